@@ -1,0 +1,37 @@
+"""moe_analysis: train, watch and check mixtures of low-rank experts.
+
+Names are imported when they are first used, so that `import moe_analysis` costs nothing that is not needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+SOURCES = {
+    "load_suite": "tasks.suite",
+    "embed": "tasks.embed",
+    "cluster": "tasks.clusters",
+    "load_backbone": "backbones",
+    "TrainConfig": "training.config",
+    "train": "training.trainer",
+    "Run": "training.run",
+    "MoeLoraConfig": "peft_bridge",
+    "SiraConfig": "peft_bridge",
+    "TRexConfig": "peft_bridge",
+}
+PACKAGES = ("adapters", "analysis", "optim", "plots", "tasks", "theory", "training")
+
+__all__ = [*SOURCES, *PACKAGES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in SOURCES:
+        return getattr(import_module(f".{SOURCES[name]}", __name__), name)
+    if name in PACKAGES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

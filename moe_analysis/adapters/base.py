@@ -1,0 +1,128 @@
+"""What every adapter is: a configuration, a pure module and a place in the registry.
+
+`AdapterConfig` is the mathematical half of a configuration. `moe_analysis.TRexConfig` and its sisters are the same
+classes with PEFT's half added by `moe_analysis.peft_bridge`, and work wherever the pure ones do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class AdapterConfig:
+    """Fields that every adapter shares; names as in PEFT.
+
+    r: rank of one expert. alpha: the update is scaled by alpha / r where the system scales at all.
+    dropout: probability applied to the experts' input; the router always reads the clean input.
+    target_modules: names of the linear layers to adapt, as PEFT understands them (`"all-linear"` works).
+    """
+
+    r: int = 4
+    alpha: float = 16.0
+    dropout: float = 0.0
+    target_modules: list[str] | str | None = None
+
+    def check(self) -> None:
+        """Raise ValueError for a value that no module could be built from; called by every adapter's constructor."""
+        if self.r < 1:
+            raise ValueError(f"r = {self.r} must be at least 1")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout = {self.dropout} must lie in [0, 1)")
+
+
+@dataclass
+class RoutingContext:
+    """What a router may know beside the hidden state.
+
+    intuition: (batch, clusters) cosine of each sample's prompt to the cluster centroids (T-REX).
+    token_mask: (batch, sequence), True where a token is real; padding is left out of balance losses.
+    """
+
+    intuition: Tensor | None = None
+    token_mask: Tensor | None = None
+
+
+@dataclass
+class Routing:
+    """What a router decided.
+
+    gates: (..., E) or (..., I, J), the weight that multiplied each expert's output.
+    balance_loss: scalar, already times its coefficient; None where the gate has no such loss.
+    """
+
+    gates: Tensor
+    balance_loss: Tensor | None = None
+
+
+class Adapter(nn.Module):
+    """An additive update of one linear layer: `layer(x, context) -> (delta, Routing)`."""
+
+    config_class: ClassVar[type[AdapterConfig]] = AdapterConfig
+
+    def __init__(self, in_features: int, out_features: int, config: AdapterConfig) -> None:
+        super().__init__()
+        config.check()
+        self.in_features, self.out_features, self.config = in_features, out_features, config
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+
+    def forward(self, x: Tensor, context: RoutingContext | None = None) -> tuple[Tensor, Routing]:
+        """x (..., in_features) -> delta (..., out_features) and the routing that made it."""
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+    def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+        """(A, B) of every stack of low-rank experts, for optimisers that treat factors in pairs."""
+        return iter(())
+
+    def router_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that decide the routing, for a learning rate and a clipping of their own."""
+        router = getattr(self, "router", None)
+        return router.parameters() if router is not None else iter(())
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+REGISTRY: dict[str, type[Adapter]] = {}
+
+
+def register(name: str) -> Callable[[type[Adapter]], type[Adapter]]:
+    """Class decorator: put an adapter in the registry under a lower-case name, which becomes its PEFT type."""
+
+    def add(adapter_class: type[Adapter]) -> type[Adapter]:
+        if name in REGISTRY:
+            raise ValueError(f"adapter name {name!r} is taken by {REGISTRY[name].__name__}; choose another")
+        REGISTRY[name] = adapter_class
+        return adapter_class
+
+    return add
+
+
+def kaiming_down(*shape: int) -> nn.Parameter:
+    """A down factor as LoRA starts it: Kaiming-uniform(sqrt 5) over the last dimension, in_features.
+
+    That is the uniform distribution on ±1/sqrt(in_features), written out because torch's helper would count
+    all but the first dimension of a stack (E, r, in_features) as fan-in.
+    """
+    bound = 1.0 / math.sqrt(shape[-1])
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
+
+
+def per_row(values: Tensor, rows: int) -> Tensor:
+    """values (batch, k), one row a sample -> (rows, k), one row a row of x.
+
+    Beam search repeats every sample consecutively, and models that flatten (batch, sequence) keep samples
+    together, so repeating each row serves both. Raises ValueError when rows is no multiple of batch.
+    """
+    batch = values.shape[0]
+    if rows == batch:
+        return values
+    if rows % batch:
+        raise ValueError(f"intuition has {batch} rows but the layer's input has {rows}; pass one row a sample")
+    return values.repeat_interleave(rows // batch, dim=0)

@@ -1,0 +1,87 @@
+"""Gates: from router logits to the weights of the experts, each with its balance loss.
+
+    softmax     softmax over all experts, the k largest kept, renormalised to sum 1 (Sun et al. 2025) or not (SiRA)
+    switch      the same, renormalised only for k > 1, so that one expert's gate still carries a gradient (MixLoRA)
+    noisy_topk  noise in training, the k largest logits, softmax over those (Shazeer et al. 2017)
+    dense       softmax over all experts, all of them kept
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+GATES = ("softmax", "switch", "noisy_topk", "dense")
+NOISE_FLOOR = 1e-2
+
+
+def check_gate(gate: str, num_experts: int, top_k: int, balance_coef: float) -> None:
+    """Raise ValueError naming the rule that a gate's configuration breaks."""
+    if gate not in GATES:
+        raise ValueError(f"gate = {gate!r} is unknown; choose one of {', '.join(GATES)}")
+    if num_experts < 1:
+        raise ValueError(f"num_experts = {num_experts} must be at least 1")
+    if not 1 <= top_k <= num_experts:
+        raise ValueError(f"top_k = {top_k} must lie between 1 and num_experts = {num_experts}")
+    if gate == "dense" and top_k != num_experts:
+        raise ValueError(f"a dense gate keeps every expert, but top_k = {top_k} of {num_experts}; leave top_k out")
+    if gate == "dense" and balance_coef:
+        raise ValueError(f"a dense gate has no balance loss, but balance_coef = {balance_coef}; set it to 0")
+    if gate == "noisy_topk" and top_k == num_experts and balance_coef:
+        raise ValueError(f"noisy top-k needs top_k < num_experts = {num_experts}: its smooth load is undefined at k = E")
+
+
+def keep_top_k(probabilities: Tensor, k: int, normalize: bool) -> Tensor:
+    """(..., E) -> (..., E) with all but the k largest set to zero; they sum to 1 when `normalize`."""
+    if k < probabilities.shape[-1]:
+        kept = probabilities.topk(k, dim=-1)
+        probabilities = torch.zeros_like(probabilities).scatter(-1, kept.indices, kept.values)
+    return probabilities / probabilities.sum(-1, keepdim=True) if normalize else probabilities
+
+
+def select(values: Tensor, token_mask: Tensor | None) -> Tensor:
+    """values (..., E), token_mask (...) -> (tokens, E), the real tokens only."""
+    flat = values.reshape(-1, values.shape[-1])
+    if token_mask is None:
+        return flat
+    keep = token_mask.reshape(-1).bool()
+    if keep.numel() != flat.shape[0]:
+        raise ValueError(f"token_mask has {keep.numel()} tokens but the layer's input has {flat.shape[0]}")
+    return flat[keep]
+
+
+def switch_loss(probabilities: Tensor, gates: Tensor, token_mask: Tensor | None) -> Tensor:
+    """E · Σ_i load_i · importance_i (Fedus et al. 2022); as in MixLoRA every chosen expert counts, loads sum to k."""
+    load = (select(gates, token_mask) > 0).to(probabilities.dtype).mean(0)  # (E,)
+    importance = select(probabilities, token_mask).mean(0)  # (E,)
+    return probabilities.shape[-1] * (load * importance).sum()
+
+
+def noisy_logits(clean: Tensor, raw_scale: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+    """(logits with noise added in training, the noise's standard deviation), both (..., E)."""
+    scale = F.softplus(raw_scale) + NOISE_FLOOR
+    return (clean + torch.randn_like(clean) * scale if training else clean), scale
+
+
+def smooth_load(clean: Tensor, noisy: Tensor, scale: Tensor, k: int) -> Tensor:
+    """Probability that each expert stays among the k largest if its own noise were drawn anew, (..., E).
+
+    Shazeer et al. 2017, appendix A: the threshold is the k-th largest of the other experts' noisy logits.
+    """
+    top = noisy.topk(k + 1, dim=-1).values
+    inside = noisy >= top[..., k - 1 : k]
+    threshold = torch.where(inside, top[..., k : k + 1], top[..., k - 1 : k])
+    return torch.special.ndtr((clean - threshold) / scale)
+
+
+def squared_variation(values: Tensor) -> Tensor:
+    """cv²: variance over squared mean of a vector (E,)."""
+    return values.var() / (values.mean() ** 2 + 1e-10)
+
+
+def noisy_loss(gates: Tensor, load: Tensor, token_mask: Tensor | None) -> Tensor:
+    """cv²(importance) + cv²(load) (Shazeer et al. 2017, equations 7 and 11); 0 for a single expert."""
+    if gates.shape[-1] == 1:
+        return gates.new_zeros(())
+    return squared_variation(select(gates, token_mask).sum(0)) + squared_variation(select(load, token_mask).sum(0))

@@ -1,0 +1,121 @@
+"""LoRA-MoE: a softmax-routed mixture of rank-r experts (also MixLoRA, with gate="switch")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from . import gates as gating
+from .base import Adapter, AdapterConfig, Routing, RoutingContext, kaiming_down, register
+from .rescale import mixture
+
+DEFAULT_BALANCE = {"softmax": 0.0, "switch": 1e-2, "noisy_topk": 1e-2, "dense": 0.0}
+
+
+@dataclass
+class MoeLoraConfig(AdapterConfig):
+    """Mixture of LoRA experts.
+
+    num_experts, top_k: experts of one layer and how many a token uses; top_k=None uses all.
+    gate: "softmax", "switch", "noisy_topk" or "dense" (see `adapters.gates`).
+    normalize_gates: whether the kept weights sum to 1; None is the gate's own rule.
+    gate_backward_power: p of the backward factor g^p (1 plain, 1/2 gate-rescaled; Sun et al. 2025).
+    balance_coef: weight of the balance loss; None takes the gate's default (1e-2 for switch and noisy_topk, else 0).
+    """
+
+    num_experts: int = 8
+    top_k: int | None = None
+    gate: str = "softmax"
+    normalize_gates: bool | None = None
+    gate_backward_power: float = 1.0
+    balance_coef: float | None = None
+
+    @property
+    def active_experts(self) -> int:
+        return self.num_experts if self.top_k is None else self.top_k
+
+    @property
+    def balance_weight(self) -> float:
+        if self.balance_coef is None:
+            single = self.gate == "noisy_topk" and self.active_experts == self.num_experts
+            return 0.0 if single else DEFAULT_BALANCE.get(self.gate, 0.0)
+        return self.balance_coef
+
+    @property
+    def normalizes(self) -> bool:
+        """switch keeps the raw probability of a single expert: divided by itself it would have no gradient."""
+        if self.normalize_gates is None:
+            return self.gate != "switch" or self.active_experts > 1
+        return self.normalize_gates
+
+    def check(self) -> None:
+        super().check()
+        gating.check_gate(self.gate, self.num_experts, self.active_experts, self.balance_weight)
+        if not 0.0 <= self.gate_backward_power <= 1.0:
+            raise ValueError(f"gate_backward_power = {self.gate_backward_power} must lie in [0, 1]")
+
+
+@register("moelora")
+class MoeLora(Adapter):
+    """delta(x) = (alpha / r) Σ_e g_e(x) B_e A_e x with g = gate(router x).
+
+    Parameters: A (E, r, in), B (E, out, r), router.weight (E, in), and noise.weight (E, in) for noisy_topk.
+    Source: A Stronger Mixture of Low-Rank Experts, section 2; T-REX's baseline "MoLoRA" has alpha = r and k = E.
+    """
+
+    config_class = MoeLoraConfig
+    config: MoeLoraConfig
+
+    def __init__(self, in_features: int, out_features: int, config: MoeLoraConfig) -> None:
+        super().__init__(in_features, out_features, config)
+        experts = config.num_experts
+        self.A = kaiming_down(experts, config.r, in_features)
+        self.B = nn.Parameter(torch.zeros(experts, out_features, config.r))
+        self.router = nn.Linear(in_features, experts, bias=False)
+        if config.gate == "noisy_topk":
+            self.noise = nn.Linear(in_features, experts, bias=False)
+            nn.init.zeros_(self.noise.weight)
+
+    def route(self, x: Tensor, token_mask: Tensor | None = None) -> Routing:
+        """x (..., in) -> gates (..., E) and the balance loss."""
+        config, logits = self.config, self.router(x)
+        if config.gate == "noisy_topk":
+            return self._noisy(x, logits, token_mask)
+        probabilities = logits.softmax(-1)  # (..., E)
+        gates = gating.keep_top_k(probabilities, config.active_experts, config.normalizes)
+        if not config.balance_weight:
+            return Routing(gates)
+        return Routing(gates, config.balance_weight * gating.switch_loss(probabilities, gates, token_mask))
+
+    def _noisy(self, x: Tensor, clean: Tensor, token_mask: Tensor | None) -> Routing:
+        k, weight = self.config.active_experts, self.config.balance_weight
+        noisy, scale = gating.noisy_logits(clean, self.noise(x), self.training)
+        kept = noisy.topk(k, dim=-1)
+        weights = kept.values.softmax(-1)  # (..., k)
+        gates = torch.zeros_like(noisy).scatter(-1, kept.indices, weights)
+        if not weight:
+            return Routing(gates)
+        load = gating.smooth_load(clean, noisy, scale, k) if self.training else (gates > 0).to(gates.dtype)
+        return Routing(gates, weight * gating.noisy_loss(gates, load, token_mask))
+
+    def forward(self, x: Tensor, context: RoutingContext | None = None) -> tuple[Tensor, Routing]:
+        routing = self.route(x, context.token_mask if context else None)
+        flat = self.dropout(x).reshape(-1, self.in_features)  # (N, in)
+        weights = routing.gates.reshape(flat.shape[0], -1).to(flat.dtype)  # (N, E)
+        delta = mixture(flat, weights, self.A, self.B, self.config.gate_backward_power)
+        return (delta * self.scaling).reshape(*x.shape[:-1], self.out_features), routing
+
+    @property
+    def scaling(self) -> float:
+        return self.config.alpha / self.config.r
+
+    def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+        yield self.A, self.B
+
+    def router_parameters(self) -> Iterator[nn.Parameter]:
+        yield from self.router.parameters()
+        if self.config.gate == "noisy_topk":
+            yield from self.noise.parameters()

@@ -1,0 +1,152 @@
+"""T-REX: rank-1 experts mixed and matched, routed by what was learnt and by what the prompt is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .base import Adapter, AdapterConfig, Routing, RoutingContext, kaiming_down, per_row, register
+
+PAIRINGS = ("mix_and_match", "diagonal")
+
+
+@dataclass
+class TRexConfig(AdapterConfig):
+    """T-REX (`r` and `alpha` have no meaning here: every expert has rank 1 and the update is not scaled).
+
+    num_down (I), num_up (J): vectors a_i and b_j; "mix_and_match" makes I·J experts of them, "diagonal" I = J.
+    intuition, router: the semantic prior and the learnt router; either can be left out, not both.
+    intuition_mapper: a trainable linear map from num_clusters scores to the experts.
+    num_clusters: width of the intuition; None means 32 with a mapper and the number of experts without one.
+    router_coef (32), intuition_coef (4), temperature (100): the constants of the authors' code.
+    """
+
+    num_down: int = 4
+    num_up: int = 8
+    pairing: str = "mix_and_match"
+    intuition: bool = True
+    router: bool = True
+    intuition_mapper: bool = False
+    num_clusters: int | None = None
+    router_coef: float = 32.0
+    intuition_coef: float = 4.0
+    temperature: float = 100.0
+
+    @property
+    def num_experts(self) -> int:
+        return self.num_down if self.pairing == "diagonal" else self.num_down * self.num_up
+
+    @property
+    def clusters(self) -> int:
+        """Width of the intuition that the layer expects."""
+        return self.num_clusters or (32 if self.intuition_mapper else self.num_experts)
+
+    @property
+    def experts_formula(self) -> str:
+        return "num_down" if self.pairing == "diagonal" else "num_down*num_up"
+
+    def check(self) -> None:
+        super().check()
+        if self.pairing not in PAIRINGS:
+            raise ValueError(f"pairing = {self.pairing!r} is unknown; choose one of {', '.join(PAIRINGS)}")
+        if min(self.num_down, self.num_up) < 1:
+            raise ValueError(f"num_down = {self.num_down} and num_up = {self.num_up} must both be at least 1")
+        if self.pairing == "diagonal" and self.num_down != self.num_up:
+            raise ValueError(f"diagonal pairing needs num_down = num_up, not {self.num_down} and {self.num_up}")
+        if not (self.router or self.intuition):
+            raise ValueError("router and intuition are both False: nothing would route; keep one of them")
+        if self.intuition_mapper and not self.intuition:
+            raise ValueError("intuition_mapper=True needs intuition=True: there is nothing to map")
+        if self.intuition and not self.intuition_mapper and self.clusters != self.num_experts:
+            raise ValueError(self.width_error(self.clusters))
+
+    def width_error(self, width: int) -> str:
+        if self.intuition_mapper:
+            return f"the intuition mapper expects {self.clusters} clusters but intuition has {width}; set num_clusters={width}"
+        return (
+            f"{self.experts_formula} = {self.num_experts} but intuition has {width} clusters; "
+            f"pass intuition_mapper=True or cluster with k={self.num_experts}"
+        )
+
+
+@register("trex")
+class TRex(Adapter):
+    """delta(x) = s · B G(x)ᵀ A x with G = ω · router_coef · softmax(router x) + (1 − ω) · intuition_coef · P.
+
+    P is the (mapped) intuition of the sample, ω = sigmoid(temperature · omega_logit), s = sigmoid(temperature ·
+    output_logit); "diagonal" keeps G diagonal. Parameters: A (I, in), B (out, J), router.weight (I·J, in) i-major,
+    the scalars omega_logit and output_logit, mapper.weight (I·J, clusters).
+    Source: T-REX, section 3, with the constants of the authors' code (`rank1`, `rank1_flex`); their mapper is
+    frozen by mistake, ours is trained. Their symbols: A and B are exchanged and transposed, ΔW = A G Bᵀ.
+    """
+
+    config_class = TRexConfig
+    config: TRexConfig
+
+    def __init__(self, in_features: int, out_features: int, config: TRexConfig) -> None:
+        super().__init__(in_features, out_features, config)
+        self.A = kaiming_down(config.num_down, in_features)
+        self.B = nn.Parameter(torch.zeros(out_features, config.num_up))
+        self.omega_logit = nn.Parameter(torch.zeros(()))
+        self.output_logit = nn.Parameter(torch.zeros(()))
+        if config.router:
+            self.router = nn.Linear(in_features, config.num_experts, bias=False)
+            nn.init.zeros_(self.router.weight)
+        if config.intuition_mapper:
+            self.mapper = nn.Linear(config.clusters, config.num_experts, bias=False)
+
+    @property
+    def omega(self) -> Tensor:
+        """Share of the learnt router in the routing, in (0, 1)."""
+        return torch.sigmoid(self.config.temperature * self.omega_logit)
+
+    def prior(self, x: Tensor, context: RoutingContext | None) -> Tensor | None:
+        """The semantic prior P, (rows, 1, …, experts) against x (rows, …, in); None counts as zero.
+
+        Without any context the prior is zero (the paper's ablation); a context without an intuition is an error.
+        """
+        config = self.config
+        if not config.intuition or context is None:
+            return None
+        if context.intuition is None:
+            raise ValueError("this T-REX layer routes by intuition, but intuition = None; pass intuition=(batch, "
+                             "clusters) to the model or build it with TRexConfig(intuition=False)")
+        scores = context.intuition
+        if scores.dim() != 2 or scores.shape[1] != config.clusters:
+            raise ValueError(config.width_error(scores.shape[-1]))
+        scores = scores.to(device=x.device, dtype=self.A.dtype)
+        if config.intuition_mapper:
+            scores = self.mapper(scores)  # (batch, experts)
+        rows = per_row(scores, x.shape[0])
+        return rows.reshape(x.shape[0], *[1] * (x.dim() - 2), config.num_experts)
+
+    def route(self, x: Tensor, context: RoutingContext | None = None) -> Routing:
+        """x (..., in) -> G (..., I, J), or (..., I) for diagonal pairing."""
+        config, omega = self.config, self.omega
+        weights = x.new_zeros((*x.shape[:-1], config.num_experts))
+        if config.router:
+            weights = self.router(x).softmax(-1) * (omega * config.router_coef)
+        prior = self.prior(x, context)
+        if prior is not None:
+            weights = weights + prior * ((1 - omega) * config.intuition_coef)
+        if config.pairing == "mix_and_match":
+            weights = weights.unflatten(-1, (config.num_down, config.num_up))  # (..., I, J)
+        return Routing(weights)
+
+    def forward(self, x: Tensor, context: RoutingContext | None = None) -> tuple[Tensor, Routing]:
+        routing = self.route(x, context)
+        hidden = self.dropout(x) @ self.A.T  # (..., I)
+        if self.config.pairing == "diagonal":
+            mixed = hidden * routing.gates  # (..., J)
+        else:
+            mixed = (hidden.unsqueeze(-2) @ routing.gates.to(hidden.dtype)).squeeze(-2)  # (..., J)
+        scale = torch.sigmoid(self.config.temperature * self.output_logit)
+        return (mixed * scale) @ self.B.T, routing
+
+    def router_parameters(self) -> Iterator[nn.Parameter]:
+        yield self.omega_logit
+        for name in ("router", "mapper"):
+            yield from getattr(self, name).parameters() if hasattr(self, name) else ()

@@ -1,0 +1,193 @@
+"""Every registered adapter as a PEFT tuner: `peft.get_peft_model(model, TRexConfig(...))` on any Hugging Face model.
+
+For each name in the registry this file makes a configuration (the adapter's own fields plus PEFT's), a layer that
+wraps a linear layer, and a tuner, and registers them with PEFT. Import moe_analysis.peft_bridge (or take a config
+from `moe_analysis`) before PEFT loads a checkpoint of ours, or PEFT reports the type as unknown.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftType, TaskType
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _get_in_out_features
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, register_peft_method
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from .adapters import REGISTRY, Adapter, AdapterConfig, RoutingContext
+
+NO_MERGE = "a routed adapter has no merge: its update depends on the input; keep it, or drop it with unload()"
+
+
+class RoutingState:
+    """What the layers of one tuner share during a forward pass: the routing context and the balance losses."""
+
+    def __init__(self) -> None:
+        self.context = RoutingContext()
+        self.balance_losses: list[Tensor] = []
+        self.collecting = False
+
+    @contextmanager
+    def collect(self):
+        """Gather balance losses while the forward pass runs, so that a checkpoint's recompute adds none twice."""
+        self.balance_losses, self.collecting = [], True
+        try:
+            yield self.balance_losses
+        finally:
+            self.balance_losses, self.collecting = [], False
+
+
+class AdapterLayer(nn.Module, BaseTunerLayer):
+    """A linear layer with adapters of one system beside it; `adapters[name]` is the pure module."""
+
+    other_param_names = ()
+
+    def __init__(self, base_layer: nn.Module, state: RoutingState) -> None:
+        super().__init__()
+        self.base_layer, self.state = base_layer, state
+        self.in_features, self.out_features = _get_in_out_features(self.get_base_layer())
+        setattr(self, self.adapter_layer_names[0], nn.ModuleDict())
+        self._disable_adapters, self.merged_adapters = False, []
+
+    @property
+    def adapters(self) -> nn.ModuleDict:
+        return getattr(self, self.adapter_layer_names[0])
+
+    def update_layer(self, name: str, config: AdapterConfig, inference_mode: bool = False) -> None:
+        self.adapters[name] = REGISTRY[config.peft_type.lower()](self.in_features, self.out_features, config)
+        self._move_adapter_to_device_of_base_layer(name)
+        self.set_adapter(self.active_adapters, inference_mode=inference_mode)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters:
+            return result
+        for name in self.active_adapters:
+            if name in self.adapters:
+                adapter = self.adapters[name]
+                delta, routing = adapter(x.to(adapter.A.dtype), self.state.context)
+                result = result + delta.to(result.dtype)
+                if self.state.collecting and routing.balance_loss is not None:
+                    self.state.balance_losses.append(routing.balance_loss)
+        return result
+
+    def merge(self, *args: Any, **kwargs: Any) -> None:
+        raise ValueError(NO_MERGE)
+
+    unmerge = merge
+
+
+class AdapterTuner(BaseTuner):
+    """Injects the layers, hands them intuition and token mask, and adds their balance losses to the model's loss."""
+
+    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    layer_class: type[AdapterLayer]
+
+    def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
+        if not hasattr(self, "state"):
+            self.state = RoutingState()
+        if isinstance(config.target_modules, (set, list)):
+            check_target_modules(model, config.target_modules)
+
+    def _create_and_replace(self, config: PeftConfig, adapter_name: str, target: nn.Module, target_name: str,
+                            parent: nn.Module, current_key: str, **_: Any) -> None:
+        if isinstance(target, AdapterLayer):
+            target.update_layer(adapter_name, config)
+            return
+        base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
+        if not isinstance(base, (nn.Linear, Conv1D)):
+            raise TypeError(f"target module {current_key} is a {type(base).__name__}; only linear layers can be adapted")
+        layer = self.layer_class(target, self.state)
+        layer.update_layer(adapter_name, config)
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)  # an additional adapter is not trained until it is chosen
+        self._replace_module(parent, target_name, layer, target)
+
+    def _set_context(self, intuition: Tensor | None, attention_mask: Tensor | None) -> None:
+        # kept until the next forward: gradient checkpointing reads it again in the backward pass
+        mask = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
+        self.state.context = RoutingContext(intuition, mask)
+
+    def forward(self, *args: Any, intuition: Tensor | None = None, **kwargs: Any) -> Any:
+        """The model's forward with `intuition` (batch, clusters) for the routers; balance losses join `loss`."""
+        self._set_context(intuition, kwargs.get("attention_mask"))
+        with self.state.collect() as losses:
+            output = self.model(*args, **kwargs)
+        loss = getattr(output, "loss", None)
+        if loss is not None and losses:
+            output.loss = loss + torch.stack([one.to(loss.device, loss.dtype) for one in losses]).sum()
+        return output
+
+    def generate(self, *args: Any, intuition: Tensor | None = None, **kwargs: Any) -> Any:
+        """The model's generate; beams repeat the samples, and the layers repeat the intuition with them."""
+        self._set_context(intuition, None)
+        return self.model.generate(*args, **kwargs)
+
+    def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
+        if merge:
+            raise ValueError(NO_MERGE)
+        return super()._unload_and_optionally_merge(merge=False, **kwargs)
+
+
+def check_target_modules(model: nn.Module, targets: set[str] | list[str]) -> None:
+    """Raise ValueError for a target that names no module, listing the linear layers that could be meant."""
+    names = [name for name, _ in model.named_modules()]
+    unknown = sorted(t for t in targets if not any(name == t or name.endswith(f".{t}") for name in names))
+    if unknown:
+        linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
+        raise ValueError(f"target_modules {unknown} are not in the model; choose from {sorted(linear)}")
+
+
+@dataclass
+class PeftHalf(PeftConfig):
+    """PEFT's own fields, with PEFT's meaning; task_type is CAUSAL_LM unless it is said otherwise."""
+
+    exclude_modules: list[str] | str | None = field(default=None)
+    layers_to_transform: list[int] | int | None = field(default=None)
+    layers_pattern: list[str] | str | None = field(default=None)
+    modules_to_save: list[str] | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.task_type is None:
+            # without a task PEFT calls the base model directly and intuition and balance losses never reach it
+            self.task_type = TaskType.CAUSAL_LM
+        super().__post_init__()
+        self.peft_type = PeftType(self.system.upper())
+        for name in ("target_modules", "exclude_modules"):
+            if isinstance(value := getattr(self, name), (list, tuple)):
+                setattr(self, name, set(value))
+        self.check()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, sets as sorted lists, so that equal configurations read equal on disk."""
+        return {key: sorted(value) if isinstance(value, set) else value for key, value in super().to_dict().items()}
+
+
+def extend_peft_types(name: str) -> None:
+    """Add a member to PEFT's enum of methods, which has no hook for methods of others."""
+    member = str.__new__(PeftType, name.upper())
+    member._name_, member._value_ = name.upper(), name.upper()
+    PeftType._member_map_[name.upper()] = member
+    PeftType._value2member_map_[name.upper()] = member
+    PeftType._member_names_.append(name.upper())
+    type.__setattr__(PeftType, name.upper(), member)
+
+
+def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
+    """Make and register the PEFT config, layer and tuner of one adapter; returns the config class."""
+    label = adapter.__name__
+    names = {"system": name, "__doc__": adapter.config_class.__doc__, "__module__": __name__}
+    config = dataclass(type(f"{label}Config", (PeftHalf, adapter.config_class), names))
+    layer = type(f"{label}Layer", (AdapterLayer,), {"adapter_layer_names": (f"{name}_adapter",)})
+    tuner = type(f"{label}Model", (AdapterTuner,), {"prefix": f"{name}_", "tuner_layer_cls": layer, "layer_class": layer})
+    extend_peft_types(name)
+    register_peft_method(name=name, config_cls=config, model_cls=tuner)
+    return config
+
+
+CONFIGS = {name: bridge(name, adapter) for name, adapter in REGISTRY.items()}
+globals().update({config.__name__: config for config in CONFIGS.values()})  # importable and picklable by name
