@@ -119,7 +119,9 @@ class AdapterTuner(BaseTuner):
             output = self.model(*args, **kwargs)
         loss = getattr(output, "loss", None)
         if loss is not None and losses:
-            output.loss = loss + torch.stack([one.to(loss.device, loss.dtype) for one in losses]).sum()
+            # the part is kept beside the sum: a trainer that accumulates gradients scales the two differently
+            output.balance_loss = torch.stack([one.to(loss.device, loss.dtype) for one in losses]).sum()
+            output.loss = loss + output.balance_loss
         return output
 
     def generate(self, *args: Any, intuition: Tensor | None = None, **kwargs: Any) -> Any:
@@ -131,6 +133,21 @@ class AdapterTuner(BaseTuner):
         if merge:
             raise ValueError(NO_MERGE)
         return super()._unload_and_optionally_merge(merge=False, **kwargs)
+
+
+def adapter_modules(model: nn.Module) -> dict[str, Adapter]:
+    """The active adapters of a PEFT model by the name of the layer they adapt, in the model's order."""
+    found = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, AdapterLayer):
+            active = [layer.adapters[a] for a in layer.active_adapters if a in layer.adapters]
+            found.update({name.removeprefix("base_model.model.").removeprefix("model."): one for one in active[:1]})
+    return found
+
+
+def routes_by_intuition(model: nn.Module) -> bool:
+    """Whether a forward pass of the model needs `intuition`."""
+    return any(getattr(adapter.config, "intuition", False) for adapter in adapter_modules(model).values())
 
 
 def check_target_modules(model: nn.Module, targets: set[str] | list[str]) -> None:

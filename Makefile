@@ -1,0 +1,35 @@
+# `make figures` regenerates every figure, `make test` runs the tests; both build .venv first.
+PYTHON ?= python3.11
+PY = .venv/bin/python
+
+.PHONY: figures test lab bench lint data clean
+
+figures: .venv/ready
+	$(PY) -m moe_analysis figures $(ARGS)
+
+test: .venv/ready
+	$(PY) -m pytest -n 2 $(ARGS)
+
+lint: .venv/ready
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+lab: .venv/ready
+	$(PY) -m jupyterlab notebooks
+
+bench: .venv/ready
+	$(PY) benchmarks/recording.py
+
+data: .venv/ready
+	$(PY) -m moe_analysis.tasks.generate --out data
+	$(PY) -m moe_analysis.pretrain --out data/compact
+
+clean:
+	rm -rf .venv runs
+
+.venv/ready: requirements.txt pyproject.toml
+	command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11: set PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,130 @@
+"""The command line: `python -m moe_analysis --help`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
+                  help="Train mixtures of low-rank experts, regenerate the papers' figures, check their theorems.")  # fmt: skip
+console = Console()
+OnlyOption = Annotated[list[str] | None, typer.Option(help="A figure id or notebook; repeat for several.")]
+
+
+@app.command()
+def figures(
+    only: OnlyOption = None,
+    preset: Annotated[str, typer.Option(help="tiny, quick or full")] = "quick",
+    suite: Annotated[str | None, typer.Option(help="embedded, a folder, or a name in $MOE_ANALYSIS_DATA")] = None,
+    backbone: Annotated[str | None, typer.Option(help="compact, or a Hugging Face id or folder")] = None,
+    runs: Annotated[Path | None, typer.Option(help="where runs are kept")] = None,
+    out: Annotated[Path | None, typer.Option(help="where figures are written; default figures/")] = None,
+) -> None:
+    """Regenerate the figures by executing their notebooks; finished runs are used again."""
+    from . import figures as making
+    from .presets import preset as named
+
+    named(preset)
+    items = making.choose(only or [])
+    if suite:
+        from .tasks.suite import load_suite
+
+        load_suite(suite)  # a wrong suite is told now, not minutes into a notebook
+        out = out or making.PROJECT / "figures" / Path(suite).name
+    values = {"PRESET": preset, "SUITE": suite, "BACKBONE": backbone, "RUNS": runs and str(runs.resolve()),
+              "FIGURES": out and str(out.resolve())}  # fmt: skip
+    started = time.monotonic()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        tasks: dict[str, Any] = {}
+
+        def on_cell(notebook: str, cell: int, cells: int) -> None:
+            if notebook not in tasks:
+                for done in tasks.values():
+                    bar.stop_task(done)
+                tasks[notebook] = bar.add_task(notebook, total=cells, note="")
+            bar.update(tasks[notebook], completed=cell, note=f"cell {cell}/{cells}")
+
+        paths = making.regenerate(items, {f"MOE_ANALYSIS_{name}": value for name, value in values.items()}, on_cell)
+    for item, path in zip(items, paths):
+        console.print(f"{item.title:55s} {path}", highlight=False)
+    console.print(f"done in {time.monotonic() - started:.0f} s", highlight=False)
+
+
+@app.command()
+def verify(as_json: Annotated[bool, typer.Option("--json", help="print a list of objects")] = False) -> None:
+    """Check the papers' theorems; exit status 1 if a claim does not hold."""
+    from .theory import verify as check
+
+    table = check()
+    if as_json:
+        typer.echo(json.dumps(json.loads(table.to_json(orient="records")), indent=1))
+    else:
+        console.print(claims_table(table))
+    raise typer.Exit(0 if table["holds"].all() else 1)
+
+
+def claims_table(claims: Any) -> Table:
+    table = Table("claim", "source", "statement", "measured", "expected", "residual", "holds")
+    for claim in claims.itertuples():
+        verdict = "[green]yes[/]" if claim.holds else "[red]no[/]"
+        table.add_row(claim.name, claim.source, claim.statement, str(claim.measured), str(claim.expected), f"{claim.residual:.1e}", verdict)
+    return table
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="JSON of a TrainConfig; adapter needs a peft_type")],
+    out: Annotated[Path, typer.Option(help="folder of the runs")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="print path and final numbers as JSON")] = False,
+) -> None:
+    """Train one run; called again after an interruption it goes on from its last checkpoint."""
+    from .training import TrainConfig, train
+    from .training.run import read_json
+
+    run = train(TrainConfig.from_dict(read_json(config)), out=out, progress=not as_json)
+    last = run.history[run.history["split"] == "test"].iloc[-1]
+    if as_json:
+        typer.echo(json.dumps({"path": str(run.path), "loss": float(last["loss"]), "accuracy": float(last["accuracy"])}))
+    else:
+        console.print(f"{run.path}: test loss {last['loss']:.3f}, accuracy {last['accuracy']:.3f}", highlight=False)
+
+
+@app.command()
+def runs(out: Annotated[Path, typer.Option(help="folder of the runs")] = Path("runs")) -> None:
+    """List the runs of a folder."""
+    from .training.run import Run, RunError
+
+    table = Table("run", "state", "step", "seconds", "test loss", "test accuracy")
+    for path in sorted(out.glob("*/config.json")):
+        try:
+            run = Run.load(path.parent)
+            status = run.status
+            tests = run.history[run.history["split"] == "test"] if run.finished else None
+        except RunError as error:
+            console.print(f"[red]{error}[/]", highlight=False)
+            continue
+        numbers = [f"{tests['loss'].iloc[-1]:.3f}", f"{tests['accuracy'].iloc[-1]:.3f}"] if tests is not None else ["", ""]
+        table.add_row(run.id, status.get("state", "new"), f"{status.get('step', 0)}/{run.config.steps}", str(status.get("seconds", "")), *numbers)
+    console.print(table)
+
+
+def main() -> None:
+    """Run the command line; errors of ours are one message, not a traceback."""
+    try:
+        app()
+    except (ValueError, RuntimeError) as error:
+        console.print(f"[red]error:[/] {error}", highlight=False, markup=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

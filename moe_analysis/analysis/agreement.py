@@ -1,0 +1,163 @@
+"""How far clusters of prompts agree with labels the prompts came with, against two kinds of chance.
+
+Mutual information is computed from contingency counts, so that all permutations of one labelling are one call of
+`bincount`. AMI is Vinh, Epps & Bailey (2010), NMI the same without the correction for chance, both normalised by the
+mean of the two entropies; homogeneity and completeness are Rosenberg & Hirschberg (2007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from ..tasks.clusters import cluster
+
+LABELS = ("dataset", "group")
+SCORES = ("ami", "nmi", "homogeneity", "completeness", "purity")
+
+
+def agreement(
+    embeddings: np.ndarray, frame: pd.DataFrame, ks: Sequence[int] = (5, 10, 20, 32, 50),
+    seeds: Sequence[int] = (0, 1, 2), permutations: int = 200,
+) -> pd.DataFrame:
+    """Agreement of k-means clusters with the data sets and with the predefined groups, a row for each k and labelling.
+
+    In: embeddings (n, d), rows of length 1; `frame`, n rows with `dataset` and `group`. The numbers of data sets and
+    of groups are added to `ks`, because a clustering much finer or coarser than its labels cannot reach 1.
+    Out: k, labels ("dataset" or "group"), classes (how many), matched (k = classes), and for each of `SCORES` the mean
+    over `seeds` of k-means and its standard deviation (`ami`, `ami_sd`, ...). Two baselines of the seed mean:
+    `chance_*` (mean, 95 % quantile, and `chance_p`) shuffles the labels over prompts; `regrouped_*`, for groups only,
+    deals the groups anew to whole data sets and so asks whether the groups say more than any grouping of these data
+    sets would. The p-values are (1 + permutations that reach the measured AMI) / (1 + permutations).
+    A labelling of one class has no agreement: NaN. Raises ValueError for a mismatch or fewer than one permutation.
+    """
+    check_rows(embeddings, frame)
+    if permutations < 1 or not len(seeds):
+        raise ValueError(f"permutations = {permutations} and seeds = {tuple(seeds)}; give at least one of each")
+    codes = {name: pd.factorize(frame[name])[0] for name in LABELS}
+    classes = {name: int(values.max()) + 1 for name, values in codes.items()}
+    rows = []
+    for k in sorted({*map(int, ks), *classes.values()} - {1}):
+        clusters = np.stack([cluster(embeddings, k, seed=seed).labels for seed in seeds])  # (seeds, n)
+        for name in LABELS:
+            null = {"chance": shuffled_counts(clusters, codes[name], permutations)}
+            if name == "group":
+                null["regrouped"] = regrouped_counts(clusters, codes["dataset"], codes["group"], permutations)
+            rows.append({"k": k, "labels": name, "classes": classes[name], "matched": k == classes[name],
+                         **_measured(counts(clusters, codes[name]), null)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def compare(embeddings: Mapping[str, np.ndarray], frame: pd.DataFrame, **options: object) -> pd.DataFrame:
+    """`agreement` of several embeddings of the same rows, {name of the text: (n, d)}; the name is column `text`."""
+    tables = [agreement(matrix, frame, **options).assign(text=text) for text, matrix in embeddings.items()]  # type: ignore[arg-type]
+    return pd.concat(tables, ignore_index=True).pipe(lambda table: table[["text", *table.columns.drop("text")]])
+
+
+def check_rows(embeddings: np.ndarray, frame: pd.DataFrame) -> None:
+    """ValueError unless there is one embedding for each row of the frame and each data set lies in one group."""
+    if len(embeddings) != len(frame) or not len(frame):
+        raise ValueError(f"embeddings has {len(embeddings)} rows but frame has {len(frame)}; embed this frame's prompts")
+    groups = frame.groupby("dataset", sort=False)["group"].unique()
+    if len(split := groups[groups.map(len) > 1]):
+        raise ValueError(f"data set {split.index[0]!r} lies in the groups {', '.join(split.iloc[0])}; give it one group")
+
+
+def counts(clusters: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Contingency tables: clusters (s, n) and class codes (n,) or (s, n) -> (s, clusters, classes) integers."""
+    clusters, codes = np.broadcast_arrays(np.atleast_2d(clusters), np.atleast_2d(codes))  # both (s, n)
+    shape = len(clusters), int(clusters.max()) + 1, int(codes.max()) + 1
+    cells = (np.arange(shape[0])[:, None] * shape[1] + clusters) * shape[2] + codes  # (s, n)
+    return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape)
+
+
+def shuffled_counts(clusters: np.ndarray, codes: np.ndarray, permutations: int, seed: int = 0) -> np.ndarray:
+    """Tables (permutations, s, clusters, classes) of clusters (s, n) with the class codes (n,) in random order."""
+    order = np.random.default_rng(seed).permuted(np.tile(codes, (permutations, 1)), axis=1)  # (permutations, n)
+    return np.stack([counts(row, order) for row in clusters], axis=1)
+
+
+def regrouped_counts(
+    clusters: np.ndarray, datasets: np.ndarray, groups: np.ndarray, permutations: int, seed: int = 0
+) -> np.ndarray:
+    """Tables (permutations, s, clusters, groups) where whole data sets change places between the groups.
+
+    In: clusters (s, n), codes of data set and group (n,). Each group keeps its number of data sets.
+    """
+    group_of = np.zeros(int(datasets.max()) + 1, dtype=np.int64)  # (datasets,)
+    group_of[datasets] = groups
+    dealt = np.random.default_rng(seed).permuted(np.tile(group_of, (permutations, 1)), axis=1)
+    members = np.eye(int(groups.max()) + 1, dtype=np.int64)[dealt]  # (permutations, datasets, groups)
+    return counts(clusters, datasets)[None] @ members[:, None]  # (permutations, s, clusters, groups)
+
+
+def scores(tables: np.ndarray) -> dict[str, np.ndarray]:
+    """The `SCORES` of contingency tables (..., clusters, classes), each (...). NaN where there is one class only."""
+    by_cluster, by_class = tables.sum(-1), tables.sum(-2)  # (..., clusters), (..., classes)
+    joint, cluster_bits, class_bits = entropy(tables, axes=2), entropy(by_cluster), entropy(by_class)
+    shared = np.maximum(cluster_bits + class_bits - joint, 0.0)  # mutual information, nats
+    expected = _expected(by_cluster, by_class)
+    mean = (cluster_bits + class_bits) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = {
+            "ami": (shared - expected) / (mean - expected),
+            "nmi": shared / mean,
+            "homogeneity": shared / class_bits,
+            "completeness": np.where(cluster_bits > 0, shared / cluster_bits, 1.0),
+            "purity": tables.max(-1).sum(-1) / tables.sum((-1, -2)),
+        }
+    return {name: np.where(class_bits > 0, value, np.nan) for name, value in found.items()}
+
+
+def entropy(table: np.ndarray, axes: int = 1) -> np.ndarray:
+    """Entropy in nats of counts, over the last `axes` dimensions; 0 for a table of zeros."""
+    flat = table.reshape(*table.shape[: table.ndim - axes], -1)
+    total = flat.sum(-1)
+    logs = np.arange(int(total.max(initial=0)) + 1, dtype=np.float64)
+    logs[1:] *= np.log(logs[1:])  # n log n for every count n that can occur
+    return np.log(np.maximum(total, 1)) - logs[flat].sum(-1) / np.maximum(total, 1)
+
+
+def _expected(by_cluster: np.ndarray, by_class: np.ndarray) -> np.ndarray:
+    """Mutual information expected of labellings with these class sizes, (...); it depends on nothing else."""
+    lead = np.broadcast_shapes(by_cluster.shape[:-1], by_class.shape[:-1])
+    first = np.sort(np.broadcast_to(by_cluster, (*lead, by_cluster.shape[-1])).reshape(-1, by_cluster.shape[-1]))
+    second = np.sort(np.broadcast_to(by_class, (*lead, by_class.shape[-1])).reshape(-1, by_class.shape[-1]))
+    values = [_expected_of(tuple(a.tolist()), tuple(b.tolist())) for a, b in zip(first, second)]
+    return np.array(values).reshape(lead)
+
+
+@cache
+def _expected_of(cluster_sizes: tuple[int, ...], class_sizes: tuple[int, ...]) -> float:
+    from scipy.sparse import csr_matrix
+    from sklearn.metrics.cluster import expected_mutual_information
+
+    # the function reads nothing but the marginals, so any table that has them will do: fill it from a corner
+    table = _corner_filled(np.array(cluster_sizes), np.array(class_sizes))
+    return float(expected_mutual_information(csr_matrix(table), int(table.sum())))
+
+
+def _corner_filled(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    row_ends, column_ends = np.cumsum(rows), np.cumsum(columns)
+    low = np.maximum((row_ends - rows)[:, None], (column_ends - columns)[None])
+    return np.maximum(np.minimum(row_ends[:, None], column_ends[None]) - low, 0)  # (rows, columns)
+
+
+def _measured(tables: np.ndarray, null: dict[str, np.ndarray]) -> dict[str, float]:
+    """Seed means and deviations of the scores of tables (seeds, clusters, classes), and the baselines of the means."""
+    row: dict[str, float] = {}
+    for name, values in scores(tables).items():
+        row[name], row[f"{name}_sd"] = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else np.nan
+    for kind in ("chance", "regrouped"):
+        found = {name: value.mean(1) for name, value in scores(null[kind]).items()} if kind in null else {}
+        for name in ("ami", "nmi"):
+            draws = found.get(name, np.array([np.nan]))  # (permutations,)
+            row[f"{kind}_{name}"], row[f"{kind}_{name}_95"] = float(draws.mean()), float(np.quantile(draws, 0.95))
+        draws = found.get("ami", np.array([np.nan]))
+        # equal tables must count as reached although their sums may differ in the last bit
+        reached = (draws >= row["ami"] - 1e-12).sum()
+        row[f"{kind}_p"] = np.nan if np.isnan(draws).any() else float((1 + reached) / (1 + len(draws)))
+    return row

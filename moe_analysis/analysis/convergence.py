@@ -1,0 +1,84 @@
+"""How fast and how steadily runs converge: loss curves, steps to a loss, area under the curve, final accuracy by role.
+
+Losses are the task's, nats an answer token, without the balance loss that only some methods add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .records import check_runs, run_key
+
+MEASURES = ("mean_loss", "final_loss", "steps_to_target", "roughness")
+WINDOW = 15
+
+
+def loss_curves(runs: Sequence[Any], window: int = WINDOW) -> pd.DataFrame:
+    """Training loss of every step: columns method, seed, step, loss, smoothed (centred mean of `window` steps)."""
+    check_runs(runs)
+    if window < 1:
+        raise ValueError(f"window = {window} must be at least 1 step")
+    frames = []
+    for run in runs:
+        history = run.history[run.history["split"] == "train"].sort_values("step")
+        if history.empty:
+            raise ValueError(f"run {run_key(run)} has no training step in its history; train it first")
+        loss = history["loss"] - history["balance_loss"].fillna(0.0)
+        smoothed = loss.rolling(window, center=True, min_periods=1).mean()
+        frames.append(pd.DataFrame({**run_key(run), "step": history["step"].to_numpy(), "loss": loss.to_numpy(),
+                                    "smoothed": smoothed.to_numpy()}))  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def loss_bands(curves: pd.DataFrame) -> pd.DataFrame:
+    """Columns method, step, mean, low, high, seeds of the smoothed loss; low and high are the seeds' extremes."""
+    grouped = curves.groupby(["method", "step"], sort=False)["smoothed"]
+    return grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+
+
+def common_target(curves: pd.DataFrame) -> float:
+    """The lowest loss that every run reaches: the worst of the runs' best smoothed losses."""
+    return float(curves.groupby(["method", "seed"])["smoothed"].min().max())
+
+
+def convergence(curves: pd.DataFrame, target: float | None = None) -> pd.DataFrame:
+    """One row a (method, seed) of `loss_curves`.
+
+    mean_loss: area under the loss curve (trapezoids) over its span in steps; final_loss: the last smoothed value;
+    target and steps_to_target: the first step whose smoothed loss is at most the target (`common_target` by default),
+    NaN when there is none; roughness: root mean square of loss minus smoothed loss.
+    """
+    target = common_target(curves) if target is None else float(target)
+    rows = []
+    for (method, seed), curve in curves.groupby(["method", "seed"], sort=False):
+        step, loss, smoothed = (curve[name].to_numpy(dtype=float) for name in ("step", "loss", "smoothed"))
+        area = np.trapezoid(loss, step) / (step[-1] - step[0]) if len(step) > 1 else loss[0]
+        reached = np.flatnonzero(smoothed <= target)
+        first = step[reached[0]] if reached.size else np.nan
+        rows.append((method, seed, area, smoothed[-1], target, first, np.sqrt(np.mean((loss - smoothed) ** 2))))
+    return pd.DataFrame(rows, columns=["method", "seed", "mean_loss", "final_loss", "target", "steps_to_target", "roughness"])
+
+
+def accuracy_by_role(runs: Sequence[Any], roles: Mapping[str, str]) -> pd.DataFrame:
+    """Final test results, data sets weighted equally: columns method, seed, role, datasets, accuracy, loss.
+
+    roles: data set -> "original", "variant", …, as `tasks.task_roles` returns it; the row "all" has every data set.
+    Raises ValueError when a run was tested on a data set that roles does not name.
+    """
+    check_runs(runs)
+    frames = []
+    for run in runs:
+        tested = run.evaluation
+        if unknown := sorted(set(tested["dataset"]) - set(roles.keys())):
+            raise ValueError(f"roles names no {', '.join(unknown)}; pass task_roles of the suite that was trained on")
+        labelled = tested.assign(role=tested["dataset"].map(dict(roles)))
+        both = pd.concat([labelled, tested.assign(role="all")])
+        means = both.groupby("role", sort=False).agg(datasets=("dataset", "size"), accuracy=("accuracy", "mean"),
+                                                     loss=("loss", "mean"))  # fmt: skip
+        frames.append(means.reset_index().assign(**run_key(run)))
+    columns = ["method", "seed", "role", "datasets", "accuracy", "loss"]
+    return pd.concat(frames, ignore_index=True)[columns]

@@ -1,0 +1,107 @@
+"""Reading what runs recorded of their routers: which modules they share, and their tensors in blocks of steps.
+
+A block is one chunk of the store, so a pass over all modules reads each chunk once and keeps only one in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+
+def method_of(run: Any) -> str:
+    """The run's label: its configured name, else the adapter's system."""
+    return getattr(run.config, "name", None) or run.config.system
+
+
+def run_key(run: Any) -> dict[str, Any]:
+    """{"method", "seed"}: the first columns of every frame about runs."""
+    return {"method": method_of(run), "seed": int(run.config.seed)}
+
+
+def check_runs(runs: Sequence[Any]) -> None:
+    """Raise ValueError when there is no run, or when two runs have the same method and seed."""
+    if not runs:
+        raise ValueError("runs is empty; pass the runs of at least one method")
+    keys = [tuple(run_key(run).values()) for run in runs]
+    if doubled := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ValueError(f"runs holds more than one run of {doubled[0][0]!r} with seed {doubled[0][1]}; "
+                         "give each configuration a name of its own, or pass one of them")  # fmt: skip
+
+
+def recorded(run: Any, kind: str) -> list[xr.DataArray]:
+    """The run's arrays of a kind, such as "router_weight": one for each router shape, (step, module, …), lazy.
+
+    Raises ValueError when the run recorded none.
+    """
+    records = run.records
+    names = [str(name) for name in records.data_vars if str(name) == kind or str(name).startswith(f"{kind}_")]
+    if not names:
+        raise ValueError(f"run {run_key(run)} recorded no {kind}; it needs an adapter with a router and record_every >= 1")
+    return [records[name] for name in names]
+
+
+def modules(run: Any, kind: str = "router_weight") -> list[str]:
+    """Names of the modules whose `kind` the run recorded."""
+    return [str(name) for array in recorded(run, kind) for name in array[array.dims[1]].values]
+
+
+def shared_modules(runs: Sequence[Any]) -> list[str]:
+    """Modules whose router every run recorded, in the first run's order.
+
+    Raises ValueError when there is none.
+    """
+    check_runs(runs)
+    found = [modules(run) for run in runs]
+    shared = [name for name in found[0] if all(name in names for names in found)]
+    if not shared:
+        raise ValueError("the runs share no module with a recorded router; train them with the same target_modules")
+    return shared
+
+
+def module_tensor(run: Any, module: str, kind: str = "router_weight") -> tuple[np.ndarray, np.ndarray]:
+    """(steps (T,), values (T, experts, features)) of one module, loaded.
+
+    Raises ValueError when the run did not record that module.
+    """
+    for array in recorded(run, kind):
+        labels = array[array.dims[1]]
+        if module in labels.values:
+            chosen = array.isel({array.dims[1]: int(np.flatnonzero(labels.values == module)[0])})
+            return array["step"].values, chosen.values
+    raise ValueError(f"module = {module!r} has no {kind} in run {run_key(run)}; choose one of {', '.join(modules(run, kind))}")
+
+
+def blocks(array: xr.DataArray) -> Iterator[np.ndarray]:
+    """The values (steps of one chunk, module, …) of a lazy array, chunk after chunk."""
+    start = 0
+    for size in array.chunks[0] if array.chunks else (array.sizes["step"],):
+        yield array.isel(step=slice(start, start + size)).values
+        start += size
+
+
+def stride(array: xr.DataArray) -> int:
+    """Training steps between two records; raises ValueError when they are not equally far apart."""
+    gaps = np.unique(np.diff(array["step"].values))
+    if len(gaps) != 1:
+        raise ValueError(f"{array.name} has records {gaps.tolist()} steps apart; smoothness needs at least two records, "
+                         "equally spaced: train with one record_every")  # fmt: skip
+    return int(gaps[0])
+
+
+def gate_entropy(runs: Sequence[Any]) -> pd.DataFrame:
+    """How evenly the routers spread a token over training: columns method, seed, step, entropy.
+
+    entropy: of a token's gates, mean over the batch's tokens and over modules; 1 for equal gates, 0 for one expert.
+    """
+    check_runs(runs)
+    frames = []
+    for run in runs:
+        arrays = recorded(run, "gate_entropy")
+        entropy = np.concatenate([array.values for array in arrays], axis=1).mean(1)  # (T,)
+        frames.append(pd.DataFrame({**run_key(run), "step": arrays[0]["step"].values, "entropy": entropy}))
+    return pd.concat(frames, ignore_index=True)

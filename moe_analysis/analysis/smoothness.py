@@ -1,0 +1,199 @@
+"""How smooth the path of a router's weights is, in the full weight space, beside what noise alone would give.
+
+A path's tortuosity depends on how many steps it has, and successive steps of an optimiser with momentum point the
+same way even when the gradients are pure noise. So each number comes with two references made of the path's own step
+lengths: independent directions (a random walk), and directions as momentum makes them of uncorrelated gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from .intervals import MIN_SEEDS, method_summary, paired_differences
+from .records import blocks, check_runs, recorded, run_key, stride
+
+MEASURES = ("tortuosity", "turning_angle", "step_variation", "relative_tortuosity")
+ADAM_BETA1 = 0.9
+METHOD, OTHERS = "T-REX", ("mix-and-match", "LoRA-MoE")
+
+
+def smoothness(runs: Sequence[Any], per: str = "router") -> pd.DataFrame:
+    """One row a (method, seed, module), or with per="expert" a (method, seed, module, expert).
+
+    Of the path of the whole router matrix, or of one expert's row, at the recorded steps:
+    stride (training steps between records), moves (steps of non-zero length; at learning rate 0 there is none),
+    path_length, displacement (distance from first to last), tortuosity (their ratio, 1 for a straight line),
+    turning_angle (mean angle between successive moves, degrees), step_variation (mean absolute change of the log
+    length between successive moves; a schedule's slow change hardly counts), walk_tortuosity and momentum_tortuosity,
+    momentum_angle (the two references; a random walk turns by 90 degrees), relative_tortuosity (tortuosity over
+    momentum_tortuosity: 1 is noise, less is more directed than noise).
+    What is undefined (a router that ends where it began, fewer than two moves) is NaN.
+    """
+    check_runs(runs)
+    if per not in ("router", "expert"):
+        raise ValueError(f'per = {per!r} is unknown; choose "router" or "expert"')
+    frames = []
+    for run in runs:
+        for array in recorded(run, "router_weight"):
+            gap = stride(array)
+            squares, dots, displacement = path_products(array)
+            if per == "router":
+                # the matrix is its rows side by side, so squared lengths and dot products add up over experts
+                squares, dots, displacement = (part.sum(-1, keepdims=True) for part in (squares, dots, displacement))
+            measured = path_measures(squares, dots, displacement, momentum_of(run), gap)
+            frames.append(_labelled(run, array, gap, measured, per))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _labelled(run: Any, array: xr.DataArray, gap: int, measured: dict[str, np.ndarray], per: str) -> pd.DataFrame:
+    """measured: name -> (modules, experts or 1); to rows, module by module."""
+    labels = [str(name) for name in array[array.dims[1]].values]
+    columns = next(iter(measured.values())).shape[1]
+    frame = pd.DataFrame({**run_key(run), "module": np.repeat(labels, columns), "stride": gap,
+                          **{name: values.reshape(-1) for name, values in measured.items()}})  # fmt: skip
+    if per == "expert":
+        frame.insert(3, "expert", np.tile(np.arange(columns), len(labels)))
+    return frame
+
+
+def path_products(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights (T, modules, experts, features), lazy -> what all measures are made of, for each expert's row.
+
+    Squared lengths of steps (T-1, modules, experts), dot products of successive steps (T-2, …), and the squared
+    distance from first to last (modules, experts). Read once, chunk by chunk. Steps within the rounding of float32
+    weights count as zero.
+    """
+    squares, dots = [], []
+    first = last = step = None
+    for values in blocks(array):
+        first = values[0] if first is None else first
+        extended = values if last is None else np.concatenate([last[None], values])
+        steps = np.diff(extended.astype(np.float64), axis=0)  # (b, modules, experts, features)
+        length = np.einsum("tmef,tmef->tme", steps, steps)
+        size = np.einsum("tmef,tmef->tme", extended[1:], extended[1:], dtype=np.float64)
+        steps[length <= (np.finfo(np.float32).eps ** 2) * size] = 0.0
+        squares.append(np.einsum("tmef,tmef->tme", steps, steps))
+        steps = steps if step is None else np.concatenate([step, steps])
+        dots.append(np.einsum("tmef,tmef->tme", steps[1:], steps[:-1]))
+        step, last = steps[-1:], values[-1]
+    total = (last.astype(np.float64) - first) ** 2
+    return np.concatenate(squares), np.concatenate(dots), total.sum(-1)
+
+
+def path_measures(squares: np.ndarray, dots: np.ndarray, displacement: np.ndarray, beta: float, gap: int) -> dict[str, np.ndarray]:
+    """Measures of paths, name -> same shape as `displacement`, from `path_products` (time first)."""
+    lengths = np.sqrt(squares)
+    path, end = lengths.sum(0), np.sqrt(displacement)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosines = dots / (lengths[1:] * lengths[:-1])
+        change = np.abs(np.log(lengths[1:] / lengths[:-1]))
+        tortuosity = np.where(end > 0, path / end, np.nan)
+        correlation = momentum_correlation(beta, gap)
+        momentum = path / expected_displacement(lengths, correlation, beta**gap)
+        walk = path / np.sqrt(squares.sum(0))
+    return {
+        "moves": (squares > 0).sum(0),
+        "path_length": path,
+        "displacement": end,
+        "tortuosity": tortuosity,
+        "turning_angle": finite_mean(np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))),
+        "step_variation": finite_mean(change),
+        "walk_tortuosity": walk,
+        "momentum_tortuosity": momentum,
+        "momentum_angle": np.full(path.shape, np.degrees(np.arccos(correlation))),
+        "relative_tortuosity": tortuosity / momentum,
+    }
+
+
+def finite_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of what is finite; NaN where nothing is."""
+    finite = np.isfinite(values)
+    count = finite.sum(0)
+    return np.where(count > 0, np.where(finite, values, 0.0).sum(0) / np.maximum(count, 1), np.nan)
+
+
+def momentum_of(run: Any) -> float:
+    """The decay of the first moment in the run's optimiser: Adam's, or 0 for plain gradient descent."""
+    return ADAM_BETA1 if "adam" in str(getattr(run.config, "optimizer", "adamw")).lower() else 0.0
+
+
+def momentum_correlation(beta: float, gap: int = 1) -> float:
+    """Correlation of successive recorded moves, each the sum of `gap` updates, when gradients are white noise.
+
+    Updates are then an exponential average of noise, correlated as beta^lag; for gap = 1 this is beta itself.
+    """
+    lags = np.arange(gap)[None] - np.arange(gap)[:, None]
+    return float((beta ** (gap + lags)).sum() / (beta ** np.abs(lags).astype(float)).sum())
+
+
+def expected_displacement(lengths: np.ndarray, correlation: float, decay: float) -> np.ndarray:
+    """Root mean square length of the sum of moves with these lengths (T, …), of random but correlated directions.
+
+    Directions of moves n apart have the mean cosine correlation · decay^(n-1); correlation 0 is the random walk.
+    """
+    from scipy.signal import lfilter
+
+    earlier = lfilter([0.0, 1.0], [1.0, -decay], lengths, axis=0)  # sum over n of decay^(n-1) · length n moves ago
+    return np.sqrt((lengths**2 + 2.0 * correlation * lengths * earlier).sum(0))
+
+
+def gradient_noise(runs: Sequence[Any]) -> pd.DataFrame:
+    """Router gradients of successive records: a row a (method, seed, module).
+
+    stride, gradient_norm (root mean square), successive_cosine (mean), gradient_variance (half the mean squared
+    difference of successive gradients, so that a slow drift is no noise), noise_share (that over the mean square:
+    0 for a constant gradient, 1 for white noise). Gradients are those the optimiser got, after clipping.
+    """
+    check_runs(runs)
+    frames = []
+    for run in runs:
+        for array in recorded(run, "router_grad"):
+            squares, dots = gradient_products(array)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                variance = 0.5 * (squares[1:] + squares[:-1] - 2.0 * dots).mean(0)
+                measured = {
+                    "gradient_norm": np.sqrt(squares.mean(0)),
+                    "successive_cosine": finite_mean(dots / np.sqrt(squares[1:] * squares[:-1])),
+                    "gradient_variance": variance,
+                    "noise_share": variance / (0.5 * (squares[1:] + squares[:-1])).mean(0),
+                }
+            measured = {name: values[:, None] for name, values in measured.items()}
+            frames.append(_labelled(run, array, stride(array), measured, "router"))
+    return pd.concat(frames, ignore_index=True)
+
+
+def gradient_products(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients (T, modules, experts, features), lazy -> squared norms (T, modules), successive dots (T-1, modules)."""
+    squares, dots = [], []
+    last = None
+    for values in blocks(array):
+        values = values.astype(np.float64)
+        squares.append(np.einsum("tmef,tmef->tm", values, values))
+        values = values if last is None else np.concatenate([last, values])
+        dots.append(np.einsum("tmef,tmef->tm", values[1:], values[:-1]))
+        last = values[-1:]
+    return np.concatenate(squares), np.concatenate(dots)
+
+
+def smoothness_summary(frame: pd.DataFrame, measures: Sequence[str] = MEASURES) -> pd.DataFrame:
+    """Columns measure, method, mean, low, high, seeds: modules averaged within a seed, 95 % t interval over seeds."""
+    return method_summary(frame, measures)
+
+
+def smoothness_differences(
+    frame: pd.DataFrame, method: str = METHOD, others: Sequence[str] = OTHERS, measures: Sequence[str] = MEASURES
+) -> pd.DataFrame:
+    """Columns measure, method, against, difference, low, high, seeds: paired by seed, 95 % t interval."""
+    return paired_differences(frame, measures, method, others)
+
+
+def verdict(differences: pd.DataFrame) -> str:
+    """"reproduced" when every row's interval lies below zero; fewer than three seeds decide nothing."""
+    if (differences["seeds"] < MIN_SEEDS).any():
+        return "not testable at this scale"
+    return "reproduced" if (differences["high"] < 0).all() else "not reproduced"

@@ -1,0 +1,129 @@
+"""Paths of router weights during training, on axes that all methods share (T-REX Fig. 2).
+
+Routers differ in shape, 8 rows for LoRA-MoE and 32 for T-REX, but each row belongs to one expert and lives in the
+input space of the same frozen layer, so rows are what can be compared. A row's path is drawn relative to its own
+start: LoRA-MoE's router starts at random and T-REX's at zero, and only the movement is due to training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .records import check_runs, method_of, module_tensor, run_key
+
+PATH_COLUMNS = ("pc1", "pc2", "pc3")
+
+
+@dataclass(frozen=True)
+class PathAxes:
+    """Three directions of one module's input space.
+
+    components (3, features), rows of length 1. explained (3,): share of the squared distance from the start that
+    lies along each, methods weighted equally; by_method: the same for each method alone, columns method, pc1, pc2, pc3.
+    """
+
+    module: str
+    components: np.ndarray
+    explained: np.ndarray
+    by_method: pd.DataFrame
+
+
+def displacements(values: np.ndarray) -> np.ndarray:
+    """Router weights (T, experts, features) -> each expert's way from its own start, same shape, float64."""
+    return values.astype(np.float64) - values[0]
+
+
+def path_axes(runs: Sequence[Any], module: str) -> PathAxes:
+    """Principal axes of expert rows' displacements, pooled over methods, seeds, steps and experts.
+
+    Every method's second moment is divided by its trace first: 32 experts weigh no more than 8, and a method that
+    moves far no more than one that moves little. Not centred: the origin is every row's start.
+    Raises ValueError for unknown modules and for layers whose input sizes differ.
+    """
+    check_runs(runs)
+    moments: dict[str, np.ndarray] = {}
+    for run in runs:
+        rows = displacements(module_tensor(run, module)[1])
+        rows = rows.reshape(-1, rows.shape[-1])  # (T*experts, features)
+        method = method_of(run)
+        if moments and rows.shape[1] != len(next(iter(moments.values()))):
+            raise ValueError(f"module {module!r} has {rows.shape[1]} features in run {run_key(run)} and "
+                             f"{len(next(iter(moments.values())))} in another; compare runs of one backbone")  # fmt: skip
+        moments[method] = moments.get(method, 0.0) + rows.T @ rows / len(rows)  # (features, features)
+    for method, moment in moments.items():
+        if not np.trace(moment) > 0:
+            raise ValueError(f"the router of {module!r} never moved in runs of {method!r}; check its learning rate")
+    shares = {method: moment / np.trace(moment) for method, moment in moments.items()}
+    pooled = sum(shares.values()) / len(shares)
+    components = leading_directions(pooled)
+    along = {method: np.einsum("kd,de,ke->k", components, share, components) for method, share in shares.items()}
+    by_method = pd.DataFrame([(method, *values) for method, values in along.items()], columns=["method", *PATH_COLUMNS])
+    return PathAxes(module, components, np.mean(list(along.values()), axis=0), by_method)
+
+
+def leading_directions(moment: np.ndarray, count: int = 3) -> np.ndarray:
+    """(count, features) eigenvectors of the largest eigenvalues, each with its largest entry positive."""
+    from scipy.linalg import eigh
+
+    features = len(moment)
+    if features < count:
+        raise ValueError(f"a router with {features} features has no {count} axes; draw layers of a larger input size")
+    _, vectors = eigh(moment, subset_by_index=[features - count, features - 1])
+    directions = vectors[:, ::-1].T
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], axis=1)
+    return directions * np.sign(largest)
+
+
+def router_paths(runs: Sequence[Any], module: str, axes: PathAxes | None = None, points: int = 200) -> pd.DataFrame:
+    """One row a (method, seed, expert, step), experts' lines whole and in order of step.
+
+    Columns method, seed, expert, rank (1: the expert of the run that ends furthest from its start), step, pc1, pc2,
+    pc3 (displacement along `axes`, by default `path_axes(runs, module)`), distance from the start in the full space,
+    and loss (the training loss of the step, without balance loss). At most `points` steps a line, ends included.
+    """
+    axes = path_axes(runs, module) if axes is None else axes
+    if points < 2:
+        raise ValueError(f"points = {points} makes no line; pass at least 2")
+    frames = []
+    for run in runs:
+        steps, values = module_tensor(run, module)
+        kept = np.unique(np.linspace(0, len(steps) - 1, min(points, len(steps))).round().astype(int))
+        moved = displacements(values)[kept].transpose(1, 0, 2)  # (experts, points, features)
+        distance = np.linalg.norm(moved, axis=2)  # (experts, points)
+        rank = np.argsort(np.argsort(-distance[:, -1], kind="stable")) + 1
+        experts = np.arange(len(moved))
+        frames.append(pd.DataFrame({
+            **run_key(run),
+            "expert": np.repeat(experts, len(kept)),
+            "rank": np.repeat(rank, len(kept)),
+            "step": np.tile(steps[kept], len(experts)),
+            **dict(zip(PATH_COLUMNS, (moved @ axes.components.T).reshape(-1, 3).T)),
+            "distance": distance.reshape(-1),
+            "loss": np.tile(losses_at(run, steps[kept]), len(experts)),
+        }))  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def losses_at(run: Any, steps: np.ndarray) -> np.ndarray:
+    """Training loss without balance loss at records (steps counted from 0): the loss of the update each record precedes."""
+    history = run.history[run.history["split"] == "train"]
+    loss = history["loss"].to_numpy() - history["balance_loss"].fillna(0.0).to_numpy()
+    return pd.Series(loss, index=history["step"].to_numpy()).reindex(steps + 1).to_numpy(dtype=float)
+
+
+def moving_module(runs: Sequence[Any], modules: Sequence[str]) -> str:
+    """The module whose routers move furthest, as the geometric mean over runs of the norm of the whole displacement.
+
+    A module to draw, chosen by a rule and not by how its figure looks.
+    """
+    check_runs(runs)
+    scores = []
+    for module in modules:
+        ends = [displacements(module_tensor(run, module)[1][[0, -1]])[1] for run in runs]
+        scores.append(np.mean([np.log(np.linalg.norm(end) + 1e-30) for end in ends]))
+    return str(modules[int(np.argmax(scores))])

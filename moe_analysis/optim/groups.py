@@ -1,0 +1,39 @@
+"""Expert and router parameters as two groups, each with its own learning rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..adapters import Adapter
+
+OPTIMIZERS = ("adamw", "sgd")
+
+
+def parameter_groups(
+    model: nn.Module, lr: float, router_lr: float | None = None, weight_decay: float = 0.0
+) -> list[dict[str, Any]]:
+    """Groups named "experts" (everything trainable that routes nothing) and "router", as torch optimisers take them.
+
+    router_lr=None gives the router the experts' lr. Raises ValueError when the model has nothing to train.
+    """
+    routers = {p for m in model.modules() if isinstance(m, Adapter) for p in m.router_parameters()}
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise ValueError("the model has no trainable parameter; wrap it with get_peft_model before training")
+    groups = [
+        {"name": "experts", "params": [p for p in trainable if p not in routers], "lr": lr},
+        {"name": "router", "params": [p for p in trainable if p in routers], "lr": lr if router_lr is None else router_lr},
+    ]
+    return [{**group, "weight_decay": weight_decay} for group in groups if group["params"]]
+
+
+def build_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """An optimiser by its name in `OPTIMIZERS` over groups from `parameter_groups`."""
+    if name == "adamw":
+        return torch.optim.AdamW(groups)
+    if name == "sgd":
+        return torch.optim.SGD(groups)
+    raise ValueError(f"optimizer = {name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")

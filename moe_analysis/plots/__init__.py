@@ -1,0 +1,7 @@
+"""Figures: each module draws what the analysis of the same name returned, once for paper and once to explore."""
+
+from __future__ import annotations
+
+from .save import SaveError, save
+
+__all__ = ["SaveError", "save"]

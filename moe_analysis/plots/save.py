@@ -1,0 +1,163 @@
+"""A figure on disk: the picture, its interactive twin, and the numbers behind both with where they come from."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+DPI = 160
+VERDICTS = ("reproduced", "not reproduced", "not testable at this scale")
+CLAIM_FIELDS = ("source", "claim", "paper", "measured", "spread", "verdict")
+PACKAGES = ("accelerate", "matplotlib", "numpy", "pandas", "peft", "plotly", "scikit-learn", "torch", "transformers",
+            "umap-learn", "xarray")
+SETTINGS = ("PRESET", "SUITE", "BACKBONE", "EMBEDDER")
+SCRIPT = "plotly.min.js"
+
+
+class SaveError(ValueError):
+    """A figure whose numbers or claims cannot be stored, or a folder that cannot be written."""
+
+
+def save(
+    item: str,
+    figure: Figure | None,
+    interactive: go.Figure | None,
+    numbers: pd.DataFrame | Mapping[str, Any],
+    runs: Iterable[Any] = (),
+    claims: pd.DataFrame | Iterable[Mapping[str, Any]] = (),
+    folder: str | Path | None = None,
+) -> dict[str, Path]:
+    """Write `<item>.png`, `.html` and `.json` into `folder`; out: {"png": path, "html": path, "json": path}.
+
+    numbers: a frame (a list of records in the file) or a dictionary of frames, arrays and plain values; NaN becomes
+    null. runs: `Run`s or their ids, whose seeds are stored too. claims: rows with `source, claim, paper, measured,
+    spread, verdict`, the verdict one of `VERDICTS`. folder: else the variable MOE_ANALYSIS_FIGURES, else the project's
+    figures/. figure or interactive may be None, and its file is then not written.
+    The same arguments give the same bytes. Raises `SaveError` before anything is written, and each file appears whole
+    or not at all.
+    """
+    if not item or set(item) - set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
+        raise SaveError(f"item = {item!r} names the files; use lower-case letters, digits, _ and - only")
+    runs = list(runs)
+    record = {
+        "item": item,
+        "numbers": _plain(numbers, "numbers"),
+        "claims": _claims(claims),
+        "runs": [str(getattr(run, "id", run)) for run in runs],
+        "seeds": sorted({int(run.config.seed) for run in runs if hasattr(run, "config")}),
+        "versions": _versions(),
+        "preset": _preset(),
+    }
+    contents = {"json": (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()}
+    if figure is not None:
+        contents["png"] = _png(figure)
+    if interactive is not None:
+        contents["html"] = interactive.to_html(include_plotlyjs="directory", div_id=item).encode()
+    folder = figures_folder(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if interactive is not None:
+            _write_script(folder / SCRIPT)
+        return {kind: _write(folder / f"{item}.{kind}", contents[kind]) for kind in sorted(contents, reverse=True)}
+    except OSError as error:
+        raise SaveError(f"folder = {str(folder)!r} cannot be written ({error.strerror}); "
+                        "pass another folder, or set MOE_ANALYSIS_FIGURES") from error
+
+
+def figures_folder(folder: str | Path | None = None) -> Path:
+    """Where figures go: `folder`, else the variable MOE_ANALYSIS_FIGURES, else figures/ beside the package."""
+    return Path(folder or os.environ.get("MOE_ANALYSIS_FIGURES") or Path(__file__).parents[2] / "figures")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # the version of matplotlib would change the bytes of an unchanged picture
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _write_script(path: Path) -> None:
+    from plotly.offline import get_plotlyjs
+
+    content = get_plotlyjs().encode()
+    if not path.exists() or path.stat().st_size != len(content):
+        _write(path, content)
+
+
+def _write(path: Path, content: bytes) -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)  # mkstemp makes a file that only its owner can read
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return path
+
+
+def _claims(claims: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    rows = claims.to_dict("records") if isinstance(claims, pd.DataFrame) else [dict(row) for row in claims]
+    for index, row in enumerate(rows):
+        if missing := [field for field in CLAIM_FIELDS if field not in row]:
+            raise SaveError(f"claims[{index}] has no {', '.join(missing)}; a claim has {', '.join(CLAIM_FIELDS)}")
+        if row["verdict"] not in VERDICTS:
+            raise SaveError(f"claims[{index}] has the verdict {row['verdict']!r}; use one of {', '.join(VERDICTS)}")
+    return [{field: _plain(row[field], f"claims[{index}].{field}") for field in CLAIM_FIELDS}
+            for index, row in enumerate(rows)]
+
+
+def _plain(value: Any, where: str) -> Any:
+    """`value` in JSON's types; what is not finite becomes null. Raises `SaveError` for what JSON cannot hold."""
+    if isinstance(value, pd.DataFrame):
+        return [_plain(row, where) for row in value.to_dict("records")]
+    if isinstance(value, pd.Series | pd.Index):
+        value = value.tolist()
+    elif isinstance(value, np.ndarray | np.generic) or (hasattr(value, "detach") and hasattr(value, "tolist")):
+        value = value.tolist()  # arrays and tensors alike
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise SaveError(f"{where} = {value!r} is {type(value).__name__}, which JSON cannot hold; pass numbers, texts, "
+                    "frames, arrays, lists or dictionaries")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # a package that is not installed took no part
+    return found
+
+
+def _preset() -> dict[str, str]:
+    """The settings asked for in the environment; of a path only its last name, which is the same on every machine."""
+    asked = {name.lower(): os.environ.get(f"MOE_ANALYSIS_{name}") for name in SETTINGS}
+    return {name: Path(value).name if os.sep in value and Path(value).exists() else value
+            for name, value in asked.items() if value}

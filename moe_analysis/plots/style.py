@@ -1,0 +1,113 @@
+"""Colours, marker shapes and print sizes that every figure shares.
+
+The eight base colours are those of Okabe & Ito (2008), readable with any colour vision, with grey for black and a
+darker yellow that shows on white. No 20 colours are, so beyond eight a category differs by its marker too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BASE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A", "#B8A800")
+DARK = ("#003F63", "#7D3700", "#005540", "#8A3D68", "#8F6200", "#1C78AD", "#1A1A1A", "#6B6200")
+LIGHT = ("#7FBDE3", "#F5A26B", "#7ED0B5", "#E8BBD3", "#F7CF7A", "#A9DCF5", "#B0B0B0", "#DDD36B")
+PALETTE = BASE + DARK + LIGHT
+
+MARKERS = ("o", "^", "s", "D", "v", "P")
+SYMBOLS = ("circle", "triangle-up", "square", "diamond", "triangle-down", "cross")  # plotly's names of MARKERS
+
+METHOD_COLORS = {
+    "LoRA": "#5A5A5A",
+    "LoRA-MoE": "#0072B2",
+    "mix-and-match": "#E69F00",
+    "T-REX": "#009E73",
+    "SiRA": "#CC79A7",
+}
+
+FULL_WIDTH, HALF_WIDTH = 7.2, 3.5  # inches: two columns of a paper, one column
+
+RC = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "figure.titlesize": 10,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "grid.linewidth": 0.5,
+    "grid.alpha": 0.35,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "moe_analysis",
+}
+
+
+class Mark(NamedTuple):
+    """How one category is drawn: `color`, matplotlib's `marker`, plotly's `symbol`."""
+
+    color: str
+    marker: str
+    symbol: str
+
+
+@contextmanager
+def use_style() -> Iterator[None]:
+    """Print style for the matplotlib figures made inside: `with use_style(): fig = figure(7, 4)`.
+
+    Settings of the caller are as before when the block ends.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(RC):
+        yield
+
+
+def figure(width: float = FULL_WIDTH, height: float = 4.0) -> Figure:
+    """An empty matplotlib figure, inches, in constrained layout, that pyplot does not hold on to.
+
+    Call it inside `use_style()`, and add axes by `fig.subplots(...)` or `fig.subplot_mosaic(...)`.
+    """
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def category_marks(names: Iterable[str]) -> dict[str, Mark]:
+    """One `Mark` for each distinct name, in the order given; no two alike for up to 48 names.
+
+    The same names in the same order always look the same. Raises ValueError for more than 48.
+    """
+    distinct = list(dict.fromkeys(names))
+    most = len(BASE) * len(MARKERS)
+    if len(distinct) > most:
+        raise ValueError(f"names holds {len(distinct)} categories, more than {most} a reader can tell apart; group them")
+    return {
+        name: Mark(PALETTE[index % len(PALETTE)], MARKERS[index // len(BASE)], SYMBOLS[index // len(BASE)])
+        for index, name in enumerate(distinct)
+    }
+
+
+def method_color(name: str) -> str:
+    """The colour of a method's label; a label that is not in METHOD_COLORS gets one of the remaining colours.
+
+    "T-REX without intuition" takes the colour of no other method, and always the same one.
+    """
+    if name in METHOD_COLORS:
+        return METHOD_COLORS[name]
+    rest = [color for color in PALETTE if color not in METHOD_COLORS.values()]
+    return rest[sum(name.encode()) % len(rest)]

@@ -1,0 +1,198 @@
+"""T-REX Fig. 2: paths of router weights in three dimensions, how smooth they are, and the losses meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..analysis.trajectories import PATH_COLUMNS, PathAxes
+from .style import FULL_WIDTH, figure, method_color, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+HIGHLIGHTED = 3  # experts drawn thick: those that end furthest from their start
+ELEVATION, AZIMUTH = 22, -58
+COLORMAP = "viridis_r"
+MEASURE_LABELS = {"tortuosity": "path length / displacement", "turning_angle": "turning angle (degrees)"}
+REFERENCES = {"tortuosity": "momentum_tortuosity", "turning_angle": "momentum_angle"}
+
+
+def axis_labels(axes: PathAxes) -> list[str]:
+    """"PC1 (41 %)": the share of the pooled squared displacement that an axis shows."""
+    return [f"PC{number} ({share:.0%})" for number, share in enumerate(axes.explained, start=1)]
+
+
+def trajectory_figure(paths: pd.DataFrame, axes: PathAxes, smooth: pd.DataFrame, summary: pd.DataFrame,
+                      bands: pd.DataFrame, seed: int | None = None) -> Figure:  # fmt: skip
+    """The paper figure from the frames of `router_paths`, `path_axes`, `smoothness`, `smoothness_summary`, `loss_bands`.
+
+    Above: a panel a method with one seed's experts (by default the first), all to one scale, coloured by training
+    step; thin lines are all experts, thick ones the three that moved furthest, a ring is the start and dots the ends.
+    Below: tortuosity and turning angle, a dot a seed with the 95 % interval and what noise alone would give, and losses.
+    Raises ValueError for a seed that the paths do not have.
+    """
+    shown = of_seed(paths, seed)
+    methods = list(dict.fromkeys(shown["method"]))
+    with use_style():
+        fig = figure(FULL_WIDTH, 5.4)
+        above, below = fig.subfigures(2, 1, height_ratios=[1.5, 1.0])
+        panels = [above.add_subplot(1, len(methods), number, projection="3d") for number in range(1, len(methods) + 1)]
+        limits = common_limits(shown)
+        for letter, panel, method in zip("abcdefgh", panels, methods):
+            lines = draw_paths(panel, shown[shown["method"] == method], shown["step"].max())
+            dress_panel(panel, limits, axis_labels(axes))
+            panel.set_title(f"({letter}) {method}", color=method_color(method), loc="center", fontweight="bold", y=0.98)
+        bar = above.colorbar(lines, ax=panels, shrink=0.55, aspect=22, pad=0.06)
+        bar.set_label("training step")
+        first, second, third = below.subplots(1, 3, width_ratios=[1, 1, 1.35])
+        draw_measure(first, smooth, summary, "tortuosity", methods)
+        draw_measure(second, smooth, summary, "turning_angle", methods)
+        draw_losses(third, bands, methods)
+    return fig
+
+
+def of_seed(paths: pd.DataFrame, seed: int | None) -> pd.DataFrame:
+    """The paths of one seed, by default the first in the frame."""
+    seeds = list(dict.fromkeys(paths["seed"]))
+    seed = seeds[0] if seed is None else seed
+    if seed not in seeds:
+        raise ValueError(f"seed = {seed} has no path; choose one of {', '.join(map(str, seeds))}")
+    return paths[paths["seed"] == seed]
+
+
+def lines_of(paths: pd.DataFrame) -> np.ndarray:
+    """One run's paths, sorted as `router_paths` returns them -> (experts, points, 3)."""
+    return paths[list(PATH_COLUMNS)].to_numpy(np.float32).reshape(paths["expert"].nunique(), -1, 3)
+
+
+def common_limits(paths: pd.DataFrame) -> np.ndarray:
+    """(3, 2): the range of each axis over all methods, with a margin."""
+    values = paths[list(PATH_COLUMNS)].to_numpy()
+    low, high = values.min(0), values.max(0)
+    margin = 0.04 * np.maximum(high - low, 1e-9)
+    return np.stack([low - margin, high + margin], axis=1)
+
+
+def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
+    """All experts thin, those that moved furthest thick; returns the thick lines' artist, whose colour is the step."""
+    from matplotlib.colors import Normalize
+    from mpl_toolkits.mplot3d.art3d import Line3DCollection
+
+    lines = lines_of(paths)
+    steps = paths["step"].to_numpy()[: lines.shape[1]]
+    rank = paths["rank"].to_numpy()[:: lines.shape[1]]
+    segments = np.stack([lines[:, :-1], lines[:, 1:]], axis=2)  # (experts, points-1, 2, 3)
+    for chosen, width, alpha in ((rank > HIGHLIGHTED, 0.6, 0.35), (rank <= HIGHLIGHTED, 1.8, 1.0)):
+        artist = Line3DCollection(segments[chosen].reshape(-1, 2, 3), linewidths=width, alpha=alpha, cmap=COLORMAP,
+                                  norm=Normalize(0, last_step), capstyle="round")  # fmt: skip
+        artist.set_array(np.tile(steps[1:], chosen.sum()))
+        panel.add_collection3d(artist, autolim=False)
+    ends = lines[rank <= HIGHLIGHTED, -1]
+    panel.scatter(*ends.T, s=16, color="black", depthshade=False, zorder=10)
+    panel.scatter(*lines[0, 0], s=26, facecolor="white", edgecolor="black", depthshade=False, zorder=11)
+    return artist
+
+
+def dress_panel(panel: Any, limits: np.ndarray, labels: Sequence[str]) -> None:
+    panel.view_init(ELEVATION, AZIMUTH)
+    panel.set_box_aspect((1, 1, 0.9), zoom=1.0)
+    for name, span, label in zip("xyz", limits, labels):
+        getattr(panel, f"set_{name}lim")(*span)
+        getattr(panel, f"set_{name}label")(label, labelpad=-8)
+        axis = getattr(panel, f"{name}axis")
+        axis.set_major_locator(few_ticks())
+        axis.set_tick_params(pad=-4, labelsize=6)
+        axis.set_pane_color((0.97, 0.97, 0.97, 1.0))
+        axis._axinfo["grid"].update(color=(0.85, 0.85, 0.85), linewidth=0.4)
+
+
+def few_ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(4)
+
+
+def draw_measure(panel: Any, smooth: pd.DataFrame, summary: pd.DataFrame, measure: str, methods: Sequence[str]) -> None:
+    """A dot a seed (mean over modules), the mean with its interval, and a dashed mark for momentum on pure noise."""
+    seeds = smooth.groupby(["method", "seed"])[[measure, REFERENCES[measure]]].mean()
+    rows = summary[summary["measure"] == measure].set_index("method")
+    for place, method in enumerate(methods):
+        values, color = seeds.loc[method], method_color(method)
+        spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else np.zeros(1)
+        panel.scatter(place + spread, values[measure], s=14, color=color, alpha=0.55, linewidths=0, zorder=2)
+        row = rows.loc[method]
+        error = np.nan_to_num([[row["mean"] - row["low"]], [row["high"] - row["mean"]]])
+        panel.errorbar(place, row["mean"], error, fmt="_", color=color, markersize=13, capsize=3, zorder=3)
+        reference = values[REFERENCES[measure]].mean()
+        panel.plot([place - 0.32, place + 0.32], [reference] * 2, color="0.35", linestyle=(0, (3, 2)), linewidth=1.0,
+                   label="noise with momentum" if place == 0 else None)  # fmt: skip
+    panel.set_xticks(range(len(methods)), methods)
+    panel.set_xlim(-0.55, len(methods) - 0.45)
+    panel.set_ylabel(MEASURE_LABELS[measure])
+    panel.margins(y=0.18)
+    panel.legend(loc="best", handlelength=1.6, borderpad=0.2)
+
+
+def draw_losses(panel: Any, bands: pd.DataFrame, methods: Sequence[str]) -> None:
+    """Mean smoothed loss of the seeds, shaded between the lowest and the highest."""
+    for method in methods:
+        band, color = bands[bands["method"] == method], method_color(method)
+        panel.fill_between(band["step"], band["low"], band["high"], color=color, alpha=0.18, linewidth=0)
+        panel.plot(band["step"], band["mean"], color=color, label=method)
+    panel.set_xlabel("training step")
+    panel.set_ylabel("training loss (nats a token)")
+    panel.grid(axis="y")
+    panel.legend(loc="upper right")
+
+
+def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
+    """The interactive twin: all methods in one scene, the legend hides a method, buttons choose the seed.
+
+    Hover tells method, seed, expert, step and loss. Thick lines are the experts that moved furthest.
+    """
+    import plotly.graph_objects as go
+
+    fig = go.Figure()
+    seeds = list(dict.fromkeys(paths["seed"]))
+    owners = []
+    for (method, seed), run in paths.groupby(["method", "seed"], sort=False):
+        for leading in (True, False):
+            lines = run[(run["rank"] <= HIGHLIGHTED) == leading]
+            if len(lines):
+                fig.add_trace(path_trace(lines, method, seed, leading, visible=seed == seeds[0]))
+                owners.append(seed)
+    buttons = [{"label": f"seed {seed}", "method": "restyle", "args": [{"visible": [owner == seed for owner in owners]}]}
+               for seed in seeds]  # fmt: skip
+    buttons.append({"label": "all seeds", "method": "restyle", "args": [{"visible": [True] * len(owners)}]})
+    names = dict(zip(("xaxis", "yaxis", "zaxis"), ({"title": {"text": label}} for label in axis_labels(axes))))
+    fig.update_layout(
+        title={"text": f"Router weights during training, {axes.module}"},
+        scene={**names, "aspectmode": "cube"}, template="plotly_white", height=720,
+        margin={"l": 0, "r": 0, "t": 90, "b": 0}, legend={"title": {"text": "method"}, "groupclick": "togglegroup"},
+        updatemenus=[{"type": "buttons", "direction": "right", "x": 0.0, "xanchor": "left", "y": 1.02,
+                      "yanchor": "bottom", "buttons": buttons}],
+    )  # fmt: skip
+    return fig
+
+
+def path_trace(lines: pd.DataFrame, method: str, seed: int, leading: bool, visible: bool) -> go.Scatter3d:
+    """Some experts of one run as one trace, with a gap after each expert."""
+    import plotly.graph_objects as go
+
+    experts = lines["expert"].nunique()
+    columns = [*PATH_COLUMNS, "expert", "step", "loss"]
+    values = lines[columns].to_numpy(np.float32).reshape(experts, -1, len(columns))
+    gap = np.full((experts, 1, len(columns)), np.nan, np.float32)
+    values = np.concatenate([values, gap], axis=1).reshape(-1, len(columns))  # (experts*(points+1), columns)
+    return go.Scatter3d(
+        x=values[:, 0], y=values[:, 1], z=values[:, 2], customdata=values[:, 3:], mode="lines", visible=visible,
+        name=method, legendgroup=method, showlegend=leading, connectgaps=False, opacity=1.0 if leading else 0.3,
+        line={"color": method_color(method), "width": 5 if leading else 2},
+        hovertemplate=(f"{method}, seed {seed}<br>expert %{{customdata[0]:.0f}}<br>step %{{customdata[1]:.0f}}"
+                       "<br>loss %{customdata[2]:.3f}<extra></extra>"),
+    )  # fmt: skip

@@ -1,0 +1,118 @@
+"""How much of everything the notebooks compute: a tiny preset for tests, a quick one, and a full one.
+
+The environment chooses: MOE_ANALYSIS_PRESET (tiny, quick, full), MOE_ANALYSIS_SUITE, MOE_ANALYSIS_BACKBONE and
+MOE_ANALYSIS_RUNS (folder of the runs). `python -m moe_analysis figures` sets them from its options.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .training.config import TrainConfig
+    from .training.run import Run
+
+PROJECT = Path(__file__).resolve().parents[1]
+TARGETS = ["q_proj", "v_proj"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One size of everything.
+
+    steps, seeds, rows_per_dataset, eval_rows, lr, router_lr, record_every: as in `TrainConfig`, the same for every
+    method of a comparison. map_datasets, map_rows: data sets on a semantic map and prompts of each; map_method:
+    "umap" or "pca". cluster_counts, permutations: k-means sizes and label shuffles of the agreement analysis.
+    workers: training processes at a time.
+    """
+
+    name: str
+    suite: str = "embedded"
+    backbone: str = "compact"
+    embedder: str = "minilm"
+    steps: int = 200
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rows_per_dataset: int | None = 200
+    eval_rows: int | None = 40
+    lr: float = 5e-3
+    router_lr: float | None = 5e-4
+    record_every: int = 2
+    map_datasets: int = 20
+    map_rows: int = 100
+    map_method: str = "umap"
+    cluster_counts: tuple[int, ...] = (5, 10, 20, 32, 50)
+    permutations: int = 200
+    workers: int = 2
+
+    @property
+    def ood_suite(self) -> str | None:
+        """The out-of-distribution companion of the suite, where there is one."""
+        return {"embedded": "embedded_ood", "multitask": "bbh"}.get(self.suite)
+
+    @property
+    def runs(self) -> Path:
+        return Path(os.environ.get("MOE_ANALYSIS_RUNS", PROJECT / "runs"))
+
+    def config(self, method: str, seed: int, **changes: Any) -> TrainConfig:
+        """The configuration of one named method at one seed."""
+        from .training.config import TrainConfig
+
+        adapters = methods()
+        if method not in adapters:
+            raise ValueError(f"method = {method!r} is unknown; choose one of {', '.join(adapters)}")
+        shared = {
+            name: getattr(self, name)
+            for name in ("suite", "backbone", "embedder", "steps", "rows_per_dataset", "eval_rows", "lr", "router_lr", "record_every")
+        }
+        return TrainConfig(adapter=adapters[method], seed=seed, name=method, **{**shared, **changes})
+
+    def train(self, *names: str, **changes: Any) -> list[Run]:
+        """Runs of the named methods at every seed, method by method; finished ones are read, not repeated."""
+        from .training.sweep import train_all
+
+        return train_all([self.config(name, seed, **changes) for name in names for seed in self.seeds], self.runs, self.workers)
+
+
+def methods() -> dict[str, Any]:
+    """The systems of T-REX's comparisons by the label they have in figures, with the sizes of the authors' code.
+
+    All have rank or I + J vectors as there: 8 experts of rank 4 against 4 down and 8 up vectors (32 experts).
+    """
+    import peft
+
+    from . import peft_bridge as bridge
+
+    return {
+        "LoRA": peft.LoraConfig(r=8, lora_alpha=16, target_modules=TARGETS, task_type="CAUSAL_LM"),
+        "LoRA-MoE": bridge.MoeLoraConfig(num_experts=8, r=4, alpha=4.0, target_modules=TARGETS),
+        "SiRA": bridge.SiraConfig(num_experts=8, r=4, alpha=4.0, target_modules=TARGETS),
+        "mix-and-match": bridge.TRexConfig(num_down=4, num_up=8, intuition=False, target_modules=TARGETS),
+        "T-REX": bridge.TRexConfig(num_down=4, num_up=8, target_modules=TARGETS),
+    }
+
+
+PRESETS = {
+    "tiny": Preset("tiny", steps=6, seeds=(0, 1, 2), rows_per_dataset=8, eval_rows=2, record_every=1, map_datasets=6,
+                   map_rows=12, map_method="pca", embedder="tfidf", cluster_counts=(3, 5), permutations=20),  # fmt: skip
+    "quick": Preset("quick"),
+    "full": Preset("full", steps=1000, seeds=(0, 1, 2, 3, 4), rows_per_dataset=None, eval_rows=None, map_rows=300,
+                   permutations=1000, record_every=5),  # fmt: skip
+}
+
+
+def preset(name: str | None = None) -> Preset:
+    """The preset by name, or the one the environment names (quick when it names none), on the environment's suite."""
+    name = name or os.environ.get("MOE_ANALYSIS_PRESET", "quick")
+    if name not in PRESETS:
+        raise ValueError(f"preset = {name!r} is unknown; choose one of {', '.join(PRESETS)}")
+    return replace(PRESETS[name], **dict(from_environment()))
+
+
+def from_environment() -> Iterator[tuple[str, str]]:
+    for field in ("suite", "backbone", "embedder"):
+        if value := os.environ.get(f"MOE_ANALYSIS_{field.upper()}"):
+            yield field, value

@@ -1,0 +1,87 @@
+"""A data set of the Hugging Face hub (or a local folder it can load) as rows of a suite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .rows import Located, SuiteError, shorten
+
+NAMES = {
+    "prompt": ("prompt", "question"),
+    "answer": ("answer", "answerKey"),
+    "choices": ("choices", "options"),
+}
+SPLIT_OF = {"train": "train", "test": "test"}
+HELD_OUT = ("validation", "dev")
+
+
+def read_hub(source: str) -> list[Located]:
+    """The rows behind "<repo>[:<config>]".
+
+    `prompt` may be called question, `choices` options; choices in the {"text", "label"} form, an answer that
+    is an index into the choices and an answerKey are turned into the contract's answer and label. The splits
+    train and test are read; validation stands in for a missing test. `dataset` defaults to the repository's
+    own name, `group` to "hub". Raises `SuiteError` when it cannot be loaded or has no such columns.
+    """
+    repo, _, config = source.partition(":")
+    splits = _load(repo, config or None)
+    parts = {SPLIT_OF[name]: data for name, data in splits.items() if name in SPLIT_OF}
+    for name in HELD_OUT:
+        if "test" not in parts and name in splits:
+            parts["test"] = splits[name]
+    if not parts:
+        raise SuiteError(f"hub:{source} has the splits {sorted(splits)}; train, test or validation is needed")
+    default = {"dataset": "_".join(filter(None, (repo.rstrip("/").split("/")[-1], config))), "group": "hub"}
+    rows = []
+    for split, data in parts.items():
+        columns = _columns(data.column_names, source)
+        for number, row in enumerate(data, start=1):
+            rows.append(
+                Located(
+                    {**default, "split": split, **_mapped(row, columns)},
+                    f"hub:{source}",
+                    f"{split} row {number}",
+                )
+            )
+    return rows
+
+
+def _load(repo: str, config: str | None) -> dict[str, Any]:
+    import datasets
+
+    try:
+        return dict(datasets.load_dataset(repo, config))
+    except Exception as error:  # the library raises its own, the hub's, the network's and the parser's errors
+        raise SuiteError(
+            f"hub:{repo}{':' + config if config else ''} could not be loaded ({type(error).__name__}: "
+            f"{shorten(str(error), 160)}); check the name and the connection, or pass a folder of JSONL files"
+        ) from error
+
+
+def _columns(present: list[str], source: str) -> dict[str, str]:
+    columns = {field: next((name for name in NAMES[field] if name in present), None) for field in NAMES}
+    lacking = [field for field in ("prompt", "answer") if columns[field] is None]
+    if lacking:
+        raise SuiteError(
+            f"hub:{source} has the columns {present} and none of them is "
+            f"{' or '.join(NAMES[lacking[0]])}; rename the column and save it as JSONL"
+        )
+    own = {field: field for field in ("dataset", "group", "label") if field in present}
+    return own | {field: name for field, name in columns.items() if name is not None}
+
+
+def _mapped(row: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
+    mapped = {field: row[name] for field, name in columns.items()}
+    choices, answer, keys = mapped.get("choices"), mapped["answer"], None
+    if isinstance(choices, dict):
+        keys, choices = choices.get("label"), choices.get("text")
+        mapped["choices"] = choices
+    if not isinstance(choices, list):
+        return mapped
+    if isinstance(keys, list) and isinstance(answer, str) and answer in keys and answer not in choices:
+        answer = keys.index(answer)
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
+        mapped["label"], mapped["answer"] = answer, choices[answer]
+    elif mapped.get("label") is None and isinstance(answer, str) and choices.count(answer) == 1:
+        mapped["label"] = choices.index(answer)
+    return mapped

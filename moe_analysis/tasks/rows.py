@@ -1,0 +1,194 @@
+"""What a row of a suite must be: the columns, the checks, and the words of the errors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+COLUMNS = ["dataset", "group", "split", "prompt", "choices", "answer", "label"]
+TEXT_FIELDS = ["dataset", "group", "split", "prompt", "answer"]
+SPLITS = ("train", "test")
+LISTED_PER_FILE = 10
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one row: where it is, what it is, and what to do about it."""
+
+    file: str
+    place: str  # "line 3" of a text file, "row 3" of a table, "" for the whole file
+    field: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{' '.join(part for part in (self.file, self.place) if part)}: {self.text}"
+
+
+class SuiteError(ValueError):
+    """A suite that cannot be loaded. `problems` holds every problem found, also those not printed."""
+
+    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__(message)
+
+    @classmethod
+    def of(cls, source: str, problems: list[Problem]) -> SuiteError:
+        """The error that lists at most ten problems of each file and counts the rest."""
+        counts = Counter(problem.file for problem in problems)
+        one = len(problems) == 1
+        lines = [f"suite {source} has {len(problems)} problem{'' if one else 's'}:"]
+        for file, count in counts.items():
+            listed = [problem for problem in problems if problem.file == file][:LISTED_PER_FILE]
+            lines += [f"  {problem}" for problem in listed]
+            if count > len(listed):
+                lines.append(f"  ... and {count - len(listed)} more in {file}")
+        return cls("\n".join(lines), problems)
+
+
+class SuiteWarning(UserWarning):
+    """Rows that can be used but blur what is measured on them."""
+
+
+def shorten(value: object, width: int = 60) -> str:
+    """`repr(value)` cut to `width` characters."""
+    text = repr(value)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _is_sound_text(value: object) -> bool:
+    if not isinstance(value, str) or not value.strip():
+        return False
+    if value.isascii():
+        return True
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _text_problem(field: str, value: object) -> str:
+    if value is _MISSING or value is None:
+        return f"{field} is missing; every row needs dataset, group, split, prompt and answer"
+    if not isinstance(value, str):
+        return f"{field} = {shorten(value)} is {type(value).__name__}, not text; write it as a string"
+    if not value.strip():
+        return f"{field} = {shorten(value)} is empty; fill it in or delete the row"
+    return f"{field} = {shorten(value)} holds half a character (a lone surrogate); write the text as UTF-8"
+
+
+def _choices_problem(choices: object) -> str | None:
+    if not isinstance(choices, list):
+        return f"choices = {shorten(choices)} is {type(choices).__name__}; give a list of strings, or null"
+    for choice in choices:
+        if not _is_sound_text(choice):
+            return f"choices = {shorten(choices)} holds {shorten(choice)}; make every choice non-empty text"
+    if not choices:
+        return "choices = [] is empty; give at least 2, or null for a free answer"
+    return None
+
+
+def _label_problem(label: object, choices: list[str], answer: object) -> tuple[str, str] | None:
+    last = len(choices) - 1
+    remedy = f"give a whole number from 0 to {last}"
+    if label is None:
+        return "label", f"label is missing although there are choices; {remedy}, the position of the answer"
+    if not isinstance(label, int) or isinstance(label, bool):
+        return "label", f"label = {shorten(label)} is {type(label).__name__}; {remedy}"
+    if not 0 <= label <= last:
+        return "label", f"label = {shorten(label)} is outside the {len(choices)} choices; {remedy}"
+    if isinstance(answer, str) and choices[label] != answer:
+        return "answer", (
+            f"answer = {shorten(answer)} is not choices[{label}] = {shorten(choices[label])}; "
+            "make the answer and the label agree"
+        )
+    return None
+
+
+def row_problems(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every (field, description) that makes one row unusable; empty for a sound row."""
+    found = []
+    for field in TEXT_FIELDS:
+        value = row.get(field, _MISSING)
+        if not _is_sound_text(value):
+            found.append((field, _text_problem(field, value)))
+    split = row.get("split")
+    if isinstance(split, str) and split.strip() and split not in SPLITS:
+        found.append(("split", f"split = {shorten(split)} is unknown; use 'train' or 'test'"))
+    choices, label = row.get("choices"), row.get("label")
+    if choices is None:
+        if label is not None:
+            text = (
+                f"label = {shorten(label)} has no choices to point into; give choices, or set label to null"
+            )
+            found.append(("label", text))
+        return found
+    problem = _choices_problem(choices)
+    if problem is not None:
+        found.append(("choices", problem))
+    elif (label_problem := _label_problem(label, choices, row.get("answer"))) is not None:
+        found.append(label_problem)
+    return found
+
+
+@dataclass
+class Located:
+    """A row and where it came from."""
+
+    row: dict[str, Any]
+    file: str
+    place: str
+
+    def problem(self, field: str, text: str) -> Problem:
+        return Problem(self.file, self.place, field, text)
+
+
+def dataset_problems(rows: list[Located]) -> Iterator[Problem]:
+    """A dataset must live in one file and have one group: a copied file or a slip of the pen shows here."""
+    first: dict[str, Located] = {}
+    told: set[tuple[str, str]] = set()
+    for here in rows:
+        name, group = here.row["dataset"], here.row["group"]
+        there = first.setdefault(name, here)
+        if there.file != here.file and (name, here.file) not in told:
+            told.add((name, here.file))
+            remedy = "keep a data set in one file, or rename one of the two"
+            yield here.problem("dataset", f"dataset = {shorten(name)} is also in {there.file}; {remedy}")
+        if there.row["group"] != group:
+            began = f"{shorten(there.row['group'])} at {there.file} {there.place}"
+            text = f"group = {shorten(group)} but data set {shorten(name)} has {began}; give it one group"
+            yield here.problem("group", text)
+
+
+def flaws(rows: list[Located]) -> Iterator[Problem]:
+    """Rows that load but blur a score: repeated choices, a lone choice, a test prompt also trained on."""
+    trained: dict[tuple[str, str], Located] = {}
+    for here in rows:
+        choices = here.row.get("choices")
+        if choices is not None and len(set(choices)) < len(choices):
+            twice = next(choice for choice, count in Counter(choices).items() if count > 1)
+            yield here.problem("choices", f"choices repeat {shorten(twice)}; make them distinct")
+        if choices is not None and len(choices) == 1:
+            text = f"choices = {shorten(choices)} leave nothing to choose; give at least 2"
+            yield here.problem("choices", f"{text}, or null for a free answer")
+        if here.row["split"] == "train":
+            trained.setdefault((here.row["dataset"], here.row["prompt"]), here)
+    for here in rows:
+        key = (here.row["dataset"], here.row["prompt"])
+        if here.row["split"] == "test" and key in trained:
+            text = f"prompt = {shorten(key[1])} is also a train prompt ({trained[key].place})"
+            yield here.problem("prompt", f"{text}; remove it from one of the splits")
+
+
+def to_frame(rows: list[Located]) -> pd.DataFrame:
+    """The contract's frame: the seven columns in order; text, lists or None, and a nullable integer label."""
+    columns = {field: [here.row.get(field) for here in rows] for field in COLUMNS}
+    frame = pd.DataFrame({field: pd.Series(columns[field], dtype="str") for field in TEXT_FIELDS})
+    frame["choices"] = pd.Series(columns["choices"], dtype=object)
+    frame["label"] = pd.Series(columns["label"], dtype="Int64")
+    return frame[COLUMNS]

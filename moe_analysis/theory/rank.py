@@ -1,0 +1,80 @@
+"""Ranks that leave no doubt: exact ones of integer matrices, numerical ones with a stated tolerance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MAX_EXACT = 2**53  # larger float64 integers may have been rounded
+
+
+def exact_rank(matrix: np.ndarray) -> int:
+    """Rank over the rationals of a matrix (rows, columns) of integers, stored as integers or as float64.
+
+    Fraction-free elimination (Bareiss 1968) in Python's unbounded integers: no rounding, no tolerance.
+    Raises ValueError for an entry that is not an integer or too large to be an exact float64.
+    """
+    values = np.asarray(matrix)
+    if values.ndim != 2:
+        raise ValueError(f"matrix has shape {values.shape}; exact_rank needs two dimensions")
+    if not np.all(np.isfinite(values)) or np.any(values != np.round(values)) or np.any(np.abs(values) > MAX_EXACT):
+        raise ValueError("matrix holds an entry that is no exact integer; use numerical_rank for real matrices")
+    work = np.array(values.T if values.shape[0] > values.shape[1] else values, dtype=np.int64).astype(object)
+    previous, rank = 1, 0
+    for column in range(work.shape[1]):
+        below = np.flatnonzero(work[rank:, column])
+        if below.size == 0:
+            continue
+        work[[rank, rank + below[0]]] = work[[rank + below[0], rank]]
+        pivot, rest = work[rank, column], np.s_[rank + 1 :, column + 1 :]
+        work[rest] = (pivot * work[rest] - np.outer(work[rank + 1 :, column], work[rank, column + 1 :])) // previous
+        previous, rank = pivot, rank + 1
+        if rank == work.shape[0]:
+            break
+    return rank
+
+
+def numerical_rank(matrix: np.ndarray, tolerance: float | None = None) -> int:
+    """Number of singular values above tolerance × the largest; None means max(shape) × float64 epsilon."""
+    values = np.asarray(matrix, dtype=np.float64)
+    if values.size == 0 or not values.any():
+        return 0
+    singular = np.linalg.svd(values, compute_uv=False)
+    relative = max(values.shape) * np.finfo(np.float64).eps if tolerance is None else tolerance
+    return int((singular > relative * singular[0]).sum())
+
+
+def integer_matrix(rows: int, columns: int, rank: int, rng: np.random.Generator) -> np.ndarray:
+    """(rows, columns) float64 matrix of small integers whose rank is `rank` by construction.
+
+    A product of a unit lower-trapezoidal and a unit upper-trapezoidal matrix, whose rows and columns are then
+    permuted. Raises ValueError for a rank that no matrix of this shape has.
+    """
+    if not 0 <= rank <= min(rows, columns):
+        raise ValueError(f"rank = {rank} is impossible for {rows} x {columns}; choose 0 to {min(rows, columns)}")
+    left = np.tril(rng.integers(-1, 2, (rows, rank)), -1) + np.eye(rows, rank, dtype=np.int64)
+    right = np.triu(rng.integers(-1, 2, (rank, columns)), 1) + np.eye(rank, columns, dtype=np.int64)
+    product = left @ right  # (rows, columns)
+    return product[rng.permutation(rows)][:, rng.permutation(columns)].astype(np.float64)
+
+
+def degenerate_matrix(rows: int, columns: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """(matrix, its rank): `rows` vectors that are "independent", "dependent", "repeated", some "zero", or all "null".
+
+    "independent" means as independent as the shape allows: rank min(rows, columns).
+    """
+    most = min(rows, columns)
+    fewer = int(rng.integers(1, most)) if most > 1 else 1
+    if kind == "independent":
+        return integer_matrix(rows, columns, most, rng), most
+    if kind == "dependent":
+        return integer_matrix(rows, columns, fewer, rng), fewer
+    if kind == "null":
+        return np.zeros((rows, columns)), 0
+    distinct = integer_matrix(fewer, columns, fewer, rng)
+    if kind == "repeated":
+        copies = rng.integers(0, fewer, rows - fewer)
+        return np.concatenate([distinct, distinct[copies]])[rng.permutation(rows)], fewer
+    if kind == "zero":
+        padded = np.concatenate([distinct, np.zeros((rows - fewer, columns))])
+        return padded[rng.permutation(rows)], fewer
+    raise ValueError(f"kind = {kind!r} is unknown; choose independent, dependent, repeated, zero or null")

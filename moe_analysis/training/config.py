@@ -1,0 +1,137 @@
+"""What a run is: every choice that changes its numbers, and the name that follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from peft import LoraConfig, PeftConfig
+
+from .. import peft_bridge  # noqa: F401  registers our adapters, so that their configurations can be read back
+from ..optim import OPTIMIZERS
+
+SCHEDULES = ("constant", "linear", "cosine")
+PRECISIONS = ("float32", "bf16")
+# what PEFT fills in by itself says nothing about the run
+NOT_PART_OF_A_RUN = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "runtime_config")
+
+
+def default_adapter() -> PeftConfig:
+    return LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+
+
+@dataclass
+class TrainConfig:
+    """One training run.
+
+    backbone: "compact", or any Hugging Face causal-LM id or folder. suite: as for `load_suite`; datasets keeps some.
+    adapter: one of our configurations or PEFT's LoraConfig; None trains nothing and is refused.
+    lr, router_lr: peak learning rates of the experts and of the router (None: the same), warmed up over
+    warmup_steps and then following schedule. batch_size × gradient_accumulation samples make one step.
+    rows_per_dataset, eval_rows: at most so many train and test rows a data set (None: all of them).
+    max_length: tokens; a longer prompt loses its beginning. precision: "float32" or "bf16" autocast.
+    embedder: what embeds prompts for the intuition. eval_every, save_every: steps; 0 evaluates only at the end.
+    record_every: steps between records of router weights, router gradients and gate statistics; 0 records nothing.
+    """
+
+    backbone: str = "compact"
+    suite: str = "embedded"
+    datasets: list[str] | None = None
+    adapter: PeftConfig = field(default_factory=default_adapter)
+    optimizer: str = "adamw"
+    lr: float = 5e-3
+    router_lr: float | None = None
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    schedule: str = "linear"
+    warmup_steps: int = 10
+    steps: int = 300
+    batch_size: int = 64
+    gradient_accumulation: int = 1
+    gradient_checkpointing: bool = False
+    rows_per_dataset: int | None = None
+    max_length: int = 256
+    precision: str = "float32"
+    embedder: str = "minilm"
+    eval_every: int = 0
+    eval_rows: int | None = 50
+    save_every: int = 100
+    record_every: int = 1
+    seed: int = 0
+    name: str | None = None
+
+    def check(self) -> None:
+        """Raise ValueError for a value that no run could be made from."""
+        if not isinstance(self.adapter, PeftConfig):
+            raise ValueError(f"adapter = {self.adapter!r} is no PEFT configuration; pass ma.TRexConfig(...), "
+                             "ma.MoeLoraConfig(...) or peft.LoraConfig(...)")  # fmt: skip
+        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
+        for name in ("steps", "batch_size", "gradient_accumulation", "save_every", "rows_per_dataset", "eval_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} = {value} must be at least 1")
+        for name in ("lr", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)} must be positive")
+        for name in ("eval_every", "record_every", "warmup_steps", "weight_decay", "router_lr"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)} must not be negative")
+        if self.max_length < 8:
+            raise ValueError(f"max_length = {self.max_length} leaves no room for a prompt; use at least 8")
+
+    @property
+    def system(self) -> str:
+        """The adapter's PEFT type in lower case: "lora", "moelora", "trex", …"""
+        return str(getattr(self.adapter.peft_type, "value", self.adapter.peft_type)).lower()
+
+    @property
+    def clusters(self) -> int | None:
+        """Clusters that the adapter's intuition needs; None where it has none."""
+        return self.adapter.clusters if getattr(self.adapter, "intuition", False) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "adapter"}
+        adapter = {k: v for k, v in asdict(self.adapter).items() if k not in NOT_PART_OF_A_RUN}
+        return {**values, "adapter": {key: plain(value) for key, value in sorted(adapter.items())}}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """Read `to_dict` back; an unknown field is an error that lists the known ones."""
+        known = {entry.name for entry in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"unknown fields {unknown} of a TrainConfig; it has {', '.join(sorted(known))}")
+        values = dict(values)
+        if isinstance(adapter := values.get("adapter"), dict):
+            if not adapter.get("peft_type"):
+                raise ValueError(f"adapter = {adapter} names no peft_type; add one of LORA, "
+                                 f"{', '.join(sorted(name.upper() for name in peft_bridge.CONFIGS))}")  # fmt: skip
+            values["adapter"] = PeftConfig.from_peft_type(**{**adapter, "peft_type": adapter["peft_type"].upper()})
+        return cls(**values)
+
+    @property
+    def digest(self) -> str:
+        """Content hash: two configurations with the same digest make the same run."""
+        values = {key: value for key, value in self.to_dict().items() if key != "name"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def run_name(self) -> str:
+        """Folder of the run: system (or name), suite, seed and digest."""
+        label = self.name or self.system
+        suite = self.suite.rstrip("/").rpartition("/")[2].replace(":", "-")
+        return f"{label}-{suite}-s{self.seed}-{self.digest}"
+
+
+def plain(value: Any) -> Any:
+    """JSON form of a configuration's value: enums by value, sets sorted."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return value

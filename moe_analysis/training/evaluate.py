@@ -1,0 +1,97 @@
+"""Accuracy by exact likelihood: the most likely choice where there are choices, greedy exact match where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ..tasks.batches import Example, collate, encode
+
+TOKENS_PER_BATCH = 16_384
+
+
+def candidates(frame: pd.DataFrame) -> pd.DataFrame:
+    """One line a text to score: every choice of a row, or its answer alone; columns row, candidate, gold."""
+    lines = []
+    for row, (choices, answer, label) in enumerate(zip(frame["choices"], frame["answer"], frame["label"])):
+        options = [answer] if choices is None else choices
+        gold = 0 if choices is None else int(label)
+        lines += [(row, option, index == gold) for index, option in enumerate(options)]
+    return pd.DataFrame(lines, columns=["row", "candidate", "gold"])
+
+
+def length_batches(lengths: np.ndarray, tokens: int = TOKENS_PER_BATCH) -> Iterator[np.ndarray]:
+    """Positions in batches of similar length, longest first, at most `tokens` with padding in each."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, tokens // int(lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+@torch.no_grad()
+def score(model: nn.Module, examples: list[Example], intuition: np.ndarray | None, pad: int) -> pd.DataFrame:
+    """Of each example's answer, its end token included: log_likelihood, tokens, and whether greedy decoding gives it.
+
+    Greedy decoding reproduces an answer exactly when every one of its tokens is the most likely one after the
+    prompt and the answer's own beginning, so one forward pass decides it and nothing is generated.
+    """
+    device = next(model.parameters()).device
+    results = np.zeros((len(examples), 3))
+    for rows in length_batches(np.array([len(example.input_ids) for example in examples])):
+        chosen = None if intuition is None else intuition[rows]
+        batch = {key: value.to(device) for key, value in collate([examples[i] for i in rows], pad, chosen).items()}
+        labels = batch.pop("labels")[:, 1:]
+        kept = labels != -100  # (batch, sequence - 1)
+        logits = model(**batch).logits[:, :-1][kept].float()  # (answer tokens, vocabulary)
+        target, owner = labels[kept], kept.nonzero()[:, 0]
+        values = logits.log_softmax(-1).gather(-1, target[:, None])[:, 0].double()
+        wrong = (logits.argmax(-1) != target).double()
+        sums = torch.zeros(len(rows), 3, dtype=torch.double, device=device)
+        sums.index_add_(0, owner, torch.stack([values, torch.ones_like(values), wrong], dim=-1))
+        results[rows] = sums.cpu().numpy()
+    frame = pd.DataFrame(results, columns=["log_likelihood", "tokens", "wrong"])
+    return frame.assign(tokens=frame["tokens"].astype(int), exact=frame.pop("wrong") == 0)
+
+
+def evaluate(
+    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256
+) -> pd.DataFrame:
+    """Accuracy and loss of every data set of `frame`.
+
+    intuition: (rows, clusters) for models that route by it. Returns columns dataset, group, kind ("choices" or
+    "exact match"), rows, loss (nats an answer token of the gold answer) and accuracy in [0, 1].
+    Choices are ranked by the summed log-likelihood of their text and the end token.
+    """
+    lines = candidates(frame)
+    asked = frame.iloc[lines["row"]].assign(answer=lines["candidate"].to_numpy())
+    examples = encode(asked, tokenizer, max_length)
+    training = model.training
+    model.eval()
+    try:
+        scores = score(model, examples, None if intuition is None else intuition[lines["row"]], tokenizer.pad_token_id)
+    finally:
+        model.train(training)
+    lines = pd.concat([lines, scores], axis=1)
+    best = lines.loc[lines.groupby("row")["log_likelihood"].idxmax()].set_index("row")
+    gold = lines[lines["gold"]].set_index("row")
+    free = frame["choices"].isna().to_numpy()
+    rows = pd.DataFrame({
+        "dataset": frame["dataset"].to_numpy(),
+        "group": frame["group"].to_numpy(),
+        "kind": np.where(free, "exact match", "choices"),
+        "correct": np.where(free, gold["exact"].to_numpy(), best["gold"].to_numpy()).astype(float),
+        "log_likelihood": gold["log_likelihood"].to_numpy(),
+        "tokens": gold["tokens"].to_numpy(),
+    })  # fmt: skip
+    table = rows.groupby(["dataset", "group", "kind"], sort=False, as_index=False).agg(
+        rows=("correct", "size"), accuracy=("correct", "mean"), log_likelihood=("log_likelihood", "sum"), tokens=("tokens", "sum")
+    )
+    table["loss"] = -table["log_likelihood"] / table["tokens"]
+    return table[["dataset", "group", "kind", "rows", "loss", "accuracy"]]

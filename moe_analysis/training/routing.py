@@ -1,0 +1,56 @@
+"""The routing of a trained model, token by token: what the analyses of used experts and subspaces read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ..peft_bridge import adapter_modules
+from ..tasks.batches import collate, encode
+from .evaluate import length_batches
+from .recorder import flat_gates
+
+
+@torch.no_grad()
+def record_gates(
+    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    """Gates of every real token of the frame's texts: ({module: (tokens, experts)}, tokens).
+
+    tokens has one line a token in the same order: row (position in `frame`), position (in the text), dataset, group,
+    token_id. intuition: (rows, clusters) for models that route by it. T-REX's gates are flattened i-major, (tokens, I·J).
+    """
+    adapters = adapter_modules(model)
+    if not adapters:
+        raise ValueError(f"{type(model).__name__} has no routed adapter; wrap it with get_peft_model and one of our configurations")
+    examples = encode(frame, tokenizer, max_length)
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in adapters}
+    lines: list[pd.DataFrame] = []
+    mask: torch.Tensor = torch.empty(0)
+
+    def keep(name: str) -> Any:
+        return lambda adapter, inputs, output: kept[name].append(flat_gates(output[1].gates, mask).numpy())
+
+    handles = [adapter.register_forward_hook(keep(name)) for name, adapter in adapters.items()]
+    training = model.training
+    model.eval()
+    try:
+        for rows in length_batches(np.array([len(example.input_ids) for example in examples])):
+            batch = collate([examples[i] for i in rows], tokenizer.pad_token_id, None if intuition is None else intuition[rows])
+            batch.pop("labels")
+            mask = batch["attention_mask"]
+            model(**{key: value.to(next(model.parameters()).device) for key, value in batch.items()})
+            row, position = mask.nonzero(as_tuple=True)
+            lines.append(pd.DataFrame({"row": rows[row.numpy()], "position": position.numpy(),
+                                       "token_id": batch["input_ids"][row, position].numpy()}))  # fmt: skip
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    tokens = pd.concat(lines, ignore_index=True)
+    tokens[["dataset", "group"]] = frame[["dataset", "group"]].to_numpy()[tokens["row"]]
+    return {name: np.concatenate(parts) for name, parts in kept.items()}, tokens

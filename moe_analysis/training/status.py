@@ -1,0 +1,64 @@
+"""The state of a run while it trains: who holds its folder, and how far it is."""
+
+from __future__ import annotations
+
+import fcntl
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from .run import RunError, json_text, read_json, write_atomic
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder for this process; the lock goes when the process does, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise RunError(f"out = {str(folder.parent)!r} cannot be written ({error}); choose another folder") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"{folder} is being trained by another process; wait for it, or stop it") from error
+        yield
+
+
+class Status:
+    """status.json: what a person or a progress bar wants to know about a run without loading it."""
+
+    def __init__(self, folder: Path, steps: int, backbone_sha256: str) -> None:
+        self.path, self.written = folder / "status.json", 0.0
+        previous = read_json(self.path) if self.path.exists() else {}
+        self.before = float(previous.get("seconds", 0.0))
+        self.started = time.monotonic()
+        self.values = {"steps": steps, "backbone_sha256": backbone_sha256, "versions": versions()}
+
+    def write(self, state: str, step: int) -> None:
+        seconds = round(self.before + time.monotonic() - self.started, 1)
+        self.written = time.monotonic()
+        write_atomic(self.path, json_text({"state": state, "step": step, "seconds": seconds, **self.values}))
+
+
+class Progress(TrainerCallback):
+    """Keeps status.json fresh, at most every second."""
+
+    def __init__(self, status: Status) -> None:
+        self.status = status
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if time.monotonic() - self.status.written > 1.0:
+            self.status.write("running", state.global_step)
+
+
+def versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "peft", "accelerate", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,0 +1,61 @@
+"""Several runs at once, each in a process of its own with one thread."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from .config import TrainConfig
+from .run import Run, RunError
+
+
+def train_all(
+    configs: Sequence[TrainConfig], out: str | Path = "runs", workers: int | None = None, executor: Executor | None = None
+) -> list[Run]:
+    """Train every configuration that is not finished yet and return the runs in the order given.
+
+    workers: processes, one thread each (default: the machine's cores). executor: any `concurrent.futures.Executor`
+    in place of the process pool; only its `submit` and the futures' `result` are used. Configurations are checked
+    before the first one starts. Runs that fail do not stop the others; they are named together at the end (RunError).
+    """
+    for config in configs:
+        config.check()
+    waiting = {config.run_name: config for config in configs if not Run(Path(out) / config.run_name, config).finished}
+    if waiting:
+        workers = min(workers or os.cpu_count() or 1, len(waiting))
+        if executor is not None:
+            _run(executor, waiting, out)
+        else:
+            # a forked child would inherit torch's thread pools in an unusable state
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+                _run(pool, waiting, out)
+    return [Run.load(Path(out) / config.run_name) for config in configs]
+
+
+def _run(executor: Executor, waiting: dict[str, TrainConfig], out: str | Path) -> None:
+    futures = {name: executor.submit(train_alone, config.to_dict(), str(out)) for name, config in waiting.items()}
+    failures = {}
+    for name, future in futures.items():
+        try:
+            future.result()
+        except Exception as error:  # a run may fail in any way that torch or the disk can
+            failures[name] = f"{type(error).__name__}: {error}"
+    if failures:
+        listed = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
+        raise RunError(f"{len(failures)} of {len(futures)} runs failed; the others are kept:\n{listed}")
+
+
+def train_alone(config: dict[str, Any], out: str) -> str:
+    """Train one run in this process with a single thread; returns its path."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+
+    from .trainer import train
+
+    torch.set_num_threads(1)
+    return str(train(TrainConfig.from_dict(config), out).path)

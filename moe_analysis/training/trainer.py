@@ -1,0 +1,172 @@
+"""`train`: a configuration in, a finished run out, through transformers' Trainer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
+
+from ..optim import build_optimizer, parameter_groups
+from ..tasks.batches import collate
+from .config import TrainConfig
+from .evaluate import evaluate
+from .history import history_frame
+from .prepare import Data, prepare_data, prepare_model
+from .recorder import Recorder
+from .run import FINISHED, Run, write_table
+from .status import Progress, Status, locked
+
+COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off
+
+
+def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False) -> Run:
+    """Train, record and evaluate one run in `out/<run name>`; a finished one is returned, a cut-off one resumed.
+
+    The same configuration and seed give the same history on the same machine. progress=True shows a bar.
+    Raises ValueError for a configuration that cannot be run and RunError for a folder that cannot be written.
+    """
+    config.check()
+    folder = Path(out) / config.run_name
+    with locked(folder):
+        run = Run(folder, config)
+        if run.finished:
+            return Run.load(folder)
+        set_seed(config.seed)
+        model, tokenizer, digest = prepare_model(config)
+        status = Status(folder, config.steps, digest)
+        data = prepare_data(config, tokenizer, folder)
+        trainer = build_trainer(config, folder, model, tokenizer, data, status, progress)
+        trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder / "checkpoints"))
+        finish(run, trainer, data, status)
+    return Run.load(folder)
+
+
+def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer: Any, data: dict[str, Data],
+                  status: Status, progress: bool) -> AdapterTrainer:  # fmt: skip
+    groups = parameter_groups(model, config.lr, config.router_lr, config.weight_decay)
+    arguments = TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        max_steps=config.steps,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        learning_rate=config.lr,
+        lr_scheduler_type=config.schedule if config.schedule != "constant" else "constant_with_warmup",
+        warmup_steps=config.warmup_steps,
+        max_grad_norm=config.max_grad_norm,
+        bf16=config.precision == "bf16",
+        eval_strategy="steps" if config.eval_every else "no",
+        eval_steps=config.eval_every or None,
+        save_steps=config.save_every,
+        save_total_limit=2,
+        logging_steps=1,
+        seed=config.seed,
+        data_seed=config.seed,
+        report_to=[],
+        disable_tqdm=not progress,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+    )
+    recorder = Recorder(model, folder / "records.zarr", config.record_every) if config.record_every else None
+    trainer = AdapterTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=data["train"].tokenised(tokenizer, config.max_length),
+        eval_dataset=data["test"].frame,
+        data_collator=lambda rows: collate_rows(rows, tokenizer.pad_token_id),
+        processing_class=tokenizer,
+        optimizers=(build_optimizer(config.optimizer, groups), None),
+        callbacks=[Progress(status), *([recorder] if recorder else [])],
+    )
+    trainer.attach(config, data["test"], recorder)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def collate_rows(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Tensor]:
+    scores = None if rows[0][1] is None else np.stack([score for _, score in rows])
+    return collate([example for example, _ in rows], pad, scores)
+
+
+class AdapterTrainer(Trainer):
+    """Trainer that logs answer accuracy, scales balance losses rightly, and never leaves half a checkpoint behind."""
+
+    def attach(self, config: TrainConfig, test: Data, recorder: Recorder | None) -> None:
+        self.run_config, self.test, self.recorder = config, test, recorder
+        self.step_sums = {"right": 0.0, "answers": 0.0, "balance_loss": 0.0}
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
+                     num_items_in_batch: Any = None) -> Any:  # fmt: skip
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        labels = inputs["labels"][:, 1:]
+        kept = labels != -100
+        right = outputs.logits[:, :-1][kept].detach().argmax(-1) == labels[kept]
+        self.step_sums["right"] += right.sum().item()
+        self.step_sums["answers"] += right.numel()
+        balance = getattr(outputs, "balance_loss", None)
+        if balance is not None:
+            share = 1.0 / self.args.gradient_accumulation_steps
+            self.step_sums["balance_loss"] += share * balance.item()
+            if num_items_in_batch is not None:
+                # the token loss is a sum over the whole accumulated batch, the balance loss a mean of each part
+                loss = loss + balance * (share - 1.0)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            sums = self.step_sums
+            logs |= {"accuracy": sums["right"] / max(1.0, sums["answers"]), "balance_loss": sums["balance_loss"]}
+            self.step_sums = dict.fromkeys(sums, 0.0)
+        super().log(logs, start_time)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Mean loss and accuracy over the data sets of the test rows, into the history."""
+        metrics = mean_metrics(evaluate_data(self, self.test))
+        self.log(metrics)
+        return metrics
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.recorder is not None:
+            self.recorder.flush()
+        super()._save_checkpoint(model, trial)
+        (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
+
+
+def evaluate_data(trainer: AdapterTrainer, data: Data) -> pd.DataFrame:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return evaluate(model, trainer.processing_class, data.frame, data.intuition, trainer.run_config.max_length)
+
+
+def mean_metrics(table: pd.DataFrame) -> dict[str, float]:
+    return {"eval_loss": float(table["loss"].mean()), "eval_accuracy": float(table["accuracy"].mean())}
+
+
+def last_complete_checkpoint(folder: Path) -> str | None:
+    """The latest checkpoint that was written to its end; those cut off are deleted."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for path in found:
+        if not (path / COMPLETE).exists():
+            shutil.rmtree(path)
+    return next((str(path) for path in reversed(found) if path.exists()), None)
+
+
+def finish(run: Run, trainer: AdapterTrainer, data: dict[str, Data], status: Status) -> None:
+    """Write history, evaluation and adapter, mark the run finished, and only then drop the checkpoints."""
+    table = evaluate_data(trainer, data["test"])
+    trainer.log(mean_metrics(table))
+    write_table(run.path / "evaluation.parquet", table)
+    write_table(run.path / "history.parquet", history_frame(trainer.state.log_history))
+    fresh = run.path / ".adapter"
+    shutil.rmtree(fresh, ignore_errors=True)
+    trainer.model.save_pretrained(str(fresh))
+    shutil.rmtree(run.path / "adapter", ignore_errors=True)
+    os.replace(fresh, run.path / "adapter")
+    status.write(FINISHED, trainer.state.global_step)
+    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)

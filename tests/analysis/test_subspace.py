@@ -1,0 +1,153 @@
+"""Dimensions used by routings, spans at equal parameters, and the counts of Fig. 1."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moe_analysis.analysis import subspace
+from moe_analysis.theory.trex import realised_updates
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 99))
+def test_the_used_dimension_is_the_number_of_directions_that_routings_combine(rank, seed):
+    rng = np.random.default_rng(seed)
+    basis = np.linalg.qr(rng.standard_normal((12, rank)))[0].T  # (rank, 12)
+    gates = (np.linalg.qr(rng.standard_normal((40, rank)))[0] @ basis).reshape(40, 3, 4)
+    used = subspace.used_dimension(gates)
+    assert (used["tokens"], used["experts"]) == (40, 12)
+    assert [used[f"rank_{tolerance:g}"] for tolerance in subspace.TOLERANCES] == [rank] * 3
+    assert used["effective_rank"] == pytest.approx(rank)  # equal weight by construction
+
+
+def test_the_used_dimension_is_that_of_the_updates_themselves():
+    rng = np.random.default_rng(0)
+    A, B = rng.standard_normal((3, 9)), rng.standard_normal((8, 4))
+    gates = rng.standard_normal((50, 5)) @ rng.standard_normal((5, 12))
+    updates = realised_updates(A, B, gates.reshape(50, 3, 4)).reshape(50, -1)
+    assert subspace.used_dimension(gates)["rank_1e-06"] == np.linalg.matrix_rank(updates) == 5
+
+
+def test_tokens_with_one_routing_use_one_direction_and_none_after_centring():
+    used = subspace.used_dimension(np.tile(np.float32([0.1, 0.2, 0.7]), (30, 1)))
+    assert used["rank_1e-06"] == 1 and used["centred_rank_1e-06"] == 0
+    assert used["effective_rank"] == pytest.approx(1) and used["centred_effective_rank"] == 0
+    assert used["top_share"] == pytest.approx(1)
+
+
+def test_softmax_routings_lose_one_direction_by_centring():
+    gates = torch.softmax(torch.randn(200, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64), -1)
+    used = subspace.used_dimension(gates)
+    assert (used["rank_1e-06"], used["centred_rank_1e-06"]) == (6, 5)
+
+
+def test_a_rank_finer_than_the_recorded_precision_is_missing_rather_than_invented():
+    gates = np.random.default_rng(0).random((20, 4)).astype(np.float16)
+    used = subspace.used_dimension(gates)
+    assert used["rank_1e-06"] is None and used["rank_0.01"] == 4
+    table = subspace.used_dimensions({"layer": gates})
+    assert table["rank_1e-06"].isna().all() and table["rank_0.01"].tolist() == [4]
+
+
+def test_a_table_has_a_row_a_module():
+    rng = np.random.default_rng(1)
+    table = subspace.used_dimensions({"q": rng.random((9, 2, 3)), "v": rng.random((7, 4))})
+    assert table["module"].tolist() == ["q", "v"]
+    assert table["tokens"].tolist() == [9, 7] and table["experts"].tolist() == [6, 4]
+
+
+def test_the_energy_curve_adds_up_to_one_and_falls():
+    curve = subspace.energy_curve(np.random.default_rng(2).random((30, 5)))
+    assert curve["direction"].tolist() == [1, 2, 3, 4, 5]
+    assert curve["cumulative"].iloc[-1] == pytest.approx(1)
+    assert (curve["share"].diff().dropna() <= 0).all()
+
+
+def test_a_reduced_matrix_has_the_singular_values_of_the_whole():
+    gates = np.random.default_rng(3).random((300, 2, 3))
+    whole = np.linalg.svd(gates.reshape(300, 6), compute_uv=False)
+    np.testing.assert_allclose(subspace.routing_spectrum(gates), whole)
+
+
+@pytest.mark.parametrize(("gates", "message"), [
+    (np.ones(4), "pass \\(tokens, experts\\)"),
+    (np.ones((0, 4)), "with tokens in it"),
+    (np.array([[1.0, np.nan]]), "NaN or infinite"),
+])
+def test_routings_that_cannot_be_measured_are_refused(gates, message):
+    with pytest.raises(ValueError, match=message):
+        subspace.used_dimension(gates)
+
+
+def test_no_modules_is_an_error():
+    with pytest.raises(ValueError, match="gates_by_module is empty"):
+        subspace.used_dimensions({})
+
+
+def test_trained_factors_span_the_product_of_their_ranks():
+    rng = np.random.default_rng(4)
+    A, B = torch.randn(4, 9, generator=torch.Generator().manual_seed(0), requires_grad=True), rng.random((8, 3))
+    B[:, 2] = B[:, 0]
+    assert subspace.trained_span(A, B) == {"rank_a": 4, "rank_b": 2, "experts": 12, "span": 8}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 99))
+def test_the_span_of_a_mixture_needs_no_full_matrices(experts, rank, seed):
+    rng = np.random.default_rng(seed)
+    A, B = rng.standard_normal((experts, rank, 7)), rng.standard_normal((experts, 5, rank))
+    if experts > 1:
+        A[-1], B[-1] = A[0], 2 * B[0]
+    full = np.linalg.matrix_rank((B @ A).reshape(experts, -1))
+    assert subspace.trained_span(A, B)["span"] == full == max(1, experts - 1)
+
+
+def test_factors_that_do_not_belong_together_are_refused():
+    with pytest.raises(ValueError, match="are no factors"):
+        subspace.trained_span(np.ones((2, 3, 4)), np.ones((3, 4, 3)))
+
+
+def test_the_plot_frame_holds_every_size_and_measures_what_is_predicted():
+    frame = subspace.rank_plot_frame(max_rank=3)
+    assert len(frame) == 9 * len(subspace.KINDS)
+    assert (frame["measured"] == frame["predicted"]).all()
+    full, repeated = (frame[frame["kind"] == kind] for kind in ("independent", "repeated"))
+    assert (full["measured"] == full["experts"]).all()
+    assert (repeated["measured"] < repeated["experts"]).any()
+
+
+def test_at_equal_factors_the_spans_are_one_e_r_and_r_squared():
+    table = subspace.span_table(r=4, in_features=8, out_features=6, num_experts=2)
+    assert table["span"].tolist() == [1, 2, 4, 16]
+    assert table["factor_parameters"].unique().tolist() == [4 * 14]
+    assert table["router_parameters"].tolist() == [0, 16, 32, 128]
+
+
+def test_counting_the_router_bounds_the_lead_of_mix_and_match():
+    table = subspace.span_by_budget([4096, 65536], 128, 128, num_experts=8)
+    lead = table.pivot(index=["count", "budget"], columns="system", values="span")
+    ratio = lead["mix_and_match"] / lead["diagonal"]
+    assert ratio["factors"].tolist() == [16, 64]
+    assert (ratio["factors+router"] < 3).all()
+
+
+def test_sizes_that_do_not_fit_together_are_refused():
+    with pytest.raises(ValueError, match="num_experts = 4 does not divide r = 6"):
+        subspace.span_table(r=6, num_experts=4)
+    with pytest.raises(ValueError, match="r = 30 exceeds the layer"):
+        subspace.span_table(r=30)
+    with pytest.raises(ValueError, match="counts = \\['all'\\] unknown"):
+        subspace.span_by_budget([4096], 8, 8, counts=["all"])
+
+
+def test_figure_one_counts_the_parameters_of_the_real_modules():
+    table = subspace.figure1_parameters(20, 10).set_index("system")
+    assert table.loc["LoRA", "parameters"] == 6 * 30
+    assert table.loc["LoRA-MoE", "parameters"] == 6 * 30 + 6 * 20
+    assert table.loc["T-REX", "parameters"] == 2 * 20 + 3 * 10 + 6 * 20 + 2
+    assert table["experts"].tolist() == [1, 6, 6]
+    assert (table["factor_parameters"] + table["other_parameters"] == table["parameters"]).all()

@@ -1,0 +1,146 @@
+"""The house as it was drawn: imports point one way, files stay short, notebooks hold no logic."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "moe_analysis"
+FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# what a part of the package may import beside itself
+ARROWS: dict[str, set[str]] = {
+    "adapters": set(),
+    "tasks": set(),
+    "backbones": set(),
+    "peft_bridge": {"adapters"},
+    "optim": {"adapters"},
+    "theory": {"adapters"},
+    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones"},
+    "analysis": {"theory", "adapters", "tasks"},
+    "plots": {"analysis"},
+    "pretrain": {"backbones", "tasks"},  # the script that made the weights in data/
+    "presets": {"training", "peft_bridge"},  # the runs behind the figures
+    "figures": {"presets"},  # executes the notebooks
+}
+OUTER = {"__init__", "__main__"}  # the lazy door and the command line may name every part
+MAX_FILE_LINES, MAX_CELL_LINES = 300, 14
+
+
+def parts(path: Path, root: Path = PACKAGE) -> tuple[str, ...]:
+    return path.relative_to(root).with_suffix("").parts
+
+
+def imported(path: Path, root: Path = PACKAGE) -> Iterator[str]:
+    """Dotted names inside moe_analysis that a file imports, at the top or in a function, without the package's name."""
+    folder = parts(path, root)[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == PACKAGE.name:
+                    yield ".".join(alias.name.split(".")[1:])
+        elif isinstance(node, ast.ImportFrom):
+            module = (node.module or "").split(".") if node.module else []
+            if node.level:
+                base = [*folder[: len(folder) - node.level + 1], *module]
+            elif module[:1] == [PACKAGE.name]:
+                base = module[1:]
+            else:
+                continue
+            for alias in node.names:
+                yield ".".join([*base, alias.name])
+
+
+def forbidden(path: Path, root: Path = PACKAGE) -> list[str]:
+    own = parts(path, root)[0]
+    if own in OUTER:
+        return []
+    allowed = ARROWS.get(own, set()) | {own}
+    return [name or PACKAGE.name for name in imported(path, root) if name.split(".")[0] not in allowed]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(parts(path)))
+def test_imports_point_only_along_the_arrows(path):
+    assert forbidden(path) == []
+
+
+def test_every_part_of_the_package_has_its_place_in_the_drawing():
+    assert {parts(path)[0] for path in FILES} - OUTER <= ARROWS.keys()
+
+
+def test_the_arrows_form_no_circle():
+    def reach(part: str, seen: tuple[str, ...] = ()) -> None:
+        assert part not in seen, f"{' -> '.join((*seen, part))}"
+        for target in ARROWS[part]:
+            reach(target, (*seen, part))
+
+    for part in ARROWS:
+        reach(part)
+
+
+@pytest.mark.parametrize("line, found", [
+    ("from .. import peft_bridge", ["peft_bridge"]),
+    ("from ..training.run import Run", ["training.run.Run"]),
+    ("import moe_analysis.plots.save as save", ["plots.save"]),
+    ("def later():\n    from moe_analysis import plots", ["plots"]),
+    ("import moe_analysis as ma", ["moe_analysis"]),
+    ("from .gates import select\nfrom . import base\nimport torch", []),
+])  # fmt: skip
+def test_an_import_against_the_arrows_is_seen(tmp_path, line, found):
+    file = tmp_path / "adapters" / "new.py"
+    file.parent.mkdir()
+    file.write_text(line)
+    assert forbidden(file, tmp_path) == found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(parts(path)))
+def test_no_file_is_longer_than_can_be_read_at_once(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
+
+
+def test_no_drawer_for_odds_and_ends():
+    assert not [path for path in FILES if path.stem in {"utils", "util", "helpers", "misc", "common"}]
+
+
+def code_cells(path: Path) -> list[dict]:
+    return [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def python(cell: dict) -> str:
+    """A cell without IPython's magics and shell lines."""
+    return "\n".join(line for line in source(cell).splitlines() if not line.lstrip().startswith(("%", "!")))
+
+
+def logic(cell: dict) -> list[str]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return [node.name for node in ast.walk(ast.parse(python(cell))) if isinstance(node, kinds)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_defines_nothing(path):
+    assert [name for cell in code_cells(path) for name in logic(cell)] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebooks_cells_are_short(path):
+    assert [source(cell) for cell in code_cells(path) if len(source(cell).splitlines()) > MAX_CELL_LINES] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs(path):
+    assert not [cell for cell in code_cells(path) if cell["outputs"] or cell["execution_count"] is not None]
+
+
+def test_a_definition_hidden_in_a_cell_is_seen():
+    cell = {"source": ["%matplotlib inline\n", "if True:\n", "    def sneak():\n", "        return 1\n"]}
+    assert logic(cell) == ["sneak"]

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+from peft import LoraConfig
+
+import moe_analysis as ma
+
+
+@pytest.mark.parametrize("adapter", [
+    ma.TRexConfig(num_down=2, num_up=3, target_modules=["v_proj", "q_proj"]),
+    ma.MoeLoraConfig(gate="switch", top_k=2, target_modules="all-linear"),
+    ma.SiraConfig(),
+    LoraConfig(r=3, target_modules=["q_proj"], task_type="CAUSAL_LM"),
+])  # fmt: skip
+def test_a_configuration_survives_json_and_pickle(adapter) -> None:
+    config = ma.TrainConfig(adapter=adapter, seed=3, router_lr=1e-4)
+    read = ma.TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert read.to_dict() == config.to_dict() and type(read.adapter) is type(adapter)
+    assert read.digest == config.digest == pickle.loads(pickle.dumps(config)).digest
+
+
+def test_the_digest_follows_every_choice_but_the_name() -> None:
+    base = ma.TrainConfig(adapter=ma.TRexConfig())
+    assert base.digest == ma.TrainConfig(adapter=ma.TRexConfig(), name="mine").digest
+    others = [ma.TrainConfig(adapter=ma.TRexConfig(), seed=1), ma.TrainConfig(adapter=ma.TRexConfig(router_coef=16.0)),
+              ma.TrainConfig(adapter=ma.SiraConfig()), ma.TrainConfig(adapter=ma.TRexConfig(), lr=1e-3)]  # fmt: skip
+    assert len({base.digest, *(other.digest for other in others)}) == 5
+
+
+def test_the_order_of_target_modules_does_not_matter() -> None:
+    first, second = (ma.TrainConfig(adapter=ma.TRexConfig(target_modules=names)) for names in (["q", "v"], ["v", "q"]))
+    assert first.digest == second.digest
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("steps", 0), ("batch_size", 0), ("lr", 0.0), ("optimizer", "adagrad"), ("schedule", "step"), ("precision", "fp8"),
+    ("eval_every", -1), ("record_every", -1), ("max_length", 2), ("rows_per_dataset", 0), ("adapter", None), ("lr", float("nan")),
+])  # fmt: skip
+def test_a_value_that_cannot_be_run_is_named_with_its_field(field: str, value) -> None:
+    with pytest.raises(ValueError, match=f"{field} = "):
+        ma.TrainConfig(**{field: value}).check()
+
+
+def test_unknown_fields_and_missing_peft_type_are_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown fields \['stepz'\]"):
+        ma.TrainConfig.from_dict({"stepz": 3})
+    with pytest.raises(ValueError, match="peft_type"):
+        ma.TrainConfig.from_dict({"adapter": {"num_down": 2}})
