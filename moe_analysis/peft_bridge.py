@@ -29,12 +29,19 @@ class RoutingState:
     def __init__(self) -> None:
         self.context = RoutingContext()
         self.balance_losses: list[Tensor] = []
-        self.collecting = False
+        self.collecting = self.with_grad = False
+
+    def add(self, balance_loss: Tensor) -> None:
+        """Keep one layer's balance loss; refuses one whose gradient a reentrant checkpoint would drop silently."""
+        if self.with_grad and not torch.is_grad_enabled():
+            raise ValueError("gradient checkpointing with use_reentrant=True loses the gradient of the balance loss; "
+                             "pass gradient_checkpointing_kwargs={'use_reentrant': False}")
+        self.balance_losses.append(balance_loss)
 
     @contextmanager
     def collect(self):
         """Gather balance losses while the forward pass runs, so that a checkpoint's recompute adds none twice."""
-        self.balance_losses, self.collecting = [], True
+        self.balance_losses, self.collecting, self.with_grad = [], True, torch.is_grad_enabled()
         try:
             yield self.balance_losses
         finally:
@@ -69,10 +76,10 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         for name in self.active_adapters:
             if name in self.adapters:
                 adapter = self.adapters[name]
-                delta, routing = adapter(x.to(adapter.A.dtype), self.state.context)
+                delta, routing = adapter(x.to(next(adapter.parameters()).dtype), self.state.context)
                 result = result + delta.to(result.dtype)
                 if self.state.collecting and routing.balance_loss is not None:
-                    self.state.balance_losses.append(routing.balance_loss)
+                    self.state.add(routing.balance_loss)
         return result
 
     def merge(self, *args: Any, **kwargs: Any) -> None:
@@ -90,8 +97,12 @@ class AdapterTuner(BaseTuner):
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         if not hasattr(self, "state"):
             self.state = RoutingState()
-        if isinstance(config.target_modules, (set, list)):
-            check_target_modules(model, config.target_modules)
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        targets = self.peft_config[adapter_name].target_modules
+        if isinstance(targets, (set, list)):
+            check_target_modules(model, targets)  # here, because PEFT's add_adapter comes by no other hook
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
 
     def _create_and_replace(self, config: PeftConfig, adapter_name: str, target: nn.Module, target_name: str,
                             parent: nn.Module, current_key: str, **_: Any) -> None:
@@ -100,29 +111,23 @@ class AdapterTuner(BaseTuner):
             return
         base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
         if not isinstance(base, (nn.Linear, Conv1D)):
-            raise TypeError(f"target module {current_key} is a {type(base).__name__}; only linear layers can be adapted")
+            raise ValueError(f"target module {current_key} is a {type(base).__name__}; only linear layers can be adapted")
         layer = self.layer_class(target, self.state)
         layer.update_layer(adapter_name, config)
-        if adapter_name not in self.active_adapters:
-            layer.requires_grad_(False)  # an additional adapter is not trained until it is chosen
         self._replace_module(parent, target_name, layer, target)
 
     def _set_context(self, intuition: Tensor | None, attention_mask: Tensor | None) -> None:
-        # kept until the next forward: gradient checkpointing reads it again in the backward pass
-        mask = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
+        # kept until the next forward: gradient checkpointing reads it again in the backward pass, so with checkpointing
+        # every forward pass needs its backward pass before the next one
+        mask = attention_mask if isinstance(attention_mask, Tensor) and attention_mask.dim() == 2 else None
         self.state.context = RoutingContext(intuition, mask)
 
     def forward(self, *args: Any, intuition: Tensor | None = None, **kwargs: Any) -> Any:
         """The model's forward with `intuition` (batch, clusters) for the routers; balance losses join `loss`."""
-        self._set_context(intuition, kwargs.get("attention_mask"))
+        self._set_context(intuition, current_tokens(kwargs))
         with self.state.collect() as losses:
             output = self.model(*args, **kwargs)
-        loss = getattr(output, "loss", None)
-        if loss is not None and losses:
-            # the part is kept beside the sum: a trainer that accumulates gradients scales the two differently
-            output.balance_loss = torch.stack([one.to(loss.device, loss.dtype) for one in losses]).sum()
-            output.loss = loss + output.balance_loss
-        return output
+        return add_balance_loss(output, losses, labelled=kwargs.get("labels") is not None)
 
     def generate(self, *args: Any, intuition: Tensor | None = None, **kwargs: Any) -> Any:
         """The model's generate; beams repeat the samples, and the layers repeat the intuition with them."""
@@ -133,6 +138,28 @@ class AdapterTuner(BaseTuner):
         if merge:
             raise ValueError(NO_MERGE)
         return super()._unload_and_optionally_merge(merge=False, **kwargs)
+
+
+def add_balance_loss(output: Any, losses: list[Tensor], labelled: bool) -> Any:
+    """A model's output with the layers' balance losses in its loss; unchanged where it has no loss or they have none."""
+    loss = getattr(output, "loss", None)
+    if isinstance(output, tuple):  # return_dict=False puts the loss first
+        loss = output[0] if labelled else None
+    if loss is None or not losses:
+        return output
+    balance = torch.stack([one.to(loss.device, loss.dtype) for one in losses]).sum()
+    if isinstance(output, tuple):
+        return (loss + balance, *output[1:])
+    # the part is kept beside the sum: a trainer that accumulates gradients scales the two differently
+    output.balance_loss, output.loss = balance, loss + balance
+    return output
+
+
+def current_tokens(inputs: dict[str, Any]) -> Tensor | None:
+    """The attention mask of the tokens that are given now; a mask that covers a cache too is cut to its end."""
+    mask = inputs.get("attention_mask")
+    given = inputs.get("input_ids") if inputs.get("input_ids") is not None else inputs.get("inputs_embeds")
+    return mask if given is None or not isinstance(mask, Tensor) or mask.dim() != 2 else mask[:, -given.shape[1]:]
 
 
 def adapter_modules(model: nn.Module) -> dict[str, Adapter]:
@@ -199,12 +226,14 @@ def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
     label = adapter.__name__
     names = {"system": name, "__doc__": adapter.config_class.__doc__, "__module__": __name__}
     config = dataclass(type(f"{label}Config", (PeftHalf, adapter.config_class), names))
-    layer = type(f"{label}Layer", (AdapterLayer,), {"adapter_layer_names": (f"{name}_adapter",)})
-    tuner = type(f"{label}Model", (AdapterTuner,), {"prefix": f"{name}_", "tuner_layer_cls": layer, "layer_class": layer})
+    here = {"__module__": __name__}
+    layer = type(f"{label}Layer", (AdapterLayer,), {"adapter_layer_names": (f"{name}_adapter",), **here})
+    made = {"prefix": f"{name}_", "tuner_layer_cls": layer, "layer_class": layer, **here}
+    tuner = type(f"{label}Model", (AdapterTuner,), made)
+    globals().update({one.__name__: one for one in (config, layer, tuner)})  # importable and picklable by name
     extend_peft_types(name)
     register_peft_method(name=name, config_cls=config, model_cls=tuner)
     return config
 
 
 CONFIGS = {name: bridge(name, adapter) for name, adapter in REGISTRY.items()}
-globals().update({config.__name__: config for config in CONFIGS.values()})  # importable and picklable by name

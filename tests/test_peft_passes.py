@@ -84,6 +84,7 @@ def test_gradient_checkpointing_changes_neither_the_loss_nor_any_gradient(tiny_l
         loss.backward()
         results.append((loss.detach(), {key: p.grad for key, p in model.named_parameters() if p.requires_grad}))
     assert again.base_model.model.is_gradient_checkpointing
+    assert again.base_model.state.balance_losses == []  # the recompute has left nothing behind
     assert torch.equal(results[0][0], results[1][0])
     for key, grad in results[0][1].items():
         assert torch.allclose(grad, results[1][1][key], rtol=1e-5, atol=1e-7), key

@@ -24,6 +24,8 @@ def check_gate(gate: str, num_experts: int, top_k: int, balance_coef: float) -> 
         raise ValueError(f"num_experts = {num_experts} must be at least 1")
     if not 1 <= top_k <= num_experts:
         raise ValueError(f"top_k = {top_k} must lie between 1 and num_experts = {num_experts}")
+    if balance_coef < 0:
+        raise ValueError(f"balance_coef = {balance_coef} would reward imbalance; it must be at least 0")
     if gate == "dense" and top_k != num_experts:
         raise ValueError(f"a dense gate keeps every expert, but top_k = {top_k} of {num_experts}; leave top_k out")
     if gate == "dense" and balance_coef:
@@ -53,8 +55,9 @@ def select(values: Tensor, token_mask: Tensor | None) -> Tensor:
 
 def switch_loss(probabilities: Tensor, gates: Tensor, token_mask: Tensor | None) -> Tensor:
     """E · Σ_i load_i · importance_i (Fedus et al. 2022); as in MixLoRA every chosen expert counts, loads sum to k."""
-    load = (select(gates, token_mask) > 0).to(probabilities.dtype).mean(0)  # (E,)
-    importance = select(probabilities, token_mask).mean(0)  # (E,)
+    chosen, kept = select(gates, token_mask) > 0, select(probabilities, token_mask)  # (tokens, E)
+    tokens = max(kept.shape[0], 1)  # a batch of padding alone costs nothing
+    load, importance = chosen.to(kept.dtype).sum(0) / tokens, kept.sum(0) / tokens  # (E,)
     return probabilities.shape[-1] * (load * importance).sum()
 
 

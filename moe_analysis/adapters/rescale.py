@@ -26,11 +26,12 @@ class RescaledMixture(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         hidden, gates, up = ctx.saved_tensors
-        grad = grads[0]
+        grad = grads[0].to(up.dtype)  # autocast hands back the reduced type of its product
         pulled = (grad @ up.T).view_as(hidden)  # (N, E, r): B_eᵀ dy
         # 0⁰ = 1 would wake the experts that were not chosen
         scale = torch.where(gates > 0, gates.clamp_min(0) ** ctx.power, 0).unsqueeze(-1)  # (N, E, 1)
-        return scale * pulled, (pulled * hidden).sum(-1), (hidden * scale).flatten(1).T @ grad, None
+        into_hidden, into_gates = (scale * pulled).to(hidden.dtype), (pulled * hidden).sum(-1).to(gates.dtype)
+        return into_hidden, into_gates, (hidden * scale).flatten(1).to(up.dtype).T @ grad, None
 
 
 def mixture(x: Tensor, gates: Tensor, A: Tensor, B: Tensor, power: float = 1.0) -> Tensor:

@@ -120,6 +120,8 @@ class TRex(Adapter):
         scores = scores.to(device=x.device, dtype=self.A.dtype)
         if config.intuition_mapper:
             scores = self.mapper(scores)  # (batch, experts)
+        if x.dim() == 1:
+            return per_row(scores, 1)[0]  # one vector: (experts,)
         rows = per_row(scores, x.shape[0])
         return rows.reshape(x.shape[0], *[1] * (x.dim() - 2), config.num_experts)
 

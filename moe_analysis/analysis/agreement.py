@@ -27,9 +27,9 @@ def agreement(
 
     In: embeddings (n, d), rows of length 1; `frame`, n rows with `dataset` and `group`. The numbers of data sets and
     of groups are added to `ks`, because a clustering much finer or coarser than its labels cannot reach 1.
-    Out: k, labels ("dataset" or "group"), classes (how many), matched (k = classes), and for each of `SCORES` the mean
-    over `seeds` of k-means and its standard deviation (`ami`, `ami_sd`, ...). Two baselines of the seed mean:
-    `chance_*` (mean, 95 % quantile, and `chance_p`) shuffles the labels over prompts; `regrouped_*`, for groups only,
+    Out: k, labels ("dataset" or "group"), classes (how many), matched (k = classes), seeds (how many), and for each of
+    `SCORES` the mean over `seeds` of k-means and its standard deviation (`ami`, `ami_sd`, ...). Two baselines of the
+    seed mean: `chance_*` (mean, 95 % quantile, and `chance_p`) shuffles the labels over prompts; `regrouped_*`, for groups only,
     deals the groups anew to whole data sets and so asks whether the groups say more than any grouping of these data
     sets would. The p-values are (1 + permutations that reach the measured AMI) / (1 + permutations).
     A labelling of one class has no agreement: NaN. Raises ValueError for a mismatch or fewer than one permutation.
@@ -47,7 +47,7 @@ def agreement(
             if name == "group":
                 null["regrouped"] = regrouped_counts(clusters, codes["dataset"], codes["group"], permutations)
             rows.append({"k": k, "labels": name, "classes": classes[name], "matched": k == classes[name],
-                         **_measured(counts(clusters, codes[name]), null)})  # fmt: skip
+                         "seeds": len(seeds), **_measured(counts(clusters, codes[name]), null)})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -60,10 +60,10 @@ def compare(embeddings: Mapping[str, np.ndarray], frame: pd.DataFrame, **options
 def check_rows(embeddings: np.ndarray, frame: pd.DataFrame) -> None:
     """ValueError unless there is one embedding for each row of the frame and each data set lies in one group."""
     if len(embeddings) != len(frame) or not len(frame):
-        raise ValueError(f"embeddings has {len(embeddings)} rows but frame has {len(frame)}; embed this frame's prompts")
+        raise ValueError(f"embeddings has {len(embeddings)} rows but frame has {len(frame)}; embed its prompts")
     groups = frame.groupby("dataset", sort=False)["group"].unique()
     if len(split := groups[groups.map(len) > 1]):
-        raise ValueError(f"data set {split.index[0]!r} lies in the groups {', '.join(split.iloc[0])}; give it one group")
+        raise ValueError(f"data set {split.index[0]!r} lies in the groups {', '.join(split.iloc[0])}; give it one")
 
 
 def counts(clusters: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ METHODS = ("umap", "pca", "tsne")
 NEIGHBOURS = 15  # of UMAP's graph, its default
 ALIGNED = 0.5  # from here on we call clusters and groups aligned; fixed before anything was measured
 SIGNIFICANT = 0.05
+VERDICTS = ("reproduced", "not reproduced", "not testable at this scale")
 
 
 def map_sample(frame: pd.DataFrame, datasets: int = 20, rows: int = 100, seed: int = 0) -> pd.DataFrame:
@@ -94,7 +95,8 @@ def _tsne(matrix: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(matrix) - 1) / 3)
-    return TSNE(2, metric="cosine", init="pca", perplexity=perplexity, random_state=seed, n_jobs=1).fit_transform(matrix)
+    placed = TSNE(2, metric="cosine", init="pca", perplexity=perplexity, random_state=seed, n_jobs=1)
+    return placed.fit_transform(matrix)
 
 
 def _umap(matrix: np.ndarray, seed: int) -> np.ndarray:
@@ -115,7 +117,7 @@ def _umap(matrix: np.ndarray, seed: int) -> np.ndarray:
 
 
 def map_frame(sample: pd.DataFrame, coordinates: np.ndarray, clusters: np.ndarray) -> pd.DataFrame:
-    """One row a point of the map: x, y (float32), dataset, group, cluster, prompt; coordinates (n, 2), clusters (n,)."""
+    """A row a point of the map: x, y (float32), dataset, group, cluster, prompt; coordinates (n, 2), clusters (n,)."""
     check_rows(coordinates, sample)
     points = sample[["dataset", "group", "prompt"]].assign(x=coordinates[:, 0], y=coordinates[:, 1], cluster=clusters)
     return points[["x", "y", "dataset", "group", "cluster", "prompt"]]
@@ -147,9 +149,10 @@ def map_claims(table: pd.DataFrame, neighbours: pd.DataFrame) -> pd.DataFrame:
 
     In: what `compare` and `compare_neighbours` returned. Out: source, claim, paper, measured, spread, verdict; for
     each text a row on the clusters and a row on the neighbours in other data sets.
-    The rule. "not testable at this scale": fewer than two groups, or no group of several data sets, or clusters that do
-    not even follow the data sets better than shuffled labels, for then nothing could align. "not reproduced": AMI with
-    the groups of at least 0.5 at any k, or at least half of the neighbours in the same group. Else "reproduced".
+    The rule. "reproduced": AMI with the groups below 0.5 at every k; fewer than half of the neighbours in the same
+    group. "not reproduced": 0.5 or more. "not testable at this scale": a 95 % interval (of the largest AMI over k-means
+    seeds; of the share over data sets) that holds 0.5; or fewer than two groups, or no group of several data sets; or
+    clusters that follow not even the data sets better than shuffled labels, for then nothing could align.
     """
     rows = []
     for text in table["text"].unique():
@@ -159,28 +162,30 @@ def map_claims(table: pd.DataFrame, neighbours: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cluster_claim(text: str, table: pd.DataFrame) -> dict[str, str]:
-    groups = table[table["labels"] == "group"]
+    claim = f"semantic clusters do not align with predefined task groups ({text} prompts)"
     if not _testable(table):
-        measured, spread = "no group of several data sets, or clusters no better than chance", "none"
-    else:
-        best, matched = groups.loc[groups["ami"].idxmax()], groups[groups["matched"]].iloc[0]
-        own = table[(table["labels"] == "dataset") & table["matched"]].iloc[0]
-        measured = (
-            f"AMI with groups at most {best['ami']:.2f} (k = {best['k']}), {matched['ami']:.2f} at k = {matched['k']} "
-            f"= groups; shuffled labels {matched['chance_ami_95']:.2f}, regrouped data sets {matched['regrouped_ami']:.2f} "
-            f"(p = {matched['regrouped_p']:.3f}); AMI with data sets {own['ami']:.2f} at k = {own['k']}"
-        )
-        spread = f"{best['ami_sd']:.3f} (sd over k-means seeds)"
-    verdict = _verdict(_testable(table), groups["ami"].max())
-    return _row(f"semantic clusters do not align with predefined task groups ({text} prompts)", measured, spread, verdict)
+        return _row(claim, "no group of several data sets, or clusters no better than chance", "none", VERDICTS[2])
+    groups = table[table["labels"] == "group"]
+    best: Any = groups.sort_values("ami").iloc[-1]
+    matched: Any = groups[groups["matched"]].iloc[0]
+    own: Any = table[(table["labels"] == "dataset") & table["matched"]].iloc[0]
+    measured = (
+        f"AMI with groups at most {best['ami']:.2f} (k = {best['k']}), {matched['ami']:.2f} at k = {matched['k']} "
+        f"= groups; shuffled labels {matched['chance_ami_95']:.2f}, groups dealt anew {matched['regrouped_ami']:.2f} "
+        f"(p = {matched['regrouped_p']:.3f}); AMI with data sets {own['ami']:.2f} at k = {own['k']}"
+    )
+    low, high = _interval(best["ami"], best["ami_sd"], best["seeds"])
+    return _row(claim, measured, f"{low:.2f} to {high:.2f} (95 %, k-means seeds)", _verdict(low, high))
 
 
 def _neighbour_claim(text: str, table: pd.DataFrame, neighbours: pd.DataFrame) -> dict[str, str]:
-    found = neighbours.set_index("measure").loc["same group, other data sets"]
-    measured = f"{found['share']:.2f} of the neighbours share the group (at random {found['chance']:.2f})"
-    verdict = _verdict(_testable(table), found["share"])
     claim = f"nearest prompts of other data sets are not of the same group ({text} prompts)"
-    return _row(claim, measured, f"{found['sd']:.2f} (sd over data sets)", verdict)
+    found: Any = neighbours.set_index("measure").loc["same group, other data sets"]
+    if not _testable(table):
+        return _row(claim, "no group of several data sets, or clusters no better than chance", "none", VERDICTS[2])
+    low, high = _interval(found["share"], found["sd"], found["datasets"])
+    measured = f"{found['share']:.2f} of the neighbours share the group (at random {found['chance']:.2f})"
+    return _row(claim, measured, f"{low:.2f} to {high:.2f} (95 %, data sets)", _verdict(low, high))
 
 
 def _testable(table: pd.DataFrame) -> bool:
@@ -189,10 +194,20 @@ def _testable(table: pd.DataFrame) -> bool:
     return 1 < groups < datasets and bool((by_labels.get_group("dataset")["chance_p"] <= SIGNIFICANT).any())
 
 
-def _verdict(testable: bool, alignment: float) -> str:
-    if not testable:
-        return "not testable at this scale"
-    return "not reproduced" if alignment >= ALIGNED else "reproduced"
+def _interval(mean: float, deviation: float, number: float) -> tuple[float, float]:
+    """95 % interval of a mean of `number` values (Student's t); the mean alone where there is one value."""
+    from scipy.stats import t
+
+    if number < 2:
+        return mean, mean
+    half = float(t.ppf(0.975, number - 1)) * deviation / np.sqrt(number)
+    return mean - half, mean + half
+
+
+def _verdict(low: float, high: float) -> str:
+    if high < ALIGNED:
+        return VERDICTS[0]
+    return VERDICTS[1] if low >= ALIGNED else VERDICTS[2]
 
 
 def _row(claim: str, measured: str, spread: str, verdict: str) -> dict[str, str]:

@@ -60,7 +60,8 @@ def convergence(curves: pd.DataFrame, target: float | None = None) -> pd.DataFra
         reached = np.flatnonzero(smoothed <= target)
         first = step[reached[0]] if reached.size else np.nan
         rows.append((method, seed, area, smoothed[-1], target, first, np.sqrt(np.mean((loss - smoothed) ** 2))))
-    return pd.DataFrame(rows, columns=["method", "seed", "mean_loss", "final_loss", "target", "steps_to_target", "roughness"])
+    columns = ["method", "seed", "mean_loss", "final_loss", "target", "steps_to_target", "roughness"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def accuracy_by_role(runs: Sequence[Any], roles: Mapping[str, str]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ def neighbour_agreement(embeddings: np.ndarray, frame: pd.DataFrame, neighbours:
     In: embeddings (n, d), rows of length 1; `frame`, n rows with `dataset` and `group`. Three rows: `measure` "same
     data set"; "same group"; and "same group, other data sets", where a prompt's own data set is left out, and prompts
     whose group has no other data set too: the question whether tasks of one group lie together. Columns: measure,
-    share, chance (what neighbours drawn at random would share), sd (of the means of the data sets), prompts.
+    share, chance (what neighbours drawn at random would share), sd (of the means of the data sets), datasets, prompts.
     NaN where no prompt can be asked. Raises ValueError for a mismatch or too few rows.
     """
     check_rows(embeddings, frame)
@@ -35,7 +35,7 @@ def neighbour_agreement(embeddings: np.ndarray, frame: pd.DataFrame, neighbours:
         of_dataset = pd.Series(share).groupby(dataset[index]).mean()
         rows.append({"measure": measure, "share": share.mean() if len(index) else np.nan,
                      "chance": chance.mean() if len(index) else np.nan,
-                     "sd": of_dataset.std(), "prompts": len(index)})  # fmt: skip
+                     "sd": of_dataset.std(), "datasets": len(of_dataset), "prompts": len(index)})  # fmt: skip
     return pd.DataFrame(rows)
 
 

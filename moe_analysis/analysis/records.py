@@ -41,7 +41,8 @@ def recorded(run: Any, kind: str) -> list[xr.DataArray]:
     records = run.records
     names = [str(name) for name in records.data_vars if str(name) == kind or str(name).startswith(f"{kind}_")]
     if not names:
-        raise ValueError(f"run {run_key(run)} recorded no {kind}; it needs an adapter with a router and record_every >= 1")
+        raise ValueError(f"run {run_key(run)} recorded no {kind}; train an adapter that has a router, "
+                         "with record_every >= 1")  # fmt: skip
     return [records[name] for name in names]
 
 
@@ -73,7 +74,8 @@ def module_tensor(run: Any, module: str, kind: str = "router_weight") -> tuple[n
         if module in labels.values:
             chosen = array.isel({array.dims[1]: int(np.flatnonzero(labels.values == module)[0])})
             return array["step"].values, chosen.values
-    raise ValueError(f"module = {module!r} has no {kind} in run {run_key(run)}; choose one of {', '.join(modules(run, kind))}")
+    raise ValueError(f"module = {module!r} has no {kind} in run {run_key(run)}; "
+                     f"choose one of {', '.join(modules(run, kind))}")  # fmt: skip
 
 
 def blocks(array: xr.DataArray) -> Iterator[np.ndarray]:
@@ -88,7 +90,7 @@ def stride(array: xr.DataArray) -> int:
     """Training steps between two records; raises ValueError when they are not equally far apart."""
     gaps = np.unique(np.diff(array["step"].values))
     if len(gaps) != 1:
-        raise ValueError(f"{array.name} has records {gaps.tolist()} steps apart; smoothness needs at least two records, "
+        raise ValueError(f"{array.name} has records {gaps.tolist()} steps apart; smoothness needs two records or more, "
                          "equally spaced: train with one record_every")  # fmt: skip
     return int(gaps[0])
 

@@ -69,23 +69,24 @@ def path_products(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     weights count as zero.
     """
     squares, dots = [], []
-    first = last = step = None
-    for values in blocks(array):
-        first = values[0] if first is None else first
-        extended = values if last is None else np.concatenate([last[None], values])
-        steps = np.diff(extended.astype(np.float64), axis=0)  # (b, modules, experts, features)
+    first = array[0].values.astype(np.float64)
+    last, step = first[None][:0], first[None][:0]  # what the next block begins with: nothing yet
+    for block in blocks(array):
+        values = np.concatenate([last, block.astype(np.float64)])
+        steps = np.diff(values, axis=0)  # (b, modules, experts, features)
         length = np.einsum("tmef,tmef->tme", steps, steps)
-        size = np.einsum("tmef,tmef->tme", extended[1:], extended[1:], dtype=np.float64)
+        size = np.einsum("tmef,tmef->tme", values[1:], values[1:])
         steps[length <= (np.finfo(np.float32).eps ** 2) * size] = 0.0
         squares.append(np.einsum("tmef,tmef->tme", steps, steps))
-        steps = steps if step is None else np.concatenate([step, steps])
+        steps = np.concatenate([step, steps])
         dots.append(np.einsum("tmef,tmef->tme", steps[1:], steps[:-1]))
-        step, last = steps[-1:], values[-1]
-    total = (last.astype(np.float64) - first) ** 2
-    return np.concatenate(squares), np.concatenate(dots), total.sum(-1)
+        step, last = steps[-1:], values[-1:]
+    return np.concatenate(squares), np.concatenate(dots), ((last[0] - first) ** 2).sum(-1)
 
 
-def path_measures(squares: np.ndarray, dots: np.ndarray, displacement: np.ndarray, beta: float, gap: int) -> dict[str, np.ndarray]:
+def path_measures(
+    squares: np.ndarray, dots: np.ndarray, displacement: np.ndarray, beta: float, gap: int
+) -> dict[str, np.ndarray]:
     """Measures of paths, name -> same shape as `displacement`, from `path_products` (time first)."""
     lengths = np.sqrt(squares)
     path, end = lengths.sum(0), np.sqrt(displacement)

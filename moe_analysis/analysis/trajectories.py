@@ -51,9 +51,10 @@ def path_axes(runs: Sequence[Any], module: str) -> PathAxes:
         rows = displacements(module_tensor(run, module)[1])
         rows = rows.reshape(-1, rows.shape[-1])  # (T*experts, features)
         method = method_of(run)
-        if moments and rows.shape[1] != len(next(iter(moments.values()))):
-            raise ValueError(f"module {module!r} has {rows.shape[1]} features in run {run_key(run)} and "
-                             f"{len(next(iter(moments.values())))} in another; compare runs of one backbone")  # fmt: skip
+        width = len(next(iter(moments.values()))) if moments else rows.shape[1]
+        if rows.shape[1] != width:
+            raise ValueError(f"module {module!r} has {rows.shape[1]} features in run {run_key(run)} and {width} in "
+                             "another; compare runs of one backbone")  # fmt: skip
         moments[method] = moments.get(method, 0.0) + rows.T @ rows / len(rows)  # (features, features)
     for method, moment in moments.items():
         if not np.trace(moment) > 0:
@@ -82,9 +83,9 @@ def leading_directions(moment: np.ndarray, count: int = 3) -> np.ndarray:
 def router_paths(runs: Sequence[Any], module: str, axes: PathAxes | None = None, points: int = 200) -> pd.DataFrame:
     """One row a (method, seed, expert, step), experts' lines whole and in order of step.
 
-    Columns method, seed, expert, rank (1: the expert of the run that ends furthest from its start), step, pc1, pc2,
-    pc3 (displacement along `axes`, by default `path_axes(runs, module)`), distance from the start in the full space,
-    and loss (the training loss of the step, without balance loss). At most `points` steps a line, ends included.
+    Columns method, seed, expert, rank (of the run's experts by `farthest_first`), step, pc1, pc2, pc3
+    (displacement along `axes`, by default `path_axes(runs, module)`), distance from the start in the full space, loss
+    (the training loss of the step, without balance loss). At most `points` steps a line, ends included.
     """
     axes = path_axes(runs, module) if axes is None else axes
     if points < 2:
@@ -95,7 +96,7 @@ def router_paths(runs: Sequence[Any], module: str, axes: PathAxes | None = None,
         kept = np.unique(np.linspace(0, len(steps) - 1, min(points, len(steps))).round().astype(int))
         moved = displacements(values)[kept].transpose(1, 0, 2)  # (experts, points, features)
         distance = np.linalg.norm(moved, axis=2)  # (experts, points)
-        rank = np.argsort(np.argsort(-distance[:, -1], kind="stable")) + 1
+        rank = farthest_first(moved[:, -1])
         experts = np.arange(len(moved))
         frames.append(pd.DataFrame({
             **run_key(run),
@@ -109,8 +110,26 @@ def router_paths(runs: Sequence[Any], module: str, axes: PathAxes | None = None,
     return pd.concat(frames, ignore_index=True)
 
 
+def farthest_first(ends: np.ndarray) -> np.ndarray:
+    """Ranks (experts,) from 1: first the expert that ends furthest from its start, then each time the one whose end
+    (experts, features) is furthest from the start and from every end ranked before.
+
+    The first few then stand for all: experts that go the same way together do not fill them.
+    """
+    rank = np.zeros(len(ends), dtype=int)
+    nearest = np.linalg.norm(ends, axis=1)
+    for place in range(1, len(ends) + 1):
+        chosen = int(np.where(rank == 0, nearest, -1.0).argmax())
+        rank[chosen] = place
+        nearest = np.minimum(nearest, np.linalg.norm(ends - ends[chosen], axis=1))
+    return rank
+
+
 def losses_at(run: Any, steps: np.ndarray) -> np.ndarray:
-    """Training loss without balance loss at records (steps counted from 0): the loss of the update each record precedes."""
+    """Training loss without balance loss of the update that each record precedes.
+
+    Records count steps from 0, the history from 1.
+    """
     history = run.history[run.history["split"] == "train"]
     loss = history["loss"].to_numpy() - history["balance_loss"].fillna(0.0).to_numpy()
     return pd.Series(loss, index=history["step"].to_numpy()).reindex(steps + 1).to_numpy(dtype=float)

@@ -10,6 +10,7 @@ from .intervals import method_summary, paired_differences
 from .smoothness import METHOD, OTHERS, verdict
 
 PATH_MEASURES = {"tortuosity": "tortuosity {:.2f}", "turning_angle": "turning angle {:.1f}°"}
+NOISE = {"momentum_tortuosity": "{:.2f}", "momentum_angle": "{:.1f}°"}
 
 
 def trajectory_claims(smooth: pd.DataFrame, converged: pd.DataFrame, method: str = METHOD,
@@ -21,6 +22,9 @@ def trajectory_claims(smooth: pd.DataFrame, converged: pd.DataFrame, method: str
     over training. Fewer than three shared seeds decide nothing. Raises ValueError when a method is missing.
     """
     path = _claim(smooth, PATH_MEASURES, method, others)
+    noise = smooth.loc[smooth["method"] == method, list(NOISE)].mean()
+    expected = ", ".join(text.format(noise[name]) for name, text in NOISE.items())
+    path["measured"] += f" (gradients of pure noise: {expected})"
     loss = _claim(converged, {"mean_loss": "mean training loss {:.3f}"}, method, others)
     source = "T-REX Fig. 2"
     return pd.DataFrame([

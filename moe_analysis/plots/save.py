@@ -105,16 +105,16 @@ def _write(path: Path, content: bytes) -> Path:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(name, 0o644)  # mkstemp makes a file that only its owner can read
+        Path(name).chmod(0o644)  # mkstemp makes a file that only its owner can read
         os.replace(name, path)
     except BaseException:
-        os.unlink(name)
+        Path(name).unlink()
         raise
     return path
 
 
 def _claims(claims: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    rows = claims.to_dict("records") if isinstance(claims, pd.DataFrame) else [dict(row) for row in claims]
+    rows: list[Any] = claims.to_dict("records") if isinstance(claims, pd.DataFrame) else [dict(row) for row in claims]
     for index, row in enumerate(rows):
         if missing := [field for field in CLAIM_FIELDS if field not in row]:
             raise SaveError(f"claims[{index}] has no {', '.join(missing)}; a claim has {', '.join(CLAIM_FIELDS)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ METHOD_COLORS = {
 
 FULL_WIDTH, HALF_WIDTH = 7.2, 3.5  # inches: two columns of a paper, one column
 
-RC = {
+RC: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.labelsize": 8,
@@ -95,7 +95,7 @@ def category_marks(names: Iterable[str]) -> dict[str, Mark]:
     distinct = list(dict.fromkeys(names))
     most = len(BASE) * len(MARKERS)
     if len(distinct) > most:
-        raise ValueError(f"names holds {len(distinct)} categories, more than {most} a reader can tell apart; group them")
+        raise ValueError(f"names holds {len(distinct)} categories, more than {most} that look different; group them")
     return {
         name: Mark(PALETTE[index % len(PALETTE)], MARKERS[index // len(BASE)], SYMBOLS[index // len(BASE)])
         for index, name in enumerate(distinct)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-HIGHLIGHTED = 3  # experts drawn thick: those that end furthest from their start
+HIGHLIGHTED = 3  # experts drawn thick: the first in rank
 ELEVATION, AZIMUTH = 22, -58
 COLORMAP = "viridis_r"
 MEASURE_LABELS = {"tortuosity": "path length / displacement", "turning_angle": "turning angle (degrees)"}
@@ -29,27 +30,31 @@ def axis_labels(axes: PathAxes) -> list[str]:
 
 def trajectory_figure(paths: pd.DataFrame, axes: PathAxes, smooth: pd.DataFrame, summary: pd.DataFrame,
                       bands: pd.DataFrame, seed: int | None = None) -> Figure:  # fmt: skip
-    """The paper figure from the frames of `router_paths`, `path_axes`, `smoothness`, `smoothness_summary`, `loss_bands`.
+    """The paper figure; in: what router_paths, path_axes, smoothness, smoothness_summary and loss_bands return.
 
     Above: a panel a method with one seed's experts (by default the first), all to one scale, coloured by training
-    step; thin lines are all experts, thick ones the three that moved furthest, a ring is the start and dots the ends.
-    Below: tortuosity and turning angle, a dot a seed with the 95 % interval and what noise alone would give, and losses.
+    step; thin lines are all experts, thick ones the three of lowest rank, a ring is the start, dots are ends.
+    Below: tortuosity and turning angle, a dot a seed with the 95 % interval and what noise alone gives; and losses.
     Raises ValueError for a seed that the paths do not have.
     """
     shown = of_seed(paths, seed)
     methods = list(dict.fromkeys(shown["method"]))
     with use_style():
-        fig = figure(FULL_WIDTH, 5.4)
-        above, below = fig.subfigures(2, 1, height_ratios=[1.5, 1.0])
-        panels = [above.add_subplot(1, len(methods), number, projection="3d") for number in range(1, len(methods) + 1)]
+        fig = figure(FULL_WIDTH, 4.9)
+        halves: Any = fig.subfigures(2, 1, height_ratios=[1.25, 1.0])
+        above, below = halves
+        # placed by hand: automatic layout leaves half of the width empty around panels in three dimensions
+        width = 0.92 / len(methods)
+        places = [(number * width - 0.02, 0.0, width, 1.05) for number in range(len(methods))]
+        panels = [above.add_axes(place, projection="3d") for place in places]
         limits = common_limits(shown)
         for letter, panel, method in zip("abcdefgh", panels, methods):
             lines = draw_paths(panel, shown[shown["method"] == method], shown["step"].max())
             dress_panel(panel, limits, axis_labels(axes))
-            panel.set_title(f"({letter}) {method}", color=method_color(method), loc="center", fontweight="bold", y=0.98)
-        bar = above.colorbar(lines, ax=panels, shrink=0.55, aspect=22, pad=0.06)
-        bar.set_label("training step")
-        first, second, third = below.subplots(1, 3, width_ratios=[1, 1, 1.35])
+            panel.set_title(f"({letter}) {method}", color=method_color(method), loc="center", fontweight="bold", y=0.93)
+        bar = above.colorbar(lines, cax=above.add_axes((0.945, 0.24, 0.011, 0.48)))
+        bar.ax.set_title("step", fontsize=7, loc="center")
+        first, second, third = below.subplots(1, 3, width_ratios=[1, 1, 1.25])
         draw_measure(first, smooth, summary, "tortuosity", methods)
         draw_measure(second, smooth, summary, "turning_angle", methods)
         draw_losses(third, bands, methods)
@@ -79,7 +84,7 @@ def common_limits(paths: pd.DataFrame) -> np.ndarray:
 
 
 def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
-    """All experts thin, those that moved furthest thick; returns the thick lines' artist, whose colour is the step."""
+    """All experts thin, those of lowest rank thick; returns the thick lines' artist, whose colour is the step."""
     from matplotlib.colors import Normalize
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
@@ -87,7 +92,7 @@ def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
     steps = paths["step"].to_numpy()[: lines.shape[1]]
     rank = paths["rank"].to_numpy()[:: lines.shape[1]]
     segments = np.stack([lines[:, :-1], lines[:, 1:]], axis=2)  # (experts, points-1, 2, 3)
-    for chosen, width, alpha in ((rank > HIGHLIGHTED, 0.6, 0.35), (rank <= HIGHLIGHTED, 1.8, 1.0)):
+    for chosen, width, alpha in ((rank > HIGHLIGHTED, 0.6, 0.5), (rank <= HIGHLIGHTED, 1.8, 1.0)):
         artist = Line3DCollection(segments[chosen].reshape(-1, 2, 3), linewidths=width, alpha=alpha, cmap=COLORMAP,
                                   norm=Normalize(0, last_step), capstyle="round")  # fmt: skip
         artist.set_array(np.tile(steps[1:], chosen.sum()))
@@ -100,13 +105,14 @@ def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
 
 def dress_panel(panel: Any, limits: np.ndarray, labels: Sequence[str]) -> None:
     panel.view_init(ELEVATION, AZIMUTH)
-    panel.set_box_aspect((1, 1, 0.9), zoom=1.0)
+    panel.set_box_aspect((1, 1, 0.9), zoom=0.9)
+    panel.patch.set_visible(False)  # it would cover the labels of the panel beside it
     for name, span, label in zip("xyz", limits, labels):
         getattr(panel, f"set_{name}lim")(*span)
-        getattr(panel, f"set_{name}label")(label, labelpad=-8)
+        getattr(panel, f"set_{name}label")(label, labelpad=-5)
         axis = getattr(panel, f"{name}axis")
         axis.set_major_locator(few_ticks())
-        axis.set_tick_params(pad=-4, labelsize=6)
+        axis.set_tick_params(pad=-3, labelsize=6)
         axis.set_pane_color((0.97, 0.97, 0.97, 1.0))
         axis._axinfo["grid"].update(color=(0.85, 0.85, 0.85), linewidth=0.4)
 
@@ -114,7 +120,7 @@ def dress_panel(panel: Any, limits: np.ndarray, labels: Sequence[str]) -> None:
 def few_ticks() -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(4)
+    return MaxNLocator(4, prune="both")
 
 
 def draw_measure(panel: Any, smooth: pd.DataFrame, summary: pd.DataFrame, measure: str, methods: Sequence[str]) -> None:
@@ -131,11 +137,11 @@ def draw_measure(panel: Any, smooth: pd.DataFrame, summary: pd.DataFrame, measur
         reference = values[REFERENCES[measure]].mean()
         panel.plot([place - 0.32, place + 0.32], [reference] * 2, color="0.35", linestyle=(0, (3, 2)), linewidth=1.0,
                    label="noise with momentum" if place == 0 else None)  # fmt: skip
-    panel.set_xticks(range(len(methods)), methods)
+    panel.set_xticks(range(len(methods)), [fill(method, 9) for method in methods])
     panel.set_xlim(-0.55, len(methods) - 0.45)
     panel.set_ylabel(MEASURE_LABELS[measure])
     panel.margins(y=0.18)
-    panel.legend(loc="best", handlelength=1.6, borderpad=0.2)
+    panel.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), handlelength=1.6, borderpad=0.2)
 
 
 def draw_losses(panel: Any, bands: pd.DataFrame, methods: Sequence[str]) -> None:
@@ -147,13 +153,31 @@ def draw_losses(panel: Any, bands: pd.DataFrame, methods: Sequence[str]) -> None
     panel.set_xlabel("training step")
     panel.set_ylabel("training loss (nats a token)")
     panel.grid(axis="y")
-    panel.legend(loc="upper right")
+    panel.legend(loc="lower left", bbox_to_anchor=(-0.05, 1.0), ncols=len(methods), handlelength=1.0, columnspacing=0.9,
+                 handletextpad=0.4, borderpad=0.2)  # fmt: skip
+
+
+def entropy_figure(entropy: pd.DataFrame) -> Figure:
+    """Gate entropy over training from `gate_entropy`: a line a method, the mean of its seeds, and each seed thin."""
+    with use_style():
+        fig = figure(FULL_WIDTH / 2, 2.4)
+        panel = fig.subplots()
+        for method, rows in entropy.groupby("method", sort=False):
+            color = method_color(str(method))
+            seeds = rows.pivot(index="step", columns="seed", values="entropy")
+            panel.plot(seeds.index, seeds.to_numpy(), color=color, linewidth=0.6, alpha=0.5)
+            panel.plot(seeds.index, seeds.mean(axis=1), color=color, label=method)
+        panel.set_xlabel("training step")
+        panel.set_ylabel("gate entropy (1: all equal)")
+        panel.grid(axis="y")
+        panel.legend(loc="lower left", bbox_to_anchor=(-0.05, 1.0), ncols=3, handlelength=1.0, columnspacing=0.9)
+    return fig
 
 
 def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
     """The interactive twin: all methods in one scene, the legend hides a method, buttons choose the seed.
 
-    Hover tells method, seed, expert, step and loss. Thick lines are the experts that moved furthest.
+    Hover tells method, seed, expert, step and loss. Thick lines are the experts of lowest rank.
     """
     import plotly.graph_objects as go
 
@@ -164,11 +188,11 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
         for leading in (True, False):
             lines = run[(run["rank"] <= HIGHLIGHTED) == leading]
             if len(lines):
-                fig.add_trace(path_trace(lines, method, seed, leading, visible=seed == seeds[0]))
+                fig.add_trace(path_trace(lines, str(method), seed, leading, visible=seed == seeds[0]))
                 owners.append(seed)
-    buttons = [{"label": f"seed {seed}", "method": "restyle", "args": [{"visible": [owner == seed for owner in owners]}]}
-               for seed in seeds]  # fmt: skip
-    buttons.append({"label": "all seeds", "method": "restyle", "args": [{"visible": [True] * len(owners)}]})
+    choices = {f"seed {seed}": [owner == seed for owner in owners] for seed in seeds}
+    choices["all seeds"] = [True] * len(owners)
+    buttons = [{"label": label, "method": "restyle", "args": [{"visible": shown}]} for label, shown in choices.items()]
     names = dict(zip(("xaxis", "yaxis", "zaxis"), ({"title": {"text": label}} for label in axis_labels(axes))))
     fig.update_layout(
         title={"text": f"Router weights during training, {axes.module}"},
@@ -180,15 +204,15 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
     return fig
 
 
-def path_trace(lines: pd.DataFrame, method: str, seed: int, leading: bool, visible: bool) -> go.Scatter3d:
+def path_trace(lines: pd.DataFrame, method: str, seed: Any, leading: bool, visible: bool) -> go.Scatter3d:
     """Some experts of one run as one trace, with a gap after each expert."""
     import plotly.graph_objects as go
 
     experts = lines["expert"].nunique()
     columns = [*PATH_COLUMNS, "expert", "step", "loss"]
-    values = lines[columns].to_numpy(np.float32).reshape(experts, -1, len(columns))
+    rows = lines[columns].to_numpy(np.float32).reshape(experts, -1, len(columns))
     gap = np.full((experts, 1, len(columns)), np.nan, np.float32)
-    values = np.concatenate([values, gap], axis=1).reshape(-1, len(columns))  # (experts*(points+1), columns)
+    values = np.concatenate([rows, gap], axis=1).reshape(-1, len(columns))  # (experts*(points+1), columns)
     return go.Scatter3d(
         x=values[:, 0], y=values[:, 1], z=values[:, 2], customdata=values[:, 3:], mode="lines", visible=visible,
         name=method, legendgroup=method, showlegend=leading, connectgaps=False, opacity=1.0 if leading else 0.3,

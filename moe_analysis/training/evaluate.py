@@ -16,13 +16,16 @@ TOKENS_PER_BATCH = 16_384
 
 
 def candidates(frame: pd.DataFrame) -> pd.DataFrame:
-    """One line a text to score: every choice of a row, or its answer alone; columns row, candidate, gold."""
+    """One line a text to score: every choice of a row, or its answer alone; columns row, candidate, gold, right.
+
+    gold marks the labelled choice, right every choice with the answer's text: published data repeats some.
+    """
     lines = []
     for row, (choices, answer, label) in enumerate(zip(frame["choices"], frame["answer"], frame["label"])):
         options = [answer] if choices is None else choices
         gold = 0 if choices is None else int(label)
-        lines += [(row, option, index == gold) for index, option in enumerate(options)]
-    return pd.DataFrame(lines, columns=["row", "candidate", "gold"])
+        lines += [(row, option, index == gold, option == answer) for index, option in enumerate(options)]
+    return pd.DataFrame(lines, columns=["row", "candidate", "gold", "right"])
 
 
 def length_batches(lengths: np.ndarray, tokens: int = TOKENS_PER_BATCH) -> Iterator[np.ndarray]:
@@ -86,7 +89,7 @@ def evaluate(
         "dataset": frame["dataset"].to_numpy(),
         "group": frame["group"].to_numpy(),
         "kind": np.where(free, "exact match", "choices"),
-        "correct": np.where(free, gold["exact"].to_numpy(), best["gold"].to_numpy()).astype(float),
+        "correct": np.where(free, gold["exact"].to_numpy(), best["right"].to_numpy()).astype(float),
         "log_likelihood": gold["log_likelihood"].to_numpy(),
         "tokens": gold["tokens"].to_numpy(),
     })  # fmt: skip

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..tasks.clusters import Clusters, cluster
 from ..tasks.embed import Embedder
+from ..tasks.suite import load_suite
 from .config import TrainConfig
 
 
@@ -23,9 +24,12 @@ def chosen_rows(frame: pd.DataFrame, split: str, per_dataset: int | None, seed: 
 
 def training_rows(config: TrainConfig) -> pd.DataFrame:
     """The train rows that a configuration asks for; the same for every seed."""
-    from ..tasks.suite import load_suite
-
     return chosen_rows(load_suite(config.suite, datasets=config.datasets), "train", config.rows_per_dataset)
+
+
+def test_rows(config: TrainConfig) -> pd.DataFrame:
+    """The test rows that a configuration evaluates on; the same for every seed."""
+    return chosen_rows(load_suite(config.suite, datasets=config.datasets), "test", config.eval_rows)
 
 
 def cluster_prompts(config: TrainConfig, prompts: Iterable[str]) -> Clusters:

@@ -15,9 +15,8 @@ from torch import nn
 
 from ..backbones import load_backbone
 from ..tasks.batches import encode
-from ..tasks.suite import load_suite
 from .config import TrainConfig
-from .intuition import chosen_rows, cluster_prompts, embed_like_training, training_rows
+from .intuition import cluster_prompts, embed_like_training, test_rows, training_rows
 from .run import json_text, write_atomic
 
 
@@ -45,10 +44,7 @@ class Data:
 
 def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str, Data]:
     """Train and test rows with their intuition; writes config.json and, for an intuition, clusters.npz."""
-    frames = {
-        "train": training_rows(config),
-        "test": chosen_rows(load_suite(config.suite, datasets=config.datasets), "test", config.eval_rows),
-    }
+    frames = {"train": training_rows(config), "test": test_rows(config)}
     for split, frame in frames.items():
         if frame.empty:
             raise ValueError(f"suite {config.suite!r} has no {split} rows; choose one that has, or other datasets")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from .config import TrainConfig
+from .intuition import cluster_prompts, embed_like_training, test_rows, training_rows
 from .run import Run, RunError
 
 
@@ -26,6 +27,7 @@ def train_all(
         config.check()
     waiting = {config.run_name: config for config in configs if not Run(Path(out) / config.run_name, config).finished}
     if waiting:
+        embed_once(waiting.values())
         workers = min(workers or os.cpu_count() or 1, len(waiting))
         if executor is not None:
             _run(executor, waiting, out)
@@ -35,6 +37,18 @@ def train_all(
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
                 _run(pool, waiting, out)
     return [Run.load(Path(out) / config.run_name) for config in configs]
+
+
+def embed_once(configs: Iterable[TrainConfig]) -> None:
+    """Embed the prompts of runs with an intuition before they start, with all cores, so that none does it again."""
+    seen = set()
+    for config in configs:
+        key = (config.suite, str(config.datasets), config.rows_per_dataset, config.eval_rows, config.embedder)
+        if config.clusters is not None and key not in seen:
+            seen.add(key)
+            rows = training_rows(config)
+            cluster_prompts(config, rows["prompt"])
+            embed_like_training(config, test_rows(config)["prompt"])
 
 
 def _run(executor: Executor, waiting: dict[str, TrainConfig], out: str | Path) -> None:

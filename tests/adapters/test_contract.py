@@ -43,6 +43,15 @@ def test_a_new_adapter_changes_nothing(case):
 
 
 @every_case
+def test_down_factors_start_uniform_within_one_over_the_root_of_the_width(case):
+    name, options = case
+    A = REGISTRY[name](400, OUT, REGISTRY[name].config_class(**options)).A.detach()
+    bound = 400**-0.5  # LoRA's Kaiming-uniform(sqrt 5), whatever the number of experts in the stack
+    assert A.abs().max() <= bound
+    assert A.std().item() == pytest.approx(bound / 3**0.5, rel=0.15)
+
+
+@every_case
 def test_the_forward_pass_equals_a_loop_over_tokens_and_experts(case):
     name, options = case
     assert name in NAIVE, f"write the update of {name!r} as a loop in tests/adapters/naive.py"

@@ -1,18 +1,15 @@
-"""Embeddings: their definition, their invariances, their cache and their refusals."""
+"""Embeddings: their definition, their invariances and their refusals."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from moe_analysis.tasks import cache, encoders, transformer
+from moe_analysis.tasks import transformer
 from moe_analysis.tasks.embed import Embedder, EmbeddingError, embed
 
 TEXTS = [
@@ -27,21 +24,6 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def minilm() -> Embedder:
     return Embedder("minilm", cache=False, progress=False)
-
-
-@pytest.fixture
-def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MOE_ANALYSIS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_told_unwritable", set())
-    return tmp_path / "cache"
-
-
-def no_computing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments, **named) -> None:
-        raise AssertionError("the model was opened although the result is cached")
-
-    monkeypatch.setattr(transformer, "_open", refuse)
-    monkeypatch.setattr(encoders.TfidfEncoder, "_fit", refuse)
 
 
 # MiniLM
@@ -157,53 +139,6 @@ def test_a_model_that_is_no_name_is_refused(model: object) -> None:
         Embedder(model)
 
 
-# TF-IDF
-
-
-WORDS = st.lists(
-    st.sampled_from(["red", "blue", "sky", "1", "2", "+", "=", "rain"]), min_size=1, max_size=6
-).map(" ".join)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    train=st.lists(WORDS, min_size=1, max_size=12),
-    test=st.lists(st.text(min_size=1).filter(str.strip), max_size=4),
-)
-def test_tfidf_places_any_text_in_the_fitted_space_with_length_one(train: list[str], test: list[str]) -> None:
-    test = [text for text in test if text.isprintable()] + ["entirely unheard"]
-    embedder = Embedder("tfidf", cache=False).fit(train)
-    known, new = embedder.transform(train), embedder.transform(test)
-    assert known.shape[1] == new.shape[1] <= 256
-    np.testing.assert_allclose(np.linalg.norm(np.vstack([known, new]), axis=1), 1, atol=1e-5)
-
-
-def test_tfidf_does_not_depend_on_order_or_repeats_of_the_fitted_texts() -> None:
-    first = Embedder("tfidf", cache=False).fit(TEXTS).transform(TEXTS)
-    second = Embedder("tfidf", cache=False).fit([*TEXTS[::-1], TEXTS[2]]).transform(TEXTS)
-    np.testing.assert_array_equal(first, second)
-
-
-def test_tfidf_of_a_text_alone_equals_its_row_among_others() -> None:
-    embedder = Embedder("tfidf", cache=False).fit(TEXTS)
-    np.testing.assert_allclose(embedder.transform(TEXTS[1:2])[0], embedder.transform(TEXTS)[1], atol=1e-6)
-
-
-def test_tfidf_keeps_the_cosines_of_the_full_word_space_when_no_axis_is_dropped() -> None:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    full = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", ngram_range=(1, 2), sublinear_tf=True).fit_transform(
-        TEXTS
-    )
-    ours = embed(TEXTS, "tfidf", cache=False)
-    np.testing.assert_allclose(ours @ ours.T, (full @ full.T).toarray(), atol=1e-5)
-
-
-def test_tfidf_must_be_fitted_before_it_transforms() -> None:
-    with pytest.raises(EmbeddingError, match="not fitted"):
-        Embedder("tfidf", cache=False).transform(["red"])
-
-
 # Texts
 
 
@@ -230,78 +165,6 @@ def test_a_text_that_cannot_be_embedded_is_named_by_its_index(texts: object, exp
 def test_a_batch_size_that_is_no_count_is_named(size: object) -> None:
     with pytest.raises(EmbeddingError, match=f"batch_size = {size}"):
         Embedder("tfidf", batch_size=size)
-
-
-# Cache
-
-
-@pytest.mark.parametrize("model", ["minilm", "tfidf"])
-def test_a_second_call_reads_the_same_bytes_and_opens_no_model(
-    model: str, cache_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = embed(TEXTS[:3], model)
-    no_computing(monkeypatch)
-    assert embed(TEXTS[:3], model).tobytes() == first.tobytes()
-    assert embed(TEXTS[2::-1], model).tobytes() == first[::-1].tobytes()
-
-
-def test_other_texts_are_not_taken_from_the_cache(cache_home: Path) -> None:
-    embedder = Embedder("tfidf").fit(TEXTS)
-    embedder.transform(["ab", "c"])
-    embedder.transform(["a", "bc"])
-    assert len(list(cache_home.rglob("*.npy"))) == 2
-
-
-def test_another_fit_is_not_taken_from_the_cache(cache_home: Path) -> None:
-    first = Embedder("tfidf").fit(TEXTS).transform(TEXTS[:2])
-    second = Embedder("tfidf").fit(TEXTS[:3]).transform(TEXTS[:2])
-    assert first.shape != second.shape
-
-
-def test_other_weights_are_not_taken_from_the_cache(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"first")
-    before = transformer.TransformerEncoder(folder).identity()
-    (folder / "model.safetensors").write_bytes(b"other weights")
-    assert transformer.TransformerEncoder(folder).identity() != before
-
-
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
-def test_a_damaged_cache_file_is_named_and_computed_anew(damage: str, cache_home: Path) -> None:
-    first = embed(TEXTS, "tfidf")
-    (path,) = cache_home.rglob("*.npy")
-    content = bytearray(path.read_bytes())
-    content[200] ^= 1
-    path.write_bytes({"flip": content, "cut": content[:150], "empty": b""}[damage])
-    with pytest.warns(cache.CacheWarning, match=path.name):
-        assert embed(TEXTS, "tfidf").tobytes() == first.tobytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert embed(TEXTS, "tfidf").tobytes() == first.tobytes()
-
-
-def test_a_cache_that_cannot_be_written_warns_once_and_the_work_goes_on(cache_home: Path) -> None:
-    cache_home.write_text("a file where the folder should be")
-    with pytest.warns(cache.CacheWarning, match="MOE_ANALYSIS_CACHE") as caught:
-        first, second = embed(TEXTS, "tfidf"), embed(TEXTS, "tfidf")
-    assert len(caught) == 1
-    assert first.tobytes() == second.tobytes()
-
-
-def test_a_write_that_fails_leaves_nothing_behind(cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full_disk(source: Path, target: Path) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(Path, "replace", full_disk)
-    with pytest.warns(cache.CacheWarning, match="no space left"):
-        embed(TEXTS, "tfidf")
-    assert [path for path in cache_home.rglob("*") if path.is_file()] == []
-
-
-def test_without_cache_nothing_is_written(cache_home: Path) -> None:
-    embed(TEXTS, "tfidf", cache=False)
-    assert not cache_home.exists()
 
 
 # Progress

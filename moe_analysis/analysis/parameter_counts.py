@@ -1,0 +1,93 @@
+"""Trainable parameters counted on the modules themselves: of a layer, of a backbone, and against the span they buy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+PAPER_EXPERTS, PAPER_RANK = 8, 4  # LoRA-MoE and SiRA of T-REX's comparison, against 4 down and 8 up vectors
+PAPER_DOWN, PAPER_UP = 4, 8
+LAYERS = {"square, 4096 to 4096": (4096, 4096), "grouped-query value, 4096 to 1024": (4096, 1024),
+          "feed-forward up, 4096 to 11008": (4096, 11008), "feed-forward down, 11008 to 4096": (11008, 4096)}
+
+
+def trainable(module: Any) -> int:
+    """Number of trainable parameters of a torch module."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def backbone_parameters(base: Any, configs: Mapping[str, Any], reference: str = "T-REX") -> pd.DataFrame:
+    """Adapter parameters of each PEFT configuration on a copy of `base`, the model to adapt.
+
+    Columns method, parameters, saving: the share that `reference` saves against the method (negative: it costs more).
+    Raises ValueError when configs does not hold the reference.
+    """
+    from copy import deepcopy
+
+    from peft import get_peft_model
+
+    if reference not in configs:
+        raise ValueError(f"reference = {reference!r} is not among the methods {', '.join(configs)}")
+    counts = {name: trainable(get_peft_model(deepcopy(base), config)) for name, config in configs.items()}
+    return _with_saving(pd.DataFrame({"method": list(counts), "parameters": list(counts.values())}), reference)
+
+
+def layer_parameters(layers: Mapping[str, tuple[int, int]] | None = None) -> pd.DataFrame:
+    """T-REX's comparison in its authors' sizes on layers of given (in_features, out_features).
+
+    8 experts of rank 4 (LoRA-MoE, SiRA) against 4 down and 8 up vectors (T-REX).
+    Columns layer, method, factor_parameters, router_parameters (with T-REX's scalars), parameters, and saving as in
+    `backbone_parameters`. Modules live on the meta device: nothing is allocated.
+    """
+    import torch
+
+    frames = []
+    for layer, (width, height) in (LAYERS if layers is None else layers).items():
+        with torch.device("meta"):
+            modules = paper_modules(width, height)
+        rows = [(layer, name, module.A.numel() + module.B.numel(), trainable(module))
+                for name, module in modules.items()]
+        frame = pd.DataFrame(rows, columns=["layer", "method", "factor_parameters", "parameters"])
+        frame.insert(3, "router_parameters", frame["parameters"] - frame["factor_parameters"])
+        frames.append(_with_saving(frame, "T-REX"))
+    return pd.concat(frames, ignore_index=True)
+
+
+def paper_modules(in_features: int, out_features: int) -> dict[str, Any]:
+    """The modules of T-REX's comparison, in the sizes of its authors' code."""
+    from ..adapters import MoeLora, MoeLoraConfig, Sira, SiraConfig, TRex, TRexConfig
+
+    size = {"num_experts": PAPER_EXPERTS, "r": PAPER_RANK}
+    return {"LoRA-MoE": MoeLora(in_features, out_features, MoeLoraConfig(**size)),
+            "SiRA": Sira(in_features, out_features, SiraConfig(**size)),
+            "T-REX": TRex(in_features, out_features, TRexConfig(num_down=PAPER_DOWN, num_up=PAPER_UP))}
+
+
+def _with_saving(frame: pd.DataFrame, reference: str) -> pd.DataFrame:
+    own = int(frame.loc[frame["method"] == reference, "parameters"].iloc[0])
+    return frame.assign(saving=1 - own / frame["parameters"])
+
+
+def parameters_of_sizes(sizes: Sequence[tuple[int, int, int]], in_features: int, out_features: int) -> pd.DataFrame:
+    """Span and parameters of T-REX layers, for sizes of (I, J, measured span) as `rank_plot_frame` has them.
+
+    Columns system, I, J, experts, span, factor_parameters, parameters (with router and scalars), a row a size; then
+    for comparison LoRA-MoE with 1 to max(I) rank-1 experts and LoRA of those ranks, at their spans E and 1.
+    """
+    import torch
+
+    from ..adapters import MoeLora, MoeLoraConfig, TRex, TRexConfig
+
+    pair, rows = in_features + out_features, []
+    with torch.device("meta"):
+        for num_down, num_up, span in sizes:
+            layer = TRex(in_features, out_features, TRexConfig(num_down=num_down, num_up=num_up))
+            factors = layer.A.numel() + layer.B.numel()
+            rows.append(("T-REX", num_down, num_up, num_down * num_up, span, factors, trainable(layer)))
+        for number in range(1, max(size[0] for size in sizes) + 1):
+            mixture = MoeLora(in_features, out_features, MoeLoraConfig(num_experts=number, r=1))
+            rows.append(("LoRA-MoE", number, number, number, number, number * pair, trainable(mixture)))
+            rows.append(("LoRA", number, number, 1, 1, number * pair, number * pair))
+    return pd.DataFrame(rows, columns=["system", "I", "J", "experts", "span", "factor_parameters", "parameters"])

@@ -1,0 +1,204 @@
+"""T-REX Fig. 1: LoRA, LoRA-MoE and T-REX drawn side by side, and an explorer of what their sizes cost and span."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .style import FULL_WIDTH, figure, method_color, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+FROZEN, SIGNAL, PRIOR = "#D9D9D9", "#3A3A3A", "#CC79A7"
+BOTTOM, TOP = 1.4, 9.3  # heights of the input line and of the sum
+EXPERT_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A", "#B8A800")
+
+
+def architecture_figure(parameters: pd.DataFrame, in_features: int, out_features: int) -> Figure:
+    """The paper figure from the frame of `figure1_parameters`: (a) LoRA, (b) LoRA-MoE, (c) T-REX.
+
+    in_features, out_features: the layer whose parameters were counted; named below the drawing. Each panel draws as
+    many experts or vectors as its row has.
+    """
+    table = parameters.set_index("system")
+    with use_style():
+        fig = figure(FULL_WIDTH, 3.7)
+        for letter, panel, (system, draw) in zip("abc", fig.subplots(1, 3, width_ratios=[0.72, 1, 1.08]), PANELS.items()):
+            row = table.loc[system]
+            panel.set_xlim(0, 7.2 if system == "LoRA" else 10.4)
+            panel.set_ylim(-2.2, 11)
+            panel.axis("off")
+            panel.set_title(f"({letter}) {system}", color=method_color(system), fontweight="bold", loc="center")
+            draw_base(panel)
+            draw(panel, row)
+            panel.text(sum(panel.get_xlim()) / 2, -0.55, caption(row), ha="center", va="top", fontsize=7, linespacing=1.4)
+        fig.supxlabel(f"trainable parameters of a layer from {in_features} to {out_features} features", fontsize=7.5)
+    return fig
+
+
+def caption(row: pd.Series) -> str:
+    """What one system has and costs, in two lines."""
+    experts = "1 update" if row["experts"] == 1 else f"{row['experts']} experts"
+    vectors = f"{row['down_vectors']} down + {row['up_vectors']} up vectors"
+    rest = f" + {row['other_parameters']:,} router" if row["other_parameters"] else ""
+    return f"{experts} from {vectors}\n{row['factor_parameters']:,} factors{rest} = {row['parameters']:,}"
+
+
+def draw_base(panel: Any) -> None:
+    """Input, frozen weight, sum and output, which all systems share."""
+    panel.text(1.5, 0.35, "$x$", ha="center", va="center", fontsize=11)
+    panel.text(1.5, 10.55, "$y$", ha="center", va="center", fontsize=11)
+    box(panel, 1.5, 5.3, 2.1, 3.6, "$W_0$\nfrozen", FROZEN)
+    arrow(panel, (1.5, 0.75), (1.5, 3.5))
+    arrow(panel, (1.5, 7.1), (1.5, TOP - 0.3))
+    arrow(panel, (1.5, TOP + 0.3), (1.5, 10.2))
+    circle(panel, 1.5, TOP, 0.3, "+")
+
+
+def draw_lora(panel: Any, row: pd.Series) -> None:
+    color = method_color("LoRA")
+    trapezoid(panel, 5, 3.1, 2.0, wide=3.4, narrow=1.3, color=color, text="$A$")
+    trapezoid(panel, 5, 7.5, -2.0, wide=3.4, narrow=1.3, color=color, text="$B$")
+    arrow(panel, (5, 5.1), (5, 5.5), head=False)
+    panel.text(5.25, 5.3, f"$r={row['down_vectors']}$", fontsize=7, va="center")
+    feed(panel, [5.0], 3.1)
+    collect(panel, [5.0], 7.5)
+
+
+def draw_mixture(panel: Any, row: pd.Series) -> None:
+    count = int(row["experts"])
+    places = np.linspace(3.7, 8.0, count)
+    width = (places[1] - places[0]) * 0.82 if count > 1 else 1.0
+    for number, place in enumerate(places, start=1):
+        color = EXPERT_COLORS[(number - 1) % len(EXPERT_COLORS)]
+        trapezoid(panel, place, 3.1, 1.5, width, width * 0.35, color, f"$A_{number}$")
+        trapezoid(panel, place, 6.3, -1.5, width, width * 0.35, color, f"$B_{number}$")
+        arrow(panel, (place, 4.6), (place, 4.8), head=False)
+        arrow(panel, (place, 6.3), (place, 7.1), head=False)
+        circle(panel, place, 7.4, 0.3, f"$g_{number}$")
+        arrow(panel, (place, 7.7), (place, 8.2), head=False)
+    feed(panel, list(places), 3.1)
+    collect(panel, list(places), 8.2, straight=False)
+    box(panel, 9.6, 4.6, 1.1, 2.4, "router", "white", rotation=90)
+    arrow(panel, (9.6, BOTTOM), (9.6, 3.4))
+    panel.plot([places[-1], 9.6], [BOTTOM, BOTTOM], color=SIGNAL, linewidth=1)
+    panel.plot([9.6, 9.6, places[-1] + 0.3], [5.8, 7.4, 7.4], color=SIGNAL, linewidth=1, linestyle=(0, (3, 2)))
+
+
+def draw_trex(panel: Any, row: pd.Series) -> None:
+    down, up = np.linspace(4.1, 6.4, row["down_vectors"]), np.linspace(3.6, 6.9, row["up_vectors"])
+    for j, right in enumerate(up):
+        for i, left in enumerate(down):
+            color = EXPERT_COLORS[(i * len(up) + j) % len(EXPERT_COLORS)]
+            panel.plot([left, right], [4.2, 6.7], color=color, linewidth=1.6, zorder=1)
+            share = 0.22 if i % 2 == 0 else 0.78  # labels of crossing lines at different heights
+            panel.text(left + share * (right - left), 4.2 + share * 2.5, f"$G_{{{i + 1}{j + 1}}}$", fontsize=6.2,
+                       color=color, ha="center", va="center",
+                       bbox={"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": "none"})
+    for names, places, height in (("a", down, 3.65), ("b", up, 7.25)):
+        for number, place in enumerate(places, start=1):
+            box(panel, place, height, 0.95, 1.1, f"${names}_{number}$", method_color("T-REX"), light=True)
+    feed(panel, list(down), 3.1)
+    collect(panel, list(up), 7.8, straight=False)
+    box(panel, 9.3, 3.3, 1.7, 0.95, "router $R$", "white")
+    box(panel, 9.3, 7.6, 1.7, 1.3, "intuition\n$P$", "white", edge=PRIOR)
+    box(panel, 9.0, 5.45, 2.5, 1.1, "$G=\\omega R$\n$+(1-\\omega)P$", "white")
+    panel.plot([down[-1], 9.3], [BOTTOM, BOTTOM], color=SIGNAL, linewidth=1)
+    arrow(panel, (9.3, BOTTOM), (9.3, 2.82))
+    arrow(panel, (9.3, 3.78), (9.3, 4.9))
+    arrow(panel, (9.3, 6.95), (9.3, 6.0), color=PRIOR)
+    arrow(panel, (7.75, 5.45), (6.8, 5.45), dashed=True)
+    panel.text(9.3, 9.15, "prompt's cosines\nto the clusters", ha="center", va="center", fontsize=6.2, color=PRIOR)
+    arrow(panel, (9.3, 8.65), (9.3, 8.25), color=PRIOR)
+
+
+PANELS = {"LoRA": draw_lora, "LoRA-MoE": draw_mixture, "T-REX": draw_trex}
+
+
+def feed(panel: Any, places: list[float], height: float) -> None:
+    """The input led to the foot of every down factor."""
+    panel.plot([1.5, places[-1]], [BOTTOM, BOTTOM], color=SIGNAL, linewidth=1)
+    for place in places:
+        arrow(panel, (place, BOTTOM), (place, height))
+
+
+def collect(panel: Any, places: list[float], height: float, straight: bool = True) -> None:
+    """The outputs of all up factors summed on one line into the sum."""
+    line = TOP if straight else TOP
+    for place in places:
+        panel.plot([place, place], [height, line], color=SIGNAL, linewidth=1)
+    arrow(panel, (places[-1], line), (1.8, line))
+
+
+def box(panel: Any, x: float, y: float, width: float, height: float, text: str, color: str, edge: str = SIGNAL,
+        rotation: float = 0, light: bool = False) -> None:
+    """A rounded box centred at (x, y); light: in a pale tint of its colour."""
+    from matplotlib.colors import to_rgba
+    from matplotlib.patches import FancyBboxPatch
+
+    panel.add_patch(FancyBboxPatch((x - width / 2 + 0.1, y - height / 2 + 0.1), width - 0.2, height - 0.2,
+                                   boxstyle="round,pad=0.1", facecolor=to_rgba(color, 0.3) if light else color,
+                                   edgecolor=color if light else edge, linewidth=0.9, zorder=2))
+    panel.text(x, y, text, ha="center", va="center", fontsize=7.5, rotation=rotation, zorder=3)
+
+
+def trapezoid(panel: Any, x: float, foot: float, height: float, wide: float, narrow: float, color: str,
+              text: str) -> None:
+    """A factor: its wide side at `foot` faces the features, its narrow side the rank; negative height hangs down."""
+    from matplotlib.colors import to_rgba
+    from matplotlib.patches import Polygon
+
+    corners = [(x - wide / 2, foot), (x + wide / 2, foot), (x + narrow / 2, foot + height),
+               (x - narrow / 2, foot + height)]
+    panel.add_patch(Polygon(corners, facecolor=to_rgba(color, 0.3), edgecolor=color, linewidth=0.9, zorder=2))
+    panel.text(x, foot + height * 0.42, text, ha="center", va="center", fontsize=6.5, zorder=3)
+
+
+def circle(panel: Any, x: float, y: float, radius: float, text: str) -> None:
+    from matplotlib.patches import Ellipse
+
+    panel.add_patch(Ellipse((x, y), 2 * radius, 2 * radius, facecolor="white", edgecolor=SIGNAL, linewidth=0.9, zorder=3))
+    panel.text(x, y, text, ha="center", va="center", fontsize=6.2, zorder=4)
+
+
+def arrow(panel: Any, start: tuple[float, float], end: tuple[float, float], head: bool = True, dashed: bool = False,
+          color: str = SIGNAL) -> None:
+    style = {"arrowstyle": "-|>" if head else "-", "color": color, "linewidth": 1, "shrinkA": 0, "shrinkB": 0,
+             "mutation_scale": 7, "linestyle": (0, (3, 2)) if dashed else "-"}
+    panel.annotate("", end, start, arrowprops=style, zorder=1)
+
+
+def size_explorer(sizes: pd.DataFrame) -> go.Figure:
+    """The interactive twin, from the frame of `parameters_of_sizes`: span against parameters, a point a size.
+
+    Hover tells I, J, experts, measured span and parameters; buttons count the factors only, or the router too.
+    """
+    import plotly.graph_objects as go
+
+    fig = go.Figure()
+    systems = list(dict.fromkeys(sizes["system"]))
+    tables = [sizes[sizes["system"] == system] for system in systems]
+    columns = ["I", "J", "experts", "span", "factor_parameters", "parameters"]
+    for system, table in zip(systems, tables):
+        fig.add_trace(go.Scatter(
+            x=table["factor_parameters"].to_numpy(np.float32), y=table["span"].to_numpy(np.float32), name=system,
+            mode="markers" if system == "T-REX" else "lines+markers", customdata=table[columns].to_numpy(np.float32),
+            marker={"size": 10, "color": method_color(system), "line": {"width": 1, "color": "white"}},
+            hovertemplate=f"{system}<br>I = %{{customdata[0]}}, J = %{{customdata[1]}}<br>experts %{{customdata[2]}}"
+            "<br>measured span %{customdata[3]}<br>factor parameters %{customdata[4]:,.0f}<br>with router "
+            "%{customdata[5]:,.0f}<extra></extra>"))
+    buttons = [{"label": label, "method": "update",
+                "args": [{"x": [table[column].to_numpy(np.float32) for table in tables]},
+                         {"xaxis.title.text": f"trainable parameters, {label}"}]}
+               for label, column in (("factors only", "factor_parameters"), ("router included", "parameters"))]
+    fig.update_layout(
+        title={"text": "Dimensions that a layer's updates span, against what it costs"}, template="plotly_white",
+        xaxis={"title": {"text": "trainable parameters, factors only"}}, yaxis={"title": {"text": "measured span"}},
+        legend={"title": {"text": "system"}}, height=620,
+        updatemenus=[{"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.02,
+                      "yanchor": "bottom", "buttons": buttons}])
+    return fig

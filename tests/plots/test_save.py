@@ -1,0 +1,170 @@
+"""Figures on disk: complete, repeatable, and never half written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+import torch
+
+from moe_analysis.plots.save import CLAIM_FIELDS, SaveError, figures_folder, save
+from moe_analysis.plots.style import METHOD_COLORS, category_marks, figure, method_color, use_style
+
+CLAIM = dict(zip(CLAIM_FIELDS, ["T-REX Fig. 4", "they differ", "no number", 0.2, 0.01, "reproduced"]))
+
+
+def drawing():
+    with use_style():
+        fig = figure(3, 2)
+        fig.subplots().plot([0, 1], [1, 3])
+        return fig
+
+
+def plot() -> go.Figure:
+    return go.Figure(go.Scatter(x=[0, 1], y=[1, 3]))
+
+
+def stored(folder: Path, numbers: object, **options: object) -> dict:
+    return json.loads(save("it", None, None, numbers, folder=folder, **options)["json"].read_text())
+
+
+def test_a_figure_is_a_picture_a_page_and_its_numbers(tmp_path: Path) -> None:
+    numbers = pd.DataFrame({"k": [5, 7], "ami": [0.5, 0.25]})
+    paths = save("trex_fig0", drawing(), plot(), numbers, claims=[CLAIM], folder=tmp_path)
+    assert {path.name for path in paths.values()} == {"trex_fig0.png", "trex_fig0.html", "trex_fig0.json"}
+    assert paths["png"].read_bytes().startswith(b"\x89PNG")
+    page = paths["html"].read_text()
+    assert 'id="trex_fig0"' in page and 'src="plotly.min.js"' in page and (tmp_path / "plotly.min.js").exists()
+    record = json.loads(paths["json"].read_text())
+    assert record["item"] == "trex_fig0"
+    assert record["numbers"] == [{"k": 5, "ami": 0.5}, {"k": 7, "ami": 0.25}]
+    assert record["claims"] == [CLAIM]
+    assert set(record["versions"]) >= {"python", "numpy", "torch"}
+
+
+def test_the_same_figure_gives_the_same_bytes_again(tmp_path: Path) -> None:
+    numbers = {"curve": np.linspace(0, 1, 5, dtype=np.float32)}
+    first, second = (save("it", drawing(), plot(), numbers, folder=tmp_path / name) for name in ("a", "b"))
+    assert all(first[kind].read_bytes() == second[kind].read_bytes() for kind in ("png", "html", "json"))
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    numbers = {"frame": pd.DataFrame({"a": [1.0, np.nan], "b": pd.array([None, 2], dtype="Int64")}), "worst": np.inf}
+    assert stored(tmp_path, numbers)["numbers"] == {
+        "frame": [{"a": 1.0, "b": None}, {"a": None, "b": 2}], "worst": None,
+    }  # fmt: skip
+
+
+def test_arrays_tensors_series_and_dataclasses_are_stored_as_plain_values(tmp_path: Path) -> None:
+    @dataclass
+    class Point:
+        x: int
+        tags: tuple[str, ...]
+
+    numbers = {"array": np.eye(2), "tensor": torch.tensor([1, 2]), "series": pd.Series([True, False]),
+               "point": Point(3, ("a",)), "scalar": np.int64(4), 5: "key"}  # fmt: skip
+    assert stored(tmp_path, numbers)["numbers"] == {
+        "array": [[1.0, 0.0], [0.0, 1.0]], "tensor": [1, 2], "series": [True, False], "point": {"x": 3, "tags": ["a"]},
+        "scalar": 4, "5": "key",
+    }  # fmt: skip
+
+
+def test_what_json_cannot_hold_is_refused_by_its_place_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(SaveError, match=r"numbers\.deep\[1\] = .* is object"):
+        save("it", drawing(), plot(), {"deep": [1, object()]}, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_are_stored_by_id_with_their_seeds_once_each(tmp_path: Path) -> None:
+    runs = [SimpleNamespace(id=f"run{index}", config=SimpleNamespace(seed=index % 2 + 3)) for index in range(3)]
+    record = stored(tmp_path, {}, runs=iter([*runs, "by-name"]))
+    assert record["runs"] == ["run0", "run1", "run2", "by-name"]
+    assert record["seeds"] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"verdict": "maybe"}, "'maybe'; use one of reproduced, not reproduced"), ({"paper": ...}, "has no paper")],
+)
+def test_a_claim_without_a_field_or_with_another_verdict_is_refused(tmp_path: Path, change: dict, message: str) -> None:
+    claim = {name: value for name, value in {**CLAIM, **change}.items() if value is not ...}
+    with pytest.raises(SaveError, match=rf"claims\[1\] .*{message}"):
+        save("it", None, None, {}, claims=[CLAIM, claim], folder=tmp_path)
+
+
+def test_claims_may_be_a_frame_with_further_columns_which_are_left_out(tmp_path: Path) -> None:
+    assert stored(tmp_path, {}, claims=pd.DataFrame([{**CLAIM, "note": "x"}]))["claims"] == [CLAIM]
+
+
+@pytest.mark.parametrize("item", ["", "../up", "Fig 4"])
+def test_an_item_that_is_no_file_name_is_refused(tmp_path: Path, item: str) -> None:
+    with pytest.raises(SaveError, match="item = "):
+        save(item, None, None, {}, folder=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SaveError, match="file/figures' cannot be written .*MOE_ANALYSIS_FIGURES"):
+        save("it", None, None, {}, folder=tmp_path / "file" / "figures")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch) -> None:
+    before = save("it", None, None, {"a": 1}, folder=tmp_path)["json"].read_bytes()
+    monkeypatch.setattr("os.replace", failing)
+    with pytest.raises(SaveError, match="No space left"):
+        save("it", None, None, {"a": 2}, folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["it.json"]
+    assert (tmp_path / "it.json").read_bytes() == before
+
+
+def failing(*paths: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_the_folder_comes_from_the_argument_then_the_variable_then_the_project(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MOE_ANALYSIS_FIGURES", str(tmp_path / "asked"))
+    assert figures_folder(tmp_path / "given") == tmp_path / "given"
+    assert figures_folder() == tmp_path / "asked"
+    monkeypatch.delenv("MOE_ANALYSIS_FIGURES")
+    assert figures_folder() == Path(__file__).parents[2] / "figures"
+
+
+def test_the_settings_of_the_environment_are_stored_without_this_machines_paths(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("EMBEDDER", "BACKBONE"):
+        monkeypatch.delenv(f"MOE_ANALYSIS_{name}", raising=False)
+    monkeypatch.setenv("MOE_ANALYSIS_PRESET", "tiny")
+    monkeypatch.setenv("MOE_ANALYSIS_SUITE", str(tmp_path / "mine"))
+    assert stored(tmp_path, {})["preset"] == {"preset": "tiny", "suite": "mine"}
+
+
+# ---------------------------------------------------------------- style
+
+
+def test_forty_eight_categories_look_different_and_one_more_is_refused() -> None:
+    marks = category_marks(map(str, range(48)))
+    assert len({(mark.color, mark.marker) for mark in marks.values()}) == 48
+    assert len({(mark.color, mark.symbol) for mark in marks.values()}) == 48
+    with pytest.raises(ValueError, match="49 categories"):
+        category_marks(map(str, range(49)))
+
+
+def test_no_two_methods_share_a_colour_and_an_unknown_one_takes_none_of_theirs() -> None:
+    assert len(set(METHOD_COLORS.values())) == len(METHOD_COLORS)
+    assert method_color("T-REX without intuition") not in METHOD_COLORS.values()
+    assert method_color("T-REX without intuition") == method_color("T-REX without intuition")
+
+
+def test_the_style_holds_inside_the_block_only() -> None:
+    import matplotlib
+
+    before = matplotlib.rcParams["axes.spines.top"], matplotlib.rcParams["font.size"]
+    with use_style():
+        assert not figure().subplots().spines["top"].get_visible()
+    assert (matplotlib.rcParams["axes.spines.top"], matplotlib.rcParams["font.size"]) == before

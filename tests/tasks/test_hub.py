@@ -1,0 +1,66 @@
+"""Hub data sets: columns mapped to the contract, and clear errors when they cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moe_analysis.tasks.suite import load_suite
+
+from .suites import message, write
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub_cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_a_hub_dataset_is_read_through_datasets_and_its_columns_mapped(tmp_path: Path) -> None:
+    folder = tmp_path / "quiz"
+    write(folder, "train.jsonl", {"question": "2 + 2", "answer": "4"})
+    write(folder, "test.jsonl", {"question": "3 + 2", "answer": "5"})
+    frame = load_suite(f"hub:{folder}")
+    assert frame[["dataset", "group", "split", "prompt", "answer"]].values.tolist() == [
+        ["quiz", "hub", "train", "2 + 2", "4"],
+        ["quiz", "hub", "test", "3 + 2", "5"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"choices": ["red", "blue"], "answer": 1},
+        {"options": ["red", "blue"], "answer": "blue"},
+        {"choices": {"text": ["red", "blue"], "label": ["A", "B"]}, "answerKey": "B"},
+    ],
+    ids=["index", "text", "key"],
+)
+def test_the_usual_forms_of_choices_become_answer_and_label(
+    row: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    data = datasets.Dataset.from_list([{"question": "colour of the sky?", **row}])
+    monkeypatch.setattr(datasets, "load_dataset", lambda repo, config: {"validation": data})
+    only = load_suite("hub:someone/quiz:easy").iloc[0]
+    assert (only["dataset"], only["split"], only["answer"], only["label"]) == ("quiz_easy", "test", "blue", 1)
+    assert only["choices"] == ["red", "blue"]
+
+
+def test_a_hub_dataset_without_prompts_is_refused_with_its_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    data = datasets.Dataset.from_list([{"image": "x", "answer": "y"}])
+    monkeypatch.setattr(datasets, "load_dataset", lambda repo, config: {"train": data})
+    assert "['image', 'answer']" in message("hub:someone/pictures")
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_a_hub_dataset_out_of_reach_is_a_clear_error(tmp_path: Path) -> None:
+    text = message(f"hub:{tmp_path / 'absent'}")
+    assert "absent" in text and "could not be loaded" in text and "check the name and the connection" in text
