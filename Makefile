@@ -8,7 +8,7 @@ figures: .venv/ready
 	$(PY) -m moe_analysis figures $(ARGS)
 
 test: .venv/ready
-	$(PY) -m pytest -n 2 $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/ready
 	$(PY) -m ruff check .

@@ -39,8 +39,8 @@ def figures(
 
         load_suite(suite)  # a wrong suite is told now, not minutes into a notebook
         out = out or making.PROJECT / "figures" / Path(suite).name
-    values = {"PRESET": preset, "SUITE": suite, "BACKBONE": backbone, "RUNS": runs and str(runs.resolve()),
-              "FIGURES": out and str(out.resolve())}  # fmt: skip
+    values = {"PRESET": preset, "SUITE": suite, "BACKBONE": backbone, "RUNS": str(runs.resolve()) if runs else None,
+              "FIGURES": str(out.resolve()) if out else None}  # fmt: skip
     started = time.monotonic()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:

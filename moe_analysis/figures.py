@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,5 +95,5 @@ def regenerate(items: Sequence[Item], values: dict[str, str | None], on_cell: Ca
     folder = Path(values.get("MOE_ANALYSIS_FIGURES") or PROJECT / "figures")
     with environment(values):
         for name in dict.fromkeys(item.notebook for item in items):
-            execute(NOTEBOOKS / f"{name}.ipynb", lambda cell, cells, name=name: on_cell(name, cell, cells))
+            execute(NOTEBOOKS / f"{name}.ipynb", partial(on_cell, name))
     return [folder / f"{item.id}.png" for item in items]

@@ -84,14 +84,14 @@ def methods() -> dict[str, Any]:
     """
     import peft
 
-    from . import peft_bridge as bridge
+    import moe_analysis as ma
 
     return {
         "LoRA": peft.LoraConfig(r=8, lora_alpha=16, target_modules=TARGETS, task_type="CAUSAL_LM"),
-        "LoRA-MoE": bridge.MoeLoraConfig(num_experts=8, r=4, alpha=4.0, target_modules=TARGETS),
-        "SiRA": bridge.SiraConfig(num_experts=8, r=4, alpha=4.0, target_modules=TARGETS),
-        "mix-and-match": bridge.TRexConfig(num_down=4, num_up=8, intuition=False, target_modules=TARGETS),
-        "T-REX": bridge.TRexConfig(num_down=4, num_up=8, target_modules=TARGETS),
+        "LoRA-MoE": ma.MoeLoraConfig(num_experts=8, r=4, alpha=4.0, target_modules=TARGETS),
+        "SiRA": ma.SiraConfig(num_experts=8, r=4, alpha=4.0, target_modules=TARGETS),
+        "mix-and-match": ma.TRexConfig(num_down=4, num_up=8, intuition=False, target_modules=TARGETS),
+        "T-REX": ma.TRexConfig(num_down=4, num_up=8, target_modules=TARGETS),
     }
 
 
@@ -112,7 +112,7 @@ def preset(name: str | None = None) -> Preset:
     return replace(PRESETS[name], **dict(from_environment()))
 
 
-def from_environment() -> Iterator[tuple[str, str]]:
+def from_environment() -> Iterator[tuple[str, Any]]:
     for field in ("suite", "backbone", "embedder"):
         if value := os.environ.get(f"MOE_ANALYSIS_{field.upper()}"):
             yield field, value

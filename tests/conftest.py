@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest_plugins = ["tests.tiny_runs"]
+
 
 @pytest.fixture(autouse=True)
 def one_thread_and_fixed_seeds() -> None:

@@ -29,9 +29,9 @@ def agreement(
     of groups are added to `ks`, because a clustering much finer or coarser than its labels cannot reach 1.
     Out: k, labels ("dataset" or "group"), classes (how many), matched (k = classes), seeds (how many), and for each of
     `SCORES` the mean over `seeds` of k-means and its standard deviation (`ami`, `ami_sd`, ...). Two baselines of the
-    seed mean: `chance_*` (mean, 95 % quantile, and `chance_p`) shuffles the labels over prompts; `regrouped_*`, for groups only,
-    deals the groups anew to whole data sets and so asks whether the groups say more than any grouping of these data
-    sets would. The p-values are (1 + permutations that reach the measured AMI) / (1 + permutations).
+    seed mean: `chance_*` (mean, 95 % quantile, and `chance_p`) shuffles the labels over prompts; `regrouped_*`, for
+    groups only, deals the groups anew to whole data sets and so asks whether the groups say more than any grouping of
+    these data sets would. The p-values are (1 + permutations that reach the measured AMI) / (1 + permutations).
     A labelling of one class has no agreement: NaN. Raises ValueError for a mismatch or fewer than one permutation.
     """
     check_rows(embeddings, frame)

@@ -57,11 +57,10 @@ def growth_exponent(budget: Any, span: Any) -> float:
 def used_claims(used: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
     """Lemma 4.1 on trained runs, from `used_by_runs` and `reached_by_runs`.
 
-    Reached: every layer's factors have full rank. Used: numerical rank at 1e-2 and effective rank of the tokens'
+    Reached, a row a method: every layer's factors have full rank. Used: numerical rank at 1e-2 and effective rank of the tokens'
     routings both exceed LoRA-MoE's, each 95 % t interval of the differences paired by seed lying above zero.
     """
-    mixing = reached[reached["method"].isin(MIXING)]
-    complete = int((mixing["span"] == mixing["experts"]).sum())
+    rows = [_reached(method, reached[reached["method"] == method]) for method in MIXING]
     measures = ["rank_0.01", "effective_rank"]
     numbers = used.astype(dict.fromkeys(measures, float))
     gaps = pd.concat([paired_differences(numbers, measures, name, [MIXTURE]) for name in MIXING])
@@ -69,9 +68,7 @@ def used_claims(used: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
     experts = used.groupby("method")["experts"].first()
     seeds = int(gaps["seeds"].min())
     return pd.DataFrame([
-        _row("T-REX Lemma 4.1, trained", "trained factors keep full rank, so that the span stays I·J", "I·J",
-             f"{complete} of {len(mixing)} trained layers reach I·J",
-             f"least span {int(mixing['span'].min())} of {int(mixing['experts'].max())}", complete == len(mixing)),
+        *rows,
         _row("T-REX Lemma 4.1, trained (our reading)", "the tokens use more directions than LoRA-MoE's",
              "no number is given",
              "; ".join(f"{name}: rank at 1e-2 {means[name, 'rank_0.01']:.1f} and effective rank "
@@ -81,6 +78,16 @@ def used_claims(used: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
                  for gap in gaps.itertuples()),
              None if seeds < MIN_SEEDS else bool((gaps["low"] > 0).all())),
     ])
+
+
+def _reached(method: str, layers: pd.DataFrame) -> dict[str, str]:
+    complete = int((layers["span"] == layers["experts"]).sum())
+    ranks = [f"rank({name}) {layers[column].min()} to {layers[column].max()}" for name, column in
+             (("A", "rank_a"), ("B", "rank_b"))]
+    return _row("T-REX Lemma 4.1, trained", f"trained factors of {method} have full rank, so that the span is I·J",
+                "I·J", f"{complete} of {len(layers)} trained layers reach I·J; span {layers['span'].min()} to "
+                f"{layers['span'].max()} of {layers['experts'].max()}", f"over layers and seeds {', '.join(ranks)}",
+                len(layers) > 0 and complete == len(layers))
 
 
 def approximation_claims(verified: pd.DataFrame, approximation: pd.DataFrame) -> pd.DataFrame:
@@ -121,8 +128,9 @@ def intuition_claims(verified: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFram
     enough = len(aligned) > 0 and int(aligned["seeds"].min()) >= MIN_SEEDS
     return pd.DataFrame([
         _row("T-REX Theorem 4.3 (our reading)",
-             "the best mix of router and prior is a line search and never worse than either; a better prior helps (sufficient, not necessary); at a fixed upstream gradient the router's "
-             "gradient scales with ω, its noise-to-signal ratio does not", UNSTATED,
+             "the best mix of router and prior is a line search and never worse than either; a better prior helps "
+             "(sufficient, not necessary); at a fixed upstream gradient the router's gradient scales with ω, its "
+             "noise-to-signal ratio does not", UNSTATED,
              _holding(verified, "trex_theorem_4_3"), "see the table of checks", _holds(verified, "trex_theorem_4_3")),
         _row("T-REX Theorem 4.3 (our reading)", "an aligned prior makes the router's gradient less noisy in training",
              UNSTATED, f"below 1 at {len(below)} of {len(aligned)} steps: " + _ratios(aligned),

@@ -27,15 +27,17 @@ def architecture_figure(parameters: pd.DataFrame, in_features: int, out_features
     table = parameters.set_index("system")
     with use_style():
         fig = figure(FULL_WIDTH, 3.7)
-        for letter, panel, (system, draw) in zip("abc", fig.subplots(1, 3, width_ratios=[0.72, 1, 1.08]), PANELS.items()):
+        panels = fig.subplots(1, 3, width_ratios=[0.72, 1, 1.08])
+        for letter, panel, (system, draw) in zip("abc", panels, PANELS.items()):
             row = table.loc[system]
-            panel.set_xlim(0, 7.2 if system == "LoRA" else 10.4)
+            panel.set_xlim(0, {"LoRA": 7.2, "LoRA-MoE": 10.4}.get(system, 10.8))
             panel.set_ylim(-2.2, 11)
             panel.axis("off")
             panel.set_title(f"({letter}) {system}", color=method_color(system), fontweight="bold", loc="center")
             draw_base(panel)
             draw(panel, row)
-            panel.text(sum(panel.get_xlim()) / 2, -0.55, caption(row), ha="center", va="top", fontsize=7, linespacing=1.4)
+            panel.text(sum(panel.get_xlim()) / 2, -0.55, caption(row), ha="center", va="top", fontsize=7,
+                       linespacing=1.4)
         fig.supxlabel(f"trainable parameters of a layer from {in_features} to {out_features} features", fontsize=7.5)
     return fig
 
@@ -44,7 +46,7 @@ def caption(row: pd.Series) -> str:
     """What one system has and costs, in two lines."""
     experts = "1 update" if row["experts"] == 1 else f"{row['experts']} experts"
     vectors = f"{row['down_vectors']} down + {row['up_vectors']} up vectors"
-    rest = f" + {row['other_parameters']:,} router" if row["other_parameters"] else ""
+    rest = f" + {row['other_parameters']:,} routing" if row["other_parameters"] else ""
     return f"{experts} from {vectors}\n{row['factor_parameters']:,} factors{rest} = {row['parameters']:,}"
 
 
@@ -82,7 +84,7 @@ def draw_mixture(panel: Any, row: pd.Series) -> None:
         circle(panel, place, 7.4, 0.3, f"$g_{number}$")
         arrow(panel, (place, 7.7), (place, 8.2), head=False)
     feed(panel, list(places), 3.1)
-    collect(panel, list(places), 8.2, straight=False)
+    collect(panel, list(places), 8.2)
     box(panel, 9.6, 4.6, 1.1, 2.4, "router", "white", rotation=90)
     arrow(panel, (9.6, BOTTOM), (9.6, 3.4))
     panel.plot([places[-1], 9.6], [BOTTOM, BOTTOM], color=SIGNAL, linewidth=1)
@@ -90,12 +92,12 @@ def draw_mixture(panel: Any, row: pd.Series) -> None:
 
 
 def draw_trex(panel: Any, row: pd.Series) -> None:
-    down, up = np.linspace(4.1, 6.4, row["down_vectors"]), np.linspace(3.6, 6.9, row["up_vectors"])
+    down, up = np.linspace(4.1, 6.4, row["down_vectors"]), np.linspace(3.4, 7.1, row["up_vectors"])
     for j, right in enumerate(up):
         for i, left in enumerate(down):
             color = EXPERT_COLORS[(i * len(up) + j) % len(EXPERT_COLORS)]
             panel.plot([left, right], [4.2, 6.7], color=color, linewidth=1.6, zorder=1)
-            share = 0.22 if i % 2 == 0 else 0.78  # labels of crossing lines at different heights
+            share = 0.4 if i % 2 == 0 else 0.7  # labels of crossing lines at different heights
             panel.text(left + share * (right - left), 4.2 + share * 2.5, f"$G_{{{i + 1}{j + 1}}}$", fontsize=6.2,
                        color=color, ha="center", va="center",
                        bbox={"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": "none"})
@@ -103,17 +105,17 @@ def draw_trex(panel: Any, row: pd.Series) -> None:
         for number, place in enumerate(places, start=1):
             box(panel, place, height, 0.95, 1.1, f"${names}_{number}$", method_color("T-REX"), light=True)
     feed(panel, list(down), 3.1)
-    collect(panel, list(up), 7.8, straight=False)
-    box(panel, 9.3, 3.3, 1.7, 0.95, "router $R$", "white")
-    box(panel, 9.3, 7.6, 1.7, 1.3, "intuition\n$P$", "white", edge=PRIOR)
-    box(panel, 9.0, 5.45, 2.5, 1.1, "$G=\\omega R$\n$+(1-\\omega)P$", "white")
-    panel.plot([down[-1], 9.3], [BOTTOM, BOTTOM], color=SIGNAL, linewidth=1)
-    arrow(panel, (9.3, BOTTOM), (9.3, 2.82))
-    arrow(panel, (9.3, 3.78), (9.3, 4.9))
-    arrow(panel, (9.3, 6.95), (9.3, 6.0), color=PRIOR)
-    arrow(panel, (7.75, 5.45), (6.8, 5.45), dashed=True)
-    panel.text(9.3, 9.15, "prompt's cosines\nto the clusters", ha="center", va="center", fontsize=6.2, color=PRIOR)
-    arrow(panel, (9.3, 8.65), (9.3, 8.25), color=PRIOR)
+    collect(panel, list(up), 7.8)
+    box(panel, 9.2, 3.3, 2.2, 0.95, "router $R$", "white")
+    box(panel, 9.2, 7.6, 2.2, 1.3, "intuition\n$P$", "white", edge=PRIOR)
+    box(panel, 9.2, 5.45, 2.6, 1.1, "$G=\\omega R$\n$+(1-\\omega)P$", "white")
+    panel.plot([down[-1], 9.2], [BOTTOM, BOTTOM], color=SIGNAL, linewidth=1)
+    arrow(panel, (9.2, BOTTOM), (9.2, 2.82))
+    arrow(panel, (9.2, 3.78), (9.2, 4.9))
+    arrow(panel, (9.2, 6.95), (9.2, 6.0), color=PRIOR)
+    arrow(panel, (7.85, 5.45), (7.15, 5.45), dashed=True)
+    panel.text(9.2, 9.15, "prompt's cosines\nto the clusters", ha="center", va="center", fontsize=6.2, color=PRIOR)
+    arrow(panel, (9.2, 8.65), (9.2, 8.25), color=PRIOR)
 
 
 PANELS = {"LoRA": draw_lora, "LoRA-MoE": draw_mixture, "T-REX": draw_trex}
@@ -126,12 +128,11 @@ def feed(panel: Any, places: list[float], height: float) -> None:
         arrow(panel, (place, BOTTOM), (place, height))
 
 
-def collect(panel: Any, places: list[float], height: float, straight: bool = True) -> None:
+def collect(panel: Any, places: list[float], height: float) -> None:
     """The outputs of all up factors summed on one line into the sum."""
-    line = TOP if straight else TOP
     for place in places:
-        panel.plot([place, place], [height, line], color=SIGNAL, linewidth=1)
-    arrow(panel, (places[-1], line), (1.8, line))
+        panel.plot([place, place], [height, TOP], color=SIGNAL, linewidth=1)
+    arrow(panel, (places[-1], TOP), (1.8, TOP))
 
 
 def box(panel: Any, x: float, y: float, width: float, height: float, text: str, color: str, edge: str = SIGNAL,
@@ -161,7 +162,8 @@ def trapezoid(panel: Any, x: float, foot: float, height: float, wide: float, nar
 def circle(panel: Any, x: float, y: float, radius: float, text: str) -> None:
     from matplotlib.patches import Ellipse
 
-    panel.add_patch(Ellipse((x, y), 2 * radius, 2 * radius, facecolor="white", edgecolor=SIGNAL, linewidth=0.9, zorder=3))
+    panel.add_patch(Ellipse((x, y), 2 * radius, 2 * radius, facecolor="white", edgecolor=SIGNAL, linewidth=0.9,
+                            zorder=3))
     panel.text(x, y, text, ha="center", va="center", fontsize=6.2, zorder=4)
 
 

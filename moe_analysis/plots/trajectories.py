@@ -48,12 +48,14 @@ def trajectory_figure(paths: pd.DataFrame, axes: PathAxes, smooth: pd.DataFrame,
         places = [(number * width - 0.02, 0.0, width, 1.05) for number in range(len(methods))]
         panels = [above.add_axes(place, projection="3d") for place in places]
         limits = common_limits(shown)
+        exponent = int(np.floor(np.log10(np.abs(limits).max())))
         for letter, panel, method in zip("abcdefgh", panels, methods):
             lines = draw_paths(panel, shown[shown["method"] == method], shown["step"].max())
-            dress_panel(panel, limits, axis_labels(axes))
+            dress_panel(panel, limits, axis_labels(axes), exponent)
             panel.set_title(f"({letter}) {method}", color=method_color(method), loc="center", fontweight="bold", y=0.93)
         bar = above.colorbar(lines, cax=above.add_axes((0.945, 0.24, 0.011, 0.48)))
         bar.ax.set_title("step", fontsize=7, loc="center")
+        above.text(0.955, 0.1, f"axes in $10^{{{exponent}}}$", fontsize=6.5, ha="center")
         first, second, third = below.subplots(1, 3, width_ratios=[1, 1, 1.25])
         draw_measure(first, smooth, summary, "tortuosity", methods)
         draw_measure(second, smooth, summary, "turning_angle", methods)
@@ -103,7 +105,10 @@ def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
     return artist
 
 
-def dress_panel(panel: Any, limits: np.ndarray, labels: Sequence[str]) -> None:
+def dress_panel(panel: Any, limits: np.ndarray, labels: Sequence[str], exponent: int) -> None:
+    """One view and scale for all panels; ticks in units of 10^exponent, since long numbers run into each other."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
     panel.view_init(ELEVATION, AZIMUTH)
     panel.set_box_aspect((1, 1, 0.9), zoom=0.9)
     panel.patch.set_visible(False)  # it would cover the labels of the panel beside it
@@ -111,16 +116,11 @@ def dress_panel(panel: Any, limits: np.ndarray, labels: Sequence[str]) -> None:
         getattr(panel, f"set_{name}lim")(*span)
         getattr(panel, f"set_{name}label")(label, labelpad=-5)
         axis = getattr(panel, f"{name}axis")
-        axis.set_major_locator(few_ticks())
+        axis.set_major_locator(MaxNLocator(4, prune="both"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**exponent:.3g}"))
         axis.set_tick_params(pad=-3, labelsize=6)
         axis.set_pane_color((0.97, 0.97, 0.97, 1.0))
         axis._axinfo["grid"].update(color=(0.85, 0.85, 0.85), linewidth=0.4)
-
-
-def few_ticks() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(4, prune="both")
 
 
 def draw_measure(panel: Any, smooth: pd.DataFrame, summary: pd.DataFrame, measure: str, methods: Sequence[str]) -> None:

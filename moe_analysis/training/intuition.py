@@ -37,7 +37,7 @@ def cluster_prompts(config: TrainConfig, prompts: Iterable[str]) -> Clusters:
 
     The clusters belong to the data, so runs that differ in their seed share them.
     """
-    return cluster(Embedder(config.embedder).fit(prompts).transform(prompts), k=config.clusters, seed=0)
+    return cluster(Embedder(config.embedder).fit(prompts).transform(prompts), k=config.clusters or 1, seed=0)
 
 
 def embed_like_training(config: TrainConfig, prompts: Iterable[str]) -> np.ndarray:

@@ -136,7 +136,7 @@ class AdapterTrainer(Trainer):
         if self.recorder is not None:
             self.recorder.flush()
         super()._save_checkpoint(model, trial)
-        (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
+        (Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
 
 
 def evaluate_data(trainer: AdapterTrainer, data: Data) -> pd.DataFrame:
@@ -165,7 +165,7 @@ def finish(run: Run, trainer: AdapterTrainer, data: dict[str, Data], status: Sta
     write_table(run.path / "history.parquet", history_frame(trainer.state.log_history))
     fresh = run.path / ".adapter"
     shutil.rmtree(fresh, ignore_errors=True)
-    trainer.model.save_pretrained(str(fresh))
+    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(str(fresh))
     shutil.rmtree(run.path / "adapter", ignore_errors=True)
     os.replace(fresh, run.path / "adapter")
     status.write(FINISHED, trainer.state.global_step)

@@ -80,6 +80,19 @@ def test_lines_are_coloured_by_training_step_on_one_scale(figure):
     assert [axes for axes in figure.axes if axes.get_title() == "step"]
 
 
+def test_ticks_are_short_numbers_in_the_power_of_ten_that_the_figure_states(frames):
+    small = frames["paths"].assign(**{name: frames["paths"][name] * 1e-4 / frames["paths"][["pc1", "pc2", "pc3"]].abs()
+                                      .to_numpy().max() for name in ("pc1", "pc2", "pc3")})  # fmt: skip
+    figure = trajectory_figure(**{**frames, "paths": small})
+    stated = [text.get_text() for part in figure.subfigs for text in part.texts]
+    assert stated in (["axes in $10^{-4}$"], ["axes in $10^{-5}$"])
+    figure.canvas.draw()
+    axis = panels(figure)[0].xaxis
+    shown = [float(text.replace("−", "-")) for text in (label.get_text() for label in axis.get_ticklabels()) if text]
+    power = float(f"1e{stated[0][len('axes in $10^{'):-2]}")
+    np.testing.assert_allclose(np.array(shown) * power, axis.get_ticklocs(), rtol=1e-2, atol=1e-12)
+
+
 def test_axis_labels_tell_the_variance_explained(figure, frames):
     expected = [f"PC{n} ({share:.0%})" for n, share in enumerate(frames["axes"].explained, 1)]
     for panel in panels(figure):

@@ -84,4 +84,4 @@ _TOPIC_OF_WORD = {
 
 def topics_of(text: str) -> set[str]:
     """Names of the topics whose things or places occur in the text."""
-    return {_TOPIC_OF_WORD[word] for word in re.findall(r"[a-z]+", text) if word in _TOPIC_OF_WORD}
+    return {_TOPIC_OF_WORD[word] for word in re.findall(r"\b[a-z]+\b", text) if word in _TOPIC_OF_WORD}

@@ -1,4 +1,4 @@
-"""A backbone and a suite small enough to train in a second, on disk as a user's own would be."""
+"""Fixtures: a backbone and a suite small enough to train in a second, on disk as a user's own would be."""
 
 from __future__ import annotations
 
@@ -67,3 +67,9 @@ def config(backbone: str, suite: str):
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def training_config(config) -> ma.TrainConfig:
+    """A configuration of two steps."""
+    return config(steps=2)

@@ -1,0 +1,177 @@
+"""T-REX Theorems 4.2 and 4.3, in our reading, drawn: errors at equal budgets, line searches, gradient noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from .subspace import COUNT_LABELS, system_color
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+PRIOR_COLORS = {"none": "#5A5A5A", "aligned": "#009E73", "mismatched": "#D55E00"}
+PRIOR_LABELS = {"none": "no prior", "aligned": "aligned prior", "mismatched": "mismatched prior"}
+CASE_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#CC79A7")
+FINE_TICKS, COARSE_TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def approximation_figure(summary: pd.DataFrame) -> Figure:
+    """The paper figure of Theorem 4.2 from the frame of `approximation_summary`.
+
+    A panel a family of targets, a line of dots a system, a marker a way of counting parameters; bars from the least to
+    the largest of the seeds; a ring marks the best of each count.
+    """
+    families, counts = list(dict.fromkeys(summary["family"])), list(dict.fromkeys(summary["count"]))
+    with use_style():
+        fig = figure(FULL_WIDTH, 2.9)
+        panels = np.atleast_1d(fig.subplots(1, len(families), sharey=True))
+        for letter, panel, family in zip("abcdef", panels, families):
+            draw_errors(panel, summary[summary["family"] == family], counts)
+            panel.set_title(f"({letter}) {family} targets")
+        fig.legend(handles=count_handles(counts), loc="outside lower center", ncols=len(counts) + 1)
+    return fig
+
+
+def draw_errors(panel: Any, table: pd.DataFrame, counts: list[str]) -> None:
+    methods = list(dict.fromkeys(table["method"]))
+    for index, count in enumerate(counts):
+        rows = table[table["count"] == count].set_index("method").loc[methods]
+        places = np.arange(len(methods))[::-1] - (index - (len(counts) - 1) / 2) * 0.22
+        for place, (method, row) in zip(places, rows.iterrows()):
+            color = system_color(str(method))
+            panel.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1)
+            panel.scatter(row["mean"], place, marker=MARKERS[index], s=24, color=color, zorder=3, linewidths=0)
+            if row["best"]:
+                panel.scatter(row["mean"], place, s=80, facecolor="none", edgecolor="black", linewidths=0.9, zorder=4)
+    panel.set_yticks(np.arange(len(methods))[::-1], methods)
+    panel.set_xscale("log")
+    panel.set_xlabel("relative error")
+    panel.grid(axis="x")
+    least = table["low"].min()
+    ticks = [tick for tick in (FINE_TICKS if least > 0.4 else COARSE_TICKS) if tick > 0.9 * least]
+    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    panel.minorticks_off()
+    panel.set_xlim(0.85 * least, 1.1)
+
+
+def count_handles(counts: list[str]) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], linestyle="", marker=MARKERS[index], color="0.3", label=COUNT_LABELS[count])
+               for index, count in enumerate(counts)]
+    return [*handles, Line2D([], [], linestyle="", marker="o", markersize=8, markerfacecolor="none", color="black",
+                             label="best of its count")]
+
+
+def approximation_explorer(summary: pd.DataFrame) -> go.Figure:
+    """The interactive twin: a column a family, a symbol a way of counting; hover tells size, mean and range."""
+    from plotly.subplots import make_subplots
+
+    families, counts = list(dict.fromkeys(summary["family"])), list(dict.fromkeys(summary["count"]))
+    titles = [f"{family} targets" for family in families]
+    fig = make_subplots(1, len(families), shared_yaxes=True, subplot_titles=titles)
+    for column, family in enumerate(families, start=1):
+        for index, count in enumerate(counts):
+            rows = summary[(summary["family"] == family) & (summary["count"] == count)]
+            mean, low, high = (rows[name].to_numpy(np.float32) for name in ("mean", "low", "high"))
+            fig.add_scatter(
+                x=mean, y=rows["method"], mode="markers", name=COUNT_LABELS[count], legendgroup=count,
+                showlegend=column == 1, text=rows["size"], customdata=np.stack([low, high], axis=1), row=1, col=column,
+                marker={"symbol": SYMBOLS[index], "size": 11, "color": [system_color(name) for name in rows["method"]]},
+                error_x={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
+                hovertemplate=f"%{{y}} of size %{{text}}<br>{COUNT_LABELS[count]}<br>relative error %{{x:.4f}}"
+                "<br>seeds %{customdata[0]:.4f} to %{customdata[1]:.4f}<extra></extra>")
+        fig.update_xaxes(type="log", title_text="relative error", row=1, col=column)
+    fig.update_yaxes(autorange="reversed")
+    fig.update_layout(template="plotly_white", height=520, legend={"orientation": "h", "y": -0.2})
+    return fig
+
+
+def intuition_figure(searches: pd.DataFrame, noise: pd.DataFrame, ratios: pd.DataFrame) -> Figure:
+    """The paper figure of Theorem 4.3, from `line_search_frame`, `router_gradient_noise` and `noise_against_none`.
+
+    (a) loss along the line from the prior (ω = 0) to the router (ω = 1), a dot at the closed-form optimum;
+    (b) noise-to-signal of the router's gradient over training, shaded between seeds; (c) the same relative to no prior,
+    with 95 % intervals.
+    """
+    with use_style():
+        fig = figure(FULL_WIDTH, 3.1)
+        first, second, third = fig.subplots(1, 3, width_ratios=[1.15, 1, 1])
+        draw_searches(first, searches)
+        draw_noise(second, noise)
+        draw_ratios(third, ratios)
+        fig.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=2,
+                   title="(a) cases, with how many of the problems drawn fall into each")
+    return fig
+
+
+def draw_searches(panel: Any, searches: pd.DataFrame) -> None:
+    for color, (case, line) in zip(CASE_COLORS, searches.groupby("case", sort=False)):
+        panel.plot(line["omega"], line["loss"], color=color, label=f"{case} ({line['problems'].iloc[0]})")
+        panel.plot(line["best_omega"].iloc[0], line["best_loss"].iloc[0], "o", color=color, markersize=6,
+                   markeredgecolor="black", clip_on=False, zorder=4)
+    panel.set_xlabel("share ω of the router")
+    panel.set_ylabel("loss / its larger end")
+    panel.set_ylim(0, 1.03)
+    panel.set_title("(a) line search, dot: closed form")
+
+
+def draw_noise(panel: Any, noise: pd.DataFrame) -> None:
+    for index, (prior, table) in enumerate(noise.groupby("prior", sort=False)):
+        bands = table.groupby("step")["noise_to_signal"].agg(["mean", "min", "max"])
+        color = PRIOR_COLORS[str(prior)]
+        panel.fill_between(bands.index, bands["min"], bands["max"], color=color, alpha=0.18, linewidth=0)
+        panel.plot(bands.index, bands["mean"], color=color, marker=MARKERS[index], label=PRIOR_LABELS[str(prior)])
+    panel.set_yscale("log")
+    panel.set_xlabel("training step")
+    panel.set_ylabel("gradient variance / squared mean")
+    panel.set_title("(b) router gradient noise")
+    panel.grid(axis="y")
+    panel.legend(loc="lower right")
+
+
+def draw_ratios(panel: Any, ratios: pd.DataFrame) -> None:
+    panel.axhline(1, color="0.5", linewidth=0.8)
+    shift = np.ptp(ratios["step"]) * 0.012
+    for index, (prior, table) in enumerate(ratios.groupby("prior", sort=False)):
+        low, high = (table["ratio"] - table["low"]).fillna(0), (table["high"] - table["ratio"]).fillna(0)
+        panel.errorbar(table["step"] + (index * 2 - 1) * shift, table["ratio"], [low, high], capsize=2,
+                       color=PRIOR_COLORS[str(prior)], marker=MARKERS[index + 1], label=PRIOR_LABELS[str(prior)])
+    panel.set_xlabel("training step")
+    panel.set_ylabel("noise / noise without prior")
+    panel.set_title("(c) against no prior")
+    panel.grid(axis="y")
+    panel.legend(loc="best")
+
+
+def intuition_explorer(searches: pd.DataFrame, noise: pd.DataFrame) -> go.Figure:
+    """The interactive twin: line searches on the left, a line a prior and seed of the gradient noise on the right."""
+    from plotly.subplots import make_subplots
+
+    fig = make_subplots(1, 2, subplot_titles=["loss along the line from prior to router", "router gradient noise"])
+    for color, (case, line) in zip(CASE_COLORS, searches.groupby("case", sort=False)):
+        best = line[["best_omega", "best_loss"]].iloc[0].to_numpy(np.float32)
+        fig.add_scatter(x=line["omega"].to_numpy(np.float32), y=line["loss"].to_numpy(np.float32), name=str(case),
+                        legendgroup=str(case), line={"color": color}, row=1, col=1,
+                        hovertemplate=f"{case}<br>ω %{{x:.2f}}<br>loss %{{y:.3f}}<extra></extra>")
+        fig.add_scatter(x=best[:1], y=best[1:], mode="markers", legendgroup=str(case), showlegend=False, row=1, col=1,
+                        marker={"color": color, "size": 12, "line": {"color": "black", "width": 1}},
+                        hovertemplate=f"{case}<br>closed form: ω* %{{x:.3f}}, loss %{{y:.3f}}<extra></extra>")
+    for (prior, seed), table in noise.groupby(["prior", "seed"], sort=False):
+        fig.add_scatter(
+            x=table["step"].to_numpy(np.float32), y=table["noise_to_signal"].to_numpy(np.float32), row=1, col=2,
+            name=PRIOR_LABELS[str(prior)], legendgroup=str(prior), showlegend=bool(seed == noise["seed"].iloc[0]),
+            line={"color": PRIOR_COLORS[str(prior)]}, customdata=table[["omega", "loss"]].to_numpy(np.float32),
+            hovertemplate=f"{PRIOR_LABELS[str(prior)]}, seed {seed}<br>step %{{x}}<br>noise to signal %{{y:.1f}}"
+            "<br>ω %{customdata[0]:.2f}, loss %{customdata[1]:.2f}<extra></extra>")
+    fig.update_xaxes(title_text="share ω of the router", row=1, col=1)
+    fig.update_yaxes(title_text="loss / its larger end", row=1, col=1)
+    fig.update_xaxes(title_text="training step", row=1, col=2)
+    fig.update_yaxes(type="log", title_text="gradient variance / squared mean", row=1, col=2)
+    fig.update_layout(template="plotly_white", height=560)
+    return fig

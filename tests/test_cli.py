@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import moe_analysis as ma
+from moe_analysis.__main__ import app, main
+from moe_analysis.theory.claim import CHECKS, Claim
+
+FIELDS = {"name", "source", "statement", "measured", "expected", "residual", "holds"}
+
+
+def call(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """One claim in place of all, whose verdict the test sets."""
+    import moe_analysis.theory  # noqa: F401  fills the registry first
+
+    verdict = {"holds": True}
+
+    def only_claim(seed: int = 0) -> Claim:
+        return Claim("only_claim", "a paper", "1 = 1", 1, 1, 0.0, verdict["holds"])
+
+    for name in list(CHECKS):
+        monkeypatch.delitem(CHECKS, name)
+    monkeypatch.setitem(CHECKS, "only_claim", only_claim)
+    return verdict
+
+
+def test_verify_prints_claims_as_json_and_exits_by_their_verdict(claims: dict[str, bool]) -> None:
+    result = call("verify", "--json")
+    assert result.exit_code == 0
+    listed = json.loads(result.stdout)
+    assert set(listed[0]) == FIELDS and listed[0]["holds"] is True
+    assert "only_claim" in call("verify").stdout
+    claims["holds"] = False
+    assert call("verify").exit_code == 1 and call("verify", "--json").exit_code == 1
+
+
+def test_train_and_runs_go_from_a_json_file_to_a_listed_run(tmp_path: Path, training_config) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(training_config.to_dict()))
+    result = call("train", str(path), "--out", str(tmp_path / "runs"), "--json")
+    assert result.exit_code == 0, result.output
+    run = ma.Run.load(json.loads(result.stdout.splitlines()[-1])["path"])
+    assert run.finished
+    listing = call("runs", "--out", str(tmp_path / "runs")).stdout
+    assert "finished" in listing and "moelora" in listing
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("figures", "--preset", "huge"), "preset = 'huge' is unknown; choose one of tiny, quick, full"),
+    (("figures", "--only", "fig9"), "only = fig9 is unknown"),
+    (("figures", "--suite", "nowhere"), "MOE_ANALYSIS_DATA"),
+    (("train", "missing.json"), "missing.json"),
+])  # fmt: skip
+def test_errors_are_one_message_without_a_traceback(arguments, message, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", ["moe_analysis", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert stopped.value.code == 2 and message in printed and "Traceback" not in printed

@@ -1,0 +1,52 @@
+"""Every notebook, top to bottom in a fresh kernel, on the tiny preset; and what `figures` says when one fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from moe_analysis.figures import ITEMS, NOTEBOOKS, NotebookError, choose, environment, execute
+
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Runs, figures and embeddings of their own, shared by the notebooks as they are by a user's."""
+    base = tmp_path_factory.mktemp("figures")
+    return {"MOE_ANALYSIS_PRESET": "tiny", "MOE_ANALYSIS_RUNS": str(base / "runs"), "MOE_ANALYSIS_FIGURES": str(base / "figures"),
+            "MOE_ANALYSIS_CACHE": str(base / "cache"), "MOE_ANALYSIS_SUITE": "embedded"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_runs_top_to_bottom_and_writes_its_figures(name: str, folders: dict[str, str]) -> None:
+    with environment(folders):
+        executed = execute(NOTEBOOKS / f"{name}.ipynb")
+    shown = [output for cell in executed.cells for output in cell.get("outputs", ()) if output.output_type == "display_data"]
+    assert shown, "a notebook that shows nothing"
+    for item in (item for item in ITEMS if item.notebook == name):
+        written = {suffix: Path(folders["MOE_ANALYSIS_FIGURES"]) / f"{item.id}.{suffix}" for suffix in ("png", "html", "json")}
+        assert written["png"].read_bytes().startswith(b"\x89PNG")
+        assert "plotly" in written["html"].read_text()
+        numbers = json.loads(written["json"].read_text())
+        assert numbers["item"] == item.id and numbers["numbers"] and numbers["claims"]
+        assert all(claim["verdict"] in ("reproduced", "not reproduced", "not testable at this scale") for claim in numbers["claims"])
+
+
+def test_every_item_has_its_notebook() -> None:
+    assert {item.notebook for item in ITEMS} <= set(NAMES)
+    assert [item.id for item in choose(["trex_fig2"])] == ["trex_fig2"]
+    with pytest.raises(ValueError, match="only = trex_fig9 is unknown; choose from trex_fig"):
+        choose(["trex_fig9"])
+
+
+def test_a_failing_cell_is_named_with_its_traceback(tmp_path: Path) -> None:
+    cells = [nbformat.v4.new_code_cell("x = 1"), nbformat.v4.new_code_cell("x / 0")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "broken.ipynb")
+    seen = []
+    with pytest.raises(NotebookError, match=r"broken.ipynb stopped at cell 2 of 2(?s:.*)ZeroDivisionError"):
+        execute(tmp_path / "broken.ipynb", lambda cell, cells: seen.append((cell, cells)))
+    assert seen == [(1, 2), (2, 2)]
