@@ -38,6 +38,7 @@ def figures(
         from .tasks.suite import load_suite
 
         load_suite(suite)  # a wrong suite is told now, not minutes into a notebook
+        suite = str(Path(suite).resolve()) if Path(suite).is_dir() else suite
         out = out or making.PROJECT / "figures" / Path(suite).name
     values = {"PRESET": preset, "SUITE": suite, "BACKBONE": backbone, "RUNS": str(runs.resolve()) if runs else None,
               "FIGURES": str(out.resolve()) if out else None}  # fmt: skip

@@ -56,7 +56,7 @@ def environment(values: dict[str, str | None]) -> Iterator[None]:
 
 
 def execute(notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, cells: None) -> Any:
-    """Run a notebook top to bottom in a fresh kernel of this Python and return it with its outputs.
+    """Run a notebook top to bottom in a fresh kernel of this Python, in the current folder, and return it with outputs.
 
     on_cell(number, cells) is called before every cell. Raises NotebookError with the cell and its traceback.
     """
@@ -71,7 +71,7 @@ def execute(notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, ce
     # without user or system kernels "python3" is always this very interpreter
     specs = KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
     client = NotebookClient(
-        document, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(notebook.parent)}},
+        document, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(Path.cwd())}},
         on_cell_start=lambda cell, cell_index: on_cell(cell_index + 1, cells),
         km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs),
     )  # fmt: skip

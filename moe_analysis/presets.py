@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[1]
 TARGETS = ["q_proj", "v_proj"]
+# fields of a preset that every run of a comparison takes over
+SHARED = ("suite", "backbone", "embedder", "steps", "batch_size", "rows_per_dataset", "eval_rows", "lr", "router_lr", "record_every")
 
 
 @dataclass(frozen=True)
 class Preset:
     """One size of everything.
 
-    steps, seeds, rows_per_dataset, eval_rows, lr, router_lr, record_every: as in `TrainConfig`, the same for every
-    method of a comparison. map_datasets, map_rows: data sets on a semantic map and prompts of each; map_method:
+    steps, batch_size, seeds, rows_per_dataset, eval_rows, lr, router_lr, record_every: as in `TrainConfig`, the same
+    for every method of a comparison. map_datasets, map_rows: data sets on a semantic map and prompts of each; map_method:
     "umap" or "pca". cluster_counts, permutations: k-means sizes and label shuffles of the agreement analysis.
     workers: training processes at a time.
     """
@@ -34,7 +36,8 @@ class Preset:
     suite: str = "embedded"
     backbone: str = "compact"
     embedder: str = "minilm"
-    steps: int = 200
+    steps: int = 160
+    batch_size: int = 32
     seeds: tuple[int, ...] = (0, 1, 2)
     rows_per_dataset: int | None = 200
     eval_rows: int | None = 40
@@ -64,10 +67,7 @@ class Preset:
         adapters = methods()
         if method not in adapters:
             raise ValueError(f"method = {method!r} is unknown; choose one of {', '.join(adapters)}")
-        shared = {
-            name: getattr(self, name)
-            for name in ("suite", "backbone", "embedder", "steps", "rows_per_dataset", "eval_rows", "lr", "router_lr", "record_every")
-        }
+        shared = {name: getattr(self, name) for name in SHARED}
         return TrainConfig(adapter=adapters[method], seed=seed, name=method, **{**shared, **changes})
 
     def train(self, *names: str, **changes: Any) -> list[Run]:
@@ -84,22 +84,24 @@ def methods() -> dict[str, Any]:
     """
     import peft
 
-    import moe_analysis as ma
+    from . import peft_bridge
+
+    configs: Any = peft_bridge  # its classes are made when it is imported, out of a type checker's sight
 
     return {
         "LoRA": peft.LoraConfig(r=8, lora_alpha=16, target_modules=TARGETS, task_type="CAUSAL_LM"),
-        "LoRA-MoE": ma.MoeLoraConfig(num_experts=8, r=4, alpha=4.0, target_modules=TARGETS),
-        "SiRA": ma.SiraConfig(num_experts=8, r=4, alpha=4.0, target_modules=TARGETS),
-        "mix-and-match": ma.TRexConfig(num_down=4, num_up=8, intuition=False, target_modules=TARGETS),
-        "T-REX": ma.TRexConfig(num_down=4, num_up=8, target_modules=TARGETS),
+        "LoRA-MoE": configs.MoeLoraConfig(num_experts=8, r=4, alpha=4.0, target_modules=TARGETS),
+        "SiRA": configs.SiraConfig(num_experts=8, r=4, alpha=4.0, target_modules=TARGETS),
+        "mix-and-match": configs.TRexConfig(num_down=4, num_up=8, intuition=False, target_modules=TARGETS),
+        "T-REX": configs.TRexConfig(num_down=4, num_up=8, target_modules=TARGETS),
     }
 
 
 PRESETS = {
-    "tiny": Preset("tiny", steps=6, seeds=(0, 1, 2), rows_per_dataset=8, eval_rows=2, record_every=1, map_datasets=6,
+    "tiny": Preset("tiny", steps=6, batch_size=8, seeds=(0, 1, 2), rows_per_dataset=8, eval_rows=2, record_every=1, map_datasets=6,
                    map_rows=12, map_method="pca", embedder="tfidf", cluster_counts=(3, 5), permutations=20),  # fmt: skip
     "quick": Preset("quick"),
-    "full": Preset("full", steps=1000, seeds=(0, 1, 2, 3, 4), rows_per_dataset=None, eval_rows=None, map_rows=300,
+    "full": Preset("full", steps=1000, batch_size=64, seeds=(0, 1, 2, 3, 4), rows_per_dataset=None, eval_rows=None, map_rows=300,
                    permutations=1000, record_every=5),  # fmt: skip
 }
 

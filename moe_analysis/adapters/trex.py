@@ -149,6 +149,8 @@ class TRex(Adapter):
         return (mixed * scale) @ self.B.T, routing
 
     def router_parameters(self) -> Iterator[nn.Parameter]:
+        """Router, mapper and the two scalars: at temperature 100 a step of 1e-2 moves a sigmoid's input by 1."""
         yield self.omega_logit
+        yield self.output_logit
         for name in ("router", "mapper"):
             yield from getattr(self, name).parameters() if hasattr(self, name) else ()

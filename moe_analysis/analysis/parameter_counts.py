@@ -59,10 +59,11 @@ def paper_modules(in_features: int, out_features: int) -> dict[str, Any]:
     """The modules of T-REX's comparison, in the sizes of its authors' code."""
     from ..adapters import MoeLora, MoeLoraConfig, Sira, SiraConfig, TRex, TRexConfig
 
-    size = {"num_experts": PAPER_EXPERTS, "r": PAPER_RANK}
-    return {"LoRA-MoE": MoeLora(in_features, out_features, MoeLoraConfig(**size)),
-            "SiRA": Sira(in_features, out_features, SiraConfig(**size)),
-            "T-REX": TRex(in_features, out_features, TRexConfig(num_down=PAPER_DOWN, num_up=PAPER_UP))}
+    mixture = MoeLoraConfig(num_experts=PAPER_EXPERTS, r=PAPER_RANK)
+    sira = SiraConfig(num_experts=PAPER_EXPERTS, r=PAPER_RANK)
+    trex = TRexConfig(num_down=PAPER_DOWN, num_up=PAPER_UP)
+    return {"LoRA-MoE": MoeLora(in_features, out_features, mixture), "SiRA": Sira(in_features, out_features, sira),
+            "T-REX": TRex(in_features, out_features, trex)}
 
 
 def _with_saving(frame: pd.DataFrame, reference: str) -> pd.DataFrame:

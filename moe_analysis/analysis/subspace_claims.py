@@ -20,7 +20,8 @@ COLUMNS = ("source", "claim", "paper", "measured", "spread", "verdict")
 UNSTATED = "title public, wording not: our reading"
 QUADRATIC = 1.5  # a growth exponent nearer to 2 than to 1
 SAVING = (0.30, 0.40)  # the paper's headline
-MIXING, MIXTURE = ("mix-and-match", "T-REX"), "LoRA-MoE"
+MIXTURE = "LoRA-MoE"
+USED_MEASURES = ["rank_0.01", "effective_rank"]
 
 
 def lemma_claims(verified: pd.DataFrame, ranks: pd.DataFrame, budgets: pd.DataFrame) -> pd.DataFrame:
@@ -55,29 +56,30 @@ def growth_exponent(budget: Any, span: Any) -> float:
 
 
 def used_claims(used: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
-    """Lemma 4.1 on trained runs, from `used_by_runs` and `reached_by_runs`.
+    """Lemma 4.1 on trained runs, from `used_by_runs` and `reached_by_runs`; a row a method beside LoRA-MoE.
 
-    Reached, a row a method: every layer's factors have full rank. Used: numerical rank at 1e-2 and effective rank of the tokens'
+    Reached: every layer's factors have full rank. Used: numerical rank at 1e-2 and effective rank of the tokens'
     routings both exceed LoRA-MoE's, each 95 % t interval of the differences paired by seed lying above zero.
     """
-    rows = [_reached(method, reached[reached["method"] == method]) for method in MIXING]
-    measures = ["rank_0.01", "effective_rank"]
-    numbers = used.astype(dict.fromkeys(measures, float))
-    gaps = pd.concat([paired_differences(numbers, measures, name, [MIXTURE]) for name in MIXING])
-    means = method_summary(numbers, measures).set_index(["method", "measure"])["mean"]
-    experts = used.groupby("method")["experts"].first()
-    seeds = int(gaps["seeds"].min())
-    return pd.DataFrame([
-        *rows,
-        _row("T-REX Lemma 4.1, trained (our reading)", "the tokens use more directions than LoRA-MoE's",
-             "no number is given",
-             "; ".join(f"{name}: rank at 1e-2 {means[name, 'rank_0.01']:.1f} and effective rank "
-                       f"{means[name, 'effective_rank']:.2f} of {experts[name]}" for name in (*MIXING, MIXTURE)),
-             f"95 % intervals of differences to {MIXTURE} over {seeds} seeds: " + "; ".join(
-                 f"{gap.method} {gap.measure} {gap.difference:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}]"
-                 for gap in gaps.itertuples()),
-             None if seeds < MIN_SEEDS else bool((gaps["low"] > 0).all())),
-    ])
+    numbers = used.astype(dict.fromkeys(USED_MEASURES, float))
+    mixing = [name for name in dict.fromkeys(used["method"]) if name != MIXTURE]
+    with_factors = [name for name in dict.fromkeys(reached["method"]) if name != MIXTURE]
+    return pd.DataFrame([*(_reached(name, reached[reached["method"] == name]) for name in with_factors),
+                         *(_used(name, numbers) for name in mixing)])
+
+
+def _used(method: str, numbers: pd.DataFrame) -> dict[str, str]:
+    gaps = paired_differences(numbers, USED_MEASURES, method, [MIXTURE])
+    means = method_summary(numbers, USED_MEASURES).set_index(["method", "measure"])["mean"]
+    experts, seeds = numbers.groupby("method")["experts"].first(), int(gaps["seeds"].min())
+    return _row("T-REX Lemma 4.1, trained (our reading)", f"tokens of {method} use more directions than {MIXTURE}'s",
+                "no number is given", "; ".join(
+                    f"{name}: rank at 1e-2 {means[name, 'rank_0.01']:.1f} and effective rank "
+                    f"{means[name, 'effective_rank']:.2f} of {experts[name]}" for name in (method, MIXTURE)),
+                f"95 % intervals of differences over {seeds} seeds: " + "; ".join(
+                    f"{gap.measure} {gap.difference:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}]"
+                    for gap in gaps.itertuples()),
+                None if seeds < MIN_SEEDS else bool((gaps["low"] > 0).all()))
 
 
 def _reached(method: str, layers: pd.DataFrame) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .records import check_runs, method_of, module_tensor, run_key
+from .records import check_runs, method_of, module_tensor, run_key, shared_modules
 
 PATH_COLUMNS = ("pc1", "pc2", "pc3")
 
@@ -133,6 +133,25 @@ def losses_at(run: Any, steps: np.ndarray) -> np.ndarray:
     history = run.history[run.history["split"] == "train"]
     loss = history["loss"].to_numpy() - history["balance_loss"].fillna(0.0).to_numpy()
     return pd.Series(loss, index=history["step"].to_numpy()).reindex(steps + 1).to_numpy(dtype=float)
+
+
+def distinct_experts(runs: Sequence[Any], tolerance: float = 1e-5) -> pd.DataFrame:
+    """How many different ways the experts went: columns method, seed, module, experts, distinct.
+
+    Two experts went the same way when their displacements at the last record differ by at most `tolerance` times the
+    longest one. With B and the router at zero and no intuition all up vectors of mix-and-match see the same
+    gradients, so experts that share a down vector never part; a router that starts at random, or an intuition that
+    differs between experts, breaks this symmetry.
+    """
+    rows = []
+    for module in shared_modules(runs):
+        for run in runs:
+            ends = displacements(module_tensor(run, module)[1][[0, -1]])[1]  # (experts, features)
+            gaps = np.linalg.norm(ends[:, None] - ends[None], axis=2)  # (experts, experts)
+            same = gaps <= tolerance * np.linalg.norm(ends, axis=1).max()
+            new = ~np.tril(same, -1).any(1)  # equal to no expert before it
+            rows.append({**run_key(run), "module": module, "experts": len(ends), "distinct": int(new.sum())})
+    return pd.DataFrame(rows)
 
 
 def moving_module(runs: Sequence[Any], modules: Sequence[str]) -> str:

@@ -27,22 +27,45 @@ def layer_and_target(module: str) -> tuple[int, str]:
     return (numbers[0] if numbers else 0), parts[-1]
 
 
-def used_by_runs(recordings: Recordings) -> pd.DataFrame:
+def router_alone(adapters: Mapping[str, Any], gates: Mapping[str, Any], scores: Any) -> dict[str, np.ndarray]:
+    """Recorded routings of T-REX layers without the prior's share: {module: ω · router_coef · softmax}, float32.
+
+    adapters, gates: {module: TRex} and {module: (tokens, I·J)}; scores: (tokens, clusters), the intuition that each
+    token was routed by. The hidden states stay those of the full model, so only the routing is taken apart.
+    Raises ValueError when scores and gates have different numbers of tokens.
+    """
+    import torch
+
+    scores, parts = torch.as_tensor(np.asarray(scores), dtype=torch.float32), {}
+    for module, values in gates.items():
+        if len(values) != len(scores):
+            raise ValueError(f"scores has {len(scores)} rows but {module} has {len(values)} tokens; pass a row a token")
+        with torch.no_grad():
+            layer = adapters[module]
+            mapped = layer.mapper(scores) if hasattr(layer, "mapper") else scores
+            prior = (1 - layer.omega) * layer.config.intuition_coef * mapped  # (tokens, I*J)
+        parts[module] = np.asarray(values, dtype=np.float32) - prior.numpy()
+    return parts
+
+
+def used_by_runs(recordings: Recordings, method: str | None = None) -> pd.DataFrame:
     """Dimension that each run's tokens use in each layer, from pairs (run, {module: gates (tokens, experts)}).
 
     Columns method, seed, module, layer, target and those of `subspace.used_dimension`; ranks are <NA> at tolerances
-    finer than the recorded precision. Raises ValueError for no runs, or a run without modules.
+    finer than the recorded precision. method: a label in place of the runs' own.
+    Raises ValueError for no runs, or a run without modules.
     """
     rows = []
     for run, gates in _checked(recordings):
         for module, values in gates.items():
             layer, target = layer_and_target(module)
-            rows.append({**run_key(run), "module": module, "layer": layer, "target": target, **used_dimension(values)})
+            rows.append({**_key(run, method), "module": module, "layer": layer, "target": target,
+                         **used_dimension(values)})
     frame = pd.DataFrame(rows)
-    return frame.astype(dict.fromkeys([name for name in frame if "rank_" in name], "Int64"))
+    return frame.astype(dict.fromkeys([name for name in frame if "rank_" in str(name)], "Int64"))
 
 
-def energy_by_runs(recordings: Recordings) -> pd.DataFrame:
+def energy_by_runs(recordings: Recordings, method: str | None = None) -> pd.DataFrame:
     """How much of the routings' energy (squared singular values) lies beyond their first k directions.
 
     Columns method, seed, module, direction (k, from 0), beyond (share of the energy, 1 at k = 0, falling to 0).
@@ -53,7 +76,7 @@ def energy_by_runs(recordings: Recordings) -> pd.DataFrame:
             energy = routing_spectrum(values) ** 2
             # summed from the small end: one minus a cumulative share would lose what is below rounding
             beyond = np.append(energy[::-1].cumsum()[::-1], 0.0) / energy.sum()
-            frames.append(pd.DataFrame({**run_key(run), "module": module, "direction": np.arange(len(beyond)),
+            frames.append(pd.DataFrame({**_key(run, method), "module": module, "direction": np.arange(len(beyond)),
                                         "beyond": beyond}))
     return pd.concat(frames, ignore_index=True)
 
@@ -77,19 +100,21 @@ def reached_by_runs(adapters: Recordings) -> pd.DataFrame:
 def used_summary(used: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
     """A row a method: experts, what the factors reach, and what tokens use as mean over layers and seeds.
 
-    Columns method, experts, reached (least and largest span of a layer, as text), then for each measure its mean and
+    Columns method, experts, reached (least and largest span of a layer, as text; "–" for a method without factors of
+    its own), then for each measure its mean and
     the 95 % interval over seeds as text, "14.2 [13.1, 15.3]"; "–" where no run was recorded precisely enough.
     """
     measures = [name for name in MEASURES if name in used]
     numbers = used.astype(dict.fromkeys(measures, float))
-    summary = method_summary(numbers, measures).set_index(["method", "measure"])
+    texts = {(row["method"], row["measure"]): interval_text(row["mean"], row["low"], row["high"])
+             for row in method_summary(numbers, measures).to_dict("records")}
     rows = []
-    for method, spans in reached.groupby("method", sort=False)["span"]:
-        experts = int(used.loc[used["method"] == method, "experts"].iloc[0])
-        low, high = int(spans.min()), int(spans.max())
-        rows.append({"method": method, "experts": experts, "reached": str(low) if low == high else f"{low}–{high}",
-                     **{measure: interval_text(*summary.loc[(method, measure), ["mean", "low", "high"]])
-                        for measure in measures}})
+    for method in dict.fromkeys(used["method"]):
+        spans = reached.loc[reached["method"] == method, "span"]
+        ends = dict.fromkeys([str(spans.min()), str(spans.max())]) if len(spans) else [""]
+        rows.append({"method": method, "experts": int(used.loc[used["method"] == method, "experts"].iloc[0]),
+                     "reached": "–".join(ends) or "–",
+                     **{measure: texts[method, measure] for measure in measures}})
     return pd.DataFrame(rows)
 
 
@@ -98,6 +123,10 @@ def interval_text(mean: float, low: float, high: float) -> str:
     if not np.isfinite(mean):
         return "–"
     return f"{mean:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite(low) else f"{mean:.3g}"
+
+
+def _key(run: Any, method: str | None) -> dict[str, Any]:
+    return {**run_key(run), "method": method} if method else run_key(run)
 
 
 def _checked(recordings: Recordings) -> list[tuple[Any, Mapping[str, Any]]]:

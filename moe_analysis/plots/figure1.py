@@ -24,12 +24,12 @@ def architecture_figure(parameters: pd.DataFrame, in_features: int, out_features
     in_features, out_features: the layer whose parameters were counted; named below the drawing. Each panel draws as
     many experts or vectors as its row has.
     """
-    table = parameters.set_index("system")
+    rows = {row["system"]: row for _, row in parameters.iterrows()}
     with use_style():
         fig = figure(FULL_WIDTH, 3.7)
         panels = fig.subplots(1, 3, width_ratios=[0.72, 1, 1.08])
         for letter, panel, (system, draw) in zip("abc", panels, PANELS.items()):
-            row = table.loc[system]
+            row = rows[system]
             panel.set_xlim(0, {"LoRA": 7.2, "LoRA-MoE": 10.4}.get(system, 10.8))
             panel.set_ylim(-2.2, 11)
             panel.axis("off")

@@ -17,13 +17,13 @@ SYSTEMS = {"lora": "LoRA", "moe_lora": "LoRA-MoE", "diagonal": "rank-1 diagonal"
 COUNT_LABELS = {"factors": "budget pays factors only", "factors+gates": "budget pays factors and gates",
                 "factors+router": "budget pays factors and router"}
 ROUNDING = 1e-14  # energy of float32's rounding: recorded gates say nothing below
-DIAGONAL_COLOR = "#D55E00"
+EXTRA_COLORS = {"rank-1 diagonal": "#D55E00", "T-REX, router alone": "#56B4E9"}
 MEASURE_LABELS = {"rank_0.01": "numerical rank at 1e-2", "effective_rank": "effective rank"}
 
 
 def system_color(system: str) -> str:
-    """`method_color`, with a colour of its own for the diagonal pairing."""
-    return DIAGONAL_COLOR if system == SYSTEMS["diagonal"] else method_color(system)
+    """`method_color`, with colours of their own for two that are parts or relatives of a method."""
+    return EXTRA_COLORS.get(system) or method_color(system)
 
 
 def span_figure(ranks: pd.DataFrame, budgets: pd.DataFrame) -> Figure:
@@ -35,8 +35,8 @@ def span_figure(ranks: pd.DataFrame, budgets: pd.DataFrame) -> Figure:
     counts = list(dict.fromkeys(budgets["count"]))
     with use_style():
         fig = figure(FULL_WIDTH, 5.4)
-        above, below = fig.subfigures(2, 1, height_ratios=[1.12, 1])
-        left, right = above.subplots(1, 2)
+        above, below = np.ravel(fig.subfigures(2, 1, height_ratios=[1.12, 1]))
+        left, right = np.ravel(above.subplots(1, 2))
         draw_heat(left, ranks[ranks["kind"] == "independent"])
         draw_kinds(right, ranks)
         panels = np.atleast_1d(below.subplots(1, len(counts), sharey=True))
@@ -131,10 +131,10 @@ def used_figure(used: pd.DataFrame, bands: pd.DataFrame) -> Figure:
     """
     with use_style():
         fig = figure(FULL_WIDTH, 5.0)
-        above, below = fig.subfigures(2, 1, height_ratios=[1, 1])
+        above, below = np.ravel(fig.subfigures(2, 1, height_ratios=[1, 1]))
         draw_energy(panel := above.subplots(), bands, used)
         panel.set_title("(a) energy of the routings that their first k directions leave out")
-        for letter, lower, measure in zip("bc", below.subplots(1, 2), MEASURE_LABELS):
+        for letter, lower, measure in zip("bc", np.ravel(below.subplots(1, 2)), MEASURE_LABELS):
             draw_layers(lower, used, measure)
             lower.set_title(f"({letter}) {MEASURE_LABELS[measure]} of the tokens' routings")
     return fig
@@ -143,16 +143,16 @@ def used_figure(used: pd.DataFrame, bands: pd.DataFrame) -> Figure:
 def draw_energy(panel: Any, bands: pd.DataFrame, used: pd.DataFrame) -> None:
     shown = bands[bands["mean"] > ROUNDING]
     for index, (method, band) in enumerate(shown.groupby("method", sort=False)):
-        color = method_color(str(method))
+        color = system_color(str(method))
         panel.fill_between(band["direction"], band["low"], band["high"], color=color, alpha=0.2, linewidth=0)
         panel.plot(band["direction"], band["mean"], color=color, label=method, marker=MARKERS[index % len(MARKERS)],
                    markersize=3.2)
-    for experts, methods in used.groupby("experts", sort=False)["method"].unique().items():
+    for experts in used["experts"].unique():
         panel.axvline(experts, color="0.55", linewidth=0.8, linestyle=(0, (3, 2)))
-        panel.annotate(f"{experts} experts\n{', '.join(methods)}", (experts, 0.5), (-3, 0), fontsize=6.5, ha="right",
+        panel.annotate(f"{experts} experts", (experts, 0.5), (-3, 0), fontsize=6.5, ha="right",
                        va="center", xycoords=("data", "axes fraction"), textcoords="offset points", color="0.3")
     panel.set_yscale("log")
-    panel.set_ylim(ROUNDING, 3)
+    panel.set_ylim(max(ROUNDING, shown["mean"].min() / 30), 3)
     panel.set_xlabel("directions k")
     panel.set_ylabel("share of energy beyond k")
     panel.grid(axis="y")
@@ -165,8 +165,8 @@ def draw_layers(panel: Any, used: pd.DataFrame, measure: str) -> None:
     methods = list(dict.fromkeys(used["method"]))
     for index, method in enumerate(methods):
         table = used[used["method"] == method]
-        places = table["module"].map(modules.index) + (index - (len(methods) - 1) / 2) * 0.24
-        values, color = table[measure].astype(float), method_color(method)
+        places = table["module"].map(modules.index) + (index - (len(methods) - 1) / 2) * 0.2
+        values, color = table[measure].astype(float), system_color(method)
         panel.scatter(places, values, s=11, color=color, alpha=0.6, linewidths=0, label=method)
         means = values.groupby(places).mean()
         panel.scatter(means.index, means, marker="_", s=50, color=color, linewidths=1.4)
@@ -194,7 +194,7 @@ def used_explorer(used: pd.DataFrame, bands: pd.DataFrame) -> go.Figure:
         band = bands[(bands["method"] == method) & (bands["mean"] > ROUNDING)]
         fig.add_scatter(
             x=band["direction"].to_numpy(np.float32), y=band["mean"].to_numpy(np.float32), name=method,
-            legendgroup=method, line={"color": method_color(method)}, row=1, col=1, mode="lines+markers",
+            legendgroup=method, line={"color": system_color(method)}, row=1, col=1, mode="lines+markers",
             customdata=band[["low", "high"]].to_numpy(np.float32),
             hovertemplate=f"{method}<br>beyond %{{x}} directions: %{{y:.2e}}<br>seeds %{{customdata[0]:.2e}} to "
             "%{customdata[1]:.2e}<extra></extra>")
@@ -202,7 +202,7 @@ def used_explorer(used: pd.DataFrame, bands: pd.DataFrame) -> go.Figure:
     for method, table in zip(methods, tables):
         fig.add_scatter(
             x=table["module"], y=table["rank_0.01"].astype(float).to_numpy(np.float32), name=method, mode="markers",
-            legendgroup=method, showlegend=False, marker={"color": method_color(method), "size": 8}, row=1, col=2,
+            legendgroup=method, showlegend=False, marker={"color": system_color(method), "size": 8}, row=1, col=2,
             customdata=table[["seed", "experts", "top_share"]].to_numpy(np.float32),
             hovertemplate=f"{method}, seed %{{customdata[0]}}<br>%{{x}}<br>%{{y:.3g}} of %{{customdata[1]}} directions"
             "<br>energy of the first %{customdata[2]:.3f}<extra></extra>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
@@ -65,11 +66,15 @@ def _run(executor: Executor, waiting: dict[str, TrainConfig], out: str | Path) -
 
 
 def train_alone(config: dict[str, Any], out: str) -> str:
-    """Train one run in this process with a single thread; returns its path."""
+    """Train one run in this process with a single thread and without a word on the console; returns its path."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
+    import transformers
 
     from .trainer import train
 
     torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
     return str(train(TrainConfig.from_dict(config), out).path)

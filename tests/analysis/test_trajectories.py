@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_analysis.analysis.records import gate_entropy, shared_modules
-from moe_analysis.analysis.trajectories import PATH_COLUMNS, moving_module, path_axes, router_paths
+from moe_analysis.analysis.trajectories import PATH_COLUMNS, distinct_experts, moving_module, path_axes, router_paths
 
 from .fake_runs import MODULES, fake_run, walk
 
@@ -94,6 +95,30 @@ def test_the_module_to_draw_is_the_one_that_moves_furthest():
     runs = [fake_run(weights, "LoRA-MoE"), fake_run(weights, "T-REX")]
     assert shared_modules(runs) == [Q, V]
     assert moving_module(runs, [Q, V]) == V
+
+
+def test_experts_that_move_together_count_once():
+    ends = np.array([[1.0, 0, 0], [0, 2.0, 0], [1.0, 0, 0], [1.0, 0, 1e-9], [1.0, 0.01, 0]])
+    start = np.random.default_rng(0).standard_normal((1, 5, 3)).round(3)
+    frame = distinct_experts([fake_run(start + np.linspace(0, 1, 4)[:, None, None] * ends)])
+    assert frame[["experts", "distinct"]].values.tolist() == [[5, 3]]
+
+
+@pytest.mark.parametrize("intuition, distinct", [(None, 2), ("one", 6)])
+def test_without_intuition_up_vectors_of_mix_and_match_never_part(intuition, distinct):
+    from moe_analysis.adapters import RoutingContext, TRex, TRexConfig
+
+    layer = TRex(5, 4, TRexConfig(num_down=2, num_up=3, intuition=intuition is not None))
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-2)
+    x, target = torch.randn(8, 6, 5), torch.randn(8, 6, 4)
+    context = RoutingContext(intuition=torch.randn(8, 6)) if intuition else None
+    weights = []
+    for _ in range(20):
+        weights.append(layer.router.weight.detach().numpy().copy())
+        optimizer.zero_grad()
+        (layer(x, context)[0] - target).square().mean().backward()
+        optimizer.step()
+    assert distinct_experts([fake_run(np.stack(weights))])["distinct"].tolist() == [distinct]
 
 
 def test_runs_that_share_no_module_are_refused():

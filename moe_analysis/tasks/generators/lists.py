@@ -38,15 +38,15 @@ def next_in_list(rng: Random) -> Problem:
         rng,
         (
             "Which word comes right after {mark}: {items}?",
-            "Here are {items}. What follows {mark}?",
+            "Here is the row {items}. What follows {mark}?",
             "{name} lines up {items}. What stands right after the {mark}?",
             "In the row {items}, find the neighbor after {mark}.",
-            "After the {mark}, what comes next in {items}?",
+            "After the {mark}, what comes next in the row {items}?",
             "The {place} shows {items}. Which one follows the {mark}?",
             "{name} passes {items}. What does {name} pass right after the {mark}?",
             "Tell me what follows {mark} here: {items}.",
         ),
-        mark=items[at], items=listed(items), name=scene.names(1)[0], place=scene.place,
+        mark=items[at], items=" ".join(items), name=scene.names(1)[0], place=scene.place,
     )
     return Problem(text, items[at + 1], twisted=items[at - 1])
 

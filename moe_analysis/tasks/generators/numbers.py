@@ -71,6 +71,11 @@ def count_kind(rng: Random) -> Problem:
     return Problem(text, str(len(members)))
 
 
+def apart(rng: Random, count: int) -> list[int]:
+    """Two-digit numbers in random order, no two with the same tens."""
+    return [10 * tens + rng.randint(0, 9) for tens in rng.sample(range(1, 10), count)]
+
+
 _OWNING = (
     "{name} has {n} {things}", "{name} owns {n} {things}", "{name} counted {n} {things}", "{name} sold {n} {things}",
 )
@@ -79,7 +84,7 @@ _OWNING = (
 def who_has_most(rng: Random) -> Problem:
     scene = Scene(rng)
     names = scene.names(rng.choice((2, 2, 3)))
-    amounts = rng.sample(range(10, 100), len(names))
+    amounts = apart(rng, len(names))
     things, form = plural(scene.things(1)[0]), rng.choice(_OWNING)
     facts = listed([form.format(name=name, n=n, things=things) for name, n in zip(names, amounts, strict=True)])
     text = phrase(
@@ -102,7 +107,7 @@ def who_has_most(rng: Random) -> Problem:
 
 def largest_number(rng: Random) -> Problem:
     scene = Scene(rng)
-    numbers = rng.sample(range(10, 100), 3)
+    numbers = apart(rng, 3)
     text = phrase(
         rng,
         (

@@ -37,15 +37,15 @@ def before_in_list(rng: Random) -> Problem:
         rng,
         (
             "Which word comes right before {mark}: {items}?",
-            "Here are {items}. What stands before {mark}?",
+            "Here is the row {items}. What stands before {mark}?",
             "{name} lines up {items}. What stands right before the {mark}?",
             "In the row {items}, find the neighbor before {mark}.",
-            "Before the {mark}, what comes in {items}?",
+            "Before the {mark}, what comes in the row {items}?",
             "The {place} shows {items}. Which one is right before the {mark}?",
             "{name} passes {items}. What does {name} pass just before the {mark}?",
             "Tell me what is right before {mark} here: {items}.",
         ),
-        mark=items[at], items=listed(items), name=scene.names(1)[0], place=scene.place,
+        mark=items[at], items=" ".join(items), name=scene.names(1)[0], place=scene.place,
     )
     return Problem(text, items[at - 1])
 

@@ -80,7 +80,7 @@ def both_or_either(rng: Random) -> Problem:
 
 def flip_side(rng: Random) -> Problem:
     scene = Scene(rng)
-    people = scene.names(rng.randint(2, 3))
+    people = scene.names(rng.choice((1, 2, 2)))
     thing, sides = scene.things(1)[0], ("up", "down")
     side = start = rng.randrange(2)
     moves = []
@@ -164,7 +164,7 @@ SKILLS: tuple[Skill, ...] = (
         ),
     ),
     Skill(
-        "flip_side", "state tracking", "Which way a thing faces after some people flipped it.", flip_side,
+        "flip_side", "state tracking", "Which way a thing faces after one or two people flipped it or not.", flip_side,
         Twist(
             "flip_side_hidden", "The side that is hidden at the end.",
             (
