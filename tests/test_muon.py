@@ -12,7 +12,10 @@ from moe_analysis.muon import Muon, orthogonalize
 
 @settings(max_examples=25, deadline=None)
 @given(
-    rows=st.integers(2, 24), columns=st.integers(2, 24), scale=st.sampled_from([1e-4, 1.0, 1e4]), seed=st.integers(0, 99)
+    rows=st.integers(2, 24),
+    columns=st.integers(2, 24),
+    scale=st.sampled_from([1e-4, 1.0, 1e4]),
+    seed=st.integers(0, 99),
 )
 def test_singular_values_come_close_to_one_and_the_directions_stay(rows, columns, scale, seed):
     generator = torch.Generator().manual_seed(seed)

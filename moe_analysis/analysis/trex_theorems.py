@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -22,14 +23,14 @@ def approximation_frame(parameters: int = 288, num_experts: int = 4, seeds: Sequ
 
     Columns family, count, seed, method (label), size, relative_error. Targets are 12 updates of 16 x 20.
     """
+    from threadpoolctl import threadpool_limits
+
     frames = []
-    for family in FAMILIES:
-        for seed in seeds:
+    with threadpool_limits(1):  # matrices this small only make the threads of BLAS wait for each other
+        for family, seed, count in product(FAMILIES, seeds, COUNTS):
             targets = target_family(family, seed=seed)
-            for count in COUNTS:
-                errors = approximation_errors(targets, parameters, num_experts, count, restarts, seed)
-                frames.append(errors.assign(family=family, count=count, seed=seed,
-                                            method=errors["method"].map(LABELS)))
+            errors = approximation_errors(targets, parameters, num_experts, count, restarts, seed)
+            frames.append(errors.assign(family=family, count=count, seed=seed, method=errors["method"].map(LABELS)))
     frame = pd.concat(frames, ignore_index=True)
     return frame[["family", "count", "seed", "method", "size", "relative_error"]]
 

@@ -35,7 +35,7 @@ def span_figure(ranks: pd.DataFrame, budgets: pd.DataFrame) -> Figure:
     counts = list(dict.fromkeys(budgets["count"]))
     with use_style():
         fig = figure(FULL_WIDTH, 5.4)
-        above, below = np.ravel(fig.subfigures(2, 1, height_ratios=[1.12, 1]))
+        above, below = np.asarray(fig.subfigures(2, 1, height_ratios=[1.12, 1]))
         left, right = np.ravel(above.subplots(1, 2))
         draw_heat(left, ranks[ranks["kind"] == "independent"])
         draw_kinds(right, ranks)
@@ -131,7 +131,7 @@ def used_figure(used: pd.DataFrame, bands: pd.DataFrame) -> Figure:
     """
     with use_style():
         fig = figure(FULL_WIDTH, 5.0)
-        above, below = np.ravel(fig.subfigures(2, 1, height_ratios=[1, 1]))
+        above, below = np.asarray(fig.subfigures(2, 1, height_ratios=[1, 1]))
         draw_energy(panel := above.subplots(), bands, used)
         panel.set_title("(a) energy of the routings that their first k directions leave out")
         for letter, lower, measure in zip("bc", np.ravel(below.subplots(1, 2)), MEASURE_LABELS):
