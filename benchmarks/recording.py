@@ -71,14 +71,15 @@ def measure(backbone: str, method: str, rounds: int) -> dict[str, float]:
             chosen = slice(start, start + config.batch_size)
             scores = None if intuition is None else intuition[chosen]
             batch = collate(examples[chosen], plain.tokenizer.pad_token_id, scores)
-            pair = [plain.step(batch), recorded.step(batch)] if number % 2 else [recorded.step(batch), plain.step(batch)][::-1]
-            times.append(pair)
+            first, second = (plain, recorded) if number % 2 else (recorded, plain)
+            seconds = {first: first.step(batch), second: second.step(batch)}
+            times.append([seconds[plain], seconds[recorded]])
         started = time.process_time()
         recorded.recorder.flush()
         writing = (time.process_time() - started) / max(1, rounds % 50)
-    seconds = np.array(times[4:])  # (rounds, 2): without, with; the first ones warm up
-    extra = np.median(seconds[:, 1] - seconds[:, 0]) + writing
-    return {"step_ms": 1e3 * float(np.median(seconds[:, 0])), "overhead_percent": 100 * float(extra / np.median(seconds[:, 0]))}
+    without, recording = np.array(times[4:]).T  # the first ones warm up
+    step, extra = np.median(without), np.median(recording - without) + writing
+    return {"step_ms": 1e3 * float(step), "overhead_percent": 100 * float(extra / step)}
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
-                  help="Train mixtures of low-rank experts, regenerate the papers' figures, check their theorems.")  # fmt: skip
+HELP = "Train mixtures of low-rank experts, regenerate the papers' figures, check their theorems."
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=HELP)
 console = Console()
 OnlyOption = Annotated[list[str] | None, typer.Option(help="A figure id or notebook; repeat for several.")]
 
@@ -43,8 +43,8 @@ def figures(
     values = {"PRESET": preset, "SUITE": suite, "BACKBONE": backbone, "RUNS": str(runs.resolve()) if runs else None,
               "FIGURES": str(out.resolve()) if out else None}  # fmt: skip
     started = time.monotonic()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
+    text = (TextColumn("{task.description}"), TextColumn("{task.fields[note]}"))
+    with Progress(SpinnerColumn(), *text, BarColumn(), TimeElapsedColumn(), console=console) as bar:
         tasks: dict[str, Any] = {}
 
         def on_cell(notebook: str, cell: int, cells: int) -> None:
@@ -76,8 +76,9 @@ def verify(as_json: Annotated[bool, typer.Option("--json", help="print a list of
 def claims_table(claims: Any) -> Table:
     table = Table("claim", "source", "statement", "measured", "expected", "residual", "holds")
     for claim in claims.itertuples():
+        values = (str(claim.measured), str(claim.expected), f"{claim.residual:.1e}")
         verdict = "[green]yes[/]" if claim.holds else "[red]no[/]"
-        table.add_row(claim.name, claim.source, claim.statement, str(claim.measured), str(claim.expected), f"{claim.residual:.1e}", verdict)
+        table.add_row(claim.name, claim.source, claim.statement, *values, verdict)
     return table
 
 
@@ -94,7 +95,8 @@ def train(
     run = train(TrainConfig.from_dict(read_json(config)), out=out, progress=not as_json)
     last = run.history[run.history["split"] == "test"].iloc[-1]
     if as_json:
-        typer.echo(json.dumps({"path": str(run.path), "loss": float(last["loss"]), "accuracy": float(last["accuracy"])}))
+        numbers = {name: float(last[name]) for name in ("loss", "accuracy")}
+        typer.echo(json.dumps({"path": str(run.path), **numbers}))
     else:
         console.print(f"{run.path}: test loss {last['loss']:.3f}, accuracy {last['accuracy']:.3f}", highlight=False)
 
@@ -113,8 +115,9 @@ def runs(out: Annotated[Path, typer.Option(help="folder of the runs")] = Path("r
         except RunError as error:
             console.print(f"[red]{error}[/]", highlight=False)
             continue
-        numbers = [f"{tests['loss'].iloc[-1]:.3f}", f"{tests['accuracy'].iloc[-1]:.3f}"] if tests is not None else ["", ""]
-        table.add_row(run.id, status.get("state", "new"), f"{status.get('step', 0)}/{run.config.steps}", str(status.get("seconds", "")), *numbers)
+        numbers = [f"{tests[name].iloc[-1]:.3f}" if tests is not None else "" for name in ("loss", "accuracy")]
+        step, seconds = f"{status.get('step', 0)}/{run.config.steps}", str(status.get("seconds", ""))
+        table.add_row(run.id, status.get("state", "new"), step, seconds, *numbers)
     console.print(table)
 
 

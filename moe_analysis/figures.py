@@ -73,7 +73,7 @@ def execute(notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, ce
     client = NotebookClient(
         document, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(Path.cwd())}},
         on_cell_start=lambda cell, cell_index: on_cell(cell_index + 1, cells),
-        km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs),
+        km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs, transport="ipc"),
     )  # fmt: skip
     try:
         return client.execute()
@@ -90,7 +90,9 @@ def failed_cell(document: Any) -> str:
     return "an unknown cell"
 
 
-def regenerate(items: Sequence[Item], values: dict[str, str | None], on_cell: Callable[[str, int, int], Any]) -> list[Path]:
+def regenerate(
+    items: Sequence[Item], values: dict[str, str | None], on_cell: Callable[[str, int, int], Any]
+) -> list[Path]:
     """Execute every notebook of the items once; returns the PNG files they wrote."""
     folder = Path(values.get("MOE_ANALYSIS_FIGURES") or PROJECT / "figures")
     with environment(values):

@@ -111,7 +111,8 @@ class AdapterTuner(BaseTuner):
             return
         base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
         if not isinstance(base, (nn.Linear, Conv1D)):
-            raise ValueError(f"target module {current_key} is a {type(base).__name__}; only linear layers can be adapted")
+            kind = type(base).__name__
+            raise ValueError(f"target module {current_key} is a {kind}; only linear layers can be adapted")
         layer = self.layer_class(target, self.state)
         layer.update_layer(adapter_name, config)
         self._replace_module(parent, target_name, layer, target)
@@ -141,7 +142,7 @@ class AdapterTuner(BaseTuner):
 
 
 def add_balance_loss(output: Any, losses: list[Tensor], labelled: bool) -> Any:
-    """A model's output with the layers' balance losses in its loss; unchanged where it has no loss or they have none."""
+    """A model's output with the layers' balance losses in its loss; unchanged where there is neither."""
     loss = getattr(output, "loss", None)
     if isinstance(output, tuple):  # return_dict=False puts the loss first
         loss = output[0] if labelled else None

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[1]
 TARGETS = ["q_proj", "v_proj"]
 # fields of a preset that every run of a comparison takes over
-SHARED = ("suite", "backbone", "embedder", "steps", "batch_size", "rows_per_dataset", "eval_rows", "lr", "router_lr", "record_every")
+SHARED = (
+    "suite",
+    "backbone",
+    "embedder",
+    "steps",
+    "batch_size",
+    "rows_per_dataset",
+    "eval_rows",
+    "lr",
+    "router_lr",
+    "record_every",
+)
 
 
 @dataclass(frozen=True)
@@ -27,9 +38,9 @@ class Preset:
     """One size of everything.
 
     steps, batch_size, seeds, rows_per_dataset, eval_rows, lr, router_lr, record_every: as in `TrainConfig`, the same
-    for every method of a comparison. map_datasets, map_rows: data sets on a semantic map and prompts of each; map_method:
-    "umap" or "pca". cluster_counts, permutations: k-means sizes and label shuffles of the agreement analysis.
-    workers: training processes at a time.
+    for every method of a comparison. map_datasets, map_rows: data sets on a semantic map and prompts of each;
+    map_method: "umap" or "pca". cluster_counts, permutations: k-means sizes and label shuffles of the agreement
+    analysis. workers: training processes at a time.
     """
 
     name: str
@@ -39,15 +50,15 @@ class Preset:
     steps: int = 160
     batch_size: int = 32
     seeds: tuple[int, ...] = (0, 1, 2)
-    rows_per_dataset: int | None = 200
-    eval_rows: int | None = 40
+    rows_per_dataset: int | None = 100
+    eval_rows: int | None = 30
     lr: float = 5e-3
     router_lr: float | None = 5e-4
     record_every: int = 2
     map_datasets: int = 20
-    map_rows: int = 100
+    map_rows: int = 50
     map_method: str = "umap"
-    cluster_counts: tuple[int, ...] = (5, 10, 20, 32, 50)
+    cluster_counts: tuple[int, ...] = (10, 20, 32)
     permutations: int = 200
     workers: int = 2
 
@@ -74,7 +85,9 @@ class Preset:
         """Runs of the named methods at every seed, method by method; finished ones are read, not repeated."""
         from .training.sweep import train_all
 
-        return train_all([self.config(name, seed, **changes) for name in names for seed in self.seeds], self.runs, self.workers)
+        return train_all(
+            [self.config(name, seed, **changes) for name in names for seed in self.seeds], self.runs, self.workers
+        )
 
 
 def methods() -> dict[str, Any]:
@@ -98,11 +111,11 @@ def methods() -> dict[str, Any]:
 
 
 PRESETS = {
-    "tiny": Preset("tiny", steps=6, batch_size=8, seeds=(0, 1, 2), rows_per_dataset=8, eval_rows=2, record_every=1, map_datasets=6,
-                   map_rows=12, map_method="pca", embedder="tfidf", cluster_counts=(3, 5), permutations=20),  # fmt: skip
+    "tiny": Preset("tiny", steps=6, batch_size=8, rows_per_dataset=8, eval_rows=2, record_every=1, embedder="tfidf",
+                   map_datasets=6, map_rows=12, map_method="pca", cluster_counts=(3, 5), permutations=20),  # fmt: skip
     "quick": Preset("quick"),
-    "full": Preset("full", steps=1000, batch_size=64, seeds=(0, 1, 2, 3, 4), rows_per_dataset=None, eval_rows=None, map_rows=300,
-                   permutations=1000, record_every=5),  # fmt: skip
+    "full": Preset("full", steps=1000, batch_size=64, seeds=(0, 1, 2, 3, 4), rows_per_dataset=None, eval_rows=None,
+                   record_every=5, map_rows=300, cluster_counts=(5, 10, 20, 32, 50), permutations=1000),  # fmt: skip
 }
 
 

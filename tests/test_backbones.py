@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import islice
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from moe_analysis import pretrain
 from moe_analysis.backbones import COMPACT, PIECES, compact_config, load_backbone, train_tokenizer
@@ -18,6 +20,11 @@ from moe_analysis.tasks.batches import render
 def compact():
     torch.set_num_threads(1)
     return load_backbone("compact")
+
+
+@pytest.fixture(scope="module")
+def suites():
+    return generate.build(0)
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +45,9 @@ def test_another_precision_can_be_asked_for():
     assert load_backbone("compact", dtype=torch.bfloat16)[0].dtype == torch.bfloat16
 
 
-def test_every_word_of_the_suite_is_one_token_and_the_text_begins_with_bos(compact):
-    import re
-
+def test_every_word_of_the_suite_is_one_token_and_the_text_begins_with_bos(compact, suites):
     _, tokenizer = compact
-    for rows in (rows for suite in generate.build(0).values() for rows in suite.values()):
+    for rows in (rows for suite in suites.values() for rows in suite.values()):
         texts = ["".join(render(row)) for row in rows[:20]]
         for text, ids in zip(texts, tokenizer(texts)["input_ids"], strict=True):
             assert ids[0] == tokenizer.bos_token_id
@@ -55,9 +60,9 @@ def test_any_text_survives_a_round_trip_through_the_tokenizer(compact, text):
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
 
 
-def test_prompt_and_answer_tokens_join_to_those_of_the_whole_text(compact):
+def test_prompt_and_answer_tokens_join_to_those_of_the_whole_text(compact, suites):
     _, tokenizer = compact
-    for rows in generate.build(0)["embedded"].values():
+    for rows in suites["embedded"].values():
         prompt, answer = render(rows[0])
         apart = tokenizer(prompt)["input_ids"] + tokenizer(answer, add_special_tokens=False)["input_ids"]
         assert apart == tokenizer(prompt + answer)["input_ids"]
@@ -87,10 +92,10 @@ def test_one_pass_scoring_agrees_with_greedy_generation(compact):
     assert [pretrain.score(model, tokenizer, [row]) == 1.0 for row in rows] == generated
 
 
-def test_the_shipped_record_is_that_of_the_shipped_weights(compact, record):
+def test_the_shipped_record_is_that_of_the_shipped_weights(compact, record, suites):
     model, tokenizer = compact
     for role, dataset in (("original", "opposite_word"), ("variant", "review_mood_sarcastic")):
-        test = [row for row in generate.build(0)["embedded"][dataset] if row["split"] == "test"]
+        test = [row for row in suites["embedded"][dataset] if row["split"] == "test"]
         # A last bit of another processor's arithmetic may turn one close row.
         assert pretrain.score(model, tokenizer, test) == pytest.approx(record["accuracy"][role][dataset], abs=0.011)
     assert set(record["accuracy"]["original"]) | set(record["accuracy"]["variant"]) == set(generate.TRAINING)
@@ -108,16 +113,14 @@ def test_pretraining_never_sees_a_test_prompt_nor_a_variant(compact):
     assert not any(condition in "\n".join(texts) for twist in twists for condition in twist.conditions)
 
 
-def test_a_few_steps_of_pretraining_lower_the_loss_and_repeat_exactly():
-    rows = generate.build(0)["embedded"]["add_small"]
+def test_a_few_steps_of_pretraining_lower_the_loss_and_repeat_exactly(suites):
+    rows = suites["embedded"]["add_small"]
     tokenizer = train_tokenizer("".join(render(row)) for row in rows)
-    config = pretrain.PretrainConfig(steps=8, batch_size=8, warmup=2, seed=3)
+    config = pretrain.PretrainConfig(steps=6, batch_size=8, warmup=2, seed=3)
     curves = []
     for _ in range(2):
         torch.manual_seed(3)
-        from transformers import LlamaForCausalLM
-
-        curves.append(pretrain.train(LlamaForCausalLM(compact_config(tokenizer)), tokenizer, config, every=4))
+        curves.append(pretrain.train(LlamaForCausalLM(compact_config(tokenizer)), tokenizer, config, every=3))
     assert curves[0] == curves[1]
     assert curves[0][-1][1] < curves[0][0][1]
 

@@ -11,7 +11,10 @@ import torch
 import moe_analysis as ma
 from moe_analysis.backbones import train_tokenizer
 
-WORDS = "red blue green one two three four five six seven big small old new cat dog bird fish runs eats sees likes".split()
+WORDS = [
+    "red", "blue", "green", "one", "two", "three", "four", "five", "six", "seven", "big", "small", "old", "new", "cat",
+    "dog", "bird", "fish", "runs", "eats", "sees", "likes",
+]  # fmt: skip
 
 
 def row(dataset: str, split: str, number: int) -> dict:
@@ -43,8 +46,8 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, suite: str) -> str:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=128, tie_word_embeddings=True, pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        num_key_value_heads=2, max_position_embeddings=128, tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -57,8 +60,8 @@ def config(backbone: str, suite: str):
 
     def make(**changes) -> ma.TrainConfig:
         adapter = ma.MoeLoraConfig(num_experts=4, top_k=2, gate="switch", r=2, target_modules=["q_proj", "v_proj"])
-        values = {"backbone": backbone, "suite": suite, "adapter": adapter, "steps": 6, "batch_size": 8, "save_every": 2,
-                  "eval_rows": 4, "embedder": "tfidf", "warmup_steps": 0, "lr": 1e-2}  # fmt: skip
+        values = {"backbone": backbone, "suite": suite, "adapter": adapter, "steps": 6, "batch_size": 8,
+                  "save_every": 2, "eval_rows": 4, "embedder": "tfidf", "warmup_steps": 0, "lr": 1e-2}  # fmt: skip
         return ma.TrainConfig(**{**values, **changes})
 
     return make

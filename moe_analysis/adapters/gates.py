@@ -31,7 +31,7 @@ def check_gate(gate: str, num_experts: int, top_k: int, balance_coef: float) -> 
     if gate == "dense" and balance_coef:
         raise ValueError(f"a dense gate has no balance loss, but balance_coef = {balance_coef}; set it to 0")
     if gate == "noisy_topk" and top_k == num_experts and balance_coef:
-        raise ValueError(f"noisy top-k needs top_k < num_experts = {num_experts}: its smooth load is undefined at k = E")
+        raise ValueError(f"noisy top-k needs top_k < num_experts = {num_experts}: no load is defined at k = E")
 
 
 def keep_top_k(probabilities: Tensor, k: int, normalize: bool) -> Tensor:

@@ -65,7 +65,8 @@ class TRexConfig(AdapterConfig):
 
     def width_error(self, width: int) -> str:
         if self.intuition_mapper:
-            return f"the intuition mapper expects {self.clusters} clusters but intuition has {width}; set num_clusters={width}"
+            expected = f"the intuition mapper expects {self.clusters} clusters"
+            return f"{expected} but intuition has {width}; set num_clusters={width}"
         return (
             f"{self.experts_formula} = {self.num_experts} but intuition has {width} clusters; "
             f"pass intuition_mapper=True or cluster with k={self.num_experts}"

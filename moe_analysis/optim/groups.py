@@ -23,9 +23,10 @@ def parameter_groups(
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError("the model has no trainable parameter; wrap it with get_peft_model before training")
-    groups = [
+    router_lr = lr if router_lr is None else router_lr
+    groups: list[dict[str, Any]] = [
         {"name": "experts", "params": [p for p in trainable if p not in routers], "lr": lr},
-        {"name": "router", "params": [p for p in trainable if p in routers], "lr": lr if router_lr is None else router_lr},
+        {"name": "router", "params": [p for p in trainable if p in routers], "lr": router_lr},
     ]
     return [{**group, "weight_decay": weight_decay} for group in groups if group["params"]]
 

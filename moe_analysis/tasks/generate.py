@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -109,6 +110,7 @@ def build(seed: int = 0) -> dict[str, dict[str, list[Row]]]:
     return {"embedded": embedded, "embedded_ood": {name: tests[name] for name in OOD}}
 
 
+@cache
 def test_prompts(seed: int = 0) -> frozenset[str]:
     """Every test prompt of the suite, variants and out-of-distribution tasks included: never to be trained on."""
     suites = build(seed).values()

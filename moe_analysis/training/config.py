@@ -10,7 +10,7 @@ from typing import Any
 
 from peft import LoraConfig, PeftConfig
 
-from .. import peft_bridge  # noqa: F401  registers our adapters, so that their configurations can be read back
+from .. import peft_bridge
 from ..optim import OPTIMIZERS
 
 SCHEDULES = ("constant", "linear", "cosine")

@@ -1,4 +1,4 @@
-"""Accuracy by exact likelihood: the most likely choice where there are choices, greedy exact match where there are none."""
+"""Accuracy by exact likelihood: the most likely choice, or greedy exact match where there are no choices."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def evaluate(
         "tokens": gold["tokens"].to_numpy(),
     })  # fmt: skip
     table = rows.groupby(["dataset", "group", "kind"], sort=False, as_index=False).agg(
-        rows=("correct", "size"), accuracy=("correct", "mean"), log_likelihood=("log_likelihood", "sum"), tokens=("tokens", "sum")
-    )
+        rows=("correct", "size"), accuracy=("correct", "mean"),
+        log_likelihood=("log_likelihood", "sum"), tokens=("tokens", "sum"),
+    )  # fmt: skip
     table["loss"] = -table["log_likelihood"] / table["tokens"]
     return table[["dataset", "group", "kind", "rows", "loss", "accuracy"]]

@@ -41,7 +41,7 @@ def cluster_prompts(config: TrainConfig, prompts: Iterable[str]) -> Clusters:
 
 
 def embed_like_training(config: TrainConfig, prompts: Iterable[str]) -> np.ndarray:
-    """(n, d) embeddings in the space that the run's clusters live in; "tfidf" is fitted on the training prompts again."""
+    """(n, d) embeddings in the space of the run's clusters; "tfidf" is fitted on the training prompts again."""
     embedder = Embedder(config.embedder)
     if config.embedder == "tfidf":
         embedder.fit(training_rows(config)["prompt"])

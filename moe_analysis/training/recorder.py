@@ -73,7 +73,7 @@ class Recorder(TrainerCallback):
             shapes[router_shape(adapter)].append(name)
         values = sum(2 * len(names) * e * f for (e, f), names in shapes.items())
         if (size := 4 * values * steps // self.every) > LARGE_RECORD_BYTES:
-            warnings.warn(f"record_every = {self.every} will write {size / 1e9:.0f} GB; raise it to write less", stacklevel=2)
+            warnings.warn(f"record_every = {self.every} writes {size / 1e9:.0f} GB; raise it for less", stacklevel=2)
         for number, ((experts, features), names) in enumerate(shapes.items()):
             suffix = "" if number == 0 else f"_{experts}x{features}"
             module, expert, feature = f"module{suffix}", f"expert{suffix}", f"feature{suffix}"
@@ -81,7 +81,8 @@ class Recorder(TrainerCallback):
             coords = {module: names}
             if features:
                 for kind in ("router_weight", "router_grad"):
-                    self.store.declare(kind + suffix, (module, expert, feature), (len(names), experts, features), coords)
+                    shape = (len(names), experts, features)
+                    self.store.declare(kind + suffix, (module, expert, feature), shape, coords)
             self.store.declare(f"gate_entropy{suffix}", (module,), (len(names),), coords)
             for kind in ("gate_load", "gate_top1", "gate_importance"):
                 self.store.declare(kind + suffix, (module, expert), (len(names), experts), coords)

@@ -22,11 +22,11 @@ def record_gates(
     """Gates of every real token of the frame's texts: ({module: (tokens, experts)}, tokens).
 
     tokens has one line a token in the same order: row (position in `frame`), position (in the text), dataset, group,
-    token_id. intuition: (rows, clusters) for models that route by it. T-REX's gates are flattened i-major, (tokens, I·J).
+    token_id. intuition: (rows, clusters) for models that route by it. T-REX's gates are flattened i-major.
     """
     adapters = adapter_modules(model)
     if not adapters:
-        raise ValueError(f"{type(model).__name__} has no routed adapter; wrap it with get_peft_model and one of our configurations")
+        raise ValueError(f"{type(model).__name__} has no routed adapter; wrap it with TRexConfig, say")
     examples = encode(frame, tokenizer, max_length)
     kept: dict[str, list[np.ndarray]] = {name: [] for name in adapters}
     lines: list[pd.DataFrame] = []
@@ -40,7 +40,8 @@ def record_gates(
     model.eval()
     try:
         for rows in length_batches(np.array([len(example.input_ids) for example in examples])):
-            batch = collate([examples[i] for i in rows], tokenizer.pad_token_id, None if intuition is None else intuition[rows])
+            scores = None if intuition is None else intuition[rows]
+            batch = collate([examples[i] for i in rows], tokenizer.pad_token_id, scores)
             batch.pop("labels")
             mask = batch["attention_mask"]
             model(**{key: value.to(next(model.parameters()).device) for key, value in batch.items()})

@@ -46,7 +46,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing; {path.parent} is no run, or one that never started") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is no readable JSON ({error}); restore it, or delete the run and train it again") from error
+        raise RunError(f"{path} is no readable JSON ({error}); restore it, or train the run again") from error
 
 
 class Run:
@@ -99,11 +99,12 @@ class Run:
     def _table(self, name: str) -> pd.DataFrame:
         path = self.path / name
         if not path.exists():
-            raise RunError(f"{path} is missing: the run is {self.status.get('state', 'not started')}; train it to the end")
+            state = self.status.get("state", "not started")
+            raise RunError(f"{path} is missing: the run is {state}; train it to the end")
         try:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} is no readable parquet file ({error}); delete the run and train it again") from error
+            raise RunError(f"{path} is no readable parquet file ({error}); train the run again") from error
 
     @property
     def records(self) -> xr.Dataset:

@@ -84,13 +84,13 @@ def open_records(path: Path) -> xr.Dataset:
         group = zarr.open_group(path, mode="r")
         arrays = dict(group.arrays())
     except (ValueError, KeyError, FileNotFoundError) as error:
-        raise RecordError(f"{path} cannot be read as a zarr group ({error}); delete the run and train it again") from error
+        raise RecordError(f"{path} cannot be read as a zarr group ({error}); train the run again") from error
     records = arrays["step"].shape[0] if "step" in arrays else 0
     for name, array in arrays.items():
         missing = array.nchunks - array.nchunks_initialized
         if missing:
-            raise RecordError(f"array {name} in {path} lacks {missing} of {array.nchunks} chunks; its numbers would read "
-                              "as NaN. Restore the files, or delete the run's folder and train it again")  # fmt: skip
+            raise RecordError(f"array {name} in {path} lacks {missing} of {array.nchunks} chunks, which would read as "
+                              "NaN; restore the files, or delete the run's folder and train it again")  # fmt: skip
         if array.metadata.dimension_names[0] == "step" and array.shape[0] < records:
             raise RecordError(f"array {name} in {path} has {array.shape[0]} of {records} records; delete the run and "
                               "train it again")  # fmt: skip

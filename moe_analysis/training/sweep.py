@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -16,7 +17,10 @@ from .run import Run, RunError
 
 
 def train_all(
-    configs: Sequence[TrainConfig], out: str | Path = "runs", workers: int | None = None, executor: Executor | None = None
+    configs: Sequence[TrainConfig],
+    out: str | Path = "runs",
+    workers: int | None = None,
+    executor: Executor | None = None,
 ) -> list[Run]:
     """Train every configuration that is not finished yet and return the runs in the order given.
 
@@ -35,13 +39,24 @@ def train_all(
         else:
             # a forked child would inherit torch's thread pools in an unusable state
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
                 _run(pool, waiting, out)
     return [Run.load(Path(out) / config.run_name) for config in configs]
 
 
+def end_with_parent() -> None:
+    """Let this worker die with the process that started it: a killed sweep leaves nobody training behind."""
+
+    def watch(parent: Any) -> None:
+        parent.join()
+        os._exit(1)
+
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=watch, args=(parent,), daemon=True).start()
+
+
 def embed_once(configs: Iterable[TrainConfig]) -> None:
-    """Embed the prompts of runs with an intuition before they start, with all cores, so that none does it again."""
+    """Embed the prompts of runs with an intuition before they start, with all cores, so that no run does it."""
     seen = set()
     for config in configs:
         key = (config.suite, str(config.datasets), config.rows_per_dataset, config.eval_rows, config.embedder)

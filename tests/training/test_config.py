@@ -37,7 +37,8 @@ def test_the_order_of_target_modules_does_not_matter() -> None:
 
 @pytest.mark.parametrize(("field", "value"), [
     ("steps", 0), ("batch_size", 0), ("lr", 0.0), ("optimizer", "adagrad"), ("schedule", "step"), ("precision", "fp8"),
-    ("eval_every", -1), ("record_every", -1), ("max_length", 2), ("rows_per_dataset", 0), ("adapter", None), ("lr", float("nan")),
+    ("eval_every", -1), ("record_every", -1), ("max_length", 2), ("rows_per_dataset", 0), ("adapter", None),
+    ("lr", float("nan")),
 ])  # fmt: skip
 def test_a_value_that_cannot_be_run_is_named_with_its_field(field: str, value) -> None:
     with pytest.raises(ValueError, match=f"{field} = "):

@@ -64,7 +64,7 @@ def test_greedy_exact_match_agrees_with_generation(backbone: str, suite: str) ->
     generated = []
     for row in rows.to_dict("records"):
         prompt = tokenizer(render(row)[0], return_tensors="pt")["input_ids"]
-        text = model.generate(prompt, max_new_tokens=6, do_sample=False, pad_token_id=tokenizer.pad_token_id)[0, prompt.shape[1] :]
+        text = model.generate(prompt, max_new_tokens=6, do_sample=False)[0, prompt.shape[1] :]
         generated.append(tokenizer.decode(text, skip_special_tokens=True).strip() == row["answer"])
     table = evaluate(model, tokenizer, rows)
     assert table["accuracy"].item() == np.mean(generated) > 0

@@ -21,8 +21,10 @@ def test_a_process_pool_gives_the_runs_in_order_and_as_one_process_would(config,
 
 
 def test_a_failing_run_is_named_and_stops_no_other(config, out: Path) -> None:
-    good, bad = config(seed=5), config(adapter=ma.TRexConfig(num_down=20, num_up=30, target_modules=["q_proj"]))
-    with ThreadPoolExecutor(1) as pool, pytest.raises(RunError, match=f"1 of 2 runs failed(?s:.*){bad.run_name}.*k = 600"):
+    good = config(seed=5)
+    bad = config(adapter=ma.TRexConfig(num_down=20, num_up=30, target_modules=["q_proj"]))
+    message = f"1 of 2 runs failed(?s:.*){bad.run_name}.*k = 600"
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RunError, match=message):
         train_all([bad, good], out, executor=pool)
     assert ma.Run.load(out / good.run_name).finished
 
