@@ -63,6 +63,7 @@ def execute(notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, ce
     import nbformat
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -70,10 +71,11 @@ def execute(notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, ce
     cells = len(document.cells)
     # without user or system kernels "python3" is always this very interpreter
     specs = KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
+    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs, transport="ipc")
     client = NotebookClient(
         document, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(Path.cwd())}},
         on_cell_start=lambda cell, cell_index: on_cell(cell_index + 1, cells),
-        km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs, transport="ipc"),
+        km=kernel,
     )  # fmt: skip
     try:
         return client.execute()
@@ -81,6 +83,9 @@ def execute(notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, ce
         raise NotebookError(f"{notebook.name} stopped at {failed_cell(document)}:\n{error}") from error
     except DeadKernelError as error:
         raise NotebookError(f"{notebook.name}: the kernel died (out of memory?): {error}") from error
+    finally:
+        if kernel.has_kernel:  # a kernel manager of one's own is not shut down by the client
+            run_sync(kernel.shutdown_kernel)(now=True)
 
 
 def failed_cell(document: Any) -> str:

@@ -47,7 +47,7 @@ class Preset:
     suite: str = "embedded"
     backbone: str = "compact"
     embedder: str = "minilm"
-    steps: int = 160
+    steps: int = 120
     batch_size: int = 32
     seeds: tuple[int, ...] = (0, 1, 2)
     rows_per_dataset: int | None = 100

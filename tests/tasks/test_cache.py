@@ -10,13 +10,7 @@ import pytest
 from moe_analysis.tasks import cache, encoders, transformer
 from moe_analysis.tasks.embed import Embedder, embed
 
-TEXTS = [
-    "How many apples are left when three of seven are eaten?",
-    "Sort the words: pear, fig, apple.",
-    "Is the review friendly? The soup was cold and the waiter was rude.",
-    "7 - 3 =",
-    "A long story " + "about a train that never arrives " * 60,
-]
+from .texts import TEXTS
 
 
 @pytest.fixture

@@ -9,14 +9,7 @@ from hypothesis import strategies as st
 
 from moe_analysis.tasks.embed import Embedder, EmbeddingError, embed
 
-TEXTS = [
-    "How many apples are left when three of seven are eaten?",
-    "Sort the words: pear, fig, apple.",
-    "Is the review friendly? The soup was cold and the waiter was rude.",
-    "7 - 3 =",
-    "A long story " + "about a train that never arrives " * 60,
-]
-
+from .texts import TEXTS
 
 WORDS = st.lists(
     st.sampled_from(["red", "blue", "sky", "1", "2", "+", "=", "rain"]), min_size=1, max_size=6
