@@ -19,14 +19,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pandas as pd
+
 from moe_analysis.backbones import compact_config, train_tokenizer
 from moe_analysis.tasks import generate
-from moe_analysis.tasks.batches import render
+from moe_analysis.tasks.batches import collate, encode, render
 
 # Tasks that the decoder learns in a few hundred steps, or hardly at all, get half the share of the others.
 HALF_SHARE = frozenset(
     {"both_or_either", "review_mood", "opposite_word", "truth_teller", "count_kind", "subtract_two_digit"}
 )
+
+
+MAX_LENGTH = 1024
 
 
 @dataclass(frozen=True)
@@ -44,33 +49,7 @@ class PretrainConfig:
     threads: int = 1
 
 
-Example = tuple[list[int], list[int]]  # prompt ids, answer ids with the end token
-
-
-def encode(tokenizer: Any, rows: list[generate.Row]) -> list[Example]:
-    texts = [render(row) for row in rows]
-    prompts = tokenizer([prompt for prompt, _ in texts])["input_ids"]
-    answers = tokenizer([answer for _, answer in texts], add_special_tokens=False)["input_ids"]
-    return [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(prompts, answers, strict=True)]
-
-
-def collate(examples: list[Example], pad: int) -> tuple[Any, Any, Any]:
-    """Padded `(ids, mask, is_answer)`, each (batch, length)."""
-    import torch
-
-    length = max(len(prompt) + len(answer) for prompt, answer in examples)
-    ids = torch.full((len(examples), length), pad)
-    is_answer = torch.zeros(len(examples), length, dtype=torch.bool)
-    mask = torch.zeros(len(examples), length, dtype=torch.bool)
-    for row, (prompt, answer) in enumerate(examples):
-        end = len(prompt) + len(answer)
-        ids[row, :end] = torch.tensor(prompt + answer)
-        is_answer[row, len(prompt):end] = True
-        mask[row, :end] = True
-    return ids, mask, is_answer
-
-
-def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[list[list[Example]]]:
+def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[list[list[Any]]]:
     """Batches of fresh problems of the originals, each as its shorter and its longer half (to save padding)."""
     rng = Random(f"{config.seed}/batches")
     tests = generate.test_prompts()
@@ -82,23 +61,22 @@ def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[list[list[Exampl
     while True:
         rows = [next(turns[i % len(turns)]) for i in range(8 * config.batch_size)]
         rng.shuffle(rows)
-        examples = encode(tokenizer, rows)
+        examples = encode(pd.DataFrame(rows), tokenizer, MAX_LENGTH)
         for start in range(0, len(examples), config.batch_size):
-            batch = sorted(examples[start:start + config.batch_size], key=lambda example: len(example[0]))
+            batch = sorted(examples[start:start + config.batch_size], key=lambda example: example.prompt_length)
             half = (len(batch) + 1) // 2
             yield [batch[:half], batch[half:]]
 
 
-def loss_of(model: Any, batch: tuple[Any, Any, Any], prompt_weight: float) -> Any:
+def loss_of(model: Any, batch: dict[str, Any], prompt_weight: float) -> Any:
     """Mean cross-entropy of the answer tokens, plus `prompt_weight` times that of the prompt tokens."""
     import torch
     import torch.nn.functional as F
 
-    ids, mask, is_answer = batch
+    ids, answer = batch["input_ids"], batch["labels"][:, 1:] != -100
     # Padding is on the right, where causal attention never looks: no mask is needed.
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]  # (batch, length - 1, hidden)
-    answer = is_answer[:, 1:]
-    prompt = (mask & ~is_answer)[:, 1:]
+    prompt = (batch["attention_mask"][:, 1:] == 1) & ~answer
     # The prompts of one row in four: the vocabulary's logits are a third of the cost, the answers matter most.
     prompt &= torch.arange(len(ids))[:, None] % 4 == 0
     used = answer | prompt
@@ -111,7 +89,7 @@ def train(model: Any, tokenizer: Any, config: PretrainConfig, every: int = 50) -
     """Train in place; returns the loss curve, a list of (step, mean loss since the last entry), one `every` steps."""
     import torch
 
-    from moe_analysis.muon import Muon
+    from moe_analysis.optim.muon import Muon
 
     hidden = [p for p in model.model.layers.parameters() if p.ndim == 2]
     rest = [p for p in model.parameters() if all(p is not h for h in hidden)]
@@ -148,49 +126,16 @@ def train(model: Any, tokenizer: Any, config: PretrainConfig, every: int = 50) -
     return curve
 
 
-def score(model: Any, tokenizer: Any, rows: list[generate.Row], batch_size: int = 128) -> float:
-    """Share of rows answered right: the likeliest choice, or the exact answer by greedy decoding.
-
-    Greedy decoding gives the answer exactly if each answer token is the likeliest after the true ones before it, so
-    one pass over prompt and answer decides.
-    """
-    import torch
-
-    candidates = [
-        (index, dict(row, answer=choice))
-        for index, row in enumerate(rows)
-        for choice in (row["choices"] or [row["answer"]])
-    ]
-    likelihoods: dict[int, list[float]] = {}
-    exact: dict[int, bool] = {}
-    examples = encode(tokenizer, [row for _, row in candidates])
-    for start in range(0, len(examples), batch_size):
-        ids, mask, is_answer = collate(examples[start:start + batch_size], tokenizer.pad_token_id)
-        with torch.no_grad():
-            log_p = model(input_ids=ids, attention_mask=mask).logits[:, :-1].log_softmax(-1)
-        wanted = is_answer[:, 1:]
-        given = log_p.gather(-1, ids[:, 1:, None]).squeeze(-1)  # (batch, length - 1)
-        totals = (given * wanted).sum(-1).tolist()
-        greedy = ((log_p.argmax(-1) == ids[:, 1:]) | ~wanted).all(-1).tolist()
-        for (index, _), total, hit in zip(candidates[start:start + batch_size], totals, greedy, strict=True):
-            likelihoods.setdefault(index, []).append(total)
-            exact[index] = hit
-    right = [
-        exact[index] if row["choices"] is None
-        else max(range(len(row["choices"])), key=likelihoods[index].__getitem__) == row["label"]
-        for index, row in enumerate(rows)
-    ]
-    return sum(right) / len(right)
-
-
 def score_suite(model: Any, tokenizer: Any) -> dict[str, dict[str, float]]:
     """Test accuracy by role and dataset, before any adaptation."""
+    from moe_analysis.training.evaluate import evaluate
+
+    roles = {name: dataset.role for name, dataset in (generate.TRAINING | generate.OOD).items()}
+    frame = pd.DataFrame([row for suite in generate.build().values() for rows in suite.values() for row in rows])
+    results = evaluate(model, tokenizer, frame[frame["split"] == "test"].reset_index(drop=True))
     table: dict[str, dict[str, float]] = {}
-    for suite in generate.build().values():
-        for name, rows in suite.items():
-            role = (generate.TRAINING | generate.OOD)[name].role
-            test = [row for row in rows if row["split"] == "test"]
-            table.setdefault(role, {})[name] = round(score(model, tokenizer, test), 3)
+    for dataset, accuracy in zip(results["dataset"], results["accuracy"]):
+        table.setdefault(roles[dataset], {})[dataset] = round(accuracy, 3)
     return table
 
 

@@ -25,8 +25,7 @@ ARROWS: dict[str, set[str]] = {
     "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones"},
     "analysis": {"theory", "adapters", "tasks"},
     "plots": {"analysis"},
-    "muon": set(),
-    "pretrain": {"backbones", "tasks", "muon"},  # the script that made the weights in data/
+    "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
     "presets": {"training", "peft_bridge"},  # the runs behind the figures
     "figures": {"presets"},  # executes the notebooks
 }

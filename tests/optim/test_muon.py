@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.muon import Muon, orthogonalize
+from moe_analysis.optim.muon import Muon, orthogonalize
 
 
 @settings(max_examples=25, deadline=None)
