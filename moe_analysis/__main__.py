@@ -49,10 +49,10 @@ def figures(
 
         def on_cell(notebook: str, cell: int, cells: int) -> None:
             if notebook not in tasks:
-                for done in tasks.values():
-                    bar.stop_task(done)
                 tasks[notebook] = bar.add_task(notebook, total=cells, note="")
             bar.update(tasks[notebook], completed=cell, note=f"cell {cell}/{cells}")
+            if cell == cells:
+                bar.stop_task(tasks[notebook])
 
         paths = making.regenerate(items, {f"MOE_ANALYSIS_{name}": value for name, value in values.items()}, on_cell)
     for item, path in zip(items, paths):

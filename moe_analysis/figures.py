@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from .presets import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
+# notebooks that train nothing run beside the others, which share their runs and so follow each other
+WITHOUT_RUNS = ("01_semantic_clusters",)
 
 
 class NotebookError(RuntimeError):
@@ -32,6 +36,10 @@ ITEMS = (
     Item("trex_fig4", "T-REX Fig. 4: semantic map of 20 data sets", "01_semantic_clusters"),
     Item("trex_fig2", "T-REX Fig. 2: trajectories of the router weights", "02_router_trajectories"),
     Item("trex_fig1", "T-REX Fig. 1: LoRA, LoRA-MoE and T-REX", "03_subspace_rank"),
+    Item("trex_lemma41", "T-REX Lemma 4.1: the span of the updates", "03_subspace_rank"),
+    Item("trex_lemma41_trained", "T-REX Lemma 4.1: what trained models use", "03_subspace_rank"),
+    Item("trex_theorem42", "T-REX Theorem 4.2, our reading", "03_subspace_rank"),
+    Item("trex_theorem43", "T-REX Theorem 4.3, our reading", "03_subspace_rank"),
 )
 
 
@@ -61,21 +69,15 @@ def execute(notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, ce
     on_cell(number, cells) is called before every cell. Raises NotebookError with the cell and its traceback.
     """
     import nbformat
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-    from jupyter_core.utils import run_sync
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     document = nbformat.read(notebook, as_version=4)
     cells = len(document.cells)
-    # without user or system kernels "python3" is always this very interpreter
-    specs = KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
-    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs, transport="ipc")
     client = NotebookClient(
         document, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(Path.cwd())}},
+        kernel_manager_class=own_kernel_manager(), extra_arguments=["--log-level=ERROR"],
         on_cell_start=lambda cell, cell_index: on_cell(cell_index + 1, cells),
-        km=kernel,
     )  # fmt: skip
     try:
         return client.execute()
@@ -83,9 +85,20 @@ def execute(notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, ce
         raise NotebookError(f"{notebook.name} stopped at {failed_cell(document)}:\n{error}") from error
     except DeadKernelError as error:
         raise NotebookError(f"{notebook.name}: the kernel died (out of memory?): {error}") from error
-    finally:
-        if kernel.has_kernel:  # a kernel manager of one's own is not shut down by the client
-            run_sync(kernel.shutdown_kernel)(now=True)
+
+
+def own_kernel_manager() -> type:
+    """A kernel manager whose "python3" is this very interpreter, whatever kernels the user has installed."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import default
+
+    class OwnKernelManager(AsyncKernelManager):
+        @default("kernel_spec_manager")
+        def _own_kernel_only(self) -> KernelSpecManager:
+            return KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
+
+    return OwnKernelManager
 
 
 def failed_cell(document: Any) -> str:
@@ -98,9 +111,38 @@ def failed_cell(document: Any) -> str:
 def regenerate(
     items: Sequence[Item], values: dict[str, str | None], on_cell: Callable[[str, int, int], Any]
 ) -> list[Path]:
-    """Execute every notebook of the items once; returns the PNG files they wrote."""
+    """Execute every notebook of the items once; returns the PNG files they wrote.
+
+    on_cell(notebook, cell, cells) is called before every cell. When a notebook fails, the one beside it stops at its
+    next cell and the failure is raised.
+    """
     folder = Path(values.get("MOE_ANALYSIS_FIGURES") or PROJECT / "figures")
-    with environment(values):
-        for name in dict.fromkeys(item.notebook for item in items):
-            execute(NOTEBOOKS / f"{name}.ipynb", partial(on_cell, name))
+    names = list(dict.fromkeys(item.notebook for item in items))
+    chains = [[n for n in names if (n in WITHOUT_RUNS) == alone] for alone in (True, False)]
+    failed = Event()
+    with environment(values), ThreadPoolExecutor(len(chains)) as pool:
+        running = [pool.submit(execute_chain, chain, on_cell, failed) for chain in chains]
+    for error in filter(None, (chain.exception() for chain in running)):
+        if not isinstance(error, Stopped):
+            raise error
     return [folder / f"{item.id}.png" for item in items]
+
+
+class Stopped(Exception):
+    """Raised between two cells because another notebook failed."""
+
+
+def execute_chain(names: Sequence[str], on_cell: Callable[[str, int, int], Any], failed: Event) -> None:
+    """Execute notebooks one after the other; sets `failed` when one fails and stops when it is set."""
+
+    def before(name: str, cell: int, cells: int) -> None:
+        if failed.is_set():
+            raise Stopped(name)
+        on_cell(name, cell, cells)
+
+    try:
+        for name in names:
+            execute(NOTEBOOKS / f"{name}.ipynb", partial(before, name))
+    except BaseException:
+        failed.set()
+        raise

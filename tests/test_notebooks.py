@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from moe_analysis import figures
 from moe_analysis.figures import ITEMS, NOTEBOOKS, NotebookError, choose, environment, execute
 from moe_analysis.plots.save import VERDICTS
 
@@ -43,6 +44,19 @@ def test_every_item_has_its_notebook() -> None:
     assert [item.id for item in choose(["trex_fig2"])] == ["trex_fig2"]
     with pytest.raises(ValueError, match="only = trex_fig9 is unknown; choose from trex_fig"):
         choose(["trex_fig9"])
+
+
+def test_a_failing_notebook_stops_the_one_beside_it_and_is_the_error(tmp_path: Path, monkeypatch) -> None:
+    slow = [nbformat.v4.new_code_cell("import time; time.sleep(0.5)") for _ in range(60)]
+    for name, cells in (("slow", slow), ("broken", [nbformat.v4.new_code_cell("1 / 0")])):
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    monkeypatch.setattr(figures, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(figures, "WITHOUT_RUNS", ("slow",))
+    seen = []
+    items = [figures.Item("a", "", "slow"), figures.Item("b", "", "broken")]
+    with pytest.raises(NotebookError, match="broken.ipynb stopped at cell 1 of 1"):
+        figures.regenerate(items, {}, lambda *cell: seen.append(cell))
+    assert ("slow", 60, 60) not in seen
 
 
 def test_a_failing_cell_is_named_with_its_traceback(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 
-def render(row: Mapping[str, Any]) -> tuple[str, str]:
+def render(row: Mapping[Any, Any]) -> tuple[str, str]:
     """The text put before the model and the text it must answer with.
 
     In: one row of a suite (`prompt`, `choices`, `answer`). Out: `(prompt_text, answer_text)`; the tokenizer adds

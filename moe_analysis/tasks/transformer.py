@@ -104,7 +104,7 @@ def _model_folder(name: str) -> Path:
     import huggingface_hub
 
     # Only the files at the top are a transformer's; folders hold exports for other engines.
-    wanted = {"allow_patterns": list(READ_BY_THE_MODEL), "ignore_patterns": ["*/*"]}
+    wanted: dict[str, Any] = {"allow_patterns": list(READ_BY_THE_MODEL), "ignore_patterns": ["*/*"]}
     with suppress(Exception):  # not stored on this machine, or no id at all: the download says which
         folder = Path(huggingface_hub.snapshot_download(name, **wanted, local_files_only=True))
         if any(any(folder.glob(pattern)) for pattern in WEIGHTS):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
+
+T = TypeVar("T")
 
 YES_NO = ("yes", "no")
 
@@ -58,7 +61,7 @@ def phrase(rng: Random, forms: Sequence[str], **slots: object) -> str:
     return rng.choice(forms).format(**slots)
 
 
-def shuffled(rng: Random, items: Sequence[str]) -> tuple[str, ...]:
+def shuffled(rng: Random, items: Sequence[T]) -> tuple[T, ...]:
     return tuple(rng.sample(list(items), len(items)))
 
 
