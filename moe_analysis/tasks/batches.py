@@ -23,6 +23,9 @@ def render(row: Mapping[Any, Any]) -> tuple[str, str]:
     return f"{row['prompt']}{options}\nAnswer:", f" {row['answer']}"
 
 
+LEAST_PROMPT = 2  # tokens of a prompt that always stay
+
+
 @dataclass
 class Example:
     """One tokenised row. Tokens before `prompt_length` are read, those from there on are to be answered."""
@@ -31,12 +34,23 @@ class Example:
     prompt_length: int
 
 
-def encode(frame: pd.DataFrame, tokenizer: Any, max_length: int) -> list[Example]:
+def answers_fit(frame: pd.DataFrame, tokenizer: Any, max_length: int) -> np.ndarray:
+    """(rows,) True where `encode` can keep the answer, and every choice there is, whole."""
+    options = [[answer] if choices is None else choices for choices, answer in zip(frame["choices"], frame["answer"])]
+    texts = [f" {option}" for row in options for option in row]
+    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    rows = np.repeat(np.arange(len(options)), [len(row) for row in options])
+    longest = np.zeros(len(options), dtype=int)
+    np.maximum.at(longest, rows, lengths)
+    return longest + 1 + LEAST_PROMPT <= max_length  # 1 for the end token
+
+
+def encode(frame: pd.DataFrame, tokenizer: Any, max_length: int, cut_answers: bool = False) -> list[Example]:
     """Tokenise prompt and answer of every row, the end token after the answer.
 
     A text longer than `max_length` tokens loses the beginning of its prompt (but not the first token, which may be
     the tokenizer's beginning token), so that question, options and answer stay. Raises ValueError when an answer
-    alone does not fit.
+    alone does not fit, unless `cut_answers` lets it lose its end.
     """
     texts = [render(row) for row in frame[["prompt", "choices", "answer"]].to_dict("records")]
     prompts = tokenizer([prompt for prompt, _ in texts])["input_ids"]
@@ -45,8 +59,10 @@ def encode(frame: pd.DataFrame, tokenizer: Any, max_length: int) -> list[Example
     examples = []
     for position, (prompt, answer) in enumerate(zip(prompts, answers)):
         prompt = prompt[:-1] if end and prompt[-1:] == end else prompt  # some tokenizers close every text
+        if cut_answers:
+            answer = answer[: max_length - len(end) - LEAST_PROMPT]
         room = max_length - len(answer) - len(end)
-        if room < 2:
+        if room < LEAST_PROMPT:
             name = frame["dataset"].iloc[position]
             raise ValueError(f"max_length = {max_length} is too short for an answer of {len(answer)} tokens in {name}")
         if len(prompt) > room:

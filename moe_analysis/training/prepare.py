@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from peft import get_peft_model
 from torch import nn
 
 from ..backbones import load_backbone
-from ..tasks.batches import encode
+from ..tasks.batches import answers_fit, encode
 from .config import TrainConfig
 from .intuition import cluster_prompts, embed_like_training, test_rows, training_rows
 from .run import json_text, write_atomic
@@ -43,20 +44,38 @@ class Data:
 
 
 def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str, Data]:
-    """Train and test rows with their intuition; writes config.json and, for an intuition, clusters.npz."""
+    """Train and test rows with their intuition; writes config.json and, for an intuition, clusters.npz.
+
+    Rows with an answer that max_length cannot hold are left out, with one warning that counts them.
+    """
     frames = {"train": training_rows(config), "test": test_rows(config)}
-    for split, frame in frames.items():
-        if frame.empty:
-            raise ValueError(f"suite {config.suite!r} has no {split} rows; choose one that has, or other datasets")
+    kept = {split: answers_fit(frame, tokenizer, config.max_length) for split, frame in frames.items()}
+    for split, rows in kept.items():
+        if not rows.any():
+            raise ValueError(f"suite {config.suite!r} has no {split} rows with answers of fewer than max_length = "
+                             f"{config.max_length} tokens; choose other datasets or raise it")  # fmt: skip
+    warn_of_long_answers(frames, kept, config.max_length)
     write_atomic(folder / "config.json", json_text(config.to_dict()))
     if config.clusters is None:
-        return {split: Data(frame, None) for split, frame in frames.items()}
+        return {split: Data(frame[kept[split]].reset_index(drop=True), None) for split, frame in frames.items()}
     clusters = cluster_prompts(config, frames["train"]["prompt"])
     clusters.save(folder / "clusters.npz")
+    # all prompts are embedded and the rows dropped afterwards: the embeddings are cached for the whole set
+    scores = {
+        split: clusters.intuition(embed_like_training(config, frame["prompt"])) for split, frame in frames.items()
+    }
     return {
-        split: Data(frame, clusters.intuition(embed_like_training(config, frame["prompt"])))
+        split: Data(frame[kept[split]].reset_index(drop=True), scores[split][kept[split]])
         for split, frame in frames.items()
     }
+
+
+def warn_of_long_answers(frames: dict[str, pd.DataFrame], kept: dict[str, np.ndarray], max_length: int) -> None:
+    dropped = pd.concat([frame.loc[~kept[split], "dataset"] for split, frame in frames.items()]).value_counts()
+    if len(dropped):
+        listed = ", ".join(f"{count} of {name}" for name, count in dropped.items())
+        message = f"rows left out because max_length = {max_length} cannot hold their answers: {listed}"
+        warnings.warn(message, stacklevel=3)
 
 
 def weights_digest(model: nn.Module) -> str:

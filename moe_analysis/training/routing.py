@@ -22,12 +22,13 @@ def record_gates(
     """Gates of every real token of the frame's texts: ({module: (tokens, experts)}, tokens).
 
     tokens has one line a token in the same order: row (position in `frame`), position (in the text), dataset, group,
-    token_id. intuition: (rows, clusters) for models that route by it. T-REX's gates are flattened i-major.
+    token_id. A text beyond max_length tokens is cut. intuition: (rows, clusters) for models that route by it. T-REX's
+    gates are flattened i-major.
     """
     adapters = adapter_modules(model)
     if not adapters:
         raise ValueError(f"{type(model).__name__} has no routed adapter; wrap it with TRexConfig, say")
-    examples = encode(frame, tokenizer, max_length)
+    examples = encode(frame, tokenizer, max_length, cut_answers=True)
     kept: dict[str, list[np.ndarray]] = {name: [] for name in adapters}
     lines: list[pd.DataFrame] = []
     mask: torch.Tensor = torch.empty(0)

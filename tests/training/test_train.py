@@ -175,6 +175,26 @@ def test_routers_of_several_shapes_get_arrays_of_their_own(config, out: Path) ->
     assert records["router_weight"].shape == (6, 2, 2, 16) and records["router_weight_2x24"].shape == (6, 2, 2, 24)
 
 
+def test_rows_with_answers_that_do_not_fit_are_left_out_and_counted(config, out: Path, suite: str, tmp_path) -> None:
+    rows = [json.loads(line) for line in (Path(suite) / "say.jsonl").read_text().splitlines()]
+    rows[3]["answer"] = rows[27]["answer"] = "red blue " * 40
+    (tmp_path / "say.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    short = config(suite=str(tmp_path), eval_rows=None, max_length=40, adapter=ma.TRexConfig(**TREX))
+    with pytest.warns(UserWarning, match="max_length = 40 cannot hold their answers: 2 of say"):
+        run = ma.train(short, out)
+    assert run.evaluation["rows"].sum() == 5
+    with pytest.raises(ValueError, match="no train rows with answers of fewer than max_length = 8"):
+        ma.train(config(max_length=8, datasets=["say"], suite=str(long_only(tmp_path / "long", rows[3]))), out)
+
+
+def long_only(folder: Path, row: dict) -> Path:
+    """A suite of one data set whose every answer is long."""
+    folder.mkdir()
+    rows = [{**row, "prompt": f"{row['prompt']} {split}", "split": split} for split in ("train", "test")]
+    (folder / "say.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return folder
+
+
 def test_wrong_input_is_refused_before_anything_is_trained(config, out: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\['qq'\] are not in the model; choose from"):
         ma.train(config(adapter=ma.TRexConfig(num_down=2, num_up=3, target_modules=["q_proj", "qq"])), out)
