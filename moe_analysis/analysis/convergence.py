@@ -83,3 +83,19 @@ def accuracy_by_role(runs: Sequence[Any], roles: Mapping[str, str]) -> pd.DataFr
         frames.append(means.reset_index().assign(**run_key(run)))
     columns = ["method", "seed", "role", "datasets", "accuracy", "loss"]
     return pd.concat(frames, ignore_index=True)[columns]
+
+
+def accuracy_by_dataset(runs: Sequence[Any], guessing: pd.DataFrame) -> pd.DataFrame:
+    """Final test accuracy beside guessing: index dataset, columns chance, majority, then each method's seed mean.
+
+    guessing: chance and majority by data set, as `tasks.baselines` returns it. The last line, "mean", is the mean over
+    data sets; for chance over those that have choices. Raises ValueError when guessing lacks a tested data set.
+    """
+    check_runs(runs)
+    tested = pd.concat([run.evaluation.assign(**run_key(run)) for run in runs], ignore_index=True)
+    if unknown := sorted(set(tested["dataset"]) - set(guessing.index)):
+        raise ValueError(f"guessing has no line for {', '.join(unknown)}; pass baselines of the suite trained on")
+    methods = tested.pivot_table(index="dataset", columns="method", values="accuracy", aggfunc="mean", sort=False)
+    table = guessing.loc[methods.index, ["chance", "majority"]].join(methods)
+    table.loc["mean"] = table.mean()
+    return table

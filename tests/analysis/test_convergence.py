@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe_analysis.analysis.convergence import accuracy_by_role, common_target, convergence, loss_bands, loss_curves
+from moe_analysis.analysis.convergence import (
+    accuracy_by_dataset,
+    accuracy_by_role,
+    common_target,
+    convergence,
+    loss_bands,
+    loss_curves,
+)
 
 from .fake_runs import fake_run
 
@@ -92,3 +99,15 @@ def test_accuracy_by_role_takes_the_series_that_the_suite_gives():
 def test_a_data_set_without_a_role_is_named():
     with pytest.raises(ValueError, match="roles names no add_over, sort"):
         accuracy_by_role([run([1.0], evaluation=EVALUATION)], {"add": "original"})
+
+
+def test_accuracy_stands_beside_guessing_as_the_mean_over_seeds():
+    columns = {"chance": [0.5, np.nan, 0.25], "majority": [0.6, 0.1, 0.3]}
+    guessing = pd.DataFrame(columns, index=["add", "add_over", "sort"])
+    other = EVALUATION.assign(accuracy=[0.8, 0.0, 0.4])
+    table = accuracy_by_dataset([run([1.0], evaluation=EVALUATION), run([1.0], seed=1, evaluation=other)], guessing)
+    assert table.columns.tolist() == ["chance", "majority", "T-REX"]
+    assert table["T-REX"].to_dict() == pytest.approx({"add": 0.9, "add_over": 0.1, "sort": 0.5, "mean": 0.5})
+    assert table.loc["mean", "chance"] == pytest.approx(0.375)
+    with pytest.raises(ValueError, match="guessing has no line for sort"):
+        accuracy_by_dataset([run([1.0], evaluation=EVALUATION)], guessing.drop("sort"))
