@@ -20,25 +20,17 @@ PROJECT = Path(__file__).resolve().parents[1]
 TARGETS = ["q_proj", "v_proj"]
 # fields of a preset that every run of a comparison takes over
 SHARED = (
-    "suite",
-    "backbone",
-    "embedder",
-    "steps",
-    "batch_size",
-    "rows_per_dataset",
-    "eval_rows",
-    "lr",
-    "router_lr",
-    "record_every",
-)
+    "suite", "backbone", "embedder", "steps", "batch_size", "rows_per_dataset", "eval_rows", "max_length", "lr",
+    "router_lr", "record_every",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Preset:
     """One size of everything.
 
-    steps, batch_size, seeds, rows_per_dataset, eval_rows, lr, router_lr, record_every: as in `TrainConfig`, the same
-    for every method of a comparison. map_datasets, map_rows: data sets on a semantic map and prompts of each;
+    steps, batch_size, seeds, rows_per_dataset, eval_rows, max_length, lr, router_lr, record_every: as in `TrainConfig`,
+    the same for every method of a comparison. map_datasets, map_rows: data sets on a semantic map and prompts of each;
     map_method: "umap" or "pca". cluster_counts, permutations: k-means sizes and label shuffles of the agreement
     analysis. workers: training processes at a time.
     """
@@ -52,6 +44,7 @@ class Preset:
     seeds: tuple[int, ...] = (0, 1, 2)
     rows_per_dataset: int | None = 100
     eval_rows: int | None = 30
+    max_length: int = 128
     lr: float = 5e-3
     router_lr: float | None = 5e-4
     record_every: int = 2
@@ -115,7 +108,7 @@ PRESETS = {
                    map_datasets=6, map_rows=12, map_method="pca", cluster_counts=(3, 5), permutations=20),  # fmt: skip
     "quick": Preset("quick"),
     "full": Preset("full", steps=1000, batch_size=64, seeds=(0, 1, 2, 3, 4), rows_per_dataset=None, eval_rows=None,
-                   record_every=5, map_rows=300, cluster_counts=(5, 10, 20, 32, 50), permutations=1000),  # fmt: skip
+                   max_length=512, record_every=5, map_rows=300, cluster_counts=(5, 10, 20, 32, 50), permutations=1000),  # fmt: skip
 }
 
 
