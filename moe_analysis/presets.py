@@ -108,7 +108,8 @@ PRESETS = {
                    map_datasets=6, map_rows=12, map_method="pca", cluster_counts=(3, 5), permutations=20),  # fmt: skip
     "quick": Preset("quick"),
     "full": Preset("full", steps=1000, batch_size=64, seeds=(0, 1, 2, 3, 4), rows_per_dataset=None, eval_rows=None,
-                   max_length=512, record_every=5, map_rows=300, cluster_counts=(5, 10, 20, 32, 50), permutations=1000),  # fmt: skip
+                   max_length=512, record_every=5, map_rows=300, cluster_counts=(5, 10, 20, 32, 50),
+                   permutations=1000),  # fmt: skip
 }
 
 
