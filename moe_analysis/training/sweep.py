@@ -11,8 +11,9 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ..tasks.rows import SuiteWarning
 from .config import TrainConfig
-from .intuition import cluster_prompts, embed_like_training, test_rows, training_rows
+from .intuition import embed_like_training, test_rows, training_rows
 from .run import Run, RunError
 
 
@@ -32,7 +33,7 @@ def train_all(
         config.check()
     waiting = {config.run_name: config for config in configs if not Run(Path(out) / config.run_name, config).finished}
     if waiting:
-        embed_once(waiting.values())
+        read_once(waiting.values())
         workers = min(workers or os.cpu_count() or 1, len(waiting))
         if executor is not None:
             _run(executor, waiting, out)
@@ -55,16 +56,19 @@ def end_with_parent() -> None:
         threading.Thread(target=watch, args=(parent,), daemon=True).start()
 
 
-def embed_once(configs: Iterable[TrainConfig]) -> None:
-    """Embed the prompts of runs with an intuition before they start, with all cores, so that no run does it."""
+def read_once(configs: Iterable[TrainConfig]) -> None:
+    """Read every suite before a run starts, which names its flaws once, and embed the prompts of an intuition.
+
+    The embeddings go to the cache with all cores at work, so that no run has to make them with its one.
+    """
     seen = set()
     for config in configs:
-        key = (config.suite, str(config.datasets), config.rows_per_dataset, config.eval_rows, config.embedder)
-        if config.clusters is not None and key not in seen:
+        key = (config.suite, str(config.datasets), config.rows_per_dataset, config.eval_rows, config.clusters and config.embedder)
+        if key not in seen:
             seen.add(key)
-            rows = training_rows(config)
-            cluster_prompts(config, rows["prompt"])
-            embed_like_training(config, test_rows(config)["prompt"])
+            for rows in (training_rows(config), test_rows(config)):
+                if config.clusters is not None:
+                    embed_like_training(config, rows["prompt"])
 
 
 def _run(executor: Executor, waiting: dict[str, TrainConfig], out: str | Path) -> None:
@@ -92,4 +96,5 @@ def train_alone(config: dict[str, Any], out: str) -> str:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
+    warnings.simplefilter("ignore", SuiteWarning)  # said once, before the runs started
     return str(train(TrainConfig.from_dict(config), out).path)
