@@ -63,7 +63,8 @@ def read_once(configs: Iterable[TrainConfig]) -> None:
     """
     seen = set()
     for config in configs:
-        key = (config.suite, str(config.datasets), config.rows_per_dataset, config.eval_rows, config.clusters and config.embedder)
+        rows_of = (config.suite, str(config.datasets), config.rows_per_dataset, config.eval_rows)
+        key = (*rows_of, config.embedder if config.clusters else None)
         if key not in seen:
             seen.add(key)
             for rows in (training_rows(config), test_rows(config)):
