@@ -20,7 +20,7 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 import moe_analysis as ma
-from moe_analysis.optim import build_optimizer, parameter_groups
+from moe_analysis.optim import build_optimizer
 from moe_analysis.presets import methods
 from moe_analysis.tasks.batches import collate, encode
 from moe_analysis.training.prepare import prepare_model
@@ -34,7 +34,7 @@ class Stepper:
         torch.manual_seed(0)
         self.model, self.tokenizer, _ = prepare_model(config)
         self.model.train()
-        self.optimizer = build_optimizer("adamw", parameter_groups(self.model, config.lr, config.router_lr))
+        self.optimizer = build_optimizer("adamw", self.model, config.lr, config.router_lr)
         self.recorder = Recorder(self.model, record, config.record_every) if record else None
         self.state = TrainerState(max_steps=config.steps)
         self.call("on_train_begin")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ class MoeLoraConfig(AdapterConfig):
     num_experts, top_k: experts of one layer and how many a token uses; top_k=None uses all.
     gate: "softmax", "switch", "noisy_topk" or "dense" (see `adapters.gates`).
     normalize_gates: whether the kept weights sum to 1; None is the gate's own rule.
+    temperature: the router's logits are divided by it before the gate: below 1 sharper gates, above 1 more even ones.
     gate_backward_power: p of the backward factor g^p (1 plain, 1/2 gate-rescaled; Sun et al. 2025).
     balance_coef: weight of the balance loss; None takes the gate's default (1e-2 for switch and noisy_topk, else 0).
     """
@@ -30,6 +32,7 @@ class MoeLoraConfig(AdapterConfig):
     top_k: int | None = None
     gate: str = "softmax"
     normalize_gates: bool | None = None
+    temperature: float = 1.0
     gate_backward_power: float = 1.0
     balance_coef: float | None = None
 
@@ -54,6 +57,8 @@ class MoeLoraConfig(AdapterConfig):
     def check(self) -> None:
         super().check()
         gating.check_gate(self.gate, self.num_experts, self.active_experts, self.balance_weight)
+        if not 0.0 < self.temperature < math.inf:
+            raise ValueError(f"temperature = {self.temperature} must be positive")
         if not 0.0 <= self.gate_backward_power <= 1.0:
             raise ValueError(f"gate_backward_power = {self.gate_backward_power} must lie in [0, 1]")
 
@@ -82,6 +87,8 @@ class MoeLora(Adapter):
     def route(self, x: Tensor, token_mask: Tensor | None = None) -> Routing:
         """x (..., in) -> gates (..., E) and the balance loss."""
         config, logits = self.config, self.router(x)
+        if config.temperature != 1.0:
+            logits = logits / config.temperature
         if config.gate == "noisy_topk":
             return self._noisy(x, logits, token_mask)
         probabilities = logits.softmax(-1)  # (..., E)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..adapters import Adapter
 
-OPTIMIZERS = ("adamw", "sgd")
+
+def router_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a model's adapters that decide the routing; empty where nothing routes."""
+    return [p for m in model.modules() if isinstance(m, Adapter) for p in m.router_parameters()]
 
 
 def parameter_groups(
@@ -19,7 +21,7 @@ def parameter_groups(
 
     router_lr=None gives the router the experts' lr. Raises ValueError when the model has nothing to train.
     """
-    routers = {p for m in model.modules() if isinstance(m, Adapter) for p in m.router_parameters()}
+    routers = set(router_parameters(model))
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError("the model has no trainable parameter; wrap it with get_peft_model before training")
@@ -29,12 +31,3 @@ def parameter_groups(
         {"name": "router", "params": [p for p in trainable if p in routers], "lr": router_lr},
     ]
     return [{**group, "weight_decay": weight_decay} for group in groups if group["params"]]
-
-
-def build_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """An optimiser by its name in `OPTIMIZERS` over groups from `parameter_groups`."""
-    if name == "adamw":
-        return torch.optim.AdamW(groups)
-    if name == "sgd":
-        return torch.optim.SGD(groups)
-    raise ValueError(f"optimizer = {name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")

@@ -11,7 +11,7 @@ from typing import Any
 from peft import LoraConfig, PeftConfig
 
 from .. import peft_bridge
-from ..optim import OPTIMIZERS
+from ..optim import check_options
 
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bf16")
@@ -29,12 +29,15 @@ class TrainConfig:
 
     backbone: "compact", or any Hugging Face causal-LM id or folder. suite: as for `load_suite`; datasets keeps some.
     adapter: one of our configurations or PEFT's LoraConfig; None trains nothing and is refused.
-    lr, router_lr: peak learning rates of the experts and of the router (None: the same), warmed up over
-    warmup_steps and then following schedule. batch_size × gradient_accumulation samples make one step.
+    optimizer, optimizer_options: a name in `optim.OPTIMIZERS` and its own keyword arguments, such as damping or update.
+    lr, router_lr: peak learning rates of the experts and of the router (None: the same), warmed up over warmup_steps
+    and then following schedule down to final_lr, a share of the peak. max_grad_norm clips all gradients together,
+    router_max_grad_norm the router's alone (None: no clipping). batch_size × gradient_accumulation samples make a step.
     rows_per_dataset, eval_rows: at most so many train and test rows a data set (None: all of them).
     max_length: tokens; a longer prompt loses its beginning. precision: "float32" or "bf16" autocast.
     embedder: what embeds prompts for the intuition. eval_every, save_every: steps; 0 evaluates only at the end.
     record_every: steps between records of router weights, router gradients and gate statistics; 0 records nothing.
+    record_experts_every: steps between records of the experts' conditioning and similarity; 0 records none.
     """
 
     backbone: str = "compact"
@@ -42,11 +45,14 @@ class TrainConfig:
     datasets: list[str] | None = None
     adapter: PeftConfig = field(default_factory=default_adapter)
     optimizer: str = "adamw"
+    optimizer_options: dict[str, Any] = field(default_factory=dict)
     lr: float = 5e-3
     router_lr: float | None = None
     weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    max_grad_norm: float | None = 1.0
+    router_max_grad_norm: float | None = None
     schedule: str = "linear"
+    final_lr: float = 0.0
     warmup_steps: int = 10
     steps: int = 300
     batch_size: int = 64
@@ -60,6 +66,7 @@ class TrainConfig:
     eval_rows: int | None = 50
     save_every: int = 100
     record_every: int = 1
+    record_experts_every: int = 0
     seed: int = 0
     name: str | None = None
 
@@ -68,17 +75,20 @@ class TrainConfig:
         if not isinstance(self.adapter, PeftConfig):
             raise ValueError(f"adapter = {self.adapter!r} is no PEFT configuration; pass ma.TRexConfig(...), "
                              "ma.MoeLoraConfig(...) or peft.LoraConfig(...)")  # fmt: skip
-        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        check_options(self.optimizer, self.optimizer_options)
+        for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
         for name in ("steps", "batch_size", "gradient_accumulation", "save_every", "rows_per_dataset", "eval_rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} = {value} must be at least 1")
-        for name in ("lr", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must be positive")
-        for name in ("eval_every", "record_every", "warmup_steps", "weight_decay", "router_lr"):
+        for name in ("lr", "max_grad_norm", "router_max_grad_norm"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name} = {value} must be positive")
+        if not 0.0 <= self.final_lr <= 1.0:
+            raise ValueError(f"final_lr = {self.final_lr} is a share of the peak lr and must lie in [0, 1]")
+        for name in ("eval_every", "record_every", "record_experts_every", "warmup_steps", "weight_decay", "router_lr"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must not be negative")
         if self.max_length < 8:

@@ -22,14 +22,11 @@ def chosen_rows(frame: pd.DataFrame, split: str, per_dataset: int | None, seed: 
     return kept.reset_index(drop=True)
 
 
-def training_rows(config: TrainConfig) -> pd.DataFrame:
-    """The train rows that a configuration asks for; the same for every seed."""
-    return chosen_rows(load_suite(config.suite, datasets=config.datasets), "train", config.rows_per_dataset)
-
-
-def test_rows(config: TrainConfig) -> pd.DataFrame:
-    """The test rows that a configuration evaluates on; the same for every seed."""
-    return chosen_rows(load_suite(config.suite, datasets=config.datasets), "test", config.eval_rows)
+def run_rows(config: TrainConfig) -> dict[str, pd.DataFrame]:
+    """{"train": …, "test": …}: the rows that a configuration trains and is evaluated on, the same for every seed."""
+    frame = load_suite(config.suite, datasets=config.datasets)
+    limits = {"train": config.rows_per_dataset, "test": config.eval_rows}
+    return {split: chosen_rows(frame, split, limit) for split, limit in limits.items()}
 
 
 def cluster_prompts(config: TrainConfig, prompts: Iterable[str]) -> Clusters:
@@ -44,5 +41,5 @@ def embed_like_training(config: TrainConfig, prompts: Iterable[str]) -> np.ndarr
     """(n, d) embeddings in the space of the run's clusters; "tfidf" is fitted on the training prompts again."""
     embedder = Embedder(config.embedder)
     if config.embedder == "tfidf":
-        embedder.fit(training_rows(config)["prompt"])
+        embedder.fit(run_rows(config)["train"]["prompt"])
     return embedder.transform(prompts)

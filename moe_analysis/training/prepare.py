@@ -17,7 +17,7 @@ from torch import nn
 from ..backbones import load_backbone
 from ..tasks.batches import answers_fit, encode
 from .config import TrainConfig
-from .intuition import cluster_prompts, embed_like_training, test_rows, training_rows
+from .intuition import cluster_prompts, embed_like_training, run_rows
 from .run import json_text, write_atomic
 
 
@@ -48,7 +48,7 @@ def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str,
 
     Rows with an answer that max_length cannot hold are left out, with one warning that counts them.
     """
-    frames = {"train": training_rows(config), "test": test_rows(config)}
+    frames = run_rows(config)
     kept = {split: answers_fit(frame, tokenizer, config.max_length) for split, frame in frames.items()}
     for split, rows in kept.items():
         if not rows.any():

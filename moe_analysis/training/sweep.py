@@ -13,7 +13,7 @@ from typing import Any
 
 from ..tasks.rows import SuiteWarning
 from .config import TrainConfig
-from .intuition import embed_like_training, test_rows, training_rows
+from .intuition import embed_like_training, run_rows
 from .run import Run, RunError
 
 
@@ -67,7 +67,7 @@ def read_once(configs: Iterable[TrainConfig]) -> None:
         key = (*rows_of, config.embedder if config.clusters else None)
         if key not in seen:
             seen.add(key)
-            for rows in (training_rows(config), test_rows(config)):
+            for rows in run_rows(config).values():
                 if config.clusters is not None:
                     embed_like_training(config, rows["prompt"])
 

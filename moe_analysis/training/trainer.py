@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from ..optim import build_optimizer, parameter_groups
+from ..optim import build_optimizer, router_parameters
 from ..tasks.batches import collate
 from .config import TrainConfig
 from .evaluate import evaluate
@@ -50,16 +51,19 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
 
 def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer: Any, data: dict[str, Data],
                   status: Status, progress: bool) -> AdapterTrainer:  # fmt: skip
-    groups = parameter_groups(model, config.lr, config.router_lr, config.weight_decay)
+    optimizer = build_optimizer(config.optimizer, model, config.lr, config.router_lr, config.weight_decay,
+                                config.optimizer_options)  # fmt: skip
+    schedule, schedule_options = schedule_of(config)
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         max_steps=config.steps,
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation,
         learning_rate=config.lr,
-        lr_scheduler_type=config.schedule if config.schedule != "constant" else "constant_with_warmup",
+        lr_scheduler_type=schedule,
+        lr_scheduler_kwargs=schedule_options,
         warmup_steps=config.warmup_steps,
-        max_grad_norm=config.max_grad_norm,
+        max_grad_norm=config.max_grad_norm or math.inf,  # Trainer still reports the norm
         bf16=config.precision == "bf16",
         eval_strategy="steps" if config.eval_every else "no",
         eval_steps=config.eval_every or None,
@@ -82,12 +86,21 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
         eval_dataset=data["test"].frame,
         data_collator=lambda rows: collate_rows(rows, tokenizer.pad_token_id),
         processing_class=tokenizer,
-        optimizers=(build_optimizer(config.optimizer, groups), None),
+        optimizers=(optimizer, None),
         callbacks=[Progress(status), *([recorder] if recorder else [])],
     )
     trainer.attach(config, data["test"], recorder)
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def schedule_of(config: TrainConfig) -> tuple[str, dict[str, Any]]:
+    """transformers' name and options of a schedule: warm-up, then constant or decaying to `final_lr` of the peak."""
+    if config.schedule == "constant":
+        return "constant_with_warmup", {}
+    decay = max(1, config.steps - config.warmup_steps)
+    return "warmup_stable_decay", {"num_decay_steps": decay, "decay_type": config.schedule,
+                                   "min_lr_ratio": config.final_lr}  # fmt: skip
 
 
 def collate_rows(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Tensor]:
@@ -118,6 +131,12 @@ class AdapterTrainer(Trainer):
                 # the token loss is a sum over the whole accumulated batch, the balance loss a mean of each part
                 loss = loss + balance * (share - 1.0)
         return (loss, outputs) if return_outputs else loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        if limit := self.run_config.router_max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(router_parameters(model), limit)
+        return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

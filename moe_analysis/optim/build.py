@@ -1,0 +1,52 @@
+"""Optimisers by name, as a training configuration asks for them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from .groups import parameter_groups
+from .riemannian import Riemannian, RiemannianAdamW, RiemannianSGD
+
+RIEMANNIAN: dict[str, type[Riemannian]] = {"riemannian_sgd": RiemannianSGD, "riemannian_adamw": RiemannianAdamW}
+TORCH: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+OPTIMIZERS = (*TORCH, *RIEMANNIAN)
+
+
+def optimizer_options(name: str) -> tuple[str, ...]:
+    """What an optimiser can be given beside its learning rates and weight decay."""
+    classes = [RIEMANNIAN[name], Riemannian] if name in RIEMANNIAN else [TORCH[name]]
+    found = {option for one in classes for option, entry in inspect.signature(one).parameters.items()
+             if entry.kind in (entry.KEYWORD_ONLY, entry.POSITIONAL_OR_KEYWORD)}  # fmt: skip
+    return tuple(sorted(found - {"model", "params", "lr", "router_lr", "weight_decay"}))
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for an unknown optimiser, or for an option that it does not have."""
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer = {name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
+    known = optimizer_options(name)
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"optimizer_options has {', '.join(unknown)}, which {name} does not take; "
+                         f"it takes {', '.join(known)}")  # fmt: skip
+
+
+def build_optimizer(name: str, model: nn.Module, lr: float, router_lr: float | None = None, weight_decay: float = 0.0,
+                    options: Mapping[str, Any] | None = None) -> torch.optim.Optimizer:  # fmt: skip
+    """An optimiser by its name in `OPTIMIZERS` over the groups "experts" and "router" of a model.
+
+    options: keyword arguments of its own, such as damping or betas. Raises ValueError for an unknown name or option.
+    """
+    options = dict(options or {})
+    check_options(name, options)
+    make: Callable[..., torch.optim.Optimizer]
+    if name in RIEMANNIAN:
+        make = partial(RIEMANNIAN[name], model, lr, router_lr, weight_decay=weight_decay)
+    else:
+        make = partial(TORCH[name], parameter_groups(model, lr, router_lr, weight_decay))
+    return make(**options)

@@ -1,0 +1,69 @@
+"""Which parameters of a model are the two factors of a low-rank update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..adapters import Adapter
+
+
+@dataclass(frozen=True)
+class FactorPair:
+    """One stack of low-rank experts of a layer: A (E, r, in) and B (E, out, r), or one expert without the E.
+
+    name: where the pair lies in its model, for messages.
+    """
+
+    name: str
+    A: Tensor
+    B: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(r, in, out): pairs of one shape are preconditioned together, however many experts each has."""
+        return self.A.shape[-2], self.A.shape[-1], self.B.shape[-2]
+
+
+def stacked(factor: Tensor) -> Tensor:
+    """A factor of a single expert as a stack of one; the memory is shared."""
+    return factor if factor.dim() == 3 else factor.unsqueeze(0)
+
+
+def factor_pairs(model: nn.Module) -> list[FactorPair]:
+    """Every trainable pair of a model, in the order of its modules: our adapters' own and those of PEFT's LoRA.
+
+    LoRA on convolutions and embeddings has no such pairs. Raises ValueError for factors whose shapes do not match
+    and for a model that has none.
+    """
+    pairs = [pair for name, module in model.named_modules() for pair in _pairs_of(name, module)]
+    pairs = [pair for pair in pairs if pair.A.requires_grad or pair.B.requires_grad]
+    if not pairs:
+        names = sorted({type(module).__name__ for module in model.modules() if isinstance(module, Adapter)})
+        raise ValueError("the model has no pair of low-rank factors to precondition (adapters: "
+                         f"{', '.join(names) or 'none'}); use MoeLora, Sira or LoRA, or a plain optimizer")  # fmt: skip
+    for pair in pairs:
+        _check(pair)
+    return pairs
+
+
+def _pairs_of(name: str, module: nn.Module) -> Iterator[FactorPair]:
+    from peft.tuners.lora import LoraLayer
+
+    if isinstance(module, Adapter):
+        for number, (A, B) in enumerate(module.factor_pairs()):
+            yield FactorPair(f"{name}[{number}]" if number else name, A, B)
+    elif isinstance(module, LoraLayer):
+        for adapter, down in module.lora_A.items():
+            up = module.lora_B[adapter]
+            if isinstance(down, nn.Linear) and isinstance(up, nn.Linear):
+                yield FactorPair(f"{name}.{adapter}", down.weight, up.weight)
+
+
+def _check(pair: FactorPair) -> None:
+    a, b = stacked(pair.A), stacked(pair.B)
+    if a.dim() != 3 or b.dim() != 3 or a.shape[0] != b.shape[0] or a.shape[1] != b.shape[2]:
+        raise ValueError(f"{pair.name}: A {tuple(pair.A.shape)} and B {tuple(pair.B.shape)} are no factors of one "
+                         "update; A must be (E, r, in) and B (E, out, r)")  # fmt: skip

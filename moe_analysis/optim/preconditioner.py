@@ -1,0 +1,55 @@
+"""The Riemannian preconditioner of low-rank factors, for whole stacks of experts at once.
+
+For W = B A the metric of Zhang & Pilanci (2024) turns the gradients into
+
+    dA = (Bᵀ B + δ I)⁻¹ ∇A        dB = ∇B (A Aᵀ + δ I)⁻¹
+
+(A Stronger Mixture of Low-Rank Experts, section 2.2 of the reference). The change of W that follows does not depend on
+how W was split into factors, up to the damping δ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+SMALL = torch.float32  # half types have no factorisation, and too few digits for one
+
+
+def gram(factors: Sequence[Tensor], transposed: bool) -> Tensor:
+    """A Aᵀ of stacks (E, r, in), or Bᵀ B of stacks (E, out, r) when transposed -> (ΣE, r, r), in float32 or better."""
+    products = []
+    for factor in factors:
+        factor = factor if factor.dtype in (torch.float32, torch.float64) else factor.to(SMALL)
+        products.append(factor.mT @ factor if transposed else factor @ factor.mT)
+    return torch.cat(products)
+
+
+def damped_inverse(grams: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """((G + δI)⁻¹ (n, r, r), failed (n,)) for symmetric G (n, r, r), by one batched Cholesky factorisation.
+
+    The inverse is formed as L⁻ᵀ L⁻¹, so it is positive definite whatever was rounded and a step along it descends. A
+    matrix that cannot be factored is marked in `failed` and has the identity for its inverse, as in the authors' code.
+    """
+    identity = torch.eye(grams.shape[-1], dtype=grams.dtype, device=grams.device)
+    lower, info = torch.linalg.cholesky_ex(grams + damping * identity)
+    failed = info != 0
+    lower = torch.where(failed[:, None, None], identity, lower)
+    inverse = torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)  # L⁻¹
+    return (inverse.mT @ inverse).contiguous(), failed  # LAPACK's column order would slow every product that follows
+
+
+def precondition(
+    A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, damping: float = 1e-6
+) -> tuple[Tensor, Tensor]:
+    """(dA (E, r, in), dB (E, out, r)) of one stack, both from the factors as they are.
+
+    Raises FloatingPointError when a damped Gram matrix has no Cholesky factor; `RiemannianSGD` counts those instead.
+    """
+    for_a, bad_a = damped_inverse(gram([B], transposed=True), damping)
+    for_b, bad_b = damped_inverse(gram([A], transposed=False), damping)
+    if bad := int(bad_a.sum() + bad_b.sum()):
+        raise FloatingPointError(f"{bad} Gram matrices are not positive definite at damping = {damping}; raise it")
+    return for_a.to(A.dtype) @ grad_A, grad_B @ for_b.to(B.dtype)

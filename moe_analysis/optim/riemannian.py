@@ -1,0 +1,175 @@
+"""SGD and AdamW on Riemannian-preconditioned gradients of low-rank factors.
+
+Source: A Stronger Mixture of Low-Rank Experts for Fine-Tuning Foundation Models, section 2.2 of the reference, after
+Zhang & Pilanci (2024). All expert pairs of all layers that share a shape are factorised in one call.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .groups import parameter_groups
+from .pairs import FactorPair, factor_pairs, stacked
+from .preconditioner import damped_inverse, gram
+
+UPDATES = ("simultaneous", "sequential")
+
+
+class FallbackWarning(UserWarning):
+    """A Gram matrix could not be factorised, and its factor took a plain gradient step."""
+
+
+class Riemannian(torch.optim.Optimizer):
+    """What both optimisers share: the pairs, the preconditioned gradients, the count of fallbacks.
+
+    update: "simultaneous" takes both preconditioners from the factors before the step (the paper), "sequential"
+    takes B's from the A already updated (the authors' AdamW). precondition=False leaves the gradients as they are and
+    so gives the paper's control, the same optimiser without the metric. Parameters outside the pairs, such as the
+    router's, take the plain step.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, router_lr: float | None = None, *, damping: float = 1e-6,
+                 update: str = "simultaneous", precondition: bool = True, weight_decay: float = 0.0,
+                 **defaults: Any) -> None:  # fmt: skip
+        for name, value in (("lr", lr), ("router_lr", router_lr or 0.0), ("weight_decay", weight_decay)):
+            if not value >= 0 or not math.isfinite(value):
+                raise ValueError(f"{name} = {value} must be a number of at least 0")
+        if not damping > 0:
+            raise ValueError(f"damping = {damping} must be positive: B = 0 at the start has a singular Gram matrix")
+        if update not in UPDATES:
+            raise ValueError(f"update = {update!r} is unknown; choose one of {', '.join(UPDATES)}")
+        self.damping, self.update, self.precondition = damping, update, precondition
+        self.fallbacks = 0  # Gram matrices that had no Cholesky factor, over all steps
+        self.pairs = factor_pairs(model)
+        super().__init__(parameter_groups(model, lr, router_lr, weight_decay), {"lr": lr, **defaults})
+        self.stacks: dict[Any, list[FactorPair]] = defaultdict(list)
+        for pair in self.pairs:
+            self.stacks[pair.shape, pair.A.dtype, pair.A.device].append(pair)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One step; raises FloatingPointError, and changes nothing, when a factor is not finite."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = {p: group for group in self.param_groups for p in group["params"] if p.grad is not None}
+        plain = dict(groups)
+        if self.precondition:
+            inverses = [self._inverses(stack) for stack in self.stacks.values()]
+            for stack, (for_a, for_b) in zip(self.stacks.values(), inverses):
+                self._step_stack(stack, for_a, for_b, groups)
+            for pair in self.pairs:
+                plain.pop(pair.A, None)
+                plain.pop(pair.B, None)
+        for parameter, group in plain.items():
+            self._apply(parameter, cast(Tensor, parameter.grad), group)
+        return loss
+
+    def _inverses(self, stack: list[FactorPair]) -> tuple[Tensor, Tensor]:
+        """The inverses for A (from B) and for B (from A) of a stack, (ΣE, r, r) each, from one factorisation.
+
+        The second is empty under sequential updates, which need it later and from another A.
+        """
+        grams = [gram([stacked(pair.B) for pair in stack], transposed=True)]
+        if self.update == "simultaneous":
+            grams.append(gram([stacked(pair.A) for pair in stack], transposed=False))
+        inverse = self._invert(stack, torch.cat(grams), "BA")
+        return inverse[: len(grams[0])], inverse[len(grams[0]) :]
+
+    def _invert(self, stack: list[FactorPair], grams: Tensor, factors: str) -> Tensor:
+        """Damped inverses; counts those that failed and names a factor that is not finite."""
+        finite = grams.isfinite().flatten(1).all(1)
+        if not finite.all():
+            owners = [f"{factor} of {pair.name}, expert {expert}" for factor in factors for pair in stack
+                      for expert in range(len(stacked(pair.A)))]  # fmt: skip
+            bad = [owner for owner, good in zip(owners, finite.tolist()) if not good]
+            raise FloatingPointError(f"{len(bad)} factors are not finite, the first is {bad[0]}: training has "
+                                     "diverged; lower lr or raise damping")  # fmt: skip
+        inverse, failed = damped_inverse(grams, self.damping)
+        if count := int(failed.sum()):
+            self.fallbacks += count
+            message = (f"{count} of {len(grams)} Gram matrices are not positive definite at damping = {self.damping}; "
+                       f"their factors take a plain step ({self.fallbacks} so far)")  # fmt: skip
+            warnings.warn(message, FallbackWarning, stacklevel=4)
+        return inverse
+
+    def _step_stack(self, stack: list[FactorPair], for_a: Tensor, for_b: Tensor, groups: dict[Tensor, Any]) -> None:
+        experts = [len(stacked(pair.A)) for pair in stack]
+        self._step_factors([pair.A for pair in stack], for_a.split(experts), groups, from_left=True)
+        if self.update == "sequential":
+            for_b = self._invert(stack, gram([stacked(pair.A) for pair in stack], transposed=False), "A")
+        self._step_factors([pair.B for pair in stack], for_b.split(experts), groups, from_left=False)
+
+    def _step_factors(self, factors: list[Tensor], inverses: Sequence[Tensor], groups: dict[Tensor, Any],
+                      from_left: bool) -> None:  # fmt: skip
+        """Steps of one stack's A (inverse from the left) or B; one buffer serves all, as fresh memory costs most."""
+        buffer = torch.empty(0)
+        for factor, inverse in zip(factors, inverses):
+            if factor in groups:
+                gradient, inverse = stacked(cast(Tensor, factor.grad)), inverse.to(factor.dtype)
+                if buffer.shape != gradient.shape:
+                    buffer = torch.empty_like(gradient)
+                torch.bmm(*((inverse, gradient) if from_left else (gradient, inverse)), out=buffer)
+                self._apply(factor, buffer.view_as(factor), groups[factor])
+
+    def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Move one parameter along a gradient, in place."""
+        raise TypeError(f"{type(self).__name__} must define _apply")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "fallbacks": self.fallbacks}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.fallbacks = state_dict.get("fallbacks", 0)
+        super().load_state_dict({key: value for key, value in state_dict.items() if key != "fallbacks"})
+
+
+class RiemannianSGD(Riemannian):
+    """W ← W − lr·d on the preconditioned gradients d; weight decay is decoupled (W ← (1 − lr·decay) W first)."""
+
+    def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        if group["weight_decay"]:
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.add_(gradient, alpha=-group["lr"])
+
+
+class RiemannianAdamW(Riemannian):
+    """AdamW on the preconditioned gradients, with the conventions of the authors' `AdamWr`.
+
+    betas, eps: of the moments of the preconditioned gradient; eps stands outside the square root. correct_bias=False,
+    the authors' default, leaves out the bias correction of the moments.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, router_lr: float | None = None, *,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6, correct_bias: bool = False,
+                 **options: Any) -> None:  # fmt: skip
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas = {betas} must lie in [0, 1)")
+        if not eps > 0:
+            raise ValueError(f"eps = {eps} must be positive")
+        self.correct_bias = correct_bias
+        super().__init__(model, lr, router_lr, betas=betas, eps=eps, **options)
+
+    def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = 0
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        (first, second), mean, square = group["betas"], state["exp_avg"], state["exp_avg_sq"]
+        mean.lerp_(gradient, 1 - first)
+        square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        size = group["lr"]
+        if self.correct_bias:
+            size *= math.sqrt(1 - second ** state["step"]) / (1 - first ** state["step"])
+        parameter.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-size)
+        if group["weight_decay"]:
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
