@@ -120,6 +120,9 @@ def regenerate(
     names = list(dict.fromkeys(item.notebook for item in items))
     chains = [[n for n in names if (n in WITHOUT_RUNS) == alone] for alone in (True, False)]
     failed = Event()
+    # kernels that compute side by side must share the cores: more threads than cores make all of them crawl
+    threads = str(max(1, (os.cpu_count() or 1) // sum(map(bool, chains))))
+    values = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), **values}
     with environment(values), ThreadPoolExecutor(len(chains)) as pool:
         running = [pool.submit(execute_chain, chain, on_cell, failed) for chain in chains]
     for error in filter(None, (chain.exception() for chain in running)):

@@ -7,7 +7,7 @@ MOE_ANALYSIS_RUNS (folder of the runs). `python -m moe_analysis figures` sets th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[1]
 TARGETS = ["q_proj", "v_proj"]
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+SGD_LR, ADAMW_LR, ROUTER_LR = {False: 0.1, True: 0.1}, {False: 1e-3, True: 1e-3}, 1e-3
 # fields of a preset that every run of a comparison takes over
 SHARED = (
     "suite", "backbone", "embedder", "steps", "batch_size", "rows_per_dataset", "eval_rows", "max_length", "lr",
@@ -65,26 +67,33 @@ class Preset:
         return Path(os.environ.get("MOE_ANALYSIS_RUNS", PROJECT / "runs"))
 
     def config(self, method: str, seed: int, **changes: Any) -> TrainConfig:
-        """The configuration of one named method at one seed."""
+        """The configuration of one named method at one seed; changes are fields of `TrainConfig`, such as its name."""
         from .training.config import TrainConfig
 
-        adapters = methods()
-        if method not in adapters:
-            raise ValueError(f"method = {method!r} is unknown; choose one of {', '.join(adapters)}")
+        known = recipes()
+        if method not in known:
+            raise ValueError(f"method = {method!r} is unknown; choose one of {', '.join(known)}")
         shared = {name: getattr(self, name) for name in SHARED}
-        return TrainConfig(adapter=adapters[method], seed=seed, name=method, **{**shared, **changes})
+        return TrainConfig(**{**shared, "seed": seed, "name": method, **known[method], **changes})
 
     def train(self, *names: str, **changes: Any) -> list[Run]:
         """Runs of the named methods at every seed, method by method; finished ones are read, not repeated."""
+        return self.train_configs(self.config(name, seed, **changes) for name in names for seed in self.seeds)
+
+    def train_configs(self, configs: Iterable[TrainConfig]) -> list[Run]:
+        """Runs of any configurations, as many at a time as the preset has workers."""
         from .training.sweep import train_all
 
-        return train_all(
-            [self.config(name, seed, **changes) for name in names for seed in self.seeds], self.runs, self.workers
-        )
+        return train_all(list(configs), self.runs, self.workers)
+
+
+def recipes() -> dict[str, dict[str, Any]]:
+    """Every method by the label it has in figures, as the fields of `TrainConfig` that make it."""
+    return {**{name: {"adapter": adapter} for name, adapter in methods().items()}, **optimizer_methods()}
 
 
 def methods() -> dict[str, Any]:
-    """The systems of T-REX's comparisons by the label they have in figures, with the sizes of the authors' code.
+    """The systems of T-REX's comparisons by their labels, with the sizes of the authors' code.
 
     All have rank or I + J vectors as there: 8 experts of rank 4 against 4 down and 8 up vectors (32 experts).
     """
@@ -101,6 +110,31 @@ def methods() -> dict[str, Any]:
         "mix-and-match": configs.TRexConfig(num_down=4, num_up=8, intuition=False, target_modules=TARGETS),
         "T-REX": configs.TRexConfig(num_down=4, num_up=8, target_modules=TARGETS),
     }
+
+
+def optimizer_methods() -> dict[str, dict[str, Any]]:
+    """The eight optimisers of "A Stronger Mixture of Low-Rank Experts", Fig. 3, with its protocol (section 2.1).
+
+    R is preconditioned, g rescales the experts' backward path by the root of the gate. Linear decay to a tenth, the
+    router's gradient clipped to norm 1 and the experts' not at all, (E, k, r) = (20, 10, 4) on q, k, v and o. The
+    learning rates are this project's: the paper's belong to a model of 3 billion parameters.
+    """
+    from . import peft_bridge
+
+    configs: Any = peft_bridge
+    forms = {"SGD": ("riemannian_sgd", SGD_LR), "AdamW": ("riemannian_adamw", ADAMW_LR)}
+    recipe = {}
+    for form, (optimizer, rates) in forms.items():
+        for label, preconditioned, power in ((form, False, 1.0), (f"R{form}", True, 1.0), (f"g{form}", False, 0.5),
+                                             (f"gR{form}", True, 0.5)):  # fmt: skip
+            adapter = configs.MoeLoraConfig(num_experts=20, top_k=10, r=4, alpha=16.0, dropout=0.05,
+                                            gate_backward_power=power, target_modules=ATTENTION)  # fmt: skip
+            recipe[label] = {
+                "adapter": adapter, "optimizer": optimizer, "optimizer_options": {"precondition": preconditioned},
+                "lr": rates[preconditioned], "router_lr": ROUTER_LR, "final_lr": 0.1, "warmup_steps": 0,
+                "max_grad_norm": None, "router_max_grad_norm": 1.0,
+            }  # fmt: skip
+    return recipe
 
 
 PRESETS = {

@@ -1,0 +1,219 @@
+"""The preconditioned optimisers: against formulas written out expert by expert, and by their invariances."""
+
+from __future__ import annotations
+
+import copy
+import io
+import warnings
+
+import peft
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from moe_analysis.adapters import MoeLora, MoeLoraConfig, TRex, TRexConfig
+from moe_analysis.optim import FallbackWarning, RiemannianAdamW, RiemannianSGD, factor_pairs, precondition
+
+DAMPING = 1e-6
+
+
+def layers(*shapes: tuple[int, int, int, int], seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.ModuleList:
+    """A MoeLora for every (experts, r, in, out) with random factors and gradients."""
+    torch.manual_seed(seed)
+    modules = nn.ModuleList(
+        MoeLora(width, out, MoeLoraConfig(num_experts=experts, r=rank)) for experts, rank, width, out in shapes
+    ).to(dtype)
+    for parameter in modules.parameters():
+        parameter.data.normal_()
+        parameter.grad = torch.randn_like(parameter)
+    return modules
+
+
+def factors(modules: nn.Module) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in modules.parameters()]
+
+
+def by_hand(A: torch.Tensor, B: torch.Tensor, grad_a: torch.Tensor, grad_b: torch.Tensor, damping: float = DAMPING):
+    """Section 2.2, one expert at a time, with an explicit inverse."""
+    eye = damping * torch.eye(A.shape[1], dtype=A.dtype)
+    moved = [(torch.inverse(b.T @ b + eye) @ ga, gb @ torch.inverse(a @ a.T + eye))
+             for a, b, ga, gb in zip(A, B, grad_a, grad_b)]  # fmt: skip
+    return torch.stack([a for a, _ in moved]), torch.stack([b for _, b in moved])
+
+
+def test_simultaneous_steps_are_the_papers_formula_for_every_expert_of_every_shape():
+    modules = layers((3, 2, 6, 5), (4, 3, 5, 7), (2, 2, 6, 5))
+    before = copy.deepcopy(modules)
+    RiemannianSGD(modules, lr=0.1, router_lr=0.3).step()
+    for old, new in zip(before, modules):
+        grads = [copy.deepcopy(p.grad) for p in (new.A, new.B)]
+        moved_a, moved_b = by_hand(old.A.detach(), old.B.detach(), *grads)
+        torch.testing.assert_close(new.A.detach(), old.A.detach() - 0.1 * moved_a)
+        torch.testing.assert_close(new.B.detach(), old.B.detach() - 0.1 * moved_b)
+        router = old.router.weight.detach() - 0.3 * new.router.weight.grad
+        torch.testing.assert_close(new.router.weight.detach(), router)
+
+
+def test_sequential_steps_precondition_b_by_the_updated_a():
+    modules = layers((3, 2, 6, 5))
+    old = copy.deepcopy(modules[0])
+    RiemannianSGD(modules, lr=0.1, update="sequential").step()
+    new = modules[0]
+    moved_a, _ = by_hand(old.A.detach(), old.B.detach(), new.A.grad, new.B.grad)
+    _, moved_b = by_hand(old.A.detach() - 0.1 * moved_a, old.B.detach(), new.A.grad, new.B.grad)
+    torch.testing.assert_close(new.B.detach(), old.B.detach() - 0.1 * moved_b)
+
+
+def test_a_single_lora_of_peft_is_a_pair():
+    torch.manual_seed(0)
+    model = peft.get_peft_model(nn.Sequential(nn.Linear(6, 5)), peft.LoraConfig(r=2, target_modules=["0"])).double()
+    pairs = factor_pairs(model)
+    assert [pair.shape for pair in pairs] == [(2, 6, 5)]
+    for parameter in (pairs[0].A, pairs[0].B):
+        parameter.data.normal_()
+        parameter.grad = torch.randn_like(parameter)
+    a, b = pairs[0].A.detach().clone(), pairs[0].B.detach().clone()
+    moved_a, moved_b = by_hand(a[None], b[None], pairs[0].A.grad[None], pairs[0].B.grad[None])
+    RiemannianSGD(model, lr=0.1).step()
+    torch.testing.assert_close(pairs[0].A.detach(), a - 0.1 * moved_a[0])
+    torch.testing.assert_close(pairs[0].B.detach(), b - 0.1 * moved_b[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(experts=st.integers(1, 4), rank=st.integers(1, 4), seed=st.integers(0, 99))
+def test_the_change_of_the_product_does_not_depend_on_how_it_is_factored(experts, rank, seed):
+    module = layers((experts, rank, 7, 6), seed=seed)[0]
+    A, B, full = module.A.detach(), module.B.detach(), torch.randn(experts, 6, 7, dtype=torch.float64)
+    mix = torch.randn(experts, rank, rank, dtype=torch.float64) + 3 * torch.eye(rank, dtype=torch.float64)
+
+    def change(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        moved_a, moved_b = precondition(A, B, B.mT @ full, full @ A.mT, damping=1e-12)
+        return moved_b @ A + B @ moved_a
+
+    torch.testing.assert_close(change(mix @ A, B @ torch.linalg.inv(mix)), change(A, B), rtol=1e-6, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rank=st.integers(1, 4), deficient=st.booleans(), scale=st.sampled_from([1e-6, 1.0, 1e3]),
+       seed=st.integers(0, 99))  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_direction_always_descends(dtype, rank, deficient, scale, seed):
+    module = layers((3, rank, 7, 6), seed=seed, dtype=dtype)[0]
+    A, B = module.A.detach() * scale, module.B.detach() * scale
+    if deficient:
+        A[:, -1], B[:, :, -1] = A[:, 0], B[:, :, 0]
+    moved_a, moved_b = precondition(A, B, module.A.grad, module.B.grad, damping=DAMPING * max(1.0, scale**2))
+    assert ((moved_a * module.A.grad).sum((1, 2)) > 0).all()
+    assert ((moved_b * module.B.grad).sum((1, 2)) > 0).all()
+
+
+def test_zero_up_factors_at_the_start_give_a_finite_first_step_that_leaves_a_alone():
+    torch.manual_seed(0)
+    module = MoeLora(6, 5, MoeLoraConfig(num_experts=3, r=2))
+    start = module.A.detach().clone()
+    x, target = torch.randn(20, 6), torch.randn(20, 5)
+    (module(x)[0] - target).square().mean().backward()
+    optimizer = RiemannianSGD(module, lr=0.1)
+    optimizer.step()
+    assert torch.equal(module.A, start) and module.B.isfinite().all() and module.B.any()
+    assert optimizer.fallbacks == 0
+
+
+def test_a_gram_matrix_that_cannot_be_factored_falls_back_to_a_plain_step_and_is_counted():
+    module = layers((3, 2, 6, 5), dtype=torch.float32)[0]
+    # BᵀB = 4e6 [[1, 1], [1, 1]], exact in float32, where adding the damping changes nothing
+    module.B.data[1] = torch.tensor([1e3, 1e3, 1e3, 1e3, 0.0]).unsqueeze(1).expand(5, 2)
+    plain, gradient = module.A.detach().clone()[1], module.A.grad[1].clone()
+    optimizer = RiemannianSGD(module, lr=0.1)
+    with pytest.warns(FallbackWarning, match="1 of 6 Gram matrices are not positive definite at damping = 1e-06"):
+        optimizer.step()
+    torch.testing.assert_close(module.A.detach()[1], plain - 0.1 * gradient)
+    assert optimizer.fallbacks == 1 and optimizer.state_dict()["fallbacks"] == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("factor", ["A", "B"])
+def test_a_factor_that_is_not_finite_is_named_and_nothing_moves(factor, value):
+    modules = layers((3, 2, 6, 5), (2, 3, 4, 4))
+    getattr(modules[1], factor).data[1, 0, 0] = value
+    before = factors(modules)
+    with pytest.raises(FloatingPointError, match=f"1 factors are not finite, the first is {factor} of 1, expert 1"):
+        RiemannianSGD(modules, lr=0.1).step()
+    assert all(torch.equal(old, new) or not old.isfinite().all() for old, new in zip(before, factors(modules)))
+
+
+@pytest.mark.parametrize("kind", [RiemannianSGD, RiemannianAdamW])
+@pytest.mark.parametrize("update", ["simultaneous", "sequential"])
+def test_a_saved_state_continues_bit_by_bit(kind, update):
+    modules = layers((3, 2, 6, 5), (4, 3, 5, 7))
+    optimizer = kind(modules, lr=0.05, update=update)
+    optimizer.step()
+    buffer = io.BytesIO()
+    torch.save(optimizer.state_dict(), buffer)
+    other = copy.deepcopy(modules)
+    resumed = kind(other, lr=0.05, update=update)
+    buffer.seek(0)
+    resumed.load_state_dict(torch.load(buffer, weights_only=True))
+    for model, one in ((modules, optimizer), (other, resumed)):
+        torch.manual_seed(7)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        one.step()
+    assert all(torch.equal(p, q) for p, q in zip(modules.parameters(), other.parameters()))
+
+
+def test_adamw_with_bias_correction_and_no_metric_is_torchs_adam_up_to_epsilon():
+    ours, theirs = layers((3, 2, 6, 5)), layers((3, 2, 6, 5))
+    first = RiemannianAdamW(ours, lr=0.01, precondition=False, correct_bias=True, eps=1e-12)
+    second = torch.optim.Adam(theirs.parameters(), lr=0.01, eps=1e-12)
+    for _ in range(3):
+        first.step(), second.step()
+    for p, q in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(p, q, rtol=1e-8, atol=1e-10)
+
+
+def test_factors_in_bfloat16_are_preconditioned_in_float32():
+    exact, half = layers((3, 2, 6, 5), dtype=torch.float32), layers((3, 2, 6, 5), dtype=torch.float32)
+    for p, q in zip(exact.parameters(), half.parameters()):
+        p.data, p.grad = p.data.bfloat16().float(), p.grad.bfloat16().float()
+        q.data, q.grad = p.data.bfloat16(), None
+        q.grad = p.grad.bfloat16()
+    RiemannianSGD(exact, lr=0.1).step()
+    RiemannianSGD(half, lr=0.1).step()
+    for p, q in zip(exact.parameters(), half.parameters()):
+        assert q.dtype == torch.bfloat16
+        torch.testing.assert_close(q.float(), p, rtol=2e-2, atol=2e-2)
+
+
+def test_a_frozen_factor_stays_and_the_other_moves():
+    module = layers((3, 2, 6, 5))[0]
+    module.A.requires_grad_(False)
+    module.A.grad = None
+    a, b = module.A.clone(), module.B.detach().clone()
+    _, moved = by_hand(a, b, torch.zeros_like(a), module.B.grad)
+    RiemannianSGD(module, lr=0.1).step()
+    assert torch.equal(module.A, a)
+    torch.testing.assert_close(module.B.detach(), b - 0.1 * moved)
+
+
+def test_a_model_without_pairs_is_refused_with_its_adapters():
+    with pytest.raises(ValueError, match=r"no pair of low-rank factors.*TRex.*plain optimizer"):
+        RiemannianSGD(nn.ModuleList([TRex(4, 4, TRexConfig(num_down=2, num_up=2))]), lr=0.1)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"lr": -1.0}, "lr = -1.0"), ({"lr": 0.1, "damping": 0.0}, "damping = 0.0 must be positive"),
+    ({"lr": 0.1, "update": "both"}, "update = 'both'.*simultaneous, sequential"),
+    ({"lr": 0.1, "betas": (0.9, 1.0)}, r"betas = \(0.9, 1.0\)"), ({"lr": 0.1, "eps": 0.0}, "eps = 0.0"),
+])  # fmt: skip
+def test_a_setting_that_makes_no_optimizer_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        RiemannianAdamW(layers((2, 2, 4, 4)), **options)
+
+
+def test_no_warning_is_given_where_nothing_went_wrong():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RiemannianAdamW(layers((3, 2, 6, 5), dtype=torch.float32), lr=0.1).step()
