@@ -27,6 +27,9 @@ METHOD_COLORS = {
     "mix-and-match": "#E69F00",
     "T-REX": "#009E73",
     "SiRA": "#CC79A7",
+    # plain, preconditioned, rescaled, both: the same four colours for every form of the optimiser
+    **{form.format(name): color for name in ("SGD", "AdamW")
+       for form, color in (("{}", "#5A5A5A"), ("R{}", "#0072B2"), ("g{}", "#E69F00"), ("gR{}", "#D55E00"))},
 }
 
 FULL_WIDTH, HALF_WIDTH = 7.2, 3.5  # inches: two columns of a paper, one column
