@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from typing import Any
 from .presets import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
-# notebooks that train nothing run beside the others, which share their runs and so follow each other
-WITHOUT_RUNS = ("01_semantic_clusters",)
+# a notebook that reads another's runs executes after it; all others may execute side by side
+FOLLOWS = {"03_subspace_rank": "02_router_trajectories"}
 
 
 class NotebookError(RuntimeError):
@@ -117,18 +117,30 @@ def regenerate(
     next cell and the failure is raised.
     """
     folder = Path(values.get("MOE_ANALYSIS_FIGURES") or PROJECT / "figures")
-    names = list(dict.fromkeys(item.notebook for item in items))
-    chains = [[n for n in names if (n in WITHOUT_RUNS) == alone] for alone in (True, False)]
-    failed = Event()
+    chains = chains_of(dict.fromkeys(item.notebook for item in items))
+    cores = os.cpu_count() or 1
+    beside = min(len(chains), cores)
     # kernels that compute side by side must share the cores: more threads than cores make all of them crawl
-    threads = str(max(1, (os.cpu_count() or 1) // sum(map(bool, chains))))
-    values = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), **values}
-    with environment(values), ThreadPoolExecutor(len(chains)) as pool:
+    share = {name: os.environ.get(name, str(cores // beside)) for name in ("OMP_NUM_THREADS", "MOE_ANALYSIS_WORKERS")}
+    failed = Event()
+    with environment({**share, **values}), ThreadPoolExecutor(beside) as pool:
         running = [pool.submit(execute_chain, chain, on_cell, failed) for chain in chains]
     for error in filter(None, (chain.exception() for chain in running)):
         if not isinstance(error, Stopped):
             raise error
     return [folder / f"{item.id}.png" for item in items]
+
+
+def chains_of(names: Iterable[str]) -> list[list[str]]:
+    """Notebooks in lists that are executed in order, each list beside the others."""
+    chains: list[list[str]] = []
+    for name in names:
+        before = next((chain for chain in chains if FOLLOWS.get(name) in chain), None)
+        if before is None:
+            chains.append([name])
+        else:
+            before.append(name)
+    return chains
 
 
 class Stopped(Exception):

@@ -1,7 +1,8 @@
 """How much of everything the notebooks compute: a tiny preset for tests, a quick one, and a full one.
 
-The environment chooses: MOE_ANALYSIS_PRESET (tiny, quick, full), MOE_ANALYSIS_SUITE, MOE_ANALYSIS_BACKBONE and
-MOE_ANALYSIS_RUNS (folder of the runs). `python -m moe_analysis figures` sets them from its options.
+The environment chooses: MOE_ANALYSIS_PRESET (tiny, quick, full), MOE_ANALYSIS_SUITE, MOE_ANALYSIS_BACKBONE,
+MOE_ANALYSIS_RUNS (folder of the runs) and MOE_ANALYSIS_WORKERS (training processes at a time).
+`python -m moe_analysis figures` sets them from its options.
 """
 
 from __future__ import annotations
@@ -56,6 +57,12 @@ class Preset:
     cluster_counts: tuple[int, ...] = (10, 20, 32)
     permutations: int = 200
     workers: int = 2
+
+    def sized(self, study: str) -> Preset:
+        """This preset with the sizes of a study of many runs: "optimizers" (20 experts on four projections)."""
+        if study not in STUDIES:
+            raise ValueError(f"study = {study!r} is unknown; choose one of {', '.join(STUDIES)}")
+        return replace(self, **STUDIES[study].get(self.name, {}))
 
     @property
     def ood_suite(self) -> str | None:
@@ -147,6 +154,15 @@ PRESETS = {
 }
 
 
+# what a study of many runs changes in a preset
+STUDIES: dict[str, dict[str, dict[str, Any]]] = {
+    "optimizers": {
+        "quick": {"steps": 60, "batch_size": 16, "rows_per_dataset": 40, "eval_rows": 10, "record_every": 5},
+        "full": {"steps": 500, "batch_size": 80},
+    },
+}
+
+
 def preset(name: str | None = None) -> Preset:
     """The preset by name, or the one the environment names (quick when it names none), on the environment's suite."""
     name = name or os.environ.get("MOE_ANALYSIS_PRESET", "quick")
@@ -159,3 +175,5 @@ def from_environment() -> Iterator[tuple[str, Any]]:
     for field in ("suite", "backbone", "embedder"):
         if value := os.environ.get(f"MOE_ANALYSIS_{field.upper()}"):
             yield field, value
+    if workers := os.environ.get("MOE_ANALYSIS_WORKERS"):
+        yield "workers", int(workers)

@@ -51,12 +51,18 @@ def test_a_failing_notebook_stops_the_one_beside_it_and_is_the_error(tmp_path: P
     for name, cells in (("slow", slow), ("broken", [nbformat.v4.new_code_cell("1 / 0")])):
         nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
     monkeypatch.setattr(figures, "NOTEBOOKS", tmp_path)
-    monkeypatch.setattr(figures, "WITHOUT_RUNS", ("slow",))
+    monkeypatch.setattr(figures.os, "cpu_count", lambda: 2)
     seen = []
     items = [figures.Item("a", "", "slow"), figures.Item("b", "", "broken")]
     with pytest.raises(NotebookError, match="broken.ipynb stopped at cell 1 of 1"):
         figures.regenerate(items, {}, lambda *cell: seen.append(cell))
     assert ("slow", 60, 60) not in seen
+
+
+def test_a_notebook_follows_the_one_whose_runs_it_reads_and_no_other() -> None:
+    names = ["01_semantic_clusters", "02_router_trajectories", "03_subspace_rank"]
+    assert figures.chains_of(names) == [names[:1], names[1:]]
+    assert figures.chains_of(names[2:]) == [names[2:]]
 
 
 def test_a_failing_cell_is_named_with_its_traceback(tmp_path: Path) -> None:
