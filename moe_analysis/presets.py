@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[1]
 TARGETS = ["q_proj", "v_proj"]
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
-SGD_LR, ADAMW_LR, ROUTER_LR = {False: 0.1, True: 0.1}, {False: 1e-3, True: 1e-3}, 1e-3
+# (plain, preconditioned), each the best of a coarse grid on the compact backbone
+EXPERT_LR = {"SGD": (1.0, 0.05), "AdamW": (1e-3, 5e-4)}
+ROUTER_SHARE = 1e-3  # of the plain expert learning rate, as in the paper's protocol for SGD
 # fields of a preset that every run of a comparison takes over
 SHARED = (
     "suite", "backbone", "embedder", "steps", "batch_size", "rows_per_dataset", "eval_rows", "max_length", "lr",
-    "router_lr", "record_every",
+    "router_lr", "record_every", "eval_every",
 )  # fmt: skip
 
 
@@ -32,10 +34,10 @@ SHARED = (
 class Preset:
     """One size of everything.
 
-    steps, batch_size, seeds, rows_per_dataset, eval_rows, max_length, lr, router_lr, record_every: as in `TrainConfig`,
-    the same for every method of a comparison. map_datasets, map_rows: data sets on a semantic map and prompts of each;
-    map_method: "umap" or "pca". cluster_counts, permutations: k-means sizes and label shuffles of the agreement
-    analysis. workers: training processes at a time.
+    steps, batch_size, seeds, rows_per_dataset, eval_rows, max_length, lr, router_lr, record_every, eval_every: as in
+    `TrainConfig`, the same for every method of a comparison. map_datasets, map_rows: data sets on a semantic map and
+    prompts of each; map_method: "umap" or "pca". cluster_counts, permutations: k-means sizes and label shuffles of the
+    agreement analysis. workers: training processes at a time.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Preset:
     lr: float = 5e-3
     router_lr: float | None = 5e-4
     record_every: int = 2
+    eval_every: int = 0
     map_datasets: int = 20
     map_rows: int = 40
     map_method: str = "umap"
@@ -129,17 +132,17 @@ def optimizer_methods() -> dict[str, dict[str, Any]]:
     from . import peft_bridge
 
     configs: Any = peft_bridge
-    forms = {"SGD": ("riemannian_sgd", SGD_LR), "AdamW": ("riemannian_adamw", ADAMW_LR)}
     recipe = {}
-    for form, (optimizer, rates) in forms.items():
+    for form, rates in EXPERT_LR.items():
         for label, preconditioned, power in ((form, False, 1.0), (f"R{form}", True, 1.0), (f"g{form}", False, 0.5),
                                              (f"gR{form}", True, 0.5)):  # fmt: skip
             adapter = configs.MoeLoraConfig(num_experts=20, top_k=10, r=4, alpha=16.0, dropout=0.05,
                                             gate_backward_power=power, target_modules=ATTENTION)  # fmt: skip
             recipe[label] = {
-                "adapter": adapter, "optimizer": optimizer, "optimizer_options": {"precondition": preconditioned},
-                "lr": rates[preconditioned], "router_lr": ROUTER_LR, "final_lr": 0.1, "warmup_steps": 0,
-                "max_grad_norm": None, "router_max_grad_norm": 1.0,
+                "adapter": adapter, "optimizer": f"riemannian_{form.lower()}", "lr": rates[preconditioned],
+                "optimizer_options": {"precondition": preconditioned}, "router_lr": ROUTER_SHARE * rates[0],
+                "final_lr": 0.1, "warmup_steps": 0, "max_grad_norm": None, "router_max_grad_norm": 1.0,
+                "record_experts_every": 5,
             }  # fmt: skip
     return recipe
 
@@ -157,8 +160,9 @@ PRESETS = {
 # what a study of many runs changes in a preset
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "optimizers": {
-        "quick": {"steps": 60, "batch_size": 16, "rows_per_dataset": 40, "eval_rows": 10, "record_every": 5},
-        "full": {"steps": 500, "batch_size": 80},
+        "quick": {"steps": 60, "batch_size": 16, "rows_per_dataset": 40, "eval_rows": 10, "record_every": 5,
+                  "eval_every": 15},
+        "full": {"steps": 500, "batch_size": 80, "eval_every": 50},
     },
 }
 

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from .config import TrainConfig
-from .store import open_records
+from .store import RecordError, open_records
 
 FINISHED = "finished"
 
@@ -53,7 +53,8 @@ class Run:
     """One training run, read lazily from its folder.
 
     config.json, status.json (state, step, versions, seconds), history.parquet, evaluation.parquet, records.zarr/,
-    adapter/ (PEFT checkpoint), clusters.npz (where the adapter routes by intuition), checkpoints/ while it trains.
+    experts.zarr/ (where record_experts_every is set), adapter/ (PEFT checkpoint), clusters.npz (where the adapter
+    routes by intuition), checkpoints/ while it trains.
     """
 
     def __init__(self, path: str | Path, config: TrainConfig) -> None:
@@ -111,6 +112,16 @@ class Run:
         """router_weight, router_grad (step, module, expert, feature); gate_entropy (step, module); gate_load, gate_top1
         and gate_importance (step, module, expert). Lazy. Raises RecordError when a chunk is missing."""
         return open_records(self.path / "records.zarr")
+
+    @property
+    def expert_records(self) -> xr.Dataset:
+        """gram_condition_a, gram_condition_b, damped_condition_b, update_norm, effective_step (step, module, expert);
+        map_similarity, output_similarity, update_similarity, layer_step (step, module), as `ExpertRecorder` defines
+        them. Lazy. Raises RecordError when a chunk is missing or the run was trained with record_experts_every=0."""
+        path = self.path / "experts.zarr"
+        if not path.exists():
+            raise RecordError(f"{self.id} holds no record of its experts; train with record_experts_every >= 1")
+        return open_records(path)
 
     @cached_property
     def clusters(self) -> Any:

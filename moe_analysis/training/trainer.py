@@ -18,6 +18,7 @@ from ..optim import build_optimizer, router_parameters
 from ..tasks.batches import collate
 from .config import TrainConfig
 from .evaluate import evaluate
+from .expert_recorder import DAMPING, ExpertRecorder
 from .history import history_frame
 from .prepare import Data, prepare_data, prepare_model
 from .recorder import Recorder
@@ -78,7 +79,12 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
     )
-    recorder = Recorder(model, folder / "records.zarr", config.record_every) if config.record_every else None
+    recorders: list[Recorder | ExpertRecorder] = []
+    if config.record_every:
+        recorders.append(Recorder(model, folder / "records.zarr", config.record_every))
+    if config.record_experts_every:
+        damping = config.optimizer_options.get("damping", DAMPING)
+        recorders.append(ExpertRecorder(model, folder / "experts.zarr", config.record_experts_every, damping))
     trainer = AdapterTrainer(
         model=model,
         args=arguments,
@@ -87,9 +93,9 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
         data_collator=lambda rows: collate_rows(rows, tokenizer.pad_token_id),
         processing_class=tokenizer,
         optimizers=(optimizer, None),
-        callbacks=[Progress(status), *([recorder] if recorder else [])],
+        callbacks=[Progress(status), *recorders],
     )
-    trainer.attach(config, data["test"], recorder)
+    trainer.attach(config, data["test"], recorders)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -111,8 +117,8 @@ def collate_rows(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Tensor]:
 class AdapterTrainer(Trainer):
     """Trainer that logs answer accuracy, scales balance losses rightly, and never leaves half a checkpoint behind."""
 
-    def attach(self, config: TrainConfig, test: Data, recorder: Recorder | None) -> None:
-        self.run_config, self.test, self.recorder = config, test, recorder
+    def attach(self, config: TrainConfig, test: Data, recorders: list[Recorder | ExpertRecorder]) -> None:
+        self.run_config, self.test, self.recorders = config, test, recorders
         self.step_sums = {"right": 0.0, "answers": 0.0, "balance_loss": 0.0}
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
@@ -152,8 +158,8 @@ class AdapterTrainer(Trainer):
         return metrics
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self.recorder is not None:
-            self.recorder.flush()
+        for recorder in self.recorders:
+            recorder.flush()
         super()._save_checkpoint(model, trial)
         (Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
 

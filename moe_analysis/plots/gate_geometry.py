@@ -1,0 +1,182 @@
+"""Fig. 1 of "A Stronger Mixture of Low-Rank Experts" recomputed: two gates' manifolds, their bending, and the steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+    from ..analysis.gate_geometry import LocalPicture
+
+RULE_COLORS = {"plain": "#0072B2", "rescaled": "#D55E00", "p = 0": "#009E73", "exact remedy": "#CC79A7"}
+RULE_LABELS = {"plain": "plain, p = 1", "rescaled": "rescaled, p = 1/2", "p = 0": "p = 0",
+               "exact remedy": "exact remedy"}
+GATE_COLORS = ("#E69F00", "#56B4E9", "#8A3D68", "#6B6200")
+STEP_COLOR, PROJECTION_COLOR = "#3A3A3A", "#009E73"
+KINDS = {"descent": ("the layer's descent", "#0072B2"), "random": ("random tangents", "#B0B0B0")}
+
+
+def gate_geometry_figure(picture: LocalPicture, bends: pd.DataFrame, changes: pd.DataFrame) -> Figure:
+    """The paper figure gr_fig1 from `local_picture`, `curvature` and `first_order_change` (or `over_layers` of them).
+
+    (a) the manifolds of two gates along the tangent of descent, with the full step, its projection and where that lands
+    on each, every point at its true distance from the tangent line; (b) curvature against the gate, dots measured,
+    lines the closed form, shaded over experts; (c) first-order change of an expert's part of the full matrix against
+    the predictions.
+    """
+    with use_style():
+        fig = figure(FULL_WIDTH, 3.5)
+        first, second, third = fig.subplots(1, 3, width_ratios=[1.3, 1, 1])
+        draw_picture(first, picture)
+        draw_curvature(second, bends)
+        draw_changes(third, changes)
+    return fig
+
+
+def draw_picture(panel: Any, picture: LocalPicture) -> None:
+    """Curves, arrows and landings in true proportion: one unit is as long on both axes."""
+    for color, (gate, line) in zip(GATE_COLORS, picture.curves.groupby("g")):
+        gap = landings(picture).set_index("g")["gap"][gate]
+        panel.plot(line["tangent"], line["off"], color=color, linewidth=1.8, zorder=2,
+                   label=f"g = {gate:g}: it lands {gap:.0%} off")
+    panel.axhline(0, color="0.6", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="tangent space")
+    full, projection = (picture.steps.set_index("part").loc[part, ["tangent", "off"]].to_numpy(float)
+                        for part in ("full step", "projection"))
+    for tip, color, label in ((full, STEP_COLOR, "full step −lr·Γ"),
+                              (projection, PROJECTION_COLOR, "its projection")):
+        panel.annotate("", tip, (0, 0), zorder=4, arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.4,
+                                                             "shrinkA": 0, "shrinkB": 0, "mutation_scale": 9})
+        panel.plot([], [], color=color, label=label)
+    panel.plot(*np.transpose([full, projection]), color=STEP_COLOR, linewidth=0.8, linestyle=":", zorder=1)
+    for color, (_, row) in zip(GATE_COLORS, landings(picture).iterrows()):
+        panel.plot([projection[0], row["tangent"]], [projection[1], row["off"]], color=color, linewidth=1,
+                   linestyle=":", zorder=3)
+        panel.plot(row["tangent"], row["off"], "o", color=color, markeredgecolor="black", markersize=5, zorder=5)
+    panel.plot(0, 0, "o", color="black", markersize=3.5, zorder=6)
+    panel.set_aspect("equal", adjustable="datalim")
+    panel.set_xlabel("along the tangent of descent")
+    panel.set_ylabel("distance from that tangent")
+    panel.set_title("(a) one step, two gates")
+    panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, columnspacing=1, handlelength=1.6)
+
+
+def landings(picture: LocalPicture) -> pd.DataFrame:
+    """The rows of `picture.steps` that tell where the projected step lands, by rising gate."""
+    return picture.steps[picture.steps["part"] == "landing"].sort_values("g")
+
+
+def draw_curvature(panel: Any, bends: pd.DataFrame) -> None:
+    """For descent and for random tangents: the median over experts, shaded from the least to the largest."""
+    kind = bends["direction"].str.split().str[0]
+    for index, (name, (label, color)) in enumerate(KINDS.items()):
+        table = bends[kind == name]
+        if table.empty:
+            continue
+        by_gate = table.groupby("g")
+        middle, closed = by_gate["measured"].median(), by_gate["closed_form"].median()
+        panel.fill_between(middle.index, by_gate["measured"].min(), by_gate["measured"].max(), color=color, alpha=0.2,
+                           linewidth=0)
+        panel.plot(closed.index, closed, color=color, linewidth=1)
+        panel.plot(middle.index, middle, MARKERS[index], color=color, label=f"{label}: {power(table['slope'])}")
+    log_axes(panel, "curvature (1 / weight norm)")
+    panel.set_title("(b) bending")
+    panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), title="median (shaded: all experts)",
+                 alignment="left")
+
+
+def draw_changes(panel: Any, changes: pd.DataFrame) -> None:
+    """Dots measured (mean over experts), lines predicted; rings where two rules coincide."""
+    table = changes.assign(relative=changes["change"] / (changes["predicted"] / changes["g"] ** changes["expected"]))
+    for index, (rule, rows) in enumerate(table.groupby("rule", sort=False)):
+        color, mean = RULE_COLORS[str(rule)], rows.groupby("g")["relative"].mean()
+        panel.plot(mean.index, mean.index ** rows["expected"].iloc[0], color=color, linewidth=1)
+        ring = rule == "p = 0"
+        panel.plot(mean.index, mean, MARKERS[index], color=color, markersize=7 if ring else 3.6,
+                   markerfacecolor="none" if ring else color, label=f"{RULE_LABELS[str(rule)]}: {power(rows['slope'])}")
+    log_axes(panel, "change of g·s·BA, relative to g = 1")
+    panel.set_title("(c) change by one step")
+    panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), handletextpad=0.2)
+
+
+def power(slopes: pd.Series) -> str:
+    """The mean exponent as a power of g in mathtext, $g^{1.50}$."""
+    return f"$g^{{{slopes.mean():.2f}}}$".replace("-", "\u2212")
+
+
+def log_axes(panel: Any, label: str) -> None:
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xlabel("gate g")
+    panel.set_ylabel(label)
+    panel.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5, 1.0], ["0.02", "0.05", "0.1", "0.2", "0.5", "1"])
+    panel.minorticks_off()
+    panel.grid(alpha=0.35)
+
+
+def gate_geometry_explorer(picture: LocalPicture, bends: pd.DataFrame, changes: pd.DataFrame) -> go.Figure:
+    """The interactive twin: the same three panels; every expert's own curve, hover tells measured and predicted."""
+    from plotly.subplots import make_subplots
+
+    fig = make_subplots(1, 3, column_widths=[0.4, 0.3, 0.3], subplot_titles=[
+        "one step, two gates", "bending of the manifold", "change by one step"])  # fmt: skip
+    add_picture(fig, picture)
+    for index, (name, (label, color)) in enumerate(KINDS.items()):
+        table = bends[bends["direction"].str.startswith(name)]
+        if len(table):
+            add_experts(fig, table, "measured", "closed_form", label, color, SYMBOLS[index], column=2)
+    for index, (rule, table) in enumerate(changes.groupby("rule", sort=False)):
+        label = f"{RULE_LABELS[str(rule)]}, exponent {table['slope'].mean():.2f}"
+        add_experts(fig, table, "change", "predicted", label, RULE_COLORS[str(rule)], SYMBOLS[index], column=3)
+    for column, title in ((2, "curvature (1 / weight norm)"), (3, "change of g·s·BA / lr (weight norm)")):
+        fig.update_xaxes(type="log", title_text="gate g", row=1, col=column)
+        fig.update_yaxes(type="log", title_text=title, exponentformat="power", row=1, col=column)
+    fig.update_xaxes(title_text="along the tangent of descent", row=1, col=1)
+    fig.update_yaxes(title_text="distance from that tangent", scaleanchor="x", row=1, col=1)
+    fig.update_layout(template="plotly_white", height=600, legend={"orientation": "h", "y": -0.15})
+    return fig
+
+
+def add_picture(fig: go.Figure, picture: LocalPicture) -> None:
+    for color, (gate, line) in zip(GATE_COLORS, picture.curves.groupby("g")):
+        fig.add_scatter(x=line["tangent"].to_numpy(np.float32), y=line["off"].to_numpy(np.float32), row=1, col=1,
+                        name=f"manifold at g = {gate:g}", line={"color": color, "width": 3},
+                        customdata=line[["t", "curvature"]].to_numpy(np.float32),
+                        hovertemplate=f"g = {gate:g}<br>t = %{{customdata[0]:.3g}}<br>"
+                        "curvature %{customdata[1]:.3g}<extra></extra>")
+    fig.add_hline(y=0, line={"color": "gray", "dash": "dash", "width": 1}, row=1, col=1)
+    arrows = picture.steps[picture.steps["part"] != "landing"]
+    for color, (_, row) in zip((STEP_COLOR, PROJECTION_COLOR), arrows.iterrows()):
+        fig.add_scatter(x=[0, row["tangent"]], y=[0, row["off"]], name=row["part"], row=1, col=1,
+                        mode="lines+markers", line={"color": color},
+                        marker={"symbol": ["circle", "arrow"], "angleref": "previous", "size": [4, 14]},
+                        hovertemplate=f"{row['part']}<br>length {row['length']:.3g} at lr = {picture.lr:.3g}"
+                        "<extra></extra>")
+    for color, (_, row) in zip(GATE_COLORS, landings(picture).iterrows()):
+        fig.add_scatter(x=[row["tangent"]], y=[row["off"]], mode="markers", showlegend=False, row=1, col=1,
+                        name=f"landing at g = {row['g']:g}",
+                        marker={"color": color, "size": 11, "line": {"color": "black", "width": 1}},
+                        hovertemplate=f"the projected step lands here at g = {row['g']:g}<br>{row['gap']:.1%} of its "
+                        "length off<extra></extra>")
+
+
+def add_experts(fig: go.Figure, table: pd.DataFrame, measured: str, predicted: str, label: str, color: str,
+                symbol: str, column: int) -> None:  # fmt: skip
+    """One trace a kind or rule: every expert's (and direction's) points, broken between experts."""
+    keys = [key for key in ("module", "expert", "direction") if key in table]
+    ordered = table.sort_values([*keys, "g"])
+    last = ordered.groupby(keys).tail(1)
+    broken = pd.concat([ordered, last.assign(**{measured: np.nan})]).sort_values([*keys, "g"], kind="stable")
+    names = broken[keys].astype(str).agg(", ".join, axis=1)
+    fig.add_scatter(x=broken["g"].to_numpy(np.float32), y=broken[measured].to_numpy(np.float32), name=label,
+                    mode="lines+markers", opacity=0.7, line={"color": color, "width": 1}, row=1, col=column,
+                    marker={"symbol": symbol, "size": 5}, text=names,
+                    customdata=broken[[predicted, "slope"]].to_numpy(np.float32),
+                    hovertemplate=f"{label}<br>expert %{{text}}<br>g = %{{x:.3g}}<br>measured %{{y:.4g}}, closed form "
+                    "%{customdata[0]:.4g}<br>exponent %{customdata[1]:.3f}<extra></extra>")
