@@ -19,6 +19,7 @@ lab: .venv/ready
 
 bench: .venv/ready
 	$(PY) benchmarks/recording.py
+	$(PY) benchmarks/optimizer.py
 
 data: .venv/ready
 	$(PY) -m moe_analysis.tasks.generate --out data

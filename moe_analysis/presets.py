@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[1]
 TARGETS = ["q_proj", "v_proj"]
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
-# (plain, preconditioned), each the best of a coarse grid on the compact backbone
-EXPERT_LR = {"SGD": (1.0, 0.05), "AdamW": (1e-3, 5e-4)}
+# (plain, preconditioned): of a coarse grid on the compact backbone the best at which the rescaled form is stable too
+EXPERT_LR = {"SGD": (0.5, 0.05), "AdamW": (1e-3, 5e-4)}
 ROUTER_SHARE = 1e-3  # of the plain expert learning rate, as in the paper's protocol for SGD
 # fields of a preset that every run of a comparison takes over
 SHARED = (

@@ -121,6 +121,18 @@ def figure3_claims(table: pd.DataFrame, form: str) -> pd.DataFrame:
                              "{better} trains to a lower loss than {worse}")  # fmt: skip
 
 
+def matched_claims(table: pd.DataFrame, matched: str, rescaled: str = "gRSGD") -> pd.DataFrame:
+    """Whether gate rescaling is more than a larger step: against the plain rule at a learning rate of equal steps.
+
+    matched: the method trained at the rate that `effective_step.matched_lr` gave.
+    """
+    claims = [comparison_claims(table, [(rescaled, matched)], measure, "2", "not measured there",
+                                f"the {word} stays {better} at equal effective steps (beyond the paper)")
+              for measure, word, better in (("mean_loss", "training loss", "lower"), ("loss", "test loss", "lower"),
+                                            ("accuracy", "test accuracy", "higher"))]  # fmt: skip
+    return pd.concat(claims, ignore_index=True)
+
+
 def identical(first: Any, second: Any) -> dict[str, Any]:
     """Whether two runs went through the same losses and router weights bit by bit: the k = 1 control as a claim row."""
     losses = [run.history for run in (first, second)]

@@ -70,7 +70,8 @@ def evaluate(
 
     intuition: (rows, clusters) for models that route by it. Returns columns dataset, group, kind ("choices" or
     "exact match"), rows, loss (nats an answer token of the gold answer) and accuracy in [0, 1].
-    Choices are ranked by the summed log-likelihood of their text and the end token.
+    Choices are ranked by the summed log-likelihood of their text and the end token. A model that has diverged gives no
+    likelihoods: its rows count as wrong, and its losses are not numbers.
     """
     lines = candidates(frame)
     asked = frame.iloc[lines["row"]].assign(answer=lines["candidate"].to_numpy())
@@ -82,7 +83,10 @@ def evaluate(
     finally:
         model.train(training)
     lines = pd.concat([lines, scores], axis=1)
-    best = lines.loc[lines.groupby("row")["log_likelihood"].idxmax()].set_index("row")
+    lines["right"] &= lines["log_likelihood"].notna()
+    lines["exact"] &= lines["log_likelihood"].notna()
+    ranked = lines["log_likelihood"].fillna(-np.inf).groupby(lines["row"])
+    best = lines.loc[ranked.idxmax()].set_index("row")
     gold = lines[lines["gold"]].set_index("row")
     free = frame["choices"].isna().to_numpy()
     rows = pd.DataFrame({
@@ -95,7 +99,7 @@ def evaluate(
     })  # fmt: skip
     table = rows.groupby(["dataset", "group", "kind"], sort=False, as_index=False).agg(
         rows=("correct", "size"), accuracy=("correct", "mean"),
-        log_likelihood=("log_likelihood", "sum"), tokens=("tokens", "sum"),
+        log_likelihood=("log_likelihood", lambda values: values.sum(skipna=False)), tokens=("tokens", "sum"),
     )  # fmt: skip
     table["loss"] = -table["log_likelihood"] / table["tokens"]
     return table[["dataset", "group", "kind", "rows", "loss", "accuracy"]]

@@ -39,8 +39,9 @@ class RecordStore:
             self._create("step", (), ("step",), "int64", -1)
 
     def _create(self, name: str, shape: tuple[int, ...], dims: tuple[str, ...], dtype: str, fill: float) -> None:
-        self.group.create_array(name, shape=(0, *shape), chunks=(BLOCK, *(max(1, size) for size in shape)), dtype=dtype,
-                                fill_value=fill, dimension_names=dims, config={"write_empty_chunks": True})  # fmt: skip
+        chunks = (BLOCK, *(max(1, size) for size in shape))
+        self.group.create_array(name, shape=(0, *shape), chunks=chunks, dtype=dtype, fill_value=fill,
+                                dimension_names=dims)  # fmt: skip
 
     def append(self, step: int, values: dict[str, np.ndarray]) -> None:
         self.buffer.append((step, values))
@@ -53,13 +54,14 @@ class RecordStore:
             return
         start = self.group["step"].shape[0]
         stop = start + len(self.buffer)
-        for name in self.buffer[0][1]:
-            array: Any = self.group[name]
-            array.resize((stop, *array.shape[1:]))
-            array[start:stop] = np.stack([values[name] for _, values in self.buffer])
-        steps: Any = self.group["step"]
-        steps.resize((stop,))
-        steps[start:stop] = np.array([step for step, _ in self.buffer])
+        columns = {name: np.stack([values[name] for _, values in self.buffer]) for name in self.buffer[0][1]}
+        columns["step"] = np.array([step for step, _ in self.buffer])
+        # zarr leaves out chunks of nothing but the fill value, NaN, and they would count as lost
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            for name, values in columns.items():
+                array: Any = self.group[name]
+                array.resize((stop, *array.shape[1:]))
+                array[start:stop] = values
         self.buffer = []
 
     def cut(self, step: int) -> None:

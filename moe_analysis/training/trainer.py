@@ -71,6 +71,7 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
         save_steps=config.save_every,
         save_total_limit=2,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # a diverged run must look diverged
         seed=config.seed,
         data_seed=config.seed,
         report_to=[],

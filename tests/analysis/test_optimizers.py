@@ -13,6 +13,7 @@ from moe_analysis.analysis.optimizers import (
     figure2_claims,
     figure3_claims,
     identical,
+    matched_claims,
     outcomes,
     progress_curves,
 )
@@ -83,6 +84,12 @@ def test_a_higher_accuracy_counts_as_better_and_is_reported_with_its_own_sign():
     assert accuracy["verdict"] == "reproduced" and "difference +0.100" in accuracy["spread"]
     worse = figure2_claims(outcomes(four(-0.5))).set_index("claim")
     assert worse.loc["gate rescaling gives a higher test accuracy", "verdict"] == "not reproduced"
+
+
+def test_an_advantage_at_equal_steps_is_judged_against_the_matched_runs():
+    runs = four(0.5)
+    assert set(matched_claims(outcomes(runs), "RSGD")["verdict"]) == {"reproduced"}
+    assert set(matched_claims(outcomes(runs), "gRSGD", rescaled="RSGD")["verdict"]) == {"not reproduced"}
 
 
 def test_identical_runs_are_told_from_runs_that_differ_in_one_bit():

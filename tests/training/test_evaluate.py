@@ -84,3 +84,10 @@ def test_a_long_prompt_loses_its_beginning_but_keeps_its_first_token_and_its_end
     short, cut = encode(frame, tokenizer, 64)[0], encode(long, tokenizer, 32)[0]
     assert len(cut.input_ids) == 32 and cut.input_ids[0] == tokenizer.bos_token_id
     assert cut.input_ids[-20:] == short.input_ids[-20:]
+
+
+def test_a_model_that_diverged_is_wrong_everywhere_and_has_no_loss(backbone: str, suite: str) -> None:
+    model, tokenizer = load(backbone)
+    model.model.norm.weight.data.fill_(float("nan"))
+    table = evaluate(model, tokenizer, ma.load_suite(suite, split="test"))
+    assert (table["accuracy"] == 0).all() and table["loss"].isna().all()

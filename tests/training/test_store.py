@@ -32,6 +32,15 @@ def test_what_is_appended_comes_back_in_order_whatever_the_flushes(tmp_path: Pat
     assert open_records(tmp_path / "r")["module"].values.tolist() == ["a.q_proj", "b.q_proj"]
 
 
+def test_a_block_of_nothing_but_nan_is_no_lost_chunk(tmp_path: Path) -> None:
+    filled(tmp_path / "r", 0, BLOCK)
+    store = RecordStore(tmp_path / "r")
+    for step in range(BLOCK, 2 * BLOCK):
+        store.append(step, {"router_weight": np.full((2, 3), np.nan, dtype=np.float32)})
+    values = open_records(tmp_path / "r")["router_weight"].values
+    assert values.shape == (2 * BLOCK, 2, 3) and np.isnan(values[BLOCK:]).all() and np.isfinite(values[:BLOCK]).all()
+
+
 def test_cutting_back_and_going_on_leaves_neither_gap_nor_double(tmp_path: Path) -> None:
     store = filled(tmp_path / "r", 0, 75)
     store.cut(40)

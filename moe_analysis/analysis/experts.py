@@ -1,0 +1,141 @@
+"""The anatomy of experts over training: how well conditioned they are, how alike, and how evenly used.
+
+Frames have a row a (method, seed, step, module), with the layer that the module belongs to. A step counts the updates
+made before: what stands at step 0 is the model as it was initialised.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from .records import check_runs, recorded, run_key
+
+KEYS = ("method", "seed", "step", "module", "layer")
+CONDITIONS = ("gram_condition_a", "gram_condition_b", "damped_condition_b")
+SIMILARITIES = ("map_similarity", "output_similarity", "update_similarity")
+
+
+def layer_of(module: str) -> str:
+    """"layers.3.self_attn.q_proj" -> "layers.3": a module's name up to its first number; the whole name without one."""
+    found = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", module)
+    return found.group() if found else module
+
+
+def expert_array(run: Any, kind: str) -> xr.DataArray:
+    """What the run recorded of its experts under `kind`, (step, module[, expert]), lazy."""
+    return run.expert_records[kind]
+
+
+def module_frame(run: Any, array: xr.DataArray, columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Columns of KEYS and `columns`, each (steps, modules), with the steps and module names of `array`."""
+    steps, modules = array["step"].values, [str(name) for name in array[array.dims[1]].values]
+    return pd.DataFrame({
+        **run_key(run),
+        "step": np.repeat(steps, len(modules)),
+        "module": np.tile(modules, len(steps)),
+        "layer": np.tile([layer_of(name) for name in modules], len(steps)),
+        **{name: np.asarray(values, dtype=float).reshape(-1) for name, values in columns.items()},
+    })  # fmt: skip
+
+
+def conditioning(runs: Sequence[Any]) -> pd.DataFrame:
+    """Columns of KEYS, gram_condition_a, gram_condition_b, damped_condition_b, singular_share.
+
+    Condition numbers are medians over the module's experts: of A_i A_iᵀ and B_iᵀ B_i, and of B_iᵀ B_i with the damping
+    that a Riemannian step adds. Experts with B_i = 0 have no undamped one and are left out (NaN where all are, as at
+    the start); inf where half of the others are singular. singular_share: experts whose B_iᵀ B_i is zero or singular.
+    """
+    check_runs(runs)
+    frames = []
+    for run in runs:
+        values = {kind: expert_array(run, kind).values for kind in CONDITIONS}  # (T, modules, E)
+        columns = {kind: median(value) for kind, value in values.items()}
+        columns["singular_share"] = (~np.isfinite(values["gram_condition_b"])).mean(-1)
+        frames.append(module_frame(run, expert_array(run, CONDITIONS[0]), columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def median(values: np.ndarray) -> np.ndarray:
+    """Lower median over the last axis of what is not NaN, so that it is one of the values; NaN where nothing is."""
+    ordered = np.sort(values, axis=-1)  # NaN last
+    count = (~np.isnan(values)).sum(-1, keepdims=True)
+    return np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=-1)[..., 0]
+
+
+def similarity(runs: Sequence[Any]) -> pd.DataFrame:
+    """Columns of KEYS, map_similarity, output_similarity, update_similarity: mean cosines over pairs of experts.
+
+    0 for unrelated experts, 1 for experts that do the same. NaN where fewer than two maps (outputs, updates) differ
+    from zero.
+    """
+    check_runs(runs)
+    frames = []
+    for run in runs:
+        columns = {kind: expert_array(run, kind).values for kind in SIMILARITIES}
+        frames.append(module_frame(run, expert_array(run, SIMILARITIES[0]), columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def load_balance(runs: Sequence[Any]) -> pd.DataFrame:
+    """Columns of KEYS, token_entropy, load_balance, load_variation, dead_share, importance_balance.
+
+    token_entropy: normalised entropy of one token's gates, mean over tokens: how many experts a token uses.
+    load_balance: normalised entropy over experts of the load (the share of tokens that use an expert); load_variation:
+    its coefficient of variation; dead_share: experts that no token used. importance_balance: normalised entropy of the
+    mean gates, which tells more than the load where a gate keeps every expert.
+    The first is not the others. When every token spreads its gates evenly over the same few experts its entropy is
+    as high as top-k allows and the load is as uneven; when each token uses one expert, and all are used alike, the
+    entropy is 0 and the load perfectly balanced. A single expert has no entropy: NaN.
+    """
+    check_runs(runs)
+    frames = []
+    for run in runs:
+        kinds = zip(*(recorded(run, kind) for kind in ("gate_entropy", "gate_load", "gate_importance")))
+        for entropy, load, importance in kinds:
+            used = load.values.astype(float)  # (T, modules, E)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                variation = used.std(-1) / used.mean(-1)
+            columns = {
+                "token_entropy": entropy.values if used.shape[-1] > 1 else np.full(used.shape[:2], np.nan),
+                "load_balance": normalised_entropy(used),
+                "load_variation": variation,
+                "dead_share": (used == 0).mean(-1),
+                "importance_balance": normalised_entropy(np.abs(importance.values.astype(float))),
+            }
+            frames.append(module_frame(run, load, columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def normalised_entropy(weights: np.ndarray) -> np.ndarray:
+    """Entropy over the last axis of weights ≥ 0 by the log of its length: 1 for equal weights, 0 for a single one."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = weights / weights.sum(-1, keepdims=True)
+        terms = np.where(share == 0, 0.0, share * np.log(share))
+        return np.maximum(-terms.sum(-1), 0.0) / np.log(weights.shape[-1])
+
+
+def anatomy_bands(*frames: pd.DataFrame, by: str = "layer") -> pd.DataFrame:
+    """Columns method, `by`, step, measure, mean, low, high, seeds, for every measure of the frames.
+
+    frames: of `conditioning`, `similarity` and `load_balance`. by: "layer" or "module"; a layer's modules are averaged
+    within a seed. mean, low and high are the mean and the extremes of the seeds. Condition numbers are averaged as
+    logarithms; one that is infinite makes its mean infinite. NaN where no seed has a value.
+    """
+    if by not in ("layer", "module"):
+        raise ValueError(f'by = {by!r} is unknown; choose "layer" or "module"')
+    long = pd.concat([frame.melt(list(KEYS), var_name="measure") for frame in frames], ignore_index=True)
+    logarithmic = long["measure"].isin(CONDITIONS)
+    long.loc[logarithmic, "value"] = np.log(long.loc[logarithmic, "value"])
+    keys = ["method", by, "step", "measure"]
+    seeds = long.groupby([*keys, "seed"], sort=False)["value"].mean().reset_index()
+    grouped = seeds.groupby(keys, sort=False)["value"]
+    bands: pd.DataFrame = grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+    logarithmic, columns = bands["measure"].isin(CONDITIONS), ["mean", "low", "high"]
+    bands.loc[logarithmic, columns] = np.exp(bands.loc[logarithmic, columns])
+    return bands

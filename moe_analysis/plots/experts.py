@@ -1,0 +1,182 @@
+"""The anatomy of experts over training: conditioning, similarity, and a token's entropy beside the balance of load."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .style import FULL_WIDTH, figure, method_color, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+MOST_LAYERS = 4  # columns of the paper figure
+# plotly's names, matplotlib's patterns
+DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6)), "dot": (0, (1, 1.4))}
+
+
+class Row(NamedTuple):
+    """One row of panels: its axis, and its measures in the order of DASHES with their label."""
+
+    title: str
+    measures: dict[str, str]
+    logarithmic: bool = False
+
+
+ROWS = (
+    Row("condition number", {"gram_condition_b": "BᵀB", "damped_condition_b": "BᵀB + δI", "gram_condition_a": "AAᵀ"},
+        logarithmic=True),
+    Row("mean cosine of experts", {"map_similarity": "maps BA", "output_similarity": "outputs BAx",
+                                   "update_similarity": "updates Δ(BA)"}),
+    Row("normalised entropy", {"load_balance": "load over experts", "token_entropy": "a token's gates"}),
+)  # fmt: skip
+
+
+def anatomy_figure(bands: pd.DataFrame, layers: Sequence[str] | None = None) -> Figure:
+    """The paper figure; in: what `anatomy_bands` returns by layer, of conditioning, similarity and load balance.
+
+    A column a layer (by default the first, the last and at most two between), a row a family of measures. A colour is
+    a method, a dash a measure; lines are means over seeds, shades reach from the lowest seed to the highest. Lines
+    begin where a measure is defined, and what is infinite is a gap. Raises ValueError for a layer without a row.
+    """
+    layers = spread(list(dict.fromkeys(bands["layer"]))) if layers is None else list(layers)
+    if unknown := [layer for layer in layers if layer not in set(bands["layer"])]:
+        raise ValueError(f"layers names {', '.join(unknown)}, which the bands do not have; "
+                         f"choose from {', '.join(dict.fromkeys(bands['layer']))}")  # fmt: skip
+    methods = list(dict.fromkeys(bands["method"]))
+    with use_style():
+        fig = figure(FULL_WIDTH, 5.6)
+        panels: Any = fig.subplots(len(ROWS), len(layers), sharex=True, sharey="row", squeeze=False)
+        for row, line in zip(ROWS, panels):
+            for layer, panel in zip(layers, line):
+                draw_panel(panel, bands[bands["layer"] == layer], row, methods)
+            line[0].set_ylabel(row.title)
+            if row.logarithmic:
+                tidy_logarithm(line[0])
+            name_dashes(line[-1], row)
+        for layer, panel, last in zip(layers, panels[0], panels[-1]):
+            panel.set_title(layer_title(layer))
+            last.set_xlabel("training step")
+        name_methods(fig, methods)
+    return fig
+
+
+def spread(layers: list[str]) -> list[str]:
+    """At most MOST_LAYERS of them, evenly spaced, the first and the last among them."""
+    places = np.linspace(0, len(layers) - 1, min(MOST_LAYERS, len(layers))).round().astype(int)
+    return [layers[place] for place in places]
+
+
+def layer_title(layer: str) -> str:
+    """"layers.3" -> "layer 3"; the name itself where it has no number."""
+    found = re.search(r"\d+$", layer)
+    return f"layer {found.group()}" if found else layer
+
+
+def draw_panel(panel: Any, bands: pd.DataFrame, row: Row, methods: Sequence[str]) -> None:
+    for method in methods:
+        for measure, dash in zip(row.measures, DASHES):
+            band = of(bands, method, measure)
+            if band.empty:
+                continue
+            color = method_color(method)
+            panel.fill_between(band["step"], band["low"], band["high"], color=color, alpha=0.12, linewidth=0)
+            panel.plot(band["step"], band["mean"], color=color, linestyle=DASHES[dash], linewidth=1.1, label=method)
+    if row.logarithmic:
+        panel.set_yscale("log")
+    panel.grid(axis="y")
+
+
+def of(bands: pd.DataFrame, method: str, measure: str) -> pd.DataFrame:
+    """The band of one method and measure in order of step, infinities as NaN."""
+    chosen = bands[(bands["method"] == method) & (bands["measure"] == measure)].sort_values("step")
+    return chosen.replace([np.inf, -np.inf], np.nan)
+
+
+def tidy_logarithm(panel: Any) -> None:
+    """Ticks at 1, 2, 5 of every decade while there are few decades, as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = panel.get_ylim()
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e4 else f"{value:.0e}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+
+
+def name_dashes(panel: Any, row: Row) -> None:
+    """What each dash of a row means, to the right of its last panel."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color="0.25", linestyle=DASHES[dash], linewidth=1.1, label=label)
+               for label, dash in zip(row.measures.values(), DASHES)]  # fmt: skip
+    panel.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.4, borderaxespad=0.3)
+
+
+def name_methods(fig: Figure, methods: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=method_color(method), linewidth=2.0, label=method) for method in methods]
+    fig.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.4, columnspacing=1.4)
+
+
+def anatomy_explorer(bands: pd.DataFrame) -> go.Figure:
+    """The interactive twin, for one module at a time, chosen from a menu; in: `anatomy_bands(…, by="module")`.
+
+    Three panels of all measures; the legend hides a method or shows it alone, hover tells step, mean and extremes.
+    """
+    from plotly.subplots import make_subplots
+
+    fig = make_subplots(rows=len(ROWS), cols=1, shared_xaxes=True, vertical_spacing=0.05)
+    modules = list(dict.fromkeys(bands["module"]))
+    methods = list(dict.fromkeys(bands["method"]))
+    owners = []
+    for module in modules:
+        rows = bands[bands["module"] == module]
+        for number, row in enumerate(ROWS, start=1):
+            for trace in explorer_traces(rows, row, methods, leading=number == 1, visible=module == modules[0]):
+                fig.add_trace(trace, row=number, col=1)
+                owners.append(module)
+    menu = [{"label": module, "method": "restyle", "args": [{"visible": [owner == module for owner in owners]}]}
+            for module in modules]  # fmt: skip
+    for number, row in enumerate(ROWS, start=1):
+        fig.update_yaxes(title_text=row.title, type="log" if row.logarithmic else "linear", row=number, col=1)
+        fig.add_annotation(text=dash_key(row), xref="x domain", yref=f"y{number if number > 1 else ''} domain", x=1.0,
+                           y=1.0, xanchor="right", yanchor="bottom", showarrow=False, font={"size": 11})  # fmt: skip
+    fig.update_xaxes(title_text="training step", row=len(ROWS), col=1)
+    fig.update_layout(
+        title={"text": "Experts during training"}, template="plotly_white", height=820,
+        margin={"l": 70, "r": 20, "t": 100, "b": 50}, legend={"title": {"text": "method"}},
+        updatemenus=[{"buttons": menu, "x": 0.0, "xanchor": "left", "y": 1.03, "yanchor": "bottom"}],
+    )  # fmt: skip
+    return fig
+
+
+def dash_key(row: Row) -> str:
+    """"— BᵀB   - - BᵀB + δI": the meaning of a row's dashes in one line of text."""
+    strokes = ("━━", "╍╍", "┈┈")
+    return "    ".join(f"{stroke} {label}" for stroke, label in zip(strokes, row.measures.values()))
+
+
+def explorer_traces(bands: pd.DataFrame, row: Row, methods: Sequence[str], leading: bool,
+                    visible: bool) -> list[go.Scatter]:  # fmt: skip
+    """A line for every method and measure of a row; only the first of a method stands in the legend."""
+    import plotly.graph_objects as go
+
+    traces = []
+    for method in methods:
+        for number, ((measure, label), dash) in enumerate(zip(row.measures.items(), DASHES)):
+            band = of(bands, method, measure)
+            values = band[["low", "high"]].to_numpy(np.float32)
+            traces.append(go.Scatter(
+                x=band["step"].to_numpy(np.float32), y=band["mean"].to_numpy(np.float32), customdata=values,
+                mode="lines", name=method, legendgroup=method, showlegend=leading and number == 0, visible=visible,
+                line={"color": method_color(method), "dash": dash, "width": 2},
+                hovertemplate=(f"{method}, {label}<br>step %{{x:.0f}}<br>mean %{{y:.4g}}"
+                               "<br>seeds %{customdata[0]:.4g} to %{customdata[1]:.4g}<extra></extra>"),
+            ))  # fmt: skip
+    return traces
