@@ -40,6 +40,12 @@ ITEMS = (
     Item("trex_lemma41_trained", "T-REX Lemma 4.1: what trained models use", "03_subspace_rank"),
     Item("trex_theorem42", "T-REX Theorem 4.2, our reading", "03_subspace_rank"),
     Item("trex_theorem43", "T-REX Theorem 4.3, our reading", "03_subspace_rank"),
+    Item("gr_fig1", "gR Fig. 1: the manifold of a gated expert", "04_riemannian"),
+    Item("gr_fig2", "gR Fig. 2: RSGD and gRSGD", "04_riemannian"),
+    Item("gr_fig3", "gR Fig. 3: eight optimisers", "04_riemannian"),
+    Item("gr_exponent", "Beyond gR: exponent of the gate against its entropy", "04_riemannian"),
+    Item("gr_confound", "Beyond gR: gate rescaling against a larger learning rate", "04_riemannian"),
+    Item("gr_anatomy", "Beyond gR: conditioning, likeness and load of the experts", "04_riemannian"),
 )
 
 

@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 TARGETS = ["q_proj", "v_proj"]
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 # (plain, preconditioned): of a coarse grid on the compact backbone the best at which the rescaled form is stable too
-EXPERT_LR = {"SGD": (0.5, 0.05), "AdamW": (1e-3, 5e-4)}
+EXPERT_LR = {"SGD": (0.2, 0.05), "AdamW": (1e-3, 5e-4)}
 ROUTER_SHARE = 1e-3  # of the plain expert learning rate, as in the paper's protocol for SGD
 # fields of a preset that every run of a comparison takes over
 SHARED = (
@@ -37,7 +37,8 @@ class Preset:
     steps, batch_size, seeds, rows_per_dataset, eval_rows, max_length, lr, router_lr, record_every, eval_every: as in
     `TrainConfig`, the same for every method of a comparison. map_datasets, map_rows: data sets on a semantic map and
     prompts of each; map_method: "umap" or "pca". cluster_counts, permutations: k-means sizes and label shuffles of the
-    agreement analysis. workers: training processes at a time.
+    agreement analysis. bench_steps, bench_seeds: of the synthetic regression bench. workers: training processes at a
+    time.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Preset:
     map_method: str = "umap"
     cluster_counts: tuple[int, ...] = (10, 20, 32)
     permutations: int = 200
+    bench_steps: int = 300
+    bench_seeds: tuple[int, ...] = tuple(range(10, 18))
     workers: int = 2
 
     def sized(self, study: str) -> Preset:
@@ -142,7 +145,7 @@ def optimizer_methods() -> dict[str, dict[str, Any]]:
                 "adapter": adapter, "optimizer": f"riemannian_{form.lower()}", "lr": rates[preconditioned],
                 "optimizer_options": {"precondition": preconditioned}, "router_lr": ROUTER_SHARE * rates[0],
                 "final_lr": 0.1, "warmup_steps": 0, "max_grad_norm": None, "router_max_grad_norm": 1.0,
-                "record_experts_every": 5,
+                "record_experts_every": 4,
             }  # fmt: skip
     return recipe
 
@@ -160,8 +163,9 @@ PRESETS = {
 # what a study of many runs changes in a preset
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "optimizers": {
-        "quick": {"steps": 60, "batch_size": 16, "rows_per_dataset": 40, "eval_rows": 10, "record_every": 5,
-                  "eval_every": 15},
+        "tiny": {"steps": 4, "seeds": (0, 1), "bench_steps": 20, "bench_seeds": (10, 11)},
+        "quick": {"steps": 48, "batch_size": 16, "rows_per_dataset": 40, "eval_rows": 6, "record_every": 4,
+                  "eval_every": 12},
         "full": {"steps": 500, "batch_size": 80, "eval_every": 50},
     },
 }

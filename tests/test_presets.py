@@ -41,7 +41,6 @@ def test_the_eight_optimizers_differ_in_the_metric_the_gate_and_the_learning_rat
 def test_a_study_changes_sizes_only() -> None:
     sized = preset("quick").sized("optimizers")
     assert sized.steps < preset("quick").steps and sized.suite == preset("quick").suite
-    assert preset("tiny").sized("optimizers") == preset("tiny")
     with pytest.raises(ValueError, match="study = 'ranks' is unknown; choose one of optimizers"):
         preset("quick").sized("ranks")
 

@@ -95,10 +95,12 @@ class Riemannian(torch.optim.Optimizer):
                                      "diverged; lower lr or raise damping")  # fmt: skip
         inverse, failed = damped_inverse(grams, self.damping)
         if count := int(failed.sum()):
+            told = len(str(self.fallbacks)) if self.fallbacks else 0
             self.fallbacks += count
-            message = (f"{count} of {len(grams)} Gram matrices are not positive definite at damping = {self.damping}; "
-                       f"their factors take a plain step ({self.fallbacks} so far)")  # fmt: skip
-            warnings.warn(message, FallbackWarning, stacklevel=4)
+            if len(str(self.fallbacks)) > told:  # the first, then at every tenfold: a run can have thousands
+                message = (f"{count} of {len(grams)} Gram matrices are not positive definite at damping = "
+                           f"{self.damping}; their factors take a plain step ({self.fallbacks} so far)")  # fmt: skip
+                warnings.warn(message, FallbackWarning, stacklevel=4)
         return inverse
 
     def _step_stack(self, stack: list[FactorPair], for_a: Tensor, for_b: Tensor, groups: dict[Tensor, Any]) -> None:

@@ -120,6 +120,7 @@ class AdapterTrainer(Trainer):
 
     def attach(self, config: TrainConfig, test: Data, recorders: list[Recorder | ExpertRecorder]) -> None:
         self.run_config, self.test, self.recorders = config, test, recorders
+        self.tested: tuple[int, pd.DataFrame] = (-1, pd.DataFrame())  # the latest evaluation and its step
         self.step_sums = {"right": 0.0, "answers": 0.0, "balance_loss": 0.0}
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
@@ -154,7 +155,9 @@ class AdapterTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Mean loss and accuracy over the data sets of the test rows, into the history."""
-        metrics = mean_metrics(evaluate_data(self, self.test))
+        table = evaluate_data(self, self.test)
+        self.tested = (self.state.global_step, table)
+        metrics = mean_metrics(table)
         self.log(metrics)
         return metrics
 
@@ -185,7 +188,9 @@ def last_complete_checkpoint(folder: Path) -> str | None:
 
 def finish(run: Run, trainer: AdapterTrainer, data: dict[str, Data], status: Status) -> None:
     """Write history, evaluation and adapter, mark the run finished, and only then drop the checkpoints."""
-    table = evaluate_data(trainer, data["test"])
+    step, table = trainer.tested
+    if step != trainer.state.global_step:
+        table = evaluate_data(trainer, data["test"])
     trainer.log(mean_metrics(table))
     write_table(run.path / "evaluation.parquet", table)
     write_table(run.path / "history.parquet", history_frame(trainer.state.log_history))

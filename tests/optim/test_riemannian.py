@@ -133,6 +133,18 @@ def test_a_gram_matrix_that_cannot_be_factored_falls_back_to_a_plain_step_and_is
     assert optimizer.fallbacks == 1 and optimizer.state_dict()["fallbacks"] == 1
 
 
+def test_fallbacks_are_all_counted_and_told_at_every_tenfold():
+    module = layers((3, 2, 6, 5), dtype=torch.float32)[0]
+    optimizer = RiemannianSGD(module, lr=0.0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(12):
+            module.B.data[1] = torch.tensor([1e3, 1e3, 1e3, 1e3, 0.0]).unsqueeze(1).expand(5, 2)
+            optimizer.step()
+    assert optimizer.fallbacks == 12
+    assert [int(str(warning.message).split("(")[1].split()[0]) for warning in told] == [1, 10]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("factor", ["A", "B"])
 def test_a_factor_that_is_not_finite_is_named_and_nothing_moves(factor, value):
