@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from ..adapters import MoeLoraConfig
 from .regression import RegressionTask, train_regression
 from .run import RunError, write_table
-from .sweep import end_with_parent
+from .sweep import shared_pool
 
 FORMAT = 1  # raise it when the same configuration would give other numbers
 
@@ -83,14 +82,10 @@ def train_grid(configs: Sequence[RegressionConfig], out: str | Path, workers: in
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     waiting = {one.digest: one for one in configs if not (folder / f"{one.digest}.parquet").exists()}
-    workers = min(workers or os.cpu_count() or 1, len(waiting))
-    if executor is not None or workers <= 1:
-        _train_all(executor.submit if executor else submit_here, waiting, folder)
-    else:
-        # a forked child would inherit torch's thread pools in an unusable state
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
-            _train_all(pool.submit, waiting, folder)
+    workers = workers or os.cpu_count() or 1
+    if executor is None and min(workers, len(waiting)) > 1:
+        executor = shared_pool(workers)
+    _train_all(executor.submit if executor else submit_here, waiting, folder)
     return pd.concat([pd.read_parquet(folder / f"{one.digest}.parquet") for one in configs], ignore_index=True)
 
 

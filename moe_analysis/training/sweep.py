@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,26 @@ def train_all(
     waiting = {config.run_name: config for config in configs if not Run(Path(out) / config.run_name, config).finished}
     if waiting:
         read_once(waiting.values())
-        workers = min(workers or os.cpu_count() or 1, len(waiting))
-        if executor is not None:
-            _run(executor, waiting, out)
-        else:
-            # a forked child would inherit torch's thread pools in an unusable state
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
-                _run(pool, waiting, out)
+        _run(executor or shared_pool(workers or os.cpu_count() or 1), waiting, out)
     return [Run.load(Path(out) / config.run_name) for config in configs]
+
+
+_pools: dict[int, ProcessPoolExecutor] = {}
+
+
+def shared_pool(workers: int) -> ProcessPoolExecutor:
+    """A pool of at most `workers` processes of this process, kept for the next call: starting one costs seconds."""
+    pool = _pools.get(workers)
+    try:
+        if pool is not None:
+            pool.submit(os.getpid)
+    except BrokenExecutor:  # one of its processes was killed
+        pool = None
+    if pool is None:
+        # a forked child would inherit torch's thread pools in an unusable state
+        context = multiprocessing.get_context("spawn")
+        pool = _pools[workers] = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
+    return pool
 
 
 def end_with_parent() -> None:

@@ -196,18 +196,14 @@ def test_several_configurations_go_to_spawned_processes(tmp_path: Path, monkeypa
     asked = []
 
     class Pool(ThreadPoolExecutor):
-        def __init__(self, workers: int, mp_context, initializer) -> None:
-            asked.append((workers, mp_context.get_start_method(), initializer.__name__))
-            super().__init__(1)
-
         def submit(self, *work):
             return super().submit(*pickle.loads(pickle.dumps(work)))
 
-    monkeypatch.setattr(regression_grid, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(regression_grid, "shared_pool", lambda workers: asked.append(workers) or Pool(1))
     histories = train_grid(grid(SMALL, lr=(0.01, 0.02)), tmp_path, workers=7)
-    assert asked == [(2, "spawn", "end_with_parent")] and histories["lr"].unique().tolist() == [0.01, 0.02]
+    assert asked == [7] and histories["lr"].unique().tolist() == [0.01, 0.02]
     train_grid(grid(SMALL, lr=(0.01, 0.02, 0.03)), tmp_path, workers=7)
-    assert len(asked) == 1  # what is left is one, which starting a process would only delay
+    assert asked == [7]  # what is left is one, which starting a process would only delay
 
 
 def test_a_failing_configuration_is_named_and_stops_no_other(tmp_path: Path):

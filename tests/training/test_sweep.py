@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import os
+import signal
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import moe_analysis as ma
 from moe_analysis.training.routing import record_gates
 from moe_analysis.training.run import RunError
-from moe_analysis.training.sweep import train_all
+from moe_analysis.training.sweep import shared_pool, train_all
 
 
 def test_a_process_pool_gives_the_runs_in_order_and_as_one_process_would(config, out: Path) -> None:
@@ -18,6 +20,15 @@ def test_a_process_pool_gives_the_runs_in_order_and_as_one_process_would(config,
     runs = train_all(configs, out / "pool", workers=2)
     assert [run.config.seed for run in runs] == [1, 0]
     pd.testing.assert_frame_equal(runs[1].history, ma.train(configs[1], out / "alone").history)
+
+
+def test_the_pool_is_kept_and_made_anew_when_a_process_of_it_was_killed(tmp_path: Path) -> None:
+    pool = shared_pool(1)
+    worker = pool.submit(os.getpid).result()
+    assert shared_pool(1) is pool and pool.submit(os.getpid).result() == worker
+    with pytest.raises(BrokenExecutor):
+        pool.submit(os.kill, worker, signal.SIGKILL).result()
+    assert shared_pool(1).submit(os.getpid).result() != worker
 
 
 def test_a_failing_run_is_named_and_stops_no_other(config, out: Path) -> None:
