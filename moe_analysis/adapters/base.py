@@ -22,12 +22,16 @@ class AdapterConfig:
     r: rank of one expert. alpha: the update is scaled by alpha / r where the system scales at all.
     dropout: probability applied to the experts' input; the router always reads the clean input.
     target_modules: names of the linear layers to adapt, as PEFT understands them (`"all-linear"` works).
+    gate_backward_power: p of the backward factor g^p on the experts' path (1 plain, 1/2 rescaled; Sun et al. 2025).
     """
+
+    rescales_gates: ClassVar[bool] = False  # whether the system has gates in [0, 1] that can be rescaled
 
     r: int = 4
     alpha: float = 16.0
     dropout: float = 0.0
     target_modules: list[str] | str | None = None
+    gate_backward_power: float = 1.0
 
     def check(self) -> None:
         """Raise ValueError for a value that no module could be built from; called by every adapter's constructor."""
@@ -35,6 +39,11 @@ class AdapterConfig:
             raise ValueError(f"r = {self.r} must be at least 1")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout = {self.dropout} must lie in [0, 1)")
+        if not 0.0 <= self.gate_backward_power <= 1.0:
+            raise ValueError(f"gate_backward_power = {self.gate_backward_power} must lie in [0, 1]")
+        if self.gate_backward_power != 1.0 and not self.rescales_gates:
+            raise ValueError(f"gate_backward_power = {self.gate_backward_power} has no meaning for "
+                             f"{type(self).__name__}, whose routing weights are no gates in [0, 1]; leave it at 1")
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +25,16 @@ class MoeLoraConfig(AdapterConfig):
     gate: "softmax", "switch", "noisy_topk" or "dense" (see `adapters.gates`).
     normalize_gates: whether the kept weights sum to 1; None is the gate's own rule.
     temperature: the router's logits are divided by it before the gate: below 1 sharper gates, above 1 more even ones.
-    gate_backward_power: p of the backward factor g^p (1 plain, 1/2 gate-rescaled; Sun et al. 2025).
     balance_coef: weight of the balance loss; None takes the gate's default (1e-2 for switch and noisy_topk, else 0).
     """
+
+    rescales_gates: ClassVar[bool] = True
 
     num_experts: int = 8
     top_k: int | None = None
     gate: str = "softmax"
     normalize_gates: bool | None = None
     temperature: float = 1.0
-    gate_backward_power: float = 1.0
     balance_coef: float | None = None
 
     @property
@@ -59,8 +60,6 @@ class MoeLoraConfig(AdapterConfig):
         gating.check_gate(self.gate, self.num_experts, self.active_experts, self.balance_weight)
         if not 0.0 < self.temperature < math.inf:
             raise ValueError(f"temperature = {self.temperature} must be positive")
-        if not 0.0 <= self.gate_backward_power <= 1.0:
-            raise ValueError(f"gate_backward_power = {self.gate_backward_power} must lie in [0, 1]")
 
 
 @register("moelora")

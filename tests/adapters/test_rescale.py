@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from moe_analysis.adapters import MoeLora, MoeLoraConfig
+from moe_analysis.adapters import REGISTRY, MoeLora, MoeLoraConfig
 from moe_analysis.adapters.rescale import RescaledMixture, mixture
 
 N, E, R, IN, OUT = 7, 4, 3, 6, 5
@@ -137,3 +137,15 @@ def test_two_experts_make_the_rules_differ_in_the_experts_and_agree_in_the_route
     assert torch.equal(y, same)
     assert torch.allclose(plain["router.weight"], rescaled["router.weight"], rtol=1e-10)
     assert not torch.allclose(plain["A"], rescaled["A"]) and not torch.allclose(plain["x"], rescaled["x"])
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_backward_power_is_taken_where_gates_can_be_rescaled_and_refused_by_name_elsewhere(name):
+    config_class = REGISTRY[name].config_class
+    if config_class.rescales_gates:
+        config_class(gate_backward_power=0.5).check()
+    else:
+        with pytest.raises(ValueError, match=rf"gate_backward_power = 0.5 has no meaning for {config_class.__name__}"):
+            config_class(gate_backward_power=0.5).check()
+    with pytest.raises(ValueError, match=r"gate_backward_power = 1.5 must lie in \[0, 1\]"):
+        config_class(gate_backward_power=1.5).check()

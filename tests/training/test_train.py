@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import peft
 import pytest
 import torch
 
 import moe_analysis as ma
+from moe_analysis.optim import router_parameters
 from moe_analysis.training.run import RunError
 from moe_analysis.training.trainer import AdapterTrainer
 
@@ -97,6 +99,54 @@ def test_a_run_that_dies_anywhere_resumes_to_the_same_history_and_record(
         ma.train(config(steps=11), out / "cut")
     monkeypatch.setattr(AdapterTrainer, moment, original)
     assert_same_run(whole, ma.train(config(steps=11), out / "cut"))
+
+
+@pytest.mark.parametrize("optimizer", ["riemannian_sgd", "riemannian_adamw"])
+def test_preconditioned_optimizers_resume_to_the_same_history(config, out: Path, monkeypatch, optimizer: str) -> None:
+    options = {"optimizer": optimizer, "steps": 5, "max_grad_norm": None, "router_max_grad_norm": 1.0, "final_lr": 0.1}
+    whole = ma.train(config(**options), out / "whole")
+    original = AdapterTrainer.compute_loss
+
+    def dies(self, *args, **kwargs):
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(AdapterTrainer, "compute_loss", dies)
+    with pytest.raises(KeyboardInterrupt):
+        ma.train(config(**options), out / "cut")
+    monkeypatch.setattr(AdapterTrainer, "compute_loss", original)
+    assert_same_run(whole, ma.train(config(**options), out / "cut"))
+    rates = whole.history.loc[whole.history["split"] == "train", "lr"].to_numpy()
+    assert rates[0] == 1e-2 and np.allclose(np.diff(rates), -0.9 * 1e-2 / 5)  # to a tenth after the last step
+
+
+def test_a_single_lora_of_peft_trains_with_the_metric(config, out: Path) -> None:
+    lora = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    run = ma.train(config(adapter=lora, optimizer="riemannian_adamw", record_every=0), out)
+    plain = ma.train(config(adapter=lora, optimizer="riemannian_adamw", record_every=0,
+                            optimizer_options={"precondition": False}), out)  # fmt: skip
+    losses = [one.history.loc[one.history["split"] == "train", "loss"].to_numpy() for one in (run, plain)]
+    assert losses[0][0] == losses[1][0] and not np.allclose(losses[0], losses[1])
+
+
+def test_only_the_routers_gradient_is_clipped_when_asked(config, out: Path, monkeypatch) -> None:
+    seen = []
+    original = AdapterTrainer._clip_grad_norm
+
+    def spy(self, model):
+        norm = original(self, model)
+        routers = set(router_parameters(model))
+        moved = [p for p in model.parameters() if p.grad is not None]
+        parts = ([p for p in moved if p in routers], [p for p in moved if p not in routers])
+        seen.append((float(norm), *(torch.cat([p.grad.flatten() for p in part]).norm().item() for part in parts)))
+        return norm
+
+    monkeypatch.setattr(AdapterTrainer, "_clip_grad_norm", spy)
+    run = ma.train(config(max_grad_norm=None, router_max_grad_norm=1e-6, steps=3), out)
+    for whole, router, experts in seen:
+        assert router <= 1.001e-6 < experts <= whole
+    assert np.allclose(run.history.loc[run.history["split"] == "train", "grad_norm"], [whole for whole, *_ in seen])
 
 
 def test_a_checkpoint_that_was_cut_off_is_not_resumed_from(config, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
