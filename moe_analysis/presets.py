@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,7 @@ class Preset:
     permutations: int = 200
     bench_steps: int = 300
     bench_seeds: tuple[int, ...] = tuple(range(10, 18))
-    workers: int = 2
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def sized(self, study: str) -> Preset:
         """This preset with the sizes of a study of many runs: "optimizers" (20 experts on four projections)."""
@@ -164,8 +164,8 @@ PRESETS = {
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "optimizers": {
         "tiny": {"steps": 4, "seeds": (0, 1), "bench_steps": 20, "bench_seeds": (10, 11)},
-        "quick": {"steps": 48, "batch_size": 16, "rows_per_dataset": 40, "eval_rows": 6, "record_every": 4,
-                  "eval_every": 12},
+        "quick": {"steps": 40, "batch_size": 16, "rows_per_dataset": 30, "eval_rows": 5, "record_every": 4,
+                  "eval_every": 10},
         "full": {"steps": 500, "batch_size": 80, "eval_every": 50},
     },
 }
@@ -180,8 +180,8 @@ def preset(name: str | None = None) -> Preset:
 
 
 def from_environment() -> Iterator[tuple[str, Any]]:
-    for field in ("suite", "backbone", "embedder"):
-        if value := os.environ.get(f"MOE_ANALYSIS_{field.upper()}"):
-            yield field, value
+    for name in ("suite", "backbone", "embedder"):
+        if value := os.environ.get(f"MOE_ANALYSIS_{name.upper()}"):
+            yield name, value
     if workers := os.environ.get("MOE_ANALYSIS_WORKERS"):
         yield "workers", int(workers)

@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+import peft
 import torch
 
 import moe_analysis as ma
@@ -29,6 +30,12 @@ def test_the_run_of_the_second_example_is_valid_and_has_what_it_names() -> None:
     config.check()
     named = re.findall(r"^run\.(\w+)", BLOCKS[1], flags=re.MULTILINE)
     assert named and all(hasattr(ma.Run, name) for name in named)
+
+
+def test_the_optimizer_example_runs_as_it_stands() -> None:
+    names: dict = {"ma": ma, "peft": peft}
+    exec(compile(BLOCKS[2], "README.md", "exec"), names)
+    assert {group["name"] for group in names["optimizer"].param_groups} == {"experts", "router"}
 
 
 def test_every_file_that_is_named_exists() -> None:
