@@ -128,8 +128,8 @@ def regenerate(
     beside = min(len(chains), cores)
     # kernels that compute side by side share the cores, or their threads only wait for each other; one training
     # process more than its share lets a kernel use the cores of one that is done
-    share = {"OMP_NUM_THREADS": cores // beside, "MOE_ANALYSIS_WORKERS": cores // beside + (beside > 1)}
-    share = {name: os.environ.get(name, str(count)) for name, count in share.items()}
+    counts = {"OMP_NUM_THREADS": cores // beside, "MOE_ANALYSIS_WORKERS": cores // beside + (beside > 1)}
+    share = {name: os.environ.get(name, str(count)) for name, count in counts.items()}
     failed = Event()
     with environment({**share, **values}), ThreadPoolExecutor(beside) as pool:
         running = [pool.submit(execute_chain, chain, on_cell, failed) for chain in chains]
