@@ -164,8 +164,8 @@ PRESETS = {
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "optimizers": {
         "tiny": {"steps": 4, "seeds": (0, 1), "bench_steps": 20, "bench_seeds": (10, 11)},
-        "quick": {"steps": 40, "batch_size": 16, "rows_per_dataset": 30, "eval_rows": 5, "record_every": 4,
-                  "eval_every": 10},
+        "quick": {"steps": 32, "batch_size": 16, "rows_per_dataset": 30, "eval_rows": 5, "record_every": 4,
+                  "eval_every": 8},
         "full": {"steps": 500, "batch_size": 80, "eval_every": 50},
     },
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
@@ -57,7 +58,11 @@ def shared_pool(workers: int) -> ProcessPoolExecutor:
 
 
 def end_with_parent() -> None:
-    """Let this worker die with the process that started it: a killed sweep leaves nobody training behind."""
+    """Let this worker die with the process that started it, and quietly when that is interrupted.
+
+    A killed sweep leaves nobody training behind, and an interrupted one does not wait for what is queued.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
     def watch(parent: Any) -> None:
         parent.join()
