@@ -21,15 +21,18 @@ PALETTE = BASE + DARK + LIGHT
 MARKERS = ("o", "^", "s", "D", "v", "P")
 SYMBOLS = ("circle", "triangle-up", "square", "diamond", "triangle-down", "cross")  # plotly's names of MARKERS
 
-METHOD_COLORS = {
+# the methods that are drawn beside one another: within a comparison no two share a colour
+SYSTEM_COLORS = {
     "LoRA": "#5A5A5A",
     "LoRA-MoE": "#0072B2",
     "mix-and-match": "#E69F00",
     "T-REX": "#009E73",
     "SiRA": "#CC79A7",
-    # plain, preconditioned, rescaled, both: the same four colours for every form of the optimiser
-    **{form.format(name): color for name in ("SGD", "AdamW")
-       for form, color in (("{}", "#5A5A5A"), ("R{}", "#0072B2"), ("g{}", "#E69F00"), ("gR{}", "#D55E00"))},
+}
+# plain, preconditioned, rescaled, both: one colour for either optimiser's form, for each has a figure of its own
+FORM_COLORS = {"{}": "#5A5A5A", "R{}": "#0072B2", "g{}": "#E69F00", "gR{}": "#D55E00"}
+METHOD_COLORS = SYSTEM_COLORS | {
+    form.format(name): color for name in ("SGD", "AdamW") for form, color in FORM_COLORS.items()
 }
 
 FULL_WIDTH, HALF_WIDTH = 7.2, 3.5  # inches: two columns of a paper, one column

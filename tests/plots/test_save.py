@@ -14,7 +14,15 @@ import pytest
 import torch
 
 from moe_analysis.plots.save import CLAIM_FIELDS, SaveError, figures_folder, save
-from moe_analysis.plots.style import METHOD_COLORS, category_marks, figure, method_color, use_style
+from moe_analysis.plots.style import (
+    FORM_COLORS,
+    METHOD_COLORS,
+    SYSTEM_COLORS,
+    category_marks,
+    figure,
+    method_color,
+    use_style,
+)
 
 CLAIM = dict(zip(CLAIM_FIELDS, ["T-REX Fig. 4", "they differ", "no number", 0.2, 0.01, "reproduced"]))
 
@@ -155,8 +163,12 @@ def test_forty_eight_categories_look_different_and_one_more_is_refused() -> None
         category_marks(map(str, range(49)))
 
 
-def test_no_two_methods_share_a_colour_and_an_unknown_one_takes_none_of_theirs() -> None:
-    assert len(set(METHOD_COLORS.values())) == len(METHOD_COLORS)
+@pytest.mark.parametrize("compared", [SYSTEM_COLORS, FORM_COLORS])
+def test_no_two_methods_of_a_comparison_share_a_colour(compared: dict[str, str]) -> None:
+    assert len(set(compared.values())) == len(compared)
+
+
+def test_an_unknown_method_takes_the_colour_of_no_other() -> None:
     assert method_color("T-REX without intuition") not in METHOD_COLORS.values()
     assert method_color("T-REX without intuition") == method_color("T-REX without intuition")
 
