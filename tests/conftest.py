@@ -7,6 +7,12 @@ import random
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# the same examples at every run, so that a failure is somebody's change; --hypothesis-profile=explore looks further
+settings.register_profile("explore", settings.default)
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 pytest_plugins = ["tests.tiny_runs"]
 
