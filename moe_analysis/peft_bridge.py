@@ -18,7 +18,8 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, regis
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from .adapters import REGISTRY, Adapter, AdapterConfig, RoutingContext
+from .adapters import REGISTRY, Adapter, AdapterConfig, Routing, RoutingContext
+from .adapters.fused import fusible
 
 NO_MERGE = "a routed adapter has no merge: its update depends on the input; keep it, or drop it with unload()"
 
@@ -70,17 +71,21 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        result = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters:
+        active = [] if self.disable_adapters else [self.adapters[n] for n in self.active_adapters if n in self.adapters]
+        if len(active) == 1 and not (args or kwargs) and fusible(self.base_layer, x, active[0]):
+            result, routing = active[0](x, self.state.context, self.base_layer)
+            self._collect(routing)
             return result
-        for name in self.active_adapters:
-            if name in self.adapters:
-                adapter = self.adapters[name]
-                delta, routing = adapter(x.to(next(adapter.parameters()).dtype), self.state.context)
-                result = result + delta.to(result.dtype)
-                if self.state.collecting and routing.balance_loss is not None:
-                    self.state.add(routing.balance_loss)
+        result = self.base_layer(x, *args, **kwargs)
+        for adapter in active:
+            delta, routing = adapter(x.to(next(adapter.parameters()).dtype), self.state.context)
+            result = result + delta.to(result.dtype)
+            self._collect(routing)
         return result
+
+    def _collect(self, routing: Routing) -> None:
+        if self.state.collecting and routing.balance_loss is not None:
+            self.state.add(routing.balance_loss)
 
     def merge(self, *args: Any, **kwargs: Any) -> None:
         raise ValueError(NO_MERGE)

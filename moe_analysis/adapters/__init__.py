@@ -1,12 +1,16 @@
 """The systems as pure torch modules, one file each; importing a file here puts its adapter in the registry."""
 
-from . import moe_lora, sira, trex  # noqa: F401  one import line an adapter
+from . import hydralora, moe_lora, momor, sira, smore, trex  # noqa: F401  one import line an adapter
 from .base import REGISTRY, Adapter, AdapterConfig, Routing, RoutingContext
+from .hydralora import HydraLora, HydraLoraConfig
 from .moe_lora import MoeLora, MoeLoraConfig
+from .momor import Momor, MomorConfig
 from .sira import Sira, SiraConfig
+from .smore import Smore
+from .smore_config import SmoreConfig
 from .trex import TRex, TRexConfig
 
 __all__ = [
-    "REGISTRY", "Adapter", "AdapterConfig", "MoeLora", "MoeLoraConfig", "Routing", "RoutingContext", "Sira",
-    "SiraConfig", "TRex", "TRexConfig",
+    "REGISTRY", "Adapter", "AdapterConfig", "HydraLora", "HydraLoraConfig", "MoeLora", "MoeLoraConfig", "Momor",
+    "MomorConfig", "Routing", "RoutingContext", "Sira", "SiraConfig", "Smore", "SmoreConfig", "TRex", "TRexConfig",
 ]

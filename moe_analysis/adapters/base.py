@@ -37,6 +37,10 @@ class AdapterConfig:
         """Raise ValueError for a value that no module could be built from; called by every adapter's constructor."""
         if self.r < 1:
             raise ValueError(f"r = {self.r} must be at least 1")
+        self.check_shared()
+
+    def check_shared(self) -> None:
+        """The part of the check that does not depend on how many ranks there are."""
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout = {self.dropout} must lie in [0, 1)")
         if not 0.0 <= self.gate_backward_power <= 1.0:
@@ -81,13 +85,22 @@ class Adapter(nn.Module):
         self.in_features, self.out_features, self.config = in_features, out_features, config
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
-    def forward(self, x: Tensor, context: RoutingContext | None = None) -> tuple[Tensor, Routing]:
-        """x (..., in_features) -> delta (..., out_features) and the routing that made it."""
+    def forward(self, x: Tensor, context: RoutingContext | None = None,
+                base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
+        """x (..., in_features) -> delta (..., out_features) and the routing that made it.
+
+        With `base`, a frozen linear layer that `fused.fusible` allows, the result is base(x) + delta.
+        """
         raise TypeError(f"{type(self).__name__} must define forward")
 
     def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
         """(A, B) of every stack of low-rank experts, for optimisers that treat factors in pairs."""
         return iter(())
+
+    @property
+    def num_gates(self) -> int:
+        """Gates of a token, in all."""
+        return self.config.num_experts  # type: ignore[attr-defined]
 
     def router_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that decide the routing, for a learning rate and a clipping of their own."""

@@ -78,13 +78,19 @@ def smooth_load(clean: Tensor, noisy: Tensor, scale: Tensor, k: int) -> Tensor:
     return torch.special.ndtr((clean - threshold) / scale)
 
 
-def squared_variation(values: Tensor) -> Tensor:
-    """cv²: variance over squared mean of a vector (E,)."""
-    return values.var() / (values.mean() ** 2 + 1e-10)
+def squared_variation(values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """cv²: variance over squared mean of a vector (E,), computed in `dtype` (None: the vector's own)."""
+    dtype = dtype or values.dtype
+    # two casts, so that the gradients of the two parts meet in the vector's own precision
+    return values.to(dtype).var() / (values.to(dtype).mean() ** 2 + 1e-10)
 
 
-def noisy_loss(gates: Tensor, load: Tensor, token_mask: Tensor | None) -> Tensor:
-    """cv²(importance) + cv²(load) (Shazeer et al. 2017, equations 7 and 11); 0 for a single expert."""
+def noisy_loss(gates: Tensor, load: Tensor, token_mask: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+    """cv²(importance) + cv²(load) (Shazeer et al. 2017, equations 7 and 11); 0 for a single expert.
+
+    dtype: of the two variations; None is the gates' own.
+    """
     if gates.shape[-1] == 1:
         return gates.new_zeros(())
-    return squared_variation(select(gates, token_mask).sum(0)) + squared_variation(select(load, token_mask).sum(0))
+    importance, total = (select(values, token_mask).sum(0) for values in (gates, load))  # (E,)
+    return squared_variation(importance, dtype) + squared_variation(total, dtype)

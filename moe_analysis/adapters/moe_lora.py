@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from . import gates as gating
 from .base import Adapter, AdapterConfig, Routing, RoutingContext, kaiming_down, register
-from .rescale import mixture
+from .fused import down_products
+from .rescale import up_mixture
 
 DEFAULT_BALANCE = {"softmax": 0.0, "switch": 1e-2, "noisy_topk": 1e-2, "dense": 0.0}
 
@@ -85,20 +86,23 @@ class MoeLora(Adapter):
 
     def route(self, x: Tensor, token_mask: Tensor | None = None) -> Routing:
         """x (..., in) -> gates (..., E) and the balance loss."""
-        config, logits = self.config, self.router(x)
+        return self._gate(self.router(x), self.noise(x) if self.config.gate == "noisy_topk" else None, token_mask)
+
+    def _gate(self, logits: Tensor, raw_scale: Tensor | None, token_mask: Tensor | None) -> Routing:
+        config = self.config
         if config.temperature != 1.0:
             logits = logits / config.temperature
-        if config.gate == "noisy_topk":
-            return self._noisy(x, logits, token_mask)
+        if raw_scale is not None:
+            return self._noisy(logits, raw_scale, token_mask)
         probabilities = logits.softmax(-1)  # (..., E)
         gates = gating.keep_top_k(probabilities, config.active_experts, config.normalizes)
         if not config.balance_weight:
             return Routing(gates)
         return Routing(gates, config.balance_weight * gating.switch_loss(probabilities, gates, token_mask))
 
-    def _noisy(self, x: Tensor, clean: Tensor, token_mask: Tensor | None) -> Routing:
+    def _noisy(self, clean: Tensor, raw_scale: Tensor, token_mask: Tensor | None) -> Routing:
         k, weight = self.config.active_experts, self.config.balance_weight
-        noisy, scale = gating.noisy_logits(clean, self.noise(x), self.training)
+        noisy, scale = gating.noisy_logits(clean, raw_scale, self.training)
         kept = noisy.topk(k, dim=-1)
         weights = kept.values.softmax(-1)  # (..., k)
         gates = torch.zeros_like(noisy).scatter(-1, kept.indices, weights)
@@ -107,12 +111,24 @@ class MoeLora(Adapter):
         load = gating.smooth_load(clean, noisy, scale, k) if self.training else (gates > 0).to(gates.dtype)
         return Routing(gates, weight * gating.noisy_loss(gates, load, token_mask))
 
-    def forward(self, x: Tensor, context: RoutingContext | None = None) -> tuple[Tensor, Routing]:
-        routing = self.route(x, context.token_mask if context else None)
-        flat = self.dropout(x).reshape(-1, self.in_features)  # (N, in)
-        weights = routing.gates.reshape(flat.shape[0], -1).to(flat.dtype)  # (N, E)
-        delta = mixture(flat, weights, self.A, self.B, self.config.gate_backward_power)
-        return (delta * self.scaling).reshape(*x.shape[:-1], self.out_features), routing
+    def forward(self, x: Tensor, context: RoutingContext | None = None,
+                base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
+        flat, mask = x.reshape(-1, self.in_features), context.token_mask if context else None
+        heads = [self.router, self.noise] if self.config.gate == "noisy_topk" else [self.router]
+        # a router that is more than its weight is called, on the input as it is
+        plain = all(type(head) is nn.Linear for head in heads)
+        routers = torch.cat([head.weight for head in heads]) if plain else None
+        hidden, logits, y = down_products(flat, self.A.flatten(0, 1), routers, None, self.dropout, base)
+        if plain:
+            logits, *raw_scale = logits.split(self.config.num_experts, dim=1)  # (N, E) each
+            routing = self._gate(logits, raw_scale[0] if raw_scale else None, mask)
+        else:
+            routing = self.route(flat, mask)
+        hidden = hidden.unflatten(1, self.A.shape[:2]).expand(-1, self.config.num_experts, -1)  # (N, E, r)
+        up = self.B.transpose(1, 2).flatten(0, 1) * self.scaling  # (E·r, out)
+        delta = up_mixture(hidden, routing.gates.to(hidden.dtype), up, self.config.gate_backward_power, y)
+        routing.gates = routing.gates.reshape(*x.shape[:-1], -1)
+        return delta.reshape(*x.shape[:-1], self.out_features), routing
 
     @property
     def scaling(self) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Adapter, AdapterConfig, Routing, RoutingContext, kaiming_down, per_row, register
+from .fused import down_products, up_product
 
 PAIRINGS = ("mix_and_match", "diagonal")
 
@@ -128,10 +129,14 @@ class TRex(Adapter):
 
     def route(self, x: Tensor, context: RoutingContext | None = None) -> Routing:
         """x (..., in) -> G (..., I, J), or (..., I) for diagonal pairing."""
+        return self._weigh(x, self.router(x) if self.config.router else None, context)
+
+    def _weigh(self, x: Tensor, logits: Tensor | None, context: RoutingContext | None) -> Routing:
         config, omega = self.config, self.omega
-        weights = x.new_zeros((*x.shape[:-1], config.num_experts))
-        if config.router:
-            weights = self.router(x).softmax(-1) * (omega * config.router_coef)
+        if logits is None:
+            weights = x.new_zeros((*x.shape[:-1], config.num_experts))
+        else:
+            weights = logits.softmax(-1) * (omega * config.router_coef)
         prior = self.prior(x, context)
         if prior is not None:
             weights = weights + prior * ((1 - omega) * config.intuition_coef)
@@ -139,15 +144,20 @@ class TRex(Adapter):
             weights = weights.unflatten(-1, (config.num_down, config.num_up))  # (..., I, J)
         return Routing(weights)
 
-    def forward(self, x: Tensor, context: RoutingContext | None = None) -> tuple[Tensor, Routing]:
-        routing = self.route(x, context)
-        hidden = self.dropout(x) @ self.A.T  # (..., I)
+    def forward(self, x: Tensor, context: RoutingContext | None = None,
+                base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
+        flat = x.reshape(-1, self.in_features)
+        router = self.router.weight if self.config.router else None
+        hidden, logits, y = down_products(flat, self.A, router, None, self.dropout, base)
+        routing = self._weigh(x, logits.reshape(*x.shape[:-1], -1) if self.config.router else None, context)
+        gates = routing.gates.reshape(flat.shape[0], *routing.gates.shape[x.dim() - 1:]).to(hidden.dtype)
         if self.config.pairing == "diagonal":
-            mixed = hidden * routing.gates  # (..., J)
+            mixed = hidden * gates  # (N, J)
         else:
-            mixed = (hidden.unsqueeze(-2) @ routing.gates.to(hidden.dtype)).squeeze(-2)  # (..., J)
+            mixed = (hidden.unsqueeze(-2) @ gates).squeeze(-2)  # (N, J)
         scale = torch.sigmoid(self.config.temperature * self.output_logit)
-        return (mixed * scale) @ self.B.T, routing
+        delta = up_product(mixed * scale, self.B.T, y)
+        return delta.reshape(*x.shape[:-1], self.out_features), routing
 
     def router_parameters(self) -> Iterator[nn.Parameter]:
         """Router, mapper and the two scalars: at temperature 100 a step of 1e-2 moves a sigmoid's input by 1."""

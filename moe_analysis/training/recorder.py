@@ -129,7 +129,7 @@ class Recorder(TrainerCallback):
 
 def router_shape(adapter: Any) -> tuple[int, int]:
     """(experts, features) of an adapter's router; no features where intuition alone routes."""
-    return tuple(adapter.router.weight.shape) if hasattr(adapter, "router") else (adapter.config.num_experts, 0)
+    return tuple(adapter.router.weight.shape) if hasattr(adapter, "router") else (adapter.num_gates, 0)
 
 
 def flat_gates(gates: Tensor, token_mask: Tensor | None) -> Tensor:

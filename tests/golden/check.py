@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import moelora, optimizers, trex
+from . import moelora, optimizers, smore, trex
 
 # the first whose key begins a case's system rebuilds it
 REBUILD: dict[str, Callable[[dict, dict[str, torch.Tensor]], dict[str, torch.Tensor]]] = {
     "T-REX": trex.rebuild,
     "THUDM MoELoRA_Riemannian optimizers": optimizers.rebuild,
     "THUDM MoELoRA_Riemannian": moelora.rebuild,
+    "S'MoRE": smore.rebuild,
 }
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -71,8 +72,12 @@ def relative_error(ours: torch.Tensor, reference: torch.Tensor) -> float:
     return error if np.isfinite(error) else float("inf")
 
 
-def recorded(arrays: dict[str, torch.Tensor]) -> set[str]:
-    """The arrays of a layer's case that the layer computes: its output and the gradients."""
+def recorded(rebuild: Callable, description: dict, arrays: dict[str, torch.Tensor]) -> set[str]:
+    """The arrays of a case that are compared; of a layer's case its output and the gradients."""
+    if rebuild is optimizers.rebuild:
+        return optimizers.recorded(arrays)
+    if rebuild is smore.rebuild:
+        return smore.recorded(description, arrays)
     return {key for key in arrays if key == "y" or (key.startswith(("grad_", "plain_grad_")) and key != "grad_y")}
 
 
@@ -84,7 +89,7 @@ def check(name: str, description: dict, arrays: dict[str, torch.Tensor]) -> Outc
         if rebuild is None:
             raise NotUnderstood(f"no rebuilder for system {system!r}")
         ours = rebuild(description, arrays)
-        wanted = optimizers.recorded(arrays) if rebuild is optimizers.rebuild else recorded(arrays)
+        wanted = recorded(rebuild, description, arrays)
         if missing := sorted(wanted - set(ours)):
             raise NotUnderstood(f"recorded but not computed: {', '.join(missing)}")
         if not wanted:

@@ -1,0 +1,38 @@
+"""HydraLoRA: one down factor for all, an up factor for every head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from .base import kaiming_down, register
+from .moe_lora import MoeLora, MoeLoraConfig
+
+
+@dataclass
+class HydraLoraConfig(MoeLoraConfig):
+    """`MoeLoraConfig` with HydraLoRA's defaults: num_experts is its number of heads, all of them used."""
+
+    num_experts: int = 4
+    gate: str = "dense"
+
+
+@register("hydralora")
+class HydraLora(MoeLora):
+    """delta(x) = (alpha / r) Σ_e g_e(x) B_e A x, as S'MoRE's authors compare with it (Tian et al. 2024).
+
+    Parameters: A (1, r, in), B (E, out, r), router.weight (E, in). A shared A makes no pairs for the Riemannian
+    optimisers, whose preconditioner belongs to one product B A.
+    """
+
+    config_class = HydraLoraConfig
+    config: HydraLoraConfig
+
+    def __init__(self, in_features: int, out_features: int, config: HydraLoraConfig) -> None:
+        super().__init__(in_features, out_features, config)
+        self.A = kaiming_down(1, config.r, in_features)
+
+    def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+        return iter(())

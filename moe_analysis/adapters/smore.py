@@ -1,0 +1,191 @@
+"""S'MoRE: pools of residual experts arranged in layers, and every token routed through a tree of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import Adapter, Routing, RoutingContext, kaiming_down, register
+from .bottom_up import LeafGate, NodeGate
+from .fused import down_products, up_product
+from .smore_config import ACTIVATIONS, SmoreConfig
+from .tree_gates import Ancestor, Choice, TreeGate, TreeRouting
+
+
+@register("smore")
+class Smore(Adapter):
+    """delta(x) = W_proj x_L + b with x_{l+1} = Σ_n α_n σ(B^n A^n x + W_l x_l^n) over a node's children (S'MoRE, Eq. 3).
+
+    Parameters by layer l: A[l] (s, r, in), B[l] (s, d_{l+1}, r), A_bias[l] (s, r), B_bias[l] (s, d_{l+1}), W[l]
+    (d_{l+1}, d_l) and W_bias[l] from l = 1; W_proj (out, d_L), W_proj_bias, down, gates[l], activations[l] (prelu).
+    With a shared pool there is A[0], B[0] and their biases only.
+    """
+
+    config_class = SmoreConfig
+    config: SmoreConfig
+
+    def __init__(self, in_features: int, out_features: int, config: SmoreConfig) -> None:
+        super().__init__(in_features, out_features, config)
+        pools = 1 if config.shared_pool else config.layers
+        widths, sizes = config.widths, list(zip(config.num_experts, config.ranks, strict=True))[:pools]
+        self.A = nn.ParameterList(kaiming_down(s, r, in_features) for s, r in sizes)
+        self.B = nn.ParameterList(kaiming_down(s, d, r) for (s, r), d in zip(sizes, widths[1:], strict=False))
+        above = list(zip(widths[2:], widths[1:], strict=False))  # (d_{l+1}, d_l) of the layers that have children
+        self.W = nn.ParameterList([None, *(kaiming_down(*shape) for shape in above)])
+        self.W_proj = nn.Parameter(torch.zeros(out_features, widths[-1]))
+        if config.expert_bias:
+            self.A_bias = nn.ParameterList(torch.zeros(s, r) for s, r in sizes)
+            self.B_bias = nn.ParameterList(torch.zeros(s, d) for (s, _), d in zip(sizes, widths[1:], strict=False))
+            self.W_bias = nn.ParameterList([None, *(torch.zeros(d) for d, _ in above)])
+            self.W_proj_bias = nn.Parameter(torch.zeros(out_features))
+        if config.init == "eq_1_layer":
+            self._start_as_one_layer()
+        self.down = nn.Linear(in_features, config.down_dim or in_features)
+        self.gates = nn.ModuleList(self._gate(layer) for layer in range(config.layers))
+        # a child position applies no activation in the lowest layer, which has no children
+        lowest = 0 if config.activation_position == "all" else 1
+        names = ["identity"] * lowest + [config.activation] * (config.layers - lowest)
+        self.activations = nn.ModuleList(ACTIVATIONS[name]() for name in names)
+
+    def _gate(self, layer: int) -> nn.Module:
+        config, down = self.config, self.down.out_features
+        s, f, m = config.num_experts[layer], config.fanout[layer], config.key_dims[layer]
+        activation = ACTIVATIONS[config.router_activation]()
+        if config.router == "bottom_up":
+            if layer == 0:
+                return LeafGate(config.nodes[1], s, f, down)
+            return NodeGate(config.nodes[layer], s, f, config.widths[layer], m, activation)
+        above = config.layers - 1 - layer
+        if config.gate_arch == "linear":  # a key is as wide as what its node knows, which doubles with every layer
+            known = m = down * 2**above
+        else:
+            known = down + sum(config.key_dims[layer + 1 :])
+        dtype = getattr(torch, config.gate_dtype) if config.gate_dtype else None
+        return TreeGate(known, s, f, m, config.gate, config.gate_arch, activation, dtype)
+
+    @torch.no_grad()
+    def _start_as_one_layer(self) -> None:
+        """B of expert i puts its r values in rows i·r …, W passes them on in the last d_l rows."""
+        for B in self.B:
+            s, width, r = B.shape
+            B.copy_(F.pad(torch.eye(s * r), (0, 0, 0, width - s * r)).unflatten(1, (s, r)).transpose(0, 1))
+        for W in self.W[1:]:
+            W.copy_(F.pad(torch.eye(W.shape[1]), (0, 0, W.shape[0] - W.shape[1], 0)))  # [0; I]
+
+    def forward(self, x: Tensor, context: RoutingContext | None = None,
+                base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
+        flat, mask = x.reshape(-1, self.in_features), context.token_mask if context else None
+        experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
+        hidden, known, y = down_products(flat, experts, self.down.weight, self._down_bias(), self.dropout, base)
+        output, choices = self.aggregate(hidden, known, mask)
+        up = self.W_proj.T  # (d_L, out)
+        if self.config.expert_bias:  # a column of ones makes the bias part of the product, and of its gradient
+            output = F.pad(output, (0, 1), value=1.0)
+            up = torch.cat([up, self.W_proj_bias.unsqueeze(0)])
+        delta = up_product(output, up, y)
+        weight = self.config.balance_weight
+        losses = [weight * choice.balance_loss for choice in choices if choice.balance_loss is not None]
+        loss = torch.stack(losses).sum() if losses else None
+        return delta.reshape(*x.shape[:-1], self.out_features), TreeRouting(choices, x.shape[:-1], loss)
+
+    def _down_bias(self) -> Tensor:
+        if self.config.expert_bias:
+            return torch.cat([*(bias.flatten() for bias in self.A_bias), self.down.bias])
+        return torch.cat([self.down.bias.new_zeros(sum(A.shape[0] * A.shape[1] for A in self.A)), self.down.bias])
+
+    def aggregate(self, hidden: Tensor, known: Tensor, token_mask: Tensor | None = None,
+                  planned: list[Choice] | None = None) -> tuple[Tensor, list[Choice]]:  # fmt: skip
+        """hidden (N, Σ s·r) of all pools and known (N, down) -> x_L (N, d_L) and the choice of every layer.
+
+        planned: trees to follow, the lowest layer first; None asks the router.
+        """
+        config = self.config
+        sizes = [A.shape[0] * A.shape[1] for A in self.A]
+        pools = list(hidden.split(sizes, dim=1))
+        if planned is None and config.router == "top_down":
+            planned = self.route(known, token_mask)
+        choices: list[Choice] = []
+        outputs: Tensor | None = None  # (N, F_l, d_l): the outputs of the nodes of the layer below
+        for layer in range(config.layers):
+            pool = 0 if config.shared_pool else layer
+            if planned:
+                choices.append(planned[layer])
+            else:
+                choices.append(self.gates[layer](known, outputs, token_mask, bool(config.balance_weight)))
+            values = pools[pool].unflatten(1, self.A[pool].shape[:2])  # (N, s, r)
+            outputs = self._layer(layer, pool, values, choices[-1], outputs)  # (N, F_{l+1}, d_{l+1})
+        assert outputs is not None
+        return outputs.squeeze(1), choices
+
+    def route(self, known: Tensor, token_mask: Tensor | None = None) -> list[Choice]:
+        """known (N, down), the projected tokens -> the choices of all layers, lowest first, made from the top."""
+        choices: list[Choice] = []
+        ancestors: list[Ancestor] = []
+        gates: list[Any] = list(self.gates)
+        for gate in reversed(gates):
+            choice = gate(known, ancestors, token_mask, bool(self.config.balance_weight))
+            choices.insert(0, choice)
+            ancestors.append(Ancestor(choice.ids.flatten(1), gate.seen_keys()))
+        return choices
+
+    def _layer(self, layer: int, pool: int, values: Tensor, choice: Choice, below: Tensor | None) -> Tensor:
+        """values (N, s, r) of a pool and the outputs below (N, F_l, d_l) -> outputs (N, F_{l+1}, d_{l+1})."""
+        scale = self.config.scales[layer]
+        B = self.B[pool] if scale == 1.0 else self.B[pool] * scale  # (s, d, r)
+        bias = self.B_bias[pool] * scale if self.config.expert_bias else None  # (s, d)
+        activate = self.activations[layer]
+        if self.config.activation_position == "all":
+            if below is None:
+                return choice.weights @ activate(expert_outputs(values, B, bias)).transpose(0, 1)
+            if bias is not None:
+                bias = bias + self.W_bias[layer]
+            every = expert_outputs(values, B, bias)  # (s, N, d)
+            nodes = at_nodes(every, choice.ids.flatten(1))  # (N·F_l, d)
+            inner = torch.addmm(nodes, below.flatten(0, 1), self.W[layer].T)
+            active = activate(inner).view(*choice.ids.shape, -1)  # (N, P, f, d)
+            return (active * choice.scores.unsqueeze(-1)).sum(2)
+        mixed = mix_pool(values, B, bias, choice.weights)  # (N, P, d)
+        if below is None:
+            return mixed
+        children = activate(below).unflatten(1, choice.ids.shape[1:])  # (N, P, f, d_l)
+        scored = self.config.activation_position == "child_scored"
+        weighed = (children * choice.scores.unsqueeze(-1)).sum(2) if scored else children.sum(2)  # (N, P, d_l)
+        mixed = mixed + weighed @ self.W[layer].T
+        if self.config.expert_bias:
+            count = choice.scores.sum(-1, keepdim=True) if scored else float(choice.ids.shape[2])
+            mixed = mixed + count * self.W_bias[layer]
+        return mixed
+
+    def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+        yield from zip(self.A, self.B, strict=True)
+
+    def router_parameters(self) -> Iterator[nn.Parameter]:
+        yield from self.down.parameters()
+        yield from self.gates.parameters()
+
+    @property
+    def num_gates(self) -> int:
+        return sum(self.config.num_experts)
+
+
+def expert_outputs(values: Tensor, B: Tensor, bias: Tensor | None) -> Tensor:
+    """B^n v^n + b^n of every expert for every token: values (N, s, r), B (s, d, r), bias (s, d) -> (s, N, d)."""
+    values, B = values.transpose(0, 1), B.transpose(1, 2)
+    return torch.bmm(values, B) if bias is None else torch.baddbmm(bias.unsqueeze(1), values, B)
+
+
+def at_nodes(every: Tensor, ids: Tensor) -> Tensor:
+    """every (s, N, d), ids (N, F) -> (N·F, d), the output of the expert that stands at each node."""
+    tokens = torch.arange(ids.shape[0], device=ids.device).unsqueeze(1)
+    return every.flatten(0, 1).index_select(0, (ids * ids.shape[0] + tokens).flatten())
+
+
+def mix_pool(values: Tensor, B: Tensor, bias: Tensor | None, weights: Tensor) -> Tensor:
+    """Σ_n w_n (B^n v^n + b^n): values (N, s, r), weights (N, P, s) -> (N, P, d), mixed before B is applied."""
+    weighed = (values.unsqueeze(1) * weights.unsqueeze(-1)).flatten(2)  # (N, P, s·r)
+    mixed = weighed @ B.transpose(1, 2).flatten(0, 1)
+    return mixed if bias is None else mixed + weights @ bias

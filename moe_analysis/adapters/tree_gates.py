@@ -1,0 +1,146 @@
+"""The gates of a hierarchical router: which experts stand under every node of a token's tree, and with what weight.
+
+Nodes of one layer are flattened, outermost branch first: layer ℓ has F_ℓ = Π_{j≥ℓ} f_j nodes a token, F_L = 1.
+Top-down (S'MoRE, section 3.2 of the reference) a node is chosen knowing its ancestors; bottom-up, knowing the output
+of its own subtree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import gates as gating
+from .base import Routing
+
+
+@dataclass
+class Choice:
+    """What was chosen in one layer: P parents a token, f children each, of s experts.
+
+    ids, scores: (N, P, f), the chosen experts and their weights. weights: (N, P, s), the same scores by expert, zero
+    elsewhere. balance_loss: without its coefficient; None where the gate has none.
+    """
+
+    ids: Tensor
+    scores: Tensor
+    weights: Tensor
+    balance_loss: Tensor | None = None
+
+
+class TreeRouting(Routing):
+    """The trees that tokens were routed through; `choices[l]` is layer l, 0 farthest from the output."""
+
+    def __init__(self, choices: list[Choice], shape: tuple[int, ...], balance_loss: Tensor | None) -> None:
+        self.choices, self.shape, self.balance_loss = choices, shape, balance_loss
+
+    @property
+    def gates(self) -> Tensor:  # type: ignore[override]
+        """(…, Σ s_l): the coefficient of every expert, the sum over its paths of the products of the scores."""
+        paths, found = self.choices[-1].scores.new_ones(self.choices[-1].ids.shape[0], 1), []  # (N, 1)
+        for choice in reversed(self.choices):
+            found.append((paths.unsqueeze(1) @ choice.weights).squeeze(1))  # (N, s)
+            paths = (paths.unsqueeze(-1) * choice.scores).flatten(1)  # (N, F_l)
+        return torch.cat(found[::-1], dim=-1).reshape(*self.shape, -1)
+
+    @property
+    def tree(self) -> list[Tensor]:
+        """Expert ids by layer, (…, F_l), 0 farthest from the output."""
+        return [choice.ids.reshape(*self.shape, -1) for choice in self.choices]
+
+
+@dataclass
+class Ancestor:
+    """A layer above: its nodes' experts, ids (N, F_j), and the keys (s_j, m_j) that their descendants see."""
+
+    ids: Tensor
+    keys: Tensor
+
+
+class TreeGate(nn.Module):
+    """One layer's gate: a query from what is known at a node, held against the key of every expert of the pool.
+
+    Parameters: mlp (empty for arch="linear"), keys (s, m), and noise.weight (s, known) for noisy_topk. `known` is the
+    width of what a node knows: the token's projection and the key of each ancestor, outermost first.
+    """
+
+    def __init__(self, known: int, num_experts: int, fanout: int, key_dim: int, gate: str, arch: str,
+                 activation: nn.Module, dtype: torch.dtype | None) -> None:  # fmt: skip
+        super().__init__()
+        self.fanout, self.gate, self.dtype = fanout, gate, dtype
+        layers = [nn.Linear(known, key_dim), activation, nn.Linear(key_dim, key_dim)] if arch == "mlp" else []
+        self.mlp = nn.Sequential(*layers)
+        self.keys = nn.Parameter(torch.rand(num_experts, key_dim))  # as in the authors' code
+        if gate == "noisy_topk":
+            self.noise = nn.Linear(known, num_experts, bias=False)
+            nn.init.zeros_(self.noise.weight)
+
+    def seen_keys(self) -> Tensor:
+        """The keys (s, m) as queries and descendants see them: of length 1 for noisy top-k, as they are otherwise."""
+        return F.normalize(self.keys, dim=-1) if self.gate == "noisy_topk" else self.keys
+
+    def forward(self, x: Tensor, ancestors: list[Ancestor], token_mask: Tensor | None, balanced: bool) -> Choice:
+        """x (N, down), ancestors outermost first -> the choice for every parent; token_mask (N,)."""
+        keys = self.seen_keys()
+        if len(self.mlp):
+            first: Any = self.mlp[0]
+            queries = self.mlp[2](self.mlp[1](on_path(first.weight, first.bias, x, ancestors)))  # (N, P, m)
+            queries = F.normalize(queries, dim=-1) if self.gate == "noisy_topk" else queries
+            logits = queries @ keys.T  # (N, P, s)
+        else:
+            logits = on_path(keys, None, x, ancestors)
+        if self.gate == "noisy_topk":
+            return self._noisy(logits, x, ancestors, token_mask, balanced)
+        return switch_choice(logits, self.fanout, token_mask, balanced, dense=self.gate == "dense")
+
+    def _noisy(self, clean: Tensor, x: Tensor, ancestors: list[Ancestor], token_mask: Tensor | None,
+               balanced: bool) -> Choice:  # fmt: skip
+        raw_scale = on_path(self.noise.weight, None, x, ancestors)  # (N, P, s)
+        noisy, scale = gating.noisy_logits(clean, raw_scale, self.training)
+        kept = noisy.topk(self.fanout, dim=-1)
+        scores = kept.values  # a single expert keeps its cosine, which may be negative: the softmax would be 1
+        if self.fanout > 1:
+            scores = scores.softmax(-1, dtype=self.dtype).to(noisy.dtype)  # (N, P, f)
+        weights = torch.zeros_like(noisy).scatter(-1, kept.indices, scores)
+        loss = None
+        if balanced:
+            load = gating.smooth_load(clean, noisy, scale, self.fanout) if self.training else (weights > 0).to(clean)
+            mask = per_parent(token_mask, clean.shape[1])
+            loss = gating.noisy_loss(weights, load, mask, self.dtype)
+        return Choice(kept.indices, scores, weights, loss)
+
+
+def switch_choice(logits: Tensor, fanout: int, token_mask: Tensor | None, balanced: bool, dense: bool) -> Choice:
+    """Softmax over the pool, the f largest kept and renormalised for f > 1; all kept as they are when dense."""
+    probabilities = logits.softmax(-1)  # (N, P, s)
+    if dense:
+        ids = torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
+        return Choice(ids, probabilities, probabilities)
+    kept = probabilities.topk(fanout, dim=-1)
+    scores = kept.values / kept.values.sum(-1, keepdim=True) if fanout > 1 else kept.values  # (N, P, f)
+    weights = torch.zeros_like(probabilities).scatter(-1, kept.indices, scores)
+    loss = gating.switch_loss(probabilities, weights, per_parent(token_mask, logits.shape[1])) if balanced else None
+    return Choice(kept.indices, scores, weights, loss)
+
+
+def on_path(weight: Tensor, bias: Tensor | None, x: Tensor, ancestors: list[Ancestor]) -> Tensor:
+    """Linear map of the concatenation (x, key of each ancestor) at every parent, (N, P, out), without making it.
+
+    An ancestor's share is one of s_j rows: a small table, looked up by the ancestor's expert.
+    """
+    widths = [x.shape[-1], *(ancestor.keys.shape[-1] for ancestor in ancestors)]
+    own, *blocks = weight.split(widths, dim=1)
+    total = F.linear(x, own, bias).unsqueeze(1)  # (N, 1, out)
+    for ancestor, block in zip(ancestors, blocks, strict=True):
+        share = F.embedding(ancestor.ids, ancestor.keys @ block.T)  # (N, F_j, out)
+        total = (total.unsqueeze(2) + share.unflatten(1, (total.shape[1], -1))).flatten(1, 2)  # (N, F_j, out)
+    return total
+
+
+def per_parent(token_mask: Tensor | None, parents: int) -> Tensor | None:
+    """(N,) -> (N·P,): a padding token is left out at every node of its tree."""
+    return None if token_mask is None else token_mask.reshape(-1).repeat_interleave(parents)
