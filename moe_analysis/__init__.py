@@ -16,9 +16,8 @@ SOURCES = {
     "TrainConfig": "training.config",
     "train": "training.trainer",
     "Run": "training.run",
-    "MoeLoraConfig": "peft_bridge",
-    "SiraConfig": "peft_bridge",
-    "TRexConfig": "peft_bridge",
+    **dict.fromkeys(("HydraLoraConfig", "MoeLoraConfig", "MomorConfig", "SiraConfig", "SmoreConfig", "TRexConfig"),
+                    "peft_bridge"),
 }
 PACKAGES = ("adapters", "analysis", "optim", "plots", "tasks", "theory", "training")
 

@@ -12,15 +12,12 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from .kernels import Kernel
 from .presets import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
 # a notebook that reads another's runs executes after it; all others may execute side by side
 FOLLOWS = {"03_subspace_rank": "02_router_trajectories"}
-
-
-class NotebookError(RuntimeError):
-    """A notebook stopped; the message holds its name, the cell and the traceback."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,14 @@ ITEMS = (
     Item("gr_exponent", "Beyond gR: exponent of the gate against its entropy", "04_riemannian"),
     Item("gr_confound", "Beyond gR: gate rescaling against a larger learning rate", "04_riemannian"),
     Item("gr_anatomy", "Beyond gR: conditioning, likeness and load of the experts", "04_riemannian"),
+    Item("smore_fig2", "S'MoRE Fig. 2: structural flexibility against layers", "05_structural_flexibility"),
+    Item("smore_fig3", "S'MoRE Fig. 3: three trees of the same experts", "05_structural_flexibility"),
+    Item("smore_structures", "Beyond S'MoRE: the trees that a trained model uses", "05_structural_flexibility"),
+    Item("smore_tree", "Beyond S'MoRE: the residual tree of one token", "05_structural_flexibility"),
+    Item("smore_fig1", "S'MoRE Fig. 1: propagation and routing", "06_smore_cost"),
+    Item("smore_fig5", "S'MoRE Fig. 5: the router against the experts", "06_smore_cost"),
+    Item("smore_tables", "S'MoRE Tables 1 and 6: overheads", "06_smore_cost"),
+    Item("smore_cost_adapters", "Beyond S'MoRE: what every adapter costs", "06_smore_cost"),
 )
 
 
@@ -69,51 +74,6 @@ def environment(values: dict[str, str | None]) -> Iterator[None]:
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
-def execute(notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, cells: None) -> Any:
-    """Run a notebook top to bottom in a fresh kernel of this Python, in the current folder, and return it with outputs.
-
-    on_cell(number, cells) is called before every cell. Raises NotebookError with the cell and its traceback.
-    """
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
-
-    document = nbformat.read(notebook, as_version=4)
-    cells = len(document.cells)
-    client = NotebookClient(
-        document, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(Path.cwd())}},
-        kernel_manager_class=own_kernel_manager(), extra_arguments=["--log-level=ERROR"],
-        on_cell_start=lambda cell, cell_index: on_cell(cell_index + 1, cells),
-    )  # fmt: skip
-    try:
-        return client.execute()
-    except CellExecutionError as error:
-        raise NotebookError(f"{notebook.name} stopped at {failed_cell(document)}:\n{error}") from error
-    except DeadKernelError as error:
-        raise NotebookError(f"{notebook.name}: the kernel died (out of memory?): {error}") from error
-
-
-def own_kernel_manager() -> type:
-    """A kernel manager whose "python3" is this very interpreter, whatever kernels the user has installed."""
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-    from traitlets import default
-
-    class OwnKernelManager(AsyncKernelManager):
-        @default("kernel_spec_manager")
-        def _own_kernel_only(self) -> KernelSpecManager:
-            return KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
-
-    return OwnKernelManager
-
-
-def failed_cell(document: Any) -> str:
-    for number, cell in enumerate(document.cells, start=1):
-        if any(output.get("output_type") == "error" for output in cell.get("outputs", ())):
-            return f"cell {number} of {len(document.cells)}"
-    return "an unknown cell"
-
-
 def regenerate(
     items: Sequence[Item], values: dict[str, str | None], on_cell: Callable[[str, int, int], Any]
 ) -> list[Path]:
@@ -132,7 +92,7 @@ def regenerate(
     share = {name: os.environ.get(name, str(count)) for name, count in counts.items()}
     failed = Event()
     with environment({**share, **values}), ThreadPoolExecutor(beside) as pool:
-        running = [pool.submit(execute_chain, chain, on_cell, failed) for chain in chains]
+        running = [pool.submit(execute_chains, chains, on_cell, failed) for _ in range(beside)]
     for error in filter(None, (chain.exception() for chain in running)):
         if not isinstance(error, Stopped):
             raise error
@@ -155,8 +115,11 @@ class Stopped(Exception):
     """Raised between two cells because another notebook failed."""
 
 
-def execute_chain(names: Sequence[str], on_cell: Callable[[str, int, int], Any], failed: Event) -> None:
-    """Execute notebooks one after the other; sets `failed` when one fails and stops when it is set."""
+def execute_chains(chains: list[list[str]], on_cell: Callable[[str, int, int], Any], failed: Event) -> None:
+    """Execute chains in one kernel until there is none left; others take from the same list.
+
+    Sets `failed` when a notebook fails and stops when it is set.
+    """
 
     def before(name: str, cell: int, cells: int) -> None:
         if failed.is_set():
@@ -164,8 +127,18 @@ def execute_chain(names: Sequence[str], on_cell: Callable[[str, int, int], Any],
         on_cell(name, cell, cells)
 
     try:
-        for name in names:
-            execute(NOTEBOOKS / f"{name}.ipynb", partial(before, name))
+        with Kernel() as kernel:
+            while chain := take(chains):
+                for name in chain:
+                    kernel.execute(NOTEBOOKS / f"{name}.ipynb", partial(before, name))
     except BaseException:
         failed.set()
         raise
+
+
+def take(chains: list[list[str]]) -> list[str]:
+    """The first chain, which no other worker can take again; an empty one when there is none."""
+    try:
+        return chains.pop(0)
+    except IndexError:
+        return []

@@ -27,7 +27,8 @@ ARROWS: dict[str, set[str]] = {
     "plots": {"analysis"},
     "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
     "presets": {"training", "peft_bridge"},  # the runs behind the figures
-    "figures": {"presets"},  # executes the notebooks
+    "kernels": set(),
+    "figures": {"presets", "kernels"},  # executes the notebooks
 }
 OUTER = {"__init__", "__main__"}  # the lazy door and the command line may name every part
 MAX_FILE_LINES, MAX_CELL_LINES = 300, 14

@@ -9,7 +9,8 @@ import nbformat
 import pytest
 
 from moe_analysis import figures
-from moe_analysis.figures import ITEMS, NOTEBOOKS, NotebookError, choose, environment, execute
+from moe_analysis.figures import ITEMS, NOTEBOOKS, choose, environment
+from moe_analysis.kernels import Kernel, NotebookError, execute
 from moe_analysis.plots.save import VERDICTS
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
@@ -72,3 +73,15 @@ def test_a_failing_cell_is_named_with_its_traceback(tmp_path: Path) -> None:
     with pytest.raises(NotebookError, match=r"broken.ipynb stopped at cell 2 of 2(?s:.*)ZeroDivisionError"):
         execute(tmp_path / "broken.ipynb", lambda cell, cells: seen.append((cell, cells)))
     assert seen == [(1, 2), (2, 2)]
+
+
+def test_a_kernel_gives_each_notebook_an_empty_namespace(tmp_path: Path) -> None:
+    for name, source in (("first", "left = 1"), ("second", "print('left' in globals())")):
+        cells = [nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    with Kernel() as kernel:
+        kernel.execute(tmp_path / "first.ipynb")
+        process = kernel.client.km.provisioner.pid
+        second = kernel.execute(tmp_path / "second.ipynb")
+        assert kernel.client.km.provisioner.pid == process
+    assert second.cells[0].outputs[0].text == "False\n"

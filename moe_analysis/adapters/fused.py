@@ -31,7 +31,7 @@ class FrozenAndDown(torch.autograd.Function):
         (into_y, into_z), needs = grads, ctx.needs_input_grad
         into_x = (into_y @ weight).addmm_(into_z, down) if needs[0] else None
         into_down = into_z.T @ x if needs[3] else None
-        return into_x, None, None, into_down, into_z.sum(0) if needs[4] else None
+        return into_x, None, into_y.sum(0) if needs[2] else None, into_down, into_z.sum(0) if needs[4] else None
 
 
 class AddUp(torch.autograd.Function):
@@ -49,12 +49,12 @@ class AddUp(torch.autograd.Function):
         return grads[0], grads[0] @ up.T, inner.T @ grads[0]
 
 
-def down_products(x: Tensor, experts: Tensor, router: Tensor | None, bias: Tensor | None, dropout: nn.Module,
-                  base: nn.Linear | None) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """x (N, in) -> (x E ᵀ (N, K), x Rᵀ (N, M), the frozen layer's output (N, out) or None).
+def down_products(x: Tensor, experts: Tensor, router: Tensor | None, dropout: nn.Module, base: nn.Linear | None,
+                  bias: Tensor | None = None, out_bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """x (N, in) -> (x Eᵀ (N, K), x Rᵀ (N, M), the frozen layer's output (N, out) or None).
 
     experts E (K, in) read x after dropout and router R (M, in) before it; without dropout one product makes both.
-    bias (K + M,) is added to what they make, in that order.
+    bias (K + M,) is added to what they make, in that order, and out_bias (out,) to the frozen layer's output.
     """
     width, dropped = experts.shape[0], dropout.training and isinstance(dropout, nn.Dropout)
     parts = [part for part in (None if dropped else experts, router) if part is not None]
@@ -64,10 +64,14 @@ def down_products(x: Tensor, experts: Tensor, router: Tensor | None, bias: Tenso
     if base is None:
         z = F.linear(x, down, down_bias)
     else:
-        y, z = FrozenAndDown.apply(x, base.weight, base.bias, down, down_bias)
+        y_bias = base.bias if out_bias is None else out_bias if base.bias is None else base.bias + out_bias
+        y, z = FrozenAndDown.apply(x, base.weight, y_bias, down, down_bias)
     if dropped:
         return F.linear(dropout(x), experts, None if bias is None else bias[:width]), z, y
-    return z[:, :width], z[:, width:], y
+    if router is None:
+        return z, z[:, :0], y
+    hidden, routed = z.split([width, router.shape[0]], dim=1)  # one operation, whose backward pass is one concatenation
+    return hidden, routed, y
 
 
 def up_product(inner: Tensor, up: Tensor, y: Tensor | None) -> Tensor:
@@ -80,7 +84,9 @@ def fusible(base: nn.Module, x: Tensor, adapter: nn.Module) -> bool:
 
     Autocast, hooks on the layer and torch.compile need the layer called as it is.
     """
-    if type(base) is not nn.Linear or torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
+    if type(base) is not nn.Linear or torch.compiler.is_compiling():
+        return False
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
         return False
     if base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks:
         return False

@@ -115,18 +115,19 @@ class MoeLora(Adapter):
                 base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
         flat, mask = x.reshape(-1, self.in_features), context.token_mask if context else None
         heads = [self.router, self.noise] if self.config.gate == "noisy_topk" else [self.router]
-        # a router that is more than its weight is called, on the input as it is
-        plain = all(type(head) is nn.Linear for head in heads)
+        # a router that is more than its weight, or a subclass with a route of its own, is called on the input as it is
+        plain = type(self).route is MoeLora.route and all(type(head) is nn.Linear for head in heads)
         routers = torch.cat([head.weight for head in heads]) if plain else None
-        hidden, logits, y = down_products(flat, self.A.flatten(0, 1), routers, None, self.dropout, base)
+        hidden, logits, y = down_products(flat, self.A.flatten(0, 1), routers, self.dropout, base)
         if plain:
             logits, *raw_scale = logits.split(self.config.num_experts, dim=1)  # (N, E) each
             routing = self._gate(logits, raw_scale[0] if raw_scale else None, mask)
         else:
-            routing = self.route(flat, mask)
+            routing = self.route(x, mask)
         hidden = hidden.unflatten(1, self.A.shape[:2]).expand(-1, self.config.num_experts, -1)  # (N, E, r)
         up = self.B.transpose(1, 2).flatten(0, 1) * self.scaling  # (E·r, out)
-        delta = up_mixture(hidden, routing.gates.to(hidden.dtype), up, self.config.gate_backward_power, y)
+        weights = routing.gates.reshape(flat.shape[0], -1).to(hidden.dtype)  # (N, E)
+        delta = up_mixture(hidden, weights, up, self.config.gate_backward_power, y)
         routing.gates = routing.gates.reshape(*x.shape[:-1], -1)
         return delta.reshape(*x.shape[:-1], self.out_features), routing
 

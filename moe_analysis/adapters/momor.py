@@ -90,7 +90,7 @@ class Momor(Adapter):
         flat, mask = x.reshape(-1, self.in_features), context.token_mask if context else None
         experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
         routers = torch.cat([gate.get_parameter("weight") for gate in self.gates])  # (Σ s, in)
-        hidden, logits, y = down_products(flat, experts, routers, None, self.dropout, base)
+        hidden, logits, y = down_products(flat, experts, routers, self.dropout, base)
         chosen = [self._choose(pool, part, mask)
                   for pool, part in enumerate(logits.split(self.config.num_experts, dim=1))]  # fmt: skip
         gates = torch.cat([gate for gate, _ in chosen], dim=1)  # (N, Σ s)

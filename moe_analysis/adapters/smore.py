@@ -80,13 +80,12 @@ class Smore(Adapter):
                 base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
         flat, mask = x.reshape(-1, self.in_features), context.token_mask if context else None
         experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
-        hidden, known, y = down_products(flat, experts, self.down.weight, self._down_bias(), self.dropout, base)
+        bias = self.W_proj_bias if self.config.expert_bias else None
+        hidden, known, y = down_products(flat, experts, self.down.weight, self.dropout, base, self._down_bias(), bias)
         output, choices = self.aggregate(hidden, known, mask)
-        up = self.W_proj.T  # (d_L, out)
-        if self.config.expert_bias:  # a column of ones makes the bias part of the product, and of its gradient
-            output = F.pad(output, (0, 1), value=1.0)
-            up = torch.cat([up, self.W_proj_bias.unsqueeze(0)])
-        delta = up_product(output, up, y)
+        delta = up_product(output, self.W_proj.T, y)
+        if base is None and bias is not None:
+            delta = delta + bias
         weight = self.config.balance_weight
         losses = [weight * choice.balance_loss for choice in choices if choice.balance_loss is not None]
         loss = torch.stack(losses).sum() if losses else None
@@ -139,15 +138,14 @@ class Smore(Adapter):
         bias = self.B_bias[pool] * scale if self.config.expert_bias else None  # (s, d)
         activate = self.activations[layer]
         if self.config.activation_position == "all":
-            if below is None:
-                return choice.weights @ activate(expert_outputs(values, B, bias)).transpose(0, 1)
-            if bias is not None:
-                bias = bias + self.W_bias[layer]
-            every = expert_outputs(values, B, bias)  # (s, N, d)
-            nodes = at_nodes(every, choice.ids.flatten(1))  # (N·F_l, d)
-            inner = torch.addmm(nodes, below.flatten(0, 1), self.W[layer].T)
-            active = activate(inner).view(*choice.ids.shape, -1)  # (N, P, f, d)
-            return (active * choice.scores.unsqueeze(-1)).sum(2)
+            if below is None:  # a leaf is what its expert is, wherever it stands: activated once for all
+                active = at_nodes(activate(expert_outputs(values, B, bias)), choice.ids.flatten(1))  # (N·F_l, d)
+            else:
+                if bias is not None:
+                    bias = bias + self.W_bias[layer]
+                nodes = at_nodes(expert_outputs(values, B, bias), choice.ids.flatten(1))  # (N·F_l, d)
+                active = activate(add_product(nodes, below.flatten(0, 1), self.W[layer].T))
+            return (active.view(*choice.ids.shape, -1) * choice.scores.unsqueeze(-1)).sum(2)  # (N, P, d)
         mixed = mix_pool(values, B, bias, choice.weights)  # (N, P, d)
         if below is None:
             return mixed
@@ -182,6 +180,13 @@ def at_nodes(every: Tensor, ids: Tensor) -> Tensor:
     """every (s, N, d), ids (N, F) -> (N·F, d), the output of the expert that stands at each node."""
     tokens = torch.arange(ids.shape[0], device=ids.device).unsqueeze(1)
     return every.flatten(0, 1).index_select(0, (ids * ids.shape[0] + tokens).flatten())
+
+
+def add_product(nodes: Tensor, below: Tensor, W: Tensor) -> Tensor:
+    """nodes (M, d) + below (M, d_l) W (d_l, d), in place: nobody else sees the nodes."""
+    if nodes.dtype == below.dtype == W.dtype:
+        return nodes.addmm_(below, W)
+    return torch.addmm(nodes, below, W)  # autocast brings the types together
 
 
 def mix_pool(values: Tensor, B: Tensor, bias: Tensor | None, weights: Tensor) -> Tensor:

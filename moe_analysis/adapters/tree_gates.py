@@ -116,14 +116,19 @@ class TreeGate(nn.Module):
 
 def switch_choice(logits: Tensor, fanout: int, token_mask: Tensor | None, balanced: bool, dense: bool) -> Choice:
     """Softmax over the pool, the f largest kept and renormalised for f > 1; all kept as they are when dense."""
-    probabilities = logits.softmax(-1)  # (N, P, s)
     if dense:
+        probabilities = logits.softmax(-1)  # (N, P, s)
         ids = torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
         return Choice(ids, probabilities, probabilities)
-    kept = probabilities.topk(fanout, dim=-1)
-    scores = kept.values / kept.values.sum(-1, keepdim=True) if fanout > 1 else kept.values  # (N, P, f)
-    weights = torch.zeros_like(probabilities).scatter(-1, kept.indices, scores)
-    loss = gating.switch_loss(probabilities, weights, per_parent(token_mask, logits.shape[1])) if balanced else None
+    kept = logits.topk(fanout, dim=-1)
+    if fanout > 1:  # renormalised over the chosen, a softmax over all is the softmax over the chosen
+        scores = kept.values.softmax(-1)
+    else:
+        scores = logits.softmax(-1).gather(-1, kept.indices)
+    weights = torch.zeros_like(logits, dtype=scores.dtype).scatter(-1, kept.indices, scores)
+    loss = None
+    if balanced:
+        loss = gating.switch_loss(logits.softmax(-1), weights.detach(), per_parent(token_mask, logits.shape[1]))
     return Choice(kept.indices, scores, weights, loss)
 
 

@@ -148,7 +148,7 @@ class TRex(Adapter):
                 base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
         flat = x.reshape(-1, self.in_features)
         router = self.router.weight if self.config.router else None
-        hidden, logits, y = down_products(flat, self.A, router, None, self.dropout, base)
+        hidden, logits, y = down_products(flat, self.A, router, self.dropout, base)
         routing = self._weigh(x, logits.reshape(*x.shape[:-1], -1) if self.config.router else None, context)
         gates = routing.gates.reshape(flat.shape[0], *routing.gates.shape[x.dim() - 1:]).to(hidden.dtype)
         if self.config.pairing == "diagonal":

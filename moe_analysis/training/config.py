@@ -38,6 +38,7 @@ class TrainConfig:
     embedder: what embeds prompts for the intuition. eval_every, save_every: steps; 0 evaluates only at the end.
     record_every: steps between records of router weights, router gradients and gate statistics; 0 records nothing.
     record_experts_every: steps between records of the experts' conditioning and similarity; 0 records none.
+    record_trees_every: steps between records of the trees that S'MoRE routes tokens through; 0 records none.
     """
 
     backbone: str = "compact"
@@ -67,6 +68,7 @@ class TrainConfig:
     save_every: int = 100
     record_every: int = 1
     record_experts_every: int = 0
+    record_trees_every: int = 0
     seed: int = 0
     name: str | None = None
 
@@ -88,7 +90,8 @@ class TrainConfig:
                 raise ValueError(f"{name} = {value} must be positive")
         if not 0.0 <= self.final_lr <= 1.0:
             raise ValueError(f"final_lr = {self.final_lr} is a share of the peak lr and must lie in [0, 1]")
-        for name in ("eval_every", "record_every", "record_experts_every", "warmup_steps", "weight_decay", "router_lr"):
+        for name in ("eval_every", "record_every", "record_experts_every", "record_trees_every", "warmup_steps",
+                     "weight_decay", "router_lr"):  # fmt: skip
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must not be negative")
         if self.max_length < 8:

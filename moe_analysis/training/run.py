@@ -53,8 +53,8 @@ class Run:
     """One training run, read lazily from its folder.
 
     config.json, status.json (state, step, versions, seconds), history.parquet, evaluation.parquet, records.zarr/,
-    experts.zarr/ (where record_experts_every is set), adapter/ (PEFT checkpoint), clusters.npz (where the adapter
-    routes by intuition), checkpoints/ while it trains.
+    experts.zarr/ (where record_experts_every is set), trees.zarr/ (where record_trees_every is), adapter/ (PEFT
+    checkpoint), clusters.npz (where the adapter routes by intuition), checkpoints/ while it trains.
     """
 
     def __init__(self, path: str | Path, config: TrainConfig) -> None:
@@ -121,6 +121,16 @@ class Run:
         path = self.path / "experts.zarr"
         if not path.exists():
             raise RecordError(f"{self.id} holds no record of its experts; train with record_experts_every >= 1")
+        return open_records(path)
+
+    @property
+    def tree_records(self) -> xr.Dataset:
+        """tokens, distinct_trees, tree_entropy, differing_siblings (step, module) and node_load (step, module, expert),
+        as `TreeRecorder` defines them. Lazy. Raises RecordError when a chunk is missing or the run was trained with
+        record_trees_every=0."""
+        path = self.path / "trees.zarr"
+        if not path.exists():
+            raise RecordError(f"{self.id} holds no record of its trees; train with record_trees_every >= 1")
         return open_records(path)
 
     @cached_property

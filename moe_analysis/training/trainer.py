@@ -24,6 +24,7 @@ from .prepare import Data, prepare_data, prepare_model
 from .recorder import Recorder
 from .run import FINISHED, Run, write_table
 from .status import Progress, Status, locked
+from .tree_recorder import TreeRecorder
 
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off
 
@@ -80,12 +81,14 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
     )
-    recorders: list[Recorder | ExpertRecorder] = []
+    recorders: list[Recorder | ExpertRecorder | TreeRecorder] = []
     if config.record_every:
         recorders.append(Recorder(model, folder / "records.zarr", config.record_every))
     if config.record_experts_every:
         damping = config.optimizer_options.get("damping", DAMPING)
         recorders.append(ExpertRecorder(model, folder / "experts.zarr", config.record_experts_every, damping))
+    if config.record_trees_every:
+        recorders.append(TreeRecorder(model, folder / "trees.zarr", config.record_trees_every))
     trainer = AdapterTrainer(
         model=model,
         args=arguments,
@@ -118,7 +121,8 @@ def collate_rows(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Tensor]:
 class AdapterTrainer(Trainer):
     """Trainer that logs answer accuracy, scales balance losses rightly, and never leaves half a checkpoint behind."""
 
-    def attach(self, config: TrainConfig, test: Data, recorders: list[Recorder | ExpertRecorder]) -> None:
+    def attach(self, config: TrainConfig, test: Data,
+               recorders: list[Recorder | ExpertRecorder | TreeRecorder]) -> None:  # fmt: skip
         self.run_config, self.test, self.recorders = config, test, recorders
         self.tested: tuple[int, pd.DataFrame] = (-1, pd.DataFrame())  # the latest evaluation and its step
         self.step_sums = {"right": 0.0, "answers": 0.0, "balance_loss": 0.0}

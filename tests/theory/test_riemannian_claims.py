@@ -62,8 +62,8 @@ def test_exponents_are_two_three_halves_one_and_one():
 @pytest.mark.parametrize("check", ["gr_first_order_exponents", "gr_exact_remedy_is_power_zero",
                                    "gr_gate_gradient_unchanged", "gr_single_expert_control"])
 def test_a_backward_that_ignores_its_power_is_found_wrong(monkeypatch, check):
-    honest = moe_lora.mixture
-    monkeypatch.setattr(moe_lora, "mixture", lambda x, gates, A, B, power: honest(x, gates, A, B))
+    honest = moe_lora.up_mixture
+    monkeypatch.setattr(moe_lora, "up_mixture", lambda hidden, gates, up, power, y: honest(hidden, gates, up, 1.0, y))
     assert not getattr(riemannian, check)().holds
 
 

@@ -1,0 +1,203 @@
+"""Used structures: which of a S'MoRE's Γ trees its tokens are really routed through, over training and by task.
+
+The number of trees seen grows with the number of tokens looked at, so every count here stands beside its sample size
+and beside what as many tokens would show if each drew its tree at random from all Γ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..theory.flexibility import smore_flexibility
+from .experts import layer_of
+from .records import check_runs, run_key
+
+MEASURES = ("distinct", "share", "against_uniform", "entropy", "normalised_entropy", "differing_siblings")
+Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]  # a run, {module: codes (tokens,)}, tokens
+
+
+def uniform_trees(flexibility: int, tokens: Any) -> np.ndarray:
+    """Expected number of different trees among tokens that each draw one of `flexibility` trees at random."""
+    return -flexibility * np.expm1(np.asarray(tokens, dtype=float) * np.log1p(-1.0 / flexibility))
+
+
+def uniform_siblings(num_experts: Sequence[int], fanout: Sequence[int]) -> float:
+    """Probability that the root's subtrees are not all alike in a tree drawn at random; NaN with one layer."""
+    if len(num_experts) < 2:
+        return float("nan")
+    below = smore_flexibility(list(num_experts[:-1]), list(fanout[:-1]))
+    return 1.0 - float(below) ** (1 - fanout[-1])
+
+
+def most_entropy(flexibility: int, tokens: Any) -> np.ndarray:
+    """The largest entropy in bits that so many tokens can show: the log of Γ or of the tokens, the smaller one."""
+    return np.minimum(np.log2(float(flexibility)), np.log2(np.maximum(tokens, 1)))
+
+
+def sizes_of(run: Any) -> tuple[list[int], list[int], int]:
+    """(num_experts, fanout, Γ) of a run's adapter; ValueError for an adapter without trees."""
+    adapter = run.config.adapter
+    if not hasattr(adapter, "fanout"):
+        raise ValueError(f"run {run_key(run)} has no trees; pass runs of SmoreConfig")
+    return list(adapter.num_experts), list(adapter.fanout), smore_flexibility(adapter.num_experts, adapter.fanout)
+
+
+def over_training(runs: Sequence[Any]) -> pd.DataFrame:
+    """One row a (method, seed, step, module): layer, tokens, flexibility (Γ) and MEASURES.
+
+    distinct: trees among the tokens sampled at that step. share: of Γ. against_uniform: distinct by what as many random
+    trees would show. entropy: bits. normalised_entropy: by min(log Γ, log tokens). differing_siblings: tokens whose
+    root has children with different subtrees, which is what only a tree can express; random trees: `uniform_siblings`.
+    """
+    check_runs(runs)
+    frames = []
+    for run in runs:
+        records, flexibility = run.tree_records, sizes_of(run)[2]
+        values = {kind: records[kind].values.astype(float) for kind in records.data_vars if kind != "node_load"}
+        names = [str(name) for name in records["module"].values]
+        frames.append(pd.DataFrame({
+            **run_key(run),
+            "step": np.repeat(records["step"].values, len(names)),
+            "module": np.tile(names, records.sizes["step"]),
+            "layer": np.tile([layer_of(name) for name in names], records.sizes["step"]),
+            **measures(values["distinct_trees"].ravel(), values["tree_entropy"].ravel(), values["tokens"].ravel(),
+                       flexibility),
+            "differing_siblings": values["differing_siblings"].ravel(),
+        }))  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def measures(distinct: Any, entropy: Any, tokens: Any, flexibility: int) -> dict[str, Any]:
+    """Columns tokens, flexibility, distinct, share, against_uniform, entropy, normalised_entropy, from counts.
+
+    Of numbers or of arrays of one shape; the entropy of a single token by the most it could be is NaN.
+    """
+    distinct, entropy, tokens = (np.asarray(values, dtype=float) for values in (distinct, entropy, tokens))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "tokens": tokens, "flexibility": float(flexibility), "distinct": distinct, "share": distinct / flexibility,
+            "against_uniform": distinct / uniform_trees(flexibility, tokens), "entropy": entropy,
+            "normalised_entropy": entropy / most_entropy(flexibility, tokens),
+        }  # fmt: skip
+
+
+def training_bands(frame: pd.DataFrame, by: str = "layer") -> pd.DataFrame:
+    """Columns method, `by`, step, measure, mean, low, high, seeds: a layer's modules are averaged within a seed.
+
+    frame: of `over_training`. by: "layer" or "module". low and high are the extremes of the seeds.
+    """
+    if by not in ("layer", "module"):
+        raise ValueError(f'by = {by!r} is unknown; choose "layer" or "module"')
+    long = frame.melt(["method", "seed", "step", "module", "layer"], list(MEASURES), var_name="measure")
+    keys = ["method", by, "step", "measure"]
+    seeds = long.groupby([*keys, "seed"], sort=False)["value"].mean().reset_index()
+    grouped = seeds.groupby(keys, sort=False)["value"]
+    bands: pd.DataFrame = grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+    return bands
+
+
+def frequencies(codes: np.ndarray) -> tuple[np.ndarray, float]:
+    """Codes (T,) -> (tokens of every tree that occurs, most first; entropy of their shares in bits)."""
+    counts = np.sort(np.unique(codes, return_counts=True)[1])[::-1]
+    share = counts / counts.sum()
+    return counts, max(0.0, float(-(share * np.log2(share)).sum()))
+
+
+def rarefied(counts: np.ndarray, tokens: int) -> float:
+    """Expected number of trees among `tokens` drawn without replacement from those counted.
+
+    counts: tokens by tree. Makes samples of different size comparable (Hurlbert 1971). Raises ValueError for more
+    tokens than were counted.
+    """
+    from scipy.special import gammaln
+
+    total = counts.sum()
+    if not 0 < tokens <= total:
+        raise ValueError(f"tokens = {tokens} cannot be drawn from {total} counted; use 1 to {total}")
+    rest = total - counts  # tokens that show another tree
+    possible = rest >= tokens
+    logs = gammaln(rest[possible] + 1) - gammaln(rest[possible] - tokens + 1)  # log of rest! / (rest − tokens)!
+    missed = np.exp(logs - gammaln(total + 1) + gammaln(total - tokens + 1))
+    return float(len(counts) - missed.sum())
+
+
+def usage_ranks(recorded: Iterable[Recorded]) -> pd.DataFrame:
+    """One row a (method, seed, module, rank): share, the part of all tokens in the module's rank-th most used tree."""
+    frames = []
+    for run, trees, _ in recorded:
+        for module, codes in trees.items():
+            counts, _ = frequencies(codes)
+            frames.append(pd.DataFrame({**run_key(run), "module": module, "rank": np.arange(1, len(counts) + 1),
+                                        "share": counts / counts.sum()}))  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def usage_by_layer(ranks: pd.DataFrame) -> pd.DataFrame:
+    """`usage_ranks` -> columns method, layer, rank, share: means over modules and seeds, unused trees counted as 0."""
+    frame = ranks.assign(layer=ranks["module"].map(layer_of))
+    keys = ["method", "layer"]
+    modules = frame[[*keys, "seed", "module"]].drop_duplicates().groupby(keys).size()
+    sums = frame.groupby([*keys, "rank"])["share"].sum()
+    return sums.div(modules).rename("share").reset_index()
+
+
+def by_dataset(recorded: Iterable[Recorded]) -> pd.DataFrame:
+    """One row a (method, seed, module, dataset), and dataset "all": the trees of all its tokens.
+
+    Columns tokens, flexibility, distinct, share, against_uniform, entropy, normalised_entropy, rarefied (expected trees
+    among as many tokens as the smallest data set has), rarefied_tokens.
+    """
+    rows = []
+    for run, trees, tokens in recorded:
+        flexibility, names = sizes_of(run)[2], tokens["dataset"].to_numpy()
+        groups = {"all": np.ones(len(names), bool), **{name: names == name for name in dict.fromkeys(names)}}
+        smallest = min(int(chosen.sum()) for chosen in groups.values())
+        for module, codes in trees.items():
+            for name, chosen in groups.items():
+                counts, entropy = frequencies(codes[chosen])
+                found = measures(len(counts), entropy, int(chosen.sum()), flexibility)
+                rows.append({**run_key(run), "module": module, "layer": layer_of(module), "dataset": name, **found,
+                             "rarefied": rarefied(counts, smallest), "rarefied_tokens": smallest})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def dataset_information(recorded: Iterable[Recorded], permutations: int = 200, seed: int = 0) -> pd.DataFrame:
+    """One row a (method, seed, module): how much a token's tree tells of its data set.
+
+    information: mutual information in bits. by_chance: its mean when the data sets' names are shuffled over the texts;
+    whole texts move, for the tokens of one text are not independent. excess: the difference. p: share of shuffles, the
+    real order counted as one, with at least the information found. dataset_entropy: the most there could be, bits.
+    """
+    rows = []
+    for run, trees, tokens in recorded:
+        text = pd.factorize(tokens["row"])[0]
+        first = pd.Series(text).drop_duplicates().index
+        names = pd.factorize(tokens["dataset"])[0][first]  # (texts,)
+        for module, codes in trees.items():
+            kinds = pd.factorize(codes)[0]
+            table = np.zeros((len(names), kinds.max() + 1))
+            np.add.at(table, (text, kinds), 1.0)  # (texts, trees): tokens
+            generator = np.random.default_rng(seed)
+            found, entropy = mutual_information(table, names)
+            shuffled = np.array([mutual_information(table, generator.permutation(names))[0]
+                                 for _ in range(permutations)])  # fmt: skip
+            reached = (shuffled >= found - 1e-12).sum()
+            rows.append({**run_key(run), "module": module, "layer": layer_of(module), "information": found,
+                         "by_chance": shuffled.mean(), "excess": found - shuffled.mean(),
+                         "p": (1 + reached) / (1 + permutations), "dataset_entropy": entropy})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def mutual_information(table: np.ndarray, names: np.ndarray) -> tuple[float, float]:
+    """(information, entropy of the names) in bits: table (texts, trees) counts tokens, names (texts,) are 0, 1, …"""
+    order = names.argsort(kind="stable")
+    starts = np.flatnonzero(np.diff(names[order], prepend=-1))
+    joint = np.add.reduceat(table[order], starts, axis=0) / table.sum()  # (data sets, trees)
+    rows, columns = joint.sum(1, keepdims=True), joint.sum(0, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(joint > 0, joint * np.log2(joint / (rows * columns)), 0.0)
+    return max(0.0, float(terms.sum())), float(-(rows * np.log2(rows)).sum())

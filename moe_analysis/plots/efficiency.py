@@ -1,0 +1,200 @@
+"""What S'MoRE costs, drawn: its router against its experts (Fig. 5), and Tables 1 and 6."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..analysis.efficiency import COUNTS
+from ..analysis.efficiency_claims import MOST
+from .style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+COUNT_LABELS = {"authors": "authors' count: each gate once", "per parent": "every gate once a parent",
+                "per parent, noise": "the same, with the noise's map", "module": "our module, router and experts"}
+COUNT_COLORS = dict(zip(COUNTS, ("#5A5A5A", "#0072B2", "#56B4E9", "#D55E00"), strict=True))
+POOL_COLORS = ("#009E73", "#CC79A7")
+RANK_COLORS = {8: "#0072B2", 16: "#D55E00"}
+TITLES = {"Table 1": "parameters Δ", "Table 6": "operations Δ′"}
+PROJECTION_NAMES = ("gate", "up", "down", "all")
+
+
+def router_figure(named: pd.DataFrame, protocol: pd.DataFrame) -> Figure:
+    """The paper figure of Fig. 5, from two frames of `router_shares`: the router's operations over the experts'.
+
+    (a) the protocol's structures by their total rank, authors' count, the three projections together; (b) the
+    structures of Tables 1 and 6 by every way of counting; (c) one of them projection by projection.
+    """
+    with use_style():
+        fig = figure(FULL_WIDTH, 3.5)
+        first, second, third = fig.subplots(1, 3, width_ratios=[1.15, 1.25, 0.8])
+        draw_protocol(first, whole(protocol, "authors"))
+        draw_counts(second, named)
+        draw_projections(third, named)
+        fig.legend(*second.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return fig
+
+
+def whole(frame: pd.DataFrame, counts: str) -> pd.DataFrame:
+    """The rows of one way of counting, the three projections together."""
+    return frame[(frame["counts"] == counts) & (frame["projection"] == "all")]
+
+
+def percent_axis(axis: Any) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
+
+
+def bound(panel: Any) -> None:
+    """The paper's 26 %."""
+    panel.axhline(MOST, color="0.3", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+
+
+def draw_protocol(panel: Any, shares: pd.DataFrame) -> None:
+    ladder = (shares["total_rank"] / shares["r"] - 1).astype(int)  # upper rank over lower rank: 1, 2 or 4
+    for color, (s, family) in zip(POOL_COLORS, shares.groupby("s", sort=False)):
+        for marker, (ratio, rows) in zip(MARKERS, family.groupby(ladder)):
+            panel.plot(rows["total_rank"], rows["share"], color=color, marker=marker, linewidth=0.5,
+                       label=f"s {s}, f {rows['f'].iloc[0]}, ranks 1 : {ratio}")
+    bound(panel)
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    panel.set_xticks([2, 8, 32, 128], ["2", "8", "32", "128"])
+    panel.set_yticks([0.01, 0.1, 1])
+    percent_axis(panel.yaxis)
+    panel.text(panel.get_xlim()[0] * 1.15, MOST * 0.93, "26 %", fontsize=6.5, va="top")
+    panel.set_ylim(0.002, 6)
+    panel.set_xlabel("ranks of both layers, $r_0 + r_1$")
+    panel.set_ylabel("router / experts, operations")
+    panel.set_title("(a) the protocol's structures")
+    panel.legend(loc="lower left", fontsize=5.8, handlelength=1.6, labelspacing=0.25)
+
+
+def draw_counts(panel: Any, named: pd.DataFrame) -> None:
+    structures = list(dict.fromkeys(named["structure"]))
+    for number, counts in enumerate(COUNTS):
+        rows = whole(named, counts).set_index("structure").loc[structures]
+        panel.bar(np.arange(len(structures)) + (number - 1.5) * 0.2, rows["share"], 0.2, color=COUNT_COLORS[counts],
+                  label=COUNT_LABELS[counts])
+    rows = whole(named, "authors")
+    bound(panel)
+    panel.set_xticks(np.arange(len(structures)),
+                     [f"{row.r}\n{row.layers}" for row in rows.itertuples()])
+    percent_axis(panel.yaxis)
+    panel.set_xlabel("rank r (above) and layers L, s = 4, f = 2")
+    panel.set_title("(b) structures of Tables 1, 6")
+    panel.grid(axis="y")
+    panel.set_axisbelow(True)
+
+
+def draw_projections(panel: Any, named: pd.DataFrame) -> None:
+    structure = named["structure"].iloc[0]
+    rows = named[named["structure"] == structure]
+    for number, counts in enumerate(COUNTS):
+        shares = rows[rows["counts"] == counts].set_index("projection").loc[list(PROJECTION_NAMES), "share"]
+        panel.bar(np.arange(4) + (number - 1.5) * 0.2, shares, 0.2, color=COUNT_COLORS[counts])
+    bound(panel)
+    panel.set_xticks(range(4), PROJECTION_NAMES)
+    percent_axis(panel.yaxis)
+    row = rows.iloc[0]
+    panel.set_xlabel("projection")
+    panel.set_title(f"(c) r = {row['r']}, L = {row['layers']}")
+    panel.grid(axis="y")
+    panel.set_axisbelow(True)
+
+
+def router_explorer(named: pd.DataFrame, protocol: pd.DataFrame) -> go.Figure:
+    """The interactive twin of Fig. 5: a point a structure, a trace a way of counting, buttons for the projection."""
+    import plotly.graph_objects as go
+
+    both = pd.concat([named, protocol], ignore_index=True).drop_duplicates(["structure", "projection", "counts"])
+    fig, tables = go.Figure(), []
+    for counts, symbol in zip(COUNTS, SYMBOLS):
+        rows = both[both["counts"] == counts]
+        tables.append({name: rows[rows["projection"] == name] for name in PROJECTION_NAMES})
+        shown = tables[-1]["all"]
+        fig.add_scatter(
+            x=shown["total_rank"].to_numpy(np.float32), y=shown["share"].to_numpy(np.float32), mode="markers",
+            name=COUNT_LABELS[counts], text=shown["structure"], customdata=operations_of(shown),
+            marker={"color": COUNT_COLORS[counts], "symbol": symbol, "size": 9, "opacity": 0.85},
+            hovertemplate="%{text}<br>router / experts %{y:.2%}<br>router %{customdata[0]:,.0f}, experts "
+            "%{customdata[1]:,.0f} multiply-accumulates a token<extra>" + COUNT_LABELS[counts] + "</extra>")
+    buttons = [{"label": name, "method": "restyle", "args": [{
+        "y": [table[name]["share"].to_numpy(np.float32) for table in tables],
+        "customdata": [operations_of(table[name]) for table in tables]}]} for name in reversed(PROJECTION_NAMES)]
+    fig.add_hline(MOST, line={"dash": "dash", "color": "#3A3A3A", "width": 1}, annotation_text="26 % (paper)")
+    fig.update_layout(
+        template="plotly_white", height=600, legend={"orientation": "h", "y": -0.18},
+        title={"text": "S'MoRE's router against its experts, LLaMA 3.2-1B's feed-forward projections"},
+        xaxis={"type": "log", "title": {"text": "total rank Σ r_l"}},
+        yaxis={"type": "log", "tickformat": ".0%", "title": {"text": "router / experts, operations"}},
+        updatemenus=[{"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.02,
+                      "yanchor": "bottom", "buttons": buttons}])
+    return fig
+
+
+def operations_of(rows: pd.DataFrame) -> np.ndarray:
+    return rows[["router", "experts"]].to_numpy(np.float32)
+
+
+def overhead_figure(table: pd.DataFrame) -> Figure:
+    """Tables 1 and 6 from the frame of `overhead_table`: rings printed, lines the formula, crosses the module."""
+    with use_style():
+        fig = figure(FULL_WIDTH, 2.9)
+        for letter, panel, (name, rows) in zip("ab", fig.subplots(1, 2), table.groupby("table", sort=False)):
+            for r, cells in rows.groupby("r"):
+                color = rank_color(r)
+                panel.plot(cells["layers"], cells["formula"], color=color, label=f"formula, r = {r}")
+                panel.plot(cells["layers"], cells["module"], "x", color=color, markersize=6,
+                           label=f"counted on the module, r = {r}")
+                panel.plot(cells["layers"], cells["printed"], "o", markerfacecolor="none", color=color, markersize=9,
+                           label=f"printed, r = {r}")
+                for cell in cells.itertuples():
+                    panel.annotate(f"{cell.printed}", (cell.layers, cell.printed), (-8, 5) if r == 16 else (0, -14),
+                                   textcoords="offset points", ha="right" if r == 16 else "center", fontsize=6.5,
+                                   color=color)
+            panel.set_xticks(sorted(rows["layers"].unique()))
+            panel.set_xlim(1.7, 4.3)
+            panel.set_ylim(-0.15 * rows["printed"].max(), 1.18 * rows["printed"].max())
+            panel.set_xlabel("layers L (s = 4, f = 2, d = 4096)")
+            panel.set_ylabel("overhead, % of $2 d d_L$")
+            panel.set_title(f"({letter}) {name}: {TITLES[str(name)]}")
+            panel.grid(axis="y")
+        fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig
+
+
+def rank_color(r: Any) -> str:
+    return RANK_COLORS[int(r)]
+
+
+def overhead_explorer(table: pd.DataFrame) -> go.Figure:
+    """The interactive twin of Tables 1 and 6; hover tells printed, formula, deviation and what the module has."""
+    from plotly.subplots import make_subplots
+
+    names = list(dict.fromkeys(table["table"]))
+    fig = make_subplots(1, 2, subplot_titles=[f"{name}: {TITLES[name]}" for name in names])
+    columns = ["printed", "formula", "deviation", "distinct", "module", "d_L"]
+    for column, name in enumerate(names, start=1):
+        for r, cells in table[table["table"] == name].groupby("r"):
+            color = rank_color(r)
+            for measure, mode, symbol in (("formula", "lines", "circle"), ("printed", "markers", "circle-open"),
+                                          ("module", "markers", "x-thin-open")):
+                fig.add_scatter(
+                    x=cells["layers"].to_numpy(np.float32), y=cells[measure].to_numpy(np.float32), mode=mode, row=1,
+                    col=column, name=f"{measure}, r = {r}", legendgroup=f"{measure}{r}", showlegend=column == 1,
+                    line={"color": color}, marker={"symbol": symbol, "size": 12, "color": color},
+                    customdata=cells[columns].to_numpy(np.float32),
+                    hovertemplate=f"r = {r}, L = %{{x}}, d_L = %{{customdata[5]}}<br>printed %{{customdata[0]:.1f}} %"
+                    "<br>formula %{customdata[1]:.3f} % (%{customdata[2]:+.3f})<br>each B once %{customdata[3]:.3f} %"
+                    "<br>module %{customdata[4]:.3f} %<extra></extra>")
+    fig.update_xaxes(title_text="layers L", tickvals=[2, 3, 4])
+    fig.update_yaxes(title_text="overhead, % of 2 d d_L", col=1)
+    fig.update_layout(template="plotly_white", height=520)
+    return fig

@@ -1,0 +1,187 @@
+"""S'MoRE Figs. 2 and 3: how many outputs routing can produce, and three trees that only some systems tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .residual_tree import expert_color, tree_layout
+from .style import FULL_WIDTH, HALF_WIDTH, MARKERS, SYMBOLS, figure, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+COLORS = {"MoMOR": "#5A5A5A", "S'MoRE*": "#0072B2", "S'MoRE": "#D55E00", "S'MoRE#": "#E69F00",
+          "S'MoRE, σ = id": "#009E73"}  # fmt: skip
+CLASSES = ("#F7CF7A", "#A9DCF5", "#E8BBD3")  # one for each distinct output
+
+
+def flexibility_figure(table: pd.DataFrame, points: pd.DataFrame, sizes: str = "s = 4, f = 2") -> Figure:
+    """Fig. 2: Γ against the number of layers, logarithmic.
+
+    table: system, layers, flexibility, log10 (the closed forms, drawn as lines). points: system, layers, outputs
+    (distinct outputs that enumeration found, drawn on them). sizes: what the title says of the pools.
+    """
+    with use_style():
+        fig = figure(HALF_WIDTH + 0.7, 3.0)
+        panel: Any = fig.subplots()
+        # where systems agree their marks stand inside one another
+        for number, ((system, color), marker) in enumerate(zip(colors_of(table).items(), MARKERS, strict=False)):
+            curve = table[table["system"] == system].sort_values("layers")
+            panel.plot(curve["layers"], curve["log10"], color=color, linestyle="--" if system == "MoMOR" else "-",
+                       label=f"{system}, {'bound' if system == 'MoMOR' else 'closed form'}")
+            found = points[points["system"] == system].sort_values("layers")
+            panel.plot(found["layers"], log10(found["outputs"]), marker, color=color, markerfacecolor="none",
+                       markersize=max(3.0, 9.0 - 2.5 * number), label=f"{system}, enumerated")
+        panel.set_xlabel("layers L")
+        panel.set_ylabel("distinct outputs Γ")
+        panel.set_title(f"structural flexibility, {sizes}")
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.yaxis.set_major_formatter(lambda value, _: f"$10^{{{value:g}}}$")
+        panel.grid(axis="y")
+        panel.legend(loc="upper left", handlelength=2.2)
+    return fig
+
+
+def colors_of(table: pd.DataFrame) -> dict[str, str]:
+    """Colours of the systems in the table's order; raises ValueError for a system that has none."""
+    systems = list(dict.fromkeys(table["system"]))
+    if unknown := [system for system in systems if system not in COLORS]:
+        raise ValueError(f"table names the systems {', '.join(unknown)}; known are {', '.join(COLORS)}")
+    return {system: COLORS[system] for system in systems}
+
+
+def log10(values: Sequence[int] | pd.Series) -> np.ndarray:
+    """Logarithms of exact integers of any size."""
+    from math import log10 as logarithm
+
+    return np.array([logarithm(int(value)) for value in values])
+
+
+def flexibility_explorer(table: pd.DataFrame, points: pd.DataFrame, sizes: str = "s = 4, f = 2") -> go.Figure:
+    """The interactive twin of Fig. 2: hover gives the exact numbers."""
+    import plotly.graph_objects as go
+
+    fig = go.Figure()
+    for (system, color), symbol in zip(colors_of(table).items(), SYMBOLS, strict=False):
+        curve = table[table["system"] == system].sort_values("layers")
+        fig.add_scatter(x=curve["layers"], y=curve["log10"], mode="lines", name=system, legendgroup=system,
+                        line={"color": color, "dash": "dash" if system == "MoMOR" else "solid"},
+                        customdata=[exact(value) for value in curve["flexibility"]],
+                        hovertemplate=f"{system}, L = %{{x}}<br>Γ = %{{customdata}}<extra></extra>")  # fmt: skip
+        found = points[points["system"] == system].sort_values("layers")
+        fig.add_scatter(x=found["layers"], y=log10(found["outputs"]), mode="markers", name=f"{system}, enumerated",
+                        legendgroup=system, customdata=[exact(value) for value in found["outputs"]],
+                        marker={"color": "white", "size": 11, "symbol": symbol, "line": {"color": color, "width": 2}},
+                        hovertemplate=f"{system}, L = %{{x}}<br>%{{customdata}} distinct outputs found<extra></extra>")
+    fig.update_yaxes(title_text="distinct outputs Γ", tickprefix="10<sup>", ticksuffix="</sup>")
+    fig.update_xaxes(title_text="layers L", dtick=1)
+    fig.update_layout(title={"text": f"Structural flexibility, {sizes}"}, template="plotly_white", height=480)
+    return fig
+
+
+def exact(value: Any) -> str:
+    """An integer with its thousands apart; of a long one the first digits and the power of ten."""
+    value = int(value)
+    return f"{value:,}" if value < 10**15 else f"{str(value)[0]}.{str(value)[1:4]}… × 10^{len(str(value)) - 1}"
+
+
+def three_trees_figure(trees: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]]) -> Figure:
+    """Fig. 3: the trees side by side, and below them which of their outputs each system gives.
+
+    trees: label -> nested (expert, subtree) pairs of the root's children. outputs: system -> one label an output, in
+    the order of the trees; equal labels are one output, drawn in one colour.
+    """
+    with use_style():
+        fig = figure(FULL_WIDTH, 2.5 + 0.3 * len(outputs))
+        panels: Any = fig.subplots(2, len(trees), height_ratios=[2.2, 0.32 * len(outputs) + 0.1], squeeze=False)
+        for number, (label, tree) in enumerate(trees.items()):
+            draw_tree(panels[0, number], nested_frame(tree))
+            panels[0, number].set_title(f"({label})", loc="center")
+            draw_outputs(panels[1, number], {system: distinct(values)[number] for system, values in outputs.items()})
+        for row, (system, values) in enumerate(outputs.items()):
+            count = len(set(distinct(values)))
+            panels[1, -1].text(1.08, -row, f"{count} output{'s' if count > 1 else ''}", va="center", fontsize=7.5)
+            panels[1, 0].text(-0.04, -row, system, ha="right", va="center", fontsize=7.5)
+    return fig
+
+
+def distinct(values: Sequence[Any]) -> list[int]:
+    """Labels -> 0, 1, … in the order in which each was first seen: ["u", "v", "u"] -> [0, 1, 0]."""
+    seen = list(dict.fromkeys(values))
+    return [seen.index(value) for value in values]
+
+
+def nested_frame(tree: Sequence[Any]) -> pd.DataFrame:
+    """Nested (expert, subtree) pairs of the root's children -> node, parent, layer (leaves 0), expert (-1: the root).
+
+    Nodes are numbered layer by layer from the root.
+    """
+    rows = [{"node": 0, "parent": -1, "depth": 0, "expert": -1}]
+    waiting = [(0, tree)]
+    while waiting:
+        parent, children = waiting.pop(0)
+        for expert, below in children:
+            rows.append({"node": len(rows), "parent": parent, "depth": rows[parent]["depth"] + 1, "expert": expert})
+            waiting.append((len(rows) - 1, below))
+    frame = pd.DataFrame(rows)
+    return frame.assign(layer=frame["depth"].max() - frame["depth"]).drop(columns="depth")
+
+
+def draw_tree(panel: Any, tree: pd.DataFrame) -> None:
+    """Nodes named "layer,expert", as in the paper."""
+    placed = tree_layout(tree)
+    by_node = placed.set_index("node")
+    for _, node in placed.iterrows():
+        if node["parent"] >= 0:
+            parent = by_node.loc[node["parent"]]
+            panel.plot([node["x"], parent["x"]], [node["y"], parent["y"]], color="#9A9A9A", linewidth=1.2, zorder=1)
+        name = "$x'$" if node["expert"] < 0 else f"{int(node['layer'])},{int(node['expert'])}"
+        panel.plot(node["x"], node["y"], "o", markersize=19, color=expert_color(int(node["expert"]) - (
+            node["expert"] >= 0)), markeredgecolor="#3A3A3A", markeredgewidth=0.7, zorder=2)  # fmt: skip
+        panel.text(node["x"], node["y"], name, ha="center", va="center", fontsize=7.5, zorder=3)
+    panel.set_xlim(0, 1)
+    panel.set_ylim(-0.35, placed["y"].max() + 0.35)
+    panel.axis("off")
+
+
+def draw_outputs(panel: Any, classes: Mapping[str, int]) -> None:
+    """One bar a system, coloured and lettered by the output that the tree gives."""
+    for row, number in enumerate(classes.values()):
+        panel.barh(-row, 1.0, height=0.78, color=CLASSES[number % len(CLASSES)], edgecolor="#3A3A3A", linewidth=0.6,
+                   clip_on=False)  # fmt: skip
+        panel.text(0.5, -row, f"output {'ABCDEFGH'[number % 8]}", ha="center", va="center", fontsize=7.5)
+    panel.set_xlim(0, 1)
+    panel.set_ylim(-len(classes) + 0.5, 0.5)
+    panel.axis("off")
+
+
+def three_trees_explorer(trees: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]]) -> go.Figure:
+    """The interactive twin of Fig. 3: hover over a node for its expert, over a root for the output in every system."""
+    from plotly.subplots import make_subplots
+
+    fig = make_subplots(rows=1, cols=len(trees), subplot_titles=[f"({label})" for label in trees])
+    for number, tree in enumerate(trees.values()):
+        placed = tree_layout(nested_frame(tree))
+        by_node = placed.set_index("node")
+        for _, node in placed[placed["parent"] >= 0].iterrows():
+            parent = by_node.loc[node["parent"]]
+            fig.add_scatter(x=[node["x"], parent["x"]], y=[node["y"], parent["y"]], mode="lines", hoverinfo="skip",
+                            line={"color": "#9A9A9A"}, showlegend=False, row=1, col=number + 1)
+        given = "<br>".join(f"{system}: output {'ABCDEFGH'[distinct(values)[number] % 8]}"
+                            for system, values in outputs.items())  # fmt: skip
+        names = ["x′" if e < 0 else f"{layer},{e}" for e, layer in zip(placed["expert"], placed["layer"], strict=True)]
+        hover = [given if e < 0 else f"expert {e} of pool {layer}"
+                 for e, layer in zip(placed["expert"], placed["layer"], strict=True)]  # fmt: skip
+        colors = [expert_color(e - (e >= 0)) for e in placed["expert"]]
+        fig.add_scatter(x=placed["x"], y=placed["y"], mode="markers+text", text=names, hovertext=hover,
+                        hoverinfo="text", showlegend=False, row=1, col=number + 1,
+                        marker={"size": 34, "color": colors, "line": {"color": "#3A3A3A", "width": 1}})
+    fig.update_xaxes(visible=False, range=[0, 1])
+    fig.update_yaxes(visible=False)
+    fig.update_layout(template="plotly_white", height=360, title={"text": "Three trees of the same experts"})
+    return fig

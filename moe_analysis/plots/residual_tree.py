@@ -1,0 +1,127 @@
+"""The residual tree of one token: experts at its nodes, scores on its edges, contributions as sizes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .style import BASE, FULL_WIDTH, LIGHT, figure, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+ROOT = "#D9D9D9"
+MOST_NAMED = 8  # nodes of a layer that leave room for the scores on their edges
+
+
+def tree_layout(tree: pd.DataFrame) -> pd.DataFrame:
+    """tree: node, parent (-1 at the root), layer; the frame with x and y: leaves evenly from 0 to 1, the root on top.
+
+    A parent stands above the middle of its children; y is the layer.
+    """
+    children = tree[tree["parent"] >= 0].groupby("parent")["node"].agg(list)
+    leaves = [node for node in in_order(children, int(tree["node"].iloc[0])) if node not in children.index]
+    spots = {node: (number + 0.5) / len(leaves) for number, node in enumerate(leaves)}
+    for node in sorted(children.index, reverse=True):  # a parent's number is below its children's
+        spots[node] = float(np.mean([spots[child] for child in children[node]]))
+    return tree.assign(x=tree["node"].map(spots), y=tree["layer"].astype(float))
+
+
+def in_order(children: pd.Series, node: int) -> list[int]:
+    """The nodes of a tree depth first, siblings in their order."""
+    found = [node]
+    for child in children.get(node, []):
+        found += in_order(children, child)
+    return found
+
+
+def expert_color(expert: int) -> str:
+    """The colour of an expert's number, the root's grey for -1."""
+    return ROOT if expert < 0 else (LIGHT + BASE)[expert % len(LIGHT + BASE)]
+
+
+def node_radius(share: pd.Series, largest: float = 26.0, smallest: float = 9.0) -> np.ndarray:
+    """Diameters in points whose areas follow the contributions; what adds nothing still shows."""
+    known = share.fillna(0.0).to_numpy(dtype=float)  # an update of zero has no shares
+    return smallest + (largest - smallest) * np.sqrt(known / (known.max() or 1.0))
+
+
+def residual_tree_figure(tree: pd.DataFrame, title: str = "") -> Figure:
+    """The paper figure of what `residual_tree` returns: number and colour are the expert, the area of a node what it
+    contributes to the output, the width of an edge its score (written beside it where there is room)."""
+    placed = tree_layout(tree)
+    layers = int(placed["layer"].max())
+    with use_style():
+        fig = figure(FULL_WIDTH, 1.1 + 0.95 * layers)
+        panel: Any = fig.subplots()
+        by_node = placed.set_index("node")
+        sizes = node_radius(placed["share"])
+        named = placed["layer"].map(placed["layer"].value_counts()) <= MOST_NAMED
+        for (_, node), size, scored in zip(placed.iterrows(), sizes, named, strict=True):
+            if node["parent"] >= 0:
+                draw_edge(panel, node, by_node.loc[node["parent"]], scored)
+            panel.plot(node["x"], node["y"], "o", markersize=size, color=expert_color(int(node["expert"])),
+                       markeredgecolor="#3A3A3A", markeredgewidth=0.7, zorder=3)
+            panel.text(node["x"], node["y"], "x′" if node["expert"] < 0 else f"{int(node['expert'])}", fontsize=7,
+                       ha="center", va="center", zorder=4)
+        for layer in range(layers):
+            mean = placed.loc[placed["layer"] == layer, "share"].mean()
+            panel.text(1.01, layer, f"pool {layer}\nmean share {mean:.2f}", fontsize=7, va="center", ha="left")
+        panel.set_xlim(0.0, 1.0)
+        panel.set_ylim(-0.45, layers + 0.4)
+        panel.axis("off")
+        panel.set_title(title or "the residual tree of one token")
+        panel.text(0.0, -0.42, "number and colour: expert; area: norm that the output loses without the node and all "
+                   "below it; on an edge: score", fontsize=6.5, va="top", color="#5A5A5A")  # fmt: skip
+    return fig
+
+
+def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool) -> None:
+    panel.plot([node["x"], parent["x"]], [node["y"], parent["y"]], color="#9A9A9A", zorder=1,
+               linewidth=0.5 + 3.0 * float(np.clip(abs(node["score"]), 0.0, 1.0)))  # fmt: skip
+    if named:
+        share = 0.45
+        panel.text(node["x"] + share * (parent["x"] - node["x"]), node["y"] + share * (parent["y"] - node["y"]),
+                   f"{node['score']:.2f}", fontsize=6.2, ha="center", va="center", zorder=2,
+                   bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"})  # fmt: skip
+
+
+def residual_tree_explorer(tree: pd.DataFrame, title: str = "") -> go.Figure:
+    """The interactive twin: hover over a node for its expert, score, key similarity and the norm it contributes."""
+    import plotly.graph_objects as go
+
+    placed = tree_layout(tree)
+    by_node = placed.set_index("node")
+    edges = []
+    for _, node in placed[placed["parent"] >= 0].iterrows():
+        parent = by_node.loc[node["parent"]]
+        edges.append(go.Scatter(x=[node["x"], parent["x"]], y=[node["y"], parent["y"]], mode="lines",
+                                hoverinfo="skip", showlegend=False,
+                                line={"color": "#9A9A9A", "width": 1 + 5 * float(np.clip(abs(node["score"]), 0, 1))}))
+    nodes = go.Scatter(
+        x=placed["x"], y=placed["y"], mode="markers+text", hovertext=[hover(node) for _, node in placed.iterrows()],
+        hoverinfo="text", text=["x′" if expert < 0 else str(expert) for expert in placed["expert"]], showlegend=False,
+        marker={"size": 1.5 * node_radius(placed["share"]), "opacity": 1.0, "line": {"color": "#3A3A3A", "width": 1},
+                "color": [expert_color(int(expert)) for expert in placed["expert"]]},
+    )  # fmt: skip
+    fig = go.Figure([*edges, nodes])
+    layers = int(placed["layer"].max())
+    names = [f"pool {layer}" for layer in range(layers)] + ["output"]
+    fig.update_yaxes(tickvals=list(range(layers + 1)), ticktext=names, showgrid=False, zeroline=False)
+    fig.update_xaxes(visible=False)
+    fig.update_layout(title={"text": title or "The residual tree of one token"}, template="plotly_white",
+                      height=220 + 130 * layers, margin={"l": 70, "r": 20, "t": 60, "b": 30})  # fmt: skip
+    return fig
+
+
+def hover(node: pd.Series) -> str:
+    """What a reader sees over a node."""
+    if node["expert"] < 0:
+        return f"the layer's output<br>norm {node['contribution']:.4g}"
+    similarity = "none: the gate compares no vectors" if np.isnan(node["similarity"]) else f"{node['similarity']:.3f}"
+    return (f"expert {int(node['expert'])} of pool {int(node['layer'])}<br>score {node['score']:.3f} "
+            f"({node['path_score']:.3f} along its path)<br>key similarity {similarity}<br>contribution norm "
+            f"{node['contribution']:.4g} ({100 * node['share']:.1f} % of the output's)")  # fmt: skip

@@ -1,0 +1,228 @@
+"""S'MoRE Fig. 1: how residuals travel up a token's tree, and how the router builds the tree from the top down.
+
+Both drawings come from one frame, `analysis.residual_tree.residual_tree`: the tree that a real layer chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .figure1 import EXPERT_COLORS, arrow, box
+from .style import FULL_WIDTH, figure, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+LEVEL, SPACE = 3.0, 1.5  # height between two layers, width between two leaves
+POOL_EDGE = -1.6  # where the pools end, left of the tree
+NOT_CHOSEN = "#F2F2F2"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One row of `residual_tree`, and where it is drawn."""
+
+    node: int
+    parent: int
+    layer: int
+    position: int
+    expert: int
+    score: float
+    path_score: float
+    similarity: float
+    contribution: float
+    share: float
+    x: float = 0.0
+
+    @property
+    def y(self) -> float:
+        return self.layer * LEVEL
+
+
+def layout(tree: pd.DataFrame) -> list[Node]:
+    """The nodes, the root first and siblings in the order of their experts: leaves evenly spaced, others centred."""
+    names = [field.name for field in fields(Node) if field.name != "x"]
+    nodes = [Node(**{name: row[name] for name in names}) for row in tree.to_dict("records")]
+    places: dict[int, float] = {}
+
+    def place(node: Node) -> float:
+        below = [place(child) for child in children(nodes, node)]
+        leaves = sum(found.layer == 0 for found in nodes if found.node in places)
+        places[node.node] = float(np.mean(below)) if below else leaves * SPACE
+        return places[node.node]
+
+    place(nodes[0])
+    return [replace(node, x=places[node.node]) for node in nodes]
+
+
+def children(nodes: list[Node], parent: Node) -> list[Node]:
+    """Nodes below one, in the order of their experts: a set of experts has no other."""
+    return sorted((node for node in nodes if node.parent == parent.node), key=lambda node: node.expert)
+
+
+def of_layer(nodes: list[Node], layer: int) -> list[Node]:
+    return [node for node in nodes if node.layer == layer]
+
+
+def propagation_figure(tree: pd.DataFrame, num_experts: Sequence[int]) -> Figure:
+    """(a) propagation and (b) routing of one token; num_experts: sizes of the pools, the lowest first.
+
+    A colour is an expert of a pool, a grey box one that the token does not use. (a) numbers at the edges are scores;
+    (b) a row of keys is one run of a gate, so that a layer's gate stands there once a parent.
+    Raises ValueError when the tree has not as many layers as there are pools.
+    """
+    layers = int(tree["layer"].max())
+    if layers != len(num_experts):
+        raise ValueError(f"num_experts = {list(num_experts)} has {len(num_experts)} pools but the tree {layers} "
+                         "layers; pass one size a layer")
+    nodes = layout(tree)
+    with use_style():
+        fig = figure(FULL_WIDTH, 1.6 + 1.25 * layers)
+        left, right = fig.subplots(1, 2, width_ratios=[1.25, 1])
+        draw_propagation(left, nodes, num_experts)
+        draw_routing(right, nodes, num_experts)
+        left.set_title("(a) propagation, from the leaves up")
+        right.set_title("(b) routing, from the root down")
+    return fig
+
+
+def expert_color(expert: int) -> str:
+    return EXPERT_COLORS[expert % len(EXPERT_COLORS)]
+
+
+def draw_propagation(panel: Any, nodes: list[Node], num_experts: Sequence[int]) -> None:
+    layers = len(num_experts)
+    for layer, s in enumerate(num_experts):
+        draw_pool(panel, nodes, layer, s)
+    for row in nodes[1:]:
+        parent = nodes[row.parent]
+        arrow(panel, (row.x, row.y + 0.42), (parent.x, parent.y - 0.42))
+        panel.text(0.62 * row.x + 0.38 * parent.x, 0.62 * row.y + 0.38 * parent.y, f"{row.score:.2f}",
+                   fontsize=6.5, ha="center", va="center", bbox={"boxstyle": "round,pad=0.1", "facecolor": "white",
+                                                                 "edgecolor": "none"})
+        box(panel, row.x, row.y, 1.15, 0.84, node_label(row.layer, row.expert), expert_color(row.expert), light=True)
+    root = nodes[0]
+    box(panel, root.x, root.y, 1.15, 0.84, f"$x_{layers}$", "white")
+    arrow(panel, (root.x, root.y + 0.42), (root.x, root.y + 1.05))
+    box(panel, root.x, root.y + 1.45, 1.9, 0.8, "$W_{proj}$", "white")
+    arrow(panel, (root.x, root.y + 1.85), (root.x, root.y + 2.4))
+    panel.text(root.x, root.y + 2.65, "$x'$", ha="center", va="center", fontsize=10)
+    panel.text(POOL_EDGE - 0.2, root.y + 0.9, node_rules(layers), ha="right", va="center", fontsize=6.8,
+               linespacing=1.7)
+    finish(panel, nodes, POOL_EDGE - 0.55 - 1.1 * max(num_experts))
+
+
+def node_label(layer: int, expert: int) -> str:
+    return f"$R_{layer}^{expert + 1}$"
+
+
+def node_rules(layers: int) -> str:
+    """What a node hands up, in the lowest layer and above."""
+    rule = "$R_0^n$ gives $\\sigma(B_0^n A_0^n x)$"
+    return rule + ("\n$R_l^n$ gives $\\sigma(B_l^n A_l^n x + W_l x_l^n)$" if layers > 1 else "")
+
+
+def draw_pool(panel: Any, nodes: list[Node], layer: int, s: int) -> None:
+    used = {node.expert for node in of_layer(nodes, layer)}
+    height = layer * LEVEL
+    for expert in range(s):
+        color = expert_color(expert) if expert in used else NOT_CHOSEN
+        place = POOL_EDGE - 1.1 * (s - expert) + 0.35
+        box(panel, place, height, 0.95, 0.84, f"$R_{layer}^{expert + 1}$", color, light=expert in used)
+    panel.text(POOL_EDGE - 1.1 * s - 0.1, height + 0.66, f"pool {layer}: {len(used)} of {s} experts used", fontsize=6.5)
+    arrow(panel, (POOL_EDGE - 0.05, height), (min(node.x for node in of_layer(nodes, layer)) - 0.6, height),
+          dashed=True)
+    centre = POOL_EDGE - 1.1 * (s + 1) / 2 + 0.35
+    arrow(panel, (centre, height - 1.0), (centre, height - 0.44))
+    panel.text(centre, height - 1.2, "$x$", ha="center", va="center", fontsize=9)
+
+
+def draw_routing(panel: Any, nodes: list[Node], num_experts: Sequence[int]) -> None:
+    layers = len(num_experts)
+    whole = max(node.x for node in nodes) + SPACE
+    widths = [whole / len(of_layer(nodes, layer + 1)) for layer in range(layers)]
+    places: dict[int, tuple[float, float]] = {}  # the foot of each chosen key, from where its children's query comes
+    root, top = nodes[0], layers * LEVEL
+    box(panel, root.x, top, 2.0, 0.84, "$x_{down}$", "white")
+    arrow(panel, (root.x, top + 1.3), (root.x, top + 0.42))
+    panel.text(root.x, top + 1.55, "$x$", ha="center", va="center", fontsize=9)
+    places[0] = (root.x, top - 0.42)
+    for layer in reversed(range(layers)):
+        s, height = num_experts[layer], layer * LEVEL
+        for parent in of_layer(nodes, layer + 1):
+            chosen = {node.expert: node for node in children(nodes, parent)}
+            step = min(1.05, widths[layer] / (s + 0.6))
+            label = query_label(layer, layers, widths[layer])
+            box(panel, parent.x, height + 1.15, step * s + 0.1, 0.66, label, "white")
+            arrow(panel, places[parent.node], (parent.x, height + 1.5))
+            for expert in range(s):
+                place = parent.x + (expert - (s - 1) / 2) * step
+                node = chosen.get(expert)
+                color = NOT_CHOSEN if node is None else expert_color(expert)
+                box(panel, place, height, step * 0.9, 0.84, f"$k_{layer}^{expert + 1}$", color, light=node is not None)
+                arrow(panel, (place, height + 0.82), (place, height + 0.44), head=False, dashed=node is None)
+                if node is not None:
+                    panel.text(place, height - 0.64, f"{node.score:.2f}", ha="center", va="center", fontsize=6.2)
+                    places[node.node] = (place, height - 0.85)
+    finish(panel, nodes, -1.1)
+
+
+def query_label(layer: int, layers: int, width: float) -> str:
+    """What the gate reads: the token, and the keys of the ancestors."""
+    above = ", ".join(f"$k_{j}$" for j in reversed(range(layer + 1, layers)))
+    text = f"MLP$_{layer}$($x_{{down}}$" + (f", {above})" if above else ")")
+    return text if width > 2.4 else f"MLP$_{layer}$"
+
+
+def finish(panel: Any, nodes: list[Node], left: float) -> None:
+    panel.set_xlim(left, max(node.x for node in nodes) + 1.1)
+    panel.set_ylim(-1.5, nodes[0].y + 3.0)
+    panel.axis("off")
+
+
+def tree_explorer(tree: pd.DataFrame, num_experts: Sequence[int]) -> go.Figure:
+    """The interactive twin: the tree with its pools; hover tells expert, scores, key similarity and contribution."""
+    import plotly.graph_objects as go
+
+    nodes = layout(tree)
+    fig = go.Figure()
+    for row in nodes[1:]:
+        parent = nodes[row.parent]
+        fig.add_scatter(x=[row.x, parent.x], y=[row.y, parent.y], mode="lines", hoverinfo="skip",
+                        line={"color": "#B0B0B0", "width": 1 + 7 * row.score}, showlegend=False)
+    for layer, s in enumerate(num_experts):
+        stands = [node.expert for node in of_layer(nodes, layer)]
+        times = [stands.count(expert) for expert in range(s)]
+        fig.add_scatter(
+            x=[POOL_EDGE - 1.1 * (s - expert) for expert in range(s)], y=[layer * LEVEL] * s, mode="markers+text",
+            text=[f"{expert + 1}" for expert in range(s)], name=f"pool {layer}", showlegend=False,
+            marker={"symbol": "square", "size": 30, "line": {"color": "#B0B0B0", "width": 1},
+                    "color": [expert_color(expert) if times[expert] else NOT_CHOSEN for expert in range(s)]},
+            hovertext=[f"expert {expert + 1} of pool {layer}<br>stands at {times[expert]} of the token's "
+                       f"{len(stands)} nodes" for expert in range(s)], hoverinfo="text")
+    fig.add_scatter(
+        x=[node.x for node in nodes], y=[node.y for node in nodes], name="tree", mode="markers+text",
+        showlegend=False, hoverinfo="text",
+        text=["root" if node.parent < 0 else f"{node.expert + 1}" for node in nodes],
+        hovertext=[hover(node) for node in nodes],
+        marker={"size": 36, "line": {"color": "#3A3A3A", "width": 1},
+                "color": ["white" if node.parent < 0 else expert_color(node.expert) for node in nodes]})
+    hidden = {"visible": False}
+    fig.update_layout(template="plotly_white", height=560, xaxis=hidden, yaxis=hidden,
+                      title={"text": "A token's tree: pools on the left, edges as thick as their scores"})
+    return fig
+
+
+def hover(row: Node) -> str:
+    """What is known about one node of the tree."""
+    if row.parent < 0:
+        return f"root: the layer's output, of norm {row.contribution:.3g}"
+    return (f"layer {row.layer}, node {row.position}: expert {row.expert + 1}<br>score {row.score:.3f}, along "
+            f"its path {row.path_score:.3f}<br>cosine of query and key {row.similarity:.3f}<br>contribution "
+            f"{row.contribution:.3g}, {row.share:.0%} of the output's norm")

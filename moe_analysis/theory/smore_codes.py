@@ -1,0 +1,222 @@
+"""The codes that the proofs stand on, and what floating-point numbers leave of them and of random parameters.
+
+Lemma C.8 (Xu et al. 2019, Lemma 5): a sum over a multiset can determine it. In exact numbers that settles Theorem 3.4;
+a float32 has 24 bits. `precision_of_all` asks of every tree whether float32 still tells it apart; where trees are too
+many, `precision_of_neighbours` asks it of pairs that differ least, and `precision_table` over depths and scales.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from itertools import combinations_with_replacement
+from typing import TYPE_CHECKING, Any
+
+from .claim import Claim, claim_check
+from .flexibility import linear_flexibility, smore_flexibility
+from .smore import IN_FEATURES, agreement, inputs, paper_sizes, structure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Generator, Tensor
+
+    from ..adapters import Smore, SmoreConfig
+
+Code = Callable[[int], tuple]
+SAME = 1e-12  # of the largest output: float64 outputs this close are taken for equal
+
+
+def collisions(code: Code, kinds: int, largest: int, smallest: int = 0) -> int:
+    """Multisets of {1, …, kinds} with smallest … largest members whose Σ code(member) was another one's already."""
+    width, sums = len(code(1)), []
+    for size in range(smallest, largest + 1):
+        for members in combinations_with_replacement(range(1, kinds + 1), size):
+            sums.append(tuple(sum(code(member)[i] for member in members) for i in range(width)))
+    return len(sums) - len(set(sums))
+
+
+def module_collisions(module: Any, kinds: int, size: int) -> int:
+    """The same of a module that stands for σ, `module(listed, size)`: multisets of exactly `size` listed inputs."""
+    import torch
+
+    from .tree_enumeration import distinct_rows
+
+    listed = torch.arange(kinds, dtype=torch.float64).unsqueeze(1) * torch.arange(1, size + 1)  # (kinds, width)
+    codes = module(listed, size)(listed)  # (kinds, width)
+    members = torch.tensor(list(combinations_with_replacement(range(kinds), size)))  # (multisets, size)
+    return len(members) - len(distinct_rows(codes[members].sum(1).numpy()))
+
+
+def fraction_code(base: int) -> Code:
+    return lambda z: (Fraction(1, base**z),)
+
+
+def power_code(powers: int) -> Code:
+    return lambda z: tuple(z**k for k in range(1, powers + 1))
+
+
+@claim_check
+def smore_lemma_c8_multisets(seed: int = 0) -> Claim:
+    """Sums of N^{-Z} tell bounded multisets apart, in exact fractions; so do sums of powers; weaker codes do not."""
+    from .smore_families import MultisetCode, SingleNumberCode
+
+    bounds = [(kinds, largest) for kinds in (2, 4, 6) for largest in (1, 2, 4)]
+    found = [
+        sum(collisions(fraction_code(largest + 1), kinds, largest) for kinds, largest in bounds),
+        sum(collisions(power_code(largest), kinds, largest) for kinds, largest in bounds),
+        sum(module_collisions(module, kinds, size) for module in (MultisetCode, SingleNumberCode)
+            for kinds, size in [(4, 2), (24, 2), (6, 3), (5, 4)]),
+    ]  # fmt: skip
+    controls = [collisions(fraction_code(2), 4, 2), collisions(power_code(2), 6, 3, smallest=3)]
+    return Claim(
+        "smore_lemma_c8_multisets", "S'MoRE Lemma C.8",
+        "Σ N^{-Z(x)} is different for all multisets of fewer than N members (up to 6 kinds, 4 members, exact "
+        "fractions), and so are the sums of the first N − 1 powers of Z, and those of both modules that stand for σ "
+        f"(multisets whose sum is another one's; with a base or a power too few: {controls[0]} and {controls[1]})",
+        found, [0, 0, 0], float(sum(found)), not any(found) and min(controls) > 0,
+    )
+
+
+@claim_check
+def smore_thm34_codes_in_floats(seed: int = 0) -> Claim:
+    """The proof's code in one number outgrows a float32 at the second layer; sums of powers do not up to the third."""
+    from .smore_families import MultisetCode, SingleNumberCode, distinguishing_layer
+    from .tree_enumeration import all_outputs, distinct_rows
+
+    measured = []
+    for code, layers, single in [(SingleNumberCode, 2, False), (SingleNumberCode, 2, True),
+                                 (SingleNumberCode, 3, False), (MultisetCode, 3, True)]:
+        layer = distinguishing_layer(structure(*paper_sizes(layers)), code)
+        x = inputs(seed, layer.in_features)
+        outputs = all_outputs(layer.float(), x.float()) if single else all_outputs(layer, x)
+        measured.append(len(distinct_rows(outputs)))
+    two, three = (smore_flexibility(*paper_sizes(layers)) for layers in (2, 3))
+    holds = measured[0] == two > measured[1] and measured[2] < three == measured[3]
+    return Claim(
+        "smore_thm34_codes_in_floats", "S'MoRE Thm 3.4",
+        "our reading: σ = N^Z needs Z log2(N) bits, 38 at L = 2 and 1369 at L = 3 (N = 3, Z up to 24 and 864): exact "
+        "in float64 at L = 2, merged in float32 at L = 2 and in float64 at L = 3; σ = (Z, Z²) needs 21 bits at L = 3 "
+        "and is exact in float32",
+        measured, [two, f"< {two}", f"< {three}", three], 0.0 if holds else 1.0, holds,
+    )
+
+
+def changed_leaves(config: SmoreConfig, trees: list[Tensor], generator: Generator) -> list[Tensor]:
+    """Each tree with other leaves under one random parent of the lowest layer. Needs f < s there."""
+    import torch
+
+    from .tree_enumeration import subsets
+
+    lowest = trees[0].clone()  # (N, P, f)
+    options, rows = subsets(config.num_experts[0], config.fanout[0]), torch.arange(len(lowest))
+    parent = torch.randint(lowest.shape[1], rows.shape, generator=generator)
+    number = (options == lowest[rows, parent].unsqueeze(1)).all(-1).int().argmax(1)  # (N,): of the subset that is there
+    shift = torch.randint(1, len(options), rows.shape, generator=generator)
+    lowest[rows, parent] = options[(number + shift) % len(options)]
+    return [lowest, *trees[1:]]
+
+
+def exchanged_leaves(config: SmoreConfig, trees: list[Tensor], generator: Generator) -> list[Tensor]:
+    """Each tree with the leaves of two random parents exchanged: every expert stands as often in its layer as before.
+
+    Only σ can tell such trees apart. Parents with the same leaves leave the tree as it was; needs L ≥ 2.
+    """
+    import torch
+
+    lowest, rows = trees[0].clone(), torch.arange(len(trees[0]))
+    one, other = torch.rand(lowest.shape[:2], generator=generator).topk(2, dim=1).indices.T  # (N,) each, different
+    lowest[rows, one], lowest[rows, other] = trees[0][rows, other], trees[0][rows, one]
+    return [lowest, *trees[1:]]
+
+
+CHANGES = {"leaves": changed_leaves, "exchange": exchanged_leaves}
+
+
+def single_outputs(layer: Smore, x: Tensor, trees: list[Tensor]) -> Tensor:
+    """`tree_outputs` by a float32 copy of the layer, given back in float64."""
+    from .tree_enumeration import tree_outputs
+
+    return tree_outputs(copy.deepcopy(layer).float(), x.float(), trees).double()
+
+
+def precision_of_all(layer: Smore, x: Tensor) -> dict[str, int | float]:
+    """How many of all trees float64 and float32 tell apart: trees, float64, float32_bits, float32, rounding.
+
+    float64: apart by more than SAME of the largest output. float32_bits: different bit patterns, which may differ by
+    rounding alone. float32: apart by more than twice float32's rounding, its largest error in units of the largest
+    output, so that they would stay apart in any order of summation.
+    """
+    import numpy as np
+    import torch
+
+    from .tree_enumeration import all_outputs, all_trees, count_apart, distinct_rows
+
+    exact = all_outputs(layer, x)
+    single = torch.cat([single_outputs(layer, x, trees) for trees in all_trees(layer.config)]).numpy()
+    rounding = float(np.abs(exact - single).max() / np.abs(exact).max())
+    return {"trees": len(exact), "float64": count_apart(exact, SAME), "float32_bits": len(distinct_rows(single)),
+            "float32": count_apart(exact, 2 * rounding), "rounding": rounding}  # fmt: skip
+
+
+def precision_of_neighbours(layer: Smore, x: Tensor, change: str, pairs: int, seed: int) -> dict[str, int | float]:
+    """The same question where trees are too many: pairs of a random tree and one that a small change made of it.
+
+    change: a key of CHANGES. -> pairs, smallest and median distance of their outputs in float64 (largest coordinate, in
+    units of the largest output), rounding, and the number of pairs that are merged: float64 (distance ≤ SAME),
+    float32_bits (equal bit for bit) and float32 (distance ≤ 2 · rounding).
+    """
+    import torch
+
+    from .tree_enumeration import random_trees, tree_outputs
+
+    generator = torch.Generator().manual_seed(seed)
+    trees = random_trees(layer.config, pairs, generator)
+    others = CHANGES[change](layer.config, trees, generator)
+    differ = (others[0] != trees[0]).flatten(1).any(1)
+    groups = [[ids[differ] for ids in group] for group in (trees, others)]
+    (a, b), (a32, b32) = ([outputs(layer, x, group) for group in groups] for outputs in (tree_outputs, single_outputs))
+    largest = torch.maximum(a.abs().max(), b.abs().max())
+    distance = (a - b).abs().amax(1) / largest  # (N,)
+    rounding = float(torch.maximum((a - a32).abs().max(), (b - b32).abs().max()) / largest)
+    return {"pairs": len(a), "smallest": float(distance.min()), "median": float(distance.median()),
+            "rounding": rounding, "float64": int((distance <= SAME).sum()),
+            "float32_bits": int((a32 == b32).all(1).sum()),
+            "float32": int((distance <= 2 * rounding).sum())}  # fmt: skip
+
+
+def precision_table(layers: Iterable[int] = range(2, 9), scales: Iterable[float] = (0.1, 0.3, 1.0, 3.0), rank: int = 1,
+                    pairs: int = 500, seed: int = 0) -> pd.DataFrame:  # fmt: skip
+    """One row a depth, scale of random tanh parameters (`randomised`) and change: s = 4, f = 2, columns as above."""
+    import pandas as pd
+
+    from ..adapters import Smore
+    from .smore_families import randomised
+
+    scales, rows = list(scales), []
+    for depth in layers:
+        for scale in scales:
+            layer = randomised(Smore(IN_FEATURES, 2, structure(*paper_sizes(depth), r=rank)), seed, scale)
+            for change in CHANGES:
+                found = precision_of_neighbours(layer, inputs(seed, IN_FEATURES), change, pairs, seed)
+                rows.append({"layers": depth, "scale": scale, "change": change, **found})
+    return pd.DataFrame(rows)
+
+
+@claim_check
+def smore_thm34_single_precision(seed: int = 0) -> Claim:
+    """float32 keeps trees apart at the usual size of parameters and loses σ's part of them when σ is nearly linear."""
+    from ..adapters import Smore
+    from .smore_families import randomised
+
+    x, found = inputs(seed, IN_FEATURES), []
+    for layers, scale in [(2, 1.0), (3, 1.0), (2, 1e-4)]:
+        layer = randomised(Smore(IN_FEATURES, 2, structure(*paper_sizes(layers))), seed, scale)
+        found.append(precision_of_all(layer, x))
+    return agreement(
+        "smore_thm34_single_precision", "S'MoRE Thm 3.4",
+        "our reading: beyond its rounding float32 tells all trees of a random tanh layer apart for L = 2, 3; with "
+        "parameters 10⁻⁴ of that size σ bends by 10⁻⁸, and L = 2 keeps what σ = id has (float64 keeps "
+        f"{found[-1]['float64']})", [int(precision["float32"]) for precision in found],
+        [smore_flexibility(*paper_sizes(2)), smore_flexibility(*paper_sizes(3)), linear_flexibility(*paper_sizes(2))],
+    )

@@ -1,0 +1,191 @@
+"""Walks the routings of a real `Smore` or `Momor` module and counts the different outputs x_L that they make.
+
+Scores are binary, as in the paper's definition of structural flexibility: an expert that was chosen counts with weight
+1. A tree is a list with one tensor a layer, the layer farthest from the output first: ids (N, P, f), the experts under
+each of the P parents of N trees, as in `adapters.tree_gates.Choice`. Siblings are a set: their ids rise.
+
+Two ways to count rows: exactly, for outputs that are integers in float64, and up to a tolerance for any others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from math import comb
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..adapters import Momor, MomorConfig, Smore, SmoreConfig
+from ..adapters.tree_gates import Choice
+from .flexibility import smore_flexibility
+
+Trees = list[Tensor]
+MOST_ROWS = 3_000_000  # of one enumeration; a row has d_L float64 numbers
+
+
+def subsets(s: int, f: int) -> Tensor:
+    """The C(s, f) subsets of an expert pool, (C, f), in lexicographic order."""
+    return torch.tensor(list(combinations(range(s), f)))
+
+
+def trees_of_digits(config: SmoreConfig, digits: list[Tensor]) -> Trees:
+    """digits[l] (N, F_{l+1}), the number of the subset under each parent of layer l -> trees."""
+    return [subsets(s, f)[digit] for s, f, digit in zip(config.num_experts, config.fanout, digits)]
+
+
+def all_trees(config: SmoreConfig, chunk: int = 1 << 15) -> Iterator[Trees]:
+    """Every tree of a configuration once, at most `chunk` at a time; ValueError for more than MOST_ROWS."""
+    total = smore_flexibility(config.num_experts, config.fanout)
+    if total > MOST_ROWS:
+        raise ValueError(f"num_experts = {config.num_experts}, fanout = {config.fanout} have {total:.3g} trees, above "
+                         f"{MOST_ROWS}; take random_trees, or layer_outputs layer by layer")  # fmt: skip
+    for start in range(0, total, chunk):
+        number = torch.arange(start, min(start + chunk, total))
+        digits = []
+        for s, f, parents in zip(config.num_experts, config.fanout, config.nodes[1:]):
+            found, number = mixed_radix(number, comb(s, f), parents)
+            digits.append(found)
+        yield trees_of_digits(config, digits)
+
+
+def mixed_radix(number: Tensor, base: int, places: int) -> tuple[Tensor, Tensor]:
+    """number (N,) -> its lowest `places` digits (N, places) and what is left of it (N,)."""
+    digits = []
+    for _ in range(places):
+        digits.append(number % base)
+        number = number // base
+    return torch.stack(digits, dim=1), number
+
+
+def random_trees(config: SmoreConfig, count: int, generator: torch.Generator) -> Trees:
+    """`count` trees, each independent and uniform over all."""
+    sizes = zip(config.num_experts, config.fanout, config.nodes[1:])
+    return trees_of_digits(config, [torch.randint(comb(s, f), (count, parents), generator=generator)
+                                    for s, f, parents in sizes])  # fmt: skip
+
+
+def binary_choice(ids: Tensor, pool: int, dtype: torch.dtype) -> Choice:
+    """ids (N, P, f) of a pool of s experts -> the choice whose scores are all 1."""
+    weights = torch.zeros(*ids.shape[:-1], pool, dtype=dtype).scatter_(-1, ids, 1.0)  # (N, P, s)
+    return Choice(ids, torch.ones(ids.shape, dtype=dtype), weights)
+
+
+def pool_values(layer: Smore, x: Tensor) -> Tensor:
+    """A x + bias of all pools, x (N, in) -> (N, Σ s·r), as `Smore.aggregate` takes it."""
+    hidden = torch.cat([F.linear(x, A.flatten(0, 1)) for A in layer.A], dim=1)
+    if layer.config.expert_bias:
+        hidden = hidden + torch.cat([bias.flatten() for bias in layer.A_bias])
+    return hidden
+
+
+@torch.no_grad()
+def tree_outputs(layer: Smore, x: Tensor, trees: Trees) -> Tensor:
+    """x_L (N, d_L) of one input x (in,) routed through each of N given trees with binary scores."""
+    choices = [binary_choice(ids, s, x.dtype) for ids, s in zip(trees, layer.config.num_experts)]
+    hidden = pool_values(layer, x.unsqueeze(0)).expand(len(trees[0]), -1)  # (N, Σ s·r)
+    return layer.aggregate(hidden, hidden[:, :0], planned=choices)[0]  # planned trees leave the router nothing to know
+
+
+def all_outputs(layer: Smore, x: Tensor) -> np.ndarray:
+    """x_L (trees, d_L) of one input x (in,) over all trees of the layer's configuration."""
+    return torch.cat([tree_outputs(layer, x, trees) for trees in all_trees(layer.config)]).numpy()
+
+
+@torch.no_grad()
+def outputs_above(layer: Smore, x: Tensor, level: int, below: Tensor | None) -> Tensor:
+    """The different outputs (K, d_{l+1}) that a node above layer l = `level` can have, compared exactly.
+
+    below (M, d_l): all the outputs that its children can have, None in the lowest layer; every set of experts meets
+    every assignment of these to them. Raises ValueError when that makes more than MOST_ROWS.
+    """
+    config, pool = layer.config, 0 if layer.config.shared_pool else level
+    s, f = config.num_experts[level], config.fanout[level]
+    options = 1 if below is None else len(below)
+    if (rows := comb(s, f) * options**f) > MOST_ROWS:
+        raise ValueError(f"layer {level} has {rows:.3g} combinations of {options} outputs below it, above {MOST_ROWS}; "
+                         "stop a layer lower or take random_trees")  # fmt: skip
+    sizes = [A.shape[0] * A.shape[1] for A in layer.A]
+    hidden = pool_values(layer, x.unsqueeze(0)).split(sizes, dim=1)[pool]
+    values = hidden.unflatten(1, layer.A[pool].shape[:2])  # (1, s, r)
+    found = []
+    for chosen in subsets(s, f):
+        for number in torch.arange(options**f).split(1 << 15):
+            choice = binary_choice(chosen.expand(len(number), 1, f), s, x.dtype)
+            children = None if below is None else below[mixed_radix(number, options, f)[0]]  # (N, f, d_l)
+            found.append(layer._layer(level, pool, values.expand(len(number), -1, -1), choice, children).squeeze(1))
+    return torch.from_numpy(distinct_rows(torch.cat(found).numpy()))
+
+
+def layer_outputs(layer: Smore, x: Tensor, levels: int | None = None) -> list[Tensor]:
+    """The different outputs (Γ_l, d_l) of the nodes above layers 0 … levels - 1 for one input x (in,), bottom up.
+
+    Each layer starts from the outputs, not the trees, of the layer below: equal subtrees are followed once. They are
+    compared exactly, which is meant for parameters whose outputs are integers. levels: None is all layers.
+    """
+    found: list[Tensor] = []
+    for level in range(layer.config.layers if levels is None else levels):
+        found.append(outputs_above(layer, x, level, found[-1] if found else None))
+    return found
+
+
+def active_experts(config: SmoreConfig, trees: Trees) -> Tensor:
+    """(N, Σ s_l): 1.0 where an expert stands anywhere in its layer of the tree; all that MoMOR knows of a tree."""
+    return torch.cat([torch.zeros(len(ids), s, dtype=torch.float64).scatter_(1, ids.flatten(1), 1.0)
+                      for ids, s in zip(trees, config.num_experts)], dim=1)  # fmt: skip
+
+
+def momor_routings(config: SmoreConfig) -> Tensor:
+    """(K, Σ s_l): the active experts of every tree, each set once."""
+    sets = [torch.from_numpy(distinct_rows(active_experts(config, trees).numpy())) for trees in all_trees(config)]
+    return torch.from_numpy(distinct_rows(torch.cat(sets).numpy()))
+
+
+class HeldMomor(Momor):
+    """A float64 copy of a MoMOR with given gates (N, Σ s) in place of its routing."""
+
+    gates_held: Tensor
+
+    def __init__(self, layer: Momor, gates: Tensor) -> None:
+        config = MomorConfig(**{**vars(layer.config), "balance_coef": 0.0})
+        super().__init__(layer.in_features, layer.out_features, config)
+        self.double().load_state_dict(layer.state_dict())
+        self.register_buffer("gates_held", gates.double(), persistent=False)
+
+    def _choose(self, pool: int, logits: Tensor, token_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return self.gates_held.split(self.config.num_experts, dim=1)[pool], None
+
+
+def momor_outputs(layer: Momor, x: Tensor, gates: Tensor) -> np.ndarray:
+    """The update (N, out) of one input x (in,) under each of N rows of gates (N, Σ s)."""
+    with torch.no_grad():
+        return HeldMomor(layer, gates)(x.expand(len(gates), -1))[0].numpy()
+
+
+def distinct_rows(rows: np.ndarray) -> np.ndarray:
+    """The different rows of (N, d), bit for bit except that -0 equals 0, in no particular order."""
+    clean = np.ascontiguousarray(rows + 0.0)
+    _, first = np.unique(clean.view(np.dtype((np.void, clean.itemsize * clean.shape[1]))).ravel(), return_index=True)
+    return clean[np.sort(first)]
+
+
+def count_apart(rows: np.ndarray, tolerance: float) -> int:
+    """How many of N rows (N, d) can be told apart when coordinates closer than tolerance · max|rows| are equal.
+
+    Rows are split wherever a sorted coordinate jumps by more than that, again and again until nothing changes, so
+    that rows of different groups differ by more than the tolerance in some coordinate. Rows that a chain of small
+    steps connects stay together: the count never exceeds the number of different rows, and N means that all differ.
+    """
+    gap = tolerance * float(np.abs(rows).max(initial=0.0))
+    group, before = np.zeros(len(rows), dtype=np.int64), 0
+    while (groups := int(group.max(initial=-1)) + 1) not in (before, len(rows)):
+        before = groups
+        for column in rows.T:
+            order = np.lexsort((column, group))
+            jumps = (np.diff(group[order]) != 0) | (np.diff(column[order]) > gap)
+            group[order] = np.concatenate([[0], np.cumsum(jumps)])
+            if jumps.all():
+                return len(rows)
+    return groups
