@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# what a reader's restart does, without the ten seconds that importing torch, transformers and PEFT takes
-RESET = "%reset -f\nimport matplotlib.pyplot; matplotlib.pyplot.close('all'); del matplotlib"
+# what a reader's restart does, without the ten seconds that importing torch, transformers and PEFT takes;
+# %reset takes __spec__ with it, which processes that are spawned look for
+RESET = "%reset -f\n__spec__ = None\nimport matplotlib.pyplot; matplotlib.pyplot.close('all'); del matplotlib"
 
 
 class NotebookError(RuntimeError):
