@@ -76,8 +76,9 @@ def test_a_failing_cell_is_named_with_its_traceback(tmp_path: Path) -> None:
 
 
 def test_a_kernel_gives_each_notebook_an_empty_namespace(tmp_path: Path) -> None:
-    spawned = "import multiprocessing as m; p = m.get_context('spawn').Process(target=int); p.start(); p.join()"
-    for name, source in (("first", "left = 1"), ("second", f"print('left' in globals())\n{spawned}; print(p.exitcode)")):
+    spawn = "import multiprocessing as m; p = m.get_context('spawn').Process(target=int); p.start(); p.join()"
+    look = f"print('left' in globals())\n{spawn}; print(p.exitcode)"
+    for name, source in (("first", "left = 1"), ("second", look)):
         cells = [nbformat.v4.new_code_cell(source)]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
     with Kernel() as kernel:
@@ -85,4 +86,4 @@ def test_a_kernel_gives_each_notebook_an_empty_namespace(tmp_path: Path) -> None
         process = kernel.client.km.provisioner.pid
         second = kernel.execute(tmp_path / "second.ipynb")
         assert kernel.client.km.provisioner.pid == process
-    assert second.cells[0].outputs[0].text == "False\n0\n"
+    assert "".join(output.text for output in second.cells[0].outputs) == "False\n0\n"
