@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..tasks.cache import ArrayCache, cache_folder, digest_of
 from .agreement import SCORES, agreement, check_rows, compare, entropy, scores
 from .neighbours import compare_neighbours, neighbour_agreement
 
@@ -67,17 +70,31 @@ def _shell(name: str, facts: Mapping[str, Any]) -> str:
     return "\n".join(line.split("{prompt}")[0] + "{prompt}" if ".." in line else line for line in lines if line)
 
 
-def embedding_map(embeddings: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
+def embedding_map(embeddings: np.ndarray, method: str = "umap", seed: int = 0, cache: bool = False) -> np.ndarray:
     """Embeddings (n, d), rows of length 1, on a plane: (n, 2) float32, the same bits for the same seed.
 
     method: "umap" (cosine, 15 neighbours), "tsne" (cosine) or "pca" (the two first components, no seed needed).
-    Distances between far groups mean nothing on the first two. Raises ValueError for an unknown method or few rows.
+    Distances between far groups mean nothing on the first two. cache: keep the map on disk, as embeddings are kept,
+    under the hash of all that it is made from. Raises ValueError for an unknown method or few rows.
     """
     matrix = np.ascontiguousarray(embeddings, dtype=np.float32)
     if method not in METHODS:
         raise ValueError(f"method = {method!r} is unknown; choose one of {', '.join(METHODS)}")
     if matrix.ndim != 2 or min(matrix.shape) < 2 or len(matrix) < 4:
         raise ValueError(f"embeddings has shape {matrix.shape}; a map needs at least 4 rows of at least 2 numbers")
+    if not cache:
+        return _placed(matrix, method, seed)
+    store = ArrayCache(cache_folder() / "maps")
+    packages = [f"{name} {version(name)}" for name in ("umap-learn", "scikit-learn", "numba")]
+    key = digest_of([method, str(seed), *packages, sha256(matrix.tobytes()).hexdigest(), str(matrix.shape)])
+    placed = store.load(key, rows=len(matrix))
+    if placed is None:
+        placed = _placed(matrix, method, seed)
+        store.store(key, placed)
+    return placed
+
+
+def _placed(matrix: np.ndarray, method: str, seed: int) -> np.ndarray:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1):  # sums in another order would move points

@@ -48,7 +48,7 @@ def forms_figure(bands: pd.DataFrame, forms: dict[str, Sequence[str]]) -> Figure
         for panel, (title, methods) in zip(fig.subplots(1, len(forms)), forms.items()):
             draw_measure(panel, bands, "train loss", methods)
             panel.set_title(title)
-            panel.legend(loc="upper right")
+            panel.legend(loc="lower left")  # losses fall from left to right
     return fig
 
 

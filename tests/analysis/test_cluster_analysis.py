@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from moe_analysis.analysis import agreement as counting
+from moe_analysis.analysis import clusters
 from moe_analysis.analysis.clusters import (
     SCORES,
     agreement,
@@ -27,6 +28,7 @@ from moe_analysis.analysis.clusters import (
     neighbour_agreement,
     templated,
 )
+from moe_analysis.tasks.cache import CacheWarning
 
 
 def suite(groups: dict[str, str], rows: int = 12, split: str = "train") -> pd.DataFrame:
@@ -247,6 +249,24 @@ def test_a_map_keeps_far_clusters_apart_and_has_the_same_bits_again(method: str)
     centres = first.reshape(2, 20, 2).mean(1)
     radius = np.linalg.norm(first.reshape(2, 20, 2) - centres[:, None], axis=-1).max()
     assert np.linalg.norm(centres[0] - centres[1]) > 2 * radius
+
+
+def test_a_map_is_computed_once_and_then_read_unless_something_it_is_made_from_changes(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("MOE_ANALYSIS_CACHE", str(tmp_path))
+    computed = []
+    placed = clusters._placed
+    monkeypatch.setattr(clusters, "_placed", lambda *given: computed.append(given[1:]) or placed(*given))
+    points = around(suite({"a": "A", "b": "B"}, rows=20)["dataset"])
+    first, second = (embedding_map(points, "pca", cache=True) for _ in range(2))
+    assert (first == second).all() and computed == [("pca", 0)]
+    embedding_map(points, "pca", seed=1, cache=True)
+    moved = embedding_map(points[::-1], "pca", cache=True)
+    assert len(computed) == 3 and (moved != first).any()
+    next((tmp_path / "maps").glob("*.npy")).write_bytes(b"damaged")
+    with pytest.warns(CacheWarning, match="is damaged"):
+        for seed in (0, 1):
+            embedding_map(points, "pca", seed=seed, cache=True)
+            embedding_map(points[::-1], "pca", seed=seed, cache=True)
 
 
 def test_umap_gets_exact_neighbours_and_is_told_to_be_repeatable_without_a_warning(monkeypatch) -> None:
