@@ -20,6 +20,7 @@ lab: .venv/ready
 bench: .venv/ready
 	$(PY) benchmarks/recording.py
 	$(PY) benchmarks/optimizer.py
+	$(PY) benchmarks/adapters.py
 
 data: .venv/ready
 	$(PY) -m moe_analysis.tasks.generate --out data
