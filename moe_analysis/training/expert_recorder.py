@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
 
 from ..adapters import Adapter, Routing
 from ..adapters.gates import select
-from ..peft_bridge import adapter_modules
+from .hooked_recorder import HookedRecorder
 from .store import RecordStore
 
 SAMPLE_TOKENS = 256  # evenly spaced tokens of a batch on which the experts' outputs are compared
@@ -116,7 +115,7 @@ def expert_measures(before: Factors, after: Factors, x: Tensor, gates: Tensor, s
     }
 
 
-class ExpertRecorder(TrainerCallback):
+class ExpertRecorder(HookedRecorder):
     """Writes the record of a run's experts; dimensions (step, module, expert), or (step, module).
 
     A record at step t describes the weights before update t and the change that update t makes of them:
@@ -131,15 +130,13 @@ class ExpertRecorder(TrainerCallback):
     """
 
     def __init__(self, model: nn.Module, path: Path, every: int, damping: float = DAMPING) -> None:
-        self.path, self.every, self.damping = path, every, damping
-        self.adapters: dict[str, Any] = dict(adapter_modules(model))
+        super().__init__(model, path, every)
+        self.damping = damping
         self.factors = {name: single_pair(adapter, every) for name, adapter in self.adapters.items()}
         if not self.factors:
             raise ValueError(no_experts("the model", every))
         self.before: dict[str, Factors] = {}
         self.seen: dict[str, tuple[Tensor, Tensor]] = {}  # module -> tokens (T, in), mean gates (E,)
-        self.handles: list[Any] = []
-        self.active = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.store = RecordStore(self.path)
@@ -151,7 +148,7 @@ class ExpertRecorder(TrainerCallback):
         self.store.cut(state.global_step)
         for name, adapter in self.adapters.items():
             self.handles.append(adapter.register_forward_hook(self._see(name)))
-        self.active = state.global_step % self.every == 0
+        self.active = self.due(state.global_step)
 
     def _see(self, name: str) -> Any:
         def hook(adapter: Adapter, inputs: tuple[Any, ...], output: tuple[Tensor, Routing]) -> None:
@@ -173,21 +170,10 @@ class ExpertRecorder(TrainerCallback):
             record = {kind: torch.stack([module[kind] for module in modules]).cpu().numpy() for kind in modules[0]}
             self.store.append(state.global_step - 1, record)
             self.before, self.seen = {}, {}
-        self.active = state.global_step % self.every == 0
+        self.active = self.due(state.global_step)
 
     def _scaling(self, name: str) -> float:
         return getattr(self.adapters[name], "scaling", 1.0)
-
-    def flush(self) -> None:
-        """Write what is buffered; called before a checkpoint is written, so that no record of it can be missing."""
-        if self.handles:
-            self.store.flush()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.flush()
-        for handle in self.handles:
-            handle.remove()
-        self.handles, self.active = [], False
 
 
 def single_pair(adapter: Adapter, every: int) -> Factors:

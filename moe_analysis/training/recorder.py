@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
 
 from ..adapters import Adapter, Routing
-from ..peft_bridge import adapter_modules
+from .hooked_recorder import HookedRecorder
 from .store import RecordStore
 
 LARGE_RECORD_BYTES = 4e9
@@ -41,7 +40,7 @@ def gate_statistics(gates: Tensor) -> dict[str, Tensor]:
     }
 
 
-class Recorder(TrainerCallback):
+class Recorder(HookedRecorder):
     """Writes a run's record; dimensions (step, module, expert, feature).
 
     A record at step t holds the weights before update t, the gradient that makes it (after clipping; the norm before
@@ -50,12 +49,9 @@ class Recorder(TrainerCallback):
     """
 
     def __init__(self, model: nn.Module, path: Path, every: int) -> None:
-        self.path, self.every = path, every
-        self.adapters: dict[str, Any] = dict(adapter_modules(model))
+        super().__init__(model, path, every)
         self.groups: dict[str, list[str]] = {}  # suffix -> module names
         self.gates: dict[str, tuple[Tensor, Tensor | None]] = {}
-        self.handles: list[Any] = []
-        self.active = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.adapters:
@@ -65,7 +61,7 @@ class Recorder(TrainerCallback):
         self.store.cut(state.global_step)
         for name, adapter in self.adapters.items():
             self.handles.append(adapter.register_forward_hook(self._keep_gates(name)))
-        self.active = self._due(state.global_step)
+        self.active = self.due(state.global_step)
 
     def _declare(self, steps: int) -> None:
         shapes = defaultdict(list)
@@ -95,9 +91,6 @@ class Recorder(TrainerCallback):
 
         return hook
 
-    def _due(self, step: int) -> bool:
-        return bool(self.adapters) and step % self.every == 0
-
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.active:
             return
@@ -113,18 +106,7 @@ class Recorder(TrainerCallback):
         self.gates = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.active = self._due(state.global_step)
-
-    def flush(self) -> None:
-        """Write what is buffered; called before a checkpoint is written, so that no record of it can be missing."""
-        if self.handles:
-            self.store.flush()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.flush()
-        for handle in self.handles:
-            handle.remove()
-        self.handles, self.active = [], False
+        self.active = self.due(state.global_step)
 
 
 def router_shape(adapter: Any) -> tuple[int, int]:

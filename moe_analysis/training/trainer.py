@@ -20,6 +20,7 @@ from .config import TrainConfig
 from .evaluate import evaluate
 from .expert_recorder import DAMPING, ExpertRecorder
 from .history import history_frame
+from .hooked_recorder import HookedRecorder
 from .prepare import Data, prepare_data, prepare_model
 from .recorder import Recorder
 from .run import FINISHED, Run, write_table
@@ -81,7 +82,7 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
     )
-    recorders: list[Recorder | ExpertRecorder | TreeRecorder] = []
+    recorders: list[HookedRecorder] = []
     if config.record_every:
         recorders.append(Recorder(model, folder / "records.zarr", config.record_every))
     if config.record_experts_every:
@@ -121,8 +122,7 @@ def collate_rows(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Tensor]:
 class AdapterTrainer(Trainer):
     """Trainer that logs answer accuracy, scales balance losses rightly, and never leaves half a checkpoint behind."""
 
-    def attach(self, config: TrainConfig, test: Data,
-               recorders: list[Recorder | ExpertRecorder | TreeRecorder]) -> None:  # fmt: skip
+    def attach(self, config: TrainConfig, test: Data, recorders: list[HookedRecorder]) -> None:
         self.run_config, self.test, self.recorders = config, test, recorders
         self.tested: tuple[int, pd.DataFrame] = (-1, pd.DataFrame())  # the latest evaluation and its step
         self.step_sums = {"right": 0.0, "answers": 0.0, "balance_loss": 0.0}

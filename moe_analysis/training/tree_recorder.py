@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from torch import Tensor, nn
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 
 from ..adapters import Adapter
 from ..adapters.tree_gates import TreeRouting
 from ..peft_bridge import adapter_modules
+from .hooked_recorder import HookedRecorder
 from .prepare import prepare_model
 from .routing import record_gates
 from .run import Run
@@ -59,7 +60,7 @@ def node_load(ids: Sequence[np.ndarray], num_experts: Sequence[int]) -> np.ndarr
                            for layer, s in zip(ids, num_experts, strict=True)])  # fmt: skip
 
 
-class TreeRecorder(TrainerCallback):
+class TreeRecorder(HookedRecorder):
     """Writes the record of a run's trees; dimensions (step, module), and (step, module, expert) for the load.
 
     A record at step t describes the routing by the weights before update t, of at most SAMPLE_TOKENS evenly spaced
@@ -70,12 +71,9 @@ class TreeRecorder(TrainerCallback):
     """
 
     def __init__(self, model: nn.Module, path: Path, every: int) -> None:
-        self.path, self.every = path, every
-        self.adapters: dict[str, Any] = dict(adapter_modules(model))
+        super().__init__(model, path, every)
         check_trees(self.adapters, f"record_trees_every = {every}", "set record_trees_every=0")
         self.seen: dict[str, tuple[dict[str, float], np.ndarray]] = {}
-        self.handles: list[Any] = []
-        self.active = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.store = RecordStore(self.path)
@@ -88,7 +86,7 @@ class TreeRecorder(TrainerCallback):
         self.store.cut(state.global_step)
         for name, adapter in self.adapters.items():
             self.handles.append(adapter.register_forward_hook(self._see(name)))
-        self.active = state.global_step % self.every == 0
+        self.active = self.due(state.global_step)
 
     def _see(self, name: str) -> Any:
         def hook(adapter: Adapter, inputs: tuple[Any, ...], output: tuple[Tensor, TreeRouting]) -> None:
@@ -111,18 +109,7 @@ class TreeRecorder(TrainerCallback):
         self.seen = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.active = state.global_step % self.every == 0
-
-    def flush(self) -> None:
-        """Write what is buffered; called before a checkpoint is written, so that no record of it can be missing."""
-        if self.handles:
-            self.store.flush()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.flush()
-        for handle in self.handles:
-            handle.remove()
-        self.handles, self.active = [], False
+        self.active = self.due(state.global_step)
 
 
 def record_trees(model: nn.Module, tokenizer: Any, frame: pd.DataFrame,
