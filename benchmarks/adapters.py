@@ -32,7 +32,8 @@ import moe_analysis as ma
 from moe_analysis.theory.count import flop_counter
 
 SYSTEMS: dict[str, tuple[str, int, dict[str, Any]]] = {  # label: config, total rank, options
-    "trex": ("TRexConfig", 8, {"num_down": 4, "num_up": 8, "intuition": False}),
+    "trex": ("TRexConfig", 32, {"num_down": 4, "num_up": 8, "intuition": False}),  # 32 experts of rank 1
+    "trex_vectors": ("TRexConfig", 8, {"num_down": 4, "num_up": 8, "intuition": False}),  # of which 8 up vectors
     "moe_lora": ("MoeLoraConfig", 80, {"num_experts": 20, "r": 4, "top_k": 10, "gate_backward_power": 0.5}),
     "smore": ("SmoreConfig", 64, {"num_experts": [4, 4], "fanout": [2, 2], "r": 8}),
     "smore_8_experts": ("SmoreConfig", 128, {"num_experts": [8, 8], "fanout": [4, 4], "r": 8}),

@@ -16,6 +16,7 @@ SOURCES = {
     "TrainConfig": "training.config",
     "train": "training.trainer",
     "Run": "training.run",
+    "match_budget": "comparison",
     **dict.fromkeys(("HydraLoraConfig", "MoeLoraConfig", "MomorConfig", "SiraConfig", "SmoreConfig", "TRexConfig"),
                     "peft_bridge"),
 }

@@ -27,6 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "plots": {"analysis"},
     "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
     "presets": {"training", "peft_bridge"},  # the runs behind the figures
+    "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
     "kernels": set(),
     "figures": {"presets", "kernels"},  # executes the notebooks
 }

@@ -56,12 +56,11 @@ class NodeGate(nn.Module):
         scores = by_parent.gather(-1, ids.unsqueeze(-1)).squeeze(-1)  # (N, P, f)
         if self.fanout > 1:
             scores = scores / scores.sum(-1, keepdim=True)
-        weights = torch.zeros_like(by_parent[:, :, 0]).scatter(-1, ids, scores)  # (N, P, s)
         loss = None
         if balanced:
-            taken = torch.zeros_like(probabilities).scatter(-1, ids.flatten(1).unsqueeze(-1), 1.0)  # (N, F, s)
-            loss = gating.switch_loss(probabilities, taken, per_parent(token_mask, probabilities.shape[1]))
-        return Choice(ids, scores, weights, loss)
+            taken, mask = ids.flatten(1).unsqueeze(-1), per_parent(token_mask, probabilities.shape[1])  # (N, F, 1)
+            loss = gating.tree_switch_loss(probabilities, taken, mask)
+        return Choice(ids, scores, by_parent.shape[-1], loss)
 
 
 def distinct_best(scores: Tensor) -> Tensor:

@@ -37,9 +37,17 @@ def check_gate(gate: str, num_experts: int, top_k: int, balance_coef: float) -> 
 def keep_top_k(probabilities: Tensor, k: int, normalize: bool) -> Tensor:
     """(..., E) -> (..., E) with all but the k largest set to zero; they sum to 1 when `normalize`."""
     if k < probabilities.shape[-1]:
-        kept = probabilities.topk(k, dim=-1)
+        kept = probabilities.topk(k, dim=-1, sorted=False)
         probabilities = torch.zeros_like(probabilities).scatter(-1, kept.indices, kept.values)
     return probabilities / probabilities.sum(-1, keepdim=True) if normalize else probabilities
+
+
+def top_k_softmax(logits: Tensor, k: int) -> Tensor:
+    """(..., E) -> (..., E): the softmax of the k largest alone, which is their share of the softmax of all; else 0."""
+    if k == logits.shape[-1]:
+        return logits.softmax(-1)
+    kept = logits.topk(k, dim=-1, sorted=False)
+    return torch.full_like(logits, -torch.inf).scatter(-1, kept.indices, kept.values).softmax(-1)
 
 
 def select(values: Tensor, token_mask: Tensor | None) -> Tensor:
@@ -55,10 +63,21 @@ def select(values: Tensor, token_mask: Tensor | None) -> Tensor:
 
 def switch_loss(probabilities: Tensor, gates: Tensor, token_mask: Tensor | None) -> Tensor:
     """E · Σ_i load_i · importance_i (Fedus et al. 2022); as in MixLoRA every chosen expert counts, loads sum to k."""
-    chosen, kept = select(gates, token_mask) > 0, select(probabilities, token_mask)  # (tokens, E)
-    tokens = max(kept.shape[0], 1)  # a batch of padding alone costs nothing
-    load, importance = chosen.to(kept.dtype).sum(0) / tokens, kept.sum(0) / tokens  # (E,)
-    return probabilities.shape[-1] * (load * importance).sum()
+    return load_times_importance((select(gates, token_mask) > 0).sum(0), select(probabilities, token_mask))
+
+
+def tree_switch_loss(probabilities: Tensor, ids: Tensor, token_mask: Tensor | None) -> Tensor:
+    """`switch_loss` from the ids (..., k) of the chosen experts, which are fewer than the gates."""
+    chosen = select(ids, token_mask).flatten()
+    counts = torch.zeros(probabilities.shape[-1], dtype=ids.dtype, device=ids.device)
+    counts.scatter_add_(0, chosen, torch.ones_like(chosen))
+    return load_times_importance(counts, select(probabilities, token_mask))
+
+
+def load_times_importance(counts: Tensor, probabilities: Tensor) -> Tensor:
+    """counts (E,), tokens that chose each expert, and probabilities (tokens, E) -> the loss."""
+    tokens = max(probabilities.shape[0], 1)  # a batch of padding alone costs nothing
+    return probabilities.shape[-1] * (counts.to(probabilities.dtype) / tokens * probabilities.sum(0) / tokens).sum()
 
 
 def noisy_logits(clean: Tensor, raw_scale: Tensor, training: bool) -> tuple[Tensor, Tensor]:

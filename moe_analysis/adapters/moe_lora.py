@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from . import gates as gating
 from .base import Adapter, AdapterConfig, Routing, RoutingContext, kaiming_down, register
 from .fused import down_products
-from .rescale import up_mixture
+from .rescale import down_factors, up_factors, up_mixture
 
 DEFAULT_BALANCE = {"softmax": 0.0, "switch": 1e-2, "noisy_topk": 1e-2, "dense": 0.0}
 
@@ -94,11 +94,13 @@ class MoeLora(Adapter):
             logits = logits / config.temperature
         if raw_scale is not None:
             return self._noisy(logits, raw_scale, token_mask)
-        probabilities = logits.softmax(-1)  # (..., E)
-        gates = gating.keep_top_k(probabilities, config.active_experts, config.normalizes)
+        if config.normalizes:
+            gates = gating.top_k_softmax(logits, config.active_experts)
+        else:
+            gates = gating.keep_top_k(logits.softmax(-1), config.active_experts, normalize=False)
         if not config.balance_weight:
             return Routing(gates)
-        return Routing(gates, config.balance_weight * gating.switch_loss(probabilities, gates, token_mask))
+        return Routing(gates, config.balance_weight * gating.switch_loss(logits.softmax(-1), gates, token_mask))
 
     def _noisy(self, clean: Tensor, raw_scale: Tensor, token_mask: Tensor | None) -> Routing:
         k, weight = self.config.active_experts, self.config.balance_weight
@@ -118,14 +120,14 @@ class MoeLora(Adapter):
         # a router that is more than its weight, or a subclass with a route of its own, is called on the input as it is
         plain = type(self).route is MoeLora.route and all(type(head) is nn.Linear for head in heads)
         routers = torch.cat([head.weight for head in heads]) if plain else None
-        hidden, logits, y = down_products(flat, self.A.flatten(0, 1), routers, self.dropout, base)
+        hidden, logits, y = down_products(flat, down_factors(self.A), routers, self.dropout, base)
         if plain:
             logits, *raw_scale = logits.split(self.config.num_experts, dim=1)  # (N, E) each
             routing = self._gate(logits, raw_scale[0] if raw_scale else None, mask)
         else:
             routing = self.route(x, mask)
-        hidden = hidden.unflatten(1, self.A.shape[:2]).expand(-1, self.config.num_experts, -1)  # (N, E, r)
-        up = self.B.transpose(1, 2).flatten(0, 1) * self.scaling  # (E·r, out)
+        hidden = hidden.unflatten(1, (self.config.r, -1)).expand(-1, -1, self.config.num_experts)  # (N, r, E)
+        up = up_factors(self.B) * self.scaling  # (r·E, out)
         weights = routing.gates.reshape(flat.shape[0], -1).to(hidden.dtype)  # (N, E)
         delta = up_mixture(hidden, weights, up, self.config.gate_backward_power, y)
         routing.gates = routing.gates.reshape(*x.shape[:-1], -1)

@@ -99,7 +99,7 @@ class Momor(Adapter):
         up = torch.cat([B.transpose(1, 2).flatten(0, 1) * scale
                         for B, scale in zip(self.B, self.config.scales, strict=True)])  # fmt: skip  (Σ s·r, out)
         ranks = torch.cat(spread, dim=1).to(hidden.dtype)  # (N, Σ s·r)
-        delta = up_mixture(hidden.unsqueeze(-1), ranks, up, self.config.gate_backward_power, y)
+        delta = up_mixture(hidden.unsqueeze(1), ranks, up, self.config.gate_backward_power, y)
         losses = [loss for _, loss in chosen if loss is not None]
         routing = Routing(gates.reshape(*x.shape[:-1], -1), torch.stack(losses).sum() if losses else None)
         return delta.reshape(*x.shape[:-1], self.out_features), routing

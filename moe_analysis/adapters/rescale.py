@@ -16,15 +16,16 @@ from torch import Tensor
 class RescaledMixture(torch.autograd.Function):
     """(hidden, gates, U, p, y) -> Σ_e g_e U_eᵀ hidden_e with the experts' backward path scaled by g^p.
 
-    Added onto y (N, out) in place where y is not None.
+    Added onto y (N, out) in place where y is not None. Ranks stand before experts: gates are then multiplied and
+    summed along the experts, of which there are more.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, gates: Tensor, up: Tensor, power: float, y: Tensor | None = None) -> Tensor:
-        # hidden (N, E, r), gates (N, E), up (E·r, out)
+        # hidden (N, r, E), gates (N, E), up (r·E, out)
         ctx.save_for_backward(hidden, gates, up)
         ctx.power, ctx.onto = power, y is not None
-        weighed = (hidden * gates.unsqueeze(-1)).flatten(1)  # (N, E·r)
+        weighed = (hidden * gates.unsqueeze(1)).flatten(1)  # (N, r·E)
         if y is None:
             return weighed @ up  # (N, out)
         ctx.mark_dirty(y)
@@ -34,24 +35,36 @@ class RescaledMixture(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, gates, up = ctx.saved_tensors
         grad = grads[0].to(up.dtype)  # autocast hands back the reduced type of its product
-        pulled = (grad @ up.T).view_as(hidden)  # (N, E, r): U_e dy
+        pulled = (grad @ up.T).view_as(hidden)  # (N, r, E): U_e dy
         scale = gates
-        if ctx.power != 1.0:  # 0⁰ = 1 would wake the experts that were not chosen
-            scale = torch.where(gates > 0, gates.clamp_min(0) ** ctx.power, 0)
-        scale = scale.unsqueeze(-1)  # (N, E, 1)
-        into_hidden, into_gates = (scale * pulled).to(hidden.dtype), (pulled * hidden).sum(-1).to(gates.dtype)
+        if ctx.power != 1.0:
+            scale = gates.clamp_min(0) ** ctx.power
+        if ctx.power == 0.0:  # 0⁰ = 1 would wake the experts that were not chosen
+            scale = (gates > 0).to(gates.dtype)
+        scale = scale.unsqueeze(1)  # (N, 1, E)
+        into_hidden, into_gates = (scale * pulled).to(hidden.dtype), (pulled * hidden).sum(1).to(gates.dtype)
         into_up = (hidden * scale).flatten(1).to(up.dtype).T @ grad
         return into_hidden, into_gates, into_up, None, grads[0] if ctx.onto else None
 
 
 def up_mixture(hidden: Tensor, gates: Tensor, up: Tensor, power: float = 1.0, y: Tensor | None = None) -> Tensor:
-    """Σ_e g_e U_eᵀ hidden_e for hidden (N, E, r), gates (N, E), up (E·r, out) -> (N, out), added onto y if given."""
+    """Σ_e g_e U_eᵀ hidden_e for hidden (N, r, E), gates (N, E), up (r·E, out) -> (N, out), added onto y if given."""
     if power != 1.0 or y is not None:
         return RescaledMixture.apply(hidden, gates, up, power, y)
-    return (hidden * gates.unsqueeze(-1)).flatten(1) @ up
+    return (hidden * gates.unsqueeze(1)).flatten(1) @ up
 
 
 def mixture(x: Tensor, gates: Tensor, A: Tensor, B: Tensor, power: float = 1.0) -> Tensor:
     """Σ_e g_e B_e A_e x for x (N, in), gates (N, E), A (E, r, in), B (E, out, r) -> (N, out)."""
-    hidden = (x @ A.flatten(0, 1).T).unflatten(-1, A.shape[:2])  # (N, E, r)
-    return up_mixture(hidden, gates, B.transpose(1, 2).flatten(0, 1), power)
+    hidden = (x @ down_factors(A).T).unflatten(-1, (A.shape[1], A.shape[0]))  # (N, r, E)
+    return up_mixture(hidden, gates, up_factors(B), power)
+
+
+def down_factors(A: Tensor) -> Tensor:
+    """A (E, r, in) -> (r·E, in), ranks first."""
+    return A.transpose(0, 1).flatten(0, 1)
+
+
+def up_factors(B: Tensor) -> Tensor:
+    """B (E, out, r) -> (r·E, out), ranks first."""
+    return B.permute(2, 0, 1).flatten(0, 1)

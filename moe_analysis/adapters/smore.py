@@ -14,6 +14,7 @@ from .bottom_up import LeafGate, NodeGate
 from .fused import down_products, up_product
 from .smore_config import ACTIVATIONS, SmoreConfig
 from .tree_gates import Ancestor, Choice, TreeGate, TreeRouting
+from .tree_products import MixChildren, MixLeaves, NodeProducts
 
 
 @register("smore")
@@ -139,13 +140,12 @@ class Smore(Adapter):
         activate = self.activations[layer]
         if self.config.activation_position == "all":
             if below is None:  # a leaf is what its expert is, wherever it stands: activated once for all
-                active = at_nodes(activate(expert_outputs(values, B, bias)), choice.ids.flatten(1))  # (N·F_l, d)
+                active = activate(expert_outputs(values, B, bias))  # (s, N, d)
+                mixed = MixLeaves.apply(active, choice.scores.to(active.dtype), choice.ids)
             else:
-                if bias is not None:
-                    bias = bias + self.W_bias[layer]
-                nodes = at_nodes(expert_outputs(values, B, bias), choice.ids.flatten(1))  # (N·F_l, d)
-                active = activate(add_product(nodes, below.flatten(0, 1), self.W[layer].T))
-            return (active.view(*choice.ids.shape, -1) * choice.scores.unsqueeze(-1)).sum(2)  # (N, P, d)
+                active = activate(self._nodes(layer, values, choice.ids.flatten(1), B, bias, below))  # (N·F_l, d)
+                mixed = MixChildren.apply(active, choice.scores.to(active.dtype))
+            return mixed.unflatten(0, choice.ids.shape[:2])  # (N, P, d)
         mixed = mix_pool(values, B, bias, choice.weights)  # (N, P, d)
         if below is None:
             return mixed
@@ -157,6 +157,12 @@ class Smore(Adapter):
             count = choice.scores.sum(-1, keepdim=True) if scored else float(choice.ids.shape[2])
             mixed = mixed + count * self.W_bias[layer]
         return mixed
+
+    def _nodes(self, layer: int, values: Tensor, ids: Tensor, B: Tensor, bias: Tensor | None, below: Tensor) -> Tensor:
+        """B^n v^n + W x + biases at every node: ids (N, F_l), below (N, F_l, d_l) -> (N·F_l, d_{l+1})."""
+        bias = B.new_zeros(B.shape[:2]) if bias is None else bias + self.W_bias[layer]
+        matrix = torch.cat([B.transpose(1, 2).flatten(0, 1), self.W[layer].T, bias])  # (s·r + d_l + s, d)
+        return NodeProducts.apply(values, below.flatten(0, 1).to(values.dtype), ids, matrix.to(values.dtype))
 
     def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
         yield from zip(self.A, self.B, strict=True)
@@ -174,19 +180,6 @@ def expert_outputs(values: Tensor, B: Tensor, bias: Tensor | None) -> Tensor:
     """B^n v^n + b^n of every expert for every token: values (N, s, r), B (s, d, r), bias (s, d) -> (s, N, d)."""
     values, B = values.transpose(0, 1), B.transpose(1, 2)
     return torch.bmm(values, B) if bias is None else torch.baddbmm(bias.unsqueeze(1), values, B)
-
-
-def at_nodes(every: Tensor, ids: Tensor) -> Tensor:
-    """every (s, N, d), ids (N, F) -> (N·F, d), the output of the expert that stands at each node."""
-    tokens = torch.arange(ids.shape[0], device=ids.device).unsqueeze(1)
-    return every.flatten(0, 1).index_select(0, (ids * ids.shape[0] + tokens).flatten())
-
-
-def add_product(nodes: Tensor, below: Tensor, W: Tensor) -> Tensor:
-    """nodes (M, d) + below (M, d_l) W (d_l, d), in place: nobody else sees the nodes."""
-    if nodes.dtype == below.dtype == W.dtype:
-        return nodes.addmm_(below, W)
-    return torch.addmm(nodes, below, W)  # autocast brings the types together
 
 
 def mix_pool(values: Tensor, B: Tensor, bias: Tensor | None, weights: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ of its own subtree.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,14 +23,20 @@ from .base import Routing
 class Choice:
     """What was chosen in one layer: P parents a token, f children each, of s experts.
 
-    ids, scores: (N, P, f), the chosen experts and their weights. weights: (N, P, s), the same scores by expert, zero
-    elsewhere. balance_loss: without its coefficient; None where the gate has none.
+    ids, scores: (N, P, f), the chosen experts and their weights. balance_loss: without its coefficient; None where the
+    gate has none.
     """
 
     ids: Tensor
     scores: Tensor
-    weights: Tensor
+    num_experts: int
     balance_loss: Tensor | None = None
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """(N, P, s): the scores by expert, zero where an expert was not chosen."""
+        empty = self.scores.new_zeros(*self.ids.shape[:-1], self.num_experts)
+        return empty.scatter(-1, self.ids, self.scores)
 
 
 class TreeRouting(Routing):
@@ -59,6 +66,12 @@ class Ancestor:
 
     ids: Tensor
     keys: Tensor
+
+    @cached_property
+    def one_hot(self) -> Tensor:
+        """(N, F_j, s_j): a product with it reads a table faster than a lookup, above all backward."""
+        every = torch.arange(self.keys.shape[0], device=self.ids.device)
+        return (self.ids.unsqueeze(-1) == every).to(self.keys.dtype)
 
 
 class TreeGate(nn.Module):
@@ -105,43 +118,46 @@ class TreeGate(nn.Module):
         scores = kept.values  # a single expert keeps its cosine, which may be negative: the softmax would be 1
         if self.fanout > 1:
             scores = scores.softmax(-1, dtype=self.dtype).to(noisy.dtype)  # (N, P, f)
-        weights = torch.zeros_like(noisy).scatter(-1, kept.indices, scores)
-        loss = None
+        choice = Choice(kept.indices, scores, noisy.shape[-1])
         if balanced:
+            weights, mask = choice.weights, per_parent(token_mask, clean.shape[1])
             load = gating.smooth_load(clean, noisy, scale, self.fanout) if self.training else (weights > 0).to(clean)
-            mask = per_parent(token_mask, clean.shape[1])
-            loss = gating.noisy_loss(weights, load, mask, self.dtype)
-        return Choice(kept.indices, scores, weights, loss)
+            choice.balance_loss = gating.noisy_loss(weights, load, mask, self.dtype)
+        return choice
 
 
 def switch_choice(logits: Tensor, fanout: int, token_mask: Tensor | None, balanced: bool, dense: bool) -> Choice:
-    """Softmax over the pool, the f largest kept and renormalised for f > 1; all kept as they are when dense."""
+    """Softmax over the pool, the f largest kept and renormalised for f > 1; all kept as they are when dense.
+
+    Computed with the experts first: a softmax along a dimension of four leaves a processor nothing to do at once.
+    """
+    first = logits.movedim(-1, 0)  # (s, N, P)
     if dense:
-        probabilities = logits.softmax(-1)  # (N, P, s)
+        probabilities = first.softmax(0).movedim(0, -1)  # (N, P, s)
         ids = torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
-        return Choice(ids, probabilities, probabilities)
-    kept = logits.topk(fanout, dim=-1)
+        return Choice(ids, probabilities, logits.shape[-1])
+    kept = first.topk(fanout, dim=0)
     if fanout > 1:  # renormalised over the chosen, a softmax over all is the softmax over the chosen
-        scores = kept.values.softmax(-1)
+        scores = kept.values.softmax(0)  # (f, N, P)
     else:
-        scores = logits.softmax(-1).gather(-1, kept.indices)
-    weights = torch.zeros_like(logits, dtype=scores.dtype).scatter(-1, kept.indices, scores)
-    loss = None
+        scores = first.softmax(0).gather(0, kept.indices)
+    choice = Choice(kept.indices.movedim(0, -1), scores.movedim(0, -1), logits.shape[-1])
     if balanced:
-        loss = gating.switch_loss(logits.softmax(-1), weights.detach(), per_parent(token_mask, logits.shape[1]))
-    return Choice(kept.indices, scores, weights, loss)
+        mask, probabilities = per_parent(token_mask, logits.shape[1]), first.softmax(0).movedim(0, -1)
+        choice.balance_loss = gating.tree_switch_loss(probabilities, choice.ids, mask)
+    return choice
 
 
 def on_path(weight: Tensor, bias: Tensor | None, x: Tensor, ancestors: list[Ancestor]) -> Tensor:
     """Linear map of the concatenation (x, key of each ancestor) at every parent, (N, P, out), without making it.
 
-    An ancestor's share is one of s_j rows: a small table, looked up by the ancestor's expert.
+    An ancestor's share is one of s_j rows: a small table, read by the ancestor's expert.
     """
     widths = [x.shape[-1], *(ancestor.keys.shape[-1] for ancestor in ancestors)]
     own, *blocks = weight.split(widths, dim=1)
     total = F.linear(x, own, bias).unsqueeze(1)  # (N, 1, out)
     for ancestor, block in zip(ancestors, blocks, strict=True):
-        share = F.embedding(ancestor.ids, ancestor.keys @ block.T)  # (N, F_j, out)
+        share = ancestor.one_hot @ (ancestor.keys @ block.T)  # (N, F_j, out)
         total = (total.unsqueeze(2) + share.unflatten(1, (total.shape[1], -1))).flatten(1, 2)  # (N, F_j, out)
     return total
 

@@ -76,7 +76,7 @@ def with_contributions(layer: Smore, rows: list[dict], hidden: Tensor, known: Te
                        planned: list[list[Choice]]) -> pd.DataFrame:  # fmt: skip
     """All trees of `planned`, the whole one first, run as one batch: the rows with contribution and share."""
     count = len(planned)
-    batch = [Choice(*(torch.cat(parts) for parts in zip(*((c.ids, c.scores, c.weights) for c in choices), strict=True)))
+    batch = [Choice(torch.cat([c.ids for c in choices]), torch.cat([c.scores for c in choices]), choices[0].num_experts)
              for choices in zip(*planned, strict=True)]  # fmt: skip
     outputs, _ = layer.aggregate(hidden.expand(count, -1), known.expand(count, -1), planned=batch)
     outputs = outputs @ layer.W_proj.T  # (trees, out)
@@ -100,9 +100,7 @@ def without(choices: list[Choice], number: int, position: int) -> list[Choice]:
         choice = choices[layer]
         scores = choice.scores.flatten().clone()  # (F_l,)
         scores[first:stop] = 0.0
-        scores = scores.view_as(choice.scores)
-        weights = torch.zeros_like(choice.weights).scatter(-1, choice.ids, scores)
-        pruned[layer] = replace(choice, scores=scores, weights=weights)
+        pruned[layer] = replace(choice, scores=scores.view_as(choice.scores))
         if layer:
             f = choices[layer - 1].ids.shape[2]
             first, stop = first * f, stop * f

@@ -28,6 +28,10 @@ SYSTEM_COLORS = {
     "mix-and-match": "#E69F00",
     "T-REX": "#009E73",
     "SiRA": "#CC79A7",
+    "HydraLoRA": "#8C6D31",
+    "MixLoRA": "#56B4E9",
+    "MoMOR": "#7F4FC9",
+    "S'MoRE": "#D55E00",
 }
 # plain, preconditioned, rescaled, both: one colour for either optimiser's form, for each has a figure of its own
 FORM_COLORS = {"{}": "#5A5A5A", "R{}": "#0072B2", "g{}": "#E69F00", "gR{}": "#D55E00"}

@@ -139,6 +139,6 @@ def experts_used(routing: Any) -> list[Tensor]:
     found = []
     for choice in routing.choices:
         ids = choice.ids.flatten(1)  # (N, F_l)
-        present = torch.zeros(len(ids), choice.weights.shape[-1], dtype=torch.bool).scatter(1, ids, True)
+        present = torch.zeros(len(ids), choice.num_experts, dtype=torch.bool).scatter(1, ids, True)
         found.append(present.sum(1))
     return found

@@ -10,7 +10,8 @@ from typing import Any
 
 from .cost import IDLE, Cost, Term, term
 
-TABLE = "a key's share comes from a table, made once a call"
+TABLE = "a key's share is read by a product with the ancestors' one-hot ids from a table, made once a call"
+BLOCKS = "a node's hidden values stand in its expert's block of a row for all experts"
 
 
 def used_experts(config: Any) -> list[int]:
@@ -67,8 +68,11 @@ def layer_terms(layer: int, n: int, s: int, r: int, config: Any) -> list[Term]:
     children, parents = config.nodes[layer], config.nodes[layer + 1]
     again = ", for every layer anew" if config.shared_pool else ""
     if config.activation_position == "all":
-        return [term("experts", f"B {layer}", n * r * out, s * r * out, why=IDLE + again),
-                term("experts", f"W {layer}", children * below * out)]
+        W = term("experts", f"W {layer}", children * below * out)  # nothing in the lowest layer, whose d_l is 0
+        if layer == 0:
+            return [term("experts", "B 0", n * r * out, s * r * out, why=IDLE), W]
+        return [term("experts", f"B {layer}", n * r * out, children * s * r * out, why=BLOCKS), W,
+                term("experts", f"B_bias {layer}", 0, children * s * out, why="biases as a product over the pool")]
     terms = [term("experts", f"B {layer}", n * r * out, parents * s * r * out,
                   why=f"a parent mixes the pool, then one product a parent{again}")]
     if config.expert_bias:
@@ -91,17 +95,20 @@ def top_down_terms(down: int, config: Any) -> list[Term]:
     for layer, known in enumerate(known_widths(config, down)):
         s, m, parents = config.num_experts[layer], config.key_dims[layer], config.nodes[layer + 1]
         first = s if config.gate_arch == "linear" else m  # what the linear map of (x_down, keys) makes
+        # what reads the tables, by the one-hot ids of all ancestors
+        reads = sum(F * experts for F, experts in zip(config.nodes[layer + 1:-1], config.num_experts[layer + 1:]))
         # the keys above are known - down numbers wide in all, each pool's once an expert
         above = list(zip(config.num_experts, known_widths(config, down) if config.gate_arch == "linear"
                          else config.key_dims, strict=True))[layer + 1:]
         table = sum(experts * size for experts, size in above)
         name = "keys" if config.gate_arch == "linear" else "mlp"
-        terms.append(term("router", f"{name} {layer}", parents * known * first, down * first, table * first, TABLE))
+        terms.append(term("router", f"{name} {layer}", parents * known * first, (down + reads) * first, table * first,
+                          TABLE))
         if config.gate_arch == "mlp":
             terms += [term("router", f"mlp out {layer}", parents * m * m), term("router", f"keys {layer}",
                                                                                parents * s * m)]
         if config.gate == "noisy_topk":
-            terms.append(term("router", f"noise {layer}", parents * known * s, down * s, table * s, TABLE))
+            terms.append(term("router", f"noise {layer}", parents * known * s, (down + reads) * s, table * s, TABLE))
     return terms
 
 

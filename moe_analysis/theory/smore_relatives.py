@@ -71,9 +71,8 @@ def choices_of_gates(gates: list[Tensor], top_k: list[int]) -> list[Choice]:
     parents, total = 1, torch.ones_like(gates[-1][:, :1])  # (N, 1)
     for gate, k in zip(reversed(gates), reversed(top_k)):
         kept = (gate / total).topk(k, dim=-1)
-        weights = torch.zeros_like(gate).scatter(-1, kept.indices, kept.values)
-        parts = [part.unsqueeze(1).expand(-1, parents, -1) for part in (kept.indices, kept.values, weights)]
-        choices.insert(0, Choice(*parts))
+        ids, scores = (part.unsqueeze(1).expand(-1, parents, -1) for part in (kept.indices, kept.values))
+        choices.insert(0, Choice(ids, scores, gate.shape[1]))
         parents, total = parents * k, gate.sum(-1, keepdim=True)
     return choices
 
@@ -199,8 +198,7 @@ def smore_prop32_coefficients(seed: int = 0) -> Claim:
         layer, choices = as_smore(momor), []
         for pool, ids in zip(s, random_trees(layer.config, TOKENS, generator)):
             scores = torch.randn(ids.shape, generator=generator, dtype=torch.float64)
-            weights = torch.zeros(*ids.shape[:-1], pool, dtype=torch.float64).scatter(-1, ids, scores)
-            choices.append(Choice(ids, scores, weights))
+            choices.append(Choice(ids, scores, pool))
         with torch.no_grad():
             wanted = HeldMomor(momor, TreeRouting(choices, (TOKENS,), None).gates)(x)[0]
         gaps.append(relative_gap(planned_update(layer, x, choices), wanted))

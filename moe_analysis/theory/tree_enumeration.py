@@ -69,8 +69,7 @@ def random_trees(config: SmoreConfig, count: int, generator: torch.Generator) ->
 
 def binary_choice(ids: Tensor, pool: int, dtype: torch.dtype) -> Choice:
     """ids (N, P, f) of a pool of s experts -> the choice whose scores are all 1."""
-    weights = torch.zeros(*ids.shape[:-1], pool, dtype=dtype).scatter_(-1, ids, 1.0)  # (N, P, s)
-    return Choice(ids, torch.ones(ids.shape, dtype=dtype), weights)
+    return Choice(ids, torch.ones(ids.shape, dtype=dtype), pool)
 
 
 def pool_values(layer: Smore, x: Tensor) -> Tensor:

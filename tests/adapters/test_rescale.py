@@ -64,8 +64,8 @@ def test_every_gradient_is_the_rule_written_by_hand(power, kept):
 
 def test_the_custom_function_at_power_one_is_ordinary_autograd():
     given = leaves(2)
-    hidden = (given["x"] @ given["A"].flatten(0, 1).T).view(N, E, R)
-    up = given["B"].transpose(1, 2).flatten(0, 1)
+    hidden = (given["x"] @ given["A"].transpose(0, 1).flatten(0, 1).T).view(N, R, E)
+    up = given["B"].permute(2, 0, 1).flatten(0, 1)
     (RescaledMixture.apply(hidden, given["gates"], up, 1.0) * weights()).sum().backward()
     assert_close({name: value.grad for name, value in given.items()}, gradients(1.0, 2))
 
@@ -73,7 +73,7 @@ def test_the_custom_function_at_power_one_is_ordinary_autograd():
 def test_the_custom_function_at_power_one_passes_gradcheck():
     draw = torch.Generator().manual_seed(6)
     inputs = [torch.rand(*shape, generator=draw, dtype=torch.float64, requires_grad=True)
-              for shape in ((3, 2, 2), (3, 2), (4, 3))]  # fmt: skip
+              for shape in ((3, 2, 4), (3, 4), (8, 3))]  # fmt: skip
     assert torch.autograd.gradcheck(lambda *values: RescaledMixture.apply(*values, 1.0), inputs)
 
 

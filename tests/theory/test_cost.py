@@ -85,7 +85,8 @@ def test_a_dense_gate_uses_every_expert_where_the_authors_count_its_fanout():
     true = replace(counted_so, fanout=[4, 4])
     assert used_experts(counted_so) == [4, 2] and used_experts(true) == [4, 4]
     assert smore_cost(64, 64, true).macs("experts") > authors_statistics(64, 64, counted_so)["expert_flops"]
-    assert smore_cost(64, 64, true).macs("experts", "module") == smore_cost(64, 64, true).macs("experts")
+    down = [term for term in smore_cost(64, 64, true).terms if term.name.startswith("A ")]
+    assert down and all(term.module == term.paper for term in down)  # no expert is idle
 
 
 def test_every_adapter_has_a_formula():

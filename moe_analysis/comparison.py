@@ -1,0 +1,180 @@
+"""The nine systems that are compared, each at one budget of trainable parameters, and the series made of them.
+
+Every update is scaled alike. Where a system scales by alpha / r it is 2, LoRA's own convention (alpha = 2r, as in
+S'MoRE's baselines), for LoRA as for the mixtures, whose gates sum to 1 (SiRA's to less): a mixture's update is then as
+large as LoRA's. MoMOR's two pools, whose gates sum to 1 each, have scale 1 for the same reason. S'MoRE and T-REX keep
+their papers' own: S'MoRE 1 inside its layers, T-REX the constants of its routing weights. T-REX's authors run LoRA-MoE
+and SiRA with alpha / r = 1 (`presets.methods`); here that would be a smaller step for two systems of nine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .backbones import COMPACT
+from .presets import FEED_FORWARD, TARGETS
+from .theory.budget import TOLERANCE
+from .theory.budget import match_budget as match_on_layers
+from .theory.method_table import Shapes, adapter_cost, layer_shapes
+
+LABELS = ("LoRA", "LoRA-MoE", "SiRA", "HydraLoRA", "MixLoRA", "MoMOR", "S'MoRE", "mix-and-match", "T-REX")
+ALL_PROJECTIONS = FEED_FORWARD + TARGETS
+SCALE = 2.0  # alpha / r
+POOL, FANOUT = 4, 2  # S'MoRE's protocol
+# LoRA's rank at the budget of the comparison: 8 experts of rank r with their router cost what LoRA of rank 8r + 4 does
+# (3.5 on the compact backbone), so here all nine keep their papers' experts and come within 2.5 %
+REFERENCE_RANK = 20
+RANKS = (12, 20, 28, 44)  # of LoRA, at the budgets of a series; at 12 S'MoRE's pools hold 3, not 4
+
+
+def match_budget(adapter: Any, trainable: int, shapes: Shapes | str = "compact", **options: Any) -> Any:
+    """`theory.budget.match_budget`, whose options these are, on a backbone by name: the compact one unless said."""
+    return match_on_layers(adapter, trainable, meta_backbone(shapes), **options)
+
+
+def meta_backbone(backbone: Shapes | str) -> Shapes:
+    """A model or [(in, out), …] as it is; "compact", a folder or a Hugging Face id as a model on the meta device.
+
+    Of a name only the configuration is read, no weights. Raises ValueError where there is none.
+    """
+    if not isinstance(backbone, str):
+        return backbone
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(str(COMPACT) if backbone == "compact" else backbone)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"backbone = {backbone!r} has no configuration that can be read; pass 'compact', a folder, a "
+                         "Hugging Face id, a model, or the shapes [(in, out), …]") from error
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def lora_budget(rank: int = REFERENCE_RANK, targets: Sequence[str] | None = None,
+                backbone: Shapes | str = "compact") -> int:  # fmt: skip
+    """Trainable parameters of LoRA of a rank on the targets: the budget that the others are given."""
+    import peft
+
+    config = peft.LoraConfig(r=rank, target_modules=chosen(targets), task_type="CAUSAL_LM")
+    return adapter_cost(config, layer_shapes(meta_backbone(backbone), config)).parameters
+
+
+def systems(trainable: int | None = None, targets: Sequence[str] | None = None, backbone: Shapes | str = "compact",
+            tolerance: float = TOLERANCE, routing_width: int | None = None) -> dict[str, Any]:  # fmt: skip
+    """PEFT configurations of the nine systems by label, each with `trainable` parameters (router included) or nearly.
+
+    trainable: None is LoRA's of rank REFERENCE_RANK. targets: names of the layers, None for the feed-forward
+    projections with q and v. backbone: a model, its name, or [(in, out), …]. tolerance: see `match_budget`, which finds
+    the sizes. routing_width: see `protocol`. Raises ValueError where a system cannot meet the budget, naming it.
+    """
+    model = meta_backbone(backbone)
+    trainable = lora_budget(targets=targets, backbone=model) if trainable is None else trainable
+    return {label: fitted(label, trainable, targets, model, tolerance, routing_width) for label in LABELS}
+
+
+def fitted(label: str, trainable: int, targets: Sequence[str] | None = None, backbone: Shapes | str = "compact",
+           tolerance: float = TOLERANCE, routing_width: int | None = None) -> Any:  # fmt: skip
+    """One system at a budget; arguments as for `systems`."""
+    model = meta_backbone(backbone)
+    known = protocol(targets, routing_width or narrow(model, targets))
+    if label not in known:
+        raise ValueError(f"label = {label!r} is unknown; choose one of {', '.join(known)}")
+    try:
+        return match_budget(known[label], trainable, model, tolerance=tolerance)
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
+
+
+def protocol(targets: Sequence[str] | None = None, routing_width: int = 32) -> dict[str, Any]:
+    """The nine systems with their papers' experts and gates, at any rank.
+
+    LoRA-MoE: 8 experts, softmax over all of them; SiRA: the top 6 of 8, not renormalised; T-REX and mix-and-match: 4
+    down and 8 up vectors, with and without intuition (all four T-REX). HydraLoRA: 4 heads, dense; MixLoRA: 2 of 8
+    experts, switch gate; MoMOR and S'MoRE: pools (4, 4), 2 of each, switch gates, S'MoRE with tanh (S'MoRE).
+    routing_width: of S'MoRE's projected tokens and keys.
+    """
+    import peft
+
+    from . import peft_bridge
+
+    configs: Any = peft_bridge  # its classes are made when it is imported, out of a type checker's sight
+    names = chosen(targets)
+    mixture = {"r": 4, "alpha": 4 * SCALE, "target_modules": names}
+    return {
+        "LoRA": peft.LoraConfig(r=8, lora_alpha=int(8 * SCALE), target_modules=names, task_type="CAUSAL_LM"),
+        "LoRA-MoE": configs.MoeLoraConfig(num_experts=8, **mixture),
+        "SiRA": configs.SiraConfig(num_experts=8, **mixture),
+        "HydraLoRA": configs.HydraLoraConfig(num_experts=4, **mixture),
+        "MixLoRA": configs.MoeLoraConfig(num_experts=8, top_k=2, gate="switch", **mixture),
+        "MoMOR": configs.MomorConfig(num_experts=[POOL] * 2, top_k=[FANOUT] * 2, target_modules=names),
+        "S'MoRE": smore(2, names, routing_width),
+        "mix-and-match": configs.TRexConfig(num_down=4, num_up=8, intuition=False, target_modules=names),
+        "T-REX": configs.TRexConfig(num_down=4, num_up=8, target_modules=names),
+    }
+
+
+def smore(layers: int, targets: Sequence[str] | None = None, routing_width: int = 32) -> Any:
+    """S'MoRE of its paper's protocol with any number of layers: pools of 4, fanout 2, tanh, switch gates."""
+    from . import peft_bridge
+
+    configs: Any = peft_bridge
+    return configs.SmoreConfig(num_experts=[POOL] * layers, fanout=[FANOUT] * layers, activation="tanh",
+                               key_dim=routing_width, down_dim=routing_width, target_modules=chosen(targets))
+
+
+def chosen(targets: Sequence[str] | None) -> list[str]:
+    return list(ALL_PROJECTIONS if targets is None else targets)
+
+
+def narrow(backbone: Shapes, targets: Sequence[str] | None = None) -> int:
+    """Width of S'MoRE's projected tokens and keys: a 128th of the narrowest input, which is the paper's 32 at 4096 and
+    16 at 2048, and at least 4.
+
+    With 32 the compact backbone's projections alone would cost what LoRA of rank 14 does; with 4 the router's share
+    (11 % at the reference budget) is near that of the other mixtures (18 %).
+    """
+    import peft
+
+    config = peft.LoraConfig(target_modules=chosen(targets))
+    return min(32, max(4, min(width for width, _ in layer_shapes(backbone, config)) // 128))
+
+
+def budget_series(label: str, budgets: Iterable[int] | None = None, targets: Sequence[str] | None = None,
+                  backbone: Shapes | str = "compact", tolerance: float = TOLERANCE) -> list[Any]:  # fmt: skip
+    """One system at growing budgets (None: those of LoRA at RANKS), for accuracy against parameters (S'MoRE, Fig. 4).
+
+    Raises ValueError for the first budget that the system cannot meet.
+    """
+    model = meta_backbone(backbone)
+    if budgets is None:
+        budgets = [lora_budget(rank, targets, model) for rank in RANKS]
+    return [fitted(label, budget, targets, model, tolerance) for budget in budgets]
+
+
+def layer_series(trainable: int | None = None, layers: Iterable[int] = (1, 2, 3), targets: Sequence[str] | None = None,
+                 backbone: Shapes | str = "compact", tolerance: float = TOLERANCE) -> dict[int, Any]:  # fmt: skip
+    """S'MoRE with more layers at an equal budget (S'MoRE, Table 5): number of layers -> configuration.
+
+    trainable: None is LoRA's of rank REFERENCE_RANK. Pools of 4 with fanout 2 in every layer; ranks give way.
+    """
+    model = meta_backbone(backbone)
+    trainable = lora_budget(targets=targets, backbone=model) if trainable is None else trainable
+    width = narrow(model, targets)
+    return {number: match_budget(smore(number, targets, width), trainable, model, tolerance=tolerance)
+            for number in layers}  # fmt: skip
+
+
+def step_time_pairs(budgets: Iterable[int] | None = None, targets: Sequence[str] | None = None,
+                    backbone: Shapes | str = "compact",
+                    tolerance: float = TOLERANCE) -> dict[int, dict[str, Any]]:  # fmt: skip
+    """MixLoRA and S'MoRE at equal parameters, whose times a step Table 7 of S'MoRE compares: budget -> label -> config.
+
+    budgets: None is those of LoRA at RANKS.
+    """
+    model = meta_backbone(backbone)
+    if budgets is None:
+        budgets = [lora_budget(rank, targets, model) for rank in RANKS]
+    return {budget: {label: fitted(label, budget, targets, model, tolerance) for label in ("MixLoRA", "S'MoRE")}
+            for budget in budgets}  # fmt: skip

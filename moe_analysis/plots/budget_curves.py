@@ -1,0 +1,224 @@
+"""S'MoRE's Fig. 4 and Table 5, drawn: accuracy against budget, and more layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..analysis.budget_curves import SIZES, pareto_front
+from ..analysis.efficiency_comparison import ALL
+from .style import FULL_WIDTH, MARKERS, PALETTE, SYMBOLS, Mark, figure, method_color, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+SIZE_LABELS = {"trainable": "trainable parameters", "active": "active parameters, of a token at most",
+               "operations": "operations a token, multiply-accumulates"}
+MEASURE_LABELS = {"accuracy": "accuracy", "loss": "loss (nats an answer token)"}
+LAYER_COLORS = ("#9ECAE1", "#4292C6", "#08519C", "#08306B")  # small to large budgets
+FRONT = "#3A3A3A"
+
+
+def method_marks(methods: Iterable[str]) -> dict[str, Mark]:
+    """A mark for each method: its colour wherever it is drawn, or one that is free where two methods share theirs."""
+    names = list(dict.fromkeys(methods))
+    colors: dict[str, str] = {}
+    for name in names:
+        color = method_color(name)
+        free = [one for one in PALETTE if one not in colors.values() and one not in map(method_color, names)]
+        colors[name] = free[0] if color in colors.values() and free else color
+    return {name: Mark(colors[name], MARKERS[number % len(MARKERS)], SYMBOLS[number % len(SYMBOLS)])
+            for number, name in enumerate(names)}
+
+
+def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
+    """The rows of one part and measure; raises ValueError when there are none."""
+    rows = frame[(frame["part"] == part) & (frame["measure"] == measure)]
+    if rows.empty:
+        raise ValueError(f"no row of part = {part!r} and measure = {measure!r}; the parts are "
+                         f"{', '.join(map(repr, dict.fromkeys(frame['part'])))}, the measures "
+                         f"{', '.join(map(repr, dict.fromkeys(frame['measure'])))}")
+    return rows
+
+
+def budget_figure(points: pd.DataFrame, part: str, measure: str = "accuracy") -> Figure:
+    """Fig. 4 from `budget_points`: means and 95 % intervals over seeds against trainable and active parameters.
+
+    Grey stairs are the Pareto front of each panel.
+    """
+    rows = selected(points, part, measure)
+    with use_style():
+        fig = figure(FULL_WIDTH, 3.1)
+        for panel, size, letter in zip(fig.subplots(1, 2, sharey=True), SIZES, "ab"):
+            draw_curves(panel, rows, size)
+            panel.set_title(f"({letter}) {size} parameters")
+        fig.axes[0].set_ylabel(MEASURE_LABELS[measure])
+        handles, labels = fig.axes[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
+        fig.suptitle(part, x=0.01, ha="left")
+    return fig
+
+
+def draw_curves(panel: Any, rows: pd.DataFrame, size: str) -> None:
+    front = rows[pareto_front(rows, size)].sort_values(size)
+    panel.plot(front[size], front["mean"], color=FRONT, linewidth=4, alpha=0.18, solid_capstyle="round", zorder=1,
+               drawstyle="steps-post", label="Pareto front")
+    for method, mark in method_marks(rows["method"]).items():
+        curve = rows[rows["method"] == method].sort_values(size)
+        panel.errorbar(curve[size], curve["mean"], interval_of(curve), color=mark.color, marker=mark.marker,
+                       capsize=2, elinewidth=0.8, linewidth=1.2, label=method, zorder=3)
+    panel.set_xscale("log")
+    readable_log_ticks(panel, rows[size])
+    panel.set_xlabel(SIZE_LABELS[size])
+    panel.grid(axis="y")
+
+
+def readable_log_ticks(panel: Any, sizes: pd.Series) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, written as 20k or 1M, for panels of one or two decades."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = float(sizes.min()) / 1.25, float(sizes.max()) * 1.25
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 300 else (1,)
+    ticks = [step * decade for decade in decades for step in steps if low <= step * decade <= high]
+    panel.set_xlim(low, high)
+    panel.xaxis.set_major_locator(FixedLocator(ticks))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+
+
+def thousands(value: float) -> str:
+    """20000 -> "20k", 1500000 -> "1.5M"."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:g}"
+
+
+def interval_of(rows: pd.DataFrame, value: str = "mean", low: str = "low", high: str = "high") -> np.ndarray:
+    """Distances (2, n) from the value down and up to the interval's ends; 0 where there is none."""
+    ends = np.stack([rows[value] - rows[low], rows[high] - rows[value]])
+    return np.nan_to_num(ends.astype(float))
+
+
+def layers_figure(points: pd.DataFrame, table: pd.DataFrame, part: str, measure: str = "accuracy") -> Figure:
+    """Table 5: (a) means and 95 % intervals over seeds by the number of layers, a line a budget; (b) differences to the
+    fewest layers, paired by seed, at every equal budget and over all.
+
+    points: `budget_points` with a column layers. table: `layers_table`.
+    """
+    rows, compared = selected(points, part, measure), selected(table, part, measure)
+    colors = budget_colors([*rows["budget"], *compared["budget"]])
+    counts = sorted(set(rows["layers"]))
+    with use_style():
+        fig = figure(FULL_WIDTH, 2.9)
+        first, second = fig.subplots(1, 2)
+        for number, budget in enumerate(colors):
+            shift = 0.09 * (number - (len(colors) - 1) / 2)
+            line = rows[rows["budget"] == budget].sort_values("layers")
+            if budget != ALL:
+                first.errorbar(line["layers"] + shift, line["mean"], interval_of(line), color=colors[budget],
+                               marker="o", capsize=2, elinewidth=0.8)
+            line = compared[compared["budget"] == budget].sort_values("layers")
+            second.errorbar(line["layers"] + shift, line["difference"], interval_of(line, "difference"),
+                            color=colors[budget], marker="D" if budget == ALL else "o", linestyle="none", capsize=2,
+                            elinewidth=0.8, label=budget_name(budget))
+        second.axhline(0, color="0.3", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+        first.set_ylabel(MEASURE_LABELS[measure])
+        second.set_ylabel(f"difference to L = {table['fewest'].iloc[0]}")
+        for panel, title in ((first, "(a) means"), (second, "(b) paired differences")):
+            panel.set_xticks(counts)
+            panel.set_xlim(counts[0] - 0.5, counts[-1] + 0.5)
+            panel.set_xlabel("layers L of S'MoRE")
+            panel.set_title(f"{title}, {part}")
+            panel.grid(axis="y")
+        second.set_xlim(sorted(set(compared["layers"]))[0] - 0.5, counts[-1] + 0.5)
+        second.set_xticks(sorted(set(compared["layers"])))
+        fig.legend(*second.get_legend_handles_labels(), loc="outside lower center", ncols=len(colors))
+    return fig
+
+
+def budget_colors(budgets: Iterable[Any]) -> dict[Any, str]:
+    """Budgets from small to large, then "all", each with its colour."""
+    numbers = sorted({budget for budget in budgets if budget != ALL})
+    shades = {budget: LAYER_COLORS[min(number, len(LAYER_COLORS) - 1)] for number, budget in enumerate(numbers)}
+    return shades | ({ALL: "#D55E00"} if ALL in set(budgets) else {})
+
+
+def budget_name(budget: Any) -> str:
+    return "all equal budgets" if budget == ALL else f"budget {thousands(budget)}"
+
+
+def budget_explorer(points: pd.DataFrame) -> go.Figure:
+    """The interactive twin of Fig. 4: menus for the part with its measure, and for the size; hover has all numbers."""
+    import plotly.graph_objects as go
+
+    views = list(dict.fromkeys(zip(points["part"], points["measure"])))
+    marks = method_marks(points["method"])
+    fig = go.Figure()
+    for method, mark in marks.items():
+        fig.add_scatter(**curve_data(points, method, *views[0]), name=method, mode="lines+markers",
+                        line={"color": mark.color}, marker={"symbol": mark.symbol, "size": 9},
+                        hovertemplate=f"{method}, budget %{{customdata[0]:,.0f}}<br>%{{y:.4f}} "
+                        "[%{customdata[1]:.4f}, %{customdata[2]:.4f}], %{customdata[3]:.0f} seeds<br>trainable "
+                        "%{customdata[4]:,.0f}, active %{customdata[5]:,.0f}<br>operations a token "
+                        "%{customdata[6]:,.0f}<extra></extra>")
+    buttons = []
+    for part, measure in views:
+        data = [curve_data(points, method, part, measure) for method in marks]
+        buttons.append({"label": f"{part}: {measure}", "method": "update", "args": [
+            {"y": [one["y"] for one in data], "error_y.array": [one["error_y"]["array"] for one in data],
+             "error_y.arrayminus": [one["error_y"]["arrayminus"] for one in data],
+             "customdata": [one["customdata"] for one in data]}, {"yaxis.title.text": MEASURE_LABELS[str(measure)]}]})
+    axes = [{"label": size, "method": "update", "args": [
+        {"x": [curve_data(points, method, *views[0], size)["x"] for method in marks]},
+        {"xaxis.title.text": SIZE_LABELS[size]}]} for size in SIZES]
+    fig.update_layout(
+        template="plotly_white", height=560, xaxis={"type": "log", "title": {"text": SIZE_LABELS["trainable"]}},
+        yaxis={"title": {"text": MEASURE_LABELS[str(views[0][1])]}},
+        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.14},
+                     {"buttons": axes, "x": 0.35, "xanchor": "left", "y": 1.14}])
+    return fig
+
+
+def curve_data(points: pd.DataFrame, method: str, part: str, measure: str, size: str = "trainable") -> dict[str, Any]:
+    """x, y, error_y and customdata of one trace; by budget, so that only x changes with the size."""
+    own = (points["part"] == part) & (points["measure"] == measure) & (points["method"] == method)
+    rows = points[own].sort_values("budget")
+    down, up = interval_of(rows).astype(np.float32)
+    return {"x": rows[size].to_numpy(np.float32), "y": rows["mean"].to_numpy(np.float32),
+            "error_y": {"array": up, "arrayminus": down, "symmetric": False, "thickness": 1},
+            "customdata": rows[["budget", "low", "high", "seeds", *SIZES]].to_numpy(np.float32)}
+
+
+def layers_explorer(table: pd.DataFrame) -> go.Figure:
+    """The interactive twin of Table 5: paired differences to the fewest layers; a menu for part and measure."""
+    import plotly.graph_objects as go
+
+    views = list(dict.fromkeys(zip(table["part"], table["measure"])))
+    fig, shown = go.Figure(), []
+    for part, measure in views:
+        rows = selected(table, part, measure)
+        for budget, color in budget_colors(rows["budget"]).items():
+            line = rows[rows["budget"] == budget].sort_values("layers")
+            down, up = interval_of(line, "difference").astype(np.float32)
+            shown.append((part, measure))
+            fig.add_scatter(
+                x=line["layers"], y=line["difference"].to_numpy(np.float32), mode="lines+markers", text=line["verdict"],
+                name=budget_name(budget), visible=shown[-1] == views[0], line={"color": color},
+                error_y={"array": up, "arrayminus": down, "symmetric": False, "thickness": 1},
+                customdata=line[["mean", "mean_against", "low", "high", "seeds"]].to_numpy(np.float32),
+                hovertemplate="L = %{x}: %{customdata[0]:.4f}, fewest %{customdata[1]:.4f}<br>difference %{y:+.4f} "
+                "[%{customdata[2]:+.4f}, %{customdata[3]:+.4f}], %{customdata[4]:.0f} seeds<br>%{text}<extra></extra>")
+    buttons = [{"label": f"{part}: {measure}", "method": "update",
+                "args": [{"visible": [one == (part, measure) for one in shown]}]} for part, measure in views]
+    fig.add_hline(0, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
+    fig.update_xaxes(title_text="layers L of S'MoRE", dtick=1)
+    fig.update_yaxes(title_text=f"difference to L = {table['fewest'].iloc[0]}, paired by seed")
+    fig.update_layout(template="plotly_white", height=520,
+                      updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.14}])
+    return fig

@@ -1,0 +1,320 @@
+"""The bootstrap on simulated crossed data, the tidy frames, and verdicts on methods whose differences are known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import t
+
+from moe_analysis.analysis.bootstrap import holm, paired_bootstrap, resamples
+from moe_analysis.analysis.generalization import (
+    against_level,
+    comparisons,
+    levels,
+    part_summary,
+    scores,
+    task_differences,
+)
+from moe_analysis.analysis.generalization_claims import (
+    HEADLINES,
+    find_pair,
+    generalization_claims,
+    saving_claims,
+    verdict_on,
+)
+
+NINE = ("LoRA", "LoRA-MoE", "SiRA", "HydraLoRA", "MixLoRA", "MoMOR", "S'MoRE", "mix-and-match", "T-REX")
+INSIDE_TASKS = ("add_small", "reverse_list", "where_is", "add_small_one_over", "where_is_one_step_late")
+OOD_TASKS = ("sum_of_three", "second_in_list", "swap_tracking", "object_order")
+UNTESTABLE = "not testable at this scale"
+
+
+def table(names, accuracy, loss=None, rows=50) -> pd.DataFrame:
+    losses = np.ones(len(names)) if loss is None else loss
+    return pd.DataFrame({"dataset": list(names), "group": "g", "kind": "choices", "rows": rows, "loss": losses,
+                         "accuracy": accuracy})  # fmt: skip
+
+
+def compare(gains=None, seeds=range(5), base=0.5, noise=0.01, methods=NINE, suite="embedded"):
+    """Runs and their transferred tables: accuracy `base` and the method's gain, task and seed effects, a little noise.
+
+    The effects of tasks and seeds are the same for all methods, as when the data are.
+    """
+    rng = np.random.default_rng(0)
+    tasks, shared = rng.normal(0, 0.1, 9), rng.normal(0, 0.02, 50)
+    runs, transferred = [], []
+    for method in methods:
+        for seed in seeds:
+            accuracy = base + tasks + shared[seed] + (gains or {}).get(method, 0.0) + noise * rng.standard_normal(9)
+            config = SimpleNamespace(name=method, seed=seed, suite=suite, system="lora")
+            runs.append(SimpleNamespace(config=config, evaluation=table(INSIDE_TASKS, accuracy[:5], 1 - accuracy[:5])))
+            transferred.append(table(OOD_TASKS, accuracy[5:], 1 - accuracy[5:]))
+    return runs, transferred
+
+
+def levels_of(chance=0.1, untrained=0.2):
+    def of(names):
+        return pd.DataFrame({"dataset": list(names), "kind": "choices", "rows": 50, "chance": chance,
+                             "majority": [chance + 0.05, *[chance - 0.05] * (len(names) - 1)], "untrained": untrained,
+                             "untrained_loss": 2.0})  # fmt: skip
+
+    return levels(of(INSIDE_TASKS), of(OOD_TASKS))
+
+
+@pytest.fixture(scope="module")
+def clear():
+    """Scores, comparisons and summary of nine methods: T-REX ten points above the others, S'MoRE ten below."""
+    frame = scores(*compare({"T-REX": 0.1, "S'MoRE": -0.1}))
+    return frame, comparisons(frame), part_summary(frame)
+
+
+# the bootstrap
+
+
+def simulated(rng, tasks, seeds, task_effect, seed_effect, noise):
+    return (task_effect * rng.standard_normal((tasks, 1)) + seed_effect * rng.standard_normal((1, seeds))
+            + noise * rng.standard_normal((tasks, seeds)))  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(27, 3), (10, 5)])
+@pytest.mark.parametrize("effects", [(1.0, 1.0, 0.3), (0.0, 1.0, 1.0), (0.3, 0.3, 1.0)])
+def test_intervals_hold_the_truth_at_least_as_often_as_they_say(shape, effects):
+    """95 % nominal; 1000 simulations tell it from what plain resampling gives in the first two settings, 73 to 90 %."""
+    rng = np.random.default_rng(1)
+    found = [paired_bootstrap(0.7 + simulated(rng, *shape, *effects), np.zeros(shape), draws=4000)
+             for _ in range(1000)]  # fmt: skip
+    assert np.mean([one.low <= 0.7 <= one.high for one in found]) >= 0.93
+
+
+def test_a_clear_difference_is_found_through_large_effects_of_task_and_seed():
+    """What both methods share cancels: effects a hundred times the difference do not hide it."""
+    rng = np.random.default_rng(0)
+    shared = simulated(rng, 20, 5, 100.0, 100.0, 0.0)
+    found = paired_bootstrap(shared + 1.0 + simulated(rng, 20, 5, 0.1, 0.1, 0.1), shared)
+    assert found.low < 1.0 < found.high < 2.0 and found.low > 0 and found.p < 0.01
+
+
+def test_with_one_effect_alone_the_interval_is_students():
+    effect = np.random.default_rng(2).standard_normal(60)
+    half = t.ppf(0.975, 59) * effect.std(ddof=1) / np.sqrt(60)
+    for gaps in (np.tile(effect, (4, 1)), np.tile(effect[:, None], (1, 4))):
+        found = paired_bootstrap(gaps, np.zeros_like(gaps), draws=40_000)
+        assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.03)
+
+
+def test_identical_methods_have_p_1():
+    values = np.random.default_rng(0).random((6, 4))
+    assert paired_bootstrap(values, values)[:4] == (0.0, 0.0, 0.0, 1.0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(2, 6), st.integers(2, 6), st.integers(0, 999))
+def test_exchanged_labels_flip_the_sign_and_nothing_else(tasks, seeds, number):
+    first, second = np.random.default_rng(number).random((2, tasks, seeds))
+    one, other = (paired_bootstrap(*pair, draws=200) for pair in ((first, second), (second, first)))
+    np.testing.assert_allclose([other.difference, other.low, other.high], [-one.difference, -one.high, -one.low])
+    assert one.p == other.p and one.difference == pytest.approx(np.mean(first) - np.mean(second))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 999))
+def test_p_is_below_5_percent_exactly_where_the_interval_leaves_out_zero(number):
+    rng = np.random.default_rng(number)
+    found = paired_bootstrap(rng.normal(rng.uniform(0, 1.5), 1, (8, 4)), np.zeros((8, 4)), draws=999)
+    if abs(found.p - 0.05) > 0.003:  # one draw either way
+        assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+
+
+def test_the_smallest_p_is_one_of_all_draws_and_one():
+    gaps = 5 + 0.01 * np.random.default_rng(0).standard_normal((9, 8))
+    assert paired_bootstrap(gaps, np.zeros_like(gaps), draws=99).p == 1 / 100
+
+
+def test_draws_repeat_and_take_as_many_tasks_as_there_are():
+    weights = resamples(7, 3, 50, 0)
+    assert weights[0].shape == (50, 7) and weights[1].shape == (50, 3)
+    assert weights[0] is resamples(7, 3, 50, 0)[0] and not np.array_equal(weights[0], resamples(7, 3, 50, 1)[0])
+    counts = weights[0] / weights[0].max(1, keepdims=True)  # every draw is whole counts times its own factor
+    for row in counts:
+        unit = row[row > 0].min()
+        assert any(np.allclose(row / unit * n, np.round(row / unit * n)) and round((row / unit * n).sum()) == 7
+                   for n in (1, 2, 3))  # fmt: skip
+
+
+def test_a_method_that_diverged_decides_nothing():
+    values = np.ones((4, 3))
+    values[1, 2] = np.nan
+    assert np.isnan(paired_bootstrap(values, np.zeros((4, 3)))[:4]).all()
+
+
+@pytest.mark.parametrize(("shapes", "message"), [
+    (((3, 2), (2, 3)), r"first has the shape \(3, 2\), second \(2, 3\)"),
+    (((3, 1), (3, 1)), "first has 3 tasks and 1 seeds; a spread needs at least two"),
+])  # fmt: skip
+def test_arrays_without_a_spread_are_refused(shapes, message):
+    with pytest.raises(ValueError, match=message):
+        paired_bootstrap(np.zeros(shapes[0]), np.zeros(shapes[1]))
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.6, np.nan, 0.02]), [1.0, np.nan, 0.06])
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        holm([0.5, 1.2])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_the_raw_p_and_bonferroni_and_keeps_the_order(values):
+    raw, corrected = np.array(values), holm(values)
+    assert (corrected >= raw).all() and (corrected <= np.minimum(1, len(raw) * raw) + 1e-12).all()
+    assert (np.diff(corrected[np.argsort(raw)]) >= 0).all()
+
+
+# the frames
+
+
+def test_every_score_stands_under_its_part():
+    frame = scores(*compare(methods=("LoRA", "T-REX"), seeds=(0, 1)))
+    places = frame.groupby("part", sort=False)["dataset"].unique().apply(tuple).to_dict()
+    assert places == {"originals": INSIDE_TASKS[:3], "variants": INSIDE_TASKS[3:], "ood": OOD_TASKS}
+    assert len(frame) == 2 * 2 * 9 and list(frame["method"].unique()) == ["LoRA", "T-REX"]
+
+
+def test_a_suite_that_names_no_roles_is_in_distribution(tmp_path):
+    runs, transferred = compare(methods=("LoRA",), suite=str(tmp_path))
+    assert list(scores(runs, transferred)["part"].unique()) == ["in-distribution", "ood"]
+    assert list(part_summary(scores(runs))["part"].unique()) == ["in-distribution"]
+
+
+def test_other_rows_at_one_seed_are_refused():
+    runs, transferred = compare(methods=("LoRA",), seeds=(0, 1))
+    transferred[1].loc[0, "rows"] = 49
+    with pytest.raises(ValueError, match=r"'sum_of_three' \(ood\) has \[49, 50\] test rows in 2 of 2 runs"):
+        scores(runs, transferred)
+    with pytest.raises(ValueError, match="transferred holds 1 tables for 2 runs"):
+        scores(runs, transferred[:1])
+
+
+def test_originals_and_variants_together_are_in_distribution():
+    runs, transferred = compare(methods=("LoRA",), seeds=(0, 1, 2))
+    summary = part_summary(scores(runs, transferred)).set_index(["measure", "part"])
+    means = [run.evaluation["accuracy"].mean() for run in runs]
+    row = summary.loc[("accuracy", "in-distribution")]
+    half = t.ppf(0.975, 2) * np.std(means, ddof=1) / np.sqrt(3)
+    assert row["mean"] == pytest.approx(np.mean(means)) and row["tasks"] == 5 and row["seeds"] == 3
+    assert [row["low"], row["high"]] == pytest.approx([np.mean(means) - half, np.mean(means) + half])
+
+
+def test_comparisons_hold_every_pair_of_every_part_and_their_bootstrap(clear):
+    frame, pairs, _ = clear
+    assert len(pairs) == 36 * 4 and list(pairs["part"].unique()) == ["originals", "variants", "in-distribution", "ood"]
+    row = find_pair(pairs, "ood", "T-REX", "LoRA")
+    arrays = [frame[(frame["method"] == method) & (frame["part"] == "ood")]
+              .pivot(index="dataset", columns="seed", values="accuracy").sort_index().to_numpy()
+              for method in ("T-REX", "LoRA")]  # fmt: skip
+    expected = paired_bootstrap(*arrays)
+    assert row["difference"] == pytest.approx(expected.difference) and row["tasks"] == 4 and row["seeds"] == 5
+    assert row["low"] == pytest.approx(expected.low) and row["p"] == expected.p
+    for _, rows in pairs.groupby("part"):
+        np.testing.assert_allclose(rows["p_holm"], holm(rows["p"]))
+
+
+def test_a_reference_stands_first_and_keeps_the_correction_over_all_pairs(clear):
+    frame, pairs, _ = clear
+    own = comparisons(frame, "S'MoRE")
+    assert len(own) == 8 * 4 and set(own["method"]) == {"S'MoRE"}
+    for row in own.to_dict("records"):
+        same = find_pair(pairs, row["part"], "S'MoRE", row["against"])
+        assert (row["difference"], row["p_holm"]) == pytest.approx((same["difference"], same["p_holm"]))
+    with pytest.raises(ValueError, match="reference = 'DoRA' has no run; choose one of 'LoRA'"):
+        comparisons(frame, "DoRA")
+
+
+def test_only_seeds_that_both_methods_have_are_paired():
+    first, second = compare(methods=("LoRA",), seeds=(0, 1, 2, 3)), compare(methods=("SiRA",), seeds=(2, 3, 4))
+    pairs = comparisons(scores([*first[0], *second[0]][:3] + first[0][3:] + second[0]))
+    assert set(pairs["seeds"]) == {2}
+    with pytest.raises(ValueError, match="'LoRA' and 'SiRA' share 0 seeds"):
+        comparisons(scores(first[0][:2] + second[0]))
+
+
+def test_one_seed_gives_a_difference_and_no_verdict():
+    pairs = comparisons(scores(*compare({"T-REX": 0.2}, seeds=(0,), methods=("LoRA", "T-REX"))), "T-REX")
+    assert (pairs["difference"] > 0.15).all() and pairs[["low", "high", "p", "p_holm"]].isna().all(axis=None)
+
+
+def test_a_level_is_that_of_the_same_task():
+    frame, table = scores(*compare({"T-REX": 0.1}, methods=("LoRA", "T-REX"))), levels_of()
+    assert table["guess"].tolist() == pytest.approx([0.15, *[0.1] * 4, 0.15, *[0.1] * 3])
+    gain = against_level(frame, table, "untrained").set_index(["part", "method"])
+    mean = frame[(frame["part"] == "ood") & (frame["method"] == "LoRA")]["accuracy"].mean()
+    assert gain.loc[("ood", "LoRA"), "difference"] == pytest.approx(mean - 0.2)
+    assert gain.loc[["originals", "in-distribution", "ood"], "above"].all()
+    assert not gain.loc[("variants", "LoRA"), "above"]  # two tasks tell too little of others like them
+    assert not against_level(frame, levels_of(untrained=0.9), "untrained")["above"].any()
+    with pytest.raises(ValueError, match="table has no guess of ood/object_order"):
+        against_level(frame, table.iloc[:-1])
+
+
+def test_chance_of_a_free_answer_is_zero():
+    assert levels_of(chance=np.nan)["chance"].eq(0.0).all()
+
+
+def test_differences_by_task_are_paired_by_seed():
+    frame = scores(*compare({"SiRA": 0.05}, noise=0.0, methods=("LoRA", "SiRA")))
+    found = task_differences(frame)
+    assert len(found) == 9 and set(found["method"]) == {"SiRA"}
+    np.testing.assert_allclose(found[["difference", "low", "high"]], 0.05)  # the seeds' own effects cancel
+    lora = frame[frame["method"] == "LoRA"].groupby("dataset")["accuracy"].mean()
+    np.testing.assert_allclose(found["base"], lora.loc[found["dataset"]])
+
+
+# the claims
+
+
+def test_a_clear_gain_is_reproduced_and_its_absence_is_not(clear):
+    frame, pairs, summary = clear
+    claims = generalization_claims(pairs, summary, against_level(frame, levels_of())).set_index("claim")
+    assert len(claims) == sum(len(headline.others) for headline in HEADLINES) == 11
+    inside = claims.loc["T-REX has a higher mean accuracy than SiRA in distribution"]
+    assert inside["verdict"] == "reproduced" and "9 of 9 systems above guessing" in inside["measured"]
+    assert claims.loc["intuition helps in distribution: T-REX over mix-and-match", "verdict"] == "reproduced"
+    worse = claims.loc["S'MoRE has a higher mean accuracy than MixLoRA at equal budget"]
+    assert worse["verdict"] == "not reproduced" and "difference -10" in worse["spread"]
+
+
+def test_without_a_system_above_guessing_nothing_is_testable(clear):
+    frame, pairs, summary = clear
+    claims = generalization_claims(pairs, summary, against_level(frame, levels_of(chance=0.8)))
+    assert set(claims["verdict"]) == {UNTESTABLE} and "0 of 9 systems" in claims["measured"].iloc[0]
+
+
+@pytest.mark.parametrize(("difference", "high", "p", "verdict"), [
+    (0.03, 0.05, 0.01, "reproduced"), (0.03, 0.07, 0.2, UNTESTABLE), (0.005, 0.012, 0.2, "not reproduced"),
+    (0.005, 0.012, 0.04, "reproduced"), (-0.03, -0.01, 0.01, "not reproduced"), (-0.01, 0.02, 0.4, UNTESTABLE),
+    (0.03, 0.05, np.nan, UNTESTABLE),
+])  # fmt: skip
+def test_an_interval_that_holds_nothing_and_the_claimed_effect_decides_nothing(difference, high, p, verdict):
+    pair = {"difference": difference, "low": 2 * difference - high, "high": high, "p_holm": p, "seeds": 5}
+    assert verdict_on(pair) == verdict
+    assert verdict_on({**pair, "seeds": 2}) == verdict_on(pair, testable=False) == UNTESTABLE
+
+
+def test_a_missing_part_is_named(clear):
+    frame, pairs, summary = clear
+    with pytest.raises(ValueError, match="pairs compares no 'T-REX' with 'LoRA' in the part 'ood'"):
+        generalization_claims(pairs[pairs["part"] != "ood"], summary, against_level(frame, levels_of()))
+
+
+def test_saved_parameters_are_counted_and_equal_budgets_decide_nothing():
+    claims = saving_claims({"T-REX": 65, "LoRA": 100, "SiRA": 80, "MixLoRA": 66, "HydraLoRA": 50})
+    assert claims["verdict"].tolist() == ["reproduced", "not reproduced", UNTESTABLE, "not reproduced"]
+    assert claims["measured"].iloc[0] == "T-REX 65, LoRA 100: 35.0 % fewer"
+    assert "budgets were made equal" in claims["measured"].iloc[2] and "30.0 % more" in claims["measured"].iloc[3]
+    with pytest.raises(ValueError, match="it needs 'T-REX' and one other method"):
+        saving_claims({"LoRA": 3})
