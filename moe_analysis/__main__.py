@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -88,11 +89,17 @@ def train(
     out: Annotated[Path, typer.Option(help="folder of the runs")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="print path and final numbers as JSON")] = False,
 ) -> None:
-    """Train one run; called again after an interruption it goes on from its last checkpoint."""
+    """Train one run; called again after an interruption it goes on from its last checkpoint.
+
+    Over several processes: `torchrun --nproc_per_node 2 -m moe_analysis train config.json`.
+    """
     from .training import TrainConfig, train
+    from .training.distributed import first
     from .training.run import read_json
 
     run = train(TrainConfig.from_dict(read_json(config)), out=out, progress=not as_json)
+    if not first():
+        return
     last = run.history[run.history["split"] == "test"].iloc[-1]
     if as_json:
         numbers = {name: float(last[name]) for name in ("loss", "accuracy")}
@@ -102,22 +109,58 @@ def train(
 
 
 @app.command()
+def sweep(
+    grid: Annotated[Path, typer.Argument(help="YAML with base, grid, list, seeds, slurm")],
+    out: Annotated[Path, typer.Option(help="folder of the runs")] = Path("runs"),
+    workers: Annotated[int | None, typer.Option(help="runs at a time; default: the machine's cores")] = None,
+    executor: Annotated[str, typer.Option(help="process, dask or submitit (Slurm)")] = "process",
+    scheduler: Annotated[str | None, typer.Option(help="address of a Dask scheduler that runs already")] = None,
+    per_job: Annotated[int, typer.Option(help="runs that a job trains in turn, where jobs start slowly")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="print a list of objects at the end")] = False,
+) -> None:
+    """Train every run of a grid that is not finished; exit status 1 if one failed. Call it again to go on."""
+    from .training.executors import open_executor
+    from .training.grid import read_grid
+    from .training.live import display
+    from .training.sweep import sweep as train_them
+    from .training.sweep_status import SweepStatus
+
+    plan = read_grid(grid)
+    told = Console(stderr=True) if as_json else console
+    status = SweepStatus(plan.configs, out)
+    try:
+        with open_executor(executor, out, workers, scheduler, plan.slurm) as (chosen, limit), \
+                display(status, told) as tell:  # fmt: skip
+            done = train_them(plan.configs, out, chosen, limit, tell, per_job)
+    except KeyboardInterrupt:
+        told.print("stopped; the same command goes on from the last checkpoints", highlight=False)
+        raise typer.Exit(130) from None
+    for name, outcome in done.failures.items():
+        told.print(f"[red]{escape(name)} failed:[/] {escape(outcome.error)}\n  traceback: {out / name / 'failure.txt'}",
+                   highlight=False, soft_wrap=True)  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(json.loads(done.table.to_json(orient="records")), indent=1))
+    raise typer.Exit(1 if done.failures else 0)
+
+
+@app.command()
 def runs(out: Annotated[Path, typer.Option(help="folder of the runs")] = Path("runs")) -> None:
     """List the runs of a folder."""
     from .training.run import Run, RunError
+    from .training.sweep_status import run_state
 
     table = Table("run", "state", "step", "seconds", "test loss", "test accuracy")
     for path in sorted(out.glob("*/config.json")):
         try:
             run = Run.load(path.parent)
-            status = run.status
+            status, state = run.status, run_state(run)
             tests = run.history[run.history["split"] == "test"] if run.finished else None
         except RunError as error:
             console.print(f"[red]{error}[/]", highlight=False)
             continue
         numbers = [f"{tests[name].iloc[-1]:.3f}" if tests is not None else "" for name in ("loss", "accuracy")]
         step, seconds = f"{status.get('step', 0)}/{run.config.steps}", str(status.get("seconds", ""))
-        table.add_row(run.id, status.get("state", "new"), step, seconds, *numbers)
+        table.add_row(run.id, state, step, seconds, *numbers)
     console.print(table)
 
 

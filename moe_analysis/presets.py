@@ -8,7 +8,7 @@ MOE_ANALYSIS_RUNS (folder of the runs) and MOE_ANALYSIS_WORKERS (training proces
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,8 +67,9 @@ class Preset:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def sized(self, study: str) -> Preset:
-        """This preset with the sizes of a study: "optimizers" (many runs, 20 experts on four projections) or
-        "structures" (S'MoRE on three projections)."""
+        """This preset with the sizes of a study: "optimizers" (many runs, 20 experts on four projections),
+        "structures" (S'MoRE on three projections), "comparison" (nine systems on three projections) or "budgets" (four
+        systems at several sizes)."""
         if study not in STUDIES:
             raise ValueError(f"study = {study!r} is unknown; choose one of {', '.join(STUDIES)}")
         return replace(self, **STUDIES[study].get(self.name, {}))
@@ -84,17 +85,25 @@ class Preset:
 
     def config(self, method: str, seed: int, **changes: Any) -> TrainConfig:
         """The configuration of one named method at one seed; changes are fields of `TrainConfig`, such as its name."""
-        from .training.config import TrainConfig
-
         known = recipes()
         if method not in known:
             raise ValueError(f"method = {method!r} is unknown; choose one of {', '.join(known)}")
-        shared = {name: getattr(self, name) for name in SHARED}
-        return TrainConfig(**{**shared, "seed": seed, "name": method, **known[method], **changes})
+        return self.config_with(seed, **{"name": method, **known[method], **changes})
+
+    def config_with(self, seed: int, **fields: Any) -> TrainConfig:
+        """The configuration of a run at one seed: the preset's sizes, and any fields of `TrainConfig` over them."""
+        from .training.config import TrainConfig
+
+        return TrainConfig(**{**{name: getattr(self, name) for name in SHARED}, "seed": seed, **fields})
 
     def train(self, *names: str, **changes: Any) -> list[Run]:
         """Runs of the named methods at every seed, method by method; finished ones are read, not repeated."""
         return self.train_configs(self.config(name, seed, **changes) for name in names for seed in self.seeds)
+
+    def train_adapters(self, adapters: Mapping[str, Any], **changes: Any) -> list[Run]:
+        """Runs of adapters (label -> PEFT configuration) at every seed, label by label; see `train_configs`."""
+        return self.train_configs(self.config_with(seed, name=name, adapter=adapter, **changes)
+                                  for name, adapter in adapters.items() for seed in self.seeds)  # fmt: skip
 
     def train_configs(self, configs: Iterable[TrainConfig]) -> list[Run]:
         """Runs of any configurations, as many at a time as the preset has workers."""
@@ -184,6 +193,16 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "quick": {"steps": 32, "batch_size": 16, "rows_per_dataset": 30, "eval_rows": 5, "record_every": 4,
                   "eval_every": 8},
         "full": {"steps": 500, "batch_size": 80, "eval_every": 50},
+    },
+    "comparison": {
+        "tiny": {"steps": 4, "seeds": (0, 1, 2)},
+        "quick": {"steps": 40, "seeds": (0, 1, 2, 3, 4), "record_every": 0},
+        "full": {"seeds": tuple(range(8)), "record_every": 0},
+    },
+    "budgets": {
+        "tiny": {"steps": 4, "seeds": (0, 1), "record_every": 0},
+        "quick": {"steps": 40, "record_every": 0},
+        "full": {"record_every": 0},
     },
     "structures": {
         "tiny": {"steps": 4, "seeds": (0, 1)},

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import moe_analysis as ma
@@ -54,7 +56,41 @@ def test_train_and_runs_go_from_a_json_file_to_a_listed_run(tmp_path: Path, trai
     assert "finished" in listing and "moelora" in listing
 
 
+@pytest.fixture
+def grid_file(tmp_path: Path, training_config) -> str:
+    path = tmp_path / "grid.yaml"
+    path.write_text(yaml.safe_dump({"base": training_config.to_dict()}))
+    return str(path)
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(grid_file: str, tmp_path: Path, monkeypatch) -> None:
+    def interrupt(*_, **__) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("moe_analysis.training.sweep.sweep", interrupt)
+    result = call("sweep", grid_file, "--out", str(tmp_path / "runs"))
+    assert result.exit_code == 130 and "goes on from the last checkpoints" in result.output
+
+
+def test_a_sweep_on_workers_that_cannot_be_had_trains_nothing(grid_file: str, tmp_path: Path) -> None:
+    result = call("sweep", grid_file, "--out", str(tmp_path / "runs"), "--executor", "spark")
+    assert "choose one of process, dask, submitit" in str(result.exception)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_lists_a_failed_run_and_one_that_stopped(tmp_path: Path, training_config) -> None:
+    for seed, note in ((0, "config.json"), (1, "failure.txt")):
+        config = dataclasses.replace(training_config, seed=seed)
+        folder = tmp_path / config.run_name
+        folder.mkdir()
+        (folder / note).touch()
+        (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    first, second = [line for line in call("runs", "--out", str(tmp_path)).stdout.splitlines() if "-s" in line]
+    assert "stopped" in first and "failed" in second
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
+    (("sweep", "missing.yaml"), "missing.yaml cannot be read"),
     (("figures", "--preset", "huge"), "preset = 'huge' is unknown; choose one of tiny, quick, full"),
     (("figures", "--only", "fig9"), "only = fig9 is unknown"),
     (("figures", "--suite", "nowhere"), "MOE_ANALYSIS_DATA"),

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..adapters import Adapter, Routing
 from ..adapters.gates import select
-from .hooked_recorder import HookedRecorder
-from .store import RecordStore
+from . import distributed
+from .hooked_recorder import HookedRecorder, Place, every_nth
 
 SAMPLE_TOKENS = 256  # evenly spaced tokens of a batch on which the experts' outputs are compared
 DAMPING = 1e-6
@@ -23,6 +23,7 @@ PER_EXPERT = ("gram_condition_a", "gram_condition_b", "damped_condition_b", "upd
 PER_MODULE = ("map_similarity", "output_similarity", "update_similarity", "layer_step")
 
 Factors = tuple[Tensor, Tensor]  # A (E, r, in), B (E, out, r)
+Seen = tuple[Tensor, Tensor, int]  # tokens (T, in) of a batch, mean gates (E,) over its real tokens, their number
 
 
 def condition_numbers(grams: Tensor, damping: float = 0.0) -> Tensor:
@@ -136,10 +137,10 @@ class ExpertRecorder(HookedRecorder):
         if not self.factors:
             raise ValueError(no_experts("the model", every))
         self.before: dict[str, Factors] = {}
-        self.seen: dict[str, tuple[Tensor, Tensor]] = {}  # module -> tokens (T, in), mean gates (E,)
+        self.seen: dict[str, Seen] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.store = RecordStore(self.path)
+        self.store = self.open_store()
         names, experts = list(self.factors), next(iter(self.factors.values()))[0].shape[0]
         for kind in PER_EXPERT:
             self.store.declare(kind, ("module", "expert"), (len(names), experts), {"module": names})
@@ -154,7 +155,8 @@ class ExpertRecorder(HookedRecorder):
         def hook(adapter: Adapter, inputs: tuple[Any, ...], output: tuple[Tensor, Routing]) -> None:
             if self.active and adapter.training:
                 mask = inputs[1].token_mask if len(inputs) > 1 and inputs[1] is not None else None
-                self.seen[name] = sample(inputs[0].detach(), mask), select(output[1].gates.detach(), mask).mean(0)
+                gates = select(output[1].gates.detach(), mask)  # (tokens, E)
+                self.seen[name] = sample(inputs[0].detach(), mask, self.place), gates.mean(0), len(gates)
 
         return hook
 
@@ -165,10 +167,12 @@ class ExpertRecorder(HookedRecorder):
     @torch.no_grad()
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.before:
-            modules = [expert_measures(before, self.factors[name], *self.seen[name], self._scaling(name), self.damping)
-                       for name, before in self.before.items()]  # fmt: skip
-            record = {kind: torch.stack([module[kind] for module in modules]).cpu().numpy() for kind in modules[0]}
-            self.store.append(state.global_step - 1, record)
+            whole = {name: seen_by_all(self.seen[name]) for name in self.before}
+            if distributed.first():
+                modules = [expert_measures(before, self.factors[name], *whole[name], self._scaling(name), self.damping)
+                           for name, before in self.before.items()]  # fmt: skip
+                record = {kind: torch.stack([module[kind] for module in modules]).cpu().numpy() for kind in modules[0]}
+                self.store.append(state.global_step - 1, record)
             self.before, self.seen = {}, {}
         self.active = self.due(state.global_step)
 
@@ -189,8 +193,21 @@ def no_experts(name: str, every: int) -> str:
             f"{name} does not have; set record_experts_every=0, or train MoeLora or Sira")  # fmt: skip
 
 
-def sample(x: Tensor, token_mask: Tensor | None) -> Tensor:
-    """At most SAMPLE_TOKENS evenly spaced real tokens (T, in) of x (…, in)."""
+def seen_by_all(seen: Seen) -> tuple[Tensor, Tensor]:
+    """(tokens (T, in), mean gates (E,)) of all processes, for the first of them; the others keep their own."""
+    x, gates, _ = seen
+    if distributed.world_size() == 1:
+        return x, gates
+    parts = [part for part in distributed.at_first((x.cpu(), gates.cpu(), seen[2])) if part[2]]
+    total = sum(tokens for *_, tokens in parts)
+    if not total:
+        return x, gates
+    mean = torch.stack([part * (tokens / total) for _, part, tokens in parts]).sum(0)
+    return torch.cat([part for part, *_ in parts]).to(x.device), mean.to(gates.device)
+
+
+def sample(x: Tensor, token_mask: Tensor | None, place: Place | None = None) -> Tensor:
+    """At most SAMPLE_TOKENS evenly spaced real tokens (T, in) of x (…, in), or of the batch that x has a place in."""
     flat = x.flatten(0, -2)
     rows = torch.arange(len(flat), device=x.device) if token_mask is None else token_mask.flatten().nonzero()[:, 0]
-    return flat[rows[:: max(1, -(-len(rows) // SAMPLE_TOKENS))]]
+    return flat[rows[every_nth(len(rows), SAMPLE_TOKENS, place)]]

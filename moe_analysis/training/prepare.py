@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import torch
 from peft import get_peft_model
-from torch import nn
+from torch import Tensor, nn
 
 from ..backbones import load_backbone
-from ..tasks.batches import answers_fit, encode
+from ..tasks.batches import answers_fit, collate, encode
+from . import distributed
 from .config import TrainConfig
 from .intuition import cluster_prompts, embed_like_training, run_rows
 from .run import json_text, write_atomic
@@ -76,6 +77,26 @@ def warn_of_long_answers(frames: dict[str, pd.DataFrame], kept: dict[str, np.nda
         listed = ", ".join(f"{count} of {name}" for name, count in dropped.items())
         message = f"rows left out because max_length = {max_length} cannot hold their answers: {listed}"
         warnings.warn(message, stacklevel=3)
+
+
+def collate_rows(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Tensor]:
+    scores = None if rows[0][1] is None else np.stack([score for _, score in rows])
+    return collate([example for example, _ in rows], pad, scores)
+
+
+def collate_share(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Any]:
+    """The batch of this process's share of the rows; `weight` is its size over the mean size of all shares.
+
+    A last batch with fewer rows than processes leaves some of these none: they go through the step, as the others wait
+    for their gradients, with a row that is all padding and has no answer.
+    """
+    mine = list(distributed.share(rows))
+    batch: dict[str, Any] = collate_rows(mine or rows[:1], pad)
+    batch["weight"] = len(mine) * distributed.world_size() / len(rows)
+    if not mine:
+        batch["labels"].fill_(-100)
+        batch["attention_mask"].fill_(0)
+    return batch
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters import Adapter, Routing
-from .hooked_recorder import HookedRecorder
-from .store import RecordStore
+from . import distributed
+from .hooked_recorder import HookedRecorder, every_nth
 
 LARGE_RECORD_BYTES = 4e9
 STATISTICS_TOKENS = 1024  # evenly spaced tokens of a batch that the statistics are taken over
@@ -56,7 +56,7 @@ class Recorder(HookedRecorder):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.adapters:
             return
-        self.store = RecordStore(self.path)
+        self.store = self.open_store()
         self._declare(state.max_steps)
         self.store.cut(state.global_step)
         for name, adapter in self.adapters.items():
@@ -100,7 +100,9 @@ class Recorder(HookedRecorder):
             if weights:
                 record[f"router_weight{suffix}"] = stacked([weight.detach() for weight in weights])
                 record[f"router_grad{suffix}"] = stacked([gradient(weight) for weight in weights])
-            statistics = gate_statistics(torch.stack([thinned(flat_gates(*self.gates[name])) for name in names]))
+            gates = [flat_gates(*self.gates[name]) for name in names]  # (tokens, E) each
+            few = torch.stack([one[every_nth(len(one), STATISTICS_TOKENS, self.place)] for one in gates])
+            statistics = distributed.mean_over_all(gate_statistics(few), few.shape[1])
             record |= {kind + suffix: value.numpy() for kind, value in statistics.items()}
         self.store.append(state.global_step, record)
         self.gates = {}
@@ -119,11 +121,6 @@ def flat_gates(gates: Tensor, token_mask: Tensor | None) -> Tensor:
     flat = gates.flatten(2) if gates.dim() > 2 else gates.unsqueeze(1)
     flat = flat[token_mask.bool()] if token_mask is not None else flat.flatten(0, 1)
     return flat.float().cpu()
-
-
-def thinned(gates: Tensor) -> Tensor:
-    """At most STATISTICS_TOKENS evenly spaced rows of gates (tokens, E)."""
-    return gates[:: -(-gates.shape[0] // STATISTICS_TOKENS)]
 
 
 def gradient(weight: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """state ("running", "finished"), step, steps, seconds, versions, backbone_sha256."""
+        """state ("running", "finished"), step, steps, seconds, versions, backbone_sha256, world_size (processes)."""
         return read_json(self.path / "status.json") if (self.path / "status.json").exists() else {}
 
     @property

@@ -9,27 +9,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from transformers import TrainerCallback
 
+from . import distributed
 from .run import RunError, json_text, read_json, write_atomic
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run's folder for this process; the lock goes when the process does, however it ends."""
+    """Hold the run's folder for this process, or for all that train it together.
+
+    The lock goes when the process does, however it ends. Of several processes the first one holds it.
+    """
+    held: list[IO[str]] = []
+    try:
+        distributed.together(lambda: held.append(hold(folder)))
+        yield
+    finally:
+        for lock in held:
+            lock.close()
+
+
+def hold(folder: Path) -> IO[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
         raise RunError(f"out = {str(folder.parent)!r} cannot be written ({error}); choose another folder") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"{folder} is being trained by another process; wait for it, or stop it") from error
-        yield
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise RunError(f"{folder} is being trained by another process; wait for it, or stop it") from error
+    return lock
 
 
 class Status:
@@ -40,7 +54,8 @@ class Status:
         previous = read_json(self.path) if self.path.exists() else {}
         self.before = float(previous.get("seconds", 0.0))
         self.started = time.monotonic()
-        self.values = {"steps": steps, "backbone_sha256": backbone_sha256, "versions": versions()}
+        self.values = {"steps": steps, "world_size": distributed.world_size(), "backbone_sha256": backbone_sha256,
+                       "versions": versions()}  # fmt: skip
 
     def write(self, state: str, step: int) -> None:
         seconds = round(self.before + time.monotonic() - self.started, 1)

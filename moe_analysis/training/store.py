@@ -75,6 +75,18 @@ class RecordStore:
                 array.resize((kept, *array.shape[1:]))
 
 
+class NoStore:
+    """A store that keeps nothing: of several processes that train one run, only the first writes its records."""
+
+    def declare(self, *_: Any) -> None:
+        pass
+
+    append = cut = declare
+
+    def flush(self) -> None:
+        pass
+
+
 def open_records(path: Path) -> xr.Dataset:
     """The lazy dataset of a record folder, after checking that no chunk is missing.
 

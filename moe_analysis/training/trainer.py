@@ -8,20 +8,21 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from ..optim import build_optimizer, router_parameters
-from ..tasks.batches import collate
+from . import distributed
 from .config import TrainConfig
 from .evaluate import evaluate
 from .expert_recorder import DAMPING, ExpertRecorder
 from .history import history_frame
 from .hooked_recorder import HookedRecorder
-from .prepare import Data, prepare_data, prepare_model
+from .prepare import Data, collate_share, prepare_data, prepare_model
 from .recorder import Recorder
 from .run import FINISHED, Run, write_table
 from .status import Progress, Status, locked
@@ -34,20 +35,28 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
     """Train, record and evaluate one run in `out/<run name>`; a finished one is returned, a cut-off one resumed.
 
     The same configuration and seed give the same history on the same machine. progress=True shows a bar.
+    In every process of a launch by torchrun it trains one run with all of them and returns that run; batch_size is the
+    batch of all processes, so their number changes no more than rounding, the noise of dropout and noisy gates, and
+    balance losses: those are the mean over the processes of each one's own, since they are not linear in the tokens.
     Raises ValueError for a configuration that cannot be run and RunError for a folder that cannot be written.
     """
     config.check()
+    distributed.start()
+    distributed.check_batch(config.batch_size)
     folder = Path(out) / config.run_name
     with locked(folder):
         run = Run(folder, config)
-        if run.finished:
+        if distributed.together(lambda: run.finished):
             return Run.load(folder)
         set_seed(config.seed)
         model, tokenizer, digest = prepare_model(config)
         status = Status(folder, config.steps, digest)
-        data = prepare_data(config, tokenizer, folder)
+        data = distributed.together(lambda: prepare_data(config, tokenizer, folder))
         trainer = build_trainer(config, folder, model, tokenizer, data, status, progress)
-        trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder / "checkpoints"))
+        if not distributed.first():
+            torch.manual_seed(config.seed + distributed.rank())  # rows of different processes share no noise
+        last = distributed.together(lambda: last_complete_checkpoint(folder / "checkpoints"))
+        trainer.train(resume_from_checkpoint=last)
         finish(run, trainer, data, status)
     return Run.load(folder)
 
@@ -60,7 +69,7 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         max_steps=config.steps,
-        per_device_train_batch_size=config.batch_size,
+        per_device_train_batch_size=config.batch_size // distributed.world_size(),
         gradient_accumulation_steps=config.gradient_accumulation,
         learning_rate=config.lr,
         lr_scheduler_type=schedule,
@@ -81,7 +90,12 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
+        average_tokens_across_devices=True,  # a loss is the mean over the answer tokens of all processes
+        # experts stand in stacks that every token's gates multiply, so each step reaches every parameter, and a search
+        # for those it missed would cost a walk through the graph; a test holds every system to it
+        ddp_find_unused_parameters=False,
     )
+    distributed.one_device_a_process(arguments)
     recorders: list[HookedRecorder] = []
     if config.record_every:
         recorders.append(Recorder(model, folder / "records.zarr", config.record_every))
@@ -95,10 +109,10 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
         args=arguments,
         train_dataset=data["train"].tokenised(tokenizer, config.max_length),
         eval_dataset=data["test"].frame,
-        data_collator=lambda rows: collate_rows(rows, tokenizer.pad_token_id),
+        data_collator=lambda rows: collate_share(rows, tokenizer.pad_token_id),
         processing_class=tokenizer,
         optimizers=(optimizer, None),
-        callbacks=[Progress(status), *recorders],
+        callbacks=[Progress(status), *recorders] if distributed.first() else recorders,
     )
     trainer.attach(config, data["test"], recorders)
     trainer.remove_callback(PrinterCallback)
@@ -114,11 +128,6 @@ def schedule_of(config: TrainConfig) -> tuple[str, dict[str, Any]]:
                                    "min_lr_ratio": config.final_lr}  # fmt: skip
 
 
-def collate_rows(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Tensor]:
-    scores = None if rows[0][1] is None else np.stack([score for _, score in rows])
-    return collate([example for example, _ in rows], pad, scores)
-
-
 class AdapterTrainer(Trainer):
     """Trainer that logs answer accuracy, scales balance losses rightly, and never leaves half a checkpoint behind."""
 
@@ -126,22 +135,45 @@ class AdapterTrainer(Trainer):
         self.run_config, self.test, self.recorders = config, test, recorders
         self.tested: tuple[int, pd.DataFrame] = (-1, pd.DataFrame())  # the latest evaluation and its step
         self.step_sums = {"right": 0.0, "answers": 0.0, "balance_loss": 0.0}
+        self.balance_loss: Tensor | None = None
+        # read from the tuner itself: autocast makes a new output of its own, without the tuner's additions
+        self.model.base_model.register_forward_hook(self._keep_balance_loss)
+
+    def _keep_balance_loss(self, tuner: nn.Module, inputs: Any, output: Any) -> None:
+        self.balance_loss = getattr(output, "balance_loss", None)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Every process draws the batches that one process would, and the collator keeps its share of each.
+
+        accelerate's own division deals out the batches of a loader and fills up an epoch's last ones with rows of its
+        first: other rows than those of one process.
+        """
+        loader = DataLoader(self.train_dataset, self.run_config.batch_size, sampler=self._get_train_sampler(),
+                            collate_fn=self.data_collator, pin_memory=self.args.dataloader_pin_memory)  # fmt: skip
+        return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True,
+                                   use_seedable_sampler=True, data_seed=self.args.data_seed)  # fmt: skip
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
                      num_items_in_batch: Any = None) -> Any:  # fmt: skip
+        if any(recorder.active for recorder in self.recorders):
+            tokens = distributed.place(int(inputs["attention_mask"].sum()))
+            for recorder in self.recorders:
+                recorder.place = tokens
+        weight = inputs.pop("weight")  # of this process's share of the batch, 1 on average
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         labels = inputs["labels"][:, 1:]
         kept = labels != -100
         right = outputs.logits[:, :-1][kept].detach().argmax(-1) == labels[kept]
         self.step_sums["right"] += right.sum().item()
         self.step_sums["answers"] += right.numel()
-        balance = getattr(outputs, "balance_loss", None)
+        balance, self.balance_loss = self.balance_loss, None
         if balance is not None:
-            share = 1.0 / self.args.gradient_accumulation_steps
+            share = weight / self.args.gradient_accumulation_steps
             self.step_sums["balance_loss"] += share * balance.item()
             if num_items_in_batch is not None:
-                # the token loss is a sum over the whole accumulated batch, the balance loss a mean of each part
-                loss = loss + balance * (share - 1.0)
+                # the token loss is a sum over the whole accumulated batch, the balance loss a mean of each part; both
+                # were multiplied by the processes, whose mean is taken when they put their gradients together
+                loss = loss + balance * (share - distributed.world_size())
         return (loss, outputs) if return_outputs else loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
@@ -152,7 +184,9 @@ class AdapterTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            sums = self.step_sums
+            parts = distributed.gathered(self.step_sums)
+            sums = {name: sum(part[name] for part in parts) for name in self.step_sums}
+            sums["balance_loss"] /= len(parts)
             logs |= {"accuracy": sums["right"] / max(1.0, sums["answers"]), "balance_loss": sums["balance_loss"]}
             self.step_sums = dict.fromkeys(sums, 0.0)
         super().log(logs, start_time)
@@ -169,12 +203,16 @@ class AdapterTrainer(Trainer):
         for recorder in self.recorders:
             recorder.flush()
         super()._save_checkpoint(model, trial)
-        (Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
+        distributed.wait_for_all()  # each process writes the state of its own random numbers
+        if distributed.first():
+            (Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
 
 
 def evaluate_data(trainer: AdapterTrainer, data: Data) -> pd.DataFrame:
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    return evaluate(model, trainer.processing_class, data.frame, data.intuition, trainer.run_config.max_length)
+    """`evaluate` in the first process, while the others wait for its table."""
+    model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
+    length = trainer.run_config.max_length
+    return distributed.together(lambda: evaluate(model, tokenizer, data.frame, data.intuition, length))
 
 
 def mean_metrics(table: pd.DataFrame) -> dict[str, float]:
@@ -191,11 +229,16 @@ def last_complete_checkpoint(folder: Path) -> str | None:
 
 
 def finish(run: Run, trainer: AdapterTrainer, data: dict[str, Data], status: Status) -> None:
-    """Write history, evaluation and adapter, mark the run finished, and only then drop the checkpoints."""
+    """Evaluate, and write down what the run has come to."""
     step, table = trainer.tested
     if step != trainer.state.global_step:
         table = evaluate_data(trainer, data["test"])
     trainer.log(mean_metrics(table))
+    distributed.together(lambda: write_results(run, trainer, table, status))
+
+
+def write_results(run: Run, trainer: AdapterTrainer, table: pd.DataFrame, status: Status) -> None:
+    """Write history, evaluation and adapter, mark the run finished, and only then drop the checkpoints."""
     write_table(run.path / "evaluation.parquet", table)
     write_table(run.path / "history.parquet", history_frame(trainer.state.log_history))
     fresh = run.path / ".adapter"

@@ -14,24 +14,28 @@ from transformers import set_seed
 from ..adapters import Adapter
 from ..adapters.tree_gates import TreeRouting
 from ..peft_bridge import adapter_modules
-from .hooked_recorder import HookedRecorder
+from . import distributed
+from .hooked_recorder import HookedRecorder, Place
 from .prepare import prepare_model
 from .routing import record_gates
 from .run import Run
-from .store import RecordStore
 from .tree_codes import sibling_codes, tree_codes
 
 SAMPLE_TOKENS = 512  # so many of a batch's real tokens, for the number of trees grows with the tokens looked at
 PER_MODULE = ("tokens", "distinct_trees", "tree_entropy", "differing_siblings")
 
+Codes = tuple[np.ndarray, list[np.ndarray]]  # codes (T,) of some tokens' trees, ids of their nodes by layer (T, P, f)
+
 
 def routed_codes(routing: TreeRouting, num_experts: Sequence[int], token_mask: Tensor | None,
-                 most: int | None = None) -> tuple[np.ndarray, list[np.ndarray]]:  # fmt: skip
-    """(codes (T,), ids by layer (T, P, f)) of the real tokens, or of `most` of them, evenly spaced."""
+                 most: int | None = None, place: Place | None = None) -> Codes:  # fmt: skip
+    """(codes (T,), ids by layer (T, P, f)) of the real tokens, or of `most` of their batch's, evenly spaced."""
     tokens = len(routing.choices[0].ids)
     rows = np.arange(tokens) if token_mask is None else token_mask.reshape(-1).cpu().numpy().nonzero()[0]
-    if most is not None and len(rows) > most:
-        rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+    before, total = place or (0, len(rows))
+    if most is not None and total > most:
+        chosen = np.linspace(0, total - 1, most).round().astype(int) - before
+        rows = rows[chosen[(chosen >= 0) & (chosen < len(rows))]]
     ids = [choice.ids.detach().cpu().numpy()[rows] for choice in routing.choices]
     return tree_codes(ids, num_experts), ids
 
@@ -73,10 +77,10 @@ class TreeRecorder(HookedRecorder):
     def __init__(self, model: nn.Module, path: Path, every: int) -> None:
         super().__init__(model, path, every)
         check_trees(self.adapters, f"record_trees_every = {every}", "set record_trees_every=0")
-        self.seen: dict[str, tuple[dict[str, float], np.ndarray]] = {}
+        self.seen: dict[str, Codes] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.store = RecordStore(self.path)
+        self.store = self.open_store()
         names, pools = list(self.adapters), next(iter(self.adapters.values())).config.num_experts
         for kind in PER_MODULE:
             self.store.declare(kind, ("module",), (len(names),), {"module": names})
@@ -91,21 +95,25 @@ class TreeRecorder(HookedRecorder):
     def _see(self, name: str) -> Any:
         def hook(adapter: Adapter, inputs: tuple[Any, ...], output: tuple[Tensor, TreeRouting]) -> None:
             if self.active and adapter.training:
-                self.seen[name] = self._measure(adapter.config, output[1], mask_of(inputs))
+                experts = self.adapters[name].config.num_experts
+                self.seen[name] = routed_codes(output[1], experts, mask_of(inputs), SAMPLE_TOKENS, self.place)
 
         return hook
 
-    def _measure(self, config: Any, routing: TreeRouting,
-                 token_mask: Tensor | None) -> tuple[dict[str, float], np.ndarray]:  # fmt: skip
-        codes, ids = routed_codes(routing, config.num_experts, token_mask, SAMPLE_TOKENS)
+    def _measure(self, config: Any, seen: list[Codes]) -> tuple[dict[str, float], np.ndarray]:
+        codes = np.concatenate([part for part, _ in seen])
+        ids = [np.concatenate(layer) for layer in zip(*(part for _, part in seen), strict=True)]
         return tree_statistics(codes, config.num_experts, config.fanout), node_load(ids, config.num_experts)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.active:
             return
-        found = [self.seen[name] for name in self.adapters]
-        record = {kind: np.array([statistics[kind] for statistics, _ in found]) for kind in PER_MODULE}
-        self.store.append(state.global_step, record | {"node_load": np.stack([load for _, load in found])})
+        parts = distributed.at_first(self.seen)  # of every process, for the first
+        if parts:
+            found = [self._measure(adapter.config, [part[name] for part in parts])
+                     for name, adapter in self.adapters.items()]  # fmt: skip
+            record = {kind: np.array([statistics[kind] for statistics, _ in found]) for kind in PER_MODULE}
+            self.store.append(state.global_step, record | {"node_load": np.stack([load for _, load in found])})
         self.seen = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -1,0 +1,116 @@
+"""What an executor is given: runs to train alone in a process, each with an outcome that any executor can carry."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import traceback
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..tasks.rows import SuiteWarning
+from .config import TrainConfig
+from .run import FINISHED, Run, RunError, json_text, write_atomic
+from .status import locked
+
+FAILED, BUSY = "failed", "busy"
+FAILURE = "failure.txt"  # in a run's folder: the traceback of its latest attempt, gone when one succeeds
+_ALONE = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: state ("finished", "failed", or "busy": another process trains this run); what was raised,
+    as type and message and as a traceback."""
+
+    state: str
+    error: str = ""
+    traceback: str = ""
+
+
+def attempt_all(configs: list[dict[str, Any]], out: str) -> list[Outcome]:
+    """Train the runs one after the other; raises nothing, as not every exception survives the way to the driver."""
+    return [attempt(TrainConfig.from_dict(config), Path(out)) for config in configs]
+
+
+def attempt(config: TrainConfig, out: Path) -> Outcome:
+    """Train one run, or go on with it; a failure is kept in its folder as failure.txt."""
+    try:
+        train_alone(config, out)
+    except Exception as error:  # a run may fail in any way that torch or the disk can
+        if isinstance(error, RunError) and isinstance(error.__cause__, BlockingIOError):
+            return Outcome(BUSY)
+        outcome = failure(error, traceback.format_exc())
+        keep_failure(config, out, outcome)
+        return outcome
+    forget_failure(out / config.run_name)
+    return Outcome(FINISHED)
+
+
+def train_alone(config: TrainConfig, out: Path) -> None:
+    """Train one run in this process with a single thread and without a word on the console."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+    import transformers
+
+    from .trainer import train
+
+    with _ALONE:  # an executor of threads: torch's random numbers belong to the whole process
+        torch.set_num_threads(1)
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
+        warnings.simplefilter("ignore", SuiteWarning)  # said once, before the runs started
+        train(config, out)
+
+
+def failure(error: BaseException, text: str) -> Outcome:
+    return Outcome(FAILED, f"{type(error).__name__}: {error}", text)
+
+
+def keep_failure(config: TrainConfig, out: Path, outcome: Outcome) -> None:
+    """Write failure.txt, and config.json where the run came not that far; nothing if the folder is another's."""
+    folder = out / config.run_name
+    try:
+        with locked(folder):
+            if Run(folder, config).finished:
+                return
+            if not (folder / "config.json").exists():
+                write_atomic(folder / "config.json", json_text(config.to_dict()))
+            write_atomic(folder / FAILURE, outcome.traceback)
+    except (RunError, OSError):  # the disk may be what failed; the outcome carries the traceback too
+        return
+
+
+def failed_at(folder: Path) -> int | None:
+    """Nanoseconds on the disk's clock at which failure.txt was written; None where there is none."""
+    try:
+        return (folder / FAILURE).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def kept_failure(folder: Path) -> Outcome:
+    """The outcome that failure.txt tells of, with the last line of the traceback as the error."""
+    text = (folder / FAILURE).read_text()
+    return Outcome(FAILED, text.rstrip().rpartition("\n")[2], text)
+
+
+def forget_failure(folder: Path) -> None:
+    (folder / FAILURE).unlink(missing_ok=True)
+
+
+def held(folder: Path) -> bool:
+    """Whether a process trains the run of this folder now, on this machine or on one that shares the disk."""
+    try:
+        with (folder / ".lock").open() as lock:
+            # shared, so that those who ask do not stand in each other's way
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # never started, or a disk without locks
+        return False
+    return False

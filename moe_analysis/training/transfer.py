@@ -1,0 +1,181 @@
+"""Trained runs on another suite's test rows: out of distribution, computed once and kept in the run's folder."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ..tasks.baselines import baselines
+from ..tasks.batches import answers_fit
+from ..tasks.cache import digest_of
+from ..tasks.rows import SuiteWarning
+from ..tasks.suite import load_suite
+from .config import TrainConfig
+from .evaluate import evaluate
+from .intuition import chosen_rows, embed_like_training
+from .run import Run, RunError, write_table
+from .sweep import shared_pool
+
+
+def evaluate_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd.DataFrame:
+    """Accuracy and loss of a finished run on the test rows of `suite`; columns as in `Run.evaluation`.
+
+    rows_per_dataset: at most so many rows a data set, the same for every run (None: all). The run's own suite is kept
+    to the data sets that it trained on. The table stays in the run's folder as evaluation-<suite>-<digest of rows>
+    and is read from there the next time. Raises RunError for a run that is not finished.
+    """
+    _check_finished(run)
+    rows = _rows(run.config, suite, rows_per_dataset)
+    return _kept(_path(run, "evaluation", suite, rows), lambda: _evaluated(run, rows))
+
+
+def levels_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd.DataFrame:
+    """What a score on the test rows of `suite` must beat: dataset, kind, rows, chance, majority, untrained,
+    untrained_loss.
+
+    chance, majority: of `tasks.baselines`. untrained, untrained_loss: accuracy and loss of the run's backbone without
+    the adapter, which is the model at step 0 of every run on that backbone. Kept in the run's folder as levels-….
+    For the rows that the run itself was evaluated on: `levels_on(run, run.config.suite, run.config.eval_rows)`.
+    """
+    _check_finished(run)
+    rows = _rows(run.config, suite, rows_per_dataset)
+    return _kept(_path(run, "levels", suite, rows), lambda: _levels(run, suite, rows))
+
+
+def evaluate_all(
+    runs: Sequence[Run], suite: str, workers: int | None = None, rows_per_dataset: int | None = None
+) -> list[pd.DataFrame]:
+    """`evaluate_on` of every run, in their order; what is missing is computed in processes of one thread.
+
+    workers: processes (default: the machine's cores). Runs that fail stop no other; they are named together at the
+    end (RunError).
+    """
+    for run in runs:
+        _check_finished(run)
+    missing = []
+    rows_by_choice: dict[str, pd.DataFrame] = {}
+    for run in runs:
+        choice = str(_datasets(run.config, suite))
+        if choice not in rows_by_choice:
+            rows_by_choice[choice] = _rows(run.config, suite, rows_per_dataset)
+        if _read(_path(run, "evaluation", suite, rows_by_choice[choice])) is None:
+            missing.append((run, rows_by_choice[choice]))
+    if missing:
+        _embed_once(missing)
+        pool = shared_pool(workers or os.cpu_count() or 1)
+        futures = {run.id: pool.submit(evaluate_alone, str(run.path), suite, rows_per_dataset) for run, _ in missing}
+        failures = {}
+        for name, future in futures.items():
+            try:
+                future.result()
+            except Exception as error:  # an evaluation may fail in any way that torch or the disk can
+                failures[name] = f"{type(error).__name__}: {error}"
+        if failures:
+            listed = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
+            raise RunError(f"{len(failures)} of {len(futures)} evaluations on {suite!r} failed; the others are kept:"
+                           f"\n{listed}")  # fmt: skip
+    return [evaluate_on(run, suite, rows_per_dataset) for run in runs]
+
+
+def evaluate_alone(path: str, suite: str, rows_per_dataset: int | None) -> None:
+    """`evaluate_on` in a process of its own, with a single thread and without a word on the console."""
+    import transformers
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
+    warnings.simplefilter("ignore", SuiteWarning)  # said once, by the process that started this one
+    evaluate_on(Run.load(path), suite, rows_per_dataset)
+
+
+def _embed_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
+    """Put the prompts' embeddings into the cache with all cores at work, so that no process makes them with its one."""
+    seen = set()
+    for run, rows in missing:
+        key = (run.config.embedder, id(rows))
+        if run.clusters is not None and run.config.embedder != "tfidf" and key not in seen:
+            seen.add(key)
+            embed_like_training(run.config, rows["prompt"])
+
+
+def _datasets(config: TrainConfig, suite: str) -> list[str] | None:
+    return config.datasets if suite == config.suite else None
+
+
+def _rows(config: TrainConfig, suite: str, rows_per_dataset: int | None) -> pd.DataFrame:
+    rows = chosen_rows(load_suite(suite, datasets=_datasets(config, suite)), "test", rows_per_dataset)
+    if rows.empty:
+        raise ValueError(f"suite = {suite!r} has no test rows to evaluate on; choose another suite")
+    return rows
+
+
+def _path(run: Run, kind: str, suite: str, rows: pd.DataFrame) -> Path:
+    """Where a table lies; rows that changed in any field get another file."""
+    label = suite.rstrip("/").rpartition("/")[2].replace(":", "-")
+    return run.path / f"{kind}-{label}-{digest_of([rows.to_json(orient='records')])[:10]}.parquet"
+
+
+def _kept(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    if (table := _read(path)) is None:
+        table = compute()
+        write_table(path, table)
+    return table
+
+
+def _read(path: Path) -> pd.DataFrame | None:
+    """The table on disk; None where there is none, or one that cannot be read and is made again."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _check_finished(run: Run) -> None:
+    if not run.finished:
+        raise RunError(f"run {run.id} is {run.status.get('state', 'not started')} and has no model to evaluate; "
+                       "train it to the end")  # fmt: skip
+
+
+def _fitting(run: Run, rows: pd.DataFrame) -> Any:
+    """(rows,) True where the run's max_length holds the answer; a warning counts the others."""
+    kept = answers_fit(rows, run.tokenizer, run.config.max_length)
+    if not kept.any():
+        raise ValueError(f"no row has an answer of fewer than max_length = {run.config.max_length} tokens, with which "
+                         f"{run.id} was trained; train with a larger one")  # fmt: skip
+    if len(dropped := rows.loc[~kept, "dataset"].value_counts()):
+        listed = ", ".join(f"{count} of {name}" for name, count in dropped.items())
+        warnings.warn(f"rows left out because max_length = {run.config.max_length} cannot hold their answers: {listed}",
+                      stacklevel=2)  # fmt: skip
+    return kept
+
+
+def _evaluated(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
+    kept = _fitting(run, rows)
+    scores = run.intuition(rows)  # of all rows, because the embeddings are cached for the whole set
+    return _score(run, run.model(), rows[kept], None if scores is None else scores[kept])
+
+
+def _score(run: Run, model: Any, rows: pd.DataFrame, intuition: Any) -> pd.DataFrame:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.autocast(device, torch.bfloat16, enabled=run.config.precision == "bf16"):  # as while it trained
+        return evaluate(model.to(device), run.tokenizer, rows.reset_index(drop=True), intuition, run.config.max_length)
+
+
+def _levels(run: Run, suite: str, rows: pd.DataFrame) -> pd.DataFrame:
+    rows, model = rows[_fitting(run, rows)], run.model()
+    with model.disable_adapter():
+        untrained = _score(run, model, rows, None)
+    # the constant of the majority rule is counted among all train rows, where there are some
+    suite_rows = load_suite(suite, datasets=_datasets(run.config, suite))
+    guesses = baselines(pd.concat([suite_rows[suite_rows["split"] == "train"], rows]))
+    renamed = untrained.rename(columns={"accuracy": "untrained", "loss": "untrained_loss"})
+    table = renamed.join(guesses, on="dataset")
+    return table[["dataset", "kind", "rows", "chance", "majority", "untrained", "untrained_loss"]]
