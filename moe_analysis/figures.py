@@ -17,7 +17,11 @@ from .presets import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
 # a notebook that reads another's runs executes after it; all others may execute side by side
-FOLLOWS = {"03_subspace_rank": "02_router_trajectories"}
+FOLLOWS = {
+    "03_subspace_rank": "02_router_trajectories",
+    "08_efficiency": "07_generalization",
+    "09_routing_anatomy": "07_generalization",
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,14 @@ ITEMS = (
     Item("smore_fig5", "S'MoRE Fig. 5: the router against the experts", "06_smore_cost"),
     Item("smore_tables", "S'MoRE Tables 1 and 6: overheads", "06_smore_cost"),
     Item("smore_cost_adapters", "Beyond S'MoRE: what every adapter costs", "06_smore_cost"),
+    Item("trex_fig3", "T-REX Fig. 3: nine systems in and out of distribution", "07_generalization"),
+    Item("comparison_tasks", "Beyond the papers: nine systems task by task", "07_generalization"),
+    Item("smore_fig4", "S'MoRE Fig. 4: accuracy against parameters", "08_efficiency"),
+    Item("smore_table5", "S'MoRE Table 5: more layers at one budget", "08_efficiency"),
+    Item("smore_table7", "S'MoRE Table 7: time of a training step", "08_efficiency"),
+    Item("routing_information", "Beyond the papers: what experts know, and their load", "09_routing_anatomy"),
+    Item("routing_experts", "Beyond the papers: experts and data sets", "09_routing_anatomy"),
+    Item("routing_agreement", "Beyond the papers: agreement of routers", "09_routing_anatomy"),
 )
 
 

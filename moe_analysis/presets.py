@@ -195,12 +195,12 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "full": {"steps": 500, "batch_size": 80, "eval_every": 50},
     },
     "comparison": {
-        "tiny": {"steps": 4, "seeds": (0, 1, 2)},
+        "tiny": {"steps": 2, "seeds": (0, 1), "record_every": 0},
         "quick": {"steps": 40, "seeds": (0, 1, 2, 3, 4), "record_every": 0},
         "full": {"seeds": tuple(range(8)), "record_every": 0},
     },
     "budgets": {
-        "tiny": {"steps": 4, "seeds": (0, 1), "record_every": 0},
+        "tiny": {"steps": 2, "seeds": (0, 1), "record_every": 0},
         "quick": {"steps": 40, "record_every": 0},
         "full": {"record_every": 0},
     },

@@ -10,6 +10,7 @@ import peft
 import torch
 
 import moe_analysis as ma
+from moe_analysis.training.grid import read_grid
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -36,6 +37,19 @@ def test_the_optimizer_example_runs_as_it_stands() -> None:
     names: dict = {"ma": ma, "peft": peft}
     exec(compile(BLOCKS[2], "README.md", "exec"), names)
     assert {group["name"] for group in names["optimizer"].param_groups} == {"experts", "router"}
+
+
+def test_the_grid_of_the_readme_makes_twelve_runs(tmp_path: Path) -> None:
+    (grid := tmp_path / "grid.yaml").write_text(re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)[0])
+    configs = read_grid(grid).configs
+    assert len({config.run_name for config in configs}) == 2 * 2 * 3
+    assert {config.adapter.r for config in configs} == {2, 4}
+
+
+def test_the_example_of_equal_budgets_runs_as_it_stands() -> None:
+    names: dict = {"ma": ma}
+    exec(compile(BLOCKS[3], "README.md", "exec"), names)
+    assert len(names["nine"]) == 9 and names["config"].r
 
 
 def test_every_file_that_is_named_exists() -> None:

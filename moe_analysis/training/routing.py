@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from transformers import set_seed
 
 from ..peft_bridge import adapter_modules
 from ..tasks.batches import collate, encode
 from .evaluate import length_batches
+from .prepare import prepare_model
 from .recorder import flat_gates
+from .run import Run
 
 
 @torch.no_grad()
@@ -56,3 +60,21 @@ def record_gates(
     tokens = pd.concat(lines, ignore_index=True)
     tokens[["dataset", "group"]] = frame[["dataset", "group"]].to_numpy()[tokens["row"]]
     return {name: np.concatenate(parts) for name, parts in kept.items()}, tokens
+
+
+def gates_of_runs(runs: Iterable[Run], frame: pd.DataFrame,
+                  trained: bool = True) -> list[tuple[Run, dict[str, np.ndarray], pd.DataFrame]]:  # fmt: skip
+    """`record_gates` of every run, with its own intuition: [(run, {module: gates (tokens, experts)}, tokens)].
+
+    trained=False: of the models before their first step, which their configurations make again.
+    """
+    found = []
+    for run in runs:
+        if trained:
+            model = run.model()
+        else:
+            set_seed(run.config.seed)
+            model = prepare_model(run.config)[0]
+        scores = run.intuition(frame)
+        found.append((run, *record_gates(model, run.tokenizer, frame, scores, run.config.max_length)))
+    return found

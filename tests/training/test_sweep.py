@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -20,7 +19,6 @@ import moe_analysis as ma
 from moe_analysis.__main__ import app
 from moe_analysis.training.executors import open_executor
 from moe_analysis.training.grid import read_grid
-from moe_analysis.training.routing import record_gates
 from moe_analysis.training.run import RunError
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep import Sweep, shared_pool, sweep, train_all
@@ -202,23 +200,3 @@ def test_a_run_that_another_process_trains_is_waited_for(config, out: Path) -> N
     holder.join()
     assert told == [other.run_name, one.run_name] and not done.failures
     assert [run.config.seed for run in done.runs] == [0, 1]
-
-
-def test_recorded_gates_are_those_of_every_real_token(config, out: Path, suite: str) -> None:
-    run = ma.train(config(adapter=ma.TRexConfig(num_down=2, num_up=3, target_modules=["q_proj"])), out)
-    frame = ma.load_suite(suite, split="test")
-    gates, tokens = record_gates(run.model(), run.tokenizer, frame, run.intuition(frame))
-    assert set(tokens["row"]) == set(range(len(frame)))
-    assert {values.shape for values in gates.values()} == {(len(tokens), 6)}
-    one, its = record_gates(run.model(), run.tokenizer, frame.iloc[[7]], run.intuition(frame.iloc[[7]]))
-    module = "layers.1.self_attn.q_proj"
-    mine = tokens.index[tokens["row"] == 7]
-    np.testing.assert_allclose(gates[module][mine], one[module], atol=1e-5)
-    assert tokens.loc[mine, "token_id"].tolist() == its["token_id"].tolist()
-    assert (tokens.loc[mine, "dataset"] == frame.iloc[7]["dataset"]).all()
-
-
-def test_a_model_without_a_router_has_no_gates_to_record(backbone: str, suite: str) -> None:
-    model, tokenizer = ma.load_backbone(backbone)
-    with pytest.raises(ValueError, match="no routed adapter"):
-        record_gates(model, tokenizer, ma.load_suite(suite))
