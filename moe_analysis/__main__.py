@@ -58,7 +58,21 @@ def figures(
         paths = making.regenerate(items, {f"MOE_ANALYSIS_{name}": value for name, value in values.items()}, on_cell)
     for item, path in zip(items, paths):
         console.print(f"{item.title:55s} {path}", highlight=False)
+    from .gallery import build
+
+    console.print(f"{'gallery':55s} {build(paths[0].parent)}", highlight=False)
     console.print(f"done in {time.monotonic() - started:.0f} s", highlight=False)
+
+
+@app.command()
+def gallery(
+    folder: Annotated[Path | None, typer.Option(help="where the figures are; default figures/")] = None,
+) -> None:
+    """Write index.html: every figure with its claims, numbers and origin on one page that needs no network."""
+    from .gallery import build
+    from .plots.save import figures_folder
+
+    console.print(f"{build(figures_folder(folder))}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -30,6 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
     "kernels": set(),
     "figures": {"presets", "kernels"},  # executes the notebooks
+    "gallery": {"figures", "plots"},  # reads what plots.save wrote
 }
 OUTER = {"__init__", "__main__"}  # the lazy door and the command line may name every part
 MAX_FILE_LINES, MAX_CELL_LINES = 300, 14

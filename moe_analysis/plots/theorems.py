@@ -83,7 +83,8 @@ def approximation_explorer(summary: pd.DataFrame) -> go.Figure:
                 x=mean, y=rows["method"], mode="markers", name=COUNT_LABELS[count], legendgroup=count,
                 showlegend=column == 1, text=rows["size"], customdata=np.stack([low, high], axis=1), row=1, col=column,
                 marker={"symbol": SYMBOLS[index], "size": 11, "color": [system_color(name) for name in rows["method"]]},
-                error_x={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
+                error_x={"type": "data", "color": "#5A5A5A", "symmetric": False, "array": high - mean,
+                         "arrayminus": mean - low},
                 hovertemplate=f"%{{y}} of size %{{text}}<br>{COUNT_LABELS[count]}<br>relative error %{{x:.4f}}"
                 "<br>seeds %{customdata[0]:.4f} to %{customdata[1]:.4f}<extra></extra>")
         fig.update_xaxes(type="log", title_text="relative error", row=1, col=column)

@@ -1,0 +1,52 @@
+"""The gallery: one page, `index.html`, that shows every figure with its claims, their origin and how to make it again.
+
+It stands beside the figures and needs no network. What it says is read from the figures' records alone.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from .records import PAGE, GalleryError, read_records
+
+__all__ = ["GalleryError", "build"]
+
+
+def build(folder: str | Path = "figures") -> Path:
+    """Write `<folder>/index.html` from the figures' records there; out: its path.
+
+    folder: where `plots.save` put `<item>.json`, `.png` and `.html`; items of the papers that are not there are listed
+    with the command that makes them. The same files give the same bytes, and the page appears whole or not at all.
+    Raises `GalleryError`, before anything is written, for a folder that is not there or cannot be written and for every
+    JSON file in it that is no record of a figure, by its name.
+
+        >>> build("no/such/folder")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        moe_analysis.gallery.records.GalleryError: folder = 'no/such/folder' is no folder; ...
+    """
+    from .entries import collect
+    from .page import render
+
+    folder = Path(folder)
+    content = render(collect(read_records(folder))).encode()
+    try:
+        return write(folder / PAGE, content)
+    except OSError as error:
+        raise GalleryError(f"folder = {str(folder)!r} cannot be written ({error.strerror}); make it writable or copy "
+                           "the figures to another one") from error  # fmt: skip
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Put a file in place whole: a reader sees the old one or the new one."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(name).chmod(0o644)  # mkstemp makes a file that only its owner can read
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink()
+        raise
+    return path

@@ -1,0 +1,116 @@
+"""What the gallery shows, in order: the papers, and under each its items, those that are not made yet among them."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..figures import ITEMS, NOTEBOOKS
+from ..plots.save import VERDICTS
+from .records import Record
+
+OPTIONS = ("suite", "backbone")  # of `figures`, beside the preset; the embedder is a variable of the environment
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A group of items: the prefix of their ids, its short name, and its heading."""
+
+    key: str
+    name: str
+    heading: str
+
+
+PAPERS = (
+    Paper("trex", "T-REX", "T-REX (Zhang et al., COLM 2025)"),
+    Paper("gr", "gR", "A Stronger Mixture of Low-Rank Experts, gR (Sun et al., ICML 2025)"),
+    Paper("smore", "S'MoRE", "S'MoRE (Zeng et al., NeurIPS 2025)"),
+)
+OTHERS = Paper("others", "others", "Beyond the papers")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One item of the gallery. notebook, command: what makes it, None where nothing of ours does; record: None while it
+    is not made."""
+
+    id: str
+    title: str
+    paper: Paper
+    notebook: str | None
+    command: str | None
+    record: Record | None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return count_verdicts([self])
+
+    @property
+    def verdicts(self) -> str:
+        """Such as "3 claims: 2 reproduced, 1 not reproduced"."""
+        total = sum(self.counts.values())
+        parts = [f"{count} {verdict}" for verdict, count in self.counts.items() if count]
+        return f"{total} claim{'s' * (total != 1)}: {', '.join(parts)}" if total else "no claims"
+
+    @property
+    def alt(self) -> str:
+        """What the picture shows and what came out, for those who do not see it."""
+        return f"{self.title}. {self.verdicts[0].upper()}{self.verdicts[1:]}."
+
+
+def collect(records: Mapping[str, Record]) -> dict[Paper, list[Entry]]:
+    """Every known item and every record by paper; records of no known item follow the known ones of their paper."""
+    usual = usual_preset(records.values())
+    known = {item.id: item for item in ITEMS}
+    entries = []
+    for name in [*known, *(name for name in records if name not in known)]:
+        record = records.get(name)
+        notebook = known[name].notebook if name in known else notebook_of(name)
+        chosen = name if name in known else notebook
+        command = command_for(chosen, record.preset if record else usual) if chosen else None
+        title = known[name].title if name in known else title_of(name)
+        entries.append(Entry(name, title, paper_of(name), notebook, command, record))
+    groups = {paper: [entry for entry in entries if entry.paper == paper] for paper in (*PAPERS, OTHERS)}
+    return {paper: group for paper, group in groups.items() if group}
+
+
+def paper_of(name: str) -> Paper:
+    return next((paper for paper in PAPERS if name.startswith(f"{paper.key}_")), OTHERS)
+
+
+def title_of(name: str) -> str:
+    """A title for a record that is no item of the list: that of the item whose id it continues, else its own words."""
+    if parent := next((item for item in ITEMS if name.startswith(f"{item.id}_")), None):
+        return f"{parent.title} ({name[len(parent.id) + 1 :].replace('_', ' ')})"
+    paper = paper_of(name)
+    words = name.removeprefix(f"{paper.key}_").replace("_", " ")
+    return words if paper == OTHERS else f"{paper.name}: {words}"
+
+
+def notebook_of(name: str) -> str | None:
+    """The notebook that saves a record of this name; None if none of ours does."""
+    call = f'save(\\"{name}\\"'  # as it stands in the JSON of a notebook
+    return next((path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb")) if call in path.read_text("utf-8")), None)
+
+
+def usual_preset(records: Iterable[Record]) -> dict[str, str]:
+    """The settings that most records were made with, for the items that are not made yet."""
+    counts = Counter(tuple(sorted(record.preset.items())) for record in records)
+    return dict(max(counts.items(), key=lambda pair: pair[::-1], default=((), 0))[0])
+
+
+def command_for(chosen: str, preset: Mapping[str, str]) -> str:
+    """The command line that regenerates an item, or all items of a notebook, with the same settings."""
+    words = ["python", "-m", "moe_analysis", "figures", "--only", chosen, "--preset", preset.get("preset", "quick")]
+    for option in OPTIONS:
+        words += [f"--{option}", preset[option]] if option in preset else []
+    before = f"MOE_ANALYSIS_EMBEDDER={shlex.quote(preset['embedder'])} " if "embedder" in preset else ""
+    return before + shlex.join(words)
+
+
+def count_verdicts(entries: Iterable[Entry]) -> dict[str, int]:
+    """Claims by verdict, in the order of `VERDICTS`, with zeros."""
+    found = Counter(claim["verdict"] for entry in entries if entry.record for claim in entry.record.claims)
+    return {verdict: found[verdict] for verdict in VERDICTS}

@@ -1,0 +1,33 @@
+"""The gallery's HTML: the template filled with the entries, its style and script inside, so that one file is all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .entries import Entry, Paper, count_verdicts
+
+HERE = Path(__file__).parent
+# verdict -> (class in style.css, mark that tells it without colour, short name)
+MARKS = {
+    "reproduced": ("yes", "✓", "reproduced"),
+    "not reproduced": ("no", "✗", "not reproduced"),
+    "not testable at this scale": ("open", "?", "not testable"),
+}
+
+
+def render(groups: Mapping[Paper, Sequence[Entry]]) -> str:
+    """The whole page for the papers and their items, in the order in which they come."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loader = FileSystemLoader(HERE, encoding="utf-8")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+                              lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
+    entries = [entry for group in groups.values() for entry in group]
+    presets = sorted({entry.record.preset.get("preset", "quick") for entry in entries if entry.record})
+    return environment.get_template("page.html").render(
+        groups=groups, entries=entries, made=sum(entry.record is not None for entry in entries), presets=presets,
+        totals=count_verdicts(entries), count=count_verdicts, marks=MARKS,
+        style=Markup((HERE / "style.css").read_text("utf-8")), script=Markup((HERE / "script.js").read_text("utf-8")),
+    )  # fmt: skip

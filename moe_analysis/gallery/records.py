@@ -1,0 +1,139 @@
+"""The records that lie in a folder of figures: read, checked one by one, and refused together when some are wrong."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..plots.save import CLAIM_FIELDS, SCRIPT, VERDICTS
+
+FIELDS = {"item": str, "numbers": object, "claims": list, "runs": list, "seeds": list, "versions": dict, "preset": dict}
+PAGE = "index.html"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class GalleryError(ValueError):
+    """A folder of figures of which no gallery can be made: what is wrong, file by file, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `plots.save` stored of one figure, without its numbers, and which of its files are there.
+
+    claims: dictionaries with `CLAIM_FIELDS`, all texts. versions, preset: name -> text. picture: (width, height) of the
+    PNG in pixels, None without one. twin: whether there is an interactive page.
+    """
+
+    item: str
+    claims: tuple[dict[str, str], ...]
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    versions: dict[str, str]
+    preset: dict[str, str]
+    picture: tuple[int, int] | None
+    twin: bool
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """Every `<item>.json` of the folder by its item, sorted by name; files that begin with a dot are left out.
+
+    Raises `GalleryError` that names every file which is no record of a figure.
+    """
+    if not folder.is_dir():
+        raise GalleryError(f"folder = {str(folder)!r} is no folder; `python -m moe_analysis figures` makes one")
+    records, faults = {}, []
+    for path in sorted(folder.glob("*.json")):
+        if path.name.startswith("."):
+            continue
+        try:
+            records[path.stem] = read_record(path)
+        except GalleryError as error:
+            faults.append(str(error))
+    if records and not (folder / SCRIPT).is_file() and any(record.twin for record in records.values()):
+        faults.append(f"{SCRIPT} is missing, and without it the interactive pages stay blank")
+    if faults:
+        raise GalleryError(f"folder = {str(folder)!r} makes no gallery; regenerate or move away what is wrong:\n  "
+                           + "\n  ".join(faults))  # fmt: skip
+    return records
+
+
+def read_record(path: Path) -> Record:
+    """The record in one file. Raises `GalleryError` that names it and says what is wrong."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GalleryError(f"{path.name} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number or a nesting too long to read
+        raise GalleryError(f"{path.name} is not JSON: {error}") from error
+    if fault := next(faults_of(content, path.stem), None):
+        raise GalleryError(f"{path.name} is no record of a figure: {fault}")
+    item = content["item"]
+    return Record(
+        item=item, claims=tuple({field: text(claim[field]) for field in CLAIM_FIELDS} for claim in content["claims"]),
+        runs=tuple(content["runs"]), seeds=tuple(content["seeds"]), versions=content["versions"],
+        preset=content["preset"], picture=picture_size(path.with_suffix(".png")),
+        twin=path.with_suffix(".html").is_file(),
+    )  # fmt: skip
+
+
+def faults_of(content: Any, stem: str) -> Iterator[str]:
+    """What keeps the content of a file from being the record of the item `stem`, the first fault first."""
+    if not isinstance(content, dict):
+        yield f"it holds a {type(content).__name__}, not an object"
+        return
+    if missing := [field for field in FIELDS if field not in content]:
+        yield f"it has no {', '.join(missing)}"
+        return
+    yield from (f"{field} is a {type(content[field]).__name__}, not a {kind.__name__}"
+                for field, kind in FIELDS.items() if not isinstance(content[field], kind))  # fmt: skip
+    if content["item"] != stem:
+        yield f"its item is {content['item']!r}, which is another file's name"
+    if f"{stem}.html" == PAGE:
+        yield f"its page would be {PAGE}, which is the gallery's; give the item another name"
+    if set(stem) - set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
+        yield "an item's name has lower-case letters, digits, _ and - only"
+    yield from claim_faults(content["claims"])
+    if not all(isinstance(run, str) for run in content["runs"]):
+        yield "runs holds something else than texts"
+    if not all(type(seed) is int for seed in content["seeds"]):
+        yield "seeds holds something else than whole numbers"
+    yield from (f"{field} holds something else than texts" for field in ("versions", "preset")
+                if not all(isinstance(value, str) for value in content[field].values()))  # fmt: skip
+    shown = [content[field] for field in FIELDS if field != "numbers"]
+    try:
+        json.dumps(shown, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        yield "a text holds half a character (a lone surrogate)"
+
+
+def claim_faults(claims: list[Any]) -> Iterator[str]:
+    for index, claim in enumerate(claims):
+        if not isinstance(claim, dict):
+            yield f"claims[{index}] is a {type(claim).__name__}, not an object"
+        elif missing := [field for field in CLAIM_FIELDS if field not in claim]:
+            yield f"claims[{index}] has no {', '.join(missing)}"
+        elif claim["verdict"] not in VERDICTS:
+            yield f"claims[{index}] has the verdict {claim['verdict']!r}; use one of {', '.join(VERDICTS)}"
+
+
+def text(value: Any) -> str:
+    """A claim's value for a reader; a dash stands for what was not measured."""
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) in pixels, None where there is no file; a page that knows them does not jump while it loads."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        head = file.read(24)
+    if len(head) < 24 or not head.startswith(PNG_SIGNATURE):
+        raise GalleryError(f"{path.name} is not a PNG picture")
+    width, height = struct.unpack(">II", head[16:24])
+    return width, height

@@ -1,0 +1,144 @@
+"use strict";
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const one = (id) => document.getElementById(id);
+const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+const plain = (text) => text.toLowerCase().replace(/\s+/g, " ");
+
+// ---- search and filters: a word matches anywhere in an item; a verdict also hides the claims with another one
+const items = all("article.item").map((article) => ({
+  article,
+  rows: all("tr[data-verdict]", article),
+  details: article.querySelector("details"),
+  link: document.querySelector(`nav.contents a[href="#${article.id}"]`).parentElement,
+  words: plain(article.id + " " + all("h3, .claims, .badge, .quiet, .command code, details", article)
+    .map((part) => part.textContent).join(" ")),
+  folded: plain(article.querySelector("details")?.textContent ?? ""),
+}));
+const query = one("query");
+const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
+
+function filter() {
+  const words = plain(query.value).split(" ").filter(Boolean);
+  const [paper, verdict] = [chosen("paper"), chosen("verdict")];
+  let [shown, claims] = [0, 0];
+  for (const item of items) {
+    const right = item.rows.filter((row) => !verdict || row.dataset.verdict === verdict);
+    const visible = (!paper || item.article.dataset.paper === paper)
+      && (!verdict || right.length > 0 || (verdict === "missing" && item.article.classList.contains("missing")))
+      && words.every((word) => item.words.includes(word));
+    item.article.hidden = item.link.hidden = !visible;
+    item.rows.forEach((row) => { row.hidden = !right.includes(row); });
+    const note = item.article.querySelector(".unseen-rows");
+    if (note) {
+      note.hidden = right.length === item.rows.length;
+      note.textContent = `${plural(item.rows.length - right.length, "claim")} with another verdict hidden.`;
+    }
+    if (visible && item.details && words.some((word) => item.folded.includes(word))) item.details.open = true;
+    shown += visible;
+    claims += visible ? right.length : 0;
+  }
+  for (const section of all("section.paper")) {
+    section.hidden = items.every((item) => item.article.hidden || !section.contains(item.article));
+    document.querySelector(`nav.contents a[href="#${section.id}"]`).parentElement.hidden = section.hidden;
+  }
+  one("nothing").hidden = shown > 0;
+  one("reset").hidden = !(words.length || paper || verdict);
+  one("hits").textContent = `${shown} of ${plural(items.length, "item")}, ${plural(claims, "claim")}`;
+  highlight(words);
+}
+
+function highlight(words) {
+  if (!window.CSS?.highlights) return;
+  const ranges = [];
+  for (const { article } of words.length ? items : []) {
+    if (article.hidden) continue;
+    const walker = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const text = walker.currentNode.data.toLowerCase();
+      for (const word of words) {
+        for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + word.length)) {
+          const range = new Range();
+          range.setStart(walker.currentNode, at);
+          range.setEnd(walker.currentNode, at + word.length);
+          ranges.push(range);
+        }
+      }
+    }
+  }
+  CSS.highlights.set("hits", new Highlight(...ranges));
+}
+
+function reset() {
+  query.value = "";
+  all('.filters input[type="radio"]').forEach((input) => { input.checked = input.value === ""; });
+  filter();
+}
+
+query.addEventListener("input", filter);
+all('.filters input[type="radio"]').forEach((input) => input.addEventListener("change", filter));
+one("reset").addEventListener("click", () => { reset(); query.focus(); });
+// a link to an item that a filter hides shows everything again, or it would lead nowhere
+document.addEventListener("click", (event) => {
+  const target = event.target.closest('a[href^="#"]');
+  if (target && one(target.hash.slice(1))?.hidden) reset();
+});
+
+// ---- the theme: the reader's choice, else the system's
+const theme = one("theme");
+const system = matchMedia("(prefers-color-scheme: dark)");
+const dark = () => (document.documentElement.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
+const press = () => theme.setAttribute("aria-pressed", String(dark()));
+theme.addEventListener("click", () => {
+  document.documentElement.dataset.theme = dark() ? "light" : "dark";
+  try { localStorage.setItem("moe_analysis.theme", document.documentElement.dataset.theme); } catch { /* no storage */ }
+  press();
+});
+system.addEventListener("change", press);
+
+// ---- the interactive twin in the place of the picture; the frame is made when it is asked for
+for (const button of all("button[data-twin]")) {
+  button.addEventListener("click", () => {
+    const place = one(button.getAttribute("aria-controls"));
+    const opening = place.hidden;
+    if (opening && !place.firstChild) {
+      const frame = document.createElement("iframe");
+      frame.src = button.dataset.twin;
+      frame.title = `Interactive: ${button.closest("article").querySelector("h3").textContent}`;
+      place.append(frame);
+    }
+    place.hidden = !opening;
+    const picture = button.closest("article").querySelector(".picture");
+    if (picture) picture.hidden = opening;
+    button.textContent = opening ? "Show the picture" : "Explore here";
+    button.removeAttribute("aria-label"); // the text says it, and what it says has changed
+    button.setAttribute("aria-expanded", String(opening));
+  });
+}
+
+// ---- copy a command; where the clipboard is refused, select it for the reader's own Ctrl+C
+for (const button of all("button[data-copy]")) {
+  button.addEventListener("click", async () => {
+    const code = one(button.dataset.copy);
+    let said = "Copied";
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+    } catch {
+      getSelection().selectAllChildren(code);
+      said = "Selected: press Ctrl+C";
+    }
+    button.textContent = said;
+    one("told").textContent = said;
+    setTimeout(() => { button.textContent = "Copy"; one("told").textContent = ""; }, 2500);
+  });
+}
+
+// ---- paper shows all that is folded
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = all("details:not([open])");
+  folded.forEach((details) => { details.open = true; });
+});
+addEventListener("afterprint", () => folded.forEach((details) => { details.open = false; }));
+
+press();
+filter();

@@ -1,0 +1,285 @@
+"""The gallery's page without a browser: what it says, what it refuses, and that its colours can be read."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moe_analysis.figures import ITEMS, choose
+from moe_analysis.gallery import GalleryError, build
+from moe_analysis.gallery.entries import collect, count_verdicts
+from moe_analysis.gallery.page import HERE, MARKS, render
+from moe_analysis.gallery.records import Record, read_record, read_records
+from moe_analysis.plots.save import CLAIM_FIELDS, VERDICTS, save
+
+FIGURES = Path(__file__).parents[1] / "figures"
+CLAIM = dict(zip(CLAIM_FIELDS, ["T-REX Fig. 2", "paths are smooth", "smooth", 0.25, None, "not reproduced"]))
+VOID = {"meta", "link", "img", "input"}
+
+
+class Page(HTMLParser):
+    """The elements of a page in order: (tag, attributes, the text inside)."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self.open: list[int] = []
+        self.feed(content)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs), []))
+        if tag not in VOID:
+            self.open.append(len(self.elements) - 1)
+
+    def handle_endtag(self, tag):
+        assert self.elements[self.open.pop()][0] == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data):
+        for index in self.open:
+            self.elements[index][2].append(data)
+
+    def texts(self, tag: str, **wanted: str) -> list[str]:
+        return [" ".join("".join(text).split()) for name, attributes, text in self.elements
+                if name == tag and all(attributes.get(key) == value for key, value in wanted.items())]  # fmt: skip
+
+    def values(self, attribute: str, tag: str | None = None) -> list[str]:
+        return [found[attribute] or "" for name, found, _ in self.elements
+                if attribute in found and tag in (None, name)]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    """One item with a picture, a page and two claims, and a record that is no item of the list."""
+    import matplotlib.pyplot as plt
+    import plotly.graph_objects as go
+
+    monkeypatch.setenv("MOE_ANALYSIS_PRESET", "tiny")
+    monkeypatch.setenv("MOE_ANALYSIS_SUITE", "my suite")
+    claims = [CLAIM, {**CLAIM, "claim": "a < b & c", "verdict": "reproduced"}]
+    figure = plt.figure(figsize=(3, 2))
+    save("trex_fig2", figure, go.Figure(go.Scatter(y=[1, 2])), {"a": 1}, runs=["run-7"], claims=claims, folder=tmp_path)
+    save("gr_control", None, None, {"a": 1}, folder=tmp_path)
+    plt.close(figure)
+    return tmp_path
+
+
+def page_of(folder: Path) -> Page:
+    return Page(build(folder).read_text("utf-8"))
+
+
+def test_the_same_files_give_the_same_bytes_and_nothing_but_the_page_is_written(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    page = build(folder)
+    first = page.read_bytes()
+    assert page == folder / "index.html" and build(str(folder)).read_bytes() == first
+    assert {path: path.read_bytes() for path in folder.iterdir()} == {**before, page: first}
+
+
+def test_a_claim_is_shown_with_both_numbers_its_spread_and_its_verdict_in_words(folder: Path) -> None:
+    page = page_of(folder)
+    assert page.texts("tr", role="row")[1:] == [
+        "T-REX Fig. 2 paths are smooth smooth 0.25 – ✗ not reproduced",
+        "T-REX Fig. 2 a < b & c smooth 0.25 – ✓ reproduced",
+    ]
+    assert page.texts("td", **{"data-label": "Ours"}) == ["0.25", "0.25"]
+
+
+def test_the_picture_is_loaded_when_it_is_needed_and_its_text_says_what_came_out(folder: Path) -> None:
+    (image,) = [attributes for tag, attributes, _ in page_of(folder).elements if tag == "img"]
+    assert image["alt"] == ("T-REX Fig. 2: trajectories of the router weights. "
+                            "2 claims: 1 reproduced, 1 not reproduced.")  # fmt: skip
+    assert image["loading"] == "lazy" and (image["width"], image["height"]) == ("480", "320")
+
+
+def test_runs_settings_and_versions_stand_with_the_item(folder: Path) -> None:
+    (details,) = (text for text in page_of(folder).texts("details") if "trex_fig2" in text)
+    for part in ("run-7", "preset tiny", "my suite", "02_router_trajectories.ipynb", "torch "):
+        assert part in details
+
+
+def test_an_item_that_is_not_made_is_listed_with_the_command_in_the_usual_settings(folder: Path) -> None:
+    page = page_of(folder)
+    missing = [text for text in page.texts("article") if "not made yet" in text]
+    assert len(missing) == len(ITEMS) - 1
+    expected = "python -m moe_analysis figures --only smore_fig5 --preset tiny --suite 'my suite'"
+    assert page.texts("code", id="command-smore_fig5") == [expected]
+
+
+def test_a_record_that_is_no_item_is_shown_with_the_notebook_that_saves_it(folder: Path) -> None:
+    page = page_of(folder)
+    assert "gR: control" in page.texts("h3")
+    assert "--only 04_riemannian " in page.texts("code", id="command-gr_control")[0]
+
+
+def test_every_command_names_what_the_command_line_knows(folder: Path) -> None:
+    entries = [entry for group in collect(read_records(FIGURES)).values() for entry in group]
+    for entry in entries:
+        words = shlex.split(entry.command or "")
+        chosen = choose([words[words.index("--only") + 1]])
+        assert {item.notebook for item in chosen} == {entry.notebook}
+
+
+def test_the_summary_counts_every_claim_of_the_figures_once(tmp_path: Path) -> None:
+    groups = collect(read_records(FIGURES))
+    stored = [claim["verdict"] for path in FIGURES.glob("*.json") for claim in json.loads(path.read_bytes())["claims"]]
+    counts = {verdict: stored.count(verdict) for verdict in VERDICTS}
+    assert count_verdicts(entry for group in groups.values() for entry in group) == counts
+    totals = [text for text in Page(render(groups)).texts("li") if re.match(r"\d+ [✓✗?] ", text)]
+    assert totals == [f"{count} {MARKS[verdict][1]} {verdict}" for verdict, count in counts.items()]
+
+
+def test_the_page_of_the_figures_is_in_order_for_a_screen_reader_and_its_links_resolve() -> None:
+    page = Page(render(collect(read_records(FIGURES))))
+    assert page.open == [], "every element is closed"
+    levels = [int(tag[1]) for tag, _, _ in page.elements if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:]))
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    for name in ("aria-labelledby", "aria-controls", "for", "data-copy"):
+        assert set(page.values(name)) <= set(ids)
+    for link in page.values("href", "a") + page.values("src", "img"):
+        assert link[1:] in ids if link.startswith("#") else (FIGURES / link).is_file(), link
+    tags = [tag for tag, _, _ in page.elements]
+    assert all(tags.count(landmark) == 1 for landmark in ("header", "nav", "main", "search", "footer"))
+    assert not re.search(r"(src|href)=\"(https?:)?//", render(collect({}))), "nothing comes from the network"
+
+
+# ---------------------------------------------------------------- what is refused
+
+RECORD = {"item": "it", "numbers": {}, "claims": [], "runs": [], "seeds": [], "versions": {}, "preset": {}}
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("{", "is not JSON: Expecting"),
+    ("9" * 5000, "is not JSON: Exceeds the limit"),
+    ("[" * 100_000, "is not JSON: "),
+    ("[1]", "it holds a list, not an object"),
+    ('{"name": "package"}', "it has no item, numbers, claims"),
+    ({"item": "other"}, "its item is 'other'"),
+    ({"runs": "run-7"}, "runs is a str, not a list"),
+    ({"runs": [7]}, "runs holds something else than texts"),
+    ({"seeds": [True]}, "seeds holds something else than whole numbers"),
+    ({"versions": {"torch": 2}}, "versions holds something else than texts"),
+    ({"claims": ["fine"]}, r"claims\[0\] is a str"),
+    ({"claims": [{"source": "here"}]}, r"claims\[0\] has no claim, paper"),
+    ({"claims": [{**CLAIM, "verdict": "maybe"}]}, r"claims\[0\] has the verdict 'maybe'; use one of reproduced"),
+    ({"claims": [{**CLAIM, "verdict": ["no"]}]}, r"claims\[0\] has the verdict \['no'\]"),
+    ({"runs": ["\ud800"]}, "half a character"),
+])  # fmt: skip
+def test_a_foreign_file_is_refused_by_name_and_the_old_page_stays(folder: Path, content, message: str) -> None:
+    before = build(folder).read_bytes()
+    stored = content if isinstance(content, str) else json.dumps({**RECORD, **content})
+    (folder / "it.json").write_text(stored, encoding="utf-8")
+    with pytest.raises(GalleryError, match=rf"regenerate or move away .*\n  it\.json.*{message}"):
+        build(folder)
+    assert (folder / "index.html").read_bytes() == before
+
+
+def test_all_faulty_files_are_named_at_once(folder: Path) -> None:
+    (folder / "a.json").write_bytes(b"\xff\xfe")
+    (folder / "index.json").write_text(json.dumps({**RECORD, "item": "index"}))
+    (folder / "trex_fig2.png").write_bytes(b"GIF89a")
+    with pytest.raises(GalleryError) as error:
+        build(folder)
+    for part in ("a.json is not JSON", "index.json is no record", "the gallery's", "trex_fig2.png is not a PNG"):
+        assert part in str(error.value)
+    assert not (folder / "index.html").exists()
+
+
+def test_a_folder_that_is_not_there_or_lacks_plotlys_script_is_refused(folder: Path) -> None:
+    with pytest.raises(GalleryError, match="nowhere' is no folder; `python -m moe_analysis figures` makes one"):
+        build(folder / "nowhere")
+    (folder / "plotly.min.js").unlink()
+    with pytest.raises(GalleryError, match="plotly.min.js is missing"):
+        build(folder)
+
+
+def test_a_write_that_fails_is_told_and_leaves_the_old_page(folder: Path, monkeypatch) -> None:
+    before = build(folder).read_bytes()
+    names = sorted(path.name for path in folder.iterdir())
+
+    def failing(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", failing)
+    with pytest.raises(GalleryError, match="cannot be written .No space left on device.; make it writable"):
+        build(folder)
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert (folder / "index.html").read_bytes() == before
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp", "Zs")), min_size=1))
+def test_no_text_of_a_record_becomes_markup(words: str) -> None:
+    claim = {**dict.fromkeys(CLAIM_FIELDS, words), "verdict": "reproduced"}
+    record = Record("trex_fig2", (claim,), (words,), (0,), {"torch": words}, {"preset": words}, (4, 3), True)
+    page = Page(render(collect({"trex_fig2": record})))
+    assert page.texts("td", **{"data-label": "Ours"}) == [words]
+    assert page.texts("th", role="rowheader") == [f"{words} {words}"]
+    assert shlex.split(page.texts("code", id="command-trex_fig2")[0])[-1] == words
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_record_is_read_or_refused_with_an_error_of_ours(tmp_path_factory, data: st.DataObject) -> None:
+    content = bytearray(json.dumps({**RECORD, "claims": [CLAIM], "runs": ["r"], "seeds": [1], "versions": {"a": "1"}}),
+                        "utf-8")  # fmt: skip
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(content)))
+        content[start : start + data.draw(st.integers(0, 12))] = data.draw(st.binary(max_size=4))
+    path = tmp_path_factory.getbasetemp() / "it.json"
+    path.write_bytes(content)
+    try:
+        render(collect({"it": read_record(path)}))
+    except GalleryError as error:
+        assert str(error).startswith("it.json ")
+
+
+# ---------------------------------------------------------------- colours
+
+TEXTS = [(text, ground) for text in ("ink", "quiet", "link") for ground in ("page", "card")] + [
+    ("ink", "code-ground"), ("ink", "hit"), ("yes", "yes-ground"), ("no", "no-ground"), ("open", "open-ground"),
+    ("absent", "absent-ground"),
+]  # fmt: skip
+EDGES = [(edge, ground) for edge in ("focus", "edge") for ground in ("page", "card")]
+DECORATION = {"line"}
+
+
+def colors() -> dict[str, tuple[str, str]]:
+    style = (HERE / "style.css").read_text("utf-8")
+    found = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\);", style)
+    assert len(found) == len(re.findall(r"--[\w-]+: light-dark", style))
+    return {name: (light, dark) for name, light, dark in found}
+
+
+def luminance(color: str) -> float:
+    """WCAG 2.2's relative luminance."""
+    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear))
+
+
+def contrast(first: str, second: str) -> float:
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_is_that_of_wcag() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_texts_stand_out_from_their_ground_and_controls_from_theirs(theme: int) -> None:
+    known = {name: both[theme] for name, both in colors().items()}
+    assert {name for pair in TEXTS + EDGES for name in pair} | DECORATION == known.keys()
+    assert {pair: contrast(*map(known.get, pair)) for pair in TEXTS if contrast(*map(known.get, pair)) < 4.5} == {}
+    assert {pair: contrast(*map(known.get, pair)) for pair in EDGES if contrast(*map(known.get, pair)) < 3} == {}

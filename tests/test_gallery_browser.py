@@ -1,0 +1,282 @@
+"""The gallery and the interactive pages in a real browser: what a reader sees, types, clicks and turns."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from moe_analysis.gallery import build
+from moe_analysis.plots.save import save
+
+from .analysis.fake_runs import MODULES, fake_run, walk
+
+pytest_plugins = ["tests.browser"]
+
+FIGURES = Path(__file__).parents[1] / "figures"
+PROMPT = "Which prompt stands under the pointer? Number"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The stored figures, three interactive pages beside them, and the gallery."""
+    folder = tmp_path_factory.mktemp("figures")
+    pages = tmp_path_factory.mktemp("pages")
+    for item, figure in {"trex_fig2": trajectories(), "trex_fig4": semantic_map(), "smore_tree": tree()}.items():
+        save(item, None, figure, {}, folder=pages)
+    for path in [*pages.glob("*.html"), pages / "plotly.min.js", *FIGURES.glob("*.json"), *FIGURES.glob("*.png")]:
+        shutil.copy(path, folder)
+    build(folder)
+    return folder
+
+
+def stored(item: str) -> dict:
+    return json.loads((FIGURES / f"{item}.json").read_text("utf-8"))
+
+
+def trajectories():
+    """Random walks in place of trained routers: their picture must turn all the same."""
+    from moe_analysis.analysis.trajectories import path_axes, router_paths
+    from moe_analysis.plots.trajectories import trajectory_explorer
+
+    rng = np.random.default_rng(0)
+    runs = [fake_run(walk(rng, 8, 8, 16, drift=1.0), method, 0) for method in ("LoRA-MoE", "T-REX")]
+    axes = path_axes(runs, MODULES[0])
+    return trajectory_explorer(router_paths(runs, MODULES[0], axes), axes)
+
+
+def semantic_map():
+    from moe_analysis.plots.clusters import semantic_map_interactive
+
+    points = pd.DataFrame(stored("trex_fig4")["numbers"]["points"]).head(200)
+    return semantic_map_interactive(points.assign(prompt=[f"{PROMPT} {row}" for row in points.index]))
+
+
+def tree():
+    from moe_analysis.plots.residual_tree import residual_tree_explorer
+
+    numbers = stored("smore_tree")["numbers"]
+    return residual_tree_explorer(pd.DataFrame(numbers["tree"]), numbers["title"])
+
+
+@pytest.fixture
+def gallery(tab, folder):
+    return tab.open(folder / "index.html")
+
+
+def shown(page) -> list[str]:
+    return page.eval_on_selector_all("article:not([hidden])", "found => found.map(item => item.id)")
+
+
+def claims() -> list[tuple[str, dict]]:
+    return [(path.stem, claim) for path in sorted(FIGURES.glob("*.json")) for claim in stored(path.stem)["claims"]]
+
+
+def chosen(page, name: str, value: str) -> None:
+    page.check(f'input[name="{name}"][value="{value}"]')
+
+
+# ---------------------------------------------------------------- the gallery
+
+
+def test_the_gallery_loads_with_every_picture_without_an_error_and_without_a_network(tab, gallery) -> None:
+    sizes = gallery.evaluate("""async () => Promise.all([...document.images].map(async image => {
+        image.loading = "eager"; await image.decode(); return image.naturalWidth; }))""")
+    assert len(sizes) == len(list(FIGURES.glob("*.png"))) and min(sizes) > 100
+    assert tab.complaints == [] and {urlsplit(url).scheme for url in tab.asked} <= {"file", "data"}
+
+
+def test_every_link_leads_to_a_file_or_a_place_on_the_page(gallery) -> None:
+    for link in gallery.eval_on_selector_all("a[href]", "found => found.map(link => link.href)"):
+        place = urlsplit(link)
+        assert Path(unquote(place.path)).is_file(), link
+        if place.fragment:
+            assert gallery.locator(f"[id='{place.fragment}']").count() == 1, link
+
+
+def test_a_search_keeps_the_items_that_hold_every_word_and_tells_how_many(gallery) -> None:
+    everything, status = shown(gallery), gallery.locator("#hits")
+    gallery.fill("#query", "GRSGD-embedded-s1 conditioning")
+    assert shown(gallery) == ["gr_anatomy"]
+    assert status.inner_text() == f"1 of {len(everything)} items, 5 claims"
+    assert status.get_attribute("aria-live") == "polite"
+    assert gallery.locator("#gr_anatomy details").get_attribute("open") is not None, "the hit is a run's name"
+    gallery.fill("#query", "zzz")
+    assert shown(gallery) == [] and gallery.locator("#nothing").is_visible()
+    gallery.click("#reset")
+    assert shown(gallery) == everything
+
+
+def test_a_verdict_keeps_its_claims_and_a_paper_its_items(gallery) -> None:
+    chosen(gallery, "verdict", "no")
+    wanted = Counter(item for item, claim in claims() if claim["verdict"] == "not reproduced")
+    assert set(shown(gallery)) == wanted.keys()
+    assert gallery.locator("article:not([hidden]) tr[data-verdict]:visible").count() == wanted.total()
+    chosen(gallery, "paper", "gr")
+    assert set(shown(gallery)) == {item for item in wanted if item.startswith("gr_")}
+    assert gallery.locator("section.paper:visible").count() == 1
+
+
+def test_a_link_to_what_a_filter_hides_shows_it_again(gallery) -> None:
+    chosen(gallery, "paper", "gr")
+    gallery.click(".papers a[href='#paper-smore']")
+    assert gallery.locator("#paper-smore").is_visible() and gallery.locator("#trex_fig2").count() == 1
+
+
+def test_the_theme_is_the_systems_until_one_is_chosen_and_that_is_remembered(tab, folder) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    page = tab.open(folder / "index.html")
+    light = page.evaluate(ground)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(ground)
+    assert dark != light and page.get_attribute("#theme", "aria-pressed") == "true"
+    page.click("#theme")
+    assert page.evaluate(ground) == light and page.get_attribute("#theme", "aria-pressed") == "false"
+    page.reload()
+    assert page.evaluate(ground) == light and page.get_attribute("#theme", "aria-pressed") == "false"
+
+
+def test_the_keyboard_starts_at_the_skip_link_and_reaches_the_figures(gallery) -> None:
+    gallery.keyboard.press("Tab")
+    assert gallery.evaluate("document.activeElement.textContent") == "Skip to the figures"
+    assert gallery.locator(".skip").bounding_box()["width"] > 50, "it shows when it has the focus"
+    gallery.keyboard.press("Enter")
+    gallery.keyboard.press("Tab")
+    assert gallery.evaluate("document.activeElement.closest('article').id") == shown(gallery)[0]
+    assert gallery.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_nothing_is_wider_than_a_phone_and_the_claims_are_cards(gallery) -> None:
+    gallery.set_viewport_size({"width": 360, "height": 780})
+    gallery.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    gallery.click("button[data-twin='trex_fig2.html']")
+    assert gallery.evaluate("document.documentElement.scrollWidth") == 360
+    row = gallery.locator("#trex_fig2 tr[data-verdict]").first
+    boxes = [cell.bounding_box() for cell in row.locator("th, td").all()]
+    assert all(above["y"] + above["height"] <= below["y"] + 1 for above, below in zip(boxes, boxes[1:]))
+
+
+CONTRASTS = """() => {
+  const parse = color => { const [r, g, b, a = 1] = color.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
+  const linear = part => part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const ground = element => { for (; element; element = element.parentElement) {
+    const color = parse(getComputedStyle(element).backgroundColor); if (color[3] === 1) return color; } };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), low = {};
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility() || element.closest("script, iframe")) continue;
+    const both = [luminance(parse(getComputedStyle(element).color)), luminance(ground(element))].sort((a, b) => b - a);
+    const contrast = (both[0] + 0.05) / (both[1] + 0.05);
+    if (contrast < 4.5) low[element.className + ": " + walker.currentNode.data.trim()] = contrast;
+  }
+  return low; }"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_on_the_page_stands_out_from_what_is_behind_it(gallery, scheme: str) -> None:
+    gallery.emulate_media(color_scheme=scheme)
+    assert gallery.evaluate(CONTRASTS) == {}
+
+
+def test_a_page_opens_in_the_place_of_its_picture_and_goes_away_again(tab, gallery) -> None:
+    button, picture = gallery.locator("button[data-twin='smore_tree.html']"), gallery.locator("#smore_tree .picture")
+    assert gallery.locator("iframe").count() == 0, "no frame is loaded before it is asked for"
+    button.click()
+    gallery.frame_locator("#twin-smore_tree iframe").locator(".main-svg").first.wait_for()
+    assert not picture.is_visible() and button.get_attribute("aria-expanded") == "true"
+    button.click()
+    assert picture.is_visible() and not gallery.locator("#twin-smore_tree").is_visible()
+    assert tab.complaints == []
+
+
+def test_the_copy_button_copies_the_command_and_says_so(gallery) -> None:
+    gallery.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    gallery.click("button[data-copy='command-gr_fig2']")
+    gallery.wait_for_function("document.getElementById('told').textContent === 'Copied'")
+    expected = "python -m moe_analysis figures --only gr_fig2 --preset quick"
+    assert gallery.evaluate("navigator.clipboard.readText()") == expected
+
+
+def test_paper_has_no_controls_shows_what_is_folded_and_starts_a_page_for_each_item(gallery) -> None:
+    gallery.evaluate("""addEventListener("beforeprint", () => {
+        window.folded = document.querySelectorAll("details:not([open])").length; })""")
+    assert gallery.pdf(format="A4").startswith(b"%PDF") and gallery.evaluate("window.folded") == 0
+    gallery.emulate_media(media="print", color_scheme="dark")
+    assert gallery.locator("button:visible, input:visible, nav:visible").count() == 0
+    assert gallery.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    second = gallery.locator(".paper .item:not(.missing)").nth(1)
+    assert second.evaluate("item => getComputedStyle(item).breakBefore") == "page"
+
+
+# ---------------------------------------------------------------- the interactive pages
+
+
+def draws(tab, path: Path):
+    """An interactive page once it is drawn; it must ask for nothing that is not beside it."""
+    page = tab.open(path)
+    page.wait_for_selector(f"#{path.stem} .main-svg")
+    assert {urlsplit(url).scheme for url in tab.asked} <= {"file", "data", "blob"}
+    return page
+
+
+def test_the_trajectories_turn_to_the_side_when_they_are_dragged(tab, folder) -> None:
+    tab.page.set_viewport_size({"width": 600, "height": 760})  # drawn by the processor, so not larger than needed
+    page = draws(tab, folder / "trex_fig2.html")
+    canvas = page.locator("#trex_fig2 #scene canvas")
+    canvas.wait_for()
+    eye = "document.getElementById('trex_fig2')._fullLayout.scene._scene.getCamera().eye"
+    before = page.evaluate(eye)
+    box = canvas.bounding_box()
+    left, middle = box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"]
+    page.mouse.move(left, middle)
+    page.mouse.down()
+    page.mouse.move(left + 0.25 * box["width"], middle, steps=6)
+    page.mouse.up()
+    angle = f"Math.atan2({eye}.y, {eye}.x)"
+    page.wait_for_function(f"Math.abs({angle} - {np.arctan2(before['y'], before['x'])}) > 0.3")
+    assert page.evaluate(eye)["z"] == pytest.approx(before["z"], rel=0.01), "to the side, not over the top"
+    assert tab.complaints == []
+
+
+def spot(page, item: str, trace: int, point: int) -> tuple[float, float]:
+    """Where a point of a trace stands in the window."""
+    return tuple(page.evaluate(f"""() => {{
+        const plot = document.getElementById("{item}"), {{xaxis, yaxis}} = plot._fullLayout;
+        const {{x, y}} = plot._fullData[{trace}], box = plot.getBoundingClientRect();
+        return [box.x + xaxis._offset + xaxis.d2p(x[{point}]), box.y + yaxis._offset + yaxis.d2p(y[{point}])]; }}"""))
+
+
+def test_the_map_shows_the_prompt_under_the_pointer(tab, folder) -> None:
+    page = draws(tab, folder / "trex_fig4.html")
+    page.wait_for_selector("#trex_fig4 path.point")
+    told = set()
+    for trace in range(2):
+        page.mouse.move(*spot(page, "trex_fig4", trace, 0))
+        page.wait_for_timeout(150)  # plotly follows the pointer twenty times a second
+        text = page.locator(".hoverlayer .hovertext").text_content()
+        assert text.startswith(PROMPT) and "cluster" in text
+        told.add(text)
+    assert len(told) == 2 and tab.complaints == []
+
+
+def test_the_tree_tells_of_the_node_under_the_pointer_and_keeps_it_at_a_click(tab, folder) -> None:
+    page = draws(tab, folder / "smore_tree.html")
+    page.wait_for_selector("#smore_tree path.point")
+    nodes = stored("smore_tree")["numbers"]["tree"]
+    last = page.evaluate("document.getElementById('smore_tree').data.length - 1")
+    page.evaluate("document.getElementById('smore_tree').on('plotly_click', event => {"
+                  " window.clicked = event.points[0].pointNumber; })")  # fmt: skip
+    for number in (1, len(nodes) - 1):
+        page.mouse.move(*spot(page, "smore_tree", last, number))
+        page.mouse.click(*spot(page, "smore_tree", last, number))
+        page.wait_for_function(f"window.clicked === {number}")
+        text = page.locator(".hoverlayer .hovertext").text_content()
+        assert f"expert {nodes[number]['expert']} of pool {nodes[number]['layer']}" in text
+    assert tab.complaints == []
