@@ -140,10 +140,11 @@ class Smore(Adapter):
         activate = self.activations[layer]
         if self.config.activation_position == "all":
             if below is None:  # a leaf is what its expert is, wherever it stands: activated once for all
-                active = activate(expert_outputs(values, B, bias))  # (s, N, d)
+                active = activated(activate, expert_outputs(values, B, bias))  # (s, N, d)
                 mixed = MixLeaves.apply(active, choice.scores.to(active.dtype), choice.ids)
             else:
-                active = activate(self._nodes(layer, values, choice.ids.flatten(1), B, bias, below))  # (N·F_l, d)
+                nodes = self._nodes(layer, values, choice.ids.flatten(1), B, bias, below)  # (N·F_l, d)
+                active = activated(activate, nodes)
                 mixed = MixChildren.apply(active, choice.scores.to(active.dtype))
             return mixed.unflatten(0, choice.ids.shape[:2])  # (N, P, d)
         mixed = mix_pool(values, B, bias, choice.weights)  # (N, P, d)
@@ -174,6 +175,13 @@ class Smore(Adapter):
     @property
     def num_gates(self) -> int:
         return sum(self.config.num_experts)
+
+
+def activated(activation: nn.Module, values: Tensor) -> Tensor:
+    """The activation of values that nobody else sees: written over them where its backward pass needs no more."""
+    if type(activation) is nn.Tanh:
+        return values.tanh_()
+    return values.relu_() if type(activation) is nn.ReLU else activation(values)
 
 
 def expert_outputs(values: Tensor, B: Tensor, bias: Tensor | None) -> Tensor:
