@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, regis
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from .adapters import REGISTRY, Adapter, AdapterConfig, Routing, RoutingContext
+from .adapters import REGISTRY, Adapter, AdapterConfig, Routing, RoutingContext, own
 from .adapters.fused import fusible
 
 NO_MERGE = "a routed adapter has no merge: its update depends on the input; keep it, or drop it with unload()"
@@ -169,7 +170,18 @@ def current_tokens(inputs: dict[str, Any]) -> Tensor | None:
 
 
 def adapter_modules(model: nn.Module) -> dict[str, Adapter]:
-    """The active adapters of a PEFT model by the name of the layer they adapt, in the model's order."""
+    """The active adapters of a PEFT model by the name of the layer they adapt, in the model's order.
+
+    >>> found = adapter_modules(model)
+    >>> len(found), list(found)[-1]
+    (4, 'layers.3.self_attn.v_proj')
+    >>> found["layers.3.self_attn.v_proj"]
+    MoeLora(
+      in_features=128, out_features=128
+      (dropout): Identity()
+      (router): Linear(in_features=128, out_features=4, bias=False)
+    )
+    """
     found = {}
     for name, layer in model.named_modules():
         if isinstance(layer, AdapterLayer):
@@ -228,8 +240,12 @@ def extend_peft_types(name: str) -> None:
 
 
 def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
-    """Make and register the PEFT config, layer and tuner of one adapter; returns the config class."""
+    """Make and register the PEFT config, layer and tuner of one adapter; returns the config class.
+
+    Raises ValueError for the name of a method that PEFT has."""
     label = adapter.__name__
+    if name.upper() in PeftType.__members__:
+        raise ValueError(f"adapter name {name!r} is that of a method of PEFT's; choose another")
     names = {"system": name, "__doc__": adapter.config_class.__doc__, "__module__": __name__}
     config = dataclass(type(f"{label}Config", (PeftHalf, adapter.config_class), names))
     here = {"__module__": __name__}
@@ -243,3 +259,25 @@ def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
 
 
 CONFIGS = {name: bridge(name, adapter) for name, adapter in REGISTRY.items()}
+
+
+def use_adapter(file: str | Path) -> type[PeftConfig]:
+    """Register the adapter that a Python file defines, here and in every process started from here.
+
+    file: defines a subclass of `Adapter` under `@register(name)`; `MOE_ANALYSIS_ADAPTERS` is made to name it too.
+    Returns its PEFT configuration. Raises ValueError for a file that is missing, was changed since it was imported,
+    registers no adapter, or several.
+
+    >>> ma.use_adapter("no_such_file.py")
+    Traceback (most recent call last):
+        ...
+    ValueError: adapter file ...no_such_file.py does not exist; pass the Python file that defines the adapter
+    """
+    module = own.load_file(Path(file))
+    found = [name for name, adapter in REGISTRY.items() if adapter.__module__ == module.__name__]
+    if len(found) != 1:
+        raise ValueError(f"adapter file {file} registers {len(found)} adapters ({', '.join(found) or 'none'}); write "
+                         "one class in it, under @register(name)")
+    CONFIGS.update({name: bridge(name, REGISTRY[name]) for name in found if name not in CONFIGS})
+    own.remember(Path(file))
+    return CONFIGS[found[0]]

@@ -1,6 +1,6 @@
-"""How much of everything the notebooks compute: a tiny preset for tests, a quick one, and a full one.
+"""How much of everything the notebooks compute: a tiny preset for tests, a quick one, a long and a full one.
 
-The environment chooses: MOE_ANALYSIS_PRESET (tiny, quick, full), MOE_ANALYSIS_SUITE, MOE_ANALYSIS_BACKBONE,
+The environment chooses: MOE_ANALYSIS_PRESET (tiny, quick, long, full), MOE_ANALYSIS_SUITE, MOE_ANALYSIS_BACKBONE,
 MOE_ANALYSIS_RUNS (folder of the runs) and MOE_ANALYSIS_WORKERS (training processes at a time).
 `python -m moe_analysis figures` sets them from its options.
 """
@@ -122,6 +122,9 @@ def methods() -> dict[str, Any]:
     """The systems of T-REX's comparisons by their labels, with the sizes of the authors' code.
 
     All have rank or I + J vectors as there: 8 experts of rank 4 against 4 down and 8 up vectors (32 experts).
+
+    >>> {name: getattr(config, "num_experts", 1) for name, config in methods().items()}
+    {'LoRA': 1, 'LoRA-MoE': 8, 'SiRA': 8, 'mix-and-match': 32, 'T-REX': 32}
     """
     import peft
 
@@ -180,6 +183,7 @@ PRESETS = {
     "tiny": Preset("tiny", steps=6, batch_size=8, rows_per_dataset=8, eval_rows=2, record_every=1, embedder="tfidf",
                    map_datasets=6, map_rows=12, map_method="pca", cluster_counts=(3, 5), permutations=20),  # fmt: skip
     "quick": Preset("quick"),
+    "long": Preset("long", steps=300, batch_size=16, rows_per_dataset=None, record_every=5),
     "full": Preset("full", steps=1000, batch_size=64, seeds=(0, 1, 2, 3, 4), rows_per_dataset=None, eval_rows=None,
                    max_length=512, record_every=5, map_rows=300, cluster_counts=(5, 10, 20, 32, 50),
                    permutations=1000),  # fmt: skip
@@ -196,12 +200,14 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "comparison": {
         "tiny": {"steps": 2, "seeds": (0, 1), "record_every": 0},
-        "quick": {"steps": 40, "seeds": (0, 1, 2, 3, 4), "record_every": 0},
+        "quick": {"steps": 40, "batch_size": 16, "eval_rows": 20, "seeds": (0, 1, 2, 3, 4), "record_every": 0},
+        "long": {"seeds": (0, 1, 2, 3, 4), "record_every": 0},
         "full": {"seeds": tuple(range(8)), "record_every": 0},
     },
     "budgets": {
         "tiny": {"steps": 2, "seeds": (0, 1), "record_every": 0},
-        "quick": {"steps": 40, "record_every": 0},
+        "quick": {"steps": 40, "batch_size": 16, "eval_rows": 20, "record_every": 0},
+        "long": {"record_every": 0},
         "full": {"record_every": 0},
     },
     "structures": {
@@ -213,7 +219,16 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def preset(name: str | None = None) -> Preset:
-    """The preset by name, or the one the environment names (quick when it names none), on the environment's suite."""
+    """The preset by name, or the one the environment names (quick when it names none), on the environment's suite.
+
+    Raises ValueError for a name that there is not.
+
+    >>> settings = preset("tiny")
+    >>> settings.steps, settings.seeds
+    (6, (0, 1, 2))
+    >>> settings.sized("optimizers").steps, settings.config("T-REX", seed=0).adapter.num_up
+    (4, 8)
+    """
     name = name or os.environ.get("MOE_ANALYSIS_PRESET", "quick")
     if name not in PRESETS:
         raise ValueError(f"preset = {name!r} is unknown; choose one of {', '.join(PRESETS)}")

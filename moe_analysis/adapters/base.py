@@ -23,6 +23,11 @@ class AdapterConfig:
     dropout: probability applied to the experts' input; the router always reads the clean input.
     target_modules: names of the linear layers to adapt, as PEFT understands them (`"all-linear"` works).
     gate_backward_power: p of the backward factor g^p on the experts' path (1 plain, 1/2 rescaled; Sun et al. 2025).
+
+    >>> ma.adapters.MoeLoraConfig(r=0).check()
+    Traceback (most recent call last):
+        ...
+    ValueError: r = 0 must be at least 1
     """
 
     rescales_gates: ClassVar[bool] = False  # whether the system has gates in [0, 1] that can be rescaled
@@ -56,6 +61,12 @@ class RoutingContext:
 
     intuition: (batch, clusters) cosine of each sample's prompt to the cluster centroids (T-REX).
     token_mask: (batch, sequence), True where a token is real; padding is left out of balance losses.
+
+    >>> scores, mask = torch.rand(2, 32), torch.ones(2, 6, dtype=torch.bool)
+    >>> context = RoutingContext(intuition=scores, token_mask=mask)
+    >>> delta, routing = ma.adapters.TRex(16, 16, ma.adapters.TRexConfig())(torch.randn(2, 6, 16), context)
+    >>> tuple(delta.shape)
+    (2, 6, 16)
     """
 
     intuition: Tensor | None = None
@@ -68,6 +79,11 @@ class Routing:
 
     gates: (..., E) or (..., I, J), the weight that multiplied each expert's output.
     balance_loss: scalar, already times its coefficient; None where the gate has no such loss.
+
+    >>> layer = ma.adapters.MoeLora(16, 16, ma.adapters.MoeLoraConfig(num_experts=4, top_k=1, gate="switch"))
+    >>> _, routing = layer(torch.randn(2, 6, 16))
+    >>> tuple(routing.gates.shape), tuple(routing.balance_loss.shape)
+    ((2, 6, 4), ())
     """
 
     gates: Tensor
@@ -75,7 +91,15 @@ class Routing:
 
 
 class Adapter(nn.Module):
-    """An additive update of one linear layer: `layer(x, context) -> (delta, Routing)`."""
+    """An additive update of one linear layer: `layer(x, context) -> (delta, Routing)`.
+
+    >>> layer = REGISTRY["moelora"](16, 24, ma.adapters.MoeLoraConfig(num_experts=4, r=2))
+    >>> delta, routing = layer(torch.randn(5, 16))
+    >>> tuple(delta.shape), layer.num_gates
+    ((5, 24), 4)
+    >>> [(tuple(A.shape), tuple(B.shape)) for A, B in layer.factor_pairs()]
+    [((4, 2, 16), (4, 24, 2))]
+    """
 
     config_class: ClassVar[type[AdapterConfig]] = AdapterConfig
 
@@ -115,11 +139,30 @@ REGISTRY: dict[str, type[Adapter]] = {}
 
 
 def register(name: str) -> Callable[[type[Adapter]], type[Adapter]]:
-    """Class decorator: put an adapter in the registry under a lower-case name, which becomes its PEFT type."""
+    """Class decorator: put an adapter in the registry under a lower-case name, which becomes its PEFT type.
+
+    Raises ValueError for a name that is taken or no lower-case word, and for a configuration that is another adapter's
+    or no dataclass: budgets and checkpoints find an adapter by its configuration.
+
+    >>> @register("moelora")
+    ... class Mine(Adapter): ...
+    Traceback (most recent call last):
+        ...
+    ValueError: adapter name 'moelora' is taken by MoeLora; choose another
+    """
 
     def add(adapter_class: type[Adapter]) -> type[Adapter]:
         if name in REGISTRY:
             raise ValueError(f"adapter name {name!r} is taken by {REGISTRY[name].__name__}; choose another")
+        if not (name.isidentifier() and name.islower()):
+            raise ValueError(f"adapter name {name!r} must be a lower-case word, such as 'gatedlora'")
+        config = adapter_class.config_class
+        if "__dataclass_fields__" not in vars(config) or config is AdapterConfig:
+            raise ValueError(f"{adapter_class.__name__}.config_class = {config.__name__} must be a class of its own, a "
+                             "@dataclass that inherits from AdapterConfig")  # fmt: skip
+        if owner := next((one for one in REGISTRY.values() if one.config_class is config), None):
+            raise ValueError(f"{adapter_class.__name__}.config_class = {config.__name__} belongs to {owner.__name__}; "
+                             "inherit from it in a @dataclass of its own")  # fmt: skip
         REGISTRY[name] = adapter_class
         return adapter_class
 
@@ -131,6 +174,10 @@ def kaiming_down(*shape: int) -> nn.Parameter:
 
     That is the uniform distribution on ±1/sqrt(in_features), written out because torch's helper would count
     all but the first dimension of a stack (E, r, in_features) as fan-in.
+
+    >>> A = kaiming_down(4, 2, 16)  # four experts of rank 2 on 16 features
+    >>> tuple(A.shape), bool(A.abs().max() <= 0.25)
+    ((4, 2, 16), True)
     """
     bound = 1.0 / math.sqrt(shape[-1])
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))

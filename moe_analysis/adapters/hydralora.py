@@ -13,7 +13,11 @@ from .moe_lora import MoeLora, MoeLoraConfig
 
 @dataclass
 class HydraLoraConfig(MoeLoraConfig):
-    """`MoeLoraConfig` with HydraLoRA's defaults: num_experts is its number of heads, all of them used."""
+    """`MoeLoraConfig` with HydraLoRA's defaults: num_experts is its number of heads, all of them used.
+
+    >>> HydraLoraConfig(num_experts=3).active_experts
+    3
+    """
 
     num_experts: int = 4
     gate: str = "dense"
@@ -25,6 +29,10 @@ class HydraLora(MoeLora):
 
     Parameters: A (1, r, in), B (E, out, r), router.weight (E, in). A shared A makes no pairs for the Riemannian
     optimisers, whose preconditioner belongs to one product B A.
+
+    >>> layer = HydraLora(16, 24, HydraLoraConfig(num_experts=3, r=2))
+    >>> tuple(layer.A.shape), tuple(layer.B.shape)
+    ((1, 2, 16), (3, 24, 2))
     """
 
     config_class = HydraLoraConfig

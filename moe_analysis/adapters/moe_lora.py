@@ -27,6 +27,13 @@ class MoeLoraConfig(AdapterConfig):
     normalize_gates: whether the kept weights sum to 1; None is the gate's own rule.
     temperature: the router's logits are divided by it before the gate: below 1 sharper gates, above 1 more even ones.
     balance_coef: weight of the balance loss; None takes the gate's default (1e-2 for switch and noisy_topk, else 0).
+
+    >>> MoeLoraConfig(num_experts=8, top_k=2, gate="switch", r=4).balance_weight
+    0.01
+    >>> MoeLoraConfig(num_experts=4, top_k=6).check()
+    Traceback (most recent call last):
+        ...
+    ValueError: top_k = 6 must lie between 1 and num_experts = 4
     """
 
     rescales_gates: ClassVar[bool] = True
@@ -69,6 +76,13 @@ class MoeLora(Adapter):
 
     Parameters: A (E, r, in), B (E, out, r), router.weight (E, in), and noise.weight (E, in) for noisy_topk.
     Source: A Stronger Mixture of Low-Rank Experts, section 2; T-REX's baseline "MoLoRA" has alpha = r and k = E.
+
+    >>> layer = MoeLora(16, 24, MoeLoraConfig(num_experts=4, top_k=2, r=2))
+    >>> delta, routing = layer(torch.randn(3, 5, 16))
+    >>> tuple(delta.shape), tuple(routing.gates.shape)
+    ((3, 5, 24), (3, 5, 4))
+    >>> bool((routing.gates > 0).sum(-1).eq(2).all())  # each token uses two experts
+    True
     """
 
     config_class = MoeLoraConfig

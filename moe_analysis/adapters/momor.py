@@ -24,6 +24,10 @@ class MomorConfig(AdapterConfig):
     num_experts (s), top_k, r: pool sizes, experts that a token uses of each, ranks. gate: "switch", "softmax" (both
     keep top_k) or "dense" (top_k = s); num_experts=[s, n] with gate=["switch", "dense"] is a mixture with n shared
     experts. alpha: a pool is scaled by alpha / r; None leaves it as it is. balance_coef: of the switch pools.
+
+    >>> config = MomorConfig(num_experts=[4, 2], top_k=[2, 2], gate=["switch", "dense"], r=4)
+    >>> config.by_pool("r")
+    [4, 4]
     """
 
     rescales_gates: ClassVar[bool] = True
@@ -64,6 +68,11 @@ class Momor(Adapter):
     """delta(x) = Σ_l Σ_i g^i_l(x) B^i_l A^i_l x, every pool with a gate of its own (S'MoRE's order-wise mixture).
 
     Parameters by pool l: A[l] (s, r, in), B[l] (s, out, r), gates[l].weight (s, in).
+
+    >>> layer = Momor(16, 24, MomorConfig(num_experts=[4, 3], top_k=[2, 1], r=2))
+    >>> delta, routing = layer(torch.randn(5, 16))
+    >>> tuple(delta.shape), tuple(routing.gates.shape)
+    ((5, 24), (5, 7))
     """
 
     config_class = MomorConfig

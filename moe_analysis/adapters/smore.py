@@ -24,6 +24,11 @@ class Smore(Adapter):
     Parameters by layer l: A[l] (s, r, in), B[l] (s, d_{l+1}, r), A_bias[l] (s, r), B_bias[l] (s, d_{l+1}), W[l]
     (d_{l+1}, d_l) and W_bias[l] from l = 1; W_proj (out, d_L), W_proj_bias, down, gates[l], activations[l] (prelu).
     With a shared pool there is A[0], B[0] and their biases only.
+
+    >>> layer = Smore(16, 24, SmoreConfig(num_experts=[4, 4], fanout=[2, 2], r=2))
+    >>> delta, routing = layer(torch.randn(5, 16))
+    >>> tuple(delta.shape), [tuple(choice.ids.shape) for choice in routing.choices]
+    ((5, 24), [(5, 2, 2), (5, 1, 2)])
     """
 
     config_class = SmoreConfig

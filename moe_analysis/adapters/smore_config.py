@@ -38,6 +38,14 @@ class SmoreConfig(AdapterConfig):
     init: "w_final_zero", or "eq_1_layer", which starts as a one-layer mixture would (both with W_proj = 0).
     balance_coef: None is 1e-2, and 0 for a dense gate. gate_dtype: of noisy top-k's softmax and balance loss; None is
     the input's, "float32" the authors'.
+
+    >>> config = SmoreConfig(num_experts=[4, 4], fanout=[2, 2], r=[8, 4])
+    >>> config.widths, config.nodes
+    ([0, 32, 48], [4, 2, 1])
+    >>> SmoreConfig(num_experts=[4, 4], fanout=[5, 2]).check()
+    Traceback (most recent call last):
+        ...
+    ValueError: fanout[0] = 5 must lie between 1 and num_experts[0] = 4: a node's children are different ...
     """
 
     r: list[int] | int = 8  # type: ignore[assignment]

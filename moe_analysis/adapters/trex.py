@@ -23,6 +23,13 @@ class TRexConfig(AdapterConfig):
     intuition_mapper: a trainable linear map from num_clusters scores to the experts.
     num_clusters: width of the intuition; None means 32 with a mapper and the number of experts without one.
     router_coef (32), intuition_coef (4), temperature (100): the constants of the authors' code.
+
+    >>> TRexConfig(num_down=4, num_up=8).num_experts
+    32
+    >>> TRexConfig(num_down=4, num_up=3, num_clusters=32).check()
+    Traceback (most recent call last):
+        ...
+    ValueError: num_down*num_up = 12 but intuition has 32 clusters; pass intuition_mapper=True or cluster ...
     """
 
     num_down: int = 4
@@ -83,6 +90,12 @@ class TRex(Adapter):
     the scalars omega_logit and output_logit, mapper.weight (I·J, clusters).
     Source: T-REX, section 3, with the constants of the authors' code (`rank1`, `rank1_flex`); their mapper is
     frozen by mistake, ours is trained. Their symbols: A and B are exchanged and transposed, ΔW = A G Bᵀ.
+
+    >>> layer = TRex(16, 24, TRexConfig(num_down=2, num_up=3))
+    >>> context = RoutingContext(intuition=torch.rand(4, 6))  # four samples, a cosine for each of the six experts
+    >>> delta, routing = layer(torch.randn(4, 5, 16), context)
+    >>> tuple(delta.shape), tuple(routing.gates.shape)
+    ((4, 5, 24), (4, 5, 2, 3))
     """
 
     config_class = TRexConfig

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..plots.save import CLAIM_FIELDS, SCRIPT, VERDICTS
+from ..tasks.rows import shorten
 
 FIELDS = {"item": str, "numbers": object, "claims": list, "runs": list, "seeds": list, "versions": dict, "preset": dict}
 PAGE = "index.html"
@@ -18,6 +19,10 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 class GalleryError(ValueError):
     """A folder of figures of which no gallery can be made: what is wrong, file by file, and the remedy."""
+
+    def __init__(self, message: str) -> None:
+        # the name of a file need not be text, and what cannot be printed would hide the error behind another one
+        super().__init__(message.encode("utf-8", "backslashreplace").decode())
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def read_records(folder: Path) -> dict[str, Record]:
 
 def read_record(path: Path) -> Record:
     """The record in one file. Raises `GalleryError` that names it and says what is wrong."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
+        raise GalleryError(f"{path.name} is no file but a folder, a pipe or a device")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -91,7 +98,7 @@ def faults_of(content: Any, stem: str) -> Iterator[str]:
     yield from (f"{field} is a {type(content[field]).__name__}, not a {kind.__name__}"
                 for field, kind in FIELDS.items() if not isinstance(content[field], kind))  # fmt: skip
     if content["item"] != stem:
-        yield f"its item is {content['item']!r}, which is another file's name"
+        yield f"its item is {shorten(content['item'])}, which is another file's name"
     if f"{stem}.html" == PAGE:
         yield f"its page would be {PAGE}, which is the gallery's; give the item another name"
     if set(stem) - set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
@@ -117,7 +124,7 @@ def claim_faults(claims: list[Any]) -> Iterator[str]:
         elif missing := [field for field in CLAIM_FIELDS if field not in claim]:
             yield f"claims[{index}] has no {', '.join(missing)}"
         elif claim["verdict"] not in VERDICTS:
-            yield f"claims[{index}] has the verdict {claim['verdict']!r}; use one of {', '.join(VERDICTS)}"
+            yield f"claims[{index}] has the verdict {shorten(claim['verdict'])}; use one of {', '.join(VERDICTS)}"
 
 
 def text(value: Any) -> str:

@@ -16,6 +16,12 @@ def baselines(frame: pd.DataFrame) -> pd.DataFrame:
     are right (NaN when an answer is free), and `majority`, the accuracy of always giving the label, or the
     answer text if that is the better rule, most frequent among the train rows (among the test rows when there
     are none). Both are NaN for a data set without test rows; accuracies lie in 0..1.
+
+    >>> baselines(ma.load_suite("embedded", datasets=["add_small", "review_mood"])).round(2)
+                 chance  majority
+    dataset
+    add_small       NaN      0.11
+    review_mood    0.39      0.39
     """
     table = {dataset: _of_dataset(rows) for dataset, rows in frame.groupby("dataset", sort=False)}
     result = pd.DataFrame.from_dict(table, orient="index", columns=["chance", "majority"], dtype=float)

@@ -14,7 +14,13 @@ UNIT_TOLERANCE = 1e-3
 
 
 class ClusterError(ValueError):
-    """Embeddings that cannot be clustered or compared, or a file that holds no clusters."""
+    """Embeddings that cannot be clustered or compared, or a file that holds no clusters.
+
+    >>> ma.cluster(np.eye(3), k=5)
+    Traceback (most recent call last):
+        ...
+    moe_analysis.tasks.clusters.ClusterError: k = 5 but there are only 3 embeddings; use k of at most 3
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +29,13 @@ class Clusters:
 
     `centroids` (k, d) float32, the plain means; `labels` (n,), the cluster of each clustered row; `inertia`,
     the sum of squared distances of the rows to their centroids; `seed`, what made the random start.
+
+    >>> clusters = ma.cluster(embeddings, k=4, seed=0)
+    >>> scores = clusters.intuition(embeddings)
+    >>> clusters.k, scores.shape, float(scores.max()) <= 1
+    (4, (60, 4), True)
+    >>> Clusters.load(clusters.save(folder / "clusters.npz")).k
+    4
     """
 
     centroids: np.ndarray
@@ -86,11 +99,14 @@ class Clusters:
     @classmethod
     def load(cls, path: str | Path) -> Clusters:
         """The clusters that `save` wrote. Raises `ClusterError` for a missing, damaged or foreign file."""
+        if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+            raise ClusterError(f"{path} is no file; cluster again and save anew")
         try:
             with np.load(path, allow_pickle=False) as stored:
                 loaded = cls(
-                    centroids=stored["centroids"],
-                    labels=stored["labels"],
+                    # of an entry that is no array numpy hands out the bytes
+                    centroids=np.asarray(stored["centroids"]),
+                    labels=np.asarray(stored["labels"]),
                     seed=int(stored["seed"]),
                     inertia=float(stored["inertia"]),
                 )
@@ -103,7 +119,12 @@ class Clusters:
                 f"{path} holds no clusters ({type(error).__name__}: {error}); cluster again and save anew"
             ) from error
         shapes = loaded.centroids.shape, loaded.labels.shape
-        if len(shapes[0]) != 2 or len(shapes[1]) != 1 or not np.isin(loaded.labels, range(loaded.k)).all():
+        sound = (
+            len(shapes[0]) == 2 and len(shapes[1]) == 1 and 0 not in shapes[0]
+            and loaded.centroids.dtype.kind == "f" and loaded.labels.dtype.kind == "i"
+            and np.isfinite(loaded.centroids).all() and ((loaded.labels >= 0) & (loaded.labels < loaded.k)).all()
+        )  # fmt: skip
+        if not sound:
             raise ClusterError(f"{path} holds arrays of shapes {shapes} that are no clusters; save anew")
         return loaded
 
@@ -113,6 +134,11 @@ def cluster(embeddings: np.ndarray, k: int = 32, seed: int = 0, n_init: int = 4)
 
     The same input gives the same bits, whatever the number of threads. Raises `ClusterError` when k is not
     between 1 and the number of distinct rows, or when an entry is not finite.
+
+    >>> corners = np.repeat(np.eye(3), 4, axis=0)  # twelve rows at three places
+    >>> found = ma.cluster(corners, k=3, seed=0)
+    >>> np.bincount(found.labels).tolist(), round(found.inertia, 3)
+    ([4, 4, 4], 0.0)
     """
     rows = _matrix(embeddings)
     for name, value, least in (("k", k, 1), ("n_init", n_init, 1), ("seed", seed, 0)):

@@ -35,6 +35,12 @@ def embed(
     Face id or folder. `cache=True` keeps the result on disk under the hash of its content. `progress=None`
     shows a bar on a terminal when the work takes more than two seconds. Raises `EmbeddingError`, naming the
     index of a bad text.
+
+    >>> rows = ma.embed(["two plus two", "three plus two", "the film was dull"], model="tfidf", cache=False)
+    >>> rows.shape, np.linalg.norm(rows, axis=1).round(3).tolist()
+    ((3, 3), [1.0, 1.0, 1.0])
+    >>> bool(rows[0] @ rows[1] > rows[0] @ rows[2])  # cosines: the sums are closer to each other than to the film
+    True
     """
     return Embedder(model, batch_size=batch_size, cache=cache, progress=progress).fit(texts).transform(texts)
 
@@ -42,7 +48,12 @@ def embed(
 class Embedder:
     """An embedding that is fitted once and then places any text in the same space.
 
-    Transformers need no fitting, and `fit` only checks the texts; "tfidf" learns its vocabulary and axes.
+    Transformers need no fitting, and `fit` only checks the texts; "tfidf" learns its vocabulary and axes. Raises
+    `EmbeddingError` for a batch_size below 1 and for a model that there is not.
+
+    >>> embedder = Embedder("tfidf", cache=False).fit(frame["prompt"])
+    >>> embedder.transform(["What is 3 + 4?"]).shape == (1, embeddings.shape[1])
+    True
     """
 
     def __init__(

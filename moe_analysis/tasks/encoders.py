@@ -16,7 +16,13 @@ TFIDF_VERSION = "tfidf-1"
 
 
 class EmbeddingError(ValueError):
-    """Texts that cannot be embedded or a model that cannot be used; says which, and what to do."""
+    """Texts that cannot be embedded or a model that cannot be used; says which, and what to do.
+
+    >>> ma.embed(["a prompt", ""], model="tfidf")
+    Traceback (most recent call last):
+        ...
+    moe_analysis.tasks.encoders.EmbeddingError: texts[1] = '' is empty; drop the row or fill it in
+    """
 
 
 class Encoder(Protocol):

@@ -14,7 +14,7 @@ def data_files(folder: Path) -> list[Path]:
     found = [
         path
         for path in folder.iterdir()
-        if path.suffix in (".jsonl", ".parquet") and not path.name.startswith(".") and not path.is_dir()
+        if path.suffix in (".jsonl", ".parquet") and not path.name.startswith(".")
     ]
     return sorted(found, key=lambda path: path.name)
 
@@ -22,6 +22,9 @@ def data_files(folder: Path) -> list[Path]:
 def read_file(path: Path) -> tuple[list[Located], list[Problem]]:
     """The rows of one file, and what is wrong with those that could not be read."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
+            text = "is no file but a folder, a pipe or a device; put the data itself there, or move it away"
+            return [], [Problem(path.name, "", "", text)]
         rows, problems = _read_parquet(path) if path.suffix == ".parquet" else _read_jsonl(path)
     except OSError as error:
         return [], [
@@ -59,13 +62,17 @@ def _read_jsonl(path: Path) -> tuple[list[Located], list[Problem]]:
 
 
 def _read_parquet(path: Path) -> tuple[list[Located], list[Problem]]:
-    import pyarrow
     import pyarrow.parquet as parquet
 
     try:
-        present = [field for field in parquet.read_schema(path).names if field in COLUMNS]
-        table = parquet.read_table(path, columns=present).to_pylist()
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        names = parquet.read_schema(path).names
+        present = [field for field in dict.fromkeys(names) if field in COLUMNS]
+        if not present:  # and then nothing bounds the number of rows that a damaged file may claim
+            text = f"has the columns {shorten(names)}, none of {', '.join(COLUMNS)}; rename them"
+            return [], [Problem(path.name, "", "", text)]
+        # a folder called split=train is no column of the table
+        table = parquet.read_table(path, columns=present, partitioning=None).to_pylist()
+    except Exception as error:  # Arrow, its codecs and its conversions each fail in their own way on damaged bytes
         text = f"cannot be read as Parquet ({shorten(str(error), 120)}); write it anew"
         return [], [Problem(path.name, "", "", text)]
     for row in table:

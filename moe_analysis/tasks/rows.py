@@ -30,11 +30,18 @@ class Problem:
 
 
 class SuiteError(ValueError):
-    """A suite that cannot be loaded. `problems` holds every problem found, also those not printed."""
+    """A suite that cannot be loaded. `problems` holds every problem found, also those not printed.
+
+    >>> ma.load_suite("embedded", datasets=["chess"])
+    Traceback (most recent call last):
+        ...
+    moe_analysis.tasks.rows.SuiteError: datasets = ['chess'] names ['chess'], which suite embedded does not ...
+    """
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
         self.problems = tuple(problems)
-        super().__init__(message)
+        # the name of a file need not be text, and what cannot be printed would hide the error behind another one
+        super().__init__(message.encode("utf-8", "backslashreplace").decode())
 
     @classmethod
     def of(cls, source: str, problems: list[Problem]) -> SuiteError:
@@ -51,12 +58,19 @@ class SuiteError(ValueError):
 
 
 class SuiteWarning(UserWarning):
-    """Rows that can be used but blur what is measured on them."""
+    """Rows that can be used but blur what is measured on them.
+
+    >>> issubclass(SuiteWarning, UserWarning)
+    True
+    """
 
 
 def shorten(value: object, width: int = 60) -> str:
     """`repr(value)` cut to `width` characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"<{type(value).__name__} nested too deeply to show>"
     return text if len(text) <= width else text[: width - 3] + "..."
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from .baselines import baselines
 from .files import data_files, read_file
+from .kept import kept, stamp_of
 from .rows import (
     COLUMNS,
     SPLITS,
@@ -60,11 +61,16 @@ def load_suite(
     Rows that repeat a choice or have only one, or whose test prompt is also a train prompt of the same data
     set, are kept with one `SuiteWarning`, because published data has them; `strict=True` refuses them.
     Raises `SuiteError` naming file, line, field, value and remedy.
+
+    >>> frame = ma.load_suite("embedded", split="test", datasets=["add_small", "review_mood"])
+    >>> frame.shape, frame["dataset"].unique().tolist()
+    ((400, 7), ['add_small', 'review_mood'])
+    >>> frame[["prompt", "answer"]].iloc[0].tolist()
+    ['Give the total: 7 tables from Leo and 6 from the attic.', '13']
     """
     if split is not None and split not in SPLITS:
         raise SuiteError(f"split = {shorten(split)} is unknown; use 'train', 'test' or None for both")
-    rows = _checked(str(name), _read(name), strict)
-    frame = to_frame(rows)
+    frame = _whole(name, strict)
     if datasets is not None:
         frame = _only(frame, [datasets] if isinstance(datasets, str) else list(datasets), str(name))
     if split is not None:
@@ -79,7 +85,15 @@ def load_suite(
 
 
 def suite_folder(name: str | Path) -> Path:
-    """The folder a suite name stands for. Raises `SuiteError` that lists the names that would work."""
+    """The folder a suite name stands for. Raises `SuiteError` that lists the names that would work.
+
+    >>> suite_folder("embedded").name
+    'embedded'
+    >>> suite_folder("chess")
+    Traceback (most recent call last):
+        ...
+    moe_analysis.tasks.rows.SuiteError: suite 'chess' is neither a folder nor a known name; available: ...
+    """
     if str(name) in BUILT_IN:
         folder = DATA_FOLDER / str(name)
         if not folder.is_dir():
@@ -88,13 +102,14 @@ def suite_folder(name: str | Path) -> Path:
                 "work from a clone of the project, installed with pip install -e ."
             )
         return folder
-    path = Path(name).expanduser()
-    if str(name) and path.is_dir():
-        return path
-    if path.is_file():
+    # unlike pathlib's, these take a name that no file system or user could have for one that is not there
+    path = os.path.expanduser(name)  # noqa: PTH111
+    if str(name) and os.path.isdir(path):  # noqa: PTH112
+        return Path(path)
+    if os.path.isfile(path):  # noqa: PTH113
         raise SuiteError(f"suite {name!s} is a file; pass the folder that holds it")
     root = os.environ.get(DATA_VARIABLE)
-    if root and str(name) and (Path(root).expanduser() / name).is_dir():
+    if root and str(name) and os.path.isdir(Path(root).expanduser() / name):  # noqa: PTH112
         return Path(root).expanduser() / name
     raise SuiteError(
         f"suite {str(name)!r} is neither a folder nor a known name; available: "
@@ -106,14 +121,19 @@ def suite_manifest(name: str | Path) -> dict[str, dict[str, Any]]:
     """What the suite's manifest.json says of each data set; {} when there is none.
 
     The manifest lies in the suite's folder, or beside it and then covers several folders: an entry belongs to
-    this suite when its "folder" is the folder's name. Raises `SuiteError` when the file is not a JSON object.
+    this suite when its "folder" is the folder's name. Raises `SuiteError` when the file is not a JSON object, or gives
+    a data set a role that is no text.
+
+    >>> entry = suite_manifest("embedded")["add_small_one_over"]
+    >>> entry["role"], entry["of"], entry["rule"]
+    ('variant', 'add_small', 'The sum of two numbers from 2 to 9, plus one.')
     """
     if str(name).startswith(HUB):
         return {}
     folder = suite_folder(name).resolve()
-    if (folder / "manifest.json").is_file():
+    if os.path.lexists(folder / "manifest.json"):
         return _read_manifest(folder / "manifest.json")
-    if (folder.parent / "manifest.json").is_file():
+    if os.path.lexists(folder.parent / "manifest.json"):
         entries = _read_manifest(folder.parent / "manifest.json")
         return {dataset: entry for dataset, entry in entries.items() if entry.get("folder") == folder.name}
     return {}
@@ -123,6 +143,12 @@ def task_roles(name: str | Path, frame: pd.DataFrame) -> pd.Series:
     """The role of each data set of `frame`, indexed by data set in order of appearance.
 
     "original", "variant" or "ood" as the manifest says; "task" where it says nothing.
+
+    >>> print(task_roles("embedded", frame).to_string(header=False))
+    add_small                 original
+    add_small_one_over         variant
+    where_is                  original
+    where_is_one_step_late     variant
     """
     manifest = suite_manifest(name)
     names = list(dict.fromkeys(frame["dataset"]))
@@ -132,20 +158,32 @@ def task_roles(name: str | Path, frame: pd.DataFrame) -> pd.Series:
 
 def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     try:
+        if path.exists() and not path.is_file():
+            raise SuiteError(f"{path} is no file but a folder, a pipe or a device; replace it or remove it")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except SuiteError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise SuiteError(f"{path} cannot be read as JSON ({error}); repair it or remove it") from error
     if not isinstance(content, dict):
         raise SuiteError(
             f"{path} holds {type(content).__name__}; write an object that maps data sets to facts"
         )
     entries = content["datasets"] if isinstance(content.get("datasets"), dict) else content
-    return {dataset: entry for dataset, entry in entries.items() if isinstance(entry, dict)}
+    found = {dataset: entry for dataset, entry in entries.items() if isinstance(entry, dict)}
+    for dataset, entry in found.items():
+        if not isinstance(role := entry.get("role"), str | None):
+            raise SuiteError(
+                f"{path}: the role of {shorten(dataset)} is {shorten(role)}; write it as text, or leave it out"
+            )
+    return found
 
 
 def _available(root: str | None) -> list[str]:
     inside = sorted(Path(root).expanduser().iterdir()) if root and Path(root).expanduser().is_dir() else []
-    return [*BUILT_IN, *(folder.name for folder in inside if folder.is_dir() and data_files(folder))]
+    # a folder that may not be listed is somebody else's
+    open_ones = (folder for folder in inside if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK))
+    return [*BUILT_IN, *(folder.name for folder in open_ones if data_files(folder))]
 
 
 def _about_variable(root: str | None) -> str:
@@ -156,13 +194,33 @@ def _about_variable(root: str | None) -> str:
     return f"{DATA_VARIABLE} = {root}"
 
 
+def _whole(name: str | Path, strict: bool) -> pd.DataFrame:
+    """Every row of a suite, with one warning of its flaws; `strict` refuses them."""
+    stamp = None if str(name).startswith(HUB) else stamp_of(suite_folder(name))
+    frame, blurred = kept(stamp, lambda: _checked(str(name), _read(name)))
+    if blurred and strict:
+        raise SuiteError.of(str(name), blurred)
+    if blurred:
+        files = len({problem.file for problem in blurred})
+        warnings.warn(
+            f"suite {name}: kept rows with {len(blurred)} flaws in {files} files, the first: "
+            f"{blurred[0]}; strict=True lists and refuses them",
+            SuiteWarning,
+            stacklevel=3,
+        )
+    return frame
+
+
 def _read(name: str | Path) -> tuple[list[Located], list[Problem]]:
     if str(name).startswith(HUB):
         from .hub import read_hub
 
         return read_hub(str(name)[len(HUB) :]), []
     folder = suite_folder(name)
-    files = data_files(folder)
+    try:
+        files = data_files(folder)
+    except OSError as error:
+        raise SuiteError(f"suite folder {folder} cannot be listed ({error.strerror}); check its rights") from error
     if not files:
         raise SuiteError(f"suite folder {folder} holds no *.jsonl or *.parquet file")
     rows: list[Located] = []
@@ -174,7 +232,8 @@ def _read(name: str | Path) -> tuple[list[Located], list[Problem]]:
     return rows, problems
 
 
-def _checked(source: str, read: tuple[list[Located], list[Problem]], strict: bool) -> list[Located]:
+def _checked(source: str, read: tuple[list[Located], list[Problem]]) -> tuple[pd.DataFrame, list[Problem]]:
+    """The rows, and the flaws with which they may be kept. Raises SuiteError for anything worse."""
     rows, problems = read
     bad = [here.problem(*found) for here in rows for found in row_problems(here.row)]
     problems = [*problems, *bad]
@@ -182,18 +241,7 @@ def _checked(source: str, read: tuple[list[Located], list[Problem]], strict: boo
         problems = list(dataset_problems(rows))
     if problems:
         raise SuiteError.of(source, problems)
-    blurred = list(flaws(rows))
-    if blurred and strict:
-        raise SuiteError.of(source, blurred)
-    if blurred:
-        files = len({problem.file for problem in blurred})
-        warnings.warn(
-            f"suite {source}: kept rows with {len(blurred)} flaws in {files} files, the first: "
-            f"{blurred[0]}; strict=True lists and refuses them",
-            SuiteWarning,
-            stacklevel=3,
-        )
-    return rows
+    return to_frame(rows), list(flaws(rows))
 
 
 def _only(frame: pd.DataFrame, wanted: list[str], source: str) -> pd.DataFrame:

@@ -91,6 +91,8 @@ def around(chain: Chain, size: Callable[[Any], int], goal: int) -> list[Any]:
         return [chain.build(low)]
     step, high = 1, low
     while high != chain.last and size(chain.build(high)) < goal:
+        if high > low and size(chain.build(high)) == size(chain.build(low)):
+            return [chain.build(low)]  # an adapter of somebody's own whose parameters do not grow with the rank
         low, high = high, high + step if chain.last is None else min(high + step, chain.last)
         step *= 2
     while high - low > 1:
@@ -127,7 +129,10 @@ def shifts(num_experts: int | list[int]) -> list[int]:
 def with_experts(config: Any, shift: int) -> Any:
     """`shift` more experts in every pool, of which a token uses the same share as before (half is rounded up)."""
     name = "fanout" if hasattr(config, "fanout") else "top_k"
-    held, used = config.num_experts, getattr(config, name)
+    held = config.num_experts
+    if not hasattr(config, name):  # an adapter of somebody's own that always uses all
+        return replace(config, num_experts=held + shift)
+    used = getattr(config, name)
     share = lambda k, s: None if k is None else max(1, (2 * k * (s + shift) + s) // (2 * s))  # noqa: E731
     if isinstance(held, list):
         shares = [share(k, s) for k, s in zip(used, held)]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 IDLE = "dense product: idle experts too"
+COUNTED = "counted on the module"
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,27 @@ def lora_cost(width: int, height: int, r: int) -> Cost:
 
 
 def cost(name: str, in_features: int, out_features: int, config: Any) -> Cost:
-    """The cost of the registered adapter `name` by its formula. Raises ValueError for an adapter without one."""
-    formulas = formulas_by_name()
-    if name not in formulas:
+    """The cost of the registered adapter `name`: by its formula, or counted on its module where it has none.
+
+    Raises ValueError for a name that is not registered.
+    """
+    from ..adapters.base import REGISTRY
+
+    if name in (formulas := formulas_by_name()):
+        return formulas[name](in_features, out_features, config)
+    if name not in REGISTRY:
         raise ValueError(f"name = {name!r} has no cost formula; choose one of {', '.join(formulas)}")
-    return formulas[name](in_features, out_features, config)
+    return counted_cost(name, in_features, out_features, config)
+
+
+def counted_cost(name: str, width: int, height: int, config: Any) -> Cost:
+    """What the module of an adapter of somebody's own has and computes, all of it taken as needed by every token."""
+    from .count import count, meta_layer
+
+    found = count(meta_layer(name, width, height, config))
+    terms = (term("experts", "counted", found.expert_macs, per_call=found.expert_macs_per_call, why=COUNTED),
+             term("router", "counted", found.router_macs, per_call=found.router_macs_per_call, why=COUNTED))
+    return Cost(found.expert_parameters, found.router_parameters, found.expert_parameters, terms)
 
 
 def formulas_by_name() -> dict[str, Callable[[int, int, Any], Cost]]:

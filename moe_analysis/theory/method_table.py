@@ -31,6 +31,10 @@ def method_table(configs: Mapping[str, Any], shapes: Shapes) -> pd.DataFrame:
     total_operations, of the backbone and the adapter. The backbone's operations are its products with weights
     (`backbone_operations`); total and total_operations are missing where only shapes are known. The model may live on
     the meta device. Raises ValueError as `adapter_cost` and `layer_shapes` do.
+
+    >>> table = method_table({"LoRA-MoE": ma.MoeLoraConfig(num_experts=4, r=2)}, [(128, 128)])
+    >>> table[["trainable", "active", "operations"]].iloc[0].tolist()
+    [2560, 2560, 2560]
     """
     import pandas as pd
 
@@ -53,9 +57,12 @@ def method_table(configs: Mapping[str, Any], shapes: Shapes) -> pd.DataFrame:
 def adapter_cost(config: Any, layers: Sequence[tuple[int, int]]) -> Cost:
     """The cost of one configuration, ours (pure or PEFT's) or peft.LoraConfig, on layers [(in, out), …] together.
 
-    Raises ValueError for a configuration without a formula and for options that add parameters no formula counts.
+    Raises ValueError for a configuration that is none of ours or that no module could be built from, and for options
+    that add parameters no formula counts.
     """
     refuse_uncounted(config)
+    if hasattr(config, "check"):
+        config.check()
     priced = [(layer_cost(config, *shape), times) for shape, times in Counter(map(tuple, layers)).items()]
     terms: dict[tuple[str, str, str], Term] = {}
     for one, times in priced:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
-from enum import Enum
-from typing import Any
+from typing import Any, get_type_hints
 
-from peft import LoraConfig, PeftConfig
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, LoraConfig, PeftConfig
 
 from .. import peft_bridge
 from ..optim import check_options
+from ..tasks.rows import shorten
+from .typed import as_hinted, plain, wrong_type
 
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bf16")
@@ -115,22 +116,24 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Read `to_dict` back; an unknown field is an error that lists the known ones."""
+        """Read `to_dict` back. Raises ValueError naming an unknown field, with the known ones, or a wrong type."""
+        if not isinstance(values, dict):
+            raise ValueError(f"{shorten(values)} is {type(values).__name__}, no mapping of a TrainConfig's fields")
         known = {entry.name for entry in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown fields {unknown} of a TrainConfig; it has {', '.join(sorted(known))}")
         values = dict(values)
         if isinstance(adapter := values.get("adapter"), dict):
-            if not adapter.get("peft_type"):
-                raise ValueError(f"adapter = {adapter} names no peft_type; add one of LORA, "
-                                 f"{', '.join(sorted(name.upper() for name in peft_bridge.CONFIGS))}")  # fmt: skip
-            values["adapter"] = PeftConfig.from_peft_type(**{**adapter, "peft_type": adapter["peft_type"].upper()})
+            values["adapter"] = read_adapter(adapter)
+        if fault := wrong_type(values, get_type_hints(cls)):
+            raise ValueError(fault)
         return cls(**values)
 
     @property
     def digest(self) -> str:
-        """Content hash: two configurations with the same digest make the same run."""
-        values = {key: value for key, value in self.to_dict().items() if key != "name"}
+        """Content hash: two configurations with the same digest make the same run, and equal ones have the same."""
+        values = {key: value for key, value in as_hinted(self.to_dict(), type(self)).items() if key != "name"}
+        values["adapter"] = as_hinted(values["adapter"], type(self.adapter))
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
@@ -141,10 +144,22 @@ class TrainConfig:
         return f"{label}-{suite}-s{self.seed}-{self.digest}"
 
 
-def plain(value: Any) -> Any:
-    """JSON form of a configuration's value: enums by value, sets sorted."""
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    return value
+def read_adapter(values: dict[str, Any]) -> PeftConfig:
+    """The adapter of a configuration's JSON. Raises ValueError for an unknown peft_type or a value of a wrong type."""
+    if not values.get("peft_type"):
+        raise ValueError(f"adapter = {shorten(values)} names no peft_type; add one of {adapter_types()}")
+    kind = values["peft_type"].upper() if isinstance(values["peft_type"], str) else None
+    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise ValueError(f"adapter.peft_type = {shorten(values['peft_type'])} is unknown; use one of {adapter_types()}")
+    # PEFT calls lora_alpha a whole number and takes any, and a budget that is met makes fractions of it
+    hints = {**get_type_hints(PEFT_TYPE_TO_CONFIG_MAPPING[kind]), "lora_alpha": float}
+    if fault := wrong_type(values, hints, "adapter."):
+        raise ValueError(fault)
+    try:
+        return PeftConfig.from_peft_type(**{**values, "peft_type": kind})
+    except (TypeError, KeyError, AttributeError) as error:  # what PEFT's own checks stumble over
+        raise ValueError(f"adapter = {shorten(values)} cannot be made: {error}; correct its values") from error
+
+
+def adapter_types() -> str:
+    return ", ".join(["LORA", *sorted(name.upper() for name in peft_bridge.CONFIGS)])

@@ -38,6 +38,10 @@ class HookedRecorder(TrainerCallback):
     def due(self, step: int) -> bool:
         return bool(self.adapters) and step % self.every == 0
 
+    def watches(self, name: str, adapter: nn.Module) -> bool:
+        """Whether the forward pass that an adapter is in now is one to look at."""
+        return self.active and adapter.training
+
     def flush(self) -> None:
         """Write what is buffered; called before a checkpoint is written, so that no record of it can be missing."""
         if self.handles:

@@ -14,6 +14,8 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from queue import LifoQueue
 from typing import Any
 
+from ..adapters.own import VARIABLE
+
 
 class WorkerPool(Executor):
     """At most `workers` processes, started when first needed; a task is done by one of them, start to end.
@@ -117,12 +119,16 @@ class RememberingContext(SpawnContext):
 
 
 _pools: dict[int, WorkerPool] = {}
+_adapters: dict[int, str] = {}  # of a user's own, which a pool's processes import when they start
 
 
 def shared_pool(workers: int) -> WorkerPool:
     """A pool of at most `workers` processes of this process, kept for the next call: starting one costs seconds."""
     if workers not in _pools:
         _pools[workers] = WorkerPool(workers)
+    if _adapters.get(workers) != (named := os.environ.get(VARIABLE, "")):
+        _pools[workers].stop()  # its processes, if any, know other adapters
+    _adapters[workers] = named
     return _pools[workers]
 
 

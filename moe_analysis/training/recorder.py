@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..adapters import Adapter, Routing
+from ..adapters import Routing
 from . import distributed
 from .hooked_recorder import HookedRecorder, every_nth
 
@@ -40,6 +42,14 @@ def gate_statistics(gates: Tensor) -> dict[str, Tensor]:
     }
 
 
+def statistics_of(gates: Sequence[Tensor]) -> dict[str, Tensor]:
+    """`gate_statistics` of modules with gates (tokens, E) each, of which some may have other tokens, or none."""
+    if len({len(one) for one in gates}) == 1:
+        return gate_statistics(torch.stack(list(gates)))
+    parts = [gate_statistics(one[None]) for one in gates]
+    return {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
+
+
 class Recorder(HookedRecorder):
     """Writes a run's record; dimensions (step, module, expert, feature).
 
@@ -60,60 +70,107 @@ class Recorder(HookedRecorder):
         self._declare(state.max_steps)
         self.store.cut(state.global_step)
         for name, adapter in self.adapters.items():
-            self.handles.append(adapter.register_forward_hook(self._keep_gates(name)))
+            self.handles.append(adapter.register_forward_hook(self._keep_gates(name), with_kwargs=True))
         self.active = self.due(state.global_step)
 
-    def _declare(self, steps: int) -> None:
+    def layout(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+        """{array: (dimensions, sizes)} beside `step`; the first dimension, where there is one, is that of modules."""
         shapes = defaultdict(list)
         for name, adapter in self.adapters.items():
             shapes[router_shape(adapter)].append(name)
-        values = sum(2 * len(names) * e * f for (e, f), names in shapes.items())
-        if (size := 4 * values * steps // self.every) > LARGE_RECORD_BYTES:
-            warnings.warn(f"record_every = {self.every} writes {size / 1e9:.0f} GB; raise it for less", stacklevel=2)
+        arrays: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {}
         for number, ((experts, features), names) in enumerate(shapes.items()):
             suffix = "" if number == 0 else f"_{experts}x{features}"
             module, expert, feature = f"module{suffix}", f"expert{suffix}", f"feature{suffix}"
             self.groups[suffix] = names
-            coords = {module: names}
             if features:
                 for kind in ("router_weight", "router_grad"):
-                    shape = (len(names), experts, features)
-                    self.store.declare(kind + suffix, (module, expert, feature), shape, coords)
-            self.store.declare(f"gate_entropy{suffix}", (module,), (len(names),), coords)
+                    arrays[kind + suffix] = (module, expert, feature), (len(names), experts, features)
+            arrays[f"gate_entropy{suffix}"] = (module,), (len(names),)
             for kind in ("gate_load", "gate_top1", "gate_importance"):
-                self.store.declare(kind + suffix, (module, expert), (len(names), experts), coords)
+                arrays[kind + suffix] = (module, expert), (len(names), experts)
+        return arrays
+
+    def _declare(self, steps: int) -> None:
+        layout = self.layout()
+        values = sum(prod(shape) for name, (_, shape) in layout.items() if name.startswith("router_"))
+        if (size := 4 * values * steps // self.every) > LARGE_RECORD_BYTES:
+            warnings.warn(f"record_every = {self.every} writes {size / 1e9:.0f} GB; raise it for less", stacklevel=2)
+        for name, (dims, shape) in layout.items():
+            self.store.declare(name, dims, shape, self.labels(dims))
+
+    def labels(self, dims: tuple[str, ...]) -> dict[str, list[str]]:
+        """{dimension: module names} of an array with these dimensions; nothing where it is not about modules."""
+        return {dim: self.groups[dim.removeprefix("module")] for dim in dims[:1]}
 
     def _keep_gates(self, name: str) -> Any:
-        def hook(adapter: Adapter, inputs: tuple[Any, ...], output: tuple[Tensor, Routing]) -> None:
-            if self.active and adapter.training:
-                mask = inputs[1].token_mask if len(inputs) > 1 and inputs[1] is not None else None
-                self.gates[name] = (output[1].gates.detach(), mask)
+        def hook(adapter: Any, inputs: tuple[Any, ...], options: dict[str, Any],
+                 output: tuple[Tensor, Routing]) -> None:  # fmt: skip
+            if self.watches(name, adapter):
+                context = inputs[1] if len(inputs) > 1 else options.get("context")
+                gates = output[1].gates.detach().reshape(-1, adapter.num_gates)  # (tokens, E)
+                self.gates[name] = gates, None if context is None else context.token_mask
 
         return hook
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if not self.active:
-            return
+        if self.active:
+            self.store.append(state.global_step, {**self.weights(), **self.gradients(), **self.statistics()})
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """router_weight of every shape (modules, E, features), as the weights are now."""
+        return self._stacks("router_weight", lambda name, weight: weight.detach())
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """router_grad of every shape (modules, E, features), as the gradients are now; zeros where there is none."""
+        return self._stacks("router_grad", lambda name, weight: gradient(weight))
+
+    def _stacks(self, kind: str, read: Callable[[str, Tensor], Tensor]) -> dict[str, np.ndarray]:
+        stacks = {}
+        for suffix, names in self.groups.items():
+            routers = {name: weight for name in names if (weight := router_weight(self.adapters[name])) is not None}
+            if routers:
+                stacks[kind + suffix] = stacked([read(name, weight) for name, weight in routers.items()])
+        return stacks
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Statistics of the gates that were kept, which are then let go; NaN for a module that did not run."""
         record: dict[str, np.ndarray] = {}
         for suffix, names in self.groups.items():
-            weights = [self.adapters[name].router.weight for name in names if hasattr(self.adapters[name], "router")]
-            if weights:
-                record[f"router_weight{suffix}"] = stacked([weight.detach() for weight in weights])
-                record[f"router_grad{suffix}"] = stacked([gradient(weight) for weight in weights])
-            gates = [flat_gates(*self.gates[name]) for name in names]  # (tokens, E) each
-            few = torch.stack([one[every_nth(len(one), STATISTICS_TOKENS, self.place)] for one in gates])
-            statistics = distributed.mean_over_all(gate_statistics(few), few.shape[1])
+            few = [self._sample(name) for name in names]
+            # a module that did not run has no tokens, but all the same a say: it would be lost among the others
+            tokens = max(len(one) if name in self.gates else 1 for name, one in zip(names, few))
+            statistics = distributed.mean_over_all(statistics_of(few), tokens)
             record |= {kind + suffix: value.numpy() for kind, value in statistics.items()}
-        self.store.append(state.global_step, record)
         self.gates = {}
+        return record
+
+    def _sample(self, name: str) -> Tensor:
+        """Gates (tokens, E) of some real tokens of a module, evenly spaced, float32 on the CPU."""
+        if name not in self.gates:
+            return torch.zeros(0, self.adapters[name].num_gates)
+        gates, mask = self.gates[name]
+        if mask is not None and mask.numel() == len(gates):
+            rows = mask.reshape(-1).nonzero()[:, 0].to(gates.device)
+            gates = gates[rows[every_nth(len(rows), STATISTICS_TOKENS, self.place)]]
+        else:
+            gates = gates[every_nth(len(gates), STATISTICS_TOKENS, self.place)]
+        return gates.float().cpu()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.active = self.due(state.global_step)
 
 
+def router_weight(adapter: Any) -> Tensor | None:
+    """The matrix (experts, features) of an adapter's router; None where there is none, or one of another kind."""
+    weight = getattr(getattr(adapter, "router", None), "weight", None)
+    return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
+
+
 def router_shape(adapter: Any) -> tuple[int, int]:
-    """(experts, features) of an adapter's router; no features where intuition alone routes."""
-    return tuple(adapter.router.weight.shape) if hasattr(adapter, "router") else (adapter.num_gates, 0)
+    """(experts, features) of an adapter's router; no features where it has no matrix, as intuition alone routes."""
+    weight = router_weight(adapter)
+    return (adapter.num_gates, 0) if weight is None else (weight.shape[0], weight.shape[1])
 
 
 def flat_gates(gates: Tensor, token_mask: Tensor | None) -> Tensor:
@@ -129,4 +186,6 @@ def gradient(weight: Tensor) -> Tensor:
 
 def stacked(tensors: list[Tensor]) -> np.ndarray:
     """A copy on the CPU in float32, (modules, E, features)."""
-    return torch.stack([tensor.float().cpu() for tensor in tensors]).numpy()
+    if len({tensor.device for tensor in tensors}) > 1:
+        tensors = [tensor.cpu() for tensor in tensors]
+    return torch.stack(tensors).float().cpu().numpy()

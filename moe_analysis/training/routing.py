@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from ..peft_bridge import adapter_modules
 from ..tasks.batches import collate, encode
-from .evaluate import length_batches
+from .evaluate import batches_of
 from .prepare import prepare_model
 from .recorder import flat_gates
 from .run import Run
@@ -27,7 +27,13 @@ def record_gates(
 
     tokens has one line a token in the same order: row (position in `frame`), position (in the text), dataset, group,
     token_id. A text beyond max_length tokens is cut. intuition: (rows, clusters) for models that route by it. T-REX's
-    gates are flattened i-major.
+    gates are flattened i-major. Raises ValueError for a model without a routed adapter.
+
+    >>> by_module, tokens = record_gates(model, tokenizer, test)
+    >>> by_module[module].shape == (len(tokens), 4)
+    True
+    >>> tokens.columns.tolist()
+    ['row', 'position', 'token_id', 'dataset', 'group']
     """
     adapters = adapter_modules(model)
     if not adapters:
@@ -35,6 +41,7 @@ def record_gates(
     examples = encode(frame, tokenizer, max_length, cut_answers=True)
     kept: dict[str, list[np.ndarray]] = {name: [] for name in adapters}
     lines: list[pd.DataFrame] = []
+    device = next(model.parameters()).device
     mask: torch.Tensor = torch.empty(0)
 
     def keep(name: str) -> Any:
@@ -44,12 +51,12 @@ def record_gates(
     training = model.training
     model.eval()
     try:
-        for rows in length_batches(np.array([len(example.input_ids) for example in examples])):
+        for rows in batches_of(examples, device):
             scores = None if intuition is None else intuition[rows]
             batch = collate([examples[i] for i in rows], tokenizer.pad_token_id, scores)
             batch.pop("labels")
             mask = batch["attention_mask"]
-            model(**{key: value.to(next(model.parameters()).device) for key, value in batch.items()})
+            model(**{key: value.to(device) for key, value in batch.items()})
             row, position = mask.nonzero(as_tuple=True)
             lines.append(pd.DataFrame({"row": rows[row.numpy()], "position": position.numpy(),
                                        "token_id": batch["input_ids"][row, position].numpy()}))  # fmt: skip
@@ -67,6 +74,10 @@ def gates_of_runs(runs: Iterable[Run], frame: pd.DataFrame,
     """`record_gates` of every run, with its own intuition: [(run, {module: gates (tokens, experts)}, tokens)].
 
     trained=False: of the models before their first step, which their configurations make again.
+
+    >>> run, by_module, tokens = gates_of_runs(runs[:1], test)[0]
+    >>> run.config.name, by_module[module].shape == (len(tokens), 4)
+    ('LoRA-MoE', True)
     """
     found = []
     for run in runs:

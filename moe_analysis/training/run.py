@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,17 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ..tasks.rows import shorten
 from .config import TrainConfig
+from .history import COLUMNS as HISTORY
 from .store import RecordError, open_records
+from .typed import wrong_type
 
 FINISHED = "finished"
+EVALUATION = ("dataset", "group", "kind", "rows", "loss", "accuracy")
+TEXTS = ("split", "dataset", "group", "kind")  # the columns of both tables that are not numbers
+STATUS = {"state": str, "step": int, "steps": int, "seconds": float, "world_size": int, "backbone_sha256": str,
+          "versions": dict[str, str]}  # fmt: skip
 
 
 class RunError(ValueError):
@@ -34,19 +42,53 @@ def json_text(values: dict[str, Any]) -> str:
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """A parquet file, atomically."""
+    """A parquet file with a checksum of every page, atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    frame.to_parquet(temporary, index=False)
+    frame.to_parquet(temporary, index=False, write_page_checksum=True)
     os.replace(temporary, path)
 
 
+def check_file(path: Path) -> None:
+    """Raise RunError for a folder, and for a pipe or a device, which a reader would wait for or never come to end."""
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - pathlib's raise where rights lack
+        raise RunError(f"{path} is no file; restore it, or train the run again")
+
+
 def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; raises RunError naming the file."""
+    check_file(path)
     try:
-        return json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing; {path.parent} is no run, or one that never started") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); check its rights, or train the run again") from error
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number or a nesting too long to read
         raise RunError(f"{path} is no readable JSON ({error}); restore it, or train the run again") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{path} holds {type(values).__name__}, no object; restore it, or train the run again")
+    return values
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A parquet file with at least these columns, numbers but for `TEXTS`; raises RunError naming the file."""
+    check_file(path)
+    try:
+        frame = pd.read_parquet(path, page_checksum_verification=True)
+    except Exception as error:  # pyarrow, its codecs and pandas' metadata each fail in their own way on damaged bytes
+        raise RunError(f"{path} is no readable parquet file ({shorten(str(error), 200)}); train the run "
+                       "again") from error  # fmt: skip
+    if frame.empty:
+        raise RunError(f"{path} has no rows; train the run again")
+    for name in columns:
+        if list(frame.columns).count(name) != 1:
+            raise RunError(f"{path} has the columns {shorten(list(frame.columns), 200)} and not one {name}; train the "
+                           "run again")  # fmt: skip
+        right = pd.api.types.is_string_dtype if name in TEXTS else pd.api.types.is_any_real_numeric_dtype
+        if not right(frame[name]):
+            raise RunError(f"column {name} of {path} is {frame[name].dtype} where it should be "
+                           f"{'text' if name in TEXTS else 'numbers'}; train the run again")  # fmt: skip
+    return frame
 
 
 class Run:
@@ -67,12 +109,14 @@ class Run:
     def load(cls, path: str | Path) -> Run:
         """Read a run's folder; raises RunError naming the file that is missing or corrupt."""
         path = Path(path)
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 - a name too long for a file system is no folder either
             raise RunError(f"{path} is no folder; pass the folder of a run, as listed by `python -m moe_analysis runs`")
+        values = read_json(path / "config.json")
         try:
-            return cls(path, TrainConfig.from_dict(read_json(path / "config.json")))
-        except (TypeError, KeyError) as error:
-            raise RunError(f"{path / 'config.json'} is no configuration of a run: {error}") from error
+            return cls(path, TrainConfig.from_dict(values))
+        except ValueError as error:
+            raise RunError(f"{path / 'config.json'} is no configuration of a run: {error}; restore it, or train the "
+                           "run again") from error  # fmt: skip
 
     @property
     def id(self) -> str:
@@ -81,7 +125,13 @@ class Run:
     @property
     def status(self) -> dict[str, Any]:
         """state ("running", "finished"), step, steps, seconds, versions, backbone_sha256, world_size (processes)."""
-        return read_json(self.path / "status.json") if (self.path / "status.json").exists() else {}
+        path = self.path / "status.json"
+        if not os.path.lexists(path):
+            return {}
+        values = read_json(path)
+        if fault := wrong_type(values, STATUS):
+            raise RunError(f"{path}: {fault}; restore it, or train the run again")
+        return values
 
     @property
     def finished(self) -> bool:
@@ -90,22 +140,19 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """step, split ("train" or "test"), loss, accuracy, lr, grad_norm (before clipping), balance_loss."""
-        return self._table("history.parquet")
+        return self._table("history.parquet", HISTORY)
 
     @cached_property
     def evaluation(self) -> pd.DataFrame:
         """Final test results by data set: dataset, group, kind, rows, loss, accuracy."""
-        return self._table("evaluation.parquet")
+        return self._table("evaluation.parquet", EVALUATION)
 
-    def _table(self, name: str) -> pd.DataFrame:
+    def _table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
         path = self.path / name
-        if not path.exists():
+        if not os.path.lexists(path):
             state = self.status.get("state", "not started")
             raise RunError(f"{path} is missing: the run is {state}; train it to the end")
-        try:
-            return pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} is no readable parquet file ({error}); train the run again") from error
+        return read_table(path, columns)
 
     @property
     def records(self) -> xr.Dataset:
@@ -119,7 +166,7 @@ class Run:
         map_similarity, output_similarity, update_similarity, layer_step (step, module), as `ExpertRecorder` defines
         them. Lazy. Raises RecordError when a chunk is missing or the run was trained with record_experts_every=0."""
         path = self.path / "experts.zarr"
-        if not path.exists():
+        if not os.path.lexists(path):
             raise RecordError(f"{self.id} holds no record of its experts; train with record_experts_every >= 1")
         return open_records(path)
 
@@ -129,17 +176,24 @@ class Run:
         as `TreeRecorder` defines them. Lazy. Raises RecordError when a chunk is missing or the run was trained with
         record_trees_every=0."""
         path = self.path / "trees.zarr"
-        if not path.exists():
+        if not os.path.lexists(path):
             raise RecordError(f"{self.id} holds no record of its trees; train with record_trees_every >= 1")
         return open_records(path)
 
     @cached_property
     def clusters(self) -> Any:
-        """Clusters of the training prompts, or None where the adapter does not route by intuition."""
+        """Clusters of the training prompts, or None where the adapter does not route by intuition.
+
+        Raises ClusterError for a damaged file, RunError where a finished run must have one and has not.
+        """
         from ..tasks.clusters import Clusters
 
         path = self.path / "clusters.npz"
-        return Clusters.load(path) if path.exists() else None
+        if os.path.lexists(path):
+            return Clusters.load(path)
+        if self.config.clusters is not None and self.finished:
+            raise RunError(f"{path} is missing, and the adapter routes by it; restore it, or train the run again")
+        return None
 
     def intuition(self, frame: pd.DataFrame) -> np.ndarray | None:
         """Cosines (rows, clusters) of the frame's prompts to the run's centroids; None where it has none."""

@@ -57,6 +57,11 @@ CONFIGURATIONS: dict[str, list[dict[str, Any]]] = {
 CASES = [(name, options) for name in REGISTRY for options in CONFIGURATIONS.get(name, [{}])]
 
 
+def ours(name: str) -> bool:
+    """Whether an adapter is the package's, and not one that `MOE_ANALYSIS_ADAPTERS` names."""
+    return REGISTRY[name].__module__.startswith("moe_analysis.")
+
+
 def case_id(case: tuple[str, dict[str, Any]]) -> str:
     name, options = case
     return "-".join([name, *(f"{key}={value}" for key, value in options.items())])

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from moe_analysis.adapters import REGISTRY, RoutingContext
 
-from .cases import CASES, IN, OUT, SHAPES, build, case_id, clusters, context_for, example, randomize
+from .cases import CASES, IN, OUT, SHAPES, build, case_id, clusters, context_for, example, ours, randomize
 from .naive import NAIVE
 
 every_case = pytest.mark.parametrize("case", CASES, ids=case_id)
@@ -51,6 +51,8 @@ def test_a_new_adapter_changes_nothing(case):
 def test_down_factors_start_uniform_within_one_over_the_root_of_the_width(case):
     name, options = case
     layer = REGISTRY[name](400, OUT, REGISTRY[name].config_class(**options))
+    if not (ours(name) or hasattr(layer, "A")):
+        pytest.skip("an adapter of somebody's own without factors A")
     bound = 400**-0.5  # LoRA's Kaiming-uniform(sqrt 5), whatever the number of experts in the stack
     for A in down_factors(layer):
         assert A.abs().max() <= bound
@@ -60,6 +62,8 @@ def test_down_factors_start_uniform_within_one_over_the_root_of_the_width(case):
 @every_case
 def test_the_forward_pass_equals_a_loop_over_tokens_and_experts(case):
     name, options = case
+    if name not in NAIVE and not ours(name):
+        pytest.skip("nobody wrote this adapter's update as a loop")
     assert name in NAIVE, f"write the update of {name!r} as a loop in tests/adapters/naive.py"
     layer, x = build(name, options), example()
     context = context_for(layer.config)
@@ -119,7 +123,7 @@ def test_gates_weigh_every_expert_of_every_token(case):
 @every_case
 def test_gradients_reach_every_parameter_in_training(case):
     layer = build(*case).train()
-    if layer.config.num_experts == 1:
+    if layer.num_gates == 1:
         pytest.skip("a single expert has gate 1 whatever its router says")
     _, grads = loss_and_gradients(layer, example(), context_for(layer.config), directly)
     assert [name for name, grad in grads.items() if grad is None or not grad.any()] == []
@@ -145,6 +149,8 @@ def test_gradient_checkpointing_gives_the_same_gradients_and_counts_the_balance_
 @every_case
 def test_parameter_names_and_shapes_are_the_contract(case):
     name, options = case
+    if name not in SHAPES and not ours(name):
+        pytest.skip("nobody wrote down this adapter's parameters")
     assert name in SHAPES, f"add the parameter names and shapes of {name!r} to SHAPES in tests/adapters/cases.py"
     layer = build(name, options)
     assert {key: tuple(value.shape) for key, value in layer.state_dict().items()} == SHAPES[name](layer.config)

@@ -77,3 +77,11 @@ def test_a_damaged_group_and_an_empty_folder_are_reported_by_name(tmp_path: Path
     (tmp_path / "r" / "zarr.json").write_text("{broken")
     with pytest.raises(RecordError, match="cannot be read"):
         open_records(tmp_path / "r")
+
+
+def test_a_record_of_a_single_module_can_be_read(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "r")
+    store.declare("router_weight", ("module",), (1,), {"module": ["a.q_proj"]})
+    store.append(0, {"router_weight": np.zeros(1, dtype=np.float32)})
+    store.flush()
+    assert open_records(tmp_path / "r")["module"].values.tolist() == ["a.q_proj"]

@@ -1,0 +1,136 @@
+"""A file that defines an adapter: imported once, refused where it cannot be, named to processes started later."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import moe_analysis as ma
+from moe_analysis.adapters import REGISTRY, Adapter, AdapterConfig, MoeLoraConfig, own, register
+
+ADAPTER = '''
+from dataclasses import dataclass
+from torch import nn, zeros
+from moe_analysis.adapters import Adapter, AdapterConfig, Routing, kaiming_down, register
+
+@dataclass
+class GatedLoraConfig(AdapterConfig):
+    """LoRA whose r hidden values are weighed by a router."""
+
+@register("gatedlora")
+class GatedLora(Adapter):
+    config_class = GatedLoraConfig
+    num_gates = property(lambda self: self.config.r)
+
+    def __init__(self, in_features, out_features, config):
+        super().__init__(in_features, out_features, config)
+        self.A, self.B = kaiming_down(config.r, in_features), nn.Parameter(zeros(out_features, config.r))
+        self.router = nn.Linear(in_features, config.r, bias=False)
+
+    def forward(self, x, context=None, base=None):
+        gates = self.router(x).softmax(-1)  # (..., r)
+        delta = (gates * (self.dropout(x) @ self.A.T)) @ self.B.T
+        return (delta if base is None else base(x) + delta), Routing(gates)
+'''
+
+
+@pytest.fixture(autouse=True)
+def nothing_named(monkeypatch) -> None:
+    monkeypatch.delenv(own.VARIABLE, raising=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch) -> Path:
+    path = tmp_path / "file_of_a_user.py"
+    path.write_text("VALUE = 1\n")
+    yield path
+    sys.modules.pop(path.stem, None)
+    own.CONTENTS.pop(path, None)
+
+
+def test_a_file_is_imported_once_under_its_name(file) -> None:
+    module = own.load_file(file)
+    assert module.VALUE == 1 and sys.modules["file_of_a_user"] is module and own.load_file(file) is module
+
+
+def test_a_file_that_changed_asks_for_a_new_python(file) -> None:
+    own.load_file(file)
+    file.write_text("VALUE = 2\n")
+    with pytest.raises(ValueError, match="has changed since it was imported; restart Python"):
+        own.load_file(file)
+
+
+def test_a_file_that_fails_can_be_corrected_and_imported(file) -> None:
+    file.write_text("VALUE = 1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        own.load_file(file)
+    file.write_text("VALUE = 3\n")
+    assert own.load_file(file).VALUE == 3
+
+
+def test_a_missing_file_and_a_taken_name_are_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="adapter file .*none.py does not exist"):
+        own.load_file(tmp_path / "none.py")
+    (tmp_path / "json.py").write_text("")
+    with pytest.raises(ValueError, match="is called as the module 'json', which is imported already"):
+        own.load_file(tmp_path / "json.py")
+
+
+def test_a_file_without_an_adapter_is_refused_and_not_named(file) -> None:
+    with pytest.raises(ValueError, match="registers 0 adapters"):
+        ma.use_adapter(file)
+    assert own.VARIABLE not in os.environ
+
+
+def test_files_are_named_once_for_later_processes(file, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(own.VARIABLE, "some.module")
+    own.remember(file)
+    own.remember(file)
+    assert os.environ[own.VARIABLE].split(os.pathsep) == ["some.module", str(file)]
+
+
+def test_what_the_variable_names_and_cannot_be_imported_is_said(monkeypatch) -> None:
+    monkeypatch.setenv(own.VARIABLE, "no.such.module")
+    with pytest.raises(ValueError, match="MOE_ANALYSIS_ADAPTERS names 'no.such.module', which cannot be imported"):
+        own.load_named()
+
+
+@pytest.mark.parametrize("name, config, said", [
+    ("Mixed", None, "must be a lower-case word"),
+    ("two words", None, "must be a lower-case word"),
+    ("plainone", AdapterConfig, "must be a class of its own"),
+    ("borrowed", MoeLoraConfig, "belongs to MoeLora"),
+])  # fmt: skip
+def test_an_adapter_that_could_not_be_found_again_is_not_registered(name, config, said) -> None:
+    @dataclass
+    class OwnConfig(AdapterConfig):
+        pass
+
+    with pytest.raises(ValueError, match=said):
+        register(name)(type("Mine", (Adapter,), {"config_class": config or OwnConfig}))
+    assert name not in REGISTRY
+
+
+def test_an_undecorated_configuration_is_not_registered() -> None:
+    forgotten = type("ForgottenConfig", (AdapterConfig,), {})
+    with pytest.raises(ValueError, match="ForgottenConfig must be a class of its own, a @dataclass"):
+        register("forgotten")(type("Mine", (Adapter,), {"config_class": forgotten}))
+
+
+def test_a_new_process_knows_the_adapter_as_a_method_and_as_a_case_of_the_contract(tmp_path) -> None:
+    (path := tmp_path / "gated_lora.py").write_text(ADAPTER)
+    code = (
+        "import moe_analysis as ma; ma.TRexConfig  # which brings the bridge to PEFT\n"
+        "import peft, sys; from tests.adapters.cases import CASES, ours\n"
+        "config = peft.PeftConfig.from_peft_type(peft_type='GATEDLORA', r=3)\n"
+        "assert type(config) is ma.use_adapter(sys.argv[1]) and config.r == 3\n"
+        "assert ('gatedlora', {}) in CASES and not ours('gatedlora') and ours('trex')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], env={**os.environ, own.VARIABLE: str(path)},
+                          cwd=Path(__file__).parents[2], capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr

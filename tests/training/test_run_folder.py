@@ -1,0 +1,88 @@
+"""Runs of a folder: found by what a person types, and deleted whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moe_analysis.training import Run, RunError
+from moe_analysis.training.run_folder import (
+    chosen,
+    clear_deleted,
+    delete_run,
+    find_runs,
+    folder_bytes,
+    list_runs,
+    matching,
+    refuse_held,
+    run_paths,
+)
+from moe_analysis.training.status import locked
+from tests.commands.calls import write_run
+
+ids = st.lists(st.text("ab-*", min_size=1, max_size=4), min_size=1, max_size=6, unique=True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(ids, st.data())
+def test_a_full_name_is_always_that_run_and_a_beginning_finds_it(names: list[str], data: st.DataObject) -> None:
+    paths = [Path("runs") / name for name in names]
+    name = data.draw(st.sampled_from(names))
+    assert matching(name, paths) == [Path("runs") / name]
+    beginning = name[: data.draw(st.integers(1, len(name)))]
+    assert Path("runs") / name in matching(beginning, paths) or beginning in names
+    assert matching("*", paths) == paths or "*" in names
+
+
+def test_a_name_that_fits_none_or_several_is_refused_and_a_pattern_takes_all(out: Path, config) -> None:
+    made = [write_run(out, config(seed=seed, name="one")) for seed in (0, 1)]
+    assert find_runs(out, [made[1].name, "one*"]) == [made[1], made[0]], "each once, in the order of the names"
+    assert find_runs(out, [made[0].name.rpartition("-")[2][:6]]) == [made[0]]
+    with pytest.raises(RunError, match=r"'one' fits 2 runs: .*write more of it, or the pattern 'one\*'"):
+        find_runs(out, ["one"])
+    with pytest.raises(RunError, match="'two' fits no run of"):
+        find_runs(out, ["two"])
+    with pytest.raises(RunError, match="is no folder; pass the folder"):
+        run_paths(out / "nowhere")
+
+
+def test_the_list_has_a_row_a_run_also_for_what_cannot_be_read(out: Path, config) -> None:
+    good = write_run(out, config(), better=0.25)
+    bad = write_run(out, config(seed=1))
+    (bad / "history.parquet").write_bytes(b"PAR1")
+    frame = list_runs(run_paths(out)).set_index("run")
+    assert frame.loc[good.name, ["state", "loss", "accuracy", "step"]].tolist() == ["finished", 0.75, 0.75, 6]
+    assert frame.loc[bad.name, "state"] == "damaged" and "history.parquet" in frame.loc[bad.name, "error"]
+    assert len(chosen(list_runs(run_paths(out)), states=["finished"])) == 1
+    assert len(list_runs([])) == 0
+
+
+def test_a_deleted_run_is_gone_and_a_trained_one_is_refused(out: Path, config) -> None:
+    one, two = (write_run(out, config(seed=seed)) for seed in (0, 1))
+    assert folder_bytes(one) == sum(path.stat().st_size for path in one.iterdir())
+    with locked(two):
+        with pytest.raises(RunError, match="is being trained"):
+            refuse_held([one, two])
+        with pytest.raises(RunError, match="is being trained by another process"):
+            delete_run(two)
+    delete_run(one)
+    assert [path.name for path in out.iterdir()] == [two.name]
+    with pytest.raises(RunError, match="holds no run"):
+        delete_run(out)
+
+
+def test_a_deletion_that_is_cut_off_leaves_no_run_and_is_cleared_later(out: Path, config, monkeypatch) -> None:
+    one, two = (write_run(out, config(seed=seed)) for seed in (0, 1))
+
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", cut)
+        delete_run(one)
+    assert run_paths(out) == [two] and Run.load(two).finished
+    assert len(list(clear_deleted(out))) == 1 and list(out.iterdir()) == [two]
