@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ FOLLOWS = {
     "03_subspace_rank": "02_router_trajectories",
     "08_efficiency": "07_generalization",
     "09_routing_anatomy": "07_generalization",
+    "10_bring_your_own": "07_generalization",
 }
 
 
@@ -63,6 +64,7 @@ ITEMS = (
     Item("routing_information", "Beyond the papers: what experts know, and their load", "09_routing_anatomy"),
     Item("routing_experts", "Beyond the papers: experts and data sets", "09_routing_anatomy"),
     Item("routing_agreement", "Beyond the papers: agreement of routers", "09_routing_anatomy"),
+    Item("own_adapter", "Beyond the papers: an adapter of your own, task by task", "10_bring_your_own"),
 )
 
 
@@ -87,12 +89,14 @@ def environment(values: dict[str, str | None]) -> Iterator[None]:
 
 
 def regenerate(
-    items: Sequence[Item], values: dict[str, str | None], on_cell: Callable[[str, int, int], Any]
-) -> list[Path]:
+    items: Sequence[Item], values: dict[str, str | None], on_cell: Callable[[str, int, int], Any],
+    on_end: Callable[[str], Any] = lambda notebook: None,
+) -> list[Path]:  # fmt: skip
     """Execute every notebook of the items once; returns the PNG files they wrote.
 
-    on_cell(notebook, cell, cells) is called before every cell. When a notebook fails, the one beside it stops at its
-    next cell and the failure is raised.
+    on_cell(notebook, cell, cells) is called before every cell, on_end(notebook) after the last one, both in the thread
+    of the kernel. When a notebook fails, the one beside it stops at its next cell and the failure is raised. An
+    interrupt ends all kernels at once, and with them what they train.
     """
     folder = Path(values.get("MOE_ANALYSIS_FIGURES") or PROJECT / "figures")
     chains = chains_of(dict.fromkeys(item.notebook for item in items))
@@ -102,9 +106,16 @@ def regenerate(
     # process more than its share lets a kernel use the cores of one that is done
     counts = {"OMP_NUM_THREADS": cores // beside, "MOE_ANALYSIS_WORKERS": cores // beside + (beside > 1)}
     share = {name: os.environ.get(name, str(count)) for name, count in counts.items()}
-    failed = Event()
+    failed, kernels = Event(), [Kernel() for _ in range(beside)]
     with environment({**share, **values}), ThreadPoolExecutor(beside) as pool:
-        running = [pool.submit(execute_chains, chains, on_cell, failed) for _ in range(beside)]
+        running = [pool.submit(execute_chains, kernel, chains, on_cell, on_end, failed) for kernel in kernels]
+        try:
+            wait(running)
+        except BaseException:
+            failed.set()
+            for kernel in kernels:  # the terminal's Ctrl-C does not reach them
+                kernel.stop()
+            raise
     for error in filter(None, (chain.exception() for chain in running)):
         if not isinstance(error, Stopped):
             raise error
@@ -127,7 +138,8 @@ class Stopped(Exception):
     """Raised between two cells because another notebook failed."""
 
 
-def execute_chains(chains: list[list[str]], on_cell: Callable[[str, int, int], Any], failed: Event) -> None:
+def execute_chains(kernel: Kernel, chains: list[list[str]], on_cell: Callable[[str, int, int], Any],
+                   on_end: Callable[[str], Any], failed: Event) -> None:  # fmt: skip
     """Execute chains in one kernel until there is none left; others take from the same list.
 
     Sets `failed` when a notebook fails and stops when it is set.
@@ -139,10 +151,11 @@ def execute_chains(chains: list[list[str]], on_cell: Callable[[str, int, int], A
         on_cell(name, cell, cells)
 
     try:
-        with Kernel() as kernel:
+        with kernel:
             while chain := take(chains):
                 for name in chain:
                     kernel.execute(NOTEBOOKS / f"{name}.ipynb", partial(before, name))
+                    on_end(name)
     except BaseException:
         failed.set()
         raise

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,17 @@ class Kernel:
         client, self.client = self.client, None
         if client is not None:
             client._cleanup_kernel()
+
+    def stop(self) -> None:
+        """End the kernel and every process it started, now, whatever they do; may be called from any thread.
+
+        What executes a notebook in it then raises NotebookError.
+        """
+        provisioner = getattr(getattr(self.client, "km", None), "provisioner", None)
+        group = getattr(provisioner, "pgid", None)
+        if group and group != os.getpgrp():  # a kernel leads a group of its own
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
     def execute(self, notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, cells: None) -> Any:
         """Run a notebook top to bottom, in the current folder, and return it with outputs.

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.figures import ITEMS, choose
+from moe_analysis.figures import ITEMS, PROJECT, choose
 from moe_analysis.gallery import GalleryError, build
-from moe_analysis.gallery.entries import collect, count_verdicts
+from moe_analysis.gallery.entries import collect, command_for, count_verdicts
 from moe_analysis.gallery.page import HERE, MARKS, render
 from moe_analysis.gallery.records import Record, read_record, read_records
 from moe_analysis.plots.save import CLAIM_FIELDS, VERDICTS, save
@@ -108,7 +108,7 @@ def test_an_item_that_is_not_made_is_listed_with_the_command_in_the_usual_settin
     page = page_of(folder)
     missing = [text for text in page.texts("article") if "not made yet" in text]
     assert len(missing) == len(ITEMS) - 1
-    expected = "python -m moe_analysis figures --only smore_fig5 --preset tiny --suite 'my suite'"
+    expected = f"python -m moe_analysis figures --only smore_fig5 --preset tiny --suite 'my suite' --out {folder}"
     assert page.texts("code", id="command-smore_fig5") == [expected]
 
 
@@ -181,6 +181,17 @@ def test_a_foreign_file_is_refused_by_name_and_the_old_page_stays(folder: Path, 
     with pytest.raises(GalleryError, match=rf"regenerate or move away .*\n  it\.json.*{message}"):
         build(folder)
     assert (folder / "index.html").read_bytes() == before
+
+
+@pytest.mark.parametrize(("place", "suite", "out"), [
+    ("figures", None, None), ("figures/mine", "mine", None), ("figures/mine", None, "figures/mine"),
+    ("figures", "mine", "figures"), ("/elsewhere/a b", "mine", "'/elsewhere/a b'"),
+])  # fmt: skip
+def test_a_command_names_the_folder_where_figures_would_go_elsewhere(place, suite, out) -> None:
+    preset = {"preset": "quick", **({"suite": suite} if suite else {})}
+    command = command_for("trex_fig2", preset, PROJECT / place)
+    assert command.partition(" --out ")[2] == (out or "")
+    assert shlex.split(command)[:4] == ["python", "-m", "moe_analysis", "figures"]
 
 
 def test_all_faulty_files_are_named_at_once(folder: Path) -> None:

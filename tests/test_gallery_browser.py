@@ -196,11 +196,11 @@ def test_a_page_opens_in_the_place_of_its_picture_and_goes_away_again(tab, galle
     assert tab.complaints == []
 
 
-def test_the_copy_button_copies_the_command_and_says_so(gallery) -> None:
+def test_the_copy_button_copies_the_command_and_says_so(gallery, folder) -> None:
     gallery.context.grant_permissions(["clipboard-read", "clipboard-write"])
     gallery.click("button[data-copy='command-gr_fig2']")
     gallery.wait_for_function("document.getElementById('told').textContent === 'Copied'")
-    expected = "python -m moe_analysis figures --only gr_fig2 --preset quick"
+    expected = f"python -m moe_analysis figures --only gr_fig2 --preset quick --out {folder}"
     assert gallery.evaluate("navigator.clipboard.readText()") == expected
 
 

@@ -30,7 +30,7 @@ def build(folder: str | Path = "figures") -> Path:
     from .page import render
 
     folder = Path(folder)
-    content = render(collect(read_records(folder))).encode()
+    content = render(collect(read_records(folder), folder)).encode()
     try:
         return write(folder / PAGE, content)
     except OSError as error:

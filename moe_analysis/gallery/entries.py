@@ -6,8 +6,9 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from ..figures import ITEMS, NOTEBOOKS
+from ..figures import ITEMS, NOTEBOOKS, PROJECT
 from ..plots.save import VERDICTS
 from .records import Record
 
@@ -60,8 +61,11 @@ class Entry:
         return f"{self.title}. {self.verdicts[0].upper()}{self.verdicts[1:]}."
 
 
-def collect(records: Mapping[str, Record]) -> dict[Paper, list[Entry]]:
-    """Every known item and every record by paper; records of no known item follow the known ones of their paper."""
+def collect(records: Mapping[str, Record], folder: Path | None = None) -> dict[Paper, list[Entry]]:
+    """Every known item and every record by paper; records of no known item follow the known ones of their paper.
+
+    folder: where the records lie, which the commands then name if `figures` would not write there by itself.
+    """
     usual = usual_preset(records.values())
     known = {item.id: item for item in ITEMS}
     entries = []
@@ -69,7 +73,7 @@ def collect(records: Mapping[str, Record]) -> dict[Paper, list[Entry]]:
         record = records.get(name)
         notebook = known[name].notebook if name in known else notebook_of(name)
         chosen = name if name in known else notebook
-        command = command_for(chosen, record.preset if record else usual) if chosen else None
+        command = command_for(chosen, record.preset if record else usual, folder) if chosen else None
         title = known[name].title if name in known else title_of(name)
         entries.append(Entry(name, title, paper_of(name), notebook, command, record))
     groups = {paper: [entry for entry in entries if entry.paper == paper] for paper in (*PAPERS, OTHERS)}
@@ -101,13 +105,24 @@ def usual_preset(records: Iterable[Record]) -> dict[str, str]:
     return dict(max(counts.items(), key=lambda pair: pair[::-1], default=((), 0))[0])
 
 
-def command_for(chosen: str, preset: Mapping[str, str]) -> str:
-    """The command line that regenerates an item, or all items of a notebook, with the same settings."""
+def command_for(chosen: str, preset: Mapping[str, str], folder: Path | None = None) -> str:
+    """The command line that regenerates an item, or all items of a notebook, with the same settings and in the same
+    folder."""
     words = ["python", "-m", "moe_analysis", "figures", "--only", chosen, "--preset", preset.get("preset", "quick")]
     for option in OPTIONS:
         words += [f"--{option}", preset[option]] if option in preset else []
+    if folder is not None and (out := out_for(folder.resolve(), preset.get("suite"))):
+        words += ["--out", out]
     before = f"MOE_ANALYSIS_EMBEDDER={shlex.quote(preset['embedder'])} " if "embedder" in preset else ""
     return before + shlex.join(words)
+
+
+def out_for(folder: Path, suite: str | None) -> str | None:
+    """What `figures` must be told with --out to write into the folder: a path from the project's root where it lies
+    inside. None where it writes there by itself."""
+    if folder == PROJECT / "figures" / (suite or ""):
+        return None
+    return str(folder.relative_to(PROJECT) if folder.is_relative_to(PROJECT) else folder)
 
 
 def count_verdicts(entries: Iterable[Entry]) -> dict[str, int]:

@@ -79,13 +79,13 @@ def gates_of_runs(runs: Iterable[Run], frame: pd.DataFrame,
     >>> run.config.name, by_module[module].shape == (len(tokens), 4)
     ('LoRA-MoE', True)
     """
-    found = []
-    for run in runs:
-        if trained:
-            model = run.model()
-        else:
-            set_seed(run.config.seed)
-            model = prepare_model(run.config)[0]
-        scores = run.intuition(frame)
-        found.append((run, *record_gates(model, run.tokenizer, frame, scores, run.config.max_length)))
-    return found
+    return [(run, *record_gates(model_of(run, trained), run.tokenizer, frame, run.intuition(frame),
+                                run.config.max_length)) for run in runs]  # fmt: skip
+
+
+def model_of(run: Run, trained: bool = True) -> Any:
+    """A run's model, or the one that it began with."""
+    if trained:
+        return run.model()
+    set_seed(run.config.seed)
+    return prepare_model(run.config)[0]

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from torch import Tensor, nn
-from transformers import set_seed
 
 from ..adapters import Adapter
 from ..adapters.tree_gates import TreeRouting
 from ..peft_bridge import adapter_modules
 from . import distributed
 from .hooked_recorder import HookedRecorder, Place
-from .prepare import prepare_model
-from .routing import record_gates
+from .routing import model_of, record_gates
 from .run import Run
 from .tree_codes import sibling_codes, tree_codes
 
@@ -147,16 +145,12 @@ def trees_of_runs(runs: Iterable[Run], frame: pd.DataFrame,
     """`record_trees` of every run: [(run, {module: codes}, tokens)].
 
     trained=False: of the models before their first step, which their configurations make again.
+
+    >>> run, codes, tokens = trees_of_runs(tree_runs[:1], test)[0]
+    >>> [code.shape == (len(tokens),) for code in codes.values()]
+    [True, True]
     """
-    found = []
-    for run in runs:
-        if trained:
-            model = run.model()
-        else:
-            set_seed(run.config.seed)
-            model = prepare_model(run.config)[0]
-        found.append((run, *record_trees(model, run.tokenizer, frame, run.config.max_length)))
-    return found
+    return [(run, *record_trees(model_of(run, trained), run.tokenizer, frame, run.config.max_length)) for run in runs]
 
 
 def mask_of(inputs: tuple[Any, ...]) -> Tensor | None:

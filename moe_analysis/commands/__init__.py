@@ -1,0 +1,57 @@
+"""The command line, a file a command. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import exit_codes, figures, gallery, runs, sweep, train, verify
+from .pages import page
+from .program import DEBUG_VARIABLE, SCRIPT, Command, Program
+from .terminal import answer
+
+__all__ = ["app"]
+
+HELP = page(
+    f"""
+    Train mixtures of low-rank experts, regenerate the papers' figures, check their theorems.
+
+    Every command has a page of its own: what it reads and writes, examples, options. Results go to stdout, progress and
+    errors to stderr. Ctrl-C stops cleanly, and says how to go on.
+
+    A shell completes commands, options, figures and runs of the command {SCRIPT}, which is this program too, once
+    [cyan]{SCRIPT} --install-completion[/] was called; it cannot complete the words after python -m.
+    """,
+    examples=["figures --only trex_fig2", "verify", "train config.json", "sweep grid.yaml --workers 2", "runs --help"],
+    exits=exit_codes.MEANING,
+)  # fmt: skip
+
+app = typer.Typer(cls=Program, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
+                  rich_markup_mode="rich", help=HELP)  # fmt: skip
+app.command(cls=Command, help=figures.HELP)(figures.figures)
+app.command(cls=Command, help=verify.HELP)(verify.verify)
+app.command(cls=Command, help=train.HELP)(train.train)
+app.command(cls=Command, help=sweep.HELP)(sweep.sweep)
+app.add_typer(runs.app, name="runs")
+app.command(cls=Command, help=gallery.HELP)(gallery.gallery)
+
+
+def version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        answer(f"moe_analysis {version('moe_analysis')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar=DEBUG_VARIABLE, help="Tracebacks of errors, and warnings of libraries.")
+    ] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options of the program, before the command; `Program` reads them."""

@@ -1,0 +1,45 @@
+"""`gallery`: one page of all figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .exit_codes import BAD, FINE
+from .options import JsonOption
+from .pages import exits_of, page
+from .terminal import answer, emit
+from .waiting import spinner
+
+HELP = page(
+    """
+    Write index.html: every figure with its claims, its numbers and where they come from.
+
+    Reads the records (JSON) beside the figures. Writes one page that needs no network. `figures` does this too; it is
+    needed alone when figures were copied or deleted by hand.
+    """,
+    examples=["gallery", "gallery --folder /tmp/figures"],
+    exits=exits_of(FINE, **{f"code_{BAD}": "no folder, or a file in it that is no record; every such file is named"}),
+)  # fmt: skip
+
+
+def gallery(
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the figures are.", envvar="MOE_ANALYSIS_FIGURES",
+                     show_default="figures of the project"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Write the gallery of `folder`; see HELP."""
+    with spinner("writing the gallery"):
+        from ..gallery import build
+        from ..plots.save import figures_folder
+
+        page = build(figures_folder(folder))
+    if as_json:
+        emit({"gallery": str(page)})
+    else:
+        answer(str(page))

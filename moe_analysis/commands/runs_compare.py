@@ -1,0 +1,100 @@
+"""`runs compare`: runs side by side."""
+
+from __future__ import annotations
+
+from string import ascii_uppercase
+from typing import Any
+
+import typer
+from rich.markup import escape
+
+from . import completion
+from .exit_codes import BAD, FINE
+from .options import IdsArgument, InnerOutOption, JsonOption
+from .pages import exits_of, page
+from .runs_show import inherited
+from .terminal import emit, number, records, show, table
+from .waiting import each, spinner
+
+MOST = 8  # columns that a terminal has room for
+WITH_VALUES = 3  # runs whose own values stand beside the differences
+HELP = page(
+    """
+    Compare runs: where their configurations differ, how they learnt, and what came out data set by data set.
+
+    Differences are against the first run. The interval below them is of their mean over the data sets (95 %, Student's
+    t): it speaks of data sets like these, not of other seeds.
+    """,
+    examples=["runs compare T-REX-embedded-s0 79a6b6", "runs compare 'T-REX*' --json"],
+    exits=exits_of(FINE, **{f"code_{BAD}": "fewer than two runs, or one that cannot be read"}),
+)  # fmt: skip
+
+
+def compare(ctx: typer.Context, ids: IdsArgument, out: InnerOutOption = None, as_json: JsonOption = False) -> None:
+    """Compare the runs; see HELP."""
+    with spinner("loading torch, transformers and PEFT"):
+        from ..analysis import run_comparison as comparing
+        from ..training.run import Run
+        from ..training.run_folder import find_runs
+
+    paths = find_runs(completion.runs_folder(ctx), ids)
+    as_json = as_json or bool(inherited(ctx, "as_json"))
+    if not as_json and len(paths) > MOST:
+        raise ValueError(f"{len(paths)} runs fit, and a table has room for {MOST}; name fewer, or pass --json")
+    runs = [Run.load(path) for path in each(paths, "reading runs")]
+    parts = {"config": comparing.config_differences(runs), "final": comparing.final_results(runs),
+             "loss": comparing.loss_windows(runs), "datasets": comparing.dataset_scores(runs)}  # fmt: skip
+    parts["mean_differences"] = comparing.mean_differences(parts["datasets"])
+    if as_json:
+        emit({name: records(frame) for name, frame in parts.items()})
+        return
+    labels = dict(zip((run.id for run in runs), ascii_uppercase))
+    show(final_table(parts["final"], labels), config_table(parts["config"], labels), loss_table(parts["loss"], labels),
+         *(scores_table(measure, parts["datasets"], parts["mean_differences"], labels)
+           for measure in comparing.MEASURES))  # fmt: skip
+
+
+def final_table(final: Any, labels: dict[str, str]) -> Any:
+    numbers = ("step", "seconds", "train", "test", "accuracy")
+    listed = table("", "run", *numbers, numbers=numbers, title="final losses and accuracy")
+    for row in final.itertuples():
+        listed.add_row(f"[bold]{labels[row.run]}[/]", escape(row.run), number(row.step, 0), number(row.seconds, 0),
+                       number(row.train_loss), number(row.test_loss), number(row.test_accuracy))  # fmt: skip
+    return listed
+
+
+def config_table(differences: Any, labels: dict[str, str]) -> Any:
+    listed = table("field", *labels.values(), title="configurations" + (" are the same" * differences.empty))
+    for row in differences.itertuples(index=False):
+        listed.add_row(*("–" if value is None else escape(str(value)) for value in row))
+    return listed
+
+
+def loss_table(windows: Any, labels: dict[str, str]) -> Any:
+    listed = table("steps", *labels.values(), numbers=("steps", *labels.values()), title="training loss")
+    for (first, last), rows in windows.groupby(["first", "last"], sort=True):
+        losses = rows.set_index("run")["loss"]
+        listed.add_row(f"{first}–{last}", *(number(losses.get(run)) for run in labels))
+    return listed
+
+
+def scores_table(measure: str, scores: Any, means: Any, labels: dict[str, str]) -> Any:
+    """A row a data set: values of the runs where there is room, and differences to the first."""
+    first, *others = labels
+    shown = list(labels) if len(labels) <= WITH_VALUES else [first]
+    heads = [*(labels[run] for run in shown), *(f"{labels[run]}−{labels[first]}" for run in others)]
+    listed = table("data set", "rows", *heads, numbers=("rows", *heads), title=f"test {measure}")
+    for dataset, rows in scores.groupby("dataset", sort=False):
+        rows = rows.set_index("run")
+        values = [number(rows[measure].get(run)) for run in shown]
+        gaps = [number(rows[f"{measure}_difference"].get(run), sign=True) for run in others]
+        listed.add_row(escape(str(dataset)), " ".join(sorted({str(count) for count in rows["rows"]})), *values, *gaps)
+    if len(scores):
+        own = [number(scores.loc[scores["run"] == run, measure].mean()) for run in shown]
+        spread = means[means["measure"] == measure].set_index("run")
+        listed.add_section()
+        listed.add_row("mean", "", *own, *(number(spread["difference"].get(run), sign=True) for run in others))
+        for bound in ("low", "high"):
+            listed.add_row(f"95 % {bound}", "", *([""] * len(own)),
+                           *(number(spread[bound].get(run), sign=True) for run in others))  # fmt: skip
+    return listed

@@ -1,0 +1,82 @@
+"""`sweep`: every run of a grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import completion
+from .exit_codes import BAD, FAILED, FINE, INTERRUPTED, TERMINATED
+from .interrupts import kept
+from .options import JsonOption, OutOption
+from .pages import exits_of, page
+from .terminal import emit, note, notes, records
+from .waiting import spinner
+
+HELP = page(
+    """
+    Train every run of a grid that is not finished yet.
+
+    Reads a YAML file: base (fields that all runs share), grid (field: list of values, of which every combination is
+    taken), list (mappings of changes), seeds, slurm. Names with a dot reach into the adapter, as adapter.r does. Writes
+    a folder a run, as train does; a run that fails leaves failure.txt and stops no other.
+
+    The same command goes on where a sweep was stopped, and several machines that share the folder may run it at once.
+    """,
+    examples=["sweep grid.yaml --workers 2", "sweep grid.yaml --executor submitit --per-job 4",
+              "sweep grid.yaml --executor dask --workers 8"],
+    exits=exits_of(FINE, BAD, INTERRUPTED, TERMINATED, **{f"code_{FAILED}": "a run failed; the others are trained"}),
+)  # fmt: skip
+
+
+def sweep(
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML with base, grid, list, seeds, slurm.")],
+    out: OutOption = Path("runs"),
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Runs at a time.", show_default="the cores of the machine"),
+    ] = None,
+    executor: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="process (this machine), dask or submitit (Slurm).",
+                     autocompletion=completion.executors),
+    ] = "process",
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of a Dask scheduler that runs already.",
+                     show_default="a cluster on this machine"),
+    ] = None,
+    per_job: Annotated[
+        int, typer.Option(metavar="N", help="Runs that a job trains in turn, where jobs start slowly.")
+    ] = 1,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Train the runs of `grid`; see HELP."""
+    with spinner("loading torch, transformers and PEFT"):
+        from ..training.grid import read_grid
+
+    plan = read_grid(grid)
+    done = swept(plan, out, workers, executor, scheduler, per_job)
+    for name, outcome in done.failures.items():
+        note(f"{name} failed: {outcome.error}\n  traceback: {out / name / 'failure.txt'}", style="red")
+    if as_json:
+        emit(records(done.table))
+    raise typer.Exit(FAILED if done.failures else FINE)
+
+
+def swept(plan: Any, out: Path, workers: int | None, executor: str, scheduler: str | None, per_job: int) -> Any:
+    """The `Sweep`, shown on stderr while it runs."""
+    from ..training.executors import open_executor
+    from ..training.live import display
+    from ..training.sweep import sweep as train_them
+    from ..training.sweep_status import SweepStatus
+
+    status = SweepStatus(plan.configs, out)
+    with (
+        kept(f"finished runs are kept in {out}, and the others go on from the last checkpoints."),
+        open_executor(executor, out, workers, scheduler, plan.slurm) as (chosen, limit),
+        display(status, notes) as tell,
+    ):
+        return train_them(plan.configs, out, chosen, limit, tell, per_job)

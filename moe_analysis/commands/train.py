@@ -1,0 +1,89 @@
+"""`train`: one run from a JSON file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .exit_codes import BAD, FINE, INTERRUPTED, TERMINATED
+from .interrupts import kept
+from .options import JsonOption, OutOption
+from .pages import exits_of, page
+from .terminal import answer, emit
+from .waiting import run_display, spinner
+
+if TYPE_CHECKING:
+    from ..training import Run, TrainConfig
+
+HELP = page(
+    """
+    Train, record and evaluate one run.
+
+    Reads a TrainConfig as JSON; what is left out has its default, and adapter needs a peft_type. Writes a folder named
+    after the configuration: config.json, status.json, history and evaluation (Parquet), records (Zarr) and the adapter
+    as PEFT saves it. A run that is finished already is only read; one that was stopped goes on from its last
+    checkpoint, to the same numbers.
+
+    Over several processes, with batch_size the batch of all of them:
+    [cyan]torchrun --standalone --nproc_per_node 2 -m moe_analysis train config.json[/]
+    """,
+    examples=["train config.json", "train config.json --out /data/runs --json"],
+    exits=exits_of(FINE, INTERRUPTED, TERMINATED, **{f"code_{BAD}": "bad configuration, or the training failed"}),
+)  # fmt: skip
+
+
+def train(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="JSON of a TrainConfig, such as the config.json of a run.")
+    ],
+    out: OutOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Train the run of `config`; see HELP."""
+    with spinner("loading torch, transformers and PEFT"):
+        from ..training import TrainConfig
+        from ..training.distributed import first
+        from ..training.run import read_json
+
+    run = trained(TrainConfig.from_dict(read_json(config)), out)
+    if not first():
+        return
+    last = run.history[run.history["split"] == "test"].iloc[-1]
+    if as_json:
+        emit({"path": str(run.path), **{name: float(last[name]) for name in ("loss", "accuracy")}})
+    else:
+        answer(f"{run.path}: test loss {last['loss']:.3f}, accuracy {last['accuracy']:.3f}")
+
+
+def trained(config: TrainConfig, out: Path) -> Run:
+    """The run, trained to its end; the first of several processes shows how far it is."""
+    import transformers
+
+    from ..training import train
+    from ..training.sweep import read_once
+    from ..training.sweep_status import SweepStatus
+
+    config.check()
+    if os.environ.get("RANK", "0") != "0":
+        return train(config, out)
+    status = SweepStatus([config], out)
+    with kept(lambda: progress_kept(status.runs[config.run_name])):
+        if status.runs[config.run_name].finished:
+            return train(config, out)
+        transformers.logging.disable_progress_bar()  # its lines would break the live row
+        read_once([config])  # embeds the prompts where that is needed, with a bar of its own
+        with run_display(status):
+            return train(config, out)
+
+
+def progress_kept(run: Run) -> str:
+    """Where a run that is stopped now will go on."""
+    from ..training.trainer import last_complete_checkpoint
+
+    found = last_complete_checkpoint(run.path / "checkpoints")
+    if found is None:
+        return f"{run.id} had no checkpoint yet (save_every = {run.config.save_every}) and begins anew."
+    return f"{run.id} goes on from step {found.rpartition('-')[2]} of {run.config.steps}."

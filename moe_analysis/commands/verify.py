@@ -1,0 +1,79 @@
+"""`verify`: check the papers' theorems."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from .exit_codes import BAD, FAILED, FINE, INTERRUPTED
+from .options import JsonOption
+from .pages import exits_of, page
+from .terminal import emit, note, records, results, show, table
+from .waiting import counted, spinner
+
+HELP = page(
+    """
+    Check the papers' theorems, lemmas and printed numbers.
+
+    Computes every statement on the real modules and compares it with what the paper says. Reads and writes no files.
+    Takes about a minute.
+    """,
+    examples=["verify", "verify --only 'smore_*'", "verify --json > claims.json"],
+    exits=exits_of(FINE, BAD, INTERRUPTED, **{f"code_{FAILED}": "a claim does not hold"}),
+)
+
+VERDICTS = {True: "[green]yes[/]", False: "[red]no[/]"}
+
+
+def verify(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A claim's name, or a pattern such as 'trex_*'; repeat for several.",
+                     show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Check the claims of `only`; see HELP."""
+    claims = checked(only)
+    if as_json:
+        emit(records(claims))
+    else:
+        show(claims_table(claims))
+        failed = int((~claims["holds"]).sum())
+        note(f"{len(claims) - failed} of {len(claims)} claims hold", style="red" if failed else "green")
+    raise typer.Exit(FINE if claims["holds"].all() else FAILED)
+
+
+def checked(only: list[str] | None) -> Any:
+    """The frame of `theory.verify`, with a bar over the claims."""
+    with spinner("loading torch"):
+        import pandas as pd
+
+        from ..theory import verify as check
+        from ..theory.claim import _selected as selected
+
+    names = selected(only)
+    return pd.concat([check(name) for name in counted(names, len(names), str)], ignore_index=True)
+
+
+def claims_table(claims: Any) -> Any:
+    """A claim a row; in a terminal all that is said of it stands below its name: wide tables cannot be read there."""
+    if not results.is_terminal:
+        return wide_table(claims)
+    listed = table("holds", "claim")
+    for claim in claims.itertuples():
+        numbers = f"measured {claim.measured}, expected {claim.expected}, residual {claim.residual:.2g}"
+        lines = (f"[cyan]{claim.name}[/] [dim]{escape(claim.source)}[/]", escape(claim.statement), escape(numbers))
+        listed.add_row(VERDICTS[claim.holds], "\n".join(lines))
+        listed.add_section()
+    return listed
+
+
+def wide_table(claims: Any) -> Any:
+    listed = table("claim", "source", "statement", "measured", "expected", "residual", "holds", numbers=("residual",))
+    for claim in claims.itertuples():
+        texts = (claim.name, claim.source, claim.statement, str(claim.measured), str(claim.expected))
+        listed.add_row(*map(escape, texts), f"{claim.residual:.2g}", VERDICTS[claim.holds])
+    return listed

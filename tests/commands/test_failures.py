@@ -1,0 +1,86 @@
+"""Errors and warnings as a person sees them."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+
+from moe_analysis.commands import failures
+from moe_analysis.kernels import NotebookError
+from moe_analysis.tasks.rows import SuiteWarning
+from tests.commands.calls import call
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException, warning: Warning | None = None) -> None:
+    """Let `gallery` warn and raise."""
+
+    def build(*_: object) -> Path:
+        if warning is not None:
+            warnings.warn(warning, stacklevel=1)
+        raise error
+
+    monkeypatch.setattr("moe_analysis.gallery.build", build)
+
+
+def test_an_unexpected_error_is_its_type_and_how_to_see_more(monkeypatch) -> None:
+    failing(monkeypatch, KeyError("lost [bold]key"))
+    result = call("gallery")
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.splitlines()[0] == "error: unexpected KeyError: 'lost [bold]key'"
+    assert "--debug gallery shows where it comes from" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("asked", ["option", "variable"])
+def test_debug_shows_the_traceback(monkeypatch, asked: str) -> None:
+    failing(monkeypatch, KeyError("lost"))
+    result = call("--debug", "gallery") if asked == "option" else call("gallery", MOE_ANALYSIS_DEBUG="1")
+    assert result.exit_code == 2 and "Traceback" in result.stderr and "in build" in result.stderr
+
+
+def test_a_librarys_value_error_is_unexpected_and_one_of_ours_is_a_message(monkeypatch) -> None:
+    try:
+        json.loads("{")
+    except ValueError as error:
+        assert failures.message(error, "x --debug").startswith("unexpected JSONDecodeError: Expecting property name")
+    try:
+        failures_of_ours()
+    except ValueError as error:
+        assert failures.message(error, "x --debug").startswith("only = nothing is unknown")
+    assert failures.message(FileNotFoundError(2, "No such file", "grid"), "") == "[Errno 2] No such file: 'grid'"
+
+
+def failures_of_ours() -> None:
+    from moe_analysis.figures import choose
+
+    choose(["nothing"])
+
+
+def test_a_notebooks_error_is_its_place_and_its_last_line() -> None:
+    text = ("03.ipynb stopped at cell 4 of 9:\nAn error occurred\n-----\nx / 0\n-----\n\n"
+            "\x1b[31mZeroDivisionError\x1b[0m: 0")  # fmt: skip
+    told = failures.message(NotebookError(text), "figures --debug")
+    assert told.splitlines() == ["03.ipynb stopped at cell 4 of 9: ZeroDivisionError: 0",
+                                 "figures --debug shows the cell and its traceback"]  # fmt: skip
+
+
+def test_warnings_of_libraries_are_quiet_and_ours_are_one_line(monkeypatch) -> None:
+    failing(monkeypatch, ValueError("x"), SuiteWarning("two rows alike"))
+    told = call("gallery").stderr
+    assert "warning: two rows alike\n" in told and ".py" not in told
+    failing(monkeypatch, ValueError("x"), FutureWarning("will change"))
+    assert "will change" not in call("gallery").stderr
+
+
+def test_a_wrong_option_is_typers_message_with_status_2() -> None:
+    result = call("sweep", "grid.yaml", "--wrokers", "2")
+    assert result.exit_code == 2 and "--workers" in result.stderr and result.stdout == ""
+
+
+def test_json_goes_alone_to_stdout(tmp_path: Path) -> None:
+    listed = json.loads(call("figures", "--list", "--only", "trex_fig2", "--json").stdout)
+    assert [one["notebook"] for one in listed] == ["02_router_trajectories"]
+    page = call("gallery", "--folder", str(tmp_path), "--json")
+    assert json.loads(page.stdout) == {"gallery": str(tmp_path / "index.html")} and page.stderr == ""

@@ -1,0 +1,136 @@
+"""`runs` and the commands inside it, on folders that nobody had to train."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from moe_analysis.training.status import locked
+from tests.commands.calls import DATASETS, call, document, write_run
+
+
+@pytest.fixture
+def folder(out: Path, config) -> Path:
+    """Two finished runs, the second better by 0.2, one that stopped, and one that is damaged."""
+    write_run(out, config(name="plain", lr=0.1))
+    write_run(out, config(name="better", lr=0.2), better=0.2)
+    write_run(out, config(name="begun"), steps=2, finished=False)
+    (write_run(out, config(name="broken")) / "config.json").write_text("{")
+    return out
+
+
+def listed(folder: Path, *options: str) -> list[str]:
+    result = call("runs", "--out", str(folder), "--json", *options)
+    assert result.exit_code == 0, result.stderr
+    return [row["system"] or "broken" for row in document(result.stdout)]
+
+
+def test_runs_alone_lists_all_with_their_state(folder: Path) -> None:
+    result = call("runs", "--out", str(folder))
+    lines = [line.split() for line in result.stdout.splitlines() if "-s0-" in line]
+    rows = {words[0].partition("-")[0]: words[1:] for words in lines}
+    assert rows["plain"] == ["finished", "6/6", "2", "1.000", "0.500"] and rows["begun"] == ["stopped", "2/6", "2"]
+    assert rows["broken"] == ["damaged"]
+    assert "4 runs in" in result.stderr and "2 finished, 1 stopped, 1 damaged" in result.stderr
+    assert "config.json is no readable JSON" in result.stderr
+
+
+def test_the_list_is_filtered_and_sorted(folder: Path) -> None:
+    assert listed(folder) == ["begun", "better", "broken", "plain"]
+    assert listed(folder, "--state", "finished", "--sort", "loss") == ["better", "plain"]
+    assert listed(folder, "--state", "stopped", "--state", "damaged") == ["begun", "broken"]
+    assert listed(folder, "--name", "B*r*") == ["better", "broken"] and listed(folder, "--name", "EGU") == ["begun"]
+    assert listed(folder, "--sort", "accuracy", "--reverse")[:2] == ["better", "plain"], "missing values come last"
+
+
+def test_the_variable_names_the_folder_and_an_option_goes_before_it(folder: Path, tmp_path: Path) -> None:
+    assert len(document(call("runs", "--json", MOE_ANALYSIS_RUNS=str(folder)).stdout)) == 4
+    assert call("runs", "--out", str(folder), "show", "better", MOE_ANALYSIS_RUNS=str(tmp_path)).exit_code == 0
+    assert call("runs", "show", "better", MOE_ANALYSIS_RUNS=str(folder)).exit_code == 0
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--state", "lost"), "--state lost is unknown; choose from finished"),
+    (("--sort", "size"), "--sort size is unknown"),
+    (("--state", "failed", "show", "plain"), "without a command behind"),
+    (("show", "nobody"), "'nobody' fits no run"),
+    (("show", "be"), "'be' fits 2 runs"),
+    (("show", "be*"), "fits 2 runs; show one, or compare them"),
+    (("show", "broken"), "is no readable JSON"),
+    (("compare", "plain"), "name at least two"),
+    (("delete", "plain"), "pass --yes"),
+])  # fmt: skip
+def test_what_cannot_be_done_is_said_with_status_2(folder: Path, arguments, message: str) -> None:
+    result = call("runs", "--out", str(folder), *arguments)
+    assert result.exit_code == 2 and message in " ".join(result.stderr.replace("│", " ").split())
+    assert result.stdout == "" and len(list(folder.glob("*/config.json"))) == 4
+
+
+def test_a_folder_that_is_not_there_is_an_error_and_an_empty_one_an_empty_list(tmp_path: Path) -> None:
+    assert document(call("runs", "--out", str(tmp_path), "--json").stdout) == []
+    assert call("runs", "--out", str(tmp_path / "nowhere")).exit_code == 2
+
+
+def test_show_prints_what_was_chosen_and_what_came_out(folder: Path) -> None:
+    told = call("runs", "--out", str(folder), "show", "better").stdout
+    assert "finished, step 6 of 6" in told and "lr " in told and "0.2" in told
+    assert "weight_decay" not in told, "a default is nobody's choice"
+    assert [line.split()[-1] for line in told.splitlines() if line.strip().startswith(DATASETS)] == ["0.600", "0.700",
+                                                                                                     "0.800"]
+    full = document(call("runs", "--out", str(folder), "show", "better", "--json").stdout)
+    assert full["config"]["lr"] == 0.2 and [row["dataset"] for row in full["evaluation"]] == list(DATASETS)
+
+
+def test_compare_sets_configurations_losses_and_data_sets_side_by_side(folder: Path) -> None:
+    told = call("runs", "--out", str(folder), "compare", "plain", "better")
+    assert told.exit_code == 0, told.stderr
+    lines = [" ".join(line.split()) for line in told.stdout.splitlines()]
+    assert "lr 0.1 0.2" in lines and "name plain better" in lines
+    assert not any(line.startswith("batch_size") for line in lines), "a field that is the same"
+    assert "say 10 0.500 0.700 +0.200" in lines and "say 10 1.000 0.800 -0.200" in lines
+    assert "mean 0.500 0.700 +0.200" in lines and "95 % low +0.200" in lines
+    parts = document(call("runs", "--out", str(folder), "compare", "plain", "better", "begun", "--json").stdout)
+    assert set(parts) == {"config", "final", "loss", "datasets", "mean_differences"}
+    assert [row["test_loss"] for row in parts["final"]] == pytest.approx([1.0, 0.8, None])
+
+
+def test_more_runs_than_a_table_has_room_for_are_refused_but_not_as_json(out: Path, config) -> None:
+    for seed in range(9):
+        write_run(out, config(seed=seed, name="many"))
+    refused = call("runs", "--out", str(out), "compare", "many*")
+    assert refused.exit_code == 2 and "room for 8" in refused.stderr
+    assert len(document(call("runs", "--out", str(out), "compare", "many*", "--json").stdout)["final"]) == 9
+
+
+def test_delete_removes_what_is_named_and_nothing_else(folder: Path) -> None:
+    left = folder / ".deleted-old-1"
+    left.mkdir()
+    result = call("runs", "--out", str(folder), "delete", "--yes", "--json", "plain", "b*", "--state", "damaged",
+                  "--state", "finished")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    names = document(result.stdout)["deleted"]
+    assert [name.partition("-")[0] for name in names] == ["plain", "better", "broken"]
+    assert [path.name.partition("-")[0] for path in folder.iterdir()] == ["begun"]
+
+
+def test_a_person_is_asked_and_no_is_the_usual_answer(folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr("moe_analysis.commands.runs_delete.watched", lambda: True)
+    for typed, left in (("\n", 4), ("n\n", 4), ("y\n", 3)):
+        from typer.testing import CliRunner
+
+        from moe_analysis.__main__ import app
+
+        result = CliRunner().invoke(app, ["runs", "--out", str(folder), "delete", "plain"], input=typed)
+        assert result.exit_code == 0 and "Delete 1 run (" in result.stderr and "plain-" in result.stderr
+        assert len(list(folder.iterdir())) == left
+
+
+def test_a_run_that_is_trained_is_listed_as_running_and_not_deleted(folder: Path, config) -> None:
+    run = folder / dataclasses.replace(config(name="begun")).run_name
+    with locked(run):
+        assert listed(folder, "--state", "running") == ["begun"]
+        result = call("runs", "--out", str(folder), "delete", "--yes", "*")
+    assert result.exit_code == 2 and f"{run.name} is being trained" in result.stderr
+    assert len(list(folder.iterdir())) == 4, "the others were kept too"
