@@ -16,11 +16,14 @@ SOURCES = {
     "TrainConfig": "training.config",
     "train": "training.trainer",
     "Run": "training.run",
+    "attach": "training.attach",
+    "open_records": "training.store",
     "match_budget": "comparison",
+    "use_adapter": "peft_bridge",
     **dict.fromkeys(("HydraLoraConfig", "MoeLoraConfig", "MomorConfig", "SiraConfig", "SmoreConfig", "TRexConfig"),
                     "peft_bridge"),
 }
-PACKAGES = ("adapters", "analysis", "optim", "plots", "tasks", "theory", "training")
+PACKAGES = ("adapters", "analysis", "optim", "plots", "tasks", "theory", "training", "widgets")
 
 __all__ = [*SOURCES, *PACKAGES]
 

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 # what a reader's restart does, without the ten seconds that importing torch, transformers and PEFT takes;
-# %reset takes __spec__ with it, which processes that are spawned look for
-RESET = "%reset -f\n__spec__ = None\nimport matplotlib.pyplot; matplotlib.pyplot.close('all'); del matplotlib"
+# %reset takes __spec__ with it, which processes that are spawned look for; figures and widgets would stay alive
+RESET = """%reset -f
+__spec__ = None
+import ipywidgets, matplotlib.pyplot
+ipywidgets.Widget.close_all(); matplotlib.pyplot.close('all')
+del ipywidgets, matplotlib"""
 
 
 class NotebookError(RuntimeError):

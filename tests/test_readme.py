@@ -59,4 +59,4 @@ def test_every_file_that_is_named_exists() -> None:
 
 
 def test_every_notebook_of_the_table_exists() -> None:
-    assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == set(re.findall(r"`(0\d_\w+)`", TEXT))
+    assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == set(re.findall(r"`(\d\d_\w+)`", TEXT))

@@ -52,7 +52,7 @@ def checked(only: list[str] | None) -> Any:
         import pandas as pd
 
         from ..theory import verify as check
-        from ..theory.claim import _selected as selected
+        from ..theory.claim import selected
 
     names = selected(only)
     return pd.concat([check(name) for name in counted(names, len(names), str)], ignore_index=True)

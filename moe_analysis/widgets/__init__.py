@@ -1,0 +1,19 @@
+"""Figures with knobs for notebooks: what a slider changes is computed by `analysis` and drawn by `plots`.
+
+Each function takes what a notebook has computed already and returns an ipywidgets box; nothing is computed before a
+knob is moved.
+"""
+
+from __future__ import annotations
+
+from .anatomy import specialist_widget
+from .clusters import cluster_widget
+from .explorer import Explorer, View
+from .flexibility import flexibility_widget
+from .gate_geometry import exponent_widget
+from .generalization import task_widget
+from .subspace import rank_widget
+from .trajectories import trajectory_widget
+
+__all__ = ["Explorer", "View", "cluster_widget", "exponent_widget", "flexibility_widget", "rank_widget",
+           "specialist_widget", "task_widget", "trajectory_widget"]  # fmt: skip

@@ -1,0 +1,151 @@
+"""Controls above a figure: the form that every widget here has, and how a setting becomes a picture.
+
+A setting is drawn by the functions that draw the static figures and shown as a PNG inside an HTML element, which needs
+no network and looks the same in JupyterLab, in VS Code and in a classic notebook.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 144  # sharp on dense screens; at 192 drawing takes half as long again
+INCH = 96  # CSS pixels
+READABLE = 420  # CSS pixels; a page narrower than this scrolls sideways inside the figure
+KEPT = 64  # pictures of settings that were shown before, some 100 kB each
+WIDE = "20em"  # of a slider: three stand beside one another in JupyterLab
+TEXT = "line-height: 1.45; max-width: 62em"
+REFUSED = f"{TEXT}; border-left: 4px solid #C62828; padding: 2px 0 2px 8px; margin: 4px 0"
+
+
+@dataclass(frozen=True)
+class View:
+    """What one setting shows. alt: the figure in words. note: the numbers to read off, plain text, a line a line."""
+
+    figure: Figure
+    alt: str
+    note: str = ""
+
+
+class Explorer(ipywidgets.VBox):
+    """Labelled controls in a row, a line for refusals, the figure, and a note with the numbers behind it.
+
+    controls: name -> an ipywidgets control, in the order of the tab key; their values are the keywords of `draw`, which
+    returns a `View`. beside: name of a control -> a further element in front of it, such as a play button.
+    `controls`, `message`, `picture` and `note` are the parts. The first setting is drawn at once, and its errors are
+    raised; later ones are shown in `message`, above the last setting that could be drawn.
+    """
+
+    def __init__(self, controls: Mapping[str, Any], draw: Callable[..., View],
+                 beside: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+        self.controls = dict(controls)
+        self.message, self.picture, self.note = (ipywidgets.HTML(layout={"width": "auto"}) for _ in range(3))
+        pairs = [((beside or {}).get(name), control) for name, control in self.controls.items()]
+        row = ipywidgets.HBox([element for pair in pairs for element in pair if element is not None],
+                              layout={"flex_flow": "row wrap", "align_items": "center"})  # fmt: skip
+        self._shown = lru_cache(KEPT)(lambda *values: rendered(draw(**dict(zip(self.controls, values)))))
+        self.picture.value, self.note.value = self._shown(*self.values)
+        super().__init__([row, self.message, self.picture, self.note])
+        for control in self.controls.values():
+            control.observe(self._update, "value")
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The setting: the value of every control, in order."""
+        return tuple(control.value for control in self.controls.values())
+
+    def _update(self, _: Any) -> None:
+        try:
+            picture, note = self._shown(*self.values)
+        except ValueError as error:  # what the package refuses, with its reason and remedy
+            self.message.value = alert(str(error))
+        except Exception:  # Jupyter would leave it to a log that nobody opens
+            self.message.value = alert("This setting failed. Please report what follows.", traceback.format_exc())
+        else:
+            self.message.value, self.picture.value, self.note.value = "", picture, note
+
+
+def rendered(view: View) -> tuple[str, str]:
+    """(the figure as an image with its words, the note), both HTML."""
+    width, height = (round(INCH * inches) for inches in view.figure.get_size_inches())
+    source = base64.b64encode(png(view.figure)).decode()
+    least = min(width, READABLE)
+    picture = (f'<div style="overflow-x: auto"><img alt="{escape(view.alt)}" width="{width}" height="{height}" '
+               f'style="max-width: 100%; min-width: {least}px; height: auto" '
+               f'src="data:image/png;base64,{source}"></div>')  # fmt: skip
+    return picture, f'<div role="status" style="{TEXT}">{lines(view.note)}</div>'
+
+
+def png(figure: Figure) -> bytes:
+    """The picture at DPI. Drawn once, where `savefig` goes through all artists twice."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    figure.set_dpi(DPI)
+    canvas, buffer = FigureCanvasAgg(figure), io.BytesIO()
+    canvas.draw()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=1)
+    return buffer.getvalue()
+
+
+def alert(reason: str, details: str = "") -> str:
+    """HTML that says why a setting is not shown, and that the picture is an older one."""
+    more = f'<pre style="overflow-x: auto">{escape(details)}</pre>' if details else ""
+    return (f'<div role="alert" style="{REFUSED}"><b>Not drawn:</b> {lines(reason)}{more}'
+            "<br>Below is the last setting that could be drawn.</div>")  # fmt: skip
+
+
+def lines(text: str) -> str:
+    return "<br>".join(escape(line) for line in text.splitlines())
+
+
+def slider(name: str, label: str, value: int, least: int, most: int, tooltip: str, step: int = 1) -> Any:
+    """A slider of whole numbers that draws when it is let go; ValueError, with the argument's name, for one outside."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"{name} = {value!r} is no whole number from {least} to {most}; start with one of these")
+    return ipywidgets.IntSlider(value, least, most, step, description=label, tooltip=tooltip, continuous_update=False,
+                                style={"description_width": "initial"}, layout=spaced(WIDE))  # fmt: skip
+
+
+def decimal(name: str, label: str, value: float, least: float, most: float, step: float, tooltip: str) -> Any:
+    """As `slider`, for numbers with a fraction."""
+    if not least <= value <= most:
+        raise ValueError(f"{name} = {value!r} is no number from {least:g} to {most:g}; start with one of these")
+    return ipywidgets.FloatSlider(value, min=least, max=most, step=step, description=label, tooltip=tooltip,
+                                  continuous_update=False, readout_format=".2f",
+                                  style={"description_width": "initial"}, layout=spaced(WIDE))  # fmt: skip
+
+
+def stops(name: str, label: str, value: float, options: Sequence[float], tooltip: str) -> Any:
+    """A slider with fixed stops; ValueError, with the argument's name, for a value that is none of them."""
+    if value not in options:
+        raise ValueError(f"{name} = {value!r} is no stop; choose one of {', '.join(f'{stop:.3g}' for stop in options)}")
+    return ipywidgets.SelectionSlider(options=[(f"{stop:.2g}", stop) for stop in options], value=value,
+                                      description=label, tooltip=tooltip, continuous_update=False,
+                                      style={"description_width": "initial"}, layout=spaced(WIDE))  # fmt: skip
+
+
+def choice(name: str, label: str, value: Any, options: Sequence[Any] | Mapping[str, Any], tooltip: str) -> Any:
+    """A list to choose from, values or {text: value}; ValueError, with the argument's name, for what is not in it."""
+    known = list(options.values() if isinstance(options, Mapping) else options)
+    if value not in known:
+        raise ValueError(f"{name} = {value!r} is unknown; choose one of {', '.join(map(str, known))}")
+    pairs = list(options.items()) if isinstance(options, Mapping) else [(str(option), option) for option in known]
+    return ipywidgets.Dropdown(options=pairs, value=value, description=label, tooltip=tooltip,
+                               style={"description_width": "initial"}, layout=spaced("max-content"))  # fmt: skip
+
+
+def spaced(width: str) -> dict[str, str]:
+    return {"width": width, "max_width": "100%", "margin": "2px 16px 2px 0"}

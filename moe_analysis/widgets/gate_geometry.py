@@ -1,0 +1,143 @@
+"""The exponent p of the gate's backward, and what it does to one step of an expert (gR Fig. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..plots.style import FULL_WIDTH, figure, use_style
+from .explorer import Explorer, View, choice, decimal, stops
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..analysis.gate_geometry import LocalPicture
+
+REACH = 0.8  # radii of curvature that the step at g = 1 is drawn long
+POINTS = 41  # of the drawn manifold
+USUAL_GATE = 0.1
+CHOSEN = {"color": "#1A1A1A", "marker": "X", "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6,
+          "linewidth": 1.6, "zorder": 6}  # fmt: skip
+
+
+def exponent_widget(layers: Mapping[str, Any], changes: pd.DataFrame, power: float = 0.5, gate: float | None = None,
+                    expert: int = 0) -> Explorer:  # fmt: skip
+    """A slider for the exponent p, one for the gate g, a list of layers, and what one step then does.
+
+    In: {module: LayerBatch} of trained layers, the table of `over_layers(first_order_change, layers)`, whose gates are
+    those to choose from (None: the one nearest 0.1), and the expert whose manifold is drawn. An exponent that the table
+    does not hold is measured when it is chosen, by a real backward pass and a real step at every gate.
+    Raises ValueError for an exponent outside 0 … 1, for gates and layers that the table does not hold, and for an
+    expert that is still zero.
+    """
+    if missing := sorted(set(layers) - set(changes["module"])):
+        raise ValueError(f"changes has no rows of {', '.join(missing)}; pass over_layers(first_order_change, layers)")
+    gates = sorted(float(value) for value in changes["g"].unique())
+    start = min(gates, key=lambda value: abs(value - USUAL_GATE)) if gate is None else gate
+
+    def draw(power: float, gate: float, module: str) -> View:
+        from ..analysis.gate_geometry import local_picture
+
+        layer, table = layers[module], changes[changes["module"] == module]
+        own = changes_at(layer, table, round(power, 4))
+        readable = float(f"{gate:.2g}")  # the drawing's legend writes it out
+        picture = local_picture(layer.adapter, layer.inputs, layer.gradient, expert, [readable], POINTS,
+                                REACH * gate**power)  # fmt: skip
+        alt = (f"Left, the manifold of expert {expert} of {module} at the gate {gate:.2g} with the step that p = "
+               f"{power:g} makes. Right, the change by one step against the gate for p = {power:g} and the paper's "
+               "rules, both axes logarithmic.")  # fmt: skip
+        return View(exponent_figure(picture, table, own, power, gate), alt, exponent_note(picture, own, power, gate))
+
+    controls = {
+        "power": decimal("power", "Exponent p", power, 0.0, 1.0, 0.05,
+                         "The backward pass scales an expert's gradient by g to this power; 1 is plain, 0.5 the paper"),
+        "gate": stops("gate", "Gate g", start, gates, "The expert's weight in the mixture"),
+        "module": choice("module", "Layer", list(layers)[-1], list(layers), "The trained layer that takes the step"),
+    }  # fmt: skip
+    return Explorer(controls, draw)
+
+
+def changes_at(layer: Any, changes: pd.DataFrame, power: float) -> pd.DataFrame:
+    """Rows of `first_order_change` for any exponent: expert, rule, g, change, predicted, expected, slope.
+
+    changes: that table for this layer; where it holds the exponent, its rows are returned, else the steps are taken.
+    """
+    import torch
+
+    from ..analysis.gate_geometry import with_slopes
+    from ..theory.gated_step import RULES, Rule, full_matrix_change
+
+    for name, rule in RULES.items():
+        if rule == Rule(power):
+            return changes[changes["rule"] == name]
+    x, upstream = (torch.as_tensor(values).double() for values in (layer.inputs, layer.gradient))
+    plain, exponent = changes[changes["rule"] == "plain"], Rule(power).exponent
+    frames = []
+    for gate in sorted(plain["g"].unique()):
+        rows, held = plain[plain["g"] == gate], held_gates(layer.adapter, float(gate), power)
+        change = full_matrix_change(held, x, upstream, "plain").numpy()
+        size = rows["predicted"] / rows["g"] ** rows["expected"]
+        frames.append(rows.assign(rule=f"p = {power:g}", change=change[rows["expert"]], expected=exponent,
+                                  predicted=size * rows["g"] ** exponent))  # fmt: skip
+    return with_slopes(pd.concat(frames).drop(columns="slope"), ["expert"], "change")
+
+
+def held_gates(layer: Any, gate: float, power: float) -> Any:
+    """A copy of a MoeLora that gives every expert this gate, and whose backward always has this exponent.
+
+    A measured step sets the exponent of a rule that has a name; the hook sets ours over it before every forward.
+    """
+    import torch
+
+    from ..theory.gated_step import HeldGates
+
+    held = HeldGates(layer, torch.full((layer.config.num_experts,), gate))
+    held.register_forward_pre_hook(partial(set_power, power))
+    return held
+
+
+def set_power(power: float, module: Any, inputs: Any) -> None:
+    module.config.gate_backward_power = power
+
+
+def exponent_figure(picture: LocalPicture, changes: pd.DataFrame, own: pd.DataFrame, power: float,
+                    gate: float) -> Figure:  # fmt: skip
+    """The step on the manifold of one gate, and the change by a step for the paper's rules and for `own`, marked."""
+    from ..plots.gate_geometry import draw_changes, draw_picture
+
+    with use_style():
+        drawing = figure(FULL_WIDTH, 3.7)
+        left, right = np.ravel(drawing.subplots(1, 2, width_ratios=[1.25, 1]))
+        draw_picture(left, picture)
+        left.set_title(f"(a) one step at g = {gate:.2g}, p = {power:g}")
+        draw_changes(right, changes)
+        mean = relative_change(own)
+        right.axvline(gate, color="0.6", linewidth=0.8, linestyle=(0, (4, 3)))
+        right.plot(mean.index, mean, **CHOSEN, label=f"your p = {power:g}: $g^{{{own['slope'].mean():.2f}}}$")
+        right.set_title("(b) change by one step")
+        right.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, handletextpad=0.3, columnspacing=1)
+    return drawing
+
+
+def relative_change(changes: pd.DataFrame) -> pd.Series:
+    """Change by one step against what the closed form gives at g = 1, mean over experts, by gate."""
+    size = changes["predicted"] / changes["g"] ** changes["expected"]
+    return (changes["change"] / size).groupby(changes["g"]).mean()
+
+
+def exponent_note(picture: LocalPicture, own: pd.DataFrame, power: float, gate: float) -> str:
+    """What a step does at this gate, measured and predicted, and how far off the manifold it lands."""
+    gap = picture.steps.loc[picture.steps["part"] == "landing", "gap"].iloc[0]
+    change, top = relative_change(own), own["g"].max()
+    return "\n".join([
+        f"p = {power:g}, g = {gate:.2g}: one step moves the expert's matrix {change[gate] / change[top]:.3g} times as "
+        f"far as at g = {top:.2g}; predicted {(gate / top) ** (1 + power):.3g}, which goes as g^(1 + p). Fitted "
+        f"exponent {own['slope'].mean():.3f}.",
+        f"The manifold at g bends with a radius in proportion to g, so the step is {REACH:g}·g^p = "
+        f"{REACH * gate**power:.3g} of its radii long (drawn with {REACH:g} at g = 1) and lands {gap:.1%} of its "
+        "length beside its tip.",
+    ])  # fmt: skip

@@ -1,0 +1,80 @@
+"""I down and J up vectors in the rank plot: how many dimensions their experts span, and what they cost (Lemma 4.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..analysis.parameter_counts import PAPER_DOWN, PAPER_UP
+from ..plots.style import FULL_WIDTH, figure, use_style
+from .explorer import Explorer, View, choice, slider
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RING = {"marker": "o", "markersize": 15, "markerfacecolor": "none", "markeredgecolor": "#D55E00", "markeredgewidth": 2,
+        "linestyle": "", "zorder": 5}  # fmt: skip
+
+
+def rank_widget(ranks: pd.DataFrame, sizes: pd.DataFrame, num_down: int | None = None, num_up: int | None = None,
+                kind: str = "independent") -> Explorer:  # fmt: skip
+    """Sliders for I and J, a list of kinds of vectors, and the two rank plots with that size ringed.
+
+    In: `rank_plot_frame`, and `parameters_of_sizes` of its independent sizes. Every span was measured on the module.
+    num_down, num_up: the size ringed first (None: 4 and 8, the authors', or the largest that the frame has).
+    Raises ValueError for sizes and kinds that the frame does not hold.
+    """
+    most = {name: int(ranks[name].max()) for name in ("I", "J")}
+    num_down = min(PAPER_DOWN, most["I"]) if num_down is None else num_down
+    num_up = min(PAPER_UP, most["J"]) if num_up is None else num_up
+
+    def draw(num_down: int, num_up: int, kind: str) -> View:
+        own = ranks[ranks["kind"] == kind]
+        one = own[(own["I"] == num_down) & (own["J"] == num_up)].iloc[0]
+        alt = (f"Left, the measured span of every I and J with {kind} vectors, {one['measured']} at I = {num_down}, "
+               f"J = {num_up}. Right, the span against the number of experts for all kinds of vectors.")  # fmt: skip
+        return View(rank_figure(ranks, one), alt, rank_note(one, sizes))
+
+    controls = {
+        "num_down": slider("num_down", "Down vectors I", num_down, 1, most["I"], "Vectors that read the input"),
+        "num_up": slider("num_up", "Up vectors J", num_up, 1, most["J"], "Vectors that write the output"),
+        "kind": choice("kind", "Vectors", kind, list(dict.fromkeys(ranks["kind"])),
+                       "Independent vectors, or degenerate ones: dependent, repeated, partly zero, too many"),
+    }  # fmt: skip
+    return Explorer(controls, draw)
+
+
+def rank_figure(ranks: pd.DataFrame, one: pd.Series) -> Figure:
+    """The heat map of one kind and the spans of all kinds, with a ring around the row `one` of the frame."""
+    from ..plots.subspace import draw_heat, draw_kinds
+
+    own = ranks[ranks["kind"] == one["kind"]]
+    with use_style():
+        drawing = figure(FULL_WIDTH, 3.1)
+        left, right = np.ravel(drawing.subplots(1, 2))
+        draw_heat(left, own)
+        left.set_title(f"(a) measured span, vectors: {one['kind']}")
+        draw_kinds(right, ranks)
+        place: Any = (sorted(own["I"].unique()).index(one["I"]), sorted(own["J"].unique()).index(one["J"]))
+        left.plot(*place, **RING)
+        right.plot(one["experts"], one["measured"], **RING)
+    return drawing
+
+
+def rank_note(one: pd.Series, sizes: pd.DataFrame) -> str:
+    """The lemma's numbers for one size, its parameters, and the LoRA-MoE that the same factors pay for."""
+    at = sizes[(sizes["system"] == "T-REX") & (sizes["I"] == one["I"]) & (sizes["J"] == one["J"])].iloc[0]
+    lines = [
+        f"{one['I']} + {one['J']} vectors make {one['experts']} experts; rank(A) = {one['rank_a']}, rank(B) = "
+        f"{one['rank_b']}: predicted span {one['predicted']}, measured {one['measured']}.",
+        f"Parameters: {at['factor_parameters']:,} in the factors, {at['parameters']:,} with the router.",
+    ]
+    mixtures = sizes[(sizes["system"] == "LoRA-MoE") & (sizes["factor_parameters"] <= at["factor_parameters"])]
+    if len(mixtures):
+        other = mixtures.loc[mixtures["experts"].idxmax()]
+        lines.append(f"LoRA-MoE with no more in its factors: {other['experts']} rank-1 expert"
+                     f"{'s' if other['experts'] > 1 else ''}, span {other['span']}, {other['parameters']:,} parameters "
+                     "with the router.")  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,143 @@
+"""A person in JupyterLab: opens a notebook, runs all of it, moves a slider by the keyboard, sees the figure change."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+pytest_plugins = ["tests.browser"]
+
+NOTEBOOK = "01_semantic_clusters.ipynb"  # the one that computes least on the tiny preset
+TOKEN = "of-this-test-alone"
+STARTS, RUNS = 60, 180  # seconds that the server and a notebook may take on shared cores
+# news and updates ask hosts that are not there; cells outside the window are else not in the page
+PAGE = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+TRACKER = {"windowingMode": "none"}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab on a folder of notebooks."""
+
+    url: str
+
+    def page(self, notebook: str) -> str:
+        return f"{self.url}/lab/tree/{notebook}?token={TOKEN}"
+
+    def ask(self, path: str, method: str = "GET") -> Any:
+        request = Request(f"{self.url}/api/{path}", method=method, headers={"Authorization": f"token {TOKEN}"})
+        with urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read() or "null")
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.ask("status"))
+        except (URLError, OSError):
+            return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def furnish(home: Path) -> dict[str, str]:
+    """The environment of a server that reads and writes nothing outside `home`, with the notebook in home/notebooks."""
+    (home / "notebooks").mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[1] / "notebooks" / NOTEBOOK, home / "notebooks")
+    for path, content in ((home / "config" / "labconfig" / "page_config.json", PAGE),
+                          (home / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings", TRACKER)):
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
+               "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+               "IPYTHONDIR": "ipython", "MOE_ANALYSIS_RUNS": "runs", "MOE_ANALYSIS_FIGURES": "figures",
+               "MOE_ANALYSIS_CACHE": "cache"}  # fmt: skip
+    return {**os.environ, **{name: str(home / folder) for name, folder in folders.items()},
+            "MOE_ANALYSIS_PRESET": "tiny", "MOE_ANALYSIS_SUITE": "embedded", "OMP_NUM_THREADS": "1"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    home = tmp_path_factory.mktemp("lab")
+    environment, port = furnish(home), free_port()
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+               "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", str(home / "notebooks")]
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    lab = Lab(f"http://127.0.0.1:{port}")
+    try:
+        end = time.monotonic() + STARTS
+        while not lab.answers():
+            assert server.poll() is None and time.monotonic() < end, (home / "log").read_text()[-2000:]
+            time.sleep(0.3)
+        yield lab
+    finally:
+        stop(lab, server)
+
+
+def stop(lab: Lab, server: subprocess.Popen) -> None:
+    """End the kernels, which live in process groups of their own, then the server's group."""
+    if lab.answers():
+        for kernel in lab.ask("kernels"):
+            lab.ask(f"kernels/{kernel['id']}", "DELETE")
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, number)
+            server.wait(15)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def run_all(page: Any) -> None:
+    """Menu Run, Run All Cells; returns when every code cell has a number."""
+    # what is run before the status bar names a kernel is lost
+    page.locator(".jp-StatusBar-TextItem", has_text="| Idle").wait_for(timeout=1000 * STARTS)
+    page.locator(".jp-CodeCell").nth(1).wait_for(timeout=1000 * STARTS)
+    page.locator(".lm-MenuBar-item", has_text="Run").click()
+    page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
+    page.wait_for_function(
+        """() => { const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
+                   return prompts.length > 0 && prompts.every(prompt => /\\[\\d+\\]/.test(prompt.textContent)); }""",
+        timeout=1000 * RUNS)  # fmt: skip
+
+
+def errors(page: Any) -> list[str]:
+    found = page.locator("[data-mime-type='application/vnd.jupyter.error']").all_text_contents()
+    return [*found, *page.locator(".jp-OutputArea [role='alert']").all_text_contents()]
+
+
+def test_a_slider_moved_by_the_keyboard_changes_the_figure_in_jupyterlab(lab, tab):
+    page = tab.page
+    page.goto(lab.page(NOTEBOOK))
+    run_all(page)
+    assert errors(page) == []
+    widget = page.locator(".jp-OutputArea-output", has=page.locator("img[alt^='Two maps of the same']"))
+    assert widget.count() == 1
+    picture, note = widget.locator("img"), widget.locator("[role='status']")
+    before, told = picture.get_attribute("src"), note.text_content()
+    assert before.startswith("data:image/png;base64,") and picture.bounding_box()["height"] > 100
+    handle = widget.locator(".noUi-handle").first
+    handle.scroll_into_view_if_needed()
+    clusters = int(handle.get_attribute("aria-valuenow").split(".")[0])
+    handle.press("ArrowRight")
+    widget.locator(f"img[alt*='by {clusters + 1} clusters']").wait_for()
+    assert picture.get_attribute("src").startswith("data:image/png;base64,") and picture.get_attribute("src") != before
+    assert f"k = {clusters + 1} against" in note.text_content() and note.text_content() != told
+    assert errors(page) == []
+    assert not [url for url in tab.asked if not url.startswith((lab.url, "data:", "blob:"))]

@@ -1,0 +1,95 @@
+"""Layer, seed and step of the routers' paths, on runs of random walks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from moe_analysis.analysis.trajectories import path_axes, router_paths
+from moe_analysis.plots.trajectories import of_seed
+from moe_analysis.widgets import trajectory_widget
+from moe_analysis.widgets.trajectories import path_figure
+
+from ..analysis.fake_runs import MODULES, fake_run, walk
+from .test_explorer import picture
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Two methods of two seeds, 11 records two steps apart, two layers."""
+    rng = np.random.default_rng(0)
+    weights = {(method, seed): np.stack([walk(rng, 10, experts, 6, drift=0.5) for _ in MODULES], axis=1)
+               for method, experts in (("LoRA-MoE", 4), ("T-REX", 6)) for seed in (0, 1)}  # fmt: skip
+    return [fake_run(values, method, seed, stride=2) for (method, seed), values in weights.items()]
+
+
+@pytest.fixture
+def made(runs):
+    axes = path_axes(runs, MODULES[0])
+    paths = router_paths(runs, MODULES[0], axes)
+    return trajectory_widget(runs, paths, axes), paths, axes
+
+
+def distance(paths, method: str, seed: int, step: int) -> float:
+    rows = paths[(paths["method"] == method) & (paths["seed"] == seed) & (paths["step"] == step)]
+    return rows["distance"].mean()
+
+
+def test_the_step_cuts_the_paths_and_tells_the_distance_there(made):
+    explorer, paths, _ = made
+    assert "Record at step 20 of 20" in explorer.note.value
+    before = picture(explorer)
+    explorer.controls["step"].value = 7  # between the records at 6 and 8
+    assert "Record at step 6 of 20" in explorer.note.value
+    for method in ("LoRA-MoE", "T-REX"):
+        assert f"{method}: {distance(paths, method, 0, 6):.3g} from the start" in explorer.note.value
+    assert (picture(explorer) != before).any()
+
+
+def segments(panel) -> int:
+    """Pieces of line in a panel of three dimensions, before it is projected."""
+    return sum(len(lines._segments3d) for lines in panel.collections if hasattr(lines, "_segments3d"))
+
+
+def test_the_drawn_lines_end_at_the_step_on_the_scale_of_the_whole(made):
+    _, paths, axes = made
+    shown = of_seed(paths, 0)
+    short, whole = (path_figure(shown, axes, step).axes for step in (6, 20))
+    for early, late, experts in zip(short, whole, (4, 6)):
+        assert (segments(early), segments(late)) == (3 * experts, 10 * experts)
+        assert early.get_xlim() == late.get_xlim() and early.get_zlim() == late.get_zlim()
+    assert [panel.get_title() for panel in short[:2]] == ["LoRA-MoE", "T-REX"]
+
+
+def test_another_layer_is_read_from_the_runs_on_its_own_axes(made, runs):
+    explorer, _, _ = made
+    before = picture(explorer)
+    explorer.controls["module"].value = MODULES[1]
+    other = router_paths(runs, MODULES[1])
+    assert f"T-REX: {distance(other, 'T-REX', 0, 20):.3g} from the start" in explorer.note.value
+    assert MODULES[1] in explorer.picture.value and (picture(explorer) != before).any()
+
+
+def test_another_seed_is_another_run(made):
+    explorer, paths, _ = made
+    explorer.controls["seed"].value = 1
+    assert f"LoRA-MoE: {distance(paths, 'LoRA-MoE', 1, 20):.3g} from the start" in explorer.note.value
+
+
+def test_the_play_button_moves_the_slider_over_the_whole_path(made):
+    explorer, _, _ = made
+    (*_, play, step) = explorer.children[0].children
+    assert step is explorer.controls["step"]
+    assert (play.min, play.max) == (step.min, step.max) == (2, 20)
+    assert explorer.link.source == (play, "value") and explorer.link.target == (step, "value")
+
+
+def test_starts_that_the_runs_do_not_have_are_refused(runs):
+    axes = path_axes(runs, MODULES[0])
+    paths = router_paths(runs, MODULES[0], axes)
+    with pytest.raises(ValueError, match="step = 99 is no whole number from 2 to 20"):
+        trajectory_widget(runs, paths, axes, step=99)
+    with pytest.raises(ValueError, match="seed = 5 is unknown; choose one of 0, 1"):
+        trajectory_widget(runs, paths, axes, seed=5)
+    with pytest.raises(ValueError, match=r"paths holds the steps \[0\]; a path needs two records"):
+        trajectory_widget(runs, paths[paths["step"] == 0], axes)
