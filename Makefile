@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 PY = .venv/bin/python
 
-.PHONY: figures test lab bench lint data clean
+.PHONY: figures test lab bench lint docs data clean
 
 figures: .venv/ready
 	$(PY) -m moe_analysis figures $(ARGS)
@@ -21,6 +21,10 @@ bench: .venv/ready
 	$(PY) benchmarks/recording.py
 	$(PY) benchmarks/optimizer.py
 	$(PY) benchmarks/adapters.py
+
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -f docs/mkdocs.yml
+	@echo "open site/index.html"
 
 data: .venv/ready
 	$(PY) -m moe_analysis.tasks.generate --out data

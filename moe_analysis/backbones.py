@@ -28,6 +28,10 @@ def load_backbone(name_or_path: str | Path, dtype: torch.dtype | None = None) ->
 
     `name_or_path` is "compact", a folder, or a Hugging Face id of a causal language model; `dtype` is float32 when
     it is None. Raises BackboneError (a ValueError) when nothing can be loaded from there.
+
+    >>> model, tokenizer = ma.load_backbone("compact")
+    >>> model.num_parameters(), len(tokenizer)
+    (1001984, 1547)
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -29,7 +29,16 @@ RANKS = (12, 20, 28, 44)  # of LoRA, at the budgets of a series; at 12 S'MoRE's 
 
 
 def match_budget(adapter: Any, trainable: int, shapes: Shapes | str = "compact", **options: Any) -> Any:
-    """`theory.budget.match_budget`, whose options these are, on a backbone by name: the compact one unless said."""
+    """`theory.budget.match_budget`, whose options these are, on a backbone by name: the compact one unless said.
+
+    >>> config = ma.match_budget(ma.MoeLoraConfig(num_experts=8, target_modules=["q_proj", "v_proj"]), trainable=40_000)
+    >>> config.num_experts, config.r
+    (8, 2)
+    >>> ma.match_budget(ma.MoeLoraConfig(num_experts=8, target_modules=["q_proj"]), trainable=10)
+    Traceback (most recent call last):
+        ...
+    ValueError: trainable = 10 trainable parameters (all) over 4 layers cannot be met within 5 % by ...
+    """
     return match_on_layers(adapter, trainable, meta_backbone(shapes), **options)
 
 
@@ -37,6 +46,10 @@ def meta_backbone(backbone: Shapes | str) -> Shapes:
     """A model or [(in, out), …] as it is; "compact", a folder or a Hugging Face id as a model on the meta device.
 
     Of a name only the configuration is read, no weights. Raises ValueError where there is none.
+
+    >>> shell = meta_backbone("compact")
+    >>> next(shell.parameters()).device.type, meta_backbone(shapes) is shapes
+    ('meta', True)
     """
     if not isinstance(backbone, str):
         return backbone
@@ -54,7 +67,11 @@ def meta_backbone(backbone: Shapes | str) -> Shapes:
 
 def lora_budget(rank: int = REFERENCE_RANK, targets: Sequence[str] | None = None,
                 backbone: Shapes | str = "compact") -> int:  # fmt: skip
-    """Trainable parameters of LoRA of a rank on the targets: the budget that the others are given."""
+    """Trainable parameters of LoRA of a rank on the targets: the budget that the others are given.
+
+    >>> lora_budget(8, ["q_proj", "v_proj"])
+    16384
+    """
     import peft
 
     config = peft.LoraConfig(r=rank, target_modules=chosen(targets), task_type="CAUSAL_LM")
@@ -68,6 +85,10 @@ def systems(trainable: int | None = None, targets: Sequence[str] | None = None, 
     trainable: None is LoRA's of rank REFERENCE_RANK. targets: names of the layers, None for the feed-forward
     projections with q and v. backbone: a model, its name, or [(in, out), …]. tolerance: see `match_budget`, which finds
     the sizes. routing_width: see `protocol`. Raises ValueError where a system cannot meet the budget, naming it.
+
+    >>> found = systems(trainable=20_480, backbone=shapes)
+    >>> {label: config.r for label, config in found.items() if label in ("LoRA", "LoRA-MoE", "S'MoRE")}
+    {'LoRA': 20, 'LoRA-MoE': 2, "S'MoRE": 2}
     """
     model = meta_backbone(backbone)
     trainable = lora_budget(targets=targets, backbone=model) if trainable is None else trainable
@@ -146,6 +167,9 @@ def budget_series(label: str, budgets: Iterable[int] | None = None, targets: Seq
     """One system at growing budgets (None: those of LoRA at RANKS), for accuracy against parameters (S'MoRE, Fig. 4).
 
     Raises ValueError for the first budget that the system cannot meet.
+
+    >>> [config.r for config in budget_series("LoRA", [8_192, 16_384], backbone=shapes)]
+    [8, 16]
     """
     model = meta_backbone(backbone)
     if budgets is None:
@@ -158,6 +182,9 @@ def layer_series(trainable: int | None = None, layers: Iterable[int] = (1, 2, 3)
     """S'MoRE with more layers at an equal budget (S'MoRE, Table 5): number of layers -> configuration.
 
     trainable: None is LoRA's of rank REFERENCE_RANK. Pools of 4 with fanout 2 in every layer; ranks give way.
+
+    >>> {layers: config.r for layers, config in layer_series(20_480, backbone=shapes).items()}
+    {1: 4, 2: 2, 3: [1, 2, 2]}
     """
     model = meta_backbone(backbone)
     trainable = lora_budget(targets=targets, backbone=model) if trainable is None else trainable
@@ -172,6 +199,10 @@ def step_time_pairs(budgets: Iterable[int] | None = None, targets: Sequence[str]
     """MixLoRA and S'MoRE at equal parameters, whose times a step Table 7 of S'MoRE compares: budget -> label -> config.
 
     budgets: None is those of LoRA at RANKS.
+
+    >>> pairs = step_time_pairs([20_480], backbone=shapes)
+    >>> {budget: list(configs) for budget, configs in pairs.items()}
+    {20480: ['MixLoRA', "S'MoRE"]}
     """
     model = meta_backbone(backbone)
     if budgets is None:

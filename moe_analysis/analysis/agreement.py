@@ -52,7 +52,16 @@ def agreement(
 
 
 def compare(embeddings: Mapping[str, np.ndarray], frame: pd.DataFrame, **options: object) -> pd.DataFrame:
-    """`agreement` of several embeddings of the same rows, {name of the text: (n, d)}; the name is column `text`."""
+    """`agreement` of several embeddings of the same rows, {name of the text: (n, d)}; the name is column `text`.
+
+    >>> table = compare(texts, frame, ks=(2, 4), seeds=(0, 1), permutations=20)
+    >>> table[["text", "k", "labels", "matched"]]
+       text  k   labels  matched
+    0  bare  2  dataset    False
+    1  bare  2    group     True
+    2  bare  4  dataset     True
+    3  bare  4    group    False
+    """
     tables = [agreement(matrix, frame, **options).assign(text=text) for text, matrix in embeddings.items()]  # type: ignore[arg-type]
     return pd.concat(tables, ignore_index=True).pipe(lambda table: table[["text", *table.columns.drop("text")]])
 

@@ -42,6 +42,10 @@ def anatomy_claims(trained: pd.DataFrame, untrained: pd.DataFrame, loads: pd.Dat
     before training (T-REX's prior, the tokens' own geometry) stands beside it.
     A claim is reproduced when the interval of every system lies wholly on the right side, not testable when that of
     one cannot be had (fewer than three seeds, or nothing that varies).
+
+    >>> agreement = between["seeds"], between["layers"], between["start"]
+    >>> anatomy_claims(informed, uninformed, evenness, *agreement)["verdict"].unique().tolist()
+    ['not testable at this scale']
     """
     rows = []
     names = {"dataset": "data set", "cluster": "semantic cluster", "cluster in data set": "cluster within a data set"}
@@ -76,6 +80,10 @@ def semantic_claims(trained: pd.DataFrame, method: str = "T-REX", against: str =
     taken out of its gates (`used_subspace.router_alone`). The prior is in T-REX's gates, so the claims about all its
     gates hold in part by construction; the last asks it of what was learnt. Each is reproduced when the 95 % interval
     of the difference of the information beyond shuffled texts lies above 0.
+
+    >>> three = pd.concat([informed, informed.query("method == 'T-REX'").assign(method="T-REX, router alone")])
+    >>> semantic_claims(three)["verdict"].unique().tolist()
+    ['not testable at this scale']
     """
     rows = []
     for view, one, what in (("gates", method, "routing"), ("top1", method, "the largest gate"),

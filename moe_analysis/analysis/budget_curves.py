@@ -51,6 +51,13 @@ def budget_points(results: pd.DataFrame) -> pd.DataFrame:
 
     Columns part, measure, method, budget, trainable, active, operations, mean, low, high (95 % t interval over seeds,
     NaN for a single seed), seeds (with a finite value) and diverged (without).
+
+    >>> points = budget_points(results)
+    >>> points.query("measure == 'accuracy'")[["method", "budget", "mean", "seeds"]].round(2).head(3)
+          method  budget  mean  seeds
+    0       LoRA   20000  0.40      3
+    1  HydraLoRA   20000  0.45      3
+    2    MixLoRA   20000  0.45      3
     """
     rows = []
     values = long_results(results).sort_values("budget", kind="stable")

@@ -22,6 +22,13 @@ def budget_results(runs: Mapping[int, Sequence[Any]], backbone: Any,
     budget -> each run's table on an out-of-distribution suite, as for `generalization.scores`. active counts what a
     token uses at most, its router included; operations are multiply-accumulates a token of the adapter. Accuracy and
     loss are means over the data sets of the part.
+
+    >>> table = budget_results({20_000: runs[:2]}, ma.load_backbone("compact")[0])
+    >>> table[["method", "seed", "budget", "trainable", "part"]].head(3)
+         method  seed  budget  trainable       part
+    0  LoRA-MoE     0   20000      10240  originals
+    1  LoRA-MoE     1   20000      10240  originals
+    2  LoRA-MoE     0   20000      10240   variants
     """
     frames = []
     for budget, own in runs.items():
@@ -41,6 +48,10 @@ def sizes_of(adapter: Any, backbone: Any) -> dict[str, int]:
 
 
 def with_layers(results: pd.DataFrame, layers: Mapping[str, int]) -> pd.DataFrame:
-    """The rows of the methods in `layers` (method -> number of layers), with that number in a column layers."""
+    """The rows of the methods in `layers` (method -> number of layers), with that number in a column layers.
+
+    >>> with_layers(results, {"S'MoRE": 2})["layers"].unique().tolist()
+    [2]
+    """
     chosen = results[results["method"].isin(list(layers))]
     return chosen.assign(layers=chosen["method"].map(layers))

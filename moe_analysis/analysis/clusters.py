@@ -32,6 +32,10 @@ def map_sample(frame: pd.DataFrame, datasets: int = 20, rows: int = 100, seed: i
     appearance; all of them when there are fewer. Within a data set only train rows are used where it has any, and a
     prompt that was already taken is skipped, so that no prompt carries two labels; the rest is drawn by `seed`.
     A data set with fewer rows gives all it has. Raises ValueError for counts below 1.
+
+    >>> sample = map_sample(ma.load_suite("embedded"), datasets=3, rows=5)
+    >>> sample.groupby("dataset", sort=False).size().to_dict()
+    {'add_small': 5, 'both_or_either': 5, 'first_or_last': 5}
     """
     if datasets < 1 or rows < 1:
         raise ValueError(f"datasets = {datasets} and rows = {rows}; give at least 1 of each")
@@ -50,6 +54,12 @@ def templated(frame: pd.DataFrame, manifest: Mapping[str, Mapping[str, Any]] | N
 
     The instruction is the data set's `template` in the manifest (its "{prompt}" filled, lines with ".." dropped, since
     they stand for the options), else its `rule`, else its name in words. All prompts of a data set share it.
+
+    >>> prompts = templated(frame.head(1), ma.tasks.suite_manifest("embedded"))
+    >>> print(prompts[0])
+    The sum of two numbers from 2 to 9.
+    Give the total: 5 pillows from Gus and 8 from the attic.
+    Answer:
     """
     from ..tasks.batches import render
 
@@ -76,6 +86,13 @@ def embedding_map(embeddings: np.ndarray, method: str = "umap", seed: int = 0, c
     method: "umap" (cosine, 15 neighbours), "tsne" (cosine) or "pca" (the two first components, no seed needed).
     Distances between far groups mean nothing on the first two. cache: keep the map on disk, as embeddings are kept,
     under the hash of all that it is made from. Raises ValueError for an unknown method or few rows.
+
+    >>> embedding_map(embeddings, method="pca").shape
+    (60, 2)
+    >>> embedding_map(embeddings, method="atlas")
+    Traceback (most recent call last):
+        ...
+    ValueError: method = 'atlas' is unknown; choose one of umap, pca, tsne
     """
     matrix = np.ascontiguousarray(embeddings, dtype=np.float32)
     if method not in METHODS:
@@ -135,7 +152,12 @@ def _umap(matrix: np.ndarray, seed: int) -> np.ndarray:
 
 
 def map_frame(sample: pd.DataFrame, coordinates: np.ndarray, clusters: np.ndarray) -> pd.DataFrame:
-    """A row a point of the map: x, y (float32), dataset, group, cluster, prompt; coordinates (n, 2), clusters (n,)."""
+    """A row a point of the map: x, y (float32), dataset, group, cluster, prompt; coordinates (n, 2), clusters (n,).
+
+    >>> points = map_frame(frame, np.zeros((60, 2), dtype=np.float32), clusters.labels)
+    >>> points.columns.tolist()
+    ['x', 'y', 'dataset', 'group', 'cluster', 'prompt']
+    """
     check_rows(coordinates, sample)
     points = sample[["dataset", "group", "prompt"]].assign(x=coordinates[:, 0], y=coordinates[:, 1], cluster=clusters)
     return points[["x", "y", "dataset", "group", "cluster", "prompt"]]
@@ -146,6 +168,13 @@ def cluster_profile(labels: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
 
     In: labels (n,), `frame` n rows. `dataset_entropy` and `group_entropy` are in [0, 1]: 0 for a cluster of a single
     class, 1 for one with equal parts of all; NaN where there is one class. Data sets stand by group, as they appear.
+
+    >>> profile = cluster_profile(np.repeat([0, 1], 30), frame)
+    >>> profile[["add_small", "where_is", "size", "dataset_entropy", "group_entropy"]].round(2)
+             add_small  where_is  size  dataset_entropy  group_entropy
+    cluster
+    0               15         0    30              0.5            0.0
+    1                0        15    30              0.5            0.0
     """
     check_rows(labels, frame)
     order = frame[["dataset", "group"]].drop_duplicates("dataset")
@@ -171,6 +200,9 @@ def map_claims(table: pd.DataFrame, neighbours: pd.DataFrame) -> pd.DataFrame:
     group. "not reproduced": 0.5 or more. "not testable at this scale": a 95 % interval (of the largest AMI over k-means
     seeds; of the share over data sets) that holds 0.5; or fewer than two groups, or no group of several data sets; or
     clusters that follow not even the data sets better than shuffled labels, for then nothing could align.
+
+    >>> map_claims(table, neighbours)["verdict"].tolist()
+    ['not testable at this scale', 'not reproduced']
     """
     rows = []
     for text in table["text"].unique():

@@ -18,7 +18,14 @@ WINDOW = 15
 
 
 def loss_curves(runs: Sequence[Any], window: int = WINDOW) -> pd.DataFrame:
-    """Training loss of every step: columns method, seed, step, loss, smoothed (centred mean of `window` steps)."""
+    """Training loss of every step: columns method, seed, step, loss, smoothed (centred mean of `window` steps).
+
+    Raises ValueError for a window below 1 and for a run without a training step.
+
+    >>> curves = loss_curves(runs, window=3)
+    >>> curves.columns.tolist(), len(curves)
+    (['method', 'seed', 'step', 'loss', 'smoothed'], 24)
+    """
     check_runs(runs)
     if window < 1:
         raise ValueError(f"window = {window} must be at least 1 step")
@@ -35,7 +42,12 @@ def loss_curves(runs: Sequence[Any], window: int = WINDOW) -> pd.DataFrame:
 
 
 def loss_bands(curves: pd.DataFrame) -> pd.DataFrame:
-    """Columns method, step, mean, low, high, seeds of the smoothed loss; low and high are the seeds' extremes."""
+    """Columns method, step, mean, low, high, seeds of the smoothed loss; low and high are the seeds' extremes.
+
+    >>> bands = loss_bands(curves)
+    >>> bands.groupby("method", sort=False)["seeds"].max().to_dict()
+    {'LoRA-MoE': 2, 'mix-and-match': 2, 'T-REX': 2}
+    """
     grouped = curves.groupby(["method", "step"], sort=False)["smoothed"]
     return grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
 
@@ -51,6 +63,12 @@ def convergence(curves: pd.DataFrame, target: float | None = None) -> pd.DataFra
     mean_loss: area under the loss curve (trapezoids) over its span in steps; final_loss: the last smoothed value;
     target and steps_to_target: the first step whose smoothed loss is at most the target (`common_target` by default),
     NaN when there is none; roughness: root mean square of loss minus smoothed loss.
+
+    >>> table = convergence(curves, target=10.0)
+    >>> table[["method", "seed", "target", "steps_to_target"]].head(2)
+         method  seed  target  steps_to_target
+    0  LoRA-MoE     0    10.0              1.0
+    1  LoRA-MoE     1    10.0              1.0
     """
     target = common_target(curves) if target is None else float(target)
     rows = []
@@ -69,6 +87,11 @@ def accuracy_by_role(runs: Sequence[Any], roles: Mapping[str, str]) -> pd.DataFr
 
     roles: data set -> "original", "variant", …, as `tasks.task_roles` returns it; the row "all" has every data set.
     Raises ValueError when a run was tested on a data set that roles does not name.
+
+    >>> roles = ma.tasks.task_roles("embedded", runs[0].evaluation)
+    >>> table = accuracy_by_role(runs, roles)
+    >>> table.groupby("role", sort=False)["datasets"].first().to_dict()
+    {'original': 2, 'variant': 2, 'all': 4}
     """
     check_runs(runs)
     frames = []
@@ -90,6 +113,11 @@ def accuracy_by_dataset(runs: Sequence[Any], guessing: pd.DataFrame) -> pd.DataF
 
     guessing: chance and majority by data set, as `tasks.baselines` returns it. The last line, "mean", is the mean over
     data sets; for chance over those that have choices. Raises ValueError when guessing lacks a tested data set.
+
+    >>> guessing = ma.tasks.baselines(ma.load_suite("embedded"))
+    >>> table = accuracy_by_dataset(runs, guessing)
+    >>> table.columns.tolist(), table.index[-1]
+    (['chance', 'majority', 'LoRA-MoE', 'mix-and-match', 'T-REX'], 'mean')
     """
     check_runs(runs)
     tested = pd.concat([run.evaluation.assign(**run_key(run)) for run in runs], ignore_index=True)

@@ -52,6 +52,10 @@ def matched_lr(runs: Sequence[Any], reference: str, against: str, steps: int | N
     learning rate and the paths are alike, so train `against` at matched_lr and ask again: a factor whose interval
     holds 1 is a match. Raises ValueError for a method, or a measure, that is not there, for runs that share no seed or
     were recorded at other steps, and for one that never moved.
+
+    >>> found = matched_lr(pair, "gRSGD", "RSGD").iloc[0]
+    >>> int(found["seeds"]), bool(np.isclose(found["matched_lr"], found["factor"] * found["lr"]))
+    (2, True)
     """
     if measure not in MEASURES:
         raise ValueError(f"measure = {measure!r} is unknown; choose one of {', '.join(MEASURES)}")

@@ -66,6 +66,10 @@ def adapter_costs(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.Dat
     Columns system, part, parameters, active_parameters, needed (operations of the formula), computed (counted on the
     module), per_call (counted, once a forward pass of one sample), ratio (computed / needed), and the two gaps between
     count and formula, parameter_gap and operation_gap, which should be 0.
+
+    >>> costs = adapter_costs(64, 64)
+    >>> costs[["parameter_gap", "operation_gap"]].abs().max().to_dict()
+    {'parameter_gap': 0, 'operation_gap': 0}
     """
     rows = []
     for system, (formula, counted) in priced(in_features, out_features).items():
@@ -86,6 +90,10 @@ def cost_differences(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.
     """Where a module computes other than its formula asks for, and why: a row a matrix product.
 
     Columns system, part, term, needed, computed, extra (computed − needed), per_call, why.
+
+    >>> table = cost_differences(64, 64)
+    >>> bool((table["computed"] - table["needed"] == table["extra"]).all())
+    True
     """
     rows = [(system, found.part, found.name, found.paper, found.module, found.module - found.paper, found.per_call,
              found.why)
@@ -101,6 +109,13 @@ def overhead_table(width: int = WIDTH) -> pd.DataFrame:
     module: the same share on the real module, for Table 1 of all its parameters without the router's, biases
     included; for Table 6 of what it computes between the down factors and W_proj. distinct: Table 6 with each expert's
     B computed once a token; for Table 1 the formula. used: Table 6 against what a token's experts and W_proj compute.
+
+    >>> table = overhead_table(width=512).query("table == 'Table 1'")
+    >>> table[["r", "layers", "d_L", "formula", "module"]].head(3).round(2)
+       r  layers  d_L  formula  module
+    0  8       2   64     7.81    9.38
+    1  8       3   96    14.58   16.15
+    2  8       4  128    23.44   25.12
     """
     from ..adapters import SmoreConfig
 
@@ -132,7 +147,11 @@ def overheads(table: str, width: int, config: Any) -> tuple[int, int, int]:
 
 
 def named_structures() -> list[Any]:
-    """The structures of Tables 1 and 6, with the gate of Fig. 5: s = 4, f = 2, r = 8 and 16, two to four layers."""
+    """The structures of Tables 1 and 6, with the gate of Fig. 5: s = 4, f = 2, r = 8 and 16, two to four layers.
+
+    >>> [(config.num_experts, config.r) for config in named_structures()][:2]
+    [([4, 4], 8), ([4, 4, 4], 8)]
+    """
     from ..adapters import SmoreConfig
 
     return [SmoreConfig(num_experts=[4] * layers, fanout=[2] * layers, r=r, gate="noisy_topk")
@@ -140,7 +159,11 @@ def named_structures() -> list[Any]:
 
 
 def protocol_structures(most: int = 6) -> list[Any]:
-    """The paper's protocol: pools (2, 2) with f = (1, 1) and (4, 4) with f = (2, 2), ranks (2^k, 2^k … 2^{k+2})."""
+    """The paper's protocol: pools (2, 2) with f = (1, 1) and (4, 4) with f = (2, 2), ranks (2^k, 2^k … 2^{k+2}).
+
+    >>> [config.r for config in protocol_structures(1) if config.num_experts == [4, 4]]
+    [[1, 1], [1, 2], [1, 4], [2, 2], [2, 4], [2, 8]]
+    """
     from ..adapters import SmoreConfig
 
     return [SmoreConfig(num_experts=[s, s], fanout=[f, f], r=[2**k, 2 ** (k + more)], gate="noisy_topk")
@@ -154,6 +177,14 @@ def router_shares(structures: Sequence[Any]) -> pd.DataFrame:
     three together), counts, router, experts, share. counts: "authors" (each gate once), "per parent" (as often as it
     runs), "per parent, noise" (with noisy top-k's second map), and "module", what our modules compute, for both sides
     of the share; the others divide by what the routed experts need.
+
+    >>> shares = router_shares(named_structures()[:1])
+    >>> shares.query("projection == 'all'")[["counts", "share"]].round(3)
+                   counts  share
+    12            authors  0.229
+    13         per parent  0.234
+    14  per parent, noise  0.235
+    15             module  0.206
     """
     rows = []
     for config in structures:
@@ -180,7 +211,18 @@ def router_counts(width: int, config: Any) -> dict[str, int]:
 
 
 def example_tree(seed: int = 2) -> pd.DataFrame:
-    """`residual_tree` of one random token in a random two-layer S'MoRE of pools 4-4 and fanout 2-2, for Fig. 1."""
+    """`residual_tree` of one random token in a random two-layer S'MoRE of pools 4-4 and fanout 2-2, for Fig. 1.
+
+    >>> example_tree()[["node", "parent", "layer", "expert", "score"]].round(2)
+       node  parent  layer  expert  score
+    0     0      -1      2      -1   1.00
+    1     1       0      1       0   0.68
+    2     2       0      1       2   0.32
+    3     3       1      0       2   0.50
+    4     4       1      0       0   0.50
+    5     5       2      0       0   0.66
+    6     6       2      0       1   0.34
+    """
     import torch
 
     from ..adapters import Smore, SmoreConfig

@@ -145,6 +145,13 @@ def layers_table(results: pd.DataFrame, tolerance: float = EQUAL) -> pd.DataFram
     results: a table of results with a column layers besides, one method a number of layers. Out: the rows of
     `equal_budget_differences` (mean is that of `layers`, mean_against that of the fewest) with the columns layers and
     fewest. Raises ValueError when there are fewer than two numbers of layers, or two methods of one number.
+
+    >>> table = layers_table(layered)
+    >>> table.query("measure == 'accuracy'")[["budget", "layers", "fewest", "difference"]].round(2)
+      budget  layers  fewest  difference
+    0    all       2       1         0.1
+    1  20000       2       1         0.1
+    2  80000       2       1         0.1
     """
     if "layers" not in results:
         raise ValueError("results needs a column layers, the number of layers of each method")

@@ -34,7 +34,13 @@ def expert_loads(recorded: Iterable[Recorded], top_k: int = 1, method: str | Non
     """One row a (method, seed, module, expert): mass, top1, used, rank, tokens.
 
     mass: share of all gate mass. top1: share of tokens whose largest gate it has, ties shared evenly. used: share of
-    tokens that have it among their top_k largest non-zero gates. rank: by mass, 1 for the busiest. tokens: seen.
+    tokens that have it among their top_k largest non-zero gates. rank: by mass, 1 for the busiest. tokens: seen. Raises
+    ValueError for a top_k below 1.
+
+    >>> loads = expert_loads(recorded)
+    >>> one = loads[loads["module"] == module].query("method == 'LoRA-MoE' and seed == 0")
+    >>> one["rank"].sort_values().tolist(), round(float(one["mass"].sum()), 6)
+    ([1, 2, 3, 4], 1.0)
     """
     if top_k < 1:
         raise ValueError(f"top_k = {top_k} must be at least 1")
@@ -64,6 +70,10 @@ def load_summary(recorded: Iterable[Recorded], top_k: int = 1, least: float = 0.
     Entropy is concave, so mass_balance is at least token_entropy: even gates do mean an even mass. They say nothing of
     top1_balance: all tokens can have the same largest gate by a hair. Uneven gates say nothing of either. A single
     expert has neither: NaN.
+
+    >>> summary = load_summary(recorded)
+    >>> summary.groupby("method", sort=False)["experts"].first().to_dict()
+    {'LoRA-MoE': 4, 'mix-and-match': 8, 'T-REX': 8}
     """
     recorded, rows = list(recorded), []
     loads = expert_loads(recorded, top_k, method).set_index(["method", "seed", "module"]).sort_index()

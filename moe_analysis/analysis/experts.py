@@ -50,6 +50,12 @@ def conditioning(runs: Sequence[Any]) -> pd.DataFrame:
     Condition numbers are medians over the module's experts: of A_i A_iᵀ and B_iᵀ B_i, and of B_iᵀ B_i with the damping
     that a Riemannian step adds. Experts with B_i = 0 have no undamped one and are left out (NaN where all are, as at
     the start); inf where half of the others are singular. singular_share: experts whose B_iᵀ B_i is zero or singular.
+
+    >>> found = conditioning(pair)
+    >>> bool((found["gram_condition_a"] >= 1).all())
+    True
+    >>> bool(found.query("step == 0")["gram_condition_b"].isna().all())  # B is still zero
+    True
     """
     check_runs(runs)
     frames = []
@@ -73,6 +79,10 @@ def similarity(runs: Sequence[Any]) -> pd.DataFrame:
 
     0 for unrelated experts, 1 for experts that do the same. NaN where fewer than two maps (outputs, updates) differ
     from zero.
+
+    >>> found = similarity(pair)["map_similarity"].dropna()
+    >>> bool(found.between(-1, 1).all())
+    True
     """
     check_runs(runs)
     frames = []
@@ -92,6 +102,10 @@ def load_balance(runs: Sequence[Any]) -> pd.DataFrame:
     The first is not the others. When every token spreads its gates evenly over the same few experts its entropy is
     as high as top-k allows and the load is as uneven; when each token uses one expert, and all are used alike, the
     entropy is 0 and the load perfectly balanced. A single expert has no entropy: NaN.
+
+    >>> found = load_balance(pair)
+    >>> int(found["step"].max()), bool(found["load_balance"].between(0, 1).all())
+    (3, True)
     """
     check_runs(runs)
     frames = []
@@ -125,7 +139,12 @@ def anatomy_bands(*frames: pd.DataFrame, by: str = "layer") -> pd.DataFrame:
 
     frames: of `conditioning`, `similarity` and `load_balance`. by: "layer" or "module"; a layer's modules are averaged
     within a seed. mean, low and high are the mean and the extremes of the seeds. Condition numbers are averaged as
-    logarithms; one that is infinite makes its mean infinite. NaN where no seed has a value.
+    logarithms; one that is infinite makes its mean infinite. NaN where no seed has a value. Raises ValueError for
+    another `by`.
+
+    >>> bands = anatomy_bands(load_balance(pair), by="layer")
+    >>> bands["layer"].nunique(), bands["measure"].unique().tolist()[:2]
+    (2, ['token_entropy', 'load_balance'])
     """
     if by not in ("layer", "module"):
         raise ValueError(f'by = {by!r} is unknown; choose "layer" or "module"')

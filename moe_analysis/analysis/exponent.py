@@ -25,7 +25,14 @@ EQUAL, MATCHED, TUNED = "equal lr", "matched step", "both tuned"
 
 def run_rows(history: pd.DataFrame) -> pd.DataFrame:
     """One row a run of `train_grid`: its keys, loss (last validation MSE), entropy (mean over the run), load_balance
-    (last), effective_step (mean), diverged."""
+    (last), effective_step (mean), diverged.
+
+    >>> from moe_analysis.training.regression_grid import train_grid
+    >>> run_rows(train_grid([bench], folder / "bench", workers=1))[["method", "power", "top_k", "seed", "diverged"]]
+      method  power  top_k  seed  diverged
+    0   RSGD    1.0      2     0     False
+    1   RSGD    1.0      2     1     False
+    """
     keys = [*KEYS, *(name for name in MATCHING if name in history)]
     return history.sort_values("step", kind="stable").groupby(keys, sort=False).agg(
         loss=("validation_mse", "last"), entropy=("gate_entropy", "mean"), load_balance=("load_balance", "last"),
@@ -46,6 +53,11 @@ def expert_count_table(rows: pd.DataFrame) -> pd.DataFrame:
 
     Columns top_k, rsgd, grsgd (means), difference, low, high, seeds, diverged, identical (every seed's two losses are
     the same to the last bit), paper_rsgd, paper_grsgd (NaN where it has none). rows: of `run_rows`, one lr.
+
+    >>> expert_count_table(by_k)[["top_k", "seeds", "identical"]]  # with one expert both rules are the same
+       top_k  seeds  identical
+    0      1      2       True
+    1      2      2      False
     """
     table = []
     for k in sorted(rows["top_k"].unique()):
@@ -64,6 +76,18 @@ def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
     p = 1: difference, difference_low, difference_high, seeds, diverged, decided (its interval does not cross zero).
 
     rows: of `run_rows`, one k and one lr a (power, temperature). From uneven to even gates, p from 1 to 0.
+
+    >>> exponent_table(powers)[["temperature", "power", "seeds"]]
+       temperature  power  seeds
+    0          0.1    1.0      2
+    1          0.1    0.5      2
+    2          0.1    0.0      2
+    3          0.3    1.0      2
+    4          0.3    0.5      2
+    5          0.3    0.0      2
+    6          1.0    1.0      2
+    7          1.0    0.5      2
+    8          1.0    0.0      2
     """
     table = []
     for temperature, part in rows.groupby("temperature"):
@@ -82,6 +106,9 @@ def best_powers(rows: pd.DataFrame) -> pd.DataFrame:
 
     Columns temperature, entropy, best (least mean loss), low, high (t interval of each seed's own best), as_good (all
     exponents whose paired difference to the best does not exclude zero), seeds.
+
+    >>> best_powers(powers)["temperature"].tolist()
+    [0.1, 0.3, 1.0]
     """
     table = []
     for temperature, part in rows.groupby("temperature"):
@@ -97,7 +124,11 @@ def best_powers(rows: pd.DataFrame) -> pd.DataFrame:
 
 def entropy_slopes(rows: pd.DataFrame, power: float = 0.5) -> pd.DataFrame:
     """Columns seed, slope, runs: least-squares slope of the gain, loss(p = 1) − loss(p = power), against the entropy
-    of the two runs' gates, over temperatures, seed by seed. Below zero: p matters more where gates are uneven."""
+    of the two runs' gates, over temperatures, seed by seed. Below zero: p matters more where gates are uneven.
+
+    >>> entropy_slopes(powers)[["seed", "runs"]].values.tolist()
+    [[0, 3], [1, 3]]
+    """
     plain, other = rows[rows["power"] == 1.0], rows[rows["power"] == power]
     pairs = plain.merge(other, on=["seed", "temperature"])
     pairs = pairs.assign(gain=pairs["loss_x"] - pairs["loss_y"], entropy=(pairs["entropy_x"] + pairs["entropy_y"]) / 2)
@@ -141,6 +172,9 @@ def method_pair(frame: pd.DataFrame) -> tuple[str, str]:
 def references(frame: pd.DataFrame, tuning_seeds: Sequence[int]) -> dict[str, float]:
     """The learning rates of the equal-lr comparisons, by name, and of `match_steps`: the lowest tried, where rescaling
     has most to gain; then, from the tuning seeds, the plain method's best and the tried one nearest to a quarter of it.
+
+    >>> list(references(tried, tuning_seeds=(8, 9)))
+    ['equal lr, the lowest', "equal lr, a quarter of RSGD's best", "equal lr, RSGD's best"]
     """
     plain, _ = method_pair(frame)
     best = float(tuned_lr(frame, tuning_seeds).set_index("method")["lr"][plain])
@@ -158,6 +192,14 @@ def confound_comparisons(
     frame: columns method (as for `method_pair`), seed, lr, loss over a grid of learning rates; runs of a transformer
     will do. matched: the plain method's runs of `match_steps`, with its columns; the last round counts. Columns
     comparison, rescaled_lr, plain_lr, difference, low, high, seeds, diverged, step_ratio (NaN where not matched).
+
+    >>> confound_comparisons(tried, tuning_seeds=(8, 9), matched=matched)[["comparison", "seeds"]]
+                               comparison  seeds
+    0                equal lr, the lowest      2
+    1  equal lr, a quarter of RSGD's best      2
+    2               equal lr, RSGD's best      2
+    3      matched step, gRSGD at lr 0.02      2
+    4                          both tuned      2
     """
     plain, rescaled = method_pair(frame)
     compared = frame[~frame["seed"].isin(list(tuning_seeds))]
@@ -191,6 +233,9 @@ def lr_shift(frame: pd.DataFrame, points: int = 401) -> pd.DataFrame:
     Columns seed, factor, gap_equal (root mean square at factor 1), gap_shifted (at the best), remaining (mean of
     rescaled minus shifted plain). Runs that diverged are left out; a seed with fewer than three learning rates in
     common has NaN.
+
+    >>> lr_shift(tried).columns.tolist()
+    ['seed', 'factor', 'gap_equal', 'gap_shifted', 'remaining']
     """
     rows, methods = [], method_pair(frame)
     for seed, part in frame[np.isfinite(frame["loss"])].groupby("seed"):

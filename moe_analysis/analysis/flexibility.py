@@ -32,6 +32,13 @@ def enumerated_outputs(num_experts: int, fanout: int, layers: Iterable[int] = (1
     S'MoRE and S'MoRE* have the parameters of the proofs and are followed layer by layer (`layer_outputs`); MoMOR has
     random integers as factors, and each set of active experts that a tree can give. All outputs are integers, compared
     exactly. Raises ValueError for layers with too many routings to walk.
+
+    >>> enumerated_outputs(3, 2, (1, 2)).pivot(index="system", columns="layers", values="outputs")
+    layers   1   2
+    system
+    MoMOR    3  12
+    S'MoRE   3  27
+    S'MoRE*  3  18
     """
     rows = []
     for count in layers:
@@ -60,13 +67,21 @@ def integer_momor(config: SmoreConfig, seed: int = 0, out_features: int = 8) -> 
 
 
 def figure3_trees() -> dict[str, Any]:
-    """Label -> nested (expert, subtree) pairs of the root's children, experts numbered from 1 as in the paper."""
+    """Label -> nested (expert, subtree) pairs of the root's children, experts numbered from 1 as in the paper.
+
+    >>> figure3_trees()["a"]
+    ((1, ((1, ()), (3, ()))), (2, ((2, ()), (4, ()))))
+    """
     return {label: tuple((parent, tuple((leaf, ()) for leaf in leaves)) for parent, leaves in enumerate(children, 1))
             for label, children in FIGURE3.items()}  # fmt: skip
 
 
 def figure3_outputs() -> dict[str, list[tuple[float, ...]]]:
-    """System -> the output of each tree of Fig. 3, in their order, as a tuple of exact numbers."""
+    """System -> the output of each tree of Fig. 3, in their order, as a tuple of exact numbers.
+
+    >>> {system: len(set(outputs)) for system, outputs in figure3_outputs().items()}
+    {'MoMOR': 1, "S'MoRE*": 2, "S'MoRE": 3}
+    """
     lower = torch.tensor(list(FIGURE3.values())) - 1  # (3, 2, 2)
     upper = torch.tensor([[[0, 1]]] * len(FIGURE3))  # (3, 1, 2)
     config = sizes(4, 2, 2, "all")

@@ -30,6 +30,10 @@ def scores(runs: Sequence[Any], transferred: Sequence[pd.DataFrame] = ()) -> pd.
     `run.evaluation`); none leaves that part out. part: "originals" or "variants" as the suite's manifest says,
     "in-distribution" for a suite that says nothing, "ood" for what was transferred to. accuracy lies in [0, 1], loss
     is in nats an answer token. Raises ValueError when methods were not tested on the same rows.
+
+    >>> found = scores(*made_up)
+    >>> found.groupby("part", sort=False)["dataset"].nunique().to_dict()
+    {'originals': 2, 'variants': 2, 'ood': 2}
     """
     check_runs(runs)
     if transferred and len(transferred) != len(runs):
@@ -53,6 +57,11 @@ def levels(inside: pd.DataFrame, outside: pd.DataFrame | None = None, suite: str
 
     inside, outside: `training.transfer.levels_on` of the suite and of its out-of-distribution companion. chance is 0
     where the answer is free; guess is the better of chance and majority.
+
+    >>> levels(*level_tables)[["part", "dataset", "chance", "majority", "guess"]].head(2)
+            part    dataset  chance  majority  guess
+    0  originals  add_small    0.25       0.3    0.3
+    1  originals   where_is    0.25       0.3    0.3
     """
     parts = task_roles(suite, inside).map(PART_OF_ROLE)
     frames = [inside.assign(part=inside["dataset"].map(parts))]
@@ -77,6 +86,10 @@ def part_summary(frame: pd.DataFrame) -> pd.DataFrame:
 
     The interval speaks of these tasks at other seeds. Whether one method is better than another on tasks like these is
     a question of paired differences, which `comparisons` answers: tasks differ far more than methods do.
+
+    >>> table = part_summary(scored).query("measure == 'accuracy' and part == 'ood'")
+    >>> table.set_index("method")["mean"].round(1).loc[["LoRA", "T-REX"]].to_dict()
+    {'LoRA': 0.5, 'T-REX': 0.6}
     """
     rows = []
     for part, chosen in by_part(frame):
@@ -106,7 +119,11 @@ def comparisons(frame: pd.DataFrame, reference: str | None = None, measure: str 
 
     Intervals and p-values: `paired_bootstrap` over the tasks of the part and the seeds that both methods have. p_holm
     is corrected over all pairs of the part. reference keeps the pairs of one method, with it first; the correction
-    stays that over all pairs.
+    stays that over all pairs. Raises ValueError for a reference without runs.
+
+    >>> table = comparisons(scored, reference="T-REX").query("part == 'ood' and against == 'LoRA'")
+    >>> table[["tasks", "seeds"]].values.tolist(), table["difference"].round(1).tolist()
+    ([[2, 3]], [0.1])
     """
     methods = list(dict.fromkeys(frame["method"]))
     if reference is not None and reference not in methods:
@@ -144,7 +161,11 @@ def against_level(frame: pd.DataFrame, table: pd.DataFrame, level: str = "guess"
 
     level: "chance", "majority", "guess" (the better of both) or "untrained", whose difference is the gain over the
     backbone at step 0. above: the interval of `paired_bootstrap` lies over 0; where it does not, the method is within
-    the interval of the level.
+    the interval of the level. Raises ValueError for a data set that the table has no level of.
+
+    >>> table = against_level(scored, to_beat, "guess")
+    >>> bool(table["above"].all())
+    True
     """
     values = table.set_index(table["part"] + "/" + table["dataset"])[level]
     rows = []
@@ -164,6 +185,12 @@ def task_differences(frame: pd.DataFrame, against: str = "LoRA", measure: str = 
 
     Paired by seed; low, high: 95 % t interval over seeds, uncorrected for the number of tasks. base: the mean of
     `against` on the task.
+
+    >>> table = task_differences(scored, against="LoRA").query("method == 'T-REX'")
+    >>> table[["part", "dataset", "difference"]].round(1).head(2)
+             part    dataset  difference
+    7   originals  add_small         0.1
+    15  originals   where_is         0.1
     """
     others = [method for method in dict.fromkeys(frame["method"]) if method != against]
     reference = crossed(frame, against, measure)

@@ -32,6 +32,12 @@ def method_summary(frame: pd.DataFrame, measures: Sequence[str], confidence: flo
     """Columns measure, method, mean, low, high, seeds: over seeds, after averaging within each seed.
 
     Modules of one run are not independent of each other, so only seeds count as repetitions.
+
+    >>> method_summary(smooth, ["tortuosity"])[["measure", "method", "seeds"]]
+          measure         method  seeds
+    0  tortuosity       LoRA-MoE      2
+    1  tortuosity  mix-and-match      2
+    2  tortuosity          T-REX      2
     """
     means = seed_means(frame, measures)
     rows = []

@@ -40,7 +40,11 @@ def neighbour_agreement(embeddings: np.ndarray, frame: pd.DataFrame, neighbours:
 
 
 def compare_neighbours(embeddings: Mapping[str, np.ndarray], frame: pd.DataFrame, neighbours: int = 10) -> pd.DataFrame:
-    """`neighbour_agreement` of several embeddings of the same rows, {name of the text: (n, d)}, in column `text`."""
+    """`neighbour_agreement` of several embeddings of the same rows, {name of the text: (n, d)}, in column `text`.
+
+    >>> compare_neighbours(texts, frame, neighbours=5).columns[:4].tolist()
+    ['text', 'measure', 'share', 'chance']
+    """
     tables = [neighbour_agreement(matrix, frame, neighbours).assign(text=text) for text, matrix in embeddings.items()]
     table = pd.concat(tables, ignore_index=True)
     return table[["text", *table.columns.drop("text")]]

@@ -23,6 +23,15 @@ def backbone_parameters(base: Any, configs: Mapping[str, Any], reference: str = 
 
     Columns method, parameters, saving: the share that `reference` saves against the method (negative: it costs more).
     Raises ValueError when configs does not hold the reference.
+
+    >>> from moe_analysis.presets import methods
+    >>> backbone_parameters(base, methods()).round(3)
+              method  parameters  saving
+    0           LoRA       16384  -1.751
+    1       LoRA-MoE       73728   0.389
+    2           SiRA       73728   0.389
+    3  mix-and-match       45072   0.000
+    4          T-REX       45072   0.000
     """
     from copy import deepcopy
 
@@ -40,6 +49,12 @@ def layer_parameters(layers: Mapping[str, tuple[int, int]] | None = None) -> pd.
     8 experts of rank 4 (LoRA-MoE, SiRA) against 4 down and 8 up vectors (T-REX).
     Columns layer, method, factor_parameters, router_parameters (with T-REX's scalars), parameters, and saving as in
     `backbone_parameters`. Modules live on the meta device: nothing is allocated.
+
+    >>> layer_parameters({"square": (128, 128)})[["method", "parameters", "saving"]].round(3)
+         method  parameters  saving
+    0  LoRA-MoE        9216   0.389
+    1      SiRA        9216   0.389
+    2     T-REX        5634   0.000
     """
     import torch
 
@@ -76,6 +91,14 @@ def parameters_of_sizes(sizes: Sequence[tuple[int, int, int]], in_features: int,
 
     Columns system, I, J, experts, span, factor_parameters, parameters (with router and scalars), a row a size; then
     for comparison LoRA-MoE with 1 to max(I) rank-1 experts and LoRA of those ranks, at their spans E and 1.
+
+    >>> parameters_of_sizes([(2, 2, 4)], 128, 128)[["system", "experts", "span", "parameters"]]
+         system  experts  span  parameters
+    0     T-REX        4     4        1026
+    1  LoRA-MoE        1     1         384
+    2      LoRA        1     1         256
+    3  LoRA-MoE        2     2         768
+    4      LoRA        1     1         512
     """
     import torch
 

@@ -55,6 +55,9 @@ def shared_modules(runs: Sequence[Any]) -> list[str]:
     """Modules whose router every run recorded, in the first run's order.
 
     Raises ValueError when there is none.
+
+    >>> len(shared_modules(runs)), shared_modules(runs)[0]
+    (4, 'layers.2.self_attn.q_proj')
     """
     check_runs(runs)
     found = [modules(run) for run in runs]
@@ -99,6 +102,10 @@ def gate_entropy(runs: Sequence[Any]) -> pd.DataFrame:
     """How evenly the routers spread a token over training: columns method, seed, step, entropy.
 
     entropy: of a token's gates, mean over the batch's tokens and over modules; 1 for equal gates, 0 for one expert.
+
+    >>> entropy = gate_entropy(runs)
+    >>> len(entropy), bool(entropy["entropy"].between(0, 1).all())
+    (24, True)
     """
     check_runs(runs)
     frames = []

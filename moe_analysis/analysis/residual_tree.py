@@ -32,6 +32,11 @@ def residual_tree(adapter: Smore, x: Tensor) -> pd.DataFrame:
     delta(x) when the scores of the node and of all below it are set to zero; of the root, the norm of delta(x).
     share: contribution by the root's, NaN where that is zero. Contributions of siblings need not add up: their vectors
     may point apart, and an activation stands between the layers. Raises ValueError for x that is not one token.
+
+    >>> batch = seen[0][list(seen[0])[-1]]
+    >>> tree = residual_tree(batch.adapter, batch.inputs[0])
+    >>> tree[["node", "parent", "layer"]].values.tolist()
+    [[0, -1, 2], [1, 0, 1], [2, 0, 1], [3, 1, 0], [4, 1, 0], [5, 2, 0], [6, 2, 0]]
     """
     if x.shape != (adapter.in_features,):
         raise ValueError(f"x has shape {tuple(x.shape)}; pass one token, ({adapter.in_features},)")
@@ -61,6 +66,10 @@ def residual_trees(runs: Iterable[Any], batches: Iterable[Mapping[str, Any]], to
     """The trees of evenly spaced tokens in every module: columns method, seed, module, token, and those of one tree.
 
     batches: for each run {module: what its adapter sees}, with an `adapter` and its `inputs` (tokens, in).
+
+    >>> trees = residual_trees(tree_runs, seen, tokens=2)
+    >>> trees.groupby(["seed", "module"]).ngroups, trees["token"].nunique()
+    (4, 2)
     """
     frames = []
     for run, modules in zip(runs, batches, strict=True):

@@ -134,6 +134,10 @@ def between_layers(recorded: Iterable[Recorded], permutations: int = 100, seed: 
     """One row a (method, seed, module, other) with the columns of `router_agreement` and layer, other_layer.
 
     other: the router of the same projection (and pool) in another layer of the run; every pair once.
+
+    >>> table = between_layers(recorded, permutations=3)
+    >>> table[["layer", "other_layer"]].drop_duplicates().values.tolist()
+    [['layers.2', 'layers.3']]
     """
     rows = []
     for run, by_module, tokens in recorded:
@@ -152,6 +156,10 @@ def between_seeds(recorded: Iterable[Recorded], permutations: int = 100, seed: i
     """One row a (method, seed, other_seed, module): the same router in two runs of a method; every pair once.
 
     Raises ValueError when two runs of a method were recorded on different texts.
+
+    >>> table = between_seeds(recorded, permutations=3)
+    >>> table[["method", "seed", "other_seed"]].drop_duplicates().values.tolist()
+    [['LoRA-MoE', 0, 1], ['mix-and-match', 0, 1], ['T-REX', 0, 1]]
     """
     groups: dict[Any, list[Recorded]] = {}
     for each in recorded:

@@ -32,7 +32,12 @@ def smoothness(runs: Sequence[Any], per: str = "router") -> pd.DataFrame:
     length between successive moves; a schedule's slow change hardly counts), walk_tortuosity and momentum_tortuosity,
     momentum_angle (the two references; a random walk turns by 90 degrees), relative_tortuosity (tortuosity over
     momentum_tortuosity: 1 is noise, less is more directed than noise).
-    What is undefined (a router that ends where it began, fewer than two moves) is NaN.
+    What is undefined (a router that ends where it began, fewer than two moves) is NaN. Raises ValueError for another
+    `per`.
+
+    >>> table = smoothness(runs)
+    >>> len(table), int(table["moves"].max()), bool((table["tortuosity"].dropna() > 0.999).all())
+    (24, 2, True)
     """
     check_runs(runs)
     if per not in ("router", "expert"):
@@ -149,6 +154,10 @@ def gradient_noise(runs: Sequence[Any]) -> pd.DataFrame:
     stride, gradient_norm (root mean square), successive_cosine (mean), gradient_variance (half the mean squared
     difference of successive gradients, so that a slow drift is no noise), noise_share (that over the mean square:
     0 for a constant gradient, 1 for white noise). Gradients are those the optimiser got, after clipping.
+
+    >>> found = gradient_noise(runs)
+    >>> len(found), bool((found["gradient_norm"] > 0).all())
+    (24, True)
     """
     check_runs(runs)
     frames = []
@@ -182,14 +191,24 @@ def gradient_products(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def smoothness_summary(frame: pd.DataFrame, measures: Sequence[str] = MEASURES) -> pd.DataFrame:
-    """Columns measure, method, mean, low, high, seeds: modules averaged within a seed, 95 % t interval over seeds."""
+    """Columns measure, method, mean, low, high, seeds: modules averaged within a seed, 95 % t interval over seeds.
+
+    >>> smoothness_summary(smooth, ["tortuosity"])[["method", "seeds"]].values.tolist()
+    [['LoRA-MoE', 2], ['mix-and-match', 2], ['T-REX', 2]]
+    """
     return method_summary(frame, measures)
 
 
 def smoothness_differences(
     frame: pd.DataFrame, method: str = METHOD, others: Sequence[str] = OTHERS, measures: Sequence[str] = MEASURES
 ) -> pd.DataFrame:
-    """Columns measure, method, against, difference, low, high, seeds: paired by seed, 95 % t interval."""
+    """Columns measure, method, against, difference, low, high, seeds: paired by seed, 95 % t interval.
+
+    >>> smoothness_differences(smooth, measures=["tortuosity"])[["method", "against", "seeds"]]
+      method        against  seeds
+    0  T-REX  mix-and-match      2
+    1  T-REX       LoRA-MoE      2
+    """
     return paired_differences(frame, measures, method, others)
 
 

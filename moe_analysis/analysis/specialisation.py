@@ -126,6 +126,10 @@ def specialisation(recorded: Iterable[Recorded], labels: Mapping[str, Any] | Non
     same of the mean over the run's routers. label_entropy: of the labels (given `within`). normalised: excess by
     label_entropy, NaN for a single label. most: the smaller of label_entropy and the log of the number of experts.
     Raises ValueError for an unknown unit, fewer than one permutation, or labels of the wrong length.
+
+    >>> found = specialisation(recorded, labels, permutations=4)
+    >>> found["view"].unique().tolist(), bool((found["information"] >= 0).all())
+    (['gates', 'top1'], True)
     """
     if unit not in UNITS or permutations < 1:
         raise ValueError(f"unit = {unit!r} and permutations = {permutations}; use one of {', '.join(UNITS)} and at "
@@ -184,6 +188,10 @@ def expert_shares(recorded: Iterable[Recorded], labels: Any = None, method: str 
     labels: one for every row of the recorded frame, by default its data set. share: of the label's gate mass that the
     expert gets (NaN for a label without mass). load: of all gate mass. log_lift: log2 of share over load, 0 where the
     label uses the expert as all tokens do, -inf where it never does, NaN for an expert without load.
+
+    >>> found = expert_shares(recorded)
+    >>> found["label"].unique().tolist()
+    ['add_small', 'add_small_one_over', 'where_is', 'where_is_one_step_late']
     """
     frames = []
     for run, by_module, tokens in recorded:

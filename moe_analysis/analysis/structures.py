@@ -26,7 +26,11 @@ def uniform_trees(flexibility: int, tokens: Any) -> np.ndarray:
 
 
 def uniform_siblings(num_experts: Sequence[int], fanout: Sequence[int]) -> float:
-    """Probability that the root's subtrees are not all alike in a tree drawn at random; NaN with one layer."""
+    """Probability that the root's subtrees are not all alike in a tree drawn at random; NaN with one layer.
+
+    >>> round(uniform_siblings([4, 4], [2, 2]), 3)
+    0.833
+    """
     if len(num_experts) < 2:
         return float("nan")
     below = smore_flexibility(list(num_experts[:-1]), list(fanout[:-1]))
@@ -39,7 +43,11 @@ def most_entropy(flexibility: int, tokens: Any) -> np.ndarray:
 
 
 def sizes_of(run: Any) -> tuple[list[int], list[int], int]:
-    """(num_experts, fanout, Γ) of a run's adapter; ValueError for an adapter without trees."""
+    """(num_experts, fanout, Γ) of a run's adapter; ValueError for an adapter without trees.
+
+    >>> sizes_of(tree_runs[0])
+    ([3, 3], [2, 2], 27)
+    """
     adapter = run.config.adapter
     if not hasattr(adapter, "fanout"):
         raise ValueError(f"run {run_key(run)} has no trees; pass runs of SmoreConfig")
@@ -52,6 +60,10 @@ def over_training(runs: Sequence[Any]) -> pd.DataFrame:
     distinct: trees among the tokens sampled at that step. share: of Γ. against_uniform: distinct by what as many random
     trees would show. entropy: bits. normalised_entropy: by min(log Γ, log tokens). differing_siblings: tokens whose
     root has children with different subtrees, which is what only a tree can express; random trees: `uniform_siblings`.
+
+    >>> found = over_training(tree_runs)
+    >>> int(found["step"].max()), found["flexibility"].unique().tolist(), found["module"].nunique()
+    (3, [27.0], 2)
     """
     check_runs(runs)
     frames = []
@@ -88,7 +100,11 @@ def measures(distinct: Any, entropy: Any, tokens: Any, flexibility: int) -> dict
 def training_bands(frame: pd.DataFrame, by: str = "layer") -> pd.DataFrame:
     """Columns method, `by`, step, measure, mean, low, high, seeds: a layer's modules are averaged within a seed.
 
-    frame: of `over_training`. by: "layer" or "module". low and high are the extremes of the seeds.
+    frame: of `over_training`. by: "layer" or "module". low and high are the extremes of the seeds. Raises ValueError
+    for another `by`.
+
+    >>> training_bands(training).columns.tolist()
+    ['method', 'layer', 'step', 'measure', 'mean', 'low', 'high', 'seeds']
     """
     if by not in ("layer", "module"):
         raise ValueError(f'by = {by!r} is unknown; choose "layer" or "module"')
@@ -126,7 +142,12 @@ def rarefied(counts: np.ndarray, tokens: int) -> float:
 
 
 def usage_ranks(recorded: Iterable[Recorded]) -> pd.DataFrame:
-    """One row a (method, seed, module, rank): share, the part of all tokens in the module's rank-th most used tree."""
+    """One row a (method, seed, module, rank): share, the part of all tokens in the module's rank-th most used tree.
+
+    >>> ranks = usage_ranks(routed)
+    >>> ranks.groupby(["seed", "module"])["share"].sum().round(6).unique().tolist()
+    [1.0]
+    """
     frames = []
     for run, trees, _ in recorded:
         for module, codes in trees.items():
@@ -137,7 +158,11 @@ def usage_ranks(recorded: Iterable[Recorded]) -> pd.DataFrame:
 
 
 def usage_by_layer(ranks: pd.DataFrame) -> pd.DataFrame:
-    """`usage_ranks` -> columns method, layer, rank, share: means over modules and seeds, unused trees counted as 0."""
+    """`usage_ranks` -> columns method, layer, rank, share: means over modules and seeds, unused trees counted as 0.
+
+    >>> usage_by_layer(usage_ranks(routed)).columns.tolist()
+    ['method', 'layer', 'rank', 'share']
+    """
     frame = ranks.assign(layer=ranks["module"].map(layer_of))
     keys = ["method", "layer"]
     modules = frame[[*keys, "seed", "module"]].drop_duplicates().groupby(keys).size()
@@ -150,6 +175,10 @@ def by_dataset(recorded: Iterable[Recorded]) -> pd.DataFrame:
 
     Columns tokens, flexibility, distinct, share, against_uniform, entropy, normalised_entropy, rarefied (expected trees
     among as many tokens as the smallest data set has), rarefied_tokens.
+
+    >>> found = by_dataset(routed)
+    >>> sorted(found["dataset"].unique())
+    ['add_small', 'add_small_one_over', 'all', 'where_is', 'where_is_one_step_late']
     """
     rows = []
     for run, trees, tokens in recorded:
@@ -171,6 +200,10 @@ def dataset_information(recorded: Iterable[Recorded], permutations: int = 200, s
     information: mutual information in bits. by_chance: its mean when the data sets' names are shuffled over the texts;
     whole texts move, for the tokens of one text are not independent. excess: the difference. p: share of shuffles, the
     real order counted as one, with at least the information found. dataset_entropy: the most there could be, bits.
+
+    >>> found = dataset_information(routed, permutations=9)
+    >>> bool(np.allclose(found["excess"], found["information"] - found["by_chance"]))
+    True
     """
     rows = []
     for run, trees, tokens in recorded:

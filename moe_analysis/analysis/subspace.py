@@ -118,6 +118,10 @@ def rank_plot_frame(max_rank: int = 8, kinds: tuple[str, ...] = KINDS, seed: int
     """Lemma 4.1 measured on the TRex module for every I, J <= max_rank and kind of factors.
 
     Columns I, J, kind, rank_a, rank_b, predicted (rank_a · rank_b), measured, experts (I·J).
+
+    >>> ranks = rank_plot_frame(max_rank=3)
+    >>> bool((ranks["measured"] == ranks["predicted"]).all()), int(ranks["measured"].max())
+    (True, 9)
     """
     frame = pd.DataFrame(span_cases(max_rank, kinds, seed))
     return frame.assign(experts=frame["I"] * frame["J"])
@@ -129,6 +133,13 @@ def span_table(r: int = 6, in_features: int = 24, out_features: int = 24, num_ex
 
     Columns system, experts, factor_parameters, router_parameters (in_features an expert), span, rank_of_one_update
     (the largest possible). Raises ValueError when num_experts does not divide r.
+
+    >>> span_table()[["system", "experts", "span", "rank_of_one_update"]]
+                     system  experts  span  rank_of_one_update
+    0                  LoRA        1     1                   6
+    1              LoRA-MoE        3     3                   6
+    2       rank-1 diagonal        6     6                   6
+    3  rank-1 mix-and-match       36    36                   6
     """
     if r % num_experts:
         raise ValueError(f"num_experts = {num_experts} does not divide r = {r}; choose a divisor of r")
@@ -154,6 +165,14 @@ def span_by_budget(budgets: Sequence[int], in_features: int, out_features: int, 
 
     Columns count ("factors": as the lemma counts; "factors+router": as a layer is built), budget, system, size, span.
     With the router counted an expert costs in_features whatever the system, so the lead of mix-and-match is bounded.
+    Raises ValueError for an unknown count.
+
+    >>> span_by_budget([4096], 64, 64, counts=["factors"])[["system", "size", "span"]]
+              system   size  span
+    0           lora     32     1
+    1       moe_lora    4x8     4
+    2       diagonal     32    32
+    3  mix_and_match  32x32  1024
     """
     if unknown := set(counts) - set(COUNTS):
         raise ValueError(f"counts = {sorted(unknown)} unknown; choose of {', '.join(COUNTS)}")
@@ -173,6 +192,12 @@ def figure1_parameters(in_features: int, out_features: int, num_down: int = 2, n
     Columns system, down_vectors, up_vectors, experts, factor_parameters, other_parameters (router, scalars)
     and parameters.
     LoRA is PEFT's own at rank num_down·num_up, LoRA-MoE has as many rank-1 experts.
+
+    >>> figure1_parameters(128, 128)[["system", "experts", "factor_parameters", "parameters"]]
+         system  experts  factor_parameters  parameters
+    0      LoRA        1               1536        1536
+    1  LoRA-MoE        6               1536        2304
+    2     T-REX        6                640        1410
     """
     from peft import LoraConfig, get_peft_model
     from torch import nn

@@ -44,6 +44,10 @@ def path_axes(runs: Sequence[Any], module: str) -> PathAxes:
     Every method's second moment is divided by its trace first: 32 experts weigh no more than 8, and a method that
     moves far no more than one that moves little. Not centred: the origin is every row's start.
     Raises ValueError for unknown modules and for layers whose input sizes differ.
+
+    >>> axes = path_axes(runs, module)
+    >>> axes.by_method.columns.tolist()
+    ['method', 'pc1', 'pc2', 'pc3']
     """
     check_runs(runs)
     moments: dict[str, np.ndarray] = {}
@@ -85,7 +89,12 @@ def router_paths(runs: Sequence[Any], module: str, axes: PathAxes | None = None,
 
     Columns method, seed, expert, rank (of the run's experts by `farthest_first`), step, pc1, pc2, pc3
     (displacement along `axes`, by default `path_axes(runs, module)`), distance from the start in the full space, loss
-    (the training loss of the step, without balance loss). At most `points` steps a line, ends included.
+    (the training loss of the step, without balance loss). At most `points` steps a line, ends included. Raises
+    ValueError for fewer than 2 points.
+
+    >>> paths = router_paths(runs, module, axes)
+    >>> paths[["pc1", "pc2", "pc3", "distance"]].iloc[0].tolist(), int(paths["step"].max())
+    ([0.0, 0.0, 0.0, 0.0], 3)
     """
     axes = path_axes(runs, module) if axes is None else axes
     if points < 2:
@@ -142,6 +151,14 @@ def distinct_experts(runs: Sequence[Any], tolerance: float = 1e-5) -> pd.DataFra
     longest one. With B and the router at zero and no intuition all up vectors of mix-and-match see the same
     gradients, so experts that share a down vector never part; a router that starts at random, or an intuition that
     differs between experts, breaks this symmetry.
+
+    >>> found = distinct_experts(runs)
+    >>> found.groupby("method", sort=False)[["experts", "distinct"]].max()
+                   experts  distinct
+    method
+    LoRA-MoE             4         4
+    mix-and-match        8         2
+    T-REX                8         8
     """
     rows = []
     for module in shared_modules(runs):
@@ -158,6 +175,9 @@ def moving_module(runs: Sequence[Any], modules: Sequence[str]) -> str:
     """The module whose routers move furthest, as the geometric mean over runs of the norm of the whole displacement.
 
     A module to draw, chosen by a rule and not by how its figure looks.
+
+    >>> moving_module(runs, [module])
+    'layers.3.self_attn.v_proj'
     """
     check_runs(runs)
     scores = []

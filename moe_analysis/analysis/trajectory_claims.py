@@ -20,6 +20,10 @@ def trajectory_claims(smooth: pd.DataFrame, converged: pd.DataFrame, method: str
     Smoother path: the method's tortuosity and turning angle are both lower than those of every other method, each
     95 % t interval of the differences paired by seed lying below zero. Sooner convergence: so is its mean loss
     over training. Fewer than three shared seeds decide nothing. Raises ValueError when a method is missing.
+
+    >>> from moe_analysis.analysis.convergence import convergence
+    >>> trajectory_claims(smooth, convergence(curves))["verdict"].tolist()  # two seeds decide nothing
+    ['not testable at this scale', 'not testable at this scale']
     """
     path = _claim(smooth, PATH_MEASURES, method, others)
     noise = smooth.loc[smooth["method"] == method, list(NOISE)].mean()

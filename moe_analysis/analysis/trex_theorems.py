@@ -22,6 +22,10 @@ def approximation_frame(parameters: int = 288, num_experts: int = 4, seeds: Sequ
     """Theorem 4.2: `approximation_errors` for every target family, way of counting parameters and seed.
 
     Columns family, count, seed, method (label), size, relative_error. Targets are 12 updates of 16 x 20.
+
+    >>> found = approximation_frame(parameters=144, num_experts=2, seeds=(0,))
+    >>> found["family"].unique().tolist(), found["count"].unique().tolist()
+    (['shared', 'clustered', 'unstructured'], ['factors', 'factors+gates', 'factors+router'])
     """
     from threadpoolctl import threadpool_limits
 
@@ -36,7 +40,12 @@ def approximation_frame(parameters: int = 288, num_experts: int = 4, seeds: Sequ
 
 
 def approximation_summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns family, count, method, size, mean, low, high (over seeds), best: least mean of its family and count."""
+    """Columns family, count, method, size, mean, low, high (over seeds), best: least mean of its family and count.
+
+    >>> found = approximation_summary(approximation)
+    >>> found.groupby(["family", "count"])["best"].sum().unique().tolist()  # one best of each
+    [1]
+    """
     keys = ["family", "count", "method", "size"]
     table = frame.groupby(keys, sort=False)["relative_error"].agg(["mean", "min", "max"]).reset_index()
     table = table.rename(columns={"min": "low", "max": "high"})
@@ -59,6 +68,13 @@ def line_search_frame(seed: int = 0, points: int = 101, problems: int = 200) -> 
 
     Columns case, omega, loss (of the mix, evaluated point by point, in units of its larger end), best_omega and
     best_loss (closed form), problems: how many of the drawn problems fall into the case.
+
+    >>> for case in line_search_frame(points=11, problems=40)["case"].unique():
+    ...     print(case)
+    prior better, a mix is best
+    prior worse, a mix is best
+    the router alone is best
+    the prior alone is best
     """
     drawn = random_parabolas(problems, seed)
     found = [case_of(parabola) for parabola, _ in drawn]
@@ -81,6 +97,13 @@ def noise_against_none(noise: pd.DataFrame, column: str = "noise_to_signal") -> 
 
     Columns prior, step, ratio (geometric mean over seeds), low, high (95 % t interval on the logarithms), seeds;
     one row each for "aligned" and "mismatched" and every step. Below 1 the prior makes the gradient less noisy.
+
+    >>> noise_against_none(noise)[["prior", "step", "seeds"]]
+            prior  step  seeds
+    0     aligned     0      3
+    1     aligned     2      3
+    2  mismatched     0      3
+    3  mismatched     2      3
     """
     table = noise.pivot(index=["step", "seed"], columns="prior", values=column)
     rows = []

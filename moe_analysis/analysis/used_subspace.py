@@ -33,6 +33,11 @@ def router_alone(adapters: Mapping[str, Any], gates: Mapping[str, Any], scores: 
     adapters, gates: {module: TRex} and {module: (tokens, I·J)}; scores: (tokens, clusters), the intuition that each
     token was routed by. The hidden states stay those of the full model, so only the routing is taken apart.
     Raises ValueError when scores and gates have different numbers of tokens.
+
+    >>> run, by_module, tokens = recorded[-1]
+    >>> alone = router_alone(adapters[-1][1], by_module, run.intuition(test)[tokens["row"]])
+    >>> alone[module].shape == by_module[module].shape
+    True
     """
     import torch
 
@@ -54,6 +59,10 @@ def used_by_runs(recordings: Recordings, method: str | None = None) -> pd.DataFr
     Columns method, seed, module, layer, target and those of `subspace.used_dimension`; ranks are <NA> at tolerances
     finer than the recorded precision. method: a label in place of the runs' own.
     Raises ValueError for no runs, or a run without modules.
+
+    >>> used = used_by_runs(gates)
+    >>> len(used), used["target"].unique().tolist()
+    (24, ['q_proj', 'v_proj'])
     """
     rows = []
     for run, gates in _checked(recordings):
@@ -69,6 +78,10 @@ def energy_by_runs(recordings: Recordings, method: str | None = None) -> pd.Data
     """How much of the routings' energy (squared singular values) lies beyond their first k directions.
 
     Columns method, seed, module, direction (k, from 0), beyond (share of the energy, 1 at k = 0, falling to 0).
+
+    >>> energy = energy_by_runs(gates)
+    >>> energy.query("direction == 0")["beyond"].round(6).unique().tolist()
+    [1.0]
     """
     frames = []
     for run, gates in _checked(recordings):
@@ -82,7 +95,11 @@ def energy_by_runs(recordings: Recordings, method: str | None = None) -> pd.Data
 
 
 def energy_bands(energy: pd.DataFrame) -> pd.DataFrame:
-    """`energy_by_runs` averaged over modules -> columns method, direction, mean, low, high (over seeds)."""
+    """`energy_by_runs` averaged over modules -> columns method, direction, mean, low, high (over seeds).
+
+    >>> energy_bands(energy).columns.tolist()
+    ['method', 'direction', 'mean', 'low', 'high']
+    """
     seeds = energy.groupby(["method", "direction", "seed"], sort=False)["beyond"].mean()
     bands = seeds.groupby(["method", "direction"], sort=False).agg(["mean", "min", "max"])
     return bands.rename(columns={"min": "low", "max": "high"}).reset_index()
@@ -92,6 +109,10 @@ def reached_by_runs(adapters: Recordings) -> pd.DataFrame:
     """Dimension that each run's trained factors can reach in each layer, from pairs (run, {module: adapter}).
 
     An adapter has A and B as `TRex` or `MoeLora`. Columns method, seed, module, rank_a, rank_b, experts, span.
+
+    >>> reached = reached_by_runs(adapters)
+    >>> reached.groupby("method", sort=False)["span"].max().to_dict()
+    {'LoRA-MoE': 4, 'mix-and-match': 2, 'T-REX': 8}
     """
     return pd.DataFrame([{**run_key(run), "module": module, **trained_span(adapter.A, adapter.B)}
                          for run, modules in _checked(adapters) for module, adapter in modules.items()])
@@ -103,6 +124,12 @@ def used_summary(used: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
     Columns method, experts, reached (least and largest span of a layer, as text; "–" for a method without factors of
     its own), then for each measure its mean and
     the 95 % interval over seeds as text, "14.2 [13.1, 15.3]"; "–" where no run was recorded precisely enough.
+
+    >>> used_summary(used, reached)[["method", "experts", "reached"]]
+              method  experts reached
+    0       LoRA-MoE        4       4
+    1  mix-and-match        8       2
+    2          T-REX        8       8
     """
     measures = [name for name in MEASURES if name in used]
     numbers = used.astype(dict.fromkeys(measures, float))

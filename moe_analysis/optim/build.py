@@ -27,7 +27,14 @@ def optimizer_options(name: str) -> tuple[str, ...]:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError for an unknown optimiser, or for an option that it does not have."""
+    """Raise ValueError for an unknown optimiser, or for an option that it does not have.
+
+    >>> check_options("riemannian_adamw", {"damping": 1e-6})
+    >>> check_options("adam", {})
+    Traceback (most recent call last):
+        ...
+    ValueError: optimizer = 'adam' is unknown; choose one of adamw, sgd, riemannian_sgd, riemannian_adamw
+    """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer = {name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
     known = optimizer_options(name)
@@ -41,6 +48,10 @@ def build_optimizer(name: str, model: nn.Module, lr: float, router_lr: float | N
     """An optimiser by its name in `OPTIMIZERS` over the groups "experts" and "router" of a model.
 
     options: keyword arguments of its own, such as damping or betas. Raises ValueError for an unknown name or option.
+
+    >>> optimizer = build_optimizer("adamw", model, lr=5e-3, router_lr=5e-4)
+    >>> [(group["name"], group["lr"]) for group in optimizer.param_groups]
+    [('experts', 0.005), ('router', 0.0005)]
     """
     options = dict(options or {})
     check_options(name, options)

@@ -10,7 +10,11 @@ from ..adapters import Adapter
 
 
 def router_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters of a model's adapters that decide the routing; empty where nothing routes."""
+    """The parameters of a model's adapters that decide the routing; empty where nothing routes.
+
+    >>> [tuple(weight.shape) for weight in router_parameters(model)[:2]]
+    [(4, 128), (4, 128)]
+    """
     return [p for m in model.modules() if isinstance(m, Adapter) for p in m.router_parameters()]
 
 
@@ -20,6 +24,9 @@ def parameter_groups(
     """Groups named "experts" (everything trainable that routes nothing) and "router", as torch optimisers take them.
 
     router_lr=None gives the router the experts' lr. Raises ValueError when the model has nothing to train.
+
+    >>> [(group["name"], len(group["params"])) for group in parameter_groups(model, lr=1e-3)]
+    [('experts', 8), ('router', 4)]
     """
     routers = set(router_parameters(model))
     trainable = [p for p in model.parameters() if p.requires_grad]

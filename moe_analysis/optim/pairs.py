@@ -15,6 +15,10 @@ class FactorPair:
     """One stack of low-rank experts of a layer: A (E, r, in) and B (E, out, r), or one expert without the E.
 
     name: where the pair lies in its model, for messages.
+
+    >>> pair = FactorPair("layer", torch.zeros(4, 2, 16), torch.zeros(4, 24, 2))
+    >>> pair.shape
+    (2, 16, 24)
     """
 
     name: str
@@ -37,6 +41,10 @@ def factor_pairs(model: nn.Module) -> list[FactorPair]:
 
     LoRA on convolutions and embeddings has no such pairs. Raises ValueError for factors whose shapes do not match
     and for a model that has none.
+
+    >>> found = factor_pairs(model)
+    >>> len(found), found[0].shape, tuple(found[0].A.shape)
+    (4, (2, 128, 128), (4, 2, 128))
     """
     pairs = [pair for name, module in model.named_modules() for pair in _pairs_of(name, module)]
     pairs = [pair for pair in pairs if pair.A.requires_grad or pair.B.requires_grad]

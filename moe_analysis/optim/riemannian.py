@@ -23,7 +23,11 @@ UPDATES = ("simultaneous", "sequential")
 
 
 class FallbackWarning(UserWarning):
-    """A Gram matrix could not be factorised, and its factor took a plain gradient step."""
+    """A Gram matrix could not be factorised, and its factor took a plain gradient step.
+
+    >>> issubclass(FallbackWarning, UserWarning)
+    True
+    """
 
 
 class Riemannian(torch.optim.Optimizer):
@@ -135,7 +139,18 @@ class Riemannian(torch.optim.Optimizer):
 
 
 class RiemannianSGD(Riemannian):
-    """W ← W − lr·d on the preconditioned gradients d; weight decay is decoupled (W ← (1 − lr·decay) W first)."""
+    """W ← W − lr·d on the preconditioned gradients d; weight decay is decoupled (W ← (1 − lr·decay) W first).
+
+    Raises ValueError for a negative learning rate or decay, a damping that is not positive, an unknown update, and a
+    model without pairs of factors.
+
+    >>> optimizer = RiemannianSGD(model, lr=0.02, router_lr=2e-5)
+    >>> model(**batch).loss.backward()
+    >>> before = model(**batch).loss.item()
+    >>> optimizer.step()
+    >>> model(**batch).loss.item() < before, optimizer.fallbacks
+    (True, 0)
+    """
 
     def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         if group["weight_decay"]:
@@ -147,7 +162,14 @@ class RiemannianAdamW(Riemannian):
     """AdamW on the preconditioned gradients, with the conventions of the authors' `AdamWr`.
 
     betas, eps: of the moments of the preconditioned gradient; eps stands outside the square root. correct_bias=False,
-    the authors' default, leaves out the bias correction of the moments.
+    the authors' default, leaves out the bias correction of the moments. Raises ValueError for betas outside [0, 1), an
+    eps that is not positive, and as `RiemannianSGD` for the rest.
+
+    >>> optimizer = RiemannianAdamW(model, lr=5e-4, router_lr=1e-6, damping=1e-6)
+    >>> model(**batch).loss.backward()
+    >>> optimizer.step()
+    >>> len(optimizer.pairs), len(optimizer.stacks)  # pairs, and shapes that are factorised together
+    (4, 1)
     """
 
     def __init__(self, model: nn.Module, lr: float, router_lr: float | None = None, *,

@@ -114,6 +114,14 @@ def flexibility_table(s: int | Layers, f: int | Layers, layers: Iterable[int] = 
     s, f: a number for every layer, or lists, of which a system of L layers takes the L entries farthest from the
     output. A shared pool has rows only where its layers are equal. Raises ValueError for a number of layers that the
     lists do not have and for an unknown system.
+
+    >>> flexibility_table(4, 2, (1, 2, 3)).pivot(index="system", columns="layers", values="flexibility")
+    layers   1    2       3
+    system
+    MoMOR    6   66     726
+    S'MoRE   6  216  279936
+    S'MoRE#  6  216  279936
+    S'MoRE*  6  126   48006
     """
     import pandas as pd
 

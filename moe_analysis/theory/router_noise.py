@@ -90,6 +90,10 @@ def router_gradient_noise(seeds: tuple[int, ...] = (0, 1, 2), steps: tuple[int, 
     the control). Columns: prior, seed, step, loss, omega, gradient_variance (trace of the covariance),
     mean_gradient_squared (squared norm of the mean), noise_to_signal (their ratio; over the batch size it is that of a
     mini-batch mean). Raises ValueError for steps that do not rise.
+
+    >>> noise = router_gradient_noise((0, 1), steps=(0, 2), samples=16)
+    >>> len(noise), noise["prior"].unique().tolist()
+    (12, ['none', 'aligned', 'mismatched'])
     """
     import torch
 

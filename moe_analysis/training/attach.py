@@ -42,10 +42,16 @@ def attach(model: nn.Module, recorder: str | Path, optimizer: Optimizer | str | 
     (DistributedDataParallel) each attaches, and the first writes. Raises ValueError for a model without adapters or an
     optimiser of another one, and RunError for a folder that cannot take the record.
 
-    >>> with ma.attach(model, "runs/mine", optimizer) as handle:  # doctest: +SKIP
-    ...     for batch in batches:
+    >>> optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    >>> with ma.attach(model, folder / "mine", optimizer, name="LoRA-MoE") as handle:
+    ...     for _ in range(3):
     ...         loss = model(**batch).loss
-    ...         loss.backward(); optimizer.step(); optimizer.zero_grad(); handle.log(loss)
+    ...         loss.backward()
+    ...         optimizer.step()
+    ...         optimizer.zero_grad()
+    ...         handle.log(loss)
+    >>> len(handle.history), dict(handle.records["router_weight"].sizes)["step"]
+    (3, 3)
     """
     if not isinstance(recorder, (str, Path)) or not str(recorder):
         raise ValueError(f"recorder = {recorder!r} is no folder; pass a path such as 'runs/mine'")

@@ -40,6 +40,16 @@ class TrainConfig:
     record_every: steps between records of router weights, router gradients and gate statistics; 0 records nothing.
     record_experts_every: steps between records of the experts' conditioning and similarity; 0 records none.
     record_trees_every: steps between records of the trees that S'MoRE routes tokens through; 0 records none.
+
+    >>> config = ma.TrainConfig(adapter=ma.TRexConfig(target_modules=["q_proj", "v_proj"]), steps=20, seed=1)
+    >>> config.system, config.clusters, config.run_name.rpartition("-")[0]
+    ('trex', 32, 'trex-embedded-s1')
+    >>> ma.TrainConfig.from_dict(config.to_dict()) == config
+    True
+    >>> ma.TrainConfig(schedule="sawtooth").check()
+    Traceback (most recent call last):
+        ...
+    ValueError: schedule = 'sawtooth' is unknown; choose one of constant, linear, cosine
     """
 
     backbone: str = "compact"

@@ -37,6 +37,11 @@ def layer_batches(model: nn.Module, tokenizer: Any, frame: pd.DataFrame, modules
     Dropout is off, and the model is left as it was: no parameter gets a gradient, so a model loaded for inference
     serves too. intuition: (rows, clusters) for models that route by it. Raises ValueError for a model without adapters
     and for a module that is not adapted.
+
+    >>> found = layer_batches(model, tokenizer, test)
+    >>> batch = found[list(found)[-1]]
+    >>> len(found), batch.inputs.shape == batch.gradient.shape
+    (4, True)
     """
     adapters = adapter_modules(model)
     if unknown := [name for name in modules or [] if name not in adapters]:

@@ -27,7 +27,11 @@ FORMAT = 1  # raise it when the same configuration would give other numbers
 
 @dataclass(frozen=True)
 class RegressionConfig:
-    """One point of a grid: every choice that changes its numbers. power: p of the backward factor g^p."""
+    """One point of a grid: every choice that changes its numbers. power: p of the backward factor g^p.
+
+    >>> RegressionConfig(power=0.5).method, RegressionConfig(precondition=False).method
+    ('gRSGD', 'SGD')
+    """
 
     task: RegressionTask = RegressionTask()
     power: float = 1.0
@@ -67,7 +71,11 @@ class RegressionConfig:
 
 
 def grid(base: RegressionConfig, **values: Sequence[Any]) -> list[RegressionConfig]:
-    """Every combination: `grid(base, power=(1.0, 0.5), lr=(0.1, 0.2))` has four configurations."""
+    """Every combination: `grid(base, power=(1.0, 0.5), lr=(0.1, 0.2))` has four configurations.
+
+    >>> [(one.power, one.lr) for one in grid(RegressionConfig(), power=(1.0, 0.5), lr=(0.1, 0.2))]
+    [(1.0, 0.1), (1.0, 0.2), (0.5, 0.1), (0.5, 0.2)]
+    """
     return [replace(base, **dict(zip(values, point))) for point in product(*values.values())]
 
 
@@ -78,6 +86,10 @@ def train_grid(configs: Sequence[RegressionConfig], out: str | Path, workers: in
     workers: processes of one thread each (default: the machine's cores); with one, or one configuration left to
     train, this process does it, as a new one takes seconds to start. executor: any `concurrent.futures.Executor`
     in their place. Configurations that fail do not stop the others and are named together at the end (RunError).
+
+    >>> history = train_grid(grid(bench, power=(1.0, 0.5)), folder / "bench", workers=1)
+    >>> history.groupby("method", sort=False)["step"].max().to_dict()
+    {'RSGD': 20, 'gRSGD': 20}
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +137,10 @@ def match_steps(target: RegressionConfig, config: RegressionConfig, out: str | P
     on either side. Round 0 is config as it is, and every further one has its lr times the ratio found before: the
     second corrects the first. Where every seed diverged there is no further round. Columns as of `train_grid`, with
     round, step_ratio (target over this round; 1 is a match, NaN none) and reference (the target's lr).
+
+    >>> found = match_steps(replace(bench, power=0.5), bench, folder / "bench", rounds=1)
+    >>> found["round"].unique().tolist()
+    [0, 1]
     """
     wanted, frames = log_steps(train_grid([target], out)), []
     for number in range(rounds + 1):

@@ -27,7 +27,13 @@ STATUS = {"state": str, "step": int, "steps": int, "seconds": float, "world_size
 
 
 class RunError(ValueError):
-    """A run's folder that cannot be written or read; the message names the file and the remedy."""
+    """A run's folder that cannot be written or read; the message names the file and the remedy.
+
+    >>> ma.Run.load("no/such/run")
+    Traceback (most recent call last):
+        ...
+    moe_analysis.training.run.RunError: no/such/run is no folder; pass the folder of a run, as listed by ...
+    """
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -97,6 +103,14 @@ class Run:
     config.json, status.json (state, step, versions, seconds), history.parquet, evaluation.parquet, records.zarr/,
     experts.zarr/ (where record_experts_every is set), trees.zarr/ (where record_trees_every is), adapter/ (PEFT
     checkpoint), clusters.npz (where the adapter routes by intuition), checkpoints/ while it trains.
+
+    >>> loaded = ma.Run.load(run.path)
+    >>> loaded.finished, loaded.config.steps, loaded.history["split"].unique().tolist()
+    (True, 4, ['train', 'test'])
+    >>> loaded.evaluation[["dataset", "rows"]].values.tolist()
+    [['add_small', 2], ['add_small_one_over', 2], ['where_is', 2], ['where_is_one_step_late', 2]]
+    >>> dict(loaded.records["router_weight"].sizes)
+    {'step': 4, 'module': 4, 'expert': 8, 'feature': 128}
     """
 
     def __init__(self, path: str | Path, config: TrainConfig) -> None:

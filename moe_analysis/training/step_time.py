@@ -43,6 +43,11 @@ def step_times(configs: Mapping[str, PeftConfig], backbone: str | Path | nn.Modu
     (median of a round's time over the reference's in the same round), ratio_low, ratio_high (95 % interval of that
     median, see `median_interval`), rounds, tokens (a step). reference=None leaves the ratios out, as NaN.
     Raises ValueError for a wrong label, shape or number of rounds, before anything is built.
+
+    >>> mixture = ma.MoeLoraConfig(num_experts=4, top_k=2, gate="switch", target_modules=["up_proj"])
+    >>> found = step_times({"MixLoRA": mixture}, batch=(2, 8), rounds=3)
+    >>> found[["method", "trainable", "rounds", "tokens", "ratio"]].values.tolist()
+    [['MixLoRA', 32768, 3, 16, 1.0]]
     """
     check(configs, batch, rounds, reference)
     base = backbone if isinstance(backbone, nn.Module) else load_backbone(backbone)[0]
@@ -186,7 +191,10 @@ def random_decoder(hidden: int, inner: int, layers: int, vocabulary: int = 2000,
                    seed: int = 0) -> nn.Module:  # fmt: skip
     """A Llama decoder of any size with random weights, for `step_times`: what a step costs hangs on shapes alone.
 
-    hidden: width, a multiple of `head`. inner: width of the feed-forward blocks.
+    hidden: width, a multiple of `head`. inner: width of the feed-forward blocks. Raises ValueError for another width.
+
+    >>> random_decoder(hidden=64, inner=128, layers=1, vocabulary=100).num_parameters()
+    47552
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 

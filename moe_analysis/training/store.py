@@ -99,6 +99,10 @@ def open_records(path: str | Path) -> xr.Dataset:
 
     Raises RecordError naming the array and what is wrong with it, after a check that every chunk is there; a chunk that
     is there and damaged is found, and named in the same way, when its values are read.
+
+    >>> records = ma.open_records(run.path)
+    >>> dict(records["router_grad"].sizes)
+    {'step': 4, 'module': 4, 'expert': 8, 'feature': 128}
     """
     path = Path(path)
     try:

@@ -39,6 +39,15 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
     batch of all processes, so their number changes no more than rounding, the noise of dropout and noisy gates, and
     balance losses: those are the mean over the processes of each one's own, since they are not linear in the tokens.
     Raises ValueError for a configuration that cannot be run and RunError for a folder that cannot be written.
+
+    >>> import peft
+    >>> lora = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    >>> config = ma.TrainConfig(adapter=lora, datasets=["add_small"], steps=2, batch_size=4, eval_rows=2)
+    >>> run = ma.train(config, out=folder)
+    >>> run.finished, len(run.history.query("split == 'train'"))
+    (True, 2)
+    >>> ma.train(config, out=folder).id == run.id  # a finished run is read, not repeated
+    True
     """
     config.check()
     distributed.start()

@@ -42,6 +42,13 @@ def levels_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd.D
     chance, majority: of `tasks.baselines`. untrained, untrained_loss: accuracy and loss of the run's backbone without
     the adapter, which is the model at step 0 of every run on that backbone. Kept in the run's folder as levels-….
     For the rows that the run itself was evaluated on: `levels_on(run, run.config.suite, run.config.eval_rows)`.
+
+    >>> levels_on(run, "embedded", 2)[["dataset", "rows", "majority"]]
+                      dataset  rows  majority
+    0               add_small     2       0.0
+    1      add_small_one_over     2       0.5
+    2                where_is     2       0.0
+    3  where_is_one_step_late     2       0.0
     """
     _check_finished(run)
     rows = _rows(run.config, suite, rows_per_dataset)
@@ -55,6 +62,10 @@ def evaluate_all(
 
     workers: processes (default: the machine's cores). Runs that fail stop no other; they are named together at the
     end (RunError).
+
+    >>> tables = evaluate_all(runs[:2], "embedded_ood", rows_per_dataset=1)
+    >>> len(tables), tables[0]["dataset"].nunique()
+    (2, 10)
     """
     for run in runs:
         _check_finished(run)

@@ -1,0 +1,59 @@
+"""What notebooks 06 and 08 hand from cell to cell: costs of layers, and made-up times of a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from moe_analysis import comparison
+from moe_analysis.analysis import efficiency
+
+from .registry import prepared
+
+LAYER_SHAPES = [(128, 128)] * 4
+
+
+@prepared
+def shapes() -> list[tuple[int, int]]:
+    """Four linear layers of 128 by 128, as (in_features, out_features)."""
+    return LAYER_SHAPES
+
+
+@prepared
+def costs() -> pd.DataFrame:
+    """`adapter_costs` of a layer of 64 by 64."""
+    return efficiency.adapter_costs(64, 64)
+
+
+@prepared
+def overheads() -> pd.DataFrame:
+    """`overhead_table`: Tables 1 and 6 of S'MoRE."""
+    return efficiency.overhead_table()
+
+
+@prepared
+def named() -> pd.DataFrame:
+    """`router_shares` of the structures of Tables 1 and 6."""
+    return efficiency.router_shares(efficiency.named_structures())
+
+
+@prepared
+def protocol() -> pd.DataFrame:
+    """`router_shares` of the paper's protocol, with ranks 2 and 4 at the bottom."""
+    return efficiency.router_shares(efficiency.protocol_structures(2))
+
+
+@prepared
+def two_systems() -> dict[str, Any]:
+    """MixLoRA and S'MoRE, each with nearly as many parameters as LoRA of rank 20 on the compact decoder."""
+    return {label: comparison.fitted(label, comparison.lora_budget()) for label in ("MixLoRA", "S'MoRE")}
+
+
+@prepared
+def times() -> pd.DataFrame:
+    """Made-up times as `step_times` measures them: S'MoRE takes 1.25 times as long as MixLoRA."""
+    rows = [(method, 20_000, 0.1 * ratio, 0.09 * ratio, 0.12 * ratio, ratio, ratio - 0.02, ratio + 0.03, 20, 1024)
+            for method, ratio in (("LoRA", 0.8), ("MixLoRA", 1.0), ("S'MoRE", 1.25))]  # fmt: skip
+    return pd.DataFrame(rows, columns=["method", "trainable", "seconds", "seconds_low", "seconds_high", "ratio",
+                                       "ratio_low", "ratio_high", "rounds", "tokens"])  # fmt: skip

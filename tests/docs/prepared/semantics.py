@@ -1,0 +1,56 @@
+"""What notebook 01 hands from cell to cell, on sixty prompts embedded by TF-IDF."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+import moe_analysis as ma
+from moe_analysis.analysis import clusters as semantic
+from moe_analysis.analysis.agreement import compare
+from moe_analysis.analysis.neighbours import compare_neighbours
+
+from .models import embeddings, frame
+from .registry import prepared
+
+
+@prepared
+def texts() -> dict[str, np.ndarray]:
+    """The bare prompts' embeddings, under the name that tables give them."""
+    return {"bare": embeddings()}
+
+
+@prepared
+def clusters() -> ma.tasks.Clusters:
+    """Four k-means clusters of `embeddings`."""
+    return ma.cluster(embeddings(), k=4, seed=0)
+
+
+@prepared
+def table() -> pd.DataFrame:
+    """`compare` of `texts`: how clusters agree with data sets and groups."""
+    return compare(texts(), frame(), ks=(2, 4), seeds=(0, 1), permutations=20)
+
+
+@prepared
+def neighbours() -> pd.DataFrame:
+    """`compare_neighbours` of `texts`: how often the nearest prompts share a label."""
+    return compare_neighbours(texts(), frame(), neighbours=5)
+
+
+@prepared
+def points() -> pd.DataFrame:
+    """`map_frame` of `frame`: its prompts on the plane of their two first principal components."""
+    return semantic.map_frame(frame(), semantic.embedding_map(embeddings(), method="pca"), clusters().labels)
+
+
+@prepared
+def profile() -> pd.DataFrame:
+    """`cluster_profile` of `clusters`: counts of each data set in each cluster."""
+    return semantic.cluster_profile(clusters().labels, frame())
+
+
+@prepared
+def groups() -> pd.Series:
+    """The group of each data set of `frame`, by data set."""
+    return frame().drop_duplicates("dataset").set_index("dataset")["group"]

@@ -1,0 +1,117 @@
+"""The parts that make the manual: which names are public, and how a docstring becomes Markdown."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
+
+from docstrings import name_parameters, split_examples
+from generated import assigned, prepared_names, shown
+from links import Links, escape
+from public_names import PublicName, definition, page_of, public_names, taken_names, top_names
+
+import moe_analysis as ma
+
+from .prepared import PREPARED
+
+PAGES = Path(__file__).parents[2] / "docs" / "pages"
+lines = st.text(st.characters(codec="ascii", exclude_characters="\r\n\f\v\x1c\x1d\x1e"), max_size=12)
+
+
+@pytest.mark.parametrize("code, names", [
+    ("import moe_analysis as ma\nma.theory.verify()", {("moe_analysis.theory", "verify")}),
+    ("from moe_analysis.plots import save, clusters as draw\ndraw.semantic_map(1)",
+     {("moe_analysis.plots", "save"), ("moe_analysis.plots.clusters", "semantic_map")}),
+    ("from moe_analysis.presets import preset\npreset().train('a')", {("moe_analysis.presets", "preset")}),
+    ("import numpy as np\nnp.zeros(1)", set()),
+])  # fmt: skip
+def test_what_a_notebook_takes_is_public(code, names) -> None:
+    assert names <= set(taken_names(code)) and bool(names) == bool(set(taken_names(code)))
+
+
+def test_every_name_at_the_top_is_documented() -> None:
+    assert set(top_names()) == set(ma.SOURCES)
+
+
+def test_every_public_name_can_be_imported_from_where_the_manual_says() -> None:
+    for one in public_names():
+        assert one.load() is not None and one.page == page_of(one.module)
+    assert len({one.path for one in public_names()}) == len(public_names())
+
+
+def test_a_definition_is_followed_through_imports() -> None:
+    assert definition("moe_analysis.tasks", "baselines")[0] == "moe_analysis.tasks.baselines"
+    assert definition("moe_analysis.adapters", "TRex")[0] == "moe_analysis.adapters.trex"
+    assert definition("moe_analysis.adapters", "no_such_name") is None
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(lines))
+def test_no_word_of_a_docstring_is_lost(text) -> None:
+    whole = "\n".join(text)
+    assert "".join("".join(part for _, part in split_examples(whole)).split()) == "".join(whole.split())
+
+
+def test_examples_are_told_from_prose() -> None:
+    parts = split_examples("A thing.\n\nMore of it.\n\n    >>> f(1)\n    2\n\n    >>> g()\n    3\n\nRaises nothing.")
+    assert parts == [(False, "A thing."), (False, "More of it."), (True, ">>> f(1)\n2\n\n>>> g()\n3"),
+                     (False, "Raises nothing.")]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("x, y: two numbers. z: a third.", "`x`, `y`: two numbers. `z`: a third."),
+    ("Out: a frame. y is no heading: it stays.", "Out: a frame. y is no heading: it stays."),
+])  # fmt: skip
+def test_parameters_stand_in_type_where_they_are_explained(text, expected) -> None:
+    assert name_parameters(text, {"x", "y", "z"}) == expected
+
+
+def test_marks_that_are_no_markdown_are_kept() -> None:
+    assert escape("S'MoRE* and A[l] <run>, not `a*b[0]`") == r"S'MoRE\* and A\[l] \<run>, not `a*b[0]`"
+
+
+def test_a_mention_becomes_a_link_where_it_can_mean_one_name_only() -> None:
+    names = [PublicName("p.a", "twice", "p.a", "function"), PublicName("p.b", "twice", "p.b", "function"),
+             PublicName("p", "once", "p.c", "function")]  # fmt: skip
+    links = Links(names)
+    assert links.add("`once` and `twice`", "p.z") == "[`once`][p.once] and `twice`"
+    assert links.add("`twice`", "p.b") == "[`twice`][p.b.twice]"
+    assert links.add("`a.twice`", "p.z") == "[`a.twice`][p.a.twice]"
+    assert links.add("`once`", "p.c", "once") == "`once`"
+
+
+def test_the_manual_lists_every_prepared_name_with_what_it_is() -> None:
+    found = {name: (about, body) for name, about, body in prepared_names()}
+    assert found.keys() == PREPARED.keys()
+    assert all(about and f"{name} = " in body for name, (about, body) in found.items())
+
+
+def test_a_statement_that_returns_gives_the_name() -> None:
+    import ast
+
+    assert assigned("runs", ast.parse("def f(): return 1 + 1").body[0].body[0]) == "runs = 1 + 1"
+
+
+def test_a_long_constant_is_cut() -> None:
+    one = next(one for one in public_names() if one.path == "moe_analysis.optim.OPTIMIZERS")
+    assert shown(one) == "(*TORCH, *RIEMANNIAN)" and shown(one, 5).endswith(" …")
+
+
+def test_the_adapter_of_the_page_is_twenty_lines_and_works(tmp_path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (PAGES / "adapters.md").read_text("utf-8"), flags=re.DOTALL)
+    (tmp_path / "gated_lora.py").write_text(blocks[0])
+    use = blocks[1].replace("ma.train(", "dict(config=").replace("steps=20", "steps=2")  # a run takes its time
+    check = "model(**tokenizer(['two and two'], return_tensors='pt')).logits.sum().backward(); run['config'].check()"
+    script = f"{use}\n{check}\nprint(type(run['config'].adapter).__name__)"
+    variables = {key: value for key, value in os.environ.items() if key != "MOE_ANALYSIS_ADAPTERS"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, env=variables)
+    assert done.returncode == 0 and done.stdout.strip() == "GatedLoraConfig", done.stderr
