@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .screens import arranged
 from .style import FULL_WIDTH, figure, use_style
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ def adapter_figure(costs: pd.DataFrame) -> Figure:
 
     (a) parameters, with a bar inside for those of the experts that a token uses at most (and the router's);
     (b) operations that the module computes, with those that the formula needs inside.
+
+    >>> figure = adapter_figure(costs)
+    >>> [panel.get_title(loc="left") for panel in figure.axes]
+    ['(a) parameters', '(b) multiply-accumulates a token']
     """
     systems = list(dict.fromkeys(costs["system"]))
     with use_style():
@@ -58,7 +63,12 @@ def part_handles() -> list[Any]:
 
 
 def adapter_explorer(costs: pd.DataFrame) -> go.Figure:
-    """The interactive twin: stacked bars, buttons for what is counted, hover with all counts of a part."""
+    """The interactive twin: stacked bars, buttons for what is counted, hover with all counts of a part.
+
+    >>> figure = adapter_explorer(costs)
+    >>> [trace.name for trace in figure.data]
+    ['experts', 'router']
+    """
     import plotly.graph_objects as go
 
     fig, tables = go.Figure(), []
@@ -78,6 +88,5 @@ def adapter_explorer(costs: pd.DataFrame) -> go.Figure:
     fig.update_layout(
         template="plotly_white", barmode="stack", height=620, title={"text": "What an adapter of one layer costs"},
         xaxis={"title": {"text": "parameters"}}, yaxis={"autorange": "reversed"},
-        updatemenus=[{"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.02,
-                      "yanchor": "bottom", "buttons": buttons}])
-    return fig
+        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}])
+    return arranged(fig)

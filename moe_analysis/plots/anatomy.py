@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..analysis.intervals import mean_interval
 from .experts import layer_title
+from .screens import arranged
 from .style import FULL_WIDTH, MARKERS, figure, method_color, use_style
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ def specialists_figure(shares: pd.DataFrame) -> Figure:
 
     shares: `expert_shares` of one router for each method; experts of different routers have nothing to do with each
     other, so no mean is drawn. All panels share their colours.
+
+    >>> figure = specialists_figure(shares)
+    >>> len(figure.axes)  # three routers and the scale of colours
+    4
     """
     methods = methods_of(shares)
     columns = min(len(methods), MOST_COLUMNS)
@@ -64,7 +69,7 @@ def specialists_figure(shares: pd.DataFrame) -> Figure:
             panel.set_yticks(range(len(grid)), [str(name).replace("_", " ") for name in grid.index], fontsize=4.6)
             panel.tick_params(length=0)
             panel.set_xticks([])
-            panel.set_xlabel(f"{grid.shape[1]} experts", fontsize=6.5)
+            panel.set_xlabel(experts_used(own), fontsize=6.5)
             panel.set_title(f"{method}\n{router_title(own['module'].iloc[0])}", fontsize=6.5, loc="right")
         for panel in panels.ravel()[len(methods):]:
             panel.set_axis_off()
@@ -72,6 +77,12 @@ def specialists_figure(shares: pd.DataFrame) -> Figure:
         bar.set_ticks([-2, -1, 0, 1, 2], labels=["¼", "½", "1", "2", "4"])
         bar.set_label("share of the data set's gates over share of all gates")
     return fig
+
+
+def experts_used(shares: pd.DataFrame) -> str:
+    """Of one router's rows of `expert_shares`: "8 experts", or "3 of 4 experts used" where some never had a token."""
+    used, held = shares.loc[shares["load"] > 0, "expert"].nunique(), shares["expert"].nunique()
+    return f"{held} experts" if used == held else f"{used} of {held} experts used"
 
 
 def router_title(module: str) -> str:
@@ -90,6 +101,10 @@ def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, loads: pd.Dat
     intervals over seeds, rings before training. (c) mass of the experts, busiest first, even = 1; means over routers,
     shades the extremes of seeds. (f) a dot a router: normalised entropy of a token's gates against that of the load by
     largest gates.
+
+    >>> figure = routing_figure(informed, uninformed, loads, evenness)
+    >>> len(figure.axes)
+    6
     """
     methods = methods_of(trained)
     with use_style():
@@ -180,34 +195,45 @@ def draw_evenness(panel: Any, summary: pd.DataFrame, methods: Sequence[str]) -> 
 
 
 def specialists_explorer(shares: pd.DataFrame) -> go.Figure:
-    """The interactive twin of `specialists_figure`, of as many routers as the frame has, one at a time from a menu."""
+    """The interactive twin of `specialists_figure`, of as many routers as the frame has, one at a time from a menu.
+
+    >>> specialists_explorer(shares).data[0].type
+    'heatmap'
+    """
     import plotly.graph_objects as go
 
-    fig, titles = go.Figure(), []
+    fig, titles, axes = go.Figure(), [], []
     for (method, seed, module), rows in shares.groupby(["method", "seed", "module"], sort=False):
         grid = lift_grid(rows)
         cells = rows.set_index(["label", "expert"])
         order = pd.MultiIndex.from_product([grid.index, grid.columns])
         known = cells.loc[order, ["share", "load"]].to_numpy(np.float32).reshape(*grid.shape, 2)
         titles.append(f"{method}, seed {seed}, {module}")
+        axes.append(f"{experts_used(rows)}, sorted")
         fig.add_trace(go.Heatmap(
             z=grid.to_numpy(np.float32), x=[f"expert {name}" for name in grid.columns], y=list(grid.index),
             customdata=known, zmin=-MOST_LIFT, zmax=MOST_LIFT, colorscale="RdBu", reversescale=True,
             visible=len(titles) == 1, colorbar={"title": {"text": "log2 lift"}},
             hovertemplate="%{y}<br>%{x}<br>%{customdata[0]:.1%} of its gates, %{customdata[1]:.1%} of all"
                           "<br>log2 lift %{z:.3f}<extra></extra>"))  # fmt: skip
-    menu = [{"label": title, "method": "restyle", "args": [{"visible": [other == title for other in titles]}]}
-            for title in titles]  # fmt: skip
+    menu = [{"label": title, "method": "update",
+             "args": [{"visible": [other == title for other in titles]}, {"xaxis.title.text": axis}]}
+            for title, axis in zip(titles, axes, strict=True)]  # fmt: skip
     fig.update_layout(
-        title={"text": "Experts by data set"}, template="plotly_white", height=680, margin={"t": 110},
-        xaxis={"showticklabels": False, "title": {"text": "experts, sorted"}}, yaxis={"autorange": "reversed"},
-        updatemenus=[{"buttons": menu, "x": 0.0, "xanchor": "left", "y": 1.04, "yanchor": "bottom"}])  # fmt: skip
-    return fig
+        title={"text": "Experts by data set"}, template="plotly_white", height=680,
+        xaxis={"showticklabels": False, "title": {"text": axes[0]}}, yaxis={"autorange": "reversed"},
+        updatemenus=[{"buttons": menu}])  # fmt: skip
+    return arranged(fig)
 
 
 def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
     """The interactive twin of `routing_figure`: a dot a router and seed. Left: information beyond shuffled texts by
-    module, label and view from a menu. Right: evenness of load; hover tells peaks and dead experts."""
+    module, label and view from a menu. Right: evenness of load; hover tells peaks and dead experts.
+
+    >>> figure = routing_explorer(informed, evenness)
+    >>> sorted({trace.type for trace in figure.data}), len(figure.layout.updatemenus)
+    (['scatter'], 1)
+    """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -244,7 +270,6 @@ def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
     fig.update_xaxes(title_text="evenness of a token's gates", row=1, col=2)
     fig.update_yaxes(title_text="evenness of top-1 load", row=1, col=2)
     fig.update_layout(
-        title={"text": "What gates tell, and how they load the experts"}, template="plotly_white", height=640,
-        margin={"t": 110, "b": 150},
-        updatemenus=[{"buttons": menu, "x": 0.0, "xanchor": "left", "y": 1.04, "yanchor": "bottom"}])  # fmt: skip
-    return fig
+        title={"text": "What gates tell, and how they load the experts"}, template="plotly_white", height=680,
+        updatemenus=[{"buttons": menu}])  # fmt: skip
+    return arranged(fig)

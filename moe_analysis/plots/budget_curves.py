@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..analysis.budget_curves import SIZES, pareto_front
 from ..analysis.efficiency_comparison import ALL
+from .screens import arranged
 from .style import FULL_WIDTH, MARKERS, PALETTE, SYMBOLS, Mark, figure, method_color, use_style
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ def budget_figure(points: pd.DataFrame, part: str, measure: str = "accuracy") ->
     """Fig. 4 from `budget_points`: means and 95 % intervals over seeds against trainable and active parameters.
 
     Grey stairs are the Pareto front of each panel.
+
+    >>> figure = budget_figure(budget_marks, "originals")
+    >>> [panel.get_xlabel() for panel in figure.axes]
+    ['trainable parameters', 'active parameters, of a token at most']
     """
     rows = selected(points, part, measure)
     with use_style():
@@ -110,6 +115,10 @@ def layers_figure(points: pd.DataFrame, table: pd.DataFrame, part: str, measure:
     fewest layers, paired by seed, at every equal budget and over all.
 
     points: `budget_points` with a column layers. table: `layers_table`.
+
+    >>> figure = layers_figure(layer_points, layer_table, "originals")
+    >>> [panel.get_title(loc="left") for panel in figure.axes]
+    ['(a) means, originals', '(b) paired differences, originals']
     """
     rows, compared = selected(points, part, measure), selected(table, part, measure)
     colors = budget_colors([*rows["budget"], *compared["budget"]])
@@ -154,7 +163,12 @@ def budget_name(budget: Any) -> str:
 
 
 def budget_explorer(points: pd.DataFrame) -> go.Figure:
-    """The interactive twin of Fig. 4: menus for the part with its measure, and for the size; hover has all numbers."""
+    """The interactive twin of Fig. 4: menus for the part with its measure, and for the size; hover has all numbers.
+
+    >>> figure = budget_explorer(budget_marks)
+    >>> [trace.name for trace in figure.data][:4]
+    ['LoRA', 'HydraLoRA', 'MixLoRA', "S'MoRE"]
+    """
     import plotly.graph_objects as go
 
     views = list(dict.fromkeys(zip(points["part"], points["measure"])))
@@ -178,11 +192,11 @@ def budget_explorer(points: pd.DataFrame) -> go.Figure:
         {"x": [curve_data(points, method, *views[0], size)["x"] for method in marks]},
         {"xaxis.title.text": SIZE_LABELS[size]}]} for size in SIZES]
     fig.update_layout(
-        template="plotly_white", height=560, xaxis={"type": "log", "title": {"text": SIZE_LABELS["trainable"]}},
+        template="plotly_white", height=560, title={"text": "Systems of equal budget by size"},
+        xaxis={"type": "log", "title": {"text": SIZE_LABELS["trainable"]}},
         yaxis={"title": {"text": MEASURE_LABELS[str(views[0][1])]}},
-        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.14},
-                     {"buttons": axes, "x": 0.35, "xanchor": "left", "y": 1.14}])
-    return fig
+        updatemenus=[{"buttons": buttons}, {"buttons": axes}])
+    return arranged(fig)
 
 
 def curve_data(points: pd.DataFrame, method: str, part: str, measure: str, size: str = "trainable") -> dict[str, Any]:
@@ -196,7 +210,12 @@ def curve_data(points: pd.DataFrame, method: str, part: str, measure: str, size:
 
 
 def layers_explorer(table: pd.DataFrame) -> go.Figure:
-    """The interactive twin of Table 5: paired differences to the fewest layers; a menu for part and measure."""
+    """The interactive twin of Table 5: paired differences to the fewest layers; a menu for part and measure.
+
+    >>> figure = layers_explorer(layer_table)
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
     import plotly.graph_objects as go
 
     views = list(dict.fromkeys(zip(table["part"], table["measure"])))
@@ -219,6 +238,6 @@ def layers_explorer(table: pd.DataFrame) -> go.Figure:
     fig.add_hline(0, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
     fig.update_xaxes(title_text="layers L of S'MoRE", dtick=1)
     fig.update_yaxes(title_text=f"difference to L = {table['fewest'].iloc[0]}, paired by seed")
-    fig.update_layout(template="plotly_white", height=520,
-                      updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.14}])
-    return fig
+    fig.update_layout(template="plotly_white", height=520, title={"text": "S'MoRE with more layers at equal budget"},
+                      updatemenus=[{"buttons": buttons}])
+    return arranged(fig)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .screens import arranged
 from .style import FULL_WIDTH, METHOD_COLORS, Mark, category_marks, figure, use_style
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ def semantic_map(points: pd.DataFrame, table: pd.DataFrame, neighbours: pd.DataF
     Top: the map coloured by data set and by predefined group. Bottom: AMI and NMI of clusters with both labellings
     against k (mean and deviation over seeds; grey: 95 % of shuffled labels, dotted: groups dealt anew to data sets),
     and the share of nearest neighbours that agree.
+
+    >>> figure = semantic_map(points, table, neighbours)
+    >>> [panel.get_title(loc="left") for panel in figure.axes][:2]
+    ['Coloured by data set', 'Coloured by predefined group']
     """
     points = _by_group(points)
     with use_style():
@@ -48,6 +53,10 @@ def semantic_map_interactive(points: pd.DataFrame) -> go.Figure:
     """The map to explore: hover shows the prompt, buttons colour it by data set, predefined group or cluster.
 
     In: what `map_frame` returned. One trace for each category, so that the legend switches single categories.
+
+    >>> figure = semantic_map_interactive(points)
+    >>> [trace.name for trace in figure.data][:4]
+    ['add_small', 'add_small_one_over', 'where_is', 'where_is_one_step_late']
     """
     import plotly.graph_objects as go
 
@@ -71,13 +80,12 @@ def semantic_map_interactive(points: pd.DataFrame) -> go.Figure:
                 "args": [{"visible": [column == mine for mine in owner]}, {"legend.title.text": title}]}
                for column, title in COLOURINGS.items()]  # fmt: skip
     blank = {"showticklabels": False, "showgrid": False, "zeroline": False, "title": ""}
-    return go.Figure(traces, go.Layout(
-        template="plotly_white", title="Semantic map of the prompts, coloured by", height=720,
+    return arranged(go.Figure(traces, go.Layout(
+        template="plotly_white", title="Semantic map of the prompts", height=720,
         legend={"title": {"text": COLOURINGS["dataset"]}, "itemsizing": "constant"},
         xaxis=blank, yaxis={**blank, "scaleanchor": "x"},
-        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02,
-                      "yanchor": "bottom"}],
-    ))  # fmt: skip
+        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
+    )))  # fmt: skip
 
 
 def hover_prompt(prompt: str) -> str:
@@ -91,6 +99,10 @@ def cluster_contents(profile: pd.DataFrame, groups: pd.Series) -> Figure:
     """A heat map of what `cluster_profile` returned: share of each data set's prompts in each cluster.
 
     groups: the group of each data set, indexed by data set; data sets of a group stand together.
+
+    >>> figure = cluster_contents(profile, groups)
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()][:2]
+    ['add_small  (arithmetic)', 'add_small_one_over  (arithmetic)']
     """
     share, entropy = _shares(profile)
     with use_style():
@@ -111,13 +123,17 @@ def cluster_contents(profile: pd.DataFrame, groups: pd.Series) -> Figure:
 
 
 def cluster_contents_interactive(profile: pd.DataFrame, groups: pd.Series) -> go.Figure:
-    """The same heat map to explore; the hover names data set, group, cluster, share and count."""
+    """The same heat map to explore; the hover names data set, group, cluster, share and count.
+
+    >>> cluster_contents_interactive(profile, groups).data[0].z.shape
+    (4, 4)
+    """
     import plotly.graph_objects as go
 
     share, entropy = _shares(profile)
     counts = profile[share.index].to_numpy().T  # (datasets, clusters)
     names = [f"{name} ({groups[name]})" for name in share.index]
-    return go.Figure(
+    return arranged(go.Figure(
         go.Heatmap(
             z=share.to_numpy(np.float32), x=[f"cluster {name}" for name in share.columns], y=names, customdata=counts,
             colorscale="Blues", zmin=0, zmax=1, colorbar={"title": "share"},
@@ -125,7 +141,7 @@ def cluster_contents_interactive(profile: pd.DataFrame, groups: pd.Series) -> go
         ),
         go.Layout(template="plotly_white", title="What each semantic cluster holds", height=260 + 20 * len(share),
                   yaxis={"autorange": "reversed"}),
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _by_group(points: pd.DataFrame) -> pd.DataFrame:

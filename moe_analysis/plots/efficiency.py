@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..analysis.efficiency import COUNTS
 from ..analysis.efficiency_claims import MOST
+from .screens import arranged
 from .style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ def router_figure(named: pd.DataFrame, protocol: pd.DataFrame) -> Figure:
 
     (a) the protocol's structures by their total rank, authors' count, the three projections together; (b) the
     structures of Tables 1 and 6 by every way of counting; (c) one of them projection by projection.
+
+    >>> figure = router_figure(named, protocol)
+    >>> len(figure.axes)
+    3
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.5)
@@ -110,7 +115,12 @@ def draw_projections(panel: Any, named: pd.DataFrame) -> None:
 
 
 def router_explorer(named: pd.DataFrame, protocol: pd.DataFrame) -> go.Figure:
-    """The interactive twin of Fig. 5: a point a structure, a trace a way of counting, buttons for the projection."""
+    """The interactive twin of Fig. 5: a point a structure, a trace a way of counting, buttons for the projection.
+
+    >>> figure = router_explorer(named, protocol)
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
     import plotly.graph_objects as go
 
     both = pd.concat([named, protocol], ignore_index=True).drop_duplicates(["structure", "projection", "counts"])
@@ -128,15 +138,16 @@ def router_explorer(named: pd.DataFrame, protocol: pd.DataFrame) -> go.Figure:
     buttons = [{"label": name, "method": "restyle", "args": [{
         "y": [table[name]["share"].to_numpy(np.float32) for table in tables],
         "customdata": [operations_of(table[name]) for table in tables]}]} for name in reversed(PROJECTION_NAMES)]
-    fig.add_hline(MOST, line={"dash": "dash", "color": "#3A3A3A", "width": 1}, annotation_text="26 % (paper)")
+    fig.add_hline(MOST, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
+    fig.add_annotation(text="26 % (paper)", x=1, xref="x domain", xanchor="right", y=np.log10(MOST), yanchor="bottom",
+                       showarrow=False)  # on a logarithmic axis plotly places texts by their exponent, lines not
     fig.update_layout(
-        template="plotly_white", height=600, legend={"orientation": "h", "y": -0.18},
+        template="plotly_white", height=600, legend={"orientation": "h"},
         title={"text": "S'MoRE's router against its experts, LLaMA 3.2-1B's feed-forward projections"},
         xaxis={"type": "log", "title": {"text": "total rank Σ r_l"}},
         yaxis={"type": "log", "tickformat": ".0%", "title": {"text": "router / experts, operations"}},
-        updatemenus=[{"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.02,
-                      "yanchor": "bottom", "buttons": buttons}])
-    return fig
+        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}])
+    return arranged(fig)
 
 
 def operations_of(rows: pd.DataFrame) -> np.ndarray:
@@ -144,7 +155,12 @@ def operations_of(rows: pd.DataFrame) -> np.ndarray:
 
 
 def overhead_figure(table: pd.DataFrame) -> Figure:
-    """Tables 1 and 6 from the frame of `overhead_table`: rings printed, lines the formula, crosses the module."""
+    """Tables 1 and 6 from the frame of `overhead_table`: rings printed, lines the formula, crosses the module.
+
+    >>> figure = overhead_figure(overheads)
+    >>> [panel.get_title(loc="left") for panel in figure.axes]
+    ['(a) Table 1: parameters Δ', '(b) Table 6: operations Δ′']
+    """
     with use_style():
         fig = figure(FULL_WIDTH, 2.9)
         for letter, panel, (name, rows) in zip("ab", fig.subplots(1, 2), table.groupby("table", sort=False)):
@@ -175,7 +191,12 @@ def rank_color(r: Any) -> str:
 
 
 def overhead_explorer(table: pd.DataFrame) -> go.Figure:
-    """The interactive twin of Tables 1 and 6; hover tells printed, formula, deviation and what the module has."""
+    """The interactive twin of Tables 1 and 6; hover tells printed, formula, deviation and what the module has.
+
+    >>> figure = overhead_explorer(overheads)
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
     from plotly.subplots import make_subplots
 
     names = list(dict.fromkeys(table["table"]))
@@ -196,5 +217,5 @@ def overhead_explorer(table: pd.DataFrame) -> go.Figure:
                     "<br>module %{customdata[4]:.3f} %<extra></extra>")
     fig.update_xaxes(title_text="layers L", tickvals=[2, 3, 4])
     fig.update_yaxes(title_text="overhead, % of 2 d d_L", col=1)
-    fig.update_layout(template="plotly_white", height=520)
-    return fig
+    fig.update_layout(template="plotly_white", height=520, title={"text": "Overhead of S'MoRE's layers"})
+    return arranged(fig)

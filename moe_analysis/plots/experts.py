@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from .screens import arranged
 from .style import FULL_WIDTH, figure, method_color, use_style
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ def anatomy_figure(bands: pd.DataFrame, layers: Sequence[str] | None = None) -> 
     A column a layer (by default the first, the last and at most two between), a row a family of measures. A colour is
     a method, a dash a measure; lines are means over seeds, shades reach from the lowest seed to the highest. Lines
     begin where a measure is defined, and what is infinite is a gap. Raises ValueError for a layer without a row.
+
+    >>> from moe_analysis.analysis.experts import anatomy_bands
+    >>> figure = anatomy_figure(anatomy_bands(*expert_frames))
+    >>> len(figure.axes)
+    6
     """
     layers = spread(list(dict.fromkeys(bands["layer"]))) if layers is None else list(layers)
     if unknown := [layer for layer in layers if layer not in set(bands["layer"])]:
@@ -128,6 +134,11 @@ def anatomy_explorer(bands: pd.DataFrame) -> go.Figure:
     """The interactive twin, for one module at a time, chosen from a menu; in: `anatomy_bands(…, by="module")`.
 
     Three panels of all measures; the legend hides a method or shows it alone, hover tells step, mean and extremes.
+
+    >>> from moe_analysis.analysis.experts import anatomy_bands
+    >>> figure = anatomy_explorer(anatomy_bands(*expert_frames, by="module"))
+    >>> len(figure.layout.updatemenus[0].buttons)  # a module each
+    4
     """
     from plotly.subplots import make_subplots
 
@@ -150,10 +161,9 @@ def anatomy_explorer(bands: pd.DataFrame) -> go.Figure:
     fig.update_xaxes(title_text="training step", row=len(ROWS), col=1)
     fig.update_layout(
         title={"text": "Experts during training"}, template="plotly_white", height=820,
-        margin={"l": 70, "r": 20, "t": 100, "b": 50}, legend={"title": {"text": "method"}},
-        updatemenus=[{"buttons": menu, "x": 0.0, "xanchor": "left", "y": 1.03, "yanchor": "bottom"}],
+        legend={"title": {"text": "method"}}, updatemenus=[{"buttons": menu}],
     )  # fmt: skip
-    return fig
+    return arranged(fig)
 
 
 def dash_key(row: Row) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..analysis.exponent import EQUAL, MATCHED, TUNED, method_pair
 from ..analysis.intervals import mean_interval
+from .screens import arranged
 from .style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ def exponent_figure(table: pd.DataFrame) -> Figure:
 
     (a) validation error against p, a line a temperature with its measured entropy, shaded 95 % intervals of the means.
     (b) the paired difference to p = 1 for every p and entropy; a dot marks where its interval does not cross zero.
+
+    >>> from moe_analysis.analysis.exponent import exponent_table
+    >>> figure = exponent_figure(exponent_table(powers))
+    >>> figure.axes[0].get_xlabel()
+    'exponent p of the backward factor $g^p$'
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.0)
@@ -90,11 +96,16 @@ def color_limit(wide: pd.DataFrame) -> float:
 
 
 def exponent_explorer(table: pd.DataFrame) -> go.Figure:
-    """The interactive twin: hover tells p, entropy, temperature, error and the difference to p = 1."""
+    """The interactive twin: hover tells p, entropy, temperature, error and the difference to p = 1.
+
+    >>> from moe_analysis.analysis.exponent import exponent_table
+    >>> [trace.type for trace in exponent_explorer(exponent_table(powers)).data]
+    ['scatter', 'scatter', 'scatter', 'heatmap']
+    """
     from matplotlib.colors import to_hex
     from plotly.subplots import make_subplots
 
-    fig = make_subplots(1, 2, subplot_titles=["error by exponent", "difference to p = 1"], horizontal_spacing=0.12)
+    fig = make_subplots(1, 2, subplot_titles=["error by exponent", "difference to p = 1"])
     told = ["temperature", "difference", "difference_low", "difference_high", "seeds"]
     for index, (color, (entropy, line)) in enumerate(zip(line_colors(table), table.groupby("entropy"))):
         mean, low, high = (line[name].to_numpy(np.float32) for name in ("mean", "low", "high"))
@@ -115,8 +126,8 @@ def exponent_explorer(table: pd.DataFrame) -> go.Figure:
     fig.update_xaxes(title_text="exponent p", row=1, col=1)
     fig.update_yaxes(title_text="validation error (untrained: 1)", row=1, col=1)
     fig.update_yaxes(title_text="measured gate entropy", type="category", row=1, col=2)
-    fig.update_layout(template="plotly_white", height=520, legend={"orientation": "h", "y": -0.2})
-    return fig
+    fig.update_layout(template="plotly_white", height=520, title={"text": "The exponent of gate rescaling"})
+    return arranged(fig)
 
 
 def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str = "validation error") -> Figure:
@@ -125,6 +136,10 @@ def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str = 
     (a) loss against the experts' learning rate, shaded 95 % intervals, with a mark where `confound_comparisons` reads
     each method. (b) its paired differences with their intervals: left of zero rescaling is better. Learning rates at
     which a seed diverged have a cross at the top in place of a mean. loss: what the columns measure.
+
+    >>> figure = confound_figure(tried, compared)
+    >>> figure.axes[0].get_xlabel()
+    'learning rate of the experts  (×: a seed diverged)'
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.2)
@@ -210,11 +225,15 @@ def draw_gaps(panel: Any, comparisons: pd.DataFrame, label: str) -> None:
 
 
 def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str = "validation error") -> go.Figure:
-    """The interactive twin: means and every seed against the learning rate; differences with intervals beside."""
+    """The interactive twin: means and every seed against the learning rate; differences with intervals beside.
+
+    >>> figure = confound_explorer(tried, compared)
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
     from plotly.subplots import make_subplots
 
-    fig = make_subplots(1, 2, subplot_titles=["loss by learning rate", "paired differences, 95 %"],
-                        horizontal_spacing=0.2)
+    fig = make_subplots(1, 2, subplot_titles=["loss by learning rate", "paired differences, 95 %"])
     bands, (plain, rescaled) = loss_bands(frame), method_pair(frame)
     for method, color in zip((plain, rescaled), COLORS):
         band, runs = bands[bands["method"] == method], frame[(frame["method"] == method) & np.isfinite(frame["loss"])]
@@ -242,5 +261,5 @@ def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str 
     fig.update_xaxes(type="log", title_text="learning rate of the experts", row=1, col=1)
     fig.update_yaxes(title_text=loss, row=1, col=1)
     fig.update_xaxes(title_text=f"{rescaled} minus {plain}", row=1, col=2)
-    fig.update_layout(template="plotly_white", height=520, legend={"orientation": "h", "y": -0.2})
-    return fig
+    fig.update_layout(template="plotly_white", height=520, title={"text": "Rescaling, or a larger learning rate?"})
+    return arranged(fig)

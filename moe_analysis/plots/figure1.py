@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .screens import arranged
 from .style import FULL_WIDTH, figure, method_color, use_style
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ def architecture_figure(parameters: pd.DataFrame, in_features: int, out_features
 
     in_features, out_features: the layer whose parameters were counted; named below the drawing. Each panel draws as
     many experts or vectors as its row has.
+
+    >>> figure = architecture_figure(parameters, 128, 128)
+    >>> len(figure.axes)  # LoRA, LoRA-MoE, T-REX
+    3
     """
     rows = {row["system"]: row for _, row in parameters.iterrows()}
     with use_style():
@@ -178,6 +183,9 @@ def size_explorer(sizes: pd.DataFrame) -> go.Figure:
     """The interactive twin, from the frame of `parameters_of_sizes`: span against parameters, a point a size.
 
     Hover tells I, J, experts, measured span and parameters; buttons count the factors only, or the router too.
+
+    >>> [trace.name for trace in size_explorer(sizes).data]
+    ['T-REX', 'LoRA-MoE', 'LoRA']
     """
     import plotly.graph_objects as go
 
@@ -201,6 +209,5 @@ def size_explorer(sizes: pd.DataFrame) -> go.Figure:
         title={"text": "Dimensions that a layer's updates span, against what it costs"}, template="plotly_white",
         xaxis={"title": {"text": "trainable parameters, factors only"}}, yaxis={"title": {"text": "measured span"}},
         legend={"title": {"text": "system"}}, height=620,
-        updatemenus=[{"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.02,
-                      "yanchor": "bottom", "buttons": buttons}])
-    return fig
+        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}])
+    return arranged(fig)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .residual_tree import expert_color, tree_layout
+from .screens import arranged
 from .style import FULL_WIDTH, HALF_WIDTH, MARKERS, SYMBOLS, figure, use_style
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ def flexibility_figure(table: pd.DataFrame, points: pd.DataFrame, sizes: str = "
 
     table: system, layers, flexibility, log10 (the closed forms, drawn as lines). points: system, layers, outputs
     (distinct outputs that enumeration found, drawn on them). sizes: what the title says of the pools.
+
+    >>> figure = flexibility_figure(closed_forms, outputs, "s = 3, f = 2")
+    >>> figure.axes[0].get_xlabel()
+    'layers L'
     """
     with use_style():
         fig = figure(HALF_WIDTH + 0.7, 3.0)
@@ -63,7 +68,11 @@ def log10(values: Sequence[int] | pd.Series) -> np.ndarray:
 
 
 def flexibility_explorer(table: pd.DataFrame, points: pd.DataFrame, sizes: str = "s = 4, f = 2") -> go.Figure:
-    """The interactive twin of Fig. 2: hover gives the exact numbers."""
+    """The interactive twin of Fig. 2: hover gives the exact numbers.
+
+    >>> [trace.name for trace in flexibility_explorer(closed_forms, outputs).data][:3]
+    ['MoMOR', 'MoMOR, enumerated', "S'MoRE*"]
+    """
     import plotly.graph_objects as go
 
     fig = go.Figure()
@@ -81,7 +90,7 @@ def flexibility_explorer(table: pd.DataFrame, points: pd.DataFrame, sizes: str =
     fig.update_yaxes(title_text="distinct outputs Γ", tickprefix="10<sup>", ticksuffix="</sup>")
     fig.update_xaxes(title_text="layers L", dtick=1)
     fig.update_layout(title={"text": f"Structural flexibility, {sizes}"}, template="plotly_white", height=480)
-    return fig
+    return arranged(fig)
 
 
 def exact(value: Any) -> str:
@@ -95,6 +104,11 @@ def three_trees_figure(trees: Mapping[str, Sequence[Any]], outputs: Mapping[str,
 
     trees: label -> nested (expert, subtree) pairs of the root's children. outputs: system -> one label an output, in
     the order of the trees; equal labels are one output, drawn in one colour.
+
+    >>> from moe_analysis.analysis.flexibility import figure3_outputs, figure3_trees
+    >>> figure = three_trees_figure(figure3_trees(), figure3_outputs())
+    >>> len(figure.axes)
+    6
     """
     with use_style():
         fig = figure(FULL_WIDTH, 2.5 + 0.3 * len(outputs))
@@ -161,7 +175,13 @@ def draw_outputs(panel: Any, classes: Mapping[str, int]) -> None:
 
 
 def three_trees_explorer(trees: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]]) -> go.Figure:
-    """The interactive twin of Fig. 3: hover over a node for its expert, over a root for the output in every system."""
+    """The interactive twin of Fig. 3: hover over a node for its expert, over a root for the output in every system.
+
+    >>> from moe_analysis.analysis.flexibility import figure3_outputs, figure3_trees
+    >>> figure = three_trees_explorer(figure3_trees(), figure3_outputs())
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
     from plotly.subplots import make_subplots
 
     fig = make_subplots(rows=1, cols=len(trees), subplot_titles=[f"({label})" for label in trees])
@@ -184,4 +204,4 @@ def three_trees_explorer(trees: Mapping[str, Sequence[Any]], outputs: Mapping[st
     fig.update_xaxes(visible=False, range=[0, 1])
     fig.update_yaxes(visible=False)
     fig.update_layout(template="plotly_white", height=360, title={"text": "Three trees of the same experts"})
-    return fig
+    return arranged(fig)

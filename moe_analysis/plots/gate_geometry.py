@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .screens import arranged
 from .style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ def gate_geometry_figure(picture: LocalPicture, bends: pd.DataFrame, changes: pd
     on each, every point at its true distance from the tangent line; (b) curvature against the gate, dots measured,
     lines the closed form, shaded over experts; (c) first-order change of an expert's part of the full matrix against
     the predictions.
+
+    >>> figure = gate_geometry_figure(picture, bends, changes)
+    >>> [panel.get_title(loc="left") for panel in figure.axes]
+    ['(a) one step, two gates', '(b) bending', '(c) change by one step']
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.5)
@@ -121,7 +126,12 @@ def log_axes(panel: Any, label: str) -> None:
 
 
 def gate_geometry_explorer(picture: LocalPicture, bends: pd.DataFrame, changes: pd.DataFrame) -> go.Figure:
-    """The interactive twin: the same three panels; every expert's own curve, hover tells measured and predicted."""
+    """The interactive twin: the same three panels; every expert's own curve, hover tells measured and predicted.
+
+    >>> figure = gate_geometry_explorer(picture, bends, changes)
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
     from plotly.subplots import make_subplots
 
     fig = make_subplots(1, 3, column_widths=[0.4, 0.3, 0.3], subplot_titles=[
@@ -139,8 +149,8 @@ def gate_geometry_explorer(picture: LocalPicture, bends: pd.DataFrame, changes: 
         fig.update_yaxes(type="log", title_text=title, exponentformat="power", row=1, col=column)
     fig.update_xaxes(title_text="along the tangent of descent", row=1, col=1)
     fig.update_yaxes(title_text="distance from that tangent", scaleanchor="x", row=1, col=1)
-    fig.update_layout(template="plotly_white", height=600, legend={"orientation": "h", "y": -0.15})
-    return fig
+    fig.update_layout(template="plotly_white", height=600, title={"text": "The geometry of one step at a small gate"})
+    return arranged(fig)
 
 
 def add_picture(fig: go.Figure, picture: LocalPicture) -> None:

@@ -51,6 +51,10 @@ def transfer_figure(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataF
     over seeds, grey what the better of chance and the most frequent answer gets. Right, a dot for the mean over tasks
     and seeds, its 95 % t interval over seeds, a small mark for each seed, and lines for the levels to beat. Raises
     ValueError for a method of the radar that has no runs, and without out-of-distribution tasks.
+
+    >>> figure = transfer_figure(scored, summary, to_beat)
+    >>> [" ".join(panel.get_title(loc="left").split()) for panel in figure.axes[1:]]
+    ['originals (2 tasks)', 'variants (2 tasks)', 'out of distribution (2 tasks)']
     """
     methods, parts = list(dict.fromkeys(frame["method"])), drawn_parts(frame)
     if missing := [name for name in radar_methods if name not in methods]:
@@ -176,6 +180,11 @@ def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
 
     Bold: the 95 % interval over paired seeds leaves out zero (uncorrected: one of twenty does by chance). The first
     column is the accuracy of `against` itself, in percent.
+
+    >>> from moe_analysis.analysis.generalization import task_differences
+    >>> figure = task_figure(task_differences(scored))
+    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()][:3]
+    ['LoRA, %', 'LoRA-MoE', 'SiRA']
     """
     methods = list(dict.fromkeys(differences["method"]))
     tables = {name: differences.pivot(index=["part", "dataset"], columns="method", values=name)[methods]

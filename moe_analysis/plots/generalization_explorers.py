@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..analysis.generalization import OUTSIDE
 from .generalization import LEVELS, MEASURES, RADAR_METHODS, TITLES, drawn_parts, part_rows, readable
+from .screens import arranged
 from .style import method_color
 
 if TYPE_CHECKING:
@@ -20,11 +21,15 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
     """The interactive twin: the radar of all methods, the paper's four shown first; a menu for the dots.
 
     The menu chooses part and measure; arguments as of `transfer_figure`.
+
+    >>> figure = transfer_explorer(scored, summary, to_beat)
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter', 'scatterpolar']
     """
     from plotly.subplots import make_subplots
 
     methods = list(dict.fromkeys(frame["method"]))
-    fig = make_subplots(rows=1, cols=2, specs=[[{"type": "polar"}, {"type": "xy"}]], horizontal_spacing=0.16)
+    fig = make_subplots(rows=1, cols=2, specs=[[{"type": "polar"}, {"type": "xy"}]])
     away = frame[frame["part"] == OUTSIDE]
     tasks = list(dict.fromkeys(away["dataset"]))
     around = [readable(task) for task in [*tasks, *tasks[:1]]]
@@ -54,10 +59,11 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
         trace.visible = visible
     fig.update_yaxes(categoryorder="array", categoryarray=methods[::-1])
     fig.update_xaxes(title_text="accuracy")
+    fig.update_polars(radialaxis={"nticks": 4, "tickfont": {"size": 9}})
     fig.update_layout(
-        template="plotly_white", height=560, margin={"t": 90}, legend={"orientation": "h", "y": -0.12},
-        updatemenus=[{"buttons": buttons, "x": 1.0, "xanchor": "right", "y": 1.06, "yanchor": "bottom"}])  # fmt: skip
-    return fig
+        template="plotly_white", height=560, title={"text": "Accuracy by task and by part"},
+        updatemenus=[{"buttons": buttons}])  # fmt: skip
+    return arranged(fig)
 
 
 def add_dots(fig: go.Figure, frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame, part: str,
@@ -87,7 +93,13 @@ def add_dots(fig: go.Figure, frame: pd.DataFrame, summary: pd.DataFrame, levels:
 
 
 def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA") -> go.Figure:
-    """The heat map with intervals under the pointer; differences: measure -> `task_differences` of it, in a menu."""
+    """The heat map with intervals under the pointer; differences: measure -> `task_differences` of it, in a menu.
+
+    >>> from moe_analysis.analysis.generalization import task_differences
+    >>> figure = task_explorer({"accuracy": task_differences(scored)})
+    >>> figure.data[0].type
+    'heatmap'
+    """
     import plotly.graph_objects as go
 
     fig, buttons = go.Figure(), []
@@ -105,6 +117,6 @@ def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA"
                         "args": [{"visible": [other == measure for other in differences]}]})  # fmt: skip
     fig.update_yaxes(autorange="reversed")
     fig.update_layout(
-        template="plotly_white", height=200 + 20 * len(order), margin={"l": 260},
-        updatemenus=[{"buttons": buttons, "x": 0.0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}])  # fmt: skip
-    return fig
+        template="plotly_white", height=200 + 20 * len(order), title={"text": f"Every task against {against}"},
+        updatemenus=[{"buttons": buttons}])  # fmt: skip
+    return arranged(fig)

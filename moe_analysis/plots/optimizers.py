@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .style import FULL_WIDTH, figure, method_color, use_style
+from .screens import arranged
+from .style import FULL_WIDTH, figure, method_color, method_dash, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,7 +32,13 @@ def draw_measure(panel: Any, bands: pd.DataFrame, measure: str, methods: Sequenc
 
 
 def progress_figure(bands: pd.DataFrame, methods: Sequence[str] = ("RSGD", "gRSGD")) -> Figure:
-    """Fig. 2: training loss, test loss and test accuracy of `curve_bands`, side by side."""
+    """Fig. 2: training loss, test loss and test accuracy of `curve_bands`, side by side.
+
+    >>> from moe_analysis.analysis.optimizers import curve_bands
+    >>> figure = progress_figure(curve_bands(progress))
+    >>> [panel.get_ylabel() for panel in figure.axes]
+    ['training loss (nats a token)', 'test loss (nats a token)', 'test accuracy']
+    """
     with use_style():
         fig = figure(FULL_WIDTH, 2.5)
         panels = fig.subplots(1, 3)
@@ -42,10 +49,16 @@ def progress_figure(bands: pd.DataFrame, methods: Sequence[str] = ("RSGD", "gRSG
 
 
 def forms_figure(bands: pd.DataFrame, forms: dict[str, Sequence[str]]) -> Figure:
-    """Fig. 3: a panel a form of the optimiser, its methods' training losses; forms: title -> methods."""
+    """Fig. 3: a panel a form of the optimiser, its methods' training losses; forms: title -> methods.
+
+    >>> from moe_analysis.analysis.optimizers import curve_bands
+    >>> figure = forms_figure(curve_bands(progress), {"preconditioned": ["RSGD", "gRSGD"], "rescaled": ["gRSGD"]})
+    >>> len(figure.axes)
+    2
+    """
     with use_style():
         fig = figure(FULL_WIDTH, 2.7)
-        for panel, (title, methods) in zip(fig.subplots(1, len(forms)), forms.items()):
+        for panel, (title, methods) in zip(fig.subplots(1, len(forms), squeeze=False)[0], forms.items()):
             draw_measure(panel, bands, "train loss", methods)
             panel.set_title(title)
             panel.legend(loc="lower left")  # losses fall from left to right
@@ -53,7 +66,12 @@ def forms_figure(bands: pd.DataFrame, forms: dict[str, Sequence[str]]) -> Figure
 
 
 def progress_explorer(curves: pd.DataFrame) -> go.Figure:
-    """The interactive twin: every seed of every method; a menu chooses the measure, the legend the methods."""
+    """The interactive twin: every seed of every method; a menu chooses the measure, the legend the methods.
+
+    >>> figure = progress_explorer(progress)
+    >>> len(figure.layout.updatemenus[0].buttons)  # a measure each
+    3
+    """
     import plotly.graph_objects as go
 
     measures = [measure for measure in LABELS if measure in set(curves["measure"])]
@@ -64,7 +82,7 @@ def progress_explorer(curves: pd.DataFrame) -> go.Figure:
         fig.add_scatter(
             x=line["step"], y=line["value"].astype("float32"), mode="lines+markers" if len(line) < 12 else "lines",
             name=str(method), legendgroup=str(method), showlegend=bool(first), visible=measure == measures[0],
-            line={"color": method_color(str(method)), "width": 1.5},
+            line={"color": method_color(str(method)), "dash": method_dash(str(method)), "width": 1.5},
             hovertemplate=f"{method}, seed {seed}<br>step %{{x}}: %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
         shown.append(str(measure))
@@ -72,7 +90,8 @@ def progress_explorer(curves: pd.DataFrame) -> go.Figure:
                 "args": [{"visible": [name == measure for name in shown]}, {"yaxis.title.text": LABELS[measure]}]}
                for measure in measures]  # fmt: skip
     fig.update_layout(
-        template="plotly_white", height=520, xaxis_title="training step", yaxis_title=LABELS[measures[0]],
-        updatemenus=[{"buttons": buttons, "x": 0.0, "y": 1.15, "xanchor": "left"}] if len(measures) > 1 else [],
+        template="plotly_white", height=520, title={"text": "Optimisers against each other"},
+        xaxis_title="training step", yaxis_title=LABELS[measures[0]],
+        updatemenus=[{"buttons": buttons}] if len(measures) > 1 else [],
     )  # fmt: skip
-    return fig
+    return arranged(fig)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .style import BASE, FULL_WIDTH, LIGHT, figure, use_style
+from .screens import arranged, width_for
+from .style import BASE, FULL_WIDTH, LIGHT, figure, text_on, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
 ROOT = "#D9D9D9"
+LEAF = 46  # pixels from a leaf of the interactive twin to the next, whose marks are up to 39 wide
 MOST_NAMED = 8  # nodes of a layer that leave room for the scores on their edges
 
 
@@ -51,7 +53,12 @@ def node_radius(share: pd.Series, largest: float = 26.0, smallest: float = 9.0) 
 
 def residual_tree_figure(tree: pd.DataFrame, title: str = "") -> Figure:
     """The paper figure of what `residual_tree` returns: number and colour are the expert, the area of a node what it
-    contributes to the output, the width of an edge its score (written beside it where there is room)."""
+    contributes to the output, the width of an edge its score (written beside it where there is room).
+
+    >>> figure = residual_tree_figure(tree, "one token")
+    >>> len(figure.axes[0].texts)
+    16
+    """
     placed = tree_layout(tree)
     layers = int(placed["layer"].max())
     with use_style():
@@ -66,7 +73,7 @@ def residual_tree_figure(tree: pd.DataFrame, title: str = "") -> Figure:
             panel.plot(node["x"], node["y"], "o", markersize=size, color=expert_color(int(node["expert"])),
                        markeredgecolor="#3A3A3A", markeredgewidth=0.7, zorder=3)
             panel.text(node["x"], node["y"], "x′" if node["expert"] < 0 else f"{int(node['expert'])}", fontsize=7,
-                       ha="center", va="center", zorder=4)
+                       color=text_on(expert_color(int(node["expert"]))), ha="center", va="center", zorder=4)
         for layer in range(layers):
             mean = placed.loc[placed["layer"] == layer, "share"].mean()
             panel.text(1.01, layer, f"pool {layer}\nmean share {mean:.2f}", fontsize=7, va="center", ha="left")
@@ -90,11 +97,17 @@ def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool) -> No
 
 
 def residual_tree_explorer(tree: pd.DataFrame, title: str = "") -> go.Figure:
-    """The interactive twin: hover over a node for its expert, score, key similarity and the norm it contributes."""
+    """The interactive twin: hover over a node for its expert, score, key similarity and the norm it contributes.
+
+    >>> figure = residual_tree_explorer(tree, "one token")
+    >>> figure.layout.title.text
+    'one token'
+    """
     import plotly.graph_objects as go
 
     placed = tree_layout(tree)
     by_node = placed.set_index("node")
+    colors = [expert_color(int(expert)) for expert in placed["expert"]]
     edges = []
     for _, node in placed[placed["parent"] >= 0].iterrows():
         parent = by_node.loc[node["parent"]]
@@ -105,7 +118,7 @@ def residual_tree_explorer(tree: pd.DataFrame, title: str = "") -> go.Figure:
         x=placed["x"], y=placed["y"], mode="markers+text", hovertext=[hover(node) for _, node in placed.iterrows()],
         hoverinfo="text", text=["x′" if expert < 0 else str(expert) for expert in placed["expert"]], showlegend=False,
         marker={"size": 1.5 * node_radius(placed["share"]), "opacity": 1.0, "line": {"color": "#3A3A3A", "width": 1},
-                "color": [expert_color(int(expert)) for expert in placed["expert"]]},
+                "color": colors}, textfont={"color": [text_on(color) for color in colors]},
     )  # fmt: skip
     fig = go.Figure([*edges, nodes])
     layers = int(placed["layer"].max())
@@ -113,8 +126,8 @@ def residual_tree_explorer(tree: pd.DataFrame, title: str = "") -> go.Figure:
     fig.update_yaxes(tickvals=list(range(layers + 1)), ticktext=names, showgrid=False, zeroline=False)
     fig.update_xaxes(visible=False)
     fig.update_layout(title={"text": title or "The residual tree of one token"}, template="plotly_white",
-                      height=220 + 130 * layers, margin={"l": 70, "r": 20, "t": 60, "b": 30})  # fmt: skip
-    return fig
+                      height=220 + 130 * layers, meta=width_for(LEAF * (placed["layer"] == 0).sum()))
+    return arranged(fig)
 
 
 def hover(node: pd.Series) -> str:

@@ -12,6 +12,7 @@ from ..analysis.intervals import mean_interval
 from ..analysis.router_agreement import agreement_matrix, pair_interval
 from .anatomy import methods_of, wrapped
 from .experts import layer_title
+from .screens import arranged
 from .style import FULL_WIDTH, figure, use_style
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ def agreement_figure(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seeds:
 
     First row: mean over layers' projections and seeds by a pair of layers; second row: by a pair of seeds; a column a
     method. Below: means with 95 % intervals, of seeds jackknifed, and rings for seeds before training.
+
+    >>> figure = agreement_figure(between["seeds"], between["layers"], between["start"])
+    >>> len(figure.axes)
+    7
     """
     methods = methods_of(seeds)
     size = 7 if len(methods) <= 6 else 5.6  # of the methods' names
@@ -93,11 +98,16 @@ def draw_intervals(panel: Any, seeds: pd.DataFrame, layers: pd.DataFrame, untrai
 
 
 def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame) -> go.Figure:
-    """The interactive twin: matrices by pairs of modules and by pairs of seeds, a method at a time from a menu."""
+    """The interactive twin: matrices by pairs of modules and by pairs of seeds, a method at a time from a menu.
+
+    >>> figure = agreement_explorer(between["seeds"], between["layers"])
+    >>> [button.label for button in figure.layout.updatemenus[0].buttons]
+    ['LoRA-MoE', 'mix-and-match', 'T-REX']
+    """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    fig = make_subplots(rows=1, cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.14,
+    fig = make_subplots(rows=1, cols=2, column_widths=[0.62, 0.38],
                         subplot_titles=["routers of one run", "seeds"])  # fmt: skip
     methods = methods_of(seeds)
     for number, method in enumerate(methods):
@@ -116,6 +126,6 @@ def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame) -> go.Figure:
     fig.update_yaxes(autorange="reversed", tickfont={"size": 9})
     fig.update_xaxes(tickangle=-60, tickfont={"size": 9})
     fig.update_layout(
-        title={"text": "Do routers agree?"}, template="plotly_white", height=680, margin={"t": 130, "b": 160, "l": 160},
-        updatemenus=[{"buttons": menu, "x": 0.0, "xanchor": "left", "y": 1.08, "yanchor": "bottom"}])  # fmt: skip
-    return fig
+        title={"text": "Do routers agree?"}, template="plotly_white", height=680,
+        updatemenus=[{"buttons": menu}])  # fmt: skip
+    return arranged(fig)

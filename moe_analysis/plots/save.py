@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .page import page
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
@@ -31,7 +33,13 @@ SCRIPT = "plotly.min.js"
 
 
 class SaveError(ValueError):
-    """A figure whose numbers or claims cannot be stored, or a folder that cannot be written."""
+    """A figure whose numbers or claims cannot be stored, or a folder that cannot be written.
+
+    >>> ma.plots.save("My Figure", None, None, {})
+    Traceback (most recent call last):
+        ...
+    moe_analysis.plots.save.SaveError: item = 'My Figure' names the files; use lower-case letters, digits, ...
+    """
 
 
 def save(
@@ -51,6 +59,12 @@ def save(
     figures/. figure or interactive may be None, and its file is then not written.
     The same arguments give the same bytes. Raises `SaveError` before anything is written, and each file appears whole
     or not at all.
+
+    >>> claim = {"source": "arithmetic", "claim": "1 + 1 = 2", "paper": "2", "measured": "2", "spread": "none: counted",
+    ...          "verdict": "reproduced"}
+    >>> files = save("toy_sum", None, None, {"sum": 2}, claims=[claim], folder=folder)
+    >>> files["json"].name
+    'toy_sum.json'
     """
     if not item or set(item) - set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
         raise SaveError(f"item = {item!r} names the files; use lower-case letters, digits, _ and - only")
@@ -68,7 +82,7 @@ def save(
     if figure is not None:
         contents["png"] = _png(figure)
     if interactive is not None:
-        contents["html"] = interactive.to_html(include_plotlyjs="directory", div_id=item).encode()
+        contents["html"] = page(interactive, item).encode()
     folder = figures_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from .figure1 import EXPERT_COLORS, arrow, box
-from .style import FULL_WIDTH, figure, use_style
+from .screens import arranged, width_for
+from .style import FULL_WIDTH, figure, text_on, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 LEVEL, SPACE = 3.0, 1.5  # height between two layers, width between two leaves
 POOL_EDGE = -1.6  # where the pools end, left of the tree
 NOT_CHOSEN = "#F2F2F2"
+UNIT = 32  # pixels of a unit of the tree's places, at which the nodes of the interactive twin do not touch
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ def propagation_figure(tree: pd.DataFrame, num_experts: Sequence[int]) -> Figure
     A colour is an expert of a pool, a grey box one that the token does not use. (a) numbers at the edges are scores;
     (b) a row of keys is one run of a gate, so that a layer's gate stands there once a parent.
     Raises ValueError when the tree has not as many layers as there are pools.
+
+    >>> figure = propagation_figure(tree, num_experts=[4, 4])
+    >>> [panel.get_title(loc="left") for panel in figure.axes]
+    ['(a) propagation, from the leaves up', '(b) routing, from the root down']
     """
     layers = int(tree["layer"].max())
     if layers != len(num_experts):
@@ -187,7 +193,12 @@ def finish(panel: Any, nodes: list[Node], left: float) -> None:
 
 
 def tree_explorer(tree: pd.DataFrame, num_experts: Sequence[int]) -> go.Figure:
-    """The interactive twin: the tree with its pools; hover tells expert, scores, key similarity and contribution."""
+    """The interactive twin: the tree with its pools; hover tells expert, scores, key similarity and contribution.
+
+    >>> figure = tree_explorer(tree, num_experts=[4, 4])
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
     import plotly.graph_objects as go
 
     nodes = layout(tree)
@@ -204,19 +215,21 @@ def tree_explorer(tree: pd.DataFrame, num_experts: Sequence[int]) -> go.Figure:
             text=[f"{expert + 1}" for expert in range(s)], name=f"pool {layer}", showlegend=False,
             marker={"symbol": "square", "size": 30, "line": {"color": "#B0B0B0", "width": 1},
                     "color": [expert_color(expert) if times[expert] else NOT_CHOSEN for expert in range(s)]},
+            textfont={"color": [text_on(expert_color(expert) if times[expert] else NOT_CHOSEN) for expert in range(s)]},
             hovertext=[f"expert {expert + 1} of pool {layer}<br>stands at {times[expert]} of the token's "
                        f"{len(stands)} nodes" for expert in range(s)], hoverinfo="text")
+    colors = ["#FFFFFF" if node.parent < 0 else expert_color(node.expert) for node in nodes]
     fig.add_scatter(
         x=[node.x for node in nodes], y=[node.y for node in nodes], name="tree", mode="markers+text",
         showlegend=False, hoverinfo="text",
         text=["root" if node.parent < 0 else f"{node.expert + 1}" for node in nodes],
-        hovertext=[hover(node) for node in nodes],
-        marker={"size": 36, "line": {"color": "#3A3A3A", "width": 1},
-                "color": ["white" if node.parent < 0 else expert_color(node.expert) for node in nodes]})
+        hovertext=[hover(node) for node in nodes], textfont={"color": [text_on(color) for color in colors]},
+        marker={"size": 36, "line": {"color": "#3A3A3A", "width": 1}, "color": colors})
     hidden = {"visible": False}
-    fig.update_layout(template="plotly_white", height=560, xaxis=hidden, yaxis=hidden,
+    units = max(node.x for node in nodes) - POOL_EDGE + 1.1 * max(num_experts)
+    fig.update_layout(template="plotly_white", height=560, xaxis=hidden, yaxis=hidden, meta=width_for(UNIT * units),
                       title={"text": "A token's tree: pools on the left, edges as thick as their scores"})
-    return fig
+    return arranged(fig)
 
 
 def hover(row: Node) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..analysis.step_ratios import HIGH, LOW, MEAN
 from .budget_curves import interval_of, method_marks
+from .screens import arranged
 from .style import FULL_WIDTH, figure, use_style
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ def time_figure(times: pd.DataFrame, expected: pd.DataFrame | None = None, refer
 
     times, expected: one table of `step_times` and of `operation_ratios`, or several with a column size that tells them
     apart. Rings stand where the operations that the modules compute would put the ratio.
+
+    >>> figure = time_figure(times)
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['LoRA', 'MixLoRA', "S'MoRE"]
     """
     marks = method_marks(times["method"])
     with use_style():
@@ -69,7 +74,12 @@ def order_of(times: pd.DataFrame) -> str:
 
 
 def time_explorer(times: pd.DataFrame, expected: pd.DataFrame | None = None, reference: str = "MixLoRA") -> go.Figure:
-    """The interactive twin of Table 7: hover tells milliseconds, quartiles, parameters and rounds."""
+    """The interactive twin of Table 7: hover tells milliseconds, quartiles, parameters and rounds.
+
+    >>> figure = time_explorer(times)
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
     import plotly.graph_objects as go
 
     fig = go.Figure()
@@ -96,5 +106,5 @@ def time_explorer(times: pd.DataFrame, expected: pd.DataFrame | None = None, ref
             hovertemplate="operations computed %{x:.3f} times, needed %{customdata[0]:.3f} times<extra></extra>")
     fig.update_xaxes(title_text=f"time of a training step over {reference}'s")
     fig.update_yaxes(autorange="reversed")
-    fig.update_layout(template="plotly_white", height=520)
-    return fig
+    fig.update_layout(template="plotly_white", height=520, title={"text": "Time of a training step"})
+    return arranged(fig)

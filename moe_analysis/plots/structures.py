@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .experts import layer_title
+from .screens import arranged
 from .style import FULL_WIDTH, PALETTE, figure, use_style
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ def structures_figure(bands: pd.DataFrame, usage: pd.DataFrame, datasets: pd.Dat
     (b) differing siblings over training, a colour a layer, means and extremes of seeds; (c) share of tokens by tree,
     most used first; (d) what trees tell of the data set, a dot a seed, grey the part that shuffled texts show too; (e)
     trees of every data set at equal tokens. control: bands of another method, dashed in a and b: its layers' mean.
+
+    >>> from moe_analysis.analysis.structures import training_bands, usage_by_layer, usage_ranks
+    >>> usage = usage_by_layer(usage_ranks(routed))
+    >>> figure = structures_figure(training_bands(training), usage, by_task, tells, told, uniform_differing=2 / 3)
+    >>> len(figure.axes)
+    5
     """
     for frame in (bands, usage, datasets, trained, untrained, *([] if control is None else [control])):
         one_method(frame)
@@ -136,12 +143,17 @@ def structures_explorer(bands: pd.DataFrame, datasets: pd.DataFrame) -> go.Figur
     """The interactive twin: every measure over training, chosen from a menu, and entropy by module and data set.
 
     bands: `training_bands` by module. datasets: `by_dataset`, averaged over seeds.
+
+    >>> from moe_analysis.analysis.structures import training_bands
+    >>> figure = structures_explorer(training_bands(training, "module"), by_task)
+    >>> sorted({trace.type for trace in figure.data})
+    ['heatmap', 'scatter']
     """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
     one_method(bands)
-    fig = make_subplots(rows=1, cols=2, column_widths=[0.5, 0.5], horizontal_spacing=0.2)
+    fig = make_subplots(rows=1, cols=2, subplot_titles=["over training", "entropy by data set"])
     measures, modules = list(LABELS), list(dict.fromkeys(bands["module"]))
     for measure in measures:
         for number, module in enumerate(modules):
@@ -157,7 +169,7 @@ def structures_explorer(bands: pd.DataFrame, datasets: pd.DataFrame) -> go.Figur
     grid = datasets.groupby(["dataset", "module"])["normalised_entropy"].mean().unstack()[modules]
     fig.add_trace(go.Heatmap(
         z=grid.to_numpy(np.float32), x=modules, y=list(grid.index), colorscale="Viridis", zmin=0.0, zmax=1.0,
-        colorbar={"title": {"text": "entropy"}, "x": 1.01},
+        colorbar={"title": {"text": "entropy"}},
         hovertemplate="%{y}<br>%{x}<br>normalised entropy %{z:.3f}<extra></extra>"), row=1, col=2)  # fmt: skip
     menu = []
     for measure in measures:
@@ -168,7 +180,6 @@ def structures_explorer(bands: pd.DataFrame, datasets: pd.DataFrame) -> go.Figur
     fig.update_yaxes(title_text=LABELS[measures[0]], row=1, col=1)
     fig.update_xaxes(tickangle=-60, tickfont={"size": 9}, row=1, col=2)
     fig.update_layout(
-        title={"text": "Used structures"}, template="plotly_white", height=720, margin={"t": 110, "b": 150},
-        legend={"orientation": "h", "y": -0.14, "x": 0.0, "xanchor": "left", "font": {"size": 9}, "entrywidth": 150},
-        updatemenus=[{"buttons": menu, "x": 0.0, "xanchor": "left", "y": 1.04, "yanchor": "bottom"}])  # fmt: skip
-    return fig
+        title={"text": "Used structures"}, template="plotly_white", height=760,
+        updatemenus=[{"buttons": menu}])  # fmt: skip
+    return arranged(fig)

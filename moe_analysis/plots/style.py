@@ -33,7 +33,7 @@ SYSTEM_COLORS = {
     "MoMOR": "#7F4FC9",
     "S'MoRE": "#D55E00",
 }
-# plain, preconditioned, rescaled, both: one colour for either optimiser's form, for each has a figure of its own
+# plain, preconditioned, rescaled, both: one colour for either optimiser's form, which `method_dash` tells apart
 FORM_COLORS = {"{}": "#5A5A5A", "R{}": "#0072B2", "g{}": "#E69F00", "gR{}": "#D55E00"}
 METHOD_COLORS = SYSTEM_COLORS | {
     form.format(name): color for name in ("SGD", "AdamW") for form, color in FORM_COLORS.items()
@@ -121,3 +121,29 @@ def method_color(name: str) -> str:
         return METHOD_COLORS[name]
     rest = [color for color in PALETTE if color not in METHOD_COLORS.values()]
     return rest[sum(name.encode()) % len(rest)]
+
+
+def method_dash(name: str) -> str:
+    """plotly's dash of a method's line: the forms of AdamW are dashed, which share their colours with those of SGD.
+
+    >>> method_dash("gRSGD"), method_dash("gRAdamW")
+    ('solid', 'dash')
+    """
+    return "dash" if name.endswith("AdamW") else "solid"
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of "#0072B2", 0 for black and 1 for white (WCAG 2.2)."""
+    parts = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def text_on(color: str) -> str:
+    """Black or white, whichever stands out more from a ground of that colour: at least 4.5 times as light or dark.
+
+    >>> text_on("#0072B2"), text_on("#E69F00")
+    ('#FFFFFF', '#000000')
+    """
+    ground = luminance(color)
+    return "#000000" if (ground + 0.05) / 0.05 > 1.05 / (ground + 0.05) else "#FFFFFF"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .screens import arranged
 from .style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, use_style
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ def span_figure(ranks: pd.DataFrame, budgets: pd.DataFrame) -> Figure:
 
     (a) span for every I, J with independent vectors; (b) span against I·J for all kinds of factors; then a panel a
     way of counting parameters: span at equal budgets, both axes logarithmic.
+
+    >>> figure = span_figure(ranks, budgets)
+    >>> len(figure.axes)
+    4
     """
     counts = list(dict.fromkeys(budgets["count"]))
     with use_style():
@@ -94,6 +99,9 @@ def span_explorer(ranks: pd.DataFrame, budgets: pd.DataFrame) -> go.Figure:
     """The interactive twin: left the span against I·J for each kind of factors, right the span at equal budgets.
 
     Hover tells I, J, both ranks, predicted and measured span; budget, size and span.
+
+    >>> [trace.name for trace in span_explorer(ranks, budgets).data][:2]
+    ['independent vectors', 'dependent vectors']
     """
     from plotly.subplots import make_subplots
 
@@ -119,8 +127,8 @@ def span_explorer(ranks: pd.DataFrame, budgets: pd.DataFrame) -> go.Figure:
         fig.update_yaxes(type="log", row=1, col=column)
     fig.update_xaxes(title_text="experts I·J", row=1, col=1)
     fig.update_yaxes(title_text="measured span", row=1, col=1)
-    fig.update_layout(template="plotly_white", height=560)
-    return fig
+    fig.update_layout(template="plotly_white", height=560, title={"text": "Directions that updates can span"})
+    return arranged(fig)
 
 
 def used_figure(used: pd.DataFrame, bands: pd.DataFrame) -> Figure:
@@ -128,6 +136,11 @@ def used_figure(used: pd.DataFrame, bands: pd.DataFrame) -> Figure:
 
     (a) energy of the tokens' routings beyond their first k directions, mean over layers, shaded between seeds, with
     each method's number of experts marked; (b), (c) numerical and effective rank in every layer, a dot a seed.
+
+    >>> from moe_analysis.analysis.used_subspace import energy_bands
+    >>> figure = used_figure(used, energy_bands(energy))
+    >>> figure.axes[2].get_title(loc="left")
+    "(c) effective rank of the tokens' routings"
     """
     with use_style():
         fig = figure(FULL_WIDTH, 5.0)
@@ -184,7 +197,13 @@ def layer_labels(used: pd.DataFrame, modules: list[str]) -> list[str]:
 
 
 def used_explorer(used: pd.DataFrame, bands: pd.DataFrame) -> go.Figure:
-    """The interactive twin: energy curves on the left, the ranks of every layer on the right, a button a measure."""
+    """The interactive twin: energy curves on the left, the ranks of every layer on the right, a button a measure.
+
+    >>> from moe_analysis.analysis.used_subspace import energy_bands
+    >>> figure = used_explorer(used, energy_bands(energy))
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
     from plotly.subplots import make_subplots
 
     titles = ["share of energy beyond the first k directions", "directions used by layer"]
@@ -213,7 +232,6 @@ def used_explorer(used: pd.DataFrame, bands: pd.DataFrame) -> go.Figure:
     fig.update_yaxes(type="log", title_text="share of energy", exponentformat="power", row=1, col=1)
     fig.update_yaxes(title_text="directions", rangemode="tozero", row=1, col=2)
     fig.update_xaxes(title_text="directions k", row=1, col=1)
-    fig.update_layout(template="plotly_white", height=600,
-                      updatemenus=[{"type": "buttons", "direction": "right", "x": 1, "xanchor": "right", "y": 1.1,
-                                    "yanchor": "bottom", "buttons": buttons}])
-    return fig
+    fig.update_layout(template="plotly_white", height=640, title={"text": "Directions that trained layers use"},
+                      updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}])
+    return arranged(fig)

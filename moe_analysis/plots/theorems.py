@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .screens import arranged
 from .style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 from .subspace import COUNT_LABELS, system_color
 
@@ -25,6 +26,11 @@ def approximation_figure(summary: pd.DataFrame) -> Figure:
 
     A panel a family of targets, a line of dots a system, a marker a way of counting parameters; bars from the least to
     the largest of the seeds; a ring marks the best of each count.
+
+    >>> from moe_analysis.analysis.trex_theorems import approximation_summary
+    >>> figure = approximation_figure(approximation_summary(approximation))
+    >>> [panel.get_title(loc="left") for panel in figure.axes]
+    ['(a) shared targets', '(b) clustered targets', '(c) unstructured targets']
     """
     families, counts = list(dict.fromkeys(summary["family"])), list(dict.fromkeys(summary["count"]))
     with use_style():
@@ -69,7 +75,13 @@ def count_handles(counts: list[str]) -> list[Any]:
 
 
 def approximation_explorer(summary: pd.DataFrame) -> go.Figure:
-    """The interactive twin: a column a family, a symbol a way of counting; hover tells size, mean and range."""
+    """The interactive twin: a column a family, a symbol a way of counting; hover tells size, mean and range.
+
+    >>> from moe_analysis.analysis.trex_theorems import approximation_summary
+    >>> figure = approximation_explorer(approximation_summary(approximation))
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
     from plotly.subplots import make_subplots
 
     families, counts = list(dict.fromkeys(summary["family"])), list(dict.fromkeys(summary["count"]))
@@ -89,8 +101,8 @@ def approximation_explorer(summary: pd.DataFrame) -> go.Figure:
                 "<br>seeds %{customdata[0]:.4f} to %{customdata[1]:.4f}<extra></extra>")
         fig.update_xaxes(type="log", title_text="relative error", row=1, col=column)
     fig.update_yaxes(autorange="reversed")
-    fig.update_layout(template="plotly_white", height=520, legend={"orientation": "h", "y": -0.2})
-    return fig
+    fig.update_layout(template="plotly_white", height=520, title={"text": "Approximation at equal budgets"})
+    return arranged(fig)
 
 
 def intuition_figure(searches: pd.DataFrame, noise: pd.DataFrame, ratios: pd.DataFrame) -> Figure:
@@ -99,6 +111,11 @@ def intuition_figure(searches: pd.DataFrame, noise: pd.DataFrame, ratios: pd.Dat
     (a) loss along the line from the prior (ω = 0) to the router (ω = 1), a dot at the closed-form optimum;
     (b) noise-to-signal of the router's gradient over training, shaded between seeds; (c) the same relative to no prior,
     with 95 % intervals.
+
+    >>> from moe_analysis.analysis.trex_theorems import noise_against_none
+    >>> figure = intuition_figure(searches, noise, noise_against_none(noise))
+    >>> [panel.get_title(loc="left") for panel in figure.axes]
+    ['(a) line search, dot: closed form', '(b) router gradient noise', '(c) against no prior']
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.1)
@@ -151,7 +168,12 @@ def draw_ratios(panel: Any, ratios: pd.DataFrame) -> None:
 
 
 def intuition_explorer(searches: pd.DataFrame, noise: pd.DataFrame) -> go.Figure:
-    """The interactive twin: line searches on the left, a line a prior and seed of the gradient noise on the right."""
+    """The interactive twin: line searches on the left, a line a prior and seed of the gradient noise on the right.
+
+    >>> figure = intuition_explorer(searches, noise)
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
     from plotly.subplots import make_subplots
 
     fig = make_subplots(1, 2, subplot_titles=["loss along the line from prior to router", "router gradient noise"])
@@ -174,5 +196,5 @@ def intuition_explorer(searches: pd.DataFrame, noise: pd.DataFrame) -> go.Figure
     fig.update_yaxes(title_text="loss / its larger end", row=1, col=1)
     fig.update_xaxes(title_text="training step", row=1, col=2)
     fig.update_yaxes(type="log", title_text="gradient variance / squared mean", row=1, col=2)
-    fig.update_layout(template="plotly_white", height=560)
-    return fig
+    fig.update_layout(template="plotly_white", height=560, title={"text": "Prior, router and gradient noise"})
+    return arranged(fig)

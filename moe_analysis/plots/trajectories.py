@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.trajectories import PATH_COLUMNS, PathAxes
+from .screens import arranged
 from .style import FULL_WIDTH, figure, method_color, use_style
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ def trajectory_figure(paths: pd.DataFrame, axes: PathAxes, smooth: pd.DataFrame,
     step; thin lines are all experts, thick ones the three of lowest rank, a ring is the start, dots are ends.
     Below: tortuosity and turning angle, a dot a seed with the 95 % interval and what noise alone gives; and losses.
     Raises ValueError for a seed that the paths do not have.
+
+    >>> from moe_analysis.analysis.convergence import loss_bands
+    >>> from moe_analysis.analysis.smoothness import smoothness_summary
+    >>> figure = trajectory_figure(paths, axes, smooth, smoothness_summary(smooth), loss_bands(curves))
+    >>> len(figure.axes)
+    7
     """
     shown = of_seed(paths, seed)
     methods = list(dict.fromkeys(shown["method"]))
@@ -158,7 +165,13 @@ def draw_losses(panel: Any, bands: pd.DataFrame, methods: Sequence[str]) -> None
 
 
 def entropy_figure(entropy: pd.DataFrame) -> Figure:
-    """Gate entropy over training from `gate_entropy`: a line a method, the mean of its seeds, and each seed thin."""
+    """Gate entropy over training from `gate_entropy`: a line a method, the mean of its seeds, and each seed thin.
+
+    >>> from moe_analysis.analysis.records import gate_entropy
+    >>> figure = entropy_figure(gate_entropy(runs))
+    >>> figure.axes[0].get_ylabel()
+    'gate entropy (1: all equal)'
+    """
     with use_style():
         fig = figure(FULL_WIDTH / 2, 2.4)
         panel = fig.subplots()
@@ -178,6 +191,10 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
     """The interactive twin: all methods in one scene, the legend hides a method, buttons choose the seed.
 
     Hover tells method, seed, expert, step and loss. Thick lines are the experts of lowest rank.
+
+    >>> figure = trajectory_explorer(paths, axes)
+    >>> figure.data[0].type, len(figure.layout.updatemenus)
+    ('scatter3d', 1)
     """
     import plotly.graph_objects as go
 
@@ -197,11 +214,10 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
     fig.update_layout(
         title={"text": f"Router weights during training, {axes.module}"},
         scene={**names, "aspectmode": "cube"}, template="plotly_white", height=720,
-        margin={"l": 0, "r": 0, "t": 90, "b": 0}, legend={"title": {"text": "method"}, "groupclick": "togglegroup"},
-        updatemenus=[{"type": "buttons", "direction": "right", "x": 0.0, "xanchor": "left", "y": 1.02,
-                      "yanchor": "bottom", "buttons": buttons}],
+        legend={"title": {"text": "method"}, "groupclick": "togglegroup"},
+        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
     )  # fmt: skip
-    return fig
+    return arranged(fig)
 
 
 def path_trace(lines: pd.DataFrame, method: str, seed: Any, leading: bool, visible: bool) -> go.Scatter3d:

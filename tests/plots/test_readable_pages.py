@@ -1,0 +1,210 @@
+"""Interactive pages read well: methods are told apart, texts stand out from their ground, nothing lies on another."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_analysis.analysis import flexibility, subspace
+from moe_analysis.plots.anatomy import experts_used, specialists_explorer, specialists_figure
+from moe_analysis.plots.efficiency import MOST, router_explorer
+from moe_analysis.plots.flexibility import three_trees_explorer
+from moe_analysis.plots.optimizers import progress_explorer
+from moe_analysis.plots.panels import panels
+from moe_analysis.plots.residual_tree import residual_tree_explorer, residual_tree_figure
+from moe_analysis.plots.save import save
+from moe_analysis.plots.screens import least_width
+from moe_analysis.plots.smore_figure1 import tree_explorer
+from moe_analysis.plots.structures import structures_explorer
+from moe_analysis.plots.style import METHOD_COLORS, PALETTE, luminance, method_dash, text_on
+from moe_analysis.plots.subspace import span_explorer
+
+pytest_plugins = ["tests.browser"]
+
+FORMS = [form.format(name) for name in ("SGD", "AdamW") for form in ("{}", "R{}", "g{}", "gR{}")]
+MODULES = [f"layers.{layer}.mlp.{target}_proj" for layer in range(3) for target in ("gate", "up", "down")]
+DATASETS = ["who_has_most_mirror", "review_mood_sarcastic", "both_or_either_swapped", "add_small"]
+
+
+def contrast(color: str, ground: str) -> float:
+    darker, lighter = sorted([luminance(color), luminance(ground)])
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def curves() -> pd.DataFrame:
+    return pd.DataFrame([{"measure": measure, "method": method, "seed": seed, "step": step, "value": 1 / (1 + step)}
+                         for measure in ("train loss", "eval loss") for method in FORMS for seed in (0, 1)
+                         for step in range(12)])  # fmt: skip
+
+
+def shares(held: int, used: int) -> pd.DataFrame:
+    """`expert_shares` of one router whose last experts never get a token."""
+    load = np.where(np.arange(held) < used, 1 / used, 0.0)
+    return pd.DataFrame([{"method": "S'MoRE", "seed": 0, "module": f"{MODULES[0]} pool 0", "label": label,
+                          "expert": expert, "share": load[expert], "load": load[expert],
+                          "log_lift": 0.1 * expert * len(label) - 1 if load[expert] else np.nan}
+                         for label in DATASETS for expert in range(held)])  # fmt: skip
+
+
+def tree(fanout: int, layers: int, experts: int) -> pd.DataFrame:
+    """A residual tree in which every expert's number occurs; the root has layer `layers`."""
+    rows = [{"node": 0, "parent": -1, "layer": layers, "expert": -1}]
+    for node in range((fanout**layers - 1) // (fanout - 1)):
+        for _ in range(fanout):
+            rows.append({"node": len(rows), "parent": node, "layer": rows[node]["layer"] - 1,
+                         "expert": len(rows) % experts})
+    numbers = {"position": 0, "score": 0.5, "path_score": 0.25, "similarity": 0.1, "contribution": 1.0, "share": 0.3}
+    return pd.DataFrame(rows).assign(**numbers)
+
+
+def structures() -> pd.DataFrame:
+    rows = [{"method": "S'MoRE", "module": module, "measure": measure, "step": step, "mean": 0.1 * step, "low": 0.4,
+             "high": 0.6} for module in MODULES for measure in ("normalised_entropy", "differing_siblings")
+            for step in range(5)]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def by_dataset() -> pd.DataFrame:
+    return pd.DataFrame([{"dataset": dataset, "module": module, "normalised_entropy": 0.7}
+                         for dataset in DATASETS for module in MODULES])  # fmt: skip
+
+
+# ---------------------------------------------------------------- told apart
+
+
+def test_no_two_methods_share_their_colour_and_their_dash():
+    lines = {trace.name: (trace.line.color, trace.line.dash) for trace in progress_explorer(curves()).data}
+    assert lines.keys() == set(FORMS) and len(set(lines.values())) == len(FORMS)
+    assert {(METHOD_COLORS[name], method_dash(name)) for name in FORMS} == set(lines.values())
+
+
+@given(st.sampled_from(PALETTE) | st.from_regex(r"#[0-9A-F]{6}", fullmatch=True))
+def test_a_text_stands_out_from_any_ground(color):
+    assert contrast(text_on(color), color) >= 4.5
+
+
+def test_black_on_white_is_the_strongest_contrast():
+    assert contrast("#000000", "#FFFFFF") == pytest.approx(21) and text_on("#FFFFFF") == "#000000"
+
+
+@pytest.mark.parametrize("fig", [tree_explorer(tree(2, 2, 4), [4, 4]), residual_tree_explorer(tree(2, 4, 16))],
+                         ids=["smore_fig1", "smore_tree"])  # fmt: skip
+def test_numbers_at_the_nodes_of_a_tree_stand_out_from_their_colour(fig):
+    named = [trace for trace in fig.data if "text" in (trace.mode or "")]
+    pairs = [pair for trace in named for pair in zip(trace.textfont.color, trace.marker.color, strict=True)]
+    assert len({ground for _, ground in pairs}) >= 4
+    assert min(contrast(*pair) for pair in pairs) >= 4.5
+
+
+def test_numbers_in_the_picture_of_a_tree_stand_out_from_their_colour():
+    panel = residual_tree_figure(tree(2, 4, 16)).axes[0]
+    grounds = {(line.get_xdata()[0], line.get_ydata()[0]): line.get_markerfacecolor()
+               for line in panel.lines if line.get_marker() == "o"}  # fmt: skip
+    numbers = [text for text in panel.texts if text.get_position() in grounds]
+    assert len(numbers) == len(grounds) == 31
+    assert min(contrast(text_on(grounds[one.get_position()]), grounds[one.get_position()]) for one in numbers) >= 4.5
+    assert all(one.get_color() == text_on(grounds[one.get_position()]) for one in numbers)
+
+
+def test_a_pool_with_an_expert_that_is_never_used_says_how_many_it_holds():
+    assert experts_used(shares(4, 4)) == "4 experts" and experts_used(shares(4, 3)) == "3 of 4 experts used"
+    assert specialists_figure(shares(4, 3)).axes[0].get_xlabel() == "3 of 4 experts used"
+    both = pd.concat([shares(8, 8).assign(method="LoRA-MoE"), shares(4, 3)])
+    fig = specialists_explorer(both)
+    titles = [button.args[1]["xaxis.title.text"] for button in fig.layout.updatemenus[0].buttons]
+    assert titles == ["8 experts, sorted", "3 of 4 experts used, sorted"] and fig.layout.xaxis.title.text == titles[0]
+
+
+def test_the_papers_bound_is_named_where_its_line_is():
+    rows = pd.DataFrame([{"structure": "4, 4", "projection": projection, "counts": counts, "total_rank": rank,
+                          "share": 1 / rank, "router": 1.0, "experts": float(rank)} for rank in (2, 64)
+                         for projection in ("gate", "up", "down", "all")
+                         for counts in ("authors", "per parent", "per parent, noise", "module")])  # fmt: skip
+    fig = router_explorer(rows, rows)
+    (note,), (line,) = fig.layout.annotations, fig.layout.shapes
+    assert 10**note.y == pytest.approx(line.y0) == pytest.approx(MOST), "texts are placed by their exponent"
+
+
+def test_a_tree_of_many_leaves_scrolls_and_a_small_one_fits_a_phone():
+    assert least_width(residual_tree_explorer(tree(2, 4, 16))) > 700
+    assert least_width(residual_tree_explorer(tree(2, 2, 4))) == least_width(tree_explorer(tree(2, 2, 4), [4, 4])) == 0
+
+
+# ---------------------------------------------------------------- in a browser
+
+BOXES = """() => [...document.querySelectorAll(
+    ".gtitle, .updatemenu-header, .updatemenu-button, .annotation-text, .legend, .infolayer [class$=title] > text," +
+    ".infolayer text[class$=title], .yaxislayer-above text, .xaxislayer-above text")].map(element => {
+  const box = element.getBoundingClientRect();
+  return {text: element.textContent, kind: element.getAttribute("class") || element.parentElement.getAttribute("class"),
+          left: box.left, top: box.top, right: box.right, bottom: box.bottom}; })
+  .filter(box => box.right - box.left > 1)"""
+
+
+def meet(one: dict, other: dict) -> bool:
+    across = min(one["right"], other["right"]) - max(one["left"], other["left"])
+    down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
+    # boxes of slanted names meet where the names do not
+    slanted = one["kind"] == other["kind"] and re.fullmatch(r"x\d?tick", one["kind"])
+    return across > 1.5 and down > 1.5 and not slanted
+
+
+def explorers() -> dict:
+    ranks, budgets = subspace.rank_plot_frame(3), subspace.span_by_budget([4096, 8192], 128, 128, num_experts=8)
+    return {
+        "gr_fig3": progress_explorer(curves()), "trex_lemma41": span_explorer(ranks, budgets),
+        "smore_structures": structures_explorer(structures(), by_dataset()),
+        "routing_experts": specialists_explorer(shares(4, 3)), "smore_fig1": tree_explorer(tree(2, 2, 4), [4, 4]),
+        "smore_fig3": three_trees_explorer(flexibility.figure3_trees(), flexibility.figure3_outputs()),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    for item, fig in explorers().items():
+        save(item, None, fig, {}, folder=folder)
+    return folder
+
+
+@pytest.mark.parametrize("width", [1000, 360])
+def test_no_text_lies_on_another_and_none_leaves_the_page(tab, folder, width):
+    tab.page.set_viewport_size({"width": width, "height": 740})
+    for path in sorted(folder.glob("*.html")):
+        page = tab.open(path)
+        page.wait_for_selector(f"#{path.stem} .main-svg")
+        boxes = page.evaluate(BOXES)
+        assert len(boxes) > 3 or path.stem == "smore_fig1", path.stem
+        lying = [(one["text"], other["text"]) for one, other in combinations(boxes, 2) if meet(one, other)]
+        outside = [box["text"] for box in boxes if box["left"] < 0 or box["right"] > width or box["top"] < 0]
+        assert (path.stem, lying, outside) == (path.stem, [], [])
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.complaints == []
+
+
+def test_what_was_chosen_from_a_menu_stays_when_the_window_changes(tab, folder):
+    page = tab.open(folder / "gr_fig3.html")
+    page.wait_for_selector("#gr_fig3 .main-svg")
+    page.evaluate("""() => { const plot = document.getElementById("gr_fig3");
+        const [visible, layout] = plot.layout.updatemenus[0].buttons[1].args;
+        return Plotly.update(plot, structuredClone(visible), layout); }""")
+    state = """() => { const plot = document.getElementById("gr_fig3"); return [plot.layout.yaxis.title.text,
+        plot.data.map(trace => trace.visible), plot._fullLayout.height, plot._fullLayout.width]; }"""
+    before = page.evaluate(state)
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function(f"document.getElementById('gr_fig3')._fullLayout.width === {width}")
+        page.wait_for_function(f"(document.getElementById('gr_fig3')._fullLayout.height === 520) === ({width} > 800)")
+        assert page.evaluate(state)[:2] == before[:2] and before[0].startswith("test loss")
+    assert tab.complaints == []
+
+
+def test_the_panels_of_a_phone_are_in_the_order_of_a_wide_screen():
+    fig = explorers()["trex_lemma41"]
+    assert [one.x for one in panels(fig)] == ["xaxis", "xaxis2", "xaxis3"]
