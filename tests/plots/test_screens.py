@@ -43,7 +43,7 @@ def figures(draw) -> go.Figure:
     return fig.update_layout(title=title, updatemenus=menus, height=500)
 
 
-some = settings(max_examples=25, deadline=None)
+some = settings(max_examples=12, deadline=None)
 
 
 @some
@@ -133,6 +133,14 @@ def test_long_names_beside_a_heat_map_take_lines_and_its_bar_lies_over_it():
     bar = phone.data[0].colorbar
     assert bar.orientation == "h" and bar.y > 1 and fig.data[0].colorbar.orientation is None
     assert categories(fig, panels(fig)[0], "x") == ["a", "b", "c"]
+
+
+def test_names_under_a_panel_slant_where_they_have_no_room_beside_one_another():
+    few, many = (go.Figure(go.Scatter(x=names, y=[1] * len(names))) for names in (["a", "b"], NAMES))
+    assert narrow(arranged(many)).layout.xaxis.tickangle == -60
+    assert narrow(arranged(few)).layout.xaxis.tickangle is None
+    room = {name: below(fig, panels(fig)[0], PHONE, 250) for name, fig in (("few", few), ("many", many))}
+    assert room["many"] > 2 * room["few"]
 
 
 def test_a_row_of_buttons_wider_than_a_phone_becomes_a_list():
