@@ -51,7 +51,8 @@ def fits(value: Any, hint: Any) -> bool:
 def said(hint: Any) -> str:
     """A type as a person writes it: "int or None", "list[str]"."""
     if get_origin(hint) in (Union, UnionType):
-        return " or ".join(dict.fromkeys(said(one) for one in get_args(hint)))
+        # sorted, as typing may hand out an equal union that was written in another order; None last
+        return " or ".join(sorted({said(one) for one in get_args(hint)}, key=lambda text: (text == "None", text)))
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))
     if hint is NoneType:
