@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from enum import Enum
@@ -9,6 +10,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..tasks.rows import shorten
+
+LARGEST = int(sys.float_info.max)
 
 
 def plain(value: Any) -> Any:
@@ -41,8 +44,9 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, (list, tuple, set)) and all(fits(one, inner[0]) for one in value)
     if origin is dict or is_dataclass(hint):
         return isinstance(value, (dict, origin or hint))
-    if hint in (int, float):
-        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+    if hint is int or isinstance(value, int) and hint is float:
+        # a whole number beyond all reals can stand for none
+        return isinstance(value, int) and not isinstance(value, bool) and (hint is int or abs(value) <= LARGEST)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return isinstance(value, (str, hint))
     return isinstance(value, hint)

@@ -82,6 +82,11 @@ WRONG = {"steps": "abc", "lr": [], "seed": 1.5, "batch_size": True, "datasets": 
          "adapter": None, "optimizer_options": 3, "eval_rows": {}, "name": 7}  # fmt: skip
 
 
+def test_a_whole_number_that_no_real_can_hold_is_refused_by_its_field(folder: Path) -> None:
+    change(folder / "config.json", lr=10**400)
+    assert "lr = 1" in refusal(lambda: ma.Run.load(folder), "config.json")
+
+
 @pytest.mark.parametrize("field", WRONG)
 def test_a_value_of_a_wrong_type_is_refused_by_its_field(folder: Path, field: str) -> None:
     change(folder / "config.json", **{field: WRONG[field]})
