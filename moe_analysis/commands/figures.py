@@ -24,7 +24,7 @@ HELP = page(
 
     Reads the suite, the backbone and the runs that are finished already, which are never trained again. Writes a PNG,
     an interactive HTML page and the numbers (JSON) of every figure, and index.html, the gallery of them all. The quick
-    preset takes about half an hour on two cores, the full one days.
+    preset is made for two cores; long and full want more time or a GPU.
 
     A time left is judged by the last time, or by the cells so far where there was none. Ctrl-C ends the kernels and
     what they train; the same command goes on from there.
