@@ -120,10 +120,10 @@ def open_records(path: str | Path) -> xr.Dataset:
 
 def sound_arrays(path: Path) -> dict[str, Any]:
     """The arrays of a group by name, each with the dimensions, the type and all the chunks that `RecordStore` wrote."""
-    for folder in path.iterdir():
+    for folder in sorted(path.iterdir()):
         if folder.is_dir() and not (folder / "zarr.json").is_file():  # which zarr would leave out, or wait for a pipe
             raise RecordError(f"array {folder.name} in {path} lacks its zarr.json; {RESTORE}")
-    arrays = dict(zarr.open_group(path, mode="r").arrays())
+    arrays = dict(sorted(zarr.open_group(path, mode="r").arrays()))  # else in the order of the disk
     if arrays and "step" not in arrays:
         raise RecordError(f"array step in {path} is missing, and nothing says how many records there are; {RESTORE}")
     records = arrays["step"].shape[0] if arrays else 0

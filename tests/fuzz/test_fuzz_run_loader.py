@@ -153,7 +153,7 @@ def metadata(folder: Path, array: str = "router_weight") -> Path:
 
 
 @pytest.mark.parametrize("shape, words", [
-    ([10**12, 2, 6, 4], "array router_weight in .* lacks"),
+    ([10**12, 2, 6, 4], "array gate_entropy in .* lacks"),
     ([60, 2, 6, 10**15], "array router_weight in .* lacks"),
     ([60, 2, 6], "cannot be read as a zarr group"),
     ([60, 2, -6, 4], "records.zarr"),
