@@ -18,14 +18,18 @@ from .waiting import run_display, spinner
 if TYPE_CHECKING:
     from ..training import Run, TrainConfig
 
+FIRST = '{"adapter": {"peft_type": "TREX", "target_modules": ["q_proj", "v_proj"]}, "steps": 50}'
 HELP = page(
-    """
+    f"""
     Train, record and evaluate one run.
 
     Reads a TrainConfig as JSON; what is left out has its default, and adapter needs a peft_type. Writes a folder named
     after the configuration: config.json, status.json, history and evaluation (Parquet), records (Zarr) and the adapter
     as PEFT saves it. A run that is finished already is only read; one that was stopped goes on from its last
-    checkpoint, to the same numbers.
+    checkpoint, to the same numbers: Ctrl-C writes one behind the step it fell in.
+
+    A first config.json:
+    [cyan]{FIRST.replace("[", chr(92) + "[")}[/]
 
     Over several processes, with batch_size the batch of all of them:
     [cyan]torchrun --standalone --nproc_per_node 2 -m moe_analysis train config.json[/]
@@ -48,7 +52,7 @@ def train(
         from ..training.distributed import first
         from ..training.run import read_json
 
-    run = trained(TrainConfig.from_dict(read_json(config)), out)
+    run = trained(TrainConfig.from_dict(read_json(config, f"pass a file such as {FIRST}")), out)
     if not first():
         return
     last = run.history[run.history["split"] == "test"].iloc[-1]

@@ -97,7 +97,7 @@ def first_step(path: Path, recorder: Recorder, resume: bool, at_step: int | None
 
 def described(path: Path) -> tuple[AttachedConfig, int]:
     """What attached.json says: the configuration, and the updates that the model had seen."""
-    values: Any = read_json(path / ABOUT)
+    values: Any = read_json(path / ABOUT, "attach to another folder")
     try:
         return AttachedConfig(**values["config"]), int(values["updates"])
     except (KeyError, TypeError, ValueError) as error:

@@ -20,6 +20,7 @@ from .store import RecordError, open_records
 from .typed import wrong_type
 
 FINISHED = "finished"
+RESTORE = "restore it, or train the run again"
 EVALUATION = ("dataset", "group", "kind", "rows", "loss", "accuracy")
 TEXTS = ("split", "dataset", "group", "kind")  # the columns of both tables that are not numbers
 STATUS = {"state": str, "step": int, "steps": int, "seconds": float, "world_size": int, "backbone_sha256": str,
@@ -54,25 +55,25 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
     os.replace(temporary, path)
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, remedy: str = RESTORE) -> None:
     """Raise RunError for a folder, and for a pipe or a device, which a reader would wait for or never come to end."""
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - pathlib's raise where rights lack
-        raise RunError(f"{path} is no file; restore it, or train the run again")
+        raise RunError(f"{path} is no file; {remedy}")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; raises RunError naming the file."""
-    check_file(path)
+def read_json(path: Path, remedy: str = RESTORE) -> dict[str, Any]:
+    """The object in a JSON file; raises RunError naming the file and the remedy."""
+    check_file(path, remedy)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing; {path.parent} is no run, or one that never started") from error
+        raise RunError(f"{path} is missing; {remedy}") from error
     except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}); check its rights, or train the run again") from error
+        raise RunError(f"{path} cannot be read ({error.strerror}); check its rights, or {remedy}") from error
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number or a nesting too long to read
-        raise RunError(f"{path} is no readable JSON ({error}); restore it, or train the run again") from error
+        raise RunError(f"{path} is no readable JSON ({error}); {remedy}") from error
     if not isinstance(values, dict):
-        raise RunError(f"{path} holds {type(values).__name__}, no object; restore it, or train the run again")
+        raise RunError(f"{path} holds {type(values).__name__}, no object; {remedy}")
     return values
 
 
@@ -125,12 +126,13 @@ class Run:
         path = Path(path)
         if not os.path.isdir(path):  # noqa: PTH112 - a name too long for a file system is no folder either
             raise RunError(f"{path} is no folder; pass the folder of a run, as listed by `python -m moe_analysis runs`")
+        if not os.path.lexists(path / "config.json"):
+            raise RunError(f"{path / 'config.json'} is missing; {path} is no run, or one that never started")
         values = read_json(path / "config.json")
         try:
             return cls(path, TrainConfig.from_dict(values))
         except ValueError as error:
-            raise RunError(f"{path / 'config.json'} is no configuration of a run: {error}; restore it, or train the "
-                           "run again") from error  # fmt: skip
+            raise RunError(f"{path / 'config.json'} is no configuration of a run: {error}; {RESTORE}") from error
 
     @property
     def id(self) -> str:
@@ -144,7 +146,7 @@ class Run:
             return {}
         values = read_json(path)
         if fault := wrong_type(values, STATUS):
-            raise RunError(f"{path}: {fault}; restore it, or train the run again")
+            raise RunError(f"{path}: {fault}; {RESTORE}")
         return values
 
     @property
@@ -206,7 +208,7 @@ class Run:
         if os.path.lexists(path):
             return Clusters.load(path)
         if self.config.clusters is not None and self.finished:
-            raise RunError(f"{path} is missing, and the adapter routes by it; restore it, or train the run again")
+            raise RunError(f"{path} is missing, and the adapter routes by it; {RESTORE}")
         return None
 
     def intuition(self, frame: pd.DataFrame) -> np.ndarray | None:

@@ -26,6 +26,7 @@ from .prepare import Data, collate_share, prepare_data, prepare_model
 from .recorder import Recorder
 from .run import FINISHED, Run, write_table
 from .status import Progress, Status, locked
+from .stop import saved_when_stopped
 from .tree_recorder import TreeRecorder
 
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off
@@ -34,7 +35,8 @@ COMPLETE = "complete"  # written last into a checkpoint: one without it was cut 
 def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False) -> Run:
     """Train, record and evaluate one run in `out/<run name>`; a finished one is returned, a cut-off one resumed.
 
-    The same configuration and seed give the same history on the same machine. progress=True shows a bar.
+    The same configuration and seed give the same history on the same machine. progress=True shows a bar. Ctrl-C, and a
+    notebook's stop button, end the step and write its checkpoint first; a second one stops at once.
     In every process of a launch by torchrun it trains one run with all of them and returns that run; batch_size is the
     batch of all processes, so their number changes no more than rounding, the noise of dropout and noisy gates, and
     balance losses: those are the mean over the processes of each one's own, since they are not linear in the tokens.
@@ -65,7 +67,8 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
         if not distributed.first():
             torch.manual_seed(config.seed + distributed.rank())  # rows of different processes share no noise
         last = distributed.together(lambda: last_complete_checkpoint(folder / "checkpoints"))
-        trainer.train(resume_from_checkpoint=last)
+        with saved_when_stopped(trainer):
+            trainer.train(resume_from_checkpoint=last)
         finish(run, trainer, data, status)
     return Run.load(folder)
 
