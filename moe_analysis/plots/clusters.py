@@ -154,8 +154,8 @@ def _marks(points: pd.DataFrame, column: str) -> dict[Any, Mark]:
     return category_marks(sorted(names) if column == "cluster" else names)
 
 
-def _scatter(axes: Axes, points: pd.DataFrame, column: str) -> None:
-    marks = _marks(points, column)
+def _scatter(axes: Axes, points: pd.DataFrame, column: str, marks: dict[Any, Mark] | None = None) -> None:
+    marks = marks or _marks(points, column)
     for name, mark in marks.items():
         part = points[points[column] == name]
         axes.scatter(part["x"], part["y"], s=6, c=mark.color, marker=mark.marker, alpha=0.75, linewidths=0, label=name)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
 
 from ..analysis.agreement import check_rows, counts, scores
 from ..analysis.clusters import map_frame
 from ..plots.clusters import COLOURINGS, _by_group, _scatter
-from ..plots.style import BASE, FULL_WIDTH, MARKERS, figure, use_style
+from ..plots.style import BASE, FULL_WIDTH, MARKERS, Mark, category_marks, figure, use_style
 from ..tasks.clusters import Clusters, cluster
 from .explorer import Explorer, View, choice, slider
 
@@ -29,7 +30,7 @@ def cluster_widget(embeddings: np.ndarray, sample: pd.DataFrame, coordinates: np
 
     In: embeddings (n, d); `sample`, n rows as `map_sample` gives them; coordinates (n, 2) of `embedding_map`; the
     clusters that are shown first, and that have been made. beside: "group" or "dataset". With more than 2000 rows
-    k-means starts once in place of four times.
+    k-means starts once in place of four times. A cluster has the colour of the label that it shares most prompts with.
     Raises ValueError for a number of rows that differs, and for clusters of other rows.
     """
     check_rows(embeddings, sample)
@@ -61,10 +62,25 @@ def cluster_figure(points: pd.DataFrame, beside: str) -> Figure:
         drawing = figure(FULL_WIDTH, 4.6)
         left, right = drawing.subplots(1, 2)
         _scatter(left, points, beside)
-        _scatter(right, points, "cluster")
+        _scatter(right, points, "cluster", alike_marks(points, beside))
         right.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=COLUMNS, markerscale=1.8, handletextpad=0.0,
                      columnspacing=0.6, labelspacing=0.25)  # fmt: skip
     return drawing
+
+
+def alike_marks(points: pd.DataFrame, beside: str) -> dict[int, Mark]:
+    """{cluster: Mark}: that of the label whose prompts it shares most, one cluster a label; the others get new ones.
+
+    So a cluster that holds a group looks like the group, and goes on doing so while k moves.
+    """
+    labels, names = pd.factorize(points[beside])  # in the order of the left map's legend
+    table = counts(points["cluster"].to_numpy(), labels)[0]  # (clusters, labels)
+    matched = {int(own): int(label) for own, label in zip(*linear_sum_assignment(table, maximize=True))}
+    found = sorted(points["cluster"].unique())
+    rest = [own for own in found if own not in matched]
+    places = {**matched, **{own: len(names) + number for number, own in enumerate(rest)}}
+    marks = list(category_marks(map(str, range(max(places.values()) + 1))).values())
+    return {int(own): marks[places[own]] for own in found}
 
 
 def agreement_note(points: pd.DataFrame, k: int) -> str:

@@ -58,6 +58,30 @@ def test_the_right_map_has_every_cluster_with_its_prompts_and_the_left_one_the_l
     assert {text.get_text() for text in left.get_legend().get_texts()} == set(SAMPLE["group"])
 
 
+def test_a_cluster_looks_like_the_label_whose_prompts_it_holds():
+    """Clusters that are the groups, numbered in another order, and one group cut in two."""
+    groups, names = pd.factorize(SAMPLE["group"])
+    points = map_frame(SAMPLE, PLACES, np.array([2, 0, 3, 1])[groups])
+    left, right = widget.cluster_figure(points, "group").axes
+    colors = [[to_hex(dots.get_facecolor()[0]) for dots in axes.collections] for axes in (left, right)]
+    assert [colors[1][number] for number in (2, 0, 3, 1)] == colors[0]
+    cut = groups.copy()
+    cut[np.flatnonzero(groups == 1)[:2]] = len(names)
+    marks = widget.alike_marks(map_frame(SAMPLE, PLACES, cut), "group")
+    assert [marks[number].color.lower() for number in range(len(names))] == colors[0]
+    assert len({(mark.color, mark.marker) for mark in marks.values()}) == len(names) + 1
+
+
+def test_every_number_of_clusters_that_the_slider_offers_has_looks_of_its_own():
+    """More labels than clusters, and many more clusters than labels."""
+    for k in (1, 2, 48):
+        clusters = np.arange(len(SAMPLE)) % k
+        for beside in ("group", "dataset"):
+            marks = widget.alike_marks(map_frame(SAMPLE, PLACES, clusters), beside)
+            assert sorted(marks) == list(range(k))
+            assert len({(mark.color, mark.marker) for mark in marks.values()}) == k
+
+
 def test_the_left_map_can_show_data_sets(first):
     explorer = cluster_widget(EMBEDDINGS, SAMPLE, PLACES, first)
     before = picture(explorer)

@@ -34,7 +34,8 @@ def test_every_element_is_built_into_the_programs_that_show_notebooks() -> None:
                         lambda step, kind: View(figure(2.0, 1.0), kind), {"step": play})  # fmt: skip
     modules = {getattr(element, side) for element in elements(explorer) for side in ("_model_module", "_view_module")}
     assert modules - {None} == BUILT_IN
-    assert {type(element).__name__ for element in elements(explorer)} >= {"Play", "HTML", "HBox", "IntSlider", "Dropdown"}
+    kinds = {type(element).__name__ for element in elements(explorer)}
+    assert kinds >= {"Play", "HTML", "HBox", "IntSlider", "Dropdown"}
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
