@@ -10,6 +10,7 @@ and SiRA with alpha / r = 1 (`presets.methods`); here that would be a smaller st
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .backbones import COMPACT
@@ -22,6 +23,7 @@ LABELS = ("LoRA", "LoRA-MoE", "SiRA", "HydraLoRA", "MixLoRA", "MoMOR", "S'MoRE",
 ALL_PROJECTIONS = FEED_FORWARD + TARGETS
 SCALE = 2.0  # alpha / r
 POOL, FANOUT = 4, 2  # S'MoRE's protocol
+OTHER_GATES = {"noisy top-k": "noisy_topk", "dense": "dense"}  # beside the switch gates of `protocol`
 # LoRA's rank at the budget of the comparison: 8 experts of rank r with their router cost what LoRA of rank 8r + 4 does
 # (3.5 on the compact backbone), so here all nine keep their papers' experts and come within 2.5 %
 REFERENCE_RANK = 20
@@ -191,6 +193,28 @@ def layer_series(trainable: int | None = None, layers: Iterable[int] = (1, 2, 3)
     width = narrow(model, targets)
     return {number: match_budget(smore(number, targets, width), trainable, model, tolerance=tolerance)
             for number in layers}  # fmt: skip
+
+
+def gate_series(trainable: int | None = None, targets: Sequence[str] | None = None, backbone: Shapes | str = "compact",
+                tolerance: float = TOLERANCE) -> dict[str, Any]:  # fmt: skip
+    """MixLoRA and S'MoRE with the gates that `systems` does not give them, at an equal budget: "S'MoRE, dense" -> ….
+
+    trainable: None is LoRA's of rank REFERENCE_RANK. A dense gate uses every expert of a pool.
+
+    >>> {label: config.gate for label, config in gate_series(20_480, backbone=shapes).items()}
+    {'MixLoRA, noisy top-k': 'noisy_topk', "S'MoRE, noisy top-k": 'noisy_topk', 'MixLoRA, dense': 'dense', ...
+    """
+    model = meta_backbone(backbone)
+    trainable = lora_budget(targets=targets, backbone=model) if trainable is None else trainable
+    known, found = protocol(targets, narrow(model, targets)), {}
+    for name, gate in OTHER_GATES.items():
+        dense = gate == "dense"
+        changes = {"MixLoRA": {"top_k": None if dense else FANOUT},
+                   "S'MoRE": {"fanout": [POOL if dense else FANOUT] * 2}}  # fmt: skip
+        for label, change in changes.items():
+            changed = replace(known[label], gate=gate, **change)
+            found[f"{label}, {name}"] = match_budget(changed, trainable, model, tolerance=tolerance)
+    return found
 
 
 def step_time_pairs(budgets: Iterable[int] | None = None, targets: Sequence[str] | None = None,

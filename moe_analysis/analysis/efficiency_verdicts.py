@@ -32,15 +32,12 @@ def budget_claims(results: pd.DataFrame, part: str, method: str = "S'MoRE", othe
     Accuracy at equal budget, the mean over all budgets at which trainable parameters differ by at most `tolerance`: a
     row an opponent, and one for all of them. Then what the paper does not say: the loss; the best accuracy within each
     budget; the mean accuracy over the logarithm of trainable, and of active, parameters on the common range. For
-    several gate types call it once a type, with that type's labels. Raises ValueError for an unknown part or method.
+    gate types see `gate_claims`. Raises ValueError for an unknown part or method.
 
     >>> budget_claims(results, "originals")[["claim", "verdict"]].iloc[0].tolist()
     ["originals: S'MoRE is more accurate than LoRA at equal budget", 'reproduced']
     """
-    rows = results[results["part"] == part]
-    if rows.empty:
-        known = ", ".join(map(repr, dict.fromkeys(results["part"])))
-        raise ValueError(f"part = {part!r} has no rows; the results have {known or 'none'}")
+    rows = rows_of(results, part)
     at, best = (equal_budget_differences(rows, method, others, tolerance, best=best) for best in (False, True))
     at, best = at[at["budget"] == ALL], best[best["budget"] == ALL]
     accuracy = at[at["measure"] == "accuracy"]
@@ -59,6 +56,38 @@ def budget_claims(results: pd.DataFrame, part: str, method: str = "S'MoRE", othe
     found += [claim(f"beyond {FIGURE}", f"{part}: {method} {text} (against {every})", NOT_STATED, compared)
               for text, compared in beyond.items()]
     return pd.DataFrame(found)
+
+
+def gate_claims(results: pd.DataFrame, part: str, gates: Sequence[str],
+                tolerance: float = EQUAL) -> pd.DataFrame:  # fmt: skip
+    """Fig. 4 gate by gate on one part of the tests: S'MoRE against MixLoRA with the same gate, LoRA and HydraLoRA.
+
+    gates: names as in the methods "S'MoRE, dense" and "MixLoRA, dense" of the results. A row a gate on the accuracy,
+    the mean over the budgets at which sizes are equal, and one on the loss, which the paper does not show. Raises
+    ValueError for an unknown part or gate.
+
+    >>> gate_claims(gated, "originals", ["dense"])["claim"].iloc[0]
+    "originals: S'MoRE, dense is more accurate than each of LoRA, MixLoRA, dense and HydraLoRA at equal budget"
+    """
+    rows, found = rows_of(results, part), []
+    for gate in gates:
+        method, others = f"S'MoRE, {gate}", ["LoRA", f"MixLoRA, {gate}", "HydraLoRA"]
+        at = equal_budget_differences(rows, method, others, tolerance)
+        at = at[at["budget"] == ALL]
+        every = f"each of {', '.join(others[:-1])} and {others[-1]}"
+        found += [claim(FIGURE, f"{part}: {method} is more accurate than {every} at equal budget", FIGURE_PAPER,
+                        at[at["measure"] == "accuracy"]),
+                  claim(f"beyond {FIGURE}", f"{part}: {method} has a lower loss than {every} at equal budget",
+                        NOT_STATED, at[at["measure"] == "loss"])]  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def rows_of(results: pd.DataFrame, part: str) -> pd.DataFrame:
+    rows = results[results["part"] == part]
+    if rows.empty:
+        known = ", ".join(map(repr, dict.fromkeys(results["part"])))
+        raise ValueError(f"part = {part!r} has no rows; the results have {known or 'none'}")
+    return rows
 
 
 def shared_budgets(results: pd.DataFrame, method: str, others: Sequence[str], tolerance: float) -> str:

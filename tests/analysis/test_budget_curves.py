@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from moe_analysis.analysis import budget_curves as curves
 from moe_analysis.analysis import efficiency_comparison as comparison
-from moe_analysis.analysis.efficiency_verdicts import budget_claims, layers_claims
+from moe_analysis.analysis.efficiency_verdicts import budget_claims, gate_claims, layers_claims
 
 BUDGETS = (20_000, 80_000, 320_000)
 FOUR = {"LoRA": 0.40, "MixLoRA": 0.45, "HydraLoRA": 0.45, "S'MoRE": 0.50}
@@ -226,6 +226,20 @@ def test_figure_four_is_reproduced_where_smore_is_above_everyone():
 def test_figure_four_is_judged_by_the_intervals(smore, noise, verdict):
     claims = budget_claims(results({**FOUR, "S'MoRE": smore}, noise), "originals")
     assert claims["verdict"][1] == claims["verdict"][3] == verdict  # against MixLoRA, and against all
+
+
+def test_figure_four_is_judged_gate_by_gate():
+    gated = {**FOUR, "MixLoRA, dense": 0.55, "S'MoRE, dense": 0.50, "MixLoRA, noisy top-k": 0.42,
+             "S'MoRE, noisy top-k": 0.52}  # fmt: skip
+    claims = gate_claims(results(gated), "originals", ["noisy top-k", "dense"])
+    # the gate of MixLoRA counts, and a dense S'MoRE is below it by 0.05
+    assert claims["verdict"].tolist() == ["reproduced", "reproduced", "not reproduced", "not reproduced"]
+    assert claims["claim"].str.contains("MixLoRA, dense and HydraLoRA").tolist() == [False, False, True, True]
+    assert claims["source"].tolist() == ["S'MoRE Fig. 4", "beyond S'MoRE Fig. 4"] * 2
+    with pytest.raises(ValueError, match="no row of \"S'MoRE, soft\", 'MixLoRA, soft'"):
+        gate_claims(results(gated), "originals", ["soft"])
+    with pytest.raises(ValueError, match="part = 'ood' has no rows"):
+        gate_claims(results(gated), "ood", ["dense"])
 
 
 def test_an_unknown_part_or_method_is_named():

@@ -92,6 +92,14 @@ def results() -> pd.DataFrame:
 
 
 @prepared
+def gated() -> pd.DataFrame:
+    """`results` with MixLoRA and S'MoRE of a dense gate besides, which are as good as the others."""
+    found = results()
+    dense = found[found["method"].isin(["MixLoRA", "S'MoRE"])]
+    return pd.concat([found, dense.assign(method=dense["method"] + ", dense")], ignore_index=True)
+
+
+@prepared
 def budget_marks() -> pd.DataFrame:
     """`budget_points` of `results`."""
     return budget_curves.budget_points(results())
