@@ -197,23 +197,25 @@ def layer_series(trainable: int | None = None, layers: Iterable[int] = (1, 2, 3)
 
 def gate_series(trainable: int | None = None, targets: Sequence[str] | None = None, backbone: Shapes | str = "compact",
                 tolerance: float = TOLERANCE) -> dict[str, Any]:  # fmt: skip
-    """MixLoRA and S'MoRE with the gates that `systems` does not give them, at an equal budget: "S'MoRE, dense" -> ….
+    """MixLoRA and S'MoRE with the gates that `systems` does not give them, at an equal budget: "S'MoRE (dense)" -> ….
 
     trainable: None is LoRA's of rank REFERENCE_RANK. A dense gate uses every expert of a pool.
 
     >>> {label: config.gate for label, config in gate_series(20_480, backbone=shapes).items()}
-    {'MixLoRA, noisy top-k': 'noisy_topk', "S'MoRE, noisy top-k": 'noisy_topk', 'MixLoRA, dense': 'dense', ...
+    {'MixLoRA (noisy top-k)': 'noisy_topk', "S'MoRE (noisy top-k)": 'noisy_topk', 'MixLoRA (dense)': 'dense', ...
     """
     model = meta_backbone(backbone)
     trainable = lora_budget(targets=targets, backbone=model) if trainable is None else trainable
     known, found = protocol(targets, narrow(model, targets)), {}
     for name, gate in OTHER_GATES.items():
         dense = gate == "dense"
-        changes = {"MixLoRA": {"top_k": None if dense else FANOUT},
-                   "S'MoRE": {"fanout": [POOL if dense else FANOUT] * 2}}  # fmt: skip
+        changes: dict[str, dict[str, Any]] = {
+            "MixLoRA": {"top_k": None if dense else FANOUT},
+            "S'MoRE": {"fanout": [POOL if dense else FANOUT] * 2},
+        }
         for label, change in changes.items():
             changed = replace(known[label], gate=gate, **change)
-            found[f"{label}, {name}"] = match_budget(changed, trainable, model, tolerance=tolerance)
+            found[f"{label} ({name})"] = match_budget(changed, trainable, model, tolerance=tolerance)
     return found
 
 

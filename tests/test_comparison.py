@@ -124,10 +124,10 @@ def test_more_layers_of_smore_cost_the_same(compact):
 def test_other_gates_cost_the_same(compact):
     series = gate_series(backbone=compact)
     assert {label: config.gate for label, config in series.items()} == {
-        f"{label}, {name}": gate for name, gate in (("noisy top-k", "noisy_topk"), ("dense", "dense"))
+        f"{label} ({name})": gate for name, gate in (("noisy top-k", "noisy_topk"), ("dense", "dense"))
         for label in ("MixLoRA", "S'MoRE")}  # fmt: skip
-    assert series["S'MoRE, dense"].fanout == [4, 4] and series["S'MoRE, noisy top-k"].fanout == [2, 2]
-    assert series["MixLoRA, dense"].active_experts == 8 and series["MixLoRA, noisy top-k"].active_experts == 2
+    assert series["S'MoRE (dense)"].fanout == [4, 4] and series["S'MoRE (noisy top-k)"].fanout == [2, 2]
+    assert series["MixLoRA (dense)"].active_experts == 8 and series["MixLoRA (noisy top-k)"].active_experts == 2
     sizes = method_table(series, compact)["trainable"]
     budget = lora_budget(backbone=compact)
     assert ((sizes - budget).abs() <= 0.05 * budget).all()

@@ -62,16 +62,16 @@ def gate_claims(results: pd.DataFrame, part: str, gates: Sequence[str],
                 tolerance: float = EQUAL) -> pd.DataFrame:  # fmt: skip
     """Fig. 4 gate by gate on one part of the tests: S'MoRE against MixLoRA with the same gate, LoRA and HydraLoRA.
 
-    gates: names as in the methods "S'MoRE, dense" and "MixLoRA, dense" of the results. A row a gate on the accuracy,
+    gates: names as in the methods "S'MoRE (dense)" and "MixLoRA (dense)" of the results. A row a gate on the accuracy,
     the mean over the budgets at which sizes are equal, and one on the loss, which the paper does not show. Raises
     ValueError for an unknown part or gate.
 
     >>> gate_claims(gated, "originals", ["dense"])["claim"].iloc[0]
-    "originals: S'MoRE, dense is more accurate than each of LoRA, MixLoRA, dense and HydraLoRA at equal budget"
+    "originals: S'MoRE (dense) is more accurate than each of LoRA, MixLoRA (dense) and HydraLoRA at equal budget"
     """
     rows, found = rows_of(results, part), []
     for gate in gates:
-        method, others = f"S'MoRE, {gate}", ["LoRA", f"MixLoRA, {gate}", "HydraLoRA"]
+        method, others = f"S'MoRE ({gate})", ["LoRA", f"MixLoRA ({gate})", "HydraLoRA"]
         at = equal_budget_differences(rows, method, others, tolerance)
         at = at[at["budget"] == ALL]
         every = f"each of {', '.join(others[:-1])} and {others[-1]}"

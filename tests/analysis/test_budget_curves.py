@@ -229,14 +229,14 @@ def test_figure_four_is_judged_by_the_intervals(smore, noise, verdict):
 
 
 def test_figure_four_is_judged_gate_by_gate():
-    gated = {**FOUR, "MixLoRA, dense": 0.55, "S'MoRE, dense": 0.50, "MixLoRA, noisy top-k": 0.42,
-             "S'MoRE, noisy top-k": 0.52}  # fmt: skip
+    gated = {**FOUR, "MixLoRA (dense)": 0.55, "S'MoRE (dense)": 0.50, "MixLoRA (noisy top-k)": 0.42,
+             "S'MoRE (noisy top-k)": 0.52}  # fmt: skip
     claims = gate_claims(results(gated), "originals", ["noisy top-k", "dense"])
     # the gate of MixLoRA counts, and a dense S'MoRE is below it by 0.05
     assert claims["verdict"].tolist() == ["reproduced", "reproduced", "not reproduced", "not reproduced"]
-    assert claims["claim"].str.contains("MixLoRA, dense and HydraLoRA").tolist() == [False, False, True, True]
+    assert claims["claim"].str.contains("MixLoRA (dense) and HydraLoRA", regex=False).tolist() == [False, False, True, True]
     assert claims["source"].tolist() == ["S'MoRE Fig. 4", "beyond S'MoRE Fig. 4"] * 2
-    with pytest.raises(ValueError, match="no row of \"S'MoRE, soft\", 'MixLoRA, soft'"):
+    with pytest.raises(ValueError, match=r"no row of \"S'MoRE \(soft\)\", 'MixLoRA \(soft\)'"):
         gate_claims(results(gated), "originals", ["soft"])
     with pytest.raises(ValueError, match="part = 'ood' has no rows"):
         gate_claims(results(gated), "ood", ["dense"])

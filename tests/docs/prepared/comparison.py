@@ -96,7 +96,7 @@ def gated() -> pd.DataFrame:
     """`results` with MixLoRA and S'MoRE of a dense gate besides, which are as good as the others."""
     found = results()
     dense = found[found["method"].isin(["MixLoRA", "S'MoRE"])]
-    return pd.concat([found, dense.assign(method=dense["method"] + ", dense")], ignore_index=True)
+    return pd.concat([found, dense.assign(method=dense["method"] + " (dense)")], ignore_index=True)
 
 
 @prepared
