@@ -17,6 +17,7 @@ SOURCES = {
     "train": "training.trainer",
     "Run": "training.run",
     "attach": "training.attach",
+    "AttachedRun": "training.attached_run",
     "open_records": "training.store",
     "match_budget": "comparison",
     "use_adapter": "peft_bridge",

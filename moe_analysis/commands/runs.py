@@ -17,6 +17,7 @@ from .terminal import emit, note, number, records, show, table
 from .waiting import each, spinner
 
 STYLES = {"finished": "green", "running": "cyan", "failed": "red", "damaged": "red", "stopped": "yellow"}
+LOOPS = 8  # that are named
 NUMBERS = ("step", "seconds", "loss", "accuracy")
 HELP = page(
     """
@@ -68,6 +69,7 @@ def runs(
         return
     show(runs_table(listed))
     note(summary(listed, out))
+    note_loops(out)
     for run in listed[listed["error"] != ""].itertuples():
         note(f"{run.run}: {run.error}", style="red")
 
@@ -92,6 +94,16 @@ def runs_table(runs: Any) -> Any:
         step = "" if run.state == "damaged" else f"{run.step}/{run.steps}"
         listed.add_row(escape(run.run), state, step, number(run.seconds, 0), number(run.loss), number(run.accuracy))
     return listed
+
+
+def note_loops(out: Path) -> None:
+    """Name the records of a person's own loops, which have no state, no tests and no configuration to list."""
+    from ..training.run_folder import attached_paths
+
+    if loops := attached_paths(out):
+        names = ", ".join(path.name for path in loops[:LOOPS]) + (", …" if len(loops) > LOOPS else "")
+        note(f"{len(loops)} recorded loop{'s' * (len(loops) != 1)} besides: {names}; "
+             f"ma.AttachedRun.load({str(loops[0])!r}) opens one")  # fmt: skip
 
 
 def summary(runs: Any, out: Path) -> str:

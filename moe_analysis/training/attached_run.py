@@ -35,7 +35,18 @@ class AttachedConfig:
 
 
 class AttachedRun:
-    """A recorded loop, which the analyses of records take as they take a run: id, config, records, history."""
+    """A recorded loop, which the analyses of records take as they take a run: id, config, records, history.
+
+    What `attach` returns is one; `AttachedRun.load` opens the folder of a loop that is over, or still goes on.
+
+    >>> optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    >>> with ma.attach(model, folder / "mine", optimizer, name="LoRA-MoE"):
+    ...     model(**batch).loss.backward()
+    ...     optimizer.step()
+    >>> run = ma.AttachedRun.load(folder / "mine")
+    >>> run.config.name, len(run.history), "router_grad" in run.records
+    ('LoRA-MoE', 1, True)
+    """
 
     def __init__(self, path: Path, config: AttachedConfig) -> None:
         self.path, self.config = path, config

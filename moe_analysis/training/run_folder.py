@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .attached_run import ABOUT
 from .attempt import FAILED, held, kept_failure
 from .run import Run, RunError
 from .status import hold
@@ -29,6 +30,11 @@ def run_paths(out: str | Path) -> list[Path]:
     if not out.is_dir():
         raise RunError(f"out = {str(out)!r} is no folder; pass the folder that runs were trained into, or train one")
     return sorted(path.parent for path in out.glob("*/config.json") if not path.parent.name.startswith("."))
+
+
+def attached_paths(out: str | Path) -> list[Path]:
+    """Folders of `out` that hold the record of a loop (`attach`), sorted by name."""
+    return sorted(path.parent for path in Path(out).glob(f"*/{ABOUT}") if not path.parent.name.startswith("."))
 
 
 def find_runs(out: str | Path, wanted: Iterable[str]) -> list[Path]:

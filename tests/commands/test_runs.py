@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from moe_analysis.training.attached_run import AttachedConfig, AttachedRun
 from moe_analysis.training.status import locked
 from tests.commands.calls import DATASETS, call, document, write_run
 
@@ -16,7 +17,7 @@ def folder(out: Path, config) -> Path:
     """Two finished runs, the second better by 0.2, one that stopped, and one that is damaged."""
     write_run(out, config(name="plain", lr=0.1))
     write_run(out, config(name="better", lr=0.2), better=0.2)
-    write_run(out, config(name="begun"), steps=2, finished=False)
+    write_run(out, config(name="between"), steps=2, finished=False)
     (write_run(out, config(name="broken")) / "config.json").write_text("{")
     return out
 
@@ -31,17 +32,27 @@ def test_runs_alone_lists_all_with_their_state(folder: Path) -> None:
     result = call("runs", "--out", str(folder))
     lines = [line.split() for line in result.stdout.splitlines() if "-s0-" in line]
     rows = {words[0].partition("-")[0]: words[1:] for words in lines}
-    assert rows["plain"] == ["finished", "6/6", "2", "1.000", "0.500"] and rows["begun"] == ["stopped", "2/6", "2"]
+    assert rows["plain"] == ["finished", "6/6", "2", "1.000", "0.500"] and rows["between"] == ["stopped", "2/6", "2"]
     assert rows["broken"] == ["damaged"]
     assert "4 runs in" in result.stderr and "2 finished, 1 stopped, 1 damaged" in result.stderr
     assert "config.json is no readable JSON" in result.stderr
 
 
+def test_records_of_own_loops_are_named_below_the_list(folder: Path) -> None:
+    assert "besides" not in call("runs", "--out", str(folder)).stderr
+    for name in ("mine", "other"):
+        (folder / name).mkdir()
+        AttachedRun(folder / name, AttachedConfig("T-REX", 0, "TREX", "adamw", 1)).describe(updates=3)
+    result = call("runs", "--out", str(folder))
+    assert f"2 recorded loops besides: mine, other; ma.AttachedRun.load('{folder / 'mine'}') opens one" in result.stderr
+    assert "mine" not in result.stdout and "4 runs in" in result.stderr
+
+
 def test_the_list_is_filtered_and_sorted(folder: Path) -> None:
-    assert listed(folder) == ["begun", "better", "broken", "plain"]
+    assert listed(folder) == ["better", "between", "broken", "plain"]
     assert listed(folder, "--state", "finished", "--sort", "loss") == ["better", "plain"]
-    assert listed(folder, "--state", "stopped", "--state", "damaged") == ["begun", "broken"]
-    assert listed(folder, "--name", "B*r*") == ["better", "broken"] and listed(folder, "--name", "EGU") == ["begun"]
+    assert listed(folder, "--state", "stopped", "--state", "damaged") == ["between", "broken"]
+    assert listed(folder, "--name", "B*r*") == ["better", "broken"] and listed(folder, "--name", "TWEEN") == ["between"]
     assert listed(folder, "--sort", "accuracy", "--reverse")[:2] == ["better", "plain"], "missing values come last"
 
 
@@ -56,7 +67,7 @@ def test_the_variable_names_the_folder_and_an_option_goes_before_it(folder: Path
     (("--sort", "size"), "--sort size is unknown"),
     (("--state", "failed", "show", "plain"), "without a command behind"),
     (("show", "nobody"), "'nobody' fits no run"),
-    (("show", "be"), "'be' fits 2 runs"),
+    (("show", "bet"), "'bet' fits 2 runs"),  # t is no digit of a hash
     (("show", "be*"), "fits 2 runs; show one, or compare them"),
     (("show", "broken"), "is no readable JSON"),
     (("compare", "plain"), "name at least two"),
@@ -91,7 +102,7 @@ def test_compare_sets_configurations_losses_and_data_sets_side_by_side(folder: P
     assert not any(line.startswith("batch_size") for line in lines), "a field that is the same"
     assert "say 10 0.500 0.700 +0.200" in lines and "say 10 1.000 0.800 -0.200" in lines
     assert "mean 0.500 0.700 +0.200" in lines and "95 % low +0.200" in lines
-    parts = document(call("runs", "--out", str(folder), "compare", "plain", "better", "begun", "--json").stdout)
+    parts = document(call("runs", "--out", str(folder), "compare", "plain", "better", "between", "--json").stdout)
     assert set(parts) == {"config", "final", "loss", "datasets", "mean_differences"}
     assert [row["test_loss"] for row in parts["final"]] == pytest.approx([1.0, 0.8, None])
 
@@ -112,7 +123,7 @@ def test_delete_removes_what_is_named_and_nothing_else(folder: Path) -> None:
     assert result.exit_code == 0, result.stderr
     names = document(result.stdout)["deleted"]
     assert [name.partition("-")[0] for name in names] == ["plain", "better", "broken"]
-    assert [path.name.partition("-")[0] for path in folder.iterdir()] == ["begun"]
+    assert [path.name.partition("-")[0] for path in folder.iterdir()] == ["between"]
 
 
 def test_a_person_is_asked_and_no_is_the_usual_answer(folder: Path, monkeypatch) -> None:
@@ -128,9 +139,9 @@ def test_a_person_is_asked_and_no_is_the_usual_answer(folder: Path, monkeypatch)
 
 
 def test_a_run_that_is_trained_is_listed_as_running_and_not_deleted(folder: Path, config) -> None:
-    run = folder / dataclasses.replace(config(name="begun")).run_name
+    run = folder / dataclasses.replace(config(name="between")).run_name
     with locked(run):
-        assert listed(folder, "--state", "running") == ["begun"]
+        assert listed(folder, "--state", "running") == ["between"]
         result = call("runs", "--out", str(folder), "delete", "--yes", "*")
     assert result.exit_code == 2 and f"{run.name} is being trained" in result.stderr
     assert len(list(folder.iterdir())) == 4, "the others were kept too"
