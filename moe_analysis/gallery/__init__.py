@@ -5,8 +5,6 @@ It stands beside the figures and needs no network. What it says is read from the
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from .records import PAGE, GalleryError, read_records
@@ -26,27 +24,14 @@ def build(folder: str | Path = "figures") -> Path:
         Traceback (most recent call last):
         moe_analysis.gallery.records.GalleryError: folder = 'no/such/folder' is no folder; ...
     """
+    from ..plots.save import write_whole
     from .entries import collect
     from .page import render
 
     folder = Path(folder)
     content = render(collect(read_records(folder), folder)).encode()
     try:
-        return write(folder / PAGE, content)
+        return write_whole(folder / PAGE, content)
     except OSError as error:
         raise GalleryError(f"folder = {str(folder)!r} cannot be written ({error.strerror}); make it writable or copy "
                            "the figures to another one") from error  # fmt: skip
-
-
-def write(path: Path, content: bytes) -> Path:
-    """Put a file in place whole: a reader sees the old one or the new one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)  # mkstemp makes a file that only its owner can read
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink()
-        raise
-    return path

@@ -88,7 +88,7 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         if interactive is not None:
             _write_script(folder / SCRIPT)
-        return {kind: _write(folder / f"{item}.{kind}", contents[kind]) for kind in sorted(contents, reverse=True)}
+        return {kind: write_whole(folder / f"{item}.{kind}", contents[kind]) for kind in sorted(contents, reverse=True)}
     except OSError as error:
         raise SaveError(f"folder = {str(folder)!r} cannot be written ({error.strerror}); "
                         "pass another folder, or set MOE_ANALYSIS_FIGURES") from error
@@ -111,10 +111,11 @@ def _write_script(path: Path) -> None:
 
     content = get_plotlyjs().encode()
     if not path.exists() or path.stat().st_size != len(content):
-        _write(path, content)
+        write_whole(path, content)
 
 
-def _write(path: Path, content: bytes) -> Path:
+def write_whole(path: Path, content: bytes) -> Path:
+    """Put a file in place whole: a reader sees the old one or the new one."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
