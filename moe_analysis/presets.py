@@ -200,13 +200,13 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "comparison": {
         "tiny": {"steps": 2, "seeds": (0, 1), "record_every": 0},
-        "quick": {"steps": 24, "batch_size": 16, "eval_rows": 15, "seeds": (0, 1, 2, 3, 4), "record_every": 0},
+        "quick": {"steps": 20, "batch_size": 16, "eval_rows": 15, "seeds": (0, 1, 2, 3, 4), "record_every": 0},
         "long": {"seeds": (0, 1, 2, 3, 4), "record_every": 0},
         "full": {"seeds": tuple(range(8)), "record_every": 0},
     },
     "budgets": {
         "tiny": {"steps": 2, "seeds": (0, 1), "record_every": 0},
-        "quick": {"steps": 24, "batch_size": 16, "eval_rows": 15, "record_every": 0},
+        "quick": {"steps": 20, "batch_size": 16, "eval_rows": 15, "record_every": 0},
         "long": {"record_every": 0},
         "full": {"record_every": 0},
     },
