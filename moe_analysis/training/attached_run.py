@@ -40,10 +40,10 @@ class AttachedRun:
     What `attach` returns is one; `AttachedRun.load` opens the folder of a loop that is over, or still goes on.
 
     >>> optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    >>> with ma.attach(model, folder / "mine", optimizer, name="LoRA-MoE"):
+    >>> with ma.attach(model, folder / "earlier", optimizer, name="LoRA-MoE"):
     ...     model(**batch).loss.backward()
     ...     optimizer.step()
-    >>> run = ma.AttachedRun.load(folder / "mine")
+    >>> run = ma.AttachedRun.load(folder / "earlier")
     >>> run.config.name, len(run.history), "router_grad" in run.records
     ('LoRA-MoE', 1, True)
     """
