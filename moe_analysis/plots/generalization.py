@@ -119,9 +119,10 @@ def draw_radar(panel: Any, frame: pd.DataFrame, levels: pd.DataFrame, methods: S
 def write_key(part: Any, tasks: Sequence[str]) -> None:
     """What the numbers around a radar stand for, in two columns."""
     lines = [f"{number} {readable(task)}" for number, task in enumerate(tasks, 1)]
-    half = (len(lines) + 1) // 2
-    for place, column in ((0.02, lines[:half]), (0.47, lines[half:])):
-        part.text(place, 0.98, "\n".join(column), fontsize=5, va="top", color="#1A1A1A", linespacing=1.1)
+    half, place = (len(lines) + 1) // 2, 0.02
+    for column in (lines[:half], lines[half:]):
+        words = part.text(place, 0.98, "\n".join(column), fontsize=5, va="top", color="#1A1A1A", linespacing=1.1)
+        place += words.get_window_extent().width / part.bbox.width + 0.05  # names are of any length
 
 
 def radar_top(frame: pd.DataFrame, guess: np.ndarray) -> float:

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from moe_analysis.analysis.generalization import part_summary, scores, task_differences
-from moe_analysis.plots.generalization import MOST_NAMES, RADAR_METHODS, task_figure, transfer_figure
+from moe_analysis.plots.generalization import MOST_NAMES, RADAR_METHODS, task_figure, transfer_figure, write_key
 from moe_analysis.plots.generalization_explorers import task_explorer, transfer_explorer
 from moe_analysis.plots.save import save
 from moe_analysis.plots.style import method_color
@@ -108,6 +109,13 @@ def test_many_tasks_are_numbered_around_the_radar_and_named_below_it(frames):
     key = "\n".join(text.get_text() for text in fig.findobj(Text) if "task" in text.get_text()).splitlines()
     assert [f"{number} {name.replace('_', ' ')}" for number, name in enumerate(names, 1)] == [
         line for line in key if line[0].isdigit()]  # fmt: skip
+
+
+def test_the_key_s_columns_stand_beside_each_other_however_long_the_names_are():
+    part = Figure(figsize=(3.0, 1.0))
+    write_key(part, [f"reasoning about the order of many objects in {number} steps" for number in range(16)])
+    left, right = (text.get_window_extent() for text in part.texts)
+    assert left.x1 < right.x0
 
 
 def test_the_heat_map_holds_points_and_marks_clear_differences(differences):
