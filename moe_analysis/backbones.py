@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,27 +35,43 @@ def load_backbone(name_or_path: str | Path, dtype: torch.dtype | None = None) ->
     (1001984, 1547)
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    source = str(COMPACT) if str(name_or_path) == "compact" else str(name_or_path)
-    if str(name_or_path) == "compact" and not (COMPACT / "model.safetensors").exists():
+    tokenizer = load_tokenizer(name_or_path)
+    with _refused(name_or_path) as source:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or torch.float32)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model.eval(), tokenizer
+
+
+def load_tokenizer(name_or_path: str | Path) -> Any:
+    """The tokenizer of `load_backbone` alone, which takes a moment where a model takes minutes."""
+    from transformers import AutoTokenizer
+
+    with _refused(name_or_path) as source:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+@contextmanager
+def _refused(name_or_path: str | Path) -> Iterator[str]:
+    """What transformers is to load from; its errors become a BackboneError."""
+    name = str(name_or_path)
+    if name == "compact" and not (COMPACT / "model.safetensors").exists():
         raise BackboneError(
             f"backbone 'compact' is not in {COMPACT}; make it with `python -m moe_analysis.pretrain --out {COMPACT}`"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or torch.float32)
+        yield str(COMPACT) if name == "compact" else name
     except (OSError, ValueError, KeyError) as error:
         raise BackboneError(
-            f"backbone = {str(name_or_path)!r} cannot be loaded: it is neither 'compact' nor a folder with a causal "
-            "language model and its tokenizer, and the Hugging Face hub gave nothing of that name; check the spelling, "
-            f"or download it once while online ({type(error).__name__}: {str(error).splitlines()[0]})"
+            f"backbone = {name!r} cannot be loaded: it is neither 'compact' nor a folder with a causal language model "
+            "and its tokenizer, and the Hugging Face hub gave nothing of that name; check the spelling, or download "
+            f"it once while online ({type(error).__name__}: {str(error).splitlines()[0]})"
         ) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    model.config.pad_token_id = tokenizer.pad_token_id
-    return model.eval(), tokenizer
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:

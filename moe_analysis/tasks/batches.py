@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+
+from .rows import SuiteWarning
 
 
 def render(row: Mapping[Any, Any]) -> tuple[str, str]:
@@ -43,6 +46,14 @@ def answers_fit(frame: pd.DataFrame, tokenizer: Any, max_length: int) -> np.ndar
     longest = np.zeros(len(options), dtype=int)
     np.maximum.at(longest, rows, lengths)
     return longest + 1 + LEAST_PROMPT <= max_length  # 1 for the end token
+
+
+def warn_of_long_answers(left_out: pd.Series, max_length: int) -> None:
+    """One SuiteWarning that counts the rows whose answers do not fit; `left_out` holds the data set of each."""
+    if len(left_out):
+        listed = ", ".join(f"{count} of {name}" for name, count in left_out.value_counts().items())
+        warnings.warn(f"rows left out because max_length = {max_length} cannot hold their answers: {listed}",
+                      SuiteWarning, stacklevel=1)  # fmt: skip
 
 
 def encode(frame: pd.DataFrame, tokenizer: Any, max_length: int, cut_answers: bool = False) -> list[Example]:

@@ -58,7 +58,7 @@ class SuiteError(ValueError):
 
 
 class SuiteWarning(UserWarning):
-    """Rows that can be used but blur what is measured on them.
+    """Rows that can be used but blur what is measured on them, or that a run has no use for.
 
     >>> issubclass(SuiteWarning, UserWarning)
     True

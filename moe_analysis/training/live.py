@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -18,6 +19,8 @@ from .sweep_status import RUNNING, WAITING, RunProgress, SweepStatus, seconds_le
 
 STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", WAITING: "dim"}  # in the order of their interest
 MARGIN = 7  # lines of a terminal that a table's frame, its summary and the prompt take
+NUMBERS = 56  # columns of a terminal that all but the names take
+ENDING = 14  # characters of a name's seed and digest, as in -s0-87cba433cc
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def display(status: SweepStatus, console: Console) -> Iterator[Callable[[str, Ou
     if not console.is_terminal:
         yield lines(status, console)
         return
-    with Live(get_renderable=lambda: table(status.read(), console.height), console=console, refresh_per_second=2):
+    with Live(get_renderable=lambda: table(status.read(), *console.size), console=console, refresh_per_second=2):
         yield lambda *_: None
 
 
@@ -49,21 +52,34 @@ def lines(status: SweepStatus, console: Console) -> Callable[[str, Outcome], Non
     return tell
 
 
-def table(rows: list[RunProgress], height: int) -> Table:
+def table(rows: list[RunProgress], width: int, height: int) -> Group:
     """The runs that fit into `height` lines, running and failed ones first to be kept, and a summary below."""
     room = max(1, height - MARGIN)
     order = list(STYLES)
     kept = sorted(range(len(rows)), key=lambda place: order.index(rows[place].state))[:room]
-    grid = Table("run", "state", caption=summary(rows, len(rows) - len(kept)), caption_justify="left")
-    for name in ("step", "test loss", "accuracy", "time", "left"):
-        grid.add_column(name, justify="right")
+    grid = Table("run", "state", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("step", "loss", "accuracy", "time"):
+        grid.add_column(name, justify="right", no_wrap=True)
     for place in sorted(kept):
         row = rows[place]
         step = f"{row.step}/{row.steps}"
         numbers = ["" if value is None else f"{value:.3f}" for value in (row.loss, row.accuracy)]
-        times = [clock(value) for value in (row.seconds or None, row.seconds_left)]
-        grid.add_row(escape(row.name), f"[{STYLES[row.state]}]{row.state}[/]", step, *numbers, *times)
-    return grid
+        grid.add_row(escape(shortened(row.name, width - NUMBERS)), f"[{STYLES[row.state]}]{row.state}[/]", step,
+                     *numbers, time_of(row))  # fmt: skip
+    return Group(grid, summary(rows, len(rows) - len(kept)))  # as a caption it would break at the table's width
+
+
+def shortened(name: str, room: int) -> str:
+    """`name` without its middle where it is longer than `room`: what tells runs apart is its two ends."""
+    if len(name) <= room:
+        return name
+    return name[: max(room - ENDING - 1, 1)] + "…" + name[-ENDING:]
+
+
+def time_of(row: RunProgress) -> str:
+    """What a run took, or while it trains what it still takes."""
+    left = row.seconds_left
+    return clock(row.seconds or None) if left is None else f"{clock(left)} left"
 
 
 def summary(rows: list[RunProgress], hidden: int) -> str:

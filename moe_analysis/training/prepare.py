@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from peft import get_peft_model
 from torch import Tensor, nn
 
 from ..backbones import load_backbone
-from ..tasks.batches import answers_fit, collate, encode
+from ..tasks.batches import answers_fit, collate, encode, warn_of_long_answers
 from . import distributed
 from .config import TrainConfig
 from .intuition import cluster_prompts, embed_like_training, run_rows
@@ -44,10 +43,10 @@ class Data:
         return list(zip(examples, scores))
 
 
-def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str, Data]:
-    """Train and test rows with their intuition; writes config.json and, for an intuition, clusters.npz.
+def fitting_rows(config: TrainConfig, tokenizer: Any) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
+    """({split: rows}, {split: True where max_length holds the answer}); one warning counts the rows it does not.
 
-    Rows with an answer that max_length cannot hold are left out, with one warning that counts them.
+    Raises ValueError for a split of which nothing is left.
     """
     frames = run_rows(config)
     kept = {split: answers_fit(frame, tokenizer, config.max_length) for split, frame in frames.items()}
@@ -55,7 +54,14 @@ def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str,
         if not rows.any():
             raise ValueError(f"suite {config.suite!r} has no {split} rows with answers of fewer than max_length = "
                              f"{config.max_length} tokens; choose other datasets or raise it")  # fmt: skip
-    warn_of_long_answers(frames, kept, config.max_length)
+    left_out = pd.concat([frame.loc[~kept[split], "dataset"] for split, frame in frames.items()])
+    warn_of_long_answers(left_out, config.max_length)
+    return frames, kept
+
+
+def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str, Data]:
+    """Train and test rows with their intuition; writes config.json and, for an intuition, clusters.npz."""
+    frames, kept = fitting_rows(config, tokenizer)
     write_atomic(folder / "config.json", json_text(config.to_dict()))
     if config.clusters is None:
         return {split: Data(frame[kept[split]].reset_index(drop=True), None) for split, frame in frames.items()}
@@ -69,14 +75,6 @@ def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str,
         split: Data(frame[kept[split]].reset_index(drop=True), scores[split][kept[split]])
         for split, frame in frames.items()
     }
-
-
-def warn_of_long_answers(frames: dict[str, pd.DataFrame], kept: dict[str, np.ndarray], max_length: int) -> None:
-    dropped = pd.concat([frame.loc[~kept[split], "dataset"] for split, frame in frames.items()]).value_counts()
-    if len(dropped):
-        listed = ", ".join(f"{count} of {name}" for name, count in dropped.items())
-        message = f"rows left out because max_length = {max_length} cannot hold their answers: {listed}"
-        warnings.warn(message, stacklevel=3)
 
 
 def collate_rows(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Tensor]:

@@ -236,6 +236,6 @@ class Run:
 
     @cached_property
     def tokenizer(self) -> Any:
-        from ..backbones import load_backbone
+        from ..backbones import load_tokenizer
 
-        return load_backbone(self.config.backbone)[1]
+        return load_tokenizer(self.config.backbone)

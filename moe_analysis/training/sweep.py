@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..backbones import load_tokenizer
 from .attempt import (
     BUSY,
     FAILED,
@@ -29,6 +30,7 @@ from .attempt import (
 from .config import TrainConfig
 from .intuition import embed_like_training, run_rows
 from .pool import end_with_parent, shared_pool
+from .prepare import fitting_rows
 from .run import FINISHED, Run, RunError
 from .sweep_status import table_of
 
@@ -69,7 +71,7 @@ def sweep(
 
     The same sweep may run on several machines that share the disk: a run that another process trains is waited for.
     A job that dies is submitted again; the run it died over is blamed and fails at the second time. Configurations and
-    their suites are checked before the first run starts (ValueError). An interrupt cancels what is queued and stops
+    what they read are checked before the first run starts (ValueError). An interrupt cancels what is queued and stops
     what runs; called again, the sweep goes on from the last checkpoints.
     """
     refuse_torchrun()
@@ -119,19 +121,26 @@ def train_all(
 
 
 def read_once(configs: Iterable[TrainConfig]) -> None:
-    """Read every suite before a run starts, which names its flaws once, and embed the prompts of an intuition.
+    """Read every suite before a run starts, which names once its flaws and the rows that no run can use, and embed the
+    prompts of an intuition.
 
     The embeddings go to the cache with all cores at work, so that no run has to make them with its one.
     """
-    seen = set()
+    configs = list(configs)
+    for config in distinct(configs, "backbone", "max_length"):
+        fitting_rows(config, load_tokenizer(config.backbone))
+    for config in distinct([config for config in configs if config.clusters is not None], "embedder"):
+        for rows in run_rows(config).values():
+            embed_like_training(config, rows["prompt"])
+
+
+def distinct(configs: Iterable[TrainConfig], *fields: str) -> list[TrainConfig]:
+    """The first configuration of every choice of rows and of these fields."""
+    fields = ("suite", "datasets", "rows_per_dataset", "eval_rows", *fields)
+    chosen: dict[str, TrainConfig] = {}
     for config in configs:
-        rows_of = (config.suite, str(config.datasets), config.rows_per_dataset, config.eval_rows)
-        key = (*rows_of, config.embedder if config.clusters else None)
-        if key not in seen:
-            seen.add(key)
-            for rows in run_rows(config).values():
-                if config.clusters is not None:
-                    embed_like_training(config, rows["prompt"])
+        chosen.setdefault(str([getattr(config, name) for name in fields]), config)
+    return list(chosen.values())
 
 
 class Work:

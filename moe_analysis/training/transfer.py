@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 
 from ..tasks.baselines import baselines
-from ..tasks.batches import answers_fit
+from ..tasks.batches import answers_fit, warn_of_long_answers
 from ..tasks.cache import digest_of
 from ..tasks.rows import SuiteWarning
 from ..tasks.suite import load_suite
@@ -79,6 +80,7 @@ def evaluate_all(
             missing.append((run, rows_by_choice[choice]))
     if missing:
         _embed_once(missing)
+        _warn_once(missing)
         pool = shared_pool(workers or os.cpu_count() or 1)
         futures = {run.id: pool.submit(evaluate_alone, str(run.path), suite, rows_per_dataset) for run, _ in missing}
         failures = {}
@@ -115,6 +117,17 @@ def _embed_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
         if run.clusters is not None and run.config.embedder != "tfidf" and key not in seen:
             seen.add(key)
             embed_like_training(run.config, rows["prompt"])
+
+
+def _warn_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
+    """Say which rows no run can use here, because the processes that evaluate are silent."""
+    seen = set()
+    for run, rows in missing:
+        key = (run.config.backbone, run.config.max_length, id(rows))
+        if key not in seen:
+            seen.add(key)
+            with suppress(ValueError):  # which is raised again where that run is evaluated, and stops no other
+                _fitting(run, rows)
 
 
 def _datasets(config: TrainConfig, suite: str) -> list[str] | None:
@@ -161,10 +174,7 @@ def _fitting(run: Run, rows: pd.DataFrame) -> Any:
     if not kept.any():
         raise ValueError(f"no row has an answer of fewer than max_length = {run.config.max_length} tokens, with which "
                          f"{run.id} was trained; train with a larger one")  # fmt: skip
-    if len(dropped := rows.loc[~kept, "dataset"].value_counts()):
-        listed = ", ".join(f"{count} of {name}" for name, count in dropped.items())
-        warnings.warn(f"rows left out because max_length = {run.config.max_length} cannot hold their answers: {listed}",
-                      stacklevel=2)  # fmt: skip
+    warn_of_long_answers(rows.loc[~kept, "dataset"], run.config.max_length)
     return kept
 
 

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ import torch
 import moe_analysis as ma
 from moe_analysis.optim import router_parameters
 from moe_analysis.training.run import RunError
+from moe_analysis.training.sweep import train_all
 from moe_analysis.training.trainer import AdapterTrainer
 
 TREX = {"num_down": 2, "num_up": 3, "target_modules": ["q_proj", "v_proj"]}
@@ -233,6 +236,9 @@ def test_rows_with_answers_that_do_not_fit_are_left_out_and_counted(config, out:
     with pytest.warns(UserWarning, match="max_length = 40 cannot hold their answers: 2 of say"):
         run = ma.train(short, out)
     assert run.evaluation["rows"].sum() == 5
+    with pytest.warns(UserWarning) as said:  # once, before two runs start whose processes are silent
+        train_all([replace(short, seed=1), replace(short, seed=2)], out, executor=ThreadPoolExecutor(1))
+    assert [str(one.message).rpartition(": ")[2] for one in said] == ["2 of say"]
     with pytest.raises(ValueError, match="no train rows with answers of fewer than max_length = 8"):
         ma.train(config(max_length=8, datasets=["say"], suite=str(long_only(tmp_path / "long", rows[3]))), out)
 

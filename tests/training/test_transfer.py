@@ -143,6 +143,10 @@ def test_answers_that_do_not_fit_are_left_out_with_a_warning(config, out: Path, 
     (folder / "say.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     with pytest.warns(UserWarning, match="max_length = 32 cannot hold their answers: 1 of say"):
         assert evaluate_on(run, str(folder))["rows"].tolist() == [1]
+    second = ma.train(config(steps=2, max_length=32, seed=1), out)
+    with pytest.warns(UserWarning) as said:  # the processes that evaluate are silent
+        evaluate_all([run, second], str(folder), rows_per_dataset=2, workers=1)
+    assert [str(one.message).rpartition(": ")[2] for one in said] == ["1 of say"]
     (folder / "say.jsonl").write_text(json.dumps(long) + "\n")
     with pytest.raises(ValueError, match="no row has an answer of fewer than max_length = 32 tokens"):
         evaluate_on(run, str(folder))
