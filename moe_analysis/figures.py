@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from .kernels import Kernel
+from .kernels import Kernel, suite_warnings
 from .presets import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -142,8 +143,10 @@ def execute_chains(kernel: Kernel, chains: list[list[str]], on_cell: Callable[[s
                    on_end: Callable[[str], Any], failed: Event) -> None:  # fmt: skip
     """Execute chains in one kernel until there is none left; others take from the same list.
 
-    Sets `failed` when a notebook fails and stops when it is set.
+    Sets `failed` when a notebook fails and stops when it is set. What a notebook is warned of about its rows is said
+    here again: nobody sees its cells.
     """
+    from .tasks.rows import SuiteWarning
 
     def before(name: str, cell: int, cells: int) -> None:
         if failed.is_set():
@@ -154,7 +157,9 @@ def execute_chains(kernel: Kernel, chains: list[list[str]], on_cell: Callable[[s
         with kernel:
             while chain := take(chains):
                 for name in chain:
-                    kernel.execute(NOTEBOOKS / f"{name}.ipynb", partial(before, name))
+                    document = kernel.execute(NOTEBOOKS / f"{name}.ipynb", partial(before, name))
+                    for message in suite_warnings(document):
+                        warnings.warn(message, SuiteWarning, stacklevel=1)
                     on_end(name)
     except BaseException:
         failed.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,9 @@ __spec__ = None
 import ipywidgets, matplotlib.pyplot
 ipywidgets.Widget.close_all(); matplotlib.pyplot.close('all')
 del ipywidgets, matplotlib"""
+
+
+WARNING = re.compile(r"^.*: SuiteWarning: (.*)$", re.MULTILINE)  # as Python writes one to stderr
 
 
 class NotebookError(RuntimeError):
@@ -97,6 +101,13 @@ def own_kernel_manager() -> type:
             return KernelSpecManager(kernel_dirs=[], ensure_native_kernel=True)
 
     return OwnKernelManager
+
+
+def suite_warnings(document: Any) -> list[str]:
+    """What the cells of an executed notebook said of rows that blur a measurement or cannot be used, each once."""
+    outputs = (output for cell in document.cells for output in cell.get("outputs", ()))
+    text = "".join(output["text"] for output in outputs if output.get("name") == "stderr")
+    return list(dict.fromkeys(WARNING.findall(text)))
 
 
 def failed_cell(document: Any) -> str:

@@ -12,6 +12,7 @@ from moe_analysis import figures
 from moe_analysis.figures import ITEMS, NOTEBOOKS, choose, environment
 from moe_analysis.kernels import Kernel, NotebookError, execute
 from moe_analysis.plots.save import VERDICTS
+from moe_analysis.tasks import SuiteWarning
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
@@ -58,6 +59,17 @@ def test_a_failing_notebook_stops_the_one_beside_it_and_is_the_error(tmp_path: P
     with pytest.raises(NotebookError, match="broken.ipynb stopped at cell 1 of 1"):
         figures.regenerate(items, {}, lambda *cell: seen.append(cell))
     assert ("slow", 60, 60) not in seen
+
+
+def test_what_notebooks_are_warned_of_about_their_rows_is_said_again(tmp_path: Path, monkeypatch) -> None:
+    warn = ("import warnings; from moe_analysis.tasks import SuiteWarning\n"
+            "for text in ('2 of piqa', '2 of piqa', '1 of mbpp'): warnings.warn(text, SuiteWarning)\n"
+            "warnings.warn('of a library')")  # fmt: skip
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(warn)]), tmp_path / "rows.ipynb")
+    monkeypatch.setattr(figures, "NOTEBOOKS", tmp_path)
+    with pytest.warns(SuiteWarning) as said:
+        figures.regenerate([figures.Item("a", "", "rows")], {}, lambda *cell: None)
+    assert [str(one.message) for one in said] == ["2 of piqa", "1 of mbpp"]
 
 
 def test_a_notebook_follows_the_one_whose_runs_it_reads_and_no_other() -> None:

@@ -16,10 +16,13 @@ from .terminal import note
 
 @contextmanager
 def libraries_quiet() -> Iterator[None]:
-    """While the block runs, only warnings of this package are shown, and of libraries' logs only errors."""
+    """While the block runs, only warnings of this package are shown, each once, and of libraries' logs only errors."""
+
+    said = set[str]()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if category.__module__.partition(".")[0] == PACKAGE.name:
+        if category.__module__.partition(".")[0] == PACKAGE.name and str(message) not in said:
+            said.add(str(message))
             note(f"warning: {message}", style="yellow")
 
     level = logging.root.level

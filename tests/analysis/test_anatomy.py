@@ -471,5 +471,7 @@ def test_intuition_is_judged_with_and_without_the_priors_share():
             for view in ("gates", "top1") for seed, generator in enumerate((0.0, 1.0, -1.0))]  # fmt: skip
     table = semantic_claims(pd.DataFrame(rows))
     assert table["verdict"].tolist() == ["reproduced", "reproduced", "not reproduced"]
+    small = pd.DataFrame(rows).assign(excess=lambda frame: frame["excess"] / 2)  # above 0 in every seed, and of no use
+    assert set(semantic_claims(small)["verdict"]) == {"not reproduced"}
     with pytest.raises(ValueError, match="label = 'cluster' has no row; the frame has dataset"):
         semantic_claims(pd.DataFrame(rows).assign(label="dataset"))

@@ -20,6 +20,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException, warning: Warn
     def build(*_: object) -> Path:
         if warning is not None:
             warnings.warn(warning, stacklevel=1)
+            warnings.warn_explicit(warning, None, "elsewhere.py", 1)
         raise error
 
     monkeypatch.setattr("moe_analysis.gallery.build", build)
@@ -70,6 +71,7 @@ def test_warnings_of_libraries_are_quiet_and_ours_are_one_line(monkeypatch) -> N
     failing(monkeypatch, ValueError("x"), SuiteWarning("two rows alike"))
     told = call("gallery").stderr
     assert "warning: two rows alike\n" in told and ".py" not in told
+    assert told.count("two rows alike") == 1
     failing(monkeypatch, ValueError("x"), FutureWarning("will change"))
     assert "will change" not in call("gallery").stderr
 
