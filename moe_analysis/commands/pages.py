@@ -14,10 +14,11 @@ PROGRAM = "python -m moe_analysis"
 def page(text: str, examples: Sequence[str] = (), exits: Mapping[int, str] | None = None) -> str:
     """A help page in rich's markup.
 
-    text: paragraphs, whose lines are joined, as a terminal breaks them at its own width. examples: what follows the
+    text: paragraphs, whose lines are joined, as a terminal breaks them at its own width; those of a file, in [cyan],
+    stay lines. examples: what follows the
     program's name. exits: exit status -> what it means for this command; None leaves that part out.
     """
-    paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", inspect.cleandoc(text))]
+    paragraphs = [joined(part) for part in re.split(r"\n\s*\n", inspect.cleandoc(text))]
     if examples:
         lines = (f"  [cyan]{' '.join([PROGRAM, example]).strip()}[/]" for example in examples)
         paragraphs.append("\n".join(["[bold]Examples[/]", *lines]))
@@ -26,6 +27,10 @@ def page(text: str, examples: Sequence[str] = (), exits: Mapping[int, str] | Non
         paragraphs.append("\n".join(["[bold]Exit status[/]", *lines]))
     first, *rest = paragraphs
     return "\n\n".join([first, *(f"[not dim]{part}[/]" for part in rest)])
+
+
+def joined(paragraph: str) -> str:
+    return paragraph if paragraph.startswith("[cyan]") else " ".join(paragraph.split())
 
 
 def exits_of(*codes: int, **said: str) -> dict[int, str]:

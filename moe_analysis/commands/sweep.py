@@ -15,13 +15,20 @@ from .pages import exits_of, page
 from .terminal import emit, note, notes, records
 from .waiting import spinner
 
+FIRST = """base: {steps: 50, adapter: {peft_type: MOELORA, target_modules: [q_proj]}}
+grid: {lr: [0.001, 0.005], adapter.r: [2, 4]}
+seeds: [0, 1]"""
 HELP = page(
-    """
+    f"""
     Train every run of a grid that is not finished yet.
 
     Reads a YAML file: base (fields that all runs share), grid (field: list of values, of which every combination is
     taken), list (mappings of changes), seeds, slurm. Names with a dot reach into the adapter, as adapter.r does. Writes
     a folder a run, as train does; a run that fails leaves failure.txt and stops no other.
+
+    A first grid.yaml, of eight runs:
+
+    [cyan]{FIRST.replace("[", chr(92) + "[").replace(chr(10), chr(10) + "    ")}[/]
 
     The same command goes on where a sweep was stopped, and several machines that share the folder may run it at once.
     """,

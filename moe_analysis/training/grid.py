@@ -65,7 +65,7 @@ def read_grid(path: str | Path) -> Grid:
             raise GridError(f"holds no mapping; write sections out of {', '.join(SECTIONS)}")
         return Grid(expand(sections), mapping_of(sections, "slurm"))
     except (OSError, UnicodeDecodeError) as error:
-        raise GridError(f"{path} cannot be read ({error}); pass a YAML file") from error
+        raise GridError(f"{path} cannot be read ({error}); pass a YAML file, such as `sweep --help` shows") from error
     except yaml.YAMLError as error:
         raise GridError(f"{path} is no YAML: {error}; mind indents, and a space behind every colon") from error
     except GridError as error:

@@ -12,6 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from .attempt import FAILED, Outcome
 from .run import FINISHED
@@ -20,7 +21,8 @@ from .sweep_status import RUNNING, WAITING, RunProgress, SweepStatus, seconds_le
 STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", WAITING: "dim"}  # in the order of their interest
 MARGIN = 7  # lines of a terminal that a table's frame, its summary and the prompt take
 NUMBERS = 56  # columns of a terminal that all but the names take
-ENDING = 14  # characters of a name's seed and digest, as in -s0-87cba433cc
+DIGEST = 6  # characters at the end of a name that a narrow terminal does not show: four of its digest tell runs apart
+ENDING = 8  # those before them that it shows, as in -s0-87cb
 
 
 @contextmanager
@@ -66,14 +68,14 @@ def table(rows: list[RunProgress], width: int, height: int) -> Group:
         numbers = ["" if value is None else f"{value:.3f}" for value in (row.loss, row.accuracy)]
         grid.add_row(escape(shortened(row.name, width - NUMBERS)), f"[{STYLES[row.state]}]{row.state}[/]", step,
                      *numbers, time_of(row))  # fmt: skip
-    return Group(grid, summary(rows, len(rows) - len(kept)))  # as a caption it would break at the table's width
+    return Group(grid, Text(summary(rows, len(rows) - len(kept))))  # as a caption it would break at the table's width
 
 
 def shortened(name: str, room: int) -> str:
     """`name` without its middle where it is longer than `room`: what tells runs apart is its two ends."""
     if len(name) <= room:
         return name
-    return name[: max(room - ENDING - 1, 1)] + "…" + name[-ENDING:]
+    return f"{name[: max(room - ENDING - 2, 1)]}…{name[-DIGEST - ENDING : -DIGEST]}…"
 
 
 def time_of(row: RunProgress) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
+import moe_analysis as ma
 from moe_analysis.__main__ import app
+from moe_analysis.commands import sweep, train
 from moe_analysis.commands.exit_codes import MEANING
 from moe_analysis.commands.pages import PROGRAM, page
+from moe_analysis.training.grid import read_grid
 from tests.commands.calls import process
 
 HEAVY = ("torch", "transformers", "peft", "pandas", "matplotlib", "nbclient")
@@ -52,6 +58,17 @@ def test_the_first_page_names_every_command_and_every_exit_status_and_fits_80_co
     assert all(name in printed for name in COMMANDS if " " not in name)
     assert all(f"{code} " in printed and meaning in printed for code, meaning in MEANING.items())
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_the_first_files_that_pages_show_can_be_used(tmp_path: Path) -> None:
+    shown = [" ".join(process(name, "--help").stdout.split()) for name in ("train", "sweep")]
+    assert all(" ".join(file.split()) in page for file, page in zip((train.FIRST, sweep.FIRST), shown))
+    config = ma.TrainConfig.from_dict(json.loads(train.FIRST))
+    config.check()
+    assert (config.system, config.steps) == ("trex", 50)
+    (tmp_path / "grid.yaml").write_text(sweep.FIRST)
+    assert {(one.lr, one.adapter.r, one.seed) for one in read_grid(tmp_path / "grid.yaml").configs} == {
+        *itertools.product((0.001, 0.005), (2, 4), (0, 1))}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -55,8 +55,8 @@ def test_a_narrow_terminal_shows_both_ends_of_a_name_and_every_number() -> None:
     lines = printed(table(runs, width=80, height=24), width=80).splitlines()
     assert max(map(len, lines)) <= 80
     first, second = (next(line for line in lines if state in line) for state in ("finished ", "running "))
-    assert first.split() == ["MixLoRA", "(…-s0-87cba433c0", "finished", "1000/1000", "0.500", "0.750", "1:02", "h"]
-    assert second.split() == ["MixLoRA", "(…-s1-87cba433c1", "running", "400/1000", "22:30", "min", "left"]
+    assert first.split() == ["MixLoRA", "(noisy…-s0-87cb…", "finished", "1000/1000", "0.500", "0.750", "1:02", "h"]
+    assert second.split() == ["MixLoRA", "(noisy…-s1-87cb…", "running", "400/1000", "22:30", "min", "left"]
     assert names[0] in printed(table(runs, width=120, height=24), width=120)
 
 
