@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from .kernels import Kernel, suite_warnings
+from .kernels import Kernel, RowsWarning, suite_warnings
 from .presets import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -146,7 +146,6 @@ def execute_chains(kernel: Kernel, chains: list[list[str]], on_cell: Callable[[s
     Sets `failed` when a notebook fails and stops when it is set. What a notebook is warned of about its rows is said
     here again: nobody sees its cells.
     """
-    from .tasks.rows import SuiteWarning
 
     def before(name: str, cell: int, cells: int) -> None:
         if failed.is_set():
@@ -159,7 +158,7 @@ def execute_chains(kernel: Kernel, chains: list[list[str]], on_cell: Callable[[s
                 for name in chain:
                     document = kernel.execute(NOTEBOOKS / f"{name}.ipynb", partial(before, name))
                     for message in suite_warnings(document):
-                        warnings.warn(message, SuiteWarning, stacklevel=1)
+                        warnings.warn(message, RowsWarning, stacklevel=1)
                     on_end(name)
     except BaseException:
         failed.set()

@@ -26,6 +26,10 @@ class NotebookError(RuntimeError):
     """A notebook stopped; the message holds its name, the cell and the traceback."""
 
 
+class RowsWarning(UserWarning):
+    """A SuiteWarning that a notebook's cell was given."""
+
+
 class Kernel:
     """One kernel that executes notebooks in turn, each in an empty namespace; a context manager that ends it."""
 

@@ -10,9 +10,8 @@ import pytest
 
 from moe_analysis import figures
 from moe_analysis.figures import ITEMS, NOTEBOOKS, choose, environment
-from moe_analysis.kernels import Kernel, NotebookError, execute
+from moe_analysis.kernels import Kernel, NotebookError, RowsWarning, execute
 from moe_analysis.plots.save import VERDICTS
-from moe_analysis.tasks import SuiteWarning
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
@@ -67,7 +66,7 @@ def test_what_notebooks_are_warned_of_about_their_rows_is_said_again(tmp_path: P
             "warnings.warn('of a library')")  # fmt: skip
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(warn)]), tmp_path / "rows.ipynb")
     monkeypatch.setattr(figures, "NOTEBOOKS", tmp_path)
-    with pytest.warns(SuiteWarning) as said:
+    with pytest.warns(RowsWarning) as said:
         figures.regenerate([figures.Item("a", "", "rows")], {}, lambda *cell: None)
     assert [str(one.message) for one in said] == ["2 of piqa", "1 of mbpp"]
 
