@@ -14,9 +14,9 @@ PROGRAM = "python -m moe_analysis"
 def page(text: str, examples: Sequence[str] = (), exits: Mapping[int, str] | None = None) -> str:
     """A help page in rich's markup.
 
-    text: paragraphs, whose lines are joined, as a terminal breaks them at its own width; those of a file, in [cyan],
-    stay lines. examples: what follows the
-    program's name. exits: exit status -> what it means for this command; None leaves that part out.
+    text: paragraphs, whose lines are joined, as a terminal breaks them at its own width; one that begins with [cyan]
+    is a file or a command and keeps its lines. examples: what follows the program's name. exits: exit status -> what
+    it means for this command; None leaves that part out.
     """
     paragraphs = [joined(part) for part in re.split(r"\n\s*\n", inspect.cleandoc(text))]
     if examples:
