@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +22,6 @@ from .sweep_status import RUNNING, WAITING, RunProgress, SweepStatus, seconds_le
 
 STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", WAITING: "dim"}  # in the order of their interest
 MARGIN = 7  # lines of a terminal that a table's frame, its summary and the prompt take
-NUMBERS = 56  # columns of a terminal that all but the names take
 DIGEST = 6  # characters at the end of a name that a narrow terminal does not show: four of its digest tell runs apart
 ENDING = 8  # those before them that it shows, as in -s0-87cb
 
@@ -31,7 +32,7 @@ def display(status: SweepStatus, console: Console) -> Iterator[Callable[[str, Ou
     if not console.is_terminal:
         yield lines(status, console)
         return
-    with Live(get_renderable=lambda: table(status.read(), *console.size), console=console, refresh_per_second=2):
+    with Live(get_renderable=lambda: table(status.read(), console.height), console=console, refresh_per_second=2):
         yield lambda *_: None
 
 
@@ -54,28 +55,43 @@ def lines(status: SweepStatus, console: Console) -> Callable[[str, Outcome], Non
     return tell
 
 
-def table(rows: list[RunProgress], width: int, height: int) -> Group:
+def table(rows: list[RunProgress], height: int) -> Group:
     """The runs that fit into `height` lines, running and failed ones first to be kept, and a summary below."""
     room = max(1, height - MARGIN)
     order = list(STYLES)
     kept = sorted(range(len(rows)), key=lambda place: order.index(rows[place].state))[:room]
-    grid = Table("run", "state", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("step", "loss", "accuracy", "time"):
-        grid.add_column(name, justify="right", no_wrap=True)
+    grid = Table("run", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("state", "step", "loss", "accuracy", "time"):
+        grid.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
     for place in sorted(kept):
         row = rows[place]
         step = f"{row.step}/{row.steps}"
         numbers = ["" if value is None else f"{value:.3f}" for value in (row.loss, row.accuracy)]
-        grid.add_row(escape(shortened(row.name, width - NUMBERS)), f"[{STYLES[row.state]}]{row.state}[/]", step,
-                     *numbers, time_of(row))  # fmt: skip
+        grid.add_row(Name(row.name), f"[{STYLES[row.state]}]{row.state}[/]", step, *numbers, time_of(row))
     return Group(grid, Text(summary(rows, len(rows) - len(kept))))  # as a caption it would break at the table's width
+
+
+@dataclass(frozen=True)
+class Name:
+    """A run's name in the width that the other columns leave."""
+
+    text: str
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, len(self.text))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        yield Text(shortened(self.text, options.max_width), no_wrap=True, overflow="ellipsis")
 
 
 def shortened(name: str, room: int) -> str:
     """`name` without its middle where it is longer than `room`: what tells runs apart is its two ends."""
     if len(name) <= room:
         return name
-    return f"{name[: max(room - ENDING - 2, 1)]}…{name[-DIGEST - ENDING : -DIGEST]}…"
+    end = name[-DIGEST - ENDING : -DIGEST]
+    if room < ENDING + 2:
+        return "…" + end[ENDING + 1 - room :]
+    return f"{name[: room - ENDING - 2]}…{end}…"
 
 
 def time_of(row: RunProgress) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 import moe_analysis as ma
 from moe_analysis.training.attempt import Outcome, failure, held, keep_failure
 from moe_analysis.training.executors import open_executor
-from moe_analysis.training.live import clock, display, table
+from moe_analysis.training.live import clock, display, shortened, table
 from moe_analysis.training.run import RunError
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep_status import RunProgress, SweepStatus, run_state, seconds_left
@@ -40,10 +40,10 @@ def test_time_left_is_the_open_steps_at_the_pace_so_far() -> None:
 
 
 def test_a_table_shows_every_run_or_those_of_most_interest() -> None:
-    whole = printed(table(rows(), width=100, height=40))
+    whole = printed(table(rows(), height=40))
     assert all(row.name in whole for row in rows()) and "0.500" in whole and "4/10" in whole and "12 s left" in whole
     assert "1 finished, 2 running, 1 waiting, 1 failed of 5; about 26 s left" in whole
-    short = printed(table(rows(), width=100, height=10))
+    short = printed(table(rows(), height=10))
     assert [row.name for row in rows() if row.name in short] == ["now", "begun", "lost"]
     assert "2 not shown" in short
 
@@ -52,12 +52,14 @@ def test_a_narrow_terminal_shows_both_ends_of_a_name_and_every_number() -> None:
     names = [f"MixLoRA (noisy top-k)-embedded-s{seed}-87cba433c{seed}" for seed in (0, 1)]
     runs = [RunProgress(names[0], "finished", 1000, 1000, 3725.0, 0.5, 0.75),
             RunProgress(names[1], "running", 400, 1000, 900.0)]  # fmt: skip
-    lines = printed(table(runs, width=80, height=24), width=80).splitlines()
+    lines = printed(table(runs, height=24), width=80).splitlines()
     assert max(map(len, lines)) <= 80
     first, second = (next(line for line in lines if state in line) for state in ("finished ", "running "))
     assert first.split() == ["MixLoRA", "(noisy…-s0-87cb…", "finished", "1000/1000", "0.500", "0.750", "1:02", "h"]
     assert second.split() == ["MixLoRA", "(noisy…-s1-87cb…", "running", "400/1000", "22:30", "min", "left"]
-    assert names[0] in printed(table(runs, width=120, height=24), width=120)
+    assert [shortened(names[0], room) for room in (50, 12, 9, 4, 1)] == [
+        names[0], "Mi…-s0-87cb…", "…-s0-87cb", "…7cb", "…"]  # fmt: skip
+    assert names[0] in printed(table(runs, height=24), width=120)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, ""), (0.4, "0 s"), (185, "3:05 min"), (7800, "2:10 h")])
