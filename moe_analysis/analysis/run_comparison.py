@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ ABSENT = None
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"adapter": {"r": 4}} -> {"adapter.r": 4}; an empty mapping stays one."""
-    fields: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in values.items():
         inner = flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {f"{prefix}{name}": value}
-        fields |= inner
-    return fields
+        found |= inner
+    return found
 
 
 def config_differences(runs: Sequence[Any]) -> pd.DataFrame:
@@ -29,10 +30,32 @@ def config_differences(runs: Sequence[Any]) -> pd.DataFrame:
     given. None stands for a field that a run's configuration does not have, and for None."""
     check(runs)
     configs = [flat(run.config.to_dict()) for run in runs]
-    fields = dict.fromkeys(field for config in configs for field in config)
-    rows = [[field, *(config.get(field, ABSENT) for config in configs)] for field in fields]
+    names = dict.fromkeys(name for config in configs for name in config)
+    rows = [[name, *(config.get(name, ABSENT) for config in configs)] for name in names]
     differing = [row for row in rows if any(value != row[1] for value in row[2:])]
     return pd.DataFrame(differing, columns=["field", *(run.id for run in runs)], dtype=object)
+
+
+def untouched(differences: pd.DataFrame, runs: Sequence[Any]) -> pd.Series:
+    """For each row of `config_differences` whether it is a field that only some of the adapters have and that stands
+    at its default in all of these: between two kinds of adapter, most fields are."""
+    defaults = [adapter_defaults(run.config.adapter) for run in runs]
+
+    def unset(row: pd.Series) -> bool:
+        pairs = [(row[run.id], known.get(row["field"], MISSING)) for run, known in zip(runs, defaults)]
+        return any(default is MISSING for _, default in pairs) and all(
+            value is ABSENT if default is MISSING else value == default for value, default in pairs)  # fmt: skip
+
+    return differences.apply(unset, axis=1).astype(bool) if len(differences) else pd.Series(dtype=bool)
+
+
+def adapter_defaults(adapter: Any) -> dict[str, Any]:
+    """{"adapter.r": 8, …}: the fields of a PEFT configuration as they are when nobody sets them."""
+    values: dict[str, Any] = {}
+    for entry in fields(adapter):
+        default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
+        values |= flat({entry.name: default}, "adapter.")
+    return values
 
 
 def final_results(runs: Sequence[Any]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from .exit_codes import BAD, FINE
 from .options import IdsArgument, InnerOutOption, JsonOption
 from .pages import exits_of, page
 from .runs_show import inherited
-from .terminal import emit, number, records, show, table
+from .terminal import emit, note, number, records, show, table
 from .waiting import each, spinner
 
 MOST = 8  # columns that a terminal has room for
@@ -49,9 +49,14 @@ def compare(ctx: typer.Context, ids: IdsArgument, out: InnerOutOption = None, as
         emit({name: records(frame) for name, frame in parts.items()})
         return
     labels = dict(zip((run.id for run in runs), ascii_uppercase))
-    show(final_table(parts["final"], labels), config_table(parts["config"], labels), loss_table(parts["loss"], labels),
-         *(scores_table(measure, parts["datasets"], parts["mean_differences"], labels)
-           for measure in comparing.MEASURES))  # fmt: skip
+    left_out = comparing.untouched(parts["config"], runs)
+    scores = [scores_table(measure, parts["datasets"], parts["mean_differences"], labels)
+              for measure in comparing.MEASURES]  # fmt: skip
+    show(final_table(parts["final"], labels), config_table(parts["config"][~left_out], labels),
+         loss_table(parts["loss"], labels), *scores)  # fmt: skip
+    if count := int(left_out.sum()):
+        note(f"left out of the configurations: {count} fields that only some adapters have, at their defaults; --json "
+             "lists them")  # fmt: skip
 
 
 def final_table(final: Any, labels: dict[str, str]) -> Any:

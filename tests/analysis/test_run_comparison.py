@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import peft
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import moe_analysis as ma
 from moe_analysis.analysis.run_comparison import (
     config_differences,
     dataset_scores,
@@ -18,6 +20,7 @@ from moe_analysis.analysis.run_comparison import (
     flat,
     loss_windows,
     mean_differences,
+    untouched,
 )
 
 
@@ -46,6 +49,19 @@ def test_only_fields_that_differ_are_listed_and_those_inside_by_their_dotted_nam
     assert frame.to_numpy(dtype=object).tolist() == [["adapter.r", 4, 8], ["adapter.gate", "dense", None],
                                                      ["adapter.keys", None, [1]]]  # fmt: skip
     assert config_differences([first, run("c", [1.0], **first.config.to_dict())]).empty
+
+
+def test_what_only_some_adapters_have_and_nobody_set_is_untouched() -> None:
+    lora = peft.LoraConfig(r=8, lora_dropout=0.1, task_type="CAUSAL_LM")
+    trex = ma.TRexConfig(num_down=3)
+    runs = [SimpleNamespace(id=name, config=ma.TrainConfig(adapter=adapter)) for name, adapter in
+            (("a", lora), ("b", trex), ("c", ma.TRexConfig(num_down=3, router_coef=2.0)))]  # fmt: skip
+    frame = config_differences(runs)
+    left_out = set(frame["field"][untouched(frame, runs)])
+    assert {"adapter.use_dora", "adapter.loftq_config", "adapter.temperature"} <= left_out
+    kept = set(frame["field"]) - left_out
+    assert kept == {"adapter.lora_dropout", "adapter.num_down", "adapter.router_coef", "adapter.peft_type", "adapter.r"}
+    assert untouched(config_differences([runs[0], runs[0].__class__(id="d", config=runs[0].config)]), runs).empty
 
 
 @pytest.mark.parametrize(("names", "message"), [("a", "name at least two"), ("aa", "at least two"), ("aba", "twice")])
