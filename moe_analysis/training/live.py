@@ -22,8 +22,8 @@ from .sweep_status import RUNNING, WAITING, RunProgress, SweepStatus, seconds_le
 
 STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", WAITING: "dim"}  # in the order of their interest
 MARGIN = 7  # lines of a terminal that a table's frame, its summary and the prompt take
-DIGEST = 6  # characters at the end of a name that a narrow terminal does not show: four of its digest tell runs apart
-ENDING = 8  # those before them that it shows, as in -s0-87cb
+HIDDEN = 6  # last characters of a name that a narrow terminal does not show: four of the digest tell runs apart
+SHOWN = 8  # characters before those that it does show, as in -s0-87cb
 
 
 @contextmanager
@@ -85,13 +85,13 @@ class Name:
 
 
 def shortened(name: str, room: int) -> str:
-    """`name` without its middle where it is longer than `room`: what tells runs apart is its two ends."""
+    """A name that is longer than `room` without its middle and most of its digest: the rest tells runs apart."""
     if len(name) <= room:
         return name
-    end = name[-DIGEST - ENDING : -DIGEST]
-    if room < ENDING + 2:
-        return "…" + end[ENDING + 1 - room :]
-    return f"{name[: room - ENDING - 2]}…{end}…"
+    end = name[-HIDDEN - SHOWN : -HIDDEN]
+    if room < SHOWN + 2:
+        return "…" + end[SHOWN + 1 - room :]
+    return f"{name[: room - SHOWN - 2]}…{end}…"
 
 
 def time_of(row: RunProgress) -> str:

@@ -121,13 +121,10 @@ def _embed_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
 
 def _warn_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
     """Say which rows no run can use here, because the processes that evaluate are silent."""
-    seen = set()
-    for run, rows in missing:
-        key = (run.config.backbone, run.config.max_length, id(rows))
-        if key not in seen:
-            seen.add(key)
-            with suppress(ValueError):  # which is raised again where that run is evaluated, and stops no other
-                _fitting(run, rows)
+    for run, rows in {(run.config.backbone, run.config.max_length, id(rows)): (run, rows)
+                      for run, rows in missing}.values():  # fmt: skip
+        with suppress(ValueError):  # which is raised again where that run is evaluated, and stops no other
+            _fitting(run, rows)
 
 
 def _datasets(config: TrainConfig, suite: str) -> list[str] | None:

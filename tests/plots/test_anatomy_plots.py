@@ -13,8 +13,7 @@ from moe_analysis.plots import anatomy
 from moe_analysis.plots.router_agreement import AGREEMENT, agreement_explorer, agreement_figure
 from moe_analysis.plots.save import save
 from moe_analysis.plots.style import method_color
-
-from ..analysis.test_anatomy import MODULES, named_run, soft, tokens_of
+from tests.analysis.fake_routers import MODULES, named_run, soft, tokens_of
 
 METHODS = {"LoRA-MoE": 4, "T-REX": 6}
 

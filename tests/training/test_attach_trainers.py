@@ -19,11 +19,6 @@ CLIP = 2e-3  # below every norm that occurs here
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "mine"
-
-
-@pytest.fixture
 def make(tiny_llama):
     """A function that adapts a copy of the tiny decoder; the same weights every time."""
     import copy

@@ -10,8 +10,8 @@ from moe_analysis.analysis.generalization import OUTSIDE, scores, task_differenc
 from moe_analysis.analysis.specialisation import expert_shares
 from moe_analysis.widgets import specialist_widget, task_widget
 from moe_analysis.widgets.anatomy import chosen_module, pool_of, projection_of
+from tests.analysis.fake_routers import MODULES, named_run, soft, tokens_of
 
-from ..analysis.test_anatomy import MODULES, named_run, soft, tokens_of
 from ..analysis.test_generalization import compare
 from .test_explorer import picture
 
