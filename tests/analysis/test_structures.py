@@ -10,15 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.adapters import Smore, SmoreConfig
 from moe_analysis.analysis import structures
 from moe_analysis.analysis.flexibility import FIGURE3_OUTPUTS, enumerated_outputs, figure3_outputs, figure3_trees
-from moe_analysis.analysis.residual_tree import COLUMNS, residual_tree, residual_trees
 from moe_analysis.analysis.structure_claims import (
     balance_claim,
     contribution_claims,
@@ -28,31 +24,9 @@ from moe_analysis.analysis.structure_claims import (
     trees_claim,
 )
 from moe_analysis.theory.flexibility import flexibility_table
+from tests.analysis.fake_structures import MODULES, recorded, structured_run
 
 examples = settings(deadline=None, max_examples=15)
-MODULES = ("layers.0.mlp.up_proj", "layers.0.mlp.down_proj", "layers.1.mlp.up_proj")
-
-
-def structured_run(seed: int, method: str = "S'MoRE", entropy: tuple[float, float] = (4.0, 2.0), differ: float = 0.2):
-    """A run that recorded the trees of 100 tokens at steps 0, 5, 10, its entropy going from one value to another."""
-    generator = np.random.default_rng(seed)
-    shape = (3, len(MODULES))
-    path = np.linspace(*entropy, 3)[:, None] + 0.05 * generator.random(shape)
-    values = {"tokens": np.full(shape, 100.0), "distinct_trees": np.round(2**path) + 3, "tree_entropy": path,
-              "differing_siblings": differ + 0.01 * generator.random(shape)}  # fmt: skip
-    records = xr.Dataset({kind: (("step", "module"), value) for kind, value in values.items()},
-                         {"step": [0, 5, 10], "module": list(MODULES)})  # fmt: skip
-    config = SimpleNamespace(name=method, seed=seed, system="smore", adapter=SmoreConfig())
-    return SimpleNamespace(config=config, tree_records=records)
-
-
-def recorded(seed: int, kinds: int = 12, tells: bool = False, method: str = "S'MoRE"):
-    """A run with the trees of 3 data sets of 8 texts of 10 tokens; `tells`: each data set has trees of its own."""
-    generator = np.random.default_rng(seed)
-    tokens = pd.DataFrame({"row": np.repeat(np.arange(24), 10), "dataset": np.repeat(list("abc"), 80)})
-    own = pd.factorize(tokens["dataset"])[0] * kinds if tells else 0
-    codes = {module: generator.integers(0, kinds, len(tokens)) + own for module in MODULES}
-    return structured_run(seed, method), codes, tokens
 
 
 @examples
@@ -218,105 +192,6 @@ def test_the_three_trees_have_the_same_experts_and_one_two_or_three_outputs():
     assert trees_claim({**found, "MoMOR": 2}, FIGURE3_OUTPUTS)["verdict"].item() == "not reproduced"
 
 
-def smore(position: str = "all", router: str = "top_down", **changes) -> Smore:
-    torch.manual_seed(1)
-    values = {"num_experts": [4, 3], "fanout": [2, 2], "r": 2, "key_dim": 4, "down_dim": 5}
-    config = SmoreConfig(**{**values, "activation_position": position, "router": router, **changes})
-    layer = Smore(6, 5, config).double()
-    for parameter in layer.parameters():
-        parameter.data.normal_(0.0, 0.5)
-    return layer
-
-
-@pytest.mark.parametrize("router", ["top_down", "bottom_up"])
-@pytest.mark.parametrize("position", ["all", "child", "child_scored"])
-def test_the_tree_is_the_routers_own_and_its_root_the_whole_update(position: str, router: str):
-    layer, x = smore(position, router), torch.randn(6, dtype=torch.double)
-    tree = residual_tree(layer, x)
-    with torch.no_grad():
-        delta, routing = layer(x[None])
-    assert tree["contribution"][0] == pytest.approx(float(delta.norm())) and tree["share"][0] == 1.0
-    for number, choice in enumerate(routing.choices):
-        nodes = tree[tree["layer"] == number]
-        assert nodes["expert"].tolist() == choice.ids.flatten().tolist()
-        np.testing.assert_allclose(nodes["score"], choice.scores.flatten())
-    gates = routing.gates[0].numpy()
-    for number, start, s in ((0, 0, 4), (1, 4, 3)):
-        nodes = tree[tree["layer"] == number]
-        paths = np.bincount(nodes["expert"], nodes["path_score"], minlength=s)
-        np.testing.assert_allclose(paths, gates[start : start + s], atol=1e-12)
-
-
-@torch.no_grad()
-def one_node(layer: Smore, tree: pd.DataFrame, node: int, x: torch.Tensor) -> torch.Tensor:
-    """x_2 of one branch of a two-layer tree by Eq. 3 written out: what the node at the top sends to the root."""
-    row, below = tree.loc[node], tree[tree["parent"] == node]
-
-    def expert(pool: int, number: int) -> torch.Tensor:
-        hidden = layer.A[pool][number] @ x + layer.A_bias[pool][number]
-        return layer.B[pool][number] @ hidden + layer.B_bias[pool][number]
-
-    children = sum(leaf["score"] * torch.tanh(expert(0, int(leaf["expert"]))) for _, leaf in below.iterrows())
-    inner = expert(1, int(row["expert"])) + layer.W[1] @ children + layer.W_bias[1]
-    return layer.W_proj @ (row["score"] * torch.tanh(inner))
-
-
-def test_contributions_are_the_norms_of_what_equation_3_loses():
-    layer, x = smore(), torch.randn(6, dtype=torch.double)
-    tree = residual_tree(layer, x)
-    for node in tree.index[tree["layer"] == 1]:
-        branch = one_node(layer, tree, node, x)
-        assert tree["contribution"][node] == pytest.approx(float(branch.norm()))
-        for leaf in tree.index[tree["parent"] == node]:
-            silent = tree.assign(score=tree["score"].where(tree.index != leaf, 0.0))
-            lost = branch - one_node(layer, silent, node, x)
-            assert tree["contribution"][leaf] == pytest.approx(float(lost.norm()))
-
-
-@pytest.mark.parametrize("position", ["child", "child_scored"])
-def test_a_node_without_a_contribution_changes_nothing(position: str):
-    layer, x = smore(position, activation="relu"), torch.randn(6, dtype=torch.double)
-    for factor in (layer.B[0], layer.B_bias[0]):
-        factor.data.zero_()
-    tree = residual_tree(layer, x)
-    assert (tree.loc[tree["layer"] == 0, "contribution"] == 0.0).all()
-    assert (tree.loc[tree["layer"] == 1, "contribution"] > 0.0).all()
-
-
-@pytest.mark.parametrize("options", [{}, {"gate_arch": "linear"}, {"gate": "noisy_topk"}])
-def test_the_similarity_is_the_cosine_that_the_router_ranks_experts_by(options: dict):
-    """Where keys have the same length a larger cosine is a larger score, so the chosen ones are the closest."""
-    layer, x = smore(**options), torch.randn(6, dtype=torch.double)
-    for gate in layer.gates:
-        gate.keys.data = torch.nn.functional.normalize(gate.keys.data, dim=-1)
-    tree = residual_tree(layer, x)
-    for _, siblings in tree[tree["parent"] >= 0].groupby("parent"):
-        by_score = siblings.sort_values("score")
-        assert by_score["similarity"].is_monotonic_increasing and siblings["similarity"].abs().max() <= 1.0
-    known = layer.down(x)
-    top = tree[tree["layer"] == 1].iloc[0]
-    gate = layer.gates[1]
-    query = gate.mlp(known) if len(gate.mlp) else known
-    query = query.detach()
-    expected = torch.cosine_similarity(query, gate.keys.detach()[int(top["expert"])], dim=0)
-    assert top["similarity"] == pytest.approx(float(expected))
-
-
-def test_only_leaves_of_the_bottom_up_router_are_chosen_by_a_cosine():
-    tree = residual_tree(smore(router="bottom_up"), torch.randn(6, dtype=torch.double))
-    assert tree.loc[tree["layer"] == 1, "similarity"].isna().all()
-    assert tree.loc[tree["layer"] == 0, "similarity"].notna().all()
-
-
-def test_the_adapter_is_left_as_it_was_and_several_tokens_are_refused():
-    layer = smore().float().train()
-    before = {name: value.clone() for name, value in layer.state_dict().items()}
-    residual_tree(layer, torch.randn(6))
-    assert layer.training and all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
-    with pytest.raises(ValueError, match=r"x has shape \(2, 6\); pass one token, \(6,\)"):
-        residual_tree(layer, torch.randn(2, 6))
-
-
 def tree_frame(low: float = 0.2, agree: bool = True, seeds: int = 3) -> pd.DataFrame:
     """Trees of a root, two children and two leaves each; similarity orders siblings as contribution does, or not."""
     rows = []
@@ -334,14 +209,6 @@ def test_contributions_are_judged_by_pool_and_by_pairs_of_siblings():
     assert contribution_claims(tree_frame())["verdict"].tolist() == ["reproduced"] * 2
     assert contribution_claims(tree_frame(low=-0.05, agree=False))["verdict"].tolist() == ["not reproduced"] * 2
     assert contribution_claims(tree_frame(seeds=2))["verdict"].tolist() == ["not testable at this scale"] * 2
-
-
-def test_trees_of_many_tokens_are_those_of_each():
-    layer, inputs = smore(), torch.randn(9, 6, dtype=torch.double)
-    frame = residual_trees([structured_run(4)], [{"a": SimpleNamespace(adapter=layer, inputs=inputs)}], tokens=3)
-    assert frame["token"].drop_duplicates().tolist() == [0, 4, 8] and set(frame["seed"]) == {4}
-    one = frame[frame["token"] == 4][list(COLUMNS)].reset_index(drop=True)
-    pd.testing.assert_frame_equal(one, residual_tree(layer, inputs[4]))
 
 
 def test_the_balance_loss_is_judged_by_seeds_in_pairs():

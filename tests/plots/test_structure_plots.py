@@ -9,8 +9,7 @@ import pytest
 from moe_analysis.analysis import structures
 from moe_analysis.plots.save import save
 from moe_analysis.plots.structures import LABELS, layer_colors, structures_explorer, structures_figure
-
-from ..analysis.test_structures import MODULES, recorded, structured_run
+from tests.analysis.fake_structures import MODULES, recorded, structured_run
 
 SEEDS = (0, 1, 2)
 
