@@ -1,4 +1,4 @@
-"""The paired bootstrap over tasks and seeds, and Holm's correction."""
+"""The paired bootstrap on simulated crossed data, and Holm's correction by hand."""
 
 from __future__ import annotations
 

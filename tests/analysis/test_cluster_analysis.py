@@ -1,4 +1,4 @@
-"""The semantic map and its agreement with labels, on embeddings whose geometry is known."""
+"""Samples, the semantic map and verdicts on it, on embeddings whose geometry is known."""
 
 from __future__ import annotations
 

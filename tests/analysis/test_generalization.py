@@ -1,4 +1,4 @@
-"""The bootstrap on simulated crossed data, the tidy frames, and verdicts on methods whose differences are known."""
+"""The tidy frames, and verdicts on methods whose differences are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S'MoRE's claims, and the enumerators and constructions they rest on, against recursions written out in Python."""
+"""S'MoRE's claims hold, and what makes them false is found."""
 
 from __future__ import annotations
 
