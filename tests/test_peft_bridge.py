@@ -7,9 +7,11 @@ import pickle
 
 import pytest
 import torch
-from peft import PeftConfig, PeftModel, TaskType, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 
-from moe_analysis.peft_bridge import CONFIGS, AdapterLayer
+from moe_analysis.adapters import RoutingContext
+from moe_analysis.peft_bridge import CONFIGS, AdapterLayer, Call, opened
+from moe_analysis.peft_bridge.hooks import adapted_of
 
 from .adapters.cases import randomize
 from .tiny_models import SWITCH, TREX, adapt, adapted_layers, scores
@@ -42,11 +44,10 @@ def test_the_transposed_linear_layers_of_gpt2_are_adapted_too(tiny_gpt2, tokens,
 def test_an_adapted_linear_layer_adds_the_pure_modules_update(tiny_llama, tokens):
     model = adapt(tiny_llama, **TREX)
     intuition = scores()
-    model(**tokens, intuition=intuition)
     layer, x = adapted_layers(model)[0], torch.randn(2, 6, 16)
-    delta, _ = layer.adapters["default"](x, layer.state.context)
-    assert torch.equal(layer(x), layer.base_layer(x) + delta)
-    assert torch.equal(layer.state.context.intuition, intuition)
+    delta, _ = layer.adapters["default"](x, RoutingContext(intuition))
+    with opened(Call(intuition=intuition)):
+        torch.testing.assert_close(layer(x), layer.base_layer(x) + delta)  # fused, and as two products
 
 
 def test_all_linear_adapts_everything_but_the_head(tiny_llama):
@@ -143,8 +144,8 @@ def test_a_configuration_survives_its_json(tmp_path, name, options):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_configuration_is_a_causal_lm_task_unless_said_otherwise(name):
-    assert CONFIGS[name]().task_type == TaskType.CAUSAL_LM
+def test_a_configuration_has_no_task_type_unless_it_is_given_one_as_pefts_own(name):
+    assert CONFIGS[name]().task_type is LoraConfig().task_type is None
     assert CONFIGS[name](task_type="SEQ_CLS").task_type == "SEQ_CLS"
 
 
@@ -161,10 +162,11 @@ def test_a_bad_configuration_is_refused_before_any_model_is_touched():
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
                          ids=["deepcopy", "pickle"])  # fmt: skip
-def test_a_copied_model_shares_its_state_with_its_own_layers_only(tiny_llama, tokens, duplicate):
+def test_a_copied_model_has_hooks_of_its_own(tiny_llama, tokens, duplicate):
     model, intuition = adapt(tiny_llama, **TREX), scores()
     model(**tokens, intuition=intuition).loss.backward()
     twin = duplicate(model)
     assert torch.equal(twin(**tokens, intuition=intuition).logits, model(**tokens, intuition=intuition).logits)
-    states = {id(layer.state) for layer in adapted_layers(twin)}
-    assert states == {id(twin.base_model.state)} and id(model.base_model.state) not in states
+    inner, outer = adapted_of(twin.get_base_model()), adapted_of(model.get_base_model())
+    assert inner.model is twin.get_base_model() and outer.model is model.get_base_model()
+    assert inner.model.generate.adapted is inner

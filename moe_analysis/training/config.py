@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, LoraConfig, PeftConfig
@@ -17,7 +17,7 @@ from .typed import as_hinted, plain, wrong_type
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bf16")
 # what PEFT fills in by itself says nothing about the run
-NOT_PART_OF_A_RUN = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "runtime_config")
+NOT_PART_OF_A_RUN = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "runtime_config", "layout")
 
 
 def default_adapter() -> PeftConfig:
@@ -82,6 +82,10 @@ class TrainConfig:
     record_trees_every: int = 0
     seed: int = 0
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.adapter, PeftConfig) and self.adapter.task_type is None:
+            self.adapter = replace(self.adapter, task_type="CAUSAL_LM")  # what every run trains
 
     def check(self) -> None:
         """Raise ValueError for a value that no run could be made from."""

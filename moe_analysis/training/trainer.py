@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate.data_loader import prepare_data_loader
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from ..optim import build_optimizer, router_parameters
+from ..peft_bridge import weighing
 from . import distributed
 from .config import TrainConfig
 from .evaluate import evaluate
@@ -147,12 +148,6 @@ class AdapterTrainer(Trainer):
         self.run_config, self.test, self.recorders = config, test, recorders
         self.tested: tuple[int, pd.DataFrame] = (-1, pd.DataFrame())  # the latest evaluation and its step
         self.step_sums = {"right": 0.0, "answers": 0.0, "balance_loss": 0.0}
-        self.balance_loss: Tensor | None = None
-        # read from the tuner itself: autocast makes a new output of its own, without the tuner's additions
-        self.model.base_model.register_forward_hook(self._keep_balance_loss)
-
-    def _keep_balance_loss(self, tuner: nn.Module, inputs: Any, output: Any) -> None:
-        self.balance_loss = getattr(output, "balance_loss", None)
 
     def get_train_dataloader(self) -> DataLoader:
         """Every process draws the batches that one process would, and the collator keeps its share of each.
@@ -172,20 +167,19 @@ class AdapterTrainer(Trainer):
             for recorder in self.recorders:
                 recorder.place = tokens
         weight = inputs.pop("weight")  # of this process's share of the batch, 1 on average
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        share = weight / self.args.gradient_accumulation_steps
+        # the token loss is a sum over the whole accumulated batch, the balance loss a mean of each part; both are
+        # multiplied by the processes, whose mean is taken when they put their gradients together
+        with weighing(share / distributed.world_size() if num_items_in_batch is not None else 1.0):
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         labels = inputs["labels"][:, 1:]
         kept = labels != -100
         right = outputs.logits[:, :-1][kept].detach().argmax(-1) == labels[kept]
         self.step_sums["right"] += right.sum().item()
         self.step_sums["answers"] += right.numel()
-        balance, self.balance_loss = self.balance_loss, None
+        balance = getattr(outputs, "balance_loss", None)
         if balance is not None:
-            share = weight / self.args.gradient_accumulation_steps
             self.step_sums["balance_loss"] += share * balance.item()
-            if num_items_in_batch is not None:
-                # the token loss is a sum over the whole accumulated batch, the balance loss a mean of each part; both
-                # were multiplied by the processes, whose mean is taken when they put their gradients together
-                loss = loss + balance * (share - distributed.world_size())
         return (loss, outputs) if return_outputs else loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:

@@ -1,0 +1,5 @@
+"""temporary"""
+from contextlib import contextmanager
+@contextmanager
+def weights_present(adapter):
+    yield

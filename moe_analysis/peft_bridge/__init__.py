@@ -1,0 +1,33 @@
+"""The bridge between the adapters and PEFT, transformers, accelerate and torch.
+
+    methods   the configurations, and their registration with PEFT; `use_adapter` for adapters of a user's own
+    tuner     puts the layers into a model, names their weights in a checkpoint
+    layer     a linear layer with adapters beside it
+    call      one forward pass: intuition, token mask, balance losses
+    hooks     open a call before a model's forward, close it after
+    loss      where balance losses go and what they weigh
+
+Import moe_analysis before PEFT loads a checkpoint of ours, or PEFT reports the type as unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import methods
+from .call import Call, current, keeping_call, opened
+from .look import adapter_modules, routes_by_intuition
+from .layer import AdapterLayer
+from .loss import BalanceLossWarning, weighing
+from .methods import CONFIGS, bridge, use_adapter
+from .tuner import AdapterTuner, check_target_modules
+
+__all__ = [
+    "CONFIGS", "AdapterLayer", "AdapterTuner", "BalanceLossWarning", "Call", "adapter_modules", "bridge",
+    "check_target_modules", "current", "keeping_call", "opened", "routes_by_intuition", "use_adapter", "weighing",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The classes that `methods` made: `TRexConfig`, `TRexLayer`, `TRexModel` and those of the other adapters."""
+    return getattr(methods, name)

@@ -1,0 +1,211 @@
+"""One forward pass of an adapted model: what its layers need to know, and where they find it.
+
+A forward pass is a `Call`. It holds the intuition of the samples, which tokens are real, which adapter a row takes,
+and the balance losses of the layers. Nothing of it is kept on the model, so no later pass can change it.
+
+    begin    a hook before a model's forward opens a Call and puts it on the stack of this thread
+    layers   read the top of the stack, `current()`, and add their balance loss to it
+    end      a hook after the forward takes the Call off and hands the balance losses to the output
+
+The hooks stand on the model itself, so they serve every way in: `get_peft_model`, transformers' `add_adapter` and
+`load_adapter`, `inject_adapter_in_model`. A model inside the model (an encoder, a decoder, a vision tower) opens a
+Call of its own sequence that shares all else. Gradient checkpointing runs a block again in the backward pass, when its
+Call is over: the blocks of a training model are checkpointed by `Checkpoint`, which opens the same Call again.
+`model.generate` is a session on the same stack, from which the forward passes of its steps take their intuition.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..adapters import Adapter, RoutingContext
+
+CHECKPOINTS = ("_gradient_checkpointing_func", "checkpoint_fn")  # of transformers, of torch.distributed
+SEQUENCES = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
+
+
+class Stack(threading.local):
+    """The calls that are open in a thread, the innermost last."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+
+OPEN = Stack()
+
+
+@dataclass
+class Call:
+    """One forward pass.
+
+    Attributes:
+        opened_by: What opened it, and closes it.
+        intuition: (samples, clusters), for T-REX.
+        token_mask: (samples, tokens), nonzero where a token is real; of the sequence that the layers see now.
+        encoded: The encoder's output that a decoder's cross-attention reads, and its token mask.
+        adapter_names: The adapter of each sample; None: the active ones for all.
+        samples, tokens: The shape of the input; None where it is not known.
+        generating: Whether this is a session of `generate`, in which beams repeat the samples.
+        with_grad: Whether the pass began with gradients enabled.
+        active: The adapters that each layer used, by the layer's id: a recomputed block uses the same.
+        balance_losses: One scalar per balanced layer, already times its coefficient.
+    """
+
+    opened_by: Any = None
+    intuition: Tensor | None = None
+    token_mask: Tensor | None = None
+    encoded: tuple[Tensor, Tensor | None] | None = None
+    adapter_names: list[str] | None = None
+    samples: int | None = None
+    tokens: int | None = None
+    generating: bool = False
+    shared: bool = False  # a part of the Call below it on the stack
+    with_grad: bool = True
+    active: dict[int, list[str]] = field(default_factory=dict)
+    balance_losses: list[Tensor] = field(default_factory=list)
+
+    def context(self, x: Tensor, layer: str, adapter: Adapter) -> RoutingContext:
+        """What the router of one layer may know about its input x (…, in)."""
+        return RoutingContext(self._intuition_of(x, layer), self._mask_of(x, layer, adapter))
+
+    def _intuition_of(self, x: Tensor, layer: str) -> Tensor | None:
+        scores, rows = self.intuition, x.shape[0]
+        if scores is None or rows == len(scores) or rows == 0:
+            return scores if rows else None
+        if len(scores) == 1:
+            return scores.expand(rows, -1)
+        if x.dim() == 2 and self.tokens and rows == len(scores) * self.tokens:  # a model that flattens its tokens
+            return scores.repeat_interleave(self.tokens, 0)
+        raise ValueError(
+            f"layer {layer} gets {tuple(x.shape[:-1])} rows of {len(scores)} samples, so which row belongs to which "
+            "sample's intuition is unknown (a block that regroups its tokens?); leave it out of target_modules"
+        )
+
+    def _mask_of(self, x: Tensor, layer: str, adapter: Adapter) -> Tensor | None:
+        mask, rows = self.token_mask, x.shape[:-1]
+        if self.encoded is not None and x is self.encoded[0]:
+            mask = self.encoded[1]
+        if mask is None or rows == mask.shape or (x.dim() == 2 and len(x) == mask.numel()):
+            return mask
+        another_sequence = x.dim() > 2 and len(x) == len(mask)  # pooled, a prefix, what cross-attention reads
+        if another_sequence or len(x) in (0, len(mask)) or not balance_weight(adapter) or bool(mask.all()):
+            return None
+        raise ValueError(
+            f"layer {layer} gets {tuple(rows)} rows where the attention mask has {tuple(mask.shape)} tokens, so its "
+            "balance loss cannot leave padding out (a block that regroups its tokens?); set balance_coef=0, or leave "
+            "the layer out of target_modules"
+        )
+
+    def add(self, balance_loss: Tensor) -> None:
+        """Keep one layer's balance loss.
+
+        Raises:
+            ValueError: If gradients are off inside a pass that began with them: a reentrant checkpoint would drop the
+                gradient of the balance loss without a word.
+        """
+        if self.with_grad and not torch.is_grad_enabled():
+            raise ValueError("gradient checkpointing with use_reentrant=True loses the gradient of the balance loss; "
+                             "pass gradient_checkpointing_kwargs={'use_reentrant': False}")
+        self.balance_losses.append(balance_loss)
+
+
+def current() -> Call | None:
+    """The innermost open call of this thread."""
+    return OPEN.calls[-1] if OPEN.calls else None
+
+
+def in_backward() -> bool:
+    """Whether autograd runs a backward pass now, so that a layer without a Call is being recomputed."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+def balance_weight(adapter: Adapter) -> float:
+    """The coefficient of an adapter's balance loss; 0 where it has none."""
+    config = adapter.config
+    return getattr(config, "balance_weight", None) or getattr(config, "balance_coef", None) or 0.0
+
+
+@contextmanager
+def opened(call: Call) -> Iterator[Call]:
+    """Keep a call open while the block runs.
+
+    >>> layer = ma.adapters.MoeLora(16, 16, ma.adapters.MoeLoraConfig(num_experts=4))
+    >>> with opened(Call(intuition=torch.rand(2, 6))) as call:
+    ...     current() is call
+    True
+    """
+    depth = len(OPEN.calls)
+    OPEN.calls.append(call)
+    try:
+        yield call
+    finally:
+        del OPEN.calls[depth:]
+
+
+@dataclass
+class Again:
+    """A function that opens the Call of its first run again whenever it is run once more."""
+
+    function: Any
+    call: Call
+    ran: bool = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.ran:
+            self.ran = True
+            return self.function(*args, **kwargs)
+        with opened(replace(self.call, balance_losses=[])):  # the first run has handed them over
+            return self.function(*args, **kwargs)
+
+
+@dataclass
+class Checkpoint:
+    """A checkpoint function of torch whose recompute sees the Call of the pass that it repeats."""
+
+    checkpoint: Any
+
+    def __call__(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.checkpoint(keeping_call(function), *args, **kwargs)
+
+
+def keeping_call(function: Any) -> Any:
+    """The function for a checkpoint made by hand, `checkpoint(keeping_call(block), x, use_reentrant=False)`.
+
+    Its recompute sees the forward pass that it repeats, as that of transformers' gradient checkpointing does.
+    """
+    call = current()
+    return function if call is None or torch.compiler.is_compiling() else Again(function, call)
+
+
+def keep_calls(blocks: list[Any]) -> None:
+    """Let the checkpointed blocks of a model keep their calls for the recompute."""
+    for block in blocks:
+        for name in CHECKPOINTS:
+            function = block.__dict__.get(name)
+            if function is not None and not isinstance(function, Checkpoint):
+                setattr(block, name, Checkpoint(function))
+
+
+def shape_of(inputs: dict[str, Any]) -> tuple[int | None, int | None]:
+    """(samples, tokens) of a model's inputs; None for what cannot be told."""
+    for name in SEQUENCES:
+        if isinstance(given := inputs.get(name), Tensor) and given.dim() > 1:
+            return given.shape[0], given.shape[1]
+    tensors = (value for value in inputs.values() if isinstance(value, Tensor) and value.dim())
+    first = next(tensors, None)
+    return (None, None) if first is None else (first.shape[0], None)
+
+
+def mask_of(inputs: dict[str, Any], name: str, tokens: int | None) -> Tensor | None:
+    """A mask (samples, tokens) of the tokens that are given now: one that covers a cache too is cut to its end."""
+    mask = inputs.get(name)
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        return None
+    return mask if tokens is None else mask[:, -tokens:]

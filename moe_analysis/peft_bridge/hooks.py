@@ -1,0 +1,209 @@
+"""The hooks of an adapted model: they open a `Call` before its forward and hand over what its layers left."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .call import CHECKPOINTS, OPEN, Call, current, keep_calls, mask_of, opened, shape_of
+from .loss import hand_over
+
+
+@dataclass
+class Adapted:
+    """A model that adapters were injected into; one object for all of its hooks.
+
+    Attributes:
+        model: The model.
+        blocks: Its modules that gradient checkpointing may run again.
+        warned: Whether the reader was told of a balance loss that took no part in a backward pass.
+    """
+
+    model: nn.Module
+    blocks: list[nn.Module] = field(default_factory=list)
+    warned: bool = False
+
+    @property
+    def routes_by_intuition(self) -> bool:
+        """Whether any adapter of the model, active or not, routes by intuition."""
+        configs = getattr(self.model, "peft_config", None) or {}
+        return any(getattr(config, "intuition", False) for config in configs.values())
+
+
+@dataclass
+class CallHooks:
+    """`begin` before and `end` after the forward of a model, or of a model inside the adapted one.
+
+    Attributes:
+        adapted: The adapted model.
+        outermost: Whether this is the adapted model itself.
+        names: Names of the positional arguments of the forward.
+    """
+
+    adapted: Adapted
+    outermost: bool
+    names: tuple[str, ...]
+
+    def begin(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Open a Call; takes `intuition` and `adapter_names`, which the model itself does not know.
+
+        Raises:
+            ValueError: For an intuition or adapter names that do not fit the samples.
+        """
+        call, outer = Call(opened_by=self, with_grad=torch.is_grad_enabled()), current()
+        OPEN.calls.append(call)  # before anything is refused: `end` takes it off in any case
+        known = {name: value for name, value in kwargs.items() if name not in ("intuition", "adapter_names")}
+        inputs = dict(zip(self.names, args)) | known
+        session = outer if outer is not None and outer.opened_by is self.adapted else None
+        inside = not self.outermost and outer is not None and isinstance(outer.opened_by, CallHooks)
+        if inside and outer.opened_by.adapted is self.adapted:
+            OPEN.calls[-1] = part_of(outer, self, inputs)
+            return args, known
+        call.samples, call.tokens = shape_of(inputs)
+        decoder = getattr(getattr(module, "config", None), "is_encoder_decoder", False)
+        call.token_mask = mask_of(inputs, "decoder_attention_mask" if decoder else "attention_mask", call.tokens)
+        call.intuition = self._intuition(call, kwargs.get("intuition"), session)
+        call.adapter_names = adapter_of_rows(call, kwargs.get("adapter_names"), session)
+        if module.training and not torch.compiler.is_compiling():
+            keep_calls(self.adapted.blocks)
+        return args, known
+
+    def end(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+        """Close the Call; its balance losses join the output of the outermost model."""
+        call = OPEN.calls.pop()
+        while call.opened_by is not self:  # left behind by an interrupt
+            call = OPEN.calls.pop()
+        if output is None or call.shared or not call.balance_losses:
+            return None
+        labelled = kwargs.get("labels") is not None or dict(zip(self.names, args)).get("labels") is not None
+        return hand_over(call.balance_losses, output, module, kwargs, labelled, self.adapted)
+
+    def _intuition(self, call: Call, given: Any, session: Call | None) -> Tensor | None:
+        if given is None and session is not None:
+            given = session.intuition
+        if given is None:
+            return None
+        scores = checked_intuition(given, self.adapted)
+        if call.samples in (None, len(scores)):
+            return scores
+        if session is not None and len(scores) and call.samples % len(scores) == 0:  # beams stand beside each other
+            return scores.repeat_interleave(call.samples // len(scores), 0)
+        raise ValueError(f"intuition has {len(scores)} rows but the batch has {call.samples} samples; pass one row a "
+                         "sample")
+
+
+def part_of(outer: Call, opened_by: CallHooks, inputs: dict[str, Any]) -> Call:
+    """The Call of a model inside the model: its own sequence, everything else that of the whole."""
+    samples, tokens = shape_of(inputs)
+    given = inputs.get("attention_mask")
+    # a mask that the outer model has prepared (four dimensions, or one for each kind of layer) is that of its tokens
+    mask = mask_of(inputs, "attention_mask", tokens) if given is None or isinstance(given, Tensor) and given.dim() == 2 \
+        else outer.token_mask
+    states = inputs.get("encoder_hidden_states")
+    encoded = (states, mask_of(inputs, "encoder_attention_mask", None)) if isinstance(states, Tensor) else None
+    return replace(outer, opened_by=opened_by, shared=True, token_mask=mask, encoded=encoded, samples=samples,
+                   tokens=tokens)
+
+
+def checked_intuition(given: Any, adapted: Adapted) -> Tensor:
+    """Scores (samples, clusters) as a tensor.
+
+    Raises:
+        ValueError: If they are no such table, or no adapter of the model routes by intuition.
+    """
+    if not adapted.routes_by_intuition:
+        raise ValueError("intuition was passed, but no adapter of this model routes by it; leave it out, or use "
+                         "TRexConfig(intuition=True)")
+    try:
+        scores = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"intuition is {type(given).__name__}, no tensor or array of (samples, clusters)") from error
+    if scores.dim() != 2:
+        raise ValueError(f"intuition has the shape {tuple(scores.shape)}; pass (samples, clusters)")
+    return scores
+
+
+def adapter_of_rows(call: Call, given: list[str] | None, session: Call | None) -> list[str] | None:
+    """The adapter of each row of the batch, as PEFT's `adapter_names` says it.
+
+    Raises:
+        ValueError: If there is not one name for each sample.
+    """
+    names = given if given is not None else session.adapter_names if session is not None else None
+    if names is None or call.samples in (None, len(names)):
+        return names
+    if session is not None and session.generating and call.samples % len(names) == 0:
+        return [name for name in names for _ in range(call.samples // len(names))]
+    raise ValueError(f"adapter_names has {len(names)} names but the batch has {call.samples} samples; pass one name a "
+                     "sample")
+
+
+@dataclass
+class Generate:
+    """`model.generate` with `intuition`, one row per prompt; stands on the model in place of the method."""
+
+    adapted: Adapted
+
+    def __call__(self, *args: Any, intuition: Any = None, **kwargs: Any) -> Any:
+        model, outer = self.adapted.model, current()
+        session = Call(opened_by=self.adapted, generating=True)
+        if outer is not None and outer.opened_by is self.adapted:
+            session.adapter_names = outer.adapter_names
+        if intuition is not None:
+            session.intuition = checked_intuition(intuition, self.adapted)
+        with opened(session):
+            return type(model).generate(model, *args, **kwargs)
+
+
+def watch(model: nn.Module) -> Adapted:
+    """Put the hooks on a model and on every transformers model inside it; once is enough.
+
+    Returns:
+        What the hooks share.
+    """
+    adapted = adapted_of(model) or Adapted(model)
+    adapted.blocks = [block for block in model.modules() if hasattr(block, "gradient_checkpointing")
+                      or any(name in block.__dict__ for name in CHECKPOINTS)]  # fmt: skip
+    for inner in model.modules():
+        if inner is not model and not isinstance(inner, PreTrainedModel):
+            continue
+        unwatch(inner)  # a part that was adapted before on its own is now part of the whole
+        hooks = CallHooks(adapted, inner is model, argument_names(inner))
+        inner.register_forward_pre_hook(hooks.begin, with_kwargs=True)
+        inner.register_forward_hook(hooks.end, with_kwargs=True, always_call=True)
+    if hasattr(type(model), "generate"):
+        model.generate = Generate(adapted)
+    return adapted
+
+
+def unwatch(model: nn.Module) -> None:
+    """Take the hooks of a model off again."""
+    for hooks in (model._forward_pre_hooks, model._forward_hooks):
+        for key, hook in list(hooks.items()):
+            if isinstance(getattr(hook, "__self__", None), CallHooks):
+                del hooks[key]
+                for options in (model._forward_pre_hooks_with_kwargs, model._forward_hooks_with_kwargs,
+                                model._forward_hooks_always_called):
+                    options.pop(key, None)
+    if isinstance(model.__dict__.get("generate"), Generate):
+        del model.generate
+
+
+def adapted_of(model: nn.Module) -> Adapted | None:
+    """What the hooks of a model share; None where it has none, or those of a larger model."""
+    for hook in model._forward_pre_hooks.values():
+        if isinstance(found := getattr(hook, "__self__", None), CallHooks) and found.outermost:
+            return found.adapted
+    return None
+
+
+def argument_names(model: nn.Module) -> tuple[str, ...]:
+    """Names of the positional arguments of a model's forward, in their order."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(type(model).forward).parameters.values()
+    return tuple(parameter.name for parameter in parameters if parameter.kind in kinds)[1:]

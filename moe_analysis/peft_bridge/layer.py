@@ -1,0 +1,121 @@
+"""A linear layer of a model with adapters beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, _get_in_out_features
+from torch import Tensor, nn
+
+from ..adapters import REGISTRY, Adapter, AdapterConfig, Routing, RoutingContext
+from ..adapters.fused import fusible
+from ..adapters.present import weights_present
+from .call import Call, balance_weight, current, in_backward
+from .loss import teach_trainer
+
+NO_MERGE = "a routed adapter has no merge: its update depends on the input; keep it, or drop it with unload()"
+WITHOUT_CALL = (
+    "layer {} is recomputed in a backward pass, and the forward pass that it repeats is unknown: a checkpoint was made "
+    "around a part of the model by hand; wrap the function, "
+    "checkpoint(moe_analysis.peft_bridge.keeping_call(function), ...), or use model.gradient_checkpointing_enable()"
+)
+NOBODY = "__base__"  # PEFT's word for a row without an adapter
+
+
+class AdapterLayer(nn.Module, BaseTunerLayer):
+    """A linear layer with adapters of one system beside it; `adapters[name]` is the pure module."""
+
+    other_param_names = ()
+
+    def __init__(self, base_layer: nn.Module, key: str = "") -> None:
+        super().__init__()
+        self.base_layer, self.key = base_layer, key
+        self.in_features, self.out_features = _get_in_out_features(self.get_base_layer())
+        setattr(self, self.adapter_layer_names[0], nn.ModuleDict())
+        self._disable_adapters, self.merged_adapters = False, []
+
+    @property
+    def adapters(self) -> nn.ModuleDict:
+        return getattr(self, self.adapter_layer_names[0])
+
+    def update_layer(self, name: str, config: AdapterConfig, inference_mode: bool = False) -> None:
+        self.adapters[name] = REGISTRY[config.peft_type.lower()](self.in_features, self.out_features, config)
+        self._move_adapter_to_device_of_base_layer(name)
+        self.set_adapter(self.active_adapters, inference_mode=inference_mode)
+
+    def train(self, mode: bool = True) -> AdapterLayer:
+        teach_trainer()  # here, because Trainer says train() or eval() before it computes a loss
+        return super().train(mode)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The layer's output (…, out_features) with the updates of its active adapters.
+
+        Raises:
+            ValueError: If an adapter needs to know of its forward pass what cannot be known here; the message says
+                what to do.
+        """
+        call = current()
+        if call is not None and call.adapter_names is not None and not self.disable_adapters:
+            return self._mixed(x, call, args, kwargs)
+        active = self._active(call)
+        if len(active) == 1 and not (args or kwargs) and fusible(self.base_layer, x, active[0]):
+            result, routing = active[0](x, self._context(x, call, active[0]), self.base_layer)
+            collect(call, routing)
+            return result
+        result = self.base_layer(x, *args, **kwargs)
+        for adapter in active:
+            delta, routing = self._update(x, self._context(x, call, adapter), adapter)
+            result = result + delta.to(result.dtype)
+            collect(call, routing)
+        return result
+
+    def _active(self, call: Call | None) -> list[Adapter]:
+        """The adapters to apply; in a recompute those of the pass that it repeats."""
+        names = [] if self.disable_adapters else self.active_adapters
+        if call is not None and not torch.compiler.is_compiling():
+            names = call.active.setdefault(id(self), names)
+        return [self.adapters[name] for name in names if name in self.adapters]
+
+    def _context(self, x: Tensor, call: Call | None, adapter: Adapter) -> RoutingContext:
+        if call is not None:
+            return call.context(x, self.key, adapter)
+        if in_backward() and (balance_weight(adapter) or getattr(adapter.config, "intuition", False)):
+            raise ValueError(WITHOUT_CALL.format(self.key))
+        return RoutingContext()
+
+    def _update(self, x: Tensor, context: RoutingContext, adapter: Adapter) -> tuple[Tensor, Routing]:
+        first = next(adapter.parameters())
+        if first.is_meta:  # accelerate keeps the weights elsewhere until a module is called
+            with weights_present(adapter):
+                return adapter(x.to(next(adapter.parameters()).dtype), context)
+        return adapter(x.to(first.dtype), context)
+
+    def _mixed(self, x: Tensor, call: Call, args: Any, kwargs: Any) -> Tensor:
+        """Every row of the batch with its own adapter."""
+        names = call.adapter_names or []
+        if x.shape[0] != len(names):
+            raise ValueError(f"adapter_names has {len(names)} names but layer {self.key} gets {tuple(x.shape[:-1])} "
+                             "rows, so which row takes which adapter is unknown; leave it out of target_modules")
+        result = self.base_layer(x, *args, **kwargs)
+        for name in dict.fromkeys(names):
+            if name == NOBODY or name not in self.adapters:
+                continue
+            adapter, rows = self.adapters[name], torch.tensor([place for place, one in enumerate(names) if one == name])
+            context = self._context(x, call, adapter)
+            own = RoutingContext(*(None if part is None else part[rows.to(part.device)]
+                                   for part in (context.intuition, context.token_mask)))  # fmt: skip
+            rows = rows.to(x.device)
+            delta, _ = self._update(x[rows], own, adapter)
+            result = result.index_add(0, rows, delta.to(result.dtype))
+        return result
+
+    def merge(self, *args: Any, **kwargs: Any) -> None:
+        raise ValueError(NO_MERGE)
+
+    unmerge = merge
+
+
+def collect(call: Call | None, routing: Routing) -> None:
+    if call is not None and routing.balance_loss is not None:
+        call.add(routing.balance_loss)

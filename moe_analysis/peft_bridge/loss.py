@@ -1,0 +1,208 @@
+"""The balance losses of a forward pass: where a user finds them, and how much they weigh."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+FORGOTTEN = (
+    "a loss was computed from this model's output without its balance loss, so no gradient balances the routers; add "
+    "output.balance_loss to the loss, or set balance_coef=0"
+)
+
+
+class BalanceLossWarning(UserWarning):
+    """A balance loss that took no part in a backward pass."""
+
+
+class Weight(threading.local):
+    """The weight of the balance loss in `output.loss`, where a trainer knows it; None: see `share_of`."""
+
+    value: float | None = None
+
+
+WEIGHT = Weight()
+
+
+@contextmanager
+def weighing(value: float) -> Iterator[None]:
+    """Let the balance loss of the passes inside weigh `value`: 1 / n for one of n accumulated batches."""
+    before, WEIGHT.value = WEIGHT.value, value
+    try:
+        yield
+    finally:
+        WEIGHT.value = before
+
+
+def hand_over(losses: list[Tensor], output: Any, module: nn.Module, inputs: dict[str, Any], labelled: bool,
+              reader: Any) -> Any:
+    """A model's output with its balance loss.
+
+    Args:
+        losses: One scalar per layer.
+        output: What the model returned.
+        module: The model.
+        inputs: The keyword arguments of the pass.
+        labelled: Whether labels were given, so that a tuple begins with the loss.
+        reader: Remembers in `warned` that the user was warned.
+
+    Returns:
+        An output with `balance_loss`, the plain sum over the layers, whose `loss`, where there is one, contains it.
+        A tuple (`return_dict=False`) has it in its loss alone; a tensor carries it as an attribute.
+    """
+    first = next((value for value in flat(output) if isinstance(value, Tensor)), None)
+    place = first if first is not None and first.is_floating_point() else losses[0]
+    balance = torch.stack([one.to(place.device) for one in losses]).sum()
+    loss = output[0] if isinstance(output, tuple) and labelled else getattr(output, "loss", None)
+    if isinstance(loss, Tensor):
+        share = WEIGHT.value if WEIGHT.value is not None else share_of(module, inputs)
+        total = loss + (balance * share).to(loss.dtype)
+        if isinstance(output, tuple):
+            return (total, *output[1:])
+        output.loss = total
+    elif module.training and place.requires_grad and balance.requires_grad and not torch.compiler.is_compiling():
+        warn_where_forgotten(place, balance, reader)
+    if isinstance(output, ModelOutput) and module.training:
+        return with_balance_loss(output, balance)
+    if not isinstance(output, (tuple, list, dict)) or isinstance(output, ModelOutput):
+        output.balance_loss = balance
+    return output
+
+
+def flat(output: Any) -> list[Any]:
+    """The values of a model's output, the loss left out."""
+    if isinstance(output, dict):
+        return [value for name, value in output.items() if name != "loss"]
+    return list(output) if isinstance(output, (tuple, list)) else [output]
+
+
+def share_of(module: nn.Module, inputs: dict[str, Any]) -> Any:
+    """The weight of one batch among those that are accumulated: its labels over `num_items_in_batch`.
+
+    A model's loss that is normalized over the accumulated batch is the sum of such shares; without that number, the
+    loss is the mean over the batch itself, and the share is 1.
+    """
+    items, labels = inputs.get("num_items_in_batch"), inputs.get("labels")
+    if items is None or not isinstance(labels, Tensor):
+        return 1.0
+    if "shift_labels" in inputs:
+        labels = inputs["shift_labels"]
+    elif shifts_labels(module):
+        labels = labels[..., 1:]
+    items = torch.as_tensor(items, device=labels.device).reshape(-1)[0]
+    return labels.ne(-100).sum() / items.clamp_min(1)
+
+
+def shifts_labels(module: nn.Module) -> bool:
+    """Whether the model's loss compares a position with the label after it, as transformers' Trainer counts them."""
+    from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
+
+    causal = LOSS_MAPPING.get(getattr(module, "loss_type", None)) is ForCausalLMLoss
+    return causal and not getattr(getattr(module, "config", None), "is_encoder_decoder", False)
+
+
+@functools.cache
+def balanced_class(kind: type[ModelOutput]) -> type[ModelOutput]:
+    """A model's class of outputs with one field more, which every copy of an output keeps (autocast, DDP)."""
+    field = ("balance_loss", Tensor | None, dataclasses.field(default=None))
+    made = dataclasses.make_dataclass(kind.__name__, [field], bases=(kind,), namespace={"__module__": kind.__module__})
+    made.__reduce__ = lambda output: (restored, (kind, {name: getattr(output, name) for name in field_names(made)}))
+    return made
+
+
+def field_names(kind: type[ModelOutput]) -> list[str]:
+    return [entry.name for entry in dataclasses.fields(kind)]
+
+
+def restored(kind: type[ModelOutput], values: dict[str, Any]) -> ModelOutput:
+    """An output with a balance loss, from a pickle."""
+    return balanced_class(kind)(**values)
+
+
+def with_balance_loss(output: ModelOutput, balance: Tensor) -> ModelOutput:
+    values = {name: getattr(output, name) for name in field_names(type(output))}
+    return balanced_class(type(output))(**values, balance_loss=balance)
+
+
+def warn_where_forgotten(place: Tensor, balance: Tensor, reader: Any) -> None:
+    """Warn, once per model, when a backward pass reaches the output and not the balance loss."""
+    if reader.warned:
+        return
+    reached: list[bool] = []
+
+    def look() -> None:
+        if not reached and not reader.warned:
+            reader.warned = True
+            warnings.warn(FORGOTTEN, BalanceLossWarning, stacklevel=2)
+
+    balance.register_hook(lambda _: reached.append(True))
+    place.register_hook(lambda _: torch.autograd.Variable._execution_engine.queue_callback(look))
+
+
+def teach_trainer() -> None:
+    """Let transformers' Trainer, once it is imported, weigh balance losses rightly; see `balanced`."""
+    trainer = sys.modules.get("transformers.trainer")
+    kind = getattr(trainer, "Trainer", None)
+    if kind is not None and not hasattr(kind.compute_loss, "weighs_balance_losses"):
+        kind.compute_loss = balanced(kind.compute_loss)
+
+
+def balanced(compute_loss: Any) -> Any:
+    """Trainer's `compute_loss` in which a balance loss counts once per sample.
+
+    Trainer divides its loss by the number of accumulated batches, or hands that number's counterpart to the model, or
+    leaves both to a loss function of the user's own (`compute_loss_func`, label smoothing), which knows nothing of a
+    balance loss. Here the balance loss of each batch weighs 1 / batches in every one of these cases. A function that
+    adds `outputs.balance_loss` by itself is left alone.
+    """
+
+    @functools.wraps(compute_loss)
+    def compute(self: Any, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
+                num_items_in_batch: Any = None) -> Any:
+        own_loss = (self.label_smoother or self.compute_loss_func) is not None and "labels" in inputs
+        counted = num_items_in_batch is not None and self.model_accepts_loss_kwargs
+        scaled = self.loss_is_scaled_for_ga
+        if scaled is None:
+            scaled = counted or self.compute_loss_func is not None
+        batches = getattr(self, "current_gradient_accumulation_steps", 1) if model.training else 1
+        weight = 1.0 / batches if scaled else 1.0  # else Trainer divides by the batches
+        whole = WEIGHT.value if WEIGHT.value is not None else weight
+        if not own_loss and counted and self.args.average_tokens_across_devices and WEIGHT.value is None:
+            whole = weight / (self.accelerator.num_processes if self.args.n_gpu <= 1 else self.args.n_gpu)
+        with weighing(whole):
+            loss, outputs = compute_loss(self, model, inputs, True, num_items_in_batch)
+        balance = getattr(outputs, "balance_loss", None)
+        judged = loss.requires_grad or self.compute_loss_func is None  # without a graph a function's loss is its own
+        if own_loss and judged and isinstance(balance, Tensor) and not includes(loss, balance, outputs):
+            loss = loss + weight * balance.to(loss.device, loss.dtype)
+        return (loss, outputs) if return_outputs else loss
+
+    compute.weighs_balance_losses = True
+    return compute
+
+
+def includes(loss: Tensor, balance: Tensor, outputs: Any) -> bool:
+    """Whether a loss was computed from a balance loss, as its graph tells; the model's own graph is not searched."""
+    if not balance.requires_grad:
+        return False
+    ends = {value.grad_fn for value in flat(outputs) if isinstance(value, Tensor) and value is not balance}
+    seen, open_nodes = set(), [loss.grad_fn]
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is None or node in seen or node in ends:
+            continue
+        if node is balance.grad_fn:
+            return True
+        seen.add(node)
+        open_nodes += [below for below, _ in node.next_functions]
+    return False

@@ -1,0 +1,113 @@
+"""PEFT's tuner for one system: puts the layers into a model, names their weights in a checkpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from .call import Call, opened
+from .hooks import adapted_of, unwatch, watch
+from .layer import NO_MERGE, NOBODY, AdapterLayer
+
+LAYOUT = 2  # of the keys in a checkpoint: no adapter name inside
+OLD_LAYOUT = (
+    "this adapter was saved by moe_analysis 0.1, whose layout of weights only PEFT's own loading understands; load it "
+    "once with PeftModel.from_pretrained(model, folder) and save it again with save_pretrained"
+)
+
+
+class AdapterTuner(BaseTuner):
+    """Injects the layers and the hooks that hand them intuition and token mask and collect their balance losses."""
+
+    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    layer_class: type[AdapterLayer]
+
+    def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        if isinstance(peft_config, PeftConfig) and peft_config.layout is None:  # injected by another than PeftModel
+            raise ValueError(OLD_LAYOUT)
+        super().__init__(model, peft_config, adapter_name, *args, **kwargs)
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        targets = self.peft_config[adapter_name].target_modules
+        if isinstance(targets, (set, list)):
+            check_target_modules(model, targets)  # here, because PEFT's add_adapter comes by no other hook
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        watch(model)
+
+    def _create_and_replace(self, config: PeftConfig, adapter_name: str, target: nn.Module, target_name: str,
+                            parent: nn.Module, current_key: str, **_: Any) -> None:
+        if isinstance(target, AdapterLayer):
+            target.update_layer(adapter_name, config)
+            return
+        base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
+        if not isinstance(base, (nn.Linear, Conv1D)):
+            kind = type(base).__name__
+            raise ValueError(f"target module {current_key} is a {kind}; only linear layers can be adapted")
+        layer = self.layer_class(target, current_key)
+        layer.update_layer(adapter_name, config)
+        self._replace_module(parent, target_name, layer, target)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Give each row of the batch the adapter that `adapter_names` says, as PEFT's LoRA does."""
+        names = kwargs.get("adapter_names")
+        if names is None:
+            yield
+            return
+        if self.training:
+            raise ValueError("adapter_names gives each row its own adapter, which works in evaluation mode only; call "
+                             "model.eval(), or train one adapter after another with set_adapter")
+        if unknown := sorted(set(names) - {*self.peft_config, NOBODY}):
+            raise ValueError(f"adapter_names {unknown} are not in the model; it has {sorted(self.peft_config)} and "
+                             f"{NOBODY!r} for none")
+        with opened(Call(opened_by=adapted_of(self.model), adapter_names=list(names))):
+            yield
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        """A checkpoint's key: `….moelora_adapter.router.weight`, whatever the adapter is called."""
+        own = f".{cls.prefix}adapter.{adapter_name}."
+        if own in key:
+            return key.replace(own, f".{cls.prefix}adapter.")
+        return super()._remove_adapter_name_from_key(key, adapter_name)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(cls, model: nn.Module, config: PeftConfig, adapter_name: str,
+                                           state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The model's keys of a checkpoint; version 0.1 left the adapter's name inside the keys of nested weights."""
+        known = {cls._remove_adapter_name_from_key(key, adapter_name) for key in model.state_dict()}
+        old = re.compile(rf"^(.*\.{cls.prefix}adapter)\.[^.]+\.(.+)$")
+
+        def today(key: str) -> str:
+            found = old.match(key)
+            plain = key.removeprefix("base_model.model.")
+            if found is None or {key, plain, f"base_model.model.{key}"} & known:
+                return key
+            return f"{found[1]}.{found[2]}"
+
+        renamed = {today(key): value for key, value in state_dict.items()}
+        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, renamed)
+
+    def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
+        if merge:
+            raise ValueError(NO_MERGE)
+        for module in self.model.modules():
+            unwatch(module)
+        return super()._unload_and_optionally_merge(merge=False, **kwargs)
+
+
+def check_target_modules(model: nn.Module, targets: set[str] | list[str]) -> None:
+    """Raise ValueError for a target that names no module, listing the linear layers that could be meant."""
+    names = [name for name, _ in model.named_modules()]
+    unknown = sorted(t for t in targets if not any(name == t or name.endswith(f".{t}") for name in names))
+    if unknown:
+        linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
+        raise ValueError(f"target_modules {unknown} are not in the model; choose from {sorted(linear)}")
