@@ -72,7 +72,7 @@ def hand_over(losses: list[Tensor], output: Any, module: nn.Module, inputs: dict
         output.loss = total
     elif module.training and place.requires_grad and balance.requires_grad and not torch.compiler.is_compiling():
         warn_where_forgotten(place, balance, reader)
-    if isinstance(output, ModelOutput) and module.training:
+    if isinstance(output, ModelOutput) and module.training and not torch.compiler.is_compiling():
         return with_balance_loss(output, balance)
     if not isinstance(output, (tuple, list, dict)) or isinstance(output, ModelOutput):
         output.balance_loss = balance
