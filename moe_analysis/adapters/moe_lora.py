@@ -140,11 +140,11 @@ class MoeLora(Adapter):
             routing = self._gate(logits, raw_scale[0] if raw_scale else None, mask)
         else:
             routing = self.route(x, mask)
-        hidden = hidden.unflatten(1, (self.config.r, -1)).expand(-1, -1, self.config.num_experts)  # (N, r, E)
+        hidden = hidden.unflatten(1, (self.config.r, len(self.A))).expand(-1, -1, self.config.num_experts)  # (N, r, E)
         up = up_factors(self.B) * self.scaling  # (r·E, out)
-        weights = routing.gates.reshape(flat.shape[0], -1).to(hidden.dtype)  # (N, E)
+        weights = routing.gates.reshape(flat.shape[0], self.config.num_experts).to(hidden.dtype)  # (N, E)
         delta = up_mixture(hidden, weights, up, self.config.gate_backward_power, y)
-        routing.gates = routing.gates.reshape(*x.shape[:-1], -1)
+        routing.gates = routing.gates.reshape(*x.shape[:-1], self.config.num_experts)
         return delta.reshape(*x.shape[:-1], self.out_features), routing
 
     @property

@@ -110,7 +110,7 @@ class Momor(Adapter):
         ranks = torch.cat(spread, dim=1).to(hidden.dtype)  # (N, Σ s·r)
         delta = up_mixture(hidden.unsqueeze(1), ranks, up, self.config.gate_backward_power, y)
         losses = [loss for _, loss in chosen if loss is not None]
-        routing = Routing(gates.reshape(*x.shape[:-1], -1), torch.stack(losses).sum() if losses else None)
+        routing = Routing(gates.reshape(*x.shape[:-1], self.num_gates), torch.stack(losses).sum() if losses else None)
         return delta.reshape(*x.shape[:-1], self.out_features), routing
 
     def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:

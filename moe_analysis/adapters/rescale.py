@@ -20,31 +20,76 @@ class RescaledMixture(torch.autograd.Function):
     summed along the experts, of which there are more.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, gates: Tensor, up: Tensor, power: float, y: Tensor | None = None) -> Tensor:
+    def forward(hidden: Tensor, gates: Tensor, up: Tensor, power: float, y: Tensor | None = None) -> Tensor:
         # hidden (N, r, E), gates (N, E), up (r·E, out)
-        ctx.save_for_backward(hidden, gates, up)
-        ctx.power, ctx.onto = power, y is not None
         weighed = (hidden * gates.unsqueeze(1)).flatten(1)  # (N, r·E)
-        if y is None:
-            return weighed @ up  # (N, out)
-        ctx.mark_dirty(y)
-        return y.addmm_(weighed, up)
+        return weighed @ up if y is None else y.addmm_(weighed, up)  # (N, out)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        hidden, gates, up, ctx.power, *onto = inputs
+        ctx.onto = bool(onto) and onto[0] is not None
+        if ctx.onto:
+            ctx.mark_dirty(onto[0])
+        ctx.save_for_backward(hidden, gates, up)
+        ctx.save_for_forward(hidden, gates, up)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, gates, up = ctx.saved_tensors
         grad = grads[0].to(up.dtype)  # autocast hands back the reduced type of its product
-        pulled = (grad @ up.T).view_as(hidden)  # (N, r, E): U_e dy
-        scale = gates
-        if ctx.power != 1.0:
-            scale = gates.clamp_min(0) ** ctx.power
-        if ctx.power == 0.0:  # 0⁰ = 1 would wake the experts that were not chosen
-            scale = (gates > 0).to(gates.dtype)
-        scale = scale.unsqueeze(1)  # (N, 1, E)
+        pulled = (grad @ up.T).view(hidden.shape)  # (N, r, E): U_e dy
+        scale = backward_scale(gates, ctx.power).unsqueeze(1)  # (N, 1, E)
         into_hidden, into_gates = (scale * pulled).to(hidden.dtype), (pulled * hidden).sum(1).to(gates.dtype)
         into_up = (hidden * scale).flatten(1).to(up.dtype).T @ grad
+        if ctx.power != 1.0 and torch.is_grad_enabled():
+            into_hidden, into_gates, into_up = Once.apply(into_hidden, into_gates, into_up, ctx.power)
         return into_hidden, into_gates, into_up, None, grads[0] if ctx.onto else None
+
+    @staticmethod
+    def jvp(ctx: Any, of_hidden: Tensor, of_gates: Tensor, of_up: Tensor, *_: Any) -> Tensor:
+        """The forward pass has one derivative, whatever the power; only what is made of a gradient is rescaled."""
+        hidden, gates, up = ctx.saved_tensors
+        weighed = hidden * of_gates.unsqueeze(1) + of_hidden * gates.unsqueeze(1)
+        return weighed.flatten(1) @ up + (hidden * gates.unsqueeze(1)).flatten(1) @ of_up
+
+
+class Once(torch.autograd.Function):
+    """Three gradients by the rescaled rule, as they are; refuses to be differentiated by a backward pass.
+
+    That pass would go through the mixture's own output by the rescaled rule too, and so give neither the derivative of
+    the rescaled gradient nor that of the plain one. A forward-mode derivative gives the first and is let through.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(into_hidden: Tensor, into_gates: Tensor, into_up: Tensor, power: float) -> tuple[Tensor, ...]:
+        return into_hidden.view_as(into_hidden), into_gates.view_as(into_gates), into_up.view_as(into_up)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.power = inputs[-1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        raise ValueError(f"gate_backward_power = {ctx.power} gives a gradient that no backward pass can differentiate "
+                         "again; set it to 1.0, or take torch.func.jvp of torch.func.grad")  # fmt: skip
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
+        return tuple(tangent.view_as(tangent) for tangent in tangents[:3])
+
+
+def backward_scale(gates: Tensor, power: float) -> Tensor:
+    """g^p of the chosen experts, 0 of the others, whose 0^p would be 1 for p = 0 and have no derivative for p < 1."""
+    if power == 1.0:
+        return gates
+    chosen = gates > 0
+    return chosen.to(gates.dtype) if power == 0.0 else torch.where(chosen, gates, 1.0) ** power * chosen
 
 
 def up_mixture(hidden: Tensor, gates: Tensor, up: Tensor, power: float = 1.0, y: Tensor | None = None) -> Tensor:

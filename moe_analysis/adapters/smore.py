@@ -13,8 +13,9 @@ from .base import Adapter, Routing, RoutingContext, kaiming_down, register
 from .bottom_up import LeafGate, NodeGate
 from .fused import down_products, up_product
 from .smore_config import ACTIVATIONS, SmoreConfig
+from .transforms import transformed
 from .tree_gates import Ancestor, Choice, TreeGate, TreeRouting
-from .tree_products import MixChildren, MixLeaves, NodeProducts
+from .tree_products import mix_children, mix_leaves, node_products
 
 
 @register("smore")
@@ -146,11 +147,11 @@ class Smore(Adapter):
         if self.config.activation_position == "all":
             if below is None:  # a leaf is what its expert is, wherever it stands: activated once for all
                 active = activated(activate, expert_outputs(values, B, bias))  # (s, N, d)
-                mixed = MixLeaves.apply(active, choice.scores.to(active.dtype), choice.ids)
+                mixed = mix_leaves(active, choice.scores.to(active.dtype), choice.ids)
             else:
                 nodes = self._nodes(layer, values, choice.ids.flatten(1), B, bias, below)  # (N·F_l, d)
                 active = activated(activate, nodes)
-                mixed = MixChildren.apply(active, choice.scores.to(active.dtype))
+                mixed = mix_children(active, choice.scores.to(active.dtype))
             return mixed.unflatten(0, choice.ids.shape[:2])  # (N, P, d)
         mixed = mix_pool(values, B, bias, choice.weights)  # (N, P, d)
         if below is None:
@@ -168,7 +169,7 @@ class Smore(Adapter):
         """B^n v^n + W x + biases at every node: ids (N, F_l), below (N, F_l, d_l) -> (N·F_l, d_{l+1})."""
         bias = B.new_zeros(B.shape[:2]) if bias is None else bias + self.W_bias[layer]
         matrix = torch.cat([B.transpose(1, 2).flatten(0, 1), self.W[layer].T, bias])  # (s·r + d_l + s, d)
-        return NodeProducts.apply(values, below.flatten(0, 1).to(values.dtype), ids, matrix.to(values.dtype))
+        return node_products(values, below.flatten(0, 1).to(values.dtype), ids, matrix.to(values.dtype))
 
     def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
         yield from zip(self.A, self.B, strict=True)
@@ -184,6 +185,8 @@ class Smore(Adapter):
 
 def activated(activation: nn.Module, values: Tensor) -> Tensor:
     """The activation of values that nobody else sees: written over them where its backward pass needs no more."""
+    if transformed():
+        return activation(values)
     if type(activation) is nn.Tanh:
         return values.tanh_()
     return values.relu_() if type(activation) is nn.ReLU else activation(values)

@@ -52,12 +52,12 @@ class TreeRouting(Routing):
         for choice in reversed(self.choices):
             found.append((paths.unsqueeze(1) @ choice.weights).squeeze(1))  # (N, s)
             paths = (paths.unsqueeze(-1) * choice.scores).flatten(1)  # (N, F_l)
-        return torch.cat(found[::-1], dim=-1).reshape(*self.shape, -1)
+        return torch.cat(found[::-1], dim=-1).reshape(*self.shape, sum(choice.num_experts for choice in self.choices))
 
     @property
     def tree(self) -> list[Tensor]:
         """Expert ids by layer, (…, F_l), 0 farthest from the output."""
-        return [choice.ids.reshape(*self.shape, -1) for choice in self.choices]
+        return [choice.ids.reshape(*self.shape, choice.ids.shape[1:].numel()) for choice in self.choices]
 
 
 @dataclass

@@ -3,6 +3,9 @@
 Every token picks other experts, so the plain form gathers: a copy of an expert's output for each node, and in the
 backward pass a table of zeros as large as all experts' outputs, into which the copies are added. Here a weighted sum
 over children reads the outputs where they stand, and an expert's B is applied in rank space, where a node is narrow.
+
+A backward pass that is itself differentiated, and a forward pass that torch transforms, take formulas of ordinary
+operations instead.
 """
 
 from __future__ import annotations
@@ -13,9 +16,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .transforms import transformed
+
+
+def mix_leaves(outputs: Tensor, scores: Tensor, ids: Tensor) -> Tensor:
+    """outputs (s, N, d), scores and ids (N, P, f) -> Σ_j scores_j outputs[ids_j], (N·P, d)."""
+    if transformed():
+        return torch.bmm(by_expert(scores, ids, outputs.shape[0]), outputs.transpose(0, 1)).flatten(0, 1)
+    return MixLeaves.apply(outputs, scores, ids)
+
+
+def mix_children(outputs: Tensor, scores: Tensor) -> Tensor:
+    """outputs (N·P·f, d), scores (N, P, f) -> Σ_j scores_j outputs_j over each parent's own f rows, (N·P, d)."""
+    if transformed():
+        weights = scores.flatten(0, 1)  # (N·P, f)
+        return torch.bmm(weights.unsqueeze(1), outputs.unflatten(0, weights.shape)).squeeze(1)
+    return MixChildren.apply(outputs, scores)
+
+
+def node_products(values: Tensor, below: Tensor, ids: Tensor, matrix: Tensor) -> Tensor:
+    """values (N, s, r), below (N·F, d_l), ids (N, F), M (s·r + d_l + s, d) -> (N·F, d), before the activation.
+
+    A row is B^n v^n + W x + b^n for the expert n of its node: v^n stands in the n-th block of a row that is zero in
+    the other blocks, x behind it, and a one in the n-th place of the last s. M holds B of all experts, W, and their
+    biases, so all of it is one product.
+    """
+    if transformed():
+        every = torch.arange(values.shape[1], device=ids.device)
+        taken = (ids.unsqueeze(-1) == every).to(values.dtype)  # (N, F, s)
+        own = (taken.unsqueeze(-1) * values.unsqueeze(1)).flatten(2)  # (N, F, s·r)
+        return torch.cat([own.flatten(0, 1), below, taken.flatten(0, 1)], dim=1) @ matrix
+    return NodeProducts.apply(values, below, ids, matrix)[0]
+
+
+def by_expert(scores: Tensor, ids: Tensor, experts: int) -> Tensor:
+    """scores and ids (N, P, f) -> (N, P, s), zero where an expert was not chosen."""
+    return scores.new_zeros(*ids.shape[:-1], experts).scatter_add(-1, ids, scores)
+
 
 class MixLeaves(torch.autograd.Function):
-    """(outputs (s, N, d), scores (N, P, f), ids (N, P, f)) -> Σ_j scores_j outputs[ids_j], (N·P, d)."""
+    """The custom form of `mix_leaves`."""
 
     @staticmethod
     def forward(ctx: Any, outputs: Tensor, scores: Tensor, ids: Tensor) -> Tensor:
@@ -25,27 +65,30 @@ class MixLeaves(torch.autograd.Function):
             weights = scores.detach().flatten(0, 1).requires_grad_()
             mixed = weighted_rows(outputs.detach().flatten(0, 1), rows, weights)
         ctx.of_weights = mixed, weights
-        ctx.save_for_backward(scores, ids)
-        ctx.experts = outputs.shape[0]
+        ctx.save_for_backward(outputs, scores, ids)
         return mixed.detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        scores, ids = ctx.saved_tensors
+        outputs, scores, ids = ctx.saved_tensors
+        N, P, _ = ids.shape
+        if torch.is_grad_enabled() or transformed():
+            grad = grads[0].unflatten(0, (N, P))  # (N, P, d)
+            into_outputs = torch.bmm(by_expert(scores, ids, len(outputs)).transpose(1, 2), grad).transpose(0, 1)
+            return into_outputs, torch.bmm(grad, outputs.permute(1, 2, 0)).gather(-1, ids), None
         mixed, weights = ctx.of_weights
         grad = grads[0].contiguous()  # (N·P, d)
-        N, P, _ = ids.shape
         # an expert's output collects from the token's parents, with weight 0 where it is no child
-        by_expert = scores.new_zeros(ctx.experts, N, P)
-        by_expert.permute(1, 2, 0).scatter_add_(-1, ids, scores)
-        parents = torch.arange(N * P, device=ids.device).view(N, P).repeat(ctx.experts, 1)  # (s·N, P)
-        into_outputs = weighted_rows(grad, parents, by_expert.flatten(0, 1)).unflatten(0, (ctx.experts, N))
+        collected = scores.new_zeros(len(outputs), N, P)
+        collected.permute(1, 2, 0).scatter_add_(-1, ids, scores)
+        parents = torch.arange(N * P, device=ids.device).view(N, P).repeat(len(outputs), 1)  # (s·N, P)
+        into_outputs = weighted_rows(grad, parents, collected.flatten(0, 1)).unflatten(0, (len(outputs), N))
         (into_weights,) = torch.autograd.grad(mixed, weights, grad, retain_graph=True)
         return into_outputs, into_weights.view_as(scores), None
 
 
 class MixChildren(torch.autograd.Function):
-    """(outputs (N·P·f, d), scores (N, P, f)) -> Σ_j scores_j outputs_j over each parent's own f rows, (N·P, d)."""
+    """The custom form of `mix_children`."""
 
     @staticmethod
     def forward(ctx: Any, outputs: Tensor, scores: Tensor) -> Tensor:
@@ -57,9 +100,9 @@ class MixChildren(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         outputs, scores = ctx.saved_tensors
-        grad = grads[0].unsqueeze(1)  # (N·P, 1, d)
-        into_outputs = (grad * scores.reshape(-1, scores.shape[-1], 1)).flatten(0, 1)
-        into_scores = outputs.view(grad.shape[0], -1, outputs.shape[-1]) @ grad.transpose(1, 2)  # (N·P, f, 1)
+        grad, weights = grads[0].unsqueeze(1), scores.flatten(0, 1).unsqueeze(-1)  # (N·P, 1, d), (N·P, f, 1)
+        into_outputs = (grad * weights).flatten(0, 1)
+        into_scores = outputs.view(*weights.shape[:2], outputs.shape[-1]) @ grad.transpose(1, 2)  # (N·P, f, 1)
         return into_outputs, into_scores.view_as(scores)
 
 
@@ -69,32 +112,39 @@ def weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
 
 
 class NodeProducts(torch.autograd.Function):
-    """(values (N, s, r), below (N·F, d_l), ids (N, F), M (s·r + d_l + s, d)) -> (N·F, d), before the activation.
+    """The custom form of `node_products`.
 
-    A row is B^n v^n + W x + b^n for the expert n of its node: v^n stands in the n-th block of a row that is zero in
-    the other blocks, x behind it, and a one in the n-th place of the last s. M holds B of all experts, W, and their
-    biases, so all of it is one product.
+    The rows are a second output, for nobody to use: so a backward pass that is differentiated reaches what made them.
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, below: Tensor, ids: Tensor, matrix: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, below: Tensor, ids: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
         N, s, r = values.shape
         nodes = ids.reshape(-1, 1)  # (N·F, 1)
         columns = nodes * r + torch.arange(r, device=ids.device)  # (N·F, r), where the node's block stands
-        own = values.flatten(1).gather(1, columns.view(N, -1)).view(-1, r)  # (N·F, r)
+        own = values.flatten(1).gather(1, columns.view(N, ids.shape[1] * r)).view(-1, r)  # (N·F, r)
         rows = values.new_zeros(len(nodes), matrix.shape[0])
         rows.scatter_(1, columns, own)
         rows[:, s * r : s * r + below.shape[1]] = below
         rows.scatter_(1, nodes + (s * r + below.shape[1]), 1.0)
         ctx.save_for_backward(rows, columns, matrix)
         ctx.sizes = (N, s, r)
-        return rows @ matrix
+        ctx.set_materialize_grads(False)
+        return rows @ matrix, rows
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         rows, columns, matrix = ctx.saved_tensors
-        (N, s, r), grad = ctx.sizes, grads[0]
-        W = matrix[s * r : matrix.shape[0] - s]  # (d_l, d)
-        into_own = (grad @ matrix[: s * r].T).gather(1, columns)  # (N·F, r)
-        into_values = grad.new_zeros(N, s * r).scatter_add_(1, columns.view(N, -1), into_own.view(N, -1))
-        return into_values.view(N, s, r), grad @ W.T, None, rows.T @ grad
+        (N, s, r), (grad, into_rows) = ctx.sizes, grads
+        if into_rows is not None:  # the second derivative
+            into_rows = into_rows if grad is None else into_rows + grad @ matrix.T
+            into_own, into_below, _ = into_rows.split([s * r, matrix.shape[0] - s * r - s, s], dim=1)
+        elif grad is not None:
+            W = matrix[s * r : matrix.shape[0] - s]  # (d_l, d)
+            into_own, into_below = grad @ matrix[: s * r].T, grad @ W.T  # (N·F, s·r), (N·F, d_l)
+        else:
+            return None, None, None, None
+        into_own = into_own.gather(1, columns)  # (N·F, r)
+        blocks = columns.view(N, len(columns) // max(N, 1) * r)  # (N, F·r)
+        into_values = into_own.new_zeros(N, s * r).scatter_add_(1, blocks, into_own.view_as(blocks))
+        return into_values.view(N, s, r), into_below, None, None if grad is None else rows.T @ grad

@@ -162,7 +162,7 @@ class TRex(Adapter):
         flat = x.reshape(-1, self.in_features)
         router = self.router.weight if self.config.router else None
         hidden, logits, y = down_products(flat, self.A, router, self.dropout, base)
-        routing = self._weigh(x, logits.reshape(*x.shape[:-1], -1) if self.config.router else None, context)
+        routing = self._weigh(x, logits.reshape(*x.shape[:-1], self.config.num_experts) if self.config.router else None, context)
         gates = routing.gates.reshape(flat.shape[0], *routing.gates.shape[x.dim() - 1:]).to(hidden.dtype)
         if self.config.pairing == "diagonal":
             mixed = hidden * gates  # (N, J)
