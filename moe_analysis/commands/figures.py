@@ -93,11 +93,12 @@ def checked_suite(suite: str | None, out: Path | None) -> tuple[str | None, Path
     """The suite as a notebook finds it from any folder, and where its figures go."""
     if not suite:
         return None, out
+    from ..tasks.file_names import label_of
     from ..tasks.suite import load_suite
 
     load_suite(suite)  # a wrong suite is told now, not minutes into a notebook
     resolved = str(Path(suite).resolve()) if Path(suite).is_dir() else suite
-    return resolved, out or making.PROJECT / "figures" / Path(suite).name
+    return resolved, out or making.PROJECT / "figures" / label_of(resolved)
 
 
 def executed(items: list[Item], values: dict[str, str | None]) -> list[Path]:

@@ -72,16 +72,20 @@ def failure(error: BaseException, text: str) -> Outcome:
 
 
 def keep_failure(config: TrainConfig, out: Path, outcome: Outcome) -> None:
-    """Write failure.txt, and config.json where the run came not that far; nothing if the folder is another's."""
+    """Write failure.txt, and config.json where the run came not that far.
+
+    Nothing where another process holds the folder, and for a configuration that no run has: its name may be no file's.
+    """
     folder = out / config.run_name
     try:
+        config.check()
         with locked(folder):
             if Run(folder, config).finished:
                 return
             if not (folder / "config.json").exists():
                 write_atomic(folder / "config.json", json_text(config.to_dict()))
             write_atomic(folder / FAILURE, outcome.traceback)
-    except (RunError, OSError):  # the disk may be what failed; the outcome carries the traceback too
+    except (ValueError, OSError):  # the disk may be what failed; the outcome carries the traceback too
         return
 
 

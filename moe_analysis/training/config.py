@@ -11,6 +11,7 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING, LoraConfig, PeftConfig
 
 from .. import peft_bridge
 from ..optim import check_options
+from ..tasks.file_names import check_file_name, label_of
 from ..tasks.rows import shorten
 from .typed import as_hinted, plain, wrong_type
 
@@ -40,6 +41,7 @@ class TrainConfig:
     record_every: steps between records of router weights, router gradients and gate statistics; 0 records nothing.
     record_experts_every: steps between records of the experts' conditioning and similarity; 0 records none.
     record_trees_every: steps between records of the trees that S'MoRE routes tokens through; 0 records none.
+    name: what tables and figures call the method, and how the run's folder begins; None is the adapter's type.
 
     >>> config = ma.TrainConfig(adapter=ma.TRexConfig(target_modules=["q_proj", "v_proj"]), steps=20, seed=1)
     >>> config.system, config.clusters, config.run_name.rpartition("-")[0]
@@ -92,6 +94,8 @@ class TrainConfig:
         if not isinstance(self.adapter, PeftConfig):
             raise ValueError(f"adapter = {self.adapter!r} is no PEFT configuration; pass ma.TRexConfig(...), "
                              "ma.MoeLoraConfig(...) or peft.LoraConfig(...)")  # fmt: skip
+        if self.name is not None:
+            check_file_name("name", self.name)
         check_options(self.optimizer, self.optimizer_options)
         for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
@@ -152,10 +156,8 @@ class TrainConfig:
 
     @property
     def run_name(self) -> str:
-        """Folder of the run: system (or name), suite, seed and digest."""
-        label = self.name or self.system
-        suite = self.suite.rstrip("/").rpartition("/")[2].replace(":", "-")
-        return f"{label}-{suite}-s{self.seed}-{self.digest}"
+        """Folder of the run: system (or name), suite, seed and digest; `check` refuses a name that is no file's."""
+        return f"{self.name or self.system}-{label_of(self.suite)}-s{self.seed}-{self.digest}"
 
 
 def read_adapter(values: dict[str, Any]) -> PeftConfig:

@@ -15,6 +15,7 @@ import torch
 from ..tasks.baselines import baselines
 from ..tasks.batches import answers_fit, warn_of_long_answers
 from ..tasks.cache import digest_of
+from ..tasks.file_names import label_of
 from ..tasks.rows import SuiteWarning
 from ..tasks.suite import load_suite
 from .config import TrainConfig
@@ -140,8 +141,7 @@ def _rows(config: TrainConfig, suite: str, rows_per_dataset: int | None) -> pd.D
 
 def _path(run: Run, kind: str, suite: str, rows: pd.DataFrame) -> Path:
     """Where a table lies; rows that changed in any field get another file."""
-    label = suite.rstrip("/").rpartition("/")[2].replace(":", "-")
-    return run.path / f"{kind}-{label}-{digest_of([rows.to_json(orient='records')])[:10]}.parquet"
+    return run.path / f"{kind}-{label_of(suite)}-{digest_of([rows.to_json(orient='records')])[:10]}.parquet"
 
 
 def _kept(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:

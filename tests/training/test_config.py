@@ -7,6 +7,11 @@ import pytest
 from peft import LoraConfig
 
 import moe_analysis as ma
+from moe_analysis.comparison import LABELS, gate_series
+from moe_analysis.presets import recipes
+from moe_analysis.training.attempt import FAILED, attempt
+from moe_analysis.training.grid import expand
+from moe_analysis.training.sweep import sweep
 
 
 @pytest.mark.parametrize("adapter", [
@@ -50,3 +55,28 @@ def test_unknown_fields_and_missing_peft_type_are_named() -> None:
         ma.TrainConfig.from_dict({"stepz": 3})
     with pytest.raises(ValueError, match="peft_type"):
         ma.TrainConfig.from_dict({"adapter": {"num_down": 2}})
+
+
+@pytest.mark.parametrize("name", ["S'MoRE 2/2", "../elsewhere", ".hidden", "", "n" * 300, "a\tb", "nul"])
+def test_a_name_that_is_no_files_is_refused_before_anything_is_written(name: str, config, tmp_path) -> None:
+    mine = config(name=name)
+    ways = (lambda: ma.train(mine, tmp_path / "runs"), lambda: sweep([mine], tmp_path / "runs"),
+            lambda: expand({"list": [{"name": name}]}))  # fmt: skip
+    for way in ways:
+        with pytest.raises(ValueError, match="name = .*use letters, digits, spaces inside"):
+            way()
+    outcome = attempt(mine, tmp_path / "runs")  # as a process of somebody's executor would be told to
+    assert outcome.state == FAILED and "use letters, digits" in outcome.error
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_every_name_of_the_papers_methods_makes_a_folder(config) -> None:
+    for name in [*recipes(), *LABELS, *gate_series()]:
+        config(name=name).check()
+
+
+@pytest.mark.parametrize("source", ["s" * 300, "line\nbreak", "/data/" + "é" * 200, "..", "."])
+def test_a_suite_of_any_name_makes_a_folder_that_a_disk_takes(source: str, config, tmp_path) -> None:
+    folder = tmp_path / config(suite=source, name="n" * 100, seed=2**32 - 1).run_name
+    folder.with_name(f".deleted-{folder.name}-{2**22}").mkdir()
+    assert folder.parent == tmp_path and folder.name.isprintable()
