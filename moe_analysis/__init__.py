@@ -21,6 +21,7 @@ SOURCES = {
     "open_records": "training.store",
     "match_budget": "comparison",
     "use_adapter": "peft_bridge",
+    "hotswap_adapter": "peft_bridge.hotswap",
     **dict.fromkeys(("HydraLoraConfig", "MoeLoraConfig", "MomorConfig", "SiraConfig", "SmoreConfig", "TRexConfig"),
                     "peft_bridge"),
 }

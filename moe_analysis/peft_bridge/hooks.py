@@ -78,7 +78,7 @@ class CallHooks:
         call = OPEN.calls.pop()
         while call.opened_by is not self:  # left behind by an interrupt
             call = OPEN.calls.pop()
-        if output is None or call.shared or not call.balance_losses:
+        if output is None or call.shared:
             return None
         labelled = kwargs.get("labels") is not None or dict(zip(self.names, args)).get("labels") is not None
         return hand_over(call.balance_losses, output, module, kwargs, labelled, self.adapted)

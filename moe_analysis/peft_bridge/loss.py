@@ -57,12 +57,18 @@ def hand_over(losses: list[Tensor], output: Any, module: nn.Module, inputs: dict
         reader: Remembers in `warned` that the user was warned.
 
     Returns:
-        An output with `balance_loss`, the plain sum over the layers, whose `loss`, where there is one, contains it.
-        A tuple (`return_dict=False`) has it in its loss alone; a tensor carries it as an attribute.
+        An output with `balance_loss`, the plain sum over the layers (0 where no gate has one), whose `loss`, where
+        there is one, contains it. A tuple (`return_dict=False`) has it in its loss alone; a tensor carries it as an
+        attribute.
     """
     first = next((value for value in flat(output) if isinstance(value, Tensor)), None)
-    place = first if first is not None and first.is_floating_point() else losses[0]
-    balance = torch.stack([one.to(place.device) for one in losses]).sum()
+    if first is None or not first.is_floating_point():
+        return output
+    if not losses:
+        if isinstance(output, ModelOutput):
+            output.balance_loss = first.new_zeros(())
+        return output
+    balance = torch.stack([one.to(first.device) for one in losses]).sum()
     loss = output[0] if isinstance(output, tuple) and labelled else getattr(output, "loss", None)
     if isinstance(loss, Tensor):
         share = WEIGHT.value if WEIGHT.value is not None else share_of(module, inputs)
@@ -70,8 +76,8 @@ def hand_over(losses: list[Tensor], output: Any, module: nn.Module, inputs: dict
         if isinstance(output, tuple):
             return (total, *output[1:])
         output.loss = total
-    elif module.training and place.requires_grad and balance.requires_grad and not torch.compiler.is_compiling():
-        warn_where_forgotten(place, balance, reader)
+    elif module.training and first.requires_grad and balance.requires_grad and not torch.compiler.is_compiling():
+        warn_where_forgotten(first, balance, reader)
     if isinstance(output, ModelOutput) and module.training and not torch.compiler.is_compiling():
         return with_balance_loss(output, balance)
     if not isinstance(output, (tuple, list, dict)) or isinstance(output, ModelOutput):

@@ -18,6 +18,7 @@ from .hooks import adapted_of, unwatch, watch
 from .layer import NO_MERGE, NOBODY, AdapterLayer
 
 LAYOUT = 2  # of the keys in a checkpoint: no adapter name inside
+PREFIX = "base_model.model."  # of the keys of a PeftModel
 OLD_LAYOUT = (
     "this adapter was saved by moe_analysis 0.1, whose layout of weights only PEFT's own loading understands; load it "
     "once with PeftModel.from_pretrained(model, folder) and save it again with save_pretrained"
@@ -82,19 +83,21 @@ class AdapterTuner(BaseTuner):
     @classmethod
     def _remap_adapter_state_dict_for_load(cls, model: nn.Module, config: PeftConfig, adapter_name: str,
                                            state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The model's keys of a checkpoint; version 0.1 left the adapter's name inside the keys of nested weights."""
-        known = {cls._remove_adapter_name_from_key(key, adapter_name) for key in model.state_dict()}
+        """The model's keys of a checkpoint of this version or of 0.1."""
+        state_dict = cls.renamed_from_old_layout(model, adapter_name, state_dict)
+        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+
+    @classmethod
+    def renamed_from_old_layout(cls, model: nn.Module, adapter_name: str,
+                                weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint with today's keys; version 0.1 left the adapter's name inside the keys of nested weights."""
+        known = {cls._remove_adapter_name_from_key(key, adapter_name).removeprefix(PREFIX) for key in model.state_dict()}
         old = re.compile(rf"^(.*\.{cls.prefix}adapter)\.[^.]+\.(.+)$")
-
-        def today(key: str) -> str:
-            found = old.match(key)
-            plain = key.removeprefix("base_model.model.")
-            if found is None or {key, plain, f"base_model.model.{key}"} & known:
-                return key
-            return f"{found[1]}.{found[2]}"
-
-        renamed = {today(key): value for key, value in state_dict.items()}
-        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, renamed)
+        renamed = {}
+        for key, value in weights.items():
+            found = None if key.removeprefix(PREFIX) in known else old.match(key)
+            renamed[f"{found[1]}.{found[2]}" if found else key] = value
+        return renamed
 
     def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
         if merge:

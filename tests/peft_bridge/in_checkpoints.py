@@ -1,0 +1,177 @@
+"""Situations of saving and loading: under any name, by every way in."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import tempfile
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model, inject_adapter_in_model, set_peft_model_state_dict
+from peft.utils.save_and_load import load_peft_weights
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import moe_analysis as ma
+from moe_analysis.optim import build_optimizer
+
+from .contract import situation
+from .systems import Case, close, collected, llama
+
+OLD = Path(__file__).parents[1] / "data" / "adapters_0_1"
+
+
+def saved(case: Case, **options) -> tuple[Path, dict, torch.Tensor]:
+    """(folder, batch, logits of the model that was saved there)."""
+    model, batch = case.model(**options), case.batch()
+    batch.pop("labels")
+    folder = Path(tempfile.mkdtemp())
+    model.save_pretrained(folder)
+    return folder, batch, model(**batch).logits
+
+
+@situation("loaded under another adapter name")
+def _(case: Case) -> None:
+    folder, batch, right = saved(case)
+    keys = load_file(folder / "adapter_model.safetensors")
+    assert not [key for key in keys if "default" in key]
+    for name in ("other", "A", "router"):
+        assert torch.equal(PeftModel.from_pretrained(llama(), folder, adapter_name=name).eval()(**batch).logits, right)
+
+
+@situation("`load_adapter` beside an adapter, then chosen")
+def _(case: Case) -> None:
+    folder, batch, right = saved(case)
+    model = get_peft_model(llama(), case.config()).eval()
+    before = model(**batch).logits
+    model.load_adapter(folder, "second")
+    assert torch.equal(model(**batch).logits, before)
+    model.set_adapter("second")
+    assert torch.equal(model.eval()(**batch).logits, right)
+
+
+@situation("an adapter with a name of its own, saved and loaded")
+def _(case: Case) -> None:
+    model, batch = get_peft_model(llama(), case.config(), adapter_name="french").eval(), case.batch()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.normal_(0, 0.5 if parameter.dim() else 0.005)
+    folder = tempfile.mkdtemp()
+    model.save_pretrained(folder)
+    again = PeftModel.from_pretrained(llama(), Path(folder, "french")).eval()
+    assert torch.equal(again(**batch).logits, model(**batch).logits)
+
+
+@situation("hot-swapped, by `ma.hotswap_adapter` and by `set_peft_model_state_dict`")
+def _(case: Case) -> None:
+    folder, batch, right = saved(case)
+    for swap in (lambda model: ma.hotswap_adapter(model, folder),
+                 lambda model: set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))):
+        model = get_peft_model(llama(), case.config()).eval()
+        places = [parameter.data_ptr() for parameter in model.parameters()]
+        swap(model)
+        assert torch.equal(model(**batch).logits, right)
+        assert places == [parameter.data_ptr() for parameter in model.parameters()]
+
+
+@situation("transformers' `load_adapter`, and `from_pretrained` of the adapter's folder")
+def _(case: Case) -> None:
+    folder, batch, right = saved(case)
+    for name in ("default", "other"):
+        model = llama()
+        model.load_adapter(str(folder), adapter_name=name)
+        assert torch.equal(model(**batch).logits, right)
+    home = tempfile.mkdtemp()
+    llama().save_pretrained(home)
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": home}))
+    again = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    assert torch.equal(again(**batch).logits, right)
+
+
+@situation("transformers' `add_adapter`")
+def _(case: Case) -> None:
+    batch, wrapped, plain = case.batch(), case.model(), llama()
+    plain.add_adapter(case.config())
+    values = {key.removeprefix("base_model.model."): value for key, value in wrapped.state_dict().items()}
+    plain.load_state_dict(values)
+    ours, right = plain.eval()(**batch), wrapped(**batch)
+    assert torch.equal(ours.logits, right.logits) and torch.equal(ours.loss, right.loss)
+    folder = tempfile.mkdtemp()
+    plain.save_pretrained(folder)
+    assert torch.equal(PeftModel.from_pretrained(llama(), folder, adapter_name="x").eval()(**batch).loss, right.loss)
+
+
+@situation("`inject_adapter_in_model`")
+def _(case: Case) -> None:
+    batch, wrapped = case.batch(), case.model()
+    plain = inject_adapter_in_model(case.config(), llama(), adapter_name="mine")
+    values = {key.removeprefix("base_model.model.").replace(".default.", ".mine."): value
+              for key, value in wrapped.state_dict().items()}  # fmt: skip
+    plain.load_state_dict(values)
+    assert torch.equal(plain.eval()(**batch).loss, wrapped(**batch).loss)
+
+
+@situation("loaded with `low_cpu_mem_usage`")
+def _(case: Case) -> None:
+    folder, batch, right = saved(case)
+    assert torch.equal(PeftModel.from_pretrained(llama(), folder, low_cpu_mem_usage=True).eval()(**batch).logits, right)
+
+
+@situation("a folder written by version 0.1")
+def _(case: Case) -> None:
+    small = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1}
+    folder = OLD / case.system
+    model = PeftModel.from_pretrained(llama(**small), folder, adapter_name="new")
+    held = model.state_dict()
+    for key, value in load_file(folder / "adapter_model.safetensors").items():
+        head, mark, tail = key.partition(f".{case.system}_adapter.")
+        assert torch.equal(held[f"{head}{mark}new.{tail.removeprefix('default.')}"], value), key
+
+
+OLD_BY_TRANSFORMERS = "load it once with PeftModel.from_pretrained"
+
+
+@situation("a folder written by version 0.1, by transformers' `load_adapter`", dict.fromkeys(
+    ("moelora", "sira", "hydralora", "trex", "momor", "smore"), OLD_BY_TRANSFORMERS))  # fmt: skip
+def _(case: Case) -> None:
+    llama(hidden_size=8, intermediate_size=12, num_hidden_layers=1).load_adapter(str(OLD / case.system))
+
+
+@situation("`modules_to_save`")
+def _(case: Case) -> None:
+    model, batch = case.model(modules_to_save=["lm_head"]), case.batch()
+    folder = tempfile.mkdtemp()
+    model.save_pretrained(folder)
+    again = PeftModel.from_pretrained(llama(), folder, adapter_name="x").eval()
+    assert torch.equal(again(**batch).loss, model(**batch).loss)
+    assert [key for key in load_file(Path(folder, "adapter_model.safetensors")) if "lm_head" in key]
+
+
+@situation("deepcopy and pickle of the model and its optimizer")
+def _(case: Case) -> None:
+    model, batch = case.model().train(), case.batch()
+    optimizer = build_optimizer("adamw", model, 1e-2)
+    model(**batch).loss.backward()
+    optimizer.step()
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(copied(**batch).loss, model(**batch).loss)
+        copied.zero_grad()
+        copied(**batch).loss.backward()
+        model.zero_grad()
+        model(**batch).loss.backward()
+        assert torch.equal(collected(copied), collected(model))
+    state = pickle.loads(pickle.dumps(optimizer.state_dict()))
+    build_optimizer("adamw", copied, 1e-2).load_state_dict(state)
+    assert pickle.loads(pickle.dumps(model(**batch))).loss.item() == model(**batch).loss.item()
+
+
+@situation("`unload` gives the model back")
+def _(case: Case) -> None:
+    batch = case.batch()
+    batch.pop("intuition", None)
+    base = case.model().unload()
+    assert torch.equal(base(**batch).logits, llama()(**batch).logits)
+    assert not base._forward_hooks and not base._forward_pre_hooks and "generate" not in vars(base)

@@ -1,0 +1,248 @@
+"""Situations of other models: their families, their dtypes, their devices."""
+
+from __future__ import annotations
+
+import threading
+
+import accelerate
+import torch
+from peft import PeftModel
+from torch import nn
+from torch.nn.utils import prune
+
+from moe_analysis.adapters import RoutingContext
+
+from .contract import BALANCED, situation
+from .systems import Case, Regrouping, bert, close, gradients, layers_of, llama, t5, vit
+
+
+def own_balance(model: nn.Module, masks, run) -> torch.Tensor:
+    """Sum of the layers' balance losses, each computed anew from what the layer was given and the mask of its name."""
+    given, handles = {}, []
+    for name, layer in layers_of(model).items():
+        handles.append(layer.register_forward_pre_hook(lambda _, args, name=name: given.__setitem__(name, args[0])))
+    output = run()
+    for handle in handles:
+        handle.remove()
+    losses = []
+    for name, layer in layers_of(model).items():
+        _, routing = layer.adapters["default"](given[name], RoutingContext(None, masks(name)))
+        losses.append(routing.balance_loss)
+    return output, torch.stack(losses).sum()
+
+
+@situation("encoder-decoder, targets of any length")
+def _(case: Case) -> None:
+    model = case.model(t5(), ["q", "k", "v", "wo"], task_type="SEQ_2_SEQ_LM")
+    batch = case.batch(2)
+    mask, extra = batch["attention_mask"], case.extra()
+    for length in (6, 4):
+        labels = torch.randint(3, 40, (2, length))
+        own = torch.ones(2, length, dtype=torch.long)
+        own[0, 2:] = 0
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": mask, "labels": labels,
+                  "decoder_attention_mask": own, **extra}  # fmt: skip
+        if case.intuitive:
+            assert model(**inputs).loss.isfinite()
+            continue
+
+        def of(name: str, own=own):
+            keys = name.endswith(("EncDecAttention.k", "EncDecAttention.v"))  # these read the encoder's output
+            return mask if ".encoder." in name or keys else own
+
+        output, right = own_balance(model, of, lambda inputs=inputs: model(**inputs))
+        close(output.balance_loss, right)
+    if case.intuitive:
+        scores = extra["intuition"]
+        both = model(**inputs).logits
+        alone = model(**{key: value[:1] for key, value in inputs.items()} | {"intuition": scores[:1]}).logits
+        close(both[:1], alone)
+
+
+@situation("encoder-decoder generation")
+def _(case: Case) -> None:
+    model = case.model(t5(), ["q", "v"], task_type="SEQ_2_SEQ_LM")
+    batch = case.batch(2, padded=False)
+    together = model.generate(input_ids=batch["input_ids"], max_new_tokens=3, do_sample=False, num_beams=2, **case.extra())
+    alone = model.generate(input_ids=batch["input_ids"][1:], max_new_tokens=3, do_sample=False, num_beams=2,
+                           **{key: value[1:] for key, value in case.extra().items()})  # fmt: skip
+    assert torch.equal(together[1:, : alone.shape[1]], alone)
+
+
+@situation("an encoder with a head for classes")
+def _(case: Case) -> None:
+    model, batch = case.model(bert(), ["query", "dense"]), case.batch()
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    output = model(**inputs, labels=torch.tensor([0, 1]))
+    alone = model(**{key: value[:1] for key, value in inputs.items()})
+    close(output.logits[:1], alone.logits)
+    assert bool(output.balance_loss > 0) == case.balanced
+    close(output.loss, nn.functional.cross_entropy(output.logits, torch.tensor([0, 1])) + output.balance_loss)
+
+
+@situation("a vision model")
+def _(case: Case) -> None:
+    model, images = case.model(vit(), ["q_proj", "v_proj"]), torch.randn(2, 1, 8, 8)
+    output = model(pixel_values=images, **case.extra())
+    alone = model(pixel_values=images[:1], **{key: value[:1] for key, value in case.extra().items()})
+    close(output.logits[:1], alone.logits)
+    assert bool(output.balance_loss > 0) == case.balanced
+
+
+class Net(nn.Module):
+    """A network of a user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(self.one(x).relu())
+
+
+@situation("a network of one's own, without a task type")
+def _(case: Case) -> None:
+    model, x = case.model(Net(), ["one", "two"]), torch.randn(5, 8)
+    assert type(model) is PeftModel
+    extra = case.extra(5)
+    output = model(x, **extra)
+    alone = model(x[:2], **{key: value[:2] for key, value in extra.items()})
+    close(output[:2], alone)
+    assert case.intuitive or output.balance_loss > 0
+
+
+UNKNOWN_ROWS = "leave it out of target_modules"
+
+
+@situation("experts of the model's own that regroup tokens, without padding", {"trex": UNKNOWN_ROWS})
+def _(case: Case) -> None:
+    model, x = case.model(Regrouping(), ["experts.0", "experts.1", "experts.2"]), torch.randn(2, 6, 16)
+    output = model(x, attention_mask=torch.ones(2, 6), **case.extra())
+    assert output.isfinite().all() and output.balance_loss > 0
+
+
+UNKNOWN_TOKENS = "set balance_coef=0, or leave the layer out of target_modules"
+
+
+@situation("experts of the model's own that regroup padded tokens", {
+    **dict.fromkeys(BALANCED, UNKNOWN_TOKENS), "trex": UNKNOWN_ROWS,
+})  # fmt: skip
+def _(case: Case) -> None:
+    model, x = case.model(Regrouping(), ["experts.0", "experts.1", "experts.2"]), torch.randn(2, 6, 16)
+    model(x, attention_mask=case.batch()["attention_mask"], **case.extra())
+
+
+@situation("accelerate's `cpu_offload`")
+def _(case: Case) -> None:
+    model, batch = case.model(), case.batch()
+    with torch.no_grad():
+        right = model(**batch).logits
+        offloaded = accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+        close(offloaded(**batch).logits, right)
+        close(offloaded(**batch).logits, right)
+
+
+@situation("a base layer whose forward was replaced")
+def _(case: Case) -> None:
+    model, batch, calls = case.model(), case.batch(), []
+    right = model(**batch).logits
+    layers = layers_of(model)
+    for layer in layers.values():
+        base = layer.base_layer
+        original = base.forward
+        base.forward = lambda x, original=original: calls.append(1) or original(x)
+    close(model(**batch).logits, right)
+    assert len(calls) == len(layers)
+
+
+@situation("a hook on a base layer")
+def _(case: Case) -> None:
+    model, batch, calls = case.model(), case.batch(), []
+    for layer in layers_of(model).values():
+        layer.base_layer.register_forward_hook(lambda _, args, out: calls.append(1) or out * 2)
+    doubled = model(**batch).logits
+    assert len(calls) == len(layers_of(model))
+    with model.disable_adapter():
+        assert not torch.allclose(doubled, model(**batch).logits)
+
+
+def router_of(adapter: nn.Module) -> nn.Module:
+    """A linear layer that takes part in an adapter's routing."""
+    return getattr(adapter, "router", None) or getattr(adapter, "down", None) or adapter.gates[0]
+
+
+@situation("a router with a hook, and one that is pruned")
+def _(case: Case) -> None:
+    model, batch = case.model(), case.batch()
+    before = model(**batch).logits
+    for layer in layers_of(model).values():
+        router_of(layer.adapters["default"]).register_forward_hook(lambda _, args, out: out * 0.0)
+    hooked = model(**batch).logits
+    model = case.model()
+    for layer in layers_of(model).values():
+        router = router_of(layer.adapters["default"])
+        prune.custom_from_mask(router, "weight", torch.zeros_like(router.weight))
+        if router.bias is not None:
+            prune.custom_from_mask(router, "bias", torch.zeros_like(router.bias))
+    close(hooked, model(**batch).logits)
+    assert not torch.allclose(hooked, before, atol=1e-5)
+
+
+@situation("float64, bfloat16 and float16 models")
+def _(case: Case) -> None:
+    batch = case.batch()
+    right = case.model()(**batch).logits
+    double = case.model(llama().double())
+    close(double(**batch).logits.float(), right)
+    for dtype, off in ((torch.bfloat16, 0.2), (torch.float16, 0.05)):
+        model = case.model(llama().to(dtype)).train()
+        output = model(**batch)
+        assert output.logits.dtype == dtype and output.loss.isfinite()
+        assert gradients(model, output.loss).isfinite().all()
+        close(model.eval()(**batch).logits.float(), right, off)
+
+
+@situation("bfloat16 autocast")
+def _(case: Case) -> None:
+    model, batch = case.model().train(), case.batch()
+    right = gradients(model, model(**batch).loss)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**batch).loss
+    close(gradients(model, loss), right, 0.35)
+
+
+@situation("DataParallel on a CPU")
+def _(case: Case) -> None:
+    model, batch = case.model(), case.batch(4)
+    right = model(**batch)
+    ours = nn.DataParallel(model)(**batch)
+    close(ours.logits, right.logits)
+    close(ours.loss, right.loss)
+
+
+@situation("replicas of the model in threads, as DataParallel makes them")
+def _(case: Case) -> None:
+    model, batch = case.model(), case.batch(4)
+    right, halves = model(**batch).logits, (slice(0, 2), slice(2, 4))
+    outputs: dict[int, torch.Tensor] = {}
+
+    def run(place: int, replica: nn.Module) -> None:
+        outputs[place] = replica(**{key: value[halves[place]] for key, value in batch.items()}).logits
+
+    threads = [threading.Thread(target=run, args=(place, replica(model))) for place in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    close(torch.cat([outputs[0], outputs[1]]), right)
+
+
+def replica(module: nn.Module) -> nn.Module:
+    """A copy of the modules that shares weights and hooks, as torch's DataParallel makes one for each device."""
+    made = module._replicate_for_data_parallel()
+    for name, child in module._modules.items():
+        made._modules[name] = None if child is None else replica(child)
+    for name, parameter in module._parameters.items():
+        made._parameters[name] = parameter
+    return made

@@ -1,0 +1,243 @@
+"""Situations of forward and backward passes: whose intuition, whose mask, whose balance loss."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from moe_analysis.peft_bridge import current, keeping_call
+
+from .contract import BALANCED, situation
+from .systems import Case, close, gradients, layers_of, twin
+
+REENTRANT = "use_reentrant=True loses the gradient of the balance loss"
+
+
+def two_losses(model, case: Case):
+    """A preference-like loss of two passes with different context."""
+    chosen, rejected = (model(**case.batch(seed=seed)).loss for seed in (0, 1))
+    return chosen - 2 * rejected
+
+
+def checkpointed(model, reentrant: bool):
+    model = twin(model).train()
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    return model
+
+
+@situation("two forward passes, one backward pass")
+def _(case: Case) -> None:
+    model = case.model().train()
+    one, two = (gradients(model, model(**case.batch(seed=seed)).loss) for seed in (0, 1))
+    close(gradients(model, two_losses(model, case)), one - 2 * two)
+
+
+@situation("two forward passes under gradient checkpointing")
+def _(case: Case) -> None:
+    model = case.model().train()
+    again = checkpointed(model, reentrant=False)
+    close(gradients(again, two_losses(again, case)), gradients(model, two_losses(model, case)))
+    assert current() is None
+
+
+@situation("two forward passes under reentrant checkpointing", dict.fromkeys(BALANCED, REENTRANT))
+def _(case: Case) -> None:
+    model = case.model().train()
+    again = checkpointed(model, reentrant=True)
+    right = gradients(model, two_losses(model, case))
+    two_losses(again, case).backward()
+    close(torch.cat([p.grad.flatten() for p in again.parameters() if p.requires_grad]), right)
+
+
+@situation("a checkpoint made by hand, with `keeping_call`")
+def _(case: Case) -> None:
+    model = case.model().train()
+    right = gradients(model, two_losses(model, case))
+    for block in model.get_base_model().model.layers:
+        plain = block.mlp.forward
+        block.mlp.forward = lambda x, plain=plain: checkpoint(keeping_call(plain), x, use_reentrant=False)
+    close(gradients(model, two_losses(model, case)), right)
+
+
+@situation("a checkpoint made by hand, without it", {**dict.fromkeys(BALANCED, "keeping_call(function)"),
+                                                     "trex": "keeping_call(function)"})  # fmt: skip
+def _(case: Case) -> None:
+    model = case.model().train()
+    for block in model.get_base_model().model.layers:
+        plain = block.mlp.forward
+        block.mlp.forward = lambda x, plain=plain: checkpoint(plain, x, use_reentrant=False)
+    gradients(model, two_losses(model, case))
+
+
+@situation("a reference pass with the adapter disabled, between forward and backward")
+def _(case: Case) -> None:
+    model = checkpointed(case.model(), reentrant=False)
+    right = gradients(model, model(**case.batch()).loss)
+    loss = model(**case.batch()).loss
+    with torch.no_grad(), model.disable_adapter():
+        reference = model(**case.batch(seed=1)).logits
+        plain = model.get_base_model()(**{key: value for key, value in case.batch(seed=1).items()}).logits
+    close(reference, plain)
+    close(gradients(model, loss), right)
+
+
+@situation("a pass with the adapter disabled inside another pass")
+def _(case: Case) -> None:
+    model, batch, seen = case.model().train(), case.batch(), []
+    right = model(**batch)
+    with torch.no_grad(), model.disable_adapter():
+        reference = model(**case.batch(seed=1)).logits
+
+    def look(*_) -> None:
+        handle.remove()
+        with torch.no_grad(), model.disable_adapter():
+            seen.append(model(**case.batch(seed=1)).logits)
+
+    handle = model.get_base_model().model.layers[0].register_forward_hook(look)
+    output = model(**batch)
+    close(output.logits, right.logits)
+    close(output.balance_loss + 1, right.balance_loss + 1)
+    close(seen[0], reference)
+
+
+@situation("a gradient through a pass that disabled the adapter, checkpointed")
+def _(case: Case) -> None:
+    model = checkpointed(case.model(), reentrant=False)
+    embeds = model.get_input_embeddings()(case.batch()["input_ids"]).detach().requires_grad_()
+    with model.disable_adapter():
+        right = torch.autograd.grad(model(inputs_embeds=embeds, **case.extra()).logits.square().sum(), embeds)[0]
+        loss = model(inputs_embeds=embeds, **case.extra()).logits.square().sum()
+    close(torch.autograd.grad(loss, embeds)[0], right)  # the recompute runs after the adapter is enabled again
+
+
+@situation("four threads, each with its own batch")
+def _(case: Case) -> None:
+    model = case.model()
+    batches = [case.batch(seed=seed) for seed in range(4)]
+    right, off = [model(**batch) for batch in batches], []
+
+    def run(place: int) -> None:
+        for _ in range(10):
+            output = model(**batches[place])
+            off.append((output.logits - right[place].logits).abs().max().item())
+            off.append((output.balance_loss - right[place].balance_loss).abs().item())
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(off) == 80 and max(off) < 1e-5
+
+
+@situation("four threads with gradients, checkpointed")
+def _(case: Case) -> None:
+    model = checkpointed(case.model(), reentrant=False)
+    right = [gradients(model, model(**case.batch(seed=seed)).loss) for seed in range(4)]
+    found: dict[int, torch.Tensor] = {}
+
+    def run(seed: int) -> None:
+        found[seed] = gradients(model, model(**case.batch(seed=seed)).loss)
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in range(4):
+        close(found[seed], right[seed])
+
+
+@situation("left padding")
+def _(case: Case) -> None:
+    model, batch = case.model(), case.batch()
+    row = {key: value[-1:] for key, value in batch.items() if key != "labels"}
+    left = dict(row, input_ids=row["input_ids"].roll(2, 1), attention_mask=row["attention_mask"].roll(2, 1))
+    right = dict(row, input_ids=row["input_ids"][:, :4], attention_mask=row["attention_mask"][:, :4])
+    positions = torch.tensor([[0, 0, 0, 1, 2, 3]])
+    ours, short = model(**left, position_ids=positions), model(**right)
+    close(ours.logits[:, 2:], short.logits)
+    close(ours.balance_loss + 1, short.balance_loss + 1)
+
+
+@situation("a step with a cache")
+def _(case: Case) -> None:
+    model, batch = case.model(), case.batch(1, padded=False)
+    batch.pop("labels")
+    extra = case.extra(1)
+    cache = model(input_ids=batch["input_ids"][:, :-1], use_cache=True, **extra).past_key_values
+    step = model(input_ids=batch["input_ids"][:, -1:], attention_mask=batch["attention_mask"], past_key_values=cache,
+                 **extra)  # fmt: skip
+    close(step.logits[:, -1], model(**batch).logits[:, -1])
+
+
+@situation("beams")
+def _(case: Case) -> None:
+    model, batch = case.model(), case.batch(2, padded=False)
+    call = {"input_ids": batch["input_ids"][:, :4], "attention_mask": batch["attention_mask"][:, :4],
+            "max_new_tokens": 4, "do_sample": False, "num_beams": 3, "num_return_sequences": 3}  # fmt: skip
+    together = model.generate(**call, **case.extra())
+    for sample in range(2):
+        alone = {key: value[sample : sample + 1] for key, value in case.extra().items()}
+        one = call | {key: call[key][sample : sample + 1] for key in ("input_ids", "attention_mask")}
+        assert torch.equal(model.generate(**one, **alone), together[3 * sample : 3 * sample + 3])
+
+
+@situation("an empty batch")
+def _(case: Case) -> None:
+    model = case.model()
+    batch = {key: value[:0] for key, value in case.batch().items() if key != "labels"}
+    assert model(**batch).logits.shape == (0, 6, 40)
+    for layer in layers_of(model).values():
+        assert layer(torch.empty(0, layer.in_features)).shape == (0, layer.out_features) if not case.intuitive else True
+
+
+@situation("each row with its own adapter (`adapter_names`)")
+def _(case: Case) -> None:
+    model, batch = case.model(), case.batch()
+    batch.pop("labels")
+    model.add_adapter("german", case.config())
+    for parameter in model.parameters():
+        if parameter.dim() > 1 and not parameter.any():
+            parameter.data.normal_(0, 0.5)
+    first, none = model(**batch).logits, model.get_base_model()
+    model.set_adapter("german")
+    second = model(**batch).logits
+    with model.disable_adapter():
+        base = none(**batch).logits
+    close(model.eval()(**batch, adapter_names=["default", "german"]).logits, torch.stack([first[0], second[1]]))
+    close(model(**batch, adapter_names=["__base__", "german"]).logits, torch.stack([base[0], second[1]]))
+
+
+NOT_TRAINING = "adapter_names gives each row its own adapter, which works in evaluation mode only"
+
+
+@situation("`adapter_names` in training", dict.fromkeys((*BALANCED, "trex"), NOT_TRAINING))
+def _(case: Case) -> None:
+    case.model().train()(**case.batch(), adapter_names=["default", "default"])
+
+
+@situation("fewer rows of intuition than samples", {
+    **dict.fromkeys(BALANCED, "no adapter of this model routes by it"),
+    "trex": "intuition has 2 rows but the batch has 4 samples",
+})  # fmt: skip
+def _(case: Case) -> None:
+    batch = case.batch(4)
+    case.model()(**batch | {"intuition": torch.rand(2, 6)})
+
+
+@situation("the balance loss without labels, and in a tuple")
+def _(case: Case) -> None:
+    model, batch = case.model().train(), case.batch()
+    with_labels = model(**batch)
+    labels = batch.pop("labels")
+    without = model(**batch)
+    close(without.balance_loss + 1, with_labels.balance_loss + 1)
+    assert bool(with_labels.balance_loss > 0) == case.balanced
+    assert without.loss is None
+    close(model(**batch, labels=labels, return_dict=False)[0], with_labels.loss)
+    task = torch.nn.functional.cross_entropy(with_labels.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    close(with_labels.loss, task + with_labels.balance_loss)
