@@ -77,10 +77,10 @@ class Call:
 
     def _intuition_of(self, x: Tensor, layer: str) -> Tensor | None:
         scores, rows = self.intuition, x.shape[0]
-        if scores is None or rows == len(scores) or rows == 0:
-            return scores if rows else None
-        if len(scores) == 1:
-            return scores.expand(rows, -1)
+        if scores is None or rows == len(scores):
+            return scores
+        if rows == 0 or len(scores) == 1:
+            return scores[:1].expand(rows, -1)
         if x.dim() == 2 and self.tokens and rows == len(scores) * self.tokens:  # a model that flattens its tokens
             return scores.repeat_interleave(self.tokens, 0)
         raise ValueError(

@@ -64,13 +64,9 @@ def hand_over(losses: list[Tensor], output: Any, module: nn.Module, inputs: dict
     first = next((value for value in flat(output) if isinstance(value, Tensor)), None)
     if first is None or not first.is_floating_point():
         return output
-    if not losses:
-        if isinstance(output, ModelOutput):
-            output.balance_loss = first.new_zeros(())
-        return output
-    balance = torch.stack([one.to(first.device) for one in losses]).sum()
+    balance = torch.stack([one.to(first.device) for one in losses]).sum() if losses else first.new_zeros(())
     loss = output[0] if isinstance(output, tuple) and labelled else getattr(output, "loss", None)
-    if isinstance(loss, Tensor):
+    if losses and isinstance(loss, Tensor):
         share = WEIGHT.value if WEIGHT.value is not None else share_of(module, inputs)
         total = loss + (balance * share).to(loss.dtype)
         if isinstance(output, tuple):

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from moe_analysis.peft_bridge import current, keeping_call
 
 from .contract import BALANCED, situation
-from .systems import Case, close, gradients, layers_of, twin
+from .systems import Case, close, gradients, twin
 
 REENTRANT = "use_reentrant=True loses the gradient of the balance loss"
 
@@ -184,15 +184,6 @@ def _(case: Case) -> None:
         alone = {key: value[sample : sample + 1] for key, value in case.extra().items()}
         one = call | {key: call[key][sample : sample + 1] for key in ("input_ids", "attention_mask")}
         assert torch.equal(model.generate(**one, **alone), together[3 * sample : 3 * sample + 3])
-
-
-@situation("an empty batch")
-def _(case: Case) -> None:
-    model = case.model()
-    batch = {key: value[:0] for key, value in case.batch().items() if key != "labels"}
-    assert model(**batch).logits.shape == (0, 6, 40)
-    for layer in layers_of(model).values():
-        assert layer(torch.empty(0, layer.in_features)).shape == (0, layer.out_features) if not case.intuitive else True
 
 
 @situation("each row with its own adapter (`adapter_names`)")
