@@ -10,7 +10,7 @@ from mkdocs.structure.files import File, Files
 from public_names import public_names
 
 WRITTEN = {"Start": "index.md", "A run on disk": "runs.md", "Your own adapter": "adapters.md",
-           "Your own loop": "loop.md"}  # fmt: skip
+           "Your own loop": "loop.md", "In PEFT and torch": "peft.md", "What works": "contract.md"}  # fmt: skip
 MADE = {"Command line": "commands.md", "Paper items": "items.md"}
 SECTIONS = {  # title -> the modules below it; what nothing claims would be left out, and the build stops
     "Models and runs": ("backbones", "peft_bridge", "adapters", "optim", "tasks", "training", "presets", "comparison"),

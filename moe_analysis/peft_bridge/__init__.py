@@ -16,8 +16,8 @@ from typing import Any
 
 from . import methods
 from .call import Call, current, keeping_call, opened
-from .look import adapter_modules, routes_by_intuition
 from .layer import AdapterLayer
+from .look import adapter_modules, routes_by_intuition
 from .loss import BalanceLossWarning, weighing
 from .methods import CONFIGS, bridge, use_adapter
 from .tuner import AdapterTuner, check_target_modules

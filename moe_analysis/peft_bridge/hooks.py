@@ -102,8 +102,8 @@ def part_of(outer: Call, opened_by: CallHooks, inputs: dict[str, Any]) -> Call:
     samples, tokens = shape_of(inputs)
     given = inputs.get("attention_mask")
     # a mask that the outer model has prepared (four dimensions, or one for each kind of layer) is that of its tokens
-    mask = mask_of(inputs, "attention_mask", tokens) if given is None or isinstance(given, Tensor) and given.dim() == 2 \
-        else outer.token_mask
+    prepared = given is not None and not (isinstance(given, Tensor) and given.dim() == 2)
+    mask = outer.token_mask if prepared else mask_of(inputs, "attention_mask", tokens)
     states = inputs.get("encoder_hidden_states")
     encoded = (states, mask_of(inputs, "encoder_attention_mask", None)) if isinstance(states, Tensor) else None
     return replace(outer, opened_by=opened_by, shared=True, token_mask=mask, encoded=encoded, samples=samples,

@@ -12,6 +12,7 @@ from peft.utils.save_and_load import load_peft_weights
 from torch import nn
 
 from ..adapters import REGISTRY
+from .tuner import PREFIX
 
 FREE = {"target_modules", "dropout"}  # the weights' names and shapes tell the first; the second changes no weight
 
@@ -33,6 +34,10 @@ def hotswap_adapter(model: nn.Module, folder: str | Path, adapter_name: str = "d
     Example:
         >>> model.save_pretrained(folder)
         >>> ma.hotswap_adapter(model, folder)
+        >>> ma.hotswap_adapter(model, folder, "german")
+        Traceback (most recent call last):
+            ...
+        ValueError: adapter_name = 'german' is not in the model; it has ['default']
     """
     model = getattr(model, "_orig_mod", model)
     if adapter_name not in getattr(model, "peft_config", {}):
@@ -49,8 +54,8 @@ def hotswap_adapter(model: nn.Module, folder: str | Path, adapter_name: str = "d
         raise ValueError(f"{folder} has {what}; load it beside, with load_adapter")
     tuner: Any = PEFT_TYPE_TO_TUNER_MAPPING[ours.peft_type]
     weights = tuner.renamed_from_old_layout(model, adapter_name, load_peft_weights(str(folder), device="cpu"))
-    here = {key.removeprefix("base_model.model.") for key in get_peft_model_state_dict(model, adapter_name=adapter_name)}
-    there = {key.removeprefix("base_model.model.") for key in weights}
+    held = get_peft_model_state_dict(model, adapter_name=adapter_name)
+    here, there = ({key.removeprefix(PREFIX) for key in keys} for keys in (held, weights))
     if here != there:
         some = sorted(here ^ there)[:3]
         raise ValueError(f"{folder} adapts other layers than {adapter_name!r} ({', '.join(some)}, …); load it beside, "

@@ -91,7 +91,8 @@ class AdapterTuner(BaseTuner):
     def renamed_from_old_layout(cls, model: nn.Module, adapter_name: str,
                                 weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """A checkpoint with today's keys; version 0.1 left the adapter's name inside the keys of nested weights."""
-        known = {cls._remove_adapter_name_from_key(key, adapter_name).removeprefix(PREFIX) for key in model.state_dict()}
+        today = (cls._remove_adapter_name_from_key(key, adapter_name) for key in model.state_dict())
+        known = {key.removeprefix(PREFIX) for key in today}
         old = re.compile(rf"^(.*\.{cls.prefix}adapter)\.[^.]+\.(.+)$")
         renamed = {}
         for key, value in weights.items():

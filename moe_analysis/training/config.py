@@ -18,7 +18,8 @@ from .typed import as_hinted, plain, wrong_type
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bf16")
 # what PEFT fills in by itself says nothing about the run
-NOT_PART_OF_A_RUN = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "runtime_config", "layout")
+NOT_PART_OF_A_RUN = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "runtime_config",
+                     "layout")  # fmt: skip
 
 
 def default_adapter() -> PeftConfig:

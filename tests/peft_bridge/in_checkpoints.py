@@ -18,7 +18,7 @@ import moe_analysis as ma
 from moe_analysis.optim import build_optimizer
 
 from .contract import situation
-from .systems import Case, close, collected, llama
+from .systems import Case, collected, llama
 
 OLD = Path(__file__).parents[1] / "data" / "adapters_0_1"
 

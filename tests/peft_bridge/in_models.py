@@ -63,9 +63,10 @@ def _(case: Case) -> None:
 def _(case: Case) -> None:
     model = case.model(t5(), ["q", "v"], task_type="SEQ_2_SEQ_LM")
     batch = case.batch(2, padded=False)
-    together = model.generate(input_ids=batch["input_ids"], max_new_tokens=3, do_sample=False, num_beams=2, **case.extra())
-    alone = model.generate(input_ids=batch["input_ids"][1:], max_new_tokens=3, do_sample=False, num_beams=2,
-                           **{key: value[1:] for key, value in case.extra().items()})  # fmt: skip
+    options = {"max_new_tokens": 3, "do_sample": False, "num_beams": 2}
+    together = model.generate(input_ids=batch["input_ids"], **options, **case.extra())
+    second = {key: value[1:] for key, value in case.extra().items()}
+    alone = model.generate(input_ids=batch["input_ids"][1:], **options, **second)
     assert torch.equal(together[1:, : alone.shape[1]], alone)
 
 

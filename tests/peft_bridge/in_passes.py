@@ -79,7 +79,7 @@ def _(case: Case) -> None:
     loss = model(**case.batch()).loss
     with torch.no_grad(), model.disable_adapter():
         reference = model(**case.batch(seed=1)).logits
-        plain = model.get_base_model()(**{key: value for key, value in case.batch(seed=1).items()}).logits
+        plain = model.get_base_model()(**case.batch(seed=1)).logits
     close(reference, plain)
     close(gradients(model, loss), right)
 

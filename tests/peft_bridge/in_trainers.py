@@ -174,8 +174,11 @@ def _(case: Case) -> None:
     loss = -F.logsigmoid(0.1 * (good - bad - reference)) + (one + two) / 2
     ours = gradients(model, loss)
     scale = torch.sigmoid(-0.1 * (good - bad - reference)).detach()
-    separate = gradients(model, -0.1 * scale * log_probability(chosen)[0] + log_probability(chosen)[1] / 2)
-    close(ours, separate + gradients(model, 0.1 * scale * log_probability(rejected)[0] + log_probability(rejected)[1] / 2))
+    right = 0.0
+    for batch, sign in ((chosen, -1.0), (rejected, 1.0)):
+        value, balance = log_probability(batch)
+        right = right + gradients(model, sign * 0.1 * scale * value + balance / 2)
+    close(ours, right)
 
 
 @situation("a loss of one's own that forgets the balance loss is told so",
