@@ -92,14 +92,6 @@ def test_gradient_checkpointing_changes_neither_the_loss_nor_any_gradient(tiny_l
         assert torch.allclose(grad, results[1][1][key], rtol=1e-5, atol=1e-7), key
 
 
-def test_reentrant_checkpointing_would_lose_the_balance_losses_gradient_and_is_refused(tiny_llama, tokens):
-    model = adapt(tiny_llama, "moelora", **SWITCH).train()
-    model.enable_input_require_grads()
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
-    with pytest.raises(ValueError, match="use_reentrant"):
-        model(**tokens)
-
-
 def test_a_frozen_router_trains_its_experts_beside_a_balance_loss(tiny_llama, tokens):
     """Random fixed routing, the control that a learnt router must beat."""
     model = adapt(tiny_llama, "moelora", **SWITCH).train()

@@ -39,6 +39,11 @@ class Stack(threading.local):
 
 
 OPEN = Stack()
+NO_GRADIENT = (
+    "a layer with a balance loss runs without gradients inside a pass with gradients (torch.no_grad, or a checkpoint made "
+    "by hand with use_reentrant=True), so its routers would not be balanced; use use_reentrant=False, or leave the layer "
+    "out of target_modules"
+)
 
 
 @dataclass
@@ -56,6 +61,7 @@ class Call:
         with_grad: Whether the pass began with gradients enabled.
         active: The adapters that each layer used, by the layer's id: a recomputed block uses the same.
         balance_losses: One scalar per balanced layer, already times its coefficient.
+        pull: How the gradient of the balance loss reaches a block whose first run built no graph.
     """
 
     opened_by: Any = None
@@ -67,9 +73,12 @@ class Call:
     tokens: int | None = None
     generating: bool = False
     shared: bool = False  # a part of the Call below it on the stack
+    checkpointed: bool = False  # inside a block that the backward pass runs again
+    again: bool = False  # the backward pass runs it again now
     with_grad: bool = True
     active: dict[int, list[str]] = field(default_factory=dict)
     balance_losses: list[Tensor] = field(default_factory=list)
+    pull: Pull = field(default_factory=lambda: Pull())
 
     def context(self, x: Tensor, layer: str, adapter: Adapter) -> RoutingContext:
         """What the router of one layer may know about its input x (…, in)."""
@@ -103,17 +112,69 @@ class Call:
             "the layer out of target_modules"
         )
 
-    def add(self, balance_loss: Tensor) -> None:
+    def add(self, balance_loss: Tensor, y: Tensor) -> Tensor:
         """Keep one layer's balance loss.
 
+        Args:
+            balance_loss: A scalar.
+            y: The layer's output.
+
+        Returns:
+            The output, through which the balance loss gets its gradient in the recompute of a reentrant checkpoint:
+            the first run of such a block has no graph.
+
         Raises:
-            ValueError: If gradients are off inside a pass that began with them: a reentrant checkpoint would drop the
-                gradient of the balance loss without a word.
+            ValueError: If gradients are off in a part of a pass that began with them: the balance loss would have no
+                gradient, without a word.
         """
+        if self.again:
+            gradient = self.pull.gradient if self.pull.needed else None
+            return y if gradient is None else Pulled.apply(y, balance_loss, gradient)
         if self.with_grad and not torch.is_grad_enabled():
-            raise ValueError("gradient checkpointing with use_reentrant=True loses the gradient of the balance loss; "
-                             "pass gradient_checkpointing_kwargs={'use_reentrant': False}")
+            if not self.checkpointed:
+                raise ValueError(NO_GRADIENT)
+            self.pull.needed = True
         self.balance_losses.append(balance_loss)
+        return y
+
+
+@dataclass
+class Pull:
+    """The gradient of the balance loss as the backward pass finds it, before it runs any block again."""
+
+    needed: bool = False
+    gradient: Tensor | None = None
+
+    def watched(self, balance_loss: Tensor) -> Tensor:
+        """The balance loss, whose gradient is kept here; its own graph is left where there is one."""
+        return Watched.apply(balance_loss, torch.zeros((), requires_grad=True), self) if self.needed else balance_loss
+
+
+class Watched(torch.autograd.Function):
+    """The identity; its backward pass, the first of all since it was made last, keeps the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, balance_loss: Tensor, leaf: Tensor, pull: Pull) -> Tensor:
+        ctx.pull = pull
+        return balance_loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        ctx.pull.gradient = grads[0]
+        return grads[0], None, None
+
+
+class Pulled(torch.autograd.Function):
+    """A layer's output; its backward pass gives the layer's balance loss the gradient that was kept."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, balance_loss: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient, ctx.like = gradient, balance_loss.dtype
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        return grads[0], ctx.gradient.to(grads[0].device, ctx.like), None
 
 
 def current() -> Call | None:
@@ -158,10 +219,8 @@ class Again:
     ran: bool = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.ran:
-            self.ran = True
-            return self.function(*args, **kwargs)
-        with opened(replace(self.call, balance_losses=[])):  # the first run has handed them over
+        first, self.ran = not self.ran, True
+        with opened(replace(self.call, checkpointed=True, again=not first)):
             return self.function(*args, **kwargs)
 
 

@@ -81,7 +81,7 @@ class CallHooks:
         if output is None or call.shared:
             return None
         labelled = kwargs.get("labels") is not None or dict(zip(self.names, args)).get("labels") is not None
-        return hand_over(call.balance_losses, output, module, kwargs, labelled, self.adapted)
+        return hand_over(call, output, module, kwargs, labelled, self.adapted)
 
     def _intuition(self, call: Call, given: Any, session: Call | None) -> Tensor | None:
         if given is None and session is not None:

@@ -61,13 +61,11 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         active = self._active(call)
         if len(active) == 1 and not (args or kwargs) and fusible(self.base_layer, x, active[0]):
             result, routing = active[0](x, self._context(x, call, active[0]), self.base_layer)
-            collect(call, routing)
-            return result
+            return collect(call, routing, result)
         result = self.base_layer(x, *args, **kwargs)
         for adapter in active:
             delta, routing = self._update(x, self._context(x, call, adapter), adapter)
-            result = result + delta.to(result.dtype)
-            collect(call, routing)
+            result = collect(call, routing, result + delta.to(result.dtype))
         return result
 
     def _active(self, call: Call | None) -> list[Adapter]:
@@ -116,6 +114,5 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
     unmerge = merge
 
 
-def collect(call: Call | None, routing: Routing) -> None:
-    if call is not None and routing.balance_loss is not None:
-        call.add(routing.balance_loss)
+def collect(call: Call | None, routing: Routing, y: Tensor) -> Tensor:
+    return y if call is None or routing.balance_loss is None else call.add(routing.balance_loss, y)

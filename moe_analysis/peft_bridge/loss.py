@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
+from .call import Call
+
 FORGOTTEN = (
     "a loss was computed from this model's output without its balance loss, so no gradient balances the routers; add "
     "output.balance_loss to the loss, or set balance_coef=0"
@@ -44,12 +46,11 @@ def weighing(value: float) -> Iterator[None]:
         WEIGHT.value = before
 
 
-def hand_over(losses: list[Tensor], output: Any, module: nn.Module, inputs: dict[str, Any], labelled: bool,
-              reader: Any) -> Any:
+def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any], labelled: bool, reader: Any) -> Any:
     """A model's output with its balance loss.
 
     Args:
-        losses: One scalar per layer.
+        call: The pass, with the losses of its layers.
         output: What the model returned.
         module: The model.
         inputs: The keyword arguments of the pass.
@@ -64,7 +65,8 @@ def hand_over(losses: list[Tensor], output: Any, module: nn.Module, inputs: dict
     first = next((value for value in flat(output) if isinstance(value, Tensor)), None)
     if first is None or not first.is_floating_point():
         return output
-    balance = torch.stack([one.to(first.device) for one in losses]).sum() if losses else first.new_zeros(())
+    losses = [one.to(first.device) for one in call.balance_losses]
+    balance = call.pull.watched(torch.stack(losses).sum()) if losses else first.new_zeros(())
     loss = output[0] if isinstance(output, tuple) and labelled else getattr(output, "loss", None)
     if losses and isinstance(loss, Tensor):
         share = WEIGHT.value if WEIGHT.value is not None else share_of(module, inputs)

@@ -12,7 +12,7 @@ from moe_analysis.peft_bridge import current, keeping_call
 from .contract import BALANCED, situation
 from .systems import Case, close, gradients, twin
 
-REENTRANT = "use_reentrant=True loses the gradient of the balance loss"
+NO_GRADIENT = "runs without gradients inside a pass with gradients"
 
 
 def two_losses(model, case: Case):
@@ -43,13 +43,28 @@ def _(case: Case) -> None:
     assert current() is None
 
 
-@situation("two forward passes under reentrant checkpointing", dict.fromkeys(BALANCED, REENTRANT))
+@situation("two forward passes under reentrant checkpointing")
 def _(case: Case) -> None:
     model = case.model().train()
     again = checkpointed(model, reentrant=True)
     right = gradients(model, two_losses(model, case))
     two_losses(again, case).backward()
     close(torch.cat([p.grad.flatten() for p in again.parameters() if p.requires_grad]), right)
+
+
+@situation("a frozen part of the model under `torch.no_grad`, with adapters in it",
+           dict.fromkeys(BALANCED, NO_GRADIENT))  # fmt: skip
+def _(case: Case) -> None:
+    model = case.model().train()
+    block = model.get_base_model().model.layers[0].mlp
+    block.forward = torch.no_grad()(block.forward)
+    right = twin(model)
+    for parameter in right.get_base_model().model.layers[0].mlp.parameters():
+        parameter.requires_grad_(False)
+    frozen = {name for name, parameter in right.named_parameters() if not parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    close(gradients(model, model(**case.batch()).loss), gradients(right, right(**case.batch()).loss))
 
 
 @situation("a checkpoint made by hand, with `keeping_call`")
