@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import moe_analysis as ma
+from moe_analysis.peft_bridge import AdapterLayer, Call, opened
 from moe_analysis.theory.count import flop_counter
 
 SYSTEMS: dict[str, tuple[str, int, dict[str, Any]]] = {  # label: config, total rank, options
@@ -90,9 +91,10 @@ def both_passes(model: nn.Module, x: Tensor, upstream: Tensor, by_gathers: bool 
         model.zero_grad(set_to_none=True)
         if by_gathers:
             (layer.base_layer(x) + gathered(layer.adapters["default"], x)).backward(upstream)
-        elif hasattr(layer, "state"):
-            with layer.state.collect() as losses:
+        elif isinstance(layer, AdapterLayer):
+            with opened(Call()) as call:
                 y = layer(x)
+            losses = call.balance_losses
             torch.autograd.backward([y, *losses], [upstream, *(torch.ones_like(loss) for loss in losses)])
         else:
             layer(x).backward(upstream)
