@@ -217,10 +217,17 @@ class Again:
     function: Any
     call: Call
     ran: bool = False
+    encoded_at: int | None = None  # which argument is the encoder's output
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        first, self.ran = not self.ran, True
-        with opened(replace(self.call, checkpointed=True, again=not first)):
+        call = replace(self.call, checkpointed=True, again=self.ran)
+        if call.encoded is not None:  # a reentrant checkpoint hands copies of its arguments to the second run
+            if not self.ran:
+                self.encoded_at = next((place for place, value in enumerate(args) if value is call.encoded[0]), None)
+            elif self.encoded_at is not None:
+                call.encoded = (args[self.encoded_at], call.encoded[1])
+        self.ran = True
+        with opened(call):
             return self.function(*args, **kwargs)
 
 

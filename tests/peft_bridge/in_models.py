@@ -13,7 +13,21 @@ from torch.nn.utils import prune
 from moe_analysis.adapters import RoutingContext
 
 from .contract import BALANCED, situation
-from .systems import Case, Regrouping, bert, close, gradients, layers_of, llama, t5, vit
+from .systems import (
+    Case,
+    Regrouping,
+    bert,
+    clip,
+    close,
+    collected,
+    gradients,
+    layers_of,
+    llama,
+    mixtral,
+    t5,
+    twin,
+    vit,
+)
 
 
 def own_balance(model: nn.Module, masks, run) -> torch.Tensor:
@@ -59,6 +73,21 @@ def _(case: Case) -> None:
         close(both[:1], alone)
 
 
+@situation("encoder-decoder under gradient checkpointing, reentrant or not")
+def _(case: Case) -> None:
+    model = case.model(t5(), ["q", "k", "v", "wo"], task_type="SEQ_2_SEQ_LM").train()
+    batch, own = case.batch(2), torch.ones(2, 6, dtype=torch.long)
+    own[0, 1:] = 0
+    inputs = batch | {"labels": torch.randint(3, 40, (2, 6)), "decoder_attention_mask": own}
+    right = gradients(model, model(**inputs).loss)
+    for reentrant in (False, True):
+        again = twin(model)
+        again.enable_input_require_grads()
+        again.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+        again(**inputs).loss.backward()
+        close(collected(again), right)
+
+
 @situation("encoder-decoder generation")
 def _(case: Case) -> None:
     model = case.model(t5(), ["q", "v"], task_type="SEQ_2_SEQ_LM")
@@ -88,6 +117,32 @@ def _(case: Case) -> None:
     alone = model(pixel_values=images[:1], **{key: value[:1] for key, value in case.extra().items()})
     close(output.logits[:1], alone.logits)
     assert bool(output.balance_loss > 0) == case.balanced
+
+
+@situation("two towers with sequences of the same length")
+def _(case: Case) -> None:
+    model, images = case.model(clip(), ["q_proj", "fc1"]).train(), torch.randn(2, 3, 8, 8)
+    mask = torch.tensor([[1] * 5, [1, 1, 0, 0, 0]])
+    inputs = {"input_ids": torch.randint(3, 40, (2, 5)), "attention_mask": mask, "pixel_values": images}
+    inputs |= {"return_loss": True, **case.extra()}
+    if case.intuitive:
+        assert gradients(model, model(**inputs).loss).any()
+        return
+    output, right = own_balance(model, lambda name: mask if "text_model" in name else None, lambda: model(**inputs))
+    close(output.balance_loss, right)
+
+
+@situation("a decoder whose own blocks are mixtures of experts")
+def _(case: Case) -> None:
+    model, batch = case.model(mixtral(), ["q_proj", "v_proj"]), case.batch()
+    output, mask = model(**batch), batch["attention_mask"]
+    close(model(**{key: value[:1] for key, value in batch.items()}).logits, output.logits[:1])
+    if case.balanced:
+        close(output.balance_loss, own_balance(model, lambda _: mask, lambda: model(**batch))[1])
+    again = twin(model).train()
+    again.enable_input_require_grads()
+    again.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    close(gradients(again, again(**batch).loss), gradients(model.train(), model(**batch).loss))
 
 
 class Net(nn.Module):

@@ -62,6 +62,27 @@ def vit() -> nn.Module:
     return ViTForImageClassification(config).eval()
 
 
+def clip() -> nn.Module:
+    """Two towers; both see sequences of five: the words of a text and the patches of an image with one token more."""
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = sizes | {"vocab_size": 40, "max_position_embeddings": 16, "bos_token_id": 1, "eos_token_id": 2}
+    vision = sizes | {"image_size": 8, "patch_size": 4}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).eval()
+
+
+def mixtral() -> nn.Module:
+    """A decoder whose own blocks are mixtures of experts."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    config = MixtralConfig(vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, pad_token_id=0,
+                           num_attention_heads=2, num_key_value_heads=2, num_local_experts=4)  # fmt: skip
+    return MixtralForCausalLM(config).eval()
+
+
 class Regrouping(nn.Module):
     """A model whose own block is a mixture of experts: each of its experts sees the tokens that chose it."""
 
