@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..tasks.rows import SuiteWarning
+from .adapter_source import keep_source
 from .config import TrainConfig
 from .run import FINISHED, Run, RunError, json_text, write_atomic
 from .status import locked
@@ -83,6 +84,7 @@ def keep_failure(config: TrainConfig, out: Path, outcome: Outcome) -> None:
             if Run(folder, config).finished:
                 return
             if not (folder / "config.json").exists():
+                keep_source(folder, config.system)
                 write_atomic(folder / "config.json", json_text(config.to_dict()))
             write_atomic(folder / FAILURE, outcome.traceback)
     except (ValueError, OSError):  # the disk may be what failed; the outcome carries the traceback too

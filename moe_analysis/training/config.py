@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
@@ -13,6 +14,7 @@ from .. import peft_bridge
 from ..optim import check_options
 from ..tasks.file_names import check_file_name, label_of
 from ..tasks.rows import shorten
+from .kept_adapter import KeptAdapter
 from .typed import as_hinted, plain, wrong_type
 
 SCHEDULES = ("constant", "linear", "cosine")
@@ -95,6 +97,8 @@ class TrainConfig:
         if not isinstance(self.adapter, PeftConfig):
             raise ValueError(f"adapter = {self.adapter!r} is no PEFT configuration; pass ma.TRexConfig(...), "
                              "ma.MoeLoraConfig(...) or peft.LoraConfig(...)")  # fmt: skip
+        if isinstance(self.adapter, KeptAdapter):
+            raise ValueError(f"adapter = {self.system!r} can be read but not trained: {self.adapter.why}")
         if self.name is not None:
             check_file_name("name", self.name)
         check_options(self.optimizer, self.optimizer_options)
@@ -124,18 +128,26 @@ class TrainConfig:
 
     @property
     def clusters(self) -> int | None:
-        """Clusters that the adapter's intuition needs; None where it has none."""
-        return self.adapter.clusters if getattr(self.adapter, "intuition", False) else None
+        """Clusters that the adapter's intuition needs; None where it has none, or no class that could say."""
+        if not getattr(self.adapter, "intuition", False) or isinstance(self.adapter, KeptAdapter):
+            return None
+        return self.adapter.clusters
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "adapter"}
-        adapter = {k: v for k, v in asdict(self.adapter).items() if k not in NOT_PART_OF_A_RUN}
+        adapter = self.adapter.values if isinstance(self.adapter, KeptAdapter) else asdict(self.adapter)
+        # real numbers as such, so that the digest follows from the JSON where the adapter's class is not known
+        adapter = as_hinted({k: v for k, v in adapter.items() if k not in NOT_PART_OF_A_RUN}, type(self.adapter))
         return {**values, "adapter": {key: plain(value) for key, value in sorted(adapter.items())}}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Read `to_dict` back. Raises ValueError naming an unknown field, with the known ones, or a wrong type."""
+    def from_dict(cls, values: dict[str, Any],
+                  read: Callable[[dict[str, Any]], PeftConfig] | None = None) -> TrainConfig:  # fmt: skip
+        """Read `to_dict` back. Raises ValueError naming an unknown field, with the known ones, or a wrong type.
+
+        read: makes the adapter of its mapping; None wants its class to be known here and to have every field.
+        """
         if not isinstance(values, dict):
             raise ValueError(f"{shorten(values)} is {type(values).__name__}, no mapping of a TrainConfig's fields")
         known = {entry.name for entry in fields(cls)}
@@ -143,7 +155,7 @@ class TrainConfig:
             raise ValueError(f"unknown fields {unknown} of a TrainConfig; it has {', '.join(sorted(known))}")
         values = dict(values)
         if isinstance(adapter := values.get("adapter"), dict):
-            values["adapter"] = read_adapter(adapter)
+            values["adapter"] = (read or read_adapter)(adapter)
         if fault := wrong_type(values, get_type_hints(cls)):
             raise ValueError(fault)
         return cls(**values)
@@ -152,7 +164,6 @@ class TrainConfig:
     def digest(self) -> str:
         """Content hash: two configurations with the same digest make the same run, and equal ones have the same."""
         values = {key: value for key, value in as_hinted(self.to_dict(), type(self)).items() if key != "name"}
-        values["adapter"] = as_hinted(values["adapter"], type(self.adapter))
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
@@ -162,12 +173,15 @@ class TrainConfig:
 
 
 def read_adapter(values: dict[str, Any]) -> PeftConfig:
-    """The adapter of a configuration's JSON. Raises ValueError for an unknown peft_type or a value of a wrong type."""
+    """The adapter of a configuration's JSON. Raises ValueError for an unknown peft_type or field, or a wrong type."""
     if not values.get("peft_type"):
         raise ValueError(f"adapter = {shorten(values)} names no peft_type; add one of {adapter_types()}")
     kind = values["peft_type"].upper() if isinstance(values["peft_type"], str) else None
     if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
         raise ValueError(f"adapter.peft_type = {shorten(values['peft_type'])} is unknown; use one of {adapter_types()}")
+    if unknown := unknown_fields(values):  # PEFT would leave them out with no more than a warning
+        known = sorted(entry.name for entry in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kind]) if entry.init)
+        raise ValueError(f"adapter.{unknown[0]} is no field of {kind}; it has {', '.join(known)}")
     # PEFT calls lora_alpha a whole number and takes any, and a budget that is met makes fractions of it
     hints = {**get_type_hints(PEFT_TYPE_TO_CONFIG_MAPPING[kind]), "lora_alpha": float}
     if fault := wrong_type(values, hints, "adapter."):
@@ -176,6 +190,12 @@ def read_adapter(values: dict[str, Any]) -> PeftConfig:
         return PeftConfig.from_peft_type(**{**values, "peft_type": kind})
     except (TypeError, KeyError, AttributeError) as error:  # what PEFT's own checks stumble over
         raise ValueError(f"adapter = {shorten(values)} cannot be made: {error}; correct its values") from error
+
+
+def unknown_fields(values: dict[str, Any]) -> list[str]:
+    """Fields of an adapter's mapping that the class registered for its type does not have."""
+    known = fields(PEFT_TYPE_TO_CONFIG_MAPPING[values["peft_type"].upper()])
+    return sorted(values.keys() - {entry.name for entry in known} - set(NOT_PART_OF_A_RUN))
 
 
 def adapter_types() -> str:

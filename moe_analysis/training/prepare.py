@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..backbones import load_backbone
 from ..tasks.batches import answers_fit, collate, encode, warn_of_long_answers
 from . import distributed
+from .adapter_source import keep_source
 from .config import TrainConfig
 from .intuition import cluster_prompts, embed_like_training, run_rows
 from .run import json_text, write_atomic
@@ -60,8 +61,10 @@ def fitting_rows(config: TrainConfig, tokenizer: Any) -> tuple[dict[str, pd.Data
 
 
 def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str, Data]:
-    """Train and test rows with their intuition; writes config.json and, for an intuition, clusters.npz."""
+    """Train and test rows with their intuition; writes config.json, the source of an adapter of the user's own
+    and, for an intuition, clusters.npz."""
     frames, kept = fitting_rows(config, tokenizer)
+    keep_source(folder, config.system)
     write_atomic(folder / "config.json", json_text(config.to_dict()))
     if config.clusters is None:
         return {split: Data(frame[kept[split]].reset_index(drop=True), None) for split, frame in frames.items()}

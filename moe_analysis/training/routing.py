@@ -87,5 +87,6 @@ def model_of(run: Run, trained: bool = True) -> Any:
     """A run's model, or the one that it began with."""
     if trained:
         return run.model()
+    run.require_adapter()
     set_seed(run.config.seed)
     return prepare_model(run.config)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import pandas as pd
 import xarray as xr
 
 from ..tasks.rows import shorten
+from .adapter_source import adapter_of_run, execute_kept
 from .config import TrainConfig
 from .history import COLUMNS as HISTORY
+from .kept_adapter import KeptAdapter
 from .store import RecordError, open_records
 from .typed import wrong_type
 
@@ -103,7 +105,8 @@ class Run:
 
     config.json, status.json (state, step, versions, seconds), history.parquet, evaluation.parquet, records.zarr/,
     experts.zarr/ (where record_experts_every is set), trees.zarr/ (where record_trees_every is), adapter/ (PEFT
-    checkpoint), clusters.npz (where the adapter routes by intuition), checkpoints/ while it trains.
+    checkpoint), adapter_source/ (the file of an adapter of the user's own), clusters.npz (where the adapter routes by
+    intuition), checkpoints/ while it trains. Opening a folder executes nothing that is in it.
 
     >>> loaded = ma.Run.load(run.path)
     >>> loaded.finished, loaded.config.steps, loaded.history["split"].unique().tolist()
@@ -130,7 +133,7 @@ class Run:
             raise RunError(f"{path / 'config.json'} is missing; {path} is no run, or one that never started")
         values = read_json(path / "config.json")
         try:
-            return cls(path, TrainConfig.from_dict(values))
+            return cls(path, TrainConfig.from_dict(values, partial(adapter_of_run, path)))
         except ValueError as error:
             raise RunError(f"{path / 'config.json'} is no configuration of a run: {error}; {RESTORE}") from error
 
@@ -207,7 +210,7 @@ class Run:
         path = self.path / "clusters.npz"
         if os.path.lexists(path):
             return Clusters.load(path)
-        if self.config.clusters is not None and self.finished:
+        if getattr(self.config.adapter, "intuition", False) and self.finished:
             raise RunError(f"{path} is missing, and the adapter routes by it; {RESTORE}")
         return None
 
@@ -219,8 +222,37 @@ class Run:
 
         return self.clusters.intuition(embed_like_training(self.config, frame["prompt"]))
 
-    def model(self) -> Any:
-        """The trained PEFT model in evaluation mode; raises RunError when the backbone is not the one trained on."""
+    def require_adapter(self, trust_code: bool = False) -> None:
+        """Have the class of the run's adapter, which an adapter of somebody's own may lack; what needs no model needs
+        it not.
+
+        Args:
+            trust_code: where the adapter is not registered, execute the file in the run's folder.
+
+        Raises:
+            RunError: the class is not registered, or another one is; says how to get it.
+        """
+        if not isinstance(self.config.adapter, KeptAdapter):
+            return
+        try:
+            if trust_code:
+                execute_kept(self.path, self.config.system)
+        except ValueError as error:
+            raise RunError(f"{self.id}: {error}") from error
+        self.config = Run.load(self.path).config
+        if isinstance(adapter := self.config.adapter, KeptAdapter):
+            raise RunError(f"{self.id} has no model here: {adapter.why}")
+
+    def model(self, trust_code: bool = False) -> Any:
+        """The trained PEFT model in evaluation mode.
+
+        Args:
+            trust_code: of an adapter that is not registered here, execute the file that the run's folder keeps, which
+                can do whatever Python can: only where you trust whoever made the folder.
+
+        Raises:
+            RunError: the run is not finished, the class of its adapter is not here, or the backbone is another one.
+        """
         from peft import PeftModel
 
         from ..backbones import load_backbone
@@ -228,6 +260,7 @@ class Run:
 
         if not (self.path / "adapter").is_dir():
             raise RunError(f"{self.path / 'adapter'} is missing: the run is not finished; train it to the end")
+        self.require_adapter(trust_code)
         base, _ = load_backbone(self.config.backbone)
         if (expected := self.status.get("backbone_sha256")) and weights_digest(base) != expected:
             raise RunError(f"backbone {self.config.backbone!r} has changed since {self.id} was trained; restore it, or "

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ..backbones import load_tokenizer
+from .adapter_source import refuse_another_source
 from .attempt import (
     BUSY,
     FAILED,
@@ -83,6 +84,7 @@ def sweep(
             raise ValueError(f"{name} = {value} must be at least 1")
     unfinished = {}
     for config in configs:
+        refuse_another_source(out / config.run_name, config.system)
         if Run(out / config.run_name, config).finished:
             forget_failure(out / config.run_name)  # of an attempt before one outside a sweep
         else:

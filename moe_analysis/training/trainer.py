@@ -18,6 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 from ..optim import build_optimizer, router_parameters
 from ..peft_bridge import weighing
 from . import distributed
+from .adapter_source import refuse_another_source
 from .config import TrainConfig
 from .evaluate import evaluate
 from .expert_recorder import DAMPING, ExpertRecorder
@@ -56,6 +57,7 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
     distributed.start()
     distributed.check_batch(config.batch_size)
     folder = Path(out) / config.run_name
+    refuse_another_source(folder, config.system)
     with locked(folder):
         run = Run(folder, config)
         if distributed.together(lambda: run.finished):

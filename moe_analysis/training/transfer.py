@@ -80,10 +80,14 @@ def evaluate_all(
         if _read(_path(run, "evaluation", suite, rows_by_choice[choice])) is None:
             missing.append((run, rows_by_choice[choice]))
     if missing:
+        for run, _ in missing:
+            run.require_adapter()
         _embed_once(missing)
         _warn_once(missing)
         pool = shared_pool(workers or os.cpu_count() or 1)
-        futures = {run.id: pool.submit(evaluate_alone, str(run.path), suite, rows_per_dataset) for run, _ in missing}
+        # what this process executes already, of a file or of a run's folder, the others may
+        futures = {run.id: pool.submit(evaluate_alone, str(run.path), suite, rows_per_dataset, True)
+                   for run, _ in missing}  # fmt: skip
         failures = {}
         for name, future in futures.items():
             try:
@@ -97,7 +101,7 @@ def evaluate_all(
     return [evaluate_on(run, suite, rows_per_dataset) for run in runs]
 
 
-def evaluate_alone(path: str, suite: str, rows_per_dataset: int | None) -> None:
+def evaluate_alone(path: str, suite: str, rows_per_dataset: int | None, trust_code: bool = False) -> None:
     """`evaluate_on` in a process of its own, with a single thread and without a word on the console."""
     import transformers
 
@@ -107,7 +111,9 @@ def evaluate_alone(path: str, suite: str, rows_per_dataset: int | None) -> None:
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
     warnings.simplefilter("ignore", SuiteWarning)  # said once, by the process that started this one
-    evaluate_on(Run.load(path), suite, rows_per_dataset)
+    run = Run.load(path)
+    run.require_adapter(trust_code)
+    evaluate_on(run, suite, rows_per_dataset)
 
 
 def _embed_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:

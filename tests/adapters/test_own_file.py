@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def file(tmp_path: Path, monkeypatch) -> Path:
     path.write_text("VALUE = 1\n")
     yield path
     sys.modules.pop(path.stem, None)
-    own.CONTENTS.pop(path, None)
+    own.SOURCES.pop(path.stem, None)
 
 
 def test_a_file_is_imported_once_under_its_name(file) -> None:
@@ -134,3 +135,34 @@ def test_a_new_process_knows_the_adapter_as_a_method_and_as_a_case_of_the_contra
     done = subprocess.run([sys.executable, "-c", code, str(path)], env={**os.environ, own.VARIABLE: str(path)},
                           cwd=Path(__file__).parents[2], capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_file_that_registers_and_then_fails_leaves_nothing_registered(file) -> None:
+    file.write_text(ADAPTER.replace("gatedlora", "halfway") + "\nVALUE = 1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        own.load_file(file)
+    assert "halfway" not in REGISTRY and file.stem not in sys.modules
+
+
+def test_the_source_is_that_which_was_executed_and_not_what_the_file_became(file) -> None:
+    file.write_text(ADAPTER.replace("gatedlora", "firstform"))
+    own.load_file(file)
+    try:
+        file.write_text("VALUE = 2\n")
+        source = own.source_of("firstform")
+        assert b"firstform" in source.content and source.path == file
+        assert source.sha256 == hashlib.sha256(source.content).hexdigest()
+    finally:
+        del REGISTRY["firstform"]
+
+
+def test_a_module_of_the_users_has_a_source_and_ours_have_none(tmp_path, monkeypatch) -> None:
+    (tmp_path / "mine_by_name.py").write_text(ADAPTER.replace("gatedlora", "byname"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(own.VARIABLE, "mine_by_name")
+    own.load_named()
+    try:
+        assert own.source_of("byname").path == tmp_path / "mine_by_name.py"
+        assert all(own.source_of(name) is None for name in ("trex", "moelora", "nobodys"))
+    finally:
+        del REGISTRY["byname"], sys.modules["mine_by_name"], own.SOURCES["mine_by_name"]

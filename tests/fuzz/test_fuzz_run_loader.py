@@ -94,7 +94,7 @@ def test_a_value_of_a_wrong_type_is_refused_by_its_field(folder: Path, field: st
 
 
 @pytest.mark.parametrize("adapter, words", [
-    ({"peft_type": "TREKS"}, "adapter.peft_type = 'TREKS' is unknown; use one of LORA, "),
+    ({"peft_type": "TREKS!"}, "adapter.peft_type = 'TREKS!' is unknown; use one of LORA, "),
     ({"peft_type": ["TREX"]}, r"adapter.peft_type = ['TREX'] is unknown"),
     ({"peft_type": "TREX", "num_up": "many"}, "adapter.num_up = 'many' is str; it must be int"),
     ({"peft_type": "LORA", "target_modules": 5}, "target_modules = 5 is int; it must be list[str] or str or None"),
