@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import moe_analysis as ma
 from moe_analysis import peft_bridge
+from moe_analysis.peft_bridge import methods
 from moe_analysis.adapters import REGISTRY, Adapter, AdapterConfig, Routing, RoutingContext
 from moe_analysis.adapters.base import kaiming_down, register
 from moe_analysis.analysis.trajectories import router_paths
@@ -85,7 +86,7 @@ def registered(monkeypatch) -> Iterator[type[PeftConfig]]:
     PeftType._member_names_.remove(NAME.upper())
     type.__delattr__(PeftType, NAME.upper())
     for suffix in ("Config", "Layer", "Model"):
-        delattr(peft_bridge, f"ScaledRows{suffix}")
+        delattr(methods, f"ScaledRows{suffix}")
 
 
 CONTRACT = [name for name, test in inspect.getmembers(test_contract, inspect.isfunction) if name.startswith("test_")]
