@@ -49,7 +49,7 @@ def test_a_model_loaded_for_inference_serves_and_is_left_as_it_was(parts):
     batch = layer_batches(model, tokenizer, frame, [name])[name]
     assert batch.adapter is adapter_modules(model)[name] and float(batch.gradient.norm()) > 0
     assert model.training and all(parameter.grad is None for parameter in model.parameters())
-    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(adapter._forward_hooks for adapter in adapter_modules(model).values())
 
 
 def test_a_module_that_is_not_adapted_is_refused(parts):
