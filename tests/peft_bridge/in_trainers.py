@@ -22,19 +22,19 @@ from .systems import Case, close, collected, gradients, llama, twin
 BATCHES = 3  # accumulated to one step, of two samples each, with ever fewer labels
 
 
-def rows(case: Case) -> list[dict[str, torch.Tensor]]:
-    """Six samples; the later ones have fewer labels, so that batches weigh differently by labels and by samples."""
-    ids = torch.randint(3, 40, (2 * BATCHES, 6), generator=torch.Generator().manual_seed(3))
+def rows(case: Case, batches: int = BATCHES) -> list[dict[str, torch.Tensor]]:
+    """Two samples a batch; the batches have fewer and fewer labels: by those they weigh otherwise than by samples."""
+    ids = torch.randint(3, 40, (2 * batches, 6), generator=torch.Generator().manual_seed(3))
     labels = ids.clone()
     for place in range(len(ids)):
-        labels[place, : place // 2 + 1] = -100
+        labels[place, : place // 2 % BATCHES + 1] = -100
     extra = case.extra(len(ids))
     return [{"input_ids": ids[i], "attention_mask": torch.ones(6, dtype=torch.long), "labels": labels[i],
              **{key: value[i] for key, value in extra.items()}} for i in range(len(ids))]  # fmt: skip
 
 
-def micro_batches(case: Case) -> list[dict[str, torch.Tensor]]:
-    all_rows = rows(case)
+def micro_batches(case: Case, batches: int = BATCHES) -> list[dict[str, torch.Tensor]]:
+    all_rows = rows(case, batches)
     return [{key: torch.stack([row[key] for row in all_rows[i : i + 2]]) for key in all_rows[0]}
             for i in range(0, len(all_rows), 2)]  # fmt: skip
 
@@ -49,8 +49,8 @@ class InOrder(Trainer):
         return SequentialSampler(self.train_dataset)
 
 
-def trained_gradient(case: Case, model: nn.Module, **options: Any) -> torch.Tensor:
-    """The gradient that Trainer gives to its one step, made of three accumulated batches."""
+def trained_gradient(case: Case, model: nn.Module, batches: int = BATCHES, **options: Any) -> torch.Tensor:
+    """The gradient that Trainer gives to its one step, made of three accumulated batches in each process."""
     function = options.pop("compute_loss_func", None)
     arguments = TrainingArguments(
         tempfile.mkdtemp(), per_device_train_batch_size=2, gradient_accumulation_steps=BATCHES, max_steps=1,
@@ -58,7 +58,7 @@ def trained_gradient(case: Case, model: nn.Module, **options: Any) -> torch.Tens
         remove_unused_columns=False, **options,
     )  # fmt: skip
     look = Look()
-    InOrder(model, arguments, train_dataset=rows(case), callbacks=[look], compute_loss_func=function).train()
+    InOrder(model, arguments, train_dataset=rows(case, batches), callbacks=[look], compute_loss_func=function).train()
     return look.gradient
 
 
@@ -68,13 +68,13 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.
                            label_smoothing=smoothing)  # fmt: skip
 
 
-def by_hand(case: Case, model: nn.Module, smoothing: float = 0.0) -> torch.Tensor:
+def by_hand(case: Case, model: nn.Module, smoothing: float = 0.0, batches: int = BATCHES) -> torch.Tensor:
     """Gradient of the mean over all labels plus the mean of the batches' balance losses."""
-    model, batches, total = twin(model).train(), micro_batches(case), 0.0
-    labels = sum(int((batch["labels"][:, 1:] != -100).sum()) for batch in batches)
-    for batch in batches:
-        output = model(**batch)
-        total = total + token_loss(output.logits, batch["labels"], smoothing) / labels + output.balance_loss / BATCHES
+    model, parts, total = twin(model).train(), micro_batches(case, batches), 0.0
+    labels = sum(int((part["labels"][:, 1:] != -100).sum()) for part in parts)
+    for part in parts:
+        output = model(**part)
+        total = total + token_loss(output.logits, part["labels"], smoothing) / labels + output.balance_loss / batches
     return gradients(model, total)
 
 
