@@ -21,6 +21,7 @@ from typing import Any
 
 from moe_analysis.tasks.generators import OOD_SKILLS, SKILLS, Skill
 from moe_analysis.tasks.generators.problem import PLAIN_REMARKS
+from moe_analysis.tasks.look_alikes import resembling
 
 TRAIN_ROWS, TEST_ROWS = 600, 200
 PLAIN_REMARK_RATE = 0.25
@@ -79,7 +80,8 @@ def stream(dataset: str, seed: int, exclude: Collection[str] = frozenset()) -> I
     """
     known = TRAINING | OOD
     if dataset not in known:
-        raise ValueError(f"dataset = {dataset!r} is not in the embedded suite; choose one of {', '.join(known)}")
+        raise ValueError(f"dataset = {dataset!r} is not in the embedded suite{resembling([dataset], known)}; choose "
+                         f"one of {', '.join(known)}")
     rng = Random(f"{seed}/{dataset}/stream")
     while True:
         row = known[dataset].draw(rng, "stream")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .look_alikes import resembling
 from .rows import Located, SuiteError, shorten
 
 NAMES = {
@@ -62,9 +63,10 @@ def _columns(present: list[str], source: str) -> dict[str, str]:
     columns = {field: next((name for name in NAMES[field] if name in present), None) for field in NAMES}
     lacking = [field for field in ("prompt", "answer") if columns[field] is None]
     if lacking:
+        alike = resembling(present, NAMES[lacking[0]])
         raise SuiteError(
             f"hub:{source} has the columns {present} and none of them is "
-            f"{' or '.join(NAMES[lacking[0]])}; rename the column and save it as JSONL"
+            f"{' or '.join(NAMES[lacking[0]])}{alike}; rename the column and save it as JSONL"
         )
     own = {field: field for field in ("dataset", "group", "label") if field in present}
     return own | {field: name for field, name in columns.items() if name is not None}

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from .files import data_files
+from .layout import data_files
 from .rows import Problem
 
 Checked: TypeAlias = "tuple[pd.DataFrame, list[Problem]]"  # rows, and the flaws that they are kept with
@@ -38,7 +38,7 @@ def kept(stamp: tuple[Any, ...] | None, read: Callable[[], Checked]) -> Checked:
 def stamp_of(folder: Path) -> tuple[Any, ...] | None:
     """What differs when files of a suite do; None where they cannot be asked, or one is too new to tell."""
     try:
-        files = [(path.name, path.stat()) for path in data_files(folder)]
+        files = [(file.name, file.path.stat()) for file in data_files(folder)]
     except OSError:
         return None
     if any(time.time() - found.st_mtime < YOUNG for _, found in files):

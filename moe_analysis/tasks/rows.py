@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from .look_alikes import apart, resembling
+
 COLUMNS = ["dataset", "group", "split", "prompt", "choices", "answer", "label"]
 TEXT_FIELDS = ["dataset", "group", "split", "prompt", "answer"]
 SPLITS = ("train", "test")
 LISTED_PER_FILE = 10
+WHOLE = re.compile(r"(\d{1,9})(\.0+)?", re.ASCII)
 _MISSING = object()
 
 
@@ -86,9 +90,10 @@ def _is_sound_text(value: object) -> bool:
     return True
 
 
-def _text_problem(field: str, value: object) -> str:
+def _text_problem(field: str, value: object, present: Iterable[str] = ()) -> str:
     if value is _MISSING or value is None:
-        return f"{field} is missing; every row needs dataset, group, split, prompt and answer"
+        alike = next((f" (it has {ascii(name)})" for name in present if apart(field, name)), "")
+        return f"{field} is missing{alike}; every row needs dataset, group, split, prompt and answer"
     if not isinstance(value, str):
         return f"{field} = {shorten(value)} is {type(value).__name__}, not text; write it as a string"
     if not value.strip():
@@ -107,6 +112,19 @@ def _choices_problem(choices: object) -> str | None:
     return None
 
 
+def whole_label(label: object) -> object:
+    """A label as a table's writer meant it: 2.0 and "2" are 2, and NaN is none; anything else stays what it is.
+
+    A row's check compares the answer with the choice at the label, so that a text that was meant as another number
+    than the position is refused.
+    """
+    if isinstance(label, float):
+        return None if label != label else int(label) if label.is_integer() else label
+    if isinstance(label, str) and (match := WHOLE.fullmatch(label)):
+        return int(match[1])
+    return label
+
+
 def _label_problem(label: object, choices: list[str], answer: object) -> tuple[str, str] | None:
     last = len(choices) - 1
     remedy = f"give a whole number from 0 to {last}"
@@ -118,8 +136,8 @@ def _label_problem(label: object, choices: list[str], answer: object) -> tuple[s
         return "label", f"label = {shorten(label)} is outside the {len(choices)} choices; {remedy}"
     if isinstance(answer, str) and choices[label] != answer:
         return "answer", (
-            f"answer = {shorten(answer)} is not choices[{label}] = {shorten(choices[label])}; "
-            "make the answer and the label agree"
+            f"answer = {shorten(answer)} is not choices[{label}] = {shorten(choices[label])}"
+            f"{apart(answer, choices[label])}; make the answer and the label agree"
         )
     return None
 
@@ -130,10 +148,11 @@ def row_problems(row: dict[str, Any]) -> list[tuple[str, str]]:
     for field in TEXT_FIELDS:
         value = row.get(field, _MISSING)
         if not _is_sound_text(value):
-            found.append((field, _text_problem(field, value)))
+            found.append((field, _text_problem(field, value, row)))
     split = row.get("split")
     if isinstance(split, str) and split.strip() and split not in SPLITS:
-        found.append(("split", f"split = {shorten(split)} is unknown; use 'train' or 'test'"))
+        alike = resembling([split], SPLITS)
+        found.append(("split", f"split = {shorten(split)} is unknown{alike}; use 'train' or 'test'"))
     choices, label = row.get("choices"), row.get("label")
     if choices is None:
         if label is not None:
@@ -152,30 +171,33 @@ def row_problems(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 @dataclass
 class Located:
-    """A row and where it came from."""
+    """A row and where it came from. home: what holds its whole data set, a file or a folder; "" is the file."""
 
     row: dict[str, Any]
     file: str
     place: str
+    home: str = ""
 
     def problem(self, field: str, text: str) -> Problem:
         return Problem(self.file, self.place, field, text)
 
 
 def dataset_problems(rows: list[Located]) -> Iterator[Problem]:
-    """A dataset must live in one file and have one group: a copied file or a slip of the pen shows here."""
+    """A dataset must live in one file, or in one folder of splits, and have one group: a copied file or a slip of the
+    pen shows here."""
     first: dict[str, Located] = {}
     told: set[tuple[str, str]] = set()
     for here in rows:
         name, group = here.row["dataset"], here.row["group"]
         there = first.setdefault(name, here)
-        if there.file != here.file and (name, here.file) not in told:
+        if (there.home or there.file) != (here.home or here.file) and (name, here.file) not in told:
             told.add((name, here.file))
-            remedy = "keep a data set in one file, or rename one of the two"
+            remedy = "keep a data set in one file, or in one folder's train and test files, or rename one of the two"
             yield here.problem("dataset", f"dataset = {shorten(name)} is also in {there.file}; {remedy}")
         if there.row["group"] != group:
             began = f"{shorten(there.row['group'])} at {there.file} {there.place}"
-            text = f"group = {shorten(group)} but data set {shorten(name)} has {began}; give it one group"
+            alike = apart(group, there.row["group"])
+            text = f"group = {shorten(group)} but data set {shorten(name)} has {began}{alike}; give it one group"
             yield here.problem("group", text)
 
 

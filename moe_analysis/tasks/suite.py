@@ -11,8 +11,10 @@ from typing import Any
 import pandas as pd
 
 from .baselines import baselines
-from .files import data_files, read_file
+from .files import read_file
 from .kept import kept, stamp_of
+from .layout import data_files, passed_over
+from .look_alikes import resembling
 from .rows import (
     COLUMNS,
     SPLITS,
@@ -25,6 +27,7 @@ from .rows import (
     row_problems,
     shorten,
     to_frame,
+    whole_label,
 )
 
 __all__ = [
@@ -56,7 +59,12 @@ def load_suite(
     `name` is "embedded" or "embedded_ood" (shipped), a folder of *.jsonl and *.parquet files, the name of
     such a folder inside $MOE_ANALYSIS_DATA, or "hub:<repo>[:<config>]". `split` keeps "train" or "test" rows,
     `datasets` keeps the named data sets. The frame has the columns dataset, group, split, prompt, choices
-    (list of str or None), answer, label (Int64, missing for a free answer); other fields are ignored.
+    (list of str or None), answer, label (Int64, missing for a free answer); other fields are ignored. Labels may be
+    written as 1, 1.0 or "1".
+
+    Files called train, test, validation or dev are splits of one data set, in the folder or in a folder of it: where
+    rows do not say it, the file's name is their split, the folder's their data set, and that their group. Validation
+    stands in for a missing test. Folders and files that look like data and are not read are named in a `SuiteWarning`.
 
     Rows that repeat a choice or have only one, or whose test prompt is also a train prompt of the same data
     set, are kept with one `SuiteWarning`, because published data has them; `strict=True` refuses them.
@@ -69,7 +77,8 @@ def load_suite(
     ['Give the total: 7 tables from Leo and 6 from the attic.', '13']
     """
     if split is not None and split not in SPLITS:
-        raise SuiteError(f"split = {shorten(split)} is unknown; use 'train', 'test' or None for both")
+        alike = resembling([split], SPLITS)
+        raise SuiteError(f"split = {shorten(split)} is unknown{alike}; use 'train', 'test' or None for both")
     frame = _whole(name, strict)
     if datasets is not None:
         frame = _only(frame, [datasets] if isinstance(datasets, str) else list(datasets), str(name))
@@ -111,9 +120,10 @@ def suite_folder(name: str | Path) -> Path:
     root = os.environ.get(DATA_VARIABLE)
     if root and str(name) and os.path.isdir(Path(root).expanduser() / name):  # noqa: PTH112
         return Path(root).expanduser() / name
+    known = _available(root)
     raise SuiteError(
-        f"suite {str(name)!r} is neither a folder nor a known name; available: "
-        f"{', '.join(_available(root))}; {_about_variable(root)}"
+        f"suite {str(name)!r} is neither a folder nor a known name{resembling([str(name)], known)}; available: "
+        f"{', '.join(known)}; {_about_variable(root)}"
     )
 
 
@@ -195,9 +205,12 @@ def _about_variable(root: str | None) -> str:
 
 
 def _whole(name: str | Path, strict: bool) -> pd.DataFrame:
-    """Every row of a suite, with one warning of its flaws; `strict` refuses them."""
-    stamp = None if str(name).startswith(HUB) else stamp_of(suite_folder(name))
-    frame, blurred = kept(stamp, lambda: _checked(str(name), _read(name)))
+    """Every row of a suite, with one warning of its flaws and one of what was not read; `strict` refuses flaws."""
+    local = not str(name).startswith(HUB)
+    frame, blurred = kept(stamp_of(suite_folder(name)) if local else None, lambda: _checked(str(name), _read(name)))
+    if local and (unread := passed_over(suite_folder(name))):
+        text = f"suite {name}: not read are {'; '.join(unread)}"
+        warnings.warn(text.encode("utf-8", "backslashreplace").decode(), SuiteWarning, stacklevel=3)
     if blurred and strict:
         raise SuiteError.of(str(name), blurred)
     if blurred:
@@ -222,11 +235,12 @@ def _read(name: str | Path) -> tuple[list[Located], list[Problem]]:
     except OSError as error:
         raise SuiteError(f"suite folder {folder} cannot be listed ({error.strerror}); check its rights") from error
     if not files:
-        raise SuiteError(f"suite folder {folder} holds no *.jsonl or *.parquet file")
+        unread = "".join(f"; not read is {one}" for one in passed_over(folder))
+        raise SuiteError(f"suite folder {folder} holds no *.jsonl or *.parquet file{unread}")
     rows: list[Located] = []
     problems: list[Problem] = []
-    for path in files:
-        found, wrong = read_file(path)
+    for file in files:
+        found, wrong = read_file(file)
         rows += found
         problems += wrong
     return rows, problems
@@ -235,6 +249,8 @@ def _read(name: str | Path) -> tuple[list[Located], list[Problem]]:
 def _checked(source: str, read: tuple[list[Located], list[Problem]]) -> tuple[pd.DataFrame, list[Problem]]:
     """The rows, and the flaws with which they may be kept. Raises SuiteError for anything worse."""
     rows, problems = read
+    for here in rows:
+        here.row["label"] = whole_label(here.row.get("label"))
     bad = [here.problem(*found) for here in rows for found in row_problems(here.row)]
     problems = [*problems, *bad]
     if not problems:
@@ -248,8 +264,9 @@ def _only(frame: pd.DataFrame, wanted: list[str], source: str) -> pd.DataFrame:
     present = list(dict.fromkeys(frame["dataset"]))
     unknown = [dataset for dataset in wanted if dataset not in present]
     if unknown or not wanted:
+        alike = resembling(unknown, present)
         raise SuiteError(
-            f"datasets = {wanted} names {unknown or 'nothing'}, which suite {source} does not hold; "
+            f"datasets = {wanted} names {unknown or 'nothing'}, which suite {source} does not hold{alike}; "
             f"choose from {', '.join(present)}"
         )
     return frame[frame["dataset"].isin(wanted)]

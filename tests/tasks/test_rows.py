@@ -28,7 +28,13 @@ BROKEN = {
     "label = 2 is outside the 2 choices": choice_row(label=2),
     "label = -1 is outside the 2 choices": choice_row(label=-1),
     "label = True is bool": choice_row(label=True),
-    "label = 0.0 is float": choice_row(label=0.0),
+    "label = 0.5 is float; give a whole number from 0 to 1": choice_row(label=0.5),
+    "label = inf is float": choice_row(label=float("inf")),
+    "label = 'A' is str": choice_row(label="A"),
+    "label = '0.5' is str": choice_row(label="0.5"),
+    "label = '-1' is str": choice_row(label="-1"),
+    "label = '٠' is str": choice_row(label="٠"),
+    "answer = 'yes' is not choices[1] = 'no'": choice_row(label="1"),  # counted from 1
     "label is missing although there are choices": choice_row(label=None),
     "label = 0 has no choices to point into": free_row(label=0),
     "answer = 'no' is not choices[0] = 'yes'": choice_row(answer="no"),
@@ -56,6 +62,22 @@ def test_a_label_outside_the_choices_says_which_labels_are_right(tmp_path: Path)
     assert "a.jsonl line 1: label = 7 is outside the 2 choices; give a whole number from 0 to 1" in message(
         folder
     )
+
+
+@pytest.mark.parametrize("written", [1, 1.0, "1", "1.0", "01"])
+def test_a_whole_number_is_a_label_however_it_is_written(written: object, tmp_path: Path) -> None:
+    folder = write(tmp_path, "a.jsonl", choice_row(answer="no", label=written), free_row(label=float("nan")))
+    assert load_suite(folder)["label"].tolist() == [1, pd.NA]
+
+
+def test_labels_that_pandas_made_real_are_whole_again_from_both_formats(tmp_path: Path) -> None:
+    frame = pd.DataFrame([choice_row(answer="no", label=1), free_row()])  # the gap makes 1 a 1.0
+    assert frame["label"].dtype == float
+    (tmp_path / "lines").mkdir(), (tmp_path / "table").mkdir()
+    frame.to_json(tmp_path / "lines" / "a.jsonl", orient="records", lines=True)
+    frame.astype({"label": str}).to_parquet(tmp_path / "table" / "a.parquet")  # "1.0"
+    for name in ("lines", "table"):
+        assert load_suite(tmp_path / name)["label"].tolist() == [1, pd.NA]
 
 
 def test_a_broken_parquet_row_is_named_by_its_number(tmp_path: Path) -> None:
@@ -135,7 +157,7 @@ def test_any_change_of_one_field_loads_or_is_named_by_its_line(
         assert "a.jsonl line 2: " in str(error)
         assert {problem.place for problem in error.problems} == {"line 2"}
     else:
-        assert frame[field].tolist()[1] == value
+        assert frame[field].tolist()[1] == (int(float(value)) if field == "label" else value)
 
 
 # Rows that load but blur a score
