@@ -1,12 +1,15 @@
 """moe_analysis: train, watch and check mixtures of low-rank experts.
 
-Names are imported when they are first used, so that `import moe_analysis` costs nothing that is not needed.
+Names are imported when they are first used, so that `import moe_analysis` costs nothing that is not needed. PEFT and
+transformers load our adapters once this package is imported.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
+
+from .registration import register_with_peft
 
 SOURCES = {
     "load_suite": "tasks.suite",
@@ -22,6 +25,7 @@ SOURCES = {
     "match_budget": "comparison",
     "use_adapter": "peft_bridge",
     "hotswap_adapter": "peft_bridge.hotswap",
+    "set_intuition": "peft_bridge.intuition",
     **dict.fromkeys(("HydraLoraConfig", "MoeLoraConfig", "MomorConfig", "SiraConfig", "SmoreConfig", "TRexConfig"),
                     "peft_bridge"),
 }
@@ -36,6 +40,9 @@ def __getattr__(name: str) -> Any:
     if name in PACKAGES:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+register_with_peft()
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ ARROWS: dict[str, set[str]] = {
     "adapters": set(),
     "tasks": set(),
     "backbones": set(),
-    "peft_bridge": {"adapters"},
+    "peft_bridge": {"adapters", "tasks", "backbones"},  # T-REX reads prompts: with an embedder and a tokenizer
     "optim": {"adapters"},
     "theory": {"adapters", "optim"},  # optim: the checks run the real optimisers
     "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones"},
@@ -30,6 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "presets": {"training", "peft_bridge"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
     "kernels": set(),
+    "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported
     "figures": {"presets", "kernels"},  # executes the notebooks
     "gallery": {"figures", "plots", "tasks"},  # reads what plots.save wrote
 }

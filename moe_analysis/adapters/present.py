@@ -1,5 +1,7 @@
 """temporary"""
 from contextlib import contextmanager
+
+
 @contextmanager
 def weights_present(adapter):
     yield

@@ -40,9 +40,9 @@ class Stack(threading.local):
 
 OPEN = Stack()
 NO_GRADIENT = (
-    "a layer with a balance loss runs without gradients inside a pass with gradients (torch.no_grad, or a checkpoint made "
-    "by hand with use_reentrant=True), so its routers would not be balanced; use use_reentrant=False, or leave the layer "
-    "out of target_modules"
+    "a layer with a balance loss runs without gradients inside a pass with gradients (torch.no_grad, or a checkpoint "
+    "made by hand with use_reentrant=True), so its routers would not be balanced; use use_reentrant=False, or leave "
+    "the layer out of target_modules"
 )
 
 

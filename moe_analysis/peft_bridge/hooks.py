@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .call import CHECKPOINTS, OPEN, Call, current, keep_calls, mask_of, opened, shape_of
+from .layer import AdapterLayer
 from .loss import hand_over
+from .prompts import CacheMemory, PromptIntuition, prompts_of
 
 
 @dataclass
@@ -21,18 +23,38 @@ class Adapted:
     Attributes:
         model: The model.
         blocks: Its modules that gradient checkpointing may run again.
+        layers: Its adapted layers.
+        held: The clusters that its adapters hold, by adapter name.
+        caches: The intuition of the prompts in key-value caches.
         warned: Whether the reader was told of a balance loss that took no part in a backward pass.
     """
 
     model: nn.Module
     blocks: list[nn.Module] = field(default_factory=list)
+    layers: list[AdapterLayer] = field(default_factory=list)
+    held: dict[str, PromptIntuition] = field(default_factory=dict)
+    caches: CacheMemory = field(default_factory=CacheMemory)
     warned: bool = False
+
+    def look(self) -> None:
+        """Find what the model consists of now."""
+        modules = list(self.model.modules())
+        self.blocks = [block for block in modules if hasattr(block, "gradient_checkpointing")
+                       or any(name in block.__dict__ for name in CHECKPOINTS)]  # fmt: skip
+        self.layers = [module for module in modules if isinstance(module, AdapterLayer)]
+        self.held = prompts_of(self.model)
 
     @property
     def routes_by_intuition(self) -> bool:
         """Whether any adapter of the model, active or not, routes by intuition."""
-        configs = getattr(self.model, "peft_config", None) or {}
-        return any(getattr(config, "intuition", False) for config in configs.values())
+        return any(getattr(one.config, "intuition", False) for layer in self.layers for one in layer.adapters.values())
+
+    @property
+    def prompts(self) -> PromptIntuition | None:
+        """The clusters of the active adapter, which read the intuition from a prompt; None where it holds none."""
+        if not self.held or self.layers[0].disable_adapters:
+            return None
+        return next((self.held[name] for name in self.layers[0].active_adapters if name in self.held), None)
 
 
 @dataclass
@@ -67,7 +89,7 @@ class CallHooks:
         call.samples, call.tokens = shape_of(inputs)
         decoder = getattr(getattr(module, "config", None), "is_encoder_decoder", False)
         call.token_mask = mask_of(inputs, "decoder_attention_mask" if decoder else "attention_mask", call.tokens)
-        call.intuition = self._intuition(call, kwargs.get("intuition"), session)
+        call.intuition = self._intuition(call, kwargs.get("intuition"), session, inputs)
         call.adapter_names = adapter_of_rows(call, kwargs.get("adapter_names"), session)
         if module.training and not torch.compiler.is_compiling():
             keep_calls(self.adapted.blocks)
@@ -80,12 +102,17 @@ class CallHooks:
             call = OPEN.calls.pop()
         if output is None or call.shared:
             return None
+        if call.intuition is not None and self.adapted.held:
+            self.adapted.caches.keep(output, call.intuition)
         labelled = kwargs.get("labels") is not None or dict(zip(self.names, args)).get("labels") is not None
         return hand_over(call, output, module, kwargs, labelled, self.adapted)
 
-    def _intuition(self, call: Call, given: Any, session: Call | None) -> Tensor | None:
+    def _intuition(self, call: Call, given: Any, session: Call | None, inputs: dict[str, Any]) -> Tensor | None:
         if given is None and session is not None:
             given = session.intuition
+        if given is None and (prompts := self.adapted.prompts) is not None:
+            given = self.adapted.caches.recall(inputs)
+            given = prompts.of_tokens(inputs, self.adapted.model) if given is None else given
         if given is None:
             return None
         scores = checked_intuition(given, self.adapted)
@@ -154,8 +181,15 @@ class Generate:
         session = Call(opened_by=self.adapted, generating=True)
         if outer is not None and outer.opened_by is self.adapted:
             session.adapter_names = outer.adapter_names
+        prompts = self.adapted.prompts
         if intuition is not None:
             session.intuition = checked_intuition(intuition, self.adapted)
+        elif prompts is not None:
+            given = dict(zip(("inputs",), args)) | kwargs
+            ids = given.get("input_ids") if given.get("input_ids") is not None else given.get("inputs")
+            session.intuition = self.adapted.caches.recall(given)
+            if session.intuition is None:
+                session.intuition = prompts.of_tokens(given | {"input_ids": ids}, model)
         with opened(session):
             return type(model).generate(model, *args, **kwargs)
 
@@ -166,9 +200,11 @@ def watch(model: nn.Module) -> Adapted:
     Returns:
         What the hooks share.
     """
+    if (whole := part_of_adapted(model)) is not None:
+        whole.look()
+        return whole
     adapted = adapted_of(model) or Adapted(model)
-    adapted.blocks = [block for block in model.modules() if hasattr(block, "gradient_checkpointing")
-                      or any(name in block.__dict__ for name in CHECKPOINTS)]  # fmt: skip
+    adapted.look()
     for inner in model.modules():
         if inner is not model and not isinstance(inner, PreTrainedModel):
             continue
@@ -194,12 +230,21 @@ def unwatch(model: nn.Module) -> None:
         del model.generate
 
 
+def hooks_of(model: nn.Module) -> CallHooks | None:
+    owners = (getattr(hook, "__self__", None) for hook in model._forward_pre_hooks.values())
+    return next((owner for owner in owners if isinstance(owner, CallHooks)), None)
+
+
 def adapted_of(model: nn.Module) -> Adapted | None:
     """What the hooks of a model share; None where it has none, or those of a larger model."""
-    for hook in model._forward_pre_hooks.values():
-        if isinstance(found := getattr(hook, "__self__", None), CallHooks) and found.outermost:
-            return found.adapted
-    return None
+    hooks = hooks_of(model)
+    return hooks.adapted if hooks is not None and hooks.outermost else None
+
+
+def part_of_adapted(model: nn.Module) -> Adapted | None:
+    """The larger model that has hooks on this one; None where there is none."""
+    hooks = hooks_of(model)
+    return hooks.adapted if hooks is not None and not hooks.outermost else None
 
 
 def argument_names(model: nn.Module) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from peft.utils.save_and_load import load_peft_weights
 from torch import nn
 
 from ..adapters import REGISTRY
+from .prompts import IntuitionHalf
 from .tuner import PREFIX
 
 FREE = {"target_modules", "dropout"}  # the weights' names and shapes tell the first; the second changes no weight
@@ -47,7 +48,8 @@ def hotswap_adapter(model: nn.Module, folder: str | Path, adapter_name: str = "d
     if type(ours) is not type(theirs):
         raise ValueError(f"{folder} holds a {type(theirs).__name__}, the adapter {adapter_name!r} is a "
                          f"{type(ours).__name__}; load it beside, with load_adapter")
-    names = [entry.name for entry in fields(REGISTRY[ours.system].config_class) if entry.name not in FREE]
+    halves = [REGISTRY[ours.system].config_class, *([IntuitionHalf] if isinstance(ours, IntuitionHalf) else [])]
+    names = [entry.name for half in halves for entry in fields(half) if entry.name not in FREE]
     differ = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
     if differ:
         what = ", ".join(f"{name} = {getattr(theirs, name)!r}, not {getattr(ours, name)!r}" for name in differ)

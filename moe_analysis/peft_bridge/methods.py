@@ -15,6 +15,7 @@ from peft.utils import register_peft_method
 
 from ..adapters import REGISTRY, Adapter, own
 from .layer import AdapterLayer
+from .prompts import IntuitionHalf
 from .tuner import LAYOUT, AdapterTuner
 
 
@@ -64,7 +65,8 @@ def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
     if name.upper() in PeftType.__members__:
         raise ValueError(f"adapter name {name!r} is that of a method of PEFT's; choose another")
     names = {"system": name, "__doc__": adapter.config_class.__doc__, "__module__": __name__}
-    config = dataclass(type(f"{label}Config", (PeftHalf, adapter.config_class), names))
+    halves = (PeftHalf, IntuitionHalf) if hasattr(adapter.config_class, "intuition") else (PeftHalf,)
+    config = dataclass(type(f"{label}Config", (*halves, adapter.config_class), names))
     here = {"__module__": __name__}
     layer = type(f"{label}Layer", (AdapterLayer,), {"adapter_layer_names": (f"{name}_adapter",), **here})
     made = {"prefix": f"{name}_", "tuner_layer_cls": layer, "layer_class": layer, **here}

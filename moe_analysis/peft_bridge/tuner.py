@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from .call import Call, opened
 from .hooks import adapted_of, unwatch, watch
 from .layer import NO_MERGE, NOBODY, AdapterLayer
+from .prompts import give_prompts
 
 LAYOUT = 2  # of the keys in a checkpoint: no adapter name inside
 PREFIX = "base_model.model."  # of the keys of a PeftModel
@@ -41,6 +42,7 @@ class AdapterTuner(BaseTuner):
         if isinstance(targets, (set, list)):
             check_target_modules(model, targets)  # here, because PEFT's add_adapter comes by no other hook
         super().inject_adapter(model, adapter_name, *args, **kwargs)
+        give_prompts(model, adapter_name, self.peft_config[adapter_name])
         watch(model)
 
     def _create_and_replace(self, config: PeftConfig, adapter_name: str, target: nn.Module, target_name: str,

@@ -26,6 +26,7 @@ def render(row: Mapping[Any, Any]) -> tuple[str, str]:
     return f"{row['prompt']}{options}\nAnswer:", f" {row['answer']}"
 
 
+PROMPT_ENDS = ("\nOptions: ", "\nAnswer:")  # what `render` puts behind a prompt, in this order
 LEAST_PROMPT = 2  # tokens of a prompt that always stay
 
 

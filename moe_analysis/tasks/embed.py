@@ -72,6 +72,11 @@ class Embedder:
         self._cache = ArrayCache.default() if cache else None
         self._encoder: Encoder = open_encoder(model)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides its numbers: weights, tokenizer and pooling, or what "tfidf" was fitted on."""
+        return digest_of([self._encoder.identity()])
+
     def fit(self, texts: Iterable[str]) -> Embedder:
         """Learn from `texts` (their order and repetitions do not matter) and return self."""
         self._encoder.fit(sorted(set(_checked(texts))))

@@ -21,7 +21,8 @@ SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bf16")
 # what PEFT fills in by itself says nothing about the run
 NOT_PART_OF_A_RUN = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "runtime_config",
-                     "layout")  # fmt: skip
+                     "layout", "embedder", "embedder_digest", "embedding_dim", "pooling", "prompt_begin",
+                     "prompt_ends")  # fmt: skip
 
 
 def default_adapter() -> PeftConfig:

@@ -17,6 +17,9 @@ from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from ..optim import build_optimizer, router_parameters
 from ..peft_bridge import weighing
+from ..peft_bridge.intuition import set_intuition
+from ..tasks.batches import PROMPT_ENDS
+from ..tasks.clusters import Clusters
 from . import distributed
 from .adapter_source import refuse_another_source
 from .config import TrainConfig
@@ -66,6 +69,9 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
         model, tokenizer, digest = prepare_model(config)
         status = Status(folder, config.steps, digest)
         data = distributed.together(lambda: prepare_data(config, tokenizer, folder))
+        if config.clusters is not None and config.embedder != "tfidf":  # its checkpoints need no intuition argument
+            clusters = Clusters.load(folder / "clusters.npz")
+            set_intuition(model, clusters, config.embedder, tokenizer, prompt_ends=PROMPT_ENDS)
         trainer = build_trainer(config, folder, model, tokenizer, data, status, progress)
         if not distributed.first():
             torch.manual_seed(config.seed + distributed.rank())  # rows of different processes share no noise

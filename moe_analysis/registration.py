@@ -1,0 +1,44 @@
+"""`import moe_analysis` makes our adapters known to PEFT, whichever of the two is imported first.
+
+PEFT looks a checkpoint's type up in tables that a package can only fill by being imported. PEFT takes seconds to import
+and much of this package does without it, so the tables are filled when PEFT itself has been imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+BRIDGE = f"{__package__}.peft_bridge"
+
+
+def register_with_peft() -> None:
+    """Fill PEFT's tables now if it is imported already, else as soon as it is."""
+    if "peft" in sys.modules:
+        importlib.import_module(BRIDGE)
+    elif not any(isinstance(finder, AfterPeft) for finder in sys.meta_path):
+        sys.meta_path.insert(0, AfterPeft())
+
+
+class AfterPeft:
+    """A finder that finds PEFT where all others do, and imports the bridge behind it."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
+        if name != "peft":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_both(module: ModuleType) -> None:
+                execute(module)
+                importlib.import_module(BRIDGE)
+
+            spec.loader.exec_module = execute_both  # type: ignore[method-assign]
+        return spec
