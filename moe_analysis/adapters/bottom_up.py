@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from . import gates as gating
+from .calls import plain, untouched
 from .tree_gates import Choice, per_parent, switch_choice
 
 
@@ -47,10 +49,7 @@ class NodeGate(nn.Module):
 
     def forward(self, x: Tensor, outputs: Tensor, token_mask: Tensor | None, balanced: bool) -> Choice:
         """outputs (N, F, width) of the nodes' subtrees -> the choice for every parent of f = F / P nodes."""
-        first: Any = self.mlp[0]
-        of_node, of_key = first.weight.split([self.width, self.keys.shape[-1]], dim=1)
-        known = (outputs @ of_node.T).unsqueeze(2) + (self.keys @ of_key.T + first.bias)  # (N, F, s, m)
-        probabilities = self.mlp[2](self.mlp[1](known)).squeeze(-1).softmax(-1)  # (N, F, s)
+        probabilities = self._scores(outputs).softmax(-1)  # (N, F, s)
         by_parent = probabilities.unflatten(1, (-1, self.fanout))  # (N, P, f, s)
         ids = distinct_best(by_parent.detach())  # (N, P, f)
         scores = by_parent.gather(-1, ids.unsqueeze(-1)).squeeze(-1)  # (N, P, f)
@@ -61,6 +60,19 @@ class NodeGate(nn.Module):
             taken, mask = ids.flatten(1).unsqueeze(-1), per_parent(token_mask, probabilities.shape[1])  # (N, F, 1)
             loss = gating.tree_switch_loss(probabilities, taken, mask)
         return Choice(ids, scores, by_parent.shape[-1], loss)
+
+    def _scores(self, outputs: Tensor) -> Tensor:
+        """outputs (N, F, width) -> a score of every candidate, (N, F, s)."""
+        first, *others = self.mlp
+        if not (untouched(self.mlp, nn.Sequential) and plain(first)):
+            nodes = outputs.unsqueeze(2).expand(-1, -1, self.keys.shape[1], -1)  # (N, F, s, width)
+            return self.mlp(torch.cat([nodes, self.keys.expand(len(outputs), -1, -1, -1)], dim=-1)).squeeze(-1)
+        weight: Any = first.weight
+        of_node, of_key = weight.split([self.width, self.keys.shape[-1]], dim=1)
+        values = (outputs @ of_node.T).unsqueeze(2) + F.linear(self.keys, of_key, first.bias)  # (N, F, s, m)
+        for layer in others:
+            values = layer(values)
+        return values.squeeze(-1)
 
 
 def distinct_best(scores: Tensor) -> Tensor:

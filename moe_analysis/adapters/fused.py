@@ -8,11 +8,15 @@ between the two is small and is left to autograd.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .calls import plain, untouched
+from .transforms import transformed
 
 
 class FrozenAndDown(torch.autograd.Function):
@@ -29,7 +33,10 @@ class FrozenAndDown(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, down = ctx.saved_tensors
         (into_y, into_z), needs = grads, ctx.needs_input_grad
-        into_x = (into_y @ weight).addmm_(into_z, down) if needs[0] else None
+        into_x = None
+        if needs[0]:
+            into_x = into_y @ weight
+            into_x = into_x.addmm(into_z, down) if transformed() else into_x.addmm_(into_z, down)
         into_down = into_z.T @ x if needs[3] else None
         return into_x, None, into_y.sum(0) if needs[2] else None, into_down, into_z.sum(0) if needs[4] else None
 
@@ -49,29 +56,52 @@ class AddUp(torch.autograd.Function):
         return grads[0], grads[0] @ up.T, inner.T @ grads[0]
 
 
-def down_products(x: Tensor, experts: Tensor, router: Tensor | None, dropout: nn.Module, base: nn.Linear | None,
-                  bias: Tensor | None = None, out_bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """x (N, in) -> (x Eᵀ (N, K), x Rᵀ (N, M), the frozen layer's output (N, out) or None).
+def down_products(x: Tensor, experts: Tensor, heads: Sequence[nn.Module], dropout: nn.Module, base: nn.Linear | None,
+                  bias: Tensor | None = None, out_bias: Tensor | None = None,
+                  ) -> tuple[Tensor, list[Tensor], Tensor | None]:  # fmt: skip
+    """What the layer's input x (..., in) is brought down to, its N tokens in rows.
 
-    experts E (K, in) read x after dropout and router R (M, in) before it; without dropout one product makes both.
-    bias (K + M,) is added to what they make, in that order, and out_bias (out,) to the frozen layer's output.
+    Args:
+        experts: down factors E (K, in), which read x after dropout.
+        heads: linear layers of M_h rows, which read x before it. Those that are plain share one product with the
+            experts where there is no dropout; any other is called on x.
+        base: the frozen layer, `fusible`, or None.
+        bias: (K,), added to what the experts make. out_bias: (out,), added to the frozen layer's output.
+
+    Returns:
+        x Eᵀ (N, K), what each head makes of x (N, M_h), and the frozen layer's output (N, out) or None.
     """
-    width, dropped = experts.shape[0], dropout.training and isinstance(dropout, nn.Dropout)
-    parts = [part for part in (None if dropped else experts, router) if part is not None]
-    down = parts[0] if len(parts) == 1 else torch.cat(parts) if parts else experts[:0]  # (K + M, in), or (M, in)
-    down_bias = bias[width:] if bias is not None and dropped else bias
+    flat, dropped = x.reshape(-1, x.shape[-1]), not inert(dropout)
+    read: list[Any] = [head for head in heads if plain(head)]
+    weights = [part for part in (None if dropped else experts, *(head.weight for head in read)) if part is not None]
+    down = weights[0] if len(weights) == 1 else torch.cat(weights) if weights else experts[:0]  # (K + Σ M_h, in)
+    down_bias = joined_bias(None if dropped else experts, bias, read)
     y = None
     if base is None:
-        z = F.linear(x, down, down_bias)
+        z = F.linear(flat, down, down_bias)
     else:
         y_bias = base.bias if out_bias is None else out_bias if base.bias is None else base.bias + out_bias
-        y, z = FrozenAndDown.apply(x, base.weight, y_bias, down, down_bias)
-    if dropped:
-        return F.linear(dropout(x), experts, None if bias is None else bias[:width]), z, y
-    if router is None:
-        return z, z[:, :0], y
-    hidden, routed = z.split([width, router.shape[0]], dim=1)  # one operation, whose backward pass is one concatenation
-    return hidden, routed, y
+        y, z = FrozenAndDown.apply(flat, base.weight, y_bias, down, down_bias)
+    # one operation, whose backward pass is one concatenation
+    parts = list(z.split([len(weight) for weight in weights], dim=1)) if len(weights) > 1 else [z]
+    hidden = F.linear(dropout(x).reshape(flat.shape), experts, bias) if dropped else parts.pop(0)
+    made = [parts.pop(0) if head in read else head(x) for head in heads]
+    return hidden, [part.reshape(len(flat), part.shape[-1]) for part in made], y
+
+
+def joined_bias(experts: Tensor | None, bias: Tensor | None, heads: Sequence[nn.Linear]) -> Tensor | None:
+    """(K + Σ M_h,), zero where the experts or a head have none; None where nobody has one."""
+    if (bias is None or experts is None) and all(head.bias is None for head in heads):
+        return None
+    parts = [head.weight.new_zeros(len(head.weight)) if head.bias is None else head.bias for head in heads]
+    if experts is not None:
+        parts.insert(0, experts.new_zeros(len(experts)) if bias is None else bias)
+    return torch.cat(parts)
+
+
+def inert(dropout: nn.Module) -> bool:
+    """Whether calling the dropout would give back its input."""
+    return untouched(dropout, nn.Identity) or (untouched(dropout, nn.Dropout) and not dropout.training)
 
 
 def up_product(inner: Tensor, up: Tensor, y: Tensor | None) -> Tensor:
@@ -82,13 +112,11 @@ def up_product(inner: Tensor, up: Tensor, y: Tensor | None) -> Tensor:
 def fusible(base: nn.Module, x: Tensor, adapter: nn.Module) -> bool:
     """Whether a layer and the adapter beside it can take the fused path: a frozen nn.Linear of the same dtype.
 
-    Autocast, hooks on the layer and torch.compile need the layer called as it is.
+    Autocast, torch's transforms, and whatever makes a layer more than its weights need the layer called as it is.
     """
-    if type(base) is not nn.Linear or torch.compiler.is_compiling():
+    if transformed() or not plain(base):
         return False
     if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
-        return False
-    if base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks:
         return False
     trained = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
     return not trained and x.dtype == base.weight.dtype == next(adapter.parameters()).dtype

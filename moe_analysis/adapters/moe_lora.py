@@ -129,20 +129,17 @@ class MoeLora(Adapter):
 
     def forward(self, x: Tensor, context: RoutingContext | None = None,
                 base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
-        flat, mask = x.reshape(-1, self.in_features), context.token_mask if context else None
+        mask = context.token_mask if context else None
         heads = [self.router, self.noise] if self.config.gate == "noisy_topk" else [self.router]
-        # a router that is more than its weight, or a subclass with a route of its own, is called on the input as it is
-        plain = type(self).route is MoeLora.route and all(type(head) is nn.Linear for head in heads)
-        routers = torch.cat([head.weight for head in heads]) if plain else None
-        hidden, logits, y = down_products(flat, down_factors(self.A), routers, self.dropout, base)
-        if plain:
-            logits, *raw_scale = logits.split(self.config.num_experts, dim=1)  # (N, E) each
-            routing = self._gate(logits, raw_scale[0] if raw_scale else None, mask)
-        else:
+        own = getattr(self.route, "__func__", None) is not MoeLora.route  # of a subclass
+        hidden, made, y = down_products(x, down_factors(self.A), [] if own else heads, self.dropout, base)
+        if own:
             routing = self.route(x, mask)
+        else:
+            routing = self._gate(made[0], made[1] if len(made) > 1 else None, mask)  # of (N, E) each
         hidden = hidden.unflatten(1, (self.config.r, len(self.A))).expand(-1, -1, self.config.num_experts)  # (N, r, E)
         up = up_factors(self.B) * self.scaling  # (r·E, out)
-        weights = routing.gates.reshape(flat.shape[0], self.config.num_experts).to(hidden.dtype)  # (N, E)
+        weights = routing.gates.reshape(len(hidden), self.config.num_experts).to(hidden.dtype)  # (N, E)
         delta = up_mixture(hidden, weights, up, self.config.gate_backward_power, y)
         routing.gates = routing.gates.reshape(*x.shape[:-1], self.config.num_experts)
         return delta.reshape(*x.shape[:-1], self.out_features), routing

@@ -96,12 +96,10 @@ class Momor(Adapter):
 
     def forward(self, x: Tensor, context: RoutingContext | None = None,
                 base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
-        flat, mask = x.reshape(-1, self.in_features), context.token_mask if context else None
+        mask = context.token_mask if context else None
         experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
-        routers = torch.cat([gate.get_parameter("weight") for gate in self.gates])  # (Σ s, in)
-        hidden, logits, y = down_products(flat, experts, routers, self.dropout, base)
-        chosen = [self._choose(pool, part, mask)
-                  for pool, part in enumerate(logits.split(self.config.num_experts, dim=1))]  # fmt: skip
+        hidden, logits, y = down_products(x, experts, list(self.gates), self.dropout, base)
+        chosen = [self._choose(pool, part, mask) for pool, part in enumerate(logits)]
         gates = torch.cat([gate for gate, _ in chosen], dim=1)  # (N, Σ s)
         # every rank of an expert carries its gate, so that pools of different ranks share one product
         spread = [gate.repeat_interleave(A.shape[1], dim=1) for (gate, _), A in zip(chosen, self.A, strict=True)]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .base import Adapter, Routing, RoutingContext, kaiming_down, register
 from .bottom_up import LeafGate, NodeGate
+from .calls import untouched
 from .fused import down_products, up_product
 from .smore_config import ACTIVATIONS, SmoreConfig
 from .transforms import transformed
@@ -85,10 +86,12 @@ class Smore(Adapter):
 
     def forward(self, x: Tensor, context: RoutingContext | None = None,
                 base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
-        flat, mask = x.reshape(-1, self.in_features), context.token_mask if context else None
+        mask = context.token_mask if context else None
         experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
-        bias = self.W_proj_bias if self.config.expert_bias else None
-        hidden, known, y = down_products(flat, experts, self.down.weight, self.dropout, base, self._down_bias(), bias)
+        biased = self.config.expert_bias
+        down_bias = torch.cat([bias.flatten() for bias in self.A_bias]) if biased else None  # (Σ s·r,)
+        bias = self.W_proj_bias if biased else None
+        hidden, (known,), y = down_products(x, experts, [self.down], self.dropout, base, down_bias, bias)
         output, choices = self.aggregate(hidden, known, mask)
         delta = up_product(output, self.W_proj.T, y)
         if base is None and bias is not None:
@@ -97,11 +100,6 @@ class Smore(Adapter):
         losses = [weight * choice.balance_loss for choice in choices if choice.balance_loss is not None]
         loss = torch.stack(losses).sum() if losses else None
         return delta.reshape(*x.shape[:-1], self.out_features), TreeRouting(choices, x.shape[:-1], loss)
-
-    def _down_bias(self) -> Tensor:
-        if self.config.expert_bias:
-            return torch.cat([*(bias.flatten() for bias in self.A_bias), self.down.bias])
-        return torch.cat([self.down.bias.new_zeros(sum(A.shape[0] * A.shape[1] for A in self.A)), self.down.bias])
 
     def aggregate(self, hidden: Tensor, known: Tensor, token_mask: Tensor | None = None,
                   planned: list[Choice] | None = None) -> tuple[Tensor, list[Choice]]:  # fmt: skip
@@ -135,7 +133,8 @@ class Smore(Adapter):
         for gate in reversed(gates):
             choice = gate(known, ancestors, token_mask, bool(self.config.balance_weight))
             choices.insert(0, choice)
-            ancestors.append(Ancestor(choice.ids.flatten(1), gate.seen_keys()))
+            assert choice.keys is not None
+            ancestors.append(Ancestor(choice.ids.flatten(1), choice.keys))
         return choices
 
     def _layer(self, layer: int, pool: int, values: Tensor, choice: Choice, below: Tensor | None) -> Tensor:
@@ -187,9 +186,9 @@ def activated(activation: nn.Module, values: Tensor) -> Tensor:
     """The activation of values that nobody else sees: written over them where its backward pass needs no more."""
     if transformed():
         return activation(values)
-    if type(activation) is nn.Tanh:
+    if untouched(activation, nn.Tanh):
         return values.tanh_()
-    return values.relu_() if type(activation) is nn.ReLU else activation(values)
+    return values.relu_() if untouched(activation, nn.ReLU) else activation(values)
 
 
 def expert_outputs(values: Tensor, B: Tensor, bias: Tensor | None) -> Tensor:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from . import gates as gating
 from .base import Routing
+from .calls import plain, untouched
 
 
 @dataclass
@@ -24,13 +25,14 @@ class Choice:
     """What was chosen in one layer: P parents a token, f children each, of s experts.
 
     ids, scores: (N, P, f), the chosen experts and their weights. balance_loss: without its coefficient; None where the
-    gate has none.
+    gate has none. keys: (s, m) as the descendants of a chosen expert see them, of a top-down gate.
     """
 
     ids: Tensor
     scores: Tensor
     num_experts: int
     balance_loss: Tensor | None = None
+    keys: Tensor | None = None
 
     @cached_property
     def weights(self) -> Tensor:
@@ -100,19 +102,30 @@ class TreeGate(nn.Module):
         """x (N, down), ancestors outermost first -> the choice for every parent; token_mask (N,)."""
         keys = self.seen_keys()
         if len(self.mlp):
-            first: Any = self.mlp[0]
-            queries = self.mlp[2](self.mlp[1](on_path(first.weight, first.bias, x, ancestors)))  # (N, P, m)
+            queries = self._queries(x, ancestors)  # (N, P, m)
             queries = F.normalize(queries, dim=-1) if self.gate == "noisy_topk" else queries
             logits = queries @ keys.T  # (N, P, s)
         else:
             logits = on_path(keys, None, x, ancestors)
         if self.gate == "noisy_topk":
-            return self._noisy(logits, x, ancestors, token_mask, balanced)
-        return switch_choice(logits, self.fanout, token_mask, balanced, dense=self.gate == "dense")
+            choice = self._noisy(logits, x, ancestors, token_mask, balanced)
+        else:
+            choice = switch_choice(logits, self.fanout, token_mask, balanced, dense=self.gate == "dense")
+        choice.keys = keys
+        return choice
+
+    def _queries(self, x: Tensor, ancestors: list[Ancestor]) -> Tensor:
+        if not untouched(self.mlp, nn.Sequential):
+            return self.mlp(whole_path(x, ancestors))
+        first, *others = self.mlp
+        values = linear_on_path(first, x, ancestors)
+        for layer in others:
+            values = layer(values)
+        return values
 
     def _noisy(self, clean: Tensor, x: Tensor, ancestors: list[Ancestor], token_mask: Tensor | None,
                balanced: bool) -> Choice:  # fmt: skip
-        raw_scale = on_path(self.noise.weight, None, x, ancestors)  # (N, P, s)
+        raw_scale = linear_on_path(self.noise, x, ancestors)  # (N, P, s)
         noisy, scale = gating.noisy_logits(clean, raw_scale, self.training)
         kept = noisy.topk(self.fanout, dim=-1)
         scores = kept.values  # a single expert keeps its cosine, which may be negative: the softmax would be 1
@@ -159,6 +172,23 @@ def on_path(weight: Tensor, bias: Tensor | None, x: Tensor, ancestors: list[Ance
     for ancestor, block in zip(ancestors, blocks, strict=True):
         share = ancestor.one_hot @ (ancestor.keys @ block.T)  # (N, F_j, out)
         total = (total.unsqueeze(2) + share.unflatten(1, (total.shape[1], -1))).flatten(1, 2)  # (N, F_j, out)
+    return total
+
+
+def linear_on_path(layer: Any, x: Tensor, ancestors: list[Ancestor]) -> Tensor:
+    """A linear layer on what is known at every parent, (N, P, out); called on all of it where it is not plain."""
+    if plain(layer):
+        return on_path(layer.weight, layer.bias, x, ancestors)
+    return layer(whole_path(x, ancestors))
+
+
+def whole_path(x: Tensor, ancestors: list[Ancestor]) -> Tensor:
+    """The concatenation itself, (N, P, known)."""
+    total = x.unsqueeze(1)  # (N, 1, down)
+    for ancestor in ancestors:
+        seen = ancestor.one_hot @ ancestor.keys  # (N, F_j, m_j)
+        above = total.unsqueeze(2).expand(-1, -1, seen.shape[1] // total.shape[1], -1).flatten(1, 2)  # (N, F_j, …)
+        total = torch.cat([above, seen], dim=-1)
     return total
 
 

@@ -159,11 +159,12 @@ class TRex(Adapter):
 
     def forward(self, x: Tensor, context: RoutingContext | None = None,
                 base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
-        flat = x.reshape(-1, self.in_features)
-        router = self.router.weight if self.config.router else None
-        hidden, logits, y = down_products(flat, self.A, router, self.dropout, base)
-        routing = self._weigh(x, logits.reshape(*x.shape[:-1], self.config.num_experts) if self.config.router else None, context)
-        gates = routing.gates.reshape(flat.shape[0], *routing.gates.shape[x.dim() - 1:]).to(hidden.dtype)
+        own = getattr(self.route, "__func__", None) is not TRex.route  # of a subclass
+        heads = [self.router] if self.config.router and not own else []
+        hidden, made, y = down_products(x, self.A, heads, self.dropout, base)
+        logits = made[0].reshape(*x.shape[:-1], self.config.num_experts) if made else None
+        routing = self.route(x, context) if own else self._weigh(x, logits, context)
+        gates = routing.gates.reshape(len(hidden), *routing.gates.shape[x.dim() - 1:]).to(hidden.dtype)
         if self.config.pairing == "diagonal":
             mixed = hidden * gates  # (N, J)
         else:
