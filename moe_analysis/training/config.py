@@ -40,7 +40,8 @@ class TrainConfig:
     and then following schedule down to final_lr, a share of the peak. max_grad_norm clips all gradients together,
     router_max_grad_norm the router's alone (None: no clipping). batch_size × gradient_accumulation samples make a step.
     rows_per_dataset, eval_rows: at most so many train and test rows a data set (None: all of them).
-    max_length: tokens; a longer prompt loses its beginning. precision: "float32" or "bf16" autocast.
+    max_length: tokens; a longer prompt loses its beginning. precision: "float32", or "bf16": autocast, with the frozen
+    weights in bfloat16 unless they are those of "compact"; adapters and the optimizer's state stay in float32.
     embedder: what embeds prompts for the intuition. eval_every, save_every: steps; 0 evaluates only at the end.
     record_every: steps between records of router weights, router gradients and gate statistics; 0 records nothing.
     record_experts_every: steps between records of the experts' conditioning and similarity; 0 records none.

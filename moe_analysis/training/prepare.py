@@ -22,9 +22,18 @@ from .intuition import cluster_prompts, embed_like_training, run_rows
 from .run import json_text, write_atomic
 
 
+def load_frozen(config: TrainConfig) -> tuple[Any, Any]:
+    """(backbone, tokenizer) in the numbers that the run computes with: bfloat16 where its precision is "bf16".
+
+    The compact backbone stays in float32, as its runs always had it: it is too small to gain by anything else.
+    """
+    half = config.precision == "bf16" and config.backbone != "compact"
+    return load_backbone(config.backbone, torch.bfloat16 if half else torch.float32)
+
+
 def prepare_model(config: TrainConfig) -> tuple[nn.Module, Any, str]:
     """(PEFT model, tokenizer, digest of the frozen weights); a target module that is not there raises ValueError."""
-    base, tokenizer = load_backbone(config.backbone)
+    base, tokenizer = load_frozen(config)
     digest = weights_digest(base)
     if config.gradient_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

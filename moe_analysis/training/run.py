@@ -255,13 +255,12 @@ class Run:
         """
         from peft import PeftModel
 
-        from ..backbones import load_backbone
-        from .prepare import weights_digest
+        from .prepare import load_frozen, weights_digest
 
         if not (self.path / "adapter").is_dir():
             raise RunError(f"{self.path / 'adapter'} is missing: the run is not finished; train it to the end")
         self.require_adapter(trust_code)
-        base, _ = load_backbone(self.config.backbone)
+        base, _ = load_frozen(self.config)
         if (expected := self.status.get("backbone_sha256")) and weights_digest(base) != expected:
             raise RunError(f"backbone {self.config.backbone!r} has changed since {self.id} was trained; restore it, or "
                            "train the run again")  # fmt: skip

@@ -15,7 +15,7 @@ from moe_analysis.training.layer_inputs import layer_batches
 @pytest.fixture
 def parts(backbone, suite):
     """(a PEFT model with random experts, its tokenizer, five rows of unequal length)."""
-    base, tokenizer = ma.load_backbone(backbone)
+    base, tokenizer = ma.load_backbone(backbone, torch.float32)
     config = ma.MoeLoraConfig(num_experts=3, top_k=2, r=2, dropout=0.5, target_modules=["q_proj", "down_proj"])
     model = get_peft_model(base, config)
     for adapter in adapter_modules(model).values():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import moe_analysis as ma
 from moe_analysis.training.routing import gates_of_runs, record_gates
@@ -26,7 +27,7 @@ def test_recorded_gates_are_those_of_every_real_token(config, out: Path, suite: 
 
 
 def test_a_model_without_a_router_has_no_gates_to_record(backbone: str, suite: str) -> None:
-    model, tokenizer = ma.load_backbone(backbone)
+    model, tokenizer = ma.load_backbone(backbone, torch.float32)
     with pytest.raises(ValueError, match="no routed adapter"):
         record_gates(model, tokenizer, ma.load_suite(suite))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import moe_analysis as ma
 from moe_analysis.training import transfer
@@ -116,7 +117,7 @@ def test_a_run_that_is_not_finished_is_refused_before_anything_is_computed(confi
 
 def test_the_levels_are_guesses_and_the_backbone_without_its_adapter(run: ma.Run, other: str, backbone: str) -> None:
     table = levels_on(run, other).set_index("dataset")
-    model, tokenizer = ma.load_backbone(backbone)
+    model, tokenizer = ma.load_backbone(backbone, torch.float32)
     rows = ma.load_suite(other)
     plain = evaluate(model, tokenizer, rows).set_index("dataset")
     np.testing.assert_allclose(table["untrained_loss"], plain["loss"], rtol=1e-6)
