@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -59,8 +60,10 @@ class AdapterConfig:
 class RoutingContext:
     """What a router may know beside the hidden state.
 
-    intuition: (batch, clusters) cosine of each sample's prompt to the cluster centroids (T-REX).
+    intuition: (batch, clusters) cosine of each sample's prompt to the cluster centroids (T-REX), one row per row of x
+        (batch, …, in); for x (rows, in) the rows may be a multiple of the batch, a flattened (batch, sequence).
     token_mask: (batch, sequence), True where a token is real; padding is left out of balance losses.
+    Arrays and lists become tensors. Raises ValueError for what cannot.
 
     >>> scores, mask = torch.rand(2, 32), torch.ones(2, 6, dtype=torch.bool)
     >>> context = RoutingContext(intuition=scores, token_mask=mask)
@@ -71,6 +74,24 @@ class RoutingContext:
 
     intuition: Tensor | None = None
     token_mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.intuition = as_tensor("intuition", self.intuition)
+        self.token_mask = as_tensor("token_mask", self.token_mask)
+
+
+def as_tensor(name: str, value: Any) -> Any:
+    """An array or a list as a tensor of the numbers it holds, anything else as it is.
+
+    >>> as_tensor("intuition", [[0.5, 0.25]])
+    tensor([[0.5000, 0.2500]], dtype=torch.float64)
+    """
+    if isinstance(value, Tensor) or not (isinstance(value, (list, tuple)) or hasattr(value, "__array__")):
+        return value
+    try:
+        return torch.tensor(np.asarray(value))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} = {value!r} is no table of numbers ({error}); pass a tensor or an array") from error
 
 
 @dataclass
@@ -183,15 +204,25 @@ def kaiming_down(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
 
 
-def per_row(values: Tensor, rows: int) -> Tensor:
-    """values (batch, k), one row a sample -> (rows, k), one row a row of x.
+def per_row(values: Tensor, shape: torch.Size) -> Tensor:
+    """values (batch, k), one row per sample -> (rows, k), one row per row of x of this shape.
 
-    Beam search repeats every sample consecutively, and models that flatten (batch, sequence) keep samples
-    together, so repeating each row serves both. Raises ValueError when rows is no multiple of batch.
+    x (rows, …, in) has as many rows as there are samples. x (rows, in) may also be a flattened (batch, sequence), whose
+    rows are a multiple: the tokens of a sample stand together, so each row of values is repeated. x (in,) is one row.
+
+    Raises:
+        ValueError: for any other number of rows; names both.
+
+    >>> per_row(torch.eye(2), torch.Size((4, 16))).tolist()
+    [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    >>> per_row(torch.eye(2), torch.Size((4, 5, 16)))
+    Traceback (most recent call last):
+        ...
+    ValueError: intuition has 2 rows but the layer's input has 4; pass one row per sample
     """
-    batch = values.shape[0]
+    batch, rows = len(values), shape[0] if len(shape) > 1 else 1
     if rows == batch:
         return values
-    if rows % batch:
-        raise ValueError(f"intuition has {batch} rows but the layer's input has {rows}; pass one row a sample")
+    if len(shape) != 2 or batch == 0 or rows % batch:
+        raise ValueError(f"intuition has {batch} rows but the layer's input has {rows}; pass one row per sample")
     return values.repeat_interleave(rows // batch, dim=0)

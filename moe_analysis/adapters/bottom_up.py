@@ -63,12 +63,12 @@ class NodeGate(nn.Module):
 
     def _scores(self, outputs: Tensor) -> Tensor:
         """outputs (N, F, width) -> a score of every candidate, (N, F, s)."""
-        first, *others = self.mlp
+        parts: list[Any] = list(self.mlp)
+        first, *others = parts
         if not (untouched(self.mlp, nn.Sequential) and plain(first)):
             nodes = outputs.unsqueeze(2).expand(-1, -1, self.keys.shape[1], -1)  # (N, F, s, width)
             return self.mlp(torch.cat([nodes, self.keys.expand(len(outputs), -1, -1, -1)], dim=-1)).squeeze(-1)
-        weight: Any = first.weight
-        of_node, of_key = weight.split([self.width, self.keys.shape[-1]], dim=1)
+        of_node, of_key = first.weight.split([self.width, self.keys.shape[-1]], dim=1)
         values = (outputs @ of_node.T).unsqueeze(2) + F.linear(self.keys, of_key, first.bias)  # (N, F, s, m)
         for layer in others:
             values = layer(values)

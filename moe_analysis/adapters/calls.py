@@ -7,12 +7,16 @@ class makes it a layer that has to be called.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 from torch.utils.module_tracker import ModuleTracker
 
-READ = (nn.Linear, nn.Sequential, nn.Tanh, nn.ReLU, nn.Dropout, nn.Identity)  # whose calls can be done without
-FORWARD = {kind: kind.forward for kind in READ}
+# kinds of modules whose calls can be done without
+READ: tuple[type[nn.Module], ...] = (nn.Linear, nn.Sequential, nn.Tanh, nn.ReLU, nn.Dropout, nn.Identity)
+FORWARD: dict[type[nn.Module], Callable[..., Any]] = {kind: kind.forward for kind in READ}
 
 
 def untouched(module: nn.Module, kind: type[nn.Module]) -> bool:

@@ -93,7 +93,9 @@ def joined_bias(experts: Tensor | None, bias: Tensor | None, heads: Sequence[nn.
     """(K + Σ M_h,), zero where the experts or a head have none; None where nobody has one."""
     if (bias is None or experts is None) and all(head.bias is None for head in heads):
         return None
-    parts = [head.weight.new_zeros(len(head.weight)) if head.bias is None else head.bias for head in heads]
+    parts: list[Tensor] = [
+        head.weight.new_zeros(len(head.weight)) if head.bias is None else head.bias for head in heads
+    ]
     if experts is not None:
         parts.insert(0, experts.new_zeros(len(experts)) if bias is None else bias)
     return torch.cat(parts)

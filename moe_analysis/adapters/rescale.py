@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .transforms import transformed
+
 
 class RescaledMixture(torch.autograd.Function):
     """(hidden, gates, U, p, y) -> Σ_e g_e U_eᵀ hidden_e with the experts' backward path scaled by g^p.
@@ -35,7 +37,6 @@ class RescaledMixture(torch.autograd.Function):
         if ctx.onto:
             ctx.mark_dirty(onto[0])
         ctx.save_for_backward(hidden, gates, up)
-        ctx.save_for_forward(hidden, gates, up)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -45,9 +46,18 @@ class RescaledMixture(torch.autograd.Function):
         scale = backward_scale(gates, ctx.power).unsqueeze(1)  # (N, 1, E)
         into_hidden, into_gates = (scale * pulled).to(hidden.dtype), (pulled * hidden).sum(1).to(gates.dtype)
         into_up = (hidden * scale).flatten(1).to(up.dtype).T @ grad
-        if ctx.power != 1.0 and torch.is_grad_enabled():
+        if ctx.power != 1.0 and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             into_hidden, into_gates, into_up = Once.apply(into_hidden, into_gates, into_up, ctx.power)
         return into_hidden, into_gates, into_up, None, grads[0] if ctx.onto else None
+
+
+class ForwardMixture(RescaledMixture):
+    """`RescaledMixture` with a forward-mode derivative, which torch.compile does not take."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        RescaledMixture.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[:3])
 
     @staticmethod
     def jvp(ctx: Any, of_hidden: Tensor, of_gates: Tensor, of_up: Tensor, *_: Any) -> Tensor:
@@ -94,9 +104,10 @@ def backward_scale(gates: Tensor, power: float) -> Tensor:
 
 def up_mixture(hidden: Tensor, gates: Tensor, up: Tensor, power: float = 1.0, y: Tensor | None = None) -> Tensor:
     """Σ_e g_e U_eᵀ hidden_e for hidden (N, r, E), gates (N, E), up (r·E, out) -> (N, out), added onto y if given."""
-    if power != 1.0 or y is not None:
-        return RescaledMixture.apply(hidden, gates, up, power, y)
-    return (hidden * gates.unsqueeze(1)).flatten(1) @ up
+    if power == 1.0 and y is None:
+        return (hidden * gates.unsqueeze(1)).flatten(1) @ up
+    derived = transformed() and not torch.compiler.is_compiling()
+    return (ForwardMixture if derived else RescaledMixture).apply(hidden, gates, up, power, y)
 
 
 def mixture(x: Tensor, gates: Tensor, A: Tensor, B: Tensor, power: float = 1.0) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .base import Adapter, AdapterConfig, Routing, RoutingContext, kaiming_down, per_row, register
+from .base import Adapter, AdapterConfig, Routing, RoutingContext, as_tensor, kaiming_down, per_row, register
 from .fused import down_products, up_product
 
 PAIRINGS = ("mix_and_match", "diagonal")
@@ -129,15 +129,17 @@ class TRex(Adapter):
         if context.intuition is None:
             raise ValueError("this T-REX layer routes by intuition, but intuition = None; pass intuition=(batch, "
                              "clusters) to the model or build it with TRexConfig(intuition=False)")
-        scores = context.intuition
+        scores = as_tensor("intuition", context.intuition)
+        if not isinstance(scores, Tensor):
+            raise ValueError(f"intuition is a {type(scores).__name__}; pass a tensor or an array (batch, clusters)")
         if scores.dim() != 2 or scores.shape[1] != config.clusters:
             raise ValueError(config.width_error(scores.shape[-1]))
         scores = scores.to(device=x.device, dtype=self.A.dtype)
         if config.intuition_mapper:
             scores = self.mapper(scores)  # (batch, experts)
+        rows = per_row(scores, x.shape)
         if x.dim() == 1:
-            return per_row(scores, 1)[0]  # one vector: (experts,)
-        rows = per_row(scores, x.shape[0])
+            return rows[0]  # one vector: (experts,)
         return rows.reshape(x.shape[0], *[1] * (x.dim() - 2), config.num_experts)
 
     def route(self, x: Tensor, context: RoutingContext | None = None) -> Routing:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_analysis.adapters import RoutingContext, TRex, TRexConfig
-from moe_analysis.adapters.base import per_row
 
 from .cases import randomize
 
@@ -150,21 +151,55 @@ def test_each_sample_is_routed_by_its_own_intuition_at_every_token():
             assert torch.allclose(together[sample, token], alone[0, 0], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("beams", [1, 3])
-def test_beams_are_routed_as_the_sample_they_came_from(beams):
+@pytest.mark.parametrize("length", [1, 3])
+def test_flattened_tokens_are_routed_as_the_sample_they_came_from(length):
+    layer = layer_of(num_down=2, num_up=3)
+    x, context = inputs(layer, length=length)
+    delta, routing = layer(x.flatten(0, 1), context)
+    expected, whole = layer(x, context)
+    assert torch.allclose(delta, expected.flatten(0, 1), rtol=1e-12, atol=1e-14)
+    assert torch.allclose(routing.gates, whole.gates.flatten(0, 1), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("shape, rows", [((4, 3, IN), 4), ((1, 3, IN), 1), ((4, 1, 3, IN), 4), ((3, IN), 3),
+                                         ((1, IN), 1), ((IN,), 1), ((0, 3, IN), 0)], ids=str)  # fmt: skip
+def test_rows_that_belong_to_no_sample_are_refused_with_both_numbers(shape, rows):
+    layer = layer_of(num_down=2, num_up=3)
+    message = f"intuition has 2 rows but the layer's input has {rows}; pass one row per sample"
+    for call in (layer, layer.route):
+        with pytest.raises(ValueError, match=message):
+            call(torch.randn(*shape, dtype=torch.float64), RoutingContext(torch.rand(2, 6)))
+
+
+def test_no_samples_belong_to_no_rows():
+    layer = layer_of(num_down=2, num_up=3)
+    with pytest.raises(ValueError, match="intuition has 0 rows but the layer's input has 4"):
+        layer(torch.randn(4, IN, dtype=torch.float64), RoutingContext(torch.rand(0, 6)))
+
+
+FORMS = {"array": np.asarray, "float32": np.float32, "list": torch.Tensor.tolist, "frame": pd.DataFrame,
+         "rows": lambda rows: list(rows.numpy()), "tensors": tuple}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("assigned", [False, True], ids=["given", "assigned"])
+def test_an_intuition_of_another_kind_is_the_tensor_of_its_numbers(form, assigned):
     layer = layer_of(num_down=2, num_up=3)
     x, context = inputs(layer)
-    expanded = x.repeat_interleave(beams, 0)
-    by_hand = RoutingContext(context.intuition.repeat_interleave(beams, 0))
-    assert torch.equal(layer(expanded, context)[0], layer(expanded, by_hand)[0])
+    rows = context.intuition.float().double()  # float32 can hold them
+    expected = layer(x, RoutingContext(rows))[0]
+    given = RoutingContext(form(rows))
+    if assigned:
+        given = RoutingContext()
+        given.intuition = form(rows)
+    assert torch.allclose(layer(x, given)[0], expected, rtol=1e-12, atol=1e-14)
 
 
-def test_rows_that_are_no_multiple_of_the_samples_are_refused_with_both_numbers():
-    with pytest.raises(ValueError, match="intuition has 2 rows but the layer's input has 3"):
-        per_row(torch.rand(2, 4), 3)
-    layer = layer_of(num_down=2, num_up=2)
-    with pytest.raises(ValueError, match="intuition has 2 rows but the layer's input has 1"):
-        layer(torch.randn(1, 3, IN, dtype=torch.float64), inputs(layer)[1])
+@pytest.mark.parametrize("wrong", ["0.5 0.5", [["a", "b"]], [[0.5], [0.5, 0.25]], 3])
+def test_an_intuition_that_is_no_table_is_refused_by_name(wrong):
+    layer = layer_of(num_down=2, num_up=3)
+    with pytest.raises(ValueError, match="intuition"):
+        layer(inputs(layer)[0], RoutingContext(wrong))
 
 
 def test_an_intuition_of_the_wrong_width_names_both_widths_and_two_remedies():
