@@ -7,6 +7,7 @@ import os
 import threading
 import traceback
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,9 @@ def kept_failure(folder: Path) -> Outcome:
 
 
 def forget_failure(folder: Path) -> None:
-    (folder / FAILURE).unlink(missing_ok=True)
+    """Delete failure.txt; where nothing can be written it stays, and says nothing of a run that is finished."""
+    with suppress(OSError):
+        (folder / FAILURE).unlink(missing_ok=True)
 
 
 def held(folder: Path) -> bool:

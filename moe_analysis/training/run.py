@@ -135,7 +135,8 @@ class Run:
         try:
             return cls(path, TrainConfig.from_dict(values, partial(adapter_of_run, path)))
         except ValueError as error:
-            raise RunError(f"{path / 'config.json'} is no configuration of a run: {error}; {RESTORE}") from error
+            raise RunError(f"{path / 'config.json'} is no configuration of a run: {error}; {RESTORE}, or update "
+                           "moe_analysis where a newer version wrote it") from error  # fmt: skip
 
     @property
     def id(self) -> str:
@@ -257,14 +258,22 @@ class Run:
 
         from .prepare import load_frozen, weights_digest
 
-        if not (self.path / "adapter").is_dir():
-            raise RunError(f"{self.path / 'adapter'} is missing: the run is not finished; train it to the end")
+        folder = self.path / "adapter"
+        if not folder.is_dir():
+            raise RunError(f"{folder} is missing: the run is not finished; train it to the end")
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            if not (folder / name).is_file():  # PEFT would ask the hub for it, or take another format
+                raise RunError(f"{folder / name} is missing or no file; {RESTORE}")
         self.require_adapter(trust_code)
         base, _ = load_frozen(self.config)
         if (expected := self.status.get("backbone_sha256")) and weights_digest(base) != expected:
             raise RunError(f"backbone {self.config.backbone!r} has changed since {self.id} was trained; restore it, or "
                            "train the run again")  # fmt: skip
-        return PeftModel.from_pretrained(base, self.path / "adapter").eval()
+        try:
+            return PeftModel.from_pretrained(base, folder).eval()
+        except Exception as error:  # PEFT, safetensors and torch each fail in their own way on damaged files
+            raise RunError(f"{folder} is no readable checkpoint of PEFT's ({type(error).__name__}: "
+                           f"{shorten(str(error), 200)}); {RESTORE}") from error  # fmt: skip
 
     @cached_property
     def tokenizer(self) -> Any:

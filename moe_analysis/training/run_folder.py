@@ -133,8 +133,11 @@ def delete_run(path: str | Path) -> None:
     try:
         with hold(path):  # raises where a process trains it, and keeps others from beginning
             os.replace(path, aside)
-    except OSError as error:
-        raise RunError(f"{path} cannot be deleted ({error.strerror}); check the rights of {path.parent}") from error
+    except (RunError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, RunError) else error
+        if isinstance(cause, BlockingIOError) or not isinstance(cause, OSError):
+            raise
+        raise RunError(f"{path} cannot be deleted ({cause.strerror}); check the rights of {path.parent}") from error
     shutil.rmtree(aside, ignore_errors=True)
     if aside.exists():
         raise RunError(f"{aside} cannot be deleted; check its rights, then delete the folder")

@@ -61,9 +61,11 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
     distributed.check_batch(config.batch_size)
     folder = Path(out) / config.run_name
     refuse_another_source(folder, config.system)
+    run = Run(folder, config)
+    if distributed.together(lambda: run.finished):  # which may lie where nothing can be written
+        return Run.load(folder)
     with locked(folder):
-        run = Run(folder, config)
-        if distributed.together(lambda: run.finished):
+        if distributed.together(lambda: run.finished):  # meanwhile, by the process that held it
             return Run.load(folder)
         set_seed(config.seed)
         model, tokenizer, digest = prepare_model(config)

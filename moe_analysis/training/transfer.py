@@ -14,7 +14,7 @@ import torch
 
 from ..tasks.baselines import baselines
 from ..tasks.batches import answers_fit, warn_of_long_answers
-from ..tasks.cache import digest_of
+from ..tasks.cache import CacheWarning, digest_of
 from ..tasks.file_names import label_of
 from ..tasks.rows import SuiteWarning
 from ..tasks.suite import load_suite
@@ -30,7 +30,8 @@ def evaluate_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd
 
     rows_per_dataset: at most so many rows a data set, the same for every run (None: all). The run's own suite is kept
     to the data sets that it trained on. The table stays in the run's folder as evaluation-<suite>-<digest of rows>
-    and is read from there the next time. Raises RunError for a run that is not finished.
+    and is read from there the next time; a folder that cannot be written is warned of (CacheWarning). Raises RunError
+    for a run that is not finished, and for an adapter of somebody's own that is not registered here.
     """
     _check_finished(run)
     rows = _rows(run.config, suite, rows_per_dataset)
@@ -71,7 +72,7 @@ def evaluate_all(
     """
     for run in runs:
         _check_finished(run)
-    missing = []
+    missing, computed = [], dict[Path, pd.DataFrame]()
     rows_by_choice: dict[str, pd.DataFrame] = {}
     for run in runs:
         choice = str(_datasets(run.config, suite))
@@ -86,22 +87,22 @@ def evaluate_all(
         _warn_once(missing)
         pool = shared_pool(workers or os.cpu_count() or 1)
         # what this process executes already, of a file or of a run's folder, the others may
-        futures = {run.id: pool.submit(evaluate_alone, str(run.path), suite, rows_per_dataset, True)
+        futures = {run.path: pool.submit(evaluate_alone, str(run.path), suite, rows_per_dataset, True)
                    for run, _ in missing}  # fmt: skip
-        failures = {}
-        for name, future in futures.items():
+        failures = []
+        for path, future in futures.items():
             try:
-                future.result()
+                computed[path] = future.result()
             except Exception as error:  # an evaluation may fail in any way that torch or the disk can
-                failures[name] = f"{type(error).__name__}: {error}"
+                failures.append(f"  {path.name}: {type(error).__name__}: {error}")
         if failures:
-            listed = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
+            listed = "\n".join(failures)
             raise RunError(f"{len(failures)} of {len(futures)} evaluations on {suite!r} failed; the others are kept:"
                            f"\n{listed}")  # fmt: skip
-    return [evaluate_on(run, suite, rows_per_dataset) for run in runs]
+    return [computed[run.path] if run.path in computed else evaluate_on(run, suite, rows_per_dataset) for run in runs]
 
 
-def evaluate_alone(path: str, suite: str, rows_per_dataset: int | None, trust_code: bool = False) -> None:
+def evaluate_alone(path: str, suite: str, rows_per_dataset: int | None, trust_code: bool = False) -> pd.DataFrame:
     """`evaluate_on` in a process of its own, with a single thread and without a word on the console."""
     import transformers
 
@@ -113,7 +114,7 @@ def evaluate_alone(path: str, suite: str, rows_per_dataset: int | None, trust_co
     warnings.simplefilter("ignore", SuiteWarning)  # said once, by the process that started this one
     run = Run.load(path)
     run.require_adapter(trust_code)
-    evaluate_on(run, suite, rows_per_dataset)
+    return evaluate_on(run, suite, rows_per_dataset)
 
 
 def _embed_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
@@ -153,7 +154,11 @@ def _path(run: Run, kind: str, suite: str, rows: pd.DataFrame) -> Path:
 def _kept(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     if (table := _read(path)) is None:
         table = compute()
-        write_table(path, table)
+        try:
+            write_table(path, table)
+        except OSError as error:
+            warnings.warn(f"{path} cannot be written ({error.strerror or error}); it is computed each time, until the "
+                          "folder can be written to", CacheWarning, stacklevel=3)  # fmt: skip
     return table
 
 

@@ -231,8 +231,9 @@ def test_routers_of_several_shapes_get_arrays_of_their_own(config, out: Path) ->
 def test_rows_with_answers_that_do_not_fit_are_left_out_and_counted(config, out: Path, suite: str, tmp_path) -> None:
     rows = [json.loads(line) for line in (Path(suite) / "say.jsonl").read_text().splitlines()]
     rows[3]["answer"] = rows[27]["answer"] = "red blue " * 40
-    (tmp_path / "say.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    short = config(suite=str(tmp_path), eval_rows=None, max_length=40, adapter=ma.TRexConfig(**TREX))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "say.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    short = config(suite=str(tmp_path / "own"), eval_rows=None, max_length=40, adapter=ma.TRexConfig(**TREX))
     with pytest.warns(UserWarning, match="max_length = 40 cannot hold their answers: 2 of say"):
         run = ma.train(short, out)
     assert run.evaluation["rows"].sum() == 5
