@@ -1,6 +1,6 @@
 """The systems as pure torch modules, one file each; importing a file here puts its adapter in the registry."""
 
-from . import hydralora, moe_lora, momor, sira, smore, trex  # noqa: F401  one import line an adapter
+from . import hydralora, moe_lora, momor, pytrees, sira, smore, trex  # noqa: F401  one import line an adapter
 from .base import REGISTRY, Adapter, AdapterConfig, Routing, RoutingContext, kaiming_down, register
 from .hydralora import HydraLora, HydraLoraConfig
 from .moe_lora import MoeLora, MoeLoraConfig

@@ -220,7 +220,7 @@ def per_row(values: Tensor, shape: torch.Size) -> Tensor:
         ...
     ValueError: intuition has 2 rows but the layer's input has 4; pass one row per sample
     """
-    batch, rows = len(values), shape[0] if len(shape) > 1 else 1
+    batch, rows = values.shape[0], shape[0] if len(shape) > 1 else 1
     if rows == batch:
         return values
     if len(shape) != 2 or batch == 0 or rows % batch:

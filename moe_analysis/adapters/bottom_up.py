@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from . import gates as gating
 from .calls import plain, untouched
-from .tree_gates import Choice, per_parent, switch_choice
+from .tree_gates import Choice, switch_choice
 
 
 class LeafGate(nn.Module):
@@ -57,8 +57,8 @@ class NodeGate(nn.Module):
             scores = scores / scores.sum(-1, keepdim=True)
         loss = None
         if balanced:
-            taken, mask = ids.flatten(1).unsqueeze(-1), per_parent(token_mask, probabilities.shape[1])  # (N, F, 1)
-            loss = gating.tree_switch_loss(probabilities, taken, mask)
+            taken = ids.flatten(1).unsqueeze(-1)  # (N, F, 1)
+            loss = gating.tree_switch_loss(probabilities, taken, token_mask)
         return Choice(ids, scores, by_parent.shape[-1], loss)
 
     def _scores(self, outputs: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class NodeGate(nn.Module):
         first, *others = parts
         if not (untouched(self.mlp, nn.Sequential) and plain(first)):
             nodes = outputs.unsqueeze(2).expand(-1, -1, self.keys.shape[1], -1)  # (N, F, s, width)
-            return self.mlp(torch.cat([nodes, self.keys.expand(len(outputs), -1, -1, -1)], dim=-1)).squeeze(-1)
+            return self.mlp(torch.cat([nodes, self.keys.expand(outputs.shape[0], -1, -1, -1)], dim=-1)).squeeze(-1)
         of_node, of_key = first.weight.split([self.width, self.keys.shape[-1]], dim=1)
         values = (outputs @ of_node.T).unsqueeze(2) + F.linear(self.keys, of_key, first.bias)  # (N, F, s, m)
         for layer in others:

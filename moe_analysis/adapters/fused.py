@@ -86,7 +86,7 @@ def down_products(x: Tensor, experts: Tensor, heads: Sequence[nn.Module], dropou
     parts = list(z.split([len(weight) for weight in weights], dim=1)) if len(weights) > 1 else [z]
     hidden = F.linear(dropout(x).reshape(flat.shape), experts, bias) if dropped else parts.pop(0)
     made = [parts.pop(0) if head in read else head(x) for head in heads]
-    return hidden, [part.reshape(len(flat), part.shape[-1]) for part in made], y
+    return hidden, [part.reshape(flat.shape[0], part.shape[-1]) for part in made], y
 
 
 def joined_bias(experts: Tensor | None, bias: Tensor | None, heads: Sequence[nn.Linear]) -> Tensor | None:

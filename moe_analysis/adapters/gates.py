@@ -61,23 +61,43 @@ def select(values: Tensor, token_mask: Tensor | None) -> Tensor:
     return flat[keep]
 
 
+def real_tokens(token_mask: Tensor | None, values: Tensor) -> Tensor | None:
+    """token_mask (...) of N tokens as True and False that spread over values (N, ..., E); None stays None."""
+    if token_mask is None:
+        return None
+    if token_mask.numel() != values.shape[0]:
+        raise ValueError(f"token_mask has {token_mask.numel()} tokens but the layer's input has {values.shape[0]}")
+    return token_mask.to(values.device).bool().reshape(-1, *[1] * (values.dim() - 1))
+
+
+def total(values: Tensor, real: Tensor | None) -> Tensor:
+    """Sum over the real tokens: values (N, ..., E) -> (E,). What stands at padding, NaN too, is left out."""
+    kept = values if real is None else values.masked_fill(~real, 0)
+    return kept.sum(tuple(range(values.dim() - 1)))
+
+
 def switch_loss(probabilities: Tensor, gates: Tensor, token_mask: Tensor | None) -> Tensor:
     """E · Σ_i load_i · importance_i (Fedus et al. 2022); as in MixLoRA every chosen expert counts, loads sum to k."""
-    return load_times_importance((select(gates, token_mask) > 0).sum(0), select(probabilities, token_mask))
+    probabilities, gates = (values.reshape(-1, values.shape[-1]) for values in (probabilities, gates))
+    real = real_tokens(token_mask, gates)
+    return load_times_importance(total(gates > 0, real), probabilities, real)
 
 
 def tree_switch_loss(probabilities: Tensor, ids: Tensor, token_mask: Tensor | None) -> Tensor:
-    """`switch_loss` from the ids (..., k) of the chosen experts, which are fewer than the gates."""
-    chosen = select(ids, token_mask).flatten()
+    """`switch_loss` of probabilities (N, P, E) from the ids (N, P, k) of the chosen, which are fewer than the gates."""
+    real = real_tokens(token_mask, ids)
+    ones = torch.ones_like(ids) if real is None else real.expand_as(ids).to(ids.dtype)
     counts = torch.zeros(probabilities.shape[-1], dtype=ids.dtype, device=ids.device)
-    counts.scatter_add_(0, chosen, torch.ones_like(chosen))
-    return load_times_importance(counts, select(probabilities, token_mask))
+    return load_times_importance(counts.scatter_add(0, ids.flatten(), ones.flatten()), probabilities, real)
 
 
-def load_times_importance(counts: Tensor, probabilities: Tensor) -> Tensor:
-    """counts (E,), tokens that chose each expert, and probabilities (tokens, E) -> the loss."""
-    tokens = max(probabilities.shape[0], 1)  # a batch of padding alone costs nothing
-    return probabilities.shape[-1] * (counts.to(probabilities.dtype) / tokens * probabilities.sum(0) / tokens).sum()
+def load_times_importance(counts: Tensor, probabilities: Tensor, real: Tensor | None) -> Tensor:
+    """counts (E,), how often each expert was chosen, and probabilities (N, ..., E) of the N tokens -> the loss."""
+    experts, places = probabilities.shape[-1], probabilities.shape[1:-1].numel()  # of a token
+    # a batch of padding alone costs nothing
+    tokens = torch.sym_max(probabilities.shape[0], 1) if real is None else real.sum().clamp(min=1)
+    load = counts.to(probabilities.dtype) / (tokens * places)
+    return experts * (load * total(probabilities, real) / (tokens * places)).sum()
 
 
 def noisy_logits(clean: Tensor, raw_scale: Tensor, training: bool) -> tuple[Tensor, Tensor]:
@@ -105,11 +125,11 @@ def squared_variation(values: Tensor, dtype: torch.dtype | None = None) -> Tenso
 
 
 def noisy_loss(gates: Tensor, load: Tensor, token_mask: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
-    """cv²(importance) + cv²(load) (Shazeer et al. 2017, equations 7 and 11); 0 for a single expert.
+    """cv²(importance) + cv²(load) of gates and load (N, ..., E) (Shazeer et al. 2017, equations 7 and 11).
 
-    dtype: of the two variations; None is the gates' own.
+    dtype: of the two variations; None is the gates' own. A single expert costs 0.
     """
     if gates.shape[-1] == 1:
         return gates.new_zeros(())
-    importance, total = (select(values, token_mask).sum(0) for values in (gates, load))  # (E,)
-    return squared_variation(importance, dtype) + squared_variation(total, dtype)
+    real = real_tokens(token_mask, gates)
+    return squared_variation(total(gates, real), dtype) + squared_variation(total(load, real), dtype)

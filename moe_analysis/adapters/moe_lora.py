@@ -125,7 +125,8 @@ class MoeLora(Adapter):
         if not weight:
             return Routing(gates)
         load = gating.smooth_load(clean, noisy, scale, k) if self.training else (gates > 0).to(gates.dtype)
-        return Routing(gates, weight * gating.noisy_loss(gates, load, token_mask))
+        chosen, load = (values.reshape(-1, values.shape[-1]) for values in (gates, load))  # (N, E)
+        return Routing(gates, weight * gating.noisy_loss(chosen, load, token_mask))
 
     def forward(self, x: Tensor, context: RoutingContext | None = None,
                 base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
@@ -139,7 +140,7 @@ class MoeLora(Adapter):
             routing = self._gate(made[0], made[1] if len(made) > 1 else None, mask)  # of (N, E) each
         hidden = hidden.unflatten(1, (self.config.r, len(self.A))).expand(-1, -1, self.config.num_experts)  # (N, r, E)
         up = up_factors(self.B) * self.scaling  # (r·E, out)
-        weights = routing.gates.reshape(len(hidden), self.config.num_experts).to(hidden.dtype)  # (N, E)
+        weights = routing.gates.reshape(hidden.shape[0], self.config.num_experts).to(hidden.dtype)  # (N, E)
         delta = up_mixture(hidden, weights, up, self.config.gate_backward_power, y)
         routing.gates = routing.gates.reshape(*x.shape[:-1], self.config.num_experts)
         return delta.reshape(*x.shape[:-1], self.out_features), routing

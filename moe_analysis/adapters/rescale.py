@@ -45,7 +45,7 @@ class RescaledMixture(torch.autograd.Function):
         pulled = (grad @ up.T).view(hidden.shape)  # (N, r, E): U_e dy
         scale = backward_scale(gates, ctx.power).unsqueeze(1)  # (N, 1, E)
         into_hidden, into_gates = (scale * pulled).to(hidden.dtype), (pulled * hidden).sum(1).to(gates.dtype)
-        into_up = (hidden * scale).flatten(1).to(up.dtype).T @ grad
+        into_up = (hidden * scale).reshape(hidden.shape[0], up.shape[0]).to(up.dtype).T @ grad
         if ctx.power != 1.0 and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             into_hidden, into_gates, into_up = Once.apply(into_hidden, into_gates, into_up, ctx.power)
         return into_hidden, into_gates, into_up, None, grads[0] if ctx.onto else None

@@ -131,10 +131,11 @@ class Smore(Adapter):
         ancestors: list[Ancestor] = []
         gates: list[Any] = list(self.gates)
         for gate in reversed(gates):
-            choice = gate(known, ancestors, token_mask, bool(self.config.balance_weight))
-            choices.insert(0, choice)
-            assert choice.keys is not None
-            ancestors.append(Ancestor(choice.ids.flatten(1), choice.keys))
+            if choices:
+                keys = choices[0].keys
+                assert keys is not None, "a top-down gate hands on its keys"
+                ancestors.append(Ancestor(choices[0].ids.flatten(1), keys))
+            choices.insert(0, gate(known, ancestors, token_mask, bool(self.config.balance_weight)))
         return choices
 
     def _layer(self, layer: int, pool: int, values: Tensor, choice: Choice, below: Tensor | None) -> Tensor:

@@ -7,8 +7,7 @@ of its own subtree.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,12 +32,15 @@ class Choice:
     num_experts: int
     balance_loss: Tensor | None = None
     keys: Tensor | None = None
+    known_weights: Tensor | None = field(default=None, init=False, repr=False)
 
-    @cached_property
+    @property
     def weights(self) -> Tensor:
-        """(N, P, s): the scores by expert, zero where an expert was not chosen."""
-        empty = self.scores.new_zeros(*self.ids.shape[:-1], self.num_experts)
-        return empty.scatter(-1, self.ids, self.scores)
+        """(N, P, s): the scores by expert, zero where an expert was not chosen; computed once."""
+        if self.known_weights is None:  # no cached_property: it takes a lock, which torch.compile refuses
+            empty = self.scores.new_zeros(*self.ids.shape[:-1], self.num_experts)
+            self.known_weights = empty.scatter(-1, self.ids, self.scores)
+        return self.known_weights
 
 
 class TreeRouting(Routing):
@@ -64,16 +66,17 @@ class TreeRouting(Routing):
 
 @dataclass
 class Ancestor:
-    """A layer above: its nodes' experts, ids (N, F_j), and the keys (s_j, m_j) that their descendants see."""
+    """A layer above: its nodes' experts, ids (N, F_j), and the keys (s_j, m_j) that their descendants see.
+
+    one_hot: (N, F_j, s_j): a product with it reads a table faster than a lookup, above all backward.
+    """
 
     ids: Tensor
     keys: Tensor
 
-    @cached_property
-    def one_hot(self) -> Tensor:
-        """(N, F_j, s_j): a product with it reads a table faster than a lookup, above all backward."""
+    def __post_init__(self) -> None:
         every = torch.arange(self.keys.shape[0], device=self.ids.device)
-        return (self.ids.unsqueeze(-1) == every).to(self.keys.dtype)
+        self.one_hot = (self.ids.unsqueeze(-1) == every).to(self.keys.dtype)
 
 
 class TreeGate(nn.Module):
@@ -133,9 +136,9 @@ class TreeGate(nn.Module):
             scores = scores.softmax(-1, dtype=self.dtype).to(noisy.dtype)  # (N, P, f)
         choice = Choice(kept.indices, scores, noisy.shape[-1])
         if balanced:
-            weights, mask = choice.weights, per_parent(token_mask, clean.shape[1])
+            weights = choice.weights
             load = gating.smooth_load(clean, noisy, scale, self.fanout) if self.training else (weights > 0).to(clean)
-            choice.balance_loss = gating.noisy_loss(weights, load, mask, self.dtype)
+            choice.balance_loss = gating.noisy_loss(weights, load, token_mask, self.dtype)
         return choice
 
 
@@ -156,8 +159,8 @@ def switch_choice(logits: Tensor, fanout: int, token_mask: Tensor | None, balanc
         scores = first.softmax(0).gather(0, kept.indices)
     choice = Choice(kept.indices.movedim(0, -1), scores.movedim(0, -1), logits.shape[-1])
     if balanced:
-        mask, probabilities = per_parent(token_mask, logits.shape[1]), first.softmax(0).movedim(0, -1)
-        choice.balance_loss = gating.tree_switch_loss(probabilities, choice.ids, mask)
+        probabilities = first.softmax(0).movedim(0, -1)  # (N, P, s)
+        choice.balance_loss = gating.tree_switch_loss(probabilities, choice.ids, token_mask)
     return choice
 
 
@@ -191,7 +194,3 @@ def whole_path(x: Tensor, ancestors: list[Ancestor]) -> Tensor:
         total = torch.cat([above, seen], dim=-1)
     return total
 
-
-def per_parent(token_mask: Tensor | None, parents: int) -> Tensor | None:
-    """(N,) -> (N·P,): a padding token is left out at every node of its tree."""
-    return None if token_mask is None else token_mask.reshape(-1).repeat_interleave(parents)

@@ -73,7 +73,7 @@ class MixLeaves(torch.autograd.Function):
         outputs, scores, ids = ctx.saved_tensors
         N, P, _ = ids.shape
         if torch.is_grad_enabled() or transformed():
-            grad = grads[0].unflatten(0, (N, P))  # (N, P, d)
+            grad = grads[0].reshape(N, P, outputs.shape[-1])
             into_outputs = torch.bmm(by_expert(scores, ids, len(outputs)).transpose(1, 2), grad).transpose(0, 1)
             return into_outputs, torch.bmm(grad, outputs.permute(1, 2, 0)).gather(-1, ids), None
         mixed, weights = ctx.of_weights
@@ -82,7 +82,7 @@ class MixLeaves(torch.autograd.Function):
         collected = scores.new_zeros(len(outputs), N, P)
         collected.permute(1, 2, 0).scatter_add_(-1, ids, scores)
         parents = torch.arange(N * P, device=ids.device).view(N, P).repeat(len(outputs), 1)  # (s·N, P)
-        into_outputs = weighted_rows(grad, parents, collected.flatten(0, 1)).unflatten(0, (len(outputs), N))
+        into_outputs = weighted_rows(grad, parents, collected.flatten(0, 1)).reshape(outputs.shape)
         (into_weights,) = torch.autograd.grad(mixed, weights, grad, retain_graph=True)
         return into_outputs, into_weights.view_as(scores), None
 
@@ -101,7 +101,7 @@ class MixChildren(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         outputs, scores = ctx.saved_tensors
         grad, weights = grads[0].unsqueeze(1), scores.flatten(0, 1).unsqueeze(-1)  # (N·P, 1, d), (N·P, f, 1)
-        into_outputs = (grad * weights).flatten(0, 1)
+        into_outputs = (grad * weights).reshape(outputs.shape)
         into_scores = outputs.view(*weights.shape[:2], outputs.shape[-1]) @ grad.transpose(1, 2)  # (N·P, f, 1)
         return into_outputs, into_scores.view_as(scores)
 

@@ -166,7 +166,7 @@ class TRex(Adapter):
         hidden, made, y = down_products(x, self.A, heads, self.dropout, base)
         logits = made[0].reshape(*x.shape[:-1], self.config.num_experts) if made else None
         routing = self.route(x, context) if own else self._weigh(x, logits, context)
-        gates = routing.gates.reshape(len(hidden), *routing.gates.shape[x.dim() - 1:]).to(hidden.dtype)
+        gates = routing.gates.reshape(hidden.shape[0], *routing.gates.shape[x.dim() - 1:]).to(hidden.dtype)
         if self.config.pairing == "diagonal":
             mixed = hidden * gates  # (N, J)
         else:
