@@ -8,6 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .noise import overlook_notices
+
+overlook_notices()
+
 SOURCES = {
     "load_suite": "tasks.suite",
     "embed": "tasks.embed",

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .noise import patient_bars
+
 if TYPE_CHECKING:
     import torch
     from transformers import LlamaConfig, PreTrainedTokenizerFast
@@ -38,7 +40,7 @@ def load_backbone(name_or_path: str | Path, dtype: torch.dtype | None = None) ->
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(name_or_path)
-    with _refused(name_or_path) as source:
+    with _refused(name_or_path) as source, patient_bars():
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or torch.float32)
     model.config.pad_token_id = tokenizer.pad_token_id
     return model.eval(), tokenizer

@@ -17,12 +17,13 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # what a part of the package may import beside itself
 ARROWS: dict[str, set[str]] = {
     "adapters": set(),
-    "tasks": set(),
-    "backbones": set(),
+    "noise": set(),  # of other libraries
+    "tasks": {"noise"},
+    "backbones": {"noise"},
     "peft_bridge": {"adapters"},
     "optim": {"adapters"},
     "theory": {"adapters", "optim"},  # optim: the checks run the real optimisers
-    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones"},
+    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise"},
     "analysis": {"theory", "adapters", "tasks"},
     "plots": {"analysis"},
     "widgets": {"plots", "analysis", "theory", "tasks"},  # knobs of the notebooks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ..noise import nobody_watching
 from ..tasks.baselines import baselines
 from ..tasks.batches import answers_fit, warn_of_long_answers
 from ..tasks.cache import digest_of
@@ -98,15 +98,10 @@ def evaluate_all(
 
 def evaluate_alone(path: str, suite: str, rows_per_dataset: int | None) -> None:
     """`evaluate_on` in a process of its own, with a single thread and without a word on the console."""
-    import transformers
-
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
-    warnings.simplefilter("ignore", SuiteWarning)  # said once, by the process that started this one
-    evaluate_on(Run.load(path), suite, rows_per_dataset)
+    with nobody_watching(said_before=SuiteWarning):
+        evaluate_on(Run.load(path), suite, rows_per_dataset)
 
 
 def _embed_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
