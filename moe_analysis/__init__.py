@@ -9,7 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .noise import overlook_notices
 from .registration import register_with_peft
+
+overlook_notices()
 
 SOURCES = {
     "load_suite": "tasks.suite",

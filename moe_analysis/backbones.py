@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .noise import patient_bars
 from .packaged_backbone import PACKAGED, PackagedBackboneError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def load_backbone(name_or_path: str | Path, dtype: torch.dtype | None = None) ->
     """
     from transformers import AutoModelForCausalLM
 
-    with _refused(name_or_path) as source:
+    with _refused(name_or_path) as source, patient_bars():
         tokenizer = _tokenizer(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or default_dtype(name_or_path))
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -17,13 +17,14 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # what a part of the package may import beside itself
 ARROWS: dict[str, set[str]] = {
     "adapters": set(),
-    "tasks": set(),
+    "noise": set(),  # of other libraries
+    "tasks": {"noise"},
     "packaged_backbone": {"tasks"},  # its folder of cached files
-    "backbones": {"packaged_backbone"},
+    "backbones": {"packaged_backbone", "noise"},
     "peft_bridge": {"adapters", "tasks", "backbones"},  # T-REX reads prompts: with an embedder and a tokenizer
     "optim": {"adapters"},
     "theory": {"adapters", "optim"},  # optim: the checks run the real optimisers
-    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones"},
+    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise"},
     "analysis": {"theory", "adapters", "tasks"},
     "plots": {"analysis"},
     "widgets": {"plots", "analysis", "theory", "tasks"},  # knobs of the notebooks

@@ -43,15 +43,19 @@ def task_of(frame, end: str, folder):
     return TaskManager(include_path=str(folder), include_defaults=False)
 
 
-@pytest.mark.parametrize("adapter", [ma.MoeLoraConfig(num_experts=4, r=2, **SIZES),
-                                     ma.TRexConfig(num_down=2, num_up=2, **SIZES)], ids=["LoRA-MoE", "T-REX"])  # fmt: skip
+ADAPTERS = {"LoRA-MoE": ma.MoeLoraConfig(num_experts=4, r=2, **SIZES),
+            "T-REX": ma.TRexConfig(num_down=2, num_up=2, **SIZES)}  # fmt: skip
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
 def test_the_harness_gives_the_accuracy_of_evaluate(adapter, tmp_path):
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
     frame = rows()
     names = sorted(frame["dataset"].unique())
-    run = ma.train(ma.TrainConfig(adapter=adapter, datasets=names, steps=12, batch_size=32, eval_rows=2), tmp_path / "runs")
+    config = ma.TrainConfig(adapter=adapter, datasets=names, steps=12, batch_size=32, eval_rows=2)
+    run = ma.train(config, tmp_path / "runs")
     model, tokenizer = run.model(), run.tokenizer
     table = evaluate(model, tokenizer, frame, run.intuition(frame))
     ours = float((table["accuracy"] * table["rows"]).sum() / table["rows"].sum())

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-PATIENCE_SECONDS = 2.0
+from ..noise import PATIENCE_SECONDS
 
 
 def with_progress(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..noise import patient_bars
 from .encoders import EmbeddingError
 from .progress import with_progress
 
@@ -122,20 +123,15 @@ def _open(folder: Path, name: str) -> tuple[Any, Any]:
     import torch
     import transformers
 
-    logging = transformers.utils.logging
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
+        with patient_bars():
+            model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
     except Exception as error:  # a folder can be unfit in many ways, each with its own exception
         raise EmbeddingError(
             f"model = {name!r} in {folder} could not be opened ({type(error).__name__}: {str(error)[:200]}); "
             "it needs config.json, a tokenizer and weights of a transformer"
         ) from error
-    finally:
-        if shown:
-            logging.enable_progress_bar()
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if model.config.is_encoder_decoder:

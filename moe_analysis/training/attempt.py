@@ -6,12 +6,12 @@ import fcntl
 import os
 import threading
 import traceback
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..noise import nobody_watching
 from ..tasks.rows import SuiteWarning
 from .adapter_source import keep_source
 from .config import TrainConfig
@@ -56,16 +56,12 @@ def train_alone(config: TrainConfig, out: Path) -> None:
     """Train one run in this process with a single thread and without a word on the console."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
-    import transformers
 
     from .trainer import train
 
-    with _ALONE:  # an executor of threads: torch's random numbers belong to the whole process
+    # an executor of threads: torch's random numbers belong to the whole process, and so do warnings and bars
+    with _ALONE, nobody_watching(said_before=SuiteWarning):
         torch.set_num_threads(1)
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
-        warnings.simplefilter("ignore", SuiteWarning)  # said once, before the runs started
         train(config, out)
 
 

@@ -36,7 +36,7 @@ def prepare_model(config: TrainConfig) -> tuple[nn.Module, Any, str]:
     base, tokenizer = load_frozen(config)
     digest = weights_digest(base)
     if config.gradient_checkpointing:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     base.config.use_cache = False
     return get_peft_model(base, copy.deepcopy(config.adapter)), tokenizer, digest
 

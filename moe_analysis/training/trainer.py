@@ -14,6 +14,7 @@ from accelerate.data_loader import prepare_data_loader
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import rotate_checkpoints
 
 from ..optim import build_optimizer, router_parameters
 from ..peft_bridge import weighing
@@ -34,6 +35,7 @@ from .status import Progress, Status, locked
 from .stop import saved_when_stopped
 from .tree_recorder import TreeRecorder
 
+KEPT_CHECKPOINTS = 2
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off
 
 
@@ -103,7 +105,6 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
         eval_strategy="steps" if config.eval_every else "no",
         eval_steps=config.eval_every or None,
         save_steps=config.save_every,
-        save_total_limit=2,
         logging_steps=1,
         logging_nan_inf_filter=False,  # a diverged run must look diverged
         seed=config.seed,
@@ -221,7 +222,10 @@ class AdapterTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         distributed.wait_for_all()  # each process writes the state of its own random numbers
         if distributed.first():
-            (Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
+            folder = Path(str(self.args.output_dir))
+            (folder / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
+            # by their steps: Trainer's own order by time doubts the clock when two lie less than a second apart
+            rotate_checkpoints(str(folder), save_total_limit=KEPT_CHECKPOINTS)
 
 
 def evaluate_data(trainer: AdapterTrainer, data: Data) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ..noise import nobody_watching
 from ..tasks.baselines import baselines
 from ..tasks.batches import answers_fit, warn_of_long_answers
 from ..tasks.cache import CacheWarning, digest_of
@@ -104,17 +105,12 @@ def evaluate_all(
 
 def evaluate_alone(path: str, suite: str, rows_per_dataset: int | None, trust_code: bool = False) -> pd.DataFrame:
     """`evaluate_on` in a process of its own, with a single thread and without a word on the console."""
-    import transformers
-
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
-    warnings.simplefilter("ignore", SuiteWarning)  # said once, by the process that started this one
-    run = Run.load(path)
-    run.require_adapter(trust_code)
-    return evaluate_on(run, suite, rows_per_dataset)
+    with nobody_watching(said_before=SuiteWarning):
+        run = Run.load(path)
+        run.require_adapter(trust_code)
+        return evaluate_on(run, suite, rows_per_dataset)
 
 
 def _embed_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
