@@ -13,7 +13,7 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING, LoraConfig, PeftConfig
 from .. import peft_bridge
 from ..optim import check_options
 from ..tasks.file_names import check_file_name, label_of
-from ..tasks.rows import shorten
+from ..tasks.rows import SPLITS, shorten
 from .kept_adapter import KeptAdapter
 from .typed import as_hinted, plain, wrong_type
 
@@ -23,6 +23,8 @@ PRECISIONS = ("float32", "bf16")
 NOT_PART_OF_A_RUN = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "runtime_config",
                      "layout", "embedder", "embedder_digest", "embedding_dim", "pooling", "prompt_begin",
                      "prompt_ends")  # fmt: skip
+# fields that came after the first runs, with the value at which a run is what it was without them
+LATER = {"holdout_rows": None, "transfer_suites": None}
 
 
 def default_adapter() -> PeftConfig:
@@ -40,6 +42,9 @@ class TrainConfig:
     and then following schedule down to final_lr, a share of the peak. max_grad_norm clips all gradients together,
     router_max_grad_norm the router's alone (None: no clipping). batch_size × gradient_accumulation samples make a step.
     rows_per_dataset, eval_rows: at most so many train and test rows a data set (None: all of them).
+    holdout_rows: so many train rows of each data set are kept out of training, and evaluated in place of the test rows,
+    whatever eval_rows (None: none are). transfer_suites: further suites that the trained model is evaluated on, at most
+    eval_rows test rows a data set; `Run.outcomes` has them.
     max_length: tokens; a longer prompt loses its beginning. precision: "float32", or "bf16": autocast, with the frozen
     weights in bfloat16 unless they are those of "compact"; adapters and the optimizer's state stay in float32.
     embedder: what embeds prompts for the intuition. eval_every, save_every: steps; 0 evaluates only at the end.
@@ -83,6 +88,8 @@ class TrainConfig:
     embedder: str = "minilm"
     eval_every: int = 0
     eval_rows: int | None = 50
+    holdout_rows: int | None = None
+    transfer_suites: list[str] | None = None
     save_every: int = 100
     record_every: int = 1
     record_experts_every: int = 0
@@ -107,7 +114,8 @@ class TrainConfig:
         for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
-        for name in ("steps", "batch_size", "gradient_accumulation", "save_every", "rows_per_dataset", "eval_rows"):
+        for name in ("steps", "batch_size", "gradient_accumulation", "save_every", "rows_per_dataset", "eval_rows",
+                     "holdout_rows"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} = {value} must be at least 1")
@@ -120,8 +128,25 @@ class TrainConfig:
                      "weight_decay", "router_lr"):  # fmt: skip
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must not be negative")
+        self.check_suites()
         if self.max_length < 8:
             raise ValueError(f"max_length = {self.max_length} leaves no room for a prompt; use at least 8")
+
+    def check_suites(self) -> None:
+        """Raise ValueError for suites to transfer to that would be evaluated twice, or be looked at while tuning."""
+        suites = self.transfer_suites
+        if suites is None:
+            return
+        if self.holdout_rows is not None:
+            raise ValueError(f"holdout_rows = {self.holdout_rows} keeps a run from test rows, and transfer_suites = "
+                             f"{suites} are test rows; leave one of them out")  # fmt: skip
+        if not suites:
+            raise ValueError("transfer_suites is an empty list; name a suite, or pass None")
+        for place, suite in enumerate(suites):
+            if suite in (self.suite, *suites[:place]):
+                raise ValueError(f"transfer_suites = {suites} has {suite!r}, which is evaluated already; take it out")
+            if suite in SPLITS:  # what the run's own rows are called
+                raise ValueError(f"transfer_suites = {suites} has {suite!r}, the name of a split; pass './{suite}'")
 
     @property
     def system(self) -> str:
@@ -165,7 +190,8 @@ class TrainConfig:
     @property
     def digest(self) -> str:
         """Content hash: two configurations with the same digest make the same run, and equal ones have the same."""
-        values = {key: value for key, value in as_hinted(self.to_dict(), type(self)).items() if key != "name"}
+        values = {key: value for key, value in as_hinted(self.to_dict(), type(self)).items()
+                  if key != "name" and not (key in LATER and value == LATER[key])}  # fmt: skip
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
     @property

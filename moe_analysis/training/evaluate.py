@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def score(model: nn.Module, examples: list[Example], intuition: np.ndarray | Non
 def evaluate(
     model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256
 ) -> pd.DataFrame:
-    """Accuracy and loss of every data set of `frame`.
+    """Accuracy and loss of every data set of `frame`; `evaluate_rows` has them row by row.
 
     intuition: (rows, clusters) for models that route by it. Returns columns dataset, group, kind ("choices" or
     "exact match"), rows, loss (nats an answer token of the gold answer) and accuracy in [0, 1].
@@ -86,6 +87,18 @@ def evaluate(
     2                where_is  exact match     3
     3  where_is_one_step_late  exact match     3
     """
+    return by_dataset(evaluate_rows(model, tokenizer, frame, intuition, max_length))
+
+
+def evaluate_rows(
+    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256
+) -> pd.DataFrame:
+    """How each row of `frame` was answered, in its order; arguments and rules as for `evaluate`.
+
+    Returns columns dataset, group, kind, row (a number that follows from the row's texts), correct, correct_norm,
+    log_likelihood and tokens (of the gold answer). correct_norm ranks the choices by their log-likelihood a character
+    instead of its sum, so that long choices are not at a loss; free answers have one rule only.
+    """
     lines = candidates(frame)
     asked = frame.iloc[lines["row"]].assign(answer=lines["candidate"].to_numpy())
     examples = encode(asked, tokenizer, max_length)
@@ -98,21 +111,46 @@ def evaluate(
     lines = pd.concat([lines, scores], axis=1)
     lines["right"] &= lines["log_likelihood"].notna()
     lines["exact"] &= lines["log_likelihood"].notna()
-    ranked = lines["log_likelihood"].fillna(-np.inf).groupby(lines["row"])
-    best = lines.loc[ranked.idxmax()].set_index("row")
     gold = lines[lines["gold"]].set_index("row")
     free = frame["choices"].isna().to_numpy()
-    rows = pd.DataFrame({
+    length = lines["candidate"].str.len().clip(lower=1)
+    return pd.DataFrame({
         "dataset": frame["dataset"].to_numpy(),
         "group": frame["group"].to_numpy(),
         "kind": np.where(free, "exact match", "choices"),
-        "correct": np.where(free, gold["exact"].to_numpy(), best["right"].to_numpy()).astype(float),
+        "row": row_numbers(frame),
+        "correct": np.where(free, gold["exact"], best_is_right(lines, lines["log_likelihood"])),
+        "correct_norm": np.where(free, gold["exact"], best_is_right(lines, lines["log_likelihood"] / length)),
         "log_likelihood": gold["log_likelihood"].to_numpy(),
         "tokens": gold["tokens"].to_numpy(),
     })  # fmt: skip
+
+
+def best_is_right(lines: pd.DataFrame, values: pd.Series) -> np.ndarray:
+    """(rows,) Whether the candidate with the largest value, the first of equals, has the answer's text."""
+    best = values.fillna(-np.inf).groupby(lines["row"]).idxmax()
+    return lines.loc[best, "right"].to_numpy()
+
+
+def row_numbers(frame: pd.DataFrame) -> np.ndarray:
+    """(rows,) int64 hashes of what a row asks: equal numbers mean the same question in any suite, run and machine."""
+    texts = (repr((row.dataset, row.prompt, None if row.choices is None else list(row.choices), row.answer)).encode()
+             for row in frame[["dataset", "prompt", "choices", "answer"]].itertuples())  # fmt: skip
+    return np.array([int.from_bytes(hashlib.sha256(text).digest()[:8], "little", signed=True) for text in texts],
+                    dtype=np.int64)  # fmt: skip
+
+
+def by_dataset(rows: pd.DataFrame) -> pd.DataFrame:
+    """The table of `evaluate` out of the rows of `evaluate_rows`."""
     table = rows.groupby(["dataset", "group", "kind"], sort=False, as_index=False).agg(
         rows=("correct", "size"), accuracy=("correct", "mean"),
         log_likelihood=("log_likelihood", lambda values: values.sum(skipna=False)), tokens=("tokens", "sum"),
     )  # fmt: skip
     table["loss"] = -table["log_likelihood"] / table["tokens"]
     return table[["dataset", "group", "kind", "rows", "loss", "accuracy"]]
+
+
+def outcomes_frame(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Rows of `evaluate_rows` of several suites in one frame, with the suite in front and 1 or 0 for right or wrong."""
+    frame = pd.concat([part.assign(suite=suite) for suite, part in rows.items()], ignore_index=True)
+    return frame[["suite", *frame.columns.drop("suite")]].astype({"correct": "uint8", "correct_norm": "uint8"})

@@ -12,6 +12,7 @@ from ..tasks.embed import Embedder
 from ..tasks.suite import load_suite
 from .config import TrainConfig
 
+HOLDOUT_SEED = 1  # not that of the rows to train on, whose choice would else begin with the very rows held out
 
 def chosen_rows(frame: pd.DataFrame, split: str, per_dataset: int | None, seed: int = 0) -> pd.DataFrame:
     """At most `per_dataset` rows of a split from every data set, drawn with `seed`, in the frame's order."""
@@ -23,10 +24,33 @@ def chosen_rows(frame: pd.DataFrame, split: str, per_dataset: int | None, seed: 
 
 
 def run_rows(config: TrainConfig) -> dict[str, pd.DataFrame]:
-    """{"train": …, "test": …}: the rows that a configuration trains and is evaluated on, the same for every seed."""
+    """{"train": …, "test": …}: the rows that a configuration trains and is evaluated on, the same for every seed.
+
+    With holdout_rows, "test" holds train rows that "train" has not. Suites to transfer to follow under their names.
+    Raises ValueError for a data set that has too few train rows for both.
+    """
     frame = load_suite(config.suite, datasets=config.datasets)
-    limits = {"train": config.rows_per_dataset, "test": config.eval_rows}
-    return {split: chosen_rows(frame, split, limit) for split, limit in limits.items()}
+    if config.holdout_rows is None:
+        evaluated = chosen_rows(frame, "test", config.eval_rows)
+    else:
+        evaluated = chosen_rows(frame, "train", config.holdout_rows, HOLDOUT_SEED)
+        frame = without(frame, evaluated, config.holdout_rows)
+    found = {"train": chosen_rows(frame, "train", config.rows_per_dataset), "test": evaluated}
+    for suite in config.transfer_suites or ():
+        found[suite] = chosen_rows(load_suite(suite), "test", config.eval_rows)
+    return found
+
+
+def without(frame: pd.DataFrame, held: pd.DataFrame, wanted: int) -> pd.DataFrame:
+    """The frame without the rows that are held out, nor any other of the same data set and prompt."""
+    asked = pd.MultiIndex.from_frame(held[["dataset", "prompt"]])
+    left = frame[~pd.MultiIndex.from_frame(frame[["dataset", "prompt"]]).isin(asked)]
+    before, after = (rows.loc[rows["split"] == "train", "dataset"].value_counts() for rows in (frame, left))
+    for dataset, count in before.items():
+        if not after.get(dataset, 0):
+            raise ValueError(f"holdout_rows = {wanted} leaves no train row of data set {dataset!r}, which has {count}; "
+                             "hold out fewer, or leave it out of datasets")  # fmt: skip
+    return left
 
 
 def cluster_prompts(config: TrainConfig, prompts: Iterable[str]) -> Clusters:

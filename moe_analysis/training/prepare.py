@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..backbones import load_backbone
 from ..tasks.batches import answers_fit, collate, encode, warn_of_long_answers
+from ..tasks.rows import SPLITS
 from . import distributed
 from .adapter_source import keep_source
 from .config import TrainConfig
@@ -54,7 +55,8 @@ class Data:
 
 
 def fitting_rows(config: TrainConfig, tokenizer: Any) -> tuple[dict[str, pd.DataFrame], dict[str, np.ndarray]]:
-    """({split: rows}, {split: True where max_length holds the answer}); one warning counts the rows it does not.
+    """({split: rows}, {split: True where max_length holds the answer}) of what `run_rows` gives; one warning counts the
+    rows it does not.
 
     Raises ValueError for a split of which nothing is left.
     """
@@ -62,16 +64,19 @@ def fitting_rows(config: TrainConfig, tokenizer: Any) -> tuple[dict[str, pd.Data
     kept = {split: answers_fit(frame, tokenizer, config.max_length) for split, frame in frames.items()}
     for split, rows in kept.items():
         if not rows.any():
-            raise ValueError(f"suite {config.suite!r} has no {split} rows with answers of fewer than max_length = "
-                             f"{config.max_length} tokens; choose other datasets or raise it")  # fmt: skip
+            named = f"suite {config.suite!r} has no {split}" if split in SPLITS else f"suite {split!r} has no test"
+            raise ValueError(f"{named} rows with answers of fewer than max_length = {config.max_length} tokens; choose "
+                             "other datasets or raise it")  # fmt: skip
     left_out = pd.concat([frame.loc[~kept[split], "dataset"] for split, frame in frames.items()])
     warn_of_long_answers(left_out, config.max_length)
     return frames, kept
 
 
 def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str, Data]:
-    """Train and test rows with their intuition; writes config.json, the source of an adapter of the user's own
-    and, for an intuition, clusters.npz."""
+    """Train and test rows, and those of further suites, with their intuition.
+
+    Writes config.json, the source of an adapter of the user's own and, for an intuition, clusters.npz.
+    """
     frames, kept = fitting_rows(config, tokenizer)
     keep_source(folder, config.system)
     write_atomic(folder / "config.json", json_text(config.to_dict()))

@@ -24,9 +24,10 @@ from .typed import wrong_type
 FINISHED = "finished"
 RESTORE = "restore it, or train the run again"
 EVALUATION = ("dataset", "group", "kind", "rows", "loss", "accuracy")
-TEXTS = ("split", "dataset", "group", "kind")  # the columns of both tables that are not numbers
+OUTCOMES = ("suite", "dataset", "group", "kind", "row", "correct", "correct_norm", "log_likelihood", "tokens")
+TEXTS = ("split", "suite", "dataset", "group", "kind")  # the columns of the tables that are not numbers
 STATUS = {"state": str, "step": int, "steps": int, "seconds": float, "world_size": int, "backbone_sha256": str,
-          "versions": dict[str, str]}  # fmt: skip
+          "versions": dict[str, str], "machine": str}  # fmt: skip
 
 
 class RunError(ValueError):
@@ -103,10 +104,11 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 class Run:
     """One training run, read lazily from its folder.
 
-    config.json, status.json (state, step, versions, seconds), history.parquet, evaluation.parquet, records.zarr/,
-    experts.zarr/ (where record_experts_every is set), trees.zarr/ (where record_trees_every is), adapter/ (PEFT
-    checkpoint), adapter_source/ (the file of an adapter of the user's own), clusters.npz (where the adapter routes by
-    intuition), checkpoints/ while it trains. Opening a folder executes nothing that is in it.
+    config.json, status.json (state, step, versions, machine, seconds), history.parquet, evaluation.parquet,
+    outcomes.parquet (row by row), records.zarr/, experts.zarr/ (where record_experts_every is set), trees.zarr/ (where
+    record_trees_every is), adapter/ (PEFT checkpoint), adapter_source/ (the file of an adapter of the user's own),
+    clusters.npz (where the adapter routes by intuition), checkpoints/ while it trains. Opening a folder executes
+    nothing that is in it.
 
     >>> loaded = ma.Run.load(run.path)
     >>> loaded.finished, loaded.config.steps, loaded.history["split"].unique().tolist()
@@ -144,7 +146,8 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """state ("running", "finished"), step, steps, seconds, versions, backbone_sha256, world_size (processes)."""
+        """state ("running", "finished"), step, steps, seconds, versions, machine, backbone_sha256, and world_size
+        (processes)."""
         path = self.path / "status.json"
         if not os.path.lexists(path):
             return {}
@@ -167,11 +170,18 @@ class Run:
         """Final test results by data set: dataset, group, kind, rows, loss, accuracy."""
         return self._table("evaluation.parquet", EVALUATION)
 
+    @cached_property
+    def outcomes(self) -> pd.DataFrame:
+        """How each evaluated row was answered, those of the run's own suite first: suite, dataset, group, kind, row (a
+        hash of its texts), correct and correct_norm (1 or 0), log_likelihood, tokens, as `evaluate_rows` has them."""
+        return self._table("outcomes.parquet", OUTCOMES)
+
     def _table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
         path = self.path / name
         if not os.path.lexists(path):
             state = self.status.get("state", "not started")
-            raise RunError(f"{path} is missing: the run is {state}; train it to the end")
+            remedy = f"{RESTORE} (older versions wrote none)" if state == FINISHED else "train it to the end"
+            raise RunError(f"{path} is missing: the run is {state}; {remedy}")
         return read_table(path, columns)
 
     @property

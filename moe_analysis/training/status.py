@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
 from transformers import TrainerCallback
 
 from . import distributed
+from .provenance import machine, versions
 from .run import RunError, json_text, read_json, write_atomic
 
 
@@ -55,7 +54,7 @@ class Status:
         self.before = float(previous.get("seconds", 0.0))
         self.started = time.monotonic()
         self.values = {"steps": steps, "world_size": distributed.world_size(), "backbone_sha256": backbone_sha256,
-                       "versions": versions()}  # fmt: skip
+                       "versions": versions(), "machine": machine()}  # fmt: skip
 
     def write(self, state: str, step: int) -> None:
         seconds = round(self.before + time.monotonic() - self.started, 1)
@@ -73,7 +72,3 @@ class Progress(TrainerCallback):
         if time.monotonic() - self.status.written > 1.0:
             self.status.write("running", state.global_step)
 
-
-def versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "peft", "accelerate", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -138,7 +138,7 @@ def read_once(configs: Iterable[TrainConfig]) -> None:
 
 def distinct(configs: Iterable[TrainConfig], *fields: str) -> list[TrainConfig]:
     """The first configuration of every choice of rows and of these fields."""
-    fields = ("suite", "datasets", "rows_per_dataset", "eval_rows", *fields)
+    fields = ("suite", "datasets", "rows_per_dataset", "eval_rows", "holdout_rows", "transfer_suites", *fields)
     chosen: dict[str, TrainConfig] = {}
     for config in configs:
         chosen.setdefault(str([getattr(config, name) for name in fields]), config)

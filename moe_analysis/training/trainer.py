@@ -24,7 +24,7 @@ from ..tasks.clusters import Clusters
 from . import distributed
 from .adapter_source import refuse_another_source
 from .config import TrainConfig
-from .evaluate import evaluate
+from .evaluate import by_dataset, evaluate_rows, outcomes_frame
 from .expert_recorder import DAMPING, ExpertRecorder
 from .history import history_frame
 from .hooked_recorder import HookedRecorder
@@ -157,7 +157,7 @@ class AdapterTrainer(Trainer):
 
     def attach(self, config: TrainConfig, test: Data, recorders: list[HookedRecorder]) -> None:
         self.run_config, self.test, self.recorders = config, test, recorders
-        self.tested: tuple[int, pd.DataFrame] = (-1, pd.DataFrame())  # the latest evaluation and its step
+        self.tested: tuple[int, pd.DataFrame] = (-1, pd.DataFrame())  # rows of the latest evaluation, and its step
         self.step_sums = {"right": 0.0, "answers": 0.0, "balance_loss": 0.0}
 
     def get_train_dataloader(self) -> DataLoader:
@@ -210,9 +210,9 @@ class AdapterTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Mean loss and accuracy over the data sets of the test rows, into the history."""
-        table = evaluate_data(self, self.test)
-        self.tested = (self.state.global_step, table)
-        metrics = mean_metrics(table)
+        rows = evaluate_data(self, self.test)
+        self.tested = (self.state.global_step, rows)
+        metrics = mean_metrics(by_dataset(rows))
         self.log(metrics)
         return metrics
 
@@ -229,10 +229,10 @@ class AdapterTrainer(Trainer):
 
 
 def evaluate_data(trainer: AdapterTrainer, data: Data) -> pd.DataFrame:
-    """`evaluate` in the first process, while the others wait for its table."""
+    """`evaluate_rows` in the first process, while the others wait for its table."""
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
     length = trainer.run_config.max_length
-    return distributed.together(lambda: evaluate(model, tokenizer, data.frame, data.intuition, length))
+    return distributed.together(lambda: evaluate_rows(model, tokenizer, data.frame, data.intuition, length))
 
 
 def mean_metrics(table: pd.DataFrame) -> dict[str, float]:
@@ -250,16 +250,19 @@ def last_complete_checkpoint(folder: Path) -> str | None:
 
 def finish(run: Run, trainer: AdapterTrainer, data: dict[str, Data], status: Status) -> None:
     """Evaluate, and write down what the run has come to."""
-    step, table = trainer.tested
+    step, rows = trainer.tested
     if step != trainer.state.global_step:
-        table = evaluate_data(trainer, data["test"])
-    trainer.log(mean_metrics(table))
-    distributed.together(lambda: write_results(run, trainer, table, status))
+        rows = evaluate_data(trainer, data["test"])
+    trainer.log(mean_metrics(by_dataset(rows)))
+    further = {suite: evaluate_data(trainer, data[suite]) for suite in run.config.transfer_suites or ()}
+    distributed.together(lambda: write_results(run, trainer, {run.config.suite: rows, **further}, status))
 
 
-def write_results(run: Run, trainer: AdapterTrainer, table: pd.DataFrame, status: Status) -> None:
-    """Write history, evaluation and adapter, mark the run finished, and only then drop the checkpoints."""
-    write_table(run.path / "evaluation.parquet", table)
+def write_results(run: Run, trainer: AdapterTrainer, rows: dict[str, pd.DataFrame], status: Status) -> None:
+    """Write history, evaluation, outcomes of every suite (the run's own first) and adapter, mark the run finished, and
+    only then drop the checkpoints."""
+    write_table(run.path / "evaluation.parquet", by_dataset(rows[run.config.suite]))
+    write_table(run.path / "outcomes.parquet", outcomes_frame(rows))
     write_table(run.path / "history.parquet", history_frame(trainer.state.log_history))
     fresh = run.path / ".adapter"
     shutil.rmtree(fresh, ignore_errors=True)

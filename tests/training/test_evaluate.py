@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import moe_analysis as ma
 from moe_analysis.tasks.batches import encode, render
-from moe_analysis.training.evaluate import evaluate, length_batches
+from moe_analysis.training.evaluate import evaluate, evaluate_rows, length_batches
 
 
 def load(backbone: str):
@@ -45,6 +45,23 @@ def test_accuracy_and_loss_equal_a_token_by_token_computation(backbone: str, sui
         assert np.isclose(table.loc[dataset, "loss"], -total / tokens, atol=1e-5)
         assert table.loc[dataset, "accuracy"] == np.mean(correct)
         assert table.loc[dataset, "rows"] == len(rows)
+
+
+def test_rows_are_kept_in_order_with_both_rankings_of_the_choices(backbone: str, suite: str) -> None:
+    model, tokenizer = load(backbone)
+    frame = ma.load_suite(suite, split="test").iloc[::-1].reset_index(drop=True)
+    rows = evaluate_rows(model, tokenizer, frame)
+    assert rows["dataset"].tolist() == frame["dataset"].tolist() and rows["row"].is_unique
+    for found, row in zip(rows.itertuples(), frame.to_dict("records")):
+        gold, tokens, greedy = log_likelihood(model, tokenizer, row)
+        assert np.isclose(found.log_likelihood, gold, atol=1e-4) and found.tokens == tokens
+        if row["choices"] is None:
+            assert found.correct == found.correct_norm == greedy
+            continue
+        scores = [log_likelihood(model, tokenizer, {**row, "answer": choice})[0] for choice in row["choices"]]
+        by_length = [score / len(choice) for score, choice in zip(scores, row["choices"])]
+        assert found.correct == (int(np.argmax(scores)) == row["label"])
+        assert found.correct_norm == (int(np.argmax(by_length)) == row["label"])
 
 
 def test_greedy_exact_match_agrees_with_generation(backbone: str, suite: str) -> None:
