@@ -222,7 +222,8 @@ def test_the_router_reads_the_input_before_dropout(case):
     layer, x = build(name, {**options, "dropout": 0.5}), example()
     context = context_for(layer.config)
     (delta, calm), (dropped, trained) = layer(x, context), layer.train()(x, context)
-    assert torch.equal(calm.gates, trained.gates)
+    # without dropout one product makes hidden values and logits, with it the router has a product of its own
+    torch.testing.assert_close(calm.gates, trained.gates)
     assert not torch.allclose(delta, dropped)
 
 

@@ -75,8 +75,9 @@ def test_a_node_without_a_contribution_changes_nothing(position: str):
     for factor in (layer.B[0], layer.B_bias[0]):
         factor.data.zero_()
     tree = residual_tree(layer, x)
-    assert (tree.loc[tree["layer"] == 0, "contribution"] == 0.0).all()
-    assert (tree.loc[tree["layer"] == 1, "contribution"] > 0.0).all()
+    lost, own = (tree.loc[tree["layer"] == layer, "contribution"] for layer in (0, 1))
+    assert (lost < 1e-12 * own.min()).all()  # a difference of two outputs that are computed in other shapes
+    assert (own > 0.0).all()
 
 
 @pytest.mark.parametrize("options", [{}, {"gate_arch": "linear"}, {"gate": "noisy_topk"}])
