@@ -119,7 +119,7 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
     trainer = AdapterTrainer(
         model=model,
         args=arguments,
-        train_dataset=data["train"].tokenised(tokenizer, config.max_length),
+        train_dataset=data["train"].tokenised(tokenizer, config),
         eval_dataset=data["test"].frame,
         data_collator=lambda rows: collate_share(rows, tokenizer.pad_token_id),
         processing_class=tokenizer,
@@ -223,8 +223,10 @@ class AdapterTrainer(Trainer):
 def evaluate_data(trainer: AdapterTrainer, data: Data) -> pd.DataFrame:
     """`evaluate` in the first process, while the others wait for its table."""
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
-    length = trainer.run_config.max_length
-    return distributed.together(lambda: evaluate(model, tokenizer, data.frame, data.intuition, length))
+    config = trainer.run_config
+    return distributed.together(
+        lambda: evaluate(model, tokenizer, data.frame, data.intuition, config.max_length, config.form)
+    )
 
 
 def mean_metrics(table: pd.DataFrame) -> dict[str, float]:
