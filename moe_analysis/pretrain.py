@@ -23,7 +23,8 @@ import pandas as pd
 
 from moe_analysis.backbones import compact_config, train_tokenizer
 from moe_analysis.tasks import generate
-from moe_analysis.tasks.batches import collate, encode, render
+from moe_analysis.tasks.batches import collate, encode
+from moe_analysis.tasks.prompts import render
 
 # Tasks that the decoder learns in a few hundred steps, or hardly at all, get half the share of the others.
 HALF_SHARE = frozenset(

@@ -61,7 +61,8 @@ def config(backbone: str, suite: str):
     def make(**changes) -> ma.TrainConfig:
         adapter = ma.MoeLoraConfig(num_experts=4, top_k=2, gate="switch", r=2, target_modules=["q_proj", "v_proj"])
         values = {"backbone": backbone, "suite": suite, "adapter": adapter, "steps": 6, "batch_size": 8,
-                  "save_every": 2, "eval_rows": 4, "embedder": "tfidf", "warmup_steps": 0, "lr": 1e-2}  # fmt: skip
+                  "save_every": 2, "eval_rows": 4, "embedder": "tfidf", "warmup_steps": 0, "lr": 1e-2,
+                  "prompt_form": "options"}  # fmt: skip
         return ma.TrainConfig(**{**values, **changes})
 
     return make

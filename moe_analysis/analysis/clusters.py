@@ -61,12 +61,12 @@ def templated(frame: pd.DataFrame, manifest: Mapping[str, Mapping[str, Any]] | N
     Give the total: 5 pillows from Gus and 8 from the attic.
     Answer:
     """
-    from ..tasks.batches import render
+    from ..tasks.prompts import listed
 
     manifest = manifest or {}
     shells = {name: _shell(str(name), manifest.get(name, {})) for name in frame["dataset"].unique()}
     return [
-        render({"prompt": shells[name].replace("{prompt}", prompt), "choices": choices, "answer": ""})[0]
+        listed({"prompt": shells[name].replace("{prompt}", prompt), "choices": choices})
         for name, prompt, choices in zip(frame["dataset"], frame["prompt"], frame["choices"])
     ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,22 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .prompts import PromptForm, form_named, render
 from .rows import SuiteWarning
 
-
-def render(row: Mapping[Any, Any]) -> tuple[str, str]:
-    """The text put before the model and the text it must answer with.
-
-    In: one row of a suite (`prompt`, `choices`, `answer`). Out: `(prompt_text, answer_text)`; the tokenizer adds
-    the beginning token before the first, the end token belongs after the second. The answer starts with its space,
-    so that the two can be tokenised apart and joined.
-    """
-    choices = row["choices"]
-    options = "" if choices is None else "\nOptions: " + ", ".join(choices)
-    return f"{row['prompt']}{options}\nAnswer:", f" {row['answer']}"
-
-
-PROMPT_ENDS = ("\nOptions: ", "\nAnswer:")  # what `render` puts behind a prompt, in this order
 LEAST_PROMPT = 2  # tokens of a prompt that always stay
 
 
@@ -38,11 +24,19 @@ class Example:
     prompt_length: int
 
 
-def answers_fit(frame: pd.DataFrame, tokenizer: Any, max_length: int) -> np.ndarray:
+@dataclass
+class Question:
+    """One tokenized row with all that it may be answered with: `prompt`, and `answers` without their end token."""
+
+    prompt: list[int]
+    answers: list[list[int]]
+
+
+def answers_fit(frame: pd.DataFrame, tokenizer: Any, max_length: int, prompt_form: str = "options") -> np.ndarray:
     """(rows,) True where `encode` can keep the answer, and every choice there is, whole."""
-    options = [[answer] if choices is None else choices for choices, answer in zip(frame["choices"], frame["answer"])]
-    texts = [f" {option}" for row in options for option in row]
-    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    form = form_named(prompt_form)
+    options = [form.answers(row) for row in rows_of(frame)]
+    lengths = [len(ids) for ids in answer_ids([text for row in options for text in row], form, tokenizer)]
     rows = np.repeat(np.arange(len(options)), [len(row) for row in options])
     longest = np.zeros(len(options), dtype=int)
     np.maximum.at(longest, rows, lengths)
@@ -57,30 +51,82 @@ def warn_of_long_answers(left_out: pd.Series, max_length: int) -> None:
                       SuiteWarning, stacklevel=1)  # fmt: skip
 
 
-def encode(frame: pd.DataFrame, tokenizer: Any, max_length: int, cut_answers: bool = False) -> list[Example]:
-    """Tokenise prompt and answer of every row, the end token after the answer.
+def encode(frame: pd.DataFrame, tokenizer: Any, max_length: int, cut_answers: bool = False,
+           prompt_form: str = "options") -> list[Example]:  # fmt: skip
+    """Tokenize prompt and answer of every row, the end token after the answer.
 
     A text longer than `max_length` tokens loses the beginning of its prompt (but not the first token, which may be
     the tokenizer's beginning token), so that question, options and answer stay. Raises ValueError when an answer
-    alone does not fit, unless `cut_answers` lets it lose its end.
+    alone does not fit, unless `cut_answers` lets it lose its end, and for an unknown form.
     """
-    texts = [render(row) for row in frame[["prompt", "choices", "answer"]].to_dict("records")]
-    prompts = tokenizer([prompt for prompt, _ in texts])["input_ids"]
-    answers = tokenizer([answer for _, answer in texts], add_special_tokens=False)["input_ids"]
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    texts = [render(row, prompt_form) for row in rows_of(frame)]
+    prompts = prompt_ids([prompt for prompt, _ in texts], tokenizer)
+    answers = answer_ids([answer for _, answer in texts], form_named(prompt_form), tokenizer)
+    end = end_of(tokenizer)
     examples = []
-    for position, (prompt, answer) in enumerate(zip(prompts, answers)):
-        prompt = prompt[:-1] if end and prompt[-1:] == end else prompt  # some tokenizers close every text
+    for prompt, answer, name in zip(prompts, answers, frame["dataset"]):
         if cut_answers:
             answer = answer[: max_length - len(end) - LEAST_PROMPT]
-        room = max_length - len(answer) - len(end)
-        if room < LEAST_PROMPT:
-            name = frame["dataset"].iloc[position]
-            raise ValueError(f"max_length = {max_length} is too short for an answer of {len(answer)} tokens in {name}")
-        if len(prompt) > room:
-            prompt = prompt[:1] + prompt[len(prompt) - room + 1 :]
+        prompt = cut(prompt, len(answer), len(end), max_length, name)
         examples.append(Example(prompt + answer + end, len(prompt)))
     return examples
+
+
+def encode_questions(frame: pd.DataFrame, tokenizer: Any, max_length: int,
+                     prompt_form: str = "options") -> list[Question]:  # fmt: skip
+    """Tokenize the prompt of every row once, and every choice of it, or the answer where there are no choices.
+
+    All choices of a row share its prompt, which is cut as in `encode` to leave the longest of them its room. Raises
+    ValueError as `encode` does.
+    """
+    form, rows = form_named(prompt_form), rows_of(frame)
+    prompts = prompt_ids([form.prompt(row) for row in rows], tokenizer)
+    options = [form.answers(row) for row in rows]
+    flat = iter(answer_ids([text for row in options for text in row], form, tokenizer))
+    answers = [[next(flat) for _ in row] for row in options]
+    end = len(end_of(tokenizer))
+    return [Question(cut(prompt, max(map(len, choices)), end, max_length, name), choices)
+            for prompt, choices, name in zip(prompts, answers, frame["dataset"])]  # fmt: skip
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+    return frame[[name for name in ("prompt", "choices", "answer", "label") if name in frame]].to_dict("records")
+
+
+def end_of(tokenizer: Any) -> list[int]:
+    return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+
+
+def prompt_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
+    """Token ids with the tokenizer's beginning token and without an end token, which some put after every text."""
+    end = end_of(tokenizer)
+    return [ids[:-1] if end and ids[-1:] == end else ids for ids in tokenizer(texts)["input_ids"]] if texts else []
+
+
+def answer_ids(texts: list[str], form: PromptForm, tokenizer: Any) -> list[list[int]]:
+    """Token ids of answers as they follow the end of a prompt, without an end token.
+
+    An answer is tokenized behind the last mark of its prompt, which is then taken off: some tokenizers would put a
+    space of their own before a text that stands alone.
+    """
+    if not texts:
+        return []
+    mark = tokenizer(form.tail, add_special_tokens=False)["input_ids"]
+    behind = tokenizer([form.tail + text for text in texts], add_special_tokens=False)["input_ids"]
+    if all(ids[: len(mark)] == mark for ids in behind):
+        return [ids[len(mark) :] for ids in behind]
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]  # the mark melts into what follows
+
+
+def cut(prompt: list[int], answer: int, end: int, max_length: int, dataset: str) -> list[int]:
+    """The prompt without so much of its beginning that `answer` and `end` more tokens fit; its first token stays.
+
+    Raises ValueError for an answer that leaves a prompt no room.
+    """
+    room = max_length - answer - end
+    if room < LEAST_PROMPT:
+        raise ValueError(f"max_length = {max_length} is too short for an answer of {answer} tokens in {dataset}")
+    return prompt if len(prompt) <= room else prompt[:1] + prompt[len(prompt) - room + 1 :]
 
 
 def collate(examples: list[Example], pad: int, intuition: np.ndarray | None = None) -> dict[str, torch.Tensor]:

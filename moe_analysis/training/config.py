@@ -13,6 +13,7 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING, LoraConfig, PeftConfig
 from .. import peft_bridge
 from ..optim import check_options
 from ..tasks.file_names import check_file_name, label_of
+from ..tasks.prompts import default_form, form_named
 from ..tasks.rows import SPLITS, shorten
 from .kept_adapter import KeptAdapter
 from .typed import as_hinted, plain, wrong_type
@@ -47,6 +48,7 @@ class TrainConfig:
     eval_rows test rows a data set; `Run.outcomes` has them.
     max_length: tokens; a longer prompt loses its beginning. precision: "float32", or "bf16": autocast, with the frozen
     weights in bfloat16 unless they are those of "compact"; adapters and the optimizer's state stay in float32.
+    prompt_form: "options", "cloze" or "instruction" (see `tasks.prompts`); None: the backbone's default (see `form`).
     embedder: what embeds prompts for the intuition. eval_every, save_every: steps; 0 evaluates only at the end.
     record_every: steps between records of router weights, router gradients and gate statistics; 0 records nothing.
     record_experts_every: steps between records of the experts' conditioning and similarity; 0 records none.
@@ -84,6 +86,7 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     rows_per_dataset: int | None = None
     max_length: int = 256
+    prompt_form: str | None = None
     precision: str = "float32"
     embedder: str = "minilm"
     eval_every: int = 0
@@ -111,6 +114,7 @@ class TrainConfig:
         if self.name is not None:
             check_file_name("name", self.name)
         check_options(self.optimizer, self.optimizer_options)
+        form_named(self.form)
         for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
@@ -154,6 +158,11 @@ class TrainConfig:
         return str(getattr(self.adapter.peft_type, "value", self.adapter.peft_type)).lower()
 
     @property
+    def form(self) -> str:
+        """The form in which rows are put before the model: `prompt_form`, or what the backbone is used to."""
+        return default_form(self.backbone) if self.prompt_form is None else self.prompt_form
+
+    @property
     def clusters(self) -> int | None:
         """Clusters that the adapter's intuition needs; None where it has none, or no class that could say."""
         if not getattr(self.adapter, "intuition", False) or isinstance(self.adapter, KeptAdapter):
@@ -192,6 +201,10 @@ class TrainConfig:
         """Content hash: two configurations with the same digest make the same run, and equal ones have the same."""
         values = {key: value for key, value in as_hinted(self.to_dict(), type(self)).items()
                   if key != "name" and not (key in LATER and value == LATER[key])}  # fmt: skip
+        if (form := self.form) == "options":  # the only one there was when the first runs got their names
+            del values["prompt_form"]
+        else:
+            values["prompt_form"] = form
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
     @property

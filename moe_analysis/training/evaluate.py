@@ -11,22 +11,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..tasks.batches import Example, collate, encode
+from ..tasks.batches import Example, Question, collate, encode_questions, end_of
+from ..tasks.prompts import form_named
 
 TOKENS_ON_CPU, TOKENS_PER_BATCH = 4096, 16_384  # a processor's caches hold no more; other devices want more
-
-
-def candidates(frame: pd.DataFrame) -> pd.DataFrame:
-    """One line a text to score: every choice of a row, or its answer alone; columns row, candidate, gold, right.
-
-    gold marks the labelled choice, right every choice with the answer's text: published data repeats some.
-    """
-    lines = []
-    for row, (choices, answer, label) in enumerate(zip(frame["choices"], frame["answer"], frame["label"])):
-        options = [answer] if choices is None else choices
-        gold = 0 if choices is None else int(label)
-        lines += [(row, option, index == gold, option == answer) for index, option in enumerate(options)]
-    return pd.DataFrame(lines, columns=["row", "candidate", "gold", "right"])
 
 
 def batches_of(examples: Sequence[Example], device: torch.device) -> Iterator[np.ndarray]:
@@ -46,16 +34,22 @@ def length_batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
 
 
 @torch.no_grad()
-def score(model: nn.Module, examples: list[Example], intuition: np.ndarray | None, pad: int) -> pd.DataFrame:
-    """Of each example's answer, its end token included: log_likelihood, tokens, and whether greedy decoding gives it.
+def score(model: nn.Module, questions: Sequence[Question], intuition: np.ndarray | None, pad: int,
+          end: list[int]) -> pd.DataFrame:  # fmt: skip
+    """One line per answer of every question, in order: row, log_likelihood, with_end, tokens, exact.
 
-    Greedy decoding reproduces an answer exactly when every one of its tokens is the most likely one after the
-    prompt and the answer's own beginning, so one forward pass decides it and nothing is generated.
+    log_likelihood is that of the answer's text after the prompt and with_end that of the text and the end token, in
+    nats; tokens counts the end token. Greedy decoding reproduces an answer exactly when every one of its tokens, the
+    end included, is the most likely one after the prompt and the answer's own beginning, so one forward pass decides
+    it and nothing is generated.
     """
     device = next(model.parameters()).device
-    results = np.zeros((len(examples), 3))
+    examples = [Example(question.prompt + answer + end, len(question.prompt))
+                for question in questions for answer in question.answers]  # fmt: skip
+    owners = np.repeat(np.arange(len(questions)), [len(question.answers) for question in questions])
+    results = np.zeros((len(examples), 4))
     for rows in batches_of(examples, device):
-        chosen = None if intuition is None else intuition[rows]
+        chosen = None if intuition is None else intuition[owners[rows]]
         batch = {key: value.to(device) for key, value in collate([examples[i] for i in rows], pad, chosen).items()}
         labels = batch.pop("labels")[:, 1:]
         kept = labels != -100  # (batch, sequence - 1)
@@ -63,65 +57,96 @@ def score(model: nn.Module, examples: list[Example], intuition: np.ndarray | Non
         target, owner = labels[kept], kept.nonzero()[:, 0]
         values = logits.log_softmax(-1).gather(-1, target[:, None])[:, 0].double()
         wrong = (logits.argmax(-1) != target).double()
-        sums = torch.zeros(len(rows), 3, dtype=torch.double, device=device)
-        sums.index_add_(0, owner, torch.stack([values, torch.ones_like(values), wrong], dim=-1))
+        last = torch.cat([owner[1:] != owner[:-1], owner.new_ones(1, dtype=torch.bool)]) & bool(end)
+        sums = torch.zeros(len(rows), 4, dtype=torch.double, device=device)
+        sums.index_add_(0, owner, torch.stack([values * ~last, values, torch.ones_like(values), wrong], dim=-1))
         results[rows] = sums.cpu().numpy()
-    frame = pd.DataFrame(results, columns=["log_likelihood", "tokens", "wrong"])
-    return frame.assign(tokens=frame["tokens"].astype(int), exact=frame.pop("wrong") == 0)
+    frame = pd.DataFrame(results, columns=["log_likelihood", "with_end", "tokens", "wrong"])
+    return frame.assign(row=owners, tokens=frame["tokens"].astype(int), exact=frame.pop("wrong") == 0)
+
+
+def answers_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """One line per choice of a row, or its answer alone: gold, right, characters.
+
+    gold marks the labeled choice, right every choice with the answer's text: published data repeats some.
+    """
+    lines = []
+    for choices, answer, label in zip(frame["choices"], frame["answer"], frame["label"]):
+        options = [answer] if choices is None else choices
+        gold = 0 if choices is None else int(label)
+        lines += [(index == gold, option == answer, len(option)) for index, option in enumerate(options)]
+    return pd.DataFrame(lines, columns=["gold", "right", "characters"])
 
 
 def evaluate(
-    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256
-) -> pd.DataFrame:
+    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256,
+    prompt_form: str = "options",
+) -> pd.DataFrame:  # fmt: skip
     """Accuracy and loss of every data set of `frame`; `evaluate_rows` has them row by row.
 
-    intuition: (rows, clusters) for models that route by it. Returns columns dataset, group, kind ("choices" or
-    "exact match"), rows, loss (nats an answer token of the gold answer) and accuracy in [0, 1].
-    Choices are ranked by the summed log-likelihood of their text and the end token. A model that has diverged gives no
-    likelihoods: its rows count as wrong, and its losses are not numbers.
+    Choices are ranked by likelihood. A model that has diverged gives none: its rows count as wrong, and its losses are
+    not numbers.
 
-    >>> evaluate(base, tokenizer, test)[["dataset", "kind", "rows"]]
-                      dataset         kind  rows
-    0               add_small  exact match     3
-    1      add_small_one_over  exact match     3
-    2                where_is  exact match     3
-    3  where_is_one_step_late  exact match     3
+    Args:
+        model: a causal language model, adapted or not; it is left in the mode it was in.
+        tokenizer: the model's own.
+        frame: rows of a suite.
+        intuition: (rows, clusters) for models that route by it.
+        max_length: tokens of a prompt and one answer; a longer prompt loses its beginning.
+        prompt_form: how a row is asked, a name in `tasks.prompts.PROMPT_FORMS`.
+
+    Returns:
+        Columns dataset, group, kind ("choices" or "exact match"), rows, loss (nats per answer token of the gold
+        answer, end token included), accuracy, acc and acc_norm. The last two are lm-evaluation-harness's names: the
+        share of rows whose best choice is right by summed likelihood and by likelihood per character of the choice,
+        NaN for exact match. accuracy is acc, or that of greedy decoding where there are no choices. In the form
+        "options" the end token's likelihood is part of the sums, as it was from the start; in the others it is not.
+
+    Raises:
+        ValueError: for an unknown form, and for an answer longer than max_length.
+
+    Example:
+        >>> evaluate(base, tokenizer, test)[["dataset", "kind", "rows"]]
+                          dataset         kind  rows
+        0               add_small  exact match     3
+        1      add_small_one_over  exact match     3
+        2                where_is  exact match     3
+        3  where_is_one_step_late  exact match     3
     """
-    return by_dataset(evaluate_rows(model, tokenizer, frame, intuition, max_length))
+    return by_dataset(evaluate_rows(model, tokenizer, frame, intuition, max_length, prompt_form))
 
 
 def evaluate_rows(
-    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256
-) -> pd.DataFrame:
+    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256,
+    prompt_form: str = "options",
+) -> pd.DataFrame:  # fmt: skip
     """How each row of `frame` was answered, in its order; arguments and rules as for `evaluate`.
 
     Returns columns dataset, group, kind, row (a number that follows from the row's texts), correct, correct_norm,
-    log_likelihood and tokens (of the gold answer). correct_norm ranks the choices by their log-likelihood a character
+    log_likelihood and tokens (of the gold answer). correct_norm ranks the choices by their log-likelihood per character
     instead of its sum, so that long choices are not at a loss; free answers have one rule only.
     """
-    lines = candidates(frame)
-    asked = frame.iloc[lines["row"]].assign(answer=lines["candidate"].to_numpy())
-    examples = encode(asked, tokenizer, max_length)
+    questions = encode_questions(frame, tokenizer, max_length, prompt_form)
     training = model.training
     model.eval()
     try:
-        scores = score(model, examples, None if intuition is None else intuition[lines["row"]], tokenizer.pad_token_id)
+        lines = score(model, questions, intuition, tokenizer.pad_token_id, end_of(tokenizer))
     finally:
         model.train(training)
-    lines = pd.concat([lines, scores], axis=1)
-    lines["right"] &= lines["log_likelihood"].notna()
-    lines["exact"] &= lines["log_likelihood"].notna()
+    lines = pd.concat([lines, answers_of(frame)], axis=1)
+    known = lines["with_end"].notna()
+    lines["right"], lines["exact"] = lines["right"] & known, lines["exact"] & known
+    ranked = lines["with_end" if form_named(prompt_form).ranks_with_end else "log_likelihood"]
     gold = lines[lines["gold"]].set_index("row")
     free = frame["choices"].isna().to_numpy()
-    length = lines["candidate"].str.len().clip(lower=1)
     return pd.DataFrame({
         "dataset": frame["dataset"].to_numpy(),
         "group": frame["group"].to_numpy(),
         "kind": np.where(free, "exact match", "choices"),
         "row": row_numbers(frame),
-        "correct": np.where(free, gold["exact"], best_is_right(lines, lines["log_likelihood"])),
-        "correct_norm": np.where(free, gold["exact"], best_is_right(lines, lines["log_likelihood"] / length)),
-        "log_likelihood": gold["log_likelihood"].to_numpy(),
+        "correct": np.where(free, gold["exact"], best_is_right(lines, ranked)),
+        "correct_norm": np.where(free, gold["exact"], best_is_right(lines, ranked / lines["characters"].clip(lower=1))),
+        "log_likelihood": gold["with_end"].to_numpy(),
         "tokens": gold["tokens"].to_numpy(),
     })  # fmt: skip
 
@@ -142,12 +167,15 @@ def row_numbers(frame: pd.DataFrame) -> np.ndarray:
 
 def by_dataset(rows: pd.DataFrame) -> pd.DataFrame:
     """The table of `evaluate` out of the rows of `evaluate_rows`."""
+    ranked = rows["kind"].eq("choices")
+    rows = rows.assign(accuracy=rows["correct"].astype(float), acc=rows["correct"].astype(float).where(ranked),
+                       acc_norm=rows["correct_norm"].astype(float).where(ranked))  # fmt: skip
     table = rows.groupby(["dataset", "group", "kind"], sort=False, as_index=False).agg(
-        rows=("correct", "size"), accuracy=("correct", "mean"),
+        rows=("accuracy", "size"), accuracy=("accuracy", "mean"), acc=("acc", "mean"), acc_norm=("acc_norm", "mean"),
         log_likelihood=("log_likelihood", lambda values: values.sum(skipna=False)), tokens=("tokens", "sum"),
     )  # fmt: skip
     table["loss"] = -table["log_likelihood"] / table["tokens"]
-    return table[["dataset", "group", "kind", "rows", "loss", "accuracy"]]
+    return table[["dataset", "group", "kind", "rows", "loss", "accuracy", "acc", "acc_norm"]]
 
 
 def outcomes_frame(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -31,12 +31,13 @@ class LayerBatch:
 
 
 def layer_batches(model: nn.Module, tokenizer: Any, frame: pd.DataFrame, modules: Sequence[str] | None = None,
-                  intuition: np.ndarray | None = None, max_length: int = 256) -> dict[str, LayerBatch]:  # fmt: skip
+                  intuition: np.ndarray | None = None, max_length: int = 256,
+                  prompt_form: str = "options") -> dict[str, LayerBatch]:  # fmt: skip
     """{module: LayerBatch} of the named adapted layers (None: all), from one forward and backward of the whole frame.
 
     Dropout is off, and the model is left as it was: no parameter gets a gradient, so a model loaded for inference
-    serves too. intuition: (rows, clusters) for models that route by it. Raises ValueError for a model without adapters
-    and for a module that is not adapted.
+    serves too. intuition: (rows, clusters) for models that route by it. prompt_form: as the model was trained. Raises
+    ValueError for a model without adapters and for a module that is not adapted.
 
     >>> found = layer_batches(model, tokenizer, test)
     >>> batch = found[list(found)[-1]]
@@ -49,7 +50,7 @@ def layer_batches(model: nn.Module, tokenizer: Any, frame: pd.DataFrame, modules
     adapters = {name: adapters[name] for name in (adapters if modules is None else modules)}
     if not adapters:
         raise ValueError(f"{type(model).__name__} has no routed adapter to look at; wrap it with MoeLoraConfig, say")
-    examples = encode(frame, tokenizer, max_length, cut_answers=True)
+    examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
     device = next(model.parameters()).device
     batch = {key: value.to(device) for key, value in
              collate(examples, tokenizer.pad_token_id, intuition).items()}  # fmt: skip

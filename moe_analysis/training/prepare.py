@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..backbones import load_backbone
 from ..tasks.batches import answers_fit, collate, encode, warn_of_long_answers
+from ..tasks.prompts import check_form
 from ..tasks.rows import SPLITS
 from . import distributed
 from .adapter_source import keep_source
@@ -48,8 +49,8 @@ class Data:
     def __init__(self, frame: pd.DataFrame, intuition: np.ndarray | None) -> None:
         self.frame, self.intuition = frame, intuition
 
-    def tokenised(self, tokenizer: Any, max_length: int) -> list[tuple[Any, Any]]:
-        examples = encode(self.frame, tokenizer, max_length)
+    def tokenised(self, tokenizer: Any, config: TrainConfig) -> list[tuple[Any, Any]]:
+        examples = encode(self.frame, tokenizer, config.max_length, prompt_form=config.form)
         scores = [None] * len(examples) if self.intuition is None else list(self.intuition)
         return list(zip(examples, scores))
 
@@ -58,10 +59,12 @@ def fitting_rows(config: TrainConfig, tokenizer: Any) -> tuple[dict[str, pd.Data
     """({split: rows}, {split: True where max_length holds the answer}) of what `run_rows` gives; one warning counts the
     rows it does not.
 
-    Raises ValueError for a split of which nothing is left.
+    Raises ValueError for a split of which nothing is left, and for rows that the prompt form cannot ask.
     """
     frames = run_rows(config)
-    kept = {split: answers_fit(frame, tokenizer, config.max_length) for split, frame in frames.items()}
+    for frame in frames.values():
+        check_form(frame, config.form, config.suite)
+    kept = {split: answers_fit(frame, tokenizer, config.max_length, config.form) for split, frame in frames.items()}
     for split, rows in kept.items():
         if not rows.any():
             named = f"suite {config.suite!r} has no {split}" if split in SPLITS else f"suite {split!r} has no test"

@@ -21,13 +21,15 @@ from .run import Run
 
 @torch.no_grad()
 def record_gates(
-    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256
+    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256,
+    prompt_form: str = "options",
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Gates of every real token of the frame's texts: ({module: (tokens, experts)}, tokens).
 
     tokens has one line a token in the same order: row (position in `frame`), position (in the text), dataset, group,
     token_id. A text beyond max_length tokens is cut. intuition: (rows, clusters) for models that route by it. T-REX's
-    gates are flattened i-major. Raises ValueError for a model without a routed adapter.
+    gates are flattened i-major. prompt_form: as the model was trained. Raises ValueError for a model without a routed
+    adapter.
 
     >>> by_module, tokens = record_gates(model, tokenizer, test)
     >>> by_module[module].shape == (len(tokens), 4)
@@ -38,7 +40,7 @@ def record_gates(
     adapters = adapter_modules(model)
     if not adapters:
         raise ValueError(f"{type(model).__name__} has no routed adapter; wrap it with TRexConfig, say")
-    examples = encode(frame, tokenizer, max_length, cut_answers=True)
+    examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
     kept: dict[str, list[np.ndarray]] = {name: [] for name in adapters}
     lines: list[pd.DataFrame] = []
     device = next(model.parameters()).device
@@ -80,7 +82,7 @@ def gates_of_runs(runs: Iterable[Run], frame: pd.DataFrame,
     ('LoRA-MoE', True)
     """
     return [(run, *record_gates(model_of(run, trained), run.tokenizer, frame, run.intuition(frame),
-                                run.config.max_length)) for run in runs]  # fmt: skip
+                                run.config.max_length, run.config.form)) for run in runs]  # fmt: skip
 
 
 def model_of(run: Run, trained: bool = True) -> Any:

@@ -134,6 +134,7 @@ class Run:
         if not os.path.lexists(path / "config.json"):
             raise RunError(f"{path / 'config.json'} is missing; {path} is no run, or one that never started")
         values = read_json(path / "config.json")
+        values.setdefault("prompt_form", "options")  # a run from before there were others
         try:
             return cls(path, TrainConfig.from_dict(values, partial(adapter_of_run, path)))
         except ValueError as error:

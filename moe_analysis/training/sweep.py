@@ -129,7 +129,7 @@ def read_once(configs: Iterable[TrainConfig]) -> None:
     The embeddings go to the cache with all cores at work, so that no run has to make them with its one.
     """
     configs = list(configs)
-    for config in distinct(configs, "backbone", "max_length"):
+    for config in distinct(configs, "backbone", "max_length", "prompt_form"):
         fitting_rows(config, load_tokenizer(config.backbone))
     for config in distinct([config for config in configs if config.clusters is not None], "embedder"):
         for rows in run_rows(config).values():

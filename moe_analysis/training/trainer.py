@@ -19,8 +19,8 @@ from transformers.trainer_utils import rotate_checkpoints
 from ..optim import build_optimizer, router_parameters
 from ..peft_bridge import weighing
 from ..peft_bridge.intuition import set_intuition
-from ..tasks.batches import PROMPT_ENDS
 from ..tasks.clusters import Clusters
+from ..tasks.prompts import AROUND_PROMPT
 from . import distributed
 from .adapter_source import refuse_another_source
 from .config import TrainConfig
@@ -73,9 +73,9 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
         model, tokenizer, digest = prepare_model(config)
         status = Status(folder, config.steps, digest)
         data = distributed.together(lambda: prepare_data(config, tokenizer, folder))
-        if config.clusters is not None and config.embedder != "tfidf":  # its checkpoints need no intuition argument
-            clusters = Clusters.load(folder / "clusters.npz")
-            set_intuition(model, clusters, config.embedder, tokenizer, prompt_ends=PROMPT_ENDS)
+        if config.clusters is not None and config.embedder != "tfidf" and config.form in AROUND_PROMPT:
+            clusters = Clusters.load(folder / "clusters.npz")  # so its checkpoints need no intuition argument
+            set_intuition(model, clusters, config.embedder, tokenizer, *AROUND_PROMPT[config.form])
         trainer = build_trainer(config, folder, model, tokenizer, data, status, progress)
         if not distributed.first():
             torch.manual_seed(config.seed + distributed.rank())  # rows of different processes share no noise
@@ -131,7 +131,7 @@ def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer
     trainer = AdapterTrainer(
         model=model,
         args=arguments,
-        train_dataset=data["train"].tokenised(tokenizer, config.max_length),
+        train_dataset=data["train"].tokenised(tokenizer, config),
         eval_dataset=data["test"].frame,
         data_collator=lambda rows: collate_share(rows, tokenizer.pad_token_id),
         processing_class=tokenizer,
@@ -231,8 +231,10 @@ class AdapterTrainer(Trainer):
 def evaluate_data(trainer: AdapterTrainer, data: Data) -> pd.DataFrame:
     """`evaluate_rows` in the first process, while the others wait for its table."""
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
-    length = trainer.run_config.max_length
-    return distributed.together(lambda: evaluate_rows(model, tokenizer, data.frame, data.intuition, length))
+    config = trainer.run_config
+    return distributed.together(
+        lambda: evaluate_rows(model, tokenizer, data.frame, data.intuition, config.max_length, config.form)
+    )
 
 
 def mean_metrics(table: pd.DataFrame) -> dict[str, float]:

@@ -17,6 +17,7 @@ from ..tasks.baselines import baselines
 from ..tasks.batches import answers_fit, warn_of_long_answers
 from ..tasks.cache import CacheWarning, digest_of
 from ..tasks.file_names import label_of
+from ..tasks.prompts import check_form
 from ..tasks.rows import SuiteWarning
 from ..tasks.suite import load_suite
 from .config import TrainConfig
@@ -125,7 +126,7 @@ def _embed_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
 
 def _warn_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
     """Say which rows no run can use here, because the processes that evaluate are silent."""
-    for run, rows in {(run.config.backbone, run.config.max_length, id(rows)): (run, rows)
+    for run, rows in {(run.config.backbone, run.config.max_length, run.config.form, id(rows)): (run, rows)
                       for run, rows in missing}.values():  # fmt: skip
         with suppress(ValueError):  # which is raised again where that run is evaluated, and stops no other
             _fitting(run, rows)
@@ -139,6 +140,7 @@ def _rows(config: TrainConfig, suite: str, rows_per_dataset: int | None) -> pd.D
     rows = chosen_rows(load_suite(suite, datasets=_datasets(config, suite)), "test", rows_per_dataset)
     if rows.empty:
         raise ValueError(f"suite = {suite!r} has no test rows to evaluate on; choose another suite")
+    check_form(rows, config.form, suite)
     return rows
 
 
@@ -174,7 +176,7 @@ def _check_finished(run: Run) -> None:
 
 def _fitting(run: Run, rows: pd.DataFrame) -> Any:
     """(rows,) True where the run's max_length holds the answer; a warning counts the others."""
-    kept = answers_fit(rows, run.tokenizer, run.config.max_length)
+    kept = answers_fit(rows, run.tokenizer, run.config.max_length, run.config.form)
     if not kept.any():
         raise ValueError(f"no row has an answer of fewer than max_length = {run.config.max_length} tokens, with which "
                          f"{run.id} was trained; train with a larger one")  # fmt: skip
@@ -191,7 +193,8 @@ def _evaluated(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
 def _score(run: Run, model: Any, rows: pd.DataFrame, intuition: Any) -> pd.DataFrame:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.autocast(device, torch.bfloat16, enabled=run.config.precision == "bf16"):  # as while it trained
-        return evaluate(model.to(device), run.tokenizer, rows.reset_index(drop=True), intuition, run.config.max_length)
+        return evaluate(model.to(device), run.tokenizer, rows.reset_index(drop=True), intuition, run.config.max_length,
+                        run.config.form)
 
 
 def _levels(run: Run, suite: str, rows: pd.DataFrame) -> pd.DataFrame:

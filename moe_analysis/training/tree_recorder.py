@@ -119,7 +119,8 @@ class TreeRecorder(HookedRecorder):
 
 
 def record_trees(model: nn.Module, tokenizer: Any, frame: pd.DataFrame,
-                 max_length: int = 256) -> tuple[dict[str, np.ndarray], pd.DataFrame]:  # fmt: skip
+                 max_length: int = 256, prompt_form: str = "options",
+                 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:  # fmt: skip
     """The tree of every real token of the frame's texts: ({module: codes (tokens,)}, tokens as in `record_gates`)."""
     adapters: dict[str, Any] = dict(adapter_modules(model))
     check_trees(adapters, type(model).__name__, "pass another model")
@@ -133,7 +134,7 @@ def record_trees(model: nn.Module, tokenizer: Any, frame: pd.DataFrame,
 
     handles = [adapter.register_forward_hook(keep(name)) for name, adapter in adapters.items()]
     try:
-        tokens = record_gates(model, tokenizer, frame, max_length=max_length)[1]
+        tokens = record_gates(model, tokenizer, frame, max_length=max_length, prompt_form=prompt_form)[1]
     finally:
         for handle in handles:
             handle.remove()
@@ -150,7 +151,8 @@ def trees_of_runs(runs: Iterable[Run], frame: pd.DataFrame,
     >>> [code.shape == (len(tokens),) for code in codes.values()]
     [True, True]
     """
-    return [(run, *record_trees(model_of(run, trained), run.tokenizer, frame, run.config.max_length)) for run in runs]
+    return [(run, *record_trees(model_of(run, trained), run.tokenizer, frame, run.config.max_length, run.config.form))
+            for run in runs]  # fmt: skip
 
 
 def mask_of(inputs: tuple[Any, ...]) -> Tensor | None:

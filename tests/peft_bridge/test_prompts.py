@@ -21,8 +21,9 @@ from transformers import Trainer, TrainingArguments, pipeline
 
 import moe_analysis as ma
 from moe_analysis.peft_bridge.hooks import adapted_of
-from moe_analysis.tasks.batches import PROMPT_ENDS, collate, encode, render
+from moe_analysis.tasks.batches import collate, encode
 from moe_analysis.tasks.embed import Embedder
+from moe_analysis.tasks.prompts import AROUND_PROMPT, render
 from tests.adapters.cases import randomize
 
 from .in_trainers import Look
@@ -57,7 +58,7 @@ def model(clusters):
     torch.manual_seed(0)
     adapted = get_peft_model(backbone(), ma.TRexConfig(**SIZES)).eval()
     randomize(adapted)
-    ma.set_intuition(adapted, clusters, prompt_ends=PROMPT_ENDS)
+    ma.set_intuition(adapted, clusters, prompt_ends=AROUND_PROMPT["options"][1])
     return adapted
 
 

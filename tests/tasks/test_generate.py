@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_analysis.tasks import generate
-from moe_analysis.tasks.batches import render
 from moe_analysis.tasks.generators import OOD_SKILLS, SKILLS
 from moe_analysis.tasks.generators.problem import PLAIN_REMARKS
 from moe_analysis.tasks.generators.topics import BLAME, CONTAINERS, NAMES, OPPOSITES, PRAISE, TOPICS, topics_of
+from moe_analysis.tasks.prompts import render
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 

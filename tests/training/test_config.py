@@ -35,6 +35,19 @@ def test_the_digest_follows_every_choice_but_the_name() -> None:
     assert len({base.digest, *(other.digest for other in others)}) == 5
 
 
+def test_the_names_of_runs_with_listed_options_are_those_from_before_there_were_other_forms() -> None:
+    assert ma.TrainConfig().digest == ma.TrainConfig(prompt_form="options").digest == "8e23159047"
+    assert ma.TrainConfig(adapter=ma.TRexConfig(target_modules=["q_proj"]), seed=3).digest == "b7c9e47db9"
+    assert ma.TrainConfig(backbone="some/model", prompt_form="options").digest == "e1dae354c5"
+
+
+def test_a_form_makes_another_run_whether_it_is_said_or_the_default() -> None:
+    default, said, other = (ma.TrainConfig(backbone="some/model", prompt_form=form)
+                            for form in (None, "cloze", "instruction"))  # fmt: skip
+    assert default.digest == said.digest != other.digest
+    assert len({ma.TrainConfig(prompt_form=form).digest for form in ("options", "cloze", "instruction")}) == 3
+
+
 def test_the_order_of_target_modules_does_not_matter() -> None:
     first, second = (ma.TrainConfig(adapter=ma.TRexConfig(target_modules=names)) for names in (["q", "v"], ["v", "q"]))
     assert first.digest == second.digest
@@ -43,7 +56,7 @@ def test_the_order_of_target_modules_does_not_matter() -> None:
 @pytest.mark.parametrize(("field", "value"), [
     ("steps", 0), ("batch_size", 0), ("lr", 0.0), ("optimizer", "adagrad"), ("schedule", "step"), ("precision", "fp8"),
     ("eval_every", -1), ("record_every", -1), ("max_length", 2), ("rows_per_dataset", 0), ("adapter", None),
-    ("lr", float("nan")),
+    ("lr", float("nan")), ("prompt_form", "closed"),
 ])  # fmt: skip
 def test_a_value_that_cannot_be_run_is_named_with_its_field(field: str, value) -> None:
     with pytest.raises(ValueError, match=f"{field} = "):

@@ -52,7 +52,7 @@ def make(backbone: str, suite: str):
     def configuration(**changes) -> ma.TrainConfig:
         values = {"backbone": backbone, "suite": suite, "adapter": ma.MoeLoraConfig(num_experts=4, **TARGETS),
                   "steps": 6, "batch_size": 8, "save_every": 100, "eval_rows": 4, "embedder": "tfidf",
-                  "warmup_steps": 0, "lr": 1e-2}  # fmt: skip
+                  "warmup_steps": 0, "lr": 1e-2, "prompt_form": "options"}  # fmt: skip
         return ma.TrainConfig(**{**values, **changes})
 
     return configuration

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import moe_analysis as ma
-from moe_analysis.tasks.batches import encode, render
+from moe_analysis.tasks.batches import encode
+from moe_analysis.tasks.prompts import PROMPT_FORMS, render
 from moe_analysis.training.evaluate import evaluate, evaluate_rows, length_batches
 
 
@@ -14,37 +16,49 @@ def load(backbone: str):
     return AutoModelForCausalLM.from_pretrained(backbone).eval(), AutoTokenizer.from_pretrained(backbone)
 
 
-def log_likelihood(model, tokenizer, row) -> tuple[float, int, bool]:
-    """Token by token, one text at a time, with no padding: the definition."""
-    prompt, answer = render(row)
+def token_scores(model, tokenizer, prompt: str, answer: str) -> tuple[list[float], bool]:
+    """Token by token, one text at a time, with no padding: the definition. The end token's comes last."""
     ids = tokenizer(prompt)["input_ids"]
     rest = [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    total, greedy = 0.0, True
+    found, greedy = [], True
     for token in rest:
         with torch.no_grad():
             scores = model(input_ids=torch.tensor([ids])).logits[0, -1].double().log_softmax(-1)
-        total, greedy = total + scores[token].item(), greedy and scores.argmax().item() == token
+        found, greedy = [*found, scores[token].item()], greedy and scores.argmax().item() == token
         ids = [*ids, token]
-    return total, len(rest), greedy
+    return found, greedy
 
 
-def test_accuracy_and_loss_equal_a_token_by_token_computation(backbone: str, suite: str) -> None:
+@pytest.mark.parametrize("name", PROMPT_FORMS)
+def test_accuracies_and_loss_equal_a_token_by_token_computation(name: str, backbone: str, suite: str) -> None:
     model, tokenizer = load(backbone)
-    frame = ma.load_suite(suite, split="test")
-    table = evaluate(model, tokenizer, frame).set_index("dataset")
+    frame, form = ma.load_suite(suite, split="test"), PROMPT_FORMS[name]
+    table = evaluate(model, tokenizer, frame, prompt_form=name).set_index("dataset")
     for dataset, rows in frame.groupby("dataset"):
-        correct, total, tokens = [], 0.0, 0
+        right, total, tokens = [], 0.0, 0
         for row in rows.to_dict("records"):
-            gold, count, greedy = log_likelihood(model, tokenizer, row)
-            total, tokens = total + gold, tokens + count
+            scores = [token_scores(model, tokenizer, form.prompt(row), text) for text in form.answers(row)]
+            gold, greedy = scores[row["label"] if row["choices"] else 0]
+            total, tokens = total + sum(gold), tokens + len(gold)
             if row["choices"] is None:
-                correct.append(greedy)
-            else:
-                scores = [log_likelihood(model, tokenizer, {**row, "answer": choice})[0] for choice in row["choices"]]
-                correct.append(int(np.argmax(scores)) == row["label"])
-        assert np.isclose(table.loc[dataset, "loss"], -total / tokens, atol=1e-5)
-        assert table.loc[dataset, "accuracy"] == np.mean(correct)
-        assert table.loc[dataset, "rows"] == len(rows)
+                right.append((greedy, np.nan))
+                continue
+            sums = np.array([sum(values if name == "options" else values[:-1]) for values, _ in scores])
+            lengths = [len(choice) for choice in row["choices"]]
+            right.append((np.argmax(sums) == row["label"], np.argmax(sums / lengths) == row["label"]))
+        found = table.loc[dataset]
+        assert np.isclose(found["loss"], -total / tokens, atol=1e-5)
+        accuracy, per_character = np.mean(right, axis=0)
+        assert found["accuracy"] == accuracy and found["rows"] == len(rows)
+        expected = (np.nan, np.nan) if rows["choices"].isna().all() else (accuracy, per_character)
+        np.testing.assert_array_equal(found[["acc", "acc_norm"]].to_numpy(float), expected)
+
+
+def test_a_choice_that_is_right_twice_counts_whichever_is_ranked_first(backbone: str, suite: str) -> None:
+    model, tokenizer = load(backbone)
+    row = ma.load_suite(suite, split="test", datasets=["choose"]).iloc[:1]
+    twice = row.assign(choices=pd.Series([["red", "red"]], index=row.index, dtype=object), answer="red", label=1)
+    assert evaluate(model, tokenizer, twice)["accuracy"].item() == 1.0
 
 
 def test_rows_are_kept_in_order_with_both_rankings_of_the_choices(backbone: str, suite: str) -> None:
@@ -53,15 +67,16 @@ def test_rows_are_kept_in_order_with_both_rankings_of_the_choices(backbone: str,
     rows = evaluate_rows(model, tokenizer, frame)
     assert rows["dataset"].tolist() == frame["dataset"].tolist() and rows["row"].is_unique
     for found, row in zip(rows.itertuples(), frame.to_dict("records")):
-        gold, tokens, greedy = log_likelihood(model, tokenizer, row)
-        assert np.isclose(found.log_likelihood, gold, atol=1e-4) and found.tokens == tokens
+        gold, greedy = token_scores(model, tokenizer, *render(row))
+        assert np.isclose(found.log_likelihood, sum(gold), atol=1e-4) and found.tokens == len(gold)
         if row["choices"] is None:
             assert found.correct == found.correct_norm == greedy
             continue
-        scores = [log_likelihood(model, tokenizer, {**row, "answer": choice})[0] for choice in row["choices"]]
+        texts = [render({**row, "answer": choice}) for choice in row["choices"]]
+        scores = [sum(token_scores(model, tokenizer, *text)[0]) for text in texts]
         by_length = [score / len(choice) for score, choice in zip(scores, row["choices"])]
-        assert found.correct == (int(np.argmax(scores)) == row["label"])
-        assert found.correct_norm == (int(np.argmax(by_length)) == row["label"])
+        chosen = [row["choices"][int(np.argmax(values))] for values in (scores, by_length)]
+        assert [found.correct, found.correct_norm] == [text == row["answer"] for text in chosen]
 
 
 def test_greedy_exact_match_agrees_with_generation(backbone: str, suite: str) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import moe_analysis as ma
-from moe_analysis.training.evaluate import best_is_right, by_dataset, candidates, evaluate_rows, row_numbers
+from moe_analysis.training.evaluate import answers_of, best_is_right, by_dataset, evaluate_rows, row_numbers
 from moe_analysis.training.intuition import run_rows
 from moe_analysis.training.run import RunError
 from moe_analysis.training.sweep import read_once
@@ -122,7 +122,7 @@ def test_the_norm_by_characters_prefers_the_choice_with_the_most_likelihood_a_ch
     """Three choices whose likelihoods are set by hand: the sum prefers the short one, the norm the long one."""
     frame = pd.DataFrame([{**row("choose", "test", 1), "choices": ["ab", "abcdefgh", "x"], "answer": "abcdefgh",
                            "label": 1}])  # fmt: skip
-    lines = candidates(frame).assign(log_likelihood=[-2.0, -4.0, -3.0])
-    length = lines["candidate"].str.len()
+    lines = answers_of(frame).assign(row=0, log_likelihood=[-2.0, -4.0, -3.0])
+    length = lines["characters"]
     assert not best_is_right(lines, lines["log_likelihood"]).any()
     assert best_is_right(lines, lines["log_likelihood"] / length).all()
