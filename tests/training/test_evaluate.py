@@ -72,8 +72,8 @@ def test_rows_are_kept_in_order_with_both_rankings_of_the_choices(backbone: str,
         if row["choices"] is None:
             assert found.correct == found.correct_norm == greedy
             continue
-        texts = [render({**row, "answer": choice}) for choice in row["choices"]]
-        scores = [sum(token_scores(model, tokenizer, *text)[0]) for text in texts]
+        form = PROMPT_FORMS["options"]
+        scores = [sum(token_scores(model, tokenizer, form.prompt(row), text)[0]) for text in form.answers(row)]
         by_length = [score / len(choice) for score, choice in zip(scores, row["choices"])]
         chosen = [row["choices"][int(np.argmax(values))] for values in (scores, by_length)]
         assert [found.correct, found.correct_norm] == [text == row["answer"] for text in chosen]
