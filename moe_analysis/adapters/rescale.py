@@ -22,21 +22,16 @@ class RescaledMixture(torch.autograd.Function):
     summed along the experts, of which there are more.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(hidden: Tensor, gates: Tensor, up: Tensor, power: float, y: Tensor | None = None) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, gates: Tensor, up: Tensor, power: float, y: Tensor | None = None) -> Tensor:
         # hidden (N, r, E), gates (N, E), up (r·E, out)
-        weighed = (hidden * gates.unsqueeze(1)).flatten(1)  # (N, r·E)
-        return weighed @ up if y is None else y.addmm_(weighed, up)  # (N, out)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        hidden, gates, up, ctx.power, *onto = inputs
-        ctx.onto = bool(onto) and onto[0] is not None
-        if ctx.onto:
-            ctx.mark_dirty(onto[0])
         ctx.save_for_backward(hidden, gates, up)
+        ctx.power, ctx.onto = power, y is not None
+        weighed = (hidden * gates.unsqueeze(1)).flatten(1)  # (N, r·E)
+        if y is None:
+            return weighed @ up  # (N, out)
+        ctx.mark_dirty(y)
+        return y.addmm_(weighed, up)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -51,13 +46,23 @@ class RescaledMixture(torch.autograd.Function):
         return into_hidden, into_gates, into_up, None, grads[0] if ctx.onto else None
 
 
-class ForwardMixture(RescaledMixture):
-    """`RescaledMixture` with a forward-mode derivative, which torch.compile does not take."""
+class TransformedMixture(torch.autograd.Function):
+    """`RescaledMixture` for torch.func's transforms and forward-mode derivatives, beside no frozen layer."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(hidden: Tensor, gates: Tensor, up: Tensor, power: float, y: None = None) -> Tensor:
+        return (hidden * gates.unsqueeze(1)).flatten(1) @ up
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        RescaledMixture.setup_context(ctx, inputs, output)
-        ctx.save_for_forward(*inputs[:3])
+        *saved, ctx.power, _ = inputs
+        ctx.save_for_backward(*saved)
+        ctx.save_for_forward(*saved)
+        ctx.onto = False
+
+    backward = staticmethod(RescaledMixture.backward)
 
     @staticmethod
     def jvp(ctx: Any, of_hidden: Tensor, of_gates: Tensor, of_up: Tensor, *_: Any) -> Tensor:
@@ -107,7 +112,7 @@ def up_mixture(hidden: Tensor, gates: Tensor, up: Tensor, power: float = 1.0, y:
     if power == 1.0 and y is None:
         return (hidden * gates.unsqueeze(1)).flatten(1) @ up
     derived = transformed() and not torch.compiler.is_compiling()
-    return (ForwardMixture if derived else RescaledMixture).apply(hidden, gates, up, power, y)
+    return (TransformedMixture if derived else RescaledMixture).apply(hidden, gates, up, power, y)
 
 
 def mixture(x: Tensor, gates: Tensor, A: Tensor, B: Tensor, power: float = 1.0) -> Tensor:
