@@ -2,13 +2,20 @@
 PYTHON ?= python3.11
 PY = .venv/bin/python
 
-.PHONY: figures test lab bench lint docs data clean
+.PHONY: figures test test-numerics lab bench lint docs data clean
 
 figures: .venv/ready
 	$(PY) -m moe_analysis figures $(ARGS)
 
 test: .venv/ready
 	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+
+# as on another processor: the last bits of matrix products are moved (tests/numerics.py). Pages, notebooks and damaged
+# files have no products whose rounding could matter. MOE_ANALYSIS_TEST_THREADS=2 and ATEN_CPU_CAPABILITY=default vary more
+test-numerics: .venv/ready
+	PYTHONPATH=tests/numerics_processes:. $(PY) -m pytest -p tests.numerics -n 2 --dist loadfile \
+	    --ignore tests/test_notebooks.py --ignore tests/test_jupyterlab.py --ignore tests/test_gallery_browser.py \
+	    --ignore tests/fuzz --ignore tests/plots --ignore tests/widgets $(ARGS)
 
 lint: .venv/ready
 	$(PY) -m ruff check .

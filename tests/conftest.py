@@ -1,7 +1,11 @@
-"""What every test starts from: one thread, fixed seeds, and tiny models that are built in milliseconds."""
+"""What every test starts from: one thread, fixed seeds, and tiny models that are built in milliseconds.
+
+MOE_ANALYSIS_TEST_THREADS=<number> starts them with more threads, which sum in another order.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
@@ -15,11 +19,12 @@ settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
 
 pytest_plugins = ["tests.tiny_runs"]
+THREADS = int(os.environ.get("MOE_ANALYSIS_TEST_THREADS", "1"))
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_fixed_seeds() -> None:
-    torch.set_num_threads(1)
+def same_threads_and_seeds() -> None:
+    torch.set_num_threads(THREADS)
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)

@@ -20,7 +20,6 @@ from moe_analysis.training.evaluate import evaluate
 
 @pytest.fixture(scope="module")
 def compact():
-    torch.set_num_threads(1)
     return load_backbone("compact")
 
 

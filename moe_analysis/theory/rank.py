@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-MAX_EXACT = 2**53  # larger float64 integers may have been rounded
+from .whole_numbers import whole_numbers
 
 
 def exact_rank(matrix: np.ndarray) -> int:
@@ -16,9 +16,12 @@ def exact_rank(matrix: np.ndarray) -> int:
     values = np.asarray(matrix)
     if values.ndim != 2:
         raise ValueError(f"matrix has shape {values.shape}; exact_rank needs two dimensions")
-    if not np.all(np.isfinite(values)) or np.any(values != np.round(values)) or np.any(np.abs(values) > MAX_EXACT):
-        raise ValueError("matrix holds an entry that is no exact integer; use numerical_rank for real matrices")
-    work = np.array(values.T if values.shape[0] > values.shape[1] else values, dtype=np.int64).astype(object)
+    try:
+        values = whole_numbers(values)
+    except ValueError as error:
+        raise ValueError("matrix holds an entry that is no exact integer; use numerical_rank for real matrices"
+                         ) from error  # fmt: skip
+    work = (values.T if values.shape[0] > values.shape[1] else values).astype(object)
     previous, rank = 1, 0
     for column in range(work.shape[1]):
         below = np.flatnonzero(work[rank:, column])

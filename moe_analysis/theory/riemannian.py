@@ -93,7 +93,10 @@ def routed_gradients(top_k: int, power: float, seed: int) -> dict[str, Tensor]:
 
 @claim_check
 def gr_single_expert_control(seed: int = 0) -> Claim:
-    """With one expert a token the renormalised gate is 1 and the plain and the rescaled rule coincide, bit for bit."""
+    """With one expert a token the renormalised gate is 1 and the plain and the rescaled rule coincide, bit for bit.
+
+    Any processor can be asked for that: both rules make the same products of the same shapes, a factor 1 between.
+    """
     differing = {}
     for k in (1, 2):
         plain, rescaled = routed_gradients(k, 1.0, seed), routed_gradients(k, 0.5, seed)

@@ -1,8 +1,9 @@
 """S'MoRE's statements about structural flexibility and its relatives, checked by enumeration on the real modules.
 
 Counts are of different outputs x_L over all routings with binary scores. With the parameters of the proofs every value
-is an integer in float64, so that counting is exact; with random parameters outputs differ when a coordinate does by
-more than RESOLUTION of the largest output. Sizes are the paper's where nothing else is said: s = 4 experts, f = 2.
+is a whole number in float64, so that counting is exact in any order of sums (`whole_numbers` refuses others); with
+random parameters outputs differ when a coordinate does by more than RESOLUTION of the largest output. Sizes are the
+paper's where nothing else is said: s = 4 experts, f = 2.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ def inputs(seed: int, *shape: int) -> Tensor:
 def exact_count(s: list[int], f: list[int], seed: int, tried: int = 1, **options: Any) -> int:
     """Different outputs over all trees with the proof's parameters; the fewest over `tried` random inputs."""
     from .smore_families import distinguishing_layer
-    from .tree_enumeration import all_outputs, distinct_rows
+    from .tree_enumeration import all_outputs, exact_rows
 
     layer = distinguishing_layer(structure(s, f, **options))
-    return min(len(distinct_rows(all_outputs(layer, x))) for x in inputs(seed, tried, layer.in_features))
+    return min(len(exact_rows(all_outputs(layer, x))) for x in inputs(seed, tried, layer.in_features))
 
 
 def random_count(s: list[int], f: list[int], seed: int, **options: Any) -> int:
@@ -210,7 +211,7 @@ def smore_fig3_three_trees(seed: int = 0) -> Claim:
 
     from ..adapters import Momor, MomorConfig, Smore
     from .smore_families import distinguishing_layer, randomised
-    from .tree_enumeration import active_experts, count_apart, distinct_rows, momor_outputs, tree_outputs
+    from .tree_enumeration import active_experts, count_apart, exact_rows, momor_outputs, tree_outputs
 
     lowest = torch.tensor([[[0, 2], [1, 3]], [[0, 1], [2, 3]], [[2, 3], [0, 1]]])  # (a), (b), (c): (3, 2, 2)
     trees, x = [lowest, torch.tensor([[[0, 1]]] * 3)], inputs(seed, IN_FEATURES)
@@ -218,8 +219,8 @@ def smore_fig3_three_trees(seed: int = 0) -> Claim:
     measured = []
     for position in ("child_scored", "all"):
         config = structure([4, 2], [2, 2], activation_position=position)
-        measured.append(len(distinct_rows(tree_outputs(distinguishing_layer(config, in_features=IN_FEATURES), x, trees)
-                                          .numpy())))  # fmt: skip
+        proofs = distinguishing_layer(config, in_features=IN_FEATURES)
+        measured.append(len(exact_rows(tree_outputs(proofs, x, trees))))
         layer = randomised(Smore(IN_FEATURES, 2, config), seed)
         measured.append(count_apart(tree_outputs(layer, x, trees).numpy(), RESOLUTION))
     gates = active_experts(config, trees)

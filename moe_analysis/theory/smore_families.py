@@ -16,25 +16,26 @@ from torch.nn import functional as F
 
 from ..adapters import Smore, SmoreConfig
 from .tree_enumeration import Trees, outputs_above
-
-LARGEST_EXACT = 2**53  # of the integers that float64 holds
+from .whole_numbers import LARGEST, whole_numbers
 
 
 class MultisetCode(nn.Module):
     """σ(z) = (Z, Z², …, Z^f, 0, …) with Z = 1, 2, … the number of z in a given list: Z: X → ℕ of Lemma C.8.
 
     By Newton's identities the f sums of powers determine a multiset of at most f numbers, so that Σ σ(z) determines
-    the multiset of its z. Shapes (…, width) to (…, width); width ≥ f. Raises ValueError for a z that is not listed.
+    the multiset of its z. Shapes (…, width) to (…, width); width ≥ f. Raises ValueError for a z that is not listed, and
+    for a list of z that are no whole numbers: only those are met again on every processor.
     """
 
     def __init__(self, inputs: Tensor, size: int) -> None:
-        """inputs (K, width): all the z there are, integers; size: f, the largest multiset."""
+        """inputs (K, width): all the z there are, whole numbers; size: f, the largest multiset."""
         super().__init__()
         if inputs.shape[1] < size:
             raise ValueError(f"the code of {size} children needs {size} numbers, but the layer is {inputs.shape[1]} "
                              "wide; raise r")  # fmt: skip
-        if size * len(inputs) ** size > LARGEST_EXACT:
+        if size * len(inputs) ** size > LARGEST:
             raise ValueError(f"{size} children of {len(inputs)} kinds have power sums above 2^53; use fewer layers")
+        whole_numbers(inputs)
         self.size, self.width = size, inputs.shape[1]
         self.columns = inputs.ne(0).any(0).nonzero().flatten()  # the others are zero in every z
         self.factors = torch.randint(2**62, self.columns.shape, generator=torch.Generator().manual_seed(0)) * 2 + 1
@@ -69,12 +70,13 @@ class MultisetCode(nn.Module):
 class SingleNumberCode(MultisetCode):
     """σ(z) = (N^Z, 0, …) with N = f + 1: the code in one number of Xu et al. 2019, Lemma 5, with the sign of Z turned.
 
-    Its numbers need Z · log2(N) bits, where sums of powers need f · log2(Z).
+    Its numbers need Z · log2(N) bits, where sums of powers need f · log2(Z). They are made by multiplying, which is
+    exact as long as they fit; a library's power function need not be.
     """
 
     def forward(self, z: Tensor) -> Tensor:
-        code = torch.pow(torch.as_tensor(self.size + 1.0, dtype=z.dtype), self.number(z))
-        return F.pad(code.unsqueeze(-1), (0, self.width - 1))
+        powers = torch.full((len(self.keys),), self.size + 1.0, dtype=z.dtype).cumprod(0)  # N, N², …, N^K
+        return F.pad(powers[self.number(z) - 1].unsqueeze(-1), (0, self.width - 1))
 
 
 @torch.no_grad()
@@ -120,8 +122,9 @@ def decoded_trees(layer: Smore, outputs: Tensor) -> Trees:
     """x_L (N, d_L) of a distinguishing layer with fanouts of 2 and σ outside -> the trees that made them.
 
     Two numbers follow from the sums of their powers p_1 and p_2, (p_1 ± sqrt(2 p_2 − p_1²)) / 2; each is the number of
-    a child's expert and output, and so on down. Outputs whose trees come back are the outputs of different trees.
-    Raises ValueError for other layers.
+    a child's expert and output, and so on down. Outputs whose trees come back are the outputs of different trees. All
+    of it is done in whole numbers; float64 has the root of a square to the last digit. Raises ValueError for other
+    layers and for outputs that are no whole numbers.
     """
     config = layer.config
     trees: Trees = []
@@ -129,17 +132,18 @@ def decoded_trees(layer: Smore, outputs: Tensor) -> Trees:
         raise ValueError(f"fanout = {config.fanout}, activation_position = {config.activation_position!r}: only "
                          "fanouts of 2 with 'all' are decoded here")  # fmt: skip
     row = -1 if config.shared_pool else 0
-    outputs = outputs.unsqueeze(1)  # (N, P, d_{l+1})
+    outputs = torch.from_numpy(whole_numbers(outputs)).unsqueeze(1)  # (N, P, d_{l+1})
     for level in reversed(range(config.layers)):
         code: Any = layer.activations[level]
-        root = (2 * outputs[..., 1] - outputs[..., 0] ** 2).sqrt()
-        numbers = torch.stack([outputs[..., 0] - root, outputs[..., 0] + root], dim=-1) / 2  # (N, P, 2)
-        z = code.inputs(numbers.long())  # (N, P, 2, d_{l+1})
+        root = (2 * outputs[..., 1] - outputs[..., 0] ** 2).double().sqrt().long()
+        numbers = torch.stack([outputs[..., 0] - root, outputs[..., 0] + root], dim=-1) // 2  # (N, P, 2)
+        z = code.inputs(numbers)  # (N, P, 2, d_{l+1})
         ids, order = z[..., row].long().sort(-1)
         trees.insert(0, ids)
         z = z.gather(2, order.unsqueeze(-1).expand_as(z)).flatten(1, 2)  # (N, F_l, d_{l+1})
         if level:
-            outputs = z @ layer.W[level].detach()  # (N, F_l, d_l): Wᵀ W = I undoes W
+            undone = z @ layer.W[level].detach()  # (N, F_l, d_l): Wᵀ W = I undoes W
+            outputs = torch.from_numpy(whole_numbers(undone))
     return trees
 
 

@@ -4,7 +4,8 @@ Scores are binary, as in the paper's definition of structural flexibility: an ex
 1. A tree is a list with one tensor a layer, the layer farthest from the output first: ids (N, P, f), the experts under
 each of the P parents of N trees, as in `adapters.tree_gates.Choice`. Siblings are a set: their ids rise.
 
-Two ways to count rows: exactly, for outputs that are integers in float64, and up to a tolerance for any others.
+Two ways to count rows: exactly, for outputs that are whole numbers in float64, where rounding cannot make two of them
+differ or agree, and up to a tolerance for any others.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from ..adapters import Momor, MomorConfig, Smore, SmoreConfig
 from ..adapters.tree_gates import Choice
 from .flexibility import smore_flexibility
+from .whole_numbers import whole_numbers
 
 Trees = list[Tensor]
 MOST_ROWS = 3_000_000  # of one enumeration; a row has d_L float64 numbers
@@ -98,7 +100,8 @@ def outputs_above(layer: Smore, x: Tensor, level: int, below: Tensor | None) -> 
     """The different outputs (K, d_{l+1}) that a node above layer l = `level` can have, compared exactly.
 
     below (M, d_l): all the outputs that its children can have, None in the lowest layer; every set of experts meets
-    every assignment of these to them. Raises ValueError when that makes more than MOST_ROWS.
+    every assignment of these to them. Raises ValueError when that makes more than MOST_ROWS, and for outputs that are
+    no whole numbers.
     """
     config, pool = layer.config, 0 if layer.config.shared_pool else level
     s, f = config.num_experts[level], config.fanout[level]
@@ -115,14 +118,15 @@ def outputs_above(layer: Smore, x: Tensor, level: int, below: Tensor | None) -> 
             choice = binary_choice(chosen.expand(len(number), 1, f), s, x.dtype)
             children = None if below is None else below[mixed_radix(number, options, f)[0]]  # (N, f, d_l)
             found.append(layer._layer(level, pool, values.expand(len(number), -1, -1), choice, children).squeeze(1))
-    return torch.from_numpy(distinct_rows(torch.cat(found).numpy()))
+    return torch.from_numpy(exact_rows(torch.cat(found))).to(x.dtype)
 
 
 def layer_outputs(layer: Smore, x: Tensor, levels: int | None = None) -> list[Tensor]:
     """The different outputs (Γ_l, d_l) of the nodes above layers 0 … levels - 1 for one input x (in,), bottom up.
 
     Each layer starts from the outputs, not the trees, of the layer below: equal subtrees are followed once. They are
-    compared exactly, which is meant for parameters whose outputs are integers. levels: None is all layers.
+    compared exactly, so that parameters are needed whose outputs are whole numbers: ValueError for any others.
+    levels: None is all layers.
     """
     found: list[Tensor] = []
     for level in range(layer.config.layers if levels is None else levels):
@@ -163,9 +167,17 @@ def momor_outputs(layer: Momor, x: Tensor, gates: Tensor) -> np.ndarray:
         return HeldMomor(layer, gates)(x.expand(len(gates), -1))[0].numpy()
 
 
+def exact_rows(rows: Tensor | np.ndarray) -> np.ndarray:
+    """The different rows of (N, d) whole numbers as int64, in no particular order; ValueError for any others."""
+    return distinct_rows(whole_numbers(rows))
+
+
 def distinct_rows(rows: np.ndarray) -> np.ndarray:
-    """The different rows of (N, d), bit for bit except that -0 equals 0, in no particular order."""
-    clean = np.ascontiguousarray(rows + 0.0)
+    """The different rows of (N, d), bit for bit except that -0 equals 0, in no particular order.
+
+    Of numbers that were rounded the count is the machine's own; `exact_rows` refuses them.
+    """
+    clean = np.ascontiguousarray(rows + rows.dtype.type(0))
     _, first = np.unique(clean.view(np.dtype((np.void, clean.itemsize * clean.shape[1]))).ravel(), return_index=True)
     return clean[np.sort(first)]
 

@@ -6,6 +6,7 @@ A is (I, in), B is (out, J) and the update is ΔW = B Gᵀ A (out, in): the pape
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,15 +66,23 @@ def span_matrix(A: np.ndarray, B: np.ndarray, pairing: str = "mix_and_match") ->
 def span_dimension(A: np.ndarray, B: np.ndarray, pairing: str = "mix_and_match") -> int:
     """Dimension of the space of updates over all routings, measured on the module; exact for integer factors."""
     A, B = np.asarray(A, dtype=np.float64), np.asarray(B, dtype=np.float64)
-    matrix = span_matrix(A, B, pairing)
-    integral = np.array_equal(A, np.round(A)) and np.array_equal(B, np.round(B))
-    return exact_rank(matrix) if integral else numerical_rank(matrix)
+    return rank_for(A, B)(span_matrix(A, B, pairing))
+
+
+def rank_for(A: np.ndarray, B: np.ndarray) -> Callable[[np.ndarray], int]:
+    """`exact_rank` for factors of whole numbers, whose updates are whole too, `numerical_rank` for any others.
+
+    The factors decide: an update that is not whole where it should be is an error and no reason for a tolerance.
+    """
+    whole = np.array_equal(A, np.round(A)) and np.array_equal(B, np.round(B))
+    return exact_rank if whole else numerical_rank
 
 
 def mixture_span_dimension(A: np.ndarray, B: np.ndarray) -> int:
     """Dimension over all gates of the updates of a LoRA-MoE layer, A (E, r, in), B (E, out, r), on `MoeLora`.
 
-    A router row of 1e4 on every input makes the softmax exactly one-hot, so each expert's matrix is seen alone.
+    A router row of 1e4 on every input makes the softmax exactly one-hot, so each expert's matrix is seen alone. Exact
+    for integer factors.
     """
     import torch
 
@@ -89,8 +98,7 @@ def mixture_span_dimension(A: np.ndarray, B: np.ndarray) -> int:
             layer.router.weight.zero_()
             layer.router.weight[expert] = 1e4
             seen.append(layer(torch.eye(width, dtype=torch.float64))[0].reshape(-1).numpy())
-    matrix = np.stack(seen)  # (E, in*out)
-    return exact_rank(matrix) if np.array_equal(matrix, np.round(matrix)) else numerical_rank(matrix)
+    return rank_for(A, B)(np.stack(seen))  # (E, in*out)
 
 
 def factors(

@@ -189,9 +189,10 @@ def test_bfloat16_autocast_is_close_to_float32(case):
     with torch.autocast("cpu", torch.bfloat16):
         reduced = layer(x, context)[0].float()
     full = layer(x, context)[0]
-    # bfloat16 keeps 8 bits; the median forgives a token whose k-th and next expert change places
+    # bfloat16 keeps 8 bits: three products in a row, each two units of 2^-7 off at most, and the roundings between;
+    # the median forgives a token whose k-th and next expert change places
     error = (reduced - full).norm(dim=-1) / full.norm(dim=-1)  # (batch, tokens)
-    assert error.median() < 0.03
+    assert error.median() < 0.06
 
 
 @every_case
@@ -222,8 +223,8 @@ def test_the_router_reads_the_input_before_dropout(case):
     layer, x = build(name, {**options, "dropout": 0.5}), example()
     context = context_for(layer.config)
     (delta, calm), (dropped, trained) = layer(x, context), layer.train()(x, context)
-    # without dropout one product makes hidden values and logits, with it the router has a product of its own
-    torch.testing.assert_close(calm.gates, trained.gates)
+    # without dropout one product makes the router's and the experts' share, with it each has its own: roundings apart
+    torch.testing.assert_close(trained.gates, calm.gates, rtol=1e-12, atol=1e-12)
     assert not torch.allclose(delta, dropped)
 
 
@@ -243,6 +244,7 @@ def test_a_saved_adapter_loads_bit_equal(case, tiny_llama, tokens, tmp_path):
     model, inputs, _ = adapted(case, tiny_llama, tokens)
     model.save_pretrained(tmp_path)
     loaded = PeftModel.from_pretrained(base, tmp_path)
+    model.requires_grad_(False)  # as the loaded one is: torch chooses between two products by who is trained
     stored, read = (dict(one.named_parameters()) for one in (model, loaded))
     assert stored.keys() == read.keys()
     assert all(torch.equal(stored[key], read[key]) for key in stored)

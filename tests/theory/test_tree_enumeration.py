@@ -102,6 +102,13 @@ def test_too_many_trees_are_refused_with_the_way_around():
     config = small([4] * 4, [2] * 4)
     with pytest.raises(ValueError, match="4.7e\\+11 trees.*take random_trees, or layer_outputs"):
         next(walk.all_trees(config))
-    layer, x = random_smore(0, [4] * 3, [3] * 3)
+    layer = smore_families.distinguishing_layer(small([4] * 3, [3] * 3))
     with pytest.raises(ValueError, match="layer 2 has .* combinations of 256 outputs below it"):
+        walk.layer_outputs(layer, torch.ones(3, dtype=torch.float64))
+
+
+def test_outputs_that_were_rounded_are_not_counted_exactly():
+    layer, x = random_smore(0, [3, 3], [2, 2])
+    with pytest.raises(ValueError, match="values are no whole numbers of at most 9007199254740992, the first is"):
         walk.layer_outputs(layer, x)
+    assert len(walk.exact_rows(torch.tensor([[2.0, -0.0], [2.0, 0.0], [3.0, 0.0]]))) == 2

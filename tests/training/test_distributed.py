@@ -39,7 +39,8 @@ TARGETS = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m` with the arguments from the project's folder, as if no launcher had started the tests."""
     values = {key: value for key, value in os.environ.items() if key not in LAUNCHER}
-    values |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    values |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, cwd=ROOT, env=values, text=True, timeout=300, check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip

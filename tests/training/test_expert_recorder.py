@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -183,9 +184,14 @@ def recording(backbone: str, suite: str):
 
 
 @pytest.fixture(scope="module")
-def run(recording, tmp_path_factory: pytest.TempPathFactory) -> ma.Run:
-    torch.set_num_threads(1)  # fixtures of a module come before the one that sets it for a test
-    return ma.train(recording(), tmp_path_factory.mktemp("watched"))
+def train_once(recording, tmp_path_factory: pytest.TempPathFactory):
+    """A function: fixtures of a module come before those that set threads and seeds for a test."""
+    return cache(lambda: ma.train(recording(), tmp_path_factory.mktemp("watched")))
+
+
+@pytest.fixture
+def run(train_once) -> ma.Run:
+    return train_once()
 
 
 def test_a_run_holds_its_experts_beside_its_routers(run):

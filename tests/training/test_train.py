@@ -174,7 +174,7 @@ def test_a_killed_process_resumes_to_the_same_history_and_record(config, out: Pa
     whole = ma.train(long, out / "whole")
     job = out / "job.json"
     job.write_text(json.dumps(long.to_dict()))
-    code = (f"import json, torch; torch.set_num_threads(1); import moe_analysis as ma\n"
+    code = (f"import json, torch; torch.set_num_threads({torch.get_num_threads()}); import moe_analysis as ma\n"
             f"ma.train(ma.TrainConfig.from_dict(json.load(open({str(job)!r}))), {str(out / 'cut')!r})")  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", code])
     checkpoints = out / "cut" / long.run_name / "checkpoints"
@@ -188,13 +188,16 @@ def test_a_killed_process_resumes_to_the_same_history_and_record(config, out: Pa
 
 
 def test_accumulated_micro_batches_equal_one_large_batch(config, out: Path) -> None:
-    """Token losses are averaged over all tokens; the balance loss, a mean of each part, is not counted four times."""
+    """Token losses are averaged over all tokens; the balance loss, a mean of each part, is not counted four times.
+
+    Up to a hundredth: AdamW's first step is as long as the rate, also where a gradient is little more than rounding.
+    """
     adapter = ma.MoeLoraConfig(num_experts=4, gate="switch", top_k=4, balance_coef=1.0, r=2, target_modules=["q_proj"])
     losses = []
     for batch, parts in ((8, 1), (2, 4)):
         run = ma.train(config(adapter=adapter, batch_size=batch, gradient_accumulation=parts, steps=2), out)
         losses.append(run.history[run.history["split"] == "train"][["loss", "balance_loss", "grad_norm"]].to_numpy())
-    np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
 
 
 def test_gradient_checkpointing_changes_no_number(config, out: Path) -> None:

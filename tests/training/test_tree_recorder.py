@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from itertools import combinations, product
 from math import log2
 from pathlib import Path
@@ -168,9 +169,14 @@ def recording(backbone: str, suite: str):
 
 
 @pytest.fixture(scope="module")
-def run(recording, tmp_path_factory: pytest.TempPathFactory) -> ma.Run:
-    torch.set_num_threads(1)
-    return ma.train(recording(), tmp_path_factory.mktemp("trees"))
+def train_once(recording, tmp_path_factory: pytest.TempPathFactory):
+    """A function: fixtures of a module come before those that set threads and seeds for a test."""
+    return cache(lambda: ma.train(recording(), tmp_path_factory.mktemp("trees")))
+
+
+@pytest.fixture
+def run(train_once) -> ma.Run:
+    return train_once()
 
 
 def test_a_run_holds_its_trees_beside_its_gates(run):
