@@ -20,10 +20,12 @@ ARROWS: dict[str, set[str]] = {
     "noise": set(),  # of other libraries
     "tasks": {"noise"},
     "backbones": {"noise"},
-    "peft_bridge": {"adapters"},
+    "base_name": {"backbones"},
+    "model_card": {"adapters", "base_name"},
+    "peft_bridge": {"adapters", "base_name", "model_card"},
     "optim": {"adapters"},
     "theory": {"adapters", "optim"},  # optim: the checks run the real optimisers
-    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise"},
+    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card"},
     "analysis": {"theory", "adapters", "tasks"},
     "plots": {"analysis"},
     "widgets": {"plots", "analysis", "theory", "tasks"},  # knobs of the notebooks

@@ -232,7 +232,10 @@ class Run:
         if (expected := self.status.get("backbone_sha256")) and weights_digest(base) != expected:
             raise RunError(f"backbone {self.config.backbone!r} has changed since {self.id} was trained; restore it, or "
                            "train the run again")  # fmt: skip
-        return PeftModel.from_pretrained(base, self.path / "adapter").eval()
+        model = PeftModel.from_pretrained(base, self.path / "adapter").eval()
+        # on disk it has its public name, which PEFT would ask the hub for whenever the model is saved
+        model.active_peft_config.base_model_name_or_path = base.name_or_path
+        return model
 
     @cached_property
     def tokenizer(self) -> Any:

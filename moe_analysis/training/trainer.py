@@ -18,6 +18,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from ..optim import build_optimizer, router_parameters
 from . import distributed
+from .card import write_run_card
 from .config import TrainConfig
 from .evaluate import evaluate
 from .expert_recorder import DAMPING, ExpertRecorder
@@ -259,7 +260,9 @@ def write_results(run: Run, trainer: AdapterTrainer, table: pd.DataFrame, status
     write_table(run.path / "history.parquet", history_frame(trainer.state.log_history))
     fresh = run.path / ".adapter"
     shutil.rmtree(fresh, ignore_errors=True)
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(str(fresh))
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.save_pretrained(str(fresh))
+    write_run_card(fresh, model.active_peft_config, run.config, table)
     shutil.rmtree(run.path / "adapter", ignore_errors=True)
     os.replace(fresh, run.path / "adapter")
     status.write(FINISHED, trainer.state.global_step)
