@@ -21,10 +21,13 @@ ARROWS: dict[str, set[str]] = {
     "tasks": {"noise"},
     "packaged_backbone": {"tasks"},  # its folder of cached files
     "backbones": {"packaged_backbone", "noise"},
-    "peft_bridge": {"adapters", "tasks", "backbones"},  # T-REX reads prompts: with an embedder and a tokenizer
+    "base_name": {"backbones"},
+    "model_card": {"adapters", "base_name"},
+    # tasks, backbones: T-REX reads prompts, with an embedder and a tokenizer
+    "peft_bridge": {"adapters", "tasks", "backbones", "base_name", "model_card"},
     "optim": {"adapters"},
     "theory": {"adapters", "optim"},  # optim: the checks run the real optimisers
-    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise"},
+    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card"},
     "analysis": {"theory", "adapters", "tasks"},
     "plots": {"analysis"},
     "widgets": {"plots", "analysis", "theory", "tasks"},  # knobs of the notebooks

@@ -14,6 +14,7 @@ from peft import PeftConfig, PeftType
 from peft.utils import register_peft_method
 
 from ..adapters import REGISTRY, Adapter, own
+from ..model_card import hide_base_path, write_card
 from .layer import AdapterLayer
 from .prompts import IntuitionHalf
 from .tuner import LAYOUT, AdapterTuner
@@ -41,6 +42,12 @@ class PeftHalf(PeftConfig):
             if isinstance(value := getattr(self, name), (list, tuple)):
                 setattr(self, name, set(value))
         self.check()
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write adapter_config.json, the base model by its public name, and a model card that says what this is."""
+        super().save_pretrained(save_directory, **kwargs)
+        hide_base_path(save_directory)
+        write_card(save_directory, self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, sets as sorted lists, so that equal configurations read equal on disk."""

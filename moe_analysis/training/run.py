@@ -281,10 +281,13 @@ class Run:
             raise RunError(f"backbone {self.config.backbone!r} has changed since {self.id} was trained; restore it, or "
                            "train the run again")  # fmt: skip
         try:
-            return PeftModel.from_pretrained(base, folder).eval()
+            model = PeftModel.from_pretrained(base, folder).eval()
         except Exception as error:  # PEFT, safetensors and torch each fail in their own way on damaged files
             raise RunError(f"{folder} is no readable checkpoint of PEFT's ({type(error).__name__}: "
                            f"{shorten(str(error), 200)}); {RESTORE}") from error  # fmt: skip
+        # on disk it has its public name, which PEFT would ask the hub for whenever the model is saved
+        model.active_peft_config.base_model_name_or_path = base.name_or_path
+        return model
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -23,6 +23,7 @@ from ..tasks.clusters import Clusters
 from ..tasks.prompts import AROUND_PROMPT
 from . import distributed
 from .adapter_source import refuse_another_source
+from .card import write_run_card
 from .config import TrainConfig
 from .evaluate import by_dataset, evaluate_rows, outcomes_frame
 from .expert_recorder import DAMPING, ExpertRecorder
@@ -263,12 +264,15 @@ def finish(run: Run, trainer: AdapterTrainer, data: dict[str, Data], status: Sta
 def write_results(run: Run, trainer: AdapterTrainer, rows: dict[str, pd.DataFrame], status: Status) -> None:
     """Write history, evaluation, outcomes of every suite (the run's own first) and adapter, mark the run finished, and
     only then drop the checkpoints."""
-    write_table(run.path / "evaluation.parquet", by_dataset(rows[run.config.suite]))
+    table = by_dataset(rows[run.config.suite])
+    write_table(run.path / "evaluation.parquet", table)
     write_table(run.path / "outcomes.parquet", outcomes_frame(rows))
     write_table(run.path / "history.parquet", history_frame(trainer.state.log_history))
     fresh = run.path / ".adapter"
     shutil.rmtree(fresh, ignore_errors=True)
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(str(fresh))
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.save_pretrained(str(fresh))
+    write_run_card(fresh, model.active_peft_config, run.config, table)
     shutil.rmtree(run.path / "adapter", ignore_errors=True)
     os.replace(fresh, run.path / "adapter")
     status.write(FINISHED, trainer.state.global_step)

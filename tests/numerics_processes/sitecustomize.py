@@ -29,7 +29,7 @@ class AfterTorch(PathFinder):
         def run_and_install(module: ModuleType) -> None:
             run(module)
             numerics = spec_from_file_location(PLUGIN, Path(__file__).parents[1] / "numerics.py")
-            plugin = sys.modules[PLUGIN] = module_from_spec(numerics)  # the name by which a worker of pytest asks for it
+            plugin = sys.modules[PLUGIN] = module_from_spec(numerics)
             numerics.loader.exec_module(plugin)
             plugin.install()
 
