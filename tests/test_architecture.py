@@ -22,9 +22,10 @@ ARROWS: dict[str, set[str]] = {
     "backbones": {"packaged_backbone"},
     "peft_bridge": {"adapters"},
     "optim": {"adapters"},
-    "theory": {"adapters", "optim"},  # optim: the checks run the real optimisers
+    "evidence": set(),
+    "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimisers
     "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones"},
-    "analysis": {"theory", "adapters", "tasks"},
+    "analysis": {"theory", "adapters", "tasks", "evidence"},
     "plots": {"analysis"},
     "widgets": {"plots", "analysis", "theory", "tasks"},  # knobs of the notebooks
     "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
