@@ -19,7 +19,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "moe_analysis"
-FACADES = ("adapters", "optim", "tasks", "training", "theory", "plots")  # packages whose __all__ is a promise
+# packages whose __all__ is a promise
+FACADES = ("adapters", "optim", "tasks", "training", "theory", "evidence", "plots")
 KINDS = {ast.FunctionDef: "function", ast.ClassDef: "class", ast.Assign: "constant", ast.AnnAssign: "constant"}
 IMPORTS = (ast.Import, ast.ImportFrom)
 

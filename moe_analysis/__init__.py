@@ -32,7 +32,7 @@ SOURCES = {
     **dict.fromkeys(("HydraLoraConfig", "MoeLoraConfig", "MomorConfig", "SiraConfig", "SmoreConfig", "TRexConfig"),
                     "peft_bridge"),
 }
-PACKAGES = ("adapters", "analysis", "optim", "plots", "tasks", "theory", "training", "widgets")
+PACKAGES = ("adapters", "analysis", "evidence", "optim", "plots", "tasks", "theory", "training", "widgets")
 
 __all__ = [*SOURCES, *PACKAGES]
 

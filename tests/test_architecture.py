@@ -26,9 +26,10 @@ ARROWS: dict[str, set[str]] = {
     # tasks, backbones: T-REX reads prompts, with an embedder and a tokenizer
     "peft_bridge": {"adapters", "tasks", "backbones", "base_name", "model_card"},
     "optim": {"adapters"},
-    "theory": {"adapters", "optim"},  # optim: the checks run the real optimisers
+    "evidence": set(),
+    "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimisers
     "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card"},
-    "analysis": {"theory", "adapters", "tasks"},
+    "analysis": {"theory", "adapters", "tasks", "evidence"},
     "plots": {"analysis"},
     "widgets": {"plots", "analysis", "theory", "tasks"},  # knobs of the notebooks
     "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/

@@ -1,55 +1,18 @@
-"""A statement of a paper, what a program measured about it, and whether the two agree."""
+"""The checks of exact statements: each makes one `Claim`, and `verify` runs them all."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
-from typing import Any
 
 import pandas as pd
 
-
-@dataclass(frozen=True)
-class Claim:
-    """One checked statement; every value survives a trip through JSON.
-
-    name: `<paper>_<item>_<aspect>`. source: paper and item. statement: what is claimed, in words and symbols;
-    it starts with "our reading:" where the paper's own wording is not public. measured, expected: numbers,
-    strings or lists of them. residual: distance between the two, 0.0 for an exact agreement. holds: the verdict. Raises
-    ValueError for a verdict that is no bool, a claim that holds without a finite residual, and a value that JSON cannot
-    hold.
-
-    >>> claim = Claim("toy_sum", "arithmetic", "1 + 1 = 2", 1 + 1, 2, 0.0, True)
-    >>> claim.to_dict()["residual"]
-    0.0
-    """
-
-    name: str
-    source: str
-    statement: str
-    measured: Any
-    expected: Any
-    residual: float
-    holds: bool
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, _plain(getattr(self, field.name), f"{self.name}.{field.name}"))
-        if not isinstance(self.holds, bool):
-            raise ValueError(f"{self.name}.holds = {self.holds!r} must be True or False; compare before building it")
-        if self.holds and not math.isfinite(self.residual):
-            raise ValueError(f"{self.name}.residual = {self.residual} cannot belong to a claim that holds")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a dictionary, ready for `json.dumps`."""
-        return asdict(self)
-
+from ..evidence.claim import Claim
 
 Check = Callable[..., Claim]
 CHECKS: dict[str, Check] = {}
-COLUMNS = tuple(field.name for field in fields(Claim))
+COLUMNS = ("name", "source", "statement", "measured", "expected", "residual", "holds")
 
 
 def claim_check(check: Check) -> Check:
@@ -71,7 +34,9 @@ def claim_check(check: Check) -> Check:
 
 
 def verify(only: str | Iterable[str] | None = None, seed: int = 0) -> pd.DataFrame:
-    """Run the registered checks -> one row a claim, with the columns of `Claim`, in order of registration.
+    """Run the registered checks -> one row per claim, in order of registration.
+
+    Columns name, source, statement, measured, expected, residual, holds: those of `Claim` that a theorem has.
 
     only: a name, a pattern such as "trex_lemma_*", or several of either; None runs everything.
     A check that raises becomes a row that does not hold and shows the error, so that one fault hides no other.
@@ -84,8 +49,9 @@ def verify(only: str | Iterable[str] | None = None, seed: int = 0) -> pd.DataFra
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1):  # thousands of small matrices: more threads only get in each other's way
-        rows = [_run(name, CHECKS[name], seed).to_dict() for name in selected(only)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        claims = [_run(name, CHECKS[name], seed) for name in selected(only)]
+    return pd.DataFrame([{column: getattr(claim, column) for column in COLUMNS} for claim in claims],
+                        columns=list(COLUMNS))  # fmt: skip
 
 
 def selected(only: str | Iterable[str] | None) -> list[str]:
@@ -107,16 +73,3 @@ def _run(name: str, check: Check, seed: int) -> Claim:
     if claim.name != name:
         raise ValueError(f"check {name!r} returned a claim named {claim.name!r}; give both the same name")
     return claim
-
-
-def _plain(value: Any, where: str) -> Any:
-    """NumPy and torch scalars and arrays as Python values; ValueError for what JSON cannot hold."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, bool | int | float | str) or value is None:
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(item, where) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item, where) for key, item in value.items()}
-    raise ValueError(f"{where} = {value!r} is no JSON value; pass numbers, strings, lists or dictionaries")

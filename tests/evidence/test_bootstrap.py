@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from moe_analysis.analysis.bootstrap import holm, paired_bootstrap, resamples
+from moe_analysis.evidence.bootstrap import holm, paired_bootstrap, resamples
 
 
 def simulated(rng, tasks, seeds, task_effect, seed_effect, noise):

@@ -1,0 +1,10 @@
+"""What was measured and what it says: intervals, the bootstrap, the verdict rule, claims. Imports nothing of ours."""
+
+from __future__ import annotations
+
+from .claim import Claim, claims_frame, judged
+from .effect import Effect
+from .verdict import Judgement, in_parts, judge, judge_family, verdict_rates
+
+__all__ = ["Claim", "Effect", "Judgement", "claims_frame", "in_parts", "judge", "judge_family", "judged",
+           "verdict_rates"]  # fmt: skip

@@ -1,0 +1,250 @@
+"""A statement of a paper or of ours, declared before it is measured, and what became of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import pandas as pd
+
+from .effect import Effect
+from .verdict import CONFIDENCE, Judgement, exact, in_parts, judge, judge_family, not_testable
+
+KINDS = ("exact", "paper", "own")
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement; every value survives a trip through JSON.
+
+    A theorem is made when it is checked: `Claim(name, source, statement, measured, expected, residual, holds)`. A
+    measurement is declared first, `Claim(name, source, statement, compares=…, paper_effect=…)`, and judged afterwards
+    by `with_effect`, `untestable`, `with_parts` or, for a family, `judged`; each gives a new claim with a verdict.
+
+    Args:
+        name: `<paper>_<item>_<aspect>`.
+        source: paper and item.
+        statement: what is claimed, in words and symbols; it starts with "our reading:" where the paper's own wording is
+            not public.
+        measured: numbers, strings or lists of them; of a measurement the effect, above zero in the claimed direction.
+        expected: what it should be; of a measurement the paper's effect.
+        residual: distance between the two, 0.0 for an exact agreement.
+        holds: the verdict on an exact statement.
+        kind: "exact", "paper" for a measurement that a paper reports, "own" for a hypothesis of ours; None makes a
+            declared claim "paper" and any other "exact".
+        compares: what is subtracted from what, "S'MoRE - LoRA", at which size, on which rows.
+        endpoint: the number that is compared, "acc" or "loss", with its unit in brackets.
+        direction: "higher" where the claim says that the difference is above zero, "lower" where below.
+        paper_effect: the paper's own effect for this very comparison, in the claimed direction; None where it only
+            draws.
+        smallest: the smallest effect that matters, in the same unit; None is half the paper's.
+        family: the label of the claims that the paper makes together, corrected together for their number.
+        verdict: a word of `evidence.verdict`; empty until it is measured.
+        low, high, confidence: the interval that decided.
+        over: what the interval is over, "5 seeds" or "10 tasks and 5 seeds".
+        note: what the verdict rests on where the word does not say it.
+        parts: the claims of which this one consists.
+
+    Raises:
+        ValueError: for a value that no claim could have, and for a value that JSON cannot hold.
+
+    Example:
+        >>> claim = Claim("toy_sum", "arithmetic", "1 + 1 = 2", 1 + 1, 2, 0.0, True)
+        >>> claim.verdict, claim.to_dict()["residual"]
+        ('holds', 0.0)
+        >>> ahead = Claim("toy_ahead", "a table", "A is ahead of B", compares="A - B", paper_effect=0.02)
+        >>> ahead.smallest, ahead.with_effect(Effect([0.03, 0.02, 0.04])).verdict
+        (0.01, 'reproduced')
+    """
+
+    name: str
+    source: str
+    statement: str
+    measured: Any = None
+    expected: Any = None
+    residual: float = NAN
+    holds: bool | None = None
+    kind: str | None = None
+    compares: str = ""
+    endpoint: str = ""
+    direction: str = "higher"
+    paper_effect: float | None = None
+    smallest: float | None = None
+    family: str = ""
+    verdict: str = ""
+    low: float = NAN
+    high: float = NAN
+    confidence: float = CONFIDENCE
+    over: str = ""
+    note: str = ""
+    parts: Sequence[Claim] = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if field.name != "parts":
+                object.__setattr__(self, field.name, _plain(getattr(self, field.name), f"{self.name}.{field.name}"))
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if self.kind is None:
+            object.__setattr__(self, "kind", "paper" if self.compares else "exact")
+        if self.kind not in KINDS:
+            raise ValueError(f"{self.name}.kind = {self.kind!r} is unknown; choose one of {', '.join(KINDS)}")
+        if self.kind == "exact":
+            self._check_exact()
+        else:
+            self._check_declared()
+
+    def _check_exact(self) -> None:
+        if self.holds is None and not self.parts:
+            raise ValueError(f"{self.name} says neither whether it holds nor what it compares; pass holds, or declare "
+                             "a measurement with compares")  # fmt: skip
+        if self.holds is not None and not isinstance(self.holds, bool):
+            raise ValueError(f"{self.name}.holds = {self.holds!r} must be True or False; compare before building it")
+        if self.holds and not math.isfinite(self.residual):
+            raise ValueError(f"{self.name}.residual = {self.residual} cannot belong to a claim that holds")
+        if self.holds is not None:
+            object.__setattr__(self, "verdict", exact(self.holds).verdict)
+
+    def _check_declared(self) -> None:
+        if self.direction not in ("higher", "lower"):
+            raise ValueError(f"{self.name}.direction = {self.direction!r} must be 'higher' or 'lower'")
+        if self.paper_effect is not None and not self.paper_effect > 0:
+            raise ValueError(f"{self.name}.paper_effect = {self.paper_effect} must be above zero in the claimed "
+                             "direction; turn the direction round")  # fmt: skip
+        if self.smallest is None and self.paper_effect is not None:
+            object.__setattr__(self, "smallest", self.paper_effect / 2)
+        if self.smallest is None and not self.parts:
+            raise ValueError(f"{self.name} declares no smallest effect that matters; pass paper_effect, or smallest "
+                             "where the paper only draws")  # fmt: skip
+        if self.smallest is not None and not self.smallest > 0:
+            raise ValueError(f"{self.name}.smallest = {self.smallest} must be above zero")
+
+    def with_effect(self, differences: Effect) -> Claim:
+        """The claim, judged alone.
+
+        Args:
+            differences: as measured, of what is compared; `direction` says which sign is as claimed.
+
+        Raises:
+            ValueError: for a claim that has a verdict already, or is of another kind.
+        """
+        self._check_open()
+        effect = self.claimed(differences)
+        return self._judged(judge(effect, self._threshold, self.kind == "own"), effect)
+
+    def untestable(self, reason: str) -> Claim:
+        """The claim where a precondition fails, which `reason` names. Raises ValueError as `with_effect` does."""
+        self._check_open()
+        return self._judged(not_testable(reason), None)
+
+    def with_parts(self, parts: Iterable[Claim]) -> Claim:
+        """The claim with a verdict from those of its parts; raises ValueError where one of them has none yet."""
+        parts = tuple(parts)
+        if open_parts := [part.name for part in parts if not part.verdict]:
+            raise ValueError(f"{self.name} has parts without a verdict: {', '.join(open_parts)}; measure them first")
+        found = in_parts([part.verdict for part in parts])
+        return replace(self, verdict=found.verdict, note=found.note, parts=parts)
+
+    def claimed(self, differences: Effect) -> Effect:
+        """The effect in the claimed direction."""
+        return differences if self.direction == "higher" else differences.flipped()
+
+    @property
+    def _threshold(self) -> float:
+        return float("nan") if self.smallest is None else self.smallest
+
+    def _check_open(self) -> None:
+        if self.kind == "exact" or not self.compares:
+            raise ValueError(f"{self.name} declares no comparison; pass compares when it is made")
+        if self.verdict:
+            raise ValueError(f"{self.name} is {self.verdict!r} already; declare a new claim for a new measurement")
+
+    def _judged(self, found: Judgement, effect: Effect | None) -> Claim:
+        value = None if effect is None or effect.fault else effect.value
+        return replace(self, measured=value, expected=self.paper_effect, verdict=found.verdict, note=found.note,
+                       low=found.low, high=found.high, confidence=found.confidence,
+                       over="" if effect is None else effect.over)  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a dictionary, ready for `json.dumps`; numbers that are not there are None."""
+        return {key: None if isinstance(value, float) and math.isnan(value) else value
+                for key, value in (asdict(self) | {"parts": [part.to_dict() for part in self.parts]}).items()}
+
+
+def judged(claims: Sequence[Claim], effects: Mapping[str, Effect | str]) -> list[Claim]:
+    """Declared claims with their verdicts; those of one family are corrected together for its size.
+
+    Args:
+        claims: all that were declared: a family is what was declared, not what turned out well.
+        effects: by the claim's name, as measured; a text where a precondition fails, which it names.
+
+    Raises:
+        ValueError: for a claim without an effect, an effect without a claim, a family of claims of several kinds, and
+            as `Claim.with_effect`.
+
+    Example:
+        >>> pair = [Claim(f"toy_{one}", "a table", f"A is ahead of {one}", compares=f"A - {one}", endpoint="acc",
+        ...               paper_effect=0.02, family="a table") for one in "BC"]
+        >>> found = judged(pair, {"toy_B": Effect([0.03, 0.02, 0.04]), "toy_C": "within guessing"})
+        >>> [(claim.verdict, round(claim.confidence, 3)) for claim in found]
+        [('undecided', 0.975), ('not testable here', 0.95)]
+    """
+    names = [claim.name for claim in claims]
+    if missing := sorted(set(names) ^ set(effects)):
+        raise ValueError(f"claims and effects differ in {', '.join(missing)}; give every declared claim one effect")
+    for claim in claims:
+        claim._check_open()
+    found: dict[str, Claim] = {}
+    for family in dict.fromkeys(claim.family or claim.name for claim in claims):
+        members = [claim for claim in claims if (claim.family or claim.name) == family]
+        found |= _judged_together(members, effects)
+    return [found[name] for name in names]
+
+
+def _judged_together(members: Sequence[Claim], effects: Mapping[str, Effect | str]) -> dict[str, Claim]:
+    measured = {claim.name: claim.claimed(effect) for claim in members
+                if isinstance(effect := effects[claim.name], Effect)}  # fmt: skip
+    # one that cannot be tested was claimed all the same, so it counts in the size of the family
+    whole = measured | {claim.name: Effect([NAN]) for claim in members if claim.name not in measured}
+    kinds = {claim.kind for claim in members}
+    if len(kinds) > 1:
+        raise ValueError(f"family {members[0].family!r} has claims of papers and of ours; declare two families")
+    judgements = judge_family(whole, {claim.name: claim._threshold for claim in members}, kinds == {"own"})
+    return {claim.name: claim._judged(judgements[claim.name], measured[claim.name]) if claim.name in measured
+            else claim.untestable(str(effects[claim.name])) for claim in members}  # fmt: skip
+
+
+def claims_frame(claims: Iterable[Claim]) -> pd.DataFrame:
+    """One row per claim, its parts behind it: the declaration, the effect with its interval, the verdict.
+
+    Columns: claim, source, statement, compares, endpoint, paper_effect, smallest, effect, low, high, over, verdict,
+    note. The effect and its interval are in the claimed direction.
+
+    Example:
+        >>> ahead = Claim("toy_ahead", "a table", "A is ahead of B", compares="A - B", paper_effect=0.02)
+        >>> claims_frame([ahead.with_effect(Effect([0.03, 0.02, 0.04]))])[["effect", "low", "verdict"]].round(3)
+           effect    low     verdict
+        0    0.03  0.005  reproduced
+    """
+    rows = []
+    for claim in claims:
+        rows.append((claim.name, claim.source, claim.statement, claim.compares, claim.endpoint, claim.paper_effect,
+                     claim.smallest, claim.measured, claim.low, claim.high, claim.over, claim.verdict, claim.note))
+        rows.extend(claims_frame(claim.parts).itertuples(index=False, name=None))
+    return pd.DataFrame(rows, columns=["claim", "source", "statement", "compares", "endpoint", "paper_effect",
+                                       "smallest", "effect", "low", "high", "over", "verdict", "note"])  # fmt: skip
+
+
+def _plain(value: Any, where: str) -> Any:
+    """NumPy and torch scalars and arrays as Python values; ValueError for what JSON cannot hold."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item, where) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item, where) for key, item in value.items()}
+    raise ValueError(f"{where} = {value!r} is no JSON value; pass numbers, strings, lists or dictionaries")

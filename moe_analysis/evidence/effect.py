@@ -1,0 +1,143 @@
+"""A measured effect with all that a verdict needs of it: intervals at any level, p, power, seeds that would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .bootstrap import paired_bootstrap
+
+POWER = 0.8
+MOST_SEEDS = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """Differences of two methods at the same seeds, signed so that above zero is what a claim says.
+
+    Args:
+        gaps: (seeds,), or (tasks, seeds) where tasks are a sample too. With (seeds,), the interval is Student's over
+            seeds; with (tasks, seeds) it is that of `paired_bootstrap`, over both.
+
+    Raises:
+        ValueError: for gaps of another shape.
+
+    Example:
+        >>> effect = Effect([0.02, 0.04, 0.03])
+        >>> effect.over, effect.seeds, round(effect.value, 3)
+        ('3 seeds', 3, 0.03)
+        >>> low, high = effect.interval()
+        >>> round(low, 4), round(high, 4)
+        (0.0052, 0.0548)
+    """
+
+    gaps: np.ndarray | Sequence[float]
+
+    def __post_init__(self) -> None:
+        gaps = np.asarray(self.gaps, dtype=float)
+        if gaps.ndim not in (1, 2) or not gaps.size:
+            raise ValueError(f"gaps has the shape {gaps.shape}; pass (seeds,) or (tasks, seeds)")
+        object.__setattr__(self, "gaps", gaps)
+
+    @property
+    def values(self) -> np.ndarray:
+        return np.asarray(self.gaps)
+
+    @property
+    def seeds(self) -> int:
+        return self.values.shape[-1]
+
+    @property
+    def tasks(self) -> int | None:
+        return self.values.shape[0] if self.values.ndim == 2 else None
+
+    @property
+    def over(self) -> str:
+        """What the interval is over."""
+        return f"{self.seeds} seeds" if self.tasks is None else f"{self.tasks} tasks and {self.seeds} seeds"
+
+    @property
+    def value(self) -> float:
+        return float(self.values.mean())
+
+    @property
+    def fault(self) -> str | None:
+        """Why there is no interval; None where there is one."""
+        if missing := int((~np.isfinite(self.values)).sum()):
+            return f"{missing} of {self.values.size} differences are no numbers"
+        if self.seeds < 2:
+            return "one seed has no spread"
+        return "one task has no spread" if self.tasks == 1 else None
+
+    def flipped(self) -> Effect:
+        """The effect the other way round."""
+        return Effect(-self.values)
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """(low, high) of the mean effect."""
+        self.check()
+        if self.tasks is None:
+            reach = quantile((1 + confidence) / 2, self.seeds - 1) * self.error(self.seeds)
+            return self.value - reach, self.value + reach
+        found = paired_bootstrap(self.values, np.zeros_like(self.values), confidence=confidence)
+        return found.low, found.high
+
+    def p(self) -> float:
+        """Two-sided p-value of no effect."""
+        self.check()
+        if self.tasks is not None:
+            return paired_bootstrap(self.values, np.zeros_like(self.values)).p
+        from scipy.stats import t
+
+        error = self.error(self.seeds)
+        return float(2 * t.sf(abs(self.value) / error, self.seeds - 1)) if error > 0 else float(self.value == 0)
+
+    def error(self, seeds: int) -> float:
+        """Standard error of the mean effect with so many seeds, and the tasks that there are."""
+        between_seeds = self.values if self.tasks is None else self.values.mean(axis=0)
+        between_tasks = 0.0 if self.tasks is None else self.values.mean(axis=1).var(ddof=1) / self.values.shape[0]
+        return float(np.sqrt(between_tasks + between_seeds.var(ddof=1) / seeds))
+
+    def visible(self, confidence: float = 0.95, seeds: int | None = None) -> float:
+        """The smallest true effect whose interval lies above zero in 80 of 100 repetitions of the design.
+
+        seeds: of the design (None: as many as were measured). The spread is taken to be the one that was seen.
+        """
+        self.check()
+        seeds = self.seeds if seeds is None else seeds
+        return shift(confidence, seeds - 1) * self.error(seeds)
+
+    def seeds_for(self, size: float, confidence: float = 0.95) -> int | None:
+        """The fewest seeds with which an effect of this size is `visible`; None where no number of seeds would do.
+
+        An interval that narrow also excludes that size in 80 of 100 repetitions when there is no effect.
+        """
+        if not size > 0 or self.visible(confidence, MOST_SEEDS) > size:
+            return None
+        few, enough = 1, MOST_SEEDS
+        while enough - few > 1:  # more seeds always see more
+            middle = (few + enough) // 2
+            few, enough = (few, middle) if self.visible(confidence, middle) <= size else (middle, enough)
+        return enough
+
+    def check(self) -> None:
+        """Raise ValueError where there is no interval."""
+        if self.fault:
+            raise ValueError(f"no interval: {self.fault}; run more seeds, or those again that failed")
+
+
+def quantile(share: float, degrees: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(share, degrees))
+
+
+def shift(confidence: float, degrees: int) -> float:
+    """How many standard errors a true mean must lie above zero for its t interval to do so in 80 of 100 draws."""
+    from scipy.optimize import brentq
+    from scipy.stats import nct
+
+    bound = quantile((1 + confidence) / 2, degrees)
+    return float(brentq(lambda center: nct.sf(bound, degrees, center) - POWER, 0.0, 4 * bound + 4))

@@ -1,0 +1,84 @@
+"""A measured effect: its interval is Student's or the bootstrap's, and its power is what simulation says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
+
+from moe_analysis.evidence.bootstrap import paired_bootstrap
+from moe_analysis.evidence.effect import Effect
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=9).filter(lambda values: np.std(values) > 1e-6),
+       st.sampled_from([0.8, 0.95, 0.99]))
+def test_over_seeds_interval_and_p_are_those_of_a_t_test(gaps, confidence) -> None:
+    found, effect = ttest_1samp(gaps, 0.0), Effect(gaps)
+    np.testing.assert_allclose(effect.interval(confidence), found.confidence_interval(confidence), atol=1e-12)
+    assert effect.p() == pytest.approx(found.pvalue)
+
+
+def test_over_tasks_and_seeds_they_are_those_of_the_paired_bootstrap() -> None:
+    first, second = np.random.default_rng(0).normal(0.1, 1.0, (2, 6, 4))
+    effect, found = Effect(first - second), paired_bootstrap(first, second)
+    np.testing.assert_allclose([effect.value, *effect.interval(), effect.p()], found[:4], rtol=1e-9)
+    assert effect.over == "6 tasks and 4 seeds"
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 20])
+def test_an_effect_of_the_visible_size_is_seen_in_80_of_100_designs(seeds: int) -> None:
+    """The spread is known here, as it is of the seeds' own sample on average: the rule of thumb for planning."""
+    rng = np.random.default_rng(seeds)
+    pilot = Effect(np.array([-1.0, 1.0]) * np.sqrt(0.5))  # a spread of exactly 1
+    visible = pilot.visible(seeds=seeds)
+    lows = [Effect(gaps).interval()[0] for gaps in rng.normal(visible, 1.0, (4000, seeds))]
+    assert np.mean(np.array(lows) > 0) == pytest.approx(0.8, abs=0.025)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=6).filter(lambda values: np.std(values) > 1e-3),
+       st.floats(0.01, 1.0))
+def test_the_seeds_that_would_do_are_the_fewest_that_see_the_size(gaps, size) -> None:
+    effect = Effect(gaps)
+    seeds = effect.seeds_for(size)
+    if seeds is None:
+        assert effect.visible(seeds=10_000) > size
+    else:
+        assert effect.visible(seeds=seeds) <= size and (seeds == 2 or effect.visible(seeds=seeds - 1) > size)
+
+
+def test_where_tasks_differ_no_number_of_seeds_may_do() -> None:
+    between_tasks = np.tile(np.linspace(-1, 1, 5)[:, None], (1, 4)) + 0.001 * np.arange(4)
+    effect = Effect(between_tasks)
+    assert effect.seeds_for(0.1) is None and effect.seeds_for(2.0) is not None
+
+
+def test_the_other_way_round_the_interval_is_mirrored() -> None:
+    effect = Effect([0.1, 0.2, 0.4])
+    low, high = effect.interval()
+    np.testing.assert_allclose(effect.flipped().interval(), (-high, -low))
+
+
+@pytest.mark.parametrize(("gaps", "fault"), [
+    ([0.1], "one seed has no spread"),
+    ([[0.1, 0.2]], "one task has no spread"),
+    ([[0.1], [0.2]], "one seed has no spread"),
+    ([0.1, np.nan, np.inf], "2 of 3 differences are no numbers"),
+])  # fmt: skip
+def test_gaps_without_an_interval_say_why(gaps, fault) -> None:
+    assert Effect(gaps).fault == fault
+    for call in (Effect(gaps).interval, Effect(gaps).p, Effect(gaps).visible, lambda: Effect(gaps).seeds_for(0.1)):
+        with pytest.raises(ValueError, match=f"no interval: {fault}"):
+            call()
+
+
+@pytest.mark.parametrize("gaps", [0.1, [], np.zeros((2, 2, 2))])
+def test_gaps_of_another_shape_are_refused(gaps) -> None:
+    with pytest.raises(ValueError, match="pass \\(seeds,\\) or \\(tasks, seeds\\)"):
+        Effect(gaps)
+
+
+def test_equal_methods_have_p_1_and_methods_that_differ_alike_at_every_seed_p_0() -> None:
+    assert Effect(np.zeros(4)).p() == 1.0 and Effect(np.full(4, 0.5)).p() == 0.0
+    assert Effect(np.full(4, 0.5)).interval() == (0.5, 0.5)
