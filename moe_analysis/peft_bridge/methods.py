@@ -6,12 +6,14 @@ wraps a linear layer, and a tuner, and registers them with PEFT.
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftType
-from peft.utils import register_peft_method
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftType
+from peft.utils import CONFIG_NAME, register_peft_method
 
 from ..adapters import REGISTRY, Adapter, own
 from ..model_card import hide_base_path, write_card
@@ -46,12 +48,27 @@ class PeftHalf(PeftConfig):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write adapter_config.json, the base model by its public name, and a model card that says what this is."""
         super().save_pretrained(save_directory, **kwargs)
+        path = Path(save_directory) / CONFIG_NAME
+        values = json.loads(path.read_text("utf-8")) | {"peft_type": stored_type(self.system)}
+        write_whole(path, json.dumps(values, indent=2, sort_keys=True))
         hide_base_path(save_directory)
         write_card(save_directory, self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, sets as sorted lists, so that equal configurations read equal on disk."""
         return {key: sorted(value) if isinstance(value, set) else value for key, value in super().to_dict().items()}
+
+
+def stored_type(name: str) -> str:
+    """The type as a checkpoint has it: without our import PEFT and transformers fail, with this as their message."""
+    return f"{name.upper()} (import moe_analysis before PEFT or transformers loads it)"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, "utf-8")
+    os.replace(temporary, path)
 
 
 def extend_peft_types(name: str) -> None:
@@ -81,6 +98,7 @@ def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
     globals().update({one.__name__: one for one in (config, layer, tuner)})  # importable and picklable by name
     extend_peft_types(name)
     register_peft_method(name=name, config_cls=config, model_cls=tuner)
+    PEFT_TYPE_TO_CONFIG_MAPPING[stored_type(name)] = config
     return config
 
 

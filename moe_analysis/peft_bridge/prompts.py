@@ -132,7 +132,8 @@ class PromptIntuition(nn.Module):
         kept = ids.ne(-1 if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
         if isinstance(mask, Tensor) and mask.shape == ids.shape:
             kept = mask.bool()
-        if isinstance(labels, Tensor) and labels.shape == ids.shape:
+        targets = getattr(getattr(model, "config", None), "is_encoder_decoder", False)  # labels of another sequence
+        if isinstance(labels, Tensor) and labels.shape == ids.shape and not targets:
             before = labels.ne(-100).cumsum(-1).eq(0) & kept
             kept = torch.where(before.any(-1, keepdim=True), before, kept)
         rows = [row[keep].tolist() for row, keep in zip(ids.cpu(), kept.cpu())]
