@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .backbones import COMPACT
+from .packaged_backbone import PACKAGED
 
-OURS = {"compact": COMPACT}  # what `load_backbone` calls a model -> the folder that it loads
 SNAPSHOT = re.compile(r"models--(?P<id>[^/\\]+)[/\\]snapshots[/\\][^/\\]+[/\\]?$")  # in huggingface_hub's cache
 
 
@@ -35,7 +35,7 @@ class BaseName:
         if not name_or_path:
             return cls("", "none")
         text = str(name_or_path)
-        for name, folder in OURS.items():
+        for name, folder in ours().items():
             if is_same(text, folder) or (text == name and not os.path.isdir(text)):  # noqa: PTH112
                 return cls(name, "ours")
         if found := SNAPSHOT.search(text):
@@ -43,6 +43,23 @@ class BaseName:
         if looks_local(text):
             return cls(last_part(text), "folder")
         return cls(text, "hub")
+
+
+    @property
+    def hub_id(self) -> str | None:
+        """What the hub calls the model; None where it has none of this name.
+
+        >>> BaseName.of("smollm2-135m").hub_id, BaseName.of("compact").hub_id
+        ('HuggingFaceTB/SmolLM2-135M-Instruct', None)
+        """
+        if self.kind == "ours":
+            return PACKAGED[self.name].hub if self.name in PACKAGED else None
+        return self.name if self.kind == "hub" else None
+
+
+def ours() -> dict[str, Path]:
+    """What `load_backbone` calls a model -> the folder that it loads."""
+    return {"compact": COMPACT, **{name: one.cached() for name, one in PACKAGED.items()}}
 
 
 def public_name(name_or_path: str | None) -> str | None:
@@ -63,7 +80,7 @@ def local_name(name_or_path: str | None) -> str | None:
     >>> local_name("compact") == str(COMPACT), local_name("gpt2")
     (True, 'gpt2')
     """
-    folder = OURS.get(name_or_path or "")
+    folder = ours().get(name_or_path or "")
     return name_or_path if folder is None or not folder.is_dir() or Path(str(name_or_path)).is_dir() else str(folder)
 
 

@@ -12,16 +12,19 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from importlib.metadata import version
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
-from peft import PeftConfig, __version__
 from safetensors import safe_open
 
 from .adapters import REGISTRY, own
 from .base_name import BaseName, last_part, public_name
+
+if TYPE_CHECKING:  # PEFT imports the bridge as soon as it is imported, and the bridge this file
+    from peft import PeftConfig
 
 TAG = "base_model:adapter:"  # what the hub finds the adapters of a model by
 CARD, CONFIG, WEIGHTS = "README.md", "adapter_config.json", "adapter_model.safetensors"
@@ -101,16 +104,16 @@ def model_card(config: PeftConfig, extra: Mapping[str, Any] | None = None,
         *intuition_needed(config),
         "## Configuration\n\n" + table(["field", "value"], shown_fields(config)),
         *run_parts(dict(extra or {})),
-        f"### Framework versions\n\n- PEFT {config.peft_version or __version__}",
+        f"### Framework versions\n\n- PEFT {config.peft_version or version('peft')}",
         OURS,
     ]
     return f"---\n{metadata(base, system, config).to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
 def metadata(base: BaseName, system: str, config: PeftConfig) -> ModelCardData:
-    tags = [*([f"{TAG}{base.name}"] if base.kind == "hub" else []), "moe_analysis", system]
+    tags = [*([f"{TAG}{base.hub_id}"] if base.hub_id else []), "moe_analysis", system]
     task = "text-generation" if config.task_type == "CAUSAL_LM" else None
-    return ModelCardData(base_model=base.name or None, library_name="peft", pipeline_tag=task, tags=tags)
+    return ModelCardData(base_model=base.hub_id or base.name or None, library_name="peft", pipeline_tag=task, tags=tags)
 
 
 def system_of(config: PeftConfig) -> str:
@@ -135,7 +138,8 @@ def described(config: PeftConfig) -> tuple[str, str, str]:
 
 def told(base: BaseName) -> str:
     if base.kind == "ours":
-        return f"`{base.name}`, which `moe_analysis.load_backbone` loads by this name"
+        known = f" (`{base.hub_id}` of the Hugging Face hub, as a package has it)" if base.hub_id else ""
+        return f"`{base.name}`{known}, which `moe_analysis.load_backbone` loads by this name"
     if base.kind == "hub":
         return f"`{base.name}` of the Hugging Face hub"
     if base.kind == "folder":
@@ -254,7 +258,7 @@ def folder_card(folder: Path) -> str:
         "# Adapters" + (f" for {', '.join(names)}" if names else ""),
         "Each lies in a folder of its own, with a card that says how to load it.",
         table(["folder", "system"], rows),
-        f"### Framework versions\n\n- PEFT {__version__}",
+        f"### Framework versions\n\n- PEFT {version('peft')}",
         OURS,
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"

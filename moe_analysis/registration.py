@@ -7,7 +7,6 @@ and much of this package does without it, so the tables are filled when PEFT its
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -31,14 +30,17 @@ class AfterPeft:
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
         if name != "peft":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        # transformers asks for the spec to see whether PEFT is installed: this finder stays until PEFT is executed
+        others = (finder.find_spec(name, path, target) for finder in list(sys.meta_path) if finder is not self)
+        spec = next(filter(None, others), None)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_both(module: ModuleType) -> None:
                 execute(module)
-                importlib.import_module(BRIDGE)
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                    importlib.import_module(BRIDGE)
 
             spec.loader.exec_module = execute_both  # type: ignore[method-assign]
         return spec

@@ -21,7 +21,7 @@ ARROWS: dict[str, set[str]] = {
     "tasks": {"noise"},
     "packaged_backbone": {"tasks"},  # its folder of cached files
     "backbones": {"packaged_backbone", "noise"},
-    "base_name": {"backbones"},
+    "base_name": {"backbones", "packaged_backbone"},
     "model_card": {"adapters", "base_name"},
     # tasks, backbones: T-REX reads prompts, with an embedder and a tokenizer
     "peft_bridge": {"adapters", "tasks", "backbones", "base_name", "model_card"},

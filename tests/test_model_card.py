@@ -21,6 +21,7 @@ from moe_analysis.adapters import REGISTRY, Adapter, AdapterConfig, own
 from moe_analysis.backbones import COMPACT
 from moe_analysis.base_name import BaseName, local_name, public_name
 from moe_analysis.model_card import hide_base_path, model_card, write_card
+from moe_analysis.packaged_backbone import SMOLLM2
 
 EMPTY = "More Information Needed"
 CONFIGS = {
@@ -94,6 +95,7 @@ def test_parameters_and_layers_are_counted_in_the_stored_weights(tiny_llama, tmp
     (str(COMPACT), "compact", "ours"),
     (f"{COMPACT}/", "compact", "ours"),
     (str(COMPACT.parent / ".." / COMPACT.parent.name / "compact"), "compact", "ours"),
+    (str(SMOLLM2.cached()), "smollm2-135m", "ours"),
     ("gpt2", "gpt2", "hub"),
     ("org/name", "org/name", "hub"),
     ("/caches/hub/models--org--my-name/snapshots/0123abcd", "org/my-name", "hub"),
@@ -109,8 +111,14 @@ def test_a_base_model_is_called_by_a_name_without_a_path(text: str | None, name:
     assert BaseName.of(text) == BaseName(name, kind)
     card = model_card(config_of("T-REX", text))
     assert (text or "?") not in card.replace(f"`{name}`", "") or text == name
-    assert ModelCard(card).data.to_dict().get("base_model", "") == name
+    assert ModelCard(card).data.to_dict().get("base_model", "") in (name, BaseName(name, kind).hub_id)
     assert ("local folder" in card) == (kind == "folder")
+
+
+def test_a_model_from_a_package_is_found_by_its_id_on_the_hub_and_loaded_from_the_package() -> None:
+    card = model_card(config_of("SiRA", str(SMOLLM2.cached())))
+    assert ModelCard(card).data.base_model == SMOLLM2.hub and f"base_model:adapter:{SMOLLM2.hub}" in card
+    assert 'ma.load_backbone("smollm2-135m")' in snippet(card)
 
 
 def test_adapter_config_says_a_public_name_and_gets_a_path_again(tmp_path: Path, monkeypatch) -> None:
@@ -137,8 +145,6 @@ def test_three_lines_load_an_adapter_of_the_compact_backbone(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("label", ["LoRA", "LoRA-MoE", "T-REX"])
 def test_the_lines_load_an_adapter_of_a_model_of_the_hub_in_a_new_process(label: str, hub: Path, tmp_path) -> None:
-    if label != "LoRA" and not (Path(ma.__file__).parent / "registration.py").exists():
-        pytest.skip("here `import moe_analysis` tells PEFT of no types yet")
     model = saved(label, AutoModelForCausalLM.from_pretrained(hub), folder := tmp_path / "adapter")
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/tiny"
     lines = snippet((folder / "README.md").read_text())
@@ -182,7 +188,7 @@ def test_an_adapter_of_the_users_own_is_registered_before_it_is_loaded(monkeypat
         __module__ = "gated_lora"
 
     monkeypatch.setitem(REGISTRY, "gated", Gated)
-    monkeypatch.setitem(own.CONTENTS, Path("/home/me/gated_lora.py"), "")
+    monkeypatch.setitem(own.SOURCES, "gated_lora", own.Source(Path("/home/me/gated_lora.py"), b""))
     config = config_of("LoRA-MoE")
     config.system = "gated"
     card = model_card(config)
@@ -256,8 +262,6 @@ def test_saving_an_adapter_with_a_name_leaves_the_card_of_the_first_without_path
     model = saved("SiRA", AutoModelForCausalLM.from_pretrained(tmp_path / "mine"), tmp_path / "out")
     model.add_adapter("second", config_of("SiRA", str(tmp_path / "mine"), num_experts=7))
     model.save_pretrained(tmp_path / "out", selected_adapters=["second"])
-    assert str(tmp_path) in (tmp_path / "out" / "README.md").read_text(), "PEFT puts no path there any more"
-    write_card(tmp_path / "out" / "second", model.peft_config["second"])
     text = (tmp_path / "out" / "README.md").read_text()
     assert str(tmp_path) not in text and "# SiRA adapter for mine" in text and "second" not in text
 
@@ -273,6 +277,30 @@ def test_a_runs_card_tells_data_settings_and_results_without_a_path(label, confi
     assert f"| mean | {run.evaluation['rows'].sum()} | {run.evaluation['accuracy'].mean():.3f} |" in text
     assert "/" not in re.sub(r"(?m)^\| run .*$|path/to/this/folder", "", text)
     assert "base_model:adapter" not in text, "a folder is no model of the hub"
+
+
+def test_an_adapter_that_peft_loaded_is_saved_again_without_asking_the_hub(tmp_path: Path, monkeypatch) -> None:
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("PEFT asked the hub for a model")
+
+    saved("SiRA", ma.load_backbone("compact")[0], tmp_path / "first")
+    again = peft.PeftModel.from_pretrained(ma.load_backbone("compact")[0], tmp_path / "first")
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", asked)
+    again.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "adapter_config.json").read_text())["base_model_name_or_path"] == "compact"
+
+
+@pytest.mark.parametrize("before", [
+    "import moe_analysis, peft",
+    "import peft, moe_analysis",
+    "import moe_analysis; from transformers import AutoModelForCausalLM; import peft",
+    "import moe_analysis; from transformers.utils import is_peft_available; is_peft_available(); import peft",
+    "import moe_analysis as ma; ma.load_backbone('compact'); import peft",
+])  # fmt: skip
+def test_importing_moe_analysis_tells_peft_of_the_types_whatever_is_imported_before_it(before: str) -> None:
+    code = f"{before}\nprint(peft.PeftConfig.from_peft_type(peft_type='TREX', num_up=5).num_up)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "5\n", done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("label", ["LoRA", "SiRA"])

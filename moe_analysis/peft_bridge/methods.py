@@ -16,6 +16,7 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftType
 from peft.utils import CONFIG_NAME, register_peft_method
 
 from ..adapters import REGISTRY, Adapter, own
+from ..base_name import local_name
 from ..model_card import hide_base_path, write_card
 from .layer import AdapterLayer
 from .prompts import IntuitionHalf
@@ -40,6 +41,8 @@ class PeftHalf(PeftConfig):
             self.layout = LAYOUT
         super().__post_init__()
         self.peft_type = PeftType(self.system.upper())
+        # read from a checkpoint it is a public name, which PEFT would ask the hub for whenever the adapter is saved
+        self.base_model_name_or_path = local_name(self.base_model_name_or_path)
         for name in ("target_modules", "exclude_modules"):
             if isinstance(value := getattr(self, name), (list, tuple)):
                 setattr(self, name, set(value))
