@@ -15,7 +15,7 @@ from hypothesis import settings
 
 # the same examples at every run, so that a failure is somebody's change; --hypothesis-profile=explore looks further
 settings.register_profile("explore", settings.default)
-settings.register_profile("same", derandomize=True)
+settings.register_profile("same", derandomize=True, deadline=None)  # tests do not time things
 settings.load_profile("same")
 
 pytest_plugins = ["tests.tiny_runs"]

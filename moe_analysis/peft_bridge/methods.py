@@ -74,10 +74,16 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def peft_type(text: str) -> PeftType:
+    """A value of PEFT's enum of methods, which is no member yet."""
+    value = str.__new__(PeftType, text)
+    value._name_ = value._value_ = text
+    return value
+
+
 def extend_peft_types(name: str) -> None:
     """Add a member to PEFT's enum of methods, which has no hook for methods of others."""
-    member = str.__new__(PeftType, name.upper())
-    member._name_, member._value_ = name.upper(), name.upper()
+    member = peft_type(name.upper())
     PeftType._member_map_[name.upper()] = member
     PeftType._value2member_map_[name.upper()] = member
     PeftType._member_names_.append(name.upper())
@@ -101,7 +107,7 @@ def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
     globals().update({one.__name__: one for one in (config, layer, tuner)})  # importable and picklable by name
     extend_peft_types(name)
     register_peft_method(name=name, config_cls=config, model_cls=tuner)
-    PEFT_TYPE_TO_CONFIG_MAPPING[stored_type(name)] = config
+    PEFT_TYPE_TO_CONFIG_MAPPING[peft_type(stored_type(name))] = config
     return config
 
 
