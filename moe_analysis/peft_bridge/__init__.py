@@ -5,7 +5,9 @@
     layer     a linear layer with adapters beside it
     call      one forward pass: intuition, token mask, balance losses
     hooks     open a call before a model's forward, close it after
-    prompts   T-REX's intuition read from the prompt; `set_intuition` gives an adapter its clusters
+    prompts   T-REX's intuition read from the prompt
+    reader    the embedder of the prompts, and their memory
+    intuition `set_intuition` gives an adapter its clusters
     loss      where balance losses go and what they weigh
 
 Import moe_analysis before PEFT loads a checkpoint of ours, or PEFT reports the type as unknown.

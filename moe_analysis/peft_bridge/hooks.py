@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from .call import CHECKPOINTS, OPEN, Call, current, keep_calls, mask_of, opened, shape_of
 from .layer import AdapterLayer
 from .loss import hand_over
-from .prompts import CacheMemory, PromptIntuition, prompts_of
+from .prompts import CacheMemory, PromptIntuition, prompts_of, reads
 
 
 @dataclass
@@ -49,12 +49,27 @@ class Adapted:
         """Whether any adapter of the model, active or not, routes by intuition."""
         return any(getattr(one.config, "intuition", False) for layer in self.layers for one in layer.adapters.values())
 
-    @property
-    def prompts(self) -> PromptIntuition | None:
-        """The clusters of the active adapter, which read the intuition from a prompt; None where it holds none."""
+    def read(self, inputs: dict[str, Any], rows: list[str] | None, cached: bool) -> Tensor | None:
+        """Intuition (samples, clusters) from the prompts of a model's inputs.
+
+        Args:
+            inputs: Arguments of the model by name.
+            rows: The adapter of each sample; None: the active ones for all of them.
+            cached: Whether a key-value cache among the inputs holds the prompts, and `input_ids` what follows.
+
+        Returns:
+            None where no adapter that needs an intuition holds clusters.
+        """
         if not self.held or self.layers[0].disable_adapters:
             return None
-        return next((self.held[name] for name in self.layers[0].active_adapters if name in self.held), None)
+        routed = {name for layer in self.layers for name, one in layer.adapters.items()
+                  if getattr(one.config, "intuition", False)}  # fmt: skip
+        names = [name for name in dict.fromkeys(rows or self.layers[0].active_adapters) if name in routed]
+        if not any(name in self.held for name in names):
+            return None
+        if cached and (kept := self.caches.recall(inputs)) is not None:
+            return kept
+        return reads(self.held, names, rows, inputs, self.model)
 
 
 @dataclass
@@ -89,8 +104,8 @@ class CallHooks:
         call.samples, call.tokens = shape_of(inputs)
         decoder = getattr(getattr(module, "config", None), "is_encoder_decoder", False)
         call.token_mask = mask_of(inputs, "decoder_attention_mask" if decoder else "attention_mask", call.tokens)
-        call.intuition = self._intuition(call, kwargs.get("intuition"), session, inputs)
         call.adapter_names = adapter_of_rows(call, kwargs.get("adapter_names"), session)
+        call.intuition = self._intuition(call, kwargs.get("intuition"), session, inputs)
         if module.training and not torch.compiler.is_compiling():
             keep_calls(self.adapted.blocks)
         return args, known
@@ -110,9 +125,8 @@ class CallHooks:
     def _intuition(self, call: Call, given: Any, session: Call | None, inputs: dict[str, Any]) -> Tensor | None:
         if given is None and session is not None:
             given = session.intuition
-        if given is None and (prompts := self.adapted.prompts) is not None:
-            given = self.adapted.caches.recall(inputs)
-            given = prompts.of_tokens(inputs, self.adapted.model) if given is None else given
+        if given is None:
+            given = self.adapted.read(inputs, call.adapter_names, cached=True)
         if given is None:
             return None
         scores = checked_intuition(given, self.adapted)
@@ -181,17 +195,19 @@ class Generate:
         session = Call(opened_by=self.adapted, generating=True)
         if outer is not None and outer.opened_by is self.adapted:
             session.adapter_names = outer.adapter_names
-        prompts = self.adapted.prompts
         if intuition is not None:
             session.intuition = checked_intuition(intuition, self.adapted)
-        elif prompts is not None:
-            given = dict(zip(("inputs",), args)) | kwargs
-            ids = given.get("input_ids") if given.get("input_ids") is not None else given.get("inputs")
-            session.intuition = self.adapted.caches.recall(given)
-            if session.intuition is None:
-                session.intuition = prompts.of_tokens(given | {"input_ids": ids}, model)
+        else:
+            session.intuition = self._read(dict(zip(("inputs",), args)) | kwargs, session.adapter_names)
         with opened(session):
             return type(model).generate(model, *args, **kwargs)
+
+    def _read(self, given: dict[str, Any], rows: list[str] | None) -> Tensor | None:
+        ids = given.get("input_ids") if given.get("input_ids") is not None else given.get("inputs")
+        mask = given.get("attention_mask")
+        # transformers' own rule: with a mask that is longer than the ids, these are what a cache does not hold yet
+        cached = isinstance(mask, Tensor) and isinstance(ids, Tensor) and mask.shape[-1] > ids.shape[-1]
+        return self.adapted.read(given | {"input_ids": ids}, rows, cached)
 
 
 def watch(model: nn.Module) -> Adapted:

@@ -7,10 +7,8 @@ centroids: the numbers that `Clusters.intuition` gives for the same text.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import fields
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,8 +18,9 @@ from torch import Tensor, nn
 
 from ..adapters import Adapter
 from .layer import AdapterLayer
+from .loss import flat
+from .reader import IntuitionHalf, Reader
 
-KEPT = 4096  # prompts whose scores stay in memory
 NO_TOKENIZER = (
     "T-REX reads its intuition from the prompt, but no tokenizer was found{}; pass intuition=(samples, clusters), or "
     "give the tokenizer: ma.set_intuition(model, tokenizer=...)"
@@ -29,69 +28,6 @@ NO_TOKENIZER = (
 NO_PROMPT = (
     "T-REX reads its intuition from the prompt, but {}; pass intuition=(samples, clusters)"
 )
-
-
-@dataclass
-class IntuitionHalf:
-    """What an adapter's configuration says of its intuition; filled in by `ma.set_intuition`.
-
-    embedder: "minilm", or the id or folder of a transformer. embedder_digest: SHA-256 of its files. embedding_dim:
-    width of the centroids that the adapter holds; None: it holds none. pooling: how the embedder pools its tokens.
-    prompt_begin, prompt_ends: what stands around the text that was embedded, in the text that the model reads.
-    """
-
-    embedder: str | None = field(default=None)
-    embedder_digest: str | None = field(default=None)
-    embedding_dim: int | None = field(default=None)
-    pooling: str | None = field(default=None)
-    prompt_begin: str = field(default="")
-    prompt_ends: list[str] = field(default_factory=list)
-
-
-class Reader:
-    """Tokenizer, embedder and memory of one adapter; copies of a model share it, and a pickle holds the tokenizer."""
-
-    def __init__(self, config: IntuitionHalf, tokenizer: Any = None) -> None:
-        self.config, self.tokenizer = config, tokenizer
-        self.embedder: Any = None
-        self.rows: OrderedDict[str, np.ndarray] = OrderedDict()  # text -> (clusters,)
-        self.lock = threading.Lock()
-
-    def __deepcopy__(self, memo: Any) -> Reader:
-        return self
-
-    def __reduce__(self) -> Any:
-        return Reader, (self.config, self.tokenizer)
-
-    def scores(self, texts: Sequence[str], centroids: np.ndarray) -> np.ndarray:
-        """Cosines (texts, clusters) float32; each text is embedded once."""
-        from ..tasks.clusters import Clusters
-
-        with self.lock:
-            new = [text for text in dict.fromkeys(texts) if text not in self.rows]
-            if new:
-                clusters = Clusters(centroids, np.zeros(0, int), 0, 0.0)
-                self.rows.update(zip(new, clusters.intuition(self._opened().transform(new))))
-            found = np.stack([self.rows[text] for text in texts])
-            for text in dict.fromkeys(texts):
-                self.rows.move_to_end(text)
-            while len(self.rows) > KEPT:
-                self.rows.popitem(last=False)
-            return found
-
-    def _opened(self) -> Any:
-        if self.embedder is None:
-            from ..tasks.embed import Embedder
-
-            embedder = Embedder(self.config.embedder, cache=False, progress=False)
-            if embedder.digest != self.config.embedder_digest:
-                raise ValueError(
-                    f"embedder = {self.config.embedder!r} has the digest {embedder.digest[:12]} here, but the adapter "
-                    f"was made with {str(self.config.embedder_digest)[:12]}; restore that model, or pass "
-                    "intuition=(samples, clusters)"
-                )
-            self.embedder = embedder
-        return self.embedder
 
 
 class PromptIntuition(nn.Module):
@@ -112,28 +48,35 @@ class PromptIntuition(nn.Module):
 
     def of_texts(self, texts: Sequence[str]) -> Tensor:
         """Intuition (texts, clusters) of prompts as they were embedded for training."""
-        return torch.from_numpy(self.reader.scores(texts, self.centroids.cpu().view(torch.float32).numpy()))
+        from ..tasks.clusters import Clusters
+
+        if not texts:
+            return torch.zeros(0, len(self.centroids))
+        centroids = self.centroids.cpu().view(torch.float32).numpy()
+        clusters = Clusters(centroids, np.zeros(0, int), 0, 0.0)
+        return torch.from_numpy(clusters.intuition(self.reader.embeddings(texts)))
 
     def of_tokens(self, inputs: dict[str, Any], model: nn.Module) -> Tensor:
         """Intuition (samples, clusters) of a model's inputs.
 
-        The prompt is what stands before the first label; without labels it is all real tokens of a row. What
-        `prompt_begin` and `prompt_ends` name is taken off.
+        The prompt is what stands before the first label of a causal model; without such labels it is all real tokens
+        of a row. What `prompt_begin` and `prompt_ends` name is taken off. A prompt that was cut to fit the model is
+        embedded as cut.
 
         Raises:
-            ValueError: If there are no token ids, no tokenizer, or a row without a prompt.
+            ValueError: If there are no token ids, no tokenizer, a row without a prompt, or a row of several texts.
         """
         ids, mask, labels = (inputs.get(name) for name in ("input_ids", "attention_mask", "labels"))
         if not isinstance(ids, Tensor):
             raise ValueError(NO_PROMPT.format("input_ids were not passed"))
         if torch.compiler.is_compiling():
-            raise ValueError(NO_PROMPT.format("a compiled or exported model cannot read it"))
+            raise ValueError(NO_PROMPT.format("an exported model cannot read it"))
         tokenizer = self._tokenizer(model)
         kept = ids.ne(-1 if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
         if isinstance(mask, Tensor) and mask.shape == ids.shape:
             kept = mask.bool()
-        targets = getattr(getattr(model, "config", None), "is_encoder_decoder", False)  # labels of another sequence
-        if isinstance(labels, Tensor) and labels.shape == ids.shape and not targets:
+        refuse_packed(inputs.get("position_ids"), kept)
+        if isinstance(labels, Tensor) and labels.shape == ids.shape and continues_prompt(model):
             before = labels.ne(-100).cumsum(-1).eq(0) & kept
             kept = torch.where(before.any(-1, keepdim=True), before, kept)
         rows = [row[keep].tolist() for row, keep in zip(ids.cpu(), kept.cpu())]
@@ -142,6 +85,12 @@ class PromptIntuition(nn.Module):
         if empty := [place for place, text in enumerate(texts) if not text.strip()]:
             raise ValueError(NO_PROMPT.format(f"row {empty[0]} of the batch has none"))
         return self.of_texts(texts)
+
+    def agrees(self, other: PromptIntuition) -> bool:
+        """Whether another adapter reads the same intuition from every prompt."""
+        names = [entry.name for entry in fields(IntuitionHalf) if entry.name != "embedder"]  # its digest tells it
+        same = all(getattr(self.reader.config, name) == getattr(other.reader.config, name) for name in names)
+        return same and torch.equal(self.centroids, other.centroids)
 
     def _unframed(self, text: str) -> str:
         """The text without what stood around it when the model was trained."""
@@ -167,6 +116,64 @@ def found_tokenizer(model: nn.Module) -> Any:
         return load_tokenizer(name)
     except ValueError as error:
         raise ValueError(NO_TOKENIZER.format(f" under the model's name, {name!r}")) from error
+
+
+def continues_prompt(model: nn.Module) -> bool:
+    """Whether a model's labels are the text behind its prompt, and not words within it, nor a decoder's."""
+    from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
+
+    causal = LOSS_MAPPING.get(getattr(model, "loss_type", None), ForCausalLMLoss) is ForCausalLMLoss
+    return causal and not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+
+
+def refuse_packed(positions: Any, kept: Tensor) -> None:
+    """Raise ValueError where a row holds several texts, one behind the other, each counted from 0."""
+    if not isinstance(positions, Tensor) or positions.shape != kept.shape:
+        return
+    back = (positions[:, 1:] < positions[:, :-1]) & kept[:, 1:] & kept[:, :-1]
+    if back.any():
+        raise ValueError("position_ids begin again inside a row: several texts are packed into one sample, and T-REX "
+                         "has one intuition for each sample; pass one text per row, padded")
+
+
+@torch.compiler.disable(reason=NO_PROMPT.format("a compiled graph cannot read it"))
+def reads(held: dict[str, PromptIntuition], names: list[str], rows: list[str] | None, inputs: dict[str, Any],
+          model: nn.Module) -> Tensor:
+    """Intuition (samples, clusters) of a model's inputs, by the clusters that its adapters hold.
+
+    Args:
+        held: Clusters by the name of the adapter.
+        names: The adapters of this pass that route by intuition.
+        rows: The adapter of each sample; None: all of `names` for each of them.
+        inputs: Arguments of the model by name.
+        model: The model.
+
+    Raises:
+        ValueError: If the adapters do not agree on the clusters, or a prompt cannot be read.
+    """
+    if lacking := [name for name in names if name not in held]:
+        raise ValueError(f"adapter {lacking[0]!r} routes by intuition and holds no clusters, which other adapters of "
+                         "this pass do; ma.set_intuition(model, clusters, adapter_name=...), or pass intuition=")
+    first, *others = [held[name] for name in names]
+    if rows is None:
+        if not all(first.agrees(other) for other in others):
+            raise ValueError(f"adapters {names} are active together and hold different clusters, but a sample has one "
+                             "intuition; activate one of them, or pass intuition=(samples, clusters)")
+        return first.of_tokens(inputs, model)
+    if any(len(other.centroids) != len(first.centroids) for other in others):
+        raise ValueError(f"adapters {names} expect different numbers of clusters and cannot share a batch; give each "
+                         "its own batch")
+    scores = torch.zeros(len(rows), len(first.centroids))
+    for name in names:
+        places = torch.tensor([place for place, one in enumerate(rows) if one == name])
+        scores[places] = held[name].of_tokens(rows_of(inputs, places, len(rows)), model)
+    return scores
+
+
+def rows_of(inputs: dict[str, Any], places: Tensor, samples: int) -> dict[str, Any]:
+    """Some samples of a model's inputs."""
+    return {name: value[places.to(value.device)] for name, value in inputs.items()
+            if isinstance(value, Tensor) and value.dim() and len(value) == samples}  # fmt: skip
 
 
 def first_adapter(model: nn.Module, name: str) -> Adapter | None:
@@ -201,9 +208,9 @@ class CacheMemory:
         self.of: WeakKeyDictionary[Any, Tensor] = WeakKeyDictionary()
 
     def keep(self, output: Any, intuition: Tensor) -> None:
-        cache = getattr(output, "past_key_values", None)
-        if cache is not None and not isinstance(cache, tuple):
-            self.of[cache] = intuition
+        for cache in flat(output):
+            if hasattr(cache, "get_seq_length"):
+                self.of[cache] = intuition
 
     def recall(self, inputs: dict[str, Any]) -> Tensor | None:
         """What was kept with the cache of these inputs; None where nothing is cached yet.

@@ -74,8 +74,8 @@ class Embedder:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what decides its numbers: weights, tokenizer and pooling, or what "tfidf" was fitted on."""
-        return digest_of([self._encoder.identity()])
+        """SHA-256 of its weights, or of what "tfidf" was fitted on."""
+        return self._encoder.digest()
 
     def fit(self, texts: Iterable[str]) -> Embedder:
         """Learn from `texts` (their order and repetitions do not matter) and return self."""

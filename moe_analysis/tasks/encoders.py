@@ -26,11 +26,13 @@ class EmbeddingError(ValueError):
 
 
 class Encoder(Protocol):
-    """Turns distinct texts into vectors; `identity` changes whenever the vectors could."""
+    """Turns distinct texts into vectors; `identity` changes whenever the vectors could, `digest` tells the weights."""
 
     def fit(self, texts: list[str]) -> None: ...
 
     def identity(self) -> str: ...
+
+    def digest(self) -> str: ...
 
     def encode(self, texts: list[str], batch_size: int, progress: bool | None) -> np.ndarray: ...
 
@@ -67,6 +69,10 @@ class TfidfEncoder:
         import sklearn
 
         return f"{TFIDF_VERSION} sklearn {sklearn.__version__} {digest_of(self._texts)}"
+
+    def digest(self) -> str:
+        """That of the texts it was fitted on: it has no weights."""
+        return digest_of([self.identity()])
 
     def encode(self, texts: list[str], batch_size: int, progress: bool | None) -> np.ndarray:
         vectorizer, axes, mean = self._fit()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..noise import patient_bars
+from .cache import digest_of
 from .encoders import EmbeddingError
 from .progress import with_progress
 
@@ -42,6 +43,12 @@ class TransformerEncoder:
         contents = " ".join(f"{path.name}={_sha256(path)}" for path in files)
         return f"{POOLING_VERSION} {MAX_TOKENS} {contents}"
 
+    def digest(self) -> str:
+        """SHA-256 of the weights alone, which is the same whatever else a download has put beside them."""
+        found = (sorted(self.folder.glob(pattern)) for pattern in WEIGHTS)
+        files = next(filter(None, found), [])  # transformers takes safetensors where there are both
+        return digest_of(f"{path.name}={_sha256(path)}" for path in files)
+
     def encode(self, texts: list[str], batch_size: int, progress: bool | None) -> np.ndarray:
         import torch
 
@@ -54,7 +61,8 @@ class TransformerEncoder:
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         table = np.empty((len(texts), 0), dtype=np.float32)
         for batch in with_progress(batches, len(texts), "embedding", progress):
-            with torch.inference_mode():
+            # inside a training loop's autocast the numbers are those of the clusters, too
+            with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
                 pooled = _mean_pooled(model, [tokens[index] for index in batch], tokenizer.pad_token_id)
             if not table.size:
                 table = np.empty((len(texts), pooled.shape[1]), dtype=np.float32)  # (n, d)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
+from ..peft_bridge.intuition import set_intuition
 from ..tasks.clusters import Clusters, cluster
 from ..tasks.embed import Embedder
+from ..tasks.prompts import AROUND_PROMPT
 from ..tasks.suite import load_suite
 from .config import TrainConfig
 
@@ -67,3 +71,14 @@ def embed_like_training(config: TrainConfig, prompts: Iterable[str]) -> np.ndarr
     if config.embedder == "tfidf":
         embedder.fit(run_rows(config)["train"]["prompt"])
     return embedder.transform(prompts)
+
+
+def hold_clusters(model: nn.Module, clusters: Clusters, config: TrainConfig, tokenizer: Any = None) -> None:
+    """Let a run's model read its intuition from the prompts that `render` makes, where it does not do so already.
+
+    Checkpoints of version 0.1 held no clusters. "tfidf" has no weights to name in a checkpoint, and the
+    instruction form rewords prompts: such models go on being given their intuition.
+    """
+    readable = config.embedder != "tfidf" and config.form in AROUND_PROMPT
+    if readable and model.peft_config["default"].embedding_dim is None:
+        set_intuition(model, clusters, config.embedder, tokenizer, *AROUND_PROMPT[config.form])

@@ -267,6 +267,7 @@ class Run:
         """
         from peft import PeftModel
 
+        from .intuition import hold_clusters
         from .prepare import load_frozen, weights_digest
 
         folder = self.path / "adapter"
@@ -287,6 +288,8 @@ class Run:
                            f"{shorten(str(error), 200)}); {RESTORE}") from error  # fmt: skip
         # on disk it has its public name, which PEFT would ask the hub for whenever the model is saved
         model.active_peft_config.base_model_name_or_path = base.name_or_path
+        if os.path.lexists(self.path / "clusters.npz"):
+            hold_clusters(model, self.clusters, self.config)
         return model
 
     @cached_property

@@ -18,9 +18,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from ..optim import build_optimizer, router_parameters
 from ..peft_bridge import weighing
-from ..peft_bridge.intuition import set_intuition
 from ..tasks.clusters import Clusters
-from ..tasks.prompts import AROUND_PROMPT
 from . import distributed
 from .adapter_source import refuse_another_source
 from .card import write_run_card
@@ -29,6 +27,7 @@ from .evaluate import by_dataset, evaluate_rows, outcomes_frame
 from .expert_recorder import DAMPING, ExpertRecorder
 from .history import history_frame
 from .hooked_recorder import HookedRecorder
+from .intuition import hold_clusters
 from .prepare import Data, collate_share, prepare_data, prepare_model
 from .recorder import Recorder
 from .run import FINISHED, Run, write_table
@@ -74,9 +73,8 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
         model, tokenizer, digest = prepare_model(config)
         status = Status(folder, config.steps, digest)
         data = distributed.together(lambda: prepare_data(config, tokenizer, folder))
-        if config.clusters is not None and config.embedder != "tfidf" and config.form in AROUND_PROMPT:
-            clusters = Clusters.load(folder / "clusters.npz")  # so its checkpoints need no intuition argument
-            set_intuition(model, clusters, config.embedder, tokenizer, *AROUND_PROMPT[config.form])
+        if config.clusters is not None:
+            hold_clusters(model, Clusters.load(folder / "clusters.npz"), config, tokenizer)
         trainer = build_trainer(config, folder, model, tokenizer, data, status, progress)
         if not distributed.first():
             torch.manual_seed(config.seed + distributed.rank())  # rows of different processes share no noise

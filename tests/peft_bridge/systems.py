@@ -24,6 +24,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def calm(model: nn.Module, seed: int = 0) -> nn.Module:
+    """The model with adapter weights that do something and magnify no rounding; the intuition has half of a routing."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(0.0, 0.1 if parameter.dim() else 0.0)
+    return model
+
+
 def llama(**options: Any) -> nn.Module:
     """A random decoder of two layers, the same at every call."""
     from transformers import LlamaConfig, LlamaForCausalLM
