@@ -28,6 +28,7 @@ bench: .venv/ready
 	$(PY) benchmarks/recording.py
 	$(PY) benchmarks/optimizer.py
 	$(PY) benchmarks/adapters.py
+	$(PY) benchmarks/prompt_intuition.py
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -f docs/mkdocs.yml
