@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from ..peft_bridge.intuition import set_intuition
 from ..tasks.clusters import Clusters, cluster
@@ -73,7 +72,7 @@ def embed_like_training(config: TrainConfig, prompts: Iterable[str]) -> np.ndarr
     return embedder.transform(prompts)
 
 
-def hold_clusters(model: nn.Module, clusters: Clusters, config: TrainConfig, tokenizer: Any = None) -> None:
+def hold_clusters(model: Any, clusters: Clusters, config: TrainConfig, tokenizer: Any = None) -> None:
     """Let a run's model read its intuition from the prompts that `render` makes, where it does not do so already.
 
     Checkpoints of version 0.1 held no clusters. "tfidf" has no weights to name in a checkpoint, and the
