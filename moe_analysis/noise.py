@@ -64,15 +64,26 @@ def nobody_watching(said_before: type[Warning]) -> Iterator[None]:
     """
     from transformers.utils import logging
 
-    verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
+        with no_bars(), warnings.catch_warnings():
             overlook_notices()  # again, for whoever made filters of their own since
             warnings.simplefilter("ignore", said_before)
             yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """While the block runs, transformers draws no bar."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
         if shown:
             logging.enable_progress_bar()

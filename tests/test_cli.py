@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import transformers
 import yaml
 from typer.testing import CliRunner
 
@@ -50,6 +51,7 @@ def test_train_and_runs_go_from_a_json_file_to_a_listed_run(tmp_path: Path, trai
     path.write_text(json.dumps(training_config.to_dict()))
     result = call("train", str(path), "--out", str(tmp_path / "runs"), "--json")
     assert result.exit_code == 0, result.output
+    assert transformers.logging.is_progress_bar_enabled()
     run = ma.Run.load(json.loads(result.stdout)["path"])
     assert run.finished
     listing = call("runs", "--out", str(tmp_path / "runs")).stdout

@@ -64,8 +64,7 @@ def train(
 
 def trained(config: TrainConfig, out: Path) -> Run:
     """The run, trained to its end; the first of several processes shows how far it is."""
-    import transformers
-
+    from ..noise import no_bars
     from ..training import train
     from ..training.sweep import read_once
     from ..training.sweep_status import SweepStatus
@@ -77,10 +76,10 @@ def trained(config: TrainConfig, out: Path) -> Run:
     with kept(lambda: progress_kept(status.runs[config.run_name])):
         if status.runs[config.run_name].finished:
             return train(config, out)
-        transformers.logging.disable_progress_bar()  # its lines would break the live row
-        read_once([config])  # embeds the prompts where that is needed, with a bar of its own
-        with run_display(status):
-            return train(config, out)
+        with no_bars():  # their lines would break the live row
+            read_once([config])  # embeds the prompts where that is needed, with a bar of its own
+            with run_display(status):
+                return train(config, out)
 
 
 def progress_kept(run: Run) -> str:
