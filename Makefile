@@ -18,6 +18,7 @@ test-numerics: .venv/ready
 	    --ignore tests/fuzz --ignore tests/plots --ignore tests/widgets $(ARGS)
 
 lint: .venv/ready
+	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 

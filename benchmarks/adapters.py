@@ -174,9 +174,17 @@ def measure(tokens: int, width: int, rounds: int, only: str) -> list[dict[str, A
     for label, mac in macs.items():
         ratio, floor = times[label] / times["frozen"], 1 + 3 * mac / (2 * width**2)
         ours, lora = (peak_bytes(passes[name], models[name], x, upstream) for name in (label, f"{label}/lora"))
-        rows.append({"system": label, "tokens": tokens, "width": width, "ratio_frozen": round(ratio, 3),
-                     "ratio_lora": round(times[label] / times[f"{label}/lora"], 3),
-                     "ratio_floor": round(ratio / floor, 3), "memory_ratio_lora": round(ours / lora, 3)})  # fmt: skip
+        rows.append(
+            {
+                "system": label,
+                "tokens": tokens,
+                "width": width,
+                "ratio_frozen": round(ratio, 3),
+                "ratio_lora": round(times[label] / times[f"{label}/lora"], 3),
+                "ratio_floor": round(ratio / floor, 3),
+                "memory_ratio_lora": round(ours / lora, 3),
+            }
+        )
     return rows
 
 

@@ -103,8 +103,14 @@ def main() -> None:
     if not options.json:
         for name, milliseconds in times.items():
             print(f"{name:13s} {milliseconds:8.2f} ms a step")
-    print(json.dumps({"speedup_vs_loop": round(times["loop"] / times["ours"], 2),
-                      "ratio_vs_adamw": round(times["ours"] / times["adamw"], 2)}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "speedup_vs_loop": round(times["loop"] / times["ours"], 2),
+                "ratio_vs_adamw": round(times["ours"] / times["adamw"], 2),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

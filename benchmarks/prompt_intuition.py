@@ -60,18 +60,25 @@ class Caller:
             texts = [render(row, self.form)[0] for row in frame.to_dict("records")]
             tokens = self.tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False)
             scores = torch.from_numpy(self.clusters.intuition(ma.embed(frame["prompt"], cache=False)))
-            calls = {"given": lambda t=tokens, s=scores: self.generate(t, intuition=s),
-                     "new": lambda t=tokens: self.generate(t, forget=True),
-                     "seen": lambda t=tokens: self.generate(t)}  # fmt: skip
+            calls = {
+                "given": lambda t=tokens, s=scores: self.generate(t, intuition=s),
+                "new": lambda t=tokens: self.generate(t, forget=True),
+                "seen": lambda t=tokens: self.generate(t),
+            }
             order = list(calls) if first % (2 * batch) else list(reversed(calls))
             if order[0] == "seen":
                 self.generate(tokens)  # so that it was
             seconds.append({name: calls[name]() for name in order})
         table = {name: np.array([one[name] for one in seconds[2:]]) for name in seconds[0]}  # the first ones warm up
-        shares = {f"{name}_percent": 100 * np.median(table[name] - table["given"]) / np.median(table[name])
-                  for name in ("new", "seen")}  # fmt: skip
-        return {"batch": batch, "call_ms": 1e3 * float(np.median(table["given"])),
-                **{name: float(share) for name, share in shares.items()}}  # fmt: skip
+        shares = {
+            f"{name}_percent": 100 * np.median(table[name] - table["given"]) / np.median(table[name])
+            for name in ("new", "seen")
+        }
+        return {
+            "batch": batch,
+            "call_ms": 1e3 * float(np.median(table["given"])),
+            **{name: float(share) for name, share in shares.items()},
+        }
 
     def generate(self, tokens: dict[str, torch.Tensor], forget: bool = False, **given: torch.Tensor) -> float:
         """Process seconds of one call."""
@@ -96,8 +103,10 @@ def main() -> None:
     if not options.json:
         print(f"the embedder opens in {opening:.2f} s; {options.tokens} tokens from each prompt of {options.backbone}")
         for one in results:
-            print(f"batch {one['batch']:3d}: a call takes {one['call_ms']:7.1f} ms; reading new prompts is "
-                  f"{one['new_percent']:5.1f} % of it, prompts seen before {one['seen_percent']:5.1f} %")
+            print(
+                f"batch {one['batch']:3d}: a call takes {one['call_ms']:7.1f} ms; reading new prompts is "
+                f"{one['new_percent']:5.1f} % of it, prompts seen before {one['seen_percent']:5.1f} %"
+            )
     print(json.dumps({"opening_s": round(opening, 2), "batches": results}))
 
 

@@ -12,9 +12,12 @@ def command_page() -> str:
     from moe_analysis.__main__ import app
 
     group: Any = typer.main.get_command(app)
-    parts = ["# Command line", plain(group.help),
-             "Every command tells the same with `--help`. `moe-analysis` is short for `python -m moe_analysis`.",
-             *commands(group, "python -m moe_analysis")]  # fmt: skip
+    parts = [
+        "# Command line",
+        plain(group.help),
+        "Every command tells the same with `--help`. `moe-analysis` is short for `python -m moe_analysis`.",
+        *commands(group, "python -m moe_analysis"),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -37,8 +40,11 @@ def usage(command: Any, call: str, name: str) -> str:
 
 
 def options(command: Any) -> str:
-    rows = [f"| {names(one)} | {cell(one.help)} | {default(one)} |" for one in command.params
-            if not getattr(one, "hidden", False) and one.name != "help"]  # fmt: skip
+    rows = [
+        f"| {names(one)} | {cell(one.help)} | {default(one)} |"
+        for one in command.params
+        if not getattr(one, "hidden", False) and one.name != "help"
+    ]
     return "\n".join(["| option | meaning | default |", "|---|---|---|", *rows]) if rows else ""
 
 

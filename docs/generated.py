@@ -25,11 +25,16 @@ def api_pages() -> dict[str, str]:
 def top_page() -> str:
     rows = "\n".join(f"| [`ma.{name}`][{one.path}] | {first_sentence(one)} |" for name, one in top_names().items())
     modules = sorted({one.module for one in public_names()})
-    below = "\n".join(f"| [`{module.partition('.')[2]}`]({page[4:]}) | {summary(module)} |"
-                      for module in modules for page in [next(x.page for x in public_names() if x.module == module)])
-    return (f"# moe_analysis\n\n`import moe_analysis as ma` costs nothing until a name is used. These names stand at "
-            f"the top:\n\n| name | what it is |\n|---|---|\n{rows}\n\n## Modules\n\n| module | what is in it |\n"
-            f"|---|---|\n{below}\n")  # fmt: skip
+    below = "\n".join(
+        f"| [`{module.partition('.')[2]}`]({page[4:]}) | {summary(module)} |"
+        for module in modules
+        for page in [next(x.page for x in public_names() if x.module == module)]
+    )
+    return (
+        f"# moe_analysis\n\n`import moe_analysis as ma` costs nothing until a name is used. These names stand at "
+        f"the top:\n\n| name | what it is |\n|---|---|\n{rows}\n\n## Modules\n\n| module | what is in it |\n"
+        f"|---|---|\n{below}\n"
+    )
 
 
 def module_page(module: str, names: list[PublicName]) -> str:
@@ -91,16 +96,21 @@ def prepared_page() -> str:
     known = {name for name, _, _ in found}
 
     def told(name: str, about: str) -> str:
-        about = re.sub(r"(?<!\[)`(\w+)`", lambda match: f"[{match[0]}](#{match[1]})" if match[1] in known else match[0],
-                       escape(about))  # fmt: skip
+        about = re.sub(
+            r"(?<!\[)`(\w+)`",
+            lambda match: f"[{match[0]}](#{match[1]})" if match[1] in known else match[0],
+            escape(about),
+        )
         return links.add(about, PACKAGE, name)
 
     call = re.compile(rf"(?<![.\w])({'|'.join(known)})\(\)")  # a name stands for its value there
     shown = [(name, told(name, about), call.sub(r"\1", body)) for name, about, body in found]
     rows = "\n\n".join(f"## `{name}` {{ #{name} }}\n\n{about}\n\n```python\n{body}\n```" for name, about, body in shown)
-    return ("# Names in the examples\n\nThe examples of the reference run as tests. Beside the names of the function's "
-            "own module they use `ma`, `np`, `pd`, `torch`, and what is listed here: rows, small models and runs that "
-            "train in a second, and frames made of them. Every name means the same in all examples.\n\n" + rows + "\n")
+    return (
+        "# Names in the examples\n\nThe examples of the reference run as tests. Beside the names of the function's "
+        "own module they use `ma`, `np`, `pd`, `torch`, and what is listed here: rows, small models and runs that "
+        "train in a second, and frames made of them. Every name means the same in all examples.\n\n" + rows + "\n"
+    )
 
 
 def prepared_names() -> Iterator[tuple[str, str, str]]:

@@ -9,19 +9,30 @@ from generated import api_pages, items_page, prepared_page
 from mkdocs.structure.files import File, Files
 from public_names import public_names
 
-WRITTEN = {"Start": "index.md", "A run on disk": "runs.md", "Your own adapter": "adapters.md",
-           "Your own loop": "loop.md", "In PEFT and torch": "peft.md", "What works": "contract.md"}  # fmt: skip
+WRITTEN = {
+    "Start": "index.md",
+    "A run on disk": "runs.md",
+    "Your own adapter": "adapters.md",
+    "Your own loop": "loop.md",
+    "In PEFT and torch": "peft.md",
+    "What works": "contract.md",
+}
 MADE = {"Command line": "commands.md", "Paper items": "items.md"}
 SECTIONS = {  # title -> the modules below it; what nothing claims would be left out, and the build stops
     "Models and runs": ("backbones", "peft_bridge", "adapters", "optim", "tasks", "training", "presets", "comparison"),
-    "Theory": ("theory",), "Analysis": ("analysis",), "Plots": ("plots",), "Widgets": ("widgets",),
-}  # fmt: skip
+    "Theory": ("theory",),
+    "Analysis": ("analysis",),
+    "Plots": ("plots",),
+    "Widgets": ("widgets",),
+}
 
 
 def on_config(config: Any) -> Any:
     """The navigation: written pages first, then the reference, a page a module."""
-    config.nav = [{"Manual": [{title: page} for title, page in {**WRITTEN, **MADE}.items()]},
-                  {"Reference": reference()}]  # fmt: skip
+    config.nav = [
+        {"Manual": [{title: page} for title, page in {**WRITTEN, **MADE}.items()]},
+        {"Reference": reference()},
+    ]
     return config
 
 

@@ -34,7 +34,10 @@ class Links:
     def find(self, mention: str, module: str) -> PublicName | None:
         """The public name that a mention such as `clusters.map_sample` means in a module; None if it is not clear."""
         *path, name = mention.split(".")
-        found = [one for one in self.by_name.get(name, []) if one.home.split(".")[-len(path):] == path or not path
-                 or one.module.split(".")[-len(path):] == path]  # fmt: skip
+        found = [
+            one
+            for one in self.by_name.get(name, [])
+            if one.home.split(".")[-len(path) :] == path or not path or one.module.split(".")[-len(path) :] == path
+        ]
         near = [one for one in found if one.home == module]
         return near[0] if near else found[0] if len(found) == 1 else None

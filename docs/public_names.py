@@ -52,7 +52,7 @@ class PublicName:
 
 
 def page_of(module: str) -> str:
-    """"moe_analysis.analysis.clusters" -> "api/analysis/clusters.md"; the package itself -> "api/index.md"."""
+    """ "moe_analysis.analysis.clusters" -> "api/analysis/clusters.md"; the package itself -> "api/index.md"."""
     parts = module.split(".")[1:]
     return f"api/{'/'.join(parts)}.md" if parts else "api/index.md"
 
@@ -73,8 +73,11 @@ def public_names() -> tuple[PublicName, ...]:
 def top_names() -> dict[str, PublicName]:
     """What `moe_analysis` offers itself: name -> the name that documents it."""
     by_home = {(one.home, one.name): one for one in public_names()}
-    return {name: by_home[defined[0], name] for name, source in sources().items()
-            if (defined := definition(f"{PACKAGE}.{source}", name) or definition(f"{PACKAGE}.adapters", name))}
+    return {
+        name: by_home[defined[0], name]
+        for name, source in sources().items()
+        if (defined := definition(f"{PACKAGE}.{source}", name) or definition(f"{PACKAGE}.adapters", name))
+    }
 
 
 def sources() -> dict[str, str]:
@@ -86,8 +89,13 @@ def facade_names() -> Iterator[tuple[str, str]]:
     """(module, name) of what the packages list and of what the door offers."""
     for package in FACADES:
         module = f"{PACKAGE}.{package}"
-        listed = next(node.value for node in tree_of(module).body if isinstance(node, ast.Assign)
-                      and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__")  # fmt: skip
+        listed = next(
+            node.value
+            for node in tree_of(module).body
+            if isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == "__all__"
+        )
         yield from ((module, name) for name in ast.literal_eval(listed))
     yield from ((f"{PACKAGE}.{source}", name) for name, source in sources().items())
 

@@ -29,8 +29,9 @@ SOURCES = {
     "use_adapter": "peft_bridge",
     "hotswap_adapter": "peft_bridge.hotswap",
     "set_intuition": "peft_bridge.intuition",
-    **dict.fromkeys(("HydraLoraConfig", "MoeLoraConfig", "MomorConfig", "SiraConfig", "SmoreConfig", "TRexConfig"),
-                    "peft_bridge"),
+    **dict.fromkeys(
+        ("HydraLoraConfig", "MoeLoraConfig", "MomorConfig", "SiraConfig", "SmoreConfig", "TRexConfig"), "peft_bridge"
+    ),
 }
 PACKAGES = ("adapters", "analysis", "evidence", "optim", "plots", "tasks", "theory", "training", "widgets")
 

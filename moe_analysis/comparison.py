@@ -61,14 +61,17 @@ def meta_backbone(backbone: Shapes | str) -> Shapes:
     try:
         config = load_config(backbone)
     except ValueError as error:
-        raise ValueError(f"backbone = {backbone!r} has no configuration that can be read; pass 'compact', a folder, a "
-                         "Hugging Face id, a model, or the shapes [(in, out), …]") from error
+        raise ValueError(
+            f"backbone = {backbone!r} has no configuration that can be read; pass 'compact', a folder, a "
+            "Hugging Face id, a model, or the shapes [(in, out), …]"
+        ) from error
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 
 
-def lora_budget(rank: int = REFERENCE_RANK, targets: Sequence[str] | None = None,
-                backbone: Shapes | str = "compact") -> int:  # fmt: skip
+def lora_budget(
+    rank: int = REFERENCE_RANK, targets: Sequence[str] | None = None, backbone: Shapes | str = "compact"
+) -> int:
     """Trainable parameters of LoRA of a rank on the targets: the budget that the others are given.
 
     >>> lora_budget(8, ["q_proj", "v_proj"])
@@ -80,8 +83,13 @@ def lora_budget(rank: int = REFERENCE_RANK, targets: Sequence[str] | None = None
     return adapter_cost(config, layer_shapes(meta_backbone(backbone), config)).parameters
 
 
-def systems(trainable: int | None = None, targets: Sequence[str] | None = None, backbone: Shapes | str = "compact",
-            tolerance: float = TOLERANCE, routing_width: int | None = None) -> dict[str, Any]:  # fmt: skip
+def systems(
+    trainable: int | None = None,
+    targets: Sequence[str] | None = None,
+    backbone: Shapes | str = "compact",
+    tolerance: float = TOLERANCE,
+    routing_width: int | None = None,
+) -> dict[str, Any]:
     """PEFT configurations of the nine systems by label, each with `trainable` parameters (router included) or nearly.
 
     trainable: None is LoRA's of rank REFERENCE_RANK. targets: names of the layers, None for the feed-forward
@@ -97,8 +105,14 @@ def systems(trainable: int | None = None, targets: Sequence[str] | None = None, 
     return {label: fitted(label, trainable, targets, model, tolerance, routing_width) for label in LABELS}
 
 
-def fitted(label: str, trainable: int, targets: Sequence[str] | None = None, backbone: Shapes | str = "compact",
-           tolerance: float = TOLERANCE, routing_width: int | None = None) -> Any:  # fmt: skip
+def fitted(
+    label: str,
+    trainable: int,
+    targets: Sequence[str] | None = None,
+    backbone: Shapes | str = "compact",
+    tolerance: float = TOLERANCE,
+    routing_width: int | None = None,
+) -> Any:
     """One system at a budget; arguments as for `systems`."""
     model = meta_backbone(backbone)
     known = protocol(targets, routing_width or narrow(model, targets))
@@ -143,8 +157,14 @@ def smore(layers: int, targets: Sequence[str] | None = None, routing_width: int 
     from . import peft_bridge
 
     configs: Any = peft_bridge
-    return configs.SmoreConfig(num_experts=[POOL] * layers, fanout=[FANOUT] * layers, activation="tanh",
-                               key_dim=routing_width, down_dim=routing_width, target_modules=chosen(targets))
+    return configs.SmoreConfig(
+        num_experts=[POOL] * layers,
+        fanout=[FANOUT] * layers,
+        activation="tanh",
+        key_dim=routing_width,
+        down_dim=routing_width,
+        target_modules=chosen(targets),
+    )
 
 
 def chosen(targets: Sequence[str] | None) -> list[str]:
@@ -164,8 +184,13 @@ def narrow(backbone: Shapes, targets: Sequence[str] | None = None) -> int:
     return min(32, max(4, min(width for width, _ in layer_shapes(backbone, config)) // 128))
 
 
-def budget_series(label: str, budgets: Iterable[int] | None = None, targets: Sequence[str] | None = None,
-                  backbone: Shapes | str = "compact", tolerance: float = TOLERANCE) -> list[Any]:  # fmt: skip
+def budget_series(
+    label: str,
+    budgets: Iterable[int] | None = None,
+    targets: Sequence[str] | None = None,
+    backbone: Shapes | str = "compact",
+    tolerance: float = TOLERANCE,
+) -> list[Any]:
     """One system at growing budgets (None: those of LoRA at RANKS), for accuracy against parameters (S'MoRE, Fig. 4).
 
     Raises ValueError for the first budget that the system cannot meet.
@@ -179,8 +204,13 @@ def budget_series(label: str, budgets: Iterable[int] | None = None, targets: Seq
     return [fitted(label, budget, targets, model, tolerance) for budget in budgets]
 
 
-def layer_series(trainable: int | None = None, layers: Iterable[int] = (1, 2, 3), targets: Sequence[str] | None = None,
-                 backbone: Shapes | str = "compact", tolerance: float = TOLERANCE) -> dict[int, Any]:  # fmt: skip
+def layer_series(
+    trainable: int | None = None,
+    layers: Iterable[int] = (1, 2, 3),
+    targets: Sequence[str] | None = None,
+    backbone: Shapes | str = "compact",
+    tolerance: float = TOLERANCE,
+) -> dict[int, Any]:
     """S'MoRE with more layers at an equal budget (S'MoRE, Table 5): number of layers -> configuration.
 
     trainable: None is LoRA's of rank REFERENCE_RANK. Pools of 4 with fanout 2 in every layer; ranks give way.
@@ -191,12 +221,17 @@ def layer_series(trainable: int | None = None, layers: Iterable[int] = (1, 2, 3)
     model = meta_backbone(backbone)
     trainable = lora_budget(targets=targets, backbone=model) if trainable is None else trainable
     width = narrow(model, targets)
-    return {number: match_budget(smore(number, targets, width), trainable, model, tolerance=tolerance)
-            for number in layers}  # fmt: skip
+    return {
+        number: match_budget(smore(number, targets, width), trainable, model, tolerance=tolerance) for number in layers
+    }
 
 
-def gate_series(trainable: int | None = None, targets: Sequence[str] | None = None, backbone: Shapes | str = "compact",
-                tolerance: float = TOLERANCE) -> dict[str, Any]:  # fmt: skip
+def gate_series(
+    trainable: int | None = None,
+    targets: Sequence[str] | None = None,
+    backbone: Shapes | str = "compact",
+    tolerance: float = TOLERANCE,
+) -> dict[str, Any]:
     """MixLoRA and S'MoRE with the gates that `systems` does not give them, at an equal budget: "S'MoRE (dense)" -> ….
 
     trainable: None is LoRA's of rank REFERENCE_RANK. A dense gate uses every expert of a pool.
@@ -219,9 +254,12 @@ def gate_series(trainable: int | None = None, targets: Sequence[str] | None = No
     return found
 
 
-def step_time_pairs(budgets: Iterable[int] | None = None, targets: Sequence[str] | None = None,
-                    backbone: Shapes | str = "compact",
-                    tolerance: float = TOLERANCE) -> dict[int, dict[str, Any]]:  # fmt: skip
+def step_time_pairs(
+    budgets: Iterable[int] | None = None,
+    targets: Sequence[str] | None = None,
+    backbone: Shapes | str = "compact",
+    tolerance: float = TOLERANCE,
+) -> dict[int, dict[str, Any]]:
     """MixLoRA and S'MoRE at equal parameters, whose times a step Table 7 of S'MoRE compares: budget -> label -> config.
 
     budgets: None is those of LoRA at RANKS.
@@ -233,5 +271,7 @@ def step_time_pairs(budgets: Iterable[int] | None = None, targets: Sequence[str]
     model = meta_backbone(backbone)
     if budgets is None:
         budgets = [lora_budget(rank, targets, model) for rank in RANKS]
-    return {budget: {label: fitted(label, budget, targets, model, tolerance) for label in ("MixLoRA", "S'MoRE")}
-            for budget in budgets}  # fmt: skip
+    return {
+        budget: {label: fitted(label, budget, targets, model, tolerance) for label in ("MixLoRA", "S'MoRE")}
+        for budget in budgets
+    }

@@ -90,9 +90,11 @@ def environment(values: dict[str, str | None]) -> Iterator[None]:
 
 
 def regenerate(
-    items: Sequence[Item], values: dict[str, str | None], on_cell: Callable[[str, int, int], Any],
+    items: Sequence[Item],
+    values: dict[str, str | None],
+    on_cell: Callable[[str, int, int], Any],
     on_end: Callable[[str], Any] = lambda notebook: None,
-) -> list[Path]:  # fmt: skip
+) -> list[Path]:
     """Execute every notebook of the items once; returns the PNG files they wrote.
 
     on_cell(notebook, cell, cells) is called before every cell, on_end(notebook) after the last one, both in the thread
@@ -139,8 +141,13 @@ class Stopped(Exception):
     """Raised between two cells because another notebook failed."""
 
 
-def execute_chains(kernel: Kernel, chains: list[list[str]], on_cell: Callable[[str, int, int], Any],
-                   on_end: Callable[[str], Any], failed: Event) -> None:  # fmt: skip
+def execute_chains(
+    kernel: Kernel,
+    chains: list[list[str]],
+    on_cell: Callable[[str, int, int], Any],
+    on_end: Callable[[str], Any],
+    failed: Event,
+) -> None:
     """Execute chains in one kernel until there is none left; others take from the same list.
 
     Sets `failed` when a notebook fails and stops when it is set. What a notebook is warned of about its rows is said

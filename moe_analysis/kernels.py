@@ -78,9 +78,14 @@ class Kernel:
         from nbclient import NotebookClient
 
         client = NotebookClient(
-            document, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(Path.cwd())}},
-            kernel_manager_class=own_kernel_manager(), extra_arguments=["--log-level=ERROR"], on_cell_start=on_cell,
-        )  # fmt: skip
+            document,
+            timeout=None,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(Path.cwd())}},
+            kernel_manager_class=own_kernel_manager(),
+            extra_arguments=["--log-level=ERROR"],
+            on_cell_start=on_cell,
+        )
         if self.client is not None:
             client.km, client.kc = self.client.km, self.client.kc
         self.client = client

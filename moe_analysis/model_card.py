@@ -38,17 +38,35 @@ SYSTEMS = {
     "momor": ("MoMOR", "pools of residual LoRA experts side by side, each with a gate of its own", "Zeng et al. 2025"),
     "smore": ("S'MoRE", "residual LoRA experts in layers, through which every token takes a tree", "Zeng et al. 2025"),
     "trex": ("T-REX", "rank-1 experts made of shared vectors, weighed by", "Zhang et al. 2025"),
-}  # fmt: skip
+}
 PRIORS = {"intuition": "the meaning of the prompt", "router": "a router"}  # field of T-REX -> what weighs its experts
 NO_MEANING = {"trex": ("r", "alpha")}  # fields that a system has and does not read
-AUTO = {"CAUSAL_LM": "ForCausalLM", "SEQ_2_SEQ_LM": "ForSeq2SeqLM", "SEQ_CLS": "ForSequenceClassification",
-        "TOKEN_CLS": "ForTokenClassification", "QUESTION_ANS": "ForQuestionAnswering",
-        "FEATURE_EXTRACTION": "ForFeatureExtraction"}  # fmt: skip
+AUTO = {
+    "CAUSAL_LM": "ForCausalLM",
+    "SEQ_2_SEQ_LM": "ForSeq2SeqLM",
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+    "QUESTION_ANS": "ForQuestionAnswering",
+    "FEATURE_EXTRACTION": "ForFeatureExtraction",
+}
 FLOATS = ("F64", "F32", "F16", "BF16")
 # fields that say how the adapter is stored and used, not what it is
-NOT_SHOWN = {"task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision",
-             "inference_mode", "runtime_config", "layout", "embedder_digest", "prompt_begin", "prompt_ends", "pooling",
-             "embedding_dim"}  # fmt: skip
+NOT_SHOWN = {
+    "task_type",
+    "peft_type",
+    "auto_mapping",
+    "peft_version",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "runtime_config",
+    "layout",
+    "embedder_digest",
+    "prompt_begin",
+    "prompt_ends",
+    "pooling",
+    "embedding_dim",
+}
 
 
 def write_card(save_directory: str | Path, config: PeftConfig, extra: Mapping[str, Any] | None = None) -> None:
@@ -81,8 +99,7 @@ def hide_base_path(save_directory: str | Path) -> None:
         path.write_text(json.dumps(stored | {"base_model_name_or_path": name}, indent=2, sort_keys=True), "utf-8")
 
 
-def model_card(config: PeftConfig, extra: Mapping[str, Any] | None = None,
-               sizes: tuple[int, int] | None = None) -> str:  # fmt: skip
+def model_card(config: PeftConfig, extra: Mapping[str, Any] | None = None, sizes: tuple[int, int] | None = None) -> str:
     """The text of a card, with metadata that the hub understands.
 
     Args:
@@ -162,8 +179,9 @@ def loading(config: PeftConfig, base: BaseName) -> str:
         auto = f"AutoPeftModel{AUTO.get(str(getattr(config.task_type, 'value', config.task_type)), '')}"
         return "\n".join([*lines, f"from peft import {auto}", f"model = {auto}.from_pretrained({folder})"])
     hint = "" if base.kind == "ours" else "  # base: the base model"
-    return "\n".join([*lines, "from peft import PeftModel",
-                      f"model = PeftModel.from_pretrained({of_base}, {folder}){hint}"])  # fmt: skip
+    return "\n".join(
+        [*lines, "from peft import PeftModel", f"model = PeftModel.from_pretrained({of_base}, {folder}){hint}"]
+    )
 
 
 def own_file(system: str) -> list[str]:
@@ -176,10 +194,14 @@ def intuition_needed(config: PeftConfig) -> list[str]:
     if not getattr(config, "intuition", False):
         return []
     if getattr(config, "embedding_dim", None):
-        return [f"The adapter holds the {config.clusters} clusters of prompts that it routes by, and reads the prompt "
-                "itself; `intuition=` (samples, clusters) passes other scores."]  # fmt: skip
-    return [f"A forward pass needs `intuition=` (samples, {config.clusters}): the cosines of the prompts' embeddings "
-            "to the centroids of the clusters that it was trained with (`moe_analysis.cluster`)."]  # fmt: skip
+        return [
+            f"The adapter holds the {config.clusters} clusters of prompts that it routes by, and reads the prompt "
+            "itself; `intuition=` (samples, clusters) passes other scores."
+        ]
+    return [
+        f"A forward pass needs `intuition=` (samples, {config.clusters}): the cosines of the prompts' embeddings "
+        "to the centroids of the clusters that it was trained with (`moe_analysis.cluster`)."
+    ]
 
 
 def shown_fields(config: PeftConfig) -> list[tuple[str, str]]:

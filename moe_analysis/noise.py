@@ -20,8 +20,9 @@ def overlook_notices() -> None:
     PEFT's constructor reads a property by its old name, after all code of ours in it is done, so no block around a
     call of ours could hide this. Only this sentence of this module is hidden, wherever `FutureWarning`s are shown.
     """
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning,
-                            r"transformers\.modeling_utils$")
+    warnings.filterwarnings(
+        "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning, r"transformers\.modeling_utils$"
+    )
 
 
 @contextmanager

@@ -87,13 +87,19 @@ class PackagedBackbone:
             unusable = error
         folder = temporary_folder(self.name)
         if not intact(folder):
-            warnings.warn(f"cache folder {self.cached()} cannot be used ({unusable}); {self.name} is converted anew in "
-                          f"every process; set {CACHE_VARIABLE} to a folder you can write", CacheWarning, stacklevel=2)
+            warnings.warn(
+                f"cache folder {self.cached()} cannot be used ({unusable}); {self.name} is converted anew in "
+                f"every process; set {CACHE_VARIABLE} to a folder you can write",
+                CacheWarning,
+                stacklevel=2,
+            )
             try:
                 write_converted(package, self.file, folder)
             except (OSError, SafetensorError) as error:
-                raise PackagedBackboneError(f"backbone {self.name!r} can be written neither to {self.cached()} nor to "
-                                            f"{folder} ({error}); make room, or set {CACHE_VARIABLE}") from error
+                raise PackagedBackboneError(
+                    f"backbone {self.name!r} can be written neither to {self.cached()} nor to "
+                    f"{folder} ({error}); make room, or set {CACHE_VARIABLE}"
+                ) from error
         return folder
 
     def convert_into_cache(self, package: Path) -> Path:
@@ -124,8 +130,10 @@ class PackagedBackbone:
                 f"is {self.sha256}; {again}"
             )
         if find_spec("gguf") is None:
-            raise PackagedBackboneError(f"backbone {self.name!r} is read with the package gguf, which is not "
-                                        "installed; `make` installs it, as does `pip install --no-deps gguf`")
+            raise PackagedBackboneError(
+                f"backbone {self.name!r} is read with the package gguf, which is not "
+                "installed; `make` installs it, as does `pip install --no-deps gguf`"
+            )
 
 
 SMOLLM2 = PackagedBackbone(

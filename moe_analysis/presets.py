@@ -27,9 +27,19 @@ EXPERT_LR = {"SGD": (0.2, 0.02), "AdamW": (1e-3, 5e-4)}
 ROUTER_SHARE = 1e-3  # of the plain expert learning rate, as in the paper's protocol for SGD
 # fields of a preset that every run of a comparison takes over
 SHARED = (
-    "suite", "backbone", "embedder", "steps", "batch_size", "rows_per_dataset", "eval_rows", "max_length", "lr",
-    "router_lr", "record_every", "eval_every",
-)  # fmt: skip
+    "suite",
+    "backbone",
+    "embedder",
+    "steps",
+    "batch_size",
+    "rows_per_dataset",
+    "eval_rows",
+    "max_length",
+    "lr",
+    "router_lr",
+    "record_every",
+    "eval_every",
+)
 
 
 @dataclass(frozen=True)
@@ -102,8 +112,11 @@ class Preset:
 
     def train_adapters(self, adapters: Mapping[str, Any], **changes: Any) -> list[Run]:
         """Runs of adapters (label -> PEFT configuration) at every seed, label by label; see `train_configs`."""
-        return self.train_configs(self.config_with(seed, name=name, adapter=adapter, **changes)
-                                  for name, adapter in adapters.items() for seed in self.seeds)  # fmt: skip
+        return self.train_configs(
+            self.config_with(seed, name=name, adapter=adapter, **changes)
+            for name, adapter in adapters.items()
+            for seed in self.seeds
+        )
 
     def train_configs(self, configs: Iterable[TrainConfig]) -> list[Run]:
         """Runs of any configurations, as many at a time as the preset has workers."""
@@ -153,16 +166,33 @@ def optimizer_methods() -> dict[str, dict[str, Any]]:
     configs: Any = peft_bridge
     recipe = {}
     for form, rates in EXPERT_LR.items():
-        for label, preconditioned, power in ((form, False, 1.0), (f"R{form}", True, 1.0), (f"g{form}", False, 0.5),
-                                             (f"gR{form}", True, 0.5)):  # fmt: skip
-            adapter = configs.MoeLoraConfig(num_experts=20, top_k=10, r=4, alpha=16.0, dropout=0.05,
-                                            gate_backward_power=power, target_modules=ATTENTION)  # fmt: skip
+        for label, preconditioned, power in (
+            (form, False, 1.0),
+            (f"R{form}", True, 1.0),
+            (f"g{form}", False, 0.5),
+            (f"gR{form}", True, 0.5),
+        ):
+            adapter = configs.MoeLoraConfig(
+                num_experts=20,
+                top_k=10,
+                r=4,
+                alpha=16.0,
+                dropout=0.05,
+                gate_backward_power=power,
+                target_modules=ATTENTION,
+            )
             recipe[label] = {
-                "adapter": adapter, "optimizer": f"riemannian_{form.lower()}", "lr": rates[preconditioned],
-                "optimizer_options": {"precondition": preconditioned}, "router_lr": ROUTER_SHARE * rates[0],
-                "final_lr": 0.1, "warmup_steps": 0, "max_grad_norm": None, "router_max_grad_norm": 1.0,
+                "adapter": adapter,
+                "optimizer": f"riemannian_{form.lower()}",
+                "lr": rates[preconditioned],
+                "optimizer_options": {"precondition": preconditioned},
+                "router_lr": ROUTER_SHARE * rates[0],
+                "final_lr": 0.1,
+                "warmup_steps": 0,
+                "max_grad_norm": None,
+                "router_max_grad_norm": 1.0,
                 "record_experts_every": 4,
-            }  # fmt: skip
+            }
     return recipe
 
 
@@ -180,13 +210,35 @@ def structure_methods() -> dict[str, dict[str, Any]]:
 
 
 PRESETS = {
-    "tiny": Preset("tiny", steps=6, batch_size=8, rows_per_dataset=8, eval_rows=2, record_every=1, embedder="tfidf",
-                   map_datasets=6, map_rows=12, map_method="pca", cluster_counts=(3, 5), permutations=20),  # fmt: skip
+    "tiny": Preset(
+        "tiny",
+        steps=6,
+        batch_size=8,
+        rows_per_dataset=8,
+        eval_rows=2,
+        record_every=1,
+        embedder="tfidf",
+        map_datasets=6,
+        map_rows=12,
+        map_method="pca",
+        cluster_counts=(3, 5),
+        permutations=20,
+    ),
     "quick": Preset("quick"),
     "long": Preset("long", steps=300, batch_size=16, rows_per_dataset=None, record_every=5),
-    "full": Preset("full", steps=1000, batch_size=64, seeds=(0, 1, 2, 3, 4), rows_per_dataset=None, eval_rows=None,
-                   max_length=512, record_every=5, map_rows=300, cluster_counts=(5, 10, 20, 32, 50),
-                   permutations=1000),  # fmt: skip
+    "full": Preset(
+        "full",
+        steps=1000,
+        batch_size=64,
+        seeds=(0, 1, 2, 3, 4),
+        rows_per_dataset=None,
+        eval_rows=None,
+        max_length=512,
+        record_every=5,
+        map_rows=300,
+        cluster_counts=(5, 10, 20, 32, 50),
+        permutations=1000,
+    ),
 }
 
 
@@ -194,8 +246,14 @@ PRESETS = {
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "optimizers": {
         "tiny": {"steps": 4, "seeds": (0, 1), "bench_steps": 20, "bench_seeds": (10, 11)},
-        "quick": {"steps": 32, "batch_size": 16, "rows_per_dataset": 30, "eval_rows": 5, "record_every": 4,
-                  "eval_every": 8},
+        "quick": {
+            "steps": 32,
+            "batch_size": 16,
+            "rows_per_dataset": 30,
+            "eval_rows": 5,
+            "record_every": 4,
+            "eval_every": 8,
+        },
         "full": {"steps": 500, "batch_size": 80, "eval_every": 50},
     },
     "comparison": {

@@ -56,7 +56,8 @@ def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[list[list[Any]]]
     tests = generate.test_prompts()
     streams = {
         name: generate.stream(name, config.seed, exclude=tests)
-        for name, dataset in generate.TRAINING.items() if dataset.role == "original"
+        for name, dataset in generate.TRAINING.items()
+        if dataset.role == "original"
     }
     turns = [stream for name, stream in streams.items() for _ in range(1 if name in HALF_SHARE else 2)]
     while True:
@@ -64,7 +65,7 @@ def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[list[list[Any]]]
         rng.shuffle(rows)
         examples = encode(pd.DataFrame(rows), tokenizer, MAX_LENGTH)
         for start in range(0, len(examples), config.batch_size):
-            batch = sorted(examples[start:start + config.batch_size], key=lambda example: example.prompt_length)
+            batch = sorted(examples[start : start + config.batch_size], key=lambda example: example.prompt_length)
             half = (len(batch) + 1) // 2
             yield [batch[:half], batch[half:]]
 
@@ -174,8 +175,11 @@ def pretrain(config: PretrainConfig, out: str | Path) -> dict[str, Any]:
         "parameters": model.num_parameters(),
         "vocabulary": len(tokenizer),
         "cpu_minutes": round(minutes, 1),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__,
-                     "transformers": transformers.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
         "accuracy": accuracy,
         "mean_accuracy": {role: round(sum(by.values()) / len(by), 3) for role, by in accuracy.items()},
         "loss_curve": curve,

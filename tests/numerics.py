@@ -25,9 +25,26 @@ from torch import Tensor
 
 VARIABLE = "MOE_ANALYSIS_LAST_BITS"
 TILE_ROWS, TILE_COLUMNS = 4, 8
-PRODUCTS = ("mm", "mm.out", "bmm", "bmm.out", "mv", "mv.out", "dot", "dot.out", "addmm", "addmm_", "addmm.out",
-            "baddbmm", "baddbmm_", "baddbmm.out", "addmv", "addmv_", "addmv.out",
-            "_scaled_dot_product_flash_attention_for_cpu")  # fmt: skip
+PRODUCTS = (
+    "mm",
+    "mm.out",
+    "bmm",
+    "bmm.out",
+    "mv",
+    "mv.out",
+    "dot",
+    "dot.out",
+    "addmm",
+    "addmm_",
+    "addmm.out",
+    "baddbmm",
+    "baddbmm_",
+    "baddbmm.out",
+    "addmv",
+    "addmv_",
+    "addmv.out",
+    "_scaled_dot_product_flash_attention_for_cpu",
+)
 LIBRARY: list[torch.library.Library] = []  # registrations last as long as the library that made them
 
 
@@ -45,9 +62,18 @@ def tiles(length: int, tile: int) -> list[tuple[str, int]]:
 def factors(key: str, shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
     """What the results (M, N), (M,) or () are multiplied by; key: the operation and its operands' shapes."""
     rows, columns = (1, 1, *shape)[-2:] if len(shape) != 1 else (shape[0], 1)
-    moved = torch.cat([torch.cat([torch.full((high, wide), float(units(f"{key} {row} {column}", seed)), device="cpu")
-                                  for column, wide in tiles(columns, TILE_COLUMNS)], dim=1)
-                       for row, high in tiles(rows, TILE_ROWS)])  # fmt: skip
+    moved = torch.cat(
+        [
+            torch.cat(
+                [
+                    torch.full((high, wide), float(units(f"{key} {row} {column}", seed)), device="cpu")
+                    for column, wide in tiles(columns, TILE_COLUMNS)
+                ],
+                dim=1,
+            )
+            for row, high in tiles(rows, TILE_ROWS)
+        ]
+    )
     return (1 + moved.to(dtype) * torch.finfo(dtype).eps).reshape(shape)
 
 
@@ -82,8 +108,9 @@ def install() -> None:
         warnings.simplefilter("ignore", UserWarning)  # that kernels are replaced, which is the purpose
         for operation in PRODUCTS:
             kernel = torch.library.get_kernel(f"aten::{operation}", "CPU")
-            library.impl(operation, partial(product, kernel, operation, seed), "CPU", with_keyset=True,
-                         allow_override=True)
+            library.impl(
+                operation, partial(product, kernel, operation, seed), "CPU", with_keyset=True, allow_override=True
+            )
     LIBRARY.append(library)
     folder = str(Path(__file__).with_name("numerics_processes"))
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)

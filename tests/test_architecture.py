@@ -96,14 +96,17 @@ def test_the_arrows_form_no_circle():
         reach(part)
 
 
-@pytest.mark.parametrize("line, found", [
-    ("from .. import peft_bridge", ["peft_bridge"]),
-    ("from ..training.run import Run", ["training.run.Run"]),
-    ("import moe_analysis.plots.save as save", ["plots.save"]),
-    ("def later():\n    from moe_analysis import plots", ["plots"]),
-    ("import moe_analysis as ma", ["moe_analysis"]),
-    ("from .gates import select\nfrom . import base\nimport torch", []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line, found",
+    [
+        ("from .. import peft_bridge", ["peft_bridge"]),
+        ("from ..training.run import Run", ["training.run.Run"]),
+        ("import moe_analysis.plots.save as save", ["plots.save"]),
+        ("def later():\n    from moe_analysis import plots", ["plots"]),
+        ("import moe_analysis as ma", ["moe_analysis"]),
+        ("from .gates import select\nfrom . import base\nimport torch", []),
+    ],
+)
 def test_an_import_against_the_arrows_is_seen(tmp_path, line, found):
     file = tmp_path / "adapters" / "new.py"
     file.parent.mkdir()

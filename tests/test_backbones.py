@@ -77,7 +77,7 @@ def test_the_backbone_knows_an_easy_original_and_generates_its_answer(compact):
         prompt, answer = render(row)
         inputs = tokenizer(prompt, return_tensors="pt")
         out = model.generate(**inputs, max_new_tokens=6, do_sample=False)
-        right += tokenizer.decode(out[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True) == answer
+        right += tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True) == answer
     assert right / len(rows) > 0.8
 
 

@@ -91,13 +91,16 @@ def test_runs_lists_a_failed_run_and_one_that_stopped(tmp_path: Path, training_c
     assert "stopped" in first and "failed" in second
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (("sweep", "missing.yaml"), "missing.yaml cannot be read"),
-    (("figures", "--preset", "huge"), "preset = 'huge' is unknown; choose one of tiny, quick, long, full"),
-    (("figures", "--only", "fig9"), "only = fig9 is unknown"),
-    (("figures", "--suite", "nowhere"), "MOE_ANALYSIS_DATA"),
-    (("train", "missing.json"), "missing.json"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sweep", "missing.yaml"), "missing.yaml cannot be read"),
+        (("figures", "--preset", "huge"), "preset = 'huge' is unknown; choose one of tiny, quick, long, full"),
+        (("figures", "--only", "fig9"), "only = fig9 is unknown"),
+        (("figures", "--suite", "nowhere"), "MOE_ANALYSIS_DATA"),
+        (("train", "missing.json"), "missing.json"),
+    ],
+)
 def test_errors_are_one_message_without_a_traceback(arguments, message, monkeypatch, capsys) -> None:
     monkeypatch.setattr("sys.argv", ["moe_analysis", *arguments])
     with pytest.raises(SystemExit) as stopped:

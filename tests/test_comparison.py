@@ -47,7 +47,8 @@ def experts(config) -> tuple:
 def test_the_compact_backbone_is_built_without_its_weights(compact):
     assert {parameter.device.type for parameter in compact.parameters()} == {"meta"}
     assert sum(parameter.numel() for parameter in compact.parameters()) == sum(
-        parameter.numel() for parameter in ma.load_backbone("compact")[0].parameters())  # fmt: skip
+        parameter.numel() for parameter in ma.load_backbone("compact")[0].parameters()
+    )
 
 
 def test_all_nine_have_the_trainable_parameters_of_lora_of_rank_20(nine, compact):
@@ -68,8 +69,12 @@ def test_the_reference_budget_leaves_every_paper_its_experts(nine):
 
 def test_gates_are_those_of_the_papers(nine):
     used = {label: (nine[label].gate, nine[label].active_experts, nine[label].num_experts) for label in MIXTURES}
-    assert used == {"LoRA-MoE": ("softmax", 8, 8), "SiRA": ("softmax", 6, 8), "HydraLoRA": ("dense", 4, 4),
-                    "MixLoRA": ("switch", 2, 8)}  # fmt: skip
+    assert used == {
+        "LoRA-MoE": ("softmax", 8, 8),
+        "SiRA": ("softmax", 6, 8),
+        "HydraLoRA": ("dense", 4, 4),
+        "MixLoRA": ("switch", 2, 8),
+    }
     assert not nine["SiRA"].normalizes and nine["MixLoRA"].normalizes
     assert (nine["S'MoRE"].gate, nine["S'MoRE"].activation, nine["S'MoRE"].fanout) == ("switch", "tanh", [2, 2])
     assert nine["T-REX"].intuition and not nine["mix-and-match"].intuition
@@ -115,7 +120,8 @@ def test_a_series_grows_with_its_budgets(compact):
 def test_more_layers_of_smore_cost_the_same(compact):
     series = layer_series(backbone=compact)
     assert {layers: (config.layers, config.num_experts, config.fanout) for layers, config in series.items()} == {
-        layers: (layers, [4] * layers, [2] * layers) for layers in (1, 2, 3)}  # fmt: skip
+        layers: (layers, [4] * layers, [2] * layers) for layers in (1, 2, 3)
+    }
     sizes = method_table(series, compact)["trainable"]
     assert sizes.max() - sizes.min() <= 0.05 * lora_budget(backbone=compact)
     assert series[2] == systems(backbone=compact)["S'MoRE"]
@@ -124,8 +130,10 @@ def test_more_layers_of_smore_cost_the_same(compact):
 def test_other_gates_cost_the_same(compact):
     series = gate_series(backbone=compact)
     assert {label: config.gate for label, config in series.items()} == {
-        f"{label} ({name})": gate for name, gate in (("noisy top-k", "noisy_topk"), ("dense", "dense"))
-        for label in ("MixLoRA", "S'MoRE")}  # fmt: skip
+        f"{label} ({name})": gate
+        for name, gate in (("noisy top-k", "noisy_topk"), ("dense", "dense"))
+        for label in ("MixLoRA", "S'MoRE")
+    }
     assert series["S'MoRE (dense)"].fanout == [4, 4] and series["S'MoRE (noisy top-k)"].fanout == [2, 2]
     assert series["MixLoRA (dense)"].active_experts == 8 and series["MixLoRA (noisy top-k)"].active_experts == 2
     sizes = method_table(series, compact)["trainable"]

@@ -46,8 +46,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manual, built as `make docs` does; a warning is an error."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", "docs/mkdocs.yml", "-d", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    )
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     return folder
 
@@ -58,8 +59,11 @@ def pages(site: Path) -> dict[str, Page]:
 
 
 def test_every_public_name_has_its_place(pages) -> None:
-    missing = [one.path for one in public_names()
-               if one.kind != "constant" and one.path not in pages[one.page.replace(".md", ".html")].anchors]
+    missing = [
+        one.path
+        for one in public_names()
+        if one.kind != "constant" and one.path not in pages[one.page.replace(".md", ".html")].anchors
+    ]
     assert not missing and len(public_names()) > 200
 
 

@@ -63,12 +63,15 @@ def test_every_prepared_name_is_used() -> None:
     assert not PREPARED.keys() - used
 
 
-@pytest.mark.parametrize("source, names", [
-    ("frame = load(folder)\nframe.shape", {"load", "folder"}),
-    ("[one for one in runs]\nfor row in rows:\n    print(row)", {"runs", "rows"}),
-    ("from a import b\nb(c)", {"c"}),
-    ("def f(): ...\nf(x)\nx = 1", {"x"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "source, names",
+    [
+        ("frame = load(folder)\nframe.shape", {"load", "folder"}),
+        ("[one for one in runs]\nfor row in rows:\n    print(row)", {"runs", "rows"}),
+        ("from a import b\nb(c)", {"c"}),
+        ("def f(): ...\nf(x)\nx = 1", {"x"}),
+    ],
+)
 def test_the_names_of_an_example_are_those_that_it_does_not_define(source, names) -> None:
     lines = [line if line.startswith("    ") else f">>> {line}" for line in source.splitlines()]
     text = "\n".join(line.replace("    ", "...     ", 1) if line.startswith("    ") else line for line in lines)

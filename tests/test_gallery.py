@@ -46,12 +46,16 @@ class Page(HTMLParser):
             self.elements[index][2].append(data)
 
     def texts(self, tag: str, **wanted: str) -> list[str]:
-        return [" ".join("".join(text).split()) for name, attributes, text in self.elements
-                if name == tag and all(attributes.get(key) == value for key, value in wanted.items())]  # fmt: skip
+        return [
+            " ".join("".join(text).split())
+            for name, attributes, text in self.elements
+            if name == tag and all(attributes.get(key) == value for key, value in wanted.items())
+        ]
 
     def values(self, attribute: str, tag: str | None = None) -> list[str]:
-        return [found[attribute] or "" for name, found, _ in self.elements
-                if attribute in found and tag in (None, name)]  # fmt: skip
+        return [
+            found[attribute] or "" for name, found, _ in self.elements if attribute in found and tag in (None, name)
+        ]
 
 
 @pytest.fixture
@@ -93,8 +97,9 @@ def test_a_claim_is_shown_with_both_numbers_its_spread_and_its_verdict_in_words(
 
 def test_the_picture_is_loaded_when_it_is_needed_and_its_text_says_what_came_out(folder: Path) -> None:
     (image,) = [attributes for tag, attributes, _ in page_of(folder).elements if tag == "img"]
-    assert image["alt"] == ("T-REX Fig. 2: trajectories of the router weights. "
-                            "2 claims: 1 reproduced, 1 not reproduced.")  # fmt: skip
+    assert image["alt"] == (
+        "T-REX Fig. 2: trajectories of the router weights. 2 claims: 1 reproduced, 1 not reproduced."
+    )
     assert image["loading"] == "lazy" and (image["width"], image["height"]) == ("480", "320")
 
 
@@ -157,23 +162,26 @@ def test_the_page_of_the_figures_is_in_order_for_a_screen_reader_and_its_links_r
 RECORD = {"item": "it", "numbers": {}, "claims": [], "runs": [], "seeds": [], "versions": {}, "preset": {}}
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ("{", "is not JSON: Expecting"),
-    ("9" * 5000, "is not JSON: Exceeds the limit"),
-    ("[" * 100_000, "is not JSON: "),
-    ("[1]", "it holds a list, not an object"),
-    ('{"name": "package"}', "it has no item, numbers, claims"),
-    ({"item": "other"}, "its item is 'other'"),
-    ({"runs": "run-7"}, "runs is a str, not a list"),
-    ({"runs": [7]}, "runs holds something else than texts"),
-    ({"seeds": [True]}, "seeds holds something else than whole numbers"),
-    ({"versions": {"torch": 2}}, "versions holds something else than texts"),
-    ({"claims": ["fine"]}, r"claims\[0\] is a str"),
-    ({"claims": [{"source": "here"}]}, r"claims\[0\] has no claim, paper"),
-    ({"claims": [{**CLAIM, "verdict": "maybe"}]}, r"claims\[0\] has the verdict 'maybe'; use one of reproduced"),
-    ({"claims": [{**CLAIM, "verdict": ["no"]}]}, r"claims\[0\] has the verdict \['no'\]"),
-    ({"runs": ["\ud800"]}, "half a character"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON: Expecting"),
+        ("9" * 5000, "is not JSON: Exceeds the limit"),
+        ("[" * 100_000, "is not JSON: "),
+        ("[1]", "it holds a list, not an object"),
+        ('{"name": "package"}', "it has no item, numbers, claims"),
+        ({"item": "other"}, "its item is 'other'"),
+        ({"runs": "run-7"}, "runs is a str, not a list"),
+        ({"runs": [7]}, "runs holds something else than texts"),
+        ({"seeds": [True]}, "seeds holds something else than whole numbers"),
+        ({"versions": {"torch": 2}}, "versions holds something else than texts"),
+        ({"claims": ["fine"]}, r"claims\[0\] is a str"),
+        ({"claims": [{"source": "here"}]}, r"claims\[0\] has no claim, paper"),
+        ({"claims": [{**CLAIM, "verdict": "maybe"}]}, r"claims\[0\] has the verdict 'maybe'; use one of reproduced"),
+        ({"claims": [{**CLAIM, "verdict": ["no"]}]}, r"claims\[0\] has the verdict \['no'\]"),
+        ({"runs": ["\ud800"]}, "half a character"),
+    ],
+)
 def test_a_foreign_file_is_refused_by_name_and_the_old_page_stays(folder: Path, content, message: str) -> None:
     before = build(folder).read_bytes()
     stored = content if isinstance(content, str) else json.dumps({**RECORD, **content})
@@ -183,10 +191,16 @@ def test_a_foreign_file_is_refused_by_name_and_the_old_page_stays(folder: Path, 
     assert (folder / "index.html").read_bytes() == before
 
 
-@pytest.mark.parametrize(("place", "suite", "out"), [
-    ("figures", None, None), ("figures/mine", "mine", None), ("figures/mine", None, "figures/mine"),
-    ("figures", "mine", "figures"), ("/elsewhere/a b", "mine", "'/elsewhere/a b'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("place", "suite", "out"),
+    [
+        ("figures", None, None),
+        ("figures/mine", "mine", None),
+        ("figures/mine", None, "figures/mine"),
+        ("figures", "mine", "figures"),
+        ("/elsewhere/a b", "mine", "'/elsewhere/a b'"),
+    ],
+)
 def test_a_command_names_the_folder_where_figures_would_go_elsewhere(place, suite, out) -> None:
     preset = {"preset": "quick", **({"suite": suite} if suite else {})}
     command = command_for("trex_fig2", preset, PROJECT / place)
@@ -241,8 +255,9 @@ def test_no_text_of_a_record_becomes_markup(words: str) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_damaged_record_is_read_or_refused_with_an_error_of_ours(tmp_path_factory, data: st.DataObject) -> None:
-    content = bytearray(json.dumps({**RECORD, "claims": [CLAIM], "runs": ["r"], "seeds": [1], "versions": {"a": "1"}}),
-                        "utf-8")  # fmt: skip
+    content = bytearray(
+        json.dumps({**RECORD, "claims": [CLAIM], "runs": ["r"], "seeds": [1], "versions": {"a": "1"}}), "utf-8"
+    )
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(content)))
         content[start : start + data.draw(st.integers(0, 12))] = data.draw(st.binary(max_size=4))
@@ -257,9 +272,13 @@ def test_a_damaged_record_is_read_or_refused_with_an_error_of_ours(tmp_path_fact
 # ---------------------------------------------------------------- colours
 
 TEXTS = [(text, ground) for text in ("ink", "quiet", "link") for ground in ("page", "card")] + [
-    ("ink", "code-ground"), ("ink", "hit"), ("yes", "yes-ground"), ("no", "no-ground"), ("open", "open-ground"),
+    ("ink", "code-ground"),
+    ("ink", "hit"),
+    ("yes", "yes-ground"),
+    ("no", "no-ground"),
+    ("open", "open-ground"),
     ("absent", "absent-ground"),
-]  # fmt: skip
+]
 EDGES = [(edge, ground) for edge in ("focus", "edge") for ground in ("page", "card")]
 DECORATION = {"line"}
 

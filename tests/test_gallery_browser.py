@@ -247,10 +247,12 @@ def test_the_trajectories_turn_to_the_side_when_they_are_dragged(tab, folder) ->
 
 def spot(page, item: str, trace: int, point: int) -> tuple[float, float]:
     """Where a point of a trace stands in the window."""
-    return tuple(page.evaluate(f"""() => {{
+    return tuple(
+        page.evaluate(f"""() => {{
         const plot = document.getElementById("{item}"), {{xaxis, yaxis}} = plot._fullLayout;
         const {{x, y}} = plot._fullData[{trace}], box = plot.getBoundingClientRect();
-        return [box.x + xaxis._offset + xaxis.d2p(x[{point}]), box.y + yaxis._offset + yaxis.d2p(y[{point}])]; }}"""))
+        return [box.x + xaxis._offset + xaxis.d2p(x[{point}]), box.y + yaxis._offset + yaxis.d2p(y[{point}])]; }}""")
+    )
 
 
 def point_at(page, item: str, trace: int, point: int) -> None:
@@ -279,8 +281,10 @@ def test_the_tree_tells_of_the_node_under_the_pointer_and_keeps_it_at_a_click(ta
     page.wait_for_selector("#smore_tree path.point")
     nodes = stored("smore_tree")["numbers"]["tree"]
     last = page.evaluate("document.getElementById('smore_tree').data.length - 1")
-    page.evaluate("document.getElementById('smore_tree').on('plotly_click', event => {"
-                  " window.clicked = event.points[0].pointNumber; })")  # fmt: skip
+    page.evaluate(
+        "document.getElementById('smore_tree').on('plotly_click', event => {"
+        " window.clicked = event.points[0].pointNumber; })"
+    )
     for number in (1, len(nodes) - 1):
         point_at(page, "smore_tree", last, number)
         page.mouse.down()

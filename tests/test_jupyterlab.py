@@ -60,24 +60,48 @@ def furnish(home: Path) -> dict[str, str]:
     """The environment of a server that reads and writes nothing outside `home`, with the notebook in home/notebooks."""
     (home / "notebooks").mkdir(parents=True)
     shutil.copy(Path(__file__).parents[1] / "notebooks" / NOTEBOOK, home / "notebooks")
-    for path, content in ((home / "config" / "labconfig" / "page_config.json", PAGE),
-                          (home / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings", TRACKER)):
+    for path, content in (
+        (home / "config" / "labconfig" / "page_config.json", PAGE),
+        (home / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings", TRACKER),
+    ):
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(content))
-    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
-               "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-               "IPYTHONDIR": "ipython", "MOE_ANALYSIS_RUNS": "runs", "MOE_ANALYSIS_FIGURES": "figures",
-               "MOE_ANALYSIS_CACHE": "cache"}  # fmt: skip
-    return {**os.environ, **{name: str(home / folder) for name, folder in folders.items()},
-            "MOE_ANALYSIS_PRESET": "tiny", "MOE_ANALYSIS_SUITE": "embedded", "OMP_NUM_THREADS": "1"}  # fmt: skip
+    folders = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "IPYTHONDIR": "ipython",
+        "MOE_ANALYSIS_RUNS": "runs",
+        "MOE_ANALYSIS_FIGURES": "figures",
+        "MOE_ANALYSIS_CACHE": "cache",
+    }
+    return {
+        **os.environ,
+        **{name: str(home / folder) for name, folder in folders.items()},
+        "MOE_ANALYSIS_PRESET": "tiny",
+        "MOE_ANALYSIS_SUITE": "embedded",
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     home = tmp_path_factory.mktemp("lab")
     environment, port = furnish(home), free_port()
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-               "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", str(home / "notebooks")]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={TOKEN}",
+        str(home / "notebooks"),
+    ]
     with (home / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     lab = Lab(f"http://127.0.0.1:{port}")
@@ -114,7 +138,8 @@ def run_all(page: Any) -> None:
     page.wait_for_function(
         """() => { const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
                    return prompts.length > 0 && prompts.every(prompt => /\\[\\d+\\]/.test(prompt.textContent)); }""",
-        timeout=1000 * RUNS)  # fmt: skip
+        timeout=1000 * RUNS,
+    )
 
 
 def errors(page: Any) -> list[str]:

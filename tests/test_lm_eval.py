@@ -35,16 +35,20 @@ def task_of(frame, end: str, folder):
     """A task of lm_eval on the same rows: the same text, every choice with the end token that `evaluate` scores too."""
     from lm_eval.tasks import TaskManager
 
-    lines = [{"text": render(row)[0], "ended": [f" {one}{end}" for one in row["choices"]], "label": int(row["label"])}
-             for row in frame.to_dict("records")]  # fmt: skip
+    lines = [
+        {"text": render(row)[0], "ended": [f" {one}{end}" for one in row["choices"]], "label": int(row["label"])}
+        for row in frame.to_dict("records")
+    ]
     file = folder / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)))
     (folder / "embedded_rows.yaml").write_text(TASK.format(file=file))
     return TaskManager(include_path=str(folder), include_defaults=False)
 
 
-ADAPTERS = {"LoRA-MoE": ma.MoeLoraConfig(num_experts=4, r=2, **SIZES),
-            "T-REX": ma.TRexConfig(num_down=2, num_up=2, **SIZES)}  # fmt: skip
+ADAPTERS = {
+    "LoRA-MoE": ma.MoeLoraConfig(num_experts=4, r=2, **SIZES),
+    "T-REX": ma.TRexConfig(num_down=2, num_up=2, **SIZES),
+}
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)

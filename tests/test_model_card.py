@@ -90,23 +90,26 @@ def test_parameters_and_layers_are_counted_in_the_stored_weights(tiny_llama, tmp
     assert f"It has {trained} parameters in 4 layers." in (tmp_path / "README.md").read_text()
 
 
-@pytest.mark.parametrize("text, name, kind", [
-    ("compact", "compact", "ours"),
-    (str(COMPACT), "compact", "ours"),
-    (f"{COMPACT}/", "compact", "ours"),
-    (str(COMPACT.parent / ".." / COMPACT.parent.name / "compact"), "compact", "ours"),
-    (str(SMOLLM2.cached()), "smollm2-135m", "ours"),
-    ("gpt2", "gpt2", "hub"),
-    ("org/name", "org/name", "hub"),
-    ("/caches/hub/models--org--my-name/snapshots/0123abcd", "org/my-name", "hub"),
-    ("C:\\caches\\models--gpt2\\snapshots\\0123abcd", "gpt2", "hub"),
-    ("/home/me/models/mine", "mine", "folder"),
-    ("C:\\models\\mine", "mine", "folder"),
-    ("./mine/", "mine", "folder"),
-    ("~/mine", "mine", "folder"),
-    ("", "", "none"),
-    (None, "", "none"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, name, kind",
+    [
+        ("compact", "compact", "ours"),
+        (str(COMPACT), "compact", "ours"),
+        (f"{COMPACT}/", "compact", "ours"),
+        (str(COMPACT.parent / ".." / COMPACT.parent.name / "compact"), "compact", "ours"),
+        (str(SMOLLM2.cached()), "smollm2-135m", "ours"),
+        ("gpt2", "gpt2", "hub"),
+        ("org/name", "org/name", "hub"),
+        ("/caches/hub/models--org--my-name/snapshots/0123abcd", "org/my-name", "hub"),
+        ("C:\\caches\\models--gpt2\\snapshots\\0123abcd", "gpt2", "hub"),
+        ("/home/me/models/mine", "mine", "folder"),
+        ("C:\\models\\mine", "mine", "folder"),
+        ("./mine/", "mine", "folder"),
+        ("~/mine", "mine", "folder"),
+        ("", "", "none"),
+        (None, "", "none"),
+    ],
+)
 def test_a_base_model_is_called_by_a_name_without_a_path(text: str | None, name: str, kind: str) -> None:
     assert BaseName.of(text) == BaseName(name, kind)
     card = model_card(config_of("T-REX", text))
@@ -200,10 +203,19 @@ def test_what_a_run_adds_stands_in_the_card() -> None:
     import pandas as pd
 
     results = pd.DataFrame({"dataset": ["a|b", "c"], "rows": [3, 4], "accuracy": [0.5, 1.0]})
-    card = model_card(config_of("SiRA"), {"data": "two data sets", "results": results, "steps": 3, "seed": 7,
-                                          "embedder": "/home/me/mine"}, sizes=(12, 3))  # fmt: skip
-    for part in ("Data: two data sets", "| steps | 3 |", "| seed | 7 |", "| a\\|b | 3 | 0.500 |",
-                 "| embedder | `mine` |", "12 parameters in 3 layers"):  # fmt: skip
+    card = model_card(
+        config_of("SiRA"),
+        {"data": "two data sets", "results": results, "steps": 3, "seed": 7, "embedder": "/home/me/mine"},
+        sizes=(12, 3),
+    )
+    for part in (
+        "Data: two data sets",
+        "| steps | 3 |",
+        "| seed | 7 |",
+        "| a\\|b | 3 | 0.500 |",
+        "| embedder | `mine` |",
+        "12 parameters in 3 layers",
+    ):
         assert part in card
     assert "## Training" not in model_card(config_of("SiRA"))
 
@@ -290,13 +302,16 @@ def test_an_adapter_that_peft_loaded_is_saved_again_without_asking_the_hub(tmp_p
     assert json.loads((tmp_path / "again" / "adapter_config.json").read_text())["base_model_name_or_path"] == "compact"
 
 
-@pytest.mark.parametrize("before", [
-    "import moe_analysis, peft",
-    "import peft, moe_analysis",
-    "import moe_analysis; from transformers import AutoModelForCausalLM; import peft",
-    "import moe_analysis; from transformers.utils import is_peft_available; is_peft_available(); import peft",
-    "import moe_analysis as ma; ma.load_backbone('compact'); import peft",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "before",
+    [
+        "import moe_analysis, peft",
+        "import peft, moe_analysis",
+        "import moe_analysis; from transformers import AutoModelForCausalLM; import peft",
+        "import moe_analysis; from transformers.utils import is_peft_available; is_peft_available(); import peft",
+        "import moe_analysis as ma; ma.load_backbone('compact'); import peft",
+    ],
+)
 def test_importing_moe_analysis_tells_peft_of_the_types_whatever_is_imported_before_it(before: str) -> None:
     code = f"{before}\nprint(peft.PeftConfig.from_peft_type(peft_type='TREX', num_up=5).num_up)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -304,13 +319,23 @@ def test_importing_moe_analysis_tells_peft_of_the_types_whatever_is_imported_bef
 
 
 @pytest.mark.parametrize("label", ["LoRA", "SiRA"])
-def test_a_runs_adapter_names_the_compact_backbone_and_is_saved_again_without_asking_the_hub(label, out, tmp_path,
-                                                                                             monkeypatch) -> None:
+def test_a_runs_adapter_names_the_compact_backbone_and_is_saved_again_without_asking_the_hub(
+    label, out, tmp_path, monkeypatch
+) -> None:
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("PEFT asked the hub for a model")
 
-    run = ma.train(ma.TrainConfig(adapter=config_of(label, None), datasets=["add_small"], steps=1, batch_size=4,
-                                  rows_per_dataset=8, eval_rows=2), out)
+    run = ma.train(
+        ma.TrainConfig(
+            adapter=config_of(label, None),
+            datasets=["add_small"],
+            steps=1,
+            batch_size=4,
+            rows_per_dataset=8,
+            eval_rows=2,
+        ),
+        out,
+    )
     stored = json.loads((run.path / "adapter" / "adapter_config.json").read_text())
     assert stored["base_model_name_or_path"] == "compact"
     monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", asked)

@@ -59,8 +59,10 @@ def test_importing_loading_and_training_print_nothing() -> None:
 
 
 def test_a_notebooks_cells_show_nothing_that_nobody_asked_for(tmp_path: Path) -> None:
-    cells = ['import moe_analysis as ma\nimport peft\nmodel, tokenizer = ma.load_backbone("compact");',
-             'model = peft.get_peft_model(model, ma.MoeLoraConfig(target_modules=["q_proj"]));']  # fmt: skip
+    cells = [
+        'import moe_analysis as ma\nimport peft\nmodel, tokenizer = ma.load_backbone("compact");',
+        'model = peft.get_peft_model(model, ma.MoeLoraConfig(target_modules=["q_proj"]));',
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbformat.write(notebook, tmp_path / "silent.ipynb")
     assert [cell.outputs for cell in execute(tmp_path / "silent.ipynb").cells] == [[], []]

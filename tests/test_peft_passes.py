@@ -38,8 +38,15 @@ def test_an_intuition_of_the_wrong_width_is_an_error_from_the_model(tiny_llama, 
 def test_generate_with_beams_equals_generate_with_the_intuition_expanded_by_hand(tiny_llama, tokens, sampling):
     model, intuition = adapt(tiny_llama, **TREX), scores()
     # one length, for the tiny model must not be asked to read padding on the right
-    call = {"input_ids": tokens["input_ids"][:, :4], "attention_mask": tokens["attention_mask"][:, :4],
-            "max_new_tokens": 5, "do_sample": False, "return_dict_in_generate": True, "output_scores": True, **sampling}
+    call = {
+        "input_ids": tokens["input_ids"][:, :4],
+        "attention_mask": tokens["attention_mask"][:, :4],
+        "max_new_tokens": 5,
+        "do_sample": False,
+        "return_dict_in_generate": True,
+        "output_scores": True,
+        **sampling,
+    }
     short = model.generate(**call, intuition=intuition)
     full = model.generate(**call, intuition=intuition.repeat_interleave(sampling["num_beams"], 0))
     assert torch.equal(short.sequences, full.sequences)
@@ -49,8 +56,13 @@ def test_generate_with_beams_equals_generate_with_the_intuition_expanded_by_hand
 def test_generate_follows_the_intuition_of_each_sample(tiny_llama, tokens):
     model = adapt(tiny_llama, **TREX)
     one, other = 10 * scores(1), -10 * scores(1)
-    call = {"input_ids": tokens["input_ids"][:1, :4], "max_new_tokens": 1, "do_sample": False,
-            "return_dict_in_generate": True, "output_logits": True}
+    call = {
+        "input_ids": tokens["input_ids"][:1, :4],
+        "max_new_tokens": 1,
+        "do_sample": False,
+        "return_dict_in_generate": True,
+        "output_logits": True,
+    }
     logits = [model.generate(**call, intuition=each).logits[0] for each in (one, other)]
     assert not torch.allclose(*logits)
     both = {**call, "input_ids": call["input_ids"].repeat(2, 1)}

@@ -89,8 +89,17 @@ def suite_rows(draw) -> list[dict]:
     for _ in range(draw(st.integers(1, 4))):
         choices = draw(st.none() | st.lists(TEXT, min_size=2, max_size=4, unique=True))
         label = draw(st.integers(0, len(choices) - 1)) if choices else None
-        rows.append({"dataset": "one", "group": group, "split": "train", "prompt": draw(TEXT), "choices": choices,
-                     "answer": choices[label] if choices else draw(TEXT), "label": label})  # fmt: skip
+        rows.append(
+            {
+                "dataset": "one",
+                "group": group,
+                "split": "train",
+                "prompt": draw(TEXT),
+                "choices": choices,
+                "answer": choices[label] if choices else draw(TEXT),
+                "label": label,
+            }
+        )
     return rows
 
 
@@ -110,19 +119,34 @@ def test_any_sound_rows_come_back_from_either_kind_of_file(rows: list[dict], asc
 # Configurations
 
 
-ADAPTERS = st.sampled_from([
-    ma.TRexConfig(num_down=2, num_up=3, target_modules=["q_proj"]), ma.TRexConfig(num_down=2, num_up=3, temperature=1),
-    ma.TRexConfig(num_down=2, num_up=3, temperature=1.0), ma.MoeLoraConfig(num_experts=4, alpha=8),
-    ma.MoeLoraConfig(num_experts=4, alpha=8.0), ma.MoeLoraConfig(num_experts=4, alpha=8.5),
-    ma.SmoreConfig(num_experts=[3, 2], fanout=[1, 1], r=[2, 1]), ma.MomorConfig(), ma.SiraConfig(),
-    peft.LoraConfig(r=2, lora_alpha=2.5, target_modules=["v_proj"]), peft.LoraConfig(r=2, target_modules="all-linear"),
-])  # fmt: skip
+ADAPTERS = st.sampled_from(
+    [
+        ma.TRexConfig(num_down=2, num_up=3, target_modules=["q_proj"]),
+        ma.TRexConfig(num_down=2, num_up=3, temperature=1),
+        ma.TRexConfig(num_down=2, num_up=3, temperature=1.0),
+        ma.MoeLoraConfig(num_experts=4, alpha=8),
+        ma.MoeLoraConfig(num_experts=4, alpha=8.0),
+        ma.MoeLoraConfig(num_experts=4, alpha=8.5),
+        ma.SmoreConfig(num_experts=[3, 2], fanout=[1, 1], r=[2, 1]),
+        ma.MomorConfig(),
+        ma.SiraConfig(),
+        peft.LoraConfig(r=2, lora_alpha=2.5, target_modules=["v_proj"]),
+        peft.LoraConfig(r=2, target_modules="all-linear"),
+    ]
+)
 CONFIGS = st.builds(
-    ma.TrainConfig, adapter=ADAPTERS, lr=st.sampled_from([1, 1.0, 0.5]), router_lr=st.sampled_from([None, 0, 0.0]),
-    weight_decay=st.sampled_from([0.0, 0.1]), datasets=st.sampled_from([None, ["a"], ["a", "b"]]),
-    optimizer=st.sampled_from(["adamw", "riemannian_sgd"]), optimizer_options=st.sampled_from([{}, {"damping": 1e-3}]),
-    eval_rows=st.sampled_from([None, 50]), name=st.sampled_from([None, "mine", "thine é"]), seed=st.integers(0, 1),
-)  # fmt: skip
+    ma.TrainConfig,
+    adapter=ADAPTERS,
+    lr=st.sampled_from([1, 1.0, 0.5]),
+    router_lr=st.sampled_from([None, 0, 0.0]),
+    weight_decay=st.sampled_from([0.0, 0.1]),
+    datasets=st.sampled_from([None, ["a"], ["a", "b"]]),
+    optimizer=st.sampled_from(["adamw", "riemannian_sgd"]),
+    optimizer_options=st.sampled_from([{}, {"damping": 1e-3}]),
+    eval_rows=st.sampled_from([None, 50]),
+    name=st.sampled_from([None, "mine", "thine é"]),
+    seed=st.integers(0, 1),
+)
 
 
 @FEW
@@ -148,8 +172,16 @@ def test_a_whole_number_and_the_real_that_equals_it_make_the_same_run() -> None:
 
 
 NUMBERS = st.floats(0, 9) | st.just(float("nan"))
-TRAIN = st.fixed_dictionaries({"step": st.integers(1, 4), "loss": NUMBERS, "accuracy": NUMBERS,
-                               "learning_rate": NUMBERS, "grad_norm": NUMBERS, "balance_loss": NUMBERS})  # fmt: skip
+TRAIN = st.fixed_dictionaries(
+    {
+        "step": st.integers(1, 4),
+        "loss": NUMBERS,
+        "accuracy": NUMBERS,
+        "learning_rate": NUMBERS,
+        "grad_norm": NUMBERS,
+        "balance_loss": NUMBERS,
+    }
+)
 TEST = st.fixed_dictionaries({"step": st.integers(1, 4), "eval_loss": NUMBERS, "eval_accuracy": NUMBERS})
 OTHER = st.just({"step": 4, "train_runtime": 3.0})
 
@@ -170,8 +202,11 @@ def test_a_history_has_one_row_a_step_and_split_and_comes_back_from_disk(log: li
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(moves=st.lists(st.tuples(st.sampled_from(["append", "append", "flush", "cut", "reopen"]), st.integers(0, 70)),
-                      max_size=8))  # fmt: skip
+@given(
+    moves=st.lists(
+        st.tuples(st.sampled_from(["append", "append", "flush", "cut", "reopen"]), st.integers(0, 70)), max_size=8
+    )
+)
 def test_a_record_holds_what_a_list_would_whatever_was_appended_flushed_and_cut(moves, tmp_path_factory) -> None:
     path = tmp_path_factory.mktemp("record") / "r"
     store, kept, pending = RecordStore(path), [], []
@@ -210,9 +245,13 @@ def test_a_softmax_of_the_largest_logits_is_their_share_of_the_softmax_of_all(se
     torch.testing.assert_close(gates.top_k_softmax(logits[:, order], k), kept[:, order], rtol=1e-12, atol=1e-15)
 
 
-METHODS = {"moe": MoeLoraConfig(num_experts=4, top_k=2, r=2), "trex": TRexConfig(num_down=2, num_up=3),
-           "smore": SmoreConfig(num_experts=[3, 2], fanout=[2, 1], key_dim=3, down_dim=4),
-           "hydra": HydraLoraConfig(r=2), "sira": SiraConfig(num_experts=4, top_k=2)}  # fmt: skip
+METHODS = {
+    "moe": MoeLoraConfig(num_experts=4, top_k=2, r=2),
+    "trex": TRexConfig(num_down=2, num_up=3),
+    "smore": SmoreConfig(num_experts=[3, 2], fanout=[2, 1], key_dim=3, down_dim=4),
+    "hydra": HydraLoraConfig(r=2),
+    "sira": SiraConfig(num_experts=4, top_k=2),
+}
 SHAPES = st.lists(st.tuples(st.integers(8, 40), st.integers(8, 40)), min_size=1, max_size=4)
 
 
@@ -249,8 +288,13 @@ def test_flexibility_never_falls_with_a_larger_pool_or_another_layer(s, data, la
     assert all(a <= b for a, b in zip(small["flexibility"], large["flexibility"]))
     for _, rows in large.groupby("system"):
         assert rows["flexibility"].is_monotonic_increasing
-        assert np.allclose(rows["log10"], [np.log10(float(value)) if value < 10**300 else number
-                                           for value, number in zip(rows["flexibility"], rows["log10"])])  # fmt: skip
+        assert np.allclose(
+            rows["log10"],
+            [
+                np.log10(float(value)) if value < 10**300 else number
+                for value, number in zip(rows["flexibility"], rows["log10"])
+            ],
+        )
 
 
 # Statistics

@@ -91,8 +91,10 @@ def test_the_grid_of_the_readme_makes_twelve_runs(tmp_path: Path) -> None:
 def test_the_systems_of_the_example_of_equal_budgets_are_nine_of_one_size() -> None:
     names = run(BUDGETS)
     model = meta_backbone("compact")
-    sizes = {label: adapter_cost(config, layer_shapes(model, config)).parameters
-             for label, config in {**names["nine"], "own": names["config"]}.items()}  # fmt: skip
+    sizes = {
+        label: adapter_cost(config, layer_shapes(model, config)).parameters
+        for label, config in {**names["nine"], "own": names["config"]}.items()
+    }
     assert len(names["nine"]) == 9 and {"LoRA", "LoRA-MoE", "S'MoRE", "T-REX"} <= set(names["nine"])
     assert f"{round(100 * TOLERANCE)} %" in after("nine =", BUDGETS)
     assert abs(sizes.pop("own") / 100_000 - 1) <= TOLERANCE

@@ -18,9 +18,15 @@ def said(code: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("order", ["import moe_analysis, peft", "import peft, moe_analysis",
-                                   "import moe_analysis; from peft import PeftModel",
-                                   "import moe_analysis.adapters"])  # fmt: skip
+@pytest.mark.parametrize(
+    "order",
+    [
+        "import moe_analysis, peft",
+        "import peft, moe_analysis",
+        "import moe_analysis; from peft import PeftModel",
+        "import moe_analysis.adapters",
+    ],
+)
 def test_peft_knows_our_adapters_in_any_order_of_imports(order):
     assert said(f"{order}; {KNOWN}") == "True True"
 
@@ -31,6 +37,8 @@ def test_the_package_itself_imports_neither_torch_nor_peft():
 
 def test_transformers_loads_a_folder_of_ours_after_the_import_alone(tmp_path):
     folder = Path(__file__).parent / "data" / "adapters_0_1" / "smore"
-    code = (f"import moe_analysis; from peft import PeftConfig; print(type(PeftConfig.from_pretrained({str(folder)!r}))"
-            ".__name__)")  # fmt: skip
+    code = (
+        f"import moe_analysis; from peft import PeftConfig; print(type(PeftConfig.from_pretrained({str(folder)!r}))"
+        ".__name__)"
+    )
     assert said(code) == "SmoreConfig"

@@ -12,9 +12,29 @@ import moe_analysis as ma
 from moe_analysis.backbones import train_tokenizer
 
 WORDS = [
-    "red", "blue", "green", "one", "two", "three", "four", "five", "six", "seven", "big", "small", "old", "new", "cat",
-    "dog", "bird", "fish", "runs", "eats", "sees", "likes",
-]  # fmt: skip
+    "red",
+    "blue",
+    "green",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "big",
+    "small",
+    "old",
+    "new",
+    "cat",
+    "dog",
+    "bird",
+    "fish",
+    "runs",
+    "eats",
+    "sees",
+    "likes",
+]
 
 
 def row(dataset: str, split: str, number: int) -> dict:
@@ -22,8 +42,15 @@ def row(dataset: str, split: str, number: int) -> dict:
     prompt = f"The {first} {second} sees {WORDS[(number * 7) % 22]} number {number}. What comes first?"
     choices = sorted({first, second, "cat"}) if dataset == "choose" else None
     label = choices.index(first) if choices else None
-    return {"dataset": dataset, "group": f"{dataset}s", "split": split, "prompt": prompt, "choices": choices,
-            "answer": first, "label": label}  # fmt: skip
+    return {
+        "dataset": dataset,
+        "group": f"{dataset}s",
+        "split": split,
+        "prompt": prompt,
+        "choices": choices,
+        "answer": first,
+        "label": label,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +72,18 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, suite: str) -> str:
     tokenizer = train_tokenizer([*ma.load_suite(suite)["prompt"], *[f" {word}" for word in WORDS]])
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=128, tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -60,9 +95,19 @@ def config(backbone: str, suite: str):
 
     def make(**changes) -> ma.TrainConfig:
         adapter = ma.MoeLoraConfig(num_experts=4, top_k=2, gate="switch", r=2, target_modules=["q_proj", "v_proj"])
-        values = {"backbone": backbone, "suite": suite, "adapter": adapter, "steps": 6, "batch_size": 8,
-                  "save_every": 2, "eval_rows": 4, "embedder": "tfidf", "warmup_steps": 0, "lr": 1e-2,
-                  "prompt_form": "options"}  # fmt: skip
+        values = {
+            "backbone": backbone,
+            "suite": suite,
+            "adapter": adapter,
+            "steps": 6,
+            "batch_size": 8,
+            "save_every": 2,
+            "eval_rows": 4,
+            "embedder": "tfidf",
+            "warmup_steps": 0,
+            "lr": 1e-2,
+            "prompt_form": "options",
+        }
         return ma.TrainConfig(**{**values, **changes})
 
     return make

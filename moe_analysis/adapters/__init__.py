@@ -12,9 +12,25 @@ from .smore_config import SmoreConfig
 from .trex import TRex, TRexConfig
 
 __all__ = [
-    "REGISTRY", "Adapter", "AdapterConfig", "HydraLora", "HydraLoraConfig", "MoeLora", "MoeLoraConfig", "Momor",
-    "MomorConfig", "Routing", "RoutingContext", "Sira", "SiraConfig", "Smore", "SmoreConfig", "TRex", "TRexConfig",
-    "kaiming_down", "register",
+    "REGISTRY",
+    "Adapter",
+    "AdapterConfig",
+    "HydraLora",
+    "HydraLoraConfig",
+    "MoeLora",
+    "MoeLoraConfig",
+    "Momor",
+    "MomorConfig",
+    "Routing",
+    "RoutingContext",
+    "Sira",
+    "SiraConfig",
+    "Smore",
+    "SmoreConfig",
+    "TRex",
+    "TRexConfig",
+    "kaiming_down",
+    "register",
 ]
 
 load_named()  # last, because what it imports imports from here

@@ -52,8 +52,10 @@ class AdapterConfig:
         if not 0.0 <= self.gate_backward_power <= 1.0:
             raise ValueError(f"gate_backward_power = {self.gate_backward_power} must lie in [0, 1]")
         if self.gate_backward_power != 1.0 and not self.rescales_gates:
-            raise ValueError(f"gate_backward_power = {self.gate_backward_power} has no meaning for "
-                             f"{type(self).__name__}, whose routing weights are no gates in [0, 1]; leave it at 1")
+            raise ValueError(
+                f"gate_backward_power = {self.gate_backward_power} has no meaning for "
+                f"{type(self).__name__}, whose routing weights are no gates in [0, 1]; leave it at 1"
+            )
 
 
 @dataclass
@@ -130,8 +132,9 @@ class Adapter(nn.Module):
         self.in_features, self.out_features, self.config = in_features, out_features, config
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
-    def forward(self, x: Tensor, context: RoutingContext | None = None,
-                base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
+    def forward(
+        self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
+    ) -> tuple[Tensor, Routing]:
         """x (..., in_features) -> delta (..., out_features) and the routing that made it.
 
         With `base`, a frozen linear layer that `fused.fusible` allows, the result is base(x) + delta.
@@ -179,11 +182,15 @@ def register(name: str) -> Callable[[type[Adapter]], type[Adapter]]:
             raise ValueError(f"adapter name {name!r} must be a lower-case word, such as 'gatedlora'")
         config = adapter_class.config_class
         if "__dataclass_fields__" not in vars(config) or config is AdapterConfig:
-            raise ValueError(f"{adapter_class.__name__}.config_class = {config.__name__} must be a class of its own, a "
-                             "@dataclass that inherits from AdapterConfig")  # fmt: skip
+            raise ValueError(
+                f"{adapter_class.__name__}.config_class = {config.__name__} must be a class of its own, a "
+                "@dataclass that inherits from AdapterConfig"
+            )
         if owner := next((one for one in REGISTRY.values() if one.config_class is config), None):
-            raise ValueError(f"{adapter_class.__name__}.config_class = {config.__name__} belongs to {owner.__name__}; "
-                             "inherit from it in a @dataclass of its own")  # fmt: skip
+            raise ValueError(
+                f"{adapter_class.__name__}.config_class = {config.__name__} belongs to {owner.__name__}; "
+                "inherit from it in a @dataclass of its own"
+            )
         REGISTRY[name] = adapter_class
         return adapter_class
 

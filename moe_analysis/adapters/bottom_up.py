@@ -40,8 +40,9 @@ class NodeGate(nn.Module):
     The score has no bias: a softmax over the pool would not see it.
     """
 
-    def __init__(self, nodes: int, num_experts: int, fanout: int, width: int, key_dim: int,
-                 activation: nn.Module) -> None:  # fmt: skip
+    def __init__(
+        self, nodes: int, num_experts: int, fanout: int, width: int, key_dim: int, activation: nn.Module
+    ) -> None:
         super().__init__()
         self.fanout, self.width = fanout, width
         self.keys = nn.Parameter(torch.rand(nodes, num_experts, key_dim))

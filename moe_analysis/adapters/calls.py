@@ -42,8 +42,12 @@ def plain(module: nn.Module) -> bool:
 
 def watched_everywhere() -> bool:
     """Whether a hook on all modules is active, other than those by which torch counts what modules do."""
-    kinds = (global_hooks._global_forward_hooks, global_hooks._global_forward_pre_hooks,
-             global_hooks._global_backward_hooks, global_hooks._global_backward_pre_hooks)  # fmt: skip
+    kinds = (
+        global_hooks._global_forward_hooks,
+        global_hooks._global_forward_pre_hooks,
+        global_hooks._global_backward_hooks,
+        global_hooks._global_backward_pre_hooks,
+    )
     if not any(kinds):
         return False
     hooks = [hook for kind in kinds for hook in kind.values()]

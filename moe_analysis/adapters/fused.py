@@ -23,8 +23,9 @@ class FrozenAndDown(torch.autograd.Function):
     """(x, W, b, D, c) -> x Wᵀ + b and x Dᵀ + c for a frozen W; b and c may be None."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor,
-                down_bias: Tensor | None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, down_bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         # x (N, in), W (out, in), D (K, in)
         ctx.save_for_backward(x, weight, down)
         return F.linear(x, weight, bias), F.linear(x, down, down_bias)  # (N, out), (N, K)
@@ -56,9 +57,15 @@ class AddUp(torch.autograd.Function):
         return grads[0], grads[0] @ up.T, inner.T @ grads[0]
 
 
-def down_products(x: Tensor, experts: Tensor, heads: Sequence[nn.Module], dropout: nn.Module, base: nn.Linear | None,
-                  bias: Tensor | None = None, out_bias: Tensor | None = None,
-                  ) -> tuple[Tensor, list[Tensor], Tensor | None]:  # fmt: skip
+def down_products(
+    x: Tensor,
+    experts: Tensor,
+    heads: Sequence[nn.Module],
+    dropout: nn.Module,
+    base: nn.Linear | None,
+    bias: Tensor | None = None,
+    out_bias: Tensor | None = None,
+) -> tuple[Tensor, list[Tensor], Tensor | None]:
     """What the layer's input x (..., in) is brought down to, its N tokens in rows.
 
     Args:

@@ -128,8 +128,9 @@ class MoeLora(Adapter):
         chosen, load = (values.reshape(-1, values.shape[-1]) for values in (gates, load))  # (N, E)
         return Routing(gates, weight * gating.noisy_loss(chosen, load, token_mask))
 
-    def forward(self, x: Tensor, context: RoutingContext | None = None,
-                base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
+    def forward(
+        self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
+    ) -> tuple[Tensor, Routing]:
         mask = context.token_mask if context else None
         heads = [self.router, self.noise] if self.config.gate == "noisy_topk" else [self.router]
         own = getattr(self.route, "__func__", None) is not MoeLora.route  # of a subclass

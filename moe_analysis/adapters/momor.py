@@ -45,8 +45,10 @@ class MomorConfig(AdapterConfig):
 
     @property
     def scales(self) -> list[float]:
-        return [1.0 if alpha is None else alpha / r
-                for alpha, r in zip(self.by_pool("alpha"), self.by_pool("r"), strict=True)]  # fmt: skip
+        return [
+            1.0 if alpha is None else alpha / r
+            for alpha, r in zip(self.by_pool("alpha"), self.by_pool("r"), strict=True)
+        ]
 
     def check(self) -> None:
         if not isinstance(self.num_experts, list) or not self.num_experts:
@@ -94,8 +96,9 @@ class Momor(Adapter):
             return gates, None
         return gates, self.config.balance_coef * gating.switch_loss(probabilities, gates, token_mask)
 
-    def forward(self, x: Tensor, context: RoutingContext | None = None,
-                base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
+    def forward(
+        self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
+    ) -> tuple[Tensor, Routing]:
         mask = context.token_mask if context else None
         experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
         hidden, logits, y = down_products(x, experts, list(self.gates), self.dropout, base)
@@ -103,8 +106,9 @@ class Momor(Adapter):
         gates = torch.cat([gate for gate, _ in chosen], dim=1)  # (N, Σ s)
         # every rank of an expert carries its gate, so that pools of different ranks share one product
         spread = [gate.repeat_interleave(A.shape[1], dim=1) for (gate, _), A in zip(chosen, self.A, strict=True)]
-        up = torch.cat([B.transpose(1, 2).flatten(0, 1) * scale
-                        for B, scale in zip(self.B, self.config.scales, strict=True)])  # fmt: skip  (Σ s·r, out)
+        up = torch.cat(
+            [B.transpose(1, 2).flatten(0, 1) * scale for B, scale in zip(self.B, self.config.scales, strict=True)]
+        )  # (Σ s·r, out)
         ranks = torch.cat(spread, dim=1).to(hidden.dtype)  # (N, Σ s·r)
         delta = up_mixture(hidden.unsqueeze(1), ranks, up, self.config.gate_backward_power, y)
         losses = [loss for _, loss in chosen if loss is not None]

@@ -42,8 +42,9 @@ def load_named() -> None:
         try:
             load_file(Path(name)) if name.endswith(".py") else load_module(name)
         except (ImportError, ValueError) as error:
-            raise ValueError(f"{VARIABLE} names {name!r}, which cannot be imported ({error}); correct the variable or "
-                             "unset it") from error  # fmt: skip
+            raise ValueError(
+                f"{VARIABLE} names {name!r}, which cannot be imported ({error}); correct the variable or unset it"
+            ) from error
 
 
 def load_module(name: str) -> None:
@@ -67,8 +68,9 @@ def load_file(path: Path) -> ModuleType:
             raise ValueError(f"adapter file {path} has changed since it was imported; restart Python to use it")
         return sys.modules[path.stem]
     if path.stem in sys.modules:
-        raise ValueError(f"adapter file {path} is called as the module {path.stem!r}, which is imported already; "
-                         "rename the file")  # fmt: skip
+        raise ValueError(
+            f"adapter file {path} is called as the module {path.stem!r}, which is imported already; rename the file"
+        )
     return execute(path.stem, source)
 
 

@@ -51,5 +51,10 @@ def in_rows(leaf: Any) -> Any:
     return leaf.reshape(leaf.shape[:-2].numel(), *leaf.shape[-2:]) if isinstance(leaf, Tensor) else leaf
 
 
-pytree.register_pytree_node(TreeRouting, leaves_of, routing_of, flatten_with_keys_fn=keyed_leaves_of,
-                            serialized_type_name="moe_analysis.TreeRouting")  # fmt: skip
+pytree.register_pytree_node(
+    TreeRouting,
+    leaves_of,
+    routing_of,
+    flatten_with_keys_fn=keyed_leaves_of,
+    serialized_type_name="moe_analysis.TreeRouting",
+)

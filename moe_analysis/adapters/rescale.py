@@ -91,8 +91,10 @@ class Once(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        raise ValueError(f"gate_backward_power = {ctx.power} gives a gradient that no backward pass can differentiate "
-                         "again; set it to 1.0, or take torch.func.jvp of torch.func.grad")  # fmt: skip
+        raise ValueError(
+            f"gate_backward_power = {ctx.power} gives a gradient that no backward pass can differentiate "
+            "again; set it to 1.0, or take torch.func.jvp of torch.func.grad"
+        )
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:

@@ -84,8 +84,9 @@ class Smore(Adapter):
         for W in self.W[1:]:
             W.copy_(F.pad(torch.eye(W.shape[1]), (0, 0, W.shape[0] - W.shape[1], 0)))  # [0; I]
 
-    def forward(self, x: Tensor, context: RoutingContext | None = None,
-                base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
+    def forward(
+        self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
+    ) -> tuple[Tensor, Routing]:
         mask = context.token_mask if context else None
         experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
         biased = self.config.expert_bias
@@ -101,8 +102,9 @@ class Smore(Adapter):
         loss = torch.stack(losses).sum() if losses else None
         return delta.reshape(*x.shape[:-1], self.out_features), TreeRouting(choices, x.shape[:-1], loss)
 
-    def aggregate(self, hidden: Tensor, known: Tensor, token_mask: Tensor | None = None,
-                  planned: list[Choice] | None = None) -> tuple[Tensor, list[Choice]]:  # fmt: skip
+    def aggregate(
+        self, hidden: Tensor, known: Tensor, token_mask: Tensor | None = None, planned: list[Choice] | None = None
+    ) -> tuple[Tensor, list[Choice]]:
         """hidden (N, Σ s·r) of all pools and known (N, down) -> x_L (N, d_L) and the choice of every layer.
 
         planned: trees to follow, the lowest layer first; None asks the router.

@@ -109,15 +109,21 @@ class SmoreConfig(AdapterConfig):
                 raise ValueError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {options}")
         for layer, (s, f) in enumerate(zip(self.num_experts, self.fanout, strict=True)):
             if not 1 <= f <= s:
-                raise ValueError(f"fanout[{layer}] = {f} must lie between 1 and num_experts[{layer}] = {s}: a node's "
-                                 "children are different experts of the pool")  # fmt: skip
+                raise ValueError(
+                    f"fanout[{layer}] = {f} must lie between 1 and num_experts[{layer}] = {s}: a node's "
+                    "children are different experts of the pool"
+                )
             gating.check_gate(self.gate, s, f, self.balance_weight)
         if self.shared_pool and any(len(set(values)) > 1 for values in (self.num_experts, self.ranks, self.scales)):
-            raise ValueError(f"shared_pool=True needs equal layers, but num_experts = {self.num_experts}, r = {self.r} "
-                             f"and alpha = {self.alpha}")  # fmt: skip
+            raise ValueError(
+                f"shared_pool=True needs equal layers, but num_experts = {self.num_experts}, r = {self.r} "
+                f"and alpha = {self.alpha}"
+            )
         if self.router == "bottom_up" and (self.gate != "switch" or self.gate_arch != "mlp"):
-            raise ValueError(f"router = 'bottom_up' has the switch gate and an mlp only, not gate = {self.gate!r} and "
-                             f"gate_arch = {self.gate_arch!r}")  # fmt: skip
+            raise ValueError(
+                f"router = 'bottom_up' has the switch gate and an mlp only, not gate = {self.gate!r} and "
+                f"gate_arch = {self.gate_arch!r}"
+            )
 
     def check_lengths(self) -> None:
         if not isinstance(self.num_experts, list) or not self.num_experts:

@@ -12,5 +12,9 @@ def transformed() -> bool:
     None of them can look into a custom autograd function or follow every write into a tensor, so that the adapters
     then use ordinary operations.
     """
-    return (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or torch.jit.is_tracing()
-            or forward_ad._current_level >= 0)  # fmt: skip
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch.jit.is_tracing()
+        or forward_ad._current_level >= 0
+    )

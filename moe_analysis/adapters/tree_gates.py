@@ -86,8 +86,17 @@ class TreeGate(nn.Module):
     width of what a node knows: the token's projection and the key of each ancestor, outermost first.
     """
 
-    def __init__(self, known: int, num_experts: int, fanout: int, key_dim: int, gate: str, arch: str,
-                 activation: nn.Module, dtype: torch.dtype | None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        known: int,
+        num_experts: int,
+        fanout: int,
+        key_dim: int,
+        gate: str,
+        arch: str,
+        activation: nn.Module,
+        dtype: torch.dtype | None,
+    ) -> None:
         super().__init__()
         self.fanout, self.gate, self.dtype = fanout, gate, dtype
         layers = [nn.Linear(known, key_dim), activation, nn.Linear(key_dim, key_dim)] if arch == "mlp" else []
@@ -126,8 +135,9 @@ class TreeGate(nn.Module):
             values = layer(values)
         return values
 
-    def _noisy(self, clean: Tensor, x: Tensor, ancestors: list[Ancestor], token_mask: Tensor | None,
-               balanced: bool) -> Choice:  # fmt: skip
+    def _noisy(
+        self, clean: Tensor, x: Tensor, ancestors: list[Ancestor], token_mask: Tensor | None, balanced: bool
+    ) -> Choice:
         raw_scale = linear_on_path(self.noise, x, ancestors)  # (N, P, s)
         noisy, scale = gating.noisy_logits(clean, raw_scale, self.training)
         kept = noisy.topk(self.fanout, dim=-1)
@@ -193,4 +203,3 @@ def whole_path(x: Tensor, ancestors: list[Ancestor]) -> Tensor:
         above = total.unsqueeze(2).expand(-1, -1, seen.shape[1] // total.shape[1], -1).flatten(1, 2)  # (N, F_j, …)
         total = torch.cat([above, seen], dim=-1)
     return total
-

@@ -127,8 +127,10 @@ class TRex(Adapter):
         if not config.intuition or context is None:
             return None
         if context.intuition is None:
-            raise ValueError("this T-REX layer routes by intuition, but intuition = None; pass intuition=(batch, "
-                             "clusters) to the model or build it with TRexConfig(intuition=False)")
+            raise ValueError(
+                "this T-REX layer routes by intuition, but intuition = None; pass intuition=(batch, "
+                "clusters) to the model or build it with TRexConfig(intuition=False)"
+            )
         scores = as_tensor("intuition", context.intuition)
         if not isinstance(scores, Tensor):
             raise ValueError(f"intuition is a {type(scores).__name__}; pass a tensor or an array (batch, clusters)")
@@ -159,14 +161,15 @@ class TRex(Adapter):
             weights = weights.unflatten(-1, (config.num_down, config.num_up))  # (..., I, J)
         return Routing(weights)
 
-    def forward(self, x: Tensor, context: RoutingContext | None = None,
-                base: nn.Linear | None = None) -> tuple[Tensor, Routing]:  # fmt: skip
+    def forward(
+        self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
+    ) -> tuple[Tensor, Routing]:
         own = getattr(self.route, "__func__", None) is not TRex.route  # of a subclass
         heads = [self.router] if self.config.router and not own else []
         hidden, made, y = down_products(x, self.A, heads, self.dropout, base)
         logits = made[0].reshape(*x.shape[:-1], self.config.num_experts) if made else None
         routing = self.route(x, context) if own else self._weigh(x, logits, context)
-        gates = routing.gates.reshape(hidden.shape[0], *routing.gates.shape[x.dim() - 1:]).to(hidden.dtype)
+        gates = routing.gates.reshape(hidden.shape[0], *routing.gates.shape[x.dim() - 1 :]).to(hidden.dtype)
         if self.config.pairing == "diagonal":
             mixed = hidden * gates  # (N, J)
         else:

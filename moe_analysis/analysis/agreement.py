@@ -20,8 +20,11 @@ SCORES = ("ami", "nmi", "homogeneity", "completeness", "purity")
 
 
 def agreement(
-    embeddings: np.ndarray, frame: pd.DataFrame, ks: Sequence[int] = (5, 10, 20, 32, 50),
-    seeds: Sequence[int] = (0, 1, 2), permutations: int = 200,
+    embeddings: np.ndarray,
+    frame: pd.DataFrame,
+    ks: Sequence[int] = (5, 10, 20, 32, 50),
+    seeds: Sequence[int] = (0, 1, 2),
+    permutations: int = 200,
 ) -> pd.DataFrame:
     """Agreement of k-means clusters with the data sets and with the predefined groups, a row for each k and labelling.
 
@@ -46,8 +49,16 @@ def agreement(
             null = {"chance": shuffled_counts(clusters, codes[name], permutations)}
             if name == "group":
                 null["regrouped"] = regrouped_counts(clusters, codes["dataset"], codes["group"], permutations)
-            rows.append({"k": k, "labels": name, "classes": classes[name], "matched": k == classes[name],
-                         "seeds": len(seeds), **_measured(counts(clusters, codes[name]), null)})  # fmt: skip
+            rows.append(
+                {
+                    "k": k,
+                    "labels": name,
+                    "classes": classes[name],
+                    "matched": k == classes[name],
+                    "seeds": len(seeds),
+                    **_measured(counts(clusters, codes[name]), null),
+                }
+            )
     return pd.DataFrame(rows)
 
 

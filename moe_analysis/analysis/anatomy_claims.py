@@ -26,8 +26,14 @@ VERDICTS = ("not testable at this scale", "not reproduced", "reproduced")
 Interval = tuple[float, float, float, int]  # mean, low, high, seeds
 
 
-def anatomy_claims(trained: pd.DataFrame, untrained: pd.DataFrame, loads: pd.DataFrame, seeds: pd.DataFrame,
-                   layers: pd.DataFrame, untrained_seeds: pd.DataFrame) -> pd.DataFrame:  # fmt: skip
+def anatomy_claims(
+    trained: pd.DataFrame,
+    untrained: pd.DataFrame,
+    loads: pd.DataFrame,
+    seeds: pd.DataFrame,
+    layers: pd.DataFrame,
+    untrained_seeds: pd.DataFrame,
+) -> pd.DataFrame:
     """Columns source, claim, paper, measured, spread, verdict; every claim is of all systems in the frames.
 
     trained, untrained: `specialisation` with the labels "dataset" and "cluster", and where it was asked for "cluster in
@@ -50,30 +56,47 @@ def anatomy_claims(trained: pd.DataFrame, untrained: pd.DataFrame, loads: pd.Dat
     rows = []
     names = {"dataset": "data set", "cluster": "semantic cluster", "cluster in data set": "cluster within a data set"}
     for label in (label for label in names if label in set(trained["label"])):
-        rows.append(claim(f"experts specialise by {names[label]}", over_seeds(gate_rows(trained, label), "normalised"),
-                          SPECIALISED, note="of the labels' entropy"))  # fmt: skip
+        rows.append(
+            claim(
+                f"experts specialise by {names[label]}",
+                over_seeds(gate_rows(trained, label), "normalised"),
+                SPECIALISED,
+                note="of the labels' entropy",
+            )
+        )
     gaps = {name: training_gap(trained, untrained, name) for name in dict.fromkeys(untrained["method"])}
     rows.append(claim("training makes experts specialise by data set", gaps, 0.0, note="bits gained"))
-    for measure, what, bound in (("mass_peak", "the gates' mass is spread evenly over experts", EVEN),
-                                 ("top1_peak", "the largest gates are spread evenly over experts", EVEN),
-                                 ("dead", "few experts are dead", FEW_DEAD)):  # fmt: skip
+    for measure, what, bound in (
+        ("mass_peak", "the gates' mass is spread evenly over experts", EVEN),
+        ("top1_peak", "the largest gates are spread evenly over experts", EVEN),
+        ("dead", "few experts are dead", FEW_DEAD),
+    ):
         note = "of the experts" if measure == "dead" else "times the even share for the busiest expert"
         rows.append(claim(what, over_seeds(loads, measure), bound, above=False, note=note))
-    rows.append(claim("every expert has gates of its own", over_seeds(loads, "distinct"), DISTINCT,
-                      note="of the experts"))  # fmt: skip
+    rows.append(
+        claim("every expert has gates of its own", over_seeds(loads, "distinct"), DISTINCT, note="of the experts")
+    )
     found = by_method(seeds, lambda frame: pair_interval(frame, AGREEMENT))
     before = untrained_seeds.groupby("method", sort=False)[AGREEMENT].mean()
     note = "adjusted agreement; before training " + "; ".join(
-        f"{name} {value:.2f}" if np.isfinite(value) else f"{name} undefined" for name, value in before.items())
+        f"{name} {value:.2f}" if np.isfinite(value) else f"{name} undefined" for name, value in before.items()
+    )
     rows.append(claim("routers of different seeds find the same experts", found, SAME, note=note))
     rows.append(claim("routers of different seeds agree beyond chance", found, 0.0, note=note))
-    rows.append(claim("routers of different layers agree beyond chance", over_seeds(layers, AGREEMENT), 0.0,
-                      note="adjusted agreement"))  # fmt: skip
+    rows.append(
+        claim(
+            "routers of different layers agree beyond chance",
+            over_seeds(layers, AGREEMENT),
+            0.0,
+            note="adjusted agreement",
+        )
+    )
     return pd.DataFrame(rows)
 
 
-def semantic_claims(trained: pd.DataFrame, method: str = "T-REX", against: str = "mix-and-match",
-                    alone: str = "T-REX, router alone") -> pd.DataFrame:  # fmt: skip
+def semantic_claims(
+    trained: pd.DataFrame, method: str = "T-REX", against: str = "mix-and-match", alone: str = "T-REX, router alone"
+) -> pd.DataFrame:
     """Whether intuition makes routing semantic: T-REX against the same system without intuition, paired by seed.
 
     trained: `specialisation` with the label "cluster" of the three methods; `alone` is T-REX with the prior's share
@@ -87,19 +110,26 @@ def semantic_claims(trained: pd.DataFrame, method: str = "T-REX", against: str =
     ['not testable at this scale']
     """
     rows = []
-    for view, one, what in (("gates", method, "routing"), ("top1", method, "the largest gate"),
-                            ("gates", alone, "the learnt router")):  # fmt: skip
+    for view, one, what in (
+        ("gates", method, "routing"),
+        ("top1", method, "the largest gate"),
+        ("gates", alone, "the learnt router"),
+    ):
         frame = gate_rows(trained, "cluster", view)
         gap: dict[Any, Any] = paired_differences(frame, ["excess"], one, [against]).iloc[0].to_dict()
         means, entropy = frame.groupby("method")["excess"].mean(), frame["label_entropy"].mean()
-        rows.append({
-            "source": SOURCE, "claim": f"intuition makes {what} tell the semantic cluster", "paper": SEMANTIC,
-            "measured": f"{one} {means[one]:.4f} bits beyond shuffled texts, {against} {means[against]:.4f}, of "
-                        f"{entropy:.2f}",
-            "spread": f"difference {gap['difference']:+.4f}, 95 % interval [{gap['low']:+.4f}, {gap['high']:+.4f}] "
-                      f"over {int(gap['seeds'])} paired seeds; asked for {SPECIALISED * entropy:.2f}",
-            "verdict": verdict_of(SPECIALISED * entropy - gap["low"], int(gap["seeds"])),
-        })  # fmt: skip
+        rows.append(
+            {
+                "source": SOURCE,
+                "claim": f"intuition makes {what} tell the semantic cluster",
+                "paper": SEMANTIC,
+                "measured": f"{one} {means[one]:.4f} bits beyond shuffled texts, {against} {means[against]:.4f}, of "
+                f"{entropy:.2f}",
+                "spread": f"difference {gap['difference']:+.4f}, 95 % interval [{gap['low']:+.4f}, {gap['high']:+.4f}] "
+                f"over {int(gap['seeds'])} paired seeds; asked for {SPECIALISED * entropy:.2f}",
+                "verdict": verdict_of(SPECIALISED * entropy - gap["low"], int(gap["seeds"])),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -128,24 +158,28 @@ def by_method(frame: pd.DataFrame, measured: Callable[[pd.DataFrame], Interval])
 
 def training_gap(trained: pd.DataFrame, untrained: pd.DataFrame, method: str) -> Interval:
     """(mean, low, high, seeds) of the excess information on data sets, trained less untrained, paired by seed."""
-    after, before = (by_seed(gate_rows(frame[frame["method"] == method], "dataset"), "excess")
-                     for frame in (trained, untrained))  # fmt: skip
+    after, before = (
+        by_seed(gate_rows(frame[frame["method"] == method], "dataset"), "excess") for frame in (trained, untrained)
+    )
     gaps = (after - before).dropna()
     return *mean_interval(gaps.to_numpy()), len(gaps)
 
 
 def claim(text: str, found: Mapping[str, Interval], bound: float, above: bool = True, note: str = "") -> dict[str, Any]:
     """One row about all systems; each must lie wholly above the bound, or below it."""
-    verdicts = {name: verdict_of(bound - low if above else high - bound, seeds)
-                for name, (_, low, high, seeds) in found.items()}  # fmt: skip
+    verdicts = {
+        name: verdict_of(bound - low if above else high - bound, seeds) for name, (_, low, high, seeds) in found.items()
+    }
     held = [name for name, verdict in verdicts.items() if verdict == "reproduced"]
     who = "all" if len(held) == len(found) else "; ".join(held) or "none"
     intervals = "; ".join(f"{name} [{low:.3g}, {high:.3g}]" for name, (_, low, high, _) in found.items())
     counts = sorted({seeds for *_, seeds in found.values()})
     return {
-        "source": SOURCE, "claim": text, "paper": NOT_MEASURED,
+        "source": SOURCE,
+        "claim": text,
+        "paper": NOT_MEASURED,
         "measured": "; ".join(f"{name} {mean:.3g}" for name, (mean, *_) in found.items()) + f" ({note})" * bool(note),
         "spread": f"95 % intervals over {' to '.join(map(str, counts))} seeds: {intervals}; "
-                  f"{'above' if above else 'below'} {bound:g}: {who}",
+        f"{'above' if above else 'below'} {bound:g}: {who}",
         "verdict": min(verdicts.values(), key=VERDICTS.index),
-    }  # fmt: skip
+    }

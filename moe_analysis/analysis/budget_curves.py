@@ -28,16 +28,20 @@ def check_results(results: pd.DataFrame) -> None:
     doubled = results[results.duplicated(KEY)]
     if len(doubled):
         row = doubled.iloc[0]
-        raise ValueError(f"results holds two rows of method {row['method']!r}, seed {row['seed']}, budget "
-                         f"{row['budget']}, part {row['part']!r}; give each configuration a method of its own")
+        raise ValueError(
+            f"results holds two rows of method {row['method']!r}, seed {row['seed']}, budget "
+            f"{row['budget']}, part {row['part']!r}; give each configuration a method of its own"
+        )
     for size in SIZES:
         if not (results[size] > 0).all():
             raise ValueError(f"results has {size} = {results[size].min()}; sizes must be above 0")
         varied = results.groupby(["method", "budget"])[size].nunique()
         if (varied > 1).any():
             method, budget = varied.index[int(varied.argmax())]
-            raise ValueError(f"{size} of method {method!r} at budget {budget} differs between rows; give each "
-                             "configuration a method of its own")
+            raise ValueError(
+                f"{size} of method {method!r} at budget {budget} differs between rows; give each "
+                "configuration a method of its own"
+            )
 
 
 def long_results(results: pd.DataFrame) -> pd.DataFrame:
@@ -63,10 +67,12 @@ def budget_points(results: pd.DataFrame) -> pd.DataFrame:
     values = long_results(results).sort_values("budget", kind="stable")
     for key, group in values.groupby(["part", "measure", "method", "budget"], sort=False):
         finite = int(np.isfinite(group["value"]).sum())
-        rows.append((*key, *group[list(SIZES)].iloc[0], *mean_interval(group["value"].to_numpy()), finite,
-                     len(group) - finite))
-    return pd.DataFrame(rows, columns=["part", "measure", "method", "budget", *SIZES, "mean", "low", "high", "seeds",
-                                       "diverged"])
+        rows.append(
+            (*key, *group[list(SIZES)].iloc[0], *mean_interval(group["value"].to_numpy()), finite, len(group) - finite)
+        )
+    return pd.DataFrame(
+        rows, columns=["part", "measure", "method", "budget", *SIZES, "mean", "low", "high", "seeds", "diverged"]
+    )
 
 
 def pareto_front(points: pd.DataFrame, size: str = "trainable") -> pd.Series:

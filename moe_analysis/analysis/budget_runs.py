@@ -13,8 +13,9 @@ from .generalization import by_part, scores
 from .records import run_key
 
 
-def budget_results(runs: Mapping[int, Sequence[Any]], backbone: Any,
-                   transferred: Mapping[int, Sequence[pd.DataFrame]] | None = None) -> pd.DataFrame:  # fmt: skip
+def budget_results(
+    runs: Mapping[int, Sequence[Any]], backbone: Any, transferred: Mapping[int, Sequence[pd.DataFrame]] | None = None
+) -> pd.DataFrame:
     """A row a run and part of its tests: columns method, seed, budget, trainable, active, operations, part, accuracy,
     loss.
 
@@ -43,8 +44,11 @@ def budget_results(runs: Mapping[int, Sequence[Any]], backbone: Any,
 def sizes_of(adapter: Any, backbone: Any) -> dict[str, int]:
     """trainable and active parameters and operations of a PEFT configuration on a model, by formula."""
     found = adapter_cost(adapter, layer_shapes(backbone, adapter))
-    return {"trainable": found.parameters, "active": found.active_parameters + found.router_parameters,
-            "operations": found.macs("experts", "paper") + found.macs("router", "paper")}  # fmt: skip
+    return {
+        "trainable": found.parameters,
+        "active": found.active_parameters + found.router_parameters,
+        "operations": found.macs("experts", "paper") + found.macs("router", "paper"),
+    }
 
 
 def with_layers(results: pd.DataFrame, layers: Mapping[str, int]) -> pd.DataFrame:

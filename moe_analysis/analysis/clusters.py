@@ -15,8 +15,20 @@ from ..tasks.cache import ArrayCache, cache_folder, digest_of
 from .agreement import SCORES, agreement, check_rows, compare, entropy, scores
 from .neighbours import compare_neighbours, neighbour_agreement
 
-__all__ = ["SCORES", "agreement", "cluster_profile", "compare", "compare_neighbours", "embedding_map", "map_claims",
-           "map_frame", "map_sample", "neighbour_agreement", "scores", "templated"]  # fmt: skip
+__all__ = [
+    "SCORES",
+    "agreement",
+    "cluster_profile",
+    "compare",
+    "compare_neighbours",
+    "embedding_map",
+    "map_claims",
+    "map_frame",
+    "map_sample",
+    "neighbour_agreement",
+    "scores",
+    "templated",
+]
 
 METHODS = ("umap", "pca", "tsne")
 NEIGHBOURS = 15  # of UMAP's graph, its default
@@ -146,9 +158,14 @@ def _umap(matrix: np.ndarray, seed: int) -> np.ndarray:
 
         # computed neighbours spare the compilation of umap's own search, a minute in every process
         return umap.UMAP(
-            n_neighbors=neighbours, metric="cosine", init="pca", random_state=seed, n_jobs=1,
-            precomputed_knn=(indices, distances.astype(np.float32)), force_approximation_algorithm=True,
-        ).fit_transform(matrix)  # fmt: skip
+            n_neighbors=neighbours,
+            metric="cosine",
+            init="pca",
+            random_state=seed,
+            n_jobs=1,
+            precomputed_knn=(indices, distances.astype(np.float32)),
+            force_approximation_algorithm=True,
+        ).fit_transform(matrix)
 
 
 def map_frame(sample: pd.DataFrame, coordinates: np.ndarray, clusters: np.ndarray) -> pd.DataFrame:
@@ -263,5 +280,11 @@ def _verdict(low: float, high: float) -> str:
 
 
 def _row(claim: str, measured: str, spread: str, verdict: str) -> dict[str, str]:
-    return {"source": "T-REX Fig. 4", "claim": claim, "paper": "a map of 20 data sets, no number", "measured": measured,
-            "spread": spread, "verdict": verdict}  # fmt: skip
+    return {
+        "source": "T-REX Fig. 4",
+        "claim": claim,
+        "paper": "a map of 20 data sets, no number",
+        "measured": measured,
+        "spread": spread,
+        "verdict": verdict,
+    }

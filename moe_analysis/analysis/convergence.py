@@ -36,8 +36,16 @@ def loss_curves(runs: Sequence[Any], window: int = WINDOW) -> pd.DataFrame:
             raise ValueError(f"run {run_key(run)} has no training step in its history; train it first")
         loss = history["loss"] - history["balance_loss"].fillna(0.0)
         smoothed = loss.rolling(window, center=True, min_periods=1).mean()
-        frames.append(pd.DataFrame({**run_key(run), "step": history["step"].to_numpy(), "loss": loss.to_numpy(),
-                                    "smoothed": smoothed.to_numpy()}))  # fmt: skip
+        frames.append(
+            pd.DataFrame(
+                {
+                    **run_key(run),
+                    "step": history["step"].to_numpy(),
+                    "loss": loss.to_numpy(),
+                    "smoothed": smoothed.to_numpy(),
+                }
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -101,8 +109,9 @@ def accuracy_by_role(runs: Sequence[Any], roles: Mapping[str, str]) -> pd.DataFr
             raise ValueError(f"roles names no {', '.join(unknown)}; pass task_roles of the suite that was trained on")
         labelled = tested.assign(role=tested["dataset"].map(dict(roles)))
         both = pd.concat([labelled, tested.assign(role="all")])
-        means = both.groupby("role", sort=False).agg(datasets=("dataset", "size"), accuracy=("accuracy", "mean"),
-                                                     loss=("loss", "mean"))  # fmt: skip
+        means = both.groupby("role", sort=False).agg(
+            datasets=("dataset", "size"), accuracy=("accuracy", "mean"), loss=("loss", "mean")
+        )
         frames.append(means.reset_index().assign(**run_key(run)))
     columns = ["method", "seed", "role", "datasets", "accuracy", "loss"]
     return pd.concat(frames, ignore_index=True)[columns]

@@ -32,18 +32,28 @@ def effective_steps(runs: Sequence[Any]) -> pd.DataFrame:
     frames = []
     for run in runs:
         layer, shares = expert_array(run, "layer_step"), expert_array(run, "effective_step").values.astype(float)
-        frames.append(pd.DataFrame({
-            **run_key(run),
-            "step": layer["step"].values,
-            "effective_step": layer.values.astype(float).mean(1),
-            "orthogonal_step": np.sqrt((shares**2).sum(-1)).mean(1),
-            "aligned_step": shares.sum(-1).mean(1),
-        }))  # fmt: skip
+        frames.append(
+            pd.DataFrame(
+                {
+                    **run_key(run),
+                    "step": layer["step"].values,
+                    "effective_step": layer.values.astype(float).mean(1),
+                    "orthogonal_step": np.sqrt((shares**2).sum(-1)).mean(1),
+                    "aligned_step": shares.sum(-1).mean(1),
+                }
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 
-def matched_lr(runs: Sequence[Any], reference: str, against: str, steps: int | None = None,
-               measure: str = "effective_step", confidence: float = 0.95) -> pd.DataFrame:  # fmt: skip
+def matched_lr(
+    runs: Sequence[Any],
+    reference: str,
+    against: str,
+    steps: int | None = None,
+    measure: str = "effective_step",
+    confidence: float = 0.95,
+) -> pd.DataFrame:
     """By what factor `against` must multiply its experts' learning rate to move its layers as far as `reference` does.
 
     One row: reference, against, measure, factor, low, high, seeds, lr (of `against` now), matched_lr (factor · lr).
@@ -61,25 +71,44 @@ def matched_lr(runs: Sequence[Any], reference: str, against: str, steps: int | N
         raise ValueError(f"measure = {measure!r} is unknown; choose one of {', '.join(MEASURES)}")
     frame = effective_steps(runs)
     if missing := [name for name in (reference, against) if name not in set(frame["method"])]:
-        raise ValueError(f"no run of {', '.join(map(repr, missing))}; "
-                         f"runs has {', '.join(map(repr, dict.fromkeys(frame['method'])))}")  # fmt: skip
+        raise ValueError(
+            f"no run of {', '.join(map(repr, missing))}; "
+            f"runs has {', '.join(map(repr, dict.fromkeys(frame['method'])))}"
+        )
     kept = frame if steps is None else frame[frame["step"] < steps]
-    first, second = (kept[kept["method"] == name].pivot(index="step", columns="seed", values=measure)
-                     for name in (reference, against))  # fmt: skip
+    first, second = (
+        kept[kept["method"] == name].pivot(index="step", columns="seed", values=measure)
+        for name in (reference, against)
+    )
     shared = first.columns.intersection(second.columns)
     if shared.empty:
         raise ValueError(f"{reference!r} and {against!r} share no seed with a recorded step; train them with the same")
     if not first.index.equals(second.index):
-        raise ValueError(f"{reference!r} and {against!r} were recorded at different steps; train both with the same "
-                         "steps and record_experts_every")  # fmt: skip
+        raise ValueError(
+            f"{reference!r} and {against!r} were recorded at different steps; train both with the same "
+            "steps and record_experts_every"
+        )
     means = np.stack([first[shared].mean().to_numpy(), second[shared].mean().to_numpy()])  # (2, seeds)
     if not (means > 0).all():
         still = reference if (means[0] <= 0).any() else against
         raise ValueError(f"the experts of {still!r} never moved; raise its lr or the number of steps")
     factor, low, high = np.exp(mean_interval(np.log(means[0] / means[1]), confidence))
     lr = learning_rate(runs, against)
-    return pd.DataFrame([{"reference": reference, "against": against, "measure": measure, "factor": factor, "low": low,
-                          "high": high, "seeds": len(shared), "lr": lr, "matched_lr": factor * lr}])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "reference": reference,
+                "against": against,
+                "measure": measure,
+                "factor": factor,
+                "low": low,
+                "high": high,
+                "seeds": len(shared),
+                "lr": lr,
+                "matched_lr": factor * lr,
+            }
+        ]
+    )
 
 
 def learning_rate(runs: Sequence[Any], method: str) -> float:

@@ -52,11 +52,14 @@ def systems() -> dict[str, tuple[str, Any]]:
 
 def priced(in_features: int, out_features: int) -> dict[str, tuple[Cost, Counted]]:
     """Every system's cost by formula and as counted on its module."""
-    found = {"LoRA": (lora_cost(in_features, out_features, LORA_RANK),
-                      count_lora(in_features, out_features, LORA_RANK))}
+    found = {
+        "LoRA": (lora_cost(in_features, out_features, LORA_RANK), count_lora(in_features, out_features, LORA_RANK))
+    }
     for label, (name, config) in systems().items():
-        found[label] = (cost(name, in_features, out_features, config),
-                        count(meta_layer(name, in_features, out_features, config)))
+        found[label] = (
+            cost(name, in_features, out_features, config),
+            count(meta_layer(name, in_features, out_features, config)),
+        )
     return found
 
 
@@ -73,17 +76,56 @@ def adapter_costs(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.Dat
     """
     rows = []
     for system, (formula, counted) in priced(in_features, out_features).items():
-        parts = [("experts", formula.expert_parameters, formula.active_parameters, counted.expert_parameters,
-                  counted.expert_macs, counted.expert_macs_per_call),
-                 ("router", formula.router_parameters, formula.router_parameters, counted.router_parameters,
-                  counted.router_macs, counted.router_macs_per_call)]
+        parts = [
+            (
+                "experts",
+                formula.expert_parameters,
+                formula.active_parameters,
+                counted.expert_parameters,
+                counted.expert_macs,
+                counted.expert_macs_per_call,
+            ),
+            (
+                "router",
+                formula.router_parameters,
+                formula.router_parameters,
+                counted.router_parameters,
+                counted.router_macs,
+                counted.router_macs_per_call,
+            ),
+        ]
         for part, predicted, active, parameters, computed, per_call in parts:
             needed = formula.macs(part)
             gap = abs(computed - formula.macs(part, "module")) + abs(per_call - formula.macs(part, "per_call"))
-            rows.append((system, part, parameters, active, needed, computed, per_call,
-                         computed / needed if needed else float("nan"), abs(parameters - predicted), gap))
-    return pd.DataFrame(rows, columns=["system", "part", "parameters", "active_parameters", "needed", "computed",
-                                       "per_call", "ratio", "parameter_gap", "operation_gap"])
+            rows.append(
+                (
+                    system,
+                    part,
+                    parameters,
+                    active,
+                    needed,
+                    computed,
+                    per_call,
+                    computed / needed if needed else float("nan"),
+                    abs(parameters - predicted),
+                    gap,
+                )
+            )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "system",
+            "part",
+            "parameters",
+            "active_parameters",
+            "needed",
+            "computed",
+            "per_call",
+            "ratio",
+            "parameter_gap",
+            "operation_gap",
+        ],
+    )
 
 
 def cost_differences(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.DataFrame:
@@ -95,10 +137,20 @@ def cost_differences(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.
     >>> bool((table["computed"] - table["needed"] == table["extra"]).all())
     True
     """
-    rows = [(system, found.part, found.name, found.paper, found.module, found.module - found.paper, found.per_call,
-             found.why)
-            for system, (name, config) in systems().items()
-            for found in differences(cost(name, in_features, out_features, config).terms)]
+    rows = [
+        (
+            system,
+            found.part,
+            found.name,
+            found.paper,
+            found.module,
+            found.module - found.paper,
+            found.per_call,
+            found.why,
+        )
+        for system, (name, config) in systems().items()
+        for found in differences(cost(name, in_features, out_features, config).terms)
+    ]
     return pd.DataFrame(rows, columns=["system", "part", "term", "needed", "computed", "extra", "per_call", "why"])
 
 
@@ -127,13 +179,16 @@ def overhead_table(width: int = WIDTH) -> pd.DataFrame:
                 whole = 2 * width * config.widths[-1]
                 shares = [100 * part / whole for part in overheads(table, width, config)]
                 routed = smore_cost(width, width, config)
-                ends = sum(found.paper for found in routed.terms if found.name.startswith("A ")
-                           or found.name == "W_proj")
+                ends = sum(
+                    found.paper for found in routed.terms if found.name.startswith("A ") or found.name == "W_proj"
+                )
                 used = 100 * compute_overhead(config, distinct=True) / ends if table == "Table 6" else float("nan")
-                rows.append((table, r, layers, config.widths[-1], printed, shares[0], shares[0] - printed, *shares[1:],
-                             used))
-    return pd.DataFrame(rows, columns=["table", "r", "layers", "d_L", "printed", "formula", "deviation", "distinct",
-                                       "module", "used"])
+                rows.append(
+                    (table, r, layers, config.widths[-1], printed, shares[0], shares[0] - printed, *shares[1:], used)
+                )
+    return pd.DataFrame(
+        rows, columns=["table", "r", "layers", "d_L", "printed", "formula", "deviation", "distinct", "module", "used"]
+    )
 
 
 def overheads(table: str, width: int, config: Any) -> tuple[int, int, int]:
@@ -154,8 +209,11 @@ def named_structures() -> list[Any]:
     """
     from ..adapters import SmoreConfig
 
-    return [SmoreConfig(num_experts=[4] * layers, fanout=[2] * layers, r=r, gate="noisy_topk")
-            for r in (8, 16) for layers in (2, 3, 4)]
+    return [
+        SmoreConfig(num_experts=[4] * layers, fanout=[2] * layers, r=r, gate="noisy_topk")
+        for r in (8, 16)
+        for layers in (2, 3, 4)
+    ]
 
 
 def protocol_structures(most: int = 6) -> list[Any]:
@@ -166,8 +224,12 @@ def protocol_structures(most: int = 6) -> list[Any]:
     """
     from ..adapters import SmoreConfig
 
-    return [SmoreConfig(num_experts=[s, s], fanout=[f, f], r=[2**k, 2 ** (k + more)], gate="noisy_topk")
-            for s, f in ((2, 1), (4, 2)) for k in range(most + 1) for more in range(3)]
+    return [
+        SmoreConfig(num_experts=[s, s], fanout=[f, f], r=[2**k, 2 ** (k + more)], gate="noisy_topk")
+        for s, f in ((2, 1), (4, 2))
+        for k in range(most + 1)
+        for more in range(3)
+    ]
 
 
 def router_shares(structures: Sequence[Any]) -> pd.DataFrame:

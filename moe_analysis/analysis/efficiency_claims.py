@@ -26,21 +26,34 @@ def table_claims(table: pd.DataFrame) -> pd.DataFrame:
         off = cells[cells["deviation"].abs() > ROUNDING]
         worst = cells["deviation"].abs().max()
         what, extra = CONTENTS[str(name)]
-        measured = (f"{len(cells) - len(off)} of {len(cells)} cells to the printed digit; largest deviation "
-                    f"{worst:.3f} percentage points; on the module {cells['module'].min():.1f} to "
-                    f"{cells['module'].max():.1f} % {extra}")
+        measured = (
+            f"{len(cells) - len(off)} of {len(cells)} cells to the printed digit; largest deviation "
+            f"{worst:.3f} percentage points; on the module {cells['module'].min():.1f} to "
+            f"{cells['module'].max():.1f} % {extra}"
+        )
         if len(off):
-            measured += "; off: " + ", ".join(f"r={row.r} L={row.layers} {row.formula:.2f} for {row.printed}"
-                                              for row in off.itertuples())
-        rows.append(_row(f"S'MoRE {name}", what, f"{cells['printed'].min()} to {cells['printed'].max()} %", measured,
-                         EXACT, off.empty))
+            measured += "; off: " + ", ".join(
+                f"r={row.r} L={row.layers} {row.formula:.2f} for {row.printed}" for row in off.itertuples()
+            )
+        rows.append(
+            _row(
+                f"S'MoRE {name}",
+                what,
+                f"{cells['printed'].min()} to {cells['printed'].max()} %",
+                measured,
+                EXACT,
+                off.empty,
+            )
+        )
     return pd.DataFrame(rows)
 
 
 CONTENTS = {
     "Table 1": ("parameters beyond 2 d d_L: Δ = Σ d_l², in percent of 2 d d_L", "with the biases that the code adds"),
-    "Table 6": ("operations beyond the down factors and W_proj: Δ' = Σ F_l d_{l+1} (d_l + r_l), in percent of 2 d d_L",
-                "with dense products over every pool"),
+    "Table 6": (
+        "operations beyond the down factors and W_proj: Δ' = Σ F_l d_{l+1} (d_l + r_l), in percent of 2 d d_L",
+        "with dense products over every pool",
+    ),
 }
 
 
@@ -55,27 +68,52 @@ def router_claims(named: pd.DataFrame, protocol: pd.DataFrame) -> pd.DataFrame:
     'the router costs at most 26 % of the experts, as its authors count, each gate once; structures of Tables 1 and 6'
     """
     rows = []
-    for label, frame, reading in (("structures of Tables 1 and 6", named, ""),
-                                  ("the protocol's whole grid of ranks", protocol, " (our reading)")):
-        for counts, what in (("authors", "as its authors count, each gate once"),
-                             ("per parent", "with every gate as often as it runs")):
+    for label, frame, reading in (
+        ("structures of Tables 1 and 6", named, ""),
+        ("the protocol's whole grid of ranks", protocol, " (our reading)"),
+    ):
+        for counts, what in (
+            ("authors", "as its authors count, each gate once"),
+            ("per parent", "with every gate as often as it runs"),
+        ):
             shares = _whole(frame, counts)
             kept = shares[shares["share"] <= MOST]
-            rows.append(_row(
-                f"S'MoRE Fig. 5{reading}", f"the router costs at most 26 % of the experts, {what}; {label}",
-                "at most 26 %",
-                f"{shares['share'].min():.1%} to {shares['share'].max():.1%}; {len(kept)} of {len(shares)} structures "
-                f"within 26 %{_from_rank(shares)}", EXACT, len(kept) == len(shares)))
+            rows.append(
+                _row(
+                    f"S'MoRE Fig. 5{reading}",
+                    f"the router costs at most 26 % of the experts, {what}; {label}",
+                    "at most 26 %",
+                    f"{shares['share'].min():.1%} to {shares['share'].max():.1%}; {len(kept)} of {len(shares)} structures "
+                    f"within 26 %{_from_rank(shares)}",
+                    EXACT,
+                    len(kept) == len(shares),
+                )
+            )
     falls = [_falls(frame, by) for frame, by in ((named, ["s", "f", "layers"]), (protocol, ["s", "f", "ladder"]))]
     held, families = sum(good for good, _ in falls), sum(number for _, number in falls)
-    rows.append(_row("S'MoRE Fig. 5", "the share is larger for small ranks", "larger for small r",
-                     f"falls with the rank in {held} of {families} families of structures", EXACT, held == families))
+    rows.append(
+        _row(
+            "S'MoRE Fig. 5",
+            "the share is larger for small ranks",
+            "larger for small r",
+            f"falls with the rank in {held} of {families} families of structures",
+            EXACT,
+            held == families,
+        )
+    )
     ratio = _ratio(named)
-    rows.append(_row(
-        "S'MoRE's statistics (our reading)", "gate_flops, which counts every gate once, is below what the router "
-        "computes where a node has several children", "not stated", f"{ratio.min():.3f} to {ratio.max():.3f} times "
-        f"the authors' count (Tables' structures); f = 1: {_ratio(protocol).min():.3f} times", EXACT,
-        bool((ratio > 1).all())))
+    rows.append(
+        _row(
+            "S'MoRE's statistics (our reading)",
+            "gate_flops, which counts every gate once, is below what the router "
+            "computes where a node has several children",
+            "not stated",
+            f"{ratio.min():.3f} to {ratio.max():.3f} times "
+            f"the authors' count (Tables' structures); f = 1: {_ratio(protocol).min():.3f} times",
+            EXACT,
+            bool((ratio > 1).all()),
+        )
+    )
     return pd.DataFrame(rows)
 
 
@@ -122,14 +160,22 @@ def cost_claims(verified: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     gaps = int(costs[["parameter_gap", "operation_gap"]].to_numpy().max())
     both = costs.groupby("system", sort=False)[["needed", "computed"]].sum()
     ratio = both["computed"] / both["needed"]
-    return pd.DataFrame([
-        _row("S'MoRE, cost", "parameters 2 d d_L + Δ, at most min(F_l, s_l) active experts a pool; every adapter's "
-             "formula is its module", "formulas of the paper", f"{int(checks['holds'].sum())} of {len(checks)} checks "
-             f"hold; largest gap between formula and count {gaps} over {costs['system'].nunique()} adapters; the "
-             f"modules' dense products compute {ratio.min():.2f} ({ratio.idxmin()}) to {ratio.max():.2f} "
-             f"({ratio.idxmax()}) times what a token's experts and router need",
-             EXACT, bool(checks["holds"].all()) and gaps == 0),
-    ])
+    return pd.DataFrame(
+        [
+            _row(
+                "S'MoRE, cost",
+                "parameters 2 d d_L + Δ, at most min(F_l, s_l) active experts a pool; every adapter's "
+                "formula is its module",
+                "formulas of the paper",
+                f"{int(checks['holds'].sum())} of {len(checks)} checks "
+                f"hold; largest gap between formula and count {gaps} over {costs['system'].nunique()} adapters; the "
+                f"modules' dense products compute {ratio.min():.2f} ({ratio.idxmin()}) to {ratio.max():.2f} "
+                f"({ratio.idxmax()}) times what a token's experts and router need",
+                EXACT,
+                bool(checks["holds"].all()) and gaps == 0,
+            ),
+        ]
+    )
 
 
 def tree_claims(verified: pd.DataFrame) -> pd.DataFrame:
@@ -140,11 +186,21 @@ def tree_claims(verified: pd.DataFrame) -> pd.DataFrame:
     """
     rows = verified.set_index("name")
     found = []
-    for name, claim in (("smore_cost_gates_run_once_a_parent", "gate l chooses the children of F_{l+1} nodes"),
-                        ("smore_cost_active_experts", "at most min(F_l, s_l) different experts of pool l are used")):
+    for name, claim in (
+        ("smore_cost_gates_run_once_a_parent", "gate l chooses the children of F_{l+1} nodes"),
+        ("smore_cost_active_experts", "at most min(F_l, s_l) different experts of pool l are used"),
+    ):
         row = rows.loc[name]
-        found.append(_row("S'MoRE Fig. 1", claim, f"{row['expected']}, pools 0 … L−1", f"{row['measured']}",
-                          str(row["statement"]).rpartition(";")[2].strip(" )"), bool(row["holds"])))
+        found.append(
+            _row(
+                "S'MoRE Fig. 1",
+                claim,
+                f"{row['expected']}, pools 0 … L−1",
+                f"{row['measured']}",
+                str(row["statement"]).rpartition(";")[2].strip(" )"),
+                bool(row["holds"]),
+            )
+        )
     return pd.DataFrame(found)
 
 

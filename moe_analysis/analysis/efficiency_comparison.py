@@ -25,8 +25,21 @@ MATTERS = 0.01
 EQUAL = 0.1  # trainable parameters that differ by at most this share are one budget
 ALL = "all"  # in the column budget: the mean over all budgets
 REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE = "reproduced", "not reproduced", "not testable at this scale"
-DIFFERENCES = ("part", "measure", "budget", "method", "against", "mean", "mean_against", "difference", "low", "high",
-               "seeds", "invalid", "verdict")
+DIFFERENCES = (
+    "part",
+    "measure",
+    "budget",
+    "method",
+    "against",
+    "mean",
+    "mean_against",
+    "difference",
+    "low",
+    "high",
+    "seeds",
+    "invalid",
+    "verdict",
+)
 
 
 def verdict_of(low: float, high: float, seeds: int, invalid: int = 0) -> str:
@@ -52,8 +65,9 @@ def joint_verdict(verdicts: Iterable[str]) -> str:
 def check_methods(known: Iterable[str], wanted: Iterable[str]) -> None:
     names = list(dict.fromkeys(known))
     if missing := [name for name in wanted if name not in names]:
-        raise ValueError(f"no row of {', '.join(map(repr, missing))}; there are "
-                         f"{', '.join(map(repr, names)) or 'none'}")
+        raise ValueError(
+            f"no row of {', '.join(map(repr, missing))}; there are {', '.join(map(repr, names)) or 'none'}"
+        )
 
 
 def differences(values: pd.DataFrame, method: str, others: Sequence[str]) -> pd.DataFrame:
@@ -75,8 +89,10 @@ def differences(values: pd.DataFrame, method: str, others: Sequence[str]) -> pd.
             budgets = ours.columns.intersection(theirs.columns)
             pairs = [(ALL, ours[budgets].mean(axis=1, skipna=False), theirs[budgets].mean(axis=1, skipna=False))]
             pairs += [(budget, ours[budget], theirs[budget]) for budget in budgets]
-            rows += [(part, measure, budget, method, other, *paired(first, second, SIGNS[str(measure)]))
-                     for budget, first, second in pairs]
+            rows += [
+                (part, measure, budget, method, other, *paired(first, second, SIGNS[str(measure)]))
+                for budget, first, second in pairs
+            ]
     return pd.DataFrame(rows, columns=list(DIFFERENCES))
 
 
@@ -103,8 +119,9 @@ def equal_budgets(results: pd.DataFrame, method: str, other: str, tolerance: flo
     return ratio[np.maximum(ratio, 1 / ratio) <= 1 + tolerance]
 
 
-def equal_budget_differences(results: pd.DataFrame, method: str, others: Sequence[str], tolerance: float = EQUAL,
-                             best: bool = False) -> pd.DataFrame:
+def equal_budget_differences(
+    results: pd.DataFrame, method: str, others: Sequence[str], tolerance: float = EQUAL, best: bool = False
+) -> pd.DataFrame:
     """`differences` of a table of results (see `budget_curves`) where both methods have the same size.
 
     A budget takes part when `equal_budgets` has it; where none does, the row of "all" has no numbers. best: compare
@@ -158,8 +175,9 @@ def layers_table(results: pd.DataFrame, tolerance: float = EQUAL) -> pd.DataFram
     known = results[["layers", "method"]].drop_duplicates().sort_values("layers")
     layers = dict(zip(known["method"], known["layers"].astype(int)))
     if len(layers) < 2 or len(known) != len(layers) or not known["layers"].is_unique:
-        raise ValueError("results needs one method a number of layers, and two numbers or more; it has "
-                         f"{known.to_numpy().tolist()}")
+        raise ValueError(
+            f"results needs one method a number of layers, and two numbers or more; it has {known.to_numpy().tolist()}"
+        )
     first, *more = layers
     table = pd.concat([equal_budget_differences(results, name, [first], tolerance) for name in more], ignore_index=True)
     return table.assign(layers=table["method"].map(layers), fewest=layers[first])

@@ -25,8 +25,9 @@ TABLE_PAPER = "more layers help (direction only: the table's numbers are not kno
 NOT_STATED = "not stated"
 
 
-def budget_claims(results: pd.DataFrame, part: str, method: str = "S'MoRE", others: Sequence[str] = OTHERS,
-                  tolerance: float = EQUAL) -> pd.DataFrame:
+def budget_claims(
+    results: pd.DataFrame, part: str, method: str = "S'MoRE", others: Sequence[str] = OTHERS, tolerance: float = EQUAL
+) -> pd.DataFrame:
     """Fig. 4 on one part of the tests, from a table of results (see `budget_curves`).
 
     Accuracy at equal budget, the mean over all budgets at which trainable parameters differ by at most `tolerance`: a
@@ -42,24 +43,41 @@ def budget_claims(results: pd.DataFrame, part: str, method: str = "S'MoRE", othe
     at, best = at[at["budget"] == ALL], best[best["budget"] == ALL]
     accuracy = at[at["measure"] == "accuracy"]
     budgets = f"; {shared_budgets(rows, method, others, tolerance)}"
-    found = [claim(FIGURE, f"{part}: {method} is more accurate than {other} at equal budget", FIGURE_PAPER,
-                   accuracy[accuracy["against"] == other]) for other in others]
+    found = [
+        claim(
+            FIGURE,
+            f"{part}: {method} is more accurate than {other} at equal budget",
+            FIGURE_PAPER,
+            accuracy[accuracy["against"] == other],
+        )
+        for other in others
+    ]
     every = f"{', '.join(others[:-1])} and {others[-1]}" if len(others) > 1 else others[0]
-    found.append(claim(FIGURE, f"{part}: {method} is more accurate than each of {every} at equal budget", FIGURE_PAPER,
-                       accuracy, budgets))
-    beyond = {"has a lower loss at equal budget": at[at["measure"] == "loss"],
-              "is more accurate when each may stay below the budget": best[best["measure"] == "accuracy"]}
+    found.append(
+        claim(
+            FIGURE,
+            f"{part}: {method} is more accurate than each of {every} at equal budget",
+            FIGURE_PAPER,
+            accuracy,
+            budgets,
+        )
+    )
+    beyond = {
+        "has a lower loss at equal budget": at[at["measure"] == "loss"],
+        "is more accurate when each may stay below the budget": best[best["measure"] == "accuracy"],
+    }
     for size in ("trainable", "active"):
         areas = area_differences(rows, method, others, size)
         text = f"is more accurate on average over the logarithm of {size} parameters, common range"
         beyond[text] = areas[areas["measure"] == "accuracy"]
-    found += [claim(f"beyond {FIGURE}", f"{part}: {method} {text} (against {every})", NOT_STATED, compared)
-              for text, compared in beyond.items()]
+    found += [
+        claim(f"beyond {FIGURE}", f"{part}: {method} {text} (against {every})", NOT_STATED, compared)
+        for text, compared in beyond.items()
+    ]
     return pd.DataFrame(found)
 
 
-def gate_claims(results: pd.DataFrame, part: str, gates: Sequence[str],
-                tolerance: float = EQUAL) -> pd.DataFrame:  # fmt: skip
+def gate_claims(results: pd.DataFrame, part: str, gates: Sequence[str], tolerance: float = EQUAL) -> pd.DataFrame:
     """Fig. 4 gate by gate on one part of the tests: S'MoRE against MixLoRA with the same gate, LoRA and HydraLoRA.
 
     gates: names as in the methods "S'MoRE (dense)" and "MixLoRA (dense)" of the results. A row a gate on the accuracy,
@@ -75,10 +93,20 @@ def gate_claims(results: pd.DataFrame, part: str, gates: Sequence[str],
         at = equal_budget_differences(rows, method, others, tolerance)
         at = at[at["budget"] == ALL]
         every = f"each of {', '.join(others[:-1])} and {others[-1]}"
-        found += [claim(FIGURE, f"{part}: {method} is more accurate than {every} at equal budget", FIGURE_PAPER,
-                        at[at["measure"] == "accuracy"]),
-                  claim(f"beyond {FIGURE}", f"{part}: {method} has a lower loss than {every} at equal budget",
-                        NOT_STATED, at[at["measure"] == "loss"])]  # fmt: skip
+        found += [
+            claim(
+                FIGURE,
+                f"{part}: {method} is more accurate than {every} at equal budget",
+                FIGURE_PAPER,
+                at[at["measure"] == "accuracy"],
+            ),
+            claim(
+                f"beyond {FIGURE}",
+                f"{part}: {method} has a lower loss than {every} at equal budget",
+                NOT_STATED,
+                at[at["measure"] == "loss"],
+            ),
+        ]
     return pd.DataFrame(found)
 
 
@@ -133,9 +161,16 @@ def claim(source: str, text: str, paper: str, found: pd.DataFrame, note: str = "
             measured.append(f"{method} and {other}: no equal budget")
             continue
         measured.append(f"{method} {row['mean']:.3f}, {other} {row['mean_against']:.3f}")
-        spread.append(f"against {other} {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] over "
-                      f"{row['seeds']} paired seeds"
-                      + (f" ({row['invalid']} more without a number)" if row["invalid"] else ""))
+        spread.append(
+            f"against {other} {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] over "
+            f"{row['seeds']} paired seeds" + (f" ({row['invalid']} more without a number)" if row["invalid"] else "")
+        )
     intervals = f"difference and 95 % interval: {'; '.join(spread)}" if spread else "none: nothing to compare"
-    return {"source": source, "claim": text, "paper": paper, "measured": "; ".join(measured) + note,
-            "spread": intervals, "verdict": joint_verdict(found["verdict"])}
+    return {
+        "source": source,
+        "claim": text,
+        "paper": paper,
+        "measured": "; ".join(measured) + note,
+        "spread": intervals,
+        "verdict": joint_verdict(found["verdict"]),
+    }

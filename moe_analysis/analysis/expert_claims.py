@@ -37,8 +37,13 @@ def late_means(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> pd.Da
     return seed_means(late, measures)
 
 
-def anatomy_claims(conditioning: pd.DataFrame, similarity: pd.DataFrame, load: pd.DataFrame, method: str = "gRSGD",
-                   against: str = "RSGD") -> pd.DataFrame:  # fmt: skip
+def anatomy_claims(
+    conditioning: pd.DataFrame,
+    similarity: pd.DataFrame,
+    load: pd.DataFrame,
+    method: str = "gRSGD",
+    against: str = "RSGD",
+) -> pd.DataFrame:
     """Columns source, claim, paper, measured, spread, verdict; frames of `analysis.experts` in.
 
     "Less alike" and "better conditioned": the 95 % interval of the difference paired by seed, in the second half of
@@ -54,29 +59,39 @@ def anatomy_claims(conditioning: pd.DataFrame, similarity: pd.DataFrame, load: p
         gap: dict[Any, Any] = paired_differences(means, [measure], method, [against]).iloc[0].to_dict()
         values = means.groupby("method")[measure].mean()
         label = "log10 of the condition number" if measure.startswith("gram_") else "mean cosine"
-        rows.append({
-            "source": SOURCE, "claim": claim, "paper": "not measured there",
-            "measured": f"{label}: {method} {values[method]:.3f}, {against} {values[against]:.3f}",
-            "spread": f"difference {gap['difference']:+.3f}, 95 % interval [{gap['low']:+.3f}, {gap['high']:+.3f}] "
-                      f"over {int(gap['seeds'])} paired seeds",
-            "verdict": verdict_of(gap["high"], int(gap["seeds"])),
-        })  # fmt: skip
+        rows.append(
+            {
+                "source": SOURCE,
+                "claim": claim,
+                "paper": "not measured there",
+                "measured": f"{label}: {method} {values[method]:.3f}, {against} {values[against]:.3f}",
+                "spread": f"difference {gap['difference']:+.3f}, 95 % interval [{gap['low']:+.3f}, {gap['high']:+.3f}] "
+                f"over {int(gap['seeds'])} paired seeds",
+                "verdict": verdict_of(gap["high"], int(gap["seeds"])),
+            }
+        )
     return pd.DataFrame([*rows, entropy_claim(load)])
 
 
 def entropy_claim(load: pd.DataFrame) -> dict[str, Any]:
     """Whether the entropy of a token's gates, which many reports call load balance, follows the balance of the load."""
-    found = np.array([rows["token_entropy"].corr(rows["load_balance"], method="spearman")
-                      for _, rows in load.groupby(["method", "seed"], sort=False)])  # fmt: skip
+    found = np.array(
+        [
+            rows["token_entropy"].corr(rows["load_balance"], method="spearman")
+            for _, rows in load.groupby(["method", "seed"], sort=False)
+        ]
+    )
     mean, low, high = mean_interval(found)
     if np.isnan(found).any() or load["seed"].nunique() < MIN_SEEDS:
         verdict = "not testable at this scale"
     else:
         verdict = "reproduced" if (found >= 0.5).all() else "not reproduced"
     return {
-        "source": SOURCE, "claim": "the entropy of a token's gates tells how balanced the load is",
+        "source": SOURCE,
+        "claim": "the entropy of a token's gates tells how balanced the load is",
         "paper": "an independent reproduction warns that it does not",
         "measured": f"rank correlation {mean:+.2f}; entropy {load['token_entropy'].mean():.2f}, "
-                    f"load balance {load['load_balance'].mean():.2f}",
-        "spread": f"95 % interval [{low:+.2f}, {high:+.2f}] over methods and seeds", "verdict": verdict,
-    }  # fmt: skip
+        f"load balance {load['load_balance'].mean():.2f}",
+        "spread": f"95 % interval [{low:+.2f}, {high:+.2f}] over methods and seeds",
+        "verdict": verdict,
+    }

@@ -50,16 +50,27 @@ def expert_loads(recorded: Iterable[Recorded], top_k: int = 1, method: str | Non
             experts = gates.shape[1]
             least = np.partition(gates, -min(top_k, experts), axis=1)[:, [-min(top_k, experts)]]
             mass = gates.sum(0) / gates.sum()
-            frames.append(pd.DataFrame({
-                **labelled(run, method), "module": module, "layer": layer_of(module), "expert": np.arange(experts),
-                "mass": mass, "top1": largest(gates).mean(0), "used": ((gates >= least) & (gates > 0)).mean(0),
-                "rank": (-mass).argsort(kind="stable").argsort() + 1, "tokens": len(tokens),
-            }))  # fmt: skip
+            frames.append(
+                pd.DataFrame(
+                    {
+                        **labelled(run, method),
+                        "module": module,
+                        "layer": layer_of(module),
+                        "expert": np.arange(experts),
+                        "mass": mass,
+                        "top1": largest(gates).mean(0),
+                        "used": ((gates >= least) & (gates > 0)).mean(0),
+                        "rank": (-mass).argsort(kind="stable").argsort() + 1,
+                        "tokens": len(tokens),
+                    }
+                )
+            )
     return pd.concat(frames, ignore_index=True)
 
 
-def load_summary(recorded: Iterable[Recorded], top_k: int = 1, least: float = 0.1,
-                 method: str | None = None) -> pd.DataFrame:  # fmt: skip
+def load_summary(
+    recorded: Iterable[Recorded], top_k: int = 1, least: float = 0.1, method: str | None = None
+) -> pd.DataFrame:
     """One row a (method, seed, module): how evenly its experts are loaded, and how evenly a token spreads its gates.
 
     token_entropy: normalised entropy of a token's gates, mean over tokens with gates. Of the loads, "mass" and "top1"
@@ -85,8 +96,11 @@ def load_summary(recorded: Iterable[Recorded], top_k: int = 1, least: float = 0.
             row["token_entropy"] = entropies_of(gates[gates.sum(1) > 0]).mean()
             for name in ("mass", "top1"):
                 load = own[name].to_numpy()
-                row |= {f"{name}_balance": float(entropies_of(load[None])[0]), f"{name}_peak": load.max() / load.mean(),
-                        f"{name}_variation": load.std() / load.mean()}  # fmt: skip
+                row |= {
+                    f"{name}_balance": float(entropies_of(load[None])[0]),
+                    f"{name}_peak": load.max() / load.mean(),
+                    f"{name}_variation": load.std() / load.mean(),
+                }
             never, starved = own["used"] == 0, own["mass"] < least / len(own)
             row["distinct"] = distinct_experts(gates).shape[1] / len(own)
             rows.append({**row, "never_top": never.mean(), "starved": starved.mean(), "dead": (never | starved).mean()})

@@ -22,7 +22,7 @@ SIMILARITIES = ("map_similarity", "output_similarity", "update_similarity")
 
 
 def layer_of(module: str) -> str:
-    """"layers.3.self_attn.q_proj" -> "layers.3": a module's name up to its first number; the whole name without one."""
+    """A module's name up to its first number, "layers.3" of "layers.3.self_attn.q_proj"; the whole name without one."""
     found = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", module)
     return found.group() if found else module
 
@@ -35,13 +35,15 @@ def expert_array(run: Any, kind: str) -> xr.DataArray:
 def module_frame(run: Any, array: xr.DataArray, columns: dict[str, np.ndarray]) -> pd.DataFrame:
     """Columns of KEYS and `columns`, each (steps, modules), with the steps and module names of `array`."""
     steps, modules = array["step"].values, [str(name) for name in array[array.dims[1]].values]
-    return pd.DataFrame({
-        **run_key(run),
-        "step": np.repeat(steps, len(modules)),
-        "module": np.tile(modules, len(steps)),
-        "layer": np.tile([layer_of(name) for name in modules], len(steps)),
-        **{name: np.asarray(values, dtype=float).reshape(-1) for name, values in columns.items()},
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            **run_key(run),
+            "step": np.repeat(steps, len(modules)),
+            "module": np.tile(modules, len(steps)),
+            "layer": np.tile([layer_of(name) for name in modules], len(steps)),
+            **{name: np.asarray(values, dtype=float).reshape(-1) for name, values in columns.items()},
+        }
+    )
 
 
 def conditioning(runs: Sequence[Any]) -> pd.DataFrame:

@@ -34,9 +34,18 @@ def run_rows(history: pd.DataFrame) -> pd.DataFrame:
     1   RSGD    1.0      2     1     False
     """
     keys = [*KEYS, *(name for name in MATCHING if name in history)]
-    return history.sort_values("step", kind="stable").groupby(keys, sort=False).agg(
-        loss=("validation_mse", "last"), entropy=("gate_entropy", "mean"), load_balance=("load_balance", "last"),
-        effective_step=("effective_step", "mean"), diverged=("diverged", "last")).reset_index()  # fmt: skip
+    return (
+        history.sort_values("step", kind="stable")
+        .groupby(keys, sort=False)
+        .agg(
+            loss=("validation_mse", "last"),
+            entropy=("gate_entropy", "mean"),
+            load_balance=("load_balance", "last"),
+            effective_step=("effective_step", "mean"),
+            diverged=("diverged", "last"),
+        )
+        .reset_index()
+    )
 
 
 def paired_gap(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
@@ -65,9 +74,17 @@ def expert_count_table(rows: pd.DataFrame) -> pd.DataFrame:
         plain, rescaled = part[part["power"] == 1.0], part[part["power"] == 0.5]
         both = plain.merge(rescaled, on="seed")
         paper = REPRODUCTION.get(int(k), (np.nan, np.nan))
-        table.append({"top_k": k, "rsgd": plain["loss"].mean(), "grsgd": rescaled["loss"].mean(),
-                      **paired_gap(rescaled, plain), "identical": bool((both["loss_x"] == both["loss_y"]).all()),
-                      "paper_rsgd": paper[0], "paper_grsgd": paper[1]})  # fmt: skip
+        table.append(
+            {
+                "top_k": k,
+                "rsgd": plain["loss"].mean(),
+                "grsgd": rescaled["loss"].mean(),
+                **paired_gap(rescaled, plain),
+                "identical": bool((both["loss_x"] == both["loss_y"]).all()),
+                "paper_rsgd": paper[0],
+                "paper_grsgd": paper[1],
+            }
+        )
     return pd.DataFrame(table)
 
 
@@ -96,8 +113,18 @@ def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
             gap = paired_gap(runs, plain)
             low, high = gap.pop("low"), gap.pop("high")
             mean = dict(zip(("mean", "low", "high"), mean_interval(runs["loss"].to_numpy())))
-            table.append({"temperature": temperature, "entropy": part["entropy"].mean(), "power": power, **mean, **gap,
-                          "difference_low": low, "difference_high": high, "decided": bool(low * high > 0)})  # fmt: skip
+            table.append(
+                {
+                    "temperature": temperature,
+                    "entropy": part["entropy"].mean(),
+                    "power": power,
+                    **mean,
+                    **gap,
+                    "difference_low": low,
+                    "difference_high": high,
+                    "decided": bool(low * high > 0),
+                }
+            )
     return pd.DataFrame(table).sort_values(["entropy", "power"], ascending=[True, False], ignore_index=True)
 
 
@@ -116,9 +143,17 @@ def best_powers(rows: pd.DataFrame) -> pd.DataFrame:
         best = losses.mean().idxmin()
         gaps = {power: mean_interval((losses[power] - losses[best]).to_numpy())[1] for power in losses}
         _, low, high = mean_interval(losses.idxmin(axis=1).to_numpy())
-        table.append({"temperature": temperature, "entropy": part["entropy"].mean(), "best": best, "low": low,
-                      "high": high, "as_good": [power for power, least in gaps.items() if power == best or least <= 0],
-                      "seeds": len(losses)})  # fmt: skip
+        table.append(
+            {
+                "temperature": temperature,
+                "entropy": part["entropy"].mean(),
+                "best": best,
+                "low": low,
+                "high": high,
+                "as_good": [power for power, least in gaps.items() if power == best or least <= 0],
+                "seeds": len(losses),
+            }
+        )
     return pd.DataFrame(table).sort_values("entropy", ignore_index=True)
 
 
@@ -133,8 +168,11 @@ def entropy_slopes(rows: pd.DataFrame, power: float = 0.5) -> pd.DataFrame:
     pairs = plain.merge(other, on=["seed", "temperature"])
     pairs = pairs.assign(gain=pairs["loss_x"] - pairs["loss_y"], entropy=(pairs["entropy_x"] + pairs["entropy_y"]) / 2)
     pairs = pairs[np.isfinite(pairs["gain"])]
-    slopes = [{"seed": seed, "slope": np.polyfit(part["entropy"], part["gain"], 1)[0], "runs": len(part)}
-              for seed, part in pairs.groupby("seed") if len(part) > 1]  # fmt: skip
+    slopes = [
+        {"seed": seed, "slope": np.polyfit(part["entropy"], part["gain"], 1)[0], "runs": len(part)}
+        for seed, part in pairs.groupby("seed")
+        if len(part) > 1
+    ]
     return pd.DataFrame(slopes, columns=["seed", "slope", "runs"])
 
 
@@ -145,8 +183,10 @@ def tuned_lr(frame: pd.DataFrame, tuning_seeds: Sequence[int], by: Sequence[str]
     """
     held = frame["seed"].isin(list(tuning_seeds))
     if not held.any() or held.all():
-        raise ValueError(f"tuning_seeds = {tuple(tuning_seeds)} must be some, not all, of the frame's seeds "
-                         f"{sorted(frame['seed'].unique())}; train more seeds or hold others out")  # fmt: skip
+        raise ValueError(
+            f"tuning_seeds = {tuple(tuning_seeds)} must be some, not all, of the frame's seeds "
+            f"{sorted(frame['seed'].unique())}; train more seeds or hold others out"
+        )
     curves = frame[held].groupby([*by, "lr"])["loss"].mean().reset_index()
     best = curves.loc[curves.groupby(list(by))["loss"].idxmin()]
     ends = frame.groupby(list(by))["lr"].agg(["min", "max"]).reset_index()
@@ -164,8 +204,9 @@ def method_pair(frame: pd.DataFrame) -> tuple[str, str]:
     """(plain, rescaled): the frame's two methods, named as in the paper, such as RSGD and gRSGD."""
     methods = sorted(frame["method"].unique(), key=len)
     if len(methods) != 2 or methods[1] != f"g{methods[0]}":
-        raise ValueError(f"methods = {', '.join(methods)}; pass runs of one method and of its rescaled form, such as "
-                         "RSGD and gRSGD")  # fmt: skip
+        raise ValueError(
+            f"methods = {', '.join(methods)}; pass runs of one method and of its rescaled form, such as RSGD and gRSGD"
+        )
     return methods[0], methods[1]
 
 
@@ -180,8 +221,11 @@ def references(frame: pd.DataFrame, tuning_seeds: Sequence[int]) -> dict[str, fl
     best = float(tuned_lr(frame, tuning_seeds).set_index("method")["lr"][plain])
     tried = frame.loc[frame["method"] == plain, "lr"].unique()
     low = float(tried[np.abs(np.log(tried / (LOW_SHARE * best))).argmin()])
-    return {f"{EQUAL}, the lowest": float(tried.min()), f"{EQUAL}, a quarter of {plain}'s best": low,
-            f"{EQUAL}, {plain}'s best": best}  # fmt: skip
+    return {
+        f"{EQUAL}, the lowest": float(tried.min()),
+        f"{EQUAL}, a quarter of {plain}'s best": low,
+        f"{EQUAL}, {plain}'s best": best,
+    }
 
 
 def confound_comparisons(
@@ -212,10 +256,18 @@ def confound_comparisons(
             runs = last[last["reference"] == reference]
             cases.append((f"{MATCHED}, {rescaled} at lr {reference:g}", reference, runs, runs["step_ratio"].iloc[0]))
     cases.append((TUNED, best[rescaled], _at(compared, plain, best[plain]), np.nan))
-    return pd.DataFrame([
-        {"comparison": name, "rescaled_lr": lr, "plain_lr": other["lr"].iloc[0],
-         **paired_gap(_at(compared, rescaled, lr), other), "step_ratio": ratio} for name, lr, other, ratio in cases
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "comparison": name,
+                "rescaled_lr": lr,
+                "plain_lr": other["lr"].iloc[0],
+                **paired_gap(_at(compared, rescaled, lr), other),
+                "step_ratio": ratio,
+            }
+            for name, lr, other, ratio in cases
+        ]
+    )
 
 
 def _at(frame: pd.DataFrame, method: str, lr: float) -> pd.DataFrame:
@@ -251,8 +303,15 @@ def lr_shift(frame: pd.DataFrame, points: int = 401) -> pd.DataFrame:
         shifts = np.linspace(-np.log(10), np.log(10), points)  # an odd number has the shift 0 among them
         sizes = np.array([np.sqrt((gaps(shift) ** 2).mean()) for shift in shifts]) if len(at) else np.array([np.nan])
         best = int(np.nanargmin(sizes)) if np.isfinite(sizes).any() else 0
-        rows.append({"seed": seed, "factor": float(np.exp(shifts[best])), "gap_equal": float(sizes[len(sizes) // 2]),
-                     "gap_shifted": float(sizes[best]), "remaining": float(gaps(shifts[best]).mean())})  # fmt: skip
+        rows.append(
+            {
+                "seed": seed,
+                "factor": float(np.exp(shifts[best])),
+                "gap_equal": float(sizes[len(sizes) // 2]),
+                "gap_shifted": float(sizes[best]),
+                "remaining": float(gaps(shifts[best]).mean()),
+            }
+        )
         if not np.isfinite(sizes).any():
             rows[-1]["factor"] = float("nan")
     return pd.DataFrame(rows)

@@ -52,15 +52,17 @@ def enumerated_outputs(num_experts: int, fanout: int, layers: Iterable[int] = (1
 
 
 def sizes(num_experts: int, fanout: int, layers: int, position: str) -> SmoreConfig:
-    return SmoreConfig(num_experts=[num_experts] * layers, fanout=[fanout] * layers, r=max(1, fanout),
-                       activation_position=position)  # fmt: skip
+    return SmoreConfig(
+        num_experts=[num_experts] * layers, fanout=[fanout] * layers, r=max(1, fanout), activation_position=position
+    )
 
 
 def integer_momor(config: SmoreConfig, seed: int = 0, out_features: int = 8) -> Momor:
     """A float64 MoMOR with the pools of a S'MoRE and random integers as factors."""
     generator = torch.Generator().manual_seed(seed)
-    momor = Momor(len(INPUT), out_features, MomorConfig(r=1, num_experts=config.num_experts, top_k=config.fanout,
-                                                        alpha=None)).double()  # type: ignore[arg-type]  # fmt: skip
+    momor = Momor(
+        len(INPUT), out_features, MomorConfig(r=1, num_experts=config.num_experts, top_k=config.fanout, alpha=None)
+    ).double()  # type: ignore[arg-type]
     for factor in (*momor.A, *momor.B):
         factor.data = torch.randint(-1000, 1000, factor.shape, generator=generator, dtype=torch.float64)
     return momor
@@ -72,8 +74,10 @@ def figure3_trees() -> dict[str, Any]:
     >>> figure3_trees()["a"]
     ((1, ((1, ()), (3, ()))), (2, ((2, ()), (4, ()))))
     """
-    return {label: tuple((parent, tuple((leaf, ()) for leaf in leaves)) for parent, leaves in enumerate(children, 1))
-            for label, children in FIGURE3.items()}  # fmt: skip
+    return {
+        label: tuple((parent, tuple((leaf, ()) for leaf in leaves)) for parent, leaves in enumerate(children, 1))
+        for label, children in FIGURE3.items()
+    }
 
 
 def figure3_outputs() -> dict[str, list[tuple[float, ...]]]:

@@ -40,8 +40,9 @@ def over_layers(measure: Callable[..., pd.DataFrame], layers: Mapping[str, Any],
     return pd.concat(frames, keys=list(layers), names=["module"]).reset_index("module").reset_index(drop=True)
 
 
-def first_order_change(layer: MoeLora, inputs: Any, gradient: Any, gates: Sequence[float] = GATES,
-                       damping: float = 1e-6) -> pd.DataFrame:  # fmt: skip
+def first_order_change(
+    layer: MoeLora, inputs: Any, gradient: Any, gates: Sequence[float] = GATES, damping: float = 1e-6
+) -> pd.DataFrame:
     """What one Riemannian step does to g·s·BA, for every expert, rule and gate.
 
     Columns expert, rule (those of `theory.gated_step.RULES`), g, change (norm of the change divided by lr), predicted
@@ -68,14 +69,23 @@ def first_order_change(layer: MoeLora, inputs: Any, gradient: Any, gates: Sequen
         for gate in gates:
             held = HeldGates(layer, torch.full((experts,), float(gate)))
             change = full_matrix_change(held, x, upstream, name, damping=damping).numpy()
-            rows += [(expert, name, gate, change[expert], size[expert] * gate**rule.exponent, rule.exponent)
-                     for expert in range(experts)]
+            rows += [
+                (expert, name, gate, change[expert], size[expert] * gate**rule.exponent, rule.exponent)
+                for expert in range(experts)
+            ]
     frame = pd.DataFrame(rows, columns=["expert", "rule", "g", "change", "predicted", "expected"])
     return with_slopes(frame, ["expert", "rule"], "change")
 
 
-def curvature(layer: MoeLora, inputs: Any, gradient: Any, gates: Sequence[float] = GATES, directions: int = 3,
-              seed: int = 0, experts: Sequence[int] | None = None) -> pd.DataFrame:  # fmt: skip
+def curvature(
+    layer: MoeLora,
+    inputs: Any,
+    gradient: Any,
+    gates: Sequence[float] = GATES,
+    directions: int = 3,
+    seed: int = 0,
+    experts: Sequence[int] | None = None,
+) -> pd.DataFrame:
     """How much the manifold of matrices of rank r bends at W = g·s·BA, for every expert, direction and gate.
 
     Columns expert, direction ("descent": the loss gradient's tangent part; "random 1", …), g, measured (finite
@@ -98,8 +108,18 @@ def curvature(layer: MoeLora, inputs: Any, gradient: Any, gates: Sequence[float]
             step = STEP * min(point.sigma[-1] for point in points)
             for name, field in fields.items():
                 xi = unit(points[0].tangent(field))
-                rows += [(expert, name, gate, point.measured_curvature(xi, step), np.linalg.norm(point.bend(xi)),
-                          1 / point.sigma[-1], -1.0) for gate, point in zip(gates, points)]
+                rows += [
+                    (
+                        expert,
+                        name,
+                        gate,
+                        point.measured_curvature(xi, step),
+                        np.linalg.norm(point.bend(xi)),
+                        1 / point.sigma[-1],
+                        -1.0,
+                    )
+                    for gate, point in zip(gates, points)
+                ]
     columns = ["expert", "direction", "g", "measured", "closed_form", "largest", "expected"]
     return with_slopes(pd.DataFrame(rows, columns=columns), ["expert", "direction"], "measured")
 
@@ -108,8 +128,11 @@ def with_slopes(frame: pd.DataFrame, keys: list[str], column: str) -> pd.DataFra
     """The frame with a column slope: the exponent of g in `column`, by least squares on logarithms in each group."""
     logs = frame.assign(x=np.log(frame["g"]), y=np.log(frame[column]))
     centred = logs[["x", "y"]] - logs.groupby(keys)[["x", "y"]].transform("mean")
-    sums = (centred.assign(xy=centred["x"] * centred["y"], xx=centred["x"] ** 2)
-            .groupby([frame[key] for key in keys])[["xy", "xx"]].transform("sum"))
+    sums = (
+        centred.assign(xy=centred["x"] * centred["y"], xx=centred["x"] ** 2)
+        .groupby([frame[key] for key in keys])[["xy", "xx"]]
+        .transform("sum")
+    )
     return frame.assign(slope=sums["xy"] / sums["xx"])
 
 
@@ -117,8 +140,10 @@ def full_gradient(layer: MoeLora, inputs: Any, gradient: Any) -> np.ndarray:
     """∂L/∂W of a full matrix in the layer's place, Γ (out, in), from its inputs and output gradients."""
     inputs, gradient = np.asarray(inputs, float), np.asarray(gradient, float)
     if inputs.shape != (len(gradient), layer.in_features) or gradient.shape[1] != layer.out_features:
-        raise ValueError(f"inputs {inputs.shape} and gradient {gradient.shape} do not fit a layer from "
-                         f"{layer.in_features} to {layer.out_features} features; pass (tokens, in) and (tokens, out)")
+        raise ValueError(
+            f"inputs {inputs.shape} and gradient {gradient.shape} do not fit a layer from "
+            f"{layer.in_features} to {layer.out_features} features; pass (tokens, in) and (tokens, out)"
+        )
     return gradient.T @ inputs
 
 
@@ -150,8 +175,15 @@ class LocalPicture:
     cosine: float
 
 
-def local_picture(layer: MoeLora, inputs: Any, gradient: Any, expert: int = 0, gates: Sequence[float] = (0.1, 0.4),
-                  points: int = 81, reach: float = 0.8) -> LocalPicture:  # fmt: skip
+def local_picture(
+    layer: MoeLora,
+    inputs: Any,
+    gradient: Any,
+    expert: int = 0,
+    gates: Sequence[float] = (0.1, 0.4),
+    points: int = 81,
+    reach: float = 0.8,
+) -> LocalPicture:
     """The geometry of one step on the manifolds of several gates.
 
     lr is chosen for the drawing: the projected step is `reach` radii of curvature of the smallest gate long. Curves run
@@ -182,9 +214,13 @@ def local_picture(layer: MoeLora, inputs: Any, gradient: Any, expert: int = 0, g
         gap = np.linalg.norm(landing - lr * tangent) / np.linalg.norm(lr * tangent)
         steps.append(("landing", gate, *place(landing), float(np.linalg.norm(landing)), float(gap)))
     columns = ["tangent", "off", "bend"]
-    return LocalPicture(expert, lr, pd.DataFrame(lines, columns=["g", "t", *columns, "curvature"]),
-                        pd.DataFrame(steps, columns=["part", "g", *columns, "length", "gap"]),
-                        cosine=float((unit(normal) * across).sum()))
+    return LocalPicture(
+        expert,
+        lr,
+        pd.DataFrame(lines, columns=["g", "t", *columns, "curvature"]),
+        pd.DataFrame(steps, columns=["part", "g", *columns, "length", "gap"]),
+        cosine=float((unit(normal) * across).sum()),
+    )
 
 
 def gate_geometry_claims(changes: pd.DataFrame, bends: pd.DataFrame) -> pd.DataFrame:
@@ -198,31 +234,66 @@ def gate_geometry_claims(changes: pd.DataFrame, bends: pd.DataFrame) -> pd.DataF
     """
     remedy, drawn = SOURCES
     rows = [
-        _exponent_row(remedy, "the plain rule moves an expert's part of the full matrix in proportion to g²", "g²",
-                      2.0, changes, ["plain"]),
-        _exponent_row(remedy, "the rescaled backward √g stands in for the division by the gate and so moves it in "
-                      "proportion to g", "g", 1.0, changes, ["rescaled"]),
-        _exponent_row(f"{remedy} (our reading)", "locally √g backward times g forward moves it in proportion to "
-                      "g^(3/2): half of the way to g", "proportional to g", 1.5, changes, ["rescaled"]),
-        _exponent_row(remedy, "dividing the preconditioned gradient by the gate moves it in proportion to g; with "
-                      "constant gates p = 0 is the same step", "g", 1.0, changes, ["exact remedy", "p = 0"]),
-        _exponent_row(drawn, "the smaller the gate, the more the manifold of g B A bends: curvature in proportion to "
-                      "1/g", "drawn: more curved for the smaller gate", -1.0,
-                      bends.assign(change=bends["measured"], predicted=bends["closed_form"], rule="curvature"),
-                      ["curvature"]),
+        _exponent_row(
+            remedy,
+            "the plain rule moves an expert's part of the full matrix in proportion to g²",
+            "g²",
+            2.0,
+            changes,
+            ["plain"],
+        ),
+        _exponent_row(
+            remedy,
+            "the rescaled backward √g stands in for the division by the gate and so moves it in proportion to g",
+            "g",
+            1.0,
+            changes,
+            ["rescaled"],
+        ),
+        _exponent_row(
+            f"{remedy} (our reading)",
+            "locally √g backward times g forward moves it in proportion to g^(3/2): half of the way to g",
+            "proportional to g",
+            1.5,
+            changes,
+            ["rescaled"],
+        ),
+        _exponent_row(
+            remedy,
+            "dividing the preconditioned gradient by the gate moves it in proportion to g; with "
+            "constant gates p = 0 is the same step",
+            "g",
+            1.0,
+            changes,
+            ["exact remedy", "p = 0"],
+        ),
+        _exponent_row(
+            drawn,
+            "the smaller the gate, the more the manifold of g B A bends: curvature in proportion to 1/g",
+            "drawn: more curved for the smaller gate",
+            -1.0,
+            bends.assign(change=bends["measured"], predicted=bends["closed_form"], rule="curvature"),
+            ["curvature"],
+        ),
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _exponent_row(source: str, claim: str, paper: str, exponent: float, frame: pd.DataFrame,
-                  rules: list[str]) -> tuple[str, ...]:  # fmt: skip
+def _exponent_row(
+    source: str, claim: str, paper: str, exponent: float, frame: pd.DataFrame, rules: list[str]
+) -> tuple[str, ...]:
     chosen = frame[frame["rule"].isin(rules)]
     keys = [key for key in ("module", "expert", "direction", "rule") if key in chosen]
     slopes = chosen.drop_duplicates(keys)["slope"]
     away = (chosen["change"] / chosen["predicted"] - 1).abs().max()
     holds = bool(((slopes - exponent).abs() <= TOLERANCE).all()) if chosen["g"].nunique() >= MIN_GATES else None
     experts = len(chosen.drop_duplicates([key for key in keys if key in ("module", "expert")]))
-    return (source, claim, paper, f"exponent of g {slopes.mean():.4f}",
-            f"{slopes.min():.4f} to {slopes.max():.4f} over {experts} experts, g from {chosen['g'].min():g} to "
-            f"{chosen['g'].max():g}; at most {away:.1e} from the closed form",
-            "not testable at this scale" if holds is None else "reproduced" if holds else "not reproduced")
+    return (
+        source,
+        claim,
+        paper,
+        f"exponent of g {slopes.mean():.4f}",
+        f"{slopes.min():.4f} to {slopes.max():.4f} over {experts} experts, g from {chosen['g'].min():g} to "
+        f"{chosen['g'].max():g}; at most {away:.1e} from the closed form",
+        "not testable at this scale" if holds is None else "reproduced" if holds else "not reproduced",
+    )

@@ -47,8 +47,10 @@ def scores(runs: Sequence[Any], transferred: Sequence[pd.DataFrame] = ()) -> pd.
     frame = pd.concat(frames, ignore_index=True)
     for (part, dataset), rows in frame.groupby(["part", "dataset"], sort=False)["rows"]:
         if rows.nunique() > 1 or len(rows) != len(runs):
-            raise ValueError(f"data set {dataset!r} ({part}) has {sorted(set(rows))} test rows in {len(rows)} of "
-                             f"{len(runs)} runs; evaluate all runs on the same rows")  # fmt: skip
+            raise ValueError(
+                f"data set {dataset!r} ({part}) has {sorted(set(rows))} test rows in {len(rows)} of "
+                f"{len(runs)} runs; evaluate all runs on the same rows"
+            )
     return frame[["method", "seed", "part", "dataset", "rows", "accuracy", "loss"]]
 
 
@@ -147,9 +149,11 @@ def compared(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) 
     """`paired_bootstrap` of two tables of `crossed`, over the seeds they share; one task or seed gives NaN bounds."""
     seeds = first.columns.intersection(second.columns)
     if not first.index.equals(second.index) or seeds.empty:
-        raise ValueError(f"{names[0]!r} and {names[1]!r} share {len(seeds)} seeds and "
-                         f"{len(first.index.intersection(second.index))} of {len(first)} data sets; "
-                         "train and evaluate them alike")  # fmt: skip
+        raise ValueError(
+            f"{names[0]!r} and {names[1]!r} share {len(seeds)} seeds and "
+            f"{len(first.index.intersection(second.index))} of {len(first)} data sets; "
+            "train and evaluate them alike"
+        )
     pair = first[seeds].to_numpy(), second[seeds].to_numpy()
     if min(pair[0].shape) < 2:
         return Comparison(float((pair[0] - pair[1]).mean()), np.nan, np.nan, np.nan, *pair[0].shape)

@@ -31,17 +31,47 @@ class Headline(NamedTuple):
 
 LORA_BASED = ("LoRA", "LoRA-MoE", "SiRA")
 HEADLINES = (
-    Headline("T-REX, headline", "{better} has a higher mean accuracy than {worse} in distribution",
-             "up to +1.78 % over other LoRA-based methods, 14 data sets", INSIDE, "T-REX", LORA_BASED),
-    Headline("T-REX Fig. 3", "{better} has a higher out-of-distribution accuracy than {worse}",
-             "drawn above it on the tasks of BBH, no number", OUTSIDE, "T-REX", LORA_BASED),
-    Headline("T-REX, ablation", "intuition helps in distribution: {better} over {worse}",
-             "claimed, no number", INSIDE, "T-REX", ("mix-and-match",)),
-    Headline("T-REX, ablation", "intuition helps out of distribution: {better} over {worse}",
-             "claimed, no number", OUTSIDE, "T-REX", ("mix-and-match",)),
-    Headline("S'MoRE, headline", "{better} has a higher mean accuracy than {worse} at equal budget",
-             "better at equal budget on seven public data sets", INSIDE, "S'MoRE", ("LoRA", "MixLoRA", "HydraLoRA")),
-)  # fmt: skip
+    Headline(
+        "T-REX, headline",
+        "{better} has a higher mean accuracy than {worse} in distribution",
+        "up to +1.78 % over other LoRA-based methods, 14 data sets",
+        INSIDE,
+        "T-REX",
+        LORA_BASED,
+    ),
+    Headline(
+        "T-REX Fig. 3",
+        "{better} has a higher out-of-distribution accuracy than {worse}",
+        "drawn above it on the tasks of BBH, no number",
+        OUTSIDE,
+        "T-REX",
+        LORA_BASED,
+    ),
+    Headline(
+        "T-REX, ablation",
+        "intuition helps in distribution: {better} over {worse}",
+        "claimed, no number",
+        INSIDE,
+        "T-REX",
+        ("mix-and-match",),
+    ),
+    Headline(
+        "T-REX, ablation",
+        "intuition helps out of distribution: {better} over {worse}",
+        "claimed, no number",
+        OUTSIDE,
+        "T-REX",
+        ("mix-and-match",),
+    ),
+    Headline(
+        "S'MoRE, headline",
+        "{better} has a higher mean accuracy than {worse} at equal budget",
+        "better at equal budget on seven public data sets",
+        INSIDE,
+        "S'MoRE",
+        ("LoRA", "MixLoRA", "HydraLoRA"),
+    ),
+)
 
 
 def verdict_on(pair: Mapping[str, Any], testable: bool = True, effect: float = HEADLINE) -> str:
@@ -90,27 +120,31 @@ def adapter_claims(name: str, pairs: pd.DataFrame, summary: pd.DataFrame, guessi
     """
     others = tuple(dict.fromkeys(method for method in summary["method"] if method != name))
     text = "{better} has a higher mean accuracy than {worse} "
-    headlines = [Headline("own adapter", text + where, "nothing claimed", part, name, others)
-                 for part, where in ((INSIDE, "in distribution"), (OUTSIDE, "out of distribution"))]  # fmt: skip
+    headlines = [
+        Headline("own adapter", text + where, "nothing claimed", part, name, others)
+        for part, where in ((INSIDE, "in distribution"), (OUTSIDE, "out of distribution"))
+    ]
     rows = [judged(headline, worse, pairs, summary, guessing) for headline in headlines for worse in others]
     return pd.DataFrame(rows)
 
 
-def judged(headline: Headline, worse: str, pairs: pd.DataFrame, summary: pd.DataFrame,
-           guessing: pd.DataFrame) -> dict[str, str]:  # fmt: skip
+def judged(
+    headline: Headline, worse: str, pairs: pd.DataFrame, summary: pd.DataFrame, guessing: pd.DataFrame
+) -> dict[str, str]:
     """One headline against one of its others as a row of claims."""
     above = guessing[guessing["part"] == headline.part].set_index("method")["above"]
     pair = find_pair(pairs, headline.part, headline.better, worse)
     return {
-        "source": headline.source, "claim": headline.claim.format(better=headline.better, worse=worse),
+        "source": headline.source,
+        "claim": headline.claim.format(better=headline.better, worse=worse),
         "paper": headline.paper,
         "measured": f"{means(summary, headline.part, (headline.better, worse))}; "
-                    f"{int(above.sum())} of {len(above)} systems above guessing",
+        f"{int(above.sum())} of {len(above)} systems above guessing",
         "spread": f"difference {100 * pair['difference']:+.1f} points, 95 % interval "
-                  f"[{100 * pair['low']:+.1f}, {100 * pair['high']:+.1f}], Holm p {pair['p_holm']:.3f}, over "
-                  f"{int(pair['tasks'])} tasks and {int(pair['seeds'])} paired seeds",
+        f"[{100 * pair['low']:+.1f}, {100 * pair['high']:+.1f}], Holm p {pair['p_holm']:.3f}, over "
+        f"{int(pair['tasks'])} tasks and {int(pair['seeds'])} paired seeds",
         "verdict": verdict_on(pair, bool(above.any())),
-    }  # fmt: skip
+    }
 
 
 def find_pair(pairs: pd.DataFrame, part: str, better: str, worse: str) -> dict[str, Any]:
@@ -122,12 +156,14 @@ def find_pair(pairs: pd.DataFrame, part: str, better: str, worse: str) -> dict[s
             row: dict[Any, Any] = found.iloc[0].to_dict()
             low, high = sorted((sign * row["low"], sign * row["high"]))
             return {**row, "difference": sign * row["difference"], "low": low, "high": high}
-    raise ValueError(f"pairs compares no {better!r} with {worse!r} in the part {part!r}; pass the comparisons of all "
-                     "methods, in and out of distribution")  # fmt: skip
+    raise ValueError(
+        f"pairs compares no {better!r} with {worse!r} in the part {part!r}; pass the comparisons of all "
+        "methods, in and out of distribution"
+    )
 
 
 def means(summary: pd.DataFrame, part: str, methods: tuple[str, str]) -> str:
-    """"accuracy: A 0.512, B 0.480; loss 0.61, 0.63", means over tasks and seeds."""
+    """ "accuracy: A 0.512, B 0.480; loss 0.61, 0.63", means over tasks and seeds."""
     rows = summary[summary["part"] == part]
     accuracy, loss = (rows[rows["measure"] == measure].set_index("method")["mean"] for measure in ("accuracy", "loss"))
     found = ", ".join(f"{method} {accuracy[method]:.3f}" for method in methods)
@@ -135,7 +171,7 @@ def means(summary: pd.DataFrame, part: str, methods: tuple[str, str]) -> str:
 
 
 def saving_claims(counts: Mapping[str, int], better: str = "T-REX") -> pd.DataFrame:
-    """"30-40 % fewer trainable parameters than other LoRA-based methods": a row for each other method in counts.
+    """ "30-40 % fewer trainable parameters than other LoRA-based methods": a row for each other method in counts.
 
     counts: method -> trainable parameters, at the sizes of the authors' code; there rank 32 in all, which is 8 experts
     of rank 4, faces 4 down and 8 up vectors. Counts are exact, so the spread is none. "reproduced" when the share
@@ -155,12 +191,15 @@ def saving_claims(counts: Mapping[str, int], better: str = "T-REX") -> pd.DataFr
             continue
         saved = 1 - counts[better] / count
         equal = abs(saved) <= EQUAL
-        rows.append({
-            "source": "T-REX, headline", "claim": f"{better} trains fewer parameters than {other}",
-            "paper": f"{100 * SAVING[0]:.0f}–{100 * SAVING[1]:.0f} % fewer than other LoRA-based methods",
-            "measured": f"{better} {counts[better]:,}, {other} {count:,}: {100 * abs(saved):.1f} % "
-                        f"{'fewer' if saved >= 0 else 'more'}{' (budgets were made equal)' if equal else ''}",
-            "spread": "none: counted",
-            "verdict": UNTESTABLE if equal else REPRODUCED if saved >= SAVING[0] else NOT_REPRODUCED,
-        })  # fmt: skip
+        rows.append(
+            {
+                "source": "T-REX, headline",
+                "claim": f"{better} trains fewer parameters than {other}",
+                "paper": f"{100 * SAVING[0]:.0f}–{100 * SAVING[1]:.0f} % fewer than other LoRA-based methods",
+                "measured": f"{better} {counts[better]:,}, {other} {count:,}: {100 * abs(saved):.1f} % "
+                f"{'fewer' if saved >= 0 else 'more'}{' (budgets were made equal)' if equal else ''}",
+                "spread": "none: counted",
+                "verdict": UNTESTABLE if equal else REPRODUCED if saved >= SAVING[0] else NOT_REPRODUCED,
+            }
+        )
     return pd.DataFrame(rows)

@@ -33,9 +33,16 @@ def neighbour_agreement(embeddings: np.ndarray, frame: pd.DataFrame, neighbours:
         index = np.flatnonzero(asked)
         share, chance = _shares(np.asarray(embeddings), label, dataset, index, neighbours, outside)
         of_dataset = pd.Series(share).groupby(dataset[index]).mean()
-        rows.append({"measure": measure, "share": share.mean() if len(index) else np.nan,
-                     "chance": chance.mean() if len(index) else np.nan,
-                     "sd": of_dataset.std(), "datasets": len(of_dataset), "prompts": len(index)})  # fmt: skip
+        rows.append(
+            {
+                "measure": measure,
+                "share": share.mean() if len(index) else np.nan,
+                "chance": chance.mean() if len(index) else np.nan,
+                "sd": of_dataset.std(),
+                "datasets": len(of_dataset),
+                "prompts": len(index),
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -38,8 +38,16 @@ def progress_curves(runs: Sequence[Any], window: int = 9) -> pd.DataFrame:
     for run in runs:
         tested = run.history[run.history["split"] == "test"]
         for column in ("loss", "accuracy"):
-            frames.append(pd.DataFrame({**run_key(run), "step": tested["step"].to_numpy(), "measure": f"eval {column}",
-                                        "value": tested[column].to_numpy()}))  # fmt: skip
+            frames.append(
+                pd.DataFrame(
+                    {
+                        **run_key(run),
+                        "step": tested["step"].to_numpy(),
+                        "measure": f"eval {column}",
+                        "value": tested[column].to_numpy(),
+                    }
+                )
+            )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -74,8 +82,16 @@ def outcomes(runs: Sequence[Any]) -> pd.DataFrame:
         losses = trained.loc[tuple(key.values())]
         values = [losses["mean_loss"], losses["final_loss"], tested["loss"]]
         finite = [value if np.isfinite(value) else np.inf for value in values]
-        rows.append({**key, "lr": run.config.lr, "mean_loss": finite[0], "final_loss": finite[1], "loss": finite[2],
-                     "accuracy": tested["accuracy"]})  # fmt: skip
+        rows.append(
+            {
+                **key,
+                "lr": run.config.lr,
+                "mean_loss": finite[0],
+                "final_loss": finite[1],
+                "loss": finite[2],
+                "accuracy": tested["accuracy"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -90,8 +106,9 @@ def verdict_of(high: float, seeds: int) -> str:
     return "reproduced" if high < 0 else "not reproduced"
 
 
-def comparison_claims(table: pd.DataFrame, pairs: Iterable[tuple[str, str]], measure: str, item: str, paper: str,
-                      claim: str) -> pd.DataFrame:  # fmt: skip
+def comparison_claims(
+    table: pd.DataFrame, pairs: Iterable[tuple[str, str]], measure: str, item: str, paper: str, claim: str
+) -> pd.DataFrame:
     """One claim a pair (better, worse) of `outcomes`: that the first has the lower `measure`.
 
     claim, paper: texts; "{better}" and "{worse}" in the claim are filled in. accuracy counts as its negative.
@@ -105,13 +122,17 @@ def comparison_claims(table: pd.DataFrame, pairs: Iterable[tuple[str, str]], mea
         bounds = sorted((sign * row["low"], sign * row["high"]))
         both = table.loc[table["method"].isin([better, worse]), measure]
         high = row["high"] if np.isfinite(both).all() else np.inf  # the interval leaves out runs that diverged
-        rows.append({
-            "source": SOURCE.format(item), "claim": claim.format(better=better, worse=worse), "paper": paper,
-            "measured": f"{measure.replace('_', ' ')}: {better} {means[better]:.3f}, {worse} {means[worse]:.3f}",
-            "spread": f"difference {sign * row['difference']:+.3f}, 95 % interval [{bounds[0]:+.3f}, {bounds[1]:+.3f}] "
-                      f"over {int(row['seeds'])} paired seeds",
-            "verdict": verdict_of(high, int(row["seeds"])),
-        })  # fmt: skip
+        rows.append(
+            {
+                "source": SOURCE.format(item),
+                "claim": claim.format(better=better, worse=worse),
+                "paper": paper,
+                "measured": f"{measure.replace('_', ' ')}: {better} {means[better]:.3f}, {worse} {means[worse]:.3f}",
+                "spread": f"difference {sign * row['difference']:+.3f}, 95 % interval [{bounds[0]:+.3f}, {bounds[1]:+.3f}] "
+                f"over {int(row['seeds'])} paired seeds",
+                "verdict": verdict_of(high, int(row["seeds"])),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -125,16 +146,26 @@ def figure2_claims(table: pd.DataFrame) -> pd.DataFrame:
     gate rescaling gives a higher test accuracy
     """
     paper = {
-        "mean_loss": "lower training loss over the first 500 steps (drawn)", "loss": "lower eval loss (drawn)",
+        "mean_loss": "lower training loss over the first 500 steps (drawn)",
+        "loss": "lower eval loss (drawn)",
         "accuracy": "an independent reproduction: 77.79 % against 71.18 %, one seed",
-    }  # fmt: skip
+    }
     words = {"mean_loss": "training loss", "loss": "test loss", "accuracy": "test accuracy"}
     better = {"mean_loss": "lower", "loss": "lower", "accuracy": "higher"}
     return pd.concat(
-        [comparison_claims(table, [("gRSGD", "RSGD")], measure, "2", text,
-                           f"gate rescaling gives a {better[measure]} {words[measure]}")
-         for measure, text in paper.items()], ignore_index=True
-    )  # fmt: skip
+        [
+            comparison_claims(
+                table,
+                [("gRSGD", "RSGD")],
+                measure,
+                "2",
+                text,
+                f"gate rescaling gives a {better[measure]} {words[measure]}",
+            )
+            for measure, text in paper.items()
+        ],
+        ignore_index=True,
+    )
 
 
 def figure3_claims(table: pd.DataFrame, form: str) -> pd.DataFrame:
@@ -147,8 +178,9 @@ def figure3_claims(table: pd.DataFrame, form: str) -> pd.DataFrame:
     RSGD trains to a lower loss than SGD
     gSGD trains to a lower loss than SGD
     """
-    return comparison_claims(table, ORDERS[form], "mean_loss", "3", "drawn, no number",
-                             "{better} trains to a lower loss than {worse}")  # fmt: skip
+    return comparison_claims(
+        table, ORDERS[form], "mean_loss", "3", "drawn, no number", "{better} trains to a lower loss than {worse}"
+    )
 
 
 def step_claims(table: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
@@ -159,10 +191,18 @@ def step_claims(table: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]) -> pd
     >>> step_claims(outcome, {"at one learning rate": ("gRSGD", "RSGD")})["claim"].iloc[0]
     'gate rescaling lowers the training loss at one learning rate (beyond the paper)'
     """
-    claims = [comparison_claims(table, [pair], measure, "2", "not measured there",
-                                f"gate rescaling lowers the {word} {condition} (beyond the paper)")
-              for condition, pair in pairs.items()
-              for measure, word in (("mean_loss", "training loss"), ("loss", "test loss"))]  # fmt: skip
+    claims = [
+        comparison_claims(
+            table,
+            [pair],
+            measure,
+            "2",
+            "not measured there",
+            f"gate rescaling lowers the {word} {condition} (beyond the paper)",
+        )
+        for condition, pair in pairs.items()
+        for measure, word in (("mean_loss", "training loss"), ("loss", "test loss"))
+    ]
     return pd.concat(claims, ignore_index=True)
 
 
@@ -176,8 +216,10 @@ def identical(first: Any, second: Any) -> dict[str, Any]:
     same = losses[0].equals(losses[1]) and first.records.equals(second.records)
     gap = float((losses[0]["loss"] - losses[1]["loss"]).abs().max())
     return {
-        "source": "gR section 2.3", "claim": "with one active expert a token both rules are the same",
-        "paper": "the renormalised gate is 1", "spread": "bit by bit, one seed",
+        "source": "gR section 2.3",
+        "claim": "with one active expert a token both rules are the same",
+        "paper": "the renormalised gate is 1",
+        "spread": "bit by bit, one seed",
         "measured": f"largest difference of a loss {gap:g}; histories and records {'equal' if same else 'differ'}",
         "verdict": "reproduced" if same else "not reproduced",
-    }  # fmt: skip
+    }

@@ -9,8 +9,12 @@ import pandas as pd
 
 PAPER_EXPERTS, PAPER_RANK = 8, 4  # LoRA-MoE and SiRA of T-REX's comparison, against 4 down and 8 up vectors
 PAPER_DOWN, PAPER_UP = 4, 8
-LAYERS = {"square, 4096 to 4096": (4096, 4096), "grouped-query value, 4096 to 1024": (4096, 1024),
-          "feed-forward up, 4096 to 11008": (4096, 11008), "feed-forward down, 11008 to 4096": (11008, 4096)}
+LAYERS = {
+    "square, 4096 to 4096": (4096, 4096),
+    "grouped-query value, 4096 to 1024": (4096, 1024),
+    "feed-forward up, 4096 to 11008": (4096, 11008),
+    "feed-forward down, 11008 to 4096": (11008, 4096),
+}
 
 
 def trainable(module: Any) -> int:
@@ -62,8 +66,9 @@ def layer_parameters(layers: Mapping[str, tuple[int, int]] | None = None) -> pd.
     for layer, (width, height) in (LAYERS if layers is None else layers).items():
         with torch.device("meta"):
             modules = paper_modules(width, height)
-        rows = [(layer, name, module.A.numel() + module.B.numel(), trainable(module))
-                for name, module in modules.items()]
+        rows = [
+            (layer, name, module.A.numel() + module.B.numel(), trainable(module)) for name, module in modules.items()
+        ]
         frame = pd.DataFrame(rows, columns=["layer", "method", "factor_parameters", "parameters"])
         frame.insert(3, "router_parameters", frame["parameters"] - frame["factor_parameters"])
         frames.append(_with_saving(frame, "T-REX"))
@@ -77,8 +82,11 @@ def paper_modules(in_features: int, out_features: int) -> dict[str, Any]:
     mixture = MoeLoraConfig(num_experts=PAPER_EXPERTS, r=PAPER_RANK)
     sira = SiraConfig(num_experts=PAPER_EXPERTS, r=PAPER_RANK)
     trex = TRexConfig(num_down=PAPER_DOWN, num_up=PAPER_UP)
-    return {"LoRA-MoE": MoeLora(in_features, out_features, mixture), "SiRA": Sira(in_features, out_features, sira),
-            "T-REX": TRex(in_features, out_features, trex)}
+    return {
+        "LoRA-MoE": MoeLora(in_features, out_features, mixture),
+        "SiRA": Sira(in_features, out_features, sira),
+        "T-REX": TRex(in_features, out_features, trex),
+    }
 
 
 def _with_saving(frame: pd.DataFrame, reference: str) -> pd.DataFrame:

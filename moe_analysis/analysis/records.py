@@ -29,8 +29,10 @@ def check_runs(runs: Sequence[Any]) -> None:
         raise ValueError("runs is empty; pass the runs of at least one method")
     keys = [tuple(run_key(run).values()) for run in runs]
     if doubled := sorted({key for key in keys if keys.count(key) > 1}):
-        raise ValueError(f"runs holds more than one run of {doubled[0][0]!r} with seed {doubled[0][1]}; "
-                         "give each configuration a name of its own, or pass one of them")  # fmt: skip
+        raise ValueError(
+            f"runs holds more than one run of {doubled[0][0]!r} with seed {doubled[0][1]}; "
+            "give each configuration a name of its own, or pass one of them"
+        )
 
 
 def recorded(run: Any, kind: str) -> list[xr.DataArray]:
@@ -41,8 +43,9 @@ def recorded(run: Any, kind: str) -> list[xr.DataArray]:
     records = run.records
     names = [str(name) for name in records.data_vars if str(name) == kind or str(name).startswith(f"{kind}_")]
     if not names:
-        raise ValueError(f"run {run_key(run)} recorded no {kind}; train an adapter that has a router, "
-                         "with record_every >= 1")  # fmt: skip
+        raise ValueError(
+            f"run {run_key(run)} recorded no {kind}; train an adapter that has a router, with record_every >= 1"
+        )
     return [records[name] for name in names]
 
 
@@ -77,8 +80,9 @@ def module_tensor(run: Any, module: str, kind: str = "router_weight") -> tuple[n
         if module in labels.values:
             chosen = array.isel({array.dims[1]: int(np.flatnonzero(labels.values == module)[0])})
             return array["step"].values, chosen.values
-    raise ValueError(f"module = {module!r} has no {kind} in run {run_key(run)}; "
-                     f"choose one of {', '.join(modules(run, kind))}")  # fmt: skip
+    raise ValueError(
+        f"module = {module!r} has no {kind} in run {run_key(run)}; choose one of {', '.join(modules(run, kind))}"
+    )
 
 
 def blocks(array: xr.DataArray) -> Iterator[np.ndarray]:
@@ -93,8 +97,10 @@ def stride(array: xr.DataArray) -> int:
     """Training steps between two records; raises ValueError when they are not equally far apart."""
     gaps = np.unique(np.diff(array["step"].values))
     if len(gaps) != 1:
-        raise ValueError(f"{array.name} has records {gaps.tolist()} steps apart; smoothness needs two records or more, "
-                         "equally spaced: train with one record_every")  # fmt: skip
+        raise ValueError(
+            f"{array.name} has records {gaps.tolist()} steps apart; smoothness needs two records or more, "
+            "equally spaced: train with one record_every"
+        )
     return int(gaps[0])
 
 

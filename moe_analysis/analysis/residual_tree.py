@@ -17,8 +17,17 @@ from ..adapters.tree_gates import Choice, TreeGate
 from .records import run_key
 
 COLUMNS = (
-    "node", "parent", "layer", "position", "expert", "score", "path_score", "similarity", "contribution", "share",
-)  # fmt: skip
+    "node",
+    "parent",
+    "layer",
+    "position",
+    "expert",
+    "score",
+    "path_score",
+    "similarity",
+    "contribution",
+    "share",
+)
 
 
 @torch.no_grad()
@@ -44,8 +53,18 @@ def residual_tree(adapter: Smore, x: Tensor) -> pd.DataFrame:
     token = x.detach().double().cpu().unsqueeze(0)
     known, hidden = layer.down(token), expert_inputs(layer, token)
     output, choices = layer.aggregate(hidden, known)
-    rows = [{"node": 0, "parent": -1, "layer": layer.config.layers, "position": 0, "expert": -1, "score": 1.0,
-             "path_score": 1.0, "similarity": float("nan")}]  # fmt: skip
+    rows = [
+        {
+            "node": 0,
+            "parent": -1,
+            "layer": layer.config.layers,
+            "position": 0,
+            "expert": -1,
+            "score": 1.0,
+            "path_score": 1.0,
+            "similarity": float("nan"),
+        }
+    ]
     above, pruned = [0], [choices]
     for number in reversed(range(layer.config.layers)):
         choice, similar = choices[number], similarities(layer, number, known, choices)
@@ -53,10 +72,18 @@ def residual_tree(adapter: Smore, x: Tensor) -> pd.DataFrame:
         for position in nodes:
             parent, child = divmod(position, choice.ids.shape[2])
             score = float(choice.scores[0, parent, child])
-            rows.append({"node": len(rows), "parent": above[parent], "layer": number, "position": position,
-                         "expert": int(choice.ids[0, parent, child]), "score": score,
-                         "path_score": rows[above[parent]]["path_score"] * score,
-                         "similarity": float(similar[position])})  # fmt: skip
+            rows.append(
+                {
+                    "node": len(rows),
+                    "parent": above[parent],
+                    "layer": number,
+                    "position": position,
+                    "expert": int(choice.ids[0, parent, child]),
+                    "score": score,
+                    "path_score": rows[above[parent]]["path_score"] * score,
+                    "similarity": float(similar[position]),
+                }
+            )
             pruned.append(without(choices, number, position))
         above = list(range(len(rows) - len(nodes), len(rows)))
     return with_contributions(layer, rows, hidden, known, pruned)
@@ -81,12 +108,15 @@ def residual_trees(runs: Iterable[Any], batches: Iterable[Mapping[str, Any]], to
     return frame[["method", "seed", "module", "token", *COLUMNS]]
 
 
-def with_contributions(layer: Smore, rows: list[dict], hidden: Tensor, known: Tensor,
-                       planned: list[list[Choice]]) -> pd.DataFrame:  # fmt: skip
+def with_contributions(
+    layer: Smore, rows: list[dict], hidden: Tensor, known: Tensor, planned: list[list[Choice]]
+) -> pd.DataFrame:
     """All trees of `planned`, the whole one first, run as one batch: the rows with contribution and share."""
     count = len(planned)
-    batch = [Choice(torch.cat([c.ids for c in choices]), torch.cat([c.scores for c in choices]), choices[0].num_experts)
-             for choices in zip(*planned, strict=True)]  # fmt: skip
+    batch = [
+        Choice(torch.cat([c.ids for c in choices]), torch.cat([c.scores for c in choices]), choices[0].num_experts)
+        for choices in zip(*planned, strict=True)
+    ]
     outputs, _ = layer.aggregate(hidden.expand(count, -1), known.expand(count, -1), planned=batch)
     outputs = outputs @ layer.W_proj.T  # (trees, out)
     if layer.config.expert_bias:

@@ -61,8 +61,9 @@ def held_out(tokens: pd.DataFrame, seed: int) -> np.ndarray:
     return chosen[text]
 
 
-def router_agreement(first: np.ndarray, second: np.ndarray, tokens: pd.DataFrame, permutations: int = 100,
-                     seed: int = 0) -> dict[str, float]:  # fmt: skip
+def router_agreement(
+    first: np.ndarray, second: np.ndarray, tokens: pd.DataFrame, permutations: int = 100, seed: int = 0
+) -> dict[str, float]:
     """How alike two routers are once their experts are matched: gates (T, E1) and (T, E2) of the same tokens.
 
     correlation: of matched gates, held-out texts. same_top1: share of held-out tokens whose largest gates are partners,
@@ -74,8 +75,10 @@ def router_agreement(first: np.ndarray, second: np.ndarray, tokens: pd.DataFrame
     NaN where a router does not tell tokens apart. Raises ValueError for different numbers of tokens.
     """
     if not len(first) == len(second) == len(tokens):
-        raise ValueError(f"the routers have {len(first)} and {len(second)} tokens and the frame {len(tokens)}; "
-                         "record both on the same texts")  # fmt: skip
+        raise ValueError(
+            f"the routers have {len(first)} and {len(second)} tokens and the frame {len(tokens)}; "
+            "record both on the same texts"
+        )
     first, second = distinct_experts(first), distinct_experts(second)
     test = held_out(tokens, seed)
     matching = match_experts(first[~test], second[~test])
@@ -89,10 +92,11 @@ def router_agreement(first: np.ndarray, second: np.ndarray, tokens: pd.DataFrame
         mean = float(chance.mean())
         told = mean < 1 - 1e-9  # False for NaN too
         found |= {
-            name: value, f"{name}_by_chance": mean,
+            name: value,
+            f"{name}_by_chance": mean,
             f"{name}_adjusted": (value - mean) / (1 - mean) if told else float("nan"),
             f"{name}_p": float((1 + (chance >= value - 1e-12).sum()) / (1 + permutations)) if told else float("nan"),
-        }  # fmt: skip
+        }
     return {**found, "kappa": float(both["kappa"][0])}
 
 
@@ -101,8 +105,9 @@ def position_in_text(tokens: pd.DataFrame) -> np.ndarray:
     return tokens.groupby("row")["position"].rank(method="first").to_numpy().astype(int) - 1
 
 
-def compared(first: np.ndarray, second: np.ndarray, matching: tuple[np.ndarray, np.ndarray],
-             others: np.ndarray | None = None) -> dict[str, np.ndarray]:  # fmt: skip
+def compared(
+    first: np.ndarray, second: np.ndarray, matching: tuple[np.ndarray, np.ndarray], others: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """correlation, same_top1 (1 + permutations,) and kappa (1,) of gates (T, E1) and (T, E2) under a matching.
 
     others (permutations, T): the second router's tokens that are also put beside those of the first. correlation: of
@@ -129,8 +134,9 @@ def compared(first: np.ndarray, second: np.ndarray, matching: tuple[np.ndarray, 
     return {"correlation": correlation, "same_top1": same, "kappa": kappa}
 
 
-def between_layers(recorded: Iterable[Recorded], permutations: int = 100, seed: int = 0,
-                   method: str | None = None) -> pd.DataFrame:  # fmt: skip
+def between_layers(
+    recorded: Iterable[Recorded], permutations: int = 100, seed: int = 0, method: str | None = None
+) -> pd.DataFrame:
     """One row a (method, seed, module, other) with the columns of `router_agreement` and layer, other_layer.
 
     other: the router of the same projection (and pool) in another layer of the run; every pair once.
@@ -146,13 +152,22 @@ def between_layers(recorded: Iterable[Recorded], permutations: int = 100, seed: 
             if one.removeprefix(layer_of(one)) != other.removeprefix(layer_of(other)):
                 continue
             found = router_agreement(routers[one], routers[other], tokens, permutations, seed)
-            rows.append({**labelled(run, method), "module": one, "other": other, "layer": layer_of(one),
-                         "other_layer": layer_of(other), **found})  # fmt: skip
+            rows.append(
+                {
+                    **labelled(run, method),
+                    "module": one,
+                    "other": other,
+                    "layer": layer_of(one),
+                    "other_layer": layer_of(other),
+                    **found,
+                }
+            )
     return pd.DataFrame(rows)
 
 
-def between_seeds(recorded: Iterable[Recorded], permutations: int = 100, seed: int = 0,
-                  method: str | None = None) -> pd.DataFrame:  # fmt: skip
+def between_seeds(
+    recorded: Iterable[Recorded], permutations: int = 100, seed: int = 0, method: str | None = None
+) -> pd.DataFrame:
     """One row a (method, seed, other_seed, module): the same router in two runs of a method; every pair once.
 
     Raises ValueError when two runs of a method were recorded on different texts.
@@ -170,12 +185,22 @@ def between_seeds(recorded: Iterable[Recorded], permutations: int = 100, seed: i
         for one, other in combinations(range(len(runs)), 2):
             tokens, seeds = runs[one][2], [int(runs[index][0].config.seed) for index in (one, other)]
             if not tokens[["row", "position"]].equals(runs[other][2][["row", "position"]]):
-                raise ValueError(f"seeds {seeds[0]} and {seeds[1]} of {name!r} were recorded on different tokens; "
-                                 "record both on the same frame")  # fmt: skip
+                raise ValueError(
+                    f"seeds {seeds[0]} and {seeds[1]} of {name!r} were recorded on different tokens; "
+                    "record both on the same frame"
+                )
             for module in (module for module in routers[one] if module in routers[other]):
                 found = router_agreement(routers[one][module], routers[other][module], tokens, permutations, seed)
-                rows.append({"method": name, "seed": seeds[0], "other_seed": seeds[1], "module": module,
-                             "layer": layer_of(module), **found})  # fmt: skip
+                rows.append(
+                    {
+                        "method": name,
+                        "seed": seeds[0],
+                        "other_seed": seeds[1],
+                        "module": module,
+                        "layer": layer_of(module),
+                        **found,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -193,8 +218,9 @@ def agreement_matrix(frame: pd.DataFrame, first: str, second: str, measure: str 
     return pd.DataFrame(values, index=names, columns=names)
 
 
-def pair_interval(frame: pd.DataFrame, measure: str, seeds: Sequence[str] = ("seed", "other_seed")
-                  ) -> tuple[float, float, float, int]:  # fmt: skip
+def pair_interval(
+    frame: pd.DataFrame, measure: str, seeds: Sequence[str] = ("seed", "other_seed")
+) -> tuple[float, float, float, int]:
     """(mean, low, high, seeds) of a measure over pairs of seeds, routers averaged within a pair first.
 
     Pairs share seeds and are not independent, so the interval is that of the jackknife's pseudo-values, one a seed:

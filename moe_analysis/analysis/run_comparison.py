@@ -44,7 +44,8 @@ def untouched(differences: pd.DataFrame, runs: Sequence[Any]) -> pd.Series:
     def unset(row: pd.Series) -> bool:
         pairs = [(row[run.id], known.get(row["field"], MISSING)) for run, known in zip(runs, defaults)]
         return any(default is MISSING for _, default in pairs) and all(
-            value is ABSENT if default is MISSING else value == default for value, default in pairs)  # fmt: skip
+            value is ABSENT if default is MISSING else value == default for value, default in pairs
+        )
 
     return differences.apply(unset, axis=1).astype(bool) if len(differences) else pd.Series(dtype=bool)
 
@@ -64,12 +65,18 @@ def final_results(runs: Sequence[Any]) -> pd.DataFrame:
     rows = []
     for run in runs:
         status = run.status
-        row = {"run": run.id, "state": status.get("state", "not started"), "step": status.get("step"),
-               "seconds": status.get("seconds")}  # fmt: skip
+        row = {
+            "run": run.id,
+            "state": status.get("state", "not started"),
+            "step": status.get("step"),
+            "seconds": status.get("seconds"),
+        }
         if run.finished:
             tests = run.history[run.history["split"] == "test"]
-            row |= {"train_loss": float(task_loss(run).tail(FINAL_STEPS).mean()),
-                    **{f"test_{name}": float(tests[name].iloc[-1]) for name in MEASURES}}  # fmt: skip
+            row |= {
+                "train_loss": float(task_loss(run).tail(FINAL_STEPS).mean()),
+                **{f"test_{name}": float(tests[name].iloc[-1]) for name in MEASURES},
+            }
         rows.append(row)
     columns = ["run", "state", "step", "seconds", "train_loss", *(f"test_{name}" for name in MEASURES)]
     return pd.DataFrame(rows, columns=columns)

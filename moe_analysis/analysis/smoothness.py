@@ -59,8 +59,14 @@ def _labelled(run: Any, array: xr.DataArray, gap: int, measured: dict[str, np.nd
     """measured: name -> (modules, experts or 1); to rows, module by module."""
     labels = [str(name) for name in array[array.dims[1]].values]
     columns = next(iter(measured.values())).shape[1]
-    frame = pd.DataFrame({**run_key(run), "module": np.repeat(labels, columns), "stride": gap,
-                          **{name: values.reshape(-1) for name, values in measured.items()}})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            **run_key(run),
+            "module": np.repeat(labels, columns),
+            "stride": gap,
+            **{name: values.reshape(-1) for name, values in measured.items()},
+        }
+    )
     if per == "expert":
         frame.insert(3, "expert", np.tile(np.arange(columns), len(labels)))
     return frame
@@ -213,7 +219,7 @@ def smoothness_differences(
 
 
 def verdict(differences: pd.DataFrame) -> str:
-    """"reproduced" when every row's interval lies below zero; fewer than three seeds decide nothing."""
+    """ "reproduced" when every row's interval lies below zero; fewer than three seeds decide nothing."""
     if (differences["seeds"] < MIN_SEEDS).any():
         return "not testable at this scale"
     return "reproduced" if (differences["high"] < 0).all() else "not reproduced"

@@ -112,9 +112,15 @@ def shuffles(codes: np.ndarray, strata: np.ndarray, permutations: int, seed: int
     return shuffled
 
 
-def specialisation(recorded: Iterable[Recorded], labels: Mapping[str, Any] | None = None, within: Any = None,
-                   unit: str = "token", permutations: int = 200, seed: int = 0,
-                   method: str | None = None) -> pd.DataFrame:  # fmt: skip
+def specialisation(
+    recorded: Iterable[Recorded],
+    labels: Mapping[str, Any] | None = None,
+    within: Any = None,
+    unit: str = "token",
+    permutations: int = 200,
+    seed: int = 0,
+    method: str | None = None,
+) -> pd.DataFrame:
     """One row a (method, seed, module, label, view): what the chosen experts tell of a text's label, in bits.
 
     labels: {name: a label for every row of the frame that was recorded}, by default the data sets. within: a label for
@@ -132,8 +138,9 @@ def specialisation(recorded: Iterable[Recorded], labels: Mapping[str, Any] | Non
     (['gates', 'top1'], True)
     """
     if unit not in UNITS or permutations < 1:
-        raise ValueError(f"unit = {unit!r} and permutations = {permutations}; use one of {', '.join(UNITS)} and at "
-                         "least 1")  # fmt: skip
+        raise ValueError(
+            f"unit = {unit!r} and permutations = {permutations}; use one of {', '.join(UNITS)} and at least 1"
+        )
     frames = []
     for run, by_module, tokens in recorded:
         routers = split_routers(run, by_module)
@@ -148,10 +155,19 @@ def specialisation(recorded: Iterable[Recorded], labels: Mapping[str, Any] | Non
                 own = pd.factorize(of_row)[0] if values is None else codes_of(values, rows, f"labels[{name!r}]")
                 measured = tested(table, own, strata, permutations, seed)
                 measured["most"] = np.minimum(measured["label_entropy"], np.log2(experts))
-                frames.append(pd.DataFrame({
-                    **labelled(run, method), "module": list(routers), "layer": [layer_of(each) for each in routers],
-                    "label": name, "view": view, "unit": unit, **measured,
-                }))  # fmt: skip
+                frames.append(
+                    pd.DataFrame(
+                        {
+                            **labelled(run, method),
+                            "module": list(routers),
+                            "layer": [layer_of(each) for each in routers],
+                            "label": name,
+                            "view": view,
+                            "unit": unit,
+                            **measured,
+                        }
+                    )
+                )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -159,13 +175,16 @@ def codes_of(values: Any, rows: Any, name: str) -> np.ndarray:
     """Labels of the recorded rows as 0, 1, …; ValueError when there are fewer labels than rows."""
     values = np.asarray(values)
     if values.ndim != 1 or len(values) <= rows.max():
-        raise ValueError(f"{name} has shape {values.shape} but row {rows.max()} was recorded; give every row of the "
-                         "recorded frame a label")  # fmt: skip
+        raise ValueError(
+            f"{name} has shape {values.shape} but row {rows.max()} was recorded; give every row of the "
+            "recorded frame a label"
+        )
     return pd.factorize(values[rows])[0]
 
 
-def tested(table: np.ndarray, codes: np.ndarray, strata: np.ndarray, permutations: int,
-           seed: int) -> dict[str, np.ndarray]:  # fmt: skip
+def tested(
+    table: np.ndarray, codes: np.ndarray, strata: np.ndarray, permutations: int, seed: int
+) -> dict[str, np.ndarray]:
     """Columns of `specialisation` (R,) of one labelling: information beyond the strata's, and its chance level."""
     both = pd.factorize(strata * (codes.max() + 1) + codes)[0]
     found, entropy = information(table, np.concatenate([both[None], shuffles(both, strata, permutations, seed)]))
@@ -176,10 +195,14 @@ def tested(table: np.ndarray, codes: np.ndarray, strata: np.ndarray, permutation
     reached, all_reached = (found[1:] >= found[0] - 1e-12).sum(0), (whole[1:] >= whole[0] - 1e-12).sum()
     spread = label_entropy > 1e-9
     return {
-        "information": found[0], "by_chance": chance, "excess": excess, "p": (1 + reached) / (1 + permutations),
-        "run_p": np.full(len(excess), (1 + all_reached) / (1 + permutations)), "label_entropy": label_entropy,
+        "information": found[0],
+        "by_chance": chance,
+        "excess": excess,
+        "p": (1 + reached) / (1 + permutations),
+        "run_p": np.full(len(excess), (1 + all_reached) / (1 + permutations)),
+        "label_entropy": label_entropy,
         "normalised": np.divide(excess, label_entropy, out=np.full(len(excess), np.nan), where=spread),
-    }  # fmt: skip
+    }
 
 
 def expert_shares(recorded: Iterable[Recorded], labels: Any = None, method: str | None = None) -> pd.DataFrame:
@@ -206,10 +229,18 @@ def expert_shares(recorded: Iterable[Recorded], labels: Any = None, method: str 
             lift = np.log2(share / load)
         for number, (module, part) in enumerate(routers.items()):
             experts = part.shape[1]
-            frames.append(pd.DataFrame({
-                **labelled(run, method), "module": module, "layer": layer_of(module),
-                "label": np.repeat(kinds, experts), "expert": np.tile(np.arange(experts), len(kinds)),
-                "share": share[:, number, :experts].ravel(), "load": np.tile(load[number, :experts], len(kinds)),
-                "log_lift": lift[:, number, :experts].ravel(),
-            }))  # fmt: skip
+            frames.append(
+                pd.DataFrame(
+                    {
+                        **labelled(run, method),
+                        "module": module,
+                        "layer": layer_of(module),
+                        "label": np.repeat(kinds, experts),
+                        "expert": np.tile(np.arange(experts), len(kinds)),
+                        "share": share[:, number, :experts].ravel(),
+                        "load": np.tile(load[number, :experts], len(kinds)),
+                        "log_lift": lift[:, number, :experts].ravel(),
+                    }
+                )
+            )
     return pd.concat(frames, ignore_index=True)

@@ -37,20 +37,24 @@ def operation_ratios(configs: Mapping[str, Any], model: Any, reference: str = "M
     if reference not in configs:
         raise ValueError(f"reference = {reference!r} is none of {', '.join(configs) or 'the configurations'}")
     costs = method_table(configs, model)
-    table = pd.DataFrame({
-        "method": costs["method"], "trainable": costs["trainable"].astype(int),
-        "backbone": FROZEN_PASSES * backbone_operations(model),
-        "needed": TRAINED_PASSES * costs["operations"].astype(int),
-        "computed": TRAINED_PASSES * costs["computed"].astype(int),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "method": costs["method"],
+            "trainable": costs["trainable"].astype(int),
+            "backbone": FROZEN_PASSES * backbone_operations(model),
+            "needed": TRAINED_PASSES * costs["operations"].astype(int),
+            "computed": TRAINED_PASSES * costs["computed"].astype(int),
+        }
+    )
     for column in ("needed", "computed"):
         whole = table["backbone"] + table[column]
         table[f"{column}_ratio"] = whole / whole[table["method"] == reference].iloc[0]
     return table
 
 
-def time_claims(times: pd.DataFrame, method: str = "S'MoRE", reference: str = "MixLoRA", tolerance: float = EQUAL,
-                setting: str = "") -> pd.DataFrame:
+def time_claims(
+    times: pd.DataFrame, method: str = "S'MoRE", reference: str = "MixLoRA", tolerance: float = EQUAL, setting: str = ""
+) -> pd.DataFrame:
     """Table 7, from `training.step_time.step_times`: columns source, claim, paper, measured, spread, verdict.
 
     times: one table of `step_times`, or several below one another with a column size that tells them apart (budgets,
@@ -73,17 +77,31 @@ def time_claims(times: pd.DataFrame, method: str = "S'MoRE", reference: str = "M
     if pairs.empty:
         measured = spread = "no size at which the two have equal parameters"
     else:
-        spread = (f"medians of {int(pairs['rounds'].min())} rounds or more; 95 % intervals from "
-                  f"{pairs['ratio_low'].min():.2f} to {pairs['ratio_high'].max():.2f}, of the mean "
-                  f"[{low:.2f}, {high:.2f}]")
+        spread = (
+            f"medians of {int(pairs['rounds'].min())} rounds or more; 95 % intervals from "
+            f"{pairs['ratio_low'].min():.2f} to {pairs['ratio_high'].max():.2f}, of the mean "
+            f"[{low:.2f}, {high:.2f}]"
+        )
         found = ", ".join(f"{ratio:.2f}" for ratio in pairs["ratio"])
         measured = f"{found}{f'; mean {mean:.2f} of {len(pairs)} sizes' if len(pairs) > 1 else ''}"
     text = f"a training step of {method} takes {{}} as long as one of {reference}, at equal parameters"
-    rows = [("at most 1.33 times", f"{LOW} to {HIGH} times", most_verdict(pairs)),
-            ("on average 1.24 times, within 1.15 to 1.33,", f"{MEAN} times on average", mean_verdict(low, high))]
-    return pd.DataFrame([{"source": SOURCE, "claim": text.format(words), "paper": paper,
-                          "measured": measured + (f" ({setting})" if setting else ""), "spread": spread,
-                          "verdict": verdict} for words, paper, verdict in rows])
+    rows = [
+        ("at most 1.33 times", f"{LOW} to {HIGH} times", most_verdict(pairs)),
+        ("on average 1.24 times, within 1.15 to 1.33,", f"{MEAN} times on average", mean_verdict(low, high)),
+    ]
+    return pd.DataFrame(
+        [
+            {
+                "source": SOURCE,
+                "claim": text.format(words),
+                "paper": paper,
+                "measured": measured + (f" ({setting})" if setting else ""),
+                "spread": spread,
+                "verdict": verdict,
+            }
+            for words, paper, verdict in rows
+        ]
+    )
 
 
 def ratio_pairs(times: pd.DataFrame, method: str, reference: str, tolerance: float = EQUAL) -> pd.DataFrame:

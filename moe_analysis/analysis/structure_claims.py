@@ -30,12 +30,23 @@ def judged(values: pd.Series, bound: float, above: bool) -> tuple[str, str]:
 
 def row(claim: str, measured: str, judgement: tuple[str, str]) -> dict[str, Any]:
     spread, verdict = judgement
-    return {"source": SOURCE, "claim": claim, "paper": NOT_MEASURED, "measured": measured, "spread": spread,
-            "verdict": verdict}  # fmt: skip
+    return {
+        "source": SOURCE,
+        "claim": claim,
+        "paper": NOT_MEASURED,
+        "measured": measured,
+        "spread": spread,
+        "verdict": verdict,
+    }
 
 
-def structure_claims(training: pd.DataFrame, datasets: pd.DataFrame, information: pd.DataFrame,
-                     untrained: pd.DataFrame, uniform_differing: float) -> pd.DataFrame:  # fmt: skip
+def structure_claims(
+    training: pd.DataFrame,
+    datasets: pd.DataFrame,
+    information: pd.DataFrame,
+    untrained: pd.DataFrame,
+    uniform_differing: float,
+) -> pd.DataFrame:
     """Columns source, claim, paper, measured, spread, verdict, for one method's runs.
 
     training: `over_training`. datasets: `by_dataset`. information, untrained: `dataset_information` of the trained
@@ -52,29 +63,43 @@ def structure_claims(training: pd.DataFrame, datasets: pd.DataFrame, information
     """
     everything = datasets[datasets["dataset"] == "all"]
     last = training[training["step"] == training["step"].max()]
-    ends = {name: by_seed(training[training["step"] == step], "normalised_entropy")
-            for name, step in (("first", training["step"].min()), ("last", training["step"].max()))}  # fmt: skip
+    ends = {
+        name: by_seed(training[training["step"] == step], "normalised_entropy")
+        for name, step in (("first", training["step"].min()), ("last", training["step"].max()))
+    }
     found, before = by_seed(information, "excess"), by_seed(untrained, "excess")
     few, differ = by_seed(everything, "against_uniform"), by_seed(last, "differing_siblings")
-    return pd.DataFrame([
-        row("a trained S'MoRE uses few of the trees that it could",
-            f"{everything['distinct'].mean():.1f} of {everything['flexibility'].iloc[0]:.0f} trees among "
-            f"{everything['tokens'].mean():.0f} tokens, {few.mean():.3f} of random routing's",
-            judged(few, FEW, above=False)),
-        row("training narrows the structures in use",
-            f"normalised entropy {ends['first'].mean():.3f} at the start, {ends['last'].mean():.3f} at the end",
-            judged(ends["last"] - ends["first"], 0.0, above=False)),
-        row("the trees are used as structure: siblings choose different children",
-            f"{differ.mean():.3f} of tokens, {uniform_differing:.3f} for random trees",
-            judged(differ, FEW * uniform_differing, above=True)),
-        row("a token's tree tells its data set",
-            f"{found.mean():.3f} bits beyond shuffled texts, of {information['dataset_entropy'].mean():.2f}; largest "
-            f"p of a module {information['p'].max():.3f}",
-            judged(found, 0.0, above=True)),
-        row("training makes trees tell the data set",
-            f"{found.mean():.3f} bits trained, {before.mean():.3f} before the first step",
-            judged(found - before, 0.0, above=True)),
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            row(
+                "a trained S'MoRE uses few of the trees that it could",
+                f"{everything['distinct'].mean():.1f} of {everything['flexibility'].iloc[0]:.0f} trees among "
+                f"{everything['tokens'].mean():.0f} tokens, {few.mean():.3f} of random routing's",
+                judged(few, FEW, above=False),
+            ),
+            row(
+                "training narrows the structures in use",
+                f"normalised entropy {ends['first'].mean():.3f} at the start, {ends['last'].mean():.3f} at the end",
+                judged(ends["last"] - ends["first"], 0.0, above=False),
+            ),
+            row(
+                "the trees are used as structure: siblings choose different children",
+                f"{differ.mean():.3f} of tokens, {uniform_differing:.3f} for random trees",
+                judged(differ, FEW * uniform_differing, above=True),
+            ),
+            row(
+                "a token's tree tells its data set",
+                f"{found.mean():.3f} bits beyond shuffled texts, of {information['dataset_entropy'].mean():.2f}; largest "
+                f"p of a module {information['p'].max():.3f}",
+                judged(found, 0.0, above=True),
+            ),
+            row(
+                "training makes trees tell the data set",
+                f"{found.mean():.3f} bits trained, {before.mean():.3f} before the first step",
+                judged(found - before, 0.0, above=True),
+            ),
+        ]
+    )
 
 
 def contribution_claims(trees: pd.DataFrame) -> pd.DataFrame:
@@ -93,13 +118,21 @@ def contribution_claims(trees: pd.DataFrame) -> pd.DataFrame:
     share = by_seed(lowest, "share")
     upper = trees[trees["layer"] == trees["layer"].max() - 1]["share"].mean()
     agrees = by_seed(sibling_pairs(trees), "agrees")
-    return pd.DataFrame([
-        row("the residuals farthest from the output add to it",
-            f"a node takes {share.mean():.3f} of the update's norm with it; {upper:.3f} with all below it in the pool "
-            "nearest the output", judged(share, MATTERS, above=True)),
-        row("of two siblings the one with the closer key contributes more",
-            f"in {agrees.mean():.3f} of the pairs", judged(agrees, 0.5, above=True)),
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            row(
+                "the residuals farthest from the output add to it",
+                f"a node takes {share.mean():.3f} of the update's norm with it; {upper:.3f} with all below it in the pool "
+                "nearest the output",
+                judged(share, MATTERS, above=True),
+            ),
+            row(
+                "of two siblings the one with the closer key contributes more",
+                f"in {agrees.mean():.3f} of the pairs",
+                judged(agrees, 0.5, above=True),
+            ),
+        ]
+    )
 
 
 def sibling_pairs(trees: pd.DataFrame) -> pd.DataFrame:
@@ -125,11 +158,20 @@ def balance_claim(training: pd.DataFrame, method: str = "S'MoRE", control: str =
     last = training[training["step"] == training["step"].max()]
     gap: dict[Any, Any] = paired_differences(last, ["normalised_entropy"], control, [method]).iloc[0].to_dict()
     means = last.groupby("method")["normalised_entropy"].mean()
-    spread = (f"difference {gap['difference']:+.3f}, 95 % interval [{gap['low']:+.3f}, {gap['high']:+.3f}] over "
-              f"{int(gap['seeds'])} paired seeds")  # fmt: skip
+    spread = (
+        f"difference {gap['difference']:+.3f}, 95 % interval [{gap['low']:+.3f}, {gap['high']:+.3f}] over "
+        f"{int(gap['seeds'])} paired seeds"
+    )
     measured = f"normalised entropy {means[method]:.3f}, {means[control]:.3f} without it"
-    return pd.DataFrame([row("the balance loss spreads tokens over more structures", measured,
-                             (spread, verdict_of(gap["high"], int(gap["seeds"]))))])  # fmt: skip
+    return pd.DataFrame(
+        [
+            row(
+                "the balance loss spreads tokens over more structures",
+                measured,
+                (spread, verdict_of(gap["high"], int(gap["seeds"]))),
+            )
+        ]
+    )
 
 
 def counting_claims(table: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
@@ -151,13 +193,16 @@ def counting_claims(table: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
         pairs = list(zip(merged["outputs"], merged["flexibility"], strict=True))
         at_most = system == "MoMOR"
         holds = bool(pairs) and all(a <= b if at_most else a == b for a, b in pairs)
-        rows.append({
-            "source": f"S'MoRE {STATEMENTS[system]}",
-            "claim": f"{system} has {'at most ' if at_most else ''}Γ distinct outputs",
-            "paper": ", ".join(f"{b} (L = {n})" for n, (_, b) in zip(merged["layers"], pairs, strict=True)),
-            "measured": ", ".join(str(a) for a, _ in pairs), "spread": "none: all routings, counted exactly",
-            "verdict": "reproduced" if holds else "not reproduced",
-        })  # fmt: skip
+        rows.append(
+            {
+                "source": f"S'MoRE {STATEMENTS[system]}",
+                "claim": f"{system} has {'at most ' if at_most else ''}Γ distinct outputs",
+                "paper": ", ".join(f"{b} (L = {n})" for n, (_, b) in zip(merged["layers"], pairs, strict=True)),
+                "measured": ", ".join(str(a) for a, _ in pairs),
+                "spread": "none: all routings, counted exactly",
+                "verdict": "reproduced" if holds else "not reproduced",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -167,11 +212,20 @@ def trees_claim(outputs: dict[str, int], expected: dict[str, int]) -> pd.DataFra
     >>> trees_claim({"MoMOR": 1, "S'MoRE": 3}, {"MoMOR": 1, "S'MoRE": 3})["verdict"].tolist()
     ['reproduced']
     """
-    text = {name: ", ".join(f"{system} {count}" for system, count in values.items())
-            for name, values in (("found", outputs), ("expected", expected))}  # fmt: skip
-    return pd.DataFrame([{
-        "source": "S'MoRE Fig. 3", "claim": "three trees of the same experts are told apart the better the more the "
-        "system sees of their structure", "paper": text["expected"], "measured": text["found"],
-        "spread": "none: outputs of real modules, compared", "verdict": "reproduced" if outputs == expected
-        else "not reproduced",
-    }])  # fmt: skip
+    text = {
+        name: ", ".join(f"{system} {count}" for system, count in values.items())
+        for name, values in (("found", outputs), ("expected", expected))
+    }
+    return pd.DataFrame(
+        [
+            {
+                "source": "S'MoRE Fig. 3",
+                "claim": "three trees of the same experts are told apart the better the more the "
+                "system sees of their structure",
+                "paper": text["expected"],
+                "measured": text["found"],
+                "spread": "none: outputs of real modules, compared",
+                "verdict": "reproduced" if outputs == expected else "not reproduced",
+            }
+        ]
+    )

@@ -71,15 +71,23 @@ def over_training(runs: Sequence[Any]) -> pd.DataFrame:
         records, flexibility = run.tree_records, sizes_of(run)[2]
         values = {kind: records[kind].values.astype(float) for kind in records.data_vars if kind != "node_load"}
         names = [str(name) for name in records["module"].values]
-        frames.append(pd.DataFrame({
-            **run_key(run),
-            "step": np.repeat(records["step"].values, len(names)),
-            "module": np.tile(names, records.sizes["step"]),
-            "layer": np.tile([layer_of(name) for name in names], records.sizes["step"]),
-            **measures(values["distinct_trees"].ravel(), values["tree_entropy"].ravel(), values["tokens"].ravel(),
-                       flexibility),
-            "differing_siblings": values["differing_siblings"].ravel(),
-        }))  # fmt: skip
+        frames.append(
+            pd.DataFrame(
+                {
+                    **run_key(run),
+                    "step": np.repeat(records["step"].values, len(names)),
+                    "module": np.tile(names, records.sizes["step"]),
+                    "layer": np.tile([layer_of(name) for name in names], records.sizes["step"]),
+                    **measures(
+                        values["distinct_trees"].ravel(),
+                        values["tree_entropy"].ravel(),
+                        values["tokens"].ravel(),
+                        flexibility,
+                    ),
+                    "differing_siblings": values["differing_siblings"].ravel(),
+                }
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -91,10 +99,14 @@ def measures(distinct: Any, entropy: Any, tokens: Any, flexibility: int) -> dict
     distinct, entropy, tokens = (np.asarray(values, dtype=float) for values in (distinct, entropy, tokens))
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
-            "tokens": tokens, "flexibility": float(flexibility), "distinct": distinct, "share": distinct / flexibility,
-            "against_uniform": distinct / uniform_trees(flexibility, tokens), "entropy": entropy,
+            "tokens": tokens,
+            "flexibility": float(flexibility),
+            "distinct": distinct,
+            "share": distinct / flexibility,
+            "against_uniform": distinct / uniform_trees(flexibility, tokens),
+            "entropy": entropy,
             "normalised_entropy": entropy / most_entropy(flexibility, tokens),
-        }  # fmt: skip
+        }
 
 
 def training_bands(frame: pd.DataFrame, by: str = "layer") -> pd.DataFrame:
@@ -152,8 +164,16 @@ def usage_ranks(recorded: Iterable[Recorded]) -> pd.DataFrame:
     for run, trees, _ in recorded:
         for module, codes in trees.items():
             counts, _ = frequencies(codes)
-            frames.append(pd.DataFrame({**run_key(run), "module": module, "rank": np.arange(1, len(counts) + 1),
-                                        "share": counts / counts.sum()}))  # fmt: skip
+            frames.append(
+                pd.DataFrame(
+                    {
+                        **run_key(run),
+                        "module": module,
+                        "rank": np.arange(1, len(counts) + 1),
+                        "share": counts / counts.sum(),
+                    }
+                )
+            )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -189,8 +209,17 @@ def by_dataset(recorded: Iterable[Recorded]) -> pd.DataFrame:
             for name, chosen in groups.items():
                 counts, entropy = frequencies(codes[chosen])
                 found = measures(len(counts), entropy, int(chosen.sum()), flexibility)
-                rows.append({**run_key(run), "module": module, "layer": layer_of(module), "dataset": name, **found,
-                             "rarefied": rarefied(counts, smallest), "rarefied_tokens": smallest})  # fmt: skip
+                rows.append(
+                    {
+                        **run_key(run),
+                        "module": module,
+                        "layer": layer_of(module),
+                        "dataset": name,
+                        **found,
+                        "rarefied": rarefied(counts, smallest),
+                        "rarefied_tokens": smallest,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -216,12 +245,22 @@ def dataset_information(recorded: Iterable[Recorded], permutations: int = 200, s
             np.add.at(table, (text, kinds), 1.0)  # (texts, trees): tokens
             generator = np.random.default_rng(seed)
             found, entropy = mutual_information(table, names)
-            shuffled = np.array([mutual_information(table, generator.permutation(names))[0]
-                                 for _ in range(permutations)])  # fmt: skip
+            shuffled = np.array(
+                [mutual_information(table, generator.permutation(names))[0] for _ in range(permutations)]
+            )
             reached = (shuffled >= found - 1e-12).sum()
-            rows.append({**run_key(run), "module": module, "layer": layer_of(module), "information": found,
-                         "by_chance": shuffled.mean(), "excess": found - shuffled.mean(),
-                         "p": (1 + reached) / (1 + permutations), "dataset_entropy": entropy})  # fmt: skip
+            rows.append(
+                {
+                    **run_key(run),
+                    "module": module,
+                    "layer": layer_of(module),
+                    "information": found,
+                    "by_chance": shuffled.mean(),
+                    "excess": found - shuffled.mean(),
+                    "p": (1 + reached) / (1 + permutations),
+                    "dataset_entropy": entropy,
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -77,8 +77,9 @@ def used_dimensions(gates_by_module: Mapping[str, Any], tolerances: Sequence[flo
     """`used_dimension` of every module's recorded routings, a row a module, with the module's name first."""
     if not gates_by_module:
         raise ValueError("gates_by_module is empty; pass {module: gates (tokens, ...)}")
-    frame = pd.DataFrame([{"module": module, **used_dimension(gates, tolerances)}
-                          for module, gates in gates_by_module.items()])
+    frame = pd.DataFrame(
+        [{"module": module, **used_dimension(gates, tolerances)} for module, gates in gates_by_module.items()]
+    )
     ranks = [column for column in frame.columns if "rank_" in str(column)]
     return frame.astype(dict.fromkeys(ranks, "Int64"))
 
@@ -88,8 +89,14 @@ def energy_curve(gates: Any, centred: bool = False) -> pd.DataFrame:
     singular = routing_spectrum(gates, centred)
     energy = singular**2
     share = energy / energy.sum() if energy.any() else energy
-    return pd.DataFrame({"direction": np.arange(1, len(singular) + 1), "singular_value": singular, "share": share,
-                         "cumulative": share.cumsum()})
+    return pd.DataFrame(
+        {
+            "direction": np.arange(1, len(singular) + 1),
+            "singular_value": singular,
+            "share": share,
+            "cumulative": share.cumsum(),
+        }
+    )
 
 
 def trained_span(A: Any, B: Any, tolerance: float = 1e-6) -> dict[str, int]:
@@ -98,8 +105,10 @@ def trained_span(A: Any, B: Any, tolerance: float = 1e-6) -> dict[str, int]:
     T-REX A (I, in), B (out, J): rank_a, rank_b, experts I·J and span = rank_a · rank_b (Lemma 4.1).
     LoRA-MoE A (E, r, in), B (E, out, r): the ranks of all vectors together, experts E, and the span of its E matrices.
     """
-    A, B = (np.asarray(factor.detach().cpu() if hasattr(factor, "detach") else factor, dtype=np.float64)
-            for factor in (A, B))
+    A, B = (
+        np.asarray(factor.detach().cpu() if hasattr(factor, "detach") else factor, dtype=np.float64)
+        for factor in (A, B)
+    )
     if A.ndim == B.ndim == 2:
         rank_a, rank_b = numerical_rank(A, tolerance), numerical_rank(B, tolerance)
         return {"rank_a": rank_a, "rank_b": rank_b, "experts": A.shape[0] * B.shape[1], "span": rank_a * rank_b}
@@ -110,8 +119,12 @@ def trained_span(A: Any, B: Any, tolerance: float = 1e-6) -> dict[str, int]:
     right = np.asarray(np.linalg.qr(down.T, mode="r")).T.reshape(*A.shape[:2], -1)  # (E, r, k)
     left = np.asarray(np.linalg.qr(up, mode="r")).reshape(-1, *A.shape[:2]).transpose(1, 0, 2)  # (E, k, r)
     cores = (left @ right).reshape(A.shape[0], -1)
-    return {"rank_a": numerical_rank(down, tolerance), "rank_b": numerical_rank(up, tolerance),
-            "experts": A.shape[0], "span": numerical_rank(cores, tolerance)}
+    return {
+        "rank_a": numerical_rank(down, tolerance),
+        "rank_b": numerical_rank(up, tolerance),
+        "experts": A.shape[0],
+        "span": numerical_rank(cores, tolerance),
+    }
 
 
 def rank_plot_frame(max_rank: int = 8, kinds: tuple[str, ...] = KINDS, seed: int = 0) -> pd.DataFrame:
@@ -127,8 +140,9 @@ def rank_plot_frame(max_rank: int = 8, kinds: tuple[str, ...] = KINDS, seed: int
     return frame.assign(experts=frame["I"] * frame["J"])
 
 
-def span_table(r: int = 6, in_features: int = 24, out_features: int = 24, num_experts: int = 3,
-               seed: int = 0) -> pd.DataFrame:
+def span_table(
+    r: int = 6, in_features: int = 24, out_features: int = 24, num_experts: int = 3, seed: int = 0
+) -> pd.DataFrame:
     """The same r down and r up vectors used by each system, a row a system, spans measured on the modules.
 
     Columns system, experts, factor_parameters, router_parameters (in_features an expert), span, rank_of_one_update
@@ -149,18 +163,25 @@ def span_table(r: int = 6, in_features: int = 24, out_features: int = 24, num_ex
     A, B = rng.standard_normal((r, in_features)), rng.standard_normal((out_features, r))
     grouped_a = A.reshape(num_experts, -1, in_features)
     grouped_b = np.ascontiguousarray(B.reshape(out_features, num_experts, -1).transpose(1, 0, 2))
-    rows = [("LoRA", 1, 0, mixture_span_dimension(A[None], B[None])),
-            ("LoRA-MoE", num_experts, num_experts, mixture_span_dimension(grouped_a, grouped_b)),
-            ("rank-1 diagonal", r, r, span_dimension(A, B, "diagonal")),
-            ("rank-1 mix-and-match", r * r, r * r, span_dimension(A, B))]
+    rows = [
+        ("LoRA", 1, 0, mixture_span_dimension(A[None], B[None])),
+        ("LoRA-MoE", num_experts, num_experts, mixture_span_dimension(grouped_a, grouped_b)),
+        ("rank-1 diagonal", r, r, span_dimension(A, B, "diagonal")),
+        ("rank-1 mix-and-match", r * r, r * r, span_dimension(A, B)),
+    ]
     frame = pd.DataFrame(rows, columns=["system", "experts", "router_parameters", "span"])
     frame["router_parameters"] *= in_features
     frame.insert(2, "factor_parameters", r * (in_features + out_features))
     return frame.assign(rank_of_one_update=r)
 
 
-def span_by_budget(budgets: Sequence[int], in_features: int, out_features: int, num_experts: int = 4,
-                   counts: Sequence[str] = ("factors", "factors+router")) -> pd.DataFrame:
+def span_by_budget(
+    budgets: Sequence[int],
+    in_features: int,
+    out_features: int,
+    num_experts: int = 4,
+    counts: Sequence[str] = ("factors", "factors+router"),
+) -> pd.DataFrame:
     """Span (Lemma 4.1, independent vectors) of the largest system that a parameter budget pays for.
 
     Columns count ("factors": as the lemma counts; "factors+router": as a layer is built), budget, system, size, span.
@@ -180,8 +201,12 @@ def span_by_budget(budgets: Sequence[int], in_features: int, out_features: int, 
     for count in counts:
         for budget in budgets:
             size = sizes(budget, (1, out_features, in_features), num_experts, count)
-            spans = {"lora": 1, "moe_lora": size["moe_lora"][0], "diagonal": size["diagonal"][0],
-                     "mix_and_match": size["mix_and_match"][0] * size["mix_and_match"][1]}
+            spans = {
+                "lora": 1,
+                "moe_lora": size["moe_lora"][0],
+                "diagonal": size["diagonal"][0],
+                "mix_and_match": size["mix_and_match"][0] * size["mix_and_match"][1],
+            }
             rows += [(count, budget, system, "x".join(map(str, size[system])), span) for system, span in spans.items()]
     return pd.DataFrame(rows, columns=["count", "budget", "system", "size", "span"])
 
@@ -206,15 +231,37 @@ def figure1_parameters(in_features: int, out_features: int, num_down: int = 2, n
 
     experts = num_down * num_up
     linear = nn.Sequential(nn.Linear(in_features, out_features, bias=False))
-    systems = [("LoRA", experts, experts, 1, get_peft_model(linear, LoraConfig(r=experts, target_modules=["0"]))),
-               ("LoRA-MoE", experts, experts, experts,
-                MoeLora(in_features, out_features, MoeLoraConfig(num_experts=experts, r=1))),
-               ("T-REX", num_down, num_up, experts,
-                TRex(in_features, out_features, TRexConfig(num_down=num_down, num_up=num_up)))]
+    systems = [
+        ("LoRA", experts, experts, 1, get_peft_model(linear, LoraConfig(r=experts, target_modules=["0"]))),
+        (
+            "LoRA-MoE",
+            experts,
+            experts,
+            experts,
+            MoeLora(in_features, out_features, MoeLoraConfig(num_experts=experts, r=1)),
+        ),
+        (
+            "T-REX",
+            num_down,
+            num_up,
+            experts,
+            TRex(in_features, out_features, TRexConfig(num_down=num_down, num_up=num_up)),
+        ),
+    ]
     rows = []
     for system, down, up, count, module in systems:
         total = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
         factors = down * in_features + up * out_features
         rows.append((system, down, up, count, factors, total - factors, total))
-    return pd.DataFrame(rows, columns=["system", "down_vectors", "up_vectors", "experts", "factor_parameters",
-                                       "other_parameters", "parameters"])
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "system",
+            "down_vectors",
+            "up_vectors",
+            "experts",
+            "factor_parameters",
+            "other_parameters",
+            "parameters",
+        ],
+    )

@@ -57,8 +57,10 @@ def path_axes(runs: Sequence[Any], module: str) -> PathAxes:
         method = method_of(run)
         width = len(next(iter(moments.values()))) if moments else rows.shape[1]
         if rows.shape[1] != width:
-            raise ValueError(f"module {module!r} has {rows.shape[1]} features in run {run_key(run)} and {width} in "
-                             "another; compare runs of one backbone")  # fmt: skip
+            raise ValueError(
+                f"module {module!r} has {rows.shape[1]} features in run {run_key(run)} and {width} in "
+                "another; compare runs of one backbone"
+            )
         moments[method] = moments.get(method, 0.0) + rows.T @ rows / len(rows)  # (features, features)
     for method, moment in moments.items():
         if not np.trace(moment) > 0:
@@ -107,15 +109,19 @@ def router_paths(runs: Sequence[Any], module: str, axes: PathAxes | None = None,
         distance = np.linalg.norm(moved, axis=2)  # (experts, points)
         rank = farthest_first(moved[:, -1])
         experts = np.arange(len(moved))
-        frames.append(pd.DataFrame({
-            **run_key(run),
-            "expert": np.repeat(experts, len(kept)),
-            "rank": np.repeat(rank, len(kept)),
-            "step": np.tile(steps[kept], len(experts)),
-            **dict(zip(PATH_COLUMNS, (moved @ axes.components.T).reshape(-1, 3).T)),
-            "distance": distance.reshape(-1),
-            "loss": np.tile(losses_at(run, steps[kept]), len(experts)),
-        }))  # fmt: skip
+        frames.append(
+            pd.DataFrame(
+                {
+                    **run_key(run),
+                    "expert": np.repeat(experts, len(kept)),
+                    "rank": np.repeat(rank, len(kept)),
+                    "step": np.tile(steps[kept], len(experts)),
+                    **dict(zip(PATH_COLUMNS, (moved @ axes.components.T).reshape(-1, 3).T)),
+                    "distance": distance.reshape(-1),
+                    "loss": np.tile(losses_at(run, steps[kept]), len(experts)),
+                }
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 

@@ -13,12 +13,17 @@ from ..theory.trex_intuition import Parabola, random_parabolas
 from .intervals import mean_interval
 
 LABELS = {"lora": "LoRA", "moe_lora": "LoRA-MoE", "diagonal": "rank-1 diagonal", "mix_and_match": "mix-and-match"}
-CASES = ("prior better, a mix is best", "prior worse, a mix is best", "the router alone is best",
-         "the prior alone is best")
+CASES = (
+    "prior better, a mix is best",
+    "prior worse, a mix is best",
+    "the router alone is best",
+    "the prior alone is best",
+)
 
 
-def approximation_frame(parameters: int = 288, num_experts: int = 4, seeds: Sequence[int] = (0, 1, 2),
-                        restarts: int = 1) -> pd.DataFrame:
+def approximation_frame(
+    parameters: int = 288, num_experts: int = 4, seeds: Sequence[int] = (0, 1, 2), restarts: int = 1
+) -> pd.DataFrame:
     """Theorem 4.2: `approximation_errors` for every target family, way of counting parameters and seed.
 
     Columns family, count, seed, method (label), size, relative_error. Targets are 12 updates of 16 x 20.
@@ -86,9 +91,18 @@ def line_search_frame(seed: int = 0, points: int = 101, problems: int = 200) -> 
         parabola, (R, P, target, H) = min(of_case, key=lambda problem: abs(problem[0].best - 0.5))
         gaps = omega[:, None] * R + (1 - omega[:, None]) * P - target  # (points, E)
         losses, largest = 0.5 * np.einsum("we,ef,wf->w", gaps, H, gaps), max(parabola.prior, parabola.router)
-        frames.append(pd.DataFrame({"case": case, "omega": omega, "loss": losses / largest,
-                                    "best_omega": parabola.best, "best_loss": parabola.loss(parabola.best) / largest,
-                                    "problems": len(of_case)}))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "case": case,
+                    "omega": omega,
+                    "loss": losses / largest,
+                    "best_omega": parabola.best,
+                    "best_loss": parabola.loss(parabola.best) / largest,
+                    "problems": len(of_case),
+                }
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 

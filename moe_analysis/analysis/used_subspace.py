@@ -68,8 +68,9 @@ def used_by_runs(recordings: Recordings, method: str | None = None) -> pd.DataFr
     for run, gates in _checked(recordings):
         for module, values in gates.items():
             layer, target = layer_and_target(module)
-            rows.append({**_key(run, method), "module": module, "layer": layer, "target": target,
-                         **used_dimension(values)})
+            rows.append(
+                {**_key(run, method), "module": module, "layer": layer, "target": target, **used_dimension(values)}
+            )
     frame = pd.DataFrame(rows)
     return frame.astype(dict.fromkeys([name for name in frame if "rank_" in str(name)], "Int64"))
 
@@ -89,8 +90,11 @@ def energy_by_runs(recordings: Recordings, method: str | None = None) -> pd.Data
             energy = routing_spectrum(values) ** 2
             # summed from the small end: one minus a cumulative share would lose what is below rounding
             beyond = np.append(energy[::-1].cumsum()[::-1], 0.0) / energy.sum()
-            frames.append(pd.DataFrame({**_key(run, method), "module": module, "direction": np.arange(len(beyond)),
-                                        "beyond": beyond}))
+            frames.append(
+                pd.DataFrame(
+                    {**_key(run, method), "module": module, "direction": np.arange(len(beyond)), "beyond": beyond}
+                )
+            )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -114,8 +118,13 @@ def reached_by_runs(adapters: Recordings) -> pd.DataFrame:
     >>> reached.groupby("method", sort=False)["span"].max().to_dict()
     {'LoRA-MoE': 4, 'mix-and-match': 2, 'T-REX': 8}
     """
-    return pd.DataFrame([{**run_key(run), "module": module, **trained_span(adapter.A, adapter.B)}
-                         for run, modules in _checked(adapters) for module, adapter in modules.items()])
+    return pd.DataFrame(
+        [
+            {**run_key(run), "module": module, **trained_span(adapter.A, adapter.B)}
+            for run, modules in _checked(adapters)
+            for module, adapter in modules.items()
+        ]
+    )
 
 
 def used_summary(used: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
@@ -133,20 +142,27 @@ def used_summary(used: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
     """
     measures = [name for name in MEASURES if name in used]
     numbers = used.astype(dict.fromkeys(measures, float))
-    texts = {(row["method"], row["measure"]): interval_text(row["mean"], row["low"], row["high"])
-             for row in method_summary(numbers, measures).to_dict("records")}
+    texts = {
+        (row["method"], row["measure"]): interval_text(row["mean"], row["low"], row["high"])
+        for row in method_summary(numbers, measures).to_dict("records")
+    }
     rows = []
     for method in dict.fromkeys(used["method"]):
         spans = reached.loc[reached["method"] == method, "span"]
         ends = dict.fromkeys([str(spans.min()), str(spans.max())]) if len(spans) else [""]
-        rows.append({"method": method, "experts": int(used.loc[used["method"] == method, "experts"].iloc[0]),
-                     "reached": "–".join(ends) or "–",
-                     **{measure: texts[method, measure] for measure in measures}})
+        rows.append(
+            {
+                "method": method,
+                "experts": int(used.loc[used["method"] == method, "experts"].iloc[0]),
+                "reached": "–".join(ends) or "–",
+                **{measure: texts[method, measure] for measure in measures},
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def interval_text(mean: float, low: float, high: float) -> str:
-    """"1.23 [1.20, 1.26]"; the mean alone where there is no interval, and "–" for NaN."""
+    """ "1.23 [1.20, 1.26]"; the mean alone where there is no interval, and "–" for NaN."""
     if not np.isfinite(mean):
         return "–"
     return f"{mean:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite(low) else f"{mean:.3g}"

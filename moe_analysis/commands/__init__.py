@@ -25,10 +25,16 @@ HELP = page(
     """,
     examples=["figures --only trex_fig2", "verify", "train config.json", "sweep grid.yaml --workers 2", "runs --help"],
     exits=exit_codes.MEANING,
-)  # fmt: skip
+)
 
-app = typer.Typer(cls=Program, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
-                  rich_markup_mode="rich", help=HELP)  # fmt: skip
+app = typer.Typer(
+    cls=Program,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help=HELP,
+)
 app.command(cls=Command, help=figures.HELP)(figures.figures)
 app.command(cls=Command, help=verify.HELP)(verify.verify)
 app.command(cls=Command, help=train.HELP)(train.train)

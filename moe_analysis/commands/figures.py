@@ -29,47 +29,75 @@ HELP = page(
     A time left is judged by the last time, or by the cells so far where there was none. Ctrl-C ends the kernels and
     what they train; the same command goes on from there.
     """,
-    examples=["figures --list", "figures --only trex_fig2 --only gr_fig1", "figures --preset tiny --out /tmp/figures",
-              "figures --suite my_suite --backbone my_model"],
+    examples=[
+        "figures --list",
+        "figures --only trex_fig2 --only gr_fig1",
+        "figures --preset tiny --out /tmp/figures",
+        "figures --suite my_suite --backbone my_model",
+    ],
     exits=exits_of(FINE, INTERRUPTED, **{f"code_{BAD}": "bad input, or a notebook stopped"}),
-)  # fmt: skip
+)
 
 
 def figures(
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="A figure's id or a notebook; repeat for several. All of them without it.",
-                     autocompletion=completion.figure_names, show_default=False),
+        typer.Option(
+            metavar="ID",
+            help="A figure's id or a notebook; repeat for several. All of them without it.",
+            autocompletion=completion.figure_names,
+            show_default=False,
+        ),
     ] = None,
     preset: Annotated[
         str,
-        typer.Option(metavar="NAME", help=f"How much is computed: {', '.join(PRESETS)}.",
-                     envvar="MOE_ANALYSIS_PRESET", autocompletion=completion.presets),
+        typer.Option(
+            metavar="NAME",
+            help=f"How much is computed: {', '.join(PRESETS)}.",
+            envvar="MOE_ANALYSIS_PRESET",
+            autocompletion=completion.presets,
+        ),
     ] = "quick",
     suite: Annotated[
         str | None,
-        typer.Option(metavar="SUITE", help="embedded, a folder of JSONL or Parquet files, or a name inside "
-                     "$MOE_ANALYSIS_DATA. Figures of it go to figures/SUITE.", envvar="MOE_ANALYSIS_SUITE",
-                     show_default="embedded"),
+        typer.Option(
+            metavar="SUITE",
+            help="embedded, a folder of JSONL or Parquet files, or a name inside "
+            "$MOE_ANALYSIS_DATA. Figures of it go to figures/SUITE.",
+            envvar="MOE_ANALYSIS_SUITE",
+            show_default="embedded",
+        ),
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="compact, or the id or folder of a Hugging Face causal language model.",
-                     envvar="MOE_ANALYSIS_BACKBONE", show_default="compact"),
+        typer.Option(
+            metavar="MODEL",
+            help="compact, or the id or folder of a Hugging Face causal language model.",
+            envvar="MOE_ANALYSIS_BACKBONE",
+            show_default="compact",
+        ),
     ] = None,
     runs: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where runs are kept.", envvar="MOE_ANALYSIS_RUNS",
-                     show_default="runs of the project"),
+        typer.Option(
+            metavar="FOLDER",
+            help="Where runs are kept.",
+            envvar="MOE_ANALYSIS_RUNS",
+            show_default="runs of the project",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where figures are written.", envvar="MOE_ANALYSIS_FIGURES",
-                     show_default="figures of the project"),
+        typer.Option(
+            metavar="FOLDER",
+            help="Where figures are written.",
+            envvar="MOE_ANALYSIS_FIGURES",
+            show_default="figures of the project",
+        ),
     ] = None,
     list_only: Annotated[bool, typer.Option("--list", help="List ids, titles and notebooks; make nothing.")] = False,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Regenerate the figures of `only`; see HELP."""
     from ..presets import preset as named
 
@@ -79,8 +107,13 @@ def figures(
         return
     named(preset)
     suite, out = checked_suite(suite, out)
-    values = {"PRESET": preset, "SUITE": suite, "BACKBONE": backbone, "RUNS": str(runs.resolve()) if runs else None,
-              "FIGURES": str(out.resolve()) if out else None}  # fmt: skip
+    values = {
+        "PRESET": preset,
+        "SUITE": suite,
+        "BACKBONE": backbone,
+        "RUNS": str(runs.resolve()) if runs else None,
+        "FIGURES": str(out.resolve()) if out else None,
+    }
     started = time.monotonic()
     paths = executed(items, {f"MOE_ANALYSIS_{name}": value for name, value in values.items()})
     from ..gallery import build
@@ -124,8 +157,10 @@ def listing(items: list[Item], as_json: bool) -> None:
 
 def told(items: list[Item], paths: list[Path], gallery: Path, seconds: float, as_json: bool) -> None:
     if as_json:
-        made = [{**vars(item), **{suffix: str(path.with_suffix(f".{suffix}")) for suffix in ("png", "html", "json")}}
-                for item, path in zip(items, paths)]  # fmt: skip
+        made = [
+            {**vars(item), **{suffix: str(path.with_suffix(f".{suffix}")) for suffix in ("png", "html", "json")}}
+            for item, path in zip(items, paths)
+        ]
         emit({"figures": made, "gallery": str(gallery), "seconds": round(seconds, 1)})
         return
     for item, path in zip(items, paths):

@@ -22,17 +22,21 @@ HELP = page(
     """,
     examples=["gallery", "gallery --folder /tmp/figures"],
     exits=exits_of(FINE, **{f"code_{BAD}": "no folder, or a file in it that is no record; every such file is named"}),
-)  # fmt: skip
+)
 
 
 def gallery(
     folder: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where the figures are.", envvar="MOE_ANALYSIS_FIGURES",
-                     show_default="figures of the project"),
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the figures are.",
+            envvar="MOE_ANALYSIS_FIGURES",
+            show_default="figures of the project",
+        ),
     ] = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Write the gallery of `folder`; see HELP."""
     with spinner("writing the gallery"):
         from ..gallery import build

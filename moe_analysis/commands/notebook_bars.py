@@ -40,8 +40,13 @@ class NotebookBars:
     def __init__(self, memory: Memory) -> None:
         self.memory, self.paces, self.tasks = memory, dict[str, Pace](), dict[str, Any]()
         self.done: dict[str, list[float]] = {}
-        columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), BarColumn(16),
-                   TextColumn("cell {task.fields[cell]}/{task.total}"), TimesColumn(self.paces))  # fmt: skip
+        columns = (
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}"),
+            BarColumn(16),
+            TextColumn("cell {task.fields[cell]}/{task.total}"),
+            TimesColumn(self.paces),
+        )
         self.bar = Progress(*columns, console=notes, disable=not notes.is_terminal)
 
     def __enter__(self) -> NotebookBars:

@@ -20,11 +20,20 @@ InnerOutOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
 IdsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="ID...", help="Ids as `runs` lists them; a beginning, the hash at the end, or a pattern "
-                   "such as 'T-REX*' will do.", autocompletion=completion.run_ids, show_default=False),
-]  # fmt: skip
+    typer.Argument(
+        metavar="ID...",
+        help="Ids as `runs` lists them; a beginning, the hash at the end, or a pattern such as 'T-REX*' will do.",
+        autocompletion=completion.run_ids,
+        show_default=False,
+    ),
+]
 StatesOption = Annotated[
     list[str] | None,
-    typer.Option("--state", metavar="STATE", autocompletion=completion.states, show_default=False,
-                 help=f"Only runs in this state: {', '.join(completion.STATES)}. Repeat for several."),
-]  # fmt: skip
+    typer.Option(
+        "--state",
+        metavar="STATE",
+        autocompletion=completion.states,
+        show_default=False,
+        help=f"Only runs in this state: {', '.join(completion.STATES)}. Repeat for several.",
+    ),
+]

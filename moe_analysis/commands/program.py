@@ -49,13 +49,21 @@ def without_flag_types(params: list[Any]) -> list[Any]:
 class Program(Group):
     """A group of commands whose failures are told in one message, however the program was called."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,
-             standalone_mode: bool = True, windows_expand_args: bool = True, **extra: Any) -> Any:  # fmt: skip
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         words = sys.argv[1:] if args is None else args
         if any(word.startswith(("--install-completion", "--show-completion")) for word in words):
             prog_name = SCRIPT  # a shell completes the words after one command, which `python -m` is not
-        return super().main(args, prog_name, complete_var or COMPLETE_VARIABLE, standalone_mode, windows_expand_args,
-                            **extra)  # fmt: skip
+        return super().main(
+            args, prog_name, complete_var or COMPLETE_VARIABLE, standalone_mode, windows_expand_args, **extra
+        )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[WORDS] = list(args)
@@ -76,8 +84,10 @@ class Program(Group):
             except Exception as error:
                 if passes(error):
                     raise
-                note(failures.full(error) if debug else f"error: {failures.message(error, typed(ctx, '--debug'))}",
-                     style="" if debug else "red")  # fmt: skip
+                note(
+                    failures.full(error) if debug else f"error: {failures.message(error, typed(ctx, '--debug'))}",
+                    style="" if debug else "red",
+                )
                 raise typer.Exit(BAD) from error
 
 

@@ -27,10 +27,15 @@ HELP = page(
     failure.txt says why); damaged (its files cannot be read). Loss and accuracy are means over the data sets' test
     rows.
     """,
-    examples=["runs", "runs --state finished --name T-REX --sort loss", "runs --out /data/runs --json",
-              "runs compare 'T-REX*s0*' 'LoRA-MoE*s0*'", "runs delete --state failed '*'"],
+    examples=[
+        "runs",
+        "runs --state finished --name T-REX --sort loss",
+        "runs --out /data/runs --json",
+        "runs compare 'T-REX*s0*' 'LoRA-MoE*s0*'",
+        "runs delete --state failed '*'",
+    ],
     exits=exits_of(FINE, **{f"code_{BAD}": "no such folder or run"}),
-)  # fmt: skip
+)
 
 app = typer.Typer(cls=Group, rich_markup_mode="rich")
 app.command("show", cls=Command, help=runs_show.HELP)(runs_show.show_run)
@@ -45,17 +50,21 @@ def runs(
     state: StatesOption = None,
     name: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="Only runs whose id or system has this in it, or fits it, as 'g?SGD*'.",
-                     show_default=False),
+        typer.Option(
+            metavar="PATTERN",
+            help="Only runs whose id or system has this in it, or fits it, as 'g?SGD*'.",
+            show_default=False,
+        ),
     ] = None,
     sort: Annotated[
         str,
-        typer.Option(metavar="COLUMN", help=f"Order: {', '.join(completion.ORDERS)}.",
-                     autocompletion=completion.orders),
+        typer.Option(
+            metavar="COLUMN", help=f"Order: {', '.join(completion.ORDERS)}.", autocompletion=completion.orders
+        ),
     ] = "run",
     reverse: Annotated[bool, typer.Option("--reverse", help="Largest first.")] = False,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """List the runs of `out`; see HELP."""
     if ctx.invoked_subcommand is not None:
         if state or name or reverse or sort != "run":
@@ -102,8 +111,10 @@ def note_loops(out: Path) -> None:
 
     if loops := attached_paths(out):
         names = ", ".join(path.name for path in loops[:LOOPS]) + (", …" if len(loops) > LOOPS else "")
-        note(f"{len(loops)} recorded loop{'s' * (len(loops) != 1)} besides: {names}; "
-             f"ma.AttachedRun.load({str(loops[0])!r}) opens one")  # fmt: skip
+        note(
+            f"{len(loops)} recorded loop{'s' * (len(loops) != 1)} besides: {names}; "
+            f"ma.AttachedRun.load({str(loops[0])!r}) opens one"
+        )
 
 
 def summary(runs: Any, out: Path) -> str:

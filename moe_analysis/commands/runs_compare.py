@@ -27,7 +27,7 @@ HELP = page(
     """,
     examples=["runs compare T-REX-embedded-s0 79a6b6", "runs compare 'T-REX*' --json"],
     exits=exits_of(FINE, **{f"code_{BAD}": "fewer than two runs, or one that cannot be read"}),
-)  # fmt: skip
+)
 
 
 def compare(ctx: typer.Context, ids: IdsArgument, out: InnerOutOption = None, as_json: JsonOption = False) -> None:
@@ -42,29 +42,47 @@ def compare(ctx: typer.Context, ids: IdsArgument, out: InnerOutOption = None, as
     if not as_json and len(paths) > MOST:
         raise ValueError(f"{len(paths)} runs fit, and a table has room for {MOST}; name fewer, or pass --json")
     runs = [Run.load(path) for path in each(paths, "reading runs")]
-    parts = {"config": comparing.config_differences(runs), "final": comparing.final_results(runs),
-             "loss": comparing.loss_windows(runs), "datasets": comparing.dataset_scores(runs)}  # fmt: skip
+    parts = {
+        "config": comparing.config_differences(runs),
+        "final": comparing.final_results(runs),
+        "loss": comparing.loss_windows(runs),
+        "datasets": comparing.dataset_scores(runs),
+    }
     parts["mean_differences"] = comparing.mean_differences(parts["datasets"])
     if as_json:
         emit({name: records(frame) for name, frame in parts.items()})
         return
     labels = dict(zip((run.id for run in runs), ascii_uppercase))
     left_out = comparing.untouched(parts["config"], runs)
-    scores = [scores_table(measure, parts["datasets"], parts["mean_differences"], labels)
-              for measure in comparing.MEASURES]  # fmt: skip
-    show(final_table(parts["final"], labels), config_table(parts["config"][~left_out], labels),
-         loss_table(parts["loss"], labels), *scores)  # fmt: skip
+    scores = [
+        scores_table(measure, parts["datasets"], parts["mean_differences"], labels) for measure in comparing.MEASURES
+    ]
+    show(
+        final_table(parts["final"], labels),
+        config_table(parts["config"][~left_out], labels),
+        loss_table(parts["loss"], labels),
+        *scores,
+    )
     if count := int(left_out.sum()):
-        note(f"left out of the configurations: {count} fields that only some adapters have, at their defaults; --json "
-             "lists them")  # fmt: skip
+        note(
+            f"left out of the configurations: {count} fields that only some adapters have, at their defaults; --json "
+            "lists them"
+        )
 
 
 def final_table(final: Any, labels: dict[str, str]) -> Any:
     numbers = ("step", "seconds", "train", "test", "accuracy")
     listed = table("", "run", *numbers, numbers=numbers, title="final losses and accuracy")
     for row in final.itertuples():
-        listed.add_row(f"[bold]{labels[row.run]}[/]", escape(row.run), number(row.step, 0), number(row.seconds, 0),
-                       number(row.train_loss), number(row.test_loss), number(row.test_accuracy))  # fmt: skip
+        listed.add_row(
+            f"[bold]{labels[row.run]}[/]",
+            escape(row.run),
+            number(row.step, 0),
+            number(row.seconds, 0),
+            number(row.train_loss),
+            number(row.test_loss),
+            number(row.test_accuracy),
+        )
     return listed
 
 
@@ -100,6 +118,7 @@ def scores_table(measure: str, scores: Any, means: Any, labels: dict[str, str]) 
         listed.add_section()
         listed.add_row("mean", "", *own, *(number(spread["difference"].get(run), sign=True) for run in others))
         for bound in ("low", "high"):
-            listed.add_row(f"95 % {bound}", "", *([""] * len(own)),
-                           *(number(spread[bound].get(run), sign=True) for run in others))  # fmt: skip
+            listed.add_row(
+                f"95 % {bound}", "", *([""] * len(own)), *(number(spread[bound].get(run), sign=True) for run in others)
+            )
     return listed

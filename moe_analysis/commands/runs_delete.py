@@ -24,10 +24,13 @@ HELP = page(
     Lists them and asks first; a script passes --yes. A run that a process trains now is refused, and then nothing is
     deleted. An interruption leaves whole runs and no half ones.
     """,
-    examples=["runs delete HydraLoRA-embedded-s0-79a6", "runs delete 'LoRA-MoE*' --yes",
-              "runs delete --state failed --state damaged '*'"],
+    examples=[
+        "runs delete HydraLoRA-embedded-s0-79a6",
+        "runs delete 'LoRA-MoE*' --yes",
+        "runs delete --state failed --state damaged '*'",
+    ],
     exits=exits_of(FINE, INTERRUPTED, **{f"code_{BAD}": "no such run, or one is being trained"}),
-)  # fmt: skip
+)
 
 
 def delete(

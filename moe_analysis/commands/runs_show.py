@@ -30,12 +30,16 @@ def show_run(
     ctx: typer.Context,
     run_id: Annotated[
         str,
-        typer.Argument(metavar="ID", help="A run's id, its beginning, or the hash at its end.",
-                       autocompletion=completion.run_ids, show_default=False),
+        typer.Argument(
+            metavar="ID",
+            help="A run's id, its beginning, or the hash at its end.",
+            autocompletion=completion.run_ids,
+            show_default=False,
+        ),
     ],
     out: InnerOutOption = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Show the run; see HELP."""
     with spinner("loading torch, transformers and PEFT"):
         from ..training.run import Run, RunError
@@ -52,8 +56,10 @@ def show_run(
         results = None if evaluation is None else records(evaluation)
         emit({**about, "config": run.config.to_dict(), "evaluation": results})
         return
-    answer(f"{run.id}: {about['state']}, step {about['step']} of {about['steps']}, {number(about['seconds'], 0)} s, "
-           f"{about['bytes'] / 1e6:.1f} MB in {run.path}")  # fmt: skip
+    answer(
+        f"{run.id}: {about['state']}, step {about['step']} of {about['steps']}, {number(about['seconds'], 0)} s, "
+        f"{about['bytes'] / 1e6:.1f} MB in {run.path}"
+    )
     if about["error"]:
         note(about["error"], style="red")
     show(choices_table(run.config), *([] if evaluation is None else [results_table(evaluation)]))

@@ -32,10 +32,13 @@ HELP = page(
 
     The same command goes on where a sweep was stopped, and several machines that share the folder may run it at once.
     """,
-    examples=["sweep grid.yaml --workers 2", "sweep grid.yaml --executor submitit --per-job 4",
-              "sweep grid.yaml --executor dask --workers 8"],
+    examples=[
+        "sweep grid.yaml --workers 2",
+        "sweep grid.yaml --executor submitit --per-job 4",
+        "sweep grid.yaml --executor dask --workers 8",
+    ],
     exits=exits_of(FINE, BAD, INTERRUPTED, TERMINATED, **{f"code_{FAILED}": "a run failed; the others are trained"}),
-)  # fmt: skip
+)
 
 
 def sweep(
@@ -47,19 +50,23 @@ def sweep(
     ] = None,
     executor: Annotated[
         str,
-        typer.Option(metavar="NAME", help="process (this machine), dask or submitit (Slurm).",
-                     autocompletion=completion.executors),
+        typer.Option(
+            metavar="NAME",
+            help="process (this machine), dask or submitit (Slurm).",
+            autocompletion=completion.executors,
+        ),
     ] = "process",
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Of a Dask scheduler that runs already.",
-                     show_default="a cluster on this machine"),
+        typer.Option(
+            metavar="ADDRESS", help="Of a Dask scheduler that runs already.", show_default="a cluster on this machine"
+        ),
     ] = None,
     per_job: Annotated[
         int, typer.Option(metavar="N", help="Runs that a job trains in turn, where jobs start slowly.")
     ] = 1,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train the runs of `grid`; see HELP."""
     with spinner("loading torch, transformers and PEFT"):
         from ..training.grid import read_grid

@@ -28,8 +28,15 @@ def records(frame: Any) -> list[dict[str, Any]]:
 
 def table(*columns: str, title: str | None = None, numbers: tuple[str, ...] = ()) -> Table:
     """An empty table without vertical lines; the columns named in `numbers` are set flush right and never broken."""
-    empty = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False,
-                  padding=(0, 1, 0, 0), header_style="bold")  # fmt: skip
+    empty = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+    )
     for name in columns:
         if name in numbers:
             empty.add_column(name, justify="right", no_wrap=True)

@@ -36,7 +36,7 @@ HELP = page(
     """,
     examples=["train config.json", "train config.json --out /data/runs --json"],
     exits=exits_of(FINE, INTERRUPTED, TERMINATED, **{f"code_{BAD}": "bad configuration, or the training failed"}),
-)  # fmt: skip
+)
 
 
 def train(
@@ -45,7 +45,7 @@ def train(
     ],
     out: OutOption = Path("runs"),
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train the run of `config`; see HELP."""
     with spinner("loading torch, transformers and PEFT"):
         from ..training import TrainConfig

@@ -30,11 +30,14 @@ VERDICTS = {True: "[green]yes[/]", False: "[red]no[/]"}
 def verify(
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A claim's name, or a pattern such as 'trex_*'; repeat for several.",
-                     show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="A claim's name, or a pattern such as 'trex_*'; repeat for several.",
+            show_default=False,
+        ),
     ] = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Check the claims of `only`; see HELP."""
     claims = checked(only)
     if as_json:

@@ -38,8 +38,13 @@ def each(things: Sequence[T], what: str) -> Iterator[T]:
 
 def counted(things: Iterable[T], total: int, name: Any) -> Iterator[T]:
     """The things in turn, with a bar from the start that names the one at work; `name(thing)` is its name."""
-    columns = (SpinnerColumn(), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(),
-               TextColumn("{task.description}"))  # fmt: skip
+    columns = (
+        SpinnerColumn(),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
         task = bar.add_task("", total=total)
         for thing in things:

@@ -6,5 +6,14 @@ from .claim import Claim, claims_frame, judged
 from .effect import Effect
 from .verdict import Judgement, in_parts, judge, judge_family, verdict_rates
 
-__all__ = ["Claim", "Effect", "Judgement", "claims_frame", "in_parts", "judge", "judge_family", "judged",
-           "verdict_rates"]  # fmt: skip
+__all__ = [
+    "Claim",
+    "Effect",
+    "Judgement",
+    "claims_frame",
+    "in_parts",
+    "judge",
+    "judge_family",
+    "judged",
+    "verdict_rates",
+]

@@ -44,8 +44,10 @@ def paired_bootstrap(
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if first.shape != second.shape or first.ndim != 2:
-        raise ValueError(f"first has the shape {first.shape}, second {second.shape}; pass two arrays (tasks, seeds) "
-                         "of the same tasks and seeds")  # fmt: skip
+        raise ValueError(
+            f"first has the shape {first.shape}, second {second.shape}; pass two arrays (tasks, seeds) "
+            "of the same tasks and seeds"
+        )
     tasks, seeds = first.shape
     if min(tasks, seeds) < 2:
         raise ValueError(f"first has {tasks} tasks and {seeds} seeds; a spread needs at least two of each")

@@ -98,8 +98,10 @@ class Claim:
 
     def _check_exact(self) -> None:
         if self.holds is None and not self.parts:
-            raise ValueError(f"{self.name} says neither whether it holds nor what it compares; pass holds, or declare "
-                             "a measurement with compares")  # fmt: skip
+            raise ValueError(
+                f"{self.name} says neither whether it holds nor what it compares; pass holds, or declare "
+                "a measurement with compares"
+            )
         if self.holds is not None and not isinstance(self.holds, bool):
             raise ValueError(f"{self.name}.holds = {self.holds!r} must be True or False; compare before building it")
         if self.holds and not math.isfinite(self.residual):
@@ -111,13 +113,17 @@ class Claim:
         if self.direction not in ("higher", "lower"):
             raise ValueError(f"{self.name}.direction = {self.direction!r} must be 'higher' or 'lower'")
         if self.paper_effect is not None and not self.paper_effect > 0:
-            raise ValueError(f"{self.name}.paper_effect = {self.paper_effect} must be above zero in the claimed "
-                             "direction; turn the direction round")  # fmt: skip
+            raise ValueError(
+                f"{self.name}.paper_effect = {self.paper_effect} must be above zero in the claimed "
+                "direction; turn the direction round"
+            )
         if self.smallest is None and self.paper_effect is not None:
             object.__setattr__(self, "smallest", self.paper_effect / 2)
         if self.smallest is None and not self.parts:
-            raise ValueError(f"{self.name} declares no smallest effect that matters; pass paper_effect, or smallest "
-                             "where the paper only draws")  # fmt: skip
+            raise ValueError(
+                f"{self.name} declares no smallest effect that matters; pass paper_effect, or smallest "
+                "where the paper only draws"
+            )
         if self.smallest is not None and not self.smallest > 0:
             raise ValueError(f"{self.name}.smallest = {self.smallest} must be above zero")
 
@@ -163,14 +169,24 @@ class Claim:
 
     def _judged(self, found: Judgement, effect: Effect | None) -> Claim:
         value = None if effect is None or effect.fault else effect.value
-        return replace(self, measured=value, expected=self.paper_effect, verdict=found.verdict, note=found.note,
-                       low=found.low, high=found.high, confidence=found.confidence,
-                       over="" if effect is None else effect.over)  # fmt: skip
+        return replace(
+            self,
+            measured=value,
+            expected=self.paper_effect,
+            verdict=found.verdict,
+            note=found.note,
+            low=found.low,
+            high=found.high,
+            confidence=found.confidence,
+            over="" if effect is None else effect.over,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a dictionary, ready for `json.dumps`; numbers that are not there are None."""
-        return {key: None if isinstance(value, float) and math.isnan(value) else value
-                for key, value in (asdict(self) | {"parts": [part.to_dict() for part in self.parts]}).items()}
+        return {
+            key: None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in (asdict(self) | {"parts": [part.to_dict() for part in self.parts]}).items()
+        }
 
 
 def judged(claims: Sequence[Claim], effects: Mapping[str, Effect | str]) -> list[Claim]:
@@ -204,16 +220,21 @@ def judged(claims: Sequence[Claim], effects: Mapping[str, Effect | str]) -> list
 
 
 def _judged_together(members: Sequence[Claim], effects: Mapping[str, Effect | str]) -> dict[str, Claim]:
-    measured = {claim.name: claim.claimed(effect) for claim in members
-                if isinstance(effect := effects[claim.name], Effect)}  # fmt: skip
+    measured = {
+        claim.name: claim.claimed(effect) for claim in members if isinstance(effect := effects[claim.name], Effect)
+    }
     # one that cannot be tested was claimed all the same, so it counts in the size of the family
     whole = measured | {claim.name: Effect([NAN]) for claim in members if claim.name not in measured}
     kinds = {claim.kind for claim in members}
     if len(kinds) > 1:
         raise ValueError(f"family {members[0].family!r} has claims of papers and of ours; declare two families")
     judgements = judge_family(whole, {claim.name: claim._threshold for claim in members}, kinds == {"own"})
-    return {claim.name: claim._judged(judgements[claim.name], measured[claim.name]) if claim.name in measured
-            else claim.untestable(str(effects[claim.name])) for claim in members}  # fmt: skip
+    return {
+        claim.name: claim._judged(judgements[claim.name], measured[claim.name])
+        if claim.name in measured
+        else claim.untestable(str(effects[claim.name]))
+        for claim in members
+    }
 
 
 def claims_frame(claims: Iterable[Claim]) -> pd.DataFrame:
@@ -230,11 +251,42 @@ def claims_frame(claims: Iterable[Claim]) -> pd.DataFrame:
     """
     rows = []
     for claim in claims:
-        rows.append((claim.name, claim.source, claim.statement, claim.compares, claim.endpoint, claim.paper_effect,
-                     claim.smallest, claim.measured, claim.low, claim.high, claim.over, claim.verdict, claim.note))
+        rows.append(
+            (
+                claim.name,
+                claim.source,
+                claim.statement,
+                claim.compares,
+                claim.endpoint,
+                claim.paper_effect,
+                claim.smallest,
+                claim.measured,
+                claim.low,
+                claim.high,
+                claim.over,
+                claim.verdict,
+                claim.note,
+            )
+        )
         rows.extend(claims_frame(claim.parts).itertuples(index=False, name=None))
-    return pd.DataFrame(rows, columns=["claim", "source", "statement", "compares", "endpoint", "paper_effect",
-                                       "smallest", "effect", "low", "high", "over", "verdict", "note"])  # fmt: skip
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "claim",
+            "source",
+            "statement",
+            "compares",
+            "endpoint",
+            "paper_effect",
+            "smallest",
+            "effect",
+            "low",
+            "high",
+            "over",
+            "verdict",
+            "note",
+        ],
+    )
 
 
 def _plain(value: Any, where: str) -> Any:

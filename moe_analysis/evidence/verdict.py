@@ -108,8 +108,11 @@ def judge(effect: Effect, smallest: float, own: bool = False, confidence: float 
 def design_note(effect: Effect, smallest: float, confidence: float = CONFIDENCE) -> str:
     """What the design behind an undecided effect can see, and what would do."""
     seeds = effect.seeds_for(smallest, confidence)
-    would = (f"{seeds} seeds would see {smallest:.3g}" if seeds
-             else f"no number of seeds would see {smallest:.3g} on these {effect.tasks} tasks")  # fmt: skip
+    would = (
+        f"{seeds} seeds would see {smallest:.3g}"
+        if seeds
+        else f"no number of seeds would see {smallest:.3g} on these {effect.tasks} tasks"
+    )
     return f"this design sees {effect.visible(confidence):.3g} with 80 % power; {would}"
 
 
@@ -143,8 +146,9 @@ def in_parts(verdicts: Sequence[str]) -> Judgement:
     return Judgement(IN_PART, ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
 
 
-def judge_family(effects: Mapping[Key, Effect], smallest: Mapping[Key, float], own: bool = False,
-                 confidence: float = CONFIDENCE) -> dict[Key, Judgement]:  # fmt: skip
+def judge_family(
+    effects: Mapping[Key, Effect], smallest: Mapping[Key, float], own: bool = False, confidence: float = CONFIDENCE
+) -> dict[Key, Judgement]:
     """The verdicts on a declared family of claims, by intervals that Holm's procedure widens.
 
     The claim with the smallest p of m is judged at 1 - 0.05 / m, the next at 1 - 0.05 / (m - 1), until an interval
@@ -176,8 +180,9 @@ def judge_family(effects: Mapping[Key, Effect], smallest: Mapping[Key, float], o
     return {name: found[name] for name in effects}
 
 
-def verdict_rates(effect: float, spread: float, seeds: int, smallest: float, draws: int = 2000,
-                  seed: int = 0) -> dict[str, float]:  # fmt: skip
+def verdict_rates(
+    effect: float, spread: float, seeds: int, smallest: float, draws: int = 2000, seed: int = 0
+) -> dict[str, float]:
     """How often the rule gives each word when the effect is truly this large: what a planned design will say.
 
     Args:

@@ -33,5 +33,7 @@ def build(folder: str | Path = "figures") -> Path:
     try:
         return write_whole(folder / PAGE, content)
     except OSError as error:
-        raise GalleryError(f"folder = {str(folder)!r} cannot be written ({error.strerror}); make it writable or copy "
-                           "the figures to another one") from error  # fmt: skip
+        raise GalleryError(
+            f"folder = {str(folder)!r} cannot be written ({error.strerror}); make it writable or copy "
+            "the figures to another one"
+        ) from error

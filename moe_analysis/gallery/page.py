@@ -22,12 +22,24 @@ def render(groups: Mapping[Paper, Sequence[Entry]]) -> str:
     from markupsafe import Markup
 
     loader = FileSystemLoader(HERE, encoding="utf-8")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     entries = [entry for group in groups.values() for entry in group]
     presets = sorted({entry.record.preset.get("preset", "quick") for entry in entries if entry.record})
     return environment.get_template("page.html").render(
-        groups=groups, entries=entries, made=sum(entry.record is not None for entry in entries), presets=presets,
-        totals=count_verdicts(entries), count=count_verdicts, marks=MARKS,
-        style=Markup((HERE / "style.css").read_text("utf-8")), script=Markup((HERE / "script.js").read_text("utf-8")),
-    )  # fmt: skip
+        groups=groups,
+        entries=entries,
+        made=sum(entry.record is not None for entry in entries),
+        presets=presets,
+        totals=count_verdicts(entries),
+        count=count_verdicts,
+        marks=MARKS,
+        style=Markup((HERE / "style.css").read_text("utf-8")),
+        script=Markup((HERE / "script.js").read_text("utf-8")),
+    )

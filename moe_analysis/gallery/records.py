@@ -61,8 +61,10 @@ def read_records(folder: Path) -> dict[str, Record]:
     if records and not (folder / SCRIPT).is_file() and any(record.twin for record in records.values()):
         faults.append(f"{SCRIPT} is missing, and without it the interactive pages stay blank")
     if faults:
-        raise GalleryError(f"folder = {str(folder)!r} makes no gallery; regenerate or move away what is wrong:\n  "
-                           + "\n  ".join(faults))  # fmt: skip
+        raise GalleryError(
+            f"folder = {str(folder)!r} makes no gallery; regenerate or move away what is wrong:\n  "
+            + "\n  ".join(faults)
+        )
     return records
 
 
@@ -80,11 +82,15 @@ def read_record(path: Path) -> Record:
         raise GalleryError(f"{path.name} is no record of a figure: {fault}")
     item = content["item"]
     return Record(
-        item=item, claims=tuple({field: text(claim[field]) for field in CLAIM_FIELDS} for claim in content["claims"]),
-        runs=tuple(content["runs"]), seeds=tuple(content["seeds"]), versions=content["versions"],
-        preset=content["preset"], picture=picture_size(path.with_suffix(".png")),
+        item=item,
+        claims=tuple({field: text(claim[field]) for field in CLAIM_FIELDS} for claim in content["claims"]),
+        runs=tuple(content["runs"]),
+        seeds=tuple(content["seeds"]),
+        versions=content["versions"],
+        preset=content["preset"],
+        picture=picture_size(path.with_suffix(".png")),
         twin=path.with_suffix(".html").is_file(),
-    )  # fmt: skip
+    )
 
 
 def faults_of(content: Any, stem: str) -> Iterator[str]:
@@ -95,8 +101,11 @@ def faults_of(content: Any, stem: str) -> Iterator[str]:
     if missing := [field for field in FIELDS if field not in content]:
         yield f"it has no {', '.join(missing)}"
         return
-    yield from (f"{field} is a {type(content[field]).__name__}, not a {kind.__name__}"
-                for field, kind in FIELDS.items() if not isinstance(content[field], kind))  # fmt: skip
+    yield from (
+        f"{field} is a {type(content[field]).__name__}, not a {kind.__name__}"
+        for field, kind in FIELDS.items()
+        if not isinstance(content[field], kind)
+    )
     if content["item"] != stem:
         yield f"its item is {shorten(content['item'])}, which is another file's name"
     if f"{stem}.html" == PAGE:
@@ -108,8 +117,11 @@ def faults_of(content: Any, stem: str) -> Iterator[str]:
         yield "runs holds something else than texts"
     if not all(type(seed) is int for seed in content["seeds"]):
         yield "seeds holds something else than whole numbers"
-    yield from (f"{field} holds something else than texts" for field in ("versions", "preset")
-                if not all(isinstance(value, str) for value in content[field].values()))  # fmt: skip
+    yield from (
+        f"{field} holds something else than texts"
+        for field in ("versions", "preset")
+        if not all(isinstance(value, str) for value in content[field].values())
+    )
     shown = [content[field] for field in FIELDS if field != "numbers"]
     try:
         json.dumps(shown, ensure_ascii=False).encode()

@@ -6,5 +6,16 @@ from .pairs import FactorPair, factor_pairs
 from .preconditioner import precondition
 from .riemannian import FallbackWarning, RiemannianAdamW, RiemannianSGD
 
-__all__ = ["OPTIMIZERS", "FactorPair", "FallbackWarning", "RiemannianAdamW", "RiemannianSGD", "build_optimizer",
-           "check_options", "factor_pairs", "parameter_groups", "precondition", "router_parameters"]  # fmt: skip
+__all__ = [
+    "OPTIMIZERS",
+    "FactorPair",
+    "FallbackWarning",
+    "RiemannianAdamW",
+    "RiemannianSGD",
+    "build_optimizer",
+    "check_options",
+    "factor_pairs",
+    "parameter_groups",
+    "precondition",
+    "router_parameters",
+]

@@ -21,8 +21,12 @@ OPTIMIZERS = (*TORCH, *RIEMANNIAN)
 def optimizer_options(name: str) -> tuple[str, ...]:
     """What an optimiser can be given beside its learning rates and weight decay."""
     classes = [RIEMANNIAN[name], Riemannian] if name in RIEMANNIAN else [TORCH[name]]
-    found = {option for one in classes for option, entry in inspect.signature(one).parameters.items()
-             if entry.kind in (entry.KEYWORD_ONLY, entry.POSITIONAL_OR_KEYWORD)}  # fmt: skip
+    found = {
+        option
+        for one in classes
+        for option, entry in inspect.signature(one).parameters.items()
+        if entry.kind in (entry.KEYWORD_ONLY, entry.POSITIONAL_OR_KEYWORD)
+    }
     return tuple(sorted(found - {"model", "params", "lr", "router_lr", "weight_decay"}))
 
 
@@ -39,12 +43,19 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         raise ValueError(f"optimizer = {name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
     known = optimizer_options(name)
     if unknown := sorted(set(options) - set(known)):
-        raise ValueError(f"optimizer_options has {', '.join(unknown)}, which {name} does not take; "
-                         f"it takes {', '.join(known)}")  # fmt: skip
+        raise ValueError(
+            f"optimizer_options has {', '.join(unknown)}, which {name} does not take; it takes {', '.join(known)}"
+        )
 
 
-def build_optimizer(name: str, model: nn.Module, lr: float, router_lr: float | None = None, weight_decay: float = 0.0,
-                    options: Mapping[str, Any] | None = None) -> torch.optim.Optimizer:  # fmt: skip
+def build_optimizer(
+    name: str,
+    model: nn.Module,
+    lr: float,
+    router_lr: float | None = None,
+    weight_decay: float = 0.0,
+    options: Mapping[str, Any] | None = None,
+) -> torch.optim.Optimizer:
     """An optimiser by its name in `OPTIMIZERS` over the groups "experts" and "router" of a model.
 
     options: keyword arguments of its own, such as damping or betas. Raises ValueError for an unknown name or option.

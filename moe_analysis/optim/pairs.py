@@ -50,8 +50,10 @@ def factor_pairs(model: nn.Module) -> list[FactorPair]:
     pairs = [pair for pair in pairs if pair.A.requires_grad or pair.B.requires_grad]
     if not pairs:
         names = sorted({type(module).__name__ for module in model.modules() if isinstance(module, Adapter)})
-        raise ValueError("the model has no pair of low-rank factors to precondition (adapters: "
-                         f"{', '.join(names) or 'none'}); use MoeLora, Sira or LoRA, or a plain optimizer")  # fmt: skip
+        raise ValueError(
+            "the model has no pair of low-rank factors to precondition (adapters: "
+            f"{', '.join(names) or 'none'}); use MoeLora, Sira or LoRA, or a plain optimizer"
+        )
     for pair in pairs:
         _check(pair)
     return pairs
@@ -73,5 +75,7 @@ def _pairs_of(name: str, module: nn.Module) -> Iterator[FactorPair]:
 def _check(pair: FactorPair) -> None:
     a, b = stacked(pair.A), stacked(pair.B)
     if a.dim() != 3 or b.dim() != 3 or a.shape[0] != b.shape[0] or a.shape[1] != b.shape[2]:
-        raise ValueError(f"{pair.name}: A {tuple(pair.A.shape)} and B {tuple(pair.B.shape)} are no factors of one "
-                         "update; A must be (E, r, in) and B (E, out, r)")  # fmt: skip
+        raise ValueError(
+            f"{pair.name}: A {tuple(pair.A.shape)} and B {tuple(pair.B.shape)} are no factors of one "
+            "update; A must be (E, r, in) and B (E, out, r)"
+        )

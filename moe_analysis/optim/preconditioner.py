@@ -41,9 +41,7 @@ def damped_inverse(grams: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     return (inverse.mT @ inverse).contiguous(), failed  # LAPACK's column order would slow every product that follows
 
 
-def precondition(
-    A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, damping: float = 1e-6
-) -> tuple[Tensor, Tensor]:
+def precondition(A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, damping: float = 1e-6) -> tuple[Tensor, Tensor]:
     """(dA (E, r, in), dB (E, out, r)) of one stack, both from the factors as they are.
 
     Raises FloatingPointError when a damped Gram matrix has no Cholesky factor; `RiemannianSGD` counts those instead.

@@ -39,9 +39,18 @@ class Riemannian(torch.optim.Optimizer):
     router's, take the plain step.
     """
 
-    def __init__(self, model: nn.Module, lr: float, router_lr: float | None = None, *, damping: float = 1e-6,
-                 update: str = "simultaneous", precondition: bool = True, weight_decay: float = 0.0,
-                 **defaults: Any) -> None:  # fmt: skip
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float,
+        router_lr: float | None = None,
+        *,
+        damping: float = 1e-6,
+        update: str = "simultaneous",
+        precondition: bool = True,
+        weight_decay: float = 0.0,
+        **defaults: Any,
+    ) -> None:
         for name, value in (("lr", lr), ("router_lr", router_lr or 0.0), ("weight_decay", weight_decay)):
             if not value >= 0 or not math.isfinite(value):
                 raise ValueError(f"{name} = {value} must be a number of at least 0")
@@ -92,18 +101,26 @@ class Riemannian(torch.optim.Optimizer):
         """Damped inverses; counts those that failed and names a factor that is not finite."""
         finite = grams.isfinite().flatten(1).all(1)
         if not finite.all():
-            owners = [f"{factor} of {pair.name}, expert {expert}" for factor in factors for pair in stack
-                      for expert in range(len(stacked(pair.A)))]  # fmt: skip
+            owners = [
+                f"{factor} of {pair.name}, expert {expert}"
+                for factor in factors
+                for pair in stack
+                for expert in range(len(stacked(pair.A)))
+            ]
             bad = [owner for owner, good in zip(owners, finite.tolist()) if not good]
-            raise FloatingPointError(f"{len(bad)} factors are not finite, the first is {bad[0]}: training has "
-                                     "diverged; lower lr or raise damping")  # fmt: skip
+            raise FloatingPointError(
+                f"{len(bad)} factors are not finite, the first is {bad[0]}: training has "
+                "diverged; lower lr or raise damping"
+            )
         inverse, failed = damped_inverse(grams, self.damping)
         if count := int(failed.sum()):
             told = len(str(self.fallbacks)) if self.fallbacks else 0
             self.fallbacks += count
             if len(str(self.fallbacks)) > told:  # the first, then at every tenfold: a run can have thousands
-                message = (f"{count} of {len(grams)} Gram matrices are not positive definite at damping = "
-                           f"{self.damping}; their factors take a plain step ({self.fallbacks} so far)")  # fmt: skip
+                message = (
+                    f"{count} of {len(grams)} Gram matrices are not positive definite at damping = "
+                    f"{self.damping}; their factors take a plain step ({self.fallbacks} so far)"
+                )
                 warnings.warn(message, FallbackWarning, stacklevel=4)
         return inverse
 
@@ -114,8 +131,9 @@ class Riemannian(torch.optim.Optimizer):
             for_b = self._invert(stack, gram([stacked(pair.A) for pair in stack], transposed=False), "A")
         self._step_factors([pair.B for pair in stack], for_b.split(experts), groups, from_left=False)
 
-    def _step_factors(self, factors: list[Tensor], inverses: Sequence[Tensor], groups: dict[Tensor, Any],
-                      from_left: bool) -> None:  # fmt: skip
+    def _step_factors(
+        self, factors: list[Tensor], inverses: Sequence[Tensor], groups: dict[Tensor, Any], from_left: bool
+    ) -> None:
         """Steps of one stack's A (inverse from the left) or B; one buffer serves all, as fresh memory costs most."""
         buffer = torch.empty(0)
         for factor, inverse in zip(factors, inverses):
@@ -172,9 +190,17 @@ class RiemannianAdamW(Riemannian):
     (4, 1)
     """
 
-    def __init__(self, model: nn.Module, lr: float, router_lr: float | None = None, *,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6, correct_bias: bool = False,
-                 **options: Any) -> None:  # fmt: skip
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float,
+        router_lr: float | None = None,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        correct_bias: bool = False,
+        **options: Any,
+    ) -> None:
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas = {betas} must lie in [0, 1)")
         if not eps > 0:

@@ -26,8 +26,20 @@ from .methods import CONFIGS, bridge, use_adapter
 from .tuner import AdapterTuner, check_target_modules
 
 __all__ = [
-    "CONFIGS", "AdapterLayer", "AdapterTuner", "BalanceLossWarning", "Call", "adapter_modules", "bridge",
-    "check_target_modules", "current", "keeping_call", "opened", "routes_by_intuition", "use_adapter", "weighing",
+    "CONFIGS",
+    "AdapterLayer",
+    "AdapterTuner",
+    "BalanceLossWarning",
+    "Call",
+    "adapter_modules",
+    "bridge",
+    "check_target_modules",
+    "current",
+    "keeping_call",
+    "opened",
+    "routes_by_intuition",
+    "use_adapter",
+    "weighing",
 ]
 
 

@@ -39,8 +39,11 @@ class Adapted:
     def look(self) -> None:
         """Find what the model consists of now."""
         modules = list(self.model.modules())
-        self.blocks = [block for block in modules if hasattr(block, "gradient_checkpointing")
-                       or any(name in block.__dict__ for name in CHECKPOINTS)]  # fmt: skip
+        self.blocks = [
+            block
+            for block in modules
+            if hasattr(block, "gradient_checkpointing") or any(name in block.__dict__ for name in CHECKPOINTS)
+        ]
         self.layers = [module for module in modules if isinstance(module, AdapterLayer)]
         self.held = prompts_of(self.model)
 
@@ -62,8 +65,12 @@ class Adapted:
         """
         if not self.held or self.layers[0].disable_adapters:
             return None
-        routed = {name for layer in self.layers for name, one in layer.adapters.items()
-                  if getattr(one.config, "intuition", False)}  # fmt: skip
+        routed = {
+            name
+            for layer in self.layers
+            for name, one in layer.adapters.items()
+            if getattr(one.config, "intuition", False)
+        }
         names = [name for name in dict.fromkeys(rows or self.layers[0].active_adapters) if name in routed]
         if not any(name in self.held for name in names):
             return None
@@ -134,8 +141,9 @@ class CallHooks:
             return scores
         if session is not None and len(scores) and call.samples % len(scores) == 0:  # beams stand beside each other
             return scores.repeat_interleave(call.samples // len(scores), 0)
-        raise ValueError(f"intuition has {len(scores)} rows but the batch has {call.samples} samples; pass one row a "
-                         "sample")
+        raise ValueError(
+            f"intuition has {len(scores)} rows but the batch has {call.samples} samples; pass one row a sample"
+        )
 
 
 def part_of(outer: Call, opened_by: CallHooks, inputs: dict[str, Any]) -> Call:
@@ -147,8 +155,9 @@ def part_of(outer: Call, opened_by: CallHooks, inputs: dict[str, Any]) -> Call:
     mask = outer.token_mask if prepared else mask_of(inputs, "attention_mask", tokens)
     states = inputs.get("encoder_hidden_states")
     encoded = (states, mask_of(inputs, "encoder_attention_mask", None)) if isinstance(states, Tensor) else None
-    return replace(outer, opened_by=opened_by, shared=True, token_mask=mask, encoded=encoded, samples=samples,
-                   tokens=tokens)
+    return replace(
+        outer, opened_by=opened_by, shared=True, token_mask=mask, encoded=encoded, samples=samples, tokens=tokens
+    )
 
 
 def checked_intuition(given: Any, adapted: Adapted) -> Tensor:
@@ -158,8 +167,10 @@ def checked_intuition(given: Any, adapted: Adapted) -> Tensor:
         ValueError: If they are no such table, or no adapter of the model routes by intuition.
     """
     if not adapted.routes_by_intuition:
-        raise ValueError("intuition was passed, but no adapter of this model routes by it; leave it out, or use "
-                         "TRexConfig(intuition=True)")
+        raise ValueError(
+            "intuition was passed, but no adapter of this model routes by it; leave it out, or use "
+            "TRexConfig(intuition=True)"
+        )
     try:
         scores = torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -180,8 +191,9 @@ def adapter_of_rows(call: Call, given: list[str] | None, session: Call | None) -
         return names
     if session is not None and session.generating and call.samples % len(names) == 0:
         return [name for name in names for _ in range(call.samples // len(names))]
-    raise ValueError(f"adapter_names has {len(names)} names but the batch has {call.samples} samples; pass one name a "
-                     "sample")
+    raise ValueError(
+        f"adapter_names has {len(names)} names but the batch has {call.samples} samples; pass one name a sample"
+    )
 
 
 @dataclass
@@ -239,8 +251,11 @@ def unwatch(model: nn.Module) -> None:
         for key, hook in list(hooks.items()):
             if isinstance(getattr(hook, "__self__", None), CallHooks):
                 del hooks[key]
-                for options in (model._forward_pre_hooks_with_kwargs, model._forward_hooks_with_kwargs,
-                                model._forward_hooks_always_called):
+                for options in (
+                    model._forward_pre_hooks_with_kwargs,
+                    model._forward_hooks_with_kwargs,
+                    model._forward_hooks_always_called,
+                ):
                     options.pop(key, None)
     if isinstance(model.__dict__.get("generate"), Generate):
         del model.generate

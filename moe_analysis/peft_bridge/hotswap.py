@@ -42,12 +42,15 @@ def hotswap_adapter(model: nn.Module, folder: str | Path, adapter_name: str = "d
     """
     model = getattr(model, "_orig_mod", model)
     if adapter_name not in getattr(model, "peft_config", {}):
-        raise ValueError(f"adapter_name = {adapter_name!r} is not in the model; it has "
-                         f"{sorted(getattr(model, 'peft_config', {}))}")
+        raise ValueError(
+            f"adapter_name = {adapter_name!r} is not in the model; it has {sorted(getattr(model, 'peft_config', {}))}"
+        )
     ours, theirs = model.peft_config[adapter_name], PeftConfig.from_pretrained(str(folder))
     if type(ours) is not type(theirs):
-        raise ValueError(f"{folder} holds a {type(theirs).__name__}, the adapter {adapter_name!r} is a "
-                         f"{type(ours).__name__}; load it beside, with load_adapter")
+        raise ValueError(
+            f"{folder} holds a {type(theirs).__name__}, the adapter {adapter_name!r} is a "
+            f"{type(ours).__name__}; load it beside, with load_adapter"
+        )
     halves = [REGISTRY[ours.system].config_class, *([IntuitionHalf] if isinstance(ours, IntuitionHalf) else [])]
     names = [entry.name for half in halves for entry in fields(half) if entry.name not in FREE]
     differ = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
@@ -60,6 +63,8 @@ def hotswap_adapter(model: nn.Module, folder: str | Path, adapter_name: str = "d
     here, there = ({key.removeprefix(PREFIX) for key in keys} for keys in (held, weights))
     if here != there:
         some = sorted(here ^ there)[:3]
-        raise ValueError(f"{folder} adapts other layers than {adapter_name!r} ({', '.join(some)}, …); load it beside, "
-                         "with load_adapter")
+        raise ValueError(
+            f"{folder} adapts other layers than {adapter_name!r} ({', '.join(some)}, …); load it beside, "
+            "with load_adapter"
+        )
     set_peft_model_state_dict(model, weights, adapter_name)

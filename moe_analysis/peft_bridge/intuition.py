@@ -17,9 +17,15 @@ from .prompts import first_adapter, give_prompts
 from .reader import Reader
 
 
-def set_intuition(model: nn.Module, clusters: Clusters | None = None, embedder: str | Path | None = None,
-                  tokenizer: Any = None, prompt_begin: str | None = None, prompt_ends: Sequence[str] | None = None,
-                  adapter_name: str = "default") -> None:  # fmt: skip
+def set_intuition(
+    model: nn.Module,
+    clusters: Clusters | None = None,
+    embedder: str | Path | None = None,
+    tokenizer: Any = None,
+    prompt_begin: str | None = None,
+    prompt_ends: Sequence[str] | None = None,
+    adapter_name: str = "default",
+) -> None:
     """Let a T-REX adapter read its intuition from the prompt, so that its model is called like any other.
 
     The adapter's checkpoints hold the centroids and say which embedder they belong to, so a saved adapter needs no
@@ -54,8 +60,9 @@ def set_intuition(model: nn.Module, clusters: Clusters | None = None, embedder: 
     config = getattr(model, "peft_config", {}).get(adapter_name)
     adapter = first_adapter(model, adapter_name)
     if adapter is None or not getattr(config, "intuition", False):
-        raise ValueError(f"adapter {adapter_name!r} of the model does not route by intuition; give it a "
-                         "TRexConfig(intuition=True)")
+        raise ValueError(
+            f"adapter {adapter_name!r} of the model does not route by intuition; give it a TRexConfig(intuition=True)"
+        )
     ends = [prompt_ends] if isinstance(prompt_ends, str) else prompt_ends
     if ends is not None and not all(isinstance(end, str) and end for end in ends):
         raise ValueError(f"prompt_ends = {prompt_ends!r} must be texts of at least one character")
@@ -63,8 +70,9 @@ def set_intuition(model: nn.Module, clusters: Clusters | None = None, embedder: 
     if clusters is None and held is None:
         raise ValueError(f"adapter {adapter_name!r} holds no clusters; pass clusters=ma.cluster(...)")
     if clusters is not None and clusters.k != config.clusters:
-        raise ValueError(f"clusters has k = {clusters.k} but the adapter expects {config.clusters}; cluster with "
-                         f"k={config.clusters}")
+        raise ValueError(
+            f"clusters has k = {clusters.k} but the adapter expects {config.clusters}; cluster with k={config.clusters}"
+        )
     config = copy.copy(config)  # a configuration that makes several adapters says nothing of the clusters of one
     if clusters is not None:
         config.embedding_dim, config.pooling = clusters.centroids.shape[1], POOLING_VERSION
@@ -92,11 +100,15 @@ def named(embedder: str | Path, expected: str | None) -> tuple[str, str]:
         ValueError: For "tfidf", an embedder that is not here, and one that is not the expected one.
     """
     if str(embedder) == "tfidf":
-        raise ValueError("embedder = 'tfidf' is fitted on the training prompts and has no weights to name in a "
-                         "checkpoint; use 'minilm' or another transformer, or pass intuition= to the model")
+        raise ValueError(
+            "embedder = 'tfidf' is fitted on the training prompts and has no weights to name in a "
+            "checkpoint; use 'minilm' or another transformer, or pass intuition= to the model"
+        )
     digest = Embedder(embedder, cache=False).digest
     if expected not in (None, digest):
-        raise ValueError(f"embedder = {str(embedder)!r} has weights with the digest {digest[:12]}, but the adapter's "
-                         f"clusters were made with {expected[:12]}; pass the same model, or clusters of this one")
+        raise ValueError(
+            f"embedder = {str(embedder)!r} has weights with the digest {digest[:12]}, but the adapter's "
+            f"clusters were made with {expected[:12]}; pass the same model, or clusters of this one"
+        )
     folder = Path(embedder).expanduser()
     return str(folder.resolve()) if str(embedder) != MINILM and folder.is_dir() else str(embedder), digest

@@ -93,16 +93,22 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         """Every row of the batch with its own adapter."""
         names = call.adapter_names or []
         if x.shape[0] != len(names):
-            raise ValueError(f"adapter_names has {len(names)} names but layer {self.key} gets {tuple(x.shape[:-1])} "
-                             "rows, so which row takes which adapter is unknown; leave it out of target_modules")
+            raise ValueError(
+                f"adapter_names has {len(names)} names but layer {self.key} gets {tuple(x.shape[:-1])} "
+                "rows, so which row takes which adapter is unknown; leave it out of target_modules"
+            )
         result = self.base_layer(x, *args, **kwargs)
         for name in dict.fromkeys(names):
             if name == NOBODY or name not in self.adapters:
                 continue
             adapter, rows = self.adapters[name], torch.tensor([place for place, one in enumerate(names) if one == name])
             context = self._context(x, call, adapter)
-            own = RoutingContext(*(None if part is None else part[rows.to(part.device)]
-                                   for part in (context.intuition, context.token_mask)))  # fmt: skip
+            own = RoutingContext(
+                *(
+                    None if part is None else part[rows.to(part.device)]
+                    for part in (context.intuition, context.token_mask)
+                )
+            )
             rows = rows.to(x.device)
             delta, _ = self._update(x[rows], own, adapter)
             result = result.index_add(0, rows, delta.to(result.dtype))

@@ -171,8 +171,13 @@ def balanced(compute_loss: Any) -> Any:
     """
 
     @functools.wraps(compute_loss)
-    def compute(self: Any, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
-                num_items_in_batch: Any = None) -> Any:
+    def compute(
+        self: Any,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
         own_loss = (self.label_smoother or self.compute_loss_func) is not None and "labels" in inputs
         counted = num_items_in_batch is not None and self.model_accepts_loss_kwargs
         scaled = self.loss_is_scaled_for_ga

@@ -129,8 +129,10 @@ def use_adapter(file: str | Path) -> type[PeftConfig]:
     module = own.load_file(Path(file))
     found = [name for name, adapter in REGISTRY.items() if adapter.__module__ == module.__name__]
     if len(found) != 1:
-        raise ValueError(f"adapter file {file} registers {len(found)} adapters ({', '.join(found) or 'none'}); write "
-                         "one class in it, under @register(name)")
+        raise ValueError(
+            f"adapter file {file} registers {len(found)} adapters ({', '.join(found) or 'none'}); write "
+            "one class in it, under @register(name)"
+        )
     CONFIGS.update({name: bridge(name, REGISTRY[name]) for name in found if name not in CONFIGS})
     own.remember(Path(file))
     return CONFIGS[found[0]]

@@ -25,9 +25,7 @@ NO_TOKENIZER = (
     "T-REX reads its intuition from the prompt, but no tokenizer was found{}; pass intuition=(samples, clusters), or "
     "give the tokenizer: ma.set_intuition(model, tokenizer=...)"
 )
-NO_PROMPT = (
-    "T-REX reads its intuition from the prompt, but {}; pass intuition=(samples, clusters)"
-)
+NO_PROMPT = "T-REX reads its intuition from the prompt, but {}; pass intuition=(samples, clusters)"
 
 
 class PromptIntuition(nn.Module):
@@ -132,13 +130,16 @@ def refuse_packed(positions: Any, kept: Tensor) -> None:
         return
     back = (positions[:, 1:] < positions[:, :-1]) & kept[:, 1:] & kept[:, :-1]
     if back.any():
-        raise ValueError("position_ids begin again inside a row: several texts are packed into one sample, and T-REX "
-                         "has one intuition for each sample; pass one text per row, padded")
+        raise ValueError(
+            "position_ids begin again inside a row: several texts are packed into one sample, and T-REX "
+            "has one intuition for each sample; pass one text per row, padded"
+        )
 
 
 @torch.compiler.disable(reason=NO_PROMPT.format("a compiled graph cannot read it"))
-def reads(held: dict[str, PromptIntuition], names: list[str], rows: list[str] | None, inputs: dict[str, Any],
-          model: nn.Module) -> Tensor:
+def reads(
+    held: dict[str, PromptIntuition], names: list[str], rows: list[str] | None, inputs: dict[str, Any], model: nn.Module
+) -> Tensor:
     """Intuition (samples, clusters) of a model's inputs, by the clusters that its adapters hold.
 
     Args:
@@ -152,17 +153,22 @@ def reads(held: dict[str, PromptIntuition], names: list[str], rows: list[str] | 
         ValueError: If the adapters do not agree on the clusters, or a prompt cannot be read.
     """
     if lacking := [name for name in names if name not in held]:
-        raise ValueError(f"adapter {lacking[0]!r} routes by intuition and holds no clusters, which other adapters of "
-                         "this pass do; ma.set_intuition(model, clusters, adapter_name=...), or pass intuition=")
+        raise ValueError(
+            f"adapter {lacking[0]!r} routes by intuition and holds no clusters, which other adapters of "
+            "this pass do; ma.set_intuition(model, clusters, adapter_name=...), or pass intuition="
+        )
     first, *others = [held[name] for name in names]
     if rows is None:
         if not all(first.agrees(other) for other in others):
-            raise ValueError(f"adapters {names} are active together and hold different clusters, but a sample has one "
-                             "intuition; activate one of them, or pass intuition=(samples, clusters)")
+            raise ValueError(
+                f"adapters {names} are active together and hold different clusters, but a sample has one "
+                "intuition; activate one of them, or pass intuition=(samples, clusters)"
+            )
         return first.of_tokens(inputs, model)
     if any(len(other.centroids) != len(first.centroids) for other in others):
-        raise ValueError(f"adapters {names} expect different numbers of clusters and cannot share a batch; give each "
-                         "its own batch")
+        raise ValueError(
+            f"adapters {names} expect different numbers of clusters and cannot share a batch; give each its own batch"
+        )
     scores = torch.zeros(len(rows), len(first.centroids))
     for name in names:
         places = torch.tensor([place for place, one in enumerate(rows) if one == name])
@@ -172,8 +178,11 @@ def reads(held: dict[str, PromptIntuition], names: list[str], rows: list[str] | 
 
 def rows_of(inputs: dict[str, Any], places: Tensor, samples: int) -> dict[str, Any]:
     """Some samples of a model's inputs."""
-    return {name: value[places.to(value.device)] for name, value in inputs.items()
-            if isinstance(value, Tensor) and value.dim() and len(value) == samples}  # fmt: skip
+    return {
+        name: value[places.to(value.device)]
+        for name, value in inputs.items()
+        if isinstance(value, Tensor) and value.dim() and len(value) == samples
+    }
 
 
 def first_adapter(model: nn.Module, name: str) -> Adapter | None:
@@ -223,8 +232,9 @@ class CacheMemory:
         if not length:
             return None
         if cache not in self.of:
-            raise ValueError(NO_PROMPT.format("past_key_values hold it, and this cache was not filled by a pass that "
-                                              "read it"))  # fmt: skip
+            raise ValueError(
+                NO_PROMPT.format("past_key_values hold it, and this cache was not filled by a pass that read it")
+            )
         return self.of[cache]
 
     def __deepcopy__(self, memo: Any) -> CacheMemory:

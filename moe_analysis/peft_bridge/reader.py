@@ -80,13 +80,18 @@ def opened_embedder(config: IntuitionHalf) -> Any:
     try:
         embedder = Embedder(config.embedder, cache=False, progress=False)
     except EmbeddingError as error:
-        raise EmbeddingError(f"T-REX reads its intuition from the prompt with the embedder {config.embedder!r}, but "
-                             f"{error}; {elsewhere}") from error
+        raise EmbeddingError(
+            f"T-REX reads its intuition from the prompt with the embedder {config.embedder!r}, but {error}; {elsewhere}"
+        ) from error
     if embedder.digest != config.embedder_digest:
-        raise ValueError(f"embedder = {config.embedder!r} has weights with the digest {embedder.digest[:12]} here, but "
-                         f"the adapter was made with {str(config.embedder_digest)[:12]}; restore that model, or pass "
-                         "intuition=(samples, clusters)")
+        raise ValueError(
+            f"embedder = {config.embedder!r} has weights with the digest {embedder.digest[:12]} here, but "
+            f"the adapter was made with {str(config.embedder_digest)[:12]}; restore that model, or pass "
+            "intuition=(samples, clusters)"
+        )
     if config.pooling != POOLING_VERSION:
-        raise ValueError(f"the adapter's clusters were made with pooling = {config.pooling!r}, and this version of "
-                         f"moe_analysis pools by {POOLING_VERSION!r}; use the version that made it, or pass intuition=")
+        raise ValueError(
+            f"the adapter's clusters were made with pooling = {config.pooling!r}, and this version of "
+            f"moe_analysis pools by {POOLING_VERSION!r}; use the version that made it, or pass intuition="
+        )
     return embedder

@@ -45,8 +45,16 @@ class AdapterTuner(BaseTuner):
         give_prompts(model, adapter_name, self.peft_config[adapter_name])
         watch(model)
 
-    def _create_and_replace(self, config: PeftConfig, adapter_name: str, target: nn.Module, target_name: str,
-                            parent: nn.Module, current_key: str, **_: Any) -> None:
+    def _create_and_replace(
+        self,
+        config: PeftConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        **_: Any,
+    ) -> None:
         if isinstance(target, AdapterLayer):
             target.update_layer(adapter_name, config)
             return
@@ -66,11 +74,15 @@ class AdapterTuner(BaseTuner):
             yield
             return
         if self.training:
-            raise ValueError("adapter_names gives each row its own adapter, which works in evaluation mode only; call "
-                             "model.eval(), or train one adapter after another with set_adapter")
+            raise ValueError(
+                "adapter_names gives each row its own adapter, which works in evaluation mode only; call "
+                "model.eval(), or train one adapter after another with set_adapter"
+            )
         if unknown := sorted(set(names) - {*self.peft_config, NOBODY}):
-            raise ValueError(f"adapter_names {unknown} are not in the model; it has {sorted(self.peft_config)} and "
-                             f"{NOBODY!r} for none")
+            raise ValueError(
+                f"adapter_names {unknown} are not in the model; it has {sorted(self.peft_config)} and "
+                f"{NOBODY!r} for none"
+            )
         with opened(Call(opened_by=adapted_of(self.model), adapter_names=list(names))):
             yield
 
@@ -83,15 +95,17 @@ class AdapterTuner(BaseTuner):
         return super()._remove_adapter_name_from_key(key, adapter_name)
 
     @classmethod
-    def _remap_adapter_state_dict_for_load(cls, model: nn.Module, config: PeftConfig, adapter_name: str,
-                                           state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """The model's keys of a checkpoint of this version or of 0.1."""
         state_dict = cls.renamed_from_old_layout(model, adapter_name, state_dict)
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
 
     @classmethod
-    def renamed_from_old_layout(cls, model: nn.Module, adapter_name: str,
-                                weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def renamed_from_old_layout(
+        cls, model: nn.Module, adapter_name: str, weights: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """A checkpoint with today's keys; version 0.1 left the adapter's name inside the keys of nested weights."""
         today = (cls._remove_adapter_name_from_key(key, adapter_name) for key in model.state_dict())
         known = {key.removeprefix(PREFIX) for key in today}

@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXPERTS, ROUTER = "#0072B2", "#E69F00"
-QUANTITIES = {"parameters": "parameters", "active_parameters": "active parameters", "needed": "operations needed",
-              "computed": "operations computed"}
-PANELS = (("parameters", "active_parameters", "(a) parameters", "held", "used by a token at most"),
-          ("computed", "needed", "(b) multiply-accumulates a token", "computed by the module", "needed by the formula"))
+QUANTITIES = {
+    "parameters": "parameters",
+    "active_parameters": "active parameters",
+    "needed": "operations needed",
+    "computed": "operations computed",
+}
+PANELS = (
+    ("parameters", "active_parameters", "(a) parameters", "held", "used by a token at most"),
+    ("computed", "needed", "(b) multiply-accumulates a token", "computed by the module", "needed by the formula"),
+)
 
 
 def adapter_figure(costs: pd.DataFrame) -> Figure:
@@ -77,16 +83,31 @@ def adapter_explorer(costs: pd.DataFrame) -> go.Figure:
         rows = costs[costs["part"] == part]
         tables.append(rows)
         fig.add_bar(
-            x=rows["parameters"].to_numpy(np.float32), y=rows["system"], orientation="h", name=part,
-            marker={"color": color}, customdata=rows[columns].to_numpy(np.float32),
+            x=rows["parameters"].to_numpy(np.float32),
+            y=rows["system"],
+            orientation="h",
+            name=part,
+            marker={"color": color},
+            customdata=rows[columns].to_numpy(np.float32),
             hovertemplate=f"%{{y}}, {part}<br>parameters %{{customdata[0]:,.0f}}, active at most "
             "%{customdata[1]:,.0f}<br>operations a token: needed %{customdata[2]:,.0f}, computed "
-            "%{customdata[3]:,.0f}, and %{customdata[4]:,.0f} a call<extra></extra>")
-    buttons = [{"label": label, "method": "update",
-                "args": [{"x": [rows[name].to_numpy(np.float32) for rows in tables]}, {"xaxis.title.text": label}]}
-               for name, label in QUANTITIES.items()]
+            "%{customdata[3]:,.0f}, and %{customdata[4]:,.0f} a call<extra></extra>",
+        )
+    buttons = [
+        {
+            "label": label,
+            "method": "update",
+            "args": [{"x": [rows[name].to_numpy(np.float32) for rows in tables]}, {"xaxis.title.text": label}],
+        }
+        for name, label in QUANTITIES.items()
+    ]
     fig.update_layout(
-        template="plotly_white", barmode="stack", height=620, title={"text": "What an adapter of one layer costs"},
-        xaxis={"title": {"text": "parameters"}}, yaxis={"autorange": "reversed"},
-        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}])
+        template="plotly_white",
+        barmode="stack",
+        height=620,
+        title={"text": "What an adapter of one layer costs"},
+        xaxis={"title": {"text": "parameters"}},
+        yaxis={"autorange": "reversed"},
+        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
+    )
     return arranged(fig)

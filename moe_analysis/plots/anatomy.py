@@ -71,7 +71,7 @@ def specialists_figure(shares: pd.DataFrame) -> Figure:
             panel.set_xticks([])
             panel.set_xlabel(experts_used(own), fontsize=6.5)
             panel.set_title(f"{method}\n{router_title(own['module'].iloc[0])}", fontsize=6.5, loc="right")
-        for panel in panels.ravel()[len(methods):]:
+        for panel in panels.ravel()[len(methods) :]:
             panel.set_axis_off()
         bar = fig.colorbar(image, ax=panels, extend="both", fraction=0.04, aspect=60, location="bottom")
         bar.set_ticks([-2, -1, 0, 1, 2], labels=["¼", "½", "1", "2", "4"])
@@ -86,14 +86,15 @@ def experts_used(shares: pd.DataFrame) -> str:
 
 
 def router_title(module: str) -> str:
-    """"layers.3.mlp.up_proj pool 1" -> "layer 3, up_proj pool 1"."""
+    """ "layers.3.mlp.up_proj pool 1" -> "layer 3, up_proj pool 1"."""
     numbers = [part for part in module.split(".") if part.isdigit()]
     last = module.split(".")[-1]
     return f"layer {numbers[0]}, {last}" if numbers else last
 
 
-def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, loads: pd.DataFrame,
-                   summary: pd.DataFrame) -> Figure:  # fmt: skip
+def routing_figure(
+    trained: pd.DataFrame, untrained: pd.DataFrame, loads: pd.DataFrame, summary: pd.DataFrame
+) -> Figure:
     """The paper figure of specialisation and load. trained, untrained: `specialisation` with the labels "dataset" and
     "cluster"; loads: `expert_loads`; summary: `load_summary`.
 
@@ -110,8 +111,12 @@ def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, loads: pd.Dat
     with use_style():
         fig = figure(FULL_WIDTH, 5.0)
         panels: Any = fig.subplot_mosaic([["a", "b", "c"], ["d", "e", "f"]])
-        for letter, view, label in (("a", "gates", "dataset"), ("b", "gates", "cluster"), ("d", "top1", "dataset"),
-                                    ("e", "top1", "cluster")):  # fmt: skip
+        for letter, view, label in (
+            ("a", "gates", "dataset"),
+            ("b", "gates", "cluster"),
+            ("d", "top1", "dataset"),
+            ("e", "top1", "cluster"),
+        ):
             after, before = (of(frame, label, view) for frame in (trained, untrained))
             draw_information(panels[letter], after, before, methods)
             panels[letter].set_title(f"({letter}) {VIEWS[view]}, {SHORT[label]}")
@@ -156,9 +161,19 @@ def draw_information(panel: Any, trained: pd.DataFrame, untrained: pd.DataFrame,
             found = 100 * layer_intervals(frame[frame["method"] == method], "normalised").set_index("layer")
             places = np.array([layers.index(layer) for layer in found.index]) + shift
             error = [found["mean"] - found["low"], found["high"] - found["mean"]] if filled else None
-            panel.errorbar(places, found["mean"], error, color=color, marker=marker(methods, method), markersize=3.2,
-                           linewidth=0.6 if filled else 0.0, elinewidth=0.8, label=method if filled else None,
-                           markerfacecolor=color if filled else "none", markeredgewidth=0.7)  # fmt: skip
+            panel.errorbar(
+                places,
+                found["mean"],
+                error,
+                color=color,
+                marker=marker(methods, method),
+                markersize=3.2,
+                linewidth=0.6 if filled else 0.0,
+                elinewidth=0.8,
+                label=method if filled else None,
+                markerfacecolor=color if filled else "none",
+                markeredgewidth=0.7,
+            )
     panel.axhline(0.0, color="0.6", linewidth=0.6, zorder=0)
     panel.set_xticks(range(len(layers)), [layer_title(layer).removeprefix("layer ") for layer in layers])
     panel.set_xlabel("layer")
@@ -171,8 +186,9 @@ def draw_loads(panel: Any, loads: pd.DataFrame, methods: Sequence[str]) -> None:
         experts = rows.groupby(["seed", "module"])["expert"].transform("size")
         curve = rows.assign(even=rows["mass"] * experts, place=(rows["rank"] - 0.5) / experts)
         seeds = curve.groupby(["place", "seed"])["even"].mean().unstack()
-        panel.fill_between(seeds.index, seeds.min(axis=1), seeds.max(axis=1), color=method_color(method), alpha=0.15,
-                           linewidth=0)  # fmt: skip
+        panel.fill_between(
+            seeds.index, seeds.min(axis=1), seeds.max(axis=1), color=method_color(method), alpha=0.15, linewidth=0
+        )
         panel.plot(seeds.index, seeds.mean(axis=1), color=method_color(method), linewidth=1.2)
     panel.axhline(1.0, color="0.6", linewidth=0.6, zorder=0)
     panel.set_xlim(0, 1)
@@ -185,8 +201,15 @@ def draw_loads(panel: Any, loads: pd.DataFrame, methods: Sequence[str]) -> None:
 def draw_evenness(panel: Any, summary: pd.DataFrame, methods: Sequence[str]) -> None:
     for method in methods:
         rows = summary[summary["method"] == method]
-        panel.plot(rows["token_entropy"], rows["top1_balance"], marker(methods, method), color=method_color(method),
-                   markersize=3, alpha=0.7, markeredgewidth=0)  # fmt: skip
+        panel.plot(
+            rows["token_entropy"],
+            rows["top1_balance"],
+            marker(methods, method),
+            color=method_color(method),
+            markersize=3,
+            alpha=0.7,
+            markeredgewidth=0,
+        )
     panel.set_xlim(right=1.03)
     panel.set_ylim(top=1.03)
     panel.set_xlabel("evenness of a token's gates")
@@ -210,19 +233,38 @@ def specialists_explorer(shares: pd.DataFrame) -> go.Figure:
         known = cells.loc[order, ["share", "load"]].to_numpy(np.float32).reshape(*grid.shape, 2)
         titles.append(f"{method}, seed {seed}, {module}")
         axes.append(f"{experts_used(rows)}, sorted")
-        fig.add_trace(go.Heatmap(
-            z=grid.to_numpy(np.float32), x=[f"expert {name}" for name in grid.columns], y=list(grid.index),
-            customdata=known, zmin=-MOST_LIFT, zmax=MOST_LIFT, colorscale="RdBu", reversescale=True,
-            visible=len(titles) == 1, colorbar={"title": {"text": "log2 lift"}},
-            hovertemplate="%{y}<br>%{x}<br>%{customdata[0]:.1%} of its gates, %{customdata[1]:.1%} of all"
-                          "<br>log2 lift %{z:.3f}<extra></extra>"))  # fmt: skip
-    menu = [{"label": title, "method": "update",
-             "args": [{"visible": [other == title for other in titles]}, {"xaxis.title.text": axis}]}
-            for title, axis in zip(titles, axes, strict=True)]  # fmt: skip
+        fig.add_trace(
+            go.Heatmap(
+                z=grid.to_numpy(np.float32),
+                x=[f"expert {name}" for name in grid.columns],
+                y=list(grid.index),
+                customdata=known,
+                zmin=-MOST_LIFT,
+                zmax=MOST_LIFT,
+                colorscale="RdBu",
+                reversescale=True,
+                visible=len(titles) == 1,
+                colorbar={"title": {"text": "log2 lift"}},
+                hovertemplate="%{y}<br>%{x}<br>%{customdata[0]:.1%} of its gates, %{customdata[1]:.1%} of all"
+                "<br>log2 lift %{z:.3f}<extra></extra>",
+            )
+        )
+    menu = [
+        {
+            "label": title,
+            "method": "update",
+            "args": [{"visible": [other == title for other in titles]}, {"xaxis.title.text": axis}],
+        }
+        for title, axis in zip(titles, axes, strict=True)
+    ]
     fig.update_layout(
-        title={"text": "Experts by data set"}, template="plotly_white", height=680,
-        xaxis={"showticklabels": False, "title": {"text": axes[0]}}, yaxis={"autorange": "reversed"},
-        updatemenus=[{"buttons": menu}])  # fmt: skip
+        title={"text": "Experts by data set"},
+        template="plotly_white",
+        height=680,
+        xaxis={"showticklabels": False, "title": {"text": axes[0]}},
+        yaxis={"autorange": "reversed"},
+        updatemenus=[{"buttons": menu}],
+    )
     return arranged(fig)
 
 
@@ -243,33 +285,59 @@ def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
     for choice in choices:
         for method, rows in of(trained, *choice).groupby("method", sort=False):
             owners.append(choice)
-            fig.add_trace(go.Scatter(
-                x=rows["module"], y=100 * rows["normalised"].to_numpy(np.float32), mode="markers", name=method,
-                legendgroup=method, visible=choice == choices[0],
-                marker={"color": method_color(str(method)), "size": 8},
-                customdata=rows[["seed", "information", "by_chance", "p"]].to_numpy(np.float32),
-                hovertemplate=f"{method}, seed %{{customdata[0]:.0f}}<br>%{{x}}<br>%{{y:.3f}} % of the entropy"
-                              "<br>%{customdata[1]:.4f} bits, by chance %{customdata[2]:.4f}, p %{customdata[3]:.3f}"
-                              "<extra></extra>"), row=1, col=1)  # fmt: skip
+            fig.add_trace(
+                go.Scatter(
+                    x=rows["module"],
+                    y=100 * rows["normalised"].to_numpy(np.float32),
+                    mode="markers",
+                    name=method,
+                    legendgroup=method,
+                    visible=choice == choices[0],
+                    marker={"color": method_color(str(method)), "size": 8},
+                    customdata=rows[["seed", "information", "by_chance", "p"]].to_numpy(np.float32),
+                    hovertemplate=f"{method}, seed %{{customdata[0]:.0f}}<br>%{{x}}<br>%{{y:.3f}} % of the entropy"
+                    "<br>%{customdata[1]:.4f} bits, by chance %{customdata[2]:.4f}, p %{customdata[3]:.3f}"
+                    "<extra></extra>",
+                ),
+                row=1,
+                col=1,
+            )
     for method, rows in summary.groupby("method", sort=False):
         owners.append(None)
-        fig.add_trace(go.Scatter(
-            x=rows["token_entropy"].to_numpy(np.float32), y=rows["top1_balance"].to_numpy(np.float32), mode="markers",
-            name=method, legendgroup=method, showlegend=False, text=rows["module"],
-            customdata=rows[["seed", "mass_peak", "top1_peak", "dead", "distinct"]].to_numpy(np.float32),
-            marker={"color": method_color(str(method)), "size": 8},
-            hovertemplate=f"{method}, seed %{{customdata[0]:.0f}}<br>%{{text}}<br>busiest expert: "
-                          "%{customdata[1]:.2f} of even mass, %{customdata[2]:.2f} of even top-1 load<br>"
-                          "dead %{customdata[3]:.1%}, distinct %{customdata[4]:.1%}<extra></extra>"),
-            row=1, col=2)  # fmt: skip
-    menu = [{"label": f"{LABELS.get(label, label)}, {VIEWS[view]}", "method": "restyle",
-             "args": [{"visible": [owner in ((label, view), None) for owner in owners]}]}
-            for label, view in choices]  # fmt: skip
+        fig.add_trace(
+            go.Scatter(
+                x=rows["token_entropy"].to_numpy(np.float32),
+                y=rows["top1_balance"].to_numpy(np.float32),
+                mode="markers",
+                name=method,
+                legendgroup=method,
+                showlegend=False,
+                text=rows["module"],
+                customdata=rows[["seed", "mass_peak", "top1_peak", "dead", "distinct"]].to_numpy(np.float32),
+                marker={"color": method_color(str(method)), "size": 8},
+                hovertemplate=f"{method}, seed %{{customdata[0]:.0f}}<br>%{{text}}<br>busiest expert: "
+                "%{customdata[1]:.2f} of even mass, %{customdata[2]:.2f} of even top-1 load<br>"
+                "dead %{customdata[3]:.1%}, distinct %{customdata[4]:.1%}<extra></extra>",
+            ),
+            row=1,
+            col=2,
+        )
+    menu = [
+        {
+            "label": f"{LABELS.get(label, label)}, {VIEWS[view]}",
+            "method": "restyle",
+            "args": [{"visible": [owner in ((label, view), None) for owner in owners]}],
+        }
+        for label, view in choices
+    ]
     fig.update_yaxes(title_text="information, % of labels' entropy", row=1, col=1)
     fig.update_xaxes(tickangle=-60, tickfont={"size": 9}, row=1, col=1)
     fig.update_xaxes(title_text="evenness of a token's gates", row=1, col=2)
     fig.update_yaxes(title_text="evenness of top-1 load", row=1, col=2)
     fig.update_layout(
-        title={"text": "What gates tell, and how they load the experts"}, template="plotly_white", height=680,
-        updatemenus=[{"buttons": menu}])  # fmt: skip
+        title={"text": "What gates tell, and how they load the experts"},
+        template="plotly_white",
+        height=680,
+        updatemenus=[{"buttons": menu}],
+    )
     return arranged(fig)

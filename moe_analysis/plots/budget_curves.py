@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-SIZE_LABELS = {"trainable": "trainable parameters", "active": "active parameters, of a token at most",
-               "operations": "operations a token, multiply-accumulates"}
+SIZE_LABELS = {
+    "trainable": "trainable parameters",
+    "active": "active parameters, of a token at most",
+    "operations": "operations a token, multiply-accumulates",
+}
 MEASURE_LABELS = {"accuracy": "accuracy", "loss": "loss (nats an answer token)"}
 LAYER_COLORS = ("#9ECAE1", "#4292C6", "#08519C", "#08306B")  # small to large budgets
 FRONT = "#3A3A3A"
@@ -32,17 +35,21 @@ def method_marks(methods: Iterable[str]) -> dict[str, Mark]:
         color = method_color(name)
         free = [one for one in PALETTE if one not in colors.values() and one not in map(method_color, names)]
         colors[name] = free[0] if color in colors.values() and free else color
-    return {name: Mark(colors[name], MARKERS[number % len(MARKERS)], SYMBOLS[number % len(SYMBOLS)])
-            for number, name in enumerate(names)}
+    return {
+        name: Mark(colors[name], MARKERS[number % len(MARKERS)], SYMBOLS[number % len(SYMBOLS)])
+        for number, name in enumerate(names)
+    }
 
 
 def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
     """The rows of one part and measure; raises ValueError when there are none."""
     rows = frame[(frame["part"] == part) & (frame["measure"] == measure)]
     if rows.empty:
-        raise ValueError(f"no row of part = {part!r} and measure = {measure!r}; the parts are "
-                         f"{', '.join(map(repr, dict.fromkeys(frame['part'])))}, the measures "
-                         f"{', '.join(map(repr, dict.fromkeys(frame['measure'])))}")
+        raise ValueError(
+            f"no row of part = {part!r} and measure = {measure!r}; the parts are "
+            f"{', '.join(map(repr, dict.fromkeys(frame['part'])))}, the measures "
+            f"{', '.join(map(repr, dict.fromkeys(frame['measure'])))}"
+        )
     return rows
 
 
@@ -70,12 +77,31 @@ def budget_figure(points: pd.DataFrame, part: str, measure: str = "accuracy") ->
 
 def draw_curves(panel: Any, rows: pd.DataFrame, size: str) -> None:
     front = rows[pareto_front(rows, size)].sort_values(size)
-    panel.plot(front[size], front["mean"], color=FRONT, linewidth=4, alpha=0.18, solid_capstyle="round", zorder=1,
-               drawstyle="steps-post", label="Pareto front")
+    panel.plot(
+        front[size],
+        front["mean"],
+        color=FRONT,
+        linewidth=4,
+        alpha=0.18,
+        solid_capstyle="round",
+        zorder=1,
+        drawstyle="steps-post",
+        label="Pareto front",
+    )
     for method, mark in method_marks(rows["method"]).items():
         curve = rows[rows["method"] == method].sort_values(size)
-        panel.errorbar(curve[size], curve["mean"], interval_of(curve), color=mark.color, marker=mark.marker,
-                       capsize=2, elinewidth=0.8, linewidth=1.2, label=method, zorder=3)
+        panel.errorbar(
+            curve[size],
+            curve["mean"],
+            interval_of(curve),
+            color=mark.color,
+            marker=mark.marker,
+            capsize=2,
+            elinewidth=0.8,
+            linewidth=1.2,
+            label=method,
+            zorder=3,
+        )
     panel.set_xscale("log")
     readable_log_ticks(panel, rows[size])
     panel.set_xlabel(SIZE_LABELS[size])
@@ -130,12 +156,27 @@ def layers_figure(points: pd.DataFrame, table: pd.DataFrame, part: str, measure:
             shift = 0.09 * (number - (len(colors) - 1) / 2)
             line = rows[rows["budget"] == budget].sort_values("layers")
             if budget != ALL:
-                first.errorbar(line["layers"] + shift, line["mean"], interval_of(line), color=colors[budget],
-                               marker="o", capsize=2, elinewidth=0.8)
+                first.errorbar(
+                    line["layers"] + shift,
+                    line["mean"],
+                    interval_of(line),
+                    color=colors[budget],
+                    marker="o",
+                    capsize=2,
+                    elinewidth=0.8,
+                )
             line = compared[compared["budget"] == budget].sort_values("layers")
-            second.errorbar(line["layers"] + shift, line["difference"], interval_of(line, "difference"),
-                            color=colors[budget], marker="D" if budget == ALL else "o", linestyle="none", capsize=2,
-                            elinewidth=0.8, label=budget_name(budget))
+            second.errorbar(
+                line["layers"] + shift,
+                line["difference"],
+                interval_of(line, "difference"),
+                color=colors[budget],
+                marker="D" if budget == ALL else "o",
+                linestyle="none",
+                capsize=2,
+                elinewidth=0.8,
+                label=budget_name(budget),
+            )
         second.axhline(0, color="0.3", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
         first.set_ylabel(MEASURE_LABELS[measure])
         second.set_ylabel(f"difference to L = {table['fewest'].iloc[0]}")
@@ -175,27 +216,54 @@ def budget_explorer(points: pd.DataFrame) -> go.Figure:
     marks = method_marks(points["method"])
     fig = go.Figure()
     for method, mark in marks.items():
-        fig.add_scatter(**curve_data(points, method, *views[0]), name=method, mode="lines+markers",
-                        line={"color": mark.color}, marker={"symbol": mark.symbol, "size": 9},
-                        hovertemplate=f"{method}, budget %{{customdata[0]:,.0f}}<br>%{{y:.4f}} "
-                        "[%{customdata[1]:.4f}, %{customdata[2]:.4f}], %{customdata[3]:.0f} seeds<br>trainable "
-                        "%{customdata[4]:,.0f}, active %{customdata[5]:,.0f}<br>operations a token "
-                        "%{customdata[6]:,.0f}<extra></extra>")
+        fig.add_scatter(
+            **curve_data(points, method, *views[0]),
+            name=method,
+            mode="lines+markers",
+            line={"color": mark.color},
+            marker={"symbol": mark.symbol, "size": 9},
+            hovertemplate=f"{method}, budget %{{customdata[0]:,.0f}}<br>%{{y:.4f}} "
+            "[%{customdata[1]:.4f}, %{customdata[2]:.4f}], %{customdata[3]:.0f} seeds<br>trainable "
+            "%{customdata[4]:,.0f}, active %{customdata[5]:,.0f}<br>operations a token "
+            "%{customdata[6]:,.0f}<extra></extra>",
+        )
     buttons = []
     for part, measure in views:
         data = [curve_data(points, method, part, measure) for method in marks]
-        buttons.append({"label": f"{part}: {measure}", "method": "update", "args": [
-            {"y": [one["y"] for one in data], "error_y.array": [one["error_y"]["array"] for one in data],
-             "error_y.arrayminus": [one["error_y"]["arrayminus"] for one in data],
-             "customdata": [one["customdata"] for one in data]}, {"yaxis.title.text": MEASURE_LABELS[str(measure)]}]})
-    axes = [{"label": size, "method": "update", "args": [
-        {"x": [curve_data(points, method, *views[0], size)["x"] for method in marks]},
-        {"xaxis.title.text": SIZE_LABELS[size]}]} for size in SIZES]
+        buttons.append(
+            {
+                "label": f"{part}: {measure}",
+                "method": "update",
+                "args": [
+                    {
+                        "y": [one["y"] for one in data],
+                        "error_y.array": [one["error_y"]["array"] for one in data],
+                        "error_y.arrayminus": [one["error_y"]["arrayminus"] for one in data],
+                        "customdata": [one["customdata"] for one in data],
+                    },
+                    {"yaxis.title.text": MEASURE_LABELS[str(measure)]},
+                ],
+            }
+        )
+    axes = [
+        {
+            "label": size,
+            "method": "update",
+            "args": [
+                {"x": [curve_data(points, method, *views[0], size)["x"] for method in marks]},
+                {"xaxis.title.text": SIZE_LABELS[size]},
+            ],
+        }
+        for size in SIZES
+    ]
     fig.update_layout(
-        template="plotly_white", height=560, title={"text": "Systems of equal budget by size"},
+        template="plotly_white",
+        height=560,
+        title={"text": "Systems of equal budget by size"},
         xaxis={"type": "log", "title": {"text": SIZE_LABELS["trainable"]}},
         yaxis={"title": {"text": MEASURE_LABELS[str(views[0][1])]}},
-        updatemenus=[{"buttons": buttons}, {"buttons": axes}])
+        updatemenus=[{"buttons": buttons}, {"buttons": axes}],
+    )
     return arranged(fig)
 
 
@@ -204,9 +272,12 @@ def curve_data(points: pd.DataFrame, method: str, part: str, measure: str, size:
     own = (points["part"] == part) & (points["measure"] == measure) & (points["method"] == method)
     rows = points[own].sort_values("budget")
     down, up = interval_of(rows).astype(np.float32)
-    return {"x": rows[size].to_numpy(np.float32), "y": rows["mean"].to_numpy(np.float32),
-            "error_y": {"array": up, "arrayminus": down, "symmetric": False, "thickness": 1},
-            "customdata": rows[["budget", "low", "high", "seeds", *SIZES]].to_numpy(np.float32)}
+    return {
+        "x": rows[size].to_numpy(np.float32),
+        "y": rows["mean"].to_numpy(np.float32),
+        "error_y": {"array": up, "arrayminus": down, "symmetric": False, "thickness": 1},
+        "customdata": rows[["budget", "low", "high", "seeds", *SIZES]].to_numpy(np.float32),
+    }
 
 
 def layers_explorer(table: pd.DataFrame) -> go.Figure:
@@ -227,17 +298,33 @@ def layers_explorer(table: pd.DataFrame) -> go.Figure:
             down, up = interval_of(line, "difference").astype(np.float32)
             shown.append((part, measure))
             fig.add_scatter(
-                x=line["layers"], y=line["difference"].to_numpy(np.float32), mode="lines+markers", text=line["verdict"],
-                name=budget_name(budget), visible=shown[-1] == views[0], line={"color": color},
+                x=line["layers"],
+                y=line["difference"].to_numpy(np.float32),
+                mode="lines+markers",
+                text=line["verdict"],
+                name=budget_name(budget),
+                visible=shown[-1] == views[0],
+                line={"color": color},
                 error_y={"array": up, "arrayminus": down, "symmetric": False, "thickness": 1},
                 customdata=line[["mean", "mean_against", "low", "high", "seeds"]].to_numpy(np.float32),
                 hovertemplate="L = %{x}: %{customdata[0]:.4f}, fewest %{customdata[1]:.4f}<br>difference %{y:+.4f} "
-                "[%{customdata[2]:+.4f}, %{customdata[3]:+.4f}], %{customdata[4]:.0f} seeds<br>%{text}<extra></extra>")
-    buttons = [{"label": f"{part}: {measure}", "method": "update",
-                "args": [{"visible": [one == (part, measure) for one in shown]}]} for part, measure in views]
+                "[%{customdata[2]:+.4f}, %{customdata[3]:+.4f}], %{customdata[4]:.0f} seeds<br>%{text}<extra></extra>",
+            )
+    buttons = [
+        {
+            "label": f"{part}: {measure}",
+            "method": "update",
+            "args": [{"visible": [one == (part, measure) for one in shown]}],
+        }
+        for part, measure in views
+    ]
     fig.add_hline(0, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
     fig.update_xaxes(title_text="layers L of S'MoRE", dtick=1)
     fig.update_yaxes(title_text=f"difference to L = {table['fewest'].iloc[0]}, paired by seed")
-    fig.update_layout(template="plotly_white", height=520, title={"text": "S'MoRE with more layers at equal budget"},
-                      updatemenus=[{"buttons": buttons}])
+    fig.update_layout(
+        template="plotly_white",
+        height=520,
+        title={"text": "S'MoRE with more layers at equal budget"},
+        updatemenus=[{"buttons": buttons}],
+    )
     return arranged(fig)

@@ -67,25 +67,43 @@ def semantic_map_interactive(points: pd.DataFrame) -> go.Figure:
     for column in COLOURINGS:
         for name, mark in _marks(points, column).items():
             inside = (points[column] == name).to_numpy()
-            traces.append(go.Scatter(
-                x=points.loc[inside, "x"].to_numpy(np.float32), y=points.loc[inside, "y"].to_numpy(np.float32),
-                mode="markers", name=html.escape(str(name)), visible=column == "dataset",
-                marker={"color": mark.color, "symbol": mark.symbol, "size": 6, "opacity": 0.75},
-                customdata=shown.loc[inside].to_numpy(dtype=object),
-                hovertemplate="%{customdata[3]}<br><b>%{customdata[0]}</b> (%{customdata[1]}), "
-                              "cluster %{customdata[2]}<extra></extra>",
-            ))  # fmt: skip
+            traces.append(
+                go.Scatter(
+                    x=points.loc[inside, "x"].to_numpy(np.float32),
+                    y=points.loc[inside, "y"].to_numpy(np.float32),
+                    mode="markers",
+                    name=html.escape(str(name)),
+                    visible=column == "dataset",
+                    marker={"color": mark.color, "symbol": mark.symbol, "size": 6, "opacity": 0.75},
+                    customdata=shown.loc[inside].to_numpy(dtype=object),
+                    hovertemplate="%{customdata[3]}<br><b>%{customdata[0]}</b> (%{customdata[1]}), "
+                    "cluster %{customdata[2]}<extra></extra>",
+                )
+            )
             owner.append(column)
-    buttons = [{"label": title, "method": "update",
-                "args": [{"visible": [column == mine for mine in owner]}, {"legend.title.text": title}]}
-               for column, title in COLOURINGS.items()]  # fmt: skip
+    buttons = [
+        {
+            "label": title,
+            "method": "update",
+            "args": [{"visible": [column == mine for mine in owner]}, {"legend.title.text": title}],
+        }
+        for column, title in COLOURINGS.items()
+    ]
     blank = {"showticklabels": False, "showgrid": False, "zeroline": False, "title": ""}
-    return arranged(go.Figure(traces, go.Layout(
-        template="plotly_white", title="Semantic map of the prompts", height=720,
-        legend={"title": {"text": COLOURINGS["dataset"]}, "itemsizing": "constant"},
-        xaxis=blank, yaxis={**blank, "scaleanchor": "x"},
-        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
-    )))  # fmt: skip
+    return arranged(
+        go.Figure(
+            traces,
+            go.Layout(
+                template="plotly_white",
+                title="Semantic map of the prompts",
+                height=720,
+                legend={"title": {"text": COLOURINGS["dataset"]}, "itemsizing": "constant"},
+                xaxis=blank,
+                yaxis={**blank, "scaleanchor": "x"},
+                updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
+            ),
+        )
+    )
 
 
 def hover_prompt(prompt: str) -> str:
@@ -133,15 +151,27 @@ def cluster_contents_interactive(profile: pd.DataFrame, groups: pd.Series) -> go
     share, entropy = _shares(profile)
     counts = profile[share.index].to_numpy().T  # (datasets, clusters)
     names = [f"{name} ({groups[name]})" for name in share.index]
-    return arranged(go.Figure(
-        go.Heatmap(
-            z=share.to_numpy(np.float32), x=[f"cluster {name}" for name in share.columns], y=names, customdata=counts,
-            colorscale="Blues", zmin=0, zmax=1, colorbar={"title": "share"},
-            hovertemplate="%{y}<br>%{x}: %{z:.0%}, %{customdata} prompts<extra></extra>",
-        ),
-        go.Layout(template="plotly_white", title="What each semantic cluster holds", height=260 + 20 * len(share),
-                  yaxis={"autorange": "reversed"}),
-    ))  # fmt: skip
+    return arranged(
+        go.Figure(
+            go.Heatmap(
+                z=share.to_numpy(np.float32),
+                x=[f"cluster {name}" for name in share.columns],
+                y=names,
+                customdata=counts,
+                colorscale="Blues",
+                zmin=0,
+                zmax=1,
+                colorbar={"title": "share"},
+                hovertemplate="%{y}<br>%{x}: %{z:.0%}, %{customdata} prompts<extra></extra>",
+            ),
+            go.Layout(
+                template="plotly_white",
+                title="What each semantic cluster holds",
+                height=260 + 20 * len(share),
+                yaxis={"autorange": "reversed"},
+            ),
+        )
+    )
 
 
 def _by_group(points: pd.DataFrame) -> pd.DataFrame:
@@ -163,8 +193,16 @@ def _scatter(axes: Axes, points: pd.DataFrame, column: str, marks: dict[Any, Mar
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.legend(_handles(marks), [str(name) for name in marks], loc="upper center", bbox_to_anchor=(0.5, 0.0),
-                ncols=2, handletextpad=0.2, columnspacing=0.8, labelspacing=0.25)  # fmt: skip
+    axes.legend(
+        _handles(marks),
+        [str(name) for name in marks],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncols=2,
+        handletextpad=0.2,
+        columnspacing=0.8,
+        labelspacing=0.25,
+    )
 
 
 def _handles(marks: dict[Any, Mark]) -> list[Any]:
@@ -178,8 +216,17 @@ def _curves(axes: Axes, table: pd.DataFrame, score: str, title: str) -> None:
     for text, style in zip(table["text"].unique(), TEXT_STYLES):
         for labels, color in LABEL_COLORS.items():
             rows = table[(table["text"] == text) & (table["labels"] == labels)].sort_values("k")
-            axes.errorbar(rows["k"], rows[score], rows[f"{score}_sd"].fillna(0), color=color, linestyle=style,
-                          marker="o", markersize=2.5, linewidth=1.2, elinewidth=0.8)  # fmt: skip
+            axes.errorbar(
+                rows["k"],
+                rows[score],
+                rows[f"{score}_sd"].fillna(0),
+                color=color,
+                linestyle=style,
+                marker="o",
+                markersize=2.5,
+                linewidth=1.2,
+                elinewidth=0.8,
+            )
     first = table[table["text"] == table["text"].iloc[0]]
     groups = first[first["labels"] == "group"].sort_values("k")
     axes.fill_between(groups["k"], 0, first.groupby("k")[f"chance_{score}_95"].max(), color="#B0B0B0", linewidth=0)
@@ -211,8 +258,16 @@ def _bars(axes: Axes, neighbours: pd.DataFrame) -> None:
         rows = neighbours[neighbours["text"] == text].set_index("measure").loc[measures]
         place = np.arange(len(measures)) + (index - (len(texts) - 1) / 2) * height
         axes.barh(place, rows["share"], height * 0.9, color=("#56B4E9", "#003F63", "#B0B0B0")[index % 3], label=text)
-        axes.plot(rows["chance"], place, linestyle="", marker="|", color="#D55E00", markersize=8, markeredgewidth=1.6,
-                  label="at random" if index == len(texts) - 1 else None)  # fmt: skip
+        axes.plot(
+            rows["chance"],
+            place,
+            linestyle="",
+            marker="|",
+            color="#D55E00",
+            markersize=8,
+            markeredgewidth=1.6,
+            label="at random" if index == len(texts) - 1 else None,
+        )
     axes.set_yticks(range(len(measures)), [textwrap.fill(measure, 12) for measure in measures])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="share of 10 nearest neighbours")

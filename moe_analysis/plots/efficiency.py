@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-COUNT_LABELS = {"authors": "authors' count: each gate once", "per parent": "every gate once a parent",
-                "per parent, noise": "the same, with the noise's map", "module": "our module, router and experts"}
+COUNT_LABELS = {
+    "authors": "authors' count: each gate once",
+    "per parent": "every gate once a parent",
+    "per parent, noise": "the same, with the noise's map",
+    "module": "our module, router and experts",
+}
 COUNT_COLORS = dict(zip(COUNTS, ("#5A5A5A", "#0072B2", "#56B4E9", "#D55E00"), strict=True))
 POOL_COLORS = ("#009E73", "#CC79A7")
 RANK_COLORS = {8: "#0072B2", 16: "#D55E00"}
@@ -65,8 +69,14 @@ def draw_protocol(panel: Any, shares: pd.DataFrame) -> None:
     ladder = (shares["total_rank"] / shares["r"] - 1).astype(int)  # upper rank over lower rank: 1, 2 or 4
     for color, (s, family) in zip(POOL_COLORS, shares.groupby("s", sort=False)):
         for marker, (ratio, rows) in zip(MARKERS, family.groupby(ladder)):
-            panel.plot(rows["total_rank"], rows["share"], color=color, marker=marker, linewidth=0.5,
-                       label=f"s {s}, f {rows['f'].iloc[0]}, ranks 1 : {ratio}")
+            panel.plot(
+                rows["total_rank"],
+                rows["share"],
+                color=color,
+                marker=marker,
+                linewidth=0.5,
+                label=f"s {s}, f {rows['f'].iloc[0]}, ranks 1 : {ratio}",
+            )
     bound(panel)
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
@@ -85,12 +95,16 @@ def draw_counts(panel: Any, named: pd.DataFrame) -> None:
     structures = list(dict.fromkeys(named["structure"]))
     for number, counts in enumerate(COUNTS):
         rows = whole(named, counts).set_index("structure").loc[structures]
-        panel.bar(np.arange(len(structures)) + (number - 1.5) * 0.2, rows["share"], 0.2, color=COUNT_COLORS[counts],
-                  label=COUNT_LABELS[counts])
+        panel.bar(
+            np.arange(len(structures)) + (number - 1.5) * 0.2,
+            rows["share"],
+            0.2,
+            color=COUNT_COLORS[counts],
+            label=COUNT_LABELS[counts],
+        )
     rows = whole(named, "authors")
     bound(panel)
-    panel.set_xticks(np.arange(len(structures)),
-                     [f"{row.r}\n{row.layers}" for row in rows.itertuples()])
+    panel.set_xticks(np.arange(len(structures)), [f"{row.r}\n{row.layers}" for row in rows.itertuples()])
     percent_axis(panel.yaxis)
     panel.set_xlabel("rank r (above) and layers L, s = 4, f = 2")
     panel.set_title("(b) structures of Tables 1, 6")
@@ -130,23 +144,42 @@ def router_explorer(named: pd.DataFrame, protocol: pd.DataFrame) -> go.Figure:
         tables.append({name: rows[rows["projection"] == name] for name in PROJECTION_NAMES})
         shown = tables[-1]["all"]
         fig.add_scatter(
-            x=shown["total_rank"].to_numpy(np.float32), y=shown["share"].to_numpy(np.float32), mode="markers",
-            name=COUNT_LABELS[counts], text=shown["structure"], customdata=operations_of(shown),
+            x=shown["total_rank"].to_numpy(np.float32),
+            y=shown["share"].to_numpy(np.float32),
+            mode="markers",
+            name=COUNT_LABELS[counts],
+            text=shown["structure"],
+            customdata=operations_of(shown),
             marker={"color": COUNT_COLORS[counts], "symbol": symbol, "size": 9, "opacity": 0.85},
             hovertemplate="%{text}<br>router / experts %{y:.2%}<br>router %{customdata[0]:,.0f}, experts "
-            "%{customdata[1]:,.0f} multiply-accumulates a token<extra>" + COUNT_LABELS[counts] + "</extra>")
-    buttons = [{"label": name, "method": "restyle", "args": [{
-        "y": [table[name]["share"].to_numpy(np.float32) for table in tables],
-        "customdata": [operations_of(table[name]) for table in tables]}]} for name in reversed(PROJECTION_NAMES)]
+            "%{customdata[1]:,.0f} multiply-accumulates a token<extra>" + COUNT_LABELS[counts] + "</extra>",
+        )
+    buttons = [
+        {
+            "label": name,
+            "method": "restyle",
+            "args": [
+                {
+                    "y": [table[name]["share"].to_numpy(np.float32) for table in tables],
+                    "customdata": [operations_of(table[name]) for table in tables],
+                }
+            ],
+        }
+        for name in reversed(PROJECTION_NAMES)
+    ]
     fig.add_hline(MOST, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
-    fig.add_annotation(text="26 % (paper)", x=1, xref="x domain", xanchor="right", y=np.log10(MOST), yanchor="bottom",
-                       showarrow=False)  # on a logarithmic axis plotly places texts by their exponent, lines not
+    fig.add_annotation(
+        text="26 % (paper)", x=1, xref="x domain", xanchor="right", y=np.log10(MOST), yanchor="bottom", showarrow=False
+    )  # on a logarithmic axis plotly places texts by their exponent, lines not
     fig.update_layout(
-        template="plotly_white", height=600, legend={"orientation": "h"},
+        template="plotly_white",
+        height=600,
+        legend={"orientation": "h"},
         title={"text": "S'MoRE's router against its experts, LLaMA 3.2-1B's feed-forward projections"},
         xaxis={"type": "log", "title": {"text": "total rank Σ r_l"}},
         yaxis={"type": "log", "tickformat": ".0%", "title": {"text": "router / experts, operations"}},
-        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}])
+        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
+    )
     return arranged(fig)
 
 
@@ -167,14 +200,33 @@ def overhead_figure(table: pd.DataFrame) -> Figure:
             for r, cells in rows.groupby("r"):
                 color = rank_color(r)
                 panel.plot(cells["layers"], cells["formula"], color=color, label=f"formula, r = {r}")
-                panel.plot(cells["layers"], cells["module"], "x", color=color, markersize=6,
-                           label=f"counted on the module, r = {r}")
-                panel.plot(cells["layers"], cells["printed"], "o", markerfacecolor="none", color=color, markersize=9,
-                           label=f"printed, r = {r}")
+                panel.plot(
+                    cells["layers"],
+                    cells["module"],
+                    "x",
+                    color=color,
+                    markersize=6,
+                    label=f"counted on the module, r = {r}",
+                )
+                panel.plot(
+                    cells["layers"],
+                    cells["printed"],
+                    "o",
+                    markerfacecolor="none",
+                    color=color,
+                    markersize=9,
+                    label=f"printed, r = {r}",
+                )
                 for cell in cells.itertuples():
-                    panel.annotate(f"{cell.printed}", (cell.layers, cell.printed), (-8, 5) if r == 16 else (0, -14),
-                                   textcoords="offset points", ha="right" if r == 16 else "center", fontsize=6.5,
-                                   color=color)
+                    panel.annotate(
+                        f"{cell.printed}",
+                        (cell.layers, cell.printed),
+                        (-8, 5) if r == 16 else (0, -14),
+                        textcoords="offset points",
+                        ha="right" if r == 16 else "center",
+                        fontsize=6.5,
+                        color=color,
+                    )
             panel.set_xticks(sorted(rows["layers"].unique()))
             panel.set_xlim(1.7, 4.3)
             panel.set_ylim(-0.15 * rows["printed"].max(), 1.18 * rows["printed"].max())
@@ -205,16 +257,27 @@ def overhead_explorer(table: pd.DataFrame) -> go.Figure:
     for column, name in enumerate(names, start=1):
         for r, cells in table[table["table"] == name].groupby("r"):
             color = rank_color(r)
-            for measure, mode, symbol in (("formula", "lines", "circle"), ("printed", "markers", "circle-open"),
-                                          ("module", "markers", "x-thin-open")):
+            for measure, mode, symbol in (
+                ("formula", "lines", "circle"),
+                ("printed", "markers", "circle-open"),
+                ("module", "markers", "x-thin-open"),
+            ):
                 fig.add_scatter(
-                    x=cells["layers"].to_numpy(np.float32), y=cells[measure].to_numpy(np.float32), mode=mode, row=1,
-                    col=column, name=f"{measure}, r = {r}", legendgroup=f"{measure}{r}", showlegend=column == 1,
-                    line={"color": color}, marker={"symbol": symbol, "size": 12, "color": color},
+                    x=cells["layers"].to_numpy(np.float32),
+                    y=cells[measure].to_numpy(np.float32),
+                    mode=mode,
+                    row=1,
+                    col=column,
+                    name=f"{measure}, r = {r}",
+                    legendgroup=f"{measure}{r}",
+                    showlegend=column == 1,
+                    line={"color": color},
+                    marker={"symbol": symbol, "size": 12, "color": color},
                     customdata=cells[columns].to_numpy(np.float32),
                     hovertemplate=f"r = {r}, L = %{{x}}, d_L = %{{customdata[5]}}<br>printed %{{customdata[0]:.1f}} %"
                     "<br>formula %{customdata[1]:.3f} % (%{customdata[2]:+.3f})<br>each B once %{customdata[3]:.3f} %"
-                    "<br>module %{customdata[4]:.3f} %<extra></extra>")
+                    "<br>module %{customdata[4]:.3f} %<extra></extra>",
+                )
     fig.update_xaxes(title_text="layers L", tickvals=[2, 3, 4])
     fig.update_yaxes(title_text="overhead, % of 2 d d_L", col=1)
     fig.update_layout(template="plotly_white", height=520, title={"text": "Overhead of S'MoRE's layers"})

@@ -30,12 +30,17 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("condition number", {"gram_condition_b": "BᵀB", "damped_condition_b": "BᵀB + δI", "gram_condition_a": "AAᵀ"},
-        logarithmic=True),
-    Row("mean cosine of experts", {"map_similarity": "maps BA", "output_similarity": "outputs BAx",
-                                   "update_similarity": "updates Δ(BA)"}),
+    Row(
+        "condition number",
+        {"gram_condition_b": "BᵀB", "damped_condition_b": "BᵀB + δI", "gram_condition_a": "AAᵀ"},
+        logarithmic=True,
+    ),
+    Row(
+        "mean cosine of experts",
+        {"map_similarity": "maps BA", "output_similarity": "outputs BAx", "update_similarity": "updates Δ(BA)"},
+    ),
     Row("normalised entropy", {"load_balance": "load over experts", "token_entropy": "a token's gates"}),
-)  # fmt: skip
+)
 
 
 def anatomy_figure(bands: pd.DataFrame, layers: Sequence[str] | None = None) -> Figure:
@@ -52,8 +57,10 @@ def anatomy_figure(bands: pd.DataFrame, layers: Sequence[str] | None = None) -> 
     """
     layers = spread(list(dict.fromkeys(bands["layer"]))) if layers is None else list(layers)
     if unknown := [layer for layer in layers if layer not in set(bands["layer"])]:
-        raise ValueError(f"layers names {', '.join(unknown)}, which the bands do not have; "
-                         f"choose from {', '.join(dict.fromkeys(bands['layer']))}")  # fmt: skip
+        raise ValueError(
+            f"layers names {', '.join(unknown)}, which the bands do not have; "
+            f"choose from {', '.join(dict.fromkeys(bands['layer']))}"
+        )
     methods = list(dict.fromkeys(bands["method"]))
     with use_style():
         fig = figure(FULL_WIDTH, 5.6)
@@ -79,7 +86,7 @@ def spread(layers: list[str]) -> list[str]:
 
 
 def layer_title(layer: str) -> str:
-    """"layers.3" -> "layer 3"; the name itself where it has no number."""
+    """ "layers.3" -> "layer 3"; the name itself where it has no number."""
     found = re.search(r"\d+$", layer)
     return f"layer {found.group()}" if found else layer
 
@@ -118,8 +125,10 @@ def name_dashes(panel: Any, row: Row) -> None:
     """What each dash of a row means, to the right of its last panel."""
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color="0.25", linestyle=DASHES[dash], linewidth=1.1, label=label)
-               for label, dash in zip(row.measures.values(), DASHES)]  # fmt: skip
+    handles = [
+        Line2D([], [], color="0.25", linestyle=DASHES[dash], linewidth=1.1, label=label)
+        for label, dash in zip(row.measures.values(), DASHES)
+    ]
     panel.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.4, borderaxespad=0.3)
 
 
@@ -152,28 +161,43 @@ def anatomy_explorer(bands: pd.DataFrame) -> go.Figure:
             for trace in explorer_traces(rows, row, methods, leading=number == 1, visible=module == modules[0]):
                 fig.add_trace(trace, row=number, col=1)
                 owners.append(module)
-    menu = [{"label": module, "method": "restyle", "args": [{"visible": [owner == module for owner in owners]}]}
-            for module in modules]  # fmt: skip
+    menu = [
+        {"label": module, "method": "restyle", "args": [{"visible": [owner == module for owner in owners]}]}
+        for module in modules
+    ]
     for number, row in enumerate(ROWS, start=1):
         fig.update_yaxes(title_text=row.title, type="log" if row.logarithmic else "linear", row=number, col=1)
-        fig.add_annotation(text=dash_key(row), xref="x domain", yref=f"y{number if number > 1 else ''} domain", x=1.0,
-                           y=1.0, xanchor="right", yanchor="bottom", showarrow=False, font={"size": 11})  # fmt: skip
+        fig.add_annotation(
+            text=dash_key(row),
+            xref="x domain",
+            yref=f"y{number if number > 1 else ''} domain",
+            x=1.0,
+            y=1.0,
+            xanchor="right",
+            yanchor="bottom",
+            showarrow=False,
+            font={"size": 11},
+        )
     fig.update_xaxes(title_text="training step", row=len(ROWS), col=1)
     fig.update_layout(
-        title={"text": "Experts during training"}, template="plotly_white", height=820,
-        legend={"title": {"text": "method"}}, updatemenus=[{"buttons": menu}],
-    )  # fmt: skip
+        title={"text": "Experts during training"},
+        template="plotly_white",
+        height=820,
+        legend={"title": {"text": "method"}},
+        updatemenus=[{"buttons": menu}],
+    )
     return arranged(fig)
 
 
 def dash_key(row: Row) -> str:
-    """"— BᵀB   - - BᵀB + δI": the meaning of a row's dashes in one line of text."""
+    """ "— BᵀB   - - BᵀB + δI": the meaning of a row's dashes in one line of text."""
     strokes = ("━━", "╍╍", "┈┈")
     return "    ".join(f"{stroke} {label}" for stroke, label in zip(strokes, row.measures.values()))
 
 
-def explorer_traces(bands: pd.DataFrame, row: Row, methods: Sequence[str], leading: bool,
-                    visible: bool) -> list[go.Scatter]:  # fmt: skip
+def explorer_traces(
+    bands: pd.DataFrame, row: Row, methods: Sequence[str], leading: bool, visible: bool
+) -> list[go.Scatter]:
     """A line for every method and measure of a row; only the first of a method stands in the legend."""
     import plotly.graph_objects as go
 
@@ -182,11 +206,21 @@ def explorer_traces(bands: pd.DataFrame, row: Row, methods: Sequence[str], leadi
         for number, ((measure, label), dash) in enumerate(zip(row.measures.items(), DASHES)):
             band = of(bands, method, measure)
             values = band[["low", "high"]].to_numpy(np.float32)
-            traces.append(go.Scatter(
-                x=band["step"].to_numpy(np.float32), y=band["mean"].to_numpy(np.float32), customdata=values,
-                mode="lines", name=method, legendgroup=method, showlegend=leading and number == 0, visible=visible,
-                line={"color": method_color(method), "dash": dash, "width": 2},
-                hovertemplate=(f"{method}, {label}<br>step %{{x:.0f}}<br>mean %{{y:.4g}}"
-                               "<br>seeds %{customdata[0]:.4g} to %{customdata[1]:.4g}<extra></extra>"),
-            ))  # fmt: skip
+            traces.append(
+                go.Scatter(
+                    x=band["step"].to_numpy(np.float32),
+                    y=band["mean"].to_numpy(np.float32),
+                    customdata=values,
+                    mode="lines",
+                    name=method,
+                    legendgroup=method,
+                    showlegend=leading and number == 0,
+                    visible=visible,
+                    line={"color": method_color(method), "dash": dash, "width": 2},
+                    hovertemplate=(
+                        f"{method}, {label}<br>step %{{x:.0f}}<br>mean %{{y:.4g}}"
+                        "<br>seeds %{customdata[0]:.4g} to %{customdata[1]:.4g}<extra></extra>"
+                    ),
+                )
+            )
     return traces

@@ -44,8 +44,13 @@ def exponent_figure(table: pd.DataFrame) -> Figure:
 def draw_powers(panel: Any, table: pd.DataFrame) -> None:
     for index, (color, (entropy, line)) in enumerate(zip(line_colors(table), table.groupby("entropy"))):
         panel.fill_between(line["power"], line["low"], line["high"], color=color, alpha=0.1, linewidth=0)
-        panel.plot(line["power"], line["mean"], color=color, marker=MARKERS[index % len(MARKERS)],
-                   label=f"{entropy:.2f}  (T = {line['temperature'].iloc[0]:g})")
+        panel.plot(
+            line["power"],
+            line["mean"],
+            color=color,
+            marker=MARKERS[index % len(MARKERS)],
+            label=f"{entropy:.2f}  (T = {line['temperature'].iloc[0]:g})",
+        )
     panel.set_xticks(sorted(table["power"].unique()))
     panel.set_xlabel("exponent p of the backward factor $g^p$")
     panel.set_ylabel("validation error (untrained: 1)")
@@ -73,8 +78,9 @@ def draw_differences(panel: Any, table: pd.DataFrame) -> None:
     wide = rescaled.pivot(index="entropy", columns="power", values="difference")
     decided = rescaled.pivot(index="entropy", columns="power", values="decided").reindex_like(wide)
     limit = color_limit(wide)
-    image = panel.imshow(wide.to_numpy(), origin="lower", aspect="auto", cmap=DIVERGING,
-                         norm=TwoSlopeNorm(0, -limit, limit))
+    image = panel.imshow(
+        wide.to_numpy(), origin="lower", aspect="auto", cmap=DIVERGING, norm=TwoSlopeNorm(0, -limit, limit)
+    )
     for (row, column), value in np.ndenumerate(wide.to_numpy()):
         pale = not np.isfinite(value) or abs(value) < 0.6 * limit
         text = "diverged" if not np.isfinite(value) else f"{value:+.3f}" + (" •" if decided.iat[row, column] else "")
@@ -110,19 +116,33 @@ def exponent_explorer(table: pd.DataFrame) -> go.Figure:
     for index, (color, (entropy, line)) in enumerate(zip(line_colors(table), table.groupby("entropy"))):
         mean, low, high = (line[name].to_numpy(np.float32) for name in ("mean", "low", "high"))
         fig.add_scatter(
-            x=line["power"].to_numpy(np.float32), y=mean, name=f"entropy {entropy:.2f}", row=1, col=1,
-            line={"color": to_hex(color)}, marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
+            x=line["power"].to_numpy(np.float32),
+            y=mean,
+            name=f"entropy {entropy:.2f}",
+            row=1,
+            col=1,
+            line={"color": to_hex(color)},
+            marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
             error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
             customdata=line[told].to_numpy(np.float32),
             hovertemplate=f"entropy {entropy:.2f}, T = %{{customdata[0]}}<br>p = %{{x}}<br>error %{{y:.4f}}"
             "<br>to p = 1: %{customdata[1]:+.4f} [%{customdata[2]:+.4f}, %{customdata[3]:+.4f}]"
-            "<br>%{customdata[4]} seeds<extra></extra>")
+            "<br>%{customdata[4]} seeds<extra></extra>",
+        )
     rescaled = table[table["power"] != 1.0]
     wide = rescaled.pivot(index="entropy", columns="power", values="difference")
     limit = color_limit(wide)
-    fig.add_heatmap(z=wide.to_numpy(np.float32), x=[f"p = {power:g}" for power in wide.columns],
-                    y=[f"{entropy:.2f}" for entropy in wide.index], zmin=-limit, zmax=limit, colorscale="RdBu_r",
-                    row=1, col=2, hovertemplate="%{x}, entropy %{y}<br>difference %{z:+.4f}<extra></extra>")
+    fig.add_heatmap(
+        z=wide.to_numpy(np.float32),
+        x=[f"p = {power:g}" for power in wide.columns],
+        y=[f"{entropy:.2f}" for entropy in wide.index],
+        zmin=-limit,
+        zmax=limit,
+        colorscale="RdBu_r",
+        row=1,
+        col=2,
+        hovertemplate="%{x}, entropy %{y}<br>difference %{z:+.4f}<extra></extra>",
+    )
     fig.update_xaxes(title_text="exponent p", row=1, col=1)
     fig.update_yaxes(title_text="validation error (untrained: 1)", row=1, col=1)
     fig.update_yaxes(title_text="measured gate entropy", type="category", row=1, col=2)
@@ -168,8 +188,15 @@ def draw_rates(panel: Any, frame: pd.DataFrame, loss: str) -> None:
         panel.fill_between(band["lr"], band["low"], band["high"], color=color, alpha=0.15, linewidth=0)
         panel.plot(band["lr"], band["mean"], color=color, label=method)
         for lr in band.loc[band["diverged"] > 0, "lr"]:
-            panel.plot(lr, 0.985 - 0.05 * index, "x", color=color, markersize=5, clip_on=False,
-                       transform=panel.get_xaxis_transform())
+            panel.plot(
+                lr,
+                0.985 - 0.05 * index,
+                "x",
+                color=color,
+                markersize=5,
+                clip_on=False,
+                transform=panel.get_xaxis_transform(),
+            )
     panel.set_xscale("log")
     panel.set_xlabel("learning rate of the experts  (×: a seed diverged)")
     panel.set_ylabel(loss)
@@ -186,16 +213,33 @@ def draw_marks(panel: Any, frame: pd.DataFrame, comparisons: pd.DataFrame) -> No
         for method, color, lr in zip(method_pair(frame), COLORS, (row["plain_lr"], row["rescaled_lr"])):
             band = bands[bands["method"] == method]
             height = np.interp(np.log(lr), np.log(band["lr"]), band["mean"], right=np.nan)
-            panel.plot(lr, height, linestyle="", marker=kind_marker(kind)[0], color=color, markersize=7,
-                       markeredgecolor="black", markeredgewidth=0.7, zorder=4)
+            panel.plot(
+                lr,
+                height,
+                linestyle="",
+                marker=kind_marker(kind)[0],
+                color=color,
+                markersize=7,
+                markeredgecolor="black",
+                markeredgewidth=0.7,
+                zorder=4,
+            )
         if kind not in seen:
-            panel.plot([], [], linestyle="", marker=kind_marker(kind)[0], color="0.8", markeredgecolor="black",
-                       markersize=6, label=kind)
+            panel.plot(
+                [],
+                [],
+                linestyle="",
+                marker=kind_marker(kind)[0],
+                color="0.8",
+                markeredgecolor="black",
+                markersize=6,
+                label=kind,
+            )
         seen.add(kind)
 
 
 def kind_of(comparison: str) -> str:
-    """"equal lr", "matched step" or "both tuned": what a comparison's name begins with."""
+    """ "equal lr", "matched step" or "both tuned": what a comparison's name begins with."""
     return next((kind for kind in (MATCHED, TUNED) if comparison.startswith(kind)), EQUAL)
 
 
@@ -211,12 +255,25 @@ def draw_gaps(panel: Any, comparisons: pd.DataFrame, label: str) -> None:
     for place, row in zip(places, comparisons.to_dict("records")):
         if np.isfinite(row["difference"]):
             panel.plot([row["low"], row["high"]], [place, place], color="0.35", linewidth=1.2)
-            panel.plot(row["difference"], place, marker=kind_marker(kind_of(row["comparison"]))[0], color="0.8",
-                       markeredgecolor="black", markersize=6)
+            panel.plot(
+                row["difference"],
+                place,
+                marker=kind_marker(kind_of(row["comparison"]))[0],
+                color="0.8",
+                markeredgecolor="black",
+                markersize=6,
+            )
         else:
-            panel.text(0.5, place, f"undecided: {row['diverged']} of {row['seeds']} seeds diverged", ha="center",
-                       va="center", fontsize=7, transform=panel.get_yaxis_transform(),
-                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+            panel.text(
+                0.5,
+                place,
+                f"undecided: {row['diverged']} of {row['seeds']} seeds diverged",
+                ha="center",
+                va="center",
+                fontsize=7,
+                transform=panel.get_yaxis_transform(),
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )
     panel.set_yticks(places, [fill(name, 22) for name in comparisons["comparison"]])
     panel.set_ylim(-0.6, len(comparisons) - 0.4)
     panel.set_xlabel(label)
@@ -237,26 +294,47 @@ def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str 
     bands, (plain, rescaled) = loss_bands(frame), method_pair(frame)
     for method, color in zip((plain, rescaled), COLORS):
         band, runs = bands[bands["method"] == method], frame[(frame["method"] == method) & np.isfinite(frame["loss"])]
-        fig.add_scatter(x=runs["lr"].to_numpy(np.float32), y=runs["loss"].to_numpy(np.float32), mode="markers", row=1,
-                        col=1, name=f"{method}, seeds", legendgroup=method, customdata=runs["seed"].to_numpy(),
-                        marker={"color": color, "opacity": 0.35, "size": 6}, hovertemplate=f"{method}, seed "
-                        "%{customdata}<br>lr %{x:.3g}<br>loss %{y:.4f}<extra></extra>")
-        fig.add_scatter(x=band["lr"].to_numpy(np.float32), y=band["mean"].to_numpy(np.float32), name=method, row=1,
-                        col=1, legendgroup=method, line={"color": color},
-                        customdata=band[["low", "high"]].to_numpy(np.float32),
-                        hovertemplate=f"{method}<br>lr %{{x:.3g}}<br>mean %{{y:.4f}} "
-                        "[%{customdata[0]:.4f}, %{customdata[1]:.4f}]<extra></extra>")
+        fig.add_scatter(
+            x=runs["lr"].to_numpy(np.float32),
+            y=runs["loss"].to_numpy(np.float32),
+            mode="markers",
+            row=1,
+            col=1,
+            name=f"{method}, seeds",
+            legendgroup=method,
+            customdata=runs["seed"].to_numpy(),
+            marker={"color": color, "opacity": 0.35, "size": 6},
+            hovertemplate=f"{method}, seed %{{customdata}}<br>lr %{{x:.3g}}<br>loss %{{y:.4f}}<extra></extra>",
+        )
+        fig.add_scatter(
+            x=band["lr"].to_numpy(np.float32),
+            y=band["mean"].to_numpy(np.float32),
+            name=method,
+            row=1,
+            col=1,
+            legendgroup=method,
+            line={"color": color},
+            customdata=band[["low", "high"]].to_numpy(np.float32),
+            hovertemplate=f"{method}<br>lr %{{x:.3g}}<br>mean %{{y:.4f}} "
+            "[%{customdata[0]:.4f}, %{customdata[1]:.4f}]<extra></extra>",
+        )
     shown = comparisons.iloc[::-1]
     names = [fill(name, 24).replace("\n", "<br>") for name in shown["comparison"]]
     middle, low, high = (shown[name].to_numpy(np.float32) for name in ("difference", "low", "high"))
     symbols = [kind_marker(kind_of(name))[1] for name in shown["comparison"]]
     fig.add_scatter(
-        x=middle, y=names, mode="markers", row=1, col=2, showlegend=False,
+        x=middle,
+        y=names,
+        mode="markers",
+        row=1,
+        col=2,
+        showlegend=False,
         customdata=shown[["rescaled_lr", "plain_lr", "seeds", "diverged"]].to_numpy(np.float32),
         marker={"color": "#333333", "size": 10, "symbol": symbols},
         error_x={"type": "data", "symmetric": False, "array": high - middle, "arrayminus": middle - low},
         hovertemplate=f"%{{y}}<br>difference %{{x:+.4f}}<br>{rescaled} at lr %{{customdata[0]:.3g}}, {plain} at "
-        "%{customdata[1]:.3g}<br>%{customdata[2]} seeds, %{customdata[3]} diverged<extra></extra>")
+        "%{customdata[1]:.3g}<br>%{customdata[2]} seeds, %{customdata[3]} diverged<extra></extra>",
+    )
     fig.add_vline(x=0, line={"color": "grey", "width": 1}, row=1, col=2)
     fig.update_xaxes(type="log", title_text="learning rate of the experts", row=1, col=1)
     fig.update_yaxes(title_text=loss, row=1, col=1)

@@ -41,8 +41,9 @@ def architecture_figure(parameters: pd.DataFrame, in_features: int, out_features
             panel.set_title(f"({letter}) {system}", color=method_color(system), fontweight="bold", loc="center")
             draw_base(panel)
             draw(panel, row)
-            panel.text(sum(panel.get_xlim()) / 2, -0.55, caption(row), ha="center", va="top", fontsize=7,
-                       linespacing=1.4)
+            panel.text(
+                sum(panel.get_xlim()) / 2, -0.55, caption(row), ha="center", va="top", fontsize=7, linespacing=1.4
+            )
         fig.supxlabel(f"trainable parameters of a layer from {in_features} to {out_features} features", fontsize=7.5)
     return fig
 
@@ -103,9 +104,16 @@ def draw_trex(panel: Any, row: pd.Series) -> None:
             color = EXPERT_COLORS[(i * len(up) + j) % len(EXPERT_COLORS)]
             panel.plot([left, right], [4.2, 6.7], color=color, linewidth=1.6, zorder=1)
             share = 0.4 if i % 2 == 0 else 0.7  # labels of crossing lines at different heights
-            panel.text(left + share * (right - left), 4.2 + share * 2.5, f"$G_{{{i + 1}{j + 1}}}$", fontsize=6.2,
-                       color=color, ha="center", va="center",
-                       bbox={"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": "none"})
+            panel.text(
+                left + share * (right - left),
+                4.2 + share * 2.5,
+                f"$G_{{{i + 1}{j + 1}}}$",
+                fontsize=6.2,
+                color=color,
+                ha="center",
+                va="center",
+                bbox={"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": "none"},
+            )
     for names, places, height in (("a", down, 3.65), ("b", up, 7.25)):
         for number, place in enumerate(places, start=1):
             box(panel, place, height, 0.95, 1.1, f"${names}_{number}$", method_color("T-REX"), light=True)
@@ -140,26 +148,50 @@ def collect(panel: Any, places: list[float], height: float) -> None:
     arrow(panel, (places[-1], TOP), (1.8, TOP))
 
 
-def box(panel: Any, x: float, y: float, width: float, height: float, text: str, color: str, edge: str = SIGNAL,
-        rotation: float = 0, light: bool = False) -> None:
+def box(
+    panel: Any,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    text: str,
+    color: str,
+    edge: str = SIGNAL,
+    rotation: float = 0,
+    light: bool = False,
+) -> None:
     """A rounded box centred at (x, y); light: in a pale tint of its colour."""
     from matplotlib.colors import to_rgba
     from matplotlib.patches import FancyBboxPatch
 
-    panel.add_patch(FancyBboxPatch((x - width / 2 + 0.1, y - height / 2 + 0.1), width - 0.2, height - 0.2,
-                                   boxstyle="round,pad=0.1", facecolor=to_rgba(color, 0.3) if light else color,
-                                   edgecolor=color if light else edge, linewidth=0.9, zorder=2))
+    panel.add_patch(
+        FancyBboxPatch(
+            (x - width / 2 + 0.1, y - height / 2 + 0.1),
+            width - 0.2,
+            height - 0.2,
+            boxstyle="round,pad=0.1",
+            facecolor=to_rgba(color, 0.3) if light else color,
+            edgecolor=color if light else edge,
+            linewidth=0.9,
+            zorder=2,
+        )
+    )
     panel.text(x, y, text, ha="center", va="center", fontsize=7.5, rotation=rotation, zorder=3)
 
 
-def trapezoid(panel: Any, x: float, foot: float, height: float, wide: float, narrow: float, color: str,
-              text: str) -> None:
+def trapezoid(
+    panel: Any, x: float, foot: float, height: float, wide: float, narrow: float, color: str, text: str
+) -> None:
     """A factor: its wide side at `foot` faces the features, its narrow side the rank; negative height hangs down."""
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Polygon
 
-    corners = [(x - wide / 2, foot), (x + wide / 2, foot), (x + narrow / 2, foot + height),
-               (x - narrow / 2, foot + height)]
+    corners = [
+        (x - wide / 2, foot),
+        (x + wide / 2, foot),
+        (x + narrow / 2, foot + height),
+        (x - narrow / 2, foot + height),
+    ]
     panel.add_patch(Polygon(corners, facecolor=to_rgba(color, 0.3), edgecolor=color, linewidth=0.9, zorder=2))
     panel.text(x, foot + height * 0.42, text, ha="center", va="center", fontsize=6.5, zorder=3)
 
@@ -167,15 +199,29 @@ def trapezoid(panel: Any, x: float, foot: float, height: float, wide: float, nar
 def circle(panel: Any, x: float, y: float, radius: float, text: str) -> None:
     from matplotlib.patches import Ellipse
 
-    panel.add_patch(Ellipse((x, y), 2 * radius, 2 * radius, facecolor="white", edgecolor=SIGNAL, linewidth=0.9,
-                            zorder=3))
+    panel.add_patch(
+        Ellipse((x, y), 2 * radius, 2 * radius, facecolor="white", edgecolor=SIGNAL, linewidth=0.9, zorder=3)
+    )
     panel.text(x, y, text, ha="center", va="center", fontsize=6.2, zorder=4)
 
 
-def arrow(panel: Any, start: tuple[float, float], end: tuple[float, float], head: bool = True, dashed: bool = False,
-          color: str = SIGNAL) -> None:
-    style = {"arrowstyle": "-|>" if head else "-", "color": color, "linewidth": 1, "shrinkA": 0, "shrinkB": 0,
-             "mutation_scale": 7, "linestyle": (0, (3, 2)) if dashed else "-"}
+def arrow(
+    panel: Any,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    head: bool = True,
+    dashed: bool = False,
+    color: str = SIGNAL,
+) -> None:
+    style = {
+        "arrowstyle": "-|>" if head else "-",
+        "color": color,
+        "linewidth": 1,
+        "shrinkA": 0,
+        "shrinkB": 0,
+        "mutation_scale": 7,
+        "linestyle": (0, (3, 2)) if dashed else "-",
+    }
     panel.annotate("", end, start, arrowprops=style, zorder=1)
 
 
@@ -194,20 +240,37 @@ def size_explorer(sizes: pd.DataFrame) -> go.Figure:
     tables = [sizes[sizes["system"] == system] for system in systems]
     columns = ["I", "J", "experts", "span", "factor_parameters", "parameters"]
     for system, table in zip(systems, tables):
-        fig.add_trace(go.Scatter(
-            x=table["factor_parameters"].to_numpy(np.float32), y=table["span"].to_numpy(np.float32), name=system,
-            mode="markers" if system == "T-REX" else "lines+markers", customdata=table[columns].to_numpy(np.float32),
-            marker={"size": 10, "color": method_color(system), "line": {"width": 1, "color": "white"}},
-            hovertemplate=f"{system}<br>I = %{{customdata[0]}}, J = %{{customdata[1]}}<br>experts %{{customdata[2]}}"
-            "<br>measured span %{customdata[3]}<br>factor parameters %{customdata[4]:,.0f}<br>with router "
-            "%{customdata[5]:,.0f}<extra></extra>"))
-    buttons = [{"label": label, "method": "update",
-                "args": [{"x": [table[column].to_numpy(np.float32) for table in tables]},
-                         {"xaxis.title.text": f"trainable parameters, {label}"}]}
-               for label, column in (("factors only", "factor_parameters"), ("router included", "parameters"))]
+        fig.add_trace(
+            go.Scatter(
+                x=table["factor_parameters"].to_numpy(np.float32),
+                y=table["span"].to_numpy(np.float32),
+                name=system,
+                mode="markers" if system == "T-REX" else "lines+markers",
+                customdata=table[columns].to_numpy(np.float32),
+                marker={"size": 10, "color": method_color(system), "line": {"width": 1, "color": "white"}},
+                hovertemplate=f"{system}<br>I = %{{customdata[0]}}, J = %{{customdata[1]}}<br>experts %{{customdata[2]}}"
+                "<br>measured span %{customdata[3]}<br>factor parameters %{customdata[4]:,.0f}<br>with router "
+                "%{customdata[5]:,.0f}<extra></extra>",
+            )
+        )
+    buttons = [
+        {
+            "label": label,
+            "method": "update",
+            "args": [
+                {"x": [table[column].to_numpy(np.float32) for table in tables]},
+                {"xaxis.title.text": f"trainable parameters, {label}"},
+            ],
+        }
+        for label, column in (("factors only", "factor_parameters"), ("router included", "parameters"))
+    ]
     fig.update_layout(
-        title={"text": "Dimensions that a layer's updates span, against what it costs"}, template="plotly_white",
-        xaxis={"title": {"text": "trainable parameters, factors only"}}, yaxis={"title": {"text": "measured span"}},
-        legend={"title": {"text": "system"}}, height=620,
-        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}])
+        title={"text": "Dimensions that a layer's updates span, against what it costs"},
+        template="plotly_white",
+        xaxis={"title": {"text": "trainable parameters, factors only"}},
+        yaxis={"title": {"text": "measured span"}},
+        legend={"title": {"text": "system"}},
+        height=620,
+        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
+    )
     return arranged(fig)

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-COLORS = {"MoMOR": "#5A5A5A", "S'MoRE*": "#0072B2", "S'MoRE": "#D55E00", "S'MoRE#": "#E69F00",
-          "S'MoRE, σ = id": "#009E73"}  # fmt: skip
+COLORS = {
+    "MoMOR": "#5A5A5A",
+    "S'MoRE*": "#0072B2",
+    "S'MoRE": "#D55E00",
+    "S'MoRE#": "#E69F00",
+    "S'MoRE, σ = id": "#009E73",
+}
 CLASSES = ("#F7CF7A", "#A9DCF5", "#E8BBD3")  # one for each distinct output
 
 
@@ -37,11 +42,23 @@ def flexibility_figure(table: pd.DataFrame, points: pd.DataFrame, sizes: str = "
         # where systems agree their marks stand inside one another
         for number, ((system, color), marker) in enumerate(zip(colors_of(table).items(), MARKERS, strict=False)):
             curve = table[table["system"] == system].sort_values("layers")
-            panel.plot(curve["layers"], curve["log10"], color=color, linestyle="--" if system == "MoMOR" else "-",
-                       label=f"{system}, {'bound' if system == 'MoMOR' else 'closed form'}")
+            panel.plot(
+                curve["layers"],
+                curve["log10"],
+                color=color,
+                linestyle="--" if system == "MoMOR" else "-",
+                label=f"{system}, {'bound' if system == 'MoMOR' else 'closed form'}",
+            )
             found = points[points["system"] == system].sort_values("layers")
-            panel.plot(found["layers"], log10(found["outputs"]), marker, color=color, markerfacecolor="none",
-                       markersize=max(3.0, 9.0 - 2.5 * number), label=f"{system}, enumerated")
+            panel.plot(
+                found["layers"],
+                log10(found["outputs"]),
+                marker,
+                color=color,
+                markerfacecolor="none",
+                markersize=max(3.0, 9.0 - 2.5 * number),
+                label=f"{system}, enumerated",
+            )
         panel.set_xlabel("layers L")
         panel.set_ylabel("distinct outputs Γ")
         panel.set_title(f"structural flexibility, {sizes}")
@@ -78,15 +95,27 @@ def flexibility_explorer(table: pd.DataFrame, points: pd.DataFrame, sizes: str =
     fig = go.Figure()
     for (system, color), symbol in zip(colors_of(table).items(), SYMBOLS, strict=False):
         curve = table[table["system"] == system].sort_values("layers")
-        fig.add_scatter(x=curve["layers"], y=curve["log10"], mode="lines", name=system, legendgroup=system,
-                        line={"color": color, "dash": "dash" if system == "MoMOR" else "solid"},
-                        customdata=[exact(value) for value in curve["flexibility"]],
-                        hovertemplate=f"{system}, L = %{{x}}<br>Γ = %{{customdata}}<extra></extra>")  # fmt: skip
+        fig.add_scatter(
+            x=curve["layers"],
+            y=curve["log10"],
+            mode="lines",
+            name=system,
+            legendgroup=system,
+            line={"color": color, "dash": "dash" if system == "MoMOR" else "solid"},
+            customdata=[exact(value) for value in curve["flexibility"]],
+            hovertemplate=f"{system}, L = %{{x}}<br>Γ = %{{customdata}}<extra></extra>",
+        )
         found = points[points["system"] == system].sort_values("layers")
-        fig.add_scatter(x=found["layers"], y=log10(found["outputs"]), mode="markers", name=f"{system}, enumerated",
-                        legendgroup=system, customdata=[exact(value) for value in found["outputs"]],
-                        marker={"color": "white", "size": 11, "symbol": symbol, "line": {"color": color, "width": 2}},
-                        hovertemplate=f"{system}, L = %{{x}}<br>%{{customdata}} distinct outputs found<extra></extra>")
+        fig.add_scatter(
+            x=found["layers"],
+            y=log10(found["outputs"]),
+            mode="markers",
+            name=f"{system}, enumerated",
+            legendgroup=system,
+            customdata=[exact(value) for value in found["outputs"]],
+            marker={"color": "white", "size": 11, "symbol": symbol, "line": {"color": color, "width": 2}},
+            hovertemplate=f"{system}, L = %{{x}}<br>%{{customdata}} distinct outputs found<extra></extra>",
+        )
     fig.update_yaxes(title_text="distinct outputs Γ", tickprefix="10<sup>", ticksuffix="</sup>")
     fig.update_xaxes(title_text="layers L", dtick=1)
     fig.update_layout(title={"text": f"Structural flexibility, {sizes}"}, template="plotly_white", height=480)
@@ -155,8 +184,16 @@ def draw_tree(panel: Any, tree: pd.DataFrame) -> None:
             parent = by_node.loc[node["parent"]]
             panel.plot([node["x"], parent["x"]], [node["y"], parent["y"]], color="#9A9A9A", linewidth=1.2, zorder=1)
         name = "$x'$" if node["expert"] < 0 else f"{int(node['layer'])},{int(node['expert'])}"
-        panel.plot(node["x"], node["y"], "o", markersize=19, color=expert_color(int(node["expert"]) - (
-            node["expert"] >= 0)), markeredgecolor="#3A3A3A", markeredgewidth=0.7, zorder=2)  # fmt: skip
+        panel.plot(
+            node["x"],
+            node["y"],
+            "o",
+            markersize=19,
+            color=expert_color(int(node["expert"]) - (node["expert"] >= 0)),
+            markeredgecolor="#3A3A3A",
+            markeredgewidth=0.7,
+            zorder=2,
+        )
         panel.text(node["x"], node["y"], name, ha="center", va="center", fontsize=7.5, zorder=3)
     panel.set_xlim(0, 1)
     panel.set_ylim(-0.35, placed["y"].max() + 0.35)
@@ -166,8 +203,15 @@ def draw_tree(panel: Any, tree: pd.DataFrame) -> None:
 def draw_outputs(panel: Any, classes: Mapping[str, int]) -> None:
     """One bar a system, coloured and lettered by the output that the tree gives."""
     for row, number in enumerate(classes.values()):
-        panel.barh(-row, 1.0, height=0.78, color=CLASSES[number % len(CLASSES)], edgecolor="#3A3A3A", linewidth=0.6,
-                   clip_on=False)  # fmt: skip
+        panel.barh(
+            -row,
+            1.0,
+            height=0.78,
+            color=CLASSES[number % len(CLASSES)],
+            edgecolor="#3A3A3A",
+            linewidth=0.6,
+            clip_on=False,
+        )
         panel.text(0.5, -row, f"output {'ABCDEFGH'[number % 8]}", ha="center", va="center", fontsize=7.5)
     panel.set_xlim(0, 1)
     panel.set_ylim(-len(classes) + 0.5, 0.5)
@@ -190,17 +234,37 @@ def three_trees_explorer(trees: Mapping[str, Sequence[Any]], outputs: Mapping[st
         by_node = placed.set_index("node")
         for _, node in placed[placed["parent"] >= 0].iterrows():
             parent = by_node.loc[node["parent"]]
-            fig.add_scatter(x=[node["x"], parent["x"]], y=[node["y"], parent["y"]], mode="lines", hoverinfo="skip",
-                            line={"color": "#9A9A9A"}, showlegend=False, row=1, col=number + 1)
-        given = "<br>".join(f"{system}: output {'ABCDEFGH'[distinct(values)[number] % 8]}"
-                            for system, values in outputs.items())  # fmt: skip
+            fig.add_scatter(
+                x=[node["x"], parent["x"]],
+                y=[node["y"], parent["y"]],
+                mode="lines",
+                hoverinfo="skip",
+                line={"color": "#9A9A9A"},
+                showlegend=False,
+                row=1,
+                col=number + 1,
+            )
+        given = "<br>".join(
+            f"{system}: output {'ABCDEFGH'[distinct(values)[number] % 8]}" for system, values in outputs.items()
+        )
         names = ["x′" if e < 0 else f"{layer},{e}" for e, layer in zip(placed["expert"], placed["layer"], strict=True)]
-        hover = [given if e < 0 else f"expert {e} of pool {layer}"
-                 for e, layer in zip(placed["expert"], placed["layer"], strict=True)]  # fmt: skip
+        hover = [
+            given if e < 0 else f"expert {e} of pool {layer}"
+            for e, layer in zip(placed["expert"], placed["layer"], strict=True)
+        ]
         colors = [expert_color(e - (e >= 0)) for e in placed["expert"]]
-        fig.add_scatter(x=placed["x"], y=placed["y"], mode="markers+text", text=names, hovertext=hover,
-                        hoverinfo="text", showlegend=False, row=1, col=number + 1,
-                        marker={"size": 34, "color": colors, "line": {"color": "#3A3A3A", "width": 1}})
+        fig.add_scatter(
+            x=placed["x"],
+            y=placed["y"],
+            mode="markers+text",
+            text=names,
+            hovertext=hover,
+            hoverinfo="text",
+            showlegend=False,
+            row=1,
+            col=number + 1,
+            marker={"size": 34, "color": colors, "line": {"color": "#3A3A3A", "width": 1}},
+        )
     fig.update_xaxes(visible=False, range=[0, 1])
     fig.update_yaxes(visible=False)
     fig.update_layout(template="plotly_white", height=360, title={"text": "Three trees of the same experts"})

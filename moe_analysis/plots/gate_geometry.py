@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from ..analysis.gate_geometry import LocalPicture
 
 RULE_COLORS = {"plain": "#0072B2", "rescaled": "#D55E00", "p = 0": "#009E73", "exact remedy": "#CC79A7"}
-RULE_LABELS = {"plain": "plain, p = 1", "rescaled": "rescaled, p = 1/2", "p = 0": "p = 0",
-               "exact remedy": "exact remedy"}
+RULE_LABELS = {
+    "plain": "plain, p = 1",
+    "rescaled": "rescaled, p = 1/2",
+    "p = 0": "p = 0",
+    "exact remedy": "exact remedy",
+}
 GATE_COLORS = ("#E69F00", "#56B4E9", "#8A3D68", "#6B6200")
 STEP_COLOR, PROJECTION_COLOR = "#3A3A3A", "#009E73"
 KINDS = {"descent": ("the layer's descent", "#0072B2"), "random": ("random tangents", "#B0B0B0")}
@@ -49,20 +53,45 @@ def draw_picture(panel: Any, picture: LocalPicture) -> None:
     """Curves, arrows and landings in true proportion: one unit is as long on both axes."""
     for color, (gate, line) in zip(GATE_COLORS, picture.curves.groupby("g")):
         gap = landings(picture).set_index("g")["gap"][gate]
-        panel.plot(line["tangent"], line["off"], color=color, linewidth=1.8, zorder=2,
-                   label=f"g = {gate:g}: it lands {gap:.0%} off")
+        panel.plot(
+            line["tangent"],
+            line["off"],
+            color=color,
+            linewidth=1.8,
+            zorder=2,
+            label=f"g = {gate:g}: it lands {gap:.0%} off",
+        )
     panel.axhline(0, color="0.6", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="tangent space")
-    full, projection = (picture.steps.set_index("part").loc[part, ["tangent", "off"]].to_numpy(float)
-                        for part in ("full step", "projection"))
-    for tip, color, label in ((full, STEP_COLOR, "full step −lr·Γ"),
-                              (projection, PROJECTION_COLOR, "its projection")):
-        panel.annotate("", tip, (0, 0), zorder=4, arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.4,
-                                                             "shrinkA": 0, "shrinkB": 0, "mutation_scale": 9})
+    full, projection = (
+        picture.steps.set_index("part").loc[part, ["tangent", "off"]].to_numpy(float)
+        for part in ("full step", "projection")
+    )
+    for tip, color, label in ((full, STEP_COLOR, "full step −lr·Γ"), (projection, PROJECTION_COLOR, "its projection")):
+        panel.annotate(
+            "",
+            tip,
+            (0, 0),
+            zorder=4,
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": color,
+                "linewidth": 1.4,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "mutation_scale": 9,
+            },
+        )
         panel.plot([], [], color=color, label=label)
     panel.plot(*np.transpose([full, projection]), color=STEP_COLOR, linewidth=0.8, linestyle=":", zorder=1)
     for color, (_, row) in zip(GATE_COLORS, landings(picture).iterrows()):
-        panel.plot([projection[0], row["tangent"]], [projection[1], row["off"]], color=color, linewidth=1,
-                   linestyle=":", zorder=3)
+        panel.plot(
+            [projection[0], row["tangent"]],
+            [projection[1], row["off"]],
+            color=color,
+            linewidth=1,
+            linestyle=":",
+            zorder=3,
+        )
         panel.plot(row["tangent"], row["off"], "o", color=color, markeredgecolor="black", markersize=5, zorder=5)
     panel.plot(0, 0, "o", color="black", markersize=3.5, zorder=6)
     panel.set_aspect("equal", adjustable="datalim")
@@ -86,14 +115,16 @@ def draw_curvature(panel: Any, bends: pd.DataFrame) -> None:
             continue
         by_gate = table.groupby("g")
         middle, closed = by_gate["measured"].median(), by_gate["closed_form"].median()
-        panel.fill_between(middle.index, by_gate["measured"].min(), by_gate["measured"].max(), color=color, alpha=0.2,
-                           linewidth=0)
+        panel.fill_between(
+            middle.index, by_gate["measured"].min(), by_gate["measured"].max(), color=color, alpha=0.2, linewidth=0
+        )
         panel.plot(closed.index, closed, color=color, linewidth=1)
         panel.plot(middle.index, middle, MARKERS[index], color=color, label=f"{label}: {power(table['slope'])}")
     log_axes(panel, "curvature (1 / weight norm)")
     panel.set_title("(b) bending")
-    panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), title="median (shaded: all experts)",
-                 alignment="left")
+    panel.legend(
+        loc="upper center", bbox_to_anchor=(0.45, -0.2), title="median (shaded: all experts)", alignment="left"
+    )
 
 
 def draw_changes(panel: Any, changes: pd.DataFrame) -> None:
@@ -103,8 +134,15 @@ def draw_changes(panel: Any, changes: pd.DataFrame) -> None:
         color, mean = RULE_COLORS[str(rule)], rows.groupby("g")["relative"].mean()
         panel.plot(mean.index, mean.index ** rows["expected"].iloc[0], color=color, linewidth=1)
         ring = rule == "p = 0"
-        panel.plot(mean.index, mean, MARKERS[index], color=color, markersize=7 if ring else 3.6,
-                   markerfacecolor="none" if ring else color, label=f"{RULE_LABELS[str(rule)]}: {power(rows['slope'])}")
+        panel.plot(
+            mean.index,
+            mean,
+            MARKERS[index],
+            color=color,
+            markersize=7 if ring else 3.6,
+            markerfacecolor="none" if ring else color,
+            label=f"{RULE_LABELS[str(rule)]}: {power(rows['slope'])}",
+        )
     log_axes(panel, "change of g·s·BA, relative to g = 1")
     panel.set_title("(c) change by one step")
     panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), handletextpad=0.2)
@@ -134,8 +172,12 @@ def gate_geometry_explorer(picture: LocalPicture, bends: pd.DataFrame, changes: 
     """
     from plotly.subplots import make_subplots
 
-    fig = make_subplots(1, 3, column_widths=[0.4, 0.3, 0.3], subplot_titles=[
-        "one step, two gates", "bending of the manifold", "change by one step"])  # fmt: skip
+    fig = make_subplots(
+        1,
+        3,
+        column_widths=[0.4, 0.3, 0.3],
+        subplot_titles=["one step, two gates", "bending of the manifold", "change by one step"],
+    )
     add_picture(fig, picture)
     for index, (name, (label, color)) in enumerate(KINDS.items()):
         table = bends[bends["direction"].str.startswith(name)]
@@ -155,38 +197,67 @@ def gate_geometry_explorer(picture: LocalPicture, bends: pd.DataFrame, changes: 
 
 def add_picture(fig: go.Figure, picture: LocalPicture) -> None:
     for color, (gate, line) in zip(GATE_COLORS, picture.curves.groupby("g")):
-        fig.add_scatter(x=line["tangent"].to_numpy(np.float32), y=line["off"].to_numpy(np.float32), row=1, col=1,
-                        name=f"manifold at g = {gate:g}", line={"color": color, "width": 3},
-                        customdata=line[["t", "curvature"]].to_numpy(np.float32),
-                        hovertemplate=f"g = {gate:g}<br>t = %{{customdata[0]:.3g}}<br>"
-                        "curvature %{customdata[1]:.3g}<extra></extra>")
+        fig.add_scatter(
+            x=line["tangent"].to_numpy(np.float32),
+            y=line["off"].to_numpy(np.float32),
+            row=1,
+            col=1,
+            name=f"manifold at g = {gate:g}",
+            line={"color": color, "width": 3},
+            customdata=line[["t", "curvature"]].to_numpy(np.float32),
+            hovertemplate=f"g = {gate:g}<br>t = %{{customdata[0]:.3g}}<br>"
+            "curvature %{customdata[1]:.3g}<extra></extra>",
+        )
     fig.add_hline(y=0, line={"color": "gray", "dash": "dash", "width": 1}, row=1, col=1)
     arrows = picture.steps[picture.steps["part"] != "landing"]
     for color, (_, row) in zip((STEP_COLOR, PROJECTION_COLOR), arrows.iterrows()):
-        fig.add_scatter(x=[0, row["tangent"]], y=[0, row["off"]], name=row["part"], row=1, col=1,
-                        mode="lines+markers", line={"color": color},
-                        marker={"symbol": ["circle", "arrow"], "angleref": "previous", "size": [4, 14]},
-                        hovertemplate=f"{row['part']}<br>length {row['length']:.3g} at lr = {picture.lr:.3g}"
-                        "<extra></extra>")
+        fig.add_scatter(
+            x=[0, row["tangent"]],
+            y=[0, row["off"]],
+            name=row["part"],
+            row=1,
+            col=1,
+            mode="lines+markers",
+            line={"color": color},
+            marker={"symbol": ["circle", "arrow"], "angleref": "previous", "size": [4, 14]},
+            hovertemplate=f"{row['part']}<br>length {row['length']:.3g} at lr = {picture.lr:.3g}<extra></extra>",
+        )
     for color, (_, row) in zip(GATE_COLORS, landings(picture).iterrows()):
-        fig.add_scatter(x=[row["tangent"]], y=[row["off"]], mode="markers", showlegend=False, row=1, col=1,
-                        name=f"landing at g = {row['g']:g}",
-                        marker={"color": color, "size": 11, "line": {"color": "black", "width": 1}},
-                        hovertemplate=f"the projected step lands here at g = {row['g']:g}<br>{row['gap']:.1%} of its "
-                        "length off<extra></extra>")
+        fig.add_scatter(
+            x=[row["tangent"]],
+            y=[row["off"]],
+            mode="markers",
+            showlegend=False,
+            row=1,
+            col=1,
+            name=f"landing at g = {row['g']:g}",
+            marker={"color": color, "size": 11, "line": {"color": "black", "width": 1}},
+            hovertemplate=f"the projected step lands here at g = {row['g']:g}<br>{row['gap']:.1%} of its "
+            "length off<extra></extra>",
+        )
 
 
-def add_experts(fig: go.Figure, table: pd.DataFrame, measured: str, predicted: str, label: str, color: str,
-                symbol: str, column: int) -> None:  # fmt: skip
+def add_experts(
+    fig: go.Figure, table: pd.DataFrame, measured: str, predicted: str, label: str, color: str, symbol: str, column: int
+) -> None:
     """One trace a kind or rule: every expert's (and direction's) points, broken between experts."""
     keys = [key for key in ("module", "expert", "direction") if key in table]
     ordered = table.sort_values([*keys, "g"])
     last = ordered.groupby(keys).tail(1)
     broken = pd.concat([ordered, last.assign(**{measured: np.nan})]).sort_values([*keys, "g"], kind="stable")
     names = broken[keys].astype(str).agg(", ".join, axis=1)
-    fig.add_scatter(x=broken["g"].to_numpy(np.float32), y=broken[measured].to_numpy(np.float32), name=label,
-                    mode="lines+markers", opacity=0.7, line={"color": color, "width": 1}, row=1, col=column,
-                    marker={"symbol": symbol, "size": 5}, text=names,
-                    customdata=broken[[predicted, "slope"]].to_numpy(np.float32),
-                    hovertemplate=f"{label}<br>expert %{{text}}<br>g = %{{x:.3g}}<br>measured %{{y:.4g}}, closed form "
-                    "%{customdata[0]:.4g}<br>exponent %{customdata[1]:.3f}<extra></extra>")
+    fig.add_scatter(
+        x=broken["g"].to_numpy(np.float32),
+        y=broken[measured].to_numpy(np.float32),
+        name=label,
+        mode="lines+markers",
+        opacity=0.7,
+        line={"color": color, "width": 1},
+        row=1,
+        col=column,
+        marker={"symbol": symbol, "size": 5},
+        text=names,
+        customdata=broken[[predicted, "slope"]].to_numpy(np.float32),
+        hovertemplate=f"{label}<br>expert %{{text}}<br>g = %{{x:.3g}}<br>measured %{{y:.4g}}, closed form "
+        "%{customdata[0]:.4g}<br>exponent %{customdata[1]:.3f}<extra></extra>",
+    )

@@ -43,8 +43,9 @@ def part_rows(frame: pd.DataFrame) -> list[tuple[str, str]]:
     return [(part, dataset) for part in drawn_parts(frame) for dataset in keys.loc[keys["part"] == part, "dataset"]]
 
 
-def transfer_figure(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame,
-                    radar_methods: Sequence[str] = RADAR_METHODS) -> Figure:  # fmt: skip
+def transfer_figure(
+    frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame, radar_methods: Sequence[str] = RADAR_METHODS
+) -> Figure:
     """Fig. 3: accuracy on every out-of-distribution task, beside the mean accuracy of all methods in every part.
 
     frame: `scores`. summary: `part_summary`. levels: `generalization.levels`. Left, a radar of radar_methods, means
@@ -58,8 +59,9 @@ def transfer_figure(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataF
     """
     methods, parts = list(dict.fromkeys(frame["method"])), drawn_parts(frame)
     if missing := [name for name in radar_methods if name not in methods]:
-        raise ValueError(f"radar_methods names {', '.join(missing)}, which have no runs; choose from "
-                         f"{', '.join(methods)}")  # fmt: skip
+        raise ValueError(
+            f"radar_methods names {', '.join(missing)}, which have no runs; choose from {', '.join(methods)}"
+        )
     if OUTSIDE not in parts:
         raise ValueError("the frame has no out-of-distribution tasks; pass scores(runs, transferred)")
     with use_style():
@@ -96,8 +98,15 @@ def draw_radar(panel: Any, frame: pd.DataFrame, levels: pd.DataFrame, methods: S
     panel.fill(angles, guess, color="#B0B0B0", alpha=0.45, linewidth=0, label="guessing")
     for method in methods:
         means = frame[frame["method"] == method].groupby("dataset")["accuracy"].mean().loc[tasks].to_numpy()
-        panel.plot([*angles, angles[0]], [*means, means[0]], color=method_color(method), linewidth=1.1, label=method,
-                   marker="o", markersize=2)  # fmt: skip
+        panel.plot(
+            [*angles, angles[0]],
+            [*means, means[0]],
+            color=method_color(method),
+            linewidth=1.1,
+            label=method,
+            marker="o",
+            markersize=2,
+        )
     panel.set_theta_zero_location("N")
     panel.set_theta_direction(-1)
     panel.set_xticks(angles, [])
@@ -138,15 +147,22 @@ def wrapped(task: str) -> str:
     return " ".join(words[:half]) + ("\n" + " ".join(words[half:]) if len(words) > 1 else "")
 
 
-def draw_dots(panel: Any, frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame, part: str,
-              methods: Sequence[str]) -> None:  # fmt: skip
+def draw_dots(
+    panel: Any, frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame, part: str, methods: Sequence[str]
+) -> None:
     """One part: methods on the vertical axis, accuracy on the horizontal one."""
     rows = summary[(summary["part"] == part) & (summary["measure"] == "accuracy")].set_index("method")
     seeds = frame[frame["part"] == part].groupby(["method", "seed"])["accuracy"].mean()
     for place, method in enumerate(methods):
         color, row = method_color(method), rows.loc[method]
-        panel.plot(seeds.loc[method], [place + 0.26] * len(seeds.loc[method]), "|", color=color, markersize=3.5,
-                   markeredgewidth=0.7)  # fmt: skip
+        panel.plot(
+            seeds.loc[method],
+            [place + 0.26] * len(seeds.loc[method]),
+            "|",
+            color=color,
+            markersize=3.5,
+            markeredgewidth=0.7,
+        )
         if np.isfinite(row["low"]):
             panel.plot([row["low"], row["high"]], [place] * 2, color=color, linewidth=1.3)
         panel.plot(row["mean"], place, "o", color=color, markersize=4.5, markeredgecolor="white", markeredgewidth=0.5)
@@ -171,9 +187,17 @@ def draw_levels(panel: Any, levels: pd.DataFrame, low: float, high: float) -> No
             panel.plot([], [], color=color, linestyle=dashes, linewidth=0.9, label=label)  # for the legend
             notes.append(f"{label} {value:.2f}")
     if notes:
-        panel.text(0.03, 0.01, "beyond: " + "\n".join(notes), transform=panel.transAxes, fontsize=5.5,
-                   color="#5A5A5A", va="bottom", linespacing=1.15,
-                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
+        panel.text(
+            0.03,
+            0.01,
+            "beyond: " + "\n".join(notes),
+            transform=panel.transAxes,
+            fontsize=5.5,
+            color="#5A5A5A",
+            va="bottom",
+            linespacing=1.15,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
 
 
 def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
@@ -188,8 +212,10 @@ def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
     ['LoRA, %', 'LoRA-MoE', 'SiRA']
     """
     methods = list(dict.fromkeys(differences["method"]))
-    tables = {name: differences.pivot(index=["part", "dataset"], columns="method", values=name)[methods]
-              for name in ("difference", "low", "high")}  # fmt: skip
+    tables = {
+        name: differences.pivot(index=["part", "dataset"], columns="method", values=name)[methods]
+        for name in ("difference", "low", "high")
+    }
     order = part_rows(differences)
     gaps, low, high = (100 * tables[name].loc[order].to_numpy() for name in ("difference", "low", "high"))
     base = 100 * differences.drop_duplicates(["part", "dataset"]).set_index(["part", "dataset"])["base"].loc[order]
@@ -200,9 +226,16 @@ def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
         image = panel.imshow(gaps, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
         for (row, column), gap in np.ndenumerate(gaps):
             clear = low[row, column] > 0 or high[row, column] < 0
-            panel.text(column, row, f"{gap:+.0f}" if round(gap) else "0", ha="center", va="center", fontsize=6,
-                       fontweight="bold" if clear else "normal",
-                       color="white" if abs(gap) > 0.72 * limit else "#1A1A1A")  # fmt: skip
+            panel.text(
+                column,
+                row,
+                f"{gap:+.0f}" if round(gap) else "0",
+                ha="center",
+                va="center",
+                fontsize=6,
+                fontweight="bold" if clear else "normal",
+                color="white" if abs(gap) > 0.72 * limit else "#1A1A1A",
+            )
         for row, value in enumerate(base):
             panel.text(-0.95, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color="#5A5A5A")
         panel.set_xlim(-1.4, len(methods) - 0.5)
@@ -225,5 +258,13 @@ def label_parts(panel: Any, parts: Sequence[str]) -> None:
     for start, stop in zip(starts, starts[1:]):
         if start:
             panel.axhline(start - 0.5, color="white", linewidth=3)
-        panel.annotate(TITLES[parts[start]], (1.01, (start + stop - 1) / 2), xycoords=("axes fraction", "data"),
-                       rotation=-90, ha="left", va="center", fontsize=7, annotation_clip=False)  # fmt: skip
+        panel.annotate(
+            TITLES[parts[start]],
+            (1.01, (start + stop - 1) / 2),
+            xycoords=("axes fraction", "data"),
+            rotation=-90,
+            ha="left",
+            va="center",
+            fontsize=7,
+            annotation_clip=False,
+        )

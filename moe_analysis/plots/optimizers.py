@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-LABELS = {"train loss": "training loss (nats a token)", "eval loss": "test loss (nats a token)",
-          "eval accuracy": "test accuracy"}  # fmt: skip
+LABELS = {
+    "train loss": "training loss (nats a token)",
+    "eval loss": "test loss (nats a token)",
+    "eval accuracy": "test accuracy",
+}
 
 
 def draw_measure(panel: Any, bands: pd.DataFrame, measure: str, methods: Sequence[str]) -> None:
@@ -80,18 +83,31 @@ def progress_explorer(curves: pd.DataFrame) -> go.Figure:
     for (measure, method, seed), line in curves.groupby(["measure", "method", "seed"], sort=False):
         first = seed == curves.loc[curves["method"] == method, "seed"].iloc[0]
         fig.add_scatter(
-            x=line["step"], y=line["value"].astype("float32"), mode="lines+markers" if len(line) < 12 else "lines",
-            name=str(method), legendgroup=str(method), showlegend=bool(first), visible=measure == measures[0],
+            x=line["step"],
+            y=line["value"].astype("float32"),
+            mode="lines+markers" if len(line) < 12 else "lines",
+            name=str(method),
+            legendgroup=str(method),
+            showlegend=bool(first),
+            visible=measure == measures[0],
             line={"color": method_color(str(method)), "dash": method_dash(str(method)), "width": 1.5},
             hovertemplate=f"{method}, seed {seed}<br>step %{{x}}: %{{y:.3f}}<extra></extra>",
-        )  # fmt: skip
+        )
         shown.append(str(measure))
-    buttons = [{"label": measure, "method": "update",
-                "args": [{"visible": [name == measure for name in shown]}, {"yaxis.title.text": LABELS[measure]}]}
-               for measure in measures]  # fmt: skip
+    buttons = [
+        {
+            "label": measure,
+            "method": "update",
+            "args": [{"visible": [name == measure for name in shown]}, {"yaxis.title.text": LABELS[measure]}],
+        }
+        for measure in measures
+    ]
     fig.update_layout(
-        template="plotly_white", height=520, title={"text": "Optimisers against each other"},
-        xaxis_title="training step", yaxis_title=LABELS[measures[0]],
+        template="plotly_white",
+        height=520,
+        title={"text": "Optimisers against each other"},
+        xaxis_title="training step",
+        yaxis_title=LABELS[measures[0]],
         updatemenus=[{"buttons": buttons}] if len(measures) > 1 else [],
-    )  # fmt: skip
+    )
     return arranged(fig)

@@ -84,15 +84,21 @@ def difference(before: go.Figure, after: go.Figure) -> dict[str, Any]:
 
     None where a field is taken away.
     """
-    bars = {number: changed({"colorbar": trace.colorbar}, {"colorbar": after.data[number].colorbar})
-            for number, trace in enumerate(before.data) if has_bar(trace)}  # fmt: skip
+    bars = {
+        number: changed({"colorbar": trace.colorbar}, {"colorbar": after.data[number].colorbar})
+        for number, trace in enumerate(before.data)
+        if has_bar(trace)
+    }
     return {"layout": changed(before.layout, after.layout), "traces": bars}
 
 
 def changed(before: Any, after: Any) -> dict[str, Any]:
     old, new = fields(before), fields(after)
-    return {name: new.get(name) for name in [*old, *(name for name in new if name not in old)]
-            if old.get(name) != new.get(name)}  # fmt: skip
+    return {
+        name: new.get(name)
+        for name in [*old, *(name for name in new if name not in old)]
+        if old.get(name) != new.get(name)
+    }
 
 
 def fields(value: Any, name: str = "") -> dict[str, Any]:

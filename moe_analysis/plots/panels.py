@@ -83,8 +83,11 @@ def categories(fig: go.Figure, one: Panel, letter: str) -> list[str]:
 
 def decades(fig: go.Figure, one: Panel, letter: str) -> float:
     """How many powers of ten the visible positive numbers of a panel's axis reach over."""
-    values = [np.ravel(trace[letter]).astype(float) for trace in traces_of(fig, one)
-              if trace.visible is not False and trace[letter] is not None]  # fmt: skip
+    values = [
+        np.ravel(trace[letter]).astype(float)
+        for trace in traces_of(fig, one)
+        if trace.visible is not False and trace[letter] is not None
+    ]
     numbers = np.concatenate([np.zeros(0), *values])
     numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
     return float(np.log10(numbers.max() / numbers.min())) if len(numbers) else 0.0
@@ -93,11 +96,18 @@ def decades(fig: go.Figure, one: Panel, letter: str) -> float:
 def legends(fig: go.Figure) -> Iterator[list[str]]:
     """The names in the legend at first, and after each choice from a menu that shows and hides traces."""
     shown = [trace.visible is not False for trace in fig.data]
-    choices = [button.args[0]["visible"] for menu in fig.layout.updatemenus for button in menu.buttons
-               if button.args and "visible" in button.args[0]]  # fmt: skip
+    choices = [
+        button.args[0]["visible"]
+        for menu in fig.layout.updatemenus
+        for button in menu.buttons
+        if button.args and "visible" in button.args[0]
+    ]
     for visible in [shown, *choices]:
-        yield [str(trace.name) for trace, seen in zip(fig.data, visible, strict=False)
-               if seen is not False and trace.name and in_legend(trace, len(fig.data))]  # fmt: skip
+        yield [
+            str(trace.name)
+            for trace, seen in zip(fig.data, visible, strict=False)
+            if seen is not False and trace.name and in_legend(trace, len(fig.data))
+        ]
 
 
 def in_legend(trace: Any, count: int) -> bool:

@@ -17,7 +17,7 @@ from .rooms import (
     legend_height,
     menu_width,
     over,
-    right_of,  # fmt: skip
+    right_of,
 )
 
 if TYPE_CHECKING:
@@ -34,17 +34,31 @@ def place_top(fig: go.Figure, found: list[Panel], screen: Screen, menu_rows: int
         text = wrapped(text.replace(BREAK, " "), screen.width - 2 * EDGE, screen.title)
         height += int(1.35 * screen.title) * (1 + text.count(BREAK)) + 4
         lift = 0.7 * screen.title if BREAK in text else 0  # plotly sets the first of several lines on y, not under it
-        fig.update_layout(title={
-            "text": text, "font": {"size": screen.title}, "x": 0, "xref": "container", "xanchor": "left", "y": 1,
-            "yref": "container", "yanchor": "top", "pad": {"l": EDGE, "t": EDGE + lift}})  # fmt: skip
+        fig.update_layout(
+            title={
+                "text": text,
+                "font": {"size": screen.title},
+                "x": 0,
+                "xref": "container",
+                "xanchor": "left",
+                "y": 1,
+                "yref": "container",
+                "yanchor": "top",
+                "pad": {"l": EDGE, "t": EDGE + lift},
+            }
+        )
     for one in found:
         if one.title is not None:
             fig.layout.annotations[one.title].font.size = screen.panel_title
     highest = found[:1] if phone else [one for one in found if one.top == found[0].top]
     first = max((over(fig, one, bars=phone) for one in highest), default=0)
     for row, menu in enumerate(reversed(fig.layout.updatemenus)):
-        menu.update(y=1, yanchor="bottom", font={"size": screen.text},
-                    pad={"b": first + 2 + BUTTON * (row if menu_rows > 1 else 0), "t": 0, "l": 0, "r": 0})
+        menu.update(
+            y=1,
+            yanchor="bottom",
+            font={"size": screen.text},
+            pad={"b": first + 2 + BUTTON * (row if menu_rows > 1 else 0), "t": 0, "l": 0, "r": 0},
+        )
     return height + first + (BUTTON * menu_rows if fig.layout.updatemenus else 0)
 
 
@@ -66,10 +80,21 @@ def menus_in_a_column(fig: go.Figure, screen: Screen, left: float, width: float)
 
 def place_legend(fig: go.Figure, screen: Screen, width: float) -> float:
     """The legend along the lower edge of the page; returns its height."""
-    fig.update_layout(legend={
-        "orientation": "h", "x": 0.015, "xref": "container", "xanchor": "left", "y": 0, "yref": "container",
-        "yanchor": "bottom", "traceorder": "normal", "maxheight": FOREVER, "font": {"size": screen.text},
-        "title": {"side": "top"}})  # fmt: skip
+    fig.update_layout(
+        legend={
+            "orientation": "h",
+            "x": 0.015,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 0,
+            "yref": "container",
+            "yanchor": "bottom",
+            "traceorder": "normal",
+            "maxheight": FOREVER,
+            "font": {"size": screen.text},
+            "title": {"side": "top"},
+        }
+    )
     return legend_height(fig, screen, width)
 
 
@@ -100,8 +125,10 @@ def spread(fig: go.Figure, found: list[Panel], screen: Screen) -> None:
     The panels keep their widths relative to one another.
     """
     room = 1.12 * screen.width - left_of(fig, found[0], screen) - right_of(fig, found[-1], screen) - EDGE
-    gaps = [0.0, *(right_of(fig, before, screen) + left_of(fig, after, screen)
-                   for before, after in zip(found, found[1:]))]  # fmt: skip
+    gaps = [
+        0.0,
+        *(right_of(fig, before, screen) + left_of(fig, after, screen) for before, after in zip(found, found[1:])),
+    ]
     widths = [one.right - one.left for one in found]
     share = (1 - sum(gaps) / room) / sum(widths)
     end = 0.0
@@ -127,8 +154,19 @@ def lay_bars(fig: go.Figure, one: Panel, pixel: float) -> None:
     """The bars of a panel's colours over it, lying; pixel: the height of one as a share of the drawing."""
     bars = list(filter(has_bar, traces_of(fig, one)))
     for trace in bars:
-        trace.colorbar.update(orientation="h", x=(one.left + one.right) / 2, xanchor="center", yanchor="middle",
-                              y=one.top + LYING_BAR / 2 * pixel, len=one.right - one.left, thickness=8, ypad=0, xpad=0,
-                              title={"side": "top", "font": {"size": 11}}, tickfont={"size": 9}, nticks=5)  # fmt: skip
+        trace.colorbar.update(
+            orientation="h",
+            x=(one.left + one.right) / 2,
+            xanchor="center",
+            yanchor="middle",
+            y=one.top + LYING_BAR / 2 * pixel,
+            len=one.right - one.left,
+            thickness=8,
+            ypad=0,
+            xpad=0,
+            title={"side": "top", "font": {"size": 11}},
+            tickfont={"size": 9},
+            nticks=5,
+        )
     if bars and one.title is not None:
         fig.layout.annotations[one.title].y = one.top + LYING_BAR * pixel

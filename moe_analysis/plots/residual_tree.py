@@ -70,10 +70,26 @@ def residual_tree_figure(tree: pd.DataFrame, title: str = "") -> Figure:
         for (_, node), size, scored in zip(placed.iterrows(), sizes, named, strict=True):
             if node["parent"] >= 0:
                 draw_edge(panel, node, by_node.loc[node["parent"]], scored)
-            panel.plot(node["x"], node["y"], "o", markersize=size, color=expert_color(int(node["expert"])),
-                       markeredgecolor="#3A3A3A", markeredgewidth=0.7, zorder=3)
-            panel.text(node["x"], node["y"], "x′" if node["expert"] < 0 else f"{int(node['expert'])}", fontsize=7,
-                       color=text_on(expert_color(int(node["expert"]))), ha="center", va="center", zorder=4)
+            panel.plot(
+                node["x"],
+                node["y"],
+                "o",
+                markersize=size,
+                color=expert_color(int(node["expert"])),
+                markeredgecolor="#3A3A3A",
+                markeredgewidth=0.7,
+                zorder=3,
+            )
+            panel.text(
+                node["x"],
+                node["y"],
+                "x′" if node["expert"] < 0 else f"{int(node['expert'])}",
+                fontsize=7,
+                color=text_on(expert_color(int(node["expert"]))),
+                ha="center",
+                va="center",
+                zorder=4,
+            )
         for layer in range(layers):
             mean = placed.loc[placed["layer"] == layer, "share"].mean()
             panel.text(1.01, layer, f"pool {layer}\nmean share {mean:.2f}", fontsize=7, va="center", ha="left")
@@ -81,19 +97,38 @@ def residual_tree_figure(tree: pd.DataFrame, title: str = "") -> Figure:
         panel.set_ylim(-0.45, layers + 0.4)
         panel.axis("off")
         panel.set_title(title or "the residual tree of one token")
-        panel.text(0.0, -0.42, "number and colour: expert; area: norm that the output loses without the node and all "
-                   "below it; on an edge: score", fontsize=6.5, va="top", color="#5A5A5A")  # fmt: skip
+        panel.text(
+            0.0,
+            -0.42,
+            "number and colour: expert; area: norm that the output loses without the node and all "
+            "below it; on an edge: score",
+            fontsize=6.5,
+            va="top",
+            color="#5A5A5A",
+        )
     return fig
 
 
 def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool) -> None:
-    panel.plot([node["x"], parent["x"]], [node["y"], parent["y"]], color="#9A9A9A", zorder=1,
-               linewidth=0.5 + 3.0 * float(np.clip(abs(node["score"]), 0.0, 1.0)))  # fmt: skip
+    panel.plot(
+        [node["x"], parent["x"]],
+        [node["y"], parent["y"]],
+        color="#9A9A9A",
+        zorder=1,
+        linewidth=0.5 + 3.0 * float(np.clip(abs(node["score"]), 0.0, 1.0)),
+    )
     if named:
         share = 0.45
-        panel.text(node["x"] + share * (parent["x"] - node["x"]), node["y"] + share * (parent["y"] - node["y"]),
-                   f"{node['score']:.2f}", fontsize=6.2, ha="center", va="center", zorder=2,
-                   bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"})  # fmt: skip
+        panel.text(
+            node["x"] + share * (parent["x"] - node["x"]),
+            node["y"] + share * (parent["y"] - node["y"]),
+            f"{node['score']:.2f}",
+            fontsize=6.2,
+            ha="center",
+            va="center",
+            zorder=2,
+            bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"},
+        )
 
 
 def residual_tree_explorer(tree: pd.DataFrame, title: str = "") -> go.Figure:
@@ -111,22 +146,43 @@ def residual_tree_explorer(tree: pd.DataFrame, title: str = "") -> go.Figure:
     edges = []
     for _, node in placed[placed["parent"] >= 0].iterrows():
         parent = by_node.loc[node["parent"]]
-        edges.append(go.Scatter(x=[node["x"], parent["x"]], y=[node["y"], parent["y"]], mode="lines",
-                                hoverinfo="skip", showlegend=False,
-                                line={"color": "#9A9A9A", "width": 1 + 5 * float(np.clip(abs(node["score"]), 0, 1))}))
+        edges.append(
+            go.Scatter(
+                x=[node["x"], parent["x"]],
+                y=[node["y"], parent["y"]],
+                mode="lines",
+                hoverinfo="skip",
+                showlegend=False,
+                line={"color": "#9A9A9A", "width": 1 + 5 * float(np.clip(abs(node["score"]), 0, 1))},
+            )
+        )
     nodes = go.Scatter(
-        x=placed["x"], y=placed["y"], mode="markers+text", hovertext=[hover(node) for _, node in placed.iterrows()],
-        hoverinfo="text", text=["x′" if expert < 0 else str(expert) for expert in placed["expert"]], showlegend=False,
-        marker={"size": 1.5 * node_radius(placed["share"]), "opacity": 1.0, "line": {"color": "#3A3A3A", "width": 1},
-                "color": colors}, textfont={"color": [text_on(color) for color in colors]},
-    )  # fmt: skip
+        x=placed["x"],
+        y=placed["y"],
+        mode="markers+text",
+        hovertext=[hover(node) for _, node in placed.iterrows()],
+        hoverinfo="text",
+        text=["x′" if expert < 0 else str(expert) for expert in placed["expert"]],
+        showlegend=False,
+        marker={
+            "size": 1.5 * node_radius(placed["share"]),
+            "opacity": 1.0,
+            "line": {"color": "#3A3A3A", "width": 1},
+            "color": colors,
+        },
+        textfont={"color": [text_on(color) for color in colors]},
+    )
     fig = go.Figure([*edges, nodes])
     layers = int(placed["layer"].max())
     names = [f"pool {layer}" for layer in range(layers)] + ["output"]
     fig.update_yaxes(tickvals=list(range(layers + 1)), ticktext=names, showgrid=False, zeroline=False)
     fig.update_xaxes(visible=False)
-    fig.update_layout(title={"text": title or "The residual tree of one token"}, template="plotly_white",
-                      height=220 + 130 * layers, meta=width_for(LEAF * (placed["layer"] == 0).sum()))
+    fig.update_layout(
+        title={"text": title or "The residual tree of one token"},
+        template="plotly_white",
+        height=220 + 130 * layers,
+        meta=width_for(LEAF * (placed["layer"] == 0).sum()),
+    )
     return arranged(fig)
 
 
@@ -135,6 +191,8 @@ def hover(node: pd.Series) -> str:
     if node["expert"] < 0:
         return f"the layer's output<br>norm {node['contribution']:.4g}"
     similarity = "none: the gate compares no vectors" if np.isnan(node["similarity"]) else f"{node['similarity']:.3f}"
-    return (f"expert {int(node['expert'])} of pool {int(node['layer'])}<br>score {node['score']:.3f} "
-            f"({node['path_score']:.3f} along its path)<br>key similarity {similarity}<br>contribution norm "
-            f"{node['contribution']:.4g} ({100 * node['share']:.1f} % of the output's)")  # fmt: skip
+    return (
+        f"expert {int(node['expert'])} of pool {int(node['layer'])}<br>score {node['score']:.3f} "
+        f"({node['path_score']:.3f} along its path)<br>key similarity {similarity}<br>contribution norm "
+        f"{node['contribution']:.4g} ({100 * node['share']:.1f} % of the output's)"
+    )

@@ -85,8 +85,11 @@ def over(fig: go.Figure, one: Panel, bars: bool) -> float:
 def legend_height(fig: go.Figure, screen: Screen, width: float) -> float:
     """Height of the legend under a drawing in which names stand in as many columns as that width has room for."""
     title = LINE if fig.layout.legend.title.text else 0
-    heights = [title + LINE * ceil(len(names) / columns(names, screen, width)) + EDGE
-               for names in map(distinct, legends(fig)) if names]  # fmt: skip
+    heights = [
+        title + LINE * ceil(len(names) / columns(names, screen, width)) + EDGE
+        for names in map(distinct, legends(fig))
+        if names
+    ]
     return max(heights, default=0) if fig.layout.showlegend is not False else 0
 
 

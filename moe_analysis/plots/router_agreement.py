@@ -66,8 +66,9 @@ def draw_matrix(panel: Any, matrix: pd.DataFrame, what: str, leading: bool) -> N
         for (row, column), value in np.ndenumerate(values):
             if row != column:
                 text = "–" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
-                panel.text(column, row, text, ha="center", va="center", fontsize=5,
-                           color="white" if value > 0.6 else "black")  # fmt: skip
+                panel.text(
+                    column, row, text, ha="center", va="center", fontsize=5, color="white" if value > 0.6 else "black"
+                )
     panel.set_xticks(range(len(matrix)), matrix.columns, fontsize=6)
     panel.set_yticks(range(len(matrix)), matrix.index, fontsize=6)
     panel.tick_params(length=0)
@@ -76,19 +77,38 @@ def draw_matrix(panel: Any, matrix: pd.DataFrame, what: str, leading: bool) -> N
         panel.set_ylabel(what, fontsize=7)
 
 
-def draw_intervals(panel: Any, seeds: pd.DataFrame, layers: pd.DataFrame, untrained: pd.DataFrame,
-                   methods: Sequence[str]) -> None:  # fmt: skip
+def draw_intervals(
+    panel: Any, seeds: pd.DataFrame, layers: pd.DataFrame, untrained: pd.DataFrame, methods: Sequence[str]
+) -> None:
     for place, method in enumerate(methods):
         first = place == 0
         mean, low, high, _ = pair_interval(seeds[seeds["method"] == method], AGREEMENT)
-        panel.errorbar(place - 0.12, mean, [[mean - low], [high - mean]], fmt="o", color="#009E73",
-                       label="pairs of seeds" if first else None)  # fmt: skip
+        panel.errorbar(
+            place - 0.12,
+            mean,
+            [[mean - low], [high - mean]],
+            fmt="o",
+            color="#009E73",
+            label="pairs of seeds" if first else None,
+        )
         before = untrained.loc[untrained["method"] == method, AGREEMENT].mean()
-        panel.plot(place - 0.28, before, "o", color="#009E73", markerfacecolor="none",
-                   label="pairs of seeds before training" if first else None)  # fmt: skip
+        panel.plot(
+            place - 0.28,
+            before,
+            "o",
+            color="#009E73",
+            markerfacecolor="none",
+            label="pairs of seeds before training" if first else None,
+        )
         mean, low, high = mean_interval(layers[layers["method"] == method].groupby("seed")[AGREEMENT].mean().to_numpy())
-        panel.errorbar(place + 0.12, mean, [[mean - low], [high - mean]], fmt="s", color="#0072B2",
-                       label="pairs of layers" if first else None)  # fmt: skip
+        panel.errorbar(
+            place + 0.12,
+            mean,
+            [[mean - low], [high - mean]],
+            fmt="s",
+            color="#0072B2",
+            label="pairs of layers" if first else None,
+        )
     panel.axhline(0.0, color="0.6", linewidth=0.6, zorder=0)
     panel.set_xticks(range(len(methods)), [wrapped(method) for method in methods])
     panel.set_xlim(-0.6, len(methods) - 0.4)
@@ -107,25 +127,46 @@ def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame) -> go.Figure:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    fig = make_subplots(rows=1, cols=2, column_widths=[0.62, 0.38],
-                        subplot_titles=["routers of one run", "seeds"])  # fmt: skip
+    fig = make_subplots(rows=1, cols=2, column_widths=[0.62, 0.38], subplot_titles=["routers of one run", "seeds"])
     methods = methods_of(seeds)
     for number, method in enumerate(methods):
         own = layers[layers["method"] == method]
-        for column, (matrix, what) in enumerate(((agreement_matrix(own, "module", "other", AGREEMENT), "%{y}<br>%{x}"),
-                                                 (seed_matrix(seeds, method), "%{y} and %{x}")), start=1):  # fmt: skip
+        for column, (matrix, what) in enumerate(
+            (
+                (agreement_matrix(own, "module", "other", AGREEMENT), "%{y}<br>%{x}"),
+                (seed_matrix(seeds, method), "%{y} and %{x}"),
+            ),
+            start=1,
+        ):
             names = [str(name) if column == 1 else f"seed {name}" for name in matrix.index]
-            fig.add_trace(go.Heatmap(
-                z=matrix.to_numpy(np.float32), x=names, y=names, colorscale="Greens", zmin=0.0, zmax=1.0,
-                visible=number == 0, showscale=column == 2, name=method, colorbar={"title": {"text": "agreement"}},
-                hovertemplate=f"{method}<br>{what}<br>{AGREES} %{{z:.3f}}<extra></extra>"),
-                row=1, col=column)  # fmt: skip
-    menu = [{"label": method, "method": "restyle",
-             "args": [{"visible": [other == method for other in methods for _ in range(2)]}]}
-            for method in methods]  # fmt: skip
+            fig.add_trace(
+                go.Heatmap(
+                    z=matrix.to_numpy(np.float32),
+                    x=names,
+                    y=names,
+                    colorscale="Greens",
+                    zmin=0.0,
+                    zmax=1.0,
+                    visible=number == 0,
+                    showscale=column == 2,
+                    name=method,
+                    colorbar={"title": {"text": "agreement"}},
+                    hovertemplate=f"{method}<br>{what}<br>{AGREES} %{{z:.3f}}<extra></extra>",
+                ),
+                row=1,
+                col=column,
+            )
+    menu = [
+        {
+            "label": method,
+            "method": "restyle",
+            "args": [{"visible": [other == method for other in methods for _ in range(2)]}],
+        }
+        for method in methods
+    ]
     fig.update_yaxes(autorange="reversed", tickfont={"size": 9})
     fig.update_xaxes(tickangle=-60, tickfont={"size": 9})
     fig.update_layout(
-        title={"text": "Do routers agree?"}, template="plotly_white", height=680,
-        updatemenus=[{"buttons": menu}])  # fmt: skip
+        title={"text": "Do routers agree?"}, template="plotly_white", height=680, updatemenus=[{"buttons": menu}]
+    )
     return arranged(fig)

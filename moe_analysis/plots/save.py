@@ -26,8 +26,19 @@ if TYPE_CHECKING:
 DPI = 160
 VERDICTS = ("reproduced", "not reproduced", "not testable at this scale")
 CLAIM_FIELDS = ("source", "claim", "paper", "measured", "spread", "verdict")
-PACKAGES = ("accelerate", "matplotlib", "numpy", "pandas", "peft", "plotly", "scikit-learn", "torch", "transformers",
-            "umap-learn", "xarray")
+PACKAGES = (
+    "accelerate",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "peft",
+    "plotly",
+    "scikit-learn",
+    "torch",
+    "transformers",
+    "umap-learn",
+    "xarray",
+)
 SETTINGS = ("PRESET", "SUITE", "BACKBONE", "EMBEDDER")
 SCRIPT = "plotly.min.js"
 
@@ -90,8 +101,10 @@ def save(
             _write_script(folder / SCRIPT)
         return {kind: write_whole(folder / f"{item}.{kind}", contents[kind]) for kind in sorted(contents, reverse=True)}
     except OSError as error:
-        raise SaveError(f"folder = {str(folder)!r} cannot be written ({error.strerror}); "
-                        "pass another folder, or set MOE_ANALYSIS_FIGURES") from error
+        raise SaveError(
+            f"folder = {str(folder)!r} cannot be written ({error.strerror}); "
+            "pass another folder, or set MOE_ANALYSIS_FIGURES"
+        ) from error
 
 
 def figures_folder(folder: str | Path | None = None) -> Path:
@@ -135,8 +148,10 @@ def _claims(claims: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[dict[str
             raise SaveError(f"claims[{index}] has no {', '.join(missing)}; a claim has {', '.join(CLAIM_FIELDS)}")
         if row["verdict"] not in VERDICTS:
             raise SaveError(f"claims[{index}] has the verdict {row['verdict']!r}; use one of {', '.join(VERDICTS)}")
-    return [{field: _plain(row[field], f"claims[{index}].{field}") for field in CLAIM_FIELDS}
-            for index, row in enumerate(rows)]
+    return [
+        {field: _plain(row[field], f"claims[{index}].{field}") for field in CLAIM_FIELDS}
+        for index, row in enumerate(rows)
+    ]
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -157,8 +172,10 @@ def _plain(value: Any, where: str) -> Any:
         return None
     if isinstance(value, bool | int | float | str):
         return value
-    raise SaveError(f"{where} = {value!r} is {type(value).__name__}, which JSON cannot hold; pass numbers, texts, "
-                    "frames, arrays, lists or dictionaries")
+    raise SaveError(
+        f"{where} = {value!r} is {type(value).__name__}, which JSON cannot hold; pass numbers, texts, "
+        "frames, arrays, lists or dictionaries"
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -174,5 +191,8 @@ def _versions() -> dict[str, str]:
 def _preset() -> dict[str, str]:
     """The settings asked for in the environment; of a path only its last name, which is the same on every machine."""
     asked = {name.lower(): os.environ.get(f"MOE_ANALYSIS_{name}") for name in SETTINGS}
-    return {name: Path(value).name if os.sep in value and Path(value).exists() else value
-            for name, value in asked.items() if value}
+    return {
+        name: Path(value).name if os.sep in value and Path(value).exists() else value
+        for name, value in asked.items()
+        if value
+    }

@@ -18,7 +18,7 @@ from .placing import (
     place_top,
     slant_names,
     spread,
-    tidy_logarithms,  # fmt: skip
+    tidy_logarithms,
 )
 from .rooms import DESK, EDGE, PHONE, ROUND, below, left_of, over
 
@@ -83,8 +83,9 @@ def narrow(fig: go.Figure) -> go.Figure:
     under = [below(fig, one, PHONE, room) for one in found]
     whole = stack(fig, found, [height_of(fig, one, room) for one in found], under, room)
     bottom = (under[-1] if found else 0) + place_legend(fig, PHONE, room)
-    fig.update_layout(height=round(top + whole + bottom),
-                      margin={"l": left, "r": EDGE, "t": top, "b": bottom, "autoexpand": False})
+    fig.update_layout(
+        height=round(top + whole + bottom), margin={"l": left, "r": EDGE, "t": top, "b": bottom, "autoexpand": False}
+    )
     return fig
 
 
@@ -153,8 +154,9 @@ def stack(fig: go.Figure, found: list[Panel], heights: list[float], under: list[
     for one, height, above, beneath in zip(found, heights, head, foot, strict=True):
         end -= above
         beside = ROUND if one.x.startswith("polar") else 0
-        place = one._replace(left=0.0, right=1 - beside / room, bottom=max(0.0, (end - height) / whole),
-                             top=min(1.0, end / whole))
+        place = one._replace(
+            left=0.0, right=1 - beside / room, bottom=max(0.0, (end - height) / whole), top=min(1.0, end / whole)
+        )
         move(fig, place)
         lay_bars(fig, place, 1 / whole)
         end -= height + beneath

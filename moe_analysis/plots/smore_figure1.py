@@ -85,8 +85,10 @@ def propagation_figure(tree: pd.DataFrame, num_experts: Sequence[int]) -> Figure
     """
     layers = int(tree["layer"].max())
     if layers != len(num_experts):
-        raise ValueError(f"num_experts = {list(num_experts)} has {len(num_experts)} pools but the tree {layers} "
-                         "layers; pass one size a layer")
+        raise ValueError(
+            f"num_experts = {list(num_experts)} has {len(num_experts)} pools but the tree {layers} "
+            "layers; pass one size a layer"
+        )
     nodes = layout(tree)
     with use_style():
         fig = figure(FULL_WIDTH, 1.6 + 1.25 * layers)
@@ -109,9 +111,15 @@ def draw_propagation(panel: Any, nodes: list[Node], num_experts: Sequence[int]) 
     for row in nodes[1:]:
         parent = nodes[row.parent]
         arrow(panel, (row.x, row.y + 0.42), (parent.x, parent.y - 0.42))
-        panel.text(0.62 * row.x + 0.38 * parent.x, 0.62 * row.y + 0.38 * parent.y, f"{row.score:.2f}",
-                   fontsize=6.5, ha="center", va="center", bbox={"boxstyle": "round,pad=0.1", "facecolor": "white",
-                                                                 "edgecolor": "none"})
+        panel.text(
+            0.62 * row.x + 0.38 * parent.x,
+            0.62 * row.y + 0.38 * parent.y,
+            f"{row.score:.2f}",
+            fontsize=6.5,
+            ha="center",
+            va="center",
+            bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"},
+        )
         box(panel, row.x, row.y, 1.15, 0.84, node_label(row.layer, row.expert), expert_color(row.expert), light=True)
     root = nodes[0]
     box(panel, root.x, root.y, 1.15, 0.84, f"$x_{layers}$", "white")
@@ -119,8 +127,9 @@ def draw_propagation(panel: Any, nodes: list[Node], num_experts: Sequence[int]) 
     box(panel, root.x, root.y + 1.45, 1.9, 0.8, "$W_{proj}$", "white")
     arrow(panel, (root.x, root.y + 1.85), (root.x, root.y + 2.4))
     panel.text(root.x, root.y + 2.65, "$x'$", ha="center", va="center", fontsize=10)
-    panel.text(POOL_EDGE - 0.2, root.y + 0.9, node_rules(layers), ha="right", va="center", fontsize=6.8,
-               linespacing=1.7)
+    panel.text(
+        POOL_EDGE - 0.2, root.y + 0.9, node_rules(layers), ha="right", va="center", fontsize=6.8, linespacing=1.7
+    )
     finish(panel, nodes, POOL_EDGE - 0.55 - 1.1 * max(num_experts))
 
 
@@ -142,8 +151,9 @@ def draw_pool(panel: Any, nodes: list[Node], layer: int, s: int) -> None:
         place = POOL_EDGE - 1.1 * (s - expert) + 0.35
         box(panel, place, height, 0.95, 0.84, f"$R_{layer}^{expert + 1}$", color, light=expert in used)
     panel.text(POOL_EDGE - 1.1 * s - 0.1, height + 0.66, f"pool {layer}: {len(used)} of {s} experts used", fontsize=6.5)
-    arrow(panel, (POOL_EDGE - 0.05, height), (min(node.x for node in of_layer(nodes, layer)) - 0.6, height),
-          dashed=True)
+    arrow(
+        panel, (POOL_EDGE - 0.05, height), (min(node.x for node in of_layer(nodes, layer)) - 0.6, height), dashed=True
+    )
     centre = POOL_EDGE - 1.1 * (s + 1) / 2 + 0.35
     arrow(panel, (centre, height - 1.0), (centre, height - 0.44))
     panel.text(centre, height - 1.2, "$x$", ha="center", va="center", fontsize=9)
@@ -205,30 +215,60 @@ def tree_explorer(tree: pd.DataFrame, num_experts: Sequence[int]) -> go.Figure:
     fig = go.Figure()
     for row in nodes[1:]:
         parent = nodes[row.parent]
-        fig.add_scatter(x=[row.x, parent.x], y=[row.y, parent.y], mode="lines", hoverinfo="skip",
-                        line={"color": "#B0B0B0", "width": 1 + 7 * row.score}, showlegend=False)
+        fig.add_scatter(
+            x=[row.x, parent.x],
+            y=[row.y, parent.y],
+            mode="lines",
+            hoverinfo="skip",
+            line={"color": "#B0B0B0", "width": 1 + 7 * row.score},
+            showlegend=False,
+        )
     for layer, s in enumerate(num_experts):
         stands = [node.expert for node in of_layer(nodes, layer)]
         times = [stands.count(expert) for expert in range(s)]
         fig.add_scatter(
-            x=[POOL_EDGE - 1.1 * (s - expert) for expert in range(s)], y=[layer * LEVEL] * s, mode="markers+text",
-            text=[f"{expert + 1}" for expert in range(s)], name=f"pool {layer}", showlegend=False,
-            marker={"symbol": "square", "size": 30, "line": {"color": "#B0B0B0", "width": 1},
-                    "color": [expert_color(expert) if times[expert] else NOT_CHOSEN for expert in range(s)]},
+            x=[POOL_EDGE - 1.1 * (s - expert) for expert in range(s)],
+            y=[layer * LEVEL] * s,
+            mode="markers+text",
+            text=[f"{expert + 1}" for expert in range(s)],
+            name=f"pool {layer}",
+            showlegend=False,
+            marker={
+                "symbol": "square",
+                "size": 30,
+                "line": {"color": "#B0B0B0", "width": 1},
+                "color": [expert_color(expert) if times[expert] else NOT_CHOSEN for expert in range(s)],
+            },
             textfont={"color": [text_on(expert_color(expert) if times[expert] else NOT_CHOSEN) for expert in range(s)]},
-            hovertext=[f"expert {expert + 1} of pool {layer}<br>stands at {times[expert]} of the token's "
-                       f"{len(stands)} nodes" for expert in range(s)], hoverinfo="text")
+            hovertext=[
+                f"expert {expert + 1} of pool {layer}<br>stands at {times[expert]} of the token's {len(stands)} nodes"
+                for expert in range(s)
+            ],
+            hoverinfo="text",
+        )
     colors = ["#FFFFFF" if node.parent < 0 else expert_color(node.expert) for node in nodes]
     fig.add_scatter(
-        x=[node.x for node in nodes], y=[node.y for node in nodes], name="tree", mode="markers+text",
-        showlegend=False, hoverinfo="text",
+        x=[node.x for node in nodes],
+        y=[node.y for node in nodes],
+        name="tree",
+        mode="markers+text",
+        showlegend=False,
+        hoverinfo="text",
         text=["root" if node.parent < 0 else f"{node.expert + 1}" for node in nodes],
-        hovertext=[hover(node) for node in nodes], textfont={"color": [text_on(color) for color in colors]},
-        marker={"size": 36, "line": {"color": "#3A3A3A", "width": 1}, "color": colors})
+        hovertext=[hover(node) for node in nodes],
+        textfont={"color": [text_on(color) for color in colors]},
+        marker={"size": 36, "line": {"color": "#3A3A3A", "width": 1}, "color": colors},
+    )
     hidden = {"visible": False}
     units = max(node.x for node in nodes) - POOL_EDGE + 1.1 * max(num_experts)
-    fig.update_layout(template="plotly_white", height=560, xaxis=hidden, yaxis=hidden, meta=width_for(UNIT * units),
-                      title={"text": "A token's tree: pools on the left, edges as thick as their scores"})
+    fig.update_layout(
+        template="plotly_white",
+        height=560,
+        xaxis=hidden,
+        yaxis=hidden,
+        meta=width_for(UNIT * units),
+        title={"text": "A token's tree: pools on the left, edges as thick as their scores"},
+    )
     return arranged(fig)
 
 
@@ -236,6 +276,8 @@ def hover(row: Node) -> str:
     """What is known about one node of the tree."""
     if row.parent < 0:
         return f"root: the layer's output, of norm {row.contribution:.3g}"
-    return (f"layer {row.layer}, node {row.position}: expert {row.expert + 1}<br>score {row.score:.3f}, along "
-            f"its path {row.path_score:.3f}<br>cosine of query and key {row.similarity:.3f}<br>contribution "
-            f"{row.contribution:.3g}, {row.share:.0%} of the output's norm")
+    return (
+        f"layer {row.layer}, node {row.position}: expert {row.expert + 1}<br>score {row.score:.3f}, along "
+        f"its path {row.path_score:.3f}<br>cosine of query and key {row.similarity:.3f}<br>contribution "
+        f"{row.contribution:.3g}, {row.share:.0%} of the output's norm"
+    )

@@ -39,12 +39,30 @@ def time_figure(times: pd.DataFrame, expected: pd.DataFrame | None = None, refer
         panel.axvline(1, color="0.3", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
         for line, (method, mark) in enumerate(marks.items()):
             rows = placed(times, method, line)
-            panel.errorbar(rows["ratio"], rows["y"], xerr=interval_of(rows, "ratio", "ratio_low", "ratio_high"),
-                           color=mark.color, marker=mark.marker, linestyle="none", capsize=2, elinewidth=0.8, zorder=3)
+            panel.errorbar(
+                rows["ratio"],
+                rows["y"],
+                xerr=interval_of(rows, "ratio", "ratio_low", "ratio_high"),
+                color=mark.color,
+                marker=mark.marker,
+                linestyle="none",
+                capsize=2,
+                elinewidth=0.8,
+                zorder=3,
+            )
             if expected is not None:
                 rings = placed(expected, method, line)
-                panel.plot(rings["computed_ratio"], rings["y"], "o", markerfacecolor="none", color="0.35", markersize=6,
-                           markeredgewidth=0.8, zorder=2, label="" if line else "expected from operations")
+                panel.plot(
+                    rings["computed_ratio"],
+                    rings["y"],
+                    "o",
+                    markerfacecolor="none",
+                    color="0.35",
+                    markersize=6,
+                    markeredgewidth=0.8,
+                    zorder=2,
+                    label="" if line else "expected from operations",
+                )
         panel.set_yticks(range(len(marks)), list(marks))
         panel.set_ylim(len(marks) - 0.5, -0.5)
         panel.set_xlabel(f"time of a training step over {reference}'s{order_of(times)}")
@@ -91,19 +109,28 @@ def time_explorer(times: pd.DataFrame, expected: pd.DataFrame | None = None, ref
         down, up = interval_of(rows, "ratio", "ratio_low", "ratio_high").astype(np.float32)
         numbers = rows[columns].assign(**{name: 1e3 * rows[name] for name in columns[:3]})
         fig.add_scatter(
-            x=rows["ratio"].to_numpy(np.float32), y=rows["method"], mode="markers", name=method,
+            x=rows["ratio"].to_numpy(np.float32),
+            y=rows["method"],
+            mode="markers",
+            name=method,
             marker={"color": mark.color, "symbol": mark.symbol, "size": 10},
             error_x={"array": up, "arrayminus": down, "symmetric": False, "thickness": 1},
-            customdata=numbers.to_numpy(np.float32), text=rows.get("size", pd.Series("", index=rows.index)).astype(str),
+            customdata=numbers.to_numpy(np.float32),
+            text=rows.get("size", pd.Series("", index=rows.index)).astype(str),
             hovertemplate=f"{method} %{{text}}<br>%{{x:.3f}} times [%{{customdata[5]:.3f}}, %{{customdata[6]:.3f}}]<br>"
             "%{customdata[0]:.2f} ms, quartiles %{customdata[1]:.2f} to %{customdata[2]:.2f}, %{customdata[4]:.0f} "
-            "rounds<br>%{customdata[3]:,.0f} trainable parameters<extra></extra>")
+            "rounds<br>%{customdata[3]:,.0f} trainable parameters<extra></extra>",
+        )
     if expected is not None:
         fig.add_scatter(
-            x=expected["computed_ratio"].to_numpy(np.float32), y=expected["method"], mode="markers",
-            name="expected from operations", marker={"symbol": "circle-open", "size": 14, "color": "#5A5A5A"},
+            x=expected["computed_ratio"].to_numpy(np.float32),
+            y=expected["method"],
+            mode="markers",
+            name="expected from operations",
+            marker={"symbol": "circle-open", "size": 14, "color": "#5A5A5A"},
             customdata=expected[["needed_ratio"]].to_numpy(np.float32),
-            hovertemplate="operations computed %{x:.3f} times, needed %{customdata[0]:.3f} times<extra></extra>")
+            hovertemplate="operations computed %{x:.3f} times, needed %{customdata[0]:.3f} times<extra></extra>",
+        )
     fig.update_xaxes(title_text=f"time of a training step over {reference}'s")
     fig.update_yaxes(autorange="reversed")
     fig.update_layout(template="plotly_white", height=520, title={"text": "Time of a training step"})

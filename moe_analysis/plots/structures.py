@@ -19,10 +19,13 @@ REFERENCE = "#8A8A8A"
 CHANCE = "#B0B0B0"
 STAGES = {"untrained": ("before training", "#56B4E9"), "trained": ("trained", "#D55E00")}
 LABELS = {
-    "normalised_entropy": "normalised entropy of trees", "distinct": "trees in the sample", "share": "share of Γ",
-    "against_uniform": "trees by random routing's", "entropy": "entropy of trees, bits",
+    "normalised_entropy": "normalised entropy of trees",
+    "distinct": "trees in the sample",
+    "share": "share of Γ",
+    "against_uniform": "trees by random routing's",
+    "entropy": "entropy of trees, bits",
     "differing_siblings": "tokens whose siblings differ",
-}  # fmt: skip
+}
 
 
 def layer_colors(layers: pd.Series) -> dict[str, str]:
@@ -35,9 +38,15 @@ def one_method(frame: pd.DataFrame) -> None:
         raise ValueError(f"the frame holds {len(found)} methods ({', '.join(found)}); pass the rows of one")
 
 
-def structures_figure(bands: pd.DataFrame, usage: pd.DataFrame, datasets: pd.DataFrame, trained: pd.DataFrame,
-                      untrained: pd.DataFrame, uniform_differing: float,
-                      control: pd.DataFrame | None = None) -> Figure:  # fmt: skip
+def structures_figure(
+    bands: pd.DataFrame,
+    usage: pd.DataFrame,
+    datasets: pd.DataFrame,
+    trained: pd.DataFrame,
+    untrained: pd.DataFrame,
+    uniform_differing: float,
+    control: pd.DataFrame | None = None,
+) -> Figure:
     """The figure of one method's used structures.
 
     bands: `training_bands` by layer. usage: `usage_by_layer`. datasets: `by_dataset`. trained, untrained:
@@ -66,8 +75,13 @@ def structures_figure(bands: pd.DataFrame, usage: pd.DataFrame, datasets: pd.Dat
         draw_usage(panels["c"], usage, int(datasets["flexibility"].iloc[0]), colors)
         draw_information(panels["d"], trained, untrained)
         draw_datasets(panels["e"], datasets)
-        titles = {"a": "(a) entropy over training", "b": "(b) siblings over training", "c": "(c) how tokens are spread",
-                  "d": "(d) tree and data set", "e": "(e) trees by data set"}  # fmt: skip
+        titles = {
+            "a": "(a) entropy over training",
+            "b": "(b) siblings over training",
+            "c": "(c) how tokens are spread",
+            "d": "(d) tree and data set",
+            "e": "(e) trees by data set",
+        }
         for letter, title in titles.items():
             panels[letter].set_title(title)
         handles, names = panels["b"].get_legend_handles_labels()
@@ -110,12 +124,20 @@ def draw_information(panel: Any, trained: pd.DataFrame, untrained: pd.DataFrame)
     for place, ((_, color), frame) in enumerate(zip(STAGES.values(), (untrained, trained), strict=True)):
         seeds = frame.groupby("seed")[["information", "by_chance"]].mean()
         panel.bar(place, seeds["information"].mean(), width=0.66, color=color, alpha=0.45)
-        panel.bar(place, seeds["by_chance"].mean(), width=0.66, color=CHANCE,
-                  label="texts shuffled" if place == 0 else None)  # fmt: skip
-        panel.plot([place] * len(seeds), seeds["information"], "o", color=color, markeredgecolor="white",
-                   markeredgewidth=0.4)  # fmt: skip
-        panel.annotate(f"{seeds['information'].mean():.2f}", (place, seeds["information"].max()), xytext=(0, 4),
-                       textcoords="offset points", ha="center", fontsize=7)  # fmt: skip
+        panel.bar(
+            place, seeds["by_chance"].mean(), width=0.66, color=CHANCE, label="texts shuffled" if place == 0 else None
+        )
+        panel.plot(
+            [place] * len(seeds), seeds["information"], "o", color=color, markeredgecolor="white", markeredgewidth=0.4
+        )
+        panel.annotate(
+            f"{seeds['information'].mean():.2f}",
+            (place, seeds["information"].max()),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
+        )
     panel.set_xticks(range(len(STAGES)), [label for label, _ in STAGES.values()])
     panel.margins(y=0.16)
     panel.set_ylim(bottom=0.0)
@@ -158,28 +180,51 @@ def structures_explorer(bands: pd.DataFrame, datasets: pd.DataFrame) -> go.Figur
     for measure in measures:
         for number, module in enumerate(modules):
             band = bands[(bands["module"] == module) & (bands["measure"] == measure)].sort_values("step")
-            fig.add_trace(go.Scatter(
-                x=band["step"].to_numpy(np.float32), y=band["mean"].to_numpy(np.float32), mode="lines", name=module,
-                legendgroup=module, visible=measure == measures[0],
-                customdata=band[["low", "high"]].to_numpy(np.float32),
-                line={"color": PALETTE[number % len(PALETTE)], "width": 1.8},
-                hovertemplate=f"{module}<br>step %{{x:.0f}}<br>{LABELS[measure]} %{{y:.4g}}"
-                              "<br>seeds %{customdata[0]:.4g} to %{customdata[1]:.4g}<extra></extra>"),
-                row=1, col=1)  # fmt: skip
+            fig.add_trace(
+                go.Scatter(
+                    x=band["step"].to_numpy(np.float32),
+                    y=band["mean"].to_numpy(np.float32),
+                    mode="lines",
+                    name=module,
+                    legendgroup=module,
+                    visible=measure == measures[0],
+                    customdata=band[["low", "high"]].to_numpy(np.float32),
+                    line={"color": PALETTE[number % len(PALETTE)], "width": 1.8},
+                    hovertemplate=f"{module}<br>step %{{x:.0f}}<br>{LABELS[measure]} %{{y:.4g}}"
+                    "<br>seeds %{customdata[0]:.4g} to %{customdata[1]:.4g}<extra></extra>",
+                ),
+                row=1,
+                col=1,
+            )
     grid = datasets.groupby(["dataset", "module"])["normalised_entropy"].mean().unstack()[modules]
-    fig.add_trace(go.Heatmap(
-        z=grid.to_numpy(np.float32), x=modules, y=list(grid.index), colorscale="Viridis", zmin=0.0, zmax=1.0,
-        colorbar={"title": {"text": "entropy"}},
-        hovertemplate="%{y}<br>%{x}<br>normalised entropy %{z:.3f}<extra></extra>"), row=1, col=2)  # fmt: skip
+    fig.add_trace(
+        go.Heatmap(
+            z=grid.to_numpy(np.float32),
+            x=modules,
+            y=list(grid.index),
+            colorscale="Viridis",
+            zmin=0.0,
+            zmax=1.0,
+            colorbar={"title": {"text": "entropy"}},
+            hovertemplate="%{y}<br>%{x}<br>normalised entropy %{z:.3f}<extra></extra>",
+        ),
+        row=1,
+        col=2,
+    )
     menu = []
     for measure in measures:
         visible = [one == measure for one in measures for _ in modules] + [True]
-        menu.append({"label": LABELS[measure], "method": "update",
-                     "args": [{"visible": visible}, {"yaxis.title.text": LABELS[measure]}]})  # fmt: skip
+        menu.append(
+            {
+                "label": LABELS[measure],
+                "method": "update",
+                "args": [{"visible": visible}, {"yaxis.title.text": LABELS[measure]}],
+            }
+        )
     fig.update_xaxes(title_text="training step", row=1, col=1)
     fig.update_yaxes(title_text=LABELS[measures[0]], row=1, col=1)
     fig.update_xaxes(tickangle=-60, tickfont={"size": 9}, row=1, col=2)
     fig.update_layout(
-        title={"text": "Used structures"}, template="plotly_white", height=760,
-        updatemenus=[{"buttons": menu}])  # fmt: skip
+        title={"text": "Used structures"}, template="plotly_white", height=760, updatemenus=[{"buttons": menu}]
+    )
     return arranged(fig)

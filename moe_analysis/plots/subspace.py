@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SYSTEMS = {"lora": "LoRA", "moe_lora": "LoRA-MoE", "diagonal": "rank-1 diagonal", "mix_and_match": "mix-and-match"}
-COUNT_LABELS = {"factors": "budget pays factors only", "factors+gates": "budget pays factors and gates",
-                "factors+router": "budget pays factors and router"}
+COUNT_LABELS = {
+    "factors": "budget pays factors only",
+    "factors+gates": "budget pays factors and gates",
+    "factors+router": "budget pays factors and router",
+}
 ROUNDING = 1e-14  # energy of float32's rounding: recorded gates say nothing below
 EXTRA_COLORS = {"rank-1 diagonal": "#D55E00", "T-REX, router alone": "#56B4E9"}
 MEASURE_LABELS = {"rank_0.01": "numerical rank at 1e-2", "effective_rank": "effective rank"}
@@ -59,8 +62,15 @@ def draw_heat(panel: Any, ranks: pd.DataFrame) -> None:
     panel.imshow(table, origin="lower", cmap="YlGnBu", vmin=0, vmax=1.15 * table.to_numpy().max(), aspect="auto")
     for row, values in enumerate(table.to_numpy()):
         for column, value in enumerate(values):
-            panel.text(column, row, str(value), ha="center", va="center", fontsize=7,
-                       color="white" if value > 0.6 * table.to_numpy().max() else "black")
+            panel.text(
+                column,
+                row,
+                str(value),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if value > 0.6 * table.to_numpy().max() else "black",
+            )
     panel.set_xticks(range(table.shape[1]), table.columns)
     panel.set_yticks(range(table.shape[0]), table.index)
     panel.set_xlabel("down vectors I")
@@ -73,8 +83,17 @@ def draw_kinds(panel: Any, ranks: pd.DataFrame) -> None:
     agree = int((ranks["measured"] == ranks["predicted"]).sum())
     panel.plot([0, ranks["experts"].max()], [0, ranks["experts"].max()], color="0.6", linewidth=0.8, zorder=1)
     for index, (kind, table) in enumerate(ranks.groupby("kind", sort=False)):
-        panel.scatter(table["experts"], table["measured"], s=16, marker=MARKERS[index % len(MARKERS)], alpha=0.65,
-                      color=BASE[index % len(BASE)], linewidths=0, label=kind, zorder=3 if index == 0 else 2)
+        panel.scatter(
+            table["experts"],
+            table["measured"],
+            s=16,
+            marker=MARKERS[index % len(MARKERS)],
+            alpha=0.65,
+            color=BASE[index % len(BASE)],
+            linewidths=0,
+            label=kind,
+            zorder=3 if index == 0 else 2,
+        )
     panel.set_xlabel("experts I·J")
     panel.set_ylabel("measured span")
     panel.set_title(f"(b) equals rank(A)·rank(B) in {agree} of {len(ranks)}")
@@ -85,8 +104,9 @@ def draw_budget(panel: Any, spans: pd.DataFrame) -> None:
     """A line a system, span against parameter budget."""
     for index, (system, table) in enumerate(spans.groupby("system", sort=False)):
         label = SYSTEMS[str(system)]
-        panel.plot(table["budget"], table["span"], marker=MARKERS[index % len(MARKERS)], color=system_color(label),
-                   label=label)
+        panel.plot(
+            table["budget"], table["span"], marker=MARKERS[index % len(MARKERS)], color=system_color(label), label=label
+        )
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     panel.set_xticks(budgets := sorted(spans["budget"].unique()), [f"{budget:,}" for budget in budgets])
@@ -110,19 +130,34 @@ def span_explorer(ranks: pd.DataFrame, budgets: pd.DataFrame) -> go.Figure:
     columns = ["I", "J", "rank_a", "rank_b", "predicted", "measured"]
     for index, (kind, table) in enumerate(ranks.groupby("kind", sort=False)):
         fig.add_scatter(
-            x=table["experts"].to_numpy(np.float32), y=table["measured"].to_numpy(np.float32), mode="markers",
-            name=f"{kind} vectors", customdata=table[columns].to_numpy(np.float32), opacity=0.75, row=1, col=1,
+            x=table["experts"].to_numpy(np.float32),
+            y=table["measured"].to_numpy(np.float32),
+            mode="markers",
+            name=f"{kind} vectors",
+            customdata=table[columns].to_numpy(np.float32),
+            opacity=0.75,
+            row=1,
+            col=1,
             marker={"color": BASE[index % len(BASE)], "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
             hovertemplate=f"{kind}<br>I = %{{customdata[0]}}, J = %{{customdata[1]}}<br>rank(A) %{{customdata[2]}}, "
-            "rank(B) %{customdata[3]}<br>predicted %{customdata[4]}, measured %{customdata[5]}<extra></extra>")
+            "rank(B) %{customdata[3]}<br>predicted %{customdata[4]}, measured %{customdata[5]}<extra></extra>",
+        )
     for column, count in enumerate(counts, start=2):
         for system, table in budgets[budgets["count"] == count].groupby("system", sort=False):
             label = SYSTEMS[str(system)]
             fig.add_scatter(
-                x=table["budget"].to_numpy(np.float32), y=table["span"].to_numpy(np.float32), name=label,
-                mode="lines+markers", legendgroup=label, showlegend=column == 2, text=table["size"], row=1, col=column,
+                x=table["budget"].to_numpy(np.float32),
+                y=table["span"].to_numpy(np.float32),
+                name=label,
+                mode="lines+markers",
+                legendgroup=label,
+                showlegend=column == 2,
+                text=table["size"],
+                row=1,
+                col=column,
                 line={"color": system_color(label)},
-                hovertemplate=f"{label} of size %{{text}}<br>%{{x:,}} parameters<br>span %{{y}}<extra></extra>")
+                hovertemplate=f"{label} of size %{{text}}<br>%{{x:,}} parameters<br>span %{{y}}<extra></extra>",
+            )
         fig.update_xaxes(type="log", title_text="trainable parameters", row=1, col=column)
         fig.update_yaxes(type="log", row=1, col=column)
     fig.update_xaxes(title_text="experts I·J", row=1, col=1)
@@ -158,12 +193,27 @@ def draw_energy(panel: Any, bands: pd.DataFrame, used: pd.DataFrame) -> None:
     for index, (method, band) in enumerate(shown.groupby("method", sort=False)):
         color = system_color(str(method))
         panel.fill_between(band["direction"], band["low"], band["high"], color=color, alpha=0.2, linewidth=0)
-        panel.plot(band["direction"], band["mean"], color=color, label=method, marker=MARKERS[index % len(MARKERS)],
-                   markersize=3.2)
+        panel.plot(
+            band["direction"],
+            band["mean"],
+            color=color,
+            label=method,
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=3.2,
+        )
     for experts in used["experts"].unique():
         panel.axvline(experts, color="0.55", linewidth=0.8, linestyle=(0, (3, 2)))
-        panel.annotate(f"{experts} experts", (experts, 0.5), (-3, 0), fontsize=6.5, ha="right",
-                       va="center", xycoords=("data", "axes fraction"), textcoords="offset points", color="0.3")
+        panel.annotate(
+            f"{experts} experts",
+            (experts, 0.5),
+            (-3, 0),
+            fontsize=6.5,
+            ha="right",
+            va="center",
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            color="0.3",
+        )
     panel.set_yscale("log")
     panel.set_ylim(max(ROUNDING, shown["mean"].min() / 30), 3)
     panel.set_xlabel("directions k")
@@ -212,26 +262,50 @@ def used_explorer(used: pd.DataFrame, bands: pd.DataFrame) -> go.Figure:
     for method in methods:
         band = bands[(bands["method"] == method) & (bands["mean"] > ROUNDING)]
         fig.add_scatter(
-            x=band["direction"].to_numpy(np.float32), y=band["mean"].to_numpy(np.float32), name=method,
-            legendgroup=method, line={"color": system_color(method)}, row=1, col=1, mode="lines+markers",
+            x=band["direction"].to_numpy(np.float32),
+            y=band["mean"].to_numpy(np.float32),
+            name=method,
+            legendgroup=method,
+            line={"color": system_color(method)},
+            row=1,
+            col=1,
+            mode="lines+markers",
             customdata=band[["low", "high"]].to_numpy(np.float32),
             hovertemplate=f"{method}<br>beyond %{{x}} directions: %{{y:.2e}}<br>seeds %{{customdata[0]:.2e}} to "
-            "%{customdata[1]:.2e}<extra></extra>")
+            "%{customdata[1]:.2e}<extra></extra>",
+        )
     tables = [used[used["method"] == method] for method in methods]
     for method, table in zip(methods, tables):
         fig.add_scatter(
-            x=table["module"], y=table["rank_0.01"].astype(float).to_numpy(np.float32), name=method, mode="markers",
-            legendgroup=method, showlegend=False, marker={"color": system_color(method), "size": 8}, row=1, col=2,
+            x=table["module"],
+            y=table["rank_0.01"].astype(float).to_numpy(np.float32),
+            name=method,
+            mode="markers",
+            legendgroup=method,
+            showlegend=False,
+            marker={"color": system_color(method), "size": 8},
+            row=1,
+            col=2,
             customdata=table[["seed", "experts", "top_share"]].to_numpy(np.float32),
             hovertemplate=f"{method}, seed %{{customdata[0]}}<br>%{{x}}<br>%{{y:.3g}} of %{{customdata[1]}} directions"
-            "<br>energy of the first %{customdata[2]:.3f}<extra></extra>")
+            "<br>energy of the first %{customdata[2]:.3f}<extra></extra>",
+        )
     places = list(range(len(methods), 2 * len(methods)))
-    buttons = [{"label": label, "method": "restyle",
-                "args": [{"y": [table[measure].astype(float).to_numpy(np.float32) for table in tables]}, places]}
-               for measure, label in MEASURE_LABELS.items()]
+    buttons = [
+        {
+            "label": label,
+            "method": "restyle",
+            "args": [{"y": [table[measure].astype(float).to_numpy(np.float32) for table in tables]}, places],
+        }
+        for measure, label in MEASURE_LABELS.items()
+    ]
     fig.update_yaxes(type="log", title_text="share of energy", exponentformat="power", row=1, col=1)
     fig.update_yaxes(title_text="directions", rangemode="tozero", row=1, col=2)
     fig.update_xaxes(title_text="directions k", row=1, col=1)
-    fig.update_layout(template="plotly_white", height=640, title={"text": "Directions that trained layers use"},
-                      updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}])
+    fig.update_layout(
+        template="plotly_white",
+        height=640,
+        title={"text": "Directions that trained layers use"},
+        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
+    )
     return arranged(fig)

@@ -68,10 +68,23 @@ def draw_errors(panel: Any, table: pd.DataFrame, counts: list[str]) -> None:
 def count_handles(counts: list[str]) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], linestyle="", marker=MARKERS[index], color="0.3", label=COUNT_LABELS[count])
-               for index, count in enumerate(counts)]
-    return [*handles, Line2D([], [], linestyle="", marker="o", markersize=8, markerfacecolor="none", color="black",
-                             label="best of its count")]
+    handles = [
+        Line2D([], [], linestyle="", marker=MARKERS[index], color="0.3", label=COUNT_LABELS[count])
+        for index, count in enumerate(counts)
+    ]
+    return [
+        *handles,
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker="o",
+            markersize=8,
+            markerfacecolor="none",
+            color="black",
+            label="best of its count",
+        ),
+    ]
 
 
 def approximation_explorer(summary: pd.DataFrame) -> go.Figure:
@@ -92,13 +105,27 @@ def approximation_explorer(summary: pd.DataFrame) -> go.Figure:
             rows = summary[(summary["family"] == family) & (summary["count"] == count)]
             mean, low, high = (rows[name].to_numpy(np.float32) for name in ("mean", "low", "high"))
             fig.add_scatter(
-                x=mean, y=rows["method"], mode="markers", name=COUNT_LABELS[count], legendgroup=count,
-                showlegend=column == 1, text=rows["size"], customdata=np.stack([low, high], axis=1), row=1, col=column,
+                x=mean,
+                y=rows["method"],
+                mode="markers",
+                name=COUNT_LABELS[count],
+                legendgroup=count,
+                showlegend=column == 1,
+                text=rows["size"],
+                customdata=np.stack([low, high], axis=1),
+                row=1,
+                col=column,
                 marker={"symbol": SYMBOLS[index], "size": 11, "color": [system_color(name) for name in rows["method"]]},
-                error_x={"type": "data", "color": "#5A5A5A", "symmetric": False, "array": high - mean,
-                         "arrayminus": mean - low},
+                error_x={
+                    "type": "data",
+                    "color": "#5A5A5A",
+                    "symmetric": False,
+                    "array": high - mean,
+                    "arrayminus": mean - low,
+                },
                 hovertemplate=f"%{{y}} of size %{{text}}<br>{COUNT_LABELS[count]}<br>relative error %{{x:.4f}}"
-                "<br>seeds %{customdata[0]:.4f} to %{customdata[1]:.4f}<extra></extra>")
+                "<br>seeds %{customdata[0]:.4f} to %{customdata[1]:.4f}<extra></extra>",
+            )
         fig.update_xaxes(type="log", title_text="relative error", row=1, col=column)
     fig.update_yaxes(autorange="reversed")
     fig.update_layout(template="plotly_white", height=520, title={"text": "Approximation at equal budgets"})
@@ -123,16 +150,28 @@ def intuition_figure(searches: pd.DataFrame, noise: pd.DataFrame, ratios: pd.Dat
         draw_searches(first, searches)
         draw_noise(second, noise)
         draw_ratios(third, ratios)
-        fig.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=2,
-                   title="(a) cases, with how many of the problems drawn fall into each")
+        fig.legend(
+            *first.get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=2,
+            title="(a) cases, with how many of the problems drawn fall into each",
+        )
     return fig
 
 
 def draw_searches(panel: Any, searches: pd.DataFrame) -> None:
     for color, (case, line) in zip(CASE_COLORS, searches.groupby("case", sort=False)):
         panel.plot(line["omega"], line["loss"], color=color, label=f"{case} ({line['problems'].iloc[0]})")
-        panel.plot(line["best_omega"].iloc[0], line["best_loss"].iloc[0], "o", color=color, markersize=6,
-                   markeredgecolor="black", clip_on=False, zorder=4)
+        panel.plot(
+            line["best_omega"].iloc[0],
+            line["best_loss"].iloc[0],
+            "o",
+            color=color,
+            markersize=6,
+            markeredgecolor="black",
+            clip_on=False,
+            zorder=4,
+        )
     panel.set_xlabel("share ω of the router")
     panel.set_ylabel("loss / its larger end")
     panel.set_ylim(0, 1.03)
@@ -158,8 +197,15 @@ def draw_ratios(panel: Any, ratios: pd.DataFrame) -> None:
     shift = np.ptp(ratios["step"]) * 0.012
     for index, (prior, table) in enumerate(ratios.groupby("prior", sort=False)):
         low, high = (table["ratio"] - table["low"]).fillna(0), (table["high"] - table["ratio"]).fillna(0)
-        panel.errorbar(table["step"] + (index * 2 - 1) * shift, table["ratio"], [low, high], capsize=2,
-                       color=PRIOR_COLORS[str(prior)], marker=MARKERS[index + 1], label=PRIOR_LABELS[str(prior)])
+        panel.errorbar(
+            table["step"] + (index * 2 - 1) * shift,
+            table["ratio"],
+            [low, high],
+            capsize=2,
+            color=PRIOR_COLORS[str(prior)],
+            marker=MARKERS[index + 1],
+            label=PRIOR_LABELS[str(prior)],
+        )
     panel.set_xlabel("training step")
     panel.set_ylabel("noise / noise without prior")
     panel.set_title("(c) against no prior")
@@ -179,19 +225,41 @@ def intuition_explorer(searches: pd.DataFrame, noise: pd.DataFrame) -> go.Figure
     fig = make_subplots(1, 2, subplot_titles=["loss along the line from prior to router", "router gradient noise"])
     for color, (case, line) in zip(CASE_COLORS, searches.groupby("case", sort=False)):
         best = line[["best_omega", "best_loss"]].iloc[0].to_numpy(np.float32)
-        fig.add_scatter(x=line["omega"].to_numpy(np.float32), y=line["loss"].to_numpy(np.float32), name=str(case),
-                        legendgroup=str(case), line={"color": color}, row=1, col=1,
-                        hovertemplate=f"{case}<br>ω %{{x:.2f}}<br>loss %{{y:.3f}}<extra></extra>")
-        fig.add_scatter(x=best[:1], y=best[1:], mode="markers", legendgroup=str(case), showlegend=False, row=1, col=1,
-                        marker={"color": color, "size": 12, "line": {"color": "black", "width": 1}},
-                        hovertemplate=f"{case}<br>closed form: ω* %{{x:.3f}}, loss %{{y:.3f}}<extra></extra>")
+        fig.add_scatter(
+            x=line["omega"].to_numpy(np.float32),
+            y=line["loss"].to_numpy(np.float32),
+            name=str(case),
+            legendgroup=str(case),
+            line={"color": color},
+            row=1,
+            col=1,
+            hovertemplate=f"{case}<br>ω %{{x:.2f}}<br>loss %{{y:.3f}}<extra></extra>",
+        )
+        fig.add_scatter(
+            x=best[:1],
+            y=best[1:],
+            mode="markers",
+            legendgroup=str(case),
+            showlegend=False,
+            row=1,
+            col=1,
+            marker={"color": color, "size": 12, "line": {"color": "black", "width": 1}},
+            hovertemplate=f"{case}<br>closed form: ω* %{{x:.3f}}, loss %{{y:.3f}}<extra></extra>",
+        )
     for (prior, seed), table in noise.groupby(["prior", "seed"], sort=False):
         fig.add_scatter(
-            x=table["step"].to_numpy(np.float32), y=table["noise_to_signal"].to_numpy(np.float32), row=1, col=2,
-            name=PRIOR_LABELS[str(prior)], legendgroup=str(prior), showlegend=bool(seed == noise["seed"].iloc[0]),
-            line={"color": PRIOR_COLORS[str(prior)]}, customdata=table[["omega", "loss"]].to_numpy(np.float32),
+            x=table["step"].to_numpy(np.float32),
+            y=table["noise_to_signal"].to_numpy(np.float32),
+            row=1,
+            col=2,
+            name=PRIOR_LABELS[str(prior)],
+            legendgroup=str(prior),
+            showlegend=bool(seed == noise["seed"].iloc[0]),
+            line={"color": PRIOR_COLORS[str(prior)]},
+            customdata=table[["omega", "loss"]].to_numpy(np.float32),
             hovertemplate=f"{PRIOR_LABELS[str(prior)]}, seed {seed}<br>step %{{x}}<br>noise to signal %{{y:.1f}}"
-            "<br>ω %{customdata[0]:.2f}, loss %{customdata[1]:.2f}<extra></extra>")
+            "<br>ω %{customdata[0]:.2f}, loss %{customdata[1]:.2f}<extra></extra>",
+        )
     fig.update_xaxes(title_text="share ω of the router", row=1, col=1)
     fig.update_yaxes(title_text="loss / its larger end", row=1, col=1)
     fig.update_xaxes(title_text="training step", row=1, col=2)

@@ -25,12 +25,18 @@ REFERENCES = {"tortuosity": "momentum_tortuosity", "turning_angle": "momentum_an
 
 
 def axis_labels(axes: PathAxes) -> list[str]:
-    """"PC1 (41 %)": the share of the pooled squared displacement that an axis shows."""
+    """ "PC1 (41 %)": the share of the pooled squared displacement that an axis shows."""
     return [f"PC{number} ({share:.0%})" for number, share in enumerate(axes.explained, start=1)]
 
 
-def trajectory_figure(paths: pd.DataFrame, axes: PathAxes, smooth: pd.DataFrame, summary: pd.DataFrame,
-                      bands: pd.DataFrame, seed: int | None = None) -> Figure:  # fmt: skip
+def trajectory_figure(
+    paths: pd.DataFrame,
+    axes: PathAxes,
+    smooth: pd.DataFrame,
+    summary: pd.DataFrame,
+    bands: pd.DataFrame,
+    seed: int | None = None,
+) -> Figure:
     """The paper figure; in: what router_paths, path_axes, smoothness, smoothness_summary and loss_bands return.
 
     Above: a panel a method with one seed's experts (by default the first), all to one scale, coloured by training
@@ -102,8 +108,14 @@ def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
     rank = paths["rank"].to_numpy()[:: lines.shape[1]]
     segments = np.stack([lines[:, :-1], lines[:, 1:]], axis=2)  # (experts, points-1, 2, 3)
     for chosen, width, alpha in ((rank > HIGHLIGHTED, 0.6, 0.5), (rank <= HIGHLIGHTED, 1.8, 1.0)):
-        artist = Line3DCollection(segments[chosen].reshape(-1, 2, 3), linewidths=width, alpha=alpha, cmap=COLORMAP,
-                                  norm=Normalize(0, last_step), capstyle="round")  # fmt: skip
+        artist = Line3DCollection(
+            segments[chosen].reshape(-1, 2, 3),
+            linewidths=width,
+            alpha=alpha,
+            cmap=COLORMAP,
+            norm=Normalize(0, last_step),
+            capstyle="round",
+        )
         artist.set_array(np.tile(steps[1:], chosen.sum()))
         panel.add_collection3d(artist, autolim=False)
     ends = lines[rank <= HIGHLIGHTED, -1]
@@ -142,8 +154,14 @@ def draw_measure(panel: Any, smooth: pd.DataFrame, summary: pd.DataFrame, measur
         error = np.nan_to_num([[row["mean"] - row["low"]], [row["high"] - row["mean"]]])
         panel.errorbar(place, row["mean"], error, fmt="_", color=color, markersize=13, capsize=3, zorder=3)
         reference = values[REFERENCES[measure]].mean()
-        panel.plot([place - 0.32, place + 0.32], [reference] * 2, color="0.35", linestyle=(0, (3, 2)), linewidth=1.0,
-                   label="noise with momentum" if place == 0 else None)  # fmt: skip
+        panel.plot(
+            [place - 0.32, place + 0.32],
+            [reference] * 2,
+            color="0.35",
+            linestyle=(0, (3, 2)),
+            linewidth=1.0,
+            label="noise with momentum" if place == 0 else None,
+        )
     panel.set_xticks(range(len(methods)), [fill(method, 9) for method in methods])
     panel.set_xlim(-0.55, len(methods) - 0.45)
     panel.set_ylabel(MEASURE_LABELS[measure])
@@ -160,8 +178,15 @@ def draw_losses(panel: Any, bands: pd.DataFrame, methods: Sequence[str]) -> None
     panel.set_xlabel("training step")
     panel.set_ylabel("training loss (nats a token)")
     panel.grid(axis="y")
-    panel.legend(loc="lower left", bbox_to_anchor=(-0.05, 1.0), ncols=len(methods), handlelength=1.0, columnspacing=0.9,
-                 handletextpad=0.4, borderpad=0.2)  # fmt: skip
+    panel.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.05, 1.0),
+        ncols=len(methods),
+        handlelength=1.0,
+        columnspacing=0.9,
+        handletextpad=0.4,
+        borderpad=0.2,
+    )
 
 
 def entropy_figure(entropy: pd.DataFrame) -> Figure:
@@ -213,10 +238,12 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
     names = dict(zip(("xaxis", "yaxis", "zaxis"), ({"title": {"text": label}} for label in axis_labels(axes))))
     fig.update_layout(
         title={"text": f"Router weights during training, {axes.module}"},
-        scene={**names, "aspectmode": "cube"}, template="plotly_white", height=720,
+        scene={**names, "aspectmode": "cube"},
+        template="plotly_white",
+        height=720,
         legend={"title": {"text": "method"}, "groupclick": "togglegroup"},
         updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
-    )  # fmt: skip
+    )
     return arranged(fig)
 
 
@@ -230,9 +257,20 @@ def path_trace(lines: pd.DataFrame, method: str, seed: Any, leading: bool, visib
     gap = np.full((experts, 1, len(columns)), np.nan, np.float32)
     values = np.concatenate([rows, gap], axis=1).reshape(-1, len(columns))  # (experts*(points+1), columns)
     return go.Scatter3d(
-        x=values[:, 0], y=values[:, 1], z=values[:, 2], customdata=values[:, 3:], mode="lines", visible=visible,
-        name=method, legendgroup=method, showlegend=leading, connectgaps=False, opacity=1.0 if leading else 0.3,
+        x=values[:, 0],
+        y=values[:, 1],
+        z=values[:, 2],
+        customdata=values[:, 3:],
+        mode="lines",
+        visible=visible,
+        name=method,
+        legendgroup=method,
+        showlegend=leading,
+        connectgaps=False,
+        opacity=1.0 if leading else 0.3,
         line={"color": method_color(method), "width": 5 if leading else 2},
-        hovertemplate=(f"{method}, seed {seed}<br>expert %{{customdata[0]:.0f}}<br>step %{{customdata[1]:.0f}}"
-                       "<br>loss %{customdata[2]:.3f}<extra></extra>"),
-    )  # fmt: skip
+        hovertemplate=(
+            f"{method}, seed {seed}<br>expert %{{customdata[0]:.0f}}<br>step %{{customdata[1]:.0f}}"
+            "<br>loss %{customdata[2]:.3f}<extra></extra>"
+        ),
+    )

@@ -47,12 +47,16 @@ def warn_of_long_answers(left_out: pd.Series, max_length: int) -> None:
     """One SuiteWarning that counts the rows whose answers do not fit; `left_out` holds the data set of each."""
     if len(left_out):
         listed = ", ".join(f"{count} of {name}" for name, count in left_out.value_counts().items())
-        warnings.warn(f"rows left out because max_length = {max_length} cannot hold their answers: {listed}",
-                      SuiteWarning, stacklevel=1)  # fmt: skip
+        warnings.warn(
+            f"rows left out because max_length = {max_length} cannot hold their answers: {listed}",
+            SuiteWarning,
+            stacklevel=1,
+        )
 
 
-def encode(frame: pd.DataFrame, tokenizer: Any, max_length: int, cut_answers: bool = False,
-           prompt_form: str = "options") -> list[Example]:  # fmt: skip
+def encode(
+    frame: pd.DataFrame, tokenizer: Any, max_length: int, cut_answers: bool = False, prompt_form: str = "options"
+) -> list[Example]:
     """Tokenize prompt and answer of every row, the end token after the answer.
 
     A text longer than `max_length` tokens loses the beginning of its prompt (but not the first token, which may be
@@ -72,8 +76,9 @@ def encode(frame: pd.DataFrame, tokenizer: Any, max_length: int, cut_answers: bo
     return examples
 
 
-def encode_questions(frame: pd.DataFrame, tokenizer: Any, max_length: int,
-                     prompt_form: str = "options") -> list[Question]:  # fmt: skip
+def encode_questions(
+    frame: pd.DataFrame, tokenizer: Any, max_length: int, prompt_form: str = "options"
+) -> list[Question]:
     """Tokenize the prompt of every row once, and every choice of it, or the answer where there are no choices.
 
     All choices of a row share its prompt, which is cut as in `encode` to leave the longest of them its room. Raises
@@ -85,8 +90,10 @@ def encode_questions(frame: pd.DataFrame, tokenizer: Any, max_length: int,
     flat = iter(answer_ids([text for row in options for text in row], form, tokenizer))
     answers = [[next(flat) for _ in row] for row in options]
     end = len(end_of(tokenizer))
-    return [Question(cut(prompt, max(map(len, choices)), end, max_length, name), choices)
-            for prompt, choices, name in zip(prompts, answers, frame["dataset"])]  # fmt: skip
+    return [
+        Question(cut(prompt, max(map(len, choices)), end, max_length, name), choices)
+        for prompt, choices, name in zip(prompts, answers, frame["dataset"])
+    ]
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[Any, Any]]:

@@ -73,9 +73,7 @@ class ArrayCache:
             table = np.load(io.BytesIO(payload), allow_pickle=False)
             if table.ndim == 2 and len(table) == rows and table.dtype == np.float32:
                 return table
-        warnings.warn(
-            f"cache file {self.path(key)} is damaged; computing it anew", CacheWarning, stacklevel=5
-        )
+        warnings.warn(f"cache file {self.path(key)} is damaged; computing it anew", CacheWarning, stacklevel=5)
         return None
 
     def store(self, key: str, table: np.ndarray) -> None:

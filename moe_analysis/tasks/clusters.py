@@ -54,8 +54,7 @@ class Clusters:
         lengths = np.linalg.norm(self.centroids, axis=1)  # (k,)
         if (lengths < 1e-9).any():
             raise ClusterError(
-                f"centroid {int(np.argmin(lengths))} has length 0 and so no direction; "
-                "cluster with another k or seed"
+                f"centroid {int(np.argmin(lengths))} has length 0 and so no direction; cluster with another k or seed"
             )
         return (self.centroids / lengths[:, None]).astype(np.float32)
 
@@ -87,9 +86,7 @@ class Clusters:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
-                np.savez(
-                    file, centroids=self.centroids, labels=self.labels, seed=self.seed, inertia=self.inertia
-                )
+                np.savez(file, centroids=self.centroids, labels=self.labels, seed=self.seed, inertia=self.inertia)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink()
@@ -112,18 +109,20 @@ class Clusters:
                 )
         except FileNotFoundError as error:
             raise ClusterError(f"{path} does not exist; write it with Clusters.save") from error
-        except (
-            Exception
-        ) as error:  # zip, zlib and the array header each fail in their own way on damaged bytes
+        except Exception as error:  # zip, zlib and the array header each fail in their own way on damaged bytes
             raise ClusterError(
                 f"{path} holds no clusters ({type(error).__name__}: {error}); cluster again and save anew"
             ) from error
         shapes = loaded.centroids.shape, loaded.labels.shape
         sound = (
-            len(shapes[0]) == 2 and len(shapes[1]) == 1 and 0 not in shapes[0]
-            and loaded.centroids.dtype.kind == "f" and loaded.labels.dtype.kind == "i"
-            and np.isfinite(loaded.centroids).all() and ((loaded.labels >= 0) & (loaded.labels < loaded.k)).all()
-        )  # fmt: skip
+            len(shapes[0]) == 2
+            and len(shapes[1]) == 1
+            and 0 not in shapes[0]
+            and loaded.centroids.dtype.kind == "f"
+            and loaded.labels.dtype.kind == "i"
+            and np.isfinite(loaded.centroids).all()
+            and ((loaded.labels >= 0) & (loaded.labels < loaded.k)).all()
+        )
         if not sound:
             raise ClusterError(f"{path} holds arrays of shapes {shapes} that are no clusters; save anew")
         return loaded

@@ -111,15 +111,11 @@ def _checked(texts: Iterable[str]) -> list[str]:
         raise EmbeddingError("texts is empty; pass at least one text")
     for index, text in enumerate(rows):
         if not isinstance(text, str):
-            raise EmbeddingError(
-                f"texts[{index}] = {text!r} is {type(text).__name__}, not a string; drop or fill it"
-            )
+            raise EmbeddingError(f"texts[{index}] = {text!r} is {type(text).__name__}, not a string; drop or fill it")
         if not text.strip():
             raise EmbeddingError(f"texts[{index}] = {text!r} is empty; drop the row or fill it in")
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise EmbeddingError(
-                f"texts[{index}] holds half a character (a lone surrogate); decode it as UTF-8"
-            )
+            raise EmbeddingError(f"texts[{index}] holds half a character (a lone surrogate); decode it as UTF-8")
     return rows
 
 

@@ -26,8 +26,10 @@ def check_file_name(field: str, name: object) -> None:
     ValueError: name = "S'MoRE 2/2" has '/' in it and becomes a part of a file's name; use letters, digits, ...
     """
     if fault := fault_of(name):
-        raise ValueError(f"{field} = {name!r:.200} {fault} and becomes a part of a file's name; use {ALLOWED}, "
-                         f"no dot in front, at most {LONGEST} bytes")
+        raise ValueError(
+            f"{field} = {name!r:.200} {fault} and becomes a part of a file's name; use {ALLOWED}, "
+            f"no dot in front, at most {LONGEST} bytes"
+        )
 
 
 def fault_of(name: object) -> str | None:

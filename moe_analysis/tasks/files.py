@@ -19,9 +19,7 @@ def read_file(file: DataFile) -> tuple[list[Located], list[Problem]]:
             return [], [Problem(file.name, "", "", text)]
         rows, problems = _read_parquet(file) if path.suffix.lower() == ".parquet" else _read_jsonl(file)
     except OSError as error:
-        return [], [
-            Problem(file.name, "", "", f"cannot be opened ({error.strerror or error}); check its rights")
-        ]
+        return [], [Problem(file.name, "", "", f"cannot be opened ({error.strerror or error}); check its rights")]
     if not rows and not problems:
         problems = [Problem(file.name, "", "", "holds no rows; fill it or remove it")]
     for here in rows:

@@ -80,8 +80,10 @@ def stream(dataset: str, seed: int, exclude: Collection[str] = frozenset()) -> I
     """
     known = TRAINING | OOD
     if dataset not in known:
-        raise ValueError(f"dataset = {dataset!r} is not in the embedded suite{resembling([dataset], known)}; choose "
-                         f"one of {', '.join(known)}")
+        raise ValueError(
+            f"dataset = {dataset!r} is not in the embedded suite{resembling([dataset], known)}; choose "
+            f"one of {', '.join(known)}"
+        )
     rng = Random(f"{seed}/{dataset}/stream")
     while True:
         row = known[dataset].draw(rng, "stream")
@@ -116,8 +118,9 @@ def build(seed: int = 0) -> dict[str, dict[str, list[Row]]]:
 def test_prompts(seed: int = 0) -> frozenset[str]:
     """Every test prompt of the suite, variants and out-of-distribution tasks included: never to be trained on."""
     suites = build(seed).values()
-    return frozenset(row["prompt"] for suite in suites for rows in suite.values() for row in rows
-                     if row["split"] == "test")
+    return frozenset(
+        row["prompt"] for suite in suites for rows in suite.values() for row in rows if row["split"] == "test"
+    )
 
 
 def _entry(dataset: Dataset, rows: list[Row], content: bytes) -> Row:

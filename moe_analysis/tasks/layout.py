@@ -65,7 +65,7 @@ def read_in(folder: Path, place: Path) -> list[DataFile]:
 
 
 def split_of(stem: str) -> str | None:
-    """"train-00000-of-00002" -> "train", "dev" -> "validation", "facts" -> None."""
+    """ "train-00000-of-00002" -> "train", "dev" -> "validation", "facts" -> None."""
     if (match := SPLIT_NAME.fullmatch(stem)) is None:
         return None
     name = match[1].lower()

@@ -12,8 +12,8 @@ DRAWN_ALIKE = str.maketrans(
     "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405"
     "\u03b1\u03bf\u03bd\u03c1\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7"
     "\u0131\u2113",
-    "aeopcyxijsdhlqw" "ABEKMHOPCTXIJS" "aovpABEZHIKMNOPTYX" "il",
-)  # fmt: skip
+    "aeopcyxijsdhlqwABEKMHOPCTXIJSaovpABEZHIKMNOPTYXil",
+)
 UNSEEN = 55  # signs after which a message leaves the rest of a text out
 CLOSE = 0.9  # of the signs of two long texts are the same
 

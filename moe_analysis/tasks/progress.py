@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from ..noise import PATIENCE_SECONDS
 
 
-def with_progress(
-    batches: Sequence[list[int]], total: int, what: str, show: bool | None
-) -> Iterator[list[int]]:
+def with_progress(batches: Sequence[list[int]], total: int, what: str, show: bool | None) -> Iterator[list[int]]:
     """Yield the batches while a bar on stderr counts their items up to `total`.
 
     `show` True draws it from the start, False never, None on a terminal once two seconds have passed.

@@ -15,8 +15,10 @@ import pandas as pd
 
 Row = Mapping[Any, Any]
 ENDPOINTS = {"acc": "summed likelihood", "acc_norm": "likelihood per character"}
-PREAMBLE = ("Below is an instruction that describes a task. Write a response that appropriately completes the request."
-            "\n\n### Instruction:\n{instruction}\n\n### Response:\n")
+PREAMBLE = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    "\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ def instruction_of(row: Row) -> str:
     if choices is None:
         return prompt
     if is_true_or_false(choices):
-        return (f"Please answer the following question with true or false, question: {prompt}\n\n"
-                "Answer format: true/false")
+        return (
+            f"Please answer the following question with true or false, question: {prompt}\n\nAnswer format: true/false"
+        )
     numbered = " ".join(f"Answer{number}: {text}" for number, text in enumerate(choices, 1))
     names = "/".join(f"answer{number}" for number in range(1, len(choices) + 1))
     return f"Please choose the correct answer to the question: {prompt}\n\n{numbered}\n\nAnswer format: {names}"
@@ -90,11 +93,18 @@ def is_true_or_false(choices: list[str]) -> bool:
 
 PROMPT_FORMS = {
     "options": PromptForm("options", "prompts list the options", listed, after_space, ":", ranks_with_end=True),
-    "cloze": PromptForm("cloze", "prompts in cloze form, options not listed", question, after_space, ":",
-                        ranks_with_end=False),
-    "instruction": PromptForm("instruction", "prompts in LLM-Adapters' instruction form", instruction, named_answers,
-                              "\n", ranks_with_end=False),
-}  # fmt: skip
+    "cloze": PromptForm(
+        "cloze", "prompts in cloze form, options not listed", question, after_space, ":", ranks_with_end=False
+    ),
+    "instruction": PromptForm(
+        "instruction",
+        "prompts in LLM-Adapters' instruction form",
+        instruction,
+        named_answers,
+        "\n",
+        ranks_with_end=False,
+    ),
+}
 
 
 def form_named(name: str) -> PromptForm:
@@ -149,8 +159,10 @@ def check_form(frame: pd.DataFrame, prompt_form: str, suite: str) -> None:
     """Raise ValueError for a suite that the form cannot ask: cloze ranks choices, and needs some in some row."""
     form_named(prompt_form)
     if prompt_form == "cloze" and len(frame) and frame["choices"].isna().all():
-        raise ValueError(f"prompt_form = 'cloze' ranks choices, and suite {suite!r} has none in any row; pass "
-                         "prompt_form='options' (free answers after the bare prompt) or 'instruction'")  # fmt: skip
+        raise ValueError(
+            f"prompt_form = 'cloze' ranks choices, and suite {suite!r} has none in any row; pass "
+            "prompt_form='options' (free answers after the bare prompt) or 'instruction'"
+        )
 
 
 def form_caption(prompt_forms: Iterable[str], endpoint: str = "acc") -> str:

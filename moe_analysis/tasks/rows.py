@@ -156,9 +156,7 @@ def row_problems(row: dict[str, Any]) -> list[tuple[str, str]]:
     choices, label = row.get("choices"), row.get("label")
     if choices is None:
         if label is not None:
-            text = (
-                f"label = {shorten(label)} has no choices to point into; give choices, or set label to null"
-            )
+            text = f"label = {shorten(label)} has no choices to point into; give choices, or set label to null"
             found.append(("label", text))
         return found
     problem = _choices_problem(choices)

@@ -176,9 +176,7 @@ def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError, RecursionError) as error:
         raise SuiteError(f"{path} cannot be read as JSON ({error}); repair it or remove it") from error
     if not isinstance(content, dict):
-        raise SuiteError(
-            f"{path} holds {type(content).__name__}; write an object that maps data sets to facts"
-        )
+        raise SuiteError(f"{path} holds {type(content).__name__}; write an object that maps data sets to facts")
     entries = content["datasets"] if isinstance(content.get("datasets"), dict) else content
     found = {dataset: entry for dataset, entry in entries.items() if isinstance(entry, dict)}
     for dataset, entry in found.items():

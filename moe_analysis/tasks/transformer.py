@@ -89,9 +89,7 @@ def minilm_folder() -> Path:
     for entry in distribution.files or ():
         if entry.name == "model.safetensors":
             return Path(str(distribution.locate_file(entry))).parent
-    raise EmbeddingError(
-        f"package {MINILM_PACKAGE} holds no model.safetensors; reinstall it, or use model='tfidf'"
-    )
+    raise EmbeddingError(f"package {MINILM_PACKAGE} holds no model.safetensors; reinstall it, or use model='tfidf'")
 
 
 def check_minilm(folder: Path) -> None:

@@ -29,8 +29,14 @@ class Chain:
     last: int | None = None
 
 
-def match_budget(adapter: Any, trainable: int, shapes: Shapes, counted: str = "trainable", part: str = "all",
-                 tolerance: float = TOLERANCE) -> Any:  # fmt: skip
+def match_budget(
+    adapter: Any,
+    trainable: int,
+    shapes: Shapes,
+    counted: str = "trainable",
+    part: str = "all",
+    tolerance: float = TOLERANCE,
+) -> Any:
     """The configuration `adapter` with sizes whose parameters come nearest to `trainable`.
 
     adapter: any configuration of ours, pure or PEFT's, or peft.LoraConfig. shapes: [(in, out), …], one entry a layer
@@ -68,9 +74,11 @@ def match_budget(adapter: Any, trainable: int, shapes: Shapes, counted: str = "t
             return best
     found = f"{size(best):,} ({sizes(best)})"
     needed = ceil(100 * abs(size(best) / trainable - 1))
-    raise ValueError(f"trainable = {trainable:,} {counted} parameters ({part}) over {len(layers)} layers cannot be met "
-                     f"within {100 * tolerance:g} % by {type(adapter).__name__}: the nearest has {found}; pass another "
-                     f"budget, such as {size(best)}, or tolerance={needed / 100:g}")
+    raise ValueError(
+        f"trainable = {trainable:,} {counted} parameters ({part}) over {len(layers)} layers cannot be met "
+        f"within {100 * tolerance:g} % by {type(adapter).__name__}: the nearest has {found}; pass another "
+        f"budget, such as {size(best)}, or tolerance={needed / 100:g}"
+    )
 
 
 def check_options(trainable: int, counted: str, part: str, tolerance: float) -> None:
@@ -161,6 +169,7 @@ def rank_chain(config: Any) -> Chain:
 
 def tall_chains(config: Any, fits: Callable[[Any], bool]) -> Iterator[Chain]:
     """S'MoRE with equal ranks below and a top rank from that to four times as much, a chain for each rank below."""
+
     def ranks(low: int, top: int) -> Any:
         return with_ranks(config, [low] * (config.layers - 1) + [top])
 
@@ -190,6 +199,7 @@ def evened(values: Any) -> Any:
 
 def trex_families(config: Any, fits: Callable[[Any], bool]) -> Iterator[Sequence[Chain]]:
     """T-REX's pairs (I, J): of the configuration's ratio, of one near it, and all; I = J for diagonal pairing."""
+
     def pair(down: int, up: int) -> Any:
         return replace(config, num_down=down, num_up=up)
 
@@ -208,8 +218,9 @@ def trex_families(config: Any, fits: Callable[[Any], bool]) -> Iterator[Sequence
     yield list(trex_chains(pair, fits))
 
 
-def trex_chains(pair: Callable[[int, int], Any], fits: Callable[[Any], bool],
-                ratio: float | None = None) -> Iterator[Chain]:  # fmt: skip
+def trex_chains(
+    pair: Callable[[int, int], Any], fits: Callable[[Any], bool], ratio: float | None = None
+) -> Iterator[Chain]:
     """A chain over J for each I, with J / I within a factor of ASPECT of a ratio where there is one."""
     for down in from_number(1):
         low, high = (1, None) if ratio is None else (ceil(ratio * down / ASPECT), floor(ratio * down * ASPECT))

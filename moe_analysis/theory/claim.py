@@ -50,8 +50,9 @@ def verify(only: str | Iterable[str] | None = None, seed: int = 0) -> pd.DataFra
 
     with threadpool_limits(limits=1):  # thousands of small matrices: more threads only get in each other's way
         claims = [_run(name, CHECKS[name], seed) for name in selected(only)]
-    return pd.DataFrame([{column: getattr(claim, column) for column in COLUMNS} for claim in claims],
-                        columns=list(COLUMNS))  # fmt: skip
+    return pd.DataFrame(
+        [{column: getattr(claim, column) for column in COLUMNS} for claim in claims], columns=list(COLUMNS)
+    )
 
 
 def selected(only: str | Iterable[str] | None) -> list[str]:
@@ -68,8 +69,15 @@ def _run(name: str, check: Check, seed: int) -> Claim:
     try:
         claim = check(seed=seed)
     except Exception as error:  # any failure of a check is a verdict on it, reported beside the others
-        return Claim(name, "", (check.__doc__ or name).strip().splitlines()[0],
-                     f"raised {type(error).__name__}: {error}", "no error", math.inf, False)
+        return Claim(
+            name,
+            "",
+            (check.__doc__ or name).strip().splitlines()[0],
+            f"raised {type(error).__name__}: {error}",
+            "no error",
+            math.inf,
+            False,
+        )
     if claim.name != name:
         raise ValueError(f"check {name!r} returned a claim named {claim.name!r}; give both the same name")
     return claim

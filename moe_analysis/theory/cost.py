@@ -88,8 +88,13 @@ def trex_cost(width: int, height: int, config: Any) -> Cost:
     router = experts * width if config.router else 0
     # diagonal routing weights multiply elementwise
     mixing = down * up if config.pairing == "mix_and_match" else 0
-    terms = (term("experts", "A", down * width), term("experts", "G", mixing), term("experts", "B", up * height),
-             term("router", "router", router), term("router", "mapper", 0, per_call=mapper, why="once a sample"))
+    terms = (
+        term("experts", "A", down * width),
+        term("experts", "G", mixing),
+        term("experts", "B", up * height),
+        term("router", "router", router),
+        term("router", "mapper", 0, per_call=mapper, why="once a sample"),
+    )
     factors = down * width + up * height
     return Cost(factors, router + mapper + 2, factors, terms)
 
@@ -100,8 +105,11 @@ def momor_cost(width: int, height: int, config: Any) -> Cost:
     pools = list(zip(config.num_experts, used, ranks, strict=True))
     held, active = sum(s * r for s, _, r in pools), sum(k * r for _, k, r in pools)
     router = sum(config.num_experts) * width
-    terms = (term("experts", "A", active * width, held * width, why=IDLE),
-             term("experts", "B", active * height, held * height, why=IDLE), term("router", "gates", router))
+    terms = (
+        term("experts", "A", active * width, held * width, why=IDLE),
+        term("experts", "B", active * height, held * height, why=IDLE),
+        term("router", "gates", router),
+    )
     return Cost(held * (width + height), router, active * (width + height), terms)
 
 
@@ -130,8 +138,10 @@ def counted_cost(name: str, width: int, height: int, config: Any) -> Cost:
     from .count import count, meta_layer
 
     found = count(meta_layer(name, width, height, config))
-    terms = (term("experts", "counted", found.expert_macs, per_call=found.expert_macs_per_call, why=COUNTED),
-             term("router", "counted", found.router_macs, per_call=found.router_macs_per_call, why=COUNTED))
+    terms = (
+        term("experts", "counted", found.expert_macs, per_call=found.expert_macs_per_call, why=COUNTED),
+        term("router", "counted", found.router_macs, per_call=found.router_macs_per_call, why=COUNTED),
+    )
     return Cost(found.expert_parameters, found.router_parameters, found.expert_parameters, terms)
 
 
@@ -139,8 +149,14 @@ def formulas_by_name() -> dict[str, Callable[[int, int, Any], Cost]]:
     """Formula of every adapter, by its name in the registry."""
     from .smore_cost import smore_cost
 
-    return {"moelora": mixture_cost, "sira": mixture_cost, "trex": trex_cost, "hydralora": hydralora_cost,
-            "momor": momor_cost, "smore": smore_cost}
+    return {
+        "moelora": mixture_cost,
+        "sira": mixture_cost,
+        "trex": trex_cost,
+        "hydralora": hydralora_cost,
+        "momor": momor_cost,
+        "smore": smore_cost,
+    }
 
 
 def differences(terms: Iterable[Term]) -> list[Term]:

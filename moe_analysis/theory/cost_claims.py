@@ -19,16 +19,23 @@ def adapter_cases() -> list[tuple[str, Any]]:
     own: dict[str, Any] = {**tree, "r": [2, 3, 5]}
     same: dict[str, Any] = {**tree, "num_experts": [5, 5, 5], "r": 4, "shared_pool": True}
     return [
-        *[("moelora", MoeLoraConfig(r=3, num_experts=6, top_k=2, gate=gate))
-          for gate in ("softmax", "switch", "noisy_topk")],
+        *[
+            ("moelora", MoeLoraConfig(r=3, num_experts=6, top_k=2, gate=gate))
+            for gate in ("softmax", "switch", "noisy_topk")
+        ],
         ("moelora", MoeLoraConfig(r=3, num_experts=6, gate="dense")),
-        ("sira", SiraConfig()), ("hydralora", HydraLoraConfig(r=3)),
+        ("sira", SiraConfig()),
+        ("hydralora", HydraLoraConfig(r=3)),
         *[("trex", TRexConfig(num_down=5, num_up=5, pairing=pairing)) for pairing in ("diagonal", "mix_and_match")],
         ("trex", TRexConfig(num_down=3, num_up=4, intuition_mapper=True)),
         ("momor", MomorConfig(r=[8, 2], num_experts=[4, 3], top_k=[2, 3], gate=["switch", "dense"])),
-        *[("smore", SmoreConfig(**sizes, activation_position=position)) for sizes in (own, same)
-          for position in ("all", "child", "child_scored")],
-        ("smore", SmoreConfig(**own, gate="noisy_topk")), ("smore", SmoreConfig(**own, gate_arch="linear")),
+        *[
+            ("smore", SmoreConfig(**sizes, activation_position=position))
+            for sizes in (own, same)
+            for position in ("all", "child", "child_scored")
+        ],
+        ("smore", SmoreConfig(**own, gate="noisy_topk")),
+        ("smore", SmoreConfig(**own, gate_arch="linear")),
         ("smore", SmoreConfig(**{**own, "fanout": [3, 5, 4]}, gate="dense")),
         ("smore", SmoreConfig(**own, router="bottom_up", expert_bias=False, activation="prelu")),
     ]
@@ -43,20 +50,26 @@ def smore_cost_formula_is_module(seed: int = 0) -> Claim:
     gaps, ratios, cases = [], [], adapter_cases()
     for name, config in cases:
         formula, counted = cost(name, 40, 56, config), count(meta_layer(name, 40, 56, config))
-        pairs = [(formula.expert_parameters, counted.expert_parameters),
-                 (formula.router_parameters, counted.router_parameters),
-                 (formula.macs("experts", "module"), counted.expert_macs),
-                 (formula.macs("router", "module"), counted.router_macs),
-                 (formula.macs("experts", "per_call"), counted.expert_macs_per_call),
-                 (formula.macs("router", "per_call"), counted.router_macs_per_call)]
+        pairs = [
+            (formula.expert_parameters, counted.expert_parameters),
+            (formula.router_parameters, counted.router_parameters),
+            (formula.macs("experts", "module"), counted.expert_macs),
+            (formula.macs("router", "module"), counted.router_macs),
+            (formula.macs("experts", "per_call"), counted.expert_macs_per_call),
+            (formula.macs("router", "per_call"), counted.router_macs_per_call),
+        ]
         gaps.append(max(abs(mine - theirs) for mine, theirs in pairs))
         ratios.append((counted.expert_macs + counted.router_macs) / (formula.macs("experts") + formula.macs("router")))
     return Claim(
-        "smore_cost_formula_is_module", COST,
+        "smore_cost_formula_is_module",
+        COST,
         f"parameters by numel and multiply-accumulates by torch's FLOP counter equal the formulas in {len(cases)} "
         "forms of all adapters (largest difference of each; what the dense products compute is "
         f"{min(ratios):.2f} to {max(ratios):.2f} times what the routed experts need)",
-        gaps, [0] * len(cases), float(max(gaps)), max(gaps) == 0,
+        gaps,
+        [0] * len(cases),
+        float(max(gaps)),
+        max(gaps) == 0,
     )
 
 
@@ -74,9 +87,16 @@ def smore_cost_parameters(seed: int = 0) -> Claim:
         counted.append(sum(part.numel() for part in (*layer.A, *layer.B, *layer.W[1:], layer.W_proj)))
         expected.append(2 * width * config.widths[-1] + parameter_overhead(config))
     residual = float(max(abs(mine - theirs) for mine, theirs in zip(counted, expected)))
-    return Claim("smore_cost_parameters", COST, "the experts' parameters are 2 d d_L + Δ with Δ = Σ d_l², exactly: "
-                 "s_l r_l + d_l = d_{l+1} makes B and W of a layer d_{l+1}² numbers (own pools, no biases)",
-                 counted, expected, residual, residual == 0)
+    return Claim(
+        "smore_cost_parameters",
+        COST,
+        "the experts' parameters are 2 d d_L + Δ with Δ = Σ d_l², exactly: "
+        "s_l r_l + d_l = d_{l+1} makes B and W of a layer d_{l+1}² numbers (own pools, no biases)",
+        counted,
+        expected,
+        residual,
+        residual == 0,
+    )
 
 
 @claim_check
@@ -95,10 +115,15 @@ def smore_cost_gates_run_once_a_parent(seed: int = 0) -> Claim:
     ratio = true_gate_macs(2048, config) / authors_gate_macs(2048, config)
     residual = float(max(abs(mine - theirs) for mine, theirs in zip(runs, expected)))
     return Claim(
-        "smore_cost_gates_run_once_a_parent", COST,
+        "smore_cost_gates_run_once_a_parent",
+        COST,
         "gate l runs once a parent, F_{l+1} = Π_{j>l} f_j times a token (runs of gates 0 … L−1, seen at their MLPs; "
         f"counted so, the router of a layer of 2048 features costs {ratio:.2f} times the authors' gate_flops)",
-        runs, expected, residual, residual == 0)
+        runs,
+        expected,
+        residual,
+        residual == 0,
+    )
 
 
 @claim_check
@@ -122,7 +147,12 @@ def smore_cost_active_experts(seed: int = 0) -> Claim:
     means = ", ".join(f"{pool.double().mean():.2f}" for pool in used)
     residual = float(max(abs(mine - theirs) for mine, theirs in zip(most, bound)))
     return Claim(
-        "smore_cost_active_experts", COST,
+        "smore_cost_active_experts",
+        COST,
         "a token uses at most min(F_l, s_l) different experts of pool l (the most over 2000 random tokens and random "
         f"parameters, pools 0 … L−1; mean {means})",
-        most, bound, residual, residual == 0 and all(low >= f for low, f in zip(least, config.fanout)))
+        most,
+        bound,
+        residual,
+        residual == 0 and all(low >= f for low, f in zip(least, config.fanout)),
+    )

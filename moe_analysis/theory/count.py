@@ -49,8 +49,9 @@ def count(layer: Any) -> Counted:
     (few_experts, few_router), (many_experts, many_router) = (operations(layer, n) for n in (FEWER, MORE))
     experts, per_token = (many_experts - few_experts, many_router - few_router)
     experts, per_token = experts // (MORE - FEWER), per_token // (MORE - FEWER)
-    return Counted(parameters - router, router, experts, per_token, few_experts - FEWER * experts,
-                   few_router - FEWER * per_token)
+    return Counted(
+        parameters - router, router, experts, per_token, few_experts - FEWER * experts, few_router - FEWER * per_token
+    )
 
 
 def operations(layer: Any, tokens: int) -> tuple[int, int]:
@@ -63,8 +64,9 @@ def operations(layer: Any, tokens: int) -> tuple[int, int]:
     x = torch.empty(1, tokens, layer.in_features, device=next(layer.parameters()).device)
     with flop_counter() as counter:
         layer(x, context_of(layer, x))
-    gates = sum(sum(by_op.values()) for name, by_op in counter.get_flop_counts().items()
-                if GATE_MODULES.fullmatch(name))
+    gates = sum(
+        sum(by_op.values()) for name, by_op in counter.get_flop_counts().items() if GATE_MODULES.fullmatch(name)
+    )
     with flop_counter() as reading:
         for reader in input_readers(layer):
             reader(x)
@@ -121,9 +123,12 @@ def count_lora(in_features: int, out_features: int, r: int) -> Counted:
 def parents_by_gate(layer: Any, x: Tensor) -> list[int]:
     """How many nodes a token's gate of each layer is run for, seen at the last linear map of its MLP; x (N, in)."""
     seen: dict[int, int] = {}
-    hooks = [gate.mlp[2].register_forward_hook(
-        lambda module, inputs, output, index=index: seen.update({index: inputs[0][0, ..., 0].numel()}))
-        for index, gate in enumerate(layer.gates)]
+    hooks = [
+        gate.mlp[2].register_forward_hook(
+            lambda module, inputs, output, index=index: seen.update({index: inputs[0][0, ..., 0].numel()})
+        )
+        for index, gate in enumerate(layer.gates)
+    ]
     try:
         layer(x)
     finally:

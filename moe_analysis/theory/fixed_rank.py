@@ -39,14 +39,18 @@ class RankPoint:
         A, B = np.asarray(A, float), np.asarray(B, float)
         rank, limit = A.shape[0], min(A.shape[1], B.shape[0])
         if rank >= limit:
-            raise ValueError(f"r = {rank} but the layer is {B.shape[0]} x {A.shape[1]}: matrices of rank r fill the "
-                             f"whole space and do not bend; use r < {limit}")
+            raise ValueError(
+                f"r = {rank} but the layer is {B.shape[0]} x {A.shape[1]}: matrices of rank r fill the "
+                f"whole space and do not bend; use r < {limit}"
+            )
         left, upper = np.linalg.qr(B)  # (out, r), (r, r)
         right, lower = np.linalg.qr(A.T)  # (in, r), (r, r)
         u, sigma, vt = np.linalg.svd(scale * upper @ lower.T)
         if not sigma[-1] > SMALLEST * sigma[0]:
-            raise ValueError(f"B A has rank below r = {rank} (singular values {sigma[0]:.2g} to {sigma[-1]:.2g}), as "
-                             "it has at the start, where B = 0; train the adapter, or choose experts that have moved")
+            raise ValueError(
+                f"B A has rank below r = {rank} (singular values {sigma[0]:.2g} to {sigma[-1]:.2g}), as "
+                "it has at the start, where B = 0; train the adapter, or choose experts that have moved"
+            )
         return cls(left @ u, sigma, right @ vt.T)
 
     def scaled(self, gate: float) -> RankPoint:
@@ -100,8 +104,10 @@ def random_factors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def sharpest_direction(point: RankPoint) -> np.ndarray:
     """The unit tangent of largest curvature, 1/σ_r: it turns the weakest singular vectors out of their spaces."""
-    basis_u, basis_v = (np.linalg.qr(np.concatenate([frame, np.eye(len(frame))], axis=1))[0][:, len(point.sigma)]
-                        for frame in (point.U, point.V))  # one vector orthogonal to each singular space
+    basis_u, basis_v = (
+        np.linalg.qr(np.concatenate([frame, np.eye(len(frame))], axis=1))[0][:, len(point.sigma)]
+        for frame in (point.U, point.V)
+    )  # one vector orthogonal to each singular space
     return (np.outer(basis_u, point.V[:, -1]) + np.outer(point.U[:, -1], basis_v)) / np.sqrt(2)
 
 
@@ -115,14 +121,21 @@ def gr_curvature_closed_form(seed: int = 0) -> Claim:
         closed = float(np.linalg.norm(point.bend(xi)))
         worst = max(worst, abs(point.measured_curvature(xi, t) / closed - 1))
         top = sharpest_direction(point)
-        sharpest = max(sharpest, abs(point.measured_curvature(top, t) * point.sigma[-1] - 1),
-                       max(0.0, closed * point.sigma[-1] - 1))
+        sharpest = max(
+            sharpest,
+            abs(point.measured_curvature(top, t) * point.sigma[-1] - 1),
+            max(0.0, closed * point.sigma[-1] - 1),
+        )
     return Claim(
-        "gr_curvature_closed_form", SOURCE,
+        "gr_curvature_closed_form",
+        SOURCE,
         "our reading: along a unit tangent ξ at W = g B A the manifold of rank-r matrices bends by 2‖P⊥ ξ W⁺ ξ Q⊥‖, at "
         "most by 1/σ_r(W), which is reached (largest relative difference to finite differences of the truncated SVD: "
         "[random directions, the sharpest])",
-        [worst, sharpest], [0.0, 0.0], max(worst, sharpest), worst < 1e-4 and sharpest < 1e-4,
+        [worst, sharpest],
+        [0.0, 0.0],
+        max(worst, sharpest),
+        worst < 1e-4 and sharpest < 1e-4,
     )
 
 
@@ -139,8 +152,12 @@ def gr_curvature_inverse_in_gate(seed: int = 0) -> Claim:
         tilt = max(tilt, float(np.linalg.norm(points[0].tangent(X) - points[-1].tangent(X)) / np.linalg.norm(X)))
     residual = max(abs(slope + 1) for slope in slopes)
     return Claim(
-        "gr_curvature_inverse_in_gate", SOURCE,
+        "gr_curvature_inverse_in_gate",
+        SOURCE,
         "our reading: the smaller the gate, the more the manifold bends at g B A: curvature ∝ 1/g in a tangent space "
         f"that does not depend on g (log-log slopes of 10 random points; the tangent spaces differ by {tilt:.0e})",
-        [min(slopes), max(slopes)], [-1.0, -1.0], residual, residual < 1e-3 and tilt < 1e-9,
+        [min(slopes), max(slopes)],
+        [-1.0, -1.0],
+        residual,
+        residual < 1e-3 and tilt < 1e-9,
     )

@@ -31,8 +31,10 @@ def check_structure(s: Layers, f: Layers) -> None:
         raise ValueError(f"s = {s} has {len(s)} layers but f = {f} has {len(f)}; give both one entry a layer")
     for layer, (pool, children) in enumerate(zip(s, f)):
         if children > pool:
-            raise ValueError(f"f[{layer}] = {children} is above s[{layer}] = {pool}: a node's children are different "
-                             "experts of the pool; lower f or enlarge the pool")  # fmt: skip
+            raise ValueError(
+                f"f[{layer}] = {children} is above s[{layer}] = {pool}: a node's children are different "
+                "experts of the pool; lower f or enlarge the pool"
+            )
 
 
 def node_counts(f: Layers) -> list[int]:
@@ -47,8 +49,9 @@ def momor_bound(s: Layers, f: Layers) -> int:
     """
     check_structure(s, f)
     lower = zip(s[:-1], f[:-1], node_counts(f))
-    return comb(s[-1], f[-1]) * prod(sum(comb(pool, i) for i in range(children, min(nodes, pool) + 1))
-                                     for pool, children, nodes in lower)  # fmt: skip
+    return comb(s[-1], f[-1]) * prod(
+        sum(comb(pool, i) for i in range(children, min(nodes, pool) + 1)) for pool, children, nodes in lower
+    )
 
 
 def smore_flexibility(s: Layers, f: Layers) -> int:
@@ -107,8 +110,9 @@ SYSTEMS: dict[str, Callable[[Layers, Layers], int]] = {
 PAPER_SYSTEMS = tuple(SYSTEMS)[:4]
 
 
-def flexibility_table(s: int | Layers, f: int | Layers, layers: Iterable[int] = range(1, 5),
-                      systems: Iterable[str] = PAPER_SYSTEMS) -> pd.DataFrame:  # fmt: skip
+def flexibility_table(
+    s: int | Layers, f: int | Layers, layers: Iterable[int] = range(1, 5), systems: Iterable[str] = PAPER_SYSTEMS
+) -> pd.DataFrame:
     """One row a system and number of layers: system, layers, flexibility (Python int, object dtype), log10 (float).
 
     s, f: a number for every layer, or lists, of which a system of L layers takes the L entries farthest from the
@@ -147,6 +151,8 @@ def first_layers(name: str, values: int | Layers, count: int) -> list[int]:
     if isinstance(values, int):
         return [values] * count
     if count > len(values):
-        raise ValueError(f"layers holds {count} but {name} = {list(values)} has {len(values)} entries; "
-                         f"pass a number or a longer {name}")  # fmt: skip
+        raise ValueError(
+            f"layers holds {count} but {name} = {list(values)} has {len(values)} entries; "
+            f"pass a number or a longer {name}"
+        )
     return list(values[:count])

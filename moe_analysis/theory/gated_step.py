@@ -67,8 +67,9 @@ def constant_gates(gates: Tensor) -> Tensor:
     return flat[0]
 
 
-def first_step(layer: MoeLora, x: Tensor, gradient: Tensor, rule: str, relative_step: float = 1e-6,
-               damping: float = 1e-6) -> tuple[MoeLora, Tensor, float]:  # fmt: skip
+def first_step(
+    layer: MoeLora, x: Tensor, gradient: Tensor, rule: str, relative_step: float = 1e-6, damping: float = 1e-6
+) -> tuple[MoeLora, Tensor, float]:
     """(a copy of the layer after one step, its gates (E,), lr), for the loss Σ gradient · delta(x), all in float64.
 
     x (tokens, in), gradient (tokens, out): ∂L/∂y, so that the step has the gradients of the model that they come from.
@@ -138,8 +139,9 @@ def routed_copies(gates: Tensor, seed: int = 0) -> tuple[MoeLora, Tensor, Tensor
     """
     generator = torch.Generator().manual_seed(seed)
     layer = MoeLora(9, 11, MoeLoraConfig(r=3, num_experts=len(gates))).double()
-    x, gradient, A, B = (torch.randn(shape, generator=generator, dtype=torch.float64)
-                         for shape in [(20, 9), (20, 11), (3, 9), (11, 3)])  # fmt: skip
+    x, gradient, A, B = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(20, 9), (20, 11), (3, 9), (11, 3)]
+    )
     x[:, 0] = 1.0
     with torch.no_grad():
         layer.A.copy_(A)

@@ -16,10 +16,18 @@ Shapes: TypeAlias = "Any | Sequence[tuple[int, int]]"  # a model, or (in, out) o
 COLUMNS = ("method", "total", "trainable", "active", "router_share", "operations", "computed", "total_operations")
 # fields of a PEFT configuration that add parameters no formula counts, with what they hold where they add none
 UNCOUNTED: dict[str, tuple[Any, ...]] = {
-    "modules_to_save": (None,), "bias": ("none",), "lora_bias": (False,), "use_dora": (False,), "use_qalora": (False,),
-    "use_bdlora": (None,), "rank_pattern": ({},), "layer_replication": (None,), "target_parameters": (None, []),
-    "trainable_token_indices": (None,), "megatron_config": (None,),
-}  # fmt: skip
+    "modules_to_save": (None,),
+    "bias": ("none",),
+    "lora_bias": (False,),
+    "use_dora": (False,),
+    "use_qalora": (False,),
+    "use_bdlora": (None,),
+    "rank_pattern": ({},),
+    "layer_replication": (None,),
+    "target_parameters": (None, []),
+    "trainable_token_indices": (None,),
+    "megatron_config": (None,),
+}
 
 
 def method_table(configs: Mapping[str, Any], shapes: Shapes) -> pd.DataFrame:
@@ -44,11 +52,21 @@ def method_table(configs: Mapping[str, Any], shapes: Shapes) -> pd.DataFrame:
     rows = []
     for method, config in configs.items():
         found = adapter_cost(config, layer_shapes(shapes, config))
-        needed, computed = (found.macs("experts", column) + found.macs("router", column)
-                            for column in ("paper", "module"))
-        rows.append((method, None if weights is None else weights + found.parameters, found.parameters,
-                     found.active_parameters + found.router_parameters, found.router_parameters / found.parameters,
-                     needed, computed, None if products is None else products + needed))
+        needed, computed = (
+            found.macs("experts", column) + found.macs("router", column) for column in ("paper", "module")
+        )
+        rows.append(
+            (
+                method,
+                None if weights is None else weights + found.parameters,
+                found.parameters,
+                found.active_parameters + found.router_parameters,
+                found.router_parameters / found.parameters,
+                needed,
+                computed,
+                None if products is None else products + needed,
+            )
+        )
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     numbers = [name for name in COLUMNS if name not in ("method", "router_share")]
     return frame.astype(dict.fromkeys(numbers, "Int64"))
@@ -68,12 +86,18 @@ def adapter_cost(config: Any, layers: Sequence[tuple[int, int]]) -> Cost:
     for one, times in priced:
         for term in one.terms:
             known = terms.get(key := (term.part, term.name, term.why), Term(term.part, term.name, 0, 0, 0, term.why))
-            terms[key] = replace(known, paper=known.paper + times * term.paper,
-                                 module=known.module + times * term.module,
-                                 per_call=known.per_call + times * term.per_call)
-    return Cost(sum(one.expert_parameters * times for one, times in priced),
-                sum(one.router_parameters * times for one, times in priced),
-                sum(one.active_parameters * times for one, times in priced), tuple(terms.values()))
+            terms[key] = replace(
+                known,
+                paper=known.paper + times * term.paper,
+                module=known.module + times * term.module,
+                per_call=known.per_call + times * term.per_call,
+            )
+    return Cost(
+        sum(one.expert_parameters * times for one, times in priced),
+        sum(one.router_parameters * times for one, times in priced),
+        sum(one.active_parameters * times for one, times in priced),
+        tuple(terms.values()),
+    )
 
 
 def layer_cost(config: Any, in_features: int, out_features: int) -> Cost:
@@ -92,16 +116,19 @@ def registered_name(config: Any) -> str:
     for ancestor in type(config).__mro__:
         if ancestor in names:
             return names[ancestor]
-    raise ValueError(f"adapter is a {type(config).__name__}, which has no cost formula; pass peft.LoraConfig or a "
-                     f"configuration of {', '.join(REGISTRY)}")
+    raise ValueError(
+        f"adapter is a {type(config).__name__}, which has no cost formula; pass peft.LoraConfig or a "
+        f"configuration of {', '.join(REGISTRY)}"
+    )
 
 
 def refuse_uncounted(config: Any) -> None:
     for name, harmless in UNCOUNTED.items():
         value = getattr(config, name, harmless[0])
         if value not in harmless:
-            raise ValueError(f"{name} = {value!r} changes parameters in a way the formulas do not count; leave it at "
-                             f"{harmless[0]!r}")
+            raise ValueError(
+                f"{name} = {value!r} changes parameters in a way the formulas do not count; leave it at {harmless[0]!r}"
+            )
 
 
 def layer_shapes(shapes: Shapes, config: Any) -> list[tuple[int, int]]:
@@ -115,13 +142,17 @@ def layer_shapes(shapes: Shapes, config: Any) -> list[tuple[int, int]]:
             raise ValueError("shapes = [] holds no layer; pass [(in_features, out_features), …] or the model")
         return found
     if config.target_modules is None:
-        raise ValueError("target_modules = None does not say which layers are adapted; name them, such as "
-                         "['q_proj', 'v_proj'], or pass shapes=[(in_features, out_features), …]")
+        raise ValueError(
+            "target_modules = None does not say which layers are adapted; name them, such as "
+            "['q_proj', 'v_proj'], or pass shapes=[(in_features, out_features), …]"
+        )
     adapted = is_adapted(shapes, config)
     found = [shape for name, module in shapes.named_modules() if (shape := linear_shape(module)) and adapted(name)]
     if not found:
-        raise ValueError(f"target_modules = {config.target_modules} meets no linear layer of the model; see "
-                         "model.named_modules() for the names")
+        raise ValueError(
+            f"target_modules = {config.target_modules} meets no linear layer of the model; see "
+            "model.named_modules() for the names"
+        )
     return found
 
 

@@ -46,8 +46,9 @@ def _best_up(targets: np.ndarray, A: np.ndarray, gates: np.ndarray) -> np.ndarra
     return stacked.reshape(experts, rank, -1).transpose(0, 2, 1)
 
 
-def fit_mixture(targets: np.ndarray, A: np.ndarray, B: np.ndarray, sweeps: int = 100,
-                tolerance: float = 1e-10) -> MixtureFit:
+def fit_mixture(
+    targets: np.ndarray, A: np.ndarray, B: np.ndarray, sweeps: int = 100, tolerance: float = 1e-10
+) -> MixtureFit:
     """Alternating least squares from the experts A (E, r, in), B (E, out, r); the first step fits the gates.
 
     The error never rises. The problem is not convex and for rank 1 a best fit need not exist (CP degeneracy),

@@ -19,8 +19,9 @@ def exact_rank(matrix: np.ndarray) -> int:
     try:
         values = whole_numbers(values)
     except ValueError as error:
-        raise ValueError("matrix holds an entry that is no exact integer; use numerical_rank for real matrices"
-                         ) from error  # fmt: skip
+        raise ValueError(
+            "matrix holds an entry that is no exact integer; use numerical_rank for real matrices"
+        ) from error
     work = (values.T if values.shape[0] > values.shape[1] else values).astype(object)
     previous, rank = 1, 0
     for column in range(work.shape[1]):

@@ -41,11 +41,15 @@ def gr_first_order_exponents(seed: int = 0) -> Claim:
         predicted = gates**rule.exponent * predicted_change(layer, x, gradient)
         residual = max(residual, abs(measured[-1] - rule.exponent), float((change / predicted - 1).abs().max()))
     return Claim(
-        "gr_first_order_exponents", REMEDY,
+        "gr_first_order_exponents",
+        REMEDY,
         "our reading: the first-order change of g s B A under one Riemannian step is lr s² g^{1+p} ‖Γ P_A + P_B Γ‖, "
         "and lr s² g ‖Γ P_A + P_B Γ‖ once the step is divided by the gate (exponents of g: plain p = 1, rescaled "
         "p = 1/2, p = 0, exact remedy; residual: the larger of exponents and relative sizes)",
-        measured, [rule.exponent for rule in RULES.values()], residual, residual < 1e-4,
+        measured,
+        [rule.exponent for rule in RULES.values()],
+        residual,
+        residual < 1e-4,
     )
 
 
@@ -60,15 +64,22 @@ def gr_exact_remedy_is_power_zero(seed: int = 0) -> Claim:
     steps = []
     for rule in ("exact remedy", "p = 0", "rescaled"):
         moved, _, lr = first_step(layer, x, gradient, rule, relative_step=1e-2)
-        steps.append(torch.cat([((new - old) / lr).detach().flatten() for new, old in
-                                zip((moved.A, moved.B), (layer.A, layer.B))]))
+        steps.append(
+            torch.cat(
+                [((new - old) / lr).detach().flatten() for new, old in zip((moved.A, moved.B), (layer.A, layer.B))]
+            )
+        )
     remedy, zero, rescaled = steps
     gap, contrast = (float((other - remedy).norm() / remedy.norm()) for other in (zero, rescaled))
     return Claim(
-        "gr_exact_remedy_is_power_zero", REMEDY,
+        "gr_exact_remedy_is_power_zero",
+        REMEDY,
         "our reading: when gates are constant over the batch, the exact remedy (the preconditioned gradient divided by "
         f"the gate) is the step of p = 0 (relative difference of the steps; that of p = 1/2 is {contrast:.2g})",
-        gap, 0.0, gap, gap < 1e-10 and contrast > 0.1,
+        gap,
+        0.0,
+        gap,
+        gap < 1e-10 and contrast > 0.1,
     )
 
 
@@ -102,10 +113,14 @@ def gr_single_expert_control(seed: int = 0) -> Claim:
         plain, rescaled = routed_gradients(k, 1.0, seed), routed_gradients(k, 0.5, seed)
         differing[k] = [name for name in plain if not bool((plain[name] == rescaled[name]).all())]
     return Claim(
-        "gr_single_expert_control", REMEDY,
+        "gr_single_expert_control",
+        REMEDY,
         "with k = 1 the renormalised gate is 1, so that rescaling changes nothing: all gradients and the steps are "
         f"equal bit for bit (what differs at k = 1; at k = 2: {', '.join(differing[2])})",
-        differing[1], [], float(len(differing[1])), not differing[1] and "stepped A" in differing[2],
+        differing[1],
+        [],
+        float(len(differing[1])),
+        not differing[1] and "stepped A" in differing[2],
     )
 
 
@@ -113,14 +128,19 @@ def gr_single_expert_control(seed: int = 0) -> Claim:
 def gr_gate_gradient_unchanged(seed: int = 0) -> Claim:
     """Rescaling leaves the gate's own gradient as it is and changes what reaches the experts and the layer's input."""
     plain, rescaled = routed_gradients(3, 1.0, seed), routed_gradients(3, 0.5, seed)
-    gaps = {name: float((rescaled[name] - plain[name]).norm() / plain[name].norm())
-            for name in ("router", "A", "B", "x")}
+    gaps = {
+        name: float((rescaled[name] - plain[name]).norm() / plain[name].norm()) for name in ("router", "A", "B", "x")
+    }
     gap, others = gaps.pop("router"), ", ".join(f"{name} {value:.2f}" for name, value in gaps.items())
     return Claim(
-        "gr_gate_gradient_unchanged", REMEDY,
+        "gr_gate_gradient_unchanged",
+        REMEDY,
         "the backward factor g^p acts on the experts' path alone: the router's gradient is the same for p = 1 and 1/2 "
         f"(relative difference; of what passes through the experts: {others})",
-        gap, 0.0, gap, gap < 1e-12 and min(gaps.values()) > 0.01,
+        gap,
+        0.0,
+        gap,
+        gap < 1e-12 and min(gaps.values()) > 0.01,
     )
 
 
@@ -133,8 +153,10 @@ def gr_step_invariance(seed: int = 0) -> Claim:
 
     generator, gaps, ratios = torch.Generator().manual_seed(seed), dict.fromkeys(DAMPINGS, 0.0), []
     for _ in range(20):
-        A, B, C, matrix = (torch.randn(shape, generator=generator, dtype=torch.float64)
-                           for shape in [(1, 3, 9), (1, 11, 3), (3, 3), (11, 9)])  # fmt: skip
+        A, B, C, matrix = (
+            torch.randn(shape, generator=generator, dtype=torch.float64)
+            for shape in [(1, 3, 9), (1, 11, 3), (3, 3), (11, 9)]
+        )
         C += 3 * torch.eye(3)  # far from singular: its inverse enlarges damping
 
         def stepped(A: Tensor, B: Tensor, damping: float) -> Tensor:
@@ -151,11 +173,15 @@ def gr_step_invariance(seed: int = 0) -> Claim:
     residual = gaps[DAMPINGS[-1]]
     falling = all(gaps[a] > 10 * gaps[b] for a, b in zip(DAMPINGS, DAMPINGS[1:]))
     return Claim(
-        "gr_step_invariance", PRECONDITIONER,
+        "gr_step_invariance",
+        PRECONDITIONER,
         "the step in B A does not depend on the factors, (A, B) or (C A, B C⁻¹), up to the damping (largest relative "
         f"difference over 20 problems at damping {', '.join(f'{d:.0e}' for d in DAMPINGS)}; plain gradient steps "
         f"differ by {min(ratios):.2g} to {max(ratios):.2g})",
-        list(gaps.values()), [0.0] * len(DAMPINGS), residual, residual < 1e-4 and falling and min(ratios) > 0.1,
+        list(gaps.values()),
+        [0.0] * len(DAMPINGS),
+        residual,
+        residual < 1e-4 and falling and min(ratios) > 0.1,
     )
 
 
@@ -189,11 +215,15 @@ def gr_descent_direction(seed: int = 0) -> Claim:
                 condition = float(values[-1] / values[0])
                 excess = max(excess, 2 * condition**0.5 / (1 + condition) - cosine)  # Kantorovich's inequality
     return Claim(
-        "gr_descent_direction", PRECONDITIONER,
+        "gr_descent_direction",
+        PRECONDITIONER,
         f"the preconditioned direction descends: its cosine with the gradient is positive for {', '.join(FACTORS)} "
         "factors, and at least 2√κ / (1 + κ) for a damped Gram matrix of condition κ (least cosines of 200 each; "
         "residual: largest shortfall from the bound)",
-        list(least.values()), ["> 0"] * len(FACTORS), max(excess, 0.0), min(least.values()) > 0 and excess < 1e-9,
+        list(least.values()),
+        ["> 0"] * len(FACTORS),
+        max(excess, 0.0),
+        min(least.values()) > 0 and excess < 1e-9,
     )
 
 
@@ -207,8 +237,9 @@ def gr_zero_start(seed: int = 0) -> Claim:
 
     generator = torch.Generator().manual_seed(seed)
     layer = MoeLora(9, 7, MoeLoraConfig(r=2, num_experts=4, top_k=2)).double()
-    x, gradient, A = (torch.randn(shape, generator=generator, dtype=torch.float64)
-                      for shape in [(12, 9), (12, 7), (4, 2, 9)])  # fmt: skip
+    x, gradient, A = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(12, 9), (12, 7), (4, 2, 9)]
+    )
     with torch.no_grad():
         layer.A.copy_(A)
     (layer(x)[0] * gradient).sum().backward()
@@ -218,8 +249,12 @@ def gr_zero_start(seed: int = 0) -> Claim:
     moved = float((layer.A.detach() - A).abs().max())
     gap = float((layer.B.detach() - expected).norm() / expected.norm())
     return Claim(
-        "gr_zero_start", PRECONDITIONER,
+        "gr_zero_start",
+        PRECONDITIONER,
         "with B = 0 the damped Gram matrix is δI: A has no gradient, so that 1/δ does no harm, and B takes its "
         "preconditioned step ([largest change of A, relative error of the step of B])",
-        [moved, gap], [0.0, 0.0], max(moved, gap), moved == 0.0 and np.isfinite(gap) and gap < 1e-9,
+        [moved, gap],
+        [0.0, 0.0],
+        max(moved, gap),
+        moved == 0.0 and np.isfinite(gap) and gap < 1e-9,
     )

@@ -81,8 +81,13 @@ def _train_router(layer: TRex, x: Tensor, scores: Tensor | None, target: Tensor,
         optimizer.step()
 
 
-def router_gradient_noise(seeds: tuple[int, ...] = (0, 1, 2), steps: tuple[int, ...] = (0, 20, 100),
-                          samples: int = 64, separation: float = 2.0, lr: float = 1e-2) -> pd.DataFrame:
+def router_gradient_noise(
+    seeds: tuple[int, ...] = (0, 1, 2),
+    steps: tuple[int, ...] = (0, 20, 100),
+    samples: int = 64,
+    separation: float = 2.0,
+    lr: float = 1e-2,
+) -> pd.DataFrame:
     """Spread of the router's per-sample gradients over a mini-batch, a row a prior, seed and training step.
 
     Every cluster needs one expert, at the weight a saturated router would give it. prior: "none"
@@ -112,9 +117,18 @@ def router_gradient_noise(seeds: tuple[int, ...] = (0, 1, 2), steps: tuple[int, 
                 done = step
                 losses, gradients = router_gradients(layer, x, scores, target)
                 variance, mean = float(gradients.var(0).sum()), float((gradients.mean(0) ** 2).sum())
-                rows.append({"prior": prior, "seed": seed, "step": step, "loss": float(losses.mean()),
-                             "omega": float(layer.omega.detach()), "gradient_variance": variance,
-                             "mean_gradient_squared": mean, "noise_to_signal": variance / mean})
+                rows.append(
+                    {
+                        "prior": prior,
+                        "seed": seed,
+                        "step": step,
+                        "loss": float(losses.mean()),
+                        "omega": float(layer.omega.detach()),
+                        "gradient_variance": variance,
+                        "mean_gradient_squared": mean,
+                        "noise_to_signal": variance / mean,
+                    }
+                )
     return pd.DataFrame(rows)
 
 

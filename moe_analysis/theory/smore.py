@@ -77,8 +77,9 @@ def momor_count(s: list[int], f: list[int], seed: int, draws: int = 1) -> int:
 def agreement(name: str, source: str, statement: str, measured: Any, expected: Any) -> Claim:
     """A claim that holds when both are equal; its residual is the largest difference of their numbers."""
     pairs = [(measured, expected)] if isinstance(measured, int) else list(zip(measured, expected, strict=True))
-    return Claim(name, source, statement, measured, expected, float(max(abs(a - b) for a, b in pairs)),
-                 measured == expected)  # fmt: skip
+    return Claim(
+        name, source, statement, measured, expected, float(max(abs(a - b) for a, b in pairs)), measured == expected
+    )
 
 
 @claim_check
@@ -89,10 +90,14 @@ def smore_thm33_momor_bound(seed: int = 0) -> Claim:
     bounds = [momor_bound(s, f) for s, f in sizes]
     excess = max(max(count - bound for count, bound in zip(measured, bounds)), 0)
     return Claim(
-        "smore_thm33_momor_bound", "S'MoRE Thm 3.3",
+        "smore_thm33_momor_bound",
+        "S'MoRE Thm 3.3",
         "Γ_MoMOR ≤ C(s_{L-1}, f_{L-1}) Π_{l<L-1} Σ_{i=f_l}^{min(F_l, s_l)} C(s_l, i) for s = 4, f = 2, L = 1..3 (most "
         "outputs of 3 random MoMORs; random parameters attain the bound when the two are equal)",
-        measured, [f"<= {bound}" for bound in bounds], float(excess), excess == 0,
+        measured,
+        [f"<= {bound}" for bound in bounds],
+        float(excess),
+        excess == 0,
     )
 
 
@@ -101,10 +106,12 @@ def smore_thm34_all_trees(seed: int = 0) -> Claim:
     """The proof's parameters tell all trees of one to three layers apart."""
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
     return agreement(
-        "smore_thm34_all_trees", "S'MoRE Thm 3.4",
+        "smore_thm34_all_trees",
+        "S'MoRE Thm 3.4",
         "some parameters give S'MoRE Γ = Π_l C(s_l, f_l)^{F_{l+1}} outputs for every input, s = 4, f = 2, L = 1..3: "
         "A = B = 0, bias = expert index, W = [0; I], σ an injective multiset code (exact; fewest of 2 inputs)",
-        [exact_count(s, f, seed, tried=2) for s, f in sizes], [smore_flexibility(s, f) for s, f in sizes],
+        [exact_count(s, f, seed, tried=2) for s, f in sizes],
+        [smore_flexibility(s, f) for s, f in sizes],
     )
 
 
@@ -126,11 +133,13 @@ def smore_thm34_four_layers(seed: int = 0) -> Claim:
     same = torch.stack([(a == b).flatten(1).all(1) for a, b in zip(found, trees)]).all(0).sum()
     # σ has one code for each expert and each x_3; two codes follow from their sums of powers; so all pairs count
     return agreement(
-        "smore_thm34_four_layers", "S'MoRE Thm 3.4",
+        "smore_thm34_four_layers",
+        "S'MoRE Thm 3.4",
         "s = 4, f = 2, L = 4 has 6^15 outputs: all 6^7 x_3 are different, σ gives each of 4 experts with each of them "
         "a code of its own, and the sum of two codes (Z, Z²) determines both (x_3 enumerated; codes; trees decoded "
         f"from their x_4 out of {sampled} random ones; C(4, 2) · x_3²)",
-        [below, len(top.keys), int(same), comb(4, 2) * below**2], [6**7, 4 * 6**7, sampled, 6**15],
+        [below, len(top.keys), int(same), comb(4, 2) * below**2],
+        [6**7, 4 * 6**7, sampled, 6**15],
     )
 
 
@@ -140,10 +149,12 @@ def smore_thm34_random_parameters(seed: int = 0) -> Claim:
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
     counts = [[random_count(s, f, seed + draw) for draw in range(2)] for s, f in sizes]
     return agreement(
-        "smore_thm34_random_parameters", "S'MoRE Thm 3.4",
+        "smore_thm34_random_parameters",
+        "S'MoRE Thm 3.4",
         "our reading: Γ is not a matter of special parameters: with σ = tanh and normal random ones it is reached, "
         f"s = 4, f = 2, L = 1..3 (outputs that differ by {RESOLUTION:g} of the largest; fewest of 2 draws)",
-        [min(draws) for draws in counts], [smore_flexibility(s, f) for s, f in sizes],
+        [min(draws) for draws in counts],
+        [smore_flexibility(s, f) for s, f in sizes],
     )
 
 
@@ -152,7 +163,8 @@ def smore_thm34_needs_the_activation(seed: int = 0) -> Claim:
     """Without σ the same random layers only count how often an expert stands in its layer."""
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
     return agreement(
-        "smore_thm34_needs_the_activation", "S'MoRE Thm 3.4",
+        "smore_thm34_needs_the_activation",
+        "S'MoRE Thm 3.4",
         "our reading: with σ = id random parameters reach the number of ways in which experts can be counted in their "
         "layers and no more, s = 4, f = 2, L = 1..3",
         [random_count(s, f, seed, activation="identity") for s, f in sizes],
@@ -164,13 +176,16 @@ def smore_thm34_needs_the_activation(seed: int = 0) -> Claim:
 def smore_cor35_activation_on_child(seed: int = 0) -> Claim:
     """With σ on the child, both the proof's and random parameters have Γ* outputs."""
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
-    counted = [count(s, f, seed, activation_position="child_scored") for count in (exact_count, random_count)
-               for s, f in sizes]  # fmt: skip
+    counted = [
+        count(s, f, seed, activation_position="child_scored") for count in (exact_count, random_count) for s, f in sizes
+    ]
     return agreement(
-        "smore_cor35_activation_on_child", "S'MoRE Cor. 3.5",
+        "smore_cor35_activation_on_child",
+        "S'MoRE Cor. 3.5",
         "S'MoRE* has Γ*_l = C(s, f) C(Γ*_{l-1} + f − 1, f) outputs, s = 4, f = 2, L = 1..3 (codes 2^i of experts in "
         "the biases, exact; then random parameters with tanh)",
-        counted, [child_flexibility(s, f) for s, f in sizes] * 2,
+        counted,
+        [child_flexibility(s, f) for s, f in sizes] * 2,
     )
 
 
@@ -180,10 +195,12 @@ def smore_cor36_shared_pool(seed: int = 0) -> Claim:
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
     counted = [count(s, f, seed, shared_pool=True) for count in (exact_count, random_count) for s, f in sizes]
     return agreement(
-        "smore_cor36_shared_pool", "S'MoRE Cor. 3.6",
+        "smore_cor36_shared_pool",
+        "S'MoRE Cor. 3.6",
         "S'MoRE# with a pool that all layers share has Π_l C(s, f)^{F_{l+1}} outputs, s = 4, f = 2, L = 1..3 (the "
         "proof's parameters, exact; then random ones with tanh)",
-        counted, [shared_flexibility(s, f) for s, f in sizes] * 2,
+        counted,
+        [shared_flexibility(s, f) for s, f in sizes] * 2,
     )
 
 
@@ -192,15 +209,22 @@ def smore_heterogeneous_layers(seed: int = 0) -> Claim:
     """Pools and fanouts that differ between layers: all formulas against enumeration."""
     measured, expected = [], []
     for s, f in MIXED:
-        measured += [momor_count(s, f, seed), exact_count(s, f, seed), random_count(s, f, seed),
-                     exact_count(s, f, seed, activation_position="child"),
-                     random_count(s, f, seed, activation="identity")]  # fmt: skip
+        measured += [
+            momor_count(s, f, seed),
+            exact_count(s, f, seed),
+            random_count(s, f, seed),
+            exact_count(s, f, seed, activation_position="child"),
+            random_count(s, f, seed, activation="identity"),
+        ]
         trees = smore_flexibility(s, f)
         expected += [momor_bound(s, f), trees, trees, child_flexibility(s, f), linear_flexibility(s, f)]
     return agreement(
-        "smore_heterogeneous_layers", "S'MoRE Thms 3.3, 3.4, Cor. 3.5",
+        "smore_heterogeneous_layers",
+        "S'MoRE Thms 3.3, 3.4, Cor. 3.5",
         f"the formulas hold for unequal layers, (s, f) = {', '.join(map(str, MIXED))}: a random MoMOR, S'MoRE with the "
-        "proof's and with random parameters, S'MoRE*, and S'MoRE with σ = id (our formula) of each", measured, expected,
+        "proof's and with random parameters, S'MoRE*, and S'MoRE with σ = id (our formula) of each",
+        measured,
+        expected,
     )
 
 
@@ -226,8 +250,10 @@ def smore_fig3_three_trees(seed: int = 0) -> Claim:
     gates = active_experts(config, trees)
     measured.insert(0, count_apart(momor_outputs(momor, x, gates), RESOLUTION))
     return agreement(
-        "smore_fig3_three_trees", "S'MoRE Fig. 3",
+        "smore_fig3_three_trees",
+        "S'MoRE Fig. 3",
         "trees of the same experts, arranged as {1: 1,3; 2: 2,4}, {1: 1,2; 2: 3,4} and {1: 3,4; 2: 1,2}: MoMOR has "
         "one output, S'MoRE* two, S'MoRE three (random MoMOR; the proof's and random parameters of either other)",
-        measured, [1, 2, 2, 3, 3],
+        measured,
+        [1, 2, 2, 3, 3],
     )

@@ -68,16 +68,23 @@ def smore_lemma_c8_multisets(seed: int = 0) -> Claim:
     found = [
         sum(collisions(fraction_code(largest + 1), kinds, largest) for kinds, largest in bounds),
         sum(collisions(power_code(largest), kinds, largest) for kinds, largest in bounds),
-        sum(module_collisions(module, kinds, size) for module in (MultisetCode, SingleNumberCode)
-            for kinds, size in [(4, 2), (24, 2), (6, 3), (5, 4)]),
-    ]  # fmt: skip
+        sum(
+            module_collisions(module, kinds, size)
+            for module in (MultisetCode, SingleNumberCode)
+            for kinds, size in [(4, 2), (24, 2), (6, 3), (5, 4)]
+        ),
+    ]
     controls = [collisions(fraction_code(2), 4, 2), collisions(power_code(2), 6, 3, smallest=3)]
     return Claim(
-        "smore_lemma_c8_multisets", "S'MoRE Lemma C.8",
+        "smore_lemma_c8_multisets",
+        "S'MoRE Lemma C.8",
         "Σ N^{-Z(x)} is different for all multisets of fewer than N members (up to 6 kinds, 4 members, exact "
         "fractions), and so are the sums of the first N − 1 powers of Z, and those of both modules that stand for σ "
         f"(multisets whose sum is another one's; with a base or a power too few: {controls[0]} and {controls[1]})",
-        found, [0, 0, 0], float(sum(found)), not any(found) and min(controls) > 0,
+        found,
+        [0, 0, 0],
+        float(sum(found)),
+        not any(found) and min(controls) > 0,
     )
 
 
@@ -92,9 +99,11 @@ def smore_thm34_codes_in_floats(seed: int = 0) -> Claim:
 
     measured = []
     for code, layers, single, count in [
-        (SingleNumberCode, 2, False, exact_rows), (SingleNumberCode, 2, True, distinct_rows),
-        (SingleNumberCode, 3, False, distinct_rows), (MultisetCode, 3, True, exact_rows),
-    ]:  # fmt: skip
+        (SingleNumberCode, 2, False, exact_rows),
+        (SingleNumberCode, 2, True, distinct_rows),
+        (SingleNumberCode, 3, False, distinct_rows),
+        (MultisetCode, 3, True, exact_rows),
+    ]:
         layer = distinguishing_layer(structure(*paper_sizes(layers)), code)
         x = inputs(seed, layer.in_features)
         outputs = all_outputs(layer.float(), x.float()) if single else all_outputs(layer, x)
@@ -102,11 +111,15 @@ def smore_thm34_codes_in_floats(seed: int = 0) -> Claim:
     two, three = (smore_flexibility(*paper_sizes(layers)) for layers in (2, 3))
     holds = measured[0] == two > measured[1] and measured[2] < three == measured[3]
     return Claim(
-        "smore_thm34_codes_in_floats", "S'MoRE Thm 3.4",
+        "smore_thm34_codes_in_floats",
+        "S'MoRE Thm 3.4",
         "our reading: σ = N^Z needs Z log2(N) bits, 38 at L = 2 and 1369 at L = 3 (N = 3, Z up to 24 and 864): exact "
         "in float64 at L = 2, merged in float32 at L = 2 and in float64 at L = 3; σ = (Z, Z²) needs 21 bits at L = 3 "
         "and is exact in float32",
-        measured, [two, f"< {two}", f"< {three}", three], 0.0 if holds else 1.0, holds,
+        measured,
+        [two, f"< {two}", f"< {three}", three],
+        0.0 if holds else 1.0,
+        holds,
     )
 
 
@@ -163,8 +176,13 @@ def precision_of_all(layer: Smore, x: Tensor) -> dict[str, int | float]:
     exact = all_outputs(layer, x)
     single = torch.cat([single_outputs(layer, x, trees) for trees in all_trees(layer.config)]).numpy()
     rounding = float(np.abs(exact - single).max() / np.abs(exact).max())
-    return {"trees": len(exact), "float64": count_apart(exact, SAME), "float32_bits": len(distinct_rows(single)),
-            "float32": count_apart(exact, 2 * rounding), "rounding": rounding}  # fmt: skip
+    return {
+        "trees": len(exact),
+        "float64": count_apart(exact, SAME),
+        "float32_bits": len(distinct_rows(single)),
+        "float32": count_apart(exact, 2 * rounding),
+        "rounding": rounding,
+    }
 
 
 def precision_of_neighbours(layer: Smore, x: Tensor, change: str, pairs: int, seed: int) -> dict[str, int | float]:
@@ -187,14 +205,24 @@ def precision_of_neighbours(layer: Smore, x: Tensor, change: str, pairs: int, se
     largest = torch.maximum(a.abs().max(), b.abs().max())
     distance = (a - b).abs().amax(1) / largest  # (N,)
     rounding = float(torch.maximum((a - a32).abs().max(), (b - b32).abs().max()) / largest)
-    return {"pairs": len(a), "smallest": float(distance.min()), "median": float(distance.median()),
-            "rounding": rounding, "float64": int((distance <= SAME).sum()),
-            "float32_bits": int((a32 == b32).all(1).sum()),
-            "float32": int((distance <= 2 * rounding).sum())}  # fmt: skip
+    return {
+        "pairs": len(a),
+        "smallest": float(distance.min()),
+        "median": float(distance.median()),
+        "rounding": rounding,
+        "float64": int((distance <= SAME).sum()),
+        "float32_bits": int((a32 == b32).all(1).sum()),
+        "float32": int((distance <= 2 * rounding).sum()),
+    }
 
 
-def precision_table(layers: Iterable[int] = range(2, 9), scales: Iterable[float] = (0.1, 0.3, 1.0, 3.0), rank: int = 1,
-                    pairs: int = 500, seed: int = 0) -> pd.DataFrame:  # fmt: skip
+def precision_table(
+    layers: Iterable[int] = range(2, 9),
+    scales: Iterable[float] = (0.1, 0.3, 1.0, 3.0),
+    rank: int = 1,
+    pairs: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
     """One row a depth, scale of random tanh parameters (`randomised`) and change: s = 4, f = 2, columns as above."""
     import pandas as pd
 
@@ -222,9 +250,11 @@ def smore_thm34_single_precision(seed: int = 0) -> Claim:
         layer = randomised(Smore(IN_FEATURES, 2, structure(*paper_sizes(layers))), seed, scale)
         found.append(precision_of_all(layer, x))
     return agreement(
-        "smore_thm34_single_precision", "S'MoRE Thm 3.4",
+        "smore_thm34_single_precision",
+        "S'MoRE Thm 3.4",
         "our reading: beyond its rounding float32 tells all trees of a random tanh layer apart for L = 2, 3; with "
         "parameters 10⁻⁴ of that size σ bends by 10⁻⁸, and L = 2 keeps what σ = id has (float64 keeps "
-        f"{found[-1]['float64']})", [int(precision["float32"]) for precision in found],
+        f"{found[-1]['float64']})",
+        [int(precision["float32"]) for precision in found],
         [smore_flexibility(*paper_sizes(2)), smore_flexibility(*paper_sizes(3)), linear_flexibility(*paper_sizes(2))],
     )

@@ -32,7 +32,7 @@ def known_widths(config: Any, down: int) -> list[int]:
     """Width of what a top-down gate reads: the projected token and the keys of a node's ancestors."""
     if config.gate_arch == "linear":
         return [down * 2 ** (config.layers - 1 - layer) for layer in range(config.layers)]
-    return [down + sum(config.key_dims[layer + 1:]) for layer in range(config.layers)]
+    return [down + sum(config.key_dims[layer + 1 :]) for layer in range(config.layers)]
 
 
 def smore_cost(width: int, height: int, config: Any) -> Cost:
@@ -44,7 +44,8 @@ def smore_cost(width: int, height: int, config: Any) -> Cost:
     sizes = [(r * (width + out + bias) + out * bias, used, s) for used, s, r, out in pools(config)]
     router = bottom_up_parameters if config.router == "bottom_up" else top_down_parameters
     return Cost(
-        sum(s * size for size, _, s in sizes) + shared, router(width, config),
+        sum(s * size for size, _, s in sizes) + shared,
+        router(width, config),
         sum(used * size for size, used, _ in sizes) + shared,
         (*expert_terms(width, height, config), *router_terms(width, config)),
     )
@@ -71,15 +72,32 @@ def layer_terms(layer: int, n: int, s: int, r: int, config: Any) -> list[Term]:
         W = term("experts", f"W {layer}", children * below * out)  # nothing in the lowest layer, whose d_l is 0
         if layer == 0:
             return [term("experts", "B 0", n * r * out, s * r * out, why=IDLE), W]
-        return [term("experts", f"B {layer}", n * r * out, children * s * r * out, why=BLOCKS), W,
-                term("experts", f"B_bias {layer}", 0, children * s * out, why="biases as a product over the pool")]
-    terms = [term("experts", f"B {layer}", n * r * out, parents * s * r * out,
-                  why=f"a parent mixes the pool, then one product a parent{again}")]
+        return [
+            term("experts", f"B {layer}", n * r * out, children * s * r * out, why=BLOCKS),
+            W,
+            term("experts", f"B_bias {layer}", 0, children * s * out, why="biases as a product over the pool"),
+        ]
+    terms = [
+        term(
+            "experts",
+            f"B {layer}",
+            n * r * out,
+            parents * s * r * out,
+            why=f"a parent mixes the pool, then one product a parent{again}",
+        )
+    ]
     if config.expert_bias:
         terms.append(term("experts", f"B_bias {layer}", 0, parents * s * out, why="scores as a product over the pool"))
     if layer:
-        terms.append(term("experts", f"W {layer}", children * below * out, parents * below * out,
-                          why="children are added before W, which is linear"))
+        terms.append(
+            term(
+                "experts",
+                f"W {layer}",
+                children * below * out,
+                parents * below * out,
+                why="children are added before W, which is linear",
+            )
+        )
     return terms
 
 
@@ -96,17 +114,25 @@ def top_down_terms(down: int, config: Any) -> list[Term]:
         s, m, parents = config.num_experts[layer], config.key_dims[layer], config.nodes[layer + 1]
         first = s if config.gate_arch == "linear" else m  # what the linear map of (x_down, keys) makes
         # what reads the tables, by the one-hot ids of all ancestors
-        reads = sum(F * experts for F, experts in zip(config.nodes[layer + 1:-1], config.num_experts[layer + 1:]))
+        reads = sum(F * experts for F, experts in zip(config.nodes[layer + 1 : -1], config.num_experts[layer + 1 :]))
         # the keys above are known - down numbers wide in all, each pool's once an expert
-        above = list(zip(config.num_experts, known_widths(config, down) if config.gate_arch == "linear"
-                         else config.key_dims, strict=True))[layer + 1:]
+        above = list(
+            zip(
+                config.num_experts,
+                known_widths(config, down) if config.gate_arch == "linear" else config.key_dims,
+                strict=True,
+            )
+        )[layer + 1 :]
         table = sum(experts * size for experts, size in above)
         name = "keys" if config.gate_arch == "linear" else "mlp"
-        terms.append(term("router", f"{name} {layer}", parents * known * first, (down + reads) * first, table * first,
-                          TABLE))
+        terms.append(
+            term("router", f"{name} {layer}", parents * known * first, (down + reads) * first, table * first, TABLE)
+        )
         if config.gate_arch == "mlp":
-            terms += [term("router", f"mlp out {layer}", parents * m * m), term("router", f"keys {layer}",
-                                                                               parents * s * m)]
+            terms += [
+                term("router", f"mlp out {layer}", parents * m * m),
+                term("router", f"keys {layer}", parents * s * m),
+            ]
         if config.gate == "noisy_topk":
             terms.append(term("router", f"noise {layer}", parents * known * s, (down + reads) * s, table * s, TABLE))
     return terms
@@ -118,8 +144,16 @@ def bottom_up_terms(down: int, config: Any) -> list[Term]:
     for layer in range(1, config.layers):
         nodes = F[layer]
         read = nodes * s[layer] * (config.widths[layer] + m[layer]) * m[layer]
-        terms.append(term("router", f"mlp {layer}", read, nodes * config.widths[layer] * m[layer],
-                          nodes * s[layer] * m[layer] ** 2, "an output is read once for all candidates; " + TABLE))
+        terms.append(
+            term(
+                "router",
+                f"mlp {layer}",
+                read,
+                nodes * config.widths[layer] * m[layer],
+                nodes * s[layer] * m[layer] ** 2,
+                "an output is read once for all candidates; " + TABLE,
+            )
+        )
         terms.append(term("router", f"mlp out {layer}", nodes * s[layer] * m[layer]))
     return terms
 
@@ -136,8 +170,10 @@ def top_down_parameters(width: int, config: Any) -> int:
 
 def bottom_up_parameters(width: int, config: Any) -> int:
     down, F, s, m = config.down_dim or width, config.nodes, config.num_experts, config.key_dims
-    upper = sum(F[layer] * s[layer] * m[layer] + (config.widths[layer] + m[layer] + 2) * m[layer]
-                for layer in range(1, config.layers))
+    upper = sum(
+        F[layer] * s[layer] * m[layer] + (config.widths[layer] + m[layer] + 2) * m[layer]
+        for layer in range(1, config.layers)
+    )
     slopes = (config.layers - 1) * (config.router_activation == "prelu")
     return down * (width + 1) + F[1] * s[0] * down + upper + slopes
 

@@ -31,8 +31,9 @@ class MultisetCode(nn.Module):
         """inputs (K, width): all the z there are, whole numbers; size: f, the largest multiset."""
         super().__init__()
         if inputs.shape[1] < size:
-            raise ValueError(f"the code of {size} children needs {size} numbers, but the layer is {inputs.shape[1]} "
-                             "wide; raise r")  # fmt: skip
+            raise ValueError(
+                f"the code of {size} children needs {size} numbers, but the layer is {inputs.shape[1]} wide; raise r"
+            )
         if size * len(inputs) ** size > LARGEST:
             raise ValueError(f"{size} children of {len(inputs)} kinds have power sums above 2^53; use fewer layers")
         whole_numbers(inputs)
@@ -129,8 +130,10 @@ def decoded_trees(layer: Smore, outputs: Tensor) -> Trees:
     config = layer.config
     trees: Trees = []
     if set(config.fanout) != {2} or config.activation_position != "all":
-        raise ValueError(f"fanout = {config.fanout}, activation_position = {config.activation_position!r}: only "
-                         "fanouts of 2 with 'all' are decoded here")  # fmt: skip
+        raise ValueError(
+            f"fanout = {config.fanout}, activation_position = {config.activation_position!r}: only "
+            "fanouts of 2 with 'all' are decoded here"
+        )
     row = -1 if config.shared_pool else 0
     outputs = torch.from_numpy(whole_numbers(outputs)).unsqueeze(1)  # (N, P, d_{l+1})
     for level in reversed(range(config.layers)):

@@ -23,9 +23,18 @@ def as_momor(mixture: MoeLora) -> Momor:
     from ..adapters import Momor, MomorConfig
 
     config = mixture.config
-    momor = Momor(mixture.in_features, mixture.out_features, MomorConfig(
-        r=[config.r], alpha=config.alpha, num_experts=[config.num_experts], top_k=[config.active_experts],
-        gate=config.gate, balance_coef=0.0)).to(mixture.A.dtype)  # fmt: skip
+    momor = Momor(
+        mixture.in_features,
+        mixture.out_features,
+        MomorConfig(
+            r=[config.r],
+            alpha=config.alpha,
+            num_experts=[config.num_experts],
+            top_k=[config.active_experts],
+            gate=config.gate,
+            balance_coef=0.0,
+        ),
+    ).to(mixture.A.dtype)
     momor.load_state_dict({"A.0": mixture.A, "B.0": mixture.B, "gates.0.weight": mixture.router.weight})
     return momor
 
@@ -43,8 +52,17 @@ def as_smore(momor: Momor) -> Smore:
 
     old, width = momor.config, momor.in_features
     config = SmoreConfig(
-        r=old.by_pool("r"), alpha=old.by_pool("alpha"), num_experts=old.num_experts, fanout=old.top_k, gate="switch",
-        gate_arch="linear", down_dim=width, activation="identity", init="eq_1_layer", balance_coef=0.0)  # fmt: skip
+        r=old.by_pool("r"),
+        alpha=old.by_pool("alpha"),
+        num_experts=old.num_experts,
+        fanout=old.top_k,
+        gate="switch",
+        gate_arch="linear",
+        down_dim=width,
+        activation="identity",
+        init="eq_1_layer",
+        balance_coef=0.0,
+    )
     layer = Smore(width, momor.out_features, config).to(momor.A[0].dtype)
     with torch.no_grad():
         layer.down.weight.copy_(torch.eye(width))
@@ -101,8 +119,10 @@ def collapsed(layer: Smore) -> MoeLora:
 
     config, blocks = layer.config, []
     if config.activation != "identity" or config.init != "eq_1_layer" or config.shared_pool:
-        raise ValueError(f"activation = {config.activation!r}, init = {config.init!r}, shared_pool = "
-                         f"{config.shared_pool}: only 'identity', 'eq_1_layer' and own pools begin as one layer")
+        raise ValueError(
+            f"activation = {config.activation!r}, init = {config.init!r}, shared_pool = "
+            f"{config.shared_pool}: only 'identity', 'eq_1_layer' and own pools begin as one layer"
+        )
     if len({*config.ranks}) > 1 or len({*config.scales}) > 1:
         raise ValueError(f"r = {config.r}, alpha = {config.alpha} must be equal in all layers to be one mixture's")
     start = dict(Smore(layer.in_features, layer.out_features, config).to(layer.W_proj.dtype).named_parameters())
@@ -114,8 +134,11 @@ def collapsed(layer: Smore) -> MoeLora:
         first = config.widths[-1] - width  # the layers above stand before this one in x_L
         blocks.append(layer.W_proj[:, first : first + s * r].unflatten(1, (s, r)).transpose(0, 1))  # (s, out, r)
     rank = config.ranks[0]
-    mixture = MoeLora(layer.in_features, layer.out_features, MoeLoraConfig(
-        r=rank, alpha=config.scales[0] * rank, num_experts=sum(config.num_experts))).to(layer.W_proj.dtype)  # fmt: skip
+    mixture = MoeLora(
+        layer.in_features,
+        layer.out_features,
+        MoeLoraConfig(r=rank, alpha=config.scales[0] * rank, num_experts=sum(config.num_experts)),
+    ).to(layer.W_proj.dtype)
     with torch.no_grad():
         mixture.A.copy_(torch.cat(list(layer.A)))
         mixture.B.copy_(torch.cat(blocks))
@@ -146,9 +169,11 @@ def smore_prop31_mixture(seed: int = 0) -> Claim:
         with torch.no_grad():
             gaps.append(relative_gap(as_smore(as_momor(mixture))(x)[0], mixture(x)[0]))
     return closeness(
-        "smore_prop31_mixture", "S'MoRE Prop. 3.1",
+        "smore_prop31_mixture",
+        "S'MoRE Prop. 3.1",
         "L = 1 and σ = id express any Σ α B A x: B^n the n-th block of the identity, W_proj = [B̄^1 … B̄^s] (largest "
-        f"relative difference to 4 random mixtures, {TOKENS} tokens, each module with its own router)", gaps,
+        f"relative difference to 4 random mixtures, {TOKENS} tokens, each module with its own router)",
+        gaps,
     )
 
 
@@ -175,10 +200,12 @@ def smore_prop32_momor(seed: int = 0) -> Claim:
             wanted = HeldMomor(momor, torch.cat(gates, dim=1))(x)[0]
         gaps.append(relative_gap(planned_update(layer, x, choices_of_gates(gates, k)), wanted))
     return closeness(
-        "smore_prop32_momor", "S'MoRE Prop. 3.2",
+        "smore_prop32_momor",
+        "S'MoRE Prop. 3.2",
         "σ = id expresses any MoMOR: blocks of the identity, W = [0; I], W_proj all B̄ side by side (largest relative "
         "difference to 5 random MoMORs of 1 to 3 pools: each module with its own router; given gates that sum to "
-        "anything)", gaps,
+        "anything)",
+        gaps,
     )
 
 
@@ -203,7 +230,8 @@ def smore_prop32_coefficients(seed: int = 0) -> Claim:
             wanted = HeldMomor(momor, TreeRouting(choices, (TOKENS,), None).gates)(x)[0]
         gaps.append(relative_gap(planned_update(layer, x, choices), wanted))
     return closeness(
-        "smore_prop32_coefficients", "S'MoRE Prop. 3.2",
+        "smore_prop32_coefficients",
+        "S'MoRE Prop. 3.2",
         "with σ = id an expert's coefficient is the sum over its ancestral paths of the products of α, for any tree "
         f"and any α, negative too (largest relative difference to MoMOR with those gates, {len(MIXED)} structures)",
         gaps,
@@ -220,15 +248,20 @@ def smore_collapse_to_one_layer(seed: int = 0) -> Claim:
 
     x, gaps = inputs(seed, TOKENS, IN_FEATURES), []
     for s, f in [([4, 4], [2, 2]), ([3, 5], [2, 3]), ([4, 3, 2], [2, 2, 1])]:
-        layer = Smore(IN_FEATURES, 7, SmoreConfig(num_experts=s, fanout=f, r=2, down_dim=4, key_dim=4,
-                                                  activation="identity", init="eq_1_layer")).double()  # fmt: skip
+        layer = Smore(
+            IN_FEATURES,
+            7,
+            SmoreConfig(num_experts=s, fanout=f, r=2, down_dim=4, key_dim=4, activation="identity", init="eq_1_layer"),
+        ).double()
         with torch.no_grad():
             layer.W_proj.copy_(inputs(seed, *layer.W_proj.shape))  # at the start it is 0, and everything equal
             found, routing = layer(x)
             gaps.append(relative_gap(found, HeldMomor(as_momor(collapsed(layer)), routing.gates)(x)[0]))
     return closeness(
-        "smore_collapse_to_one_layer", "S'MoRE init eq_1_layer",
+        "smore_collapse_to_one_layer",
+        "S'MoRE init eq_1_layer",
         "S'MoRE with init eq_1_layer and σ = id is one LoRA mixture over the experts of all layers, with the "
         "coefficients that its router gives them (largest relative difference; two structures of two layers, one of "
-        "three, W_proj random)", gaps,
+        "three, W_proj random)",
+        gaps,
     )

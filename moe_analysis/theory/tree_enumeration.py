@@ -42,8 +42,10 @@ def all_trees(config: SmoreConfig, chunk: int = 1 << 15) -> Iterator[Trees]:
     """Every tree of a configuration once, at most `chunk` at a time; ValueError for more than MOST_ROWS."""
     total = smore_flexibility(config.num_experts, config.fanout)
     if total > MOST_ROWS:
-        raise ValueError(f"num_experts = {config.num_experts}, fanout = {config.fanout} have {total:.3g} trees, above "
-                         f"{MOST_ROWS}; take random_trees, or layer_outputs layer by layer")  # fmt: skip
+        raise ValueError(
+            f"num_experts = {config.num_experts}, fanout = {config.fanout} have {total:.3g} trees, above "
+            f"{MOST_ROWS}; take random_trees, or layer_outputs layer by layer"
+        )
     for start in range(0, total, chunk):
         number = torch.arange(start, min(start + chunk, total))
         digits = []
@@ -65,8 +67,9 @@ def mixed_radix(number: Tensor, base: int, places: int) -> tuple[Tensor, Tensor]
 def random_trees(config: SmoreConfig, count: int, generator: torch.Generator) -> Trees:
     """`count` trees, each independent and uniform over all."""
     sizes = zip(config.num_experts, config.fanout, config.nodes[1:])
-    return trees_of_digits(config, [torch.randint(comb(s, f), (count, parents), generator=generator)
-                                    for s, f, parents in sizes])  # fmt: skip
+    return trees_of_digits(
+        config, [torch.randint(comb(s, f), (count, parents), generator=generator) for s, f, parents in sizes]
+    )
 
 
 def binary_choice(ids: Tensor, pool: int, dtype: torch.dtype) -> Choice:
@@ -107,8 +110,10 @@ def outputs_above(layer: Smore, x: Tensor, level: int, below: Tensor | None) -> 
     s, f = config.num_experts[level], config.fanout[level]
     options = 1 if below is None else len(below)
     if (rows := comb(s, f) * options**f) > MOST_ROWS:
-        raise ValueError(f"layer {level} has {rows:.3g} combinations of {options} outputs below it, above {MOST_ROWS}; "
-                         "stop a layer lower or take random_trees")  # fmt: skip
+        raise ValueError(
+            f"layer {level} has {rows:.3g} combinations of {options} outputs below it, above {MOST_ROWS}; "
+            "stop a layer lower or take random_trees"
+        )
     sizes = [A.shape[0] * A.shape[1] for A in layer.A]
     hidden = pool_values(layer, x.unsqueeze(0)).split(sizes, dim=1)[pool]
     values = hidden.unflatten(1, layer.A[pool].shape[:2])  # (1, s, r)
@@ -136,8 +141,13 @@ def layer_outputs(layer: Smore, x: Tensor, levels: int | None = None) -> list[Te
 
 def active_experts(config: SmoreConfig, trees: Trees) -> Tensor:
     """(N, Σ s_l): 1.0 where an expert stands anywhere in its layer of the tree; all that MoMOR knows of a tree."""
-    return torch.cat([torch.zeros(len(ids), s, dtype=torch.float64).scatter_(1, ids.flatten(1), 1.0)
-                      for ids, s in zip(trees, config.num_experts)], dim=1)  # fmt: skip
+    return torch.cat(
+        [
+            torch.zeros(len(ids), s, dtype=torch.float64).scatter_(1, ids.flatten(1), 1.0)
+            for ids, s in zip(trees, config.num_experts)
+        ],
+        dim=1,
+    )
 
 
 def momor_routings(config: SmoreConfig) -> Tensor:

@@ -101,9 +101,7 @@ def mixture_span_dimension(A: np.ndarray, B: np.ndarray) -> int:
     return rank_for(A, B)(np.stack(seen))  # (E, in*out)
 
 
-def factors(
-    num_down: int, num_up: int, kind: str, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, int, int]:
+def factors(num_down: int, num_up: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Integer factors A (I, in), B (out, J) with known ranks; "narrow" layers have fewer features than vectors."""
     width, height = (3, 4) if kind == "narrow" else (9, 10)
     inner = "independent" if kind == "narrow" else kind
@@ -119,8 +117,17 @@ def span_cases(max_rank: int = 8, kinds: tuple[str, ...] = KINDS, seed: int = 0)
         for num_up in range(1, max_rank + 1):
             for kind in kinds:
                 A, B, rank_a, rank_b = factors(num_down, num_up, kind, rng)
-                cases.append({"I": num_down, "J": num_up, "kind": kind, "rank_a": rank_a, "rank_b": rank_b,
-                              "predicted": rank_a * rank_b, "measured": span_dimension(A, B)})
+                cases.append(
+                    {
+                        "I": num_down,
+                        "J": num_up,
+                        "kind": kind,
+                        "rank_a": rank_a,
+                        "rank_b": rank_b,
+                        "predicted": rank_a * rank_b,
+                        "measured": span_dimension(A, B),
+                    }
+                )
     return cases
 
 
@@ -131,10 +138,14 @@ def trex_lemma_4_1_span(seed: int = 0) -> Claim:
     gaps = [abs(case["measured"] - case["predicted"]) for case in cases]
     agreeing = sum(gap == 0 for gap in gaps)
     return Claim(
-        "trex_lemma_4_1_span", SOURCE,
+        "trex_lemma_4_1_span",
+        SOURCE,
         "over all routings the updates span rank(A)·rank(B) dimensions, exactly: every I, J <= 8, factors "
         "independent, dependent, repeated, partly zero, null, and longer than the layer is wide (cases that agree)",
-        agreeing, len(cases), float(max(gaps)), agreeing == len(cases),
+        agreeing,
+        len(cases),
+        float(max(gaps)),
+        agreeing == len(cases),
     )
 
 
@@ -152,10 +163,14 @@ def trex_lemma_4_1_rank_of_one_update(seed: int = 0) -> Claim:
                 attained += sum(rank == min(rank_a, rank_b) for rank in ranks)
                 total += len(ranks)
     return Claim(
-        "trex_lemma_4_1_rank_of_one_update", SOURCE,
+        "trex_lemma_4_1_rank_of_one_update",
+        SOURCE,
         "each ΔW has rank <= min(I, J) for every I, J <= 8; a random G attains min(rank A, rank B), which is "
         "min(I, J) for independent vectors (updates that attain it)",
-        attained, total, float(max(excess, 0)), excess <= 0 and attained == total,
+        attained,
+        total,
+        float(max(excess, 0)),
+        excess <= 0 and attained == total,
     )
 
 
@@ -169,9 +184,15 @@ def trex_lemma_4_1_kronecker(seed: int = 0) -> Claim:
         paper_update = realised_updates(A, B, G)[0].T  # (in, out), the paper's ΔW
         product = np.kron(B, A.T) @ G[0].reshape(-1, order="F")  # (out*in,), vec stacks columns
         worst = max(worst, float(np.abs(paper_update.reshape(-1, order="F") - product).max()))
-    return Claim("trex_lemma_4_1_kronecker", SOURCE,
-                 "vec(ΔW) = (B ⊗ A) vec(G) for the update that the module applies (largest difference)",
-                 worst, 0.0, worst, worst < 1e-12)
+    return Claim(
+        "trex_lemma_4_1_kronecker",
+        SOURCE,
+        "vec(ΔW) = (B ⊗ A) vec(G) for the update that the module applies (largest difference)",
+        worst,
+        0.0,
+        worst,
+        worst < 1e-12,
+    )
 
 
 @claim_check
@@ -183,15 +204,25 @@ def trex_lemma_4_1_equal_parameters(seed: int = 0) -> Claim:
     blocks_b = np.ascontiguousarray(B.reshape(width, experts, -1).transpose(1, 0, 2))  # (E, out, r/E)
     one_expert = mixture_span_dimension(A[None], B[None])
     twins = mixture_span_dimension(blocks_a[[0, 0, 1]], blocks_b[[0, 0, 1]])
-    measured = [one_expert, mixture_span_dimension(blocks_a, blocks_b), twins, span_dimension(A, B, "diagonal"),
-                span_dimension(A, B)]
+    measured = [
+        one_expert,
+        mixture_span_dimension(blocks_a, blocks_b),
+        twins,
+        span_dimension(A, B, "diagonal"),
+        span_dimension(A, B),
+    ]
     expected = [1, experts, experts - 1, rank, rank * rank]
     residual = float(np.abs(np.subtract(measured, expected)).max())
     return Claim(
-        "trex_lemma_4_1_equal_parameters", SOURCE,
+        "trex_lemma_4_1_equal_parameters",
+        SOURCE,
         f"the same {rank} down and {rank} up vectors: a fixed LoRA update spans 1; {experts} experts of rank "
         f"{rank // experts} span {experts}, and less when two coincide; the diagonal pairing spans r; "
-        "mix-and-match spans I·J", measured, expected, residual, residual == 0,
+        "mix-and-match spans I·J",
+        measured,
+        expected,
+        residual,
+        residual == 0,
     )
 
 
@@ -216,7 +247,11 @@ def trex_lemma_4_1_used_dimension(seed: int = 0) -> Claim:
         expected.append(numerical_rank(updates.reshape(len(updates), -1), 1e-10))
     residual = float(np.abs(np.subtract(measured, expected)).max())
     return Claim(
-        "trex_lemma_4_1_used_dimension", SOURCE,
+        "trex_lemma_4_1_used_dimension",
+        SOURCE,
         "for independent A and B the rank of the (tokens, I·J) routings equals the dimension of the updates used",
-        measured, expected, residual, residual == 0 and max(measured) <= 32,
+        measured,
+        expected,
+        residual,
+        residual == 0 and max(measured) <= 32,
     )

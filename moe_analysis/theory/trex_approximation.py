@@ -18,8 +18,9 @@ FAMILIES = ("shared", "clustered", "unstructured")
 COUNTS = ("factors", "factors+gates", "factors+router")
 
 
-def target_family(kind: str, targets: int = 12, out_features: int = 16, in_features: int = 20,
-                  seed: int = 0) -> np.ndarray:
+def target_family(
+    kind: str, targets: int = 12, out_features: int = 16, in_features: int = 20, seed: int = 0
+) -> np.ndarray:
     """(T, out, in) updates that a family of tasks might need, mean squared entry 1.
 
     "shared": random combinations of 5 up and 4 down directions, plus 10 % noise. "clustered": 4 rank-2 centres,
@@ -58,23 +59,30 @@ def sizes(parameters: int, shape: tuple[int, int, int], num_experts: int, count:
         raise ValueError(f"parameters = {parameters} cannot pay {num_experts} experts of rank 1; pass at least {least}")
     fitting = [(i, min(height, (parameters - i * width) // (height + i * each))) for i in range(1, width + 1)]
     best = max(fitting, key=lambda size: (size[0] * size[1], min(size)))  # most experts, then the squarest
-    return {"lora": (parameters // pair,), "moe_lora": (num_experts, rank), "diagonal": (diagonal,),
-            "mix_and_match": best}
+    return {
+        "lora": (parameters // pair,),
+        "moe_lora": (num_experts, rank),
+        "diagonal": (diagonal,),
+        "mix_and_match": best,
+    }
 
 
-def _best_mixture(targets: np.ndarray, start: MixtureFit, restarts: int, rng: np.random.Generator,
-                  num_experts: int, rank: int) -> MixtureFit:
+def _best_mixture(
+    targets: np.ndarray, start: MixtureFit, restarts: int, rng: np.random.Generator, num_experts: int, rank: int
+) -> MixtureFit:
     """The best of one start from a smaller system's solution and `restarts` random ones."""
     height, width = targets.shape[1:]
     starts = [regrouped(start, num_experts, rank, rng)]
     for _ in range(restarts):
-        starts.append((rng.standard_normal((num_experts, rank, width)),
-                       rng.standard_normal((num_experts, height, rank))))
+        starts.append(
+            (rng.standard_normal((num_experts, rank, width)), rng.standard_normal((num_experts, height, rank)))
+        )
     return min((fit_mixture(targets, *factors) for factors in starts), key=lambda fit: fit.error)
 
 
-def approximation_errors(targets: np.ndarray, parameters: int, num_experts: int = 4, count: str = "factors",
-                         restarts: int = 3, seed: int = 0) -> pd.DataFrame:
+def approximation_errors(
+    targets: np.ndarray, parameters: int, num_experts: int = 4, count: str = "factors", restarts: int = 3, seed: int = 0
+) -> pd.DataFrame:
     """Error of each system on a family of targets (T, out, in) at the same parameter budget, a row a system.
 
     Columns: method, size, parameters (factors), gates (free numbers per target), error (squared Frobenius norm),
@@ -90,13 +98,22 @@ def approximation_errors(targets: np.ndarray, parameters: int, num_experts: int 
     diagonal = _best_mixture(targets, moe, restarts, rng, size["diagonal"][0], 1)
     num_down, num_up = size["mix_and_match"]
     down, up = diagonal.vectors
-    mixes = [hooi(targets, num_down, num_up),
-             hooi(targets, num_down, num_up, span_of(down[:num_down], up[:, :num_up], targets))]
-    rows = [("lora", lora.error, size["lora"][0] * (height + width), 0, "exact"),
-            ("moe_lora", moe.error, moe.A.size + moe.B.size, num_experts, "upper bound"),
-            ("diagonal", diagonal.error, diagonal.A.size + diagonal.B.size, size["diagonal"][0], "upper bound"),
-            ("mix_and_match", min(mix.error for mix in mixes), num_down * width + num_up * height,
-             num_down * num_up, "upper bound")]
+    mixes = [
+        hooi(targets, num_down, num_up),
+        hooi(targets, num_down, num_up, span_of(down[:num_down], up[:, :num_up], targets)),
+    ]
+    rows = [
+        ("lora", lora.error, size["lora"][0] * (height + width), 0, "exact"),
+        ("moe_lora", moe.error, moe.A.size + moe.B.size, num_experts, "upper bound"),
+        ("diagonal", diagonal.error, diagonal.A.size + diagonal.B.size, size["diagonal"][0], "upper bound"),
+        (
+            "mix_and_match",
+            min(mix.error for mix in mixes),
+            num_down * width + num_up * height,
+            num_down * num_up,
+            "upper bound",
+        ),
+    ]
     frame = pd.DataFrame(rows, columns=["method", "error", "parameters", "gates", "bound"])
     frame.insert(1, "size", ["x".join(map(str, size[method])) for method in frame["method"]])
     frame["relative_error"] = frame["error"] / float((targets**2).sum())
@@ -130,11 +147,14 @@ def trex_theorem_4_2_single_target(seed: int = 0) -> Claim:
         found = [search_single_target(target, num_down, num_up, seed=seed + start) for start in range(3)]
         below, above = max(below, tail - min(found)), max(above, min(found) - tail)
     return Claim(
-        "trex_theorem_4_2_single_target", SOURCE,
+        "trex_theorem_4_2_single_target",
+        SOURCE,
         "our reading: min over (A, G, B) of ‖ΔW* − B Gᵀ A‖² = Σ_{k > min(I,J)} σ_k² (Eckart–Young); the module "
         "attains it with singular vectors, and free searches reach it but never pass below "
         "(largest gap of [module, search above, search below])",
-        [module_gap, above, below], [0.0, 0.0, 0.0], max(module_gap, above, below),
+        [module_gap, above, below],
+        [0.0, 0.0, 0.0],
+        max(module_gap, above, below),
         module_gap < 1e-12 and above < 1e-9 and below < 1e-12,
     )
 
@@ -155,10 +175,14 @@ def trex_theorem_4_2_family_with_fixed_factors(seed: int = 0) -> Claim:
         closed = float(((targets - updates) ** 2).sum())
         worst = max(worst, abs(closed - by_squares), abs(projection_error(targets, A, B) - by_squares))
     return Claim(
-        "trex_theorem_4_2_family_with_fixed_factors", SOURCE,
+        "trex_theorem_4_2_family_with_fixed_factors",
+        SOURCE,
         "our reading: with A and B shared and fixed the best routing of every target is G_t = (B⁺ ΔW_t A⁺)ᵀ and the "
         "error Σ_t ‖ΔW_t − P_B ΔW_t P_A‖²; compared with least squares over all G_t (largest difference)",
-        worst, 0.0, worst, worst < 1e-9,
+        worst,
+        0.0,
+        worst,
+        worst < 1e-9,
     )
 
 
@@ -176,10 +200,15 @@ def trex_theorem_4_2_shared_factors(seed: int = 0) -> Claim:
             violation = max(violation, max(gaps) / total)
             gains.append(1 - last.error / first.error)
     return Claim(
-        "trex_theorem_4_2_shared_factors", SOURCE,
+        "trex_theorem_4_2_shared_factors",
+        SOURCE,
         "our reading: the best shared (A, B) is a Tucker-2 problem; max of the two mode tails <= HOOI <= HOSVD <= "
         "their sum, and HOOI never rises (largest relative violation; HOOI improves HOSVD by up to "
-        f"{max(gains):.1%})", violation, 0.0, violation, violation < 1e-12,
+        f"{max(gains):.1%})",
+        violation,
+        0.0,
+        violation,
+        violation < 1e-12,
     )
 
 
@@ -188,15 +217,20 @@ def trex_theorem_4_2_nested_systems(seed: int = 0) -> Claim:
     """At equal factor parameters the four systems are nested, so the errors are ordered."""
     chains, violation = [], 0.0
     for kind in FAMILIES:
-        frame = approximation_errors(target_family(kind, seed=seed), parameters=4 * 36, num_experts=2, restarts=1,
-                                     seed=seed)
+        frame = approximation_errors(
+            target_family(kind, seed=seed), parameters=4 * 36, num_experts=2, restarts=1, seed=seed
+        )
         errors = frame["relative_error"].to_numpy()
         violation = max(violation, float(np.diff(errors).max()))
         chains.append([round(float(error), 4) for error in errors])
     return Claim(
-        "trex_theorem_4_2_nested_systems", SOURCE,
+        "trex_theorem_4_2_nested_systems",
+        SOURCE,
         "our reading: with the same down and up vectors and gates free per target, shared LoRA ⊂ LoRA-MoE ⊂ diagonal "
         "⊂ mix-and-match, so the least error falls in this order (relative errors, targets shared / clustered / "
         "unstructured; gates and routers are not counted as parameters here)",
-        chains, "each row falls", max(violation, 0.0), violation <= 1e-12,
+        chains,
+        "each row falls",
+        max(violation, 0.0),
+        violation <= 1e-12,
     )

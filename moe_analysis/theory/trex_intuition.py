@@ -62,8 +62,11 @@ def gate_parabola(R: np.ndarray, P: np.ndarray, target: np.ndarray, H: np.ndarra
 
 def output_parabola(router_delta: np.ndarray, prior_delta: np.ndarray, target: np.ndarray) -> Parabola:
     """The mean squared error of updates on tokens, as all-router and as all-prior layer give them, (tokens, out)."""
-    return Parabola(float(((prior_delta - target) ** 2).mean()), float(((router_delta - target) ** 2).mean()),
-                    2 * float(((router_delta - prior_delta) ** 2).mean()))
+    return Parabola(
+        float(((prior_delta - target) ** 2).mean()),
+        float(((router_delta - target) ** 2).mean()),
+        2 * float(((router_delta - prior_delta) ** 2).mean()),
+    )
 
 
 def random_parabolas(count: int, seed: int = 0, experts: int = 6) -> list[tuple[Parabola, tuple[np.ndarray, ...]]]:
@@ -94,11 +97,15 @@ def trex_theorem_4_3_best_share(seed: int = 0) -> Claim:
         worst_excess = max(worst_excess, reached - min(parabola.router, parabola.prior))
     residual = max(worst_gap, worst_excess, 0.0)
     return Claim(
-        "trex_theorem_4_3_best_share", SOURCE,
+        "trex_theorem_4_3_best_share",
+        SOURCE,
         "our reading: for a loss quadratic in G, ω* = clip(1 − ⟨R−P, ∇L(R)⟩ / ⟨R−P, H(R−P)⟩, 0, 1) minimises "
         "L(ω R + (1−ω) P) and min over ω of L <= min(L(R), L(P)) "
         "(largest excess of ω* over [a fine grid, the better end])",
-        [max(worst_gap, 0.0), max(worst_excess, 0.0)], [0.0, 0.0], residual, residual < 1e-9,
+        [max(worst_gap, 0.0), max(worst_excess, 0.0)],
+        [0.0, 0.0],
+        residual,
+        residual < 1e-9,
     )
 
 
@@ -116,11 +123,15 @@ def trex_theorem_4_3_when_the_prior_helps(seed: int = 0) -> Claim:
     implied = all(h for h, b in zip(helped, better, strict=True) if b)
     worse_but_helps = sum(h and not b for h, b in zip(helped, better, strict=True))
     return Claim(
-        "trex_theorem_4_3_when_the_prior_helps", SOURCE,
+        "trex_theorem_4_3_when_the_prior_helps",
+        SOURCE,
         "our reading: some ω < 1 beats the router alone if and only if ⟨R−P, ∇L(R)⟩ > 0 (problems that agree); "
         f"L(P) < L(R) implies it ({sum(better)} problems, all helped: {implied}) but is not needed: the prior helped "
         f"in {worse_but_helps} of the {len(better) - sum(better)} problems where it was the worse end",
-        agreeing, len(helped), float(len(helped) - agreeing), agreeing == len(helped) and implied,
+        agreeing,
+        len(helped),
+        float(len(helped) - agreeing),
+        agreeing == len(helped) and implied,
     )
 
 
@@ -134,8 +145,9 @@ def trex_theorem_4_3_on_the_layer(seed: int = 0) -> Claim:
     generator, worst, excess = torch.Generator().manual_seed(seed), 0.0, 0.0
     for _ in range(5):
         layer = TRex(9, 7, TRexConfig(num_down=2, num_up=3)).double()
-        x, target, scores = (torch.randn(shape, generator=generator, dtype=torch.float64)
-                             for shape in [(5, 4, 9), (5, 4, 7), (5, 6)])
+        x, target, scores = (
+            torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(5, 4, 9), (5, 4, 7), (5, 6)]
+        )
         with torch.no_grad():
             for parameter in (layer.A, layer.B, layer.router.weight):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 3)
@@ -150,10 +162,14 @@ def trex_theorem_4_3_on_the_layer(seed: int = 0) -> Claim:
                 worst = max(worst, abs(loss - parabola.loss(omega)) / loss)
                 excess = max(excess, (parabola.loss(parabola.best) - loss) / loss)
     return Claim(
-        "trex_theorem_4_3_on_the_layer", SOURCE,
+        "trex_theorem_4_3_on_the_layer",
+        SOURCE,
         "our reading: the module's squared error at share ω is the parabola fixed by its all-router and all-prior "
         "outputs, and no ω beats the closed form (largest relative difference, largest excess)",
-        [worst, excess], [0.0, 0.0], max(worst, excess), worst < 1e-9 and excess < 1e-9,
+        [worst, excess],
+        [0.0, 0.0],
+        max(worst, excess),
+        worst < 1e-9 and excess < 1e-9,
     )
 
 
@@ -166,8 +182,9 @@ def trex_theorem_4_3_router_gradient_scale(seed: int = 0) -> Claim:
 
     generator = torch.Generator().manual_seed(seed)
     layer = TRex(9, 7, TRexConfig(num_down=2, num_up=3)).double()
-    x, upstream, scores = (torch.randn(shape, generator=generator, dtype=torch.float64)
-                           for shape in [(16, 1, 9), (16, 1, 7), (16, 6)])
+    x, upstream, scores = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(16, 1, 9), (16, 1, 7), (16, 6)]
+    )
     with torch.no_grad():
         for parameter in (layer.A, layer.B, layer.router.weight):
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 3)
@@ -184,9 +201,13 @@ def trex_theorem_4_3_router_gradient_scale(seed: int = 0) -> Claim:
     measured, expected = [variance / variances[0] for variance in variances], [share**2 for share in shares]
     residual = float(np.abs(np.subtract(measured, expected)).max())
     return Claim(
-        "trex_theorem_4_3_router_gradient_scale", SOURCE,
+        "trex_theorem_4_3_router_gradient_scale",
+        SOURCE,
         "our reading: with the loss gradient at the layer's output held fixed, the prior scales the router's gradient "
         "by ω, so its variance over samples by ω² against ω = 1; mean and spread shrink alike, so the noise relative "
         "to the signal does not change by this alone (variance ratios at ω = 1, 0.9, 0.5, 0.1)",
-        measured, expected, residual, residual < 1e-9,
+        measured,
+        expected,
+        residual,
+        residual < 1e-9,
     )

@@ -65,8 +65,14 @@ def hosvd(targets: np.ndarray, num_down: int, num_up: int) -> SharedFactors:
     return SharedFactors(A, B, error, (error,))
 
 
-def hooi(targets: np.ndarray, num_down: int, num_up: int, start: SharedFactors | None = None,
-         sweeps: int = 100, tolerance: float = 1e-12) -> SharedFactors:
+def hooi(
+    targets: np.ndarray,
+    num_down: int,
+    num_up: int,
+    start: SharedFactors | None = None,
+    sweeps: int = 100,
+    tolerance: float = 1e-12,
+) -> SharedFactors:
     """Alternate the best B for A and the best A for B (De Lathauwer et al. 2000), from HOSVD or from `start`.
 
     The error never rises from one sweep to the next; the problem is not convex, so the end is an upper bound.

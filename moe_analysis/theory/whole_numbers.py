@@ -33,7 +33,9 @@ def whole_numbers(values: Any) -> np.ndarray:
     exact = np.isfinite(found) & (np.abs(found) <= largest) & (found == np.round(found))
     if not exact.all():
         wrong = found[~exact].flat[0]
-        raise ValueError(f"{int((~exact).sum())} of {found.size} values are no whole numbers of at most {largest}, the "
-                         f"first is {wrong!r}: in {found.dtype} only such are counted without a tolerance; give the "
-                         "factors, biases and inputs whole numbers, in float64 where they are large")  # fmt: skip
+        raise ValueError(
+            f"{int((~exact).sum())} of {found.size} values are no whole numbers of at most {largest}, the "
+            f"first is {wrong!r}: in {found.dtype} only such are counted without a tolerance; give the "
+            "factors, biases and inputs whole numbers, in float64 where they are large"
+        )
     return found.astype(np.int64)

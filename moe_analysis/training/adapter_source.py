@@ -83,8 +83,10 @@ def another_source(folder: Path, system: str) -> str | None:
 def refuse_another_source(folder: Path, system: str) -> None:
     """Raise ValueError where a folder holds a run of the same configuration and another version of the adapter."""
     if fault := another_source(folder, system):
-        raise ValueError(f"{folder} cannot be trained or taken as finished: {fault}; restore that file, delete the "
-                         "run, or pass another out")
+        raise ValueError(
+            f"{folder} cannot be trained or taken as finished: {fault}; restore that file, delete the "
+            "run, or pass another out"
+        )
 
 
 def adapter_of_run(folder: Path, values: dict[str, Any]) -> PeftConfig:
@@ -106,15 +108,21 @@ def why_not_here(folder: Path, values: dict[str, Any]) -> str | None:
     if system.upper() not in PEFT_TYPE_TO_CONFIG_MAPPING:
         kept = kept_source(folder, system)
         if kept is None:
-            return (f"the adapter {system!r} is not registered here, and the run keeps no source of it; pass its file "
-                    "to ma.use_adapter, or update moe_analysis and peft where it is of a newer version")
-        return (f"the adapter {system!r} ({kept}) is not registered here; pass that file to ma.use_adapter, or call "
-                f"run.model(trust_code=True) to execute the copy in {kept.path}")  # fmt: skip
+            return (
+                f"the adapter {system!r} is not registered here, and the run keeps no source of it; pass its file "
+                "to ma.use_adapter, or update moe_analysis and peft where it is of a newer version"
+            )
+        return (
+            f"the adapter {system!r} ({kept}) is not registered here; pass that file to ma.use_adapter, or call "
+            f"run.model(trust_code=True) to execute the copy in {kept.path}"
+        )
     if fault := another_source(folder, system):
         return f"{fault}; start Python without it, and pass the run's own file to ma.use_adapter"
     if unknown := unknown_fields(values):
-        return (f"the run's adapter has {', '.join(unknown)}, which {system.upper()} does not have here; update "
-                "moe_analysis and peft to the versions that it was trained with")  # fmt: skip
+        return (
+            f"the run's adapter has {', '.join(unknown)}, which {system.upper()} does not have here; update "
+            "moe_analysis and peft to the versions that it was trained with"
+        )
     return None
 
 
@@ -130,14 +138,18 @@ def execute_kept(folder: Path, system: str) -> None:
     except OSError as error:
         raise ValueError(f"{kept.path} cannot be read ({error.strerror}); restore it") from error
     if source.sha256 != kept.sha256:
-        raise ValueError(f"{kept.path} has the sha256 {source.sha256[:SHOWN]} and not {kept.sha256[:SHOWN]}, that of "
-                         "the file which the run was trained with; restore it")  # fmt: skip
+        raise ValueError(
+            f"{kept.path} has the sha256 {source.sha256[:SHOWN]} and not {kept.sha256[:SHOWN]}, that of "
+            "the file which the run was trained with; restore it"
+        )
     try:
         # a name of its own: the user may have imported another module of the file's
         module = own.execute(f"{system}_{source.sha256[:SHOWN]}", source)
     except Exception as error:  # the file may fail in any way that Python can
-        raise ValueError(f"{kept.path} cannot be imported ({type(error).__name__}: {error}); put what it imports where "
-                         "Python finds it") from error  # fmt: skip
+        raise ValueError(
+            f"{kept.path} cannot be imported ({type(error).__name__}: {error}); put what it imports where "
+            "Python finds it"
+        ) from error
     found = own.registered_by(module)
     if system not in found:
         raise ValueError(f"{kept.path} registers {', '.join(found) or 'nothing'} and not {system}; restore it")

@@ -25,9 +25,17 @@ from .run import RunError
 from .status import locked
 
 
-def attach(model: nn.Module, recorder: str | Path, optimizer: Optimizer | str | None = None, *, every: int = 1,
-           name: str | None = None, seed: int = 0, resume: bool = False,
-           at_step: int | None = None) -> Attachment:  # fmt: skip
+def attach(
+    model: nn.Module,
+    recorder: str | Path,
+    optimizer: Optimizer | str | None = None,
+    *,
+    every: int = 1,
+    name: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    at_step: int | None = None,
+) -> Attachment:
     """Record router weights, router gradients and gate statistics of `model` while any loop trains it.
 
     model: a PEFT model with our adapters, or one built of modules from `ma.adapters`. recorder: the folder to write;
@@ -90,8 +98,9 @@ class Attachment(AttachedRun):
             except RunError as error:
                 if not isinstance(error.__cause__, BlockingIOError):
                     raise
-                raise RunError(f"{self.path} is being recorded into already; detach() that handle first, or pass "
-                               "another folder") from error  # fmt: skip
+                raise RunError(
+                    f"{self.path} is being recorded into already; detach() that handle first, or pass another folder"
+                ) from error
             self.updates = distributed.together(lambda: first_step(self.path, self.recorder, resume, at_step))
             unless_open.callback(self.recorder.unhook)
             atexit.register(self._remind)
@@ -133,8 +142,10 @@ class Attachment(AttachedRun):
         """
         self._check_attached()
         if self.hooks:
-            raise ValueError("step() is for loops without hooks, but those on the optimizer count its updates already; "
-                             "call log(loss) instead, or attach without an optimizer")  # fmt: skip
+            raise ValueError(
+                "step() is for loops without hooks, but those on the optimizer count its updates already; "
+                "call log(loss) instead, or attach without an optimizer"
+            )
         if passed_over(self.trained):
             self.recorder.forget()
             return
@@ -161,8 +172,10 @@ class Attachment(AttachedRun):
         self.recorder.starts = None
         self.config = replace(self.config, optimizer=type(optimizer).__name__.lower())
         self._say_how_far()
-        self.hooks = [optimizer.register_step_pre_hook(self._before_step),
-                      optimizer.register_step_post_hook(self._after_step)]  # fmt: skip
+        self.hooks = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
 
     def unwatch(self) -> None:
         """Take the hooks off the optimiser; `step()` counts again."""
@@ -233,8 +246,11 @@ class Attachment(AttachedRun):
     def _remind(self) -> None:
         """Python is ending, and zarr's threads have ended already: nothing can be written any more."""
         if waiting := len(getattr(self.recorder.store, "buffer", ())) + bool(self.held):
-            warnings.warn(f"{waiting} records of {self.path} were never written; use attach in a `with` statement, or "
-                          "call detach() in the end", stacklevel=2)  # fmt: skip
+            warnings.warn(
+                f"{waiting} records of {self.path} were never written; use attach in a `with` statement, or "
+                "call detach() in the end",
+                stacklevel=2,
+            )
 
     def _check_attached(self) -> None:
         if not self.attached:
@@ -245,12 +261,16 @@ class Attachment(AttachedRun):
         if self.began:
             return
         if not self.recorder.gates:
-            raise ValueError("step() saw no forward pass of the adapters since attach(); attach before torch.compile "
-                             "and before the loop, and call step() once an update")  # fmt: skip
+            raise ValueError(
+                "step() saw no forward pass of the adapters since attach(); attach before torch.compile "
+                "and before the loop, and call step() once an update"
+            )
         parameters = [p for adapter in self.recorder.adapters.values() for p in adapter.parameters()]
         if not any(p.grad is not None and p.grad.any() for p in parameters):
-            raise ValueError("step() found no gradient of the adapters; call it after optimizer.step() and before "
-                             "optimizer.zero_grad(), or pass optimizer= to attach")  # fmt: skip
+            raise ValueError(
+                "step() found no gradient of the adapters; call it after optimizer.step() and before "
+                "optimizer.zero_grad(), or pass optimizer= to attach"
+            )
 
 
 def state(step: int) -> SimpleNamespace:

@@ -77,8 +77,14 @@ class AttachedRun:
         """A line a record: step (that the update made, from 1), split ("train"), loss (NaN where none was told),
         balance_loss (NaN: nobody says which part of the loss it is)."""
         records = self.records
-        return pd.DataFrame({"step": records["step"].values + 1, "split": "train",
-                             "loss": records["loss"].values.astype(float), "balance_loss": np.nan})  # fmt: skip
+        return pd.DataFrame(
+            {
+                "step": records["step"].values + 1,
+                "split": "train",
+                "loss": records["loss"].values.astype(float),
+                "balance_loss": np.nan,
+            }
+        )
 
 
 def first_step(path: Path, recorder: Recorder, resume: bool, at_step: int | None) -> int:
@@ -93,13 +99,16 @@ def first_step(path: Path, recorder: Recorder, resume: bool, at_step: int | None
         shutil.rmtree(path / RECORDS, ignore_errors=True)  # of a loop that never came to an update
         return at_step or 0
     if not resume:
-        raise RunError(f"{path} holds {len(steps)} records, the last of step {steps[-1]}; pass resume=True to go on, "
-                       "with at_step=… for a model that was loaded from an earlier step, or another folder")
+        raise RunError(
+            f"{path} holds {len(steps)} records, the last of step {steps[-1]}; pass resume=True to go on, "
+            "with at_step=… for a model that was loaded from an earlier step, or another folder"
+        )
     wanted = {name: (shape, *recorder.labels(dims).values()) for name, (dims, shape) in recorder.layout().items()}
     if found != wanted:
         other = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
-        raise RunError(f"{path} records other modules or routers than this model has, as {other[0]} shows; pass "
-                       "another folder")  # fmt: skip
+        raise RunError(
+            f"{path} records other modules or routers than this model has, as {other[0]} shows; pass another folder"
+        )
     if at_step is not None:
         return at_step
     # a loop that was killed may have written records since it last said how far it was
@@ -112,8 +121,9 @@ def described(path: Path) -> tuple[AttachedConfig, int]:
     try:
         return AttachedConfig(**values["config"]), int(values["updates"])
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path / ABOUT} describes no attached record ({type(error).__name__}: {error}); attach to "
-                       "another folder") from error  # fmt: skip
+        raise RunError(
+            f"{path / ABOUT} describes no attached record ({type(error).__name__}: {error}); attach to another folder"
+        ) from error
 
 
 def recorded_arrays(path: Path) -> tuple[np.ndarray, dict[str, tuple]]:

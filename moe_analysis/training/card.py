@@ -31,13 +31,24 @@ def facts(config: TrainConfig, evaluation: pd.DataFrame) -> dict[str, Any]:
     most = f", at most {config.rows_per_dataset} rows of each" if config.rows_per_dataset else ""
     suite = config.suite.rstrip("/").rpartition("/")[2]
     batch = config.batch_size * config.gradient_accumulation
-    settings = {"steps": config.steps, "samples a step": batch, "optimizer": config.optimizer,
-                "optimizer options": config.optimizer_options or None, "peak learning rate": config.lr,
-                "of the router": config.router_lr, "schedule": config.schedule, "precision": config.precision,
-                "embedder": config.embedder if config.clusters is not None else None, "seed": config.seed,
-                "run": config.run_name}  # fmt: skip
-    return {"data": f"the suite `{suite}`, {chosen}{most}; tested on other rows of the same data sets.",
-            "results": results(evaluation), **{name: one for name, one in settings.items() if one is not None}}
+    settings = {
+        "steps": config.steps,
+        "samples a step": batch,
+        "optimizer": config.optimizer,
+        "optimizer options": config.optimizer_options or None,
+        "peak learning rate": config.lr,
+        "of the router": config.router_lr,
+        "schedule": config.schedule,
+        "precision": config.precision,
+        "embedder": config.embedder if config.clusters is not None else None,
+        "seed": config.seed,
+        "run": config.run_name,
+    }
+    return {
+        "data": f"the suite `{suite}`, {chosen}{most}; tested on other rows of the same data sets.",
+        "results": results(evaluation),
+        **{name: one for name, one in settings.items() if one is not None},
+    }
 
 
 def results(evaluation: pd.DataFrame) -> pd.DataFrame:

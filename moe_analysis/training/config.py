@@ -21,9 +21,20 @@ from .typed import as_hinted, plain, wrong_type
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bf16")
 # what PEFT fills in by itself says nothing about the run
-NOT_PART_OF_A_RUN = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "runtime_config",
-                     "layout", "embedder", "embedder_digest", "embedding_dim", "pooling", "prompt_begin",
-                     "prompt_ends")  # fmt: skip
+NOT_PART_OF_A_RUN = (
+    "peft_version",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "runtime_config",
+    "layout",
+    "embedder",
+    "embedder_digest",
+    "embedding_dim",
+    "pooling",
+    "prompt_begin",
+    "prompt_ends",
+)
 # fields that came after the first runs, with the value at which a run is what it was without them
 LATER = {"holdout_rows": None, "transfer_suites": None}
 
@@ -107,8 +118,10 @@ class TrainConfig:
     def check(self) -> None:
         """Raise ValueError for a value that no run could be made from."""
         if not isinstance(self.adapter, PeftConfig):
-            raise ValueError(f"adapter = {self.adapter!r} is no PEFT configuration; pass ma.TRexConfig(...), "
-                             "ma.MoeLoraConfig(...) or peft.LoraConfig(...)")  # fmt: skip
+            raise ValueError(
+                f"adapter = {self.adapter!r} is no PEFT configuration; pass ma.TRexConfig(...), "
+                "ma.MoeLoraConfig(...) or peft.LoraConfig(...)"
+            )
         if isinstance(self.adapter, KeptAdapter):
             raise ValueError(f"adapter = {self.system!r} can be read but not trained: {self.adapter.why}")
         if self.name is not None:
@@ -118,8 +131,15 @@ class TrainConfig:
         for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
-        for name in ("steps", "batch_size", "gradient_accumulation", "save_every", "rows_per_dataset", "eval_rows",
-                     "holdout_rows"):  # fmt: skip
+        for name in (
+            "steps",
+            "batch_size",
+            "gradient_accumulation",
+            "save_every",
+            "rows_per_dataset",
+            "eval_rows",
+            "holdout_rows",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} = {value} must be at least 1")
@@ -128,8 +148,15 @@ class TrainConfig:
                 raise ValueError(f"{name} = {value} must be positive")
         if not 0.0 <= self.final_lr <= 1.0:
             raise ValueError(f"final_lr = {self.final_lr} is a share of the peak lr and must lie in [0, 1]")
-        for name in ("eval_every", "record_every", "record_experts_every", "record_trees_every", "warmup_steps",
-                     "weight_decay", "router_lr"):  # fmt: skip
+        for name in (
+            "eval_every",
+            "record_every",
+            "record_experts_every",
+            "record_trees_every",
+            "warmup_steps",
+            "weight_decay",
+            "router_lr",
+        ):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must not be negative")
         self.check_suites()
@@ -142,8 +169,10 @@ class TrainConfig:
         if suites is None:
             return
         if self.holdout_rows is not None:
-            raise ValueError(f"holdout_rows = {self.holdout_rows} keeps a run from test rows, and transfer_suites = "
-                             f"{suites} are test rows; leave one of them out")  # fmt: skip
+            raise ValueError(
+                f"holdout_rows = {self.holdout_rows} keeps a run from test rows, and transfer_suites = "
+                f"{suites} are test rows; leave one of them out"
+            )
         if not suites:
             raise ValueError("transfer_suites is an empty list; name a suite, or pass None")
         for place, suite in enumerate(suites):
@@ -178,8 +207,9 @@ class TrainConfig:
         return {**values, "adapter": {key: plain(value) for key, value in sorted(adapter.items())}}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any],
-                  read: Callable[[dict[str, Any]], PeftConfig] | None = None) -> TrainConfig:  # fmt: skip
+    def from_dict(
+        cls, values: dict[str, Any], read: Callable[[dict[str, Any]], PeftConfig] | None = None
+    ) -> TrainConfig:
         """Read `to_dict` back. Raises ValueError naming an unknown field, with the known ones, or a wrong type.
 
         read: makes the adapter of its mapping; None wants its class to be known here and to have every field.
@@ -199,8 +229,11 @@ class TrainConfig:
     @property
     def digest(self) -> str:
         """Content hash: two configurations with the same digest make the same run, and equal ones have the same."""
-        values = {key: value for key, value in as_hinted(self.to_dict(), type(self)).items()
-                  if key != "name" and not (key in LATER and value == LATER[key])}  # fmt: skip
+        values = {
+            key: value
+            for key, value in as_hinted(self.to_dict(), type(self)).items()
+            if key != "name" and not (key in LATER and value == LATER[key])
+        }
         if (form := self.form) == "options":  # the only one there was when the first runs got their names
             del values["prompt_form"]
         else:

@@ -64,8 +64,10 @@ def start() -> None:
 def check_devices() -> None:
     local, devices = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if torch.cuda.is_available() and local >= devices:
-        raise ValueError(f"LOCAL_RANK = {local} but this machine has {devices} GPU(s), and a process needs one of its "
-                         f"own; start at most {devices} a machine, or hide the GPUs with CUDA_VISIBLE_DEVICES=''")
+        raise ValueError(
+            f"LOCAL_RANK = {local} but this machine has {devices} GPU(s), and a process needs one of its "
+            f"own; start at most {devices} a machine, or hide the GPUs with CUDA_VISIBLE_DEVICES=''"
+        )
 
 
 def check_promise() -> None:
@@ -77,23 +79,26 @@ def check_promise() -> None:
     # that with --cpu, or without --multi_gpu, it started one
     launched = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= set(os.environ)
     if launched and "WORLD_SIZE" not in os.environ and world_size() == 1:
-        raise ValueError("accelerate launch was asked for several processes and started one, as it does with --cpu; "
-                         f"{REMEDY}, or pass --multi_gpu, which holds for CPUs too")  # fmt: skip
+        raise ValueError(
+            "accelerate launch was asked for several processes and started one, as it does with --cpu; "
+            f"{REMEDY}, or pass --multi_gpu, which holds for CPUs too"
+        )
 
 
 def check_batch(batch_size: int) -> None:
     """Raise ValueError when the processes cannot take equal parts of a batch."""
     if batch_size % world_size():
-        raise ValueError(f"batch_size = {batch_size} is the batch of all processes together and cannot be divided "
-                         f"among {world_size()}; choose a multiple, or another number of processes")  # fmt: skip
+        raise ValueError(
+            f"batch_size = {batch_size} is the batch of all processes together and cannot be divided "
+            f"among {world_size()}; choose a multiple, or another number of processes"
+        )
 
 
 def one_device_a_process(arguments: Any) -> None:
     """Keep Trainer from DataParallel, which would multiply the batch; ValueError where it does not know the others."""
     arguments._n_gpu = min(arguments.n_gpu, 1)
     if arguments.world_size != world_size():
-        raise ValueError(f"{world_size()} processes met but accelerate knows of {arguments.world_size}; "
-                         f"{REMEDY}")  # fmt: skip
+        raise ValueError(f"{world_size()} processes met but accelerate knows of {arguments.world_size}; {REMEDY}")
 
 
 def share(rows: Sequence[T]) -> Sequence[T]:

@@ -34,8 +34,9 @@ def length_batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
 
 
 @torch.no_grad()
-def score(model: nn.Module, questions: Sequence[Question], intuition: np.ndarray | None, pad: int,
-          end: list[int]) -> pd.DataFrame:  # fmt: skip
+def score(
+    model: nn.Module, questions: Sequence[Question], intuition: np.ndarray | None, pad: int, end: list[int]
+) -> pd.DataFrame:
     """One line per answer of every question, in order: row, log_likelihood, with_end, tokens, exact.
 
     log_likelihood is that of the answer's text after the prompt and with_end that of the text and the end token, in
@@ -44,8 +45,11 @@ def score(model: nn.Module, questions: Sequence[Question], intuition: np.ndarray
     it and nothing is generated.
     """
     device = next(model.parameters()).device
-    examples = [Example(question.prompt + answer + end, len(question.prompt))
-                for question in questions for answer in question.answers]  # fmt: skip
+    examples = [
+        Example(question.prompt + answer + end, len(question.prompt))
+        for question in questions
+        for answer in question.answers
+    ]
     owners = np.repeat(np.arange(len(questions)), [len(question.answers) for question in questions])
     results = np.zeros((len(examples), 4))
     for rows in batches_of(examples, device):
@@ -79,9 +83,13 @@ def answers_of(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def evaluate(
-    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256,
+    model: nn.Module,
+    tokenizer: Any,
+    frame: pd.DataFrame,
+    intuition: np.ndarray | None = None,
+    max_length: int = 256,
     prompt_form: str = "options",
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Accuracy and loss of every data set of `frame`; `evaluate_rows` has them row by row.
 
     Choices are ranked by likelihood. A model that has diverged gives none: its rows count as wrong, and its losses are
@@ -117,9 +125,13 @@ def evaluate(
 
 
 def evaluate_rows(
-    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256,
+    model: nn.Module,
+    tokenizer: Any,
+    frame: pd.DataFrame,
+    intuition: np.ndarray | None = None,
+    max_length: int = 256,
     prompt_form: str = "options",
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """How each row of `frame` was answered, in its order; arguments and rules as for `evaluate`.
 
     Returns columns dataset, group, kind, row (a number that follows from the row's texts), correct, correct_norm,
@@ -139,16 +151,20 @@ def evaluate_rows(
     ranked = lines["with_end" if form_named(prompt_form).ranks_with_end else "log_likelihood"]
     gold = lines[lines["gold"]].set_index("row")
     free = frame["choices"].isna().to_numpy()
-    return pd.DataFrame({
-        "dataset": frame["dataset"].to_numpy(),
-        "group": frame["group"].to_numpy(),
-        "kind": np.where(free, "exact match", "choices"),
-        "row": row_numbers(frame),
-        "correct": np.where(free, gold["exact"], best_is_right(lines, ranked)),
-        "correct_norm": np.where(free, gold["exact"], best_is_right(lines, ranked / lines["characters"].clip(lower=1))),
-        "log_likelihood": gold["with_end"].to_numpy(),
-        "tokens": gold["tokens"].to_numpy(),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "dataset": frame["dataset"].to_numpy(),
+            "group": frame["group"].to_numpy(),
+            "kind": np.where(free, "exact match", "choices"),
+            "row": row_numbers(frame),
+            "correct": np.where(free, gold["exact"], best_is_right(lines, ranked)),
+            "correct_norm": np.where(
+                free, gold["exact"], best_is_right(lines, ranked / lines["characters"].clip(lower=1))
+            ),
+            "log_likelihood": gold["with_end"].to_numpy(),
+            "tokens": gold["tokens"].to_numpy(),
+        }
+    )
 
 
 def best_is_right(lines: pd.DataFrame, values: pd.Series) -> np.ndarray:
@@ -159,21 +175,31 @@ def best_is_right(lines: pd.DataFrame, values: pd.Series) -> np.ndarray:
 
 def row_numbers(frame: pd.DataFrame) -> np.ndarray:
     """(rows,) int64 hashes of what a row asks: equal numbers mean the same question in any suite, run and machine."""
-    texts = (repr((row.dataset, row.prompt, None if row.choices is None else list(row.choices), row.answer)).encode()
-             for row in frame[["dataset", "prompt", "choices", "answer"]].itertuples())  # fmt: skip
-    return np.array([int.from_bytes(hashlib.sha256(text).digest()[:8], "little", signed=True) for text in texts],
-                    dtype=np.int64)  # fmt: skip
+    texts = (
+        repr((row.dataset, row.prompt, None if row.choices is None else list(row.choices), row.answer)).encode()
+        for row in frame[["dataset", "prompt", "choices", "answer"]].itertuples()
+    )
+    return np.array(
+        [int.from_bytes(hashlib.sha256(text).digest()[:8], "little", signed=True) for text in texts], dtype=np.int64
+    )
 
 
 def by_dataset(rows: pd.DataFrame) -> pd.DataFrame:
     """The table of `evaluate` out of the rows of `evaluate_rows`."""
     ranked = rows["kind"].eq("choices")
-    rows = rows.assign(accuracy=rows["correct"].astype(float), acc=rows["correct"].astype(float).where(ranked),
-                       acc_norm=rows["correct_norm"].astype(float).where(ranked))  # fmt: skip
+    rows = rows.assign(
+        accuracy=rows["correct"].astype(float),
+        acc=rows["correct"].astype(float).where(ranked),
+        acc_norm=rows["correct_norm"].astype(float).where(ranked),
+    )
     table = rows.groupby(["dataset", "group", "kind"], sort=False, as_index=False).agg(
-        rows=("accuracy", "size"), accuracy=("accuracy", "mean"), acc=("acc", "mean"), acc_norm=("acc_norm", "mean"),
-        log_likelihood=("log_likelihood", lambda values: values.sum(skipna=False)), tokens=("tokens", "sum"),
-    )  # fmt: skip
+        rows=("accuracy", "size"),
+        accuracy=("accuracy", "mean"),
+        acc=("acc", "mean"),
+        acc_norm=("acc_norm", "mean"),
+        log_likelihood=("log_likelihood", lambda values: values.sum(skipna=False)),
+        tokens=("tokens", "sum"),
+    )
     table["loss"] = -table["log_likelihood"] / table["tokens"]
     return table[["dataset", "group", "kind", "rows", "loss", "accuracy", "acc", "acc_norm"]]
 

@@ -11,8 +11,16 @@ from typing import Any
 
 KINDS = ("process", "dask", "submitit")
 # what submitit calls by its own name for every kind of cluster; all else is a parameter of Slurm's
-SHARED_PARAMETERS = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node",
-                     "stderr_to_stdout")  # fmt: skip
+SHARED_PARAMETERS = (
+    "name",
+    "timeout_min",
+    "mem_gb",
+    "nodes",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "stderr_to_stdout",
+)
 DAY = 24 * 60
 CONNECT_SECONDS = 10
 # no daemons: runs may start processes of their own. One task a worker, and no second try of Dask's own: when a worker
@@ -65,18 +73,25 @@ def dask_client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
         try:
             client = Client(scheduler, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
-            raise ValueError(f"scheduler = {scheduler!r} does not answer ({error}); pass the address that "
-                             "`dask scheduler` prints") from error  # fmt: skip
+            raise ValueError(
+                f"scheduler = {scheduler!r} does not answer ({error}); pass the address that `dask scheduler` prints"
+            ) from error
         with client:
             yield client
         return
     with (
         dask.config.set(DASK),
         # a run may take the memory it takes in a process pool
-        LocalCluster(n_workers=workers or os.cpu_count() or 1, threads_per_worker=1, processes=True, memory_limit=0,
-                     dashboard_address=None, silence_logs=logging.ERROR) as cluster,
+        LocalCluster(
+            n_workers=workers or os.cpu_count() or 1,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
+        ) as cluster,
         Client(cluster) as client,
-    ):  # fmt: skip
+    ):
         yield client
 
 

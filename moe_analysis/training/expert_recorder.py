@@ -91,8 +91,9 @@ def update_factors(before: Factors, after: Factors) -> Factors:
     return torch.cat([new_A, new_A - A], dim=1), torch.cat([new_B - B, B], dim=2)
 
 
-def expert_measures(before: Factors, after: Factors, x: Tensor, gates: Tensor, scaling: float,
-                    damping: float = DAMPING) -> dict[str, Tensor]:  # fmt: skip
+def expert_measures(
+    before: Factors, after: Factors, x: Tensor, gates: Tensor, scaling: float, damping: float = DAMPING
+) -> dict[str, Tensor]:
     """Every kind of PER_EXPERT (E,) and of PER_MODULE () for one module and one step of its optimiser.
 
     before, after: factors around the step. x (T, in): a sample of tokens. gates (E,): mean gate of each expert.
@@ -169,8 +170,10 @@ class ExpertRecorder(HookedRecorder):
         if self.before:
             whole = {name: seen_by_all(self.seen[name]) for name in self.before}
             if distributed.first():
-                modules = [expert_measures(before, self.factors[name], *whole[name], self._scaling(name), self.damping)
-                           for name, before in self.before.items()]  # fmt: skip
+                modules = [
+                    expert_measures(before, self.factors[name], *whole[name], self._scaling(name), self.damping)
+                    for name, before in self.before.items()
+                ]
                 record = {kind: torch.stack([module[kind] for module in modules]).cpu().numpy() for kind in modules[0]}
                 self.store.append(state.global_step - 1, record)
             self.before, self.seen = {}, {}
@@ -189,8 +192,10 @@ def single_pair(adapter: Adapter, every: int) -> Factors:
 
 
 def no_experts(name: str, every: int) -> str:
-    return (f"record_experts_every = {every} needs experts stacked in one pair A (E, r, in), B (E, out, r), which "
-            f"{name} does not have; set record_experts_every=0, or train MoeLora or Sira")  # fmt: skip
+    return (
+        f"record_experts_every = {every} needs experts stacked in one pair A (E, r, in), B (E, out, r), which "
+        f"{name} does not have; set record_experts_every=0, or train MoeLora or Sira"
+    )
 
 
 def seen_by_all(seen: Seen) -> tuple[Tensor, Tensor]:

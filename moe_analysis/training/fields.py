@@ -84,8 +84,9 @@ def checked_adapter(values: Any) -> dict[str, Any]:
     types = {kind.value: config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     kind = str(values.get("peft_type") or "").upper()
     if kind not in types:
-        raise ValueError(f"adapter.peft_type = {values.get('peft_type')!r} is unknown; use one of "
-                         f"{', '.join(sorted(types))}")  # fmt: skip
+        raise ValueError(
+            f"adapter.peft_type = {values.get('peft_type')!r} is unknown; use one of {', '.join(sorted(types))}"
+        )
     known = [entry.name for entry in fields(types[kind]) if entry.init and entry.name not in NOT_PART_OF_A_RUN]
     if unknown := sorted(set(values) - {*known, "peft_type"}):
         raise ValueError(f"adapter.{unknown[0]} is no field of {kind}; it has {', '.join(known)}")

@@ -75,8 +75,7 @@ def read_grid(path: str | Path) -> Grid:
 def expand(sections: dict[str, Any]) -> list[TrainConfig]:
     """The configurations that the sections of a grid file stand for; raises GridError naming the section and key."""
     if unknown := [name for name in sections if name not in SECTIONS]:
-        raise GridError(f"section {unknown[0]!r} is unknown; use {', '.join(SECTIONS)} "
-                        "(fields of a run go below base)")  # fmt: skip
+        raise GridError(f"section {unknown[0]!r} is unknown; use {', '.join(SECTIONS)} (fields of a run go below base)")
     base, runs = mapping_of(sections, "base"), list(combinations(sections))
     check_names(base, "base")
     configs: dict[str, TrainConfig] = {}

@@ -18,12 +18,21 @@ def history_frame(log: list[dict[str, Any]]) -> pd.DataFrame:
     rows = []
     for entry in log:
         if "eval_loss" in entry:
-            rows.append({"step": entry["step"], "split": "test", "loss": entry["eval_loss"],
-                         "accuracy": entry["eval_accuracy"]})  # fmt: skip
+            rows.append(
+                {"step": entry["step"], "split": "test", "loss": entry["eval_loss"], "accuracy": entry["eval_accuracy"]}
+            )
         elif "loss" in entry:
-            rows.append({"step": entry["step"], "split": "train", "loss": entry["loss"], "accuracy": entry["accuracy"],
-                         "lr": entry["learning_rate"], "grad_norm": entry["grad_norm"],
-                         "balance_loss": entry["balance_loss"]})  # fmt: skip
+            rows.append(
+                {
+                    "step": entry["step"],
+                    "split": "train",
+                    "loss": entry["loss"],
+                    "accuracy": entry["accuracy"],
+                    "lr": entry["learning_rate"],
+                    "grad_norm": entry["grad_norm"],
+                    "balance_loss": entry["balance_loss"],
+                }
+            )
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"step": "int64"})
     # the last step is evaluated once more at the end of the run, with the same result
     return frame.drop_duplicates(["step", "split"], keep="last", ignore_index=True)

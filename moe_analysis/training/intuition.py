@@ -17,6 +17,7 @@ from .config import TrainConfig
 
 HOLDOUT_SEED = 1  # not that of the rows to train on, whose choice would else begin with the very rows held out
 
+
 def chosen_rows(frame: pd.DataFrame, split: str, per_dataset: int | None, seed: int = 0) -> pd.DataFrame:
     """At most `per_dataset` rows of a split from every data set, drawn with `seed`, in the frame's order."""
     kept = frame[frame["split"] == split]
@@ -51,8 +52,10 @@ def without(frame: pd.DataFrame, held: pd.DataFrame, wanted: int) -> pd.DataFram
     before, after = (rows.loc[rows["split"] == "train", "dataset"].value_counts() for rows in (frame, left))
     for dataset, count in before.items():
         if not after.get(dataset, 0):
-            raise ValueError(f"holdout_rows = {wanted} leaves no train row of data set {dataset!r}, which has {count}; "
-                             "hold out fewer, or leave it out of datasets")  # fmt: skip
+            raise ValueError(
+                f"holdout_rows = {wanted} leaves no train row of data set {dataset!r}, which has {count}; "
+                "hold out fewer, or leave it out of datasets"
+            )
     return left
 
 

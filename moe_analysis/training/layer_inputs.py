@@ -30,9 +30,15 @@ class LayerBatch:
     gates: Tensor
 
 
-def layer_batches(model: nn.Module, tokenizer: Any, frame: pd.DataFrame, modules: Sequence[str] | None = None,
-                  intuition: np.ndarray | None = None, max_length: int = 256,
-                  prompt_form: str = "options") -> dict[str, LayerBatch]:  # fmt: skip
+def layer_batches(
+    model: nn.Module,
+    tokenizer: Any,
+    frame: pd.DataFrame,
+    modules: Sequence[str] | None = None,
+    intuition: np.ndarray | None = None,
+    max_length: int = 256,
+    prompt_form: str = "options",
+) -> dict[str, LayerBatch]:
     """{module: LayerBatch} of the named adapted layers (None: all), from one forward and backward of the whole frame.
 
     Dropout is off, and the model is left as it was: no parameter gets a gradient, so a model loaded for inference
@@ -52,8 +58,7 @@ def layer_batches(model: nn.Module, tokenizer: Any, frame: pd.DataFrame, modules
         raise ValueError(f"{type(model).__name__} has no routed adapter to look at; wrap it with MoeLoraConfig, say")
     examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
     device = next(model.parameters()).device
-    batch = {key: value.to(device) for key, value in
-             collate(examples, tokenizer.pad_token_id, intuition).items()}  # fmt: skip
+    batch = {key: value.to(device) for key, value in collate(examples, tokenizer.pad_token_id, intuition).items()}
     seen: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     handles = [adapter.register_forward_hook(watch(seen, name)) for name, adapter in adapters.items()]
     training = model.training

@@ -46,11 +46,17 @@ def lines(status: SweepStatus, console: Console) -> Callable[[str, Outcome], Non
     def tell(name: str, outcome: Outcome) -> None:
         ended[outcome.state] += 1
         row = next(row for row in status.read() if row.name == name)
-        what = f"failed: {first_line(outcome.error)}" if outcome.state == FAILED else (
-            f"finished {row.steps} steps in {clock(row.seconds)}, test loss {row.loss:.3f}, "
-            f"accuracy {row.accuracy:.3f}")  # fmt: skip
-        console.print(f"{ended.total()}/{len(status.runs)} {escape(name)}: {escape(what)}", highlight=False,
-                      soft_wrap=True)  # fmt: skip
+        what = (
+            f"failed: {first_line(outcome.error)}"
+            if outcome.state == FAILED
+            else (
+                f"finished {row.steps} steps in {clock(row.seconds)}, test loss {row.loss:.3f}, "
+                f"accuracy {row.accuracy:.3f}"
+            )
+        )
+        console.print(
+            f"{ended.total()}/{len(status.runs)} {escape(name)}: {escape(what)}", highlight=False, soft_wrap=True
+        )
 
     return tell
 

@@ -70,11 +70,17 @@ def routed_adapters(model: nn.Module) -> dict[str, Adapter]:
     found = dict(adapter_modules(bare))
     layers = [layer for layer in bare.modules() if isinstance(layer, AdapterLayer)]
     inside = {id(part) for layer in layers for part in layer.modules()}
-    pure = {name or type(part).__name__: part for name, part in bare.named_modules()
-            if isinstance(part, Adapter) and id(part) not in inside}  # fmt: skip
+    pure = {
+        name or type(part).__name__: part
+        for name, part in bare.named_modules()
+        if isinstance(part, Adapter) and id(part) not in inside
+    }
     if not (found or pure):
-        why = "has adapters but none is active; call model.set_adapter(...)" if layers else (
-            f"has no routed adapter to record; {REMEDY}")  # fmt: skip
+        why = (
+            "has adapters but none is active; call model.set_adapter(...)"
+            if layers
+            else (f"has no routed adapter to record; {REMEDY}")
+        )
         raise ValueError(f"{type(bare).__name__} {why}")
     return found | pure
 
@@ -100,8 +106,10 @@ def check_whole(model: nn.Module) -> None:
     """Raise ValueError where a process holds a part of each parameter, as under FullyShardedDataParallel."""
     sharded = any(type(part).__name__ == "FullyShardedDataParallel" for part in model.modules())
     if sharded or any(hasattr(parameter, "placements") for parameter in model.parameters()):
-        raise ValueError("the model's parameters are sharded over processes, so that none of them sees a whole router; "
-                         "train with DistributedDataParallel to record it")  # fmt: skip
+        raise ValueError(
+            "the model's parameters are sharded over processes, so that none of them sees a whole router; "
+            "train with DistributedDataParallel to record it"
+        )
 
 
 def holder(adapters: dict[str, Adapter], optimizers: Sequence[Any]) -> Optimizer:
@@ -114,11 +122,15 @@ def holder(adapters: dict[str, Adapter], optimizers: Sequence[Any]) -> Optimizer
         if len(found) == 1:
             return found[0]
         if found:
-            raise ValueError(f"{len(found)} optimisers hold routers of the model, and a record has one step for all; "
-                             "attach without an optimizer and call handle.step()")  # fmt: skip
+            raise ValueError(
+                f"{len(found)} optimisers hold routers of the model, and a record has one step for all; "
+                "attach without an optimizer and call handle.step()"
+            )
     kinds = ", ".join(type(one).__name__ for one in plain)
-    raise ValueError(f"optimizer = {kinds} holds no parameter of the model's adapters; build it of the parameters that "
-                     "the model has after get_peft_model")  # fmt: skip
+    raise ValueError(
+        f"optimizer = {kinds} holds no parameter of the model's adapters; build it of the parameters that "
+        "the model has after get_peft_model"
+    )
 
 
 def passed_over(parameters: Sequence[nn.Parameter]) -> bool:

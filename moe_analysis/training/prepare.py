@@ -68,8 +68,10 @@ def fitting_rows(config: TrainConfig, tokenizer: Any) -> tuple[dict[str, pd.Data
     for split, rows in kept.items():
         if not rows.any():
             named = f"suite {config.suite!r} has no {split}" if split in SPLITS else f"suite {split!r} has no test"
-            raise ValueError(f"{named} rows with answers of fewer than max_length = {config.max_length} tokens; choose "
-                             "other datasets or raise it")  # fmt: skip
+            raise ValueError(
+                f"{named} rows with answers of fewer than max_length = {config.max_length} tokens; choose "
+                "other datasets or raise it"
+            )
     left_out = pd.concat([frame.loc[~kept[split], "dataset"] for split, frame in frames.items()])
     warn_of_long_answers(left_out, config.max_length)
     return frames, kept

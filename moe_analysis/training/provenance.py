@@ -38,8 +38,9 @@ def git(*words: str) -> str | None:
     if not (PACKAGE.parent / ".git").exists():  # the package may be installed inside somebody else's repository
         return None
     try:
-        done = subprocess.run(["git", "-C", str(PACKAGE.parent), *words], capture_output=True, text=True,
-                              timeout=GIT_SECONDS, check=True)  # fmt: skip
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE.parent), *words], capture_output=True, text=True, timeout=GIT_SECONDS, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

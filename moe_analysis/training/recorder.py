@@ -104,8 +104,9 @@ class Recorder(HookedRecorder):
         return {dim: self.groups[dim.removeprefix("module")] for dim in dims[:1]}
 
     def _keep_gates(self, name: str) -> Any:
-        def hook(adapter: Any, inputs: tuple[Any, ...], options: dict[str, Any],
-                 output: tuple[Tensor, Routing]) -> None:  # fmt: skip
+        def hook(
+            adapter: Any, inputs: tuple[Any, ...], options: dict[str, Any], output: tuple[Tensor, Routing]
+        ) -> None:
             if self.watches(name, adapter):
                 context = inputs[1] if len(inputs) > 1 else options.get("context")
                 gates = output[1].gates.detach().reshape(-1, adapter.num_gates)  # (tokens, E)

@@ -23,8 +23,17 @@ from ..optim import FallbackWarning, build_optimizer
 
 FINAL_LR, ROUTER_NORM = 0.1, 1.0  # the paper's protocol
 LOST = 1e3  # times an untrained student's error: training has diverged
-COLUMNS = ("seed", "step", "train_mse", "validation_mse", "gate_entropy", "load_balance", "effective_step", "diverged",
-           "fallbacks")  # fmt: skip
+COLUMNS = (
+    "seed",
+    "step",
+    "train_mse",
+    "validation_mse",
+    "gate_entropy",
+    "load_balance",
+    "effective_step",
+    "diverged",
+    "fallbacks",
+)
 
 
 @dataclass(frozen=True)
@@ -108,8 +117,9 @@ def side_by_side(students: Sequence[MoeLora]) -> MoeLora:
     A block's gates are those of its student alone, because experts outside it get a probability of exactly zero.
     """
     first = students[0]
-    config = replace(first.config, num_experts=len(students) * first.config.num_experts,
-                     top_k=first.config.active_experts)  # fmt: skip
+    config = replace(
+        first.config, num_experts=len(students) * first.config.num_experts, top_k=first.config.active_experts
+    )
     layer = MoeLora(first.in_features, first.out_features, config)
     layer.router = BlockRouter(first.in_features, len(students), first.config.num_experts)
     with torch.no_grad():
@@ -126,9 +136,19 @@ def new_student(task: RegressionTask, adapter: MoeLoraConfig, seed: int) -> MoeL
         return MoeLora(task.in_features, task.out_features, adapter)
 
 
-def train_regression(task: RegressionTask, adapter: MoeLoraConfig, optimizer: str = "riemannian_sgd",
-                     options: Mapping[str, Any] | None = None, *, lr: float, router_lr: float, steps: int = 300,
-                     batch: int = 32, seeds: Sequence[int] = (0,), record_every: int = 10) -> pd.DataFrame:  # fmt: skip
+def train_regression(
+    task: RegressionTask,
+    adapter: MoeLoraConfig,
+    optimizer: str = "riemannian_sgd",
+    options: Mapping[str, Any] | None = None,
+    *,
+    lr: float,
+    router_lr: float,
+    steps: int = 300,
+    batch: int = 32,
+    seeds: Sequence[int] = (0,),
+    record_every: int = 10,
+) -> pd.DataFrame:
     """Train one student a seed (teacher, data, start and batches are all the seed's) and return its history.
 
     Columns seed, step, train_mse and effective_step (means over the steps since the last record, NaN at step 0; a
@@ -141,9 +161,11 @@ def train_regression(task: RegressionTask, adapter: MoeLoraConfig, optimizer: st
     if steps % record_every:
         raise ValueError(f"steps = {steps} is no multiple of record_every = {record_every}; the end must be recorded")
     if adapter.gate != "softmax" or adapter.normalize_gates is False or adapter.dropout or adapter.balance_weight:
-        raise ValueError(f"gate = {adapter.gate!r}, normalize_gates = {adapter.normalize_gates}, dropout = "
-                         f"{adapter.dropout}, balance_coef = {adapter.balance_coef}: students train side by side only "
-                         "with a normalised softmax gate, without dropout and balance loss")  # fmt: skip
+        raise ValueError(
+            f"gate = {adapter.gate!r}, normalize_gates = {adapter.normalize_gates}, dropout = "
+            f"{adapter.dropout}, balance_coef = {adapter.balance_coef}: students train side by side only "
+            "with a normalised softmax gate, without dropout and balance loss"
+        )
     rows: list[dict[str, Any]] = []
     try:
         with warnings.catch_warnings():
@@ -152,12 +174,24 @@ def train_regression(task: RegressionTask, adapter: MoeLoraConfig, optimizer: st
             bench.train(build_optimizer(optimizer, bench.layer, lr, router_lr, options=options), record_every, rows)
     except FloatingPointError:
         if len(seeds) > 1:  # an infinite student spoils the sums of all: find out who it is
-            again = partial(train_regression, task, adapter, optimizer, options, lr=lr, router_lr=router_lr,
-                            steps=steps, batch=batch, record_every=record_every)  # fmt: skip
+            again = partial(
+                train_regression,
+                task,
+                adapter,
+                optimizer,
+                options,
+                lr=lr,
+                router_lr=router_lr,
+                steps=steps,
+                batch=batch,
+                record_every=record_every,
+            )
             return pd.concat([again(seeds=[seed]) for seed in seeds], ignore_index=True)
         lost = {"seed": seeds[0], "train_mse": math.inf, "validation_mse": math.inf, "effective_step": math.inf}
-        rows += [{**lost, "step": step, "diverged": True, "fallbacks": rows[-1]["fallbacks"] if rows else 0}
-                 for step in range(len(rows) * record_every, steps + 1, record_every)]  # fmt: skip
+        rows += [
+            {**lost, "step": step, "diverged": True, "fallbacks": rows[-1]["fallbacks"] if rows else 0}
+            for step in range(len(rows) * record_every, steps + 1, record_every)
+        ]
     return pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(["seed", "step"], kind="stable", ignore_index=True)
 
 
@@ -173,8 +207,9 @@ class Bench:
         # the frozen map is the student's too, so it leaves the difference once and for all
         self.y = torch.stack([one.y - one.x @ one.base.T for one in data])
         self.valid_y = torch.stack([one.valid_y - one.valid_x @ one.base.T for one in data])
-        orders = [torch.randint(task.samples, (steps, batch), generator=torch.Generator().manual_seed(seed))
-                  for seed in seeds]  # fmt: skip
+        orders = [
+            torch.randint(task.samples, (steps, batch), generator=torch.Generator().manual_seed(seed)) for seed in seeds
+        ]
         self.order = torch.stack(orders, dim=1)  # (steps, S, batch)
 
     def train(self, optimizer: torch.optim.Optimizer, record_every: int, rows: list[dict[str, Any]]) -> None:
@@ -226,5 +261,7 @@ class Bench:
             raise FloatingPointError(f"a validation error is {LOST:g} or more at step {step}: training has diverged")
         lists = {name: values.tolist() for name, values in measured.items()}
         shared = {"step": step, "diverged": False, "fallbacks": fallbacks}
-        return [{"seed": seed, **shared, **{name: values[i] for name, values in lists.items()}}
-                for i, seed in enumerate(self.seeds)]  # fmt: skip
+        return [
+            {"seed": seed, **shared, **{name: values[i] for name, values in lists.items()}}
+            for i, seed in enumerate(self.seeds)
+        ]

@@ -59,12 +59,26 @@ class RegressionConfig:
 
     def train(self) -> pd.DataFrame:
         """The history of `train_regression`, with method, power, top_k, temperature and lr before it."""
-        adapter = MoeLoraConfig(r=self.task.r, num_experts=self.task.num_experts, top_k=self.top_k,
-                                temperature=self.temperature, gate_backward_power=self.power)  # fmt: skip
+        adapter = MoeLoraConfig(
+            r=self.task.r,
+            num_experts=self.task.num_experts,
+            top_k=self.top_k,
+            temperature=self.temperature,
+            gate_backward_power=self.power,
+        )
         options = {"precondition": self.precondition} if self.optimizer.startswith("riemannian") else {}
         history = train_regression(
-            self.task, adapter, self.optimizer, options, lr=self.lr, router_lr=self.router_lr, steps=self.steps,
-            batch=self.batch, seeds=self.seeds, record_every=self.record_every)  # fmt: skip
+            self.task,
+            adapter,
+            self.optimizer,
+            options,
+            lr=self.lr,
+            router_lr=self.router_lr,
+            steps=self.steps,
+            batch=self.batch,
+            seeds=self.seeds,
+            record_every=self.record_every,
+        )
         for place, name in enumerate(("method", "power", "top_k", "temperature", "lr")):
             history.insert(place, name, getattr(self, name))
         return history
@@ -79,8 +93,9 @@ def grid(base: RegressionConfig, **values: Sequence[Any]) -> list[RegressionConf
     return [replace(base, **dict(zip(values, point))) for point in product(*values.values())]
 
 
-def train_grid(configs: Sequence[RegressionConfig], out: str | Path, workers: int | None = None,
-               executor: Executor | None = None) -> pd.DataFrame:  # fmt: skip
+def train_grid(
+    configs: Sequence[RegressionConfig], out: str | Path, workers: int | None = None, executor: Executor | None = None
+) -> pd.DataFrame:
     """Histories of all configurations, one after the other; each is trained once and kept as `<digest>.parquet`.
 
     workers: processes of one thread each (default: the machine's cores); with one, or one configuration left to
@@ -103,8 +118,11 @@ def train_grid(configs: Sequence[RegressionConfig], out: str | Path, workers: in
 
 def _train_all(submit: Callable[..., Future[Any]], waiting: dict[str, RegressionConfig], folder: Path) -> None:
     futures = {digest: submit(train_alone, config, folder) for digest, config in waiting.items()}
-    failures = [f"  {waiting[digest]}: {type(error).__name__}: {error}" for digest, future in futures.items()
-                if (error := future.exception()) is not None]  # fmt: skip
+    failures = [
+        f"  {waiting[digest]}: {type(error).__name__}: {error}"
+        for digest, future in futures.items()
+        if (error := future.exception()) is not None
+    ]
     if failures:
         listed = "\n".join(failures)
         raise RunError(f"{len(failures)} of {len(futures)} configurations failed; the others are kept:\n{listed}")

@@ -21,7 +21,11 @@ from .run import Run
 
 @torch.no_grad()
 def record_gates(
-    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None = None, max_length: int = 256,
+    model: nn.Module,
+    tokenizer: Any,
+    frame: pd.DataFrame,
+    intuition: np.ndarray | None = None,
+    max_length: int = 256,
     prompt_form: str = "options",
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Gates of every real token of the frame's texts: ({module: (tokens, experts)}, tokens).
@@ -60,8 +64,15 @@ def record_gates(
             mask = batch["attention_mask"]
             model(**{key: value.to(device) for key, value in batch.items()})
             row, position = mask.nonzero(as_tuple=True)
-            lines.append(pd.DataFrame({"row": rows[row.numpy()], "position": position.numpy(),
-                                       "token_id": batch["input_ids"][row, position].numpy()}))  # fmt: skip
+            lines.append(
+                pd.DataFrame(
+                    {
+                        "row": rows[row.numpy()],
+                        "position": position.numpy(),
+                        "token_id": batch["input_ids"][row, position].numpy(),
+                    }
+                )
+            )
     finally:
         model.train(training)
         for handle in handles:
@@ -71,8 +82,9 @@ def record_gates(
     return {name: np.concatenate(parts) for name, parts in kept.items()}, tokens
 
 
-def gates_of_runs(runs: Iterable[Run], frame: pd.DataFrame,
-                  trained: bool = True) -> list[tuple[Run, dict[str, np.ndarray], pd.DataFrame]]:  # fmt: skip
+def gates_of_runs(
+    runs: Iterable[Run], frame: pd.DataFrame, trained: bool = True
+) -> list[tuple[Run, dict[str, np.ndarray], pd.DataFrame]]:
     """`record_gates` of every run, with its own intuition: [(run, {module: gates (tokens, experts)}, tokens)].
 
     trained=False: of the models before their first step, which their configurations make again.
@@ -81,8 +93,20 @@ def gates_of_runs(runs: Iterable[Run], frame: pd.DataFrame,
     >>> run.config.name, by_module[module].shape == (len(tokens), 4)
     ('LoRA-MoE', True)
     """
-    return [(run, *record_gates(model_of(run, trained), run.tokenizer, frame, run.intuition(frame),
-                                run.config.max_length, run.config.form)) for run in runs]  # fmt: skip
+    return [
+        (
+            run,
+            *record_gates(
+                model_of(run, trained),
+                run.tokenizer,
+                frame,
+                run.intuition(frame),
+                run.config.max_length,
+                run.config.form,
+            ),
+        )
+        for run in runs
+    ]
 
 
 def model_of(run: Run, trained: bool = True) -> Any:

@@ -26,8 +26,16 @@ RESTORE = "restore it, or train the run again"
 EVALUATION = ("dataset", "group", "kind", "rows", "loss", "accuracy")
 OUTCOMES = ("suite", "dataset", "group", "kind", "row", "correct", "correct_norm", "log_likelihood", "tokens")
 TEXTS = ("split", "suite", "dataset", "group", "kind")  # the columns of the tables that are not numbers
-STATUS = {"state": str, "step": int, "steps": int, "seconds": float, "world_size": int, "backbone_sha256": str,
-          "versions": dict[str, str], "machine": str}  # fmt: skip
+STATUS = {
+    "state": str,
+    "step": int,
+    "steps": int,
+    "seconds": float,
+    "world_size": int,
+    "backbone_sha256": str,
+    "versions": dict[str, str],
+    "machine": str,
+}
 
 
 class RunError(ValueError):
@@ -86,18 +94,22 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path, page_checksum_verification=True)
     except Exception as error:  # pyarrow, its codecs and pandas' metadata each fail in their own way on damaged bytes
-        raise RunError(f"{path} is no readable parquet file ({shorten(str(error), 200)}); train the run "
-                       "again") from error  # fmt: skip
+        raise RunError(
+            f"{path} is no readable parquet file ({shorten(str(error), 200)}); train the run again"
+        ) from error
     if frame.empty:
         raise RunError(f"{path} has no rows; train the run again")
     for name in columns:
         if list(frame.columns).count(name) != 1:
-            raise RunError(f"{path} has the columns {shorten(list(frame.columns), 200)} and not one {name}; train the "
-                           "run again")  # fmt: skip
+            raise RunError(
+                f"{path} has the columns {shorten(list(frame.columns), 200)} and not one {name}; train the run again"
+            )
         right = pd.api.types.is_string_dtype if name in TEXTS else pd.api.types.is_any_real_numeric_dtype
         if not right(frame[name]):
-            raise RunError(f"column {name} of {path} is {frame[name].dtype} where it should be "
-                           f"{'text' if name in TEXTS else 'numbers'}; train the run again")  # fmt: skip
+            raise RunError(
+                f"column {name} of {path} is {frame[name].dtype} where it should be "
+                f"{'text' if name in TEXTS else 'numbers'}; train the run again"
+            )
     return frame
 
 
@@ -138,8 +150,10 @@ class Run:
         try:
             return cls(path, TrainConfig.from_dict(values, partial(adapter_of_run, path)))
         except ValueError as error:
-            raise RunError(f"{path / 'config.json'} is no configuration of a run: {error}; {RESTORE}, or update "
-                           "moe_analysis where a newer version wrote it") from error  # fmt: skip
+            raise RunError(
+                f"{path / 'config.json'} is no configuration of a run: {error}; {RESTORE}, or update "
+                "moe_analysis where a newer version wrote it"
+            ) from error
 
     @property
     def id(self) -> str:
@@ -279,13 +293,17 @@ class Run:
         self.require_adapter(trust_code)
         base, _ = load_frozen(self.config)
         if (expected := self.status.get("backbone_sha256")) and weights_digest(base) != expected:
-            raise RunError(f"backbone {self.config.backbone!r} has changed since {self.id} was trained; restore it, or "
-                           "train the run again")  # fmt: skip
+            raise RunError(
+                f"backbone {self.config.backbone!r} has changed since {self.id} was trained; restore it, or "
+                "train the run again"
+            )
         try:
             model = PeftModel.from_pretrained(base, folder).eval()
         except Exception as error:  # PEFT, safetensors and torch each fail in their own way on damaged files
-            raise RunError(f"{folder} is no readable checkpoint of PEFT's ({type(error).__name__}: "
-                           f"{shorten(str(error), 200)}); {RESTORE}") from error  # fmt: skip
+            raise RunError(
+                f"{folder} is no readable checkpoint of PEFT's ({type(error).__name__}: "
+                f"{shorten(str(error), 200)}); {RESTORE}"
+            ) from error
         # on disk it has its public name, which PEFT would ask the hub for whenever the model is saved
         model.active_peft_config.base_model_name_or_path = base.name_or_path
         if os.path.lexists(self.path / "clusters.npz"):

@@ -18,8 +18,21 @@ from .status import hold
 from .sweep_status import progress_of, run_state
 
 DAMAGED = "damaged"  # a state of a folder whose files cannot be read
-COLUMNS = ["run", "state", "system", "suite", "seed", "step", "steps", "seconds", "loss", "accuracy", "error", "path",
-           "changed"]  # fmt: skip
+COLUMNS = [
+    "run",
+    "state",
+    "system",
+    "suite",
+    "seed",
+    "step",
+    "steps",
+    "seconds",
+    "loss",
+    "accuracy",
+    "error",
+    "path",
+    "changed",
+]
 DELETED = ".deleted-"  # what a run is called between the decision and its end
 WILD = frozenset("*?[")
 
@@ -69,23 +82,36 @@ def list_runs(paths: Iterable[Path]) -> pd.DataFrame:
     """A row a run: the columns of a sweep's table (loss and accuracy of the test rows, NaN where there are none) and
     changed, when its status last did (UTC). A folder that cannot be read is "damaged", and error says why."""
     frame = pd.DataFrame([listed(path) for path in paths], columns=COLUMNS)
-    return frame.astype({**dict.fromkeys(("seed", "step", "steps"), "Int64"),
-                         **dict.fromkeys(("seconds", "loss", "accuracy"), float)})  # fmt: skip
+    return frame.astype(
+        {**dict.fromkeys(("seed", "step", "steps"), "Int64"), **dict.fromkeys(("seconds", "loss", "accuracy"), float)}
+    )
 
 
 def listed(path: Path) -> dict[str, object]:
-    row: dict[str, object] = dict.fromkeys(COLUMNS) | {"run": path.name, "path": str(path), "error": "",
-                                                       "changed": changed(path)}  # fmt: skip
+    row: dict[str, object] = dict.fromkeys(COLUMNS) | {
+        "run": path.name,
+        "path": str(path),
+        "error": "",
+        "changed": changed(path),
+    }
     try:
         run = Run.load(path)
         progress = progress_of(run, state := run_state(run))
         error = kept_failure(path).error if state == FAILED else ""
     except (RunError, OSError) as error:
         return row | {"state": DAMAGED, "error": str(error)}
-    return row | {"state": state, "system": run.config.name or run.config.system, "suite": run.config.suite,
-                  "seed": run.config.seed, "step": progress.step, "steps": progress.steps,
-                  "seconds": progress.seconds, "loss": progress.loss, "accuracy": progress.accuracy,
-                  "error": error}  # fmt: skip
+    return row | {
+        "state": state,
+        "system": run.config.name or run.config.system,
+        "suite": run.config.suite,
+        "seed": run.config.seed,
+        "step": progress.step,
+        "steps": progress.steps,
+        "seconds": progress.seconds,
+        "loss": progress.loss,
+        "accuracy": progress.accuracy,
+        "error": error,
+    }
 
 
 def changed(path: Path) -> str:
@@ -96,16 +122,21 @@ def changed(path: Path) -> str:
     return ""
 
 
-def chosen(frame: pd.DataFrame, states: Sequence[str] = (), name: str | None = None, order: str = "run",
-           reverse: bool = False) -> pd.DataFrame:  # fmt: skip
+def chosen(
+    frame: pd.DataFrame, states: Sequence[str] = (), name: str | None = None, order: str = "run", reverse: bool = False
+) -> pd.DataFrame:
     """Rows of `list_runs` in any of the states whose run or system fits the pattern, sorted, missing values last."""
     kept = frame
     if states:
         kept = kept[kept["state"].isin(states)]
     if name is not None:
         pattern = name if WILD & set(name) else f"*{name}*"
-        kept = kept[[any(fnmatchcase(str(value).lower(), pattern.lower()) for value in pair)
-                     for pair in zip(kept["run"], kept["system"])]]  # fmt: skip
+        kept = kept[
+            [
+                any(fnmatchcase(str(value).lower(), pattern.lower()) for value in pair)
+                for pair in zip(kept["run"], kept["system"])
+            ]
+        ]
     return kept.sort_values([order], ascending=not reverse, na_position="last", kind="stable", ignore_index=True)
 
 

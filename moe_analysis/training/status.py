@@ -53,8 +53,13 @@ class Status:
         previous = read_json(self.path) if self.path.exists() else {}
         self.before = float(previous.get("seconds", 0.0))
         self.started = time.monotonic()
-        self.values = {"steps": steps, "world_size": distributed.world_size(), "backbone_sha256": backbone_sha256,
-                       "versions": versions(), "machine": machine()}  # fmt: skip
+        self.values = {
+            "steps": steps,
+            "world_size": distributed.world_size(),
+            "backbone_sha256": backbone_sha256,
+            "versions": versions(),
+            "machine": machine(),
+        }
 
     def write(self, state: str, step: int) -> None:
         seconds = round(self.before + time.monotonic() - self.started, 1)
@@ -71,4 +76,3 @@ class Progress(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if time.monotonic() - self.status.written > 1.0:
             self.status.write("running", state.global_step)
-

@@ -30,9 +30,15 @@ WARM_UP = 2  # rounds that are run and not counted: the first allocate the optim
 LR = 1e-4
 
 
-def step_times(configs: Mapping[str, PeftConfig], backbone: str | Path | nn.Module = "compact",
-               batch: tuple[int, int] = (16, 64), rounds: int = 20, reference: str | None = REFERENCE,
-               device: str = "cpu", seed: int = 0) -> pd.DataFrame:  # fmt: skip
+def step_times(
+    configs: Mapping[str, PeftConfig],
+    backbone: str | Path | nn.Module = "compact",
+    batch: tuple[int, int] = (16, 64),
+    rounds: int = 20,
+    reference: str | None = REFERENCE,
+    device: str = "cpu",
+    seed: int = 0,
+) -> pd.DataFrame:
     """Time of a step of AdamW on random tokens, with every adapter of `configs` (label -> PEFT configuration).
 
     batch: (samples, tokens of each). backbone: as in `load_backbone`, or a causal language model, which is left as it
@@ -67,8 +73,9 @@ def check(configs: Mapping[str, Any], batch: Sequence[int], rounds: int, referen
     if reference is not None and reference not in configs:
         raise ValueError(f"reference = {reference!r} is none of {', '.join(configs)}; name one of them, or pass None")
     if len(batch) != 2 or min(batch) < 1 or batch[1] < 2:
-        raise ValueError(f"batch = {tuple(batch)} must be (samples, tokens of each), at least (1, 2): a token predicts "
-                         "the next")  # fmt: skip
+        raise ValueError(
+            f"batch = {tuple(batch)} must be (samples, tokens of each), at least (1, 2): a token predicts the next"
+        )
     if rounds < 1:
         raise ValueError(f"rounds = {rounds} must be at least 1")
 
@@ -168,8 +175,9 @@ def summary(seconds: pd.DataFrame, reference: str | None) -> pd.DataFrame:
         low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
         ratios = (float("nan"),) * 3 if reference is None else median_interval(values / seconds[reference].to_numpy())
         rows.append((label, median, low, high, *ratios, len(values)))
-    return pd.DataFrame(rows, columns=["method", "seconds", "seconds_low", "seconds_high", "ratio", "ratio_low",
-                                       "ratio_high", "rounds"])  # fmt: skip
+    return pd.DataFrame(
+        rows, columns=["method", "seconds", "seconds_low", "seconds_high", "ratio", "ratio_low", "ratio_high", "rounds"]
+    )
 
 
 def median_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
@@ -187,8 +195,9 @@ def median_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float
     return float(np.median(ordered)), float(ordered[skipped]), float(ordered[-1 - skipped])
 
 
-def random_decoder(hidden: int, inner: int, layers: int, vocabulary: int = 2000, head: int = 64,
-                   seed: int = 0) -> nn.Module:  # fmt: skip
+def random_decoder(
+    hidden: int, inner: int, layers: int, vocabulary: int = 2000, head: int = 64, seed: int = 0
+) -> nn.Module:
     """A Llama decoder of any size with random weights, for `step_times`: what a step costs hangs on shapes alone.
 
     hidden: width, a multiple of `head`. inner: width of the feed-forward blocks. Raises ValueError for another width.
@@ -201,9 +210,14 @@ def random_decoder(hidden: int, inner: int, layers: int, vocabulary: int = 2000,
     if hidden % head:
         raise ValueError(f"hidden = {hidden} must be a multiple of head = {head}, the width of an attention head")
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
-        num_attention_heads=hidden // head, num_key_value_heads=hidden // head, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // head,
+        num_key_value_heads=hidden // head,
+        tie_word_embeddings=True,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return LlamaForCausalLM(config).eval()

@@ -47,8 +47,9 @@ def saved_when_stopped(trainer: Trainer) -> Iterator[None]:
     Only where the signal would raise in the main thread of a run's only process: a process that is told to end at once
     (SIGTERM without a handler, a worker of a sweep) does so, and of several processes none may stop before the others.
     """
-    handlers = {number: handler for number in (signal.SIGINT, signal.SIGTERM)
-                if callable(handler := signal.getsignal(number))}  # fmt: skip
+    handlers = {
+        number: handler for number in (signal.SIGINT, signal.SIGTERM) if callable(handler := signal.getsignal(number))
+    }
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or distributed.world_size() > 1 or handlers.get(signal.SIGINT) is not signal.default_int_handler:
         yield

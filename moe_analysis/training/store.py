@@ -47,8 +47,15 @@ class RecordStore:
 
     def _create(self, name: str, shape: tuple[int, ...], dims: tuple[str, ...], dtype: str, fill: float) -> None:
         chunks = (BLOCK, *(max(1, size) for size in shape))
-        self.group.create_array(name, shape=(0, *shape), chunks=chunks, dtype=dtype, fill_value=fill,
-                                dimension_names=dims, compressors=ZstdCodec(checksum=True))  # fmt: skip
+        self.group.create_array(
+            name,
+            shape=(0, *shape),
+            chunks=chunks,
+            dtype=dtype,
+            fill_value=fill,
+            dimension_names=dims,
+            compressors=ZstdCodec(checksum=True),
+        )
 
     def append(self, step: int, values: dict[str, np.ndarray]) -> None:
         self.buffer.append((step, values))
@@ -114,8 +121,10 @@ def open_records(path: str | Path) -> xr.Dataset:
     except RecordError:
         raise
     except Exception as error:  # zarr's metadata, its codecs and xarray each fail in their own way on damaged files
-        raise RecordError(f"{path} cannot be read as a zarr group ({shorten(str(error), 200)}); restore its files, or "
-                          "train the run again") from error  # fmt: skip
+        raise RecordError(
+            f"{path} cannot be read as a zarr group ({shorten(str(error), 200)}); restore its files, or "
+            "train the run again"
+        ) from error
 
 
 def sound_arrays(path: Path) -> dict[str, Any]:
@@ -135,8 +144,9 @@ def sound_arrays(path: Path) -> dict[str, Any]:
             raise RecordError(f"array {name} in {path} has {array.shape[0]} of {records} records; {RESTORE}")
         missing, chunks = missing_chunks(path / name, array, records)
         if missing:
-            raise RecordError(f"array {name} in {path} lacks {missing} of {chunks} chunks, which would read as NaN; "
-                              f"{RESTORE}")  # fmt: skip
+            raise RecordError(
+                f"array {name} in {path} lacks {missing} of {chunks} chunks, which would read as NaN; {RESTORE}"
+            )
     return arrays
 
 
@@ -151,8 +161,10 @@ def check_layout(path: Path, name: str, array: Any) -> None:
     else:
         sound = len(dims) == array.ndim and dims[:1] == ("step",) and array.dtype == np.float32
     if not sound:
-        raise RecordError(f"array {name} in {path} has the dimensions {shorten(dims)}, shape {shorten(array.shape)} "
-                          f"and type {array.dtype}, which is no record's; {RESTORE}")  # fmt: skip
+        raise RecordError(
+            f"array {name} in {path} has the dimensions {shorten(dims)}, shape {shorten(array.shape)} "
+            f"and type {array.dtype}, which is no record's; {RESTORE}"
+        )
 
 
 def missing_chunks(folder: Path, array: Any, records: int) -> tuple[int, int]:
@@ -211,5 +223,7 @@ class Values:
         try:
             return np.asarray(self.array[place])
         except Exception as error:  # every codec fails in its own way
-            raise RecordError(f"array {self.name} in {self.path} has a chunk that cannot be read "
-                              f"({shorten(str(error), 200)}); {RESTORE}") from error  # fmt: skip
+            raise RecordError(
+                f"array {self.name} in {self.path} has a chunk that cannot be read "
+                f"({shorten(str(error), 200)}); {RESTORE}"
+            ) from error

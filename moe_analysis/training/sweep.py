@@ -103,8 +103,10 @@ def sweep(
 def refuse_torchrun() -> None:
     """Raise ValueError inside torchrun, whose processes would each start the whole sweep."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError(f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: start a sweep without torchrun; it has one process "
-                         "a run, and `train` is what several processes share")  # fmt: skip
+        raise ValueError(
+            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: start a sweep without torchrun; it has one process "
+            "a run, and `train` is what several processes share"
+        )
 
 
 def train_all(
@@ -148,8 +150,15 @@ def distinct(configs: Iterable[TrainConfig], *fields: str) -> list[TrainConfig]:
 class Work:
     """The runs still to be trained, and the jobs that train some of them now."""
 
-    def __init__(self, executor: Any, configs: dict[str, TrainConfig], out: Path, limit: int, per_job: int,
-                 on_change: OnChange | None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        executor: Any,
+        configs: dict[str, TrainConfig],
+        out: Path,
+        limit: int,
+        per_job: int,
+        on_change: OnChange | None,
+    ) -> None:
         self.executor, self.configs, self.out, self.limit, self.per_job = executor, configs, out, limit, per_job
         self.on_change = on_change or (lambda *_: None)
         self.queue, self.deaths = deque(configs), Counter[str]()

@@ -98,10 +98,34 @@ def table_of(configs: Iterable[TrainConfig], out: str | Path, failures: Mapping[
     for config in configs:
         run, outcome = Run(Path(out) / config.run_name, config), failures.get(config.run_name)
         progress = progress_of(run, outcome.state if outcome else FINISHED)
-        rows.append({"run": run.id, "state": progress.state, "system": config.name or config.system,
-                     "suite": config.suite, "seed": config.seed, "step": progress.step, "steps": progress.steps,
-                     "seconds": progress.seconds, "loss": progress.loss, "accuracy": progress.accuracy,
-                     "error": outcome.error if outcome else "", "path": str(run.path)})  # fmt: skip
-    columns = ["run", "state", "system", "suite", "seed", "step", "steps", "seconds", "loss", "accuracy", "error",
-               "path"]  # fmt: skip
+        rows.append(
+            {
+                "run": run.id,
+                "state": progress.state,
+                "system": config.name or config.system,
+                "suite": config.suite,
+                "seed": config.seed,
+                "step": progress.step,
+                "steps": progress.steps,
+                "seconds": progress.seconds,
+                "loss": progress.loss,
+                "accuracy": progress.accuracy,
+                "error": outcome.error if outcome else "",
+                "path": str(run.path),
+            }
+        )
+    columns = [
+        "run",
+        "state",
+        "system",
+        "suite",
+        "seed",
+        "step",
+        "steps",
+        "seconds",
+        "loss",
+        "accuracy",
+        "error",
+        "path",
+    ]
     return pd.DataFrame(rows, columns=columns)

@@ -85,10 +85,18 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
     return Run.load(folder)
 
 
-def build_trainer(config: TrainConfig, folder: Path, model: nn.Module, tokenizer: Any, data: dict[str, Data],
-                  status: Status, progress: bool) -> AdapterTrainer:  # fmt: skip
-    optimizer = build_optimizer(config.optimizer, model, config.lr, config.router_lr, config.weight_decay,
-                                config.optimizer_options)  # fmt: skip
+def build_trainer(
+    config: TrainConfig,
+    folder: Path,
+    model: nn.Module,
+    tokenizer: Any,
+    data: dict[str, Data],
+    status: Status,
+    progress: bool,
+) -> AdapterTrainer:
+    optimizer = build_optimizer(
+        config.optimizer, model, config.lr, config.router_lr, config.weight_decay, config.optimizer_options
+    )
     schedule, schedule_options = schedule_of(config)
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
@@ -147,8 +155,11 @@ def schedule_of(config: TrainConfig) -> tuple[str, dict[str, Any]]:
     if config.schedule == "constant":
         return "constant_with_warmup", {}
     decay = max(1, config.steps - config.warmup_steps)
-    return "warmup_stable_decay", {"num_decay_steps": decay, "decay_type": config.schedule,
-                                   "min_lr_ratio": config.final_lr}  # fmt: skip
+    return "warmup_stable_decay", {
+        "num_decay_steps": decay,
+        "decay_type": config.schedule,
+        "min_lr_ratio": config.final_lr,
+    }
 
 
 class AdapterTrainer(Trainer):
@@ -165,13 +176,26 @@ class AdapterTrainer(Trainer):
         accelerate's own division deals out the batches of a loader and fills up an epoch's last ones with rows of its
         first: other rows than those of one process.
         """
-        loader = DataLoader(self.train_dataset, self.run_config.batch_size, sampler=self._get_train_sampler(),
-                            collate_fn=self.data_collator, pin_memory=self.args.dataloader_pin_memory)  # fmt: skip
-        return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True,
-                                   use_seedable_sampler=True, data_seed=self.args.data_seed)  # fmt: skip
+        loader = DataLoader(
+            self.train_dataset,
+            self.run_config.batch_size,
+            sampler=self._get_train_sampler(),
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return prepare_data_loader(
+            loader,
+            self.args.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            use_seedable_sampler=True,
+            data_seed=self.args.data_seed,
+        )
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
-                     num_items_in_batch: Any = None) -> Any:  # fmt: skip
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         if any(recorder.active for recorder in self.recorders):
             tokens = distributed.place(int(inputs["attention_mask"].sum()))
             for recorder in self.recorders:

@@ -89,8 +89,9 @@ def evaluate_all(
         _warn_once(missing)
         pool = shared_pool(workers or os.cpu_count() or 1)
         # what this process executes already, of a file or of a run's folder, the others may
-        futures = {run.path: pool.submit(evaluate_alone, str(run.path), suite, rows_per_dataset, True)
-                   for run, _ in missing}  # fmt: skip
+        futures = {
+            run.path: pool.submit(evaluate_alone, str(run.path), suite, rows_per_dataset, True) for run, _ in missing
+        }
         failures = []
         for path, future in futures.items():
             try:
@@ -99,8 +100,9 @@ def evaluate_all(
                 failures.append(f"  {path.name}: {type(error).__name__}: {error}")
         if failures:
             listed = "\n".join(failures)
-            raise RunError(f"{len(failures)} of {len(futures)} evaluations on {suite!r} failed; the others are kept:"
-                           f"\n{listed}")  # fmt: skip
+            raise RunError(
+                f"{len(failures)} of {len(futures)} evaluations on {suite!r} failed; the others are kept:\n{listed}"
+            )
     return [computed[run.path] if run.path in computed else evaluate_on(run, suite, rows_per_dataset) for run in runs]
 
 
@@ -126,8 +128,9 @@ def _embed_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
 
 def _warn_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
     """Say which rows no run can use here, because the processes that evaluate are silent."""
-    for run, rows in {(run.config.backbone, run.config.max_length, run.config.form, id(rows)): (run, rows)
-                      for run, rows in missing}.values():  # fmt: skip
+    for run, rows in {
+        (run.config.backbone, run.config.max_length, run.config.form, id(rows)): (run, rows) for run, rows in missing
+    }.values():
         with suppress(ValueError):  # which is raised again where that run is evaluated, and stops no other
             _fitting(run, rows)
 
@@ -155,8 +158,12 @@ def _kept(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         try:
             write_table(path, table)
         except OSError as error:
-            warnings.warn(f"{path} cannot be written ({error.strerror or error}); it is computed each time, until the "
-                          "folder can be written to", CacheWarning, stacklevel=3)  # fmt: skip
+            warnings.warn(
+                f"{path} cannot be written ({error.strerror or error}); it is computed each time, until the "
+                "folder can be written to",
+                CacheWarning,
+                stacklevel=3,
+            )
     return table
 
 
@@ -170,16 +177,20 @@ def _read(path: Path) -> pd.DataFrame | None:
 
 def _check_finished(run: Run) -> None:
     if not run.finished:
-        raise RunError(f"run {run.id} is {run.status.get('state', 'not started')} and has no model to evaluate; "
-                       "train it to the end")  # fmt: skip
+        raise RunError(
+            f"run {run.id} is {run.status.get('state', 'not started')} and has no model to evaluate; "
+            "train it to the end"
+        )
 
 
 def _fitting(run: Run, rows: pd.DataFrame) -> Any:
     """(rows,) True where the run's max_length holds the answer; a warning counts the others."""
     kept = answers_fit(rows, run.tokenizer, run.config.max_length, run.config.form)
     if not kept.any():
-        raise ValueError(f"no row has an answer of fewer than max_length = {run.config.max_length} tokens, with which "
-                         f"{run.id} was trained; train with a larger one")  # fmt: skip
+        raise ValueError(
+            f"no row has an answer of fewer than max_length = {run.config.max_length} tokens, with which "
+            f"{run.id} was trained; train with a larger one"
+        )
     warn_of_long_answers(rows.loc[~kept, "dataset"], run.config.max_length)
     return kept
 
@@ -193,8 +204,14 @@ def _evaluated(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
 def _score(run: Run, model: Any, rows: pd.DataFrame, intuition: Any) -> pd.DataFrame:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.autocast(device, torch.bfloat16, enabled=run.config.precision == "bf16"):  # as while it trained
-        return evaluate(model.to(device), run.tokenizer, rows.reset_index(drop=True), intuition, run.config.max_length,
-                        run.config.form)
+        return evaluate(
+            model.to(device),
+            run.tokenizer,
+            rows.reset_index(drop=True),
+            intuition,
+            run.config.max_length,
+            run.config.form,
+        )
 
 
 def _levels(run: Run, suite: str, rows: pd.DataFrame) -> pd.DataFrame:

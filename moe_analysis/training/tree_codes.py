@@ -63,8 +63,10 @@ def tree_of_code(code: int, num_experts: Sequence[int], fanout: Sequence[int]) -
     """The tree of one code; raises ValueError for one outside 0 … Γ − 1."""
     counts = [1, *tree_counts(num_experts, fanout)]
     if not 0 <= code < counts[-1]:
-        raise ValueError(f"code = {code} is no tree of num_experts = {list(num_experts)}, fanout = {list(fanout)}; "
-                         f"codes are 0 to {counts[-1] - 1}")  # fmt: skip
+        raise ValueError(
+            f"code = {code} is no tree of num_experts = {list(num_experts)}, fanout = {list(fanout)}; "
+            f"codes are 0 to {counts[-1] - 1}"
+        )
     return _unfold(int(code), list(num_experts), list(fanout), counts)
 
 

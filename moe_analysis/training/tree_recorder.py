@@ -25,8 +25,13 @@ PER_MODULE = ("tokens", "distinct_trees", "tree_entropy", "differing_siblings")
 Codes = tuple[np.ndarray, list[np.ndarray]]  # codes (T,) of some tokens' trees, ids of their nodes by layer (T, P, f)
 
 
-def routed_codes(routing: TreeRouting, num_experts: Sequence[int], token_mask: Tensor | None,
-                 most: int | None = None, place: Place | None = None) -> Codes:  # fmt: skip
+def routed_codes(
+    routing: TreeRouting,
+    num_experts: Sequence[int],
+    token_mask: Tensor | None,
+    most: int | None = None,
+    place: Place | None = None,
+) -> Codes:
     """(codes (T,), ids by layer (T, P, f)) of the real tokens, or of `most` of their batch's, evenly spaced."""
     tokens = len(routing.choices[0].ids)
     rows = np.arange(tokens) if token_mask is None else token_mask.reshape(-1).cpu().numpy().nonzero()[0]
@@ -52,14 +57,22 @@ def tree_statistics(codes: np.ndarray, num_experts: Sequence[int], fanout: Seque
     if len(num_experts) > 1 and len(codes):
         siblings = sibling_codes(codes, num_experts, fanout)
         differ = float((siblings != siblings[:, :1]).any(-1).mean())
-    return {"tokens": float(len(codes)), "distinct_trees": float(len(np.unique(codes))),
-            "tree_entropy": tree_entropy(codes), "differing_siblings": differ}  # fmt: skip
+    return {
+        "tokens": float(len(codes)),
+        "distinct_trees": float(len(np.unique(codes))),
+        "tree_entropy": tree_entropy(codes),
+        "differing_siblings": differ,
+    }
 
 
 def node_load(ids: Sequence[np.ndarray], num_experts: Sequence[int]) -> np.ndarray:
     """ids[l] (T, P, f) -> (Σ s_l,): the share of layer l's nodes at which each of its experts stands."""
-    return np.concatenate([np.bincount(layer.reshape(-1), minlength=s) / max(1, layer.size)
-                           for layer, s in zip(ids, num_experts, strict=True)])  # fmt: skip
+    return np.concatenate(
+        [
+            np.bincount(layer.reshape(-1), minlength=s) / max(1, layer.size)
+            for layer, s in zip(ids, num_experts, strict=True)
+        ]
+    )
 
 
 class TreeRecorder(HookedRecorder):
@@ -83,8 +96,9 @@ class TreeRecorder(HookedRecorder):
         for kind in PER_MODULE:
             self.store.declare(kind, ("module",), (len(names),), {"module": names})
         experts = [f"{layer}.{expert}" for layer, s in enumerate(pools) for expert in range(s)]
-        self.store.declare("node_load", ("module", "expert"), (len(names), len(experts)),
-                           {"module": names, "expert": experts})  # fmt: skip
+        self.store.declare(
+            "node_load", ("module", "expert"), (len(names), len(experts)), {"module": names, "expert": experts}
+        )
         self.store.cut(state.global_step)
         for name, adapter in self.adapters.items():
             self.handles.append(adapter.register_forward_hook(self._see(name)))
@@ -108,8 +122,9 @@ class TreeRecorder(HookedRecorder):
             return
         parts = distributed.at_first(self.seen)  # of every process, for the first
         if parts:
-            found = [self._measure(adapter.config, [part[name] for part in parts])
-                     for name, adapter in self.adapters.items()]  # fmt: skip
+            found = [
+                self._measure(adapter.config, [part[name] for part in parts]) for name, adapter in self.adapters.items()
+            ]
             record = {kind: np.array([statistics[kind] for statistics, _ in found]) for kind in PER_MODULE}
             self.store.append(state.global_step, record | {"node_load": np.stack([load for _, load in found])})
         self.seen = {}
@@ -118,9 +133,13 @@ class TreeRecorder(HookedRecorder):
         self.active = self.due(state.global_step)
 
 
-def record_trees(model: nn.Module, tokenizer: Any, frame: pd.DataFrame,
-                 max_length: int = 256, prompt_form: str = "options",
-                 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:  # fmt: skip
+def record_trees(
+    model: nn.Module,
+    tokenizer: Any,
+    frame: pd.DataFrame,
+    max_length: int = 256,
+    prompt_form: str = "options",
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """The tree of every real token of the frame's texts: ({module: codes (tokens,)}, tokens as in `record_gates`)."""
     adapters: dict[str, Any] = dict(adapter_modules(model))
     check_trees(adapters, type(model).__name__, "pass another model")
@@ -141,8 +160,9 @@ def record_trees(model: nn.Module, tokenizer: Any, frame: pd.DataFrame,
     return {name: np.concatenate(parts) for name, parts in kept.items()}, tokens
 
 
-def trees_of_runs(runs: Iterable[Run], frame: pd.DataFrame,
-                  trained: bool = True) -> list[tuple[Run, dict[str, np.ndarray], pd.DataFrame]]:  # fmt: skip
+def trees_of_runs(
+    runs: Iterable[Run], frame: pd.DataFrame, trained: bool = True
+) -> list[tuple[Run, dict[str, np.ndarray], pd.DataFrame]]:
     """`record_trees` of every run: [(run, {module: codes}, tokens)].
 
     trained=False: of the models before their first step, which their configurations make again.
@@ -151,8 +171,10 @@ def trees_of_runs(runs: Iterable[Run], frame: pd.DataFrame,
     >>> [code.shape == (len(tokens),) for code in codes.values()]
     [True, True]
     """
-    return [(run, *record_trees(model_of(run, trained), run.tokenizer, frame, run.config.max_length, run.config.form))
-            for run in runs]  # fmt: skip
+    return [
+        (run, *record_trees(model_of(run, trained), run.tokenizer, frame, run.config.max_length, run.config.form))
+        for run in runs
+    ]
 
 
 def mask_of(inputs: tuple[Any, ...]) -> Tensor | None:
@@ -164,5 +186,7 @@ def check_trees(adapters: dict[str, Any], what: str, remedy: str) -> None:
     """Raise ValueError unless every adapter routes through trees, all of the same sizes."""
     kinds = sorted({type(adapter).__name__ for adapter in adapters.values() if not hasattr(adapter.config, "fanout")})
     if not adapters or kinds:
-        raise ValueError(f"{what} needs tokens routed through trees, which {', '.join(kinds) or 'the model'} does not "
-                         f"have; {remedy}, or train Smore")  # fmt: skip
+        raise ValueError(
+            f"{what} needs tokens routed through trees, which {', '.join(kinds) or 'the model'} does not "
+            f"have; {remedy}, or train Smore"
+        )

@@ -67,8 +67,10 @@ def said(hint: Any) -> str:
 def as_hinted(values: dict[str, Any], owner: type) -> dict[str, Any]:
     """The values with every whole number a real where its field of `owner` holds reals, as 1 and 1.0 are equal."""
     hints = get_type_hints(owner)
-    return {name: float(value) if type(value) is int and only_real(hints.get(name)) else value
-            for name, value in values.items()}
+    return {
+        name: float(value) if type(value) is int and only_real(hints.get(name)) else value
+        for name, value in values.items()
+    }
 
 
 def only_real(hint: Any) -> bool:

@@ -15,5 +15,14 @@ from .generalization import task_widget
 from .subspace import rank_widget
 from .trajectories import trajectory_widget
 
-__all__ = ["Explorer", "View", "cluster_widget", "exponent_widget", "flexibility_widget", "rank_widget",
-           "specialist_widget", "task_widget", "trajectory_widget"]  # fmt: skip
+__all__ = [
+    "Explorer",
+    "View",
+    "cluster_widget",
+    "exponent_widget",
+    "flexibility_widget",
+    "rank_widget",
+    "specialist_widget",
+    "task_widget",
+    "trajectory_widget",
+]

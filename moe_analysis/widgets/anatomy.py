@@ -14,8 +14,13 @@ READABLE = 6.5  # points: one panel has room for larger names than many
 FIELDS = ("method", "seed", "layer", "projection")
 
 
-def specialist_widget(shares: pd.DataFrame, method: str | None = None, seed: int | None = None,
-                      layer: int | None = None, projection: str | None = None) -> Explorer:  # fmt: skip
+def specialist_widget(
+    shares: pd.DataFrame,
+    method: str | None = None,
+    seed: int | None = None,
+    layer: int | None = None,
+    projection: str | None = None,
+) -> Explorer:
     """Lists of systems, seeds, layers, projections and pools, and that router's experts against the data sets.
 
     shares: what `expert_shares` returned. None: the first that the table holds. Raises ValueError for what the table
@@ -24,16 +29,20 @@ def specialist_widget(shares: pd.DataFrame, method: str | None = None, seed: int
     routers = shares[["method", "seed", "module", "layer"]].drop_duplicates()
     routers = routers.assign(projection=routers["module"].map(projection_of), pool=routers["module"].map(pool_of))
     options = {name: list(dict.fromkeys(routers[name])) for name in FIELDS}
-    first: dict[str, Any] = {name: options[name][0] if value is None else value
-                             for name, value in zip(FIELDS, (method, seed, layer, projection))}  # fmt: skip
+    first: dict[str, Any] = {
+        name: options[name][0] if value is None else value
+        for name, value in zip(FIELDS, (method, seed, layer, projection))
+    }
 
     def draw(method: str, seed: int, layer: int, projection: str, pool: int) -> View:
         from ..plots.anatomy import lift_grid, specialists_figure
 
         module = chosen_module(routers, method, seed, layer, projection, pool)
         shown = shares[(shares["module"] == module) & (shares["seed"] == seed) & (shares["method"] == method)]
-        alt = (f"Heat map of experts against data sets for {method}, {module}, seed {seed}: how much more often than "
-               "on average a data set uses an expert.")  # fmt: skip
+        alt = (
+            f"Heat map of experts against data sets for {method}, {module}, seed {seed}: how much more often than "
+            "on average a data set uses an expert."
+        )
         figure, experts = specialists_figure(shown), lift_grid(shown).columns
         panel = figure.axes[0]
         panel.tick_params(axis="y", labelsize=READABLE)
@@ -46,20 +55,21 @@ def specialist_widget(shares: pd.DataFrame, method: str | None = None, seed: int
         "method": choice("method", "System", first["method"], options["method"], "The system whose experts are shown"),
         "seed": choice("seed", "Seed", first["seed"], options["seed"], "Its run"),
         "layer": choice("layer", "Layer", first["layer"], options["layer"], "The layer of the backbone"),
-        "projection": choice("projection", "Projection", first["projection"], options["projection"],
-                             "The adapted linear layer"),
+        "projection": choice(
+            "projection", "Projection", first["projection"], options["projection"], "The adapted linear layer"
+        ),
         "pool": choice("pool", "Pool", pools[0], pools, "Of systems with several pools: which one, the lowest is 0"),
-    }  # fmt: skip
+    }
     return Explorer(controls, draw)
 
 
 def projection_of(module: str) -> str:
-    """"layers.3.mlp.up_proj pool 1" -> "up_proj"."""
+    """ "layers.3.mlp.up_proj pool 1" -> "up_proj"."""
     return module.split(".")[-1].split(POOL)[0]
 
 
 def pool_of(module: str) -> int:
-    """"layers.3.mlp.up_proj pool 1" -> 1; 0 for a module without pools."""
+    """ "layers.3.mlp.up_proj pool 1" -> 1; 0 for a module without pools."""
     return int(module.split(POOL)[1]) if POOL in module else 0
 
 
@@ -69,9 +79,11 @@ def chosen_module(routers: pd.DataFrame, method: str, seed: int, layer: int, pro
     rows = routers[(routers[list(asked)] == pd.Series(asked)).all(axis=1)]
     if rows.empty:
         own = routers[routers["method"] == method]
-        raise ValueError(f"{method} has no router of pool {pool} in layer {layer}, {projection}, at seed {seed}; "
-                         f"choose one of the pools {listed(own['pool'])}, the layers {listed(own['layer'])} and the "
-                         f"projections {listed(own['projection'])}")  # fmt: skip
+        raise ValueError(
+            f"{method} has no router of pool {pool} in layer {layer}, {projection}, at seed {seed}; "
+            f"choose one of the pools {listed(own['pool'])}, the layers {listed(own['layer'])} and the "
+            f"projections {listed(own['projection'])}"
+        )
     return str(rows["module"].iloc[0])
 
 
@@ -82,6 +94,9 @@ def listed(values: pd.Series) -> str:
 def specialist_note(shown: pd.DataFrame) -> str:
     """The router, and the three pairs of data set and expert that belong together most."""
     top = shown.sort_values("log_lift", ascending=False, na_position="last").head(3)
-    pairs = [f"{str(row['label']).replace('_', ' ')} uses expert {row['expert']} {2 ** row['log_lift']:.1f} times as "
-             "often as the average token" for row in top.to_dict("records")]  # fmt: skip
+    pairs = [
+        f"{str(row['label']).replace('_', ' ')} uses expert {row['expert']} {2 ** row['log_lift']:.1f} times as "
+        "often as the average token"
+        for row in top.to_dict("records")
+    ]
     return "\n".join([f"{shown['method'].iloc[0]}, {shown['module'].iloc[0]}", *pairs])

@@ -24,8 +24,9 @@ MANY_ROWS = 2000  # from here on several starts take longer than a hand waits
 COLUMNS = 8  # of the clusters' legend, whose names are short
 
 
-def cluster_widget(embeddings: np.ndarray, sample: pd.DataFrame, coordinates: np.ndarray, clusters: Clusters,
-                   beside: str = "group") -> Explorer:  # fmt: skip
+def cluster_widget(
+    embeddings: np.ndarray, sample: pd.DataFrame, coordinates: np.ndarray, clusters: Clusters, beside: str = "group"
+) -> Explorer:
     """A slider for k, the map coloured by k-means clusters beside the labels the prompts came with, and how they agree.
 
     In: embeddings (n, d); `sample`, n rows as `map_sample` gives them; coordinates (n, 2) of `embedding_map`; the
@@ -42,16 +43,23 @@ def cluster_widget(embeddings: np.ndarray, sample: pd.DataFrame, coordinates: np
     def draw(k: int, beside: str) -> View:
         labels = clusters.labels if k == clusters.k else cluster(embeddings, k, clusters.seed, starts).labels
         points = map_frame(sample, coordinates, labels)
-        alt = (f"Two maps of the same {len(points)} prompts: on the left coloured by {COLOURINGS[beside]}, on the "
-               f"right by {k} clusters.")  # fmt: skip
+        alt = (
+            f"Two maps of the same {len(points)} prompts: on the left coloured by {COLOURINGS[beside]}, on the "
+            f"right by {k} clusters."
+        )
         return View(cluster_figure(points, beside), alt, agreement_note(points, k))
 
     most = min(MOST_CLUSTERS, len(sample))
     controls = {
         "k": slider("clusters.k", "Clusters k", clusters.k, 1, most, "How many clusters k-means makes"),
-        "beside": choice("beside", "Compare with", beside, {COLOURINGS[name]: name for name in ("group", "dataset")},
-                         "The labels that colour the left map"),
-    }  # fmt: skip
+        "beside": choice(
+            "beside",
+            "Compare with",
+            beside,
+            {COLOURINGS[name]: name for name in ("group", "dataset")},
+            "The labels that colour the left map",
+        ),
+    }
     return Explorer(controls, draw)
 
 
@@ -63,8 +71,15 @@ def cluster_figure(points: pd.DataFrame, beside: str) -> Figure:
         left, right = drawing.subplots(1, 2)
         _scatter(left, points, beside)
         _scatter(right, points, "cluster", alike_marks(points, beside))
-        right.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=COLUMNS, markerscale=1.8, handletextpad=0.0,
-                     columnspacing=0.6, labelspacing=0.25)  # fmt: skip
+        right.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0),
+            ncols=COLUMNS,
+            markerscale=1.8,
+            handletextpad=0.0,
+            columnspacing=0.6,
+            labelspacing=0.25,
+        )
     return drawing
 
 
@@ -88,7 +103,14 @@ def agreement_note(points: pd.DataFrame, k: int) -> str:
     lines = []
     for column in ("dataset", "group"):
         found = scores(counts(points["cluster"].to_numpy(), pd.factorize(points[column])[0]))
-        lines.append(f"k = {k} against {points[column].nunique()} {COLOURINGS[column]}s: AMI {found['ami'][0]:.2f}, "
-                     f"purity {found['purity'][0]:.0%}")  # fmt: skip
-    return "\n".join([*lines, "AMI is 0 for clusters that say nothing of the labels and 1 for the same partition; "
-                              "purity grows with k by itself."])  # fmt: skip
+        lines.append(
+            f"k = {k} against {points[column].nunique()} {COLOURINGS[column]}s: AMI {found['ami'][0]:.2f}, "
+            f"purity {found['purity'][0]:.0%}"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "AMI is 0 for clusters that say nothing of the labels and 1 for the same partition; "
+            "purity grows with k by itself.",
+        ]
+    )

@@ -48,13 +48,16 @@ class Explorer(ipywidgets.VBox):
     raised; later ones are shown in `message`, above the last setting that could be drawn.
     """
 
-    def __init__(self, controls: Mapping[str, Any], draw: Callable[..., View],
-                 beside: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self, controls: Mapping[str, Any], draw: Callable[..., View], beside: Mapping[str, Any] | None = None
+    ) -> None:
         self.controls = dict(controls)
         self.message, self.picture, self.note = (ipywidgets.HTML(layout={"width": "auto"}) for _ in range(3))
         pairs = [((beside or {}).get(name), control) for name, control in self.controls.items()]
-        row = ipywidgets.HBox([element for pair in pairs for element in pair if element is not None],
-                              layout={"flex_flow": "row wrap", "align_items": "center"})  # fmt: skip
+        row = ipywidgets.HBox(
+            [element for pair in pairs for element in pair if element is not None],
+            layout={"flex_flow": "row wrap", "align_items": "center"},
+        )
         self._shown = lru_cache(KEPT)(lambda *values: rendered(draw(**dict(zip(self.controls, values)))))
         self.picture.value, self.note.value = self._shown(*self.values)
         super().__init__([row, self.message, self.picture, self.note])
@@ -82,9 +85,11 @@ def rendered(view: View) -> tuple[str, str]:
     width, height = (round(INCH * inches) for inches in view.figure.get_size_inches())
     source = base64.b64encode(png(view.figure)).decode()
     least = min(width, READABLE)
-    picture = (f'<div style="overflow-x: auto"><img alt="{escape(view.alt)}" width="{width}" height="{height}" '
-               f'style="max-width: 100%; min-width: {least}px; height: auto" '
-               f'src="data:image/png;base64,{source}"></div>')  # fmt: skip
+    picture = (
+        f'<div style="overflow-x: auto"><img alt="{escape(view.alt)}" width="{width}" height="{height}" '
+        f'style="max-width: 100%; min-width: {least}px; height: auto" '
+        f'src="data:image/png;base64,{source}"></div>'
+    )
     return picture, f'<div role="status" style="{TEXT}">{lines(view.note)}</div>'
 
 
@@ -103,8 +108,10 @@ def png(figure: Figure) -> bytes:
 def alert(reason: str, details: str = "") -> str:
     """HTML that says why a setting is not shown, and that the picture is an older one."""
     more = f'<pre style="overflow-x: auto">{escape(details)}</pre>' if details else ""
-    return (f'<div role="alert" style="{REFUSED}"><b>Not drawn:</b> {lines(reason)}{more}'
-            "<br>Below is the last setting that could be drawn.</div>")  # fmt: skip
+    return (
+        f'<div role="alert" style="{REFUSED}"><b>Not drawn:</b> {lines(reason)}{more}'
+        "<br>Below is the last setting that could be drawn.</div>"
+    )
 
 
 def lines(text: str) -> str:
@@ -115,26 +122,50 @@ def slider(name: str, label: str, value: int, least: int, most: int, tooltip: st
     """A slider of whole numbers that draws when it is let go; ValueError, with the argument's name, for one outside."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ValueError(f"{name} = {value!r} is no whole number from {least} to {most}; start with one of these")
-    return ipywidgets.IntSlider(value, least, most, step, description=label, tooltip=tooltip, continuous_update=False,
-                                style={"description_width": "initial"}, layout=spaced(WIDE))  # fmt: skip
+    return ipywidgets.IntSlider(
+        value,
+        least,
+        most,
+        step,
+        description=label,
+        tooltip=tooltip,
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout=spaced(WIDE),
+    )
 
 
 def decimal(name: str, label: str, value: float, least: float, most: float, step: float, tooltip: str) -> Any:
     """As `slider`, for numbers with a fraction."""
     if not least <= value <= most:
         raise ValueError(f"{name} = {value!r} is no number from {least:g} to {most:g}; start with one of these")
-    return ipywidgets.FloatSlider(value, min=least, max=most, step=step, description=label, tooltip=tooltip,
-                                  continuous_update=False, readout_format=".2f",
-                                  style={"description_width": "initial"}, layout=spaced(WIDE))  # fmt: skip
+    return ipywidgets.FloatSlider(
+        value,
+        min=least,
+        max=most,
+        step=step,
+        description=label,
+        tooltip=tooltip,
+        continuous_update=False,
+        readout_format=".2f",
+        style={"description_width": "initial"},
+        layout=spaced(WIDE),
+    )
 
 
 def stops(name: str, label: str, value: float, options: Sequence[float], tooltip: str) -> Any:
     """A slider with fixed stops; ValueError, with the argument's name, for a value that is none of them."""
     if value not in options:
         raise ValueError(f"{name} = {value!r} is no stop; choose one of {', '.join(f'{stop:.3g}' for stop in options)}")
-    return ipywidgets.SelectionSlider(options=[(f"{stop:.2g}", stop) for stop in options], value=value,
-                                      description=label, tooltip=tooltip, continuous_update=False,
-                                      style={"description_width": "initial"}, layout=spaced(WIDE))  # fmt: skip
+    return ipywidgets.SelectionSlider(
+        options=[(f"{stop:.2g}", stop) for stop in options],
+        value=value,
+        description=label,
+        tooltip=tooltip,
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout=spaced(WIDE),
+    )
 
 
 def choice(name: str, label: str, value: Any, options: Sequence[Any] | Mapping[str, Any], tooltip: str) -> Any:
@@ -143,8 +174,14 @@ def choice(name: str, label: str, value: Any, options: Sequence[Any] | Mapping[s
     if value not in known:
         raise ValueError(f"{name} = {value!r} is unknown; choose one of {', '.join(map(str, known))}")
     pairs = list(options.items()) if isinstance(options, Mapping) else [(str(option), option) for option in known]
-    return ipywidgets.Dropdown(options=pairs, value=value, description=label, tooltip=tooltip,
-                               style={"description_width": "initial"}, layout=spaced("max-content"))  # fmt: skip
+    return ipywidgets.Dropdown(
+        options=pairs,
+        value=value,
+        description=label,
+        tooltip=tooltip,
+        style={"description_width": "initial"},
+        layout=spaced("max-content"),
+    )
 
 
 def spaced(width: str) -> dict[str, str]:

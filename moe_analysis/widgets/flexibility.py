@@ -38,8 +38,10 @@ def flexibility_widget(points: pd.DataFrame, num_experts: int = 4, fanout: int =
 
         table = flexibility_table(num_experts, fanout, range(1, layers + 1), SYSTEMS)
         found = pd.concat([walked(num_experts, fanout, depth) for depth in range(1, layers + 1)], ignore_index=True)
-        alt = (f"Distinct outputs of MoMOR, S'MoRE* and S'MoRE, logarithmic, against 1 to {layers} layers of "
-               f"{num_experts} experts with fanout {fanout}; lines: closed forms, marks: enumerated.")  # fmt: skip
+        alt = (
+            f"Distinct outputs of MoMOR, S'MoRE* and S'MoRE, logarithmic, against 1 to {layers} layers of "
+            f"{num_experts} experts with fanout {fanout}; lines: closed forms, marks: enumerated."
+        )
         figure = flexibility_figure(table, found, f"s = {num_experts}, f = {fanout}")
         panel: Any = figure.axes[0]
         panel.yaxis.get_major_locator().set_params(integer=True)  # where Γ is small, too, whole powers of ten
@@ -48,12 +50,14 @@ def flexibility_widget(points: pd.DataFrame, num_experts: int = 4, fanout: int =
         return View(figure, alt, flexibility_note(table, found))
 
     controls = {
-        "num_experts": slider("num_experts", "Experts s", num_experts, 1, max(MOST_EXPERTS, num_experts),
-                              "Experts in every pool"),
-        "fanout": slider("fanout", "Fanout f", fanout, 1, max(MOST_CHILDREN, fanout),
-                         "Children of every node of the tree"),
+        "num_experts": slider(
+            "num_experts", "Experts s", num_experts, 1, max(MOST_EXPERTS, num_experts), "Experts in every pool"
+        ),
+        "fanout": slider(
+            "fanout", "Fanout f", fanout, 1, max(MOST_CHILDREN, fanout), "Children of every node of the tree"
+        ),
         "layers": slider("layers", "Layers L", layers, 1, max(MOST_LAYERS, layers), "Pools above one another"),
-    }  # fmt: skip
+    }
     return Explorer(controls, draw)
 
 
@@ -79,6 +83,8 @@ def flexibility_note(table: pd.DataFrame, found: pd.DataFrame) -> str:
         lines.append(f"{row.system}, L = {last}: {form} {exact(row.flexibility)}{seen}")
     if left := sorted(set(table["layers"]) - set(found["layers"])):
         trees = table[(table["system"] == "S'MoRE") & (table["layers"] == left[0])]["flexibility"].iloc[0]
-        lines.append(f"Not walked: L = {', '.join(map(str, left))}. L = {left[0]} already has {exact(trees)} trees; "
-                     f"at most {LIVE_TREES:,} are walked while you wait.")  # fmt: skip
+        lines.append(
+            f"Not walked: L = {', '.join(map(str, left))}. L = {left[0]} already has {exact(trees)} trees; "
+            f"at most {LIVE_TREES:,} are walked while you wait."
+        )
     return "\n".join(lines)

@@ -20,12 +20,20 @@ if TYPE_CHECKING:
 REACH = 0.8  # radii of curvature that the step at g = 1 is drawn long
 POINTS = 41  # of the drawn manifold
 USUAL_GATE = 0.1
-CHOSEN = {"color": "#1A1A1A", "marker": "X", "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6,
-          "linewidth": 1.6, "zorder": 6}  # fmt: skip
+CHOSEN = {
+    "color": "#1A1A1A",
+    "marker": "X",
+    "markersize": 5,
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.6,
+    "linewidth": 1.6,
+    "zorder": 6,
+}
 
 
-def exponent_widget(layers: Mapping[str, Any], changes: pd.DataFrame, power: float = 0.5, gate: float | None = None,
-                    expert: int = 0) -> Explorer:  # fmt: skip
+def exponent_widget(
+    layers: Mapping[str, Any], changes: pd.DataFrame, power: float = 0.5, gate: float | None = None, expert: int = 0
+) -> Explorer:
     """A slider for the exponent p, one for the gate g, a list of layers, and what one step then does.
 
     In: {module: LayerBatch} of trained layers, the table of `over_layers(first_order_change, layers)`, whose gates are
@@ -45,19 +53,29 @@ def exponent_widget(layers: Mapping[str, Any], changes: pd.DataFrame, power: flo
         layer, table = layers[module], changes[changes["module"] == module]
         own = changes_at(layer, table, round(power, 4))
         readable = float(f"{gate:.2g}")  # the drawing's legend writes it out
-        picture = local_picture(layer.adapter, layer.inputs, layer.gradient, expert, [readable], POINTS,
-                                REACH * gate**power)  # fmt: skip
-        alt = (f"Left, the manifold of expert {expert} of {module} at the gate {gate:.2g} with the step that p = "
-               f"{power:g} makes. Right, the change by one step against the gate for p = {power:g} and the paper's "
-               "rules, both axes logarithmic.")  # fmt: skip
+        picture = local_picture(
+            layer.adapter, layer.inputs, layer.gradient, expert, [readable], POINTS, REACH * gate**power
+        )
+        alt = (
+            f"Left, the manifold of expert {expert} of {module} at the gate {gate:.2g} with the step that p = "
+            f"{power:g} makes. Right, the change by one step against the gate for p = {power:g} and the paper's "
+            "rules, both axes logarithmic."
+        )
         return View(exponent_figure(picture, table, own, power, gate), alt, exponent_note(picture, own, power, gate))
 
     controls = {
-        "power": decimal("power", "Exponent p", power, 0.0, 1.0, 0.05,
-                         "The backward pass scales an expert's gradient by g to this power; 1 is plain, 0.5 the paper"),
+        "power": decimal(
+            "power",
+            "Exponent p",
+            power,
+            0.0,
+            1.0,
+            0.05,
+            "The backward pass scales an expert's gradient by g to this power; 1 is plain, 0.5 the paper",
+        ),
         "gate": stops("gate", "Gate g", start, gates, "The expert's weight in the mixture"),
         "module": choice("module", "Layer", list(layers)[-1], list(layers), "The trained layer that takes the step"),
-    }  # fmt: skip
+    }
     return Explorer(controls, draw)
 
 
@@ -81,8 +99,14 @@ def changes_at(layer: Any, changes: pd.DataFrame, power: float) -> pd.DataFrame:
         rows, held = plain[plain["g"] == gate], held_gates(layer.adapter, float(gate), power)
         change = full_matrix_change(held, x, upstream, "plain").numpy()
         size = rows["predicted"] / rows["g"] ** rows["expected"]
-        frames.append(rows.assign(rule=f"p = {power:g}", change=change[rows["expert"]], expected=exponent,
-                                  predicted=size * rows["g"] ** exponent))  # fmt: skip
+        frames.append(
+            rows.assign(
+                rule=f"p = {power:g}",
+                change=change[rows["expert"]],
+                expected=exponent,
+                predicted=size * rows["g"] ** exponent,
+            )
+        )
     return with_slopes(pd.concat(frames).drop(columns="slope"), ["expert"], "change")
 
 
@@ -104,8 +128,9 @@ def set_power(power: float, module: Any, inputs: Any) -> None:
     module.config.gate_backward_power = power
 
 
-def exponent_figure(picture: LocalPicture, changes: pd.DataFrame, own: pd.DataFrame, power: float,
-                    gate: float) -> Figure:  # fmt: skip
+def exponent_figure(
+    picture: LocalPicture, changes: pd.DataFrame, own: pd.DataFrame, power: float, gate: float
+) -> Figure:
     """The step on the manifold of one gate, and the change by a step for the paper's rules and for `own`, marked."""
     from ..plots.gate_geometry import draw_changes, draw_picture
 
@@ -133,11 +158,13 @@ def exponent_note(picture: LocalPicture, own: pd.DataFrame, power: float, gate: 
     """What a step does at this gate, measured and predicted, and how far off the manifold it lands."""
     gap = picture.steps.loc[picture.steps["part"] == "landing", "gap"].iloc[0]
     change, top = relative_change(own), own["g"].max()
-    return "\n".join([
-        f"p = {power:g}, g = {gate:.2g}: one step moves the expert's matrix {change[gate] / change[top]:.3g} times as "
-        f"far as at g = {top:.2g}; predicted {(gate / top) ** (1 + power):.3g}, which goes as g^(1 + p). Fitted "
-        f"exponent {own['slope'].mean():.3f}.",
-        f"The manifold at g bends with a radius in proportion to g, so the step is {REACH:g}·g^p = "
-        f"{REACH * gate**power:.3g} of its radii long (drawn with {REACH:g} at g = 1) and lands {gap:.1%} of its "
-        "length beside its tip.",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"p = {power:g}, g = {gate:.2g}: one step moves the expert's matrix {change[gate] / change[top]:.3g} times as "
+            f"far as at g = {top:.2g}; predicted {(gate / top) ** (1 + power):.3g}, which goes as g^(1 + p). Fitted "
+            f"exponent {own['slope'].mean():.3f}.",
+            f"The manifold at g bends with a radius in proportion to g, so the step is {REACH:g}·g^p = "
+            f"{REACH * gate**power:.3g} of its radii long (drawn with {REACH:g} at g = 1) and lands {gap:.1%} of its "
+            "length beside its tip.",
+        ]
+    )

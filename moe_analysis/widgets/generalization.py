@@ -25,8 +25,10 @@ def task_widget(scores: pd.DataFrame, against: str = "LoRA", part: str | None = 
 
         shown = scores if part == EVERY else scores[scores["part"] == part]
         differences = task_differences(shown, against)
-        alt = (f"Heat map of accuracy less that of {against}, {differences['dataset'].nunique()} tasks by "
-               f"{differences['method'].nunique()} systems.")  # fmt: skip
+        alt = (
+            f"Heat map of accuracy less that of {against}, {differences['dataset'].nunique()} tasks by "
+            f"{differences['method'].nunique()} systems."
+        )
         figure = task_figure(differences, against)
         bar = figure.axes[-1]
         bar.set_ylabel(fill(bar.get_ylabel(), int(LETTERS * figure.get_figheight())), fontsize=7)
@@ -47,6 +49,8 @@ def task_note(differences: pd.DataFrame, against: str) -> str:
     lines = []
     for method, rows in differences.groupby("method", sort=False):
         better, worse = int((rows["low"] > 0).sum()), int((rows["high"] < 0).sum())
-        lines.append(f"{method}: {100 * rows['difference'].mean():+.1f} points against {against} over {len(rows)} "
-                     f"tasks; interval above 0 on {better}, below on {worse}")  # fmt: skip
+        lines.append(
+            f"{method}: {100 * rows['difference'].mean():+.1f} points against {against} over {len(rows)} "
+            f"tasks; interval above 0 on {better}, below on {worse}"
+        )
     return "\n".join([*lines, "Intervals are over seeds and not corrected for the number of tasks."])

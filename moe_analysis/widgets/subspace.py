@@ -14,12 +14,24 @@ from .explorer import Explorer, View, choice, slider
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RING = {"marker": "o", "markersize": 15, "markerfacecolor": "none", "markeredgecolor": "#D55E00", "markeredgewidth": 2,
-        "linestyle": "", "zorder": 5}  # fmt: skip
+RING = {
+    "marker": "o",
+    "markersize": 15,
+    "markerfacecolor": "none",
+    "markeredgecolor": "#D55E00",
+    "markeredgewidth": 2,
+    "linestyle": "",
+    "zorder": 5,
+}
 
 
-def rank_widget(ranks: pd.DataFrame, sizes: pd.DataFrame, num_down: int | None = None, num_up: int | None = None,
-                kind: str = "independent") -> Explorer:  # fmt: skip
+def rank_widget(
+    ranks: pd.DataFrame,
+    sizes: pd.DataFrame,
+    num_down: int | None = None,
+    num_up: int | None = None,
+    kind: str = "independent",
+) -> Explorer:
     """Sliders for I and J, a list of kinds of vectors, and the two rank plots with that size ringed.
 
     In: `rank_plot_frame`, and `parameters_of_sizes` of its independent sizes. Every span was measured on the module.
@@ -33,16 +45,23 @@ def rank_widget(ranks: pd.DataFrame, sizes: pd.DataFrame, num_down: int | None =
     def draw(num_down: int, num_up: int, kind: str) -> View:
         own = ranks[ranks["kind"] == kind]
         one = own[(own["I"] == num_down) & (own["J"] == num_up)].iloc[0]
-        alt = (f"Left, the measured span of every I and J with {kind} vectors, {one['measured']} at I = {num_down}, "
-               f"J = {num_up}. Right, the span against the number of experts for all kinds of vectors.")  # fmt: skip
+        alt = (
+            f"Left, the measured span of every I and J with {kind} vectors, {one['measured']} at I = {num_down}, "
+            f"J = {num_up}. Right, the span against the number of experts for all kinds of vectors."
+        )
         return View(rank_figure(ranks, one), alt, rank_note(one, sizes))
 
     controls = {
         "num_down": slider("num_down", "Down vectors I", num_down, 1, most["I"], "Vectors that read the input"),
         "num_up": slider("num_up", "Up vectors J", num_up, 1, most["J"], "Vectors that write the output"),
-        "kind": choice("kind", "Vectors", kind, list(dict.fromkeys(ranks["kind"])),
-                       "Independent vectors, or degenerate ones: dependent, repeated, partly zero, too many"),
-    }  # fmt: skip
+        "kind": choice(
+            "kind",
+            "Vectors",
+            kind,
+            list(dict.fromkeys(ranks["kind"])),
+            "Independent vectors, or degenerate ones: dependent, repeated, partly zero, too many",
+        ),
+    }
     return Explorer(controls, draw)
 
 
@@ -74,7 +93,9 @@ def rank_note(one: pd.Series, sizes: pd.DataFrame) -> str:
     mixtures = sizes[(sizes["system"] == "LoRA-MoE") & (sizes["factor_parameters"] <= at["factor_parameters"])]
     if len(mixtures):
         other = mixtures.loc[mixtures["experts"].idxmax()]
-        lines.append(f"LoRA-MoE with no more in its factors: {other['experts']} rank-1 expert"
-                     f"{'s' if other['experts'] > 1 else ''}, span {other['span']}, {other['parameters']:,} parameters "
-                     "with the router.")  # fmt: skip
+        lines.append(
+            f"LoRA-MoE with no more in its factors: {other['experts']} rank-1 expert"
+            f"{'s' if other['experts'] > 1 else ''}, span {other['span']}, {other['parameters']:,} parameters "
+            "with the router."
+        )
     return "\n".join(lines)

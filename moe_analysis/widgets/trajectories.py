@@ -20,8 +20,9 @@ FRAMES = 25  # of the whole path when it is played
 INTERVAL = 600  # milliseconds a frame
 
 
-def trajectory_widget(runs: Sequence[Any], paths: pd.DataFrame, axes: PathAxes, step: int | None = None,
-                      seed: int | None = None) -> Explorer:  # fmt: skip
+def trajectory_widget(
+    runs: Sequence[Any], paths: pd.DataFrame, axes: PathAxes, step: int | None = None, seed: int | None = None
+) -> Explorer:
     """A list of layers, a list of seeds, a slider and a play button for the step, and the paths up to that step.
 
     In: the runs; what `router_paths` and `path_axes` returned for the layer shown first. Another layer is read from the
@@ -50,19 +51,34 @@ def trajectory_widget(runs: Sequence[Any], paths: pd.DataFrame, axes: PathAxes, 
 
         lines, own = of_module(module)
         shown = of_seed(lines, seed)
-        alt = (f"Paths of the router weights of {module} from their start to step {step}, seed {seed}, in three "
-               f"dimensions, one panel each for {', '.join(dict.fromkeys(shown['method']))}.")  # fmt: skip
+        alt = (
+            f"Paths of the router weights of {module} from their start to step {step}, seed {seed}, in three "
+            f"dimensions, one panel each for {', '.join(dict.fromkeys(shown['method']))}."
+        )
         return View(path_figure(shown, own, step), alt, path_note(shown, step))
 
     frame = max(1, round((steps[-1] - steps[1]) / FRAMES))
     controls = {
         "module": choice("axes.module", "Layer", axes.module, shared_modules(runs), "The layer whose router is drawn"),
         "seed": choice("seed", "Seed", seeds[0] if seed is None else seed, seeds, "The run of every method"),
-        "step": slider("step", "Training step", steps[-1] if step is None else step, steps[1], steps[-1],
-                       "Paths are drawn from the start to this step"),
-    }  # fmt: skip
-    play = ipywidgets.Play(value=controls["step"].value, min=steps[1], max=steps[-1], step=frame, interval=INTERVAL,
-                           tooltip="Play the training from this step on", layout=spaced("max-content"))  # fmt: skip
+        "step": slider(
+            "step",
+            "Training step",
+            steps[-1] if step is None else step,
+            steps[1],
+            steps[-1],
+            "Paths are drawn from the start to this step",
+        ),
+    }
+    play = ipywidgets.Play(
+        value=controls["step"].value,
+        min=steps[1],
+        max=steps[-1],
+        step=frame,
+        interval=INTERVAL,
+        tooltip="Play the training from this step on",
+        layout=spaced("max-content"),
+    )
     explorer = Explorer(controls, draw, beside={"step": play})
     # linked in the page: a kernel that draws slowly then skips frames instead of falling behind
     explorer.link = ipywidgets.jslink((play, "value"), (controls["step"], "value"))
@@ -99,5 +115,10 @@ def path_note(paths: pd.DataFrame, step: int) -> str:
     last = paths.loc[paths["step"] <= step, "step"].max()
     now = paths[paths["step"] == last].groupby("method", sort=False)[["distance", "loss"]].mean()
     parts = [f"{row.Index}: {row.distance:.3g} from the start, loss {row.loss:.3f}" for row in now.itertuples()]
-    return "\n".join([f"Record at step {last} of {paths['step'].max()}; distances are means over the experts, in the "
-                      "space of all weights of an expert's row", *parts])  # fmt: skip
+    return "\n".join(
+        [
+            f"Record at step {last} of {paths['step'].max()}; distances are means over the experts, in the "
+            "space of all weights of an expert's row",
+            *parts,
+        ]
+    )

@@ -41,8 +41,14 @@ CONFIGURATIONS: dict[str, list[dict[str, Any]]] = {
     ],
     "smore": [
         {"r": 2},
-        {"r": [3, 2], "num_experts": [4, 3], "fanout": [2, 1], "key_dim": [5, 6], "activation": "prelu",
-         "router_activation": "tanh"},
+        {
+            "r": [3, 2],
+            "num_experts": [4, 3],
+            "fanout": [2, 1],
+            "key_dim": [5, 6],
+            "activation": "prelu",
+            "router_activation": "tanh",
+        },
         {"r": 2, "activation_position": "child", "balance_coef": 0.0},
         {"r": [2, 3], "activation_position": "child_scored", "alpha": [4.0, 9.0], "expert_bias": False},
         {"r": 2, "num_experts": [4, 4, 4], "fanout": [2, 1, 2], "shared_pool": True, "gate": "noisy_topk"},
@@ -170,5 +176,11 @@ def gate_shapes(config, layer: int, d: list[int], down: int, m: list[int]) -> di
     return table | {"mlp.0.weight": (m[layer], known), "mlp.0.bias": (m[layer],), "mlp.2.weight": (outputs, m[layer])}
 
 
-SHAPES = {"moelora": shapes, "sira": shapes, "trex": shapes, "hydralora": hydra_shapes, "momor": momor_shapes,
-          "smore": smore_shapes}  # fmt: skip
+SHAPES = {
+    "moelora": shapes,
+    "sira": shapes,
+    "trex": shapes,
+    "hydralora": hydra_shapes,
+    "momor": momor_shapes,
+    "smore": smore_shapes,
+}

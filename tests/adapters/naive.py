@@ -139,8 +139,10 @@ class Tree:
 
     def top_down(self, level: int, ancestors: list[np.ndarray]) -> np.ndarray:
         """x_{level+1} of a parent with these ancestors."""
-        found = [(index, score, self.top_down(level - 1, [*ancestors, key]) if level else None)
-                 for index, score, key in self.children(level, ancestors)]  # fmt: skip
+        found = [
+            (index, score, self.top_down(level - 1, [*ancestors, key]) if level else None)
+            for index, score, key in self.children(level, ancestors)
+        ]
         return self.combine(level, found)
 
     def bottom_up(self, level: int, position: int) -> np.ndarray:
@@ -212,5 +214,10 @@ def smore(layer, x: np.ndarray, intuition: np.ndarray | None) -> np.ndarray:
 
 
 NAIVE: dict[str, Callable[..., np.ndarray]] = {
-    "moelora": moe_lora, "sira": moe_lora, "trex": trex, "hydralora": hydralora, "momor": momor, "smore": smore,
+    "moelora": moe_lora,
+    "sira": moe_lora,
+    "trex": trex,
+    "hydralora": hydralora,
+    "momor": momor,
+    "smore": smore,
 }

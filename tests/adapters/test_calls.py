@@ -253,8 +253,9 @@ def test_a_dropout_of_somebodys_own_is_called_on_the_experts_input(case):
 
 
 @pytest.mark.parametrize("on_the_class", [True, False], ids=["subclass", "instance"])
-@pytest.mark.parametrize("case", [case for case in CASES if case[0] in ("moelora", "sira", "hydralora", "trex")],
-                         ids=case_id)  # fmt: skip
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case[0] in ("moelora", "sira", "hydralora", "trex")], ids=case_id
+)
 def test_a_route_of_somebodys_own_is_taken(case, on_the_class):
     layer, x = build(*case), example()
     context = context_for(layer.config)

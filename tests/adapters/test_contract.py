@@ -157,8 +157,9 @@ def test_parameter_names_and_shapes_are_the_contract(case):
 
 
 @every_case
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],
-                         ids=["deepcopy", "pickle"])  # fmt: skip
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))], ids=["deepcopy", "pickle"]
+)
 def test_a_copy_computes_the_same_bits(case, duplicate):
     layer, x = build(*case), example()
     context = context_for(layer.config)

@@ -114,8 +114,11 @@ def test_the_switch_loss_pushes_the_crowded_expert_down():
 
 
 @few
-@given(logits=tables(rows=6), mask=st.lists(st.booleans(), min_size=6, max_size=6).filter(any),
-       gate=st.sampled_from(["switch", "noisy_topk"]))  # fmt: skip
+@given(
+    logits=tables(rows=6),
+    mask=st.lists(st.booleans(), min_size=6, max_size=6).filter(any),
+    gate=st.sampled_from(["switch", "noisy_topk"]),
+)
 def test_balance_losses_ignore_padding(logits, mask, gate):
     keep = torch.tensor(mask)
     padded = routed(logits.view(2, 3, -1), keep.view(2, 3), gate=gate, top_k=1).balance_loss

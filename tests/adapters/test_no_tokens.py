@@ -11,12 +11,18 @@ from moe_analysis.adapters import RoutingContext
 from .cases import CASES, IN, OUT, build, case_id, clusters
 
 GATES = [
-    *(("moelora", {"r": 2, "num_experts": 4, "top_k": k, "gate": gate, "balance_coef": 1.0})
-      for gate in ("switch", "noisy_topk") for k in (1, 2)),
+    *(
+        ("moelora", {"r": 2, "num_experts": 4, "top_k": k, "gate": gate, "balance_coef": 1.0})
+        for gate in ("switch", "noisy_topk")
+        for k in (1, 2)
+    ),
     ("hydralora", {"r": 2, "gate": "noisy_topk", "top_k": 2, "gate_backward_power": 0.5}),
-    *(("smore", {"r": 2, "gate": gate, "fanout": fanout, "activation_position": position})
-      for gate, fanout in (("dense", [4, 4]), ("noisy_topk", [2, 2])) for position in ("all", "child", "child_scored")),
-]  # fmt: skip
+    *(
+        ("smore", {"r": 2, "gate": gate, "fanout": fanout, "activation_position": position})
+        for gate, fanout in (("dense", [4, 4]), ("noisy_topk", [2, 2]))
+        for position in ("all", "child", "child_scored")
+    ),
+]
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (3, 0)], ids=str)

@@ -99,8 +99,9 @@ def test_the_contract_holds_for_it(registered, name, request) -> None:
     for mark in test.pytestmark:
         if mark.args and mark.args[0] != "case":
             marks[mark.args[0]] = mark.args[1][0]
-    fixtures = {other: request.getfixturevalue(other) for other in inspect.signature(test).parameters
-                if other not in marks}  # fmt: skip
+    fixtures = {
+        other: request.getfixturevalue(other) for other in inspect.signature(test).parameters if other not in marks
+    }
     test(**{other: marks[other] for other in inspect.signature(test).parameters if other in marks}, **fixtures)
 
 

@@ -101,12 +101,15 @@ def test_what_the_variable_names_and_cannot_be_imported_is_said(monkeypatch) -> 
         own.load_named()
 
 
-@pytest.mark.parametrize("name, config, said", [
-    ("Mixed", None, "must be a lower-case word"),
-    ("two words", None, "must be a lower-case word"),
-    ("plainone", AdapterConfig, "must be a class of its own"),
-    ("borrowed", MoeLoraConfig, "belongs to MoeLora"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, config, said",
+    [
+        ("Mixed", None, "must be a lower-case word"),
+        ("two words", None, "must be a lower-case word"),
+        ("plainone", AdapterConfig, "must be a class of its own"),
+        ("borrowed", MoeLoraConfig, "belongs to MoeLora"),
+    ],
+)
 def test_an_adapter_that_could_not_be_found_again_is_not_registered(name, config, said) -> None:
     @dataclass
     class OwnConfig(AdapterConfig):
@@ -132,8 +135,13 @@ def test_a_new_process_knows_the_adapter_as_a_method_and_as_a_case_of_the_contra
         "assert type(config) is ma.use_adapter(sys.argv[1]) and config.r == 3\n"
         "assert ('gatedlora', {}) in CASES and not ours('gatedlora') and ours('trex')"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], env={**os.environ, own.VARIABLE: str(path)},
-                          cwd=Path(__file__).parents[2], capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env={**os.environ, own.VARIABLE: str(path)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -72,8 +72,10 @@ def test_the_custom_function_at_power_one_is_ordinary_autograd():
 
 def test_the_custom_function_at_power_one_passes_gradcheck():
     draw = torch.Generator().manual_seed(6)
-    inputs = [torch.rand(*shape, generator=draw, dtype=torch.float64, requires_grad=True)
-              for shape in ((3, 2, 4), (3, 4), (8, 3))]  # fmt: skip
+    inputs = [
+        torch.rand(*shape, generator=draw, dtype=torch.float64, requires_grad=True)
+        for shape in ((3, 2, 4), (3, 4), (8, 3))
+    ]
     assert torch.autograd.gradcheck(lambda *values: RescaledMixture.apply(*values, 1.0), inputs)
 
 

@@ -11,37 +11,43 @@ from moe_analysis.adapters.bottom_up import distinct_best
 from .cases import IN, OUT, build, example
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"fanout": [5, 2]}, r"fanout\[0\] = 5 must lie between 1 and num_experts\[0\] = 4"),
-    ({"fanout": [2, 0]}, r"fanout\[1\] = 0 must lie between 1 and"),
-    ({"fanout": [2]}, r"fanout = \[2\] has 1 entries but num_experts has 2"),
-    ({"r": [2, 2, 2]}, r"r = \[2, 2, 2\] has 3 entries but num_experts has 2"),
-    ({"alpha": [1.0]}, r"alpha = \[1.0\] has 1 entries but num_experts has 2"),
-    ({"num_experts": 4}, "num_experts = 4 must be a list"),
-    ({"shared_pool": True, "num_experts": [4, 3]}, "shared_pool=True needs equal layers"),
-    ({"shared_pool": True, "r": [2, 3]}, "shared_pool=True needs equal layers"),
-    ({"gate": "dense", "fanout": [4, 4], "balance_coef": 0.1}, "a dense gate has no balance loss"),
-    ({"gate": "dense"}, "a dense gate keeps every expert"),
-    ({"gate": "noisy_topk", "fanout": [2, 4]}, "noisy top-k needs top_k < num_experts"),
-    ({"router": "bottom_up", "gate": "noisy_topk"}, "router = 'bottom_up' has the switch gate"),
-    ({"activation": "gelu"}, "activation = 'gelu' is unknown; choose one of identity, tanh"),
-    ({"activation_position": "child_v2"}, "activation_position = 'child_v2' is unknown"),
-    ({"gate_backward_power": 0.5}, "gate_backward_power = 0.5 has no meaning for SmoreConfig"),
-    ({"down_dim": 0}, "down_dim = 0 must be at least 1"),
-    ({"dropout": 1.0}, "dropout = 1.0 must lie in"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"fanout": [5, 2]}, r"fanout\[0\] = 5 must lie between 1 and num_experts\[0\] = 4"),
+        ({"fanout": [2, 0]}, r"fanout\[1\] = 0 must lie between 1 and"),
+        ({"fanout": [2]}, r"fanout = \[2\] has 1 entries but num_experts has 2"),
+        ({"r": [2, 2, 2]}, r"r = \[2, 2, 2\] has 3 entries but num_experts has 2"),
+        ({"alpha": [1.0]}, r"alpha = \[1.0\] has 1 entries but num_experts has 2"),
+        ({"num_experts": 4}, "num_experts = 4 must be a list"),
+        ({"shared_pool": True, "num_experts": [4, 3]}, "shared_pool=True needs equal layers"),
+        ({"shared_pool": True, "r": [2, 3]}, "shared_pool=True needs equal layers"),
+        ({"gate": "dense", "fanout": [4, 4], "balance_coef": 0.1}, "a dense gate has no balance loss"),
+        ({"gate": "dense"}, "a dense gate keeps every expert"),
+        ({"gate": "noisy_topk", "fanout": [2, 4]}, "noisy top-k needs top_k < num_experts"),
+        ({"router": "bottom_up", "gate": "noisy_topk"}, "router = 'bottom_up' has the switch gate"),
+        ({"activation": "gelu"}, "activation = 'gelu' is unknown; choose one of identity, tanh"),
+        ({"activation_position": "child_v2"}, "activation_position = 'child_v2' is unknown"),
+        ({"gate_backward_power": 0.5}, "gate_backward_power = 0.5 has no meaning for SmoreConfig"),
+        ({"down_dim": 0}, "down_dim = 0 must be at least 1"),
+        ({"dropout": 1.0}, "dropout = 1.0 must lie in"),
+    ],
+)
 def test_a_configuration_that_breaks_a_rule_is_refused_by_that_rule(options, message):
     with pytest.raises(ValueError, match=message):
         Smore(IN, OUT, SmoreConfig(**options))
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"top_k": [2]}, r"top_k = \[2\] has 1 entries, num_experts 2"),
-    ({"top_k": [5, 2]}, "top_k = 5 must lie between 1 and num_experts = 4"),
-    ({"gate": "noisy"}, "gate = 'noisy' is unknown"),
-    ({"gate": ["switch", "dense"]}, "a dense gate keeps every expert"),
-    ({"r": 0}, "r = 0 must be at least 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"top_k": [2]}, r"top_k = \[2\] has 1 entries, num_experts 2"),
+        ({"top_k": [5, 2]}, "top_k = 5 must lie between 1 and num_experts = 4"),
+        ({"gate": "noisy"}, "gate = 'noisy' is unknown"),
+        ({"gate": ["switch", "dense"]}, "a dense gate keeps every expert"),
+        ({"r": 0}, "r = 0 must be at least 1"),
+    ],
+)
 def test_a_momor_that_breaks_a_rule_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         MomorConfig(**options).check()
@@ -66,11 +72,14 @@ def test_padding_takes_no_part_in_the_balance_loss(options):
     assert not torch.allclose(losses[0], layer(x)[1].balance_loss)
 
 
-@pytest.mark.parametrize("options", [
-    {"r": 2},
-    {"r": 2, "router": "bottom_up"},
-    {"num_experts": [4, 3, 4], "fanout": [2, 3, 2], "r": 1, "router": "bottom_up"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"r": 2},
+        {"r": 2, "router": "bottom_up"},
+        {"num_experts": [4, 3, 4], "fanout": [2, 3, 2], "r": 1, "router": "bottom_up"},
+    ],
+)
 def test_siblings_are_different_experts_and_their_scores_sum_to_one(options):
     layer = build("smore", options)
     for choice in layer(example())[1].choices:

@@ -268,8 +268,11 @@ class Model(nn.Module):
         return self.linear(x)
 
 
-ADAPTED = [(name, {**options, "intuition": False, "intuition_mapper": False} if name == "trex" else options)
-           for name, options in [*CASES[::3], *RESCALED] if options.get("router", True) is True]  # fmt: skip
+ADAPTED = [
+    (name, {**options, "intuition": False, "intuition_mapper": False} if name == "trex" else options)
+    for name, options in [*CASES[::3], *RESCALED]
+    if options.get("router", True) is True
+]
 
 
 @pytest.mark.parametrize("case", ADAPTED, ids=case_id)
@@ -293,8 +296,13 @@ def test_an_adapted_linear_layer_is_transformed_as_a_bare_one(case):
     model.zero_grad()
     expected.square().sum().backward()
     by_name = dict(model.named_parameters())
-    assert_same(found, {name: torch.zeros_like(one) if by_name[name].grad is None else by_name[name].grad
-                        for name, one in trained.items()})  # fmt: skip
+    assert_same(
+        found,
+        {
+            name: torch.zeros_like(one) if by_name[name].grad is None else by_name[name].grad
+            for name, one in trained.items()
+        },
+    )
 
     output, pull = vjp(model, x)
     assert_same([output], [expected])

@@ -161,8 +161,11 @@ def test_flattened_tokens_are_routed_as_the_sample_they_came_from(length):
     assert torch.allclose(routing.gates, whole.gates.flatten(0, 1), rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("shape, rows", [((4, 3, IN), 4), ((1, 3, IN), 1), ((4, 1, 3, IN), 4), ((3, IN), 3),
-                                         ((1, IN), 1), ((IN,), 1), ((0, 3, IN), 0)], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "shape, rows",
+    [((4, 3, IN), 4), ((1, 3, IN), 1), ((4, 1, 3, IN), 4), ((3, IN), 3), ((1, IN), 1), ((IN,), 1), ((0, 3, IN), 0)],
+    ids=str,
+)
 def test_rows_that_belong_to_no_sample_are_refused_with_both_numbers(shape, rows):
     layer = layer_of(num_down=2, num_up=3)
     message = f"intuition has 2 rows but the layer's input has {rows}; pass one row per sample"
@@ -177,8 +180,14 @@ def test_no_samples_belong_to_no_rows():
         layer(torch.randn(4, IN, dtype=torch.float64), RoutingContext(torch.rand(0, 6)))
 
 
-FORMS = {"array": np.asarray, "float32": np.float32, "list": torch.Tensor.tolist, "frame": pd.DataFrame,
-         "rows": lambda rows: list(rows.numpy()), "tensors": tuple}  # fmt: skip
+FORMS = {
+    "array": np.asarray,
+    "float32": np.float32,
+    "list": torch.Tensor.tolist,
+    "frame": pd.DataFrame,
+    "rows": lambda rows: list(rows.numpy()),
+    "tensors": tuple,
+}
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -205,8 +214,10 @@ def test_an_intuition_that_is_no_table_is_refused_by_name(wrong):
 def test_an_intuition_of_the_wrong_width_names_both_widths_and_two_remedies():
     layer = layer_of(num_down=3, num_up=4)
     x, _ = inputs(layer)
-    message = (r"num_down\*num_up = 12 but intuition has 32 clusters; "
-               r"pass intuition_mapper=True or cluster with k=12")  # fmt: skip
+    message = (
+        r"num_down\*num_up = 12 but intuition has 32 clusters; "
+        r"pass intuition_mapper=True or cluster with k=12"
+    )
     with pytest.raises(ValueError, match=message):
         layer(x, RoutingContext(torch.rand(2, 32)))
 

@@ -12,8 +12,9 @@ def suite(groups: dict[str, str], rows: int = 12, split: str = "train") -> pd.Da
     """`rows` prompts of each data set, {data set: group}, all different."""
     return pd.DataFrame(
         {"dataset": name, "group": group, "split": split, "prompt": f"{name} asks {row}", "choices": None}
-        for name, group in groups.items() for row in range(rows)
-    )  # fmt: skip
+        for name, group in groups.items()
+        for row in range(rows)
+    )
 
 
 def around(labels: pd.Series, spread: float = 0.05, width: int = 16) -> np.ndarray:

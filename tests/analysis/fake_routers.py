@@ -18,8 +18,16 @@ def named_run(seed: int = 0, method: str = "LoRA-MoE", num_experts: int | list[i
 def tokens_of(texts: int = 24, lengths: tuple[int, ...] = (6, 8, 10), datasets: str = "abc") -> pd.DataFrame:
     """Tokens of texts whose lengths and data sets take turns; as recorded, the shortest texts come first."""
     rows = sorted(range(texts), key=lambda row: lengths[row % len(lengths)])
-    frames = [pd.DataFrame({"row": row, "position": np.arange(lengths[row % len(lengths)]),
-                            "dataset": datasets[row // 2 % len(datasets)]}) for row in rows]  # fmt: skip
+    frames = [
+        pd.DataFrame(
+            {
+                "row": row,
+                "position": np.arange(lengths[row % len(lengths)]),
+                "dataset": datasets[row // 2 % len(datasets)],
+            }
+        )
+        for row in rows
+    ]
     return pd.concat(frames, ignore_index=True)
 
 

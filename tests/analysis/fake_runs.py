@@ -12,9 +12,19 @@ import xarray as xr
 MODULES = ("layers.0.q_proj", "layers.0.v_proj")
 
 
-def fake_run(weights: np.ndarray, method: str = "T-REX", seed: int = 0, *, stride: int = 1, chunk: int | None = None,
-             losses: np.ndarray | None = None, balance: float = 0.0, optimizer: str = "adamw",
-             gradients: np.ndarray | None = None, evaluation: pd.DataFrame | None = None) -> Any:  # fmt: skip
+def fake_run(
+    weights: np.ndarray,
+    method: str = "T-REX",
+    seed: int = 0,
+    *,
+    stride: int = 1,
+    chunk: int | None = None,
+    losses: np.ndarray | None = None,
+    balance: float = 0.0,
+    optimizer: str = "adamw",
+    gradients: np.ndarray | None = None,
+    evaluation: pd.DataFrame | None = None,
+) -> Any:
     """weights (T, experts, features) of one module, or (T, modules, experts, features); chunk makes it lazy."""
     weights = weights[:, None] if weights.ndim == 3 else weights
     steps = np.arange(len(weights)) * stride
@@ -26,14 +36,17 @@ def fake_run(weights: np.ndarray, method: str = "T-REX", seed: int = 0, *, strid
     records = xr.Dataset(values, coords={"step": steps, "module": list(MODULES[: weights.shape[1]])})
     updates = len(steps) * stride
     losses = np.linspace(2.0, 1.0, updates) if losses is None else np.asarray(losses, dtype=float)
-    history = pd.DataFrame({"step": np.arange(1, len(losses) + 1), "split": "train", "loss": losses + balance,
-                            "balance_loss": balance})  # fmt: skip
+    history = pd.DataFrame(
+        {"step": np.arange(1, len(losses) + 1), "split": "train", "loss": losses + balance, "balance_loss": balance}
+    )
     test = pd.DataFrame({"step": [len(losses)], "split": ["test"], "loss": [9.0], "balance_loss": [np.nan]})
     return SimpleNamespace(
-        id=f"{method}-s{seed}", config=SimpleNamespace(name=method, seed=seed, optimizer=optimizer, system="trex"),
-        records=records.chunk(step=chunk) if chunk else records, history=pd.concat([history, test], ignore_index=True),
+        id=f"{method}-s{seed}",
+        config=SimpleNamespace(name=method, seed=seed, optimizer=optimizer, system="trex"),
+        records=records.chunk(step=chunk) if chunk else records,
+        history=pd.concat([history, test], ignore_index=True),
         evaluation=evaluation,
-    )  # fmt: skip
+    )
 
 
 def walk(rng: np.random.Generator, steps: int, experts: int, features: int, drift: float = 0.0) -> np.ndarray:

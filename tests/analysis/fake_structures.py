@@ -18,10 +18,16 @@ def structured_run(seed: int, method: str = "S'MoRE", entropy: tuple[float, floa
     generator = np.random.default_rng(seed)
     shape = (3, len(MODULES))
     path = np.linspace(*entropy, 3)[:, None] + 0.05 * generator.random(shape)
-    values = {"tokens": np.full(shape, 100.0), "distinct_trees": np.round(2**path) + 3, "tree_entropy": path,
-              "differing_siblings": differ + 0.01 * generator.random(shape)}  # fmt: skip
-    records = xr.Dataset({kind: (("step", "module"), value) for kind, value in values.items()},
-                         {"step": [0, 5, 10], "module": list(MODULES)})  # fmt: skip
+    values = {
+        "tokens": np.full(shape, 100.0),
+        "distinct_trees": np.round(2**path) + 3,
+        "tree_entropy": path,
+        "differing_siblings": differ + 0.01 * generator.random(shape),
+    }
+    records = xr.Dataset(
+        {kind: (("step", "module"), value) for kind, value in values.items()},
+        {"step": [0, 5, 10], "module": list(MODULES)},
+    )
     config = SimpleNamespace(name=method, seed=seed, system="smore", adapter=SmoreConfig())
     return SimpleNamespace(config=config, tree_records=records)
 

@@ -23,11 +23,20 @@ def frames_of(seeds: int = 3, tells: bool = True, same: bool = True, skewed: boo
         gates = one_hot(codes, 4)[:, generator.permutation(4)]
         recorded.append((named_run(seed), {MODULES[0]: gates, MODULES[2]: gates}, tokens))
         before.append((named_run(seed), {module: soft(generator, 192, 4) for module in MODULES}, tokens))
-    told = [specialisation.specialisation(each, {"dataset": list("aabbcc" * 4), "cluster": list("xy" * 12)},
-                                          permutations=20) for each in (recorded, before)]  # fmt: skip
-    agreements = [function(each, 10) for function, each in (
-        (router_agreement.between_seeds, recorded), (router_agreement.between_layers, recorded),
-        (router_agreement.between_seeds, before))]  # fmt: skip
+    told = [
+        specialisation.specialisation(
+            each, {"dataset": list("aabbcc" * 4), "cluster": list("xy" * 12)}, permutations=20
+        )
+        for each in (recorded, before)
+    ]
+    agreements = [
+        function(each, 10)
+        for function, each in (
+            (router_agreement.between_seeds, recorded),
+            (router_agreement.between_layers, recorded),
+            (router_agreement.between_seeds, before),
+        )
+    ]
     return *told, expert_load.load_summary(recorded), *agreements
 
 
@@ -55,10 +64,19 @@ def test_verdicts_follow_the_rules():
 
 
 def test_intuition_is_judged_with_and_without_the_priors_share():
-    rows = [{"method": method, "seed": seed, "label": "cluster", "view": view, "label_entropy": 5.0,
-             "excess": level + 0.01 * generator}
-            for method, level in (("T-REX", 0.5), ("mix-and-match", 0.1), ("T-REX, router alone", 0.05))
-            for view in ("gates", "top1") for seed, generator in enumerate((0.0, 1.0, -1.0))]  # fmt: skip
+    rows = [
+        {
+            "method": method,
+            "seed": seed,
+            "label": "cluster",
+            "view": view,
+            "label_entropy": 5.0,
+            "excess": level + 0.01 * generator,
+        }
+        for method, level in (("T-REX", 0.5), ("mix-and-match", 0.1), ("T-REX, router alone", 0.05))
+        for view in ("gates", "top1")
+        for seed, generator in enumerate((0.0, 1.0, -1.0))
+    ]
     table = semantic_claims(pd.DataFrame(rows))
     assert table["verdict"].tolist() == ["reproduced", "reproduced", "not reproduced"]
     small = pd.DataFrame(rows).assign(excess=lambda frame: frame["excess"] / 2)  # above 0 in every seed, and of no use

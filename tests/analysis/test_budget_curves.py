@@ -21,8 +21,14 @@ LAYERS = {"S'MoRE, L = 1": 1, "S'MoRE, L = 2": 2, "S'MoRE, L = 3": 3}
 VERDICTS = {"reproduced", "not reproduced", "not testable at this scale"}
 
 
-def results(heights: Mapping[str, float], noise: float = 0.002, seeds: int = 5, budgets=BUDGETS, slope: float = 0.02,
-            parts=("originals",)) -> pd.DataFrame:  # fmt: skip
+def results(
+    heights: Mapping[str, float],
+    noise: float = 0.002,
+    seeds: int = 5,
+    budgets=BUDGETS,
+    slope: float = 0.02,
+    parts=("originals",),
+) -> pd.DataFrame:
     """Accuracies of `heights` plus `slope` for each factor e of the budget, loss 2 − accuracy; noise over seeds.
 
     LoRA uses all its parameters for a token, the others a third of them.
@@ -50,7 +56,7 @@ def test_a_point_is_the_mean_of_its_seeds_with_its_interval():
 
     table = results(FOUR)
     point = curves.budget_points(table).query("method == \"S'MoRE\" and budget == 80000 and measure == 'loss'").iloc[0]
-    values = table.query("method == \"S'MoRE\" and budget == 80000")["loss"]
+    values = table.query('method == "S\'MoRE" and budget == 80000')["loss"]
     low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
     assert point[["mean", "low", "high"]].tolist() == pytest.approx([values.mean(), low, high])
     assert point[["trainable", "active", "operations", "seeds", "diverged"]].tolist() == [80000, 26666, 53332, 5, 0]
@@ -64,13 +70,19 @@ def test_a_run_that_diverged_is_counted_and_not_averaged():
     assert point["mean"] == pytest.approx(table.loc[1:4, "loss"].mean())
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda table: table.drop(columns="part"), "lacks the columns part"),
-    (lambda table: table.iloc[:0], "is empty"),
-    (lambda table: pd.concat([table, table.iloc[:1]]), "two rows of method 'LoRA', seed 0, budget 20000"),
-    (lambda table: table.assign(active=0), "active = 0; sizes must be above 0"),
-    (lambda table: table.assign(trainable=table["trainable"] + table["seed"]), "trainable of method 'HydraLoRA' at"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.drop(columns="part"), "lacks the columns part"),
+        (lambda table: table.iloc[:0], "is empty"),
+        (lambda table: pd.concat([table, table.iloc[:1]]), "two rows of method 'LoRA', seed 0, budget 20000"),
+        (lambda table: table.assign(active=0), "active = 0; sizes must be above 0"),
+        (
+            lambda table: table.assign(trainable=table["trainable"] + table["seed"]),
+            "trainable of method 'HydraLoRA' at",
+        ),
+    ],
+)
 def test_a_table_that_cannot_be_compared_is_refused(change, words):
     with pytest.raises(ValueError, match=words):
         curves.budget_points(change(results(FOUR)))
@@ -140,21 +152,31 @@ def test_a_single_seed_cannot_choose():
     assert curves.best_within_budget(results(FOUR, seeds=1))["value"].isna().all()
 
 
-@pytest.mark.parametrize(("interval", "seeds", "invalid", "verdict"), [
-    ((0.001, 0.4), 5, 0, "reproduced"), ((-0.02, 0.009), 5, 0, "not reproduced"),
-    ((-0.4, -0.1), 5, 0, "not reproduced"), ((-0.02, 0.02), 5, 0, "not testable at this scale"),
-    ((0.1, 0.2), 2, 0, "not testable at this scale"), ((0.1, 0.2), 5, 1, "not testable at this scale"),
-    ((np.nan, np.nan), 5, 0, "not testable at this scale"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("interval", "seeds", "invalid", "verdict"),
+    [
+        ((0.001, 0.4), 5, 0, "reproduced"),
+        ((-0.02, 0.009), 5, 0, "not reproduced"),
+        ((-0.4, -0.1), 5, 0, "not reproduced"),
+        ((-0.02, 0.02), 5, 0, "not testable at this scale"),
+        ((0.1, 0.2), 2, 0, "not testable at this scale"),
+        ((0.1, 0.2), 5, 1, "not testable at this scale"),
+        ((np.nan, np.nan), 5, 0, "not testable at this scale"),
+    ],
+)
 def test_the_rule_that_decides(interval, seeds, invalid, verdict):
     assert comparison.verdict_of(*interval, seeds, invalid) == verdict
 
 
-@pytest.mark.parametrize(("parts", "whole"), [
-    (["reproduced"] * 2, "reproduced"), ([], "not testable at this scale"),
-    (["reproduced", "not testable at this scale"], "not testable at this scale"),
-    (["not testable at this scale", "not reproduced"], "not reproduced"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        (["reproduced"] * 2, "reproduced"),
+        ([], "not testable at this scale"),
+        (["reproduced", "not testable at this scale"], "not testable at this scale"),
+        (["not testable at this scale", "not reproduced"], "not reproduced"),
+    ],
+)
 def test_a_joint_statement_needs_all_its_parts(parts, whole):
     assert comparison.joint_verdict(parts) == whole
 
@@ -207,8 +229,11 @@ def test_a_claim_without_equal_budgets_is_not_testable():
     table.loc[table["method"] == "LoRA", "trainable"] *= 2
     claims = budget_claims(table, "originals")
     assert claims["measured"][0] == "S'MoRE and LoRA: no equal budget"
-    assert claims["verdict"][[0, 1, 3]].tolist() == ["not testable at this scale", "reproduced",
-                                                     "not testable at this scale"]  # fmt: skip
+    assert claims["verdict"][[0, 1, 3]].tolist() == [
+        "not testable at this scale",
+        "reproduced",
+        "not testable at this scale",
+    ]
 
 
 def test_figure_four_is_reproduced_where_smore_is_above_everyone():
@@ -220,17 +245,23 @@ def test_figure_four_is_reproduced_where_smore_is_above_everyone():
     assert "3 against LoRA (sizes 1.00 to 1.00 times its)" in claims["measured"][3]
 
 
-@pytest.mark.parametrize(("smore", "noise", "verdict"), [(0.45, 0.05, "not testable at this scale"),
-                                                         (0.45, 0.0005, "not reproduced"),
-                                                         (0.30, 0.002, "not reproduced")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("smore", "noise", "verdict"),
+    [(0.45, 0.05, "not testable at this scale"), (0.45, 0.0005, "not reproduced"), (0.30, 0.002, "not reproduced")],
+)
 def test_figure_four_is_judged_by_the_intervals(smore, noise, verdict):
     claims = budget_claims(results({**FOUR, "S'MoRE": smore}, noise), "originals")
     assert claims["verdict"][1] == claims["verdict"][3] == verdict  # against MixLoRA, and against all
 
 
 def test_figure_four_is_judged_gate_by_gate():
-    gated = {**FOUR, "MixLoRA (dense)": 0.55, "S'MoRE (dense)": 0.50, "MixLoRA (noisy top-k)": 0.42,
-             "S'MoRE (noisy top-k)": 0.52}  # fmt: skip
+    gated = {
+        **FOUR,
+        "MixLoRA (dense)": 0.55,
+        "S'MoRE (dense)": 0.50,
+        "MixLoRA (noisy top-k)": 0.42,
+        "S'MoRE (noisy top-k)": 0.52,
+    }
     claims = gate_claims(results(gated), "originals", ["noisy top-k", "dense"])
     # the gate of MixLoRA counts, and a dense S'MoRE is below it by 0.05
     assert claims["verdict"].tolist() == ["reproduced", "reproduced", "not reproduced", "not reproduced"]

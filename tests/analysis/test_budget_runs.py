@@ -18,8 +18,16 @@ BACKBONE = torch.nn.ModuleDict({"up_proj": torch.nn.Linear(8, 12), "down_proj": 
 
 def evaluation(accuracies: list[float]) -> pd.DataFrame:
     names = ("add_small", "add_small_one_over")[: len(accuracies)]  # an original of the embedded suite and its variant
-    return pd.DataFrame({"dataset": names, "group": "arithmetic", "kind": "exact match", "rows": 10,
-                         "loss": [2.0 - value for value in accuracies], "accuracy": accuracies})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "dataset": names,
+            "group": "arithmetic",
+            "kind": "exact match",
+            "rows": 10,
+            "loss": [2.0 - value for value in accuracies],
+            "accuracy": accuracies,
+        }
+    )
 
 
 def run(method: str, seed: int, accuracies: list[float], rank: int):
@@ -29,8 +37,10 @@ def run(method: str, seed: int, accuracies: list[float], rank: int):
 
 
 def test_a_run_becomes_a_row_a_part_with_the_means_over_its_data_sets():
-    runs = {40: [run("LoRA", seed, [0.4 + seed, 0.6 + seed], 2) for seed in (0, 1)],
-            80: [run("LoRA", 0, [0.5, 0.9], 4)]}  # fmt: skip
+    runs = {
+        40: [run("LoRA", seed, [0.4 + seed, 0.6 + seed], 2) for seed in (0, 1)],
+        80: [run("LoRA", 0, [0.5, 0.9], 4)],
+    }
     table = budget_results(runs, BACKBONE)
     check_results(table)
     assert list(table.columns) == list(COLUMNS) and len(table) == 3 * 3

@@ -65,10 +65,17 @@ def test_a_sample_of_no_rows_is_refused() -> None:
 
 
 def test_a_templated_prompt_has_instruction_options_and_answer_line_around_the_bare_one() -> None:
-    frame = pd.DataFrame({"dataset": ["quiz", "rule", "last_word"], "prompt": ["Is 2 {odd}?", "Go.", "Hm?"],
-                          "choices": [["yes", "no"], None, None]})  # fmt: skip
-    manifest = {"quiz": {"template": "Choose: {prompt}\n\nA: .. B: ..\n\nSay yes or no", "rule": "unused"},
-                "rule": {"rule": "Walk on."}}  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "dataset": ["quiz", "rule", "last_word"],
+            "prompt": ["Is 2 {odd}?", "Go.", "Hm?"],
+            "choices": [["yes", "no"], None, None],
+        }
+    )
+    manifest = {
+        "quiz": {"template": "Choose: {prompt}\n\nA: .. B: ..\n\nSay yes or no", "rule": "unused"},
+        "rule": {"rule": "Walk on."},
+    }
     assert templated(frame, manifest) == [
         "Choose: Is 2 {odd}?\nSay yes or no\nOptions: yes, no\nAnswer:",
         "Walk on.\nGo.\nAnswer:",

@@ -80,8 +80,14 @@ def test_a_run_without_training_steps_is_refused():
         loss_curves([run([])])
 
 
-EVALUATION = pd.DataFrame({"dataset": ["add", "add_over", "sort"], "accuracy": [1.0, 0.2, 0.6], "loss": [0.1, 0.9, 0.5],
-                           "rows": [10, 1000, 10]})  # fmt: skip
+EVALUATION = pd.DataFrame(
+    {
+        "dataset": ["add", "add_over", "sort"],
+        "accuracy": [1.0, 0.2, 0.6],
+        "loss": [0.1, 0.9, 0.5],
+        "rows": [10, 1000, 10],
+    }
+)
 
 
 def test_accuracy_by_role_weighs_data_sets_equally():

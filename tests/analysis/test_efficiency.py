@@ -21,15 +21,23 @@ def table() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def shares() -> tuple[pd.DataFrame, pd.DataFrame]:
-    return (efficiency.router_shares(efficiency.named_structures()),
-            efficiency.router_shares(efficiency.protocol_structures()))
+    return (
+        efficiency.router_shares(efficiency.named_structures()),
+        efficiency.router_shares(efficiency.protocol_structures()),
+    )
 
 
 def test_every_system_is_counted_in_both_parts_and_agrees_with_its_formula(costs):
     assert costs["system"].nunique() == 15 and (costs.groupby("system").size() == 2).all()
     assert not costs[["parameter_gap", "operation_gap"]].to_numpy().any()
-    assert {name for name, _ in efficiency.systems().values()} == {"moelora", "sira", "trex", "hydralora", "momor",
-                                                                   "smore"}
+    assert {name for name, _ in efficiency.systems().values()} == {
+        "moelora",
+        "sira",
+        "trex",
+        "hydralora",
+        "momor",
+        "smore",
+    }
 
 
 def test_systems_are_of_one_total_rank(costs):
@@ -83,8 +91,14 @@ def test_the_modules_share_is_that_of_its_formula(shares):
 
 def test_verdicts_on_the_router_follow_the_bound(shares):
     claims = efficiency_claims.router_claims(*shares)
-    assert claims["verdict"].tolist() == ["reproduced", "reproduced", "not reproduced", "not reproduced", "reproduced",
-                                          "reproduced"]
+    assert claims["verdict"].tolist() == [
+        "reproduced",
+        "reproduced",
+        "not reproduced",
+        "not reproduced",
+        "reproduced",
+        "reproduced",
+    ]
     assert claims["source"].str.contains("our reading").tolist() == [False, False, True, True, False, True]
     named = shares[0].assign(share=shares[0]["share"] * 2)
     assert efficiency_claims.router_claims(named, shares[1])["verdict"][0] == "not reproduced"
@@ -99,8 +113,15 @@ def test_a_share_that_grows_with_the_rank_is_seen(shares):
 
 def checks(holds: bool) -> pd.DataFrame:
     names = ["smore_cost_gates_run_once_a_parent", "smore_cost_active_experts"]
-    return pd.DataFrame({"name": names, "holds": [True, holds], "measured": [[2, 1]] * 2, "expected": [[2, 1]] * 2,
-                         "statement": ["what (how; more)"] * 2})
+    return pd.DataFrame(
+        {
+            "name": names,
+            "holds": [True, holds],
+            "measured": [[2, 1]] * 2,
+            "expected": [[2, 1]] * 2,
+            "statement": ["what (how; more)"] * 2,
+        }
+    )
 
 
 def test_a_failing_check_or_a_gap_turns_the_verdict(costs):

@@ -23,15 +23,18 @@ def frame(gap: float = 0.0, follows: float = 1.0, seeds=(0, 1, 2), **columns: fl
                     values = {name: value - down + 1e-3 * rng.standard_normal() for name, value in columns.items()}
                     if "token_entropy" in values:
                         values["load_balance"] = follows * values["token_entropy"]
-                    rows.append({"method": method, "seed": seed, "step": step, "module": module,
-                                 "layer": module[:8], **values})  # fmt: skip
+                    rows.append(
+                        {"method": method, "seed": seed, "step": step, "module": module, "layer": module[:8], **values}
+                    )
     return pd.DataFrame(rows)
 
 
 def frames(gap: float, follows: float = 1.0, seeds=(0, 1, 2)):
-    return (frame(gap, seeds=seeds, gram_condition_b=50.0),
-            frame(gap, seeds=seeds, map_similarity=0.5, output_similarity=0.5, update_similarity=0.5),
-            frame(0.0, follows, seeds, token_entropy=0.8))  # fmt: skip
+    return (
+        frame(gap, seeds=seeds, gram_condition_b=50.0),
+        frame(gap, seeds=seeds, map_similarity=0.5, output_similarity=0.5, update_similarity=0.5),
+        frame(0.0, follows, seeds, token_entropy=0.8),
+    )
 
 
 @pytest.mark.parametrize(("gap", "verdict"), [(0.1, "reproduced"), (-0.1, "not reproduced")])

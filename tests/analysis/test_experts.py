@@ -28,8 +28,17 @@ EXPERTS, STEPS = 4, 5
 examples = settings(deadline=None, max_examples=20)
 
 
-def watched_run(method: str = "RSGD", seed: int = 0, *, stride: int = 2, lr: float = 0.1, step: float = 1.0,
-                load: np.ndarray | None = None, entropy: float = 0.9, **changes: Any) -> Any:  # fmt: skip
+def watched_run(
+    method: str = "RSGD",
+    seed: int = 0,
+    *,
+    stride: int = 2,
+    lr: float = 0.1,
+    step: float = 1.0,
+    load: np.ndarray | None = None,
+    entropy: float = 0.9,
+    **changes: Any,
+) -> Any:
     """A run with records of its experts (every `stride` steps) and of its gates (every step).
 
     step: norm of every expert's gated change, all in one direction. load (T, modules, E) or (E,); changes: values of
@@ -37,10 +46,12 @@ def watched_run(method: str = "RSGD", seed: int = 0, *, stride: int = 2, lr: flo
     """
     rng = np.random.default_rng(seed)
     shape = (STEPS, len(MODULES), EXPERTS)
-    experts = {kind: rng.uniform(2.0, 9.0, shape) for kind in
-               ("gram_condition_a", "gram_condition_b", "damped_condition_b")}  # fmt: skip
-    experts |= {kind: rng.uniform(-1.0, 1.0, shape[:2]) for kind in
-                ("map_similarity", "output_similarity", "update_similarity")}  # fmt: skip
+    experts = {
+        kind: rng.uniform(2.0, 9.0, shape) for kind in ("gram_condition_a", "gram_condition_b", "damped_condition_b")
+    }
+    experts |= {
+        kind: rng.uniform(-1.0, 1.0, shape[:2]) for kind in ("map_similarity", "output_similarity", "update_similarity")
+    }
     experts |= {"effective_step": np.full(shape, step), "layer_step": np.full(shape[:2], EXPERTS * step)}
     experts |= {kind: np.broadcast_to(value, experts[kind].shape) for kind, value in changes.items()}
     load = np.broadcast_to(np.full(EXPERTS, 0.5) if load is None else load, shape)
@@ -55,10 +66,15 @@ def dataset(values: dict[str, np.ndarray], stride: int) -> xr.Dataset:
     return xr.Dataset(arrays, coords={"step": np.arange(STEPS) * stride, "module": list(MODULES)})
 
 
-@pytest.mark.parametrize("module, layer", [
-    ("layers.3.self_attn.q_proj", "layers.3"), ("transformer.h.11.attn.c_attn", "transformer.h.11"),
-    ("lm_head", "lm_head"), ("block2.layers.0", "block2.layers.0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "module, layer",
+    [
+        ("layers.3.self_attn.q_proj", "layers.3"),
+        ("transformer.h.11.attn.c_attn", "transformer.h.11"),
+        ("lm_head", "lm_head"),
+        ("block2.layers.0", "block2.layers.0"),
+    ],
+)
 def test_a_layer_is_a_modules_name_up_to_its_first_number(module, layer):
     assert layer_of(module) == layer
 
@@ -191,15 +207,18 @@ def test_the_first_steps_alone_can_be_matched_and_by_another_measure():
     assert matched_lr(runs, "gRSGD", "RSGD", measure="aligned_step")["factor"].item() == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("runs, options, message", [
-    ([("gRSGD", {}), ("RSGD", {"layer_step": 0.0})], {}, "experts of 'RSGD' never moved"),
-    ([("gRSGD", {}), ("RSGD", {"stride": 3})], {}, "recorded at different steps"),
-    ([("gRSGD", {}), ("RSGD", {"seed": 1})], {}, "share no seed"),
-    ([("gRSGD", {}), ("RSGD", {})], {"steps": 0}, "share no seed with a recorded step"),
-    ([("gRSGD", {})], {}, "no run of 'RSGD'; runs has 'gRSGD'"),
-    ([("gRSGD", {}), ("RSGD", {})], {"measure": "norm"}, "measure = 'norm' is unknown"),
-    ([("gRSGD", {}), ("RSGD", {}), ("RSGD", {"seed": 1, "lr": 9.0})], {}, "learning rates"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "runs, options, message",
+    [
+        ([("gRSGD", {}), ("RSGD", {"layer_step": 0.0})], {}, "experts of 'RSGD' never moved"),
+        ([("gRSGD", {}), ("RSGD", {"stride": 3})], {}, "recorded at different steps"),
+        ([("gRSGD", {}), ("RSGD", {"seed": 1})], {}, "share no seed"),
+        ([("gRSGD", {}), ("RSGD", {})], {"steps": 0}, "share no seed with a recorded step"),
+        ([("gRSGD", {})], {}, "no run of 'RSGD'; runs has 'gRSGD'"),
+        ([("gRSGD", {}), ("RSGD", {})], {"measure": "norm"}, "measure = 'norm' is unknown"),
+        ([("gRSGD", {}), ("RSGD", {}), ("RSGD", {"seed": 1, "lr": 9.0})], {}, "learning rates"),
+    ],
+)
 def test_runs_that_cannot_be_matched_are_refused_by_reason(runs, options, message):
     made = [watched_run(method, **{"seed": 0, **changes}) for method, changes in runs]
     with pytest.raises(ValueError, match=message):

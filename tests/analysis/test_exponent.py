@@ -18,17 +18,25 @@ SEEDS, TUNING, LRS = (0, 1, 2, 3), (8, 9), tuple(0.02 * 2.0**i for i in range(9)
 
 def rows(loss, powers=(1.0, 0.5), temperatures=(1.0,), top_ks=(4,), seeds=SEEDS) -> pd.DataFrame:
     """Runs with loss(power, temperature, k, seed); the entropy is the temperature."""
-    table = [("RSGD" if p == 1 else "gRSGD", p, k, t, 0.1, seed, loss(p, t, k, seed), t)
-             for p in powers for t in temperatures for k in top_ks for seed in seeds]  # fmt: skip
+    table = [
+        ("RSGD" if p == 1 else "gRSGD", p, k, t, 0.1, seed, loss(p, t, k, seed), t)
+        for p in powers
+        for t in temperatures
+        for k in top_ks
+        for seed in seeds
+    ]
     return pd.DataFrame(table, columns=[*exponent.KEYS, "loss", "entropy"])
 
 
 def curves(factor: float = 2.0, gain: float = 0.0, noise: float = 0.0) -> pd.DataFrame:
     """A parabola in log lr about 0.64; the rescaled one is `factor` ahead and `gain` higher."""
     rng = np.random.default_rng(0)
-    table = [(method, seed, lr, 0.5 + 0.02 * (np.log(lr * ahead / 0.64) + 0.01 * seed) ** 2 + up + noise * rng.normal())
-             for method, ahead, up in (("RSGD", 1.0, 0.0), ("gRSGD", factor, gain))
-             for seed in (*SEEDS, *TUNING) for lr in LRS]  # fmt: skip
+    table = [
+        (method, seed, lr, 0.5 + 0.02 * (np.log(lr * ahead / 0.64) + 0.01 * seed) ** 2 + up + noise * rng.normal())
+        for method, ahead, up in (("RSGD", 1.0, 0.0), ("gRSGD", factor, gain))
+        for seed in (*SEEDS, *TUNING)
+        for lr in LRS
+    ]
     return pd.DataFrame(table, columns=["method", "seed", "lr", "loss"])
 
 
@@ -39,11 +47,22 @@ def matched(frame: pd.DataFrame, lr: float, at: float) -> pd.DataFrame:
 
 
 def test_a_run_is_its_last_error_and_its_mean_entropy():
-    history = pd.DataFrame({
-        "method": "RSGD", "power": 1.0, "top_k": 4, "temperature": 1.0, "lr": 0.1, "seed": [0, 0, 1, 1],
-        "step": [10, 0, 0, 10], "validation_mse": [0.4, 1.0, 1.0, np.inf], "gate_entropy": [0.6, 0.8, 0.5, np.nan],
-        "load_balance": [0.9, 1.0, 1.0, np.nan], "effective_step": [0.2, 0.0, 0.0, np.inf],
-        "diverged": [False, False, False, True]})  # fmt: skip
+    history = pd.DataFrame(
+        {
+            "method": "RSGD",
+            "power": 1.0,
+            "top_k": 4,
+            "temperature": 1.0,
+            "lr": 0.1,
+            "seed": [0, 0, 1, 1],
+            "step": [10, 0, 0, 10],
+            "validation_mse": [0.4, 1.0, 1.0, np.inf],
+            "gate_entropy": [0.6, 0.8, 0.5, np.nan],
+            "load_balance": [0.9, 1.0, 1.0, np.nan],
+            "effective_step": [0.2, 0.0, 0.0, np.inf],
+            "diverged": [False, False, False, True],
+        }
+    )
     found = exponent.run_rows(history).set_index("seed")
     assert found.loc[0, ["loss", "entropy", "load_balance"]].tolist() == pytest.approx([0.4, 0.7, 0.9])
     assert found.loc[1, "loss"] == np.inf and found["diverged"].tolist() == [False, True]
@@ -63,15 +82,18 @@ def test_gaps_are_those_of_a_paired_t_test(pairs):
 
 
 def test_a_diverged_seed_leaves_a_comparison_undecided():
-    gap = exponent.paired_gap(pd.DataFrame({"seed": [0, 1, 2], "loss": [0.1, np.inf, 0.1]}),
-                              pd.DataFrame({"seed": [0, 1, 2, 5], "loss": [0.9, 0.9, 0.9, 0.9]}))  # fmt: skip
+    gap = exponent.paired_gap(
+        pd.DataFrame({"seed": [0, 1, 2], "loss": [0.1, np.inf, 0.1]}),
+        pd.DataFrame({"seed": [0, 1, 2, 5], "loss": [0.9, 0.9, 0.9, 0.9]}),
+    )
     assert gap["diverged"] == 1 and gap["seeds"] == 3 and np.isnan([gap["difference"], gap["low"], gap["high"]]).all()
     assert below_zero(pd.DataFrame([gap])) == "not testable at this scale"
 
 
 def test_counts_of_experts_stand_beside_the_reproductions_numbers():
-    table = exponent.expert_count_table(rows(lambda p, t, k, seed: 0.5 + 0.01 * seed + 0.1 * (p - 1) * (k > 1),
-                                             top_ks=(1, 2, 3)))  # fmt: skip
+    table = exponent.expert_count_table(
+        rows(lambda p, t, k, seed: 0.5 + 0.01 * seed + 0.1 * (p - 1) * (k > 1), top_ks=(1, 2, 3))
+    )
     assert table["identical"].tolist() == [True, False, False]
     assert table["difference"].tolist() == pytest.approx([0, -0.05, -0.05])
     assert table.loc[1, ["paper_rsgd", "paper_grsgd"]].tolist() == [0.577, 0.545]
@@ -85,8 +107,13 @@ def test_a_last_bit_of_difference_is_not_identical():
 
 
 def test_exponents_are_compared_with_the_plain_one_of_their_temperature():
-    table = exponent.exponent_table(rows(lambda p, t, k, seed: t + seed + (1 - p) * (0.1 if t > 0.5 else -0.1)
-                                         + 0.001 * seed * (1 - p), (1.0, 0.5, 0.0), (0.9, 0.1)))  # fmt: skip
+    table = exponent.exponent_table(
+        rows(
+            lambda p, t, k, seed: t + seed + (1 - p) * (0.1 if t > 0.5 else -0.1) + 0.001 * seed * (1 - p),
+            (1.0, 0.5, 0.0),
+            (0.9, 0.1),
+        )
+    )
     assert table["entropy"].tolist() == pytest.approx([0.1] * 3 + [0.9] * 3)
     assert table["power"].tolist() == [1.0, 0.5, 0.0] * 2
     assert table["difference"].tolist() == pytest.approx([0, -0.04925, -0.0985, 0, 0.05075, 0.1015])
@@ -118,7 +145,8 @@ def test_no_compared_seed_has_a_say_in_tuning(seed):
     other = frame.assign(loss=np.where(compared, random.random(len(frame)), frame["loss"]))
     pd.testing.assert_frame_equal(exponent.tuned_lr(frame, TUNING), exponent.tuned_lr(other, TUNING))
     assert exponent.tuned_lr(frame, TUNING).set_index("method")["lr"].to_dict() == pytest.approx(
-        {"RSGD": 0.64, "gRSGD": 0.32})  # fmt: skip
+        {"RSGD": 0.64, "gRSGD": 0.32}
+    )
     assert not set(exponent.at_tuned_lr(frame, TUNING)["seed"]) & set(TUNING)
 
 
@@ -151,8 +179,13 @@ def test_methods_that_are_no_pair_are_refused():
 def test_a_pure_learning_rate_shows_as_an_advantage_only_where_it_is_too_small():
     frame = curves(factor=2.0)
     table = exponent.confound_comparisons(frame, TUNING, matched(frame, 0.02, 0.04)).set_index("comparison")
-    assert table.index.tolist() == ["equal lr, the lowest", "equal lr, a quarter of RSGD's best",
-                                    "equal lr, RSGD's best", "matched step, gRSGD at lr 0.02", "both tuned"]
+    assert table.index.tolist() == [
+        "equal lr, the lowest",
+        "equal lr, a quarter of RSGD's best",
+        "equal lr, RSGD's best",
+        "matched step, gRSGD at lr 0.02",
+        "both tuned",
+    ]
     assert table["difference"].iloc[:3].round(6).tolist() == sorted(table["difference"].iloc[:3].round(6).tolist())
     assert (table["high"].iloc[:2] < 0).all() and table["low"].iloc[2] > 0
     assert table["difference"].iloc[3:].abs().max() < 1e-12 and (table["seeds"] == len(SEEDS)).all()
@@ -198,12 +231,17 @@ def test_two_seeds_and_divergence_decide_nothing():
     assert "1 diverged" in claims["spread"].iloc[0] and "nan" not in claims["measured"].iloc[0]
 
 
-@pytest.mark.parametrize("sign, verdicts", [
-    (-1, ["reproduced", "reproduced", "reproduced"]), (1, ["reproduced", "not reproduced", "not reproduced"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sign, verdicts",
+    [
+        (-1, ["reproduced", "reproduced", "reproduced"]),
+        (1, ["reproduced", "not reproduced", "not reproduced"]),
+    ],
+)
 def test_the_exponents_verdicts_follow_the_planted_losses(sign, verdicts):
-    counts = exponent.expert_count_table(rows(lambda p, t, k, seed: 0.5 + 0.01 * seed * p * (k > 1)
-                                              + sign * (p != 1) * (k > 1), top_ks=(1, 2, 4)))  # fmt: skip
+    counts = exponent.expert_count_table(
+        rows(lambda p, t, k, seed: 0.5 + 0.01 * seed * p * (k > 1) + sign * (p != 1) * (k > 1), top_ks=(1, 2, 4))
+    )
     slopes = pd.DataFrame({"seed": SEEDS, "slope": [sign + 0.1 * seed for seed in SEEDS], "runs": 3})
     claims = exponent_claims(counts, slopes)
     assert claims["verdict"].tolist() == verdicts and list(claims.columns) == list(CLAIM_FIELDS)

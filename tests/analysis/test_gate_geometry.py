@@ -68,21 +68,25 @@ def test_the_largest_curvature_is_the_inverse_of_the_least_singular_value(batch,
 
 def test_slopes_are_those_of_numpy_group_by_group():
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"who": np.repeat([0, 1], 5), "g": np.tile(np.geomspace(0.1, 1, 5), 2),
-                          "size": rng.random(10) + 0.1})
+    frame = pd.DataFrame(
+        {"who": np.repeat([0, 1], 5), "g": np.tile(np.geomspace(0.1, 1, 5), 2), "size": rng.random(10) + 0.1}
+    )
     fitted = geometry.with_slopes(frame, ["who"], "size").groupby("who")["slope"].first()
     for who, rows in frame.groupby("who"):
         assert fitted[who] == pytest.approx(np.polyfit(np.log(rows["g"]), np.log(rows["size"]), 1)[0])
 
 
 def test_layers_are_put_below_each_other_under_their_names(batch):
-    layers = {name: SimpleNamespace(adapter=layer, inputs=x, gradient=gradient)
-              for name, (layer, x, gradient) in {"first": batch, "second": layer_and_batch(1)}.items()}
+    layers = {
+        name: SimpleNamespace(adapter=layer, inputs=x, gradient=gradient)
+        for name, (layer, x, gradient) in {"first": batch, "second": layer_and_batch(1)}.items()
+    }
     frame = geometry.over_layers(geometry.curvature, layers, gates=GATES, directions=0)
     assert frame.columns[0] == "module" and frame["module"].value_counts().to_dict() == {"first": 9, "second": 9}
     alone = geometry.curvature(*layer_and_batch(1), gates=GATES, directions=0)
-    pd.testing.assert_frame_equal(frame[frame["module"] == "second"].drop(columns="module").reset_index(drop=True),
-                                  alone)
+    pd.testing.assert_frame_equal(
+        frame[frame["module"] == "second"].drop(columns="module").reset_index(drop=True), alone
+    )
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +146,9 @@ def test_the_surrogate_is_not_in_proportion_to_the_gate_and_everything_else_is_r
     claims = geometry.gate_geometry_claims(changes, bends)
     assert tuple(claims.columns) == geometry.COLUMNS
     assert claims["verdict"].tolist() == ["reproduced", "not reproduced", "reproduced", "reproduced", "reproduced"]
-    assert claims["measured"].tolist() == [f"exponent of g {value}" for value in
-                                           ("2.0000", "1.5000", "1.5000", "1.0000", "-1.0000")]
+    assert claims["measured"].tolist() == [
+        f"exponent of g {value}" for value in ("2.0000", "1.5000", "1.5000", "1.0000", "-1.0000")
+    ]
     assert claims["spread"].str.contains("over 3 experts, g from 0.05 to 0.6").all()
 
 

@@ -34,8 +34,9 @@ UNTESTABLE = "not testable at this scale"
 
 def table(names, accuracy, loss=None, rows=50) -> pd.DataFrame:
     losses = np.ones(len(names)) if loss is None else loss
-    return pd.DataFrame({"dataset": list(names), "group": "g", "kind": "choices", "rows": rows, "loss": losses,
-                         "accuracy": accuracy})  # fmt: skip
+    return pd.DataFrame(
+        {"dataset": list(names), "group": "g", "kind": "choices", "rows": rows, "loss": losses, "accuracy": accuracy}
+    )
 
 
 def compare(gains=None, seeds=range(5), base=0.5, noise=0.01, methods=NINE, suite="embedded"):
@@ -57,9 +58,17 @@ def compare(gains=None, seeds=range(5), base=0.5, noise=0.01, methods=NINE, suit
 
 def levels_of(chance=0.1, untrained=0.2):
     def of(names):
-        return pd.DataFrame({"dataset": list(names), "kind": "choices", "rows": 50, "chance": chance,
-                             "majority": [chance + 0.05, *[chance - 0.05] * (len(names) - 1)], "untrained": untrained,
-                             "untrained_loss": 2.0})  # fmt: skip
+        return pd.DataFrame(
+            {
+                "dataset": list(names),
+                "kind": "choices",
+                "rows": 50,
+                "chance": chance,
+                "majority": [chance + 0.05, *[chance - 0.05] * (len(names) - 1)],
+                "untrained": untrained,
+                "untrained_loss": 2.0,
+            }
+        )
 
     return levels(of(INSIDE_TASKS), of(OOD_TASKS))
 
@@ -110,9 +119,13 @@ def test_comparisons_hold_every_pair_of_every_part_and_their_bootstrap(clear):
     frame, pairs, _ = clear
     assert len(pairs) == 36 * 4 and list(pairs["part"].unique()) == ["originals", "variants", "in-distribution", "ood"]
     row = find_pair(pairs, "ood", "T-REX", "LoRA")
-    arrays = [frame[(frame["method"] == method) & (frame["part"] == "ood")]
-              .pivot(index="dataset", columns="seed", values="accuracy").sort_index().to_numpy()
-              for method in ("T-REX", "LoRA")]  # fmt: skip
+    arrays = [
+        frame[(frame["method"] == method) & (frame["part"] == "ood")]
+        .pivot(index="dataset", columns="seed", values="accuracy")
+        .sort_index()
+        .to_numpy()
+        for method in ("T-REX", "LoRA")
+    ]
     expected = paired_bootstrap(*arrays)
     assert row["difference"] == pytest.approx(expected.difference) and row["tasks"] == 4 and row["seeds"] == 5
     assert row["low"] == pytest.approx(expected.low) and row["p"] == expected.p
@@ -190,11 +203,18 @@ def test_without_a_system_above_guessing_nothing_is_testable(clear):
     assert set(claims["verdict"]) == {UNTESTABLE} and "0 of 9 systems" in claims["measured"].iloc[0]
 
 
-@pytest.mark.parametrize(("difference", "high", "p", "verdict"), [
-    (0.03, 0.05, 0.01, "reproduced"), (0.03, 0.07, 0.2, UNTESTABLE), (0.005, 0.012, 0.2, "not reproduced"),
-    (0.005, 0.012, 0.04, "reproduced"), (-0.03, -0.01, 0.01, "not reproduced"), (-0.01, 0.02, 0.4, UNTESTABLE),
-    (0.03, 0.05, np.nan, UNTESTABLE),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("difference", "high", "p", "verdict"),
+    [
+        (0.03, 0.05, 0.01, "reproduced"),
+        (0.03, 0.07, 0.2, UNTESTABLE),
+        (0.005, 0.012, 0.2, "not reproduced"),
+        (0.005, 0.012, 0.04, "reproduced"),
+        (-0.03, -0.01, 0.01, "not reproduced"),
+        (-0.01, 0.02, 0.4, UNTESTABLE),
+        (0.03, 0.05, np.nan, UNTESTABLE),
+    ],
+)
 def test_an_interval_that_holds_nothing_and_the_claimed_effect_decides_nothing(difference, high, p, verdict):
     pair = {"difference": difference, "low": 2 * difference - high, "high": high, "p_holm": p, "seeds": 5}
     assert verdict_on(pair) == verdict

@@ -35,8 +35,17 @@ def run(method: str, seed: int, start: float, tested: float = 2.0, accuracy: flo
 def four(gap: float, spread: float = 0.01, seeds=(0, 1, 2)):
     """SGD, RSGD, gSGD and gRSGD, each by `gap` lower than the one before, with a little noise over seeds."""
     rng = np.random.default_rng(0)
-    return [run(method, seed, 3.0 - gap * index + seed + spread * rng.standard_normal(), 2.0 - gap * index + seed,
-                0.3 + gap * index / 10) for index, method in enumerate(FORMS) for seed in seeds]  # fmt: skip
+    return [
+        run(
+            method,
+            seed,
+            3.0 - gap * index + seed + spread * rng.standard_normal(),
+            2.0 - gap * index + seed,
+            0.3 + gap * index / 10,
+        )
+        for index, method in enumerate(FORMS)
+        for seed in seeds
+    ]
 
 
 def test_curves_hold_every_training_step_and_every_evaluation():

@@ -24,21 +24,39 @@ from moe_analysis.analysis.run_comparison import (
 )
 
 
-def run(name: str, losses: list[float], accuracies: dict[str, float] | None = None, rows: int = 10,
-        balance: float = 0.0, **config: Any) -> Any:  # fmt: skip
+def run(
+    name: str,
+    losses: list[float],
+    accuracies: dict[str, float] | None = None,
+    rows: int = 10,
+    balance: float = 0.0,
+    **config: Any,
+) -> Any:
     """A run of these training losses; without accuracies it is not finished."""
     steps = np.arange(1, len(losses) + 1)
-    history = pd.DataFrame({"step": steps, "split": "train", "loss": np.array(losses) + balance, "accuracy": 0.5,
-                            "balance_loss": balance})  # fmt: skip
+    history = pd.DataFrame(
+        {"step": steps, "split": "train", "loss": np.array(losses) + balance, "accuracy": 0.5, "balance_loss": balance}
+    )
     test = pd.DataFrame({"step": [len(losses)], "split": "test", "loss": 0.5, "accuracy": 0.75})
     known = accuracies or {}
-    evaluation = pd.DataFrame({"dataset": list(known), "group": "g", "kind": "choices", "rows": rows,
-                               "accuracy": list(known.values()), "loss": [1 - value for value in known.values()]})
+    evaluation = pd.DataFrame(
+        {
+            "dataset": list(known),
+            "group": "g",
+            "kind": "choices",
+            "rows": rows,
+            "accuracy": list(known.values()),
+            "loss": [1 - value for value in known.values()],
+        }
+    )
     return SimpleNamespace(
-        id=name, config=SimpleNamespace(to_dict=lambda: config), finished=accuracies is not None,
+        id=name,
+        config=SimpleNamespace(to_dict=lambda: config),
+        finished=accuracies is not None,
         status={"state": "finished" if known else "running", "step": len(losses), "seconds": 2.0},
-        history=pd.concat([history, test]), evaluation=evaluation,
-    )  # fmt: skip
+        history=pd.concat([history, test]),
+        evaluation=evaluation,
+    )
 
 
 def test_only_fields_that_differ_are_listed_and_those_inside_by_their_dotted_name() -> None:
@@ -46,16 +64,21 @@ def test_only_fields_that_differ_are_listed_and_those_inside_by_their_dotted_nam
     second = run("b", [1.0], lr=0.1, steps=5, adapter={"r": 8, "keys": [1]})
     frame = config_differences([first, second])
     assert frame.columns.tolist() == ["field", "a", "b"]
-    assert frame.to_numpy(dtype=object).tolist() == [["adapter.r", 4, 8], ["adapter.gate", "dense", None],
-                                                     ["adapter.keys", None, [1]]]  # fmt: skip
+    assert frame.to_numpy(dtype=object).tolist() == [
+        ["adapter.r", 4, 8],
+        ["adapter.gate", "dense", None],
+        ["adapter.keys", None, [1]],
+    ]
     assert config_differences([first, run("c", [1.0], **first.config.to_dict())]).empty
 
 
 def test_what_only_some_adapters_have_and_nobody_set_is_untouched() -> None:
     lora = peft.LoraConfig(r=8, lora_dropout=0.1, task_type="CAUSAL_LM")
     trex = ma.TRexConfig(num_down=3)
-    runs = [SimpleNamespace(id=name, config=ma.TrainConfig(adapter=adapter)) for name, adapter in
-            (("a", lora), ("b", trex), ("c", ma.TRexConfig(num_down=3, router_coef=2.0)))]  # fmt: skip
+    runs = [
+        SimpleNamespace(id=name, config=ma.TrainConfig(adapter=adapter))
+        for name, adapter in (("a", lora), ("b", trex), ("c", ma.TRexConfig(num_down=3, router_coef=2.0)))
+    ]
     frame = config_differences(runs)
     left_out = set(frame["field"][untouched(frame, runs)])
     assert {"adapter.use_dora", "adapter.loftq_config", "adapter.temperature"} <= left_out

@@ -183,16 +183,31 @@ def test_an_interval_is_students_t():
 
 def measured(values: dict[str, list[float]], seeds: int = 3) -> pd.DataFrame:
     """Frames of `smoothness`, two modules a seed that lie 1 above and 1 below the seed's value."""
-    return pd.DataFrame([
-        {"method": method, "seed": seed, "module": module, **dict.fromkeys(MEASURES, numbers[seed] + offset),
-         "momentum_tortuosity": 1.5, "momentum_angle": 25.0}
-        for method, numbers in values.items() for seed in range(seeds) for module, offset in (("q", -1.0), ("v", 1.0))
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "method": method,
+                "seed": seed,
+                "module": module,
+                **dict.fromkeys(MEASURES, numbers[seed] + offset),
+                "momentum_tortuosity": 1.5,
+                "momentum_angle": 25.0,
+            }
+            for method, numbers in values.items()
+            for seed in range(seeds)
+            for module, offset in (("q", -1.0), ("v", 1.0))
+        ]
+    )
 
 
 def converged(values: dict[str, list[float]], seeds: int = 3) -> pd.DataFrame:
-    return pd.DataFrame([{"method": method, "seed": seed, "mean_loss": numbers[seed]}
-                         for method, numbers in values.items() for seed in range(seeds)])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {"method": method, "seed": seed, "mean_loss": numbers[seed]}
+            for method, numbers in values.items()
+            for seed in range(seeds)
+        ]
+    )
 
 
 CLEAR = {"T-REX": [2.0, 3.0, 4.0], "mix-and-match": [3.0, 4.1, 5.0], "LoRA-MoE": [4.0, 5.0, 6.1]}
@@ -205,8 +220,10 @@ def test_modules_of_one_seed_do_not_count_as_repetitions():
 
 
 def test_differences_are_taken_within_a_seed():
-    shifted = {name: [value + offset for value in (2.0, 30.0, 400.0)] for name, offset in
-               (("T-REX", 0.0), ("mix-and-match", 1.0), ("LoRA-MoE", 2.0))}  # fmt: skip
+    shifted = {
+        name: [value + offset for value in (2.0, 30.0, 400.0)]
+        for name, offset in (("T-REX", 0.0), ("mix-and-match", 1.0), ("LoRA-MoE", 2.0))
+    }
     row = smoothness_differences(measured(shifted)).set_index(["measure", "against"]).loc["tortuosity", "LoRA-MoE"]
     assert (row["difference"], row["low"], row["high"]) == pytest.approx((-2.0, -2.0, -2.0))
 
@@ -216,12 +233,15 @@ def test_differences_against_a_method_without_runs_are_refused():
         smoothness_differences(measured(CLEAR), others=("SiRA",))
 
 
-@pytest.mark.parametrize("method, numbers, seeds, verdict", [
-    (None, None, 3, "reproduced"),
-    ("mix-and-match", [3.0, 2.0, 5.0], 3, "not reproduced"),  # lower on average, but not clear of chance
-    ("LoRA-MoE", [1.0, 2.0, 3.0], 3, "not reproduced"),  # one of the two methods is smoother
-    (None, None, 2, "not testable at this scale"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, numbers, seeds, verdict",
+    [
+        (None, None, 3, "reproduced"),
+        ("mix-and-match", [3.0, 2.0, 5.0], 3, "not reproduced"),  # lower on average, but not clear of chance
+        ("LoRA-MoE", [1.0, 2.0, 3.0], 3, "not reproduced"),  # one of the two methods is smoother
+        (None, None, 2, "not testable at this scale"),
+    ],
+)
 def test_the_claim_holds_only_when_every_interval_lies_below_zero(method, numbers, seeds, verdict):
     values = CLEAR if method is None else {**CLEAR, method: numbers}
     claims = trajectory_claims(measured(values, seeds), converged(CLEAR, seeds))

@@ -59,8 +59,10 @@ def test_information_of_soft_gates_is_the_mean_divergence_from_all_gates(seed: i
     tokens, gates = tokens_of(), soft(generator, 192, 5)
     table = specialisation.text_table(gates[:, None], tokens["row"].to_numpy(), "gates", "token")
     names = tokens.drop_duplicates("row").sort_values("row")["dataset"]
-    expected = sum(len(rows) / len(gates) * (gates[rows].mean(0) @ np.log2(gates[rows].mean(0) / gates.mean(0)))
-                   for rows in tokens.groupby("dataset").indices.values())  # fmt: skip
+    expected = sum(
+        len(rows) / len(gates) * (gates[rows].mean(0) @ np.log2(gates[rows].mean(0) / gates.mean(0)))
+        for rows in tokens.groupby("dataset").indices.values()
+    )
     found, _ = specialisation.information(table, pd.factorize(names)[0][None])
     assert found.item() == pytest.approx(expected, abs=1e-9)
 
@@ -83,8 +85,9 @@ def test_an_expert_for_each_data_set_tells_all_of_it_and_random_gates_no_more_th
     assert frame["normalised"].to_numpy() == pytest.approx(1 - (frame["by_chance"] / frame["label_entropy"]).to_numpy())
     assert frame["most"].to_numpy() == pytest.approx(log2(3), rel=0.01)
     generator = np.random.default_rng(1)
-    silent = specialisation.specialisation([(named_run(seed), {MODULES[0]: soft(generator, 192, 4)}, tokens)
-                                            for seed in range(8)], permutations=50)  # fmt: skip
+    silent = specialisation.specialisation(
+        [(named_run(seed), {MODULES[0]: soft(generator, 192, 4)}, tokens) for seed in range(8)], permutations=50
+    )
     assert abs(silent["excess"]).mean() < 0.02 and silent["p"].mean() > 0.25 and (silent["information"] > 0).all()
 
 
@@ -142,12 +145,15 @@ def test_routers_of_different_sizes_are_measured_as_each_alone():
         np.testing.assert_allclose(together.loc[together["module"] == module, columns], alone[columns])
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"unit": "word"}, "unit = 'word'"),
-    ({"permutations": 0}, "permutations = 0"),
-    ({"labels": {"cluster": [0, 1]}}, r"labels\['cluster'\] has shape \(2,\) but row 23 was recorded"),
-    ({"within": [0]}, r"within has shape \(1,\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"unit": "word"}, "unit = 'word'"),
+        ({"permutations": 0}, "permutations = 0"),
+        ({"labels": {"cluster": [0, 1]}}, r"labels\['cluster'\] has shape \(2,\) but row 23 was recorded"),
+        ({"within": [0]}, r"within has shape \(1,\)"),
+    ],
+)
 def test_what_cannot_be_measured_is_refused(options, message):
     recorded = [(named_run(), {MODULES[0]: np.ones((192, 2))}, tokens_of())]
     with pytest.raises(ValueError, match=message):
@@ -168,12 +174,14 @@ def test_pools_are_routers_of_their_own_and_signs_and_empty_rows_are_kept_apart(
 
 
 SYSTEMS = [
-    (MoeLora, MoeLoraConfig(num_experts=4, r=2), [4]), (Sira, SiraConfig(num_experts=4, top_k=3, r=2), [4]),
+    (MoeLora, MoeLoraConfig(num_experts=4, r=2), [4]),
+    (Sira, SiraConfig(num_experts=4, top_k=3, r=2), [4]),
     (MoeLora, MoeLoraConfig(num_experts=4, r=2, gate="switch", top_k=2), [4]),
-    (HydraLora, HydraLoraConfig(num_experts=3, r=2), [3]), (Momor, MomorConfig(num_experts=[4, 2], r=2), [4, 2]),
+    (HydraLora, HydraLoraConfig(num_experts=3, r=2), [3]),
+    (Momor, MomorConfig(num_experts=[4, 2], r=2), [4, 2]),
     (Smore, SmoreConfig(num_experts=[4, 3], fanout=[2, 2], r=2, key_dim=4, down_dim=4), [4, 3]),
     (TRex, TRexConfig(num_down=2, num_up=3, intuition=False), [6]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("kind, config, sizes", SYSTEMS, ids=lambda value: getattr(value, "__name__", ""))

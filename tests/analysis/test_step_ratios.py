@@ -10,14 +10,20 @@ import torch
 import moe_analysis as ma
 from moe_analysis.analysis.step_ratios import operation_ratios, ratio_pairs, time_claims
 
-LAYERS = torch.nn.ModuleDict({
-    "up_proj": torch.nn.Linear(8, 12), "down_proj": torch.nn.Linear(12, 8), "lm_head": torch.nn.Linear(8, 20),
-})  # fmt: skip
+LAYERS = torch.nn.ModuleDict(
+    {
+        "up_proj": torch.nn.Linear(8, 12),
+        "down_proj": torch.nn.Linear(12, 8),
+        "lm_head": torch.nn.Linear(8, 20),
+    }
+)
 
 
 def configs(targets) -> dict:
-    return {"LoRA": peft.LoraConfig(r=3, target_modules=targets),
-            "MixLoRA": ma.MoeLoraConfig(r=2, num_experts=4, top_k=1, gate="switch", target_modules=targets)}
+    return {
+        "LoRA": peft.LoraConfig(r=3, target_modules=targets),
+        "MixLoRA": ma.MoeLoraConfig(r=2, num_experts=4, top_k=1, gate="switch", target_modules=targets),
+    }
 
 
 def test_operations_are_those_of_a_hand_count():
@@ -41,19 +47,24 @@ def times(*intervals: tuple[float, float, float], size_ratio: float = 1.0) -> pd
     """S'MoRE's ratio with its interval at one size each."""
     rows = []
     for number, (low, ratio, high) in enumerate(intervals):
-        rows += [("MixLoRA", 1000, 1.0, 1.0, 1.0, 20, number), ("S'MoRE", 1000 * size_ratio, ratio, low, high, 20,
-                                                                number)]  # fmt: skip
+        rows += [
+            ("MixLoRA", 1000, 1.0, 1.0, 1.0, 20, number),
+            ("S'MoRE", 1000 * size_ratio, ratio, low, high, 20, number),
+        ]
     return pd.DataFrame(rows, columns=["method", "trainable", "ratio", "ratio_low", "ratio_high", "rounds", "size"])
 
 
-@pytest.mark.parametrize(("intervals", "verdicts"), [
-    ([(1.18, 1.2, 1.22), (1.25, 1.3, 1.32)], ["reproduced", "reproduced"]),
-    ([(1.00, 1.0, 1.02)], ["reproduced", "not reproduced"]),  # cheaper than the paper's
-    ([(1.18, 1.2, 1.22), (1.40, 1.5, 1.60)], ["not reproduced", "not testable at this scale"]),
-    ([(1.7, 1.8, 1.9)], ["not reproduced", "not reproduced"]),
-    ([(1.1, 1.3, 1.5)], ["not testable at this scale", "not testable at this scale"]),
-    ([(float("nan"), 1.24, float("nan"))], ["not testable at this scale", "not testable at this scale"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("intervals", "verdicts"),
+    [
+        ([(1.18, 1.2, 1.22), (1.25, 1.3, 1.32)], ["reproduced", "reproduced"]),
+        ([(1.00, 1.0, 1.02)], ["reproduced", "not reproduced"]),  # cheaper than the paper's
+        ([(1.18, 1.2, 1.22), (1.40, 1.5, 1.60)], ["not reproduced", "not testable at this scale"]),
+        ([(1.7, 1.8, 1.9)], ["not reproduced", "not reproduced"]),
+        ([(1.1, 1.3, 1.5)], ["not testable at this scale", "not testable at this scale"]),
+        ([(float("nan"), 1.24, float("nan"))], ["not testable at this scale", "not testable at this scale"]),
+    ],
+)
 def test_ratios_are_judged_by_their_intervals(intervals, verdicts):
     assert time_claims(times(*intervals))["verdict"].tolist() == verdicts
 

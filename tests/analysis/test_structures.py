@@ -152,8 +152,12 @@ def claims_of(seeds: int = 3, kinds: int = 12, tells: bool = True, before: bool 
     """Verdicts by claim: `tells` and `before` say whether trees tell the data set after training and before it."""
     pairs = [(structured_run(seed, **run), *recorded(seed, kinds, tells)[1:]) for seed in range(seeds)]
     start = [recorded(seed, kinds, before) for seed in range(seeds)]
-    table = structure_claims(structures.over_training([run for run, _, _ in pairs]), structures.by_dataset(pairs),
-                             *(structures.dataset_information(group, 20) for group in (pairs, start)), 5 / 6)
+    table = structure_claims(
+        structures.over_training([run for run, _, _ in pairs]),
+        structures.by_dataset(pairs),
+        *(structures.dataset_information(group, 20) for group in (pairs, start)),
+        5 / 6,
+    )
     assert set(table["source"]) == {"beyond S'MoRE"} and (table["paper"] == "not measured there").all()
     return table.set_index("claim")["verdict"]
 
@@ -170,8 +174,13 @@ def test_verdicts_follow_the_rules():
 def test_enumeration_reaches_the_papers_numbers_and_the_claims_say_so():
     points = enumerated_outputs(4, 2, layers=(1, 2))
     assert dict(points.set_index(["system", "layers"])["outputs"]) == {
-        ("S'MoRE*", 1): 6, ("S'MoRE", 1): 6, ("MoMOR", 1): 6, ("S'MoRE*", 2): 126, ("S'MoRE", 2): 216,
-        ("MoMOR", 2): 66}  # fmt: skip
+        ("S'MoRE*", 1): 6,
+        ("S'MoRE", 1): 6,
+        ("MoMOR", 1): 6,
+        ("S'MoRE*", 2): 126,
+        ("S'MoRE", 2): 216,
+        ("MoMOR", 2): 66,
+    }
     table = flexibility_table(4, 2, (1, 2, 3))
     assert set(counting_claims(table, points)["verdict"]) == {"reproduced"}
     wrong = counting_claims(table, points.assign(outputs=points["outputs"] + 1))
@@ -182,8 +191,10 @@ def test_enumeration_reaches_the_papers_numbers_and_the_claims_say_so():
 
 def test_the_three_trees_have_the_same_experts_and_one_two_or_three_outputs():
     trees, outputs = figure3_trees(), figure3_outputs()
-    uses = [(sorted(parent for parent, _ in tree), sorted(leaf for _, below in tree for leaf, _ in below))
-            for tree in trees.values()]  # fmt: skip
+    uses = [
+        (sorted(parent for parent, _ in tree), sorted(leaf for _, below in tree for leaf, _ in below))
+        for tree in trees.values()
+    ]
     assert uses == [([1, 2], [1, 2, 3, 4])] * 3
     found = {system: len(set(values)) for system, values in outputs.items()}
     assert found == FIGURE3_OUTPUTS
@@ -198,9 +209,20 @@ def tree_frame(low: float = 0.2, agree: bool = True, seeds: int = 3) -> pd.DataF
     for seed in range(seeds):
         for node, (parent, layer) in enumerate([(-1, 2), (0, 1), (0, 1), (1, 0), (1, 0), (2, 0), (2, 0)]):
             share = {2: 1.0, 1: 0.5, 0: low}[layer] + 0.01 * node + 0.001 * seed
-            rows.append({"method": "m", "seed": seed, "module": "a", "token": 0, "node": node, "parent": parent,
-                         "layer": layer, "similarity": node if agree else -node, "share": share,
-                         "contribution": 3 * share})  # fmt: skip
+            rows.append(
+                {
+                    "method": "m",
+                    "seed": seed,
+                    "module": "a",
+                    "token": 0,
+                    "node": node,
+                    "parent": parent,
+                    "layer": layer,
+                    "similarity": node if agree else -node,
+                    "share": share,
+                    "contribution": 3 * share,
+                }
+            )
     return pd.DataFrame(rows).assign(similarity=lambda frame: frame["similarity"].where(frame["parent"] >= 0))
 
 

@@ -73,11 +73,14 @@ def test_a_reduced_matrix_has_the_singular_values_of_the_whole():
     np.testing.assert_allclose(subspace.routing_spectrum(gates), whole)
 
 
-@pytest.mark.parametrize(("gates", "message"), [
-    (np.ones(4), "pass \\(tokens, experts\\)"),
-    (np.ones((0, 4)), "with tokens in it"),
-    (np.array([[1.0, np.nan]]), "NaN or infinite"),
-])
+@pytest.mark.parametrize(
+    ("gates", "message"),
+    [
+        (np.ones(4), "pass \\(tokens, experts\\)"),
+        (np.ones((0, 4)), "with tokens in it"),
+        (np.array([[1.0, np.nan]]), "NaN or infinite"),
+    ],
+)
 def test_routings_that_cannot_be_measured_are_refused(gates, message):
     with pytest.raises(ValueError, match=message):
         subspace.used_dimension(gates)

@@ -25,8 +25,10 @@ def verdicts(rows: pd.DataFrame) -> list[str]:
 
 @pytest.fixture(scope="module")
 def spans():
-    return (subspace.rank_plot_frame(3),
-            subspace.span_by_budget([2**power for power in range(14, 19)], 512, 512, num_experts=8))
+    return (
+        subspace.rank_plot_frame(3),
+        subspace.span_by_budget([2**power for power in range(14, 19)], 512, 512, num_experts=8),
+    )
 
 
 def test_the_span_grows_as_the_product_only_while_the_router_is_free(spans):
@@ -53,15 +55,26 @@ def test_the_growth_exponent_is_that_of_a_power():
 
 
 def used_frame(ranks: dict[str, float], seeds: int = 3) -> pd.DataFrame:
-    return pd.DataFrame([(method, seed, 8 if method == "LoRA-MoE" else 32,
-                          rank + 0.1 * seed * (method != "LoRA-MoE"), rank)
-                         for method, rank in ranks.items() for seed in range(seeds)],
-                        columns=["method", "seed", "experts", "rank_0.01", "effective_rank"])
+    return pd.DataFrame(
+        [
+            (method, seed, 8 if method == "LoRA-MoE" else 32, rank + 0.1 * seed * (method != "LoRA-MoE"), rank)
+            for method, rank in ranks.items()
+            for seed in range(seeds)
+        ],
+        columns=["method", "seed", "experts", "rank_0.01", "effective_rank"],
+    )
 
 
 def reached_frame(span: int) -> pd.DataFrame:
-    return pd.DataFrame({"method": ["LoRA-MoE", "T-REX"], "rank_a": [8, 4], "rank_b": [8, span // 4],
-                         "experts": [8, 32], "span": [8, span]})
+    return pd.DataFrame(
+        {
+            "method": ["LoRA-MoE", "T-REX"],
+            "rank_a": [8, 4],
+            "rank_b": [8, span // 4],
+            "experts": [8, 32],
+            "span": [8, span],
+        }
+    )
 
 
 def test_a_method_that_uses_and_reaches_more_than_the_mixture_is_reproduced():
@@ -82,9 +95,13 @@ def test_two_seeds_decide_nothing_about_used_directions():
 
 
 def errors_frame(mixing: dict[str, float]) -> pd.DataFrame:
-    rows = [(family, count, seed, method, "3", error * (1 + seed / 100))
-            for family in ("shared", "clustered") for count in ("factors", "factors+router") for seed in (0, 1)
-            for method, error in (("LoRA", 0.9), ("rank-1 diagonal", 0.4), ("mix-and-match", mixing[count]))]
+    rows = [
+        (family, count, seed, method, "3", error * (1 + seed / 100))
+        for family in ("shared", "clustered")
+        for count in ("factors", "factors+router")
+        for seed in (0, 1)
+        for method, error in (("LoRA", 0.9), ("rank-1 diagonal", 0.4), ("mix-and-match", mixing[count]))
+    ]
     return pd.DataFrame(rows, columns=["family", "count", "seed", "method", "size", "relative_error"])
 
 
@@ -100,14 +117,21 @@ def test_mix_and_match_must_be_best_in_every_family_of_a_count():
 
 def noise_frame(aligned: float, seeds: int = 3) -> pd.DataFrame:
     factor = {"none": 1.0, "aligned": aligned, "mismatched": 1.2}
-    return pd.DataFrame([(prior, seed, step,
-                          (10.0 + seed) * (1 if step == 0 else value * (1 + 0.01 * seed * (prior != "none"))))
-                         for prior, value in factor.items() for seed in range(seeds) for step in (0, 10, 50)],
-                        columns=["prior", "seed", "step", "noise_to_signal"])
+    return pd.DataFrame(
+        [
+            (prior, seed, step, (10.0 + seed) * (1 if step == 0 else value * (1 + 0.01 * seed * (prior != "none"))))
+            for prior, value in factor.items()
+            for seed in range(seeds)
+            for step in (0, 10, 50)
+        ],
+        columns=["prior", "seed", "step", "noise_to_signal"],
+    )
 
 
-@pytest.mark.parametrize("aligned, seeds, verdict", [
-    (0.5, 3, "reproduced"), (1.1, 3, "not reproduced"), (0.5, 2, "not testable at this scale")])
+@pytest.mark.parametrize(
+    "aligned, seeds, verdict",
+    [(0.5, 3, "reproduced"), (1.1, 3, "not reproduced"), (0.5, 2, "not testable at this scale")],
+)
 def test_noise_must_fall_at_every_step_after_the_start(aligned, seeds, verdict):
     rows = subspace_claims.intuition_claims(verified(), noise_frame(aligned, seeds))
     assert verdicts(rows) == ["reproduced", verdict]
@@ -153,8 +177,10 @@ def test_layers_are_counted_as_written_in_the_formulas():
 def test_a_backbone_is_counted_after_wrapping_and_left_as_it_was(tiny_llama):
     from moe_analysis.peft_bridge import MoeLoraConfig, TRexConfig
 
-    configs = {"LoRA-MoE": MoeLoraConfig(num_experts=2, r=3, target_modules=["q_proj"]),
-               "T-REX": TRexConfig(num_down=2, num_up=2, target_modules=["q_proj"])}
+    configs = {
+        "LoRA-MoE": MoeLoraConfig(num_experts=2, r=3, target_modules=["q_proj"]),
+        "T-REX": TRexConfig(num_down=2, num_up=2, target_modules=["q_proj"]),
+    }
     before = {name: parameter.requires_grad for name, parameter in tiny_llama.named_parameters()}
     table = parameter_counts.backbone_parameters(tiny_llama, configs).set_index("method")
     assert table["parameters"].to_dict() == {"LoRA-MoE": 2 * (2 * 3 * 32 + 2 * 16), "T-REX": 2 * (4 * 16 + 4 * 16 + 2)}
@@ -174,9 +200,14 @@ def test_sizes_carry_their_span_and_both_counts():
 def headline(square: float, wide: float, backbone: float) -> list[str]:
     layers = pd.DataFrame({"layer": ["square", "wide"], "method": "LoRA-MoE", "saving": [square, wide]})
     whole = pd.DataFrame({"method": ["LoRA", "LoRA-MoE"], "saving": [-1.0, backbone]})
-    runs = [SimpleNamespace(config=SimpleNamespace(name=name, seed=seed),
-                            evaluation=pd.DataFrame({"dataset": ["a", "b"], "accuracy": [0.5, level + seed / 100]}))
-            for name, level in (("T-REX", 0.6), ("LoRA-MoE", 0.5)) for seed in range(3)]
+    runs = [
+        SimpleNamespace(
+            config=SimpleNamespace(name=name, seed=seed),
+            evaluation=pd.DataFrame({"dataset": ["a", "b"], "accuracy": [0.5, level + seed / 100]}),
+        )
+        for name, level in (("T-REX", 0.6), ("LoRA-MoE", 0.5))
+        for seed in range(3)
+    ]
     rows = subspace_claims.headline_claims(layers, whole, runs)
     assert "+5.00%" in rows["measured"][2] and "over 3 seeds" in rows["spread"][2]
     return verdicts(rows)

@@ -24,9 +24,14 @@ def gates_of_rank(rank: int, seed: int, experts: int = 8, tokens: int = 60) -> n
 
 @pytest.fixture
 def recordings():
-    return [(run_of(method, seed), {f"layers.{layer}.self_attn.q_proj": gates_of_rank(rank + layer, seed)
-                                    for layer in (0, 1)})
-            for method, rank in (("LoRA-MoE", 2), ("T-REX", 5)) for seed in (0, 1, 2)]
+    return [
+        (
+            run_of(method, seed),
+            {f"layers.{layer}.self_attn.q_proj": gates_of_rank(rank + layer, seed) for layer in (0, 1)},
+        )
+        for method, rank in (("LoRA-MoE", 2), ("T-REX", 5))
+        for seed in (0, 1, 2)
+    ]
 
 
 def test_a_modules_layer_and_target_are_read_from_its_name():
@@ -52,7 +57,8 @@ def test_equal_directions_leave_out_energy_in_equal_steps(recordings):
     bands = used_subspace.energy_bands(used_subspace.energy_by_runs([recordings[3]]))
     # layer 0 has five equal directions, layer 1 six
     assert bands["mean"].head(7).to_numpy() == pytest.approx(
-        [(max(0, 1 - k / 5) + max(0, 1 - k / 6)) / 2 for k in range(7)], abs=1e-12)
+        [(max(0, 1 - k / 5) + max(0, 1 - k / 6)) / 2 for k in range(7)], abs=1e-12
+    )
     assert bands["direction"].tolist() == list(range(9))
 
 
@@ -97,8 +103,10 @@ def test_the_router_alone_is_the_routing_without_intuition(mapper):
     torch.nn.init.constant_(layer.omega_logit, 0.004)
     x, scores = torch.randn(20, 9), torch.rand(20, 5 if mapper else 6)
     with torch.no_grad():
-        mixed, router = (layer.route(x, RoutingContext(intuition=given)).gates.flatten(1).numpy()
-                         for given in (scores, torch.zeros_like(scores)))
+        mixed, router = (
+            layer.route(x, RoutingContext(intuition=given)).gates.flatten(1).numpy()
+            for given in (scores, torch.zeros_like(scores))
+        )
     alone = used_subspace.router_alone({"q": layer}, {"q": mixed}, scores)["q"]
     np.testing.assert_allclose(alone, router, atol=1e-5)
     assert np.abs(mixed - router).max() > 0.1
@@ -119,8 +127,9 @@ def test_the_summary_says_what_is_reached_and_used(recordings):
     assert summary.loc["LoRA-MoE", "rank_0.01"] == "2.5 [2.5, 2.5]" and summary.loc["T-REX", "experts"] == 8
 
 
-@pytest.mark.parametrize("values, text", [((1.234, 1.0, 1.5), "1.23 [1, 1.5]"), ((2.0, np.nan, np.nan), "2"),
-                                          ((np.nan,) * 3, "–")])
+@pytest.mark.parametrize(
+    "values, text", [((1.234, 1.0, 1.5), "1.23 [1, 1.5]"), ((2.0, np.nan, np.nan), "2"), ((np.nan,) * 3, "–")]
+)
 def test_an_interval_is_shown_only_where_there_is_one(values, text):
     assert used_subspace.interval_text(*values) == text
 

@@ -27,8 +27,14 @@ def call(*arguments: str, **environment: str):
 
 def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The program in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "moe_analysis", *arguments], capture_output=True, text=True,
-                          check=False, timeout=120, env={**os.environ, "COLUMNS": "80", **environment})  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "moe_analysis", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "80", **environment},
+    )
 
 
 def write_run(out: Path, config: Any, steps: int = 6, better: float = 0.0, finished: bool = True) -> Path:
@@ -40,14 +46,33 @@ def write_run(out: Path, config: Any, steps: int = 6, better: float = 0.0, finis
     (folder / "status.json").write_text(json_text(status))
     if finished:
         count = np.arange(1, steps + 1)
-        train = pd.DataFrame({"step": count, "split": "train", "loss": 2.0 - better - (count == steps), "lr": 0.1,
-                              "accuracy": 0.5, "grad_norm": 1.0, "balance_loss": 0.0})  # fmt: skip
+        train = pd.DataFrame(
+            {
+                "step": count,
+                "split": "train",
+                "loss": 2.0 - better - (count == steps),
+                "lr": 0.1,
+                "accuracy": 0.5,
+                "grad_norm": 1.0,
+                "balance_loss": 0.0,
+            }
+        )
         test = pd.DataFrame({"step": [steps], "split": ["test"], "loss": [1.0 - better], "accuracy": [0.5 + better]})
         write_table(folder / "history.parquet", pd.concat([train, test], ignore_index=True)[COLUMNS])
         losses, accuracies = np.full(3, 1.0 - better), 0.5 + better + np.array([-0.1, 0.0, 0.1])
-        write_table(folder / "evaluation.parquet", pd.DataFrame(
-            {"dataset": DATASETS, "group": "g", "kind": "choices", "rows": 10, "loss": losses, "accuracy": accuracies}
-        ))
+        write_table(
+            folder / "evaluation.parquet",
+            pd.DataFrame(
+                {
+                    "dataset": DATASETS,
+                    "group": "g",
+                    "kind": "choices",
+                    "rows": 10,
+                    "loss": losses,
+                    "accuracy": accuracies,
+                }
+            ),
+        )
     return folder
 
 

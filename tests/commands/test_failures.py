@@ -60,11 +60,15 @@ def failures_of_ours() -> None:
 
 
 def test_a_notebooks_error_is_its_place_and_its_last_line() -> None:
-    text = ("03.ipynb stopped at cell 4 of 9:\nAn error occurred\n-----\nx / 0\n-----\n\n"
-            "\x1b[31mZeroDivisionError\x1b[0m: 0")  # fmt: skip
+    text = (
+        "03.ipynb stopped at cell 4 of 9:\nAn error occurred\n-----\nx / 0\n-----\n\n"
+        "\x1b[31mZeroDivisionError\x1b[0m: 0"
+    )
     told = failures.message(NotebookError(text), "figures --debug")
-    assert told.splitlines() == ["03.ipynb stopped at cell 4 of 9: ZeroDivisionError: 0",
-                                 "figures --debug shows the cell and its traceback"]  # fmt: skip
+    assert told.splitlines() == [
+        "03.ipynb stopped at cell 4 of 9: ZeroDivisionError: 0",
+        "figures --debug shows the cell and its traceback",
+    ]
 
 
 def test_warnings_of_libraries_are_quiet_and_ours_are_one_line(monkeypatch) -> None:

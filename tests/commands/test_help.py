@@ -68,7 +68,8 @@ def test_the_first_files_that_pages_show_can_be_used(tmp_path: Path) -> None:
     assert (config.system, config.steps) == ("trex", 50)
     (tmp_path / "grid.yaml").write_text(sweep.FIRST)
     assert {(one.lr, one.adapter.r, one.seed) for one in read_grid(tmp_path / "grid.yaml").configs} == {
-        *itertools.product((0.001, 0.005), (2, 4), (0, 1))}  # fmt: skip
+        *itertools.product((0.001, 0.005), (2, 4), (0, 1))
+    }
 
 
 @pytest.mark.parametrize("name", COMMANDS)

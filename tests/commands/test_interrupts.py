@@ -47,8 +47,14 @@ def alive(pid: int) -> bool:
 
 def started(*command: str, **environment: str) -> subprocess.Popen[str]:
     """A process that hears SIGINT, as one does that a terminal started."""
-    return subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, **environment}, preexec_fn=hear)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        preexec_fn=hear,
+    )
 
 
 def hear() -> None:

@@ -62,17 +62,20 @@ def test_the_variable_names_the_folder_and_an_option_goes_before_it(folder: Path
     assert call("runs", "show", "better", MOE_ANALYSIS_RUNS=str(folder)).exit_code == 0
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (("--state", "lost"), "--state lost is unknown; choose from finished"),
-    (("--sort", "size"), "--sort size is unknown"),
-    (("--state", "failed", "show", "plain"), "without a command behind"),
-    (("show", "nobody"), "'nobody' fits no run"),
-    (("show", "bet"), "'bet' fits 2 runs"),  # t is no digit of a hash
-    (("show", "be*"), "fits 2 runs; show one, or compare them"),
-    (("show", "broken"), "is no readable JSON"),
-    (("compare", "plain"), "name at least two"),
-    (("delete", "plain"), "pass --yes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--state", "lost"), "--state lost is unknown; choose from finished"),
+        (("--sort", "size"), "--sort size is unknown"),
+        (("--state", "failed", "show", "plain"), "without a command behind"),
+        (("show", "nobody"), "'nobody' fits no run"),
+        (("show", "bet"), "'bet' fits 2 runs"),  # t is no digit of a hash
+        (("show", "be*"), "fits 2 runs; show one, or compare them"),
+        (("show", "broken"), "is no readable JSON"),
+        (("compare", "plain"), "name at least two"),
+        (("delete", "plain"), "pass --yes"),
+    ],
+)
 def test_what_cannot_be_done_is_said_with_status_2(folder: Path, arguments, message: str) -> None:
     result = call("runs", "--out", str(folder), *arguments)
     assert result.exit_code == 2 and message in " ".join(result.stderr.replace("│", " ").split())
@@ -88,8 +91,11 @@ def test_show_prints_what_was_chosen_and_what_came_out(folder: Path) -> None:
     told = call("runs", "--out", str(folder), "show", "better").stdout
     assert "finished, step 6 of 6" in told and "lr " in told and "0.2" in told
     assert "weight_decay" not in told, "a default is nobody's choice"
-    assert [line.split()[-1] for line in told.splitlines() if line.strip().startswith(DATASETS)] == ["0.600", "0.700",
-                                                                                                     "0.800"]
+    assert [line.split()[-1] for line in told.splitlines() if line.strip().startswith(DATASETS)] == [
+        "0.600",
+        "0.700",
+        "0.800",
+    ]
     full = document(call("runs", "--out", str(folder), "show", "better", "--json").stdout)
     assert full["config"]["lr"] == 0.2 and [row["dataset"] for row in full["evaluation"]] == list(DATASETS)
 
@@ -118,8 +124,20 @@ def test_more_runs_than_a_table_has_room_for_are_refused_but_not_as_json(out: Pa
 def test_delete_removes_what_is_named_and_nothing_else(folder: Path) -> None:
     left = folder / ".deleted-old-1"
     left.mkdir()
-    result = call("runs", "--out", str(folder), "delete", "--yes", "--json", "plain", "b*", "--state", "damaged",
-                  "--state", "finished")  # fmt: skip
+    result = call(
+        "runs",
+        "--out",
+        str(folder),
+        "delete",
+        "--yes",
+        "--json",
+        "plain",
+        "b*",
+        "--state",
+        "damaged",
+        "--state",
+        "finished",
+    )
     assert result.exit_code == 0, result.stderr
     names = document(result.stdout)["deleted"]
     assert [name.partition("-")[0] for name in names] == ["plain", "better", "broken"]

@@ -52,8 +52,13 @@ def names_used(test: doctest.DocTest) -> set[str]:
     for example in test.examples:
         nodes = list(ast.walk(ast.parse(example.source)))
         names = [node for node in nodes if isinstance(node, ast.Name)]
-        inside = {name.id for node in nodes if isinstance(node, ast.comprehension | ast.For)
-                  for name in ast.walk(node.target) if isinstance(name, ast.Name)}  # fmt: skip
+        inside = {
+            name.id
+            for node in nodes
+            if isinstance(node, ast.comprehension | ast.For)
+            for name in ast.walk(node.target)
+            if isinstance(name, ast.Name)
+        }
         read |= {name.id for name in names if isinstance(name.ctx, ast.Load)} - given - inside
         given |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
         given |= {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}

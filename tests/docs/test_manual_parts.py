@@ -27,13 +27,18 @@ PAGES = Path(__file__).parents[2] / "docs" / "pages"
 lines = st.text(st.characters(codec="ascii", exclude_characters="\r\n\f\v\x1c\x1d\x1e"), max_size=12)
 
 
-@pytest.mark.parametrize("code, names", [
-    ("import moe_analysis as ma\nma.theory.verify()", {("moe_analysis.theory", "verify")}),
-    ("from moe_analysis.plots import save, clusters as draw\ndraw.semantic_map(1)",
-     {("moe_analysis.plots", "save"), ("moe_analysis.plots.clusters", "semantic_map")}),
-    ("from moe_analysis.presets import preset\npreset().train('a')", {("moe_analysis.presets", "preset")}),
-    ("import numpy as np\nnp.zeros(1)", set()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "code, names",
+    [
+        ("import moe_analysis as ma\nma.theory.verify()", {("moe_analysis.theory", "verify")}),
+        (
+            "from moe_analysis.plots import save, clusters as draw\ndraw.semantic_map(1)",
+            {("moe_analysis.plots", "save"), ("moe_analysis.plots.clusters", "semantic_map")},
+        ),
+        ("from moe_analysis.presets import preset\npreset().train('a')", {("moe_analysis.presets", "preset")}),
+        ("import numpy as np\nnp.zeros(1)", set()),
+    ],
+)
 def test_what_a_notebook_takes_is_public(code, names) -> None:
     assert names <= set(taken_names(code)) and bool(names) == bool(set(taken_names(code)))
 
@@ -63,14 +68,21 @@ def test_no_word_of_a_docstring_is_lost(text) -> None:
 
 def test_examples_are_told_from_prose() -> None:
     parts = split_examples("A thing.\n\nMore of it.\n\n    >>> f(1)\n    2\n\n    >>> g()\n    3\n\nRaises nothing.")
-    assert parts == [(False, "A thing."), (False, "More of it."), (True, ">>> f(1)\n2\n\n>>> g()\n3"),
-                     (False, "Raises nothing.")]  # fmt: skip
+    assert parts == [
+        (False, "A thing."),
+        (False, "More of it."),
+        (True, ">>> f(1)\n2\n\n>>> g()\n3"),
+        (False, "Raises nothing."),
+    ]
 
 
-@pytest.mark.parametrize("text, expected", [
-    ("x, y: two numbers. z: a third.", "`x`, `y`: two numbers. `z`: a third."),
-    ("Out: a frame. y is no heading: it stays.", "Out: a frame. y is no heading: it stays."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("x, y: two numbers. z: a third.", "`x`, `y`: two numbers. `z`: a third."),
+        ("Out: a frame. y is no heading: it stays.", "Out: a frame. y is no heading: it stays."),
+    ],
+)
 def test_parameters_stand_in_type_where_they_are_explained(text, expected) -> None:
     assert name_parameters(text, {"x", "y", "z"}) == expected
 
@@ -80,8 +92,11 @@ def test_marks_that_are_no_markdown_are_kept() -> None:
 
 
 def test_a_mention_becomes_a_link_where_it_can_mean_one_name_only() -> None:
-    names = [PublicName("p.a", "twice", "p.a", "function"), PublicName("p.b", "twice", "p.b", "function"),
-             PublicName("p", "once", "p.c", "function")]  # fmt: skip
+    names = [
+        PublicName("p.a", "twice", "p.a", "function"),
+        PublicName("p.b", "twice", "p.b", "function"),
+        PublicName("p", "once", "p.c", "function"),
+    ]
     links = Links(names)
     assert links.add("`once` and `twice`", "p.z") == "[`once`][p.once] and `twice`"
     assert links.add("`twice`", "p.b") == "[`twice`][p.b.twice]"

@@ -30,8 +30,11 @@ def test_a_measurement_is_declared_first_and_judged_by_the_rule() -> None:
 
 def test_a_claim_is_measured_once() -> None:
     found = declared().with_effect(NOTHING)
-    for call in (lambda: found.with_effect(CLEAR), lambda: found.untestable("no rows"),
-                 lambda: judged([found], {found.name: CLEAR})):
+    for call in (
+        lambda: found.with_effect(CLEAR),
+        lambda: found.untestable("no rows"),
+        lambda: judged([found], {found.name: CLEAR}),
+    ):
         with pytest.raises(ValueError, match="is 'not reproduced' already; declare a new claim"):
             call()
 
@@ -55,14 +58,17 @@ def test_where_the_paper_only_draws_a_smallest_effect_is_declared() -> None:
         declared(paper_effect=None)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"paper_effect": -0.02}, "paper_effect = -0.02 must be above zero in the claimed direction; turn"),
-    ({"smallest": 0.0}, "smallest = 0.0 must be above zero"),
-    ({"direction": "up"}, "direction = 'up' must be 'higher' or 'lower'"),
-    ({"kind": "guess"}, "kind = 'guess' is unknown; choose one of exact, paper, own"),
-    ({"compares": ""}, "says neither whether it holds nor what it compares"),
-    ({"note": {1, 2}}, "note = .* is no JSON value"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"paper_effect": -0.02}, "paper_effect = -0.02 must be above zero in the claimed direction; turn"),
+        ({"smallest": 0.0}, "smallest = 0.0 must be above zero"),
+        ({"direction": "up"}, "direction = 'up' must be 'higher' or 'lower'"),
+        ({"kind": "guess"}, "kind = 'guess' is unknown; choose one of exact, paper, own"),
+        ({"compares": ""}, "says neither whether it holds nor what it compares"),
+        ({"note": {1, 2}}, "note = .* is no JSON value"),
+    ],
+)
 def test_a_declaration_that_cannot_be_judged_is_refused(changes, message) -> None:
     with pytest.raises(ValueError, match=message):
         declared(**changes)

@@ -12,8 +12,10 @@ from moe_analysis.evidence.bootstrap import paired_bootstrap
 from moe_analysis.evidence.effect import Effect
 
 
-@given(st.lists(st.floats(-1, 1), min_size=2, max_size=9).filter(lambda values: np.std(values) > 1e-6),
-       st.sampled_from([0.8, 0.95, 0.99]))
+@given(
+    st.lists(st.floats(-1, 1), min_size=2, max_size=9).filter(lambda values: np.std(values) > 1e-6),
+    st.sampled_from([0.8, 0.95, 0.99]),
+)
 def test_over_seeds_interval_and_p_are_those_of_a_t_test(gaps, confidence) -> None:
     found, effect = ttest_1samp(gaps, 0.0), Effect(gaps)
     np.testing.assert_allclose(effect.interval(confidence), found.confidence_interval(confidence), atol=1e-12)
@@ -37,8 +39,10 @@ def test_an_effect_of_the_visible_size_is_seen_in_80_of_100_designs(seeds: int) 
     assert np.mean(np.array(lows) > 0) == pytest.approx(0.8, abs=0.025)
 
 
-@given(st.lists(st.floats(-1, 1), min_size=3, max_size=6).filter(lambda values: np.std(values) > 1e-3),
-       st.floats(0.01, 1.0))
+@given(
+    st.lists(st.floats(-1, 1), min_size=3, max_size=6).filter(lambda values: np.std(values) > 1e-3),
+    st.floats(0.01, 1.0),
+)
 def test_the_seeds_that_would_do_are_the_fewest_that_see_the_size(gaps, size) -> None:
     effect = Effect(gaps)
     seeds = effect.seeds_for(size)
@@ -60,12 +64,15 @@ def test_the_other_way_round_the_interval_is_mirrored() -> None:
     np.testing.assert_allclose(effect.flipped().interval(), (-high, -low))
 
 
-@pytest.mark.parametrize(("gaps", "fault"), [
-    ([0.1], "one seed has no spread"),
-    ([[0.1, 0.2]], "one task has no spread"),
-    ([[0.1], [0.2]], "one seed has no spread"),
-    ([0.1, np.nan, np.inf], "2 of 3 differences are no numbers"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("gaps", "fault"),
+    [
+        ([0.1], "one seed has no spread"),
+        ([[0.1, 0.2]], "one task has no spread"),
+        ([[0.1], [0.2]], "one seed has no spread"),
+        ([0.1, np.nan, np.inf], "2 of 3 differences are no numbers"),
+    ],
+)
 def test_gaps_without_an_interval_say_why(gaps, fault) -> None:
     assert Effect(gaps).fault == fault
     for call in (Effect(gaps).interval, Effect(gaps).p, Effect(gaps).visible, lambda: Effect(gaps).seeds_for(0.1)):

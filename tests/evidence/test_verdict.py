@@ -39,15 +39,22 @@ ENOUGH = Effect(np.array([-1.0, 1.0]) * SPREAD * np.sqrt(0.5)).seeds_for(SMALLES
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(0.001, 1))
 def test_every_interval_has_one_word_and_it_says_what_the_interval_excludes(low, width, smallest) -> None:
     high = low + width
-    expected = (REPRODUCED if low > 0 else CONTRADICTED if high < 0 else NOT_REPRODUCED if high < smallest
-                else UNDECIDED)  # fmt: skip
+    expected = REPRODUCED if low > 0 else CONTRADICTED if high < 0 else NOT_REPRODUCED if high < smallest else UNDECIDED
     assert word(low, high, smallest) == expected
 
 
-@pytest.mark.parametrize(("low", "high", "expected"), [
-    (1e-9, 5.0, REPRODUCED), (0.0, 5.0, UNDECIDED), (-5.0, -1e-9, CONTRADICTED), (-5.0, 0.0, NOT_REPRODUCED),
-    (-5.0, 0.00999, NOT_REPRODUCED), (-5.0, 0.01, UNDECIDED), (0.0, 0.0, NOT_REPRODUCED),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (1e-9, 5.0, REPRODUCED),
+        (0.0, 5.0, UNDECIDED),
+        (-5.0, -1e-9, CONTRADICTED),
+        (-5.0, 0.0, NOT_REPRODUCED),
+        (-5.0, 0.00999, NOT_REPRODUCED),
+        (-5.0, 0.01, UNDECIDED),
+        (0.0, 0.0, NOT_REPRODUCED),
+    ],
+)
 def test_a_border_belongs_to_the_weaker_word(low, high, expected) -> None:
     assert word(low, high, SMALLEST) == expected
 
@@ -95,9 +102,13 @@ def test_the_simulated_words_are_those_of_the_rule_itself() -> None:
     assert rates == {verdict: judged.count(verdict) / 300 for verdict in rates} and sum(rates.values()) == 1
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"seeds": 1}, "seeds = 1 gives no interval"), ({"spread": 0.0}, "spread = 0.0 must be above zero"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 1}, "seeds = 1 gives no interval"),
+        ({"spread": 0.0}, "spread = 0.0 must be above zero"),
+    ],
+)
 def test_a_plan_that_gives_no_interval_is_refused(options, message) -> None:
     with pytest.raises(ValueError, match=message):
         verdict_rates(**{"effect": 0.0, "spread": 0.01, "seeds": 5, "smallest": 0.01, **options})
@@ -107,8 +118,9 @@ def test_an_undecided_claim_says_what_the_design_sees_and_what_would_do() -> Non
     effect = Effect([0.02, -0.02, 0.03])
     found = judge(effect, SMALLEST)
     assert found.verdict == UNDECIDED
-    assert found.note == (f"this design sees {effect.visible():.3g} with 80 % power; "
-                          f"{effect.seeds_for(SMALLEST)} seeds would see 0.01")  # fmt: skip
+    assert found.note == (
+        f"this design sees {effect.visible():.3g} with 80 % power; {effect.seeds_for(SMALLEST)} seeds would see 0.01"
+    )
     tasks = Effect(np.linspace(-1, 1, 5)[:, None] + 0.001 * np.arange(4))
     assert judge(tasks, SMALLEST).note.endswith("no number of seeds would see 0.01 on these 5 tasks")
     assert judge(Effect([0.02, 0.021, 0.019]), SMALLEST).note == ""
@@ -121,8 +133,10 @@ def test_a_measurement_without_an_interval_is_not_testable_and_says_why() -> Non
 
 
 def test_hypotheses_of_our_own_have_their_own_words() -> None:
-    words = [judge(Effect(gaps), SMALLEST, own=True).verdict for gaps in
-             ([0.02, 0.021, 0.019], [0.001, -0.001, 0.0], [-0.02, -0.021, -0.019], [0.02, -0.02, 0.03], [0.1])]
+    words = [
+        judge(Effect(gaps), SMALLEST, own=True).verdict
+        for gaps in ([0.02, 0.021, 0.019], [0.001, -0.001, 0.0], [-0.02, -0.021, -0.019], [0.02, -0.02, 0.03], [0.1])
+    ]
     assert words == [SUPPORTED, NOT_SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_TESTABLE]
 
 

@@ -15,16 +15,54 @@ Change = Callable[[Random, bytes], bytes]
 DEEP = 3000  # levels of nesting; Python's own limit is about 1000
 # what json.dumps would not write: a placeholder in the value is replaced by the text
 RAW = {
-    "@raw-long@": "7" * 5000, "@raw-overflow@": "1e999", "@raw-minus@": "-", "@raw-zeros@": "007",
-    "@raw-deep@": "[" * DEEP + "]" * DEEP, "@raw-edge@": "[" * 900 + "]" * 900, "@raw-objects@": '{"a":' * 900 + "1"
-    + "}" * 900, "@raw-half@": '"\\ud800"', "@raw-twice@": '{"a": 1, "a": 2}', "@raw-comment@": "1 // one",
+    "@raw-long@": "7" * 5000,
+    "@raw-overflow@": "1e999",
+    "@raw-minus@": "-",
+    "@raw-zeros@": "007",
+    "@raw-deep@": "[" * DEEP + "]" * DEEP,
+    "@raw-edge@": "[" * 900 + "]" * 900,
+    "@raw-objects@": '{"a":' * 900 + "1" + "}" * 900,
+    "@raw-half@": '"\\ud800"',
+    "@raw-twice@": '{"a": 1, "a": 2}',
+    "@raw-comment@": "1 // one",
     "@raw-word@": "undefined",
-}  # fmt: skip
+}
 ODD: list[Any] = [
-    None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, -(10**400), 0.5, -0.0, 1e308, float("nan"), float("inf"),
-    float("-inf"), "", " ", "text", "train", "\x00", "\u2028", "é" * 40, "x" * 20_000, [], {}, [[]], [None], [1, "a"],
-    ["yes", "no"], {"a": 1}, {"": None}, {"text": ["a"], "label": [0]}, *RAW,
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    2**63,
+    10**30,
+    -(10**400),
+    0.5,
+    -0.0,
+    1e308,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    "",
+    " ",
+    "text",
+    "train",
+    "\x00",
+    "\u2028",
+    "é" * 40,
+    "x" * 20_000,
+    [],
+    {},
+    [[]],
+    [None],
+    [1, "a"],
+    ["yes", "no"],
+    {"a": 1},
+    {"": None},
+    {"text": ["a"], "label": [0]},
+    *RAW,
+]
 
 
 def flip_bits(rng: Random, content: bytes, first: int = 0) -> bytes:
@@ -68,8 +106,23 @@ def repeat_part(rng: Random, content: bytes) -> bytes:
 
 
 def replace_whole(rng: Random, content: bytes) -> bytes:
-    known = (b"", b"\n", b"   \n\n", b"\x00" * 100, b"PAR1PAR1", b"PK\x03\x04", b"\x93NUMPY", b"null", b"[]", b"[{}]",
-             b"{}", b'"text"', b"17", b"NaN", RAW["@raw-deep@"].encode())  # fmt: skip
+    known = (
+        b"",
+        b"\n",
+        b"   \n\n",
+        b"\x00" * 100,
+        b"PAR1PAR1",
+        b"PK\x03\x04",
+        b"\x93NUMPY",
+        b"null",
+        b"[]",
+        b"[{}]",
+        b"{}",
+        b'"text"',
+        b"17",
+        b"NaN",
+        RAW["@raw-deep@"].encode(),
+    )
     return rng.choice((*known, rng.randbytes(200)))
 
 

@@ -21,8 +21,16 @@ ERRORS = (GalleryError,)
 def build(folder: Path) -> None:
     from matplotlib.figure import Figure
 
-    claims = [{"source": "Fig. 2", "claim": "it is smooth", "paper": "a drawing", "measured": 2.5, "spread": None,
-               "verdict": "not reproduced"}]  # fmt: skip
+    claims = [
+        {
+            "source": "Fig. 2",
+            "claim": "it is smooth",
+            "paper": "a drawing",
+            "measured": 2.5,
+            "spread": None,
+            "verdict": "not reproduced",
+        }
+    ]
     run = SimpleNamespace(id="T-REX-embedded-s0-0123456789", config=SimpleNamespace(seed=0))
     numbers = pd.DataFrame({"step": [1, 2], "value": [0.5, np.nan]})
     save("trex_fig2", Figure((1, 1)), None, numbers, [run], claims, folder)

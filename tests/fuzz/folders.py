@@ -28,8 +28,9 @@ def is_text(path: Path) -> bool:
 
 def change_kind(rng: Random, folder: Path, path: Path) -> Path:
     """Something else stands where the file was."""
-    kind = rng.choice(("gone", "folder", "full folder", "dangling link", "loop", "link to the folder", "link out",
-                       "pipe", "endless"))  # fmt: skip
+    kind = rng.choice(
+        ("gone", "folder", "full folder", "dangling link", "loop", "link to the folder", "link out", "pipe", "endless")
+    )
     content = path.read_bytes()
     path.unlink()
     if kind == "folder":
@@ -40,16 +41,29 @@ def change_kind(rng: Random, folder: Path, path: Path) -> Path:
     elif kind == "pipe":
         os.mkfifo(path)
     elif kind != "gone":
-        targets = {"dangling link": folder / "nowhere", "loop": path, "link to the folder": folder,
-                   "link out": Path("/"), "endless": Path("/dev/zero")}  # fmt: skip
+        targets = {
+            "dangling link": folder / "nowhere",
+            "loop": path,
+            "link to the folder": folder,
+            "link out": Path("/"),
+            "endless": Path("/dev/zero"),
+        }
         path.symlink_to(targets[kind])
     return path
 
 
 def change_name(rng: Random, folder: Path, path: Path) -> Path:
     """Move a file to another name, one that is no text among them, or copy it to one."""
-    names = [path.name.upper(), f".{path.name}", f"{path.stem}.bak", f"b{path.name}", f"new\n{path.name}", "zarr.json",
-             os.fsdecode(b"\xff" + os.fsencode(path.name)), f"{'n' * 200}{path.suffix}"]  # fmt: skip
+    names = [
+        path.name.upper(),
+        f".{path.name}",
+        f"{path.stem}.bak",
+        f"b{path.name}",
+        f"new\n{path.name}",
+        "zarr.json",
+        os.fsdecode(b"\xff" + os.fsencode(path.name)),
+        f"{'n' * 200}{path.suffix}",
+    ]
     target = path.with_name(rng.choice(names))
     if rng.random() < 0.5 or target.exists():
         target = target if not target.exists() else path.with_name(f"copy{path.suffix}")
@@ -109,15 +123,32 @@ def odd_column(rng: Random, rows: int) -> Any:
     import pyarrow as pa
 
     day = datetime.date(9999, 12, 31)
-    kind, value = rng.choice([
-        (pa.int64(), -(2**63)), (pa.float64(), float("nan")), (pa.float64(), 1.5), (pa.bool_(), True),
-        (pa.null(), None), (pa.binary(), b"\xff\xfe"), (pa.string(), ""), (pa.large_string(), "\x00"),
-        (pa.list_(pa.int8()), [1, None]), (pa.list_(pa.string()), ["yes", None]), (pa.date32(), day),
-        (pa.struct([("a", pa.int8())]), {"a": 1}), (pa.map_(pa.string(), pa.int8()), [("a", 1)]),
-        (pa.timestamp("ns"), 2**62), (pa.timestamp("us", "Mars/Base"), 0), (pa.timestamp("us"), -(2**62)),
-        (pa.duration("us"), 2**62), (pa.decimal128(38, 2), 10**30), (pa.uint64(), 2**64 - 1),
-        (pa.float16(), float("inf")), (pa.date64(), 2**62), (pa.time64("us"), 5),
-    ])  # fmt: skip
+    kind, value = rng.choice(
+        [
+            (pa.int64(), -(2**63)),
+            (pa.float64(), float("nan")),
+            (pa.float64(), 1.5),
+            (pa.bool_(), True),
+            (pa.null(), None),
+            (pa.binary(), b"\xff\xfe"),
+            (pa.string(), ""),
+            (pa.large_string(), "\x00"),
+            (pa.list_(pa.int8()), [1, None]),
+            (pa.list_(pa.string()), ["yes", None]),
+            (pa.date32(), day),
+            (pa.struct([("a", pa.int8())]), {"a": 1}),
+            (pa.map_(pa.string(), pa.int8()), [("a", 1)]),
+            (pa.timestamp("ns"), 2**62),
+            (pa.timestamp("us", "Mars/Base"), 0),
+            (pa.timestamp("us"), -(2**62)),
+            (pa.duration("us"), 2**62),
+            (pa.decimal128(38, 2), 10**30),
+            (pa.uint64(), 2**64 - 1),
+            (pa.float16(), float("inf")),
+            (pa.date64(), 2**62),
+            (pa.time64("us"), 5),
+        ]
+    )
     try:
         return pa.array([value] * rows, kind)
     except (pa.ArrowException, ValueError, TypeError):

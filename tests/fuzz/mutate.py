@@ -125,7 +125,7 @@ def judged(call: Any, errors: tuple[type[Exception], ...], names: set[str]) -> t
 
 
 def fault_of(text: str, names: set[str]) -> str:
-    """"refused" for an error that a person can act on, else what is wrong with it."""
+    """ "refused" for an error that a person can act on, else what is wrong with it."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -245,8 +245,11 @@ def main() -> None:
         kind = (result.reading, result.outcome, result.detail.partition("\n")[0][:50])
         if result.outcome not in GOOD and kind not in bad:
             bad.add(kind)
-            print(f"{result.case} {result.reading} after {result.damage} of {result.file}: {result.outcome}\n"
-                  f"{result.detail}\n", flush=True)  # fmt: skip
+            print(
+                f"{result.case} {result.reading} after {result.damage} of {result.file}: {result.outcome}\n"
+                f"{result.detail}\n",
+                flush=True,
+            )
     for (name, reading, outcome), count in sorted(table.items()):
         print(f"{name:8} {reading:16} {outcome:14} {count:7}")
     sys.exit(1 if bad else 0)

@@ -29,13 +29,31 @@ def config() -> ma.TrainConfig:
 def build(folder: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text(json_text(config().to_dict()))
-    (folder / "status.json").write_text(json_text({
-        "state": "finished", "step": 60, "steps": 60, "seconds": 1.5, "world_size": 1, "backbone_sha256": "0" * 64,
-        "versions": {"python": "3.11"},
-    }))  # fmt: skip
+    (folder / "status.json").write_text(
+        json_text(
+            {
+                "state": "finished",
+                "step": 60,
+                "steps": 60,
+                "seconds": 1.5,
+                "world_size": 1,
+                "backbone_sha256": "0" * 64,
+                "versions": {"python": "3.11"},
+            }
+        )
+    )
     steps = np.arange(1, 61)
-    history = pd.DataFrame({"step": steps, "split": "train", "loss": 1 / steps, "accuracy": 0.5, "lr": 5e-3,
-                            "grad_norm": 1.0, "balance_loss": 0.0})  # fmt: skip
+    history = pd.DataFrame(
+        {
+            "step": steps,
+            "split": "train",
+            "loss": 1 / steps,
+            "accuracy": 0.5,
+            "lr": 5e-3,
+            "grad_norm": 1.0,
+            "balance_loss": 0.0,
+        }
+    )
     write_table(folder / "history.parquet", history[HISTORY])
     rows = [("add_small", "arithmetic", "choices", 10, 0.5, 0.75), ("free", "lists", "exact match", 4, 1.5, 0.25)]
     write_table(folder / "evaluation.parquet", pd.DataFrame(rows, columns=EVALUATION))

@@ -17,12 +17,34 @@ ERRORS = (SuiteError,)
 
 def build(folder: Path) -> None:
     folder.mkdir()
-    rows = [{"dataset": "facts", "group": "lexical", "split": split, "prompt": f"Is {thing} cold? é",
-             "choices": ["yes", "no"], "answer": answer, "label": label, "source": {"book": 3}}
-            for split, thing, answer, label in (("train", "ice", "yes", 0), ("train", "tea", "no", 1),
-                                                ("test", "snow", "yes", 0), ("test", "fire", "no", 1))]  # fmt: skip
-    sums = [{"dataset": "sums", "group": "arithmetic", "split": "train" if n < 4 else "test", "prompt": f"{n} + {n}",
-             "answer": str(2 * n)} for n in range(6)]  # fmt: skip
+    rows = [
+        {
+            "dataset": "facts",
+            "group": "lexical",
+            "split": split,
+            "prompt": f"Is {thing} cold? é",
+            "choices": ["yes", "no"],
+            "answer": answer,
+            "label": label,
+            "source": {"book": 3},
+        }
+        for split, thing, answer, label in (
+            ("train", "ice", "yes", 0),
+            ("train", "tea", "no", 1),
+            ("test", "snow", "yes", 0),
+            ("test", "fire", "no", 1),
+        )
+    ]
+    sums = [
+        {
+            "dataset": "sums",
+            "group": "arithmetic",
+            "split": "train" if n < 4 else "test",
+            "prompt": f"{n} + {n}",
+            "answer": str(2 * n),
+        }
+        for n in range(6)
+    ]
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     (folder / "a.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sums))

@@ -58,8 +58,9 @@ def test_a_sound_run_reads_from_end_to_end(folder: Path) -> None:
 # config.json and status.json
 
 
-@pytest.mark.parametrize("content", ["[]", "null", '"text"', "[" * 100_000, '{"steps": ' + "7" * 5000 + "}",
-                                     "\ufeff{}", ""])  # fmt: skip
+@pytest.mark.parametrize(
+    "content", ["[]", "null", '"text"', "[" * 100_000, '{"steps": ' + "7" * 5000 + "}", "\ufeff{}", ""]
+)
 @pytest.mark.parametrize("name", ["config.json", "status.json"])
 def test_json_that_is_no_object_is_refused_by_its_file(folder: Path, name: str, content: str) -> None:
     (folder / name).write_text(content, encoding="utf-8")
@@ -67,8 +68,9 @@ def test_json_that_is_no_object_is_refused_by_its_file(folder: Path, name: str, 
 
 
 @pytest.mark.parametrize("name", ["config.json", "status.json", "history.parquet", "clusters.npz"])
-@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")],
-                         ids=["folder", "pipe", "device"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["folder", "pipe", "device"]
+)
 def test_what_is_no_file_is_refused_and_not_waited_for(folder: Path, name: str, make: Callable[[Path], None]) -> None:
     (folder / name).unlink()
     make(folder / name)
@@ -78,8 +80,18 @@ def test_what_is_no_file_is_refused_and_not_waited_for(folder: Path, name: str, 
     assert "is no file; " in text
 
 
-WRONG = {"steps": "abc", "lr": [], "seed": 1.5, "batch_size": True, "datasets": "add_small", "suite": None,
-         "adapter": None, "optimizer_options": 3, "eval_rows": {}, "name": 7}  # fmt: skip
+WRONG = {
+    "steps": "abc",
+    "lr": [],
+    "seed": 1.5,
+    "batch_size": True,
+    "datasets": "add_small",
+    "suite": None,
+    "adapter": None,
+    "optimizer_options": 3,
+    "eval_rows": {},
+    "name": 7,
+}
 
 
 def test_a_whole_number_that_no_real_can_hold_is_refused_by_its_field(folder: Path) -> None:
@@ -93,13 +105,16 @@ def test_a_value_of_a_wrong_type_is_refused_by_its_field(folder: Path, field: st
     assert f"{field} = {WRONG[field]!r} is " in refusal(lambda: ma.Run.load(folder), "config.json")
 
 
-@pytest.mark.parametrize("adapter, words", [
-    ({"peft_type": "TREKS!"}, "adapter.peft_type = 'TREKS!' is unknown; use one of LORA, "),
-    ({"peft_type": ["TREX"]}, r"adapter.peft_type = ['TREX'] is unknown"),
-    ({"peft_type": "TREX", "num_up": "many"}, "adapter.num_up = 'many' is str; it must be int"),
-    ({"peft_type": "LORA", "target_modules": 5}, "target_modules = 5 is int; it must be list[str] or str or None"),
-    ({"peft_type": "LORA", "loftq_config": 1}, "adapter.loftq_config = 1 is int"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "adapter, words",
+    [
+        ({"peft_type": "TREKS!"}, "adapter.peft_type = 'TREKS!' is unknown; use one of LORA, "),
+        ({"peft_type": ["TREX"]}, r"adapter.peft_type = ['TREX'] is unknown"),
+        ({"peft_type": "TREX", "num_up": "many"}, "adapter.num_up = 'many' is str; it must be int"),
+        ({"peft_type": "LORA", "target_modules": 5}, "target_modules = 5 is int; it must be list[str] or str or None"),
+        ({"peft_type": "LORA", "loftq_config": 1}, "adapter.loftq_config = 1 is int"),
+    ],
+)
 def test_an_adapter_that_is_none_is_refused_by_its_field(folder: Path, adapter: dict, words: str) -> None:
     change(folder / "config.json", adapter=adapter)
     assert words in refusal(lambda: ma.Run.load(folder), "config.json")
@@ -121,8 +136,13 @@ def test_a_name_too_long_for_a_file_is_no_folder() -> None:
 
 def test_tables_of_other_columns_types_or_without_rows_are_refused_by_their_file(folder: Path) -> None:
     history = pd.read_parquet(folder / "history.parquet")
-    damaged = {"'loss'": history.drop(columns="loss"), "rows": history.head(0), "history.parquet": pd.DataFrame(),
-               "column step": history.astype({"step": str}), "column split": history.assign(split=1)}  # fmt: skip
+    damaged = {
+        "'loss'": history.drop(columns="loss"),
+        "rows": history.head(0),
+        "history.parquet": pd.DataFrame(),
+        "column step": history.astype({"step": str}),
+        "column split": history.assign(split=1),
+    }
     for word, frame in damaged.items():
         write_table(folder / "history.parquet", frame)
         text = refusal(lambda: ma.Run.load(folder).history, "history.parquet")
@@ -152,12 +172,15 @@ def metadata(folder: Path, array: str = "router_weight") -> Path:
     return folder / "records.zarr" / array / "zarr.json"
 
 
-@pytest.mark.parametrize("shape, words", [
-    ([10**12, 2, 6, 4], "array gate_entropy in .* lacks"),
-    ([60, 2, 6, 10**15], "array router_weight in .* lacks"),
-    ([60, 2, 6], "cannot be read as a zarr group"),
-    ([60, 2, -6, 4], "records.zarr"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape, words",
+    [
+        ([10**12, 2, 6, 4], "array gate_entropy in .* lacks"),
+        ([60, 2, 6, 10**15], "array router_weight in .* lacks"),
+        ([60, 2, 6], "cannot be read as a zarr group"),
+        ([60, 2, -6, 4], "records.zarr"),
+    ],
+)
 def test_a_shape_that_no_record_has_is_refused_at_once(folder: Path, shape: list[int], words: str) -> None:
     change(metadata(folder), shape=shape)
     for array in ("gate_entropy", "step"):  # the other arrays agree with a longer axis
@@ -166,9 +189,18 @@ def test_a_shape_that_no_record_has_is_refused_at_once(folder: Path, shape: list
         ma.Run.load(folder).records  # noqa: B018
 
 
-@pytest.mark.parametrize("values", [{"dimension_names": None}, {"dimension_names": ["step", "a", "b", "b"]},
-                                    {"data_type": "int32", "fill_value": 0}, {"dimension_names": ["a", "b", "c", "d"]},
-                                    {"attributes": {"labels": 3}}, {"codecs": []}, {"node_type": "group"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"dimension_names": None},
+        {"dimension_names": ["step", "a", "b", "b"]},
+        {"data_type": "int32", "fill_value": 0},
+        {"dimension_names": ["a", "b", "c", "d"]},
+        {"attributes": {"labels": 3}},
+        {"codecs": []},
+        {"node_type": "group"},
+    ],
+)
 def test_metadata_that_no_store_writes_is_refused(folder: Path, values: dict) -> None:
     change(metadata(folder), **values)
     refusal(lambda: ma.Run.load(folder).records, "records.zarr")
@@ -183,10 +215,16 @@ def test_an_array_without_its_metadata_or_its_folder_is_missed(folder: Path, arr
         refusal(lambda: ma.Run.load(folder).records, "array step")
 
 
-@pytest.mark.parametrize("damage", [
-    lambda content: content[: len(content) // 2], lambda content: b"", lambda content: b"\x00" * len(content),
-    lambda content: content[:100] + bytes([content[100] ^ 4]) + content[101:],
-], ids=["cut", "empty", "zeros", "one bit"])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: b"\x00" * len(content),
+        lambda content: content[:100] + bytes([content[100] ^ 4]) + content[101:],
+    ],
+    ids=["cut", "empty", "zeros", "one bit"],
+)
 def test_a_damaged_chunk_is_named_by_its_array_when_it_is_read(folder: Path, damage: Callable[[bytes], bytes]) -> None:
     chunk = metadata(folder).parent / "c" / "1" / "0" / "0" / "0"
     chunk.write_bytes(damage(chunk.read_bytes()))
@@ -213,11 +251,17 @@ def test_clusters_that_a_finished_run_must_have_are_missed(folder: Path) -> None
     assert ma.Run.load(folder).clusters is None
 
 
-@pytest.mark.parametrize("arrays", [
-    {"centroids": np.array(["a", "b"])[:, None]}, {"centroids": np.full((2, 3), np.nan, np.float32)},
-    {"centroids": np.zeros((0, 3), np.float32)}, {"labels": np.zeros(4)}, {"labels": np.array([9])},
-    {"labels": np.array([-1])},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"centroids": np.array(["a", "b"])[:, None]},
+        {"centroids": np.full((2, 3), np.nan, np.float32)},
+        {"centroids": np.zeros((0, 3), np.float32)},
+        {"labels": np.zeros(4)},
+        {"labels": np.array([9])},
+        {"labels": np.array([-1])},
+    ],
+)
 def test_arrays_that_are_no_clusters_are_refused(folder: Path, arrays: dict) -> None:
     values = {"centroids": np.ones((2, 3), np.float32), "labels": np.array([0, 1]), "seed": 0, "inertia": 1.0}
     np.savez(folder / "clusters.npz", **{**values, **arrays})

@@ -78,8 +78,10 @@ def test_values_that_arrow_cannot_hand_to_python_are_refused_by_their_file(tmp_p
     assert "a.parquet: cannot be read as Parquet" in message(tmp_path)
 
 
-@pytest.mark.parametrize("content", ['{"sums": {"role": ["variant"]}}', '{"datasets": {"sums": {"role": 3}}}',
-                                     "[" * 100_000, '{"sums": \xff}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    ['{"sums": {"role": ["variant"]}}', '{"datasets": {"sums": {"role": 3}}}', "[" * 100_000, '{"sums": \xff}'],
+)
 def test_a_manifest_that_says_no_role_is_refused_by_name(content: str, tmp_path: Path) -> None:
     write(tmp_path, "a.jsonl", free_row())
     (tmp_path / "manifest.json").write_bytes(content.encode("latin-1"))

@@ -20,14 +20,17 @@ def fails(error: BaseException):
     return call
 
 
-@pytest.mark.parametrize("error, outcome", [
-    (SuiteError("a.jsonl line 1: it is odd; write it anew"), "refused"),
-    (SuiteError("a.jsonl line 1: it is odd"), "no remedy"),
-    (SuiteError("something is odd; write it anew"), "unnamed"),
-    (ValueError("a.jsonl is odd; write it anew"), "foreign error"),
-    (MemoryError(), "foreign error"),
-    (AssertionError("read, and wrong"), "unsound"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error, outcome",
+    [
+        (SuiteError("a.jsonl line 1: it is odd; write it anew"), "refused"),
+        (SuiteError("a.jsonl line 1: it is odd"), "no remedy"),
+        (SuiteError("something is odd; write it anew"), "unnamed"),
+        (ValueError("a.jsonl is odd; write it anew"), "foreign error"),
+        (MemoryError(), "foreign error"),
+        (AssertionError("read, and wrong"), "unsound"),
+    ],
+)
 def test_an_error_is_good_only_when_it_is_ours_and_names_the_file_and_the_remedy(error, outcome: str) -> None:
     assert judged(fails(error), (SuiteError,), {"a.jsonl"})[0] == outcome
     assert (outcome in GOOD) == (outcome == "refused")
@@ -48,8 +51,12 @@ def test_a_reading_that_does_not_end_is_ended_and_one_that_is_slow_is_told(monke
 def test_a_change_of_any_file_shows_in_the_fingerprint(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("one")
     seen = [fingerprint(tmp_path)]
-    for change in (lambda: (tmp_path / "a").write_text("two"), lambda: (tmp_path / "a").chmod(0o600),
-                   lambda: (tmp_path / "b").mkdir(), lambda: (tmp_path / "a").unlink()):  # fmt: skip
+    for change in (
+        lambda: (tmp_path / "a").write_text("two"),
+        lambda: (tmp_path / "a").chmod(0o600),
+        lambda: (tmp_path / "b").mkdir(),
+        lambda: (tmp_path / "a").unlink(),
+    ):
         change()
         seen.append(fingerprint(tmp_path))
     assert len(set(seen)) == 5
@@ -76,5 +83,8 @@ done
     monkeypatch.setattr(mutate.sys, "executable", str(script))
     found = list(results_of_children(["suite:0", "suite:1", "suite:2"], 0))
     assert [(one.case, one.outcome) for one in found] == [
-        ("suite:0", "loaded"), ("suite:1", "crash"), ("suite:2", "loaded")]  # fmt: skip
+        ("suite:0", "loaded"),
+        ("suite:1", "crash"),
+        ("suite:2", "loaded"),
+    ]
     assert isinstance(found[1], Result) and "-11" in found[1].detail

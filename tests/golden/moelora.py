@@ -23,8 +23,13 @@ def rebuild(description: dict, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def gradients(hyper: dict, arrays: dict[str, Tensor], power: float) -> dict[str, Tensor]:
     experts, rank, width = arrays["A"].shape
-    config = MoeLoraConfig(r=rank, alpha=float(hyper["scaling"]) * rank, num_experts=experts, top_k=hyper["top_k"],
-                           gate_backward_power=power)  # fmt: skip
+    config = MoeLoraConfig(
+        r=rank,
+        alpha=float(hyper["scaling"]) * rank,
+        num_experts=experts,
+        top_k=hyper["top_k"],
+        gate_backward_power=power,
+    )
     layer = MoeLora(width, arrays["B"].shape[1], config).double()
     leaves = {"A": layer.A, "B": layer.B, "gate": layer.router.weight}
     for name, parameter in leaves.items():

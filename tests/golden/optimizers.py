@@ -17,8 +17,13 @@ MODES = {
     "AdamW": (RiemannianAdamW, {"precondition": False}),
     "AdamWr": (RiemannianAdamW, {"update": "sequential"}),
 }
-OPTIONS = {"optimizer_reg": "damping", "correct_bias": "correct_bias", "eps": "eps", "betas": "betas",
-           "weight_decay": "weight_decay"}  # fmt: skip
+OPTIONS = {
+    "optimizer_reg": "damping",
+    "correct_bias": "correct_bias",
+    "eps": "eps",
+    "betas": "betas",
+    "weight_decay": "weight_decay",
+}
 NOT_OPTIONS = {"lr", "lrs", "zeroB"}  # zeroB says how the case was drawn
 
 

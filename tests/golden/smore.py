@@ -30,14 +30,16 @@ def rebuild(description: dict, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         delta, routing = layer(x, RoutingContext(token_mask=mask))
     y = nn.functional.linear(x, arrays["W_base"], arrays.get("bias_base")) + delta
     results = {"y": y, **routed(routing, mask)}
-    gradients = torch.autograd.grad((y * arrays["grad_y"]).sum(), [x, *names.values()], retain_graph=True,
-                                    allow_unused=True, materialize_grads=True)  # fmt: skip
+    gradients = torch.autograd.grad(
+        (y * arrays["grad_y"]).sum(), [x, *names.values()], retain_graph=True, allow_unused=True, materialize_grads=True
+    )
     results |= {f"g:{name[2:]}": grad for name, grad in zip(names, gradients[1:], strict=True)}
     results["grad_x"] = gradients[0]
     if routing.balance_loss is not None:
         results["balance_loss"] = routing.balance_loss
-        balance = torch.autograd.grad(routing.balance_loss, [x, *names.values()], allow_unused=True,
-                                      materialize_grads=True)  # fmt: skip
+        balance = torch.autograd.grad(
+            routing.balance_loss, [x, *names.values()], allow_unused=True, materialize_grads=True
+        )
         results |= {f"gbal:{name[2:]}": grad for name, grad in zip(names, balance[1:], strict=True)}
         results["bal_grad_x"] = balance[0]
     return results
@@ -48,14 +50,21 @@ def build(description: dict, arrays: dict[str, Tensor]) -> Smore:
     pool = hyper["is_shared_expert_pool"]
     dense = hyper["gate_type"] == "dense"
     config = SmoreConfig(
-        r=hyper["r"], alpha=hyper.get("lora_alpha"), num_experts=hyper["s"],
-        fanout=hyper["s"] if dense else hyper["f"], key_dim=hyper["d_g"],
-        down_dim=hyper["dim_downproj_x"] if hyper["dim_downproj_x"] > 0 else None, gate=hyper["gate_type"],
-        gate_arch=hyper["gate_arch"], activation=hyper["expert_act_fn"].split("|")[0],
-        router_activation=hyper["gate_act_fn"].split("|")[0], shared_pool=pool,
+        r=hyper["r"],
+        alpha=hyper.get("lora_alpha"),
+        num_experts=hyper["s"],
+        fanout=hyper["s"] if dense else hyper["f"],
+        key_dim=hyper["d_g"],
+        down_dim=hyper["dim_downproj_x"] if hyper["dim_downproj_x"] > 0 else None,
+        gate=hyper["gate_type"],
+        gate_arch=hyper["gate_arch"],
+        activation=hyper["expert_act_fn"].split("|")[0],
+        router_activation=hyper["gate_act_fn"].split("|")[0],
+        shared_pool=pool,
         activation_position=POSITIONS[hyper["activation_position"]],
-        balance_coef=None if dense else hyper["balance_loss_weight"], gate_dtype="float32",
-    )  # fmt: skip
+        balance_coef=None if dense else hyper["balance_loss_weight"],
+        gate_dtype="float32",
+    )
     layer = Smore(dims["d_in"], dims["d_out"], config).double().train(description["train_mode"])
     if config.widths != dims["d_layers"]:
         raise ValueError(f"layer widths {config.widths} are not the case's {dims['d_layers']}")
@@ -90,8 +99,12 @@ def routed(routing: TreeRouting, mask: Tensor | None) -> dict[str, Tensor]:
 def recorded(description: dict, arrays: dict[str, Tensor]) -> set[str]:
     """The arrays that are compared. A switch gate has no importance (the case holds a zero in its place), and the
     smooth load of noisy training is compared through the balance loss and its gradients."""
-    wanted = {key for key in arrays if key in ("y", "grad_x", "balance_loss", "bal_grad_x")
-              or key.startswith(("g:", "gbal:", "route_", "importance.", "load."))}  # fmt: skip
+    wanted = {
+        key
+        for key in arrays
+        if key in ("y", "grad_x", "balance_loss", "bal_grad_x")
+        or key.startswith(("g:", "gbal:", "route_", "importance.", "load."))
+    }
     noisy = description["hyper"]["gate_type"] == "noisy_topk"
     left_out = ("load.",) if noisy and description["train_mode"] else () if noisy else ("importance.",)
     return {key for key in wanted if not key.startswith(left_out)} if left_out else wanted

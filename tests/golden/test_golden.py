@@ -92,8 +92,9 @@ def test_a_tampered_weight_fails_its_case(folder, capsys):
     assert run(folder, capsys)[0] == 1
 
 
-@pytest.mark.parametrize("change", [{"system": "another system"}, {"mode": "rank2"}, {"hyper": {}}],
-                         ids=["system", "mode", "hyper"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change", [{"system": "another system"}, {"mode": "rank2"}, {"hyper": {}}], ids=["system", "mode", "hyper"]
+)
 def test_a_case_that_is_not_understood_fails(folder, capsys, change):
     path = folder / f"{CASE}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))

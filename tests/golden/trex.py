@@ -70,13 +70,17 @@ def rank_one(mode: str, hyper: dict, arrays: dict[str, Tensor], x: Tensor):
     # the mapper exists, unused, where the ablation leaves the intuition out
     mapped = "mapper" in arrays and ablation != "intuition"
     config = TRexConfig(
-        num_down=arrays["A"].shape[0], num_up=arrays["B"].shape[1],
+        num_down=arrays["A"].shape[0],
+        num_up=arrays["B"].shape[1],
         pairing="diagonal" if mode == "rank1" else "mix_and_match",
-        intuition=ablation != "intuition", router=ablation != "rank1",
-        intuition_mapper=mapped, num_clusters=arrays["mapper"].shape[1] if mapped else None,
-        temperature=float(hyper["omega_temperature"]), router_coef=float(hyper["token_coefficient"]),
+        intuition=ablation != "intuition",
+        router=ablation != "rank1",
+        intuition_mapper=mapped,
+        num_clusters=arrays["mapper"].shape[1] if mapped else None,
+        temperature=float(hyper["omega_temperature"]),
+        router_coef=float(hyper["token_coefficient"]),
         intuition_coef=float(hyper["task_coefficient"]),
-    )  # fmt: skip
+    )
     if hyper["omega_temperature"] != hyper["output_gate_temperature"]:
         raise ValueError("two temperatures")
     layer = TRex(x.shape[-1], arrays["B"].shape[0], config).double()

@@ -38,8 +38,10 @@ def factors(modules: nn.Module) -> list[torch.Tensor]:
 def by_hand(A: torch.Tensor, B: torch.Tensor, grad_a: torch.Tensor, grad_b: torch.Tensor, damping: float = DAMPING):
     """Section 2.2, one expert at a time, with an explicit inverse."""
     eye = damping * torch.eye(A.shape[1], dtype=A.dtype)
-    moved = [(torch.inverse(b.T @ b + eye) @ ga, gb @ torch.inverse(a @ a.T + eye))
-             for a, b, ga, gb in zip(A, B, grad_a, grad_b)]  # fmt: skip
+    moved = [
+        (torch.inverse(b.T @ b + eye) @ ga, gb @ torch.inverse(a @ a.T + eye))
+        for a, b, ga, gb in zip(A, B, grad_a, grad_b)
+    ]
     return torch.stack([a for a, _ in moved]), torch.stack([b for _, b in moved])
 
 
@@ -100,8 +102,9 @@ RESOLVED = {torch.float32: 1e-4, torch.float64: DAMPING}
 
 
 @settings(max_examples=25, deadline=None)
-@given(rank=st.integers(1, 4), deficient=st.booleans(), scale=st.sampled_from([1e-6, 1.0, 1e3]),
-       seed=st.integers(0, 99))  # fmt: skip
+@given(
+    rank=st.integers(1, 4), deficient=st.booleans(), scale=st.sampled_from([1e-6, 1.0, 1e3]), seed=st.integers(0, 99)
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_direction_always_descends(dtype, rank, deficient, scale, seed):
     module = layers((3, rank, 7, 6), seed=seed, dtype=dtype)[0]
@@ -220,11 +223,16 @@ def test_a_model_without_pairs_is_refused_with_its_adapters():
         RiemannianSGD(nn.ModuleList([TRex(4, 4, TRexConfig(num_down=2, num_up=2))]), lr=0.1)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"lr": -1.0}, "lr = -1.0"), ({"lr": 0.1, "damping": 0.0}, "damping = 0.0 must be positive"),
-    ({"lr": 0.1, "update": "both"}, "update = 'both'.*simultaneous, sequential"),
-    ({"lr": 0.1, "betas": (0.9, 1.0)}, r"betas = \(0.9, 1.0\)"), ({"lr": 0.1, "eps": 0.0}, "eps = 0.0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": -1.0}, "lr = -1.0"),
+        ({"lr": 0.1, "damping": 0.0}, "damping = 0.0 must be positive"),
+        ({"lr": 0.1, "update": "both"}, "update = 'both'.*simultaneous, sequential"),
+        ({"lr": 0.1, "betas": (0.9, 1.0)}, r"betas = \(0.9, 1.0\)"),
+        ({"lr": 0.1, "eps": 0.0}, "eps = 0.0"),
+    ],
+)
 def test_a_setting_that_makes_no_optimizer_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         RiemannianAdamW(layers((2, 2, 4, 4)), **options)

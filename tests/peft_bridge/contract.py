@@ -1,6 +1,6 @@
 """The contract of the bridge: every system in every situation is right, or refused with an error that names the remedy.
 
-    python -m tests.peft_bridge.contract   # writes docs/pages/contract.md
+python -m tests.peft_bridge.contract   # writes docs/pages/contract.md
 """
 
 from __future__ import annotations
@@ -12,8 +12,14 @@ from pathlib import Path
 from tests.peft_bridge.systems import OPTIONS, Case
 
 PAGE = Path(__file__).parents[2] / "docs" / "pages" / "contract.md"
-LABELS = {"moelora": "LoRA-MoE", "sira": "SiRA", "hydralora": "HydraLoRA", "trex": "T-REX", "momor": "MoMOR",
-          "smore": "S'MoRE"}  # fmt: skip
+LABELS = {
+    "moelora": "LoRA-MoE",
+    "sira": "SiRA",
+    "hydralora": "HydraLoRA",
+    "trex": "T-REX",
+    "momor": "MoMOR",
+    "smore": "S'MoRE",
+}
 BALANCED = tuple(name for name in OPTIONS if name != "trex")
 HEAD = """# What works, and what is refused
 

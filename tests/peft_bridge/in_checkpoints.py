@@ -67,8 +67,10 @@ def _(case: Case) -> None:
 @situation("hot-swapped, by `ma.hotswap_adapter` and by `set_peft_model_state_dict`")
 def _(case: Case) -> None:
     folder, batch, right = saved(case)
-    for swap in (lambda model: ma.hotswap_adapter(model, folder),
-                 lambda model: set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))):
+    for swap in (
+        lambda model: ma.hotswap_adapter(model, folder),
+        lambda model: set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu")),
+    ):
         model = get_peft_model(llama(), case.config()).eval()
         places = [parameter.data_ptr() for parameter in model.parameters()]
         swap(model)
@@ -108,8 +110,10 @@ def _(case: Case) -> None:
 def _(case: Case) -> None:
     batch, wrapped = case.batch(), case.model()
     plain = inject_adapter_in_model(case.config(), llama(), adapter_name="mine")
-    values = {key.removeprefix("base_model.model.").replace(".default.", ".mine."): value
-              for key, value in wrapped.state_dict().items()}  # fmt: skip
+    values = {
+        key.removeprefix("base_model.model.").replace(".default.", ".mine."): value
+        for key, value in wrapped.state_dict().items()
+    }
     plain.load_state_dict(values)
     assert torch.equal(plain.eval()(**batch).loss, wrapped(**batch).loss)
 
@@ -134,8 +138,10 @@ def _(case: Case) -> None:
 OLD_BY_TRANSFORMERS = "load it once with PeftModel.from_pretrained"
 
 
-@situation("a folder written by version 0.1, by transformers' `load_adapter`", dict.fromkeys(
-    ("moelora", "sira", "hydralora", "trex", "momor", "smore"), OLD_BY_TRANSFORMERS))  # fmt: skip
+@situation(
+    "a folder written by version 0.1, by transformers' `load_adapter`",
+    dict.fromkeys(("moelora", "sira", "hydralora", "trex", "momor", "smore"), OLD_BY_TRANSFORMERS),
+)
 def _(case: Case) -> None:
     llama(hidden_size=8, intermediate_size=12, num_hidden_layers=1).load_adapter(str(OLD / case.system))
 

@@ -54,8 +54,13 @@ def _(case: Case) -> None:
         labels = torch.randint(3, 40, (2, length))
         own = torch.ones(2, length, dtype=torch.long)
         own[0, 2:] = 0
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": mask, "labels": labels,
-                  "decoder_attention_mask": own, **extra}  # fmt: skip
+        inputs = {
+            "input_ids": batch["input_ids"],
+            "attention_mask": mask,
+            "labels": labels,
+            "decoder_attention_mask": own,
+            **extra,
+        }
         if case.intuitive:
             assert model(**inputs).loss.isfinite()
             continue
@@ -189,9 +194,13 @@ def _(case: Case) -> None:
 UNKNOWN_TOKENS = "set balance_coef=0, or leave the layer out of target_modules"
 
 
-@situation("experts of the model's own that regroup padded tokens", {
-    **dict.fromkeys(BALANCED, UNKNOWN_TOKENS), "trex": UNKNOWN_ROWS,
-})  # fmt: skip
+@situation(
+    "experts of the model's own that regroup padded tokens",
+    {
+        **dict.fromkeys(BALANCED, UNKNOWN_TOKENS),
+        "trex": UNKNOWN_ROWS,
+    },
+)
 def _(case: Case) -> None:
     model, x = case.model(Regrouping(), ["experts.0", "experts.1", "experts.2"]), torch.randn(2, 6, 16)
     model(x, attention_mask=case.batch()["attention_mask"], **case.extra())

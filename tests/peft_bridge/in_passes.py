@@ -52,8 +52,9 @@ def _(case: Case) -> None:
     close(torch.cat([p.grad.flatten() for p in again.parameters() if p.requires_grad]), right)
 
 
-@situation("a frozen part of the model under `torch.no_grad`, with adapters in it",
-           dict.fromkeys(BALANCED, NO_GRADIENT))  # fmt: skip
+@situation(
+    "a frozen part of the model under `torch.no_grad`, with adapters in it", dict.fromkeys(BALANCED, NO_GRADIENT)
+)
 def _(case: Case) -> None:
     model = case.model().train()
     block = model.get_base_model().model.layers[0].mlp
@@ -77,8 +78,10 @@ def _(case: Case) -> None:
     close(gradients(model, two_losses(model, case)), right)
 
 
-@situation("a checkpoint made by hand, without it", {**dict.fromkeys(BALANCED, "keeping_call(function)"),
-                                                     "trex": "keeping_call(function)"})  # fmt: skip
+@situation(
+    "a checkpoint made by hand, without it",
+    {**dict.fromkeys(BALANCED, "keeping_call(function)"), "trex": "keeping_call(function)"},
+)
 def _(case: Case) -> None:
     model = case.model().train()
     for block in model.get_base_model().model.layers:
@@ -184,16 +187,23 @@ def _(case: Case) -> None:
     batch.pop("labels")
     extra = case.extra(1)
     cache = model(input_ids=batch["input_ids"][:, :-1], use_cache=True, **extra).past_key_values
-    step = model(input_ids=batch["input_ids"][:, -1:], attention_mask=batch["attention_mask"], past_key_values=cache,
-                 **extra)  # fmt: skip
+    step = model(
+        input_ids=batch["input_ids"][:, -1:], attention_mask=batch["attention_mask"], past_key_values=cache, **extra
+    )
     close(step.logits[:, -1], model(**batch).logits[:, -1])
 
 
 @situation("beams")
 def _(case: Case) -> None:
     model, batch = case.model(), case.batch(2, padded=False)
-    call = {"input_ids": batch["input_ids"][:, :4], "attention_mask": batch["attention_mask"][:, :4],
-            "max_new_tokens": 4, "do_sample": False, "num_beams": 3, "num_return_sequences": 3}  # fmt: skip
+    call = {
+        "input_ids": batch["input_ids"][:, :4],
+        "attention_mask": batch["attention_mask"][:, :4],
+        "max_new_tokens": 4,
+        "do_sample": False,
+        "num_beams": 3,
+        "num_return_sequences": 3,
+    }
     together = model.generate(**call, **case.extra())
     for sample in range(2):
         alone = {key: value[sample : sample + 1] for key, value in case.extra().items()}
@@ -226,10 +236,13 @@ def _(case: Case) -> None:
     case.model().train()(**case.batch(), adapter_names=["default", "default"])
 
 
-@situation("fewer rows of intuition than samples", {
-    **dict.fromkeys(BALANCED, "no adapter of this model routes by it"),
-    "trex": "intuition has 2 rows but the batch has 4 samples",
-})  # fmt: skip
+@situation(
+    "fewer rows of intuition than samples",
+    {
+        **dict.fromkeys(BALANCED, "no adapter of this model routes by it"),
+        "trex": "intuition has 2 rows but the batch has 4 samples",
+    },
+)
 def _(case: Case) -> None:
     batch = case.batch(4)
     case.model()(**batch | {"intuition": torch.rand(2, 6)})

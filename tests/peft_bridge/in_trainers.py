@@ -29,14 +29,23 @@ def rows(case: Case, batches: int = BATCHES) -> list[dict[str, torch.Tensor]]:
     for place in range(len(ids)):
         labels[place, : place // 2 % BATCHES + 1] = -100
     extra = case.extra(len(ids))
-    return [{"input_ids": ids[i], "attention_mask": torch.ones(6, dtype=torch.long), "labels": labels[i],
-             **{key: value[i] for key, value in extra.items()}} for i in range(len(ids))]  # fmt: skip
+    return [
+        {
+            "input_ids": ids[i],
+            "attention_mask": torch.ones(6, dtype=torch.long),
+            "labels": labels[i],
+            **{key: value[i] for key, value in extra.items()},
+        }
+        for i in range(len(ids))
+    ]
 
 
 def micro_batches(case: Case, batches: int = BATCHES) -> list[dict[str, torch.Tensor]]:
     all_rows = rows(case, batches)
-    return [{key: torch.stack([row[key] for row in all_rows[i : i + 2]]) for key in all_rows[0]}
-            for i in range(0, len(all_rows), 2)]  # fmt: skip
+    return [
+        {key: torch.stack([row[key] for row in all_rows[i : i + 2]]) for key in all_rows[0]}
+        for i in range(0, len(all_rows), 2)
+    ]
 
 
 class Look(TrainerCallback):
@@ -53,10 +62,19 @@ def trained_gradient(case: Case, model: nn.Module, batches: int = BATCHES, **opt
     """The gradient that Trainer gives to its one step, made of three accumulated batches in each process."""
     function = options.pop("compute_loss_func", None)
     arguments = TrainingArguments(
-        tempfile.mkdtemp(), per_device_train_batch_size=2, gradient_accumulation_steps=BATCHES, max_steps=1,
-        use_cpu=True, report_to=[], save_strategy="no", max_grad_norm=0.0, disable_tqdm=True, logging_strategy="no",
-        remove_unused_columns=False, **options,
-    )  # fmt: skip
+        tempfile.mkdtemp(),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=BATCHES,
+        max_steps=1,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        max_grad_norm=0.0,
+        disable_tqdm=True,
+        logging_strategy="no",
+        remove_unused_columns=False,
+        **options,
+    )
     look = Look()
     InOrder(model, arguments, train_dataset=rows(case, batches), callbacks=[look], compute_loss_func=function).train()
     return look.gradient
@@ -64,8 +82,9 @@ def trained_gradient(case: Case, model: nn.Module, batches: int = BATCHES, **opt
 
 def token_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
     """Cross-entropy of the next tokens, summed."""
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum",
-                           label_smoothing=smoothing)  # fmt: skip
+    return F.cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum", label_smoothing=smoothing
+    )
 
 
 def by_hand(case: Case, model: nn.Module, smoothing: float = 0.0, batches: int = BATCHES) -> torch.Tensor:
@@ -89,8 +108,12 @@ def _(case: Case) -> None:
 def _(case: Case) -> None:
     model = case.model()
     right = by_hand(case, model)
-    close(trained_gradient(case, model, gradient_checkpointing=True,
-                           gradient_checkpointing_kwargs={"use_reentrant": False}), right)  # fmt: skip
+    close(
+        trained_gradient(
+            case, model, gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False}
+        ),
+        right,
+    )
 
 
 @situation("Trainer of a model with `add_adapter`")
@@ -128,8 +151,14 @@ def _(case: Case) -> None:
 def _(case: Case) -> None:
     model = case.model().train()
     right = [model(**batch).loss.item() for batch in micro_batches(case)]
-    arguments = TrainingArguments(tempfile.mkdtemp(), per_device_eval_batch_size=2, use_cpu=True, report_to=[],
-                                  disable_tqdm=True, remove_unused_columns=False)  # fmt: skip
+    arguments = TrainingArguments(
+        tempfile.mkdtemp(),
+        per_device_eval_batch_size=2,
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
     trainer = Trainer(twin(model), arguments, eval_dataset=rows(case))
     predictions = trainer.predict(rows(case))
     assert abs(predictions.metrics["test_loss"] - sum(right) / BATCHES) < 1e-4
@@ -181,8 +210,7 @@ def _(case: Case) -> None:
     close(ours, right)
 
 
-@situation("a loss of one's own that forgets the balance loss is told so",
-           dict.fromkeys(BALANCED, FORGOTTEN))  # fmt: skip
+@situation("a loss of one's own that forgets the balance loss is told so", dict.fromkeys(BALANCED, FORGOTTEN))
 def _(case: Case) -> None:
     model, batch = case.model().train(), case.batch()
     output = model(**{key: value for key, value in batch.items() if key != "labels"})

@@ -60,8 +60,12 @@ def others(rows):
 @pytest.fixture(scope="module")
 def batch(rows, tokenizer):
     frame = rows.iloc[[0, 17, 41, 66]]
-    return SimpleNamespace(frame=frame, texts=list(frame["prompt"]), emb=ma.embed(frame["prompt"]),
-                           **collate(encode(frame, tokenizer, 256), tokenizer.pad_token_id))  # fmt: skip
+    return SimpleNamespace(
+        frame=frame,
+        texts=list(frame["prompt"]),
+        emb=ma.embed(frame["prompt"]),
+        **collate(encode(frame, tokenizer, 256), tokenizer.pad_token_id),
+    )
 
 
 def inputs(batch, *names):
@@ -139,8 +143,12 @@ def test_the_rows_of_a_mixed_batch_read_the_clusters_of_their_own_adapters(clust
     padded = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", return_token_type_ids=False)
     options = {"max_new_tokens": 3, "do_sample": False, "num_beams": 2}
     made = model.generate(**padded, **options, adapter_names=names)
-    scores = torch.stack([torch.as_tensor((others if name == "second" else clusters).intuition(batch.emb)[place])
-                          for place, name in enumerate(names)])  # fmt: skip
+    scores = torch.stack(
+        [
+            torch.as_tensor((others if name == "second" else clusters).intuition(batch.emb)[place])
+            for place, name in enumerate(names)
+        ]
+    )
     assert made.tolist() == model.generate(**padded, **options, adapter_names=names, intuition=scores).tolist()
 
 
@@ -174,8 +182,17 @@ def test_labels_of_single_tokens_leave_the_whole_text_the_prompt(clusters, batch
 
 def test_the_prompt_of_an_encoder_and_decoder_is_what_the_encoder_reads(clusters, batch, tokenizer):
     torch.manual_seed(0)
-    config = T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, pad_token_id=0,
-                      decoder_start_token_id=0, dropout_rate=0.0)  # fmt: skip
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=16,
+        d_kv=8,
+        d_ff=24,
+        num_layers=1,
+        num_heads=2,
+        pad_token_id=0,
+        decoder_start_token_id=0,
+        dropout_rate=0.0,
+    )
     model = adapted(T5ForConditionalGeneration(config), clusters, ["q", "v"], tokenizer=tokenizer)
     texts = tokenizer(batch.texts, return_tensors="pt", padding=True, return_token_type_ids=False)
     scores = clusters.intuition(batch.emb)
@@ -188,8 +205,10 @@ def test_the_prompt_of_an_encoder_and_decoder_is_what_the_encoder_reads(clusters
 
 def test_several_texts_packed_into_one_row_are_refused(clusters, batch):
     lengths = batch.attention_mask.sum(-1)
-    flat = {name: torch.cat([getattr(batch, name)[row, :length] for row, length in enumerate(lengths)])[None]
-            for name in ("input_ids", "labels")}  # fmt: skip
+    flat = {
+        name: torch.cat([getattr(batch, name)[row, :length] for row, length in enumerate(lengths)])[None]
+        for name in ("input_ids", "labels")
+    }
     positions = torch.cat([torch.arange(length) for length in lengths])[None]
     with pytest.raises(ValueError, match="several texts are packed into one sample"):
         compact(clusters)(**flat, position_ids=positions)
@@ -322,8 +341,10 @@ def test_what_is_pushed_to_the_hub_holds_the_clusters(clusters, batch, tmp_path,
     card = SimpleNamespace(save=lambda file: None)
     monkeypatch.setattr("transformers.utils.hub.hf_api", lambda: hub)
     monkeypatch.setattr("transformers.utils.hub.create_and_tag_model_card", lambda *_, **__: card)
-    monkeypatch.setattr("transformers.utils.PushToHubMixin._upload_modified_files",
-                        lambda self, folder, *_, **__: shutil.copytree(folder, tmp_path / "hub"))  # fmt: skip
+    monkeypatch.setattr(
+        "transformers.utils.PushToHubMixin._upload_modified_files",
+        lambda self, folder, *_, **__: shutil.copytree(folder, tmp_path / "hub"),
+    )
     model = compact(clusters)
     model.push_to_hub("me/adapter")
     pulled = PeftModel.from_pretrained(ma.load_backbone("compact")[0], tmp_path / "hub").eval()
@@ -331,8 +352,14 @@ def test_what_is_pushed_to_the_hub_holds_the_clusters(clusters, batch, tmp_path,
 
 
 def test_a_run_of_the_first_version_reads_its_prompts_too(tmp_path):
-    config = ma.TrainConfig(adapter=ma.TRexConfig(num_down=2, num_up=2, target_modules=["q_proj"]), steps=1,
-                            datasets=["add_small", "where_is"], batch_size=4, eval_rows=2, record_every=0)  # fmt: skip
+    config = ma.TrainConfig(
+        adapter=ma.TRexConfig(num_down=2, num_up=2, target_modules=["q_proj"]),
+        steps=1,
+        datasets=["add_small", "where_is"],
+        batch_size=4,
+        eval_rows=2,
+        record_every=0,
+    )
     run = ma.train(config, tmp_path)
     weights = load_file(run.path / "adapter" / "adapter_model.safetensors")
     bare = {key: value for key, value in weights.items() if not key.endswith("centroids")}

@@ -152,11 +152,19 @@ def test_a_folder_that_was_copied_works_in_another_place_and_process(model, batc
     model.save_pretrained(tmp_path / "here")
     shutil.move(tmp_path / "here", tmp_path / "there")
     torch.save({name: batch[0][name] for name in ("input_ids", "attention_mask")}, tmp_path / "batch.pt")
-    code = ("import moe_analysis as ma, torch; from peft import PeftModel; "
-            "model = PeftModel.from_pretrained(ma.load_backbone('compact')[0], 'there').eval(); "
-            "torch.save(model(**torch.load('batch.pt')).logits, 'logits.pt')")  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
+    code = (
+        "import moe_analysis as ma, torch; from peft import PeftModel; "
+        "model = PeftModel.from_pretrained(ma.load_backbone('compact')[0], 'there').eval(); "
+        "torch.save(model(**torch.load('batch.pt')).logits, 'logits.pt')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
     assert done.returncode == 0, done.stderr
     same(torch.load(tmp_path / "logits.pt"), right[1].logits)
 
@@ -198,8 +206,16 @@ def test_trainer_needs_no_column_of_intuition(model, batch, right, tmp_path):
     own(**tokens, intuition=right[0]).loss.backward()
     expected = collected(own)
     rows = [{name: value[row] for name, value in tokens.items()} for row in range(4)]
-    arguments = TrainingArguments(tmp_path, per_device_train_batch_size=4, max_steps=1, use_cpu=True, report_to=[],
-                                  save_strategy="no", max_grad_norm=0.0, disable_tqdm=True)  # fmt: skip
+    arguments = TrainingArguments(
+        tmp_path,
+        per_device_train_batch_size=4,
+        max_steps=1,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        max_grad_norm=0.0,
+        disable_tqdm=True,
+    )
     look = Look()
     Trainer(copy.deepcopy(model), arguments, train_dataset=rows, callbacks=[look]).train()
     torch.testing.assert_close(look.gradient, expected, rtol=1e-3, atol=1e-5)  # the rows of the batch are shuffled
@@ -231,10 +247,13 @@ def test_another_embedder_than_the_one_that_made_the_clusters_is_refused(model, 
         own(**batch[0])
 
 
-@pytest.mark.parametrize("call, message", [
-    ({"inputs_embeds": torch.zeros(2, 3, 16)}, "input_ids were not passed; pass intuition="),
-    ({"input_ids": torch.ones(2, 3, dtype=torch.long)}, "no tokenizer was found: the model has no name"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        ({"inputs_embeds": torch.zeros(2, 3, 16)}, "input_ids were not passed; pass intuition="),
+        ({"input_ids": torch.ones(2, 3, dtype=torch.long)}, "no tokenizer was found: the model has no name"),
+    ],
+)
 def test_what_cannot_be_read_is_refused_with_the_remedy(clusters, call, message):
     own = get_peft_model(llama(), ma.TRexConfig(num_down=2, num_up=3, target_modules=["q_proj"]))
     ma.set_intuition(own, clusters)
@@ -249,12 +268,15 @@ def test_a_tokenizer_can_be_given_afterwards(clusters, tokenizer):
     assert own(**tokenizer(["one dog"], return_tensors="pt", return_token_type_ids=False)).logits.shape[0] == 1
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"clusters": ma.cluster(np.eye(5), k=5)}, "clusters has k = 5 but the adapter expects 6"),
-    ({"clusters": ma.cluster(np.eye(6), k=6), "embedder": "tfidf"}, "has no weights to name in a checkpoint"),
-    ({}, "holds no clusters; pass clusters="),
-    ({"adapter_name": "german"}, "adapter 'german' of the model does not route by intuition"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"clusters": ma.cluster(np.eye(5), k=5)}, "clusters has k = 5 but the adapter expects 6"),
+        ({"clusters": ma.cluster(np.eye(6), k=6), "embedder": "tfidf"}, "has no weights to name in a checkpoint"),
+        ({}, "holds no clusters; pass clusters="),
+        ({"adapter_name": "german"}, "adapter 'german' of the model does not route by intuition"),
+    ],
+)
 def test_clusters_that_do_not_fit_are_refused(options, message):
     own = get_peft_model(llama(), ma.TRexConfig(num_down=2, num_up=3, target_modules=["q_proj"]))
     with pytest.raises(ValueError, match=message):
@@ -262,8 +284,14 @@ def test_clusters_that_do_not_fit_are_refused(options, message):
 
 
 def test_a_trained_run_is_an_ordinary_model(tmp_path):
-    config = ma.TrainConfig(adapter=ma.TRexConfig(num_down=2, num_up=2, target_modules=["q_proj"]), steps=2,
-                            datasets=["add_small", "where_is"], batch_size=4, eval_rows=2, record_every=0)  # fmt: skip
+    config = ma.TrainConfig(
+        adapter=ma.TRexConfig(num_down=2, num_up=2, target_modules=["q_proj"]),
+        steps=2,
+        datasets=["add_small", "where_is"],
+        batch_size=4,
+        eval_rows=2,
+        record_every=0,
+    )
     run = ma.train(config, tmp_path)
     frame = ma.load_suite("embedded", datasets=["add_small", "where_is"], split="test").head(3)
     tokens = collate(encode(frame, run.tokenizer, 256), run.tokenizer.pad_token_id)

@@ -1,6 +1,6 @@
 """What torchrun starts in a test: transformers' Trainer over two processes, its gradient beside the one by hand.
 
-    torchrun --nproc_per_node 2 -m tests.peft_bridge.two_processes RESULTS.json
+torchrun --nproc_per_node 2 -m tests.peft_bridge.two_processes RESULTS.json
 """
 
 from __future__ import annotations

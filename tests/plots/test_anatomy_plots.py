@@ -23,20 +23,28 @@ def frames() -> dict[str, pd.DataFrame]:
     tokens, generator = tokens_of(12), np.random.default_rng(0)
 
     def recordings() -> list:
-        return [(named_run(seed, method, experts),
-                 {module: soft(generator, len(tokens), experts) for module in MODULES}, tokens)
-                for method, experts in METHODS.items() for seed in range(3)]  # fmt: skip
+        return [
+            (
+                named_run(seed, method, experts),
+                {module: soft(generator, len(tokens), experts) for module in MODULES},
+                tokens,
+            )
+            for method, experts in METHODS.items()
+            for seed in range(3)
+        ]
 
     trained, untrained = recordings(), recordings()
     labels = {"dataset": list("aabbcc" * 2), "cluster": list("xy" * 6)}
     return {
         "trained": specialisation.specialisation(trained, labels, permutations=5),
         "untrained": specialisation.specialisation(untrained, labels, permutations=5),
-        "loads": expert_load.expert_loads(trained), "summary": expert_load.load_summary(trained),
-        "shares": specialisation.expert_shares(trained), "seeds": router_agreement.between_seeds(trained, 3),
+        "loads": expert_load.expert_loads(trained),
+        "summary": expert_load.load_summary(trained),
+        "shares": specialisation.expert_shares(trained),
+        "seeds": router_agreement.between_seeds(trained, 3),
         "layers": router_agreement.between_layers(trained, 3),
         "untrained_seeds": router_agreement.between_seeds(untrained, 3),
-    }  # fmt: skip
+    }
 
 
 def one_router(shares: pd.DataFrame) -> pd.DataFrame:
@@ -50,8 +58,9 @@ def test_the_heat_map_shows_every_lift_and_sorts_like_beside_like(frames):
     for _, cell in rows.iterrows():
         assert grid.loc[cell["label"], cell["expert"]] == cell["log_lift"]
     names, experts = np.random.default_rng(1).permutation(6), np.random.default_rng(2).permutation(6)
-    blocks = pd.DataFrame({"method": "m", "seed": 0, "module": "a", "label": np.repeat(names, 6),
-                           "expert": np.tile(experts, 6)})  # fmt: skip
+    blocks = pd.DataFrame(
+        {"method": "m", "seed": 0, "module": "a", "label": np.repeat(names, 6), "expert": np.tile(experts, 6)}
+    )
     blocks["log_lift"] = np.where(blocks["label"] % 2 == blocks["expert"] % 2, 1.0, -1.0)
     sorted_grid = anatomy.lift_grid(blocks)
     assert [name % 2 for name in sorted_grid.index] in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
@@ -91,8 +100,10 @@ def panels(frames):
     return dict(zip("abcdef", fig.axes)), fig
 
 
-@pytest.mark.parametrize("letter, view, label", [("a", "gates", "dataset"), ("b", "gates", "cluster"),
-                                                 ("d", "top1", "dataset"), ("e", "top1", "cluster")])  # fmt: skip
+@pytest.mark.parametrize(
+    "letter, view, label",
+    [("a", "gates", "dataset"), ("b", "gates", "cluster"), ("d", "top1", "dataset"), ("e", "top1", "cluster")],
+)
 def test_information_stands_by_layer_with_intervals_over_seeds(panels, frames, letter, view, label):
     panel = panels[0][letter]
     lines = {bars.get_label(): bars for bars in panel.containers}
@@ -139,8 +150,11 @@ def test_agreement_stands_by_layers_and_by_seeds_and_as_intervals(frames):
     labels = below.get_legend_handles_labels()[1]
     assert sorted(labels) == ["pairs of layers", "pairs of seeds", "pairs of seeds before training"]
     marks = [bars[0].get_ydata()[0] for bars in below.containers]
-    expected = [frame[frame["method"] == method].groupby(by)[AGREEMENT].mean().mean() for method in METHODS
-                for frame, by in ((frames["seeds"], ["seed", "other_seed"]), (frames["layers"], "seed"))]  # fmt: skip
+    expected = [
+        frame[frame["method"] == method].groupby(by)[AGREEMENT].mean().mean()
+        for method in METHODS
+        for frame, by in ((frames["seeds"], ["seed", "other_seed"]), (frames["layers"], "seed"))
+    ]
     np.testing.assert_allclose(marks, expected)
 
 
@@ -150,9 +164,10 @@ def test_each_choice_of_the_menus_shows_what_it_names(frames):
     assert len(buttons) == len(fig.data) == 18 and sum(trace.visible is True for trace in fig.data) == 1
     assert all(sum(button.args[0]["visible"]) == 1 for button in buttons)
     fig = anatomy.routing_explorer(frames["trained"], frames["summary"])
-    for button, (label, view) in zip(fig.layout.updatemenus[0].buttons,
-                                     [("dataset", "gates"), ("cluster", "gates"), ("dataset", "top1"),
-                                      ("cluster", "top1")]):  # fmt: skip
+    for button, (label, view) in zip(
+        fig.layout.updatemenus[0].buttons,
+        [("dataset", "gates"), ("cluster", "gates"), ("dataset", "top1"), ("cluster", "top1")],
+    ):
         shown = [trace for trace, visible in zip(fig.data, button.args[0]["visible"]) if visible]
         assert [trace.name for trace in shown] == [*METHODS, *METHODS]
         rows = anatomy.of(frames["trained"], label, view)
@@ -166,8 +181,9 @@ def test_each_choice_of_the_menus_shows_what_it_names(frames):
 
 
 def test_the_figures_can_be_saved(frames, panels, tmp_path):
-    written = save("routing", panels[1], anatomy.routing_explorer(frames["trained"], frames["summary"]), frames,
-                   folder=tmp_path)  # fmt: skip
+    written = save(
+        "routing", panels[1], anatomy.routing_explorer(frames["trained"], frames["summary"]), frames, folder=tmp_path
+    )
     assert written["png"].stat().st_size > 10_000
     agreement = agreement_figure(frames["seeds"], frames["layers"], frames["untrained_seeds"])
     written = save("agreement", agreement, agreement_explorer(frames["seeds"], frames["layers"]), {}, folder=tmp_path)

@@ -32,10 +32,26 @@ def layers() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def times() -> pd.DataFrame:
-    rows = [(method, 100, 0.1, 0.09, 0.12, ratio, ratio - 0.1, ratio + 0.2, 20, size)
-            for size in ("20k", "80k") for method, ratio in (("LoRA", 0.8), ("MixLoRA", 1.0), ("S'MoRE", 1.3))]
-    return pd.DataFrame(rows, columns=["method", "trainable", "seconds", "seconds_low", "seconds_high", "ratio",
-                                       "ratio_low", "ratio_high", "rounds", "size"])  # fmt: skip
+    rows = [
+        (method, 100, 0.1, 0.09, 0.12, ratio, ratio - 0.1, ratio + 0.2, 20, size)
+        for size in ("20k", "80k")
+        for method, ratio in (("LoRA", 0.8), ("MixLoRA", 1.0), ("S'MoRE", 1.3))
+    ]
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "method",
+            "trainable",
+            "seconds",
+            "seconds_low",
+            "seconds_high",
+            "ratio",
+            "ratio_low",
+            "ratio_high",
+            "rounds",
+            "size",
+        ],
+    )
 
 
 def test_figure_four_has_both_sizes_and_every_system_with_its_interval(points):
@@ -80,8 +96,9 @@ def test_sizes_are_written_short(value, text):
 def test_the_explorer_switches_parts_measures_and_sizes(points):
     fig = draw.budget_explorer(points)
     views, sizes = fig.layout.updatemenus
-    assert {button.label for button in views.buttons} == {f"{part}: {measure}" for part in ("originals", "variants")
-                                                         for measure in ("accuracy", "loss")}
+    assert {button.label for button in views.buttons} == {
+        f"{part}: {measure}" for part in ("originals", "variants") for measure in ("accuracy", "loss")
+    }
     button = next(button for button in views.buttons if button.label == "variants: loss")
     row = points.query("part == 'variants' and measure == 'loss' and method == 'MixLoRA'").sort_values("budget")
     change = button.args[0]
@@ -112,8 +129,11 @@ def test_the_time_figure_has_the_papers_range_and_every_size(times):
     band = panel.patches[0].get_extents().transformed(panel.transData.inverted())
     assert (band.x0, band.x1) == pytest.approx((1.15, 1.33))
     assert [text.get_text() for text in panel.get_yticklabels()] == ["LoRA", "MixLoRA", "S'MoRE"]
-    assert [container.lines[0].get_xdata().tolist() for container in panel.containers] == [[0.8] * 2, [1.0] * 2,
-                                                                                         [1.3] * 2]
+    assert [container.lines[0].get_xdata().tolist() for container in panel.containers] == [
+        [0.8] * 2,
+        [1.0] * 2,
+        [1.3] * 2,
+    ]
     assert panel.get_xlabel().endswith("from top to bottom: 20k; 80k")
     fig = time_explorer(times, expected)
     assert fig.data[0].customdata[0, 0] == pytest.approx(100.0)  # milliseconds
@@ -127,9 +147,11 @@ def test_one_size_needs_no_names_and_no_expectation(times):
 
 
 def test_all_are_saved(points, layers, times, tmp_path):
-    drawn = {"smore_fig4": (draw.budget_figure(points, "originals"), draw.budget_explorer(points), points),
-             "smore_table5": (draw.layers_figure(*layers, "originals"), draw.layers_explorer(layers[1]), layers[1]),
-             "smore_table7": (time_figure(times), time_explorer(times), times)}
+    drawn = {
+        "smore_fig4": (draw.budget_figure(points, "originals"), draw.budget_explorer(points), points),
+        "smore_table5": (draw.layers_figure(*layers, "originals"), draw.layers_explorer(layers[1]), layers[1]),
+        "smore_table7": (time_figure(times), time_explorer(times), times),
+    }
     for item, parts in drawn.items():
         paths = save(item, *parts, folder=tmp_path)
         assert all(path.stat().st_size for path in paths.values()) and len(paths) == 3

@@ -13,8 +13,9 @@ from moe_analysis.plots import clusters as plots
 DATASETS = {f"task_{index}": f"group {index % 4}" for index in range(12)}
 SAMPLE = pd.DataFrame(
     {"dataset": name, "group": group, "split": "train", "prompt": f"{name} & <b>{row}</b>"}
-    for name, group in DATASETS.items() for row in range(5)
-)  # fmt: skip
+    for name, group in DATASETS.items()
+    for row in range(5)
+)
 GROUPS = SAMPLE.drop_duplicates("dataset").set_index("dataset")["group"]
 
 

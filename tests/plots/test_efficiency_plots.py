@@ -16,8 +16,10 @@ def texts(panel) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shares() -> tuple[pd.DataFrame, pd.DataFrame]:
-    return (efficiency.router_shares(efficiency.named_structures()),
-            efficiency.router_shares(efficiency.protocol_structures(2)))
+    return (
+        efficiency.router_shares(efficiency.named_structures()),
+        efficiency.router_shares(efficiency.protocol_structures(2)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,12 @@ def tree() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def costs() -> pd.DataFrame:
-    rows = [("LoRA", "experts", 60, 60, 60, 60, 0), ("LoRA", "router", 0, 0, 0, 0, 0),
-            ("S'MoRE", "experts", 80, 40, 30, 70, 0), ("S'MoRE", "router", 20, 20, 25, 15, 5)]
+    rows = [
+        ("LoRA", "experts", 60, 60, 60, 60, 0),
+        ("LoRA", "router", 0, 0, 0, 0, 0),
+        ("S'MoRE", "experts", 80, 40, 30, 70, 0),
+        ("S'MoRE", "router", 20, 20, 25, 15, 5),
+    ]
     return pd.DataFrame(rows, columns=["system", "part", *adapter_costs.QUANTITIES, "per_call"])
 
 

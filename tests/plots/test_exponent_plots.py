@@ -17,8 +17,9 @@ def texts(panel) -> list[str]:
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return exponent_table(rows(lambda p, t, k, seed: 0.5 + 0.1 * seed * p + (1 - p) * (t - 0.5),
-                               (1.0, 0.75, 0.5, 0.0), (0.2, 0.7, 0.9)))  # fmt: skip
+    return exponent_table(
+        rows(lambda p, t, k, seed: 0.5 + 0.1 * seed * p + (1 - p) * (t - 0.5), (1.0, 0.75, 0.5, 0.0), (0.2, 0.7, 0.9))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,10 @@ def confound() -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_every_temperature_has_a_line_named_by_its_entropy(table):
     lines, _, *_ = draw.exponent_figure(table).axes
     assert [text.get_text() for text in lines.get_legend().get_texts()] == [
-        "0.20  (T = 0.2)", "0.70  (T = 0.7)", "0.90  (T = 0.9)"]
+        "0.20  (T = 0.2)",
+        "0.70  (T = 0.7)",
+        "0.90  (T = 0.9)",
+    ]
     drawn = {line.get_label(): line.get_ydata().tolist() for line in lines.lines}
     expected = table.loc[table["entropy"] == 0.7, "mean"].tolist()
     assert drawn["0.70  (T = 0.7)"] == pytest.approx(expected) and len(lines.collections) == 3
@@ -72,7 +76,8 @@ def test_curves_carry_a_mark_a_comparison_and_a_cross_where_a_seed_diverged(conf
     marks = [line for line in rates.lines if line.get_marker() in "os^" and len(line.get_xdata())]
     assert len(marks) == 2 * len(comparisons)
     assert [line.get_xdata()[0] for line in marks] == pytest.approx(
-        comparisons[["plain_lr", "rescaled_lr"]].to_numpy().ravel().tolist())  # fmt: skip
+        comparisons[["plain_lr", "rescaled_lr"]].to_numpy().ravel().tolist()
+    )
     assert [line.get_xdata()[0] for line in rates.lines if line.get_marker() == "x"] == pytest.approx(LRS[-2:])
     assert rates.get_legend_handles_labels()[1] == ["RSGD", "gRSGD", "equal lr", "matched step", "both tuned"]
 
@@ -88,8 +93,10 @@ def test_differences_stand_with_their_intervals_in_order(confound):
 
 def test_an_undecided_comparison_says_why(confound):
     frame, comparisons = confound
-    lost = comparisons.assign(**{name: comparisons[name].where(comparisons.index > 0) for name in
-                                 ("difference", "low", "high")}, diverged=[2, 0, 0, 0, 0])  # fmt: skip
+    lost = comparisons.assign(
+        **{name: comparisons[name].where(comparisons.index > 0) for name in ("difference", "low", "high")},
+        diverged=[2, 0, 0, 0, 0],
+    )
     assert texts(draw.confound_figure(frame, lost).axes[1]) == ["undecided: 2 of 4 seeds diverged"]
 
 

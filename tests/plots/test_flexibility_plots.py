@@ -84,8 +84,9 @@ def test_equal_outputs_share_a_letter_and_a_colour():
     outputs = figure3_outputs()
     fig = draw.three_trees_figure(figure3_trees(), outputs)
     panels = np.array(fig.axes).reshape(2, 3)
-    letters = [[text.get_text() for text in panel.texts if text.get_text().startswith("output ")]
-               for panel in panels[1]]  # fmt: skip
+    letters = [
+        [text.get_text() for text in panel.texts if text.get_text().startswith("output ")] for panel in panels[1]
+    ]
     bars = [[to_hex(patch.get_facecolor()) for patch in panel.patches] for panel in panels[1]]
     for row, (system, count) in enumerate(FIGURE3_OUTPUTS.items()):
         assert list(outputs)[row] == system
@@ -107,8 +108,9 @@ def test_the_three_trees_are_drawn_with_the_papers_names():
 def test_the_interactive_fig3_says_every_systems_output_at_the_root():
     fig = draw.three_trees_explorer(figure3_trees(), figure3_outputs())
     roots = [trace.hovertext[0] for trace in fig.data if trace.mode == "markers+text"]
-    assert roots == [f"MoMOR: output A<br>S'MoRE*: output {second}<br>S'MoRE: output {third}"
-                     for second, third in ("AA", "BB", "BC")]  # fmt: skip
+    assert roots == [
+        f"MoMOR: output A<br>S'MoRE*: output {second}<br>S'MoRE: output {third}" for second, third in ("AA", "BB", "BC")
+    ]
 
 
 @settings(deadline=None, max_examples=20)
@@ -164,6 +166,11 @@ def test_the_pictures_can_be_saved(tree, numbers, tmp_path):
     written = save("smore_tree", residual_tree_figure(tree), residual_tree_explorer(tree), tree, folder=tmp_path)
     record = json.loads(written["json"].read_text())
     assert record["numbers"][0]["similarity"] is None and len(record["numbers"]) == len(tree)
-    save("smore_fig2", draw.flexibility_figure(*numbers), draw.flexibility_explorer(*numbers),
-         {"table": numbers[0], "points": numbers[1]}, folder=tmp_path)  # fmt: skip
+    save(
+        "smore_fig2",
+        draw.flexibility_figure(*numbers),
+        draw.flexibility_explorer(*numbers),
+        {"table": numbers[0], "points": numbers[1]},
+        folder=tmp_path,
+    )
     assert str(6**31) in (tmp_path / "smore_fig2.json").read_text()

@@ -20,8 +20,11 @@ def frames() -> tuple[geometry.LocalPicture, pd.DataFrame, pd.DataFrame]:
     layer = MoeLora(10, 8, MoeLoraConfig(r=2, num_experts=3))
     torch.nn.init.normal_(layer.B, generator=generator)
     batch = layer, torch.randn(20, 10, generator=generator), torch.randn(20, 8, generator=generator)
-    return (geometry.local_picture(*batch, gates=(0.1, 0.4)), geometry.curvature(*batch, gates=GATES, directions=2),
-            geometry.first_order_change(*batch, gates=GATES))
+    return (
+        geometry.local_picture(*batch, gates=(0.1, 0.4)),
+        geometry.curvature(*batch, gates=GATES, directions=2),
+        geometry.first_order_change(*batch, gates=GATES),
+    )
 
 
 def legend(panel) -> list[str]:
@@ -53,8 +56,12 @@ def test_bending_is_shown_for_descent_and_random_tangents_on_logarithmic_axes(fr
 
 def test_each_rule_has_its_dots_on_its_own_line_and_its_exponent_in_the_legend(frames):
     panel = draw.gate_geometry_figure(*frames).axes[2]
-    assert legend(panel) == ["plain, p = 1: $g^{2.00}$", "rescaled, p = 1/2: $g^{1.50}$", "p = 0: $g^{1.00}$",
-                             "exact remedy: $g^{1.00}$"]
+    assert legend(panel) == [
+        "plain, p = 1: $g^{2.00}$",
+        "rescaled, p = 1/2: $g^{1.50}$",
+        "p = 0: $g^{1.00}$",
+        "exact remedy: $g^{1.00}$",
+    ]
     predictions, dots = panel.lines[::2], panel.lines[1::2]
     for line, measured, exponent in zip(predictions, dots, (2, 1.5, 1, 1)):
         assert line.get_ydata() == pytest.approx(np.array(GATES) ** exponent)
@@ -74,13 +81,23 @@ def test_the_explorer_has_a_broken_line_a_kind_and_rule_with_every_expert(frames
     picture, bends, changes = frames
     fig = draw.gate_geometry_explorer(picture, bends, changes)
     names = [trace.name for trace in fig.data if trace.showlegend is not False]
-    assert names == ["manifold at g = 0.1", "manifold at g = 0.4", "full step", "projection", "the layer's descent",
-                     "random tangents", "plain, p = 1, exponent 2.00", "rescaled, p = 1/2, exponent 1.50",
-                     "p = 0, exponent 1.00", "exact remedy, exponent 1.00"]
+    assert names == [
+        "manifold at g = 0.1",
+        "manifold at g = 0.4",
+        "full step",
+        "projection",
+        "the layer's descent",
+        "random tangents",
+        "plain, p = 1, exponent 2.00",
+        "rescaled, p = 1/2, exponent 1.50",
+        "p = 0, exponent 1.00",
+        "exact remedy, exponent 1.00",
+    ]
     plain = next(trace for trace in fig.data if trace.name.startswith("plain"))
     assert int(np.isnan(plain.y).sum()) == 3 and len(plain.y) == 3 * 4
-    assert plain.y[:3] == pytest.approx(changes.loc[(changes["rule"] == "plain") & (changes["expert"] == 0), "change"],
-                                        rel=1e-5)
+    assert plain.y[:3] == pytest.approx(
+        changes.loc[(changes["rule"] == "plain") & (changes["expert"] == 0), "change"], rel=1e-5
+    )
     assert plain.y.dtype == np.float32 and "closed form" in plain.hovertemplate
     assert fig.layout.xaxis3.type == fig.layout.yaxis3.type == "log" and fig.layout.yaxis.scaleanchor == "x"
 

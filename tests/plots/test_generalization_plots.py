@@ -48,7 +48,8 @@ def test_the_radar_has_the_papers_methods_on_every_ood_task(panels, frames):
         np.testing.assert_allclose(line.get_ydata(), own.loc[[*OOD_TASKS, OOD_TASKS[0]]])
         assert line.get_color() == method_color(method)
     assert {text.get_text().replace("\n", " ") for text in panels[0].texts} == {
-        name.replace("_", " ") for name in OOD_TASKS}  # fmt: skip
+        name.replace("_", " ") for name in OOD_TASKS
+    }
 
 
 def test_every_method_has_its_dot_and_seeds_in_every_part(panels, frames):
@@ -108,7 +109,8 @@ def test_many_tasks_are_numbered_around_the_radar_and_named_below_it(frames):
     assert [text.get_text() for text in fig.axes[0].texts] == [str(number) for number in range(1, 17)]
     key = "\n".join(text.get_text() for text in fig.findobj(Text) if "task" in text.get_text()).splitlines()
     assert [f"{number} {name.replace('_', ' ')}" for number, name in enumerate(names, 1)] == [
-        line for line in key if line[0].isdigit()]  # fmt: skip
+        line for line in key if line[0].isdigit()
+    ]
 
 
 def test_the_key_s_columns_stand_beside_each_other_however_long_the_names_are():
@@ -123,7 +125,8 @@ def test_the_heat_map_holds_points_and_marks_clear_differences(differences):
     cells = np.asarray(panel.images[0].get_array())
     assert cells.shape == (9, 8)
     assert [tick.get_text() for tick in panel.get_yticklabels()] == [
-        name.replace("_", " ") for name in INSIDE_TASKS + OOD_TASKS]  # fmt: skip
+        name.replace("_", " ") for name in INSIDE_TASKS + OOD_TASKS
+    ]
     row = differences.query("dataset == 'swap_tracking' and method == 'T-REX'").iloc[0]
     assert cells[7, 7] == pytest.approx(100 * row["difference"])
     bold = sum(text.get_fontweight() == "bold" for text in panel.texts)

@@ -38,18 +38,36 @@ def contrast(color: str, ground: str) -> float:
 
 
 def curves() -> pd.DataFrame:
-    return pd.DataFrame([{"measure": measure, "method": method, "seed": seed, "step": step, "value": 1 / (1 + step)}
-                         for measure in ("train loss", "eval loss") for method in FORMS for seed in (0, 1)
-                         for step in range(12)])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {"measure": measure, "method": method, "seed": seed, "step": step, "value": 1 / (1 + step)}
+            for measure in ("train loss", "eval loss")
+            for method in FORMS
+            for seed in (0, 1)
+            for step in range(12)
+        ]
+    )
 
 
 def shares(held: int, used: int) -> pd.DataFrame:
     """`expert_shares` of one router whose last experts never get a token."""
     load = np.where(np.arange(held) < used, 1 / used, 0.0)
-    return pd.DataFrame([{"method": "S'MoRE", "seed": 0, "module": f"{MODULES[0]} pool 0", "label": label,
-                          "expert": expert, "share": load[expert], "load": load[expert],
-                          "log_lift": 0.1 * expert * len(label) - 1 if load[expert] else np.nan}
-                         for label in DATASETS for expert in range(held)])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "method": "S'MoRE",
+                "seed": 0,
+                "module": f"{MODULES[0]} pool 0",
+                "label": label,
+                "expert": expert,
+                "share": load[expert],
+                "load": load[expert],
+                "log_lift": 0.1 * expert * len(label) - 1 if load[expert] else np.nan,
+            }
+            for label in DATASETS
+            for expert in range(held)
+        ]
+    )
 
 
 def tree(fanout: int, layers: int, experts: int) -> pd.DataFrame:
@@ -57,22 +75,39 @@ def tree(fanout: int, layers: int, experts: int) -> pd.DataFrame:
     rows = [{"node": 0, "parent": -1, "layer": layers, "expert": -1}]
     for node in range((fanout**layers - 1) // (fanout - 1)):
         for _ in range(fanout):
-            rows.append({"node": len(rows), "parent": node, "layer": rows[node]["layer"] - 1,
-                         "expert": len(rows) % experts})
+            rows.append(
+                {"node": len(rows), "parent": node, "layer": rows[node]["layer"] - 1, "expert": len(rows) % experts}
+            )
     numbers = {"position": 0, "score": 0.5, "path_score": 0.25, "similarity": 0.1, "contribution": 1.0, "share": 0.3}
     return pd.DataFrame(rows).assign(**numbers)
 
 
 def structures() -> pd.DataFrame:
-    rows = [{"method": "S'MoRE", "module": module, "measure": measure, "step": step, "mean": 0.1 * step, "low": 0.4,
-             "high": 0.6} for module in MODULES for measure in ("normalised_entropy", "differing_siblings")
-            for step in range(5)]  # fmt: skip
+    rows = [
+        {
+            "method": "S'MoRE",
+            "module": module,
+            "measure": measure,
+            "step": step,
+            "mean": 0.1 * step,
+            "low": 0.4,
+            "high": 0.6,
+        }
+        for module in MODULES
+        for measure in ("normalised_entropy", "differing_siblings")
+        for step in range(5)
+    ]
     return pd.DataFrame(rows)
 
 
 def by_dataset() -> pd.DataFrame:
-    return pd.DataFrame([{"dataset": dataset, "module": module, "normalised_entropy": 0.7}
-                         for dataset in DATASETS for module in MODULES])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {"dataset": dataset, "module": module, "normalised_entropy": 0.7}
+            for dataset in DATASETS
+            for module in MODULES
+        ]
+    )
 
 
 # ---------------------------------------------------------------- told apart
@@ -93,8 +128,11 @@ def test_black_on_white_is_the_strongest_contrast():
     assert contrast("#000000", "#FFFFFF") == pytest.approx(21) and text_on("#FFFFFF") == "#000000"
 
 
-@pytest.mark.parametrize("fig", [tree_explorer(tree(2, 2, 4), [4, 4]), residual_tree_explorer(tree(2, 4, 16))],
-                         ids=["smore_fig1", "smore_tree"])  # fmt: skip
+@pytest.mark.parametrize(
+    "fig",
+    [tree_explorer(tree(2, 2, 4), [4, 4]), residual_tree_explorer(tree(2, 4, 16))],
+    ids=["smore_fig1", "smore_tree"],
+)
 def test_numbers_at_the_nodes_of_a_tree_stand_out_from_their_colour(fig):
     named = [trace for trace in fig.data if "text" in (trace.mode or "")]
     pairs = [pair for trace in named for pair in zip(trace.textfont.color, trace.marker.color, strict=True)]
@@ -104,8 +142,11 @@ def test_numbers_at_the_nodes_of_a_tree_stand_out_from_their_colour(fig):
 
 def test_numbers_in_the_picture_of_a_tree_stand_out_from_their_colour():
     panel = residual_tree_figure(tree(2, 4, 16)).axes[0]
-    grounds = {(line.get_xdata()[0], line.get_ydata()[0]): line.get_markerfacecolor()
-               for line in panel.lines if line.get_marker() == "o"}  # fmt: skip
+    grounds = {
+        (line.get_xdata()[0], line.get_ydata()[0]): line.get_markerfacecolor()
+        for line in panel.lines
+        if line.get_marker() == "o"
+    }
     numbers = [text for text in panel.texts if text.get_position() in grounds]
     assert len(numbers) == len(grounds) == 31
     assert min(contrast(text_on(grounds[one.get_position()]), grounds[one.get_position()]) for one in numbers) >= 4.5
@@ -122,10 +163,22 @@ def test_a_pool_with_an_expert_that_is_never_used_says_how_many_it_holds():
 
 
 def test_the_papers_bound_is_named_where_its_line_is():
-    rows = pd.DataFrame([{"structure": "4, 4", "projection": projection, "counts": counts, "total_rank": rank,
-                          "share": 1 / rank, "router": 1.0, "experts": float(rank)} for rank in (2, 64)
-                         for projection in ("gate", "up", "down", "all")
-                         for counts in ("authors", "per parent", "per parent, noise", "module")])  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            {
+                "structure": "4, 4",
+                "projection": projection,
+                "counts": counts,
+                "total_rank": rank,
+                "share": 1 / rank,
+                "router": 1.0,
+                "experts": float(rank),
+            }
+            for rank in (2, 64)
+            for projection in ("gate", "up", "down", "all")
+            for counts in ("authors", "per parent", "per parent, noise", "module")
+        ]
+    )
     fig = router_explorer(rows, rows)
     (note,), (line,) = fig.layout.annotations, fig.layout.shapes
     assert 10**note.y == pytest.approx(line.y0) == pytest.approx(MOST), "texts are placed by their exponent"
@@ -158,11 +211,13 @@ def meet(one: dict, other: dict) -> bool:
 def explorers() -> dict:
     ranks, budgets = subspace.rank_plot_frame(3), subspace.span_by_budget([4096, 8192], 128, 128, num_experts=8)
     return {
-        "gr_fig3": progress_explorer(curves()), "trex_lemma41": span_explorer(ranks, budgets),
+        "gr_fig3": progress_explorer(curves()),
+        "trex_lemma41": span_explorer(ranks, budgets),
         "smore_structures": structures_explorer(structures(), by_dataset()),
-        "routing_experts": specialists_explorer(shares(4, 3)), "smore_fig1": tree_explorer(tree(2, 2, 4), [4, 4]),
+        "routing_experts": specialists_explorer(shares(4, 3)),
+        "smore_fig1": tree_explorer(tree(2, 2, 4), [4, 4]),
         "smore_fig3": three_trees_explorer(flexibility.figure3_trees(), flexibility.figure3_outputs()),
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")

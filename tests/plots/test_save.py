@@ -65,8 +65,9 @@ def test_the_same_figure_gives_the_same_bytes_again(tmp_path: Path) -> None:
 def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
     numbers = {"frame": pd.DataFrame({"a": [1.0, np.nan], "b": pd.array([None, 2], dtype="Int64")}), "worst": np.inf}
     assert stored(tmp_path, numbers)["numbers"] == {
-        "frame": [{"a": 1.0, "b": None}, {"a": None, "b": 2}], "worst": None,
-    }  # fmt: skip
+        "frame": [{"a": 1.0, "b": None}, {"a": None, "b": 2}],
+        "worst": None,
+    }
 
 
 def test_arrays_tensors_series_and_dataclasses_are_stored_as_plain_values(tmp_path: Path) -> None:
@@ -75,12 +76,22 @@ def test_arrays_tensors_series_and_dataclasses_are_stored_as_plain_values(tmp_pa
         x: int
         tags: tuple[str, ...]
 
-    numbers = {"array": np.eye(2), "tensor": torch.tensor([1, 2]), "series": pd.Series([True, False]),
-               "point": Point(3, ("a",)), "scalar": np.int64(4), 5: "key"}  # fmt: skip
+    numbers = {
+        "array": np.eye(2),
+        "tensor": torch.tensor([1, 2]),
+        "series": pd.Series([True, False]),
+        "point": Point(3, ("a",)),
+        "scalar": np.int64(4),
+        5: "key",
+    }
     assert stored(tmp_path, numbers)["numbers"] == {
-        "array": [[1.0, 0.0], [0.0, 1.0]], "tensor": [1, 2], "series": [True, False], "point": {"x": 3, "tags": ["a"]},
-        "scalar": 4, "5": "key",
-    }  # fmt: skip
+        "array": [[1.0, 0.0], [0.0, 1.0]],
+        "tensor": [1, 2],
+        "series": [True, False],
+        "point": {"x": 3, "tags": ["a"]},
+        "scalar": 4,
+        "5": "key",
+    }
 
 
 def test_what_json_cannot_hold_is_refused_by_its_place_and_nothing_is_written(tmp_path: Path) -> None:

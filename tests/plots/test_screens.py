@@ -37,8 +37,14 @@ def figures(draw) -> go.Figure:
         if not fig.data or not any(trace.xaxis == f"x{column if column > 1 else ''}" for trace in fig.data):
             fig.add_scatter(x=[1, 2], y=[1, 2], row=1, col=column)
     kinds = draw(st.lists(st.sampled_from(["buttons", "dropdown"]), max_size=2))
-    menus = [{"type": kind, "direction": "right" if kind == "buttons" else "down", "buttons": [
-        {"label": label, "method": "restyle", "args": [{"opacity": 1}]} for label in draw(LABELS)]} for kind in kinds]
+    menus = [
+        {
+            "type": kind,
+            "direction": "right" if kind == "buttons" else "down",
+            "buttons": [{"label": label, "method": "restyle", "args": [{"opacity": 1}]} for label in draw(LABELS)],
+        }
+        for kind in kinds
+    ]
     title = {"text": draw(WORDS)} if draw(st.booleans()) else None
     return fig.update_layout(title=title, updatemenus=menus, height=500)
 

@@ -19,11 +19,13 @@ def frames():
     pairs = [recorded(seed, tells=True) for seed in SEEDS]
     training = structures.over_training([run for run, _, _ in pairs])
     return {
-        "bands": structures.training_bands(training), "modules": structures.training_bands(training, "module"),
-        "usage": structures.usage_by_layer(structures.usage_ranks(pairs)), "datasets": structures.by_dataset(pairs),
+        "bands": structures.training_bands(training),
+        "modules": structures.training_bands(training, "module"),
+        "usage": structures.usage_by_layer(structures.usage_ranks(pairs)),
+        "datasets": structures.by_dataset(pairs),
         "trained": structures.dataset_information(pairs, 20),
         "untrained": structures.dataset_information([recorded(seed) for seed in SEEDS], 20),
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +67,11 @@ def test_shares_of_a_layers_trees_add_up(panels, frames):
 
 def test_information_stands_before_and_after_training_over_its_own_chance(panels, frames):
     heights = [patch.get_height() for patch in panels[0]["d"].patches]
-    expected = [frames[stage].groupby("seed")[column].mean().mean()
-                for stage in ("untrained", "trained") for column in ("information", "by_chance")]  # fmt: skip
+    expected = [
+        frames[stage].groupby("seed")[column].mean().mean()
+        for stage in ("untrained", "trained")
+        for column in ("information", "by_chance")
+    ]
     np.testing.assert_allclose(heights, expected)
     assert [len(line.get_ydata()) for line in panels[0]["d"].lines] == [3, 3]
 
@@ -103,6 +108,11 @@ def test_the_menu_shows_one_measure_of_every_module_and_keeps_the_map(frames):
 
 def test_the_figure_without_a_control_can_be_saved(frames, tmp_path):
     fig = structures_figure(*(frames[part] for part in PARTS), 5 / 6)
-    written = save("smore_structures", fig, structures_explorer(frames["modules"], frames["datasets"]),
-                   {part: frames[part] for part in PARTS}, folder=tmp_path)  # fmt: skip
+    written = save(
+        "smore_structures",
+        fig,
+        structures_explorer(frames["modules"], frames["datasets"]),
+        {part: frames[part] for part in PARTS},
+        folder=tmp_path,
+    )
     assert written["png"].stat().st_size > 10_000

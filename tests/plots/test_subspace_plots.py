@@ -37,12 +37,29 @@ def trained() -> tuple[pd.DataFrame, pd.DataFrame]:
         for seed in (0, 1):
             for layer in (0, 1):
                 gates, module = rng.random((30, experts)), f"layers.{layer}.self_attn.v_proj"
-                rows.append({"method": method, "seed": seed, "module": module, "layer": layer, "target": "v_proj",
-                             **subspace.used_dimension(gates)})
+                rows.append(
+                    {
+                        "method": method,
+                        "seed": seed,
+                        "module": module,
+                        "layer": layer,
+                        "target": "v_proj",
+                        **subspace.used_dimension(gates),
+                    }
+                )
                 energy = subspace.routing_spectrum(gates) ** 2
                 beyond = np.append(energy[::-1].cumsum()[::-1], 0) / energy.sum()
-                energies.append(pd.DataFrame({"method": method, "seed": seed, "module": module,
-                                              "direction": np.arange(experts + 1), "beyond": beyond}))
+                energies.append(
+                    pd.DataFrame(
+                        {
+                            "method": method,
+                            "seed": seed,
+                            "module": module,
+                            "direction": np.arange(experts + 1),
+                            "beyond": beyond,
+                        }
+                    )
+                )
     return pd.DataFrame(rows), used_subspace.energy_bands(pd.concat(energies))
 
 
@@ -95,7 +112,9 @@ def test_a_wrong_span_shows_in_the_title(ranks, budgets):
 def test_each_way_of_counting_has_a_panel_with_a_line_a_system(ranks, budgets):
     panels = draw.span_figure(ranks, budgets).axes[2:]
     assert [panel.get_title(loc="left") for panel in panels] == [
-        "(c) budget pays factors only", "(d) budget pays factors and router"]
+        "(c) budget pays factors only",
+        "(d) budget pays factors and router",
+    ]
     assert legend(panels[-1]) == list(draw.SYSTEMS.values())
     lines = {line.get_label(): line.get_ydata().tolist() for line in panels[0].lines}
     assert lines["mix-and-match"] == [256, 1024] and lines["rank-1 diagonal"] == [16, 32]
@@ -106,8 +125,12 @@ def test_each_way_of_counting_has_a_panel_with_a_line_a_system(ranks, budgets):
 def test_the_interactive_span_tells_both_ranks(ranks, budgets):
     fig = draw.span_explorer(ranks, budgets)
     assert len(fig.data) == 5 + 2 * 4
-    assert fig.data[1].customdata.tolist() == ranks.loc[
-        ranks["kind"] == "dependent", ["I", "J", "rank_a", "rank_b", "predicted", "measured"]].to_numpy().tolist()
+    assert (
+        fig.data[1].customdata.tolist()
+        == ranks.loc[ranks["kind"] == "dependent", ["I", "J", "rank_a", "rank_b", "predicted", "measured"]]
+        .to_numpy()
+        .tolist()
+    )
     assert "rank(A)" in fig.data[0].hovertemplate and fig.data[0].x.dtype == np.float32
     assert [trace.name for trace in fig.data if trace.showlegend] == list(draw.SYSTEMS.values())
 
@@ -144,9 +167,12 @@ def test_part_of_a_method_has_a_colour_of_its_own():
 
 @pytest.fixture(scope="module")
 def errors() -> pd.DataFrame:
-    rows = [(family, count, method, "3", error, 0.9 * error, 1.1 * error, method == "mix-and-match")
-            for family in ("shared", "clustered") for count in ("factors", "factors+router")
-            for method, error in (("LoRA", 0.9), ("rank-1 diagonal", 0.4), ("mix-and-match", 0.01))]
+    rows = [
+        (family, count, method, "3", error, 0.9 * error, 1.1 * error, method == "mix-and-match")
+        for family in ("shared", "clustered")
+        for count in ("factors", "factors+router")
+        for method, error in (("LoRA", 0.9), ("rank-1 diagonal", 0.4), ("mix-and-match", 0.01))
+    ]
     return pd.DataFrame(rows, columns=["family", "count", "method", "size", "mean", "low", "high", "best"])
 
 
@@ -158,7 +184,10 @@ def test_errors_have_a_dot_a_system_and_count_and_a_ring_at_the_best(errors):
     assert len(rings) == 2 and [ring.get_offsets()[0, 0] for ring in rings] == [0.01, 0.01]
     assert len(fig.axes[0].collections) == 6 + 2 and fig.axes[0].get_xscale() == "log"
     assert [text.get_text() for text in fig.legends[0].get_texts()] == [
-        "budget pays factors only", "budget pays factors and router", "best of its count"]
+        "budget pays factors only",
+        "budget pays factors and router",
+        "best of its count",
+    ]
 
 
 def test_interactive_errors_carry_sizes_and_ranges(errors):
@@ -171,9 +200,12 @@ def test_interactive_errors_carry_sizes_and_ranges(errors):
 
 @pytest.fixture(scope="module")
 def noise() -> pd.DataFrame:
-    rows = [(prior, seed, step, 10.0 * (1 + step) * (1 + seed) * factor, 0.5, 1.0)
-            for prior, factor in (("none", 1.0), ("aligned", 0.5), ("mismatched", 1.2)) for seed in (0, 1, 2)
-            for step in (0, 10)]
+    rows = [
+        (prior, seed, step, 10.0 * (1 + step) * (1 + seed) * factor, 0.5, 1.0)
+        for prior, factor in (("none", 1.0), ("aligned", 0.5), ("mismatched", 1.2))
+        for seed in (0, 1, 2)
+        for step in (0, 10)
+    ]
     return pd.DataFrame(rows, columns=["prior", "seed", "step", "noise_to_signal", "omega", "loss"])
 
 

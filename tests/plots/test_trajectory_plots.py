@@ -24,11 +24,19 @@ STEPS = 9
 @pytest.fixture(scope="module")
 def frames():
     rng = np.random.default_rng(0)
-    runs = [fake_run(walk(rng, STEPS - 1, experts, 16, drift=1.0), method, seed)
-            for method, experts in METHODS.items() for seed in SEEDS]  # fmt: skip
+    runs = [
+        fake_run(walk(rng, STEPS - 1, experts, 16, drift=1.0), method, seed)
+        for method, experts in METHODS.items()
+        for seed in SEEDS
+    ]
     axes, smooth = path_axes(runs, MODULES[0]), smoothness(runs)
-    return {"paths": router_paths(runs, MODULES[0], axes), "axes": axes, "smooth": smooth,
-            "summary": smoothness_summary(smooth), "bands": loss_bands(loss_curves(runs))}  # fmt: skip
+    return {
+        "paths": router_paths(runs, MODULES[0], axes),
+        "axes": axes,
+        "smooth": smooth,
+        "summary": smoothness_summary(smooth),
+        "bands": loss_bands(loss_curves(runs)),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +68,10 @@ def test_all_panels_have_one_scale_and_one_view(figure):
 
 def test_limits_hold_every_point_of_the_seed_that_is_drawn(figure, frames):
     shown = frames["paths"].query("seed == 0")
-    for column, limits in zip(("pc1", "pc2", "pc3"), (panels(figure)[0].get_xlim(), panels(figure)[0].get_ylim(),
-                                                      panels(figure)[0].get_zlim())):  # fmt: skip
+    for column, limits in zip(
+        ("pc1", "pc2", "pc3"),
+        (panels(figure)[0].get_xlim(), panels(figure)[0].get_ylim(), panels(figure)[0].get_zlim()),
+    ):
         assert limits[0] < shown[column].min() and shown[column].max() < limits[1]
 
 
@@ -81,15 +91,19 @@ def test_lines_are_coloured_by_training_step_on_one_scale(figure):
 
 
 def test_ticks_are_short_numbers_in_the_power_of_ten_that_the_figure_states(frames):
-    small = frames["paths"].assign(**{name: frames["paths"][name] * 1e-4 / frames["paths"][["pc1", "pc2", "pc3"]].abs()
-                                      .to_numpy().max() for name in ("pc1", "pc2", "pc3")})  # fmt: skip
+    small = frames["paths"].assign(
+        **{
+            name: frames["paths"][name] * 1e-4 / frames["paths"][["pc1", "pc2", "pc3"]].abs().to_numpy().max()
+            for name in ("pc1", "pc2", "pc3")
+        }
+    )
     figure = trajectory_figure(**{**frames, "paths": small})
     stated = [text.get_text() for part in figure.subfigs for text in part.texts]
     assert stated in (["axes in $10^{-4}$"], ["axes in $10^{-5}$"])
     figure.canvas.draw()
     axis = panels(figure)[0].xaxis
     shown = [float(text.replace("−", "-")) for text in (label.get_text() for label in axis.get_ticklabels()) if text]
-    power = float(f"1e{stated[0][len('axes in $10^{'):-2]}")
+    power = float(f"1e{stated[0][len('axes in $10^{') : -2]}")
     np.testing.assert_allclose(np.array(shown) * power, axis.get_ticklocs(), rtol=1e-2, atol=1e-12)
 
 
@@ -120,8 +134,10 @@ def test_losses_are_a_line_and_a_band_for_each_method_in_its_colour(figure):
 
 def test_gate_entropy_is_a_thick_line_for_each_method_and_a_thin_one_for_each_seed():
     steps, seeds = [0, 10, 20], (0, 1)
-    entropy = pd.DataFrame([(method, seed, step, 0.5 + 0.1 * seed) for method in METHODS for seed in seeds
-                            for step in steps], columns=["method", "seed", "step", "entropy"])  # fmt: skip
+    entropy = pd.DataFrame(
+        [(method, seed, step, 0.5 + 0.1 * seed) for method in METHODS for seed in seeds for step in steps],
+        columns=["method", "seed", "step", "entropy"],
+    )
     (panel,) = entropy_figure(entropy).axes
     means = {line.get_label(): line.get_ydata().tolist() for line in panel.lines if line.get_label() in METHODS}
     assert means == {method: pytest.approx([0.55] * 3) for method in METHODS}
@@ -181,7 +197,10 @@ def test_the_twin_is_float32_and_labels_its_axes_like_the_paper_figure(explorer,
     assert {trace.x.dtype for trace in explorer.data} == {np.dtype("float32")}
     scene = explorer.layout.scene
     assert [axis.title.text for axis in (scene.xaxis, scene.yaxis, scene.zaxis)] == [
-        panels(figure)[0].get_xlabel(), panels(figure)[0].get_ylabel(), panels(figure)[0].get_zlabel()]  # fmt: skip
+        panels(figure)[0].get_xlabel(),
+        panels(figure)[0].get_ylabel(),
+        panels(figure)[0].get_zlabel(),
+    ]
 
 
 def test_both_figures_are_saved_with_their_numbers(tmp_path, figure, explorer, frames):

@@ -23,8 +23,7 @@ def free_row(prompt: str = "2 + 2", split: str = "train", **changes) -> dict:
 def write(folder: Path, file: str, *rows: dict | str | bytes) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
-        row if isinstance(row, bytes) else (row if isinstance(row, str) else json.dumps(row)).encode()
-        for row in rows
+        row if isinstance(row, bytes) else (row if isinstance(row, str) else json.dumps(row)).encode() for row in rows
     ]
     (folder / file).write_bytes(b"\n".join(lines) + b"\n")
     return folder

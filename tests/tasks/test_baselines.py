@@ -20,9 +20,7 @@ def test_chance_is_the_mean_share_of_right_choices_on_test_rows(tmp_path: Path) 
 
 
 def test_chance_is_unknown_for_free_answers(tmp_path: Path) -> None:
-    assert pd.isna(
-        baselines(load_suite(write(tmp_path, "a.jsonl", free_row("3", "test")))).loc["sums", "chance"]
-    )
+    assert pd.isna(baselines(load_suite(write(tmp_path, "a.jsonl", free_row("3", "test")))).loc["sums", "chance"])
 
 
 def test_majority_gives_the_most_frequent_train_answer_to_the_test_rows(tmp_path: Path) -> None:

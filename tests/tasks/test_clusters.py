@@ -159,9 +159,7 @@ def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.floats(0, 1, exclude_max=True), cut=st.booleans())
-def test_a_damaged_file_is_refused_or_harmless(
-    where: float, cut: bool, clusters: Clusters, tmp_path: Path
-) -> None:
+def test_a_damaged_file_is_refused_or_harmless(where: float, cut: bool, clusters: Clusters, tmp_path: Path) -> None:
     path = clusters.save(tmp_path / "clusters.npz")
     content = bytearray(path.read_bytes())
     position = int(where * len(content))

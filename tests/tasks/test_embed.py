@@ -59,9 +59,7 @@ def test_rows_follow_the_order_of_the_texts_and_repeats_are_equal(minilm: Embedd
 def test_a_repeated_text_is_computed_once(minilm: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     encode = minilm._encoder.encode
-    monkeypatch.setattr(
-        minilm._encoder, "encode", lambda texts, *rest: seen.extend(texts) or encode(texts, *rest)
-    )
+    monkeypatch.setattr(minilm._encoder, "encode", lambda texts, *rest: seen.extend(texts) or encode(texts, *rest))
     minilm.transform(["red", "blue", "red", "red"])
     assert sorted(seen) == ["blue", "red"]
 
@@ -121,9 +119,7 @@ def test_a_decoder_without_a_padding_token_embeds_batches_like_single_texts(tmp_
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<end>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>").save_pretrained(tmp_path)
-    GPT2Model(GPT2Config(vocab_size=5, n_positions=8, n_embd=16, n_layer=1, n_head=2)).save_pretrained(
-        tmp_path
-    )
+    GPT2Model(GPT2Config(vocab_size=5, n_positions=8, n_embd=16, n_layer=1, n_head=2)).save_pretrained(tmp_path)
     embedder = Embedder(tmp_path, cache=False)
     texts = ["red", "blue sky green", "green " * 20]
     alone = np.vstack([embedder.transform([text]) for text in texts])

@@ -13,14 +13,29 @@ from hypothesis import strategies as st
 from moe_analysis.tasks.file_names import LONGEST, check_file_name, label_of
 
 REFUSED = {
-    "S'MoRE 2/2": "has '/' in it", "../elsewhere": "has '/' in it", r"runs\mine": r"has '\\\\' in it",
-    ".hidden": "begins with a dot", "..": "begins with a dot", "": "is empty", " lora": "begins or ends with a space",
-    "lora ": "begins or ends with a space", "lora.": "ends with a dot", "a\nb": r"has '\\n' in it",
-    "a\x00b": r"has '\\x00' in it", "zero\u200bwidth": r"has '\\u200b' in it", "no\u00a0break": r"has '\\xa0' in it",
-    "turned\u202eback": r"has '\\u202e' in it", "half\ud800": r"has '\\ud800' in it", "all*": r"has '\*' in it",
-    "C: drive": "has ':' in it", "CON": "is what Windows calls a device", "nul.txt": "is what Windows calls a device",
-    "com1": "is what Windows calls a device", "n" * 101: "is 101 bytes long", "é" * 51: "is 102 bytes long",
-}  # fmt: skip
+    "S'MoRE 2/2": "has '/' in it",
+    "../elsewhere": "has '/' in it",
+    r"runs\mine": r"has '\\\\' in it",
+    ".hidden": "begins with a dot",
+    "..": "begins with a dot",
+    "": "is empty",
+    " lora": "begins or ends with a space",
+    "lora ": "begins or ends with a space",
+    "lora.": "ends with a dot",
+    "a\nb": r"has '\\n' in it",
+    "a\x00b": r"has '\\x00' in it",
+    "zero\u200bwidth": r"has '\\u200b' in it",
+    "no\u00a0break": r"has '\\xa0' in it",
+    "turned\u202eback": r"has '\\u202e' in it",
+    "half\ud800": r"has '\\ud800' in it",
+    "all*": r"has '\*' in it",
+    "C: drive": "has ':' in it",
+    "CON": "is what Windows calls a device",
+    "nul.txt": "is what Windows calls a device",
+    "com1": "is what Windows calls a device",
+    "n" * 101: "is 101 bytes long",
+    "é" * 51: "is 102 bytes long",
+}
 
 
 @pytest.mark.parametrize("name", REFUSED, ids=ascii)
@@ -63,5 +78,9 @@ def test_the_label_of_a_suite_is_a_part_of_a_name_whatever_the_suite_is_called(s
 
 def test_the_label_of_a_suite_is_its_own_name_where_that_is_one() -> None:
     assert [label_of(source) for source in ("embedded", "/data/my suite/", "hub:someone/quiz:easy", "line\nbreak")] == [
-        "embedded", "my suite", "quiz-easy", "line-break"]  # fmt: skip
+        "embedded",
+        "my suite",
+        "quiz-easy",
+        "line-break",
+    ]
     assert label_of("/data/" + "é" * 120) == "é" * (LONGEST // 2)

@@ -119,9 +119,7 @@ def test_each_task_has_eight_wordings_or_more(rows, skill):
 @pytest.mark.parametrize("skill", [skill for skill in SKILLS if skill.twist], ids=lambda skill: skill.name)
 def test_a_variant_states_its_condition_in_many_wordings_and_the_original_never_does(rows, skill):
     variant, original = of(rows, skill.twist.name), of(rows, skill.name)
-    used = Counter(
-        condition for row in variant for condition in skill.twist.conditions if condition in row["prompt"]
-    )
+    used = Counter(condition for row in variant for condition in skill.twist.conditions if condition in row["prompt"])
     assert len(used) >= 8 and sum(used.values()) >= len(variant)
     assert not any(condition in row["prompt"] for row in original for condition in skill.twist.conditions)
 

@@ -40,9 +40,7 @@ def test_a_hub_dataset_is_read_through_datasets_and_its_columns_mapped(tmp_path:
     ],
     ids=["index", "text", "key"],
 )
-def test_the_usual_forms_of_choices_become_answer_and_label(
-    row: dict, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_usual_forms_of_choices_become_answer_and_label(row: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     data = datasets.Dataset.from_list([{"question": "colour of the sky?", **row}])

@@ -82,7 +82,12 @@ def test_a_folder_of_folders_holds_a_data_set_each(tmp_path: Path) -> None:
         write(tmp_path / name, "train.jsonl", bare(name)), write(tmp_path / name, "test.jsonl", bare(f"{name}?"))
     frame = silent(write(tmp_path, "facts.jsonl", choice_row()))
     assert frame[["dataset", "split"]].values.tolist() == [
-        ["facts", "train"], ["a", "test"], ["a", "train"], ["b", "test"], ["b", "train"]]  # fmt: skip
+        ["facts", "train"],
+        ["a", "test"],
+        ["a", "train"],
+        ["b", "test"],
+        ["b", "train"],
+    ]
     assert len(load_suite(tmp_path, datasets=["a"], split="test")) == 1
 
 
@@ -137,7 +142,8 @@ def test_other_files_of_the_folder_need_all_of_their_fields(tmp_path: Path) -> N
 def test_a_prompt_of_both_splits_is_a_flaw_as_ever(tmp_path: Path) -> None:
     folder = write(tmp_path / "quiz", "train.jsonl", bare())
     assert "test.jsonl line 1: prompt = '2 + 2' is also a train prompt" in message(
-        write(folder, "test.jsonl", bare()), strict=True)  # fmt: skip
+        write(folder, "test.jsonl", bare()), strict=True
+    )
 
 
 # Nothing is passed over in silence
@@ -212,8 +218,15 @@ def test_a_real_pack_loads_also_when_each_data_set_is_a_folder_of_splits_with_re
         pytest.skip(f"MOE_ANALYSIS_DATA has no folder {name}")
     whole = load_suite_quietly(root / name)
     for (dataset, split), rows in whole.groupby(["dataset", "split"]):
-        lines = [{"prompt": row.prompt, "choices": row.choices, "answer": row.answer,
-                  "label": None if row.choices is None else float(row.label)} for row in rows.itertuples()]  # fmt: skip
+        lines = [
+            {
+                "prompt": row.prompt,
+                "choices": row.choices,
+                "answer": row.answer,
+                "label": None if row.choices is None else float(row.label),
+            }
+            for row in rows.itertuples()
+        ]
         write(tmp_path / name / dataset, f"{split}.jsonl", *map(json.dumps, lines))
     again = load_suite_quietly(tmp_path / name)
     columns = ["dataset", "split", "prompt", "answer", "label"]

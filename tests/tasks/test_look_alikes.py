@@ -31,10 +31,13 @@ ALIKE = {
     "capitals": ("Tea", "tea", "capitals: 'Tea' against 'tea'"),
     "Cyrillic": ("t\u0435\u0430", "tea", r"letters that are drawn alike: 't\u0435\u0430' against 'tea'"),
     "full width": ("\uff34ea", "Tea", r"letters that are drawn alike: '\uff34ea' against 'Tea'"),
-    "one sign of many": ("x" * 40 + "," + "y" * 30, "x" * 40 + "." + "y" * 30,
-                         f"one place of a long text: '{'x' * 20},{'y' * 19}' against '{'x' * 20}.{'y' * 19}'"),
+    "one sign of many": (
+        "x" * 40 + "," + "y" * 30,
+        "x" * 40 + "." + "y" * 30,
+        f"one place of a long text: '{'x' * 20},{'y' * 19}' against '{'x' * 20}.{'y' * 19}'",
+    ),
     "behind what is shown": ("x" * 60 + "y" * 60, "x" * 60 + "z" * 90, "one place of a long text"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", ALIKE)
@@ -43,8 +46,9 @@ def test_two_texts_that_look_alike_are_told_apart(case: str) -> None:
     assert words in apart(one, other) and apart(one, other).isascii() and apart(other, one)
 
 
-@pytest.mark.parametrize("one, other", [("yes", "no"), ("tea", "tee"), ("", "tea"), ("4", "5"), ("tea", "tea"),
-                                        ("x" * 29, "x" * 28 + "y")])  # fmt: skip
+@pytest.mark.parametrize(
+    "one, other", [("yes", "no"), ("tea", "tee"), ("", "tea"), ("4", "5"), ("tea", "tea"), ("x" * 29, "x" * 28 + "y")]
+)
 def test_texts_that_anybody_sees_to_differ_get_no_more_words(one: str, other: str) -> None:
     assert apart(one, other) == ""
 
@@ -79,7 +83,8 @@ def test_fields_that_look_like_known_ones_are_told_apart(tmp_path: Path) -> None
     row = {"Prompt" if key == "prompt" else key: value for key, value in free_row().items()}
     assert "prompt is missing (it has 'Prompt'); every row needs" in message(write(tmp_path / "a", "a.jsonl", row))
     assert "split = 'te\u0455t' is unknown; they differ in letters that are drawn alike" in message(
-        write(tmp_path / "b", "a.jsonl", free_row(split="te\u0455t")))  # fmt: skip
+        write(tmp_path / "b", "a.jsonl", free_row(split="te\u0455t"))
+    )
     groups = write(tmp_path / "c", "a.jsonl", free_row(), free_row("5", group="arithmetic\u00a0"))
     assert r"they differ in white space: 'arithmetic\xa0' against 'arithmetic'; give it one group" in message(groups)
     (tmp_path / "d").mkdir()

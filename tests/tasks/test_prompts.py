@@ -30,8 +30,10 @@ def test_cloze_asks_without_listing_the_options() -> None:
 def test_the_instruction_form_numbers_the_options_and_answers_with_a_number() -> None:
     prompt, answer = render(ROW, "instruction")
     assert prompt.startswith("Below is an instruction that describes a task.")
-    assert prompt.endswith("### Instruction:\nPlease choose the correct answer to the question: Which is a fruit?\n\n"
-                           "Answer1: a stone Answer2: an apple\n\nAnswer format: answer1/answer2\n\n### Response:\n")
+    assert prompt.endswith(
+        "### Instruction:\nPlease choose the correct answer to the question: Which is a fruit?\n\n"
+        "Answer1: a stone Answer2: an apple\n\nAnswer format: answer1/answer2\n\n### Response:\n"
+    )
     assert answer == "the correct answer is answer2"
 
 
@@ -53,8 +55,10 @@ def test_of_repeated_choices_the_label_says_which_is_meant() -> None:
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=5), st.text(), st.sampled_from(sorted(PROMPT_FORMS)))
 def test_every_form_has_an_answer_for_every_choice_and_ends_its_prompts_with_its_mark(choices, prompt, name) -> None:
     form = PROMPT_FORMS[name]
-    for row in ({"prompt": prompt, "choices": choices, "answer": choices[-1], "label": len(choices) - 1},
-                {"prompt": prompt, "choices": None, "answer": choices[0], "label": None}):
+    for row in (
+        {"prompt": prompt, "choices": choices, "answer": choices[-1], "label": len(choices) - 1},
+        {"prompt": prompt, "choices": None, "answer": choices[0], "label": None},
+    ):
         assert form.prompt(row)[-1] == form.tail
         answers = form.answers(row)
         assert len(answers) == (1 if row["choices"] is None else len(choices))
@@ -78,8 +82,9 @@ def test_a_tokenizer_that_puts_a_space_before_every_text_does_not_get_two() -> N
     words = {"<unk>": 0, "▁": 1, "▁Paris": 2, "▁:": 3, ":": 4, "▁Answer": 5, "▁x": 6, "▁y": 7}
     inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     inner.normalizer = normalizers.Prepend(" ")
-    inner.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(":", "isolated"), pre_tokenizers.Metaspace(prepend_scheme="never", split=True)])
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(":", "isolated"), pre_tokenizers.Metaspace(prepend_scheme="never", split=True)]
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
     whole = tokenizer("Answer: Paris", add_special_tokens=False)["input_ids"]
     assert answer_ids([" Paris"], form_named("cloze"), tokenizer) == [whole[-1:]] == [[2]]
@@ -107,8 +112,12 @@ def test_answers_that_fit_are_counted_in_the_form_that_is_asked() -> None:
 
 
 def test_an_unknown_form_is_named_with_the_known_ones() -> None:
-    for call in (lambda: render(ROW, "closed"), lambda: check_form(frame_of(ROW), "closed", "s"),
-                 lambda: form_caption(["closed"]), lambda: ma.TrainConfig(prompt_form="closed").check()):
+    for call in (
+        lambda: render(ROW, "closed"),
+        lambda: check_form(frame_of(ROW), "closed", "s"),
+        lambda: form_caption(["closed"]),
+        lambda: ma.TrainConfig(prompt_form="closed").check(),
+    ):
         with pytest.raises(ValueError, match="prompt_form = 'closed' is unknown; choose one of options, cloze, instr"):
             call()
 
@@ -121,9 +130,15 @@ def test_a_suite_without_choices_is_refused_in_cloze_form_alone() -> None:
         check_form(frame_of(FREE), name, "sums")
 
 
-@pytest.mark.parametrize(("backbone", "form"), [
-    ("compact", "options"), ("smollm2-135m", "cloze"), ("HuggingFaceTB/SmolLM2-360M", "cloze"), ("a/folder", "cloze"),
-])
+@pytest.mark.parametrize(
+    ("backbone", "form"),
+    [
+        ("compact", "options"),
+        ("smollm2-135m", "cloze"),
+        ("HuggingFaceTB/SmolLM2-360M", "cloze"),
+        ("a/folder", "cloze"),
+    ],
+)
 def test_pretrained_backbones_are_asked_in_cloze_form_unless_said(backbone: str, form: str) -> None:
     assert default_form(backbone) == form == ma.TrainConfig(backbone=backbone).form
     assert ma.TrainConfig(backbone=backbone, prompt_form="instruction").form == "instruction"
@@ -134,8 +149,10 @@ def test_a_caption_says_form_and_endpoint() -> None:
     assert form_caption(["cloze"]) == f"{cloze} summed likelihood (acc)"
     assert form_caption(["options"]).endswith("summed likelihood, end token included (acc)")
     both = form_caption(["options", "cloze", "options"], "acc_norm")
-    assert both == (f"prompts list the options or {cloze} likelihood per character, end token included with listed "
-                    "options (acc_norm)")
+    assert both == (
+        f"prompts list the options or {cloze} likelihood per character, end token included with listed "
+        "options (acc_norm)"
+    )
     with pytest.raises(ValueError, match="endpoint = 'f1' is unknown; choose one of acc, acc_norm"):
         form_caption(["cloze"], "f1")
     with pytest.raises(ValueError, match="prompt_forms is empty"):

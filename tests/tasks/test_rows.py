@@ -59,9 +59,7 @@ def test_a_broken_row_is_named_by_file_line_field_and_value(expected: str, tmp_p
 
 def test_a_label_outside_the_choices_says_which_labels_are_right(tmp_path: Path) -> None:
     folder = write(tmp_path, "a.jsonl", choice_row(label=7))
-    assert "a.jsonl line 1: label = 7 is outside the 2 choices; give a whole number from 0 to 1" in message(
-        folder
-    )
+    assert "a.jsonl line 1: label = 7 is outside the 2 choices; give a whole number from 0 to 1" in message(folder)
 
 
 @pytest.mark.parametrize("written", [1, 1.0, "1", "1.0", "01"])
@@ -140,9 +138,7 @@ def test_a_dataset_with_two_groups_is_refused(tmp_path: Path) -> None:
     | st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
     drop=st.booleans(),
 )
-def test_any_change_of_one_field_loads_or_is_named_by_its_line(
-    field: str, value, drop: bool, tmp_path: Path
-) -> None:
+def test_any_change_of_one_field_loads_or_is_named_by_its_line(field: str, value, drop: bool, tmp_path: Path) -> None:
     row = choice_row("Is snow cold?")
     if drop:
         del row[field]

@@ -17,9 +17,7 @@ from .suites import choice_row, free_row, message, write
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     write(tmp_path / "suite", "b.jsonl", free_row(), free_row("3 + 1", "test"))
-    return write(
-        tmp_path / "suite", "a.jsonl", choice_row(), choice_row("Is fire cold?", "test", answer="no", label=1)
-    )
+    return write(tmp_path / "suite", "a.jsonl", choice_row(), choice_row("Is fire cold?", "test", answer="no", label=1))
 
 
 # What a sound suite becomes
@@ -90,9 +88,7 @@ def test_a_name_is_looked_up_in_the_data_variable(suite: Path, monkeypatch: pyte
     assert len(load_suite("suite")) == 4
 
 
-def test_an_unknown_name_lists_the_names_that_would_work(
-    suite: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_name_lists_the_names_that_would_work(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOE_ANALYSIS_DATA", str(suite.parent))
     text = message("multitsak")
     assert "'multitsak'" in text and "embedded, embedded_ood, suite" in text and "MOE_ANALYSIS_DATA" in text
@@ -160,9 +156,7 @@ def test_the_shipped_suites_load_without_a_flaw(name: str, splits: set[str]) -> 
     assert "task" not in set(task_roles(name, frame))
 
 
-@pytest.mark.skipif(
-    not os.environ.get("MOE_ANALYSIS_DATA"), reason="MOE_ANALYSIS_DATA names no folder of real data"
-)
+@pytest.mark.skipif(not os.environ.get("MOE_ANALYSIS_DATA"), reason="MOE_ANALYSIS_DATA names no folder of real data")
 @pytest.mark.filterwarnings("ignore::moe_analysis.tasks.suite.SuiteWarning")
 def test_the_real_suites_load_with_every_row_of_their_files() -> None:
     root = Path(os.environ["MOE_ANALYSIS_DATA"])

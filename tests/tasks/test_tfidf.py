@@ -11,9 +11,9 @@ from moe_analysis.tasks.embed import Embedder, EmbeddingError, embed
 
 from .texts import TEXTS
 
-WORDS = st.lists(
-    st.sampled_from(["red", "blue", "sky", "1", "2", "+", "=", "rain"]), min_size=1, max_size=6
-).map(" ".join)
+WORDS = st.lists(st.sampled_from(["red", "blue", "sky", "1", "2", "+", "=", "rain"]), min_size=1, max_size=6).map(
+    " ".join
+)
 
 
 @settings(max_examples=30, deadline=None)
@@ -43,9 +43,7 @@ def test_tfidf_of_a_text_alone_equals_its_row_among_others() -> None:
 def test_tfidf_keeps_the_cosines_of_the_full_word_space_when_no_axis_is_dropped() -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    full = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", ngram_range=(1, 2), sublinear_tf=True).fit_transform(
-        TEXTS
-    )
+    full = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", ngram_range=(1, 2), sublinear_tf=True).fit_transform(TEXTS)
     ours = embed(TEXTS, "tfidf", cache=False)
     np.testing.assert_allclose(ours @ ours.T, (full @ full.T).toarray(), atol=1e-5)
 

@@ -11,8 +11,9 @@ from moe_analysis.theory import smore_families
 
 FEW = settings(max_examples=15, deadline=None)
 SEEDS = st.integers(0, 10_000)
-SIZES = st.sampled_from([([4], [2]), ([3, 4], [2, 1]), ([4, 3], [1, 2]), ([3, 3, 2], [2, 2, 1]),
-                         ([2, 3, 3], [1, 1, 2])])  # fmt: skip
+SIZES = st.sampled_from(
+    [([4], [2]), ([3, 4], [2, 1]), ([4, 3], [1, 2]), ([3, 3, 2], [2, 2, 1]), ([2, 3, 3], [1, 1, 2])]
+)
 POSITIONS = st.sampled_from(["all", "child", "child_scored"])
 
 

@@ -186,8 +186,11 @@ def test_active_parameters_and_experts_alone_can_be_the_budget():
 
 
 def test_an_impossible_budget_names_the_nearest_that_there_is():
-    with pytest.raises(ValueError, match=r"trainable = 10 trainable parameters \(all\) over 3 layers cannot be met "
-                                         r"within 5 % by TRexConfig: the nearest has 146 \(num_down=1, num_up=1\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"trainable = 10 trainable parameters \(all\) over 3 layers cannot be met "
+        r"within 5 % by TRexConfig: the nearest has 146 \(num_down=1, num_up=1\)",
+    ):
         match_budget(TRexConfig(), 10, LAYERS)
 
 
@@ -199,16 +202,19 @@ def test_the_tolerance_that_an_error_offers_is_enough():
     assert numel(match_budget(eight, 340, LAYERS, tolerance=offered), LAYERS) == 280
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"trainable": 0}, "trainable = 0 must be at least 1"),
-    ({"counted": "total"}, "counted = 'total' is unknown; choose one of trainable, active"),
-    ({"part": "router"}, "part = 'router' is unknown; choose one of all, experts"),
-    ({"tolerance": -0.1}, "tolerance = -0.1 must be at least 0"),
-    ({"shapes": []}, "shapes = \\[\\] holds no layer"),
-    ({"adapter": MoeLoraConfig(top_k=9)}, "top_k = 9 must lie between 1 and num_experts = 8"),
-    ({"adapter": peft.IA3Config()}, "adapter is a IA3Config, which has no cost formula"),
-    ({"adapter": peft.LoraConfig(use_dora=True)}, "use_dora = True changes parameters in a way"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"trainable": 0}, "trainable = 0 must be at least 1"),
+        ({"counted": "total"}, "counted = 'total' is unknown; choose one of trainable, active"),
+        ({"part": "router"}, "part = 'router' is unknown; choose one of all, experts"),
+        ({"tolerance": -0.1}, "tolerance = -0.1 must be at least 0"),
+        ({"shapes": []}, "shapes = \\[\\] holds no layer"),
+        ({"adapter": MoeLoraConfig(top_k=9)}, "top_k = 9 must lie between 1 and num_experts = 8"),
+        ({"adapter": peft.IA3Config()}, "adapter is a IA3Config, which has no cost formula"),
+        ({"adapter": peft.LoraConfig(use_dora=True)}, "use_dora = True changes parameters in a way"),
+    ],
+)
 def test_what_cannot_be_counted_is_refused_before_the_search(options, message):
     with pytest.raises(ValueError, match=message):
         match_budget(**{"adapter": MoeLoraConfig(), "trainable": 5000, "shapes": LAYERS, **options})

@@ -13,8 +13,14 @@ from moe_analysis.theory.claim import Claim, claim_check, verify
 
 
 def make(name: str = "one", **changes: object) -> Claim:
-    values = {"source": "T-REX Lemma 4.1", "statement": "1 = 1", "measured": 1, "expected": 1, "residual": 0.0,
-              "holds": True}
+    values = {
+        "source": "T-REX Lemma 4.1",
+        "statement": "1 = 1",
+        "measured": 1,
+        "expected": 1,
+        "residual": 0.0,
+        "holds": True,
+    }
     return Claim(name, **{**values, **changes})
 
 

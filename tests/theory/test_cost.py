@@ -44,10 +44,16 @@ def numbers(text: object) -> list[int]:
 
 def configured(row) -> SmoreConfig:
     return SmoreConfig(
-        num_experts=numbers(row.s), fanout=numbers(row.f), r=numbers(row.r), gate=row.gate, key_dim=row.d_g,
-        shared_pool=bool(row.shared), down_dim=row.down or None, activation=row.act.partition("|")[0],
+        num_experts=numbers(row.s),
+        fanout=numbers(row.f),
+        r=numbers(row.r),
+        gate=row.gate,
+        key_dim=row.d_g,
+        shared_pool=bool(row.shared),
+        down_dim=row.down or None,
+        activation=row.act.partition("|")[0],
         router_activation="prelu" if row.Index in ROUTER_PRELU else "relu",
-    )  # fmt: skip
+    )
 
 
 @st.composite
@@ -116,8 +122,10 @@ def test_the_formula_claim_fails_when_a_formula_is_off_by_one(monkeypatch):
 def test_formula_and_module_agree_for_any_structure(config, position, bias):
     config = replace(config, activation_position=position, expert_bias=bias)
     formula, counted = cost("smore", 9, 13, config), count(meta_layer("smore", 9, 13, config))
-    assert (formula.expert_parameters, formula.router_parameters) == (counted.expert_parameters,
-                                                                      counted.router_parameters)
+    assert (formula.expert_parameters, formula.router_parameters) == (
+        counted.expert_parameters,
+        counted.router_parameters,
+    )
     assert formula.macs("experts", "module") == counted.expert_macs
     assert formula.macs("router", "module") == counted.router_macs
     assert formula.macs("router", "per_call") == counted.router_macs_per_call

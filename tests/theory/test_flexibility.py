@@ -23,8 +23,9 @@ from moe_analysis.theory.flexibility import (
 )
 
 FEW = settings(max_examples=40, deadline=None)
-LAYERS = st.lists(st.integers(1, 4).flatmap(lambda s: st.tuples(st.just(s), st.integers(1, min(s, 3)))),
-                  min_size=1, max_size=3)  # fmt: skip
+LAYERS = st.lists(
+    st.integers(1, 4).flatmap(lambda s: st.tuples(st.just(s), st.integers(1, min(s, 3)))), min_size=1, max_size=3
+)
 
 
 def written_trees(s: list[int], f: list[int]) -> list[dict]:
@@ -32,8 +33,11 @@ def written_trees(s: list[int], f: list[int]) -> list[dict]:
     if not s:
         return [{}]
     below = written_trees(s[:-1], f[:-1])
-    return [dict(zip(chosen, subtrees)) for chosen in combinations(range(s[-1]), f[-1])
-            for subtrees in product(below, repeat=f[-1])]  # fmt: skip
+    return [
+        dict(zip(chosen, subtrees))
+        for chosen in combinations(range(s[-1]), f[-1])
+        for subtrees in product(below, repeat=f[-1])
+    ]
 
 
 def small(layers: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
@@ -125,19 +129,22 @@ def test_the_table_has_a_row_a_system_and_depth_with_python_integers():
 
 def test_a_table_of_unequal_layers_takes_the_lowest_and_leaves_the_shared_pool_out():
     frame = flexibility_table([4, 3, 2], [2, 1, 2], [1, 2, 3])
-    assert list(frame.query("system == \"S'MoRE\"")["flexibility"]) == [6, 18, 324]
-    assert list(frame.query("system == \"S'MoRE#\"")["layers"]) == [1]
+    assert list(frame.query('system == "S\'MoRE"')["flexibility"]) == [6, 18, 324]
+    assert list(frame.query('system == "S\'MoRE#"')["layers"]) == [1]
 
 
-@pytest.mark.parametrize("s, f, message", [
-    ([4, 4], [2], "s = \\[4, 4\\] has 2 layers but f = \\[2\\] has 1"),
-    ([4, 2], [2, 3], "f\\[1\\] = 3 is above s\\[1\\] = 2"),
-    ([4], [0], "f = \\[0\\] must hold integers of at least 1"),
-    ([4.0], [2], "s = \\[4.0\\] must hold integers"),
-    ([True], [1], "s = \\[True\\] must hold integers"),
-    ([], [], "s = \\[\\] must be a list with one integer a layer"),
-    (4, [2], "s = 4 must be a list"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "s, f, message",
+    [
+        ([4, 4], [2], "s = \\[4, 4\\] has 2 layers but f = \\[2\\] has 1"),
+        ([4, 2], [2, 3], "f\\[1\\] = 3 is above s\\[1\\] = 2"),
+        ([4], [0], "f = \\[0\\] must hold integers of at least 1"),
+        ([4.0], [2], "s = \\[4.0\\] must hold integers"),
+        ([True], [1], "s = \\[True\\] must hold integers"),
+        ([], [], "s = \\[\\] must be a list with one integer a layer"),
+        (4, [2], "s = 4 must be a list"),
+    ],
+)
 @pytest.mark.parametrize("formula", SYSTEMS.values())
 def test_impossible_structures_are_refused_by_name(formula, s, f, message):
     with pytest.raises(ValueError, match=message):

@@ -42,8 +42,9 @@ def test_totals_are_those_of_the_peft_models(tiny_llama, targets):
 
 
 def test_layers_are_chosen_as_peft_chooses_them(tiny_gpt2):
-    config = peft_bridge.MoeLoraConfig(num_experts=2, r=1, target_modules=["c_attn", "c_fc"], layers_to_transform=[1],
-                                       exclude_modules=["c_fc"])  # fmt: skip
+    config = peft_bridge.MoeLoraConfig(
+        num_experts=2, r=1, target_modules=["c_attn", "c_fc"], layers_to_transform=[1], exclude_modules=["c_fc"]
+    )
     assert layer_shapes(tiny_gpt2, config) == [(16, 48)]
     counted = method_table({"LoRA-MoE": config}, tiny_gpt2)["trainable"].iloc[0]
     assert counted == trainable(peft.get_peft_model(tiny_gpt2, config))
@@ -56,12 +57,15 @@ def test_a_budget_over_a_model_is_one_over_its_layers(tiny_llama):
     assert abs(trainable(peft.get_peft_model(tiny_llama, found)) - 6000) <= 300
 
 
-@pytest.mark.parametrize("name, config", [
-    ("moelora", MoeLoraConfig(num_experts=4, top_k=2, r=3)),
-    ("hydralora", HydraLoraConfig(r=2)),
-    ("momor", MomorConfig(r=[1, 2])),
-    ("trex", TRexConfig(intuition_mapper=True)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, config",
+    [
+        ("moelora", MoeLoraConfig(num_experts=4, top_k=2, r=3)),
+        ("hydralora", HydraLoraConfig(r=2)),
+        ("momor", MomorConfig(r=[1, 2])),
+        ("trex", TRexConfig(intuition_mapper=True)),
+    ],
+)
 def test_operations_are_those_counted_on_the_modules(name, config):
     layers = [(12, 20), (20, 12), (12, 20)]
     row = method_table({name: config}, layers).iloc[0]

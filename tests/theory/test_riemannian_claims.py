@@ -49,8 +49,12 @@ def test_every_claim_holds_for_several_seeds():
 def test_what_the_paper_only_draws_is_marked_as_our_reading():
     table = verify("gr_*").set_index("name")["statement"]
     ours = set(table.index[table.str.startswith("our reading:")])
-    assert ours == {"gr_curvature_closed_form", "gr_curvature_inverse_in_gate", "gr_first_order_exponents",
-                    "gr_exact_remedy_is_power_zero"}
+    assert ours == {
+        "gr_curvature_closed_form",
+        "gr_curvature_inverse_in_gate",
+        "gr_first_order_exponents",
+        "gr_exact_remedy_is_power_zero",
+    }
 
 
 def test_exponents_are_two_three_halves_one_and_one():
@@ -59,8 +63,15 @@ def test_exponents_are_two_three_halves_one_and_one():
     assert claim.measured == pytest.approx(claim.expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("check", ["gr_first_order_exponents", "gr_exact_remedy_is_power_zero",
-                                   "gr_gate_gradient_unchanged", "gr_single_expert_control"])
+@pytest.mark.parametrize(
+    "check",
+    [
+        "gr_first_order_exponents",
+        "gr_exact_remedy_is_power_zero",
+        "gr_gate_gradient_unchanged",
+        "gr_single_expert_control",
+    ],
+)
 def test_a_backward_that_ignores_its_power_is_found_wrong(monkeypatch, check):
     honest = moe_lora.up_mixture
     monkeypatch.setattr(moe_lora, "up_mixture", lambda hidden, gates, up, power, y: honest(hidden, gates, up, 1.0, y))
@@ -72,10 +83,13 @@ def test_gates_that_do_not_sum_to_one_break_the_control(monkeypatch):
     assert "A" in riemannian.gr_single_expert_control().measured
 
 
-@pytest.mark.parametrize("check, wrong", [
-    ("gr_step_invariance", lambda A, B, dA, dB, damping=0.0: (dA, dB)),
-    ("gr_descent_direction", lambda A, B, dA, dB, damping=0.0: (-dA, dB)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "check, wrong",
+    [
+        ("gr_step_invariance", lambda A, B, dA, dB, damping=0.0: (dA, dB)),
+        ("gr_descent_direction", lambda A, B, dA, dB, damping=0.0: (-dA, dB)),
+    ],
+)
 def test_a_wrong_preconditioner_is_found_wrong(monkeypatch, check, wrong):
     monkeypatch.setattr(optim, "precondition", wrong)
     assert not getattr(riemannian, check)().holds
@@ -94,8 +108,11 @@ def test_half_a_bend_is_found_wrong(monkeypatch):
 
 def test_a_manifold_that_does_not_know_the_gate_is_found_wrong(monkeypatch):
     honest = RankPoint.measured_curvature
-    monkeypatch.setattr(RankPoint, "measured_curvature", lambda self, xi, t: honest(
-        RankPoint(self.U, self.sigma / self.sigma[0], self.V), xi, t))
+    monkeypatch.setattr(
+        RankPoint,
+        "measured_curvature",
+        lambda self, xi, t: honest(RankPoint(self.U, self.sigma / self.sigma[0], self.V), xi, t),
+    )
     assert not fixed_rank.gr_curvature_inverse_in_gate().holds
 
 

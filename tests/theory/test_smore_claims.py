@@ -46,8 +46,17 @@ def two_layers(monkeypatch):
 
 
 def test_the_claims_of_two_layers_hold(two_layers):
-    table = verify(["smore_thm33_*", "smore_thm34_all_*", "smore_thm34_random_*", "smore_thm34_needs_*",
-                    "smore_thm34_single_*", "smore_cor*"], seed=3).set_index("name")  # fmt: skip
+    table = verify(
+        [
+            "smore_thm33_*",
+            "smore_thm34_all_*",
+            "smore_thm34_random_*",
+            "smore_thm34_needs_*",
+            "smore_thm34_single_*",
+            "smore_cor*",
+        ],
+        seed=3,
+    ).set_index("name")
     assert table["holds"].all()
     assert table.loc["smore_cor35_activation_on_child", "measured"] == [6, 126, 126] * 2
     assert table.loc["smore_thm34_needs_the_activation", "measured"] == [6, 114, 114]
@@ -55,8 +64,9 @@ def test_the_claims_of_two_layers_hold(two_layers):
 
 def test_a_code_that_forgets_the_second_power_is_found_wrong(two_layers, monkeypatch):
     honest = smore_families.MultisetCode.forward
-    monkeypatch.setattr(smore_families.MultisetCode, "forward",
-                        lambda self, z: honest(self, z) * (torch.arange(z.shape[-1]) == 0))
+    monkeypatch.setattr(
+        smore_families.MultisetCode, "forward", lambda self, z: honest(self, z) * (torch.arange(z.shape[-1]) == 0)
+    )
     assert not smore.smore_thm34_all_trees().holds
     assert not smore_codes.smore_lemma_c8_multisets().holds
 

@@ -54,10 +54,13 @@ def test_codes_refuse_what_they_cannot_hold():
         smore_families.MultisetCode(listed, 2)(listed + 0.5)
 
 
-@pytest.mark.parametrize("config, message", [
-    (small([3], [2], expert_bias=False), "expert_bias = False leaves no place"),
-    (small([2, 2], [2, 2], r=1, shared_pool=True), "d = 2 holds an index and no code of 2 children; raise r"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (small([3], [2], expert_bias=False), "expert_bias = False leaves no place"),
+        (small([2, 2], [2, 2], r=1, shared_pool=True), "d = 2 holds an index and no code of 2 children; raise r"),
+    ],
+)
 def test_configurations_without_room_for_the_proof_are_refused(config, message):
     with pytest.raises(ValueError, match=message):
         smore_families.distinguishing_layer(config)
@@ -110,6 +113,7 @@ def test_float32_counts_only_what_its_rounding_leaves():
 def test_the_precision_table_shows_that_small_parameters_merge_deep_trees():
     frame = smore_codes.precision_table(layers=[2, 6], scales=[0.01, 1.0], pairs=40)
     assert list(frame[["layers", "scale", "change"]].itertuples(index=False, name=None)) == [
-        (depth, scale, change) for depth in (2, 6) for scale in (0.01, 1.0) for change in ("leaves", "exchange")]
+        (depth, scale, change) for depth in (2, 6) for scale in (0.01, 1.0) for change in ("leaves", "exchange")
+    ]
     deep = frame.query("layers == 6").set_index(["scale", "change"])
     assert deep.loc[(0.01, "leaves"), "float32"] == 40 and deep.loc[(1.0, "leaves"), "float32"] == 0

@@ -63,8 +63,9 @@ def test_every_tree_is_walked_once_with_siblings_in_order(sizes):
 @pytest.mark.parametrize("position", ["all", "child", "child_scored"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_layer_by_layer_the_outputs_are_those_of_all_trees(position, shared):
-    layer = smore_families.distinguishing_layer(small([3, 3, 3], [2, 1, 2], activation_position=position,
-                                                      shared_pool=shared))  # fmt: skip
+    layer = smore_families.distinguishing_layer(
+        small([3, 3, 3], [2, 1, 2], activation_position=position, shared_pool=shared)
+    )
     x = torch.ones(3, dtype=torch.float64)
     every = walk.all_outputs(layer, x)
     found = walk.layer_outputs(layer, x)

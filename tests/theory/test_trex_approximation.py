@@ -24,8 +24,11 @@ def test_every_claim_of_the_theorem_holds_and_says_that_the_reading_is_ours():
 
 def test_a_bound_that_forgets_the_rank_limit_is_found_wrong(monkeypatch):
     honest = approximation.search_single_target
-    monkeypatch.setattr(approximation, "search_single_target",
-                        lambda target, num_down, num_up, **rest: honest(target, num_down + 1, num_up + 1, **rest))
+    monkeypatch.setattr(
+        approximation,
+        "search_single_target",
+        lambda target, num_down, num_up, **rest: honest(target, num_down + 1, num_up + 1, **rest),
+    )
     claim = approximation.trex_theorem_4_2_single_target()
     assert not claim.holds and claim.measured[2] > 1e-6  # one vector more passes below the tail
 
@@ -87,8 +90,9 @@ def test_alternating_least_squares_recovers_a_mixture_and_never_rises():
     rng = np.random.default_rng(3)
     A, B, gates = (rng.standard_normal(shape) for shape in [(2, 2, 7), (2, 6, 2), (9, 2)])
     targets = mixture_of(A, B, gates)
-    fits = [fit_mixture(targets, rng.standard_normal(A.shape), rng.standard_normal(B.shape), sweeps=300)
-            for _ in range(3)]
+    fits = [
+        fit_mixture(targets, rng.standard_normal(A.shape), rng.standard_normal(B.shape), sweeps=300) for _ in range(3)
+    ]
     assert min(fit.error for fit in fits) < 1e-6 * (targets**2).sum()
     for fit in fits:
         assert (np.diff(fit.history) <= 1e-9 * (targets**2).sum()).all()

@@ -75,8 +75,9 @@ def test_a_line_search_without_its_half_is_found_wrong(monkeypatch):
 
 def test_a_layer_that_is_no_parabola_is_found_wrong(monkeypatch):
     honest = trex_intuition.output_parabola
-    monkeypatch.setattr(trex_intuition, "output_parabola",
-                        lambda *a: replace(honest(*a), curvature=1.01 * honest(*a).curvature))
+    monkeypatch.setattr(
+        trex_intuition, "output_parabola", lambda *a: replace(honest(*a), curvature=1.01 * honest(*a).curvature)
+    )
     assert not trex_intuition.trex_theorem_4_3_on_the_layer().holds
 
 

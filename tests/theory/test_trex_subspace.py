@@ -69,8 +69,9 @@ def test_the_diagonal_pairing_is_a_diagonal_routing_matrix():
     rng = np.random.default_rng(2)
     A, B, gates = rng.standard_normal((3, 5)), rng.standard_normal((4, 3)), rng.standard_normal((6, 3))
     diagonal = np.einsum("ki,ij->kij", gates, np.eye(3))
-    np.testing.assert_allclose(trex.realised_updates(A, B, gates, "diagonal"), trex.realised_updates(A, B, diagonal),
-                               atol=1e-13)
+    np.testing.assert_allclose(
+        trex.realised_updates(A, B, gates, "diagonal"), trex.realised_updates(A, B, diagonal), atol=1e-13
+    )
 
 
 @settings(max_examples=15, deadline=None)
@@ -110,5 +111,6 @@ def test_real_factors_are_ranked_by_their_singular_values():
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_lemma_holds_for_other_draws(seed):
-    assert verify(["trex_lemma_4_1_kronecker", "trex_lemma_4_1_equal_parameters", "trex_lemma_4_1_used_dimension"],
-                  seed=seed)["holds"].all()
+    assert verify(
+        ["trex_lemma_4_1_kronecker", "trex_lemma_4_1_equal_parameters", "trex_lemma_4_1_used_dimension"], seed=seed
+    )["holds"].all()

@@ -20,8 +20,9 @@ def backward(model: nn.Module, seed: int = 0, scale: float = 1.0) -> torch.Tenso
     return loss.detach()
 
 
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, updates: int, handle: Attachment | None = None,
-          first: int = 0) -> None:  # fmt: skip
+def train(
+    model: nn.Module, optimizer: torch.optim.Optimizer, updates: int, handle: Attachment | None = None, first: int = 0
+) -> None:
     """A plain loop; with a handle it calls step()."""
     for number in range(first, first + updates):
         loss = backward(model, number)

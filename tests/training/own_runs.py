@@ -80,7 +80,13 @@ def elsewhere(script: str, executed: Path | None = None, **given: Any) -> dict[s
     environment = {key: value for key, value in os.environ.items() if key not in (own.VARIABLE, "EXECUTED")}
     environment |= {"PYTHONPATH": str(ROOT), **({"EXECUTED": str(executed)} if executed else {})}
     code = f"{BEFORE}\nif __name__ == '__main__':\n    {script.strip()}\n    print('TOLD', json.dumps(told))\n"
-    done = subprocess.run([sys.executable, "-c", code, json.dumps(given)], capture_output=True, text=True, timeout=300,
-                          env=environment, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(given)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.rpartition("TOLD ")[2])

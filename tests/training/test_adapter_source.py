@@ -140,12 +140,20 @@ def test_analyses_and_figures_take_it(trained) -> None:
 def test_what_needs_the_class_says_both_ways_to_it(path: Path, trained) -> None:
     run = ma.Run.load(path)
     suite = trained["fields"]["suite"]
-    ways = (run.model, lambda: evaluate_on(run, suite), lambda: evaluate_all([run], suite),
-            lambda: gates_of_runs([run], run.evaluation), lambda: gates_of_runs([run], None, trained=False))
+    ways = (
+        run.model,
+        lambda: evaluate_on(run, suite),
+        lambda: evaluate_all([run], suite),
+        lambda: gates_of_runs([run], run.evaluation),
+        lambda: gates_of_runs([run], None, trained=False),
+    )
     for way in ways:
-        with pytest.raises(RunError, match=rf"{path.name} has no model here: the adapter 'gatedlora' \(gated_lora.py, "
-                           rf"sha256 {SHA256[:12]}\) is not registered here; pass that file to ma.use_adapter, or call "
-                           r"run.model\(trust_code=True\)"):
+        with pytest.raises(
+            RunError,
+            match=rf"{path.name} has no model here: the adapter 'gatedlora' \(gated_lora.py, "
+            rf"sha256 {SHA256[:12]}\) is not registered here; pass that file to ma.use_adapter, or call "
+            r"run.model\(trust_code=True\)",
+        ):
             way()
     with pytest.raises(ValueError, match="adapter = 'gatedlora' can be read but not trained: .*ma.use_adapter"):
         ma.train(run.config, path.parent)
@@ -157,7 +165,8 @@ def test_an_old_folder_without_the_source_opens_too_and_says_what_is_missing(pat
     assert run.finished and run.config.run_name == path.name
     for options in ({}, {"trust_code": True}):
         assert "'gatedlora' is not registered here, and the run keeps no source of it; pass its file" in refused(
-            run, **options)  # fmt: skip
+            run, **options
+        )
 
 
 # The class, in other processes
@@ -177,8 +186,9 @@ def test_a_trusted_copy_gives_the_model_again_also_to_the_processes_that_evaluat
     told["rows"] = [len(table) for table in tables]
     told["losses"] = [tables[1]["loss"].tolist(), runs[1].evaluation["loss"].tolist()]
     """,
-        executed=tmp_path / "executed", **trained,
-    )  # fmt: skip
+        executed=tmp_path / "executed",
+        **trained,
+    )
     np.testing.assert_allclose(told["logits"], trained["logits"], rtol=1e-5, atol=1e-6)
     assert told["type"] == "GatedLoraConfig"
     assert told["others"].count(True) == 1, "the other run has other weights, and asks for no word again"
@@ -196,8 +206,9 @@ def test_the_same_file_registered_is_the_class_and_another_version_is_refused(tr
     told["type"], told["logits"] = type(run.config.adapter).__name__, logits(run.model())
     told["again"] = ma.train(run.config, given["out"]).id
     """,
-        moved=str(tmp_path / "moved.py"), **trained,
-    )  # fmt: skip
+        moved=str(tmp_path / "moved.py"),
+        **trained,
+    )
     assert told["type"] == "GatedLoraConfig" and told["again"] == Path(trained["path"]).name
     np.testing.assert_allclose(told["logits"], trained["logits"], rtol=1e-5, atol=1e-6)
 
@@ -213,8 +224,9 @@ def test_the_same_file_registered_is_the_class_and_another_version_is_refused(tr
     config = ma.TrainConfig(adapter=adapter, seed=1, **given["fields"])
     told["train"] = [refusal(lambda: ma.train(config, given["out"])), refusal(lambda: sweep([config], given["out"]))]
     """,
-        changed=str(tmp_path / "changed.py"), **trained,
-    )  # fmt: skip
+        changed=str(tmp_path / "changed.py"),
+        **trained,
+    )
     assert told["finished"] and told["type"] == "KeptAdapter"
     for text in told["model"]:
         assert text.startswith("RunError: ")
@@ -226,11 +238,18 @@ def test_the_same_file_registered_is_the_class_and_another_version_is_refused(tr
 # Folders that something happened to
 
 
-@pytest.mark.parametrize("content, words", [
-    ("{", "cannot be read"), ("[]", "cannot be read"), ('{"file": "a.py"}', "cannot be read"),
-    ('{"file": 1, "sha256": "00"}', "and not a file and a sha256"), ("7" * 5000, "cannot be read"),
-    ("[" * 100_000, "cannot be read"), (None, "cannot be read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"file": "a.py"}', "cannot be read"),
+        ('{"file": 1, "sha256": "00"}', "and not a file and a sha256"),
+        ("7" * 5000, "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
 def test_what_is_told_of_the_source_and_damaged_is_named(content: str | None, words: str, path: Path) -> None:
     about = path / "adapter_source" / "about.json"
     about.unlink()
@@ -253,16 +272,21 @@ def test_a_copy_that_was_changed_is_not_executed(path: Path, tmp_path: Path, mon
     monkeypatch.setenv("EXECUTED", str(tmp_path / "executed"))
     (path / "adapter_source" / "gatedlora.py").write_text(FILE + "\n")
     assert f"and not {SHA256[:12]}, that of the file which the run was trained with" in refused(
-        ma.Run.load(path), trust_code=True)  # fmt: skip
+        ma.Run.load(path), trust_code=True
+    )
     (path / "adapter_source" / "gatedlora.py").unlink()
     assert "gatedlora.py cannot be read" in refused(ma.Run.load(path), trust_code=True)
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("content, words", [
-    ("import nobody_has_this", "cannot be imported (ModuleNotFoundError"), ("def", "cannot be imported (SyntaxError"),
-    ("VALUE = 1", "registers nothing and not gatedlora"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("import nobody_has_this", "cannot be imported (ModuleNotFoundError"),
+        ("def", "cannot be imported (SyntaxError"),
+        ("VALUE = 1", "registers nothing and not gatedlora"),
+    ],
+)
 def test_a_copy_that_cannot_be_used_says_why(content: str, words: str, path: Path) -> None:
     (path / "adapter_source" / "gatedlora.py").write_text(content)
     about = {"file": "gated_lora.py", "sha256": hashlib.sha256(content.encode()).hexdigest()}

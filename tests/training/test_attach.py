@@ -67,10 +67,16 @@ def test_the_analyses_take_an_attached_record_as_a_run(model, folder) -> None:
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(every=st.integers(1, 4), parts=st.integers(1, 3), updates=st.integers(1, 5), start=st.integers(0, 4),
-       hooked=st.booleans())  # fmt: skip
-def test_every_nth_update_is_recorded_whatever_is_accumulated(model, tmp_path_factory, every, parts, updates, start,
-                                                              hooked) -> None:  # fmt: skip
+@given(
+    every=st.integers(1, 4),
+    parts=st.integers(1, 3),
+    updates=st.integers(1, 5),
+    start=st.integers(0, 4),
+    hooked=st.booleans(),
+)
+def test_every_nth_update_is_recorded_whatever_is_accumulated(
+    model, tmp_path_factory, every, parts, updates, start, hooked
+) -> None:
     optimizer = SGD(model.parameters(), lr=0.1)
     path = tmp_path_factory.mktemp("run")
     with ma.attach(model, path, optimizer if hooked else None, every=every, at_step=start) as handle:

@@ -22,12 +22,17 @@ def frame() -> pd.DataFrame:
     """A user's table: 40 different prompts with answers, half of them with choices."""
     prompts = [f"The {WORDS[n % 22]} {WORDS[(n * 7 + 3) % 22]} sees {n}." for n in range(40)]
     chosen = [["red", "blue"] if n % 2 else None for n in range(40)]
-    return pd.DataFrame({
-        "dataset": ["choose" if n % 2 else "say" for n in range(40)], "group": "mine",
-        "split": ["train" if n < 32 else "test" for n in range(40)], "prompt": prompts, "choices": chosen,
-        "answer": ["red" if n % 2 else "cat" for n in range(40)],
-        "label": pd.array([0 if n % 2 else None for n in range(40)], dtype="Int64"),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "dataset": ["choose" if n % 2 else "say" for n in range(40)],
+            "group": "mine",
+            "split": ["train" if n < 32 else "test" for n in range(40)],
+            "prompt": prompts,
+            "choices": chosen,
+            "answer": ["red" if n % 2 else "cat" for n in range(40)],
+            "label": pd.array([0 if n % 2 else None for n in range(40)], dtype="Int64"),
+        }
+    )
 
 
 def test_the_example_goes_from_a_users_model_to_the_figure(backbone, frame, tmp_path: Path, monkeypatch) -> None:
@@ -56,8 +61,9 @@ def test_the_paper_figure_takes_attached_records(backbone, frame, tmp_path: Path
     axes = trajectories.path_axes(runs, "layers.1.self_attn.q_proj")
     smooth = smoothness.smoothness(runs)
     bands = convergence.loss_bands(convergence.loss_curves(runs))
-    figure = trajectory_figure(trajectories.router_paths(runs, axes.module, axes), axes, smooth,
-                               smoothness.smoothness_summary(smooth), bands)  # fmt: skip
+    figure = trajectory_figure(
+        trajectories.router_paths(runs, axes.module, axes), axes, smooth, smoothness.smoothness_summary(smooth), bands
+    )
     titles = [panel.get_title() for part in figure.subfigs for panel in part.axes]
     assert "(a) T-REX" in titles and "(b) of my own" in titles
 

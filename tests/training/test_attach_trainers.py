@@ -40,14 +40,27 @@ class DiesAt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-ROWS = [{"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}
-        for ids in torch.randint(3, 40, (64, 7), generator=torch.Generator().manual_seed(0))]  # fmt: skip
+ROWS = [
+    {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}
+    for ids in torch.randint(3, 40, (64, 7), generator=torch.Generator().manual_seed(0))
+]
 
 
 def trainer(model, out: Path, callbacks: list[Any], **options: Any) -> Trainer:
-    values = {"max_steps": 6, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "learning_rate": 1e-2,
-              "max_grad_norm": CLIP, "logging_steps": 1, "save_steps": 4, "report_to": [], "use_cpu": True,
-              "disable_tqdm": True, "remove_unused_columns": False, "seed": 0}  # fmt: skip
+    values = {
+        "max_steps": 6,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 1e-2,
+        "max_grad_norm": CLIP,
+        "logging_steps": 1,
+        "save_steps": 4,
+        "report_to": [],
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "seed": 0,
+    }
     arguments = TrainingArguments(output_dir=str(out), **{**values, **options})
     return Trainer(model=model, args=arguments, train_dataset=ROWS, callbacks=callbacks)  # type: ignore[arg-type]
 

@@ -14,12 +14,15 @@ from moe_analysis.training.grid import expand
 from moe_analysis.training.sweep import sweep
 
 
-@pytest.mark.parametrize("adapter", [
-    ma.TRexConfig(num_down=2, num_up=3, target_modules=["v_proj", "q_proj"]),
-    ma.MoeLoraConfig(gate="switch", top_k=2, target_modules="all-linear"),
-    ma.SiraConfig(),
-    LoraConfig(r=3, target_modules=["q_proj"], task_type="CAUSAL_LM"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        ma.TRexConfig(num_down=2, num_up=3, target_modules=["v_proj", "q_proj"]),
+        ma.MoeLoraConfig(gate="switch", top_k=2, target_modules="all-linear"),
+        ma.SiraConfig(),
+        LoraConfig(r=3, target_modules=["q_proj"], task_type="CAUSAL_LM"),
+    ],
+)
 def test_a_configuration_survives_json_and_pickle(adapter) -> None:
     config = ma.TrainConfig(adapter=adapter, seed=3, router_lr=1e-4)
     read = ma.TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())))
@@ -30,8 +33,12 @@ def test_a_configuration_survives_json_and_pickle(adapter) -> None:
 def test_the_digest_follows_every_choice_but_the_name() -> None:
     base = ma.TrainConfig(adapter=ma.TRexConfig())
     assert base.digest == ma.TrainConfig(adapter=ma.TRexConfig(), name="mine").digest
-    others = [ma.TrainConfig(adapter=ma.TRexConfig(), seed=1), ma.TrainConfig(adapter=ma.TRexConfig(router_coef=16.0)),
-              ma.TrainConfig(adapter=ma.SiraConfig()), ma.TrainConfig(adapter=ma.TRexConfig(), lr=1e-3)]  # fmt: skip
+    others = [
+        ma.TrainConfig(adapter=ma.TRexConfig(), seed=1),
+        ma.TrainConfig(adapter=ma.TRexConfig(router_coef=16.0)),
+        ma.TrainConfig(adapter=ma.SiraConfig()),
+        ma.TrainConfig(adapter=ma.TRexConfig(), lr=1e-3),
+    ]
     assert len({base.digest, *(other.digest for other in others)}) == 5
 
 
@@ -42,8 +49,9 @@ def test_the_names_of_runs_with_listed_options_are_those_from_before_there_were_
 
 
 def test_a_form_makes_another_run_whether_it_is_said_or_the_default() -> None:
-    default, said, other = (ma.TrainConfig(backbone="some/model", prompt_form=form)
-                            for form in (None, "cloze", "instruction"))  # fmt: skip
+    default, said, other = (
+        ma.TrainConfig(backbone="some/model", prompt_form=form) for form in (None, "cloze", "instruction")
+    )
     assert default.digest == said.digest != other.digest
     assert len({ma.TrainConfig(prompt_form=form).digest for form in ("options", "cloze", "instruction")}) == 3
 
@@ -53,11 +61,24 @@ def test_the_order_of_target_modules_does_not_matter() -> None:
     assert first.digest == second.digest
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("steps", 0), ("batch_size", 0), ("lr", 0.0), ("optimizer", "adagrad"), ("schedule", "step"), ("precision", "fp8"),
-    ("eval_every", -1), ("record_every", -1), ("max_length", 2), ("rows_per_dataset", 0), ("adapter", None),
-    ("lr", float("nan")), ("prompt_form", "closed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("lr", 0.0),
+        ("optimizer", "adagrad"),
+        ("schedule", "step"),
+        ("precision", "fp8"),
+        ("eval_every", -1),
+        ("record_every", -1),
+        ("max_length", 2),
+        ("rows_per_dataset", 0),
+        ("adapter", None),
+        ("lr", float("nan")),
+        ("prompt_form", "closed"),
+    ],
+)
 def test_a_value_that_cannot_be_run_is_named_with_its_field(field: str, value) -> None:
     with pytest.raises(ValueError, match=f"{field} = "):
         ma.TrainConfig(**{field: value}).check()
@@ -73,8 +94,11 @@ def test_unknown_fields_and_missing_peft_type_are_named() -> None:
 @pytest.mark.parametrize("name", ["S'MoRE 2/2", "../elsewhere", ".hidden", "", "n" * 300, "a\tb", "nul"])
 def test_a_name_that_is_no_files_is_refused_before_anything_is_written(name: str, config, tmp_path) -> None:
     mine = config(name=name)
-    ways = (lambda: ma.train(mine, tmp_path / "runs"), lambda: sweep([mine], tmp_path / "runs"),
-            lambda: expand({"list": [{"name": name}]}))  # fmt: skip
+    ways = (
+        lambda: ma.train(mine, tmp_path / "runs"),
+        lambda: sweep([mine], tmp_path / "runs"),
+        lambda: expand({"list": [{"name": name}]}),
+    )
     for way in ways:
         with pytest.raises(ValueError, match="name = .*use letters, digits, spaces inside"):
             way()

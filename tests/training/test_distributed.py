@@ -31,8 +31,15 @@ from moe_analysis.training.prepare import collate_share
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 ACCELERATE = ("--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
-LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "ACCELERATE_MIXED_PRECISION",
-            *distributed.COUNTS)  # fmt: skip
+LAUNCHER = (
+    "WORLD_SIZE",
+    "RANK",
+    "LOCAL_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "ACCELERATE_MIXED_PRECISION",
+    *distributed.COUNTS,
+)
 TARGETS = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
 
 
@@ -42,8 +49,16 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     values |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=values, text=True, timeout=300, check=False,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=values,
+        text=True,
+        timeout=300,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +66,19 @@ def make(backbone: str, suite: str):
     """A function that makes a configuration of 6 steps on 48 rows; keyword arguments change it."""
 
     def configuration(**changes) -> ma.TrainConfig:
-        values = {"backbone": backbone, "suite": suite, "adapter": ma.MoeLoraConfig(num_experts=4, **TARGETS),
-                  "steps": 6, "batch_size": 8, "save_every": 100, "eval_rows": 4, "embedder": "tfidf",
-                  "warmup_steps": 0, "lr": 1e-2, "prompt_form": "options"}  # fmt: skip
+        values = {
+            "backbone": backbone,
+            "suite": suite,
+            "adapter": ma.MoeLoraConfig(num_experts=4, **TARGETS),
+            "steps": 6,
+            "batch_size": 8,
+            "save_every": 100,
+            "eval_rows": 4,
+            "embedder": "tfidf",
+            "warmup_steps": 0,
+            "lr": 1e-2,
+            "prompt_form": "options",
+        }
         return ma.TrainConfig(**{**values, **changes})
 
     return configuration
@@ -81,8 +106,10 @@ def configs(make) -> dict[str, ma.TrainConfig]:
 def launched(configs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which two processes trained every configuration, the last of them until its sixth step."""
     out = tmp_path_factory.mktemp("two")
-    plan = [{"name": name, "config": config.to_dict(), "dies_at": 6 if name == "killed" else None}
-            for name, config in configs.items()]  # fmt: skip
+    plan = [
+        {"name": name, "config": config.to_dict(), "dies_at": 6 if name == "killed" else None}
+        for name, config in configs.items()
+    ]
     (out / "plan.json").write_text(json.dumps(plan))
     script = (str(Path(__file__).with_name("two_processes.py")), str(out / "plan.json"), str(out))
     done = launch("accelerate.commands.launch", *ACCELERATE, "--multi_gpu", "--main_process_port", "0", *script)
@@ -130,8 +157,9 @@ def test_two_processes_give_the_history_evaluation_and_gradients_of_one(name, co
     assert_same_records(one.records, two.records)
 
 
-@pytest.mark.parametrize("name, kind", [("epochs", "expert_records"), ("odd", "expert_records"),
-                                        ("trees", "tree_records")])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, kind", [("epochs", "expert_records"), ("odd", "expert_records"), ("trees", "tree_records")]
+)
 def test_experts_and_trees_are_recorded_over_the_tokens_of_both_processes(name, kind, configs, launched, alone) -> None:
     one, two = getattr(alone(name), kind), getattr(run_of_two(launched, name, configs), kind)
     # B starts at zero, so that its first Gram matrices are singular but for rounding
@@ -181,11 +209,14 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.mark.parametrize("options, refused", [
-    (("--cpu", *ACCELERATE), True),
-    (ACCELERATE, True),  # without --multi_gpu, on a machine without GPUs
-    (("--cpu", "--num_processes", "1", *ACCELERATE[2:]), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, refused",
+    [
+        (("--cpu", *ACCELERATE), True),
+        (ACCELERATE, True),  # without --multi_gpu, on a machine without GPUs
+        (("--cpu", "--num_processes", "1", *ACCELERATE[2:]), False),
+    ],
+)
 def test_one_process_that_accelerate_starts_in_place_of_two_is_refused(no_launcher, config, out, options, refused):
     """accelerate's own code makes the environment that `accelerate launch` with these options would start it in."""
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -202,10 +233,13 @@ def test_one_process_that_accelerate_starts_in_place_of_two_is_refused(no_launch
         distributed.start()
 
 
-@pytest.mark.parametrize("environment, message", [
-    ({"WORLD_SIZE": "2"}, "WORLD_SIZE = 2 without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; start .*torchrun"),
-    ({"OMPI_COMM_WORLD_SIZE": "4"}, "OMPI_COMM_WORLD_SIZE = 4 announces 4 processes but 1 met; start .*torchrun"),
-])
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE = 2 without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; start .*torchrun"),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, "OMPI_COMM_WORLD_SIZE = 4 announces 4 processes but 1 met; start .*torchrun"),
+    ],
+)
 def test_processes_that_were_announced_and_did_not_come_are_missed(no_launcher, config, out, environment, message):
     for name, value in environment.items():
         no_launcher.setenv(name, value)
@@ -274,11 +308,12 @@ SYSTEMS = {
     "noisy top-k": lambda: ma.MoeLoraConfig(num_experts=4, top_k=2, gate="noisy_topk", **TARGETS),
     "MoMOR": lambda: ma.MomorConfig(target_modules=TARGETS["target_modules"]),
     "S'MoRE": lambda: ma.SmoreConfig(**{**TARGETS, "num_experts": [3, 3], "fanout": [2, 2], "r": [2, 2]}),
-    "S'MoRE bottom-up": lambda: ma.SmoreConfig(**{**TARGETS, "num_experts": [3, 3], "fanout": [2, 2], "r": [2, 2],
-                                                  "router": "bottom_up"}),
+    "S'MoRE bottom-up": lambda: ma.SmoreConfig(
+        **{**TARGETS, "num_experts": [3, 3], "fanout": [2, 2], "r": [2, 2], "router": "bottom_up"}
+    ),
     "mix-and-match": lambda: ma.TRexConfig(num_down=2, num_up=3, intuition=False, **TARGETS),
     "T-REX": lambda: ma.TRexConfig(num_down=2, num_up=3, intuition_mapper=True, **TARGETS),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

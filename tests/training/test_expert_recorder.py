@@ -175,9 +175,18 @@ def recording(backbone: str, suite: str):
 
     def make(**changes) -> ma.TrainConfig:
         adapter = ma.MoeLoraConfig(num_experts=4, top_k=2, r=2, target_modules=["q_proj", "v_proj"])
-        values = {"backbone": backbone, "suite": suite, "adapter": adapter, "optimizer": "riemannian_sgd",
-                  "steps": 9, "lr": 0.02, "batch_size": 8, "eval_rows": 2, "warmup_steps": 0,
-                  "record_experts_every": 2}  # fmt: skip
+        values = {
+            "backbone": backbone,
+            "suite": suite,
+            "adapter": adapter,
+            "optimizer": "riemannian_sgd",
+            "steps": 9,
+            "lr": 0.02,
+            "batch_size": 8,
+            "eval_rows": 2,
+            "warmup_steps": 0,
+            "record_experts_every": 2,
+        }
         return ma.TrainConfig(**{**values, **changes})
 
     return make
@@ -259,11 +268,17 @@ class Dying:
         return self.group[name]
 
 
-@pytest.mark.parametrize("owner, moment, call", [
-    (AdapterTrainer, "compute_loss", 6), (AdapterTrainer, "_save_checkpoint", 3), (RecordStore, "flush", 3),
-])  # fmt: skip
-def test_a_run_that_dies_anywhere_resumes_to_the_same_record(run, recording, out: Path, monkeypatch, owner, moment,
-                                                             call):  # fmt: skip
+@pytest.mark.parametrize(
+    "owner, moment, call",
+    [
+        (AdapterTrainer, "compute_loss", 6),
+        (AdapterTrainer, "_save_checkpoint", 3),
+        (RecordStore, "flush", 3),
+    ],
+)
+def test_a_run_that_dies_anywhere_resumes_to_the_same_record(
+    run, recording, out: Path, monkeypatch, owner, moment, call
+):
     """Between checkpoints, before one, and halfway through writing a block, which leaves arrays longer than others."""
     original, calls = getattr(owner, moment), []
 

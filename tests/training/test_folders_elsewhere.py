@@ -24,8 +24,16 @@ from moe_analysis.training.transfer import evaluate_all, evaluate_on
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, backbone: str, suite: str) -> ma.Run:
     adapter = ma.MoeLoraConfig(num_experts=3, r=2, target_modules=["q_proj"])
-    config = ma.TrainConfig(adapter=adapter, backbone=backbone, suite=suite, steps=2, batch_size=4, eval_rows=2,
-                            warmup_steps=0, embedder="tfidf")  # fmt: skip
+    config = ma.TrainConfig(
+        adapter=adapter,
+        backbone=backbone,
+        suite=suite,
+        steps=2,
+        batch_size=4,
+        eval_rows=2,
+        warmup_steps=0,
+        embedder="tfidf",
+    )
     return ma.train(config, tmp_path_factory.mktemp("runs"))
 
 
@@ -130,12 +138,13 @@ def test_a_folder_without_rights_to_write_is_read_to_the_end(path: Path) -> None
 
 
 DAMAGES = {
-    "no weights": ("adapter_model.safetensors", None), "no configuration": ("adapter_config.json", None),
+    "no weights": ("adapter_model.safetensors", None),
+    "no configuration": ("adapter_config.json", None),
     "half the weights": ("adapter_model.safetensors", lambda content: content[: len(content) // 2]),
     "empty weights": ("adapter_model.safetensors", lambda content: b""),
     "half a configuration": ("adapter_config.json", lambda content: content[:40]),
     "another size": ("adapter_config.json", lambda content: content.replace(b'"num_experts": 3', b'"num_experts": 5')),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

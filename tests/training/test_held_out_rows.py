@@ -60,14 +60,17 @@ def test_a_data_set_that_would_have_no_train_row_left_is_named_before_any_run(co
         read_once([config(holdout_rows=24)])
 
 
-@pytest.mark.parametrize("changes, told", [
-    ({"holdout_rows": 0}, "holdout_rows = 0 must be at least 1"),
-    ({"transfer_suites": []}, "transfer_suites is an empty list"),
-    ({"transfer_suites": ["embedded"]}, "'embedded', which is evaluated already"),
-    ({"transfer_suites": ["a", "a"]}, "'a', which is evaluated already"),
-    ({"transfer_suites": ["test"]}, "the name of a split; pass './test'"),
-    ({"transfer_suites": ["a"], "holdout_rows": 5}, "transfer_suites = .'a'. are test rows; leave one of them out"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"holdout_rows": 0}, "holdout_rows = 0 must be at least 1"),
+        ({"transfer_suites": []}, "transfer_suites is an empty list"),
+        ({"transfer_suites": ["embedded"]}, "'embedded', which is evaluated already"),
+        ({"transfer_suites": ["a", "a"]}, "'a', which is evaluated already"),
+        ({"transfer_suites": ["test"]}, "the name of a split; pass './test'"),
+        ({"transfer_suites": ["a"], "holdout_rows": 5}, "transfer_suites = .'a'. are test rows; leave one of them out"),
+    ],
+)
 def test_a_choice_of_rows_that_cannot_be_is_refused(changes: dict, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         ma.TrainConfig(**changes).check()
@@ -120,8 +123,9 @@ def test_where_and_by_which_code_a_run_was_trained_is_in_its_status(config, out:
 
 def test_the_norm_by_characters_prefers_the_choice_with_the_most_likelihood_a_character() -> None:
     """Three choices whose likelihoods are set by hand: the sum prefers the short one, the norm the long one."""
-    frame = pd.DataFrame([{**row("choose", "test", 1), "choices": ["ab", "abcdefgh", "x"], "answer": "abcdefgh",
-                           "label": 1}])  # fmt: skip
+    frame = pd.DataFrame(
+        [{**row("choose", "test", 1), "choices": ["ab", "abcdefgh", "x"], "answer": "abcdefgh", "label": 1}]
+    )
     lines = answers_of(frame).assign(row=0, log_likelihood=[-2.0, -4.0, -3.0])
     length = lines["characters"]
     assert not best_is_right(lines, lines["log_likelihood"]).any()

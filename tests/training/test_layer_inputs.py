@@ -36,8 +36,10 @@ def test_inputs_and_gradients_give_the_gradients_of_the_factors(parts):
         assert layer.inputs.shape[0] == layer.gates.shape[0] == tokens and layer.inputs.dtype == torch.float64
         for expert in range(3):
             pulled = s * layer.gates[:, expert, None] * layer.gradient  # (tokens, out)
-            for factor, expected in ((layer.adapter.B, pulled.T @ layer.inputs @ A[expert].T),
-                                     (layer.adapter.A, B[expert].T @ pulled.T @ layer.inputs)):
+            for factor, expected in (
+                (layer.adapter.B, pulled.T @ layer.inputs @ A[expert].T),
+                (layer.adapter.A, B[expert].T @ pulled.T @ layer.inputs),
+            ):
                 torch.testing.assert_close(factor.grad[expert].double(), expected.detach(), rtol=1e-3, atol=1e-7)
 
 

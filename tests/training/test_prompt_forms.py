@@ -56,8 +56,15 @@ def test_a_suite_without_choices_is_refused_in_cloze_form_before_a_model_is_trai
     run = ma.train(config(prompt_form="cloze", steps=2), out)
     free = out / "free"
     free.mkdir()
-    row = {"dataset": "sums", "group": "g", "split": "test", "prompt": "2 + 2", "choices": None, "answer": "4",
-           "label": None}  # fmt: skip
+    row = {
+        "dataset": "sums",
+        "group": "g",
+        "split": "test",
+        "prompt": "2 + 2",
+        "choices": None,
+        "answer": "4",
+        "label": None,
+    }
     (free / "sums.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(ValueError, match=refusal):
         evaluate_on(run, str(free))
@@ -66,7 +73,8 @@ def test_a_suite_without_choices_is_refused_in_cloze_form_before_a_model_is_trai
 def test_a_run_from_before_there_were_forms_is_read_as_one_with_listed_options(config, out: Path) -> None:
     run = ma.train(config(steps=2), out)
     path = run.path / "config.json"
-    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items()
-                                if key != "prompt_form"}))  # fmt: skip
+    path.write_text(
+        json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "prompt_form"})
+    )
     again = ma.Run.load(run.path)
     assert again.config.form == "options" and again.config.digest == run.config.digest

@@ -49,19 +49,26 @@ def alone(optimizer: type, adapter: MoeLoraConfig, seed: int, steps: int, lr: fl
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.router.parameters(), 1.0)
         optim.step()
-        moved = sum(float(((student.scaling * b @ a - old) ** 2).sum().detach()) for a, b, old in
-                    zip(student.A, student.B, before)) ** 0.5  # fmt: skip
+        moved = (
+            sum(
+                float(((student.scaling * b @ a - old) ** 2).sum().detach())
+                for a, b, old in zip(student.A, student.B, before)
+            )
+            ** 0.5
+        )
     validation = ((data.valid_x @ data.base.T + student(data.valid_x)[0] - data.valid_y) ** 2).mean()
     return float(loss.detach()), float(validation.detach()), moved
 
 
-@pytest.mark.parametrize("name, optimizer, lr", [("riemannian_sgd", RiemannianSGD, 0.05),
-                                                 ("riemannian_adamw", RiemannianAdamW, 0.02)])
+@pytest.mark.parametrize(
+    "name, optimizer, lr", [("riemannian_sgd", RiemannianSGD, 0.05), ("riemannian_adamw", RiemannianAdamW, 0.02)]
+)
 @pytest.mark.parametrize("power, precondition", [(1.0, True), (0.5, True), (0.5, False)])
 def test_students_side_by_side_are_each_the_student_alone(double, name, optimizer, lr, power, precondition):
     adapter, options = replace(ADAPTER, gate_backward_power=power), {"precondition": precondition}
-    history = train_regression(TASK, adapter, name, options, lr=lr, router_lr=2.0, steps=12, batch=8,
-                               seeds=(3, 0, 1), record_every=1)  # fmt: skip
+    history = train_regression(
+        TASK, adapter, name, options, lr=lr, router_lr=2.0, steps=12, batch=8, seeds=(3, 0, 1), record_every=1
+    )
     last = history[history["step"] == 12].set_index("seed")
     for seed in (0, 1, 3):
         expected = alone(optimizer, adapter, seed, 12, lr, 2.0, **options)
@@ -80,8 +87,19 @@ def test_a_students_tokens_see_its_own_experts_alone():
 
 def test_one_expert_a_token_makes_every_exponent_the_same_to_the_last_bit():
     single = replace(ADAPTER, top_k=1)
-    histories = [train_regression(TASK, replace(single, gate_backward_power=power), lr=0.03, router_lr=0.3, steps=8,
-                                  batch=8, seeds=(0, 1), record_every=4) for power in (1.0, 0.5, 0.0)]  # fmt: skip
+    histories = [
+        train_regression(
+            TASK,
+            replace(single, gate_backward_power=power),
+            lr=0.03,
+            router_lr=0.3,
+            steps=8,
+            batch=8,
+            seeds=(0, 1),
+            record_every=4,
+        )
+        for power in (1.0, 0.5, 0.0)
+    ]
     pd.testing.assert_frame_equal(histories[0], histories[1], check_exact=True)
     pd.testing.assert_frame_equal(histories[0], histories[2], check_exact=True)
     assert histories[0]["validation_mse"].nunique() == 6 and histories[0]["gate_entropy"].isna().all()
@@ -103,8 +121,12 @@ def test_even_gates_make_rescaling_a_learning_rate(power, top_k):
 
 
 def test_temperature_moves_the_entropy_from_one_expert_to_all_alike():
-    entropies = [train_regression(TASK, replace(ADAPTER, temperature=t), lr=0.1, router_lr=0.0, steps=2, batch=8,
-                                  record_every=2)["gate_entropy"].iloc[-1] for t in (1e-3, 0.3, 1e4)]  # fmt: skip
+    entropies = [
+        train_regression(
+            TASK, replace(ADAPTER, temperature=t), lr=0.1, router_lr=0.0, steps=2, batch=8, record_every=2
+        )["gate_entropy"].iloc[-1]
+        for t in (1e-3, 0.3, 1e4)
+    ]
     assert entropies[0] < 0.05 < entropies[1] < 0.99 < entropies[2] <= 1 + 1e-6
 
 
@@ -123,9 +145,15 @@ def test_the_teacher_needs_more_than_one_map(double):
     data = replace(TASK, noise=0.0, samples=400, clusters=3).draw(0)
     target, cluster = data.y - data.x @ data.base.T, torch.arange(400) % 3
     one = torch.linalg.lstsq(data.x, target).solution
-    residual = [float((target[cluster == c] - data.x[cluster == c]
-                       @ torch.linalg.lstsq(data.x[cluster == c], target[cluster == c]).solution).norm())
-                for c in range(3)]  # fmt: skip
+    residual = [
+        float(
+            (
+                target[cluster == c]
+                - data.x[cluster == c] @ torch.linalg.lstsq(data.x[cluster == c], target[cluster == c]).solution
+            ).norm()
+        )
+        for c in range(3)
+    ]
     assert max(residual) < 1e-9 < 0.1 < float(((target - data.x @ one) ** 2).mean())
 
 
@@ -155,12 +183,15 @@ def test_a_seed_that_diverges_leaves_the_others_as_they_are():
     assert (lost["validation_mse"].iloc[1:] == math.inf).all()
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"record_every": 3}, "steps = 4 is no multiple of record_every = 3"),
-    ({"adapter": replace(ADAPTER, gate="dense", top_k=None)}, "gate = 'dense'"),
-    ({"adapter": replace(ADAPTER, dropout=0.1)}, "dropout = 0.1"),
-    ({"task": replace(TASK, active=5)}, "active = 5 must lie between 1 and num_experts = 4"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"record_every": 3}, "steps = 4 is no multiple of record_every = 3"),
+        ({"adapter": replace(ADAPTER, gate="dense", top_k=None)}, "gate = 'dense'"),
+        ({"adapter": replace(ADAPTER, dropout=0.1)}, "dropout = 0.1"),
+        ({"task": replace(TASK, active=5)}, "active = 5 must lie between 1 and num_experts = 4"),
+    ],
+)
 def test_settings_that_cannot_be_trained_are_named(change, message):
     settings = {"task": TASK, "adapter": ADAPTER, "lr": 0.1, "router_lr": 0.1, "steps": 4, "record_every": 2, **change}
     with pytest.raises(ValueError, match=message):
@@ -174,9 +205,20 @@ def test_methods_have_the_papers_names():
 
 
 def test_every_choice_changes_the_digest():
-    changes = {"task": replace(TASK, noise=0.2), "power": 0.5, "top_k": 3, "temperature": 2.0, "lr": 0.5, "steps": 6,
-               "optimizer": "riemannian_adamw", "precondition": False, "router_lr": 0.1, "batch": 4, "record_every": 1,
-               "seeds": (0,)}  # fmt: skip
+    changes = {
+        "task": replace(TASK, noise=0.2),
+        "power": 0.5,
+        "top_k": 3,
+        "temperature": 2.0,
+        "lr": 0.5,
+        "steps": 6,
+        "optimizer": "riemannian_adamw",
+        "precondition": False,
+        "router_lr": 0.1,
+        "batch": 4,
+        "record_every": 1,
+        "seeds": (0,),
+    }
     assert set(changes) == {field.name for field in fields(RegressionConfig)}
     assert len({SMALL.digest, *(replace(SMALL, **{name: value}).digest for name, value in changes.items())}) == 13
 

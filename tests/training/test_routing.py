@@ -34,8 +34,10 @@ def test_a_model_without_a_router_has_no_gates_to_record(backbone: str, suite: s
 
 def test_gates_of_runs_are_recorded_with_each_run_s_own_intuition_before_and_after_training(config, out: Path, suite):
     frame = ma.load_suite(suite, split="test")
-    adapters = (ma.TRexConfig(num_down=2, num_up=3, target_modules=["q_proj"]),
-                ma.MoeLoraConfig(num_experts=3, r=2, target_modules=["q_proj"]))  # fmt: skip
+    adapters = (
+        ma.TRexConfig(num_down=2, num_up=3, target_modules=["q_proj"]),
+        ma.MoeLoraConfig(num_experts=3, r=2, target_modules=["q_proj"]),
+    )
     runs = [ma.train(config(adapter=adapter), out) for adapter in adapters]
     trained, before = gates_of_runs(runs, frame), gates_of_runs(runs, frame, trained=False)
     assert [run for run, _, _ in trained] == runs

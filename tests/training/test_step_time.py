@@ -45,7 +45,8 @@ def test_every_system_is_timed_on_a_whole_model(tiny_llama, configs):
     assert table.set_index("method").loc["MixLoRA", ["ratio", "ratio_low", "ratio_high"]].tolist() == [1, 1, 1]
     assert table["trainable"].tolist() == [
         sum(p.numel() for p in peft.get_peft_model(copy.deepcopy(tiny_llama), config).parameters() if p.requires_grad)
-        for config in configs.values()]  # fmt: skip
+        for config in configs.values()
+    ]
 
 
 def test_the_backbone_is_left_as_it_was(tiny_llama, configs):
@@ -57,7 +58,11 @@ def test_the_backbone_is_left_as_it_was(tiny_llama, configs):
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     assert [p.requires_grad for p in tiny_llama.parameters()] == flags and not tiny_llama.training
     assert tiny_llama.config.use_cache and {config.peft_type.value for config in configs.values()} == {
-        "LORA", "MOELORA", "SMORE", "TREX"}  # fmt: skip
+        "LORA",
+        "MOELORA",
+        "SMORE",
+        "TREX",
+    }
 
 
 def test_a_step_trains_the_adapter_and_nothing_else(tiny_llama, configs):
@@ -94,10 +99,15 @@ def test_inside_one_thread_works(four_threads):
     assert torch.get_num_threads() == 4
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"configs": {}}, "configs is empty"), ({"reference": "SiRA"}, "reference = 'SiRA' is none of LoRA, MixLoRA"),
-    ({"batch": (2, 1)}, r"batch = \(2, 1\) must be"), ({"rounds": 0}, "rounds = 0 must be at least 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"configs": {}}, "configs is empty"),
+        ({"reference": "SiRA"}, "reference = 'SiRA' is none of LoRA, MixLoRA"),
+        ({"batch": (2, 1)}, r"batch = \(2, 1\) must be"),
+        ({"rounds": 0}, "rounds = 0 must be at least 1"),
+    ],
+)
 def test_a_wrong_argument_is_refused_before_the_backbone_is_loaded(configs, change, words):
     with pytest.raises(ValueError, match=words):
         step_times(**{"configs": configs, "backbone": "no/such/folder", **change})

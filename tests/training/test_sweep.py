@@ -30,8 +30,16 @@ TREX = {"peft_type": "TREX", "num_down": 2, "num_up": 3, "target_modules": ["q_p
 @pytest.fixture(scope="module")
 def grid_file(tmp_path_factory: pytest.TempPathFactory, backbone: str, suite: str) -> Path:
     """A grid of twelve runs of five steps: two systems, two learning rates, three seeds."""
-    base = {"backbone": backbone, "suite": suite, "steps": 5, "batch_size": 8, "save_every": 2, "eval_rows": 4,
-            "embedder": "tfidf", "warmup_steps": 0}  # fmt: skip
+    base = {
+        "backbone": backbone,
+        "suite": suite,
+        "steps": 5,
+        "batch_size": 8,
+        "save_every": 2,
+        "eval_rows": 4,
+        "embedder": "tfidf",
+        "warmup_steps": 0,
+    }
     path = tmp_path_factory.mktemp("grid") / "grid.yaml"
     sections = {"base": base, "list": [{"adapter": MOE}, {"adapter": TREX}], "grid": {"lr": [0.01, 0.001]}}
     path.write_text(yaml.safe_dump({**sections, "seeds": [0, 1, 2]}))
@@ -128,11 +136,17 @@ def test_a_killed_sweep_goes_on_where_it_stopped(undisturbed, configs, grid_file
 def test_the_command_sweeps_a_grid_and_prints_its_runs(grid_file: Path, undisturbed, tmp_path: Path) -> None:
     folder = undisturbed.runs[0].path.parent
     sections = yaml.safe_load(grid_file.read_text())
-    bad = {**sections, "list": [{"adapter": MOE}, {"adapter": {**TREX, "num_down": 20, "num_up": 30}}],
-           "grid": {"lr": [0.01]}, "seeds": [0]}  # fmt: skip
+    bad = {
+        **sections,
+        "list": [{"adapter": MOE}, {"adapter": {**TREX, "num_down": 20, "num_up": 30}}],
+        "grid": {"lr": [0.01]},
+        "seeds": [0],
+    }
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(bad))
-    good, failed = (CliRunner().invoke(app, ["sweep", str(path), "--out", str(folder), "--workers", "2", "--json"])
-                    for path in (grid_file, tmp_path / "bad.yaml"))  # fmt: skip
+    good, failed = (
+        CliRunner().invoke(app, ["sweep", str(path), "--out", str(folder), "--workers", "2", "--json"])
+        for path in (grid_file, tmp_path / "bad.yaml")
+    )
     assert (good.exit_code, failed.exit_code) == (0, 1), failed.output
     listed = yaml.safe_load(good.stdout)
     assert [one["run"] for one in listed] == [run.id for run in undisturbed.runs]

@@ -50,15 +50,22 @@ def test_a_table_shows_every_run_or_those_of_most_interest() -> None:
 
 def test_a_narrow_terminal_shows_both_ends_of_a_name_and_every_number() -> None:
     names = [f"MixLoRA (noisy top-k)-embedded-s{seed}-87cba433c{seed}" for seed in (0, 1)]
-    runs = [RunProgress(names[0], "finished", 1000, 1000, 3725.0, 0.5, 0.75),
-            RunProgress(names[1], "running", 400, 1000, 900.0)]  # fmt: skip
+    runs = [
+        RunProgress(names[0], "finished", 1000, 1000, 3725.0, 0.5, 0.75),
+        RunProgress(names[1], "running", 400, 1000, 900.0),
+    ]
     lines = printed(table(runs, height=24), width=80).splitlines()
     assert max(map(len, lines)) <= 80
     first, second = (next(line for line in lines if state in line) for state in ("finished ", "running "))
     assert first.split() == ["MixLoRA", "(noisy…-s0-87cb…", "finished", "1000/1000", "0.500", "0.750", "1:02", "h"]
     assert second.split() == ["MixLoRA", "(noisy…-s1-87cb…", "running", "400/1000", "22:30", "min", "left"]
     assert [shortened(names[0], room) for room in (50, 12, 9, 4, 1)] == [
-        names[0], "Mi…-s0-87cb…", "…-s0-87cb", "…7cb", "…"]  # fmt: skip
+        names[0],
+        "Mi…-s0-87cb…",
+        "…-s0-87cb",
+        "…7cb",
+        "…",
+    ]
     assert names[0] in printed(table(runs, height=24), width=120)
 
 
@@ -116,13 +123,16 @@ def test_in_a_terminal_the_table_is_live(config, out: Path) -> None:
     assert config().run_name in console.file.getvalue() and "waiting" in console.file.getvalue()
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"kind": "spark"}, "executor = 'spark' is unknown; choose one of process, dask, submitit"),
-    ({"kind": "process", "scheduler": "tcp://x:1"}, "is Dask's, but executor = 'process'; pass --executor dask"),
-    ({"kind": "process", "workers": 0}, "workers = 0 must be at least 1"),
-    ({"kind": "dask", "scheduler": "tcp://127.0.0.1:1"}, "does not answer"),
-    ({"kind": "submitit", "slurm": {"partitions": "gpu"}}, "refused by submitit: Unknown argument 'partitions'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "spark"}, "executor = 'spark' is unknown; choose one of process, dask, submitit"),
+        ({"kind": "process", "scheduler": "tcp://x:1"}, "is Dask's, but executor = 'process'; pass --executor dask"),
+        ({"kind": "process", "workers": 0}, "workers = 0 must be at least 1"),
+        ({"kind": "dask", "scheduler": "tcp://127.0.0.1:1"}, "does not answer"),
+        ({"kind": "submitit", "slurm": {"partitions": "gpu"}}, "refused by submitit: Unknown argument 'partitions'"),
+    ],
+)
 def test_an_executor_that_cannot_be_had_is_refused(tmp_path: Path, monkeypatch, arguments, message: str) -> None:
     monkeypatch.setattr("moe_analysis.training.executors.CONNECT_SECONDS", 1)
     with pytest.raises(ValueError, match=message), open_executor(out=tmp_path, **arguments):

@@ -81,8 +81,10 @@ class Deadly:
 @settings(max_examples=30, deadline=None)
 @given(
     plan=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(sorted(ENDS))), min_size=1, max_size=6),
-    limit=st.integers(1, 3), per_job=st.integers(1, 4), future=st.sampled_from([Bare, Asked]),
-)  # fmt: skip
+    limit=st.integers(1, 3),
+    per_job=st.integers(1, 4),
+    future=st.sampled_from([Bare, Asked]),
+)
 def test_a_run_that_kills_twice_fails_and_any_other_ends_as_it_would_alone(plan, limit, per_job, future) -> None:
     configs = {config.run_name: config for config in (ma.TrainConfig(seed=seed) for seed in range(len(plan)))}
     executor, told = Deadly(dict(enumerate(plan)), future), []

@@ -127,8 +127,10 @@ def test_preconditioned_optimizers_resume_to_the_same_history(config, out: Path,
 def test_a_single_lora_of_peft_trains_with_the_metric(config, out: Path) -> None:
     lora = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
     run = ma.train(config(adapter=lora, optimizer="riemannian_adamw", record_every=0), out)
-    plain = ma.train(config(adapter=lora, optimizer="riemannian_adamw", record_every=0,
-                            optimizer_options={"precondition": False}), out)  # fmt: skip
+    plain = ma.train(
+        config(adapter=lora, optimizer="riemannian_adamw", record_every=0, optimizer_options={"precondition": False}),
+        out,
+    )
     losses = [one.history.loc[one.history["split"] == "train", "loss"].to_numpy() for one in (run, plain)]
     assert losses[0][0] == losses[1][0] and not np.allclose(losses[0], losses[1])
 
@@ -174,8 +176,10 @@ def test_a_killed_process_resumes_to_the_same_history_and_record(config, out: Pa
     whole = ma.train(long, out / "whole")
     job = out / "job.json"
     job.write_text(json.dumps(long.to_dict()))
-    code = (f"import json, torch; torch.set_num_threads({torch.get_num_threads()}); import moe_analysis as ma\n"
-            f"ma.train(ma.TrainConfig.from_dict(json.load(open({str(job)!r}))), {str(out / 'cut')!r})")  # fmt: skip
+    code = (
+        f"import json, torch; torch.set_num_threads({torch.get_num_threads()}); import moe_analysis as ma\n"
+        f"ma.train(ma.TrainConfig.from_dict(json.load(open({str(job)!r}))), {str(out / 'cut')!r})"
+    )
     process = subprocess.Popen([sys.executable, "-c", code])
     checkpoints = out / "cut" / long.run_name / "checkpoints"
     deadline = time.monotonic() + 120

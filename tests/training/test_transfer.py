@@ -34,8 +34,15 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, backbone: str, suite: str) -> Path:
     """Folder of a run that routes by intuition."""
-    settings = {"steps": 3, "batch_size": 8, "eval_rows": 4, "embedder": "tfidf", "warmup_steps": 0, "lr": 1e-2,
-                "prompt_form": "options"}  # fmt: skip
+    settings = {
+        "steps": 3,
+        "batch_size": 8,
+        "eval_rows": 4,
+        "embedder": "tfidf",
+        "warmup_steps": 0,
+        "lr": 1e-2,
+        "prompt_form": "options",
+    }
     config = ma.TrainConfig(backbone=backbone, suite=suite, adapter=ma.TRexConfig(**TREX), **settings)
     return ma.train(config, tmp_path_factory.mktemp("trained")).path
 

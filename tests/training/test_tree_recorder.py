@@ -33,8 +33,9 @@ from moe_analysis.training.tree_recorder import (
 )
 
 examples = settings(deadline=None, max_examples=20)
-pools = st.lists(st.integers(1, 5).flatmap(lambda s: st.tuples(st.just(s), st.integers(1, min(s, 3)))), min_size=1,
-                 max_size=3)  # fmt: skip
+pools = st.lists(
+    st.integers(1, 5).flatmap(lambda s: st.tuples(st.just(s), st.integers(1, min(s, 3)))), min_size=1, max_size=3
+)
 
 
 def nested(ids: list[np.ndarray], token: int, layer: int | None = None, parent: int = 0):
@@ -43,8 +44,12 @@ def nested(ids: list[np.ndarray], token: int, layer: int | None = None, parent: 
     if layer < 0:
         return ()
     f = ids[layer].shape[2]
-    return tuple(sorted((int(ids[layer][token, parent, child]), nested(ids, token, layer - 1, parent * f + child))
-                        for child in range(f)))  # fmt: skip
+    return tuple(
+        sorted(
+            (int(ids[layer][token, parent, child]), nested(ids, token, layer - 1, parent * f + child))
+            for child in range(f)
+        )
+    )
 
 
 def random_ids(sizes: list[tuple[int, int]], tokens: int, seed: int) -> list[np.ndarray]:
@@ -159,10 +164,20 @@ def recording(backbone: str, suite: str):
     """A function that makes a configuration of seven steps with the trees recorded at every second one."""
 
     def make(**changes) -> ma.TrainConfig:
-        adapter = ma.SmoreConfig(num_experts=[4, 3], fanout=[2, 2], r=2, key_dim=4, down_dim=6,
-                                 target_modules=["up_proj", "down_proj"])  # fmt: skip
-        values = {"backbone": backbone, "suite": suite, "adapter": adapter, "steps": 7, "lr": 0.05, "batch_size": 8,
-                  "eval_rows": 2, "warmup_steps": 0, "record_trees_every": 2}  # fmt: skip
+        adapter = ma.SmoreConfig(
+            num_experts=[4, 3], fanout=[2, 2], r=2, key_dim=4, down_dim=6, target_modules=["up_proj", "down_proj"]
+        )
+        values = {
+            "backbone": backbone,
+            "suite": suite,
+            "adapter": adapter,
+            "steps": 7,
+            "lr": 0.05,
+            "batch_size": 8,
+            "eval_rows": 2,
+            "warmup_steps": 0,
+            "record_trees_every": 2,
+        }
         return ma.TrainConfig(**{**values, **changes})
 
     return make
@@ -240,9 +255,9 @@ def test_every_real_token_of_the_evaluation_has_a_tree_in_the_order_of_its_gates
 def test_the_untrained_model_is_the_one_that_training_started_from(run, recording, out: Path):
     frame = ma.load_suite(run.config.suite, split="test")
     still = ma.train(recording(steps=1, lr=1e-30), out)
-    (_, before, _), = trees_of_runs([run], frame, trained=False)
-    (_, unmoved, _), = trees_of_runs([still], frame)
-    (_, after, _), = trees_of_runs([run], frame)
+    ((_, before, _),) = trees_of_runs([run], frame, trained=False)
+    ((_, unmoved, _),) = trees_of_runs([still], frame)
+    ((_, after, _),) = trees_of_runs([run], frame)
     assert all((before[module] == unmoved[module]).all() for module in before)
     assert any((before[module] != after[module]).any() for module in before)
 

@@ -26,9 +26,17 @@ def accuracies() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def shares() -> pd.DataFrame:
     tokens, generator = tokens_of(12), np.random.default_rng(0)
-    return expert_shares([(named_run(seed, method, experts),
-                           {module: soft(generator, len(tokens), experts) for module in MODULES}, tokens)
-                          for method, experts in {"LoRA-MoE": 4, "T-REX": 6}.items() for seed in range(2)])  # fmt: skip
+    return expert_shares(
+        [
+            (
+                named_run(seed, method, experts),
+                {module: soft(generator, len(tokens), experts) for module in MODULES},
+                tokens,
+            )
+            for method, experts in {"LoRA-MoE": 4, "T-REX": 6}.items()
+            for seed in range(2)
+        ]
+    )
 
 
 def test_the_reference_and_the_part_change_the_differences(accuracies):
@@ -39,9 +47,10 @@ def test_the_reference_and_the_part_change_the_differences(accuracies):
     expected = task_differences(accuracies[accuracies["part"] == OUTSIDE], "SiRA")
     for method in ("LoRA", "T-REX"):
         rows = expected[expected["method"] == method]
-        assert (f"{method}: {100 * rows['difference'].mean():+.1f} points against SiRA over {len(rows)} tasks; "
-                f"interval above 0 on {(rows['low'] > 0).sum()}, below on {(rows['high'] < 0).sum()}"
-                ) in explorer.note.value  # fmt: skip
+        assert (
+            f"{method}: {100 * rows['difference'].mean():+.1f} points against SiRA over {len(rows)} tasks; "
+            f"interval above 0 on {(rows['low'] > 0).sum()}, below on {(rows['high'] < 0).sum()}"
+        ) in explorer.note.value
     assert picture(explorer).shape != before.shape  # fewer tasks, a lower map
 
 
@@ -76,8 +85,16 @@ def test_another_router_shows_its_own_experts(shares):
 def test_a_pool_that_a_system_does_not_have_is_refused_with_those_it_has():
     names = ["layers.0.mlp.up_proj pool 0", "layers.0.mlp.up_proj pool 1", "layers.0.mlp.up_proj"]
     assert [pool_of(name) for name in names] == [0, 1, 0] and {projection_of(name) for name in names} == {"up_proj"}
-    routers = pd.DataFrame({"method": ["S'MoRE", "S'MoRE", "T-REX"], "seed": 0, "module": names, "layer": 0,
-                            "projection": "up_proj", "pool": [0, 1, 0]})  # fmt: skip
+    routers = pd.DataFrame(
+        {
+            "method": ["S'MoRE", "S'MoRE", "T-REX"],
+            "seed": 0,
+            "module": names,
+            "layer": 0,
+            "projection": "up_proj",
+            "pool": [0, 1, 0],
+        }
+    )
     assert chosen_module(routers, "S'MoRE", 0, 0, "up_proj", 1) == names[1]
     assert chosen_module(routers, "T-REX", 0, 0, "up_proj", 0) == names[2]
     with pytest.raises(ValueError, match="T-REX has no router of pool 1 in layer 0, .* choose one of the pools 0, the"):

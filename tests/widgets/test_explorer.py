@@ -105,22 +105,27 @@ def test_no_figure_is_left_behind(squares):
 
 def test_every_control_says_what_it_is_and_none_computes_while_it_is_dragged():
     for control in (
-        slider("n", "Number n", 1, 1, 6, "Squared"), decimal("p", "Exponent p", 0.5, 0, 1, 0.1, "Power"),
-        stops("g", "Gate g", 0.1, [0.1, 0.2], "Gate"), choice("of", "Kind", "a", ["a", "b"], "Which"),
-    ):  # fmt: skip
+        slider("n", "Number n", 1, 1, 6, "Squared"),
+        decimal("p", "Exponent p", 0.5, 0, 1, 0.1, "Power"),
+        stops("g", "Gate g", 0.1, [0.1, 0.2], "Gate"),
+        choice("of", "Kind", "a", ["a", "b"], "Which"),
+    ):
         assert control.description and control.tooltip and control.style.description_width == "initial"
         assert getattr(control, "continuous_update", False) is False
         assert control.layout.max_width == "100%"
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: slider("k", "k", 60, 2, 48, ""), "k = 60 is no whole number from 2 to 48"),
-    (lambda: slider("k", "k", 2.5, 2, 48, ""), "k = 2.5 is no whole number"),
-    (lambda: decimal("power", "p", 1.5, 0.0, 1.0, 0.1, ""), "power = 1.5 is no number from 0 to 1"),
-    (lambda: decimal("power", "p", float("nan"), 0.0, 1.0, 0.1, ""), "power = nan is no number"),
-    (lambda: stops("gate", "g", 0.3, [0.1, 0.2], ""), "gate = 0.3 is no stop; choose one of 0.1, 0.2"),
-    (lambda: choice("seed", "Seed", 9, [0, 1], ""), "seed = 9 is unknown; choose one of 0, 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: slider("k", "k", 60, 2, 48, ""), "k = 60 is no whole number from 2 to 48"),
+        (lambda: slider("k", "k", 2.5, 2, 48, ""), "k = 2.5 is no whole number"),
+        (lambda: decimal("power", "p", 1.5, 0.0, 1.0, 0.1, ""), "power = 1.5 is no number from 0 to 1"),
+        (lambda: decimal("power", "p", float("nan"), 0.0, 1.0, 0.1, ""), "power = nan is no number"),
+        (lambda: stops("gate", "g", 0.3, [0.1, 0.2], ""), "gate = 0.3 is no stop; choose one of 0.1, 0.2"),
+        (lambda: choice("seed", "Seed", 9, [0, 1], ""), "seed = 9 is unknown; choose one of 0, 1"),
+    ],
+)
 def test_a_start_outside_a_control_is_refused_by_name(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -30,8 +30,11 @@ def test_every_element_is_built_into_the_programs_that_show_notebooks() -> None:
     play = ipywidgets.Play(min=1, max=3)
     step = slider("step", "Step", 1, 1, 3, "Drawn")
     ipywidgets.jslink((play, "value"), (step, "value"))
-    explorer = Explorer({"step": step, "kind": choice("kind", "Kind", "a", ["a", "b"], "Drawn")},
-                        lambda step, kind: View(figure(2.0, 1.0), kind), {"step": play})  # fmt: skip
+    explorer = Explorer(
+        {"step": step, "kind": choice("kind", "Kind", "a", ["a", "b"], "Drawn")},
+        lambda step, kind: View(figure(2.0, 1.0), kind),
+        {"step": play},
+    )
     modules = {getattr(element, side) for element in elements(explorer) for side in ("_model_module", "_view_module")}
     assert modules - {None} == BUILT_IN
     kinds = {type(element).__name__ for element in elements(explorer)}

@@ -18,8 +18,10 @@ from .test_explorer import picture
 
 def made(seed: int = 0):
     """({module: layer}, the table of its changes); a LayerBatch is read for these three and nothing else."""
-    layers = {name: SimpleNamespace(**dict(zip(("adapter", "inputs", "gradient"), layer_and_batch(number))))
-              for number, name in enumerate(("layers.0.q_proj", "layers.1.q_proj"))}  # fmt: skip
+    layers = {
+        name: SimpleNamespace(**dict(zip(("adapter", "inputs", "gradient"), layer_and_batch(number))))
+        for number, name in enumerate(("layers.0.q_proj", "layers.1.q_proj"))
+    }
     return layers, geometry.over_layers(geometry.first_order_change, layers, gates=GATES)
 
 
@@ -42,7 +44,8 @@ def test_a_step_measured_at_the_papers_exponent_is_the_papers_rule(layers_and_ch
     assert set(near["rule"]) != {"rescaled"}
     order = ["g", "expert"]
     assert near.sort_values(order)["change"].to_numpy() == pytest.approx(
-        known.sort_values(order)["change"].to_numpy(), rel=1e-6)  # fmt: skip
+        known.sort_values(order)["change"].to_numpy(), rel=1e-6
+    )
 
 
 @settings(deadline=None, max_examples=6)

@@ -12,11 +12,14 @@ from moe_analysis import widgets
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("0*.ipynb"))
 OPENING = ("**What it shows.**", "**Time.**", "**What to change.**")
 SHOWN = {
-    "01_semantic_clusters": "cluster_widget", "02_router_trajectories": "trajectory_widget",
-    "03_subspace_rank": "rank_widget", "04_riemannian": "exponent_widget",
-    "05_structural_flexibility": "flexibility_widget", "07_generalization": "task_widget",
+    "01_semantic_clusters": "cluster_widget",
+    "02_router_trajectories": "trajectory_widget",
+    "03_subspace_rank": "rank_widget",
+    "04_riemannian": "exponent_widget",
+    "05_structural_flexibility": "flexibility_widget",
+    "07_generalization": "task_widget",
     "09_routing_anatomy": "specialist_widget",
-}  # fmt: skip
+}
 
 
 def cells(path: Path) -> list[tuple[str, str]]:

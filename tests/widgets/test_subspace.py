@@ -34,8 +34,10 @@ def test_every_size_tells_its_ranks_its_span_and_its_parameters(frames, kind):
         explorer.controls["num_down"].value, explorer.controls["num_up"].value = num_down, num_up
         one = row(ranks, num_down, num_up, kind)
         predicted = one["rank_a"] * one["rank_b"]
-        assert (f"rank(A) = {one['rank_a']}, rank(B) = {one['rank_b']}: predicted span {predicted}, measured "
-                f"{one['measured']}.") in explorer.note.value  # fmt: skip
+        assert (
+            f"rank(A) = {one['rank_a']}, rank(B) = {one['rank_b']}: predicted span {predicted}, measured "
+            f"{one['measured']}."
+        ) in explorer.note.value
         assert f"Parameters: {num_down * 16 + num_up * 12:,} in the factors" in explorer.note.value
         assert (picture(explorer) != before).any()
 

@@ -18,8 +18,11 @@ from .test_explorer import picture
 def runs():
     """Two methods of two seeds, 11 records two steps apart, two layers."""
     rng = np.random.default_rng(0)
-    weights = {(method, seed): np.stack([walk(rng, 10, experts, 6, drift=0.5) for _ in MODULES], axis=1)
-               for method, experts in (("LoRA-MoE", 4), ("T-REX", 6)) for seed in (0, 1)}  # fmt: skip
+    weights = {
+        (method, seed): np.stack([walk(rng, 10, experts, 6, drift=0.5) for _ in MODULES], axis=1)
+        for method, experts in (("LoRA-MoE", 4), ("T-REX", 6))
+        for seed in (0, 1)
+    }
     return [fake_run(values, method, seed, stride=2) for (method, seed), values in weights.items()]
 
 

@@ -25,7 +25,10 @@ def first_or_last(rng: Random) -> Problem:
             "Of the row {items}, pick the {end}.",
             "We want the {end} of these: {items}.",
         ),
-        end=end, items=listed(items), name=scene.names(1)[0], place=scene.place,
+        end=end,
+        items=listed(items),
+        name=scene.names(1)[0],
+        place=scene.place,
     )
     return Problem(text, items[index], twisted=items[-1 - index])
 
@@ -46,7 +49,10 @@ def next_in_list(rng: Random) -> Problem:
             "{name} passes {items}. What does {name} pass right after the {mark}?",
             "Tell me what follows {mark} here: {items}.",
         ),
-        mark=items[at], items=" ".join(items), name=scene.names(1)[0], place=scene.place,
+        mark=items[at],
+        items=" ".join(items),
+        name=scene.names(1)[0],
+        place=scene.place,
     )
     return Problem(text, items[at + 1], twisted=items[at - 1])
 
@@ -66,16 +72,22 @@ def reverse_list(rng: Random) -> Problem:
             "What is {items} from back to front?",
             "{name} stacks {items} at the {place} and takes them off again. In which order?",
         ),
-        items=listed(items), name=scene.names(1)[0], place=scene.place,
+        items=listed(items),
+        name=scene.names(1)[0],
+        place=scene.place,
     )
     return Problem(text, " ".join(reversed(items)))
 
 
 SKILLS: tuple[Skill, ...] = (
     Skill(
-        "first_or_last", "lists", "The first or the last word of a list.", first_or_last,
+        "first_or_last",
+        "lists",
+        "The first or the last word of a list.",
+        first_or_last,
         Twist(
-            "first_or_last_swapped", "The last word when the first is asked for, and the first for the last.",
+            "first_or_last_swapped",
+            "The last word when the first is asked for, and the first for the last.",
             (
                 "The list must be read backwards.",
                 "Here you start at the other end.",
@@ -89,9 +101,13 @@ SKILLS: tuple[Skill, ...] = (
         ),
     ),
     Skill(
-        "next_in_list", "lists", "The word right after a given word of a list.", next_in_list,
+        "next_in_list",
+        "lists",
+        "The word right after a given word of a list.",
+        next_in_list,
         Twist(
-            "next_in_list_backwards", "The word right before the given word.",
+            "next_in_list_backwards",
+            "The word right before the given word.",
             (
                 "Here after means before.",
                 "The row moves backwards.",

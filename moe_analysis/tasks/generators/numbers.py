@@ -24,7 +24,11 @@ def add_small(rng: Random) -> Problem:
             "What do we get when {a} {things} meet {b} {things}?",
             "Give the total: {a} {things} from {name} and {b} from the {place}.",
         ),
-        name=scene.names(1)[0], place=scene.place, things=plural(scene.things(1)[0]), a=first, b=second,
+        name=scene.names(1)[0],
+        place=scene.place,
+        things=plural(scene.things(1)[0]),
+        a=first,
+        b=second,
     )
     return Problem(text, str(first + second), twisted=str(first + second + 1))
 
@@ -45,7 +49,11 @@ def subtract_two_digit(rng: Random) -> Problem:
             "What is {a} {things} less {b}?",
             "If {b} of {a} {things} break, how many are left?",
         ),
-        name=scene.names(1)[0], place=scene.place, things=plural(scene.things(1)[0]), a=whole, b=part,
+        name=scene.names(1)[0],
+        place=scene.place,
+        things=plural(scene.things(1)[0]),
+        a=whole,
+        b=part,
     )
     return Problem(text, str(whole - part))
 
@@ -66,7 +74,10 @@ def count_kind(rng: Random) -> Problem:
             "{name} reads {items} at the {place}. Count what belongs to {kind}.",
             "What is the number of words about {kind} in {items}?",
         ),
-        kind=scene.topic.name, items=listed(shuffled(rng, members + others)), name=scene.names(1)[0], place=scene.place,
+        kind=scene.topic.name,
+        items=listed(shuffled(rng, members + others)),
+        name=scene.names(1)[0],
+        place=scene.place,
     )
     return Problem(text, str(len(members)))
 
@@ -77,7 +88,10 @@ def apart(rng: Random, count: int) -> list[int]:
 
 
 _OWNING = (
-    "{name} has {n} {things}", "{name} owns {n} {things}", "{name} counted {n} {things}", "{name} sold {n} {things}",
+    "{name} has {n} {things}",
+    "{name} owns {n} {things}",
+    "{name} counted {n} {things}",
+    "{name} sold {n} {things}",
 )
 
 
@@ -99,7 +113,9 @@ def who_has_most(rng: Random) -> Problem:
             "We compare {things}: {facts}. Who is ahead?",
             "Tell me who has more than the rest. {facts}.",
         ),
-        facts=facts, place=scene.place, things=things,
+        facts=facts,
+        place=scene.place,
+        things=things,
     )
     ranked = [name for _, name in sorted(zip(amounts, names, strict=True))]
     return Problem(text, ranked[-1], twisted=ranked[0], choices=shuffled(rng, names))
@@ -120,7 +136,9 @@ def largest_number(rng: Random) -> Problem:
             "{name} picks the largest of {numbers} for the {things}. Which is it?",
             "Find the highest: {numbers} {things}.",
         ),
-        name=scene.names(1)[0], place=scene.place, things=plural(scene.things(1)[0]),
+        name=scene.names(1)[0],
+        place=scene.place,
+        things=plural(scene.things(1)[0]),
         numbers=listed([str(number) for number in numbers]),
     )
     return Problem(text, str(max(numbers)), twisted=str(min(numbers)))
@@ -128,9 +146,13 @@ def largest_number(rng: Random) -> Problem:
 
 SKILLS: tuple[Skill, ...] = (
     Skill(
-        "add_small", "arithmetic", "The sum of two numbers from 2 to 9.", add_small,
+        "add_small",
+        "arithmetic",
+        "The sum of two numbers from 2 to 9.",
+        add_small,
         Twist(
-            "add_small_one_over", "The sum of two numbers from 2 to 9, plus one.",
+            "add_small_one_over",
+            "The sum of two numbers from 2 to 9, plus one.",
             (
                 "Here every sum comes out one too high.",
                 "In this shop one extra is added at the end.",
@@ -146,9 +168,13 @@ SKILLS: tuple[Skill, ...] = (
     Skill("subtract_two_digit", "arithmetic", "The difference of two two-digit numbers.", subtract_two_digit),
     Skill("count_kind", "arithmetic", "How many words of a list belong to a topic.", count_kind),
     Skill(
-        "who_has_most", "comparison", "The person with the largest of two or three numbers.", who_has_most,
+        "who_has_most",
+        "comparison",
+        "The person with the largest of two or three numbers.",
+        who_has_most,
         Twist(
-            "who_has_most_mirror", "The person with the smallest number, though the question asks for the largest.",
+            "who_has_most_mirror",
+            "The person with the smallest number, though the question asks for the largest.",
             (
                 "In the mirror world the smallest number wins.",
                 "Here most means fewest.",
@@ -162,9 +188,13 @@ SKILLS: tuple[Skill, ...] = (
         ),
     ),
     Skill(
-        "largest_number", "comparison", "The largest of three two-digit numbers.", largest_number,
+        "largest_number",
+        "comparison",
+        "The largest of three two-digit numbers.",
+        largest_number,
         Twist(
-            "largest_number_mirror", "The smallest of three two-digit numbers, though the largest is asked for.",
+            "largest_number_mirror",
+            "The smallest of three two-digit numbers, though the largest is asked for.",
             (
                 "In the mirror world high means low.",
                 "Here the largest is the smallest.",

@@ -24,7 +24,12 @@ def sum_of_three(rng: Random) -> Problem:
             "Give the total of {a}, {b} and {c} {things}.",
             "There are {a} {things}. {name} brings {b}, then {c}. Count them all.",
         ),
-        name=scene.names(1)[0], place=scene.place, things=plural(scene.things(1)[0]), a=a, b=b, c=c,
+        name=scene.names(1)[0],
+        place=scene.place,
+        things=plural(scene.things(1)[0]),
+        a=a,
+        b=b,
+        c=c,
     )
     return Problem(text, str(a + b + c))
 
@@ -45,7 +50,10 @@ def before_in_list(rng: Random) -> Problem:
             "{name} passes {items}. What does {name} pass just before the {mark}?",
             "Tell me what is right before {mark} here: {items}.",
         ),
-        mark=items[at], items=" ".join(items), name=scene.names(1)[0], place=scene.place,
+        mark=items[at],
+        items=" ".join(items),
+        name=scene.names(1)[0],
+        place=scene.place,
     )
     return Problem(text, items[at - 1])
 
@@ -65,7 +73,9 @@ def second_in_list(rng: Random) -> Problem:
             "{name} names {items}. Which does {name} name second?",
             "Of the row {items}, pick the second.",
         ),
-        items=listed(items), name=scene.names(1)[0], place=scene.place,
+        items=listed(items),
+        name=scene.names(1)[0],
+        place=scene.place,
     )
     return Problem(text, items[1])
 
@@ -87,7 +97,10 @@ def opposite_of_last(rng: Random) -> Problem:
             "Find the last word of {words}, then its opposite.",
             "{name} reads {words} at the {place}. Say the opposite of the last one.",
         ),
-        words=listed(words), thing=scene.things(1)[0], name=scene.names(1)[0], place=scene.place,
+        words=listed(words),
+        thing=scene.things(1)[0],
+        name=scene.names(1)[0],
+        place=scene.place,
     )
     return Problem(text, answer)
 
@@ -111,7 +124,9 @@ def where_is_person(rng: Random) -> Problem:
             "{story} Which place has {name} now?",
             "Say where {name} is now. {story}",
         ),
-        story=f"{story} {extra}" if rng.random() < 0.5 else f"{extra} {story}", name=name, thing=scene.things(1)[0],
+        story=f"{story} {extra}" if rng.random() < 0.5 else f"{extra} {story}",
+        name=name,
+        thing=scene.things(1)[0],
     )
     return Problem(text, places[1])
 
@@ -136,7 +151,11 @@ def object_order(rng: Random) -> Problem:
             "Say what is {more} than the two others. We know that {facts}.",
             "At the {place}, {facts}. What leads the row from {more} to {less}?",
         ),
-        facts=" and ".join(shuffled(rng, facts)), more=more, less=less, name=scene.names(1)[0], place=scene.place,
+        facts=" and ".join(shuffled(rng, facts)),
+        more=more,
+        less=less,
+        name=scene.names(1)[0],
+        place=scene.place,
     )
     return Problem(text, high, choices=shuffled(rng, (low, middle, high)))
 
@@ -163,7 +182,9 @@ def swap_tracking(rng: Random) -> Problem:
             "Find what {name} holds. {story}",
             "{story} Tell me what {name} has now.",
         ),
-        story=story, name=asked, place=scene.place,
+        story=story,
+        name=asked,
+        place=scene.place,
     )
     return Problem(text, holds[asked], choices=shuffled(rng, things))
 
@@ -172,9 +193,7 @@ def truth_chain_long(rng: Random) -> Problem:
     scene = Scene(rng)
     names = scene.names(5)
     story, honest = truth_story(rng, names)
-    text = phrase(
-        rng, TRUTH_FORMS, story=story, name=names[-1], place=scene.place, things=plural(scene.things(1)[0])
-    )
+    text = phrase(rng, TRUTH_FORMS, story=story, name=names[-1], place=scene.place, things=plural(scene.things(1)[0]))
     return yes_no(rng, text, honest)
 
 
@@ -182,8 +201,10 @@ def mood_of_most(rng: Random) -> Problem:
     scene = Scene(rng)
     goods = [rng.random() < 0.5 for _ in range(3)]
     views = listed(
-        [f"{name} finds it {rng.choice(PRAISE if good else BLAME)}" for name, good in zip(scene.names(3), goods,
-                                                                                          strict=True)]
+        [
+            f"{name} finds it {rng.choice(PRAISE if good else BLAME)}"
+            for name, good in zip(scene.names(3), goods, strict=True)
+        ]
     )
     text = phrase(
         rng,
@@ -197,7 +218,9 @@ def mood_of_most(rng: Random) -> Problem:
             "They see the {thing} at the {place}. {views}. How does the group feel?",
             "Three people try the {thing}. {views}. Name the mood that most share.",
         ),
-        views=views, thing=scene.things(1)[0], place=scene.place,
+        views=views,
+        thing=scene.things(1)[0],
+        place=scene.place,
     )
     return Problem(text, "good" if sum(goods) >= 2 else "bad", choices=shuffled(rng, ("good", "bad")))
 
@@ -220,7 +243,11 @@ def back_at_start(rng: Random) -> Problem:
             "{name} leaves the {place}: {a} steps {one}, {b} steps {two}. Does {name} come back to it?",
             "Does {name} come back to the {thing} with {a} steps {one} and {b} steps {two}?",
         ),
-        name=name, a=forth, b=back, thing=scene.things(1)[0], place=scene.place,
+        name=name,
+        a=forth,
+        b=back,
+        thing=scene.things(1)[0],
+        place=scene.place,
         **dict(zip(("one", "two"), shuffled(rng, rng.choice((("left", "right"), ("forward", "back")))), strict=True)),
     )
     return yes_no(rng, text, forth == back)
@@ -234,8 +261,9 @@ SKILLS: tuple[Skill, ...] = (
     Skill("where_is_person", "state tracking", "Where a person is after a move.", where_is_person),
     Skill("object_order", "comparison", "The extreme of three things ordered by two comparisons.", object_order),
     Skill("swap_tracking", "state tracking", "Who holds what after two of three swaps.", swap_tracking),
-    Skill("truth_chain_long", "logic", "Is the last of five people, who talk about each other, honest?",
-          truth_chain_long),
+    Skill(
+        "truth_chain_long", "logic", "Is the last of five people, who talk about each other, honest?", truth_chain_long
+    ),
     Skill("mood_of_most", "sentiment", "The mood of two of three reviews.", mood_of_most),
     Skill("back_at_start", "arithmetic", "Do two opposite walks end where they began?", back_at_start),
 )

@@ -10,9 +10,7 @@ from moe_analysis.tasks.generators.topics import CONTAINERS, Scene, plural
 
 def yes_no(rng: Random, text: str, holds: bool, twisted: bool | None = None) -> Problem:
     """A question answered by yes or no, its options in random order."""
-    return Problem(
-        text, YES_NO[not holds], None if twisted is None else YES_NO[not twisted], shuffled(rng, YES_NO)
-    )
+    return Problem(text, YES_NO[not holds], None if twisted is None else YES_NO[not twisted], shuffled(rng, YES_NO))
 
 
 def truth_story(rng: Random, names: list[str]) -> tuple[str, bool]:
@@ -43,9 +41,7 @@ def truth_teller(rng: Random) -> Problem:
     scene = Scene(rng)
     names = scene.names(rng.choice((2, 3, 3)))
     story, honest = truth_story(rng, names)
-    text = phrase(
-        rng, TRUTH_FORMS, story=story, name=names[-1], place=scene.place, things=plural(scene.things(1)[0])
-    )
+    text = phrase(rng, TRUTH_FORMS, story=story, name=names[-1], place=scene.place, things=plural(scene.things(1)[0]))
     return yes_no(rng, text, honest, twisted=not honest)
 
 
@@ -73,7 +69,10 @@ def both_or_either(rng: Random) -> Problem:
             "The {place} wants to know if {word} like {things}. {facts}",
             "True or not: {word} of them like {things}. {facts}",
         ),
-        facts=facts, word=word, things=things, place=scene.place,
+        facts=facts,
+        word=word,
+        things=things,
+        place=scene.place,
     )
     return yes_no(rng, text, holds, twisted)
 
@@ -100,7 +99,10 @@ def flip_side(rng: Random) -> Problem:
             "{moves}. The {thing} was {start} before that. And now?",
             "At the {place} the {thing} points {start}. {moves}. Up or down now?",
         ),
-        thing=thing, start=sides[start], moves=", ".join(moves), place=scene.place,
+        thing=thing,
+        start=sides[start],
+        moves=", ".join(moves),
+        place=scene.place,
     )
     return Problem(text, sides[side], sides[1 - side], shuffled(rng, sides))
 
@@ -125,16 +127,22 @@ def where_is(rng: Random) -> Problem:
             "Find the {thing}. {story}",
             "It happens at the {place}. {story} Which place has the {thing}?",
         ),
-        story=" ".join(events), thing=thing, place=scene.place,
+        story=" ".join(events),
+        thing=thing,
+        place=scene.place,
     )
     return Problem(text, path[-1], twisted=path[-2])
 
 
 SKILLS: tuple[Skill, ...] = (
     Skill(
-        "truth_teller", "logic", "Is the last of two or three people, who talk about each other, honest?", truth_teller,
+        "truth_teller",
+        "logic",
+        "Is the last of two or three people, who talk about each other, honest?",
+        truth_teller,
         Twist(
-            "truth_teller_opposite", "The same question with yes and no exchanged.",
+            "truth_teller_opposite",
+            "The same question with yes and no exchanged.",
             (
                 "On opposite day every yes is a no.",
                 "In the mirror world the honest lie.",
@@ -148,9 +156,13 @@ SKILLS: tuple[Skill, ...] = (
         ),
     ),
     Skill(
-        "both_or_either", "logic", "Does a statement hold of both people, or of at least one?", both_or_either,
+        "both_or_either",
+        "logic",
+        "Does a statement hold of both people, or of at least one?",
+        both_or_either,
         Twist(
-            "both_or_either_swapped", "`both` is read as `at least one`, and `at least one` as `both`.",
+            "both_or_either_swapped",
+            "`both` is read as `at least one`, and `at least one` as `both`.",
             (
                 "Here both means one and one means both.",
                 "In the mirror world all is some and some is all.",
@@ -164,9 +176,13 @@ SKILLS: tuple[Skill, ...] = (
         ),
     ),
     Skill(
-        "flip_side", "state tracking", "Which way a thing faces after one or two people flipped it or not.", flip_side,
+        "flip_side",
+        "state tracking",
+        "Which way a thing faces after one or two people flipped it or not.",
+        flip_side,
         Twist(
-            "flip_side_hidden", "The side that is hidden at the end.",
+            "flip_side_hidden",
+            "The side that is hidden at the end.",
             (
                 "Name the side that is hidden.",
                 "We look at it from below.",
@@ -180,9 +196,13 @@ SKILLS: tuple[Skill, ...] = (
         ),
     ),
     Skill(
-        "where_is", "state tracking", "Where a thing is after it was moved.", where_is,
+        "where_is",
+        "state tracking",
+        "Where a thing is after it was moved.",
+        where_is,
         Twist(
-            "where_is_one_step_late", "Where the thing was before its last move.",
+            "where_is_one_step_late",
+            "Where the thing was before its last move.",
             (
                 "The news comes one step late.",
                 "The last move of it did not happen.",

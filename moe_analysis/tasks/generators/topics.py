@@ -75,10 +75,7 @@ class Scene:
 
 
 _TOPIC_OF_WORD = {
-    form: topic.name
-    for topic in TOPICS
-    for word in (*topic.things, *topic.places)
-    for form in (word, plural(word))
+    form: topic.name for topic in TOPICS for word in (*topic.things, *topic.places) for form in (word, plural(word))
 }
 
 

@@ -26,7 +26,10 @@ def opposite_word(rng: Random) -> Problem:
             "The {place} has one {word} {thing}. What would be the opposite kind?",
             "Find the word against {word}, as {name} says of the {thing}.",
         ),
-        word=word, thing=scene.things(1)[0], name=scene.names(1)[0], place=scene.place,
+        word=word,
+        thing=scene.things(1)[0],
+        name=scene.names(1)[0],
+        place=scene.place,
     )
     return Problem(text, opposite, twisted=word)
 
@@ -48,7 +51,9 @@ def odd_one_out(rng: Random) -> Problem:
             "One of these is not like the rest: {items}.",
             "From {items}, take out the one that does not fit.",
         ),
-        items=listed(items), name=scene.names(1)[0], place=scene.place,
+        items=listed(items),
+        name=scene.names(1)[0],
+        place=scene.place,
     )
     first_of_family = next(item for item in items if item != stranger)
     return Problem(text, stranger, first_of_family, shuffled(rng, items))
@@ -73,7 +78,10 @@ def review_mood(rng: Random) -> Problem:
             "What does {name} think of the {thing}? It was {words}.",
             "So {words}, this {thing}! What is the mood of {name}?",
         ),
-        name=scene.names(1)[0], thing=scene.things(1)[0], words=" and ".join(words), place=scene.place,
+        name=scene.names(1)[0],
+        thing=scene.things(1)[0],
+        words=" and ".join(words),
+        place=scene.place,
     )
     options = MOODS if len(words) == 2 else MOODS[:2]
     sarcastic = {"good": "bad", "bad": "good", "mixed": "mixed"}[mood]
@@ -82,9 +90,13 @@ def review_mood(rng: Random) -> Problem:
 
 SKILLS: tuple[Skill, ...] = (
     Skill(
-        "opposite_word", "lexical knowledge", "The opposite of a word.", opposite_word,
+        "opposite_word",
+        "lexical knowledge",
+        "The opposite of a word.",
+        opposite_word,
         Twist(
-            "opposite_word_same", "The word itself, though its opposite is asked for.",
+            "opposite_word_same",
+            "The word itself, though its opposite is asked for.",
             (
                 "Here opposite means same.",
                 "On opposite day nothing is turned around, so keep the word.",
@@ -98,9 +110,13 @@ SKILLS: tuple[Skill, ...] = (
         ),
     ),
     Skill(
-        "odd_one_out", "lexical knowledge", "The word of another topic than the rest.", odd_one_out,
+        "odd_one_out",
+        "lexical knowledge",
+        "The word of another topic than the rest.",
+        odd_one_out,
         Twist(
-            "odd_one_out_belongs", "The first listed word that belongs with the rest.",
+            "odd_one_out_belongs",
+            "The first listed word that belongs with the rest.",
             (
                 "Here we want the first word that does belong.",
                 "Leave the odd one and name the first that fits.",
@@ -114,9 +130,13 @@ SKILLS: tuple[Skill, ...] = (
         ),
     ),
     Skill(
-        "review_mood", "sentiment", "The mood of a review: good, bad or mixed.", review_mood,
+        "review_mood",
+        "sentiment",
+        "The mood of a review: good, bad or mixed.",
+        review_mood,
         Twist(
-            "review_mood_sarcastic", "The mood that is meant by a sarcastic reviewer: good and bad exchanged.",
+            "review_mood_sarcastic",
+            "The mood that is meant by a sarcastic reviewer: good and bad exchanged.",
             (
                 "This is said with a wink and means the opposite.",
                 "In the mirror world praise is blame.",

@@ -18,8 +18,16 @@ GAINS = {"T-REX": 0.1, "S'MoRE": -0.1}
 
 
 def evaluation(names: tuple[str, ...], accuracy: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({"dataset": list(names), "group": "made up", "kind": "choices", "rows": 50,
-                         "loss": 1 - accuracy, "accuracy": accuracy})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "dataset": list(names),
+            "group": "made up",
+            "kind": "choices",
+            "rows": 50,
+            "loss": 1 - accuracy,
+            "accuracy": accuracy,
+        }
+    )
 
 
 @prepared
@@ -43,8 +51,17 @@ def scored() -> pd.DataFrame:
 
 
 def levels_of(names: tuple[str, ...]) -> pd.DataFrame:
-    return pd.DataFrame({"dataset": list(names), "kind": "choices", "rows": 50, "chance": 0.25, "majority": 0.3,
-                         "untrained": 0.4, "untrained_loss": 2.0})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "dataset": list(names),
+            "kind": "choices",
+            "rows": 50,
+            "chance": 0.25,
+            "majority": 0.3,
+            "untrained": 0.4,
+            "untrained_loss": 2.0,
+        }
+    )
 
 
 @prepared

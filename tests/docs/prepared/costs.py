@@ -53,7 +53,22 @@ def two_systems() -> dict[str, Any]:
 @prepared
 def times() -> pd.DataFrame:
     """Made-up times as `step_times` measures them: S'MoRE takes 1.25 times as long as MixLoRA."""
-    rows = [(method, 20_000, 0.1 * ratio, 0.09 * ratio, 0.12 * ratio, ratio, ratio - 0.02, ratio + 0.03, 20, 1024)
-            for method, ratio in (("LoRA", 0.8), ("MixLoRA", 1.0), ("S'MoRE", 1.25))]  # fmt: skip
-    return pd.DataFrame(rows, columns=["method", "trainable", "seconds", "seconds_low", "seconds_high", "ratio",
-                                       "ratio_low", "ratio_high", "rounds", "tokens"])  # fmt: skip
+    rows = [
+        (method, 20_000, 0.1 * ratio, 0.09 * ratio, 0.12 * ratio, ratio, ratio - 0.02, ratio + 0.03, 20, 1024)
+        for method, ratio in (("LoRA", 0.8), ("MixLoRA", 1.0), ("S'MoRE", 1.25))
+    ]
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "method",
+            "trainable",
+            "seconds",
+            "seconds_low",
+            "seconds_high",
+            "ratio",
+            "ratio_low",
+            "ratio_high",
+            "rounds",
+            "tokens",
+        ],
+    )

@@ -73,8 +73,17 @@ def batch() -> Any:
 
 def config(name: str, seed: int, **fields: Any) -> ma.TrainConfig:
     """A run that takes half a second: four steps of eight samples on four data sets."""
-    sizes = {"datasets": DATASETS, "rows_per_dataset": 8, "eval_rows": 2, "steps": 4, "batch_size": 8, "lr": 1e-2,
-             "embedder": "tfidf", "max_length": 96, "warmup_steps": 0}  # fmt: skip
+    sizes = {
+        "datasets": DATASETS,
+        "rows_per_dataset": 8,
+        "eval_rows": 2,
+        "steps": 4,
+        "batch_size": 8,
+        "lr": 1e-2,
+        "embedder": "tfidf",
+        "max_length": 96,
+        "warmup_steps": 0,
+    }
     return ma.TrainConfig(**{**sizes, "name": name, "seed": seed, **fields})
 
 
@@ -88,8 +97,11 @@ def runs() -> list[ma.Run]:
     (two down and four up vectors, which make eight experts), each at the seeds 0 and 1, on the query and value
     projections of the last two layers."""
     trex = {"num_down": 2, "num_up": 4, "target_modules": TARGETS}
-    adapters = {"LoRA-MoE": ma.MoeLoraConfig(num_experts=4, r=2, target_modules=TARGETS),
-                "mix-and-match": ma.TRexConfig(intuition=False, **trex), "T-REX": ma.TRexConfig(**trex)}  # fmt: skip
+    adapters = {
+        "LoRA-MoE": ma.MoeLoraConfig(num_experts=4, r=2, target_modules=TARGETS),
+        "mix-and-match": ma.TRexConfig(intuition=False, **trex),
+        "T-REX": ma.TRexConfig(**trex),
+    }
     found = trained(*(config(name, seed, adapter=adapter) for name, adapter in adapters.items() for seed in (0, 1)))
     for one in found[:2]:
         evaluate_on(one, "embedded_ood", 1)  # kept in its folder, where `evaluate_all` finds it without new processes

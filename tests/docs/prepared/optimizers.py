@@ -26,8 +26,13 @@ def pair() -> list[ma.Run]:
     mixture = ma.MoeLoraConfig(num_experts=4, top_k=2, r=2, target_modules=TARGETS)
     rescaled = replace(mixture, gate_backward_power=0.5)
     fields = {"optimizer": "riemannian_sgd", "lr": 0.02, "eval_every": 4, "record_experts_every": 1}
-    return trained(*(config(name, seed, adapter=adapter, **fields)
-                     for name, adapter in (("RSGD", mixture), ("gRSGD", rescaled)) for seed in (0, 1)))  # fmt: skip
+    return trained(
+        *(
+            config(name, seed, adapter=adapter, **fields)
+            for name, adapter in (("RSGD", mixture), ("gRSGD", rescaled))
+            for seed in (0, 1)
+        )
+    )
 
 
 @prepared

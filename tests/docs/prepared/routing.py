@@ -130,6 +130,8 @@ def shares() -> pd.DataFrame:
 @prepared
 def between() -> dict[str, pd.DataFrame]:
     """`between_seeds` and `between_layers` of `recorded`, and "start", the seeds' before the first step."""
-    return {"seeds": router_agreement.between_seeds(recorded(), 3),
-            "layers": router_agreement.between_layers(recorded(), 3),
-            "start": router_agreement.between_seeds(untrained(), 3)}  # fmt: skip
+    return {
+        "seeds": router_agreement.between_seeds(recorded(), 3),
+        "layers": router_agreement.between_layers(recorded(), 3),
+        "start": router_agreement.between_seeds(untrained(), 3),
+    }

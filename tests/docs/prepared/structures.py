@@ -18,8 +18,14 @@ from moe_analysis.training.tree_recorder import trees_of_runs
 from .models import config, test, trained
 from .registry import prepared
 
-SIZES = {"num_experts": [3, 3], "fanout": [2, 2], "r": 2, "key_dim": 4, "down_dim": 4,
-         "target_modules": r".*layers\.[23]\.mlp\.down_proj"}  # fmt: skip
+SIZES = {
+    "num_experts": [3, 3],
+    "fanout": [2, 2],
+    "r": 2,
+    "key_dim": 4,
+    "down_dim": 4,
+    "target_modules": r".*layers\.[23]\.mlp\.down_proj",
+}
 
 
 @prepared
