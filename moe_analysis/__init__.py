@@ -33,7 +33,20 @@ SOURCES = {
         ("HydraLoraConfig", "MoeLoraConfig", "MomorConfig", "SiraConfig", "SmoreConfig", "TRexConfig"), "peft_bridge"
     ),
 }
-PACKAGES = ("adapters", "analysis", "evidence", "optim", "plots", "tasks", "theory", "training", "widgets")
+PACKAGES = (
+    "adapters",
+    "analysis",
+    "drawing",
+    "evidence",
+    "optim",
+    "papers",
+    "plots",
+    "studies",
+    "tasks",
+    "theory",
+    "training",
+    "widgets",
+)
 
 __all__ = [*SOURCES, *PACKAGES]
 

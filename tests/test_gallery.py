@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moe_analysis.drawing.save import CLAIM_FIELDS, VERDICTS, save
 from moe_analysis.figures import ITEMS, PROJECT, choose
 from moe_analysis.gallery import GalleryError, build
 from moe_analysis.gallery.entries import collect, command_for, count_verdicts
 from moe_analysis.gallery.page import HERE, MARKS, render
 from moe_analysis.gallery.records import Record, read_record, read_records
-from moe_analysis.plots.save import CLAIM_FIELDS, VERDICTS, save
 
 FIGURES = Path(__file__).parents[1] / "figures"
 CLAIM = dict(zip(CLAIM_FIELDS, ["T-REX Fig. 2", "paths are smooth", "smooth", 0.25, None, "not reproduced"]))

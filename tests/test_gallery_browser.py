@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from moe_analysis.drawing.save import save
 from moe_analysis.gallery import build
-from moe_analysis.plots.save import save
 
 from .analysis.fake_runs import MODULES, fake_run, walk
 
@@ -42,8 +42,8 @@ def stored(item: str) -> dict:
 
 def trajectories():
     """Random walks in place of trained routers: their picture must turn all the same."""
-    from moe_analysis.analysis.trajectories import path_axes, router_paths
-    from moe_analysis.plots.trajectories import trajectory_explorer
+    from moe_analysis.studies.router_paths.draw import trajectory_explorer
+    from moe_analysis.studies.router_paths.paths import path_axes, router_paths
 
     rng = np.random.default_rng(0)
     runs = [fake_run(walk(rng, 8, 8, 16, drift=1.0), method, 0) for method in ("LoRA-MoE", "T-REX")]

@@ -9,9 +9,9 @@ import nbformat
 import pytest
 
 from moe_analysis import figures
+from moe_analysis.drawing.save import VERDICTS
 from moe_analysis.figures import ITEMS, NOTEBOOKS, choose, environment
 from moe_analysis.kernels import Kernel, NotebookError, RowsWarning, execute
-from moe_analysis.plots.save import VERDICTS
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 

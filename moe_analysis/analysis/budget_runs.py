@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from ..studies.records import run_key
 from ..theory.method_table import adapter_cost, layer_shapes
 from .budget_curves import COLUMNS
 from .generalization import by_part, scores
-from .records import run_key
 
 
 def budget_results(

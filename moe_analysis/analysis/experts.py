@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .records import check_runs, recorded, run_key
+from ..studies.records import check_runs, recorded, run_key
 
 KEYS = ("method", "seed", "step", "module", "layer")
 CONDITIONS = ("gram_condition_a", "gram_condition_b", "damped_condition_b")

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..studies.records import check_runs, run_key
 from ..tasks.suite import task_roles
 from .bootstrap import Comparison, holm, paired_bootstrap
 from .intervals import mean_interval
-from .records import check_runs, run_key
 
 PART_OF_ROLE = {"original": "originals", "variant": "variants", "ood": "ood", "task": "in-distribution"}
 INSIDE, OUTSIDE = "in-distribution", "ood"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .convergence import convergence, loss_curves
+from ..studies.convergence import convergence, loss_curves
+from ..studies.records import check_runs, run_key
 from .intervals import MIN_SEEDS, paired_differences, seed_means
-from .records import check_runs, run_key
 
 SOURCE = "gR Fig. {}"
 # better first: what the paper's Fig. 3 shows for each form of the optimiser

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..adapters import Smore
 from ..adapters.tree_gates import Choice, TreeGate
-from .records import run_key
+from ..studies.records import run_key
 
 COLUMNS = (
     "node",

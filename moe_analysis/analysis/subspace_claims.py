@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..studies.records import run_key
 from .intervals import MIN_SEEDS, method_summary, paired_differences
-from .records import run_key
 from .trex_theorems import approximation_summary, noise_against_none
 
 COLUMNS = ("source", "claim", "paper", "measured", "spread", "verdict")

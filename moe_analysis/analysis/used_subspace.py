@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..studies.records import run_key
 from .intervals import method_summary
-from .records import run_key
 from .subspace import TOLERANCES, routing_spectrum, trained_span, used_dimension
 
 MEASURES = (*(f"rank_{tolerance:g}" for tolerance in TOLERANCES), "effective_rank", "centred_effective_rank")

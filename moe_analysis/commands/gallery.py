@@ -39,8 +39,8 @@ def gallery(
 ) -> None:
     """Write the gallery of `folder`; see HELP."""
     with spinner("writing the gallery"):
+        from ..drawing.save import figures_folder
         from ..gallery import build
-        from ..plots.save import figures_folder
 
         page = build(figures_folder(folder))
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .claim import Claim, claims_frame, judged
+from .claim import Claim, claims_frame, described, judged
 from .effect import Effect
 from .verdict import Judgement, in_parts, judge, judge_family, verdict_rates
 
@@ -11,6 +11,7 @@ __all__ = [
     "Effect",
     "Judgement",
     "claims_frame",
+    "described",
     "in_parts",
     "judge",
     "judge_family",

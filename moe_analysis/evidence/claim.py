@@ -289,6 +289,60 @@ def claims_frame(claims: Iterable[Claim]) -> pd.DataFrame:
     )
 
 
+def described(claim: Claim) -> dict[str, Any]:
+    """A claim as a reader sees it, with the numbers behind the words.
+
+    Returns:
+        source, claim, paper, measured, spread, verdict: texts. name, kind, note, effect, low, high, smallest,
+        paper_effect, confidence: as in `Claim`, None where there is none. parts: the same of each part.
+
+    Example:
+        >>> ahead = Claim("toy_ahead", "a table", "A is ahead of B", compares="A - B", endpoint="acc", paper_effect=0.02)
+        >>> told = described(ahead.with_effect(Effect([0.03, 0.02, 0.04])))
+        >>> told["paper"], told["measured"], told["spread"]
+        ('A - B = 0.02 (acc)', '0.03', '95 % interval [0.00516, 0.0548] over 3 seeds')
+    """
+    exact_one = claim.kind == "exact"
+    numbers = {name: getattr(claim, name) for name in ("low", "high", "smallest", "paper_effect", "confidence")}
+    return {
+        "source": claim.source,
+        "claim": claim.statement,
+        "paper": _text(claim.expected) if exact_one else _declared(claim),
+        "measured": _text(claim.measured),
+        "spread": "exact" if exact_one else _spread(claim),
+        "verdict": claim.verdict,
+        "name": claim.name,
+        "kind": claim.kind,
+        "note": claim.note,
+        "effect": None if exact_one else claim.measured,
+        **{name: None if exact_one or value is None or math.isnan(value) else value for name, value in numbers.items()},
+        "parts": [described(part) for part in claim.parts],
+    }
+
+
+def _declared(claim: Claim) -> str:
+    """What was compared, and the paper's effect or the smallest one that matters."""
+    endpoint = f" ({claim.endpoint})" if claim.endpoint else ""
+    if claim.paper_effect is not None:
+        return f"{claim.compares} = {claim.paper_effect:.3g}{endpoint}"
+    least = "" if claim.smallest is None else f"; {claim.smallest:.3g} or more matters"
+    return f"{claim.compares}{endpoint}{least}"
+
+
+def _spread(claim: Claim) -> str:
+    if math.isnan(claim.low):
+        return f"{len(claim.parts)} parts" if claim.parts else ""
+    return f"{100 * claim.confidence:.3g} % interval [{claim.low:.3g}, {claim.high:.3g}] over {claim.over}"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return ", ".join(map(_text, value)) if isinstance(value, list) else str(value)
+
+
 def _plain(value: Any, where: str) -> Any:
     """NumPy and torch scalars and arrays as Python values; ValueError for what JSON cannot hold."""
     if hasattr(value, "tolist"):

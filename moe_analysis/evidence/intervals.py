@@ -67,3 +67,27 @@ def paired_differences(
             gaps = (table[method] - table[other]).dropna().to_numpy()
             rows.append((measure, method, other, *mean_interval(gaps, confidence), len(gaps)))
     return pd.DataFrame(rows, columns=["measure", "method", "against", "difference", "low", "high", "seeds"])
+
+
+def relative_gaps(frame: pd.DataFrame, measure: str, method: str, other: str) -> np.ndarray:
+    """1 - method / other of the seeds that both have, in order of seed: above zero where the method's value is lower.
+
+    Args:
+        frame: columns method, seed and the measure; averaged within each seed first.
+        measure: a column of positive values.
+        method: the one that is claimed to be lower.
+        other: the one that it is compared with.
+
+    Raises:
+        ValueError: for a method that the frame does not have.
+
+    Example:
+        >>> frame = pd.DataFrame({"method": ["A", "B"], "seed": 0, "loss": [0.9, 1.0]})
+        >>> relative_gaps(frame, "loss", "A", "B").round(3)
+        array([0.1])
+    """
+    means = seed_means(frame, [measure]).pivot(index="seed", columns="method", values=measure)
+    if missing := [name for name in (method, other) if name not in means]:
+        raise ValueError(f"no run of {', '.join(map(repr, missing))}; the frame has {', '.join(map(repr, means))}")
+    pairs = means[[method, other]].dropna()
+    return (1 - pairs[method] / pairs[other]).to_numpy()

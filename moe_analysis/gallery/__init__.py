@@ -15,7 +15,7 @@ __all__ = ["GalleryError", "build"]
 def build(folder: str | Path = "figures") -> Path:
     """Write `<folder>/index.html` from the figures' records there; out: its path.
 
-    folder: where `plots.save` put `<item>.json`, `.png` and `.html`; items of the papers that are not there are listed
+    folder: where `drawing.save` put `<item>.json`, `.png` and `.html`; items of the papers that are not there are listed
     with the command that makes them. The same files give the same bytes, and the page appears whole or not at all.
     Raises `GalleryError`, before anything is written, for a folder that is not there or cannot be written and for every
     JSON file in it that is no record of a figure, by its name.
@@ -24,7 +24,7 @@ def build(folder: str | Path = "figures") -> Path:
         Traceback (most recent call last):
         moe_analysis.gallery.records.GalleryError: folder = 'no/such/folder' is no folder; ...
     """
-    from ..plots.save import write_whole
+    from ..drawing.save import write_whole
     from .entries import collect
     from .page import render
 

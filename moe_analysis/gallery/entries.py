@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..drawing.save import VERDICTS
 from ..figures import ITEMS, NOTEBOOKS, PROJECT
-from ..plots.save import VERDICTS
 from .records import Record
 
 OPTIONS = ("suite", "backbone")  # of `figures`, beside the preset; the embedder is a variable of the environment

@@ -11,8 +11,16 @@ HERE = Path(__file__).parent
 # verdict -> (class in style.css, mark that tells it without colour, short name)
 MARKS = {
     "reproduced": ("yes", "✓", "reproduced"),
+    "holds": ("yes", "✓", "holds"),
+    "supported": ("yes", "✓", "supported"),
+    "in part": ("open", "◐", "in part"),
     "not reproduced": ("no", "✗", "not reproduced"),
-    "not testable at this scale": ("open", "?", "not testable"),
+    "contradicted": ("no", "✗", "contradicted"),
+    "fails": ("no", "✗", "fails"),
+    "not supported": ("no", "✗", "not supported"),
+    "undecided": ("open", "?", "undecided"),
+    "not testable here": ("open", "–", "not testable"),
+    "not testable at this scale": ("open", "–", "not testable"),
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..plots.save import CLAIM_FIELDS, SCRIPT, VERDICTS
+from ..drawing.save import CLAIM_FIELDS, SCRIPT, VERDICTS
 from ..tasks.rows import shorten
 
 FIELDS = {"item": str, "numbers": object, "claims": list, "runs": list, "seeds": list, "versions": dict, "preset": dict}
@@ -27,7 +27,7 @@ class GalleryError(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """What `plots.save` stored of one figure, without its numbers, and which of its files are there.
+    """What `drawing.save` stored of one figure, without its numbers, and which of its files are there.
 
     claims: dictionaries with `CLAIM_FIELDS`, all texts. versions, preset: name -> text. picture: (width, height) of the
     PNG in pixels, None without one. twin: whether there is an interactive page.

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .save import SaveError, save
+from ..drawing.save import SaveError, save
 
 __all__ = ["SaveError", "save"]

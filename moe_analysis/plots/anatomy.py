@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.intervals import mean_interval
+from ..drawing.screens import arranged
+from ..drawing.style import FULL_WIDTH, MARKERS, figure, method_color, use_style
 from .experts import layer_title
-from .screens import arranged
-from .style import FULL_WIDTH, MARKERS, figure, method_color, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -10,8 +10,8 @@ import pandas as pd
 
 from ..analysis.budget_curves import SIZES, pareto_front
 from ..analysis.efficiency_comparison import ALL
-from .screens import arranged
-from .style import FULL_WIDTH, MARKERS, PALETTE, SYMBOLS, Mark, figure, method_color, use_style
+from ..drawing.screens import arranged
+from ..drawing.style import FULL_WIDTH, MARKERS, PALETTE, SYMBOLS, Mark, figure, method_color, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -9,8 +9,8 @@ import pandas as pd
 
 from ..analysis.efficiency import COUNTS
 from ..analysis.efficiency_claims import MOST
-from .screens import arranged
-from .style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ..drawing.screens import arranged
+from ..drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -10,8 +10,8 @@ import pandas as pd
 
 from ..analysis.exponent import EQUAL, MATCHED, TUNED, method_pair
 from ..analysis.intervals import mean_interval
-from .screens import arranged
-from .style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ..drawing.screens import arranged
+from ..drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

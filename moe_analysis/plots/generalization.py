@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.generalization import INSIDE, OUTSIDE, PARTS
-from .style import FULL_WIDTH, figure, method_color, use_style
+from ..drawing.style import FULL_WIDTH, figure, method_color, use_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

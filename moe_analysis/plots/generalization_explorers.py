@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.generalization import OUTSIDE
+from ..drawing.screens import arranged
+from ..drawing.style import method_color
 from .generalization import LEVELS, MEASURES, RADAR_METHODS, TITLES, drawn_parts, part_rows, readable
-from .screens import arranged
-from .style import method_color
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.step_ratios import HIGH, LOW, MEAN
+from ..drawing.screens import arranged
+from ..drawing.style import FULL_WIDTH, figure, use_style
 from .budget_curves import interval_of, method_marks
-from .screens import arranged
-from .style import FULL_WIDTH, figure, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

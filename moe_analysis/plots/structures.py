@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..drawing.screens import arranged
+from ..drawing.style import FULL_WIDTH, PALETTE, figure, use_style
 from .experts import layer_title
-from .screens import arranged
-from .style import FULL_WIDTH, PALETTE, figure, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

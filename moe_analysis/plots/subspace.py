@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .screens import arranged
-from .style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, use_style
+from ..drawing.screens import arranged
+from ..drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

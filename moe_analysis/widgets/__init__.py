@@ -6,14 +6,14 @@ knob is moved.
 
 from __future__ import annotations
 
+from ..drawing.explorer import Explorer, View
+from ..studies.router_paths.explore import trajectory_widget
 from .anatomy import specialist_widget
 from .clusters import cluster_widget
-from .explorer import Explorer, View
 from .flexibility import flexibility_widget
 from .gate_geometry import exponent_widget
 from .generalization import task_widget
 from .subspace import rank_widget
-from .trajectories import trajectory_widget
 
 __all__ = [
     "Explorer",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from .explorer import Explorer, View, choice
+from ..drawing.explorer import Explorer, View, choice
 
 POOL = " pool "  # between a module's name and the number of its pool, as `split_routers` writes it
 MOST_NAMES = 40  # experts whose numbers fit below a map

@@ -10,10 +10,10 @@ from scipy.optimize import linear_sum_assignment
 
 from ..analysis.agreement import check_rows, counts, scores
 from ..analysis.clusters import map_frame
+from ..drawing.explorer import Explorer, View, choice, slider
+from ..drawing.style import BASE, FULL_WIDTH, MARKERS, Mark, category_marks, figure, use_style
 from ..plots.clusters import COLOURINGS, _by_group, _scatter
-from ..plots.style import BASE, FULL_WIDTH, MARKERS, Mark, category_marks, figure, use_style
 from ..tasks.clusters import Clusters, cluster
-from .explorer import Explorer, View, choice, slider
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

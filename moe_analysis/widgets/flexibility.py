@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .explorer import Explorer, View, slider
+from ..drawing.explorer import Explorer, View, slider
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..plots.style import FULL_WIDTH, figure, use_style
-from .explorer import Explorer, View, choice, decimal, stops
+from ..drawing.explorer import Explorer, View, choice, decimal, stops
+from ..drawing.style import FULL_WIDTH, figure, use_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from textwrap import fill
 
 import pandas as pd
 
-from .explorer import Explorer, View, choice
+from ..drawing.explorer import Explorer, View, choice
 
 EVERY = "all parts"
 LETTERS = 16  # an inch, of the colours' label, which is longer than the map of few tasks is high

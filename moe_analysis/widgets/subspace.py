@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.parameter_counts import PAPER_DOWN, PAPER_UP
-from ..plots.style import FULL_WIDTH, figure, use_style
-from .explorer import Explorer, View, choice, slider
+from ..drawing.explorer import Explorer, View, choice, slider
+from ..drawing.style import FULL_WIDTH, figure, use_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,8 +19,8 @@ import moe_analysis as ma
 from moe_analysis import peft_bridge
 from moe_analysis.adapters import REGISTRY, Adapter, AdapterConfig, Routing, RoutingContext
 from moe_analysis.adapters.base import kaiming_down, register
-from moe_analysis.analysis.trajectories import router_paths
 from moe_analysis.peft_bridge import methods
+from moe_analysis.studies.router_paths.paths import router_paths
 from moe_analysis.theory.budget import match_budget
 from moe_analysis.theory.cost import cost
 from moe_analysis.theory.method_table import method_table

@@ -11,7 +11,7 @@ from scipy.stats import ttest_rel
 
 from moe_analysis.analysis import exponent
 from moe_analysis.analysis.exponent_claims import below_zero, confound_claims, exponent_claims
-from moe_analysis.plots.save import CLAIM_FIELDS, VERDICTS
+from moe_analysis.drawing.save import CLAIM_FIELDS, VERDICTS
 
 SEEDS, TUNING, LRS = (0, 1, 2, 3), (8, 9), tuple(0.02 * 2.0**i for i in range(9))
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from moe_analysis.analysis import parameter_counts, subspace, subspace_claims, trex_theorems
-from moe_analysis.plots.save import CLAIM_FIELDS, VERDICTS
+from moe_analysis.drawing.save import CLAIM_FIELDS, VERDICTS
 
 CHECKS = ("trex_lemma_4_1_a", "trex_theorem_4_2_a", "trex_theorem_4_3_a", "trex_theorem_4_3_b")
 

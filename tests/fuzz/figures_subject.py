@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from moe_analysis import gallery
+from moe_analysis.drawing.save import save
 from moe_analysis.gallery.records import GalleryError, read_records
-from moe_analysis.plots.save import save
 
 ERRORS = (GalleryError,)
 

@@ -9,10 +9,10 @@ from matplotlib.colors import to_hex
 
 from moe_analysis.analysis import expert_load, router_agreement, specialisation
 from moe_analysis.analysis.intervals import mean_interval
+from moe_analysis.drawing.save import save
+from moe_analysis.drawing.style import method_color
 from moe_analysis.plots import anatomy
 from moe_analysis.plots.router_agreement import AGREEMENT, agreement_explorer, agreement_figure
-from moe_analysis.plots.save import save
-from moe_analysis.plots.style import method_color
 from tests.analysis.fake_routers import MODULES, named_run, soft, tokens_of
 
 METHODS = {"LoRA-MoE": 4, "T-REX": 6}

@@ -8,10 +8,10 @@ import pytest
 
 from moe_analysis.analysis.budget_curves import budget_points, pareto_front
 from moe_analysis.analysis.efficiency_comparison import layers_table
+from moe_analysis.drawing.save import save
+from moe_analysis.drawing.style import method_color
 from moe_analysis.plots import budget_curves as draw
-from moe_analysis.plots.save import save
 from moe_analysis.plots.step_time import time_explorer, time_figure
-from moe_analysis.plots.style import method_color
 
 from ..analysis.test_budget_curves import BUDGETS, FOUR, LAYERS, layered, results
 

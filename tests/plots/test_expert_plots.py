@@ -7,9 +7,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from moe_analysis.analysis.experts import anatomy_bands, conditioning, load_balance, similarity
+from moe_analysis.drawing.save import save
+from moe_analysis.drawing.style import method_color
 from moe_analysis.plots.experts import MOST_LAYERS, ROWS, anatomy_explorer, anatomy_figure, layer_title, spread
-from moe_analysis.plots.save import save
-from moe_analysis.plots.style import method_color
 
 from ..analysis.test_experts import MODULES, STEPS, watched_run
 

@@ -16,6 +16,7 @@ from matplotlib.colors import to_hex
 from moe_analysis.adapters import Smore, SmoreConfig
 from moe_analysis.analysis.flexibility import FIGURE3_OUTPUTS, enumerated_outputs, figure3_outputs, figure3_trees
 from moe_analysis.analysis.residual_tree import residual_tree
+from moe_analysis.drawing.save import save
 from moe_analysis.plots import flexibility as draw
 from moe_analysis.plots.residual_tree import (
     ROOT,
@@ -26,7 +27,6 @@ from moe_analysis.plots.residual_tree import (
     residual_tree_figure,
     tree_layout,
 )
-from moe_analysis.plots.save import save
 from moe_analysis.theory.flexibility import flexibility_table
 
 SYSTEMS = ("MoMOR", "S'MoRE*", "S'MoRE")

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from moe_analysis.analysis.generalization import part_summary, scores, task_differences
+from moe_analysis.drawing.save import save
+from moe_analysis.drawing.style import method_color
 from moe_analysis.plots.generalization import MOST_NAMES, RADAR_METHODS, task_figure, transfer_figure, write_key
 from moe_analysis.plots.generalization_explorers import task_explorer, transfer_explorer
-from moe_analysis.plots.save import save
-from moe_analysis.plots.style import method_color
 
 from ..analysis.test_generalization import INSIDE_TASKS, NINE, OOD_TASKS, compare, levels_of
 

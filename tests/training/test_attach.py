@@ -13,9 +13,9 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 import moe_analysis as ma
-from moe_analysis.analysis.records import gate_entropy
-from moe_analysis.analysis.smoothness import gradient_noise, smoothness
-from moe_analysis.analysis.trajectories import router_paths
+from moe_analysis.studies.records import gate_entropy
+from moe_analysis.studies.router_paths.paths import router_paths
+from moe_analysis.studies.router_paths.smoothness import gradient_noise, smoothness
 from moe_analysis.training.attached_run import AttachedRun
 from tests.adapters.cases import randomize
 from tests.training.attach_loops import MODULE, ROUTER, assert_same_records, backward, router, steps, train

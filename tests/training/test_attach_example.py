@@ -48,8 +48,10 @@ def test_the_example_goes_from_a_users_model_to_the_figure(backbone, frame, tmp_
 
 def test_the_paper_figure_takes_attached_records(backbone, frame, tmp_path: Path, monkeypatch) -> None:
     """Two recorded loops beside each other, drawn by the function that draws T-REX Fig. 2."""
-    from moe_analysis.analysis import convergence, smoothness, trajectories
-    from moe_analysis.plots.trajectories import trajectory_figure
+    from moe_analysis.studies import convergence
+    from moe_analysis.studies.router_paths import paths as trajectories
+    from moe_analysis.studies.router_paths import smoothness
+    from moe_analysis.studies.router_paths.draw import trajectory_figure
 
     monkeypatch.chdir(tmp_path)
     for name in ("T-REX", "of my own"):

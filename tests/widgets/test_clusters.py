@@ -12,9 +12,9 @@ from moe_analysis.analysis.clusters import map_frame
 from moe_analysis.tasks.clusters import cluster
 from moe_analysis.widgets import cluster_widget
 from moe_analysis.widgets import clusters as widget
+from tests.drawing.test_explorer import picture
 
 from ..plots.test_cluster_plots import SAMPLE, scattered
-from .test_explorer import picture
 
 EMBEDDINGS, PLACES = scattered(1), scattered(0)[:, :2]
 

@@ -11,9 +11,9 @@ from moe_analysis.analysis.specialisation import expert_shares
 from moe_analysis.widgets import specialist_widget, task_widget
 from moe_analysis.widgets.anatomy import chosen_module, pool_of, projection_of
 from tests.analysis.fake_routers import MODULES, named_run, soft, tokens_of
+from tests.drawing.test_explorer import picture
 
 from ..analysis.test_generalization import compare
-from .test_explorer import picture
 
 METHODS = ("LoRA", "SiRA", "T-REX")
 

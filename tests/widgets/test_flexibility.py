@@ -11,8 +11,7 @@ from moe_analysis.plots.flexibility import exact
 from moe_analysis.theory.flexibility import child_flexibility, flexibility_table, smore_flexibility
 from moe_analysis.widgets import flexibility_widget
 from moe_analysis.widgets.flexibility import LIVE_TREES, SYSTEMS, flexibility_note, live_outputs
-
-from .test_explorer import picture
+from tests.drawing.test_explorer import picture
 
 
 @pytest.fixture(scope="module")

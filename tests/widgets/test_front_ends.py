@@ -10,8 +10,8 @@ import ipywidgets
 import pytest
 
 from moe_analysis import widgets
-from moe_analysis.plots.style import figure
-from moe_analysis.widgets.explorer import Explorer, View, choice, slider
+from moe_analysis.drawing.explorer import Explorer, View, choice, slider
+from moe_analysis.drawing.style import figure
 
 # JupyterLab, Notebook and VS Code ship these two; any other module they fetch from an extension, or from the network
 BUILT_IN = {"@jupyter-widgets/base", "@jupyter-widgets/controls"}

@@ -8,8 +8,7 @@ from moe_analysis.analysis.parameter_counts import parameters_of_sizes
 from moe_analysis.analysis.subspace import rank_plot_frame
 from moe_analysis.widgets import rank_widget
 from moe_analysis.widgets.subspace import rank_figure
-
-from .test_explorer import picture
+from tests.drawing.test_explorer import picture
 
 KINDS = ("independent", "repeated")
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from moe_analysis.analysis import convergence, expert_load, router_agreement, smoothness, specialisation
-from moe_analysis.analysis import trajectories as paths_of
+from moe_analysis.analysis import expert_load, router_agreement, specialisation
 from moe_analysis.analysis import used_subspace as used_in
 from moe_analysis.peft_bridge import adapter_modules
+from moe_analysis.studies import convergence
+from moe_analysis.studies.router_paths import paths as paths_of
+from moe_analysis.studies.router_paths import smoothness
 from moe_analysis.training.routing import gates_of_runs
 
 from .models import runs, test
@@ -19,7 +21,7 @@ from .registry import prepared
 @prepared
 def module() -> str:
     """The name of the adapted layer that the examples look at."""
-    from moe_analysis.analysis.records import shared_modules
+    from moe_analysis.studies.records import shared_modules
 
     return shared_modules(runs())[-1]
 

@@ -7,14 +7,13 @@ import pandas as pd
 import pytest
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
-from moe_analysis.analysis.convergence import loss_bands, loss_curves
-from moe_analysis.analysis.smoothness import smoothness, smoothness_summary
-from moe_analysis.analysis.trajectories import path_axes, router_paths
-from moe_analysis.plots.save import save
-from moe_analysis.plots.style import METHOD_COLORS
-from moe_analysis.plots.trajectories import HIGHLIGHTED, entropy_figure, trajectory_explorer, trajectory_figure
-
-from ..analysis.fake_runs import MODULES, fake_run, walk
+from moe_analysis.drawing.save import save
+from moe_analysis.drawing.style import METHOD_COLORS
+from moe_analysis.studies.convergence import loss_bands, loss_curves
+from moe_analysis.studies.router_paths.draw import HIGHLIGHTED, entropy_figure, trajectory_explorer, trajectory_figure
+from moe_analysis.studies.router_paths.paths import path_axes, router_paths
+from moe_analysis.studies.router_paths.smoothness import smoothness, smoothness_summary
+from tests.analysis.fake_runs import MODULES, fake_run, walk
 
 METHODS = {"LoRA-MoE": 8, "mix-and-match": 12, "T-REX": 12}
 SEEDS = (0, 1, 2)
@@ -205,4 +204,4 @@ def test_the_twin_is_float32_and_labels_its_axes_like_the_paper_figure(explorer,
 
 def test_both_figures_are_saved_with_their_numbers(tmp_path, figure, explorer, frames):
     files = save("trex_fig2", figure, explorer, {"summary": frames["summary"]}, folder=tmp_path)
-    assert {path.name for path in files.values()} == {"trex_fig2.png", "trex_fig2.html", "trex_fig2.json"}
+    assert {path.name for path in files.values()} == {f"trex_fig2.{kind}" for kind in ("png", "pdf", "html", "json")}

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..evidence import Claim, described
+from ..evidence.verdict import FAILS, HOLDS, IN_PART, OF_OURS, OF_PAPERS
 from .page import page
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 160
-VERDICTS = ("reproduced", "not reproduced", "not testable at this scale")
+VERDICTS = tuple(dict.fromkeys((*OF_PAPERS, IN_PART, *OF_OURS, HOLDS, FAILS, "not testable at this scale")))
 CLAIM_FIELDS = ("source", "claim", "paper", "measured", "spread", "verdict")
 PACKAGES = (
     "accelerate",
@@ -46,10 +48,10 @@ SCRIPT = "plotly.min.js"
 class SaveError(ValueError):
     """A figure whose numbers or claims cannot be stored, or a folder that cannot be written.
 
-    >>> ma.plots.save("My Figure", None, None, {})
+    >>> ma.drawing.save("My Figure", None, None, {})
     Traceback (most recent call last):
         ...
-    moe_analysis.plots.save.SaveError: item = 'My Figure' names the files; use lower-case letters, digits, ...
+    moe_analysis.drawing.save.SaveError: item = 'My Figure' names the files; use lower-case letters, digits, ...
     """
 
 
@@ -59,14 +61,15 @@ def save(
     interactive: go.Figure | None,
     numbers: pd.DataFrame | Mapping[str, Any],
     runs: Iterable[Any] = (),
-    claims: pd.DataFrame | Iterable[Mapping[str, Any]] = (),
+    claims: pd.DataFrame | Iterable[Mapping[str, Any] | Claim] = (),
     folder: str | Path | None = None,
+    caption: Mapping[str, str] | None = None,
 ) -> dict[str, Path]:
-    """Write `<item>.png`, `.html` and `.json` into `folder`; out: {"png": path, "html": path, "json": path}.
+    """Write `<item>.png`, `.pdf`, `.html` and `.json` into `folder`; out: {"png": path, "pdf": path, …}.
 
     numbers: a frame (a list of records in the file) or a dictionary of frames, arrays and plain values; NaN becomes
     null. runs: `Run`s or their ids, whose seeds are stored too. claims: rows with `source, claim, paper, measured,
-    spread, verdict`, the verdict one of `VERDICTS`. folder: else the variable MOE_ANALYSIS_FIGURES, else the project's
+    spread, verdict`, the verdict one of `VERDICTS`, or `Claim`s. caption: title, question, how_to_read, origin. folder: else the variable MOE_ANALYSIS_FIGURES, else the project's
     figures/. figure or interactive may be None, and its file is then not written.
     The same arguments give the same bytes. Raises `SaveError` before anything is written, and each file appears whole
     or not at all.
@@ -88,10 +91,11 @@ def save(
         "seeds": sorted({int(run.config.seed) for run in runs if hasattr(run, "config")}),
         "versions": _versions(),
         "preset": _preset(),
+        **({"caption": dict(caption)} if caption else {}),
     }
     contents = {"json": (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()}
     if figure is not None:
-        contents["png"] = _png(figure)
+        contents["png"], contents["pdf"] = png(figure), _pdf(figure)
     if interactive is not None:
         contents["html"] = page(interactive, item).encode()
     folder = figures_folder(folder)
@@ -112,10 +116,18 @@ def figures_folder(folder: str | Path | None = None) -> Path:
     return Path(folder or os.environ.get("MOE_ANALYSIS_FIGURES") or Path(__file__).parents[2] / "figures")
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The picture as it is stored."""
     buffer = io.BytesIO()
     # the version of matplotlib would change the bytes of an unchanged picture
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _pdf(figure: Figure) -> bytes:
+    """The figure as vectors, at the width of a column of a paper."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return buffer.getvalue()
 
 
@@ -141,17 +153,15 @@ def write_whole(path: Path, content: bytes) -> Path:
     return path
 
 
-def _claims(claims: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    rows: list[Any] = claims.to_dict("records") if isinstance(claims, pd.DataFrame) else [dict(row) for row in claims]
+def _claims(claims: pd.DataFrame | Iterable[Mapping[str, Any] | Claim]) -> list[dict[str, Any]]:
+    given: list[Any] = claims.to_dict("records") if isinstance(claims, pd.DataFrame) else list(claims)
+    rows = [described(row) if isinstance(row, Claim) else dict(row) for row in given]
     for index, row in enumerate(rows):
         if missing := [field for field in CLAIM_FIELDS if field not in row]:
             raise SaveError(f"claims[{index}] has no {', '.join(missing)}; a claim has {', '.join(CLAIM_FIELDS)}")
         if row["verdict"] not in VERDICTS:
             raise SaveError(f"claims[{index}] has the verdict {row['verdict']!r}; use one of {', '.join(VERDICTS)}")
-    return [
-        {field: _plain(row[field], f"claims[{index}].{field}") for field in CLAIM_FIELDS}
-        for index, row in enumerate(rows)
-    ]
+    return [_plain(row, f"claims[{index}]") for index, row in enumerate(rows)]
 
 
 def _plain(value: Any, where: str) -> Any:

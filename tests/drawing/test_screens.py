@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plotly.subplots import make_subplots
 
-from moe_analysis.plots.page import difference, fields, page
-from moe_analysis.plots.panels import BREAK, categories, panels, text_width, wrapped
-from moe_analysis.plots.rooms import BUTTON, PHONE, below, columns, left_of, legend_height, over, right_of
-from moe_analysis.plots.screens import arranged, narrow, width_for
+from moe_analysis.drawing.page import difference, fields, page
+from moe_analysis.drawing.panels import BREAK, categories, panels, text_width, wrapped
+from moe_analysis.drawing.rooms import BUTTON, PHONE, below, columns, left_of, legend_height, over, right_of
+from moe_analysis.drawing.screens import arranged, narrow, width_for
 
 NAMES = ["layers.0.mlp.gate_proj", "layers.1.mlp.down_proj", "out of distribution: where is person"]
 WORDS = st.text("abcdefgh _", min_size=1, max_size=60).filter(lambda text: text.strip(" _"))

@@ -8,10 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.analysis.records import gate_entropy, shared_modules
-from moe_analysis.analysis.trajectories import PATH_COLUMNS, distinct_experts, moving_module, path_axes, router_paths
-
-from .fake_runs import MODULES, fake_run, walk
+from moe_analysis.studies.records import gate_entropy, shared_modules
+from moe_analysis.studies.router_paths.paths import (
+    PATH_COLUMNS,
+    distinct_experts,
+    moving_module,
+    path_axes,
+    router_paths,
+)
+from tests.analysis.fake_runs import MODULES, fake_run, walk
 
 Q, V = MODULES
 

@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from moe_analysis.plots.save import CLAIM_FIELDS, SaveError, figures_folder, save
-from moe_analysis.plots.style import (
+from moe_analysis.drawing.save import CLAIM_FIELDS, SaveError, figures_folder, save
+from moe_analysis.drawing.style import (
     FORM_COLORS,
     METHOD_COLORS,
     SYSTEM_COLORS,
@@ -45,7 +45,7 @@ def stored(folder: Path, numbers: object, **options: object) -> dict:
 def test_a_figure_is_a_picture_a_page_and_its_numbers(tmp_path: Path) -> None:
     numbers = pd.DataFrame({"k": [5, 7], "ami": [0.5, 0.25]})
     paths = save("trex_fig0", drawing(), plot(), numbers, claims=[CLAIM], folder=tmp_path)
-    assert {path.name for path in paths.values()} == {"trex_fig0.png", "trex_fig0.html", "trex_fig0.json"}
+    assert {path.name for path in paths.values()} == {f"trex_fig0.{kind}" for kind in ("png", "pdf", "html", "json")}
     assert paths["png"].read_bytes().startswith(b"\x89PNG")
     page = paths["html"].read_text()
     assert 'id="trex_fig0"' in page and 'src="plotly.min.js"' in page and (tmp_path / "plotly.min.js").exists()
@@ -109,7 +109,7 @@ def test_runs_are_stored_by_id_with_their_seeds_once_each(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"verdict": "maybe"}, "'maybe'; use one of reproduced, not reproduced"), ({"paper": ...}, "has no paper")],
+    [({"verdict": "maybe"}, "'maybe'; use one of reproduced, contradicted"), ({"paper": ...}, "has no paper")],
 )
 def test_a_claim_without_a_field_or_with_another_verdict_is_refused(tmp_path: Path, change: dict, message: str) -> None:
     claim = {name: value for name, value in {**CLAIM, **change}.items() if value is not ...}
@@ -117,8 +117,8 @@ def test_a_claim_without_a_field_or_with_another_verdict_is_refused(tmp_path: Pa
         save("it", None, None, {}, claims=[CLAIM, claim], folder=tmp_path)
 
 
-def test_claims_may_be_a_frame_with_further_columns_which_are_left_out(tmp_path: Path) -> None:
-    assert stored(tmp_path, {}, claims=pd.DataFrame([{**CLAIM, "note": "x"}]))["claims"] == [CLAIM]
+def test_claims_may_be_a_frame_with_further_columns(tmp_path: Path) -> None:
+    assert stored(tmp_path, {}, claims=pd.DataFrame([{**CLAIM, "note": "x"}]))["claims"] == [{**CLAIM, "note": "x"}]
 
 
 @pytest.mark.parametrize("item", ["", "../up", "Fig 4"])

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moe_analysis.plots.style import figure
-from moe_analysis.widgets.explorer import DPI, INCH, Explorer, View, choice, decimal, slider, stops
+from moe_analysis.drawing.explorer import DPI, INCH, Explorer, View, choice, decimal, slider, stops
+from moe_analysis.drawing.style import figure
 
 
 def picture(explorer: Explorer) -> np.ndarray:

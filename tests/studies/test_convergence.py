@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe_analysis.analysis.convergence import (
+from moe_analysis.studies.convergence import (
     accuracy_by_dataset,
     accuracy_by_role,
     common_target,
@@ -14,8 +14,7 @@ from moe_analysis.analysis.convergence import (
     loss_bands,
     loss_curves,
 )
-
-from .fake_runs import fake_run
+from tests.analysis.fake_runs import fake_run
 
 WEIGHTS = np.zeros((2, 2, 3))
 

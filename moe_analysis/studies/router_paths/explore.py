@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..plots.style import FULL_WIDTH, figure, method_color, use_style
-from .explorer import Explorer, View, choice, slider, spaced
+from ...drawing.explorer import Explorer, View, choice, slider, spaced
+from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..analysis.trajectories import PathAxes
+    from .measure import RouterPaths
+    from .paths import PathAxes
 
 FRAMES = 25  # of the whole path when it is played
 INTERVAL = 600  # milliseconds a frame
+
+
+def widget(found: RouterPaths) -> Explorer:
+    """Layer, seed and step of the paths that were measured."""
+    return trajectory_widget(found.runs, found.paths, found.axes)
 
 
 def trajectory_widget(
@@ -31,8 +37,8 @@ def trajectory_widget(
     """
     import ipywidgets
 
-    from ..analysis.records import shared_modules
-    from ..analysis.trajectories import path_axes, router_paths
+    from ..records import shared_modules
+    from .paths import path_axes, router_paths
 
     steps = sorted(int(value) for value in paths["step"].unique())
     if len(steps) < 2:
@@ -47,7 +53,7 @@ def trajectory_widget(
         return router_paths(runs, module, own), own
 
     def draw(module: str, seed: int, step: int) -> View:
-        from ..plots.trajectories import of_seed
+        from .draw import of_seed
 
         lines, own = of_module(module)
         shown = of_seed(lines, seed)
@@ -89,7 +95,7 @@ def path_figure(paths: pd.DataFrame, axes: PathAxes, step: int) -> Figure:
     """A panel a method with the paths of one seed up to a step, on the scale and in the colours of whole paths."""
     import numpy as np
 
-    from ..plots.trajectories import axis_labels, common_limits, draw_paths, dress_panel
+    from .draw import axis_labels, common_limits, draw_paths, dress_panel
 
     until, methods = paths[paths["step"] <= step], list(dict.fromkeys(paths["method"]))
     limits = common_limits(paths)

@@ -9,19 +9,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.trajectories import PATH_COLUMNS, PathAxes
-from .screens import arranged
-from .style import FULL_WIDTH, figure, method_color, use_style
+from ...drawing.screens import arranged
+from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
+from .paths import PATH_COLUMNS, PathAxes
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
+
+    from .measure import RouterPaths
 
 HIGHLIGHTED = 3  # experts drawn thick: the first in rank
 ELEVATION, AZIMUTH = 22, -58
 COLORMAP = "viridis_r"
 MEASURE_LABELS = {"tortuosity": "path length / displacement", "turning_angle": "turning angle (degrees)"}
 REFERENCES = {"tortuosity": "momentum_tortuosity", "turning_angle": "momentum_angle"}
+
+
+def plot(found: RouterPaths) -> Figure:
+    """The paper figure: paths of the first seed above, smoothness and losses of all seeds below."""
+    return trajectory_figure(found.paths, found.axes, found.smooth, found.smoothness, found.bands)
+
+
+def interactive(found: RouterPaths) -> go.Figure:
+    """All methods in one scene that turns, with every seed."""
+    return trajectory_explorer(found.paths, found.axes)
 
 
 def axis_labels(axes: PathAxes) -> list[str]:
@@ -44,8 +56,8 @@ def trajectory_figure(
     Below: tortuosity and turning angle, a dot a seed with the 95 % interval and what noise alone gives; and losses.
     Raises ValueError for a seed that the paths do not have.
 
-    >>> from moe_analysis.analysis.convergence import loss_bands
-    >>> from moe_analysis.analysis.smoothness import smoothness_summary
+    >>> from moe_analysis.studies.convergence import loss_bands
+    >>> from moe_analysis.studies.router_paths.smoothness import smoothness_summary
     >>> figure = trajectory_figure(paths, axes, smooth, smoothness_summary(smooth), loss_bands(curves))
     >>> len(figure.axes)
     7
@@ -192,7 +204,7 @@ def draw_losses(panel: Any, bands: pd.DataFrame, methods: Sequence[str]) -> None
 def entropy_figure(entropy: pd.DataFrame) -> Figure:
     """Gate entropy over training from `gate_entropy`: a line a method, the mean of its seeds, and each seed thin.
 
-    >>> from moe_analysis.analysis.records import gate_entropy
+    >>> from moe_analysis.studies.records import gate_entropy
     >>> figure = entropy_figure(gate_entropy(runs))
     >>> figure.axes[0].get_ylabel()
     'gate entropy (1: all equal)'

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .records import check_runs, method_of, module_tensor, run_key, shared_modules
+from ..records import check_runs, method_of, module_tensor, run_key, shared_modules
 
 PATH_COLUMNS = ("pc1", "pc2", "pc3")
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moe_analysis.analysis.trajectories import path_axes, router_paths
-from moe_analysis.plots.trajectories import of_seed
+from moe_analysis.studies.router_paths.draw import of_seed
+from moe_analysis.studies.router_paths.explore import path_figure
+from moe_analysis.studies.router_paths.paths import path_axes, router_paths
 from moe_analysis.widgets import trajectory_widget
-from moe_analysis.widgets.trajectories import path_figure
-
-from ..analysis.fake_runs import MODULES, fake_run, walk
-from .test_explorer import picture
+from tests.analysis.fake_runs import MODULES, fake_run, walk
+from tests.drawing.test_explorer import picture
 
 
 @pytest.fixture(scope="module")

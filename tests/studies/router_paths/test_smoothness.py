@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.analysis.intervals import mean_interval
-from moe_analysis.analysis.smoothness import (
+from moe_analysis.evidence.intervals import mean_interval
+from moe_analysis.studies.router_paths.smoothness import (
     MEASURES,
     gradient_noise,
     momentum_correlation,
@@ -18,9 +18,7 @@ from moe_analysis.analysis.smoothness import (
     smoothness_differences,
     smoothness_summary,
 )
-from moe_analysis.analysis.trajectory_claims import trajectory_claims
-
-from .fake_runs import fake_run, walk
+from tests.analysis.fake_runs import fake_run, walk
 
 
 def only(weights: np.ndarray, **options) -> pd.Series:
@@ -231,33 +229,3 @@ def test_differences_are_taken_within_a_seed():
 def test_differences_against_a_method_without_runs_are_refused():
     with pytest.raises(ValueError, match="no run of 'SiRA'"):
         smoothness_differences(measured(CLEAR), others=("SiRA",))
-
-
-@pytest.mark.parametrize(
-    "method, numbers, seeds, verdict",
-    [
-        (None, None, 3, "reproduced"),
-        ("mix-and-match", [3.0, 2.0, 5.0], 3, "not reproduced"),  # lower on average, but not clear of chance
-        ("LoRA-MoE", [1.0, 2.0, 3.0], 3, "not reproduced"),  # one of the two methods is smoother
-        (None, None, 2, "not testable at this scale"),
-    ],
-)
-def test_the_claim_holds_only_when_every_interval_lies_below_zero(method, numbers, seeds, verdict):
-    values = CLEAR if method is None else {**CLEAR, method: numbers}
-    claims = trajectory_claims(measured(values, seeds), converged(CLEAR, seeds))
-    assert claims["verdict"][0] == verdict
-    assert list(claims.columns) == ["source", "claim", "paper", "measured", "spread", "verdict"]
-    assert f"over {seeds} seeds" in claims["spread"][0]
-
-
-def test_lower_tortuosity_alone_does_not_make_a_path_smoother():
-    frame = measured(CLEAR)
-    frame.loc[frame["method"] == "T-REX", "turning_angle"] += 10
-    assert trajectory_claims(frame, converged(CLEAR))["verdict"].tolist() == ["not reproduced", "reproduced"]
-
-
-def test_the_claims_numbers_are_those_measured():
-    row = trajectory_claims(measured(CLEAR), converged(CLEAR)).iloc[0]
-    assert "T-REX: tortuosity 3.00, turning angle 3.0°" in row["measured"]
-    assert row["measured"].endswith("(gradients of pure noise: 1.50, 25.0°)")
-    assert "tortuosity against LoRA-MoE -2.03" in row["spread"]

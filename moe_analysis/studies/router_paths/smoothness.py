@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .intervals import MIN_SEEDS, method_summary, paired_differences
-from .records import blocks, check_runs, recorded, run_key, stride
+from ...evidence.intervals import method_summary, paired_differences
+from ..records import blocks, check_runs, recorded, run_key, stride
 
 MEASURES = ("tortuosity", "turning_angle", "step_variation", "relative_tortuosity")
 ADAM_BETA1 = 0.9
@@ -216,10 +216,3 @@ def smoothness_differences(
     1  T-REX       LoRA-MoE      2
     """
     return paired_differences(frame, measures, method, others)
-
-
-def verdict(differences: pd.DataFrame) -> str:
-    """ "reproduced" when every row's interval lies below zero; fewer than three seeds decide nothing."""
-    if (differences["seeds"] < MIN_SEEDS).any():
-        return "not testable at this scale"
-    return "reproduced" if (differences["high"] < 0).all() else "not reproduced"

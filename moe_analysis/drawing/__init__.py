@@ -1,0 +1,7 @@
+"""How things look: style, marks, pages, and a figure on disk. Knows nothing of what is drawn."""
+
+from __future__ import annotations
+
+from .save import SaveError, save
+
+__all__ = ["SaveError", "save"]

@@ -1,0 +1,200 @@
+"""What every study returns: the tables behind a figure, both drawings of it, and the claims that it decides.
+
+A result is the `Result` subclass of its study's `measure.py`. The drawings, claims and knobs are in the modules beside
+it, found by name, so that measuring imports no drawing library.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from html import escape
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+
+from ..evidence import Claim, claims_frame
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A figure as an object. Subclasses are frozen dataclasses whose fields are what was measured.
+
+    Args:
+        runs: the runs that were measured, which knobs may read again; empty where none was needed.
+        sample: what was measured where it was not runs, in words: "8 seeds of the synthetic bench, 300 steps".
+        stored: the file of stored results that the tables come from; empty where they were computed now.
+    """
+
+    item: ClassVar[str]  # id in `papers`, and the name of its files
+    title: ClassVar[str]
+    question: ClassVar[str]
+    how_to_read: ClassVar[str]
+    drawing: ClassVar[str] = "draw"  # modules of the study's folder
+    judging: ClassVar[str] = "claims"
+    exploring: ClassVar[str] = "explore"
+
+    runs: Sequence[Any] = field(default=(), kw_only=True, repr=False)
+    sample: str = field(default="", kw_only=True)
+    stored: str = field(default="", kw_only=True)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The numbers behind everything that is drawn: every field that is a table, by its name."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, pd.DataFrame)}
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        """What `save` writes beside the pictures; the tables where a study does not choose."""
+        return self.tables
+
+    @cached_property
+    def judged(self) -> list[Claim]:
+        """The claims as objects, each with its verdict."""
+        return list(self._module(self.judging).claims(self)) if self._has(self.judging) else []
+
+    @property
+    def claims(self) -> pd.DataFrame:
+        """One row per claim, its parts behind it; columns as in `evidence.claims_frame`."""
+        return claims_frame(self.judged)
+
+    def plot(self, ax: Axes | None = None) -> Figure | Axes:
+        """Draw with matplotlib.
+
+        Args:
+            ax: the user's own axes, which are drawn into and returned. Only for results of a single panel.
+
+        Returns:
+            A new figure, or `ax`.
+
+        Raises:
+            ValueError: with `ax`, for a result of several panels.
+        """
+        draw = self._module(self.drawing).plot
+        if ax is None:
+            return draw(self)
+        if "ax" not in inspect.signature(draw).parameters:
+            raise ValueError(
+                f"ax = {ax!r} is one panel and {self.item} has several; call plot() without it, or draw from `tables`"
+            )
+        return draw(self, ax)
+
+    def interactive(self) -> go.Figure:
+        """The plotly figure."""
+        return self._module(self.drawing).interactive(self)
+
+    def widget(self) -> Any:
+        """Controls with the figure below, for notebooks.
+
+        Raises:
+            ValueError: where there is nothing to turn.
+        """
+        if not self._has(self.exploring):
+            raise ValueError(f"{self.item} has no knobs; use plot() or interactive()")
+        return self._module(self.exploring).widget(self)
+
+    def save(self, folder: str | Path | None = None) -> dict[str, Path]:
+        """Write `<item>.png`, `.pdf`, `.html` and `.json`; the same result gives the same bytes.
+
+        Args:
+            folder: None is the folder of figures (`drawing.save.figures_folder`).
+
+        Returns:
+            The path of each file by its ending.
+        """
+        from ..drawing import save
+
+        return save(
+            self.item,
+            self.plot(),
+            self.interactive(),
+            self.numbers,
+            runs=self.runs,
+            claims=self.judged,
+            folder=folder,
+            caption=self.caption,
+        )
+
+    @property
+    def caption(self) -> dict[str, str]:
+        """title, question, how_to_read, and origin: runs, seeds, steps, preset or the stored file."""
+        return {
+            "title": self.title,
+            "question": self.question,
+            "how_to_read": self.how_to_read,
+            "origin": self.origin,
+        }
+
+    @property
+    def origin(self) -> str:
+        """What was measured, in one sentence."""
+        measured = self.sample or origin_of(self.runs)
+        stored = f"drawn from the stored results {self.stored}" if self.stored else ""
+        return "; ".join(part for part in (measured, stored) if part)
+
+    @property
+    def verdicts(self) -> str:
+        """Such as "2 claims: 1 reproduced, 1 undecided"."""
+        counts = Counter(claim.verdict for claim in self.judged)
+        total = sum(counts.values())
+        parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        return f"{total} claim{'s' * (total != 1)}: {parts}" if total else "no claims"
+
+    def _repr_html_(self) -> str:
+        """The figure, its caption and its claims, for a notebook."""
+        from ..drawing.save import png
+
+        picture = base64.b64encode(png(self.plot())).decode()
+        caption = " ".join(escape(part) for part in (self.question, self.how_to_read, f"From {self.origin}.") if part)
+        claims = self.claims[["statement", "verdict", "effect", "low", "high", "over", "note"]].round(4).fillna("")
+        return (
+            f'<figure style="margin:0"><img alt="{escape(self.title)}" style="max-width:100%" '
+            f'src="data:image/png;base64,{picture}"><figcaption><b>{escape(self.title)}.</b> {caption}</figcaption>'
+            f"</figure>{claims.to_html(index=False, border=0) if len(claims) else ''}"
+        )
+
+    def _module(self, name: str) -> Any:
+        return import_module(f"{self._folder}.{name}")
+
+    def _has(self, name: str) -> bool:
+        return find_spec(f"{self._folder}.{name}") is not None
+
+    @property
+    def _folder(self) -> str:
+        return type(self).__module__.rpartition(".")[0]
+
+
+def origin_of(runs: Sequence[Any]) -> str:
+    """ "9 runs of 3 seeds, 100 steps each, backbone compact, suite embedded"; values that differ are listed."""
+    if not runs:
+        return "no runs: exact"
+    configs = [run.config for run in runs]
+    seeds, steps, backbones, suites = (
+        list(dict.fromkeys(getattr(config, name, None) for config in configs))
+        for name in ("seed", "steps", "backbone", "suite")
+    )
+    parts = [
+        f"{len(runs)} runs of {len(seeds)} seed{'s' * (len(seeds) != 1)}",
+        f"{', '.join(map(str, steps))} steps each",
+        f"backbone {', '.join(map(name_of, backbones))}",
+        f"suite {', '.join(map(name_of, suites))}",
+    ]
+    return ", ".join(parts)
+
+
+def name_of(value: Any) -> str:
+    """The last name of a path, which is the same on every machine."""
+    return Path(str(value)).name

@@ -1,0 +1,7 @@
+"""How do the weights of routers move while they learn, and how smoothly? T-REX Fig. 2."""
+
+from __future__ import annotations
+
+from .measure import RouterPaths, measure
+
+__all__ = ["RouterPaths", "measure"]

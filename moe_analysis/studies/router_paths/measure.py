@@ -1,0 +1,127 @@
+"""From runs to the result of T-REX Fig. 2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ...evidence.intervals import method_summary
+from ...tasks import baselines, load_suite, task_roles
+from ..convergence import MEASURES as CONVERGENCE
+from ..convergence import accuracy_by_dataset, accuracy_by_role, convergence, loss_bands, loss_curves
+from ..records import check_runs, gate_entropy, shared_modules
+from ..result import Result
+from .paths import PathAxes, distinct_experts, moving_module, path_axes, router_paths
+from .smoothness import gradient_noise, smoothness, smoothness_differences, smoothness_summary
+
+REFERENCES = ("momentum_tortuosity", "momentum_angle", "walk_tortuosity")
+NOISE = ("gradient_norm", "successive_cosine", "noise_share")
+
+
+@dataclass(frozen=True, eq=False)
+class RouterPaths(Result):
+    """The paths of the routers of one module, and how smooth they are in all.
+
+    Args:
+        module: the layer that is drawn.
+        axes: the three directions on which it is drawn.
+        paths: one row per method, seed, expert and step, as `router_paths` returns it.
+        smooth: one row per method, seed and module, as `smoothness` returns it.
+        converged: one row per method and seed, as `convergence` returns it.
+        bands: the smoothed losses, as `loss_bands` returns them.
+        distinct: how many different ways the experts went.
+        noise: gradients at successive records, as `gradient_noise` returns it.
+        entropy: of the gates over training.
+        accuracy: by role of the data set, one row per method and seed.
+        by_dataset: accuracy beside guessing.
+    """
+
+    item = "trex_fig2"
+    title = "T-REX Fig. 2: paths of the router weights"
+    question = "Does intuition make the path of the router's weights smoother?"
+    how_to_read = (
+        "Above, each line is one expert's row of a router, relative to its start, on axes that all methods share; thick "
+        "lines are three experts that end far from each other, a ring is the start, dots are ends. Below, dots are "
+        "seeds, bars are 95 % intervals over seeds, dashes are what pure noise with momentum would give."
+    )
+
+    module: str
+    axes: PathAxes
+    paths: pd.DataFrame
+    smooth: pd.DataFrame
+    converged: pd.DataFrame
+    bands: pd.DataFrame
+    distinct: pd.DataFrame
+    noise: pd.DataFrame
+    entropy: pd.DataFrame
+    accuracy: pd.DataFrame
+    by_dataset: pd.DataFrame
+
+    @property
+    def methods(self) -> list[str]:
+        """In the order in which they are drawn."""
+        return list(dict.fromkeys(self.paths["method"]))
+
+    @property
+    def smoothness(self) -> pd.DataFrame:
+        """Means over seeds with their 95 % intervals, one row per measure and method."""
+        return smoothness_summary(self.smooth)
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {
+            "module": self.module,
+            "axes": self.axes.by_method,
+            "distinct": self.distinct,
+            "smoothness": self.smoothness,
+            "differences": smoothness_differences(self.smooth),
+            "references": method_summary(self.smooth, REFERENCES),
+            "gradient_noise": method_summary(self.noise, NOISE),
+            "convergence": self.converged,
+            "convergence_summary": method_summary(self.converged, CONVERGENCE),
+            "accuracy": self.accuracy,
+            "accuracy_by_dataset": self.by_dataset.reset_index(),
+        }
+
+
+def measure(runs: Sequence[Any], module: str | None = None) -> RouterPaths:
+    """Measure the paths of recorded routers.
+
+    Args:
+        runs: of one backbone and suite, with recorded routers; usually LoRA-MoE, mix-and-match and T-REX at the same
+            seeds.
+        module: the layer to draw; None is the one whose routers move furthest.
+
+    Raises:
+        ValueError: for runs without records, that share no recorded module, or of several suites.
+
+    Example:
+        >>> found = measure(runs)
+        >>> found.methods, len(found.paths) > 0
+        (['LoRA-MoE', 'mix-and-match', 'T-REX'], True)
+    """
+    check_runs(runs)
+    suites = {run.config.suite for run in runs}
+    if len(suites) > 1:
+        raise ValueError(f"runs are of the suites {', '.join(map(str, suites))}; measure those of one suite at a time")
+    suite = suites.pop()
+    module = module or moving_module(runs, shared_modules(runs))
+    axes = path_axes(runs, module)
+    curves = loss_curves(runs)
+    return RouterPaths(
+        module=module,
+        axes=axes,
+        paths=router_paths(runs, module, axes),
+        smooth=smoothness(runs),
+        converged=convergence(curves),
+        bands=loss_bands(curves),
+        distinct=distinct_experts(runs),
+        noise=gradient_noise(runs),
+        entropy=gate_entropy(runs),
+        accuracy=accuracy_by_role(runs, task_roles(suite, runs[0].evaluation)),
+        by_dataset=accuracy_by_dataset(runs, baselines(load_suite(suite))),
+        runs=tuple(runs),
+    )

@@ -1,0 +1,87 @@
+"""What every result offers, shown on the one of T-REX's Fig. 2 measured on made-up runs."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from moe_analysis.studies import router_paths
+from moe_analysis.studies.result import Result, origin_of
+from tests.analysis.fake_runs import fake_run, walk
+
+METHODS = {"LoRA-MoE": 4, "mix-and-match": 6, "T-REX": 6}
+TASKS = ["add_small", "add_small_one_over"]
+
+
+@pytest.fixture(scope="module")
+def found() -> Result:
+    rng = np.random.default_rng(0)
+    evaluation = pd.DataFrame({"dataset": TASKS, "accuracy": [0.5, 0.6], "loss": [1.0, 0.9], "rows": 4})
+    runs = [
+        fake_run(walk(rng, 8, experts, 16, drift=1.0), method, seed, evaluation=evaluation)
+        for method, experts in METHODS.items()
+        for seed in (0, 1, 2)
+    ]
+    for run in runs:
+        run.config = SimpleNamespace(**vars(run.config), suite="embedded", backbone="compact", steps=8)
+    return router_paths.measure(runs)
+
+
+def test_a_result_draws_itself_twice_and_has_a_widget(found):
+    assert isinstance(found.plot(), Figure)
+    assert found.interactive().data and found.widget().controls
+
+
+def test_axes_are_refused_where_there_are_several_panels(found):
+    with pytest.raises(ValueError, match="ax = .* trex_fig2 has several"):
+        found.plot(Figure().subplots())
+
+
+def test_tables_are_the_fields_that_are_tables(found):
+    assert set(found.tables) == {
+        "paths",
+        "smooth",
+        "converged",
+        "bands",
+        "distinct",
+        "noise",
+        "entropy",
+        "accuracy",
+        "by_dataset",
+    }
+    assert found.tables["smooth"] is found.smooth
+
+
+def test_claims_are_one_table_with_parts_behind_their_claim(found):
+    assert found.claims["claim"].tolist()[:2] == ["trex_fig2_smoother", "trex_fig2_smoother_tortuosity_mix-and-match"]
+    assert found.verdicts.startswith("2 claims: ")
+
+
+def test_the_same_result_saves_the_same_bytes(found, tmp_path):
+    first, second = (found.save(tmp_path / name) for name in ("a", "b"))
+    assert sorted(first) == ["html", "json", "pdf", "png"]
+    assert {kind: path.read_bytes() for kind, path in first.items()} == {
+        kind: path.read_bytes() for kind, path in second.items()
+    }
+    record = json.loads(first["json"].read_text())
+    assert record["caption"]["origin"].startswith("9 runs of 3 seeds, 8 steps each")
+    assert record["claims"][0]["parts"][0]["low"] is not None
+
+
+def test_a_notebook_shows_the_figure_its_origin_and_its_claims(found):
+    page = found._repr_html_()
+    assert "data:image/png" in page and "9 runs of 3 seeds" in page and "smoother path" in page
+
+
+def test_an_origin_lists_what_differs_and_no_path_of_a_machine():
+    runs = [
+        SimpleNamespace(config=SimpleNamespace(seed=0, steps=steps, backbone="/home/me/model", suite="a"))
+        for steps in (5, 9)
+    ]
+    assert origin_of(runs) == "2 runs of 1 seed, 5, 9 steps each, backbone model, suite a"
+    assert origin_of([]) == "no runs: exact"
