@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from .kernels import Kernel, RowsWarning, suite_warnings
+from .papers import ITEMS as INDEX
+from .papers import Item
 from .presets import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -26,47 +27,7 @@ FOLLOWS = {
 }
 
 
-@dataclass(frozen=True)
-class Item:
-    """One figure of a paper: its id, what it shows, and the notebook that makes it."""
-
-    id: str
-    title: str
-    notebook: str
-
-
-ITEMS = (
-    Item("trex_fig4", "T-REX Fig. 4: semantic map of 20 data sets", "01_semantic_clusters"),
-    Item("trex_fig2", "T-REX Fig. 2: trajectories of the router weights", "02_router_trajectories"),
-    Item("trex_fig1", "T-REX Fig. 1: LoRA, LoRA-MoE and T-REX", "03_subspace_rank"),
-    Item("trex_lemma41", "T-REX Lemma 4.1: the span of the updates", "03_subspace_rank"),
-    Item("trex_lemma41_trained", "T-REX Lemma 4.1: what trained models use", "03_subspace_rank"),
-    Item("trex_theorem42", "T-REX Theorem 4.2, our reading", "03_subspace_rank"),
-    Item("trex_theorem43", "T-REX Theorem 4.3, our reading", "03_subspace_rank"),
-    Item("gr_fig1", "gR Fig. 1: the manifold of a gated expert", "04_riemannian"),
-    Item("gr_fig2", "gR Fig. 2: RSGD and gRSGD", "04_riemannian"),
-    Item("gr_fig3", "gR Fig. 3: eight optimisers", "04_riemannian"),
-    Item("gr_exponent", "Beyond gR: exponent of the gate against its entropy", "04_riemannian"),
-    Item("gr_confound", "Beyond gR: gate rescaling against a larger learning rate", "04_riemannian"),
-    Item("gr_anatomy", "Beyond gR: conditioning, likeness and load of the experts", "04_riemannian"),
-    Item("smore_fig2", "S'MoRE Fig. 2: structural flexibility against layers", "05_structural_flexibility"),
-    Item("smore_fig3", "S'MoRE Fig. 3: three trees of the same experts", "05_structural_flexibility"),
-    Item("smore_structures", "Beyond S'MoRE: the trees that a trained model uses", "05_structural_flexibility"),
-    Item("smore_tree", "Beyond S'MoRE: the residual tree of one token", "05_structural_flexibility"),
-    Item("smore_fig1", "S'MoRE Fig. 1: propagation and routing", "06_smore_cost"),
-    Item("smore_fig5", "S'MoRE Fig. 5: the router against the experts", "06_smore_cost"),
-    Item("smore_tables", "S'MoRE Tables 1 and 6: overheads", "06_smore_cost"),
-    Item("smore_cost_adapters", "Beyond S'MoRE: what every adapter costs", "06_smore_cost"),
-    Item("trex_fig3", "T-REX Fig. 3: nine systems in and out of distribution", "07_generalization"),
-    Item("comparison_tasks", "Beyond the papers: nine systems task by task", "07_generalization"),
-    Item("smore_fig4", "S'MoRE Fig. 4: accuracy against parameters", "08_efficiency"),
-    Item("smore_table5", "S'MoRE Table 5: more layers at one budget", "08_efficiency"),
-    Item("smore_table7", "S'MoRE Table 7: time of a training step", "08_efficiency"),
-    Item("routing_information", "Beyond the papers: what experts know, and their load", "09_routing_anatomy"),
-    Item("routing_experts", "Beyond the papers: experts and data sets", "09_routing_anatomy"),
-    Item("routing_agreement", "Beyond the papers: agreement of routers", "09_routing_anatomy"),
-    Item("own_adapter", "Beyond the papers: an adapter of your own, task by task", "10_bring_your_own"),
-)
+ITEMS = tuple(item for item in INDEX if item.study)
 
 
 def choose(only: Sequence[str]) -> list[Item]:

@@ -37,10 +37,10 @@ ARROWS: dict[str, set[str]] = {
     "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
     "presets": {"training", "peft_bridge"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
-    "papers": {"studies"},
+    "papers": {"studies", "drawing"},
     "kernels": set(),
     "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported
-    "figures": {"presets", "kernels"},  # executes the notebooks
+    "figures": {"presets", "kernels", "papers"},  # executes the notebooks
     "gallery": {"figures", "drawing", "tasks"},  # reads what plots.save wrote
 }
 OUTER = {"__init__", "__main__", "commands"}  # the lazy door and the command line may name every part

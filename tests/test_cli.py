@@ -46,6 +46,12 @@ def test_verify_prints_claims_as_json_and_exits_by_their_verdict(claims: dict[st
     assert call("verify").exit_code == 1 and call("verify", "--json").exit_code == 1
 
 
+def test_verify_stores_the_verdicts_for_the_index_of_papers(claims: dict[str, bool], tmp_path: Path) -> None:
+    assert call("verify", "--save", str(tmp_path / "new")).exit_code == 0
+    stored = (tmp_path / "new" / "verify.csv").read_text().splitlines()
+    assert stored == ["name,source,statement,verdict", "only_claim,a paper,1 = 1,holds"]
+
+
 def test_train_and_runs_go_from_a_json_file_to_a_listed_run(tmp_path: Path, training_config) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(training_config.to_dict()))

@@ -54,7 +54,7 @@ def test_a_failing_notebook_stops_the_one_beside_it_and_is_the_error(tmp_path: P
     monkeypatch.setattr(figures, "NOTEBOOKS", tmp_path)
     monkeypatch.setattr(figures.os, "cpu_count", lambda: 2)
     seen = []
-    items = [figures.Item("a", "", "slow"), figures.Item("b", "", "broken")]
+    items = [figures.Item("a", "", "", notebook="slow"), figures.Item("b", "", "", notebook="broken")]
     with pytest.raises(NotebookError, match="broken.ipynb stopped at cell 1 of 1"):
         figures.regenerate(items, {}, lambda *cell: seen.append(cell))
     assert ("slow", 60, 60) not in seen
@@ -69,7 +69,7 @@ def test_what_notebooks_are_warned_of_about_their_rows_is_said_again(tmp_path: P
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(warn)]), tmp_path / "rows.ipynb")
     monkeypatch.setattr(figures, "NOTEBOOKS", tmp_path)
     with pytest.warns(RowsWarning) as said:
-        figures.regenerate([figures.Item("a", "", "rows")], {}, lambda *cell: None)
+        figures.regenerate([figures.Item("a", "", "", notebook="rows")], {}, lambda *cell: None)
     assert [str(one.message) for one in said] == ["2 of piqa", "1 of mbpp"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,10 +18,10 @@ HELP = page(
     """
     Check the papers' theorems, lemmas and printed numbers.
 
-    Computes every statement on the real modules and compares it with what the paper says. Reads and writes no files.
+    Computes every statement on the real modules and compares it with what the paper says. Writes no file without --save.
     Takes about a minute.
     """,
-    examples=["verify", "verify --only 'smore_*'", "verify --json > claims.json"],
+    examples=["verify", "verify --only 'smore_*'", "verify --json > claims.json", "verify --save figures"],
     exits=exits_of(FINE, BAD, INTERRUPTED, **{f"code_{FAILED}": "a claim does not hold"}),
 )
 
@@ -37,9 +38,17 @@ def verify(
         ),
     ] = None,
     as_json: JsonOption = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Store the verdicts in FOLDER/verify.csv, where `papers.table` reads them."
+        ),
+    ] = None,
 ) -> None:
     """Check the claims of `only`; see HELP."""
     claims = checked(only)
+    if save is not None:
+        stored(claims, save)
     if as_json:
         emit(records(claims))
     else:
@@ -47,6 +56,15 @@ def verify(
         failed = int((~claims["holds"]).sum())
         note(f"{len(claims) - failed} of {len(claims)} claims hold", style="red" if failed else "green")
     raise typer.Exit(FINE if claims["holds"].all() else FAILED)
+
+
+def stored(claims: Any, folder: Path) -> None:
+    """Write one row per claim; raises OSError for a folder that cannot be written."""
+    from ..drawing.save import write_whole
+
+    rows = claims[["name", "source", "statement"]].assign(verdict=claims["holds"].map({True: "holds", False: "fails"}))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "verify.csv", rows.to_csv(index=False).encode())
 
 
 def checked(only: list[str] | None) -> Any:

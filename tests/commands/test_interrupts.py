@@ -23,7 +23,7 @@ from moe_analysis import figures
 from moe_analysis.__main__ import main
 
 figures.NOTEBOOKS = Path(sys.argv.pop(1))
-figures.ITEMS = (figures.Item("slow", "", "slow"),)
+figures.ITEMS = (figures.Item("slow", "", "", notebook="slow"),)
 sys.argv[1:] = ["figures", "--preset", "tiny", *sys.argv[1:]]
 main()
 """

@@ -1,0 +1,72 @@
+"""The index of the papers' items: complete, and every word of it true."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from fnmatch import fnmatchcase
+
+import pytest
+
+import moe_analysis as ma
+from moe_analysis.figures import NOTEBOOKS
+from moe_analysis.papers import GR, ITEMS, SMORE, TREX
+from moe_analysis.theory.claim import CHECKS
+
+STUDIED = [item for item in ITEMS if item.study]
+
+
+@pytest.mark.parametrize(
+    "items, kinds",
+    [
+        (TREX, {"fig": 4, "table": 11, "lemma": 1, "theorem": 2, "algorithm": 1}),
+        (GR, {"fig": 3, "table": 10, "algorithm": 1}),
+        (SMORE, {"fig": 5, "table": 7}),
+    ],
+    ids=["T-REX", "gR", "S'MoRE"],
+)
+def test_every_item_of_a_paper_is_in_the_index(items, kinds):
+    sources = {item.source for item in items if not item.source.startswith("Beyond")}
+    found = Counter(
+        kind
+        for source in sources
+        for kind in kinds
+        if f" {kind}" in source.lower() and "," not in source.replace(", our reading", "") and " and " not in source
+    )
+    assert found == kinds
+
+
+def test_ids_are_unique_and_every_item_says_where_or_why_not():
+    assert max(Counter(item.id for item in ITEMS).values()) == 1
+    assert all(item.study or item.checks or item.part_of or item.reason for item in ITEMS)
+    assert {item.part_of for item in ITEMS} - {""} <= {item.id for item in ITEMS}
+
+
+@pytest.mark.parametrize("item", STUDIED, ids=lambda item: item.id)
+def test_an_item_is_measured_and_shown(item):
+    assert callable(item.measure) and getattr(ma.papers, item.id) == item.measure
+    assert f"papers.{item.id}(" in (NOTEBOOKS / f"{item.notebook}.ipynb").read_text("utf-8")
+
+
+@pytest.mark.parametrize("item", [item for item in ITEMS if item.checks], ids=lambda item: item.id)
+def test_the_checks_of_a_statement_exist(item):
+    assert any(fnmatchcase(name, item.checks) for name in CHECKS)
+
+
+def test_every_check_belongs_to_an_item():
+    patterns = [item.checks for item in ITEMS if item.checks]
+    assert [name for name in CHECKS if not any(fnmatchcase(name, pattern) for pattern in patterns)] == []
+
+
+def test_the_table_tells_the_verdicts_that_were_last_measured(tmp_path):
+    claims = [{"verdict": "reproduced"}, {"verdict": "undecided"}]
+    (tmp_path / "trex_fig4.json").write_text(json.dumps({"claims": claims}))
+    (tmp_path / "verify.csv").write_text("name,verdict\ntrex_lemma_4_1_span,holds\ngr_zero_start,holds\n")
+    index = ma.papers.table(tmp_path).set_index("id")["verdict"]
+    assert index["trex_fig4"] == "1 reproduced, 1 undecided"
+    assert index["trex_lemma41"] == "1 holds" and index["trex_fig2"] == ""
+
+
+def test_an_item_that_there_is_not_is_refused():
+    with pytest.raises(AttributeError, match=r"'trex_fig9'; `table\(\)` lists the items"):
+        ma.papers.trex_fig9  # noqa: B018
