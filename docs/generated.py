@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from links import Links, escape
 from public_names import PACKAGE, ROOT, PublicName, definition, public_names, top_names, tree_of
 
-ITEMS = "## Paper item → function → notebook → test"
 PREPARED = "tests/docs/prepared"
 
 
@@ -76,18 +75,17 @@ def cell(docstring: str) -> str:
 
 
 def items_page() -> str:
-    """The README's table of paper items, every name of ours in it a link into the reference."""
-    text = (ROOT / "README.md").read_text("utf-8")
-    if ITEMS not in text:
-        raise ValueError(f"README.md has no heading {ITEMS!r}; correct ITEMS, the table below which is a page here")
-    table = text.split(ITEMS)[1].split("\n## ")[0].strip()
-    links, pages = Links(public_names()), {one.module: one.page for one in public_names()}
+    """Every item of the three papers, from the index."""
+    from moe_analysis.papers import table
 
-    def linked(match: re.Match[str]) -> str:
-        page = pages.get(f"{PACKAGE}.{match[1]}")
-        return f"[{match[0]}]({page})" if page else links.add(match[0], PACKAGE)
-
-    return f"# Paper items\n\n{re.sub(r'`([A-Za-z][A-Za-z_0-9.]*)`', linked, table)}\n"
+    rows = [
+        f"| {row.source} | {escape(row.says)} | {f'`{row.study}`' if row.study else ''} | "
+        f"{f'`{row.notebook}`' if row.notebook else ''} | {f'`{row.checks}`' if row.checks else ''} | "
+        f"{escape(row.verdict or row.reason)} |"
+        for row in table().itertuples()
+    ]
+    head = "| item | what it says | study | notebook | checks | verdict, or why not |\n|---|---|---|---|---|---|\n"
+    return "# Paper items\n\n`ma.papers.table()` is this table as a data frame.\n\n" + head + "\n".join(rows) + "\n"
 
 
 def prepared_page() -> str:

@@ -11,6 +11,7 @@ from public_names import public_names
 
 WRITTEN = {
     "Start": "index.md",
+    "Training": "training.md",
     "A run on disk": "runs.md",
     "Your own adapter": "adapters.md",
     "Your own loop": "loop.md",

@@ -1,4 +1,4 @@
-"""The README keeps its word: every snippet runs as it stands and gives what it says, every command is there."""
+"""The README and the manual keep their word: every snippet runs as it stands and gives what it says, every command is there."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from moe_analysis.theory.method_table import adapter_cost, layer_shapes
 from moe_analysis.training.grid import read_grid
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text("utf-8")
+PAGES = ("README.md", "docs/pages/training.md", "docs/pages/loop.md")
+TEXT = "\n".join((ROOT / page).read_text("utf-8") for page in PAGES)
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-# the fifth is run by tests/training/test_attach_example.py, on a model and texts "of yours"
-FIRST, RUN, OPTIMIZER, BUDGETS, OWN = BLOCKS
+# the loop is run by tests/training/test_attach_example.py, on a model and texts "of yours"
+FIRST, RUN, FIGURE, OPTIMIZER, BUDGETS, *_, OWN = BLOCKS
 PROGRAMS = ("python", "python3", "pip", "pytest", "torchrun", "moe-analysis", "make")
 SMALL = 'steps=2, datasets=["add_small"], batch_size=4, rows_per_dataset=40, eval_rows=2, embedder="tfidf"'
 
@@ -75,6 +76,12 @@ def test_the_run_of_the_second_example_has_what_its_comments_name(tmp_path: Path
     assert trained.records["router_grad"].dims == ("step", "module", "expert", "feature")
     assert {"dataset", "accuracy", "loss"} <= set(trained.evaluation.columns)
     assert isinstance(trained.model(), peft.PeftModel)
+
+
+def test_the_figure_of_the_example_is_an_object_with_claims_and_tables(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MOE_ANALYSIS_RUNS", str(tmp_path))
+    paths = run(FIGURE)["paths"]
+    assert paths.item == "trex_fig2" and {"effect", "low", "high", "verdict"} <= set(paths.claims)
 
 
 def test_the_optimizer_example_runs_as_it_stands() -> None:

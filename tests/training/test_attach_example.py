@@ -1,4 +1,4 @@
-"""A user's own model and data frame, as the README shows them: from get_peft_model to the figure, and into a run."""
+"""A user's own model and data frame, as the manual shows them: from get_peft_model to the figure, and into a run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from moe_analysis.training.attached_run import AttachedRun
 
 from ..tiny_runs import WORDS
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-EXAMPLE = next(block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "ma.attach" in block)
+MANUAL = (Path(__file__).parents[2] / "docs" / "pages" / "loop.md").read_text()
+EXAMPLE = next(
+    block for block in re.findall(r"```python\n(.*?)```", MANUAL, flags=re.DOTALL) if "get_peft_model" in block
+)
 
 
 @pytest.fixture

@@ -1,0 +1,93 @@
+"""Write docs/results.md from the records in figures/: every claim with its effect, interval, verdict and origin.
+
+    python tools/results.py [--check]
+
+--check writes nothing and fails where the file is not what the records say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from moe_analysis.papers import BEYOND, GR, SMORE, TREX, Item
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "results.md"
+PAPERS = {
+    "T-REX": TREX,
+    "A Stronger Mixture of Low-Rank Experts (gR)": GR,
+    "S'MoRE": SMORE,
+    "Beyond the papers": BEYOND,
+}
+INTRODUCTION = """# Results
+
+Every claim was declared before it was measured: what is compared, in which direction, and the smallest effect that
+matters. With the 95 % interval of the effect in the claimed direction, one rule (`moe_analysis/evidence/verdict.py`)
+gives the verdict: **reproduced** (all of it above zero), **contradicted** (all of it below), **not reproduced** (an
+effect that matters is excluded), **undecided** (the note says what would decide it), **not testable here** (a
+precondition fails). Hypotheses of our own are *supported* or *not supported*; exact statements hold or fail. Effects and
+intervals are in the claimed direction. This page is written by `tools/results.py`; the numbers are in `figures/*.json`.
+"""
+HEAD = "| claim | compared | effect | interval | over | verdict |\n|---|---|---|---|---|---|"
+
+
+def page() -> str:
+    parts = [INTRODUCTION]
+    for heading, items in PAPERS.items():
+        shown = [(item, record) for item in items if (record := read(item))]
+        words = Counter(claim["verdict"] for _, record in shown for claim in record["claims"])
+        counted = ", ".join(f"{count} {word}" for word, count in words.most_common())
+        parts.append(f"## {heading}\n\n{counted or 'nothing measured'}\n")
+        parts += [section(item, record) for item, record in shown]
+    return "\n".join(parts)
+
+
+def read(item: Item) -> dict[str, Any] | None:
+    path = ROOT / "figures" / f"{item.id}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def section(item: Item, record: dict[str, Any]) -> str:
+    caption = record.get("caption", {})
+    preset = record["preset"].get("preset")
+    origin = "; ".join(part for part in (caption.get("origin", ""), f"preset {preset}" if preset else "") if part)
+    rows = [row for claim in record["claims"] for row in rows_of(claim)]
+    table = "\n".join([HEAD, *rows]) if rows else "No claim: a drawing."
+    notebook = f"`{item.notebook}`" if item.notebook else ""
+    return f"### {item.source}: {item.says}\n\n{notebook} — {origin}.\n\n{table}\n"
+
+
+def rows_of(claim: dict[str, Any], depth: int = 0) -> list[str]:
+    """A claim's row, and those of its parts behind it."""
+    effect, low, high = (claim.get(name) for name in ("effect", "low", "high"))
+    exact = claim.get("kind") == "exact"
+    over = claim["spread"].rpartition(" over ")[2] if low is not None else claim["spread"]
+    texts = (
+        f"{'↳ ' * depth}{claim['claim']}",
+        f"expected {claim['paper']}" if exact else claim["paper"],
+        claim["measured"] if exact or effect is None else f"{effect:+.3g}",
+        f"[{low:+.3g}, {high:+.3g}]" if low is not None else "",
+        over,
+        f"**{claim['verdict']}**" + (f": {claim['note']}" if claim.get("note") else ""),
+    )
+    row = "| " + " | ".join(str(text).replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
+    return [row, *(line for part in claim.get("parts", ()) for line in rows_of(part, depth + 1))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    text = page()
+    if not parser.parse_args().check:
+        PAGE.write_text(text, encoding="utf-8")
+    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
+        sys.exit(f"{PAGE.relative_to(ROOT)} is not what figures/*.json say; run python tools/results.py")
+
+
+if __name__ == "__main__":
+    main()
