@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from . import completion
+from .durations import seconds_of
 from .exit_codes import BAD, FAILED, FINE, INTERRUPTED, TERMINATED
 from .interrupts import kept
 from .options import JsonOption, OutOption
@@ -31,6 +32,7 @@ HELP = page(
     [cyan]{FIRST.replace("[", chr(92) + "[").replace(chr(10), chr(10) + "    ")}[/]
 
     The same command goes on where a sweep was stopped, and several machines that share the folder may run it at once.
+    After the time given by --for, and after Ctrl-C, the runs that train stop behind a checkpoint, and no other begins.
     """,
     examples=[
         "sweep grid.yaml --workers 2",
@@ -65,22 +67,36 @@ def sweep(
     per_job: Annotated[
         int, typer.Option(metavar="N", help="Runs that a job trains in turn, where jobs start slowly.")
     ] = 1,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="Stop after so long, behind checkpoints: 2h, 90m, 1h30m.",
+            show_default="until all runs are done",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train the runs of `grid`; see HELP."""
+    seconds = None if time_limit is None else seconds_of("--for", time_limit)
     with spinner("loading torch, transformers and PEFT"):
         from ..training.grid import read_grid
 
     plan = read_grid(grid)
-    done = swept(plan, out, workers, executor, scheduler, per_job)
+    done = swept(plan, out, workers, executor, scheduler, per_job, seconds)
     for name, outcome in done.failures.items():
         note(f"{name} failed: {outcome.error}\n  traceback: {out / name / 'failure.txt'}", style="red")
+    if done.left:
+        note(f"{len(done.left)} runs are left; the same command goes on with them", style="yellow")
     if as_json:
         emit(records(done.table))
     raise typer.Exit(FAILED if done.failures else FINE)
 
 
-def swept(plan: Any, out: Path, workers: int | None, executor: str, scheduler: str | None, per_job: int) -> Any:
+def swept(
+    plan: Any, out: Path, workers: int | None, executor: str, scheduler: str | None, per_job: int, seconds: float | None
+) -> Any:
     """The `Sweep`, shown on stderr while it runs."""
     from ..training.executors import open_executor
     from ..training.live import display
@@ -93,4 +109,4 @@ def swept(plan: Any, out: Path, workers: int | None, executor: str, scheduler: s
         open_executor(executor, out, workers, scheduler, plan.slurm) as (chosen, limit),
         display(status, notes) as tell,
     ):
-        return train_them(plan.configs, out, chosen, limit, tell, per_job)
+        return train_them(plan.configs, out, chosen, limit, tell, per_job, seconds)
