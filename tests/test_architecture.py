@@ -35,6 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
     "presets": {"training", "peft_bridge"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
+    "campaigns": {"training", "comparison", "presets", "tasks", "theory"},  # what a file of a long study names
     "kernels": set(),
     "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported
     "figures": {"presets", "kernels"},  # executes the notebooks
