@@ -12,6 +12,7 @@ from public_names import public_names
 WRITTEN = {
     "Start": "index.md",
     "A run on disk": "runs.md",
+    "Campaigns": "campaigns.md",
     "Your own adapter": "adapters.md",
     "Your own loop": "loop.md",
     "In PEFT and torch": "peft.md",
@@ -19,7 +20,17 @@ WRITTEN = {
 }
 MADE = {"Command line": "commands.md", "Paper items": "items.md"}
 SECTIONS = {  # title -> the modules below it; what nothing claims would be left out, and the build stops
-    "Models and runs": ("backbones", "peft_bridge", "adapters", "optim", "tasks", "training", "presets", "comparison"),
+    "Models and runs": (
+        "backbones",
+        "peft_bridge",
+        "adapters",
+        "optim",
+        "tasks",
+        "training",
+        "presets",
+        "comparison",
+        "campaigns",
+    ),
     "Theory": ("theory",),
     "Analysis": ("analysis",),
     "Plots": ("plots",),

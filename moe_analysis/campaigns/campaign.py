@@ -15,7 +15,8 @@ from ..training.fields import build
 
 TUNE, FINAL = "tune", "final"
 MEASURES = ("accuracy", "accuracy_norm", "loss")
-MULTIPLIER = "router_multiplier"  # an axis of a grid: router_lr as a multiple of lr
+# axes of a grid beside the fields of a TrainConfig: lr as a multiple of the system's own, router_lr as one of lr
+LR_MULTIPLIER, ROUTER_MULTIPLIER = "lr_multiplier", "router_multiplier"
 
 Cell = tuple[Any, ...]  # a value for each axis of the grid
 
@@ -26,7 +27,8 @@ class CampaignError(ValueError):
 
 @dataclass(frozen=True)
 class Tuning:
-    """grid: axis -> values, the same for every system; an axis is a field of a TrainConfig, or "router_multiplier".
+    """grid: axis -> values, the same for every system; an axis is a field of a TrainConfig, "lr_multiplier"
+    (of the system's own lr) or "router_multiplier" (of lr).
     choose_by: one of MEASURES, a mean over the data sets of the held-out rows. changes: fields in which the runs of
     this stage differ from the campaign's base."""
 
@@ -39,11 +41,13 @@ class Tuning:
     def cells(self) -> Iterator[Cell]:
         return product(*self.grid.values())
 
-    def fields_of(self, cell: Cell) -> dict[str, Any]:
-        """What a cell sets in a TrainConfig; `lr` is in it where the router's rate is a multiple of it."""
+    def fields_of(self, cell: Cell, own_lr: float) -> dict[str, Any]:
+        """What a cell sets in a TrainConfig of a system whose rate is `own_lr` where nothing is tuned."""
         values = dict(zip(self.grid, cell))
-        if MULTIPLIER in values:
-            values["router_lr"] = values.pop(MULTIPLIER) * values["lr"]
+        if LR_MULTIPLIER in values:
+            values["lr"] = values.pop(LR_MULTIPLIER) * own_lr
+        if ROUTER_MULTIPLIER in values:
+            values["router_lr"] = values.pop(ROUTER_MULTIPLIER) * values["lr"]
         return values
 
 
@@ -132,7 +136,8 @@ class Campaign:
         changes: list[dict[str, Any]] = [self.final.changes]
         if self.tune:
             of_stage = {**self.tune.changes, "holdout_rows": self.tune.holdout_rows}
-            changes = [of_stage if stage == TUNE else self.final.changes, self.tune.fields_of(cell)]
+            own_lr = {"lr": TrainConfig.lr, **self.base, **self.systems[label]}["lr"]
+            changes = [of_stage if stage == TUNE else self.final.changes, self.tune.fields_of(cell, own_lr)]
         try:
             return build([self.base, self.systems[label], *changes, {"seed": seed, "name": label}])
         except ValueError as error:

@@ -136,15 +136,23 @@ def endpoint_table(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
     known: dict[Key, Row] = {key_of(row): row for row in rows}
     tasks = task_table(campaign, rows)
     kept = tasks[tasks["kept"]]
-    lines: list[dict[str, Any]] = []
+    lines: list[tuple[Any, ...]] = []
     for label, seed, row in final_rows(campaign, chosen_cells(campaign, rows), known):
         scores = scores_of(row, campaign.endpoints.measure)
-        for part, places in kept.groupby("part", sort=False)[["suite", "dataset"]]:
-            mean = float(np.mean([scores[place] for place in places[["suite", "dataset"]].itertuples(index=False)]))
-            lines.append(
-                {"system": label, "seed": seed, "part": part, "tasks": len(places), campaign.endpoints.measure: mean}
-            )
+        for part, places in kept.groupby("part", sort=False):
+            mean = float(np.mean([scores[place] for place in zip(places["suite"], places["dataset"])]))
+            lines.append((label, seed, part, len(places), mean))
     return pd.DataFrame(lines, columns=["system", "seed", "part", "tasks", campaign.endpoints.measure])
+
+
+def system_means(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
+    """One row per system: system, seeds (final runs in the table), and a column per part: the mean over its seeds."""
+    table = endpoint_table(campaign, rows)
+    means = table.pivot_table(campaign.endpoints.measure, "system", "part", sort=False).reindex(
+        index=dict.fromkeys(table["system"]), columns=dict.fromkeys(table["part"])
+    )
+    means.insert(0, "seeds", table.groupby("system", sort=False)["seed"].nunique())
+    return means.rename_axis(columns=None).reset_index()
 
 
 def final_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..theory.budget import TOLERANCE
 from ..training.config import TrainConfig
 from ..training.grid import GridError, Loader, check_names, values_of
 from ..training.typed import wrong_type
-from .campaign import MEASURES, MULTIPLIER, Campaign, CampaignError, Endpoints, Final, Tuning
+from .campaign import LR_MULTIPLIER, MEASURES, ROUTER_MULTIPLIER, Campaign, CampaignError, Endpoints, Final, Tuning
 from .endpoints import check_endpoints
 
 OWN_SECTIONS = ("study", "comparison", "recipes", "systems", "tune", "final", "endpoints")  # which no grid file has
@@ -76,7 +77,7 @@ def read_campaign(path: str | Path) -> Campaign:
         raise CampaignError(f"{path} cannot be read ({error}); pass a YAML file like campaigns/compact.yaml") from error
     except yaml.YAMLError as error:
         raise CampaignError(f"{path} is no YAML: {error}; mind indents, and a space behind every colon") from error
-    except (CampaignError, GridError) as error:
+    except ValueError as error:  # of the campaign, its grid or its suite
         raise CampaignError(f"{path}: {error}") from error
 
 
@@ -138,10 +139,9 @@ def tuning_of(values: dict | None, final_seeds: list[int]) -> Tuning | None:
         raise CampaignError("tune: grid is empty; give an axis and its values, as lr: [1e-3, 3e-3], or leave tune out")
     for axis, choices in tune.grid.items():
         values_of(choices, f"tune: grid: {axis}")
-        if axis != MULTIPLIER:
+        if axis not in (LR_MULTIPLIER, ROUTER_MULTIPLIER):
             check_fields({axis: None}, "tune: grid")
-    if MULTIPLIER in tune.grid:
-        check_multipliers(tune.grid)
+    check_rates(tune.grid)
     values_of(tune.seeds, "tune: seeds")
     if shared := sorted(set(tune.seeds) & set(final_seeds)):
         raise CampaignError(f"tune: seeds has {shared[0]}, which final has too; tune on other seeds than you test")
@@ -153,13 +153,17 @@ def tuning_of(values: dict | None, final_seeds: list[int]) -> Tuning | None:
     return tune
 
 
-def check_multipliers(grid: Mapping[str, list[Any]]) -> None:
-    for name in ("lr", MULTIPLIER):
+def check_rates(grid: Mapping[str, list[Any]]) -> None:
+    for name in ("lr", LR_MULTIPLIER, ROUTER_MULTIPLIER):
         for value in grid.get(name, []):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise CampaignError(f"tune: grid: {name} has {value!r}; write positive numbers")
-    if "lr" not in grid or "router_lr" in grid:
-        raise CampaignError(f"tune: grid: {MULTIPLIER} is a multiple of lr; give lr as an axis too, and no router_lr")
+    if "lr" in grid and LR_MULTIPLIER in grid:
+        raise CampaignError(f"tune: grid: lr and {LR_MULTIPLIER} set the same rate; keep one of them")
+    if ROUTER_MULTIPLIER in grid and "router_lr" in grid:
+        raise CampaignError(f"tune: grid: router_lr and {ROUTER_MULTIPLIER} set the same rate; keep one of them")
+    if ROUTER_MULTIPLIER in grid and not {"lr", LR_MULTIPLIER} & grid.keys():
+        raise CampaignError(f"tune: grid: {ROUTER_MULTIPLIER} is a multiple of lr; give lr or {LR_MULTIPLIER} too")
 
 
 def systems_of(file: File) -> dict[str, dict[str, Any]]:

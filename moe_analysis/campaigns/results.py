@@ -33,7 +33,7 @@ def results(study: str | Path, folder: str | Path | None = None) -> pd.DataFrame
     Raises:
         ResultsError: there is no such table, or it is damaged or of another schema; names the file and the remedy.
 
-    >>> frame = ma.results(table)
+    >>> frame = ma.results(results_file)
     >>> frame[["stage", "system", "dataset", "rows"]].head(2)
       stage system             dataset  rows
     0  final  T-REX           add_small     2
@@ -81,7 +81,7 @@ def result_runs(study: str | Path, folder: str | Path | None = None) -> pd.DataF
     curve_steps, curve_loss and curve_norm
     (as `row.row_of` has them, arrays of at most 200).
 
-    >>> runs = result_runs(table)
+    >>> runs = result_runs(results_file)
     >>> runs[["system", "seed", "steps"]].values.tolist(), runs.loc[0, "config"]["suite"]
     ([['T-REX', 0, 4]], 'embedded')
     """
@@ -117,7 +117,7 @@ def unpack_correct(frame: pd.DataFrame, measure: str = "accuracy") -> pd.DataFra
     Raises:
         ValueError: measure is another.
 
-    >>> unpack_correct(ma.results(table)).groupby("dataset", sort=False)["correct"].size().tolist()
+    >>> unpack_correct(ma.results(results_file)).groupby("dataset", sort=False)["correct"].size().tolist()
     [2, 2, 2, 2]
     """
     if measure not in MEASURES:

@@ -20,6 +20,11 @@ FolderOption = Annotated[
     typer.Option("--results", metavar="FOLDER", help="Folder of the tables.", show_default="data/results of the clone"),
 ]
 CAMPAIGNS = Path("campaigns")
+TITLES = {
+    "tuning": "tuning, on rows held out of train",
+    "left out": "tasks left out: at floor or ceiling for the strongest reference",
+    "final runs": "final runs, on test rows, means over seeds",
+}
 HELP = page(
     """
     List the tables of results, or show and merge some of them.
@@ -32,10 +37,11 @@ HELP = page(
 )
 SHOW_HELP = page(
     """
-    Show what a study found: the whole tuning grid of every system with the chosen cell, and its final runs.
+    Show what a study found: the whole tuning grid of every system with the chosen cell, the tasks that its rule leaves
+    out, and the final runs by the declared endpoints.
 
-    The grid is that of the campaign file; accuracy and loss are means over the data sets of the run's own suite, and
-    over seeds.
+    Grid, rule and endpoints are those of the campaign file. Without it the final runs are shown by means over all data
+    sets of their own suite.
     """,
     examples=["results show compact", "results show compact --json"],
     exits=exits_of(FINE, **{f"code_{BAD}": "no such table, a damaged one, or one of another schema"}),
@@ -100,33 +106,38 @@ def show_results(
 
     folder = folder or ctx.obj
     rows = known_rows(study, folder)
-    runs = result_runs(study, folder)
-    tuning, notes = tuned(campaign or CAMPAIGNS / f"{Path(study).stem}.yaml", rows, asked=campaign is not None)
-    means = final_means(runs)
+    path = campaign or CAMPAIGNS / f"{Path(study).stem}.yaml"
+    if campaign or path.exists():
+        frames, notes = of_campaign(path, rows)
+    else:
+        frames = {"final runs": final_means(result_runs(study, folder))}
+        notes = [f"{path} is not there, so tuning and endpoints are not shown; name it with --campaign"]
     if as_json:
-        emit({"tuning": records(tuning), "final": records(means), "notes": notes})
+        emit({**{name.replace(" ", "_"): records(frame) for name, frame in frames.items()}, "notes": notes})
         return
-    if len(tuning):
-        show(frame_table(tuning, "tuning, on rows held out of train"))
-    show(frame_table(means, "final runs, on test rows"))
+    for name, frame in frames.items():
+        if len(frame):
+            show(frame_table(frame, TITLES[name]))
     for text in notes:
         note(text, style="yellow")
 
 
-def tuned(path: Path, rows: Any, asked: bool) -> tuple[Any, list[str]]:
-    """(the grid with what was chosen, what to mind); an empty grid where the study has no campaign file."""
-    import pandas as pd
-
+def of_campaign(path: Path, rows: Any) -> tuple[dict[str, Any], list[str]]:
+    """(the frames to show by name, what to mind) of a campaign and the rows of its table."""
+    from ..campaigns.endpoints import system_means, task_table
     from ..campaigns.files import read_campaign
     from ..campaigns.tuning import at_an_end, chosen_cells, tuning_table
 
-    if not asked and not path.exists():
-        return pd.DataFrame(), [f"{path} is not there, so the tuning grid is not shown; name it with --campaign"]
     campaign = read_campaign(path)
-    chosen = chosen_cells(campaign, rows)
+    chosen, tasks = chosen_cells(campaign, rows), task_table(campaign, rows)
     open_labels = [label for label in campaign.systems if label not in chosen]
     missing = [f"{', '.join(open_labels)}: the tuning is not complete, nothing is chosen"] if open_labels else []
-    return tuning_table(campaign, rows), [*missing, *at_an_end(campaign, chosen)]
+    frames = {
+        "tuning": tuning_table(campaign, rows),
+        "left out": tasks[~tasks["kept"]].drop(columns="kept"),
+        "final runs": system_means(campaign, rows),
+    }
+    return frames, [*missing, *at_an_end(campaign, chosen)]
 
 
 def final_means(runs: Any) -> Any:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +32,8 @@ from moe_analysis.campaigns.table import (
     write_rows,
 )
 from tests.campaigns.made_up import made_up
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -131,27 +131,32 @@ def test_what_is_no_file_is_refused(path: Path) -> None:
         add_rows(path, [made_up()])
 
 
-@contextmanager
-def disk_that_ends_at(size: int):
-    """No file of this process can become larger: the system refuses the byte behind, in the middle of a write."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+ADD_ON_A_SMALL_DISK = """
+import resource, sys
+from moe_analysis.campaigns.table import add_rows
+from tests.campaigns.made_up import made_up
+counts = {f"d{number}": 100 for number in range(40)}
+more = [made_up(seed, counts=counts, points=200) for seed in range(4, 20)]
+size = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+try:
+    add_rows(sys.argv[1], more)
+except OSError as error:
+    sys.exit(f"full: {error}")
+"""
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.1, 0.9])
 def test_a_disk_that_ends_in_the_middle_of_an_export_leaves_the_table_as_it_was(path: Path, share: float) -> None:
+    """No file of that process can become larger: the system refuses the byte behind, in the middle of a write."""
     add_rows(path, [made_up(seed) for seed in range(4)])
     before = path.read_bytes()
-    more = [made_up(seed, counts={f"d{number}": 100 for number in range(40)}, points=200) for seed in range(4, 20)]
-    with disk_that_ends_at(int(share * len(before))), pytest.raises(OSError):
-        add_rows(path, more)
+    command = [sys.executable, "-c", ADD_ON_A_SMALL_DISK, str(path), str(int(share * len(before)))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "full: " in done.stderr
     assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 2
-    add_rows(path, more)
-    assert [row["seed"] for row in read_rows(path)] == list(range(20))
+    add_rows(path, [made_up(9)])
+    assert [row["seed"] for row in read_rows(path)] == [0, 1, 2, 3, 9]
 
 
 ADD = """
@@ -172,7 +177,7 @@ def test_two_processes_that_write_at_the_same_time_lose_no_row(path: Path) -> No
             stdin=subprocess.PIPE,
             text=True,
             stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
         )
         for name in "AB"
     ]
