@@ -13,6 +13,7 @@ WRITTEN = {
     "Start": "index.md",
     "Training": "training.md",
     "A run on disk": "runs.md",
+    "Campaigns": "campaigns.md",
     "Your own adapter": "adapters.md",
     "Your own loop": "loop.md",
     "In PEFT and torch": "peft.md",
@@ -20,7 +21,17 @@ WRITTEN = {
 }
 MADE = {"Command line": "commands.md", "Paper items": "items.md"}
 SECTIONS = {  # title -> the modules below it; what nothing claims would be left out, and the build stops
-    "Models and runs": ("backbones", "peft_bridge", "adapters", "optim", "tasks", "training", "presets", "comparison"),
+    "Models and runs": (
+        "backbones",
+        "peft_bridge",
+        "adapters",
+        "optim",
+        "tasks",
+        "training",
+        "presets",
+        "comparison",
+        "campaigns",
+    ),
     "Theory": ("theory",),
     "Analysis": ("analysis",),
     "Plots": ("plots",),

@@ -22,6 +22,7 @@ SOURCES = {
     "TrainConfig": "training.config",
     "train": "training.trainer",
     "Run": "training.run",
+    "results": "campaigns.results",
     "attach": "training.attach",
     "AttachedRun": "training.attached_run",
     "open_records": "training.store",

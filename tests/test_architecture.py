@@ -38,6 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "presets": {"training", "peft_bridge"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
     "papers": {"studies", "drawing"},
+    "campaigns": {"training", "comparison", "presets", "tasks", "theory"},  # what a file of a long study names
     "kernels": set(),
     "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported
     "figures": {"presets", "kernels", "papers"},  # executes the notebooks

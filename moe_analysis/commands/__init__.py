@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import exit_codes, figures, gallery, runs, sweep, train, verify
+from . import exit_codes, figures, gallery, results, runs, sweep, train, verify
 from .pages import page
 from .program import DEBUG_VARIABLE, SCRIPT, Command, Program
 from .terminal import answer
@@ -40,6 +40,7 @@ app.command(cls=Command, help=verify.HELP)(verify.verify)
 app.command(cls=Command, help=train.HELP)(train.train)
 app.command(cls=Command, help=sweep.HELP)(sweep.sweep)
 app.add_typer(runs.app, name="runs")
+app.add_typer(results.app, name="results")
 app.command(cls=Command, help=gallery.HELP)(gallery.gallery)
 
 

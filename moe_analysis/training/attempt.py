@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import threading
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +20,53 @@ from .adapter_source import keep_source
 from .config import TrainConfig
 from .run import FINISHED, Run, RunError, json_text, write_atomic
 from .status import locked
+from .stop import RunStopped, permitted
 
-FAILED, BUSY = "failed", "busy"
+FAILED, BUSY, STOPPED = "failed", "busy", "stopped"
 FAILURE = "failure.txt"  # in a run's folder: the traceback of its latest attempt, gone when one succeeds
 _ALONE = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: state ("finished", "failed", or "busy": another process trains this run); what was raised,
-    as type and message and as a traceback."""
+    """How an attempt ended: state ("finished", "failed", "busy": another process trains this run, or "stopped": its
+    permit was taken away); what was raised, as type and message and as a traceback."""
 
     state: str
     error: str = ""
     traceback: str = ""
 
 
-def attempt_all(configs: list[dict[str, Any]], out: str) -> list[Outcome]:
-    """Train the runs one after the other; raises nothing, as not every exception survives the way to the driver."""
-    return [attempt(TrainConfig.from_dict(config), Path(out)) for config in configs]
+def attempt_all(configs: list[dict[str, Any]], out: str, permit: str | None = None) -> list[Outcome]:
+    """Train the runs one after the other; raises nothing, as not every exception survives the way to the driver.
+
+    permit: a file whose absence ends the training, each run behind a checkpoint (None: nothing but a signal does).
+    """
+    with interrupts_left_to_driver() if permit else nullcontext():
+        return [attempt(TrainConfig.from_dict(config), Path(out), permit) for config in configs]
 
 
-def attempt(config: TrainConfig, out: Path) -> Outcome:
-    """Train one run, or go on with it; a failure is kept in its folder as failure.txt."""
+@contextmanager
+def interrupts_left_to_driver() -> Iterator[None]:
+    """In a worker process Ctrl-C does nothing while the block runs: the driver hears it too, and takes the permit."""
+    if parent_process() is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        train_alone(config, out)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def attempt(config: TrainConfig, out: Path, permit: str | None = None) -> Outcome:
+    """Train one run, or go on with it; a failure is kept in its folder as failure.txt."""
+    if permit and not permitted(permit):
+        return Outcome(STOPPED)
+    try:
+        train_alone(config, out, permit)
+    except RunStopped:
+        return Outcome(STOPPED)
     except Exception as error:  # a run may fail in any way that torch or the disk can
         if isinstance(error, RunError) and isinstance(error.__cause__, BlockingIOError):
             return Outcome(BUSY)
@@ -52,7 +77,7 @@ def attempt(config: TrainConfig, out: Path) -> Outcome:
     return Outcome(FINISHED)
 
 
-def train_alone(config: TrainConfig, out: Path) -> None:
+def train_alone(config: TrainConfig, out: Path, permit: str | None = None) -> None:
     """Train one run in this process with a single thread and without a word on the console."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
@@ -62,7 +87,7 @@ def train_alone(config: TrainConfig, out: Path) -> None:
     # an executor of threads: torch's random numbers belong to the whole process, and so do warnings and bars
     with _ALONE, nobody_watching(said_before=SuiteWarning):
         torch.set_num_threads(1)
-        train(config, out)
+        train(config, out, permit=Path(permit) if permit else None)
 
 
 def failure(error: BaseException, text: str) -> Outcome:

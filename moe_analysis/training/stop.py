@@ -1,4 +1,4 @@
-"""Ctrl-C in a training run: the step ends, its checkpoint is written, and only then does the run stop."""
+"""How a training run is stopped, by Ctrl-C or from elsewhere: the step ends, its checkpoint is written, then it stops."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainerCallback
@@ -64,3 +65,47 @@ def saved_when_stopped(trainer: Trainer) -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     callback.raise_heard()
+
+
+class RunStopped(RuntimeError):
+    """A run stopped behind a checkpoint because its permit was taken away; trained again, it goes on from there."""
+
+
+class StopWithoutPermit(TrainerCallback):
+    """Asks the Trainer for a checkpoint, and to stop, at the end of the step in which the permit was found gone.
+
+    Behind the last step there is nothing to stop: the run goes on to its evaluation.
+    """
+
+    def __init__(self, permit: Path) -> None:
+        self.permit, self.stopped = permit, False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step < state.max_steps and not permitted(self.permit):
+            control.should_save = control.should_training_stop = self.stopped = True
+
+
+@contextmanager
+def saved_without_permit(trainer: Trainer, permit: Path | None) -> Iterator[None]:
+    """While the block trains, the run stops when the file `permit` is gone (None: nothing is asked).
+
+    Raises RunStopped behind the checkpoint.
+    """
+    if permit is None:
+        yield
+        return
+    if distributed.world_size() > 1:
+        raise ValueError(
+            f"permit = {str(permit)!r} is asked by one process, and this run has "
+            f"{distributed.world_size()}; train it without a permit"
+        )
+    callback = StopWithoutPermit(permit)
+    trainer.add_callback(callback)
+    yield
+    if callback.stopped:
+        raise RunStopped(f"stopped at step {trainer.state.global_step}, whose checkpoint is written: {permit} is gone")
+
+
+def permitted(permit: str | Path) -> bool:
+    """Whether the file is there; a disk that does not answer forbids."""
+    return os.path.exists(permit)  # noqa: PTH110 - pathlib's raises where rights lack

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from .attempt import FAILED, FAILURE, Outcome, failed_at, held
+from .attempt import FAILED, FAILURE, STOPPED, Outcome, failed_at, held
 from .config import TrainConfig
 from .run import FINISHED, Run
 
-WAITING, RUNNING, STOPPED = "waiting", "running", "stopped"
+WAITING, RUNNING = "waiting", "running"
 
 
 def run_state(run: Run) -> str:
@@ -91,12 +91,13 @@ def seconds_left(rows: Iterable[RunProgress]) -> float | None:
     return sum(row.seconds for row in rows) / steps * open_steps / running
 
 
-def table_of(configs: Iterable[TrainConfig], out: str | Path, failures: Mapping[str, Outcome]) -> pd.DataFrame:
-    """run, state ("finished" or "failed"), system, suite, seed, step, steps, seconds, loss, accuracy (test rows), error
-    (empty where it finished), path; a row for every configuration, in the order given."""
+def table_of(configs: Iterable[TrainConfig], out: str | Path, unfinished: Mapping[str, Outcome]) -> pd.DataFrame:
+    """run, state ("finished", or that of the outcome of an unfinished one), system, suite, seed, step, steps, seconds,
+    loss, accuracy (test rows), error (empty where it did not fail), path; a row for every configuration, in the order
+    given."""
     rows = []
     for config in configs:
-        run, outcome = Run(Path(out) / config.run_name, config), failures.get(config.run_name)
+        run, outcome = Run(Path(out) / config.run_name, config), unfinished.get(config.run_name)
         progress = progress_of(run, outcome.state if outcome else FINISHED)
         rows.append(
             {

@@ -32,14 +32,14 @@ from .prepare import Data, collate_share, prepare_data, prepare_model
 from .recorder import Recorder
 from .run import FINISHED, Run, write_table
 from .status import Progress, Status, locked
-from .stop import saved_when_stopped
+from .stop import saved_when_stopped, saved_without_permit
 from .tree_recorder import TreeRecorder
 
 KEPT_CHECKPOINTS = 2
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off
 
 
-def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False) -> Run:
+def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False, permit: Path | None = None) -> Run:
     """Train, record and evaluate one run in `out/<run name>`; a finished one is returned, a cut-off one resumed.
 
     The same configuration and seed give the same history on the same machine. progress=True shows a bar. Ctrl-C, and a
@@ -47,6 +47,7 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
     In every process of a launch by torchrun it trains one run with all of them and returns that run; batch_size is the
     batch of all processes, so their number changes no more than rounding, the noise of dropout and noisy gates, and
     balance losses: those are the mean over the processes of each one's own, since they are not linear in the tokens.
+    permit: a file; when somebody deletes it, the run stops behind the step and its checkpoint (RunStopped).
     Raises ValueError for a configuration that cannot be run and RunError for a folder that cannot be written.
 
     >>> import peft
@@ -79,7 +80,7 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False)
         if not distributed.first():
             torch.manual_seed(config.seed + distributed.rank())  # rows of different processes share no noise
         last = distributed.together(lambda: last_complete_checkpoint(folder / "checkpoints"))
-        with saved_when_stopped(trainer):
+        with saved_when_stopped(trainer), saved_without_permit(trainer, permit):
             trainer.train(resume_from_checkpoint=last)
         finish(run, trainer, data, status)
     return Run.load(folder)

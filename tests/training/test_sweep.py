@@ -193,7 +193,7 @@ def test_a_failure_is_listed_with_its_traceback_until_an_attempt_succeeds(config
     assert not note.exists()
 
 
-def broken_disk(config: ma.TrainConfig, out: Path) -> None:
+def broken_disk(config: ma.TrainConfig, out: Path, **_: object) -> None:
     raise OSError("no space left")
 
 

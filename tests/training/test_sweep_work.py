@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import moe_analysis as ma
 from moe_analysis.training.attempt import FAILED, FINISHED, Outcome, keep_failure
-from moe_analysis.training.sweep import DEATHS, Work, sweep
+from moe_analysis.training.sweep import sweep
+from moe_analysis.training.sweep_work import DEATHS, Work
 
 ENDS = {"finishes": FINISHED, "fails": FAILED}
 
@@ -24,7 +25,7 @@ ENDS = {"finishes": FINISHED, "fails": FAILED}
 @pytest.fixture(autouse=True, scope="module")
 def no_pauses() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("moe_analysis.training.sweep.POLL_SECONDS", 0)
+        patch.setattr("moe_analysis.training.sweep_work.POLL_SECONDS", 0)
         yield
 
 

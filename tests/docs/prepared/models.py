@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 import moe_analysis as ma
+from moe_analysis.campaigns.row import row_of
+from moe_analysis.campaigns.table import add_rows
 from moe_analysis.training.transfer import evaluate_on
 
 from .registry import folder, fresh, prepared
@@ -112,3 +115,11 @@ def runs() -> list[ma.Run]:
 def run() -> ma.Run:
     """The last of `runs`: T-REX, seed 1."""
     return runs()[-1]
+
+
+@prepared
+def results_file() -> Path:
+    """A table of results with the run `run`, as a campaign leaves it."""
+    path = folder() / "trial.parquet"
+    add_rows(path, [row_of(run(), "trial", "final")])
+    return path

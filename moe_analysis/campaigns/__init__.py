@@ -1,0 +1,1 @@
+"""Campaigns: studies of hours as files, and the small tables that are left of them."""

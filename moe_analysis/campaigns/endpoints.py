@@ -1,0 +1,164 @@
+"""By what a campaign compares: declared parts of the data sets, without those that could show no difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..tasks import load_suite
+from ..tasks.baselines import baselines
+from ..tasks.suite import task_roles
+from .campaign import FINAL, TUNE, Campaign, CampaignError, Cell
+from .row import configuration_digest, unpacked
+from .table import Key, Row, key_of
+from .tuning import chosen_cells, tuning_table
+
+KINDS = ("role", "datasets", "suite")
+COLUMNS = {"accuracy": "correct", "accuracy_norm": "correct_norm"}
+
+
+def check_endpoints(campaign: Campaign) -> None:
+    """Raise CampaignError for endpoints that name what the campaign does not have, or a data set in two of them."""
+    said = campaign.endpoints
+    if said.measure not in COLUMNS:
+        raise CampaignError(f"endpoints: measure = {said.measure!r} is unknown; choose one of {', '.join(COLUMNS)}")
+    if unknown := [label for label in said.references if label not in campaign.systems]:
+        raise CampaignError(
+            f"endpoints: references has {unknown[0]!r}, which is no system; choose from {', '.join(campaign.systems)}"
+        )
+    if bool(said.references) != ((said.floor, said.ceiling) != (0.0, 1.0)):
+        raise CampaignError(
+            "endpoints: references, and floor or ceiling, go together: give both, or leave both out to keep all tasks"
+        )
+    if said.references and campaign.tune is None:
+        raise CampaignError("endpoints: references are judged on the rows of tune, which is missing; add it")
+    if not 0.0 <= said.floor < said.ceiling <= 1.0:
+        raise CampaignError(f"endpoints: floor = {said.floor}, ceiling = {said.ceiling}; they are shares, floor first")
+    if not said.parts:
+        raise CampaignError("endpoints: parts is empty; name one, such as all: {role: task}")
+    seen: dict[tuple[str, str], str] = {}
+    for name, suite, dataset in members(campaign):
+        if (twin := seen.setdefault((suite, dataset), name)) != name:
+            raise CampaignError(f"endpoints: {dataset} is in {twin} and in {name}; a task has one part")
+
+
+def members(campaign: Campaign) -> Iterator[tuple[str, str, str]]:
+    """(part, suite, data set) of everything that the endpoints name; raises CampaignError where there is no such."""
+    config = campaign.config(FINAL, next(iter(campaign.systems)), campaign.cells()[0], campaign.final.seeds[0])
+    own = load_suite(config.suite, datasets=config.datasets)
+    roles = task_roles(config.suite, own)
+    for name, part in campaign.endpoints.parts.items():
+        if not isinstance(part, Mapping) or len(part) != 1 or (kind := next(iter(part))) not in KINDS:
+            raise CampaignError(f"endpoints: parts: {name} = {part!r} is no part; give one of {', '.join(KINDS)}")
+        value, suite = part[kind], config.suite
+        if kind == "suite":
+            if value not in (config.transfer_suites or ()):
+                raise CampaignError(
+                    f"endpoints: parts: {name}: suite = {value!r} is none that the final runs are tested on; add it to "
+                    "final: changes: transfer_suites"
+                )
+            suite, found = value, list(dict.fromkeys(load_suite(value)["dataset"]))
+        else:
+            wanted = roles.index[roles == value] if kind == "role" else value
+            if unknown := sorted(set(wanted) - set(roles.index)):
+                raise CampaignError(f"endpoints: parts: {name}: {unknown[0]!r} is no data set of {config.suite}")
+            found = list(wanted)
+        if not found:
+            raise CampaignError(
+                f"endpoints: parts: {name}: no data set of {config.suite} has {kind} = {value!r}; there are "
+                f"{', '.join(sorted(set(roles)))}"
+            )
+        yield from ((name, suite, dataset) for dataset in found)
+
+
+def strongest_reference(campaign: Campaign, rows: Iterable[Row]) -> str | None:
+    """The reference whose chosen cell is best on the held-out rows; None while one of them is not tuned to its end."""
+    table = tuning_table(campaign, rows)
+    if not campaign.endpoints.references:
+        return None
+    best = table[table["chosen"] & table["system"].isin(campaign.endpoints.references)].set_index("system")
+    if len(best) < len(campaign.endpoints.references):
+        return None
+    return str(best[campaign.endpoints.measure].idxmax())
+
+
+def task_table(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
+    """Every data set of the endpoints and whether it counts.
+
+    Args:
+        campaign: its endpoints hold the rule.
+        rows: of its table.
+
+    Returns:
+        part, suite, dataset, guess (the better of chance and majority), reference (the accuracy of the strongest
+        reference on rows held out of train; NaN where there are none, as of suites to transfer to, whose tasks all
+        count, and while the tuning is not complete), kept.
+    """
+    rows, said = list(rows), campaign.endpoints
+    label = strongest_reference(campaign, rows)
+    scores = {} if label is None else held_out_scores(campaign, rows, label)
+    lines = []
+    levels: dict[str, pd.Series] = {}
+    for part, suite, dataset in members(campaign):
+        if suite not in levels:
+            levels[suite] = baselines(load_suite(suite)).fillna(0.0).max(axis=1)
+        guess, found = float(levels[suite][dataset]), scores.get((suite, dataset), np.nan)
+        kept = bool(np.isnan(found) or guess + said.floor <= found <= said.ceiling)
+        lines.append((part, suite, dataset, guess, found, kept))
+    return pd.DataFrame(lines, columns=["part", "suite", "dataset", "guess", "reference", "kept"])
+
+
+def held_out_scores(campaign: Campaign, rows: Iterable[Row], label: str) -> dict[tuple[str, str], float]:
+    """(suite, data set) -> the measure of a system's chosen cell on the held-out rows, mean over the tuning seeds."""
+    rows, known = list(rows), {key_of(row): row for row in rows}
+    cell, tune = chosen_cells(campaign, rows)[label], campaign.tune
+    assert tune is not None
+    digest = configuration_digest(campaign.config(TUNE, label, cell, tune.seeds[0]))
+    found = [scores_of(known[digest, seed], campaign.endpoints.measure) for seed in tune.seeds]
+    return {place: float(np.mean([one[place] for one in found])) for place in found[0]}
+
+
+def scores_of(row: Row, measure: str) -> dict[tuple[str, str], float]:
+    """(suite, data set) -> share of its rows that were answered right."""
+    outcomes = zip(row["suites"], row["datasets"], row[COLUMNS[measure]], row["rows"])
+    return {(suite, dataset): float(unpacked(packed, count).mean()) for suite, dataset, packed, count in outcomes}
+
+
+def endpoint_table(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
+    """One row per final run and part: system, seed, part, tasks (how many count) and the campaign's measure.
+
+    Runs of configurations other than those that the tuning chose are left out.
+    """
+    rows = list(rows)
+    known: dict[Key, Row] = {key_of(row): row for row in rows}
+    tasks = task_table(campaign, rows)
+    kept = tasks[tasks["kept"]]
+    lines: list[tuple[Any, ...]] = []
+    for label, seed, row in final_rows(campaign, chosen_cells(campaign, rows), known):
+        scores = scores_of(row, campaign.endpoints.measure)
+        for part, places in kept.groupby("part", sort=False):
+            mean = float(np.mean([scores[place] for place in zip(places["suite"], places["dataset"])]))
+            lines.append((label, seed, part, len(places), mean))
+    return pd.DataFrame(lines, columns=["system", "seed", "part", "tasks", campaign.endpoints.measure])
+
+
+def system_means(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
+    """One row per system: system, seeds (final runs in the table), and a column per part: the mean over its seeds."""
+    table = endpoint_table(campaign, rows)
+    means = table.pivot_table(campaign.endpoints.measure, "system", "part", sort=False).reindex(
+        index=dict.fromkeys(table["system"]), columns=dict.fromkeys(table["part"])
+    )
+    means.insert(0, "seeds", table.groupby("system", sort=False)["seed"].nunique())
+    return means.rename_axis(columns=None).reset_index()
+
+
+def final_rows(
+    campaign: Campaign, chosen: Mapping[str, Cell], known: Mapping[Key, Row]
+) -> Iterator[tuple[str, int, Row]]:
+    """(system, seed, row) of the final runs that the table has."""
+    for config in campaign.final_configs(chosen):
+        if row := known.get((configuration_digest(config), config.seed)):
+            yield str(config.name), config.seed, row

@@ -1,0 +1,135 @@
+"""A finished run as one row of a table of results, and how two rows of the same run differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..training.config import TrainConfig
+from ..training.run import Run
+
+MOST_POINTS = 200  # of a curve
+LEAST = 1e-6  # a loss that moves by less, as a share of itself, was rounded otherwise
+
+
+def configuration_digest(config: TrainConfig) -> str:
+    """Digest of all that makes a run but its seed and its name."""
+    return replace(config, seed=0, name=None).digest
+
+
+def row_of(run: Run, study: str, stage: str) -> dict[str, Any]:
+    """The row of a finished run, every column of `results_table.COLUMNS`; raises RunError for a damaged folder.
+
+    Outcomes are packed to bits, a byte for eight test rows of a data set; losses are in nats an answer token. The curves
+    are of the training batches, means over at most MOST_POINTS stretches of equal length: the task's loss without any
+    balance loss, so that systems compare, and the gradient's norm before clipping.
+    """
+    config, status = run.config, run.status
+    groups = list(run.outcomes.groupby(["suite", "dataset", "kind"], sort=False))
+    history = run.history[run.history["split"] == "train"]
+    curve = stretches(history.assign(loss=history["loss"] - history["balance_loss"])[["step", "loss", "grad_norm"]])
+    return {
+        "study": study,
+        "stage": stage,
+        "system": config.name or config.system,
+        "seed": config.seed,
+        "run": run.id,
+        "configuration": configuration_digest(config),
+        "config": json.dumps(config.to_dict(), sort_keys=True),
+        "suites": [key[0] for key, _ in groups],
+        "datasets": [key[1] for key, _ in groups],
+        "kinds": [key[2] for key, _ in groups],
+        "rows": [len(rows) for _, rows in groups],
+        "rows_digests": [rows_digest(rows["row"].to_numpy()) for _, rows in groups],
+        "losses": [float(-rows["log_likelihood"].sum(skipna=False) / rows["tokens"].sum()) for _, rows in groups],
+        "correct": [packed(rows["correct"].to_numpy()) for _, rows in groups],
+        "correct_norm": [packed(rows["correct_norm"].to_numpy()) for _, rows in groups],
+        "curve_steps": curve.index.tolist(),
+        "curve_loss": curve["loss"].astype("float32").tolist(),
+        "curve_norm": curve["grad_norm"].astype("float32").tolist(),
+        "steps": int(status["step"]),
+        "seconds": float(status["seconds"]),
+        "machine": status.get("machine", "unknown"),
+        "versions": json.dumps(status.get("versions", {}), sort_keys=True),
+        "backbone_sha256": status.get("backbone_sha256", ""),
+    }
+
+
+def packed(correct: np.ndarray) -> bytes:
+    """(n,) of truth values as ceil(n / 8) bytes, the first row in the highest bit."""
+    return np.packbits(correct.astype(bool)).tobytes()
+
+
+def unpacked(correct: bytes, rows: int) -> np.ndarray:
+    """(rows,) of truth values out of `packed`.
+
+    >>> unpacked(packed(np.array([True, False, True])), 3)
+    array([ True, False,  True])
+    """
+    return np.unpackbits(np.frombuffer(correct, dtype=np.uint8), count=rows).astype(bool)
+
+
+def rows_digest(numbers: np.ndarray) -> str:
+    """Digest of the hashes of test rows, in their order: outcomes can be paired row by row where it is the same."""
+    return hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()[:10]
+
+
+def stretches(curve: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
+    """Means over at most `most` stretches of as equal length as can be, indexed by the last step of each.
+
+    >>> stretches(pd.DataFrame({"step": [0, 1, 2, 3], "loss": [4.0, 2.0, 1.0, 1.0]}), most=2)["loss"].to_dict()
+    {1: 3.0, 3: 1.0}
+    """
+    number = np.arange(len(curve)) * min(most, len(curve)) // max(1, len(curve))
+    means = curve.drop(columns="step").groupby(number).agg(lambda values: values.mean(skipna=False))
+    return means.set_index(curve.groupby(number)["step"].last())
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two outcomes of one configuration and seed: run names it, machines and versions say where each was computed."""
+
+    run: str
+    told: str
+    machines: tuple[str, str]
+    versions: tuple[str, str]
+
+    def __str__(self) -> str:
+        where = "two runs of one machine" if self.machines[0] == self.machines[1] else " and ".join(self.machines)
+        return f"{self.run}: {self.told} ({where})"
+
+
+def difference(kept: dict[str, Any], other: dict[str, Any]) -> Difference | None:
+    """How `other` differs from the row that is kept of the same run; None where the outcomes are the same."""
+    told = "; ".join(parts(kept, other))
+    if not told:
+        return None
+    return Difference(kept["run"], told, (kept["machine"], other["machine"]), (kept["versions"], other["versions"]))
+
+
+def parts(kept: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    for name in ("suites", "datasets", "rows", "rows_digests"):
+        if kept[name] != other[name]:
+            return [f"evaluated on other rows ({name} differ)"]
+    told = []
+    if kept["backbone_sha256"] != other["backbone_sha256"]:
+        told.append("trained on other backbones")
+    for name, ranking in (("correct", "summed"), ("correct_norm", "normalized")):
+        changed = int(np.bitwise_count(bits(kept[name]) ^ bits(other[name])).sum())
+        if changed:
+            told.append(f"{changed} of {sum(kept['rows'])} rows answered otherwise by the {ranking} likelihood")
+    first, second = np.array(kept["losses"]), np.array(other["losses"])
+    if (np.isnan(first) != np.isnan(second)).any():
+        told.append("losses are numbers in one of them only")
+    elif not np.allclose(first, second, rtol=LEAST, atol=0.0, equal_nan=True):
+        told.append(f"losses differ by up to {np.nanmax(np.abs(first - second)):.2g}")
+    return told
+
+
+def bits(packed: list[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(packed), dtype=np.uint8)

@@ -1,0 +1,153 @@
+"""Running a campaign: its stages go through a sweep, and every finished run into the table at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..training.attempt import FINISHED, Outcome
+from ..training.config import TrainConfig
+from ..training.permits import TimeLimit
+from ..training.run import Run, RunError
+from ..training.sweep import sweep
+from ..training.sweep_work import OnChange
+from .campaign import FINAL, TUNE, Campaign
+from .row import Difference, configuration_digest, row_of
+from .table import ResultsError, Row, add_rows, key_of, read_rows
+from .tuning import chosen_cells
+
+Part = tuple[int, int]  # (k, n): every n-th run, from the k-th on
+# shows the runs of a stage while they are trained: (stage, runs to be trained, of how many)
+Watch = Callable[[str, Sequence[TrainConfig], int], AbstractContextManager[OnChange]]
+
+
+@dataclass
+class CampaignRun:
+    """What a campaign has come to: failures by run name; runs that its time did not suffice for; systems whose tuning
+    is not complete, so that they have no final runs; runs that could not be put into the table, with the reason (they
+    are kept in their folders); rows of the table that came out otherwise a second time."""
+
+    failures: dict[str, Outcome] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    untuned: list[str] = field(default_factory=list)
+    unwritten: dict[str, str] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+
+
+class Ledger:
+    """A campaign's table, and the folder of runs that is put into it."""
+
+    def __init__(self, campaign: Campaign, table: Path, out: Path, told: CampaignRun) -> None:
+        self.campaign, self.table, self.out, self.told = campaign, table, out, told
+        self.read()
+
+    def read(self) -> list[Row]:
+        rows = read_rows(self.table)
+        self.keys = {key_of(row) for row in rows}
+        return rows
+
+    def missing(self, configs: Sequence[TrainConfig]) -> list[TrainConfig]:
+        """Those of the runs that the table does not have, whatever lies in the folder."""
+        self.read()
+        return [config for config in configs if (configuration_digest(config), config.seed) not in self.keys]
+
+    def enter(self, stage: str, config: TrainConfig) -> None:
+        """Put a finished run into the table, and try those again that could not be put there before."""
+        run = Run(self.out / config.run_name, config)
+        try:
+            self.told.differences += add_rows(self.table, [row_of(run, self.campaign.study, stage)])
+        except (OSError, ResultsError, RunError) as error:
+            self.told.unwritten[run.id] = str(error)
+        else:
+            self.told.unwritten.pop(run.id, None)
+
+    def enter_finished(self, stage: str, configs: Sequence[TrainConfig]) -> None:
+        """Put those runs into the table that finished unseen: somebody else trained them, or was killed behind them."""
+        for config in self.missing(configs):
+            if Run(self.out / config.run_name, config).finished:
+                self.enter(stage, config)
+
+
+def run_campaign(
+    campaign: Campaign,
+    table: str | Path,
+    out: str | Path,
+    watch: Watch,
+    executor: Any = None,
+    workers: int | None = None,
+    per_job: int = 1,
+    time_limit: float | None = None,
+    part: Part = (1, 1),
+) -> CampaignRun:
+    """Train what the table lacks of a campaign, in its order; every finished run is in the table at once.
+
+    Args:
+        campaign: as `campaigns.read_campaign` reads it.
+        table: the Parquet file of results, made where there is none.
+        out: folder of the runs; what is in the table need not be there any more.
+        watch: shows the runs of a stage; the context gives a function that is told of every run that ended.
+        executor, workers, per_job: as for `sweep`.
+        time_limit: seconds, as for `sweep`, of all stages together.
+        part: (k, n) for every n-th run from the k-th on: machines that share no disk divide a campaign so, and merge
+            their tables between the stages.
+
+    Returns:
+        What failed, what is left, what could not be written.
+
+    Raises:
+        ResultsError: the table is damaged or of another schema, before anything is trained.
+        ValueError: as for `sweep`.
+    """
+    limit, told = TimeLimit(time_limit), CampaignRun()
+    ledger = Ledger(campaign, Path(table), Path(out), told)
+    for stage in (TUNE, FINAL):
+        configs = configs_of(campaign, stage, ledger, told)
+        mine = configs[part[0] - 1 :: part[1]]
+        ledger.enter_finished(stage, mine)
+        missing = ledger.missing(mine)
+        if limit.ended:
+            told.left += [config.run_name for config in missing]
+        elif missing:
+            train_stage(stage, missing, len(mine), ledger, watch, limit, (executor, workers, per_job))
+        if told.left:
+            break
+    return told
+
+
+def configs_of(campaign: Campaign, stage: str, ledger: Ledger, told: CampaignRun) -> list[TrainConfig]:
+    """The runs of a stage; the final ones are those of the systems whose tuning the table has as a whole."""
+    if stage == TUNE:
+        return campaign.tuning_configs()
+    chosen = chosen_cells(campaign, ledger.read())
+    told.untuned = [label for label in campaign.systems if label not in chosen]
+    return campaign.final_configs(chosen)
+
+
+def train_stage(
+    stage: str,
+    missing: Sequence[TrainConfig],
+    count: int,
+    ledger: Ledger,
+    watch: Watch,
+    limit: TimeLimit,
+    how: tuple[Any, int | None, int],
+) -> None:
+    by_name, told = {config.run_name: config for config in missing}, ledger.told
+    executor, workers, per_job = how
+    with watch(stage, missing, count) as tell:
+
+        def ended(name: str, outcome: Outcome) -> None:
+            if outcome.state == FINISHED:
+                ledger.enter(stage, by_name[name])
+            tell(name, outcome)
+
+        seconds = None if limit.seconds is None else limit.left
+        done = sweep(missing, ledger.out, executor, workers, ended, per_job, seconds)
+    told.failures |= done.failures
+    told.left += done.left
+    for name in list(told.unwritten):
+        if name in by_name:
+            ledger.enter(stage, by_name[name])

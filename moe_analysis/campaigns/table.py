@@ -1,0 +1,199 @@
+"""Tables of results: one Parquet file per study, one row per finished run. They outlive machines, full disks and second
+writers."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..tasks.rows import shorten
+from .row import Difference, difference
+
+SCHEMA, ABOUT = 1, b"moe_analysis.results"  # of what is written here, and where a file says it
+LOCK_SECONDS, POLL_SECONDS = 60.0, 0.02
+RESTORE = "restore it from version control or another machine's copy, or move it away"
+TEXT, TEXTS, NUMBERS, BYTES = pa.string(), pa.list_(pa.string()), pa.list_(pa.int32()), pa.list_(pa.binary())
+COLUMNS = pa.schema(
+    [
+        ("study", TEXT),
+        ("stage", TEXT),
+        ("system", TEXT),
+        ("seed", pa.int64()),
+        ("run", TEXT),
+        ("configuration", TEXT),
+        ("config", TEXT),
+        # a data set an entry
+        ("suites", TEXTS),
+        ("datasets", TEXTS),
+        ("kinds", TEXTS),
+        ("rows", NUMBERS),
+        ("rows_digests", TEXTS),
+        ("losses", pa.list_(pa.float64())),
+        ("correct", BYTES),
+        ("correct_norm", BYTES),
+        ("curve_steps", NUMBERS),
+        ("curve_loss", pa.list_(pa.float32())),
+        ("curve_norm", pa.list_(pa.float32())),
+        ("steps", pa.int64()),
+        ("seconds", pa.float64()),
+        ("machine", TEXT),
+        ("versions", TEXT),
+        ("backbone_sha256", TEXT),
+    ]
+)
+PER_DATASET = ("suites", "datasets", "kinds", "rows", "rows_digests", "losses", "correct", "correct_norm")
+CURVES = ("curve_steps", "curve_loss", "curve_norm")
+
+Row: TypeAlias = dict[str, Any]
+Key: TypeAlias = tuple[str, int]
+
+
+class ResultsError(ValueError):
+    """A table of results that cannot be read or written; the message names the file and the remedy."""
+
+
+def key_of(row: Row) -> Key:
+    """What makes two rows the same run: the digest of its configuration without the seed, and the seed."""
+    return row["configuration"], row["seed"]
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """The rows of a table, in the order in which they were added; none where there is no file.
+
+    Raises ResultsError naming a file that is damaged, or of another schema.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return []
+    if not path.is_file():
+        raise ResultsError(f"{path} is no file; {RESTORE}")
+    try:
+        with path.open("rb") as file:
+            table = pq.read_table(file, page_checksum_verification=True)
+            found = schema_of(table)
+            rows = table.to_pylist() if found == SCHEMA else None
+    except Exception as error:  # pyarrow and its codecs each fail in their own way on damaged bytes
+        raise ResultsError(f"{path} is no readable table of results ({shorten(str(error), 200)}); {RESTORE}") from error
+    if rows is None:
+        raise ResultsError(
+            f"{path} has schema {found} of a table of results, and this version of moe_analysis knows "
+            f"{SCHEMA}; use the version that wrote it, or move it away"
+        )
+    if fault := fault_of(table, rows):
+        raise ResultsError(f"{path} {fault}; {RESTORE}")
+    return rows
+
+
+def schema_of(table: pa.Table) -> Any:
+    """The number that a file's metadata gives, None where there is none."""
+    about = json.loads((table.schema.metadata or {}).get(ABOUT, b"null"))
+    return about.get("schema") if isinstance(about, dict) else None
+
+
+def fault_of(table: pa.Table, rows: Sequence[Row]) -> str | None:
+    """What is wrong with a file that says it has our schema."""
+    if not table.schema.equals(COLUMNS):
+        return f"has the columns {shorten(table.column_names, 200)}, which are not those of schema {SCHEMA}"
+    seen = set()
+    for number, row in enumerate(rows, 1):
+        if empty := [name for name, value in row.items() if value is None]:
+            return f"has no {empty[0]} in row {number}"
+        if any(len({len(row[name]) for name in names}) > 1 for names in (PER_DATASET, CURVES)):
+            return f"has lists of different lengths in row {number} ({row['run']})"
+        for name in ("correct", "correct_norm"):
+            if any(len(packed) != -(-count // 8) for packed, count in zip(row[name], row["rows"])):
+                return f"has other numbers of test rows than of outcomes in row {number} ({row['run']})"
+        if key_of(row) in seen:
+            return f"has configuration {row['configuration']} with seed {row['seed']} twice"
+        seen.add(key_of(row))
+    return None
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write a table so that a reader, or whoever comes after a full disk or a crash, finds the old or the new one."""
+    table = pa.Table.from_pylist(list(rows), COLUMNS)
+    table = table.replace_schema_metadata({ABOUT: json.dumps({"schema": SCHEMA})})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked_table(path: Path) -> Iterator[None]:
+    """Hold a table for this process, of all that share the disk; raises ResultsError after a minute of waiting."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    patience = time.monotonic() + LOCK_SECONDS
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > patience:
+                    raise ResultsError(
+                        f"{path} has been held by another process for {LOCK_SECONDS:.0f} seconds; find "
+                        "and end that one, then call again"
+                    ) from error
+                time.sleep(POLL_SECONDS)
+        yield
+
+
+def add_rows(path: str | Path, rows: Iterable[Row]) -> list[Difference]:
+    """Add rows to a table, which is made where there is none; returns how a row differs from one that stands there.
+
+    A run that the table has keeps the row it has. Raises ResultsError for a table that cannot be read, OSError for a
+    disk that takes nothing; the table is then as it was.
+    """
+    path = Path(path)
+    with locked_table(path):
+        known = read_rows(path)
+        every, differences = merged(known, rows)
+        if len(every) > len(known):
+            write_rows(path, every)
+    return differences
+
+
+def merge_tables(sources: Iterable[str | Path], into: str | Path) -> tuple[int, list[Difference]]:
+    """Add the rows of several tables to one; returns how many are new there, and where tables differ over a run.
+
+    Every table is read before anything is written. Raises ResultsError for a source that is missing, cannot be read, or
+    is of another study.
+    """
+    rows, known = [], read_rows(into)
+    studies = {row["study"] for row in known}
+    for source in sources:
+        if not Path(source).exists():
+            raise ResultsError(f"{source} is no file; pass tables of results, such as data/results/<study>.parquet")
+        rows += read_rows(source)
+        if len(studies := studies | {row["study"] for row in rows}) > 1:
+            raise ResultsError(
+                f"{source} is not of the same study as the others: {', '.join(sorted(studies))}; merge "
+                "tables of one study"
+            )
+    differences = add_rows(into, rows)
+    return len(read_rows(into)) - len(known), differences
+
+
+def merged(known: Sequence[Row], rows: Iterable[Row]) -> tuple[list[Row], list[Difference]]:
+    """(the known rows with those that are new behind them, how any row differs from the one that was first)."""
+    every, differences = {key_of(row): row for row in known}, []
+    for row in rows:
+        first = every.setdefault(key_of(row), row)
+        if first is not row and (found := difference(first, row)):
+            differences.append(found)
+    return list(every.values()), differences

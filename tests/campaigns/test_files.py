@@ -1,0 +1,125 @@
+"""Campaign files: those that ship load, and what cannot be run is refused with its key, value and remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moe_analysis.campaigns.campaign import CampaignError
+from moe_analysis.campaigns.files import campaign_of, is_campaign, read_campaign
+from tests.campaigns.made_up_campaigns import sections_of, written
+
+CAMPAIGNS = sorted((Path(__file__).parents[2] / "campaigns").glob("*.yaml"))
+TABLE_2 = ("ARC-Challenge", "ARC-Easy", "commonsense_qa", "openbookqa", "winogrande")
+
+
+@pytest.fixture
+def smore_table2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data sets of the right names, where suites are looked for."""
+    folder = tmp_path / "smore_table2"
+    folder.mkdir()
+    for name in TABLE_2:
+        row = {"dataset": name, "group": "qa", "choices": ["a", "b"], "answer": "a", "label": 0}
+        lines = [json.dumps({**row, "split": split, "prompt": f"{split}?"}) for split in ("train", "test")]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("MOE_ANALYSIS_DATA", str(tmp_path))
+
+
+@pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: path.stem)
+def test_a_campaign_that_ships_loads(path: Path, smore_table2) -> None:
+    campaign = read_campaign(path)
+    assert is_campaign(path) and campaign.study == path.stem
+
+
+@pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: path.stem)
+def test_every_system_has_the_same_trials_and_a_prefix_of_the_finals_is_balanced(path: Path, smore_table2) -> None:
+    campaign = read_campaign(path)
+    labels = list(campaign.systems)
+    tuning = [config.name for config in campaign.tuning_configs()]
+    final = [config.name for config in campaign.final_configs({label: campaign.cells()[0] for label in labels})]
+    for names in (tuning, final):
+        assert all(names[start : start + len(labels)] == labels for start in range(0, len(names), len(labels)))
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"studdy": "x"}, "studdy is unknown; use study"),
+        ({"base__learning_rate": 1.0}, "base: learning_rate is no field of a TrainConfig"),
+        ({"base__seed": 1}, "base: seed is set by the campaign itself"),
+        ({"tune__gird": {}}, "tune: gird is unknown; use grid"),
+        ({"tune__grid": {}}, "tune: grid is empty"),
+        ({"tune__grid": {"lr": []}}, "tune: grid: lr is an empty list"),
+        ({"tune__grid": {"lr": [0.1, -1]}}, "tune: grid: lr has -1; write positive numbers"),
+        ({"tune__grid": {"router_multiplier": [1]}}, "router_multiplier is a multiple of lr; give lr"),
+        ({"tune__grid": {"lr": [0.1], "lr_multiplier": [1]}}, "lr and lr_multiplier set the same rate"),
+        (
+            {"tune__grid": {"lr": [0.1], "router_lr": [0.1], "router_multiplier": [1]}},
+            "router_lr and router_multiplier set the same rate",
+        ),
+        ({"tune__seeds": [0, 100]}, "tune: seeds has 0, which final has too"),
+        ({"tune__holdout_rows": 0}, "tune: holdout_rows = 0 must be at least 1"),
+        ({"tune__holdout_rows": None}, "tune: holdout_rows is missing; add it"),
+        ({"tune__choose_by": "test"}, "tune: choose_by = 'test' is unknown; choose one of accuracy"),
+        ({"tune__changes": {"transfer_suites": ["embedded"]}}, "transfer_suites = .* are test rows"),
+        ({"tune__changes": {"holdout_rows": 1}}, "tune: changes: holdout_rows is set by the campaign itself"),
+        ({"final__seeds": []}, "final: seeds is an empty list"),
+        ({"final__seeds": [1, 1]}, "final: seeds has 1 twice"),
+        ({"final": None}, "final is missing; add it"),
+        ({"systems": {}}, "no system is named"),
+        ({"systems__LoRA": 3}, "systems: LoRA = 3 is no mapping"),
+        ({"systems__a/b": {}}, "has '/' in it and becomes a part of a file's name"),
+        ({"systems__LoRA__adapter__rank": 4}, "LoRA: adapter.rank is no field of LORA"),
+        ({"recipes": ["LaRA"]}, "recipes: 'LaRA' is no recipe"),
+        ({"comparison": {"systems": ["LaRA"]}}, "comparison: label = 'LaRA' is unknown"),
+        ({"endpoints": None}, "endpoints is missing; add it"),
+        ({"endpoints__mesure": "accuracy"}, "endpoints: mesure is unknown; use parts"),
+        ({"endpoints__measure": "loss"}, "endpoints: measure = 'loss' is unknown"),
+        ({"endpoints__parts": {}}, "endpoints: parts is empty"),
+        ({"endpoints__parts": {"a": {"rol": "task"}}}, "parts: a = .* is no part; give one of role"),
+        ({"endpoints__parts": {"a": {"role": "variant"}}}, "has role = 'variant'; there are task"),
+        ({"endpoints__parts": {"a": {"datasets": ["sing"]}}}, "parts: a: 'sing' is no data set"),
+        ({"endpoints__parts": {"a": {"suite": "embedded"}}}, "suite = 'embedded' is none that the final runs"),
+        ({"endpoints__parts": {"a": {"role": "task"}, "b": {"datasets": ["say"]}}}, "say is in a and in b"),
+        ({"endpoints__references": ["LoRA"]}, "references, and floor or ceiling, go together"),
+        ({"endpoints__floor": 0.1}, "references, and floor or ceiling, go together"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_key_and_remedy(
+    changes: dict[str, Any], told: str, backbone: str, suite: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        campaign_of(sections_of(backbone, suite, **changes))
+
+
+def test_the_same_system_under_two_names_is_refused(backbone: str, suite: str) -> None:
+    sections = sections_of(backbone, suite)
+    sections["systems"]["also LoRA"] = sections["systems"]["LoRA"]
+    with pytest.raises(CampaignError, match="also LoRA is the same as LoRA; take one of them out"):
+        campaign_of(sections)
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path, backbone: str, suite: str) -> None:
+    path = written(sections_of(backbone, suite, tune__gird={}), tmp_path / "mine.yaml")
+    for bad, told in ((tmp_path / "none.yaml", "cannot be read"), (path, "mine.yaml: tune: gird is unknown")):
+        with pytest.raises(CampaignError, match=told):
+            read_campaign(bad)
+    path.write_text("study: [")
+    with pytest.raises(CampaignError, match="mine.yaml is no YAML"):
+        read_campaign(path)
+
+
+def test_a_rate_is_a_multiple_of_the_systems_own(backbone: str, suite: str) -> None:
+    grid = {"lr_multiplier": [0.5, 2], "router_multiplier": [0.1]}
+    sections = sections_of(backbone, suite, tune__grid=grid)
+    sections["systems"]["LoRA"]["lr"], sections["base"]["lr"] = 0.2, 0.004
+    configs = campaign_of(sections).tuning_configs()
+    assert [(one.name, one.lr, one.router_lr) for one in configs] == [
+        ("LoRA", 0.1, pytest.approx(0.01)),
+        ("MixLoRA", 0.002, pytest.approx(0.0002)),
+        ("LoRA", 0.4, pytest.approx(0.04)),
+        ("MixLoRA", 0.008, pytest.approx(0.0008)),
+    ]

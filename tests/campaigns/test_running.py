@@ -1,0 +1,195 @@
+"""A campaign from its first run to its table: in any number of calls, on any number of machines, with the same rows."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import moe_analysis as ma
+from moe_analysis.backbones import load_tokenizer
+from moe_analysis.campaigns import running
+from moe_analysis.campaigns.campaign import Campaign
+from moe_analysis.campaigns.endpoints import endpoint_table, system_means
+from moe_analysis.campaigns.files import campaign_of
+from moe_analysis.campaigns.results import result_runs
+from moe_analysis.campaigns.row import rows_digest
+from moe_analysis.campaigns.running import CampaignRun, run_campaign
+from moe_analysis.campaigns.table import merge_tables, read_rows
+from moe_analysis.campaigns.tuning import chosen_cells, tuning_table
+from moe_analysis.training.evaluate import row_numbers
+from moe_analysis.training.prepare import fitting_rows
+from tests.campaigns.made_up_campaigns import sections_of
+
+# where and how long a run was trained is no outcome of it
+OUTCOMES = ("configuration", "seed", "stage", "system", "datasets", "rows_digests", "correct", "losses", "curve_loss")
+
+
+@pytest.fixture
+def campaign(backbone: str, suite: str) -> Campaign:
+    return campaign_of(sections_of(backbone, suite))
+
+
+@contextmanager
+def unwatched(*_: Any):
+    yield lambda name, outcome: None
+
+
+def run(campaign: Campaign, folder: Path, **options: Any) -> CampaignRun:
+    with ThreadPoolExecutor(1) as pool:
+        return run_campaign(campaign, folder / "trial.parquet", folder / "runs", unwatched, pool, **options)
+
+
+def outcomes(path: Path) -> list[tuple]:
+    return sorted(tuple(str(row[name]) for name in OUTCOMES) for row in read_rows(path))
+
+
+@pytest.fixture(scope="module")
+def whole(backbone: str, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the campaign that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = run(campaign_of(sections_of(backbone, suite)), folder)
+    assert not (done.failures or done.left or done.untuned or done.unwritten or done.differences)
+    return folder
+
+
+def test_runs_come_in_an_order_of_which_every_part_is_balanced(whole: Path) -> None:
+    runs = result_runs(whole / "trial.parquet")
+    assert runs["stage"].tolist() == ["tune"] * 4 + ["final"] * 4
+    assert runs["system"].tolist() == ["LoRA", "MixLoRA"] * 4
+    assert runs["seed"].tolist() == [100] * 4 + [0, 0, 1, 1]
+    assert {len(curve) for curve in runs["curve_loss"]} == {2, 3}
+
+
+def test_the_curve_is_the_tasks_loss_without_balance_losses(whole: Path) -> None:
+    row = next(row for row in read_rows(whole / "trial.parquet") if row["system"] == "MixLoRA")
+    history = ma.Run.load(whole / "runs" / row["run"]).history.query("split == 'train'")
+    assert (history["balance_loss"] > 0).all()
+    assert row["curve_loss"] == pytest.approx((history["loss"] - history["balance_loss"]).tolist(), rel=1e-5)
+    assert row["curve_norm"] == pytest.approx(history["grad_norm"].tolist(), rel=1e-5)
+
+
+def test_tuning_never_reads_a_test_row(whole: Path, suite: str) -> None:
+    frame = ma.load_suite(suite)
+    numbers = {split: set(row_numbers(rows)) for split, rows in frame.groupby("split")}
+    stages: dict[str, set[int]] = {"tune": set(), "final": set()}
+    for row in read_rows(whole / "trial.parquet"):
+        found = ma.Run.load(whole / "runs" / row["run"]).outcomes
+        for place, (_, part) in enumerate(found.groupby("dataset", sort=False)):
+            assert rows_digest(part["row"].to_numpy()) == row["rows_digests"][place]
+        stages[row["stage"]] |= set(found["row"])
+    assert stages["tune"] <= numbers["train"] - numbers["test"] and stages["final"] <= numbers["test"]
+
+
+def test_what_tunes_has_no_part_in_its_training_rows(campaign: Campaign) -> None:
+    for config in campaign.tuning_configs():
+        rows, _ = fitting_rows(config, load_tokenizer(config.backbone))
+        assert not set(row_numbers(rows["train"])) & set(row_numbers(rows["test"]))
+
+
+def test_the_best_cell_by_the_held_out_rows_trains_the_final_runs(campaign: Campaign, whole: Path) -> None:
+    rows = read_rows(whole / "trial.parquet")
+    table, cells = tuning_table(campaign, rows), chosen_cells(campaign, rows)
+    assert table.groupby("system")["runs"].sum().to_dict() == {"LoRA": 2, "MixLoRA": 2}
+    for label, (lr, multiplier) in cells.items():
+        mine = table[table["system"] == label]
+        best = mine.sort_values(["accuracy", "loss"], ascending=[False, True], kind="stable").iloc[0]
+        assert (best["lr"], best["router_multiplier"]) == (lr, multiplier) and best["chosen"]
+        finals = [row for row in rows if row["system"] == label and row["stage"] == "final"]
+        assert {f'"lr": {lr}' in row["config"] for row in finals} == {True}
+
+
+def test_called_again_it_trains_nothing_though_the_runs_are_gone(
+    campaign: Campaign, whole: Path, tmp_path: Path, monkeypatch
+) -> None:
+    shutil.copy(whole / "trial.parquet", tmp_path)
+    monkeypatch.setattr(running, "sweep", lambda *_: pytest.fail("something was trained"))
+    assert run(campaign, tmp_path) == CampaignRun()
+    assert read_rows(tmp_path / "trial.parquet") == read_rows(whole / "trial.parquet")
+
+
+def test_a_campaign_that_dies_anywhere_goes_on_to_the_same_table(
+    campaign: Campaign, whole: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """It dies behind a run that is finished and not yet in the table, at every place in turn."""
+
+    class Died(BaseException):
+        """What no part of a sweep catches."""
+
+    original = running.Ledger.enter
+
+    def deadly(self, stage: str, config: ma.TrainConfig) -> None:
+        if config.run_name not in seen:
+            seen.add(config.run_name)
+            raise Died
+        original(self, stage, config)
+
+    seen: set[str] = set()
+    monkeypatch.setattr(running.Ledger, "enter", deadly)
+    for _ in range(8):
+        with pytest.raises(Died):
+            run(campaign, tmp_path)
+    done = run(campaign, tmp_path)
+    assert not done.left and not done.failures and len(seen) == 8
+    assert outcomes(tmp_path / "trial.parquet") == outcomes(whole / "trial.parquet")
+
+
+def test_the_end_of_its_time_leaves_names_and_a_balanced_table(campaign: Campaign, whole: Path, tmp_path: Path) -> None:
+    done = run(campaign, tmp_path, time_limit=1e-3)
+    assert len(done.left) == 4 and not (tmp_path / "trial.parquet").exists()
+    run(campaign, tmp_path)
+    assert outcomes(tmp_path / "trial.parquet") == outcomes(whole / "trial.parquet")
+
+
+def test_two_machines_that_share_no_disk_train_a_half_each(campaign: Campaign, whole: Path, tmp_path: Path) -> None:
+    places = [tmp_path / name for name in ("one", "two")]
+    tables = [place / "trial.parquet" for place in places]
+    for _ in range(2):  # tuning, then the final runs
+        for number, place in enumerate(places, 1):
+            run(campaign, place, part=(number, 2))
+        for table in tables:
+            merge_tables([one for one in tables if one != table], table)
+    assert all(outcomes(table) == outcomes(whole / "trial.parquet") for table in tables)
+    trained = [{path.name for path in (place / "runs").iterdir() if path.is_dir()} for place in places]
+    assert not trained[0] & trained[1] and len(trained[0] | trained[1]) == 8
+
+
+def test_a_system_whose_tuning_lies_elsewhere_waits_for_it(campaign: Campaign, tmp_path: Path) -> None:
+    done = run(campaign, tmp_path, part=(1, 2))
+    assert done.untuned == ["MixLoRA"] and {row["system"] for row in read_rows(tmp_path / "trial.parquet")} == {"LoRA"}
+
+
+def test_a_changed_configuration_is_another_row(backbone: str, suite: str, whole: Path, tmp_path: Path) -> None:
+    shutil.copy(whole / "trial.parquet", tmp_path)
+    changed = campaign_of(sections_of(backbone, suite, final__changes={"steps": 4, "eval_rows": 4}))
+    run(changed, tmp_path)
+    rows = read_rows(tmp_path / "trial.parquet")
+    assert [row["steps"] for row in rows if row["stage"] == "final"] == [3] * 4 + [4] * 4
+    assert len(endpoint_table(changed, rows)) == 4 and system_means(changed, rows)["seeds"].tolist() == [2, 2]
+
+
+def test_a_run_that_the_table_could_not_take_is_named_and_taken_later(
+    campaign: Campaign, whole: Path, tmp_path: Path, monkeypatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "add_rows", full)
+        done = run(campaign, tmp_path)
+    assert len(done.unwritten) == 4 and "No space left" in next(iter(done.unwritten.values()))
+    assert not run(campaign, tmp_path).unwritten
+    assert outcomes(tmp_path / "trial.parquet") == outcomes(whole / "trial.parquet")
+
+
+def test_endpoints_are_means_over_their_own_tasks(campaign: Campaign, whole: Path) -> None:
+    rows = read_rows(whole / "trial.parquet")
+    runs = result_runs(whole / "trial.parquet").query("stage == 'final'")
+    table = endpoint_table(campaign, rows)
+    assert table["tasks"].eq(2).all()
+    np.testing.assert_allclose(table["accuracy"], runs["accuracy"])
