@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..tasks.batches import Question
 from ..tasks.packing import Row, layout, packed_batch, plain_batch, reads_of
-from .answer_head import REFUSALS, answer_head, evaluating, gathers, scores_at
+from .answer_head import MOST, REFUSALS, answer_head, evaluating, gathers, scores_at
 
 TOKENS_ON_CPU, TOKENS_PER_BATCH = 4096, 16_384  # a processor's caches hold no more; other devices want more
 READ_ON_CPU = (
@@ -23,7 +23,6 @@ READ_ON_CPU = (
 MASK_TYPES = {"sdpa": torch.bool, "eager": None}  # attention that takes a mask of ours; None: additive, as the model's
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "local_attention", "max_position_embeddings")
 PROBED = 24, 8  # tokens of the two answers of a made-up question
-MOST = 0.25  # of what a wrong layout changes: half precision alone changes up to 0.14 of it
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,9 @@ def read(
 def scores(model: nn.Module, batch: dict[str, Tensor], row: Tensor, place: Tensor, gathered: bool) -> Tensor:
     """(reads, vocabulary) float32 at some places of a batch."""
     head = answer_head(model) if gathered else None
-    if head is None:
-        return model(**batch, use_cache=False).logits[row, place].float()
     with scores_at(head, row, place):
-        return model(**batch, use_cache=False).logits[0].float()
+        logits = model(**batch, use_cache=False).logits
+    return (logits[row, place] if head is None else logits[0]).float()
 
 
 def way_for(model: nn.Module, questions: Sequence[Question], intuition: np.ndarray | None, pad: int) -> Way:
