@@ -3,70 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
-from ..tasks.batches import Example, Question, collate, encode_questions, end_of
+from ..tasks.batches import encode_questions, end_of
 from ..tasks.prompts import form_named
-
-TOKENS_ON_CPU, TOKENS_PER_BATCH = 4096, 16_384  # a processor's caches hold no more; other devices want more
-
-
-def batches_of(examples: Sequence[Example], device: torch.device) -> Iterator[np.ndarray]:
-    """`length_batches` of as many tokens as suit the device."""
-    lengths = np.array([len(example.input_ids) for example in examples])
-    return length_batches(lengths, TOKENS_ON_CPU if device.type == "cpu" else TOKENS_PER_BATCH)
-
-
-def length_batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    """Positions in batches of similar length, longest first, at most `tokens` with padding in each."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, tokens // int(lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
-
-
-@torch.no_grad()
-def score(
-    model: nn.Module, questions: Sequence[Question], intuition: np.ndarray | None, pad: int, end: list[int]
-) -> pd.DataFrame:
-    """One line per answer of every question, in order: row, log_likelihood, with_end, tokens, exact.
-
-    log_likelihood is that of the answer's text after the prompt and with_end that of the text and the end token, in
-    nats; tokens counts the end token. Greedy decoding reproduces an answer exactly when every one of its tokens, the
-    end included, is the most likely one after the prompt and the answer's own beginning, so one forward pass decides
-    it and nothing is generated.
-    """
-    device = next(model.parameters()).device
-    examples = [
-        Example(question.prompt + answer + end, len(question.prompt))
-        for question in questions
-        for answer in question.answers
-    ]
-    owners = np.repeat(np.arange(len(questions)), [len(question.answers) for question in questions])
-    results = np.zeros((len(examples), 4))
-    for rows in batches_of(examples, device):
-        chosen = None if intuition is None else intuition[owners[rows]]
-        batch = {key: value.to(device) for key, value in collate([examples[i] for i in rows], pad, chosen).items()}
-        labels = batch.pop("labels")[:, 1:]
-        kept = labels != -100  # (batch, sequence - 1)
-        logits = model(**batch).logits[:, :-1][kept].float()  # (answer tokens, vocabulary)
-        target, owner = labels[kept], kept.nonzero()[:, 0]
-        values = logits.log_softmax(-1).gather(-1, target[:, None])[:, 0].double()
-        wrong = (logits.argmax(-1) != target).double()
-        last = torch.cat([owner[1:] != owner[:-1], owner.new_ones(1, dtype=torch.bool)]) & bool(end)
-        sums = torch.zeros(len(rows), 4, dtype=torch.double, device=device)
-        sums.index_add_(0, owner, torch.stack([values * ~last, values, torch.ones_like(values), wrong], dim=-1))
-        results[rows] = sums.cpu().numpy()
-    frame = pd.DataFrame(results, columns=["log_likelihood", "with_end", "tokens", "wrong"])
-    return frame.assign(row=owners, tokens=frame["tokens"].astype(int), exact=frame.pop("wrong") == 0)
+from .answer_head import evaluating
+from .likelihoods import score
 
 
 def answers_of(frame: pd.DataFrame) -> pd.DataFrame:
@@ -138,17 +85,16 @@ def evaluate_rows(
     log_likelihood and tokens (of the gold answer). correct_norm ranks the choices by their log-likelihood per character
     instead of its sum, so that long choices are not at a loss; free answers have one rule only.
     """
-    questions = encode_questions(frame, tokenizer, max_length, prompt_form)
-    training = model.training
-    model.eval()
-    try:
-        lines = score(model, questions, intuition, tokenizer.pad_token_id, end_of(tokenizer))
-    finally:
-        model.train(training)
-    lines = pd.concat([lines, answers_of(frame)], axis=1)
-    known = lines["with_end"].notna()
+    with_end = form_named(prompt_form).ranks_with_end
+    questions, lines = encode_questions(frame, tokenizer, max_length, prompt_form), answers_of(frame)
+    needed = iter(lines["gold"] | with_end)  # the loss is that of the gold answer with its end token
+    ended = [[next(needed) for _ in question.answers] for question in questions]
+    with evaluating(model):
+        found = score(model, questions, intuition, tokenizer.pad_token_id, end_of(tokenizer), ended)
+    lines = pd.concat([found, lines], axis=1)
+    known = lines["log_likelihood"].notna() & (lines["with_end"].notna() | ~(lines["gold"] | with_end))
     lines["right"], lines["exact"] = lines["right"] & known, lines["exact"] & known
-    ranked = lines["with_end" if form_named(prompt_form).ranks_with_end else "log_likelihood"]
+    ranked = lines["with_end" if with_end else "log_likelihood"]
     gold = lines[lines["gold"]].set_index("row")
     free = frame["choices"].isna().to_numpy()
     return pd.DataFrame(

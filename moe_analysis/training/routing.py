@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from ..peft_bridge import adapter_modules
 from ..tasks.batches import collate, encode
-from .evaluate import batches_of
+from .likelihoods import batches_of
 from .prepare import prepare_model
 from .recorder import flat_gates
 from .run import Run
@@ -57,7 +57,7 @@ def record_gates(
     training = model.training
     model.eval()
     try:
-        for rows in batches_of(examples, device):
+        for rows in batches_of([len(example.input_ids) for example in examples], device):
             scores = None if intuition is None else intuition[rows]
             batch = collate([examples[i] for i in rows], tokenizer.pad_token_id, scores)
             batch.pop("labels")

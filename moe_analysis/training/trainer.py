@@ -13,14 +13,14 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import rotate_checkpoints
 
 from ..optim import build_optimizer, router_parameters
-from ..peft_bridge import weighing
 from ..tasks.clusters import Clusters
 from . import distributed
 from .adapter_source import refuse_another_source
+from .answer_loss import AnswerLoss
 from .card import write_run_card
 from .config import TrainConfig
 from .evaluate import by_dataset, evaluate_rows, outcomes_frame
@@ -28,6 +28,7 @@ from .expert_recorder import DAMPING, ExpertRecorder
 from .history import history_frame
 from .hooked_recorder import HookedRecorder
 from .intuition import hold_clusters
+from .like_lengths import LikeLengths
 from .prepare import Data, collate_share, prepare_data, prepare_model
 from .recorder import Recorder
 from .run import FINISHED, Run, write_table
@@ -163,7 +164,7 @@ def schedule_of(config: TrainConfig) -> tuple[str, dict[str, Any]]:
     }
 
 
-class AdapterTrainer(Trainer):
+class AdapterTrainer(AnswerLoss):
     """Trainer that logs answer accuracy, scales balance losses rightly, and never leaves half a checkpoint behind."""
 
     def attach(self, config: TrainConfig, test: Data, recorders: list[HookedRecorder]) -> None:
@@ -180,7 +181,7 @@ class AdapterTrainer(Trainer):
         loader = DataLoader(
             self.train_dataset,
             self.run_config.batch_size,
-            sampler=self._get_train_sampler(),
+            sampler=self._get_train_sampler() if self.run_config.form == "options" else self.like_lengths(),
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
@@ -194,28 +195,9 @@ class AdapterTrainer(Trainer):
             data_seed=self.args.data_seed,
         )
 
-    def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        if any(recorder.active for recorder in self.recorders):
-            tokens = distributed.place(int(inputs["attention_mask"].sum()))
-            for recorder in self.recorders:
-                recorder.place = tokens
-        weight = inputs.pop("weight")  # of this process's share of the batch, 1 on average
-        share = weight / self.args.gradient_accumulation_steps
-        # the token loss is a sum over the whole accumulated batch, the balance loss a mean of each part; both are
-        # multiplied by the processes, whose mean is taken when they put their gradients together
-        with weighing(share / distributed.world_size() if num_items_in_batch is not None else 1.0):
-            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        labels = inputs["labels"][:, 1:]
-        kept = labels != -100
-        right = outputs.logits[:, :-1][kept].detach().argmax(-1) == labels[kept]
-        self.step_sums["right"] += right.sum().item()
-        self.step_sums["answers"] += right.numel()
-        balance = getattr(outputs, "balance_loss", None)
-        if balance is not None:
-            self.step_sums["balance_loss"] += share * balance.item()
-        return (loss, outputs) if return_outputs else loss
+    def like_lengths(self) -> LikeLengths:
+        lengths = [len(example.input_ids) for example, _ in self.train_dataset]
+        return LikeLengths(lengths, self.run_config.batch_size, self.run_config.seed)
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)
