@@ -18,9 +18,11 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ARROWS: dict[str, set[str]] = {
     "adapters": set(),
     "noise": set(),  # of other libraries
-    "tasks": {"noise"},
+    "places": set(),  # where data, notebooks, figures and runs lie
+    "extras": set(),
+    "tasks": {"noise", "places"},
     "packaged_backbone": {"tasks"},  # its folder of cached files
-    "backbones": {"packaged_backbone", "noise"},
+    "backbones": {"packaged_backbone", "noise", "places"},
     "base_name": {"backbones", "packaged_backbone"},
     "model_card": {"adapters", "base_name"},
     # tasks, backbones: T-REX reads prompts, with an embedder and a tokenizer
@@ -28,17 +30,17 @@ ARROWS: dict[str, set[str]] = {
     "optim": {"adapters"},
     "evidence": set(),
     "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimisers
-    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card"},
-    "analysis": {"theory", "adapters", "tasks", "evidence"},
-    "plots": {"analysis"},
-    "widgets": {"plots", "analysis", "theory", "tasks"},  # knobs of the notebooks
+    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card", "extras"},
+    "analysis": {"theory", "adapters", "tasks", "evidence", "extras"},
+    "plots": {"analysis", "places"},
+    "widgets": {"plots", "analysis", "theory", "tasks", "extras"},  # knobs of the notebooks
     "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
-    "presets": {"training", "peft_bridge"},  # the runs behind the figures
+    "presets": {"training", "peft_bridge", "places"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
-    "kernels": set(),
+    "kernels": {"extras"},
     "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported
-    "figures": {"presets", "kernels"},  # executes the notebooks
-    "gallery": {"figures", "plots", "tasks"},  # reads what plots.save wrote
+    "figures": {"places", "kernels"},  # executes the notebooks
+    "gallery": {"figures", "plots", "tasks", "presets", "places"},  # reads what plots.save wrote
 }
 OUTER = {"__init__", "__main__", "commands"}  # the lazy door and the command line may name every part
 MAX_FILE_LINES, MAX_CELL_LINES, MAX_WRITTEN_LINES = 300, 14, 30

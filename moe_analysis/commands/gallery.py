@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..places import figures_home
 from .exit_codes import BAD, FINE
 from .options import JsonOption
 from .pages import exits_of, page
@@ -32,7 +33,7 @@ def gallery(
             metavar="FOLDER",
             help="Where the figures are.",
             envvar="MOE_ANALYSIS_FIGURES",
-            show_default="figures of the project",
+            show_default="figures of the clone, or of the current folder",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -40,9 +41,8 @@ def gallery(
     """Write the gallery of `folder`; see HELP."""
     with spinner("writing the gallery"):
         from ..gallery import build
-        from ..plots.save import figures_folder
 
-        page = build(figures_folder(folder))
+        page = build(folder or figures_home())
     if as_json:
         emit({"gallery": str(page)})
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..extras import extra
 from ..plots.style import FULL_WIDTH, figure, method_color, use_style
 from .explorer import Explorer, View, choice, slider, spaced
 
@@ -29,7 +30,8 @@ def trajectory_widget(
     runs when it is chosen, which takes a moment once. step: where the paths end at first (None: at their end).
     Raises ValueError for paths without two records, an unknown seed, or a step outside them.
     """
-    import ipywidgets
+    with extra("notebooks"):
+        import ipywidgets
 
     from ..analysis.records import shared_modules
     from ..analysis.trajectories import path_axes, router_paths
