@@ -32,12 +32,12 @@ def main() -> None:
     ids = tokenizer(frame["prompt"][0], return_tensors="pt")["input_ids"]
     assert model(input_ids=ids).logits.shape[:2] == ids.shape
 
-    program = [sys.executable, "-m", "moe_analysis"]
-    subprocess.run([*program, "figures", "--only", "trex_fig2", "--preset", "tiny"], check=True)
+    program = Path(sys.executable).with_name("moe-analysis")
+    subprocess.run([program, "figures", "--only", "trex_fig2", "--preset", "tiny"], check=True)
     made = {f"trex_fig2.{kind}" for kind in ("png", "html", "json")}
     assert made <= {path.name for path in Path("figures/tiny").iterdir()}
     assert Path("figures/index.html").is_file() and any(Path("runs").iterdir())
-    subprocess.run([*program, "verify"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([program, "verify"], check=True, stdout=subprocess.DEVNULL)
     assert files_of(package) == before, f"written beside the package: {files_of(package) ^ before}"
 
 

@@ -25,8 +25,18 @@ def shipped(name: str) -> Path:
 
 
 def home() -> Path:
-    """The folder that gets figures/ and runs/: the clone, or the current folder where there is none."""
-    return PACKAGE.parent if IN_CLONE else Path.cwd()
+    """The folder that gets figures/ and runs/: the clone, or the current folder where there is none.
+
+    Raises:
+        ValueError: In a folder of the installed package, such as that of its notebooks.
+    """
+    if IN_CLONE:
+        return PACKAGE.parent
+    if (here := Path.cwd().resolve()).is_relative_to(PACKAGE):
+        raise ValueError(
+            f"{here} belongs to the installed package; copy the notebook to a folder of yours and start there"
+        )
+    return here
 
 
 def figures_home() -> Path:

@@ -33,8 +33,17 @@ def test_an_installed_package_writes_where_it_was_started(tmp_path: Path, monkey
     monkeypatch.setattr(places, "IN_CLONE", False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MOE_ANALYSIS_RUNS", raising=False)
-    assert computed_figures("quick") == tmp_path / "figures" / "quick"
-    assert places.runs_home() == tmp_path / "runs"
+    here = tmp_path.resolve()
+    assert (computed_figures("quick"), places.runs_home()) == (here / "figures" / "quick", here / "runs")
+
+
+def test_nothing_is_written_inside_an_installed_package(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(places, "IN_CLONE", False)
+    monkeypatch.setattr(places, "PACKAGE", tmp_path.resolve())
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    with pytest.raises(ValueError, match="belongs to the installed package; copy the notebook"):
+        computed_figures("quick")
 
 
 @pytest.fixture
