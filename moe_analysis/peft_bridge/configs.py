@@ -81,8 +81,9 @@ class TRexConfig(PeftHalf, IntuitionHalf, adapters.TRexConfig):
     The fields are those of `adapters.TRexConfig`, where they are explained, and PEFT's.
 
     Example:
-        >>> model, _ = ma.load_backbone("compact")
-        >>> model = peft.get_peft_model(model, ma.TRexConfig(num_down=4, num_up=8))
+        >>> config = ma.TRexConfig(num_down=4, num_up=8, target_modules=["q_proj", "v_proj"])
+        >>> config.peft_type.value, sorted(config.target_modules)
+        ('TREX', ['q_proj', 'v_proj'])
     """
 
     system = "trex"
@@ -95,8 +96,9 @@ class MoeLoraConfig(PeftHalf, adapters.MoeLoraConfig):
     The fields are those of `adapters.MoeLoraConfig`, where they are explained, and PEFT's.
 
     Example:
-        >>> model, _ = ma.load_backbone("compact")
-        >>> model = peft.get_peft_model(model, ma.MoeLoraConfig(num_experts=8, top_k=2, gate="switch"))
+        >>> config = ma.MoeLoraConfig(num_experts=8, top_k=2, gate="switch", target_modules=["q_proj", "v_proj"])
+        >>> config.peft_type.value, sorted(config.target_modules)
+        ('MOELORA', ['q_proj', 'v_proj'])
     """
 
     system = "moelora"
@@ -109,8 +111,9 @@ class SiraConfig(PeftHalf, adapters.SiraConfig):
     The fields are those of `adapters.SiraConfig`, where they are explained, and PEFT's.
 
     Example:
-        >>> model, _ = ma.load_backbone("compact")
-        >>> model = peft.get_peft_model(model, ma.SiraConfig(r=4))
+        >>> config = ma.SiraConfig(r=4, target_modules=["q_proj", "v_proj"])
+        >>> config.peft_type.value, sorted(config.target_modules)
+        ('SIRA', ['q_proj', 'v_proj'])
     """
 
     system = "sira"
@@ -123,8 +126,9 @@ class HydraLoraConfig(PeftHalf, adapters.HydraLoraConfig):
     The fields are those of `adapters.HydraLoraConfig`, where they are explained, and PEFT's.
 
     Example:
-        >>> model, _ = ma.load_backbone("compact")
-        >>> model = peft.get_peft_model(model, ma.HydraLoraConfig(num_experts=3))
+        >>> config = ma.HydraLoraConfig(num_experts=3, target_modules=["q_proj", "v_proj"])
+        >>> config.peft_type.value, sorted(config.target_modules)
+        ('HYDRALORA', ['q_proj', 'v_proj'])
     """
 
     system = "hydralora"
@@ -137,8 +141,9 @@ class MomorConfig(PeftHalf, adapters.MomorConfig):
     The fields are those of `adapters.MomorConfig`, where they are explained, and PEFT's.
 
     Example:
-        >>> model, _ = ma.load_backbone("compact")
-        >>> model = peft.get_peft_model(model, ma.MomorConfig(num_experts=[4, 4], top_k=[2, 2]))
+        >>> config = ma.MomorConfig(num_experts=[4, 4], top_k=[2, 2], target_modules=["q_proj", "v_proj"])
+        >>> config.peft_type.value, sorted(config.target_modules)
+        ('MOMOR', ['q_proj', 'v_proj'])
     """
 
     system = "momor"
@@ -151,8 +156,9 @@ class SmoreConfig(PeftHalf, adapters.SmoreConfig):
     The fields are those of `adapters.SmoreConfig`, where they are explained, and PEFT's.
 
     Example:
-        >>> model, _ = ma.load_backbone("compact")
-        >>> model = peft.get_peft_model(model, ma.SmoreConfig(num_experts=[4, 4], fanout=[2, 2]))
+        >>> config = ma.SmoreConfig(num_experts=[4, 4], fanout=[2, 2], target_modules=["q_proj", "v_proj"])
+        >>> config.peft_type.value, sorted(config.target_modules)
+        ('SMORE', ['q_proj', 'v_proj'])
     """
 
     system = "smore"
