@@ -1,8 +1,8 @@
-# `make figures` regenerates every figure, `make test` runs the tests; both build .venv first.
+# `make figures` computes every figure into figures/quick, `make test` runs the tests; both build .venv first.
 PYTHON ?= python3.11
 PY = .venv/bin/python
 
-.PHONY: figures test test-numerics lab bench lint docs data clean
+.PHONY: figures test test-numerics lab bench lint docs data smoke smoke-lowest clean
 
 figures: .venv/ready
 	$(PY) -m moe_analysis figures $(ARGS)
@@ -34,6 +34,13 @@ bench: .venv/ready
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -f docs/mkdocs.yml
 	@echo "open site/index.html"
+
+# the wheel in a fresh environment and an empty folder: with the libraries of .venv, and with the lowest that are allowed
+smoke: .venv/ready
+	.ci/wheel pins
+
+smoke-lowest: .venv/ready
+	.ci/wheel lowest
 
 data: .venv/ready
 	$(PY) -m moe_analysis.tasks.generate --out data

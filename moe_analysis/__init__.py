@@ -12,7 +12,11 @@ from typing import Any
 from .noise import overlook_notices
 from .registration import register_with_peft
 
+__version__ = "0.1.0"
+
 overlook_notices()
+
+# name -> module; `__init__.pyi` says the same to editors and type checkers
 
 SOURCES = {
     "load_suite": "tasks.suite",
@@ -49,7 +53,7 @@ PACKAGES = (
     "widgets",
 )
 
-__all__ = [*SOURCES, *PACKAGES]
+__all__ = ["__version__", *SOURCES, *PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
@@ -60,8 +64,9 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-register_with_peft()
-
-
 def __dir__() -> list[str]:
+    """The public names, loaded or not: what completion offers."""
     return sorted(__all__)
+
+
+register_with_peft()

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from .noise import patient_bars
 from .packaged_backbone import PACKAGED, PackagedBackboneError
+from .places import shipped
 
 if TYPE_CHECKING:
     import torch
     from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-COMPACT = Path(__file__).resolve().parents[1] / "data" / "compact"
+COMPACT = shipped("data") / "compact"
 
 BFLOAT16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16")  # as torch names them: Intel's and AMD's, Intel's, ARM's
 

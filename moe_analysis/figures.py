@@ -15,9 +15,9 @@ from typing import Any
 from .kernels import Kernel, RowsWarning, suite_warnings
 from .papers import ITEMS as INDEX
 from .papers import Item
-from .presets import PROJECT
+from .places import computed_figures, shipped
 
-NOTEBOOKS = PROJECT / "notebooks"
+NOTEBOOKS = shipped("notebooks")
 # a notebook that reads another's runs executes after it; all others may execute side by side
 FOLLOWS = {
     "03_subspace_rank": "02_router_trajectories",
@@ -62,7 +62,7 @@ def regenerate(
     of the kernel. When a notebook fails, the one beside it stops at its next cell and the failure is raised. An
     interrupt ends all kernels at once, and with them what they train.
     """
-    folder = Path(values.get("MOE_ANALYSIS_FIGURES") or PROJECT / "figures")
+    folder = Path(values.get("MOE_ANALYSIS_FIGURES") or computed_figures(values.get("MOE_ANALYSIS_PRESET")))
     chains = chains_of(dict.fromkeys(item.notebook for item in items))
     cores = os.cpu_count() or 1
     beside = min(len(chains), cores)

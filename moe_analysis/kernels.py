@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .extras import extra
+
 # what a reader's restart does, without the ten seconds that importing torch, transformers and PEFT takes;
 # %reset takes __spec__ with it, which processes that are spawned look for; figures and widgets would stay alive
 RESET = """%reset -f
@@ -60,8 +62,9 @@ class Kernel:
 
         on_cell(number, cells) is called before every cell. Raises NotebookError with the cell and its traceback.
         """
-        import nbformat
-        from nbclient.exceptions import CellExecutionError, DeadKernelError
+        with extra("notebooks"):
+            import nbformat
+            from nbclient.exceptions import CellExecutionError, DeadKernelError
 
         document = nbformat.read(notebook, as_version=4)
         try:
@@ -75,7 +78,8 @@ class Kernel:
         return document
 
     def _run(self, document: Any, on_cell: Callable[..., Any] | None) -> None:
-        from nbclient import NotebookClient
+        with extra("notebooks"):
+            from nbclient import NotebookClient
 
         client = NotebookClient(
             document,
@@ -100,9 +104,10 @@ def execute(notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, ce
 
 def own_kernel_manager() -> type:
     """A kernel manager whose "python3" is this very interpreter, whatever kernels the user has installed."""
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-    from traitlets import default
+    with extra("notebooks"):
+        from jupyter_client.kernelspec import KernelSpecManager
+        from jupyter_client.manager import AsyncKernelManager
+        from traitlets import default
 
     class OwnKernelManager(AsyncKernelManager):
         @default("kernel_spec_manager")

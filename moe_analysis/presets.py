@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .places import runs_home
+
 if TYPE_CHECKING:
     from .training.config import TrainConfig
     from .training.run import Run
 
-PROJECT = Path(__file__).resolve().parents[1]
 TARGETS = ["q_proj", "v_proj"]
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 FEED_FORWARD = ["gate_proj", "up_proj", "down_proj"]
@@ -91,7 +92,7 @@ class Preset:
 
     @property
     def runs(self) -> Path:
-        return Path(os.environ.get("MOE_ANALYSIS_RUNS", PROJECT / "runs"))
+        return runs_home()
 
     def config(self, method: str, seed: int, **changes: Any) -> TrainConfig:
         """The configuration of one named method at one seed; changes are fields of `TrainConfig`, such as its name."""

@@ -18,9 +18,11 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ARROWS: dict[str, set[str]] = {
     "adapters": set(),
     "noise": set(),  # of other libraries
-    "tasks": {"noise"},
+    "places": set(),  # where data, notebooks, figures and runs lie
+    "extras": set(),
+    "tasks": {"noise", "places"},
     "packaged_backbone": {"tasks"},  # its folder of cached files
-    "backbones": {"packaged_backbone", "noise"},
+    "backbones": {"packaged_backbone", "noise", "places"},
     "base_name": {"backbones", "packaged_backbone"},
     "model_card": {"adapters", "base_name"},
     # tasks, backbones: T-REX reads prompts, with an embedder and a tokenizer
@@ -35,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "plots": {"analysis", "drawing"},
     "widgets": {"plots", "analysis", "drawing", "studies", "theory", "tasks"},  # knobs of the notebooks
     "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
-    "presets": {"training", "peft_bridge"},  # the runs behind the figures
+    "presets": {"training", "peft_bridge", "places"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
     "papers": {"studies", "drawing"},
     "campaigns": {"training", "comparison", "presets", "tasks", "theory"},  # what a file of a long study names

@@ -12,16 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.drawing.save import CLAIM_FIELDS, VERDICTS, save
-from moe_analysis.figures import ITEMS, PROJECT, choose
+from moe_analysis.figures import ITEMS, choose
 from moe_analysis.gallery import GalleryError, build
 from moe_analysis.gallery.entries import collect, command_for, count_verdicts
 from moe_analysis.gallery.page import HERE, MARKS, render
-from moe_analysis.gallery.records import Record, read_record, read_records
+from moe_analysis.gallery.records import Record, read_record
+from moe_analysis.gallery.shelves import Shelf, read_shelves
+from moe_analysis.places import home
+from moe_analysis.drawing.save import CLAIM_FIELDS, VERDICTS, save
 
 FIGURES = Path(__file__).parents[1] / "figures"
 CLAIM = dict(zip(CLAIM_FIELDS, ["T-REX Fig. 2", "paths are smooth", "smooth", 0.25, None, "not reproduced"]))
 VOID = {"meta", "link", "img", "input"}
+
+
+def shipped() -> Shelf:
+    """The figures in the repository, without what was computed beside them."""
+    return read_shelves(FIGURES)[0]
 
 
 class Page(HTMLParser):
@@ -124,7 +131,7 @@ def test_a_record_that_is_no_item_is_shown_with_the_notebook_that_saves_it(folde
 
 
 def test_every_command_names_what_the_command_line_knows(folder: Path) -> None:
-    entries = [entry for group in collect(read_records(FIGURES)).values() for entry in group]
+    entries = [entry for group in collect([shipped()]).values() for entry in group]
     for entry in entries:
         words = shlex.split(entry.command or "")
         chosen = choose([words[words.index("--only") + 1]])
@@ -132,7 +139,7 @@ def test_every_command_names_what_the_command_line_knows(folder: Path) -> None:
 
 
 def test_the_summary_counts_every_claim_of_the_figures_once(tmp_path: Path) -> None:
-    groups = collect(read_records(FIGURES))
+    groups = collect([shipped()])
     stored = [claim["verdict"] for path in FIGURES.glob("*.json") for claim in json.loads(path.read_bytes())["claims"]]
     counts = {verdict: stored.count(verdict) for verdict in VERDICTS}
     assert count_verdicts(entry for group in groups.values() for entry in group) == counts
@@ -141,7 +148,7 @@ def test_the_summary_counts_every_claim_of_the_figures_once(tmp_path: Path) -> N
 
 
 def test_the_page_of_the_figures_is_in_order_for_a_screen_reader_and_its_links_resolve() -> None:
-    page = Page(render(collect(read_records(FIGURES))))
+    page = Page(render(collect([shipped()])))
     assert page.open == [], "every element is closed"
     levels = [int(tag[1]) for tag, _, _ in page.elements if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1 and levels.count(1) == 1
@@ -149,12 +156,58 @@ def test_the_page_of_the_figures_is_in_order_for_a_screen_reader_and_its_links_r
     ids = page.values("id")
     assert len(ids) == len(set(ids))
     for name in ("aria-labelledby", "aria-controls", "for", "data-copy"):
-        assert set(page.values(name)) <= set(ids)
+        assert {word for value in page.values(name) for word in value.split()} <= set(ids)
     for link in page.values("href", "a") + page.values("src", "img"):
         assert link[1:] in ids if link.startswith("#") else (FIGURES / link).is_file(), link
     tags = [tag for tag, _, _ in page.elements]
     assert all(tags.count(landmark) == 1 for landmark in ("header", "nav", "main", "search", "footer"))
-    assert not re.search(r"(src|href)=\"(https?:)?//", render(collect({}))), "nothing comes from the network"
+    assert not re.search(r"(src|href)=\"(https?:)?//", render(collect([]))), "nothing comes from the network"
+
+
+# ---------------------------------------------------------------- shipped and computed here
+
+
+@pytest.fixture
+def both(folder: Path, monkeypatch) -> Path:
+    """A folder of shipped figures, in which one of them was computed again with the quick preset."""
+    monkeypatch.setattr("moe_analysis.gallery.shelves.figures_home", lambda: folder)
+    monkeypatch.setenv("MOE_ANALYSIS_PRESET", "quick")
+    monkeypatch.delenv("MOE_ANALYSIS_SUITE")
+    save("trex_fig2", None, None, {"a": 2}, claims=[CLAIM], folder=folder / "quick")
+    save("smore_fig5", None, None, {"a": 2}, folder=folder / "quick")
+    return folder
+
+
+def test_what_was_computed_here_stands_beside_what_is_shipped(both: Path) -> None:
+    page = page_of(both)
+    cards = [found for tag, found, _ in page.elements if tag == "article" and found["data-item"] == "trex_fig2"]
+    assert [(found["id"], found["data-origin"]) for found in cards] == [
+        ("trex_fig2", "shipped"),
+        ("trex_fig2--quick", "here"),
+    ]
+    said = [text for text in page.texts("p") if text.endswith((", preset tiny", ", preset quick"))]
+    assert "Shipped, preset tiny" in said and "Computed on this machine, preset quick" in said
+    assert {"trex_fig2.json", "quick/trex_fig2.json", "quick/smore_fig5.json"} <= set(page.values("href", "a"))
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+
+
+def test_an_item_counts_once_by_the_figure_that_is_shipped(both: Path) -> None:
+    totals = [text for text in page_of(both).texts("li") if re.match(r"\d+ [✓✗?] ", text)]
+    assert totals == ["1 ✓ reproduced", "1 ✗ not reproduced", "0 ? not testable at this scale"]
+    assert f"3 of {len(ITEMS) + 1} items are made" in page_of(both).texts("p", **{"class": "lead"})[0]
+
+
+def test_the_reader_can_ask_for_one_of_the_two_where_there_are_both(both: Path, folder: Path) -> None:
+    assert page_of(both).texts("fieldset")[-1] == "Where from all shipped computed on this machine"
+    for path in (both / "quick").iterdir():
+        path.unlink()
+    assert "Where from" not in " ".join(page_of(both).texts("fieldset"))
+
+
+def test_the_command_of_a_shipped_figure_does_not_overwrite_it(both: Path) -> None:
+    (command,) = page_of(both).texts("code", id="command-trex_fig2")
+    assert command == "python -m moe_analysis figures --only trex_fig2 --preset tiny --suite 'my suite'"
 
 
 # ---------------------------------------------------------------- what is refused
@@ -194,8 +247,8 @@ def test_a_foreign_file_is_refused_by_name_and_the_old_page_stays(folder: Path, 
 @pytest.mark.parametrize(
     ("place", "suite", "out"),
     [
-        ("figures", None, None),
-        ("figures/mine", "mine", None),
+        ("figures/quick", None, None),
+        ("figures/quick/mine", "mine", None),
         ("figures/mine", None, "figures/mine"),
         ("figures", "mine", "figures"),
         ("/elsewhere/a b", "mine", "'/elsewhere/a b'"),
@@ -203,7 +256,7 @@ def test_a_foreign_file_is_refused_by_name_and_the_old_page_stays(folder: Path, 
 )
 def test_a_command_names_the_folder_where_figures_would_go_elsewhere(place, suite, out) -> None:
     preset = {"preset": "quick", **({"suite": suite} if suite else {})}
-    command = command_for("trex_fig2", preset, PROJECT / place)
+    command = command_for("trex_fig2", preset, Shelf("here", home() / place, "", {}))
     assert command.partition(" --out ")[2] == (out or "")
     assert shlex.split(command)[:4] == ["python", "-m", "moe_analysis", "figures"]
 
@@ -246,7 +299,7 @@ def test_a_write_that_fails_is_told_and_leaves_the_old_page(folder: Path, monkey
 def test_no_text_of_a_record_becomes_markup(words: str) -> None:
     claim = {**dict.fromkeys(CLAIM_FIELDS, words), "verdict": "reproduced"}
     record = Record("trex_fig2", (claim,), (words,), (0,), {"torch": words}, {"preset": words}, (4, 3), True)
-    page = Page(render(collect({"trex_fig2": record})))
+    page = Page(render(collect([Shelf("shipped", Path(), "", {"trex_fig2": record})])))
     assert page.texts("td", **{"data-label": "Ours"}) == [words]
     assert page.texts("th", role="rowheader") == [f"{words} {words}"]
     assert shlex.split(page.texts("code", id="command-trex_fig2")[0])[-1] == words
@@ -264,7 +317,7 @@ def test_a_damaged_record_is_read_or_refused_with_an_error_of_ours(tmp_path_fact
     path = tmp_path_factory.getbasetemp() / "it.json"
     path.write_bytes(content)
     try:
-        render(collect({"it": read_record(path)}))
+        render(collect([Shelf("here", Path(), "", {"it": read_record(path)})]))
     except GalleryError as error:
         assert str(error).startswith("it.json ")
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..extras import extra
 from ..tasks.cache import ArrayCache, cache_folder, digest_of
 from .agreement import SCORES, agreement, check_rows, compare, entropy, scores
 from .neighbours import compare_neighbours, neighbour_agreement
@@ -154,7 +155,8 @@ def _umap(matrix: np.ndarray, seed: int) -> np.ndarray:
         # ours are exact neighbours, so there is no index to place further points by, and none is wanted
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]", category=UserWarning)
         warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
-        import umap
+        with extra("maps"):
+            import umap
 
         # computed neighbours spare the compilation of umap's own search, a minute in every process
         return umap.UMAP(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..places import figures_home
 from .exit_codes import BAD, FINE
 from .options import JsonOption
 from .pages import exits_of, page
@@ -32,7 +33,7 @@ def gallery(
             metavar="FOLDER",
             help="Where the figures are.",
             envvar="MOE_ANALYSIS_FIGURES",
-            show_default="figures of the project",
+            show_default="figures of the clone, or of the current folder",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -42,7 +43,7 @@ def gallery(
         from ..drawing.save import figures_folder
         from ..gallery import build
 
-        page = build(figures_folder(folder))
+        page = build(folder or figures_home())
     if as_json:
         emit({"gallery": str(page)})
     else:

@@ -15,8 +15,12 @@ from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import ipywidgets
 import numpy as np
+
+from ..extras import extra
+
+with extra("notebooks"):
+    import ipywidgets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,6 +19,7 @@ import pandas as pd
 
 from ..evidence import Claim, described
 from ..evidence.verdict import FAILS, HOLDS, IN_PART, OF_OURS, OF_PAPERS
+from ..places import computed_figures
 from .page import page
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ def save(
 
     numbers: a frame (a list of records in the file) or a dictionary of frames, arrays and plain values; NaN becomes
     null. runs: `Run`s or their ids, whose seeds are stored too. claims: rows with `source, claim, paper, measured,
-    spread, verdict`, the verdict one of `VERDICTS`, or `Claim`s. caption: title, question, how_to_read, origin. folder: else the variable MOE_ANALYSIS_FIGURES, else the project's
-    figures/. figure or interactive may be None, and its file is then not written.
+    spread, verdict`, the verdict one of `VERDICTS`, or `Claim`s. caption: title, question, how_to_read, origin. folder:
+    else the variable MOE_ANALYSIS_FIGURES, else figures/<preset> of the project. figure or interactive may be None, and
+    its file is then not written.
     The same arguments give the same bytes. Raises `SaveError` before anything is written, and each file appears whole
     or not at all.
 
@@ -112,8 +114,8 @@ def save(
 
 
 def figures_folder(folder: str | Path | None = None) -> Path:
-    """Where figures go: `folder`, else the variable MOE_ANALYSIS_FIGURES, else figures/ beside the package."""
-    return Path(folder or os.environ.get("MOE_ANALYSIS_FIGURES") or Path(__file__).parents[2] / "figures")
+    """Where figures go: `folder`, else the variable MOE_ANALYSIS_FIGURES, else `places.computed_figures`."""
+    return Path(folder or os.environ.get("MOE_ANALYSIS_FIGURES") or computed_figures())
 
 
 def png(figure: Figure) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .records import PAGE, GalleryError, read_records
+from .records import PAGE, GalleryError
 
 __all__ = ["GalleryError", "build"]
 
@@ -15,8 +15,8 @@ __all__ = ["GalleryError", "build"]
 def build(folder: str | Path = "figures") -> Path:
     """Write `<folder>/index.html` from the figures' records there; out: its path.
 
-    folder: where `drawing.save` put `<item>.json`, `.png` and `.html`; items of the papers that are not there are listed
-    with the command that makes them. The same files give the same bytes, and the page appears whole or not at all.
+    folder: where `drawing.save` put `<item>.json`, `.png` and `.html`; what lies in its folders that are named as presets
+    is shown beside it, and items of the papers that are nowhere are listed with the command that makes them. The same files give the same bytes, and the page appears whole or not at all.
     Raises `GalleryError`, before anything is written, for a folder that is not there or cannot be written and for every
     JSON file in it that is no record of a figure, by its name.
 
@@ -27,9 +27,10 @@ def build(folder: str | Path = "figures") -> Path:
     from ..drawing.save import write_whole
     from .entries import collect
     from .page import render
+    from .shelves import read_shelves
 
     folder = Path(folder)
-    content = render(collect(read_records(folder), folder)).encode()
+    content = render(collect(read_shelves(folder))).encode()
     try:
         return write_whole(folder / PAGE, content)
     except OSError as error:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..drawing.save import VERDICTS
-from ..figures import ITEMS, NOTEBOOKS, PROJECT
+from ..figures import ITEMS, NOTEBOOKS
+from ..places import computed_figures, home
 from .records import Record
+from .shelves import ORIGINS, Shelf
 
 OPTIONS = ("suite", "backbone")  # of `figures`, beside the preset; the embedder is a variable of the environment
 
@@ -34,8 +36,11 @@ OTHERS = Paper("others", "others", "Beyond the papers")
 
 @dataclass(frozen=True)
 class Entry:
-    """One item of the gallery. notebook, command: what makes it, None where nothing of ours does; record: None while it
-    is not made."""
+    """One edition of an item of the gallery: as it is shipped, or as it was computed here.
+
+    notebook, command: what makes it, None where nothing of ours does. record, shelf: None while it is not made. leads:
+    whether it is the first edition of its item, which the summary counts.
+    """
 
     id: str
     title: str
@@ -43,6 +48,29 @@ class Entry:
     notebook: str | None
     command: str | None
     record: Record | None
+    shelf: Shelf | None = None
+    leads: bool = True
+
+    @property
+    def anchor(self) -> str:
+        """Of the card on the page."""
+        place = self.shelf.place.rstrip("/") if self.shelf else ""
+        return self.id if self.leads else f"{self.id}--{place}"
+
+    @property
+    def place(self) -> str:
+        """From the page to the files."""
+        return self.shelf.place if self.shelf else ""
+
+    @property
+    def origin(self) -> str:
+        return self.shelf.origin if self.shelf else ""
+
+    @property
+    def edition(self) -> str:
+        """Such as "computed on this machine, preset quick"."""
+        preset = self.record.preset.get("preset") if self.record else None
+        return ORIGINS[self.origin] + (f", preset {preset}" if preset else "")
 
     @property
     def counts(self) -> dict[str, int]:
@@ -61,21 +89,23 @@ class Entry:
         return f"{self.title}. {self.verdicts[0].upper()}{self.verdicts[1:]}."
 
 
-def collect(records: Mapping[str, Record], folder: Path | None = None) -> dict[Paper, list[Entry]]:
-    """Every known item and every record by paper; records of no known item follow the known ones of their paper.
-
-    folder: where the records lie, which the commands then name if `figures` would not write there by itself.
-    """
-    usual = usual_preset(records.values())
+def collect(shelves: Sequence[Shelf]) -> dict[Paper, list[Entry]]:
+    """Every known item and every record by paper; records of no known item follow the known ones of their paper, and
+    the editions of one item follow one another."""
+    usual = usual_preset(record for shelf in shelves for record in shelf.records.values())
     known = {item.id: item for item in ITEMS}
     entries = []
-    for name in [*known, *(name for name in records if name not in known)]:
-        record = records.get(name)
+    for name in dict.fromkeys([*known, *(name for shelf in shelves for name in shelf.records)]):
         notebook = known[name].notebook if name in known else notebook_of(name)
         chosen = name if name in known else notebook
-        command = command_for(chosen, record.preset if record else usual, folder) if chosen else None
         title = known[name].title if name in known else title_of(name)
-        entries.append(Entry(name, title, paper_of(name), notebook, command, record))
+        editions: list[Shelf | None] = [shelf for shelf in shelves if name in shelf.records] or [None]
+        for shelf in editions:
+            record = shelf.records[name] if shelf else None
+            beside = shelf or next(iter(shelves), None)
+            command = command_for(chosen, record.preset if record else usual, beside) if chosen else None
+            made = Entry(name, title, paper_of(name), notebook, command, record, shelf, shelf is editions[0])
+            entries.append(made)
     groups = {paper: [entry for entry in entries if entry.paper == paper] for paper in (*PAPERS, OTHERS)}
     return {paper: group for paper, group in groups.items() if group}
 
@@ -105,24 +135,24 @@ def usual_preset(records: Iterable[Record]) -> dict[str, str]:
     return dict(max(counts.items(), key=lambda pair: pair[::-1], default=((), 0))[0])
 
 
-def command_for(chosen: str, preset: Mapping[str, str], folder: Path | None = None) -> str:
-    """The command line that regenerates an item, or all items of a notebook, with the same settings and in the same
-    folder."""
+def command_for(chosen: str, preset: Mapping[str, str], shelf: Shelf | None = None) -> str:
+    """The command line that computes an item, or all items of a notebook, with the same settings, and in the same folder
+    unless that is the shipped one, which is not overwritten."""
     words = ["python", "-m", "moe_analysis", "figures", "--only", chosen, "--preset", preset.get("preset", "quick")]
     for option in OPTIONS:
         words += [f"--{option}", preset[option]] if option in preset else []
-    if folder is not None and (out := out_for(folder.resolve(), preset.get("suite"))):
+    if shelf is not None and shelf.origin != "shipped" and (out := out_for(shelf.folder.resolve(), preset)):
         words += ["--out", out]
     before = f"MOE_ANALYSIS_EMBEDDER={shlex.quote(preset['embedder'])} " if "embedder" in preset else ""
     return before + shlex.join(words)
 
 
-def out_for(folder: Path, suite: str | None) -> str | None:
-    """What `figures` must be told with --out to write into the folder: a path from the project's root where it lies
-    inside. None where it writes there by itself."""
-    if folder == PROJECT / "figures" / (suite or ""):
+def out_for(folder: Path, preset: Mapping[str, str]) -> str | None:
+    """What `figures` must be told with --out to write into the folder: a path from `home` where it lies inside. None
+    where it writes there by itself."""
+    if folder == computed_figures(preset.get("preset", "quick"), preset.get("suite")).resolve():
         return None
-    return str(folder.relative_to(PROJECT) if folder.is_relative_to(PROJECT) else folder)
+    return str(folder.relative_to(home()) if folder.is_relative_to(home()) else folder)
 
 
 def count_verdicts(entries: Iterable[Entry]) -> dict[str, int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from .entries import Entry, Paper, count_verdicts
+from .shelves import ORIGINS
 
 HERE = Path(__file__).parent
 # verdict -> (class in style.css, mark that tells it without colour, short name)
@@ -38,10 +40,14 @@ def render(groups: Mapping[Paper, Sequence[Entry]]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    entries = [entry for group in groups.values() for entry in group]
+    editions = [entry for group in groups.values() for entry in group]
+    entries = [entry for entry in editions if entry.leads]
     presets = sorted({entry.record.preset.get("preset", "quick") for entry in entries if entry.record})
     return environment.get_template("page.html").render(
-        groups=groups,
+        groups={
+            paper: [list(pair) for _, pair in groupby(group, lambda entry: entry.id)] for paper, group in groups.items()
+        },
+        origins={entry.origin: ORIGINS[entry.origin] for entry in editions if entry.record},
         entries=entries,
         made=sum(entry.record is not None for entry in entries),
         presets=presets,

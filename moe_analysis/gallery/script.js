@@ -9,24 +9,26 @@ const items = all("article.item").map((article) => ({
   article,
   rows: all("tr[data-verdict]", article),
   details: article.querySelector("details"),
-  link: document.querySelector(`nav.contents a[href="#${article.id}"]`).parentElement,
+  link: document.querySelector(`nav.contents a[href="#${article.dataset.item}"]`).parentElement,
   words: plain(article.id + " " + all("h3, .claims, .badge, .quiet, .command code, details", article)
     .map((part) => part.textContent).join(" ")),
   folded: plain(article.querySelector("details")?.textContent ?? ""),
 }));
 const query = one("query");
-const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
+const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`)?.value ?? ""; // not every page asks for it
 
 function filter() {
   const words = plain(query.value).split(" ").filter(Boolean);
-  const [paper, verdict] = [chosen("paper"), chosen("verdict")];
-  let [shown, claims] = [0, 0];
+  const [paper, verdict, origin] = [chosen("paper"), chosen("verdict"), chosen("origin")];
+  const shown = new Set(); // an item counts once, by its first edition
+  let claims = 0;
   for (const item of items) {
     const right = item.rows.filter((row) => !verdict || row.dataset.verdict === verdict);
     const visible = (!paper || item.article.dataset.paper === paper)
+      && (!origin || item.article.dataset.origin === origin)
       && (!verdict || right.length > 0 || (verdict === "missing" && item.article.classList.contains("missing")))
       && words.every((word) => item.words.includes(word));
-    item.article.hidden = item.link.hidden = !visible;
+    item.article.hidden = !visible;
     item.rows.forEach((row) => { row.hidden = !right.includes(row); });
     const note = item.article.querySelector(".unseen-rows");
     if (note) {
@@ -34,16 +36,19 @@ function filter() {
       note.textContent = `${plural(item.rows.length - right.length, "claim")} with another verdict hidden.`;
     }
     if (visible && item.details && words.some((word) => item.folded.includes(word))) item.details.open = true;
-    shown += visible;
-    claims += visible ? right.length : 0;
+    if (visible && !shown.has(item.link)) {
+      shown.add(item.link);
+      claims += right.length;
+    }
   }
+  for (const { link } of items) link.hidden = !shown.has(link);
   for (const section of all("section.paper")) {
     section.hidden = items.every((item) => item.article.hidden || !section.contains(item.article));
     document.querySelector(`nav.contents a[href="#${section.id}"]`).parentElement.hidden = section.hidden;
   }
-  one("nothing").hidden = shown > 0;
-  one("reset").hidden = !(words.length || paper || verdict);
-  one("hits").textContent = `${shown} of ${plural(items.length, "item")}, ${plural(claims, "claim")}`;
+  one("nothing").hidden = shown.size > 0;
+  one("reset").hidden = !(words.length || paper || verdict || origin);
+  one("hits").textContent = `${shown.size} of ${plural(new Set(items.map((item) => item.link)).size, "item")}, ${plural(claims, "claim")}`;
   highlight(words);
 }
 

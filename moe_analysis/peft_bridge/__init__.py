@@ -1,6 +1,7 @@
 """The bridge between the adapters and PEFT, transformers, accelerate and torch.
 
-    methods   the configurations, and their registration with PEFT; `use_adapter` for adapters of a user's own
+    configs   the configurations of the six systems
+    methods   their registration with PEFT; `use_adapter` for adapters of a user's own
     tuner     puts the layers into a model, names their weights in a checkpoint
     layer     a linear layer with adapters beside it
     call      one forward pass: intuition, token mask, balance losses
@@ -19,6 +20,7 @@ from typing import Any
 
 from . import methods
 from .call import Call, current, keeping_call, opened
+from .configs import HydraLoraConfig, MoeLoraConfig, MomorConfig, SiraConfig, SmoreConfig, TRexConfig
 from .layer import AdapterLayer
 from .look import adapter_modules, routes_by_intuition
 from .loss import BalanceLossWarning, weighing
@@ -31,6 +33,12 @@ __all__ = [
     "AdapterTuner",
     "BalanceLossWarning",
     "Call",
+    "HydraLoraConfig",
+    "MoeLoraConfig",
+    "MomorConfig",
+    "SiraConfig",
+    "SmoreConfig",
+    "TRexConfig",
     "adapter_modules",
     "bridge",
     "check_target_modules",
@@ -44,5 +52,5 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The classes that `methods` made: `TRexConfig`, `TRexLayer`, `TRexModel` and those of the other adapters."""
+    """The classes that `methods` made: `TRexLayer`, `TRexModel`, those of the other adapters, and users' configs."""
     return getattr(methods, name)

@@ -1,77 +1,22 @@
 """Every registered adapter as a PEFT method: `peft.get_peft_model(model, TRexConfig(...))` on any Hugging Face model.
 
-For each name in the registry this file makes a configuration (the adapter's own fields plus PEFT's), a layer that
-wraps a linear layer, and a tuner, and registers them with PEFT.
+For each name in the registry this file takes the configuration of `configs` (or makes one for an adapter of a user's
+own: its fields plus PEFT's), makes a layer that wraps a linear layer, and a tuner, and registers them with PEFT.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftType
-from peft.utils import CONFIG_NAME, register_peft_method
+from peft.utils import register_peft_method
 
 from ..adapters import REGISTRY, Adapter, own
-from ..base_name import local_name
-from ..model_card import hide_base_path, write_card
+from .configs import WRITTEN, PeftHalf, stored_type
 from .layer import AdapterLayer
-from .prompts import IntuitionHalf
-from .tuner import LAYOUT, AdapterTuner
-
-
-@dataclass
-class PeftHalf(PeftConfig):
-    """PEFT's own fields, with PEFT's meaning.
-
-    layout: of the keys in a checkpoint; filled in, as peft_version is. None: written by version 0.1.
-    """
-
-    exclude_modules: list[str] | str | None = field(default=None)
-    layers_to_transform: list[int] | int | None = field(default=None)
-    layers_pattern: list[str] | str | None = field(default=None)
-    modules_to_save: list[str] | None = field(default=None)
-    layout: int | None = field(default=None)
-
-    def __post_init__(self) -> None:
-        if self.layout is None and self.peft_version is None:
-            self.layout = LAYOUT
-        super().__post_init__()
-        self.peft_type = PeftType(self.system.upper())
-        # read from a checkpoint it is a public name, which PEFT would ask the hub for whenever the adapter is saved
-        self.base_model_name_or_path = local_name(self.base_model_name_or_path)
-        for name in ("target_modules", "exclude_modules"):
-            if isinstance(value := getattr(self, name), (list, tuple)):
-                setattr(self, name, set(value))
-        self.check()
-
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Write adapter_config.json, the base model by its public name, and a model card that says what this is."""
-        super().save_pretrained(save_directory, **kwargs)
-        path = Path(save_directory) / CONFIG_NAME
-        values = json.loads(path.read_text("utf-8")) | {"peft_type": stored_type(self.system)}
-        write_whole(path, json.dumps(values, indent=2, sort_keys=True))
-        hide_base_path(save_directory)
-        write_card(save_directory, self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, sets as sorted lists, so that equal configurations read equal on disk."""
-        return {key: sorted(value) if isinstance(value, set) else value for key, value in super().to_dict().items()}
-
-
-def stored_type(name: str) -> str:
-    """The type as a checkpoint has it: without our import PEFT and transformers fail, with this as their message."""
-    return f"{name.upper()} (import moe_analysis before PEFT or transformers loads it)"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
+from .reader import IntuitionHalf
+from .tuner import AdapterTuner
 
 
 def peft_type(text: str) -> PeftType:
@@ -97,9 +42,7 @@ def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
     label = adapter.__name__
     if name.upper() in PeftType.__members__:
         raise ValueError(f"adapter name {name!r} is that of a method of PEFT's; choose another")
-    names = {"system": name, "__doc__": adapter.config_class.__doc__, "__module__": __name__}
-    halves = (PeftHalf, IntuitionHalf) if hasattr(adapter.config_class, "intuition") else (PeftHalf,)
-    config = dataclass(type(f"{label}Config", (*halves, adapter.config_class), names))
+    config = WRITTEN.get(name) or made_config(name, adapter)
     here = {"__module__": __name__}
     layer = type(f"{label}Layer", (AdapterLayer,), {"adapter_layer_names": (f"{name}_adapter",), **here})
     made = {"prefix": f"{name}_", "tuner_layer_cls": layer, "layer_class": layer, **here}
@@ -109,6 +52,13 @@ def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
     register_peft_method(name=name, config_cls=config, model_cls=tuner)
     PEFT_TYPE_TO_CONFIG_MAPPING[peft_type(stored_type(name))] = config
     return config
+
+
+def made_config(name: str, adapter: type[Adapter]) -> type[PeftHalf]:
+    """The configuration of an adapter of a user's own, as `configs` has them written for ours."""
+    names = {"system": name, "__doc__": adapter.config_class.__doc__, "__module__": __name__}
+    halves = (PeftHalf, IntuitionHalf) if hasattr(adapter.config_class, "intuition") else (PeftHalf,)
+    return dataclass(type(f"{adapter.__name__}Config", (*halves, adapter.config_class), names))
 
 
 CONFIGS = {name: bridge(name, adapter) for name, adapter in REGISTRY.items()}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..places import shipped
 from .baselines import baselines
 from .files import read_file
 from .kept import kept, stamp_of
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 BUILT_IN = ("embedded", "embedded_ood")
-DATA_FOLDER = Path(__file__).parents[2] / "data"
+DATA_FOLDER = shipped("data")
 DATA_VARIABLE = "MOE_ANALYSIS_DATA"
 HUB = "hub:"
 
@@ -108,7 +109,7 @@ def suite_folder(name: str | Path) -> Path:
         if not folder.is_dir():
             raise SuiteError(
                 f"suite {name!s} should be in {folder}, which is not there; "
-                "work from a clone of the project, installed with pip install -e ."
+                "install the package again, or restore data/ of the clone"
             )
         return folder
     # unlike pathlib's, these take a name that no file system or user could have for one that is not there

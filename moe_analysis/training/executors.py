@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..extras import extra
+
 KINDS = ("process", "dask", "submitit")
 # what submitit calls by its own name for every kind of cluster; all else is a parameter of Slurm's
 SHARED_PARAMETERS = (
@@ -68,7 +70,9 @@ def open_executor(
 @contextmanager
 def dask_client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
     import dask
-    from distributed import Client, LocalCluster
+
+    with extra("cluster"):
+        from distributed import Client, LocalCluster
 
     if scheduler:
         try:
@@ -107,7 +111,8 @@ def interrupts_kept_from_children() -> Iterator[None]:
 
 def queue(out: str | Path, slurm: Mapping[str, Any]) -> Any:
     """submitit's executor for the queue of this machine."""
-    import submitit
+    with extra("cluster"):
+        import submitit
 
     executor = submitit.AutoExecutor(folder=Path(out).resolve() / ".submitit")
     given = {name if name in SHARED_PARAMETERS else f"slurm_{name}": value for name, value in slurm.items()}

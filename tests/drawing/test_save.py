@@ -151,7 +151,8 @@ def test_the_folder_comes_from_the_argument_then_the_variable_then_the_project(t
     assert figures_folder(tmp_path / "given") == tmp_path / "given"
     assert figures_folder() == tmp_path / "asked"
     monkeypatch.delenv("MOE_ANALYSIS_FIGURES")
-    assert figures_folder() == Path(__file__).parents[2] / "figures"
+    monkeypatch.setenv("MOE_ANALYSIS_PRESET", "long")
+    assert figures_folder() == Path(__file__).parents[2] / "figures" / "long"
 
 
 def test_the_settings_of_the_environment_are_stored_without_this_machines_paths(tmp_path: Path, monkeypatch) -> None:

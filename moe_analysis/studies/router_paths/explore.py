@@ -10,6 +10,7 @@ import pandas as pd
 
 from ...drawing.explorer import Explorer, View, choice, slider, spaced
 from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
+from ...extras import extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +36,8 @@ def trajectory_widget(
     runs when it is chosen, which takes a moment once. step: where the paths end at first (None: at their end).
     Raises ValueError for paths without two records, an unknown seed, or a step outside them.
     """
-    import ipywidgets
+    with extra("notebooks"):
+        import ipywidgets
 
     from ..records import shared_modules
     from .paths import path_axes, router_paths

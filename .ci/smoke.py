@@ -1,0 +1,45 @@
+"""What an installed moe_analysis must do in an empty folder; run there, with the Python it is installed in.
+
+The names that a user starts with, a figure, the theorems; and nothing may be written beside the package.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module, metadata
+from pathlib import Path
+
+
+def files_of(package: Path) -> set[Path]:
+    return {path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+def main() -> None:
+    import moe_analysis as ma
+
+    package = Path(ma.__file__).parent
+    assert package.is_relative_to(sys.prefix), f"{package} is not what was installed into {sys.prefix}"
+    assert metadata.version("moe_analysis") == ma.__version__
+    before = files_of(package)
+    assert not any(Path.cwd().iterdir()), f"{Path.cwd()} is not empty"
+    for name in sys.argv[1:]:  # what extras bring
+        import_module(name)
+
+    frame = ma.load_suite("embedded")
+    assert frame["dataset"].nunique() > 20
+    model, tokenizer = ma.load_backbone("compact")
+    ids = tokenizer(frame["prompt"][0], return_tensors="pt")["input_ids"]
+    assert model(input_ids=ids).logits.shape[:2] == ids.shape
+
+    program = Path(sys.executable).with_name("moe-analysis")
+    subprocess.run([program, "figures", "--only", "trex_fig2", "--preset", "tiny"], check=True)
+    made = {f"trex_fig2.{kind}" for kind in ("png", "html", "json")}
+    assert made <= {path.name for path in Path("figures/tiny").iterdir()}
+    assert Path("figures/index.html").is_file() and any(Path("runs").iterdir())
+    subprocess.run([program, "verify"], check=True, stdout=subprocess.DEVNULL)
+    assert files_of(package) == before, f"written beside the package: {files_of(package) ^ before}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Where things lie: what comes with the package, and where the figures and runs of a user go.
+
+A clone has data/ and notebooks/ beside the package, and its user's figures and runs go beside them. A wheel has both
+inside the package, where nothing is ever written: figures and runs go to the folder that the program was started in.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+IN_CLONE = not (PACKAGE / "data").is_dir()
+USUAL_PRESET, USUAL_SUITE = "quick", "embedded"
+
+
+def shipped(name: str) -> Path:
+    """A folder that comes with the package: "data" or "notebooks".
+
+    Example:
+        >>> (shipped("data") / "embedded" / "manifest.json").is_file()
+        True
+    """
+    return (PACKAGE.parent if IN_CLONE else PACKAGE) / name
+
+
+def home() -> Path:
+    """The folder that gets figures/ and runs/: the clone, or the current folder where there is none.
+
+    Raises:
+        ValueError: In a folder of the installed package, such as that of its notebooks.
+    """
+    if IN_CLONE:
+        return PACKAGE.parent
+    if (here := Path.cwd().resolve()).is_relative_to(PACKAGE):
+        raise ValueError(
+            f"{here} belongs to the installed package; copy the notebook to a folder of yours and start there"
+        )
+    return here
+
+
+def figures_home() -> Path:
+    """The folder of the gallery. Beside its page lie the figures that a clone ships; what is computed goes below."""
+    return home() / "figures"
+
+
+def computed_figures(preset: str | None = None, suite: str | None = None) -> Path:
+    """Where figures computed here go: figures/<preset>, and a folder in it for a suite other than the embedded one.
+
+    Args:
+        preset: Its name; None is the one that the environment names.
+        suite: Its name as a part of a file's name; None is the embedded one.
+
+    Example:
+        >>> computed_figures("long", "my_suite").relative_to(home()).as_posix()
+        'figures/long/my_suite'
+    """
+    folder = figures_home() / (preset or os.environ.get("MOE_ANALYSIS_PRESET") or USUAL_PRESET)
+    return folder / suite if suite and suite != USUAL_SUITE else folder
+
+
+def runs_home() -> Path:
+    """Where the runs behind the figures are kept: the variable MOE_ANALYSIS_RUNS, else runs/ of `home`."""
+    return Path(os.environ.get("MOE_ANALYSIS_RUNS") or home() / "runs")
