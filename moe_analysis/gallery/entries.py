@@ -46,14 +46,26 @@ class Entry:
 
     @property
     def counts(self) -> dict[str, int]:
+        """Of the papers' claims."""
         return count_verdicts([self])
 
     @property
+    def own_counts(self) -> dict[str, int]:
+        """Of our own hypotheses."""
+        return count_verdicts([self], own=True)
+
+    @property
     def verdicts(self) -> str:
-        """Such as "3 claims: 2 reproduced, 1 not reproduced"."""
-        total = sum(self.counts.values())
-        parts = [f"{count} {verdict}" for verdict, count in self.counts.items() if count]
-        return f"{total} claim{'s' * (total != 1)}: {', '.join(parts)}" if total else "no claims"
+        """Such as "3 claims: 2 reproduced, 1 undecided; 1 hypothesis of ours: 1 supported"."""
+        told = [
+            f"{sum(counts.values())} {word}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}"
+            for counts, word in (
+                (self.counts, "claim" + "s" * (sum(self.counts.values()) != 1)),
+                (self.own_counts, "hypothesis of ours" if sum(self.own_counts.values()) == 1 else "hypotheses of ours"),
+            )
+            if counts
+        ]
+        return "; ".join(told) or "no claims"
 
     @property
     def alt(self) -> str:
@@ -75,6 +87,7 @@ def collect(records: Mapping[str, Record], folder: Path | None = None) -> dict[P
         chosen = name if name in known else notebook
         command = command_for(chosen, record.preset if record else usual, folder) if chosen else None
         title = known[name].title if name in known else title_of(name)
+        title = (record.caption["title"] if record else "") or title
         entries.append(Entry(name, title, paper_of(name), notebook, command, record))
     groups = {paper: [entry for entry in entries if entry.paper == paper] for paper in (*PAPERS, OTHERS)}
     return {paper: group for paper, group in groups.items() if group}
@@ -125,7 +138,17 @@ def out_for(folder: Path, suite: str | None) -> str | None:
     return str(folder.relative_to(PROJECT) if folder.is_relative_to(PROJECT) else folder)
 
 
-def count_verdicts(entries: Iterable[Entry]) -> dict[str, int]:
-    """Claims by verdict, in the order of `VERDICTS`, with zeros."""
-    found = Counter(claim["verdict"] for entry in entries if entry.record for claim in entry.record.claims)
-    return {verdict: found[verdict] for verdict in VERDICTS}
+def count_verdicts(entries: Iterable[Entry], own: bool = False) -> dict[str, int]:
+    """The papers' claims by verdict, in the order of `VERDICTS`, those that occur; a claim of several figures once.
+
+    own: our own hypotheses instead.
+    """
+    claims = {
+        claim["name"]: claim["verdict"]
+        for entry in entries
+        if entry.record
+        for claim in entry.record.claims
+        if (claim["kind"] == "own") == own
+    }
+    found = Counter(claims.values())
+    return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}
