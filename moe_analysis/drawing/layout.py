@@ -21,7 +21,7 @@ def arranged(fig: go.Figure) -> go.Figure:
     the legend stands at the right. The height stays. Done once more, it changes nothing.
     """
     fig.update_layout(template=template("light"), title={"x": 0, "xref": "paper", "xanchor": "left"})
-    fig.update_xaxes(automargin="height")  # names that overhang sideways would push all panels
+    fig.update_xaxes(automargin="height+right")  # of slanted names the last may overhang
     fig.update_yaxes(automargin="width")
     for trace in fig.select_traces(selector=labeled):
         trace.textfont.color = [text_on(color) for color in trace.marker.color]

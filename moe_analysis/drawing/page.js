@@ -72,6 +72,16 @@ function around({x, y}) { // pixels that names and titles take at the left of a 
   const under = boxes(`.${across}tick text, .g-${across}title`).map((box) => box.bottom - head - top - high);
   return [Math.max(0, ...beside), Math.max(0, ...under)];
 }
+let logarithmic; // axes whose numbers are plotly's choice: 1 to 9 in every decade, which smaller panels have no room for
+function logarithms() {
+  const {xaxis, yaxis} = plot._fullLayout._subplots;
+  const names = [...xaxis, ...yaxis].map((id) => id.replace(/[xy]/, "$&axis"));
+  return names.filter((name) => plot._fullLayout[name].type === "log" && plot._fullLayout[name].dtick === "D1");
+}
+function decades(name) {
+  const [low, high] = plot._fullLayout[name].range;
+  return Math.abs(high - low) > 1.5 ? 1 : "D2";
+}
 async function arrange() {
   const stacked = narrow.matches && !plot.style.minWidth, change = {}, {w} = plot._fullLayout._size;
   const rooms = panels.map(around), gaps = rooms.map(([left], number) => (number ? left + 24 : 0));
@@ -121,6 +131,8 @@ async function draw() {
   plot.style.height = `${Math.max(figure.height ?? 480, fill)}px`;
   await Plotly.newPlot(plot, data, layout, {responsive: true, displaylogo: false, displayModeBar: narrow.matches ? false : "hover"});
   panels ??= found();
+  logarithmic ??= logarithms();
+  if (logarithmic.length) await Plotly.relayout(plot, Object.fromEntries(logarithmic.map((name) => [`${name}.dtick`, decades(name)])));
   if (panels.length) await arrange();
   await settle();
   plot.dataset.drawn = `${narrow.matches ? "narrow" : "wide"} ${dark() ? "dark" : "light"}`;

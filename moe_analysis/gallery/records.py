@@ -175,7 +175,7 @@ def further_faults(claim: dict[str, Any], name: str, depth: int) -> Iterator[str
         for key in NUMBERS:
             if not is_number(claim.get(key)):
                 yield f"{name}.{key} is {shorten(claim[key])}, not a finite number"
-    parts = claim.get("parts") or []
+    parts = [] if claim.get("parts") is None else claim["parts"]
     if not isinstance(parts, list):
         yield f"{name}.parts is a {type(parts).__name__}, not a list"
     elif parts and depth == DEEP:
