@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "evidence": set(),
     "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimisers
     "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card"},
-    "drawing": {"evidence"},  # the words of verdicts
+    "drawing": {"evidence"},  # claims and the words of verdicts
     "studies": {"drawing", "training", "peft_bridge", "theory", "optim", "adapters", "tasks", "evidence"},
     "analysis": {"studies", "theory", "adapters", "tasks", "evidence"},
     "plots": {"analysis", "drawing"},
@@ -41,7 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "kernels": set(),
     "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported
     "figures": {"presets", "kernels"},  # executes the notebooks
-    "gallery": {"figures", "drawing", "tasks"},  # reads what plots.save wrote
+    "gallery": {"figures", "drawing", "evidence", "tasks"},  # reads what drawing.save wrote
 }
 OUTER = {"__init__", "__main__", "commands"}  # the lazy door and the command line may name every part
 MAX_FILE_LINES, MAX_CELL_LINES, MAX_WRITTEN_LINES = 400, 14, 30

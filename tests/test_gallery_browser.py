@@ -106,7 +106,7 @@ def test_a_search_keeps_the_items_that_hold_every_word_and_tells_how_many(galler
     assert shown(gallery) == ["gr_anatomy"]
     assert status.inner_text() == f"1 of {len(everything)} items, 5 claims"
     assert status.get_attribute("aria-live") == "polite"
-    assert gallery.locator("#gr_anatomy details").get_attribute("open") is not None, "the hit is a run's name"
+    assert gallery.locator("#gr_anatomy details.origin").get_attribute("open") is not None, "the hit is a run's name"
     gallery.fill("#query", "zzz")
     assert shown(gallery) == [] and gallery.locator("#nothing").is_visible()
     gallery.click("#reset")

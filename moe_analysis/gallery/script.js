@@ -8,11 +8,10 @@ const plain = (text) => text.toLowerCase().replace(/\s+/g, " ");
 const items = all("article.item").map((article) => ({
   article,
   rows: all(":scope > .cards > .claim", article),
-  details: article.querySelector("details.origin"),
   link: document.querySelector(`nav.contents a[href="#${article.id}"]`).parentElement,
   words: plain(article.id + " " + all("h3, .cards, .badge, .quiet, figcaption, .command code, details.origin", article)
     .map((part) => part.textContent).join(" ")),
-  folded: plain(article.querySelector("details.origin")?.textContent ?? ""),
+  folded: all("details", article).map((details) => ({ details, text: plain(details.textContent) })),
 }));
 const query = one("query");
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
@@ -33,7 +32,9 @@ function filter() {
       note.hidden = right.length === item.rows.length;
       note.textContent = `${plural(item.rows.length - right.length, "claim")} with another verdict hidden.`;
     }
-    if (visible && item.details && words.some((word) => item.folded.includes(word))) item.details.open = true;
+    for (const { details, text } of visible ? item.folded : []) {
+      if (words.some((word) => text.includes(word))) details.open = true;
+    }
     shown += visible;
     claims += visible ? right.length : 0;
   }
