@@ -83,7 +83,8 @@ function decades(name) {
   return Math.abs(high - low) > 1.5 ? 1 : "D2";
 }
 async function arrange() {
-  const stacked = narrow.matches && !plot.style.minWidth, change = {}, {w} = plot._fullLayout._size;
+  const stacked = narrow.matches && !plot.style.minWidth, change = {}, {w, r} = plot._fullLayout._size;
+  const room = plot.clientWidth - layout.margin.l - r; // all of it, without the names at the left
   const rooms = panels.map(around), gaps = rooms.map(([left], number) => (number ? left + 24 : 0));
   const heads = panels.map((panel, number) => (number ? 40 : 0));
   const sum = (values) => values.reduce((total, value) => total + value, 0);
@@ -91,7 +92,7 @@ async function arrange() {
   const share = (1 - sum(gaps) / w) / sum(panels.map(({across}) => across[1] - across[0]));
   let end = stacked ? whole : 0;
   for (const [number, panel] of panels.entries()) {
-    let [across, up] = [[panel.y ? rooms[number][0] / (plot.clientWidth - 64) : 0, 1], panel.up];
+    let [across, up] = [[panel.y ? rooms[number][0] / room : 0, 1], panel.up];
     if (stacked) {
       end -= heads[number] + panel.tall;
       up = [end / whole, (end + panel.tall) / whole];
@@ -129,7 +130,7 @@ async function draw() {
   if (layout.scene) layout.scene.camera ??= {eye: {x: 1.7, y: 1.7, z: 1.2}};
   const fill = narrow.matches ? 0 : innerHeight - plot.getBoundingClientRect().top - scrollY - 32;
   plot.style.height = `${Math.max(figure.height ?? 480, fill)}px`;
-  await Plotly.newPlot(plot, data, layout, {responsive: true, displaylogo: false, displayModeBar: narrow.matches ? false : "hover"});
+  await Plotly.newPlot(plot, data, layout, {displaylogo: false, displayModeBar: narrow.matches ? false : "hover"});
   panels ??= found();
   logarithmic ??= logarithms();
   if (logarithmic.length) await Plotly.relayout(plot, Object.fromEntries(logarithmic.map((name) => [`${name}.dtick`, decades(name)])));
@@ -144,5 +145,12 @@ async function settle() {
     await Plotly.relayout(plot, {"legend.y": -(Math.max(0, ...under) + 12) / area.h});
   }
 }
-addEventListener("themechange", draw);
-narrow.addEventListener("change", draw);
+let drawing = Promise.resolve(), width = innerWidth, waiting;
+const redraw = () => { drawing = drawing.then(draw); }; // one at a time
+addEventListener("themechange", redraw);
+addEventListener("resize", () => { // a phone's bars change the height while it scrolls
+  if (innerWidth === width) return;
+  width = innerWidth;
+  clearTimeout(waiting);
+  waiting = setTimeout(redraw, 150);
+});
