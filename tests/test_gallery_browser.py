@@ -242,6 +242,7 @@ def test_the_trajectories_turn_to_the_side_when_they_are_dragged(tab, folder) ->
     page = draws(tab, folder / "trex_fig2.html")
     canvas = page.locator("#trex_fig2 #scene canvas")
     canvas.wait_for()
+    page.wait_for_timeout(1500)  # a scene in space listens to the pointer some frames after it is drawn
     eye = "document.getElementById('trex_fig2')._fullLayout.scene._scene.getCamera().eye"
     before = page.evaluate(eye)
     box = canvas.bounding_box()
