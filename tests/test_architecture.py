@@ -31,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "evidence": set(),
     "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimisers
     "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card"},
-    "drawing": {"evidence"},  # the words of verdicts
+    "drawing": {"evidence"},  # claims and the words of verdicts
     "studies": {"drawing", "training", "peft_bridge", "theory", "optim", "adapters", "tasks", "evidence"},
     "analysis": {"studies", "theory", "adapters", "tasks", "evidence"},
     "plots": {"analysis", "drawing"},

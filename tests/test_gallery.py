@@ -12,17 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moe_analysis.drawing.cards import CLAIM_FIELDS, MARKS, shown
+from moe_analysis.drawing.cards import HERE as DRAWING
+from moe_analysis.drawing.save import VERDICTS, save
+from moe_analysis.evidence import Claim, Effect
 from moe_analysis.figures import ITEMS, choose
 from moe_analysis.gallery import GalleryError, build
 from moe_analysis.gallery.entries import collect, command_for, count_verdicts
-from moe_analysis.gallery.page import HERE, MARKS, render
+from moe_analysis.gallery.page import HERE, render
 from moe_analysis.gallery.records import Record, read_record
 from moe_analysis.gallery.shelves import Shelf, read_shelves
 from moe_analysis.places import home
-from moe_analysis.drawing.save import CLAIM_FIELDS, VERDICTS, save
 
 FIGURES = Path(__file__).parents[1] / "figures"
 CLAIM = dict(zip(CLAIM_FIELDS, ["T-REX Fig. 2", "paths are smooth", "smooth", 0.25, None, "not reproduced"]))
+OWN = Claim("toy_own", "ours", "A is ahead of B", kind="own", compares="A - B", endpoint="acc", smallest=0.01)
+OWN = OWN.with_effect(Effect([0.03, 0.02, 0.04]))
+CAPTION = {"title": "Paths", "question": "Smooth?", "how_to_read": "Left to right.", "origin": "3 runs"}
 VOID = {"meta", "link", "img", "input"}
 
 
@@ -93,13 +99,42 @@ def test_the_same_files_give_the_same_bytes_and_nothing_but_the_page_is_written(
     assert {path: path.read_bytes() for path in folder.iterdir()} == {**before, page: first}
 
 
-def test_a_claim_is_shown_with_both_numbers_its_spread_and_its_verdict_in_words(folder: Path) -> None:
-    page = page_of(folder)
-    assert page.texts("tr", role="row")[1:] == [
-        "T-REX Fig. 2 paths are smooth smooth 0.25 – ✗ not reproduced",
-        "T-REX Fig. 2 a < b & c smooth 0.25 – ✓ reproduced",
+def test_an_older_claim_is_shown_with_both_numbers_and_its_verdict_in_words(folder: Path) -> None:
+    cards = [
+        text for text in page_of(folder).texts("div") if text.startswith("T-REX Fig. 2 ") and "Numbers" not in text
     ]
-    assert page.texts("td", **{"data-label": "Ours"}) == ["0.25", "0.25"]
+    assert cards[-2:] == [
+        "T-REX Fig. 2 paths are smooth ✗ not reproduced What was measured Papersmooth Ours0.25",
+        "T-REX Fig. 2 a < b & c ✓ reproduced What was measured Papersmooth Ours0.25",
+    ]
+
+
+def test_a_claim_with_an_interval_is_drawn_and_our_own_hypotheses_are_counted_apart(folder: Path) -> None:
+    save("smore_fig4", None, None, {"a": 1}, claims=[CLAIM, OWN, OWN], folder=folder, caption=CAPTION)
+    page = page_of(folder)
+    assert [label for label in page.values("aria-label", "svg") if label.startswith("Effect 0.03, 95 % interval")]
+    assert "Claims of the papers: 2" in page.texts("h3"), "one claim in two records counts once"
+    assert "Our own hypotheses: 1" in page.texts("h3")
+    (item,) = [text for text in page.texts("article") if "smore_fig4" in text]
+    assert item.startswith("Paths Smooth? ✗ 1 not reproduced ours: ✓ 1 supported")
+
+
+def test_the_caption_stands_with_the_picture_and_a_pdf_is_linked_where_there_is_one(folder: Path) -> None:
+    from matplotlib.figure import Figure
+
+    assert "trex_fig2.pdf" in page_of(folder).values("href", "a")
+    save("trex_fig2", Figure((3, 2)), None, {"a": 1}, folder=folder, caption=CAPTION)
+    (folder / "trex_fig2.pdf").unlink()
+    page = page_of(folder)
+    assert page.texts("figcaption") == ["Left to right. From 3 runs."] and "Paths" in page.texts("h3")
+    assert "trex_fig2.pdf" not in page.values("href", "a")
+
+
+def test_the_verdicts_to_filter_by_are_those_that_occur(folder: Path) -> None:
+    chosen = [
+        attributes["value"] for _, attributes, _ in page_of(folder).elements if attributes.get("name") == "verdict"
+    ]
+    assert chosen == ["", "reproduced", "not-reproduced", "missing"]
 
 
 def test_the_picture_is_loaded_when_it_is_needed_and_its_text_says_what_came_out(folder: Path) -> None:
@@ -138,13 +173,18 @@ def test_every_command_names_what_the_command_line_knows(folder: Path) -> None:
         assert {item.notebook for item in chosen} == {entry.notebook}
 
 
-def test_the_summary_counts_every_claim_of_the_figures_once(tmp_path: Path) -> None:
+def test_the_summary_counts_every_claim_of_the_figures_once() -> None:
     groups = collect([shipped()])
-    stored = [claim["verdict"] for path in FIGURES.glob("*.json") for claim in json.loads(path.read_bytes())["claims"]]
-    counts = {verdict: stored.count(verdict) for verdict in VERDICTS}
-    assert count_verdicts(entry for group in groups.values() for entry in group) == counts
-    totals = [text for text in Page(render(groups)).texts("li") if re.match(r"\d+ [✓✗?] ", text)]
-    assert totals == [f"{count} {MARKS[verdict][1]} {verdict}" for verdict, count in counts.items()]
+    stored = [shown(claim) for path in FIGURES.glob("*.json") for claim in json.loads(path.read_bytes())["claims"]]
+    entries = [entry for group in groups.values() for entry in group]
+    totals = []
+    for own in (False, True):
+        verdicts = list({one["name"]: one["verdict"] for one in stored if (one["kind"] == "own") == own}.values())
+        counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts}
+        assert count_verdicts(entries, own) == counts
+        totals += [f"{count} {MARKS[verdict][1]} {verdict}" for verdict, count in counts.items()]
+    marks = "".join({mark for _, mark in MARKS.values()})
+    assert [text for text in Page(render(groups)).texts("li") if re.match(rf"\d+ [{marks}] ", text)] == totals
 
 
 def test_the_page_of_the_figures_is_in_order_for_a_screen_reader_and_its_links_resolve() -> None:
@@ -232,6 +272,13 @@ RECORD = {"item": "it", "numbers": {}, "claims": [], "runs": [], "seeds": [], "v
         ({"claims": [{"source": "here"}]}, r"claims\[0\] has no claim, paper"),
         ({"claims": [{**CLAIM, "verdict": "maybe"}]}, r"claims\[0\] has the verdict 'maybe'; use one of reproduced"),
         ({"claims": [{**CLAIM, "verdict": ["no"]}]}, r"claims\[0\] has the verdict \['no'\]"),
+        ({"claims": [{**CLAIM, "kind": "maybe"}]}, r"claims\[0\] is of the kind 'maybe'; use one of exact"),
+        ({"claims": [{**CLAIM, "low": 0, "high": "1"}]}, r"claims\[0\]\.high is '1', not a finite number"),
+        ({"claims": [{**CLAIM, "low": 0, "effect": True}]}, r"claims\[0\]\.effect is True, not a finite number"),
+        ({"claims": [{**CLAIM, "note": 1}]}, r"claims\[0\]\.note is 1, not a text"),
+        ({"claims": [{**CLAIM, "parts": {}}]}, r"claims\[0\]\.parts is a dict, not a list"),
+        ({"claims": [{**CLAIM, "parts": [{**CLAIM, "verdict": "maybe"}]}]}, r"claims\[0\]\.parts\[0\] has the verdict"),
+        ({"caption": {"title": 1}}, "caption holds something else than texts"),
         ({"runs": ["\ud800"]}, "half a character"),
     ],
 )
@@ -297,11 +344,16 @@ def test_a_write_that_fails_is_told_and_leaves_the_old_page(folder: Path, monkey
 @settings(max_examples=25, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp", "Zs")), min_size=1))
 def test_no_text_of_a_record_becomes_markup(words: str) -> None:
-    claim = {**dict.fromkeys(CLAIM_FIELDS, words), "verdict": "reproduced"}
-    record = Record("trex_fig2", (claim,), (words,), (0,), {"torch": words}, {"preset": words}, (4, 3), True)
+    claim = shown({**dict.fromkeys(CLAIM_FIELDS, words), "verdict": "reproduced"})
+    caption = dict.fromkeys(CAPTION, words)
+    record = Record(
+        "trex_fig2", (claim,), (words,), (0,), {"torch": words}, {"preset": words}, (4, 3), True, True, caption
+    )
     page = Page(render(collect([Shelf("shipped", Path(), "", {"trex_fig2": record})])))
-    assert page.texts("td", **{"data-label": "Ours"}) == [words]
-    assert page.texts("th", role="rowheader") == [f"{words} {words}"]
+    assert page.texts("p", **{"class": "statement"}) == [words] and page.texts("figcaption") == [
+        f"{words} From {words}."
+    ]
+    assert words in page.texts("dd") or words in ("–", "")
     assert shlex.split(page.texts("code", id="command-trex_fig2")[0])[-1] == words
 
 
@@ -337,7 +389,7 @@ DECORATION = {"line"}
 
 
 def colors() -> dict[str, tuple[str, str]]:
-    style = (HERE / "style.css").read_text("utf-8")
+    style = "".join(path.read_text("utf-8") for path in (DRAWING / "cards.css", HERE / "style.css"))
     found = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\);", style)
     assert len(found) == len(re.findall(r"--[\w-]+: light-dark", style))
     return {name: (light, dark) for name, light, dark in found}

@@ -20,6 +20,7 @@ import pandas as pd
 from ..evidence import Claim, described
 from ..evidence.verdict import FAILS, HOLDS, IN_PART, OF_OURS, OF_PAPERS
 from ..places import computed_figures
+from .cards import CLAIM_FIELDS, shown
 from .page import page
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 DPI = 160
 VERDICTS = tuple(dict.fromkeys((*OF_PAPERS, IN_PART, *OF_OURS, HOLDS, FAILS, "not testable at this scale")))
-CLAIM_FIELDS = ("source", "claim", "paper", "measured", "spread", "verdict")
 PACKAGES = (
     "accelerate",
     "matplotlib",
@@ -70,9 +70,9 @@ def save(
 
     numbers: a frame (a list of records in the file) or a dictionary of frames, arrays and plain values; NaN becomes
     null. runs: `Run`s or their ids, whose seeds are stored too. claims: rows with `source, claim, paper, measured,
-    spread, verdict`, the verdict one of `VERDICTS`, or `Claim`s. caption: title, question, how_to_read, origin. folder:
-    else the variable MOE_ANALYSIS_FIGURES, else figures/<preset> of the project. figure or interactive may be None, and
-    its file is then not written.
+    spread, verdict`, the verdict one of `VERDICTS`, or `Claim`s. caption: title, question, how_to_read, origin, which
+    stand on the page. folder: else the variable MOE_ANALYSIS_FIGURES, else figures/<preset> of the project. figure or
+    interactive may be None, and its file is then not written.
     The same arguments give the same bytes. Raises `SaveError` before anything is written, and each file appears whole
     or not at all.
 
@@ -99,7 +99,8 @@ def save(
     if figure is not None:
         contents["png"], contents["pdf"] = png(figure), _pdf(figure)
     if interactive is not None:
-        contents["html"] = page(interactive, item).encode()
+        cards = [shown(row) for row in record["claims"]]
+        contents["html"] = page(interactive, item, caption, cards, picture=figure is not None).encode()
     folder = figures_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -74,14 +74,26 @@ class Entry:
 
     @property
     def counts(self) -> dict[str, int]:
+        """Of the papers' claims."""
         return count_verdicts([self])
 
     @property
+    def own_counts(self) -> dict[str, int]:
+        """Of our own hypotheses."""
+        return count_verdicts([self], own=True)
+
+    @property
     def verdicts(self) -> str:
-        """Such as "3 claims: 2 reproduced, 1 not reproduced"."""
-        total = sum(self.counts.values())
-        parts = [f"{count} {verdict}" for verdict, count in self.counts.items() if count]
-        return f"{total} claim{'s' * (total != 1)}: {', '.join(parts)}" if total else "no claims"
+        """Such as "3 claims: 2 reproduced, 1 undecided; 1 hypothesis of ours: 1 supported"."""
+        told = [
+            f"{sum(counts.values())} {word}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}"
+            for counts, word in (
+                (self.counts, "claim" + "s" * (sum(self.counts.values()) != 1)),
+                (self.own_counts, "hypothesis of ours" if sum(self.own_counts.values()) == 1 else "hypotheses of ours"),
+            )
+            if counts
+        ]
+        return "; ".join(told) or "no claims"
 
     @property
     def alt(self) -> str:
@@ -104,7 +116,8 @@ def collect(shelves: Sequence[Shelf]) -> dict[Paper, list[Entry]]:
             record = shelf.records[name] if shelf else None
             beside = shelf or next(iter(shelves), None)
             command = command_for(chosen, record.preset if record else usual, beside) if chosen else None
-            made = Entry(name, title, paper_of(name), notebook, command, record, shelf, shelf is editions[0])
+            called = (record.caption["title"] if record else "") or title
+            made = Entry(name, called, paper_of(name), notebook, command, record, shelf, shelf is editions[0])
             entries.append(made)
     groups = {paper: [entry for entry in entries if entry.paper == paper] for paper in (*PAPERS, OTHERS)}
     return {paper: group for paper, group in groups.items() if group}
@@ -155,7 +168,17 @@ def out_for(folder: Path, preset: Mapping[str, str]) -> str | None:
     return str(folder.relative_to(home()) if folder.is_relative_to(home()) else folder)
 
 
-def count_verdicts(entries: Iterable[Entry]) -> dict[str, int]:
-    """Claims by verdict, in the order of `VERDICTS`, with zeros."""
-    found = Counter(claim["verdict"] for entry in entries if entry.record for claim in entry.record.claims)
-    return {verdict: found[verdict] for verdict in VERDICTS}
+def count_verdicts(entries: Iterable[Entry], own: bool = False) -> dict[str, int]:
+    """The papers' claims by verdict, in the order of `VERDICTS`, those that occur; a claim of several figures once.
+
+    own: our own hypotheses instead.
+    """
+    claims = {
+        claim["name"]: claim["verdict"]
+        for entry in entries
+        if entry.record
+        for claim in entry.record.claims
+        if (claim["kind"] == "own") == own
+    }
+    found = Counter(claims.values())
+    return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}

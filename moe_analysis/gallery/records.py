@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..drawing.save import CLAIM_FIELDS, SCRIPT, VERDICTS
+from ..drawing.cards import CLAIM_FIELDS, NUMBERS, shown
+from ..drawing.save import SCRIPT, VERDICTS
+from ..evidence.claim import KINDS
 from ..tasks.rows import shorten
 
 FIELDS = {"item": str, "numbers": object, "claims": list, "runs": list, "seeds": list, "versions": dict, "preset": dict}
+CAPTION = ("title", "question", "how_to_read", "origin")
+DEEP = 3  # how deep the parts of a claim may have parts
 PAGE = "index.html"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -29,18 +34,26 @@ class GalleryError(ValueError):
 class Record:
     """What `drawing.save` stored of one figure, without its numbers, and which of its files are there.
 
-    claims: dictionaries with `CLAIM_FIELDS`, all texts. versions, preset: name -> text. picture: (width, height) of the
-    PNG in pixels, None without one. twin: whether there is an interactive page.
+    Args:
+        item: its id.
+        claims: as `drawing.cards.shown` gives them.
+        runs, seeds: of the runs it was drawn from.
+        versions, preset: name -> text.
+        picture: (width, height) of the PNG in pixels, None without one.
+        twin, pdf: whether there are an interactive page and a PDF.
+        caption: title, question, how_to_read, origin; empty texts in older records.
     """
 
     item: str
-    claims: tuple[dict[str, str], ...]
+    claims: tuple[dict[str, Any], ...]
     runs: tuple[str, ...]
     seeds: tuple[int, ...]
     versions: dict[str, str]
     preset: dict[str, str]
     picture: tuple[int, int] | None
     twin: bool
+    pdf: bool = False
+    caption: dict[str, str] = field(default_factory=lambda: dict.fromkeys(CAPTION, ""))
 
 
 def read_records(folder: Path) -> dict[str, Record]:
@@ -83,13 +96,15 @@ def read_record(path: Path) -> Record:
     item = content["item"]
     return Record(
         item=item,
-        claims=tuple({field: text(claim[field]) for field in CLAIM_FIELDS} for claim in content["claims"]),
+        claims=tuple(map(shown, content["claims"])),
         runs=tuple(content["runs"]),
         seeds=tuple(content["seeds"]),
         versions=content["versions"],
         preset=content["preset"],
         picture=picture_size(path.with_suffix(".png")),
         twin=path.with_suffix(".html").is_file(),
+        pdf=path.with_suffix(".pdf").is_file(),
+        caption={name: content.get("caption", {}).get(name, "") for name in CAPTION},
     )
 
 
@@ -122,28 +137,57 @@ def faults_of(content: Any, stem: str) -> Iterator[str]:
         for field in ("versions", "preset")
         if not all(isinstance(value, str) for value in content[field].values())
     )
-    shown = [content[field] for field in FIELDS if field != "numbers"]
+    if "caption" in content and not is_texts(content["caption"]):
+        yield "caption holds something else than texts"
+    read = [value for name, value in content.items() if name != "numbers"]
     try:
-        json.dumps(shown, ensure_ascii=False).encode()
+        json.dumps(read, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         yield "a text holds half a character (a lone surrogate)"
 
 
-def claim_faults(claims: list[Any]) -> Iterator[str]:
+def is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+def claim_faults(claims: list[Any], where: str = "claims", depth: int = 0) -> Iterator[str]:
+    """What is wrong with the claims of a record, or with the parts of one."""
     for index, claim in enumerate(claims):
+        name = f"{where}[{index}]"
         if not isinstance(claim, dict):
-            yield f"claims[{index}] is a {type(claim).__name__}, not an object"
+            yield f"{name} is a {type(claim).__name__}, not an object"
         elif missing := [field for field in CLAIM_FIELDS if field not in claim]:
-            yield f"claims[{index}] has no {', '.join(missing)}"
+            yield f"{name} has no {', '.join(missing)}"
         elif claim["verdict"] not in VERDICTS:
-            yield f"claims[{index}] has the verdict {shorten(claim['verdict'])}; use one of {', '.join(VERDICTS)}"
+            yield f"{name} has the verdict {shorten(claim['verdict'])}; use one of {', '.join(VERDICTS)}"
+        else:
+            yield from further_faults(claim, name, depth)
 
 
-def text(value: Any) -> str:
-    """A claim's value for a reader; a dash stands for what was not measured."""
+def further_faults(claim: dict[str, Any], name: str, depth: int) -> Iterator[str]:
+    """What is wrong with the fields that older records lack."""
+    if claim.get("kind") not in (None, *KINDS):
+        yield f"{name} is of the kind {shorten(claim['kind'])}; use one of {', '.join(KINDS)}"
+    for key in ("name", "note"):
+        if not isinstance(claim.get(key, ""), str):
+            yield f"{name}.{key} is {shorten(claim[key])}, not a text"
+    if claim.get("low") is not None or claim.get("high") is not None:  # what is drawn must be numbers
+        for key in NUMBERS:
+            if not is_number(claim.get(key)):
+                yield f"{name}.{key} is {shorten(claim[key])}, not a finite number"
+    parts = [] if claim.get("parts") is None else claim["parts"]
+    if not isinstance(parts, list):
+        yield f"{name}.parts is a {type(parts).__name__}, not a list"
+    elif parts and depth == DEEP:
+        yield f"{name} has parts in parts, {DEEP} deep; no more are shown"
+    else:
+        yield from claim_faults(parts, f"{name}.parts", depth + 1)
+
+
+def is_number(value: Any) -> bool:
     if value is None:
-        return "–"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return True
+    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:

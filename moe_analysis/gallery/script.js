@@ -7,12 +7,11 @@ const plain = (text) => text.toLowerCase().replace(/\s+/g, " ");
 // ---- search and filters: a word matches anywhere in an item; a verdict also hides the claims with another one
 const items = all("article.item").map((article) => ({
   article,
-  rows: all("tr[data-verdict]", article),
-  details: article.querySelector("details"),
+  rows: all(":scope > .cards > .claim", article),
   link: document.querySelector(`nav.contents a[href="#${article.dataset.item}"]`).parentElement,
-  words: plain(article.id + " " + all("h3, .claims, .badge, .quiet, .command code, details", article)
+  words: plain(article.id + " " + all("h3, .cards, .badge, .quiet, figcaption, .command code, details.origin", article)
     .map((part) => part.textContent).join(" ")),
-  folded: plain(article.querySelector("details")?.textContent ?? ""),
+  folded: all("details", article).map((details) => ({ details, text: plain(details.textContent) })),
 }));
 const query = one("query");
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`)?.value ?? ""; // not every page asks for it
@@ -35,7 +34,9 @@ function filter() {
       note.hidden = right.length === item.rows.length;
       note.textContent = `${plural(item.rows.length - right.length, "claim")} with another verdict hidden.`;
     }
-    if (visible && item.details && words.some((word) => item.folded.includes(word))) item.details.open = true;
+    for (const { details, text } of visible ? item.folded : []) {
+      if (words.some((word) => text.includes(word))) details.open = true;
+    }
     if (visible && !shown.has(item.link)) {
       shown.add(item.link);
       claims += right.length;
@@ -88,18 +89,6 @@ document.addEventListener("click", (event) => {
   if (target && one(target.hash.slice(1))?.hidden) reset();
 });
 
-// ---- the theme: the reader's choice, else the system's
-const theme = one("theme");
-const system = matchMedia("(prefers-color-scheme: dark)");
-const dark = () => (document.documentElement.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
-const press = () => theme.setAttribute("aria-pressed", String(dark()));
-theme.addEventListener("click", () => {
-  document.documentElement.dataset.theme = dark() ? "light" : "dark";
-  try { localStorage.setItem("moe_analysis.theme", document.documentElement.dataset.theme); } catch { /* no storage */ }
-  press();
-});
-system.addEventListener("change", press);
-
 // ---- the interactive twin in the place of the picture; the frame is made when it is asked for
 for (const button of all("button[data-twin]")) {
   button.addEventListener("click", () => {
@@ -145,5 +134,4 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => folded.forEach((details) => { details.open = false; }));
 
-press();
 filter();

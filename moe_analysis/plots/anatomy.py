@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.intervals import mean_interval
-from ..drawing.screens import arranged
+from ..drawing.layout import arranged
 from ..drawing.style import FULL_WIDTH, MARKERS, figure, method_color, use_style
 from .experts import layer_title
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..analysis.budget_curves import SIZES, pareto_front
 from ..analysis.efficiency_comparison import ALL
-from ..drawing.screens import arranged
+from ..drawing.layout import arranged
 from ..drawing.style import FULL_WIDTH, MARKERS, PALETTE, SYMBOLS, Mark, figure, method_color, use_style
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..analysis.efficiency import COUNTS
 from ..analysis.efficiency_claims import MOST
-from ..drawing.screens import arranged
+from ..drawing.layout import arranged
 from ..drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 
 if TYPE_CHECKING:

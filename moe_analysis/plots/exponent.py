@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..analysis.exponent import EQUAL, MATCHED, TUNED, method_pair
 from ..analysis.intervals import mean_interval
-from ..drawing.screens import arranged
+from ..drawing.layout import arranged
 from ..drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 
 if TYPE_CHECKING:

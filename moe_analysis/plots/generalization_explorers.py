@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.generalization import OUTSIDE
-from ..drawing.screens import arranged
+from ..drawing.layout import arranged
 from ..drawing.style import method_color
 from .generalization import LEVELS, MEASURES, RADAR_METHODS, TITLES, drawn_parts, part_rows, readable
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.screens import arranged, width_for
+from ..drawing.layout import arranged, width_for
 from ..drawing.style import BASE, FULL_WIDTH, LIGHT, figure, text_on, use_style
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..analysis.intervals import mean_interval
 from ..analysis.router_agreement import agreement_matrix, pair_interval
-from ..drawing.screens import arranged
+from ..drawing.layout import arranged
 from ..drawing.style import FULL_WIDTH, figure, use_style
 from .anatomy import methods_of, wrapped
 from .experts import layer_title

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.step_ratios import HIGH, LOW, MEAN
-from ..drawing.screens import arranged
+from ..drawing.layout import arranged
 from ..drawing.style import FULL_WIDTH, figure, use_style
 from .budget_curves import interval_of, method_marks
 

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from moe_analysis import gallery
+from moe_analysis.drawing.cards import CLAIM_FIELDS
 from moe_analysis.drawing.save import save
+from moe_analysis.evidence import Claim, Effect
 from moe_analysis.gallery.records import GalleryError, read_records
 
 ERRORS = (GalleryError,)
@@ -31,9 +33,12 @@ def build(folder: Path) -> None:
             "verdict": "not reproduced",
         }
     ]
+    ahead = Claim("toy_ahead", "a table", "A is ahead of B", compares="A - B", paper_effect=0.02)
+    measured = [ahead.with_effect(Effect(gaps)) for gaps in ([0.03, 0.02, 0.04], [0.03, -0.02, 0.04])]
+    caption = {"title": "Paths", "question": "Smooth?", "how_to_read": "Left to right.", "origin": "3 runs"}
     run = SimpleNamespace(id="T-REX-embedded-s0-0123456789", config=SimpleNamespace(seed=0))
     numbers = pd.DataFrame({"step": [1, 2], "value": [0.5, np.nan]})
-    save("trex_fig2", Figure((1, 1)), None, numbers, [run], claims, folder)
+    save("trex_fig2", Figure((1, 1)), None, numbers, [run], [*claims, ahead.with_parts(measured)], folder, caption)
     save("smore_tree", None, None, {"trees": np.arange(3)}, claims=claims[:1] * 2, folder=folder)
 
 
@@ -45,7 +50,7 @@ def readings(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
 def check_figures(found: dict[str, Any]) -> None:
     for item, record in found.items():
         assert record.item == item
-        assert all(isinstance(value, str) for claim in record.claims for value in claim.values())
+        assert all(isinstance(claim[field], str) for claim in record.claims for field in CLAIM_FIELDS)
 
 
 def check_page(folder: Path) -> None:

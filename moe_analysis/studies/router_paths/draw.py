@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...drawing.screens import arranged
+from ...drawing.layout import arranged
 from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
 from .paths import PATH_COLUMNS, PathAxes
 

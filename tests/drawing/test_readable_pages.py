@@ -7,15 +7,17 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plotly.subplots import make_subplots
 
 from moe_analysis.analysis import flexibility, subspace
-from moe_analysis.drawing.panels import panels
+from moe_analysis.drawing.layout import COLORS, arranged, least_width
 from moe_analysis.drawing.save import save
-from moe_analysis.drawing.screens import least_width
 from moe_analysis.drawing.style import METHOD_COLORS, PALETTE, luminance, method_dash, text_on
+from moe_analysis.evidence import Claim, Effect
 from moe_analysis.plots.anatomy import experts_used, specialists_explorer, specialists_figure
 from moe_analysis.plots.efficiency import MOST, router_explorer
 from moe_analysis.plots.flexibility import three_trees_explorer
@@ -191,13 +193,31 @@ def test_a_tree_of_many_leaves_scrolls_and_a_small_one_fits_a_phone():
 
 # ---------------------------------------------------------------- in a browser
 
+AHEAD = Claim("toy_ahead", "a table", "A is ahead of B", compares="A - B", endpoint="acc", paper_effect=0.02)
+CAPTION = {
+    "title": "A figure",
+    "question": "Is it smooth?",
+    "how_to_read": "From left to right.",
+    "origin": "9 runs of 3 seeds",
+}
 BOXES = """() => [...document.querySelectorAll(
-    ".gtitle, .updatemenu-header, .updatemenu-button, .annotation-text, .legend, .infolayer [class$=title] > text," +
-    ".infolayer text[class$=title], .yaxislayer-above text, .xaxislayer-above text")].map(element => {
+    ".annotation-text, .legend, .infolayer [class$=title] > text, .infolayer text[class$=title]," +
+    ".yaxislayer-above text, .xaxislayer-above text")].map(element => {
   const box = element.getBoundingClientRect();
   return {text: element.textContent, kind: element.getAttribute("class") || element.parentElement.getAttribute("class"),
           left: box.left, top: box.top, right: box.right, bottom: box.bottom}; })
   .filter(box => box.right - box.left > 1)"""
+SIZES = """() => { const small = {};
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement, words = walker.currentNode.data.trim();
+    const size = parseFloat(getComputedStyle(element).fontSize);
+    if (words && !element.closest("script, style, svg title") && size < 9 - 1e-6) small[words] = size;
+  }
+  return small; }"""
+INKS = """() => [...document.querySelectorAll(".plot text")].filter(text => text.textContent.trim()
+    && !text.closest(".textpoint, .points") && text.getBoundingClientRect().width)
+  .map(text => [text.textContent, getComputedStyle(text).fill])"""
 
 
 def meet(one: dict, other: dict) -> bool:
@@ -206,6 +226,15 @@ def meet(one: dict, other: dict) -> bool:
     # boxes of slanted names meet where the names do not
     slanted = one["kind"] == other["kind"] and re.fullmatch(r"x\d?tick", one["kind"])
     return across > 1.5 and down > 1.5 and not slanted
+
+
+def two_rows() -> go.Figure:
+    """Panels above one another, which a phone shows as they are, with a bar of colors and a legend."""
+    fig = make_subplots(2, 1, subplot_titles=["lines", "shares"])
+    fig.add_scatter(x=[1, 2], y=[1, 3], name="T-REX", line={"color": "#1A1A1A"}, row=1, col=1)
+    fig.add_scatter(x=[1, 2], y=[2, 1], name="LoRA-MoE", row=1, col=1)
+    fig.add_heatmap(z=np.eye(2), x=MODULES[:2], y=DATASETS[:2], colorbar={"y": 0.2, "len": 0.4}, row=2, col=1)
+    return arranged(fig.update_layout(height=700, title={"text": "two rows"}))
 
 
 def explorers() -> dict:
@@ -217,49 +246,120 @@ def explorers() -> dict:
         "routing_experts": specialists_explorer(shares(4, 3)),
         "smore_fig1": tree_explorer(tree(2, 2, 4), [4, 4]),
         "smore_fig3": three_trees_explorer(flexibility.figure3_trees(), flexibility.figure3_outputs()),
+        "two_rows": two_rows(),
     }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
+    claims = [AHEAD.with_effect(Effect([0.03, 0.02, 0.04]))]
     for item, fig in explorers().items():
-        save(item, None, fig, {}, folder=folder)
+        save(item, None, fig, {}, claims=[claims[0], claims[0].with_parts(claims)], folder=folder, caption=CAPTION)
     return folder
 
 
+def drawn(tab, path, state=" "):
+    """A page once it is arranged; state: "narrow dark" and alike."""
+    page = tab.open(path)
+    page.wait_for_selector(f"#{path.stem}[data-drawn*='{state}']")
+    return page
+
+
 @pytest.mark.parametrize("width", [1000, 360])
-def test_no_text_lies_on_another_and_none_leaves_the_page(tab, folder, width):
+def test_no_text_lies_on_another_none_leaves_the_page_and_none_is_too_small(tab, folder, width):
     tab.page.set_viewport_size({"width": width, "height": 740})
     for path in sorted(folder.glob("*.html")):
-        page = tab.open(path)
-        page.wait_for_selector(f"#{path.stem} .main-svg")
+        page = drawn(tab, path, "narrow" if width == 360 else "wide")
+        page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
         boxes = page.evaluate(BOXES)
-        assert len(boxes) > 3 or path.stem == "smore_fig1", path.stem
+        assert len(boxes) > 2 or path.stem == "smore_fig1", path.stem
         lying = [(one["text"], other["text"]) for one, other in combinations(boxes, 2) if meet(one, other)]
-        outside = [box["text"] for box in boxes if box["left"] < 0 or box["right"] > width or box["top"] < 0]
+        left = page.locator(".plot").bounding_box()["x"]
+        outside = [box["text"] for box in boxes if box["left"] < left or box["right"] > width or box["top"] < 0]
         assert (path.stem, lying, outside) == (path.stem, [], [])
+        assert (path.stem, page.evaluate(SIZES)) == (path.stem, {})
         assert page.evaluate("document.documentElement.scrollWidth") == width
     assert tab.complaints == []
 
 
-def test_what_was_chosen_from_a_menu_stays_when_the_window_changes(tab, folder):
-    page = tab.open(folder / "gr_fig3.html")
-    page.wait_for_selector("#gr_fig3 .main-svg")
-    page.evaluate("""() => { const plot = document.getElementById("gr_fig3");
-        const [visible, layout] = plot.layout.updatemenus[0].buttons[1].args;
-        return Plotly.update(plot, structuredClone(visible), layout); }""")
-    state = """() => { const plot = document.getElementById("gr_fig3"); return [plot.layout.yaxis.title.text,
-        plot.data.map(trace => trace.visible), plot._fullLayout.height, plot._fullLayout.width]; }"""
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_of_a_figure_stands_out_from_the_ground_of_its_theme(tab, folder, scheme):
+    tab.page.emulate_media(color_scheme=scheme)
+    for path in sorted(folder.glob("*.html")):
+        inks = drawn(tab, path, scheme).evaluate(INKS)
+        assert inks or path.stem == "smore_fig1"
+        low = [text for text, ink in inks if contrast(hexadecimal(ink), COLORS[scheme][2]) < 4.5]
+        assert (path.stem, low) == (path.stem, [])
+
+
+def hexadecimal(color: str) -> str:
+    """
+    >>> hexadecimal("rgb(29, 33, 41)")
+    '#1D2129'
+    """
+    return "#" + "".join(f"{int(part):02X}" for part in re.findall(r"\d+", color)[:3])
+
+
+def test_the_theme_changes_the_figure_and_a_dark_line_becomes_one_that_is_seen(tab, folder):
+    page = drawn(tab, folder / "two_rows.html", "light")
+    look = "[plot._fullLayout.paper_bgcolor, plot.querySelector('.js-line').style.stroke]"
+    ground, line = page.evaluate(look)
+    assert hexadecimal(ground) == COLORS["light"][2].upper() or ground == COLORS["light"][2]
+    assert hexadecimal(line) == "#1A1A1A"
+    page.click("#theme")
+    page.wait_for_selector("#two_rows[data-drawn*=dark]")
+    ground, line = page.evaluate(look)
+    assert ground == COLORS["dark"][2] and contrast(hexadecimal(line), ground.upper()) > 3
+    page.reload()
+    page.wait_for_selector("#two_rows[data-drawn*=dark]")
+    assert page.get_attribute("#theme", "aria-pressed") == "true"
+
+
+def test_what_was_chosen_from_a_list_stays_when_the_window_or_the_theme_changes(tab, folder):
+    page = drawn(tab, folder / "gr_fig3.html")
+    assert page.locator("#controls label").inner_text().startswith("Show")
+    page.select_option("#controls select", label="eval loss")
+    state = "[plot.layout.yaxis.title.text, plot.data.map(trace => trace.visible)]"
+    page.wait_for_function("plot.layout.yaxis.title.text.startsWith('test loss')")
     before = page.evaluate(state)
-    for width in (360, 1280):
+    for width, state_of_page in ((360, "narrow light"), (1280, "wide light")):
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_function(f"document.getElementById('gr_fig3')._fullLayout.width === {width}")
-        page.wait_for_function(f"(document.getElementById('gr_fig3')._fullLayout.height === 520) === ({width} > 800)")
-        assert page.evaluate(state)[:2] == before[:2] and before[0].startswith("test loss")
+        page.wait_for_selector(f"#gr_fig3[data-drawn='{state_of_page}']")
+        assert page.evaluate(state) == before
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_selector("#gr_fig3[data-drawn='wide dark']")
+    assert page.evaluate(state) == before and page.locator("#controls select").count() == 1
     assert tab.complaints == []
 
 
-def test_the_panels_of_a_phone_are_in_the_order_of_a_wide_screen():
-    fig = explorers()["trex_lemma41"]
-    assert [one.x for one in panels(fig)] == ["xaxis", "xaxis2", "xaxis3"]
+def test_a_window_that_changes_its_width_draws_the_figure_anew_without_an_error(tab, folder):
+    page = drawn(tab, folder / "smore_structures.html", "wide")
+    for width in (760, 1500):
+        page.set_viewport_size({"width": width, "height": 1400})
+        page.wait_for_function(
+            "Math.abs(plot._fullLayout.width - plot.clientWidth) < 2 && plot._fullLayout._size.w > 90"
+        )
+    assert tab.complaints == []
+
+
+def test_the_panels_of_a_phone_stand_below_one_another_in_the_order_of_a_wide_screen(tab, folder):
+    corners = """() => ["", 2, 3].map(number => [plot._fullLayout[`xaxis${number}`]._offset,
+        plot._fullLayout[`yaxis${number}`]._offset])"""
+    across = drawn(tab, folder / "trex_lemma41.html", "wide").evaluate(corners)
+    assert across == sorted(across) and len({top for _, top in across}) == 1
+    tab.page.set_viewport_size({"width": 360, "height": 740})
+    tab.page.wait_for_selector("#trex_lemma41[data-drawn*=narrow]")
+    down = [top for _, top in tab.page.evaluate(corners)]
+    assert down == sorted(down) and min(np.diff(down)) > 250
+
+
+def test_a_page_fills_the_window_leads_back_to_the_gallery_and_shows_its_claims(tab, folder):
+    page = drawn(tab, folder / "gr_fig3.html")
+    box = page.locator("#gr_fig3").bounding_box()
+    assert box["height"] > 600 and box["y"] + box["height"] < 900
+    assert page.locator("a[href='index.html']").is_visible()
+    assert page.locator(".claim svg[role=img]").first.get_attribute("aria-label").startswith("Effect 0.03")
+    assert page.locator(".claim .claim").first.is_hidden(), "parts are folded"
+    page.click(".claim summary")
+    assert page.locator(".claim .claim").first.is_visible()

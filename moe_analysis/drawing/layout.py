@@ -1,0 +1,96 @@
+"""How interactive figures are arranged: one look for a light and a dark page, and margins that plotly finds itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .style import BASE, text_on
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+PHONE = 360  # CSS pixels
+PANEL_TITLE, MENU, TITLE = 30, 44, 40  # pixels over a drawing that each of them takes
+BESIDE_BAR = 1.16  # of the drawing's width: where a legend starts that stands beside a bar of colors
+
+
+def arranged(fig: go.Figure) -> go.Figure:
+    """The figure itself, arranged: the last step of every function that makes an interactive figure.
+
+    Axes push the margins by what stands at them, the title takes the first row, menus the one above the drawing, and
+    the legend stands at the right. The height stays. Done once more, it changes nothing.
+    """
+    fig.update_layout(template=template("light"), title={"x": 0, "xref": "paper", "xanchor": "left"})
+    fig.update_xaxes(automargin="height+right")  # of slanted names the last may overhang
+    fig.update_yaxes(automargin="width")
+    for trace in fig.select_traces(selector=labeled):
+        trace.textfont.color = [text_on(color) for color in trace.marker.color]
+    top = PANEL_TITLE
+    for number, menu in enumerate(fig.layout.updatemenus):
+        place = number / len(fig.layout.updatemenus)
+        menu.update(x=place, xanchor="left", y=1, yanchor="bottom", pad={"b": PANEL_TITLE})
+        top = PANEL_TITLE + MENU
+    fig.update_layout(margin={"l": 16, "r": 24, "t": top + TITLE, "b": 16})
+    if any("colorbar" in trace and trace.type == "heatmap" and trace.showscale is not False for trace in fig.data):
+        fig.update_layout(legend_x=BESIDE_BAR)
+    return fig
+
+
+def labeled(trace: Any) -> bool:
+    """Whether a trace's texts stand on marks of several colors, and no color of theirs is given."""
+    if trace.type != "scatter" or "text" not in (trace.mode or "") or trace.textfont.color is not None:
+        return False
+    colors = trace.marker.color
+    return trace.textposition in (None, "middle center") and isinstance(colors, tuple) and isinstance(colors[0], str)
+
+
+def width_for(pixels: float) -> dict[str, int]:
+    """`layout.meta` of a figure that needs so many pixels, whose page scrolls; {} where a phone has as many."""
+    return {"least_width": round(pixels)} if pixels > PHONE else {}
+
+
+def least_width(fig: go.Figure) -> int:
+    """The width in pixels below which a figure's page scrolls sideways; 0 for one that becomes as narrow as a phone."""
+    return int((fig.layout.meta or {}).get("least_width", 0))
+
+
+def template(theme: str) -> dict[str, Any]:
+    """plotly's template of the "light" or the "dark" page: the same places, other colors."""
+    ink, quiet, ground, grid = COLORS[theme]
+    axis = {
+        "gridcolor": grid,
+        "zerolinecolor": grid,
+        "linecolor": quiet,
+        "tickcolor": quiet,
+        "title": {"standoff": 8},
+    }
+    space = {"backgroundcolor": ground, "gridcolor": grid, "zerolinecolor": grid, "linecolor": quiet}
+    layout = {
+        "colorway": list(BASE),
+        "colorscale": {"sequential": "Viridis"},
+        "font": {"color": ink, "size": 13, "family": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"},
+        "title": {"font": {"size": 17}},
+        "paper_bgcolor": ground,
+        "plot_bgcolor": ground,
+        "hoverlabel": {"align": "left"},
+        "annotationdefaults": {"font": {"color": ink}, "arrowcolor": quiet},
+        "shapedefaults": {"line": {"color": quiet}},
+        "updatemenudefaults": {"bgcolor": ground, "bordercolor": quiet, "font": {"color": ink}},
+        "xaxis": axis,
+        "yaxis": axis,
+        "scene": dict.fromkeys(("xaxis", "yaxis", "zaxis"), space),
+        "polar": {
+            "bgcolor": ground,
+            "angularaxis": {"gridcolor": grid, "linecolor": quiet},
+            "radialaxis": {"gridcolor": grid, "linecolor": quiet},
+        },
+    }
+    bars = [{"colorbar": {"outlinewidth": 0, "thickness": 14, "title": {"side": "right"}}}]
+    return {"layout": layout, "data": {"heatmap": bars}}
+
+
+# ink, quiet lines, ground, grid: those of the pages
+COLORS = {
+    "light": ("#1d2129", "#59616e", "#ffffff", "#e4e4e0"),
+    "dark": ("#e8e9ec", "#a7aeba", "#1c2027", "#3a404b"),
+}
