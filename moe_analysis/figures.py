@@ -36,7 +36,7 @@ class Item:
 
 
 ITEMS = (
-    Item("trex_fig4", "T-REX Fig. 4: semantic map of 20 data sets", "01_semantic_clusters"),
+    Item("trex_fig4", "T-REX Fig. 4: semantic map of the prompts", "01_semantic_clusters"),
     Item("trex_fig2", "T-REX Fig. 2: trajectories of the router weights", "02_router_trajectories"),
     Item("trex_fig1", "T-REX Fig. 1: LoRA, LoRA-MoE and T-REX", "03_subspace_rank"),
     Item("trex_lemma41", "T-REX Lemma 4.1: the span of the updates", "03_subspace_rank"),
