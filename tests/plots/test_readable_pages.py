@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_analysis.analysis import flexibility, subspace
+from moe_analysis.analysis import flexibility
 from moe_analysis.drawing.panels import panels
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.screens import least_width
@@ -23,7 +23,8 @@ from moe_analysis.plots.optimizers import progress_explorer
 from moe_analysis.plots.residual_tree import residual_tree_explorer, residual_tree_figure
 from moe_analysis.plots.smore_figure1 import tree_explorer
 from moe_analysis.plots.structures import structures_explorer
-from moe_analysis.plots.subspace import span_explorer
+from moe_analysis.studies.subspace import span
+from moe_analysis.studies.subspace.draw_span import span_explorer
 
 pytest_plugins = ["tests.browser"]
 
@@ -209,7 +210,7 @@ def meet(one: dict, other: dict) -> bool:
 
 
 def explorers() -> dict:
-    ranks, budgets = subspace.rank_plot_frame(3), subspace.span_by_budget([4096, 8192], 128, 128, num_experts=8)
+    ranks, budgets = span.rank_plot_frame(3), span.span_by_budget([4096, 8192], 128, 128, num_experts=8)
     return {
         "gr_fig3": progress_explorer(curves()),
         "trex_lemma41": span_explorer(ranks, budgets),

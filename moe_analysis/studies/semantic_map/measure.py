@@ -39,7 +39,8 @@ class SemanticMap(Result):
     how_to_read = (
         "Above, each dot is a prompt; far distances mean nothing on such a map. Below, AMI and NMI are 1 for clusters "
         "that are the labels and 0 for clusters that say nothing of them, with bars of one deviation over the seeds of "
-        "k-means; the gray band is 95 % of shuffled labels, the dotted line deals the groups anew to whole data sets. "
+        "k-means; the gray band is 95 % of shuffled labels, the dotted line deals the groups anew to whole data sets, "
+        "and from the line at 0.5 on clusters and labels are called aligned. "
         "At the right, an orange tick is what neighbors drawn at random would share."
     )
 
@@ -129,22 +130,23 @@ def measure(
         >>> len(found.points), found.agreement["text"].unique().tolist()
         (60, ['bare', 'templated'])
     """
-    given = isinstance(suite, pd.DataFrame)
-    frame = suite if given else load_suite(suite)
+    if isinstance(suite, pd.DataFrame):
+        frame, manifest, source = suite, None, "a frame"
+    else:
+        frame, manifest, source = load_suite(suite), suite_manifest(suite), f"the suite {name_of(suite)}"
     if missing := [name for name in ("dataset", "group", "split") if name not in frame]:
         raise ValueError(
             f"suite has no column {', '.join(missing)}; label each prompt, or look at plain texts with "
             "studies.semantic_map.explore.cluster_widget"
         )
     prompts = map_sample(frame, datasets=datasets, rows=rows)
-    prompts = prompts.assign(templated=templated(prompts, None if given else suite_manifest(suite)))
+    prompts = prompts.assign(templated=templated(prompts, manifest))
     texts = {"bare": "prompt", "templated": "templated"}
     embeddings = {text: embed(prompts[column], model=embedder) for text, column in texts.items()}
     found = {text: clusterings(matrix, prompts, ks, seeds) for text, matrix in embeddings.items()}
     shares = by_text({text: neighbour_shares(matrix, prompts) for text, matrix in embeddings.items()})
     clusters = cluster(embeddings["bare"], k=prompts["group"].nunique())
     coordinates = embedding_map(embeddings["bare"], method=method, cache=True)
-    source = "a frame" if given else f"the suite {name_of(suite)}"
     return SemanticMap(
         prompts=prompts,
         agreement=by_text({text: agreement(one, prompts, permutations) for text, one in found.items()}),

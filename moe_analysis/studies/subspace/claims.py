@@ -159,11 +159,11 @@ def of_used(found: Used) -> list[Claim]:
 
 def used_claim(method: str, means: pd.DataFrame) -> Claim:
     """More directions than LoRA-MoE in both measures; means: one row per method and seed."""
-    source = "our reading of T-REX Lemma 4.1, trained"
+    source, name = "our reading of T-REX Lemma 4.1, trained", method.replace(",", "").replace(" ", "_")
     parts = []
     for measure, words in USED_MEASURES.items():
         part = Claim(
-            f"trex_lemma41_used_{method}_{measure}",
+            f"trex_lemma41_used_{name}_{measure}",
             source,
             f"routings of {method} have a larger {words} than those of {MIXTURE}",
             kind="own",
@@ -177,7 +177,7 @@ def used_claim(method: str, means: pd.DataFrame) -> Claim:
         else:
             parts.append(part.untestable(f"no run of {MIXTURE}"))
     statement = f"tokens of {method} use more directions than those of {MIXTURE}"
-    return whole_of(f"trex_lemma41_used_{method}", source, statement, parts, "own")
+    return whole_of(f"trex_lemma41_used_{name}", source, statement, parts, "own")
 
 
 @claims.register

@@ -1,57 +1,68 @@
-"""Verdicts of notebook 03, on inputs whose verdict is known, and the counts and frames they rest on."""
+"""Verdicts of the subspace study, on inputs whose verdict is known, and the counts and frames they rest on."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from moe_analysis.analysis import parameter_counts, subspace, subspace_claims, trex_theorems
-from moe_analysis.drawing.save import CLAIM_FIELDS, VERDICTS
+from moe_analysis.evidence import Claim
+from moe_analysis.studies.subspace import Approximation, Intuition, Span, Systems, Used
+from moe_analysis.studies.subspace import parameters as parameter_counts
+from moe_analysis.studies.subspace import span as spans_of
+from moe_analysis.studies.subspace import theorems as trex_theorems
+from moe_analysis.studies.subspace.claims import budget_exponent, claims
+from moe_analysis.studies.subspace.measure import shared
 
-CHECKS = ("trex_lemma_4_1_a", "trex_theorem_4_2_a", "trex_theorem_4_3_a", "trex_theorem_4_3_b")
+HOLDS = Claim("check", "a theorem", "a check", 0.0, 0.0, 0.0, True)
+FAILS = Claim("check", "a theorem", "a check", 1.0, 0.0, 1.0, False)
+NOTHING = pd.DataFrame()
 
 
-def verified(failing: str | None = None) -> pd.DataFrame:
-    return pd.DataFrame({"name": CHECKS, "holds": [name != failing for name in CHECKS]})
+def words(found) -> list[str]:
+    return [claim.verdict for claim in claims(found)]
 
 
-def verdicts(rows: pd.DataFrame) -> list[str]:
-    assert list(rows.columns) == list(CLAIM_FIELDS) and set(rows["verdict"]) <= set(VERDICTS)
-    assert rows.map(bool).all(axis=None)
-    return rows["verdict"].tolist()
+def parts(claim: Claim) -> list[str]:
+    return [part.verdict for part in claim.parts]
 
 
 @pytest.fixture(scope="module")
 def spans():
     return (
-        subspace.rank_plot_frame(3),
-        subspace.span_by_budget([2**power for power in range(14, 19)], 512, 512, num_experts=8),
+        spans_of.rank_plot_frame(3),
+        spans_of.span_by_budget([2**power for power in range(14, 19)], 512, 512, num_experts=8),
     )
 
 
+def span(ranks: pd.DataFrame, budgets: pd.DataFrame, check: Claim = HOLDS) -> Span:
+    return Span(ranks=ranks, equal_factors=NOTHING, budgets=budgets, sizes=NOTHING, checks=[check])
+
+
 def test_the_span_grows_as_the_product_only_while_the_router_is_free(spans):
-    rows = subspace_claims.lemma_claims(verified(), *spans)
-    assert verdicts(rows) == ["reproduced", "reproduced", "not reproduced"]
-    assert "45 of 45" in rows["measured"][0] and "9 of 9" in rows["measured"][0]
-    assert "exponent in the budget 2.00 (diagonal 1.00)" in rows["measured"][1]
+    found = span(*spans)
+    assert words(found) == ["holds", "holds", "fails"]
+    lemma, factors, router = claims(found)
+    assert (lemma.parts[0].measured, lemma.parts[0].expected) == (45, 45)
+    assert factors.measured == pytest.approx(2) and factors.residual == 0
+    assert router.measured < 1.5 and router.residual == pytest.approx(1.5 - router.measured)
+    assert router.source.startswith("our reading")
 
 
 def test_one_wrong_span_or_one_failed_check_breaks_the_lemma(spans):
     ranks, budgets = spans
     wrong = ranks.assign(measured=[ranks["measured"][0] + 1, *ranks["measured"][1:]])
-    assert verdicts(subspace_claims.lemma_claims(verified(), wrong, budgets))[0] == "not reproduced"
-    assert verdicts(subspace_claims.lemma_claims(verified(CHECKS[0]), ranks, budgets))[0] == "not reproduced"
-
-
-def test_checks_that_were_not_run_are_asked_for():
-    with pytest.raises(ValueError, match="no check named trex_theorem_4_2"):
-        subspace_claims.approximation_claims(verified().head(1), pd.DataFrame())
+    assert parts(claims(span(wrong, budgets))[0]) == ["fails", "holds"]
+    assert words(span(wrong, budgets, FAILS))[0] == "fails"
+    assert parts(claims(span(ranks, budgets, FAILS))[0]) == ["holds", "fails"]
 
 
 def test_the_growth_exponent_is_that_of_a_power():
-    assert subspace_claims.growth_exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
+    rows = [("factors", budget, "mix_and_match", span) for budget, span in ((1, 3), (2, 12), (4, 48))]
+    frame = pd.DataFrame(rows, columns=["count", "budget", "system", "span"])
+    assert budget_exponent(frame, "factors") == pytest.approx(2)
 
 
 def used_frame(ranks: dict[str, float], seeds: int = 3) -> pd.DataFrame:
@@ -65,33 +76,37 @@ def used_frame(ranks: dict[str, float], seeds: int = 3) -> pd.DataFrame:
     )
 
 
-def reached_frame(span: int) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "method": ["LoRA-MoE", "T-REX"],
-            "rank_a": [8, 4],
-            "rank_b": [8, span // 4],
-            "experts": [8, 32],
-            "span": [8, span],
-        }
-    )
+def used(ranks: dict[str, float], span: int, seeds: int = 3) -> Used:
+    reached = pd.DataFrame({"method": ["LoRA-MoE", "T-REX"], "experts": [8, 32], "span": [8, span]})
+    return Used(used=used_frame(ranks, seeds), reached=reached, energy=NOTHING)
 
 
-def test_a_method_that_uses_and_reaches_more_than_the_mixture_is_reproduced():
-    used = used_frame({"LoRA-MoE": 7.0, "mix-and-match": 1.0, "T-REX": 20.0})
-    rows = subspace_claims.used_claims(used, reached_frame(32))
-    assert verdicts(rows) == ["reproduced", "not reproduced", "reproduced"]
-    assert "mix-and-match" in rows["claim"][1] and "T-REX" in rows["claim"][2]
+def test_a_method_that_uses_and_reaches_more_than_the_mixture_is_supported():
+    found = used({"LoRA-MoE": 7.0, "mix-and-match": 1.0, "T-REX": 20.0}, 32)
+    assert words(found) == ["holds", "not supported", "supported"]
+    _, fewer, more = claims(found)
+    assert "mix-and-match" in fewer.statement and [part.over for part in more.parts] == ["3 seeds"] * 2
+    assert all(claim.kind == "own" for claim in (fewer, more))
+
+
+def test_a_method_that_leads_in_one_measure_only_is_supported_in_part():
+    found = used({"LoRA-MoE": 7.0, "T-REX": 20.0}, 32)
+    found.used.loc[found.used["method"] == "T-REX", "effective_rank"] = 3.0
+    assert parts(claims(found)[1]) == ["supported", "not supported"] and words(found)[1] == "in part"
 
 
 def test_copied_up_vectors_do_not_reach_the_product():
-    rows = subspace_claims.used_claims(used_frame({"LoRA-MoE": 7.0, "T-REX": 20.0}), reached_frame(4))
-    assert verdicts(rows)[0] == "not reproduced" and "span 4 to 4 of 32" in rows["measured"][0]
+    reached = claims(used({"LoRA-MoE": 7.0, "T-REX": 20.0}, 4))[0]
+    assert (reached.verdict, reached.measured, reached.residual) == ("fails", 0, 28)
 
 
-def test_two_seeds_decide_nothing_about_used_directions():
-    rows = subspace_claims.used_claims(used_frame({"LoRA-MoE": 7.0, "T-REX": 20.0}, seeds=2), reached_frame(32))
-    assert verdicts(rows)[1] == "not testable at this scale"
+def test_one_seed_decides_nothing_about_used_directions():
+    assert words(used({"LoRA-MoE": 7.0, "T-REX": 20.0}, 32, seeds=1))[1] == "not testable here"
+
+
+def test_without_the_mixture_nothing_is_compared():
+    found = claims(used({"T-REX": 20.0}, 32))[1]
+    assert found.verdict == "not testable here" and found.parts[0].note == "no run of LoRA-MoE"
 
 
 def errors_frame(mixing: dict[str, float]) -> pd.DataFrame:
@@ -107,12 +122,19 @@ def errors_frame(mixing: dict[str, float]) -> pd.DataFrame:
 
 def test_mix_and_match_must_be_best_in_every_family_of_a_count():
     frame = errors_frame({"factors": 0.1, "factors+router": 0.8})
-    rows = subspace_claims.approximation_claims(verified(), frame)
-    assert verdicts(rows) == ["reproduced", "reproduced", "not reproduced"]
-    assert "shared 0.25" in rows["measured"][1] and "best on 0 of 2" in rows["measured"][2]
+    found = claims(Approximation(by_seed=frame, checks=[HOLDS]))
+    assert [claim.verdict for claim in found] == ["holds", "holds", "not supported"]
+    assert [claim.kind for claim in found] == ["exact", "exact", "own"]
+    assert found[2].parts[0].measured == pytest.approx(-1.0) and found[2].parts[0].over == "2 seeds of the targets"
     summary = trex_theorems.approximation_summary(frame)
     assert summary.loc[summary["best"], "method"].tolist() == ["mix-and-match", "rank-1 diagonal"] * 2
     assert summary.loc[0, ["low", "mean", "high"]].tolist() == pytest.approx([0.9, 0.9045, 0.909])
+
+
+def test_what_holds_by_construction_is_called_a_consistency_check_and_fails_when_it_does_not():
+    found = claims(Approximation(by_seed=errors_frame({"factors": 0.5, "factors+router": 0.1}), checks=[FAILS]))
+    assert [claim.verdict for claim in found] == ["fails", "fails", "supported"]
+    assert all(claim.statement.startswith("consistency check:") for claim in (found[1], *found[1].parts))
 
 
 def noise_frame(aligned: float, seeds: int = 3) -> pd.DataFrame:
@@ -128,18 +150,29 @@ def noise_frame(aligned: float, seeds: int = 3) -> pd.DataFrame:
     )
 
 
+def intuition(aligned: float, seeds: int = 3, check: Claim = HOLDS) -> Intuition:
+    return Intuition(searches=NOTHING, noise=noise_frame(aligned, seeds), checks=[check])
+
+
 @pytest.mark.parametrize(
     "aligned, seeds, verdict",
-    [(0.5, 3, "reproduced"), (1.1, 3, "not reproduced"), (0.5, 2, "not testable at this scale")],
+    [(0.5, 3, "supported"), (1.1, 3, "not supported"), (0.5, 1, "not testable here")],
 )
 def test_noise_must_fall_at_every_step_after_the_start(aligned, seeds, verdict):
-    rows = subspace_claims.intuition_claims(verified(), noise_frame(aligned, seeds))
-    assert verdicts(rows) == ["reproduced", verdict]
+    found = intuition(aligned, seeds)
+    assert words(found) == ["holds", verdict]
+    assert [part.name[-2:] for part in claims(found)[1].parts] == ["10", "50"]
+
+
+def test_less_noise_at_one_step_is_true_in_part():
+    found = intuition(0.5)
+    late = (found.noise["step"] == 50) & (found.noise["prior"] == "aligned")
+    found.noise.loc[late, "noise_to_signal"] *= 3
+    assert words(found)[1] == "in part" and claims(found)[1].note == "1 supported, 1 not supported"
 
 
 def test_a_failed_check_breaks_the_line_search():
-    rows = subspace_claims.intuition_claims(verified(CHECKS[3]), noise_frame(0.5))
-    assert rows["verdict"][0] == "not reproduced" and "1 of 2 checks hold" in rows["measured"][0]
+    assert words(intuition(0.5, check=FAILS))[0] == "fails"
 
 
 def test_noise_is_compared_within_a_seed_and_step():
@@ -197,23 +230,60 @@ def test_sizes_carry_their_span_and_both_counts():
     assert table["span"].tolist() == [2, 4, 1, 1, 2, 1]
 
 
-def headline(square: float, wide: float, backbone: float) -> list[str]:
+def systems(square: float, wide: float, backbone: float, level: float = 0.6, seeds: int = 3) -> Systems:
     layers = pd.DataFrame({"layer": ["square", "wide"], "method": "LoRA-MoE", "saving": [square, wide]})
-    whole = pd.DataFrame({"method": ["LoRA", "LoRA-MoE"], "saving": [-1.0, backbone]})
+    rng = np.random.default_rng(0)
     runs = [
         SimpleNamespace(
             config=SimpleNamespace(name=name, seed=seed),
-            evaluation=pd.DataFrame({"dataset": ["a", "b"], "accuracy": [0.5, level + seed / 100]}),
+            evaluation=pd.DataFrame({"dataset": list("abcd"), "accuracy": mean + 0.001 * rng.random(4)}),
         )
-        for name, level in (("T-REX", 0.6), ("LoRA-MoE", 0.5))
-        for seed in range(3)
+        for name, mean in (("T-REX", level), ("LoRA-MoE", 0.5))
+        for seed in range(seeds)
     ]
-    rows = subspace_claims.headline_claims(layers, whole, runs)
-    assert "+5.00%" in rows["measured"][2] and "over 3 seeds" in rows["spread"][2]
-    return verdicts(rows)
+    guessing = pd.DataFrame({"chance": 0.25, "majority": 0.3, "T-REX": level, "LoRA-MoE": 0.5}, index=["mean"])
+    return Systems(
+        in_features=8,
+        out_features=8,
+        parameters=NOTHING,
+        sizes=NOTHING,
+        backbone=pd.DataFrame({"method": ["LoRA", "LoRA-MoE"], "saving": [-1.0, backbone]}),
+        layers=layers,
+        by_dataset=guessing,
+        runs=runs,
+    )
 
 
-def test_the_headline_is_counted_and_accuracy_left_open():
-    assert headline(0.39, 0.35, 0.38) == ["reproduced", "reproduced", "not testable at this scale"]
-    assert headline(0.39, 0.2, 0.38) == ["reproduced", "not reproduced", "not testable at this scale"]
-    assert headline(0.39, 0.35, 0.1)[0] == headline(0.5, 0.35, 0.38)[0] == "not reproduced"
+def test_the_saving_is_counted_on_the_backbone_on_a_layer_and_on_every_layer():
+    assert words(systems(0.39, 0.35, 0.38))[:2] == ["holds", "holds"]
+    narrow = claims(systems(0.39, 0.2, 0.38))
+    assert [claim.verdict for claim in narrow[:2]] == ["holds", "in part"]
+    assert narrow[1].parts[1].residual == pytest.approx(0.1)
+    assert words(systems(0.39, 0.35, 0.1))[0] == "in part" and words(systems(0.5, 0.35, 0.1))[0] == "fails"
+
+
+def test_a_gain_in_accuracy_can_be_reproduced_and_contradicted():
+    gain = claims(systems(0.39, 0.35, 0.38, level=0.6))[2]
+    assert gain.verdict == "reproduced" and gain.over == "4 tasks and 3 seeds"
+    assert gain.measured == pytest.approx(0.1, abs=1e-3) and gain.paper_effect == 0.0178
+    assert words(systems(0.39, 0.35, 0.38, level=0.4))[2] == "contradicted"
+
+
+def test_accuracy_is_not_compared_within_guessing_nor_without_both_systems():
+    found = systems(0.39, 0.35, 0.38)
+    found.by_dataset["majority"] = 0.7
+    assert (words(found)[2], claims(found)[2].note) == ("not testable here", "both within guessing, 0.70")
+    found = systems(0.39, 0.35, 0.38)
+    del found.by_dataset["LoRA-MoE"]
+    assert claims(found)[2].note == "no run of LoRA-MoE"
+
+
+def test_runs_of_several_suites_are_refused():
+    runs = [SimpleNamespace(config=SimpleNamespace(name="T-REX", seed=seed, suite=f"s{seed}")) for seed in (0, 1)]
+    with pytest.raises(ValueError, match="runs differ in suite: s0, s1; measure those of one suite"):
+        shared(runs, "suite")
+
+
+def test_a_result_of_another_study_is_refused():
+    with pytest.raises(TypeError, match="found is int"):
+        claims(3)
