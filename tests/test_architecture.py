@@ -31,8 +31,8 @@ ARROWS: dict[str, set[str]] = {
     "evidence": set(),
     "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimisers
     "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card"},
-    "drawing": {"evidence"},  # claims and the words of verdicts
-    "studies": {"drawing", "training", "peft_bridge", "theory", "optim", "adapters", "tasks", "evidence"},
+    "drawing": {"evidence"},  # the words of verdicts
+    "studies": {"drawing", "training", "peft_bridge", "backbones", "theory", "optim", "adapters", "tasks", "evidence"},
     "analysis": {"studies", "theory", "adapters", "tasks", "evidence"},
     "plots": {"analysis", "drawing"},
     "widgets": {"plots", "analysis", "drawing", "studies", "theory", "tasks"},  # knobs of the notebooks

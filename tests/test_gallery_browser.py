@@ -52,7 +52,7 @@ def trajectories():
 
 
 def semantic_map():
-    from moe_analysis.plots.clusters import semantic_map_interactive
+    from moe_analysis.studies.semantic_map.draw import semantic_map_interactive
 
     points = pd.DataFrame(stored("trex_fig4")["numbers"]["points"]).head(200)
     return semantic_map_interactive(points.assign(prompt=[f"{PROMPT} {row}" for row in points.index]))

@@ -20,6 +20,7 @@ class Effect:
     Args:
         gaps: (seeds,), or (tasks, seeds) where tasks are a sample too. With (seeds,), the interval is Student's over
             seeds; with (tasks, seeds) it is that of `paired_bootstrap`, over both.
+        unit: what is repeated, in words: "seeds", "seeds of k-means", "data sets".
 
     Raises:
         ValueError: for gaps of another shape.
@@ -34,6 +35,7 @@ class Effect:
     """
 
     gaps: np.ndarray | Sequence[float]
+    unit: str = "seeds"
 
     def __post_init__(self) -> None:
         gaps = np.asarray(self.gaps, dtype=float)
@@ -56,7 +58,7 @@ class Effect:
     @property
     def over(self) -> str:
         """What the interval is over."""
-        return f"{self.seeds} seeds" if self.tasks is None else f"{self.tasks} tasks and {self.seeds} seeds"
+        return f"{self.seeds} {self.unit}" if self.tasks is None else f"{self.tasks} tasks and {self.seeds} {self.unit}"
 
     @property
     def value(self) -> float:
@@ -73,7 +75,7 @@ class Effect:
 
     def flipped(self) -> Effect:
         """The effect the other way round."""
-        return Effect(-self.values)
+        return Effect(-self.values, self.unit)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """(low, high) of the mean effect."""

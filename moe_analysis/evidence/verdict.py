@@ -109,9 +109,9 @@ def design_note(effect: Effect, smallest: float, confidence: float = CONFIDENCE)
     """What the design behind an undecided effect can see, and what would do."""
     seeds = effect.seeds_for(smallest, confidence)
     would = (
-        f"{seeds} seeds would see {smallest:.3g}"
+        f"{seeds} {effect.unit} would see {smallest:.3g}"
         if seeds
-        else f"no number of seeds would see {smallest:.3g} on these {effect.tasks} tasks"
+        else f"no number of {effect.unit} would see {smallest:.3g} on these {effect.tasks} tasks"
     )
     return f"this design sees {effect.visible(confidence):.3g} with 80 % power; {would}"
 

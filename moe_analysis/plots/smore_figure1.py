@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..drawing.diagram import EXPERT_COLORS, arrow, box
 from ..drawing.layout import arranged, width_for
 from ..drawing.style import FULL_WIDTH, figure, text_on, use_style
-from .figure1 import EXPERT_COLORS, arrow, box
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -11,6 +11,6 @@ from . import (  # noqa: F401  one name a file of claims
     trex_approximation,
     trex_intuition,
 )
-from .claim import CHECKS, Claim, claim_check, verify
+from .claim import CHECKS, Claim, checked, claim_check, verify
 
-__all__ = ["CHECKS", "Claim", "claim_check", "verify"]
+__all__ = ["CHECKS", "Claim", "checked", "claim_check", "verify"]

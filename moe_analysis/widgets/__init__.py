@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from ..drawing.explorer import Explorer, View
 from ..studies.router_paths.explore import trajectory_widget
+from ..studies.semantic_map.explore import cluster_widget
+from ..studies.subspace.explore import rank_widget
 from .anatomy import specialist_widget
-from .clusters import cluster_widget
 from .flexibility import flexibility_widget
 from .gate_geometry import exponent_widget
 from .generalization import task_widget
-from .subspace import rank_widget
 
 __all__ = [
     "Explorer",

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plotly.subplots import make_subplots
 
-from moe_analysis.analysis import flexibility, subspace
+from moe_analysis.analysis import flexibility
 from moe_analysis.drawing.layout import COLORS, arranged, least_width
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import METHOD_COLORS, PALETTE, luminance, method_dash, text_on
@@ -25,7 +25,8 @@ from moe_analysis.plots.optimizers import progress_explorer
 from moe_analysis.plots.residual_tree import residual_tree_explorer, residual_tree_figure
 from moe_analysis.plots.smore_figure1 import tree_explorer
 from moe_analysis.plots.structures import structures_explorer
-from moe_analysis.plots.subspace import span_explorer
+from moe_analysis.studies.subspace import span
+from moe_analysis.studies.subspace.draw_span import span_explorer
 
 pytest_plugins = ["tests.browser"]
 
@@ -238,7 +239,7 @@ def two_rows() -> go.Figure:
 
 
 def explorers() -> dict:
-    ranks, budgets = subspace.rank_plot_frame(3), subspace.span_by_budget([4096, 8192], 128, 128, num_experts=8)
+    ranks, budgets = span.rank_plot_frame(3), span.span_by_budget([4096, 8192], 128, 128, num_experts=8)
     return {
         "gr_fig3": progress_explorer(curves()),
         "trex_lemma41": span_explorer(ranks, budgets),

@@ -44,6 +44,26 @@ def test_an_order_that_does_not_fall_is_found_wrong(monkeypatch):
     assert not approximation.trex_theorem_4_2_nested_systems().holds
 
 
+def test_a_smaller_system_that_the_larger_does_not_hold_is_found_wrong(monkeypatch):
+    honest = approximation.realised_updates
+    monkeypatch.setattr(
+        approximation, "realised_updates", lambda A, B, gates, *rest: honest(A, B, np.roll(gates, 1, axis=1), *rest)
+    )
+    claim = approximation.trex_theorem_4_2_nested_systems()
+    assert not claim.holds and claim.residual > 0.1
+
+
+def test_the_order_of_the_check_does_not_come_from_where_its_fits_start(monkeypatch):
+    monkeypatch.setattr(approximation, "regrouped", lambda *_: pytest.fail("started from the smaller system"))
+    assert approximation.trex_theorem_4_2_nested_systems().holds
+
+
+def test_fits_that_do_not_reach_their_systems_least_error_are_found_wrong(monkeypatch):
+    honest = approximation.fit_mixture
+    monkeypatch.setattr(approximation, "fit_mixture", lambda *given: honest(*given, sweeps=0))
+    assert not approximation.trex_theorem_4_2_nested_systems().holds
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 99))
 def test_no_routing_does_better_than_the_closed_form(num_down, num_up, seed):
@@ -138,6 +158,8 @@ def test_the_budget_buys_the_most_experts_of_each_system():
 def test_bad_input_is_refused_with_its_remedy():
     with pytest.raises(ValueError, match="cannot pay 4 experts of rank 1; pass at least 144"):
         approximation.sizes(100, (12, 16, 20), 4, "factors")
+    with pytest.raises(ValueError, match="restarts = 0 and nested = False leave no start"):
+        approximation.approximation_errors(np.ones((2, 4, 4)), 40, 1, restarts=0, nested=False)
     with pytest.raises(ValueError, match="count = 'all' is unknown"):
         approximation.sizes(1000, (12, 16, 20), 4, "all")
     with pytest.raises(ValueError, match="kind = 'odd' is unknown; choose one of shared"):

@@ -73,6 +73,17 @@ def test_a_line_search_without_its_half_is_found_wrong(monkeypatch):
     assert not trex_intuition.trex_theorem_4_3_when_the_prior_helps().holds
 
 
+def test_a_loss_that_is_no_parabola_is_found_wrong(monkeypatch):
+    """Its least value along the line is not above either end all the same, which any loss grants."""
+    honest = trex_intuition.random_parabolas
+    monkeypatch.setattr(
+        trex_intuition,
+        "random_parabolas",
+        lambda *given: [(one, (R, P, 0.9 * target, H)) for one, (R, P, target, H) in honest(*given)],
+    )
+    assert not trex_intuition.trex_theorem_4_3_best_share().holds
+
+
 def test_a_layer_that_is_no_parabola_is_found_wrong(monkeypatch):
     honest = trex_intuition.output_parabola
     monkeypatch.setattr(

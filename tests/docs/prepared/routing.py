@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from moe_analysis.analysis import expert_load, router_agreement, specialisation
-from moe_analysis.analysis import used_subspace as used_in
 from moe_analysis.peft_bridge import adapter_modules
 from moe_analysis.studies import convergence
 from moe_analysis.studies.router_paths import paths as paths_of
 from moe_analysis.studies.router_paths import smoothness
+from moe_analysis.studies.subspace import used as used_in
 from moe_analysis.training.routing import gates_of_runs
 
 from .models import runs, test

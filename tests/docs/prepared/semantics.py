@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 import moe_analysis as ma
-from moe_analysis.analysis import clusters as semantic
-from moe_analysis.analysis.agreement import compare
-from moe_analysis.analysis.neighbours import compare_neighbours
+from moe_analysis.studies.semantic_map import maps as semantic
+from moe_analysis.studies.semantic_map.agreement import agreement, by_text, clusterings
+from moe_analysis.studies.semantic_map.neighbours import neighbour_agreement, neighbour_shares
 
 from .models import embeddings, frame
 from .registry import prepared
@@ -28,14 +28,16 @@ def clusters() -> ma.tasks.Clusters:
 
 @prepared
 def table() -> pd.DataFrame:
-    """`compare` of `texts`: how clusters agree with data sets and groups."""
-    return compare(texts(), frame(), ks=(2, 4), seeds=(0, 1), permutations=20)
+    """`agreement` of `texts`: how clusters agree with data sets and groups."""
+    return by_text(
+        {text: agreement(clusterings(one, frame(), (2, 4), (0, 1)), frame(), 20) for text, one in texts().items()}
+    )
 
 
 @prepared
 def neighbours() -> pd.DataFrame:
-    """`compare_neighbours` of `texts`: how often the nearest prompts share a label."""
-    return compare_neighbours(texts(), frame(), neighbours=5)
+    """`neighbour_agreement` of `texts`: how often the nearest prompts share a label."""
+    return by_text({text: neighbour_agreement(neighbour_shares(one, frame(), 5)) for text, one in texts().items()})
 
 
 @prepared

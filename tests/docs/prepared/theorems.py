@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 import moe_analysis as ma
-from moe_analysis.analysis import parameter_counts, subspace, trex_theorems
+from moe_analysis.studies.subspace import parameters as parameter_counts
+from moe_analysis.studies.subspace import span as subspace
+from moe_analysis.studies.subspace import theorems as trex_theorems
 from moe_analysis.theory.router_noise import router_gradient_noise
 
 from .registry import prepared
@@ -33,7 +35,7 @@ def budgets() -> pd.DataFrame:
 @prepared
 def parameters() -> pd.DataFrame:
     """`figure1_parameters` of a layer of 128 by 128."""
-    return subspace.figure1_parameters(128, 128)
+    return parameter_counts.figure1_parameters(128, 128)
 
 
 @prepared

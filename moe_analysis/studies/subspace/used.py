@@ -1,20 +1,106 @@
-"""Which update directions trained runs reach and use: T-REX Lemma 4.1 read from recorded routings, a row a layer."""
+"""Which update directions trained runs reach and use: T-REX Lemma 4.1 read from recorded routings, layer by layer.
+
+For independent vectors G ↦ B Gᵀ A is injective, so the routings of the tokens, a (tokens, I·J) matrix, have the
+rank of the updates themselves: no matrix of the layer's size is ever formed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..studies.records import run_key
-from .intervals import method_summary
-from .subspace import TOLERANCES, routing_spectrum, trained_span, used_dimension
+from ...evidence.intervals import method_summary
+from ...theory.rank import numerical_rank
+from ..records import run_key
 
+TOLERANCES = (1e-2, 1e-3, 1e-6)
 MEASURES = (*(f"rank_{tolerance:g}" for tolerance in TOLERANCES), "effective_rank", "centred_effective_rank")
 
 Recordings = Iterable[tuple[Any, Mapping[str, Any]]]
+
+
+def routing_spectrum(gates: Any) -> np.ndarray:
+    """Singular values, falling, of recorded routings: gates (tokens, E) or (tokens, I, J), array or CPU tensor.
+
+    Raises ValueError for gates without a token dimension, without tokens, or not finite.
+    """
+    return np.linalg.svd(_triangle(_routing_matrix(gates), False), compute_uv=False)
+
+
+def _routing_matrix(gates: Any) -> np.ndarray:
+    values = np.asarray(gates.detach() if hasattr(gates, "detach") else gates)
+    if values.ndim < 2 or values.size == 0:
+        raise ValueError(f"gates has shape {values.shape}; pass (tokens, experts) or (tokens, I, J) with tokens in it")
+    if not np.isfinite(values).all():
+        raise ValueError("gates holds NaN or infinite values; drop those tokens before measuring")
+    return values.reshape(values.shape[0], -1)  # (tokens, experts)
+
+
+def _triangle(matrix: np.ndarray, centred: bool) -> np.ndarray:
+    """The R of a QR decomposition, (min(tokens, experts), experts): the same singular values in far less work."""
+    values = matrix.astype(np.float64)
+    return np.asarray(np.linalg.qr(values - values.mean(0) if centred else values, mode="r"))
+
+
+def effective_rank(singular: np.ndarray) -> float:
+    """exp of the entropy of the singular values as shares (Roy & Vetterli 2007): n for n directions of equal weight."""
+    shares = singular[singular > 0] / singular.sum() if singular.any() else np.empty(0)
+    return float(np.exp(-(shares * np.log(shares)).sum())) if shares.size else 0.0
+
+
+def used_dimension(gates: Any, tolerances: Sequence[float] = TOLERANCES) -> dict[str, Any]:
+    """The dimension that tokens use, from their routings (tokens, E) or (tokens, I, J).
+
+    tokens, experts; rank_<tolerance>: singular values above tolerance × the largest, None where the gates' own
+    precision is coarser than the tolerance; effective_rank; centred_rank_<tolerance> (against the same largest value,
+    0 when every token gets the same update) and centred_effective_rank, of the deviations from the mean routing;
+    top_share: energy (squared singular value) of the first direction, the part that a fixed update could give.
+    """
+    matrix = _routing_matrix(gates)
+    resolution = np.finfo(matrix.dtype).eps if np.issubdtype(matrix.dtype, np.floating) else 0.0
+    plain, centred = (np.linalg.svd(_triangle(matrix, flag), compute_uv=False) for flag in (False, True))
+    # what is left of identical tokens after centring is rounding, measured against the uncentred size
+    floor = max(resolution, np.finfo(np.float64).eps) * max(matrix.shape) * plain[0]
+    centred = np.where(centred > floor, centred, 0.0)
+    result: dict[str, Any] = {"tokens": matrix.shape[0], "experts": matrix.shape[1]}
+    for tolerance in tolerances:
+        known = tolerance >= resolution
+        result[f"rank_{tolerance:g}"] = int((plain > tolerance * plain[0]).sum()) if known else None
+        result[f"centred_rank_{tolerance:g}"] = int((centred > tolerance * plain[0]).sum()) if known else None
+    result["effective_rank"], result["centred_effective_rank"] = effective_rank(plain), effective_rank(centred)
+    result["top_share"] = float(plain[0] ** 2 / (plain**2).sum()) if plain.any() else 0.0
+    return result
+
+
+def trained_span(A: Any, B: Any, tolerance: float = 1e-6) -> dict[str, int]:
+    """Dimension that trained factors can reach over all routings, at a relative tolerance on singular values.
+
+    T-REX A (I, in), B (out, J): rank_a, rank_b, experts I·J and span = rank_a · rank_b (Lemma 4.1).
+    LoRA-MoE A (E, r, in), B (E, out, r): the ranks of all vectors together, experts E, and the span of its E matrices.
+    """
+    A, B = (
+        np.asarray(factor.detach().cpu() if hasattr(factor, "detach") else factor, dtype=np.float64)
+        for factor in (A, B)
+    )
+    if A.ndim == B.ndim == 2:
+        rank_a, rank_b = numerical_rank(A, tolerance), numerical_rank(B, tolerance)
+        return {"rank_a": rank_a, "rank_b": rank_b, "experts": A.shape[0] * B.shape[1], "span": rank_a * rank_b}
+    if A.ndim != 3 or B.ndim != 3 or A.shape[:2] != (B.shape[0], B.shape[2]):
+        raise ValueError(f"A {A.shape}, B {B.shape} are no factors; pass (I, in), (out, J) or (E, r, in), (E, out, r)")
+    down, up = A.reshape(-1, A.shape[2]), np.concatenate(list(B), axis=1)  # (E*r, in), (out, E*r)
+    # B_e A_e = Q_b (R_b)_e (R_a)_eᵀ Q_aᵀ: the small cores have the span of the full matrices
+    right = np.asarray(np.linalg.qr(down.T, mode="r")).T.reshape(*A.shape[:2], -1)  # (E, r, k)
+    left = np.asarray(np.linalg.qr(up, mode="r")).reshape(-1, *A.shape[:2]).transpose(1, 0, 2)  # (E, k, r)
+    cores = (left @ right).reshape(A.shape[0], -1)
+    return {
+        "rank_a": numerical_rank(down, tolerance),
+        "rank_b": numerical_rank(up, tolerance),
+        "experts": A.shape[0],
+        "span": numerical_rank(cores, tolerance),
+    }
 
 
 def layer_and_target(module: str) -> tuple[int, str]:
@@ -44,7 +130,9 @@ def router_alone(adapters: Mapping[str, Any], gates: Mapping[str, Any], scores: 
     scores, parts = torch.as_tensor(np.asarray(scores), dtype=torch.float32), {}
     for module, values in gates.items():
         if len(values) != len(scores):
-            raise ValueError(f"scores has {len(scores)} rows but {module} has {len(values)} tokens; pass a row a token")
+            raise ValueError(
+                f"scores has {len(scores)} rows but {module} has {len(values)} tokens; pass one row per token"
+            )
         with torch.no_grad():
             layer = adapters[module]
             mapped = layer.mapper(scores) if hasattr(layer, "mapper") else scores
@@ -56,7 +144,7 @@ def router_alone(adapters: Mapping[str, Any], gates: Mapping[str, Any], scores: 
 def used_by_runs(recordings: Recordings, method: str | None = None) -> pd.DataFrame:
     """Dimension that each run's tokens use in each layer, from pairs (run, {module: gates (tokens, experts)}).
 
-    Columns method, seed, module, layer, target and those of `subspace.used_dimension`; ranks are <NA> at tolerances
+    Columns method, seed, module, layer, target and those of `used_dimension`; ranks are <NA> at tolerances
     finer than the recorded precision. method: a label in place of the runs' own.
     Raises ValueError for no runs, or a run without modules.
 
@@ -128,7 +216,7 @@ def reached_by_runs(adapters: Recordings) -> pd.DataFrame:
 
 
 def used_summary(used: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
-    """A row a method: experts, what the factors reach, and what tokens use as mean over layers and seeds.
+    """One row per method: experts, what the factors reach, and what tokens use as mean over layers and seeds.
 
     Columns method, experts, reached (least and largest span of a layer, as text; "–" for a method without factors of
     its own), then for each measure its mean and

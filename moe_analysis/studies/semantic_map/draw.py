@@ -1,4 +1,4 @@
-"""T-REX Fig. 4: the semantic map of many data sets, its agreement with data sets and groups, and what clusters hold."""
+"""T-REX Fig. 4: the semantic map, and how its clusters agree with data sets and groups."""
 
 from __future__ import annotations
 
@@ -9,38 +9,50 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.layout import arranged
-from ..drawing.style import FULL_WIDTH, METHOD_COLORS, Mark, category_marks, figure, use_style
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, METHOD_COLORS, Mark, category_marks, figure, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURINGS = {"dataset": "data set", "group": "predefined group", "cluster": "semantic cluster"}
+    from .measure import SemanticMap
+
+COLORINGS = {"dataset": "data set", "group": "predefined group", "cluster": "semantic cluster"}
 LABEL_COLORS = {"dataset": METHOD_COLORS["LoRA-MoE"], "group": "#D55E00"}
 TEXT_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
 PROMPT_LENGTH, PROMPT_WIDTH = 180, 60  # characters of a prompt that a hover shows, and of one of its lines
 
 
-def semantic_map(points: pd.DataFrame, table: pd.DataFrame, neighbours: pd.DataFrame) -> Figure:
-    """The paper figure. In: what `map_frame`, `compare` and `compare_neighbours` returned.
+def plot(found: SemanticMap) -> Figure:
+    """The paper figure: the map above, agreement of clusters and neighbors below."""
+    return semantic_map(found.points, found.agreement, found.neighbours)
 
-    Top: the map coloured by data set and by predefined group. Bottom: AMI and NMI of clusters with both labellings
-    against k (mean and deviation over seeds; grey: 95 % of shuffled labels, dotted: groups dealt anew to data sets),
+
+def interactive(found: SemanticMap) -> go.Figure:
+    """The map alone, with the prompts to hover over."""
+    return semantic_map_interactive(found.points)
+
+
+def semantic_map(points: pd.DataFrame, table: pd.DataFrame, neighbours: pd.DataFrame) -> Figure:
+    """The paper figure, from the tables `points`, `agreement` and `neighbours` of the result.
+
+    Top: the map colored by data set and by predefined group. Bottom: AMI and NMI of clusters with both labellings
+    against k (mean and deviation over seeds; gray: 95 % of shuffled labels, dotted: groups dealt anew to data sets),
     and the share of nearest neighbours that agree.
 
     >>> figure = semantic_map(points, table, neighbours)
     >>> [panel.get_title(loc="left") for panel in figure.axes][:2]
-    ['Coloured by data set', 'Coloured by predefined group']
+    ['Colored by data set', 'Colored by predefined group']
     """
-    points = _by_group(points)
+    points = by_group(points)
     with use_style():
         drawing = figure(FULL_WIDTH, 7.0)
         parts: Any = drawing.subfigures(2, 1, height_ratios=(4.6, 2.5))
         top, bottom = parts
         for column, axes in zip(("dataset", "group"), top.subplots(1, 2)):
-            _scatter(axes, points, column)
+            scatter(axes, points, column)
         ami, nmi, near = bottom.subplots(1, 3, width_ratios=(1, 1, 0.9))
         _curves(ami, table, "ami", "AMI")
         _curves(nmi, table, "nmi", "NMI")
@@ -50,7 +62,7 @@ def semantic_map(points: pd.DataFrame, table: pd.DataFrame, neighbours: pd.DataF
 
 
 def semantic_map_interactive(points: pd.DataFrame) -> go.Figure:
-    """The map to explore: hover shows the prompt, buttons colour it by data set, predefined group or cluster.
+    """The map to explore: hover shows the prompt, buttons color it by data set, predefined group or cluster.
 
     In: what `map_frame` returned. One trace for each category, so that the legend switches single categories.
 
@@ -60,11 +72,11 @@ def semantic_map_interactive(points: pd.DataFrame) -> go.Figure:
     """
     import plotly.graph_objects as go
 
-    points = _by_group(points)
-    shown = pd.DataFrame({name: points[name].astype(str).map(html.escape) for name in COLOURINGS})
+    points = by_group(points)
+    shown = pd.DataFrame({name: points[name].astype(str).map(html.escape) for name in COLORINGS})
     shown["prompt"] = points["prompt"].map(hover_prompt)
     traces, owner = [], []
-    for column in COLOURINGS:
+    for column in COLORINGS:
         for name, mark in _marks(points, column).items():
             inside = (points[column] == name).to_numpy()
             traces.append(
@@ -87,7 +99,7 @@ def semantic_map_interactive(points: pd.DataFrame) -> go.Figure:
             "method": "update",
             "args": [{"visible": [column == mine for mine in owner]}, {"legend.title.text": title}],
         }
-        for column, title in COLOURINGS.items()
+        for column, title in COLORINGS.items()
     ]
     blank = {"showticklabels": False, "showgrid": False, "zeroline": False, "title": ""}
     return arranged(
@@ -97,7 +109,7 @@ def semantic_map_interactive(points: pd.DataFrame) -> go.Figure:
                 template="plotly_white",
                 title="Semantic map of the prompts",
                 height=720,
-                legend={"title": {"text": COLOURINGS["dataset"]}, "itemsizing": "constant"},
+                legend={"title": {"text": COLORINGS["dataset"]}, "itemsizing": "constant"},
                 xaxis=blank,
                 yaxis={**blank, "scaleanchor": "x"},
                 updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
@@ -113,68 +125,7 @@ def hover_prompt(prompt: str) -> str:
     return "<br>".join(html.escape(line) for line in textwrap.wrap(text, PROMPT_WIDTH))
 
 
-def cluster_contents(profile: pd.DataFrame, groups: pd.Series) -> Figure:
-    """A heat map of what `cluster_profile` returned: share of each data set's prompts in each cluster.
-
-    groups: the group of each data set, indexed by data set; data sets of a group stand together.
-
-    >>> figure = cluster_contents(profile, groups)
-    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()][:2]
-    ['add_small  (arithmetic)', 'add_small_one_over  (arithmetic)']
-    """
-    share, entropy = _shares(profile)
-    with use_style():
-        drawing = figure(FULL_WIDTH, 1.9 + 0.17 * len(share))
-        axes = drawing.subplots()
-        image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axes.set_yticks(range(len(share)), [f"{name}  ({groups[name]})" for name in share.index])
-        axes.set_xticks(range(share.shape[1]), [f"{name}\n{value:.2f}" for name, value in entropy.items()])
-        axes.set_xlabel("semantic cluster, and below it the evenness of its groups (0: a single group)")
-        groups_in_order = [groups[name] for name in share.index]
-        for row in range(1, len(share)):
-            if groups_in_order[row] != groups_in_order[row - 1]:
-                axes.axhline(row - 0.5, color="#5A5A5A", linewidth=0.6)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-        drawing.colorbar(image, ax=axes, label="share of the data set's prompts", shrink=0.7)
-        return drawing
-
-
-def cluster_contents_interactive(profile: pd.DataFrame, groups: pd.Series) -> go.Figure:
-    """The same heat map to explore; the hover names data set, group, cluster, share and count.
-
-    >>> cluster_contents_interactive(profile, groups).data[0].z.shape
-    (4, 4)
-    """
-    import plotly.graph_objects as go
-
-    share, entropy = _shares(profile)
-    counts = profile[share.index].to_numpy().T  # (datasets, clusters)
-    names = [f"{name} ({groups[name]})" for name in share.index]
-    return arranged(
-        go.Figure(
-            go.Heatmap(
-                z=share.to_numpy(np.float32),
-                x=[f"cluster {name}" for name in share.columns],
-                y=names,
-                customdata=counts,
-                colorscale="Blues",
-                zmin=0,
-                zmax=1,
-                colorbar={"title": "share"},
-                hovertemplate="%{y}<br>%{x}: %{z:.0%}, %{customdata} prompts<extra></extra>",
-            ),
-            go.Layout(
-                template="plotly_white",
-                title="What each semantic cluster holds",
-                height=260 + 20 * len(share),
-                yaxis={"autorange": "reversed"},
-            ),
-        )
-    )
-
-
-def _by_group(points: pd.DataFrame) -> pd.DataFrame:
+def by_group(points: pd.DataFrame) -> pd.DataFrame:
     """Points ordered by group, so that legends list the data sets of a group side by side."""
     return points.iloc[np.argsort(pd.factorize(points["group"])[0], kind="stable")]
 
@@ -184,12 +135,12 @@ def _marks(points: pd.DataFrame, column: str) -> dict[Any, Mark]:
     return category_marks(sorted(names) if column == "cluster" else names)
 
 
-def _scatter(axes: Axes, points: pd.DataFrame, column: str, marks: dict[Any, Mark] | None = None) -> None:
+def scatter(axes: Axes, points: pd.DataFrame, column: str, marks: dict[Any, Mark] | None = None) -> None:
     marks = marks or _marks(points, column)
     for name, mark in marks.items():
         part = points[points[column] == name]
         axes.scatter(part["x"], part["y"], s=6, c=mark.color, marker=mark.marker, alpha=0.75, linewidths=0, label=name)
-    axes.set_title(f"Coloured by {COLOURINGS[column]}")
+    axes.set_title(f"Colored by {COLORINGS[column]}")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
@@ -270,11 +221,5 @@ def _bars(axes: Axes, neighbours: pd.DataFrame) -> None:
         )
     axes.set_yticks(range(len(measures)), [textwrap.fill(measure, 12) for measure in measures])
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1), xlabel="share of 10 nearest neighbours")
+    axes.set(xlim=(0, 1), xlabel="share of 10 nearest neighbors")
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, 1.22), ncols=3, handlelength=1, columnspacing=0.8)
-
-
-def _shares(profile: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Share of each data set in each cluster (datasets, clusters), and the clusters' group entropy."""
-    counts = profile.drop(columns=["size", "dataset_entropy", "group_entropy"])
-    return (counts / counts.sum()).T, profile["group_entropy"]

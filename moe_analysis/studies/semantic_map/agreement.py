@@ -1,7 +1,7 @@
 """How far clusters of prompts agree with labels the prompts came with, against two kinds of chance.
 
 Mutual information is computed from contingency counts, so that all permutations of one labelling are one call of
-`bincount`. AMI is Vinh, Epps & Bailey (2010), NMI the same without the correction for chance, both normalised by the
+`bincount`. AMI is Vinh, Epps & Bailey (2010), NMI the same without the correction for chance, both normalized by the
 mean of the two entropies; homogeneity and completeness are Rosenberg & Hirschberg (2007).
 """
 
@@ -13,72 +13,138 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from ..tasks.clusters import cluster
+from ...tasks.clusters import cluster
 
 LABELS = ("dataset", "group")
 SCORES = ("ami", "nmi", "homogeneity", "completeness", "purity")
+HELD = 0.1  # of a cluster, from here on it holds a class
 
 
-def agreement(
+def clusterings(
     embeddings: np.ndarray,
     frame: pd.DataFrame,
     ks: Sequence[int] = (5, 10, 20, 32, 50),
     seeds: Sequence[int] = (0, 1, 2),
-    permutations: int = 200,
-) -> pd.DataFrame:
-    """Agreement of k-means clusters with the data sets and with the predefined groups, a row for each k and labelling.
+) -> dict[int, np.ndarray]:
+    """k-means labels of the embeddings for every k and seed.
 
-    In: embeddings (n, d), rows of length 1; `frame`, n rows with `dataset` and `group`. The numbers of data sets and
-    of groups are added to `ks`, because a clustering much finer or coarser than its labels cannot reach 1.
-    Out: k, labels ("dataset" or "group"), classes (how many), matched (k = classes), seeds (how many), and for each of
-    `SCORES` the mean over `seeds` of k-means and its standard deviation (`ami`, `ami_sd`, ...). Two baselines of the
-    seed mean: `chance_*` (mean, 95 % quantile, and `chance_p`) shuffles the labels over prompts; `regrouped_*`, for
-    groups only, deals the groups anew to whole data sets and so asks whether the groups say more than any grouping of
-    these data sets would. The p-values are (1 + permutations that reach the measured AMI) / (1 + permutations).
-    A labelling of one class has no agreement: NaN. Raises ValueError for a mismatch or fewer than one permutation.
+    Args:
+        embeddings: (n, d), rows of length 1.
+        frame: n rows with `dataset` and `group`.
+        ks: numbers of clusters. The numbers of data sets and of groups are added, because a clustering much finer or
+            coarser than its labels cannot reach an agreement of 1.
+        seeds: of k-means.
+
+    Returns:
+        {k: labels (seeds, n)}, in order of k.
+
+    Raises:
+        ValueError: for embeddings of other rows, a data set in two groups, or no seed.
     """
     check_rows(embeddings, frame)
-    if permutations < 1 or not len(seeds):
-        raise ValueError(f"permutations = {permutations} and seeds = {tuple(seeds)}; give at least one of each")
+    if not len(seeds):
+        raise ValueError(f"seeds = {tuple(seeds)} is empty; give at least one seed of k-means")
+    classes = {frame[name].nunique() for name in LABELS}
+    return {
+        k: np.stack([cluster(embeddings, k, seed=seed).labels for seed in seeds])
+        for k in sorted({*map(int, ks), *classes} - {1})
+    }
+
+
+def agreement(clusters: Mapping[int, np.ndarray], frame: pd.DataFrame, permutations: int = 200) -> pd.DataFrame:
+    """Agreement of clusters with the data sets and with the predefined groups, one row per k and labelling.
+
+    Two baselines of the seed mean: `chance_*` (mean, 95 % quantile, and `chance_p`) shuffles the labels over prompts;
+    `regrouped_*`, for groups only, deals the groups anew to whole data sets and so asks whether the groups say more
+    than any grouping of these data sets would. The p-values are (1 + permutations that reach the measured AMI) /
+    (1 + permutations). A labelling of one class has no agreement: NaN.
+
+    Args:
+        clusters: {k: labels (seeds, n)}, as `clusterings` returns them.
+        frame: n rows with `dataset` and `group`.
+        permutations: of each baseline.
+
+    Returns:
+        k, labels ("dataset" or "group"), classes (how many), matched (k = classes), seeds (how many), and for each of
+        `SCORES` the mean over the seeds of k-means and its standard deviation (`ami`, `ami_sd`, ...).
+
+    Raises:
+        ValueError: for fewer than one permutation.
+    """
+    if permutations < 1:
+        raise ValueError(f"permutations = {permutations}; give at least one")
     codes = {name: pd.factorize(frame[name])[0] for name in LABELS}
-    classes = {name: int(values.max()) + 1 for name, values in codes.items()}
     rows = []
-    for k in sorted({*map(int, ks), *classes.values()} - {1}):
-        clusters = np.stack([cluster(embeddings, k, seed=seed).labels for seed in seeds])  # (seeds, n)
+    for k, found in clusters.items():
         for name in LABELS:
-            null = {"chance": shuffled_counts(clusters, codes[name], permutations)}
+            null = {"chance": shuffled_counts(found, codes[name], permutations)}
             if name == "group":
-                null["regrouped"] = regrouped_counts(clusters, codes["dataset"], codes["group"], permutations)
+                null["regrouped"] = regrouped_counts(found, codes["dataset"], codes["group"], permutations)
+            classes = int(codes[name].max()) + 1
             rows.append(
                 {
                     "k": k,
                     "labels": name,
-                    "classes": classes[name],
-                    "matched": k == classes[name],
-                    "seeds": len(seeds),
-                    **_measured(counts(clusters, codes[name]), null),
+                    "classes": classes,
+                    "matched": k == classes,
+                    "seeds": len(found),
+                    **_measured(counts(found, codes[name]), null),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def compare(embeddings: Mapping[str, np.ndarray], frame: pd.DataFrame, **options: object) -> pd.DataFrame:
-    """`agreement` of several embeddings of the same rows, {name of the text: (n, d)}; the name is column `text`.
+def seed_agreement(clusters: Mapping[int, np.ndarray], frame: pd.DataFrame, seeds: Sequence[int]) -> pd.DataFrame:
+    """What `agreement` averages: one row per k and seed of k-means.
 
-    >>> table = compare(texts, frame, ks=(2, 4), seeds=(0, 1), permutations=20)
-    >>> table[["text", "k", "labels", "matched"]]
-       text  k   labels  matched
-    0  bare  2  dataset    False
-    1  bare  2    group     True
-    2  bare  4  dataset     True
-    3  bare  4    group    False
+    Args:
+        clusters: {k: labels (seeds, n)}, as `clusterings` returns them.
+        frame: n rows with `dataset` and `group`.
+        seeds: of the clusterings, in their order.
+
+    Returns:
+        k, seed, dataset_ami, group_ami, and mixed: the share of clusters that hold more than one group (`held`).
     """
-    tables = [agreement(matrix, frame, **options).assign(text=text) for text, matrix in embeddings.items()]  # type: ignore[arg-type]
-    return pd.concat(tables, ignore_index=True).pipe(lambda table: table[["text", *table.columns.drop("text")]])
+    codes = {name: pd.factorize(frame[name])[0] for name in LABELS}
+    frames = []
+    for k, found in clusters.items():
+        tables = {name: counts(found, codes[name]) for name in LABELS}  # (seeds, clusters, classes)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "k": k,
+                    "seed": list(seeds),
+                    **{f"{name}_ami": scores(table)["ami"] for name, table in tables.items()},
+                    "mixed": (held(tables["group"]).sum(-1) > 1).mean(-1),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def held(tables: np.ndarray) -> np.ndarray:
+    """Which classes a cluster holds: those of at least a tenth of its prompts; (..., clusters, classes), boolean.
+
+    Fewer are strays, which every clustering has.
+    """
+    return tables >= np.maximum(HELD * tables.sum(-1, keepdims=True), 1)
+
+
+def by_text(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Tables of several texts, {name of the text: table}, as one; the name is the first column, `text`."""
+    found = pd.concat([table.assign(text=text) for text, table in tables.items()], ignore_index=True)
+    return found[["text", *found.columns.drop("text")]]
 
 
 def check_rows(embeddings: np.ndarray, frame: pd.DataFrame) -> None:
-    """ValueError unless there is one embedding for each row of the frame and each data set lies in one group."""
+    """ValueError unless there is one embedding for each row of the frame and each data set lies in one group.
+
+    Also for a frame of plain texts, which has no such labels.
+    """
+    if missing := [name for name in LABELS if name not in frame]:
+        raise ValueError(
+            f"frame has no column {' and no column '.join(missing)}; give each prompt the labels to compare"
+        )
     if len(embeddings) != len(frame) or not len(frame):
         raise ValueError(f"embeddings has {len(embeddings)} rows but frame has {len(frame)}; embed its prompts")
     groups = frame.groupby("dataset", sort=False)["group"].unique()

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.parameter_counts import PAPER_DOWN, PAPER_UP
-from ..drawing.explorer import Explorer, View, choice, slider
-from ..drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.explorer import Explorer, View, choice, slider
+from ...drawing.style import FULL_WIDTH, figure, use_style
+from .draw_span import draw_heat, draw_kinds
+from .parameters import PAPER_DOWN, PAPER_UP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from .measure import Span
 
 RING = {
     "marker": "o",
@@ -23,6 +26,11 @@ RING = {
     "linestyle": "",
     "zorder": 5,
 }
+
+
+def widget(found: Span) -> Explorer:
+    """I, J and the kind of vectors of the spans that were measured."""
+    return rank_widget(found.ranks, found.sizes)
 
 
 def rank_widget(
@@ -67,8 +75,6 @@ def rank_widget(
 
 def rank_figure(ranks: pd.DataFrame, one: pd.Series) -> Figure:
     """The heat map of one kind and the spans of all kinds, with a ring around the row `one` of the frame."""
-    from ..plots.subspace import draw_heat, draw_kinds
-
     own = ranks[ranks["kind"] == one["kind"]]
     with use_style():
         drawing = figure(FULL_WIDTH, 3.1)

@@ -1,4 +1,4 @@
-"""T-REX Theorems 4.2 and 4.3, in our reading, drawn: errors at equal budgets, line searches, gradient noise."""
+"""T-REX Theorem 4.3, in our reading, drawn: line searches and gradient noise."""
 
 from __future__ import annotations
 
@@ -7,129 +7,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.layout import arranged
-from ..drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
-from .subspace import COUNT_LABELS, system_color
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, MARKERS, figure, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
+    from .measure import Intuition
+
 PRIOR_COLORS = {"none": "#5A5A5A", "aligned": "#009E73", "mismatched": "#D55E00"}
 PRIOR_LABELS = {"none": "no prior", "aligned": "aligned prior", "mismatched": "mismatched prior"}
 CASE_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#CC79A7")
-FINE_TICKS, COARSE_TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-def approximation_figure(summary: pd.DataFrame) -> Figure:
-    """The paper figure of Theorem 4.2 from the frame of `approximation_summary`.
-
-    A panel a family of targets, a line of dots a system, a marker a way of counting parameters; bars from the least to
-    the largest of the seeds; a ring marks the best of each count.
-
-    >>> from moe_analysis.analysis.trex_theorems import approximation_summary
-    >>> figure = approximation_figure(approximation_summary(approximation))
-    >>> [panel.get_title(loc="left") for panel in figure.axes]
-    ['(a) shared targets', '(b) clustered targets', '(c) unstructured targets']
-    """
-    families, counts = list(dict.fromkeys(summary["family"])), list(dict.fromkeys(summary["count"]))
-    with use_style():
-        fig = figure(FULL_WIDTH, 2.9)
-        panels = np.atleast_1d(fig.subplots(1, len(families), sharey=True))
-        for letter, panel, family in zip("abcdef", panels, families):
-            draw_errors(panel, summary[summary["family"] == family], counts)
-            panel.set_title(f"({letter}) {family} targets")
-        fig.legend(handles=count_handles(counts), loc="outside lower center", ncols=len(counts) + 1)
-    return fig
+def plot(found: Intuition) -> Figure:
+    """The paper figure: line searches, gradient noise, and noise against no prior."""
+    return intuition_figure(found.searches, found.noise, found.ratios)
 
 
-def draw_errors(panel: Any, table: pd.DataFrame, counts: list[str]) -> None:
-    methods = list(dict.fromkeys(table["method"]))
-    for index, count in enumerate(counts):
-        rows = table[table["count"] == count].set_index("method").loc[methods]
-        places = np.arange(len(methods))[::-1] - (index - (len(counts) - 1) / 2) * 0.22
-        for place, (method, row) in zip(places, rows.iterrows()):
-            color = system_color(str(method))
-            panel.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1)
-            panel.scatter(row["mean"], place, marker=MARKERS[index], s=24, color=color, zorder=3, linewidths=0)
-            if row["best"]:
-                panel.scatter(row["mean"], place, s=80, facecolor="none", edgecolor="black", linewidths=0.9, zorder=4)
-    panel.set_yticks(np.arange(len(methods))[::-1], methods)
-    panel.set_xscale("log")
-    panel.set_xlabel("relative error")
-    panel.grid(axis="x")
-    least = table["low"].min()
-    ticks = [tick for tick in (FINE_TICKS if least > 0.4 else COARSE_TICKS) if tick > 0.9 * least]
-    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    panel.minorticks_off()
-    panel.set_xlim(0.85 * least, 1.1)
-
-
-def count_handles(counts: list[str]) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], linestyle="", marker=MARKERS[index], color="0.3", label=COUNT_LABELS[count])
-        for index, count in enumerate(counts)
-    ]
-    return [
-        *handles,
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            marker="o",
-            markersize=8,
-            markerfacecolor="none",
-            color="black",
-            label="best of its count",
-        ),
-    ]
-
-
-def approximation_explorer(summary: pd.DataFrame) -> go.Figure:
-    """The interactive twin: a column a family, a symbol a way of counting; hover tells size, mean and range.
-
-    >>> from moe_analysis.analysis.trex_theorems import approximation_summary
-    >>> figure = approximation_explorer(approximation_summary(approximation))
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
-    from plotly.subplots import make_subplots
-
-    families, counts = list(dict.fromkeys(summary["family"])), list(dict.fromkeys(summary["count"]))
-    titles = [f"{family} targets" for family in families]
-    fig = make_subplots(1, len(families), shared_yaxes=True, subplot_titles=titles)
-    for column, family in enumerate(families, start=1):
-        for index, count in enumerate(counts):
-            rows = summary[(summary["family"] == family) & (summary["count"] == count)]
-            mean, low, high = (rows[name].to_numpy(np.float32) for name in ("mean", "low", "high"))
-            fig.add_scatter(
-                x=mean,
-                y=rows["method"],
-                mode="markers",
-                name=COUNT_LABELS[count],
-                legendgroup=count,
-                showlegend=column == 1,
-                text=rows["size"],
-                customdata=np.stack([low, high], axis=1),
-                row=1,
-                col=column,
-                marker={"symbol": SYMBOLS[index], "size": 11, "color": [system_color(name) for name in rows["method"]]},
-                error_x={
-                    "type": "data",
-                    "color": "#5A5A5A",
-                    "symmetric": False,
-                    "array": high - mean,
-                    "arrayminus": mean - low,
-                },
-                hovertemplate=f"%{{y}} of size %{{text}}<br>{COUNT_LABELS[count]}<br>relative error %{{x:.4f}}"
-                "<br>seeds %{customdata[0]:.4f} to %{customdata[1]:.4f}<extra></extra>",
-            )
-        fig.update_xaxes(type="log", title_text="relative error", row=1, col=column)
-    fig.update_yaxes(autorange="reversed")
-    fig.update_layout(template="plotly_white", height=520, title={"text": "Approximation at equal budgets"})
-    return arranged(fig)
+def interactive(found: Intuition) -> go.Figure:
+    """Line searches beside the noise of every seed."""
+    return intuition_explorer(found.searches, found.noise)
 
 
 def intuition_figure(searches: pd.DataFrame, noise: pd.DataFrame, ratios: pd.DataFrame) -> Figure:
@@ -139,7 +38,7 @@ def intuition_figure(searches: pd.DataFrame, noise: pd.DataFrame, ratios: pd.Dat
     (b) noise-to-signal of the router's gradient over training, shaded between seeds; (c) the same relative to no prior,
     with 95 % intervals.
 
-    >>> from moe_analysis.analysis.trex_theorems import noise_against_none
+    >>> from moe_analysis.studies.subspace.theorems import noise_against_none
     >>> figure = intuition_figure(searches, noise, noise_against_none(noise))
     >>> [panel.get_title(loc="left") for panel in figure.axes]
     ['(a) line search, dot: closed form', '(b) router gradient noise', '(c) against no prior']
@@ -214,7 +113,7 @@ def draw_ratios(panel: Any, ratios: pd.DataFrame) -> None:
 
 
 def intuition_explorer(searches: pd.DataFrame, noise: pd.DataFrame) -> go.Figure:
-    """The interactive twin: line searches on the left, a line a prior and seed of the gradient noise on the right.
+    """The interactive twin: line searches on the left, a line per prior and seed of the gradient noise on the right.
 
     >>> figure = intuition_explorer(searches, noise)
     >>> sorted({trace.type for trace in figure.data})

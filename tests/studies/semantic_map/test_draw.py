@@ -6,9 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 
-from moe_analysis.analysis.clusters import cluster_profile, compare, compare_neighbours, map_frame
-from moe_analysis.plots import clusters as plots
+from moe_analysis.studies.semantic_map import draw as plots
+from moe_analysis.studies.semantic_map.agreement import agreement, by_text, clusterings
+from moe_analysis.studies.semantic_map.draw_contents import interactive as contents_interactive
+from moe_analysis.studies.semantic_map.draw_contents import plot as contents_plot
+from moe_analysis.studies.semantic_map.maps import cluster_profile, map_frame
+from moe_analysis.studies.semantic_map.measure import ClusterContents
+from moe_analysis.studies.semantic_map.neighbours import neighbour_agreement, neighbour_shares
 
 DATASETS = {f"task_{index}": f"group {index % 4}" for index in range(12)}
 SAMPLE = pd.DataFrame(
@@ -36,12 +42,14 @@ def texts() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def table(texts: dict[str, np.ndarray]) -> pd.DataFrame:
-    return compare(texts, SAMPLE, ks=(3, 6), seeds=(0, 1), permutations=10)
+    return by_text(
+        {text: agreement(clusterings(one, SAMPLE, (3, 6), (0, 1)), SAMPLE, 10) for text, one in texts.items()}
+    )
 
 
 @pytest.fixture(scope="module")
 def neighbours(texts: dict[str, np.ndarray]) -> pd.DataFrame:
-    return compare_neighbours(texts, SAMPLE, neighbours=5)
+    return by_text({text: neighbour_agreement(neighbour_shares(one, SAMPLE, 5)) for text, one in texts.items()})
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +68,7 @@ def test_the_left_map_names_all_data_sets_by_group_and_the_right_one_all_groups(
     assert sorted(names[0]) == sorted(DATASETS)
     assert [DATASETS[name] for name in names[0]] == sorted(DATASETS.values())
     titles = [panel.get_title(loc="left") for panel in axes[:2]]
-    assert titles == ["Coloured by data set", "Coloured by predefined group"]
+    assert titles == ["Colored by data set", "Colored by predefined group"]
 
 
 def test_legend_marks_are_those_of_the_points(axes) -> None:
@@ -96,7 +104,7 @@ def test_bars_are_the_neighbour_shares_with_a_tick_at_chance(axes, neighbours) -
     assert ticks == pytest.approx(neighbours["chance"].to_numpy())
 
 
-def test_each_button_shows_every_prompt_once_in_one_colouring(points) -> None:
+def test_each_button_shows_every_prompt_once_in_one_coloring(points) -> None:
     page = plots.semantic_map_interactive(points)
     buttons = page.layout.updatemenus[0].buttons
     assert [button.label for button in buttons] == ["data set", "predefined group", "semantic cluster"]
@@ -128,9 +136,20 @@ def test_escaping_comes_after_shortening_so_that_no_entity_is_cut() -> None:
     assert plots.hover_prompt("<" * 400).replace("<br>", "").replace("&lt;", "") == "…"
 
 
-def test_the_heat_map_shows_the_share_of_each_data_set_in_each_cluster() -> None:
+def contents() -> ClusterContents:
     profile = cluster_profile(np.arange(len(SAMPLE)) % 5, SAMPLE)
-    panel = plots.cluster_contents(profile, GROUPS).axes[0]
+    return ClusterContents(profile=profile, groups=GROUPS, shared=pd.DataFrame())
+
+
+def test_the_heat_map_is_drawn_into_the_users_axes() -> None:
+    axes = Figure().subplots()
+    assert contents().plot(axes) is axes and axes.images
+    with pytest.raises(ValueError, match="has no knobs"):
+        contents().widget()
+
+
+def test_the_heat_map_shows_the_share_of_each_data_set_in_each_cluster() -> None:
+    panel = contents_plot(contents()).axes[0]
     assert np.asarray(panel.images[0].get_array()) == pytest.approx(np.full((12, 5), 0.2))
     names = [tick.get_text() for tick in panel.get_yticklabels()]
     assert names[:3] == ["task_0  (group 0)", "task_4  (group 0)", "task_8  (group 0)"]
@@ -139,7 +158,6 @@ def test_the_heat_map_shows_the_share_of_each_data_set_in_each_cluster() -> None
 
 
 def test_the_interactive_heat_map_has_the_same_shares_and_the_counts() -> None:
-    profile = cluster_profile(np.arange(len(SAMPLE)) % 5, SAMPLE)
-    trace = plots.cluster_contents_interactive(profile, GROUPS).data[0]
+    trace = contents_interactive(contents()).data[0]
     assert trace.z == pytest.approx(np.full((12, 5), 0.2)) and (trace.customdata == 1).all()
     assert trace.y[1] == "task_4 (group 0)" and trace.x[4] == "cluster 4"

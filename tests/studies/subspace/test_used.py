@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from moe_analysis.adapters import RoutingContext, TRex, TRexConfig
-from moe_analysis.analysis import used_subspace
+from moe_analysis.studies.subspace import used as used_subspace
 
 
 def run_of(method: str, seed: int = 0) -> SimpleNamespace:

@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from ..theory.trex_approximation import COUNTS, FAMILIES, approximation_errors, target_family
-from ..theory.trex_intuition import Parabola, random_parabolas
-from .intervals import mean_interval
+from ...evidence.intervals import mean_interval
+from ...theory.trex_approximation import COUNTS, FAMILIES, approximation_errors, target_family
+from ...theory.trex_intuition import Parabola, random_parabolas
 
 LABELS = {"lora": "LoRA", "moe_lora": "LoRA-MoE", "diagonal": "rank-1 diagonal", "mix_and_match": "mix-and-match"}
 CASES = (

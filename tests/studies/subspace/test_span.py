@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.analysis import subspace
+from moe_analysis.studies.subspace import parameters, used
+from moe_analysis.studies.subspace import span as subspace
 from moe_analysis.theory.trex import realised_updates
 
 
@@ -18,10 +19,10 @@ def test_the_used_dimension_is_the_number_of_directions_that_routings_combine(ra
     rng = np.random.default_rng(seed)
     basis = np.linalg.qr(rng.standard_normal((12, rank)))[0].T  # (rank, 12)
     gates = (np.linalg.qr(rng.standard_normal((40, rank)))[0] @ basis).reshape(40, 3, 4)
-    used = subspace.used_dimension(gates)
-    assert (used["tokens"], used["experts"]) == (40, 12)
-    assert [used[f"rank_{tolerance:g}"] for tolerance in subspace.TOLERANCES] == [rank] * 3
-    assert used["effective_rank"] == pytest.approx(rank)  # equal weight by construction
+    found = used.used_dimension(gates)
+    assert (found["tokens"], found["experts"]) == (40, 12)
+    assert [found[f"rank_{tolerance:g}"] for tolerance in used.TOLERANCES] == [rank] * 3
+    assert found["effective_rank"] == pytest.approx(rank)  # equal weight by construction
 
 
 def test_the_used_dimension_is_that_of_the_updates_themselves():
@@ -29,48 +30,32 @@ def test_the_used_dimension_is_that_of_the_updates_themselves():
     A, B = rng.standard_normal((3, 9)), rng.standard_normal((8, 4))
     gates = rng.standard_normal((50, 5)) @ rng.standard_normal((5, 12))
     updates = realised_updates(A, B, gates.reshape(50, 3, 4)).reshape(50, -1)
-    assert subspace.used_dimension(gates)["rank_1e-06"] == np.linalg.matrix_rank(updates) == 5
+    assert used.used_dimension(gates)["rank_1e-06"] == np.linalg.matrix_rank(updates) == 5
 
 
 def test_tokens_with_one_routing_use_one_direction_and_none_after_centring():
-    used = subspace.used_dimension(np.tile(np.float32([0.1, 0.2, 0.7]), (30, 1)))
-    assert used["rank_1e-06"] == 1 and used["centred_rank_1e-06"] == 0
-    assert used["effective_rank"] == pytest.approx(1) and used["centred_effective_rank"] == 0
-    assert used["top_share"] == pytest.approx(1)
+    found = used.used_dimension(np.tile(np.float32([0.1, 0.2, 0.7]), (30, 1)))
+    assert found["rank_1e-06"] == 1 and found["centred_rank_1e-06"] == 0
+    assert found["effective_rank"] == pytest.approx(1) and found["centred_effective_rank"] == 0
+    assert found["top_share"] == pytest.approx(1)
 
 
 def test_softmax_routings_lose_one_direction_by_centring():
     gates = torch.softmax(torch.randn(200, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64), -1)
-    used = subspace.used_dimension(gates)
-    assert (used["rank_1e-06"], used["centred_rank_1e-06"]) == (6, 5)
+    found = used.used_dimension(gates)
+    assert (found["rank_1e-06"], found["centred_rank_1e-06"]) == (6, 5)
 
 
 def test_a_rank_finer_than_the_recorded_precision_is_missing_rather_than_invented():
     gates = np.random.default_rng(0).random((20, 4)).astype(np.float16)
-    used = subspace.used_dimension(gates)
-    assert used["rank_1e-06"] is None and used["rank_0.01"] == 4
-    table = subspace.used_dimensions({"layer": gates})
-    assert table["rank_1e-06"].isna().all() and table["rank_0.01"].tolist() == [4]
-
-
-def test_a_table_has_a_row_a_module():
-    rng = np.random.default_rng(1)
-    table = subspace.used_dimensions({"q": rng.random((9, 2, 3)), "v": rng.random((7, 4))})
-    assert table["module"].tolist() == ["q", "v"]
-    assert table["tokens"].tolist() == [9, 7] and table["experts"].tolist() == [6, 4]
-
-
-def test_the_energy_curve_adds_up_to_one_and_falls():
-    curve = subspace.energy_curve(np.random.default_rng(2).random((30, 5)))
-    assert curve["direction"].tolist() == [1, 2, 3, 4, 5]
-    assert curve["cumulative"].iloc[-1] == pytest.approx(1)
-    assert (curve["share"].diff().dropna() <= 0).all()
+    found = used.used_dimension(gates)
+    assert found["rank_1e-06"] is None and found["rank_0.01"] == 4
 
 
 def test_a_reduced_matrix_has_the_singular_values_of_the_whole():
     gates = np.random.default_rng(3).random((300, 2, 3))
     whole = np.linalg.svd(gates.reshape(300, 6), compute_uv=False)
-    np.testing.assert_allclose(subspace.routing_spectrum(gates), whole)
+    np.testing.assert_allclose(used.routing_spectrum(gates), whole)
 
 
 @pytest.mark.parametrize(
@@ -83,19 +68,14 @@ def test_a_reduced_matrix_has_the_singular_values_of_the_whole():
 )
 def test_routings_that_cannot_be_measured_are_refused(gates, message):
     with pytest.raises(ValueError, match=message):
-        subspace.used_dimension(gates)
-
-
-def test_no_modules_is_an_error():
-    with pytest.raises(ValueError, match="gates_by_module is empty"):
-        subspace.used_dimensions({})
+        used.used_dimension(gates)
 
 
 def test_trained_factors_span_the_product_of_their_ranks():
     rng = np.random.default_rng(4)
     A, B = torch.randn(4, 9, generator=torch.Generator().manual_seed(0), requires_grad=True), rng.random((8, 3))
     B[:, 2] = B[:, 0]
-    assert subspace.trained_span(A, B) == {"rank_a": 4, "rank_b": 2, "experts": 12, "span": 8}
+    assert used.trained_span(A, B) == {"rank_a": 4, "rank_b": 2, "experts": 12, "span": 8}
 
 
 @settings(max_examples=25, deadline=None)
@@ -106,12 +86,12 @@ def test_the_span_of_a_mixture_needs_no_full_matrices(experts, rank, seed):
     if experts > 1:
         A[-1], B[-1] = A[0], 2 * B[0]
     full = np.linalg.matrix_rank((B @ A).reshape(experts, -1))
-    assert subspace.trained_span(A, B)["span"] == full == max(1, experts - 1)
+    assert used.trained_span(A, B)["span"] == full == max(1, experts - 1)
 
 
 def test_factors_that_do_not_belong_together_are_refused():
     with pytest.raises(ValueError, match="are no factors"):
-        subspace.trained_span(np.ones((2, 3, 4)), np.ones((3, 4, 3)))
+        used.trained_span(np.ones((2, 3, 4)), np.ones((3, 4, 3)))
 
 
 def test_the_plot_frame_holds_every_size_and_measures_what_is_predicted():
@@ -148,7 +128,7 @@ def test_sizes_that_do_not_fit_together_are_refused():
 
 
 def test_figure_one_counts_the_parameters_of_the_real_modules():
-    table = subspace.figure1_parameters(20, 10).set_index("system")
+    table = parameters.figure1_parameters(20, 10).set_index("system")
     assert table.loc["LoRA", "parameters"] == 6 * 30
     assert table.loc["LoRA-MoE", "parameters"] == 6 * 30 + 6 * 20
     assert table.loc["T-REX", "parameters"] == 2 * 20 + 3 * 10 + 6 * 20 + 2

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe_analysis.analysis import parameter_counts, subspace, trex_theorems, used_subspace
-from moe_analysis.plots import figure1, theorems
-from moe_analysis.plots import subspace as draw
+from moe_analysis.studies.subspace import draw_approximation, draw_intuition, draw_systems, draw_used, span, used
+from moe_analysis.studies.subspace import draw_span as draw
+from moe_analysis.studies.subspace import parameters as counts
+from moe_analysis.studies.subspace import theorems as frames
 
 
 def texts(panel) -> list[str]:
@@ -21,12 +22,12 @@ def legend(panel) -> list[str]:
 
 @pytest.fixture(scope="module")
 def ranks() -> pd.DataFrame:
-    return subspace.rank_plot_frame(3)
+    return span.rank_plot_frame(3)
 
 
 @pytest.fixture(scope="module")
 def budgets() -> pd.DataFrame:
-    return subspace.span_by_budget([4096, 8192], 128, 128, num_experts=8)
+    return span.span_by_budget([4096, 8192], 128, 128, num_experts=8)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,10 @@ def trained() -> tuple[pd.DataFrame, pd.DataFrame]:
                         "module": module,
                         "layer": layer,
                         "target": "v_proj",
-                        **subspace.used_dimension(gates),
+                        **used.used_dimension(gates),
                     }
                 )
-                energy = subspace.routing_spectrum(gates) ** 2
+                energy = used.routing_spectrum(gates) ** 2
                 beyond = np.append(energy[::-1].cumsum()[::-1], 0) / energy.sum()
                 energies.append(
                     pd.DataFrame(
@@ -60,11 +61,11 @@ def trained() -> tuple[pd.DataFrame, pd.DataFrame]:
                         }
                     )
                 )
-    return pd.DataFrame(rows), used_subspace.energy_bands(pd.concat(energies))
+    return pd.DataFrame(rows), used.energy_bands(pd.concat(energies))
 
 
 def test_figure_one_draws_as_many_experts_and_vectors_as_were_counted():
-    lora, mixture, trex = figure1.architecture_figure(subspace.figure1_parameters(20, 10), 20, 10).axes
+    lora, mixture, trex = draw_systems.architecture_figure(counts.figure1_parameters(20, 10), 20, 10).axes
     titles = [panel.get_title(loc="center") for panel in (lora, mixture, trex)]
     assert titles == ["(a) LoRA", "(b) LoRA-MoE", "(c) T-REX"]
     assert [f"$A_{number}$" in texts(mixture) for number in (1, 6, 7)] == [True, True, False]
@@ -76,19 +77,19 @@ def test_figure_one_draws_as_many_experts_and_vectors_as_were_counted():
 
 
 def test_figure_one_says_what_each_system_costs():
-    table = subspace.figure1_parameters(20, 10)
-    panels = figure1.architecture_figure(table, 20, 10).axes
+    table = counts.figure1_parameters(20, 10)
+    panels = draw_systems.architecture_figure(table, 20, 10).axes
     assert "1 update from 6 down + 6 up vectors\n180 factors = 180" in texts(panels[0])
     assert "180 factors + 120 routing = 300" in texts(panels[1])[-1]
     assert "6 experts from 2 down + 3 up vectors\n70 factors + 122 routing = 192" in texts(panels[2])
-    figure = figure1.architecture_figure(table, 20, 10)
+    figure = draw_systems.architecture_figure(table, 20, 10)
     assert figure.get_supxlabel() == "trainable parameters of a layer from 20 to 10 features"
 
 
 def test_the_explorer_has_a_point_a_size_and_buttons_for_what_is_counted(ranks):
     independent = ranks.loc[ranks["kind"] == "independent", ["I", "J", "measured"]]
-    sizes = parameter_counts.parameters_of_sizes(list(independent.itertuples(index=False, name=None)), 20, 10)
-    fig = figure1.size_explorer(sizes)
+    sizes = counts.parameters_of_sizes(list(independent.itertuples(index=False, name=None)), 20, 10)
+    fig = draw_systems.size_explorer(sizes)
     assert {trace.name: len(trace.x) for trace in fig.data} == {"T-REX": 9, "LoRA-MoE": 3, "LoRA": 3}
     assert all(text in fig.data[0].hovertemplate for text in ("I = ", "J = ", "measured span", "factor parameters"))
     assert fig.data[0].customdata[5].tolist() == [2, 3, 6, 6, 70, 192]
@@ -136,31 +137,31 @@ def test_the_interactive_span_tells_both_ranks(ranks, budgets):
 
 
 def test_trained_runs_show_energy_and_a_dot_a_layer_and_seed(trained):
-    used, bands = trained
-    energy, rank, effective = draw.used_figure(used, bands).axes
+    table, bands = trained
+    energy, rank, effective = draw_used.used_figure(table, bands).axes
     assert legend(energy) == ["LoRA-MoE", "T-REX"] and texts(energy) == ["4 experts", "6 experts"]
     curve = energy.lines[0].get_xydata()
     assert curve[0].tolist() == [0, 1] and len(curve) == 4  # nothing is left after the fourth direction
     assert energy.get_yscale() == "log"
     for panel, measure in ((rank, "rank_0.01"), (effective, "effective_rank")):
         dots = np.concatenate([artist.get_offsets()[:, 1] for artist in panel.collections[::2]])
-        assert sorted(dots) == pytest.approx(sorted(used[measure].astype(float)))
+        assert sorted(dots) == pytest.approx(sorted(table[measure].astype(float)))
         assert [label.get_text() for label in panel.get_xticklabels()] == ["0 v", "1 v"]
-        assert draw.MEASURE_LABELS[measure] in panel.get_title(loc="left")
+        assert draw_used.MEASURE_LABELS[measure] in panel.get_title(loc="left")
 
 
 def test_the_interactive_ranks_switch_between_measures(trained):
-    used, bands = trained
-    fig = draw.used_explorer(used, bands)
+    table, bands = trained
+    fig = draw_used.used_explorer(table, bands)
     assert [trace.name for trace in fig.data] == ["LoRA-MoE", "T-REX"] * 2
     first, second = fig.layout.updatemenus[0].buttons
     assert list(first.args[1]) == list(second.args[1]) == [2, 3]
-    mixture = used[used["method"] == "LoRA-MoE"]
+    mixture = table[table["method"] == "LoRA-MoE"]
     assert second.args[0]["y"][0] == pytest.approx(mixture["effective_rank"])
     assert fig.data[2].customdata[:, 1].tolist() == [4] * 4
 
 
-def test_part_of_a_method_has_a_colour_of_its_own():
+def test_part_of_a_method_has_a_color_of_its_own():
     names = ["LoRA", "LoRA-MoE", "mix-and-match", "T-REX", "T-REX, router alone", "rank-1 diagonal"]
     assert len({draw.system_color(name) for name in names}) == len(names)
 
@@ -177,7 +178,7 @@ def errors() -> pd.DataFrame:
 
 
 def test_errors_have_a_dot_a_system_and_count_and_a_ring_at_the_best(errors):
-    fig = theorems.approximation_figure(errors)
+    fig = draw_approximation.approximation_figure(errors)
     assert [panel.get_title(loc="left") for panel in fig.axes] == ["(a) shared targets", "(b) clustered targets"]
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["LoRA", "rank-1 diagonal", "mix-and-match"]
     rings = [dot for dot in fig.axes[0].collections if len(dot.get_facecolor()) == 0]
@@ -191,7 +192,7 @@ def test_errors_have_a_dot_a_system_and_count_and_a_ring_at_the_best(errors):
 
 
 def test_interactive_errors_carry_sizes_and_ranges(errors):
-    fig = theorems.approximation_explorer(errors)
+    fig = draw_approximation.approximation_explorer(errors)
     assert len(fig.data) == 4 and [trace.showlegend for trace in fig.data] == [True, True, False, False]
     assert fig.data[0].text.tolist() == ["3"] * 3
     assert fig.data[0].customdata[2] == pytest.approx([0.009, 0.011])
@@ -210,13 +211,13 @@ def noise() -> pd.DataFrame:
 
 
 def test_line_searches_are_drawn_with_their_closed_form_and_noise_with_its_control(noise):
-    searches = trex_theorems.line_search_frame(points=11)
-    fig = theorems.intuition_figure(searches, noise, trex_theorems.noise_against_none(noise))
+    searches = frames.line_search_frame(points=11)
+    fig = draw_intuition.intuition_figure(searches, noise, frames.noise_against_none(noise))
     search, raw, ratio = fig.axes
     dots = [tuple(line.get_xydata()[0]) for line in search.lines if line.get_marker() == "o"]
     closed = searches.drop_duplicates("case")[["best_omega", "best_loss"]]
     assert dots == [pytest.approx(row) for row in closed.itertuples(index=False, name=None)]
-    assert [text.get_text().split(" (")[0] for text in fig.legends[0].get_texts()] == list(trex_theorems.CASES)
+    assert [text.get_text().split(" (")[0] for text in fig.legends[0].get_texts()] == list(frames.CASES)
     assert legend(raw) == ["no prior", "aligned prior", "mismatched prior"] and raw.get_yscale() == "log"
     assert raw.lines[1].get_ydata().tolist() == [10, 110]
     assert legend(ratio) == ["aligned prior", "mismatched prior"]
@@ -224,7 +225,9 @@ def test_line_searches_are_drawn_with_their_closed_form_and_noise_with_its_contr
 
 
 def test_the_interactive_noise_has_a_line_a_prior_and_seed(noise):
-    fig = theorems.intuition_explorer(trex_theorems.line_search_frame(points=11), noise)
+    fig = draw_intuition.intuition_explorer(frames.line_search_frame(points=11), noise)
     lines = [trace for trace in fig.data if "noise to signal" in trace.hovertemplate]
-    assert len(lines) == 9 and [line.name for line in lines if line.showlegend] == list(theorems.PRIOR_LABELS.values())
+    assert len(lines) == 9 and [line.name for line in lines if line.showlegend] == list(
+        draw_intuition.PRIOR_LABELS.values()
+    )
     assert sum("closed form" in trace.hovertemplate for trace in fig.data) == 4

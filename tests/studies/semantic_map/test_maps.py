@@ -1,4 +1,4 @@
-"""Samples, the semantic map and verdicts on it, on embeddings whose geometry is known."""
+"""Samples and the semantic map, on embeddings whose geometry is known."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe_analysis.analysis import clusters
-from moe_analysis.analysis.clusters import (
+from moe_analysis.studies.semantic_map import maps
+from moe_analysis.studies.semantic_map.maps import (
     cluster_profile,
-    compare,
-    compare_neighbours,
     embedding_map,
-    map_claims,
     map_frame,
     map_sample,
     templated,
 )
 from moe_analysis.tasks.cache import CacheWarning
-from tests.analysis.fake_embeddings import EIGHT, around, suite, topics
+from tests.analysis.fake_embeddings import EIGHT, around, suite
 
 # ---------------------------------------------------------------- sample and template
 
@@ -105,8 +102,8 @@ def test_a_map_keeps_far_clusters_apart_and_has_the_same_bits_again(method: str)
 def test_a_map_is_computed_once_and_then_read_unless_something_it_is_made_from_changes(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("MOE_ANALYSIS_CACHE", str(tmp_path))
     computed = []
-    placed = clusters._placed
-    monkeypatch.setattr(clusters, "_placed", lambda *given: computed.append(given[1:]) or placed(*given))
+    placed = maps._placed
+    monkeypatch.setattr(maps, "_placed", lambda *given: computed.append(given[1:]) or placed(*given))
     points = around(suite({"a": "A", "b": "B"}, rows=20)["dataset"])
     first, second = (embedding_map(points, "pca", cache=True) for _ in range(2))
     assert (first == second).all() and computed == [("pca", 0)]
@@ -168,56 +165,3 @@ def test_a_map_frame_carries_what_hover_and_colours_need() -> None:
     points = map_frame(sample, np.arange(8, dtype=np.float32).reshape(4, 2), np.array([1, 0, 1, 0]))
     assert list(points.columns) == ["x", "y", "dataset", "group", "cluster", "prompt"]
     assert points.iloc[2].tolist() == [4.0, 5.0, "b", "B", 1, "b asks 0"]
-
-
-# ---------------------------------------------------------------- claims
-
-
-def verdicts(embeddings: np.ndarray, frame: pd.DataFrame) -> list[str]:
-    texts = {"bare": embeddings}
-    table = compare(texts, frame, ks=(4,), seeds=(0,), permutations=40)
-    claims = map_claims(table, compare_neighbours(texts, frame))
-    assert list(claims.columns) == ["source", "claim", "paper", "measured", "spread", "verdict"]
-    return claims["verdict"].tolist()
-
-
-def test_the_claim_is_not_reproduced_when_clusters_are_the_groups() -> None:
-    frame = suite(EIGHT)
-    assert verdicts(around(frame["group"]), frame) == ["not reproduced"] * 2
-
-
-def test_the_claim_is_reproduced_when_tasks_of_different_groups_lie_together() -> None:
-    frame = suite(EIGHT)
-    partner = frame["dataset"].str[1].astype(int) % 4  # d0 with d4, d1 with d5: never of one group
-    assert verdicts(around(partner), frame) == ["reproduced"] * 2
-
-
-def test_the_claim_is_not_testable_when_clusters_follow_nothing_or_groups_are_data_sets() -> None:
-    frame = suite(EIGHT, rows=15)
-    by_dataset = around(frame["dataset"])
-    assert verdicts(around(topics(frame, 5)), frame) == ["not testable at this scale"] * 2
-    assert verdicts(by_dataset, frame.assign(group=frame["dataset"])) == ["not testable at this scale"] * 2
-    assert verdicts(by_dataset, frame.assign(group="one")) == ["not testable at this scale"] * 2
-
-
-def test_an_alignment_whose_interval_holds_the_limit_is_not_decided() -> None:
-    frame = suite(EIGHT)
-    texts = {"bare": around(frame["group"])}
-    table = compare(texts, frame, ks=(4,), seeds=(0, 1, 2), permutations=20)
-    near = compare_neighbours(texts, frame)
-    table.loc[table["labels"] == "group", ["ami", "ami_sd"]] = 0.51, 0.05
-    near[["share", "sd"]] = 0.45, 0.3
-    assert map_claims(table, near)["verdict"].tolist() == ["not testable at this scale"] * 2
-    table["ami_sd"], near["sd"] = 0.001, 0.01
-    assert map_claims(table, near)["verdict"].tolist() == ["not reproduced", "reproduced"]
-    # Student's t with two degrees of freedom: 4.303 standard errors
-    assert map_claims(table, near)["spread"][0] == "0.51 to 0.51 (95 %, k-means seeds)"
-
-
-def test_each_text_is_judged_on_its_own_numbers() -> None:
-    frame = suite(EIGHT)
-    texts = {"bare": around(frame["dataset"].str[1].astype(int) % 4), "templated": around(frame["group"])}
-    table = compare(texts, frame, ks=(4,), seeds=(0, 1), permutations=20)
-    claims = map_claims(table, compare_neighbours(texts, frame))
-    assert claims["verdict"].tolist() == ["reproduced"] * 2 + ["not reproduced"] * 2
-    assert claims["claim"].str.contains("bare").tolist() == [True, True, False, False]

@@ -9,13 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from moe_analysis.analysis import agreement as counting
-from moe_analysis.analysis.clusters import (
-    SCORES,
-    agreement,
-    neighbour_agreement,
-)
+from moe_analysis.studies.semantic_map import agreement as counting
+from moe_analysis.studies.semantic_map import neighbours as nearest
+from moe_analysis.studies.semantic_map.agreement import SCORES
 from tests.analysis.fake_embeddings import EIGHT, around, suite, topics
+
+
+def agreement(embeddings, frame, permutations=200, **sizes) -> pd.DataFrame:
+    return counting.agreement(counting.clusterings(embeddings, frame, **sizes), frame, permutations)
+
+
+def neighbour_agreement(embeddings, frame, neighbours=10) -> pd.DataFrame:
+    return nearest.neighbour_agreement(nearest.neighbour_shares(embeddings, frame, neighbours))
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=8, max_size=80))
@@ -101,7 +106,34 @@ def test_agreement_refuses_embeddings_of_another_frame_and_a_data_set_in_two_gro
     with pytest.raises(ValueError, match="'d0' lies in the groups D, A"):
         agreement(around(frame["dataset"]), frame)
     with pytest.raises(ValueError, match="permutations = 0"):
-        agreement(around(frame["dataset"]), suite(EIGHT), permutations=0)
+        agreement(around(suite(EIGHT)["dataset"]), suite(EIGHT), permutations=0)
+    with pytest.raises(ValueError, match="seeds = \\(\\) is empty"):
+        agreement(around(suite(EIGHT)["dataset"]), suite(EIGHT), seeds=())
+
+
+def test_plain_texts_have_no_labels_to_agree_with() -> None:
+    texts = pd.DataFrame({"prompt": ["one", "two"]})
+    with pytest.raises(ValueError, match="frame has no column dataset and no column group; give each prompt"):
+        counting.clusterings(np.eye(2), texts)
+
+
+def test_a_cluster_holds_the_groups_of_a_tenth_of_its_prompts_and_no_stray() -> None:
+    tables = np.array([[[10, 1, 0], [11, 1, 0], [0, 0, 0]]])
+    assert counting.held(tables).sum(-1).tolist() == [[1, 1, 0]]
+    assert counting.held(np.array([[9, 1, 0]])).sum(-1).tolist() == [2]
+
+
+def test_the_scores_of_every_seed_are_those_that_are_averaged_and_say_which_clusters_are_mixed() -> None:
+    frame = suite(EIGHT)
+    clusters = counting.clusterings(around(topics(frame, 5)), frame, ks=(4,), seeds=(3, 5))
+    table, seeds = counting.agreement(clusters, frame, 2), counting.seed_agreement(clusters, frame, (3, 5))
+    assert seeds["seed"].tolist() == [3, 5] * 2 and seeds["k"].tolist() == [4, 4, 8, 8]
+    for name in ("dataset", "group"):
+        averaged = table[table["labels"] == name].set_index("k")["ami"]
+        assert seeds.groupby("k")[f"{name}_ami"].mean().to_dict() == pytest.approx(averaged.to_dict())
+    assert (seeds["mixed"] == 1).all()
+    whole = counting.clusterings(around(frame["group"]), frame, ks=(4,), seeds=(0,))
+    assert counting.seed_agreement(whole, frame, (0,)).set_index("k").loc[4, "mixed"] == 0
 
 
 def test_neighbours_in_other_data_sets_share_the_group_when_groups_are_the_semantics() -> None:
@@ -126,7 +158,8 @@ def test_only_prompts_whose_group_has_another_data_set_are_asked_about_it() -> N
     found = neighbour_agreement(around(frame["dataset"]), frame, neighbours=3).set_index("measure")
     assert found.loc["same group, other data sets", "prompts"] == 24
     alone = neighbour_agreement(around(frame["dataset"]), frame.assign(group=frame["dataset"]), neighbours=3)
-    assert alone.set_index("measure").loc["same group, other data sets", ["share", "chance"]].isna().all()
+    alone = alone.set_index("measure").loc["same group, other data sets"]
+    assert alone[["share", "chance"]].isna().all() and alone["prompts"] == 0
 
 
 def test_more_neighbours_than_candidates_are_refused() -> None:

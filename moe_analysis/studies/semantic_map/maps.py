@@ -1,4 +1,4 @@
-"""The semantic map of many data sets, and whether its clusters are the predefined task groups (T-REX Fig. 4)."""
+"""Which prompts a semantic map shows, where they lie on it, and what their clusters are made of."""
 
 from __future__ import annotations
 
@@ -11,31 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..extras import extra
-from ..tasks.cache import ArrayCache, cache_folder, digest_of
-from .agreement import SCORES, agreement, check_rows, compare, entropy, scores
-from .neighbours import compare_neighbours, neighbour_agreement
-
-__all__ = [
-    "SCORES",
-    "agreement",
-    "cluster_profile",
-    "compare",
-    "compare_neighbours",
-    "embedding_map",
-    "map_claims",
-    "map_frame",
-    "map_sample",
-    "neighbour_agreement",
-    "scores",
-    "templated",
-]
+from ...tasks.cache import ArrayCache, cache_folder, digest_of
+from .agreement import check_rows, entropy
 
 METHODS = ("umap", "pca", "tsne")
 NEIGHBOURS = 15  # of UMAP's graph, its default
-ALIGNED = 0.5  # from here on we call clusters and groups aligned; fixed before anything was measured
-SIGNIFICANT = 0.05
-VERDICTS = ("reproduced", "not reproduced", "not testable at this scale")
 
 
 def map_sample(frame: pd.DataFrame, datasets: int = 20, rows: int = 100, seed: int = 0) -> pd.DataFrame:
@@ -74,7 +54,7 @@ def templated(frame: pd.DataFrame, manifest: Mapping[str, Mapping[str, Any]] | N
     Give the total: 5 pillows from Gus and 8 from the attic.
     Answer:
     """
-    from ..tasks.prompts import listed
+    from ...tasks.prompts import listed
 
     manifest = manifest or {}
     shells = {name: _shell(str(name), manifest.get(name, {})) for name in frame["dataset"].unique()}
@@ -171,7 +151,7 @@ def _umap(matrix: np.ndarray, seed: int) -> np.ndarray:
 
 
 def map_frame(sample: pd.DataFrame, coordinates: np.ndarray, clusters: np.ndarray) -> pd.DataFrame:
-    """A row a point of the map: x, y (float32), dataset, group, cluster, prompt; coordinates (n, 2), clusters (n,).
+    """One row per point of the map: x, y (float32), dataset, group, cluster, prompt; coordinates (n, 2), clusters (n,).
 
     >>> points = map_frame(frame, np.zeros((60, 2), dtype=np.float32), clusters.labels)
     >>> points.columns.tolist()
@@ -183,7 +163,7 @@ def map_frame(sample: pd.DataFrame, coordinates: np.ndarray, clusters: np.ndarra
 
 
 def cluster_profile(labels: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
-    """What each cluster is made of: a row a cluster, a column a data set, counts; then `size` and two entropies.
+    """What each cluster is made of: one row per cluster, one column per data set, counts; then `size` and two entropies.
 
     In: labels (n,), `frame` n rows. `dataset_entropy` and `group_entropy` are in [0, 1]: 0 for a cluster of a single
     class, 1 for one with equal parts of all; NaN where there is one class. Data sets stand by group, as they appear.
@@ -208,85 +188,3 @@ def cluster_profile(labels: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
 def _evenness(table: np.ndarray) -> np.ndarray:
     most = np.log(table.shape[1])
     return entropy(table) / most if most > 0 else np.full(len(table), np.nan)
-
-
-def map_claims(table: pd.DataFrame, neighbours: pd.DataFrame) -> pd.DataFrame:
-    """T-REX Fig. 4's claim "semantic clusters do not align with predefined task groups", judged by a fixed rule.
-
-    In: what `compare` and `compare_neighbours` returned. Out: source, claim, paper, measured, spread, verdict; for
-    each text a row on the clusters and a row on the neighbours in other data sets.
-    The rule. "reproduced": AMI with the groups below 0.5 at every k; fewer than half of the neighbours in the same
-    group. "not reproduced": 0.5 or more. "not testable at this scale": a 95 % interval (of the largest AMI over k-means
-    seeds; of the share over data sets) that holds 0.5; or fewer than two groups, or no group of several data sets; or
-    clusters that follow not even the data sets better than shuffled labels, for then nothing could align.
-
-    >>> map_claims(table, neighbours)["verdict"].tolist()
-    ['not testable at this scale', 'not reproduced']
-    """
-    rows = []
-    for text in table["text"].unique():
-        of_text = table[table["text"] == text]
-        rows += [_cluster_claim(text, of_text), _neighbour_claim(text, of_text, neighbours[neighbours["text"] == text])]
-    return pd.DataFrame(rows)
-
-
-def _cluster_claim(text: str, table: pd.DataFrame) -> dict[str, str]:
-    claim = f"semantic clusters do not align with predefined task groups ({text} prompts)"
-    if not _testable(table):
-        return _row(claim, "no group of several data sets, or clusters no better than chance", "none", VERDICTS[2])
-    groups = table[table["labels"] == "group"]
-    best: Any = groups.sort_values("ami").iloc[-1]
-    matched: Any = groups[groups["matched"]].iloc[0]
-    own: Any = table[(table["labels"] == "dataset") & table["matched"]].iloc[0]
-    beyond = (matched["ami"] - matched["regrouped_ami"]) / (1 - matched["regrouped_ami"])
-    measured = (
-        f"AMI with groups at most {best['ami']:.2f} (k = {best['k']}), {matched['ami']:.2f} at k = {matched['k']} "
-        f"= groups; shuffled labels {matched['chance_ami_95']:.2f}, groups dealt anew {matched['regrouped_ami']:.2f} "
-        f"(p = {matched['regrouped_p']:.3f}), {beyond:.0%} of what these leave to reach 1; "
-        f"AMI with data sets {own['ami']:.2f} at k = {own['k']}"
-    )
-    low, high = _interval(best["ami"], best["ami_sd"], best["seeds"])
-    return _row(claim, measured, f"{low:.2f} to {high:.2f} (95 %, k-means seeds)", _verdict(low, high))
-
-
-def _neighbour_claim(text: str, table: pd.DataFrame, neighbours: pd.DataFrame) -> dict[str, str]:
-    claim = f"nearest prompts of other data sets are not of the same group ({text} prompts)"
-    found: Any = neighbours.set_index("measure").loc["same group, other data sets"]
-    if not _testable(table):
-        return _row(claim, "no group of several data sets, or clusters no better than chance", "none", VERDICTS[2])
-    low, high = _interval(found["share"], found["sd"], found["datasets"])
-    measured = f"{found['share']:.2f} of the neighbours share the group (at random {found['chance']:.2f})"
-    return _row(claim, measured, f"{low:.2f} to {high:.2f} (95 %, data sets)", _verdict(low, high))
-
-
-def _testable(table: pd.DataFrame) -> bool:
-    by_labels = table.groupby("labels")
-    datasets, groups = (int(by_labels.get_group(name)["classes"].iloc[0]) for name in ("dataset", "group"))
-    return 1 < groups < datasets and bool((by_labels.get_group("dataset")["chance_p"] <= SIGNIFICANT).any())
-
-
-def _interval(mean: float, deviation: float, number: float) -> tuple[float, float]:
-    """95 % interval of a mean of `number` values (Student's t); the mean alone where there is one value."""
-    from scipy.stats import t
-
-    if number < 2:
-        return mean, mean
-    half = float(t.ppf(0.975, number - 1)) * deviation / np.sqrt(number)
-    return mean - half, mean + half
-
-
-def _verdict(low: float, high: float) -> str:
-    if high < ALIGNED:
-        return VERDICTS[0]
-    return VERDICTS[1] if low >= ALIGNED else VERDICTS[2]
-
-
-def _row(claim: str, measured: str, spread: str, verdict: str) -> dict[str, str]:
-    return {
-        "source": "T-REX Fig. 4",
-        "claim": claim,
-        "paper": "a map of 20 data sets, no number",
-        "measured": measured,
-        "spread": spread,
-        "verdict": verdict,
-    }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from moe_analysis.analysis.parameter_counts import parameters_of_sizes
-from moe_analysis.analysis.subspace import rank_plot_frame
-from moe_analysis.widgets import rank_widget
-from moe_analysis.widgets.subspace import rank_figure
+from moe_analysis.studies.subspace.explore import rank_figure, rank_widget
+from moe_analysis.studies.subspace.parameters import parameters_of_sizes
+from moe_analysis.studies.subspace.span import rank_plot_frame
 from tests.drawing.test_explorer import picture
 
 KINDS = ("independent", "repeated")

@@ -77,7 +77,7 @@ def layer_parameters(layers: Mapping[str, tuple[int, int]] | None = None) -> pd.
 
 def paper_modules(in_features: int, out_features: int) -> dict[str, Any]:
     """The modules of T-REX's comparison, in the sizes of its authors' code."""
-    from ..adapters import MoeLora, MoeLoraConfig, Sira, SiraConfig, TRex, TRexConfig
+    from ...adapters import MoeLora, MoeLoraConfig, Sira, SiraConfig, TRex, TRexConfig
 
     mixture = MoeLoraConfig(num_experts=PAPER_EXPERTS, r=PAPER_RANK)
     sira = SiraConfig(num_experts=PAPER_EXPERTS, r=PAPER_RANK)
@@ -97,7 +97,7 @@ def _with_saving(frame: pd.DataFrame, reference: str) -> pd.DataFrame:
 def parameters_of_sizes(sizes: Sequence[tuple[int, int, int]], in_features: int, out_features: int) -> pd.DataFrame:
     """Span and parameters of T-REX layers, for sizes of (I, J, measured span) as `rank_plot_frame` has them.
 
-    Columns system, I, J, experts, span, factor_parameters, parameters (with router and scalars), a row a size; then
+    Columns system, I, J, experts, span, factor_parameters, parameters (with router and scalars), one row per size; then
     for comparison LoRA-MoE with 1 to max(I) rank-1 experts and LoRA of those ranks, at their spans E and 1.
 
     >>> parameters_of_sizes([(2, 2, 4)], 128, 128)[["system", "experts", "span", "parameters"]]
@@ -110,7 +110,7 @@ def parameters_of_sizes(sizes: Sequence[tuple[int, int, int]], in_features: int,
     """
     import torch
 
-    from ..adapters import MoeLora, MoeLoraConfig, TRex, TRexConfig
+    from ...adapters import MoeLora, MoeLoraConfig, TRex, TRexConfig
 
     pair, rows = in_features + out_features, []
     with torch.device("meta"):
@@ -123,3 +123,59 @@ def parameters_of_sizes(sizes: Sequence[tuple[int, int, int]], in_features: int,
             rows.append(("LoRA-MoE", number, number, number, number, number * pair, trainable(mixture)))
             rows.append(("LoRA", number, number, 1, 1, number * pair, number * pair))
     return pd.DataFrame(rows, columns=["system", "I", "J", "experts", "span", "factor_parameters", "parameters"])
+
+
+def figure1_parameters(in_features: int, out_features: int, num_down: int = 2, num_up: int = 3) -> pd.DataFrame:
+    """Fig. 1: num_down·num_up experts in each system, trainable parameters counted on the real modules.
+
+    Columns system, down_vectors, up_vectors, experts, factor_parameters, other_parameters (router, scalars)
+    and parameters.
+    LoRA is PEFT's own at rank num_down·num_up, LoRA-MoE has as many rank-1 experts.
+
+    >>> figure1_parameters(128, 128)[["system", "experts", "factor_parameters", "parameters"]]
+         system  experts  factor_parameters  parameters
+    0      LoRA        1               1536        1536
+    1  LoRA-MoE        6               1536        2304
+    2     T-REX        6                640        1410
+    """
+    from peft import LoraConfig, get_peft_model
+    from torch import nn
+
+    from ...adapters import MoeLora, MoeLoraConfig, TRex, TRexConfig
+
+    experts = num_down * num_up
+    linear = nn.Sequential(nn.Linear(in_features, out_features, bias=False))
+    systems = [
+        ("LoRA", experts, experts, 1, get_peft_model(linear, LoraConfig(r=experts, target_modules=["0"]))),
+        (
+            "LoRA-MoE",
+            experts,
+            experts,
+            experts,
+            MoeLora(in_features, out_features, MoeLoraConfig(num_experts=experts, r=1)),
+        ),
+        (
+            "T-REX",
+            num_down,
+            num_up,
+            experts,
+            TRex(in_features, out_features, TRexConfig(num_down=num_down, num_up=num_up)),
+        ),
+    ]
+    rows = []
+    for system, down, up, count, module in systems:
+        total = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+        factors = down * in_features + up * out_features
+        rows.append((system, down, up, count, factors, total - factors, total))
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "system",
+            "down_vectors",
+            "up_vectors",
+            "experts",
+            "factor_parameters",
+            "other_parameters",
+            "parameters",
+        ],
+    )

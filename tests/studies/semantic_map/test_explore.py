@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from moe_analysis.analysis.agreement import counts, scores
-from moe_analysis.analysis.clusters import map_frame
+from moe_analysis.studies.semantic_map import explore as widget
+from moe_analysis.studies.semantic_map.agreement import counts, scores
+from moe_analysis.studies.semantic_map.explore import cluster_widget
+from moe_analysis.studies.semantic_map.maps import map_frame
 from moe_analysis.tasks.clusters import cluster
-from moe_analysis.widgets import cluster_widget
-from moe_analysis.widgets import clusters as widget
 from tests.drawing.test_explorer import picture
 
-from ..plots.test_cluster_plots import SAMPLE, scattered
+from .test_draw import SAMPLE, scattered
 
 EMBEDDINGS, PLACES = scattered(1), scattered(0)[:, :2]
 
@@ -86,7 +86,7 @@ def test_the_left_map_can_show_data_sets(first):
     explorer = cluster_widget(EMBEDDINGS, SAMPLE, PLACES, first)
     before = picture(explorer)
     explorer.controls["beside"].value = "dataset"
-    assert "coloured by data set" in explorer.picture.value and (picture(explorer) != before).any()
+    assert "colored by data set" in explorer.picture.value and (picture(explorer) != before).any()
 
 
 def test_more_clusters_than_distinct_prompts_are_refused(first):
@@ -104,9 +104,26 @@ def test_k_is_bounded_by_what_looks_different_and_by_the_prompts(first):
 
 
 def test_arrays_of_other_prompts_are_refused(first):
-    with pytest.raises(ValueError, match="coordinates has 59 rows but sample has 60"):
+    with pytest.raises(ValueError, match="coordinates has 59 rows but prompts has 60"):
         cluster_widget(EMBEDDINGS, SAMPLE, PLACES[1:], first)
-    with pytest.raises(ValueError, match="clusters.labels has 20 rows but sample has 60"):
+    with pytest.raises(ValueError, match="clusters.labels has 20 rows but prompts has 60"):
         cluster_widget(EMBEDDINGS, SAMPLE, PLACES, cluster(EMBEDDINGS[:20], 4))
     with pytest.raises(ValueError, match="embeddings has 59 rows"):
         cluster_widget(EMBEDDINGS[1:], SAMPLE, PLACES, first)
+
+
+def test_plain_texts_have_a_knob_too_and_their_clusters_stand_alone(first):
+    texts = SAMPLE["prompt"].tolist()
+    explorer = cluster_widget(EMBEDDINGS, texts, PLACES, first)
+    assert list(explorer.controls) == ["k"]
+    explorer.controls["k"].value = 9
+    sizes = np.bincount(cluster(EMBEDDINGS, 9, seed=3).labels)
+    assert explorer.note.value.count(f"k = 9: the smallest cluster holds {sizes.min()} of 60 prompts") == 1
+    assert not explorer.message.value
+    with pytest.raises(ValueError, match="coordinates has 60 rows but prompts has 59"):
+        cluster_widget(EMBEDDINGS[1:], texts[1:], PLACES, first)
+
+
+def test_prompts_with_one_label_only_are_refused(first):
+    with pytest.raises(ValueError, match="frame has no column group; give each prompt the labels"):
+        cluster_widget(EMBEDDINGS, SAMPLE.drop(columns="group"), PLACES, first)

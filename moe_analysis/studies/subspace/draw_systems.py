@@ -7,16 +7,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.layout import arranged
-from ..drawing.style import FULL_WIDTH, figure, method_color, use_style
+from ...drawing.diagram import EXPERT_COLORS, SIGNAL, arrow, box, circle, trapezoid
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-FROZEN, SIGNAL, PRIOR = "#D9D9D9", "#3A3A3A", "#CC79A7"
+    from .measure import Systems
+
+FROZEN, PRIOR = "#D9D9D9", "#CC79A7"
 BOTTOM, TOP = 1.4, 9.3  # heights of the input line and of the sum
-EXPERT_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A", "#B8A800")
+
+
+def plot(found: Systems) -> Figure:
+    """The paper figure: the three systems side by side, with what they cost."""
+    return architecture_figure(found.parameters, found.in_features, found.out_features)
+
+
+def interactive(found: Systems) -> go.Figure:
+    """Span against parameters, a point per size."""
+    return size_explorer(found.sizes)
 
 
 def architecture_figure(parameters: pd.DataFrame, in_features: int, out_features: int) -> Figure:
@@ -24,10 +36,6 @@ def architecture_figure(parameters: pd.DataFrame, in_features: int, out_features
 
     in_features, out_features: the layer whose parameters were counted; named below the drawing. Each panel draws as
     many experts or vectors as its row has.
-
-    >>> figure = architecture_figure(parameters, 128, 128)
-    >>> len(figure.axes)  # LoRA, LoRA-MoE, T-REX
-    3
     """
     rows = {row["system"]: row for _, row in parameters.iterrows()}
     with use_style():
@@ -148,90 +156,10 @@ def collect(panel: Any, places: list[float], height: float) -> None:
     arrow(panel, (places[-1], TOP), (1.8, TOP))
 
 
-def box(
-    panel: Any,
-    x: float,
-    y: float,
-    width: float,
-    height: float,
-    text: str,
-    color: str,
-    edge: str = SIGNAL,
-    rotation: float = 0,
-    light: bool = False,
-) -> None:
-    """A rounded box centred at (x, y); light: in a pale tint of its colour."""
-    from matplotlib.colors import to_rgba
-    from matplotlib.patches import FancyBboxPatch
-
-    panel.add_patch(
-        FancyBboxPatch(
-            (x - width / 2 + 0.1, y - height / 2 + 0.1),
-            width - 0.2,
-            height - 0.2,
-            boxstyle="round,pad=0.1",
-            facecolor=to_rgba(color, 0.3) if light else color,
-            edgecolor=color if light else edge,
-            linewidth=0.9,
-            zorder=2,
-        )
-    )
-    panel.text(x, y, text, ha="center", va="center", fontsize=7.5, rotation=rotation, zorder=3)
-
-
-def trapezoid(
-    panel: Any, x: float, foot: float, height: float, wide: float, narrow: float, color: str, text: str
-) -> None:
-    """A factor: its wide side at `foot` faces the features, its narrow side the rank; negative height hangs down."""
-    from matplotlib.colors import to_rgba
-    from matplotlib.patches import Polygon
-
-    corners = [
-        (x - wide / 2, foot),
-        (x + wide / 2, foot),
-        (x + narrow / 2, foot + height),
-        (x - narrow / 2, foot + height),
-    ]
-    panel.add_patch(Polygon(corners, facecolor=to_rgba(color, 0.3), edgecolor=color, linewidth=0.9, zorder=2))
-    panel.text(x, foot + height * 0.42, text, ha="center", va="center", fontsize=6.5, zorder=3)
-
-
-def circle(panel: Any, x: float, y: float, radius: float, text: str) -> None:
-    from matplotlib.patches import Ellipse
-
-    panel.add_patch(
-        Ellipse((x, y), 2 * radius, 2 * radius, facecolor="white", edgecolor=SIGNAL, linewidth=0.9, zorder=3)
-    )
-    panel.text(x, y, text, ha="center", va="center", fontsize=6.2, zorder=4)
-
-
-def arrow(
-    panel: Any,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    head: bool = True,
-    dashed: bool = False,
-    color: str = SIGNAL,
-) -> None:
-    style = {
-        "arrowstyle": "-|>" if head else "-",
-        "color": color,
-        "linewidth": 1,
-        "shrinkA": 0,
-        "shrinkB": 0,
-        "mutation_scale": 7,
-        "linestyle": (0, (3, 2)) if dashed else "-",
-    }
-    panel.annotate("", end, start, arrowprops=style, zorder=1)
-
-
 def size_explorer(sizes: pd.DataFrame) -> go.Figure:
-    """The interactive twin, from the frame of `parameters_of_sizes`: span against parameters, a point a size.
+    """The interactive twin, from the frame of `parameters_of_sizes`: span against parameters, a point per size.
 
     Hover tells I, J, experts, measured span and parameters; buttons count the factors only, or the router too.
-
-    >>> [trace.name for trace in size_explorer(sizes).data]
-    ['T-REX', 'LoRA-MoE', 'LoRA']
     """
     import plotly.graph_objects as go
 

@@ -1,0 +1,120 @@
+"""What T-REX's Fig. 4 claims, declared before it was measured, and the verdicts.
+
+The paper only draws a map and says that semantic clusters do not align with predefined task groups. Three readings of
+"align" are parts of the claim. Clusters and groups are called aligned from half way between chance and identity on,
+which was fixed before anything was measured; a tenth of that scale is the smallest distance that an eye would see.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ...evidence import Claim, Effect
+from .neighbours import MEASURES
+
+if TYPE_CHECKING:
+    from .measure import SemanticMap
+
+SOURCE = "T-REX Fig. 4"
+ALIGNED = 0.5
+VISIBLE = 0.1
+SIGNIFICANT = 0.05
+UNTESTABLE = "no group of several data sets, or clusters that do not even follow the data sets"
+
+
+def claims(found: SemanticMap) -> list[Claim]:
+    """For each text the claim in three parts; and, our own, that clusters follow groups beyond what chance gives."""
+    return [claim for text in found.agreement["text"].unique() for claim in (_apart(found, text), _follow(found, text))]
+
+
+def _apart(found: SemanticMap, text: str) -> Claim:
+    table = _rows(found.agreement, text)
+    groups = table[table["labels"] == "group"]
+    closest = int(groups.sort_values("ami")["k"].iloc[-1])
+    matched = int(groups.loc[groups["matched"], "k"].iloc[0]) if groups["matched"].any() else closest
+    seeds = _rows(found.by_seed, text)
+    near = _rows(found.by_dataset, text)
+    shares = near.loc[near["measure"] == MEASURES[2], "share"]
+    clusters = "seeds of k-means"
+    effects = {
+        "agreement": Effect(ALIGNED - seeds.loc[seeds["k"] == closest, "group_ami"].to_numpy(), clusters),
+        "mixed": Effect(seeds.loc[seeds["k"] == matched, "mixed"].to_numpy(), clusters),
+        "neighbours": Effect(ALIGNED - shares.to_numpy(), "data sets") if len(shares) else None,
+    }
+    parts = [
+        _part(
+            text,
+            "agreement",
+            "at no number of clusters do clusters agree with the groups half way",
+            f"{ALIGNED} - AMI with groups at k = {closest}, where it is largest",
+            "AMI",
+        ),
+        _part(
+            text,
+            "mixed",
+            "with as many clusters as groups, some clusters hold more than one group",
+            f"share of the {matched} clusters in which a second group has a tenth or more",
+            "share of clusters",
+        ),
+        _part(
+            text,
+            "neighbours",
+            "most of the nearest prompts of other data sets are of other groups",
+            f"{ALIGNED} - share of the 10 nearest that are of the same group",
+            "share of neighbors",
+        ),
+    ]
+    testable = _testable(table)
+    judged = [
+        part.with_effect(effect) if testable and effect else part.untestable(UNTESTABLE)
+        for part, effect in zip(parts, effects.values(), strict=True)
+    ]
+    return Claim(
+        f"trex_fig4_apart_{text}",
+        SOURCE,
+        f"semantic clusters do not align with predefined task groups ({text} prompts)",
+        compares="clusters against groups",
+        smallest=VISIBLE,
+    ).with_parts(judged)
+
+
+def _part(text: str, aspect: str, statement: str, compares: str, endpoint: str) -> Claim:
+    return Claim(
+        f"trex_fig4_apart_{text}_{aspect}",
+        SOURCE,
+        f"{statement} ({text} prompts)",
+        compares=compares,
+        endpoint=endpoint,
+        smallest=VISIBLE,
+    )
+
+
+def _follow(found: SemanticMap, text: str) -> Claim:
+    table, seeds = _rows(found.agreement, text), _rows(found.by_seed, text)
+    groups = table[(table["labels"] == "group") & table["matched"]]
+    claim = Claim(
+        f"trex_fig4_above_chance_{text}",
+        f"beyond {SOURCE}",
+        f"semantic clusters follow the groups more than any grouping of these data sets ({text} prompts)",
+        kind="own",
+        compares="AMI with groups - AMI with groups dealt anew to whole data sets",
+        endpoint="AMI",
+        smallest=VISIBLE,
+    )
+    if not _testable(table):
+        return claim.untestable(UNTESTABLE)
+    row: Any = groups.iloc[0]
+    own = seeds.loc[seeds["k"] == row["k"], "group_ami"].to_numpy()
+    return claim.with_effect(Effect(own - row["regrouped_ami"], "seeds of k-means"))
+
+
+def _testable(table: pd.DataFrame) -> bool:
+    classes = table.groupby("labels")["classes"].first()
+    follows = table.loc[table["labels"] == "dataset", "chance_p"] <= SIGNIFICANT
+    return bool(1 < classes["group"] < classes["dataset"] and follows.any())
+
+
+def _rows(table: pd.DataFrame, text: str) -> pd.DataFrame:
+    return table[table["text"] == text]

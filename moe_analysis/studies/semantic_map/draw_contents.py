@@ -1,0 +1,83 @@
+"""T-REX Fig. 4: a heat map of what each semantic cluster holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, figure, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .measure import ClusterContents
+
+CELL = "share of the data set's prompts"
+
+
+def plot(found: ClusterContents, ax: Axes | None = None) -> Figure | Axes:
+    """The paper figure: share of each data set's prompts in each cluster; data sets of a group stand together."""
+    share, entropy = shares(found.profile)
+    if ax is not None:
+        heat_map(ax, share, entropy, found.groups)
+        return ax
+    with use_style():
+        drawing = figure(FULL_WIDTH, 1.9 + 0.17 * len(share))
+        heat_map(drawing.subplots(), share, entropy, found.groups)
+    return drawing
+
+
+def heat_map(axes: Axes, share: pd.DataFrame, entropy: pd.Series, groups: pd.Series) -> None:
+    """The shares (data sets, clusters) with a line between groups, and its color bar beside the axes."""
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_yticks(range(len(share)), [f"{name}  ({groups[name]})" for name in share.index])
+    axes.set_xticks(range(share.shape[1]), [f"{name}\n{value:.2f}" for name, value in entropy.items()])
+    axes.set_xlabel("semantic cluster, and below it the evenness of its groups (0: a single group)")
+    groups_in_order = [groups[name] for name in share.index]
+    for row in range(1, len(share)):
+        if groups_in_order[row] != groups_in_order[row - 1]:
+            axes.axhline(row - 0.5, color="#5A5A5A", linewidth=0.6)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.figure.colorbar(image, ax=axes, label=CELL, shrink=0.7)
+
+
+def interactive(found: ClusterContents) -> go.Figure:
+    """The same heat map; the hover names data set, group, cluster, share and count."""
+    import plotly.graph_objects as go
+
+    share, _ = shares(found.profile)
+    counts = found.profile[share.index].to_numpy().T  # (datasets, clusters)
+    names = [f"{name} ({found.groups[name]})" for name in share.index]
+    return arranged(
+        go.Figure(
+            go.Heatmap(
+                z=share.to_numpy(np.float32),
+                x=[f"cluster {name}" for name in share.columns],
+                y=names,
+                customdata=counts,
+                colorscale="Blues",
+                zmin=0,
+                zmax=1,
+                colorbar={"title": "share"},
+                hovertemplate="%{y}<br>%{x}: %{z:.0%}, %{customdata} prompts<extra></extra>",
+            ),
+            go.Layout(
+                template="plotly_white",
+                title="What each semantic cluster holds",
+                height=260 + 20 * len(share),
+                yaxis={"autorange": "reversed"},
+            ),
+        )
+    )
+
+
+def shares(profile: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+    """Share of each data set in each cluster (datasets, clusters), and the clusters' group entropy."""
+    counts = profile.drop(columns=["size", "dataset_entropy", "group_entropy"])
+    return (counts / counts.sum()).T, profile["group_entropy"]

@@ -1,0 +1,262 @@
+"""What T-REX's Fig. 1, Lemma 4.1 and Theorems 4.2 and 4.3 claim, declared before it was measured, and the verdicts.
+
+Of the two theorems only the titles are public to us: what is judged is our reading, and what trains or fits is a
+hypothesis of ours. Counts, spans and closed forms are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...evidence import Claim, Effect
+from ...evidence.intervals import seed_means
+from .measure import Approximation, Intuition, Span, Systems, Used
+
+METHOD, MIXTURE = "T-REX", "LoRA-MoE"
+SAVING = (0.30, 0.40)  # the abstract's
+GAIN = 0.0178  # the abstract's, in mean accuracy
+QUADRATIC = 1.5  # a growth exponent nearer to 2 than to 1
+DIRECTION = 1.0  # one direction more is the least that can matter
+CLOSER = 0.05  # of the best other error: less would not show on the figure's logarithmic axis
+QUIETER = 0.1  # in the logarithm: a tenth less noise
+USED_MEASURES = {"rank_0.01": "numerical rank at 1e-2", "effective_rank": "effective rank"}
+
+
+@singledispatch
+def claims(found: Any) -> list[Claim]:
+    """The claims that a result of this study decides; TypeError for a result of another."""
+    raise TypeError(f"found is {type(found).__name__}, which is no result of this study")
+
+
+@claims.register
+def of_systems(found: Systems) -> list[Claim]:
+    """The abstract: fewer parameters, counted, and more accuracy, measured."""
+    source, statement = "T-REX abstract", "T-REX has 30–40 % fewer trainable parameters than other LoRA-based methods"
+    layers = found.layers[found.layers["method"] == MIXTURE].set_index("layer")["saving"]
+    whole = found.backbone.set_index("method")["saving"]
+    counted = {f"on a layer, {layers.index[0]}": layers.iloc[0]}
+    if MIXTURE in whole:
+        counted = {"on the backbone of these runs": whole[MIXTURE]} | counted
+    return [
+        whole_of("trex_fig1_parameters", source, statement, savings("trex_fig1_parameters", source, counted)),
+        whole_of(
+            "trex_fig1_parameters_any_layer",
+            f"our reading of the {source}",
+            f"{statement}, whatever the shape of the layer",
+            savings("trex_fig1_parameters_any_layer", f"our reading of the {source}", dict(layers)),
+        ),
+        accuracy_claim(found),
+    ]
+
+
+def savings(name: str, source: str, counted: dict[str, float]) -> list[Claim]:
+    """A claim on each place where parameters were counted, {words: share saved against LoRA-MoE}."""
+    low, high = SAVING
+    return [
+        Claim(
+            f"{name}_{number}",
+            source,
+            f"30–40 % fewer than {MIXTURE} {words}" if words.startswith("on ") else f"30–40 % fewer on {words}",
+            saving,
+            "0.3 to 0.4",
+            float(max(low - saving, saving - high, 0.0)),
+            bool(low <= saving <= high),
+        )
+        for number, (words, saving) in enumerate(counted.items(), start=1)
+    ]
+
+
+def accuracy_claim(found: Systems) -> Claim:
+    """The gain in mean accuracy, over data sets and seeds."""
+    claim = Claim(
+        "trex_fig1_accuracy",
+        "T-REX abstract",
+        f"{METHOD} has a higher mean accuracy than other LoRA-based methods",
+        compares=f"{METHOD} - {MIXTURE}",
+        endpoint="acc, mean over data sets",
+        paper_effect=GAIN,
+    )
+    if missing := [name for name in (METHOD, MIXTURE) if name not in found.by_dataset]:
+        return claim.untestable(f"no run of {' and '.join(missing)}")
+    mean = found.by_dataset.loc["mean"]
+    guessing = np.nanmax([mean["chance"], mean["majority"]])
+    if max(mean[METHOD], mean[MIXTURE]) <= guessing:
+        return claim.untestable(f"both within guessing, {guessing:.2f}")
+    return claim.with_effect(Effect(accuracy_gaps(found.runs)))
+
+
+def accuracy_gaps(runs: Sequence[Any]) -> np.ndarray:
+    """(data sets, seeds): T-REX's accuracy minus LoRA-MoE's, of the seeds that both have."""
+    from ..records import run_key
+
+    frame = pd.concat([run.evaluation.assign(**run_key(run)) for run in runs])
+    table = frame.pivot(index="dataset", columns=["method", "seed"], values="accuracy")
+    seeds = [seed for seed in table[METHOD] if seed in table[MIXTURE]]
+    return (table[METHOD][seeds] - table[MIXTURE][seeds]).to_numpy()
+
+
+@claims.register
+def of_span(found: Span) -> list[Claim]:
+    """The lemma itself, and how the span grows with a budget."""
+    gaps = (found.ranks["measured"] - found.ranks["predicted"]).abs()
+    drawn = Claim(
+        "trex_lemma41_drawn",
+        "T-REX Lemma 4.1",
+        "every span of the figure is rank(A)·rank(B) (layers that agree)",
+        int((gaps == 0).sum()),
+        len(gaps),
+        float(gaps.max()),
+        bool((gaps == 0).all()),
+    )
+    lemma = "I + J vectors span rank(A)·rank(B) dimensions, I·J at full rank; each update has rank min(I, J) or less"
+    grows = [
+        Claim(
+            f"trex_lemma41_growth_{count.replace('+', '_')}",
+            "our reading of T-REX Lemma 4.1",
+            f"the span grows as the product I·J with a budget that pays for {words} (exponent in the budget)",
+            exponent := budget_exponent(found.budgets, count),
+            f"at least {QUADRATIC}",
+            max(QUADRATIC - exponent, 0.0),
+            exponent >= QUADRATIC,
+        )
+        for count, words in (("factors", "the factors only"), ("factors+router", "the router too"))
+    ]
+    return [whole_of("trex_lemma41", "T-REX Lemma 4.1", lemma, [drawn, *found.checks]), *grows]
+
+
+def budget_exponent(budgets: pd.DataFrame, count: str, system: str = "mix_and_match") -> float:
+    """Slope of log(span) against log(budget), by least squares."""
+    rows = budgets[(budgets["count"] == count) & (budgets["system"] == system)]
+    return float(np.polyfit(np.log(rows["budget"].astype(float)), np.log(rows["span"].astype(float)), 1)[0])
+
+
+@claims.register
+def of_used(found: Used) -> list[Claim]:
+    """What the factors of each mixing method reach, exactly; what tokens use beside LoRA-MoE, over seeds."""
+    reached = [
+        Claim(
+            f"trex_lemma41_reached_{method}",
+            "T-REX Lemma 4.1, trained",
+            f"trained factors of {method} have full rank, so that their span is I·J (layers that reach it)",
+            int((layers["span"] == layers["experts"]).sum()),
+            len(layers),
+            float((layers["experts"] - layers["span"]).max()),
+            bool((layers["span"] == layers["experts"]).all()),
+        )
+        for method, layers in found.reached.groupby("method", sort=False)
+        if method != MIXTURE
+    ]
+    measures = list(USED_MEASURES)
+    means = seed_means(found.used.astype(dict.fromkeys(measures, float)), measures)
+    methods = dict.fromkeys(means["method"])
+    return [*reached, *(used_claim(method, means) for method in methods if method != MIXTURE)]
+
+
+def used_claim(method: str, means: pd.DataFrame) -> Claim:
+    """More directions than LoRA-MoE in both measures; means: one row per method and seed."""
+    source, name = "our reading of T-REX Lemma 4.1, trained", method.replace(",", "").replace(" ", "_")
+    parts = []
+    for measure, words in USED_MEASURES.items():
+        part = Claim(
+            f"trex_lemma41_used_{name}_{measure}",
+            source,
+            f"routings of {method} have a larger {words} than those of {MIXTURE}",
+            kind="own",
+            compares=f"{method} - {MIXTURE}",
+            endpoint=f"{words}, mean over layers",
+            smallest=DIRECTION,
+        )
+        table = means.pivot(index="seed", columns="method", values=measure)
+        if MIXTURE in table:
+            parts.append(part.with_effect(Effect((table[method] - table[MIXTURE]).dropna().to_numpy())))
+        else:
+            parts.append(part.untestable(f"no run of {MIXTURE}"))
+    statement = f"tokens of {method} use more directions than those of {MIXTURE}"
+    return whole_of(f"trex_lemma41_used_{name}", source, statement, parts, "own")
+
+
+@claims.register
+def of_approximation(found: Approximation) -> list[Claim]:
+    """The closed forms, and who approximates best at equal budgets, family by family."""
+    source = "our reading of T-REX Theorem 4.2"
+    bound = "least errors of rank-1 experts by singular values, projections and Tucker-2 factors"
+    best = [best_claim(found.by_seed, str(count)) for count in dict.fromkeys(found.by_seed["count"])]
+    return [whole_of("trex_theorem42", source, bound, found.checks), *best]
+
+
+def best_claim(by_seed: pd.DataFrame, count: str) -> Claim:
+    """Mix-and-match against the best other system, seed by seed."""
+    source, paid = "our reading of T-REX Theorem 4.2", count.replace("+", " and ")
+    name, parts = f"trex_theorem42_best_{count.replace('+', '_')}", []
+    rows = by_seed[by_seed["count"] == count]
+    for family, table in rows.groupby("family", sort=False):
+        errors = table.pivot(index="seed", columns="method", values="relative_error")
+        others = errors.drop(columns="mix-and-match").min(axis=1)
+        gaps = (1 - errors["mix-and-match"] / others).to_numpy()
+        if count == "factors":
+            # by construction: a fit of mix-and-match starts from the best smaller system
+            parts.append(
+                Claim(
+                    f"{name}_{family}",
+                    source,
+                    f"consistency check: no smaller system has a smaller error on {family} targets (largest excess)",
+                    float(max(-gaps.min(), 0.0)),
+                    0.0,
+                    float(max(-gaps.min(), 0.0)),
+                    bool(gaps.min() >= -1e-9),
+                )
+            )
+            continue
+        part = Claim(
+            f"{name}_{family}",
+            source,
+            f"with {paid} paid, mix-and-match approximates {family} targets best",
+            kind="own",
+            compares="1 - mix-and-match / best other system",
+            endpoint="relative error",
+            smallest=CLOSER,
+        )
+        parts.append(part.with_effect(Effect(gaps, "seeds of the targets")))
+    if count == "factors":
+        statement = "consistency check: with the factors paid only, mix-and-match holds every other system"
+        return whole_of(name, source, statement, parts)
+    statement = f"with {paid} paid, mix-and-match approximates every family of updates best"
+    return whole_of(name, source, statement, parts, "own")
+
+
+@claims.register
+def of_intuition(found: Intuition) -> list[Claim]:
+    """The line search, and the noise of the router's gradient at every step after the start."""
+    source = "our reading of T-REX Theorem 4.3"
+    search = "the best mix of router and prior is a line search; a better prior helps, and so may a worse one"
+    noise = np.log(found.noise.pivot(index=["step", "seed"], columns="prior", values="noise_to_signal"))
+    gaps = noise["aligned"] - noise["none"]
+    steps = sorted(found.noise["step"].unique())[1:]
+    quieter = [
+        Claim(
+            f"trex_theorem43_noise_step_{step}",
+            source,
+            f"with an aligned prior the router's gradient is less noisy at step {step}",
+            kind="own",
+            compares="aligned prior - no prior",
+            endpoint="log of gradient variance over squared mean",
+            direction="lower",
+            smallest=QUIETER,
+        ).with_effect(Effect(gaps.loc[step].to_numpy()))
+        for step in steps
+    ]
+    statement = "an aligned prior makes the router's gradient less noisy in training"
+    return [
+        whole_of("trex_theorem43", source, search, found.checks),
+        whole_of("trex_theorem43_noise", source, statement, quieter, "own"),
+    ]
+
+
+def whole_of(name: str, source: str, statement: str, parts: Sequence[Claim], kind: str | None = None) -> Claim:
+    """The claim that consists of these parts."""
+    return Claim(name, source, statement, kind=kind, parts=parts).with_parts(parts)

@@ -1,0 +1,176 @@
+"""T-REX Lemma 4.1 drawn: the span of a layer's updates, and what it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ...drawing.layout import arranged
+from ...drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+    from .measure import Span
+
+SYSTEMS = {"lora": "LoRA", "moe_lora": "LoRA-MoE", "diagonal": "rank-1 diagonal", "mix_and_match": "mix-and-match"}
+COUNT_LABELS = {
+    "factors": "budget pays factors only",
+    "factors+gates": "budget pays factors and gates",
+    "factors+router": "budget pays factors and router",
+}
+EXTRA_COLORS = {"rank-1 diagonal": "#D55E00", "T-REX, router alone": "#56B4E9"}
+
+
+def system_color(system: str) -> str:
+    """`method_color`, with colors of their own for two that are parts or relatives of a method."""
+    return EXTRA_COLORS.get(system) or method_color(system)
+
+
+def plot(found: Span) -> Figure:
+    """The paper figure: spans of all sizes above, spans at equal budgets below."""
+    return span_figure(found.ranks, found.budgets)
+
+
+def interactive(found: Span) -> go.Figure:
+    """The same spans, to hover over."""
+    return span_explorer(found.ranks, found.budgets)
+
+
+def span_figure(ranks: pd.DataFrame, budgets: pd.DataFrame) -> Figure:
+    """The paper figure from the frames of `rank_plot_frame` and `span_by_budget`.
+
+    (a) span for every I, J with independent vectors; (b) span against I·J for all kinds of factors; then a panel per
+    way of counting parameters: span at equal budgets, both axes logarithmic.
+
+    >>> figure = span_figure(ranks, budgets)
+    >>> len(figure.axes)
+    4
+    """
+    counts = list(dict.fromkeys(budgets["count"]))
+    with use_style():
+        fig = figure(FULL_WIDTH, 5.4)
+        above, below = np.asarray(fig.subfigures(2, 1, height_ratios=[1.12, 1]))
+        left, right = np.ravel(above.subplots(1, 2))
+        draw_heat(left, ranks[ranks["kind"] == "independent"])
+        draw_kinds(right, ranks)
+        panels = np.atleast_1d(below.subplots(1, len(counts), sharey=True))
+        for letter, panel, count in zip("cdef", panels, counts):
+            draw_budget(panel, budgets[budgets["count"] == count])
+            panel.set_title(f"({letter}) {COUNT_LABELS[count]}")
+        panels[0].set_ylabel("span (dimensions)")
+        panels[-1].legend(loc="upper left")
+    return fig
+
+
+def draw_heat(panel: Any, ranks: pd.DataFrame) -> None:
+    """The span of each size as a number on its color."""
+    table = ranks.pivot(index="J", columns="I", values="measured")
+    panel.imshow(table, origin="lower", cmap="YlGnBu", vmin=0, vmax=1.15 * table.to_numpy().max(), aspect="auto")
+    for row, values in enumerate(table.to_numpy()):
+        for column, value in enumerate(values):
+            panel.text(
+                column,
+                row,
+                str(value),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if value > 0.6 * table.to_numpy().max() else "black",
+            )
+    panel.set_xticks(range(table.shape[1]), table.columns)
+    panel.set_yticks(range(table.shape[0]), table.index)
+    panel.set_xlabel("down vectors I")
+    panel.set_ylabel("up vectors J")
+    panel.set_title("(a) measured span, independent vectors")
+
+
+def draw_kinds(panel: Any, ranks: pd.DataFrame) -> None:
+    """Span against I·J: on the line for independent vectors, below it for degenerate ones."""
+    agree = int((ranks["measured"] == ranks["predicted"]).sum())
+    panel.plot([0, ranks["experts"].max()], [0, ranks["experts"].max()], color="0.6", linewidth=0.8, zorder=1)
+    for index, (kind, table) in enumerate(ranks.groupby("kind", sort=False)):
+        panel.scatter(
+            table["experts"],
+            table["measured"],
+            s=16,
+            marker=MARKERS[index % len(MARKERS)],
+            alpha=0.65,
+            color=BASE[index % len(BASE)],
+            linewidths=0,
+            label=kind,
+            zorder=3 if index == 0 else 2,
+        )
+    panel.set_xlabel("experts I·J")
+    panel.set_ylabel("measured span")
+    panel.set_title(f"(b) equals rank(A)·rank(B) in {agree} of {len(ranks)}")
+    panel.legend(loc="upper left", title="vectors", alignment="left", handletextpad=0.2)
+
+
+def draw_budget(panel: Any, spans: pd.DataFrame) -> None:
+    """A line per system, span against parameter budget."""
+    for index, (system, table) in enumerate(spans.groupby("system", sort=False)):
+        label = SYSTEMS[str(system)]
+        panel.plot(
+            table["budget"], table["span"], marker=MARKERS[index % len(MARKERS)], color=system_color(label), label=label
+        )
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    panel.set_xticks(budgets := sorted(spans["budget"].unique()), [f"{budget:,}" for budget in budgets])
+    panel.minorticks_off()
+    panel.set_xlabel("trainable parameters of a layer")
+    panel.grid(axis="y")
+
+
+def span_explorer(ranks: pd.DataFrame, budgets: pd.DataFrame) -> go.Figure:
+    """The interactive twin: left the span against I·J for each kind of factors, right the span at equal budgets.
+
+    Hover tells I, J, both ranks, predicted and measured span; budget, size and span.
+
+    >>> [trace.name for trace in span_explorer(ranks, budgets).data][:2]
+    ['independent vectors', 'dependent vectors']
+    """
+    from plotly.subplots import make_subplots
+
+    counts = list(dict.fromkeys(budgets["count"]))
+    fig = make_subplots(1, 1 + len(counts), subplot_titles=["Lemma 4.1", *(COUNT_LABELS[count] for count in counts)])
+    columns = ["I", "J", "rank_a", "rank_b", "predicted", "measured"]
+    for index, (kind, table) in enumerate(ranks.groupby("kind", sort=False)):
+        fig.add_scatter(
+            x=table["experts"].to_numpy(np.float32),
+            y=table["measured"].to_numpy(np.float32),
+            mode="markers",
+            name=f"{kind} vectors",
+            customdata=table[columns].to_numpy(np.float32),
+            opacity=0.75,
+            row=1,
+            col=1,
+            marker={"color": BASE[index % len(BASE)], "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
+            hovertemplate=f"{kind}<br>I = %{{customdata[0]}}, J = %{{customdata[1]}}<br>rank(A) %{{customdata[2]}}, "
+            "rank(B) %{customdata[3]}<br>predicted %{customdata[4]}, measured %{customdata[5]}<extra></extra>",
+        )
+    for column, count in enumerate(counts, start=2):
+        for system, table in budgets[budgets["count"] == count].groupby("system", sort=False):
+            label = SYSTEMS[str(system)]
+            fig.add_scatter(
+                x=table["budget"].to_numpy(np.float32),
+                y=table["span"].to_numpy(np.float32),
+                name=label,
+                mode="lines+markers",
+                legendgroup=label,
+                showlegend=column == 2,
+                text=table["size"],
+                row=1,
+                col=column,
+                line={"color": system_color(label)},
+                hovertemplate=f"{label} of size %{{text}}<br>%{{x:,}} parameters<br>span %{{y}}<extra></extra>",
+            )
+        fig.update_xaxes(type="log", title_text="trainable parameters", row=1, col=column)
+        fig.update_yaxes(type="log", row=1, col=column)
+    fig.update_xaxes(title_text="experts I·J", row=1, col=1)
+    fig.update_yaxes(title_text="measured span", row=1, col=1)
+    fig.update_layout(template="plotly_white", height=560, title={"text": "Directions that updates can span"})
+    return arranged(fig)
