@@ -21,6 +21,7 @@ MADE = {"Command line": "commands.md", "Paper items": "items.md"}
 SECTIONS = {  # title -> the modules below it; what nothing claims would be left out, and the build stops
     "Models and runs": ("backbones", "peft_bridge", "adapters", "optim", "tasks", "training", "presets", "comparison"),
     "Theory": ("theory",),
+    "Studies": ("studies", "papers"),
     "Analysis": ("analysis",),
     "Plots": ("plots",),
     "Widgets": ("widgets",),

@@ -47,6 +47,55 @@ ITEMS = (
         study="router_paths.measure",
         notebook="02_router_trajectories",
     ),
+    Item(
+        "gr_fig1",
+        "gR Fig. 1",
+        "the smaller the gate, the more an expert's manifold bends and the less a step moves it",
+        study="gate_geometry.measure",
+        notebook="04_riemannian",
+    ),
+    Item(
+        "gr_fig2",
+        "gR Fig. 2",
+        "gate rescaling lowers the losses of RSGD and raises its accuracy",
+        study="optimizers.measure_rescaling",
+        notebook="04_riemannian",
+    ),
+    Item(
+        "gr_fig3",
+        "gR Fig. 3",
+        "preconditioning and gate rescaling each lower the training loss",
+        study="optimizers.measure",
+        notebook="04_riemannian",
+    ),
+    Item(
+        "gr_exponent",
+        "beyond gR",
+        "which exponent of the gate is best, and when",
+        study="optimizers.measure_exponent",
+        notebook="04_riemannian",
+    ),
+    Item(
+        "gr_confound",
+        "beyond gR",
+        "whether gate rescaling is more than a larger learning rate",
+        study="optimizers.measure_confound",
+        notebook="04_riemannian",
+    ),
+    Item(
+        "gr_anatomy",
+        "beyond gR",
+        "what gate rescaling does to conditioning, likeness and load of the experts",
+        study="experts.measure",
+        notebook="04_riemannian",
+    ),
+    Item(
+        "gr_control",
+        "gR section 2.3",
+        "with one active expert per token both rules are the same",
+        study="optimizers.measure_control",
+        notebook="04_riemannian",
+    ),
 )
 
 

@@ -11,7 +11,6 @@ from ..studies.router_paths.explore import trajectory_widget
 from .anatomy import specialist_widget
 from .clusters import cluster_widget
 from .flexibility import flexibility_widget
-from .gate_geometry import exponent_widget
 from .generalization import task_widget
 from .subspace import rank_widget
 
@@ -19,7 +18,6 @@ __all__ = [
     "Explorer",
     "View",
     "cluster_widget",
-    "exponent_widget",
     "flexibility_widget",
     "rank_widget",
     "specialist_widget",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from moe_analysis.plots.optimizers import forms_figure, progress_explorer, progress_figure
 
 from moe_analysis.analysis.optimizers import curve_bands, progress_curves
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import METHOD_COLORS
-from moe_analysis.plots.optimizers import forms_figure, progress_explorer, progress_figure
 
 from ..analysis.test_optimizers import FORMS, four
 

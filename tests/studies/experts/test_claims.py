@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-
 from moe_analysis.analysis.expert_claims import anatomy_claims, entropy_claim, late_means
 
 MODULES, STEPS = ("layers.0.q_proj", "layers.1.q_proj"), (0, 5, 10, 15)
