@@ -183,11 +183,6 @@ def measure_confound(
     Raises:
         ValueError: for a method that is missing, and as `matched_lr`.
         RunError: for runs that fail.
-
-    Example:
-        >>> found = measure_confound(pair, bench, workers=1, rates=[0.02, 0.06, 0.18, 0.54], tuning=(8, 9))
-        >>> found.comparisons["comparison"].iloc[-1], len(found.matches)
-        ('both tuned', 4)
     """
     pair = [run for run in runs if method_of(run) in (PLAIN, RESCALED)]
     check_runs(pair)

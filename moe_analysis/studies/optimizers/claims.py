@@ -45,7 +45,7 @@ def _(found: Rescaling) -> list[Claim]:
             "gR Fig. 2",
             f"gate rescaling gives a lower {words} at the same learning rate",
             compares=f"1 - {RESCALED} / {PLAIN}",
-            endpoint=f"{words} (share)",
+            endpoint=f"share of the {words}",
             smallest=VISIBLE,
         )
         for measure, words in losses.items()
@@ -106,7 +106,7 @@ def _(found: Exponent) -> list[Claim]:
                 REPRODUCED,
                 f"with {k} active experts {RESCALED} has the lower validation error",
                 compares=f"1 - {RESCALED} / {PLAIN}, one learning rate",
-                endpoint="validation error (share)",
+                endpoint="share of the validation error",
                 paper_effect=effect,
             ),
             loss_gains(*(runs_of(found.by_k, k, power) for power in (0.5, 1.0))),
@@ -159,6 +159,22 @@ def _(found: Confound) -> list[Claim]:
         smallest=HALF_GAIN,
     )
     remaining = found.shifts["remaining"]
+    same_steps = (
+        [
+            in_parts(
+                "gr_confound_matched",
+                OURS,
+                "gate rescaling lowers the bench's error at equal effective steps",
+                [
+                    case_claim(f"gr_confound_matched_{number}", case, own=True)
+                    for number, case in enumerate(matched, start=1)
+                ],
+                own=True,
+            )
+        ]
+        if matched
+        else []
+    )
     return [
         in_parts(
             "gr_confound_equal",
@@ -166,16 +182,7 @@ def _(found: Confound) -> list[Claim]:
             "gate rescaling lowers the bench's error at the same learning rate",
             [case_claim(f"gr_confound_equal_{number}", case) for number, case in enumerate(equal, start=1)],
         ),
-        in_parts(
-            "gr_confound_matched",
-            OURS,
-            "gate rescaling lowers the bench's error at equal effective steps",
-            [
-                case_claim(f"gr_confound_matched_{number}", case, own=True)
-                for number, case in enumerate(matched, start=1)
-            ],
-            own=True,
-        ),
+        *same_steps,
         *(case_claim("gr_confound_tuned", case, own=True) for case in tuned),
         decided(more, -remaining[np.isfinite(remaining)].to_numpy()),
         *(backbone_claim(found.backbone, condition, *pair) for condition, pair in CONDITIONS.items()),
@@ -192,7 +199,7 @@ def order_claim(outcomes: pd.DataFrame, rates: pd.DataFrame, form: str) -> Claim
             "gR Fig. 3",
             f"{better} trains to a lower loss than {worse}",
             compares=f"1 - {better} / {worse}, each at its best learning rate",
-            endpoint="mean training loss (share)",
+            endpoint="share of the mean training loss",
             smallest=VISIBLE,
         )
         if fault := tuning_fault(rates, better, worse):
@@ -241,7 +248,7 @@ def case_claim(name: str, case: Case, own: bool = False) -> Claim:
         f"gate rescaling lowers the error: {case.comparison}",
         kind="own" if own else "paper",
         compares=f"1 - {RESCALED} at lr {case.rescaled_lr:.3g} / {PLAIN} at lr {case.plain_lr:.3g}",
-        endpoint="validation error (share)",
+        endpoint="share of the validation error",
         paper_effect=None if own else BENCH[USUAL],
         smallest=BENCH[USUAL] / 2,
     )
@@ -260,7 +267,7 @@ def backbone_claim(table: pd.DataFrame, condition: str, rescaled: str, plain: st
                 f"gate rescaling lowers the {words} {condition}",
                 kind="own",
                 compares=f"1 - ({rescaled}) / ({plain})",
-                endpoint=f"{words} (share)",
+                endpoint=f"share of the {words}",
                 smallest=VISIBLE,
             ),
             relative_gains(first[measure], second[measure]),

@@ -93,6 +93,9 @@ def rates_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, forms: Mapping[str
                 draw_rates(panel, rate_bands(outcomes, method, "mean_loss"), method, index)
                 ring_best(panel, outcomes, rates, method)
             panel.set_xscale("log")
+            tried = sorted(outcomes.loc[outcomes["method"].isin(methods), "lr"].unique())
+            panel.set_xticks(tried, [f"{lr:.2g}" for lr in tried])
+            panel.minorticks_off()
             panel.set_xlabel(f"{RATE}  (×: a seed diverged)")
             panel.set_ylabel(OUTCOMES["mean_loss"])
             panel.set_title(title)
@@ -121,16 +124,16 @@ def draw_rates(panel: Any, band: pd.DataFrame, method: str, index: int) -> None:
         marker=MARKERS[index],
         label=method,
     )
-    lost = band.loc[band["mean"].isna(), "lr"]
-    panel.plot(
-        lost,
-        np.full(len(lost), 0.985 - 0.05 * index),
-        "x",
-        color=color,
-        markersize=5,
-        clip_on=False,
-        transform=panel.get_xaxis_transform(),
-    )
+    for lr in band.loc[band["mean"].isna(), "lr"]:
+        panel.plot(
+            lr,
+            0.985 - 0.05 * index,
+            "x",
+            color=color,
+            markersize=5,
+            clip_on=False,
+            transform=panel.get_xaxis_transform(),
+        )
 
 
 def ring_best(panel: Any, outcomes: pd.DataFrame, rates: pd.DataFrame, method: str) -> None:

@@ -174,11 +174,6 @@ def measure_control(runs: Sequence[Any], workers: int | None = None) -> OneExper
     Raises:
         ValueError: without a run of RSGD.
         RunError: for a run that fails.
-
-    Example:
-        >>> found = measure_control(pair, workers=1)
-        >>> found.claims["verdict"].tolist(), found.gap
-        (['holds'], 0.0)
     """
     plain = next((run for run in runs if method_of(run) == PLAIN), None)
     if plain is None:

@@ -6,29 +6,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe_analysis.analysis.optimizers import (
-    ORDERS,
-    comparison_claims,
+from moe_analysis.studies.optimizers.curves import (
+    at_best_rates,
+    best_rates,
     curve_bands,
-    figure2_claims,
-    figure3_claims,
-    identical,
     outcomes,
     progress_curves,
-    step_claims,
+    relative_gains,
+    runs_at,
 )
-
-from .fake_runs import fake_run
+from tests.analysis.fake_runs import fake_run
 
 FORMS = ("SGD", "RSGD", "gSGD", "gRSGD")
 
 
-def run(method: str, seed: int, start: float, tested: float = 2.0, accuracy: float = 0.5):
+def run(method: str, seed: int, start: float, tested: float = 2.0, accuracy: float = 0.5, lr: float = 0.1):
     """Losses fall by 1 from `start` in 40 steps; two evaluations."""
     one = fake_run(np.zeros((2, 3, 4)), method, seed, losses=np.linspace(start, start - 1, 40))
     tests = pd.DataFrame({"step": [20, 40], "split": "test", "loss": [tested + 1, tested], "accuracy": [0.1, accuracy]})
     one.history = pd.concat([one.history[one.history["split"] == "train"], tests], ignore_index=True)
-    one.config.lr = 0.1
+    one.config.lr = lr
+    one.config.steps = 40
     return one
 
 
@@ -67,43 +65,60 @@ def test_outcomes_are_the_last_evaluation_and_the_area_under_the_loss():
     assert row[["lr", "loss", "accuracy"]].tolist() == [0.1, 1.5, 0.7]
 
 
-def test_a_run_that_diverged_has_infinite_losses_and_decides_nothing():
+def test_a_run_that_diverged_has_infinite_losses_and_no_accuracy():
     runs = four(0.5)
     runs[-1].history.loc[5:, "loss"] = np.nan
+    last = outcomes(runs).iloc[-1]
+    assert np.isinf(last[["mean_loss", "loss"]].astype(float)).all() and np.isnan(last["accuracy"])
+
+
+def tried(losses: dict[float, float], method: str = "RSGD", seeds=(0, 1)) -> list:
+    """Runs of one method with a held-out loss for each learning rate."""
+    return [run(method, seed, 3.0, tested=loss + 0.1 * seed, lr=lr) for lr, loss in losses.items() for seed in seeds]
+
+
+def test_a_methods_best_rate_is_that_of_least_held_out_loss():
+    runs = tried({0.1: 2.0, 0.2: 1.0, 0.4: np.inf})
+    table = best_rates(outcomes(runs))
+    assert table.iloc[0][["lr", "loss"]].tolist() == pytest.approx([0.2, 1.05])
+    assert table["tried"].iloc[0] == (0.1, 0.2, 0.4) and table["tuning_seeds"].iloc[0] == 2
+    assert [one.config.lr for one in runs_at(runs, table)] == [0.2, 0.2]
+    assert at_best_rates(outcomes(runs))["seed"].tolist() == [0, 1]
+
+
+def test_only_seeds_that_every_rate_has_choose_and_the_others_are_compared():
+    runs = [*tried({0.1: 2.0, 0.2: 1.0}), *tried({0.1: 0.0}, seeds=(7,)), *tried({0.2: 5.0}, seeds=(8, 9))]
     table = outcomes(runs)
-    assert np.isinf(table.iloc[-1][["mean_loss", "loss"]].astype(float)).all()
-    verdicts = comparison_claims(table, [("gRSGD", "RSGD")], "mean_loss", "2", "", "")["verdict"]
-    assert verdicts.tolist() == ["not testable at this scale"]
+    assert best_rates(table)["lr"].tolist() == [0.2]
+    assert at_best_rates(table)["seed"].tolist() == [8, 9]
 
 
-@pytest.mark.parametrize(("gap", "verdict"), [(0.5, "reproduced"), (0.0, "not reproduced"), (-0.5, "not reproduced")])
-def test_an_order_is_reproduced_only_when_the_paired_differences_are_clear(gap, verdict):
-    claims = figure3_claims(outcomes(four(gap)), "SGD")
-    assert claims["verdict"].tolist() == [verdict] * len(ORDERS["SGD"])
-    assert claims["claim"].iloc[0] == "gRSGD trains to a lower loss than RSGD"
+def test_rates_without_a_common_seed_are_refused():
+    table = outcomes([*tried({0.1: 2.0}, seeds=(0,)), *tried({0.2: 1.0}, seeds=(1,))])
+    with pytest.raises(ValueError, match="the learning rates of RSGD share no seed; run one seed at each of them"):
+        best_rates(table)
 
 
-def test_two_seeds_decide_nothing():
-    assert set(figure3_claims(outcomes(four(0.5, seeds=(0, 1))), "SGD")["verdict"]) == {"not testable at this scale"}
+@pytest.mark.parametrize(
+    "runs, message",
+    [
+        ([], "runs is empty"),
+        ([run("RSGD", 0, 3.0), run("RSGD", 0, 3.0)], "more than one run of 'RSGD' with seed 0 at lr 0.1"),
+    ],
+)
+def test_runs_that_cannot_be_told_apart_are_refused(runs, message):
+    with pytest.raises(ValueError, match=message):
+        outcomes(runs)
 
 
-def test_a_higher_accuracy_counts_as_better_and_is_reported_with_its_own_sign():
-    claims = figure2_claims(outcomes(four(0.5))).set_index("claim")
-    accuracy = claims.loc["gate rescaling gives a higher test accuracy"]
-    assert accuracy["verdict"] == "reproduced" and "difference +0.100" in accuracy["spread"]
-    worse = figure2_claims(outcomes(four(-0.5))).set_index("claim")
-    assert worse.loc["gate rescaling gives a higher test accuracy", "verdict"] == "not reproduced"
+def test_runs_of_several_lengths_are_refused():
+    short, long = run("RSGD", 0, 3.0), run("RSGD", 1, 3.0)
+    long.config.steps = 80
+    with pytest.raises(ValueError, match="runs are 40, 80 steps long; pass those of one length"):
+        outcomes([short, long])
 
 
-def test_every_condition_is_judged_on_training_and_test_loss():
-    pairs = {"at equal effective steps": ("gRSGD", "RSGD"), "upside down": ("RSGD", "gRSGD")}
-    claims = step_claims(outcomes(four(0.5)), pairs)
-    assert claims["verdict"].tolist() == ["reproduced"] * 2 + ["not reproduced"] * 2
-    assert claims["claim"].iloc[1] == "gate rescaling lowers the test loss at equal effective steps (beyond the paper)"
-
-
-def test_identical_runs_are_told_from_runs_that_differ_in_one_bit():
-    first, second = run("RSGD", 0, 3.0), run("gRSGD", 0, 3.0)
-    assert identical(first, second)["verdict"] == "reproduced"
-    second.history.loc[3, "loss"] = np.nextafter(second.history.loc[3, "loss"], 9.0)
-    assert identical(first, second)["verdict"] == "not reproduced"
+def test_a_gain_over_a_run_that_diverged_is_no_gain():
+    first, second = pd.Series({0: 0.5, 1: 0.5, 2: np.inf, 5: 1.0}), pd.Series({2: np.inf, 1: np.inf, 0: 1.0})
+    found = relative_gains(first, second)
+    assert found[0] == pytest.approx(0.5) and np.isnan(found[1:]).all() and len(found) == 3
