@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
 
 from ...peft_bridge import adapter_modules
 from ...tasks import load_suite
@@ -77,16 +80,29 @@ def measure(runs: Sequence[Any], modules: Sequence[str] | None = None, gates: Se
     check_runs(runs)
     if len(set(gates)) < MIN_GATES:
         raise ValueError(f"gates = {tuple(gates)} fit any power of g; pass {MIN_GATES} or more that differ")
-    layers = layers_of(runs[0], modules)
-    drawn = layers[list(layers)[-1]]
-    return GateGeometry(
-        module=list(layers)[-1],
-        picture=local_picture(drawn.adapter, drawn.inputs, drawn.gradient),
-        changes=over_layers(first_order_change, layers, gates=gates),
-        curvature=over_layers(curvature, layers, gates=gates),
-        layers=layers,
-        runs=tuple(runs[:1]),
-    )
+    with one_thread():
+        layers = layers_of(runs[0], modules)
+        drawn: Any = layers[list(layers)[-1]]
+        return GateGeometry(
+            module=list(layers)[-1],
+            picture=local_picture(drawn.adapter, drawn.inputs, drawn.gradient),
+            changes=over_layers(first_order_change, layers, gates=gates),
+            curvature=over_layers(curvature, layers, gates=gates),
+            layers=layers,
+            runs=tuple(runs[:1]),
+        )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, so that the number of cores does not show in the last digits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def layers_of(run: Any, modules: Sequence[str] | None = None) -> dict[str, LayerBatch]:

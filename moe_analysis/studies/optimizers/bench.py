@@ -212,7 +212,7 @@ def on_backbone(pair: Sequence[Any], folder: Path, workers: int | None) -> tuple
         workers,
     )
     low = tuple(f"{name}, low lr" for name in (RESCALED, PLAIN))
-    match = pd.concat([match, matched_lr(slow, *low)])
+    match = pd.concat([match, matched_lr(slow, low[0], low[1])])
     wanted = dict(zip((f"{PLAIN}, matched", f"{low[1]} matched"), match["matched_lr"].round(4)))
     plain = [run.config for run in pair if method_of(run) == PLAIN]
     matched = train_all(

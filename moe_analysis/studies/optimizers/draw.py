@@ -154,7 +154,7 @@ def name_ends(panel: Any) -> None:
         panel.annotate(
             line.get_label(),
             (line.get_xdata()[place], height),
-            (5, 0),
+            (8, 0),
             textcoords="offset points",
             color=line.get_color(),
             va="center",
