@@ -10,14 +10,12 @@ import typer
 
 from .. import figures as making
 from ..figures import Item
-from ..places import computed_figures, figures_home
 from ..presets import PRESETS
 from . import completion
 from .exit_codes import BAD, FINE, INTERRUPTED
 from .interrupts import kept
 from .options import JsonOption
 from .pages import exits_of, page
-from .shipping import shipped_folder
 from .terminal import answer, emit, note, show, table
 
 HELP = page(
@@ -25,9 +23,8 @@ HELP = page(
     Regenerate the papers' figures by executing their notebooks.
 
     Reads the suite, the backbone and the runs that are finished already, which are never trained again. Writes a PNG,
-    an interactive HTML page and the numbers (JSON) of every figure into figures/PRESET, and figures/index.html, the
-    gallery of them all beside those that the project ships. The quick preset is made for two cores; long and full want
-    more time or a GPU.
+    an interactive HTML page and the numbers (JSON) of every figure, and index.html, the gallery of them all. The quick
+    preset is made for two cores; long and full want more time or a GPU.
 
     A time left is judged by the last time, or by the cells so far where there was none. Ctrl-C ends the kernels and
     what they train; the same command goes on from there.
@@ -37,7 +34,6 @@ HELP = page(
         "figures --only trex_fig2 --only gr_fig1",
         "figures --preset tiny --out /tmp/figures",
         "figures --suite my_suite --backbone my_model",
-        "figures --preset long --ship",
     ],
     exits=exits_of(FINE, INTERRUPTED, **{f"code_{BAD}": "bad input, or a notebook stopped"}),
 )
@@ -67,7 +63,7 @@ def figures(
         typer.Option(
             metavar="SUITE",
             help="embedded, a folder of JSONL or Parquet files, or a name inside "
-            "$MOE_ANALYSIS_DATA. Figures of it go to figures/PRESET/SUITE.",
+            "$MOE_ANALYSIS_DATA. Figures of it go to figures/SUITE.",
             envvar="MOE_ANALYSIS_SUITE",
             show_default="embedded",
         ),
@@ -87,7 +83,7 @@ def figures(
             metavar="FOLDER",
             help="Where runs are kept.",
             envvar="MOE_ANALYSIS_RUNS",
-            show_default="runs of the clone, or of the current folder",
+            show_default="runs of the project",
         ),
     ] = None,
     out: Annotated[
@@ -96,17 +92,9 @@ def figures(
             metavar="FOLDER",
             help="Where figures are written.",
             envvar="MOE_ANALYSIS_FIGURES",
-            show_default="figures/PRESET of the clone, or of the current folder",
+            show_default="figures of the project",
         ),
     ] = None,
-    ship: Annotated[
-        bool,
-        typer.Option(
-            "--ship",
-            help="For maintainers: write the figures that the project ships, which git keeps. "
-            "Refused where one of them was made with a larger preset.",
-        ),
-    ] = False,
     list_only: Annotated[bool, typer.Option("--list", help="List ids, titles and notebooks; make nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -118,38 +106,32 @@ def figures(
         listing(items, as_json)
         return
     named(preset)
-    suite = checked_suite(suite)
-    folder = shipped_folder(items, preset, suite, out) if ship else out or computed_figures(preset, suite_label(suite))
+    suite, out = checked_suite(suite, out)
     values = {
         "PRESET": preset,
         "SUITE": suite,
         "BACKBONE": backbone,
         "RUNS": str(runs.resolve()) if runs else None,
-        "FIGURES": str(folder.resolve()),
+        "FIGURES": str(out.resolve()) if out else None,
     }
     started = time.monotonic()
     paths = executed(items, {f"MOE_ANALYSIS_{name}": value for name, value in values.items()})
     from ..gallery import build
 
-    gallery = build(figures_home() if folder in (figures_home(), computed_figures(preset)) else folder)
+    gallery = build(paths[0].parent)
     told(items, paths, gallery, time.monotonic() - started, as_json)
 
 
-def checked_suite(suite: str | None) -> str | None:
-    """The suite as a notebook finds it from any folder."""
+def checked_suite(suite: str | None, out: Path | None) -> tuple[str | None, Path | None]:
+    """The suite as a notebook finds it from any folder, and where its figures go."""
     if not suite:
-        return None
+        return None, out
+    from ..tasks.file_names import label_of
     from ..tasks.suite import load_suite
 
     load_suite(suite)  # a wrong suite is told now, not minutes into a notebook
-    return str(Path(suite).resolve()) if Path(suite).is_dir() else suite
-
-
-def suite_label(suite: str | None) -> str | None:
-    """The folder in figures/PRESET that the figures of a suite go to."""
-    from ..tasks.file_names import label_of
-
-    return label_of(suite) if suite else None
+    resolved = str(Path(suite).resolve()) if Path(suite).is_dir() else suite
+    return resolved, out or making.PROJECT / "figures" / label_of(resolved)
 
 
 def executed(items: list[Item], values: dict[str, str | None]) -> list[Path]:
