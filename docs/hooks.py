@@ -33,7 +33,7 @@ SECTIONS = {  # title -> the modules below it; what nothing claims would be left
         "campaigns",
     ),
     "Theory": ("theory",),
-    "Studies": ("studies",),
+    "Studies": ("studies", "papers"),
     "Analysis": ("analysis",),
     "Plots": ("plots",),
     "Widgets": ("widgets",),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .experts import layer_of, normalised_entropy
+from ..studies.records import layer_of, normalised_entropy
 from .specialisation import Recorded, labelled, largest, split_routers
 
 SAME_GATES = 1e-6  # difference of two gates that are equal up to rounding

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..studies.records import layer_of
 from .expert_load import distinct_experts
-from .experts import layer_of
 from .intervals import mean_interval
 from .specialisation import Recorded, labelled, split_routers
 

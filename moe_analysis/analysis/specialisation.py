@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..studies.records import run_key
-from .experts import layer_of
+from ..studies.records import layer_of, run_key
 
 VIEWS = ("gates", "top1")
 UNITS = ("token", "text")

@@ -11,7 +11,7 @@ import pandas as pd
 from ..analysis.intervals import mean_interval
 from ..drawing.layout import arranged
 from ..drawing.style import FULL_WIDTH, MARKERS, figure, method_color, use_style
-from .experts import layer_title
+from ..studies.records import layer_title
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -12,8 +12,8 @@ from ..analysis.intervals import mean_interval
 from ..analysis.router_agreement import agreement_matrix, pair_interval
 from ..drawing.layout import arranged
 from ..drawing.style import FULL_WIDTH, figure, use_style
+from ..studies.records import layer_title
 from .anatomy import methods_of, wrapped
-from .experts import layer_title
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..drawing.layout import arranged
 from ..drawing.style import FULL_WIDTH, PALETTE, figure, use_style
-from .experts import layer_title
+from ..studies.records import layer_title
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

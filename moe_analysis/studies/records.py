@@ -5,6 +5,7 @@ A block is one chunk of the store, so a pass over all modules reads each chunk o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -85,6 +86,11 @@ def module_tensor(run: Any, module: str, kind: str = "router_weight") -> tuple[n
     )
 
 
+def expert_array(run: Any, kind: str) -> xr.DataArray:
+    """What the run recorded of its experts under `kind`, (step, module[, expert]), lazy."""
+    return run.expert_records[kind]
+
+
 def blocks(array: xr.DataArray) -> Iterator[np.ndarray]:
     """The values (steps of one chunk, module, …) of a lazy array, chunk after chunk."""
     start = 0
@@ -120,3 +126,23 @@ def gate_entropy(runs: Sequence[Any]) -> pd.DataFrame:
         entropy = np.concatenate([array.values for array in arrays], axis=1).mean(1)  # (T,)
         frames.append(pd.DataFrame({**run_key(run), "step": arrays[0]["step"].values, "entropy": entropy}))
     return pd.concat(frames, ignore_index=True)
+
+
+def normalised_entropy(weights: np.ndarray) -> np.ndarray:
+    """Entropy over the last axis of weights ≥ 0 by the log of its length: 1 for equal weights, 0 for a single one."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = weights / weights.sum(-1, keepdims=True)
+        terms = np.where(share == 0, 0.0, share * np.log(share))
+        return np.maximum(-terms.sum(-1), 0.0) / np.log(weights.shape[-1])
+
+
+def layer_of(module: str) -> str:
+    """A module's name up to its first number, "layers.3" of "layers.3.self_attn.q_proj"; the whole name without one."""
+    found = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", module)
+    return found.group() if found else module
+
+
+def layer_title(layer: str) -> str:
+    """ "layers.3" -> "layer 3"; the name itself where it has no number."""
+    found = re.search(r"\d+$", layer)
+    return f"layer {found.group()}" if found else layer

@@ -12,14 +12,12 @@ from ..studies.semantic_map.explore import cluster_widget
 from ..studies.subspace.explore import rank_widget
 from .anatomy import specialist_widget
 from .flexibility import flexibility_widget
-from .gate_geometry import exponent_widget
 from .generalization import task_widget
 
 __all__ = [
     "Explorer",
     "View",
     "cluster_widget",
-    "exponent_widget",
     "flexibility_widget",
     "rank_widget",
     "specialist_widget",

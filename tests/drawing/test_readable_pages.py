@@ -21,12 +21,13 @@ from moe_analysis.evidence import Claim, Effect
 from moe_analysis.plots.anatomy import experts_used, specialists_explorer, specialists_figure
 from moe_analysis.plots.efficiency import MOST, router_explorer
 from moe_analysis.plots.flexibility import three_trees_explorer
-from moe_analysis.plots.optimizers import progress_explorer
 from moe_analysis.plots.residual_tree import residual_tree_explorer, residual_tree_figure
 from moe_analysis.plots.smore_figure1 import tree_explorer
 from moe_analysis.plots.structures import structures_explorer
 from moe_analysis.studies.subspace import span
 from moe_analysis.studies.subspace.draw_span import span_explorer
+from moe_analysis.plots.subspace import span_explorer
+from moe_analysis.studies.optimizers.draw import progress_explorer
 
 pytest_plugins = ["tests.browser"]
 

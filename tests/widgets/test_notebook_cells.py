@@ -15,7 +15,6 @@ SHOWN = {
     "01_semantic_clusters": "cluster_widget",
     "02_router_trajectories": "trajectory_widget",
     "03_subspace_rank": "rank_widget",
-    "04_riemannian": "exponent_widget",
     "05_structural_flexibility": "flexibility_widget",
     "07_generalization": "task_widget",
     "09_routing_anatomy": "specialist_widget",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...extras import extra
 from ...tasks.cache import ArrayCache, cache_folder, digest_of
 from .agreement import check_rows, entropy
 

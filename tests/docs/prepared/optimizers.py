@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 
 import moe_analysis as ma
-from moe_analysis.analysis import experts, exponent, gate_geometry
-from moe_analysis.analysis import optimizers as of
+from moe_analysis.studies.experts import anatomy as experts
+from moe_analysis.studies.gate_geometry import geometry as gate_geometry
+from moe_analysis.studies.optimizers import curves as of
+from moe_analysis.studies.optimizers import exponent
 from moe_analysis.training.layer_inputs import layer_batches
 from moe_analysis.training.regression import RegressionTask
 from moe_analysis.training.regression_grid import RegressionConfig, grid, match_steps, train_grid
@@ -122,4 +124,4 @@ def matched() -> pd.DataFrame:
 @prepared
 def compared() -> pd.DataFrame:
     """`confound_comparisons` of `tried` and `matched`."""
-    return exponent.confound_comparisons(tried(), TUNING, matched())
+    return exponent.confound_comparisons(exponent.confound_cases(tried(), TUNING, matched()))

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from moe_analysis.analysis.experts import anatomy_bands, conditioning, load_balance, similarity
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import method_color
-from moe_analysis.plots.experts import MOST_LAYERS, ROWS, anatomy_explorer, anatomy_figure, layer_title, spread
+from moe_analysis.studies.experts.anatomy import anatomy_bands, conditioning, load_balance, similarity
+from moe_analysis.studies.experts.draw import MOST_LAYERS, ROWS, anatomy_explorer, anatomy_figure, spread
+from moe_analysis.studies.records import layer_title
 
-from ..analysis.test_experts import MODULES, STEPS, watched_run
+from .test_anatomy import MODULES, STEPS, watched_run
 
 METHODS, SEEDS = ("RSGD", "gRSGD"), (0, 1, 2)
 LAYERS = ("layers.0", "layers.1")
@@ -136,4 +137,4 @@ def test_the_twins_legend_names_each_method_once_for_every_module(explorer):
 
 def test_both_are_saved_with_their_numbers(tmp_path, figure, explorer, bands):
     files = save("gr_anatomy", figure, explorer, {"bands": bands["layer"]}, folder=tmp_path)
-    assert {path.name for path in files.values()} == {"gr_anatomy.png", "gr_anatomy.html", "gr_anatomy.json"}
+    assert {path.name for path in files.values()} == {f"gr_anatomy.{kind}" for kind in ("png", "pdf", "html", "json")}

@@ -11,17 +11,16 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.analysis.effective_step import effective_steps, matched_lr
-from moe_analysis.analysis.experts import (
+from moe_analysis.studies.experts.anatomy import (
     KEYS,
     anatomy_bands,
     conditioning,
-    layer_of,
     load_balance,
     median,
-    normalised_entropy,
     similarity,
 )
+from moe_analysis.studies.optimizers.effective_step import effective_steps, matched_lr
+from moe_analysis.studies.records import layer_of, normalised_entropy
 
 MODULES = ("layers.0.q_proj", "layers.0.v_proj", "layers.1.q_proj")
 EXPERTS, STEPS = 4, 5

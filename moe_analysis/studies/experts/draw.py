@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..drawing.layout import arranged
-from ..drawing.style import FULL_WIDTH, figure, method_color, use_style
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
+from ..records import layer_title
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
+
+    from .measure import ExpertAnatomy
 
 MOST_LAYERS = 4  # columns of the paper figure
 # plotly's names, matplotlib's patterns
@@ -39,18 +41,28 @@ ROWS = (
         "mean cosine of experts",
         {"map_similarity": "maps BA", "output_similarity": "outputs BAx", "update_similarity": "updates Δ(BA)"},
     ),
-    Row("normalised entropy", {"load_balance": "load over experts", "token_entropy": "a token's gates"}),
+    Row("normalized entropy", {"load_balance": "load over experts", "token_entropy": "a token's gates"}),
 )
+
+
+def plot(found: ExpertAnatomy) -> Figure:
+    """The paper figure, a column per layer."""
+    return anatomy_figure(found.bands)
+
+
+def interactive(found: ExpertAnatomy) -> go.Figure:
+    """The same measures, one module at a time."""
+    return anatomy_explorer(found.by_module)
 
 
 def anatomy_figure(bands: pd.DataFrame, layers: Sequence[str] | None = None) -> Figure:
     """The paper figure; in: what `anatomy_bands` returns by layer, of conditioning, similarity and load balance.
 
-    A column a layer (by default the first, the last and at most two between), a row a family of measures. A colour is
+    One column per layer (by default the first, the last and at most two between), one row per family of measures. A color is
     a method, a dash a measure; lines are means over seeds, shades reach from the lowest seed to the highest. Lines
     begin where a measure is defined, and what is infinite is a gap. Raises ValueError for a layer without a row.
 
-    >>> from moe_analysis.analysis.experts import anatomy_bands
+    >>> from moe_analysis.studies.experts.anatomy import anatomy_bands
     >>> figure = anatomy_figure(anatomy_bands(*expert_frames))
     >>> len(figure.axes)
     6
@@ -83,12 +95,6 @@ def spread(layers: list[str]) -> list[str]:
     """At most MOST_LAYERS of them, evenly spaced, the first and the last among them."""
     places = np.linspace(0, len(layers) - 1, min(MOST_LAYERS, len(layers))).round().astype(int)
     return [layers[place] for place in places]
-
-
-def layer_title(layer: str) -> str:
-    """ "layers.3" -> "layer 3"; the name itself where it has no number."""
-    found = re.search(r"\d+$", layer)
-    return f"layer {found.group()}" if found else layer
 
 
 def draw_panel(panel: Any, bands: pd.DataFrame, row: Row, methods: Sequence[str]) -> None:
@@ -144,7 +150,7 @@ def anatomy_explorer(bands: pd.DataFrame) -> go.Figure:
 
     Three panels of all measures; the legend hides a method or shows it alone, hover tells step, mean and extremes.
 
-    >>> from moe_analysis.analysis.experts import anatomy_bands
+    >>> from moe_analysis.studies.experts.anatomy import anatomy_bands
     >>> figure = anatomy_explorer(anatomy_bands(*expert_frames, by="module"))
     >>> len(figure.layout.updatemenus[0].buttons)  # a module each
     4

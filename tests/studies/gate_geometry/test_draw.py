@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from moe_analysis.adapters import MoeLora, MoeLoraConfig
-from moe_analysis.analysis import gate_geometry as geometry
-from moe_analysis.plots import gate_geometry as draw
+from moe_analysis.studies.gate_geometry import draw, geometry
 
 GATES = (0.02, 0.2, 1.0)
 

@@ -1,4 +1,4 @@
-"""Fig. 1 of gR on a layer: frames of changes and bending, the plane of one step, and the rules of the verdicts."""
+"""Fig. 1 of gR on a layer: frames of changes and bending, and the plane of one step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from moe_analysis.adapters import MoeLora, MoeLoraConfig
-from moe_analysis.analysis import gate_geometry as geometry
+from moe_analysis.studies.gate_geometry import geometry
 
 GATES = (0.05, 0.2, 0.6)
 
@@ -136,29 +136,3 @@ def test_inputs_of_another_layer_are_refused():
     layer, x, gradient = layer_and_batch()
     with pytest.raises(ValueError, match=r"inputs \(20, 8\) and gradient \(20, 10\) do not fit a layer from 10 to 8"):
         geometry.curvature(layer, gradient, x)
-
-
-def verdicts(changes: pd.DataFrame, bends: pd.DataFrame) -> list[str]:
-    return geometry.gate_geometry_claims(changes, bends)["verdict"].tolist()
-
-
-def test_the_surrogate_is_not_in_proportion_to_the_gate_and_everything_else_is_reproduced(changes, bends):
-    claims = geometry.gate_geometry_claims(changes, bends)
-    assert tuple(claims.columns) == geometry.COLUMNS
-    assert claims["verdict"].tolist() == ["reproduced", "not reproduced", "reproduced", "reproduced", "reproduced"]
-    assert claims["measured"].tolist() == [
-        f"exponent of g {value}" for value in ("2.0000", "1.5000", "1.5000", "1.0000", "-1.0000")
-    ]
-    assert claims["spread"].str.contains("over 3 experts, g from 0.05 to 0.6").all()
-
-
-def test_one_expert_beside_the_rule_is_enough_for_not_reproduced(changes, bends):
-    odd = changes["expert"].eq(2) & changes["rule"].eq("p = 0")
-    assert verdicts(changes.assign(slope=changes["slope"] + 0.011 * odd), bends)[3] == "not reproduced"
-    assert verdicts(changes.assign(slope=changes["slope"] + 0.009 * odd), bends)[3] == "reproduced"
-    assert verdicts(changes, bends.assign(slope=-1.02))[4] == "not reproduced"
-
-
-def test_two_gates_decide_nothing(changes, bends):
-    few = [frame[frame["g"] < 0.5] for frame in (changes, bends)]
-    assert verdicts(*few) == ["not testable at this scale"] * 5

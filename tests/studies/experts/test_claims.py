@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe_analysis.analysis.expert_claims import anatomy_claims, entropy_claim, late_means
+from moe_analysis.studies.experts import ExpertAnatomy
+from moe_analysis.studies.experts.claims import claims, entropy_claim, late_means
 
 MODULES, STEPS = ("layers.0.q_proj", "layers.1.q_proj"), (0, 5, 10, 15)
 
@@ -37,14 +38,32 @@ def frames(gap: float, follows: float = 1.0, seeds=(0, 1, 2)):
     )
 
 
-@pytest.mark.parametrize(("gap", "verdict"), [(0.1, "reproduced"), (-0.1, "not reproduced")])
-def test_less_alike_needs_an_interval_below_zero(gap, verdict):
-    claims = anatomy_claims(*frames(gap))
-    assert claims["verdict"].tolist() == [verdict] * 4 + ["reproduced"]
+def verdicts(*tables: pd.DataFrame) -> list[str]:
+    return [claim.verdict for claim in claims(ExpertAnatomy(*tables))]
 
 
-def test_two_seeds_decide_nothing():
-    assert set(anatomy_claims(*frames(0.1, seeds=(0, 1)))["verdict"]) == {"not testable at this scale"}
+@pytest.mark.parametrize(("gap", "verdict"), [(0.1, "supported"), (-0.1, "not supported"), (0.0, "not supported")])
+def test_less_alike_needs_an_interval_above_zero(gap, verdict):
+    assert verdicts(*frames(gap))[:3] == [verdict] * 3
+
+
+@pytest.mark.parametrize(("shrink", "verdict"), [(20.0, "supported"), (-20.0, "not supported")])
+def test_better_conditioned_is_judged_by_logarithms(shrink, verdict):
+    conditions, alike, load = frames(0.0)
+    conditions = frame(shrink, gram_condition_b=50.0)
+    assert verdicts(conditions, alike, load)[3] == verdict
+
+
+def test_one_seed_decides_nothing():
+    assert set(verdicts(*frames(0.1, seeds=(0,)))) == {"not testable here"}
+
+
+def test_a_measure_that_no_seed_has_is_named_and_a_missing_method_refused():
+    conditions, alike, load = frames(0.1)
+    found = claims(ExpertAnatomy(conditions, alike.assign(map_similarity=np.nan), load))
+    assert found[1].note == "no seed has a value of both RSGD and gRSGD"
+    with pytest.raises(ValueError, match="no run of gRSGD; the runs are of RSGD"):
+        claims(ExpertAnatomy(*(table[table["method"] == "RSGD"] for table in (conditions, alike, load))))
 
 
 def test_only_the_second_half_counts_and_condition_numbers_are_averaged_as_logarithms():
@@ -56,5 +75,7 @@ def test_only_the_second_half_counts_and_condition_numbers_are_averaged_as_logar
     assert by_method["RSGD"] - by_method["gRSGD"] == pytest.approx(0.1, abs=1e-2)
 
 
-def test_an_entropy_that_runs_against_the_load_does_not_tell_its_balance():
-    assert entropy_claim(frames(0.0, follows=-1.0)[2])["verdict"] == "not reproduced"
+@pytest.mark.parametrize(("follows", "verdict"), [(-1.0, "supported"), (1.0, "not supported")])
+def test_an_entropy_that_runs_against_the_load_does_not_tell_its_balance(follows, verdict):
+    found = entropy_claim(frames(0.0, follows=follows)[2])
+    assert found.verdict == verdict and found.over == "3 seeds"

@@ -16,17 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..theory.fixed_rank import RankPoint, unit
+from ...theory.fixed_rank import RankPoint, unit
 
 if TYPE_CHECKING:
-    from ..adapters import MoeLora
+    from ...adapters import MoeLora
 
 GATES = tuple(np.geomspace(0.02, 1.0, 9))
 STEP = 5e-3  # of the least g·σ_r: differences keep four digits, and one step for every gate builds in no power of it
-SOURCES = ("gR, gate rescaling", "gR Fig. 1 (our reading)")
-COLUMNS = ("source", "claim", "paper", "measured", "spread", "verdict")
-TOLERANCE = 0.01  # of an exponent, for every expert
-MIN_GATES = 3
 
 
 def over_layers(measure: Callable[..., pd.DataFrame], layers: Mapping[str, Any], **options: Any) -> pd.DataFrame:
@@ -47,7 +43,7 @@ def first_order_change(
 
     Columns expert, rule (those of `theory.gated_step.RULES`), g, change (norm of the change divided by lr), predicted
     (s² g^expected ‖Γ P_A + P_B Γ‖, without damping), slope (fitted exponent of g), expected. Every gate has a real
-    forward and backward pass and a step of the real optimiser, with the gradient at the output held fixed.
+    forward and backward pass and a step of the real optimizer, with the gradient at the output held fixed.
 
     >>> found = first_order_change(layer.adapter, layer.inputs, layer.gradient, gates=(0.1, 0.3, 0.9))
     >>> found.groupby("rule", sort=False)[["slope", "expected"]].mean().round(2)
@@ -60,7 +56,7 @@ def first_order_change(
     """
     import torch
 
-    from ..theory.gated_step import RULES, HeldGates, full_matrix_change, predicted_change
+    from ...theory.gated_step import RULES, HeldGates, full_matrix_change, predicted_change
 
     x, upstream = (torch.as_tensor(values).double() for values in (inputs, gradient))
     rows, experts = [], layer.config.num_experts
@@ -127,9 +123,9 @@ def curvature(
 def with_slopes(frame: pd.DataFrame, keys: list[str], column: str) -> pd.DataFrame:
     """The frame with a column slope: the exponent of g in `column`, by least squares on logarithms in each group."""
     logs = frame.assign(x=np.log(frame["g"]), y=np.log(frame[column]))
-    centred = logs[["x", "y"]] - logs.groupby(keys)[["x", "y"]].transform("mean")
+    centered = logs[["x", "y"]] - logs.groupby(keys)[["x", "y"]].transform("mean")
     sums = (
-        centred.assign(xy=centred["x"] * centred["y"], xx=centred["x"] ** 2)
+        centered.assign(xy=centered["x"] * centered["y"], xx=centered["x"] ** 2)
         .groupby([frame[key] for key in keys])[["xy", "xx"]]
         .transform("sum")
     )
@@ -220,80 +216,4 @@ def local_picture(
         pd.DataFrame(lines, columns=["g", "t", *columns, "curvature"]),
         pd.DataFrame(steps, columns=["part", "g", *columns, "length", "gap"]),
         cosine=float((unit(normal) * across).sum()),
-    )
-
-
-def gate_geometry_claims(changes: pd.DataFrame, bends: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts on Fig. 1 and the gate's exponents, from `first_order_change` and `curvature` (or `over_layers`).
-
-    Columns source, claim, paper, measured, spread, verdict. An exponent is reproduced when that of every expert (and
-    direction) lies within 0.01 of it; fewer than three gates decide nothing.
-
-    >>> gate_geometry_claims(changes, bends)["verdict"].tolist()
-    ['reproduced', 'not reproduced', 'reproduced', 'reproduced', 'reproduced']
-    """
-    remedy, drawn = SOURCES
-    rows = [
-        _exponent_row(
-            remedy,
-            "the plain rule moves an expert's part of the full matrix in proportion to g²",
-            "g²",
-            2.0,
-            changes,
-            ["plain"],
-        ),
-        _exponent_row(
-            remedy,
-            "the rescaled backward √g stands in for the division by the gate and so moves it in proportion to g",
-            "g",
-            1.0,
-            changes,
-            ["rescaled"],
-        ),
-        _exponent_row(
-            f"{remedy} (our reading)",
-            "locally √g backward times g forward moves it in proportion to g^(3/2): half of the way to g",
-            "proportional to g",
-            1.5,
-            changes,
-            ["rescaled"],
-        ),
-        _exponent_row(
-            remedy,
-            "dividing the preconditioned gradient by the gate moves it in proportion to g; with "
-            "constant gates p = 0 is the same step",
-            "g",
-            1.0,
-            changes,
-            ["exact remedy", "p = 0"],
-        ),
-        _exponent_row(
-            drawn,
-            "the smaller the gate, the more the manifold of g B A bends: curvature in proportion to 1/g",
-            "drawn: more curved for the smaller gate",
-            -1.0,
-            bends.assign(change=bends["measured"], predicted=bends["closed_form"], rule="curvature"),
-            ["curvature"],
-        ),
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _exponent_row(
-    source: str, claim: str, paper: str, exponent: float, frame: pd.DataFrame, rules: list[str]
-) -> tuple[str, ...]:
-    chosen = frame[frame["rule"].isin(rules)]
-    keys = [key for key in ("module", "expert", "direction", "rule") if key in chosen]
-    slopes = chosen.drop_duplicates(keys)["slope"]
-    away = (chosen["change"] / chosen["predicted"] - 1).abs().max()
-    holds = bool(((slopes - exponent).abs() <= TOLERANCE).all()) if chosen["g"].nunique() >= MIN_GATES else None
-    experts = len(chosen.drop_duplicates([key for key in keys if key in ("module", "expert")]))
-    return (
-        source,
-        claim,
-        paper,
-        f"exponent of g {slopes.mean():.4f}",
-        f"{slopes.min():.4f} to {slopes.max():.4f} over {experts} experts, g from {chosen['g'].min():g} to "
-        f"{chosen['g'].max():g}; at most {away:.1e} from the closed form",
-        "not testable at this scale" if holds is None else "reproduced" if holds else "not reproduced",
     )

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.explorer import Explorer, View, choice, decimal, stops
-from ..drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.explorer import Explorer, View, choice, decimal, stops
+from ...drawing.style import FULL_WIDTH, figure, use_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..analysis.gate_geometry import LocalPicture
+    from .geometry import LocalPicture
+    from .measure import GateGeometry
 
 REACH = 0.8  # radii of curvature that the step at g = 1 is drawn long
 POINTS = 41  # of the drawn manifold
@@ -29,6 +30,11 @@ CHOSEN = {
     "linewidth": 1.6,
     "zorder": 6,
 }
+
+
+def widget(found: GateGeometry) -> Explorer:
+    """The exponent, the gate and the layer of one step."""
+    return exponent_widget(found.layers, found.changes)
 
 
 def exponent_widget(
@@ -48,7 +54,7 @@ def exponent_widget(
     start = min(gates, key=lambda value: abs(value - USUAL_GATE)) if gate is None else gate
 
     def draw(power: float, gate: float, module: str) -> View:
-        from ..analysis.gate_geometry import local_picture
+        from .geometry import local_picture
 
         layer, table = layers[module], changes[changes["module"] == module]
         own = changes_at(layer, table, round(power, 4))
@@ -86,8 +92,8 @@ def changes_at(layer: Any, changes: pd.DataFrame, power: float) -> pd.DataFrame:
     """
     import torch
 
-    from ..analysis.gate_geometry import with_slopes
-    from ..theory.gated_step import RULES, Rule, full_matrix_change
+    from ...theory.gated_step import RULES, Rule, full_matrix_change
+    from .geometry import with_slopes
 
     for name, rule in RULES.items():
         if rule == Rule(power):
@@ -117,7 +123,7 @@ def held_gates(layer: Any, gate: float, power: float) -> Any:
     """
     import torch
 
-    from ..theory.gated_step import HeldGates
+    from ...theory.gated_step import HeldGates
 
     held = HeldGates(layer, torch.full((layer.config.num_experts,), gate))
     held.register_forward_pre_hook(partial(set_power, power))
@@ -132,7 +138,7 @@ def exponent_figure(
     picture: LocalPicture, changes: pd.DataFrame, own: pd.DataFrame, power: float, gate: float
 ) -> Figure:
     """The step on the manifold of one gate, and the change by a step for the paper's rules and for `own`, marked."""
-    from ..plots.gate_geometry import draw_changes, draw_picture
+    from .draw import draw_changes, draw_picture
 
     with use_style():
         drawing = figure(FULL_WIDTH, 3.7)

@@ -1,12 +1,11 @@
 """The anatomy of experts over training: how well conditioned they are, how alike, and how evenly used.
 
-Frames have a row a (method, seed, step, module), with the layer that the module belongs to. A step counts the updates
-made before: what stands at step 0 is the model as it was initialised.
+Frames have one row per (method, seed, step, module), with the layer that the module belongs to. A step counts the updates
+made before: what stands at step 0 is the model as it was initialized.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,22 +13,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..studies.records import check_runs, recorded, run_key
+from ..records import check_runs, expert_array, layer_of, normalised_entropy, recorded, run_key
 
 KEYS = ("method", "seed", "step", "module", "layer")
 CONDITIONS = ("gram_condition_a", "gram_condition_b", "damped_condition_b")
 SIMILARITIES = ("map_similarity", "output_similarity", "update_similarity")
-
-
-def layer_of(module: str) -> str:
-    """A module's name up to its first number, "layers.3" of "layers.3.self_attn.q_proj"; the whole name without one."""
-    found = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", module)
-    return found.group() if found else module
-
-
-def expert_array(run: Any, kind: str) -> xr.DataArray:
-    """What the run recorded of its experts under `kind`, (step, module[, expert]), lazy."""
-    return run.expert_records[kind]
 
 
 def module_frame(run: Any, array: xr.DataArray, columns: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -97,9 +85,9 @@ def similarity(runs: Sequence[Any]) -> pd.DataFrame:
 def load_balance(runs: Sequence[Any]) -> pd.DataFrame:
     """Columns of KEYS, token_entropy, load_balance, load_variation, dead_share, importance_balance.
 
-    token_entropy: normalised entropy of one token's gates, mean over tokens: how many experts a token uses.
-    load_balance: normalised entropy over experts of the load (the share of tokens that use an expert); load_variation:
-    its coefficient of variation; dead_share: experts that no token used. importance_balance: normalised entropy of the
+    token_entropy: normalized entropy of one token's gates, mean over tokens: how many experts a token uses.
+    load_balance: normalized entropy over experts of the load (the share of tokens that use an expert); load_variation:
+    its coefficient of variation; dead_share: experts that no token used. importance_balance: normalized entropy of the
     mean gates, which tells more than the load where a gate keeps every expert.
     The first is not the others. When every token spreads its gates evenly over the same few experts its entropy is
     as high as top-k allows and the load is as uneven; when each token uses one expert, and all are used alike, the
@@ -126,14 +114,6 @@ def load_balance(runs: Sequence[Any]) -> pd.DataFrame:
             }
             frames.append(module_frame(run, load, columns))
     return pd.concat(frames, ignore_index=True)
-
-
-def normalised_entropy(weights: np.ndarray) -> np.ndarray:
-    """Entropy over the last axis of weights ≥ 0 by the log of its length: 1 for equal weights, 0 for a single one."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = weights / weights.sum(-1, keepdims=True)
-        terms = np.where(share == 0, 0.0, share * np.log(share))
-        return np.maximum(-terms.sum(-1), 0.0) / np.log(weights.shape[-1])
 
 
 def anatomy_bands(*frames: pd.DataFrame, by: str = "layer") -> pd.DataFrame:

@@ -9,11 +9,13 @@ plain, with 95 % t intervals; a seed that diverged has an infinite loss and leav
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from .intervals import mean_interval
+from ...evidence.intervals import mean_interval
+from .curves import relative_gains
 
 KEYS = ("method", "power", "top_k", "temperature", "lr", "seed")
 MATCHING = ("round", "step_ratio", "reference")  # what `training.regression_grid.match_steps` adds
@@ -24,7 +26,7 @@ EQUAL, MATCHED, TUNED = "equal lr", "matched step", "both tuned"
 
 
 def run_rows(history: pd.DataFrame) -> pd.DataFrame:
-    """One row a run of `train_grid`: its keys, loss (last validation MSE), entropy (mean over the run), load_balance
+    """One row per run of `train_grid`: its keys, loss (last validation MSE), entropy (mean over the run), load_balance
     (last), effective_step (mean), diverged.
 
     >>> from moe_analysis.training.regression_grid import train_grid
@@ -92,7 +94,7 @@ def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Columns temperature, entropy (measured, over all its runs), power, mean, low, high, and of the difference to
     p = 1: difference, difference_low, difference_high, seeds, diverged, decided (its interval does not cross zero).
 
-    rows: of `run_rows`, one k and one lr a (power, temperature). From uneven to even gates, p from 1 to 0.
+    rows: of `run_rows`, one k and one lr per (power, temperature). From uneven to even gates, p from 1 to 0.
 
     >>> exponent_table(powers)[["temperature", "power", "seeds"]]
        temperature  power  seeds
@@ -194,12 +196,6 @@ def tuned_lr(frame: pd.DataFrame, tuning_seeds: Sequence[int], by: Sequence[str]
     return best.assign(interior=best["lr"].between(best["min"], best["max"], "neither")).drop(columns=["min", "max"])
 
 
-def at_tuned_lr(frame: pd.DataFrame, tuning_seeds: Sequence[int], by: Sequence[str] = ("method",)) -> pd.DataFrame:
-    """The rows of all other seeds, each at the learning rate that the tuning seeds chose for its group."""
-    best = tuned_lr(frame, tuning_seeds, by)[[*by, "lr"]]
-    return frame[~frame["seed"].isin(list(tuning_seeds))].merge(best, on=[*by, "lr"])
-
-
 def method_pair(frame: pd.DataFrame) -> tuple[str, str]:
     """(plain, rescaled): the frame's two methods, named as in the paper, such as RSGD and gRSGD."""
     methods = sorted(frame["method"].unique(), key=len)
@@ -228,16 +224,49 @@ def references(frame: pd.DataFrame, tuning_seeds: Sequence[int]) -> dict[str, fl
     }
 
 
-def confound_comparisons(
-    frame: pd.DataFrame, tuning_seeds: Sequence[int], matched: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Rescaled minus plain on the seeds that tuned nothing: at equal lr, at matched effective step, and both tuned.
+class Case(NamedTuple):
+    """One comparison of the confound: its name, both learning rates, both sets of runs, and how well steps match."""
+
+    comparison: str
+    rescaled_lr: float
+    plain_lr: float
+    rescaled: pd.DataFrame
+    plain: pd.DataFrame
+    step_ratio: float = float("nan")
+
+
+def confound_cases(frame: pd.DataFrame, tuning_seeds: Sequence[int], matched: pd.DataFrame | None = None) -> list[Case]:
+    """The runs of every comparison, on the seeds that tuned nothing: at equal lr, at matched effective step, and both
+    tuned.
 
     frame: columns method (as for `method_pair`), seed, lr, loss over a grid of learning rates; runs of a transformer
-    will do. matched: the plain method's runs of `match_steps`, with its columns; the last round counts. Columns
-    comparison, rescaled_lr, plain_lr, difference, low, high, seeds, diverged, step_ratio (NaN where not matched).
+    will do. matched: the plain method's runs of `match_steps`, with its columns; the last round counts.
 
-    >>> confound_comparisons(tried, tuning_seeds=(8, 9), matched=matched)[["comparison", "seeds"]]
+    >>> [case.comparison for case in confound_cases(tried, (8, 9))][-1]
+    'both tuned'
+    """
+    plain, rescaled = method_pair(frame)
+    compared = frame[~frame["seed"].isin(list(tuning_seeds))]
+    best = tuned_lr(frame, tuning_seeds).set_index("method")["lr"]
+    found = [(name, lr, _at(compared, plain, lr), np.nan) for name, lr in references(frame, tuning_seeds).items()]
+    if matched is not None:
+        final = matched["round"] == matched.groupby("reference")["round"].transform("max")
+        last = matched[final & ~matched["seed"].isin(list(tuning_seeds))]
+        for reference in sorted(last["reference"].unique().tolist()):
+            runs = last[last["reference"] == reference]
+            found.append((f"{MATCHED}, {rescaled} at lr {reference:g}", reference, runs, runs["step_ratio"].iloc[0]))
+    found.append((TUNED, best[rescaled], _at(compared, plain, best[plain]), np.nan))
+    return [
+        Case(name, lr, other["lr"].iloc[0], _at(compared, rescaled, lr), other, ratio)
+        for name, lr, other, ratio in found
+    ]
+
+
+def confound_comparisons(cases: Sequence[Case]) -> pd.DataFrame:
+    """Rescaled minus plain in each case: comparison, rescaled_lr, plain_lr, difference, low, high, seeds, diverged,
+    step_ratio (NaN where steps were not matched).
+
+    >>> confound_comparisons(confound_cases(tried, (8, 9), matched))[["comparison", "seeds"]]
                                comparison  seeds
     0                equal lr, the lowest      2
     1  equal lr, a quarter of RSGD's best      2
@@ -245,29 +274,23 @@ def confound_comparisons(
     3      matched step, gRSGD at lr 0.02      2
     4                          both tuned      2
     """
-    plain, rescaled = method_pair(frame)
-    compared = frame[~frame["seed"].isin(list(tuning_seeds))]
-    best = tuned_lr(frame, tuning_seeds).set_index("method")["lr"]
-    cases = [(name, lr, _at(compared, plain, lr), np.nan) for name, lr in references(frame, tuning_seeds).items()]
-    if matched is not None:
-        final = matched["round"] == matched.groupby("reference")["round"].transform("max")
-        last = matched[final & ~matched["seed"].isin(list(tuning_seeds))]
-        for reference in sorted(last["reference"].unique().tolist()):
-            runs = last[last["reference"] == reference]
-            cases.append((f"{MATCHED}, {rescaled} at lr {reference:g}", reference, runs, runs["step_ratio"].iloc[0]))
-    cases.append((TUNED, best[rescaled], _at(compared, plain, best[plain]), np.nan))
     return pd.DataFrame(
         [
             {
-                "comparison": name,
-                "rescaled_lr": lr,
-                "plain_lr": other["lr"].iloc[0],
-                **paired_gap(_at(compared, rescaled, lr), other),
-                "step_ratio": ratio,
+                "comparison": case.comparison,
+                "rescaled_lr": case.rescaled_lr,
+                "plain_lr": case.plain_lr,
+                **paired_gap(case.rescaled, case.plain),
+                "step_ratio": case.step_ratio,
             }
-            for name, lr, other, ratio in cases
+            for case in cases
         ]
     )
+
+
+def loss_gains(rescaled: pd.DataFrame, plain: pd.DataFrame) -> np.ndarray:
+    """By what share the rescaled loss is lower, seed by seed; NaN where one of the two diverged."""
+    return relative_gains(*(runs.set_index("seed")["loss"] for runs in (rescaled, plain)))
 
 
 def _at(frame: pd.DataFrame, method: str, lr: float) -> pd.DataFrame:

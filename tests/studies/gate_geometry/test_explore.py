@@ -8,12 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.analysis import gate_geometry as geometry
-from moe_analysis.widgets import exponent_widget
-from moe_analysis.widgets.gate_geometry import REACH, changes_at, exponent_figure, relative_change
+from moe_analysis.studies.gate_geometry import geometry
+from moe_analysis.studies.gate_geometry.explore import (
+    REACH,
+    changes_at,
+    exponent_figure,
+    exponent_widget,
+    relative_change,
+)
 from tests.drawing.test_explorer import picture
 
-from ..analysis.test_gate_geometry import GATES, layer_and_batch
+from .test_geometry import GATES, layer_and_batch
 
 
 def made(seed: int = 0):

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..studies.records import check_runs, run_key
-from .experts import expert_array
-from .intervals import mean_interval
+from ...evidence.intervals import mean_interval
+from ..records import check_runs, expert_array, run_key
 
 MEASURES = ("effective_step", "orthogonal_step", "aligned_step")
 

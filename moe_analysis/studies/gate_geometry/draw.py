@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.layout import arranged
-from ..drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-    from ..analysis.gate_geometry import LocalPicture
+    from .geometry import LocalPicture
+    from .measure import GateGeometry
 
 RULE_COLORS = {"plain": "#0072B2", "rescaled": "#D55E00", "p = 0": "#009E73", "exact remedy": "#CC79A7"}
 RULE_LABELS = {
@@ -26,6 +27,16 @@ RULE_LABELS = {
 GATE_COLORS = ("#E69F00", "#56B4E9", "#8A3D68", "#6B6200")
 STEP_COLOR, PROJECTION_COLOR = "#3A3A3A", "#009E73"
 KINDS = {"descent": ("the layer's descent", "#0072B2"), "random": ("random tangents", "#B0B0B0")}
+
+
+def plot(found: GateGeometry) -> Figure:
+    """The paper figure: one step at two gates, the bending and the change by one step."""
+    return gate_geometry_figure(found.picture, found.curvature, found.changes)
+
+
+def interactive(found: GateGeometry) -> go.Figure:
+    """The same three panels with every expert's own curve."""
+    return gate_geometry_explorer(found.picture, found.curvature, found.changes)
 
 
 def gate_geometry_figure(picture: LocalPicture, bends: pd.DataFrame, changes: pd.DataFrame) -> Figure:

@@ -1,0 +1,7 @@
+"""What happens to the experts while they learn: conditioning, likeness and load. Beyond gR."""
+
+from __future__ import annotations
+
+from .measure import ExpertAnatomy, measure
+
+__all__ = ["ExpertAnatomy", "measure"]

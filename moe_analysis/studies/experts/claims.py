@@ -1,0 +1,114 @@
+"""What gate rescaling may do to the experts: hypotheses of ours, declared before they were measured.
+
+Compared are means over modules and over the second half of training, paired by seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ...evidence import Claim, Effect
+from ...evidence.intervals import seed_means
+from .anatomy import KEYS
+
+if TYPE_CHECKING:
+    from .measure import ExpertAnatomy
+
+SOURCE = "our hypothesis, beyond gR"
+PLAIN, RESCALED = "RSGD", "gRSGD"
+LATE = 0.5  # of the steps: what is compared is the second half of training
+ALIKE = 0.05  # of a cosine, whose scale ends at 1
+CONDITION = 0.1  # of a decimal logarithm: a quarter
+FOLLOWS = 0.5  # a rank correlation from which one may speak of telling
+BELOW = 0.1  # of a rank correlation
+QUESTIONS = {
+    "update_similarity": ("gate rescaling makes the experts' updates less alike", "mean cosine", ALIKE),
+    "map_similarity": ("gate rescaling makes the experts' maps less alike", "mean cosine", ALIKE),
+    "output_similarity": ("gate rescaling makes the experts' outputs less alike", "mean cosine", ALIKE),
+    "gram_condition_b": (
+        "gate rescaling leaves the Gram matrices of B better conditioned",
+        "log10 of the condition number",
+        CONDITION,
+    ),
+}
+
+
+def claims(found: ExpertAnatomy) -> list[Claim]:
+    """Less alike and better conditioned experts; and that a token's entropy does not tell the balance of the load."""
+    means = late_means([found.conditioning, found.similarity], list(QUESTIONS))
+    declared = [
+        Claim(
+            f"gr_anatomy_{measure}",
+            SOURCE,
+            statement,
+            kind="own",
+            compares=f"{PLAIN} - {RESCALED}",
+            endpoint=f"{endpoint}, second half of training",
+            smallest=smallest,
+        )
+        for measure, (statement, endpoint, smallest) in QUESTIONS.items()
+    ]
+    return [
+        *(judged(claim, gaps(means, measure)) for claim, measure in zip(declared, QUESTIONS)),
+        entropy_claim(found.load),
+    ]
+
+
+def judged(claim: Claim, differences: np.ndarray) -> Claim:
+    """The claim with its verdict; before the second half of training has a value of both methods there is none."""
+    if not differences.size:
+        return claim.untestable(f"no seed has a value of both {PLAIN} and {RESCALED}")
+    return claim.with_effect(Effect(differences))
+
+
+def gaps(means: pd.DataFrame, measure: str) -> np.ndarray:
+    """Plain minus rescaled of the seeds that both have.
+
+    Raises:
+        ValueError: for a method that was not run.
+    """
+    wide = means.pivot(index="seed", columns="method", values=measure)
+    if missing := [name for name in (PLAIN, RESCALED) if name not in wide]:
+        raise ValueError(f"no run of {', '.join(missing)}; the runs are of {', '.join(map(str, wide))}")
+    return (wide[PLAIN] - wide[RESCALED]).dropna().to_numpy()
+
+
+def late_means(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> pd.DataFrame:
+    """Columns method, seed and the measures: means over modules and the second half of training.
+
+    Condition numbers are averaged as logarithms; what is not finite is left out.
+    """
+    merged = frames[0]
+    for frame in frames[1:]:
+        merged = merged.merge(frame, on=list(KEYS), how="inner")
+    late = merged[merged["step"] >= LATE * merged["step"].max()].copy()
+    for name in measures:
+        values = np.log10(late[name]) if name.startswith("gram_") else late[name]
+        late[name] = values.where(np.isfinite(values))
+    return seed_means(late, measures)
+
+
+def entropy_claim(load: pd.DataFrame) -> Claim:
+    """That the entropy of a token's gates, which many reports call load balance, does not follow that balance.
+
+    The rank correlation is over modules and steps, in each run; methods are averaged within a seed.
+    """
+    found = {
+        key: rows["token_entropy"].corr(rows["load_balance"], method="spearman")
+        for key, rows in load.groupby(["method", "seed"], sort=False)
+    }
+    by_seed = pd.Series(found).groupby(level=1).agg(lambda values: values.mean(skipna=False))
+    declared = Claim(
+        "gr_anatomy_entropy",
+        "an independent reproduction of gR",
+        "the entropy of a token's gates does not tell how balanced the load is",
+        kind="own",
+        compares=f"{FOLLOWS} - rank correlation of the two",
+        endpoint="Spearman's rank correlation",
+        smallest=BELOW,
+    )
+    return declared.with_effect(Effect(FOLLOWS - by_seed.to_numpy()))

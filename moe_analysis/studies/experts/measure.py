@@ -1,0 +1,75 @@
+"""From runs with a record of their experts to the anatomy of the experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from ..result import Result
+from .anatomy import anatomy_bands, conditioning, load_balance, similarity
+
+
+@dataclass(frozen=True, eq=False)
+class ExpertAnatomy(Result):
+    """Experts over training, one row per method, seed, step and module in each table.
+
+    Args:
+        conditioning: condition numbers of the Gram matrices, as `conditioning` returns them.
+        similarity: how alike experts are, as `similarity` returns it.
+        load: how evenly experts are used, as `load_balance` returns it.
+    """
+
+    item = "gr_anatomy"
+    title = "Beyond gR: conditioning, likeness and load of the experts"
+    question = "What does gate rescaling do to the experts while they learn?"
+    how_to_read = (
+        "A column per layer, a color per method, a dash per measure; lines are means over seeds, shades reach from the "
+        "lowest seed to the highest. The entropy of a token's gates is near 1 where its chosen experts count the same, "
+        "the load over experts where every expert is chosen as often."
+    )
+
+    conditioning: pd.DataFrame
+    similarity: pd.DataFrame
+    load: pd.DataFrame
+
+    @cached_property
+    def bands(self) -> pd.DataFrame:
+        """Means and extremes of the seeds, by layer."""
+        return anatomy_bands(self.conditioning, self.similarity, self.load)
+
+    @cached_property
+    def by_module(self) -> pd.DataFrame:
+        """Means and extremes of the seeds, by module."""
+        return anatomy_bands(self.conditioning, self.similarity, self.load, by="module")
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return {**super().tables, "bands": self.bands}
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"bands": self.bands}
+
+
+def measure(runs: Sequence[Any]) -> ExpertAnatomy:
+    """Measure the experts of runs.
+
+    Args:
+        runs: with recorded gates and experts (`record_experts_every`); usually RSGD and gRSGD at the same seeds.
+
+    Raises:
+        ValueError: without runs, and for runs of one method and seed.
+        RunError: for a run without records of its experts.
+
+    Example:
+        >>> found = measure(pair)
+        >>> found.bands["measure"].nunique() > 5, len(found.claims)
+        (True, 5)
+    """
+    return ExpertAnatomy(
+        conditioning=conditioning(runs), similarity=similarity(runs), load=load_balance(runs), runs=tuple(runs)
+    )

@@ -1,0 +1,7 @@
+"""How does one step move a gated expert, and how does its manifold bend? gR Fig. 1."""
+
+from __future__ import annotations
+
+from .measure import GateGeometry, measure
+
+__all__ = ["GateGeometry", "measure"]

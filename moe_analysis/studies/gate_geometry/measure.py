@@ -1,0 +1,129 @@
+"""From a trained run to the result of gR Fig. 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
+
+from ...peft_bridge import adapter_modules
+from ...tasks import load_suite
+from ...training.layer_inputs import LayerBatch, layer_batches
+from ..records import check_runs, run_key
+from ..result import Result
+from .geometry import GATES, LocalPicture, curvature, first_order_change, local_picture, over_layers
+
+LAYERS = 2
+PROJECTIONS = ("q_proj", "v_proj")
+MIN_GATES = 3  # a line through two points always fits
+
+
+@dataclass(frozen=True, eq=False)
+class GateGeometry(Result):
+    """One step of the experts of trained layers at several gates.
+
+    Args:
+        module: the layer whose step is drawn.
+        picture: the plane of one step, as `local_picture` returns it.
+        changes: what a step does to an expert's part of the full matrix, as `first_order_change` returns it, by module.
+        curvature: how the manifold bends, as `curvature` returns it, by module.
+        layers: {module: LayerBatch} of the layers that were measured.
+    """
+
+    item = "gr_fig1"
+    title = "gR Fig. 1: the manifold of a gated expert"
+    question = "How far does one step move an expert with a small gate, and how much does its manifold bend?"
+    how_to_read = (
+        "With gates held constant over a batch, an expert adds g·s·BA to the full matrix. Left, where one step lands on "
+        "the manifolds of two gates; lengths are true. Middle and right, dots are measured on a trained layer, lines are "
+        "the closed form, and the legends have the fitted powers of g."
+    )
+
+    module: str
+    picture: LocalPicture
+    changes: pd.DataFrame
+    curvature: pd.DataFrame
+    layers: Mapping[str, LayerBatch] = field(repr=False)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return {**super().tables, "curves": self.picture.curves, "steps": self.picture.steps}
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"module": self.module, **self.tables}
+
+
+def measure(runs: Sequence[Any], modules: Sequence[str] | None = None, gates: Sequence[float] = GATES) -> GateGeometry:
+    """Measure one step on layers of the first run.
+
+    The layers see one test prompt of each data set that the run was trained on, in the run's own form.
+
+    Args:
+        runs: the first is measured; its adapter is a LoRA-MoE.
+        modules: the layers; the last one is drawn. None takes the last two query or value projections.
+        gates: at which steps are taken, three or more.
+
+    Raises:
+        ValueError: without a run, for another adapter, a module without an adapter, or fewer than three gates.
+
+    Example:
+        >>> found = measure(pair, gates=(0.1, 0.3, 0.9))
+        >>> found.claims["verdict"].tolist()
+        ['holds', 'fails', 'holds', 'holds', 'holds']
+    """
+    check_runs(runs)
+    if len(set(gates)) < MIN_GATES:
+        raise ValueError(f"gates = {tuple(gates)} fit any power of g; pass {MIN_GATES} or more that differ")
+    with one_thread():
+        layers = layers_of(runs[0], modules)
+        drawn: Any = layers[list(layers)[-1]]
+        return GateGeometry(
+            module=list(layers)[-1],
+            picture=local_picture(drawn.adapter, drawn.inputs, drawn.gradient),
+            changes=over_layers(first_order_change, layers, gates=gates),
+            curvature=over_layers(curvature, layers, gates=gates),
+            layers=layers,
+            runs=tuple(runs[:1]),
+        )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, so that the number of cores does not show in the last digits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def layers_of(run: Any, modules: Sequence[str] | None = None) -> dict[str, LayerBatch]:
+    """{module: LayerBatch} of a run's layers on one test prompt of each of its data sets; see `measure`."""
+    config = run.config
+    if config.system != "moelora":
+        raise ValueError(
+            f"run {run_key(run)} has a {config.system} adapter; gates are held constant in that of MoeLoraConfig only"
+        )
+    rows = load_suite(config.suite, split="test")
+    if config.datasets is not None:
+        rows = rows[rows["dataset"].isin(config.datasets)]
+    model = run.model()
+    if modules is None:
+        adapted = list(adapter_modules(model))
+        modules = ([name for name in adapted if name.endswith(PROJECTIONS)] or adapted)[-LAYERS:]
+    return layer_batches(
+        model,
+        run.tokenizer,
+        rows.groupby("dataset").head(1),
+        modules,
+        max_length=config.max_length,
+        prompt_form=config.form,
+    )

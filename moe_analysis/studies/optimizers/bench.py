@@ -1,0 +1,230 @@
+"""The synthetic bench of gate rescaling: which exponent, and is it a larger learning rate? Beyond gR."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ...training.regression_grid import RegressionConfig, grid, match_steps, train_grid
+from ...training.sweep import train_all
+from ..records import check_runs, method_of
+from ..result import Result
+from .curves import outcomes
+from .effective_step import matched_lr
+from .exponent import (
+    Case,
+    best_powers,
+    confound_cases,
+    confound_comparisons,
+    entropy_slopes,
+    expert_count_table,
+    exponent_table,
+    lr_shift,
+    references,
+    run_rows,
+)
+from .measure import PLAIN, RESCALED
+
+COUNTS = (1, 2, 4, 8)  # active experts, of 8
+POWERS = (1.0, 0.75, 0.5, 0.25, 0.0)
+TEMPERATURES = (0.02, 0.1, 0.3, 1.0, 4.0)
+RATES = tuple(0.02 * 2**power for power in range(9))
+TUNING = (100, 101, 102, 103, 104)
+LOW = 0.25  # of the learning rate on the backbone, which was tuned for the rescaled form
+FOLDER = "regression"  # of the bench, beside the runs
+# condition -> (rescaled, plain) on the backbone
+CONDITIONS = {
+    "at a quarter of the learning rate": (f"{RESCALED}, low lr", f"{PLAIN}, low lr"),
+    "at equal effective steps": (RESCALED, f"{PLAIN}, matched"),
+    "at equal effective steps, low": (f"{RESCALED}, low lr", f"{PLAIN}, low lr matched"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Exponent(Result):
+    """RSGD on the bench with the gate's backward exponent p, for several counts of experts and temperatures.
+
+    Args:
+        by_k: one row per run at p = 1 and p = 1/2, as `run_rows` returns it, for each number of active experts.
+        powers: one row per run, for each exponent and temperature.
+    """
+
+    item = "gr_exponent"
+    title = "Beyond gR: the exponent of the gate against its entropy"
+    question = "Which exponent p of the gate in the backward pass is best, and when?"
+    how_to_read = (
+        "Left, validation error by exponent; a line per router temperature with the measured entropy of its gates, 0 where "
+        "one expert counts and 1 where all count the same; shades are 95 % intervals. Right, the paired difference to "
+        "p = 1; a dot marks an interval that leaves out zero."
+    )
+    drawing = "draw_exponent"
+
+    by_k: pd.DataFrame
+    powers: pd.DataFrame
+
+    @cached_property
+    def counts(self) -> pd.DataFrame:
+        """Both rules for each number of active experts, beside an independent reproduction's."""
+        return expert_count_table(self.by_k)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Errors by exponent and temperature."""
+        return exponent_table(self.powers)
+
+    @cached_property
+    def best(self) -> pd.DataFrame:
+        """The best exponent of each temperature."""
+        return best_powers(self.powers)
+
+    @cached_property
+    def slopes(self) -> pd.DataFrame:
+        """How the gain of p = 1/2 changes with the entropy, seed by seed."""
+        return entropy_slopes(self.powers)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return {"counts": self.counts, "table": self.table, "best": self.best, "slopes": self.slopes}
+
+
+@dataclass(frozen=True, eq=False)
+class Confound(Result):
+    """Gate rescaling against a larger learning rate, on the bench and on the backbone.
+
+    Args:
+        bench: one row per run of both rules over a grid of learning rates, as `run_rows` returns it.
+        cases: the runs that are compared on the bench.
+        matches: by what factor the plain method's rate was multiplied on the backbone, and what was left to multiply.
+    """
+
+    item = "gr_confound"
+    title = "Beyond gR: gate rescaling against a larger learning rate"
+    question = "Is gate rescaling more than a larger learning rate?"
+    how_to_read = (
+        "Left, validation error of the bench by learning rate, with 95 % intervals, and marks where the two rules are "
+        "compared. Right, the paired differences; left of zero rescaling is better."
+    )
+    drawing = "draw_confound"
+
+    bench: pd.DataFrame
+    cases: Sequence[Case] = field(repr=False)
+    matches: pd.DataFrame
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """Rescaled minus plain at equal learning rates, at equal effective steps, and each at its best."""
+        return confound_comparisons(self.cases)
+
+    @cached_property
+    def shifts(self) -> pd.DataFrame:
+        """The factor on the plain learning rate that comes nearest to the rescaled losses, seed by seed."""
+        return lr_shift(self.bench)
+
+    @cached_property
+    def backbone(self) -> pd.DataFrame:
+        """The outcomes of the runs on the backbone."""
+        return outcomes(self.runs)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return {
+            "comparisons": self.comparisons,
+            "bench": self.bench,
+            "backbone": self.backbone,
+            "matches": self.matches,
+        }
+
+
+def measure_exponent(base: RegressionConfig, folder: str | Path, workers: int | None = None) -> Exponent:
+    """Train the bench over counts of experts, exponents and temperatures.
+
+    Args:
+        base: the bench, with its steps and seeds; a routed mixture of low-rank maps is learned from noisy examples.
+        folder: where histories are kept; those that are there are not trained again.
+        workers: processes that train (None: the machine's cores).
+
+    Raises:
+        RunError: for configurations that fail.
+
+    Example:
+        >>> found = measure_exponent(bench, folder / "bench", workers=1)
+        >>> found.counts["top_k"].tolist(), len(found.best)
+        ([1, 2, 4], 5)
+    """
+    counts = [k for k in COUNTS if k <= base.task.num_experts]
+    by_k = train_grid(grid(base, top_k=counts, power=(1.0, 0.5)), folder, workers)
+    powers = train_grid(grid(base, power=POWERS, temperature=TEMPERATURES), folder, workers)
+    return Exponent(by_k=run_rows(by_k), powers=run_rows(powers), sample=sample_of(base))
+
+
+def measure_confound(
+    runs: Sequence[Any],
+    base: RegressionConfig,
+    workers: int | None = None,
+    rates: Sequence[float] = RATES,
+    tuning: Sequence[int] = TUNING,
+) -> Confound:
+    """Train both rules on the bench over learning rates, and on the backbone at lower and at matched ones.
+
+    What is trained lies beside the runs, and what lies there is not trained again.
+
+    Args:
+        runs: of RSGD and gRSGD on the backbone at the same seeds, one learning rate each, with a record of the experts.
+        base: the bench, with its steps and seeds.
+        workers: processes that train (None: the machine's cores).
+        rates: of the experts on the bench.
+        tuning: seeds of the bench that choose the best rates and are not compared.
+
+    Raises:
+        ValueError: for a method that is missing, and as `matched_lr`.
+        RunError: for runs that fail.
+    """
+    pair = [run for run in runs if method_of(run) in (PLAIN, RESCALED)]
+    check_runs(pair)
+    folder = Path(pair[0].path).parent
+    both, matches = on_backbone(pair, folder, workers)
+    tried = grid(base, power=(1.0, 0.5), lr=rates, seeds=(base.seeds, tuple(tuning)))
+    bench = run_rows(train_grid(tried, folder / FOLDER, workers))
+    equal = [
+        match_steps(replace(base, power=0.5, lr=rate), replace(base, lr=rate), folder / FOLDER)
+        for rate in references(bench, tuning).values()
+    ]
+    return Confound(
+        bench=bench,
+        cases=confound_cases(bench, tuning, run_rows(pd.concat(equal))),
+        matches=matches,
+        runs=tuple(both),
+        sample=f"{sample_of(base)}; {len(both)} runs on the backbone of {pair[0].config.steps} steps",
+    )
+
+
+def on_backbone(pair: Sequence[Any], folder: Path, workers: int | None) -> tuple[list[Any], pd.DataFrame]:
+    """(the pair, both rules at a quarter of the rate, the plain one at matched rates; the factors of the matches)."""
+    match = matched_lr(pair, RESCALED, PLAIN)
+    slow = train_all(
+        [replace(run.config, lr=LOW * run.config.lr, name=f"{method_of(run)}, low lr", eval_every=0) for run in pair],
+        folder,
+        workers,
+    )
+    low = tuple(f"{name}, low lr" for name in (RESCALED, PLAIN))
+    match = pd.concat([match, matched_lr(slow, low[0], low[1])])
+    wanted = dict(zip((f"{PLAIN}, matched", f"{low[1]} matched"), match["matched_lr"].round(4)))
+    plain = [run.config for run in pair if method_of(run) == PLAIN]
+    matched = train_all(
+        [replace(config, lr=lr, name=name, eval_every=0) for name, lr in wanted.items() for config in plain],
+        folder,
+        workers,
+    )
+    both = [*pair, *slow, *matched]
+    again = [matched_lr(both, first, second) for first, second in zip((RESCALED, low[0]), wanted)]
+    return both, pd.concat([match, *again])
+
+
+def sample_of(base: RegressionConfig) -> str:
+    """ "8 seeds of the synthetic bench, 300 steps"."""
+    return f"{len(base.seeds)} seeds of the synthetic bench, {base.steps} steps"

@@ -1,0 +1,286 @@
+"""gR Fig. 3: eight optimizers, by learning rate where there are several and over training where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, method_dash, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+    from .measure import Optimizers
+
+LABELS = {
+    "train loss": "training loss (nats a token)",
+    "eval loss": "test loss (nats a token)",
+    "eval accuracy": "test accuracy",
+}
+OUTCOMES = {"mean_loss": "mean training loss (nats a token)", "loss": "held-out loss (nats a token)"}
+RATE = "learning rate of the experts"
+DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6))}  # plotly's names, matplotlib's patterns
+APART = 0.07  # of a panel's height: the least distance of two names at the ends of lines
+
+
+def plot(found: Optimizers) -> Figure:
+    """Training loss by learning rate, or over training where each optimizer ran at one rate."""
+    if found.over_rates:
+        return rates_figure(found.outcomes, found.rates, found.forms)
+    return forms_figure(found.bands, found.forms)
+
+
+def interactive(found: Optimizers) -> go.Figure:
+    """The same with every seed; a menu chooses the measure."""
+    if found.over_rates:
+        return rates_explorer(found.outcomes, found.rates)
+    return progress_explorer(found.curves)
+
+
+def draw_measure(panel: Any, bands: pd.DataFrame, measure: str, methods: Sequence[str]) -> None:
+    """One measure over training: the seeds' mean, shaded between the lowest and the highest seed."""
+    chosen = bands[bands["measure"] == measure]
+    for method in methods:
+        band, color = chosen[chosen["method"] == method], method_color(method)
+        few = len(band) < 12
+        panel.fill_between(band["step"], band["low"], band["high"], color=color, alpha=0.18, linewidth=0)
+        panel.plot(
+            band["step"],
+            band["mean"],
+            color=color,
+            linestyle=DASHES[method_dash(method)],
+            label=method,
+            marker="o" if few else None,
+            markersize=3,
+        )
+    panel.set_xlabel("training step")
+    panel.set_ylabel(LABELS[measure])
+    panel.grid(axis="y")
+
+
+def forms_figure(bands: pd.DataFrame, forms: Mapping[str, Sequence[str]]) -> Figure:
+    """A panel per form of the optimizer, its methods' training losses, named at their ends; forms: title -> methods.
+
+    >>> from moe_analysis.studies.optimizers.curves import curve_bands
+    >>> figure = forms_figure(curve_bands(progress), {"preconditioned": ["RSGD", "gRSGD"], "rescaled": ["gRSGD"]})
+    >>> len(figure.axes)
+    2
+    """
+    with use_style():
+        fig = figure(FULL_WIDTH, 2.7)
+        for panel, (title, methods) in zip(fig.subplots(1, len(forms), squeeze=False)[0], forms.items()):
+            draw_measure(panel, bands, "train loss", methods)
+            panel.set_title(title)
+            name_ends(panel)
+    return fig
+
+
+def rates_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, forms: Mapping[str, Sequence[str]]) -> Figure:
+    """A panel per form: mean training loss by learning rate, a ring at each method's best by held-out loss.
+
+    outcomes, rates: of `curves.outcomes` and `curves.best_rates`. Shades reach from the lowest seed to the highest; a
+    cross at the top is a rate at which a seed diverged.
+    """
+    with use_style():
+        fig = figure(FULL_WIDTH, 2.9)
+        for panel, (title, methods) in zip(fig.subplots(1, len(forms), squeeze=False)[0], forms.items()):
+            for index, method in enumerate(methods):
+                draw_rates(panel, rate_bands(outcomes, method, "mean_loss"), method, index)
+                ring_best(panel, outcomes, rates, method)
+            panel.set_xscale("log")
+            tried = sorted(outcomes.loc[outcomes["method"].isin(methods), "lr"].unique())
+            panel.set_xticks(tried, [f"{lr:.2g}" for lr in tried])
+            panel.minorticks_off()
+            panel.set_xlabel(f"{RATE}  (×: a seed diverged)")
+            panel.set_ylabel(OUTCOMES["mean_loss"])
+            panel.set_title(title)
+            panel.grid(axis="y")
+            name_ends(panel)
+    return fig
+
+
+def rate_bands(outcomes: pd.DataFrame, method: str, measure: str) -> pd.DataFrame:
+    """Columns lr, mean, low, high, seeds of one method, by rising rate; NaN where a seed diverged."""
+    grouped = outcomes[outcomes["method"] == method].groupby("lr")[measure]
+    bands = grouped.agg(mean="mean", low="min", high="max", seeds="size").reset_index()
+    lost = ~np.isfinite(bands["mean"])
+    bands.loc[lost, ["mean", "low", "high"]] = np.nan
+    return bands
+
+
+def draw_rates(panel: Any, band: pd.DataFrame, method: str, index: int) -> None:
+    color = method_color(method)
+    panel.fill_between(band["lr"], band["low"], band["high"], color=color, alpha=0.15, linewidth=0)
+    panel.plot(
+        band["lr"],
+        band["mean"],
+        color=color,
+        linestyle=DASHES[method_dash(method)],
+        marker=MARKERS[index],
+        label=method,
+    )
+    for lr in band.loc[band["mean"].isna(), "lr"]:
+        panel.plot(
+            lr,
+            0.985 - 0.05 * index,
+            "x",
+            color=color,
+            markersize=5,
+            clip_on=False,
+            transform=panel.get_xaxis_transform(),
+        )
+
+
+def ring_best(panel: Any, outcomes: pd.DataFrame, rates: pd.DataFrame, method: str) -> None:
+    best = rates.set_index("method").loc[method, "lr"]
+    band = rate_bands(outcomes, method, "mean_loss").set_index("lr")
+    panel.plot(best, band.loc[best, "mean"], "o", markersize=9, markerfacecolor="none", color=method_color(method))
+
+
+def name_ends(panel: Any) -> None:
+    """The names of a panel's lines to the right of their last points, moved apart where they would meet."""
+    lines = [line for line in panel.lines if not line.get_label().startswith("_")]
+    last = [np.flatnonzero(np.isfinite(line.get_ydata())) for line in lines]
+    ends = [(line, places[-1]) for line, places in zip(lines, last) if len(places)]
+    heights = np.array([line.get_ydata()[place] for line, place in ends], float)
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, high)  # names below must not move the axis
+    for (line, place), height in zip(ends, spread_out(heights, APART * (high - low))):
+        panel.annotate(
+            line.get_label(),
+            (line.get_xdata()[place], height),
+            (8, 0),
+            textcoords="offset points",
+            color=line.get_color(),
+            va="center",
+            fontsize=7,
+            annotation_clip=False,
+        )
+
+
+def spread_out(heights: np.ndarray, apart: float) -> np.ndarray:
+    """The heights, moved as little as keeps any two at least `apart`, in the same order.
+
+    >>> spread_out(np.array([1.0, 0.0, 1.0]), 0.5).tolist()
+    [0.75, 0.0, 1.25]
+    """
+    order = np.argsort(heights, kind="stable")
+    groups: list[list[float]] = []  # names that touch, as their wanted heights
+    for height in heights[order].tolist():
+        groups.append([height])
+        while len(groups) > 1 and bottom(groups[-1], apart) < top(groups[-2], apart) + apart:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    moved = np.empty(len(heights))
+    moved[order] = [bottom(group, apart) + apart * place for group in groups for place in range(len(group))]
+    return moved
+
+
+def bottom(group: Sequence[float], apart: float) -> float:
+    return float(np.mean(group)) - apart * (len(group) - 1) / 2
+
+
+def top(group: Sequence[float], apart: float) -> float:
+    return float(np.mean(group)) + apart * (len(group) - 1) / 2
+
+
+def progress_explorer(curves: pd.DataFrame) -> go.Figure:
+    """The interactive twin: every seed of every method; a menu chooses the measure, the legend the methods.
+
+    >>> figure = progress_explorer(progress)
+    >>> len(figure.layout.updatemenus[0].buttons)  # a measure each
+    3
+    """
+    import plotly.graph_objects as go
+
+    measures = [measure for measure in LABELS if measure in set(curves["measure"])]
+    fig = go.Figure()
+    shown: list[str] = []
+    for (measure, method, seed), line in curves.groupby(["measure", "method", "seed"], sort=False):
+        first = seed == curves.loc[curves["method"] == method, "seed"].iloc[0]
+        fig.add_scatter(
+            x=line["step"],
+            y=line["value"].astype("float32"),
+            mode="lines+markers" if len(line) < 12 else "lines",
+            name=str(method),
+            legendgroup=str(method),
+            showlegend=bool(first),
+            visible=measure == measures[0],
+            line={"color": method_color(str(method)), "dash": method_dash(str(method)), "width": 1.5},
+            hovertemplate=f"{method}, seed {seed}<br>step %{{x}}: %{{y:.3f}}<extra></extra>",
+        )
+        shown.append(str(measure))
+    buttons = [
+        {
+            "label": measure,
+            "method": "update",
+            "args": [{"visible": [name == measure for name in shown]}, {"yaxis.title.text": LABELS[measure]}],
+        }
+        for measure in measures
+    ]
+    fig.update_layout(
+        template="plotly_white",
+        height=520,
+        title={"text": "Optimizers against each other"},
+        xaxis_title="training step",
+        yaxis_title=LABELS[measures[0]],
+        updatemenus=[{"buttons": buttons}] if len(measures) > 1 else [],
+    )
+    return arranged(fig)
+
+
+def rates_explorer(outcomes: pd.DataFrame, rates: pd.DataFrame) -> go.Figure:
+    """Every run by its learning rate, with the means as lines; a menu chooses training or held-out loss."""
+    import plotly.graph_objects as go
+
+    fig, shown = go.Figure(), []
+    best = rates.set_index("method")["lr"]
+    for measure, label in OUTCOMES.items():
+        for index, (method, runs) in enumerate(outcomes.groupby("method", sort=False)):
+            color, symbol = method_color(str(method)), SYMBOLS[index % 4]
+            finite = runs[np.isfinite(runs[measure])]
+            band = rate_bands(outcomes, str(method), measure)
+            common: dict[str, Any] = {"legendgroup": str(method), "visible": measure == "mean_loss"}
+            fig.add_scatter(
+                x=finite["lr"].astype("float32"),
+                y=finite[measure].astype("float32"),
+                mode="markers",
+                name=str(method),
+                showlegend=False,
+                customdata=finite["seed"].to_numpy(),
+                marker={"color": color, "symbol": symbol, "size": 6, "opacity": 0.4},
+                hovertemplate=f"{method}, seed %{{customdata}}<br>lr %{{x:.3g}}<br>{label} %{{y:.3f}}<extra></extra>",
+                **common,
+            )
+            fig.add_scatter(
+                x=band["lr"].astype("float32"),
+                y=band["mean"].astype("float32"),
+                mode="lines+markers",
+                name=f"{method}, best at {best[method]:g}",
+                line={"color": color, "dash": method_dash(str(method)), "width": 1.5},
+                marker={"symbol": symbol, "size": np.where(band["lr"] == best[method], 13, 7).tolist()},
+                hovertemplate=f"{method}<br>lr %{{x:.3g}}<br>mean %{{y:.3f}}<extra></extra>",
+                **common,
+            )
+            shown += [measure, measure]
+    buttons = [
+        {
+            "label": label.partition(" (")[0],
+            "method": "update",
+            "args": [{"visible": [name == measure for name in shown]}, {"yaxis.title.text": label}],
+        }
+        for measure, label in OUTCOMES.items()
+    ]
+    fig.update_layout(
+        template="plotly_white",
+        height=520,
+        title={"text": "Optimizers by learning rate"},
+        xaxis={"type": "log", "title": {"text": RATE}},
+        yaxis_title=OUTCOMES["mean_loss"],
+        updatemenus=[{"buttons": buttons}],
+    )
+    return arranged(fig)

@@ -1,0 +1,68 @@
+"""The control of gate rescaling: training losses of both rules with one active expert per token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...drawing.layout import arranged
+from ...drawing.style import HALF_WIDTH, figure, method_color, use_style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .measure import OneExpert
+
+DASHES = {"solid": "-", "dash": (0, (4, 3))}  # plotly's names, matplotlib's patterns
+LABEL = "training loss (nats a token)"
+
+
+def curves(found: OneExpert) -> list[tuple[str, str, str, pd.DataFrame]]:
+    """(label, color, dash, training rows) of both runs; the second is dashed, so that the first shows through."""
+    trained = found.losses[found.losses["split"] == "train"]
+    return [
+        (str(label), method_color(str(label).partition(",")[0]), dash, rows)
+        for dash, (label, rows) in zip(DASHES, trained.groupby("method", sort=False))
+    ]
+
+
+def plot(found: OneExpert, ax: Any = None) -> Figure | Axes:
+    """Both losses over training, in `ax` where it is given."""
+    with use_style():
+        fig = figure(HALF_WIDTH, 2.4) if ax is None else None
+        panel: Any = ax if fig is None else fig.subplots()
+        for label, color, dash, rows in curves(found):
+            wide = 2.6 if dash == "solid" else 1.2
+            panel.plot(rows["step"], rows["loss"], color=color, linestyle=DASHES[dash], linewidth=wide, label=label)
+        panel.set_xlabel("training step")
+        panel.set_ylabel(LABEL)
+        panel.set_title(f"largest difference {found.gap:g}")
+        panel.grid(axis="y")
+        panel.legend(loc="upper right")
+    return panel if fig is None else fig
+
+
+def interactive(found: OneExpert) -> go.Figure:
+    """Both losses; hover tells the step."""
+    import plotly.graph_objects as go
+
+    fig = go.Figure()
+    for label, color, dash, rows in curves(found):
+        fig.add_scatter(
+            x=rows["step"],
+            y=rows["loss"].astype("float32"),
+            mode="lines",
+            name=label,
+            line={"color": color, "dash": dash, "width": 4 if dash == "solid" else 2},
+            hovertemplate=f"{label}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
+        )
+    fig.update_layout(
+        template="plotly_white",
+        height=520,
+        title={"text": f"One expert per token: largest difference of a loss {found.gap:g}"},
+        xaxis_title="training step",
+        yaxis_title=LABEL,
+    )
+    return arranged(fig)

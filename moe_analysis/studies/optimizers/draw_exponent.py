@@ -1,0 +1,158 @@
+"""The exponent of gate rescaling drawn against the entropy of the gates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+    from .bench import Exponent
+
+LINES, DIVERGING = "viridis", "RdBu_r"
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 5.0, 10.0)
+
+
+def plot(found: Exponent) -> Figure:
+    """Errors by exponent, and the differences to p = 1."""
+    return exponent_figure(found.table)
+
+
+def interactive(found: Exponent) -> go.Figure:
+    """The same two panels; hover tells every number."""
+    return exponent_explorer(found.table)
+
+
+def exponent_figure(table: pd.DataFrame) -> Figure:
+    """The paper figure from the frame of `exponent_table`.
+
+    (a) validation error against p, a line a temperature with its measured entropy, shaded 95 % intervals of the means.
+    (b) the paired difference to p = 1 for every p and entropy; a dot marks where its interval does not cross zero.
+
+    >>> from moe_analysis.studies.optimizers.exponent import exponent_table
+    >>> figure = exponent_figure(exponent_table(powers))
+    >>> figure.axes[0].get_xlabel()
+    'exponent p of the backward factor $g^p$'
+    """
+    with use_style():
+        fig = figure(FULL_WIDTH, 3.0)
+        first, second = fig.subplots(1, 2, width_ratios=[1, 1.15])
+        draw_powers(first, table)
+        draw_differences(second, table)
+    return fig
+
+
+def draw_powers(panel: Any, table: pd.DataFrame) -> None:
+    for index, (color, (entropy, line)) in enumerate(zip(line_colors(table), table.groupby("entropy"))):
+        panel.fill_between(line["power"], line["low"], line["high"], color=color, alpha=0.1, linewidth=0)
+        panel.plot(
+            line["power"],
+            line["mean"],
+            color=color,
+            marker=MARKERS[index % len(MARKERS)],
+            label=f"{entropy:.2f}  (T = {line['temperature'].iloc[0]:g})",
+        )
+    panel.set_xticks(sorted(table["power"].unique()))
+    panel.set_xlabel("exponent p of the backward factor $g^p$")
+    panel.set_ylabel("validation error (untrained: 1)")
+    panel.set_yscale("log")  # p = 0 can fail outright
+    low, high = panel.get_ylim()
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    panel.minorticks_off()
+    panel.set_title("(a) error by exponent")
+    panel.grid(axis="y")
+    panel.legend(title="gate entropy", loc="best")
+
+
+def line_colors(table: pd.DataFrame) -> list[Any]:
+    """One color per entropy, dark for uneven gates; the end of the map is too pale for a line."""
+    from matplotlib import colormaps
+
+    return [tuple(color) for color in colormaps[LINES](np.linspace(0, 0.85, table["entropy"].nunique()))]
+
+
+def draw_differences(panel: Any, table: pd.DataFrame) -> None:
+    from matplotlib.colors import TwoSlopeNorm
+
+    rescaled = table[table["power"] != 1.0]
+    wide = rescaled.pivot(index="entropy", columns="power", values="difference")
+    decided = rescaled.pivot(index="entropy", columns="power", values="decided").reindex_like(wide)
+    limit = color_limit(wide)
+    image = panel.imshow(
+        wide.to_numpy(), origin="lower", aspect="auto", cmap=DIVERGING, norm=TwoSlopeNorm(0, -limit, limit)
+    )
+    for (row, column), value in np.ndenumerate(wide.to_numpy()):
+        pale = not np.isfinite(value) or abs(value) < 0.6 * limit
+        text = "diverged" if not np.isfinite(value) else f"{value:+.3f}" + (" •" if decided.iat[row, column] else "")
+        panel.text(column, row, text, ha="center", va="center", fontsize=7, color="black" if pale else "white")
+    panel.set_xticks(range(wide.shape[1]), [f"{power:g}" for power in wide.columns])
+    panel.set_yticks(range(wide.shape[0]), [f"{entropy:.2f}" for entropy in wide.index])
+    panel.set_xlabel("exponent p")
+    panel.set_ylabel("measured gate entropy")
+    panel.set_title("(b) difference to p = 1,  •: interval excludes 0")
+    bar = panel.figure.colorbar(image, ax=panel, fraction=0.06, extend="both")
+    bar.set_label("lower is better")
+
+
+def color_limit(wide: pd.DataFrame) -> float:
+    """The colors' range: the median over temperatures of the largest difference, so that one extreme temperature does
+    not bleach the others; what lies beyond has the color of the end."""
+    largest = np.sort(wide.abs().max(axis=1).dropna().to_numpy())
+    return float(largest[max(0, len(largest) // 2)]) if len(largest) and largest[len(largest) // 2] > 0 else 1e-12
+
+
+def exponent_explorer(table: pd.DataFrame) -> go.Figure:
+    """The interactive twin: hover tells p, entropy, temperature, error and the difference to p = 1.
+
+    >>> from moe_analysis.studies.optimizers.exponent import exponent_table
+    >>> [trace.type for trace in exponent_explorer(exponent_table(powers)).data]
+    ['scatter', 'scatter', 'scatter', 'heatmap']
+    """
+    from matplotlib.colors import to_hex
+    from plotly.subplots import make_subplots
+
+    fig = make_subplots(1, 2, subplot_titles=["error by exponent", "difference to p = 1"])
+    told = ["temperature", "difference", "difference_low", "difference_high", "seeds"]
+    for index, (color, (entropy, line)) in enumerate(zip(line_colors(table), table.groupby("entropy"))):
+        mean, low, high = (line[name].to_numpy(np.float32) for name in ("mean", "low", "high"))
+        fig.add_scatter(
+            x=line["power"].to_numpy(np.float32),
+            y=mean,
+            name=f"entropy {entropy:.2f}",
+            row=1,
+            col=1,
+            line={"color": to_hex(color)},
+            marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
+            error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
+            customdata=line[told].to_numpy(np.float32),
+            hovertemplate=f"entropy {entropy:.2f}, T = %{{customdata[0]}}<br>p = %{{x}}<br>error %{{y:.4f}}"
+            "<br>to p = 1: %{customdata[1]:+.4f} [%{customdata[2]:+.4f}, %{customdata[3]:+.4f}]"
+            "<br>%{customdata[4]} seeds<extra></extra>",
+        )
+    rescaled = table[table["power"] != 1.0]
+    wide = rescaled.pivot(index="entropy", columns="power", values="difference")
+    limit = color_limit(wide)
+    fig.add_heatmap(
+        z=wide.to_numpy(np.float32),
+        x=[f"p = {power:g}" for power in wide.columns],
+        y=[f"{entropy:.2f}" for entropy in wide.index],
+        zmin=-limit,
+        zmax=limit,
+        colorscale="RdBu_r",
+        row=1,
+        col=2,
+        hovertemplate="%{x}, entropy %{y}<br>difference %{z:+.4f}<extra></extra>",
+    )
+    fig.update_xaxes(title_text="exponent p", row=1, col=1)
+    fig.update_yaxes(title_text="validation error (untrained: 1)", row=1, col=1)
+    fig.update_yaxes(title_text="measured gate entropy", type="category", row=1, col=2)
+    fig.update_layout(template="plotly_white", height=520, title={"text": "The exponent of gate rescaling"})
+    return arranged(fig)

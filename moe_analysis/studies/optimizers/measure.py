@@ -1,0 +1,196 @@
+"""From runs of the paper's optimizers to the results of gR Figs. 2 and 3, and to the control with one expert."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ...training.sweep import train_all
+from ..records import method_of
+from ..result import Result
+from .curves import FORMS, best_rates, curve_bands, methods_of, outcomes, progress_curves, runs_at
+
+PLAIN, RESCALED = "RSGD", "gRSGD"
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaling(Result):
+    """RSGD and gRSGD at one learning rate.
+
+    Args:
+        outcomes: one row per run, as `outcomes` returns it.
+        curves: losses and accuracies over training, as `progress_curves` returns them.
+    """
+
+    item = "gr_fig2"
+    title = "gR Fig. 2: RSGD and gRSGD"
+    question = "Does gate rescaling speed up Riemannian SGD at the same learning rate?"
+    how_to_read = "Lines are means over seeds, shades reach from the lowest seed to the highest."
+    drawing = "draw_rescaling"
+
+    outcomes: pd.DataFrame
+    curves: pd.DataFrame
+
+    @cached_property
+    def bands(self) -> pd.DataFrame:
+        """Means and extremes of the seeds."""
+        return curve_bands(self.curves)
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"outcomes": self.outcomes, "bands": self.bands}
+
+
+@dataclass(frozen=True, eq=False)
+class Optimizers(Result):
+    """The four forms of SGD and the four of AdamW, each at its best learning rate of those that were tried.
+
+    Args:
+        outcomes: one row per run, as `outcomes` returns it.
+        rates: the best learning rate of each method, as `best_rates` returns it.
+        curves: over training, of the runs at the best rates, as `progress_curves` returns them.
+    """
+
+    item = "gr_fig3"
+    title = "gR Fig. 3: eight optimizers"
+    question = "Do preconditioning (R) and gate rescaling (g) lower the training loss, for SGD and for AdamW?"
+    how_to_read = (
+        "Lines are means over seeds, shades reach from the lowest seed to the highest; forms of AdamW are dashed. Where "
+        "each optimizer ran at several learning rates, its loss stands over the rate, with a ring at its best one by "
+        "held-out loss and a cross where a seed diverged; where it ran at one, its loss stands over the training step."
+    )
+
+    outcomes: pd.DataFrame
+    rates: pd.DataFrame
+    curves: pd.DataFrame
+
+    @cached_property
+    def bands(self) -> pd.DataFrame:
+        """Means and extremes of the seeds over training."""
+        return curve_bands(self.curves)
+
+    @property
+    def forms(self) -> dict[str, list[str]]:
+        """The methods that were run, by form."""
+        run = set(self.outcomes["method"])
+        found = {form: [method for method in methods_of(form) if method in run] for form in FORMS}
+        return {form: methods for form, methods in found.items() if methods}
+
+    @property
+    def over_rates(self) -> bool:
+        """Whether a method ran at several learning rates."""
+        return any(len(tried) > 1 for tried in self.rates["tried"])
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"outcomes": self.outcomes, "rates": self.rates, "bands": self.bands}
+
+
+@dataclass(frozen=True, eq=False)
+class OneExpert(Result):
+    """Both rules with one active expert per token.
+
+    Args:
+        losses: the histories of both runs.
+        gap: the largest difference of their losses.
+        same: whether histories and records are equal to the last bit.
+    """
+
+    item = "gr_control"
+    title = "The control: one expert per token"
+    question = "With one active expert the gate is 1, and so is its root: are both rules the same?"
+    how_to_read = "The dashed line must lie on the solid one: both runs go through the same numbers, bit by bit."
+    drawing = "draw_control"
+
+    losses: pd.DataFrame
+    gap: float
+    same: bool
+
+
+def measure_rescaling(runs: Sequence[Any]) -> Rescaling:
+    """Compare RSGD and gRSGD at one learning rate, as the paper does.
+
+    Args:
+        runs: of RSGD and gRSGD at the same seeds; other methods are left out. Where there are several rates, the one
+            of least held-out loss of RSGD among those that both have.
+
+    Raises:
+        ValueError: for a method that is missing, and as `outcomes`.
+
+    Example:
+        >>> found = measure_rescaling(pair)
+        >>> found.outcomes["method"].unique().tolist(), len(found.claims)
+        (['RSGD', 'gRSGD'], 3)
+    """
+    chosen = [run for run in runs if method_of(run) in (PLAIN, RESCALED)]
+    if missing := [name for name in (PLAIN, RESCALED) if name not in map(method_of, chosen)]:
+        raise ValueError(f"runs has no run of {', '.join(missing)}; train both {PLAIN} and {RESCALED}")
+    table = outcomes(chosen)
+    tried = table.groupby("method")["lr"].agg(set)
+    if shared := tried[PLAIN] & tried[RESCALED]:
+        best = best_rates(table[(table["method"] == PLAIN) & table["lr"].isin(shared)])["lr"].iloc[0]
+        chosen = [run for run in chosen if run.config.lr == best]
+    else:
+        chosen = runs_at(chosen, best_rates(table))
+    return Rescaling(outcomes=outcomes(chosen), curves=progress_curves(chosen), runs=tuple(chosen))
+
+
+def measure(runs: Sequence[Any]) -> Optimizers:
+    """Compare the paper's optimizers, each at its best learning rate.
+
+    Args:
+        runs: of any of the eight methods, at the same seeds, at one or several learning rates of the experts. The best
+            rate of a method is that of least held-out loss, mean over the seeds that all its rates have.
+
+    Raises:
+        ValueError: for runs of none of the eight, and as `outcomes` and `best_rates`.
+
+    Example:
+        >>> found = measure(pair)
+        >>> found.forms, found.over_rates
+        ({'SGD': ['RSGD', 'gRSGD']}, False)
+    """
+    known = {method for form in FORMS for method in methods_of(form)}
+    chosen = [run for run in runs if method_of(run) in known]
+    if not chosen:
+        raise ValueError(f"runs has no run of {', '.join(sorted(known))}; name the runs so")
+    table = outcomes(chosen)
+    rates = best_rates(table)
+    return Optimizers(outcomes=table, rates=rates, curves=progress_curves(runs_at(chosen, rates)), runs=tuple(chosen))
+
+
+def measure_control(runs: Sequence[Any], workers: int | None = None) -> OneExpert:
+    """Train RSGD and gRSGD with one active expert per token, and compare them bit by bit.
+
+    Args:
+        runs: the first of RSGD is trained again with one expert, plain and rescaled, in the folder that it lies in.
+        workers: processes that train (None: the machine's cores).
+
+    Raises:
+        ValueError: without a run of RSGD.
+        RunError: for a run that fails.
+    """
+    plain = next((run for run in runs if method_of(run) == PLAIN), None)
+    if plain is None:
+        raise ValueError(f"runs has no run of {PLAIN}, from which both runs of the control are made; train one")
+    single = replace(plain.config.adapter, top_k=1)
+    adapters = {PLAIN: single, RESCALED: replace(single, gate_backward_power=0.5)}
+    configs = [
+        replace(plain.config, adapter=adapter, name=f"{name}, k = 1", eval_every=0)
+        for name, adapter in adapters.items()
+    ]
+    alone = train_all(configs, Path(plain.path).parent, workers)
+    gap, same = difference(*alone)
+    losses = pd.concat([run.history.assign(method=run.config.name) for run in alone])
+    return OneExpert(losses=losses, gap=gap, same=same, runs=tuple(alone))
+
+
+def difference(first: Any, second: Any) -> tuple[float, bool]:
+    """The largest difference of two runs' losses, and whether histories and records are equal bit by bit."""
+    gap = float((first.history["loss"] - second.history["loss"]).abs().max())
+    return gap, bool(first.history.equals(second.history) and first.records.equals(second.records))
