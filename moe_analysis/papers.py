@@ -47,6 +47,62 @@ ITEMS = (
         study="router_paths.measure",
         notebook="02_router_trajectories",
     ),
+    Item(
+        "smore_fig1",
+        "S'MoRE Fig. 1",
+        "residuals travel up a tree that the router chooses from the root down",
+        study="cost.measure_tree",
+        notebook="06_smore_cost",
+    ),
+    Item(
+        "smore_fig2",
+        "S'MoRE Fig. 2",
+        "routing of residuals in trees can make far more different outputs than routing of independent experts",
+        study="flexibility.measure",
+        notebook="05_structural_flexibility",
+    ),
+    Item(
+        "smore_fig3",
+        "S'MoRE Fig. 3",
+        "three trees of the same experts are one output for MoMOR, two for S'MoRE* and three for S'MoRE",
+        study="flexibility.measure_trees",
+        notebook="05_structural_flexibility",
+    ),
+    Item(
+        "smore_fig5",
+        "S'MoRE Fig. 5",
+        "the router costs at most 26 % of the experts, and more for small ranks",
+        study="cost.measure_routers",
+        notebook="06_smore_cost",
+    ),
+    Item(
+        "smore_tables",
+        "S'MoRE Tables 1 and 6",
+        "the layers add few parameters and operations to the down factors and the projection",
+        study="cost.measure_tables",
+        notebook="06_smore_cost",
+    ),
+    Item(
+        "smore_cost_adapters",
+        "S'MoRE, cost",
+        "the formulas of parameters and operations, for every adapter",
+        study="cost.measure_adapters",
+        notebook="06_smore_cost",
+    ),
+    Item(
+        "smore_structures",
+        "beyond S'MoRE",
+        "which of its trees a trained S'MoRE uses, and what they tell of the task",
+        study="trees.measure",
+        notebook="05_structural_flexibility",
+    ),
+    Item(
+        "smore_tree",
+        "beyond S'MoRE",
+        "which experts stand in one token's tree, and what they add",
+        study="trees.measure_tree",
+        notebook="05_structural_flexibility",
+    ),
 )
 
 

@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "drawing": {"evidence"},  # the words of verdicts
     "studies": {"drawing", "training", "peft_bridge", "theory", "optim", "adapters", "tasks", "evidence"},
     "analysis": {"studies", "theory", "adapters", "tasks", "evidence"},
-    "plots": {"analysis", "drawing"},
+    "plots": {"analysis", "drawing", "studies"},
     "widgets": {"plots", "analysis", "drawing", "studies", "theory", "tasks"},  # knobs of the notebooks
     "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
     "presets": {"training", "peft_bridge"},  # the runs behind the figures

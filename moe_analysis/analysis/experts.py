@@ -6,7 +6,6 @@ made before: what stands at step 0 is the model as it was initialised.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,17 +13,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..studies.records import check_runs, recorded, run_key
+from ..studies.records import check_runs, layer_of, recorded, run_key
 
 KEYS = ("method", "seed", "step", "module", "layer")
 CONDITIONS = ("gram_condition_a", "gram_condition_b", "damped_condition_b")
 SIMILARITIES = ("map_similarity", "output_similarity", "update_similarity")
-
-
-def layer_of(module: str) -> str:
-    """A module's name up to its first number, "layers.3" of "layers.3.self_attn.q_proj"; the whole name without one."""
-    found = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", module)
-    return found.group() if found else module
 
 
 def expert_array(run: Any, kind: str) -> xr.DataArray:

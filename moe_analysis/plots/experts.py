@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from ..drawing.screens import arranged
 from ..drawing.style import FULL_WIDTH, figure, method_color, use_style
+from ..studies.records import layer_title
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -83,12 +83,6 @@ def spread(layers: list[str]) -> list[str]:
     """At most MOST_LAYERS of them, evenly spaced, the first and the last among them."""
     places = np.linspace(0, len(layers) - 1, min(MOST_LAYERS, len(layers))).round().astype(int)
     return [layers[place] for place in places]
-
-
-def layer_title(layer: str) -> str:
-    """ "layers.3" -> "layer 3"; the name itself where it has no number."""
-    found = re.search(r"\d+$", layer)
-    return f"layer {found.group()}" if found else layer
 
 
 def draw_panel(panel: Any, bands: pd.DataFrame, row: Row, methods: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..drawing.diagram import SIGNAL, arrow, box
 from ..drawing.screens import arranged
 from ..drawing.style import FULL_WIDTH, figure, method_color, use_style
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-FROZEN, SIGNAL, PRIOR = "#D9D9D9", "#3A3A3A", "#CC79A7"
+FROZEN, PRIOR = "#D9D9D9", "#CC79A7"
 BOTTOM, TOP = 1.4, 9.3  # heights of the input line and of the sum
 EXPERT_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A", "#B8A800")
 
@@ -148,37 +149,6 @@ def collect(panel: Any, places: list[float], height: float) -> None:
     arrow(panel, (places[-1], TOP), (1.8, TOP))
 
 
-def box(
-    panel: Any,
-    x: float,
-    y: float,
-    width: float,
-    height: float,
-    text: str,
-    color: str,
-    edge: str = SIGNAL,
-    rotation: float = 0,
-    light: bool = False,
-) -> None:
-    """A rounded box centred at (x, y); light: in a pale tint of its colour."""
-    from matplotlib.colors import to_rgba
-    from matplotlib.patches import FancyBboxPatch
-
-    panel.add_patch(
-        FancyBboxPatch(
-            (x - width / 2 + 0.1, y - height / 2 + 0.1),
-            width - 0.2,
-            height - 0.2,
-            boxstyle="round,pad=0.1",
-            facecolor=to_rgba(color, 0.3) if light else color,
-            edgecolor=color if light else edge,
-            linewidth=0.9,
-            zorder=2,
-        )
-    )
-    panel.text(x, y, text, ha="center", va="center", fontsize=7.5, rotation=rotation, zorder=3)
-
-
 def trapezoid(
     panel: Any, x: float, foot: float, height: float, wide: float, narrow: float, color: str, text: str
 ) -> None:
@@ -203,26 +173,6 @@ def circle(panel: Any, x: float, y: float, radius: float, text: str) -> None:
         Ellipse((x, y), 2 * radius, 2 * radius, facecolor="white", edgecolor=SIGNAL, linewidth=0.9, zorder=3)
     )
     panel.text(x, y, text, ha="center", va="center", fontsize=6.2, zorder=4)
-
-
-def arrow(
-    panel: Any,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    head: bool = True,
-    dashed: bool = False,
-    color: str = SIGNAL,
-) -> None:
-    style = {
-        "arrowstyle": "-|>" if head else "-",
-        "color": color,
-        "linewidth": 1,
-        "shrinkA": 0,
-        "shrinkB": 0,
-        "mutation_scale": 7,
-        "linestyle": (0, (3, 2)) if dashed else "-",
-    }
-    panel.annotate("", end, start, arrowprops=style, zorder=1)
 
 
 def size_explorer(sizes: pd.DataFrame) -> go.Figure:

@@ -5,6 +5,7 @@ A block is one chunk of the store, so a pass over all modules reads each chunk o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,18 @@ def method_of(run: Any) -> str:
 def run_key(run: Any) -> dict[str, Any]:
     """{"method", "seed"}: the first columns of every frame about runs."""
     return {"method": method_of(run), "seed": int(run.config.seed)}
+
+
+def layer_of(module: str) -> str:
+    """A module's name up to its first number, "layers.3" of "layers.3.self_attn.q_proj"; the whole name without one."""
+    found = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", module)
+    return found.group() if found else module
+
+
+def layer_title(layer: str) -> str:
+    """ "layers.3" -> "layer 3"; the name itself where it has no number."""
+    found = re.search(r"\d+$", layer)
+    return f"layer {found.group()}" if found else layer
 
 
 def check_runs(runs: Sequence[Any]) -> None:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.screens import arranged
-from ..drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.screens import arranged
+from ...drawing.style import FULL_WIDTH, figure, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
+
+    from .measure import AdapterCosts
 
 EXPERTS, ROUTER = "#0072B2", "#E69F00"
 QUANTITIES = {
@@ -25,6 +27,16 @@ PANELS = (
     ("parameters", "active_parameters", "(a) parameters", "held", "used by a token at most"),
     ("computed", "needed", "(b) multiply-accumulates a token", "computed by the module", "needed by the formula"),
 )
+
+
+def plot(found: AdapterCosts) -> Figure:
+    """Parameters and operations, one bar per system."""
+    return adapter_figure(found.costs)
+
+
+def interactive(found: AdapterCosts) -> go.Figure:
+    """Stacked bars, with buttons for what is counted."""
+    return adapter_explorer(found.costs)
 
 
 def adapter_figure(costs: pd.DataFrame) -> Figure:
