@@ -7,10 +7,10 @@ knob is moved.
 from __future__ import annotations
 
 from ..drawing.explorer import Explorer, View
+from ..studies.flexibility.explore import flexibility_widget
 from ..studies.router_paths.explore import trajectory_widget
 from .anatomy import specialist_widget
 from .clusters import cluster_widget
-from ..studies.flexibility.explore import flexibility_widget
 from .gate_geometry import exponent_widget
 from .generalization import task_widget
 from .subspace import rank_widget

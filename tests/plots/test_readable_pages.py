@@ -11,19 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_analysis.analysis import flexibility, subspace
+from moe_analysis.analysis import subspace
 from moe_analysis.drawing.panels import panels
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.screens import least_width
 from moe_analysis.drawing.style import METHOD_COLORS, PALETTE, luminance, method_dash, text_on
 from moe_analysis.plots.anatomy import experts_used, specialists_explorer, specialists_figure
-from moe_analysis.plots.efficiency import MOST, router_explorer
-from moe_analysis.plots.flexibility import three_trees_explorer
 from moe_analysis.plots.optimizers import progress_explorer
-from moe_analysis.plots.residual_tree import residual_tree_explorer, residual_tree_figure
-from moe_analysis.plots.smore_figure1 import tree_explorer
-from moe_analysis.plots.structures import structures_explorer
 from moe_analysis.plots.subspace import span_explorer
+from moe_analysis.studies import flexibility
+from moe_analysis.studies.cost.counting import MOST
+from moe_analysis.studies.cost.draw_routers import router_explorer
+from moe_analysis.studies.cost.draw_tree import tree_explorer
+from moe_analysis.studies.flexibility.draw_trees import three_trees_explorer
+from moe_analysis.studies.trees.draw import structures_explorer
+from moe_analysis.studies.trees.draw_tree import residual_tree_explorer, residual_tree_figure
 
 pytest_plugins = ["tests.browser"]
 
