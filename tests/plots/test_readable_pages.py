@@ -19,11 +19,11 @@ from moe_analysis.drawing.style import METHOD_COLORS, PALETTE, luminance, method
 from moe_analysis.plots.anatomy import experts_used, specialists_explorer, specialists_figure
 from moe_analysis.plots.optimizers import progress_explorer
 from moe_analysis.plots.subspace import span_explorer
-from moe_analysis.studies import flexibility
 from moe_analysis.studies.cost.counting import MOST
 from moe_analysis.studies.cost.draw_routers import router_explorer
 from moe_analysis.studies.cost.draw_tree import tree_explorer
 from moe_analysis.studies.flexibility.draw_trees import three_trees_explorer
+from moe_analysis.studies.flexibility.measure import figure3_outputs, figure3_trees
 from moe_analysis.studies.trees.draw import structures_explorer
 from moe_analysis.studies.trees.draw_tree import residual_tree_explorer, residual_tree_figure
 
@@ -218,7 +218,7 @@ def explorers() -> dict:
         "smore_structures": structures_explorer(structures(), by_dataset()),
         "routing_experts": specialists_explorer(shares(4, 3)),
         "smore_fig1": tree_explorer(tree(2, 2, 4), [4, 4]),
-        "smore_fig3": three_trees_explorer(flexibility.figure3_trees(), flexibility.figure3_outputs()),
+        "smore_fig3": three_trees_explorer(figure3_trees(), figure3_outputs()),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from moe_analysis.evidence import Claim
@@ -65,8 +67,6 @@ def test_the_balance_loss_is_judged_by_seeds_in_pairs():
 
 
 def test_trees_of_one_layer_have_no_siblings_to_judge():
-    from dataclasses import replace
-
     claims = {claim.name: claim for claim in structure_claims(replace(measured(), random_siblings=float("nan")))}
     assert claims["smore_trees_structure"].note == "trees of one layer have no siblings to compare"
 
