@@ -95,7 +95,7 @@ def structure_claims(found: UsedTrees) -> list[Claim]:
     """
     measured = effects(found)
     return [
-        claim.untestable(effect) if isinstance(effect := measured[name], str) else claim.with_effect(effect)
+        claim.untestable(gaps) if isinstance(gaps := measured[name], str) else claim.with_effect(gaps)
         for name, claim in declared().items()
     ]
 

@@ -198,6 +198,7 @@ def measure_tree(runs: Sequence[Any], token: int = 6, tokens: int = 8) -> TokenT
         for run in runs
     ]
     module = list(seen[0])[-1]
+    adapter: Any = seen[0][module].adapter
     inputs = seen[0][module].inputs
     if not 0 <= token < len(inputs):
         raise ValueError(
@@ -207,7 +208,7 @@ def measure_tree(runs: Sequence[Any], token: int = 6, tokens: int = 8) -> TokenT
     word = runs[0].tokenizer.decode([ids.iloc[token]]).strip()
     return TokenTree(
         token=f"{word!r} of a prompt of {rows['dataset'].item()}, in {module}",
-        tree=residual_tree(seen[0][module].adapter, inputs[token]),
+        tree=residual_tree(adapter, inputs[token]),
         trees=residual_trees(runs, seen, tokens),
         runs=tuple(runs),
     )
