@@ -25,7 +25,7 @@ QUANTITIES = {
 }
 PANELS = (
     ("parameters", "active_parameters", "(a) parameters", "held", "used by a token at most"),
-    ("computed", "needed", "(b) multiply-accumulates a token", "computed by the module", "needed by the formula"),
+    ("computed", "needed", "(b) multiply-accumulates per token", "computed by the module", "needed by the formula"),
 )
 
 
@@ -47,7 +47,7 @@ def adapter_figure(costs: pd.DataFrame) -> Figure:
 
     >>> figure = adapter_figure(costs)
     >>> [panel.get_title(loc="left") for panel in figure.axes]
-    ['(a) parameters', '(b) multiply-accumulates a token']
+    ['(a) parameters', '(b) multiply-accumulates per token']
     """
     systems = list(dict.fromkeys(costs["system"]))
     with use_style():
@@ -102,8 +102,8 @@ def adapter_explorer(costs: pd.DataFrame) -> go.Figure:
             marker={"color": color},
             customdata=rows[columns].to_numpy(np.float32),
             hovertemplate=f"%{{y}}, {part}<br>parameters %{{customdata[0]:,.0f}}, active at most "
-            "%{customdata[1]:,.0f}<br>operations a token: needed %{customdata[2]:,.0f}, computed "
-            "%{customdata[3]:,.0f}, and %{customdata[4]:,.0f} a call<extra></extra>",
+            "%{customdata[1]:,.0f}<br>operations per token: needed %{customdata[2]:,.0f}, computed "
+            "%{customdata[3]:,.0f}, and %{customdata[4]:,.0f} per call<extra></extra>",
         )
     buttons = [
         {

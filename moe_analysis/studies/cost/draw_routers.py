@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COUNT_LABELS = {
     "authors": "authors' count: each gate once",
-    "per parent": "every gate once a parent",
+    "per parent": "every gate once per parent",
     "per parent, noise": "the same, with the noise's map",
     "module": "our module, router and experts",
 }
@@ -156,7 +156,7 @@ def router_explorer(named: pd.DataFrame, protocol: pd.DataFrame) -> go.Figure:
             customdata=operations_of(shown),
             marker={"color": COUNT_COLORS[counts], "symbol": symbol, "size": 9, "opacity": 0.85},
             hovertemplate="%{text}<br>router / experts %{y:.2%}<br>router %{customdata[0]:,.0f}, experts "
-            "%{customdata[1]:,.0f} multiply-accumulates a token<extra>" + COUNT_LABELS[counts] + "</extra>",
+            "%{customdata[1]:,.0f} multiply-accumulates per token<extra>" + COUNT_LABELS[counts] + "</extra>",
         )
     buttons = [
         {

@@ -21,7 +21,7 @@ REFERENCE = "#8A8A8A"
 CHANCE = "#B0B0B0"
 STAGES = {"untrained": ("before training", "#56B4E9"), "trained": ("trained", "#D55E00")}
 LABELS = {
-    "normalised_entropy": "normalised entropy of trees",
+    "normalised_entropy": "normalized entropy of trees",
     "distinct": "trees in the sample",
     "share": "share of Γ",
     "against_uniform": "trees by random routing's",
@@ -226,7 +226,7 @@ def structures_explorer(bands: pd.DataFrame, datasets: pd.DataFrame) -> go.Figur
             zmin=0.0,
             zmax=1.0,
             colorbar={"title": {"text": "entropy"}},
-            hovertemplate="%{y}<br>%{x}<br>normalised entropy %{z:.3f}<extra></extra>",
+            hovertemplate="%{y}<br>%{x}<br>normalized entropy %{z:.3f}<extra></extra>",
         ),
         row=1,
         col=2,
