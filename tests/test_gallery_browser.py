@@ -59,7 +59,7 @@ def semantic_map():
 
 
 def tree():
-    from moe_analysis.plots.residual_tree import residual_tree_explorer
+    from moe_analysis.studies.trees.draw_tree import residual_tree_explorer
 
     numbers = stored("smore_tree")["numbers"]
     return residual_tree_explorer(pd.DataFrame(numbers["tree"]), numbers["title"])

@@ -24,6 +24,18 @@ def run_key(run: Any) -> dict[str, Any]:
     return {"method": method_of(run), "seed": int(run.config.seed)}
 
 
+def layer_of(module: str) -> str:
+    """A module's name up to its first number, "layers.3" of "layers.3.self_attn.q_proj"; the whole name without one."""
+    found = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", module)
+    return found.group() if found else module
+
+
+def layer_title(layer: str) -> str:
+    """ "layers.3" -> "layer 3"; the name itself where it has no number."""
+    found = re.search(r"\d+$", layer)
+    return f"layer {found.group()}" if found else layer
+
+
 def check_runs(runs: Sequence[Any]) -> None:
     """Raise ValueError when there is no run, or when two runs have the same method and seed."""
     if not runs:
@@ -134,15 +146,3 @@ def normalised_entropy(weights: np.ndarray) -> np.ndarray:
         share = weights / weights.sum(-1, keepdims=True)
         terms = np.where(share == 0, 0.0, share * np.log(share))
         return np.maximum(-terms.sum(-1), 0.0) / np.log(weights.shape[-1])
-
-
-def layer_of(module: str) -> str:
-    """A module's name up to its first number, "layers.3" of "layers.3.self_attn.q_proj"; the whole name without one."""
-    found = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", module)
-    return found.group() if found else module
-
-
-def layer_title(layer: str) -> str:
-    """ "layers.3" -> "layer 3"; the name itself where it has no number."""
-    found = re.search(r"\d+$", layer)
-    return f"layer {found.group()}" if found else layer

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .cost import Cost, Term, cost, lora_cost
+from .cost import cost, lora_cost
+from .cost_terms import Cost, Term
 
 if TYPE_CHECKING:
     import pandas as pd

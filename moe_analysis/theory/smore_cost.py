@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .cost import IDLE, Cost, Term, term
+from .cost_terms import IDLE, Cost, Term, term
 
 TABLE = "a key's share is read by a product with the ancestors' one-hot ids from a table, made once a call"
 BLOCKS = "a node's hidden values stand in its expert's block of a row for all experts"

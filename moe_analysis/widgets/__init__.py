@@ -7,11 +7,13 @@ knob is moved.
 from __future__ import annotations
 
 from ..drawing.explorer import Explorer, View
+from ..studies.flexibility.explore import flexibility_widget
 from ..studies.router_paths.explore import trajectory_widget
 from ..studies.semantic_map.explore import cluster_widget
 from ..studies.subspace.explore import rank_widget
 from .anatomy import specialist_widget
-from .flexibility import flexibility_widget
+from .clusters import cluster_widget
+from .gate_geometry import exponent_widget
 from .generalization import task_widget
 
 __all__ = [

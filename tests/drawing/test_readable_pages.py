@@ -15,6 +15,8 @@ from plotly.subplots import make_subplots
 
 from moe_analysis.analysis import flexibility
 from moe_analysis.drawing.layout import COLORS, arranged, least_width
+from moe_analysis.analysis import subspace
+from moe_analysis.drawing.panels import panels
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import METHOD_COLORS, PALETTE, luminance, method_dash, text_on
 from moe_analysis.evidence import Claim, Effect
@@ -28,6 +30,15 @@ from moe_analysis.studies.subspace import span
 from moe_analysis.studies.subspace.draw_span import span_explorer
 from moe_analysis.plots.subspace import span_explorer
 from moe_analysis.studies.optimizers.draw import progress_explorer
+from moe_analysis.plots.optimizers import progress_explorer
+from moe_analysis.plots.subspace import span_explorer
+from moe_analysis.studies.cost.counting import MOST
+from moe_analysis.studies.cost.draw_routers import router_explorer
+from moe_analysis.studies.cost.draw_tree import tree_explorer
+from moe_analysis.studies.flexibility.draw_trees import three_trees_explorer
+from moe_analysis.studies.flexibility.measure import figure3_outputs, figure3_trees
+from moe_analysis.studies.trees.draw import structures_explorer
+from moe_analysis.studies.trees.draw_tree import residual_tree_explorer, residual_tree_figure
 
 pytest_plugins = ["tests.browser"]
 
@@ -249,6 +260,7 @@ def explorers() -> dict:
         "smore_fig1": tree_explorer(tree(2, 2, 4), [4, 4]),
         "smore_fig3": three_trees_explorer(flexibility.figure3_trees(), flexibility.figure3_outputs()),
         "two_rows": two_rows(),
+        "smore_fig3": three_trees_explorer(figure3_trees(), figure3_outputs()),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from moe_analysis import comparison
-from moe_analysis.analysis import efficiency
+from moe_analysis.studies.cost import counting
 
 from .registry import prepared
 
@@ -23,25 +23,25 @@ def shapes() -> list[tuple[int, int]]:
 @prepared
 def costs() -> pd.DataFrame:
     """`adapter_costs` of a layer of 64 by 64."""
-    return efficiency.adapter_costs(64, 64)
+    return counting.adapter_costs(64, 64)
 
 
 @prepared
 def overheads() -> pd.DataFrame:
     """`overhead_table`: Tables 1 and 6 of S'MoRE."""
-    return efficiency.overhead_table()
+    return counting.overhead_table()
 
 
 @prepared
 def named() -> pd.DataFrame:
     """`router_shares` of the structures of Tables 1 and 6."""
-    return efficiency.router_shares(efficiency.named_structures())
+    return counting.router_shares(counting.named_structures())
 
 
 @prepared
 def protocol() -> pd.DataFrame:
     """`router_shares` of the paper's protocol, with ranks 2 and 4 at the bottom."""
-    return efficiency.router_shares(efficiency.protocol_structures(2))
+    return counting.router_shares(counting.protocol_structures(2))
 
 
 @prepared

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 import moe_analysis as ma
-from moe_analysis.analysis import flexibility
-from moe_analysis.analysis import structures as of
-from moe_analysis.analysis.efficiency import example_tree
-from moe_analysis.analysis.residual_tree import residual_trees
+from moe_analysis.studies.cost.measure import example_tree
+from moe_analysis.studies.flexibility.measure import enumerated_outputs
+from moe_analysis.studies.trees import structures as of
+from moe_analysis.studies.trees.residual_tree import residual_trees
 from moe_analysis.theory.flexibility import flexibility_table
 from moe_analysis.training.layer_inputs import layer_batches
 from moe_analysis.training.tree_recorder import trees_of_runs
@@ -98,4 +98,4 @@ def closed_forms() -> pd.DataFrame:
 @prepared
 def outputs() -> pd.DataFrame:
     """`enumerated_outputs` of the same pools."""
-    return flexibility.enumerated_outputs(3, 2, (1, 2))
+    return enumerated_outputs(3, 2, (1, 2))

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..drawing.explorer import Explorer, View, slider
+from ...drawing.explorer import Explorer, View, slider
+from ...theory.flexibility import flexibility_table, smore_flexibility
+from .measure import SYSTEMS, enumerated_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .measure import Flexibility
+
 MOST_EXPERTS, MOST_CHILDREN, MOST_LAYERS = 8, 4, 6  # of the sliders, or where they start
 LIVE_TREES = 10_000  # that are walked when a knob moves
-SYSTEMS = ("MoMOR", "S'MoRE*", "S'MoRE")
+
+
+def widget(found: Flexibility) -> Explorer:
+    """Pool size, fanout and layers, at first those that were measured."""
+    return flexibility_widget(found.points, found.num_experts, found.fanout, int(found.table["layers"].max()))
 
 
 def flexibility_widget(points: pd.DataFrame, num_experts: int = 4, fanout: int = 2, layers: int = 5) -> Explorer:
@@ -33,8 +41,7 @@ def flexibility_widget(points: pd.DataFrame, num_experts: int = 4, fanout: int =
         return live_outputs(s, f, [depth])
 
     def draw(num_experts: int, fanout: int, layers: int) -> View:
-        from ..plots.flexibility import flexibility_figure
-        from ..theory.flexibility import flexibility_table
+        from .draw import flexibility_figure
 
         table = flexibility_table(num_experts, fanout, range(1, layers + 1), SYSTEMS)
         found = pd.concat([walked(num_experts, fanout, depth) for depth in range(1, layers + 1)], ignore_index=True)
@@ -63,16 +70,13 @@ def flexibility_widget(points: pd.DataFrame, num_experts: int = 4, fanout: int =
 
 def live_outputs(num_experts: int, fanout: int, layers: Iterable[int]) -> pd.DataFrame:
     """`enumerated_outputs` of the depths that have at most LIVE_TREES trees; columns system, layers, outputs."""
-    from ..analysis.flexibility import enumerated_outputs
-    from ..theory.flexibility import smore_flexibility
-
     light = [depth for depth in layers if smore_flexibility([num_experts] * depth, [fanout] * depth) <= LIVE_TREES]
     return enumerated_outputs(num_experts, fanout, light)
 
 
 def flexibility_note(table: pd.DataFrame, found: pd.DataFrame) -> str:
     """Γ of every system at the largest depth, what enumeration found there, and which depths were not walked."""
-    from ..plots.flexibility import exact
+    from .draw import exact
 
     last = table["layers"].max()
     marks = found[found["layers"] == last].set_index("system")["outputs"]

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.layout import arranged
-from ..drawing.style import FULL_WIDTH, PALETTE, figure, use_style
-from ..studies.records import layer_title
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, PALETTE, figure, use_style
+from ..records import layer_title
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
+    from .measure import UsedTrees
+
 REFERENCE = "#8A8A8A"
 CHANCE = "#B0B0B0"
 STAGES = {"untrained": ("before training", "#56B4E9"), "trained": ("trained", "#D55E00")}
 LABELS = {
-    "normalised_entropy": "normalised entropy of trees",
+    "normalised_entropy": "normalized entropy of trees",
     "distinct": "trees in the sample",
     "share": "share of Γ",
     "against_uniform": "trees by random routing's",
@@ -28,12 +30,30 @@ LABELS = {
 }
 
 
+def plot(found: UsedTrees) -> Figure:
+    """Entropy and siblings over training, the spread over trees, what trees tell, and the trees of every data set."""
+    return structures_figure(
+        found.bands,
+        found.usage,
+        found.datasets,
+        found.trained,
+        found.untrained,
+        found.random_siblings,
+        found.control_bands if len(found.control_bands) else None,
+    )
+
+
+def interactive(found: UsedTrees) -> go.Figure:
+    """Every measure over training, chosen from a menu, and entropy by module and data set."""
+    return structures_explorer(found.module_bands, found.datasets)
+
+
 def layer_colors(layers: pd.Series) -> dict[str, str]:
     return {layer: PALETTE[number % len(PALETTE)] for number, layer in enumerate(dict.fromkeys(layers))}
 
 
 def one_method(frame: pd.DataFrame) -> None:
-    """Raise ValueError unless the frame is of one method: a figure draws its layers in colours of their own."""
+    """Raise ValueError unless the frame is of one method: a figure draws its layers in colors of their own."""
     if len(found := list(dict.fromkeys(frame["method"]))) != 1:
         raise ValueError(f"the frame holds {len(found)} methods ({', '.join(found)}); pass the rows of one")
 
@@ -51,11 +71,11 @@ def structures_figure(
 
     bands: `training_bands` by layer. usage: `usage_by_layer`. datasets: `by_dataset`. trained, untrained:
     `dataset_information` after training and before. uniform_differing: `uniform_siblings`. (a) normalised entropy and
-    (b) differing siblings over training, a colour a layer, means and extremes of seeds; (c) share of tokens by tree,
-    most used first; (d) what trees tell of the data set, a dot a seed, grey the part that shuffled texts show too; (e)
+    (b) differing siblings over training, a color a layer, means and extremes of seeds; (c) share of tokens by tree,
+    most used first; (d) what trees tell of the data set, a dot a seed, gray the part that shuffled texts show too; (e)
     trees of every data set at equal tokens. control: bands of another method, dashed in a and b: its layers' mean.
 
-    >>> from moe_analysis.analysis.structures import training_bands, usage_by_layer, usage_ranks
+    >>> from moe_analysis.studies.trees.structures import training_bands, usage_by_layer, usage_ranks
     >>> usage = usage_by_layer(usage_ranks(routed))
     >>> figure = structures_figure(training_bands(training), usage, by_task, tells, told, uniform_differing=2 / 3)
     >>> len(figure.axes)
@@ -120,7 +140,7 @@ def draw_usage(panel: Any, usage: pd.DataFrame, flexibility: int, colors: dict[s
 
 
 def draw_information(panel: Any, trained: pd.DataFrame, untrained: pd.DataFrame) -> None:
-    """A bar for each stage with its means by seed; what the texts show when shuffled stands before it in grey."""
+    """A bar for each stage with its means by seed; what the texts show when shuffled stands before it in gray."""
     for place, ((_, color), frame) in enumerate(zip(STAGES.values(), (untrained, trained), strict=True)):
         seeds = frame.groupby("seed")[["information", "by_chance"]].mean()
         panel.bar(place, seeds["information"].mean(), width=0.66, color=color, alpha=0.45)
@@ -166,7 +186,7 @@ def structures_explorer(bands: pd.DataFrame, datasets: pd.DataFrame) -> go.Figur
 
     bands: `training_bands` by module. datasets: `by_dataset`, averaged over seeds.
 
-    >>> from moe_analysis.analysis.structures import training_bands
+    >>> from moe_analysis.studies.trees.structures import training_bands
     >>> figure = structures_explorer(training_bands(training, "module"), by_task)
     >>> sorted({trace.type for trace in figure.data})
     ['heatmap', 'scatter']
@@ -206,7 +226,7 @@ def structures_explorer(bands: pd.DataFrame, datasets: pd.DataFrame) -> go.Figur
             zmin=0.0,
             zmax=1.0,
             colorbar={"title": {"text": "entropy"}},
-            hovertemplate="%{y}<br>%{x}<br>normalised entropy %{z:.3f}<extra></extra>",
+            hovertemplate="%{y}<br>%{x}<br>normalized entropy %{z:.3f}<extra></extra>",
         ),
         row=1,
         col=2,
@@ -223,7 +243,7 @@ def structures_explorer(bands: pd.DataFrame, datasets: pd.DataFrame) -> go.Figur
         )
     fig.update_xaxes(title_text="training step", row=1, col=1)
     fig.update_yaxes(title_text=LABELS[measures[0]], row=1, col=1)
-    fig.update_xaxes(tickangle=-60, tickfont={"size": 9}, row=1, col=2)
+    fig.update_xaxes(title_text="layer", row=1, col=2)
     fig.update_layout(
         title={"text": "Used structures"}, template="plotly_white", height=760, updatemenus=[{"buttons": menu}]
     )

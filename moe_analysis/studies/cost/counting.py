@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from ..theory.cost import Cost, cost, differences, lora_cost
-from ..theory.count import Counted, count, count_lora, meta_layer
-from ..theory.smore_cost import authors_gate_macs, compute_overhead, parameter_overhead, smore_cost, true_gate_macs
+from ...theory.cost import cost, differences, lora_cost
+from ...theory.cost_terms import Cost
+from ...theory.count import Counted, count, count_lora, meta_layer
+from ...theory.smore_cost import authors_gate_macs, compute_overhead, parameter_overhead, smore_cost, true_gate_macs
 
 WIDTH = 4096  # of Tables 1 and 6
 PRINTED = {  # percent of 2 d d_L, by rank and number of layers
@@ -23,13 +24,14 @@ HIDDEN, INNER = 2048, 8192  # the feed-forward network of Fig. 5
 PROJECTIONS = {"gate": (HIDDEN, INNER), "up": (HIDDEN, INNER), "down": (INNER, HIDDEN)}
 COUNTS = ("authors", "per parent", "per parent, noise", "module")  # ways of counting the router's operations
 LORA_RANK = 64
+MOST = 0.26  # of the experts' operations, Fig. 5
 
 
 def systems() -> dict[str, tuple[str, Any]]:
     """Label -> (registered name, configuration): every adapter in sizes of 64 ranks in all, T-REX in its authors'."""
-    from ..adapters import MoeLoraConfig, SiraConfig, SmoreConfig, TRexConfig
-    from ..adapters.hydralora import HydraLoraConfig
-    from ..adapters.momor import MomorConfig
+    from ...adapters import MoeLoraConfig, SiraConfig, SmoreConfig, TRexConfig
+    from ...adapters.hydralora import HydraLoraConfig
+    from ...adapters.momor import MomorConfig
 
     pools: dict[str, Any] = {"num_experts": [4, 4], "fanout": [2, 2], "r": 8}
     return {
@@ -169,7 +171,7 @@ def overhead_table(width: int = WIDTH) -> pd.DataFrame:
     1  8       3   96    14.58   16.15
     2  8       4  128    23.44   25.12
     """
-    from ..adapters import SmoreConfig
+    from ...adapters import SmoreConfig
 
     rows = []
     for table, by_rank in PRINTED.items():
@@ -207,7 +209,7 @@ def named_structures() -> list[Any]:
     >>> [(config.num_experts, config.r) for config in named_structures()][:2]
     [([4, 4], 8), ([4, 4, 4], 8)]
     """
-    from ..adapters import SmoreConfig
+    from ...adapters import SmoreConfig
 
     return [
         SmoreConfig(num_experts=[4] * layers, fanout=[2] * layers, r=r, gate="noisy_topk")
@@ -222,7 +224,7 @@ def protocol_structures(most: int = 6) -> list[Any]:
     >>> [config.r for config in protocol_structures(1) if config.num_experts == [4, 4]]
     [[1, 1], [1, 2], [1, 4], [2, 2], [2, 4], [2, 8]]
     """
-    from ..adapters import SmoreConfig
+    from ...adapters import SmoreConfig
 
     return [
         SmoreConfig(num_experts=[s, s], fanout=[f, f], r=[2**k, 2 ** (k + more)], gate="noisy_topk")
@@ -266,33 +268,12 @@ def router_shares(structures: Sequence[Any]) -> pd.DataFrame:
     return frame.assign(share=frame["router"] / frame["experts"])
 
 
+def whole(frame: pd.DataFrame, counts: str) -> pd.DataFrame:
+    """The rows of one way of counting, the three projections together."""
+    return frame[(frame["counts"] == counts) & (frame["projection"] == "all")]
+
+
 def router_counts(width: int, config: Any) -> dict[str, int]:
     """The router's operations a token by the three ways that need no module."""
     counted = (authors_gate_macs(width, config), true_gate_macs(width, config), true_gate_macs(width, config, True))
     return dict(zip(COUNTS, counted))
-
-
-def example_tree(seed: int = 2) -> pd.DataFrame:
-    """`residual_tree` of one random token in a random two-layer S'MoRE of pools 4-4 and fanout 2-2, for Fig. 1.
-
-    >>> example_tree()[["node", "parent", "layer", "expert", "score"]].round(2)
-       node  parent  layer  expert  score
-    0     0      -1      2      -1   1.00
-    1     1       0      1       0   0.68
-    2     2       0      1       2   0.32
-    3     3       1      0       2   0.50
-    4     4       1      0       0   0.50
-    5     5       2      0       0   0.66
-    6     6       2      0       1   0.34
-    """
-    import torch
-
-    from ..adapters import Smore, SmoreConfig
-    from .residual_tree import residual_tree
-
-    generator = torch.Generator().manual_seed(seed)
-    layer = Smore(16, 16, SmoreConfig(num_experts=[4, 4], fanout=[2, 2], r=2, key_dim=8, down_dim=8)).double()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 2)
-    return residual_tree(layer, torch.randn(16, generator=generator, dtype=torch.float64))

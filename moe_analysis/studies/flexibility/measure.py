@@ -1,16 +1,21 @@
-"""What S'MoRE Figs. 2 and 3 show, counted on real modules: distinct outputs of all routings, and of three trees."""
+"""How many different outputs can routing make, and which systems tell three trees apart? S'MoRE Figs. 2 and 3.
+
+Distinct outputs are counted on real modules: of all routings, and of three trees of the same experts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
 
-from ..adapters import Momor, MomorConfig, SmoreConfig
-from ..theory.smore_families import distinguishing_layer
-from ..theory.tree_enumeration import (
+from ...adapters import Momor, MomorConfig, SmoreConfig
+from ...theory.flexibility import flexibility_table
+from ...theory.smore_families import distinguishing_layer
+from ...theory.tree_enumeration import (
     active_experts,
     distinct_rows,
     layer_outputs,
@@ -18,12 +23,110 @@ from ..theory.tree_enumeration import (
     momor_routings,
     tree_outputs,
 )
+from ..result import Result
 
+SYSTEMS = ("MoMOR", "S'MoRE*", "S'MoRE")
+WALKED = 3  # layers whose routings are walked, where the figure has as many
 POSITIONS = {"S'MoRE*": "child", "S'MoRE": "all"}  # where σ stands
 INPUT = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)  # integers keep every output exact
 # Fig. 3, two pools: the children of experts 1 and 2 of the upper pool, as the paper numbers them
 FIGURE3 = {"a": ((1, 3), (2, 4)), "b": ((1, 2), (3, 4)), "c": ((3, 4), (1, 2))}
 FIGURE3_OUTPUTS = {"MoMOR": 1, "S'MoRE*": 2, "S'MoRE": 3}  # as the paper states
+
+
+@dataclass(frozen=True, eq=False)
+class Flexibility(Result):
+    """Distinct outputs against the number of layers.
+
+    Args:
+        num_experts: of every pool, s.
+        fanout: children of every node, f.
+        table: system, layers, flexibility, log10: the paper's closed forms; of MoMOR a bound.
+        points: system, layers, outputs: what walking all routings found.
+    """
+
+    item = "smore_fig2"
+    title = "S'MoRE Fig. 2: distinct outputs of routing"
+    question = "How many different outputs can routing make?"
+    how_to_read = (
+        "Lines are the paper's closed forms in exact integers, for MoMOR a bound. Marks are the different outputs found "
+        "by walking all routings of a module that has the parameters of the proofs, compared exactly."
+    )
+
+    num_experts: int
+    fanout: int
+    table: pd.DataFrame
+    points: pd.DataFrame
+
+    @property
+    def sizes(self) -> str:
+        return f"s = {self.num_experts}, f = {self.fanout}"
+
+
+@dataclass(frozen=True, eq=False)
+class ThreeTrees(Result):
+    """Three trees of the same experts, and their outputs in every system.
+
+    Args:
+        trees: label -> nested (expert, subtree) pairs of the root's children, experts numbered from 1.
+        outputs: system -> the output of each tree, in their order, as a tuple of exact numbers.
+    """
+
+    item = "smore_fig3"
+    title = "S'MoRE Fig. 3: three trees of the same experts"
+    question = "Which systems tell trees apart that use the same experts?"
+    how_to_read = (
+        "All three trees use experts 1 and 2 of the upper pool and 1 to 4 of the lower one. Nodes are named pool, expert. "
+        "Below each tree stands the output that every system gives; equal letters and colors are equal outputs."
+    )
+    drawing = "draw_trees"
+    exploring = ""
+
+    trees: Mapping[str, Any]
+    outputs: Mapping[str, Sequence[Any]]
+
+    @property
+    def distinct(self) -> dict[str, int]:
+        """System -> different outputs of the three trees."""
+        return {system: len(set(values)) for system, values in self.outputs.items()}
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        return {"trees": self.trees, "outputs": self.outputs}
+
+
+def measure(num_experts: int = 4, fanout: int = 2, layers: Iterable[int] = (1, 2, 3, 4, 5)) -> Flexibility:
+    """Closed forms of Fig. 2, and the outputs of all routings of up to three layers.
+
+    Args:
+        num_experts: of every pool.
+        fanout: children of every node.
+        layers: numbers of layers, each at least 1.
+
+    Raises:
+        ValueError: for sizes that no layer can have, or with too many routings to walk.
+
+    Example:
+        >>> measure(3, 2, (1, 2)).points["outputs"].tolist()
+        [3, 3, 3, 18, 27, 12]
+    """
+    layers = list(layers)
+    return Flexibility(
+        num_experts=num_experts,
+        fanout=fanout,
+        table=flexibility_table(num_experts, fanout, layers, systems=list(SYSTEMS)),
+        points=enumerated_outputs(num_experts, fanout, [count for count in layers if count <= WALKED]),
+    )
+
+
+def measure_trees() -> ThreeTrees:
+    """The trees of Fig. 3 and what every system makes of them.
+
+    Example:
+        >>> measure_trees().distinct
+        {'MoMOR': 1, "S'MoRE*": 2, "S'MoRE": 3}
+    """
+    return ThreeTrees(trees=figure3_trees(), outputs=figure3_outputs())
 
 
 def enumerated_outputs(num_experts: int, fanout: int, layers: Iterable[int] = (1, 2, 3)) -> pd.DataFrame:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..studies.records import check_runs, layer_of, run_key
-from ..theory.flexibility import smore_flexibility
+from ...theory.flexibility import smore_flexibility
+from ..records import check_runs, layer_of, run_key
 
 MEASURES = ("distinct", "share", "against_uniform", "entropy", "normalised_entropy", "differing_siblings")
 Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]  # a run, {module: codes (tokens,)}, tokens

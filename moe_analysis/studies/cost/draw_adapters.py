@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.layout import arranged
-from ..drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, figure, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
+
+    from .measure import AdapterCosts
 
 EXPERTS, ROUTER = "#0072B2", "#E69F00"
 QUANTITIES = {
@@ -23,8 +25,18 @@ QUANTITIES = {
 }
 PANELS = (
     ("parameters", "active_parameters", "(a) parameters", "held", "used by a token at most"),
-    ("computed", "needed", "(b) multiply-accumulates a token", "computed by the module", "needed by the formula"),
+    ("computed", "needed", "(b) multiply-accumulates per token", "computed by the module", "needed by the formula"),
 )
+
+
+def plot(found: AdapterCosts) -> Figure:
+    """Parameters and operations, one bar per system."""
+    return adapter_figure(found.costs)
+
+
+def interactive(found: AdapterCosts) -> go.Figure:
+    """Stacked bars, with buttons for what is counted."""
+    return adapter_explorer(found.costs)
 
 
 def adapter_figure(costs: pd.DataFrame) -> Figure:
@@ -35,7 +47,7 @@ def adapter_figure(costs: pd.DataFrame) -> Figure:
 
     >>> figure = adapter_figure(costs)
     >>> [panel.get_title(loc="left") for panel in figure.axes]
-    ['(a) parameters', '(b) multiply-accumulates a token']
+    ['(a) parameters', '(b) multiply-accumulates per token']
     """
     systems = list(dict.fromkeys(costs["system"]))
     with use_style():
@@ -90,8 +102,8 @@ def adapter_explorer(costs: pd.DataFrame) -> go.Figure:
             marker={"color": color},
             customdata=rows[columns].to_numpy(np.float32),
             hovertemplate=f"%{{y}}, {part}<br>parameters %{{customdata[0]:,.0f}}, active at most "
-            "%{customdata[1]:,.0f}<br>operations a token: needed %{customdata[2]:,.0f}, computed "
-            "%{customdata[3]:,.0f}, and %{customdata[4]:,.0f} a call<extra></extra>",
+            "%{customdata[1]:,.0f}<br>operations per token: needed %{customdata[2]:,.0f}, computed "
+            "%{customdata[3]:,.0f}, and %{customdata[4]:,.0f} per call<extra></extra>",
         )
     buttons = [
         {

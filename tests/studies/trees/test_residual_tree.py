@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from moe_analysis.adapters import Smore, SmoreConfig
-from moe_analysis.analysis.residual_tree import COLUMNS, residual_tree, residual_trees
+from moe_analysis.studies.trees.residual_tree import COLUMNS, residual_tree, residual_trees
 from tests.analysis.fake_structures import structured_run
 
 

@@ -1,140 +1,42 @@
-"""S'MoRE Figs. 2 and 3: how many outputs routing can produce, and three trees that only some systems tell apart."""
+"""S'MoRE Fig. 3: three trees of the same experts, and which of their outputs every system tells apart."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from ..drawing.layout import arranged
-from ..drawing.style import FULL_WIDTH, HALF_WIDTH, MARKERS, SYMBOLS, figure, use_style
-from .residual_tree import expert_color, tree_layout
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, figure, use_style
+from ..trees.draw_tree import expert_color, tree_layout
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-COLORS = {
-    "MoMOR": "#5A5A5A",
-    "S'MoRE*": "#0072B2",
-    "S'MoRE": "#D55E00",
-    "S'MoRE#": "#E69F00",
-    "S'MoRE, σ = id": "#009E73",
-}
+    from .measure import ThreeTrees
+
 CLASSES = ("#F7CF7A", "#A9DCF5", "#E8BBD3")  # one for each distinct output
 
 
-def flexibility_figure(table: pd.DataFrame, points: pd.DataFrame, sizes: str = "s = 4, f = 2") -> Figure:
-    """Fig. 2: Γ against the number of layers, logarithmic.
-
-    table: system, layers, flexibility, log10 (the closed forms, drawn as lines). points: system, layers, outputs
-    (distinct outputs that enumeration found, drawn on them). sizes: what the title says of the pools.
-
-    >>> figure = flexibility_figure(closed_forms, outputs, "s = 3, f = 2")
-    >>> figure.axes[0].get_xlabel()
-    'layers L'
-    """
-    with use_style():
-        fig = figure(HALF_WIDTH + 0.7, 3.0)
-        panel: Any = fig.subplots()
-        # where systems agree their marks stand inside one another
-        for number, ((system, color), marker) in enumerate(zip(colors_of(table).items(), MARKERS, strict=False)):
-            curve = table[table["system"] == system].sort_values("layers")
-            panel.plot(
-                curve["layers"],
-                curve["log10"],
-                color=color,
-                linestyle="--" if system == "MoMOR" else "-",
-                label=f"{system}, {'bound' if system == 'MoMOR' else 'closed form'}",
-            )
-            found = points[points["system"] == system].sort_values("layers")
-            panel.plot(
-                found["layers"],
-                log10(found["outputs"]),
-                marker,
-                color=color,
-                markerfacecolor="none",
-                markersize=max(3.0, 9.0 - 2.5 * number),
-                label=f"{system}, enumerated",
-            )
-        panel.set_xlabel("layers L")
-        panel.set_ylabel("distinct outputs Γ")
-        panel.set_title(f"structural flexibility, {sizes}")
-        panel.xaxis.get_major_locator().set_params(integer=True)
-        panel.yaxis.set_major_formatter(lambda value, _: f"$10^{{{value:g}}}$")
-        panel.grid(axis="y")
-        panel.legend(loc="upper left", handlelength=2.2)
-    return fig
+def plot(found: ThreeTrees) -> Figure:
+    """The trees side by side, and below them which of their outputs each system gives."""
+    return three_trees_figure(found.trees, found.outputs)
 
 
-def colors_of(table: pd.DataFrame) -> dict[str, str]:
-    """Colours of the systems in the table's order; raises ValueError for a system that has none."""
-    systems = list(dict.fromkeys(table["system"]))
-    if unknown := [system for system in systems if system not in COLORS]:
-        raise ValueError(f"table names the systems {', '.join(unknown)}; known are {', '.join(COLORS)}")
-    return {system: COLORS[system] for system in systems}
-
-
-def log10(values: Sequence[int] | pd.Series) -> np.ndarray:
-    """Logarithms of exact integers of any size."""
-    from math import log10 as logarithm
-
-    return np.array([logarithm(int(value)) for value in values])
-
-
-def flexibility_explorer(table: pd.DataFrame, points: pd.DataFrame, sizes: str = "s = 4, f = 2") -> go.Figure:
-    """The interactive twin of Fig. 2: hover gives the exact numbers.
-
-    >>> [trace.name for trace in flexibility_explorer(closed_forms, outputs).data][:3]
-    ['MoMOR', 'MoMOR, enumerated', "S'MoRE*"]
-    """
-    import plotly.graph_objects as go
-
-    fig = go.Figure()
-    for (system, color), symbol in zip(colors_of(table).items(), SYMBOLS, strict=False):
-        curve = table[table["system"] == system].sort_values("layers")
-        fig.add_scatter(
-            x=curve["layers"],
-            y=curve["log10"],
-            mode="lines",
-            name=system,
-            legendgroup=system,
-            line={"color": color, "dash": "dash" if system == "MoMOR" else "solid"},
-            customdata=[exact(value) for value in curve["flexibility"]],
-            hovertemplate=f"{system}, L = %{{x}}<br>Γ = %{{customdata}}<extra></extra>",
-        )
-        found = points[points["system"] == system].sort_values("layers")
-        fig.add_scatter(
-            x=found["layers"],
-            y=log10(found["outputs"]),
-            mode="markers",
-            name=f"{system}, enumerated",
-            legendgroup=system,
-            customdata=[exact(value) for value in found["outputs"]],
-            marker={"color": "white", "size": 11, "symbol": symbol, "line": {"color": color, "width": 2}},
-            hovertemplate=f"{system}, L = %{{x}}<br>%{{customdata}} distinct outputs found<extra></extra>",
-        )
-    fig.update_yaxes(title_text="distinct outputs Γ", tickprefix="10<sup>", ticksuffix="</sup>")
-    fig.update_xaxes(title_text="layers L", dtick=1)
-    fig.update_layout(title={"text": f"Structural flexibility, {sizes}"}, template="plotly_white", height=480)
-    return arranged(fig)
-
-
-def exact(value: Any) -> str:
-    """An integer with its thousands apart; of a long one the first digits and the power of ten."""
-    value = int(value)
-    return f"{value:,}" if value < 10**15 else f"{str(value)[0]}.{str(value)[1:4]}… × 10^{len(str(value)) - 1}"
+def interactive(found: ThreeTrees) -> go.Figure:
+    """The same; hover over a root tells the output in every system."""
+    return three_trees_explorer(found.trees, found.outputs)
 
 
 def three_trees_figure(trees: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]]) -> Figure:
     """Fig. 3: the trees side by side, and below them which of their outputs each system gives.
 
     trees: label -> nested (expert, subtree) pairs of the root's children. outputs: system -> one label an output, in
-    the order of the trees; equal labels are one output, drawn in one colour.
+    the order of the trees; equal labels are one output, drawn in one color.
 
-    >>> from moe_analysis.analysis.flexibility import figure3_outputs, figure3_trees
+    >>> from moe_analysis.studies.flexibility.measure import figure3_outputs, figure3_trees
     >>> figure = three_trees_figure(figure3_trees(), figure3_outputs())
     >>> len(figure.axes)
     6
@@ -201,7 +103,7 @@ def draw_tree(panel: Any, tree: pd.DataFrame) -> None:
 
 
 def draw_outputs(panel: Any, classes: Mapping[str, int]) -> None:
-    """One bar a system, coloured and lettered by the output that the tree gives."""
+    """One bar a system, colored and lettered by the output that the tree gives."""
     for row, number in enumerate(classes.values()):
         panel.barh(
             -row,
@@ -221,7 +123,7 @@ def draw_outputs(panel: Any, classes: Mapping[str, int]) -> None:
 def three_trees_explorer(trees: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]]) -> go.Figure:
     """The interactive twin of Fig. 3: hover over a node for its expert, over a root for the output in every system.
 
-    >>> from moe_analysis.analysis.flexibility import figure3_outputs, figure3_trees
+    >>> from moe_analysis.studies.flexibility.measure import figure3_outputs, figure3_trees
     >>> figure = three_trees_explorer(figure3_trees(), figure3_outputs())
     >>> sorted({trace.type for trace in figure.data})
     ['scatter']

@@ -1,6 +1,6 @@
 """S'MoRE Fig. 1: how residuals travel up a token's tree, and how the router builds the tree from the top down.
 
-Both drawings come from one frame, `analysis.residual_tree.residual_tree`: the tree that a real layer chose.
+Both drawings come from one frame of `residual_tree`: the tree that a real layer chose.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.diagram import EXPERT_COLORS, arrow, box
-from ..drawing.layout import arranged, width_for
-from ..drawing.style import FULL_WIDTH, figure, text_on, use_style
+from ...drawing.diagram import arrow, box
+from ...drawing.layout import arranged
+from ...drawing.style import BASE, FULL_WIDTH, figure, text_on, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
+    from .measure import ExampleTree
+
 LEVEL, SPACE = 3.0, 1.5  # height between two layers, width between two leaves
 POOL_EDGE = -1.6  # where the pools end, left of the tree
 NOT_CHOSEN = "#F2F2F2"
-UNIT = 32  # pixels of a unit of the tree's places, at which the nodes of the interactive twin do not touch
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,18 @@ class Node:
         return self.layer * LEVEL
 
 
+def plot(found: ExampleTree) -> Figure:
+    """Propagation from the leaves up, and routing from the root down."""
+    return propagation_figure(found.tree, found.num_experts)
+
+
+def interactive(found: ExampleTree) -> go.Figure:
+    """The tree with its pools; hover tells score, key similarity and contribution."""
+    return tree_explorer(found.tree, found.num_experts)
+
+
 def layout(tree: pd.DataFrame) -> list[Node]:
-    """The nodes, the root first and siblings in the order of their experts: leaves evenly spaced, others centred."""
+    """The nodes, the root first and siblings in the order of their experts: leaves evenly spaced, others centered."""
     names = [field.name for field in fields(Node) if field.name != "x"]
     nodes = [Node(**{name: row[name] for name in names}) for row in tree.to_dict("records")]
     places: dict[int, float] = {}
@@ -75,7 +86,7 @@ def of_layer(nodes: list[Node], layer: int) -> list[Node]:
 def propagation_figure(tree: pd.DataFrame, num_experts: Sequence[int]) -> Figure:
     """(a) propagation and (b) routing of one token; num_experts: sizes of the pools, the lowest first.
 
-    A colour is an expert of a pool, a grey box one that the token does not use. (a) numbers at the edges are scores;
+    A color is an expert of a pool, a gray box one that the token does not use. (a) numbers at the edges are scores;
     (b) a row of keys is one run of a gate, so that a layer's gate stands there once a parent.
     Raises ValueError when the tree has not as many layers as there are pools.
 
@@ -101,7 +112,7 @@ def propagation_figure(tree: pd.DataFrame, num_experts: Sequence[int]) -> Figure
 
 
 def expert_color(expert: int) -> str:
-    return EXPERT_COLORS[expert % len(EXPERT_COLORS)]
+    return BASE[expert % len(BASE)]
 
 
 def draw_propagation(panel: Any, nodes: list[Node], num_experts: Sequence[int]) -> None:
@@ -209,67 +220,74 @@ def tree_explorer(tree: pd.DataFrame, num_experts: Sequence[int]) -> go.Figure:
     >>> sorted({trace.type for trace in figure.data})
     ['scatter']
     """
-    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
 
     nodes = layout(tree)
-    fig = go.Figure()
+    fig = make_subplots(rows=1, cols=2, column_widths=[0.4, 0.6], subplot_titles=["pools: experts in use", "the tree"])
+    for layer, s in enumerate(num_experts):
+        stands = [node.expert for node in of_layer(nodes, layer)]
+        times = [stands.count(expert) for expert in range(s)]
+        colors = [expert_color(expert) if times[expert] else NOT_CHOSEN for expert in range(s)]
+        told = [
+            f"expert {expert + 1} of pool {layer}<br>stands at {times[expert]} of the token's {len(stands)} nodes"
+            for expert in range(s)
+        ]
+        names = [f"{expert + 1}" for expert in range(s)]
+        draw_marks(fig, 1, f"pool {layer}", list(range(s)), [layer] * s, names, told, colors, symbol="square")
     for row in nodes[1:]:
         parent = nodes[row.parent]
         fig.add_scatter(
             x=[row.x, parent.x],
-            y=[row.y, parent.y],
+            y=[row.layer, parent.layer],
             mode="lines",
             hoverinfo="skip",
             line={"color": "#B0B0B0", "width": 1 + 7 * row.score},
             showlegend=False,
-        )
-    for layer, s in enumerate(num_experts):
-        stands = [node.expert for node in of_layer(nodes, layer)]
-        times = [stands.count(expert) for expert in range(s)]
-        fig.add_scatter(
-            x=[POOL_EDGE - 1.1 * (s - expert) for expert in range(s)],
-            y=[layer * LEVEL] * s,
-            mode="markers+text",
-            text=[f"{expert + 1}" for expert in range(s)],
-            name=f"pool {layer}",
-            showlegend=False,
-            marker={
-                "symbol": "square",
-                "size": 30,
-                "line": {"color": "#B0B0B0", "width": 1},
-                "color": [expert_color(expert) if times[expert] else NOT_CHOSEN for expert in range(s)],
-            },
-            textfont={"color": [text_on(expert_color(expert) if times[expert] else NOT_CHOSEN) for expert in range(s)]},
-            hovertext=[
-                f"expert {expert + 1} of pool {layer}<br>stands at {times[expert]} of the token's {len(stands)} nodes"
-                for expert in range(s)
-            ],
-            hoverinfo="text",
+            row=1,
+            col=2,
         )
     colors = ["#FFFFFF" if node.parent < 0 else expert_color(node.expert) for node in nodes]
-    fig.add_scatter(
-        x=[node.x for node in nodes],
-        y=[node.y for node in nodes],
-        name="tree",
-        mode="markers+text",
-        showlegend=False,
-        hoverinfo="text",
-        text=["root" if node.parent < 0 else f"{node.expert + 1}" for node in nodes],
-        hovertext=[hover(node) for node in nodes],
-        textfont={"color": [text_on(color) for color in colors]},
-        marker={"size": 36, "line": {"color": "#3A3A3A", "width": 1}, "color": colors},
+    names = ["root" if node.parent < 0 else f"{node.expert + 1}" for node in nodes]
+    places = [node.x for node in nodes], [node.layer for node in nodes]
+    draw_marks(fig, 2, "tree", *places, names, [hover(node) for node in nodes], colors)
+    layers = len(num_experts)
+    rows = [*(f"pool {layer}" for layer in range(layers)), "output"]
+    fig.update_xaxes(visible=False)
+    fig.update_yaxes(
+        tickvals=list(range(layers + 1)), ticktext=rows, range=[-0.5, layers + 0.5], showgrid=False, zeroline=False
     )
-    hidden = {"visible": False}
-    units = max(node.x for node in nodes) - POOL_EDGE + 1.1 * max(num_experts)
     fig.update_layout(
-        template="plotly_white",
-        height=560,
-        xaxis=hidden,
-        yaxis=hidden,
-        meta=width_for(UNIT * units),
-        title={"text": "A token's tree: pools on the left, edges as thick as their scores"},
+        template="plotly_white", height=520, title={"text": "A token's tree: the thicker an edge, the larger its score"}
     )
     return arranged(fig)
+
+
+def draw_marks(
+    fig: go.Figure,
+    column: int,
+    name: str,
+    across: list[float],
+    up: list[int],
+    texts: list[str],
+    told: list[str],
+    colors: list[str],
+    symbol: str = "circle",
+) -> None:
+    """Named marks of one panel, each telling something when it is hovered."""
+    fig.add_scatter(
+        x=across,
+        y=up,
+        name=name,
+        mode="markers+text",
+        showlegend=False,
+        text=texts,
+        hovertext=told,
+        hoverinfo="text",
+        textfont={"color": [text_on(color) for color in colors], "size": 13},
+        marker={"symbol": symbol, "size": 36, "line": {"color": "#3A3A3A", "width": 1}, "color": colors},
+        row=1,
+        col=column,
+    )
 
 
 def hover(row: Node) -> str:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe_analysis.analysis import structures
 from moe_analysis.drawing.save import save
-from moe_analysis.plots.structures import LABELS, layer_colors, structures_explorer, structures_figure
+from moe_analysis.studies.trees import structures
+from moe_analysis.studies.trees.draw import LABELS, layer_colors, structures_explorer, structures_figure
 from tests.analysis.fake_structures import MODULES, recorded, structured_run
 
 SEEDS = (0, 1, 2)

@@ -12,13 +12,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from moe_analysis.adapters import Smore, SmoreConfig
-from moe_analysis.analysis.flexibility import FIGURE3_OUTPUTS, enumerated_outputs, figure3_outputs, figure3_trees
-from moe_analysis.analysis.residual_tree import residual_tree
 from moe_analysis.drawing.save import save
-from moe_analysis.plots import flexibility as draw
-from moe_analysis.plots.residual_tree import (
+from moe_analysis.studies.flexibility import ThreeTrees, draw, draw_trees, measure, measure_trees
+from moe_analysis.studies.flexibility.claims import counting_claims, trees_claim
+from moe_analysis.studies.flexibility.measure import (
+    FIGURE3_OUTPUTS,
+    SYSTEMS,
+    enumerated_outputs,
+    figure3_outputs,
+    figure3_trees,
+)
+from moe_analysis.studies.trees.draw_tree import (
     ROOT,
     expert_color,
     hover,
@@ -27,9 +34,8 @@ from moe_analysis.plots.residual_tree import (
     residual_tree_figure,
     tree_layout,
 )
+from moe_analysis.studies.trees.residual_tree import residual_tree
 from moe_analysis.theory.flexibility import flexibility_table
-
-SYSTEMS = ("MoMOR", "S'MoRE*", "S'MoRE")
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +86,9 @@ def test_an_unknown_system_is_refused(numbers):
         draw.flexibility_figure(table.assign(system="LoRA"), points)
 
 
-def test_equal_outputs_share_a_letter_and_a_colour():
+def test_equal_outputs_share_a_letter_and_a_color():
     outputs = figure3_outputs()
-    fig = draw.three_trees_figure(figure3_trees(), outputs)
+    fig = draw_trees.three_trees_figure(figure3_trees(), outputs)
     panels = np.array(fig.axes).reshape(2, 3)
     letters = [
         [text.get_text() for text in panel.texts if text.get_text().startswith("output ")] for panel in panels[1]
@@ -96,7 +102,7 @@ def test_equal_outputs_share_a_letter_and_a_colour():
 
 
 def test_the_three_trees_are_drawn_with_the_papers_names():
-    fig = draw.three_trees_figure(figure3_trees(), figure3_outputs())
+    fig = draw_trees.three_trees_figure(figure3_trees(), figure3_outputs())
     for panel, (label, tree) in zip(fig.axes[:3], figure3_trees().items()):
         leaves = [f"0,{leaf}" for _, below in tree for leaf, _ in below]
         names = {text.get_text(): text.get_position() for text in panel.texts}
@@ -106,7 +112,7 @@ def test_the_three_trees_are_drawn_with_the_papers_names():
 
 
 def test_the_interactive_fig3_says_every_systems_output_at_the_root():
-    fig = draw.three_trees_explorer(figure3_trees(), figure3_outputs())
+    fig = draw_trees.three_trees_explorer(figure3_trees(), figure3_outputs())
     roots = [trace.hovertext[0] for trace in fig.data if trace.mode == "markers+text"]
     assert roots == [
         f"MoMOR: output A<br>S'MoRE*: output {second}<br>S'MoRE: output {third}" for second, third in ("AA", "BB", "BC")
@@ -174,3 +180,47 @@ def test_the_pictures_can_be_saved(tree, numbers, tmp_path):
         folder=tmp_path,
     )
     assert str(6**31) in (tmp_path / "smore_fig2.json").read_text()
+
+
+def test_enumeration_reaches_the_papers_numbers_and_the_claims_say_so():
+    points = enumerated_outputs(4, 2, layers=(1, 2))
+    assert dict(points.set_index(["system", "layers"])["outputs"]) == {
+        ("S'MoRE*", 1): 6,
+        ("S'MoRE", 1): 6,
+        ("MoMOR", 1): 6,
+        ("S'MoRE*", 2): 126,
+        ("S'MoRE", 2): 216,
+        ("MoMOR", 2): 66,
+    }
+    table = flexibility_table(4, 2, (1, 2, 3))
+    assert {claim.verdict for claim in counting_claims(table, points)} == {"holds"}
+    wrong = counting_claims(table, points.assign(outputs=points["outputs"] + 1))
+    assert {claim.verdict for claim in wrong} == {"fails"} and wrong[0].residual == 1.0
+    fewer = counting_claims(table, points.assign(outputs=points["outputs"] - 1))
+    verdicts = {claim.source: claim.verdict for claim in fewer}
+    assert verdicts["S'MoRE Theorem 3.3"] == "holds" and verdicts["S'MoRE Theorem 3.4"] == "fails"
+
+
+def test_the_three_trees_have_the_same_experts_and_one_two_or_three_outputs():
+    trees, outputs = figure3_trees(), figure3_outputs()
+    uses = [
+        (sorted(parent for parent, _ in tree), sorted(leaf for _, below in tree for leaf, _ in below))
+        for tree in trees.values()
+    ]
+    assert uses == [([1, 2], [1, 2, 3, 4])] * 3
+    found = {system: len(set(values)) for system, values in outputs.items()}
+    assert found == FIGURE3_OUTPUTS
+    assert outputs["S'MoRE*"][1] == outputs["S'MoRE*"][2] != outputs["S'MoRE*"][0]
+    assert trees_claim(measure_trees()).verdict == "holds"
+    wrong = ThreeTrees(trees=trees, outputs={**outputs, "MoMOR": outputs["S'MoRE"]})
+    assert trees_claim(wrong).verdict == "fails"
+
+
+def test_a_result_of_one_panel_draws_into_axes_and_one_of_several_refuses_them():
+    found = measure(3, 2, (1, 2))
+    panel = Figure().subplots()
+    assert found.plot(panel) is panel and panel.get_title(loc="center") == "structural flexibility, s = 3, f = 2"
+    with pytest.raises(ValueError, match="smore_fig3 has several"):
+        measure_trees().plot(panel)
+    with pytest.raises(ValueError, match="smore_fig3 has no knobs"):
+        measure_trees().widget()

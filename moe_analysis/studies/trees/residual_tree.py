@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..adapters import Smore
-from ..adapters.tree_gates import Choice, TreeGate
-from ..studies.records import run_key
+from ...adapters import Smore
+from ...adapters.tree_gates import Choice, TreeGate
+from ..records import run_key
 
 COLUMNS = (
     "node",

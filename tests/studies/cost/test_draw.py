@@ -5,9 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from moe_analysis.analysis import efficiency
-from moe_analysis.plots import adapter_costs, smore_figure1
-from moe_analysis.plots import efficiency as draw
+from moe_analysis.studies.cost import counting, draw_adapters, draw_routers, draw_tables, draw_tree
+from moe_analysis.studies.cost.measure import example_tree, measure_routers, measure_tables, measure_tree
 
 
 def texts(panel) -> list[str]:
@@ -17,14 +16,14 @@ def texts(panel) -> list[str]:
 @pytest.fixture(scope="module")
 def shares() -> tuple[pd.DataFrame, pd.DataFrame]:
     return (
-        efficiency.router_shares(efficiency.named_structures()),
-        efficiency.router_shares(efficiency.protocol_structures(2)),
+        counting.router_shares(counting.named_structures()),
+        counting.router_shares(counting.protocol_structures(2)),
     )
 
 
 @pytest.fixture(scope="module")
 def tree() -> pd.DataFrame:
-    return efficiency.example_tree()
+    return example_tree()
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +34,11 @@ def costs() -> pd.DataFrame:
         ("S'MoRE", "experts", 80, 40, 30, 70, 0),
         ("S'MoRE", "router", 20, 20, 25, 15, 5),
     ]
-    return pd.DataFrame(rows, columns=["system", "part", *adapter_costs.QUANTITIES, "per_call"])
+    return pd.DataFrame(rows, columns=["system", "part", *draw_adapters.QUANTITIES, "per_call"])
 
 
 def test_the_drawing_has_the_trees_experts_and_scores(tree):
-    propagation, routing = smore_figure1.propagation_figure(tree, [4, 4]).axes
+    propagation, routing = draw_tree.propagation_figure(tree, [4, 4]).axes
     drawn, keys = texts(propagation), texts(routing)
     for layer in (0, 1):
         for expert in range(4):
@@ -50,29 +49,29 @@ def test_the_drawing_has_the_trees_experts_and_scores(tree):
 
 
 def test_a_gate_is_drawn_once_a_parent(tree):
-    routing = smore_figure1.propagation_figure(tree, [4, 4]).axes[1]
+    routing = draw_tree.propagation_figure(tree, [4, 4]).axes[1]
     assert [sum(text.startswith(f"MLP$_{layer}$") for text in texts(routing)) for layer in (1, 0)] == [1, 2]
     assert [texts(routing).count(f"$k_{layer}^1$") for layer in (1, 0)] == [1, 2]
 
 
 def test_parents_stand_above_the_middle_of_their_children(tree):
-    nodes = smore_figure1.layout(tree)
+    nodes = draw_tree.layout(tree)
     for node in nodes:
-        below = smore_figure1.children(nodes, node)
+        below = draw_tree.children(nodes, node)
         assert [child.expert for child in below] == sorted(child.expert for child in below)
         if below:
             assert node.x == pytest.approx(sum(child.x for child in below) / len(below)) and node.y > below[0].y
-    leaves = sorted(node.x for node in smore_figure1.of_layer(nodes, 0))
+    leaves = sorted(node.x for node in draw_tree.of_layer(nodes, 0))
     assert leaves == [0.0, 1.5, 3.0, 4.5]
 
 
 def test_pools_that_do_not_fit_the_tree_are_refused(tree):
     with pytest.raises(ValueError, match=r"num_experts = \[4\] has 1 pools but the tree 2 layers"):
-        smore_figure1.propagation_figure(tree, [4])
+        draw_tree.propagation_figure(tree, [4])
 
 
 def test_hover_tells_score_similarity_and_contribution(tree):
-    fig = smore_figure1.tree_explorer(tree, [4, 4])
+    fig = draw_tree.tree_explorer(tree, [4, 4])
     nodes = next(trace for trace in fig.data if trace.name == "tree")
     row = tree.iloc[3]
     assert f"expert {int(row['expert']) + 1}<br>score {row['score']:.3f}" in nodes.hovertext[3]
@@ -83,18 +82,18 @@ def test_hover_tells_score_similarity_and_contribution(tree):
 
 def test_figure_five_draws_every_structure_and_way_of_counting(shares):
     named, protocol = shares
-    first, second, third = draw.router_figure(named, protocol).axes
+    first, second, third = draw_routers.router_figure(named, protocol).axes
     assert len(first.get_legend().get_texts()) == 6
     bars = [patch.get_height() for patch in second.patches]
     assert len(bars) == 6 * 4 and len(third.patches) == 4 * 4
-    assert bars[0] == draw.whole(named, "authors")["share"].iloc[0]
+    assert bars[0] == draw_routers.whole(named, "authors")["share"].iloc[0]
     assert third.get_title(loc="left") == "(c) r = 8, L = 2"
     for panel in (first, second, third):
         assert any(line.get_ydata()[0] == 0.26 for line in panel.lines)
 
 
 def test_the_explorer_switches_between_projections(shares):
-    fig = draw.router_explorer(*shares)
+    fig = draw_routers.router_explorer(*shares)
     buttons = {button.label: button for button in fig.layout.updatemenus[0].buttons}
     assert list(buttons) == ["all", "down", "up", "gate"] and len(fig.data) == 4
     named, protocol = shares
@@ -105,22 +104,31 @@ def test_the_explorer_switches_between_projections(shares):
 
 
 def test_the_tables_show_printed_formula_and_module():
-    table = efficiency.overhead_table()
-    figure = draw.overhead_figure(table)
+    table = counting.overhead_table()
+    figure = draw_tables.overhead_figure(table)
     for panel, (name, rows) in zip(figure.axes, table.groupby("table", sort=False)):
         assert name in panel.get_title(loc="left")
         assert sorted(texts(panel)) == sorted(str(value) for value in rows["printed"])
         assert len(panel.lines) == 6
-    fig = draw.overhead_explorer(table)
+    fig = draw_tables.overhead_explorer(table)
     assert len(fig.data) == 12 and fig.data[0].customdata.shape == (3, 6)
 
 
 def test_an_adapters_bars_are_stacked_from_experts_and_router(costs):
-    held, computed = adapter_costs.adapter_figure(costs).axes
+    held, computed = draw_adapters.adapter_figure(costs).axes
     assert [text.get_text() for text in held.get_yticklabels()] == ["LoRA", "S'MoRE"]
     ends = [patch.get_x() + patch.get_width() for patch in held.patches]
     assert ends == pytest.approx([0.060, 0.080, 0.060, 0.100, 0.060, 0.040, 0.060, 0.060])
     assert [patch.get_width() for patch in computed.patches][:2] == pytest.approx([0.060, 0.070])
-    buttons = adapter_costs.adapter_explorer(costs).layout.updatemenus[0].buttons
-    assert [button.label for button in buttons] == list(adapter_costs.QUANTITIES.values())
+    buttons = draw_adapters.adapter_explorer(costs).layout.updatemenus[0].buttons
+    assert [button.label for button in buttons] == list(draw_adapters.QUANTITIES.values())
     assert buttons[3].args[0]["x"][0].tolist() == [60, 70]
+
+
+def test_a_result_draws_both_pictures_and_has_neither_axes_nor_knobs_to_offer():
+    for found in (measure_tree(), measure_tables(), measure_routers(protocol=counting.protocol_structures(1))):
+        assert found.plot().axes and found.interactive().data and found.origin == "no runs: exact"
+        with pytest.raises(ValueError, match=f"{found.item} has no knobs"):
+            found.widget()
+        with pytest.raises(ValueError, match=f"{found.item} has several"):
+            found.plot(found.plot().axes[0])

@@ -1,4 +1,4 @@
-"""Numbers about used structures against counting by hand and by chance, and verdicts that follow from them."""
+"""Numbers about used structures against counting by hand and by chance."""
 
 from __future__ import annotations
 
@@ -13,17 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.analysis import structures
-from moe_analysis.analysis.flexibility import FIGURE3_OUTPUTS, enumerated_outputs, figure3_outputs, figure3_trees
-from moe_analysis.analysis.structure_claims import (
-    balance_claim,
-    contribution_claims,
-    counting_claims,
-    sibling_pairs,
-    structure_claims,
-    trees_claim,
-)
-from moe_analysis.theory.flexibility import flexibility_table
+from moe_analysis.studies.trees import structures
 from tests.analysis.fake_structures import MODULES, recorded, structured_run
 
 examples = settings(deadline=None, max_examples=15)
@@ -146,98 +136,3 @@ def test_a_run_without_trees_is_refused():
     run.config.adapter = SimpleNamespace()
     with pytest.raises(ValueError, match="has no trees; pass runs of SmoreConfig"):
         structures.over_training([run])
-
-
-def claims_of(seeds: int = 3, kinds: int = 12, tells: bool = True, before: bool = False, **run) -> pd.Series:
-    """Verdicts by claim: `tells` and `before` say whether trees tell the data set after training and before it."""
-    pairs = [(structured_run(seed, **run), *recorded(seed, kinds, tells)[1:]) for seed in range(seeds)]
-    start = [recorded(seed, kinds, before) for seed in range(seeds)]
-    table = structure_claims(
-        structures.over_training([run for run, _, _ in pairs]),
-        structures.by_dataset(pairs),
-        *(structures.dataset_information(group, 20) for group in (pairs, start)),
-        5 / 6,
-    )
-    assert set(table["source"]) == {"beyond S'MoRE"} and (table["paper"] == "not measured there").all()
-    return table.set_index("claim")["verdict"]
-
-
-def test_verdicts_follow_the_rules():
-    few, narrows, structure, tells, training = claims_of().to_numpy()
-    assert few == narrows == tells == training == "reproduced" and structure == "not reproduced"
-    few, narrows, structure, tells, training = claims_of(kinds=200, tells=False, entropy=(2.0, 4.0), differ=0.8)
-    assert few == narrows == tells == training == "not reproduced" and structure == "reproduced"
-    assert claims_of(before=True).iloc[-1] == "not reproduced"
-    assert set(claims_of(seeds=2)) == {"not testable at this scale"}
-
-
-def test_enumeration_reaches_the_papers_numbers_and_the_claims_say_so():
-    points = enumerated_outputs(4, 2, layers=(1, 2))
-    assert dict(points.set_index(["system", "layers"])["outputs"]) == {
-        ("S'MoRE*", 1): 6,
-        ("S'MoRE", 1): 6,
-        ("MoMOR", 1): 6,
-        ("S'MoRE*", 2): 126,
-        ("S'MoRE", 2): 216,
-        ("MoMOR", 2): 66,
-    }
-    table = flexibility_table(4, 2, (1, 2, 3))
-    assert set(counting_claims(table, points)["verdict"]) == {"reproduced"}
-    wrong = counting_claims(table, points.assign(outputs=points["outputs"] + 1))
-    assert set(wrong["verdict"]) == {"not reproduced"}
-    fewer = counting_claims(table, points.assign(outputs=points["outputs"] - 1)).set_index("source")["verdict"]
-    assert fewer["S'MoRE Theorem 3.3"] == "reproduced" and fewer["S'MoRE Theorem 3.4"] == "not reproduced"
-
-
-def test_the_three_trees_have_the_same_experts_and_one_two_or_three_outputs():
-    trees, outputs = figure3_trees(), figure3_outputs()
-    uses = [
-        (sorted(parent for parent, _ in tree), sorted(leaf for _, below in tree for leaf, _ in below))
-        for tree in trees.values()
-    ]
-    assert uses == [([1, 2], [1, 2, 3, 4])] * 3
-    found = {system: len(set(values)) for system, values in outputs.items()}
-    assert found == FIGURE3_OUTPUTS
-    assert outputs["S'MoRE*"][1] == outputs["S'MoRE*"][2] != outputs["S'MoRE*"][0]
-    assert trees_claim(found, FIGURE3_OUTPUTS)["verdict"].item() == "reproduced"
-    assert trees_claim({**found, "MoMOR": 2}, FIGURE3_OUTPUTS)["verdict"].item() == "not reproduced"
-
-
-def tree_frame(low: float = 0.2, agree: bool = True, seeds: int = 3) -> pd.DataFrame:
-    """Trees of a root, two children and two leaves each; similarity orders siblings as contribution does, or not."""
-    rows = []
-    for seed in range(seeds):
-        for node, (parent, layer) in enumerate([(-1, 2), (0, 1), (0, 1), (1, 0), (1, 0), (2, 0), (2, 0)]):
-            share = {2: 1.0, 1: 0.5, 0: low}[layer] + 0.01 * node + 0.001 * seed
-            rows.append(
-                {
-                    "method": "m",
-                    "seed": seed,
-                    "module": "a",
-                    "token": 0,
-                    "node": node,
-                    "parent": parent,
-                    "layer": layer,
-                    "similarity": node if agree else -node,
-                    "share": share,
-                    "contribution": 3 * share,
-                }
-            )
-    return pd.DataFrame(rows).assign(similarity=lambda frame: frame["similarity"].where(frame["parent"] >= 0))
-
-
-def test_contributions_are_judged_by_pool_and_by_pairs_of_siblings():
-    assert len(sibling_pairs(tree_frame())) == 3 * 3 and sibling_pairs(tree_frame())["agrees"].all()
-    assert contribution_claims(tree_frame())["verdict"].tolist() == ["reproduced"] * 2
-    assert contribution_claims(tree_frame(low=-0.05, agree=False))["verdict"].tolist() == ["not reproduced"] * 2
-    assert contribution_claims(tree_frame(seeds=2))["verdict"].tolist() == ["not testable at this scale"] * 2
-
-
-def test_the_balance_loss_is_judged_by_seeds_in_pairs():
-    def trained(method: str, last: float) -> pd.DataFrame:
-        return structures.over_training([structured_run(seed, method, entropy=(2.0, last)) for seed in range(3)])
-
-    even, uneven = trained("S'MoRE", 5.0), trained("S'MoRE, no balance", 3.0)
-    assert balance_claim(pd.concat([even, uneven]))["verdict"].item() == "reproduced"
-    other = balance_claim(pd.concat([even, uneven]), method="S'MoRE, no balance", control="S'MoRE")
-    assert other["verdict"].item() == "not reproduced"

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..drawing.layout import arranged, width_for
-from ..drawing.style import BASE, FULL_WIDTH, LIGHT, figure, text_on, use_style
+from ...drawing.layout import arranged, width_for
+from ...drawing.style import BASE, FULL_WIDTH, LIGHT, figure, text_on, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from .measure import TokenTree
 
 ROOT = "#D9D9D9"
 LEAF = 46  # pixels from a leaf of the interactive twin to the next, whose marks are up to 39 wide
@@ -41,7 +44,7 @@ def in_order(children: pd.Series, node: int) -> list[int]:
 
 
 def expert_color(expert: int) -> str:
-    """The colour of an expert's number, the root's grey for -1."""
+    """The color of an expert's number, the root's gray for -1."""
     return ROOT if expert < 0 else (LIGHT + BASE)[expert % len(LIGHT + BASE)]
 
 
@@ -51,62 +54,85 @@ def node_radius(share: pd.Series, largest: float = 26.0, smallest: float = 9.0) 
     return smallest + (largest - smallest) * np.sqrt(known / (known.max() or 1.0))
 
 
-def residual_tree_figure(tree: pd.DataFrame, title: str = "") -> Figure:
-    """The paper figure of what `residual_tree` returns: number and colour are the expert, the area of a node what it
-    contributes to the output, the width of an edge its score (written beside it where there is room).
+def plot(found: TokenTree, ax: Axes | None = None) -> Figure | Axes:
+    """The tree of the token that was chosen."""
+    return residual_tree_figure(found.tree, found.token) if ax is None else draw_tree(ax, found.tree, found.token)
 
-    >>> figure = residual_tree_figure(tree, "one token")
-    >>> len(figure.axes[0].texts)
-    16
+
+def interactive(found: TokenTree) -> go.Figure:
+    """The same; hover tells a node's expert, score, key similarity and contribution."""
+    return residual_tree_explorer(found.tree, found.token)
+
+
+def residual_tree_figure(tree: pd.DataFrame, title: str = "") -> Figure:
+    """The paper figure of what `residual_tree` returns.
+
+    Number and color are the expert, the area of a node is what it contributes to the output, the width of an edge is
+    its score, written beside it where there is room.
+
+    Example:
+        >>> figure = residual_tree_figure(tree, "one token")
+        >>> len(figure.axes[0].texts)
+        16
     """
+    with use_style():
+        fig = figure(FULL_WIDTH, 1.1 + 0.95 * int(tree["layer"].max()))
+        draw_tree(fig.subplots(), tree, title)
+    return fig
+
+
+def draw_tree(panel: Any, tree: pd.DataFrame, title: str) -> Axes:
+    """The panel of `residual_tree_figure`."""
     placed = tree_layout(tree)
     layers = int(placed["layer"].max())
-    with use_style():
-        fig = figure(FULL_WIDTH, 1.1 + 0.95 * layers)
-        panel: Any = fig.subplots()
-        by_node = placed.set_index("node")
-        sizes = node_radius(placed["share"])
-        named = placed["layer"].map(placed["layer"].value_counts()) <= MOST_NAMED
-        for (_, node), size, scored in zip(placed.iterrows(), sizes, named, strict=True):
-            if node["parent"] >= 0:
-                draw_edge(panel, node, by_node.loc[node["parent"]], scored)
-            panel.plot(
-                node["x"],
-                node["y"],
-                "o",
-                markersize=size,
-                color=expert_color(int(node["expert"])),
-                markeredgecolor="#3A3A3A",
-                markeredgewidth=0.7,
-                zorder=3,
-            )
-            panel.text(
-                node["x"],
-                node["y"],
-                "x′" if node["expert"] < 0 else f"{int(node['expert'])}",
-                fontsize=7,
-                color=text_on(expert_color(int(node["expert"]))),
-                ha="center",
-                va="center",
-                zorder=4,
-            )
-        for layer in range(layers):
-            mean = placed.loc[placed["layer"] == layer, "share"].mean()
-            panel.text(1.01, layer, f"pool {layer}\nmean share {mean:.2f}", fontsize=7, va="center", ha="left")
-        panel.set_xlim(0.0, 1.0)
-        panel.set_ylim(-0.45, layers + 0.4)
-        panel.axis("off")
-        panel.set_title(title or "the residual tree of one token")
-        panel.text(
-            0.0,
-            -0.42,
-            "number and colour: expert; area: norm that the output loses without the node and all "
-            "below it; on an edge: score",
-            fontsize=6.5,
-            va="top",
-            color="#5A5A5A",
-        )
-    return fig
+    by_node = placed.set_index("node")
+    sizes = node_radius(placed["share"])
+    named = placed["layer"].map(placed["layer"].value_counts()) <= MOST_NAMED
+    for (_, node), size, scored in zip(placed.iterrows(), sizes, named, strict=True):
+        if node["parent"] >= 0:
+            draw_edge(panel, node, by_node.loc[node["parent"]], scored)
+        draw_node(panel, node, size)
+    for layer in range(layers):
+        mean = placed.loc[placed["layer"] == layer, "share"].mean()
+        panel.text(1.01, layer, f"pool {layer}\nmean share {mean:.2f}", fontsize=7, va="center", ha="left")
+    panel.set_xlim(0.0, 1.0)
+    panel.set_ylim(-0.45, layers + 0.4)
+    panel.axis("off")
+    panel.set_title(title or "the residual tree of one token")
+    panel.text(
+        0.0,
+        -0.42,
+        "number and color: expert; area: norm that the output loses without the node and all "
+        "below it; on an edge: score",
+        fontsize=6.5,
+        va="top",
+        color="#5A5A5A",
+    )
+    return panel
+
+
+def draw_node(panel: Any, node: pd.Series, size: float) -> None:
+    color = expert_color(int(node["expert"]))
+    panel.plot(
+        node["x"],
+        node["y"],
+        "o",
+        markersize=size,
+        color=color,
+        markeredgecolor="#3A3A3A",
+        markeredgewidth=0.7,
+        zorder=3,
+    )
+    panel.text(
+        node["x"],
+        node["y"],
+        "x′" if node["expert"] < 0 else f"{int(node['expert'])}",
+        fontsize=7,
+        color=text_on(color),
+        ha="center",
+        va="center",
+        zorder=4,
+    )
 
 
 def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool) -> None:

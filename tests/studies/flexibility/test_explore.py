@@ -6,11 +6,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.analysis.flexibility import enumerated_outputs
-from moe_analysis.plots.flexibility import exact
+from moe_analysis.studies.flexibility import measure
+from moe_analysis.studies.flexibility.draw import exact
+from moe_analysis.studies.flexibility.explore import LIVE_TREES, flexibility_note, flexibility_widget, live_outputs
+from moe_analysis.studies.flexibility.measure import SYSTEMS, enumerated_outputs
 from moe_analysis.theory.flexibility import child_flexibility, flexibility_table, smore_flexibility
-from moe_analysis.widgets import flexibility_widget
-from moe_analysis.widgets.flexibility import LIVE_TREES, SYSTEMS, flexibility_note, live_outputs
 from tests.drawing.test_explorer import picture
 
 
@@ -73,3 +73,8 @@ def test_a_fanout_above_the_pool_is_refused_with_the_reason(points):
 
 def test_a_notebook_may_start_beyond_the_usual_sliders(points):
     assert flexibility_widget(points, num_experts=11, layers=1).controls["num_experts"].max == 11
+
+
+def test_the_widget_of_a_result_starts_at_what_was_measured():
+    controls = measure(3, 2, (1, 2)).widget().controls
+    assert {name: control.value for name, control in controls.items()} == {"num_experts": 3, "fanout": 2, "layers": 2}

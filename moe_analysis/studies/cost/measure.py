@@ -1,0 +1,208 @@
+"""What S'MoRE costs: its tree (Fig. 1), its router (Fig. 5), its layers (Tables 1 and 6), and every adapter beside it.
+
+Nothing is trained: costs are exact, by formula and counted on modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ...adapters import Smore, SmoreConfig
+from ...theory import verify
+from ..result import Result
+from ..trees.residual_tree import residual_tree
+from .counting import (
+    WIDTH,
+    adapter_costs,
+    cost_differences,
+    named_structures,
+    overhead_table,
+    protocol_structures,
+    router_shares,
+)
+
+POOLS = [4, 4]  # of Fig. 1, the lowest first
+SHOWN = ("smore_cost_gates_run_once_a_parent", "smore_cost_active_experts")  # of a token's tree
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleTree(Result):
+    """One token's tree in a random layer of two pools.
+
+    Args:
+        tree: as `residual_tree` returns it.
+        num_experts: sizes of the pools, the lowest first.
+        verified: the statements that the drawing shows, checked on other layers, as `theory.verify` returns it.
+    """
+
+    item = "smore_fig1"
+    title = "S'MoRE Fig. 1: propagation and routing"
+    question = "How do residuals travel up a token's tree, and how does the router choose the tree?"
+    how_to_read = (
+        "Residuals travel up, from the leaves to the output; the tree that they travel in is chosen from the root down. "
+        "Numbers at edges are scores. A row of keys in (b) is one run of a gate: the lower gate runs once for each "
+        "parent. Experts are numbered from 1 in the drawing and from 0 in the table."
+    )
+    drawing = "draw_tree"
+
+    tree: pd.DataFrame
+    num_experts: Sequence[int]
+    verified: pd.DataFrame
+
+    @property
+    def numbers(self) -> Any:
+        return self.tree
+
+
+@dataclass(frozen=True, eq=False)
+class RouterShares(Result):
+    """The router's operations against the experts'.
+
+    Args:
+        named: of the structures of Tables 1 and 6, as `router_shares` returns it.
+        protocol: of the whole grid of the paper's protocol.
+    """
+
+    item = "smore_fig5"
+    title = "S'MoRE Fig. 5: the router against the experts"
+    question = "How much does the router compute, compared with the experts?"
+    how_to_read = (
+        "The feed-forward projections of LLaMA 3.2-1B with noisy top-k gates. The authors' statistics count every gate "
+        "once, though it runs once for each parent; both counts are shown. Which structures the paper's figure has is "
+        "not known to us: those of Tables 1 and 6 stand for them, and the whole grid of the protocol. Dashes are 26 %."
+    )
+    drawing = "draw_routers"
+
+    named: pd.DataFrame
+    protocol: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Overheads(Result):
+    """Tables 1 and 6.
+
+    Args:
+        table: as `overhead_table` returns it.
+    """
+
+    item = "smore_tables"
+    title = "S'MoRE Tables 1 and 6: the overhead of the layers"
+    question = "What do S'MoRE's layers add to the parameters and operations of the down factors and the projection?"
+    how_to_read = (
+        "In percent of 2 d d_L, the parameters of the down factors and W_proj. Rings are printed in the paper, lines are "
+        "its formulas, crosses are counted on the module, which adds biases."
+    )
+    drawing = "draw_tables"
+
+    table: pd.DataFrame
+
+    @property
+    def numbers(self) -> Any:
+        return self.table
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterCosts(Result):
+    """Every adapter: what it holds, what a token uses, what it computes.
+
+    Args:
+        costs: as `adapter_costs` returns it.
+        differences: where modules compute other than the formulas ask for, as `cost_differences` returns it.
+        verified: the checks of the cost formulas, as `theory.verify` returns it.
+    """
+
+    item = "smore_cost_adapters"
+    title = "What every adapter of one layer costs"
+    question = "What does an adapter hold, and what does a token compute in it?"
+    how_to_read = (
+        "Operations are multiply-accumulates of matrix products per token. Narrow bars are what the formula needs, with "
+        "experts computed only where a token uses them; wide bars are counted on the module, which computes every expert "
+        "in dense products."
+    )
+    drawing = "draw_adapters"
+
+    costs: pd.DataFrame
+    differences: pd.DataFrame
+    verified: pd.DataFrame
+
+
+def measure_tree(seed: int = 2) -> ExampleTree:
+    """The tree of Fig. 1 in a random layer of that seed.
+
+    Example:
+        >>> measure_tree().verdicts
+        '2 claims: 2 holds'
+    """
+    return ExampleTree(tree=example_tree(seed), num_experts=POOLS, verified=verify(SHOWN))
+
+
+def measure_routers(named: Sequence[Any] | None = None, protocol: Sequence[Any] | None = None) -> RouterShares:
+    """Fig. 5.
+
+    Args:
+        named: `SmoreConfig`s that stand for those of the figure; None is those of Tables 1 and 6.
+        protocol: the grid; None is the paper's protocol.
+
+    Example:
+        >>> found = measure_routers(named_structures()[:1], protocol_structures(1)[:2])
+        >>> found.named["structure"].nunique(), found.protocol["structure"].nunique()
+        (1, 2)
+    """
+    return RouterShares(
+        named=router_shares(named_structures() if named is None else named),
+        protocol=router_shares(protocol_structures() if protocol is None else protocol),
+    )
+
+
+def measure_tables() -> Overheads:
+    """Tables 1 and 6, for the paper's layer of 4096 features on both sides.
+
+    Example:
+        >>> measure_tables().verdicts
+        '2 claims: 2 holds'
+    """
+    return Overheads(table=overhead_table())
+
+
+def measure_adapters(in_features: int = WIDTH, out_features: int = WIDTH) -> AdapterCosts:
+    """What every adapter of a layer costs.
+
+    Args:
+        in_features, out_features: of the layer.
+
+    Example:
+        >>> measure_adapters(64, 64).costs["system"].nunique()
+        15
+    """
+    return AdapterCosts(
+        costs=adapter_costs(in_features, out_features),
+        differences=cost_differences(in_features, out_features),
+        verified=verify("smore_cost_*"),
+    )
+
+
+def example_tree(seed: int = 2) -> pd.DataFrame:
+    """`residual_tree` of one random token in a random two-layer S'MoRE of pools 4-4 and fanout 2-2.
+
+    Example:
+        >>> example_tree()[["node", "parent", "layer", "expert", "score"]].round(2)
+           node  parent  layer  expert  score
+        0     0      -1      2      -1   1.00
+        1     1       0      1       0   0.68
+        2     2       0      1       2   0.32
+        3     3       1      0       2   0.50
+        4     4       1      0       0   0.50
+        5     5       2      0       0   0.66
+        6     6       2      0       1   0.34
+    """
+    generator = torch.Generator().manual_seed(seed)
+    layer = Smore(16, 16, SmoreConfig(num_experts=POOLS, fanout=[2, 2], r=2, key_dim=8, down_dim=8)).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 2)
+    return residual_tree(layer, torch.randn(16, generator=generator, dtype=torch.float64))

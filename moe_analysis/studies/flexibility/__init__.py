@@ -1,0 +1,7 @@
+"""How many outputs can routing make, and which systems tell trees apart? S'MoRE Figs. 2 and 3."""
+
+from __future__ import annotations
+
+from .measure import Flexibility, ThreeTrees, measure, measure_trees
+
+__all__ = ["Flexibility", "ThreeTrees", "measure", "measure_trees"]

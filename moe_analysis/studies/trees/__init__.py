@@ -1,0 +1,7 @@
+"""Which of its trees does a trained S'MoRE use, and what do their nodes add? Beyond the paper."""
+
+from __future__ import annotations
+
+from .measure import TokenTree, UsedTrees, measure, measure_tree
+
+__all__ = ["TokenTree", "UsedTrees", "measure", "measure_tree"]

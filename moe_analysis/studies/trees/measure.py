@@ -1,0 +1,239 @@
+"""From runs of S'MoRE to the trees that their tokens take, and to the tree of one token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ...tasks import load_suite
+from ...training.layer_inputs import layer_batches
+from ...training.tree_recorder import trees_of_runs
+from ..records import check_runs, method_of
+from ..result import Result
+from .residual_tree import residual_tree, residual_trees
+from .structures import (
+    MEASURES,
+    by_dataset,
+    dataset_information,
+    over_training,
+    sizes_of,
+    training_bands,
+    uniform_siblings,
+    usage_by_layer,
+    usage_ranks,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class UsedTrees(Result):
+    """The trees that tokens are routed through, over training and by data set.
+
+    Args:
+        method: the label of the runs with a balance loss.
+        training: one row per method, seed, step and module, as `over_training` returns it, the control's too.
+        datasets: as `by_dataset` returns it, of the trained models.
+        usage: as `usage_by_layer` returns it.
+        trained: what a token's tree tells of its data set, as `dataset_information` returns it.
+        untrained: the same of the models before their first step.
+        random_siblings: share of random trees whose sibling subtrees differ.
+    """
+
+    item = "smore_structures"
+    title = "The trees that a trained S'MoRE uses"
+    question = "Which of the trees that S'MoRE can express does a trained model use?"
+    how_to_read = (
+        "Lines are layers, means over seeds between the seeds' extremes; dashes are runs without the balance loss, dots "
+        "are random trees. Bars in (d) are what a token's tree tells of its data set; the gray part is what shuffled "
+        "texts show too. (e) counts trees at equal numbers of tokens."
+    )
+    exploring = ""
+
+    method: str
+    training: pd.DataFrame
+    datasets: pd.DataFrame
+    usage: pd.DataFrame
+    trained: pd.DataFrame
+    untrained: pd.DataFrame
+    random_siblings: float
+
+    @property
+    def balanced(self) -> pd.DataFrame:
+        """Rows of `training` of the method itself."""
+        return self.training[self.training["method"] == self.method]
+
+    @property
+    def control(self) -> pd.DataFrame:
+        """Rows of `training` of the runs without a balance loss; empty where there are none."""
+        return self.training[self.training["method"] != self.method]
+
+    @property
+    def bands(self) -> pd.DataFrame:
+        """Means and extremes of the seeds by layer."""
+        return training_bands(self.balanced)
+
+    @property
+    def module_bands(self) -> pd.DataFrame:
+        return training_bands(self.balanced, "module")
+
+    @property
+    def control_bands(self) -> pd.DataFrame:
+        return training_bands(self.control)
+
+    @property
+    def ends(self) -> pd.DataFrame:
+        """Means at the first and the last record, one row per method and step."""
+        steps = self.training["step"]
+        found = self.training[steps.isin([steps.min(), steps.max()])]
+        return found.groupby(["method", "step"], sort=False)[["tokens", *MEASURES]].mean()
+
+    @property
+    def everything(self) -> pd.DataFrame:
+        """Trees of all data sets together, one row per layer."""
+        columns = ["tokens", "distinct", "against_uniform", "entropy", "normalised_entropy"]
+        return self.datasets[self.datasets["dataset"] == "all"].groupby("layer")[columns].mean()
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        by_task = self.datasets.groupby(["seed", "dataset"], sort=False).mean(numeric_only=True).reset_index()
+        return {
+            "training": self.bands,
+            "control": self.control_bands,
+            "datasets": by_task,
+            "usage": self.usage,
+            "trained": self.trained,
+            "untrained": self.untrained,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class TokenTree(Result):
+    """The residual tree of one token, and the trees of many for the claims.
+
+    Args:
+        token: the word, its data set and the layer, in words.
+        tree: of that token in the first run, as `residual_tree` returns it.
+        trees: of evenly spaced tokens in every module of every run, as `residual_trees` returns it.
+    """
+
+    item = "smore_tree"
+    title = "The residual tree of one token"
+    question = "Which experts stand in a token's tree, why were they chosen, and what do they add?"
+    how_to_read = (
+        "Number and color are the expert, the area of a node is the norm by which the layer's update changes when the "
+        "node and all below it are switched off, the width of an edge is its score. Contributions of siblings need not "
+        "add up. The claims are over many tokens of all modules and seeds."
+    )
+    drawing = "draw_tree"
+    exploring = ""
+
+    token: str
+    tree: pd.DataFrame
+    trees: pd.DataFrame
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        keys = ["seed", "module", "layer"]
+        means = self.trees.groupby(keys)[["score", "similarity", "share"]].mean().reset_index()
+        return {"title": self.token, "tree": self.tree, "means": means}
+
+
+def measure(runs: Sequence[Any], prompts: int = 10, permutations: int = 200) -> UsedTrees:
+    """Measure which trees the tokens of trained models take.
+
+    Args:
+        runs: of one S'MoRE at several seeds, with recorded trees; and, where the effect of the balance loss is asked
+            for, runs of the same without it (`balance_coef=0`).
+        prompts: test prompts per data set whose tokens are followed.
+        permutations: shuffles of the data sets' names over the texts.
+
+    Raises:
+        ValueError: for runs without trees or without records of them, of several suites, or of more than one method
+            beside its control.
+
+    Example:
+        >>> found = measure(tree_runs, prompts=1, permutations=9)
+        >>> sorted(found.tables), found.numbers["training"]["seeds"].unique().tolist()
+        (['datasets', 'trained', 'training', 'untrained', 'usage'], [2])
+    """
+    check_runs(runs)
+    balanced, control = with_control(runs)
+    test = prompts_of(runs, prompts)
+    after, before = trees_of_runs(balanced, test), trees_of_runs(balanced, test, trained=False)
+    return UsedTrees(
+        method=method_of(balanced[0]),
+        training=over_training([*balanced, *control]),
+        datasets=by_dataset(after),
+        usage=usage_by_layer(usage_ranks(after)),
+        trained=dataset_information(after, permutations),
+        untrained=dataset_information(before, permutations),
+        random_siblings=uniform_siblings(*sizes_of(balanced[0])[:2]),
+        runs=(*balanced, *control),
+    )
+
+
+def measure_tree(runs: Sequence[Any], token: int = 6, tokens: int = 8) -> TokenTree:
+    """Measure the residual trees of the tokens of the first test prompt.
+
+    Args:
+        runs: of one S'MoRE at several seeds; runs without a balance loss beside others are left out.
+        token: whose tree in the last adapted layer is drawn, counted from 0 in the prompt.
+        tokens: evenly spaced ones whose trees are measured in every module.
+
+    Raises:
+        ValueError: for runs without trees, of several suites or methods, and for a token that the prompt does not have.
+
+    Example:
+        >>> found = measure_tree(tree_runs, token=2, tokens=2)
+        >>> len(found.tree), found.trees["token"].nunique()
+        (7, 2)
+    """
+    check_runs(runs)
+    runs = with_control(runs)[0]
+    rows = prompts_of(runs, 1).head(1)
+    seen = [
+        layer_batches(run.model(), run.tokenizer, rows, max_length=run.config.max_length, prompt_form=run.config.form)
+        for run in runs
+    ]
+    module = list(seen[0])[-1]
+    adapter: Any = seen[0][module].adapter
+    inputs = seen[0][module].inputs
+    if not 0 <= token < len(inputs):
+        raise ValueError(
+            f"token = {token} is not in the prompt, which has {len(inputs)}; choose 0 to {len(inputs) - 1}"
+        )
+    ids = trees_of_runs(runs[:1], rows)[0][2].sort_values("position")["token_id"]
+    word = runs[0].tokenizer.decode([ids.iloc[token]]).strip()
+    return TokenTree(
+        token=f"{word!r} of a prompt of {rows['dataset'].item()}, in {module}",
+        tree=residual_tree(adapter, inputs[token]),
+        trees=residual_trees(runs, seen, tokens),
+        runs=tuple(runs),
+    )
+
+
+def with_control(runs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """(runs of the method, runs of its control without a balance loss), both empty or of one method each.
+
+    Runs that all have no balance loss are those of the method.
+    """
+    for run in runs:
+        sizes_of(run)
+    without = [run for run in runs if not run.config.adapter.balance_weight]
+    balanced = [run for run in runs if run.config.adapter.balance_weight] or without
+    control = without if balanced is not without else []
+    for group in (balanced, control):
+        if len(methods := list(dict.fromkeys(map(method_of, group)))) > 1:
+            raise ValueError(f"runs are of {', '.join(methods)}; pass one method, and one without a balance loss")
+    return balanced, control
+
+
+def prompts_of(runs: Sequence[Any], prompts: int) -> pd.DataFrame:
+    """The first test prompts of every data set of the runs' suite."""
+    suites = list(dict.fromkeys(run.config.suite for run in runs))
+    if len(suites) > 1:
+        raise ValueError(f"runs are of the suites {', '.join(map(str, suites))}; measure those of one suite at a time")
+    test = load_suite(suites[0], split="test", datasets=runs[0].config.datasets)
+    return test.groupby("dataset").head(prompts).reset_index(drop=True)
