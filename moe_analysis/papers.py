@@ -47,6 +47,27 @@ ITEMS = (
         study="router_paths.measure",
         notebook="02_router_trajectories",
     ),
+    Item(
+        "trex_fig3",
+        "T-REX Fig. 3",
+        "T-REX is more accurate out of distribution than LoRA, LoRA-MoE and SiRA",
+        study="systems.measure",
+        notebook="07_generalization",
+    ),
+    Item(
+        "comparison_tasks",
+        "beyond the papers",
+        "systems of one budget against each other, task by task",
+        study="systems.measure_tasks",
+        notebook="07_generalization",
+    ),
+    Item(
+        "own_adapter",
+        "beyond the papers",
+        "an adapter of your own beside LoRA and T-REX",
+        study="systems.measure_adapter",
+        notebook="10_bring_your_own",
+    ),
 )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from ..studies.records import run_key
+from ..studies.systems.scores import by_part, scores
 from ..theory.method_table import adapter_cost, layer_shapes
 from .budget_curves import COLUMNS
-from .generalization import by_part, scores
 
 
 def budget_results(

@@ -1,4 +1,4 @@
-"""Systems against each other by task, and experts against data sets by router."""
+"""Experts against data sets by router."""
 
 from __future__ import annotations
 
@@ -6,21 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe_analysis.analysis.generalization import OUTSIDE, scores, task_differences
 from moe_analysis.analysis.specialisation import expert_shares
-from moe_analysis.widgets import specialist_widget, task_widget
+from moe_analysis.widgets import specialist_widget
 from moe_analysis.widgets.anatomy import chosen_module, pool_of, projection_of
 from tests.analysis.fake_routers import MODULES, named_run, soft, tokens_of
 from tests.drawing.test_explorer import picture
-
-from ..analysis.test_generalization import compare
-
-METHODS = ("LoRA", "SiRA", "T-REX")
-
-
-@pytest.fixture(scope="module")
-def accuracies() -> pd.DataFrame:
-    return scores(*compare({"T-REX": 0.05}, methods=METHODS, seeds=range(3)))
 
 
 @pytest.fixture(scope="module")
@@ -37,35 +27,6 @@ def shares() -> pd.DataFrame:
             for seed in range(2)
         ]
     )
-
-
-def test_the_reference_and_the_part_change_the_differences(accuracies):
-    explorer = task_widget(accuracies, part="all parts")
-    before = picture(explorer)
-    explorer.controls["against"].value = "SiRA"
-    explorer.controls["part"].value = OUTSIDE
-    expected = task_differences(accuracies[accuracies["part"] == OUTSIDE], "SiRA")
-    for method in ("LoRA", "T-REX"):
-        rows = expected[expected["method"] == method]
-        assert (
-            f"{method}: {100 * rows['difference'].mean():+.1f} points against SiRA over {len(rows)} tasks; "
-            f"interval above 0 on {(rows['low'] > 0).sum()}, below on {(rows['high'] < 0).sum()}"
-        ) in explorer.note.value
-    assert picture(explorer).shape != before.shape  # fewer tasks, a lower map
-
-
-def test_a_part_is_shown_first_for_all_of_them_take_longer(accuracies):
-    explorer = task_widget(accuracies)
-    against, part = explorer.values
-    assert (against, part) == ("LoRA", "originals")
-    assert explorer.note.value.count(f"over {accuracies.query('part == @part')['dataset'].nunique()} tasks") == 2
-
-
-def test_systems_and_parts_without_scores_are_refused(accuracies):
-    with pytest.raises(ValueError, match="against = 'MixLoRA' is unknown; choose one of LoRA, SiRA, T-REX"):
-        task_widget(accuracies, "MixLoRA")
-    with pytest.raises(ValueError, match="part = 'elsewhere' is unknown"):
-        task_widget(accuracies, part="elsewhere")
 
 
 def test_another_router_shows_its_own_experts(shares):

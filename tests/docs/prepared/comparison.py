@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from moe_analysis import comparison
-from moe_analysis.analysis import budget_curves, efficiency_comparison, generalization
+from moe_analysis.analysis import budget_curves, efficiency_comparison
+from moe_analysis.studies.systems import scores as measured
 
 from .registry import prepared
 
@@ -47,7 +48,7 @@ def made_up() -> tuple[list[Any], list[pd.DataFrame]]:
 @prepared
 def scored() -> pd.DataFrame:
     """`scores` of `made_up`: a row a system, seed and data set."""
-    return generalization.scores(*made_up())
+    return measured.scores(*made_up())
 
 
 def levels_of(names: tuple[str, ...]) -> pd.DataFrame:
@@ -73,25 +74,25 @@ def level_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
 @prepared
 def to_beat() -> pd.DataFrame:
     """`levels` of `level_tables`."""
-    return generalization.levels(*level_tables())
+    return measured.levels(*level_tables())
 
 
 @prepared
 def summary() -> pd.DataFrame:
     """`part_summary` of `scored`."""
-    return generalization.part_summary(scored())
+    return measured.part_summary(scored())
 
 
 @prepared
 def guessing() -> pd.DataFrame:
     """`against_level` of `scored` and `to_beat`: what the systems have above guessing."""
-    return generalization.against_level(scored(), to_beat())
+    return measured.against_level(scored(), to_beat())
 
 
 @prepared
 def pairs() -> pd.DataFrame:
     """`comparisons` of `scored`: every pair of systems."""
-    return generalization.comparisons(scored())
+    return measured.comparisons(scored())
 
 
 @prepared

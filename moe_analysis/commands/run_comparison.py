@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .intervals import mean_interval
+from ..evidence.intervals import mean_interval
 
 MEASURES = ("loss", "accuracy")
 FINAL_STEPS = 10  # training steps whose mean is the final training loss: a single batch says little

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ..drawing.explorer import Explorer, View, choice
+from ...drawing.explorer import Explorer, View, choice
+
+if TYPE_CHECKING:
+    from .measure import SystemTasks
 
 EVERY = "all parts"
-LETTERS = 16  # an inch, of the colours' label, which is longer than the map of few tasks is high
+LETTERS = 16  # an inch, of the colors' label, which is longer than the map of few tasks is high
+
+
+def widget(found: SystemTasks) -> Explorer:
+    """The system that all others are held against, and the part of the tasks."""
+    return task_widget(found.scores, found.reference)
 
 
 def task_widget(scores: pd.DataFrame, against: str = "LoRA", part: str | None = None) -> Explorer:
     """Lists of systems and of parts of the tasks, and the heat map of accuracy less that of the chosen system.
 
-    scores: what `generalization.scores` returned. part: a part of the tasks, or "all parts", which takes longest (None:
+    scores: what `scores` returned. part: a part of the tasks, or "all parts", which takes longest (None:
     the first part). Raises ValueError for a system or part that the scores do not hold.
     """
-    from ..plots.generalization import TITLES, drawn_parts, task_figure
+    from .draw import TITLES, drawn_parts
+    from .draw_tasks import task_figure
 
     def draw(against: str, part: str) -> View:
-        from ..analysis.generalization import task_differences
+        from .scores import task_differences
 
         shown = scores if part == EVERY else scores[scores["part"] == part]
         differences = task_differences(shown, against)

@@ -1,4 +1,4 @@
-"""The tidy frames, and verdicts on methods whose differences are known."""
+"""The tidy frames of systems whose differences are known."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
-from moe_analysis.analysis.bootstrap import holm, paired_bootstrap
-from moe_analysis.analysis.generalization import (
+from moe_analysis.evidence.bootstrap import holm, paired_bootstrap
+from moe_analysis.studies.systems.scores import (
     against_level,
     comparisons,
     levels,
@@ -18,18 +18,20 @@ from moe_analysis.analysis.generalization import (
     scores,
     task_differences,
 )
-from moe_analysis.analysis.generalization_claims import (
-    HEADLINES,
-    find_pair,
-    generalization_claims,
-    saving_claims,
-    verdict_on,
-)
 
 NINE = ("LoRA", "LoRA-MoE", "SiRA", "HydraLoRA", "MixLoRA", "MoMOR", "S'MoRE", "mix-and-match", "T-REX")
 INSIDE_TASKS = ("add_small", "reverse_list", "where_is", "add_small_one_over", "where_is_one_step_late")
 OOD_TASKS = ("sum_of_three", "second_in_list", "swap_tracking", "object_order")
-UNTESTABLE = "not testable at this scale"
+
+
+def find_pair(pairs: pd.DataFrame, part: str, method: str, against: str) -> dict:
+    """One row of `comparisons`, turned round where it stands the other way."""
+    inside = pairs[pairs["part"] == part]
+    own = inside[(inside["method"] == method) & (inside["against"] == against)]
+    if len(own):
+        return own.iloc[0].to_dict()
+    row = inside[(inside["method"] == against) & (inside["against"] == method)].iloc[0]
+    return {**row, "difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
 
 
 def table(names, accuracy, loss=None, rows=50) -> pd.DataFrame:
@@ -181,56 +183,3 @@ def test_differences_by_task_are_paired_by_seed():
     np.testing.assert_allclose(found[["difference", "low", "high"]], 0.05)  # the seeds' own effects cancel
     lora = frame[frame["method"] == "LoRA"].groupby("dataset")["accuracy"].mean()
     np.testing.assert_allclose(found["base"], lora.loc[found["dataset"]])
-
-
-# the claims
-
-
-def test_a_clear_gain_is_reproduced_and_its_absence_is_not(clear):
-    frame, pairs, summary = clear
-    claims = generalization_claims(pairs, summary, against_level(frame, levels_of())).set_index("claim")
-    assert len(claims) == sum(len(headline.others) for headline in HEADLINES) == 11
-    inside = claims.loc["T-REX has a higher mean accuracy than SiRA in distribution"]
-    assert inside["verdict"] == "reproduced" and "9 of 9 systems above guessing" in inside["measured"]
-    assert claims.loc["intuition helps in distribution: T-REX over mix-and-match", "verdict"] == "reproduced"
-    worse = claims.loc["S'MoRE has a higher mean accuracy than MixLoRA at equal budget"]
-    assert worse["verdict"] == "not reproduced" and "difference -10" in worse["spread"]
-
-
-def test_without_a_system_above_guessing_nothing_is_testable(clear):
-    frame, pairs, summary = clear
-    claims = generalization_claims(pairs, summary, against_level(frame, levels_of(chance=0.8)))
-    assert set(claims["verdict"]) == {UNTESTABLE} and "0 of 9 systems" in claims["measured"].iloc[0]
-
-
-@pytest.mark.parametrize(
-    ("difference", "high", "p", "verdict"),
-    [
-        (0.03, 0.05, 0.01, "reproduced"),
-        (0.03, 0.07, 0.2, UNTESTABLE),
-        (0.005, 0.012, 0.2, "not reproduced"),
-        (0.005, 0.012, 0.04, "reproduced"),
-        (-0.03, -0.01, 0.01, "not reproduced"),
-        (-0.01, 0.02, 0.4, UNTESTABLE),
-        (0.03, 0.05, np.nan, UNTESTABLE),
-    ],
-)
-def test_an_interval_that_holds_nothing_and_the_claimed_effect_decides_nothing(difference, high, p, verdict):
-    pair = {"difference": difference, "low": 2 * difference - high, "high": high, "p_holm": p, "seeds": 5}
-    assert verdict_on(pair) == verdict
-    assert verdict_on({**pair, "seeds": 2}) == verdict_on(pair, testable=False) == UNTESTABLE
-
-
-def test_a_missing_part_is_named(clear):
-    frame, pairs, summary = clear
-    with pytest.raises(ValueError, match="pairs compares no 'T-REX' with 'LoRA' in the part 'ood'"):
-        generalization_claims(pairs[pairs["part"] != "ood"], summary, against_level(frame, levels_of()))
-
-
-def test_saved_parameters_are_counted_and_equal_budgets_decide_nothing():
-    claims = saving_claims({"T-REX": 65, "LoRA": 100, "SiRA": 80, "MixLoRA": 66, "HydraLoRA": 50})
-    assert claims["verdict"].tolist() == ["reproduced", "not reproduced", UNTESTABLE, "not reproduced"]
-    assert claims["measured"].iloc[0] == "T-REX 65, LoRA 100: 35.0 % fewer"
-    assert "budgets were made equal" in claims["measured"].iloc[2] and "30.0 % more" in claims["measured"].iloc[3]
-    with pytest.raises(ValueError, match="it needs 'T-REX' and one other method"):
-        saving_claims({"LoRA": 3})

@@ -1,6 +1,6 @@
 """Accuracy and loss of many methods, in and out of distribution: by task and seed, with intervals, against each other.
 
-Source: T-REX, Fig. 3 and the headline (section 1.4 of the reference); S'MoRE, Fig. 4 (section 3.4).
+Source: T-REX, Fig. 3 and the headline.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..studies.records import check_runs, run_key
-from ..tasks.suite import task_roles
-from .bootstrap import Comparison, holm, paired_bootstrap
-from .intervals import mean_interval
+from ...evidence.bootstrap import Comparison, holm, paired_bootstrap
+from ...evidence.intervals import mean_interval
+from ...tasks.suite import task_roles
+from ..records import check_runs, run_key
 
 PART_OF_ROLE = {"original": "originals", "variant": "variants", "ood": "ood", "task": "in-distribution"}
 INSIDE, OUTSIDE = "in-distribution", "ood"
 PARTS = ("originals", "variants", INSIDE, OUTSIDE)
 MEASURES = ("accuracy", "loss")
+SCORE_COLUMNS = ["method", "seed", "part", "dataset", "rows", "accuracy", "loss"]
 
 
 def scores(runs: Sequence[Any], transferred: Sequence[pd.DataFrame] = ()) -> pd.DataFrame:
-    """One row a method, seed and data set: columns method, seed, part, dataset, rows, accuracy, loss.
+    """One row per method, seed and data set: columns method, seed, part, dataset, rows, accuracy, loss.
 
     transferred: of each run, in the same order, its table on an out-of-distribution suite (columns as of
     `run.evaluation`); none leaves that part out. part: "originals" or "variants" as the suite's manifest says,
@@ -36,6 +37,8 @@ def scores(runs: Sequence[Any], transferred: Sequence[pd.DataFrame] = ()) -> pd.
     {'originals': 2, 'variants': 2, 'ood': 2}
     """
     check_runs(runs)
+    if len(suites := {str(run.config.suite) for run in runs}) > 1:
+        raise ValueError(f"runs are of the suites {', '.join(sorted(suites))}; measure those of one suite at a time")
     if transferred and len(transferred) != len(runs):
         raise ValueError(f"transferred holds {len(transferred)} tables for {len(runs)} runs; pass one for each run")
     frames = []
@@ -51,7 +54,7 @@ def scores(runs: Sequence[Any], transferred: Sequence[pd.DataFrame] = ()) -> pd.
                 f"data set {dataset!r} ({part}) has {sorted(set(rows))} test rows in {len(rows)} of "
                 f"{len(runs)} runs; evaluate all runs on the same rows"
             )
-    return frame[["method", "seed", "part", "dataset", "rows", "accuracy", "loss"]]
+    return frame[SCORE_COLUMNS]
 
 
 def levels(inside: pd.DataFrame, outside: pd.DataFrame | None = None, suite: str = "embedded") -> pd.DataFrame:

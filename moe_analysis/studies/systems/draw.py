@@ -1,23 +1,26 @@
-"""Accuracy in and out of distribution: T-REX's Fig. 3 beside dots with intervals, and differences task by task."""
+"""T-REX's Fig. 3 beside dots with intervals: accuracy in and out of distribution."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ..analysis.generalization import INSIDE, OUTSIDE, PARTS
-from ..drawing.style import FULL_WIDTH, figure, method_color, use_style
+from ...drawing.screens import arranged
+from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
+from .scores import INSIDE, OUTSIDE, PARTS
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     from matplotlib.figure import Figure
+
+    from .measure import Systems
 
 RADAR_METHODS = ("LoRA", "LoRA-MoE", "SiRA", "T-REX")  # the paper's four
 TITLES = {"originals": "originals", "variants": "variants", INSIDE: "in distribution", OUTSIDE: "out of distribution"}
-# label, colour, dashes of matplotlib and of plotly
+# label, color, dashes of matplotlib and of plotly
 LEVELS = {
     "chance": ("chance", "#8A8A8A", ":", "dot"),
     "majority": ("majority", "#8A8A8A", "--", "dash"),
@@ -25,6 +28,17 @@ LEVELS = {
 }
 MOST_NAMES = 12  # around a radar; more tasks get numbers
 MEASURES = {"accuracy": "accuracy", "loss": "loss (nats a token)"}
+
+
+def plot(found: Systems) -> Figure:
+    """The paper figure: the radar of its systems that have runs, and dots of all."""
+    shown = [name for name in RADAR_METHODS if name in found.methods]
+    return transfer_figure(found.scores, found.summary, found.levels, shown)
+
+
+def interactive(found: Systems) -> go.Figure:
+    """The radar of all systems, and dots by part and measure."""
+    return transfer_explorer(found.scores, found.summary, found.levels)
 
 
 def readable(name: str) -> str:
@@ -37,18 +51,12 @@ def drawn_parts(frame: pd.DataFrame) -> list[str]:
     return [part for part in PARTS if part in found]
 
 
-def part_rows(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """(part, data set) of a frame, part after part."""
-    keys = frame[["part", "dataset"]].drop_duplicates()
-    return [(part, dataset) for part in drawn_parts(frame) for dataset in keys.loc[keys["part"] == part, "dataset"]]
-
-
 def transfer_figure(
     frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame, radar_methods: Sequence[str] = RADAR_METHODS
 ) -> Figure:
     """Fig. 3: accuracy on every out-of-distribution task, beside the mean accuracy of all methods in every part.
 
-    frame: `scores`. summary: `part_summary`. levels: `generalization.levels`. Left, a radar of radar_methods, means
+    frame: `scores`. summary: `part_summary`. levels: `scores.levels`. Left, a radar of radar_methods, means
     over seeds, grey what the better of chance and the most frequent answer gets. Right, a dot for the mean over tasks
     and seeds, its 95 % t interval over seeds, a small mark for each seed, and lines for the levels to beat. Raises
     ValueError for a method of the radar that has no runs, and without out-of-distribution tasks.
@@ -91,7 +99,7 @@ def transfer_figure(
 
 
 def draw_radar(panel: Any, frame: pd.DataFrame, levels: pd.DataFrame, methods: Sequence[str]) -> None:
-    """Accuracy as distance from the centre, a direction for each task; `frame` and `levels` of one part."""
+    """Accuracy as distance from the center, a direction for each task; `frame` and `levels` of one part."""
     tasks = list(dict.fromkeys(frame["dataset"]))
     angles = np.linspace(0, 2 * np.pi, len(tasks), endpoint=False)
     guess = levels.set_index("dataset").loc[tasks, "guess"].to_numpy()
@@ -181,6 +189,8 @@ def draw_levels(panel: Any, levels: pd.DataFrame, low: float, high: float) -> No
     reach, notes = max(high - low, 0.05), []
     for level, (label, color, dashes, _) in LEVELS.items():
         value = levels[level].mean()
+        if np.isnan(value):
+            continue  # a table of results does not hold the untrained backbone
         if low - reach <= value <= high + reach:
             panel.axvline(value, color=color, linestyle=dashes, linewidth=0.9, label=label, zorder=1)
         else:
@@ -200,71 +210,108 @@ def draw_levels(panel: Any, levels: pd.DataFrame, low: float, high: float) -> No
         )
 
 
-def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
-    """Heat map of accuracy less that of `against`, in points: tasks by methods; `differences`: `task_differences`.
+def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame) -> go.Figure:
+    """The interactive twin: the radar of all methods, the paper's four shown first; a menu for the dots.
 
-    Bold: the 95 % interval over paired seeds leaves out zero (uncorrected: one of twenty does by chance). The first
-    column is the accuracy of `against` itself, in percent.
+    The menu chooses part and measure; arguments as of `transfer_figure`.
 
-    >>> from moe_analysis.analysis.generalization import task_differences
-    >>> figure = task_figure(task_differences(scored))
-    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()][:3]
-    ['LoRA, %', 'LoRA-MoE', 'SiRA']
+    >>> figure = transfer_explorer(scored, summary, to_beat)
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter', 'scatterpolar']
     """
-    methods = list(dict.fromkeys(differences["method"]))
-    tables = {
-        name: differences.pivot(index=["part", "dataset"], columns="method", values=name)[methods]
-        for name in ("difference", "low", "high")
+    from plotly.subplots import make_subplots
+
+    methods = list(dict.fromkeys(frame["method"]))
+    fig = make_subplots(rows=1, cols=2, specs=[[{"type": "polar"}, {"type": "xy"}]])
+    away = frame[frame["part"] == OUTSIDE]
+    tasks = list(dict.fromkeys(away["dataset"]))
+    around = [readable(task) for task in [*tasks, *tasks[:1]]]
+    guess = levels[levels["part"] == OUTSIDE].set_index("dataset")["guess"]
+    lines = {"guessing": guess} | {
+        name: away[away["method"] == name].groupby("dataset")["accuracy"].mean() for name in methods
     }
-    order = part_rows(differences)
-    gaps, low, high = (100 * tables[name].loc[order].to_numpy() for name in ("difference", "low", "high"))
-    base = 100 * differences.drop_duplicates(["part", "dataset"]).set_index(["part", "dataset"])["base"].loc[order]
-    limit = max(float(np.nanmax(np.abs(gaps))), 1.0)
-    with use_style():
-        fig = figure(FULL_WIDTH, 1.1 + 0.165 * len(order))
-        panel = fig.add_subplot()
-        image = panel.imshow(gaps, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
-        for (row, column), gap in np.ndenumerate(gaps):
-            clear = low[row, column] > 0 or high[row, column] < 0
-            panel.text(
-                column,
-                row,
-                f"{gap:+.0f}" if round(gap) else "0",
-                ha="center",
-                va="center",
-                fontsize=6,
-                fontweight="bold" if clear else "normal",
-                color="white" if abs(gap) > 0.72 * limit else "#1A1A1A",
-            )
-        for row, value in enumerate(base):
-            panel.text(-0.95, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color="#5A5A5A")
-        panel.set_xlim(-1.4, len(methods) - 0.5)
-        names = [f"{against}, %", *(fill(name, 9) for name in methods)]
-        panel.set_xticks([-0.95, *range(len(methods))], names, fontsize=6.5)
-        panel.set_yticks(range(len(order)), [readable(dataset) for _, dataset in order], fontsize=6)
-        panel.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-        for edge in panel.spines.values():
-            edge.set_visible(False)
-        label_parts(panel, [part for part, _ in order])
-        bar = fig.colorbar(image, ax=panel, fraction=0.025, pad=0.055, aspect=40)
-        bar.set_label(f"accuracy less that of {against}, points; bold: interval over seeds leaves out 0", fontsize=7)
-        bar.outline.set_visible(False)
-    return fig
-
-
-def label_parts(panel: Any, parts: Sequence[str]) -> None:
-    """A line between the parts, and their names on the right."""
-    starts = [0, *(row for row in range(1, len(parts)) if parts[row] != parts[row - 1]), len(parts)]
-    for start, stop in zip(starts, starts[1:]):
-        if start:
-            panel.axhline(start - 0.5, color="white", linewidth=3)
-        panel.annotate(
-            TITLES[parts[start]],
-            (1.01, (start + stop - 1) / 2),
-            xycoords=("axes fraction", "data"),
-            rotation=-90,
-            ha="left",
-            va="center",
-            fontsize=7,
-            annotation_clip=False,
+    for name, values in lines.items():
+        color = "#B0B0B0" if name == "guessing" else method_color(name)
+        fig.add_scatterpolar(
+            r=values.loc[[*tasks, *tasks[:1]]].astype("float32"),
+            theta=around,
+            name=name,
+            line={"color": color},
+            fill="toself" if name == "guessing" else None,
+            mode="lines" if name == "guessing" else "lines+markers",
+            visible=True if name in ("guessing", *RADAR_METHODS) else "legendonly",
+            hovertemplate=f"{name}<br>%{{theta}}: %{{r:.3f}}<extra></extra>",
+            row=1,
+            col=1,
         )
+    fixed = [trace.visible for trace in fig.data]
+    menu: list[tuple[str, str, int]] = []  # measure, part, traces
+    for measure in MEASURES:
+        for part in drawn_parts(frame):
+            before = len(fig.data)
+            add_dots(fig, frame, summary, levels, part, measure)
+            menu.append((measure, part, len(fig.data) - before))
+    buttons: list[dict[str, Any]] = []
+    for chosen in menu:
+        shown = [entry is chosen for entry in menu for _ in range(entry[2])]
+        buttons.append(
+            {
+                "label": f"{chosen[0]}, {TITLES[chosen[1]]}",
+                "method": "update",
+                "args": [{"visible": fixed + shown}, {"xaxis.title.text": MEASURES[chosen[0]]}],
+            }
+        )
+    for trace, visible in zip(fig.data, buttons[0]["args"][0]["visible"]):
+        trace.visible = visible
+    fig.update_yaxes(categoryorder="array", categoryarray=methods[::-1])
+    fig.update_xaxes(title_text="accuracy")
+    fig.update_polars(radialaxis={"nticks": 4, "tickfont": {"size": 9}})
+    fig.update_layout(
+        template="plotly_white",
+        height=560,
+        title={"text": "Accuracy by task and by part"},
+        updatemenus=[{"buttons": buttons}],
+    )
+    return arranged(fig)
+
+
+def add_dots(
+    fig: go.Figure, frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame, part: str, measure: str
+) -> None:
+    """Means with intervals, seeds, and the levels of that measure, all invisible until a menu shows them."""
+    rows = summary[(summary["part"] == part) & (summary["measure"] == measure)]
+    colors = [method_color(name) for name in rows["method"]]
+    seeds = frame[frame["part"] == part].groupby(["method", "seed"], sort=False)[measure].mean().reset_index()
+    common: dict[str, Any] = {"visible": False, "showlegend": False, "row": 1, "col": 2}
+    fig.add_scatter(
+        x=seeds[measure].astype("float32"),
+        y=seeds["method"],
+        mode="markers",
+        customdata=seeds["seed"],
+        marker={"color": [method_color(name) for name in seeds["method"]], "symbol": "line-ns-open", "size": 9},
+        hovertemplate="%{y}, seed %{customdata}: %{x:.4f}<extra></extra>",
+        **common,
+    )
+    fig.add_scatter(
+        x=rows["mean"].astype("float32"),
+        y=rows["method"],
+        mode="markers",
+        marker={"color": colors, "size": 10},
+        error_x={"array": (rows["high"] - rows["mean"]).fillna(0.0), "color": "#5A5A5A", "thickness": 1.2},
+        customdata=rows[["low", "high"]],
+        hovertemplate="%{y}: %{x:.4f}<br>95 %: %{customdata[0]:.4f} to %{customdata[1]:.4f}<extra></extra>",
+        **common,
+    )
+    ends = [rows["method"].iloc[0], rows["method"].iloc[-1]]
+    here = levels[levels["part"] == part]
+    for level, (label, color, _, dash) in LEVELS.items():
+        column = level if measure == "accuracy" else f"{level}_loss"
+        if column in here and here[column].notna().all():
+            fig.add_scatter(
+                x=[here[column].mean()] * 2,
+                y=ends,
+                mode="lines",
+                line={"color": color, "dash": dash},
+                hovertemplate=f"{label}: %{{x:.4f}}<extra></extra>",
+                **common,
+            )

@@ -1,4 +1,4 @@
-"""What the figures of generalisation and their interactive twins contain."""
+"""What the figures of systems and their interactive twins contain."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from moe_analysis.analysis.generalization import part_summary, scores, task_differences
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import method_color
-from moe_analysis.plots.generalization import MOST_NAMES, RADAR_METHODS, task_figure, transfer_figure, write_key
-from moe_analysis.plots.generalization_explorers import task_explorer, transfer_explorer
+from moe_analysis.studies.systems.draw import MOST_NAMES, RADAR_METHODS, transfer_explorer, transfer_figure, write_key
+from moe_analysis.studies.systems.draw_tasks import task_explorer, task_figure
+from moe_analysis.studies.systems.scores import part_summary, scores, task_differences
 
-from ..analysis.test_generalization import INSIDE_TASKS, NINE, OOD_TASKS, compare, levels_of
+from .test_scores import INSIDE_TASKS, NINE, OOD_TASKS, compare, levels_of
 
 
 @pytest.fixture(scope="module")
