@@ -62,6 +62,27 @@ ITEMS = (
         notebook="07_generalization",
     ),
     Item(
+        "routing_information",
+        "beyond the papers",
+        "what experts know of data sets and meaning, and how they are loaded",
+        study="routing.measure",
+        notebook="09_routing_anatomy",
+    ),
+    Item(
+        "routing_experts",
+        "beyond the papers",
+        "which data sets use which experts, and whether intuition makes routing semantic",
+        study="routing.measure_experts",
+        notebook="09_routing_anatomy",
+    ),
+    Item(
+        "routing_agreement",
+        "beyond the papers",
+        "whether routers of other layers and seeds find the same experts",
+        study="routing.measure_agreement",
+        notebook="09_routing_anatomy",
+    ),
+    Item(
         "own_adapter",
         "beyond the papers",
         "an adapter of your own beside LoRA and T-REX",

@@ -16,7 +16,6 @@ from moe_analysis.drawing.panels import panels
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.screens import least_width
 from moe_analysis.drawing.style import METHOD_COLORS, PALETTE, luminance, method_dash, text_on
-from moe_analysis.plots.anatomy import experts_used, specialists_explorer, specialists_figure
 from moe_analysis.plots.efficiency import MOST, router_explorer
 from moe_analysis.plots.flexibility import three_trees_explorer
 from moe_analysis.plots.optimizers import progress_explorer
@@ -24,6 +23,7 @@ from moe_analysis.plots.residual_tree import residual_tree_explorer, residual_tr
 from moe_analysis.plots.smore_figure1 import tree_explorer
 from moe_analysis.plots.structures import structures_explorer
 from moe_analysis.plots.subspace import span_explorer
+from moe_analysis.studies.routing.draw_experts import experts_used, specialists_explorer, specialists_figure
 
 pytest_plugins = ["tests.browser"]
 

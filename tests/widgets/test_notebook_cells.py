@@ -17,7 +17,6 @@ SHOWN = {
     "03_subspace_rank": "rank_widget",
     "04_riemannian": "exponent_widget",
     "05_structural_flexibility": "flexibility_widget",
-    "09_routing_anatomy": "specialist_widget",
 }
 
 

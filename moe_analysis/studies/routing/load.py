@@ -1,6 +1,6 @@
 """How evenly a router loads its experts: by gate mass and by largest gates, which a token's own entropy does not tell.
 
-In: recordings as in `analysis.specialisation`.
+In: recordings as in `specialization`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .experts import layer_of, normalised_entropy
-from .specialisation import Recorded, labelled, largest, split_routers
+from .specialization import Recorded, labelled, largest, layer_of, split_routers
 
 SAME_GATES = 1e-6  # difference of two gates that are equal up to rounding
 
@@ -31,7 +30,7 @@ def distinct_experts(gates: np.ndarray) -> np.ndarray:
 
 
 def expert_loads(recorded: Iterable[Recorded], top_k: int = 1, method: str | None = None) -> pd.DataFrame:
-    """One row a (method, seed, module, expert): mass, top1, used, rank, tokens.
+    """One row per (method, seed, module, expert): mass, top1, used, rank, tokens.
 
     mass: share of all gate mass. top1: share of tokens whose largest gate it has, ties shared evenly. used: share of
     tokens that have it among their top_k largest non-zero gates. rank: by mass, 1 for the busiest. tokens: seen. Raises
@@ -71,7 +70,7 @@ def expert_loads(recorded: Iterable[Recorded], top_k: int = 1, method: str | Non
 def load_summary(
     recorded: Iterable[Recorded], top_k: int = 1, least: float = 0.1, method: str | None = None
 ) -> pd.DataFrame:
-    """One row a (method, seed, module): how evenly its experts are loaded, and how evenly a token spreads its gates.
+    """One row per (method, seed, module): how evenly its experts are loaded, and how evenly a token spreads its gates.
 
     token_entropy: normalised entropy of a token's gates, mean over tokens with gates. Of the loads, "mass" and "top1"
     as in `expert_loads`: …_balance (normalised entropy, 1 when even), …_variation (standard deviation over mean),
@@ -108,5 +107,13 @@ def load_summary(
 
 
 def entropies_of(weights: np.ndarray) -> np.ndarray:
-    """`normalised_entropy`, NaN for a single expert."""
-    return normalised_entropy(weights) if weights.shape[-1] > 1 else np.full(weights.shape[:-1], np.nan)
+    """Entropy over the last axis of weights >= 0 by the log of its length: 1 for equal weights, 0 where one has all.
+
+    NaN for a single expert.
+    """
+    if weights.shape[-1] == 1:
+        return np.full(weights.shape[:-1], np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = weights / weights.sum(-1, keepdims=True)
+        terms = np.where(share == 0, 0.0, share * np.log(share))
+        return np.maximum(-terms.sum(-1), 0.0) / np.log(weights.shape[-1])

@@ -1,4 +1,4 @@
-"""What the figures of routing's anatomy and their interactive twins contain."""
+"""What the figures of routing and their interactive twins contain."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from moe_analysis.analysis import expert_load, router_agreement, specialisation
-from moe_analysis.analysis.intervals import mean_interval
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import method_color
-from moe_analysis.plots import anatomy
-from moe_analysis.plots.router_agreement import AGREEMENT, agreement_explorer, agreement_figure
+from moe_analysis.evidence.intervals import mean_interval
+from moe_analysis.studies.routing import agreement, draw, draw_experts, load, specialization
+from moe_analysis.studies.routing.agreement import AGREEMENT
+from moe_analysis.studies.routing.draw_agreement import agreement_explorer, agreement_figure
 from tests.analysis.fake_routers import MODULES, named_run, soft, tokens_of
 
 METHODS = {"LoRA-MoE": 4, "T-REX": 6}
@@ -36,14 +36,14 @@ def frames() -> dict[str, pd.DataFrame]:
     trained, untrained = recordings(), recordings()
     labels = {"dataset": list("aabbcc" * 2), "cluster": list("xy" * 6)}
     return {
-        "trained": specialisation.specialisation(trained, labels, permutations=5),
-        "untrained": specialisation.specialisation(untrained, labels, permutations=5),
-        "loads": expert_load.expert_loads(trained),
-        "summary": expert_load.load_summary(trained),
-        "shares": specialisation.expert_shares(trained),
-        "seeds": router_agreement.between_seeds(trained, 3),
-        "layers": router_agreement.between_layers(trained, 3),
-        "untrained_seeds": router_agreement.between_seeds(untrained, 3),
+        "trained": specialization.specialization(trained, labels, permutations=5),
+        "untrained": specialization.specialization(untrained, labels, permutations=5),
+        "loads": load.expert_loads(trained),
+        "summary": load.load_summary(trained),
+        "shares": specialization.expert_shares(trained),
+        "seeds": agreement.between_seeds(trained, 3),
+        "layers": agreement.between_layers(trained, 3),
+        "untrained_seeds": agreement.between_seeds(untrained, 3),
     }
 
 
@@ -54,7 +54,7 @@ def one_router(shares: pd.DataFrame) -> pd.DataFrame:
 def test_the_heat_map_shows_every_lift_and_sorts_like_beside_like(frames):
     rows = one_router(frames["shares"])
     rows = rows[rows["method"] == "T-REX"]
-    grid = anatomy.lift_grid(rows)
+    grid = draw_experts.lift_grid(rows)
     for _, cell in rows.iterrows():
         assert grid.loc[cell["label"], cell["expert"]] == cell["log_lift"]
     names, experts = np.random.default_rng(1).permutation(6), np.random.default_rng(2).permutation(6)
@@ -62,14 +62,14 @@ def test_the_heat_map_shows_every_lift_and_sorts_like_beside_like(frames):
         {"method": "m", "seed": 0, "module": "a", "label": np.repeat(names, 6), "expert": np.tile(experts, 6)}
     )
     blocks["log_lift"] = np.where(blocks["label"] % 2 == blocks["expert"] % 2, 1.0, -1.0)
-    sorted_grid = anatomy.lift_grid(blocks)
+    sorted_grid = draw_experts.lift_grid(blocks)
     assert [name % 2 for name in sorted_grid.index] in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
     assert [name % 2 for name in sorted_grid.columns] in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
 
 
 def test_several_routers_in_one_heat_map_are_refused(frames):
     with pytest.raises(ValueError, match="shares holds 18 routers; pass the rows of one method, seed and module"):
-        anatomy.lift_grid(frames["shares"])
+        draw_experts.lift_grid(frames["shares"])
 
 
 def test_experts_without_load_are_left_out_and_unused_ones_drawn_at_the_end_of_the_scale(frames):
@@ -77,17 +77,17 @@ def test_experts_without_load_are_left_out_and_unused_ones_drawn_at_the_end_of_t
     rows = rows[rows["method"] == "LoRA-MoE"].copy()
     rows.loc[rows["expert"] == 3, "log_lift"] = np.nan
     rows.loc[(rows["expert"] == 2) & (rows["label"] == "a"), "log_lift"] = -np.inf
-    assert sorted(anatomy.lift_grid(rows).columns) == [0, 1, 2]
-    anatomy.specialists_figure(rows).draw_without_rendering()
+    assert sorted(draw_experts.lift_grid(rows).columns) == [0, 1, 2]
+    draw_experts.specialists_figure(rows).draw_without_rendering()
 
 
 def test_a_panel_for_every_method_on_one_scale(frames):
-    fig = anatomy.specialists_figure(one_router(frames["shares"]))
+    fig = draw_experts.specialists_figure(one_router(frames["shares"]))
     panels = [panel for panel in fig.axes if panel.images and panel.get_title(loc="right")]
     assert [panel.get_title(loc="right").split("\n")[0] for panel in panels] == list(METHODS)
     for panel, method in zip(panels, METHODS):
         own = one_router(frames["shares"])
-        grid = anatomy.lift_grid(own[own["method"] == method])
+        grid = draw_experts.lift_grid(own[own["method"] == method])
         np.testing.assert_allclose(panel.images[0].get_array(), grid)
         assert panel.images[0].get_clim() == (-2, 2) and panel.get_xlabel() == f"{METHODS[method]} experts"
         assert [tick.get_text() for tick in panel.get_yticklabels()] == list(grid.index)
@@ -96,7 +96,7 @@ def test_a_panel_for_every_method_on_one_scale(frames):
 
 @pytest.fixture(scope="module")
 def panels(frames):
-    fig = anatomy.routing_figure(*(frames[name] for name in ("trained", "untrained", "loads", "summary")))
+    fig = draw.routing_figure(*(frames[name] for name in ("trained", "untrained", "loads", "summary")))
     return dict(zip("abcdef", fig.axes)), fig
 
 
@@ -118,7 +118,7 @@ def test_information_stands_by_layer_with_intervals_over_seeds(panels, frames, l
             assert sorted(bar.get_segments()[place][:, 1]) == pytest.approx([low, high])
     rings = [bars[0] for bars in panel.containers if bars.get_label() not in METHODS]
     assert len(rings) == len(METHODS) and all(ring.get_markerfacecolor() == "none" for ring in rings)
-    assert panel.get_title(loc="left") == f"({letter}) {anatomy.VIEWS[view]}, {anatomy.SHORT[label]}"
+    assert panel.get_title(loc="left") == f"({letter}) {draw.VIEWS[view]}, {draw.SHORT[label]}"
 
 
 def test_load_curves_fall_and_have_mean_one_and_every_router_has_its_dot(panels, frames):
@@ -159,21 +159,21 @@ def test_agreement_stands_by_layers_and_by_seeds_and_as_intervals(frames):
 
 
 def test_each_choice_of_the_menus_shows_what_it_names(frames):
-    fig = anatomy.specialists_explorer(frames["shares"])
+    fig = draw_experts.specialists_explorer(frames["shares"])
     buttons = fig.layout.updatemenus[0].buttons
     assert len(buttons) == len(fig.data) == 18 and sum(trace.visible is True for trace in fig.data) == 1
     assert all(sum(button.args[0]["visible"]) == 1 for button in buttons)
-    fig = anatomy.routing_explorer(frames["trained"], frames["summary"])
+    fig = draw.routing_explorer(frames["trained"], frames["summary"])
     for button, (label, view) in zip(
         fig.layout.updatemenus[0].buttons,
         [("dataset", "gates"), ("cluster", "gates"), ("dataset", "top1"), ("cluster", "top1")],
     ):
         shown = [trace for trace, visible in zip(fig.data, button.args[0]["visible"]) if visible]
         assert [trace.name for trace in shown] == [*METHODS, *METHODS]
-        rows = anatomy.of(frames["trained"], label, view)
+        rows = draw.of(frames["trained"], label, view)
         expected = 100 * rows[rows["method"] == "T-REX"]["normalised"]
         np.testing.assert_allclose(shown[1].y, expected, rtol=1e-5, atol=1e-5)
-        assert button.label == f"{anatomy.LABELS[label]}, {anatomy.VIEWS[view]}"
+        assert button.label == f"{draw.LABELS[label]}, {draw.VIEWS[view]}"
     fig = agreement_explorer(frames["seeds"], frames["layers"])
     assert [button.label for button in fig.layout.updatemenus[0].buttons] == list(METHODS)
     assert [trace.name for trace in fig.data] == ["LoRA-MoE"] * 2 + ["T-REX"] * 2
@@ -182,9 +182,9 @@ def test_each_choice_of_the_menus_shows_what_it_names(frames):
 
 def test_the_figures_can_be_saved(frames, panels, tmp_path):
     written = save(
-        "routing", panels[1], anatomy.routing_explorer(frames["trained"], frames["summary"]), frames, folder=tmp_path
+        "routing", panels[1], draw.routing_explorer(frames["trained"], frames["summary"]), frames, folder=tmp_path
     )
     assert written["png"].stat().st_size > 10_000
-    agreement = agreement_figure(frames["seeds"], frames["layers"], frames["untrained_seeds"])
-    written = save("agreement", agreement, agreement_explorer(frames["seeds"], frames["layers"]), {}, folder=tmp_path)
+    drawn = agreement_figure(frames["seeds"], frames["layers"], frames["untrained_seeds"])
+    written = save("agreement", drawn, agreement_explorer(frames["seeds"], frames["layers"]), {}, folder=tmp_path)
     assert written["png"].stat().st_size > 10_000

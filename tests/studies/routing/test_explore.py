@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe_analysis.analysis.specialisation import expert_shares
-from moe_analysis.widgets import specialist_widget
-from moe_analysis.widgets.anatomy import chosen_module, pool_of, projection_of
+from moe_analysis.studies.routing.explore_experts import chosen_module, pool_of, projection_of, specialist_widget
+from moe_analysis.studies.routing.specialization import expert_shares
 from tests.analysis.fake_routers import MODULES, named_run, soft, tokens_of
 from tests.drawing.test_explorer import picture
 

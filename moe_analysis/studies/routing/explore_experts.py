@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..drawing.explorer import Explorer, View, choice
+from ...drawing.explorer import Explorer, View, choice
+
+if TYPE_CHECKING:
+    from .measure import RoutingExperts
 
 POOL = " pool "  # between a module's name and the number of its pool, as `split_routers` writes it
 MOST_NAMES = 40  # experts whose numbers fit below a map
 READABLE = 6.5  # points: one panel has room for larger names than many
 FIELDS = ("method", "seed", "layer", "projection")
+
+
+def widget(found: RoutingExperts) -> Explorer:
+    """Every router that was measured, one at a time."""
+    return specialist_widget(found.shares)
 
 
 def specialist_widget(
@@ -35,7 +43,7 @@ def specialist_widget(
     }
 
     def draw(method: str, seed: int, layer: int, projection: str, pool: int) -> View:
-        from ..plots.anatomy import lift_grid, specialists_figure
+        from .draw_experts import lift_grid, specialists_figure
 
         module = chosen_module(routers, method, seed, layer, projection, pool)
         shown = shares[(shares["module"] == module) & (shares["seed"] == seed) & (shares["method"] == method)]

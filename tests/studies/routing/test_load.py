@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.analysis import expert_load
+from moe_analysis.studies.routing import load
 from tests.analysis.fake_routers import MODULES, named_run, one_hot, soft, tokens_of
 
 examples = settings(deadline=None, max_examples=15)
@@ -16,7 +16,7 @@ examples = settings(deadline=None, max_examples=15)
 
 def summary_of(gates: np.ndarray, **options) -> pd.Series:
     tokens = pd.DataFrame({"row": np.arange(len(gates)), "position": 0, "dataset": "a"})
-    return expert_load.load_summary([(named_run(), {MODULES[0]: gates}, tokens)], **options).iloc[0]
+    return load.load_summary([(named_run(), {MODULES[0]: gates}, tokens)], **options).iloc[0]
 
 
 @examples
@@ -44,10 +44,10 @@ def test_dead_experts_are_those_never_on_top_or_starved():
     assert (found["never_top"], found["starved"], found["dead"]) == (0.25, 0.25, 0.25)
     found = summary_of(gates, least=0.5)
     assert (found["never_top"], found["starved"], found["dead"]) == (0.25, 0.5, 0.5)
-    loads = expert_load.expert_loads([(named_run(), {MODULES[0]: gates}, tokens_of(1, lengths=(10,)))], top_k=2)
+    loads = load.expert_loads([(named_run(), {MODULES[0]: gates}, tokens_of(1, lengths=(10,)))], top_k=2)
     assert loads["used"].tolist() == [0.9, 1.0, 0.1, 0.0] and loads["rank"].tolist() == [1, 2, 3, 4]
     with pytest.raises(ValueError, match="top_k = 0 must be at least 1"):
-        expert_load.expert_loads([], top_k=0)
+        load.expert_loads([], top_k=0)
 
 
 def test_ties_share_the_top_and_equal_experts_count_as_one():
@@ -56,7 +56,7 @@ def test_ties_share_the_top_and_equal_experts_count_as_one():
     assert found["top1_balance"] == pytest.approx(1.0) and found["distinct"] == 0.25
     gates = np.repeat(soft(np.random.default_rng(0), 30, 3) / 2, 2, axis=1)
     assert summary_of(gates)["distinct"] == 0.5
-    np.testing.assert_allclose(expert_load.distinct_experts(gates), 2 * gates[:, ::2])
+    np.testing.assert_allclose(load.distinct_experts(gates), 2 * gates[:, ::2])
 
 
 def test_a_single_expert_has_no_balance():

@@ -1,4 +1,4 @@
-"""What experts specialise in: how much a token's gates tell of its text's data set, or of its semantic cluster.
+"""What experts specialize in: how much a token's gates tell of its text's data set, or of its semantic cluster.
 
 In: recordings (run, {module: gates (tokens, experts)}, tokens), as `training.routing.record_gates` makes them. Gates
 are taken as a distribution over experts, so soft and sparse routers are measured alike. Every pool of a system with
@@ -7,19 +7,25 @@ several pools (MoMOR, S'MoRE) counts as a router of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..studies.records import run_key
-from .experts import layer_of
+from ..records import run_key
 
 VIEWS = ("gates", "top1")
 UNITS = ("token", "text")
 BLOCK_VALUES = 2**23  # of one block of shuffles
 Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]
+
+
+def layer_of(module: str) -> str:
+    """A module's name up to its first number, "layers.3" of "layers.3.self_attn.q_proj"; the whole name without one."""
+    found = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", module)
+    return found.group() if found else module
 
 
 def labelled(run: Any, method: str | None) -> dict[str, Any]:
@@ -112,7 +118,7 @@ def shuffles(codes: np.ndarray, strata: np.ndarray, permutations: int, seed: int
     return shuffled
 
 
-def specialisation(
+def specialization(
     recorded: Iterable[Recorded],
     labels: Mapping[str, Any] | None = None,
     within: Any = None,
@@ -121,7 +127,7 @@ def specialisation(
     seed: int = 0,
     method: str | None = None,
 ) -> pd.DataFrame:
-    """One row a (method, seed, module, label, view): what the chosen experts tell of a text's label, in bits.
+    """One row per (method, seed, module, label, view): what the chosen experts tell of a text's label, in bits.
 
     labels: {name: a label for every row of the frame that was recorded}, by default the data sets. within: a label for
     every row too; then the information is what remains once `within` is known. unit: "token", where long texts weigh
@@ -133,7 +139,7 @@ def specialisation(
     label_entropy, NaN for a single label. most: the smaller of label_entropy and the log of the number of experts.
     Raises ValueError for an unknown unit, fewer than one permutation, or labels of the wrong length.
 
-    >>> found = specialisation(recorded, labels, permutations=4)
+    >>> found = specialization(recorded, labels, permutations=4)
     >>> found["view"].unique().tolist(), bool((found["information"] >= 0).all())
     (['gates', 'top1'], True)
     """
@@ -185,7 +191,7 @@ def codes_of(values: Any, rows: Any, name: str) -> np.ndarray:
 def tested(
     table: np.ndarray, codes: np.ndarray, strata: np.ndarray, permutations: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Columns of `specialisation` (R,) of one labelling: information beyond the strata's, and its chance level."""
+    """Columns of `specialization` (R,) of one labelling: information beyond the strata's, and its chance level."""
     both = pd.factorize(strata * (codes.max() + 1) + codes)[0]
     found, entropy = information(table, np.concatenate([both[None], shuffles(both, strata, permutations, seed)]))
     known, known_entropy = information(table, strata[None])  # both zero with a single stratum
@@ -206,7 +212,7 @@ def tested(
 
 
 def expert_shares(recorded: Iterable[Recorded], labels: Any = None, method: str | None = None) -> pd.DataFrame:
-    """One row a (method, seed, module, label, expert): the experts that a label's tokens are routed to.
+    """One row per (method, seed, module, label, expert): the experts that a label's tokens are routed to.
 
     labels: one for every row of the recorded frame, by default its data set. share: of the label's gate mass that the
     expert gets (NaN for a label without mass). load: of all gate mass. log_lift: log2 of share over load, 0 where the

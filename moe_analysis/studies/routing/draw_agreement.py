@@ -8,19 +8,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.intervals import mean_interval
-from ..analysis.router_agreement import agreement_matrix, pair_interval
-from ..drawing.screens import arranged
-from ..drawing.style import FULL_WIDTH, figure, use_style
-from .anatomy import methods_of, wrapped
-from .experts import layer_title
+from ...drawing.screens import arranged
+from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...evidence.intervals import mean_interval
+from .agreement import AGREEMENT, agreement_matrix, pair_interval
+from .draw import layer_title, methods_of, wrapped
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-AGREEMENT = "same_top1_adjusted"
+    from .measure import RoutingAgreement
+
 AGREES = "agreement beyond chance"
+
+
+def plot(found: RoutingAgreement) -> Figure:
+    """Matrices by layers and seeds above, means with intervals below."""
+    return agreement_figure(found.seeds, found.layers, found.untrained)
+
+
+def interactive(found: RoutingAgreement) -> go.Figure:
+    """Matrices of one system at a time."""
+    return agreement_explorer(found.seeds, found.layers)
 
 
 def agreement_figure(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seeds: pd.DataFrame) -> Figure:

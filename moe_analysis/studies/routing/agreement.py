@@ -2,7 +2,7 @@
 
 Experts have no names, so those of two routers are first matched by the Hungarian method on how their gates correlate
 over some texts; agreement is then measured on other texts, for matching finds something alike in any two routers.
-In: recordings as in `analysis.specialisation`.
+In: recordings as in `specialization`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .expert_load import distinct_experts
-from .experts import layer_of
-from .intervals import mean_interval
-from .specialisation import Recorded, labelled, split_routers
+from ...evidence.intervals import mean_interval
+from .load import distinct_experts
+from .specialization import Recorded, labelled, layer_of, split_routers
 
 MEASURES = ("correlation", "same_top1")
+AGREEMENT = "same_top1_adjusted"
 
 
 def coactivation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Correlations (E1, E2) of the gate columns of (T, E1) and (T, E2) over the same tokens; 0 for a constant one."""
-    centred = [gates - gates.mean(0) for gates in (first, second)]
-    norms = np.linalg.norm(centred[0], axis=0)[:, None] * np.linalg.norm(centred[1], axis=0)  # (E1, E2)
+    centerd = [gates - gates.mean(0) for gates in (first, second)]
+    norms = np.linalg.norm(centerd[0], axis=0)[:, None] * np.linalg.norm(centerd[1], axis=0)  # (E1, E2)
     # below rounding a column is constant, and its correlation noise
     steady = norms > 1e-12 * len(first)
-    return np.divide(centred[0].T @ centred[1], norms, out=np.zeros(norms.shape), where=steady)
+    return np.divide(centerd[0].T @ centerd[1], norms, out=np.zeros(norms.shape), where=steady)
 
 
 def match_experts(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +111,7 @@ def compared(
     """correlation, same_top1 (1 + permutations,) and kappa (1,) of gates (T, E1) and (T, E2) under a matching.
 
     others (permutations, T): the second router's tokens that are also put beside those of the first. correlation: of
-    the matched columns together, each centred on its mean, so that an expert counts by how much it moves; shuffled
+    the matched columns together, each centerd on its mean, so that an expert counts by how much it moves; shuffled
     tokens keep the scale of the real ones.
     """
     own, partner = matching
@@ -137,7 +137,7 @@ def compared(
 def between_layers(
     recorded: Iterable[Recorded], permutations: int = 100, seed: int = 0, method: str | None = None
 ) -> pd.DataFrame:
-    """One row a (method, seed, module, other) with the columns of `router_agreement` and layer, other_layer.
+    """One row per (method, seed, module, other) with the columns of `router_agreement` and layer, other_layer.
 
     other: the router of the same projection (and pool) in another layer of the run; every pair once.
 
@@ -168,7 +168,7 @@ def between_layers(
 def between_seeds(
     recorded: Iterable[Recorded], permutations: int = 100, seed: int = 0, method: str | None = None
 ) -> pd.DataFrame:
-    """One row a (method, seed, other_seed, module): the same router in two runs of a method; every pair once.
+    """One row per (method, seed, other_seed, module): the same router in two runs of a method; every pair once.
 
     Raises ValueError when two runs of a method were recorded on different texts.
 
@@ -226,10 +226,18 @@ def pair_interval(
     Pairs share seeds and are not independent, so the interval is that of the jackknife's pseudo-values, one a seed:
     what the mean over pairs becomes when all pairs of that seed are left out (Arvesen 1969). NaN for fewer than three.
     """
+    pairs = frame.groupby(list(seeds))[measure].mean().dropna()
+    values = pseudo_values(frame, measure, seeds)
+    if len(values) < 3:
+        return float(pairs.mean()), float("nan"), float("nan"), len(values)
+    return *mean_interval(values), len(values)
+
+
+def pseudo_values(frame: pd.DataFrame, measure: str, seeds: Sequence[str] = ("seed", "other_seed")) -> np.ndarray:
+    """(seeds,): the jackknife's pseudo-values of the mean over pairs; NaN for fewer than three seeds."""
     pairs = frame.groupby(list(seeds))[measure].mean().dropna().reset_index()
     names = pd.unique(pairs[list(seeds)].to_numpy().ravel())
-    mean, count = float(pairs[measure].mean()), len(names)
-    if count < 3:
-        return mean, float("nan"), float("nan"), count
-    without = np.array([pairs.loc[(pairs[list(seeds)] != name).all(axis=1), measure].mean() for name in names])
-    return *mean_interval(count * mean - (count - 1) * without), count
+    if len(names) < 3:
+        return np.full(len(names), np.nan)
+    without = [pairs.loc[(pairs[list(seeds)] != name).all(axis=1), measure].mean() for name in names]
+    return len(names) * float(pairs[measure].mean()) - (len(names) - 1) * np.array(without)
