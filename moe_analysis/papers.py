@@ -62,6 +62,27 @@ ITEMS = (
         notebook="07_generalization",
     ),
     Item(
+        "smore_fig4",
+        "S'MoRE Fig. 4 and Table 2",
+        "S'MoRE is more accurate than LoRA, MixLoRA and HydraLoRA, with every gate",
+        study="budgets.measure",
+        notebook="08_efficiency",
+    ),
+    Item(
+        "smore_table5",
+        "S'MoRE Table 5",
+        "more layers are more accurate at equal budget",
+        study="budgets.measure_layers",
+        notebook="08_efficiency",
+    ),
+    Item(
+        "smore_table7",
+        "S'MoRE Table 7",
+        "a training step takes 1.15 to 1.33 times as long as one of MixLoRA",
+        study="budgets.measure_times",
+        notebook="08_efficiency",
+    ),
+    Item(
         "routing_information",
         "beyond the papers",
         "what experts know of data sets and meaning, and how they are loaded",

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from moe_analysis import comparison
-from moe_analysis.analysis import budget_curves, efficiency_comparison
+from moe_analysis.studies.budgets import differences as compared
+from moe_analysis.studies.budgets import points as curves
 from moe_analysis.studies.systems import scores as measured
 
 from .registry import prepared
@@ -106,7 +107,7 @@ def results() -> pd.DataFrame:
                 accuracy = height + 0.02 * (budget > 20_000) + 0.002 * random.standard_normal()
                 active = budget if method == "LoRA" else budget // 3
                 rows.append((method, seed, budget, budget, active, 2 * active, "originals", accuracy, 2 - accuracy))
-    return pd.DataFrame(rows, columns=list(budget_curves.COLUMNS))
+    return pd.DataFrame(rows, columns=list(curves.COLUMNS))
 
 
 @prepared
@@ -120,7 +121,7 @@ def gated() -> pd.DataFrame:
 @prepared
 def budget_marks() -> pd.DataFrame:
     """`budget_points` of `results`."""
-    return budget_curves.budget_points(results())
+    return curves.budget_points(results())
 
 
 @prepared
@@ -136,11 +137,11 @@ def layered() -> pd.DataFrame:
 @prepared
 def layer_points() -> pd.DataFrame:
     """`budget_points` of `layered`, with its column layers."""
-    found = budget_curves.budget_points(layered())
+    found = curves.budget_points(layered())
     return found.assign(layers=found["method"].str[-1].astype(int))
 
 
 @prepared
 def layer_table() -> pd.DataFrame:
     """`layers_table` of `layered`."""
-    return efficiency_comparison.layers_table(layered())
+    return compared.layers_table(layered())

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import moe_analysis as ma
-from moe_analysis.analysis.budget_curves import COLUMNS, check_results
-from moe_analysis.analysis.budget_runs import budget_results, sizes_of, with_layers
+from moe_analysis.studies.budgets.points import COLUMNS, check_results
+from moe_analysis.studies.budgets.results import budget_results, sizes_of, with_layers
+from moe_analysis.studies.systems.scores import scores
 
 BACKBONE = torch.nn.ModuleDict({"up_proj": torch.nn.Linear(8, 12), "down_proj": torch.nn.Linear(12, 8)})
 
@@ -36,12 +37,22 @@ def run(method: str, seed: int, accuracies: list[float], rank: int):
     return SimpleNamespace(id=f"{method}-{rank}-{seed}", config=config, evaluation=evaluation(accuracies))
 
 
+def results_of(runs: dict, transferred: dict | None = None) -> pd.DataFrame:
+    """`budget_results` of runs by budget."""
+    frames = [scores(own, (transferred or {}).get(budget, ())).assign(budget=budget) for budget, own in runs.items()]
+    sizes = {
+        (run.config.name, budget): sizes_of(run.config.adapter, BACKBONE) for budget, own in runs.items() for run in own
+    }
+    rows = [{"method": method, "budget": budget, **own} for (method, budget), own in sizes.items()]
+    return budget_results(pd.concat(frames), pd.DataFrame(rows))
+
+
 def test_a_run_becomes_a_row_a_part_with_the_means_over_its_data_sets():
     runs = {
         40: [run("LoRA", seed, [0.4 + seed, 0.6 + seed], 2) for seed in (0, 1)],
         80: [run("LoRA", 0, [0.5, 0.9], 4)],
     }
-    table = budget_results(runs, BACKBONE)
+    table = results_of(runs)
     check_results(table)
     assert list(table.columns) == list(COLUMNS) and len(table) == 3 * 3
     first = table[(table["budget"] == 40) & (table["seed"] == 0)].set_index("part")
@@ -53,7 +64,7 @@ def test_a_run_becomes_a_row_a_part_with_the_means_over_its_data_sets():
 def test_tables_of_another_suite_are_a_part_of_their_own():
     runs = {40: [run("LoRA", 0, [0.4, 0.6], 2)]}
     outside = evaluation([0.1]).assign(dataset="elsewhere")
-    table = budget_results(runs, BACKBONE, {40: [outside]}).set_index("part")
+    table = results_of(runs, {40: [outside]}).set_index("part")
     assert table.loc["ood", "accuracy"] == pytest.approx(0.1) and table.loc["in-distribution", "accuracy"] == 0.5
 
 

@@ -1,13 +1,7 @@
-"""Systems against each other at equal budgets, and more layers of S'MoRE at equal budget: paired differences.
+"""Systems against each other at equal budgets, and more layers of S'MoRE at equal budget: differences paired by seed.
 
-Source: S'MoRE, Fig. 4 and Table 5. One rule decides every row, fixed before anything was measured. Differences are
-paired by seed and signed so that above zero is better (a higher accuracy, a lower loss):
-
-- "reproduced": the 95 % interval of their mean lies above zero;
-- "not reproduced": otherwise, and its upper end lies below MATTERS, so that an advantage of one point of accuracy (or
-  0.01 nats) is excluded;
-- "not testable at this scale": otherwise, for the interval is wider than the difference; and always with fewer than
-  three paired seeds, or when a value of either side is missing or not a number.
+Source: S'MoRE, Fig. 4 and Table 5. Intervals here are over seeds, of means over tasks, for the figures; claims are
+judged over tasks and seeds.
 """
 
 from __future__ import annotations
@@ -18,13 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .budget_curves import SIGNS, best_within_budget, check_results, curve_areas, long_results
-from .intervals import MIN_SEEDS, mean_interval
+from ...evidence.intervals import mean_interval
+from .points import check_results, long_results
 
-MATTERS = 0.01
 EQUAL = 0.1  # trainable parameters that differ by at most this share are one budget
 ALL = "all"  # in the column budget: the mean over all budgets
-REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE = "reproduced", "not reproduced", "not testable at this scale"
 DIFFERENCES = (
     "part",
     "measure",
@@ -38,28 +30,7 @@ DIFFERENCES = (
     "high",
     "seeds",
     "invalid",
-    "verdict",
 )
-
-
-def verdict_of(low: float, high: float, seeds: int, invalid: int = 0) -> str:
-    """The rule of this file for an interval of differences of which above zero is better."""
-    if seeds < MIN_SEEDS or invalid or not np.isfinite([low, high]).all():
-        return NOT_TESTABLE
-    if low > 0:
-        return REPRODUCED
-    return NOT_REPRODUCED if high < MATTERS else NOT_TESTABLE
-
-
-def joint_verdict(verdicts: Iterable[str]) -> str:
-    """Of a statement that holds when all its parts do, so that no level needs a correction for their number.
-
-    Reproduced when every part is, not reproduced when one is not, else not testable; without parts not testable.
-    """
-    found = set(verdicts)
-    if NOT_REPRODUCED in found:
-        return NOT_REPRODUCED
-    return REPRODUCED if found == {REPRODUCED} else NOT_TESTABLE
 
 
 def check_methods(known: Iterable[str], wanted: Iterable[str]) -> None:
@@ -74,7 +45,7 @@ def differences(values: pd.DataFrame, method: str, others: Sequence[str]) -> pd.
     """Paired differences of a frame part, measure, budget, method, seed, value: at every budget and over all of them.
 
     Columns part, measure, budget, method, against, mean, mean_against, difference (method minus against, in the
-    measure's unit), low, high (95 % t interval), seeds, invalid (pairs in which a value is not finite), verdict. The
+    measure's unit), low, high (95 % t interval), seeds, invalid (pairs in which a value is not finite). The
     budget "all" is each seed's mean over the budgets that both methods have; a seed that lacks one of them is left out.
     Raises ValueError for a method that is not there.
     """
@@ -89,23 +60,18 @@ def differences(values: pd.DataFrame, method: str, others: Sequence[str]) -> pd.
             budgets = ours.columns.intersection(theirs.columns)
             pairs = [(ALL, ours[budgets].mean(axis=1, skipna=False), theirs[budgets].mean(axis=1, skipna=False))]
             pairs += [(budget, ours[budget], theirs[budget]) for budget in budgets]
-            rows += [
-                (part, measure, budget, method, other, *paired(first, second, SIGNS[str(measure)]))
-                for budget, first, second in pairs
-            ]
+            rows += [(part, measure, budget, method, other, *paired(first, second)) for budget, first, second in pairs]
     return pd.DataFrame(rows, columns=list(DIFFERENCES))
 
 
-def paired(ours: pd.Series, theirs: pd.Series, sign: float) -> tuple[Any, ...]:
-    """(mean, mean of the other, difference, low, high, seeds, invalid, verdict) of two series of the same seeds."""
+def paired(ours: pd.Series, theirs: pd.Series) -> tuple[Any, ...]:
+    """(mean, mean of the other, difference, low, high, seeds, invalid) of two series of the same seeds."""
     both = np.stack([ours.to_numpy(float), theirs.to_numpy(float)])  # (2, seeds): rows of one pivot
     both = both[:, ~np.isnan(both).any(axis=0)]
     valid = both[:, np.isfinite(both).all(axis=0)]
-    difference, low, high = mean_interval(valid[0] - valid[1])
     seeds, invalid = valid.shape[1], both.shape[1] - valid.shape[1]
-    lower, upper = (low, high) if sign > 0 else (-high, -low)
     means = [float(side.mean()) if seeds else float("nan") for side in valid]
-    return (*means, difference, low, high, seeds, invalid, verdict_of(lower, upper, seeds, invalid))
+    return (*means, *mean_interval(valid[0] - valid[1]), seeds, invalid)
 
 
 def equal_budgets(results: pd.DataFrame, method: str, other: str, tolerance: float = EQUAL) -> pd.Series:
@@ -120,46 +86,34 @@ def equal_budgets(results: pd.DataFrame, method: str, other: str, tolerance: flo
 
 
 def equal_budget_differences(
-    results: pd.DataFrame, method: str, others: Sequence[str], tolerance: float = EQUAL, best: bool = False
+    results: pd.DataFrame, method: str, others: Sequence[str], tolerance: float = EQUAL
 ) -> pd.DataFrame:
-    """`differences` of a table of results (see `budget_curves`) where both methods have the same size.
+    """`differences` of a table of results (see `points`) where both methods have the same size.
 
-    A budget takes part when `equal_budgets` has it; where none does, the row of "all" has no numbers. best: compare
-    what the methods reach within each budget (`best_within_budget`) instead of at it.
+    A budget takes part when `equal_budgets` has it; where none does, the row of "all" has no numbers.
     """
     check_results(results)
     check_methods(results["method"], (method, *others))
-    values = best_within_budget(results) if best else long_results(results)
+    values = long_results(results)
     frames = []
     for other in others:
         budgets = equal_budgets(results, method, other, tolerance).index
         both = values[values["method"].isin([method, other]) & values["budget"].isin(budgets)]
-        frames.append(differences(both, method, [other]) if len(budgets) else undecided(values, method, other))
+        frames.append(differences(both, method, [other]) if len(budgets) else without_numbers(values, method, other))
     return pd.concat(frames, ignore_index=True)
 
 
-def undecided(values: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
+def without_numbers(values: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     """Rows of `differences` without numbers, for two methods that have no equal budget."""
-    nothing = (ALL, method, other, *[float("nan")] * 5, 0, 0, NOT_TESTABLE)
+    nothing = (ALL, method, other, *[float("nan")] * 5, 0, 0)
     keys = values[["part", "measure"]].drop_duplicates().itertuples(index=False)
     return pd.DataFrame([(*key, *nothing) for key in keys], columns=list(DIFFERENCES))
-
-
-def area_differences(results: pd.DataFrame, method: str, others: Sequence[str], size: str) -> pd.DataFrame:
-    """`differences` of the areas under the curves over log `size`, which stands in the column budget.
-
-    The range is the common one of these methods, whatever others the results hold.
-    """
-    check_methods(results["method"], (method, *others))
-    areas = curve_areas(results[results["method"].isin([method, *others])], size)
-    found = differences(areas.rename(columns={"area": "value"}).assign(budget=size), method, others)
-    return found[found["budget"] == size].reset_index(drop=True)
 
 
 def layers_table(results: pd.DataFrame, tolerance: float = EQUAL) -> pd.DataFrame:
     """Table 5: what more layers of S'MoRE give at equal budget, against the fewest layers.
 
-    results: a table of results with a column layers besides, one method a number of layers. Out: the rows of
+    results: a table of results with a column layers besides, one method per number of layers. Out: the rows of
     `equal_budget_differences` (mean is that of `layers`, mean_against that of the fewest) with the columns layers and
     fewest. Raises ValueError when there are fewer than two numbers of layers, or two methods of one number.
 
@@ -176,7 +130,7 @@ def layers_table(results: pd.DataFrame, tolerance: float = EQUAL) -> pd.DataFram
     layers = dict(zip(known["method"], known["layers"].astype(int)))
     if len(layers) < 2 or len(known) != len(layers) or not known["layers"].is_unique:
         raise ValueError(
-            f"results needs one method a number of layers, and two numbers or more; it has {known.to_numpy().tolist()}"
+            f"results needs one method per number of layers, and two numbers or more; it has {known.to_numpy().tolist()}"
         )
     first, *more = layers
     table = pd.concat([equal_budget_differences(results, name, [first], tolerance) for name in more], ignore_index=True)

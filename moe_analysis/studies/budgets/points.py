@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .intervals import mean_interval
+from ...evidence.intervals import mean_interval
 
 COLUMNS = ("method", "seed", "budget", "trainable", "active", "operations", "part", "accuracy", "loss")
 SIZES = ("trainable", "active", "operations")
@@ -45,13 +45,13 @@ def check_results(results: pd.DataFrame) -> None:
 
 
 def long_results(results: pd.DataFrame) -> pd.DataFrame:
-    """A row a measure: part, method, seed, budget, trainable, active, operations, measure, value; checks the table."""
+    """One row per measure: part, method, seed, budget, trainable, active, operations, measure, value; checks the table."""
     check_results(results)
     return results.melt([*KEY, *SIZES], list(SIGNS), "measure", "value")
 
 
 def budget_points(results: pd.DataFrame) -> pd.DataFrame:
-    """A row a part, measure, method and budget, by rising budget: the points of Fig. 4.
+    """One row per part, measure, method and budget, by rising budget: the points of Fig. 4.
 
     Columns part, measure, method, budget, trainable, active, operations, mean, low, high (95 % t interval over seeds,
     NaN for a single seed), seeds (with a finite value) and diverged (without).

@@ -7,17 +7,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..analysis.step_ratios import HIGH, LOW, MEAN
-from ..drawing.screens import arranged
-from ..drawing.style import FULL_WIDTH, figure, use_style
-from .budget_curves import interval_of, method_marks
+from ...drawing.screens import arranged
+from ...drawing.style import FULL_WIDTH, figure, use_style
+from .draw import interval_of, method_marks
+from .step_ratios import HIGH, LOW, MEAN
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from .measure import StepTimes
 
 BAND, PAPER = "#F3E3C3", "#8F6200"
 SPREAD = 0.66  # of a method's line, shared by its sizes
+
+
+def plot(found: StepTimes, ax: Axes | None = None) -> Figure | Axes:
+    """Ratios with their intervals, beside what the operations let expect."""
+    if ax is None:
+        return time_figure(found.times, found.expected)
+    draw_times(ax, found.times, found.expected)
+    ax.legend(fontsize=6)
+    return ax
+
+
+def interactive(found: StepTimes) -> go.Figure:
+    """The same with milliseconds under the pointer."""
+    return time_explorer(found.times, found.expected)
 
 
 def time_figure(times: pd.DataFrame, expected: pd.DataFrame | None = None, reference: str = "MixLoRA") -> Figure:
@@ -30,46 +47,51 @@ def time_figure(times: pd.DataFrame, expected: pd.DataFrame | None = None, refer
     >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
     ['LoRA', 'MixLoRA', "S'MoRE"]
     """
-    marks = method_marks(times["method"])
     with use_style():
-        fig = figure(FULL_WIDTH, 1.4 + (0.2 + 0.11 * sizes_of(times)) * len(marks))
+        fig = figure(FULL_WIDTH, 1.4 + (0.2 + 0.11 * sizes_of(times)) * times["method"].nunique())
         panel: Any = fig.subplots()
-        panel.axvspan(LOW, HIGH, color=BAND, linewidth=0, zorder=0, label=f"S'MoRE in the paper, {LOW} to {HIGH}")
-        panel.axvline(MEAN, color=PAPER, linewidth=0.9, zorder=1, label=f"its mean, {MEAN}")
-        panel.axvline(1, color="0.3", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
-        for line, (method, mark) in enumerate(marks.items()):
-            rows = placed(times, method, line)
-            panel.errorbar(
-                rows["ratio"],
-                rows["y"],
-                xerr=interval_of(rows, "ratio", "ratio_low", "ratio_high"),
-                color=mark.color,
-                marker=mark.marker,
-                linestyle="none",
-                capsize=2,
-                elinewidth=0.8,
-                zorder=3,
-            )
-            if expected is not None:
-                rings = placed(expected, method, line)
-                panel.plot(
-                    rings["computed_ratio"],
-                    rings["y"],
-                    "o",
-                    markerfacecolor="none",
-                    color="0.35",
-                    markersize=6,
-                    markeredgewidth=0.8,
-                    zorder=2,
-                    label="" if line else "expected from operations",
-                )
-        panel.set_yticks(range(len(marks)), list(marks))
-        panel.set_ylim(len(marks) - 0.5, -0.5)
-        panel.set_xlabel(f"time of a training step over {reference}'s{order_of(times)}")
-        panel.grid(axis="x")
-        panel.set_axisbelow(True)
+        draw_times(panel, times, expected, reference)
         fig.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
+
+
+def draw_times(panel: Any, times: pd.DataFrame, expected: pd.DataFrame | None, reference: str = "MixLoRA") -> None:
+    """All but the legend; arguments as for `time_figure`."""
+    marks = method_marks(times["method"])
+    panel.axvspan(LOW, HIGH, color=BAND, linewidth=0, zorder=0, label=f"S'MoRE in the paper, {LOW} to {HIGH}")
+    panel.axvline(MEAN, color=PAPER, linewidth=0.9, zorder=1, label=f"its mean, {MEAN}")
+    panel.axvline(1, color="0.3", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    for line, (method, mark) in enumerate(marks.items()):
+        rows = placed(times, method, line)
+        panel.errorbar(
+            rows["ratio"],
+            rows["y"],
+            xerr=interval_of(rows, "ratio", "ratio_low", "ratio_high"),
+            color=mark.color,
+            marker=mark.marker,
+            linestyle="none",
+            capsize=2,
+            elinewidth=0.8,
+            zorder=3,
+        )
+        if expected is not None:
+            rings = placed(expected, method, line)
+            panel.plot(
+                rings["computed_ratio"],
+                rings["y"],
+                "o",
+                markerfacecolor="none",
+                color="0.35",
+                markersize=6,
+                markeredgewidth=0.8,
+                zorder=2,
+                label="" if line else "expected from operations",
+            )
+    panel.set_yticks(range(len(marks)), list(marks))
+    panel.set_ylim(len(marks) - 0.5, -0.5)
+    panel.set_xlabel(f"time of a training step over {reference}'s{order_of(times)}")
+    panel.grid(axis="x")
+    panel.set_axisbelow(True)
 
 
 def placed(frame: pd.DataFrame, method: str, line: int) -> pd.DataFrame:

@@ -1,21 +1,23 @@
-"""S'MoRE's Fig. 4 and Table 5, drawn: accuracy against budget, and more layers."""
+"""S'MoRE's Fig. 4, drawn: accuracy against parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ..analysis.budget_curves import SIZES, pareto_front
-from ..analysis.efficiency_comparison import ALL
-from ..drawing.screens import arranged
-from ..drawing.style import FULL_WIDTH, MARKERS, PALETTE, SYMBOLS, Mark, figure, method_color, use_style
+from ...drawing.screens import arranged
+from ...drawing.style import FULL_WIDTH, MARKERS, PALETTE, SYMBOLS, Mark, figure, method_color, use_style
+from ..systems.endpoints import ENDPOINTS
+from .points import SIZES, pareto_front
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
+
+    from .measure import BudgetCurves
 
 SIZE_LABELS = {
     "trainable": "trainable parameters",
@@ -23,12 +25,21 @@ SIZE_LABELS = {
     "operations": "operations a token, multiply-accumulates",
 }
 MEASURE_LABELS = {"accuracy": "accuracy", "loss": "loss (nats an answer token)"}
-LAYER_COLORS = ("#9ECAE1", "#4292C6", "#08519C", "#08306B")  # small to large budgets
 FRONT = "#3A3A3A"
 
 
+def plot(found: BudgetCurves) -> Figure:
+    """One row of panels per endpoint that was trained on."""
+    return budget_figure(found.points, found.parts)
+
+
+def interactive(found: BudgetCurves) -> go.Figure:
+    """Every part and measure."""
+    return budget_explorer(found.points)
+
+
 def method_marks(methods: Iterable[str]) -> dict[str, Mark]:
-    """A mark for each method: its colour wherever it is drawn, or one that is free where two methods share theirs."""
+    """A mark for each method: its color wherever it is drawn, or one that is free where two methods share theirs."""
     names = list(dict.fromkeys(methods))
     colors: dict[str, str] = {}
     for name in names:
@@ -53,25 +64,29 @@ def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
     return rows
 
 
-def budget_figure(points: pd.DataFrame, part: str, measure: str = "accuracy") -> Figure:
+def budget_figure(points: pd.DataFrame, parts: Sequence[str], measure: str = "accuracy") -> Figure:
     """Fig. 4 from `budget_points`: means and 95 % intervals over seeds against trainable and active parameters.
 
-    Grey stairs are the Pareto front of each panel.
+    One row of panels per part; grey stairs are the Pareto front of each panel.
 
-    >>> figure = budget_figure(budget_marks, "originals")
+    >>> figure = budget_figure(budget_marks, ["originals"])
     >>> [panel.get_xlabel() for panel in figure.axes]
     ['trainable parameters', 'active parameters, of a token at most']
     """
-    rows = selected(points, part, measure)
+    chosen = [selected(points, part, measure) for part in parts]
     with use_style():
-        fig = figure(FULL_WIDTH, 3.1)
-        for panel, size, letter in zip(fig.subplots(1, 2, sharey=True), SIZES, "ab"):
-            draw_curves(panel, rows, size)
-            panel.set_title(f"({letter}) {size} parameters")
-        fig.axes[0].set_ylabel(MEASURE_LABELS[measure])
-        handles, labels = fig.axes[0].get_legend_handles_labels()
+        fig = figure(FULL_WIDTH, 0.6 + 2.4 * len(chosen))
+        grid: Any = fig.subplots(len(chosen), 2, sharey="row", sharex="col", squeeze=False)
+        letters = iter("abcdefgh")
+        for panels, part, rows in zip(grid, parts, chosen):
+            for panel, size in zip(panels, SIZES):
+                draw_curves(panel, rows, size)
+                panel.set_title(f"({next(letters)}) {ENDPOINTS.get(part, part)}, {size} parameters")
+            panels[0].set_ylabel(MEASURE_LABELS[measure])
+        for panel in grid[:-1].ravel():
+            panel.set_xlabel("")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
-        fig.suptitle(part, x=0.01, ha="left")
     return fig
 
 
@@ -134,73 +149,6 @@ def interval_of(rows: pd.DataFrame, value: str = "mean", low: str = "low", high:
     """Distances (2, n) from the value down and up to the interval's ends; 0 where there is none."""
     ends = np.stack([rows[value] - rows[low], rows[high] - rows[value]])
     return np.nan_to_num(ends.astype(float))
-
-
-def layers_figure(points: pd.DataFrame, table: pd.DataFrame, part: str, measure: str = "accuracy") -> Figure:
-    """Table 5: (a) means and 95 % intervals over seeds by the number of layers, a line a budget; (b) differences to the
-    fewest layers, paired by seed, at every equal budget and over all.
-
-    points: `budget_points` with a column layers. table: `layers_table`.
-
-    >>> figure = layers_figure(layer_points, layer_table, "originals")
-    >>> [panel.get_title(loc="left") for panel in figure.axes]
-    ['(a) means, originals', '(b) paired differences, originals']
-    """
-    rows, compared = selected(points, part, measure), selected(table, part, measure)
-    colors = budget_colors([*rows["budget"], *compared["budget"]])
-    counts = sorted(set(rows["layers"]))
-    with use_style():
-        fig = figure(FULL_WIDTH, 2.9)
-        first, second = fig.subplots(1, 2)
-        for number, budget in enumerate(colors):
-            shift = 0.09 * (number - (len(colors) - 1) / 2)
-            line = rows[rows["budget"] == budget].sort_values("layers")
-            if budget != ALL:
-                first.errorbar(
-                    line["layers"] + shift,
-                    line["mean"],
-                    interval_of(line),
-                    color=colors[budget],
-                    marker="o",
-                    capsize=2,
-                    elinewidth=0.8,
-                )
-            line = compared[compared["budget"] == budget].sort_values("layers")
-            second.errorbar(
-                line["layers"] + shift,
-                line["difference"],
-                interval_of(line, "difference"),
-                color=colors[budget],
-                marker="D" if budget == ALL else "o",
-                linestyle="none",
-                capsize=2,
-                elinewidth=0.8,
-                label=budget_name(budget),
-            )
-        second.axhline(0, color="0.3", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
-        first.set_ylabel(MEASURE_LABELS[measure])
-        second.set_ylabel(f"difference to L = {table['fewest'].iloc[0]}")
-        for panel, title in ((first, "(a) means"), (second, "(b) paired differences")):
-            panel.set_xticks(counts)
-            panel.set_xlim(counts[0] - 0.5, counts[-1] + 0.5)
-            panel.set_xlabel("layers L of S'MoRE")
-            panel.set_title(f"{title}, {part}")
-            panel.grid(axis="y")
-        second.set_xlim(sorted(set(compared["layers"]))[0] - 0.5, counts[-1] + 0.5)
-        second.set_xticks(sorted(set(compared["layers"])))
-        fig.legend(*second.get_legend_handles_labels(), loc="outside lower center", ncols=len(colors))
-    return fig
-
-
-def budget_colors(budgets: Iterable[Any]) -> dict[Any, str]:
-    """Budgets from small to large, then "all", each with its colour."""
-    numbers = sorted({budget for budget in budgets if budget != ALL})
-    shades = {budget: LAYER_COLORS[min(number, len(LAYER_COLORS) - 1)] for number, budget in enumerate(numbers)}
-    return shades | ({ALL: "#D55E00"} if ALL in set(budgets) else {})
-
-
-def budget_name(budget: Any) -> str:
-    return "all equal budgets" if budget == ALL else f"budget {thousands(budget)}"
 
 
 def budget_explorer(points: pd.DataFrame) -> go.Figure:
@@ -278,53 +226,3 @@ def curve_data(points: pd.DataFrame, method: str, part: str, measure: str, size:
         "error_y": {"array": up, "arrayminus": down, "symmetric": False, "thickness": 1},
         "customdata": rows[["budget", "low", "high", "seeds", *SIZES]].to_numpy(np.float32),
     }
-
-
-def layers_explorer(table: pd.DataFrame) -> go.Figure:
-    """The interactive twin of Table 5: paired differences to the fewest layers; a menu for part and measure.
-
-    >>> figure = layers_explorer(layer_table)
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
-    import plotly.graph_objects as go
-
-    views = list(dict.fromkeys(zip(table["part"], table["measure"])))
-    fig, shown = go.Figure(), []
-    for part, measure in views:
-        rows = selected(table, part, measure)
-        for budget, color in budget_colors(rows["budget"]).items():
-            line = rows[rows["budget"] == budget].sort_values("layers")
-            down, up = interval_of(line, "difference").astype(np.float32)
-            shown.append((part, measure))
-            fig.add_scatter(
-                x=line["layers"],
-                y=line["difference"].to_numpy(np.float32),
-                mode="lines+markers",
-                text=line["verdict"],
-                name=budget_name(budget),
-                visible=shown[-1] == views[0],
-                line={"color": color},
-                error_y={"array": up, "arrayminus": down, "symmetric": False, "thickness": 1},
-                customdata=line[["mean", "mean_against", "low", "high", "seeds"]].to_numpy(np.float32),
-                hovertemplate="L = %{x}: %{customdata[0]:.4f}, fewest %{customdata[1]:.4f}<br>difference %{y:+.4f} "
-                "[%{customdata[2]:+.4f}, %{customdata[3]:+.4f}], %{customdata[4]:.0f} seeds<br>%{text}<extra></extra>",
-            )
-    buttons = [
-        {
-            "label": f"{part}: {measure}",
-            "method": "update",
-            "args": [{"visible": [one == (part, measure) for one in shown]}],
-        }
-        for part, measure in views
-    ]
-    fig.add_hline(0, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
-    fig.update_xaxes(title_text="layers L of S'MoRE", dtick=1)
-    fig.update_yaxes(title_text=f"difference to L = {table['fewest'].iloc[0]}, paired by seed")
-    fig.update_layout(
-        template="plotly_white",
-        height=520,
-        title={"text": "S'MoRE with more layers at equal budget"},
-        updatemenus=[{"buttons": buttons}],
-    )
-    return arranged(fig)

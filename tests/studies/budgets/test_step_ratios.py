@@ -1,4 +1,4 @@
-"""Operations of a training step against hand counts, and the verdicts on measured ratios."""
+"""Operations of a training step against hand counts, and the sizes that compare."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import moe_analysis as ma
-from moe_analysis.analysis.step_ratios import operation_ratios, ratio_pairs, time_claims
+from moe_analysis.studies.budgets.step_ratios import operation_ratios, ratio_pairs
 
 LAYERS = torch.nn.ModuleDict(
     {
@@ -54,32 +54,9 @@ def times(*intervals: tuple[float, float, float], size_ratio: float = 1.0) -> pd
     return pd.DataFrame(rows, columns=["method", "trainable", "ratio", "ratio_low", "ratio_high", "rounds", "size"])
 
 
-@pytest.mark.parametrize(
-    ("intervals", "verdicts"),
-    [
-        ([(1.18, 1.2, 1.22), (1.25, 1.3, 1.32)], ["reproduced", "reproduced"]),
-        ([(1.00, 1.0, 1.02)], ["reproduced", "not reproduced"]),  # cheaper than the paper's
-        ([(1.18, 1.2, 1.22), (1.40, 1.5, 1.60)], ["not reproduced", "not testable at this scale"]),
-        ([(1.7, 1.8, 1.9)], ["not reproduced", "not reproduced"]),
-        ([(1.1, 1.3, 1.5)], ["not testable at this scale", "not testable at this scale"]),
-        ([(float("nan"), 1.24, float("nan"))], ["not testable at this scale", "not testable at this scale"]),
-    ],
-)
-def test_ratios_are_judged_by_their_intervals(intervals, verdicts):
-    assert time_claims(times(*intervals))["verdict"].tolist() == verdicts
-
-
-def test_a_row_tells_every_size_the_mean_and_the_setting():
-    claims = time_claims(times((1.18, 1.2, 1.22), (1.26, 1.3, 1.32)), setting="compact backbone")
-    assert claims["measured"][0] == "1.20, 1.30; mean 1.25 of 2 sizes (compact backbone)"
-    assert "of the mean [1.22, 1.27]" in claims["spread"][0] and claims["paper"][1] == "1.24 times on average"
-
-
 def test_only_sizes_of_equal_parameters_are_compared():
     unequal = times((1.18, 1.2, 1.22), size_ratio=2.0)
     assert ratio_pairs(unequal, "S'MoRE", "MixLoRA").empty
     assert ratio_pairs(unequal, "S'MoRE", "MixLoRA", tolerance=1.0)["size_ratio"].tolist() == [2.0]
-    claims = time_claims(unequal)
-    assert set(claims["verdict"]) == {"not testable at this scale"} and "equal parameters" in claims["measured"][0]
     with pytest.raises(ValueError, match="no row of 'SiRA'; there are 'MixLoRA', \"S'MoRE\""):
-        time_claims(unequal, "SiRA")
+        ratio_pairs(unequal, "SiRA", "MixLoRA")
