@@ -163,13 +163,16 @@ def measure_layers(
     """More layers of S'MoRE; arguments as for `measure`.
 
     Args:
-        layers: label -> number of layers; other runs are left out.
+        layers: label -> number of layers; other runs are left out, and budgets with a single number of layers.
     """
+    own = {budget: [run for run in found if method_of(run) in layers] for budget, found in runs.items()}
+    own = {budget: found for budget, found in own.items() if len({method_of(run) for run in found}) > 1}
     common = at_budgets(runs, outside, workers)  # of all runs: which tasks count does not hang on what is compared
-    for name in ("scores", "costs"):
-        common[name] = common[name][common[name]["method"].isin(list(layers))]
+    for name in ("scores", "costs", "results"):
+        frame = common[name]
+        common[name] = frame[frame["method"].isin(list(layers)) & frame["budget"].isin(list(own))]
     common["results"] = with_layers(common["results"], layers)
-    common["runs"] = tuple(run for run in common["runs"] if method_of(run) in layers)
+    common["runs"] = tuple(run for found in own.values() for run in found)
     points = budget_points(common["results"])
     points["layers"] = points["method"].map(layers)
     return MoreLayers(**common, points=points, table=layers_table(common["results"]))
