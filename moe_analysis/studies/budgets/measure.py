@@ -228,7 +228,10 @@ def measure_times(rounds: int = 20, targets: Sequence[str] | None = None) -> Ste
 
     targets = list(FEED_FORWARD if targets is None else targets)
     wide = random_decoder(768, 2048, layers=2)
-    budgets = {"width 768": (wide, 16, (4, 128)), "width 128": ("compact", 20, (16, 64))}
+    budgets: dict[str, tuple[Any, int, tuple[int, int]]] = {
+        "width 768": (wide, 16, (4, 128)),
+        "width 128": ("compact", 20, (16, 64)),
+    }
     times, expected, ratios = [], [], []
     for size, (model, rank, batch) in budgets.items():
         shell = meta_backbone(model)

@@ -41,9 +41,9 @@ class Gates:
     runs: tuple[Any, ...]
     test: pd.DataFrame
     clusters: np.ndarray
-    trained: list[Recorded]
-    untrained: list[Recorded]
-    alone: list[Recorded]
+    trained: Sequence[Recorded]
+    untrained: Sequence[Recorded]
+    alone: Sequence[Recorded]
 
     @property
     def labels(self) -> dict[str, Any]:

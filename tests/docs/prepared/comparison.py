@@ -85,18 +85,6 @@ def summary() -> pd.DataFrame:
 
 
 @prepared
-def guessing() -> pd.DataFrame:
-    """`against_level` of `scored` and `to_beat`: what the systems have above guessing."""
-    return measured.against_level(scored(), to_beat())
-
-
-@prepared
-def pairs() -> pd.DataFrame:
-    """`comparisons` of `scored`: every pair of systems."""
-    return measured.comparisons(scored())
-
-
-@prepared
 def results() -> pd.DataFrame:
     """Made-up results of four systems at two budgets and three seeds, as `budget_results` returns them: S'MoRE has the
     highest accuracy, LoRA the lowest."""
@@ -108,14 +96,6 @@ def results() -> pd.DataFrame:
                 active = budget if method == "LoRA" else budget // 3
                 rows.append((method, seed, budget, budget, active, 2 * active, "originals", accuracy, 2 - accuracy))
     return pd.DataFrame(rows, columns=list(curves.COLUMNS))
-
-
-@prepared
-def gated() -> pd.DataFrame:
-    """`results` with MixLoRA and S'MoRE of a dense gate besides, which are as good as the others."""
-    found = results()
-    dense = found[found["method"].isin(["MixLoRA", "S'MoRE"])]
-    return pd.concat([found, dense.assign(method=dense["method"] + " (dense)")], ignore_index=True)
 
 
 @prepared
