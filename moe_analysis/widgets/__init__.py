@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from ..drawing.explorer import Explorer, View
 from ..studies.router_paths.explore import trajectory_widget
-from ..studies.routing.explore_experts import specialist_widget
-from ..studies.systems.explore_tasks import task_widget
 from .clusters import cluster_widget
 from .flexibility import flexibility_widget
 from .gate_geometry import exponent_widget
@@ -22,7 +20,5 @@ __all__ = [
     "exponent_widget",
     "flexibility_widget",
     "rank_widget",
-    "specialist_widget",
-    "task_widget",
     "trajectory_widget",
 ]

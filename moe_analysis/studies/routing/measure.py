@@ -116,10 +116,9 @@ class RoutingExperts(Result):
     @cached_property
     def shown(self) -> pd.DataFrame:
         """The router in the middle of each system, at the first seed."""
-        grouped = self.shares.groupby("method", sort=False)
-        middle = {method: own["module"].iloc[len(own) // 2] for method, own in grouped}
-        first = self.shares["seed"] == self.shares["seed"].iloc[0]
-        return self.shares[first & (self.shares["module"] == self.shares["method"].map(middle))]
+        own = self.shares[self.shares["seed"] == self.shares["seed"].iloc[0]]
+        middle = {method: rows["module"].iloc[len(rows) // 2] for method, rows in own.groupby("method", sort=False)}
+        return own[own["module"] == own["method"].map(middle)]
 
     @property
     def numbers(self) -> Mapping[str, Any]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from .measure import SystemTasks
 
+LETTERS = 16  # per inch, of the colors' label, which is longer than the map of few tasks is high
+
 
 def plot(found: SystemTasks) -> Figure:
     """The heat map of accuracy."""
@@ -83,7 +85,8 @@ def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
             edge.set_visible(False)
         label_parts(panel, [part for part, _ in order])
         bar = fig.colorbar(image, ax=panel, fraction=0.025, pad=0.055, aspect=40)
-        bar.set_label(f"accuracy less that of {against}, points; bold: interval over seeds leaves out 0", fontsize=7)
+        label = f"accuracy less that of {against}, points; bold: interval over seeds leaves out 0"
+        bar.set_label(fill(label, int(LETTERS * fig.get_figheight())), fontsize=7)
         bar.outline.set_visible(False)
     return fig
 

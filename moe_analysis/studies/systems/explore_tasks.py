@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from .measure import SystemTasks
 
 EVERY = "all parts"
-LETTERS = 16  # an inch, of the colors' label, which is longer than the map of few tasks is high
 
 
 def widget(found: SystemTasks) -> Explorer:
@@ -40,8 +38,6 @@ def task_widget(scores: pd.DataFrame, against: str = "LoRA", part: str | None = 
             f"{differences['method'].nunique()} systems."
         )
         figure = task_figure(differences, against)
-        bar = figure.axes[-1]
-        bar.set_ylabel(fill(bar.get_ylabel(), int(LETTERS * figure.get_figheight())), fontsize=7)
         return View(figure, alt, task_note(differences, against))
 
     methods = list(dict.fromkeys(scores["method"]))
