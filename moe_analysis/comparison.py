@@ -27,6 +27,7 @@ OTHER_GATES = {"noisy top-k": "noisy_topk", "dense": "dense"}  # beside the swit
 # LoRA's rank at the budget of the comparison: 8 experts of rank r with their router cost what LoRA of rank 8r + 4 does
 # (3.5 on the compact backbone), so here all nine keep their papers' experts and come within 2.5 %
 REFERENCE_RANK = 20
+CURVES = ("LoRA", "HydraLoRA", "MixLoRA", "S'MoRE")  # of S'MoRE's Fig. 4
 RANKS = (12, 20, 28, 44)  # of LoRA, at the budgets of a series; at 12 S'MoRE's pools hold 3, not 4
 
 
@@ -122,6 +123,31 @@ def fitted(
         return match_budget(known[label], trainable, model, tolerance=tolerance)
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
+
+
+def smaller_trex(
+    targets: Sequence[str] | None = None,
+    backbone: Shapes | str = "compact",
+    saved: float = 0.35,
+    tolerance: float = TOLERANCE,
+) -> dict[str, Any]:
+    """T-REX as its headline has it, more accurate *and* smaller: "T-REX, smaller" -> configuration.
+
+    Args:
+        targets, backbone, tolerance: as for `systems`.
+        saved: share of the reference budget that it does without; the paper says 30 to 40 %.
+
+    Raises:
+        ValueError: where no number of vectors gives that size.
+
+    Example:
+        >>> found = smaller_trex(["q_proj", "v_proj"])
+        >>> {label: (config.num_down, config.num_up) for label, config in found.items()}
+        {'T-REX, smaller': (4, 5)}
+    """
+    model = meta_backbone(backbone)
+    trainable = round((1 - saved) * lora_budget(targets=targets, backbone=model))
+    return {"T-REX, smaller": fitted("T-REX", trainable, targets, model, tolerance)}
 
 
 def protocol(targets: Sequence[str] | None = None, routing_width: int = 32) -> dict[str, Any]:
@@ -251,6 +277,43 @@ def gate_series(
         for label, change in changes.items():
             changed = replace(known[label], gate=gate, **change)
             found[f"{label} ({name})"] = match_budget(changed, trainable, model, tolerance=tolerance)
+    return found
+
+
+def size_sweep(
+    ranks: Sequence[int] = (12, 20, 44),
+    layers: Iterable[int] = (1, 3),
+    targets: Sequence[str] | None = None,
+    backbone: Shapes | str = "compact",
+    tolerance: float = TOLERANCE,
+) -> dict[int, dict[str, Any]]:
+    """The adapters of S'MoRE's Fig. 4 and Table 5: budget -> label -> configuration.
+
+    LoRA, HydraLoRA, MixLoRA and S'MoRE at the budget of LoRA of each rank; at the middle one also the other gates of
+    `gate_series`, and S'MoRE with other numbers of layers, as "S'MoRE, L = 3".
+
+    Args:
+        ranks: of LoRA, rising.
+        layers: of S'MoRE beside its two.
+        targets, backbone, tolerance: as for `systems`.
+
+    Raises:
+        ValueError: where a system cannot meet a budget, naming it.
+
+    Example:
+        >>> found = size_sweep((20, 44), (1,), backbone=shapes)
+        >>> [list(own) for own in found.values()][0]
+        ['LoRA', 'HydraLoRA', 'MixLoRA', "S'MoRE"]
+    """
+    model = meta_backbone(backbone)
+    budgets = [lora_budget(rank, targets, model) for rank in ranks]
+    found = {
+        budget: {label: fitted(label, budget, targets, model, tolerance) for label in CURVES} for budget in budgets
+    }
+    middle = budgets[len(budgets) // 2]
+    deeper = layer_series(middle, layers, targets, model, tolerance)
+    found[middle] |= {f"S'MoRE, L = {number}": config for number, config in deeper.items()}
+    found[middle] |= gate_series(middle, targets, model, tolerance)
     return found
 
 

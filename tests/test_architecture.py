@@ -33,6 +33,19 @@ ARROWS: dict[str, set[str]] = {
     "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card"},
     "drawing": {"evidence"},  # the words of verdicts
     "studies": {"drawing", "training", "peft_bridge", "backbones", "theory", "optim", "adapters", "tasks", "evidence"},
+    # comparison, presets: the sizes at which systems are compared
+    "studies": {
+        "comparison",
+        "presets",
+        "drawing",
+        "training",
+        "peft_bridge",
+        "theory",
+        "optim",
+        "adapters",
+        "tasks",
+        "evidence",
+    },
     "analysis": {"studies", "theory", "adapters", "tasks", "evidence"},
     "plots": {"analysis", "drawing", "studies"},
     "widgets": {"plots", "analysis", "drawing", "studies", "theory", "tasks"},  # knobs of the notebooks

@@ -33,9 +33,9 @@ HELP = page(
 def compare(ctx: typer.Context, ids: IdsArgument, out: InnerOutOption = None, as_json: JsonOption = False) -> None:
     """Compare the runs; see HELP."""
     with spinner("loading torch, transformers and PEFT"):
-        from ..analysis import run_comparison as comparing
         from ..training.run import Run
         from ..training.run_folder import find_runs
+        from . import run_comparison as comparing
 
     paths = find_runs(completion.runs_folder(ctx), ids)
     as_json = as_json or bool(inherited(ctx, "as_json"))

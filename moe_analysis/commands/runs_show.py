@@ -72,7 +72,7 @@ def inherited(ctx: typer.Context, name: str) -> Any:
 
 def choices_table(config: Any) -> Any:
     """Fields of a configuration that are not the default of theirs; an adapter's own defaults too are left out."""
-    from ..analysis.run_comparison import flat
+    from .run_comparison import flat
 
     values, usual = flat(config.to_dict()), flat(type(config)().to_dict())
     own = {f"adapter.{entry.name}": entry.default for entry in fields(config.adapter)}

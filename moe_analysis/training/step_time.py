@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -56,15 +56,38 @@ def step_times(
     [['MixLoRA', 32768, 3, 16, 1.0]]
     """
     check(configs, batch, rounds, reference)
+    found = round_seconds(configs, backbone, batch, rounds, device, seed)
+    table = summary(found.seconds, reference)
+    table.insert(1, "trainable", [found.trainable[label] for label in configs])
+    return table.assign(tokens=batch[0] * batch[1])
+
+
+class Rounds(NamedTuple):
+    """seconds: one row per round, one column per label. trainable: label -> parameters."""
+
+    seconds: pd.DataFrame
+    trainable: dict[str, int]
+
+
+def round_seconds(
+    configs: Mapping[str, PeftConfig],
+    backbone: str | Path | nn.Module = "compact",
+    batch: tuple[int, int] = (16, 64),
+    rounds: int = 20,
+    device: str = "cpu",
+    seed: int = 0,
+) -> Rounds:
+    """The seconds of every round of `step_times`, whose arguments these are."""
+    check(configs, batch, rounds, None)
     base = backbone if isinstance(backbone, nn.Module) else load_backbone(backbone)[0]
     with one_thread(), frozen(base), torch.random.fork_rng():
         torch.manual_seed(seed)
         models = {label: adapted(base, config, device) for label, config in configs.items()}
         steps = {label: training_step(model, batch, device) for label, model in models.items()}
-        trainable = [sum(p.numel() for p in model.parameters() if p.requires_grad) for model in models.values()]
-        table = summary(interleaved(steps, rounds), reference)
-    table.insert(1, "trainable", trainable)
-    return table.assign(tokens=batch[0] * batch[1])
+        trainable = {
+            label: sum(p.numel() for p in model.parameters() if p.requires_grad) for label, model in models.items()
+        }
+        return Rounds(interleaved(steps, rounds), trainable)
 
 
 def check(configs: Mapping[str, Any], batch: Sequence[int], rounds: int, reference: str | None) -> None:

@@ -9,12 +9,9 @@ from __future__ import annotations
 from ..drawing.explorer import Explorer, View
 from ..studies.flexibility.explore import flexibility_widget
 from ..studies.router_paths.explore import trajectory_widget
-from ..studies.semantic_map.explore import cluster_widget
-from ..studies.subspace.explore import rank_widget
-from .anatomy import specialist_widget
 from .clusters import cluster_widget
 from .gate_geometry import exponent_widget
-from .generalization import task_widget
+from .subspace import rank_widget
 
 __all__ = [
     "Explorer",
@@ -22,7 +19,5 @@ __all__ = [
     "cluster_widget",
     "flexibility_widget",
     "rank_widget",
-    "specialist_widget",
-    "task_widget",
     "trajectory_widget",
 ]

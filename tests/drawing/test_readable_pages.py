@@ -39,6 +39,7 @@ from moe_analysis.studies.flexibility.draw_trees import three_trees_explorer
 from moe_analysis.studies.flexibility.measure import figure3_outputs, figure3_trees
 from moe_analysis.studies.trees.draw import structures_explorer
 from moe_analysis.studies.trees.draw_tree import residual_tree_explorer, residual_tree_figure
+from moe_analysis.studies.routing.draw_experts import experts_used, specialists_explorer, specialists_figure
 
 pytest_plugins = ["tests.browser"]
 

@@ -16,8 +16,6 @@ SHOWN = {
     "02_router_trajectories": "trajectory_widget",
     "03_subspace_rank": "rank_widget",
     "05_structural_flexibility": "flexibility_widget",
-    "07_generalization": "task_widget",
-    "09_routing_anatomy": "specialist_widget",
 }
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from moe_analysis import comparison
-from moe_analysis.analysis import budget_curves, efficiency_comparison, generalization
+from moe_analysis.studies.budgets import differences as compared
+from moe_analysis.studies.budgets import points as curves
+from moe_analysis.studies.systems import scores as measured
 
 from .registry import prepared
 
@@ -47,7 +49,7 @@ def made_up() -> tuple[list[Any], list[pd.DataFrame]]:
 @prepared
 def scored() -> pd.DataFrame:
     """`scores` of `made_up`: a row a system, seed and data set."""
-    return generalization.scores(*made_up())
+    return measured.scores(*made_up())
 
 
 def levels_of(names: tuple[str, ...]) -> pd.DataFrame:
@@ -73,25 +75,13 @@ def level_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
 @prepared
 def to_beat() -> pd.DataFrame:
     """`levels` of `level_tables`."""
-    return generalization.levels(*level_tables())
+    return measured.levels(*level_tables())
 
 
 @prepared
 def summary() -> pd.DataFrame:
     """`part_summary` of `scored`."""
-    return generalization.part_summary(scored())
-
-
-@prepared
-def guessing() -> pd.DataFrame:
-    """`against_level` of `scored` and `to_beat`: what the systems have above guessing."""
-    return generalization.against_level(scored(), to_beat())
-
-
-@prepared
-def pairs() -> pd.DataFrame:
-    """`comparisons` of `scored`: every pair of systems."""
-    return generalization.comparisons(scored())
+    return measured.part_summary(scored())
 
 
 @prepared
@@ -105,21 +95,13 @@ def results() -> pd.DataFrame:
                 accuracy = height + 0.02 * (budget > 20_000) + 0.002 * random.standard_normal()
                 active = budget if method == "LoRA" else budget // 3
                 rows.append((method, seed, budget, budget, active, 2 * active, "originals", accuracy, 2 - accuracy))
-    return pd.DataFrame(rows, columns=list(budget_curves.COLUMNS))
-
-
-@prepared
-def gated() -> pd.DataFrame:
-    """`results` with MixLoRA and S'MoRE of a dense gate besides, which are as good as the others."""
-    found = results()
-    dense = found[found["method"].isin(["MixLoRA", "S'MoRE"])]
-    return pd.concat([found, dense.assign(method=dense["method"] + " (dense)")], ignore_index=True)
+    return pd.DataFrame(rows, columns=list(curves.COLUMNS))
 
 
 @prepared
 def budget_marks() -> pd.DataFrame:
     """`budget_points` of `results`."""
-    return budget_curves.budget_points(results())
+    return curves.budget_points(results())
 
 
 @prepared
@@ -135,11 +117,11 @@ def layered() -> pd.DataFrame:
 @prepared
 def layer_points() -> pd.DataFrame:
     """`budget_points` of `layered`, with its column layers."""
-    found = budget_curves.budget_points(layered())
+    found = curves.budget_points(layered())
     return found.assign(layers=found["method"].str[-1].astype(int))
 
 
 @prepared
 def layer_table() -> pd.DataFrame:
     """`layers_table` of `layered`."""
-    return efficiency_comparison.layers_table(layered())
+    return compared.layers_table(layered())

@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from moe_analysis.analysis import expert_load, router_agreement, specialisation
 from moe_analysis.peft_bridge import adapter_modules
 from moe_analysis.studies import convergence
 from moe_analysis.studies.router_paths import paths as paths_of
 from moe_analysis.studies.router_paths import smoothness
 from moe_analysis.studies.subspace import used as used_in
+from moe_analysis.studies.routing import agreement, load, specialization
 from moe_analysis.training.routing import gates_of_runs
 
 from .models import runs, test
@@ -100,32 +100,32 @@ def labels() -> dict[str, Any]:
 
 @prepared
 def informed() -> pd.DataFrame:
-    """`specialisation` of `recorded` by `labels`."""
-    return specialisation.specialisation(recorded(), labels(), permutations=4)
+    """`specialization` of `recorded` by `labels`."""
+    return specialization.specialization(recorded(), labels(), permutations=4)
 
 
 @prepared
 def uninformed() -> pd.DataFrame:
-    """`specialisation` of `untrained` by `labels`."""
-    return specialisation.specialisation(untrained(), labels(), permutations=4)
+    """`specialization` of `untrained` by `labels`."""
+    return specialization.specialization(untrained(), labels(), permutations=4)
 
 
 @prepared
 def loads() -> pd.DataFrame:
     """`expert_loads` of `recorded`."""
-    return expert_load.expert_loads(recorded())
+    return load.expert_loads(recorded())
 
 
 @prepared
 def evenness() -> pd.DataFrame:
     """`load_summary` of `recorded`."""
-    return expert_load.load_summary(recorded())
+    return load.load_summary(recorded())
 
 
 @prepared
 def shares() -> pd.DataFrame:
     """`expert_shares` of `recorded` at `module` and seed 0: one router of each method."""
-    found = specialisation.expert_shares(recorded())
+    found = specialization.expert_shares(recorded())
     return found[(found["module"] == module()) & (found["seed"] == 0)]
 
 
@@ -133,7 +133,7 @@ def shares() -> pd.DataFrame:
 def between() -> dict[str, pd.DataFrame]:
     """`between_seeds` and `between_layers` of `recorded`, and "start", the seeds' before the first step."""
     return {
-        "seeds": router_agreement.between_seeds(recorded(), 3),
-        "layers": router_agreement.between_layers(recorded(), 3),
-        "start": router_agreement.between_seeds(untrained(), 3),
+        "seeds": agreement.between_seeds(recorded(), 3),
+        "layers": agreement.between_layers(recorded(), 3),
+        "start": agreement.between_seeds(untrained(), 3),
     }

@@ -1,0 +1,173 @@
+"""What S'MoRE claims of accuracy, declared before it was measured: Fig. 4 at equal budget, Table 2 at the best size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ...evidence import Claim, Effect, judged
+from ..systems.endpoints import ENDPOINTS, MEANING
+from .gaps import at_best_size, at_equal_budgets
+from .points import curve_areas
+
+if TYPE_CHECKING:
+    from .measure import AtBudgets, BudgetCurves
+
+METHOD = "S'MoRE"
+OTHERS = ("LoRA", "MixLoRA", "HydraLoRA")
+# Table 2, Llama-3.2-1B, averages: S'MoRE (4-4) less LoRA, MixLoRA (8) of the same gate, HydraLoRA (4)
+TABLE_2: dict[str, Mapping[str, float]] = {
+    "switch": {"LoRA": 0.0220, "MixLoRA": 0.0095, "HydraLoRA": 0.0172},
+    "noisy top-k": {"LoRA": 0.0174, "MixLoRA": 0.0127, "HydraLoRA": 0.0126},
+    "dense": {"LoRA": 0.0209, "MixLoRA": 0.0099, "HydraLoRA": 0.0161},
+}
+NATS = 0.01  # of loss, where no paper says anything
+POINT = 0.01  # of accuracy, likewise
+Measured = Callable[["AtBudgets", str, str, str], "Effect | str"]
+
+
+def claims(found: BudgetCurves) -> list[Claim]:
+    """For each endpoint: every gate at equal budget, the best of each sweep, and hypotheses of ours behind them."""
+    told = []
+    for part in found.parts:
+        told += [equal_budget(found, part, gate) for gate in TABLE_2 if named(METHOD, gate) in set_of(found)]
+        told.append(best_of_sweep(found, part))
+        told.append(lower_loss(found, part))
+        told += [higher_curve(found, part, size) for size in ("trainable", "active")]
+    return told
+
+
+def equal_budget(found: BudgetCurves, part: str, gate: str) -> Claim:
+    """Fig. 4 draws; what matters is half of what Table 2 gives against that very opponent."""
+    effects = TABLE_2[gate]
+    return against_each(
+        f"smore_fig4_{slug(gate)}_{slug(ENDPOINTS[part])}",
+        "S'MoRE Fig. 4",
+        f"{ENDPOINTS[part]}: {named(METHOD, gate)} is more accurate at equal budget than",
+        {other: named(other, gate) for other in OTHERS},
+        lambda other: at_equal_budgets(found, part, named(METHOD, gate), named(other, gate)),
+        f"accuracy, {MEANING[part]}",
+        named(METHOD, gate),
+        smallest={other: effects[other] / 2 for other in OTHERS},
+    )
+
+
+def best_of_sweep(found: BudgetCurves, part: str) -> Claim:
+    """Table 2: every cell is the best of its method's own sizes."""
+    return against_each(
+        f"smore_table2_{slug(ENDPOINTS[part])}",
+        "S'MoRE Table 2",
+        f"{ENDPOINTS[part]}: {METHOD} at its best size is more accurate than",
+        {other: other for other in OTHERS},
+        lambda other: at_best_size(found, part, METHOD, other),
+        f"accuracy, {MEANING[part]}",
+        METHOD,
+        effects=TABLE_2["switch"],
+    )
+
+
+def lower_loss(found: BudgetCurves, part: str) -> Claim:
+    return against_each(
+        f"own_smore_loss_{slug(ENDPOINTS[part])}",
+        "beyond S'MoRE Fig. 4",
+        f"{ENDPOINTS[part]}: {METHOD} has a lower loss at equal budget than",
+        {other: other for other in OTHERS},
+        lambda other: at_equal_budgets(found, part, METHOD, other, "loss"),
+        f"loss, nats per answer token, {MEANING[part]}",
+        METHOD,
+        smallest=dict.fromkeys(OTHERS, NATS),
+        kind="own",
+        direction="lower",
+    )
+
+
+def higher_curve(found: BudgetCurves, part: str, size: str) -> Claim:
+    """The mean height of the curves over the logarithm of a size, on the range that all cover."""
+    return against_each(
+        f"own_smore_{size}_{slug(ENDPOINTS[part])}",
+        "beyond S'MoRE Fig. 4",
+        f"{ENDPOINTS[part]}: over all numbers of {size} parameters {METHOD} is more accurate than",
+        {other: other for other in OTHERS},
+        lambda other: areas(found, part, size, other),
+        f"mean accuracy over the logarithm of {size} parameters",
+        METHOD,
+        smallest=dict.fromkeys(OTHERS, POINT),
+        kind="own",
+    )
+
+
+def areas(found: BudgetCurves, part: str, size: str, other: str) -> Effect | str:
+    rows = found.results[(found.results["part"] == part) & found.results["method"].isin([METHOD, *OTHERS])]
+    if missing := [name for name in (METHOD, other) if name not in set(rows["method"])]:
+        return f"no run of {' or '.join(missing)}"
+    table = curve_areas(rows, size).query("measure == 'accuracy'").pivot(index="seed", columns="method", values="area")
+    gaps = (table[METHOD] - table[other]).dropna()
+    return Effect(gaps.to_numpy()) if len(gaps) else "the curves share no range of sizes"
+
+
+def against_each(
+    name: str,
+    source: str,
+    statement: str,
+    others: Mapping[str, str],
+    measured: Callable[[str], Effect | str],
+    endpoint: str,
+    method: str,
+    smallest: Mapping[str, float] | None = None,
+    effects: Mapping[str, float] | None = None,
+    kind: str = "paper",
+    direction: str = "higher",
+) -> Claim:
+    """One claim with a part for each opponent, corrected together for their number.
+
+    Args:
+        name, source, statement, endpoint, kind, direction: of the claim; the opponents are put behind the statement.
+        others: opponent -> the label of its runs.
+        measured: opponent -> the effect, or why there is none.
+        method: what they are compared with.
+        smallest, effects: opponent -> the smallest effect that matters, or the paper's own.
+    """
+    parts = [
+        Claim(
+            f"{name}_{other}",
+            source,
+            f"{statement} {label}",
+            kind=kind,
+            compares=f"{method} - {label}",
+            endpoint=endpoint,
+            direction=direction,
+            paper_effect=effects[other] if effects else None,
+            smallest=smallest[other] if smallest else None,
+            family=name,
+        )
+        for other, label in others.items()
+    ]
+    found = judged(parts, {part.name: measured(other) for part, other in zip(parts, others)})
+    whole = Claim(
+        name,
+        source,
+        f"{statement} {listed(list(others.values()))}",
+        kind=kind,
+        compares=f"{method} - each of them",
+        endpoint=endpoint,
+        direction=direction,
+        smallest=min(part.smallest or 0.0 for part in parts),
+    )
+    return whole.with_parts(found)
+
+
+def named(label: str, gate: str) -> str:
+    """The label of a system's runs with a gate: LoRA has none, HydraLoRA's is dense, switch gates are not named."""
+    return label if gate == "switch" or label in ("LoRA", "HydraLoRA") else f"{label} ({gate})"
+
+
+def set_of(found: AtBudgets) -> set[str]:
+    return set(found.scores["method"])
+
+
+def listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def slug(words: str) -> str:
+    return words.replace(" ", "_").replace("-", "_")

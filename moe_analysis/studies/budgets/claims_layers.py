@@ -1,0 +1,51 @@
+"""S'MoRE's Table 5: more layers help at equal budget. The paper's numbers are not known to us, only the direction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...evidence import Claim, judged
+from ..systems.endpoints import ENDPOINTS, MEANING
+from .claims import slug
+from .gaps import at_equal_budgets
+
+if TYPE_CHECKING:
+    from .measure import MoreLayers
+
+POINT = 0.01  # what a reader of a table would see; of loss a hundredth of a nat
+# measure -> source, kind, direction, words, unit
+MEASURES = {
+    "accuracy": ("S'MoRE Table 5", "paper", "higher", "more accurate than", "accuracy"),
+    "loss": ("beyond S'MoRE Table 5", "own", "lower", "lower in loss than", "loss, nats per answer token"),
+}
+
+
+def claims(found: MoreLayers) -> list[Claim]:
+    """One claim per endpoint, measure and number of layers; those of an endpoint and measure are a family."""
+    known = found.points.drop_duplicates("method").set_index("method")["layers"].sort_values()
+    (fewest, least), *more = known.items()
+    told = []
+    for part in found.parts:
+        for measure, (source, kind, direction, words, unit) in MEASURES.items():
+            prefix = "smore_table5" if kind == "paper" else "own_smore_layers"
+            family = f"{prefix}_{slug(ENDPOINTS[part])}"
+            declared = {
+                method: Claim(
+                    f"{family}_L{layers}",
+                    source,
+                    f"{ENDPOINTS[part]}: {layers} layers of S'MoRE are {words} {least} at equal budget",
+                    kind=kind,
+                    compares=f"{layers} layers - {least}",
+                    endpoint=f"{unit}, {MEANING[part]}",
+                    direction=direction,
+                    smallest=POINT,
+                    family=family,
+                )
+                for method, layers in more
+            }
+            effects = {
+                claim.name: at_equal_budgets(found, part, str(method), str(fewest), measure)
+                for method, claim in declared.items()
+            }
+            told += judged(list(declared.values()), effects)
+    return told

@@ -1,0 +1,89 @@
+"""S'MoRE's Table 7: a training step takes 1.15 to 1.33 times as long as one of MixLoRA, 1.24 times on average."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...evidence import Claim, Effect
+from ...training.step_time import median_interval
+from .step_ratios import HIGH, LOW, MEAN, METHOD, REFERENCE, ratio_pairs
+
+if TYPE_CHECKING:
+    from .measure import StepTimes
+
+FEWEST = 6  # rounds: fewer have no 95 % interval of a median
+
+
+@dataclass(frozen=True, eq=False)
+class RoundsEffect(Effect):
+    """Gaps of rounds in place of seeds; the effect is their median, its interval that of two order statistics."""
+
+    @property
+    def over(self) -> str:
+        return f"{self.seeds} rounds"
+
+    @property
+    def value(self) -> float:
+        return float(np.median(self.values))
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """(low, high) of the median."""
+        _, low, high = median_interval(self.values, confidence)
+        return low, high
+
+
+def claims(found: StepTimes) -> list[Claim]:
+    """One claim per size of the backbone, with a part for each end of the paper's range."""
+    pairs = ratio_pairs(found.times, METHOD, REFERENCE)
+    told = []
+    for size, rows in found.rounds.groupby("size", sort=False):
+        ends = [
+            end(
+                f"smore_table7_{str(size).replace(' ', '_')}_{name}",
+                words,
+                compares,
+                MEAN - LOW if sign > 0 else HIGH - MEAN,
+            )
+            for name, words, compares, sign in (
+                ("least", f"{size}: a step of {METHOD} takes at least {LOW} times as long", f"ratio - {LOW}", 1),
+                ("most", f"{size}: a step of {METHOD} takes at most {HIGH} times as long", f"{HIGH} - ratio", -1),
+            )
+        ]
+        ratios = rows["ratio"].to_numpy()
+        if size not in set(pairs["size"]):
+            parts = [claim.untestable("the two have no equal parameters at this size") for claim in ends]
+        elif len(ratios) < FEWEST:
+            parts = [
+                claim.untestable(f"{len(ratios)} rounds; an interval of a median needs {FEWEST}") for claim in ends
+            ]
+        else:
+            gaps = (ratios - LOW, HIGH - ratios)
+            parts = [in_rounds(claim.with_effect(RoundsEffect(own))) for claim, own in zip(ends, gaps)]
+        whole = end(
+            f"smore_table7_{str(size).replace(' ', '_')}",
+            f"{size}: a step of {METHOD} takes {LOW} to {HIGH} times as long as one of {REFERENCE}",
+            f"{METHOD} / {REFERENCE}",
+            MEAN - LOW,
+        )
+        told.append(whole.with_parts(parts))
+    return told
+
+
+def end(name: str, statement: str, compares: str, effect: float) -> Claim:
+    """One end of the range; the paper's mean lies `effect` within it."""
+    return Claim(
+        name,
+        "S'MoRE Table 7",
+        statement,
+        kind="paper",
+        compares=compares,
+        endpoint="median ratio of process times, equal parameters, one thread",
+        paper_effect=effect,
+    )
+
+
+def in_rounds(claim: Claim) -> Claim:
+    return replace(claim, note=claim.note.replace("seeds", "rounds"))

@@ -1,0 +1,146 @@
+"""S'MoRE's Table 5, drawn: more layers at one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, figure, use_style
+from ..systems.endpoints import ENDPOINTS
+from .differences import ALL
+from .draw import MEASURE_LABELS, interval_of, selected, thousands
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+    from .measure import MoreLayers
+
+LAYER_COLORS = ("#9ECAE1", "#4292C6", "#08519C", "#08306B")  # small to large budgets
+
+
+def plot(found: MoreLayers) -> Figure:
+    """Means and paired differences, one row per endpoint that was trained on."""
+    return layers_figure(found.points, found.table, found.parts)
+
+
+def interactive(found: MoreLayers) -> go.Figure:
+    """Paired differences of every part and measure."""
+    return layers_explorer(found.table)
+
+
+def layers_figure(points: pd.DataFrame, table: pd.DataFrame, parts: Sequence[str], measure: str = "accuracy") -> Figure:
+    """Table 5, one row per part: left means and 95 % intervals over seeds by the number of layers, a line per budget;
+    right differences to the fewest layers, paired by seed, at every equal budget and over all.
+
+    points: `budget_points` with a column layers. table: `layers_table`.
+
+    >>> figure = layers_figure(layer_points, layer_table, ["originals"])
+    >>> [panel.get_title(loc="left") for panel in figure.axes]
+    ['(a) means, retention', '(b) paired differences, retention']
+    """
+    chosen = [(selected(points, part, measure), selected(table, part, measure)) for part in parts]
+    colors = budget_colors([*points["budget"], *table["budget"]])
+    with use_style():
+        fig = figure(FULL_WIDTH, 0.5 + 2.3 * len(chosen))
+        grid: Any = fig.subplots(len(chosen), 2, sharex="col", squeeze=False)
+        letters = iter("abcdefgh")
+        for (first, second), part, (rows, compared) in zip(grid, parts, chosen):
+            draw_layers(first, rows, colors, "mean")
+            draw_layers(second, compared, colors, "difference")
+            second.axhline(0, color="0.3", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+            first.set_ylabel(MEASURE_LABELS[measure])
+            second.set_ylabel(f"difference to L = {table['fewest'].iloc[0]}")
+            for panel, title in ((first, "means"), (second, "paired differences")):
+                panel.set_title(f"({next(letters)}) {title}, {ENDPOINTS.get(part, part)}")
+        for panel in grid[-1]:
+            panel.set_xlabel("layers L of S'MoRE")
+        fig.legend(*grid[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=len(colors))
+    return fig
+
+
+def draw_layers(panel: Any, rows: pd.DataFrame, colors: dict[Any, str], value: str) -> None:
+    """A mark per number of layers and budget, budgets beside each other; means are joined."""
+    counts = sorted(set(rows["layers"]))
+    for number, (budget, color) in enumerate(colors.items()):
+        line = rows[rows["budget"] == budget].sort_values("layers")
+        if line.empty:
+            continue
+        panel.errorbar(
+            line["layers"] + 0.09 * (number - (len(colors) - 1) / 2),
+            line[value],
+            interval_of(line, value),
+            color=color,
+            marker="D" if budget == ALL else "o",
+            linestyle="-" if value == "mean" else "none",
+            capsize=2,
+            elinewidth=0.8,
+            label=budget_name(budget),
+        )
+    panel.set_xticks(counts)
+    panel.set_xlim(counts[0] - 0.5, counts[-1] + 0.5)
+    panel.grid(axis="y")
+
+
+def budget_colors(budgets: Iterable[Any]) -> dict[Any, str]:
+    """Budgets from small to large, then "all", each with its color."""
+    numbers = sorted({budget for budget in budgets if budget != ALL})
+    shades = {budget: LAYER_COLORS[min(number, len(LAYER_COLORS) - 1)] for number, budget in enumerate(numbers)}
+    return shades | ({ALL: "#D55E00"} if ALL in set(budgets) else {})
+
+
+def budget_name(budget: Any) -> str:
+    return "all equal budgets" if budget == ALL else f"budget {thousands(budget)}"
+
+
+def layers_explorer(table: pd.DataFrame) -> go.Figure:
+    """The interactive twin of Table 5: paired differences to the fewest layers; a menu for part and measure.
+
+    >>> figure = layers_explorer(layer_table)
+    >>> sorted({trace.type for trace in figure.data})
+    ['scatter']
+    """
+    import plotly.graph_objects as go
+
+    views = list(dict.fromkeys(zip(table["part"], table["measure"])))
+    fig, shown = go.Figure(), []
+    for part, measure in views:
+        rows = selected(table, part, measure)
+        for budget, color in budget_colors(rows["budget"]).items():
+            line = rows[rows["budget"] == budget].sort_values("layers")
+            down, up = interval_of(line, "difference").astype(np.float32)
+            shown.append((part, measure))
+            fig.add_scatter(
+                x=line["layers"],
+                y=line["difference"].to_numpy(np.float32),
+                mode="lines+markers",
+                name=budget_name(budget),
+                visible=shown[-1] == views[0],
+                line={"color": color},
+                error_y={"array": up, "arrayminus": down, "symmetric": False, "thickness": 1},
+                customdata=line[["mean", "mean_against", "low", "high", "seeds"]].to_numpy(np.float32),
+                hovertemplate="L = %{x}: %{customdata[0]:.4f}, fewest %{customdata[1]:.4f}<br>difference %{y:+.4f} "
+                "[%{customdata[2]:+.4f}, %{customdata[3]:+.4f}], %{customdata[4]:.0f} seeds<extra></extra>",
+            )
+    buttons = [
+        {
+            "label": f"{part}: {measure}",
+            "method": "update",
+            "args": [{"visible": [one == (part, measure) for one in shown]}],
+        }
+        for part, measure in views
+    ]
+    fig.add_hline(0, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
+    fig.update_xaxes(title_text="layers L of S'MoRE", dtick=1)
+    fig.update_yaxes(title_text=f"difference to L = {table['fewest'].iloc[0]}, paired by seed")
+    fig.update_layout(
+        template="plotly_white",
+        height=520,
+        title={"text": "S'MoRE with more layers at equal budget"},
+        updatemenus=[{"buttons": buttons}],
+    )
+    return arranged(fig)

@@ -1,0 +1,74 @@
+"""Differences at equal budgets, and at each method's own best size, over tasks and seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ...evidence import Effect
+from ..systems.endpoints import ENDPOINTS, gap, kept_scores
+from .differences import EQUAL, equal_budgets
+from .points import best_within_budget
+
+if TYPE_CHECKING:
+    from .measure import AtBudgets
+
+
+def precondition(found: AtBudgets, part: str, method: str, other: str) -> str:
+    """What makes a comparison impossible; empty where it is possible."""
+    if missing := [name for name in (method, other) if name not in set(found.scores["method"])]:
+        return f"no run of {' or '.join(missing)}"
+    if not found.guessing.loc[found.guessing["part"] == part, "above"].any():
+        return f"no system is above guessing in {ENDPOINTS[part]}"
+    return ""
+
+
+def at_equal_budgets(found: AtBudgets, part: str, method: str, other: str, measure: str = "accuracy") -> Effect | str:
+    """method minus other, the mean over all budgets at which they have the same size: (tasks, seeds)."""
+    if reason := precondition(found, part, method, other):
+        return reason
+    budgets = equal_budgets(found.results, method, other, EQUAL).index
+    gaps = []
+    for budget in budgets:
+        own = gap(found.scores[found.scores["budget"] == budget], found.tasks, part, method, other, measure)
+        if isinstance(own, str):
+            return own
+        gaps.append(own)
+    if not gaps:
+        return "no equal budget"
+    seeds = gaps[0].columns
+    for own in gaps[1:]:
+        seeds = seeds.intersection(own.columns)
+    return Effect(np.mean([own[seeds].to_numpy() for own in gaps], axis=0)) if len(seeds) else "no common seed"
+
+
+def at_best_size(found: AtBudgets, part: str, method: str, other: str, measure: str = "accuracy") -> Effect | str:
+    """method minus other, each seed at the size that is best for the other seeds of that method: (tasks, seeds)."""
+    if reason := precondition(found, part, method, other):
+        return reason
+    if single := [name for name in (method, other) if len(sizes_tried(found, name)) < 2]:
+        return f"one size of {' and '.join(single)} was trained, so that there is none to choose"
+    tables = [best_scores(found, part, name, measure) for name in (method, other)]
+    seeds = tables[0].columns.intersection(tables[1].columns)
+    if seeds.empty:
+        return "fewer than two seeds, so that none can choose for another"
+    rows = tables[0].index
+    return Effect((tables[0].loc[rows, seeds] - tables[1].loc[rows, seeds]).to_numpy())
+
+
+def sizes_tried(found: AtBudgets, method: str) -> list[int]:
+    return list(dict.fromkeys(found.scores.loc[found.scores["method"] == method, "budget"]))
+
+
+def best_scores(found: AtBudgets, part: str, method: str, measure: str) -> pd.DataFrame:
+    """(tasks, seeds) of one method, each seed at the budget that the others choose."""
+    own = found.results[(found.results["method"] == method) & (found.results["part"] == part)]
+    best = best_within_budget(own)
+    best = best[(best["measure"] == "accuracy") & (best["budget"] == best["budget"].max())].dropna(subset=["chosen"])
+    rows = kept_scores(found.scores, found.tasks, part)
+    rows = rows[rows["method"] == method].merge(
+        best[["seed", "chosen"]].rename(columns={"chosen": "budget"}), on=["seed", "budget"]
+    )
+    return rows.pivot(index="dataset", columns="seed", values=measure)

@@ -1,0 +1,288 @@
+"""From runs to accuracy against parameters, more layers at one budget, and the time of a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ...comparison import lora_budget, meta_backbone, step_time_pairs
+from ...theory.method_table import method_table
+from ...training.step_time import random_decoder, round_seconds, summary
+from ...training.transfer import evaluate_all, levels_on
+from ..records import method_of
+from ..result import Result
+from ..systems.endpoints import inside_parts, task_table
+from ..systems.measure import COMPANIONS
+from ..systems.scores import against_level, levels, scores
+from ..systems.stored import stored_scores
+from .differences import layers_table
+from .points import budget_points
+from .results import budget_results, sizes_of, with_layers
+from .step_ratios import METHOD, REFERENCE, operation_ratios
+
+FOUR = ("LoRA", "HydraLoRA", "MixLoRA", "S'MoRE")  # the curves of the paper
+LAYERS = {"S'MoRE, L = 1": 1, "S'MoRE": 2, "S'MoRE, L = 3": 3}
+AT = " @ "  # of a table's label: the system, and the budget that its size was found for
+
+
+@dataclass(frozen=True, eq=False)
+class AtBudgets(Result):
+    """Systems of several sizes, each with its budget.
+
+    Args:
+        scores: columns of `systems.scores` and budget: one row per method, seed, budget and data set.
+        results: means over the data sets of a part, as `budget_results` returns them.
+        guessing: accuracy less guessing by budget, as `against_level` returns it.
+        tasks: which tasks count, as `task_table` returns it.
+        costs: one row per method and budget, as `theory.method_table` returns it.
+    """
+
+    scores: pd.DataFrame
+    results: pd.DataFrame
+    guessing: pd.DataFrame
+    tasks: pd.DataFrame
+    costs: pd.DataFrame
+
+    @property
+    def parts(self) -> list[str]:
+        """What was trained on, each an endpoint of its own."""
+        return inside_parts(self.scores)
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """Accuracy and loss by part, budget and method."""
+        grouped = self.results.groupby(["part", "budget", "method"], sort=False)
+        return grouped[["accuracy", "loss"]].mean().unstack("part")
+
+
+@dataclass(frozen=True, eq=False)
+class BudgetCurves(AtBudgets):
+    """S'MoRE's Fig. 4 and Table 2.
+
+    Args:
+        points: of the paper's four systems, as `budget_points` returns it.
+    """
+
+    item = "smore_fig4"
+    title = "S'MoRE Fig. 4: accuracy against parameters"
+    question = "Is S'MoRE more accurate than LoRA, MixLoRA and HydraLoRA of the same size?"
+    how_to_read = (
+        "Means over tasks with 95 % intervals over seeds; higher and further left is better. Grey stairs are the "
+        "Pareto front. Active parameters are what one token uses at most. Above tasks that the backbone knew "
+        "(retention), below rules that only an adapter can learn (acquisition)."
+    )
+
+    points: pd.DataFrame
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"costs": self.costs, "results": self.results, "points": self.points, "tasks": self.tasks}
+
+
+@dataclass(frozen=True, eq=False)
+class MoreLayers(AtBudgets):
+    """S'MoRE's Table 5.
+
+    Args:
+        points: of every number of layers, as `budget_points` returns it, with a column layers.
+        table: differences to the fewest layers, as `layers_table` returns them.
+    """
+
+    item = "smore_table5"
+    title = "S'MoRE Table 5: more layers at one budget"
+    question = "Do more layers help when the number of parameters stays the same?"
+    how_to_read = (
+        "Left, means over tasks with 95 % intervals over seeds by the number of layers. Right, differences to one "
+        "layer, paired by seed; above the dashed line more layers are better."
+    )
+    drawing = "draw_layers"
+    judging = "claims_layers"
+
+    points: pd.DataFrame
+    table: pd.DataFrame
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"table": self.table, "points": self.points}
+
+
+@dataclass(frozen=True, eq=False)
+class StepTimes(Result):
+    """S'MoRE's Table 7.
+
+    Args:
+        times: medians and their intervals, as `training.step_time.step_times` returns them, with a column size.
+        expected: as `operation_ratios` returns it, with a column size.
+        rounds: S'MoRE's time over MixLoRA's: columns size, round, ratio.
+    """
+
+    item = "smore_table7"
+    title = "S'MoRE Table 7: time of a training step"
+    question = "How much longer does a training step of S'MoRE take than one of MixLoRA of the same size?"
+    how_to_read = (
+        "Medians of ratios to MixLoRA over rounds in turns, with their 95 % intervals; the band is the paper's range. "
+        "Rings stand where the operations that the modules compute would put the ratio."
+    )
+    drawing = "draw_time"
+    judging = "claims_time"
+
+    times: pd.DataFrame
+    expected: pd.DataFrame
+    rounds: pd.DataFrame
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"times": self.times, "expected": self.expected, "rounds": self.rounds}
+
+
+def measure(runs: Mapping[int, Sequence[Any]], outside: str | None = None, workers: int | None = None) -> BudgetCurves:
+    """Accuracy against parameters.
+
+    Args:
+        runs: budget (nominal trainable parameters) -> its runs, of one backbone and suite. Other gates are called
+            "S'MoRE (dense)" and "MixLoRA (dense)".
+        outside: a suite that nobody trained on; None is the companion of the runs' own.
+        workers: processes that evaluate; None is one per core.
+
+    Raises:
+        ValueError: for runs of several suites, or that were tested on different rows.
+    """
+    return curves(**at_budgets(runs, outside, workers))
+
+
+def measure_layers(
+    runs: Mapping[int, Sequence[Any]],
+    layers: Mapping[str, int] = LAYERS,
+    outside: str | None = None,
+    workers: int | None = None,
+) -> MoreLayers:
+    """More layers of S'MoRE; arguments as for `measure`.
+
+    Args:
+        layers: label -> number of layers; other runs are left out, and budgets with a single number of layers.
+    """
+    own = {budget: [run for run in found if method_of(run) in layers] for budget, found in runs.items()}
+    own = {budget: found for budget, found in own.items() if len({method_of(run) for run in found}) > 1}
+    common = at_budgets(runs, outside, workers)  # of all runs: which tasks count does not hang on what is compared
+    for name in ("scores", "costs", "results"):
+        frame = common[name]
+        common[name] = frame[frame["method"].isin(list(layers)) & frame["budget"].isin(list(own))]
+    common["results"] = with_layers(common["results"], layers)
+    common["runs"] = tuple(run for found in own.values() for run in found)
+    points = budget_points(common["results"])
+    points["layers"] = points["method"].map(layers)
+    return MoreLayers(**common, points=points, table=layers_table(common["results"]))
+
+
+def measure_table(table: str | Path | pd.DataFrame, measure: str = "accuracy") -> BudgetCurves:
+    """Fig. 4 from a campaign's table of results; arguments and errors as for `systems.measure_table`.
+
+    A label such as "MixLoRA @ 80000" is the system at that budget; labels without a budget share the one of their
+    largest system.
+
+    Raises:
+        ValueError: for a table without configurations, whose sizes are unknown.
+    """
+    found = stored_scores(table, measure)
+    if not found.adapters:
+        raise ValueError(f"{found.name} holds no configurations, so sizes are unknown; pass the table itself")
+    shell = meta_backbone(found.backbone)
+    sizes = pd.DataFrame([{"label": name, **sizes_of(one, shell)} for name, one in found.adapters.items()])
+    names = sizes["label"].str.split(AT)
+    one = sizes["trainable"].max()
+    sizes = sizes.assign(method=names.str[0], budget=[int(parts[1]) if len(parts) > 1 else one for parts in names])
+    known = sizes.set_index("label")[["method", "budget"]]
+    frame, held_out = (
+        None if own is None else own.rename(columns={"method": "label"}).join(known, on="label")
+        for own in (found.scores, found.held_out)
+    )
+    assert frame is not None
+    costs = method_table(found.adapters, shell)
+    return curves(
+        scores=frame,
+        results=budget_results(frame, sizes),
+        guessing=guessing_at(frame, found.levels),
+        tasks=task_table(frame, found.levels, held_out=held_out),
+        costs=costs.assign(budget=sizes["budget"].to_numpy(), method=sizes["method"].to_numpy()),
+        sample=found.sample,
+        stored=found.name,
+    )
+
+
+def measure_times(rounds: int = 20, targets: Sequence[str] | None = None) -> StepTimes:
+    """Time of a step of MixLoRA and S'MoRE at equal parameters: the compact backbone, 128 wide, and one 768 wide.
+
+    Forward, backward and AdamW on random tokens, one thread, process time, the two in turns. In the compact backbone a
+    step is mostly the overhead of many small operations; what a step costs hangs on shapes alone, so the wider one has
+    random weights.
+
+    Args:
+        rounds: that are timed.
+        targets: names of the adapted layers; None is the feed-forward projections.
+    """
+    from ...presets import FEED_FORWARD
+
+    targets = list(FEED_FORWARD if targets is None else targets)
+    wide = random_decoder(768, 2048, layers=2)
+    budgets: dict[str, tuple[Any, int, tuple[int, int]]] = {
+        "width 768": (wide, 16, (4, 128)),
+        "width 128": ("compact", 20, (16, 64)),
+    }
+    times, expected, ratios = [], [], []
+    for size, (model, rank, batch) in budgets.items():
+        shell = meta_backbone(model)
+        budget = lora_budget(rank, targets, shell)
+        pair = step_time_pairs([budget], targets, shell)[budget]
+        found = round_seconds(pair, model, batch, rounds)
+        table = summary(found.seconds, REFERENCE).assign(tokens=batch[0] * batch[1], size=size)
+        table.insert(1, "trainable", table["method"].map(found.trainable))
+        times.append(table)
+        expected.append(operation_ratios(pair, shell).assign(size=size))
+        ratio = found.seconds[METHOD] / found.seconds[REFERENCE]
+        ratios.append(pd.DataFrame({"size": size, "round": ratio.index, "ratio": ratio.to_numpy()}))
+    frames = (pd.concat(parts, ignore_index=True) for parts in (times, expected, ratios))
+    return StepTimes(*frames, sample=f"{rounds} rounds, one thread of a CPU")
+
+
+def curves(**common: Any) -> BudgetCurves:
+    four = common["results"][common["results"]["method"].isin(FOUR)]
+    return BudgetCurves(**common, points=budget_points(four))
+
+
+def at_budgets(runs: Mapping[int, Sequence[Any]], outside: str | None, workers: int | None) -> dict[str, Any]:
+    """The fields of `AtBudgets`."""
+    every = [run for found in runs.values() for run in found]
+    if not every:
+        raise ValueError("runs is empty; pass budget -> the runs of that size")
+    if len(suites := {str(run.config.suite) for run in every}) > 1:
+        raise ValueError(f"runs are of the suites {', '.join(sorted(suites))}; measure those of one suite at a time")
+    config = every[0].config
+    outside = outside or COMPANIONS.get(str(config.suite), "embedded_ood")
+    shell = meta_backbone(config.backbone)
+    frames, costs, sizes = [], [], []
+    for budget, own in runs.items():
+        frames.append(scores(own, evaluate_all(own, outside, workers, config.eval_rows)).assign(budget=budget))
+        adapters = {method_of(run): run.config.adapter for run in own}
+        costs.append(method_table(adapters, shell).assign(budget=budget))
+        sizes += [{"method": name, "budget": budget, **sizes_of(one, shell)} for name, one in adapters.items()]
+    frame = pd.concat(frames, ignore_index=True)
+    inside = levels_on(every[0], config.suite, config.eval_rows)
+    table = levels(inside, levels_on(every[0], outside, config.eval_rows), config.suite)
+    return {
+        "scores": frame,
+        "results": budget_results(frame, pd.DataFrame(sizes)),
+        "guessing": guessing_at(frame, table),
+        "tasks": task_table(frame, table),
+        "costs": pd.concat(costs),
+        "runs": tuple(every),
+    }
+
+
+def guessing_at(frame: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """`against_level` of "guess" at every budget, with a column budget."""
+    parts = [against_level(own, table).assign(budget=budget) for budget, own in frame.groupby("budget", sort=False)]
+    return pd.concat(parts, ignore_index=True)

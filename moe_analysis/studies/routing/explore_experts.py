@@ -1,0 +1,110 @@
+"""Which experts a data set uses: the system, the seed, the layer, the projection and the pool of the router shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ...drawing.explorer import Explorer, View, choice
+
+if TYPE_CHECKING:
+    from .measure import RoutingExperts
+
+POOL = " pool "  # between a module's name and the number of its pool, as `split_routers` writes it
+MOST_NAMES = 40  # experts whose numbers fit below a map
+READABLE = 6.5  # points: one panel has room for larger names than many
+FIELDS = ("method", "seed", "layer", "projection")
+
+
+def widget(found: RoutingExperts) -> Explorer:
+    """Every router that was measured, one at a time."""
+    return specialist_widget(found.shares)
+
+
+def specialist_widget(
+    shares: pd.DataFrame,
+    method: str | None = None,
+    seed: int | None = None,
+    layer: int | None = None,
+    projection: str | None = None,
+) -> Explorer:
+    """Lists of systems, seeds, layers, projections and pools, and that router's experts against the data sets.
+
+    shares: what `expert_shares` returned. None: the first that the table holds. Raises ValueError for what the table
+    does not hold.
+    """
+    routers = shares[["method", "seed", "module", "layer"]].drop_duplicates()
+    routers = routers.assign(projection=routers["module"].map(projection_of), pool=routers["module"].map(pool_of))
+    options = {name: list(dict.fromkeys(routers[name])) for name in FIELDS}
+    first: dict[str, Any] = {
+        name: options[name][0] if value is None else value
+        for name, value in zip(FIELDS, (method, seed, layer, projection))
+    }
+
+    def draw(method: str, seed: int, layer: int, projection: str, pool: int) -> View:
+        from .draw_experts import lift_grid, specialists_figure
+
+        module = chosen_module(routers, method, seed, layer, projection, pool)
+        shown = shares[(shares["module"] == module) & (shares["seed"] == seed) & (shares["method"] == method)]
+        alt = (
+            f"Heat map of experts against data sets for {method}, {module}, seed {seed}: how much more often than "
+            "on average a data set uses an expert."
+        )
+        figure, experts = specialists_figure(shown), lift_grid(shown).columns
+        panel = figure.axes[0]
+        panel.tick_params(axis="y", labelsize=READABLE)
+        if len(experts) <= MOST_NAMES:
+            panel.set_xticks(range(len(experts)), experts, fontsize=READABLE)
+        return View(figure, alt, specialist_note(shown))
+
+    pools = sorted(set(routers["pool"]))
+    controls = {
+        "method": choice("method", "System", first["method"], options["method"], "The system whose experts are shown"),
+        "seed": choice("seed", "Seed", first["seed"], options["seed"], "Its run"),
+        "layer": choice("layer", "Layer", first["layer"], options["layer"], "The layer of the backbone"),
+        "projection": choice(
+            "projection", "Projection", first["projection"], options["projection"], "The adapted linear layer"
+        ),
+        "pool": choice("pool", "Pool", pools[0], pools, "Of systems with several pools: which one, the lowest is 0"),
+    }
+    return Explorer(controls, draw)
+
+
+def projection_of(module: str) -> str:
+    """ "layers.3.mlp.up_proj pool 1" -> "up_proj"."""
+    return module.split(".")[-1].split(POOL)[0]
+
+
+def pool_of(module: str) -> int:
+    """ "layers.3.mlp.up_proj pool 1" -> 1; 0 for a module without pools."""
+    return int(module.split(POOL)[1]) if POOL in module else 0
+
+
+def chosen_module(routers: pd.DataFrame, method: str, seed: int, layer: int, projection: str, pool: int) -> str:
+    """The router that the controls ask for; ValueError where the system has no such layer, projection or pool."""
+    asked = {"method": method, "seed": seed, "layer": layer, "projection": projection, "pool": pool}
+    rows = routers[(routers[list(asked)] == pd.Series(asked)).all(axis=1)]
+    if rows.empty:
+        own = routers[routers["method"] == method]
+        raise ValueError(
+            f"{method} has no router of pool {pool} in layer {layer}, {projection}, at seed {seed}; "
+            f"choose one of the pools {listed(own['pool'])}, the layers {listed(own['layer'])} and the "
+            f"projections {listed(own['projection'])}"
+        )
+    return str(rows["module"].iloc[0])
+
+
+def listed(values: pd.Series) -> str:
+    return ", ".join(str(value) for value in dict.fromkeys(values))
+
+
+def specialist_note(shown: pd.DataFrame) -> str:
+    """The router, and the three pairs of data set and expert that belong together most."""
+    top = shown.sort_values("log_lift", ascending=False, na_position="last").head(3)
+    pairs = [
+        f"{str(row['label']).replace('_', ' ')} uses expert {row['expert']} {2 ** row['log_lift']:.1f} times as "
+        "often as the average token"
+        for row in top.to_dict("records")
+    ]
+    return "\n".join([f"{shown['method'].iloc[0]}, {shown['module'].iloc[0]}", *pairs])

@@ -1,0 +1,119 @@
+"""How evenly a router loads its experts: by gate mass and by largest gates, which a token's own entropy does not tell.
+
+In: recordings as in `specialization`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .specialization import Recorded, labelled, largest, layer_of, split_routers
+
+SAME_GATES = 1e-6  # difference of two gates that are equal up to rounding
+
+
+def distinct_experts(gates: np.ndarray) -> np.ndarray:
+    """Gates (T, E) -> (T, distinct): experts that have equal gates at every token count as one, with their sum.
+
+    Whatever tells such experts apart, routing does not. They keep the place of the first of them.
+    """
+    left, groups = np.arange(gates.shape[1]), []
+    while left.size:
+        same = (np.abs(gates[:, left] - gates[:, left[:1]]) <= SAME_GATES).all(0)
+        groups.append(gates[:, left[same]].sum(1))
+        left = left[~same]
+    return np.stack(groups, axis=1)
+
+
+def expert_loads(recorded: Iterable[Recorded], top_k: int = 1, method: str | None = None) -> pd.DataFrame:
+    """One row per (method, seed, module, expert): mass, top1, used, rank, tokens.
+
+    mass: share of all gate mass. top1: share of tokens whose largest gate it has, ties shared evenly. used: share of
+    tokens that have it among their top_k largest non-zero gates. rank: by mass, 1 for the busiest. tokens: seen. Raises
+    ValueError for a top_k below 1.
+
+    >>> loads = expert_loads(recorded)
+    >>> one = loads[loads["module"] == module].query("method == 'LoRA-MoE' and seed == 0")
+    >>> one["rank"].sort_values().tolist(), round(float(one["mass"].sum()), 6)
+    ([1, 2, 3, 4], 1.0)
+    """
+    if top_k < 1:
+        raise ValueError(f"top_k = {top_k} must be at least 1")
+    frames = []
+    for run, by_module, tokens in recorded:
+        for module, gates in split_routers(run, by_module).items():
+            experts = gates.shape[1]
+            least = np.partition(gates, -min(top_k, experts), axis=1)[:, [-min(top_k, experts)]]
+            mass = gates.sum(0) / gates.sum()
+            frames.append(
+                pd.DataFrame(
+                    {
+                        **labelled(run, method),
+                        "module": module,
+                        "layer": layer_of(module),
+                        "expert": np.arange(experts),
+                        "mass": mass,
+                        "top1": largest(gates).mean(0),
+                        "used": ((gates >= least) & (gates > 0)).mean(0),
+                        "rank": (-mass).argsort(kind="stable").argsort() + 1,
+                        "tokens": len(tokens),
+                    }
+                )
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def load_summary(
+    recorded: Iterable[Recorded], top_k: int = 1, least: float = 0.1, method: str | None = None
+) -> pd.DataFrame:
+    """One row per (method, seed, module): how evenly its experts are loaded, and how evenly a token spreads its gates.
+
+    token_entropy: normalised entropy of a token's gates, mean over tokens with gates. Of the loads, "mass" and "top1"
+    as in `expert_loads`: …_balance (normalised entropy, 1 when even), …_variation (standard deviation over mean),
+    …_peak (largest over mean). never_top: experts among no token's top_k. starved: experts with less than `least` of
+    the even share of mass. dead: one or the other. distinct: those with gates of their own (`distinct_experts`). All
+    four are shares of `experts`, their number.
+    Entropy is concave, so mass_balance is at least token_entropy: even gates do mean an even mass. They say nothing of
+    top1_balance: all tokens can have the same largest gate by a hair. Uneven gates say nothing of either. A single
+    expert has neither: NaN.
+
+    >>> summary = load_summary(recorded)
+    >>> summary.groupby("method", sort=False)["experts"].first().to_dict()
+    {'LoRA-MoE': 4, 'mix-and-match': 8, 'T-REX': 8}
+    """
+    recorded, rows = list(recorded), []
+    loads = expert_loads(recorded, top_k, method).set_index(["method", "seed", "module"]).sort_index()
+    for run, by_module, _ in recorded:
+        for module, gates in split_routers(run, by_module).items():
+            keys = {**labelled(run, method), "module": module}
+            own = loads.loc[[tuple(keys.values())]]
+            row: dict[str, Any] = {**keys, "layer": layer_of(module), "experts": len(own)}
+            row["token_entropy"] = entropies_of(gates[gates.sum(1) > 0]).mean()
+            for name in ("mass", "top1"):
+                load = own[name].to_numpy()
+                row |= {
+                    f"{name}_balance": float(entropies_of(load[None])[0]),
+                    f"{name}_peak": load.max() / load.mean(),
+                    f"{name}_variation": load.std() / load.mean(),
+                }
+            never, starved = own["used"] == 0, own["mass"] < least / len(own)
+            row["distinct"] = distinct_experts(gates).shape[1] / len(own)
+            rows.append({**row, "never_top": never.mean(), "starved": starved.mean(), "dead": (never | starved).mean()})
+    return pd.DataFrame(rows)
+
+
+def entropies_of(weights: np.ndarray) -> np.ndarray:
+    """Entropy over the last axis of weights >= 0 by the log of its length: 1 for equal weights, 0 where one has all.
+
+    NaN for a single expert.
+    """
+    if weights.shape[-1] == 1:
+        return np.full(weights.shape[:-1], np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = weights / weights.sum(-1, keepdims=True)
+        terms = np.where(share == 0, 0.0, share * np.log(share))
+        return np.maximum(-terms.sum(-1), 0.0) / np.log(weights.shape[-1])

@@ -1,0 +1,241 @@
+"""From runs to what their routers do: what gates tell, which data sets use which experts, whether routers agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...peft_bridge import adapter_modules
+from ...tasks import load_suite
+from ...tasks.clusters import cluster
+from ...tasks.embed import embed
+from ...training.routing import gates_of_runs
+from ..records import check_runs, method_of
+from ..result import Result
+from .agreement import between_layers, between_seeds
+from .load import expert_loads, load_summary
+from .prior import router_alone
+from .specialization import Recorded, expert_shares, specialization
+
+PRIOR, CONTROL, ALONE = "T-REX", "mix-and-match", "T-REX, router alone"
+SEEDS, CLUSTERS = 3, 16
+
+
+@dataclass(frozen=True, eq=False)
+class Gates:
+    """The gates of some test rows in trained models and in the same before the first step; `record` makes them.
+
+    Args:
+        runs: whose routers were recorded.
+        test: the rows, as `load_suite` gives them.
+        clusters: (rows,), the semantic cluster of each prompt.
+        trained, untrained: (run, {module: gates (tokens, experts)}, tokens) of every run.
+        alone: the same of T-REX, without the prior's share.
+    """
+
+    runs: tuple[Any, ...]
+    test: pd.DataFrame
+    clusters: np.ndarray
+    trained: Sequence[Recorded]
+    untrained: Sequence[Recorded]
+    alone: Sequence[Recorded]
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        return {"dataset": self.test["dataset"], "cluster": self.clusters}
+
+
+@dataclass(frozen=True, eq=False)
+class RoutingInformation(Result):
+    """What gates tell of a text, and how evenly they load the experts.
+
+    Args:
+        trained, untrained: as `specialization` returns them, after training and before.
+        loads: as `load_summary` returns it.
+        expert_loads: as `expert_loads` returns it.
+    """
+
+    item = "routing_information"
+    title = "Beyond the papers: what experts know, and their load"
+    question = "Do experts specialize, by data set or by meaning, and is the load balanced?"
+    how_to_read = (
+        "(a, b, d, e) Bits that the chosen experts give about a text's label beyond shuffled texts, in percent of the "
+        "labels' entropy: means with 95 % intervals over seeds, rings before training. (c) Gate mass of the experts, "
+        "busiest first; shades are the extremes of seeds. (f) One dot per router."
+    )
+
+    trained: pd.DataFrame
+    untrained: pd.DataFrame
+    loads: pd.DataFrame
+    expert_loads: pd.DataFrame
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """Over routers and seeds, by label, view and method."""
+        measures = ["information", "by_chance", "excess", "normalised"]
+        return self.trained.groupby(["label", "view", "method"], sort=False)[measures].mean()
+
+    @property
+    def evenness(self) -> pd.DataFrame:
+        """Means of the loads by method."""
+        return self.loads.groupby("method", sort=False).mean(numeric_only=True).T
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"trained": self.trained, "untrained": self.untrained, "loads": self.loads}
+
+
+@dataclass(frozen=True, eq=False)
+class RoutingExperts(Result):
+    """Which data sets use which experts, and whether intuition makes routing semantic.
+
+    Args:
+        shares: as `expert_shares` returns it, of every router.
+        informed: as `specialization` returns it, of T-REX, its router alone and the control, by semantic cluster.
+    """
+
+    item = "routing_experts"
+    title = "Beyond the papers: experts and data sets"
+    question = "Which data sets use which experts more than others do?"
+    how_to_read = (
+        "One router of each system: rows are data sets, columns experts, like beside like. Red: the data set uses the "
+        "expert more often than the average token, blue less often."
+    )
+    drawing = "draw_experts"
+    judging = "claims_experts"
+    exploring = "explore_experts"
+
+    shares: pd.DataFrame
+    informed: pd.DataFrame
+
+    @cached_property
+    def shown(self) -> pd.DataFrame:
+        """The router in the middle of each system, at the first seed."""
+        own = self.shares[self.shares["seed"] == self.shares["seed"].iloc[0]]
+        middle = {method: rows["module"].iloc[len(rows) // 2] for method, rows in own.groupby("method", sort=False)}
+        return own[own["module"] == own["method"].map(middle)]
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"shares": self.shown}
+
+
+@dataclass(frozen=True, eq=False)
+class RoutingAgreement(Result):
+    """Whether routers of other layers, and of models from other seeds, find the same experts.
+
+    Args:
+        seeds, layers: as `between_seeds` and `between_layers` return them.
+        untrained: as `between_seeds`, before the first step.
+    """
+
+    item = "routing_agreement"
+    title = "Beyond the papers: agreement of routers"
+    question = "Do routers of different layers, and of different seeds, find the same experts?"
+    how_to_read = (
+        "Experts are matched on some texts and compared on others: 1 is the same choice at every token, 0 is chance. "
+        "Above, by pairs of layers and of seeds; below, means with 95 % intervals, jackknifed where pairs share seeds; "
+        "rings are before training."
+    )
+    drawing = "draw_agreement"
+    judging = "claims_agreement"
+
+    seeds: pd.DataFrame
+    layers: pd.DataFrame
+    untrained: pd.DataFrame
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"seeds": self.seeds, "layers": self.layers, "untrained": self.untrained}
+
+
+def record(runs: Sequence[Any], prompts: int = 4, seeds: int = SEEDS, clusters: int = CLUSTERS) -> Gates:
+    """The gates that three figures are made of.
+
+    Args:
+        runs: of one backbone and suite; those without a router are left out.
+        prompts: test rows of each data set.
+        seeds: of each system, the first in the order of the runs.
+        clusters: of the prompts' embeddings, at most half as many as there are rows.
+
+    Raises:
+        ValueError: for runs without a router, or of several suites.
+    """
+    check_runs(runs)
+    first = list(dict.fromkeys(run.config.seed for run in runs))[:seeds]
+    routed = [run for run in runs if run.config.system != "lora" and run.config.seed in first]
+    if not routed:
+        raise ValueError("none of the runs has a router; pass runs of a mixture")
+    if len(suites := {str(run.config.suite) for run in routed}) > 1:
+        raise ValueError(f"runs are of the suites {', '.join(sorted(suites))}; measure those of one suite at a time")
+    config = routed[0].config
+    test = load_suite(config.suite, split="test", datasets=config.datasets)
+    test = test.groupby("dataset").head(prompts).reset_index(drop=True)
+    found = cluster(embed(test["prompt"], model=config.embedder), k=min(clusters, len(test) // 2), seed=0)
+    trained, untrained = (gates_of_runs(routed, test, trained=stage) for stage in (True, False))
+    return Gates(tuple(routed), test, found.labels, trained, untrained, learned(trained, test))
+
+
+def learned(trained: Sequence[Recorded], test: pd.DataFrame) -> list[Recorded]:
+    """The recordings of T-REX without the prior's share."""
+    return [
+        (run, router_alone(adapter_modules(run.model()), gates, run.intuition(test)[tokens["row"]]), tokens)
+        for run, gates, tokens in trained
+        if method_of(run) == PRIOR
+    ]
+
+
+def measure(runs: Sequence[Any] | Gates, shuffles: int = 40) -> RoutingInformation:
+    """What gates tell, and how they load the experts.
+
+    Args:
+        runs: or the gates that `record` made of them.
+        shuffles: of whole texts, for what is told by chance.
+    """
+    gates = gates_of(runs)
+    parts = [specialization(gates.trained, gates.labels, permutations=shuffles)]
+    loads = [load_summary(gates.trained)]
+    if gates.alone:
+        parts.append(specialization(gates.alone, gates.labels, permutations=shuffles, method=ALONE))
+        loads.append(load_summary(gates.alone, method=ALONE))
+    return RoutingInformation(
+        trained=pd.concat(parts, ignore_index=True),
+        untrained=specialization(gates.untrained, gates.labels, permutations=shuffles),
+        loads=pd.concat(loads),
+        expert_loads=expert_loads(gates.trained),
+        runs=gates.runs,
+    )
+
+
+def measure_experts(runs: Sequence[Any] | Gates, shuffles: int = 40) -> RoutingExperts:
+    """Experts against data sets; arguments as for `measure`."""
+    gates = gates_of(runs)
+    pair = [one for one in gates.trained if method_of(one[0]) in (PRIOR, CONTROL)]
+    label = {"cluster": gates.clusters}
+    parts = [specialization(pair, label, permutations=shuffles)] if pair else []
+    parts += [specialization(gates.alone, label, permutations=shuffles, method=ALONE)] if gates.alone else []
+    return RoutingExperts(
+        shares=expert_shares(gates.trained),
+        informed=pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["method"]),
+        runs=gates.runs,
+    )
+
+
+def measure_agreement(runs: Sequence[Any] | Gates, shuffles: int = 40) -> RoutingAgreement:
+    """Agreement of routers after their experts were matched; arguments as for `measure`."""
+    gates = gates_of(runs)
+    found = {}
+    for name, between in {"seeds": between_seeds, "layers": between_layers}.items():
+        parts = [between(gates.trained, shuffles)]
+        parts += [between(gates.alone, shuffles, method=ALONE)] if gates.alone else []
+        found[name] = pd.concat(parts)
+    return RoutingAgreement(**found, untrained=between_seeds(gates.untrained, shuffles), runs=gates.runs)
+
+
+def gates_of(runs: Sequence[Any] | Gates) -> Gates:
+    return runs if isinstance(runs, Gates) else record(runs)

@@ -1,0 +1,35 @@
+"""T-REX's routing without the prior that its intuition adds: what the router itself has learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def router_alone(adapters: Mapping[str, Any], gates: Mapping[str, Any], scores: Any) -> dict[str, np.ndarray]:
+    """Recorded routings of T-REX layers without the prior's share: {module: ω · router_coef · softmax}, float32.
+
+    The hidden states stay those of the full model, so only the routing is taken apart.
+
+    Args:
+        adapters: {module: TRex}.
+        gates: {module: (tokens, I·J)}.
+        scores: (tokens, clusters), the intuition that each token was routed by.
+
+    Raises:
+        ValueError: when scores and gates have different numbers of tokens.
+    """
+    import torch
+
+    scores, parts = torch.as_tensor(np.asarray(scores), dtype=torch.float32), {}
+    for module, values in gates.items():
+        if len(values) != len(scores):
+            raise ValueError(f"scores has {len(scores)} rows but {module} has {len(values)} tokens; pass one per token")
+        with torch.no_grad():
+            layer = adapters[module]
+            mapped = layer.mapper(scores) if hasattr(layer, "mapper") else scores
+            prior = (1 - layer.omega) * layer.config.intuition_coef * mapped  # (tokens, I*J)
+        parts[module] = np.asarray(values, dtype=np.float32) - prior.numpy()
+    return parts

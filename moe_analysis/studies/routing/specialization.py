@@ -1,0 +1,252 @@
+"""What experts specialize in: how much a token's gates tell of its text's data set, or of its semantic cluster.
+
+In: recordings (run, {module: gates (tokens, experts)}, tokens), as `training.routing.record_gates` makes them. Gates
+are taken as a distribution over experts, so soft and sparse routers are measured alike. Every pool of a system with
+several pools (MoMOR, S'MoRE) counts as a router of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..records import run_key
+
+VIEWS = ("gates", "top1")
+UNITS = ("token", "text")
+BLOCK_VALUES = 2**23  # of one block of shuffles
+Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]
+
+
+def layer_of(module: str) -> str:
+    """A module's name up to its first number, "layers.3" of "layers.3.self_attn.q_proj"; the whole name without one."""
+    found = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", module)
+    return found.group() if found else module
+
+
+def labelled(run: Any, method: str | None) -> dict[str, Any]:
+    """{"method", "seed"} of a run, under another label where one is given."""
+    return {**run_key(run), **({} if method is None else {"method": method})}
+
+
+def split_routers(run: Any, gates: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """{module: gates (T, E)} -> {router: (T, experts) ≥ 0, rows of sum 1}; "<module> pool 0" … where there are pools.
+
+    A signed gate counts by its size. A token whose gates are all zero keeps a row of zeros. Raises ValueError for gates
+    that are not finite.
+    """
+    sizes = getattr(run.config.adapter, "num_experts", 0)
+    bounds = np.cumsum(sizes if isinstance(sizes, (list, tuple)) else [0])[:-1]
+    routers = {}
+    for module, values in gates.items():
+        weights = np.abs(np.asarray(values, dtype=np.float64))
+        if not np.isfinite(weights).all():
+            raise ValueError(f"gates of {module} hold NaN or infinity; leave out run {run_key(run)}, which diverged")
+        parts = {module: weights}
+        if len(bounds):
+            parts = {f"{module} pool {number}": pool for number, pool in enumerate(np.split(weights, bounds, axis=1))}
+        for name, part in parts.items():
+            mass = part.sum(1, keepdims=True)
+            routers[name] = np.divide(part, mass, out=np.zeros_like(part), where=mass > 0)
+    return routers
+
+
+def stacked(routers: Mapping[str, np.ndarray]) -> np.ndarray:
+    """{router: (T, experts)} -> (T, routers, most experts); experts that a router does not have are zero."""
+    most = max(part.shape[1] for part in routers.values())
+    return np.stack([np.pad(part, ((0, 0), (0, most - part.shape[1]))) for part in routers.values()], axis=1)
+
+
+def largest(gates: np.ndarray) -> np.ndarray:
+    """The top-1 view of gates (…, experts): 1 at the largest, shared evenly where several are; 0 without gates."""
+    top = (gates == gates.max(-1, keepdims=True)) & (gates > 0)
+    count = top.sum(-1, keepdims=True)
+    return np.divide(top, count, out=np.zeros(top.shape), where=count > 0)
+
+
+def text_table(gates: np.ndarray, text: np.ndarray, view: str, unit: str) -> np.ndarray:
+    """gates (T, R, E), text (T,) codes 0, 1, … -> (texts, R, E): the mass that a text's tokens give to every expert.
+
+    With unit "text" every text has mass 1, and in the view "top1" it stands with the largest of its mean gates.
+    """
+    values = largest(gates) if view == "top1" and unit == "token" else gates
+    order = text.argsort(kind="stable")
+    starts = np.flatnonzero(np.diff(text[order], prepend=-1))
+    table = np.add.reduceat(values[order], starts, axis=0)  # (texts, R, E)
+    if unit == "text":
+        mass = table.sum(-1, keepdims=True)
+        table = np.divide(table, mass, out=np.zeros_like(table), where=mass > 0)
+        table = largest(table) if view == "top1" else table
+    return table
+
+
+def bits(mass: np.ndarray, axes: int | tuple[int, ...]) -> np.ndarray:
+    """Entropy in bits over the axes of masses that sum to 1 there."""
+    return -(mass * np.log2(np.where(mass > 0, mass, 1.0))).sum(axes)
+
+
+def information(table: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mutual information of expert and label, and the label's entropy, in bits: two arrays (labellings, R).
+
+    table (texts, R, E): masses. codes (labellings, texts): labels 0, 1, …; every labelling is one matrix product.
+    """
+    labels, (texts, routers, experts) = int(codes.max()) + 1, table.shape
+    flat = table.reshape(texts, routers * experts)
+    size = max(1, BLOCK_VALUES // (labels * max(texts, routers * experts)))
+    found = []
+    for block in np.split(codes, range(size, len(codes), size)):
+        members = (block[:, None] == np.arange(labels)[:, None]).astype(float)  # (b, labels, texts)
+        joint = (members.reshape(-1, texts) @ flat).reshape(len(block), labels, routers, experts)
+        mass = joint.sum((1, 3), keepdims=True)
+        joint = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
+        label = bits(joint.sum(3), 1)  # (b, R)
+        found.append((np.maximum(label + bits(joint.sum(1), 2) - bits(joint, (1, 3)), 0.0), label))
+    return np.concatenate([pair[0] for pair in found]), np.concatenate([pair[1] for pair in found])
+
+
+def shuffles(codes: np.ndarray, strata: np.ndarray, permutations: int, seed: int) -> np.ndarray:
+    """(permutations, texts): the labels of whole texts shuffled, each only among the texts of its stratum."""
+    generator = np.random.default_rng(seed)
+    place = strata.argsort(kind="stable")
+    shuffled = np.empty((permutations, len(codes)), dtype=codes.dtype)
+    for row in shuffled:
+        row[place] = codes[np.lexsort((generator.random(len(codes)), strata))]
+    return shuffled
+
+
+def specialization(
+    recorded: Iterable[Recorded],
+    labels: Mapping[str, Any] | None = None,
+    within: Any = None,
+    unit: str = "token",
+    permutations: int = 200,
+    seed: int = 0,
+    method: str | None = None,
+) -> pd.DataFrame:
+    """One row per (method, seed, module, label, view): what the chosen experts tell of a text's label, in bits.
+
+    labels: {name: a label for every row of the frame that was recorded}, by default the data sets. within: a label for
+    every row too; then the information is what remains once `within` is known. unit: "token", where long texts weigh
+    more, or "text". method: a label in place of the runs' own.
+    view: "gates" (the distribution) or "top1" (the largest gate). information: mutual information. by_chance: its mean
+    when labels are shuffled over texts (within `within`); whole texts move, for the tokens of one are not independent.
+    excess: the difference. p: share of shuffles, the real order counted as one, that reach the information; run_p: the
+    same of the mean over the run's routers. label_entropy: of the labels (given `within`). normalised: excess by
+    label_entropy, NaN for a single label. most: the smaller of label_entropy and the log of the number of experts.
+    Raises ValueError for an unknown unit, fewer than one permutation, or labels of the wrong length.
+
+    >>> found = specialization(recorded, labels, permutations=4)
+    >>> found["view"].unique().tolist(), bool((found["information"] >= 0).all())
+    (['gates', 'top1'], True)
+    """
+    if unit not in UNITS or permutations < 1:
+        raise ValueError(
+            f"unit = {unit!r} and permutations = {permutations}; use one of {', '.join(UNITS)} and at least 1"
+        )
+    frames = []
+    for run, by_module, tokens in recorded:
+        routers = split_routers(run, by_module)
+        gates, (text, rows) = stacked(routers), pd.factorize(tokens["row"])
+        experts = np.array([part.shape[1] for part in routers.values()])
+        of_row = tokens.drop_duplicates("row").set_index("row")["dataset"].reindex(rows)
+        strata = np.zeros(len(rows), int) if within is None else codes_of(within, rows, "within")
+        names = {"dataset": None} if labels is None else labels
+        for view in VIEWS:
+            table = text_table(gates, text, view, unit)
+            for name, values in names.items():
+                own = pd.factorize(of_row)[0] if values is None else codes_of(values, rows, f"labels[{name!r}]")
+                measured = tested(table, own, strata, permutations, seed)
+                measured["most"] = np.minimum(measured["label_entropy"], np.log2(experts))
+                frames.append(
+                    pd.DataFrame(
+                        {
+                            **labelled(run, method),
+                            "module": list(routers),
+                            "layer": [layer_of(each) for each in routers],
+                            "label": name,
+                            "view": view,
+                            "unit": unit,
+                            **measured,
+                        }
+                    )
+                )
+    return pd.concat(frames, ignore_index=True)
+
+
+def codes_of(values: Any, rows: Any, name: str) -> np.ndarray:
+    """Labels of the recorded rows as 0, 1, …; ValueError when there are fewer labels than rows."""
+    values = np.asarray(values)
+    if values.ndim != 1 or len(values) <= rows.max():
+        raise ValueError(
+            f"{name} has shape {values.shape} but row {rows.max()} was recorded; give every row of the "
+            "recorded frame a label"
+        )
+    return pd.factorize(values[rows])[0]
+
+
+def tested(
+    table: np.ndarray, codes: np.ndarray, strata: np.ndarray, permutations: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Columns of `specialization` (R,) of one labelling: information beyond the strata's, and its chance level."""
+    both = pd.factorize(strata * (codes.max() + 1) + codes)[0]
+    found, entropy = information(table, np.concatenate([both[None], shuffles(both, strata, permutations, seed)]))
+    known, known_entropy = information(table, strata[None])  # both zero with a single stratum
+    found = np.maximum(found - known, 0.0)
+    chance, label_entropy = found[1:].mean(0), entropy[0] - known_entropy[0]
+    excess, whole = found[0] - chance, found.mean(1)
+    reached, all_reached = (found[1:] >= found[0] - 1e-12).sum(0), (whole[1:] >= whole[0] - 1e-12).sum()
+    spread = label_entropy > 1e-9
+    return {
+        "information": found[0],
+        "by_chance": chance,
+        "excess": excess,
+        "p": (1 + reached) / (1 + permutations),
+        "run_p": np.full(len(excess), (1 + all_reached) / (1 + permutations)),
+        "label_entropy": label_entropy,
+        "normalised": np.divide(excess, label_entropy, out=np.full(len(excess), np.nan), where=spread),
+    }
+
+
+def expert_shares(recorded: Iterable[Recorded], labels: Any = None, method: str | None = None) -> pd.DataFrame:
+    """One row per (method, seed, module, label, expert): the experts that a label's tokens are routed to.
+
+    labels: one for every row of the recorded frame, by default its data set. share: of the label's gate mass that the
+    expert gets (NaN for a label without mass). load: of all gate mass. log_lift: log2 of share over load, 0 where the
+    label uses the expert as all tokens do, -inf where it never does, NaN for an expert without load.
+
+    >>> found = expert_shares(recorded)
+    >>> found["label"].unique().tolist()
+    ['add_small', 'add_small_one_over', 'where_is', 'where_is_one_step_late']
+    """
+    frames = []
+    for run, by_module, tokens in recorded:
+        routers = split_routers(run, by_module)
+        gates = stacked(routers)
+        names = tokens["dataset"] if labels is None else np.asarray(labels)[tokens["row"]]
+        codes, kinds = pd.factorize(names, sort=True)
+        table = text_table(gates, codes, "gates", "token")  # (labels, R, E)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = table / table.sum(-1, keepdims=True)
+            load = (table / table.sum((0, 2), keepdims=True)).sum(0)  # (R, E)
+            lift = np.log2(share / load)
+        for number, (module, part) in enumerate(routers.items()):
+            experts = part.shape[1]
+            frames.append(
+                pd.DataFrame(
+                    {
+                        **labelled(run, method),
+                        "module": module,
+                        "layer": layer_of(module),
+                        "label": np.repeat(kinds, experts),
+                        "expert": np.tile(np.arange(experts), len(kinds)),
+                        "share": share[:, number, :experts].ravel(),
+                        "load": np.tile(load[number, :experts], len(kinds)),
+                        "log_lift": lift[:, number, :experts].ravel(),
+                    }
+                )
+            )
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,23 @@
+"""An adapter of your own against each system beside it: a hypothesis of yours on each endpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...evidence import Claim
+from .endpoints import ENDPOINTS, versus
+
+if TYPE_CHECKING:
+    from .measure import OwnAdapter
+
+MATTERS = 0.01  # a point: what a reader of a table would see
+
+
+def claims(found: OwnAdapter) -> list[Claim]:
+    """One claim per endpoint, with a part per other system."""
+    others = [method for method in found.methods if method != found.name]
+    return [
+        versus(found, "own_adapter", "your adapter", part, found.name, others, MATTERS, kind="own")
+        for part in ENDPOINTS
+        if part in set(found.scores["part"])
+    ]

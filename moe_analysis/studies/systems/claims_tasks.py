@@ -1,0 +1,25 @@
+"""Our own hypothesis on mixtures at the budget of LoRA; the claims of papers are with the figures that make them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...evidence import Claim
+from .endpoints import ENDPOINTS, versus
+
+if TYPE_CHECKING:
+    from .measure import SystemTasks
+
+MIXTURES = ("LoRA-MoE", "SiRA", "HydraLoRA", "MixLoRA", "MoMOR")  # T-REX and S'MoRE have their papers' claims
+MATTERS = 0.01  # a point: what a reader of a table would see
+
+
+def claims(found: SystemTasks) -> list[Claim]:
+    """Each mixture is ahead of LoRA: one claim per mixture and endpoint."""
+    parts = [part for part in ENDPOINTS if part in set(found.scores["part"])]
+    return [
+        versus(found, f"own_{mixture}", "beyond the papers", part, mixture, ("LoRA",), MATTERS, kind="own")
+        for part in parts
+        for mixture in MIXTURES
+        if {mixture, "LoRA"} <= set(found.methods)
+    ]

@@ -1,0 +1,156 @@
+"""Every task of every system against one of them: a heat map of differences in points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, figure, use_style
+from .draw import MEASURES, TITLES, drawn_parts, readable
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+    from .measure import SystemTasks
+
+LETTERS = 16  # per inch, of the colors' label, which is longer than the map of few tasks is high
+
+
+def plot(found: SystemTasks) -> Figure:
+    """The heat map of accuracy."""
+    return task_figure(found.differences["accuracy"], found.reference)
+
+
+def interactive(found: SystemTasks) -> go.Figure:
+    """The heat map with intervals under the pointer, of accuracy or loss."""
+    return task_explorer(found.differences, found.reference)
+
+
+def part_rows(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """(part, data set) of a frame, part after part."""
+    keys = frame[["part", "dataset"]].drop_duplicates()
+    return [(part, dataset) for part in drawn_parts(frame) for dataset in keys.loc[keys["part"] == part, "dataset"]]
+
+
+def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
+    """Heat map of accuracy less that of `against`, in points: tasks by methods; `differences`: `task_differences`.
+
+    Bold: the 95 % interval over paired seeds leaves out zero (uncorrected: one of twenty does by chance). The first
+    column is the accuracy of `against` itself, in percent.
+
+    >>> from moe_analysis.studies.systems.scores import task_differences
+    >>> figure = task_figure(task_differences(scored))
+    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()][:3]
+    ['LoRA, %', 'LoRA-MoE', 'SiRA']
+    """
+    methods = list(dict.fromkeys(differences["method"]))
+    tables = {
+        name: differences.pivot(index=["part", "dataset"], columns="method", values=name)[methods]
+        for name in ("difference", "low", "high")
+    }
+    order = part_rows(differences)
+    gaps, low, high = (100 * tables[name].loc[order].to_numpy() for name in ("difference", "low", "high"))
+    base = 100 * differences.drop_duplicates(["part", "dataset"]).set_index(["part", "dataset"])["base"].loc[order]
+    limit = max(float(np.nanmax(np.abs(gaps))), 1.0)
+    with use_style():
+        fig = figure(FULL_WIDTH, 1.1 + 0.165 * len(order))
+        panel = fig.add_subplot()
+        image = panel.imshow(gaps, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+        for (row, column), gap in np.ndenumerate(gaps):
+            clear = low[row, column] > 0 or high[row, column] < 0
+            panel.text(
+                column,
+                row,
+                f"{gap:+.0f}" if round(gap) else "0",
+                ha="center",
+                va="center",
+                fontsize=6,
+                fontweight="bold" if clear else "normal",
+                color="white" if abs(gap) > 0.72 * limit else "#1A1A1A",
+            )
+        for row, value in enumerate(base):
+            panel.text(-0.95, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color="#5A5A5A")
+        panel.set_xlim(-1.4, len(methods) - 0.5)
+        names = [f"{against}, %", *(fill(name, 9) for name in methods)]
+        panel.set_xticks([-0.95, *range(len(methods))], names, fontsize=6.5)
+        panel.set_yticks(range(len(order)), [readable(dataset) for _, dataset in order], fontsize=6)
+        panel.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        for edge in panel.spines.values():
+            edge.set_visible(False)
+        label_parts(panel, [part for part, _ in order])
+        bar = fig.colorbar(image, ax=panel, fraction=0.025, pad=0.055, aspect=40)
+        label = f"accuracy less that of {against}, points; bold: interval over seeds leaves out 0"
+        bar.set_label(fill(label, int(LETTERS * fig.get_figheight())), fontsize=7)
+        bar.outline.set_visible(False)
+    return fig
+
+
+def label_parts(panel: Any, parts: Sequence[str]) -> None:
+    """A line between the parts, and their names on the right."""
+    starts = [0, *(row for row in range(1, len(parts)) if parts[row] != parts[row - 1]), len(parts)]
+    for start, stop in zip(starts, starts[1:]):
+        if start:
+            panel.axhline(start - 0.5, color="white", linewidth=3)
+        panel.annotate(
+            TITLES[parts[start]],
+            (1.01, (start + stop - 1) / 2),
+            xycoords=("axes fraction", "data"),
+            rotation=-90,
+            ha="left",
+            va="center",
+            fontsize=7,
+            annotation_clip=False,
+        )
+
+
+def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA") -> go.Figure:
+    """The heat map with intervals under the pointer; differences: measure -> `task_differences` of it, in a menu.
+
+    >>> from moe_analysis.studies.systems.scores import task_differences
+    >>> figure = task_explorer({"accuracy": task_differences(scored)})
+    >>> figure.data[0].type
+    'heatmap'
+    """
+    import plotly.graph_objects as go
+
+    fig, buttons = go.Figure(), []
+    for index, (measure, table) in enumerate(differences.items()):
+        order, methods = part_rows(table), list(dict.fromkeys(table["method"]))
+        grids = [
+            table.pivot(index=["part", "dataset"], columns="method", values=name).loc[order, methods].to_numpy()
+            for name in ("difference", "low", "high", "base")
+        ]
+        fig.add_heatmap(
+            z=grids[0].astype("float32"),
+            x=methods,
+            y=[f"{TITLES[part]}: {readable(name)}" for part, name in order],
+            customdata=np.stack(grids[1:], axis=-1).astype("float32"),
+            colorscale="PuOr",
+            zmid=0.0,
+            visible=index == 0,
+            colorbar={"title": {"text": f"less {against}"}},
+            reversescale=measure == "loss",  # purple is better
+            hovertemplate="%{y}<br>%{x}: %{z:+.3f}<br>95 %: %{customdata[0]:+.3f} to %{customdata[1]:+.3f}<br>"
+            f"{against}: %{{customdata[2]:.3f}}<extra>{measure}</extra>",
+        )
+        buttons.append(
+            {
+                "label": MEASURES[measure],
+                "method": "restyle",
+                "args": [{"visible": [other == measure for other in differences]}],
+            }
+        )
+    fig.update_yaxes(autorange="reversed")
+    fig.update_layout(
+        template="plotly_white",
+        height=200 + 20 * len(order),
+        title={"text": f"Every task against {against}"},
+        updatemenus=[{"buttons": buttons}],
+    )
+    return arranged(fig)

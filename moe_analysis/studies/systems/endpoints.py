@@ -1,0 +1,180 @@
+"""What systems are compared by: parts of the tests, declared before the runs, without tasks that could show nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ...evidence import Claim, Effect, judged
+from .scores import INSIDE, OUTSIDE, crossed
+
+if TYPE_CHECKING:
+    from .measure import Compared
+
+# part of the tests -> the endpoint's name; a suite without roles has one inside
+ENDPOINTS = {
+    "originals": "retention",
+    "variants": "acquisition",
+    INSIDE: "in distribution",
+    OUTSIDE: "transfer",
+}
+MEANING = {
+    "originals": "tasks that the backbone knew",
+    "variants": "rules that only an adapter can learn",
+    INSIDE: "the tasks of training",
+    OUTSIDE: "tasks that nobody trained on",
+}
+REFERENCES = ("LoRA", "LoRA-MoE", "HydraLoRA", "MixLoRA")
+FLOOR, CEILING = 0.05, 0.95  # above guessing; accuracy
+TASK_COLUMNS = ["part", "dataset", "guess", "reference", "kept"]
+
+
+def inside_parts(frame: pd.DataFrame) -> list[str]:
+    """The parts of `scores` that were trained on, each an endpoint of its own."""
+    found = set(frame["part"])
+    return [part for part in ENDPOINTS if part in found and part != OUTSIDE]
+
+
+def task_table(
+    frame: pd.DataFrame,
+    levels: pd.DataFrame,
+    references: Sequence[str] = REFERENCES,
+    floor: float = FLOOR,
+    ceiling: float = CEILING,
+    held_out: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Every task and whether it counts: the rule that leaves out those at floor or ceiling.
+
+    A task counts where the strongest reference is at least `floor` above guessing and at most at `ceiling`. The
+    strongest reference is the one with the highest mean accuracy over the tasks that were trained on. Tasks that
+    nobody trained on all count.
+
+    Args:
+        frame: of `scores`.
+        levels: of `scores.levels`; its column guess.
+        references: methods among which the strongest is found; those without scores are passed over.
+        floor, ceiling: accuracies.
+        held_out: scores on rows held out of train, by which to judge instead, where there are some.
+
+    Returns:
+        part, dataset, guess, reference (accuracy of the strongest reference, NaN where the rule does not apply), kept.
+    """
+    judging = frame if held_out is None else held_out
+    judging = judging[(judging["part"] != OUTSIDE) & judging["method"].isin(list(references))]
+    means = judging.groupby(["method", "part", "dataset"], sort=False)["accuracy"].mean()
+    strongest: Mapping[tuple[str, str], float] = {}
+    if len(means):
+        strongest = means.loc[means.groupby("method", sort=False).mean().idxmax()].to_dict()
+    guess = levels.set_index(["part", "dataset"])["guess"]
+    rows = []
+    for key in frame[["part", "dataset"]].drop_duplicates().itertuples(index=False, name=None):
+        reached = strongest.get(key, np.nan)
+        kept = bool(np.isnan(reached) or guess[key] + floor <= reached <= ceiling)
+        rows.append((*key, guess[key], reached, kept))
+    return pd.DataFrame(rows, columns=TASK_COLUMNS)
+
+
+def kept_scores(frame: pd.DataFrame, tasks: pd.DataFrame, part: str) -> pd.DataFrame:
+    """The rows of one part whose tasks count."""
+    own = tasks[(tasks["part"] == part) & tasks["kept"]]
+    return frame[(frame["part"] == part) & frame["dataset"].isin(own["dataset"])]
+
+
+def gap(
+    frame: pd.DataFrame, tasks: pd.DataFrame, part: str, method: str, other: str, measure: str = "accuracy"
+) -> pd.DataFrame | str:
+    """method minus other, (tasks, seeds that both have); a text that says why there is nothing to compare."""
+    if missing := [name for name in (method, other) if name not in set(frame["method"])]:
+        return f"no run of {' or '.join(missing)}"
+    rows = kept_scores(frame, tasks, part)
+    if rows.empty:
+        return f"every task of {ENDPOINTS[part]} is at floor or ceiling" if part in set(frame["part"]) else "not tested"
+    found = crossed(rows, method, measure) - crossed(rows, other, measure)
+    found = found.dropna(axis=1, how="all")
+    return found if found.shape[1] else f"{method} and {other} share no seed"
+
+
+def effect(
+    frame: pd.DataFrame,
+    tasks: pd.DataFrame,
+    guessing: pd.DataFrame,
+    part: str,
+    method: str,
+    other: str,
+    measure: str = "accuracy",
+) -> Effect | str:
+    """method minus other on the tasks of a part that count, over tasks and seeds; a text where a precondition fails.
+
+    Args:
+        frame, tasks: of `scores` and `task_table`.
+        guessing: `against_level` of "guess": where no method of the part is above it, accuracies say nothing.
+        part, method, other, measure: what is compared.
+    """
+    above = guessing[guessing["part"] == part]
+    if len(above) and not above["above"].any():
+        return f"no system is above guessing in {ENDPOINTS[part]}"
+    found = gap(frame, tasks, part, method, other, measure)
+    return found if isinstance(found, str) else Effect(found.to_numpy())
+
+
+def versus(
+    compared: Compared,
+    name: str,
+    source: str,
+    part: str,
+    method: str,
+    others: Sequence[str],
+    smallest: float | None = None,
+    effects: Mapping[str, float] | None = None,
+    kind: str = "paper",
+) -> Claim:
+    """One claim on one endpoint: `method` is more accurate than each of `others`, corrected together for their number.
+
+    Args:
+        compared: the result; its scores, tasks and guessing are read.
+        name, source: of the claim; the endpoint is put behind the name.
+        part: of the tests.
+        method, others: what is compared; the claim has a part for each of the others.
+        smallest: the smallest effect that matters, where the paper gives no number.
+        effects: other -> the paper's own effect against that very one, where it gives one.
+        kind: "own" for a hypothesis of ours.
+    """
+    name = f"{name}_{ENDPOINTS[part].replace(' ', '_')}"
+    words = f"{ENDPOINTS[part]}: {method} is more accurate than"
+    endpoint = f"accuracy, {MEANING[part]}"
+    parts = [
+        Claim(
+            name if len(others) == 1 else f"{name}_{other.replace(' ', '_')}",
+            source,
+            f"{words} {other}",
+            kind=kind,
+            compares=f"{method} - {other}",
+            endpoint=endpoint,
+            paper_effect=(effects or {}).get(other),
+            smallest=None if other in (effects or {}) else smallest,
+            family=name,
+        )
+        for other in others
+    ]
+    found = judged(
+        parts,
+        {
+            claim.name: effect(compared.scores, compared.tasks, compared.guessing, part, method, other)
+            for claim, other in zip(parts, others)
+        },
+    )
+    if len(found) == 1:
+        return found[0]
+    whole = Claim(
+        name,
+        source,
+        f"{words} {', '.join(others[:-1])} and {others[-1]}",
+        kind=kind,
+        compares=f"{method} - each of them",
+        endpoint=endpoint,
+        smallest=smallest or min((effects or {}).values()),
+    )
+    return whole.with_parts(found)

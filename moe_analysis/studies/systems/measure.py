@@ -1,0 +1,268 @@
+"""From runs, or from a campaign's table, to T-REX's Fig. 3, the map of tasks, and an adapter of your own beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ...comparison import meta_backbone
+from ...theory.method_table import method_table
+from ...training.transfer import evaluate_all, levels_on
+from ..records import method_of
+from ..result import Result
+from .endpoints import CEILING, FLOOR, REFERENCES, task_table
+from .scores import against_level, comparisons, levels, part_summary, scores, task_differences
+from .stored import stored_scores
+
+COMPANIONS = {"embedded": "embedded_ood", "multitask": "bbh"}  # suite -> the one that nobody trained on
+REFERENCE = "LoRA"
+
+
+@dataclass(frozen=True, eq=False)
+class Compared(Result):
+    """Systems that were trained and tested alike: what all results of this study are made of.
+
+    Args:
+        scores: one row per method, seed and data set, as `scores` returns it.
+        levels: what every score must beat, as `scores.levels` returns it.
+        summary: means over tasks, as `part_summary` returns it.
+        guessing: accuracy less guessing, as `against_level` returns it.
+        tasks: which tasks count, as `task_table` returns it.
+        pairs: every pair of systems by accuracy, as `comparisons` returns it.
+        costs: one row per method, as `theory.method_table` returns it; empty where sizes are unknown.
+    """
+
+    scores: pd.DataFrame
+    levels: pd.DataFrame
+    summary: pd.DataFrame
+    guessing: pd.DataFrame
+    tasks: pd.DataFrame
+    pairs: pd.DataFrame
+    costs: pd.DataFrame
+
+    @property
+    def methods(self) -> list[str]:
+        """In the order in which they are drawn."""
+        return list(dict.fromkeys(self.scores["method"]))
+
+    @property
+    def left_out(self) -> pd.DataFrame:
+        """Tasks at floor or ceiling, which no claim is about."""
+        return self.tasks[~self.tasks["kept"]]
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """Accuracy and loss by method and part."""
+        return self.summary.pivot(index="method", columns=["measure", "part"], values="mean").loc[self.methods]
+
+    def gaps(self, against: str = REFERENCE) -> dict[str, pd.DataFrame]:
+        """Every task against one system: accuracy and loss, as `task_differences` returns them."""
+        return {measure: task_differences(self.scores, against, measure) for measure in ("accuracy", "loss")}
+
+
+@dataclass(frozen=True, eq=False)
+class Systems(Compared):
+    """T-REX's Fig. 3 and its headlines.
+
+    Args:
+        gains: accuracy less that of the untrained backbone, as `against_level` returns it.
+        losses: every pair of systems by loss.
+        authors: trainable parameters at the sizes of the authors' code, one row per method.
+    """
+
+    item = "trex_fig3"
+    title = "T-REX Fig. 3: systems in and out of distribution"
+    question = "Is T-REX more accurate than other adapters made of LoRA, on tasks it was trained on and on others?"
+    how_to_read = (
+        "Left, accuracy on each task that nobody trained on, further out is better; grey is what guessing gets. Right, "
+        "a dot is the mean over tasks and seeds, its line the 95 % interval over seeds, small marks are seeds; "
+        "vertical lines are levels to beat. Originals show retention, variants acquisition, tasks out of distribution "
+        "transfer."
+    )
+
+    gains: pd.DataFrame
+    losses: pd.DataFrame
+    authors: pd.DataFrame
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        names = ("costs", "levels", "summary", "guessing", "gains", "pairs", "losses", "tasks", "authors")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def by_task(self) -> SystemTasks:
+        """The same scores as a map of tasks."""
+        return SystemTasks(**shared(self))
+
+
+@dataclass(frozen=True, eq=False)
+class SystemTasks(Compared):
+    """Every task of every system against LoRA."""
+
+    item = "comparison_tasks"
+    title = "Beyond the papers: systems task by task"
+    question = "On which tasks do the systems differ?"
+    how_to_read = (
+        "Each cell is accuracy less that of LoRA in points; purple is better, orange worse. Bold: the 95 % interval "
+        "over seeds leaves out zero, uncorrected, so that one of twenty does by chance. The first column is LoRA."
+    )
+    drawing = "draw_tasks"
+    judging = "claims_tasks"
+    exploring = "explore_tasks"
+
+    @property
+    def reference(self) -> str:
+        """The system that all others are held against."""
+        return REFERENCE if REFERENCE in self.methods else self.methods[0]
+
+    @property
+    def differences(self) -> dict[str, pd.DataFrame]:
+        return self.gaps(self.reference)
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return self.differences
+
+
+@dataclass(frozen=True, eq=False)
+class OwnAdapter(SystemTasks):
+    """An adapter of your own beside others.
+
+    Args:
+        name: its label.
+    """
+
+    item = "own_adapter"
+    title = "An adapter of your own, task by task"
+    question = "Is it more accurate than the systems beside it?"
+    judging = "claims_adapter"
+
+    name: str
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"costs": self.costs, "summary": self.summary, "pairs": self.pairs}
+
+
+def measure(runs: Sequence[Any], outside: str | None = None, workers: int | None = None) -> Systems:
+    """Test runs on a suite that nobody trained on, and compare them pair by pair.
+
+    Args:
+        runs: of one backbone and suite, usually the nine systems of `comparison.systems` at the same seeds.
+        outside: the other suite; None is the companion of the runs' own.
+        workers: processes that evaluate; None is one per core.
+
+    Raises:
+        ValueError: for runs of several suites, or that were tested on different rows.
+    """
+    common = in_common(runs, outside, workers)
+    frame, table = common["scores"], common["levels"]
+    return Systems(
+        **common,
+        gains=against_level(frame, table, "untrained"),
+        losses=comparisons(frame, measure="loss"),
+        authors=authors_sizes(runs[0].config.backbone),
+    )
+
+
+def measure_tasks(runs: Sequence[Any], outside: str | None = None, workers: int | None = None) -> SystemTasks:
+    """The map of tasks; arguments and errors as for `measure`, whose `by_task` is the same."""
+    return SystemTasks(**in_common(runs, outside, workers))
+
+
+def measure_adapter(
+    runs: Sequence[Any], name: str, outside: str | None = None, workers: int | None = None
+) -> OwnAdapter:
+    """An adapter of your own beside others; arguments and errors as for `measure`.
+
+    Args:
+        name: its label among the runs.
+
+    Raises:
+        ValueError: for a label without runs.
+    """
+    labels = list(dict.fromkeys(method_of(run) for run in runs))
+    if name not in labels:
+        raise ValueError(f"name = {name!r} has no run; choose one of {', '.join(labels)}")
+    return OwnAdapter(**in_common(runs, outside, workers), name=name)
+
+
+def measure_table(
+    table: str | Path | pd.DataFrame,
+    measure: str = "accuracy",
+    references: Sequence[str] = REFERENCES,
+    floor: float = FLOOR,
+    ceiling: float = CEILING,
+) -> Systems:
+    """The same from a campaign's table of results, when machines and runs are gone.
+
+    Args:
+        table: path of the .parquet file, its frame, or the frame of its `results`.
+        measure: "accuracy" or "accuracy_norm".
+        references, floor, ceiling: which tasks count, see `task_table`; judged on the rows held out of train.
+
+    Raises:
+        ValueError: as `stored_scores`.
+    """
+    found = stored_scores(table, measure)
+    frame = found.scores
+    shell = meta_backbone(found.backbone) if found.adapters else None
+    costs = pd.DataFrame({"method": [], "trainable": []})
+    return Systems(
+        scores=frame,
+        levels=found.levels,
+        summary=part_summary(frame),
+        guessing=against_level(frame, found.levels, "guess"),
+        tasks=task_table(frame, found.levels, references, floor, ceiling, found.held_out),
+        pairs=comparisons(frame),
+        costs=costs if shell is None else method_table(found.adapters, shell),
+        gains=against_level(frame, found.levels, "untrained"),
+        losses=comparisons(frame, measure="loss"),
+        authors=authors_sizes(found.backbone or "compact"),
+        sample=found.sample,
+        stored=found.name,
+    )
+
+
+def in_common(runs: Sequence[Any], outside: str | None, workers: int | None) -> dict[str, Any]:
+    """The fields of `Compared`."""
+    scores(runs)  # refuses what cannot be compared before anything is evaluated
+    config = runs[0].config
+    outside = outside or COMPANIONS.get(str(config.suite), "embedded_ood")
+    transferred = evaluate_all(runs, outside, workers, config.eval_rows)
+    frame = scores(runs, transferred)
+    inside = levels_on(runs[0], config.suite, config.eval_rows)
+    table = levels(inside, levels_on(runs[0], outside, config.eval_rows), config.suite)
+    adapters = {method_of(run): run.config.adapter for run in runs}
+    return {
+        "scores": frame,
+        "levels": table,
+        "summary": part_summary(frame),
+        "guessing": against_level(frame, table, "guess"),
+        "tasks": task_table(frame, table),
+        "pairs": comparisons(frame),
+        "costs": method_table(adapters, meta_backbone(config.backbone)),
+        "runs": tuple(runs),
+    }
+
+
+def shared(found: Compared) -> dict[str, Any]:
+    """The fields that every result of this study has."""
+    names = ("scores", "levels", "summary", "guessing", "tasks", "pairs", "costs", "runs", "sample", "stored")
+    return {name: getattr(found, name) for name in names}
+
+
+def authors_sizes(backbone: Any) -> pd.DataFrame:
+    """Trainable parameters of the systems of T-REX's headline at its authors' sizes, LoRA with the same total rank."""
+    import peft
+
+    from ...presets import methods
+
+    known = methods()
+    known["LoRA"] = peft.LoraConfig(r=32, target_modules=known["T-REX"].target_modules)
+    chosen = {name: known[name] for name in ("LoRA", "LoRA-MoE", "SiRA", "T-REX")}
+    return method_table(chosen, meta_backbone(backbone))[["method", "trainable"]]

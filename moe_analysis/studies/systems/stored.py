@@ -1,0 +1,166 @@
+"""Scores out of a campaign's table of results: one row per run, or one row per run and data set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...tasks import load_suite, task_roles
+from ...tasks.baselines import baselines
+from .scores import OUTSIDE, PART_OF_ROLE, SCORE_COLUMNS
+
+TUNE, FINAL = "tune", "final"
+RUN = ["study", "stage", "system", "seed", "configuration", "run"]
+# column of a table -> what one entry of its list is called; outcomes are bits, one per test row
+PER_DATASET = {
+    "suites": "suite",
+    "datasets": "dataset",
+    "rows": "rows",
+    "rows_digests": "rows_digest",
+    "losses": "loss",
+    "correct": "correct",
+    "correct_norm": "correct_norm",
+}
+OUTCOMES = {"accuracy": "correct", "accuracy_norm": "correct_norm"}
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What a table holds for a comparison.
+
+    Args:
+        scores: of the final runs, columns as of `scores`.
+        held_out: of every system's best configuration on rows held out of train; None where nothing was tuned.
+        levels: chance, majority and guess of every task; untrained is NaN, for a table does not hold it.
+        adapters: method -> PEFT configuration; empty where the table does not hold configurations.
+        backbone: its name; empty where unknown.
+        name: of the table.
+        sample: what was measured, in words.
+    """
+
+    scores: pd.DataFrame
+    held_out: pd.DataFrame | None
+    levels: pd.DataFrame
+    adapters: dict[str, Any]
+    backbone: str
+    name: str
+    sample: str
+
+
+def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy") -> Stored:
+    """Read a campaign's table.
+
+    Args:
+        table: path of a .parquet file, its frame, or the frame with one row per run and data set that
+            `results` of a campaign gives.
+        measure: "accuracy", or "accuracy_norm", which ranks choices by the likelihood of a character.
+
+    Raises:
+        ValueError: for a table without final runs, a system of several configurations, or systems that were tested on
+            different rows.
+    """
+    if measure not in OUTCOMES:
+        raise ValueError(f"measure = {measure!r} is unknown; choose one of {', '.join(OUTCOMES)}")
+    frame = table if isinstance(table, pd.DataFrame) else pd.read_parquet(table)
+    name = str(frame["study"].iloc[0]) if isinstance(table, pd.DataFrame) and len(frame) else Path(str(table)).name
+    configs = known_configs(frame)
+    lines = per_dataset(frame).rename(columns={"system": "method"})
+    lines = lines.assign(accuracy=lines[measure])
+    final, tune = lines[lines["stage"] == FINAL], lines[lines["stage"] == TUNE]
+    check_final(final, name)
+    suite = str(final["suite"].iloc[0])
+    roles = task_roles(suite, final[final["suite"] == suite]).map(PART_OF_ROLE)
+    final, tune = (
+        own.assign(part=own["dataset"].map(roles).where(own["suite"] == suite, OUTSIDE)) for own in (final, tune)
+    )
+    return Stored(
+        scores=final[SCORE_COLUMNS].reset_index(drop=True),
+        held_out=best_cells(tune) if len(tune) else None,
+        levels=levels_of(final),
+        adapters={method: config["adapter"] for method, config in configs.items()},
+        backbone=next((str(config["backbone"]) for config in configs.values()), ""),
+        name=name,
+        sample=sample_of(final, configs, suite),
+    )
+
+
+def per_dataset(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per run and data set; a frame that is so already stays."""
+    if "dataset" in frame:
+        return frame
+    if missing := [column for column in (*RUN, *PER_DATASET) if column not in frame]:
+        raise ValueError(f"the table lacks {', '.join(missing)}; pass a campaign's table of results")
+    lines = frame[[*RUN, *PER_DATASET]].explode(list(PER_DATASET), ignore_index=True).rename(columns=PER_DATASET)
+    for measure, outcome in OUTCOMES.items():
+        lines[measure] = [
+            np.unpackbits(np.frombuffer(packed, np.uint8), count=int(count)).mean()
+            for packed, count in zip(lines[outcome], lines["rows"])
+        ]
+    return lines.astype({"rows": int, "loss": float})
+
+
+def known_configs(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """System -> its configuration in the final runs, the adapter as an object; {} where the frame holds none."""
+    if "config" not in frame:
+        return {}
+    from ...training.config import read_adapter
+
+    final = frame[frame["stage"] == FINAL].drop_duplicates("system")
+    found = {}
+    for system, config in zip(final["system"], final["config"]):
+        values = json.loads(config) if isinstance(config, str) else config
+        if "adapter" in values:
+            found[str(system)] = {**values, "adapter": read_adapter(values["adapter"])}
+    return found
+
+
+def check_final(final: pd.DataFrame, name: str) -> None:
+    if final.empty:
+        raise ValueError(f"{name} has no final run; finish the campaign, or pass another table")
+    cells = final.groupby("method", sort=False)["configuration"].unique()
+    if several := [method for method, found in cells.items() if len(found) > 1]:
+        raise ValueError(
+            f"{several[0]!r} has the final configurations {', '.join(cells[several[0]])}; pass the rows of one of them"
+        )
+    for (suite, dataset), digests in final.groupby(["suite", "dataset"], sort=False)["rows_digest"]:
+        if digests.nunique() > 1:
+            raise ValueError(f"data set {dataset!r} of {suite} was tested on different rows; compare runs of one kind")
+
+
+def best_cells(tune: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each method's best configuration: the highest mean accuracy, of equal ones the lowest loss."""
+    means = tune.groupby(["method", "configuration"], sort=False)[["accuracy", "loss"]].mean()
+    order = means.assign(accuracy=-means["accuracy"]).sort_values(["accuracy", "loss"], kind="stable").reset_index()
+    best = order.drop_duplicates("method")[["method", "configuration"]]
+    return tune.merge(best, on=["method", "configuration"])
+
+
+def levels_of(final: pd.DataFrame) -> pd.DataFrame:
+    """Columns as of `scores.levels`."""
+    frames = []
+    for suite, rows in final.groupby("suite", sort=False):
+        guesses = baselines(load_suite(str(suite)))
+        frames.append(rows.drop_duplicates("dataset")[["part", "dataset"]].join(guesses, on="dataset"))
+    table = pd.concat(frames, ignore_index=True).assign(untrained=np.nan, untrained_loss=np.nan)
+    table["chance"] = table["chance"].fillna(0.0)
+    return table.assign(guess=table[["chance", "majority"]].max(axis=1))[
+        ["part", "dataset", "chance", "majority", "guess", "untrained", "untrained_loss"]
+    ]
+
+
+def sample_of(final: pd.DataFrame, configs: dict[str, dict[str, Any]], suite: str) -> str:
+    """ "72 runs of 8 seeds, 1000 steps each, backbone compact, suite embedded"; what is unknown is left out."""
+    runs, seeds = final["run"].nunique(), final["seed"].nunique()
+    steps, backbones = (
+        list(dict.fromkeys(str(config[name]) for config in configs.values() if name in config))
+        for name in ("steps", "backbone")
+    )
+    parts = [f"{runs} runs of {seeds} seed{'s' * (seeds != 1)}"]
+    parts += [f"{', '.join(steps)} steps each"] * bool(steps)
+    parts += [f"backbone {', '.join(Path(one).name for one in backbones)}"] * bool(backbones)
+    return ", ".join([*parts, f"suite {Path(suite).name}"])
