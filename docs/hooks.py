@@ -34,9 +34,7 @@ SECTIONS = {  # title -> the modules below it; what nothing claims would be left
     ),
     "Theory": ("theory",),
     "Studies": ("studies", "papers"),
-    "Analysis": ("analysis",),
-    "Plots": ("plots",),
-    "Widgets": ("widgets",),
+    "Figures": ("drawing", "evidence"),
 }
 
 

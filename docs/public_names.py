@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "moe_analysis"
 # packages whose __all__ is a promise
-FACADES = ("adapters", "optim", "tasks", "training", "theory", "evidence", "plots")
+FACADES = ("adapters", "optim", "tasks", "training", "theory", "evidence", "drawing")
 KINDS = {ast.FunctionDef: "function", ast.ClassDef: "class", ast.Assign: "constant", ast.AnnAssign: "constant"}
 IMPORTS = (ast.Import, ast.ImportFrom)
 
@@ -52,7 +52,7 @@ class PublicName:
 
 
 def page_of(module: str) -> str:
-    """ "moe_analysis.analysis.clusters" -> "api/analysis/clusters.md"; the package itself -> "api/index.md"."""
+    """ "moe_analysis.studies.trees" -> "api/studies/trees.md"; the package itself -> "api/index.md"."""
     parts = module.split(".")[1:]
     return f"api/{'/'.join(parts)}.md" if parts else "api/index.md"
 

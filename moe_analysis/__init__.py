@@ -40,17 +40,14 @@ SOURCES = {
 }
 PACKAGES = (
     "adapters",
-    "analysis",
     "drawing",
     "evidence",
     "optim",
     "papers",
-    "plots",
     "studies",
     "tasks",
     "theory",
     "training",
-    "widgets",
 )
 
 __all__ = ["__version__", *SOURCES, *PACKAGES]

@@ -1,14 +1,14 @@
 """The names that the package loads when they are first used, as editors and type checkers read them."""
 
 from . import adapters as adapters
-from . import analysis as analysis
+from . import drawing as drawing
 from . import evidence as evidence
 from . import optim as optim
-from . import plots as plots
+from . import papers as papers
+from . import studies as studies
 from . import tasks as tasks
 from . import theory as theory
 from . import training as training
-from . import widgets as widgets
 from .backbones import load_backbone as load_backbone
 from .comparison import match_budget as match_budget
 from .peft_bridge import HydraLoraConfig as HydraLoraConfig

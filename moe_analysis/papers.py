@@ -72,7 +72,7 @@ TREX = (
         "trex_fig1",
         "T-REX Fig. 1",
         "I down and J up vectors make I·J experts of rank 1",
-        "subspace.measure_architecture",
+        "subspace.measure_systems",
         SPAN,
     ),
     Item(
@@ -115,7 +115,7 @@ TREX = (
         "trex_theorem43",
         "T-REX Theorem 4.3, our reading",
         "mixing router and prior is never worse than either",
-        "subspace.measure_guidance",
+        "subspace.measure_intuition",
         SPAN,
         "trex_theorem_4_3_*",
     ),
@@ -135,7 +135,7 @@ GR = (
     Item(
         "gr_fig1", "gR Fig. 1", "a small gate curves the expert's manifold", "gate_geometry.measure", GEOMETRY, "gr_*"
     ),
-    Item("gr_fig2", "gR Fig. 2", "gRSGD learns faster than RSGD", "optimizers.measure_pair", GEOMETRY),
+    Item("gr_fig2", "gR Fig. 2", "gRSGD learns faster than RSGD", "optimizers.measure_rescaling", GEOMETRY),
     Item(
         "gr_fig3", "gR Fig. 3", "rescaled and preconditioned SGD lowers the loss most", "optimizers.measure", GEOMETRY
     ),
@@ -166,7 +166,7 @@ GR = (
     Item("gr_anatomy", "Beyond gR", "conditioning, likeness and load of the experts", "experts.measure", GEOMETRY),
 )
 SMORE = (
-    Item("smore_fig1", "S'MoRE Fig. 1", "propagation and routing", "cost.measure_layer", COST),
+    Item("smore_fig1", "S'MoRE Fig. 1", "propagation and routing", "cost.measure_tree", COST),
     Item("smore_fig2", "S'MoRE Fig. 2", "structural flexibility against layers", "flexibility.measure", TREES),
     Item(
         "smore_fig3",
@@ -177,7 +177,7 @@ SMORE = (
         "smore_fig3_*",
     ),
     Item("smore_fig4", "S'MoRE Fig. 4", "accuracy against trainable parameters", "budgets.measure", BUDGETS),
-    Item("smore_fig5", "S'MoRE Fig. 5", "the router costs at most 26 % of the experts", "cost.measure_router", COST),
+    Item("smore_fig5", "S'MoRE Fig. 5", "the router costs at most 26 % of the experts", "cost.measure_routers", COST),
     Item("smore_prop31", "S'MoRE Prop. 3.1", "one layer expresses any mixture", checks="smore_prop31_*"),
     Item("smore_prop32", "S'MoRE Prop. 3.2", "layers express any multi-order mixture", checks="smore_prop32_*"),
     Item("smore_thm33", "S'MoRE Thm 3.3", "a bound for MoMOR", checks="smore_thm33_*", part_of="smore_fig2"),
@@ -209,19 +209,19 @@ SMORE = (
         "smore_table7",
         "S'MoRE Table 7",
         "a step takes 1.15 to 1.33 times MixLoRA's",
-        "budgets.measure_step_time",
+        "budgets.measure_times",
         BUDGETS,
     ),
     Item(
         "smore_tables",
         "S'MoRE Tables 1 and 6",
         "overheads of parameters and operations",
-        "cost.measure_overheads",
+        "cost.measure_tables",
         COST,
     ),
     Item("smore_cost_adapters", "Beyond S'MoRE", "what every adapter costs", "cost.measure_adapters", COST),
     Item("smore_structures", "Beyond S'MoRE", "the trees that a trained model uses", "trees.measure", TREES),
-    Item("smore_tree", "Beyond S'MoRE", "the residual tree of one token", "trees.measure_token", TREES),
+    Item("smore_tree", "Beyond S'MoRE", "the residual tree of one token", "trees.measure_tree", TREES),
 )
 BEYOND = (
     Item("comparison_tasks", "Beyond the papers", "nine systems task by task", "systems.measure_tasks", SYSTEMS),
@@ -229,12 +229,12 @@ BEYOND = (
         "routing_information",
         "Beyond the papers",
         "what experts know, and their load",
-        "routing.measure_information",
+        "routing.measure",
         ROUTING,
     ),
     Item("routing_experts", "Beyond the papers", "experts and data sets", "routing.measure_experts", ROUTING),
     Item("routing_agreement", "Beyond the papers", "agreement of routers", "routing.measure_agreement", ROUTING),
-    Item("own_adapter", "Beyond the papers", "an adapter of your own, task by task", "systems.measure_own", OWN),
+    Item("own_adapter", "Beyond the papers", "an adapter of your own, task by task", "systems.measure_adapter", OWN),
 )
 ITEMS: tuple[Item, ...] = (*TREX, *GR, *SMORE, *BEYOND)
 

@@ -30,34 +30,33 @@ ARROWS: dict[str, set[str]] = {
     "optim": {"adapters"},
     "evidence": set(),
     "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimisers
-    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card"},
-    "drawing": {"evidence"},  # the words of verdicts
-    "studies": {"drawing", "training", "peft_bridge", "backbones", "theory", "optim", "adapters", "tasks", "evidence"},
-    # comparison, presets: the sizes at which systems are compared
+    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card", "extras"},
+    "drawing": {"evidence", "places", "extras"},  # the words of verdicts
+    # comparison, presets: the sizes at which systems are compared, and the runs that a control needs
     "studies": {
-        "comparison",
-        "presets",
         "drawing",
+        "evidence",
         "training",
         "peft_bridge",
+        "backbones",
         "theory",
         "optim",
         "adapters",
         "tasks",
-        "evidence",
+        "comparison",
+        "presets",
+        "campaigns",
+        "extras",
     },
-    "analysis": {"studies", "theory", "adapters", "tasks", "evidence"},
-    "plots": {"analysis", "drawing", "studies"},
-    "widgets": {"plots", "analysis", "drawing", "studies", "theory", "tasks"},  # knobs of the notebooks
     "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
     "presets": {"training", "peft_bridge", "places"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
     "papers": {"studies", "drawing"},
     "campaigns": {"training", "comparison", "presets", "tasks", "theory"},  # what a file of a long study names
-    "kernels": set(),
+    "kernels": {"extras"},
     "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported
-    "figures": {"presets", "kernels", "papers"},  # executes the notebooks
-    "gallery": {"figures", "drawing", "tasks"},  # reads what plots.save wrote
+    "figures": {"kernels", "papers", "places"},  # executes the notebooks
+    "gallery": {"figures", "drawing", "tasks", "presets", "places", "evidence"},  # reads what plots.save wrote
 }
 OUTER = {"__init__", "__main__", "commands"}  # the lazy door and the command line may name every part
 MAX_FILE_LINES, MAX_CELL_LINES, MAX_WRITTEN_LINES = 400, 14, 30
@@ -121,7 +120,7 @@ def test_the_arrows_form_no_circle():
         ("from .. import peft_bridge", ["peft_bridge"]),
         ("from ..training.run import Run", ["training.run.Run"]),
         ("import moe_analysis.drawing.save as save", ["drawing.save"]),
-        ("def later():\n    from moe_analysis import plots", ["plots"]),
+        ("def later():\n    from moe_analysis import gallery", ["gallery"]),
         ("import moe_analysis as ma", ["moe_analysis"]),
         ("from .gates import select\nfrom . import base\nimport torch", []),
     ],

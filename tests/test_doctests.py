@@ -1,4 +1,4 @@
-"""Every public name has an example that a reader learns from, and it runs: here all but those of analyses and plots."""
+"""Every public name has an example that a reader learns from, and it runs: here all but those of studies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import pytest
 from .docs.harness import definition, docstring, documented, failures, names_used, part_of
 from .docs.prepared import PREPARED
 
-ELSEWHERE = ("analysis", "plots")  # in tests/docs/test_doctests_of_analyses.py, for there are many
-# a widget is an example of its own: the notebook that shows it, which tests run to the end and play with
-SHOWN_IN_NOTEBOOKS = ("widgets",)
-EXAMPLES = [one for one in documented() if part_of(one) not in SHOWN_IN_NOTEBOOKS]
+ELSEWHERE = ("studies",)  # in tests/studies/test_examples.py, for there are many
+EXAMPLES = documented()
 SKIPPED: dict[str, int] = {}  # path -> examples that cannot run here
 
 
@@ -27,10 +25,6 @@ def test_every_public_name_has_an_example() -> None:
     parser = doctest.DocTestParser()
     shown = {one.path: parser.get_examples(docstring(one)) for one in EXAMPLES}
     assert [path for path, found in shown.items() if not any(one.want or one.exc_msg for one in found)] == []
-
-
-def test_every_public_name_is_described() -> None:
-    assert [one.path for one in documented() if len(docstring(one).split(">>>")[0].split()) < 5] == []
 
 
 def test_a_docstring_tells_the_errors_that_its_function_raises_itself() -> None:

@@ -15,7 +15,7 @@ import pytest
 from moe_analysis.drawing.save import save
 from moe_analysis.gallery import build
 
-from .analysis.fake_runs import MODULES, fake_run, walk
+from .studies.fake_runs import MODULES, fake_run, walk
 
 pytest_plugins = ["tests.browser"]
 

@@ -22,9 +22,9 @@ from packaging.version import Version
 
 import moe_analysis as ma
 from moe_analysis.adapters import REGISTRY
-from moe_analysis.analysis.clusters import _umap
 from moe_analysis.extras import MissingExtra, extra
 from moe_analysis.kernels import Kernel, execute
+from moe_analysis.studies.semantic_map.maps import _umap
 from moe_analysis.training import executors
 
 ROOT = Path(__file__).parents[1]
@@ -103,8 +103,8 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it() -> None:
 
 
 def widgets_again() -> None:
-    """Import what `moe_analysis.widgets` begins with, as if for the first time."""
-    spec = spec_from_file_location("moe_analysis.widgets.again", ROOT / OWN / "widgets" / "explorer.py")
+    """Import what the knobs of figures begin with, as if for the first time."""
+    spec = spec_from_file_location("moe_analysis.drawing.again", ROOT / OWN / "drawing" / "explorer.py")
     spec.loader.exec_module(module_from_spec(spec))
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import moe_analysis as ma
 from moe_analysis.adapters import HydraLoraConfig, MoeLoraConfig, SiraConfig, SmoreConfig, TRexConfig, gates
-from moe_analysis.analysis.intervals import mean_interval
 from moe_analysis.evidence.bootstrap import holm, paired_bootstrap
+from moe_analysis.evidence.intervals import mean_interval
 from moe_analysis.tasks.clusters import Clusters
 from moe_analysis.theory.flexibility import SYSTEMS, flexibility_table
 from moe_analysis.theory.method_table import method_table

@@ -40,7 +40,6 @@ def gallery(
 ) -> None:
     """Write the gallery of `folder`; see HELP."""
     with spinner("writing the gallery"):
-        from ..drawing.save import figures_folder
         from ..gallery import build
 
         page = build(folder or figures_home())

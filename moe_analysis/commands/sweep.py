@@ -103,7 +103,13 @@ def sweep(
         from ..campaigns.files import is_campaign
         from ..training.grid import read_grid
 
-    how = {"workers": workers, "executor": executor, "scheduler": scheduler, "per_job": per_job, "seconds": seconds}
+    how: dict[str, Any] = {
+        "workers": workers,
+        "executor": executor,
+        "scheduler": scheduler,
+        "per_job": per_job,
+        "seconds": seconds,
+    }
     if is_campaign(grid):
         campaign.run(grid, out, results, how, part, as_json)
     for name, value in (("--results", results), ("--part", part)):

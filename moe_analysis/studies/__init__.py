@@ -2,3 +2,32 @@
 knobs. `moe_analysis.papers` says which item of which paper is which study."""
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+STUDIES = (
+    "budgets",
+    "cost",
+    "experts",
+    "flexibility",
+    "gate_geometry",
+    "optimizers",
+    "router_paths",
+    "routing",
+    "semantic_map",
+    "subspace",
+    "systems",
+    "trees",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """A study, imported when it is first used."""
+    if name in STUDIES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; the studies are {', '.join(STUDIES)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(STUDIES)

@@ -85,7 +85,7 @@ class Result:
         """
         draw = self._module(self.drawing).plot
         if ax is None:
-            return draw(self)
+            return self._figure()
         if "ax" not in inspect.signature(draw).parameters:
             raise ValueError(
                 f"ax = {ax!r} is one panel and {self.item} has several; call plot() without it, or draw from `tables`"
@@ -119,7 +119,7 @@ class Result:
 
         return save(
             self.item,
-            self.plot(),
+            self._figure(),
             self.interactive(),
             self.numbers,
             runs=self.runs,
@@ -157,7 +157,7 @@ class Result:
         """The figure, its caption and its claims, for a notebook."""
         from ..drawing.save import png
 
-        picture = base64.b64encode(png(self.plot())).decode()
+        picture = base64.b64encode(png(self._figure())).decode()
         caption = " ".join(escape(part) for part in (self.question, self.how_to_read, f"From {self.origin}.") if part)
         claims = self.claims[["statement", "verdict", "effect", "low", "high", "over", "note"]].round(4).fillna("")
         return (
@@ -165,6 +165,9 @@ class Result:
             f'src="data:image/png;base64,{picture}"><figcaption><b>{escape(self.title)}.</b> {caption}</figcaption>'
             f"</figure>{claims.to_html(index=False, border=0) if len(claims) else ''}"
         )
+
+    def _figure(self) -> Figure:
+        return self._module(self.drawing).plot(self)
 
     def _module(self, name: str) -> Any:
         return import_module(f"{self._folder}.{name}")

@@ -32,8 +32,8 @@ lines = st.text(st.characters(codec="ascii", exclude_characters="\r\n\f\v\x1c\x1
     [
         ("import moe_analysis as ma\nma.theory.verify()", {("moe_analysis.theory", "verify")}),
         (
-            "from moe_analysis.plots import save, clusters as draw\ndraw.semantic_map(1)",
-            {("moe_analysis.plots", "save"), ("moe_analysis.plots.clusters", "semantic_map")},
+            "from moe_analysis.drawing import save\nfrom moe_analysis.studies import trees as of\nof.measure(1)",
+            {("moe_analysis.drawing", "save"), ("moe_analysis.studies.trees", "measure")},
         ),
         ("from moe_analysis.presets import preset\npreset().train('a')", {("moe_analysis.presets", "preset")}),
         ("import numpy as np\nnp.zeros(1)", set()),

@@ -13,33 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plotly.subplots import make_subplots
 
-from moe_analysis.analysis import flexibility
 from moe_analysis.drawing.layout import COLORS, arranged, least_width
-from moe_analysis.analysis import subspace
-from moe_analysis.drawing.panels import panels
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import METHOD_COLORS, PALETTE, luminance, method_dash, text_on
 from moe_analysis.evidence import Claim, Effect
-from moe_analysis.plots.anatomy import experts_used, specialists_explorer, specialists_figure
-from moe_analysis.plots.efficiency import MOST, router_explorer
-from moe_analysis.plots.flexibility import three_trees_explorer
-from moe_analysis.plots.residual_tree import residual_tree_explorer, residual_tree_figure
-from moe_analysis.plots.smore_figure1 import tree_explorer
-from moe_analysis.plots.structures import structures_explorer
-from moe_analysis.studies.subspace import span
-from moe_analysis.studies.subspace.draw_span import span_explorer
-from moe_analysis.plots.subspace import span_explorer
-from moe_analysis.studies.optimizers.draw import progress_explorer
-from moe_analysis.plots.optimizers import progress_explorer
-from moe_analysis.plots.subspace import span_explorer
 from moe_analysis.studies.cost.counting import MOST
 from moe_analysis.studies.cost.draw_routers import router_explorer
 from moe_analysis.studies.cost.draw_tree import tree_explorer
 from moe_analysis.studies.flexibility.draw_trees import three_trees_explorer
 from moe_analysis.studies.flexibility.measure import figure3_outputs, figure3_trees
+from moe_analysis.studies.optimizers.draw import progress_explorer
+from moe_analysis.studies.routing.draw_experts import experts_used, specialists_explorer, specialists_figure
+from moe_analysis.studies.subspace import span
+from moe_analysis.studies.subspace.draw_span import span_explorer
 from moe_analysis.studies.trees.draw import structures_explorer
 from moe_analysis.studies.trees.draw_tree import residual_tree_explorer, residual_tree_figure
-from moe_analysis.studies.routing.draw_experts import experts_used, specialists_explorer, specialists_figure
 
 pytest_plugins = ["tests.browser"]
 
@@ -259,7 +247,6 @@ def explorers() -> dict:
         "smore_structures": structures_explorer(structures(), by_dataset()),
         "routing_experts": specialists_explorer(shares(4, 3)),
         "smore_fig1": tree_explorer(tree(2, 2, 4), [4, 4]),
-        "smore_fig3": three_trees_explorer(flexibility.figure3_trees(), flexibility.figure3_outputs()),
         "two_rows": two_rows(),
         "smore_fig3": three_trees_explorer(figure3_trees(), figure3_outputs()),
     }

@@ -14,7 +14,7 @@ from moe_analysis.studies.convergence import (
     loss_bands,
     loss_curves,
 )
-from tests.analysis.fake_runs import fake_run
+from tests.studies.fake_runs import fake_run
 
 WEIGHTS = np.zeros((2, 2, 3))
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from moe_analysis.studies import router_paths
 from moe_analysis.studies.result import Result, origin_of
-from tests.analysis.fake_runs import fake_run, walk
+from tests.studies.fake_runs import fake_run, walk
 
 METHODS = {"LoRA-MoE": 4, "mix-and-match": 6, "T-REX": 6}
 TASKS = ["add_small", "add_small_one_over"]

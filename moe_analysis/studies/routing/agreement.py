@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ...evidence.intervals import mean_interval
+from ..records import layer_of
 from .load import distinct_experts
-from .specialization import Recorded, labelled, layer_of, split_routers
+from .specialization import Recorded, labelled, split_routers
 
 MEASURES = ("correlation", "same_top1")
 AGREEMENT = "same_top1_adjusted"

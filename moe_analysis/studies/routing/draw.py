@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import pandas as pd
 from ...drawing.layout import arranged
 from ...drawing.style import FULL_WIDTH, MARKERS, figure, method_color, use_style
 from ...evidence.intervals import mean_interval
+from ..records import layer_title
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -32,12 +32,6 @@ def plot(found: RoutingInformation) -> Figure:
 def interactive(found: RoutingInformation) -> go.Figure:
     """One dot per router and seed."""
     return routing_explorer(found.trained, found.loads)
-
-
-def layer_title(layer: str) -> str:
-    """ "layers.3" -> "layer 3"; the name itself where it has no number."""
-    found = re.search(r"\d+$", layer)
-    return f"layer {found.group()}" if found else layer
 
 
 def wrapped(method: str) -> str:

@@ -11,8 +11,9 @@ import pandas as pd
 from ...drawing.layout import arranged
 from ...drawing.style import FULL_WIDTH, figure, use_style
 from ...evidence.intervals import mean_interval
+from ..records import layer_title
 from .agreement import AGREEMENT, agreement_matrix, pair_interval
-from .draw import layer_title, methods_of, wrapped
+from .draw import methods_of, wrapped
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

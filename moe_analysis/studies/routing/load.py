@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .specialization import Recorded, labelled, largest, layer_of, split_routers
+from ..records import layer_of
+from .specialization import Recorded, labelled, largest, split_routers
 
 SAME_GATES = 1e-6  # difference of two gates that are equal up to rounding
 

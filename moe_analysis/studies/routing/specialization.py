@@ -7,25 +7,18 @@ several pools (MoMOR, S'MoRE) counts as a router of its own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..records import run_key
+from ..records import layer_of, run_key
 
 VIEWS = ("gates", "top1")
 UNITS = ("token", "text")
 BLOCK_VALUES = 2**23  # of one block of shuffles
 Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]
-
-
-def layer_of(module: str) -> str:
-    """A module's name up to its first number, "layers.3" of "layers.3.self_attn.q_proj"; the whole name without one."""
-    found = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", module)
-    return found.group() if found else module
 
 
 def labelled(run: Any, method: str | None) -> dict[str, Any]:

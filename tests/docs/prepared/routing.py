@@ -10,8 +10,8 @@ from moe_analysis.peft_bridge import adapter_modules
 from moe_analysis.studies import convergence
 from moe_analysis.studies.router_paths import paths as paths_of
 from moe_analysis.studies.router_paths import smoothness
-from moe_analysis.studies.subspace import used as used_in
 from moe_analysis.studies.routing import agreement, load, specialization
+from moe_analysis.studies.subspace import used as used_in
 from moe_analysis.training.routing import gates_of_runs
 
 from .models import runs, test

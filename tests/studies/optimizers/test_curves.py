@@ -15,7 +15,7 @@ from moe_analysis.studies.optimizers.curves import (
     relative_gains,
     runs_at,
 )
-from tests.analysis.fake_runs import fake_run
+from tests.studies.fake_runs import fake_run
 
 FORMS = ("SGD", "RSGD", "gSGD", "gRSGD")
 

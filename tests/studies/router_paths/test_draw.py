@@ -13,7 +13,7 @@ from moe_analysis.studies.convergence import loss_bands, loss_curves
 from moe_analysis.studies.router_paths.draw import HIGHLIGHTED, entropy_figure, trajectory_explorer, trajectory_figure
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
 from moe_analysis.studies.router_paths.smoothness import smoothness, smoothness_summary
-from tests.analysis.fake_runs import MODULES, fake_run, walk
+from tests.studies.fake_runs import MODULES, fake_run, walk
 
 METHODS = {"LoRA-MoE": 8, "mix-and-match": 12, "T-REX": 12}
 SEEDS = (0, 1, 2)

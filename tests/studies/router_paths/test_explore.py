@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from moe_analysis.studies.router_paths.draw import of_seed
-from moe_analysis.studies.router_paths.explore import path_figure
+from moe_analysis.studies.router_paths.explore import path_figure, trajectory_widget
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
-from moe_analysis.widgets import trajectory_widget
-from tests.analysis.fake_runs import MODULES, fake_run, walk
 from tests.drawing.test_explorer import picture
+from tests.studies.fake_runs import MODULES, fake_run, walk
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from moe_analysis.studies.router_paths.paths import (
     path_axes,
     router_paths,
 )
-from tests.analysis.fake_runs import MODULES, fake_run, walk
+from tests.studies.fake_runs import MODULES, fake_run, walk
 
 Q, V = MODULES
 

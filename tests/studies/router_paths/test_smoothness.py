@@ -18,7 +18,7 @@ from moe_analysis.studies.router_paths.smoothness import (
     smoothness_differences,
     smoothness_summary,
 )
-from tests.analysis.fake_runs import fake_run, walk
+from tests.studies.fake_runs import fake_run, walk
 
 
 def only(weights: np.ndarray, **options) -> pd.Series:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from moe_analysis.evidence.intervals import mean_interval
 from moe_analysis.studies.routing import agreement
-from tests.analysis.fake_routers import MODULES, named_run, one_hot, soft, tokens_of
+from tests.studies.fake_routers import MODULES, named_run, one_hot, soft, tokens_of
 
 examples = settings(deadline=None, max_examples=15)
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from moe_analysis.studies.routing import agreement, claims, claims_agreement, claims_experts, load, specialization
-from tests.analysis.fake_routers import MODULES, named_run, one_hot, soft, tokens_of
+from tests.studies.fake_routers import MODULES, named_run, one_hot, soft, tokens_of
 
 LABELS = {"dataset": list("aabbcc" * 4), "cluster": list("xy" * 12)}
 

@@ -13,7 +13,7 @@ from moe_analysis.evidence.intervals import mean_interval
 from moe_analysis.studies.routing import agreement, draw, draw_experts, load, specialization
 from moe_analysis.studies.routing.agreement import AGREEMENT
 from moe_analysis.studies.routing.draw_agreement import agreement_explorer, agreement_figure
-from tests.analysis.fake_routers import MODULES, named_run, soft, tokens_of
+from tests.studies.fake_routers import MODULES, named_run, soft, tokens_of
 
 METHODS = {"LoRA-MoE": 4, "T-REX": 6}
 

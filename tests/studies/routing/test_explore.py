@@ -8,8 +8,8 @@ import pytest
 
 from moe_analysis.studies.routing.explore_experts import chosen_module, pool_of, projection_of, specialist_widget
 from moe_analysis.studies.routing.specialization import expert_shares
-from tests.analysis.fake_routers import MODULES, named_run, soft, tokens_of
 from tests.drawing.test_explorer import picture
+from tests.studies.fake_routers import MODULES, named_run, soft, tokens_of
 
 
 @pytest.fixture(scope="module")

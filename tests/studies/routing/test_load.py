@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_analysis.studies.routing import load
-from tests.analysis.fake_routers import MODULES, named_run, one_hot, soft, tokens_of
+from tests.studies.fake_routers import MODULES, named_run, one_hot, soft, tokens_of
 
 examples = settings(deadline=None, max_examples=15)
 

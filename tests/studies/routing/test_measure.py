@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 import moe_analysis as ma
 from moe_analysis.studies import routing
-from tests.analysis.fake_routers import MODULES, named_run, soft, tokens_of
+from tests.studies.fake_routers import MODULES, named_run, soft, tokens_of
 
 METHODS = {"LoRA-MoE": 4, "mix-and-match": 6, "T-REX": 6}
 

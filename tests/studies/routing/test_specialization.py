@@ -28,7 +28,7 @@ from moe_analysis.adapters import (
     TRexConfig,
 )
 from moe_analysis.studies.routing import load, specialization
-from tests.analysis.fake_routers import MODULES, named_run, one_hot, soft, tokens_of
+from tests.studies.fake_routers import MODULES, named_run, one_hot, soft, tokens_of
 
 examples = settings(deadline=None, max_examples=15)
 

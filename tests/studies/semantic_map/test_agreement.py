@@ -12,7 +12,7 @@ from sklearn import metrics
 from moe_analysis.studies.semantic_map import agreement as counting
 from moe_analysis.studies.semantic_map import neighbours as nearest
 from moe_analysis.studies.semantic_map.agreement import SCORES
-from tests.analysis.fake_embeddings import EIGHT, around, suite, topics
+from tests.studies.fake_embeddings import EIGHT, around, suite, topics
 
 
 def agreement(embeddings, frame, permutations=200, **sizes) -> pd.DataFrame:

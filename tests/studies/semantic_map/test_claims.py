@@ -13,7 +13,7 @@ from moe_analysis.studies import semantic_map
 from moe_analysis.studies.semantic_map.agreement import agreement, by_text, clusterings, seed_agreement
 from moe_analysis.studies.semantic_map.claims import claims
 from moe_analysis.studies.semantic_map.neighbours import neighbour_agreement, neighbour_shares
-from tests.analysis.fake_embeddings import EIGHT, around, suite, topics
+from tests.studies.fake_embeddings import EIGHT, around, suite, topics
 
 SEEDS = (0, 1, 2)
 

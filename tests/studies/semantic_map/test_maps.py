@@ -19,7 +19,7 @@ from moe_analysis.studies.semantic_map.maps import (
     templated,
 )
 from moe_analysis.tasks.cache import CacheWarning
-from tests.analysis.fake_embeddings import EIGHT, around, suite
+from tests.studies.fake_embeddings import EIGHT, around, suite
 
 # ---------------------------------------------------------------- sample and template
 

@@ -10,7 +10,7 @@ from moe_analysis.evidence import Claim
 from moe_analysis.studies.trees import structures
 from moe_analysis.studies.trees.claims import contribution_claims, declared, sibling_pairs, structure_claims
 from moe_analysis.studies.trees.measure import UsedTrees
-from tests.analysis.fake_structures import recorded, structured_run
+from tests.studies.fake_structures import recorded, structured_run
 
 BALANCED, CONTROL = "S'MoRE", "S'MoRE, no balance"
 

@@ -9,7 +9,7 @@ import pytest
 from moe_analysis.drawing.save import save
 from moe_analysis.studies.trees import structures
 from moe_analysis.studies.trees.draw import LABELS, layer_colors, structures_explorer, structures_figure
-from tests.analysis.fake_structures import MODULES, recorded, structured_run
+from tests.studies.fake_structures import MODULES, recorded, structured_run
 
 SEEDS = (0, 1, 2)
 

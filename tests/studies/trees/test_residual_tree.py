@@ -11,7 +11,7 @@ import torch
 
 from moe_analysis.adapters import Smore, SmoreConfig
 from moe_analysis.studies.trees.residual_tree import COLUMNS, residual_tree, residual_trees
-from tests.analysis.fake_structures import structured_run
+from tests.studies.fake_structures import structured_run
 
 
 def smore(position: str = "all", router: str = "top_down", **changes) -> Smore:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_analysis.studies.trees import structures
-from tests.analysis.fake_structures import MODULES, recorded, structured_run
+from tests.studies.fake_structures import MODULES, recorded, structured_run
 
 examples = settings(deadline=None, max_examples=15)
 

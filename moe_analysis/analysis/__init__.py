@@ -1,1 +1,0 @@
-"""Numbers behind the figures: frames, arrays and runs in, frames and arrays out. Nothing here draws or trains."""
