@@ -20,7 +20,7 @@ class LikeLengths(Sampler[int]):
 
     Args:
         lengths: Tokens of each row.
-        batch_size: Rows of a batch; the last one of an epoch has what is left.
+        batch_size: Rows of a batch, all that a step accumulates; the last one of an epoch has what is left.
         seed: Of the run.
 
     Example:

@@ -197,7 +197,8 @@ class AdapterTrainer(AnswerLoss):
 
     def like_lengths(self) -> LikeLengths:
         lengths = [len(example.input_ids) for example, _ in self.train_dataset]
-        return LikeLengths(lengths, self.run_config.batch_size, self.run_config.seed)
+        step = self.run_config.batch_size * self.run_config.gradient_accumulation
+        return LikeLengths(lengths, step, self.run_config.seed)
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)
