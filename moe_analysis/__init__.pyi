@@ -10,6 +10,7 @@ from . import tasks as tasks
 from . import theory as theory
 from . import training as training
 from .backbones import load_backbone as load_backbone
+from .campaigns.results import results as results
 from .comparison import match_budget as match_budget
 from .peft_bridge import HydraLoraConfig as HydraLoraConfig
 from .peft_bridge import MoeLoraConfig as MoeLoraConfig

@@ -143,7 +143,7 @@ def smaller_trex(
     Example:
         >>> found = smaller_trex(["q_proj", "v_proj"])
         >>> {label: (config.num_down, config.num_up) for label, config in found.items()}
-        {'T-REX, smaller': (4, 5)}
+        {'T-REX, smaller': (3, 6)}
     """
     model = meta_backbone(backbone)
     trainable = round((1 - saved) * lora_budget(targets=targets, backbone=model))

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,14 @@ SMORE = (
     Item("smore_tree", "Beyond S'MoRE", "the residual tree of one token", "trees.measure_tree", TREES),
 )
 BEYOND = (
-    Item("comparison_tasks", "Beyond the papers", "nine systems task by task", "systems.measure_tasks", SYSTEMS),
+    Item(
+        "comparison_tasks",
+        "Beyond the papers",
+        "nine systems task by task",
+        "systems.measure_tasks",
+        SYSTEMS,
+        part_of="trex_fig3",
+    ),
     Item(
         "routing_information",
         "Beyond the papers",
@@ -255,6 +263,8 @@ def table(folder: str | Path | None = None) -> pd.DataFrame:
         >>> index.set_index("id").loc["trex_fig2", "study"]
         'router_paths.measure'
     """
+    import pandas as pd
+
     from .drawing.save import figures_folder
 
     place = figures_folder(folder)
@@ -267,6 +277,8 @@ def verdict_of(item: Item, folder: Path) -> str:
     words = [claim["verdict"] for claim in stored(folder / f"{shown}.json", "claims")]
     if item.checks:
         from fnmatch import fnmatchcase
+
+        import pandas as pd
 
         checked = folder / "verify.csv"
         rows = pd.read_csv(checked) if checked.is_file() else pd.DataFrame(columns=["name", "verdict"])

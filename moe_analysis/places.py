@@ -29,6 +29,10 @@ def home() -> Path:
 
     Raises:
         ValueError: In a folder of the installed package, such as that of its notebooks.
+
+    Example:
+        >>> home() == shipped("data").parent  # in a clone
+        True
     """
     if IN_CLONE:
         return PACKAGE.parent

@@ -9,7 +9,6 @@ import re
 import pytest
 
 from .docs.harness import definition, docstring, documented, failures, names_used, part_of
-from .docs.prepared import PREPARED
 
 ELSEWHERE = ("studies",)  # in tests/studies/test_examples.py, for there are many
 EXAMPLES = documented()
@@ -48,13 +47,6 @@ def errors_in(node: ast.AST) -> set[str]:
 def test_no_example_is_skipped_but_those_that_are_named() -> None:
     skipped = {one.path: docstring(one).count("+SKIP") for one in documented() if "+SKIP" in docstring(one)}
     assert skipped == SKIPPED
-
-
-def test_every_prepared_name_is_used() -> None:
-    tests = [doctest.DocTestParser().get_doctest(docstring(one), {}, one.path, None, None) for one in documented()]
-    used = {name for test in tests for name in names_used(test)}
-    used |= {name for make in PREPARED.values() for name in getattr(make, "__wrapped__", make).__code__.co_names}
-    assert not PREPARED.keys() - used
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_a_claim_with_an_interval_is_drawn_and_our_own_hypotheses_are_counted_ap
     assert "Claims of the papers: 2" in page.texts("h3"), "one claim in two records counts once"
     assert "Our own hypotheses: 1" in page.texts("h3")
     (item,) = [text for text in page.texts("article") if "smore_fig4" in text]
-    assert item.startswith("Paths Smooth? ✗ 1 not reproduced ours: ✓ 1 supported")
+    assert item.startswith("Paths Computed on this machine, preset tiny Smooth? ✗ 1 not reproduced ours: ✓ 1 supported")
 
 
 def test_the_caption_stands_with_the_picture_and_a_pdf_is_linked_where_there_is_one(folder: Path) -> None:
@@ -140,7 +140,7 @@ def test_the_verdicts_to_filter_by_are_those_that_occur(folder: Path) -> None:
 def test_the_picture_is_loaded_when_it_is_needed_and_its_text_says_what_came_out(folder: Path) -> None:
     (image,) = [attributes for tag, attributes, _ in page_of(folder).elements if tag == "img"]
     assert image["alt"] == (
-        "T-REX Fig. 2: trajectories of the router weights. 2 claims: 1 reproduced, 1 not reproduced."
+        "T-REX Fig. 2: intuition smooths the paths of the router weights. 2 claims: 1 reproduced, 1 not reproduced."
     )
     assert image["loading"] == "lazy" and (image["width"], image["height"]) == ("480", "320")
 
@@ -154,15 +154,15 @@ def test_runs_settings_and_versions_stand_with_the_item(folder: Path) -> None:
 def test_an_item_that_is_not_made_is_listed_with_the_command_in_the_usual_settings(folder: Path) -> None:
     page = page_of(folder)
     missing = [text for text in page.texts("article") if "not made yet" in text]
-    assert len(missing) == len(ITEMS) - 1
+    assert len(missing) == len(ITEMS) - 2
     expected = f"python -m moe_analysis figures --only smore_fig5 --preset tiny --suite 'my suite' --out {folder}"
     assert page.texts("code", id="command-smore_fig5") == [expected]
 
 
 def test_a_record_that_is_no_item_is_shown_with_the_notebook_that_saves_it(folder: Path) -> None:
     page = page_of(folder)
-    assert "gR: control" in page.texts("h3")
-    assert "--only 04_riemannian " in page.texts("code", id="command-gr_control")[0]
+    assert any(title.startswith("Beyond gR: with one active expert") for title in page.texts("h3"))
+    assert "--only gr_control " in page.texts("code", id="command-gr_control")[0]
 
 
 def test_every_command_names_what_the_command_line_knows(folder: Path) -> None:
@@ -234,8 +234,8 @@ def test_what_was_computed_here_stands_beside_what_is_shipped(both: Path) -> Non
 
 def test_an_item_counts_once_by_the_figure_that_is_shipped(both: Path) -> None:
     totals = [text for text in page_of(both).texts("li") if re.match(r"\d+ [✓✗?] ", text)]
-    assert totals == ["1 ✓ reproduced", "1 ✗ not reproduced", "0 ? not testable at this scale"]
-    assert f"3 of {len(ITEMS) + 1} items are made" in page_of(both).texts("p", **{"class": "lead"})[0]
+    assert totals == ["1 ✓ reproduced", "1 ✗ not reproduced"]
+    assert f"3 of {len(ITEMS)} items are made" in page_of(both).texts("p", **{"class": "lead"})[0]
 
 
 def test_the_reader_can_ask_for_one_of_the_two_where_there_are_both(both: Path, folder: Path) -> None:

@@ -53,7 +53,7 @@ MERGE_HELP = page(
     Rows are the same run where configuration and seed are; the first one stays, and those that came out otherwise
     elsewhere are named.
     """,
-    examples=["results merge a.parquet b.parquet --into data/results/a.parquet"],
+    examples=["results merge a.parquet b.parquet --into c.parquet"],
     exits=exits_of(
         FINE,
         **{

@@ -39,13 +39,15 @@ def zsh(line: str, ask=call) -> str:
 
 
 def test_a_process_answers_either_shell_also_through_python_m() -> None:
-    assert bash("moe-analysis figures --only trex_fi", process) == ["trex_fig4", "trex_fig2", "trex_fig1", "trex_fig3"]
+    assert bash("moe-analysis figures --only trex_fi", process) == [
+        f"trex_fig{name}" for name in ("1", "2", "3", "4", "4_contents")
+    ]
     answer = zsh("moe-analysis ver", process)
     assert answer.startswith("""_arguments '*: :(("verify":"Check the papers''""") and answer.endswith("""))'\n""")
 
 
 def test_bash_completes_commands_options_and_values() -> None:
-    assert {"figures", "verify", "train", "sweep", "runs", "gallery"} == set(bash("moe-analysis "))
+    assert {"figures", "verify", "train", "sweep", "runs", "results", "gallery"} == set(bash("moe-analysis "))
     assert bash("moe-analysis sweep g.yaml --exec") == ["--executor"]
     assert bash("moe-analysis sweep g.yaml --executor ") == list(KINDS)
     assert bash("moe-analysis figures --preset ") == list(PRESETS)

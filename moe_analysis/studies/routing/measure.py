@@ -165,6 +165,11 @@ def record(runs: Sequence[Any], prompts: int = 4, seeds: int = SEEDS, clusters: 
 
     Raises:
         ValueError: for runs without a router, or of several suites.
+
+    Example:
+        >>> gates = record(runs, prompts=1, seeds=1)
+        >>> sorted({run.config.seed for run in gates.runs}), len(gates.test) == len(gates.clusters)
+        ([0], True)
     """
     check_runs(runs)
     first = list(dict.fromkeys(run.config.seed for run in runs))[:seeds]

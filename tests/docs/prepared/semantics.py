@@ -44,15 +44,3 @@ def neighbours() -> pd.DataFrame:
 def points() -> pd.DataFrame:
     """`map_frame` of `frame`: its prompts on the plane of their two first principal components."""
     return semantic.map_frame(frame(), semantic.embedding_map(embeddings(), method="pca"), clusters().labels)
-
-
-@prepared
-def profile() -> pd.DataFrame:
-    """`cluster_profile` of `clusters`: counts of each data set in each cluster."""
-    return semantic.cluster_profile(clusters().labels, frame())
-
-
-@prepared
-def groups() -> pd.Series:
-    """The group of each data set of `frame`, by data set."""
-    return frame().drop_duplicates("dataset").set_index("dataset")["group"]

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-import moe_analysis as ma
-from moe_analysis.studies.subspace import parameters as parameter_counts
 from moe_analysis.studies.subspace import span as subspace
 from moe_analysis.studies.subspace import theorems as trex_theorems
 from moe_analysis.theory.router_noise import router_gradient_noise
 
 from .registry import prepared
-
-
-@prepared
-def verified() -> pd.DataFrame:
-    """`theory.verify` of a few of T-REX's statements and two of S'MoRE's costs: a row a claim."""
-    of_trex = ["trex_lemma_4_1_span", "trex_theorem_4_2_single_target", "trex_theorem_4_3_best_share"]
-    return ma.theory.verify([*of_trex, "smore_cost_gates_run_once_a_parent", "smore_cost_active_experts"])
 
 
 @prepared
@@ -30,18 +21,6 @@ def ranks() -> pd.DataFrame:
 def budgets() -> pd.DataFrame:
     """`span_by_budget` of three budgets on a layer of 64 by 64."""
     return subspace.span_by_budget([1024, 2048, 4096], 64, 64, num_experts=4)
-
-
-@prepared
-def parameters() -> pd.DataFrame:
-    """`figure1_parameters` of a layer of 128 by 128."""
-    return parameter_counts.figure1_parameters(128, 128)
-
-
-@prepared
-def sizes() -> pd.DataFrame:
-    """`parameters_of_sizes` of T-REX layers of 128 by 128 with I, J up to 2."""
-    return parameter_counts.parameters_of_sizes([(1, 1, 1), (1, 2, 2), (2, 1, 2), (2, 2, 4)], 128, 128)
 
 
 @prepared
