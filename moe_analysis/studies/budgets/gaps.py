@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...evidence import Effect
-from ..systems.endpoints import ENDPOINTS, gap, kept_scores
+from ..systems.endpoints import gap, kept_scores, within_guessing
 from .differences import EQUAL, equal_budgets
 from .points import best_within_budget
 
@@ -20,9 +20,7 @@ def precondition(found: AtBudgets, part: str, method: str, other: str) -> str:
     """What makes a comparison impossible; empty where it is possible."""
     if missing := [name for name in (method, other) if name not in set(found.scores["method"])]:
         return f"no run of {' or '.join(missing)}"
-    if not found.guessing.loc[found.guessing["part"] == part, "above"].any():
-        return f"no system is above guessing in {ENDPOINTS[part]}"
-    return ""
+    return within_guessing(found.tasks, found.guessing, part)
 
 
 def at_equal_budgets(found: AtBudgets, part: str, method: str, other: str, measure: str = "accuracy") -> Effect | str:

@@ -97,6 +97,17 @@ def gap(
     return found if found.shape[1] else f"{method} and {other} share no seed"
 
 
+def within_guessing(tasks: pd.DataFrame, guessing: pd.DataFrame, part: str) -> str:
+    """Why accuracies of a part say nothing: no method is above guessing there; empty where they say something.
+
+    Where `task_table` has left out the tasks at floor, the strongest reference is above guessing on each that counts.
+    """
+    own = tasks[tasks["part"] == part]
+    above = guessing.loc[guessing["part"] == part, "above"]
+    judged = own["reference"].notna().any()
+    return "" if judged or above.empty or above.any() else f"no system is above guessing in {ENDPOINTS[part]}"
+
+
 def effect(
     frame: pd.DataFrame,
     tasks: pd.DataFrame,
@@ -113,9 +124,8 @@ def effect(
         guessing: `against_level` of "guess": where no method of the part is above it, accuracies say nothing.
         part, method, other, measure: what is compared.
     """
-    above = guessing[guessing["part"] == part]
-    if len(above) and not above["above"].any():
-        return f"no system is above guessing in {ENDPOINTS[part]}"
+    if reason := within_guessing(tasks, guessing, part):
+        return reason
     found = gap(frame, tasks, part, method, other, measure)
     return found if isinstance(found, str) else Effect(found.to_numpy())
 

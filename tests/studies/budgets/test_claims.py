@@ -109,6 +109,9 @@ def test_the_mean_over_equal_budgets_is_what_is_compared():
     assert gaps.at_equal_budgets(found_of(FOUR, LoRA=2), "originals", "S'MoRE", "LoRA") == "no equal budget"
     assert gaps.at_equal_budgets(found, "originals", "S'MoRE", "SiRA") == "no run of SiRA"
     within = found_of(FOUR, above=False)
+    judged = gaps.at_equal_budgets(within, "originals", "S'MoRE", "LoRA")
+    assert not isinstance(judged, str), "the rule on tasks at floor has judged them already"
+    within.tasks = within.tasks.assign(reference=np.nan)
     assert "no system is above guessing" in gaps.at_equal_budgets(within, "originals", "S'MoRE", "LoRA")
 
 
