@@ -251,7 +251,8 @@ def table(folder: str | Path | None = None) -> pd.DataFrame:
     """Every item of the three papers and of ours, in their order.
 
     Args:
-        folder: of the figures whose verdicts are shown; None is the usual one (`drawing.save.figures_folder`).
+        folder: of the figures whose verdicts are shown; None is the shipped ones, and where there are none those that
+            were computed here.
 
     Returns:
         One row per item: id, source, says, study, notebook, checks, part_of, reason, verdict. The verdict is as last
@@ -265,10 +266,14 @@ def table(folder: str | Path | None = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from .drawing.save import figures_folder
+    from .places import computed_figures, figures_home
 
-    place = figures_folder(folder)
+    place = Path(folder or next(iter(places_with_records(figures_home(), computed_figures())), figures_home()))
     return pd.DataFrame([{**asdict(item), "verdict": verdict_of(item, place)} for item in ITEMS])
+
+
+def places_with_records(*folders: Path) -> list[Path]:
+    return [folder for folder in folders if next(folder.glob("*.json"), None)]
 
 
 def verdict_of(item: Item, folder: Path) -> str:

@@ -51,7 +51,7 @@ ARROWS: dict[str, set[str]] = {
     "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
     "presets": {"training", "peft_bridge", "places"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
-    "papers": {"studies", "drawing"},
+    "papers": {"studies", "places"},
     "campaigns": {"training", "comparison", "presets", "tasks", "theory"},  # what a file of a long study names
     "kernels": {"extras"},
     "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported
