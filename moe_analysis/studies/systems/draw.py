@@ -225,7 +225,7 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
     fig = make_subplots(rows=1, cols=2, specs=[[{"type": "polar"}, {"type": "xy"}]])
     away = frame[frame["part"] == OUTSIDE]
     tasks = list(dict.fromkeys(away["dataset"]))
-    around = [readable(task) for task in [*tasks, *tasks[:1]]]
+    around = [wrapped(task).replace("\n", "<br>") for task in [*tasks, *tasks[:1]]]
     guess = levels[levels["part"] == OUTSIDE].set_index("dataset")["guess"]
     lines = {"guessing": guess} | {
         name: away[away["method"] == name].groupby("dataset")["accuracy"].mean() for name in methods
