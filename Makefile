@@ -15,7 +15,7 @@ test: .venv/ready
 test-numerics: .venv/ready
 	PYTHONPATH=tests/numerics_processes:. $(PY) -m pytest -p tests.numerics -n 2 --dist loadfile \
 	    --ignore tests/test_notebooks.py --ignore tests/test_jupyterlab.py --ignore tests/test_gallery_browser.py \
-	    --ignore tests/fuzz --ignore tests/plots --ignore tests/widgets $(ARGS)
+	    --ignore tests/fuzz --ignore tests/drawing $(ARGS)
 
 lint: .venv/ready
 	$(PY) -m ruff format --check .
