@@ -33,6 +33,10 @@ effect that matters is excluded), **undecided** (the note says what would decide
 precondition fails). Hypotheses of our own are *supported* or *not supported*; exact statements hold or fail. Effects and
 intervals are in the claimed direction. This page is written by `tools/results.py`; the numbers are in `figures/*.json`.
 """
+OLD = (
+    "These verdicts are by the rules of version 0.1, from runs that were not repeated since; "
+    '`make figures ARGS="--preset {preset} --only {notebook} --ship"` renews them.'
+)
 HEAD = "| claim | compared | effect | interval | over | verdict |\n|---|---|---|---|---|---|"
 
 
@@ -59,7 +63,9 @@ def section(item: Item, record: dict[str, Any]) -> str:
     rows = [row for claim in record["claims"] for row in rows_of(claim)]
     table = "\n".join([HEAD, *rows]) if rows else "No claim: a drawing."
     notebook = f"`{item.notebook}`" if item.notebook else ""
-    return f"### {item.source}: {item.says}\n\n{notebook} — {origin}.\n\n{table}\n"
+    old = any("kind" not in claim for claim in record["claims"])
+    told = f"\n{OLD.format(preset=preset, notebook=item.notebook)}\n" if old else ""
+    return f"### {item.source}: {item.says}\n\n{notebook} — {origin}.\n{told}\n{table}\n"
 
 
 def rows_of(claim: dict[str, Any], depth: int = 0) -> list[str]:
