@@ -3,7 +3,7 @@
     MOE_ANALYSIS_DATA=<folder> python benchmarks/backbone_step.py [--json] [--rounds 2] [--batches 3] [--rows 8]
         [--rank 24] [--only trex] [--dtype bf16] [--backbone smollm2-135m] [--suite multitask] [--threads 1]
 
-A step is forward, backward and AdamW on rows of the suite in cloze form. All steps of a precision take turns in process
+A step is forward, backward and AdamW on rows of the suite (`embedded` where no folder is given) in cloze form. All steps of a precision take turns in process
 time; a number is the sum over the batches of the medians over the rounds, and reported are ratios.
 
 whole: scores over the vocabulary at every token, rows as they are drawn. answers: the same batches, scores where labels
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="systems whose name begins so, beside LoRA")
     parser.add_argument("--dtype", choices=DTYPES, help="one precision; without it, both")
     parser.add_argument("--backbone", default="smollm2-135m")
-    parser.add_argument("--suite", default="multitask", help="embedded is always there")
+    parser.add_argument("--suite", default="multitask" if "MOE_ANALYSIS_DATA" in os.environ else "embedded")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name in [options.dtype] if options.dtype else DTYPES:
