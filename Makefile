@@ -30,6 +30,8 @@ bench: .venv/ready
 	$(PY) benchmarks/optimizer.py
 	$(PY) benchmarks/adapters.py
 	$(PY) benchmarks/prompt_intuition.py
+	$(PY) benchmarks/evaluation.py
+	$(PY) benchmarks/backbone_step.py
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -f docs/mkdocs.yml

@@ -3,8 +3,9 @@
     MOE_ANALYSIS_DATA=<folder> python benchmarks/backbone_step.py [--json] [--rounds 2] [--batches 3] [--rows 8]
         [--rank 24] [--only trex] [--dtype bf16] [--backbone smollm2-135m] [--suite multitask] [--threads 1]
 
-A step is forward, backward and AdamW on rows of the suite in cloze form. All steps of a precision take turns in process
-time; a number is the sum over the batches of the medians over the rounds, and reported are ratios.
+A step is forward, backward and AdamW on rows of the suite in cloze form (`embedded` without MOE_ANALYSIS_DATA). All
+steps of a precision take turns in process time; a number is the sum over the batches of the medians over the rounds,
+and reported are ratios.
 
 whole: scores over the vocabulary at every token, rows as they are drawn. answers: the same batches, scores where labels
 stand alone. grouped: answers of the same rows in batches of like length, what a run does. float32: everything. bf16:
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -82,7 +84,7 @@ def measure(
     """One row per system and way."""
     with frozen(base):
         lora = adapted(base, LoraConfig(r=rank, target_modules=TARGETS, task_type="CAUSAL_LM"), "cpu")
-        size = sum(weight.numel() for weight in lora.parameters() if weight.requires_grad)
+        size = sum(p.numel() for p in lora.parameters() if p.requires_grad)
         models = {"lora": lora}
         for system, options in SYSTEMS.items():
             if system.startswith(only):
@@ -90,6 +92,7 @@ def measure(
                 models[system] = adapted(base, config, "cpu")
         if not gathers_loss(lora, {name: value[:1] for name, value in batches["grouped"][0].items()}):
             raise RuntimeError("the model's loss needs the scores of every token; choose another backbone")
+        parameters = {name: sum(p.numel() for p in one.parameters() if p.requires_grad) for name, one in models.items()}
         steps = {system: stepper(model, half) for system, model in models.items()}
         for step in steps.values():
             step(batches["grouped"][0], True)  # allocates the optimizer's state
@@ -101,7 +104,6 @@ def measure(
                         seconds.append([])
                     seconds[-1].append(steps[system](batches[way][place], way != "whole"))
     total = {key: float(np.median(seconds, axis=0).sum()) for key, seconds in times.items()}
-    parameters = {one: sum(p.numel() for p in model.parameters() if p.requires_grad) for one, model in models.items()}
     return [
         {
             "precision": "bf16" if half else "float32",
@@ -127,7 +129,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="systems whose name begins so, beside LoRA")
     parser.add_argument("--dtype", choices=DTYPES, help="one precision; without it, both")
     parser.add_argument("--backbone", default="smollm2-135m")
-    parser.add_argument("--suite", default="multitask", help="embedded is always there")
+    parser.add_argument("--suite", default="multitask" if "MOE_ANALYSIS_DATA" in os.environ else "embedded")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name in [options.dtype] if options.dtype else DTYPES:

@@ -161,10 +161,10 @@ def probe(model: Any, questions: Sequence[Question]) -> Question:
 
 
 def plain_probe(asked: Question, intuition: np.ndarray | None, pad: int, device: torch.device) -> dict[str, Tensor]:
-    """A batch of two plain rows."""
-    batch = plain_batch(layout([asked], [], [[True, True]], packed=False), pad)
+    """A batch of one plain row, the prompt and the shorter answer."""
+    batch = plain_batch(layout([asked], [], [[True, True]], packed=False)[1:], pad)
     if intuition is not None:
-        batch["intuition"] = torch.as_tensor(intuition[[0, 0]], dtype=torch.float32)
+        batch["intuition"] = torch.as_tensor(intuition, dtype=torch.float32)
     return {name: value.to(device) for name, value in batch.items()}
 
 
