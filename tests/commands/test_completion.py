@@ -88,7 +88,7 @@ def test_a_real_bash_completes_after_it_read_the_script(folder: Path) -> None:
 
 
 def test_a_script_asked_for_through_python_m_is_for_the_program_that_a_shell_can_complete() -> None:
-    script = call("--show-completion", "bash").stdout
+    script = process("--show-completion", "bash").stdout
     assert script.rstrip().endswith("moe-analysis") and "_MOE_ANALYSIS_COMPLETE=complete_bash" in script
 
 
