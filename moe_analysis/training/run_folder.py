@@ -15,24 +15,11 @@ from .attached_run import ABOUT
 from .attempt import FAILED, held, kept_failure
 from .run import Run, RunError
 from .status import hold
+from .sweep_status import COLUMNS as SWEPT
 from .sweep_status import progress_of, run_state
 
 DAMAGED = "damaged"  # a state of a folder whose files cannot be read
-COLUMNS = [
-    "run",
-    "state",
-    "system",
-    "suite",
-    "seed",
-    "step",
-    "steps",
-    "seconds",
-    "loss",
-    "accuracy",
-    "error",
-    "path",
-    "changed",
-]
+COLUMNS = [*SWEPT, "changed"]
 DELETED = ".deleted-"  # what a run is called between the decision and its end
 WILD = frozenset("*?[")
 

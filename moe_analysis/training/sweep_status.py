@@ -15,6 +15,22 @@ from .run import FINISHED, Run
 WAITING, RUNNING = "waiting", "running"
 
 
+COLUMNS = [
+    "run",
+    "state",
+    "system",
+    "suite",
+    "seed",
+    "step",
+    "steps",
+    "seconds",
+    "loss",
+    "accuracy",
+    "error",
+    "path",
+]
+
+
 def run_state(run: Run) -> str:
     """One of "finished", "running" (a process holds the folder), "failed" (it left a failure.txt) and "stopped"."""
     if run.finished:
@@ -115,18 +131,4 @@ def table_of(configs: Iterable[TrainConfig], out: str | Path, unfinished: Mappin
                 "path": str(run.path),
             }
         )
-    columns = [
-        "run",
-        "state",
-        "system",
-        "suite",
-        "seed",
-        "step",
-        "steps",
-        "seconds",
-        "loss",
-        "accuracy",
-        "error",
-        "path",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=COLUMNS)

@@ -9,38 +9,7 @@ import pandas as pd
 import pytest
 
 from moe_analysis.studies.router_paths.claims import claims
-from moe_analysis.studies.router_paths.smoothness import MEASURES
-
-CLEAR = {"T-REX": [2.0, 3.0, 4.0], "mix-and-match": [3.0, 4.1, 5.0], "LoRA-MoE": [4.0, 5.0, 6.1]}
-
-
-def measured(values: dict[str, list[float]], seeds: int = 3) -> pd.DataFrame:
-    """Frames of `smoothness`, two modules a seed that lie 1 above and 1 below the seed's value."""
-    return pd.DataFrame(
-        [
-            {
-                "method": method,
-                "seed": seed,
-                "module": module,
-                **dict.fromkeys(MEASURES, numbers[seed] + offset),
-                "momentum_tortuosity": 1.5,
-                "momentum_angle": 25.0,
-            }
-            for method, numbers in values.items()
-            for seed in range(seeds)
-            for module, offset in (("q", -1.0), ("v", 1.0))
-        ]
-    )
-
-
-def converged(values: dict[str, list[float]], seeds: int = 3) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"method": method, "seed": seed, "mean_loss": numbers[seed]}
-            for method, numbers in values.items()
-            for seed in range(seeds)
-        ]
-    )
+from tests.studies.router_paths.test_smoothness import CLEAR, converged, measured
 
 
 def judged(smooth: pd.DataFrame, seeds: int = 3) -> list:
