@@ -7,6 +7,9 @@ and the balance losses of the layers. Nothing of it is kept on the model, so no 
     layers   read the top of the stack, `current()`, and add their balance loss to it
     end      a hook after the forward takes the Call off and hands the balance losses to the output
 
+torch runs no hook after a KeyboardInterrupt. A Call that one left on the stack is known by its frame, which runs no
+more, and is dropped by whoever looks next.
+
 The hooks stand on the model itself, so they serve every way in: `get_peft_model`, transformers' `add_adapter` and
 `load_adapter`, `inject_adapter_in_model`. A model inside the model (an encoder, a decoder, a vision tower) opens a
 Call of its own sequence that shares all else. Gradient checkpointing runs a block again in the backward pass, when its
@@ -16,10 +19,12 @@ Call is over: the blocks of a training model are checkpointed by `Checkpoint`, w
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import FrameType
 from typing import Any
 
 import torch
@@ -52,6 +57,8 @@ class Call:
 
     Attributes:
         opened_by: What opened it, and closes it.
+        frame: The frame in which torch runs the hooks and the forward between them; None where a `with` statement
+            closes the Call, and while torch.compile traces.
         intuition: (samples, clusters), for T-REX.
         token_mask: (samples, tokens), nonzero where a token is real; of the sequence that the layers see now.
         encoded: The encoder's output that a decoder's cross-attention reads, and its token mask.
@@ -65,6 +72,7 @@ class Call:
     """
 
     opened_by: Any = None
+    frame: FrameType | None = None
     intuition: Tensor | None = None
     token_mask: Tensor | None = None
     encoded: tuple[Tensor, Tensor | None] | None = None
@@ -179,7 +187,19 @@ class Pulled(torch.autograd.Function):
 
 def current() -> Call | None:
     """The innermost open call of this thread."""
+    while OPEN.calls and not torch.compiler.is_compiling() and not runs(OPEN.calls[-1].frame):
+        OPEN.calls.pop()
     return OPEN.calls[-1] if OPEN.calls else None
+
+
+def runs(frame: FrameType | None) -> bool:
+    """Whether a frame is among the callers of this function; None stands for one that is."""
+    caller: FrameType | None = None if frame is None else sys._getframe(1)
+    while caller is not frame:
+        if caller is None:
+            return False
+        caller = caller.f_back
+    return True
 
 
 def in_backward() -> bool:
@@ -220,7 +240,7 @@ class Again:
     encoded_at: int | None = None  # which argument is the encoder's output
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        call = replace(self.call, checkpointed=True, again=self.ran)
+        call = replace(self.call, frame=None, checkpointed=True, again=self.ran)
         if call.encoded is not None:  # a reentrant checkpoint hands copies of its arguments to the second run
             if not self.ran:
                 self.encoded_at = next((place for place, value in enumerate(args) if value is call.encoded[0]), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -99,14 +100,15 @@ class CallHooks:
         Raises:
             ValueError: For an intuition or adapter names that do not fit the samples.
         """
-        call, outer = Call(opened_by=self, with_grad=torch.is_grad_enabled()), current()
+        frame = None if torch.compiler.is_compiling() else sys._getframe(1)
+        call, outer = Call(opened_by=self, frame=frame, with_grad=torch.is_grad_enabled()), current()
         OPEN.calls.append(call)  # before anything is refused: `end` takes it off in any case
         known = {name: value for name, value in kwargs.items() if name not in ("intuition", "adapter_names")}
         inputs = dict(zip(self.names, args)) | known
         session = outer if outer is not None and outer.opened_by is self.adapted else None
         inside = not self.outermost and outer is not None and isinstance(outer.opened_by, CallHooks)
         if inside and outer.opened_by.adapted is self.adapted:
-            OPEN.calls[-1] = part_of(outer, self, inputs)
+            OPEN.calls[-1] = part_of(outer, call, inputs)
             return args, known
         call.samples, call.tokens = shape_of(inputs)
         decoder = getattr(getattr(module, "config", None), "is_encoder_decoder", False)
@@ -122,6 +124,7 @@ class CallHooks:
         call = OPEN.calls.pop()
         while call.opened_by is not self:  # left behind by an interrupt
             call = OPEN.calls.pop()
+        call.frame = None  # which holds the arguments; a checkpoint may keep the Call
         if output is None or call.shared:
             return None
         if call.intuition is not None and self.adapted.held:
@@ -146,8 +149,8 @@ class CallHooks:
         )
 
 
-def part_of(outer: Call, opened_by: CallHooks, inputs: dict[str, Any]) -> Call:
-    """The Call of a model inside the model: its own sequence, everything else that of the whole."""
+def part_of(outer: Call, call: Call, inputs: dict[str, Any]) -> Call:
+    """The Call of a model inside the model: who opened it and its sequence are its own, all else is the whole's."""
     samples, tokens = shape_of(inputs)
     given = inputs.get("attention_mask")
     # a mask that the outer model has prepared (four dimensions, or one for each kind of layer) is that of its tokens
@@ -155,9 +158,8 @@ def part_of(outer: Call, opened_by: CallHooks, inputs: dict[str, Any]) -> Call:
     mask = outer.token_mask if prepared else mask_of(inputs, "attention_mask", tokens)
     states = inputs.get("encoder_hidden_states")
     encoded = (states, mask_of(inputs, "encoder_attention_mask", None)) if isinstance(states, Tensor) else None
-    return replace(
-        outer, opened_by=opened_by, shared=True, token_mask=mask, encoded=encoded, samples=samples, tokens=tokens
-    )
+    own = {"opened_by": call.opened_by, "frame": call.frame, "samples": samples, "tokens": tokens}
+    return replace(outer, shared=True, token_mask=mask, encoded=encoded, **own)
 
 
 def checked_intuition(given: Any, adapted: Adapted) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
@@ -119,6 +120,53 @@ def _(case: Case) -> None:
     close(output.logits, right.logits)
     close(output.balance_loss + 1, right.balance_loss + 1)
     close(seen[0], reference)
+
+
+def interrupted(model, step) -> None:
+    """Run the step, and end it by Ctrl-C in the second block of the model."""
+
+    def stop(*_) -> None:
+        raise KeyboardInterrupt
+
+    handle = model.get_base_model().model.layers[1].mlp.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    handle.remove()
+
+
+@situation("a pass, a pass inside a pass and a generation that Ctrl-C ended")
+def _(case: Case) -> None:
+    model, batch, before = case.model(), case.batch(), current()
+    inner = model.get_base_model().model  # a model inside the model would share what the interrupted pass left
+    prompt = {name: value for name, value in batch.items() if name != "labels"}
+    right, states = model(**batch), inner(**prompt)[0]
+
+    def inside() -> None:
+        def another(*_) -> None:
+            handle.remove()
+            model(**case.batch(seed=1))
+
+        handle = inner.layers[0].register_forward_pre_hook(another)
+        model(**batch)
+
+    for step in (lambda: model(**case.batch(seed=1)), inside, lambda: model.generate(**prompt, max_new_tokens=2)):
+        interrupted(model, step)
+        assert current() is before
+        close(inner(**prompt)[0], states)
+        again = model(**batch)
+        close(again.logits, right.logits)
+        close(again.balance_loss + 1, right.balance_loss + 1)
+
+
+@situation("a recompute that Ctrl-C ended")
+def _(case: Case) -> None:
+    model, before = checkpointed(case.model(), reentrant=False), current()
+    right = gradients(model, model(**case.batch()).loss)
+    loss = model(**case.batch(seed=1)).loss
+    interrupted(model, loss.backward)
+    assert current() is before
+    model.zero_grad()
+    close(gradients(model, model(**case.batch()).loss), right)
 
 
 @situation("a gradient through a pass that disabled the adapter, checkpointed")
