@@ -140,7 +140,8 @@ def assert_close(one: pd.DataFrame, two: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(one, two, check_exact=False, rtol=2e-6, atol=1e-6)
 
 
-def assert_same_records(one, two, rtol: float = 1e-4, atol: float = 2e-6) -> None:
+def assert_same_records(one, two, rtol: float = 1e-3, atol: float = 2e-6) -> None:
+    """Equal to rounding, which Adam divides by the root of a small second moment."""
     assert one["step"].values.tolist() == two["step"].values.tolist()
     assert set(one.data_vars) == set(two.data_vars)
     for name in one.data_vars:
