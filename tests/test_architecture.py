@@ -48,7 +48,6 @@ ARROWS: dict[str, set[str]] = {
         "campaigns",
         "extras",
     },
-    "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
     "presets": {"training", "peft_bridge", "places"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
     "papers": {"studies", "places"},

@@ -22,8 +22,8 @@ from moe_analysis.tasks.clusters import Clusters
 from moe_analysis.theory.flexibility import SYSTEMS, flexibility_table
 from moe_analysis.theory.method_table import method_table
 from moe_analysis.training.history import COLUMNS, history_frame
+from moe_analysis.training.recorders.store import BLOCK, RecordStore, open_records
 from moe_analysis.training.run import read_table, write_table
-from moe_analysis.training.store import BLOCK, RecordStore, open_records
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SEEDS = st.integers(0, 2**31)

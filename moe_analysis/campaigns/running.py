@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..training.attempt import FINISHED, Outcome
 from ..training.config import TrainConfig
 from ..training.permits import TimeLimit
 from ..training.run import Run, RunError
 from ..training.sweep import sweep
-from ..training.sweep_work import OnChange
+from ..training.sweep.attempt import FINISHED, Outcome
+from ..training.sweep.work import OnChange
 from .campaign import FINAL, TUNE, Campaign
 from .row import Difference, configuration_digest, row_of
 from .table import ResultsError, Row, add_rows, key_of, read_rows

@@ -36,7 +36,7 @@ def run(path: Path, out: Path, folder: Path | None, how: dict[str, Any], part: s
     from ..campaigns.files import read_campaign
     from ..campaigns.results import table_path
     from ..campaigns.running import run_campaign
-    from ..training.executors import open_executor
+    from ..training.sweep.executors import open_executor
 
     which, campaign = part_of(part), read_campaign(path)
     table = table_path(campaign.study, folder)
@@ -65,8 +65,8 @@ def run(path: Path, out: Path, folder: Path | None, how: dict[str, Any], part: s
 
 def watching(table: Path, out: Path) -> Any:
     """The `Watch` of a campaign on stderr."""
-    from ..training.live import display
-    from ..training.sweep_status import SweepStatus
+    from ..training.sweep.live import display
+    from ..training.sweep.status import SweepStatus
     from .terminal import notes
 
     @contextmanager

@@ -101,7 +101,7 @@ def sweep(
     seconds = None if time_limit is None else seconds_of("--for", time_limit)
     with spinner("loading torch, transformers and PEFT"):
         from ..campaigns.files import is_campaign
-        from ..training.grid import read_grid
+        from ..training.sweep.grid import read_grid
 
     how: dict[str, Any] = {
         "workers": workers,
@@ -130,10 +130,10 @@ def swept(
     plan: Any, out: Path, workers: int | None, executor: str, scheduler: str | None, per_job: int, seconds: float | None
 ) -> Any:
     """The `Sweep`, shown on stderr while it runs."""
-    from ..training.executors import open_executor
-    from ..training.live import display
     from ..training.sweep import sweep as train_them
-    from ..training.sweep_status import SweepStatus
+    from ..training.sweep.executors import open_executor
+    from ..training.sweep.live import display
+    from ..training.sweep.status import SweepStatus
 
     status = SweepStatus(plan.configs, out)
     with (

@@ -67,7 +67,7 @@ def trained(config: TrainConfig, out: Path) -> Run:
     from ..noise import no_bars
     from ..training import train
     from ..training.sweep import read_once
-    from ..training.sweep_status import SweepStatus
+    from ..training.sweep.status import SweepStatus
 
     config.check()
     if os.environ.get("RANK", "0") != "0":

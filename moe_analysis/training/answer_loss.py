@@ -11,7 +11,7 @@ from transformers import Trainer
 from ..peft_bridge import weighing
 from . import distributed
 from .answer_head import answer_head, at_answers, gathers_loss, scores_at
-from .hooked_recorder import HookedRecorder
+from .recorders.hooked_recorder import HookedRecorder
 
 
 class AnswerLoss(Trainer):

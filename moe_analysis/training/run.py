@@ -18,7 +18,7 @@ from .adapter_source import adapter_of_run, execute_kept
 from .config import TrainConfig
 from .history import COLUMNS as HISTORY
 from .kept_adapter import KeptAdapter
-from .store import RecordError, open_records
+from .recorders.store import RecordError, open_records
 from .typed import wrong_type
 
 FINISHED = "finished"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from .attached_run import ABOUT
-from .attempt import FAILED, held, kept_failure
+from .recorders.attached_run import ABOUT
 from .run import Run, RunError
 from .status import hold
-from .sweep_status import COLUMNS as SWEPT
-from .sweep_status import progress_of, run_state
+from .sweep.attempt import FAILED, held, kept_failure
+from .sweep.status import COLUMNS as SWEPT
+from .sweep.status import progress_of, run_state
 
 DAMAGED = "damaged"  # a state of a folder whose files cannot be read
 COLUMNS = [*SWEPT, "changed"]

@@ -24,17 +24,17 @@ from .answer_loss import AnswerLoss
 from .card import write_run_card
 from .config import TrainConfig
 from .evaluate import by_dataset, evaluate_rows, outcomes_frame
-from .expert_recorder import DAMPING, ExpertRecorder
 from .history import history_frame
-from .hooked_recorder import HookedRecorder
 from .intuition import hold_clusters
 from .like_lengths import LikeLengths
 from .prepare import Data, collate_share, prepare_data, prepare_model
-from .recorder import Recorder
+from .recorders.expert_recorder import DAMPING, ExpertRecorder
+from .recorders.hooked_recorder import HookedRecorder
+from .recorders.recorder import Recorder
+from .recorders.tree_recorder import TreeRecorder
 from .run import FINISHED, Run, write_table
 from .status import Progress, Status, locked
 from .stop import saved_when_stopped, saved_without_permit
-from .tree_recorder import TreeRecorder
 
 KEPT_CHECKPOINTS = 2
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off

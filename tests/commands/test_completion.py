@@ -12,8 +12,8 @@ import pytest
 from moe_analysis.commands import completion
 from moe_analysis.figures import ITEMS
 from moe_analysis.presets import PRESETS
-from moe_analysis.training.executors import KINDS
 from moe_analysis.training.run_folder import COLUMNS, DAMAGED
+from moe_analysis.training.sweep.executors import KINDS
 from tests.commands.calls import call, process
 
 NAMES = ("LoRA-embedded-s0-aa11", "LoRA-embedded-s1-bb22", "RSGD, k = 1-embedded-s0-cc33", ".deleted-LoRA-1")

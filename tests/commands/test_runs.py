@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_analysis.training.attached_run import AttachedConfig, AttachedRun
+from moe_analysis.training.recorders.attached_run import AttachedConfig, AttachedRun
 from moe_analysis.training.status import locked
 from tests.commands.calls import DATASETS, call, document, write_run
 

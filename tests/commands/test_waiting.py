@@ -9,7 +9,7 @@ import pytest
 
 from moe_analysis.commands import waiting
 from moe_analysis.training.status import locked
-from moe_analysis.training.sweep_status import SweepStatus
+from moe_analysis.training.sweep.status import SweepStatus
 from tests.commands.calls import write_run
 
 

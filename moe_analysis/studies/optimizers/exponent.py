@@ -29,7 +29,7 @@ def run_rows(history: pd.DataFrame) -> pd.DataFrame:
     """One row per run of `train_grid`: its keys, loss (last validation MSE), entropy (mean over the run), load_balance
     (last), effective_step (mean), diverged.
 
-    >>> from moe_analysis.training.regression_grid import train_grid
+    >>> from moe_analysis.studies.optimizers.regression_grid import train_grid
     >>> run_rows(train_grid([bench], folder / "bench", workers=1))[["method", "power", "top_k", "seed", "diverged"]]
       method  power  top_k  seed  diverged
     0   RSGD    1.0      2     0     False
