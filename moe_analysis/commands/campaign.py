@@ -65,8 +65,7 @@ def run(path: Path, out: Path, folder: Path | None, how: dict[str, Any], part: s
 
 def watching(table: Path, out: Path) -> Any:
     """The `Watch` of a campaign on stderr."""
-    from ..training.sweep.live import display
-    from ..training.sweep.status import SweepStatus
+    from ..training.sweep.status import SweepStatus, display
     from .terminal import notes
 
     @contextmanager

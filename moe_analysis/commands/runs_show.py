@@ -42,7 +42,8 @@ def show_run(
 ) -> None:
     """Show the run; see HELP."""
     with spinner("loading torch, transformers and PEFT"):
-        from ..training.run import Run, RunError
+        from ..training.files import RunError
+        from ..training.run import Run
         from ..training.run_folder import find_runs, folder_bytes, list_runs
 
     paths = find_runs(completion.runs_folder(ctx), [run_id])

@@ -132,8 +132,7 @@ def swept(
     """The `Sweep`, shown on stderr while it runs."""
     from ..training.sweep import sweep as train_them
     from ..training.sweep.executors import open_executor
-    from ..training.sweep.live import display
-    from ..training.sweep.status import SweepStatus
+    from ..training.sweep.status import SweepStatus, display
 
     status = SweepStatus(plan.configs, out)
     with (

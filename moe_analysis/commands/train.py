@@ -50,7 +50,7 @@ def train(
     with spinner("loading torch, transformers and PEFT"):
         from ..training import TrainConfig
         from ..training.distributed import first
-        from ..training.run import read_json
+        from ..training.files import read_json
 
     run = trained(TrainConfig.from_dict(read_json(config, f"pass a file such as {FIRST}")), out)
     if not first():

@@ -56,7 +56,7 @@ def counted(things: Iterable[T], total: int, name: Any) -> Iterator[T]:
 @contextmanager
 def run_display(status: SweepStatus) -> Iterator[None]:
     """While one run trains: its row, step and time left, live in a terminal; else a line a minute."""
-    from ..training.sweep.live import clock, display
+    from ..training.sweep.status import clock, display
 
     if notes.is_terminal:
         with display(status, notes):

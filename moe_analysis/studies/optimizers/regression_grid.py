@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from ...adapters import MoeLoraConfig
-from ...training.run import RunError, write_table
+from ...training.files import RunError, write_table
 from ...training.sweep import shared_pool
 from .regression import RegressionTask, train_regression
 

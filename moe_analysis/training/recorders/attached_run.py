@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 import zarr
 
-from ..run import RunError, json_text, read_json, write_atomic
+from ..files import RunError, json_text, read_json, write_atomic
 from .recorder import Recorder
 from .store import RecordError, open_records
 

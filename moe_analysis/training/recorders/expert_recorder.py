@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...adapters import Adapter, Routing
 from ...adapters.gates import select
 from .. import distributed
-from .hooked_recorder import HookedRecorder, Place, every_nth
+from .recorder import HookedRecorder, Place, every_nth
 
 SAMPLE_TOKENS = 256  # evenly spaced tokens of a batch on which the experts' outputs are compared
 DAMPING = 1e-6

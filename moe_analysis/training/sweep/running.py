@@ -14,14 +14,13 @@ import pandas as pd
 from ...backbones import load_tokenizer
 from ..adapter_source import refuse_another_source
 from ..config import TrainConfig
-from ..intuition import embed_like_training, run_rows
-from ..permits import TimeLimit
-from ..prepare import fitting_rows
-from ..run import Run, RunError
-from .attempt import Outcome, forget_failure
-from .pool import shared_pool
+from ..files import RunError
+from ..prepare import embed_like_training, fitting_rows, run_rows
+from ..run import Run
+from ..stop import TimeLimit
+from .executors import shared_pool
 from .status import WAITING, table_of
-from .work import OnChange, Work
+from .work import OnChange, Outcome, Work, forget_failure
 
 
 @dataclass(frozen=True)

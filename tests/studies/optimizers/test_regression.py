@@ -20,7 +20,7 @@ from moe_analysis.optim import RiemannianAdamW, RiemannianSGD
 from moe_analysis.studies.optimizers import regression_grid
 from moe_analysis.studies.optimizers.regression import RegressionTask, new_student, side_by_side, train_regression
 from moe_analysis.studies.optimizers.regression_grid import RegressionConfig, grid, match_steps, train_grid
-from moe_analysis.training.run import RunError
+from moe_analysis.training.files import RunError
 
 TASK = RegressionTask(in_features=6, out_features=5, num_experts=4, r=2, clusters=5, samples=64, validation=32)
 ADAPTER = MoeLoraConfig(num_experts=4, r=2, top_k=2, temperature=0.7, gate_backward_power=0.5)

@@ -12,9 +12,9 @@ from torch.optim import SGD
 
 import moe_analysis as ma
 from moe_analysis.peft_bridge import adapter_modules
+from moe_analysis.training.files import RunError
 from moe_analysis.training.recorders.attached_run import AttachedRun
 from moe_analysis.training.recorders.store import RecordError
-from moe_analysis.training.run import RunError
 from tests.training.recorders.attach_loops import ROUTER, assert_same_records, backward, steps, train
 
 

@@ -20,13 +20,16 @@ from moe_analysis.peft_bridge import adapter_modules
 from moe_analysis.theory.flexibility import smore_flexibility
 from moe_analysis.training.recorders.routing import record_gates
 from moe_analysis.training.recorders.store import RecordError
-from moe_analysis.training.recorders.tree_codes import sibling_codes, tree_codes, tree_counts, tree_of_code
 from moe_analysis.training.recorders.tree_recorder import (
     PER_MODULE,
     node_load,
     record_trees,
     routed_codes,
+    sibling_codes,
+    tree_codes,
+    tree_counts,
     tree_entropy,
+    tree_of_code,
     tree_statistics,
     trees_of_runs,
 )

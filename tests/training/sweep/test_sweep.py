@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import moe_analysis as ma
 from moe_analysis.__main__ import app
-from moe_analysis.training.run import RunError
+from moe_analysis.training.files import RunError
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep import Sweep, shared_pool, sweep, train_all
 from moe_analysis.training.sweep.executors import open_executor

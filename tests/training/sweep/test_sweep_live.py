@@ -8,12 +8,20 @@ import pytest
 from rich.console import Console
 
 import moe_analysis as ma
-from moe_analysis.training.run import RunError
+from moe_analysis.training.files import RunError
 from moe_analysis.training.status import locked
-from moe_analysis.training.sweep.attempt import Outcome, failure, held, keep_failure
 from moe_analysis.training.sweep.executors import open_executor
-from moe_analysis.training.sweep.live import clock, display, shortened, table
-from moe_analysis.training.sweep.status import RunProgress, SweepStatus, run_state, seconds_left
+from moe_analysis.training.sweep.status import (
+    RunProgress,
+    SweepStatus,
+    clock,
+    display,
+    run_state,
+    seconds_left,
+    shortened,
+    table,
+)
+from moe_analysis.training.sweep.work import Outcome, failure, held, keep_failure
 
 
 def rows() -> list[RunProgress]:

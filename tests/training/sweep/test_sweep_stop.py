@@ -18,13 +18,12 @@ import pytest
 import yaml
 
 import moe_analysis as ma
-from moe_analysis.training.permits import PREFIX, TimeLimit
-from moe_analysis.training.run import RunError
+from moe_analysis.training.files import RunError
 from moe_analysis.training.status import locked
+from moe_analysis.training.stop import PREFIX, TimeLimit
 from moe_analysis.training.sweep import sweep
 from moe_analysis.training.sweep import work as sweep_work
-from moe_analysis.training.sweep.attempt import BUSY, STOPPED, Outcome, attempt
-from moe_analysis.training.sweep.work import Work
+from moe_analysis.training.sweep.work import BUSY, STOPPED, Outcome, Work, attempt
 from moe_analysis.training.trainer import AdapterTrainer
 
 RARELY = 100_000  # no checkpoint but the one of a stop

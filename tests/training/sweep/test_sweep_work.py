@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 import moe_analysis as ma
 from moe_analysis.training.sweep import sweep
-from moe_analysis.training.sweep.attempt import FAILED, FINISHED, Outcome, keep_failure
-from moe_analysis.training.sweep.work import DEATHS, Work
+from moe_analysis.training.sweep.work import DEATHS, FAILED, FINISHED, Outcome, Work, keep_failure
 
 ENDS = {"finishes": FINISHED, "fails": FAILED}
 
