@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .exit_codes import BAD, FINE, INTERRUPTED, TERMINATED
-from .interrupts import kept
-from .options import JsonOption, OutOption
-from .pages import exits_of, page
-from .terminal import answer, emit
-from .waiting import run_display, spinner
+from .options import JsonOption, OutOption, exits_of, page
+from .program import BAD, FINE, INTERRUPTED, TERMINATED, kept
+from .terminal import answer, emit, run_display, spinner
 
 if TYPE_CHECKING:
     from ..training import Run, TrainConfig
