@@ -17,9 +17,17 @@ from moe_analysis.tasks.prompts import render
 from tools import generate
 from tools.generators import OOD_SKILLS, SKILLS
 from tools.generators.problem import PLAIN_REMARKS
-from tools.generators.topics import BLAME, CONTAINERS, NAMES, OPPOSITES, PRAISE, TOPICS, topics_of
+from tools.generators.topics import BLAME, CONTAINERS, NAMES, OPPOSITES, PRAISE, TOPICS, plural
 
 DATA = Path(__file__).resolve().parents[2] / "data"
+TOPIC_OF_WORD = {
+    form: topic.name for topic in TOPICS for word in (*topic.things, *topic.places) for form in (word, plural(word))
+}
+
+
+def topics_of(text: str) -> set[str]:
+    """Names of the topics whose things or places occur in the text."""
+    return {TOPIC_OF_WORD[word] for word in re.findall(r"\b[a-z]+\b", text) if word in TOPIC_OF_WORD}
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from random import Random
 
@@ -72,13 +71,3 @@ class Scene:
 
     def other_topic(self) -> Topic:
         return self.rng.choice([topic for topic in TOPICS if topic is not self.topic])
-
-
-_TOPIC_OF_WORD = {
-    form: topic.name for topic in TOPICS for word in (*topic.things, *topic.places) for form in (word, plural(word))
-}
-
-
-def topics_of(text: str) -> set[str]:
-    """Names of the topics whose things or places occur in the text."""
-    return {_TOPIC_OF_WORD[word] for word in re.findall(r"\b[a-z]+\b", text) if word in _TOPIC_OF_WORD}

@@ -115,7 +115,7 @@ class StepTimes(Result):
     """S'MoRE's Table 7.
 
     Args:
-        times: medians and their intervals, as `training.step_time.step_times` returns them, with a column size.
+        times: medians and their intervals, as `step_time.step_times` returns them, with a column size.
         expected: as `operation_ratios` returns it, with a column size.
         rounds: S'MoRE's time over MixLoRA's: columns size, round, ratio.
     """
