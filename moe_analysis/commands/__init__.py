@@ -53,7 +53,7 @@ def version(asked: bool) -> None:
 
 
 @app.callback()
-def options(
+def before_the_command(
     debug: Annotated[
         bool, typer.Option("--debug", envvar=DEBUG_VARIABLE, help="Tracebacks of errors, and warnings of libraries.")
     ] = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,20 +76,16 @@ def without(frame: pd.DataFrame, held: pd.DataFrame, wanted: int) -> pd.DataFram
     return left
 
 
-def cluster_prompts(config: TrainConfig, prompts: Iterable[str]) -> Clusters:
-    """k-means over the training prompts, as many clusters as the adapter expects, seed 0 for every run.
-
-    The clusters belong to the data, so runs that differ in their seed share them.
-    """
-    return cluster(Embedder(config.embedder).fit(prompts).transform(prompts), k=config.clusters or 1, seed=0)
+def embedder_of(config: TrainConfig, train: pd.DataFrame) -> Embedder:
+    """What embeds in the space of the run's clusters: "tfidf" is fitted on the prompts of the rows to train on."""
+    return Embedder(config.embedder).fit(train["prompt"])
 
 
 def embed_like_training(config: TrainConfig, prompts: Iterable[str]) -> np.ndarray:
-    """(n, d) embeddings in the space of the run's clusters; "tfidf" is fitted on the training prompts again."""
-    embedder = Embedder(config.embedder)
+    """(n, d) embeddings in the space of the run's clusters; for "tfidf" the rows to train on are read again."""
     if config.embedder == "tfidf":
-        embedder.fit(run_rows(config)["train"]["prompt"])
-    return embedder.transform(prompts)
+        return embedder_of(config, run_rows(config)["train"]).transform(prompts)
+    return Embedder(config.embedder).transform(prompts)
 
 
 def hold_clusters(model: Any, clusters: Clusters, config: TrainConfig, tokenizer: Any = None) -> None:
@@ -121,11 +118,12 @@ def prepare_model(config: TrainConfig) -> tuple[nn.Module, Any, str]:
     return get_peft_model(base, copy.deepcopy(config.adapter)), tokenizer, digest
 
 
+@dataclass(frozen=True, eq=False)
 class Data:
-    """Rows, tokens and intuition of one split."""
+    """What a run reads of one split. frame: its rows; intuition: (rows, clusters), None where there is none."""
 
-    def __init__(self, frame: pd.DataFrame, intuition: np.ndarray | None) -> None:
-        self.frame, self.intuition = frame, intuition
+    frame: pd.DataFrame
+    intuition: np.ndarray | None
 
     def tokenised(self, tokenizer: Any, config: TrainConfig) -> list[tuple[Any, Any]]:
         examples = encode(self.frame, tokenizer, config.max_length, prompt_form=config.form)
@@ -165,12 +163,13 @@ def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str,
     write_atomic(folder / "config.json", json_text(config.to_dict()))
     if config.clusters is None:
         return {split: Data(frame[kept[split]].reset_index(drop=True), None) for split, frame in frames.items()}
-    clusters = cluster_prompts(config, frames["train"]["prompt"])
-    clusters.save(folder / "clusters.npz")
     # all prompts are embedded and the rows dropped afterwards: the embeddings are cached for the whole set
-    scores = {
-        split: clusters.intuition(embed_like_training(config, frame["prompt"])) for split, frame in frames.items()
-    }
+    embedder = embedder_of(config, frames["train"])
+    embeddings = {split: embedder.transform(frame["prompt"]) for split, frame in frames.items()}
+    # the clusters belong to the data, so runs that differ in their seed share them
+    clusters = cluster(embeddings["train"], k=config.clusters, seed=0)
+    clusters.save(folder / "clusters.npz")
+    scores = {split: clusters.intuition(rows) for split, rows in embeddings.items()}
     return {
         split: Data(frame[kept[split]].reset_index(drop=True), scores[split][kept[split]])
         for split, frame in frames.items()

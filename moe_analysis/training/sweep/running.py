@@ -15,7 +15,7 @@ from ...backbones import load_tokenizer
 from ..adapter_source import refuse_another_source
 from ..config import TrainConfig
 from ..files import RunError
-from ..prepare import embed_like_training, fitting_rows, run_rows
+from ..prepare import embedder_of, fitting_rows, run_rows
 from ..run import Run
 from ..stop import TimeLimit
 from .executors import shared_pool
@@ -124,8 +124,10 @@ def read_once(configs: Iterable[TrainConfig]) -> None:
     for config in distinct(configs, "backbone", "max_length", "prompt_form"):
         fitting_rows(config, load_tokenizer(config.backbone))
     for config in distinct([config for config in configs if config.clusters is not None], "embedder"):
-        for rows in run_rows(config).values():
-            embed_like_training(config, rows["prompt"])
+        frames = run_rows(config)
+        embedder = embedder_of(config, frames["train"])
+        for rows in frames.values():
+            embedder.transform(rows["prompt"])
 
 
 def distinct(configs: Iterable[TrainConfig], *fields: str) -> list[TrainConfig]:
