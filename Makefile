@@ -45,8 +45,8 @@ smoke-lowest: .venv/ready
 	.ci/wheel lowest
 
 data: .venv/ready
-	$(PY) -m moe_analysis.tasks.generate --out data
-	$(PY) -m moe_analysis.pretrain --out data/compact
+	$(PY) -m tools.generate --out data
+	$(PY) -m tools.pretrain --out data/compact
 
 clean:
 	rm -rf .venv runs

@@ -29,10 +29,10 @@ from peft import LoraConfig
 import moe_analysis as ma
 from moe_analysis.optim import build_optimizer
 from moe_analysis.peft_bridge import CONFIGS
+from moe_analysis.studies.budgets.step_time import adapted, frozen
 from moe_analysis.tasks.batches import Example, collate, encode
 from moe_analysis.theory.budget import match_budget
-from moe_analysis.training.answer_head import answer_head, at_answers, gathers_loss, scores_at
-from moe_analysis.training.step_time import adapted, frozen
+from moe_analysis.training.answers import answer_head, at_answers, gathers_loss, scores_at
 
 TARGETS = ["q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"]
 SYSTEMS: dict[str, dict[str, Any]] = {

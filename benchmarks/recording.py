@@ -24,7 +24,7 @@ from moe_analysis.optim import build_optimizer
 from moe_analysis.presets import methods
 from moe_analysis.tasks.batches import collate, encode
 from moe_analysis.training.prepare import prepare_model
-from moe_analysis.training.recorder import Recorder
+from moe_analysis.training.recorders.recorder import Recorder
 
 
 class Stepper:

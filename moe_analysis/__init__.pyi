@@ -24,11 +24,11 @@ from .peft_bridge.intuition import set_intuition as set_intuition
 from .tasks.clusters import cluster as cluster
 from .tasks.embed import embed as embed
 from .tasks.suite import load_suite as load_suite
-from .training.attach import attach as attach
-from .training.attached_run import AttachedRun as AttachedRun
 from .training.config import TrainConfig as TrainConfig
+from .training.recorders.attach import attach as attach
+from .training.recorders.attached_run import AttachedRun as AttachedRun
+from .training.recorders.store import open_records as open_records
 from .training.run import Run as Run
-from .training.store import open_records as open_records
 from .training.trainer import train as train
 
 __version__: str

@@ -13,7 +13,7 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line; it ends the process with the status that `commands.exit_codes` lists."""
+    """Run the command line; it ends the process with the status that `commands.program.MEANING` lists."""
     app()
 
 

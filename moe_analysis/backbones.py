@@ -112,7 +112,7 @@ def _refused(name_or_path: str | Path) -> Iterator[str]:
     name = str(name_or_path)
     if name == "compact" and not (COMPACT / "model.safetensors").exists():
         raise BackboneError(
-            f"backbone 'compact' is not in {COMPACT}; make it with `python -m moe_analysis.pretrain --out {COMPACT}`"
+            f"backbone 'compact' is not in {COMPACT}; make it with `python -m tools.pretrain --out {COMPACT}`"
         )
     packaged = PACKAGED.get(name)
     try:

@@ -210,26 +210,6 @@ def narrow(backbone: Shapes, targets: Sequence[str] | None = None) -> int:
     return min(32, max(4, min(width for width, _ in layer_shapes(backbone, config)) // 128))
 
 
-def budget_series(
-    label: str,
-    budgets: Iterable[int] | None = None,
-    targets: Sequence[str] | None = None,
-    backbone: Shapes | str = "compact",
-    tolerance: float = TOLERANCE,
-) -> list[Any]:
-    """One system at growing budgets (None: those of LoRA at RANKS), for accuracy against parameters (S'MoRE, Fig. 4).
-
-    Raises ValueError for the first budget that the system cannot meet.
-
-    >>> [config.r for config in budget_series("LoRA", [8_192, 16_384], backbone=shapes)]
-    [8, 16]
-    """
-    model = meta_backbone(backbone)
-    if budgets is None:
-        budgets = [lora_budget(rank, targets, model) for rank in RANKS]
-    return [fitted(label, budget, targets, model, tolerance) for budget in budgets]
-
-
 def layer_series(
     trainable: int | None = None,
     layers: Iterable[int] = (1, 2, 3),

@@ -86,11 +86,6 @@ class Preset:
         return replace(self, **STUDIES[study].get(self.name, {}))
 
     @property
-    def ood_suite(self) -> str | None:
-        """The out-of-distribution companion of the suite, where there is one."""
-        return {"embedded": "embedded_ood", "multitask": "bbh"}.get(self.suite)
-
-    @property
     def runs(self) -> Path:
         return runs_home()
 

@@ -48,7 +48,6 @@ ARROWS: dict[str, set[str]] = {
         "campaigns",
         "extras",
     },
-    "pretrain": {"backbones", "tasks", "optim", "training"},  # the script that made the weights in data/
     "presets": {"training", "peft_bridge", "places"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
     "papers": {"studies", "places"},
@@ -130,6 +129,63 @@ def test_an_import_against_the_arrows_is_seen(tmp_path, line, found):
     file.parent.mkdir()
     file.write_text(line)
     assert forbidden(file, tmp_path) == found
+
+
+def file_of(name: str, root: Path = PACKAGE) -> str | None:
+    """The file that a dotted name of `imported` lies in, as "training/run"; a package is its __init__."""
+    steps = name.split(".") if name else []
+    for last in (len(steps), len(steps) - 1):  # the whole name is a module, or its end is something in one
+        for file in ("/".join(steps[:last]), "/".join([*steps[: max(last, 0)], "__init__"])):
+            if file and (root / f"{file}.py").is_file():
+                return file
+    return None
+
+
+def graph_of(files: list[Path], root: Path = PACKAGE) -> dict[str, set[str]]:
+    """Which files each file imports, at the top, in functions and for type checkers alone."""
+    return {
+        "/".join(parts(path, root)): {found for name in imported(path, root) if (found := file_of(name, root))}
+        for path in files
+    }
+
+
+def reached(start: str, graph: dict[str, set[str]]) -> set[str]:
+    found, left = set[str](), [start]
+    while left:
+        fresh = graph[left.pop()] - found
+        found |= fresh
+        left += fresh
+    return found
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Every set of files that import each other, by whatever way round."""
+    reach = {file: reached(file, graph) for file in graph}
+    both = {frozenset(other for other in reach[file] if file in reach[other]) for file in graph if file in reach[file]}
+    return sorted(map(sorted, both))
+
+
+def test_no_two_files_import_each_other():
+    assert circles(graph_of(FILES)) == []
+
+
+@pytest.mark.parametrize(
+    "texts, found",
+    [
+        ({"a": "from .b import x", "b": "def later():\n    from .a import y"}, [["a", "b"]]),
+        ({"a": "from . import b", "b": "if TYPE_CHECKING:\n    from moe_analysis.a import y"}, [["a", "b"]]),
+        ({"a": "import moe_analysis.b", "b": "from . import c", "c": "from .a import y"}, [["a", "b", "c"]]),
+        ({"p/__init__": "from .one import x", "p/one": "from . import x"}, [["p/__init__", "p/one"]]),
+        ({"p/__init__": "from .one import x", "p/one": "from . import two", "p/two": "import torch"}, []),
+        ({"a": "from .b import x", "b": "from .c import y", "c": "y = 1"}, []),
+    ],
+)
+def test_a_circle_of_imports_is_seen_whichever_way_it_is_written(tmp_path, texts, found):
+    for name, text in texts.items():
+        file = tmp_path / f"{name}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    assert circles(graph_of(sorted(tmp_path.rglob("*.py")), tmp_path)) == found
 
 
 STUDIES = sorted(path for path in (PACKAGE / "studies").glob("*/*.py"))

@@ -11,11 +11,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from moe_analysis import pretrain
 from moe_analysis.backbones import COMPACT, PIECES, compact_config, load_backbone, train_tokenizer
-from moe_analysis.tasks import generate
 from moe_analysis.tasks.prompts import render
 from moe_analysis.training.evaluate import evaluate
+from tools import generate, pretrain
 
 
 @pytest.fixture(scope="module")

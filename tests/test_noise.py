@@ -17,7 +17,7 @@ from moe_analysis.backbones import load_backbone
 from moe_analysis.kernels import execute
 from moe_analysis.tasks.rows import SuiteWarning
 from moe_analysis.training import trainer
-from moe_analysis.training.attempt import attempt
+from moe_analysis.training.sweep.work import attempt
 
 # every way of a model into memory, every system, and runs that are saved and read again
 EVERYTHING = """

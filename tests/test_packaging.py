@@ -25,7 +25,7 @@ from moe_analysis.adapters import REGISTRY
 from moe_analysis.extras import MissingExtra, extra
 from moe_analysis.kernels import Kernel, execute
 from moe_analysis.studies.semantic_map.maps import _umap
-from moe_analysis.training import executors
+from moe_analysis.training.sweep import executors
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

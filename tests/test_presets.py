@@ -10,7 +10,7 @@ def test_the_environment_chooses_preset_suite_and_folder(monkeypatch: pytest.Mon
     monkeypatch.setenv("MOE_ANALYSIS_SUITE", "multitask")
     monkeypatch.setenv("MOE_ANALYSIS_RUNS", str(tmp_path))
     chosen = preset()
-    assert (chosen.name, chosen.suite, chosen.ood_suite, chosen.runs) == ("tiny", "multitask", "bbh", tmp_path)
+    assert (chosen.name, chosen.suite, chosen.runs) == ("tiny", "multitask", tmp_path)
     assert preset("full").steps == PRESETS["full"].steps
     with pytest.raises(ValueError, match="preset = 'huge' is unknown; choose one of tiny, quick, long, full"):
         preset("huge")

@@ -21,9 +21,8 @@ from moe_analysis.evidence.intervals import mean_interval
 from moe_analysis.tasks.clusters import Clusters
 from moe_analysis.theory.flexibility import SYSTEMS, flexibility_table
 from moe_analysis.theory.method_table import method_table
-from moe_analysis.training.history import COLUMNS, history_frame
-from moe_analysis.training.run import read_table, write_table
-from moe_analysis.training.store import BLOCK, RecordStore, open_records
+from moe_analysis.training.files import HISTORY, history_frame, read_table, write_table
+from moe_analysis.training.recorders.store import BLOCK, RecordStore, open_records
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SEEDS = st.integers(0, 2**31)
@@ -190,7 +189,7 @@ OTHER = st.just({"step": 4, "train_runtime": 3.0})
 @given(log=st.lists(TRAIN | TEST | OTHER, min_size=1, max_size=12))
 def test_a_history_has_one_row_a_step_and_split_and_comes_back_from_disk(log: list[dict], tmp_path: Path) -> None:
     frame = history_frame(log)
-    assert list(frame.columns) == COLUMNS and not frame.duplicated(["step", "split"]).any()
+    assert list(frame.columns) == HISTORY and not frame.duplicated(["step", "split"]).any()
     for row in frame.to_dict("records"):
         kind, key = ("test", "eval_loss") if row["split"] == "test" else ("train", "loss")
         last = [entry for entry in log if key in entry and entry["step"] == row["step"]][-1]
@@ -198,7 +197,7 @@ def test_a_history_has_one_row_a_step_and_split_and_comes_back_from_disk(log: li
         assert kind == "train" or np.isnan(row["lr"])
     if len(frame):
         write_table(tmp_path / "history.parquet", frame)
-        pd.testing.assert_frame_equal(read_table(tmp_path / "history.parquet", COLUMNS), frame, check_dtype=False)
+        pd.testing.assert_frame_equal(read_table(tmp_path / "history.parquet", HISTORY), frame, check_dtype=False)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

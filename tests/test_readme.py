@@ -22,13 +22,13 @@ from moe_analysis.__main__ import app
 from moe_analysis.comparison import meta_backbone
 from moe_analysis.theory.budget import TOLERANCE
 from moe_analysis.theory.method_table import adapter_cost, layer_shapes
-from moe_analysis.training.grid import read_grid
+from moe_analysis.training.sweep.grid import read_grid
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/pages/training.md", "docs/pages/loop.md")
 TEXT = "\n".join((ROOT / page).read_text("utf-8") for page in PAGES)
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-# the loop is run by tests/training/test_attach_example.py, on a model and texts "of yours"
+# the loop is run by tests/training/recorders/test_attach_example.py, on a model and texts "of yours"
 FIRST, RUN, FIGURE, OPTIMIZER, BUDGETS, *_, OWN = BLOCKS
 PROGRAMS = ("python", "python3", "pip", "pytest", "torchrun", "moe-analysis", "make")
 SMALL = 'steps=2, datasets=["add_small"], batch_size=4, rows_per_dataset=40, eval_rows=2, embedder="tfidf"'

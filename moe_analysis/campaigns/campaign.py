@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 from ..training.config import TrainConfig
-from ..training.fields import build
+from ..training.sweep.grid import build
 
 TUNE, FINAL = "tune", "final"
 MEASURES = ("accuracy", "accuracy_norm", "loss")

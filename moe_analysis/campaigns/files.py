@@ -15,8 +15,8 @@ from ..presets import recipes
 from ..tasks.file_names import check_file_name
 from ..theory.budget import TOLERANCE
 from ..training.config import TrainConfig
-from ..training.grid import GridError, Loader, check_names, values_of
-from ..training.typed import wrong_type
+from ..training.files import wrong_type
+from ..training.sweep.grid import GridError, Loader, check_names, values_of
 from .campaign import LR_MULTIPLIER, MEASURES, ROUTER_MULTIPLIER, Campaign, CampaignError, Endpoints, Final, Tuning
 from .endpoints import check_endpoints
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..training.attempt import FINISHED, Outcome
 from ..training.config import TrainConfig
-from ..training.permits import TimeLimit
-from ..training.run import Run, RunError
+from ..training.files import RunError
+from ..training.run import Run
+from ..training.stop import TimeLimit
 from ..training.sweep import sweep
-from ..training.sweep_work import OnChange
+from ..training.sweep.work import FINISHED, OnChange, Outcome
 from .campaign import FINAL, TUNE, Campaign
 from .row import Difference, configuration_digest, row_of
 from .table import ResultsError, Row, add_rows, key_of, read_rows

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from . import exit_codes, figures, gallery, results, runs, sweep, train, verify
-from .pages import page
-from .program import DEBUG_VARIABLE, SCRIPT, Command, Program
+from . import figures, gallery, results, runs, sweep, train, verify
+from .options import page
+from .program import DEBUG_VARIABLE, MEANING, SCRIPT, Command, Program
 from .terminal import answer
 
 __all__ = ["app"]
@@ -24,7 +24,7 @@ HELP = page(
     [cyan]{SCRIPT} --install-completion[/] was called; it cannot complete the words after python -m.
     """,
     examples=["figures --only trex_fig2", "verify", "train config.json", "sweep grid.yaml --workers 2", "runs --help"],
-    exits=exit_codes.MEANING,
+    exits=MEANING,
 )
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ def version(asked: bool) -> None:
 
 
 @app.callback()
-def options(
+def before_the_command(
     debug: Annotated[
         bool, typer.Option("--debug", envvar=DEBUG_VARIABLE, help="Tracebacks of errors, and warnings of libraries.")
     ] = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +11,11 @@ import typer
 
 from .. import figures as making
 from ..figures import Item
-from ..places import computed_figures, figures_home
+from ..places import IN_CLONE, USUAL_SUITE, computed_figures, figures_home
 from ..presets import PRESETS
-from . import completion
-from .exit_codes import BAD, FINE, INTERRUPTED
-from .interrupts import kept
-from .options import JsonOption
-from .pages import exits_of, page
-from .shipping import shipped_folder
+from . import options
+from .options import JsonOption, exits_of, page
+from .program import BAD, FINE, INTERRUPTED, kept
 from .terminal import answer, emit, note, show, table
 
 HELP = page(
@@ -43,13 +41,52 @@ HELP = page(
 )
 
 
+def shipped_folder(items: Sequence[Item], preset: str, suite: str | None, out: Path | None) -> Path:
+    """The folder of the shipped figures, once it is sure that none of them would go backwards.
+
+    Raises:
+        ValueError: Outside a clone, together with another folder or suite, and where a figure that the items' notebooks
+            would write was made with a larger preset; it names each of them.
+    """
+    if not IN_CLONE:
+        raise ValueError("--ship writes the figures of a clone, and this is an installed package; leave --ship out")
+    if out is not None:
+        raise ValueError(f"--ship writes {figures_home()}, not --out {out} (or $MOE_ANALYSIS_FIGURES); leave one out")
+    if suite not in (None, USUAL_SUITE):
+        raise ValueError(f"--ship is for the suite {USUAL_SUITE!r}, not for {suite!r}; leave one of the two out")
+    if larger := made_larger(items, preset, figures_home()):
+        told = ", ".join(f"{name} ({made})" for name, made in larger.items())
+        raise ValueError(
+            f"preset = {preset!r} is smaller than what these shipped figures were made with: {told}; pass a larger "
+            "--preset, or leave --ship out"
+        )
+    return figures_home()
+
+
+def made_larger(items: Sequence[Item], preset: str, folder: Path) -> dict[str, str]:
+    """Records in the folder that the items' notebooks would write and that a larger preset made: name -> preset."""
+    from ..figures import ITEMS
+    from ..gallery.entries import notebook_of
+    from ..gallery.records import read_records
+
+    sizes = list(PRESETS)  # from the smallest
+    known = {item.id: item.notebook for item in ITEMS}
+    notebooks = {item.notebook for item in items}
+    made = {
+        name: record.preset.get("preset", "quick")
+        for name, record in read_records(folder).items()
+        if (known.get(name) or notebook_of(name)) in notebooks
+    }
+    return {name: one for name, one in made.items() if one in sizes[sizes.index(preset) + 1 :]}
+
+
 def figures(
     only: Annotated[
         list[str] | None,
         typer.Option(
             metavar="ID",
             help="A figure's id or a notebook; repeat for several. All of them without it.",
-            autocompletion=completion.figure_names,
+            autocompletion=options.figure_names,
             show_default=False,
         ),
     ] = None,
@@ -59,7 +96,7 @@ def figures(
             metavar="NAME",
             help=f"How much is computed: {', '.join(PRESETS)}.",
             envvar="MOE_ANALYSIS_PRESET",
-            autocompletion=completion.presets,
+            autocompletion=options.presets,
         ),
     ] = "quick",
     suite: Annotated[
@@ -154,8 +191,7 @@ def suite_label(suite: str | None) -> str | None:
 
 def executed(items: list[Item], values: dict[str, str | None]) -> list[Path]:
     from ..tasks.cache import cache_folder
-    from .notebook_bars import NotebookBars
-    from .pace import Memory
+    from .notebook_bars import Memory, NotebookBars
 
     settings = " ".join(values[f"MOE_ANALYSIS_{name}"] or "-" for name in ("PRESET", "SUITE", "BACKBONE"))
     saved = "finished figures and runs are kept, and the other runs go on from their last checkpoints."

@@ -8,11 +8,9 @@ from typing import Annotated
 import typer
 
 from ..places import figures_home
-from .exit_codes import BAD, FINE
-from .options import JsonOption
-from .pages import exits_of, page
-from .terminal import answer, emit
-from .waiting import spinner
+from .options import JsonOption, exits_of, page
+from .program import BAD, FINE
+from .terminal import answer, emit, spinner
 
 HELP = page(
     """

@@ -1,13 +1,75 @@
-"""Options that several commands share."""
+"""What commands share: options, help pages, and the values that a shell completes.
+
+Nothing heavy is imported, because a person waits for every completion.
+"""
 
 from __future__ import annotations
 
+import inspect
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from . import completion
+from ..figures import ITEMS
+from ..presets import PRESETS
+from .program import MEANING
+
+EXECUTORS = ("process", "dask", "submitit")
+STATES = ("finished", "running", "failed", "stopped", "damaged")
+ORDERS = ("run", "state", "step", "seconds", "loss", "accuracy", "changed")
+PROGRAM = "python -m moe_analysis"
+
+
+def figure_names(incomplete: str) -> list[tuple[str, str]]:
+    """Ids of figures with their titles, then the notebooks."""
+    notebooks = dict.fromkeys(item.notebook for item in ITEMS)
+    names = [(item.id, item.title) for item in ITEMS] + [(name, "every figure of this notebook") for name in notebooks]
+    return [pair for pair in names if pair[0].startswith(incomplete)]
+
+
+def presets(incomplete: str) -> list[str]:
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def executors(incomplete: str) -> list[str]:
+    return [name for name in EXECUTORS if name.startswith(incomplete)]
+
+
+def states(incomplete: str) -> list[str]:
+    return [name for name in STATES if name.startswith(incomplete)]
+
+
+def orders(incomplete: str) -> list[str]:
+    return [name for name in ORDERS if name.startswith(incomplete)]
+
+
+def run_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Ids of the runs in the folder that the command line names; of those that a shell would break, the digests."""
+    chosen = set(ctx.params.get("ids") or ())
+    return [pair for pair in listed(runs_folder(ctx)) if pair[0].startswith(incomplete) and pair[0] not in chosen]
+
+
+def listed(folder: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.glob("*/config.json")):
+        name = path.parent.name
+        if name.startswith("."):
+            continue
+        yield (name, "") if shlex.quote(name) == name else (name.rpartition("-")[2], name)
+
+
+def runs_folder(ctx: Any) -> Path:
+    """The folder given after the command, before it, by the environment, or the usual one."""
+    while ctx is not None:
+        if out := ctx.params.get("out"):
+            return Path(out)
+        ctx = ctx.parent
+    return Path(os.environ.get("MOE_ANALYSIS_RUNS") or "runs")
+
 
 OutOption = Annotated[
     Path, typer.Option("--out", metavar="FOLDER", envvar="MOE_ANALYSIS_RUNS", help="Folder of the runs.")
@@ -23,7 +85,7 @@ IdsArgument = Annotated[
     typer.Argument(
         metavar="ID...",
         help="Ids as `runs` lists them; a beginning, the hash at the end, or a pattern such as 'T-REX*' will do.",
-        autocompletion=completion.run_ids,
+        autocompletion=run_ids,
         show_default=False,
     ),
 ]
@@ -32,8 +94,41 @@ StatesOption = Annotated[
     typer.Option(
         "--state",
         metavar="STATE",
-        autocompletion=completion.states,
+        autocompletion=states,
         show_default=False,
-        help=f"Only runs in this state: {', '.join(completion.STATES)}. Repeat for several.",
+        help=f"Only runs in this state: {', '.join(STATES)}. Repeat for several.",
     ),
 ]
+
+
+def page(text: str, examples: Sequence[str] = (), exits: Mapping[int, str] | None = None) -> str:
+    """A help page in rich's markup.
+
+    text: paragraphs, whose lines are joined, as a terminal breaks them at its own width; one that begins with [cyan]
+    is a file or a command and keeps its lines. examples: what follows the program's name. exits: exit status -> what
+    it means for this command; None leaves that part out.
+    """
+    paragraphs = [joined(part) for part in re.split(r"\n\s*\n", inspect.cleandoc(text))]
+    if examples:
+        lines = (f"  [cyan]{' '.join([PROGRAM, example]).strip()}[/]" for example in examples)
+        paragraphs.append("\n".join(["[bold]Examples[/]", *lines]))
+    if exits is not None:
+        lines = (f"  [bold]{code:<3}[/] {meaning}" for code, meaning in exits.items())
+        paragraphs.append("\n".join(["[bold]Exit status[/]", *lines]))
+    first, *rest = paragraphs
+    return "\n\n".join([first, *(f"[not dim]{part}[/]" for part in rest)])
+
+
+def joined(paragraph: str) -> str:
+    return paragraph if paragraph.startswith("[cyan]") else " ".join(paragraph.split())
+
+
+def exits_of(*codes: int, **said: str) -> dict[int, str]:
+    """The general meaning of some exit codes; said: `code_1="…"` gives another for this command."""
+    own = {int(name.removeprefix("code_")): meaning for name, meaning in said.items()}
+    return {code: own.get(code, MEANING[code]) for code in sorted({*codes, *own})}
+
+
+def inherited(ctx: typer.Context, name: str) -> Any:
+    """An option that was given before the command, to `runs` itself."""
+    return ctx.parent.params.get(name) if ctx.parent is not None else None

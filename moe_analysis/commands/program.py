@@ -3,26 +3,137 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import re
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from . import failures
-from .exit_codes import BAD
-from .interrupts import sigterm_raises, status_of, told
-from .quiet import libraries_quiet
+from ..figures import environment
 from .terminal import note
 
+# what the exit status says to a script; every command keeps to it
+FINE = 0
+FAILED = 1
+BAD = 2
+INTERRUPTED = 130
+TERMINATED = 143
+
+MEANING = {
+    FINE: "all went well",
+    FAILED: "the command did its work, and a claim does not hold or a run failed",
+    BAD: "bad input or an error; nothing more was done",
+    INTERRUPTED: "stopped by Ctrl-C; what was finished is kept",
+    TERMINATED: "stopped by SIGTERM, in the same way",
+}
+PACKAGE = Path(__file__).resolve().parents[1]
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+TRACEBACK = "Traceback (most recent call last)"
 SCRIPT = "moe-analysis"
 COMPLETE_VARIABLE = "_MOE_ANALYSIS_COMPLETE"
 DEBUG_VARIABLE = "MOE_ANALYSIS_DEBUG"
 WORDS = "moe_analysis.words"
+
+
+def expected(error: BaseException) -> bool:
+    """Whether the message was written for the user: an error of ours, or one of the disk or the network."""
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] == PACKAGE.name:
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    raised_here = bool(frames) and Path(frames[-1].filename).resolve().is_relative_to(PACKAGE)
+    return raised_here and isinstance(error, (ValueError, RuntimeError))
+
+
+def message(error: BaseException, debug_command: str) -> str:
+    """The error in one message; debug_command: the line that shows the traceback."""
+    text = ANSI.sub("", str(error))
+    if not expected(error):
+        return f"unexpected {type(error).__name__}: {text}\n{debug_command} shows where it comes from"
+    if TRACEBACK in text or "\n---" in text:  # a notebook's, which holds the cell and all its frames
+        lines = [line for line in text.splitlines() if line.strip()]
+        return f"{lines[0]} {lines[-1]}\n{debug_command} shows the cell and its traceback"
+    return text
+
+
+def full(error: BaseException) -> str:
+    """The traceback, with the errors that led to this one."""
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends what runs just as Ctrl-C does."""
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """While the block runs, SIGTERM raises `Terminated`; outside the main thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def kept(what: str | Callable[[], str]) -> Iterator[None]:
+    """Where the block is interrupted, the program says `what` is kept and that the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(what if isinstance(what, str) else what())
+        raise
+
+
+def status_of(stop: KeyboardInterrupt) -> int:
+    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+
+
+def told(stop: KeyboardInterrupt, command: str) -> str:
+    """What a person should know after an interruption; command: the line that was typed."""
+    how = "terminated" if isinstance(stop, Terminated) else "interrupted"
+    if saved := getattr(stop, "__notes__", []):
+        return f"{how}: {' '.join(saved)}\nto go on: {command}"
+    return f"{how}; nothing was changed"
+
+
+@contextmanager
+def libraries_quiet() -> Iterator[None]:
+    """While the block runs, only warnings of this package are shown, each once, and of libraries' logs only errors."""
+
+    said = set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if category.__module__.partition(".")[0] == PACKAGE.name and str(message) not in said:
+            said.add(str(message))
+            note(f"warning: {message}", style="yellow")
+
+    level = logging.root.level
+    verbosity = os.environ.get("TRANSFORMERS_VERBOSITY", "error")
+    with warnings.catch_warnings(), environment({"TRANSFORMERS_VERBOSITY": verbosity}):
+        warnings.showwarning = show
+        logging.root.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.root.setLevel(level)
 
 
 class Command(TyperCommand):
@@ -77,7 +188,7 @@ class Program(Group):
                 return super().invoke(ctx)
             except KeyboardInterrupt as stop:
                 if debug:
-                    note(failures.full(stop))
+                    note(full(stop))
                 if os.environ.get("RANK", "0") == "0":  # of several processes of torchrun's the first speaks
                     note(told(stop, typed(ctx)), style="yellow")
                 raise typer.Exit(status_of(stop)) from stop
@@ -85,7 +196,7 @@ class Program(Group):
                 if passes(error):
                     raise
                 note(
-                    failures.full(error) if debug else f"error: {failures.message(error, typed(ctx, '--debug'))}",
+                    full(error) if debug else f"error: {message(error, typed(ctx, '--debug'))}",
                     style="" if debug else "red",
                 )
                 raise typer.Exit(BAD) from error

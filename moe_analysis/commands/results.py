@@ -8,12 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from .exit_codes import BAD, FAILED, FINE
-from .options import JsonOption
-from .pages import exits_of, page
-from .program import Command, Group
-from .terminal import answer, emit, note, number, records, show, table
-from .waiting import spinner
+from .options import JsonOption, exits_of, page
+from .program import BAD, FAILED, FINE, Command, Group
+from .terminal import answer, emit, note, number, records, show, spinner, table
 
 FolderOption = Annotated[
     Path | None,

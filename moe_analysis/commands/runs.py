@@ -1,21 +1,43 @@
-"""`runs`: list the runs of a folder; the group of the commands that show, compare and delete them."""
+"""`runs`: list the runs of a folder, show one, delete some; `runs_compare` has the comparison."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from . import completion, runs_compare, runs_delete, runs_show
-from .exit_codes import BAD, FINE
-from .options import JsonOption, OutOption, StatesOption
-from .pages import exits_of, page
-from .program import Command, Group
-from .terminal import emit, note, number, records, show, table
-from .waiting import each, spinner
+from . import options, runs_compare
+from .options import IdsArgument, InnerOutOption, JsonOption, OutOption, StatesOption, exits_of, inherited, page
+from .program import BAD, FINE, INTERRUPTED, Command, Group, kept
+from .terminal import answer, each, emit, note, notes, number, records, show, spinner, table
 
+SHOW_HELP = page(
+    """
+    Show one run: its state, the choices it was made with, and its results data set by data set.
+
+    Fields of the configuration that have their default are left out, except with --json.
+    """,
+    examples=["runs show T-REX-embedded-s0", "runs show 690e63 --json"],
+    exits=exits_of(FINE, **{f"code_{BAD}": "no such run, or one that cannot be read"}),
+)
+DELETE_HELP = page(
+    """
+    Delete runs: the whole folder of each, its records and its adapter.
+
+    Lists them and asks first; a script passes --yes. A run that a process trains now is refused, and then nothing is
+    deleted. An interruption leaves whole runs and no half ones.
+    """,
+    examples=[
+        "runs delete HydraLoRA-embedded-s0-79a6",
+        "runs delete 'LoRA-MoE*' --yes",
+        "runs delete --state failed --state damaged '*'",
+    ],
+    exits=exits_of(FINE, INTERRUPTED, **{f"code_{BAD}": "no such run, or one is being trained"}),
+)
 STYLES = {"finished": "green", "running": "cyan", "failed": "red", "damaged": "red", "stopped": "yellow"}
 LOOPS = 8  # that are named
 NUMBERS = ("step", "seconds", "loss", "accuracy")
@@ -38,9 +60,142 @@ HELP = page(
 )
 
 app = typer.Typer(cls=Group, rich_markup_mode="rich")
-app.command("show", cls=Command, help=runs_show.HELP)(runs_show.show_run)
+
+
+def show_run(
+    ctx: typer.Context,
+    run_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="A run's id, its beginning, or the hash at its end.",
+            autocompletion=options.run_ids,
+            show_default=False,
+        ),
+    ],
+    out: InnerOutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the run; see SHOW_HELP."""
+    with spinner("loading torch, transformers and PEFT"):
+        from ..training.files import RunError
+        from ..training.run import Run
+        from ..training.run_folder import find_runs, folder_bytes, list_runs
+
+    paths = find_runs(options.runs_folder(ctx), [run_id])
+    if len(paths) > 1:
+        raise RunError(f"{run_id!r} fits {len(paths)} runs; show one, or compare them")
+    run = Run.load(paths[0])
+    listed = records(list_runs(paths))[0]
+    about = {**listed, "bytes": folder_bytes(run.path), "versions": run.status.get("versions", {})}
+    evaluation = run.evaluation if run.finished else None
+    if as_json or inherited(ctx, "as_json"):
+        results = None if evaluation is None else records(evaluation)
+        emit({**about, "config": run.config.to_dict(), "evaluation": results})
+        return
+    answer(
+        f"{run.id}: {about['state']}, step {about['step']} of {about['steps']}, {number(about['seconds'], 0)} s, "
+        f"{about['bytes'] / 1e6:.1f} MB in {run.path}"
+    )
+    if about["error"]:
+        note(about["error"], style="red")
+    show(choices_table(run.config), *([] if evaluation is None else [results_table(evaluation)]))
+
+
+def choices_table(config: Any) -> Any:
+    """Fields of a configuration that are not the default of theirs; an adapter's own defaults too are left out."""
+    from .run_comparison import flat
+
+    values, usual = flat(config.to_dict()), flat(type(config)().to_dict())
+    own = {f"adapter.{entry.name}": entry.default for entry in fields(config.adapter)}
+    usual = {name: value for name, value in usual.items() if not name.startswith("adapter.")} | own
+    listed = table("field", "value", title="what was chosen")
+    for name, value in values.items():
+        if name == "adapter.peft_type" or (value != usual.get(name) and value is not None):
+            listed.add_row(name, escape(str(value)))
+    return listed
+
+
+def results_table(evaluation: Any) -> Any:
+    numbers = ("rows", "loss", "accuracy")
+    listed = table("data set", "kind", *numbers, numbers=numbers, title="test rows")
+    for row in evaluation.itertuples():
+        listed.add_row(escape(row.dataset), row.kind, str(row.rows), number(row.loss), number(row.accuracy))
+    listed.add_section()
+    means = (number(evaluation[name].mean()) for name in ("loss", "accuracy"))
+    listed.add_row("mean", "", str(evaluation["rows"].sum()), *means)
+    return listed
+
+
+def delete(
+    ctx: typer.Context,
+    ids: IdsArgument,
+    out: InnerOutOption = None,
+    state: StatesOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete the runs; see DELETE_HELP."""
+    as_json = as_json or bool(inherited(ctx, "as_json"))
+    paths = doomed(options.runs_folder(ctx), ids, state or [])
+    if not paths or not (yes or agreed(paths, as_json)):
+        note("nothing was deleted")
+        deleted = []
+    else:
+        deleted = delete_all(paths)
+    if as_json:
+        emit({"deleted": deleted})
+    elif deleted:
+        answer(f"deleted {len(deleted)} run{'s' * (len(deleted) != 1)}")
+
+
+def doomed(folder: Path, ids: list[str], states: list[str]) -> list[Path]:
+    """The runs that are named and in one of the states; raises RunError where one is being trained."""
+    check_choices("--state", states, options.STATES)
+    with spinner("loading torch, transformers and PEFT"):
+        from ..training.run_folder import find_runs, list_runs, refuse_held
+
+    paths = find_runs(folder, ids)
+    if states:
+        listed = list_runs(each(paths, "reading runs"))
+        paths = [path for path, state in zip(paths, listed["state"]) if state in states]
+    refuse_held(paths)
+    return paths
+
+
+def agreed(paths: list[Path], as_json: bool) -> bool:
+    """Whether a person says yes; raises ValueError where nobody can be asked."""
+    from ..training.run_folder import folder_bytes
+
+    if as_json or not watched():
+        raise ValueError("nobody is there to be asked; pass --yes to delete without a question")
+    for path in paths:
+        note(f"  {path.name}")
+    size = sum(folder_bytes(path) for path in each(paths, "measuring")) / 1e6
+    notes.print(f"Delete {len(paths)} run{'s' * (len(paths) != 1)} ({size:.1f} MB)?", end="", highlight=False)
+    return typer.confirm("", prompt_suffix=" ", err=True)
+
+
+def watched() -> bool:
+    return sys.stdin.isatty()
+
+
+def delete_all(paths: list[Path]) -> list[str]:
+    from ..training.run_folder import clear_deleted, delete_run
+
+    deleted: list[str] = []
+    for _ in clear_deleted(paths[0].parent):
+        note("removed what an interrupted deletion had left")
+    with kept(lambda: f"{len(deleted)} of {len(paths)} runs are deleted, the others are whole."):
+        for path in each(paths, "deleting"):
+            delete_run(path)
+            deleted.append(path.name)
+    return deleted
+
+
+app.command("show", cls=Command, help=SHOW_HELP)(show_run)
 app.command("compare", cls=Command, help=runs_compare.HELP)(runs_compare.compare)
-app.command("delete", cls=Command, help=runs_delete.HELP)(runs_delete.delete)
+app.command("delete", cls=Command, help=DELETE_HELP)(delete)
 
 
 @app.callback(invoke_without_command=True, help=HELP)
@@ -58,9 +213,7 @@ def runs(
     ] = None,
     sort: Annotated[
         str,
-        typer.Option(
-            metavar="COLUMN", help=f"Order: {', '.join(completion.ORDERS)}.", autocompletion=completion.orders
-        ),
+        typer.Option(metavar="COLUMN", help=f"Order: {', '.join(options.ORDERS)}.", autocompletion=options.orders),
     ] = "run",
     reverse: Annotated[bool, typer.Option("--reverse", help="Largest first.")] = False,
     as_json: JsonOption = False,
@@ -70,8 +223,8 @@ def runs(
         if state or name or reverse or sort != "run":
             raise typer.BadParameter("filters and sorting are of the list; write them without a command behind `runs`")
         return
-    check_choices("--state", state or [], completion.STATES)
-    check_choices("--sort", [sort], completion.ORDERS)
+    check_choices("--state", state or [], options.STATES)
+    check_choices("--sort", [sort], options.ORDERS)
     listed = listing(out, state or [], name, sort, reverse)
     if as_json:
         emit(records(listed))
@@ -120,5 +273,5 @@ def note_loops(out: Path) -> None:
 def summary(runs: Any, out: Path) -> str:
     """Such as "75 runs in runs: 74 finished, 1 failed"."""
     counts = runs["state"].value_counts()
-    parts = [f"{counts[state]} {state}" for state in completion.STATES if state in counts]
+    parts = [f"{counts[state]} {state}" for state in options.STATES if state in counts]
     return f"{len(runs)} run{'s' * (len(runs) != 1)} in {out}" + (f": {', '.join(parts)}" if parts else "")

@@ -8,13 +8,10 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from . import completion
-from .exit_codes import BAD, FINE
-from .options import IdsArgument, InnerOutOption, JsonOption
-from .pages import exits_of, page
-from .runs_show import inherited
-from .terminal import emit, note, number, records, show, table
-from .waiting import each, spinner
+from . import options
+from .options import IdsArgument, InnerOutOption, JsonOption, exits_of, inherited, page
+from .program import BAD, FINE
+from .terminal import each, emit, note, number, records, show, spinner, table
 
 MOST = 8  # columns that a terminal has room for
 WITH_VALUES = 3  # runs whose own values stand beside the differences
@@ -37,7 +34,7 @@ def compare(ctx: typer.Context, ids: IdsArgument, out: InnerOutOption = None, as
         from ..training.run_folder import find_runs
         from . import run_comparison as comparing
 
-    paths = find_runs(completion.runs_folder(ctx), ids)
+    paths = find_runs(options.runs_folder(ctx), ids)
     as_json = as_json or bool(inherited(ctx, "as_json"))
     if not as_json and len(paths) > MOST:
         raise ValueError(f"{len(paths)} runs fit, and a table has room for {MOST}; name fewer, or pass --json")

@@ -1,21 +1,21 @@
-"""`sweep`: every run of a grid."""
+"""`sweep`: many runs from a grid file or a campaign, shown as they run."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from . import campaign, completion
-from .durations import seconds_of
-from .exit_codes import BAD, FAILED, FINE, INTERRUPTED, TERMINATED
-from .interrupts import kept
-from .options import JsonOption, OutOption
-from .pages import exits_of, page
-from .terminal import emit, note, notes, records
-from .waiting import spinner
+from . import options
+from .options import JsonOption, OutOption, exits_of, page
+from .program import BAD, FAILED, FINE, INTERRUPTED, TERMINATED, kept
+from .terminal import emit, note, notes, records, seconds_of, spinner
 
+PART = re.compile(r"(\d+)/(\d+)")
 FIRST = """base: {steps: 50, adapter: {peft_type: MOELORA, target_modules: [q_proj]}}
 grid: {lr: [0.001, 0.005], adapter.r: [2, 4]}
 seeds: [0, 1]"""
@@ -48,6 +48,87 @@ HELP = page(
 )
 
 
+def part_of(text: str | None) -> tuple[int, int]:
+    """(k, n) of "k/n"; (1, 1) for None."""
+    if text is None:
+        return 1, 1
+    found = PART.fullmatch(text)
+    k, n = (int(number) for number in found.groups()) if found else (0, 0)
+    if not 1 <= k <= n:
+        raise ValueError(f"--part = {text!r} is no part; write 1/2 here and 2/2 on the second of two machines")
+    return k, n
+
+
+def train_campaign(
+    path: Path, out: Path, folder: Path | None, how: dict[str, Any], part: str | None, as_json: bool
+) -> None:
+    """Train what the table of the campaign in `path` lacks; ends the program with its status.
+
+    how: workers, executor, scheduler, per_job and seconds, as of the command `sweep`.
+    """
+    from ..campaigns.files import read_campaign
+    from ..campaigns.results import table_path
+    from ..campaigns.running import run_campaign
+    from ..training.sweep.executors import open_executor
+
+    which, campaign = part_of(part), read_campaign(path)
+    table = table_path(campaign.study, folder)
+    with (
+        kept(f"finished runs are in {table}, and the others go on from the last checkpoints in {out}."),
+        open_executor(how["executor"], out, how["workers"], how["scheduler"], campaign.slurm) as (chosen, limit),
+    ):
+        done = run_campaign(
+            campaign, table, out, watching(table, out), chosen, limit, how["per_job"], how["seconds"], which
+        )
+    told(done, table, out)
+    if as_json:
+        emit(
+            {
+                "study": campaign.study,
+                "table": str(table),
+                "left": done.left,
+                "untuned": done.untuned,
+                "failures": {name: outcome.error for name, outcome in done.failures.items()},
+                "unwritten": done.unwritten,
+                "differences": [str(one) for one in done.differences],
+            }
+        )
+    raise typer.Exit(FAILED if done.failures or done.unwritten or done.differences else FINE)
+
+
+def watching(table: Path, out: Path) -> Any:
+    """The `Watch` of a campaign on stderr."""
+    from ..training.sweep.status import SweepStatus, display
+    from .terminal import notes
+
+    @contextmanager
+    def watch(stage: str, missing: Sequence[Any], count: int) -> Iterator[Any]:
+        note(f"{stage}: {count - len(missing)} of {count} runs are in {table}; training {len(missing)}")
+        with display(SweepStatus(missing, out), notes) as tell:
+            yield tell
+
+    return watch
+
+
+def told(done: Any, table: Path, out: Path) -> None:
+    for name, outcome in done.failures.items():
+        note(f"{name} failed: {outcome.error}\n  traceback: {out / name / 'failure.txt'}", style="red")
+    for name, reason in done.unwritten.items():
+        note(f"{name} is finished, but not in the table: {reason}", style="red")
+    for one in done.differences:
+        note(f"the table keeps its first outcome of {one}", style="red")
+    if done.left:
+        note(f"{len(done.left)} runs are left; the same command goes on with them", style="yellow")
+    elif done.untuned:
+        note(
+            f"without final runs, as runs of their tuning are missing in {table}: {', '.join(done.untuned)}; train or "
+            "merge those, then call again",
+            style="yellow",
+        )
+    else:
+        note(f"all runs are in {table}")
+
+
 def sweep(
     grid: Annotated[
         Path, typer.Argument(metavar="FILE", help="YAML with base, grid, list, seeds, slurm; or a campaign.")
@@ -62,7 +143,7 @@ def sweep(
         typer.Option(
             metavar="NAME",
             help="process (this machine), dask or submitit (Slurm).",
-            autocompletion=completion.executors,
+            autocompletion=options.executors,
         ),
     ] = "process",
     scheduler: Annotated[
@@ -101,7 +182,7 @@ def sweep(
     seconds = None if time_limit is None else seconds_of("--for", time_limit)
     with spinner("loading torch, transformers and PEFT"):
         from ..campaigns.files import is_campaign
-        from ..training.grid import read_grid
+        from ..training.sweep.grid import read_grid
 
     how: dict[str, Any] = {
         "workers": workers,
@@ -111,7 +192,7 @@ def sweep(
         "seconds": seconds,
     }
     if is_campaign(grid):
-        campaign.run(grid, out, results, how, part, as_json)
+        train_campaign(grid, out, results, how, part, as_json)
     for name, value in (("--results", results), ("--part", part)):
         if value is not None:
             raise ValueError(f"{name} = {str(value)!r} is of a campaign, and {grid} is a grid; leave it out")
@@ -130,10 +211,9 @@ def swept(
     plan: Any, out: Path, workers: int | None, executor: str, scheduler: str | None, per_job: int, seconds: float | None
 ) -> Any:
     """The `Sweep`, shown on stderr while it runs."""
-    from ..training.executors import open_executor
-    from ..training.live import display
     from ..training.sweep import sweep as train_them
-    from ..training.sweep_status import SweepStatus
+    from ..training.sweep.executors import open_executor
+    from ..training.sweep.status import SweepStatus, display
 
     status = SweepStatus(plan.configs, out)
     with (

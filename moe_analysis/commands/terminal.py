@@ -1,19 +1,34 @@
-"""What goes where: results to stdout, all else to stderr, and with --json one document alone on stdout."""
+"""What goes where: results to stdout, all else to stderr, and with --json one document alone on stdout.
+
+Progress is shown on stderr with the time that is left, for what takes longer than two seconds.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from ..training.sweep.status import SweepStatus
 
 results = Console()
 notes = Console(stderr=True)
+T = TypeVar("T")
+EVERY_SECONDS = 60.0
+UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+FORM = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")
 
 
 def emit(value: Any) -> None:
@@ -70,3 +85,81 @@ def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
     if value is None or value != value:
         return ""
     return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+
+
+@contextmanager
+def spinner(what: str) -> Iterator[None]:
+    """Show that something is being done that cannot say how long it takes; nothing outside a terminal."""
+    if not notes.is_terminal:
+        yield
+        return
+    with notes.status(what):
+        yield
+
+
+def each(things: Sequence[T], what: str) -> Iterator[T]:
+    """The things in turn, with a bar once two seconds have passed in a terminal."""
+    from ..tasks.progress import with_progress
+
+    for places in with_progress([[place] for place in range(len(things))], len(things), what, None):
+        yield things[places[0]]
+
+
+def counted(things: Iterable[T], total: int, name: Any) -> Iterator[T]:
+    """The things in turn, with a bar from the start that names the one at work; `name(thing)` is its name."""
+    columns = (
+        SpinnerColumn(),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        for thing in things:
+            bar.update(task, description=name(thing))
+            yield thing
+            bar.advance(task)
+
+
+@contextmanager
+def run_display(status: SweepStatus) -> Iterator[None]:
+    """While one run trains: its row, step and time left, live in a terminal; else a line a minute."""
+    from ..training.sweep.status import clock, display
+
+    if notes.is_terminal:
+        with display(status, notes):
+            yield
+        return
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(EVERY_SECONDS):
+            row = status.read()[0]
+            left = f", about {clock(row.seconds_left)} left" if row.seconds_left is not None else ""
+            note(f"{row.name}: step {row.step} of {row.steps}{left}")
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def seconds_of(option: str, text: str) -> float:
+    """Seconds of "2h", "90m", "1h30m" or "45s"; raises ValueError naming the option.
+
+    >>> seconds_of("--for", "1h30m"), seconds_of("--for", "45s")
+    (5400.0, 45.0)
+    >>> seconds_of("--for", "soon")
+    Traceback (most recent call last):
+        ...
+    ValueError: --for = 'soon' is no time; write 2h, 90m, 1h30m or 45s
+    """
+    found = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text) if FORM.fullmatch(text) else []
+    seconds = sum(float(number) * UNITS[unit] for number, unit in found)
+    if not seconds > 0:
+        raise ValueError(f"{option} = {text!r} is no time; write 2h, 90m, 1h30m or 45s")
+    return seconds

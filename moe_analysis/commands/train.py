@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .exit_codes import BAD, FINE, INTERRUPTED, TERMINATED
-from .interrupts import kept
-from .options import JsonOption, OutOption
-from .pages import exits_of, page
-from .terminal import answer, emit
-from .waiting import run_display, spinner
+from .options import JsonOption, OutOption, exits_of, page
+from .program import BAD, FINE, INTERRUPTED, TERMINATED, kept
+from .terminal import answer, emit, run_display, spinner
 
 if TYPE_CHECKING:
     from ..training import Run, TrainConfig
@@ -50,7 +47,7 @@ def train(
     with spinner("loading torch, transformers and PEFT"):
         from ..training import TrainConfig
         from ..training.distributed import first
-        from ..training.run import read_json
+        from ..training.files import read_json
 
     run = trained(TrainConfig.from_dict(read_json(config, f"pass a file such as {FIRST}")), out)
     if not first():
@@ -67,7 +64,7 @@ def trained(config: TrainConfig, out: Path) -> Run:
     from ..noise import no_bars
     from ..training import train
     from ..training.sweep import read_once
-    from ..training.sweep_status import SweepStatus
+    from ..training.sweep.status import SweepStatus
 
     config.check()
     if os.environ.get("RANK", "0") != "0":

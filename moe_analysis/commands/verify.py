@@ -8,11 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from .exit_codes import BAD, FAILED, FINE, INTERRUPTED
-from .options import JsonOption
-from .pages import exits_of, page
-from .terminal import emit, note, records, results, show, table
-from .waiting import counted, spinner
+from .options import JsonOption, exits_of, page
+from .program import BAD, FAILED, FINE, INTERRUPTED
+from .terminal import counted, emit, note, records, results, show, spinner, table
 
 HELP = page(
     """

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-MIN_SEEDS = 3
-
 
 def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
     """(mean, low, high): the t interval of the mean of finite values; low and high are NaN for fewer than two."""

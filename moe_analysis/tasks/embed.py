@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .cache import ArrayCache, digest_of
-from .encoders import EmbeddingError, open_encoder
+from .encoders import TFIDF, EmbeddingError, TfidfEncoder
 
 if TYPE_CHECKING:
     from .encoders import Encoder
@@ -129,3 +129,14 @@ def _unit_rows(table: np.ndarray, texts: list[str]) -> np.ndarray:
             f"{lengths[bad[0]]}, which has no direction; use another model"
         )
     return table / lengths[:, None]
+
+
+def open_encoder(model: str | Path) -> Encoder:
+    """The encoder of a model name: "tfidf", "minilm", a folder or a Hugging Face id."""
+    if not isinstance(model, (str, Path)) or not str(model).strip():
+        raise EmbeddingError(f"model = {model!r}; give 'minilm', 'tfidf', or a Hugging Face id or folder")
+    if str(model) == TFIDF:
+        return TfidfEncoder()
+    from .transformer import TransformerEncoder
+
+    return TransformerEncoder(model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,17 +34,6 @@ class Encoder(Protocol):
     def digest(self) -> str: ...
 
     def encode(self, texts: list[str], batch_size: int, progress: bool | None) -> np.ndarray: ...
-
-
-def open_encoder(model: str | Path) -> Encoder:
-    """The encoder of a model name: "tfidf", "minilm", a folder or a Hugging Face id."""
-    if not isinstance(model, (str, Path)) or not str(model).strip():
-        raise EmbeddingError(f"model = {model!r}; give 'minilm', 'tfidf', or a Hugging Face id or folder")
-    if str(model) == TFIDF:
-        return TfidfEncoder()
-    from .transformer import TransformerEncoder
-
-    return TransformerEncoder(model)
 
 
 class TfidfEncoder:

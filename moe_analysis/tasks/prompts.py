@@ -1,20 +1,19 @@
 """The forms in which a row of a suite is put before a language model, and what its answers look like there.
 
-The form decides the accuracy of a pretrained model more than any adapter does, so it is part of a run and of every
-caption. Sources: the cloze form is that of lm-evaluation-harness' multiple-choice tasks, the instruction form that of
+The form decides the accuracy of a pretrained model more than any adapter does, so it is part of a run.
+Sources: the cloze form is that of lm-evaluation-harness' multiple-choice tasks, the instruction form that of
 LLM-Adapters (Hu et al. 2023), whose wording of the commonsense sets is used for every set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 Row = Mapping[Any, Any]
-ENDPOINTS = {"acc": "summed likelihood", "acc_norm": "likelihood per character"}
 PREAMBLE = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request."
     "\n\n### Instruction:\n{instruction}\n\n### Response:\n"
@@ -27,7 +26,6 @@ class PromptForm:
 
     Args:
         name: what `prompt_form` calls it.
-        says: the form in a caption.
         prompt: row -> the text put before the model.
         answers: row -> the texts to answer with: one of each choice, or the answer alone where there are no choices.
         tail: the last character of every prompt.
@@ -36,7 +34,6 @@ class PromptForm:
     """
 
     name: str
-    says: str
     prompt: Callable[[Row], str]
     answers: Callable[[Row], list[str]]
     tail: str
@@ -92,18 +89,9 @@ def is_true_or_false(choices: list[str]) -> bool:
 
 
 PROMPT_FORMS = {
-    "options": PromptForm("options", "prompts list the options", listed, after_space, ":", ranks_with_end=True),
-    "cloze": PromptForm(
-        "cloze", "prompts in cloze form, options not listed", question, after_space, ":", ranks_with_end=False
-    ),
-    "instruction": PromptForm(
-        "instruction",
-        "prompts in LLM-Adapters' instruction form",
-        instruction,
-        named_answers,
-        "\n",
-        ranks_with_end=False,
-    ),
+    "options": PromptForm("options", listed, after_space, ":", ranks_with_end=True),
+    "cloze": PromptForm("cloze", question, after_space, ":", ranks_with_end=False),
+    "instruction": PromptForm("instruction", instruction, named_answers, "\n", ranks_with_end=False),
 }
 
 
@@ -163,27 +151,3 @@ def check_form(frame: pd.DataFrame, prompt_form: str, suite: str) -> None:
             f"prompt_form = 'cloze' ranks choices, and suite {suite!r} has none in any row; pass "
             "prompt_form='options' (free answers after the bare prompt) or 'instruction'"
         )
-
-
-def form_caption(prompt_forms: Iterable[str], endpoint: str = "acc") -> str:
-    """What a caption says of the forms behind its figures and of how choices were ranked.
-
-    Args:
-        prompt_forms: of every run that is drawn, such as `run.config.form`.
-        endpoint: the accuracy that is drawn, declared before it is measured: "acc" or "acc_norm".
-
-    Raises:
-        ValueError: for an unknown form or endpoint, and for no form at all.
-
-    Example:
-        >>> form_caption(["cloze", "cloze"], "acc_norm")
-        'prompts in cloze form, options not listed; choices ranked by likelihood per character (acc_norm)'
-    """
-    if endpoint not in ENDPOINTS:
-        raise ValueError(f"endpoint = {endpoint!r} is unknown; choose one of {', '.join(ENDPOINTS)}")
-    forms = [form_named(name) for name in dict.fromkeys(prompt_forms)]
-    if not forms:
-        raise ValueError("prompt_forms is empty; pass the form of every run that is drawn")
-    asked, counted = " or ".join(form.says for form in forms), {form.ranks_with_end for form in forms}
-    end = "" if counted == {False} else ", end token included" + ("" if counted == {True} else " with listed options")
-    return f"{asked}; choices ranked by {ENDPOINTS[endpoint]}{end} ({endpoint})"

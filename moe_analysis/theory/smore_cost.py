@@ -185,29 +185,6 @@ def authors_gate_macs(width: int, config: Any) -> int:
     return width * down + sum(known * m + m * m + s * m for s, m, known in gates)
 
 
-def authors_statistics(in_features: int, out_features: int, config: Any) -> dict[str, int]:
-    """The columns of the authors' `param_stats`, "flops" being multiplications a token. Gates are MLPs top-down.
-
-    Their slips are kept: see `authors_gate_macs`; and a dense gate, which uses every expert, is counted by its fanout.
-    """
-    found = smore_cost(in_features, out_features, config)
-    projection = out_features * (config.widths[-1] + int(config.expert_bias))
-    product = out_features * config.widths[-1]
-    macs = found.macs("experts")
-    return {
-        "trainable_param": found.parameters,
-        "expert_param": found.expert_parameters,
-        "expert_param_wo_proj": found.expert_parameters - projection,
-        "gate_param": found.router_parameters,
-        "active_param": found.active_parameters,
-        "active_param_wo_proj": found.active_parameters - projection,
-        "expert_flops": macs,
-        "expert_flops_wo_proj": macs - product,
-        "gate_flops": authors_gate_macs(in_features, config),
-        "numel_named_parameters": found.parameters,
-    }
-
-
 def true_gate_macs(width: int, config: Any, noise: bool = False) -> int:
     """The router's operations a token with every gate run once a parent; noise: with the map that training needs."""
     return sum(found.paper for found in router_terms(width, config) if noise or not found.name.startswith("noise"))

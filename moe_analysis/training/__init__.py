@@ -2,7 +2,8 @@
 
 from .config import TrainConfig
 from .evaluate import evaluate
-from .run import Run, RunError
+from .files import RunError
+from .run import Run
 from .trainer import train
 
 __all__ = ["Run", "RunError", "TrainConfig", "evaluate", "train"]

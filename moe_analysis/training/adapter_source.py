@@ -1,7 +1,8 @@
-"""The Python file of a user's own adapter, kept in the folder of every run that was trained with it.
+"""The adapter of a run on disk: its values, its class where that is here, and the Python file of a user's own.
 
-With it a folder is whole wherever it is taken. Opening one executes nothing: a model wants the same file registered, or
-the word of the person who calls `run.model(trust_code=True)`.
+The file is kept in the folder of every run that was trained with it, so a folder is whole wherever it is taken. Opening
+one executes nothing: a model wants the same file registered, or the word of the person who calls
+`run.model(trust_code=True)`. Where the class is not here, the values are read, compared and written without it.
 """
 
 from __future__ import annotations
@@ -9,20 +10,63 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig
 
 from .. import peft_bridge
 from ..adapters import REGISTRY, own
 from ..tasks.rows import shorten
-from .config import read_adapter, unknown_fields
-from .kept_adapter import KeptAdapter
+from .files import wrong_type
 
 FOLDER, ABOUT = "adapter_source", "about.json"
 SHOWN = 12  # digits of a digest in a message
+# what PEFT fills in by itself says nothing about the run
+NOT_PART_OF_A_RUN = (
+    "peft_version",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "runtime_config",
+    "layout",
+    "embedder",
+    "embedder_digest",
+    "embedding_dim",
+    "pooling",
+    "prompt_begin",
+    "prompt_ends",
+)
+
+
+@dataclass
+class KeptAdapter(PeftConfig):
+    """Every value that a run's config.json gives its adapter, as attributes; no code of the adapter's is needed.
+
+    values: the mapping as it was read. why: what keeps the class from being used, for messages.
+
+    >>> kept = KeptAdapter(values={"peft_type": "GATEDLORA", "r": 4}, why="'gatedlora' is not registered here")
+    >>> kept.peft_type, kept.r, hasattr(kept, "num_experts")
+    ('GATEDLORA', 4, False)
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    why: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        for name in {entry.name for entry in fields(PeftConfig)} & self.values.keys():
+            setattr(self, name, self.values[name])
+        self.peft_type = self.values["peft_type"].upper()
+
+    def __getattr__(self, name: str) -> Any:
+        values = self.__dict__.get("values", {})  # not there yet while a copy is made
+        if name in values:
+            return values[name]
+        raise AttributeError(f"{values.get('peft_type', 'an adapter')} has no field {name!r} in the run's config.json")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.values)
 
 
 @dataclass(frozen=True)
@@ -155,3 +199,33 @@ def execute_kept(folder: Path, system: str) -> None:
         raise ValueError(f"{kept.path} registers {', '.join(found) or 'nothing'} and not {system}; restore it")
     for name in found:
         peft_bridge.CONFIGS[name] = peft_bridge.bridge(name, REGISTRY[name])
+
+
+def read_adapter(values: dict[str, Any]) -> PeftConfig:
+    """The adapter of a configuration's JSON. Raises ValueError for an unknown peft_type or field, or a wrong type."""
+    if not values.get("peft_type"):
+        raise ValueError(f"adapter = {shorten(values)} names no peft_type; add one of {adapter_types()}")
+    kind = values["peft_type"].upper() if isinstance(values["peft_type"], str) else None
+    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise ValueError(f"adapter.peft_type = {shorten(values['peft_type'])} is unknown; use one of {adapter_types()}")
+    if unknown := unknown_fields(values):  # PEFT would leave them out with no more than a warning
+        known = sorted(entry.name for entry in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kind]) if entry.init)
+        raise ValueError(f"adapter.{unknown[0]} is no field of {kind}; it has {', '.join(known)}")
+    # PEFT calls lora_alpha a whole number and takes any, and a budget that is met makes fractions of it
+    hints = {**get_type_hints(PEFT_TYPE_TO_CONFIG_MAPPING[kind]), "lora_alpha": float}
+    if fault := wrong_type(values, hints, "adapter."):
+        raise ValueError(fault)
+    try:
+        return PeftConfig.from_peft_type(**{**values, "peft_type": kind})
+    except (TypeError, KeyError, AttributeError) as error:  # what PEFT's own checks stumble over
+        raise ValueError(f"adapter = {shorten(values)} cannot be made: {error}; correct its values") from error
+
+
+def unknown_fields(values: dict[str, Any]) -> list[str]:
+    """Fields of an adapter's mapping that the class registered for its type does not have."""
+    known = fields(PEFT_TYPE_TO_CONFIG_MAPPING[values["peft_type"].upper()])
+    return sorted(values.keys() - {entry.name for entry in known} - set(NOT_PART_OF_A_RUN))
+
+
+def adapter_types() -> str:
+    return ", ".join(["LORA", *sorted(name.upper() for name in peft_bridge.CONFIGS)])

@@ -8,33 +8,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
-from peft import PEFT_TYPE_TO_CONFIG_MAPPING, LoraConfig, PeftConfig
+from peft import LoraConfig, PeftConfig
 
-from .. import peft_bridge
 from ..optim import check_options
 from ..tasks.file_names import check_file_name, label_of
 from ..tasks.prompts import default_form, form_named
 from ..tasks.rows import SPLITS, shorten
-from .kept_adapter import KeptAdapter
-from .typed import as_hinted, plain, wrong_type
+from .adapter_source import NOT_PART_OF_A_RUN, KeptAdapter, read_adapter
+from .files import as_hinted, plain, wrong_type
 
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bf16")
-# what PEFT fills in by itself says nothing about the run
-NOT_PART_OF_A_RUN = (
-    "peft_version",
-    "auto_mapping",
-    "base_model_name_or_path",
-    "inference_mode",
-    "runtime_config",
-    "layout",
-    "embedder",
-    "embedder_digest",
-    "embedding_dim",
-    "pooling",
-    "prompt_begin",
-    "prompt_ends",
-)
 # fields that came after the first runs, with the value at which a run is what it was without them
 LATER = {"holdout_rows": None, "transfer_suites": None}
 
@@ -244,33 +228,3 @@ class TrainConfig:
     def run_name(self) -> str:
         """Folder of the run: system (or name), suite, seed and digest; `check` refuses a name that is no file's."""
         return f"{self.name or self.system}-{label_of(self.suite)}-s{self.seed}-{self.digest}"
-
-
-def read_adapter(values: dict[str, Any]) -> PeftConfig:
-    """The adapter of a configuration's JSON. Raises ValueError for an unknown peft_type or field, or a wrong type."""
-    if not values.get("peft_type"):
-        raise ValueError(f"adapter = {shorten(values)} names no peft_type; add one of {adapter_types()}")
-    kind = values["peft_type"].upper() if isinstance(values["peft_type"], str) else None
-    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
-        raise ValueError(f"adapter.peft_type = {shorten(values['peft_type'])} is unknown; use one of {adapter_types()}")
-    if unknown := unknown_fields(values):  # PEFT would leave them out with no more than a warning
-        known = sorted(entry.name for entry in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kind]) if entry.init)
-        raise ValueError(f"adapter.{unknown[0]} is no field of {kind}; it has {', '.join(known)}")
-    # PEFT calls lora_alpha a whole number and takes any, and a budget that is met makes fractions of it
-    hints = {**get_type_hints(PEFT_TYPE_TO_CONFIG_MAPPING[kind]), "lora_alpha": float}
-    if fault := wrong_type(values, hints, "adapter."):
-        raise ValueError(fault)
-    try:
-        return PeftConfig.from_peft_type(**{**values, "peft_type": kind})
-    except (TypeError, KeyError, AttributeError) as error:  # what PEFT's own checks stumble over
-        raise ValueError(f"adapter = {shorten(values)} cannot be made: {error}; correct its values") from error
-
-
-def unknown_fields(values: dict[str, Any]) -> list[str]:
-    """Fields of an adapter's mapping that the class registered for its type does not have."""
-    known = fields(PEFT_TYPE_TO_CONFIG_MAPPING[values["peft_type"].upper()])
-    return sorted(values.keys() - {entry.name for entry in known} - set(NOT_PART_OF_A_RUN))
-
-
-def adapter_types() -> str:
-    return ", ".join(["LORA", *sorted(name.upper() for name in peft_bridge.CONFIGS)])

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..tasks.batches import encode_questions, end_of
 from ..tasks.prompts import form_named
-from .answer_head import evaluating
+from .answers import evaluating
 from .likelihoods import score
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..tasks.batches import Question
 from ..tasks.packing import Row, layout, packed_batch, plain_batch, reads_of
-from .answer_head import MOST, REFUSALS, answer_head, evaluating, gathers, scores_at
+from .answers import MOST, REFUSALS, answer_head, evaluating, gathers, scores_at
 
 TOKENS_ON_CPU, TOKENS_PER_BATCH = 4096, 16_384  # a processor's caches hold no more; other devices want more
 READ_ON_CPU = (

@@ -1,9 +1,11 @@
-"""Everything a run needs before its first step: the model with its adapter, the rows, their intuition."""
+"""Everything a run needs before its first step: its rows and the order of its batches, their intuition, the model."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,89 @@ import pandas as pd
 import torch
 from peft import get_peft_model
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 
 from ..backbones import load_backbone
+from ..peft_bridge.intuition import set_intuition
 from ..tasks.batches import answers_fit, collate, encode, warn_of_long_answers
-from ..tasks.prompts import check_form
+from ..tasks.clusters import Clusters, cluster
+from ..tasks.embed import Embedder
+from ..tasks.prompts import AROUND_PROMPT, check_form
 from ..tasks.rows import SPLITS
+from ..tasks.suite import load_suite
 from . import distributed
 from .adapter_source import keep_source
 from .config import TrainConfig
-from .intuition import cluster_prompts, embed_like_training, run_rows
-from .run import json_text, write_atomic
+from .files import json_text, write_atomic
+
+HOLDOUT_SEED = 1  # not that of the rows to train on, whose choice would else begin with the very rows held out
+# batches whose rows are sorted together: questions of twenty data sets, twice their length with padding, are left with
+# an eighth, and a batch of 16 still has rows of seven
+POOL = 16
+
+
+def chosen_rows(frame: pd.DataFrame, split: str, per_dataset: int | None, seed: int = 0) -> pd.DataFrame:
+    """At most `per_dataset` rows of a split from every data set, drawn with `seed`, in the frame's order."""
+    kept = frame[frame["split"] == split]
+    if per_dataset is not None:
+        shuffled = kept.sample(frac=1.0, random_state=seed)
+        kept = kept.loc[shuffled.groupby("dataset").head(per_dataset).index.sort_values()]
+    return kept.reset_index(drop=True)
+
+
+def run_rows(config: TrainConfig) -> dict[str, pd.DataFrame]:
+    """{"train": …, "test": …}: the rows that a configuration trains and is evaluated on, the same for every seed.
+
+    With holdout_rows, "test" holds train rows that "train" has not. Suites to transfer to follow under their names.
+    Raises ValueError for a data set that has too few train rows for both.
+    """
+    frame = load_suite(config.suite, datasets=config.datasets)
+    if config.holdout_rows is None:
+        evaluated = chosen_rows(frame, "test", config.eval_rows)
+    else:
+        evaluated = chosen_rows(frame, "train", config.holdout_rows, HOLDOUT_SEED)
+        frame = without(frame, evaluated, config.holdout_rows)
+    found = {"train": chosen_rows(frame, "train", config.rows_per_dataset), "test": evaluated}
+    for suite in config.transfer_suites or ():
+        found[suite] = chosen_rows(load_suite(suite), "test", config.eval_rows)
+    return found
+
+
+def without(frame: pd.DataFrame, held: pd.DataFrame, wanted: int) -> pd.DataFrame:
+    """The frame without the rows that are held out, nor any other of the same data set and prompt."""
+    asked = pd.MultiIndex.from_frame(held[["dataset", "prompt"]])
+    left = frame[~pd.MultiIndex.from_frame(frame[["dataset", "prompt"]]).isin(asked)]
+    before, after = (rows.loc[rows["split"] == "train", "dataset"].value_counts() for rows in (frame, left))
+    for dataset, count in before.items():
+        if not after.get(dataset, 0):
+            raise ValueError(
+                f"holdout_rows = {wanted} leaves no train row of data set {dataset!r}, which has {count}; "
+                "hold out fewer, or leave it out of datasets"
+            )
+    return left
+
+
+def embedder_of(config: TrainConfig, train: pd.DataFrame) -> Embedder:
+    """What embeds in the space of the run's clusters: "tfidf" is fitted on the prompts of the rows to train on."""
+    return Embedder(config.embedder).fit(train["prompt"])
+
+
+def embed_like_training(config: TrainConfig, prompts: Iterable[str]) -> np.ndarray:
+    """(n, d) embeddings in the space of the run's clusters; for "tfidf" the rows to train on are read again."""
+    if config.embedder == "tfidf":
+        return embedder_of(config, run_rows(config)["train"]).transform(prompts)
+    return Embedder(config.embedder).transform(prompts)
+
+
+def hold_clusters(model: Any, clusters: Clusters, config: TrainConfig, tokenizer: Any = None) -> None:
+    """Let a run's model read its intuition from the prompts that `render` makes, where it does not do so already.
+
+    Checkpoints of version 0.1 held no clusters. "tfidf" has no weights to name in a checkpoint, and the
+    instruction form rewords prompts: such models go on being given their intuition.
+    """
+    readable = config.embedder != "tfidf" and config.form in AROUND_PROMPT
+    if readable and model.peft_config["default"].embedding_dim is None:
+        set_intuition(model, clusters, config.embedder, tokenizer, *AROUND_PROMPT[config.form])
 
 
 def load_frozen(config: TrainConfig) -> tuple[Any, Any]:
@@ -43,11 +118,12 @@ def prepare_model(config: TrainConfig) -> tuple[nn.Module, Any, str]:
     return get_peft_model(base, copy.deepcopy(config.adapter)), tokenizer, digest
 
 
+@dataclass(frozen=True, eq=False)
 class Data:
-    """Rows, tokens and intuition of one split."""
+    """What a run reads of one split. frame: its rows; intuition: (rows, clusters), None where there is none."""
 
-    def __init__(self, frame: pd.DataFrame, intuition: np.ndarray | None) -> None:
-        self.frame, self.intuition = frame, intuition
+    frame: pd.DataFrame
+    intuition: np.ndarray | None
 
     def tokenised(self, tokenizer: Any, config: TrainConfig) -> list[tuple[Any, Any]]:
         examples = encode(self.frame, tokenizer, config.max_length, prompt_form=config.form)
@@ -87,12 +163,13 @@ def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str,
     write_atomic(folder / "config.json", json_text(config.to_dict()))
     if config.clusters is None:
         return {split: Data(frame[kept[split]].reset_index(drop=True), None) for split, frame in frames.items()}
-    clusters = cluster_prompts(config, frames["train"]["prompt"])
-    clusters.save(folder / "clusters.npz")
     # all prompts are embedded and the rows dropped afterwards: the embeddings are cached for the whole set
-    scores = {
-        split: clusters.intuition(embed_like_training(config, frame["prompt"])) for split, frame in frames.items()
-    }
+    embedder = embedder_of(config, frames["train"])
+    embeddings = {split: embedder.transform(frame["prompt"]) for split, frame in frames.items()}
+    # the clusters belong to the data, so runs that differ in their seed share them
+    clusters = cluster(embeddings["train"], k=config.clusters, seed=0)
+    clusters.save(folder / "clusters.npz")
+    scores = {split: clusters.intuition(rows) for split, rows in embeddings.items()}
     return {
         split: Data(frame[kept[split]].reset_index(drop=True), scores[split][kept[split]])
         for split, frame in frames.items()
@@ -126,3 +203,40 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(parameter.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+class LikeLengths(Sampler[int]):
+    """Every row once per epoch, in batches of like length.
+
+    Rows are shuffled and dealt into pools of `POOL` batches. A pool is sorted by length, and all batches are shuffled
+    again. Any epoch can be drawn at once, so a run that is resumed goes on with the rows that it would have had.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_size: Rows of a batch, all that a step accumulates; the last one of an epoch has what is left.
+        seed: Of the run.
+
+    Example:
+        >>> sampler = LikeLengths([9, 1, 8, 2], batch_size=2, seed=0)
+        >>> sorted(sorted(sampler.lengths[i] for i in batch) for batch in np.array(list(sampler)).reshape(2, 2))
+        [[1, 2], [8, 9]]
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = list(lengths), batch_size, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        order, lengths = random.permutation(len(self)), np.array(self.lengths)
+        whole = len(order) // self.batch_size * self.batch_size
+        pools = np.split(order[:whole], range(POOL * self.batch_size, whole, POOL * self.batch_size))
+        rows = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
+        batches = random.permutation(rows.reshape(-1, self.batch_size))  # of whole batches, row by row
+        yield from batches.ravel().tolist()
+        yield from order[whole:].tolist()

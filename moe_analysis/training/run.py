@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -14,18 +13,14 @@ import pandas as pd
 import xarray as xr
 
 from ..tasks.rows import shorten
-from .adapter_source import adapter_of_run, execute_kept
+from .adapter_source import KeptAdapter, adapter_of_run, execute_kept
 from .config import TrainConfig
-from .history import COLUMNS as HISTORY
-from .kept_adapter import KeptAdapter
-from .store import RecordError, open_records
-from .typed import wrong_type
+from .files import HISTORY, RESTORE, RunError, read_json, read_table, wrong_type
+from .recorders.store import RecordError, open_records
 
 FINISHED = "finished"
-RESTORE = "restore it, or train the run again"
 EVALUATION = ("dataset", "group", "kind", "rows", "loss", "accuracy")
 OUTCOMES = ("suite", "dataset", "group", "kind", "row", "correct", "correct_norm", "log_likelihood", "tokens")
-TEXTS = ("split", "suite", "dataset", "group", "kind")  # the columns of the tables that are not numbers
 STATUS = {
     "state": str,
     "step": int,
@@ -36,81 +31,6 @@ STATUS = {
     "versions": dict[str, str],
     "machine": str,
 }
-
-
-class RunError(ValueError):
-    """A run's folder that cannot be written or read; the message names the file and the remedy.
-
-    >>> ma.Run.load("no/such/run")
-    Traceback (most recent call last):
-        ...
-    moe_analysis.training.run.RunError: no/such/run is no folder; pass the folder of a run, as listed by ...
-    """
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
-def json_text(values: dict[str, Any]) -> str:
-    return json.dumps(values, indent=1, sort_keys=True) + "\n"
-
-
-def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """A parquet file with a checksum of every page, atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    frame.to_parquet(temporary, index=False, write_page_checksum=True)
-    os.replace(temporary, path)
-
-
-def check_file(path: Path, remedy: str = RESTORE) -> None:
-    """Raise RunError for a folder, and for a pipe or a device, which a reader would wait for or never come to end."""
-    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - pathlib's raise where rights lack
-        raise RunError(f"{path} is no file; {remedy}")
-
-
-def read_json(path: Path, remedy: str = RESTORE) -> dict[str, Any]:
-    """The object in a JSON file; raises RunError naming the file and the remedy."""
-    check_file(path, remedy)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(f"{path} is missing; {remedy}") from error
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}); check its rights, or {remedy}") from error
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number or a nesting too long to read
-        raise RunError(f"{path} is no readable JSON ({error}); {remedy}") from error
-    if not isinstance(values, dict):
-        raise RunError(f"{path} holds {type(values).__name__}, no object; {remedy}")
-    return values
-
-
-def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A parquet file with at least these columns, numbers but for `TEXTS`; raises RunError naming the file."""
-    check_file(path)
-    try:
-        frame = pd.read_parquet(path, page_checksum_verification=True)
-    except Exception as error:  # pyarrow, its codecs and pandas' metadata each fail in their own way on damaged bytes
-        raise RunError(
-            f"{path} is no readable parquet file ({shorten(str(error), 200)}); train the run again"
-        ) from error
-    if frame.empty:
-        raise RunError(f"{path} has no rows; train the run again")
-    for name in columns:
-        if list(frame.columns).count(name) != 1:
-            raise RunError(
-                f"{path} has the columns {shorten(list(frame.columns), 200)} and not one {name}; train the run again"
-            )
-        right = pd.api.types.is_string_dtype if name in TEXTS else pd.api.types.is_any_real_numeric_dtype
-        if not right(frame[name]):
-            raise RunError(
-                f"column {name} of {path} is {frame[name].dtype} where it should be "
-                f"{'text' if name in TEXTS else 'numbers'}; train the run again"
-            )
-    return frame
 
 
 class Run:
@@ -244,7 +164,7 @@ class Run:
         """Cosines (rows, clusters) of the frame's prompts to the run's centroids; None where it has none."""
         if self.clusters is None:
             return None
-        from .intuition import embed_like_training
+        from .prepare import embed_like_training
 
         return self.clusters.intuition(embed_like_training(self.config, frame["prompt"]))
 
@@ -281,8 +201,7 @@ class Run:
         """
         from peft import PeftModel
 
-        from .intuition import hold_clusters
-        from .prepare import load_frozen, weights_digest
+        from .prepare import hold_clusters, load_frozen, weights_digest
 
         folder = self.path / "adapter"
         if not folder.is_dir():

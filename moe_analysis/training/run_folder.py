@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from .attached_run import ABOUT
-from .attempt import FAILED, held, kept_failure
-from .run import Run, RunError
+from .files import RunError
+from .recorders.attached_run import ABOUT
+from .run import Run
 from .status import hold
-from .sweep_status import COLUMNS as SWEPT
-from .sweep_status import progress_of, run_state
+from .sweep.status import COLUMNS as SWEPT
+from .sweep.status import progress_of, run_state
+from .sweep.work import FAILED, held, kept_failure
 
 DAMAGED = "damaged"  # a state of a folder whose files cannot be read
 COLUMNS = [*SWEPT, "changed"]

@@ -1,10 +1,15 @@
-"""How a training run is stopped, by Ctrl-C or from elsewhere: the step ends, its checkpoint is written, then it stops."""
+"""How training ends early: by Ctrl-C, by a permit that is taken away, or as the time of a sweep is up.
+
+The step ends, its checkpoint is written, then the run stops.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +18,11 @@ from typing import Any
 from transformers import Trainer, TrainerCallback
 
 from . import distributed
+from .files import RunError
 
 WAITS = b"\nstopping behind this step, once its checkpoint is written; again stops at once\n"
+LAST_SHARE, LAST_SECONDS = 0.05, 60.0  # of the time, in which no run is begun: it would hardly be loaded
+PREFIX = ".sweep-"
 
 
 class StopAfterStep(TrainerCallback):
@@ -109,3 +117,40 @@ def saved_without_permit(trainer: Trainer, permit: Path | None) -> Iterator[None
 def permitted(permit: str | Path) -> bool:
     """Whether the file is there; a disk that does not answer forbids."""
     return os.path.exists(permit)  # noqa: PTH110 - pathlib's raises where rights lack
+
+
+class TimeLimit:
+    """Seconds that begin with the object; None never ends."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds, self.started = seconds, time.monotonic()
+
+    @property
+    def left(self) -> float:
+        return float("inf") if self.seconds is None else self.seconds - (time.monotonic() - self.started)
+
+    @property
+    def ended(self) -> bool:
+        return self.left <= 0
+
+    @property
+    def too_late_to_begin(self) -> bool:
+        return self.seconds is not None and self.left <= min(LAST_SHARE * self.seconds, LAST_SECONDS)
+
+
+@contextmanager
+def permit_in(out: Path) -> Iterator[Path]:
+    """A file in the folder of the runs while the block runs: whoever trains for a sweep goes on as long as it is there.
+
+    A file is what processes, Dask workers and jobs on other machines can all see, and deleting it works on a full disk.
+    """
+    path = out / f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text("The runs of a sweep go on while this file is there; delete it to stop them.\n")
+    except OSError as error:
+        raise RunError(f"out = {str(out)!r} cannot be written ({error}); choose another folder") from error
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

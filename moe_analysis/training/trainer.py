@@ -20,21 +20,17 @@ from ..optim import build_optimizer, router_parameters
 from ..tasks.clusters import Clusters
 from . import distributed
 from .adapter_source import refuse_another_source
-from .answer_loss import AnswerLoss
-from .card import write_run_card
+from .answers import AnswerLoss
 from .config import TrainConfig
 from .evaluate import by_dataset, evaluate_rows, outcomes_frame
-from .expert_recorder import DAMPING, ExpertRecorder
-from .history import history_frame
-from .hooked_recorder import HookedRecorder
-from .intuition import hold_clusters
-from .like_lengths import LikeLengths
-from .prepare import Data, collate_share, prepare_data, prepare_model
-from .recorder import Recorder
-from .run import FINISHED, Run, write_table
-from .status import Progress, Status, locked
+from .files import history_frame, write_table
+from .prepare import Data, LikeLengths, collate_share, hold_clusters, prepare_data, prepare_model
+from .recorders.expert_recorder import DAMPING, ExpertRecorder
+from .recorders.recorder import HookedRecorder, Recorder
+from .recorders.tree_recorder import TreeRecorder
+from .run import FINISHED, Run
+from .status import Progress, Status, locked, write_run_card
 from .stop import saved_when_stopped, saved_without_permit
-from .tree_recorder import TreeRecorder
 
 KEPT_CHECKPOINTS = 2
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off

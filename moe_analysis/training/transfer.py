@@ -22,8 +22,9 @@ from ..tasks.rows import SuiteWarning
 from ..tasks.suite import load_suite
 from .config import TrainConfig
 from .evaluate import evaluate
-from .intuition import chosen_rows, embed_like_training
-from .run import Run, RunError, write_table
+from .files import RunError, write_table
+from .prepare import chosen_rows, embed_like_training
+from .run import Run
 from .sweep import shared_pool
 
 

@@ -14,8 +14,7 @@ import pandas as pd
 from typer.testing import CliRunner
 
 from moe_analysis.__main__ import app
-from moe_analysis.training.history import COLUMNS
-from moe_analysis.training.run import json_text, write_table
+from moe_analysis.training.files import HISTORY, json_text, write_table
 
 DATASETS = ("choose", "say", "sort")
 
@@ -58,7 +57,7 @@ def write_run(out: Path, config: Any, steps: int = 6, better: float = 0.0, finis
             }
         )
         test = pd.DataFrame({"step": [steps], "split": ["test"], "loss": [1.0 - better], "accuracy": [0.5 + better]})
-        write_table(folder / "history.parquet", pd.concat([train, test], ignore_index=True)[COLUMNS])
+        write_table(folder / "history.parquet", pd.concat([train, test], ignore_index=True)[HISTORY])
         losses, accuracies = np.full(3, 1.0 - better), 0.5 + better + np.array([-0.1, 0.0, 0.1])
         write_table(
             folder / "evaluation.parquet",

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from moe_analysis.commands import completion
+from moe_analysis.commands import options
 from moe_analysis.figures import ITEMS
 from moe_analysis.presets import PRESETS
-from moe_analysis.training.executors import KINDS
 from moe_analysis.training.run_folder import COLUMNS, DAMAGED
+from moe_analysis.training.sweep.executors import KINDS
 from tests.commands.calls import call, process
 
 NAMES = ("LoRA-embedded-s0-aa11", "LoRA-embedded-s1-bb22", "RSGD, k = 1-embedded-s0-cc33", ".deleted-LoRA-1")
@@ -93,5 +93,5 @@ def test_a_script_asked_for_through_python_m_is_for_the_program_that_a_shell_can
 
 
 def test_the_lists_that_are_written_twice_are_the_same() -> None:
-    assert completion.EXECUTORS == KINDS
-    assert set(completion.ORDERS) < set(COLUMNS) and DAMAGED in completion.STATES
+    assert options.EXECUTORS == KINDS
+    assert set(options.ORDERS) < set(COLUMNS) and DAMAGED in options.STATES

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from moe_analysis.commands.durations import seconds_of
+from moe_analysis.commands.terminal import seconds_of
 
 
 @pytest.mark.parametrize(

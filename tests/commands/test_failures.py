@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_analysis.commands import failures
+from moe_analysis.commands import program
 from moe_analysis.kernels import NotebookError
 from moe_analysis.tasks.rows import SuiteWarning
 from tests.commands.calls import call
@@ -45,12 +45,12 @@ def test_a_librarys_value_error_is_unexpected_and_one_of_ours_is_a_message(monke
     try:
         json.loads("{")
     except ValueError as error:
-        assert failures.message(error, "x --debug").startswith("unexpected JSONDecodeError: Expecting property name")
+        assert program.message(error, "x --debug").startswith("unexpected JSONDecodeError: Expecting property name")
     try:
         failures_of_ours()
     except ValueError as error:
-        assert failures.message(error, "x --debug").startswith("only = nothing is unknown")
-    assert failures.message(FileNotFoundError(2, "No such file", "grid"), "") == "[Errno 2] No such file: 'grid'"
+        assert program.message(error, "x --debug").startswith("only = nothing is unknown")
+    assert program.message(FileNotFoundError(2, "No such file", "grid"), "") == "[Errno 2] No such file: 'grid'"
 
 
 def failures_of_ours() -> None:
@@ -64,7 +64,7 @@ def test_a_notebooks_error_is_its_place_and_its_last_line() -> None:
         "03.ipynb stopped at cell 4 of 9:\nAn error occurred\n-----\nx / 0\n-----\n\n"
         "\x1b[31mZeroDivisionError\x1b[0m: 0"
     )
-    told = failures.message(NotebookError(text), "figures --debug")
+    told = program.message(NotebookError(text), "figures --debug")
     assert told.splitlines() == [
         "03.ipynb stopped at cell 4 of 9: ZeroDivisionError: 0",
         "figures --debug shows the cell and its traceback",

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from moe_analysis import places
-from moe_analysis.commands import shipping
-from moe_analysis.commands.figures import checked_suite, suite_label
-from moe_analysis.commands.shipping import shipped_folder
+from moe_analysis.commands import figures
+from moe_analysis.commands.figures import checked_suite, shipped_folder, suite_label
 from moe_analysis.figures import choose
 from moe_analysis.places import computed_figures, figures_home
 from tests.tasks.suites import free_row, write
@@ -49,7 +48,7 @@ def test_nothing_is_written_inside_an_installed_package(tmp_path: Path, monkeypa
 @pytest.fixture
 def long_figures(tmp_path: Path, monkeypatch) -> Path:
     """Shipped figures, of which notebook 08 made one with the long preset."""
-    monkeypatch.setattr(shipping, "figures_home", lambda: tmp_path)
+    monkeypatch.setattr(figures, "figures_home", lambda: tmp_path)
     record = {"numbers": {}, "claims": [], "runs": [], "seeds": [], "versions": {}}
     for item, preset in {"smore_fig4": "long", "smore_table7": "quick", "trex_fig2": "quick"}.items():
         content = record | {"item": item, "preset": {"preset": preset}}
@@ -75,6 +74,6 @@ def test_shipping_goes_with_no_other_folder_or_suite_and_needs_a_clone(long_figu
         shipped_folder(items, "quick", None, Path("elsewhere"))
     with pytest.raises(ValueError, match="not for 'mine'"):
         shipped_folder(items, "quick", "mine", None)
-    monkeypatch.setattr(shipping, "IN_CLONE", False)
+    monkeypatch.setattr(figures, "IN_CLONE", False)
     with pytest.raises(ValueError, match="installed package"):
         shipped_folder(items, "quick", None, None)

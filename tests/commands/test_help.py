@@ -16,9 +16,9 @@ from typer.main import get_command
 import moe_analysis as ma
 from moe_analysis.__main__ import app
 from moe_analysis.commands import sweep, train
-from moe_analysis.commands.exit_codes import MEANING
-from moe_analysis.commands.pages import PROGRAM, page
-from moe_analysis.training.grid import read_grid
+from moe_analysis.commands.options import PROGRAM, page
+from moe_analysis.commands.program import MEANING
+from moe_analysis.training.sweep.grid import read_grid
 from tests.commands.calls import process
 
 HEAVY = ("torch", "transformers", "peft", "pandas", "matplotlib", "nbclient")

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from moe_analysis.commands.interrupts import Terminated, kept, sigterm_raises, status_of, told
+from moe_analysis.commands.program import Terminated, kept, sigterm_raises, status_of, told
 
 FIGURES = """
 import sys

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_analysis.training.attached_run import AttachedConfig, AttachedRun
+from moe_analysis.training.recorders.attached_run import AttachedConfig, AttachedRun
 from moe_analysis.training.status import locked
 from tests.commands.calls import DATASETS, call, document, write_run
 
@@ -145,7 +145,7 @@ def test_delete_removes_what_is_named_and_nothing_else(folder: Path) -> None:
 
 
 def test_a_person_is_asked_and_no_is_the_usual_answer(folder: Path, monkeypatch) -> None:
-    monkeypatch.setattr("moe_analysis.commands.runs_delete.watched", lambda: True)
+    monkeypatch.setattr("moe_analysis.commands.runs.watched", lambda: True)
     for typed, left in (("\n", 4), ("n\n", 4), ("y\n", 3)):
         from typer.testing import CliRunner
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from moe_analysis.commands import waiting
+from moe_analysis.commands import terminal
 from moe_analysis.training.status import locked
-from moe_analysis.training.sweep_status import SweepStatus
+from moe_analysis.training.sweep.status import SweepStatus
 from tests.commands.calls import write_run
 
 
 def test_outside_a_terminal_a_run_tells_its_step_and_the_time_left_now_and_then(
     config, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(terminal, "EVERY_SECONDS", 0.01)
     run = config(steps=10)
     path = write_run(out, run, steps=4, finished=False)
-    with locked(path), waiting.run_display(SweepStatus([run], out)):
+    with locked(path), terminal.run_display(SweepStatus([run], out)):
         time.sleep(0.5)
     lines = capsys.readouterr().err.splitlines()
     # 2.5 seconds for four steps, and six to go
@@ -27,7 +27,7 @@ def test_outside_a_terminal_a_run_tells_its_step_and_the_time_left_now_and_then(
 
 
 def test_bars_give_back_what_they_are_given_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(waiting.each("abc", "reading")) == list("abc") == list(waiting.counted("abc", 3, str))
-    with waiting.spinner("loading"):
+    assert list(terminal.each("abc", "reading")) == list("abc") == list(terminal.counted("abc", 3, str))
+    with terminal.spinner("loading"):
         pass
     assert capsys.readouterr() == ("", "")

@@ -13,9 +13,8 @@ import pandas as pd
 
 import moe_analysis as ma
 from moe_analysis.tasks.clusters import ClusterError, Clusters
-from moe_analysis.training.history import COLUMNS as HISTORY
-from moe_analysis.training.run import RunError, json_text, write_table
-from moe_analysis.training.store import RecordError, RecordStore
+from moe_analysis.training.files import HISTORY, RunError, json_text, write_table
+from moe_analysis.training.recorders.store import RecordError, RecordStore
 
 ERRORS = (RunError, RecordError, ClusterError)
 EVALUATION = ["dataset", "group", "kind", "rows", "loss", "accuracy"]

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 import moe_analysis as ma
-from moe_analysis.training.run import RunError, write_table
-from moe_analysis.training.store import RecordError, open_records
+from moe_analysis.training.files import RunError, write_table
+from moe_analysis.training.recorders.store import RecordError, open_records
 
 from . import run_subject
 from .mutate import GOOD, cases, fault_of, results_of, sound

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_analysis.tasks.generate import stream
 from moe_analysis.tasks.hub import read_hub
 from moe_analysis.tasks.look_alikes import apart, resembling
 from moe_analysis.tasks.suite import SuiteError, load_suite
+from tools.generate import stream
 
 from .suites import choice_row, free_row, message, write
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import moe_analysis as ma
 from moe_analysis.backbones import load_tokenizer
 from moe_analysis.tasks.batches import answer_ids, answers_fit, encode, encode_questions
-from moe_analysis.tasks.prompts import PROMPT_FORMS, check_form, default_form, form_caption, form_named, render
+from moe_analysis.tasks.prompts import PROMPT_FORMS, check_form, default_form, form_named, render
 
 ROW = {"prompt": "Which is a fruit?", "choices": ["a stone", "an apple"], "answer": "an apple", "label": 1}
 FREE = {"prompt": "2 + 2", "choices": None, "answer": "4", "label": None}
@@ -115,7 +115,6 @@ def test_an_unknown_form_is_named_with_the_known_ones() -> None:
     for call in (
         lambda: render(ROW, "closed"),
         lambda: check_form(frame_of(ROW), "closed", "s"),
-        lambda: form_caption(["closed"]),
         lambda: ma.TrainConfig(prompt_form="closed").check(),
     ):
         with pytest.raises(ValueError, match="prompt_form = 'closed' is unknown; choose one of options, cloze, instr"):
@@ -142,18 +141,3 @@ def test_a_suite_without_choices_is_refused_in_cloze_form_alone() -> None:
 def test_pretrained_backbones_are_asked_in_cloze_form_unless_said(backbone: str, form: str) -> None:
     assert default_form(backbone) == form == ma.TrainConfig(backbone=backbone).form
     assert ma.TrainConfig(backbone=backbone, prompt_form="instruction").form == "instruction"
-
-
-def test_a_caption_says_form_and_endpoint() -> None:
-    cloze = "prompts in cloze form, options not listed; choices ranked by"
-    assert form_caption(["cloze"]) == f"{cloze} summed likelihood (acc)"
-    assert form_caption(["options"]).endswith("summed likelihood, end token included (acc)")
-    both = form_caption(["options", "cloze", "options"], "acc_norm")
-    assert both == (
-        f"prompts list the options or {cloze} likelihood per character, end token included with listed "
-        "options (acc_norm)"
-    )
-    with pytest.raises(ValueError, match="endpoint = 'f1' is unknown; choose one of acc, acc_norm"):
-        form_caption(["cloze"], "f1")
-    with pytest.raises(ValueError, match="prompt_forms is empty"):
-        form_caption([])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -26,7 +27,6 @@ from moe_analysis.theory.count import (
 )
 from moe_analysis.theory.smore_cost import (
     authors_gate_macs,
-    authors_statistics,
     compute_overhead,
     parameter_overhead,
     smore_cost,
@@ -63,6 +63,29 @@ def structures(draw, **options) -> SmoreConfig:
     f = [draw(st.integers(1, size)) for size in s]
     r, m = ([draw(st.integers(1, 5)) for _ in range(layers)] for _ in range(2))
     return SmoreConfig(num_experts=s, fanout=f, r=r, key_dim=m, down_dim=draw(st.integers(1, 6)), **options)
+
+
+def authors_statistics(in_features: int, out_features: int, config: Any) -> dict[str, int]:
+    """The columns of the authors' `param_stats`, "flops" being multiplications a token. Gates are MLPs top-down.
+
+    Their slips are kept: see `authors_gate_macs`; and a dense gate, which uses every expert, is counted by its fanout.
+    """
+    found = smore_cost(in_features, out_features, config)
+    projection = out_features * (config.widths[-1] + int(config.expert_bias))
+    product = out_features * config.widths[-1]
+    macs = found.macs("experts")
+    return {
+        "trainable_param": found.parameters,
+        "expert_param": found.expert_parameters,
+        "expert_param_wo_proj": found.expert_parameters - projection,
+        "gate_param": found.router_parameters,
+        "active_param": found.active_parameters,
+        "active_param_wo_proj": found.active_parameters - projection,
+        "expert_flops": macs,
+        "expert_flops_wo_proj": macs - product,
+        "gate_flops": authors_gate_macs(in_features, config),
+        "numel_named_parameters": found.parameters,
+    }
 
 
 def test_all_the_authors_statistics_are_reproduced():

@@ -23,7 +23,7 @@ def model(tiny_llama):
 @pytest.fixture
 def blocks_of_five(monkeypatch) -> None:
     """Short enough that a few updates fill several."""
-    monkeypatch.setattr("moe_analysis.training.store.BLOCK", 5)
+    monkeypatch.setattr("moe_analysis.training.recorders.store.BLOCK", 5)
 
 
 @pytest.fixture

@@ -19,12 +19,11 @@ from moe_analysis.adapters import REGISTRY, own
 from moe_analysis.commands.run_comparison import config_differences, dataset_scores, final_results
 from moe_analysis.studies.router_paths.draw import trajectory_explorer
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
-from moe_analysis.training.adapter_source import execute_kept, keep_source, kept_source
-from moe_analysis.training.kept_adapter import KeptAdapter
-from moe_analysis.training.routing import gates_of_runs
-from moe_analysis.training.run import RunError
+from moe_analysis.training.adapter_source import KeptAdapter, execute_kept, keep_source, kept_source
+from moe_analysis.training.files import RunError
+from moe_analysis.training.recorders.routing import gates_of_runs
 from moe_analysis.training.run_folder import list_runs, run_paths
-from moe_analysis.training.sweep_status import run_state
+from moe_analysis.training.sweep.status import run_state
 from moe_analysis.training.transfer import evaluate_all, evaluate_on
 from tests.commands.calls import call, document
 
@@ -318,7 +317,7 @@ def test_a_configuration_of_ones_own_with_an_unknown_field_is_refused_and_not_tr
 
 
 def test_a_run_that_fails_keeps_the_source_too(tmp_path: Path, config, monkeypatch) -> None:
-    from moe_analysis.training.attempt import FAILED, Outcome, keep_failure
+    from moe_analysis.training.sweep.work import FAILED, Outcome, keep_failure
 
     monkeypatch.setitem(own.SOURCES, "mine", own.Source(Path("mine.py"), b"VALUE = 1\n"))
     monkeypatch.setitem(REGISTRY, "moelora", type("Mine", (), {"__module__": "mine"}))

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 import moe_analysis as ma
-from moe_analysis.training import answer_loss
+from moe_analysis.training import answers
 from moe_analysis.training import trainer as trainer_module
-from moe_analysis.training.answer_head import answer_head, at_answers, gathers_loss, scores_at
+from moe_analysis.training.answers import answer_head, at_answers, gathers_loss, scores_at
 from tests.peft_bridge.systems import OPTIONS, calm, close, collected, llama, mixtral, t5
 from tests.training.test_likelihoods import DECODER, adapted, made
 
@@ -74,10 +74,10 @@ def test_a_run_is_the_one_that_scores_every_token(system: str, config, out: Path
     adapter = made_of or ma.peft_bridge.CONFIGS[system](target_modules=targets, **OPTIONS[system])
     asked = config(adapter=adapter, steps=3, batch_size=5, gradient_accumulation=2, lr=1e-4, warmup_steps=0)
     seen: list[bool] = []
-    right = answer_loss.gathers_loss
-    monkeypatch.setattr(answer_loss, "gathers_loss", lambda *given: seen.append(right(*given)) or seen[-1])
+    right = answers.gathers_loss
+    monkeypatch.setattr(answers, "gathers_loss", lambda *given: seen.append(right(*given)) or seen[-1])
     run = ma.train(asked, out / "answers")
-    monkeypatch.setattr(answer_loss, "gathers_loss", lambda *_: False)
+    monkeypatch.setattr(answers, "gathers_loss", lambda *_: False)
     whole = ma.train(asked, out / "whole")
     assert seen == [True]
     pd.testing.assert_frame_equal(run.history, whole.history, rtol=1e-3, atol=1e-6)
@@ -88,7 +88,7 @@ def test_a_run_is_the_one_that_scores_every_token(system: str, config, out: Path
 def test_the_vocabulary_is_scored_at_answers_and_nowhere_else(precision: str, config, out: Path, monkeypatch) -> None:
     scored: list[tuple[int, ...]] = []
     counted: list[int] = []
-    original = answer_loss.AnswerLoss.compute_loss
+    original = answers.AnswerLoss.compute_loss
 
     def watched(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         counted.append(int((inputs["labels"] != -100).sum()))
@@ -96,7 +96,7 @@ def test_the_vocabulary_is_scored_at_answers_and_nowhere_else(precision: str, co
         scored.append(tuple(outputs.logits.shape[:2]))
         return loss
 
-    monkeypatch.setattr(answer_loss.AnswerLoss, "compute_loss", watched)
+    monkeypatch.setattr(answers.AnswerLoss, "compute_loss", watched)
     ma.train(config(steps=3, precision=precision), out)
     assert scored == [(1, count) for count in counted] and len(scored) == 3
 
@@ -173,7 +173,7 @@ def test_a_loss_of_the_users_own_sees_every_score(own: str, config, out: Path, m
 
         monkeypatch.setattr(trainer_module, "build_trainer", with_function)
     run = ma.train(config(steps=2), out / "own")
-    monkeypatch.setattr(answer_loss, "gathers_loss", lambda *_: False)
+    monkeypatch.setattr(answers, "gathers_loss", lambda *_: False)
     whole = ma.train(config(steps=2), out / "whole")
     np.testing.assert_allclose(run.history["loss"], whole.history["loss"], rtol=1e-6)
     assert (run.history["loss"] - plain.history["loss"]).abs().iloc[0] > 1e-5

@@ -9,9 +9,9 @@ from peft import LoraConfig
 import moe_analysis as ma
 from moe_analysis.comparison import LABELS, gate_series
 from moe_analysis.presets import recipes
-from moe_analysis.training.attempt import FAILED, attempt
-from moe_analysis.training.grid import expand
 from moe_analysis.training.sweep import sweep
+from moe_analysis.training.sweep.grid import expand
+from moe_analysis.training.sweep.work import FAILED, attempt
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 import moe_analysis as ma
 from moe_analysis.tasks.batches import Example
 from moe_analysis.training import distributed
-from moe_analysis.training.hooked_recorder import every_nth
 from moe_analysis.training.prepare import collate_share
+from moe_analysis.training.recorders.recorder import every_nth
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")

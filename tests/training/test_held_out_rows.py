@@ -11,8 +11,8 @@ import pytest
 
 import moe_analysis as ma
 from moe_analysis.training.evaluate import answers_of, best_is_right, by_dataset, evaluate_rows, row_numbers
-from moe_analysis.training.intuition import run_rows
-from moe_analysis.training.run import RunError
+from moe_analysis.training.files import RunError
+from moe_analysis.training.prepare import run_rows
 from moe_analysis.training.sweep import read_once
 from tests.tiny_runs import row
 

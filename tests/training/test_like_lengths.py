@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import RandomSampler
 
 import moe_analysis as ma
-from moe_analysis.training.like_lengths import LikeLengths
+from moe_analysis.training.prepare import LikeLengths
 from moe_analysis.training.trainer import AdapterTrainer
 from tests.training.test_train import assert_same_run
 

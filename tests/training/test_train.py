@@ -20,7 +20,7 @@ import torch
 
 import moe_analysis as ma
 from moe_analysis.optim import router_parameters
-from moe_analysis.training.run import RunError
+from moe_analysis.training.files import RunError
 from moe_analysis.training.sweep import train_all
 from moe_analysis.training.trainer import AdapterTrainer
 

@@ -23,7 +23,6 @@ TABLE_2: dict[str, Mapping[str, float]] = {
 }
 NATS = 0.01  # of loss, where no paper says anything
 POINT = 0.01  # of accuracy, likewise
-Measured = Callable[["AtBudgets", str, str, str], "Effect | str"]
 
 
 def claims(found: BudgetCurves) -> list[Claim]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...evidence import Claim, Effect
-from ...training.step_time import median_interval
 from .step_ratios import HIGH, LOW, MEAN, METHOD, REFERENCE, ratio_pairs
+from .step_time import median_interval
 
 if TYPE_CHECKING:
     from .measure import StepTimes

@@ -11,7 +11,6 @@ import pandas as pd
 
 from ...comparison import lora_budget, meta_backbone, step_time_pairs
 from ...theory.method_table import method_table
-from ...training.step_time import random_decoder, round_seconds, summary
 from ...training.transfer import evaluate_all, levels_on
 from ..records import method_of
 from ..result import Result
@@ -23,6 +22,7 @@ from .differences import layers_table
 from .points import budget_points
 from .results import budget_results, sizes_of, with_layers
 from .step_ratios import METHOD, REFERENCE, operation_ratios
+from .step_time import random_decoder, round_seconds, summary
 
 FOUR = ("LoRA", "HydraLoRA", "MixLoRA", "S'MoRE")  # the curves of the paper
 LAYERS = {"S'MoRE, L = 1": 1, "S'MoRE": 2, "S'MoRE, L = 3": 3}
@@ -115,7 +115,7 @@ class StepTimes(Result):
     """S'MoRE's Table 7.
 
     Args:
-        times: medians and their intervals, as `training.step_time.step_times` returns them, with a column size.
+        times: medians and their intervals, as `step_time.step_times` returns them, with a column size.
         expected: as `operation_ratios` returns it, with a column size.
         rounds: S'MoRE's time over MixLoRA's: columns size, round, ratio.
     """

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from ...training.regression_grid import RegressionConfig, grid, match_steps, train_grid
 from ...training.sweep import train_all
 from ..records import check_runs, method_of
 from ..result import Result
@@ -29,6 +28,7 @@ from .exponent import (
     run_rows,
 )
 from .measure import PLAIN, RESCALED
+from .regression_grid import RegressionConfig, grid, match_steps, train_grid
 
 COUNTS = (1, 2, 4, 8)  # active experts, of 8
 POWERS = (1.0, 0.75, 0.5, 0.25, 0.0)

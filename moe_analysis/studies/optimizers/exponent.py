@@ -18,7 +18,7 @@ from ...evidence.intervals import mean_interval
 from .curves import relative_gains
 
 KEYS = ("method", "power", "top_k", "temperature", "lr", "seed")
-MATCHING = ("round", "step_ratio", "reference")  # what `training.regression_grid.match_steps` adds
+MATCHING = ("round", "step_ratio", "reference")  # what `regression_grid.match_steps` adds
 # k -> (RSGD, gRSGD), validation MSE of an independent reproduction: 8 experts, rank 4, 300 steps, 3 seeds
 REPRODUCTION = {1: (0.739, 0.739), 2: (0.577, 0.545), 4: (0.647, 0.589), 8: (0.784, 0.748)}
 LOW_SHARE = 0.25  # of the plain method's best learning rate: where one that was never tuned may well lie
@@ -29,7 +29,7 @@ def run_rows(history: pd.DataFrame) -> pd.DataFrame:
     """One row per run of `train_grid`: its keys, loss (last validation MSE), entropy (mean over the run), load_balance
     (last), effective_step (mean), diverged.
 
-    >>> from moe_analysis.training.regression_grid import train_grid
+    >>> from moe_analysis.studies.optimizers.regression_grid import train_grid
     >>> run_rows(train_grid([bench], folder / "bench", workers=1))[["method", "power", "top_k", "seed", "diverged"]]
       method  power  top_k  seed  diverged
     0   RSGD    1.0      2     0     False

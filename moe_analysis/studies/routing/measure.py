@@ -14,7 +14,7 @@ from ...peft_bridge import adapter_modules
 from ...tasks import load_suite
 from ...tasks.clusters import cluster
 from ...tasks.embed import embed
-from ...training.routing import gates_of_runs
+from ...training.recorders.routing import gates_of_runs
 from ..records import check_runs, method_of
 from ..result import Result
 from .agreement import between_layers, between_seeds

@@ -1,6 +1,6 @@
 """What experts specialize in: how much a token's gates tell of its text's data set, or of its semantic cluster.
 
-In: recordings (run, {module: gates (tokens, experts)}, tokens), as `training.routing.record_gates` makes them. Gates
+In: recordings (run, {module: gates (tokens, experts)}, tokens), as `recorders.routing.record_gates` makes them. Gates
 are taken as a distribution over experts, so soft and sparse routers are measured alike. Every pool of a system with
 several pools (MoMOR, S'MoRE) counts as a router of its own.
 """

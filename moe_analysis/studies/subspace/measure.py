@@ -14,7 +14,7 @@ from ...peft_bridge import adapter_modules
 from ...tasks import baselines, load_suite
 from ...theory import checked
 from ...theory.router_noise import router_gradient_noise
-from ...training.routing import record_gates
+from ...training.recorders.routing import record_gates
 from ..convergence import accuracy_by_dataset
 from ..records import check_runs, method_of
 from ..result import Result

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ...evidence import Claim
-from .endpoints import ENDPOINTS, MEANING, inside_parts, versus
+from ...evidence import Claim, judged
+from .endpoints import ENDPOINTS, MEANING, effect, inside_parts
 from .scores import OUTSIDE
 
 if TYPE_CHECKING:
-    from .measure import Systems
+    from .measure import Compared, Systems
 
 METHOD, CONTROL = "T-REX", "mix-and-match"
 LORA_BASED = ("LoRA", "LoRA-MoE", "SiRA")
@@ -89,3 +90,63 @@ def smaller(found: Systems) -> str | None:
         if str(label).startswith(METHOD) and others and 1 - int(counts[label]) / min(others) >= SAVING[0] - ROUNDING:
             return str(label)
     return None
+
+
+def versus(
+    compared: Compared,
+    name: str,
+    source: str,
+    part: str,
+    method: str,
+    others: Sequence[str],
+    smallest: float | None = None,
+    effects: Mapping[str, float] | None = None,
+    kind: str = "paper",
+) -> Claim:
+    """One claim on one endpoint: `method` is more accurate than each of `others`, corrected together for their number.
+
+    Args:
+        compared: the result; its scores, tasks and guessing are read.
+        name, source: of the claim; the endpoint is put behind the name.
+        part: of the tests.
+        method, others: what is compared; the claim has a part for each of the others.
+        smallest: the smallest effect that matters, where the paper gives no number.
+        effects: other -> the paper's own effect against that very one, where it gives one.
+        kind: "own" for a hypothesis of ours.
+    """
+    name = f"{name}_{ENDPOINTS[part].replace(' ', '_')}"
+    words = f"{ENDPOINTS[part]}: {method} is more accurate than"
+    endpoint = f"accuracy, {MEANING[part]}"
+    parts = [
+        Claim(
+            name if len(others) == 1 else f"{name}_{other.replace(' ', '_')}",
+            source,
+            f"{words} {other}",
+            kind=kind,
+            compares=f"{method} - {other}",
+            endpoint=endpoint,
+            paper_effect=(effects or {}).get(other),
+            smallest=None if other in (effects or {}) else smallest,
+            family=name,
+        )
+        for other in others
+    ]
+    found = judged(
+        parts,
+        {
+            claim.name: effect(compared.scores, compared.tasks, compared.guessing, part, method, other)
+            for claim, other in zip(parts, others)
+        },
+    )
+    if len(found) == 1:
+        return found[0]
+    whole = Claim(
+        name,
+        source,
+        f"{words} {', '.join(others[:-1])} and {others[-1]}",
+        kind=kind,
+        compares=f"{method} - each of them",
+        endpoint=endpoint,
+        smallest=smallest or min((effects or {}).values()),
+    )
+    return whole.with_parts(found)

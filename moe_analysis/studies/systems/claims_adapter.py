@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...evidence import Claim
-from .endpoints import ENDPOINTS, versus
+from .claims import versus
+from .endpoints import ENDPOINTS
 
 if TYPE_CHECKING:
     from .measure import OwnAdapter

@@ -108,7 +108,7 @@ def known_configs(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """System -> its configuration in the final runs, the adapter as an object; {} where the frame holds none."""
     if "config" not in frame:
         return {}
-    from ...training.config import read_adapter
+    from ...training.adapter_source import read_adapter
 
     final = frame[frame["stage"] == FINAL].drop_duplicates("system")
     found = {}

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from ...tasks import load_suite
-from ...training.layer_inputs import layer_batches
-from ...training.tree_recorder import trees_of_runs
+from ...training.recorders.layer_inputs import layer_batches
+from ...training.recorders.tree_recorder import trees_of_runs
 from ..records import check_runs, method_of
 from ..result import Result
 from .residual_tree import residual_tree, residual_trees

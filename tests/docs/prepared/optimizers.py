@@ -12,9 +12,9 @@ from moe_analysis.studies.experts import anatomy as experts
 from moe_analysis.studies.gate_geometry import geometry as gate_geometry
 from moe_analysis.studies.optimizers import curves as of
 from moe_analysis.studies.optimizers import exponent
-from moe_analysis.training.layer_inputs import layer_batches
-from moe_analysis.training.regression import RegressionTask
-from moe_analysis.training.regression_grid import RegressionConfig, grid, match_steps, train_grid
+from moe_analysis.studies.optimizers.regression import RegressionTask
+from moe_analysis.studies.optimizers.regression_grid import RegressionConfig, grid, match_steps, train_grid
+from moe_analysis.training.recorders.layer_inputs import layer_batches
 
 from .models import TARGETS, config, test, trained
 from .registry import folder, prepared

@@ -12,7 +12,7 @@ from moe_analysis.studies.router_paths import paths as paths_of
 from moe_analysis.studies.router_paths import smoothness
 from moe_analysis.studies.routing import agreement, load, specialization
 from moe_analysis.studies.subspace import used as used_in
-from moe_analysis.training.routing import gates_of_runs
+from moe_analysis.training.recorders.routing import gates_of_runs
 
 from .models import runs, test
 from .registry import prepared

@@ -12,7 +12,7 @@ import pytest
 
 import moe_analysis as ma
 from moe_analysis.studies.optimizers import bench, measure, measure_confound, measure_control
-from moe_analysis.training.regression_grid import RegressionConfig
+from moe_analysis.studies.optimizers.regression_grid import RegressionConfig
 
 from ..experts.test_anatomy import watched_run
 

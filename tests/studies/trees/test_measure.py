@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import moe_analysis as ma
 from moe_analysis.studies import trees
 from moe_analysis.studies.trees.measure import prompts_of, with_control
-from moe_analysis.training.tree_recorder import record_trees
+from moe_analysis.training.recorders.tree_recorder import record_trees
 from tests.docs.prepared.models import config, trained
 from tests.docs.prepared.structures import SIZES, tree_runs
 

@@ -1,0 +1,246 @@
+"""What a training step of a whole model costs with each adapter: forward, backward and optimiser, in turns.
+
+Source: S'MoRE, Table 7 (time of S'MoRE over that of MixLoRA at equal parameters).
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ...backbones import load_backbone
+from ...optim import build_optimizer
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+Step = Callable[[], float]
+REFERENCE = "MixLoRA"
+WARM_UP = 2  # rounds that are run and not counted: the first allocate the optimiser's state
+LR = 1e-4
+
+
+def step_times(
+    configs: Mapping[str, PeftConfig],
+    backbone: str | Path | nn.Module = "compact",
+    batch: tuple[int, int] = (16, 64),
+    rounds: int = 20,
+    reference: str | None = REFERENCE,
+    device: str = "cpu",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Time of a step of AdamW on random tokens, with every adapter of `configs` (label -> PEFT configuration).
+
+    batch: (samples, tokens of each). backbone: as in `load_backbone`, or a causal language model, which is left as it
+    was; all models share its weights. On a CPU the time is process time with one thread, elsewhere that of the clock
+    with the device's queue empty. Every round times each model once, in an order that turns from round to round.
+
+    Columns method, trainable (parameters), seconds (median over rounds), seconds_low, seconds_high (quartiles), ratio
+    (median of a round's time over the reference's in the same round), ratio_low, ratio_high (95 % interval of that
+    median, see `median_interval`), rounds, tokens (a step). reference=None leaves the ratios out, as NaN.
+    Raises ValueError for a wrong label, shape or number of rounds, before anything is built.
+
+    >>> mixture = ma.MoeLoraConfig(num_experts=4, top_k=2, gate="switch", target_modules=["up_proj"])
+    >>> found = step_times({"MixLoRA": mixture}, batch=(2, 8), rounds=3)
+    >>> found[["method", "trainable", "rounds", "tokens", "ratio"]].values.tolist()
+    [['MixLoRA', 32768, 3, 16, 1.0]]
+    """
+    check(configs, batch, rounds, reference)
+    found = round_seconds(configs, backbone, batch, rounds, device, seed)
+    table = summary(found.seconds, reference)
+    table.insert(1, "trainable", [found.trainable[label] for label in configs])
+    return table.assign(tokens=batch[0] * batch[1])
+
+
+class Rounds(NamedTuple):
+    """seconds: one row per round, one column per label. trainable: label -> parameters."""
+
+    seconds: pd.DataFrame
+    trainable: dict[str, int]
+
+
+def round_seconds(
+    configs: Mapping[str, PeftConfig],
+    backbone: str | Path | nn.Module = "compact",
+    batch: tuple[int, int] = (16, 64),
+    rounds: int = 20,
+    device: str = "cpu",
+    seed: int = 0,
+) -> Rounds:
+    """The seconds of every round of `step_times`, whose arguments these are."""
+    check(configs, batch, rounds, None)
+    base = backbone if isinstance(backbone, nn.Module) else load_backbone(backbone)[0]
+    with one_thread(), frozen(base), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        models = {label: adapted(base, config, device) for label, config in configs.items()}
+        steps = {label: training_step(model, batch, device) for label, model in models.items()}
+        trainable = {
+            label: sum(p.numel() for p in model.parameters() if p.requires_grad) for label, model in models.items()
+        }
+        return Rounds(interleaved(steps, rounds), trainable)
+
+
+def check(configs: Mapping[str, Any], batch: Sequence[int], rounds: int, reference: str | None) -> None:
+    if not configs:
+        raise ValueError("configs is empty; pass one label -> PEFT configuration or more")
+    if reference is not None and reference not in configs:
+        raise ValueError(f"reference = {reference!r} is none of {', '.join(configs)}; name one of them, or pass None")
+    if len(batch) != 2 or min(batch) < 1 or batch[1] < 2:
+        raise ValueError(
+            f"batch = {tuple(batch)} must be (samples, tokens of each), at least (1, 2): a token predicts the next"
+        )
+    if rounds < 1:
+        raise ValueError(f"rounds = {rounds} must be at least 1")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread inside; as many as before when the block ends, however it ends."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def frozen(base: nn.Module) -> Iterator[None]:
+    """Nothing of `base` is trained inside; afterwards its flags and its device are as before."""
+    trained = {parameter: parameter.requires_grad for parameter in base.parameters()}
+    device = next(iter(trained)).device
+    base.requires_grad_(False)
+    try:
+        yield
+    finally:
+        base.to(device)
+        for parameter, flag in trained.items():
+            parameter.requires_grad_(flag)
+
+
+def adapted(base: nn.Module, config: PeftConfig, device: str) -> nn.Module:
+    """A PEFT model around a copy of `base` that shares its weights, in training mode."""
+    from peft import get_peft_model
+
+    shared = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
+    copied: Any = copy.deepcopy(base, shared)
+    copied.config.use_cache = False
+    return get_peft_model(copied, copy.deepcopy(config)).to(device).train()
+
+
+def training_step(model: Any, batch: tuple[int, int], device: str) -> Step:
+    """A function that makes one step on the same random tokens and tells its seconds."""
+    optimizer = build_optimizer("adamw", model, LR)
+    inputs = random_batch(model, batch, device)
+    clock = time.process_time if device == "cpu" else time.perf_counter
+
+    def step() -> float:
+        wait(device)
+        started = clock()
+        optimizer.zero_grad(set_to_none=True)
+        model(**inputs).loss.backward()
+        optimizer.step()
+        wait(device)
+        return clock() - started
+
+    return step
+
+
+def random_batch(model: Any, batch: tuple[int, int], device: str) -> dict[str, Tensor]:
+    """input_ids, attention_mask and labels (samples, tokens), and an intuition where the adapter routes by one."""
+    ids = torch.randint(model.get_base_model().config.vocab_size, batch).to(device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    config = model.active_peft_config
+    if getattr(config, "intuition", False):
+        inputs["intuition"] = torch.rand(batch[0], config.clusters).to(device)
+    return inputs
+
+
+def wait(device: str) -> None:
+    if device != "cpu":
+        torch.accelerator.synchronize()
+
+
+def interleaved(steps: Mapping[str, Step], rounds: int) -> pd.DataFrame:
+    """Seconds, a row a round and a column a label; garbage is collected before the rounds and not during them."""
+    labels = list(steps)
+    rows = []
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(rounds + WARM_UP):
+            turn = number % len(labels)
+            # who runs after whom decides what is in the caches, so everybody comes first in turn
+            seconds = {label: steps[label]() for label in labels[turn:] + labels[:turn]}
+            rows.append([seconds[label] for label in labels])
+    finally:
+        if collecting:
+            gc.enable()
+    return pd.DataFrame(rows[WARM_UP:], columns=labels)
+
+
+def summary(seconds: pd.DataFrame, reference: str | None) -> pd.DataFrame:
+    """Seconds of `interleaved` -> a row a method with the medians and intervals of `step_times`."""
+    rows = []
+    for label in seconds:
+        values = seconds[label].to_numpy()
+        low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+        ratios = (float("nan"),) * 3 if reference is None else median_interval(values / seconds[reference].to_numpy())
+        rows.append((label, median, low, high, *ratios, len(values)))
+    return pd.DataFrame(
+        rows, columns=["method", "seconds", "seconds_low", "seconds_high", "ratio", "ratio_low", "ratio_high", "rounds"]
+    )
+
+
+def median_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
+    """(median, low, high) of (n,) values: two order statistics that hold the median of any distribution.
+
+    The number of values below the true median is binomial(n, 1/2). Fewer than six values have no such 95 % interval:
+    low and high are then NaN.
+    """
+    from scipy.stats import binom
+
+    ordered = np.sort(values)
+    skipped = int(binom.ppf((1 - confidence) / 2, len(ordered), 0.5)) - 1  # values below the lower end
+    if skipped < 0:
+        return float(np.median(ordered)), float("nan"), float("nan")
+    return float(np.median(ordered)), float(ordered[skipped]), float(ordered[-1 - skipped])
+
+
+def random_decoder(
+    hidden: int, inner: int, layers: int, vocabulary: int = 2000, head: int = 64, seed: int = 0
+) -> nn.Module:
+    """A Llama decoder of any size with random weights, for `step_times`: what a step costs hangs on shapes alone.
+
+    hidden: width, a multiple of `head`. inner: width of the feed-forward blocks. Raises ValueError for another width.
+
+    >>> random_decoder(hidden=64, inner=128, layers=1, vocabulary=100).num_parameters()
+    47552
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    if hidden % head:
+        raise ValueError(f"hidden = {hidden} must be a multiple of head = {head}, the width of an attention head")
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // head,
+        num_key_value_heads=hidden // head,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config).eval()

@@ -1,0 +1,190 @@
+"""The files of a run: written whole or not at all, checked when they are read, and the history as one frame."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import pandas as pd
+
+from ..tasks.rows import shorten
+
+RESTORE = "restore it, or train the run again"
+TEXTS = ("split", "suite", "dataset", "group", "kind")  # the columns of the tables that are not numbers
+LARGEST = int(sys.float_info.max)
+HISTORY = ["step", "split", "loss", "accuracy", "lr", "grad_norm", "balance_loss"]
+
+
+class RunError(ValueError):
+    """A run's folder that cannot be written or read; the message names the file and the remedy.
+
+    >>> ma.Run.load("no/such/run")
+    Traceback (most recent call last):
+        ...
+    moe_analysis.training.files.RunError: no/such/run is no folder; pass the folder of a run, as listed by ...
+    """
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def json_text(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=1, sort_keys=True) + "\n"
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """A parquet file with a checksum of every page, atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    frame.to_parquet(temporary, index=False, write_page_checksum=True)
+    os.replace(temporary, path)
+
+
+def check_file(path: Path, remedy: str = RESTORE) -> None:
+    """Raise RunError for a folder, and for a pipe or a device, which a reader would wait for or never come to end."""
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - pathlib's raise where rights lack
+        raise RunError(f"{path} is no file; {remedy}")
+
+
+def read_json(path: Path, remedy: str = RESTORE) -> dict[str, Any]:
+    """The object in a JSON file; raises RunError naming the file and the remedy."""
+    check_file(path, remedy)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing; {remedy}") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); check its rights, or {remedy}") from error
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number or a nesting too long to read
+        raise RunError(f"{path} is no readable JSON ({error}); {remedy}") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{path} holds {type(values).__name__}, no object; {remedy}")
+    return values
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A parquet file with at least these columns, numbers but for `TEXTS`; raises RunError naming the file."""
+    check_file(path)
+    try:
+        frame = pd.read_parquet(path, page_checksum_verification=True)
+    except Exception as error:  # pyarrow, its codecs and pandas' metadata each fail in their own way on damaged bytes
+        raise RunError(
+            f"{path} is no readable parquet file ({shorten(str(error), 200)}); train the run again"
+        ) from error
+    if frame.empty:
+        raise RunError(f"{path} has no rows; train the run again")
+    for name in columns:
+        if list(frame.columns).count(name) != 1:
+            raise RunError(
+                f"{path} has the columns {shorten(list(frame.columns), 200)} and not one {name}; train the run again"
+            )
+        right = pd.api.types.is_string_dtype if name in TEXTS else pd.api.types.is_any_real_numeric_dtype
+        if not right(frame[name]):
+            raise RunError(
+                f"column {name} of {path} is {frame[name].dtype} where it should be "
+                f"{'text' if name in TEXTS else 'numbers'}; train the run again"
+            )
+    return frame
+
+
+def plain(value: Any) -> Any:
+    """JSON form of a configuration's value: enums by value, sets sorted."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return value
+
+
+def wrong_type(values: Mapping[str, Any], hints: Mapping[str, Any], prefix: str = "") -> str | None:
+    """What is wrong with the first value that does not fit the hint of its name; None if all do or have no hint."""
+    for name, value in values.items():
+        if name in hints and not fits(value, hints[name]):
+            return f"{prefix}{name} = {shorten(value)} is {type(value).__name__}; it must be {said(hints[name])}"
+    return None
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value, as JSON or Python gives it, can stand for a type: whole numbers do for reals, truth for none."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if origin in (list, tuple):  # JSON knows no tuples, and PEFT makes sets of lists
+        return isinstance(value, (list, tuple, set)) and all(fits(one, inner[0]) for one in value)
+    if origin is dict or is_dataclass(hint):
+        return isinstance(value, (dict, origin or hint))
+    if hint is int or isinstance(value, int) and hint is float:
+        # a whole number beyond all reals can stand for none
+        return isinstance(value, int) and not isinstance(value, bool) and (hint is int or abs(value) <= LARGEST)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return isinstance(value, (str, hint))
+    return isinstance(value, hint)
+
+
+def said(hint: Any) -> str:
+    """A type as a person writes it: "int or None", "list[str]"."""
+    if get_origin(hint) in (Union, UnionType):
+        # sorted, as typing may hand out an equal union that was written in another order; None last
+        return " or ".join(sorted({said(one) for one in get_args(hint)}, key=lambda text: (text == "None", text)))
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if hint is NoneType:
+        return "None"
+    return str(hint) if get_args(hint) else getattr(hint, "__name__", str(hint))
+
+
+def as_hinted(values: dict[str, Any], owner: type) -> dict[str, Any]:
+    """The values with every whole number a real where its field of `owner` holds reals, as 1 and 1.0 are equal."""
+    hints = get_type_hints(owner)
+    return {
+        name: float(value) if type(value) is int and only_real(hints.get(name)) else value
+        for name, value in values.items()
+    }
+
+
+def only_real(hint: Any) -> bool:
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return float in kinds and int not in kinds
+
+
+def history_frame(log: list[dict[str, Any]]) -> pd.DataFrame:
+    """Trainer's log -> columns step, split, loss, accuracy, lr, grad_norm (before clipping), balance_loss.
+
+    Train rows hold a step's batch: nats an answer token (balance loss included) and the share of answer tokens
+    predicted right. Test rows hold means over data sets: nats an answer token and accuracy by exact likelihood.
+    """
+    rows = []
+    for entry in log:
+        if "eval_loss" in entry:
+            rows.append(
+                {"step": entry["step"], "split": "test", "loss": entry["eval_loss"], "accuracy": entry["eval_accuracy"]}
+            )
+        elif "loss" in entry:
+            rows.append(
+                {
+                    "step": entry["step"],
+                    "split": "train",
+                    "loss": entry["loss"],
+                    "accuracy": entry["accuracy"],
+                    "lr": entry["learning_rate"],
+                    "grad_norm": entry["grad_norm"],
+                    "balance_loss": entry["balance_loss"],
+                }
+            )
+    frame = pd.DataFrame(rows, columns=HISTORY).astype({"step": "int64"})
+    # the last step is evaluated once more at the end of the run, with the same result
+    return frame.drop_duplicates(["step", "split"], keep="last", ignore_index=True)

@@ -1,0 +1,241 @@
+"""Router weights, their gradients and gate statistics of a training run, read between backward and optimiser step."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from ...adapters import Routing
+from ...peft_bridge import adapter_modules
+from .. import distributed
+from .store import NoStore, RecordStore
+
+Place = tuple[int, int]  # tokens of a batch before those of this process, and tokens of the batch
+LARGE_RECORD_BYTES = 4e9
+STATISTICS_TOKENS = 1024  # evenly spaced tokens of a batch that the statistics are taken over
+
+
+class HookedRecorder(TrainerCallback):
+    """A callback that reads a model's adapters through forward hooks at every `every`-th step and writes to `path`.
+
+    A subclass opens `store` and puts its hooks into `handles` when training begins; both are closed here.
+    Where several processes train the run, a record is of all their tokens: each process calls every method, and the
+    first writes. `place` says which tokens of the batch are those that the hooks see (None: all of them).
+    """
+
+    store: RecordStore | NoStore
+    place: Place | None = None
+
+    def __init__(self, model: nn.Module, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self.adapters: dict[str, Any] = dict(adapter_modules(model))
+        self.handles: list[Any] = []
+        self.active = False
+
+    def open_store(self) -> RecordStore | NoStore:
+        return RecordStore(self.path) if distributed.first() else NoStore()
+
+    def due(self, step: int) -> bool:
+        return bool(self.adapters) and step % self.every == 0
+
+    def watches(self, name: str, adapter: nn.Module) -> bool:
+        """Whether the forward pass that an adapter is in now is one to look at."""
+        return self.active and adapter.training
+
+    def flush(self) -> None:
+        """Write what is buffered; called before a checkpoint is written, so that no record of it can be missing."""
+        if self.handles:
+            self.store.flush()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.flush()
+        for handle in self.handles:
+            handle.remove()
+        self.handles, self.active = [], False
+
+
+def every_nth(tokens: int, most: int, place: Place | None = None) -> slice:
+    """Evenly spaced tokens of a whole batch, at most `most`: those of them that are among this process's `tokens`."""
+    before, total = place or (0, tokens)
+    stride = max(1, -(-total // most))
+    return slice(-before % stride, None, stride)
+
+
+def gate_statistics(gates: Tensor) -> dict[str, Tensor]:
+    """gates (modules, tokens, E) -> entropy (modules,), and load, top1 and importance (modules, E).
+
+    entropy: of a token's normalised absolute gates, averaged over tokens, 1 for uniform gates and 0 for one expert.
+    load: share of tokens that use the expert; top1: share for which it has the largest gate; importance: mean gate.
+    """
+    experts = gates.shape[-1]
+    share = gates.abs()
+    share = share / share.sum(-1, keepdim=True).clamp_min(1e-12)
+    # a clamped logarithm gives 0 · log 0 = 0 and is several times faster than xlogy
+    entropy = -(share * share.clamp_min(1e-30).log()).sum(-1).mean(-1) / max(np.log(experts), 1e-12)  # (modules,)
+    largest = gates.argmax(-1)  # (modules, tokens)
+    top1 = torch.zeros(gates.shape[0], experts).scatter_add_(1, largest, torch.ones_like(largest, dtype=torch.float))
+    return {
+        "gate_entropy": entropy,
+        "gate_load": torch.count_nonzero(gates, dim=1) / gates.shape[1],
+        "gate_top1": top1 / gates.shape[1],
+        "gate_importance": gates.mean(1),
+    }
+
+
+def statistics_of(gates: Sequence[Tensor]) -> dict[str, Tensor]:
+    """`gate_statistics` of modules with gates (tokens, E) each, of which some may have other tokens, or none."""
+    if len({len(one) for one in gates}) == 1:
+        return gate_statistics(torch.stack(list(gates)))
+    parts = [gate_statistics(one[None]) for one in gates]
+    return {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
+
+
+class Recorder(HookedRecorder):
+    """Writes a run's record; dimensions (step, module, expert, feature).
+
+    A record at step t holds the weights before update t, the gradient that makes it (after clipping; the norm before
+    clipping stands in the history) and statistics of the gates over some 1000 real tokens of the last micro-batch.
+    Modules whose routers have other shapes than the first get arrays of their own, with the shape in the name.
+    """
+
+    def __init__(self, model: nn.Module, path: Path, every: int) -> None:
+        super().__init__(model, path, every)
+        self.groups: dict[str, list[str]] = {}  # suffix -> module names
+        self.gates: dict[str, tuple[Tensor, Tensor | None]] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not self.adapters:
+            return
+        self.store = self.open_store()
+        self._declare(state.max_steps)
+        self.store.cut(state.global_step)
+        for name, adapter in self.adapters.items():
+            self.handles.append(adapter.register_forward_hook(self._keep_gates(name), with_kwargs=True))
+        self.active = self.due(state.global_step)
+
+    def layout(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+        """{array: (dimensions, sizes)} beside `step`; the first dimension, where there is one, is that of modules."""
+        shapes = defaultdict(list)
+        for name, adapter in self.adapters.items():
+            shapes[router_shape(adapter)].append(name)
+        arrays: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {}
+        for number, ((experts, features), names) in enumerate(shapes.items()):
+            suffix = "" if number == 0 else f"_{experts}x{features}"
+            module, expert, feature = f"module{suffix}", f"expert{suffix}", f"feature{suffix}"
+            self.groups[suffix] = names
+            if features:
+                for kind in ("router_weight", "router_grad"):
+                    arrays[kind + suffix] = (module, expert, feature), (len(names), experts, features)
+            arrays[f"gate_entropy{suffix}"] = (module,), (len(names),)
+            for kind in ("gate_load", "gate_top1", "gate_importance"):
+                arrays[kind + suffix] = (module, expert), (len(names), experts)
+        return arrays
+
+    def _declare(self, steps: int) -> None:
+        layout = self.layout()
+        values = sum(prod(shape) for name, (_, shape) in layout.items() if name.startswith("router_"))
+        if (size := 4 * values * steps // self.every) > LARGE_RECORD_BYTES:
+            warnings.warn(f"record_every = {self.every} writes {size / 1e9:.0f} GB; raise it for less", stacklevel=2)
+        for name, (dims, shape) in layout.items():
+            self.store.declare(name, dims, shape, self.labels(dims))
+
+    def labels(self, dims: tuple[str, ...]) -> dict[str, list[str]]:
+        """{dimension: module names} of an array with these dimensions; nothing where it is not about modules."""
+        return {dim: self.groups[dim.removeprefix("module")] for dim in dims[:1]}
+
+    def _keep_gates(self, name: str) -> Any:
+        def hook(
+            adapter: Any, inputs: tuple[Any, ...], options: dict[str, Any], output: tuple[Tensor, Routing]
+        ) -> None:
+            if self.watches(name, adapter):
+                context = inputs[1] if len(inputs) > 1 else options.get("context")
+                gates = output[1].gates.detach().reshape(-1, adapter.num_gates)  # (tokens, E)
+                self.gates[name] = gates, None if context is None else context.token_mask
+
+        return hook
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.active:
+            self.store.append(state.global_step, {**self.weights(), **self.gradients(), **self.statistics()})
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """router_weight of every shape (modules, E, features), as the weights are now."""
+        return self._stacks("router_weight", lambda name, weight: weight.detach())
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """router_grad of every shape (modules, E, features), as the gradients are now; zeros where there is none."""
+        return self._stacks("router_grad", lambda name, weight: gradient(weight))
+
+    def _stacks(self, kind: str, read: Callable[[str, Tensor], Tensor]) -> dict[str, np.ndarray]:
+        stacks = {}
+        for suffix, names in self.groups.items():
+            routers = {name: weight for name in names if (weight := router_weight(self.adapters[name])) is not None}
+            if routers:
+                stacks[kind + suffix] = stacked([read(name, weight) for name, weight in routers.items()])
+        return stacks
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Statistics of the gates that were kept, which are then let go; NaN for a module that did not run."""
+        record: dict[str, np.ndarray] = {}
+        for suffix, names in self.groups.items():
+            few = [self._sample(name) for name in names]
+            # a module that did not run has no tokens, but all the same a say: it would be lost among the others
+            tokens = max(len(one) if name in self.gates else 1 for name, one in zip(names, few))
+            statistics = distributed.mean_over_all(statistics_of(few), tokens)
+            record |= {kind + suffix: value.numpy() for kind, value in statistics.items()}
+        self.gates = {}
+        return record
+
+    def _sample(self, name: str) -> Tensor:
+        """Gates (tokens, E) of some real tokens of a module, evenly spaced, float32 on the CPU."""
+        if name not in self.gates:
+            return torch.zeros(0, self.adapters[name].num_gates)
+        gates, mask = self.gates[name]
+        if mask is not None and mask.numel() == len(gates):
+            rows = mask.reshape(-1).nonzero()[:, 0].to(gates.device)
+            gates = gates[rows[every_nth(len(rows), STATISTICS_TOKENS, self.place)]]
+        else:
+            gates = gates[every_nth(len(gates), STATISTICS_TOKENS, self.place)]
+        return gates.float().cpu()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.active = self.due(state.global_step)
+
+
+def router_weight(adapter: Any) -> Tensor | None:
+    """The matrix (experts, features) of an adapter's router; None where there is none, or one of another kind."""
+    weight = getattr(getattr(adapter, "router", None), "weight", None)
+    return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
+
+
+def router_shape(adapter: Any) -> tuple[int, int]:
+    """(experts, features) of an adapter's router; no features where it has no matrix, as intuition alone routes."""
+    weight = router_weight(adapter)
+    return (adapter.num_gates, 0) if weight is None else (weight.shape[0], weight.shape[1])
+
+
+def flat_gates(gates: Tensor, token_mask: Tensor | None) -> Tensor:
+    """(batch, sequence, …) -> (tokens, experts) of the real tokens, float32 on the CPU."""
+    flat = gates.flatten(2) if gates.dim() > 2 else gates.unsqueeze(1)
+    flat = flat[token_mask.bool()] if token_mask is not None else flat.flatten(0, 1)
+    return flat.float().cpu()
+
+
+def gradient(weight: Tensor) -> Tensor:
+    return torch.zeros_like(weight) if weight.grad is None else weight.grad.detach()
+
+
+def stacked(tensors: list[Tensor]) -> np.ndarray:
+    """A copy on the CPU in float32, (modules, E, features)."""
+    if len({tensor.device for tensor in tensors}) > 1:
+        tensors = [tensor.cpu() for tensor in tensors]
+    return torch.stack(tensors).float().cpu().numpy()

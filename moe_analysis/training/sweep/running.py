@@ -1,0 +1,139 @@
+"""Many runs through any executor: nothing finished is repeated, nothing started is lost, a failure stops no other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ...backbones import load_tokenizer
+from ..adapter_source import refuse_another_source
+from ..config import TrainConfig
+from ..files import RunError
+from ..prepare import embedder_of, fitting_rows, run_rows
+from ..run import Run
+from ..stop import TimeLimit
+from .executors import shared_pool
+from .status import WAITING, table_of
+from .work import OnChange, Outcome, Work, forget_failure
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep leaves: finished runs in the order given; failures by run name, each with error and traceback; names
+    of the runs that its time did not suffice for; a table with a row for every configuration, its columns as
+    `status.table_of` has them."""
+
+    runs: list[Run]
+    failures: dict[str, Outcome]
+    left: list[str]
+    table: pd.DataFrame
+
+
+def sweep(
+    configs: Iterable[TrainConfig],
+    out: str | Path = "runs",
+    executor: Any = None,
+    workers: int | None = None,
+    on_change: OnChange | None = None,
+    per_job: int = 1,
+    time_limit: float | None = None,
+) -> Sweep:
+    """Train every configuration that is not finished yet, each in a folder of its own under `out`.
+
+    executor: a `concurrent.futures.Executor`, Dask's `client.get_executor(pure=False)` or one of submitit; only its
+    `submit` and the futures' `result` are relied on (`done` and `cancel` are used where there are any). None: processes
+    of this machine, spawned, one thread each, kept for the next call. Its workers must see `out`.
+    workers: jobs submitted at a time (default: the machine's cores; with an executor, all of them at once).
+    per_job: runs that a job trains in turn, for executors whose jobs take longer to start than a run.
+    on_change(run name, outcome) is called in this thread when a run has finished or failed.
+    time_limit: seconds after which the runs that train stop behind a checkpoint and no other begins (None: no limit).
+
+    The same sweep may run on several machines that share the disk: a run that another process trains is waited for.
+    A job that dies is submitted again; the run it died over is blamed and fails at the second time. Configurations and
+    what they read are checked before the first run starts (ValueError). An interrupt cancels what is queued and lets
+    what runs write a checkpoint, a second one stops it at once; called again, the sweep goes on from there.
+    """
+    refuse_torchrun()
+    limit_of_time = TimeLimit(time_limit)
+    configs, out = list(configs), Path(out)
+    for config in configs:
+        config.check()
+    for name, value in (("workers", workers), ("per_job", per_job)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} = {value} must be at least 1")
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f"time_limit = {time_limit} must be positive: seconds")
+    unfinished = {}
+    for config in configs:
+        refuse_another_source(out / config.run_name, config.system)
+        if Run(out / config.run_name, config).finished:
+            forget_failure(out / config.run_name)  # of an attempt before one outside a sweep
+        else:
+            unfinished[config.run_name] = config
+    failures: dict[str, Outcome] = {}
+    left: list[str] = []
+    if unfinished:
+        read_once(unfinished.values())
+        limit = workers or (os.cpu_count() or 1 if executor is None else len(unfinished))
+        # a worker may stand in another folder
+        chosen = shared_pool(limit) if executor is None else executor
+        work = Work(chosen, unfinished, out.resolve(), limit, per_job, on_change, limit_of_time)
+        failures, left = work.finish(), work.left
+    open_runs = {**failures, **dict.fromkeys(left, Outcome(WAITING))}
+    runs = [Run.load(out / config.run_name) for config in configs if config.run_name not in open_runs]
+    return Sweep(runs, failures, left, table_of(configs, out, open_runs))
+
+
+def refuse_torchrun() -> None:
+    """Raise ValueError inside torchrun, whose processes would each start the whole sweep."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: start a sweep without torchrun; it has one process "
+            "a run, and `train` is what several processes share"
+        )
+
+
+def train_all(
+    configs: Sequence[TrainConfig],
+    out: str | Path = "runs",
+    workers: int | None = None,
+    executor: Executor | None = None,
+) -> list[Run]:
+    """The finished runs of a `sweep`, in the order given; raises RunError at its end naming all runs that failed."""
+    done = sweep(configs, out, executor, workers)
+    if done.failures:
+        listed = "\n".join(f"  {name}: {outcome.error}" for name, outcome in done.failures.items())
+        count = len({config.run_name for config in configs})
+        raise RunError(f"{len(done.failures)} of {count} runs failed; the others are kept:\n{listed}")
+    return done.runs
+
+
+def read_once(configs: Iterable[TrainConfig]) -> None:
+    """Read every suite before a run starts, which names once its flaws and the rows that no run can use, and embed the
+    prompts of an intuition.
+
+    The embeddings go to the cache with all cores at work, so that no run has to make them with its one.
+    """
+    configs = list(configs)
+    for config in distinct(configs, "backbone", "max_length", "prompt_form"):
+        fitting_rows(config, load_tokenizer(config.backbone))
+    for config in distinct([config for config in configs if config.clusters is not None], "embedder"):
+        frames = run_rows(config)
+        embedder = embedder_of(config, frames["train"])
+        for rows in frames.values():
+            embedder.transform(rows["prompt"])
+
+
+def distinct(configs: Iterable[TrainConfig], *fields: str) -> list[TrainConfig]:
+    """The first configuration of every choice of rows and of these fields."""
+    fields = ("suite", "datasets", "rows_per_dataset", "eval_rows", "holdout_rows", "transfer_suites", *fields)
+    chosen: dict[str, TrainConfig] = {}
+    for config in configs:
+        chosen.setdefault(str([getattr(config, name) for name in fields]), config)
+    return list(chosen.values())

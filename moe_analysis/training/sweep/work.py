@@ -1,0 +1,312 @@
+"""The work of a sweep: what an executor is given to train, which runs it has now, who is to blame for a death, when it
+ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+from ...noise import nobody_watching
+from ...tasks.rows import SuiteWarning
+from ..adapter_source import keep_source
+from ..config import TrainConfig
+from ..files import RunError, json_text, write_atomic
+from ..run import FINISHED, Run
+from ..status import locked
+from ..stop import RunStopped, TimeLimit, permit_in, permitted
+
+FAILED, BUSY, STOPPED = "failed", "busy", "stopped"
+FAILURE = "failure.txt"  # in a run's folder: the traceback of its latest attempt, gone when one succeeds
+_ALONE = threading.Lock()
+DEATHS = 2  # a run whose process died so often is listed as failed
+POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 900.0  # for a step, a checkpoint or an evaluation to end
+STOPPING = b"\nstopping behind the steps that run, once their checkpoints are written; again stops at once\n"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: state ("finished", "failed", "busy": another process trains this run, or "stopped": its
+    permit was taken away); what was raised, as type and message and as a traceback."""
+
+    state: str
+    error: str = ""
+    traceback: str = ""
+
+
+OnChange = Callable[[str, Outcome], Any]
+
+
+def attempt_all(configs: list[dict[str, Any]], out: str, permit: str | None = None) -> list[Outcome]:
+    """Train the runs one after the other; raises nothing, as not every exception survives the way to the driver.
+
+    permit: a file whose absence ends the training, each run behind a checkpoint (None: nothing but a signal does).
+    """
+    with interrupts_left_to_driver() if permit else nullcontext():
+        return [attempt(TrainConfig.from_dict(config), Path(out), permit) for config in configs]
+
+
+@contextmanager
+def interrupts_left_to_driver() -> Iterator[None]:
+    """In a worker process Ctrl-C does nothing while the block runs: the driver hears it too, and takes the permit."""
+    if parent_process() is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def attempt(config: TrainConfig, out: Path, permit: str | None = None) -> Outcome:
+    """Train one run, or go on with it; a failure is kept in its folder as failure.txt."""
+    if permit and not permitted(permit):
+        return Outcome(STOPPED)
+    try:
+        train_alone(config, out, permit)
+    except RunStopped:
+        return Outcome(STOPPED)
+    except Exception as error:  # a run may fail in any way that torch or the disk can
+        if isinstance(error, RunError) and isinstance(error.__cause__, BlockingIOError):
+            return Outcome(BUSY)
+        outcome = failure(error, traceback.format_exc())
+        keep_failure(config, out, outcome)
+        return outcome
+    forget_failure(out / config.run_name)
+    return Outcome(FINISHED)
+
+
+def train_alone(config: TrainConfig, out: Path, permit: str | None = None) -> None:
+    """Train one run in this process with a single thread and without a word on the console."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+
+    from ..trainer import train
+
+    # an executor of threads: torch's random numbers belong to the whole process, and so do warnings and bars
+    with _ALONE, nobody_watching(said_before=SuiteWarning):
+        torch.set_num_threads(1)
+        train(config, out, permit=Path(permit) if permit else None)
+
+
+def failure(error: BaseException, text: str) -> Outcome:
+    return Outcome(FAILED, f"{type(error).__name__}: {error}", text)
+
+
+def keep_failure(config: TrainConfig, out: Path, outcome: Outcome) -> None:
+    """Write failure.txt, and config.json where the run came not that far.
+
+    Nothing where another process holds the folder, and for a configuration that no run has: its name may be no file's.
+    """
+    folder = out / config.run_name
+    try:
+        config.check()
+        with locked(folder):
+            if Run(folder, config).finished:
+                return
+            if not (folder / "config.json").exists():
+                keep_source(folder, config.system)
+                write_atomic(folder / "config.json", json_text(config.to_dict()))
+            write_atomic(folder / FAILURE, outcome.traceback)
+    except (ValueError, OSError):  # the disk may be what failed; the outcome carries the traceback too
+        return
+
+
+def failed_at(folder: Path) -> int | None:
+    """Nanoseconds on the disk's clock at which failure.txt was written; None where there is none."""
+    try:
+        return (folder / FAILURE).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def kept_failure(folder: Path) -> Outcome:
+    """The outcome that failure.txt tells of, with the last line of the traceback as the error."""
+    text = (folder / FAILURE).read_text()
+    return Outcome(FAILED, text.rstrip().rpartition("\n")[2], text)
+
+
+def forget_failure(folder: Path) -> None:
+    """Delete failure.txt; where nothing can be written it stays, and says nothing of a run that is finished."""
+    with suppress(OSError):
+        (folder / FAILURE).unlink(missing_ok=True)
+
+
+def held(folder: Path) -> bool:
+    """Whether a process trains the run of this folder now, on this machine or on one that shares the disk."""
+    try:
+        with (folder / ".lock").open() as lock:
+            # shared, so that those who ask do not stand in each other's way
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # never started, or a disk without locks
+        return False
+    return False
+
+
+class Work:
+    """The runs still to be trained, and the jobs that train some of them now."""
+
+    def __init__(
+        self,
+        executor: Any,
+        configs: dict[str, TrainConfig],
+        out: Path,
+        limit: int,
+        per_job: int,
+        on_change: OnChange | None,
+        time_limit: TimeLimit | None = None,
+    ) -> None:
+        self.time_limit = time_limit or TimeLimit(None)
+        self.executor, self.configs, self.out, self.limit, self.per_job = executor, configs, out, limit, per_job
+        self.on_change = on_change or (lambda *_: None)
+        self.queue, self.deaths = deque(configs), Counter[str]()
+        self.jobs: dict[tuple[str, ...], Any] = {}  # names of a job's runs -> its future
+        self.failures: dict[str, Outcome] = {}
+        self.failed_before: dict[str, int | None] = {}  # when an earlier attempt of a run left its failure.txt
+
+    def finish(self) -> dict[str, Outcome]:
+        """Work until nothing, or no time, is left; returns what failed, by run name."""
+        with permit_in(self.out) as self.permit:
+            try:
+                while (self.queue or self.jobs) and not self.over():
+                    self.submit()
+                    self.take_ended()
+                self.wind_down()
+            except KeyboardInterrupt:
+                os.write(2, STOPPING)  # a live table may be writing, and print must not be entered twice
+                self.stop_after(self.wind_down)
+                raise
+            except BaseException:
+                self.stop()
+                raise
+        return self.failures
+
+    @property
+    def left(self) -> list[str]:
+        """Names of the runs that neither finished nor failed."""
+        return [
+            name
+            for name, config in self.configs.items()
+            if name not in self.failures and not Run(self.out / name, config).finished
+        ]
+
+    def over(self) -> bool:
+        """Whether the time is up, or somebody took the permit."""
+        limit = self.time_limit
+        return limit.ended or not permitted(self.permit) or (not self.jobs and limit.too_late_to_begin)
+
+    def wind_down(self) -> None:
+        """Let what trains stop behind a checkpoint, and take back what only waits."""
+        self.permit.unlink(missing_ok=True)
+        patience = time.monotonic() + PATIENCE_SECONDS
+        while self.jobs and time.monotonic() < patience:
+            self.take_ended()
+            for names in [names for names in self.jobs if not any(held(self.out / name) for name in names)]:
+                if cancelled(self.jobs[names]):
+                    del self.jobs[names]
+                    ends = (FINISHED if Run(self.out / name, self.configs[name]).finished else BUSY for name in names)
+                    self.close(names, [Outcome(end) for end in ends])
+        if self.jobs:
+            self.stop()
+
+    def stop_after(self, first: Callable[[], None]) -> None:
+        try:
+            first()
+        finally:
+            self.stop()
+
+    def take_ended(self) -> None:
+        ended = self.ended()
+        for names in ended:
+            self.take(names)
+        if not ended:
+            time.sleep(POLL_SECONDS)
+
+    def submit(self) -> None:
+        """Fill the executor up to the limit with runs that nobody else trains."""
+        if len(self.jobs) >= self.limit or not self.queue or self.time_limit.too_late_to_begin:
+            return
+        free = deque(name for name in self.queue if not held(self.out / name))
+        while free and len(self.jobs) < self.limit:
+            names = tuple(free.popleft() for _ in range(min(self.per_job, len(free))))
+            self.queue = deque(name for name in self.queue if name not in names)
+            configs = [self.configs[name].to_dict() for name in names]
+            self.failed_before |= {name: failed_at(self.out / name) for name in names}
+            try:
+                task = partial(attempt_all, permit=str(self.permit))
+                self.jobs[names] = self.executor.submit(task, configs, str(self.out))
+            except Exception as error:  # a pool that was given may be broken for good
+                self.close(names, self.after_death(names, error))
+
+    def ended(self) -> list[tuple[str, ...]]:
+        """Jobs whose result is there; where futures cannot be asked, the first one, whose result is waited for."""
+        if any(hasattr(future, "done") for future in self.jobs.values()):
+            return [names for names, future in self.jobs.items() if future.done()]
+        return list(self.jobs)[:1]
+
+    def take(self, names: tuple[str, ...]) -> None:
+        try:
+            outcomes = self.jobs[names].result()
+        except Exception as error:  # an attempt raises nothing: the job died, or never began
+            outcomes = self.after_death(names, error)
+        del self.jobs[names]
+        self.close(names, outcomes)
+
+    def close(self, names: tuple[str, ...], outcomes: list[Outcome]) -> None:
+        for name, outcome in zip(names, outcomes):
+            if outcome.state in (BUSY, STOPPED):
+                self.queue.append(name)
+                continue
+            if outcome.state == FAILED:
+                self.failures[name] = outcome
+            self.on_change(name, outcome)
+
+    def after_death(self, names: tuple[str, ...], error: Exception) -> list[Outcome]:
+        """What a job that died leaves: runs that ended, the first that did not, to blame, and others to be done."""
+        blamed, outcomes = False, []
+        for name in names:
+            config, outcome = self.configs[name], Outcome(BUSY)
+            if Run(self.out / name, config).finished:
+                outcome = Outcome(FINISHED)
+            elif failed_at(self.out / name) != self.failed_before[name]:
+                outcome = kept_failure(self.out / name)
+            elif not blamed:
+                blamed = True
+                self.deaths[name] += 1
+                if self.deaths[name] >= DEATHS:
+                    outcome = failure(error, "".join(traceback.format_exception(error)))
+                    keep_failure(config, self.out, outcome)
+            outcomes.append(outcome)
+        return outcomes
+
+    def stop(self) -> None:
+        """Cancel what is queued and end what runs, as far as the executor can."""
+        for future in self.jobs.values():
+            cancelled(future)
+        if hasattr(self.executor, "stop"):
+            self.executor.stop()
+
+
+def cancelled(future: Any) -> bool:
+    """Cancel a job; False where it has ended or runs in a way that cannot be cancelled."""
+    if not hasattr(future, "cancel"):
+        return False
+    try:
+        return future.cancel() is not False  # not every executor says anything
+    except Exception:  # a queue that no longer knows the job, in words of its own
+        return False

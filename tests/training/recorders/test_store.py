@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe_analysis.training.recorders.store import BLOCK, RecordError, RecordStore, open_records
+
+
+def filled(path: Path, start: int, stop: int, flush_at: tuple[int, ...] = ()) -> RecordStore:
+    store = RecordStore(path)
+    store.declare("router_weight", ("module", "expert"), (2, 3), {"module": ["a.q_proj", "b.q_proj"]})
+    for step in range(start, stop):
+        store.append(step, {"router_weight": np.full((2, 3), step, dtype=np.float32)})
+        if step in flush_at:
+            store.flush()
+    store.flush()
+    return store
+
+
+def steps_and_values(path: Path) -> tuple[list[int], list[float]]:
+    data = open_records(path)
+    return data["step"].values.tolist(), data["router_weight"][:, 1, 2].values.tolist()
+
+
+def test_what_is_appended_comes_back_in_order_whatever_the_flushes(tmp_path: Path) -> None:
+    filled(tmp_path / "r", 0, 2 * BLOCK + 7, flush_at=(3, 60))
+    steps, values = steps_and_values(tmp_path / "r")
+    assert steps == list(range(2 * BLOCK + 7)) == values
+    assert open_records(tmp_path / "r")["module"].values.tolist() == ["a.q_proj", "b.q_proj"]
+
+
+def test_a_block_of_nothing_but_nan_is_no_lost_chunk(tmp_path: Path) -> None:
+    filled(tmp_path / "r", 0, BLOCK)
+    store = RecordStore(tmp_path / "r")
+    for step in range(BLOCK, 2 * BLOCK):
+        store.append(step, {"router_weight": np.full((2, 3), np.nan, dtype=np.float32)})
+    values = open_records(tmp_path / "r")["router_weight"].values
+    assert values.shape == (2 * BLOCK, 2, 3) and np.isnan(values[BLOCK:]).all() and np.isfinite(values[:BLOCK]).all()
+
+
+def test_cutting_back_and_going_on_leaves_neither_gap_nor_double(tmp_path: Path) -> None:
+    store = filled(tmp_path / "r", 0, 75)
+    store.cut(40)
+    filled(tmp_path / "r", 40, 90)
+    steps, values = steps_and_values(tmp_path / "r")
+    assert steps == list(range(90)) == values
+
+
+def test_an_append_cut_off_before_its_step_is_written_does_not_count(tmp_path: Path) -> None:
+    store = filled(tmp_path / "r", 0, 10)
+    array = store.group["router_weight"]
+    array.resize((14, 2, 3))
+    array[10:14] = 99.0
+    assert steps_and_values(tmp_path / "r")[0] == list(range(10))
+    store = RecordStore(tmp_path / "r")
+    store.cut(8)
+    filled(tmp_path / "r", 8, 12)
+    assert steps_and_values(tmp_path / "r")[1] == list(range(12))
+
+
+def test_a_missing_chunk_is_reported_by_the_array_it_belongs_to(tmp_path: Path) -> None:
+    filled(tmp_path / "r", 0, 3 * BLOCK)
+    chunks = sorted((tmp_path / "r" / "router_weight" / "c").iterdir())
+    assert len(chunks) == 3
+    shutil.rmtree(chunks[1])
+    with pytest.raises(RecordError, match="router_weight .* lacks 1 of 3 chunks"):
+        open_records(tmp_path / "r")
+
+
+def test_a_damaged_group_and_an_empty_folder_are_reported_by_name(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no record"):
+        open_records(tmp_path)
+    filled(tmp_path / "r", 0, 3)
+    (tmp_path / "r" / "zarr.json").write_text("{broken")
+    with pytest.raises(RecordError, match="cannot be read"):
+        open_records(tmp_path / "r")
+
+
+def test_a_record_of_a_single_module_can_be_read(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "r")
+    store.declare("router_weight", ("module",), (1,), {"module": ["a.q_proj"]})
+    store.append(0, {"router_weight": np.zeros(1, dtype=np.float32)})
+    store.flush()
+    assert open_records(tmp_path / "r")["module"].values.tolist() == ["a.q_proj"]
