@@ -21,6 +21,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from safetensors import safe_open
 
 from .adapters import REGISTRY, own
+from .atomic import write_whole
 from .base_name import BaseName, last_part, public_name
 
 if TYPE_CHECKING:  # PEFT imports the bridge as soon as it is imported, and the bridge this file
@@ -291,9 +292,7 @@ def put_card(path: Path, text: str) -> None:
     if path.is_file() and not replaceable(path):
         hide_paths(path)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
+    write_whole(path, text)
 
 
 def replaceable(path: Path) -> bool:

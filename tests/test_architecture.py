@@ -17,6 +17,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # what a part of the package may import beside itself
 ARROWS: dict[str, set[str]] = {
     "adapters": set(),
+    "atomic": set(),
     "noise": set(),  # of other libraries
     "places": set(),  # where data, notebooks, figures and runs lie
     "extras": set(),
@@ -57,6 +58,7 @@ ARROWS: dict[str, set[str]] = {
     "figures": {"kernels", "papers", "places"},  # executes the notebooks
     "gallery": {"figures", "drawing", "tasks", "presets", "places", "evidence"},  # reads what plots.save wrote
 }
+ANYWHERE = {"atomic"}  # how files are written
 OUTER = {"__init__", "__main__", "commands"}  # the lazy door and the command line may name every part
 MAX_FILE_LINES, MAX_CELL_LINES, MAX_WRITTEN_LINES = 400, 14, 30
 FILE_MAGIC = "%%writefile"  # a cell that shows a file and writes it: what it defines is the file's
@@ -90,7 +92,7 @@ def forbidden(path: Path, root: Path = PACKAGE) -> list[str]:
     own = parts(path, root)[0]
     if own in OUTER:
         return []
-    allowed = ARROWS.get(own, set()) | {own}
+    allowed = ARROWS.get(own, set()) | {own} | ANYWHERE
     return [name or PACKAGE.name for name in imported(path, root) if name.split(".")[0] not in allowed]
 
 

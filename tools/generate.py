@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from moe_analysis.atomic import write_whole
 from moe_analysis.tasks.look_alikes import resembling
 from tools.generators import OOD_SKILLS, SKILLS, Skill
 from tools.generators.problem import PLAIN_REMARKS
@@ -139,12 +139,6 @@ def _entry(dataset: Dataset, rows: list[Row], content: bytes) -> Row:
     }
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
-
-
 def to_jsonl(rows: list[Row]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
@@ -158,9 +152,9 @@ def write(out: str | Path, seed: int = 0) -> dict[str, Path]:
         manifest = {}
         for name, rows in datasets.items():
             content = to_jsonl(rows)
-            write_atomically(folder / f"{name}.jsonl", content)
+            write_whole(folder / f"{name}.jsonl", content)
             manifest[name] = _entry((TRAINING | OOD)[name], rows, content)
-        write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+        write_whole(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
     return folders
 
 

@@ -3,10 +3,8 @@ writers."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +12,14 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
+from ..atomic import replacing
 from ..tasks.rows import shorten
 from .row import Difference, difference
 
 SCHEMA, ABOUT = 1, b"moe_analysis.results"  # of what is written here, and where a file says it
-LOCK_SECONDS, POLL_SECONDS = 60.0, 0.02
+LOCK_SECONDS = 60.0
 RESTORE = "restore it from version control or another machine's copy, or move it away"
 TEXT, TEXTS, NUMBERS, BYTES = pa.string(), pa.list_(pa.string()), pa.list_(pa.int32()), pa.list_(pa.binary())
 COLUMNS = pa.schema(
@@ -122,35 +122,28 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write a table so that a reader, or whoever comes after a full disk or a crash, finds the old or the new one."""
     table = pa.Table.from_pylist(list(rows), COLUMNS)
     table = table.replace_schema_metadata({ABOUT: json.dumps({"schema": SCHEMA})})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as fresh, fresh.open("wb") as file:
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
 def locked_table(path: Path) -> Iterator[None]:
     """Hold a table for this process, of all that share the disk; raises ResultsError after a minute of waiting."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    patience = time.monotonic() + LOCK_SECONDS
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > patience:
-                    raise ResultsError(
-                        f"{path} has been held by another process for {LOCK_SECONDS:.0f} seconds; find "
-                        "and end that one, then call again"
-                    ) from error
-                time.sleep(POLL_SECONDS)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ResultsError(
+            f"{path} has been held by another process for {LOCK_SECONDS:.0f} seconds; find and end that one, then call "
+            "again"
+        ) from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def add_rows(path: str | Path, rows: Iterable[Row]) -> list[Difference]:

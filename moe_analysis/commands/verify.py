@@ -58,7 +58,7 @@ def verify(
 
 def stored(claims: Any, folder: Path) -> None:
     """Write one row per claim; raises OSError for a folder that cannot be written."""
-    from ..drawing.save import write_whole
+    from ..atomic import write_whole
 
     rows = claims[["name", "source", "statement"]].assign(verdict=claims["holds"].map({True: "holds", False: "fails"}))
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import platform
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from importlib import metadata
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..atomic import write_whole
 from ..evidence import Claim, described
 from ..evidence.verdict import FAILS, HOLDS, IN_PART, OF_OURS, OF_PAPERS
 from ..places import computed_figures
@@ -140,20 +140,6 @@ def _write_script(path: Path) -> None:
     content = get_plotlyjs().encode()
     if not path.exists() or path.stat().st_size != len(content):
         write_whole(path, content)
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Put a file in place whole: a reader sees the old one or the new one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)  # mkstemp makes a file that only its owner can read
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink()
-        raise
-    return path
 
 
 def _claims(claims: pd.DataFrame | Iterable[Mapping[str, Any] | Claim]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ def build(folder: str | Path = "figures") -> Path:
         Traceback (most recent call last):
         moe_analysis.gallery.records.GalleryError: folder = 'no/such/folder' is no folder; ...
     """
-    from ..drawing.save import write_whole
+    from ..atomic import write_whole
     from .entries import collect
     from .page import render
     from .shelves import read_shelves

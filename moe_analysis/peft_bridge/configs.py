@@ -6,7 +6,6 @@ They are written out, so that an editor shows and checks their fields.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from peft import PeftConfig, PeftType
 from peft.utils import CONFIG_NAME
 
 from .. import adapters
+from ..atomic import write_whole
 from ..base_name import local_name
 from ..model_card import hide_base_path, write_card
 from .reader import IntuitionHalf
@@ -65,13 +65,6 @@ class PeftHalf(PeftConfig):
 def stored_type(name: str) -> str:
     """The type as a checkpoint has it: without our import PEFT and transformers fail, with this as their message."""
     return f"{name.upper()} (import moe_analysis before PEFT or transformers loads it)"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
 
 
 @dataclass

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atomic import write_whole
+
 CACHE_VARIABLE = "MOE_ANALYSIS_CACHE"
 DIGEST_BYTES = 32
 _told_unwritable: set[Path] = set()
@@ -83,14 +85,7 @@ class ArrayCache:
         payload = buffer.getvalue()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=f".{key[:16]}-", suffix=".tmp")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(payload + hashlib.sha256(payload).digest())
-                Path(name).replace(self.path(key))
-            except BaseException:
-                Path(name).unlink()
-                raise
+            write_whole(self.path(key), payload + hashlib.sha256(payload).digest())
         except OSError as error:
             self._warn_once(error)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
+from ..atomic import replacing
 
 UNIT_TOLERANCE = 1e-3
 
@@ -83,14 +83,8 @@ class Clusters:
         """Write the clusters to a .npz file, whole or not at all, and return its path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, centroids=self.centroids, labels=self.labels, seed=self.seed, inertia=self.inertia)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink()
-            raise
+        with replacing(path) as fresh, fresh.open("wb") as file:
+            np.savez(file, centroids=self.centroids, labels=self.labels, seed=self.seed, inertia=self.inertia)
         return path
 
     @classmethod

@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
+from ..atomic import replacing
 from ..tasks.rows import shorten
 
 RESTORE = "restore it, or train the run again"
@@ -32,22 +33,14 @@ class RunError(ValueError):
     """
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def json_text(values: dict[str, Any]) -> str:
     return json.dumps(values, indent=1, sort_keys=True) + "\n"
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
     """A parquet file with a checksum of every page, atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    frame.to_parquet(temporary, index=False, write_page_checksum=True)
-    os.replace(temporary, path)
+    with replacing(path) as fresh:
+        frame.to_parquet(fresh, index=False, write_page_checksum=True)
 
 
 def check_file(path: Path, remedy: str = RESTORE) -> None:

@@ -16,6 +16,7 @@ from peft import get_peft_model
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
+from ..atomic import write_whole
 from ..backbones import load_backbone
 from ..peft_bridge.intuition import set_intuition
 from ..tasks.batches import answers_fit, collate, encode, warn_of_long_answers
@@ -27,7 +28,7 @@ from ..tasks.suite import load_suite
 from . import distributed
 from .adapter_source import keep_source
 from .config import TrainConfig
-from .files import json_text, write_atomic
+from .files import json_text
 
 HOLDOUT_SEED = 1  # not that of the rows to train on, whose choice would else begin with the very rows held out
 # batches whose rows are sorted together: questions of twenty data sets, twice their length with padding, are left with
@@ -160,7 +161,7 @@ def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str,
     """
     frames, kept = fitting_rows(config, tokenizer)
     keep_source(folder, config.system)
-    write_atomic(folder / "config.json", json_text(config.to_dict()))
+    write_whole(folder / "config.json", json_text(config.to_dict()))
     if config.clusters is None:
         return {split: Data(frame[kept[split]].reset_index(drop=True), None) for split, frame in frames.items()}
     # all prompts are embedded and the rows dropped afterwards: the embeddings are cached for the whole set

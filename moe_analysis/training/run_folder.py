@@ -10,14 +10,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
+from filelock import Timeout
 
 from .files import RunError
 from .recorders.attached_run import ABOUT
 from .run import Run
-from .status import hold
+from .status import held
 from .sweep.status import COLUMNS as SWEPT
 from .sweep.status import progress_of, run_state
-from .sweep.work import FAILED, held, kept_failure
+from .sweep.work import FAILED, kept_failure
 
 DAMAGED = "damaged"  # a state of a folder whose files cannot be read
 COLUMNS = [*SWEPT, "changed"]
@@ -150,11 +151,11 @@ def delete_run(path: str | Path) -> None:
         raise RunError(f"{path} holds no run; pass a folder that `python -m moe_analysis runs` lists")
     aside = path.with_name(f"{DELETED}{path.name}-{os.getpid()}")
     try:
-        with hold(path):  # raises where a process trains it, and keeps others from beginning
+        with locked(path):  # raises where a process trains it, and keeps others from beginning
             os.replace(path, aside)
     except (RunError, OSError) as error:
         cause = error.__cause__ if isinstance(error, RunError) else error
-        if isinstance(cause, BlockingIOError) or not isinstance(cause, OSError):
+        if isinstance(cause, Timeout) or not isinstance(cause, OSError):
             raise
         raise RunError(f"{path} cannot be deleted ({cause.strerror}); check the rights of {path.parent}") from error
     shutil.rmtree(aside, ignore_errors=True)

@@ -3,7 +3,6 @@ card."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import subprocess
@@ -13,20 +12,29 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 from peft import PeftConfig
 from transformers import TrainerCallback
 
+from ..atomic import write_whole
 from ..model_card import hide_base_path, write_card
 from . import distributed
 from .config import TrainConfig
-from .files import RunError, json_text, read_json, write_atomic
+from .files import RunError, json_text, read_json
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 GIT_SECONDS = 10
+LOCK = ".lock"
+PATIENCE_SECONDS = 1.0  # whoever only asks whether a run is held holds it for a moment
 
 
 @contextmanager
@@ -35,27 +43,47 @@ def locked(folder: Path) -> Iterator[None]:
 
     The lock goes when the process does, however it ends. Of several processes the first one holds it.
     """
-    held: list[IO[str]] = []
+    held: list[FileLock] = []
     try:
         distributed.together(lambda: held.append(hold(folder)))
         yield
     finally:
         for lock in held:
-            lock.close()
+            lock.release()
 
 
-def hold(folder: Path) -> IO[str]:
+def hold(folder: Path) -> FileLock:
+    lock = FileLock(folder / LOCK, PATIENCE_SECONDS, thread_local=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(f"{folder} is being trained by another process; wait for it, or stop it") from error
     except OSError as error:
         raise RunError(f"out = {str(folder.parent)!r} cannot be written ({error}); choose another folder") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise RunError(f"{folder} is being trained by another process; wait for it, or stop it") from error
     return lock
+
+
+def held(folder: Path) -> bool:
+    """Whether a process trains the run of this folder now, on this machine or on one that shares the disk."""
+    try:
+        with (folder / LOCK).open() as lock:
+            if fcntl is None:
+                return taken(folder / LOCK)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask do not see each other
+    except BlockingIOError:
+        return True
+    except OSError:  # never started, or a disk without locks
+        return False
+    return False
+
+
+def taken(path: Path) -> bool:
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 class Status:
@@ -77,7 +105,7 @@ class Status:
     def write(self, state: str, step: int) -> None:
         seconds = round(self.before + time.monotonic() - self.started, 1)
         self.written = time.monotonic()
-        write_atomic(self.path, json_text({"state": state, "step": step, "seconds": seconds, **self.values}))
+        write_whole(self.path, json_text({"state": state, "step": step, "seconds": seconds, **self.values}))
 
 
 class Progress(TrainerCallback):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from filelock import Timeout
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback
@@ -99,7 +100,7 @@ class Attachment(AttachedRun):
             try:
                 unless_open.enter_context(locked(self.path))
             except RunError as error:
-                if not isinstance(error.__cause__, BlockingIOError):
+                if not isinstance(error.__cause__, Timeout):
                     raise
                 raise RunError(
                     f"{self.path} is being recorded into already; detach() that handle first, or pass another folder"

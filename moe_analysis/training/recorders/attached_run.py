@@ -12,7 +12,8 @@ import pandas as pd
 import xarray as xr
 import zarr
 
-from ..files import RunError, json_text, read_json, write_atomic
+from ...atomic import write_whole
+from ..files import RunError, json_text, read_json
 from .recorder import Recorder
 from .store import RecordError, open_records
 
@@ -61,7 +62,7 @@ class AttachedRun:
 
     def describe(self, updates: int) -> None:
         """Write attached.json: the configuration, and how many updates the model has seen."""
-        write_atomic(self.path / ABOUT, json_text({"config": asdict(self.config), "updates": updates}))
+        write_whole(self.path / ABOUT, json_text({"config": asdict(self.config), "updates": updates}))
 
     @property
     def id(self) -> str:

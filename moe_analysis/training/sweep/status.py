@@ -20,7 +20,8 @@ from rich.text import Text
 
 from ..config import TrainConfig
 from ..run import FINISHED, Run
-from .work import FAILED, FAILURE, STOPPED, Outcome, failed_at, held
+from ..status import held
+from .work import FAILED, FAILURE, STOPPED, Outcome, failed_at
 
 WAITING, RUNNING = "waiting", "running"
 

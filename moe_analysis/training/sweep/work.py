@@ -3,7 +3,6 @@ ends."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import threading
@@ -18,13 +17,16 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
+from ...atomic import write_whole
 from ...noise import nobody_watching
 from ...tasks.rows import SuiteWarning
 from ..adapter_source import keep_source
 from ..config import TrainConfig
-from ..files import RunError, json_text, write_atomic
+from ..files import RunError, json_text
 from ..run import FINISHED, Run
-from ..status import locked
+from ..status import held, locked
 from ..stop import RunStopped, TimeLimit, permit_in, permitted
 
 FAILED, BUSY, STOPPED = "failed", "busy", "stopped"
@@ -80,7 +82,7 @@ def attempt(config: TrainConfig, out: Path, permit: str | None = None) -> Outcom
     except RunStopped:
         return Outcome(STOPPED)
     except Exception as error:  # a run may fail in any way that torch or the disk can
-        if isinstance(error, RunError) and isinstance(error.__cause__, BlockingIOError):
+        if isinstance(error, RunError) and isinstance(error.__cause__, Timeout):
             return Outcome(BUSY)
         outcome = failure(error, traceback.format_exc())
         keep_failure(config, out, outcome)
@@ -119,8 +121,8 @@ def keep_failure(config: TrainConfig, out: Path, outcome: Outcome) -> None:
                 return
             if not (folder / "config.json").exists():
                 keep_source(folder, config.system)
-                write_atomic(folder / "config.json", json_text(config.to_dict()))
-            write_atomic(folder / FAILURE, outcome.traceback)
+                write_whole(folder / "config.json", json_text(config.to_dict()))
+            write_whole(folder / FAILURE, outcome.traceback)
     except (ValueError, OSError):  # the disk may be what failed; the outcome carries the traceback too
         return
 
@@ -143,19 +145,6 @@ def forget_failure(folder: Path) -> None:
     """Delete failure.txt; where nothing can be written it stays, and says nothing of a run that is finished."""
     with suppress(OSError):
         (folder / FAILURE).unlink(missing_ok=True)
-
-
-def held(folder: Path) -> bool:
-    """Whether a process trains the run of this folder now, on this machine or on one that shares the disk."""
-    try:
-        with (folder / ".lock").open() as lock:
-            # shared, so that those who ask do not stand in each other's way
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # never started, or a disk without locks
-        return False
-    return False
 
 
 class Work:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import moe_analysis as ma
 from moe_analysis.training.files import RunError
-from moe_analysis.training.status import locked
+from moe_analysis.training.status import held, locked
 from moe_analysis.training.sweep.executors import open_executor
 from moe_analysis.training.sweep.status import (
     RunProgress,
@@ -21,7 +21,7 @@ from moe_analysis.training.sweep.status import (
     shortened,
     table,
 )
-from moe_analysis.training.sweep.work import Outcome, failure, held, keep_failure
+from moe_analysis.training.sweep.work import Outcome, failure, keep_failure
 
 
 def rows() -> list[RunProgress]:
