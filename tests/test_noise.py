@@ -28,7 +28,7 @@ for module in pkgutil.walk_packages(ma.__path__, "moe_analysis."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 import peft
-from moe_analysis.training.attempt import attempt
+from moe_analysis.training.sweep.work import attempt
 home = tempfile.mkdtemp()
 rows = ma.load_suite("embedded", split="train", datasets=["add_small"])["prompt"][:12]
 for model in ("tfidf", "minilm"):
