@@ -15,7 +15,7 @@ from filelock import Timeout
 from .files import RunError
 from .recorders.attached_run import ABOUT
 from .run import Run
-from .status import held
+from .status import held, locked
 from .sweep.status import COLUMNS as SWEPT
 from .sweep.status import progress_of, run_state
 from .sweep.work import FAILED, kept_failure
