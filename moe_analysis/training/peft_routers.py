@@ -81,7 +81,7 @@ def arrow_views(model: nn.Module) -> dict[str, RouterView]:
 
     found: dict[str, RouterView] = {}
     for name, module in model.named_modules():
-        arrows = getattr(module, "lora_arrow", None) if isinstance(module, LoraLayer) else None
-        for active in [adapter for adapter in module.active_adapters if adapter in arrows] if arrows else []:
+        arrows: Any = getattr(module, "lora_arrow", {}) if isinstance(module, LoraLayer) else {}
+        for active in [one for one in getattr(module, "active_adapters", ()) if one in arrows] if arrows else []:
             found[short_name(name)] = ArrowView(model, arrows[active])
     return found

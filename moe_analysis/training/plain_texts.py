@@ -50,7 +50,7 @@ def checked_texts(texts: str | Sequence[str]) -> list[str]:
 
 def context_length(model: Any, tokenizer: Any) -> int | None:
     """The most tokens that a model reads at once; None where neither it nor its tokenizer has a limit."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     told = [getattr(config, name, None) for name in CONTEXTS] + [getattr(tokenizer, "model_max_length", None)]
     known = [int(most) for most in told if isinstance(most, (int, float)) and 0 < most < UNBOUNDED]

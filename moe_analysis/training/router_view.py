@@ -37,7 +37,7 @@ class RouterView:
     """
 
     def __init__(
-        self, root: nn.Module, module: nn.Module, num_gates: int, top_k: int | None, system: str, decodes: bool = False
+        self, root: Any, module: Any, num_gates: int, top_k: int | None, system: str, decodes: bool = False
     ) -> None:
         self.root, self.module, self.decodes = root, module, decodes
         self.num_gates, self.top_k, self.system = num_gates, top_k, system
