@@ -12,7 +12,7 @@ from .measure import (
     measure_experts,
     record,
 )
-from .measure_tokens import RoutedTokens, tokens
+from .measure_tokens import RoutedTokens, sentences, tokens
 
 __all__ = [
     "Gates",
@@ -24,5 +24,6 @@ __all__ = [
     "measure_agreement",
     "measure_experts",
     "record",
+    "sentences",
     "tokens",
 ]

@@ -127,7 +127,7 @@ def tree_picture(nodes: list[NodesOf], token: int) -> str:
     """The tree as an inline SVG: experts at the nodes, scores on the edges, the output on top."""
     layers = len(nodes)
     counts = [layer.ids[token].size for layer in nodes]
-    leaves, step, high = counts[0], 46, 58
+    leaves, step, high = counts[0], 62, 56
     width, height = step * max(2, min(leaves, MOST_LEAVES)), high * layers + 34
     spots: list[Any] = [None] * (layers + 1)
     spots[0] = (np.arange(leaves) + 0.5) / leaves * width

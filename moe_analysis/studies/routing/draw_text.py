@@ -11,11 +11,11 @@ from .measure_tokens import RoutedTokens
 # The cards of all tokens lie in one place under the text, so that none is cut off by a cell's edge. One that has the
 # focus, by a click or by the tab key, stays; the one under the pointer lies above it.
 STYLE = """
-.moe-text{position:relative;padding:4px 0 13.5em;line-height:2.05;font:15px/2.05 ui-monospace,'DejaVu Sans Mono',monospace;
+.moe-text{position:relative;padding:4px 0 15.5em;line-height:2.05;font:15px/2.05 ui-monospace,'DejaVu Sans Mono',monospace;
 color:#1d2129;background:#fff;overflow-wrap:anywhere;white-space:pre-wrap}
 .moe-token{border-radius:4px;padding:2px 1px;cursor:pointer;outline-offset:1px}
 .moe-token:hover,.moe-token:focus{outline:2px solid #1d2129}
-.moe-card,.moe-hint{position:absolute;left:0;right:0;bottom:0;height:13em;overflow:auto;box-sizing:border-box;padding:6px 10px;
+.moe-card,.moe-hint{position:absolute;left:0;right:0;bottom:0;height:15em;overflow:auto;box-sizing:border-box;padding:6px 10px;
 border:1px solid #c9c9c4;border-radius:8px;background:#fff;color:#1d2129;font:13px/1.45 system-ui,'DejaVu Sans',sans-serif;
 white-space:normal;cursor:default}
 .moe-hint{color:#59616e;background:#fafaf7}
@@ -27,7 +27,7 @@ white-space:normal;cursor:default}
 .moe-card .moe-list td,.moe-card .moe-list th{border:0}
 .moe-card .moe-bar{width:14em;text-align:left}
 .moe-card .moe-bar i{display:block;height:10px;border-radius:3px;min-width:1px}
-.moe-card svg{display:block;max-width:100%;height:auto;max-height:10.5em;margin-top:4px}
+.moe-card svg{display:block;max-width:100%;height:auto;max-height:11em;margin-top:4px}
 """
 HINT = "Point at a token, or tap it, to see all its gates."
 

@@ -196,7 +196,7 @@ def draw_flow(panel: Any, found: RoutedTokens, place: str, row: int | None = Non
     panel.set_yticks([])
     panel.spines[["left", "bottom"]].set_visible(False)
     panel.tick_params(length=0)
-    panel.set_title(f"{total} tokens through {place}: experts from layer to layer")
+    panel.set_title(f"{total} token{'s' * (total != 1)} through {place}")
     return panel
 
 
@@ -235,7 +235,8 @@ def tokens_explorer(found: RoutedTokens) -> go.Figure:
         shown = [other == name for other in found.routers] + [place == router.place for place in flowing]
         label = f"{layer_title(router.layer)}, {router.place}"
         buttons.append({"label": label, "method": "restyle", "args": [{"visible": shown}]})
-    for trace, visible in zip(traces, buttons[first]["args"][0]["visible"]):
+    chosen = [name == found.middle for name in found.routers] + [place == found.places[0] for place in flowing]
+    for trace, visible in zip(traces, chosen):
         trace.visible = visible
     flow_height = 340 if flowing else 0
     text_height = 24 * lines
@@ -246,9 +247,9 @@ def tokens_explorer(found: RoutedTokens) -> go.Figure:
     fig = go.Figure(traces)
     fig.update_xaxes(visible=False, range=[0, PHONE_COLUMNS], fixedrange=True)
     fig.update_yaxes(visible=False, range=[lines - 0.4, -0.6], fixedrange=True, domain=[min(0.95, below), 1])
-    ladders = {tuple(found.at(place)) for place in flowing}
+    ladders: list[tuple[str, ...]] = list({tuple(found.at(place)) for place in flowing})
     if len(ladders) == 1:  # else no name would be right for all
-        layers = next(iter(ladders))
+        layers = ladders[0]
         for number, title in enumerate(layer_names(layers, most=12)):
             place = number / (len(layers) - 1)
             anchor = "left" if place == 0 else "right" if place == 1 else "center"

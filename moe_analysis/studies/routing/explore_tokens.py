@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from functools import lru_cache
+from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ...drawing.explorer import View, alert, choice, rendered
+from ...drawing.explorer import alert, choice, png
 from ...extras import extra
 from ..records import layer_title
 
@@ -114,7 +116,8 @@ def flow_html(found: RoutedTokens, place: str) -> str:
     if len(layers) < 2:
         return ""
     with use_style():
-        fig = figure(5.4, 2.8)
+        fig = figure(4.0, 2.7)  # a phone's width, so that its names can be read there
         draw_flow(fig.subplots(), found, place)
     alt = f"Flow of {len(found.tokens)} tokens between the strongest experts of {', '.join(layers)}, {place}."
-    return rendered(View(fig, alt))[0]
+    source = base64.b64encode(png(fig)).decode()
+    return f'<img alt="{escape(alt)}" style="width:100%;max-width:560px" src="data:image/png;base64,{source}">'

@@ -12,12 +12,15 @@ import pandas as pd
 from torch import nn
 
 from ...backbones import load_tokenizer
+from ...tasks import load_suite
 from ...training.loop_recorder import bare_model
 from ...training.plain_texts import checked_texts
 from ...training.routing import record_gates, routers_of
-from ..records import layer_of
+from ..records import layer_of, method_of
 from ..result import Result
+from .measure import PRIOR, Gates
 
+SENTENCES = 10
 NONE = -1  # the expert of a token that no expert takes, as one beyond Switch's capacity
 
 
@@ -201,6 +204,25 @@ def tokens(
     return read(listed, intuition)
 
 
+def sentences(runs: Sequence[Any] | Gates, count: int = SENTENCES) -> RoutedTokens:
+    """The same fixed sentences of a run's suite: the first test prompts of its first data sets, through one model.
+
+    Args:
+        runs: or the gates that `record` made of them; T-REX's first run is shown, else the first that has a router.
+        count: sentences, at most one of each data set.
+
+    Raises:
+        ValueError: for runs none of which has a router.
+    """
+    listed = list(runs.runs if isinstance(runs, Gates) else runs)
+    routed = [run for run in listed if run.config.system != "lora"]
+    if not routed:
+        raise ValueError("none of the runs has a router; pass runs of a mixture")
+    run = next((one for one in routed if method_of(one) == PRIOR), routed[0])
+    test = load_suite(run.config.suite, split="test", datasets=run.config.datasets)
+    return tokens(run, test.groupby("dataset", sort=False).head(1)["prompt"].head(count).tolist())
+
+
 def read_texts(
     model: Any,
     tokenizer: Any,
@@ -271,9 +293,9 @@ def routers_in(name: str, adapter: Any, gates: np.ndarray) -> dict[str, RoutedBy
             f"{name} pool {number}": RoutedBy(layer, f"{place} pool {number}", name, pool)
             for number, pool in enumerate(pools)
         }
-    sides = getattr(adapter.config, "num_down", None), getattr(adapter.config, "num_up", None)
-    matrix = sides if None not in sides and np.prod(sides) == gates.shape[1] else None
-    return {name: RoutedBy(layer, place, name, gates, matrix)}  # type: ignore[arg-type]
+    down, up = getattr(adapter.config, "num_down", None), getattr(adapter.config, "num_up", None)
+    matrix = (down, up) if down and up and down * up == gates.shape[1] else None
+    return {name: RoutedBy(layer, place, name, gates, matrix)}
 
 
 def pieces_of(texts: list[str], frame: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
