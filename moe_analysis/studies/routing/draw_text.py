@@ -41,8 +41,8 @@ def text_html(found: RoutedTokens, name: str, row: int) -> str:
     """One text in the colors of the router of that name; a page or a cell may show several.
 
     Example:
-        >>> html = text_html(found, found.middle, 0)
-        >>> html.count('class="moe-token"') == int((found.tokens["row"] == 0).sum())
+        >>> html = text_html(sentence, sentence.middle, 0)
+        >>> html.count('class="moe-token"') == int((sentence.tokens["row"] == 0).sum())
         True
     """
     router = found.routers[name]

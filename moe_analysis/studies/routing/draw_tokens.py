@@ -73,7 +73,7 @@ def tokens_figure(found: RoutedTokens, name: str, row: int | None = None) -> Fig
     """The texts (or one of them) over the flow of their tokens, for one router and the others at its place.
 
     Example:
-        >>> figure = tokens_figure(found, found.middle)
+        >>> figure = tokens_figure(sentence, sentence.middle)
         >>> len(figure.axes)
         2
     """
@@ -217,7 +217,7 @@ def tokens_explorer(found: RoutedTokens) -> go.Figure:
     """The interactive twin of `tokens_figure`: every router in one list, and the flow at its place.
 
     Example:
-        >>> figure = tokens_explorer(found)
+        >>> figure = tokens_explorer(sentence)
         >>> figure.data[0].type, figure.layout.updatemenus[0].name
         ('bar', 'Router')
     """

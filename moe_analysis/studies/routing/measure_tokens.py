@@ -177,8 +177,8 @@ def tokens(
 
     Example:
         >>> found = ma.studies.routing.tokens(model, "red or blue?", tokenizer)
-        >>> found.tokens["piece"].tolist()[-2:], len(found.routers)
-        (['blue', '?'], 4)
+        >>> "".join(found.tokens["space"] + found.tokens["piece"]), len(found.routers)
+        ('<bos>red or blue?', 4)
     """
     listed = checked_texts(texts)
     is_run = not isinstance(model, nn.Module)

@@ -21,6 +21,7 @@ from moe_analysis.studies.routing.draw_tokens import OTHERS, bars_of, ribbons_of
 from moe_analysis.studies.routing.measure_tokens import NONE, RoutedBy
 from moe_analysis.training.routing import record_gates
 from tests.adapters.cases import randomize
+from tests.studies.fake_tokens import routed
 from tests.training.foreign_models import MODELS, TOP_K, Words, foreign
 
 TEXTS = ["The red cat sees two birds.", "What comes first?"]
@@ -104,16 +105,6 @@ def test_a_run_is_read_with_its_own_tokenizer_and_intuition(config, out, suite) 
     assert again.texts == ("The cat",) and set(again.routers) == set(found.routers)
     chosen = ma.papers.routing_tokens([run])
     assert len(chosen.texts) == 2 and chosen.texts[0] == prompt  # one of each data set
-
-
-def routed(gates: list[list[list[float]]]) -> RoutedTokens:
-    """One text of three tokens through layers with these gates (layer, token, expert)."""
-    frame = pd.DataFrame({"row": 0, "position": range(3), "token_id": range(3), "space": "", "piece": list("abc")})
-    routers = {
-        f"layers.{layer}.gate": RoutedBy(f"layers.{layer}", "gate", f"layers.{layer}.gate", np.array(own))
-        for layer, own in enumerate(gates)
-    }
-    return RoutedTokens(("abc",), frame, routers, {}, "made", lambda texts: routed(gates), sample="3 tokens")
 
 
 def test_the_flow_counts_tokens_between_their_strongest_experts() -> None:
