@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable
 from functools import lru_cache
 from html import escape
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ...drawing.explorer import alert, choice, png
@@ -32,11 +33,12 @@ class TokenExplorer(ipywidgets.VBox):
 
     def __init__(self, found: RoutedTokens) -> None:
         first = found.routers[found.middle]
+        self.drawing = Lock()  # newer kernels answer controls in several threads: an older text would come out last
         self.read: Callable[[str], RoutedTokens] = lru_cache(KEPT)(lambda text: found.again([text]))
-        self.first = {0: found.texts[0], 1: found.texts[1] if len(found.texts) > 1 else ""}
+        texts = (*found.texts, "")
         self.boxes = [
             ipywidgets.Textarea(
-                self.first[side],
+                texts[side],
                 placeholder=PLACEHOLDERS[side],
                 continuous_update=False,
                 rows=3,
@@ -66,12 +68,13 @@ class TokenExplorer(ipywidgets.VBox):
         self.show.on_click(self._update)
 
     def _update(self, _: Any) -> None:
-        try:
-            self._draw()
-        except ValueError as error:  # what the package refuses, with its reason and remedy
-            self.message.value = alert(str(error))
-        else:
-            self.message.value = ""
+        with self.drawing:
+            try:
+                self._draw()
+            except ValueError as error:  # what the package refuses, with its reason and remedy
+                self.message.value = alert(str(error))
+            else:
+                self.message.value = ""
 
     def _draw(self) -> None:
         asked = [box.value for box in self.boxes]

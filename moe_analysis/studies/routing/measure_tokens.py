@@ -21,6 +21,7 @@ from ..result import Result
 from .measure import PRIOR, Gates
 
 SENTENCES = 10
+BLANK, PART = "␣", "·"  # a token that is white space; one that ends a character that is shown already
 NONE = -1  # the expert of a token that no expert takes, as one beyond Switch's capacity
 
 
@@ -301,7 +302,7 @@ def routers_in(name: str, adapter: Any, gates: np.ndarray) -> dict[str, RoutedBy
 def pieces_of(texts: list[str], frame: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
     """space, piece of every token: how it stands in its text, and the white space before it.
 
-    A token that adds nothing to the text, such as the beginning token, is shown by its name. So are all where a
+    A token that stands for nothing in the text, such as the beginning token, is shown by its name. So are all where a
     tokenizer does not tell where its tokens stand, a space between them.
     """
     spans = tokenizer(texts, return_offsets_mapping=True)["offset_mapping"] if is_fast(tokenizer) else None
@@ -314,10 +315,12 @@ def pieces_of(texts: list[str], frame: pd.DataFrame, tokenizer: Any) -> pd.DataF
             continue
         text, last = texts[int(row)], 0
         for name, (start, end) in zip(names, spans[int(row)]):
-            inside = text[max(start, last) : end]
-            space = text[last:start] if inside.strip() else ""
-            lead = inside[: len(inside) - len(inside.lstrip())]
-            rows.append((space + lead, inside.strip()) if inside.strip() else (" " if last else "", name))
+            between, inside = text[last:start], text[max(start, last) : end]
+            if inside.strip():
+                lead = inside[: len(inside) - len(inside.lstrip())]
+                rows.append((between + lead, inside.strip()))
+            else:
+                rows.append((between, BLANK if inside else PART if end > start else name))
             last = max(last, end)
     return pd.DataFrame(rows, columns=["space", "piece"])
 

@@ -69,6 +69,22 @@ def test_every_token_has_the_gates_that_its_text_has_alone(adapted, system) -> N
     assert bool(found.trees) == (system == "smore")
 
 
+class Spans(Words):
+    """A tokenizer that tells where its tokens stand: of "a  é b" a mark, a letter, a space, half an é each, and a b."""
+
+    is_fast = True
+
+    def __call__(self, texts: list[str], return_offsets_mapping: bool = False, **_: Any) -> dict[str, Any]:
+        spans = [(0, 0), (0, 1), (1, 2), (3, 4), (3, 4), (4, 6)]
+        return {"input_ids": [[1, 3, 4, 5, 6, 7]], "offset_mapping": [spans]}
+
+
+def test_blanks_parts_of_characters_and_marks_are_shown_in_their_place() -> None:
+    found = tokens(foreign("mixtral"), "a  é b", Spans())
+    assert found.tokens["piece"].tolist() == ["w1", "a", "␣", "é", "·", "b"]
+    assert found.tokens["space"].tolist() == ["", "", "", " ", "", " "]
+
+
 def test_trees_are_those_whose_paths_give_the_gates(adapted) -> None:
     found = tokens(*adapted("smore")[:1], TEXTS, adapted("smore")[1])
     for module, (leaves, roots) in found.trees.items():
