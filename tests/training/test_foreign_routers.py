@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import peft
@@ -14,6 +15,9 @@ from torch.optim import SGD
 import moe_analysis as ma
 from moe_analysis.studies.records import gate_entropy
 from moe_analysis.studies.router_paths.paths import router_paths
+from moe_analysis.studies.router_paths.smoothness import smoothness
+from moe_analysis.studies.routing.agreement import between_layers
+from moe_analysis.studies.routing.load import load_summary
 from moe_analysis.training.foreign_routers import foreign_routers
 from moe_analysis.training.routing import record_gates
 from tests.training.foreign_models import (
@@ -143,6 +147,41 @@ def test_plain_strings_are_recorded_token_by_token(kind) -> None:
     module = next(iter(gates))
     np.testing.assert_allclose(gates[module][tokens["row"] == 1], alone[module], rtol=1e-4, atol=1e-5)
     assert its["token_id"].tolist() == tokens.loc[tokens["row"] == 1, "token_id"].tolist()
+
+
+def test_the_studies_of_routing_take_the_gates_of_an_attached_mixture(folder) -> None:
+    model = foreign("olmoe").train()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    with ma.attach(model, folder, optimizer, name="OLMoE", seed=1) as handle:
+        for number in range(4):
+            model(**batch(number)).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        texts = [" ".join(f"word{place * number % 31}" for place in range(8)) for number in range(1, 13)]
+        gates, tokens = record_gates(model, Words(), texts)
+        recorded = [(handle, gates, tokens)]
+        loads, layers = load_summary(recorded), between_layers(recorded, 3)
+        assert np.isfinite(smoothness([handle])["relative_tortuosity"]).all()
+    assert set(loads["method"]) == {"OLMoE"} and len(loads) == 2 and loads["mass_peak"].between(1, 6).all()
+    assert layers["same_top1"].between(0, 1).all() and len(layers) == 1
+    pooled = SimpleNamespace(config=SimpleNamespace(name="S'MoRE", seed=0, system="smore"))
+    with pytest.raises(ValueError, match="its record does not tell the sizes of its pools; pass a run"):
+        load_summary([(pooled, gates, tokens)])
+
+
+def test_recomputed_activations_leave_the_record_as_it_is(tmp_path) -> None:
+    loads = []
+    for checkpointed in (False, True):
+        model = foreign("mixtral").train()
+        if checkpointed:
+            model.gradient_checkpointing_enable()
+        optimizer = SGD(model.parameters(), lr=0.1)
+        with ma.attach(model, tmp_path / str(checkpointed), optimizer) as handle:
+            model(**batch()).loss.backward()
+            optimizer.step()
+            loads.append({name: handle.records[name].values for name in ("gate_load", "router_grad", "gate_entropy")})
+    for name, plain in loads[0].items():
+        np.testing.assert_allclose(loads[1][name], plain, rtol=1e-4, atol=1e-6)
 
 
 def test_texts_that_cannot_be_read_are_refused_before_the_model_runs() -> None:
