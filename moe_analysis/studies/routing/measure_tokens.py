@@ -18,9 +18,9 @@ from ...training.plain_texts import checked_texts
 from ...training.routing import record_gates, routers_of
 from ..records import layer_of, method_of
 from ..result import Result
-from .measure import PRIOR, Gates
+from .measure import Gates
 
-SENTENCES = 10
+METHOD, SENTENCES = "LoRA-MoE", 10
 BLANK, PART = "␣", "·"  # a token that is white space; one that ends a character that is shown already
 NONE = -1  # the expert of a token that no expert takes, as one beyond Switch's capacity
 
@@ -205,11 +205,13 @@ def tokens(
     return read(listed, intuition)
 
 
-def sentences(runs: Sequence[Any] | Gates, count: int = SENTENCES) -> RoutedTokens:
+def sentences(runs: Sequence[Any] | Gates, method: str = METHOD, count: int = SENTENCES) -> RoutedTokens:
     """The same fixed sentences of a run's suite: the first test prompts of its first data sets, through one model.
 
     Args:
-        runs: or the gates that `record` made of them; T-REX's first run is shown, else the first that has a router.
+        runs: or the gates that `record` made of them.
+        method: whose first run is shown; the first run with a router where there is none of it. T-REX would do, too,
+            but its prior, which is the same for all tokens of a prompt, hides how tokens differ.
         count: sentences, at most one of each data set.
 
     Raises:
@@ -219,7 +221,7 @@ def sentences(runs: Sequence[Any] | Gates, count: int = SENTENCES) -> RoutedToke
     routed = [run for run in listed if run.config.system != "lora"]
     if not routed:
         raise ValueError("none of the runs has a router; pass runs of a mixture")
-    run = next((one for one in routed if method_of(one) == PRIOR), routed[0])
+    run = next((one for one in routed if method_of(one) == method), routed[0])
     test = load_suite(run.config.suite, split="test", datasets=run.config.datasets)
     return tokens(run, test.groupby("dataset", sort=False).head(1)["prompt"].head(count).tolist())
 

@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 import moe_analysis as ma
+from moe_analysis.studies import routing
 from moe_analysis.studies.routing import RoutedTokens, tokens
 from moe_analysis.studies.routing.draw_gates import hover_text
 from moe_analysis.studies.routing.draw_text import text_html
@@ -121,6 +122,9 @@ def test_a_run_is_read_with_its_own_tokenizer_and_intuition(config, out, suite) 
     assert again.texts == ("The cat",) and set(again.routers) == set(found.routers)
     chosen = ma.papers.routing_tokens([run])
     assert len(chosen.texts) == 2 and chosen.texts[0] == prompt  # one of each data set
+    plain = ma.train(config(name="LoRA-MoE"), out)
+    assert ma.papers.routing_tokens([run, plain]).runs == (plain,)
+    assert routing.sentences([run, plain], "T-REX", count=1).runs == (run,)
 
 
 def test_the_flow_counts_tokens_between_their_strongest_experts() -> None:
