@@ -123,7 +123,8 @@ def save_page(
 ) -> Path:
     """Write one page that needs no other file and no network, some five megabytes; out: its path.
 
-    path: a file that ends in .html; folders on the way are made. Otherwise as for `save`, whose errors it raises.
+    path: a file that ends in .html; folders on the way are made. The rest is as for `save`. Raises `SaveError` for
+    claims that `save` refuses and a place that cannot be written.
 
     >>> import plotly.graph_objects as go
     >>> save_page(folder / "mine.html", "toy_sum", go.Figure(go.Bar(y=[2]))).name
