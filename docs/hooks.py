@@ -16,6 +16,7 @@ WRITTEN = {
     "Campaigns": "campaigns.md",
     "Your own adapter": "adapters.md",
     "Your own loop": "loop.md",
+    "Your own sentences": "sentences.md",
     "In PEFT and torch": "peft.md",
     "What works": "contract.md",
 }

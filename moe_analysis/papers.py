@@ -242,6 +242,7 @@ BEYOND = (
     ),
     Item("routing_experts", "Beyond the papers", "experts and data sets", "routing.measure_experts", ROUTING),
     Item("routing_agreement", "Beyond the papers", "agreement of routers", "routing.measure_agreement", ROUTING),
+    Item("routing_tokens", "Beyond the papers", "ten sentences, token by token", "routing.sentences", ROUTING),
     Item("own_adapter", "Beyond the papers", "an adapter of your own, task by task", "systems.measure_adapter", OWN),
 )
 ITEMS: tuple[Item, ...] = (*TREX, *GR, *SMORE, *BEYOND)

@@ -17,11 +17,23 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import nbformat
 import pytest
 
 pytest_plugins = ["tests.browser"]
 
 NOTEBOOK = "01_semantic_clusters.ipynb"  # the one that computes least on the tiny preset
+SENTENCES = "sentences.ipynb"  # written here: a model that takes no training, and its widget
+SENTENCE = (
+    """import peft, torch
+import moe_analysis as ma
+torch.manual_seed(0)
+model, tokenizer = ma.load_backbone("compact")
+config = ma.SmoreConfig(num_experts=[4, 4], fanout=[2, 2], r=[2, 2], target_modules=["up_proj"])
+model = peft.get_peft_model(model, config)""",
+    "ma.studies.routing.tokens(model, 'the red ball', tokenizer).widget()",
+)
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 TOKEN = "of-this-test-alone"
 STARTS, RUNS = 60, 180  # seconds that the server and a notebook may take on shared cores
 # news and updates ask hosts that are not there; cells outside the window are else not in the page
@@ -60,6 +72,8 @@ def furnish(home: Path) -> dict[str, str]:
     """The environment of a server that reads and writes nothing outside `home`, with the notebook in home/notebooks."""
     (home / "notebooks").mkdir(parents=True)
     shutil.copy(Path(__file__).parents[1] / "notebooks" / NOTEBOOK, home / "notebooks")
+    cells = [nbformat.v4.new_code_cell(source) for source in SENTENCE]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), home / "notebooks" / SENTENCES)
     for path, content in (
         (home / "config" / "labconfig" / "page_config.json", PAGE),
         (home / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings", TRACKER),
@@ -166,3 +180,37 @@ def test_a_slider_moved_by_the_keyboard_changes_the_figure_in_jupyterlab(lab, ta
     assert f"k = {clusters + 1} against" in note.text_content() and note.text_content() != told
     assert errors(page) == []
     assert not [url for url in tab.asked if not url.startswith((lab.url, "data:", "blob:"))]
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_a_sentence_that_is_typed_shows_its_experts_and_a_tapped_token_its_tree(lab, tab, width):
+    page = tab.page
+    page.goto(lab.page(SENTENCES).replace("/lab/", "/doc/"))  # without the list of files, for which a phone has no room
+    run_all(page)
+    assert errors(page) == []
+    page.set_viewport_size({"width": width, "height": 900})
+    output = page.locator(".jp-OutputArea-output", has=page.locator(".moe-text"))
+    text, box = output.locator(".moe-text").first, output.locator("textarea").first
+    assert "ball" in text.text_content() and output.locator("img[alt^='Flow of']").count() == 1
+    box.fill("Tom sees a <b>cat</b>")
+    output.locator("button", has_text="Show").click()
+    token = output.locator(".moe-token", has_text="Tom").first
+    token.wait_for()
+    token.click()
+    card = token.locator(".moe-card")
+    assert card.is_visible() and card.locator("svg circle").count() == 7 and "layer 2" in card.text_content()
+    assert card.bounding_box()["x"] >= 0 and text.bounding_box()["width"] <= width
+    assert output.locator(".moe-text b", has_text="cat").count() == 0  # a typed tag is text
+    layer = output.locator("select").first
+    layer.select_option(label="layer 0")
+    page.locator(".moe-card", has_text="in layer 0").first.wait_for(state="attached")
+    output.locator("textarea").nth(1).fill("a second text")
+    output.locator("button", has_text="Show").click()
+    output.locator(".moe-text").nth(1).wait_for()
+    box.fill("")
+    output.locator("button", has_text="Show").click()
+    output.locator(".moe-text").nth(1).wait_for(state="detached")
+    output.locator("textarea").nth(1).fill(" ")
+    output.locator("button", has_text="Show").click()
+    page.locator("[role='alert']", has_text="both texts are empty").wait_for()
+    assert output.locator(".moe-text").count() == 1  # the last text that could be read stays

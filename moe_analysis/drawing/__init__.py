@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .save import SaveError, save
+from .save import SaveError, save, save_page
 
-__all__ = ["SaveError", "save"]
+__all__ = ["SaveError", "save", "save_page"]

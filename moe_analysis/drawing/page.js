@@ -45,6 +45,7 @@ collect([layout.shapes, layout.annotations]);
 // ---- panels of one row: beside one another with room for their names, on a phone below one another
 let panels; // as the figure has them, from left to right
 function found() {
+  if (plot._fullData.some(({type}) => type === "sankey")) return []; // which lies where it was put, beside no axes
   const {_subplots: kinds, _plots: plots} = plot._fullLayout;
   const flat = kinds.cartesian.map((id) => {
     const {xaxis, yaxis} = plots[id], names = yaxis.type === "category" && yaxis._categories.length;

@@ -22,6 +22,7 @@ def page(
     caption: Mapping[str, str] | None = None,
     claims: Sequence[Mapping[str, Any]] = (),
     picture: bool = False,
+    script: str = "",
 ) -> str:
     """The text of an HTML page, light or dark, for screens down to a phone's width.
 
@@ -31,8 +32,8 @@ def page(
         caption: title, question, how_to_read, origin; each may be left out.
         claims: as `cards.shown` gives them.
         picture: whether there are a picture and a PDF to link to.
-
-    plotly.min.js and the gallery's index.html are expected beside it.
+        script: plotly's, for a page that stands alone. Without it plotly.min.js, the numbers and the gallery's
+            index.html are expected beside the page.
     """
     from markupsafe import Markup
 
@@ -52,5 +53,13 @@ def page(
     return (
         environment()
         .get_template("page.html")
-        .render(item=item, claims=claims, picture=picture, least=least_width(fig), figure=Markup(stored), **told)
+        .render(
+            item=item,
+            claims=claims,
+            picture=picture,
+            least=least_width(fig),
+            figure=Markup(stored),
+            script=Markup(script),
+            **told,
+        )
     )

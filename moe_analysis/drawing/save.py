@@ -114,6 +114,34 @@ def save(
         ) from error
 
 
+def save_page(
+    path: str | Path,
+    item: str,
+    interactive: go.Figure,
+    claims: Iterable[Claim] = (),
+    caption: Mapping[str, str] | None = None,
+) -> Path:
+    """Write one page that needs no other file and no network, some five megabytes; out: its path.
+
+    path: a file that ends in .html; folders on the way are made. The rest is as for `save`. Raises `SaveError` for
+    claims that `save` refuses and a place that cannot be written.
+
+    >>> import plotly.graph_objects as go
+    >>> save_page(folder / "mine.html", "toy_sum", go.Figure(go.Bar(y=[2]))).name
+    'mine.html'
+    """
+    from plotly.offline import get_plotlyjs
+
+    cards = [shown(row) for row in _claims(claims)]
+    text = page(interactive, item, caption, cards, script=get_plotlyjs())
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_whole(path, text.encode())
+    except OSError as error:
+        raise SaveError(f"path = {str(path)!r} cannot be written ({error.strerror}); pass another file") from error
+
+
 def figures_folder(folder: str | Path | None = None) -> Path:
     """Where figures go: `folder`, else the variable MOE_ANALYSIS_FIGURES, else `places.computed_figures`."""
     return Path(folder or os.environ.get("MOE_ANALYSIS_FIGURES") or computed_figures())

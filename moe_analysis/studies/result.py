@@ -110,13 +110,16 @@ class Result:
         """Write `<item>.png`, `.pdf`, `.html` and `.json`; the same result gives the same bytes.
 
         Args:
-            folder: None is the folder of figures (`drawing.save.figures_folder`).
+            folder: None is the folder of figures (`drawing.save.figures_folder`). A path that ends in .html is a single
+                page, which needs no file beside it.
 
         Returns:
             The path of each file by its ending.
         """
-        from ..drawing import save
+        from ..drawing import save, save_page
 
+        if folder is not None and Path(folder).suffix == ".html":
+            return {"html": save_page(folder, self.item, self.interactive(), self.judged, self.caption)}
         return save(
             self.item,
             self._figure(),

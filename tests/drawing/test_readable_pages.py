@@ -24,10 +24,12 @@ from moe_analysis.studies.flexibility.draw_trees import three_trees_explorer
 from moe_analysis.studies.flexibility.measure import figure3_outputs, figure3_trees
 from moe_analysis.studies.optimizers.draw import progress_explorer
 from moe_analysis.studies.routing.draw_experts import experts_used, specialists_explorer, specialists_figure
+from moe_analysis.studies.routing.draw_tokens import tokens_explorer
 from moe_analysis.studies.subspace import span
 from moe_analysis.studies.subspace.draw_span import span_explorer
 from moe_analysis.studies.trees.draw import structures_explorer
 from moe_analysis.studies.trees.draw_tree import residual_tree_explorer, residual_tree_figure
+from tests.studies.fake_tokens import routed
 
 pytest_plugins = ["tests.browser"]
 
@@ -248,6 +250,9 @@ def explorers() -> dict:
         "routing_experts": specialists_explorer(shares(4, 3)),
         "smore_fig1": tree_explorer(tree(2, 2, 4), [4, 4]),
         "two_rows": two_rows(),
+        "routing_tokens": tokens_explorer(
+            routed(np.random.default_rng(0).dirichlet(np.ones(5), (4, 12)), "some letters")
+        ),
         "smore_fig3": three_trees_explorer(figure3_trees(), figure3_outputs()),
     }
 

@@ -12,14 +12,18 @@ from .measure import (
     measure_experts,
     record,
 )
+from .measure_tokens import RoutedTokens, sentences, tokens
 
 __all__ = [
     "Gates",
     "RoutingAgreement",
     "RoutingExperts",
+    "RoutedTokens",
     "RoutingInformation",
     "measure",
     "measure_agreement",
     "measure_experts",
     "record",
+    "sentences",
+    "tokens",
 ]

@@ -17,6 +17,7 @@ from ..records import layer_of, run_key
 
 VIEWS = ("gates", "top1")
 UNITS = ("token", "text")
+POOLED = ("momor", "smore")  # systems with several pools
 BLOCK_VALUES = 2**23  # of one block of shuffles
 Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]
 
@@ -29,10 +30,16 @@ def labelled(run: Any, method: str | None) -> dict[str, Any]:
 def split_routers(run: Any, gates: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{module: gates (T, E)} -> {router: (T, experts) ≥ 0, rows of sum 1}; "<module> pool 0" … where there are pools.
 
-    A signed gate counts by its size. A token whose gates are all zero keeps a row of zeros. Raises ValueError for gates
-    that are not finite.
+    A signed gate counts by its size. A token whose gates are all zero keeps a row of zeros. run: or the handle of
+    `attach`, for mixtures that are not ours too. Raises ValueError for gates that are not finite, and for a handle of
+    a system with pools, which does not tell their sizes.
     """
-    sizes = getattr(run.config.adapter, "num_experts", 0)
+    adapter = getattr(run.config, "adapter", None)
+    if adapter is None and run.config.system in POOLED:
+        raise ValueError(
+            f"{run_key(run)} was attached, and its record does not tell the sizes of its pools; pass a run"
+        )
+    sizes = getattr(adapter, "num_experts", 0)
     bounds = np.cumsum(sizes if isinstance(sizes, (list, tuple)) else [0])[:-1]
     routers = {}
     for module, values in gates.items():

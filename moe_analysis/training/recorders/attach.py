@@ -42,8 +42,9 @@ def attach(
 ) -> Attachment:
     """Record router weights, router gradients and gate statistics of `model` while any loop trains it.
 
-    model: a PEFT model with our adapters, or one built of modules from `ma.adapters`. recorder: the folder to write;
-    its records.zarr is laid out as that of a run. optimizer: hooks on it see every update, and none that a GradScaler
+    model: a PEFT model with our adapters, one built of modules from `ma.adapters`, or one without either that has
+    routers of its own: transformers' mixtures of experts, PEFT's X-LoRA and Arrow. recorder: the folder to write; its
+    records.zarr is laid out as that of a run. optimizer: hooks on it see every update, and none that a GradScaler
     skips; without it call `handle.step()` between `optimizer.step()` and `optimizer.zero_grad()`, or give
     `handle.trainer_callback` to transformers' Trainer or `handle.lightning_callback` to Lightning's. An optimiser's
     name alone ("adamw") tells the analyses whether there is momentum. every: updates between two records.
@@ -51,8 +52,8 @@ def attach(
     folder. at_step: updates that the model has seen, by default those of the record; records from there on go.
 
     Use it in a `with` statement, or call `handle.detach()`: up to 50 records wait in memory. With several processes
-    (DistributedDataParallel) each attaches, and the first writes. Raises ValueError for a model without adapters or an
-    optimiser of another one, and RunError for a folder that cannot take the record.
+    (DistributedDataParallel) each attaches, and the first writes. Raises ValueError for a model without routers
+    or an optimiser of another one, and RunError for a folder that cannot take the record.
 
     >>> optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     >>> with ma.attach(model, folder / "mine", optimizer, name="LoRA-MoE") as handle:

@@ -13,10 +13,14 @@ from torch.optim import Optimizer
 
 from ...adapters import REGISTRY, Adapter
 from ...peft_bridge import AdapterLayer, adapter_modules
+from .foreign_routers import READ, foreign_routers
 from .recorder import Recorder, router_weight
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-REMEDY = "wrap it with peft.get_peft_model(model, ma.TRexConfig(...)), or build it of modules from ma.adapters"
+REMEDY = (
+    "wrap it with peft.get_peft_model(model, ma.TRexConfig(...)), build it of modules from ma.adapters, or pass a "
+    f"mixture of experts ({READ})"
+)
 
 
 class LoopRecorder(Recorder):
@@ -60,10 +64,11 @@ class LoopRecorder(Recorder):
         self.starts = None if self.starts is None else {}
 
 
-def routed_adapters(model: nn.Module) -> dict[str, Adapter]:
+def routed_adapters(model: nn.Module) -> dict[str, Any]:
     """The active adapters of a PEFT model, and the modules of `ma.adapters` in any other, by name.
 
-    Raises ValueError for a model that has none, and for parameters that are spread over processes.
+    Of a model without adapters of ours its own routers, as `foreign_routers` sees them. Raises ValueError for a model
+    that has none either, and for parameters that are spread over processes.
     """
     check_whole(model)
     bare = bare_model(model)
@@ -75,6 +80,8 @@ def routed_adapters(model: nn.Module) -> dict[str, Adapter]:
         for name, part in bare.named_modules()
         if isinstance(part, Adapter) and id(part) not in inside
     }
+    if not (found or pure or layers) and (foreign := foreign_routers(bare)):
+        return foreign
     if not (found or pure):
         why = (
             "has adapters but none is active; call model.set_adapter(...)"
@@ -112,7 +119,7 @@ def check_whole(model: nn.Module) -> None:
         )
 
 
-def holder(adapters: dict[str, Adapter], optimizers: Sequence[Any]) -> Optimizer:
+def holder(adapters: dict[str, Any], optimizers: Sequence[Any]) -> Optimizer:
     """The one optimiser that updates the routers, out of its wrappers; ValueError where none does, or several do."""
     plain = {id(one): one for one in map(bare_optimizer, optimizers)}.values()
     routers = {id(p) for adapter in adapters.values() for p in adapter.router_parameters()}
@@ -128,7 +135,7 @@ def holder(adapters: dict[str, Adapter], optimizers: Sequence[Any]) -> Optimizer
             )
     kinds = ", ".join(type(one).__name__ for one in plain)
     raise ValueError(
-        f"optimizer = {kinds} holds no parameter of the model's adapters; build it of the parameters that "
+        f"optimizer = {kinds} holds no parameter of the model's adapters or routers; build it of the parameters that "
         "the model has after get_peft_model"
     )
 
@@ -143,7 +150,13 @@ def passed_over(parameters: Sequence[nn.Parameter]) -> bool:
     return bool(broken) and all(bool(p.isfinite().all()) for p in broken)
 
 
-def system_of(adapters: dict[str, Adapter]) -> str:
-    """The name in the registry of the first adapter's class; the class's own name where it is not registered."""
-    kind = type(next(iter(adapters.values())))
+def system_of(adapters: dict[str, Any]) -> str:
+    """The name in the registry of the first adapter's class; the class's own name where it is not registered.
+
+    Of a router that is not ours the mixture's name, such as "mixtral".
+    """
+    first = next(iter(adapters.values()))
+    if hasattr(first, "system"):
+        return first.system
+    kind = type(first)
     return next((name for name, known in REGISTRY.items() if known is kind), kind.__name__.lower())

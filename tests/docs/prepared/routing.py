@@ -10,11 +10,11 @@ from moe_analysis.peft_bridge import adapter_modules
 from moe_analysis.studies import convergence
 from moe_analysis.studies.router_paths import paths as paths_of
 from moe_analysis.studies.router_paths import smoothness
-from moe_analysis.studies.routing import agreement, load, specialization
+from moe_analysis.studies.routing import agreement, load, specialization, tokens
 from moe_analysis.studies.subspace import used as used_in
 from moe_analysis.training.recorders.routing import gates_of_runs
 
-from .models import runs, test
+from .models import model, runs, test, tokenizer
 from .registry import prepared
 
 
@@ -137,3 +137,9 @@ def between() -> dict[str, pd.DataFrame]:
         "layers": agreement.between_layers(recorded(), 3),
         "start": agreement.between_seeds(untrained(), 3),
     }
+
+
+@prepared
+def sentence() -> Any:
+    """A text of the suite through the model with adapters of four experts."""
+    return tokens(model(), "red or blue?", tokenizer())

@@ -1,0 +1,338 @@
+"""A text whose tokens have the colors of their experts, and the tokens' way through the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, figure, text_on, use_style
+from ..records import layer_title
+from .draw_gates import expert_color, hover_text
+from .measure_tokens import NONE, RoutedBy, RoutedTokens
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+OTHERS = -2  # experts that are not shown one by one
+MOST_BARS = 8  # experts of a layer that have bars of their own
+COLUMNS, PHONE_COLUMNS = 96, 46  # characters of a line of the picture, and of a page that a phone shows
+LINE, GAP = 0.17, 0.04  # inches of a line of text; of a flow's height between its bars
+MOST_TEXTS = 12  # that a picture shows
+MOST_NAMED = 12  # layers whose bars have room for the names of experts
+NAMES = 24  # pixels of the layers' names under the flow of a page
+MOST_TITLES = 7  # layers whose names have room side by side; of more the numbers stand alone
+
+
+def plot(found: RoutedTokens, ax: Axes | None = None) -> Figure | Axes:
+    """The texts in the colors of one router, and below them the flow through the layers; with `ax`, the texts alone."""
+    return tokens_figure(found, found.middle) if ax is None else draw_texts(ax, found, found.middle)
+
+
+def interactive(found: RoutedTokens) -> go.Figure:
+    """The texts for every router, from a menu; hover tells all gates of a token. Below, the flow."""
+    return tokens_explorer(found)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a token stands in characters and lines; `shown` is its piece with visible spaces."""
+
+    token: int
+    line: int
+    start: int
+    shown: str
+
+
+def set_in_lines(tokens: pd.DataFrame, columns: int) -> list[Placed]:
+    """Tokens in lines of at most so many characters; each text begins a line. A longer token is cut, with an ellipsis.
+
+    A line breaks where there is a space, or before a token that does not fit.
+    """
+    placed: list[Placed] = []
+    line, at, row = -1, 0, None
+    for token, (own, space, piece) in enumerate(zip(tokens["row"], tokens["space"], tokens["piece"])):
+        shown = piece.replace("\n", "⏎").replace("\t", "⇥")
+        shown = shown if len(shown) <= columns else shown[: columns - 1] + "…"
+        begins = own != row
+        lead = 0 if begins else min(len(space), 1)
+        if begins or at + lead + len(shown) > columns or "\n" in space:
+            line, at, lead, row = line + 1 + (begins and row is not None), 0, 0, own
+        placed.append(Placed(token, line, at + lead, shown))
+        at += lead + len(shown)
+    return placed
+
+
+def tokens_figure(found: RoutedTokens, name: str, row: int | None = None) -> Figure:
+    """The texts (or one of them) over the flow of their tokens, for one router and the others at its place.
+
+    Example:
+        >>> figure = tokens_figure(sentence, sentence.middle)
+        >>> len(figure.axes)
+        2
+    """
+    lines = 1 + max((one.line for one in set_in_lines(shown_tokens(found, row), COLUMNS)), default=0)
+    flows = len(found.at(found.routers[name].place)) > 1
+    heights = [0.35 + LINE * lines, 2.6] if flows else [0.35 + LINE * lines]
+    with use_style():
+        fig = figure(FULL_WIDTH, sum(heights) + 0.2)
+        panels: Any = fig.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+        draw_texts(panels[0], found, name, row)
+        if flows:
+            draw_flow(panels[1], found, found.routers[name].place, row)
+    return fig
+
+
+def shown_tokens(found: RoutedTokens, row: int | None = None) -> pd.DataFrame:
+    """The tokens of one text, or of the first texts; their index is that of all tokens."""
+    return found.tokens[found.tokens["row"].eq(row) if row is not None else found.tokens["row"].lt(MOST_TEXTS)]
+
+
+def draw_texts(panel: Any, found: RoutedTokens, name: str, row: int | None = None) -> Axes:
+    """The texts as boxes in the colors of their strongest experts in the router of that name."""
+    router, tokens = found.routers[name], shown_tokens(found, row)
+    placed = set_in_lines(tokens, COLUMNS)
+    for one in placed:
+        expert = int(router.strongest[tokens.index[one.token]])
+        color = expert_color(expert)
+        panel.barh(
+            -one.line, len(one.shown), left=one.start, height=0.78, color=color, edgecolor="white", linewidth=0.6
+        )
+        panel.text(
+            one.start + len(one.shown) / 2,
+            -one.line,
+            one.shown,
+            family="monospace",
+            fontsize=6.6,
+            ha="center",
+            va="center",
+            color=text_on(color),
+            parse_math=False,
+        )
+    panel.set_xlim(0, COLUMNS)
+    panel.set_ylim(-max((one.line for one in placed), default=0) - 0.6, 0.6)
+    panel.axis("off")
+    panel.set_title(f"strongest expert in {layer_title(router.layer)}, {router.place}")
+    return panel
+
+
+def bars_of(found: RoutedTokens, place: str, row: int | None) -> list[pd.DataFrame]:
+    """For every layer with a router at the place: expert, tokens, bottom, top of its bars, the busiest experts' alone.
+
+    Experts beyond MOST_BARS stand together under OTHERS. The heights of a layer's bars sum to 1 less the gaps.
+    """
+    layers = []
+    for router in found.at(place).values():
+        counts = pd.Series(chosen_by(found, router, row)).value_counts()
+        kept = counts.iloc[: MOST_BARS - (len(counts) > MOST_BARS)].sort_index()
+        if len(counts) > len(kept):
+            kept = pd.concat([kept, pd.Series({OTHERS: counts.sum() - kept.sum()})])
+        share = kept.to_numpy() / counts.sum() * (1 - GAP * (len(kept) - 1))
+        top = 1 - np.concatenate([[0.0], np.cumsum(share + GAP)[:-1]])
+        layers.append(
+            pd.DataFrame({"expert": kept.index, "tokens": kept.to_numpy(), "bottom": top - share, "top": top})
+        )
+    return layers
+
+
+def chosen_by(found: RoutedTokens, router: RoutedBy, row: int | None) -> np.ndarray:
+    """(tokens,) strongest experts of one text's tokens, or of all."""
+    return router.strongest if row is None else router.strongest[(found.tokens["row"] == row).to_numpy()]
+
+
+def ribbons_of(found: RoutedTokens, place: str, row: int | None) -> list[pd.DataFrame]:
+    """For every pair of consecutive layers: expert, to_expert, tokens of the flow between the bars of `bars_of`."""
+    layers, ladder = bars_of(found, place, row), list(found.at(place).values())
+    folded = []
+    for bars, router in zip(layers, ladder):
+        chosen = chosen_by(found, router, row)
+        folded.append(np.where(np.isin(chosen, bars["expert"]), chosen, OTHERS))
+    pairs = [pd.DataFrame({"expert": one, "to_expert": other}) for one, other in zip(folded, folded[1:])]
+    return [pair.value_counts(sort=False).sort_index().rename("tokens").reset_index() for pair in pairs]
+
+
+def draw_flow(panel: Any, found: RoutedTokens, place: str, row: int | None = None) -> Axes:
+    """Bars of the experts of every layer, and ribbons of the tokens between them."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    layers, width = bars_of(found, place, row), 0.09
+    total = int(layers[0]["tokens"].sum())
+    for number, bars in enumerate(layers):
+        for bar in bars.itertuples():
+            height = bar.top - bar.bottom
+            panel.bar(number, height, width, bottom=bar.bottom, color=expert_color(bar.expert), linewidth=0)
+            if height > 0.035 and len(layers) <= MOST_NAMED:
+                label = bar_name(list(found.at(place).values())[number], bar.expert)
+                panel.text(number + width * 0.65, bar.bottom + height / 2, label, fontsize=6, ha="left", va="center")
+    for number, ribbons in enumerate(ribbons_of(found, place, row)):
+        ends = [dict(zip(bars["expert"], bars["top"])) for bars in layers[number : number + 2]]
+        scales = [(bars["top"] - bars["bottom"]).sum() / total for bars in layers[number : number + 2]]
+        for one in ribbons.itertuples():
+            left, right = ends[0][one.expert], ends[1][one.to_expert]
+            down = [one.tokens * scale for scale in scales]
+            ends[0][one.expert], ends[1][one.to_expert] = left - down[0], right - down[1]
+            start, stop = number + width / 2, number + 1 - width / 2
+            middle = (start + stop) / 2
+            curve = [(start, left), (middle, left), (middle, right), (stop, right)]
+            back = [
+                (stop, right - down[1]),
+                (middle, right - down[1]),
+                (middle, left - down[0]),
+                (start, left - down[0]),
+            ]
+            codes = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3]
+            shape = Path([*curve, *back], codes)
+            panel.add_patch(PathPatch(shape, facecolor=expert_color(one.expert), alpha=0.38, linewidth=0, zorder=0))
+    panel.set_xlim(-0.15, len(layers) - 0.7)
+    panel.set_ylim(0, 1)
+    panel.set_xticks(range(len(layers)), layer_names(list(found.at(place))))
+    panel.set_yticks([])
+    panel.spines[["left", "bottom"]].set_visible(False)
+    panel.tick_params(length=0)
+    panel.set_title(f"{total} token{'s' * (total != 1)} through {place}")
+    return panel
+
+
+def layer_names(layers: Sequence[str], most: int = 24) -> list[str]:
+    """ "layer 3" for every layer, its number alone where there are many, and empty for those without room."""
+    titles = [layer_title(layer) for layer in layers]
+    if len(titles) > MOST_TITLES:
+        titles = [title.removeprefix("layer ") for title in titles]
+    stride = -(-len(titles) // most)
+    return [title if number % stride == 0 else "" for number, title in enumerate(titles)]
+
+
+def bar_name(router: RoutedBy, expert: int) -> str:
+    return "others" if expert == OTHERS else "no expert" if expert == NONE else router.name(expert)
+
+
+def tokens_explorer(found: RoutedTokens) -> go.Figure:
+    """The interactive twin of `tokens_figure`: every router in one list, and the flow at its place.
+
+    Example:
+        >>> figure = tokens_explorer(sentence)
+        >>> figure.data[0].type, figure.layout.updatemenus[0].name
+        ('bar', 'Router')
+    """
+    import plotly.graph_objects as go
+
+    tokens = shown_tokens(found)
+    placed = set_in_lines(tokens, PHONE_COLUMNS)
+    lines = 1 + max(one.line for one in placed)
+    flowing = [place for place in found.places if len(found.at(place)) > 1]
+    traces = [text_trace(found, name, tokens, placed) for name in found.routers]
+    traces += [flow_trace(found, place) for place in flowing]
+    first = list(found.routers).index(found.middle)
+    buttons = []
+    for name, router in found.routers.items():
+        shown = [other == name for other in found.routers] + [place == router.place for place in flowing]
+        label = f"{layer_title(router.layer)}, {router.place}"
+        buttons.append({"label": label, "method": "restyle", "args": [{"visible": shown}]})
+    chosen = [name == found.middle for name in found.routers] + [place == found.places[0] for place in flowing]
+    for trace, visible in zip(traces, chosen):
+        trace.visible = visible
+    flow_height = 340 if flowing else 0
+    text_height = 24 * lines
+    floor = NAMES / (flow_height + text_height + 40)
+    below = flow_height / (flow_height + text_height + 40) if flowing else 0.0
+    for trace in traces[len(found.routers) :]:
+        trace.domain = {"x": [0, 1], "y": [floor, max(floor + 0.05, below - 0.06)]}
+    fig = go.Figure(traces)
+    fig.update_xaxes(visible=False, range=[0, PHONE_COLUMNS], fixedrange=True)
+    fig.update_yaxes(visible=False, range=[lines - 0.4, -0.6], fixedrange=True, domain=[min(0.95, below), 1])
+    ladders: list[tuple[str, ...]] = list({tuple(found.at(place)) for place in flowing})
+    if len(ladders) == 1:  # else no name would be right for all
+        layers = ladders[0]
+        for number, title in enumerate(layer_names(layers, most=12)):
+            place = number / (len(layers) - 1)
+            anchor = "left" if place == 0 else "right" if place == 1 else "center"
+            fig.add_annotation(
+                text=title, x=place, y=0, xref="paper", yref="paper", xanchor=anchor, yanchor="bottom", showarrow=False
+            )
+    fig.update_layout(
+        title={"text": found.title},
+        template="plotly_white",
+        height=flow_height + text_height + 140,
+        barmode="overlay",
+        bargap=0.12,
+        showlegend=False,
+        updatemenus=[{"name": "Router", "buttons": buttons, "active": first}],
+    )
+    return arranged(fig)
+
+
+def text_trace(found: RoutedTokens, name: str, tokens: pd.DataFrame, placed: Sequence[Placed]) -> Any:
+    """The tokens of all texts as bars in the colors of one router."""
+    import plotly.graph_objects as go
+
+    router = found.routers[name]
+    experts = [int(router.strongest[tokens.index[one.token]]) for one in placed]
+    colors = [expert_color(expert) for expert in experts]
+    return go.Bar(
+        orientation="h",
+        base=[one.start for one in placed],
+        x=[len(one.shown) for one in placed],
+        y=[one.line for one in placed],
+        width=0.84,
+        marker={"color": colors, "line": {"width": 1, "color": "rgba(255,255,255,0.6)"}},
+        text=[one.shown.replace("<", "&lt;") for one in placed],
+        textposition="inside",
+        insidetextanchor="middle",
+        textangle=0,
+        constraintext="none",
+        insidetextfont={"family": "monospace", "size": 12, "color": [text_on(color) for color in colors]},
+        hovertext=[hover_text(found, name, int(tokens.index[one.token])) for one in placed],
+        hoverinfo="text",
+        hoverlabel={"bgcolor": "#ffffff", "font": {"family": "monospace", "size": 12, "color": "#1d2129"}},
+    )
+
+
+def flow_trace(found: RoutedTokens, place: str) -> Any:
+    """The flow at one place as plotly's Sankey diagram."""
+    import plotly.graph_objects as go
+
+    layers, ladder = bars_of(found, place, None), list(found.at(place).values())
+    number = {
+        (layer, expert): place
+        for place, (layer, expert) in enumerate((at, one) for at, bars in enumerate(layers) for one in bars["expert"])
+    }
+    labels = [bar_name(ladder[layer], expert) for layer, expert in number]
+    titles = [layer_title(ladder[layer].layer) for layer, _ in number]
+    links = [(at, link) for at, ribbons in enumerate(ribbons_of(found, place, None)) for link in ribbons.itertuples()]
+    return go.Sankey(
+        arrangement="fixed",
+        node={
+            "label": labels,
+            "x": [max(1e-3, min(1 - 1e-3, layer / max(1, len(layers) - 1))) for layer, _ in number],
+            "y": [
+                float(np.clip(1 - (bar.top + bar.bottom) / 2, 1e-3, 1 - 1e-3))
+                for bars in layers
+                for bar in bars.itertuples()
+            ],
+            "color": [expert_color(expert) for _, expert in number],
+            "customdata": titles,
+            "hovertemplate": "expert %{label} of %{customdata}<br>%{value} tokens<extra></extra>",
+            "pad": 8,
+            "thickness": 14,
+            "line": {"width": 0},
+        },
+        link={
+            "source": [number[at, link.expert] for at, link in links],
+            "target": [number[at + 1, link.to_expert] for at, link in links],
+            "value": [link.tokens for _, link in links],
+            "color": [translucent(expert_color(link.expert)) for _, link in links],
+            "hovertemplate": "%{source.label} → %{target.label}: %{value} tokens<extra></extra>",
+        },
+    )
+
+
+def translucent(color: str) -> str:
+    red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.4)"

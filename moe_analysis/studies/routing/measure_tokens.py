@@ -1,0 +1,345 @@
+"""The experts that the tokens of any text take, router by router."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from ...backbones import load_tokenizer
+from ...tasks import load_suite
+from ...training.recorders.loop_recorder import bare_model
+from ...training.recorders.plain_texts import checked_texts
+from ...training.recorders.routing import record_gates, routers_of
+from ..records import layer_of, method_of
+from ..result import Result
+from .measure import Gates
+
+METHOD, SENTENCES = "LoRA-MoE", 10
+BLANK, PART = "␣", "·"  # a token that is white space; one that ends a character that is shown already
+NONE = -1  # the expert of a token that no expert takes, as one beyond Switch's capacity
+
+
+@dataclass(frozen=True)
+class RoutedBy:
+    """What one router, or one pool of it, decided.
+
+    Args:
+        layer: the layer that it stands in, such as "layers.3".
+        place: where in the layer, such as "mlp.up_proj", or "mlp.up_proj pool 1".
+        module: the adapter or router that it is part of, a key of `RoutedTokens.trees`.
+        gates: (tokens, experts).
+        matrix: (I, J) where expert k is the pair (k // J, k % J) of down and up vectors, as in T-REX.
+    """
+
+    layer: str
+    place: str
+    module: str
+    gates: np.ndarray
+    matrix: tuple[int, int] | None = None
+
+    @cached_property
+    def strongest(self) -> np.ndarray:
+        """(tokens,) the expert with the largest gate by size; NONE where all gates are zero."""
+        sizes = np.abs(self.gates)
+        return np.where(sizes.max(1) > 0, sizes.argmax(1), NONE)
+
+    def name(self, expert: int) -> str:
+        """ "3", or "(0, 3)" of a pair of vectors."""
+        if expert == NONE:
+            return "none"
+        return f"({expert // self.matrix[1]}, {expert % self.matrix[1]})" if self.matrix else str(expert)
+
+
+@dataclass(frozen=True)
+class NodesOf:
+    """The nodes of one layer of every token's tree: ids and scores (tokens, parents, children)."""
+
+    ids: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class RoutedTokens(Result):
+    """Texts with the gates of every token in every router.
+
+    Args:
+        texts: as they were given.
+        tokens: one row per token: row (of its text), position, token_id, space (before it in the text), piece.
+        routers: {name: what the router decided}; of a model with several pools there is one entry for each pool.
+        trees: {module: nodes by layer, the layer farthest from the output first} of S'MoRE; empty for others.
+        system: the kind of mixture.
+        again: makes the same of other texts.
+    """
+
+    item = "routing_tokens"
+    title = "Beyond the papers: the experts of a sentence"
+    question = "Which expert does each token of a sentence take, and where does it go in the next layer?"
+    how_to_read = (
+        "A token has the color of its strongest expert in one router. Ribbons are tokens on their way from layer to "
+        "layer, by their strongest experts. Experts of different layers have nothing to do with each other, so a color "
+        "means nothing across layers."
+    )
+    drawing = "draw_tokens"
+    judging = ""
+    exploring = "explore_tokens"
+
+    texts: tuple[str, ...]
+    tokens: pd.DataFrame
+    routers: Mapping[str, RoutedBy] = field(repr=False)
+    trees: Mapping[str, list[NodesOf]] = field(repr=False)
+    system: str
+    again: Callable[[Sequence[str]], RoutedTokens] = field(repr=False)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """`tokens`, and `strongest`: one row per token and router with its strongest expert and that one's gate."""
+        return {"tokens": self.tokens, "strongest": self.strongest}
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {"texts": list(self.texts), "strongest": self.strongest}
+
+    @cached_property
+    def strongest(self) -> pd.DataFrame:
+        parts = []
+        for name, router in self.routers.items():
+            largest = np.take_along_axis(router.gates, router.strongest[:, None].clip(0), 1)[:, 0]
+            parts.append(
+                self.tokens[["row", "position", "piece"]].assign(
+                    router=name, expert=[router.name(one) for one in router.strongest], gate=largest
+                )
+            )
+        return pd.concat(parts, ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        """The texts in the colors of one router, whose gates show under the pointer, and the picture of the flow."""
+        shown = self._module("draw_text").texts_html(self)
+        return f"{shown}{super()._repr_html_()}"
+
+    @property
+    def places(self) -> list[str]:
+        """Where in a layer there are routers, in their order."""
+        return list(dict.fromkeys(router.place for router in self.routers.values()))
+
+    def at(self, place: str) -> dict[str, RoutedBy]:
+        """{layer: the router at this place in it}, in the model's order."""
+        return {router.layer: router for router in self.routers.values() if router.place == place}
+
+    @property
+    def middle(self) -> str:
+        """The name of the router that a picture shows: of the first place, the one in the middle of the layers."""
+        own = [name for name, router in self.routers.items() if router.place == self.places[0]]
+        return own[len(own) // 2]
+
+    def flow(self, place: str, row: int | None = None) -> pd.DataFrame:
+        """Tokens between the strongest experts of consecutive layers.
+
+        Args:
+            place: one of `places`.
+            row: of one text; None counts all.
+
+        Returns:
+            One row per pair of experts that a token went between: layer, expert, to_layer, to_expert, tokens.
+        """
+        chosen = np.ones(len(self.tokens), bool) if row is None else (self.tokens["row"] == row).to_numpy()
+        ladder = list(self.at(place).values())
+        parts = []
+        for lower, upper in zip(ladder, ladder[1:]):
+            pairs = pd.DataFrame({"expert": lower.strongest[chosen], "to_expert": upper.strongest[chosen]})
+            counts = pairs.value_counts(sort=False).rename("tokens").reset_index()
+            parts.append(counts.assign(layer=lower.layer, to_layer=upper.layer))
+        columns = ["layer", "expert", "to_layer", "to_expert", "tokens"]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def tokens(
+    model: Any, texts: str | Sequence[str], tokenizer: Any = None, intuition: np.ndarray | None = None
+) -> RoutedTokens:
+    """The experts that every token of your own texts takes.
+
+    Args:
+        model: a run, a model with adapters of ours, or a mixture of experts as `ma.attach` records them.
+        texts: one text or several, read as they are.
+        tokenizer: the model's; None takes that of the run, or the one that the model's name leads to.
+        intuition: (texts, clusters) for a T-REX that does not embed prompts by itself; a run knows its own.
+
+    Returns:
+        A result with `plot`, `interactive`, `widget` and `save`.
+
+    Raises:
+        ValueError: for an empty text, one longer than the model's context, a model without a router, or one whose
+            tokenizer is not known.
+
+    Example:
+        >>> found = ma.studies.routing.tokens(model, "red or blue?", tokenizer)
+        >>> "".join(found.tokens["space"] + found.tokens["piece"]), len(found.routers)
+        ('<bos>red or blue?', 4)
+    """
+    listed = checked_texts(texts)
+    is_run = not isinstance(model, nn.Module)
+    if is_run and not hasattr(model, "tokenizer"):
+        raise ValueError(
+            f"model = {model!r} is no model and no run with one; pass the model itself, with tokenizer=, or a run that "
+            "ma.train made"
+        )
+    opened = model.model() if is_run else bare_model(model)
+    routers_of(opened)  # refuses a model without one before its tokenizer is asked for
+    reader = tokenizer or (model.tokenizer if is_run else tokenizer_of(opened))
+
+    def read(asked: Sequence[str], scores: np.ndarray | None = None) -> RoutedTokens:
+        own = checked_texts(asked)
+        if is_run and scores is None:
+            scores = model.intuition(pd.DataFrame({"prompt": own}))
+        elif scores is None and intuition is not None:
+            raise ValueError(
+                "the model routes by an intuition that was passed; call tokens again with that of this text"
+            )
+        return read_texts(opened, reader, own, scores, read, (model,) if is_run else ())
+
+    return read(listed, intuition)
+
+
+def sentences(runs: Sequence[Any] | Gates, method: str = METHOD, count: int = SENTENCES) -> RoutedTokens:
+    """The same fixed sentences of a run's suite: the first test prompts of its first data sets, through one model.
+
+    Args:
+        runs: or the gates that `record` made of them.
+        method: whose first run is shown; the first run with a router where there is none of it. T-REX would do, too,
+            but its prior, which is the same for all tokens of a prompt, hides how tokens differ.
+        count: sentences, at most one of each data set.
+
+    Raises:
+        ValueError: for runs none of which has a router.
+    """
+    listed = list(runs.runs if isinstance(runs, Gates) else runs)
+    routed = [run for run in listed if run.config.system != "lora"]
+    if not routed:
+        raise ValueError("none of the runs has a router; pass runs of a mixture")
+    run = next((one for one in routed if method_of(one) == method), routed[0])
+    test = load_suite(run.config.suite, split="test", datasets=run.config.datasets)
+    return tokens(run, test.groupby("dataset", sort=False).head(1)["prompt"].head(count).tolist())
+
+
+def read_texts(
+    model: Any,
+    tokenizer: Any,
+    texts: list[str],
+    intuition: np.ndarray | None,
+    again: Callable[[Sequence[str]], RoutedTokens],
+    runs: tuple[Any, ...],
+) -> RoutedTokens:
+    if intuition is not None and len(intuition) != len(texts):
+        raise ValueError(f"intuition has {len(intuition)} rows for {len(texts)} texts; pass one row per text")
+    adapters = routers_of(model)[1]
+    choices: dict[str, list[Any]] = {name: [] for name in adapters}
+    handles = [adapter.register_forward_hook(keep_trees(choices[name])) for name, adapter in adapters.items()]
+    try:
+        gates, frame = record_gates(model, tokenizer, texts, intuition)
+    finally:
+        for handle in handles:
+            handle.remove()
+    order = frame.sort_values(["row", "position"], kind="stable").index.to_numpy()
+    frame = frame.loc[order].reset_index(drop=True)
+    routers: dict[str, RoutedBy] = {}
+    for name, adapter in adapters.items():
+        routers |= routers_in(name, adapter, gates[name][order])
+    first = next(iter(adapters.values()))
+    return RoutedTokens(
+        tuple(texts),
+        frame.join(pieces_of(texts, frame, tokenizer)),
+        routers,
+        {name: in_order(found, order) for name, found in choices.items() if found},
+        getattr(first, "system", type(first).__name__),
+        again,
+        runs=runs,
+        sample=f"{len(texts)} text{'s' * (len(texts) != 1)}, {len(frame)} tokens, {len(adapters)} routers of "
+        f"{getattr(first, 'system', type(first).__name__)}",
+    )
+
+
+def keep_trees(kept: list[Any]) -> Callable[..., None]:
+    """A hook that keeps the nodes of every real token of a batch where a router chooses trees."""
+
+    def hook(adapter: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        found = getattr(output[1], "choices", None)
+        if found is not None:
+            context = inputs[1] if len(inputs) > 1 else None
+            mask = getattr(context, "token_mask", None)
+            rows = slice(None) if mask is None else mask.flatten().bool()
+            kept.append([(one.ids[rows].cpu().numpy(), one.scores[rows].float().cpu().numpy()) for one in found])
+
+    return hook
+
+
+def in_order(batches: list[list[tuple[np.ndarray, np.ndarray]]], order: np.ndarray) -> list[NodesOf]:
+    """The nodes of all batches, layer by layer, the tokens in `order`."""
+    return [
+        NodesOf(*(np.concatenate([part[side] for part in layer])[order] for side in (0, 1)))
+        for layer in zip(*batches, strict=True)
+    ]
+
+
+def routers_in(name: str, adapter: Any, gates: np.ndarray) -> dict[str, RoutedBy]:
+    """gates (tokens, experts) of one module as its routers: one, or one for each pool."""
+    layer = layer_of(name)
+    place = name.removeprefix(layer).lstrip(".") or name
+    sizes = getattr(adapter.config, "num_experts", None)
+    if isinstance(sizes, (list, tuple)) and len(sizes) > 1:
+        pools = np.split(gates, np.cumsum(sizes)[:-1], axis=1)
+        return {
+            f"{name} pool {number}": RoutedBy(layer, f"{place} pool {number}", name, pool)
+            for number, pool in enumerate(pools)
+        }
+    down, up = getattr(adapter.config, "num_down", None), getattr(adapter.config, "num_up", None)
+    matrix = (down, up) if down and up and down * up == gates.shape[1] else None
+    return {name: RoutedBy(layer, place, name, gates, matrix)}
+
+
+def pieces_of(texts: list[str], frame: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
+    """space, piece of every token: how it stands in its text, and the white space before it.
+
+    A token that stands for nothing in the text, such as the beginning token, is shown by its name. So are all where a
+    tokenizer does not tell where its tokens stand, a space between them.
+    """
+    spans = tokenizer(texts, return_offsets_mapping=True)["offset_mapping"] if is_fast(tokenizer) else None
+    rows = []
+    for row, own in frame.groupby("row", sort=True):
+        ids = own["token_id"].tolist()
+        names = tokenizer.convert_ids_to_tokens(ids)
+        if spans is None:
+            rows += [(" " if place else "", name) for place, name in enumerate(names)]
+            continue
+        text, last = texts[int(row)], 0
+        for name, (start, end) in zip(names, spans[int(row)]):
+            between, inside = text[last:start], text[max(start, last) : end]
+            if inside.strip():
+                lead = inside[: len(inside) - len(inside.lstrip())]
+                rows.append((between + lead, inside.strip()))
+            else:
+                rows.append((between, BLANK if inside else PART if end > start else name))
+            last = max(last, end)
+    return pd.DataFrame(rows, columns=["space", "piece"])
+
+
+def is_fast(tokenizer: Any) -> bool:
+    return bool(getattr(tokenizer, "is_fast", False))
+
+
+def tokenizer_of(model: Any) -> Any:
+    """The tokenizer that a model's name leads to; ValueError where there is none."""
+    name = getattr(model, "name_or_path", None) or getattr(getattr(model, "config", None), "_name_or_path", None)
+    try:
+        if name:
+            return load_tokenizer(name)
+    except ValueError:
+        pass
+    raise ValueError(
+        f"the tokenizer of {type(model).__name__} is not known{f' by its name, {name!r}' if name else ''}; pass "
+        "tokenizer="
+    )
