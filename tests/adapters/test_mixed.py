@@ -214,6 +214,33 @@ def test_checkpointing_gives_the_same_gradients(case, precision):
         assert torch.equal(value, again[name]), name  # the very same operations
 
 
+@every_system
+def test_a_backward_pass_inside_autocast_gives_the_gradients_of_one_outside(case):
+    torch.manual_seed(0)
+    setting = build(case, PRECISIONS["autocast"])
+    upstream = torch.randn(ROWS, OUT).to(HALF)
+    outside = results(setting, True, upstream)
+    with torch.autocast("cpu", HALF):
+        inside = results(setting, True, upstream)
+    for name, error in relative(inside, outside).items():
+        assert error < 0.05, name
+    assert inside.keys() == outside.keys()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if ours(case[0]) and case not in SETTLED], ids=case_id)
+@every_precision
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_gates_that_a_rounding_changes_train_too(case, precision, training):
+    """Most rows have the experts that they have apart, and those rows the same output."""
+    torch.manual_seed(0)
+    setting = build(case, precision, training)
+    found = {fused: results(setting, fused, torch.randn(ROWS, OUT)) for fused in (False, True)}
+    assert found[True].keys() == found[False].keys()
+    assert all(value.isfinite().all() for value in found[True].values())
+    off = (found[True]["y"].double() - found[False]["y"].double()).norm(dim=1) / found[False]["y"].double().norm(dim=1)
+    assert off.median() < 0.02
+
+
 @every_precision
 @every_system
 def test_without_gradients_the_output_is_the_same(case, precision):
