@@ -161,6 +161,7 @@ def up_product(inner: Tensor, up: Tensor, onto: Onto | None) -> Tensor:
 
 
 Forward = Callable[..., tuple[Tensor, Any]]
+MIXING: set[Forward] = set()  # what `beside_frozen` made
 
 
 def beside_frozen(forward: Forward) -> Forward:
@@ -182,9 +183,6 @@ def beside_frozen(forward: Forward) -> Forward:
 
     MIXING.add(outside_autocast)
     return outside_autocast
-
-
-MIXING: set[Forward] = set()  # what `beside_frozen` made
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
