@@ -4,12 +4,18 @@ A mixture of low-rank experts touches the layer's input once, to bring it down t
 output once. Here both happen beside the frozen layer's own products: the input gradient of the frozen weight and of the
 down factors is accumulated in one tensor, and the update is added onto the frozen layer's output in place. What lies
 between the two is small and is left to autograd.
+
+Adapters of float32 stand beside frozen layers of half precision too. The frozen layer computes in the type of its
+input and an adapter in its own, but under autocast: there the adapter's products with wide tensors are in autocast's
+type, as torch would have them, and what lies between is left out of autocast, which would cast every small tensor. So
+x comes in the type of the wide products, and every product hands back the type of the factors that it was given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,43 +24,73 @@ from torch.nn import functional as F
 from .calls import plain, untouched
 from .transforms import transformed
 
+HALF = (torch.bfloat16, torch.float16)
+
+
+class Onto(NamedTuple):
+    """A frozen layer's output y (N, out), which an update is to be added to, and the type of the product that does."""
+
+    y: Tensor
+    dtype: torch.dtype
+
 
 class FrozenAndDown(torch.autograd.Function):
-    """(x, W, b, D, c) -> x Wᵀ + b and x Dᵀ + c for a frozen W; b and c may be None."""
+    """(x, W, b, D, c) -> x Wᵀ + b and x Dᵀ + c for a frozen W; b and c may be None.
+
+    x is in the type of x Dᵀ, which is handed back in that of D; x Wᵀ is in that of x or W, the narrower.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, down_bias: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         # x (N, in), W (out, in), D (K, in)
+        weight = weight.to(min(x.dtype, weight.dtype, key=lambda dtype: dtype.itemsize))
         ctx.save_for_backward(x, weight, down)
-        return F.linear(x, weight, bias), F.linear(x, down, down_bias)  # (N, out), (N, K)
+        ctx.dtypes = [None if one is None else one.dtype for one in (bias, down_bias)]
+        return product(x.to(weight.dtype), weight, bias), product(x, down, down_bias)  # (N, out), (N, K)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, down = ctx.saved_tensors
-        (into_y, into_z), needs = grads, ctx.needs_input_grad
+        (into_y, into_z), needs, (of_bias, of_down_bias) = grads, ctx.needs_input_grad, ctx.dtypes
+        wide, factors = into_z.to(x.dtype), down.to(x.dtype)
         into_x = None
         if needs[0]:
-            into_x = into_y @ weight
-            into_x = into_x.addmm(into_z, down) if transformed() else into_x.addmm_(into_z, down)
-        into_down = into_z.T @ x if needs[3] else None
-        return into_x, None, into_y.sum(0) if needs[2] else None, into_down, into_z.sum(0) if needs[4] else None
+            into_x = (into_y @ weight).to(x.dtype)
+            into_x = into_x.addmm(wide, factors) if transformed() else into_x.addmm_(wide, factors)
+        into_bias = into_y.sum(0, dtype=of_bias) if needs[2] else None
+        into_down = (wide.T @ x).to(down.dtype) if needs[3] else None
+        return into_x, None, into_bias, into_down, into_z.sum(0, dtype=of_down_bias) if needs[4] else None
 
 
 class AddUp(torch.autograd.Function):
-    """(y, u, U) -> y + u U, written into y (N, out); u (N, m), U (m, out)."""
+    """(y, u, U, dtype) -> y + u U, written into y (N, out); u (N, m), U (m, out), multiplied in dtype."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, inner: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: Any, y: Tensor, inner: Tensor, up: Tensor, dtype: torch.dtype) -> Tensor:
         ctx.mark_dirty(y)
         ctx.save_for_backward(inner, up)
-        return y.addmm_(inner, up)
+        ctx.dtype = dtype
+        return add_product(y, inner.to(dtype), up.to(dtype))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         inner, up = ctx.saved_tensors
-        return grads[0], grads[0] @ up.T, inner.T @ grads[0]
+        grad = grads[0].to(ctx.dtype)
+        into_inner, into_up = grad @ up.to(ctx.dtype).T, inner.to(ctx.dtype).T @ grad
+        return grads[0], into_inner.to(inner.dtype), into_up.to(up.dtype), None
+
+
+def product(x: Tensor, factors: Tensor, bias: Tensor | None) -> Tensor:
+    """x (N, in) times factors (K, in) transposed, computed in the type of x -> (N, K) in that of the factors."""
+    return F.linear(x, factors.to(x.dtype), None if bias is None else bias.to(x.dtype)).to(factors.dtype)
+
+
+def add_product(y: Tensor, inner: Tensor, up: Tensor) -> Tensor:
+    """y += u U for y (N, out), u (N, m) and U (m, out), whose type may be wider than that of y."""
+    # an addition of two types is ten times as slow as one of one type
+    return y.addmm_(inner, up) if y.dtype == up.dtype else y.add_((inner @ up).to(y.dtype))
 
 
 def down_products(
@@ -65,7 +101,7 @@ def down_products(
     base: nn.Linear | None,
     bias: Tensor | None = None,
     out_bias: Tensor | None = None,
-) -> tuple[Tensor, list[Tensor], Tensor | None]:
+) -> tuple[Tensor, list[Tensor], Onto | None]:
     """What the layer's input x (..., in) is brought down to, its N tokens in rows.
 
     Args:
@@ -83,17 +119,23 @@ def down_products(
     weights = [part for part in (None if dropped else experts, *(head.weight for head in read)) if part is not None]
     down = weights[0] if len(weights) == 1 else torch.cat(weights) if weights else experts[:0]  # (K + Σ M_h, in)
     down_bias = joined_bias(None if dropped else experts, bias, read)
-    y = None
+    onto = None
     if base is None:
         z = F.linear(flat, down, down_bias)
     else:
         y_bias = base.bias if out_bias is None else out_bias if base.bias is None else base.bias + out_bias
         y, z = FrozenAndDown.apply(flat, base.weight, y_bias, down, down_bias)
+        onto = Onto(y, x.dtype)
     # one operation, whose backward pass is one concatenation
     parts = list(z.split([len(weight) for weight in weights], dim=1)) if len(weights) > 1 else [z]
-    hidden = F.linear(dropout(x).reshape(flat.shape), experts, bias) if dropped else parts.pop(0)
-    made = [parts.pop(0) if head in read else head(x) for head in heads]
-    return hidden, [part.reshape(flat.shape[0], part.shape[-1]) for part in made], y
+    if dropped:
+        after = dropout(x).reshape(flat.shape)
+        hidden = F.linear(after, experts, bias) if base is None else product(after, experts, bias)
+    else:
+        hidden = parts.pop(0)
+    called = x if base is None else x.to(experts.dtype)
+    made = [parts.pop(0) if head in read else head(called) for head in heads]
+    return hidden, [part.reshape(flat.shape[0], part.shape[-1]) for part in made], onto
 
 
 def joined_bias(experts: Tensor | None, bias: Tensor | None, heads: Sequence[nn.Linear]) -> Tensor | None:
@@ -113,19 +155,59 @@ def inert(dropout: nn.Module) -> bool:
     return untouched(dropout, nn.Identity) or (untouched(dropout, nn.Dropout) and not dropout.training)
 
 
-def up_product(inner: Tensor, up: Tensor, y: Tensor | None) -> Tensor:
-    """inner (N, m) times up (m, out), added onto y (N, out) in place where there is one."""
-    return inner @ up if y is None else AddUp.apply(y, inner, up)
+def up_product(inner: Tensor, up: Tensor, onto: Onto | None) -> Tensor:
+    """inner (N, m) times up (m, out), added onto the frozen layer's output (N, out) in place where there is one."""
+    return inner @ up if onto is None else AddUp.apply(onto.y, inner, up, onto.dtype)
+
+
+Forward = Callable[..., tuple[Tensor, Any]]
+MIXING: set[Forward] = set()  # what `beside_frozen` made
+
+
+def beside_frozen(forward: Forward) -> Forward:
+    """Decorator of an adapter's forward that leaves the wide products to this file: any type that `fusible` allows.
+
+    Where there is a frozen layer, forward gets x in the type of its wide products and runs outside autocast. A forward
+    that is not decorated is called beside a frozen layer of its own type only.
+    """
+
+    @functools.wraps(forward)
+    def outside_autocast(adapter: nn.Module, x: Tensor, context: Any = None, base: nn.Linear | None = None) -> Any:
+        if base is None:
+            return forward(adapter, x, context)
+        dtype = autocast_dtype(x)
+        if dtype is None:
+            return forward(adapter, x.to(next(adapter.parameters()).dtype), context, base)
+        with torch.autocast(x.device.type, enabled=False):
+            return forward(adapter, x.to(dtype), context, base)
+
+    MIXING.add(outside_autocast)
+    return outside_autocast
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The type that autocast computes products of x in, None where it is off."""
+    device = x.device.type
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if on else None
 
 
 def fusible(base: nn.Module, x: Tensor, adapter: nn.Module) -> bool:
-    """Whether a layer and the adapter beside it can take the fused path: a frozen nn.Linear of the same dtype.
+    """Whether a layer and the adapter beside it can take the fused path: a frozen nn.Linear of the same type.
 
-    Autocast, torch's transforms, and whatever makes a layer more than its weights need the layer called as it is.
+    Adapters of float32 whose forward is `beside_frozen` also stand beside half precision, and under autocast beside
+    float32 and autocast's own type. torch's transforms, and whatever makes a layer more than its weights, need the
+    layer called as it is.
     """
     if transformed() or not plain(base):
         return False
-    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
+    if base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
         return False
-    trained = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
-    return not trained and x.dtype == base.weight.dtype == next(adapter.parameters()).dtype
+    reduced, own = autocast_dtype(x), next(adapter.parameters()).dtype
+    if reduced is None and x.dtype == base.weight.dtype == own:
+        return True
+    if own != torch.float32 or getattr(adapter.forward, "__func__", None) not in MIXING:
+        return False
+    if reduced is None:
+        return x.dtype == base.weight.dtype and x.dtype in HALF
+    return reduced in HALF and {x.dtype, base.weight.dtype} <= {reduced, torch.float32}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from . import gates as gating
 from .base import Adapter, AdapterConfig, Routing, RoutingContext, kaiming_down, register
-from .fused import down_products
+from .fused import beside_frozen, down_products
 from .rescale import down_factors, up_factors, up_mixture
 
 DEFAULT_BALANCE = {"softmax": 0.0, "switch": 1e-2, "noisy_topk": 1e-2, "dense": 0.0}
@@ -128,21 +128,22 @@ class MoeLora(Adapter):
         chosen, load = (values.reshape(-1, values.shape[-1]) for values in (gates, load))  # (N, E)
         return Routing(gates, weight * gating.noisy_loss(chosen, load, token_mask))
 
+    @beside_frozen
     def forward(
         self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
     ) -> tuple[Tensor, Routing]:
         mask = context.token_mask if context else None
         heads = [self.router, self.noise] if self.config.gate == "noisy_topk" else [self.router]
         own = getattr(self.route, "__func__", None) is not MoeLora.route  # of a subclass
-        hidden, made, y = down_products(x, down_factors(self.A), [] if own else heads, self.dropout, base)
+        hidden, made, onto = down_products(x, down_factors(self.A), [] if own else heads, self.dropout, base)
         if own:
-            routing = self.route(x, mask)
+            routing = self.route(x.to(hidden.dtype), mask)
         else:
             routing = self._gate(made[0], made[1] if len(made) > 1 else None, mask)  # of (N, E) each
         hidden = hidden.unflatten(1, (self.config.r, len(self.A))).expand(-1, -1, self.config.num_experts)  # (N, r, E)
         up = up_factors(self.B) * self.scaling  # (r·E, out)
         weights = routing.gates.reshape(hidden.shape[0], self.config.num_experts).to(hidden.dtype)  # (N, E)
-        delta = up_mixture(hidden, weights, up, self.config.gate_backward_power, y)
+        delta = up_mixture(hidden, weights, up, self.config.gate_backward_power, onto)
         routing.gates = routing.gates.reshape(*x.shape[:-1], self.config.num_experts)
         return delta.reshape(*x.shape[:-1], self.out_features), routing
 

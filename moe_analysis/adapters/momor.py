@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from . import gates as gating
 from .base import Adapter, AdapterConfig, Routing, RoutingContext, kaiming_down, register
-from .fused import down_products
+from .fused import beside_frozen, down_products
 from .rescale import up_mixture
 
 GATES = ("switch", "softmax", "dense")
@@ -96,12 +96,13 @@ class Momor(Adapter):
             return gates, None
         return gates, self.config.balance_coef * gating.switch_loss(probabilities, gates, token_mask)
 
+    @beside_frozen
     def forward(
         self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
     ) -> tuple[Tensor, Routing]:
         mask = context.token_mask if context else None
         experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
-        hidden, logits, y = down_products(x, experts, list(self.gates), self.dropout, base)
+        hidden, logits, onto = down_products(x, experts, list(self.gates), self.dropout, base)
         chosen = [self._choose(pool, part, mask) for pool, part in enumerate(logits)]
         gates = torch.cat([gate for gate, _ in chosen], dim=1)  # (N, Σ s)
         # every rank of an expert carries its gate, so that pools of different ranks share one product
@@ -110,7 +111,7 @@ class Momor(Adapter):
             [B.transpose(1, 2).flatten(0, 1) * scale for B, scale in zip(self.B, self.config.scales, strict=True)]
         )  # (Σ s·r, out)
         ranks = torch.cat(spread, dim=1).to(hidden.dtype)  # (N, Σ s·r)
-        delta = up_mixture(hidden.unsqueeze(1), ranks, up, self.config.gate_backward_power, y)
+        delta = up_mixture(hidden.unsqueeze(1), ranks, up, self.config.gate_backward_power, onto)
         losses = [loss for _, loss in chosen if loss is not None]
         routing = Routing(gates.reshape(*x.shape[:-1], self.num_gates), torch.stack(losses).sum() if losses else None)
         return delta.reshape(*x.shape[:-1], self.out_features), routing

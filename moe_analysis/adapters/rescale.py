@@ -12,38 +12,47 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .fused import Onto, add_product
 from .transforms import transformed
 
 
 class RescaledMixture(torch.autograd.Function):
-    """(hidden, gates, U, p, y) -> Σ_e g_e U_eᵀ hidden_e with the experts' backward path scaled by g^p.
+    """(hidden, gates, U, p, y, dtype) -> Σ_e g_e U_eᵀ hidden_e with the experts' backward path scaled by g^p.
 
-    Added onto y (N, out) in place where y is not None. Ranks stand before experts: gates are then multiplied and
-    summed along the experts, of which there are more.
+    Added onto y (N, out) in place where y is not None, the product with U computed in dtype. Ranks stand before
+    experts: gates are then multiplied and summed along the experts, of which there are more.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, gates: Tensor, up: Tensor, power: float, y: Tensor | None = None) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        gates: Tensor,
+        up: Tensor,
+        power: float,
+        y: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         # hidden (N, r, E), gates (N, E), up (r·E, out)
         ctx.save_for_backward(hidden, gates, up)
-        ctx.power, ctx.onto = power, y is not None
+        ctx.power, ctx.onto, ctx.dtype = power, y is not None, dtype or up.dtype
         weighed = (hidden * gates.unsqueeze(1)).flatten(1)  # (N, r·E)
         if y is None:
             return weighed @ up  # (N, out)
         ctx.mark_dirty(y)
-        return y.addmm_(weighed, up)
+        return add_product(y, weighed.to(dtype), up.to(dtype))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, gates, up = ctx.saved_tensors
-        grad = grads[0].to(up.dtype)  # autocast hands back the reduced type of its product
-        pulled = (grad @ up.T).view(hidden.shape)  # (N, r, E): U_e dy
+        grad = grads[0].to(ctx.dtype)  # autocast hands back the reduced type of its product
+        pulled = (grad @ up.to(ctx.dtype).T).to(up.dtype).view(hidden.shape)  # (N, r, E): U_e dy
         scale = backward_scale(gates, ctx.power).unsqueeze(1)  # (N, 1, E)
         into_hidden, into_gates = (scale * pulled).to(hidden.dtype), (pulled * hidden).sum(1).to(gates.dtype)
-        into_up = (hidden * scale).reshape(hidden.shape[0], up.shape[0]).to(up.dtype).T @ grad
+        into_up = ((hidden * scale).reshape(hidden.shape[0], up.shape[0]).to(ctx.dtype).T @ grad).to(up.dtype)
         if ctx.power != 1.0 and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             into_hidden, into_gates, into_up = Once.apply(into_hidden, into_gates, into_up, ctx.power)
-        return into_hidden, into_gates, into_up, None, grads[0] if ctx.onto else None
+        return into_hidden, into_gates, into_up, None, grads[0] if ctx.onto else None, None
 
 
 class TransformedMixture(torch.autograd.Function):
@@ -52,15 +61,15 @@ class TransformedMixture(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(hidden: Tensor, gates: Tensor, up: Tensor, power: float, y: None = None) -> Tensor:
+    def forward(hidden: Tensor, gates: Tensor, up: Tensor, power: float, y: None = None, dtype: None = None) -> Tensor:
         return (hidden * gates.unsqueeze(1)).flatten(1) @ up
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *saved, ctx.power, _ = inputs
+        *saved, ctx.power, _, _ = inputs
         ctx.save_for_backward(*saved)
         ctx.save_for_forward(*saved)
-        ctx.onto = False
+        ctx.onto, ctx.dtype = False, saved[2].dtype
 
     backward = staticmethod(RescaledMixture.backward)
 
@@ -109,12 +118,12 @@ def backward_scale(gates: Tensor, power: float) -> Tensor:
     return chosen.to(gates.dtype) if power == 0.0 else torch.where(chosen, gates, 1.0) ** power * chosen
 
 
-def up_mixture(hidden: Tensor, gates: Tensor, up: Tensor, power: float = 1.0, y: Tensor | None = None) -> Tensor:
+def up_mixture(hidden: Tensor, gates: Tensor, up: Tensor, power: float = 1.0, onto: Onto | None = None) -> Tensor:
     """Σ_e g_e U_eᵀ hidden_e for hidden (N, r, E), gates (N, E), up (r·E, out) -> (N, out), added onto y if given."""
-    if power == 1.0 and y is None:
+    if power == 1.0 and onto is None:
         return (hidden * gates.unsqueeze(1)).flatten(1) @ up
     derived = transformed() and not torch.compiler.is_compiling()
-    return (TransformedMixture if derived else RescaledMixture).apply(hidden, gates, up, power, y)
+    return (TransformedMixture if derived else RescaledMixture).apply(hidden, gates, up, power, *(onto or (None, None)))
 
 
 def mixture(x: Tensor, gates: Tensor, A: Tensor, B: Tensor, power: float = 1.0) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .base import Adapter, Routing, RoutingContext, kaiming_down, register
 from .bottom_up import LeafGate, NodeGate
 from .calls import untouched
-from .fused import down_products, up_product
+from .fused import beside_frozen, down_products, up_product
 from .smore_config import ACTIVATIONS, SmoreConfig
 from .transforms import transformed
 from .tree_gates import Ancestor, Choice, TreeGate, TreeRouting
@@ -84,6 +84,7 @@ class Smore(Adapter):
         for W in self.W[1:]:
             W.copy_(F.pad(torch.eye(W.shape[1]), (0, 0, W.shape[0] - W.shape[1], 0)))  # [0; I]
 
+    @beside_frozen
     def forward(
         self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
     ) -> tuple[Tensor, Routing]:
@@ -92,9 +93,9 @@ class Smore(Adapter):
         biased = self.config.expert_bias
         down_bias = torch.cat([bias.flatten() for bias in self.A_bias]) if biased else None  # (Σ s·r,)
         bias = self.W_proj_bias if biased else None
-        hidden, (known,), y = down_products(x, experts, [self.down], self.dropout, base, down_bias, bias)
+        hidden, (known,), onto = down_products(x, experts, [self.down], self.dropout, base, down_bias, bias)
         output, choices = self.aggregate(hidden, known, mask)
-        delta = up_product(output, self.W_proj.T, y)
+        delta = up_product(output, self.W_proj.T, onto)
         if base is None and bias is not None:
             delta = delta + bias
         weight = self.config.balance_weight

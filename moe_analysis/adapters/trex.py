@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Adapter, AdapterConfig, Routing, RoutingContext, as_tensor, kaiming_down, per_row, register
-from .fused import down_products, up_product
+from .fused import beside_frozen, down_products, up_product
 
 PAIRINGS = ("mix_and_match", "diagonal")
 
@@ -151,7 +151,7 @@ class TRex(Adapter):
     def _weigh(self, x: Tensor, logits: Tensor | None, context: RoutingContext | None) -> Routing:
         config, omega = self.config, self.omega
         if logits is None:
-            weights = x.new_zeros((*x.shape[:-1], config.num_experts))
+            weights = x.new_zeros((*x.shape[:-1], config.num_experts), dtype=self.A.dtype)
         else:
             weights = logits.softmax(-1) * (omega * config.router_coef)
         prior = self.prior(x, context)
@@ -161,21 +161,22 @@ class TRex(Adapter):
             weights = weights.unflatten(-1, (config.num_down, config.num_up))  # (..., I, J)
         return Routing(weights)
 
+    @beside_frozen
     def forward(
         self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
     ) -> tuple[Tensor, Routing]:
         own = getattr(self.route, "__func__", None) is not TRex.route  # of a subclass
         heads = [self.router] if self.config.router and not own else []
-        hidden, made, y = down_products(x, self.A, heads, self.dropout, base)
+        hidden, made, onto = down_products(x, self.A, heads, self.dropout, base)
         logits = made[0].reshape(*x.shape[:-1], self.config.num_experts) if made else None
-        routing = self.route(x, context) if own else self._weigh(x, logits, context)
+        routing = self.route(x.to(self.A.dtype), context) if own else self._weigh(x, logits, context)
         gates = routing.gates.reshape(hidden.shape[0], *routing.gates.shape[x.dim() - 1 :]).to(hidden.dtype)
         if self.config.pairing == "diagonal":
             mixed = hidden * gates  # (N, J)
         else:
             mixed = (hidden.unsqueeze(-2) @ gates).squeeze(-2)  # (N, J)
         scale = torch.sigmoid(self.config.temperature * self.output_logit)
-        delta = up_product(mixed * scale, self.B.T, y)
+        delta = up_product(mixed * scale, self.B.T, onto)
         return delta.reshape(*x.shape[:-1], self.out_features), routing
 
     def router_parameters(self) -> Iterator[nn.Parameter]:
