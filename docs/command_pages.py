@@ -65,7 +65,7 @@ def cell(text: str | None) -> str:
 
 
 def plain(text: str | None) -> str:
-    """Help in rich's markup as Markdown: a paragraph a block, and under a title in bold what is indented, as it is."""
+    """Help in rich's markup as Markdown: one paragraph per block, and under a title in bold what is indented, as it is."""
     from rich.text import Text
 
     blocks = []

@@ -13,7 +13,7 @@ PREPARED = "tests/docs/prepared"
 
 
 def api_pages() -> dict[str, str]:
-    """Path -> Markdown of the reference: a page a module, and the package's own."""
+    """Path -> Markdown of the reference: one page per module, and the package's own."""
     pages = {"api/index.md": top_page()}
     for module in sorted({one.module for one in public_names()}):
         own = [one for one in public_names() if one.module == module]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from command_pages import command_page
@@ -20,7 +21,8 @@ WRITTEN = {
     "In PEFT and torch": "peft.md",
     "What works": "contract.md",
 }
-MADE = {"Command line": "commands.md", "Paper items": "items.md"}
+MADE = {"Command line": "commands.md", "Paper items": "items.md", "Results": "results.md"}
+RESULTS = Path(__file__).with_name("results.md")  # written by tools/results.py
 SECTIONS = {  # title -> the modules below it; what nothing claims would be left out, and the build stops
     "Models and runs": (
         "backbones",
@@ -40,7 +42,7 @@ SECTIONS = {  # title -> the modules below it; what nothing claims would be left
 
 
 def on_config(config: Any) -> Any:
-    """The navigation: written pages first, then the reference, a page a module."""
+    """The navigation: written pages first, then the reference, one page per module."""
     config.nav = [
         {"Manual": [{title: page} for title, page in {**WRITTEN, **MADE}.items()]},
         {"Reference": reference()},
@@ -64,7 +66,13 @@ def page_of(module: str) -> str:
 
 def on_files(files: Files, *, config: Any) -> Files:
     """Adds the pages that are made of the sources."""
-    made = {**api_pages(), "api/examples.md": prepared_page(), "items.md": items_page(), "commands.md": command_page()}
+    made = {
+        **api_pages(),
+        "api/examples.md": prepared_page(),
+        "items.md": items_page(),
+        "commands.md": command_page(),
+        "results.md": RESULTS.read_text("utf-8"),
+    }
     for path, text in made.items():
         files.append(File.generated(config, path, content=text))
     return files

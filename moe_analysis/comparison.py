@@ -48,11 +48,15 @@ def match_budget(adapter: Any, trainable: int, shapes: Shapes | str = "compact",
 def meta_backbone(backbone: Shapes | str) -> Shapes:
     """A model or [(in, out), …] as it is; a backbone's name (see `load_backbone`) as a model on the meta device.
 
-    Of a name only the configuration is read, no weights. Raises ValueError where there is none.
+    Of a name only the configuration is read, no weights.
 
-    >>> shell = meta_backbone("compact")
-    >>> next(shell.parameters()).device.type, meta_backbone(shapes) is shapes
-    ('meta', True)
+    Raises:
+        ValueError: Where there is none.
+
+    Example:
+        >>> shell = meta_backbone("compact")
+        >>> next(shell.parameters()).device.type, meta_backbone(shapes) is shapes
+        ('meta', True)
     """
     if not isinstance(backbone, str):
         return backbone
@@ -93,13 +97,20 @@ def systems(
 ) -> dict[str, Any]:
     """PEFT configurations of the nine systems by label, each with `trainable` parameters (router included) or nearly.
 
-    trainable: None is LoRA's of rank REFERENCE_RANK. targets: names of the layers, None for the feed-forward
-    projections with q and v. backbone: a model, its name, or [(in, out), …]. tolerance: see `match_budget`, which finds
-    the sizes. routing_width: see `protocol`. Raises ValueError where a system cannot meet the budget, naming it.
+    Args:
+        trainable: None is LoRA's of rank REFERENCE_RANK.
+        targets: Names of the layers, None for the feed-forward projections with q and v.
+        backbone: A model, its name, or [(in, out), …].
+        tolerance: See `match_budget`, which finds the sizes.
+        routing_width: See `protocol`.
 
-    >>> found = systems(trainable=20_480, backbone=shapes)
-    >>> {label: config.r for label, config in found.items() if label in ("LoRA", "LoRA-MoE", "S'MoRE")}
-    {'LoRA': 20, 'LoRA-MoE': 2, "S'MoRE": 2}
+    Raises:
+        ValueError: Where a system cannot meet the budget, naming it.
+
+    Example:
+        >>> found = systems(trainable=20_480, backbone=shapes)
+        >>> {label: config.r for label, config in found.items() if label in ("LoRA", "LoRA-MoE", "S'MoRE")}
+        {'LoRA': 20, 'LoRA-MoE': 2, "S'MoRE": 2}
     """
     model = meta_backbone(backbone)
     trainable = lora_budget(targets=targets, backbone=model) if trainable is None else trainable
@@ -153,10 +164,12 @@ def smaller_trex(
 def protocol(targets: Sequence[str] | None = None, routing_width: int = 32) -> dict[str, Any]:
     """The nine systems with their papers' experts and gates, at any rank.
 
-    LoRA-MoE: 8 experts, softmax over all of them; SiRA: the top 6 of 8, not renormalised; T-REX and mix-and-match: 4
+    LoRA-MoE: 8 experts, softmax over all of them; SiRA: the top 6 of 8, not renormalized; T-REX and mix-and-match: 4
     down and 8 up vectors, with and without intuition (all four T-REX). HydraLoRA: 4 heads, dense; MixLoRA: 2 of 8
     experts, switch gate; MoMOR and S'MoRE: pools (4, 4), 2 of each, switch gates, S'MoRE with tanh (S'MoRE).
-    routing_width: of S'MoRE's projected tokens and keys.
+
+    Args:
+        routing_width: Of S'MoRE's projected tokens and keys.
     """
     import peft
 
@@ -219,10 +232,14 @@ def layer_series(
 ) -> dict[int, Any]:
     """S'MoRE with more layers at an equal budget (S'MoRE, Table 5): number of layers -> configuration.
 
-    trainable: None is LoRA's of rank REFERENCE_RANK. Pools of 4 with fanout 2 in every layer; ranks give way.
+    Pools of 4 with fanout 2 in every layer; the ranks shrink as layers are added.
 
-    >>> {layers: config.r for layers, config in layer_series(20_480, backbone=shapes).items()}
-    {1: 4, 2: 2, 3: [1, 2, 2]}
+    Args:
+        trainable: None is LoRA's of rank REFERENCE_RANK.
+
+    Example:
+        >>> {layers: config.r for layers, config in layer_series(20_480, backbone=shapes).items()}
+        {1: 4, 2: 2, 3: [1, 2, 2]}
     """
     model = meta_backbone(backbone)
     trainable = lora_budget(targets=targets, backbone=model) if trainable is None else trainable
@@ -240,10 +257,14 @@ def gate_series(
 ) -> dict[str, Any]:
     """MixLoRA and S'MoRE with the gates that `systems` does not give them, at an equal budget: "S'MoRE (dense)" -> ….
 
-    trainable: None is LoRA's of rank REFERENCE_RANK. A dense gate uses every expert of a pool.
+    A dense gate uses every expert of a pool.
 
-    >>> {label: config.gate for label, config in gate_series(20_480, backbone=shapes).items()}
-    {'MixLoRA (noisy top-k)': 'noisy_topk', "S'MoRE (noisy top-k)": 'noisy_topk', 'MixLoRA (dense)': 'dense', ...
+    Args:
+        trainable: None is LoRA's of rank REFERENCE_RANK.
+
+    Example:
+        >>> {label: config.gate for label, config in gate_series(20_480, backbone=shapes).items()}
+        {'MixLoRA (noisy top-k)': 'noisy_topk', "S'MoRE (noisy top-k)": 'noisy_topk', 'MixLoRA (dense)': 'dense', ...
     """
     model = meta_backbone(backbone)
     trainable = lora_budget(targets=targets, backbone=model) if trainable is None else trainable
@@ -303,13 +324,15 @@ def step_time_pairs(
     backbone: Shapes | str = "compact",
     tolerance: float = TOLERANCE,
 ) -> dict[int, dict[str, Any]]:
-    """MixLoRA and S'MoRE at equal parameters, whose times a step Table 7 of S'MoRE compares: budget -> label -> config.
+    """MixLoRA and S'MoRE at equal parameters, whose times per step Table 7 of S'MoRE compares: budget -> label -> config.
 
-    budgets: None is those of LoRA at RANKS.
+    Args:
+        budgets: None is those of LoRA at RANKS.
 
-    >>> pairs = step_time_pairs([20_480], backbone=shapes)
-    >>> {budget: list(configs) for budget, configs in pairs.items()}
-    {20480: ['MixLoRA', "S'MoRE"]}
+    Example:
+        >>> pairs = step_time_pairs([20_480], backbone=shapes)
+        >>> {budget: list(configs) for budget, configs in pairs.items()}
+        {20480: ['MixLoRA', "S'MoRE"]}
     """
     model = meta_backbone(backbone)
     if budgets is None:

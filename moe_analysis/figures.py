@@ -112,7 +112,7 @@ def execute_chains(
     """Execute chains in one kernel until there is none left; others take from the same list.
 
     Sets `failed` when a notebook fails and stops when it is set. What a notebook is warned of about its rows is said
-    here again: nobody sees its cells.
+    here again: its cells are not shown.
     """
 
     def before(name: str, cell: int, cells: int) -> None:

@@ -1,4 +1,4 @@
-"""The model card of an adapter: README.md beside its weights, for the hub and for whoever finds the folder.
+"""The model card of an adapter: README.md beside its weights, for the hub and for anyone who finds the folder.
 
 It says what a configuration tells, and of a trained run what the run adds. PEFT's own form, in which nothing is filled
 in, is replaced; a card that somebody wrote keeps its words.
@@ -105,7 +105,7 @@ def model_card(config: PeftConfig, extra: Mapping[str, Any] | None = None, sizes
 
     Args:
         config: of an adapter of ours, or of one of PEFT's own methods.
-        extra: of a run: "data" (a sentence), "results" (DataFrame), and any further facts, a row each.
+        extra: of a run: "data" (a sentence), "results" (DataFrame), and any further facts, one row each.
         sizes: (parameters, layers) that are stored.
 
     >>> print(model_card(ma.MoeLoraConfig(num_experts=4, target_modules=["q_proj"])).splitlines()[7])
@@ -161,12 +161,12 @@ def told(base: BaseName) -> str:
     if base.kind == "hub":
         return f"`{base.name}` of the Hugging Face hub"
     if base.kind == "folder":
-        return f"`{base.name}`, a local folder of whoever trained this; the name is no id of the hub"
+        return f"`{base.name}`, a local folder on the machine of its author; the name is no id of the hub"
     return "one that was built from a configuration and has no name"
 
 
 def loading(config: PeftConfig, base: BaseName) -> str:
-    """Three lines, one more for an adapter of a user's own; where nobody else can load the base it is `base`."""
+    """Three lines, one more for an adapter of a user's own; where no other machine can load the base it is `base`."""
     folder, of_base, lines = '"path/to/this/folder"', "base", []
     if base.kind == "ours":
         of_base = f'ma.load_backbone("{base.name}")[0]'

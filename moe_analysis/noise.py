@@ -61,7 +61,7 @@ def _delayed(before: Callable[..., Any] | None) -> Callable[..., Any]:
 def nobody_watching(said_before: type[Warning]) -> Iterator[None]:
     """While the block runs, transformers logs errors only and draws no bar, and this category of warnings is silent.
 
-    For runs that are trained beside others: whoever started them has said it, and shows one bar for all.
+    For runs that are trained beside others: the process that started them has given the notice, and shows one bar for all.
     """
     from transformers.utils import logging
 
@@ -69,7 +69,7 @@ def nobody_watching(said_before: type[Warning]) -> Iterator[None]:
     logging.set_verbosity_error()
     try:
         with no_bars(), warnings.catch_warnings():
-            overlook_notices()  # again, for whoever made filters of their own since
+            overlook_notices()  # again, for code that made filters of their own since
             warnings.simplefilter("ignore", said_before)
             yield
     finally:

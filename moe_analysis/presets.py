@@ -151,7 +151,7 @@ def methods() -> dict[str, Any]:
 
 
 def optimizer_methods() -> dict[str, dict[str, Any]]:
-    """The eight optimisers of "A Stronger Mixture of Low-Rank Experts", Fig. 3, with its protocol (section 2.1).
+    """The eight optimizers of "A Stronger Mixture of Low-Rank Experts", Fig. 3, with its protocol (section 2.1).
 
     R is preconditioned, g rescales the experts' backward path by the root of the gate. Linear decay to a tenth, the
     router's gradient clipped to norm 1 and the experts' not at all, (E, k, r) = (20, 10, 4) on q, k, v and o. The
@@ -275,13 +275,15 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
 def preset(name: str | None = None) -> Preset:
     """The preset by name, or the one the environment names (quick when it names none), on the environment's suite.
 
-    Raises ValueError for a name that there is not.
+    Raises:
+        ValueError: For a name that there is not.
 
-    >>> settings = preset("tiny")
-    >>> settings.steps, settings.seeds
-    (6, (0, 1, 2))
-    >>> settings.sized("optimizers").steps, settings.config("T-REX", seed=0).adapter.num_up
-    (4, 8)
+    Example:
+        >>> settings = preset("tiny")
+        >>> settings.steps, settings.seeds
+        (6, (0, 1, 2))
+        >>> settings.sized("optimizers").steps, settings.config("T-REX", seed=0).adapter.num_up
+        (4, 8)
     """
     name = name or os.environ.get("MOE_ANALYSIS_PRESET", "quick")
     if name not in PRESETS:

@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "peft_bridge": {"adapters", "tasks", "backbones", "base_name", "model_card"},
     "optim": {"adapters"},
     "evidence": set(),
-    "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimisers
+    "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimizers
     "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card", "extras"},
     "drawing": {"evidence", "places", "extras"},  # the words of verdicts
     # comparison, presets: the sizes at which systems are compared, and the runs that a control needs

@@ -149,11 +149,11 @@ def test_the_search_finds_a_name_and_goes_to_it(site, tab) -> None:
     assert page.locator("[id='moe_analysis.tasks.load_suite']").is_visible() and not tab.complaints
 
 
-def test_the_colours_follow_the_reader_and_the_button(site, chromium) -> None:
+def test_the_colors_follow_the_reader_and_the_button(site, chromium) -> None:
     context = chromium.new_context(color_scheme="dark")
     page = context.new_page()
     page.goto((site / "index.html").as_uri())
     assert page.locator("body").get_attribute("data-md-color-scheme") == "slate"
-    page.locator("label[title='Light colours']").click()
+    page.locator("label[title='Light colors']").click()
     assert page.locator("body").get_attribute("data-md-color-scheme") == "default"
     context.close()

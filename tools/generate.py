@@ -76,7 +76,8 @@ OOD: dict[str, Dataset] = {skill.name: Dataset(skill, "ood") for skill in OOD_SK
 def stream(dataset: str, seed: int, exclude: Collection[str] = frozenset()) -> Iterator[Row]:
     """Fresh rows of a dataset without end, none of whose prompts is in `exclude`; the split is "stream".
 
-    Raises ValueError for a name that is not in the suite.
+    Raises:
+        ValueError: For a name that is not in the suite.
     """
     known = TRAINING | OOD
     if dataset not in known:

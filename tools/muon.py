@@ -1,4 +1,4 @@
-"""Muon, the optimiser of the compact backbone's pre-training: momentum made orthogonal before it is a step.
+"""Muon, the optimizer of the compact backbone's pre-training: momentum made orthogonal before it is a step.
 
 Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024). PyTorch's own
 `torch.optim.Muon` computes the orthogonalisation in bfloat16, which costs more than the model's backward pass on

@@ -37,7 +37,7 @@ MAX_LENGTH = 1024
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """What makes the backbone. `prompt_weight` is the share of plain language modelling in the loss."""
+    """What makes the backbone. `prompt_weight` is the share of plain language modeling in the loss."""
 
     seed: int = 0
     steps: int = 1600

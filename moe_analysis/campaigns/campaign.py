@@ -63,9 +63,11 @@ class Final:
 class Endpoints:
     """By what the final runs will be compared, written before there are any.
 
-    parts: name -> which data sets: {"role": …} or {"datasets": […]} of the base's suite, or {"suite": …} of the suites
-    to transfer to. measure: "accuracy" or "accuracy_norm". A data set is left out where the strongest of the references
-    is less than `floor` above guessing or better than `ceiling` on the rows held out of train.
+    Args:
+        parts: Name -> which data sets: {"role": …} or {"datasets": […]} of the base's suite, or {"suite": …} of the
+            suites to transfer to.
+        measure: "accuracy" or "accuracy_norm". A data set is left out where the strongest of the references is less
+            than `floor` above guessing or better than `ceiling` on the rows held out of train.
     """
 
     parts: dict[str, dict[str, Any]]
@@ -123,7 +125,7 @@ class Campaign:
         ]
 
     def final_configs(self, chosen: Mapping[str, Cell]) -> list[TrainConfig]:
-        """The final runs of the systems whose cell is known: seed by seed, so that whoever stops early can compare."""
+        """The final runs of the systems whose cell is known: seed by seed, so that an early stop leaves a fair comparison."""
         return [
             self.config(FINAL, label, chosen[label], seed)
             for seed in self.final.seeds

@@ -66,8 +66,10 @@ def read_campaign(path: str | Path) -> Campaign:
     study: the name of its table. about: a sentence. base: fields of a TrainConfig that all runs share. Systems, in the
     order given: comparison (systems of `comparison.systems` at one budget: systems, trainable, targets, tolerance),
     recipes (methods of `presets.recipes` by label), systems (label -> fields). tune: the fields of `Tuning`; final: of
-    `Final`; endpoints: of `Endpoints`. slurm: parameters of the cluster's queue. Raises CampaignError naming the file,
-    the key, the value and the remedy.
+    `Final`; endpoints: of `Endpoints`. slurm: parameters of the cluster's queue.
+
+    Raises:
+        CampaignError: Naming the file, the key, the value and the remedy.
     """
     path = Path(path)
     try:

@@ -69,7 +69,8 @@ def key_of(row: Row) -> Key:
 def read_rows(path: str | Path) -> list[Row]:
     """The rows of a table, in the order in which they were added; none where there is no file.
 
-    Raises ResultsError naming a file that is damaged, or of another schema.
+    Raises:
+        ResultsError: Naming a file that is damaged, or of another schema.
     """
     path = Path(path)
     if not os.path.lexists(path):
@@ -119,7 +120,7 @@ def fault_of(table: pa.Table, rows: Sequence[Row]) -> str | None:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write a table so that a reader, or whoever comes after a full disk or a crash, finds the old or the new one."""
+    """Write a table so that a reader finds, even after a full disk or a crash, the old or the new one."""
     table = pa.Table.from_pylist(list(rows), COLUMNS)
     table = table.replace_schema_metadata({ABOUT: json.dumps({"schema": SCHEMA})})
     with replacing(path) as fresh, fresh.open("wb") as file:
@@ -149,8 +150,11 @@ def locked_table(path: Path) -> Iterator[None]:
 def add_rows(path: str | Path, rows: Iterable[Row]) -> list[Difference]:
     """Add rows to a table, which is made where there is none; returns how a row differs from one that stands there.
 
-    A run that the table has keeps the row it has. Raises ResultsError for a table that cannot be read, OSError for a
-    disk that takes nothing; the table is then as it was.
+    A run that the table has keeps the row it has.
+
+    Raises:
+        ResultsError: For a table that cannot be read.
+        OSError: For a disk that takes nothing; the table is then as it was.
     """
     path = Path(path)
     with locked_table(path):
@@ -164,8 +168,10 @@ def add_rows(path: str | Path, rows: Iterable[Row]) -> list[Difference]:
 def merge_tables(sources: Iterable[str | Path], into: str | Path) -> tuple[int, list[Difference]]:
     """Add the rows of several tables to one; returns how many are new there, and where tables differ over a run.
 
-    Every table is read before anything is written. Raises ResultsError for a source that is missing, cannot be read, or
-    is of another study.
+    Every table is read before anything is written.
+
+    Raises:
+        ResultsError: For a source that is missing, cannot be read, or is of another study.
     """
     rows, known = [], read_rows(into)
     studies = {row["study"] for row in known}

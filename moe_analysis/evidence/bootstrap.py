@@ -79,8 +79,11 @@ def resamples(tasks: int, seeds: int, draws: int, seed: int) -> tuple[np.ndarray
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Holm's step-down correction (1979), in the order given: the p-values of a whole family of tests.
 
-    The i-th smallest of m, counted from 0, becomes the largest of (m - j) p_j over j <= i, at most 1. NaN counts as
-    one more test and stays NaN. Raises ValueError for a value outside [0, 1].
+    The i-th smallest of m, counted from 0, becomes the largest of (m - j) p_j over j <= i, at most 1. NaN counts as one
+    more test and stays NaN.
+
+    Raises:
+        ValueError: For a value outside [0, 1].
     """
     values = np.asarray(p_values, dtype=float)
     if ((values < 0) | (values > 1)).any():

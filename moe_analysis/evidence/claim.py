@@ -141,7 +141,11 @@ class Claim:
         return self._judged(judge(effect, self._threshold, self.kind == "own"), effect)
 
     def untestable(self, reason: str) -> Claim:
-        """The claim where a precondition fails, which `reason` names. Raises ValueError as `with_effect` does."""
+        """The claim where a precondition fails, which `reason` names.
+
+        Raises:
+            ValueError: As `with_effect` does.
+        """
         self._check_open()
         return self._judged(not_testable(reason), None)
 

@@ -105,7 +105,10 @@ class Effect:
     def visible(self, confidence: float = 0.95, seeds: int | None = None) -> float:
         """The smallest true effect whose interval lies above zero in 80 of 100 repetitions of the design.
 
-        seeds: of the design (None: as many as were measured). The spread is taken to be the one that was seen.
+        The spread is taken to be the one that was seen.
+
+        Args:
+            seeds: Of the design; None is as many as were measured.
         """
         self.check()
         seeds = self.seeds if seeds is None else seeds

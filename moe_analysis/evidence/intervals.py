@@ -51,8 +51,10 @@ def paired_differences(
 ) -> pd.DataFrame:
     """Columns measure, method, against, difference (method minus against), low, high, seeds.
 
-    Seeds that both methods have are paired: the same seed means the same data order and the same start of shared
-    parts. Raises ValueError for a method that the frame does not have.
+    Seeds that both methods have are paired: the same seed means the same data order and the same start of shared parts.
+
+    Raises:
+        ValueError: For a method that the frame does not have.
     """
     means = seed_means(frame, measures)
     present = list(dict.fromkeys(means["method"]))

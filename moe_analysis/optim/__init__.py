@@ -1,4 +1,4 @@
-"""Optimisers and parameter groups for mixtures of low-rank experts."""
+"""Optimizers and parameter groups for mixtures of low-rank experts."""
 
 from .build import OPTIMIZERS, build_optimizer, check_options
 from .groups import parameter_groups, router_parameters

@@ -1,4 +1,4 @@
-"""Optimisers by name, as a training configuration asks for them."""
+"""Optimizers by name, as a training configuration asks for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIMIZERS = (*TORCH, *RIEMANNIAN)
 
 
 def optimizer_options(name: str) -> tuple[str, ...]:
-    """What an optimiser can be given beside its learning rates and weight decay."""
+    """What an optimizer can be given beside its learning rates and weight decay."""
     classes = [RIEMANNIAN[name], Riemannian] if name in RIEMANNIAN else [TORCH[name]]
     found = {
         option
@@ -31,7 +31,7 @@ def optimizer_options(name: str) -> tuple[str, ...]:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError for an unknown optimiser, or for an option that it does not have.
+    """Raise ValueError for an unknown optimizer, or for an option that it does not have.
 
     >>> check_options("riemannian_adamw", {"damping": 1e-6})
     >>> check_options("adam", {})
@@ -56,13 +56,18 @@ def build_optimizer(
     weight_decay: float = 0.0,
     options: Mapping[str, Any] | None = None,
 ) -> torch.optim.Optimizer:
-    """An optimiser by its name in `OPTIMIZERS` over the groups "experts" and "router" of a model.
+    """An optimizer by its name in `OPTIMIZERS` over the groups "experts" and "router" of a model.
 
-    options: keyword arguments of its own, such as damping or betas. Raises ValueError for an unknown name or option.
+    Args:
+        options: Keyword arguments of its own, such as damping or betas.
 
-    >>> optimizer = build_optimizer("adamw", model, lr=5e-3, router_lr=5e-4)
-    >>> [(group["name"], group["lr"]) for group in optimizer.param_groups]
-    [('experts', 0.005), ('router', 0.0005)]
+    Raises:
+        ValueError: For an unknown name or option.
+
+    Example:
+        >>> optimizer = build_optimizer("adamw", model, lr=5e-3, router_lr=5e-4)
+        >>> [(group["name"], group["lr"]) for group in optimizer.param_groups]
+        [('experts', 0.005), ('router', 0.0005)]
     """
     options = dict(options or {})
     check_options(name, options)

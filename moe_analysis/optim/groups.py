@@ -21,12 +21,16 @@ def router_parameters(model: nn.Module) -> list[nn.Parameter]:
 def parameter_groups(
     model: nn.Module, lr: float, router_lr: float | None = None, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Groups named "experts" (everything trainable that routes nothing) and "router", as torch optimisers take them.
+    """Groups named "experts" (everything trainable that routes nothing) and "router", as torch optimizers take them.
 
-    router_lr=None gives the router the experts' lr. Raises ValueError when the model has nothing to train.
+    router_lr=None gives the router the experts' lr.
 
-    >>> [(group["name"], len(group["params"])) for group in parameter_groups(model, lr=1e-3)]
-    [('experts', 8), ('router', 4)]
+    Raises:
+        ValueError: When the model has nothing to train.
+
+    Example:
+        >>> [(group["name"], len(group["params"])) for group in parameter_groups(model, lr=1e-3)]
+        [('experts', 8), ('router', 4)]
     """
     routers = set(router_parameters(model))
     trainable = [p for p in model.parameters() if p.requires_grad]

@@ -14,11 +14,13 @@ from ..adapters import Adapter
 class FactorPair:
     """One stack of low-rank experts of a layer: A (E, r, in) and B (E, out, r), or one expert without the E.
 
-    name: where the pair lies in its model, for messages.
+    Args:
+        name: Where the pair lies in its model, for messages.
 
-    >>> pair = FactorPair("layer", torch.zeros(4, 2, 16), torch.zeros(4, 24, 2))
-    >>> pair.shape
-    (2, 16, 24)
+    Example:
+        >>> pair = FactorPair("layer", torch.zeros(4, 2, 16), torch.zeros(4, 24, 2))
+        >>> pair.shape
+        (2, 16, 24)
     """
 
     name: str
@@ -39,12 +41,15 @@ def stacked(factor: Tensor) -> Tensor:
 def factor_pairs(model: nn.Module) -> list[FactorPair]:
     """Every trainable pair of a model, in the order of its modules: our adapters' own and those of PEFT's LoRA.
 
-    LoRA on convolutions and embeddings has no such pairs. Raises ValueError for factors whose shapes do not match
-    and for a model that has none.
+    LoRA on convolutions and embeddings has no such pairs.
 
-    >>> found = factor_pairs(model)
-    >>> len(found), found[0].shape, tuple(found[0].A.shape)
-    (4, (2, 128, 128), (4, 2, 128))
+    Raises:
+        ValueError: For factors whose shapes do not match and for a model that has none.
+
+    Example:
+        >>> found = factor_pairs(model)
+        >>> len(found), found[0].shape, tuple(found[0].A.shape)
+        (4, (2, 128, 128), (4, 2, 128))
     """
     pairs = [pair for name, module in model.named_modules() for pair in _pairs_of(name, module)]
     pairs = [pair for pair in pairs if pair.A.requires_grad or pair.B.requires_grad]

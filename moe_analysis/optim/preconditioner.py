@@ -44,12 +44,14 @@ def damped_inverse(grams: Tensor, damping: float) -> tuple[Tensor, Tensor]:
 def precondition(A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, damping: float = 1e-6) -> tuple[Tensor, Tensor]:
     """(dA (E, r, in), dB (E, out, r)) of one stack, both from the factors as they are.
 
-    Raises FloatingPointError when a damped Gram matrix has no Cholesky factor; `RiemannianSGD` counts those instead.
+    Raises:
+        FloatingPointError: When a damped Gram matrix has no Cholesky factor; `RiemannianSGD` counts those instead.
 
-    >>> A, B = torch.randn(3, 2, 8), torch.randn(3, 6, 2)  # three experts of rank 2
-    >>> dA, dB = precondition(A, B, torch.randn_like(A), torch.randn_like(B))
-    >>> tuple(dA.shape), tuple(dB.shape)
-    ((3, 2, 8), (3, 6, 2))
+    Example:
+        >>> A, B = torch.randn(3, 2, 8), torch.randn(3, 6, 2)  # three experts of rank 2
+        >>> dA, dB = precondition(A, B, torch.randn_like(A), torch.randn_like(B))
+        >>> tuple(dA.shape), tuple(dB.shape)
+        ((3, 2, 8), (3, 6, 2))
     """
     for_a, bad_a = damped_inverse(gram([B], transposed=True), damping)
     for_b, bad_b = damped_inverse(gram([A], transposed=False), damping)

@@ -1,7 +1,7 @@
 """SGD and AdamW on Riemannian-preconditioned gradients of low-rank factors.
 
 Source: A Stronger Mixture of Low-Rank Experts for Fine-Tuning Foundation Models, section 2.2 of the reference, after
-Zhang & Pilanci (2024). All expert pairs of all layers that share a shape are factorised in one call.
+Zhang & Pilanci (2024). All expert pairs of all layers that share a shape are factorized in one call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UPDATES = ("simultaneous", "sequential")
 
 
 class FallbackWarning(UserWarning):
-    """A Gram matrix could not be factorised, and its factor took a plain gradient step.
+    """A Gram matrix could not be factorized, and its factor took a plain gradient step.
 
     >>> issubclass(FallbackWarning, UserWarning)
     True
@@ -31,12 +31,15 @@ class FallbackWarning(UserWarning):
 
 
 class Riemannian(torch.optim.Optimizer):
-    """What both optimisers share: the pairs, the preconditioned gradients, the count of fallbacks.
+    """What both optimizers share: the pairs, the preconditioned gradients, the count of fallbacks.
 
-    update: "simultaneous" takes both preconditioners from the factors before the step (the paper), "sequential"
-    takes B's from the A already updated (the authors' AdamW). precondition=False leaves the gradients as they are and
-    so gives the paper's control, the same optimiser without the metric. Parameters outside the pairs, such as the
-    router's, take the plain step.
+    Args:
+        update: "simultaneous" takes both preconditioners from the factors before the step (the paper), "sequential"
+            takes B's from the A already updated (the authors' AdamW).
+        precondition: False leaves the gradients unchanged. This gives the paper's control, the same optimizer without
+            the metric.
+
+    Parameters outside the pairs, such as the router's, take the plain step.
     """
 
     def __init__(
@@ -159,15 +162,17 @@ class Riemannian(torch.optim.Optimizer):
 class RiemannianSGD(Riemannian):
     """W ← W − lr·d on the preconditioned gradients d; weight decay is decoupled (W ← (1 − lr·decay) W first).
 
-    Raises ValueError for a negative learning rate or decay, a damping that is not positive, an unknown update, and a
-    model without pairs of factors.
+    Raises:
+        ValueError: For a negative learning rate or decay, a damping that is not positive, an unknown update, and a
+            model without pairs of factors.
 
-    >>> optimizer = RiemannianSGD(model, lr=0.02, router_lr=2e-5)
-    >>> model(**batch).loss.backward()
-    >>> before = model(**batch).loss.item()
-    >>> optimizer.step()
-    >>> model(**batch).loss.item() < before, optimizer.fallbacks
-    (True, 0)
+    Example:
+        >>> optimizer = RiemannianSGD(model, lr=0.02, router_lr=2e-5)
+        >>> model(**batch).loss.backward()
+        >>> before = model(**batch).loss.item()
+        >>> optimizer.step()
+        >>> model(**batch).loss.item() < before, optimizer.fallbacks
+        (True, 0)
     """
 
     def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
@@ -180,14 +185,17 @@ class RiemannianAdamW(Riemannian):
     """AdamW on the preconditioned gradients, with the conventions of the authors' `AdamWr`.
 
     betas, eps: of the moments of the preconditioned gradient; eps stands outside the square root. correct_bias=False,
-    the authors' default, leaves out the bias correction of the moments. Raises ValueError for betas outside [0, 1), an
-    eps that is not positive, and as `RiemannianSGD` for the rest.
+    the authors' default, leaves out the bias correction of the moments.
 
-    >>> optimizer = RiemannianAdamW(model, lr=5e-4, router_lr=1e-6, damping=1e-6)
-    >>> model(**batch).loss.backward()
-    >>> optimizer.step()
-    >>> len(optimizer.pairs), len(optimizer.stacks)  # pairs, and shapes that are factorised together
-    (4, 1)
+    Raises:
+        ValueError: For betas outside [0, 1), an eps that is not positive, and as `RiemannianSGD` for the rest.
+
+    Example:
+        >>> optimizer = RiemannianAdamW(model, lr=5e-4, router_lr=1e-6, damping=1e-6)
+        >>> model(**batch).loss.backward()
+        >>> optimizer.step()
+        >>> len(optimizer.pairs), len(optimizer.stacks)  # pairs, and shapes that are factorized together
+        (4, 1)
     """
 
     def __init__(

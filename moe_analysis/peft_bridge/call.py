@@ -8,7 +8,7 @@ and the balance losses of the layers. Nothing of it is kept on the model, so no 
     end      a hook after the forward takes the Call off and hands the balance losses to the output
 
 torch runs no hook after a KeyboardInterrupt. A Call that one left on the stack is known by its frame, which runs no
-more, and is dropped by whoever looks next.
+more, and is dropped at the next look.
 
 The hooks stand on the model itself, so they serve every way in: `get_peft_model`, transformers' `add_adapter` and
 `load_adapter`, `inject_adapter_in_model`. A model inside the model (an encoder, a decoder, a vision tower) opens a

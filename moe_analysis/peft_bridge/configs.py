@@ -25,7 +25,8 @@ from .tuner import LAYOUT
 class PeftHalf(PeftConfig):
     """PEFT's own fields, with PEFT's meaning.
 
-    layout: of the keys in a checkpoint; filled in, as peft_version is. None: written by version 0.1.
+    Args:
+        layout: Of the keys in a checkpoint; filled in, as peft_version is. None: written by version 0.1.
     """
 
     system: ClassVar[str]

@@ -38,7 +38,9 @@ def extend_peft_types(name: str) -> None:
 def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
     """Make and register the PEFT config, layer and tuner of one adapter; returns the config class.
 
-    Raises ValueError for the name of a method that PEFT has."""
+    Raises:
+        ValueError: For the name of a method that PEFT has.
+    """
     label = adapter.__name__
     if name.upper() in PeftType.__members__:
         raise ValueError(f"adapter name {name!r} is that of a method of PEFT's; choose another")
@@ -67,14 +69,20 @@ CONFIGS = {name: bridge(name, adapter) for name, adapter in REGISTRY.items()}
 def use_adapter(file: str | Path) -> type[PeftConfig]:
     """Register the adapter that a Python file defines, here and in every process started from here.
 
-    file: defines a subclass of `Adapter` under `@register(name)`; `MOE_ANALYSIS_ADAPTERS` is made to name it too.
-    Returns its PEFT configuration. Raises ValueError for a file that is missing, was changed since it was imported,
-    registers no adapter, or several.
+    Args:
+        file: Defines a subclass of `Adapter` under `@register(name)`; `MOE_ANALYSIS_ADAPTERS` is made to name it too.
 
-    >>> ma.use_adapter("no_such_file.py")
-    Traceback (most recent call last):
-        ...
-    ValueError: adapter file ...no_such_file.py does not exist; pass the Python file that defines the adapter
+    Returns:
+        Its PEFT configuration.
+
+    Raises:
+        ValueError: For a file that is missing, was changed since it was imported, registers no adapter, or several.
+
+    Example:
+        >>> ma.use_adapter("no_such_file.py")
+        Traceback (most recent call last):
+            ...
+        ValueError: adapter file ...no_such_file.py does not exist; pass the Python file that defines the adapter
     """
     module = own.load_file(Path(file))
     found = [name for name, adapter in REGISTRY.items() if adapter.__module__ == module.__name__]

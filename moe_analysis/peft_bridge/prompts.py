@@ -211,7 +211,7 @@ def prompts_of(model: nn.Module) -> dict[str, PromptIntuition]:
 
 
 class CacheMemory:
-    """The intuition of the prompt that a key-value cache holds: a pass that goes on with it sees no prompt."""
+    """The intuition of the prompt that a key-value cache holds: a pass that continues it sees no prompt."""
 
     def __init__(self) -> None:
         self.of: WeakKeyDictionary[Any, Tensor] = WeakKeyDictionary()

@@ -59,9 +59,12 @@ def encode(
 ) -> list[Example]:
     """Tokenize prompt and answer of every row, the end token after the answer.
 
-    A text longer than `max_length` tokens loses the beginning of its prompt (but not the first token, which may be
-    the tokenizer's beginning token), so that question, options and answer stay. Raises ValueError when an answer
-    alone does not fit, unless `cut_answers` lets it lose its end, and for an unknown form.
+    A text longer than `max_length` tokens loses the beginning of its prompt (but not the first token, which may be the
+    tokenizer's beginning token), so that question, options and answer stay.
+
+    Raises:
+        ValueError: When an answer alone does not fit, unless `cut_answers` lets it lose its end, and for an unknown
+            form.
     """
     texts = [render(row, prompt_form) for row in rows_of(frame)]
     prompts = prompt_ids([prompt for prompt, _ in texts], tokenizer)
@@ -81,8 +84,10 @@ def encode_questions(
 ) -> list[Question]:
     """Tokenize the prompt of every row once, and every choice of it, or the answer where there are no choices.
 
-    All choices of a row share its prompt, which is cut as in `encode` to leave the longest of them its room. Raises
-    ValueError as `encode` does.
+    All choices of a row share its prompt, which is cut as in `encode` to leave the longest of them its room.
+
+    Raises:
+        ValueError: As `encode` does.
     """
     form, rows = form_named(prompt_form), rows_of(frame)
     prompts = prompt_ids([form.prompt(row) for row in rows], tokenizer)
@@ -128,7 +133,8 @@ def answer_ids(texts: list[str], form: PromptForm, tokenizer: Any) -> list[list[
 def cut(prompt: list[int], answer: int, end: int, max_length: int, dataset: str) -> list[int]:
     """The prompt without so much of its beginning that `answer` and `end` more tokens fit; its first token stays.
 
-    Raises ValueError for an answer that leaves a prompt no room.
+    Raises:
+        ValueError: For an answer that leaves a prompt no room.
     """
     room = max_length - answer - end
     if room < LEAST_PROMPT:

@@ -25,7 +25,7 @@ class ClusterError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """k-means centres of embeddings (T-REX, section 4.3: "intuition").
+    """k-means centers of embeddings (T-REX, section 4.3: "intuition").
 
     `centroids` (k, d) float32, the plain means; `labels` (n,), the cluster of each clustered row; `inertia`,
     the sum of squared distances of the rows to their centroids; `seed`, what made the random start.
@@ -50,7 +50,11 @@ class Clusters:
 
     @cached_property
     def directions(self) -> np.ndarray:
-        """(k, d) float32: the centroids scaled to length 1. Raises `ClusterError` for one of length 0."""
+        """(k, d) float32: the centroids scaled to length 1.
+
+        Raises:
+            ClusterError: For one of length 0.
+        """
         lengths = np.linalg.norm(self.centroids, axis=1)  # (k,)
         if (lengths < 1e-9).any():
             raise ClusterError(
@@ -61,7 +65,10 @@ class Clusters:
     def intuition(self, embeddings: np.ndarray) -> np.ndarray:
         """Cosines of embeddings (n, d), rows of length 1, with the centroids: (n, k) float32 in [-1, 1].
 
-        T-REX's `C e`. Raises `ClusterError` for another width, a row of another length, or NaN.
+        T-REX's `C e`.
+
+        Raises:
+            ClusterError: For another width, a row of another length, or NaN.
         """
         rows = _matrix(embeddings)
         width = self.centroids.shape[1]
@@ -89,7 +96,11 @@ class Clusters:
 
     @classmethod
     def load(cls, path: str | Path) -> Clusters:
-        """The clusters that `save` wrote. Raises `ClusterError` for a missing, damaged or foreign file."""
+        """The clusters that `save` wrote.
+
+        Raises:
+            ClusterError: For a missing, damaged or foreign file.
+        """
         if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
             raise ClusterError(f"{path} is no file; cluster again and save anew")
         try:
@@ -125,13 +136,16 @@ class Clusters:
 def cluster(embeddings: np.ndarray, k: int = 32, seed: int = 0, n_init: int = 4) -> Clusters:
     """k-means of embeddings (n, d): the best of `n_init` starts drawn from `seed`.
 
-    The same input gives the same bits, whatever the number of threads. Raises `ClusterError` when k is not
-    between 1 and the number of distinct rows, or when an entry is not finite.
+    The same input gives the same bits, whatever the number of threads.
 
-    >>> corners = np.repeat(np.eye(3), 4, axis=0)  # twelve rows at three places
-    >>> found = ma.cluster(corners, k=3, seed=0)
-    >>> np.bincount(found.labels).tolist(), round(found.inertia, 3)
-    ([4, 4, 4], 0.0)
+    Raises:
+        ClusterError: When k is not between 1 and the number of distinct rows, or when an entry is not finite.
+
+    Example:
+        >>> corners = np.repeat(np.eye(3), 4, axis=0)  # twelve rows at three places
+        >>> found = ma.cluster(corners, k=3, seed=0)
+        >>> np.bincount(found.labels).tolist(), round(found.inertia, 3)
+        ([4, 4, 4], 0.0)
     """
     rows = _matrix(embeddings)
     for name, value, least in (("k", k, 1), ("n_init", n_init, 1), ("seed", seed, 0)):

@@ -48,12 +48,15 @@ def embed(
 class Embedder:
     """An embedding that is fitted once and then places any text in the same space.
 
-    Transformers need no fitting, and `fit` only checks the texts; "tfidf" learns its vocabulary and axes. Raises
-    `EmbeddingError` for a batch_size below 1 and for a model that there is not.
+    Transformers need no fitting, and `fit` only checks the texts; "tfidf" learns its vocabulary and axes.
 
-    >>> embedder = Embedder("tfidf", cache=False).fit(frame["prompt"])
-    >>> embedder.transform(["What is 3 + 4?"]).shape == (1, embeddings.shape[1])
-    True
+    Raises:
+        EmbeddingError: For a batch_size below 1 and for a model that there is not.
+
+    Example:
+        >>> embedder = Embedder("tfidf", cache=False).fit(frame["prompt"])
+        >>> embedder.transform(["What is 3 + 4?"]).shape == (1, embeddings.shape[1])
+        True
     """
 
     def __init__(
@@ -83,7 +86,11 @@ class Embedder:
         return self
 
     def transform(self, texts: Iterable[str]) -> np.ndarray:
-        """(n, d) float32, rows of length 1. Raises `EmbeddingError` when "tfidf" was not fitted."""
+        """(n, d) float32, rows of length 1.
+
+        Raises:
+            EmbeddingError: When "tfidf" was not fitted.
+        """
         rows = _checked(texts)
         # Each distinct text is computed once, and the cache does not depend on the order of the rows.
         distinct = sorted(set(rows))

@@ -54,13 +54,13 @@ def _read_jsonl(file: DataFile) -> tuple[list[Located], list[Problem]]:
             problems.append(Problem(file.name, place, "", text))
         except (ValueError, RecursionError) as error:
             why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
-            text = f"{shorten(raw.decode('utf-8'))} is not JSON ({why}); write one JSON object a line"
+            text = f"{shorten(raw.decode('utf-8'))} is not JSON ({why}); write one JSON object per line"
             problems.append(Problem(file.name, place, "", text))
         else:
             if isinstance(row, dict):
                 rows.append(Located(row, file.name, place, file.home))
             else:
-                text = f"{shorten(row)} is {type(row).__name__}; write one JSON object a line"
+                text = f"{shorten(row)} is {type(row).__name__}; write one JSON object per line"
                 problems.append(Problem(file.name, place, "", text))
     return rows, problems
 

@@ -19,10 +19,13 @@ HELD_OUT = ("validation", "dev")
 def read_hub(source: str) -> list[Located]:
     """The rows behind "<repo>[:<config>]".
 
-    `prompt` may be called question, `choices` options; choices in the {"text", "label"} form, an answer that
-    is an index into the choices and an answerKey are turned into the contract's answer and label. The splits
-    train and test are read; validation stands in for a missing test. `dataset` defaults to the repository's
-    own name, `group` to "hub". Raises `SuiteError` when it cannot be loaded or has no such columns.
+    `prompt` may be called question, `choices` options; choices in the {"text", "label"} form, an answer that is an
+    index into the choices and an answerKey are turned into the contract's answer and label. The splits train and test
+    are read; validation stands in for a missing test. `dataset` defaults to the repository's own name, `group` to
+    "hub".
+
+    Raises:
+        SuiteError: When it cannot be loaded or has no such columns.
     """
     repo, _, config = source.partition(":")
     splits = _load(repo, config or None)

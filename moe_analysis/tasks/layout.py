@@ -21,8 +21,10 @@ NAMED = 4  # files of a folder in a message
 class DataFile:
     """One file of a suite.
 
-    name: its path below the suite's folder, for messages. split: "train", "test" or "validation" where the file is
-    called so. dataset: then the name of the folder that it is in.
+    Args:
+        name: Its path below the suite's folder, for messages.
+        split: "train", "test" or "validation" where the file is called so.
+        dataset: Then the name of the folder that it is in.
     """
 
     path: Path

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import zip_longest
 
-# Cyrillic, Greek and other letters that fonts draw like Latin ones, written by number because nobody could check them
+# Cyrillic, Greek and other letters that fonts draw like Latin ones, written by number: they look the same
 DRAWN_ALIKE = str.maketrans(
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u04cf\u051b\u051d"
     "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405"
@@ -68,7 +68,7 @@ def form_of(text: str) -> str:
 
 
 def nearly_the_same(one: str, other: str, least: int = 30) -> bool:
-    """Whether two long texts differ in a few signs, which nobody finds by looking, or behind what a message shows."""
+    """Whether two long texts differ in a few signs, which are hard to see, or behind what a message shows."""
     length, start = max(len(one), len(other)), first_difference(one, other)
     end = first_difference(one[start:][::-1], other[start:][::-1])
     return start >= UNSEEN or (length >= least and start + end >= CLOSE * length)

@@ -67,15 +67,18 @@ def load_suite(
     rows do not say it, the file's name is their split, the folder's their data set, and that their group. Validation
     stands in for a missing test. Folders and files that look like data and are not read are named in a `SuiteWarning`.
 
-    Rows that repeat a choice or have only one, or whose test prompt is also a train prompt of the same data
-    set, are kept with one `SuiteWarning`, because published data has them; `strict=True` refuses them.
-    Raises `SuiteError` naming file, line, field, value and remedy.
+    Rows that repeat a choice or have only one, or whose test prompt is also a train prompt of the same data set, are
+    kept with one `SuiteWarning`, because published data has them; `strict=True` refuses them.
 
-    >>> frame = ma.load_suite("embedded", split="test", datasets=["add_small", "review_mood"])
-    >>> frame.shape, frame["dataset"].unique().tolist()
-    ((400, 7), ['add_small', 'review_mood'])
-    >>> frame[["prompt", "answer"]].iloc[0].tolist()
-    ['Give the total: 7 tables from Leo and 6 from the attic.', '13']
+    Raises:
+        SuiteError: Naming file, line, field, value and remedy.
+
+    Example:
+        >>> frame = ma.load_suite("embedded", split="test", datasets=["add_small", "review_mood"])
+        >>> frame.shape, frame["dataset"].unique().tolist()
+        ((400, 7), ['add_small', 'review_mood'])
+        >>> frame[["prompt", "answer"]].iloc[0].tolist()
+        ['Give the total: 7 tables from Leo and 6 from the attic.', '13']
     """
     if split is not None and split not in SPLITS:
         alike = resembling([split], SPLITS)
@@ -131,13 +134,16 @@ def suite_folder(name: str | Path) -> Path:
 def suite_manifest(name: str | Path) -> dict[str, dict[str, Any]]:
     """What the suite's manifest.json says of each data set; {} when there is none.
 
-    The manifest lies in the suite's folder, or beside it and then covers several folders: an entry belongs to
-    this suite when its "folder" is the folder's name. Raises `SuiteError` when the file is not a JSON object, or gives
-    a data set a role that is no text.
+    The manifest lies in the suite's folder, or beside it and then covers several folders: an entry belongs to this
+    suite when its "folder" is the folder's name.
 
-    >>> entry = suite_manifest("embedded")["add_small_one_over"]
-    >>> entry["role"], entry["of"], entry["rule"]
-    ('variant', 'add_small', 'The sum of two numbers from 2 to 9, plus one.')
+    Raises:
+        SuiteError: When the file is not a JSON object, or gives a data set a role that is no text.
+
+    Example:
+        >>> entry = suite_manifest("embedded")["add_small_one_over"]
+        >>> entry["role"], entry["of"], entry["rule"]
+        ('variant', 'add_small', 'The sum of two numbers from 2 to 9, plus one.')
     """
     if str(name).startswith(HUB):
         return {}

@@ -1,6 +1,6 @@
 """The papers' statements, checked on the real modules. A paper's checks register when its file is imported here."""
 
-from . import (  # noqa: F401  one name a file of claims
+from . import (  # noqa: F401  one name per file of claims
     cost_claims,
     fixed_rank,
     riemannian,

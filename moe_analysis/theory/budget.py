@@ -39,19 +39,22 @@ def match_budget(
 ) -> Any:
     """The configuration `adapter` with sizes whose parameters come nearest to `trainable`.
 
-    adapter: any configuration of ours, pure or PEFT's, or peft.LoraConfig. shapes: [(in, out), …], one entry a layer
-    that is adapted, or the model, whose layers `target_modules` names. counted: "trainable", or "active" for the
-    parameters that a token uses. part: "all", or "experts" to leave the router out of the count. tolerance: share of
-    `trainable` by which the result may miss it, above or below.
-
     Ranks are sought first, in the proportion of a list of ranks; alpha follows them, so that alpha / r stays. Only
     where no rank comes within the tolerance the rest gives way: S'MoRE's top rank up to four times the others (its
     paper's protocol), then the number of experts, step by step from the configuration's to 2 or twice as many, with
     the experts a token uses in proportion. T-REX keeps num_up / num_down, then a ratio within a factor of 2, then takes
     any pair; a num_clusters that is set keeps the number of experts. A larger budget never gives fewer parameters.
 
-    Raises ValueError for an unknown option, for parameters the formulas do not count, and where nothing comes within
-    the tolerance; the message then names the nearest.
+    Args:
+        adapter: Any configuration of ours, pure or PEFT's, or peft.LoraConfig.
+        shapes: [(in, out), …], one entry per layer that is adapted, or the model, whose layers `target_modules` names.
+        counted: "trainable", or "active" for the parameters that a token uses.
+        part: "all", or "experts" to leave the router out of the count.
+        tolerance: Share of `trainable` by which the result may miss it, above or below.
+
+    Raises:
+        ValueError: For an unknown option, for parameters the formulas do not count, and where nothing comes within the
+            tolerance; the message then names the nearest.
     """
     check_options(trainable, counted, part, tolerance)
     if hasattr(adapter, "check"):
@@ -93,7 +96,7 @@ def check_options(trainable: int, counted: str, part: str, tolerance: float) -> 
 
 
 def around(chain: Chain, size: Callable[[Any], int], goal: int) -> list[Any]:
-    """The two neighbours of `goal` in a chain (or its one end), by doubling and bisection."""
+    """The two neighbors of `goal` in a chain (or its one end), by doubling and bisection."""
     low = chain.first
     if low == chain.last or size(chain.build(low)) >= goal:
         return [chain.build(low)]

@@ -18,14 +18,16 @@ COLUMNS = ("name", "source", "statement", "measured", "expected", "residual", "h
 def claim_check(check: Check) -> Check:
     """Decorator: register `check(seed=0) -> Claim` under the function's own name, which must be the claim's.
 
-    Raises ValueError for a name that is taken.
+    Raises:
+        ValueError: For a name that is taken.
 
-    >>> @claim_check
-    ... def toy_sum(seed: int = 0) -> Claim:
-    ...     return Claim("toy_sum", "arithmetic", "1 + 1 = 2", 1 + 1, 2, 0.0, True)
-    >>> verify("toy_sum")["holds"].tolist()
-    [True]
-    >>> del CHECKS["toy_sum"]
+    Example:
+        >>> @claim_check
+        ... def toy_sum(seed: int = 0) -> Claim:
+        ...     return Claim("toy_sum", "arithmetic", "1 + 1 = 2", 1 + 1, 2, 0.0, True)
+        >>> verify("toy_sum")["holds"].tolist()
+        [True]
+        >>> del CHECKS["toy_sum"]
     """
     if check.__name__ in CHECKS:
         raise ValueError(f"claim check {check.__name__!r} is registered twice; rename one of them")
@@ -37,14 +39,18 @@ def verify(only: str | Iterable[str] | None = None, seed: int = 0) -> pd.DataFra
     """Run the registered checks -> one row per claim, in order of registration.
 
     Columns name, source, statement, measured, expected, residual, holds: those of `Claim` that a theorem has.
-
-    only: a name, a pattern such as "trex_lemma_*", or several of either; None runs everything.
     A check that raises becomes a row that does not hold and shows the error, so that one fault hides no other.
-    Raises ValueError when `only` fits no check.
 
-    >>> table = ma.theory.verify("trex_theorem_4_3_*")
-    >>> len(table), bool(table["holds"].all())
-    (4, True)
+    Args:
+        only: A name, a pattern such as "trex_lemma_*", or several of either; None runs everything.
+
+    Raises:
+        ValueError: When `only` fits no check.
+
+    Example:
+        >>> table = ma.theory.verify("trex_theorem_4_3_*")
+        >>> len(table), bool(table["holds"].all())
+        (4, True)
     """
     return pd.DataFrame(
         [{column: getattr(claim, column) for column in COLUMNS} for claim in checked(only, seed)], columns=list(COLUMNS)

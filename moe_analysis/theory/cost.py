@@ -80,7 +80,8 @@ def lora_cost(width: int, height: int, r: int) -> Cost:
 def cost(name: str, in_features: int, out_features: int, config: Any) -> Cost:
     """The cost of the registered adapter `name`: by its formula, or counted on its module where it has none.
 
-    Raises ValueError for a name that is not registered.
+    Raises:
+        ValueError: For a name that is not registered.
     """
     from ..adapters.base import REGISTRY
 
@@ -116,5 +117,5 @@ def formulas_by_name() -> dict[str, Callable[[int, int, Any], Cost]]:
 
 
 def differences(terms: Iterable[Term]) -> list[Term]:
-    """The terms where a module computes more or less than the formula asks for, or something once a call."""
+    """The terms where a module computes more or less than the formula asks for, or something once per call."""
     return [found for found in terms if found.module != found.paper or found.per_call]

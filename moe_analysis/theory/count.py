@@ -20,7 +20,7 @@ GATE_MODULES = re.compile(r"\w+\.(gates\.\d+|mapper)")
 
 @dataclass(frozen=True)
 class Counted:
-    """Parameters, and multiply-accumulates of a forward pass: a token, and once a call of one sample."""
+    """Parameters, and multiply-accumulates of a forward pass: a token, and once per call of one sample."""
 
     expert_parameters: int
     router_parameters: int

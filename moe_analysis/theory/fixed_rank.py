@@ -33,8 +33,9 @@ class RankPoint:
     def from_factors(cls, A: Any, B: Any, scale: float = 1.0) -> RankPoint:
         """The point scale · B A of A (r, in), B (out, r), without forming a matrix larger than the factors.
 
-        Raises ValueError for a product of lower rank than r (B = 0, as every adapter starts) and for one of full rank,
-        which has no direction left to bend into.
+        Raises:
+            ValueError: For a product of lower rank than r (B = 0, as every adapter starts) and for one of full rank,
+                which has no direction left to bend into.
         """
         A, B = np.asarray(A, float), np.asarray(B, float)
         rank, limit = A.shape[0], min(A.shape[1], B.shape[0])

@@ -1,6 +1,6 @@
 """Structural flexibility: how many different outputs the routings of a layer can make, in exact integers.
 
-S'MoRE, Theorems 3.3 and 3.4, Corollaries 3.5 and 3.6. Every function takes s and f with one entry a layer, the layer
+S'MoRE, Theorems 3.3 and 3.4, Corollaries 3.5 and 3.6. Every function takes s and f with one entry per layer, the layer
 farthest from the output first, as `SmoreConfig` does: s[l] experts in pool l, f[l] children a node. Scores are binary:
 an expert that was chosen counts with weight 1. F_l = Π_{j≥l} f_j is the number of nodes of layer l, F_L = 1.
 
@@ -24,11 +24,11 @@ def check_structure(s: Layers, f: Layers) -> None:
     """Raise ValueError for sizes that no layer can have: unequal lengths, no layers, no integers, f outside 1 … s."""
     for name, values in (("s", s), ("f", f)):
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-            raise ValueError(f"{name} = {values!r} must be a list with one integer a layer, the lowest layer first")
+            raise ValueError(f"{name} = {values!r} must be a list with one integer per layer, the lowest layer first")
         if any(isinstance(value, bool) or not isinstance(value, int) or value < 1 for value in values):
             raise ValueError(f"{name} = {values!r} must hold integers of at least 1")
     if len(s) != len(f):
-        raise ValueError(f"s = {s} has {len(s)} layers but f = {f} has {len(f)}; give both one entry a layer")
+        raise ValueError(f"s = {s} has {len(s)} layers but f = {f} has {len(f)}; give both one entry per layer")
     for layer, (pool, children) in enumerate(zip(s, f)):
         if children > pool:
             raise ValueError(
@@ -75,7 +75,8 @@ def child_flexibility(s: Layers, f: Layers) -> int:
 def shared_flexibility(s: Layers, f: Layers) -> int:
     """Π_l C(s, f_l)^{F_{l+1}}: one pool for all layers, S'MoRE#, tells as many trees apart (Corollary 3.6).
 
-    Raises ValueError for unequal pools, which cannot be one.
+    Raises:
+        ValueError: For unequal pools, which cannot be one.
     """
     check_structure(s, f)
     if len(set(s)) > 1:
@@ -113,19 +114,22 @@ PAPER_SYSTEMS = tuple(SYSTEMS)[:4]
 def flexibility_table(
     s: int | Layers, f: int | Layers, layers: Iterable[int] = range(1, 5), systems: Iterable[str] = PAPER_SYSTEMS
 ) -> pd.DataFrame:
-    """One row a system and number of layers: system, layers, flexibility (Python int, object dtype), log10 (float).
+    """One row per system and number of layers: system, layers, flexibility (Python int, object dtype), log10 (float).
 
     s, f: a number for every layer, or lists, of which a system of L layers takes the L entries farthest from the
-    output. A shared pool has rows only where its layers are equal. Raises ValueError for a number of layers that the
-    lists do not have and for an unknown system.
+    output. A shared pool has rows only where its layers are equal.
 
-    >>> flexibility_table(4, 2, (1, 2, 3)).pivot(index="system", columns="layers", values="flexibility")
-    layers   1    2       3
-    system
-    MoMOR    6   66     726
-    S'MoRE   6  216  279936
-    S'MoRE#  6  216  279936
-    S'MoRE*  6  126   48006
+    Raises:
+        ValueError: For a number of layers that the lists do not have and for an unknown system.
+
+    Example:
+        >>> flexibility_table(4, 2, (1, 2, 3)).pivot(index="system", columns="layers", values="flexibility")
+        layers   1    2       3
+        system
+        MoMOR    6   66     726
+        S'MoRE   6  216  279936
+        S'MoRE#  6  216  279936
+        S'MoRE*  6  126   48006
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""What one Riemannian step does to a gated expert, measured on the real mixture with the real optimiser.
+"""What one Riemannian step does to a gated expert, measured on the real mixture with the real optimizer.
 
 An expert with a constant gate g adds g·s·BA to the frozen matrix (s = alpha / r). With Γ = Σ ∂L/∂y xᵀ (out, in) and the
 backward factor g^p, its gradients are s g^p Γ Aᵀ and s g^p Bᵀ Γ, and one preconditioned step of size lr changes
@@ -73,8 +73,10 @@ def first_step(
     """(a copy of the layer after one step, its gates (E,), lr), for the loss Σ gradient · delta(x), all in float64.
 
     x (tokens, in), gradient (tokens, out): ∂L/∂y, so that the step has the gradients of the model that they come from.
-    lr is chosen so that no A moves by more than relative_step of itself. Raises ValueError for gates that are zero or
-    differ between tokens, and where no expert has a B yet.
+    lr is chosen so that no A moves by more than relative_step of itself.
+
+    Raises:
+        ValueError: For gates that are zero or differ between tokens, and where no expert has a B yet.
     """
     moved = copy.deepcopy(layer)
     moved.config.gate_backward_power = RULES[rule].power

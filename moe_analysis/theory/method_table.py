@@ -32,18 +32,22 @@ UNCOUNTED: dict[str, tuple[Any, ...]] = {
 
 
 def method_table(configs: Mapping[str, Any], shapes: Shapes) -> pd.DataFrame:
-    """A row a method: what it costs on a model, or on layers [(in, out), …], by formula and without any memory.
+    """One row per method: what it costs on a model, or on layers [(in, out), …], by formula and without any memory.
 
     Columns: method; total, parameters of backbone and adapter; trainable, of the adapter; active, those of them that a
-    token uses at most, its router included; router_share, of the trainable ones; operations, multiply-accumulates a
+    token uses at most, its router included; router_share, of the trainable ones; operations, multiply-accumulates per
     token that the adapter's mathematics needs; computed, those that our modules make of it, idle experts included;
     total_operations, of the backbone and the adapter. The backbone's operations are its products with weights
     (`backbone_operations`); total and total_operations are missing where only shapes are known. The model may live on
-    the meta device. Raises ValueError as `adapter_cost` and `layer_shapes` do.
+    the meta device.
 
-    >>> table = method_table({"LoRA-MoE": ma.MoeLoraConfig(num_experts=4, r=2)}, [(128, 128)])
-    >>> table[["trainable", "active", "operations"]].iloc[0].tolist()
-    [2560, 2560, 2560]
+    Raises:
+        ValueError: As `adapter_cost` and `layer_shapes` do.
+
+    Example:
+        >>> table = method_table({"LoRA-MoE": ma.MoeLoraConfig(num_experts=4, r=2)}, [(128, 128)])
+        >>> table[["trainable", "active", "operations"]].iloc[0].tolist()
+        [2560, 2560, 2560]
     """
     import pandas as pd
 
@@ -76,8 +80,9 @@ def method_table(configs: Mapping[str, Any], shapes: Shapes) -> pd.DataFrame:
 def adapter_cost(config: Any, layers: Sequence[tuple[int, int]]) -> Cost:
     """The cost of one configuration, ours (pure or PEFT's) or peft.LoraConfig, on layers [(in, out), …] together.
 
-    Raises ValueError for a configuration that is none of ours or that no module could be built from, and for options
-    that add parameters no formula counts.
+    Raises:
+        ValueError: For a configuration that is none of ours or that no module could be built from, and for options that
+            add parameters no formula counts.
     """
     refuse_uncounted(config)
     if hasattr(config, "check"):
@@ -102,7 +107,11 @@ def adapter_cost(config: Any, layers: Sequence[tuple[int, int]]) -> Cost:
 
 
 def layer_cost(config: Any, in_features: int, out_features: int) -> Cost:
-    """The cost of one layer. Raises ValueError for a configuration that is none of ours and not LoRA's."""
+    """The cost of one layer.
+
+    Raises:
+        ValueError: For a configuration that is none of ours and not LoRA's.
+    """
     if getattr(config, "peft_type", None) == "LORA":
         return lora_cost(in_features, out_features, config.r)
     return cost(registered_name(config), in_features, out_features, config)
@@ -135,8 +144,10 @@ def refuse_uncounted(config: Any) -> None:
 def layer_shapes(shapes: Shapes, config: Any) -> list[tuple[int, int]]:
     """[(in, out), …] of the linear layers that `config` adapts in a model; a list of shapes is given back.
 
-    The model is a torch module, on any device. Raises ValueError for an empty list, a configuration without
-    target_modules, and targets that meet no linear layer.
+    The model is a torch module, on any device.
+
+    Raises:
+        ValueError: For an empty list, a configuration without target_modules, and targets that meet no linear layer.
     """
     if not hasattr(shapes, "named_modules"):
         if not (found := [(int(width), int(height)) for width, height in shapes]):
@@ -183,7 +194,7 @@ def linear_shape(module: Any) -> tuple[int, int] | None:
 
 
 def backbone_operations(model: Any) -> int:
-    """Multiply-accumulates a token of a model's products with its weights, the output embedding's included.
+    """Multiply-accumulates per token of a model's products with its weights, the output embedding's included.
 
     Attention's products of tokens with each other, which grow with the text, are left out, as are experts that a
     backbone of its own may hold outside linear layers.

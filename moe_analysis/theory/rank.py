@@ -11,7 +11,9 @@ def exact_rank(matrix: np.ndarray) -> int:
     """Rank over the rationals of a matrix (rows, columns) of integers, stored as integers or as float64.
 
     Fraction-free elimination (Bareiss 1968) in Python's unbounded integers: no rounding, no tolerance.
-    Raises ValueError for an entry that is not an integer or too large to be an exact float64.
+
+    Raises:
+        ValueError: For an entry that is not an integer or too large to be an exact float64.
     """
     values = np.asarray(matrix)
     if values.ndim != 2:
@@ -50,8 +52,10 @@ def numerical_rank(matrix: np.ndarray, tolerance: float | None = None) -> int:
 def integer_matrix(rows: int, columns: int, rank: int, rng: np.random.Generator) -> np.ndarray:
     """(rows, columns) float64 matrix of small integers whose rank is `rank` by construction.
 
-    A product of a unit lower-trapezoidal and a unit upper-trapezoidal matrix, whose rows and columns are then
-    permuted. Raises ValueError for a rank that no matrix of this shape has.
+    A product of a unit lower-trapezoidal and a unit upper-trapezoidal matrix, whose rows and columns are then permuted.
+
+    Raises:
+        ValueError: For a rank that no matrix of this shape has.
     """
     if not 0 <= rank <= min(rows, columns):
         raise ValueError(f"rank = {rank} is impossible for {rows} x {columns}; choose 0 to {min(rows, columns)}")

@@ -1,4 +1,4 @@
-"""The statements of "A Stronger Mixture of Low-Rank Experts" (gR) about steps, checked on the real optimiser.
+"""The statements of "A Stronger Mixture of Low-Rank Experts" (gR) about steps, checked on the real optimizer.
 
 "our reading" marks local analyses of what the paper draws or puts in words only. The measurements are those of
 `gated_step`, on unchanged `MoeLora` modules in float64; how the manifold bends is checked in `fixed_rank`.
@@ -104,7 +104,7 @@ def routed_gradients(top_k: int, power: float, seed: int) -> dict[str, Tensor]:
 
 @claim_check
 def gr_single_expert_control(seed: int = 0) -> Claim:
-    """With one expert a token the renormalised gate is 1 and the plain and the rescaled rule coincide, bit for bit.
+    """With one expert per token the renormalized gate is 1 and the plain and the rescaled rule coincide, bit for bit.
 
     Any processor can be asked for that: both rules make the same products of the same shapes, a factor 1 between.
     """
@@ -115,7 +115,7 @@ def gr_single_expert_control(seed: int = 0) -> Claim:
     return Claim(
         "gr_single_expert_control",
         REMEDY,
-        "with k = 1 the renormalised gate is 1, so that rescaling changes nothing: all gradients and the steps are "
+        "with k = 1 the renormalized gate is 1, so that rescaling changes nothing: all gradients and the steps are "
         f"equal bit for bit (what differs at k = 1; at k = 2: {', '.join(differing[2])})",
         differing[1],
         [],

@@ -90,15 +90,18 @@ def router_gradient_noise(
 ) -> pd.DataFrame:
     """Spread of the router's per-sample gradients over a mini-batch, a row a prior, seed and training step.
 
-    Every cluster needs one expert, at the weight a saturated router would give it. prior: "none"
-    (`intuition=False`), "aligned" (cluster k's score goes to the expert that k needs) or "mismatched" (to another's,
-    the control). Columns: prior, seed, step, loss, omega, gradient_variance (trace of the covariance),
-    mean_gradient_squared (squared norm of the mean), noise_to_signal (their ratio; over the batch size it is that of a
-    mini-batch mean). Raises ValueError for steps that do not rise.
+    Every cluster needs one expert, at the weight a saturated router would give it. prior: "none" (`intuition=False`),
+    "aligned" (cluster k's score goes to the expert that k needs) or "mismatched" (to another's, the control). Columns:
+    prior, seed, step, loss, omega, gradient_variance (trace of the covariance), mean_gradient_squared (squared norm of
+    the mean), noise_to_signal (their ratio; over the batch size it is that of a mini-batch mean).
 
-    >>> noise = router_gradient_noise((0, 1), steps=(0, 2), samples=16)
-    >>> len(noise), noise["prior"].unique().tolist()
-    (12, ['none', 'aligned', 'mismatched'])
+    Raises:
+        ValueError: For steps that do not rise.
+
+    Example:
+        >>> noise = router_gradient_noise((0, 1), steps=(0, 2), samples=16)
+        >>> len(noise), noise["prior"].unique().tolist()
+        (12, ['none', 'aligned', 'mismatched'])
     """
     import torch
 

@@ -39,7 +39,8 @@ def collisions(code: Code, kinds: int, largest: int, smallest: int = 0) -> int:
 def module_collisions(module: Any, kinds: int, size: int) -> int:
     """The same of a module that stands for σ, `module(listed, size)`: multisets of exactly `size` listed inputs.
 
-    Raises ValueError for a module whose codes are no whole numbers in float64.
+    Raises:
+        ValueError: For a module whose codes are no whole numbers in float64.
     """
     import torch
 
@@ -188,9 +189,10 @@ def precision_of_all(layer: Smore, x: Tensor) -> dict[str, int | float]:
 def precision_of_neighbours(layer: Smore, x: Tensor, change: str, pairs: int, seed: int) -> dict[str, int | float]:
     """The same question where trees are too many: pairs of a random tree and one that a small change made of it.
 
-    change: a key of CHANGES. -> pairs, smallest and median distance of their outputs in float64 (largest coordinate, in
-    units of the largest output), rounding, and the number of pairs that are merged: float64 (distance ≤ SAME),
-    float32_bits (equal bit for bit) and float32 (distance ≤ 2 · rounding).
+    Args:
+        change: A key of CHANGES. -> pairs, smallest and median distance of their outputs in float64 (largest
+            coordinate, in units of the largest output), rounding, and the number of pairs that are merged: float64
+            (distance ≤ SAME), float32_bits (equal bit for bit) and float32 (distance ≤ 2 · rounding).
     """
     import torch
 

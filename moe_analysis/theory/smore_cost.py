@@ -1,6 +1,6 @@
 """What S'MoRE costs by its formulas: terms, the authors' statistics, and the overheads of Tables 1 and 6.
 
-Symbols of the paper: pool l has s_l experts of rank r_l, F_l nodes a token stand in it (F_L = 1), d_l is the width of
+Symbols of the paper: pool l has s_l experts of rank r_l, F_l nodes per token stand in it (F_L = 1), d_l is the width of
 what leaves layer l − 1. A token uses at most min(F_l, s_l) different experts of pool l.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from .cost_terms import IDLE, Cost, Term, term
 
-TABLE = "a key's share is read by a product with the ancestors' one-hot ids from a table, made once a call"
+TABLE = "a key's share is read by a product with the ancestors' one-hot ids from a table, made once per call"
 BLOCKS = "a node's hidden values stand in its expert's block of a row for all experts"
 
 
@@ -39,7 +39,7 @@ def smore_cost(width: int, height: int, config: Any) -> Cost:
     """`Smore` in all its forms, own pools or shared, either router."""
     bias, d = int(config.expert_bias), config.widths
     shared = sum(d[layer + 1] * (d[layer] + bias) for layer in range(1, config.layers)) + height * (d[-1] + bias)
-    if config.activation == "prelu":  # one slope a layer that has an activation
+    if config.activation == "prelu":  # one slope per layer that has an activation
         shared += config.layers - (config.activation_position != "all")
     sizes = [(r * (width + out + bias) + out * bias, used, s) for used, s, r, out in pools(config)]
     router = bottom_up_parameters if config.router == "bottom_up" else top_down_parameters
@@ -102,7 +102,7 @@ def layer_terms(layer: int, n: int, s: int, r: int, config: Any) -> list[Term]:
 
 
 def router_terms(width: int, config: Any) -> list[Term]:
-    """x_down and the gates, each of which runs once a parent: F_{l+1} times a token."""
+    """x_down and the gates, each of which runs once per parent: F_{l+1} times per token."""
     down = config.down_dim or width
     gate_terms = bottom_up_terms if config.router == "bottom_up" else top_down_terms
     return [term("router", "x_down", width * down), *gate_terms(down, config)]
@@ -165,7 +165,7 @@ def top_down_parameters(width: int, config: Any) -> int:
         total += s * known if config.gate_arch == "linear" else m * (known + 1) + m * (m + 1) + s * m
         total += s * known if config.gate == "noisy_topk" else 0
     slopes = config.router_activation == "prelu" and config.gate_arch == "mlp"
-    return total + slopes * config.layers  # one slope a gate
+    return total + slopes * config.layers  # one slope per gate
 
 
 def bottom_up_parameters(width: int, config: Any) -> int:
@@ -179,14 +179,14 @@ def bottom_up_parameters(width: int, config: Any) -> int:
 
 
 def authors_gate_macs(width: int, config: Any) -> int:
-    """The authors' `gate_flops`: every gate once, though it runs once a parent; the noise's map not at all."""
+    """The authors' `gate_flops`: every gate once, though it runs once per parent; the noise's map not at all."""
     down = config.down_dim or width
     gates = zip(config.num_experts, config.key_dims, known_widths(config, down), strict=True)
     return width * down + sum(known * m + m * m + s * m for s, m, known in gates)
 
 
 def true_gate_macs(width: int, config: Any, noise: bool = False) -> int:
-    """The router's operations a token with every gate run once a parent; noise: with the map that training needs."""
+    """The router's operations per token with every gate run once per parent; noise: with the map that training needs."""
     return sum(found.paper for found in router_terms(width, config) if noise or not found.name.startswith("noise"))
 
 
@@ -196,7 +196,7 @@ def parameter_overhead(config: Any) -> int:
 
 
 def compute_overhead(config: Any, distinct: bool = False) -> int:
-    """Δ' = Σ_l F_l d_{l+1} (d_l + r_l) operations a token (Table 6); distinct: B once for each of min(F_l, s_l)."""
+    """Δ' = Σ_l F_l d_{l+1} (d_l + r_l) operations per token (Table 6); distinct: B once for each of min(F_l, s_l)."""
     F, d = config.nodes, config.widths
     times = [min(F[layer], s) if distinct else F[layer] for layer, s in enumerate(config.num_experts)]
     return sum(d[layer + 1] * (F[layer] * d[layer] + times[layer] * r) for layer, r in enumerate(config.ranks))

@@ -22,9 +22,12 @@ from .whole_numbers import LARGEST, whole_numbers
 class MultisetCode(nn.Module):
     """σ(z) = (Z, Z², …, Z^f, 0, …) with Z = 1, 2, … the number of z in a given list: Z: X → ℕ of Lemma C.8.
 
-    By Newton's identities the f sums of powers determine a multiset of at most f numbers, so that Σ σ(z) determines
-    the multiset of its z. Shapes (…, width) to (…, width); width ≥ f. Raises ValueError for a z that is not listed, and
-    for a list of z that are no whole numbers: only those are met again on every processor.
+    By Newton's identities the f sums of powers determine a multiset of at most f numbers, so that Σ σ(z) determines the
+    multiset of its z. Shapes (…, width) to (…, width); width ≥ f.
+
+    Raises:
+        ValueError: For a z that is not listed, and for a list of z that are no whole numbers: only those are met again
+            on every processor.
     """
 
     def __init__(self, inputs: Tensor, size: int) -> None:
@@ -124,8 +127,10 @@ def decoded_trees(layer: Smore, outputs: Tensor) -> Trees:
 
     Two numbers follow from the sums of their powers p_1 and p_2, (p_1 ± sqrt(2 p_2 − p_1²)) / 2; each is the number of
     a child's expert and output, and so on down. Outputs whose trees come back are the outputs of different trees. All
-    of it is done in whole numbers; float64 has the root of a square to the last digit. Raises ValueError for other
-    layers and for outputs that are no whole numbers.
+    of it is done in whole numbers; float64 has the root of a square to the last digit.
+
+    Raises:
+        ValueError: For other layers and for outputs that are no whole numbers.
     """
     config = layer.config
     trees: Trees = []

@@ -1,7 +1,7 @@
 """Walks the routings of a real `Smore` or `Momor` module and counts the different outputs x_L that they make.
 
 Scores are binary, as in the paper's definition of structural flexibility: an expert that was chosen counts with weight
-1. A tree is a list with one tensor a layer, the layer farthest from the output first: ids (N, P, f), the experts under
+1. A tree is a list with one tensor per layer, the layer farthest from the output first: ids (N, P, f), the experts under
 each of the P parents of N trees, as in `adapters.tree_gates.Choice`. Siblings are a set: their ids rise.
 
 Two ways to count rows: exactly, for outputs that are whole numbers in float64, where rounding cannot make two of them
@@ -103,8 +103,10 @@ def outputs_above(layer: Smore, x: Tensor, level: int, below: Tensor | None) -> 
     """The different outputs (K, d_{l+1}) that a node above layer l = `level` can have, compared exactly.
 
     below (M, d_l): all the outputs that its children can have, None in the lowest layer; every set of experts meets
-    every assignment of these to them. Raises ValueError when that makes more than MOST_ROWS, and for outputs that are
-    no whole numbers.
+    every assignment of these to them.
+
+    Raises:
+        ValueError: When that makes more than MOST_ROWS, and for outputs that are no whole numbers.
     """
     config, pool = layer.config, 0 if layer.config.shared_pool else level
     s, f = config.num_experts[level], config.fanout[level]
@@ -131,7 +133,9 @@ def layer_outputs(layer: Smore, x: Tensor, levels: int | None = None) -> list[Te
 
     Each layer starts from the outputs, not the trees, of the layer below: equal subtrees are followed once. They are
     compared exactly, so that parameters are needed whose outputs are whole numbers: ValueError for any others.
-    levels: None is all layers.
+
+    Args:
+        levels: None is all layers.
     """
     found: list[Tensor] = []
     for level in range(layer.config.layers if levels is None else levels):

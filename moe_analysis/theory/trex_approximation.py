@@ -23,7 +23,7 @@ def target_family(
 ) -> np.ndarray:
     """(T, out, in) updates that a family of tasks might need, mean squared entry 1.
 
-    "shared": random combinations of 5 up and 4 down directions, plus 10 % noise. "clustered": 4 rank-2 centres,
+    "shared": random combinations of 5 up and 4 down directions, plus 10 % noise. "clustered": 4 rank-2 centers,
     each target one of them plus 30 % noise of its own. "unstructured": independent normal entries.
     """
     rng = np.random.default_rng(seed)
@@ -44,8 +44,10 @@ def target_family(
 def sizes(parameters: int, shape: tuple[int, int, int], num_experts: int, count: str) -> dict[str, tuple[int, ...]]:
     """The largest of each system within a budget: LoRA (r,), LoRA-MoE (E, r), diagonal (r,), mix-and-match (I, J).
 
-    shape: (T, out, in). count: what the budget pays for, "factors" only (how the lemma counts), "factors+gates"
-    (one number per target and expert) or "factors+router" (in_features per expert, as the layer has).
+    Args:
+        shape: (T, out, in).
+        count: What the budget pays for, "factors" only (how the lemma counts), "factors+gates" (one number per target
+            and expert) or "factors+router" (in_features per expert, as the layer has).
     """
     number, height, width = shape
     if count not in COUNTS:

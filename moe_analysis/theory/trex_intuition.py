@@ -1,4 +1,4 @@
-"""T-REX Theorem 4.3 in our reading: routing as a mix of the learnt router R and the semantic prior P.
+"""T-REX Theorem 4.3 in our reading: routing as a mix of the learned router R and the semantic prior P.
 
 Only the theorem's title is public to us. Along G(ω) = ω R + (1 − ω) P a loss that is quadratic in G is a parabola
 in ω, so everything about the best share of the router follows from its value and slope at the two ends. R and P

@@ -9,12 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
 
-from docstrings import name_parameters, split_examples
+from docstrings import with_links
 from generated import assigned, prepared_names, shown
 from links import Links, escape
 from public_names import PublicName, definition, page_of, public_names, taken_names, top_names
@@ -24,7 +22,6 @@ import moe_analysis as ma
 from .prepared import PREPARED
 
 PAGES = Path(__file__).parents[2] / "docs" / "pages"
-lines = st.text(st.characters(codec="ascii", exclude_characters="\r\n\f\v\x1c\x1d\x1e"), max_size=12)
 
 
 @pytest.mark.parametrize(
@@ -59,32 +56,12 @@ def test_a_definition_is_followed_through_imports() -> None:
     assert definition("moe_analysis.adapters", "no_such_name") is None
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.lists(lines))
-def test_no_word_of_a_docstring_is_lost(text) -> None:
-    whole = "\n".join(text)
-    assert "".join("".join(part for _, part in split_examples(whole)).split()) == "".join(whole.split())
-
-
-def test_examples_are_told_from_prose() -> None:
-    parts = split_examples("A thing.\n\nMore of it.\n\n    >>> f(1)\n    2\n\n    >>> g()\n    3\n\nRaises nothing.")
-    assert parts == [
-        (False, "A thing."),
-        (False, "More of it."),
-        (True, ">>> f(1)\n2\n\n>>> g()\n3"),
-        (False, "Raises nothing."),
-    ]
-
-
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("x, y: two numbers. z: a third.", "`x`, `y`: two numbers. `z`: a third."),
-        ("Out: a frame. y is no heading: it stays.", "Out: a frame. y is no heading: it stays."),
-    ],
-)
-def test_parameters_stand_in_type_where_they_are_explained(text, expected) -> None:
-    assert name_parameters(text, {"x", "y", "z"}) == expected
+def test_examples_become_sections_that_the_parser_knows() -> None:
+    text = "A [thing].\n\n    >>> f([1])\n    2\n\n    >>> g()\n    3\n\nRaises:\n    ValueError: for `once`."
+    expected = "A \\[thing].\n\nExamples:\n    >>> f([1])\n    2\n\n    >>> g()\n    3\n\nRaises:\n    ValueError: for "
+    links = Links([PublicName("p", "once", "p.c", "function")])
+    assert with_links(text, links, "p.z", "f") == expected + "[`once`][p.once]."
+    assert with_links("Example:\n    >>> f()\n    2", links, "p.z", "f") == "Examples:\n    >>> f()\n    2"
 
 
 def test_marks_that_are_no_markdown_are_kept() -> None:

@@ -44,7 +44,7 @@ BROKEN = {
     "holds 3; make every choice non-empty": choice_row(choices=["yes", 3]),
     "holds half a character": json.dumps(free_row("\ud800")),
     "is not JSON": '{"dataset": "facts",',
-    "is list; write one JSON object a line": "[1, 2]",
+    "is list; write one JSON object per line": "[1, 2]",
     "byte b'\\xff' at column 2 is not UTF-8": b"{\xff}",
 }
 

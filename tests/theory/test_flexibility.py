@@ -141,7 +141,7 @@ def test_a_table_of_unequal_layers_takes_the_lowest_and_leaves_the_shared_pool_o
         ([4], [0], "f = \\[0\\] must hold integers of at least 1"),
         ([4.0], [2], "s = \\[4.0\\] must hold integers"),
         ([True], [1], "s = \\[True\\] must hold integers"),
-        ([], [], "s = \\[\\] must be a list with one integer a layer"),
+        ([], [], "s = \\[\\] must be a list with one integer per layer"),
         (4, [2], "s = 4 must be a list"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Lexical knowledge and sentiment: what words mean, learnt from the suite itself."""
+"""Lexical knowledge and sentiment: what words mean, learned from the suite itself."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def made_up() -> tuple[list[Any], list[pd.DataFrame]]:
 
 @prepared
 def scored() -> pd.DataFrame:
-    """`scores` of `made_up`: a row a system, seed and data set."""
+    """`scores` of `made_up`: one row per system, seed and data set."""
     return measured.scores(*made_up())
 
 

@@ -1,4 +1,4 @@
-"""What notebook 04 hands from cell to cell: runs of two optimisers, one layer seen from near, the regression bench."""
+"""What notebook 04 hands from cell to cell: runs of two optimizers, one layer seen from near, the regression bench."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def paths() -> pd.DataFrame:
 
 @prepared
 def smooth() -> pd.DataFrame:
-    """`smoothness` of `runs`: a row a method, seed and module."""
+    """`smoothness` of `runs`: one row per method, seed and module."""
     return smoothness.smoothness(runs())
 
 
