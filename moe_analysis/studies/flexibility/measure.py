@@ -130,7 +130,7 @@ def measure_trees() -> ThreeTrees:
 
 
 def enumerated_outputs(num_experts: int, fanout: int, layers: Iterable[int] = (1, 2, 3)) -> pd.DataFrame:
-    """One row a (system, layers): system, layers, outputs, the different outputs of one input over all routings.
+    """One row per (system, layers): system, layers, outputs, the different outputs of one input over all routings.
 
     S'MoRE and S'MoRE* have the parameters of the proofs and are followed layer by layer (`layer_outputs`); MoMOR has
     random integers as factors, and each set of active experts that a tree can give. All outputs are integers, compared

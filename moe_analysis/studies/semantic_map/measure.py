@@ -83,7 +83,7 @@ class ClusterContents(Result):
     title = "T-REX Fig. 4: what the semantic clusters hold"
     question = "Which data sets and groups share a semantic cluster?"
     how_to_read = (
-        "A row is a data set, a column a cluster, the color the share of the data set's prompts in it; lines part the "
+        "Each row is a data set, each column a cluster. The color is the share of the data set's prompts in it. Lines part the "
         "groups. Were clusters the groups, each column would be filled between two lines and empty elsewhere, and the "
         "evenness below it 0."
     )

@@ -78,7 +78,7 @@ class Systems(Compared):
     title = "T-REX Fig. 3: systems in and out of distribution"
     question = "Is T-REX more accurate than other adapters made of LoRA, on tasks it was trained on and on others?"
     how_to_read = (
-        "Left, accuracy on each task that nobody trained on, further out is better; grey is what guessing gets. Right, "
+        "Left, accuracy on each task that nobody trained on, further out is better; gray is what guessing gets. Right, "
         "a dot is the mean over tasks and seeds, its line the 95 % interval over seeds, small marks are seeds; "
         "vertical lines are levels to beat. Originals show retention, variants acquisition, tasks out of distribution "
         "transfer."
