@@ -49,8 +49,9 @@ class Flexibility(Result):
     title = "S'MoRE Fig. 2: distinct outputs of routing"
     question = "How many different outputs can routing make?"
     how_to_read = (
-        "Lines are the paper's closed forms in exact integers, for MoMOR a bound. Marks are the different outputs found "
-        "by walking all routings of a module that has the parameters of the proofs, compared exactly."
+        "Lines are the paper's closed forms in exact integers; for MoMOR the form is a bound. Marks are the "
+        "different outputs found by computing all routings of a module that has the parameters of the proofs, "
+        "compared exactly."
     )
 
     num_experts: int
@@ -74,7 +75,7 @@ class ThreeTrees(Result):
 
     item = "smore_fig3"
     title = "S'MoRE Fig. 3: three trees of the same experts"
-    question = "Which systems tell trees apart that use the same experts?"
+    question = "Which systems distinguish trees that use the same experts?"
     how_to_read = (
         "All three trees use experts 1 and 2 of the upper pool and 1 to 4 of the lower one. Nodes are named pool, expert. "
         "Below each tree stands the output that every system gives; equal letters and colors are equal outputs."
