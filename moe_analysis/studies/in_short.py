@@ -24,7 +24,7 @@ SAID = {
     HOLDS: ("holds", "hold"),
     REPRODUCED: ("is reproduced", "are reproduced"),
     SUPPORTED: ("is supported", "are supported"),
-    IN_PART: ("is true in part", "are true in part"),
+    IN_PART: ("has parts with different verdicts", "have parts with different verdicts"),
     FAILS: ("fails", "fail"),
     CONTRADICTED: ("is contradicted", "are contradicted"),
     NOT_REPRODUCED: ("is not reproduced", "are not reproduced"),
@@ -47,10 +47,15 @@ def in_short(claims: Sequence[Claim]) -> str:
         ('"1 + 1 = 2" holds.', 'All 3 statements hold.')
     """
     if len(claims) <= MOST_QUOTED:
-        told = [f'"{claim.statement.rstrip(".")}" {SAID[claim.verdict][0]}' for claim in claims]
-        return f"{'; '.join(told)}." if told else ""
+        return f"{'; '.join(map(quoted, claims))}." if claims else ""
     counts = Counter(claim.verdict for claim in claims)
     if len(counts) == 1:
         return f"All {len(claims)} statements {SAID[claims[0].verdict][1]}."
     told = [f"{counts[verdict]} {said[counts[verdict] > 1]}" for verdict, said in SAID.items() if counts[verdict]]
     return f"Of {len(claims)} statements, {', '.join(told[:-1])} and {told[-1]}."
+
+
+def quoted(claim: Claim) -> str:
+    """The statement with its verdict, and the verdicts of its parts where they differ."""
+    parts = f" ({claim.note})" if claim.verdict == IN_PART else ""
+    return f'"{claim.statement.rstrip(".")}" {SAID[claim.verdict][0]}{parts}'

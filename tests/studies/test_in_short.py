@@ -24,6 +24,10 @@ def test_every_verdict_of_the_rule_has_its_words() -> None:
     [
         ([], ""),
         ([replace(AHEAD, verdict="undecided")], '"A is ahead of B" is undecided.'),
+        (
+            [replace(AHEAD, verdict=IN_PART, note="1 reproduced, 1 undecided")],
+            '"A is ahead of B" has parts with different verdicts (1 reproduced, 1 undecided).',
+        ),
         ([THEOREM, WRONG], '"1 + 1 = 2" holds; "1 + 1 = 3" fails.'),
         ([THEOREM] * 3, "All 3 statements hold."),
         ([THEOREM, THEOREM, WRONG], "Of 3 statements, 2 hold and 1 fails."),
