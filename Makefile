@@ -23,7 +23,7 @@ lint: .venv/ready
 	$(PY) -m mypy
 
 lab: .venv/ready
-	$(PY) -m jupyterlab notebooks
+	$(PY) -m jupyterlab notebooks/00_start.ipynb
 
 bench: .venv/ready
 	$(PY) benchmarks/recording.py

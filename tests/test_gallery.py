@@ -389,7 +389,7 @@ DECORATION = {"line"}
 
 
 def colors() -> dict[str, tuple[str, str]]:
-    style = "".join(path.read_text("utf-8") for path in (DRAWING / "cards.css", HERE / "style.css"))
+    style = "".join(path.read_text("utf-8") for path in (DRAWING / "colors.css", HERE / "style.css"))
     found = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\);", style)
     assert len(found) == len(re.findall(r"--[\w-]+: light-dark", style))
     return {name: (light, dark) for name, light, dark in found}

@@ -36,7 +36,7 @@ REFUSED = f"{TEXT}; border-left: 4px solid #C62828; padding: 2px 0 2px 8px; marg
 
 @dataclass(frozen=True)
 class View:
-    """What one setting shows. alt: the figure in words. note: the numbers to read off, plain text, a line a line."""
+    """What one setting shows. alt: the figure in words. note: the numbers to read off, plain text, one line per number."""
 
     figure: Figure
     alt: str

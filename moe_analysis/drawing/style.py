@@ -1,7 +1,7 @@
-"""Colours, marker shapes and print sizes that every figure shares.
+"""Colors, marker shapes and print sizes that every figure shares.
 
-The eight base colours are those of Okabe & Ito (2008), readable with any colour vision, with grey for black and a
-darker yellow that shows on white. No 20 colours are, so beyond eight a category differs by its marker too.
+The eight base colors are those of Okabe & Ito (2008), readable with any color vision, with gray for black and a
+darker yellow that shows on white. No 20 colors are, so beyond eight a category differs by its marker too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PALETTE = BASE + DARK + LIGHT
 MARKERS = ("o", "^", "s", "D", "v", "P")
 SYMBOLS = ("circle", "triangle-up", "square", "diamond", "triangle-down", "cross")  # plotly's names of MARKERS
 
-# the methods that are drawn beside one another: within a comparison no two share a colour
+# the methods that are drawn beside one another: within a comparison no two share a color
 SYSTEM_COLORS = {
     "LoRA": "#5A5A5A",
     "LoRA-MoE": "#0072B2",
@@ -33,7 +33,7 @@ SYSTEM_COLORS = {
     "MoMOR": "#7F4FC9",
     "S'MoRE": "#D55E00",
 }
-# plain, preconditioned, rescaled, both: one colour for either optimiser's form, which `method_dash` tells apart
+# plain, preconditioned, rescaled, both: one color for either optimizer's form, which `method_dash` tells apart
 FORM_COLORS = {"{}": "#5A5A5A", "R{}": "#0072B2", "g{}": "#E69F00", "gR{}": "#D55E00"}
 METHOD_COLORS = SYSTEM_COLORS | {
     form.format(name): color for name in ("SGD", "AdamW") for form, color in FORM_COLORS.items()
@@ -113,9 +113,9 @@ def category_marks(names: Iterable[str]) -> dict[str, Mark]:
 
 
 def method_color(name: str) -> str:
-    """The colour of a method's label; a label that is not in METHOD_COLORS gets one of the remaining colours.
+    """The color of a method's label; a label that is not in METHOD_COLORS gets one of the remaining colors.
 
-    "T-REX without intuition" takes the colour of no other method, and always the same one.
+    "T-REX without intuition" takes the color of no other method, and always the same one.
     """
     if name in METHOD_COLORS:
         return METHOD_COLORS[name]
@@ -124,7 +124,7 @@ def method_color(name: str) -> str:
 
 
 def method_dash(name: str) -> str:
-    """plotly's dash of a method's line: the forms of AdamW are dashed, which share their colours with those of SGD.
+    """plotly's dash of a method's line: the forms of AdamW are dashed, which share their colors with those of SGD.
 
     >>> method_dash("gRSGD"), method_dash("gRAdamW")
     ('solid', 'dash')
@@ -140,7 +140,7 @@ def luminance(color: str) -> float:
 
 
 def text_on(color: str) -> str:
-    """Black or white, whichever stands out more from a ground of that colour: at least 4.5 times as light or dark.
+    """Black or white, whichever stands out more from a ground of that color: at least 4.5 times as light or dark.
 
     >>> text_on("#0072B2"), text_on("#E69F00")
     ('#FFFFFF', '#000000')

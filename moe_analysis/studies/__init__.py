@@ -10,6 +10,7 @@ STUDIES = (
     "budgets",
     "cost",
     "experts",
+    "first_steps",
     "flexibility",
     "gate_geometry",
     "optimizers",

@@ -1,6 +1,6 @@
 """How fast and how steadily runs converge: loss curves, steps to a loss, area under the curve, final accuracy by role.
 
-Losses are the task's, nats an answer token, without the balance loss that only some methods add.
+Losses are the task's, nats per answer token, without the balance loss that only some methods add.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WINDOW = 15
 
 
 def loss_curves(runs: Sequence[Any], window: int = WINDOW) -> pd.DataFrame:
-    """Training loss of every step: columns method, seed, step, loss, smoothed (centred mean of `window` steps).
+    """Training loss of every step: columns method, seed, step, loss, smoothed (centered mean of `window` steps).
 
     Raises ValueError for a window below 1 and for a run without a training step.
 
@@ -66,7 +66,7 @@ def common_target(curves: pd.DataFrame) -> float:
 
 
 def convergence(curves: pd.DataFrame, target: float | None = None) -> pd.DataFrame:
-    """One row a (method, seed) of `loss_curves`.
+    """One row per (method, seed) of `loss_curves`.
 
     mean_loss: area under the loss curve (trapezoids) over its span in steps; final_loss: the last smoothed value;
     target and steps_to_target: the first step whose smoothed loss is at most the target (`common_target` by default),

@@ -6,13 +6,11 @@ it, found by name, so that measuring imports no drawing library.
 
 from __future__ import annotations
 
-import base64
 import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from html import escape
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 
 from ..evidence import Claim, claims_frame
+from .in_short import in_short
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -156,18 +155,18 @@ class Result:
         parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         return f"{total} claim{'s' * (total != 1)}: {parts}" if total else "no claims"
 
+    @property
+    def in_short(self) -> str:
+        """What came out, in one sentence; empty where the result decides no claim."""
+        return in_short(self.judged)
+
     def _repr_html_(self) -> str:
-        """The figure, its caption and its claims, for a notebook."""
+        """For a notebook: the question, the figure, what came out, the claims as cards, and the tables folded."""
+        from ..drawing.notebook import shown_html
         from ..drawing.save import png
 
-        picture = base64.b64encode(png(self._figure())).decode()
-        caption = " ".join(escape(part) for part in (self.question, self.how_to_read, f"From {self.origin}.") if part)
-        claims = self.claims[["statement", "verdict", "effect", "low", "high", "over", "note"]].round(4).fillna("")
-        return (
-            f'<figure style="margin:0"><img alt="{escape(self.title)}" style="max-width:100%" '
-            f'src="data:image/png;base64,{picture}"><figcaption><b>{escape(self.title)}.</b> {caption}</figcaption>'
-            f"</figure>{claims.to_html(index=False, border=0) if len(claims) else ''}"
-        )
+        tables = {f"Table: {name} ({len(table)} rows)": table.round(4) for name, table in self.tables.items()}
+        return shown_html(self.caption, png(self._figure()), self.in_short, self.judged, tables)
 
     def _figure(self) -> Figure:
         return self._module(self.drawing).plot(self)
@@ -193,7 +192,7 @@ def origin_of(runs: Sequence[Any]) -> str:
         for name in ("seed", "steps", "backbone", "suite")
     )
     parts = [
-        f"{len(runs)} runs of {len(seeds)} seed{'s' * (len(seeds) != 1)}",
+        f"{len(runs)} run{'s' * (len(runs) != 1)} of {len(seeds)} seed{'s' * (len(seeds) != 1)}",
         f"{', '.join(map(str, steps))} steps each",
         f"backbone {', '.join(map(name_of, backbones))}",
         f"suite {', '.join(map(name_of, suites))}",

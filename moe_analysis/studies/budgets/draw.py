@@ -24,7 +24,7 @@ SIZE_LABELS = {
     "active": "active parameters, of a token at most",
     "operations": "operations a token, multiply-accumulates",
 }
-MEASURE_LABELS = {"accuracy": "accuracy", "loss": "loss (nats an answer token)"}
+MEASURE_LABELS = {"accuracy": "accuracy", "loss": "loss (nats per answer token)"}
 FRONT = "#3A3A3A"
 
 
@@ -67,7 +67,7 @@ def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
 def budget_figure(points: pd.DataFrame, parts: Sequence[str], measure: str = "accuracy") -> Figure:
     """Fig. 4 from `budget_points`: means and 95 % intervals over seeds against trainable and active parameters.
 
-    One row of panels per part; grey stairs are the Pareto front of each panel.
+    One row of panels per part; gray stairs are the Pareto front of each panel.
 
     >>> figure = budget_figure(budget_marks, ["originals"])
     >>> [panel.get_xlabel() for panel in figure.axes]

@@ -34,7 +34,7 @@ def interactive(found: MoreLayers) -> go.Figure:
 
 
 def layers_figure(points: pd.DataFrame, table: pd.DataFrame, parts: Sequence[str], measure: str = "accuracy") -> Figure:
-    """Table 5, one row per part: left means and 95 % intervals over seeds by the number of layers, a line per budget;
+    """Table 5, one row per part: left means and 95 % intervals over seeds by the number of layers, one line per budget;
     right differences to the fewest layers, paired by seed, at every equal budget and over all.
 
     points: `budget_points` with a column layers. table: `layers_table`.

@@ -38,7 +38,7 @@ def interactive(found: StepTimes) -> go.Figure:
 
 
 def time_figure(times: pd.DataFrame, expected: pd.DataFrame | None = None, reference: str = "MixLoRA") -> Figure:
-    """Ratios of `step_times` with 95 % intervals, a line a method, beside the paper's range for S'MoRE.
+    """Ratios of `step_times` with 95 % intervals, one line per method, beside the paper's range for S'MoRE.
 
     times, expected: one table of `step_times` and of `operation_ratios`, or several with a column size that tells them
     apart. Rings stand where the operations that the modules compute would put the ratio.

@@ -71,9 +71,9 @@ class BudgetCurves(AtBudgets):
     title = "S'MoRE Fig. 4: accuracy against parameters"
     question = "Is S'MoRE more accurate than LoRA, MixLoRA and HydraLoRA of the same size?"
     how_to_read = (
-        "Means over tasks with 95 % intervals over seeds; higher and further left is better. Grey stairs are the "
-        "Pareto front. Active parameters are what one token uses at most. Above tasks that the backbone knew "
-        "(retention), below rules that only an adapter can learn (acquisition)."
+        "Means over tasks with 95 % intervals over seeds; higher and further left is better. Gray steps are the "
+        "Pareto front. Active parameters are the most that one token uses. Above, tasks that the backbone already "
+        "knew (retention); below, rules that only an adapter can learn (acquisition)."
     )
 
     points: pd.DataFrame
@@ -124,8 +124,8 @@ class StepTimes(Result):
     title = "S'MoRE Table 7: time of a training step"
     question = "How much longer does a training step of S'MoRE take than one of MixLoRA of the same size?"
     how_to_read = (
-        "Medians of ratios to MixLoRA over rounds in turns, with their 95 % intervals; the band is the paper's range. "
-        "Rings stand where the operations that the modules compute would put the ratio."
+        "Medians of ratios to MixLoRA over rounds in which the systems take turns, with 95 % intervals; the band is "
+        "the paper's range. Rings are the ratios of the operations that the modules compute."
     )
     drawing = "draw_time"
     judging = "claims_time"

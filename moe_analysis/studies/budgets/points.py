@@ -1,9 +1,9 @@
 """Accuracy and loss against the size of an adapter: means over seeds, the Pareto front, the area under a curve.
 
-Source: S'MoRE, Fig. 4. The frames here come from one table of results, a row a trained model and part of the tests:
+Source: S'MoRE, Fig. 4. The frames here come from one table of results, one row per trained model and part of the tests:
 method, seed, budget (the nominal number of trainable parameters that a method's sizes were fitted to), trainable and
-active (parameters), operations (multiply-accumulates a token), part (of the tests, such as "originals"), accuracy in
-[0, 1], loss (nats an answer token). A method has the same sizes at every seed.
+active (parameters), operations (multiply-accumulates per token), part (of the tests, such as "originals"), accuracy in
+[0, 1], loss (nats per answer token). A method has the same sizes at every seed.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def priced(in_features: int, out_features: int) -> dict[str, tuple[Cost, Counted
 
 
 def adapter_costs(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.DataFrame:
-    """A row a system and part ("experts", "router"), counted on the modules and set against the formulas.
+    """A row per system and part ("experts", "router"), counted on the modules and set against the formulas.
 
     Columns system, part, parameters, active_parameters, needed (operations of the formula), computed (counted on the
     module), per_call (counted, once a forward pass of one sample), ratio (computed / needed), and the two gaps between
@@ -131,7 +131,7 @@ def adapter_costs(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.Dat
 
 
 def cost_differences(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.DataFrame:
-    """Where a module computes other than its formula asks for, and why: a row a matrix product.
+    """Where a module computes other than its formula asks for, and why: one row per matrix product.
 
     Columns system, part, term, needed, computed, extra (computed − needed), per_call, why.
 
@@ -235,7 +235,7 @@ def protocol_structures(most: int = 6) -> list[Any]:
 
 
 def router_shares(structures: Sequence[Any]) -> pd.DataFrame:
-    """Fig. 5: the router's operations relative to the experts', a row a structure, projection and way of counting.
+    """Fig. 5: the router's operations relative to the experts', one row per structure, projection and way of counting.
 
     Columns structure, s, f, layers, r (of the lowest layer), total_rank, projection ("gate", "up", "down" or "all", all
     three together), counts, router, experts, share. counts: "authors" (each gate once), "per parent" (as often as it

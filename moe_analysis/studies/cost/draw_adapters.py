@@ -40,7 +40,7 @@ def interactive(found: AdapterCosts) -> go.Figure:
 
 
 def adapter_figure(costs: pd.DataFrame) -> Figure:
-    """A bar a system from the frame of `adapter_costs`: experts and router stacked.
+    """A bar per system from the frame of `adapter_costs`: experts and router stacked.
 
     (a) parameters, with a bar inside for those of the experts that a token uses at most (and the router's);
     (b) operations that the module computes, with those that the formula needs inside.

@@ -133,7 +133,7 @@ def draw_projections(panel: Any, named: pd.DataFrame) -> None:
 
 
 def router_explorer(named: pd.DataFrame, protocol: pd.DataFrame) -> go.Figure:
-    """The interactive twin of Fig. 5: a point a structure, a trace a way of counting, buttons for the projection.
+    """The interactive twin of Fig. 5: a point per structure, a trace a way of counting, buttons for the projection.
 
     >>> figure = router_explorer(named, protocol)
     >>> sorted({trace.type for trace in figure.data})

@@ -72,9 +72,10 @@ class RouterShares(Result):
     title = "S'MoRE Fig. 5: the router against the experts"
     question = "How much does the router compute, compared with the experts?"
     how_to_read = (
-        "The feed-forward projections of LLaMA 3.2-1B with noisy top-k gates. The authors' statistics count every gate "
-        "once, though it runs once for each parent; both counts are shown. Which structures the paper's figure has is "
-        "not known to us: those of Tables 1 and 6 stand for them, and the whole grid of the protocol. Dashes are 26 %."
+        "The feed-forward projections of LLaMA 3.2-1B with noisy top-k gates. The authors' statistics count every "
+        "gate once, though it runs once for each parent; both counts are shown. We do not know which structures the "
+        "paper's figure shows, so those of Tables 1 and 6 and the whole grid of the protocol are shown. Dashes mark "
+        "26 %."
     )
     drawing = "draw_routers"
 
@@ -94,8 +95,8 @@ class Overheads(Result):
     title = "S'MoRE Tables 1 and 6: the overhead of the layers"
     question = "What do S'MoRE's layers add to the parameters and operations of the down factors and the projection?"
     how_to_read = (
-        "In percent of 2 d d_L, the parameters of the down factors and W_proj. Rings are printed in the paper, lines are "
-        "its formulas, crosses are counted on the module, which adds biases."
+        "In percent of 2 d d_L, the parameters of the down factors and W_proj. Rings are the paper's printed values, "
+        "lines are its formulas, and crosses are counts on the module, which adds biases."
     )
     drawing = "draw_tables"
 
@@ -118,7 +119,7 @@ class AdapterCosts(Result):
 
     item = "smore_cost_adapters"
     title = "What every adapter of one layer costs"
-    question = "What does an adapter hold, and what does a token compute in it?"
+    question = "How many parameters does an adapter have, and what does it compute for one token?"
     how_to_read = (
         "Operations are multiply-accumulates of matrix products per token. Narrow bars are what the formula needs, with "
         "experts computed only where a token uses them; wide bars are counted on the module, which computes every expert "

@@ -46,7 +46,7 @@ ROWS = (
 
 
 def plot(found: ExpertAnatomy) -> Figure:
-    """The paper figure, a column per layer."""
+    """The paper figure, one column per layer."""
     return anatomy_figure(found.bands)
 
 

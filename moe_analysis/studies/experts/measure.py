@@ -27,9 +27,9 @@ class ExpertAnatomy(Result):
     title = "Beyond gR: conditioning, likeness and load of the experts"
     question = "What does gate rescaling do to the experts while they learn?"
     how_to_read = (
-        "A column per layer, a color per method, a dash per measure; lines are means over seeds, shades reach from the "
-        "lowest seed to the highest. The entropy of a token's gates is near 1 where its chosen experts count the same, "
-        "the load over experts where every expert is chosen as often."
+        "One column per layer, one color per method, one dash per measure. Lines are means over seeds, shades reach "
+        "from the lowest seed to the highest. The entropy of a token's gates is near 1 where its chosen experts have "
+        "equal gates; the entropy of the load is near 1 where all experts are chosen equally often."
     )
 
     conditioning: pd.DataFrame

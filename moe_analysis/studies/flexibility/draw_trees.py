@@ -103,7 +103,7 @@ def draw_tree(panel: Any, tree: pd.DataFrame) -> None:
 
 
 def draw_outputs(panel: Any, classes: Mapping[str, int]) -> None:
-    """One bar a system, colored and lettered by the output that the tree gives."""
+    """One bar per system, colored and lettered by the output that the tree gives."""
     for row, number in enumerate(classes.values()):
         panel.barh(
             -row,

@@ -49,8 +49,9 @@ class Flexibility(Result):
     title = "S'MoRE Fig. 2: distinct outputs of routing"
     question = "How many different outputs can routing make?"
     how_to_read = (
-        "Lines are the paper's closed forms in exact integers, for MoMOR a bound. Marks are the different outputs found "
-        "by walking all routings of a module that has the parameters of the proofs, compared exactly."
+        "Lines are the paper's closed forms in exact integers; for MoMOR the form is a bound. Marks are the "
+        "different outputs found by computing all routings of a module that has the parameters of the proofs, "
+        "compared exactly."
     )
 
     num_experts: int
@@ -74,7 +75,7 @@ class ThreeTrees(Result):
 
     item = "smore_fig3"
     title = "S'MoRE Fig. 3: three trees of the same experts"
-    question = "Which systems tell trees apart that use the same experts?"
+    question = "Which systems distinguish trees that use the same experts?"
     how_to_read = (
         "All three trees use experts 1 and 2 of the upper pool and 1 to 4 of the lower one. Nodes are named pool, expert. "
         "Below each tree stands the output that every system gives; equal letters and colors are equal outputs."
@@ -130,7 +131,7 @@ def measure_trees() -> ThreeTrees:
 
 
 def enumerated_outputs(num_experts: int, fanout: int, layers: Iterable[int] = (1, 2, 3)) -> pd.DataFrame:
-    """One row a (system, layers): system, layers, outputs, the different outputs of one input over all routings.
+    """One row per (system, layers): system, layers, outputs, the different outputs of one input over all routings.
 
     S'MoRE and S'MoRE* have the parameters of the proofs and are followed layer by layer (`layer_outputs`); MoMOR has
     random integers as factors, and each set of active experts that a tree can give. All outputs are integers, compared

@@ -58,9 +58,9 @@ class Exponent(Result):
     title = "Beyond gR: the exponent of the gate against its entropy"
     question = "Which exponent p of the gate in the backward pass is best, and when?"
     how_to_read = (
-        "Left, validation error by exponent; a line per router temperature with the measured entropy of its gates, 0 where "
-        "one expert counts and 1 where all count the same; shades are 95 % intervals. Right, the paired difference to "
-        "p = 1; a dot marks an interval that leaves out zero."
+        "Left, validation error by exponent, one line per router temperature with the measured entropy of its gates: "
+        "0 where one expert counts, 1 where all count the same. Shades are 95 % intervals. Right, the paired "
+        "difference to p = 1; a dot marks an interval that does not contain zero."
     )
     drawing = "draw_exponent"
 

@@ -30,7 +30,7 @@ def methods_of(form: str) -> tuple[str, str, str, str]:
 def progress_curves(runs: Sequence[Any], window: int = 9) -> pd.DataFrame:
     """Everything a run's history says of its progress, tidy: method, seed, step, measure, value.
 
-    measure: "train loss" (task only, nats an answer token, centered mean of `window` steps), "eval loss" and "eval
+    measure: "train loss" (task only, nats per answer token, centered mean of `window` steps), "eval loss" and "eval
     accuracy" (means over data sets, at the steps that were evaluated).
 
     >>> found = progress_curves(pair, window=3)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from .measure import Optimizers
 
 LABELS = {
-    "train loss": "training loss (nats a token)",
-    "eval loss": "test loss (nats a token)",
+    "train loss": "training loss (nats per token)",
+    "eval loss": "test loss (nats per token)",
     "eval accuracy": "test accuracy",
 }
-OUTCOMES = {"mean_loss": "mean training loss (nats a token)", "loss": "held-out loss (nats a token)"}
+OUTCOMES = {"mean_loss": "mean training loss (nats per token)", "loss": "held-out loss (nats per token)"}
 RATE = "learning rate of the experts"
 DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6))}  # plotly's names, matplotlib's patterns
 APART = 0.07  # of a panel's height: the least distance of two names at the ends of lines

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .measure import OneExpert
 
 DASHES = {"solid": "-", "dash": (0, (4, 3))}  # plotly's names, matplotlib's patterns
-LABEL = "training loss (nats a token)"
+LABEL = "training loss (nats per token)"
 
 
 def curves(found: OneExpert) -> list[tuple[str, str, str, pd.DataFrame]]:

@@ -33,7 +33,7 @@ def interactive(found: Exponent) -> go.Figure:
 def exponent_figure(table: pd.DataFrame) -> Figure:
     """The paper figure from the frame of `exponent_table`.
 
-    (a) validation error against p, a line a temperature with its measured entropy, shaded 95 % intervals of the means.
+    (a) validation error against p, one line per temperature with its measured entropy, shaded 95 % intervals of the means.
     (b) the paired difference to p = 1 for every p and entropy; a dot marks where its interval does not cross zero.
 
     >>> from moe_analysis.studies.optimizers.exponent import exponent_table

@@ -34,7 +34,7 @@ def progress_figure(bands: pd.DataFrame, methods: Sequence[str] = (PLAIN, RESCAL
     >>> from moe_analysis.studies.optimizers.curves import curve_bands
     >>> figure = progress_figure(curve_bands(progress))
     >>> [panel.get_ylabel() for panel in figure.axes]
-    ['training loss (nats a token)', 'test loss (nats a token)', 'test accuracy']
+    ['training loss (nats per token)', 'test loss (nats per token)', 'test accuracy']
     """
     with use_style():
         fig = figure(FULL_WIDTH, 2.5)

@@ -60,9 +60,10 @@ class Optimizers(Result):
     title = "gR Fig. 3: eight optimizers"
     question = "Do preconditioning (R) and gate rescaling (g) lower the training loss, for SGD and for AdamW?"
     how_to_read = (
-        "Lines are means over seeds, shades reach from the lowest seed to the highest; forms of AdamW are dashed. Where "
-        "each optimizer ran at several learning rates, its loss stands over the rate, with a ring at its best one by "
-        "held-out loss and a cross where a seed diverged; where it ran at one, its loss stands over the training step."
+        "Lines are means over seeds, shades reach from the lowest seed to the highest; forms of AdamW are dashed. "
+        "Where each optimizer ran at several learning rates, its loss is drawn against the rate, with a ring at its "
+        "best one by held-out loss and a cross where a seed diverged; where it ran at one rate, its loss is drawn "
+        "against the training step."
     )
 
     outcomes: pd.DataFrame

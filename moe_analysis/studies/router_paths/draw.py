@@ -51,9 +51,9 @@ def trajectory_figure(
 ) -> Figure:
     """The paper figure; in: what router_paths, path_axes, smoothness, smoothness_summary and loss_bands return.
 
-    Above: a panel a method with one seed's experts (by default the first), all to one scale, coloured by training
+    Above: one panel per method with one seed's experts (by default the first), all to one scale, colored by training
     step; thin lines are all experts, thick ones the three of lowest rank, a ring is the start, dots are ends.
-    Below: tortuosity and turning angle, a dot a seed with the 95 % interval and what noise alone gives; and losses.
+    Below: tortuosity and turning angle, one dot per seed with the 95 % interval and what noise alone gives; and losses.
     Raises ValueError for a seed that the paths do not have.
 
     >>> from moe_analysis.studies.convergence import loss_bands
@@ -111,7 +111,7 @@ def common_limits(paths: pd.DataFrame) -> np.ndarray:
 
 
 def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
-    """All experts thin, those of lowest rank thick; returns the thick lines' artist, whose colour is the step."""
+    """All experts thin, those of lowest rank thick; returns the thick lines' artist, whose color is the step."""
     from matplotlib.colors import Normalize
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
@@ -155,7 +155,7 @@ def dress_panel(panel: Any, limits: np.ndarray, labels: Sequence[str], exponent:
 
 
 def draw_measure(panel: Any, smooth: pd.DataFrame, summary: pd.DataFrame, measure: str, methods: Sequence[str]) -> None:
-    """A dot a seed (mean over modules), the mean with its interval, and a dashed mark for momentum on pure noise."""
+    """A dot per seed (mean over modules), the mean with its interval, and a dashed mark for momentum on pure noise."""
     seeds = smooth.groupby(["method", "seed"])[[measure, REFERENCES[measure]]].mean()
     rows = summary[summary["measure"] == measure].set_index("method")
     for place, method in enumerate(methods):
@@ -188,7 +188,7 @@ def draw_losses(panel: Any, bands: pd.DataFrame, methods: Sequence[str]) -> None
         panel.fill_between(band["step"], band["low"], band["high"], color=color, alpha=0.18, linewidth=0)
         panel.plot(band["step"], band["mean"], color=color, label=method)
     panel.set_xlabel("training step")
-    panel.set_ylabel("training loss (nats a token)")
+    panel.set_ylabel("training loss (nats per token)")
     panel.grid(axis="y")
     panel.legend(
         loc="lower left",
@@ -202,7 +202,7 @@ def draw_losses(panel: Any, bands: pd.DataFrame, methods: Sequence[str]) -> None
 
 
 def entropy_figure(entropy: pd.DataFrame) -> Figure:
-    """Gate entropy over training from `gate_entropy`: a line a method, the mean of its seeds, and each seed thin.
+    """Gate entropy over training from `gate_entropy`: one line per method, the mean of its seeds, and each seed thin.
 
     >>> from moe_analysis.studies.records import gate_entropy
     >>> figure = entropy_figure(gate_entropy(runs))

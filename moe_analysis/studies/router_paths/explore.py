@@ -94,7 +94,7 @@ def trajectory_widget(
 
 
 def path_figure(paths: pd.DataFrame, axes: PathAxes, step: int) -> Figure:
-    """A panel a method with the paths of one seed up to a step, on the scale and in the colours of whole paths."""
+    """A panel per method with the paths of one seed up to a step, on the scale and in the colors of whole paths."""
     import numpy as np
 
     from .draw import axis_labels, common_limits, draw_paths, dress_panel

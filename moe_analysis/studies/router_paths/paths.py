@@ -42,7 +42,7 @@ def path_axes(runs: Sequence[Any], module: str) -> PathAxes:
     """Principal axes of expert rows' displacements, pooled over methods, seeds, steps and experts.
 
     Every method's second moment is divided by its trace first: 32 experts weigh no more than 8, and a method that
-    moves far no more than one that moves little. Not centred: the origin is every row's start.
+    moves far no more than one that moves little. Not centered: the origin is every row's start.
     Raises ValueError for unknown modules and for layers whose input sizes differ.
 
     >>> axes = path_axes(runs, module)
@@ -87,7 +87,7 @@ def leading_directions(moment: np.ndarray, count: int = 3) -> np.ndarray:
 
 
 def router_paths(runs: Sequence[Any], module: str, axes: PathAxes | None = None, points: int = 200) -> pd.DataFrame:
-    """One row a (method, seed, expert, step), experts' lines whole and in order of step.
+    """One row per (method, seed, expert, step), experts' lines whole and in order of step.
 
     Columns method, seed, expert, rank (of the run's experts by `farthest_first`), step, pc1, pc2, pc3
     (displacement along `axes`, by default `path_axes(runs, module)`), distance from the start in the full space, loss

@@ -1,6 +1,6 @@
 """How smooth the path of a router's weights is, in the full weight space, beside what noise alone would give.
 
-A path's tortuosity depends on how many steps it has, and successive steps of an optimiser with momentum point the
+A path's tortuosity depends on how many steps it has, and successive steps of an optimizer with momentum point the
 same way even when the gradients are pure noise. So each number comes with two references made of the path's own step
 lengths: independent directions (a random walk), and directions as momentum makes them of uncorrelated gradients.
 """
@@ -23,7 +23,7 @@ METHOD, OTHERS = "T-REX", ("mix-and-match", "LoRA-MoE")
 
 
 def smoothness(runs: Sequence[Any], per: str = "router") -> pd.DataFrame:
-    """One row a (method, seed, module), or with per="expert" a (method, seed, module, expert).
+    """One row per (method, seed, module), or with per="expert" one per (method, seed, module, expert).
 
     Of the path of the whole router matrix, or of one expert's row, at the recorded steps:
     stride (training steps between records), moves (steps of non-zero length; at learning rate 0 there is none),
@@ -130,7 +130,7 @@ def finite_mean(values: np.ndarray) -> np.ndarray:
 
 
 def momentum_of(run: Any) -> float:
-    """The decay of the first moment in the run's optimiser: Adam's, or 0 for plain gradient descent."""
+    """The decay of the first moment in the run's optimizer: Adam's, or 0 for plain gradient descent."""
     return ADAM_BETA1 if "adam" in str(getattr(run.config, "optimizer", "adamw")).lower() else 0.0
 
 
@@ -155,11 +155,11 @@ def expected_displacement(lengths: np.ndarray, correlation: float, decay: float)
 
 
 def gradient_noise(runs: Sequence[Any]) -> pd.DataFrame:
-    """Router gradients of successive records: a row a (method, seed, module).
+    """Router gradients of successive records: one row per (method, seed, module).
 
     stride, gradient_norm (root mean square), successive_cosine (mean), gradient_variance (half the mean squared
     difference of successive gradients, so that a slow drift is no noise), noise_share (that over the mean square:
-    0 for a constant gradient, 1 for white noise). Gradients are those the optimiser got, after clipping.
+    0 for a constant gradient, 1 for white noise). Gradients are those the optimizer got, after clipping.
 
     >>> found = gradient_noise(runs)
     >>> len(found), bool((found["gradient_norm"] > 0).all())

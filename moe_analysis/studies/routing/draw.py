@@ -50,7 +50,7 @@ def routing_figure(
 
     (a, b, d, e) information beyond shuffled texts by layer, in per cent of the labels' entropy: means with 95 %
     intervals over seeds, rings before training. (c) mass of the experts, busiest first, even = 1; means over routers,
-    shades the extremes of seeds. (f) a dot a router: normalised entropy of a token's gates against that of the load by
+    shades the extremes of seeds. (f) one dot per router: normalized entropy of a token's gates against that of the load by
     largest gates.
 
     >>> figure = routing_figure(informed, uninformed, loads, evenness)
@@ -168,7 +168,7 @@ def draw_evenness(panel: Any, summary: pd.DataFrame, methods: Sequence[str]) -> 
 
 
 def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
-    """The interactive twin of `routing_figure`: a dot a router and seed. Left: information beyond shuffled texts by
+    """The interactive twin of `routing_figure`: one dot per router and seed. Left: information beyond shuffled texts by
     module, label and view from a menu. Right: evenness of load; hover tells peaks and dead experts.
 
     >>> figure = routing_explorer(informed, evenness)

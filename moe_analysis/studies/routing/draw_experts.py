@@ -46,7 +46,7 @@ def lift_grid(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def specialists_figure(shares: pd.DataFrame) -> Figure:
-    """Experts against data sets, a panel a method: how much more often than on average a data set uses an expert.
+    """Experts against data sets, one panel per method: how much more often than on average a data set uses an expert.
 
     shares: `expert_shares` of one router for each method; experts of different routers have nothing to do with each
     other, so no mean is drawn. All panels share their colors.

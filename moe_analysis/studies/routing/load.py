@@ -73,8 +73,8 @@ def load_summary(
 ) -> pd.DataFrame:
     """One row per (method, seed, module): how evenly its experts are loaded, and how evenly a token spreads its gates.
 
-    token_entropy: normalised entropy of a token's gates, mean over tokens with gates. Of the loads, "mass" and "top1"
-    as in `expert_loads`: …_balance (normalised entropy, 1 when even), …_variation (standard deviation over mean),
+    token_entropy: normalized entropy of a token's gates, mean over tokens with gates. Of the loads, "mass" and "top1"
+    as in `expert_loads`: …_balance (normalized entropy, 1 when even), …_variation (standard deviation over mean),
     …_peak (largest over mean). never_top: experts among no token's top_k. starved: experts with less than `least` of
     the even share of mass. dead: one or the other. distinct: those with gates of their own (`distinct_experts`). All
     four are shares of `experts`, their number.

@@ -103,8 +103,8 @@ class RoutingExperts(Result):
     title = "Beyond the papers: experts and data sets"
     question = "Which data sets use which experts more than others do?"
     how_to_read = (
-        "One router of each system: rows are data sets, columns experts, like beside like. Red: the data set uses the "
-        "expert more often than the average token, blue less often."
+        "One router of each system: rows are data sets and columns are experts, with similar ones next to each "
+        "other. Red: the data set uses the expert more often than the average token, blue less often."
     )
     drawing = "draw_experts"
     judging = "claims_experts"

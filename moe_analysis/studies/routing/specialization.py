@@ -183,7 +183,7 @@ def codes_of(values: Any, rows: Any, name: str) -> np.ndarray:
     if values.ndim != 1 or len(values) <= rows.max():
         raise ValueError(
             f"{name} has shape {values.shape} but row {rows.max()} was recorded; give every row of the "
-            "recorded frame a label"
+            "recorded frame per label"
         )
     return pd.factorize(values[rows])[0]
 

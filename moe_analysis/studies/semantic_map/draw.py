@@ -40,7 +40,7 @@ def semantic_map(points: pd.DataFrame, table: pd.DataFrame, neighbours: pd.DataF
 
     Top: the map colored by data set and by predefined group. Bottom: AMI and NMI of clusters with both labellings
     against k (mean and deviation over seeds; gray: 95 % of shuffled labels, dotted: groups dealt anew to data sets),
-    and the share of nearest neighbours that agree.
+    and the share of nearest neighbors that agree.
 
     >>> figure = semantic_map(points, table, neighbours)
     >>> [panel.get_title(loc="left") for panel in figure.axes][:2]

@@ -77,7 +77,7 @@ def _shell(name: str, facts: Mapping[str, Any]) -> str:
 def embedding_map(embeddings: np.ndarray, method: str = "umap", seed: int = 0, cache: bool = False) -> np.ndarray:
     """Embeddings (n, d), rows of length 1, on a plane: (n, 2) float32, the same bits for the same seed.
 
-    method: "umap" (cosine, 15 neighbours), "tsne" (cosine) or "pca" (the two first components, no seed needed).
+    method: "umap" (cosine, 15 neighbors), "tsne" (cosine) or "pca" (the two first components, no seed needed).
     Distances between far groups mean nothing on the first two. cache: keep the map on disk, as embeddings are kept,
     under the hash of all that it is made from. Raises ValueError for an unknown method or few rows.
 
@@ -133,13 +133,13 @@ def _umap(matrix: np.ndarray, seed: int) -> np.ndarray:
     neighbours = min(NEIGHBOURS, len(matrix) - 1)
     distances, indices = NearestNeighbors(n_neighbors=neighbours, metric="cosine").fit(matrix).kneighbors(matrix)
     with warnings.catch_warnings():
-        # ours are exact neighbours, so there is no index to place further points by, and none is wanted
+        # ours are exact neighbors, so there is no index to place further points by, and none is wanted
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]", category=UserWarning)
         warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
         with extra("maps"):
             import umap
 
-        # computed neighbours spare the compilation of umap's own search, a minute in every process
+        # computed neighbors spare the compilation of umap's own search, a minute in every process
         return umap.UMAP(
             n_neighbors=neighbours,
             metric="cosine",

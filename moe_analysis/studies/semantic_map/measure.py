@@ -37,11 +37,11 @@ class SemanticMap(Result):
     title = "T-REX Fig. 4: semantic map of the prompts"
     question = "Do semantic clusters of the prompts align with the predefined task groups?"
     how_to_read = (
-        "Above, each dot is a prompt; far distances mean nothing on such a map. Below, AMI and NMI are 1 for clusters "
-        "that are the labels and 0 for clusters that say nothing of them, with bars of one deviation over the seeds of "
-        "k-means; the gray band is 95 % of shuffled labels, the dotted line deals the groups anew to whole data sets, "
-        "and from the line at 0.5 on clusters and labels are called aligned. "
-        "At the right, an orange tick is what neighbors drawn at random would share."
+        "Above, each dot is a prompt; large distances on such a map mean nothing. Below, AMI and NMI are 1 where "
+        "clusters and labels are the same, and 0 where clusters say nothing about the labels. Bars are one standard "
+        "deviation over the seeds of k-means, and 95 % of shuffled labels lie in the gray band. For the dotted line "
+        "the groups are assigned to whole data sets at random. Above the line at 0.5, clusters and labels count as "
+        "aligned. At the right, an orange tick is the share that neighbors drawn at random would have."
     )
 
     prompts: pd.DataFrame
@@ -83,9 +83,9 @@ class ClusterContents(Result):
     title = "T-REX Fig. 4: what the semantic clusters hold"
     question = "Which data sets and groups share a semantic cluster?"
     how_to_read = (
-        "A row is a data set, a column a cluster, the color the share of the data set's prompts in it; lines part the "
-        "groups. Were clusters the groups, each column would be filled between two lines and empty elsewhere, and the "
-        "evenness below it 0."
+        "Each row is a data set, each column a cluster. The color is the share of the data set's prompts in it. "
+        "Lines separate the groups. If the clusters were the groups, each column would be filled between two lines "
+        "and empty elsewhere, and the evenness below it would be 0."
     )
     drawing = "draw_contents"
     judging = exploring = ""  # the map judges the claims and has the knob

@@ -78,7 +78,7 @@ def _has_sibling(dataset: np.ndarray, group: np.ndarray) -> np.ndarray:
 def _shares(
     embeddings: np.ndarray, label: np.ndarray, dataset: np.ndarray, index: np.ndarray, neighbours: int, outside: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For the prompts `index` (m,): share of their neighbours with their label, and of all their candidates; (m,)."""
+    """For the prompts `index` (m,): share of their neighbors with their label, and of all their candidates; (m,)."""
     shares, chances = np.empty(len(index)), np.empty(len(index))
     for start in range(0, len(index), BLOCK):
         block = index[start : start + BLOCK]  # (b,)

@@ -97,7 +97,7 @@ def count_handles(counts: list[str]) -> list[Any]:
 
 
 def approximation_explorer(summary: pd.DataFrame) -> go.Figure:
-    """The interactive twin: a column per family, a symbol per way of counting; hover tells size, mean and range.
+    """The interactive twin: one column per family, one symbol per way of counting; hover tells size, mean and range.
 
     >>> from moe_analysis.studies.subspace.theorems import approximation_summary
     >>> figure = approximation_explorer(approximation_summary(approximation))

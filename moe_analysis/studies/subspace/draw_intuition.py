@@ -113,7 +113,7 @@ def draw_ratios(panel: Any, ratios: pd.DataFrame) -> None:
 
 
 def intuition_explorer(searches: pd.DataFrame, noise: pd.DataFrame) -> go.Figure:
-    """The interactive twin: line searches on the left, a line per prior and seed of the gradient noise on the right.
+    """The interactive twin: line searches on the left, one line per prior and seed of the gradient noise on the right.
 
     >>> figure = intuition_explorer(searches, noise)
     >>> sorted({trace.type for trace in figure.data})

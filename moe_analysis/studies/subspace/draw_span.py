@@ -43,7 +43,7 @@ def interactive(found: Span) -> go.Figure:
 def span_figure(ranks: pd.DataFrame, budgets: pd.DataFrame) -> Figure:
     """The paper figure from the frames of `rank_plot_frame` and `span_by_budget`.
 
-    (a) span for every I, J with independent vectors; (b) span against I·J for all kinds of factors; then a panel per
+    (a) span for every I, J with independent vectors; (b) span against I·J for all kinds of factors; then one panel per
     way of counting parameters: span at equal budgets, both axes logarithmic.
 
     >>> figure = span_figure(ranks, budgets)

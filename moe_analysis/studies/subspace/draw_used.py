@@ -35,7 +35,7 @@ def used_figure(used: pd.DataFrame, bands: pd.DataFrame) -> Figure:
     """The paper figure of trained runs, from the frames of `used_by_runs` and `energy_bands`.
 
     (a) energy of the tokens' routings beyond their first k directions, mean over layers, shaded between seeds, with
-    each method's number of experts marked; (b), (c) numerical and effective rank in every layer, a dot per seed.
+    each method's number of experts marked; (b), (c) numerical and effective rank in every layer, one dot per seed.
 
     >>> from moe_analysis.studies.subspace.used import energy_bands
     >>> figure = used_figure(used, energy_bands(energy))

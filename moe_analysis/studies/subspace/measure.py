@@ -145,8 +145,9 @@ class Approximation(Result):
     title = "T-REX Theorem 4.2, our reading: approximation at equal budgets"
     question = "Which system approximates a family of updates best when all have the same budget?"
     how_to_read = (
-        "A dot is the mean error over the seeds of the targets, a bar their extremes, a marker what the budget pays "
-        "for; a ring marks the best system of each marker. LoRA's error is exact, the others are upper bounds."
+        "A dot is the mean error over the seeds of the targets, a bar shows their extremes, and the marker says what "
+        "is counted in the budget; a ring marks the best system of each marker. LoRA's error is exact, the others "
+        "are upper bounds."
     )
     drawing, exploring = "draw_approximation", ""
 

@@ -62,7 +62,7 @@ def used_dimension(gates: Any, tolerances: Sequence[float] = TOLERANCES) -> dict
     matrix = _routing_matrix(gates)
     resolution = np.finfo(matrix.dtype).eps if np.issubdtype(matrix.dtype, np.floating) else 0.0
     plain, centred = (np.linalg.svd(_triangle(matrix, flag), compute_uv=False) for flag in (False, True))
-    # what is left of identical tokens after centring is rounding, measured against the uncentred size
+    # what is left of identical tokens after centering is rounding, measured against the size before centering
     floor = max(resolution, np.finfo(np.float64).eps) * max(matrix.shape) * plain[0]
     centred = np.where(centred > floor, centred, 0.0)
     result: dict[str, Any] = {"tokens": matrix.shape[0], "experts": matrix.shape[1]}

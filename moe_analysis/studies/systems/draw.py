@@ -27,7 +27,7 @@ LEVELS = {
     "untrained": ("untrained backbone", "#1A1A1A", "-", "solid"),
 }
 MOST_NAMES = 12  # around a radar; more tasks get numbers
-MEASURES = {"accuracy": "accuracy", "loss": "loss (nats a token)"}
+MEASURES = {"accuracy": "accuracy", "loss": "loss (nats per token)"}
 
 
 def plot(found: Systems) -> Figure:
@@ -57,7 +57,7 @@ def transfer_figure(
     """Fig. 3: accuracy on every out-of-distribution task, beside the mean accuracy of all methods in every part.
 
     frame: `scores`. summary: `part_summary`. levels: `scores.levels`. Left, a radar of radar_methods, means
-    over seeds, grey what the better of chance and the most frequent answer gets. Right, a dot for the mean over tasks
+    over seeds, gray what the better of chance and the most frequent answer gets. Right, a dot for the mean over tasks
     and seeds, its 95 % t interval over seeds, a small mark for each seed, and lines for the levels to beat. Raises
     ValueError for a method of the radar that has no runs, and without out-of-distribution tasks.
 

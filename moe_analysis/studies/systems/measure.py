@@ -78,10 +78,10 @@ class Systems(Compared):
     title = "T-REX Fig. 3: systems in and out of distribution"
     question = "Is T-REX more accurate than other adapters made of LoRA, on tasks it was trained on and on others?"
     how_to_read = (
-        "Left, accuracy on each task that nobody trained on, further out is better; grey is what guessing gets. Right, "
-        "a dot is the mean over tasks and seeds, its line the 95 % interval over seeds, small marks are seeds; "
-        "vertical lines are levels to beat. Originals show retention, variants acquisition, tasks out of distribution "
-        "transfer."
+        "Left, accuracy on each task that was not trained on: further out is better, and gray is guessing. Right, a "
+        "dot is the mean over tasks and seeds, its line the 95 % interval over seeds, small marks are seeds; "
+        "vertical lines are levels to beat. Originals show retention, variants acquisition, tasks out of "
+        "distribution transfer."
     )
 
     gains: pd.DataFrame
@@ -108,7 +108,8 @@ class SystemTasks(Compared):
     question = "On which tasks do the systems differ?"
     how_to_read = (
         "Each cell is accuracy less that of LoRA in points; purple is better, orange worse. Bold: the 95 % interval "
-        "over seeds leaves out zero, uncorrected, so that one of twenty does by chance. The first column is LoRA."
+        "over seeds does not contain zero. It is not corrected, so about one cell in twenty is bold by chance. The "
+        "first column is LoRA."
     )
     drawing = "draw_tasks"
     judging = "claims_tasks"
@@ -138,7 +139,7 @@ class OwnAdapter(SystemTasks):
 
     item = "own_adapter"
     title = "An adapter of your own, task by task"
-    question = "Is it more accurate than the systems beside it?"
+    question = "Is your adapter more accurate than the other systems?"
     judging = "claims_adapter"
 
     name: str

@@ -30,7 +30,7 @@ def scores(runs: Sequence[Any], transferred: Sequence[pd.DataFrame] = ()) -> pd.
     transferred: of each run, in the same order, its table on an out-of-distribution suite (columns as of
     `run.evaluation`); none leaves that part out. part: "originals" or "variants" as the suite's manifest says,
     "in-distribution" for a suite that says nothing, "ood" for what was transferred to. accuracy lies in [0, 1], loss
-    is in nats an answer token. Raises ValueError when methods were not tested on the same rows.
+    is in nats per answer token. Raises ValueError when methods were not tested on the same rows.
 
     >>> found = scores(*made_up)
     >>> found.groupby("part", sort=False)["dataset"].nunique().to_dict()

@@ -70,9 +70,9 @@ def structures_figure(
     """The figure of one method's used structures.
 
     bands: `training_bands` by layer. usage: `usage_by_layer`. datasets: `by_dataset`. trained, untrained:
-    `dataset_information` after training and before. uniform_differing: `uniform_siblings`. (a) normalised entropy and
+    `dataset_information` after training and before. uniform_differing: `uniform_siblings`. (a) normalized entropy and
     (b) differing siblings over training, a color a layer, means and extremes of seeds; (c) share of tokens by tree,
-    most used first; (d) what trees tell of the data set, a dot a seed, gray the part that shuffled texts show too; (e)
+    most used first; (d) what trees tell of the data set, one dot per seed, gray the part that shuffled texts show too; (e)
     trees of every data set at equal tokens. control: bands of another method, dashed in a and b: its layers' mean.
 
     >>> from moe_analysis.studies.trees.structures import training_bands, usage_by_layer, usage_ranks

@@ -45,9 +45,9 @@ class UsedTrees(Result):
     title = "The trees that a trained S'MoRE uses"
     question = "Which of the trees that S'MoRE can express does a trained model use?"
     how_to_read = (
-        "Lines are layers, means over seeds between the seeds' extremes; dashes are runs without the balance loss, dots "
-        "are random trees. Bars in (d) are what a token's tree tells of its data set; the gray part is what shuffled "
-        "texts show too. (e) counts trees at equal numbers of tokens."
+        "Lines are layers, means over seeds between the seeds' extremes; dashes are runs without the balance loss, "
+        "dots are random trees. Bars in (d) show how much a token's tree says about its data set; the gray part is "
+        "what shuffled texts show too. (e) counts trees at equal numbers of tokens."
     )
     exploring = ""
 
@@ -120,11 +120,11 @@ class TokenTree(Result):
 
     item = "smore_tree"
     title = "The residual tree of one token"
-    question = "Which experts stand in a token's tree, why were they chosen, and what do they add?"
+    question = "Which experts are in a token's tree, why were they chosen, and what do they add?"
     how_to_read = (
-        "Number and color are the expert, the area of a node is the norm by which the layer's update changes when the "
-        "node and all below it are switched off, the width of an edge is its score. Contributions of siblings need not "
-        "add up. The claims are over many tokens of all modules and seeds."
+        "Number and color are the expert. The area of a node is the norm by which the layer's update changes when "
+        "the node and all below it are switched off. The width of an edge is its score. Contributions of siblings "
+        "need not add up. The claims are over many tokens of all modules and seeds."
     )
     drawing = "draw_tree"
     exploring = ""

@@ -32,7 +32,7 @@ COLUMNS = (
 
 @torch.no_grad()
 def residual_tree(adapter: Smore, x: Tensor) -> pd.DataFrame:
-    """The tree that the adapter routes one token x (in,) through, computed in float64; a row a node, the root first.
+    """The tree that the adapter routes one token x (in,) through, computed in float64; one row per node, the root first.
 
     node, parent: numbers; the root is node 0, without a parent and an expert (-1). layer: 0 is farthest from the
     output, the root's is L. position: within its layer. score: what its parent weighs it by. path_score: the product of

@@ -54,7 +54,7 @@ def sizes_of(run: Any) -> tuple[list[int], list[int], int]:
 
 
 def over_training(runs: Sequence[Any]) -> pd.DataFrame:
-    """One row a (method, seed, step, module): layer, tokens, flexibility (Γ) and MEASURES.
+    """One row per (method, seed, step, module): layer, tokens, flexibility (Γ) and MEASURES.
 
     distinct: trees among the tokens sampled at that step. share: of Γ. against_uniform: distinct by what as many random
     trees would show. entropy: bits. normalised_entropy: by min(log Γ, log tokens). differing_siblings: tokens whose
@@ -153,7 +153,7 @@ def rarefied(counts: np.ndarray, tokens: int) -> float:
 
 
 def usage_ranks(recorded: Iterable[Recorded]) -> pd.DataFrame:
-    """One row a (method, seed, module, rank): share, the part of all tokens in the module's rank-th most used tree.
+    """One row per (method, seed, module, rank): share, the part of all tokens in the module's rank-th most used tree.
 
     >>> ranks = usage_ranks(routed)
     >>> ranks.groupby(["seed", "module"])["share"].sum().round(6).unique().tolist()
@@ -190,7 +190,7 @@ def usage_by_layer(ranks: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_dataset(recorded: Iterable[Recorded]) -> pd.DataFrame:
-    """One row a (method, seed, module, dataset), and dataset "all": the trees of all its tokens.
+    """One row per (method, seed, module, dataset), and dataset "all": the trees of all its tokens.
 
     Columns tokens, flexibility, distinct, share, against_uniform, entropy, normalised_entropy, rarefied (expected trees
     among as many tokens as the smallest data set has), rarefied_tokens.
@@ -223,7 +223,7 @@ def by_dataset(recorded: Iterable[Recorded]) -> pd.DataFrame:
 
 
 def dataset_information(recorded: Iterable[Recorded], permutations: int = 200, seed: int = 0) -> pd.DataFrame:
-    """One row a (method, seed, module): how much a token's tree tells of its data set.
+    """One row per (method, seed, module): how much a token's tree tells of its data set.
 
     information: mutual information in bits. by_chance: its mean when the data sets' names are shuffled over the texts;
     whole texts move, for the tokens of one text are not independent. excess: the difference. p: share of shuffles, the

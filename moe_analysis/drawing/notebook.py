@@ -1,0 +1,104 @@
+"""How a result looks in a notebook: question, picture, what came out, claims as cards, and tables that open on a click."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from ..evidence import Claim, described
+from .cards import environment, inline, shown
+
+ROWS = 60  # of a table that are shown; the first and the last where it has more
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Something that a notebook shows as HTML and a terminal as text."""
+
+    html: str = field(repr=False)
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def folded(title: str, table: Any) -> Shown:
+    """A table under its title, which opens on a click.
+
+    Args:
+        title: What the table holds.
+        table: A DataFrame, a Series, or a table with a style (`frame.style`).
+
+    Example:
+        >>> ma.drawing.folded("squares", pd.DataFrame({"n": [2, 3], "square": [4, 9]}))
+        squares
+           n  square
+        0  2       4
+        1  3       9
+    """
+    frame = table.data if hasattr(table, "data") else table
+    return Shown(shown_html(tables={title: table}), f"{title}\n{frame}")
+
+
+def claim_cards(claims: Iterable[Claim]) -> Shown:
+    """Claims as cards: the statement, the verdict, and the interval that decided.
+
+    Example:
+        >>> ma.drawing.claim_cards([ma.evidence.Claim("toy_sum", "arithmetic", "1 + 1 = 2", 2, 2, 0.0, True)])
+        1 + 1 = 2: holds
+    """
+    listed = list(claims)
+    text = "\n".join(f"{claim.statement}: {claim.verdict}" for claim in listed)
+    return Shown(shown_html(claims=listed), text)
+
+
+def shown_html(
+    caption: Mapping[str, str] | None = None,
+    picture: bytes = b"",
+    in_short: str = "",
+    claims: Iterable[Claim] = (),
+    tables: Mapping[str, Any] | None = None,
+) -> str:
+    """The HTML of a cell's output; every part may be left out.
+
+    Args:
+        caption: title, question, how_to_read, origin.
+        picture: A PNG.
+        in_short: What came out, in one sentence.
+        claims: Shown as cards.
+        tables: Title -> table, each folded.
+    """
+    from markupsafe import Markup
+
+    told = {name: (caption or {}).get(name, "") for name in ("title", "question", "how_to_read", "origin")}
+    return (
+        environment()
+        .get_template("notebook.html")
+        .render(
+            **told,
+            style=Markup(style()),
+            picture=base64.b64encode(picture).decode(),
+            in_short=in_short,
+            claims=[shown(described(claim)) for claim in claims],
+            tables={name: Markup(table_html(table)) for name, table in (tables or {}).items()},
+        )
+    )
+
+
+def style() -> str:
+    """The style of the cards and their surroundings, for the inside of one rule: it reaches nothing else on the page."""
+    colors, *others = (str(inline(f"{name}.css")) for name in ("colors", "notebook", "claims"))
+    return "\n".join([colors.replace(":root", "&"), *others])
+
+
+def table_html(table: Any) -> str:
+    """A table as HTML, its middle left out where it is long."""
+    frame = table.to_frame() if isinstance(table, pd.Series) else table
+    return str(frame.to_html(max_rows=ROWS, border=0) if isinstance(frame, pd.DataFrame) else frame.to_html())
