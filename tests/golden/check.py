@@ -26,6 +26,8 @@ REBUILD: dict[str, Callable[[dict, dict[str, torch.Tensor]], dict[str, torch.Ten
     "S'MoRE": smore.rebuild,
 }
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+# the authors' noisy gate takes its softmax in float32 whatever the model's type, and how that rounds is the processor's
+FLOAT32_SOFTMAX = 1e-6
 
 
 class NotUnderstood(ValueError):
@@ -98,7 +100,13 @@ def check(name: str, description: dict, arrays: dict[str, torch.Tensor]) -> Outc
         return Outcome(name, float("inf"), f"not understood: {type(error).__name__}: {error}", False)
     errors = {key: relative_error(ours[key], arrays[key]) for key in sorted(wanted)}
     worst = max(errors, key=errors.__getitem__)
-    return Outcome(name, errors[worst], worst, errors[worst] <= TOLERANCE[ours[worst].dtype])
+    return Outcome(name, errors[worst], worst, errors[worst] <= tolerance_of(description, ours[worst]))
+
+
+def tolerance_of(description: dict, array: torch.Tensor) -> float:
+    """The relative error that a case may have in an array of this type."""
+    noisy = "noisy" in str(description.get("hyper", {}).get("gate_type", ""))
+    return max(TOLERANCE[array.dtype], FLOAT32_SOFTMAX if noisy else 0.0)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -40,7 +40,7 @@ def test_every_case_of_the_authors_code_passes(capsys):
     assert len(lines) == len(PAIRS) + 1 > 10
     assert lines[-1].startswith(f"{len(PAIRS)} cases, 0 failed, largest relative error ")
     errors = {name: float(error) for _, name, error, *_ in map(str.split, lines[:-1])}
-    assert max(error for name, error in errors.items() if not name.endswith("_f32")) < 1e-10
+    assert max(error for name, error in errors.items() if not name.endswith("_f32") and "noisy" not in name) < 1e-10
 
 
 def test_a_prefix_chooses_the_cases(capsys):
