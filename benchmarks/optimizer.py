@@ -1,8 +1,8 @@
-"""What the preconditioner costs: one optimiser step of many experts, beside a loop over them and plain AdamW.
+"""What the preconditioner costs: one optimizer step of many experts, beside a loop over them and plain AdamW.
 
     python benchmarks/optimizer.py [--json] [--layers 24] [--experts 20] [--rank 4] [--width 512] [--rounds 30]
 
-Three optimisers step on the same gradients of the same shapes, in turns, with one thread, in process time: ours
+Three optimizers step on the same gradients of the same shapes, in turns, with one thread, in process time: ours
 (AdamW form, sequential as the authors'), the authors' form written as they write it (one `torch.inverse` and one set of
 moments an expert), and torch's AdamW(foreach) on the very tensors. Reported are ratios of medians.
 """

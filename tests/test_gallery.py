@@ -1,4 +1,4 @@
-"""The gallery's page without a browser: what it says, what it refuses, and that its colours can be read."""
+"""The gallery's page without a browser: what it says, what it refuses, and that its colors can be read."""
 
 from __future__ import annotations
 
@@ -374,7 +374,7 @@ def test_a_damaged_record_is_read_or_refused_with_an_error_of_ours(tmp_path_fact
         assert str(error).startswith("it.json ")
 
 
-# ---------------------------------------------------------------- colours
+# ---------------------------------------------------------------- colors
 
 TEXTS = [(text, ground) for text in ("ink", "quiet", "link") for ground in ("page", "card")] + [
     ("ink", "code-ground"),

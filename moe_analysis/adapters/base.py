@@ -142,7 +142,7 @@ class Adapter(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward")
 
     def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
-        """(A, B) of every stack of low-rank experts, for optimisers that treat factors in pairs."""
+        """(A, B) of every stack of low-rank experts, for optimizers that treat factors in pairs."""
         return iter(())
 
     @property

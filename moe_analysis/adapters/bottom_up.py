@@ -4,7 +4,7 @@ leaves them unbuilt; where the description is silent this is our reading.
 Every node has a key for each expert of its pool, by its position in the tree. The lowest layer scores K · x_down and
 takes the f best, as a top-down gate does. A node of a higher layer scores MLP(output of its subtree, key) for every
 candidate and takes the best one that no sibling before it took, so that siblings differ as they do top-down; the scores
-are its softmax over the pool, renormalised over the siblings for f > 1.
+are its softmax over the pool, renormalized over the siblings for f > 1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Gates: from router logits to the weights of the experts, each with its balance loss.
 
-softmax     softmax over all experts, the k largest kept, renormalised to sum 1 (Sun et al. 2025) or not (SiRA)
-switch      the same, renormalised only for k > 1, so that one expert's gate still carries a gradient (MixLoRA)
+softmax     softmax over all experts, the k largest kept, renormalized to sum 1 (Sun et al. 2025) or not (SiRA)
+switch      the same, renormalized only for k > 1, so that one expert's gate still carries a gradient (MixLoRA)
 noisy_topk  noise in training, the k largest logits, softmax over those (Shazeer et al. 2017)
 dense       softmax over all experts, all of them kept
 """

@@ -28,7 +28,7 @@ class HydraLora(MoeLora):
     """delta(x) = (alpha / r) Σ_e g_e(x) B_e A x, as S'MoRE's authors compare with it (Tian et al. 2024).
 
     Parameters: A (1, r, in), B (E, out, r), router.weight (E, in). A shared A makes no pairs for the Riemannian
-    optimisers, whose preconditioner belongs to one product B A.
+    optimizers, whose preconditioner belongs to one product B A.
 
     >>> layer = HydraLora(16, 24, HydraLoraConfig(num_experts=3, r=2))
     >>> tuple(layer.A.shape), tuple(layer.B.shape)

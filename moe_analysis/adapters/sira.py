@@ -1,4 +1,4 @@
-"""SiRA as T-REX's authors compare with it: the top 6 of 8 routing weights kept, not renormalised."""
+"""SiRA as T-REX's authors compare with it: the top 6 of 8 routing weights kept, not renormalized."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class TreeGate(nn.Module):
 
 
 def switch_choice(logits: Tensor, fanout: int, token_mask: Tensor | None, balanced: bool, dense: bool) -> Choice:
-    """Softmax over the pool, the f largest kept and renormalised for f > 1; all kept as they are when dense.
+    """Softmax over the pool, the f largest kept and renormalized for f > 1; all kept as they are when dense.
 
     Computed with the experts first: a softmax along a dimension of four leaves a processor nothing to do at once.
     """
@@ -163,7 +163,7 @@ def switch_choice(logits: Tensor, fanout: int, token_mask: Tensor | None, balanc
         ids = torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
         return Choice(ids, probabilities, logits.shape[-1])
     kept = first.topk(fanout, dim=0)
-    if fanout > 1:  # renormalised over the chosen, a softmax over all is the softmax over the chosen
+    if fanout > 1:  # renormalized over the chosen, a softmax over all is the softmax over the chosen
         scores = kept.values.softmax(0)  # (f, N, P)
     else:
         scores = first.softmax(0).gather(0, kept.indices)

@@ -34,10 +34,10 @@ def mixture_gates(config, router: np.ndarray, token: np.ndarray) -> np.ndarray:
         gates[chosen] = softmax(logits[chosen])
         return gates
     gates[chosen] = softmax(logits)[chosen]
-    renormalise = config.normalize_gates
-    if renormalise is None:
-        renormalise = not (config.gate == "switch" and k == 1)
-    return gates / gates.sum() if renormalise else gates
+    renormalize = config.normalize_gates
+    if renormalize is None:
+        renormalize = not (config.gate == "switch" and k == 1)
+    return gates / gates.sum() if renormalize else gates
 
 
 def moe_lora(layer, x: np.ndarray, intuition: np.ndarray | None) -> np.ndarray:
@@ -186,8 +186,8 @@ def best(gate: str, logits: np.ndarray, fanout: int) -> tuple[np.ndarray, np.nda
         return chosen, logits[chosen] if fanout == 1 else softmax(logits[chosen])
     scores = softmax(logits)
     chosen = order if gate == "dense" else order[:fanout]
-    renormalise = gate == "switch" and fanout > 1
-    return chosen, scores[chosen] / (scores[chosen].sum() if renormalise else 1.0)
+    renormalize = gate == "switch" and fanout > 1
+    return chosen, scores[chosen] / (scores[chosen].sum() if renormalize else 1.0)
 
 
 def activation(module, name: str, value: np.ndarray) -> np.ndarray:

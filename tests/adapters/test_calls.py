@@ -59,7 +59,7 @@ def by_parametrization(linear: nn.Linear) -> None:
 def by_pruning(linear: nn.Linear) -> None:
     """Rows and columns in turns, as a mask; the hook of torch.nn.utils.prune writes the weight at every call."""
     prune.custom_from_mask(linear, "weight", chessboard(linear.weight))
-    linear.weight = linear.weight_orig.detach() * 0  # stale, as after an optimiser's step
+    linear.weight = linear.weight_orig.detach() * 0  # stale, as after an optimizer's step
 
 
 def scale_weights(linear: nn.Linear) -> None:

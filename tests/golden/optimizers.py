@@ -1,4 +1,4 @@
-"""Rebuild the cases of the optimisers: the recorded gradients are given to ours, step by step."""
+"""Rebuild the cases of the optimizers: the recorded gradients are given to ours, step by step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The preconditioned optimisers: against formulas written out expert by expert, and by their invariances."""
+"""The preconditioned optimizers: against formulas written out expert by expert, and by their invariances."""
 
 from __future__ import annotations
 

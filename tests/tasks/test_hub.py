@@ -43,7 +43,7 @@ def test_a_hub_dataset_is_read_through_datasets_and_its_columns_mapped(tmp_path:
 def test_the_usual_forms_of_choices_become_answer_and_label(row: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    data = datasets.Dataset.from_list([{"question": "colour of the sky?", **row}])
+    data = datasets.Dataset.from_list([{"question": "color of the sky?", **row}])
     monkeypatch.setattr(datasets, "load_dataset", lambda repo, config: {"validation": data})
     only = load_suite("hub:someone/quiz:easy").iloc[0]
     assert (only["dataset"], only["split"], only["answer"], only["label"]) == ("quiz_easy", "test", "blue", 1)

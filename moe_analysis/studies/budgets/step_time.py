@@ -1,4 +1,4 @@
-"""What a training step of a whole model costs with each adapter: forward, backward and optimiser, in turns.
+"""What a training step of a whole model costs with each adapter: forward, backward and optimizer, in turns.
 
 Source: S'MoRE, Table 7 (time of S'MoRE over that of MixLoRA at equal parameters).
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Step = Callable[[], float]
 REFERENCE = "MixLoRA"
-WARM_UP = 2  # rounds that are run and not counted: the first allocate the optimiser's state
+WARM_UP = 2  # rounds that are run and not counted: the first allocate the optimizer's state
 LR = 1e-4
 
 

@@ -1,6 +1,6 @@
 """A regression bench that costs seconds: a mixture of low-rank experts learns another one, under the paper's protocol.
 
-A Stronger Mixture of Low-Rank Experts (section 2 of the reference): the real `MoeLora` under the real optimisers, both
+A Stronger Mixture of Low-Rank Experts (section 2 of the reference): the real `MoeLora` under the real optimizers, both
 learning rates falling linearly to a tenth, the router's gradient clipped to norm 1. Several seeds are trained at once:
 each is a block of experts of one layer, and a block's tokens see that block alone.
 """
@@ -164,7 +164,7 @@ def train_regression(
         raise ValueError(
             f"gate = {adapter.gate!r}, normalize_gates = {adapter.normalize_gates}, dropout = "
             f"{adapter.dropout}, balance_coef = {adapter.balance_coef}: students train side by side only "
-            "with a normalised softmax gate, without dropout and balance loss"
+            "with a normalized softmax gate, without dropout and balance loss"
         )
     rows: list[dict[str, Any]] = []
     try:

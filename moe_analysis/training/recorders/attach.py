@@ -46,14 +46,14 @@ def attach(
     routers of its own: transformers' mixtures of experts, PEFT's X-LoRA and Arrow. recorder: the folder to write; its
     records.zarr is laid out as that of a run. optimizer: hooks on it see every update, and none that a GradScaler
     skips; without it call `handle.step()` between `optimizer.step()` and `optimizer.zero_grad()`, or give
-    `handle.trainer_callback` to transformers' Trainer or `handle.lightning_callback` to Lightning's. An optimiser's
+    `handle.trainer_callback` to transformers' Trainer or `handle.lightning_callback` to Lightning's. An optimizer's
     name alone ("adamw") tells the analyses whether there is momentum. every: updates between two records.
     name, seed: what the analyses call the method, and which of its runs this is. resume: go on with the record in the
     folder. at_step: updates that the model has seen, by default those of the record; records from there on go.
 
     Use it in a `with` statement, or call `handle.detach()`: up to 50 records wait in memory. With several processes
     (DistributedDataParallel) each attaches, and the first writes. Raises ValueError for a model without routers
-    or an optimiser of another one, and RunError for a folder that cannot take the record.
+    or an optimizer of another one, and RunError for a folder that cannot take the record.
 
     >>> optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     >>> with ma.attach(model, folder / "mine", optimizer, name="LoRA-MoE") as handle:
@@ -92,7 +92,7 @@ class Attachment(AttachedRun):
         self.updates, self.began = 0, False
         self.held: tuple[int, dict[str, Any]] | None = None  # the latest record, while it may still get its loss
         self.before: dict[str, np.ndarray] = {}
-        self.hooks: list[Any] = []  # on the optimiser
+        self.hooks: list[Any] = []  # on the optimizer
         self.taken = ExitStack()  # of the folder and of the model
 
     def open(self, resume: bool, at_step: int | None) -> None:
@@ -167,7 +167,7 @@ class Attachment(AttachedRun):
             self.held[1]["loss"] = np.float32(float(loss.detach() if isinstance(loss, Tensor) else loss))
 
     def watch(self, *optimizers: Any) -> None:
-        """Let the hooks of the optimiser that moves the routers count the updates, in place of `step()`.
+        """Let the hooks of the optimizer that moves the routers count the updates, in place of `step()`.
 
         Raises ValueError when none of them does, or several do.
         """
@@ -183,7 +183,7 @@ class Attachment(AttachedRun):
         ]
 
     def unwatch(self) -> None:
-        """Take the hooks off the optimiser; `step()` counts again."""
+        """Take the hooks off the optimizer; `step()` counts again."""
         for hook in self.hooks:
             hook.remove()
         self.hooks, self.before, self.recorder.starts = [], {}, {}
@@ -204,7 +204,7 @@ class Attachment(AttachedRun):
             self._say_how_far()
 
     def detach(self) -> None:
-        """Write what waits and take every hook off model and optimiser; the record stays readable."""
+        """Write what waits and take every hook off model and optimizer; the record stays readable."""
         try:
             self.flush()
         finally:
@@ -215,13 +215,13 @@ class Attachment(AttachedRun):
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self.recorder.active:
             self.before = self.recorder.weights()
-            # a closure makes the gradients inside the step, and a fused optimiser takes a GradScaler's scale off there
+            # a closure makes the gradients inside the step, and a fused optimizer takes a GradScaler's scale off there
             closure = any(callable(one) for one in (*args, *kwargs.values()))
             if not closure and getattr(optimizer, "grad_scale", None) is None:
                 self.before |= self.recorder.gradients()
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        overflow = getattr(optimizer, "found_inf", None)  # where a fused optimiser skips the update by itself
+        overflow = getattr(optimizer, "found_inf", None)  # where a fused optimizer skips the update by itself
         if overflow is not None and bool(overflow):
             self.recorder.forget()
             return
@@ -284,7 +284,7 @@ def state(step: int) -> SimpleNamespace:
 
 
 class TrainerRecording(TrainerCallback):
-    """Hands the Trainer's optimiser to the record, and its loss where every step is logged (logging_steps=1)."""
+    """Hands the Trainer's optimizer to the record, and its loss where every step is logged (logging_steps=1)."""
 
     def __init__(self, handle: Attachment) -> None:
         self.handle = handle

@@ -94,7 +94,7 @@ def update_factors(before: Factors, after: Factors) -> Factors:
 def expert_measures(
     before: Factors, after: Factors, x: Tensor, gates: Tensor, scaling: float, damping: float = DAMPING
 ) -> dict[str, Tensor]:
-    """Every kind of PER_EXPERT (E,) and of PER_MODULE () for one module and one step of its optimiser.
+    """Every kind of PER_EXPERT (E,) and of PER_MODULE () for one module and one step of its optimizer.
 
     before, after: factors around the step. x (T, in): a sample of tokens. gates (E,): mean gate of each expert.
     """

@@ -27,7 +27,7 @@ class LoopRecorder(Recorder):
     """A `Recorder` whose forward hooks also keep the weights that an update starts from.
 
     A loop that calls `step()` is read after its update: what the weights were before stands in `starts`. Hooks on the
-    optimiser make that needless, and `starts` is None.
+    optimizer make that needless, and `starts` is None.
     """
 
     def __init__(self, model: nn.Module, path: Path, every: int) -> None:
@@ -100,7 +100,7 @@ def bare_model(model: Any) -> nn.Module:
 
 
 def bare_optimizer(optimizer: Any) -> Optimizer:
-    """The optimiser inside those of accelerate and Lightning; ValueError for what is none."""
+    """The optimizer inside those of accelerate and Lightning; ValueError for what is none."""
     inner = optimizer
     while not isinstance(inner, Optimizer) or hasattr(inner, "optimizer"):
         if not hasattr(inner, "optimizer"):
@@ -120,7 +120,7 @@ def check_whole(model: nn.Module) -> None:
 
 
 def holder(adapters: dict[str, Any], optimizers: Sequence[Any]) -> Optimizer:
-    """The one optimiser that updates the routers, out of its wrappers; ValueError where none does, or several do."""
+    """The one optimizer that updates the routers, out of its wrappers; ValueError where none does, or several do."""
     plain = {id(one): one for one in map(bare_optimizer, optimizers)}.values()
     routers = {id(p) for adapter in adapters.values() for p in adapter.router_parameters()}
     every = {id(p) for adapter in adapters.values() for p in adapter.parameters()}
@@ -130,7 +130,7 @@ def holder(adapters: dict[str, Any], optimizers: Sequence[Any]) -> Optimizer:
             return found[0]
         if found:
             raise ValueError(
-                f"{len(found)} optimisers hold routers of the model, and a record has one step for all; "
+                f"{len(found)} optimizers hold routers of the model, and a record has one step for all; "
                 "attach without an optimizer and call handle.step()"
             )
     kinds = ", ".join(type(one).__name__ for one in plain)

@@ -1,4 +1,4 @@
-"""Router weights, their gradients and gate statistics of a training run, read between backward and optimiser step."""
+"""Router weights, their gradients and gate statistics of a training run, read between backward and optimizer step."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def every_nth(tokens: int, most: int, place: Place | None = None) -> slice:
 def gate_statistics(gates: Tensor) -> dict[str, Tensor]:
     """gates (modules, tokens, E) -> entropy (modules,), and load, top1 and importance (modules, E).
 
-    entropy: of a token's normalised absolute gates, averaged over tokens, 1 for uniform gates and 0 for one expert.
+    entropy: of a token's normalized absolute gates, averaged over tokens, 1 for uniform gates and 0 for one expert.
     load: share of tokens that use the expert; top1: share for which it has the largest gate; importance: mean gate.
     """
     experts = gates.shape[-1]

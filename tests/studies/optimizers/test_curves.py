@@ -1,4 +1,4 @@
-"""Comparisons of optimisers on runs whose differences are known."""
+"""Comparisons of optimizers on runs whose differences are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the figures of optimisers against each other contain."""
+"""What the figures of optimizers against each other contain."""
 
 from __future__ import annotations
 

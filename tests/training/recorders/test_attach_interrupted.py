@@ -170,7 +170,7 @@ def test_a_step_in_the_wrong_place_is_refused(model, folder) -> None:
 def test_two_optimizers_of_the_routers_are_one_too_many(model, folder) -> None:
     routers = [p for name, p in model.named_parameters() if "router" in name]
     handle = ma.attach(model, folder)
-    with handle, pytest.raises(ValueError, match="2 optimisers hold routers"):
+    with handle, pytest.raises(ValueError, match="2 optimizers hold routers"):
         handle.watch(SGD(routers[:1], lr=0.1), SGD(routers[1:], lr=0.1))
     experts = [p for name, p in model.named_parameters() if "moelora" in name and "router" not in name]
     with ma.attach(model, folder) as handle:  # nothing was recorded, so the folder is free

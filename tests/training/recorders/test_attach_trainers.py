@@ -72,7 +72,7 @@ def assert_same_records(first, second) -> None:
 
 
 def test_under_trainer_the_record_is_bit_by_bit_that_of_our_own_recorder(make, folder, tmp_path) -> None:
-    """Accumulation, clipping and AdamW: what reaches the optimiser is what `Recorder` reads before its step."""
+    """Accumulation, clipping and AdamW: what reaches the optimizer is what `Recorder` reads before its step."""
     model = make()
     ours = Recorder(model, tmp_path / "ours.zarr", 1)
     with ma.attach(model, folder) as handle:
@@ -110,7 +110,7 @@ def test_a_second_trainer_goes_on_with_the_record(make, folder, tmp_path) -> Non
 
 class Lightning:
     """Calls callbacks in the order of Lightning's automatic optimisation: forward and backward happen inside the
-    optimiser's step, as its closure, and gradients are clipped after on_before_optimizer_step."""
+    optimizer's step, as its closure, and gradients are clipped after on_before_optimizer_step."""
 
     def __init__(self, model: torch.nn.Module, optimizers: list[Optimizer], callbacks: list[Any]) -> None:
         self.model, self.optimizers, self.callbacks, self.global_step = model, optimizers, callbacks, 0
