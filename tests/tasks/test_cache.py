@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_a_write_that_fails_leaves_nothing_behind(cache_home: Path, monkeypatch:
     def full_disk(source: Path, target: Path) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "replace", full_disk)
+    monkeypatch.setattr(os, "replace", full_disk)
     with pytest.warns(cache.CacheWarning, match="no space left"):
         embed(TEXTS, "tfidf")
     assert [path for path in cache_home.rglob("*") if path.is_file()] == []

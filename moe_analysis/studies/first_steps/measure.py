@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from ...peft_bridge import adapter_modules
-from ...training.recorder import flat_gates
-from ...training.routing import model_of
+from ...training.recorders.recorder import flat_gates
+from ...training.recorders.routing import model_of
 from ..records import module_tensor, shared_modules
 from ..result import Result
 
