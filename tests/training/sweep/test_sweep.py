@@ -90,7 +90,8 @@ def test_a_sweep_gives_the_runs_in_order_as_one_process_would_train_them(undistu
     assert undisturbed.table["run"].tolist() == [run.id for run in undisturbed.runs]
     for number in (1, 7):
         alone = ma.train(configs[number], out).history
-        pd.testing.assert_frame_equal(undisturbed.runs[number].history, alone, check_exact=True)
+        # to rounding: a worker computes with one thread, and this process may have more, which sum in another order
+        pd.testing.assert_frame_equal(undisturbed.runs[number].history, alone, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "per_job"), [("dask", 1), ("submitit", 6)])
