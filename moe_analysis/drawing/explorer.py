@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,7 @@ class Explorer(ipywidgets.VBox):
         self, controls: Mapping[str, Any], draw: Callable[..., View], beside: Mapping[str, Any] | None = None
     ) -> None:
         self.controls = dict(controls)
+        self.drawing = RLock()  # newer kernels answer controls in several threads: an older picture would come last
         self.message, self.picture, self.note = (ipywidgets.HTML(layout={"width": "auto"}) for _ in range(3))
         pairs = [((beside or {}).get(name), control) for name, control in self.controls.items()]
         row = ipywidgets.HBox(
@@ -74,14 +76,15 @@ class Explorer(ipywidgets.VBox):
         return tuple(control.value for control in self.controls.values())
 
     def _update(self, _: Any) -> None:
-        try:
-            picture, note = self._shown(*self.values)
-        except ValueError as error:  # what the package refuses, with its reason and remedy
-            self.message.value = alert(str(error))
-        except Exception:  # Jupyter would leave it to a log that nobody opens
-            self.message.value = alert("This setting failed. Please report what follows.", traceback.format_exc())
-        else:
-            self.message.value, self.picture.value, self.note.value = "", picture, note
+        with self.drawing:
+            try:
+                picture, note = self._shown(*self.values)
+            except ValueError as error:  # what the package refuses, with its reason and remedy
+                self.message.value = alert(str(error))
+            except Exception:  # Jupyter would leave it to a log that nobody opens
+                self.message.value = alert("This setting failed. Please report what follows.", traceback.format_exc())
+            else:
+                self.message.value, self.picture.value, self.note.value = "", picture, note
 
 
 def rendered(view: View) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import base64
 import gc
 import io
 import re
+import threading
 import weakref
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,33 @@ def picture(explorer: Explorer) -> np.ndarray:
     source = re.search(r'src="data:image/png;base64,([^"]+)"', explorer.picture.value)
     assert source, explorer.picture.value[:200]
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(source[1]))))
+
+
+def test_the_newest_setting_is_the_one_that_is_left() -> None:
+    """Controls may be answered in several threads, and the older picture may take longer."""
+    began, let_go = threading.Event(), threading.Event()
+
+    def draw(n: int) -> View:
+        if n == 2:
+            began.set()
+            assert let_go.wait(20)
+        return View(figure(2.0, 1.0), f"{n}", f"n = {n}")
+
+    explorer = Explorer({"n": slider("n", "Number n", 1, 1, 6, "A number")}, draw)
+
+    def move(n: int) -> threading.Thread:
+        thread = threading.Thread(target=lambda: setattr(explorer.controls["n"], "value", n))
+        thread.start()
+        return thread
+
+    older = move(2)
+    assert began.wait(20)
+    newer = move(3)
+    newer.join(0.5)
+    let_go.set()
+    older.join()
+    newer.join()
+    assert "n = 3" in explorer.note.value
 
 
 class Squares:
