@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import pickle
+from typing import Literal
 
 import pytest
-from peft import LoraConfig
+from peft import LoraConfig, PeftType
 
 import moe_analysis as ma
 from moe_analysis.comparison import LABELS, gate_series
 from moe_analysis.presets import recipes
+from moe_analysis.training.files import fits
 from moe_analysis.training.sweep import sweep
 from moe_analysis.training.sweep.grid import expand
 from moe_analysis.training.sweep.work import FAILED, attempt
@@ -117,3 +119,29 @@ def test_a_suite_of_any_name_makes_a_folder_that_a_disk_takes(source: str, confi
     folder = tmp_path / config(suite=source, name="n" * 100, seed=2**32 - 1).run_name
     folder.with_name(f".deleted-{folder.name}-{2**22}").mkdir()
     assert folder.parent == tmp_path and folder.name.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "right"),
+    [
+        (1, int, True),
+        (True, int, False),
+        (1.5, int, False),
+        (1, float, True),
+        (True, float, False),
+        (10**400, float, False),
+        (["q_proj"], list[str], True),
+        (("q_proj",), list[str], True),  # a caller's tuple
+        ({"q_proj"}, list[str], True),  # what PEFT makes of a list
+        ([1], list[str], False),
+        ([1, 2], tuple[int, ...], True),  # JSON knows no tuples
+        ("LORA", PeftType, True),  # nor enums
+        (PeftType.LORA, PeftType, True),
+        (None, int | None, True),
+        ("b", Literal["a"], False),
+        ({"r": 1}, LoraConfig, True),
+        (LoraConfig(), LoraConfig, True),
+    ],
+)
+def test_a_value_may_come_from_json_or_from_python(value, hint, right: bool) -> None:
+    assert fits(value, hint) == right

@@ -8,15 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import yaml
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from ..adapter_source import NOT_PART_OF_A_RUN
 from ..config import TrainConfig, default_adapter
-from ..files import plain
+from ..files import as_hinted, plain
 
 HINTS = get_type_hints(TrainConfig)
 NESTED = ("adapter", "optimizer_options")
@@ -49,10 +48,9 @@ def build(layers: Iterable[dict[str, Any]]) -> TrainConfig:
                 set_inside(values.setdefault(top, start), rest, value, name)
             else:
                 values[top] = copy.deepcopy(value)
-    typed = {name: checked(name, value) for name, value in values.items() if name != "adapter"}
     if "adapter" in values:
-        typed["adapter"] = checked_adapter(values["adapter"])
-    return TrainConfig.from_dict(typed)
+        values["adapter"] = checked_adapter(values["adapter"])
+    return TrainConfig.from_dict(as_hinted(values, TrainConfig))
 
 
 def adapter_values(adapter: Any) -> dict[str, Any]:
@@ -71,21 +69,6 @@ def set_inside(values: Any, path: str, value: Any, name: str) -> None:
     values[last] = copy.deepcopy(value)
 
 
-def checked(name: str, value: Any) -> Any:
-    """The value as its field wants it; a whole number becomes a float, so that 1 and 1.0 are the same run."""
-    for kind in kinds_of(HINTS[name]):
-        if kind is float and type(value) is int:
-            return float(value)
-        if type(value) is (get_origin(kind) or kind):
-            return value
-    wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds_of(HINTS[name]))
-    raise ValueError(f"{name} = {value!r} is {type(value).__name__}; it must be {wanted}")
-
-
-def kinds_of(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-
-
 def checked_adapter(values: Any) -> dict[str, Any]:
     """The adapter's mapping; PEFT would leave out unknown fields with no more than a warning."""
     if not isinstance(values, dict):
@@ -99,9 +82,7 @@ def checked_adapter(values: Any) -> dict[str, Any]:
     known = [entry.name for entry in fields(types[kind]) if entry.init and entry.name not in NOT_PART_OF_A_RUN]
     if unknown := sorted(set(values) - {*known, "peft_type"}):
         raise ValueError(f"adapter.{unknown[0]} is no field of {kind}; it has {', '.join(known)}")
-    reals = {entry.name for entry in fields(types[kind]) if isinstance(entry.default, float)}
-    adapter = {name: float(value) if name in reals and type(value) is int else value for name, value in values.items()}
-    adapter = {"task_type": "CAUSAL_LM", **adapter, "peft_type": kind}
+    adapter = {"task_type": "CAUSAL_LM", **as_hinted(values, types[kind]), "peft_type": kind}
     try:
         types[kind](**{name: value for name, value in adapter.items() if name != "peft_type"})
     except TypeError as error:

@@ -20,7 +20,7 @@ from moe_analysis.__main__ import app
 from moe_analysis.training.files import RunError
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep import Sweep, shared_pool, sweep, train_all
-from moe_analysis.training.sweep.executors import open_executor
+from moe_analysis.training.sweep.executors import WorkerPool, open_executor
 from moe_analysis.training.sweep.grid import read_grid
 
 MOE = {"peft_type": "MOELORA", "num_experts": 4, "top_k": 2, "gate": "switch", "r": 2, "target_modules": ["q_proj"]}
@@ -154,6 +154,16 @@ def test_the_command_sweeps_a_grid_and_prints_its_runs(grid_file: Path, undistur
     assert listed[0]["loss"] == pytest.approx(undisturbed.runs[0].evaluation["loss"].mean())
     assert [one["state"] for one in yaml.safe_load(failed.stdout)] == ["finished", "failed"]
     assert "k = 600" in failed.stderr and "failure.txt" in failed.stderr
+
+
+def test_a_pool_starts_no_process_before_a_task_wants_one() -> None:
+    pool = WorkerPool(4)
+    try:
+        assert not pool.pids
+        workers = {pool.submit(os.getpid).result() for _ in range(3)}  # one after another
+        assert set(pool.pids) == workers and len(workers) == 1
+    finally:
+        pool.shutdown()
 
 
 def test_a_worker_that_ends_or_is_stopped_says_how() -> None:
