@@ -22,6 +22,7 @@ import pytest
 
 pytest_plugins = ["tests.browser"]
 
+ROOT = Path(__file__).parents[1]
 NOTEBOOK = "01_semantic_clusters.ipynb"  # the one that computes least on the tiny preset
 SENTENCES = "sentences.ipynb"  # written here: a model that takes no training, and its widget
 SENTENCE = (
@@ -32,6 +33,17 @@ model, tokenizer = ma.load_backbone("compact")
 config = ma.SmoreConfig(num_experts=[4, 4], fanout=[2, 2], r=[2, 2], target_modules=["up_proj"])
 model = peft.get_peft_model(model, config)""",
     "ma.studies.routing.tokens(model, 'the red ball', tokenizer).widget()",
+)
+PATHS = "paths.ipynb"  # written here: the router of a made-up run
+WALK = (
+    """import numpy as np
+from moe_analysis.studies.router_paths.explore import PathExplorer
+from moe_analysis.studies.router_paths.paths import path_axes, router_paths
+from tests.studies.fake_runs import MODULES, fake_run, walk
+runs = [fake_run(walk(np.random.default_rng(0), 100, 6, 8, drift=0.5))]
+axes = path_axes(runs, MODULES[0])
+paths = router_paths(runs, MODULES[0], axes)""",
+    "PathExplorer(runs, paths, axes)",
 )
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 TOKEN = "of-this-test-alone"
@@ -69,11 +81,12 @@ def free_port() -> int:
 
 
 def furnish(home: Path) -> dict[str, str]:
-    """The environment of a server that reads and writes nothing outside `home`, with the notebook in home/notebooks."""
+    """The environment of a server that reads and writes nothing outside `home`, with the notebooks in home/notebooks."""
     (home / "notebooks").mkdir(parents=True)
-    shutil.copy(Path(__file__).parents[1] / "notebooks" / NOTEBOOK, home / "notebooks")
-    cells = [nbformat.v4.new_code_cell(source) for source in SENTENCE]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), home / "notebooks" / SENTENCES)
+    shutil.copy(ROOT / "notebooks" / NOTEBOOK, home / "notebooks")
+    for name, sources in ((SENTENCES, SENTENCE), (PATHS, WALK)):
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), home / "notebooks" / name)
     for path, content in (
         (home / "config" / "labconfig" / "page_config.json", PAGE),
         (home / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings", TRACKER),
@@ -94,6 +107,7 @@ def furnish(home: Path) -> dict[str, str]:
     return {
         **os.environ,
         **{name: str(home / folder) for name, folder in folders.items()},
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),  # made-up runs are in tests/
         "MOE_ANALYSIS_PRESET": "tiny",
         "MOE_ANALYSIS_SUITE": "embedded",
         "OMP_NUM_THREADS": "1",
@@ -157,7 +171,9 @@ def run_all(page: Any) -> None:
 
 
 def errors(page: Any) -> list[str]:
+    """What went wrong in the cells, warnings too."""
     found = page.locator("[data-mime-type='application/vnd.jupyter.error']").all_text_contents()
+    found += page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_text_contents()
     return [*found, *page.locator(".jp-OutputArea [role='alert']").all_text_contents()]
 
 
@@ -214,3 +230,47 @@ def test_a_sentence_that_is_typed_shows_its_experts_and_a_tapped_token_its_tree(
     output.locator("button", has_text="Show").click()
     page.locator("[role='alert']", has_text="both texts are empty").wait_for()
     assert output.locator(".moe-text").count() == 1  # the last text that could be read stays
+
+
+# what plotly's scene shows: the camera, and how many points of the first line there are
+SCENE = """() => { const plot = document.querySelector('.js-plotly-plot');
+                   const camera = plot._fullLayout.scene._scene.getCamera();
+                   const eye = Object.values(camera.eye).map(value => value.toFixed(6)).join();
+                   return [eye, plot._fullData[0].x.filter(Number.isFinite).length]; }"""
+
+
+def settled_eye(page: Any) -> str:
+    """The camera once it stands still: plotly turns on a little after the mouse is let go."""
+    eyes: list[str] = []
+    while len(eyes) < 2 or eyes[-1] != eyes[-2]:
+        page.wait_for_timeout(500)
+        eyes.append(page.evaluate(SCENE)[0])
+    return eyes[-1]
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab, width):
+    page = tab.page
+    page.goto(lab.page(PATHS).replace("/lab/", "/doc/"))
+    run_all(page)
+    assert errors(page) == []
+    page.set_viewport_size({"width": width, "height": 900})
+    scene = page.locator(".js-plotly-plot .gl-container canvas").first
+    scene.wait_for()
+    scene.scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelector('.js-plotly-plot')._fullLayout.scene._scene?.glplot")
+    start, whole = page.evaluate(SCENE)
+    box = scene.bounding_box()
+    assert box["x"] + box["width"] <= width
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 + 80, box["y"] + box["height"] / 2 + 30, steps=5)
+    page.mouse.up()
+    turned = settled_eye(page)
+    assert turned != start
+    output = page.locator(".jp-OutputArea-output", has=page.locator(".js-plotly-plot"))
+    handle = output.locator(".noUi-handle").first
+    handle.press("Home")
+    page.locator("[role='status']", has_text="Record at step 1 of 100").wait_for()
+    page.wait_for_function(f"whole => ({SCENE})()[1] < whole", arg=whole)
+    assert settled_eye(page) == turned and errors(page) == []

@@ -97,7 +97,12 @@ def rendered(view: View) -> tuple[str, str]:
         f'style="max-width: 100%; min-width: {least}px; height: auto" '
         f'src="data:image/png;base64,{source}"></div>'
     )
-    return picture, f'<div role="status" style="{TEXT}">{lines(view.note)}</div>'
+    return picture, noted(view.note)
+
+
+def noted(text: str) -> str:
+    """HTML of the numbers to read off, which a screen reader tells when they change."""
+    return f'<div role="status" style="{TEXT}">{lines(text)}</div>'
 
 
 def png(figure: Figure) -> bytes:
@@ -125,8 +130,13 @@ def lines(text: str) -> str:
     return "<br>".join(escape(line) for line in text.splitlines())
 
 
-def slider(name: str, label: str, value: int, least: int, most: int, tooltip: str, step: int = 1) -> Any:
-    """A slider of whole numbers that draws when it is let go; ValueError, with the argument's name, for one outside."""
+def slider(
+    name: str, label: str, value: int, least: int, most: int, tooltip: str, step: int = 1, live: bool = False
+) -> Any:
+    """A slider of whole numbers; ValueError, with the argument's name, for one outside.
+
+    It draws when it is let go, or while it moves where drawing is a matter of milliseconds (live).
+    """
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ValueError(f"{name} = {value!r} is no whole number from {least} to {most}; start with one of these")
     return ipywidgets.IntSlider(
@@ -136,7 +146,7 @@ def slider(name: str, label: str, value: int, least: int, most: int, tooltip: st
         step,
         description=label,
         tooltip=tooltip,
-        continuous_update=False,
+        continuous_update=live,
         style={"description_width": "initial"},
         layout=spaced(WIDE),
     )

@@ -1,121 +1,182 @@
-"""The layer and the training step of a router's path, with a play button: T-REX Fig. 2 while it happens."""
+"""The layer and the training step of a router's path, with a play button: T-REX Fig. 2 while it happens, to be turned."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from ...drawing.explorer import Explorer, View, choice, slider, spaced
-from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
+from ...drawing.explorer import alert, choice, noted, slider, spaced
 from ...extras import extra
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+with extra("notebooks"):
+    import ipywidgets
 
+if TYPE_CHECKING:
     from .measure import RouterPaths
     from .paths import PathAxes
 
-FRAMES = 25  # of the whole path when it is played
-INTERVAL = 600  # milliseconds a frame
+FRAMES = 50  # of the whole path when it is played
+INTERVAL = 80  # milliseconds a frame
+HEIGHT = 440  # CSS pixels
+EYE = {"x": 1.5, "y": -1.5, "z": 1.0}  # far enough that a phone shows the whole cube
 
 
-def widget(found: RouterPaths) -> Explorer:
+def widget(found: RouterPaths) -> PathExplorer:
     """Layer, seed and step of the paths that were measured."""
-    return trajectory_widget(found.runs, found.paths, found.axes)
+    return PathExplorer(found.runs, found.paths, found.axes)
 
 
-def trajectory_widget(
-    runs: Sequence[Any], paths: pd.DataFrame, axes: PathAxes, step: int | None = None, seed: int | None = None
-) -> Explorer:
+class PathExplorer(ipywidgets.VBox):
     """A list of layers, a list of seeds, a slider and a play button for the step, and the paths up to that step.
 
-    In: the runs; what `router_paths` and `path_axes` returned for the layer shown first. Another layer is read from the
-    runs when it is chosen, which takes a moment once. step: where the paths end at first (None: at their end).
-    Raises ValueError for paths without two records, an unknown seed, or a step outside them.
+    The figure turns, zooms and tells numbers as any of plotly's; the view stays while the step moves. `controls`,
+    `figure`, `note` and `message` are the parts.
+
+    Args:
+        runs: the runs; another layer is read from them when it is chosen, which takes a moment once.
+        paths, axes: what `router_paths` and `path_axes` returned for the layer shown first.
+        step: where the paths end at first; None is their end.
+        seed: the run of every method that is shown first; None is the first.
+
+    Raises:
+        ValueError: for paths without two records, an unknown seed, or a step outside them.
     """
-    with extra("notebooks"):
-        import ipywidgets
 
-    from ..records import shared_modules
-    from .paths import path_axes, router_paths
+    def __init__(
+        self, runs: Sequence[Any], paths: pd.DataFrame, axes: PathAxes, step: int | None = None, seed: int | None = None
+    ) -> None:
+        from ..records import shared_modules
+        from .paths import path_axes, router_paths
 
-    steps = sorted(int(value) for value in paths["step"].unique())
-    if len(steps) < 2:
-        raise ValueError(f"paths holds the steps {steps}; a path needs two records: train longer, or record more often")
-    seeds = list(dict.fromkeys(paths["seed"]))
+        steps = sorted(int(value) for value in paths["step"].unique())
+        if len(steps) < 2:
+            raise ValueError(
+                f"paths holds the steps {steps}; a path needs two records: train longer, or record more often"
+            )
 
-    @lru_cache(maxsize=8)
-    def of_module(module: str) -> tuple[pd.DataFrame, PathAxes]:
-        if module == axes.module:
-            return paths, axes
-        own = path_axes(runs, module)
-        return router_paths(runs, module, own), own
+        @lru_cache(maxsize=8)
+        def of_module(module: str) -> tuple[pd.DataFrame, PathAxes]:
+            if module == axes.module:
+                return paths, axes
+            own = path_axes(runs, module)
+            return router_paths(runs, module, own), own
 
-    def draw(module: str, seed: int, step: int) -> View:
-        from .draw import of_seed
-
-        lines, own = of_module(module)
-        shown = of_seed(lines, seed)
-        alt = (
-            f"Paths of the router weights of {module} from their start to step {step}, seed {seed}, in three "
-            f"dimensions, one panel each for {', '.join(dict.fromkeys(shown['method']))}."
+        seeds = list(dict.fromkeys(paths["seed"]))
+        self.of_module = of_module
+        self.controls = {
+            "module": choice(
+                "axes.module", "Layer", axes.module, shared_modules(runs), "The layer whose router is drawn"
+            ),
+            "seed": choice("seed", "Seed", seeds[0] if seed is None else seed, seeds, "The run of every method"),
+            "step": slider(
+                "step",
+                "Training step",
+                steps[-1] if step is None else step,
+                steps[1],
+                steps[-1],
+                "Paths are drawn from the start to this step",
+                live=True,
+            ),
+        }
+        play = ipywidgets.Play(
+            value=self.controls["step"].value,
+            min=steps[1],
+            max=steps[-1],
+            step=max(1, round((steps[-1] - steps[1]) / FRAMES)),
+            interval=INTERVAL,
+            tooltip="Play the training from this step on",
+            layout=spaced("max-content"),
         )
-        return View(path_figure(shown, own, step), alt, path_note(shown, step))
+        # linked in the page: a kernel that draws slowly then skips frames instead of falling behind
+        self.link = ipywidgets.jslink((play, "value"), (self.controls["step"], "value"))
+        self.drawing = RLock()  # newer kernels answer controls in several threads: an older step would come last
+        self.message, self.note = (ipywidgets.HTML(layout={"width": "auto"}) for _ in range(2))
+        self.figure = turning_figure()
+        self._show_paths()
+        module, seed_list, step_slider = self.controls.values()
+        row = ipywidgets.HBox(
+            [module, seed_list, play, step_slider], layout={"flex_flow": "row wrap", "align_items": "center"}
+        )
+        super().__init__([row, self.message, self.figure, self.note])
+        module.observe(self._changed, "value")
+        seed_list.observe(self._changed, "value")
+        step_slider.observe(self._stepped, "value")
 
-    frame = max(1, round((steps[-1] - steps[1]) / FRAMES))
-    controls = {
-        "module": choice("axes.module", "Layer", axes.module, shared_modules(runs), "The layer whose router is drawn"),
-        "seed": choice("seed", "Seed", seeds[0] if seed is None else seed, seeds, "The run of every method"),
-        "step": slider(
-            "step",
-            "Training step",
-            steps[-1] if step is None else step,
-            steps[1],
-            steps[-1],
-            "Paths are drawn from the start to this step",
-        ),
-    }
-    play = ipywidgets.Play(
-        value=controls["step"].value,
-        min=steps[1],
-        max=steps[-1],
-        step=frame,
-        interval=INTERVAL,
-        tooltip="Play the training from this step on",
-        layout=spaced("max-content"),
+    def _changed(self, _: Any) -> None:
+        with self.drawing:
+            try:
+                self._show_paths()
+            except ValueError as error:  # what the package refuses, with its reason and remedy
+                self.message.value = alert(str(error))
+            else:
+                self.message.value = ""
+
+    def _show_paths(self) -> None:
+        """Draw other paths: those of the layer and the seed that are chosen."""
+        from .draw import axis_labels, common_limits, of_seed
+
+        lines, axes = self.of_module(self.controls["module"].value)
+        self.paths = of_seed(lines, self.controls["seed"].value)
+        self.traces = traces_of(self.paths)
+        with self.figure.batch_update():
+            self.figure.data = []
+            self.figure.add_traces([trace for trace, _ in self.traces])
+            for name, span, label in zip("xyz", common_limits(self.paths), axis_labels(axes)):
+                self.figure.layout.scene[f"{name}axis"].update(
+                    range=[float(end) for end in span], title={"text": label}
+                )
+            self.figure.layout.title.text = f"Router weights during training, {axes.module}"
+        self._stepped(None)
+
+    def _stepped(self, _: Any) -> None:
+        """Cut the paths at the step: same traces, same view, other ends."""
+        with self.drawing:
+            step = self.controls["step"].value
+            with self.figure.batch_update():
+                for shown, (whole, steps) in zip(self.figure.data, self.traces):
+                    for name in "xyz":
+                        shown[name] = np.where(steps <= step, whole[name], np.nan)
+            self.note.value = noted(path_note(self.paths, step))
+
+
+def turning_figure() -> Any:
+    """An empty scene that keeps its view when its lines change."""
+    with extra("notebooks"):
+        import plotly.graph_objects as go
+
+        figure = go.FigureWidget()
+    figure._config = {**figure._config, "responsive": True}  # as wide as the page, on a phone too
+    figure.update_layout(
+        autosize=True,
+        height=HEIGHT,
+        margin={"l": 0, "r": 0, "b": 0, "t": 30},
+        template="plotly_white",
+        title={"font": {"size": 13}, "x": 0, "xanchor": "left", "y": 0.99, "yanchor": "top"},
+        modebar={"orientation": "v"},
+        scene={"aspectmode": "cube", "uirevision": "kept", "camera": {"eye": EYE}},
+        legend={"orientation": "h", "y": 0, "groupclick": "togglegroup"},
     )
-    explorer = Explorer(controls, draw, beside={"step": play})
-    # linked in the page: a kernel that draws slowly then skips frames instead of falling behind
-    explorer.link = ipywidgets.jslink((play, "value"), (controls["step"], "value"))
-    return explorer
+    return figure
 
 
-def path_figure(paths: pd.DataFrame, axes: PathAxes, step: int) -> Figure:
-    """A panel per method with the paths of one seed up to a step, on the scale and in the colors of whole paths."""
-    import numpy as np
+def traces_of(paths: pd.DataFrame) -> list[tuple[Any, np.ndarray]]:
+    """The traces of one seed, and the training step of every point of each; thick are the experts of lowest rank."""
+    from .draw import HIGHLIGHTED, path_trace
 
-    from .draw import axis_labels, common_limits, draw_paths, dress_panel
-
-    until, methods = paths[paths["step"] <= step], list(dict.fromkeys(paths["method"]))
-    limits = common_limits(paths)
-    exponent = int(np.floor(np.log10(np.abs(limits).max())))
-    with use_style():
-        drawing = figure(FULL_WIDTH, 2.5)
-        # placed by hand: automatic layout leaves half of the width empty around panels in three dimensions
-        drawing.set_layout_engine("none")
-        width = 0.92 / len(methods)
-        for number, method in enumerate(methods):
-            panel = drawing.add_axes((number * width - 0.02, 0.0, width, 1.0), projection="3d")
-            lines = draw_paths(panel, until[until["method"] == method], paths["step"].max())
-            dress_panel(panel, limits, axis_labels(axes), exponent)
-            panel.set_title(method, color=method_color(method), loc="center", fontweight="bold", y=0.94)
-        bar = drawing.colorbar(lines, cax=drawing.add_axes((0.945, 0.24, 0.011, 0.48)))
-        bar.ax.set_title("step", fontsize=7, loc="center")
-        drawing.text(0.955, 0.1, f"axes in $10^{{{exponent}}}$", fontsize=6.5, ha="center")
-    return drawing
+    found = []
+    for (method, seed), run in paths.groupby(["method", "seed"], sort=False):
+        for leading in (True, False):
+            lines = run[(run["rank"] <= HIGHLIGHTED) == leading]
+            if len(lines):
+                trace = path_trace(lines, str(method), seed, leading, visible=True)
+                trace.customdata = np.nan_to_num(trace.customdata)  # a message to the page holds no NaN in a table
+                found.append((trace, trace.customdata[:, 1]))
+    return found
 
 
 def path_note(paths: pd.DataFrame, step: int) -> str:

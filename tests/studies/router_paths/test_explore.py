@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moe_analysis.studies.router_paths.draw import of_seed
-from moe_analysis.studies.router_paths.explore import path_figure, trajectory_widget
+from moe_analysis.studies.router_paths.explore import PathExplorer
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
-from tests.drawing.test_explorer import picture
 from tests.studies.fake_runs import MODULES, fake_run, walk
 
 
@@ -28,7 +26,7 @@ def runs():
 def made(runs):
     axes = path_axes(runs, MODULES[0])
     paths = router_paths(runs, MODULES[0], axes)
-    return trajectory_widget(runs, paths, axes), paths, axes
+    return PathExplorer(runs, paths, axes), paths, axes
 
 
 def distance(paths, method: str, seed: int, step: int) -> float:
@@ -36,39 +34,54 @@ def distance(paths, method: str, seed: int, step: int) -> float:
     return rows["distance"].mean()
 
 
+def ends(explorer) -> list[np.ndarray]:
+    """Of every trace the first coordinate, without what is not drawn."""
+    return [np.asarray(trace.x)[np.isfinite(np.asarray(trace.x, float))] for trace in explorer.figure.data]
+
+
 def test_the_step_cuts_the_paths_and_tells_the_distance_there(made):
     explorer, paths, _ = made
     assert "Record at step 20 of 20" in explorer.note.value
-    before = picture(explorer)
+    whole = ends(explorer)
     explorer.controls["step"].value = 7  # between the records at 6 and 8
     assert "Record at step 6 of 20" in explorer.note.value
     for method in ("LoRA-MoE", "T-REX"):
         assert f"{method}: {distance(paths, method, 0, 6):.3g} from the start" in explorer.note.value
-    assert (picture(explorer) != before).any()
+    # four of eleven points of every expert: three of lowest rank, and the others
+    assert [len(one) for one in ends(explorer)] == [12, 4, 12, 12] and [len(one) for one in whole] == [33, 11, 33, 33]
+    explorer.controls["step"].value = 20
+    assert all(np.array_equal(one, other) for one, other in zip(ends(explorer), whole))
 
 
-def segments(panel) -> int:
-    """Pieces of line in a panel of three dimensions, before it is projected."""
-    return sum(len(lines._segments3d) for lines in panel.collections if hasattr(lines, "_segments3d"))
-
-
-def test_the_drawn_lines_end_at_the_step_on_the_scale_of_the_whole(made):
-    _, paths, axes = made
-    shown = of_seed(paths, 0)
-    short, whole = (path_figure(shown, axes, step).axes for step in (6, 20))
-    for early, late, experts in zip(short, whole, (4, 6)):
-        assert (segments(early), segments(late)) == (3 * experts, 10 * experts)
-        assert early.get_xlim() == late.get_xlim() and early.get_zlim() == late.get_zlim()
-    assert [panel.get_title() for panel in short[:2]] == ["LoRA-MoE", "T-REX"]
+def test_scale_and_view_stay_while_the_step_moves(made):
+    explorer, _, _ = made
+    before = explorer.figure.layout.scene.to_plotly_json()
+    explorer.controls["step"].value = 6
+    assert explorer.figure.layout.scene.to_plotly_json() == before and before["uirevision"] == "kept"
+    assert {trace.name for trace in explorer.figure.data} == {"LoRA-MoE", "T-REX"}
 
 
 def test_another_layer_is_read_from_the_runs_on_its_own_axes(made, runs):
     explorer, _, _ = made
-    before = picture(explorer)
+    before = ends(explorer)
     explorer.controls["module"].value = MODULES[1]
     other = router_paths(runs, MODULES[1])
     assert f"T-REX: {distance(other, 'T-REX', 0, 20):.3g} from the start" in explorer.note.value
-    assert MODULES[1] in explorer.picture.value and (picture(explorer) != before).any()
+    assert MODULES[1] in explorer.figure.layout.title.text
+    assert all((one != old).any() for one, old in zip(ends(explorer), before))
+
+
+def test_a_layer_that_cannot_be_read_is_told_and_the_paths_stay(made):
+    explorer, _, _ = made
+
+    def refuse(module: str):
+        raise ValueError("the record is damaged; train the run again")
+
+    before = ends(explorer)
+    explorer.of_module = refuse
+    explorer.controls["module"].value = MODULES[1]
+    assert "the record is damaged" in explorer.message.value
+    assert all(np.array_equal(one, old) for one, old in zip(ends(explorer), before))
 
 
 def test_another_seed_is_another_run(made):
@@ -89,8 +102,8 @@ def test_starts_that_the_runs_do_not_have_are_refused(runs):
     axes = path_axes(runs, MODULES[0])
     paths = router_paths(runs, MODULES[0], axes)
     with pytest.raises(ValueError, match="step = 99 is no whole number from 2 to 20"):
-        trajectory_widget(runs, paths, axes, step=99)
+        PathExplorer(runs, paths, axes, step=99)
     with pytest.raises(ValueError, match="seed = 5 is unknown; choose one of 0, 1"):
-        trajectory_widget(runs, paths, axes, seed=5)
+        PathExplorer(runs, paths, axes, seed=5)
     with pytest.raises(ValueError, match=r"paths holds the steps \[0\]; a path needs two records"):
-        trajectory_widget(runs, paths[paths["step"] == 0], axes)
+        PathExplorer(runs, paths[paths["step"] == 0], axes)
