@@ -242,10 +242,10 @@ SCENE = """() => { const plot = document.querySelector('.js-plotly-plot');
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
 def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab, width):
     page = tab.page
+    page.set_viewport_size({"width": width, "height": 900})
     page.goto(lab.page(PATHS).replace("/lab/", "/doc/"))
     run_all(page)
     assert errors(page) == []
-    page.set_viewport_size({"width": width, "height": 900})
     scene = page.locator(".js-plotly-plot .gl-container canvas").first
     scene.wait_for()
     scene.scroll_into_view_if_needed()
@@ -257,11 +257,13 @@ def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab, width)
         arg=width,
     )
     box = scene.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 2 + 80, box["y"] + box["height"] / 2 + 30, steps=5)
-    page.mouse.up()
-    page.wait_for_function(f"start => ({SCENE})()[0] !== start", arg=start)
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    while page.evaluate(SCENE)[0] == start:  # a scene that is still being laid out does not hear the mouse
+        page.mouse.move(*middle)
+        page.mouse.down()
+        page.mouse.move(middle[0] + 80, middle[1] + 30, steps=5)
+        page.mouse.up()
+        page.wait_for_timeout(500)
     output = page.locator(".jp-OutputArea-output", has=page.locator(".js-plotly-plot"))
     handle = output.locator(".noUi-handle").first
     handle.press("Home")

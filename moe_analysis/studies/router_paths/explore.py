@@ -15,6 +15,7 @@ from ...extras import extra
 
 with extra("notebooks"):
     import ipywidgets
+    from anywidget import AnyWidget
 
 if TYPE_CHECKING:
     from .measure import RouterPaths
@@ -102,7 +103,7 @@ class PathExplorer(ipywidgets.VBox):
         row = ipywidgets.HBox(
             [module, seed_list, play, step_slider], layout={"flex_flow": "row wrap", "align_items": "center"}
         )
-        super().__init__([row, self.message, self.figure, self.note])
+        super().__init__([row, self.message, self.figure, self.note, Width()])
         module.observe(self._changed, "value")
         seed_list.observe(self._changed, "value")
         step_slider.observe(self._stepped, "value")
@@ -144,15 +145,22 @@ class PathExplorer(ipywidgets.VBox):
             self.note.value = noted(path_note(self.paths, step))
 
 
+class Width(AnyWidget):
+    """An element without height that tells the page's width: plotly draws at 700 pixels before it stands in the page."""
+
+    _esm = """export default { render({ el }) {
+        new ResizeObserver(() => window.dispatchEvent(new Event("resize"))).observe(el);
+    } };"""
+
+
 def turning_figure() -> Any:
     """An empty scene that keeps its view when its lines change."""
     with extra("notebooks"):
         import plotly.graph_objects as go
 
         figure = go.FigureWidget()
-    figure._config = {**figure._config, "responsive": True}  # as wide as the page, on a phone too
+    figure._config = {**figure._config, "responsive": True}  # hears what `Width` tells
     figure.update_layout(
-        autosize=True,
         height=HEIGHT,
         margin={"l": 0, "r": 0, "b": 0, "t": 30},
         template="plotly_white",
