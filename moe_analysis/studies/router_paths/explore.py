@@ -155,10 +155,9 @@ class Width(AnyWidget):
 
 def turning_figure() -> Any:
     """An empty scene that keeps its view when its lines change."""
-    with extra("notebooks"):
-        import plotly.graph_objects as go
+    import plotly.graph_objects as go
 
-        figure = go.FigureWidget()
+    figure = go.FigureWidget()
     figure._config = {**figure._config, "responsive": True}  # hears what `Width` tells
     figure.update_layout(
         height=HEIGHT,
