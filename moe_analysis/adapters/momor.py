@@ -34,7 +34,7 @@ class MomorConfig(AdapterConfig):
     rescales_gates: ClassVar[bool] = True
 
     r: list[int] | int = 8  # type: ignore[assignment]
-    alpha: list[float] | float | None = None  # type: ignore[assignment]
+    alpha: list[float | None] | float | None = None  # type: ignore[assignment]
     num_experts: list[int] = field(default_factory=lambda: [4, 4])
     top_k: list[int] = field(default_factory=lambda: [2, 2])
     gate: list[str] | str = "switch"
