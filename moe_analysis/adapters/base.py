@@ -3,28 +3,27 @@
 `AdapterConfig` is the mathematical half of a configuration. `moe_analysis.TRexConfig` and its sisters are the same
 classes with PEFT's half added by `moe_analysis.peft_bridge`, and work wherever the pure ones do.
 
-Shapes stand in the signatures of `adapters` and `theory`, `Float[Tensor, "*tokens in"]`, with one word for an axis (and
-the letter that comments and papers have for it):
+Shapes stand in the signatures of `adapters` and `theory`: `Float[Tensor, "*tokens in"]`. An axis has one name in both,
+and in comments and formulas the letter in brackets:
 
-    *tokens               leading dimensions of the layer's input, (batch, sequence) or any others; none for one vector
-    token (N)             the same tokens in rows
-    in, out               features of the adapted layer
-    expert (E, s)         experts of a layer, or of one pool
-    rank (r)              of an expert
-    hidden (K, m)         what a token is narrowed to between two products, ranks of all experts for instance
-    all_experts, all_ranks  of all pools side by side (Σ s, Σ s·r)
-    num_down, num_up (I, J)  T-REX's vectors
-    sample, cluster       prompts, and the clusters of the intuition
-    parent, child (P, f)  S'MoRE: nodes of the layer above, and the children that each chooses
-    node (F)              S'MoRE: nodes of a layer, P·f of a token
-    width, below (d)      S'MoRE: of what leaves a node, and of what reaches it from the layer below
-    down, key (m)         S'MoRE: of the router's projection of a token, and of an expert's key
-    tree                  S'MoRE: trees that are enumerated
-    target (T), routing   updates to approximate, and routings tried one after the other
-    row                   any two of these flattened, as the docstring says
+    *tokens                  leading dimensions of the layer's input, (batch, sequence) or any others, none for a vector
+    token (N)                the same tokens in rows
+    in, out                  features of the adapted layer
+    expert (E, s), rank (r)  experts of a layer or of one pool, and the rank of one
+    all_experts, all_ranks   those of all pools side by side (Σ s, Σ s·r)
+    hidden (K, m)            what a token is narrowed to between two products
+    sample, cluster          prompts, and the clusters of the intuition
+    num_down, num_up (I, J)  T-REX: vectors of its experts
+    parent, child (P, f)     S'MoRE: nodes of the layer above, and the children that each of them chooses
+    node (F)                 S'MoRE: nodes of a layer, P·f
+    width, below (d)         S'MoRE: of what leaves a node, and of what reaches it from the layer below
+    down, key (m)            S'MoRE: of a token's projection for the router, and of an expert's key
+    tree                     S'MoRE: trees that are listed
+    target (T), routing (K)  theory: updates to approximate, and routings to try
+    row                      two axes or three in one, which the docstring names
 
-`...` is any shape, `_name` a dimension that is another one in every item, `rank*expert` a product, ranks first.
-`tests/checked_shapes.py` checks them all at every call.
+Other names belong to one function. `...` is any shape, `_name` an axis that differs from item to item, `rank*expert`
+two axes in one, the first outermost. `tests/adapters/test_shapes.py` checks all of it at every call.
 """
 
 from __future__ import annotations

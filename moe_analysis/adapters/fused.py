@@ -166,7 +166,7 @@ def down_products(
 def joined_bias(
     experts: Float[Tensor, "hidden in"] | None, bias: Float[Tensor, "hidden"] | None, heads: Sequence[nn.Linear]
 ) -> Float[Tensor, "joined"] | None:
-    """The biases of the experts and of every head, K + Σ M_h numbers: zero where the experts or a head have none; None where nobody has one."""
+    """The biases of the experts and of every head: zero where one has none; None where nobody has one."""
     if (bias is None or experts is None) and all(head.bias is None for head in heads):
         return None
     parts: list[Tensor] = [
