@@ -12,8 +12,10 @@ import typing
 from importlib import import_module
 from unittest import mock
 
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
+checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # a whole number can stand for a real one
 CHECKED = ("moe_analysis.adapters", "moe_analysis.theory")
 
 
@@ -21,7 +23,7 @@ def check_shapes() -> None:
     """Import both packages with their checks. Raises RuntimeError where one is imported already."""
     if early := [name for name in CHECKED if name in sys.modules]:
         raise RuntimeError(f"{', '.join(early)} imported already, without checks; call check_shapes in a new process")
-    with install_import_hook(CHECKED, "beartype.beartype"):
+    with install_import_hook(CHECKED, f"{__name__}.checker"):
         import_all("moe_analysis.adapters")
         for library in ("pandas", "peft", "scipy.optimize", "moe_analysis.evidence.claim", "moe_analysis.optim"):
             import_module(library)
