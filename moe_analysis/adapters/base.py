@@ -2,6 +2,28 @@
 
 `AdapterConfig` is the mathematical half of a configuration. `moe_analysis.TRexConfig` and its sisters are the same
 classes with PEFT's half added by `moe_analysis.peft_bridge`, and work wherever the pure ones do.
+
+Shapes stand in the signatures of `adapters` and `theory`: `Float[Tensor, "*tokens in"]`. An axis has one name in both,
+and in comments and formulas the letter in brackets:
+
+    *tokens                  leading dimensions of the layer's input, (batch, sequence) or any others, none for a vector
+    token (N)                the same tokens in rows
+    in, out                  features of the adapted layer
+    expert (E, s), rank (r)  experts of a layer or of one pool, and the rank of one
+    all_experts, all_ranks   those of all pools side by side (Σ s, Σ s·r)
+    hidden (K, m)            what a token is narrowed to between two products
+    sample, cluster          prompts, and the clusters of the intuition
+    num_down, num_up (I, J)  T-REX: vectors of its experts
+    parent, child (P, f)     S'MoRE: nodes of the layer above, and the children that each of them chooses
+    node (F)                 S'MoRE: nodes of a layer, P·f
+    width, below (d)         S'MoRE: of what leaves a node, and of what reaches it from the layer below
+    down, key (m)            S'MoRE: of a token's projection for the router, and of an expert's key
+    tree                     S'MoRE: trees that are listed
+    target (T), routing (K)  theory: updates to approximate, and routings to try
+    row                      two axes or three in one, which the docstring names
+
+Other names belong to one function. `...` is any shape, `_name` an axis that differs from item to item, `rank*expert`
+two axes in one, the first outermost. `tests/adapters/test_shapes.py` checks all of it at every call.
 """
 
 from __future__ import annotations
@@ -13,6 +35,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 
@@ -62,9 +85,9 @@ class AdapterConfig:
 class RoutingContext:
     """What a router may know beside the hidden state.
 
-    intuition: (batch, clusters) cosine of each sample's prompt to the cluster centroids (T-REX), one row per row of x
+    intuition: cosine of each sample's prompt to the cluster centroids (T-REX), one row per row of x
         (batch, …, in); for x (rows, in) the rows may be a multiple of the batch, a flattened (batch, sequence).
-    token_mask: (batch, sequence), True where a token is real; padding is left out of balance losses.
+    token_mask: True, or any number but 0, where a token is real; padding is left out of balance losses.
     Arrays and lists become tensors. Raises ValueError for what cannot.
 
     >>> scores, mask = torch.rand(2, 32), torch.ones(2, 6, dtype=torch.bool)
@@ -74,8 +97,8 @@ class RoutingContext:
     (2, 6, 16)
     """
 
-    intuition: Tensor | None = None
-    token_mask: Tensor | None = None
+    intuition: Float[Tensor, "sample cluster"] | None = None
+    token_mask: Shaped[Tensor, "sample sequence"] | None = None
 
     def __post_init__(self) -> None:
         self.intuition = as_tensor("intuition", self.intuition)
@@ -100,8 +123,8 @@ def as_tensor(name: str, value: Any) -> Any:
 class Routing:
     """What a router decided.
 
-    gates: (..., E) or (..., I, J), the weight that multiplied each expert's output.
-    balance_loss: scalar, already times its coefficient; None where the gate has no such loss.
+    gates: the weight that multiplied each expert's output; a table for T-REX's pairs of vectors.
+    balance_loss: already times its coefficient; None where the gate has no such loss.
 
     >>> layer = ma.adapters.MoeLora(16, 16, ma.adapters.MoeLoraConfig(num_experts=4, top_k=1, gate="switch"))
     >>> _, routing = layer(torch.randn(2, 6, 16))
@@ -109,8 +132,8 @@ class Routing:
     ((2, 6, 4), ())
     """
 
-    gates: Tensor
-    balance_loss: Tensor | None = None
+    gates: Float[Tensor, "*tokens expert"] | Float[Tensor, "*tokens num_down num_up"]
+    balance_loss: Float[Tensor, ""] | None = None
 
 
 class Adapter(nn.Module):
@@ -133,15 +156,17 @@ class Adapter(nn.Module):
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(
-        self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
-    ) -> tuple[Tensor, Routing]:
-        """x (..., in_features) -> delta (..., out_features) and the routing that made it.
+        self, x: Float[Tensor, "*tokens in"], context: RoutingContext | None = None, base: nn.Linear | None = None
+    ) -> tuple[Float[Tensor, "*tokens out"], Routing]:
+        """The update delta(x) and the routing that made it.
 
         With `base`, a frozen linear layer that `fused.fusible` allows, the result is base(x) + delta.
         """
         raise TypeError(f"{type(self).__name__} must define forward")
 
-    def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    def factor_pairs(
+        self,
+    ) -> Iterator[tuple[Float[nn.Parameter, "expert rank in"], Float[nn.Parameter, "expert out rank"]]]:
         """(A, B) of every stack of low-rank experts, for optimizers that treat factors in pairs."""
         return iter(())
 
@@ -211,8 +236,8 @@ def kaiming_down(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
 
 
-def per_row(values: Tensor, shape: torch.Size) -> Tensor:
-    """values (batch, k), one row per sample -> (rows, k), one row per row of x of this shape.
+def per_row(values: Float[Tensor, "sample expert"], shape: torch.Size) -> Float[Tensor, "row expert"]:
+    """One row per sample -> one row per row of x of this shape.
 
     x (rows, …, in) has as many rows as there are samples. x (rows, in) may also be a flattened (batch, sequence), whose
     rows are a multiple: the tokens of a sample stand together, so each row of values is repeated. x (in,) is one row.

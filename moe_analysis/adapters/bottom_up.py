@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,8 +29,14 @@ class LeafGate(nn.Module):
         self.fanout = fanout
         self.keys = nn.Parameter(torch.rand(parents, num_experts, down_dim))
 
-    def forward(self, x: Tensor, outputs: Tensor | None, token_mask: Tensor | None, balanced: bool) -> Choice:
-        """x (N, down) -> the choice for every parent; there are no outputs below yet."""
+    def forward(
+        self,
+        x: Float[Tensor, "token down"],
+        outputs: Float[Tensor, "token node width"] | None,
+        token_mask: Shaped[Tensor, "..."] | None,
+        balanced: bool,
+    ) -> Choice:
+        """The choice for every parent; there are no outputs below yet."""
         logits = (x @ self.keys.flatten(0, 1).T).unflatten(-1, self.keys.shape[:2])  # (N, P, s)
         return switch_choice(logits, self.fanout, token_mask, balanced, dense=False)
 
@@ -48,8 +55,14 @@ class NodeGate(nn.Module):
         self.keys = nn.Parameter(torch.rand(nodes, num_experts, key_dim))
         self.mlp = nn.Sequential(nn.Linear(width + key_dim, key_dim), activation, nn.Linear(key_dim, 1, bias=False))
 
-    def forward(self, x: Tensor, outputs: Tensor, token_mask: Tensor | None, balanced: bool) -> Choice:
-        """outputs (N, F, width) of the nodes' subtrees -> the choice for every parent of f = F / P nodes."""
+    def forward(
+        self,
+        x: Float[Tensor, "token down"],
+        outputs: Float[Tensor, "token node width"],
+        token_mask: Shaped[Tensor, "..."] | None,
+        balanced: bool,
+    ) -> Choice:
+        """Outputs of the nodes' subtrees -> the choice for every parent of f = F / P nodes."""
         probabilities = self._scores(outputs).softmax(-1)  # (N, F, s)
         by_parent = probabilities.unflatten(1, (-1, self.fanout))  # (N, P, f, s)
         ids = distinct_best(by_parent.detach())  # (N, P, f)
@@ -62,8 +75,8 @@ class NodeGate(nn.Module):
             loss = gating.tree_switch_loss(probabilities, taken, token_mask)
         return Choice(ids, scores, by_parent.shape[-1], loss)
 
-    def _scores(self, outputs: Tensor) -> Tensor:
-        """outputs (N, F, width) -> a score of every candidate, (N, F, s)."""
+    def _scores(self, outputs: Float[Tensor, "token node width"]) -> Float[Tensor, "token node expert"]:
+        """A score of every candidate."""
         parts: list[Any] = list(self.mlp)
         first, *others = parts
         if not (untouched(self.mlp, nn.Sequential) and plain(first)):
@@ -76,8 +89,8 @@ class NodeGate(nn.Module):
         return values.squeeze(-1)
 
 
-def distinct_best(scores: Tensor) -> Tensor:
-    """(…, f, s) -> ids (…, f): sibling after sibling, each the best expert that none before it took; f ≤ s."""
+def distinct_best(scores: Float[Tensor, "*tokens child expert"]) -> Int[Tensor, "*tokens child"]:
+    """Sibling after sibling, each the best expert that none before it took; f ≤ s."""
     left, ids = scores.clone(), []
     for sibling in range(scores.shape[-2]):
         best = left[..., sibling, :].argmax(-1, keepdim=True)  # (…, 1)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,9 +29,9 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 class Onto(NamedTuple):
-    """A frozen layer's output y (N, out), which an update is to be added to, and the type of the product that does."""
+    """A frozen layer's output y, which an update is to be added to, and the type of the product that does."""
 
-    y: Tensor
+    y: Float[Tensor, "token out"]
     dtype: torch.dtype
 
 
@@ -42,16 +43,28 @@ class FrozenAndDown(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, down_bias: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        # x (N, in), W (out, in), D (K, in)
+        ctx: Any,
+        x: Float[Tensor, "token in"],
+        weight: Float[Tensor, "out in"],
+        bias: Float[Tensor, "out"] | None,
+        down: Float[Tensor, "hidden in"],
+        down_bias: Float[Tensor, "hidden"] | None,
+    ) -> tuple[Float[Tensor, "token out"], Float[Tensor, "token hidden"]]:
         weight = weight.to(min(x.dtype, weight.dtype, key=lambda dtype: dtype.itemsize))
         ctx.save_for_backward(x, weight, down)
         ctx.dtypes = [None if one is None else one.dtype for one in (bias, down_bias)]
-        return product(x.to(weight.dtype), weight, bias), product(x, down, down_bias)  # (N, out), (N, K)
+        return product(x.to(weight.dtype), weight, bias), product(x, down, down_bias)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, *grads: Float[Tensor, "token _"]
+    ) -> tuple[
+        Float[Tensor, "token in"] | None,
+        None,
+        Float[Tensor, "out"] | None,
+        Float[Tensor, "hidden in"] | None,
+        Float[Tensor, "hidden"] | None,
+    ]:
         x, weight, down = ctx.saved_tensors
         (into_y, into_z), needs, (of_bias, of_down_bias) = grads, ctx.needs_input_grad, ctx.dtypes
         wide, factors = into_z.to(x.dtype), down.to(x.dtype)
@@ -65,54 +78,66 @@ class FrozenAndDown(torch.autograd.Function):
 
 
 class AddUp(torch.autograd.Function):
-    """(y, u, U, dtype) -> y + u U, written into y (N, out); u (N, m), U (m, out), multiplied in dtype."""
+    """(y, u, U, dtype) -> y + u U, written into y, multiplied in dtype."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, inner: Tensor, up: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any,
+        y: Float[Tensor, "token out"],
+        inner: Float[Tensor, "token hidden"],
+        up: Float[Tensor, "hidden out"],
+        dtype: torch.dtype,
+    ) -> Float[Tensor, "token out"]:
         ctx.mark_dirty(y)
         ctx.save_for_backward(inner, up)
         ctx.dtype = dtype
         return add_product(y, inner.to(dtype), up.to(dtype))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, *grads: Float[Tensor, "token out"]
+    ) -> tuple[Float[Tensor, "token out"], Float[Tensor, "token hidden"], Float[Tensor, "hidden out"], None]:
         inner, up = ctx.saved_tensors
         grad = grads[0].to(ctx.dtype)
         into_inner, into_up = grad @ up.to(ctx.dtype).T, inner.to(ctx.dtype).T @ grad
         return grads[0], into_inner.to(inner.dtype), into_up.to(up.dtype), None
 
 
-def product(x: Tensor, factors: Tensor, bias: Tensor | None) -> Tensor:
-    """x (N, in) times factors (K, in) transposed, computed in the type of x -> (N, K) in that of the factors."""
+def product(
+    x: Float[Tensor, "token in"], factors: Float[Tensor, "hidden in"], bias: Float[Tensor, "hidden"] | None
+) -> Float[Tensor, "token hidden"]:
+    """x times factors transposed, computed in the type of x and handed back in that of the factors."""
     return F.linear(x, factors.to(x.dtype), None if bias is None else bias.to(x.dtype)).to(factors.dtype)
 
 
-def add_product(y: Tensor, inner: Tensor, up: Tensor) -> Tensor:
-    """y += u U for y (N, out), u (N, m) and U (m, out), whose type may be wider than that of y."""
+def add_product(
+    y: Float[Tensor, "token out"], inner: Float[Tensor, "token hidden"], up: Float[Tensor, "hidden out"]
+) -> Float[Tensor, "token out"]:
+    """y += u U for factors u and U, whose type may be wider than that of y."""
     # an addition of two types is ten times as slow as one of one type
     return y.addmm_(inner, up) if y.dtype == up.dtype else y.add_((inner @ up).to(y.dtype))
 
 
 def down_products(
-    x: Tensor,
-    experts: Tensor,
+    x: Float[Tensor, "*tokens in"],
+    experts: Float[Tensor, "hidden in"],
     heads: Sequence[nn.Module],
     dropout: nn.Module,
     base: nn.Linear | None,
-    bias: Tensor | None = None,
-    out_bias: Tensor | None = None,
-) -> tuple[Tensor, list[Tensor], Onto | None]:
-    """What the layer's input x (..., in) is brought down to, its N tokens in rows.
+    bias: Float[Tensor, "hidden"] | None = None,
+    out_bias: Float[Tensor, "out"] | None = None,
+) -> tuple[Float[Tensor, "token hidden"], list[Float[Tensor, "token _head"]], Onto | None]:
+    """What the layer's input is brought down to, its N tokens in rows.
 
     Args:
-        experts: down factors E (K, in), which read x after dropout.
+        experts: down factors E, which read x after dropout.
         heads: linear layers of M_h rows, which read x before it. Those that are plain share one product with the
             experts where there is no dropout; any other is called on x.
         base: the frozen layer, `fusible`, or None.
-        bias: (K,), added to what the experts make. out_bias: (out,), added to the frozen layer's output.
+        bias: added to what the experts make. out_bias: added to the frozen layer's output.
 
     Returns:
-        x Eᵀ (N, K), what each head makes of x (N, M_h), and the frozen layer's output (N, out) or None.
+        x Eᵀ, what each head makes of x, M_h wide, and the frozen layer's output or None.
     """
     flat, dropped = x.reshape(-1, x.shape[-1]), not inert(dropout)
     read: list[Any] = [head for head in heads if plain(head)]
@@ -138,8 +163,10 @@ def down_products(
     return hidden, [part.reshape(flat.shape[0], part.shape[-1]) for part in made], onto
 
 
-def joined_bias(experts: Tensor | None, bias: Tensor | None, heads: Sequence[nn.Linear]) -> Tensor | None:
-    """(K + Σ M_h,), zero where the experts or a head have none; None where nobody has one."""
+def joined_bias(
+    experts: Float[Tensor, "hidden in"] | None, bias: Float[Tensor, "hidden"] | None, heads: Sequence[nn.Linear]
+) -> Float[Tensor, "joined"] | None:
+    """The biases of the experts and of every head: zero where one has none; None where nobody has one."""
     if (bias is None or experts is None) and all(head.bias is None for head in heads):
         return None
     parts: list[Tensor] = [
@@ -155,8 +182,10 @@ def inert(dropout: nn.Module) -> bool:
     return untouched(dropout, nn.Identity) or (untouched(dropout, nn.Dropout) and not dropout.training)
 
 
-def up_product(inner: Tensor, up: Tensor, onto: Onto | None) -> Tensor:
-    """inner (N, m) times up (m, out), added onto the frozen layer's output (N, out) in place where there is one."""
+def up_product(
+    inner: Float[Tensor, "token hidden"], up: Float[Tensor, "hidden out"], onto: Onto | None
+) -> Float[Tensor, "token out"]:
+    """inner times up, added onto the frozen layer's output in place where there is one."""
     return inner @ up if onto is None else AddUp.apply(onto.y, inner, up, onto.dtype)
 
 
@@ -172,7 +201,9 @@ def beside_frozen(forward: Forward) -> Forward:
     """
 
     @functools.wraps(forward)
-    def outside_autocast(adapter: nn.Module, x: Tensor, context: Any = None, base: nn.Linear | None = None) -> Any:
+    def outside_autocast(
+        adapter: nn.Module, x: Float[Tensor, "*tokens in"], context: Any = None, base: nn.Linear | None = None
+    ) -> Any:
         if base is None:
             return forward(adapter, x, context)
         dtype = autocast_dtype(x)
@@ -192,7 +223,7 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(device) if on else None
 
 
-def fusible(base: nn.Module, x: Tensor, adapter: nn.Module) -> bool:
+def fusible(base: nn.Module, x: Float[Tensor, "*tokens in"], adapter: nn.Module) -> bool:
     """Whether a layer and the adapter beside it can take the fused path: a frozen nn.Linear of the same type.
 
     Adapters of float32 whose forward is `beside_frozen` also stand beside half precision, and under autocast beside

@@ -9,6 +9,7 @@ dense       softmax over all experts, all of them kept
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,24 +35,28 @@ def check_gate(gate: str, num_experts: int, top_k: int, balance_coef: float) -> 
         raise ValueError(f"noisy top-k needs top_k < num_experts = {num_experts}: no load is defined at k = E")
 
 
-def keep_top_k(probabilities: Tensor, k: int, normalize: bool) -> Tensor:
-    """(..., E) -> (..., E) with all but the k largest set to zero; they sum to 1 when `normalize`."""
+def keep_top_k(
+    probabilities: Float[Tensor, "*tokens expert"], k: int, normalize: bool
+) -> Float[Tensor, "*tokens expert"]:
+    """The probabilities with all but the k largest set to zero; they sum to 1 when `normalize`."""
     if k < probabilities.shape[-1]:
         kept = probabilities.topk(k, dim=-1, sorted=False)
         probabilities = torch.zeros_like(probabilities).scatter(-1, kept.indices, kept.values)
     return probabilities / probabilities.sum(-1, keepdim=True) if normalize else probabilities
 
 
-def top_k_softmax(logits: Tensor, k: int) -> Tensor:
-    """(..., E) -> (..., E): the softmax of the k largest alone, which is their share of the softmax of all; else 0."""
+def top_k_softmax(logits: Float[Tensor, "*tokens expert"], k: int) -> Float[Tensor, "*tokens expert"]:
+    """The softmax of the k largest alone, which is their share of the softmax of all; else 0."""
     if k == logits.shape[-1]:
         return logits.softmax(-1)
     kept = logits.topk(k, dim=-1, sorted=False)
     return torch.full_like(logits, -torch.inf).scatter(-1, kept.indices, kept.values).softmax(-1)
 
 
-def select(values: Tensor, token_mask: Tensor | None) -> Tensor:
-    """values (..., E), token_mask (...) -> (tokens, E), the real tokens only."""
+def select(
+    values: Float[Tensor, "*tokens expert"], token_mask: Shaped[Tensor, "..."] | None
+) -> Float[Tensor, "token expert"]:
+    """The values of the real tokens alone, in rows."""
     flat = values.reshape(-1, values.shape[-1])
     if token_mask is None:
         return flat
@@ -61,8 +66,10 @@ def select(values: Tensor, token_mask: Tensor | None) -> Tensor:
     return flat[keep]
 
 
-def real_tokens(token_mask: Tensor | None, values: Tensor) -> Tensor | None:
-    """token_mask (...) of N tokens as True and False that spread over values (N, ..., E); None stays None."""
+def real_tokens(
+    token_mask: Shaped[Tensor, "..."] | None, values: Shaped[Tensor, "token ..."]
+) -> Bool[Tensor, "token ..."] | None:
+    """The mask as True and False that spread over values; None stays None."""
     if token_mask is None:
         return None
     if token_mask.numel() != values.shape[0]:
@@ -70,29 +77,43 @@ def real_tokens(token_mask: Tensor | None, values: Tensor) -> Tensor | None:
     return token_mask.to(values.device).bool().reshape(-1, *[1] * (values.dim() - 1))
 
 
-def total(values: Tensor, real: Tensor | None) -> Tensor:
-    """Sum over the real tokens: values (N, ..., E) -> (E,). What stands at padding, NaN too, is left out."""
+def total(
+    values: Shaped[Tensor, "token *places expert"], real: Bool[Tensor, "token ..."] | None
+) -> Shaped[Tensor, "expert"]:
+    """Sum over the real tokens. What stands at padding, NaN too, is left out."""
     kept = values if real is None else values.masked_fill(~real, 0)
     return kept.sum(tuple(range(values.dim() - 1)))
 
 
-def switch_loss(probabilities: Tensor, gates: Tensor, token_mask: Tensor | None) -> Tensor:
+def switch_loss(
+    probabilities: Float[Tensor, "*tokens expert"],
+    gates: Float[Tensor, "*tokens expert"],
+    token_mask: Shaped[Tensor, "..."] | None,
+) -> Float[Tensor, ""]:
     """E · Σ_i load_i · importance_i (Fedus et al. 2022); as in MixLoRA every chosen expert counts, loads sum to k."""
     probabilities, gates = (values.reshape(-1, values.shape[-1]) for values in (probabilities, gates))
     real = real_tokens(token_mask, gates)
     return load_times_importance(total(gates > 0, real), probabilities, real)
 
 
-def tree_switch_loss(probabilities: Tensor, ids: Tensor, token_mask: Tensor | None) -> Tensor:
-    """`switch_loss` of probabilities (N, P, E) from the ids (N, P, k) of the chosen, which are fewer than the gates."""
+def tree_switch_loss(
+    probabilities: Float[Tensor, "token parent expert"],
+    ids: Int[Tensor, "token parent child"],
+    token_mask: Shaped[Tensor, "..."] | None,
+) -> Float[Tensor, ""]:
+    """`switch_loss` from the ids of the chosen, which are fewer than the gates."""
     real = real_tokens(token_mask, ids)
     ones = torch.ones_like(ids) if real is None else real.expand_as(ids).to(ids.dtype)
     counts = torch.zeros(probabilities.shape[-1], dtype=ids.dtype, device=ids.device)
     return load_times_importance(counts.scatter_add(0, ids.flatten(), ones.flatten()), probabilities, real)
 
 
-def load_times_importance(counts: Tensor, probabilities: Tensor, real: Tensor | None) -> Tensor:
-    """counts (E,), how often each expert was chosen, and probabilities (N, ..., E) of the N tokens -> the loss."""
+def load_times_importance(
+    counts: Int[Tensor, "expert"],
+    probabilities: Float[Tensor, "token *places expert"],
+    real: Bool[Tensor, "token ..."] | None,
+) -> Float[Tensor, ""]:
+    """The loss from the counts, how often each expert was chosen, and the probabilities of all tokens."""
     experts, places = probabilities.shape[-1], probabilities.shape[1:-1].numel()  # of a token
     # a batch of padding alone costs nothing
     tokens = torch.sym_max(probabilities.shape[0], 1) if real is None else real.sum().clamp(min=1)
@@ -100,14 +121,21 @@ def load_times_importance(counts: Tensor, probabilities: Tensor, real: Tensor | 
     return experts * (load * total(probabilities, real) / (tokens * places)).sum()
 
 
-def noisy_logits(clean: Tensor, raw_scale: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-    """(logits with noise added in training, the noise's standard deviation), both (..., E)."""
+def noisy_logits(
+    clean: Float[Tensor, "*tokens expert"], raw_scale: Float[Tensor, "*tokens expert"], training: bool
+) -> tuple[Float[Tensor, "*tokens expert"], Float[Tensor, "*tokens expert"]]:
+    """(logits with noise added in training, the noise's standard deviation)."""
     scale = F.softplus(raw_scale) + NOISE_FLOOR
     return (clean + torch.randn_like(clean) * scale if training else clean), scale
 
 
-def smooth_load(clean: Tensor, noisy: Tensor, scale: Tensor, k: int) -> Tensor:
-    """Probability that each expert stays among the k largest if its own noise were drawn anew, (..., E).
+def smooth_load(
+    clean: Float[Tensor, "*tokens expert"],
+    noisy: Float[Tensor, "*tokens expert"],
+    scale: Float[Tensor, "*tokens expert"],
+    k: int,
+) -> Float[Tensor, "*tokens expert"]:
+    """Probability that each expert stays among the k largest if its own noise were drawn anew.
 
     Shazeer et al. 2017, appendix A: the threshold is the k-th largest of the other experts' noisy logits.
     """
@@ -117,15 +145,20 @@ def smooth_load(clean: Tensor, noisy: Tensor, scale: Tensor, k: int) -> Tensor:
     return torch.special.ndtr((clean - threshold) / scale)
 
 
-def squared_variation(values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """cv²: variance over squared mean of a vector (E,), computed in `dtype` (None: the vector's own)."""
+def squared_variation(values: Float[Tensor, "expert"], dtype: torch.dtype | None = None) -> Float[Tensor, ""]:
+    """cv²: variance over squared mean of a vector, computed in `dtype` (None: the vector's own)."""
     dtype = dtype or values.dtype
     # two casts, so that the gradients of the two parts meet in the vector's own precision
     return values.to(dtype).var() / (values.to(dtype).mean() ** 2 + 1e-10)
 
 
-def noisy_loss(gates: Tensor, load: Tensor, token_mask: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
-    """cv²(importance) + cv²(load) of gates and load (N, ..., E) (Shazeer et al. 2017, equations 7 and 11).
+def noisy_loss(
+    gates: Float[Tensor, "token *places expert"],
+    load: Float[Tensor, "token *places expert"],
+    token_mask: Shaped[Tensor, "..."] | None,
+    dtype: torch.dtype | None = None,
+) -> Float[Tensor, ""]:
+    """cv²(importance) + cv²(load) of gates and load (Shazeer et al. 2017, equations 7 and 11).
 
     dtype: of the two variations; None is the gates' own. A single expert costs 0.
     """

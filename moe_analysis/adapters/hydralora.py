@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import nn
 
 from .base import kaiming_down, register
@@ -42,5 +43,7 @@ class HydraLora(MoeLora):
         super().__init__(in_features, out_features, config)
         self.A = kaiming_down(1, config.r, in_features)
 
-    def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    def factor_pairs(
+        self,
+    ) -> Iterator[tuple[Float[nn.Parameter, "expert rank in"], Float[nn.Parameter, "expert out rank"]]]:
         return iter(())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from . import gates as gating
@@ -98,11 +99,16 @@ class MoeLora(Adapter):
             self.noise = nn.Linear(in_features, experts, bias=False)
             nn.init.zeros_(self.noise.weight)
 
-    def route(self, x: Tensor, token_mask: Tensor | None = None) -> Routing:
-        """x (..., in) -> gates (..., E) and the balance loss."""
+    def route(self, x: Float[Tensor, "*tokens in"], token_mask: Shaped[Tensor, "..."] | None = None) -> Routing:
+        """The gates and the balance loss."""
         return self._gate(self.router(x), self.noise(x) if self.config.gate == "noisy_topk" else None, token_mask)
 
-    def _gate(self, logits: Tensor, raw_scale: Tensor | None, token_mask: Tensor | None) -> Routing:
+    def _gate(
+        self,
+        logits: Float[Tensor, "*tokens expert"],
+        raw_scale: Float[Tensor, "*tokens expert"] | None,
+        token_mask: Shaped[Tensor, "..."] | None,
+    ) -> Routing:
         config = self.config
         if config.temperature != 1.0:
             logits = logits / config.temperature
@@ -116,7 +122,12 @@ class MoeLora(Adapter):
             return Routing(gates)
         return Routing(gates, config.balance_weight * gating.switch_loss(logits.softmax(-1), gates, token_mask))
 
-    def _noisy(self, clean: Tensor, raw_scale: Tensor, token_mask: Tensor | None) -> Routing:
+    def _noisy(
+        self,
+        clean: Float[Tensor, "*tokens expert"],
+        raw_scale: Float[Tensor, "*tokens expert"],
+        token_mask: Shaped[Tensor, "..."] | None,
+    ) -> Routing:
         k, weight = self.config.active_experts, self.config.balance_weight
         noisy, scale = gating.noisy_logits(clean, raw_scale, self.training)
         kept = noisy.topk(k, dim=-1)
@@ -130,8 +141,8 @@ class MoeLora(Adapter):
 
     @beside_frozen
     def forward(
-        self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
-    ) -> tuple[Tensor, Routing]:
+        self, x: Float[Tensor, "*tokens in"], context: RoutingContext | None = None, base: nn.Linear | None = None
+    ) -> tuple[Float[Tensor, "*tokens out"], Routing]:
         mask = context.token_mask if context else None
         heads = [self.router, self.noise] if self.config.gate == "noisy_topk" else [self.router]
         own = getattr(self.route, "__func__", None) is not MoeLora.route  # of a subclass
@@ -151,7 +162,9 @@ class MoeLora(Adapter):
     def scaling(self) -> float:
         return self.config.alpha / self.config.r
 
-    def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    def factor_pairs(
+        self,
+    ) -> Iterator[tuple[Float[nn.Parameter, "expert rank in"], Float[nn.Parameter, "expert out rank"]]]:
         yield self.A, self.B
 
     def router_parameters(self) -> Iterator[nn.Parameter]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from . import gates as gating
@@ -33,7 +34,7 @@ class MomorConfig(AdapterConfig):
     rescales_gates: ClassVar[bool] = True
 
     r: list[int] | int = 8  # type: ignore[assignment]
-    alpha: list[float] | float | None = None  # type: ignore[assignment]
+    alpha: list[float | None] | float | None = None  # type: ignore[assignment]
     num_experts: list[int] = field(default_factory=lambda: [4, 4])
     top_k: list[int] = field(default_factory=lambda: [2, 2])
     gate: list[str] | str = "switch"
@@ -87,8 +88,10 @@ class Momor(Adapter):
         self.B = nn.ParameterList(torch.zeros(s, out_features, r) for s, r in sizes)
         self.gates = nn.ModuleList(nn.Linear(in_features, s, bias=False) for s, _ in sizes)
 
-    def _choose(self, pool: int, logits: Tensor, token_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """logits (N, s) -> gates (N, s) and the pool's balance loss."""
+    def _choose(
+        self, pool: int, logits: Float[Tensor, "token expert"], token_mask: Shaped[Tensor, "..."] | None
+    ) -> tuple[Float[Tensor, "token expert"], Float[Tensor, ""] | None]:
+        """The gates of a pool and its balance loss."""
         gate, k = self.config.by_pool("gate")[pool], self.config.by_pool("top_k")[pool]
         probabilities = logits.softmax(-1)
         gates = gating.keep_top_k(probabilities, k, normalize=gate != "switch" or k > 1)
@@ -98,8 +101,8 @@ class Momor(Adapter):
 
     @beside_frozen
     def forward(
-        self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
-    ) -> tuple[Tensor, Routing]:
+        self, x: Float[Tensor, "*tokens in"], context: RoutingContext | None = None, base: nn.Linear | None = None
+    ) -> tuple[Float[Tensor, "*tokens out"], Routing]:
         mask = context.token_mask if context else None
         experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
         hidden, logits, onto = down_products(x, experts, list(self.gates), self.dropout, base)
@@ -116,7 +119,9 @@ class Momor(Adapter):
         routing = Routing(gates.reshape(*x.shape[:-1], self.num_gates), torch.stack(losses).sum() if losses else None)
         return delta.reshape(*x.shape[:-1], self.out_features), routing
 
-    def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    def factor_pairs(
+        self,
+    ) -> Iterator[tuple[Float[nn.Parameter, "expert rank in"], Float[nn.Parameter, "expert out rank"]]]:
         yield from zip(self.A, self.B, strict=True)
 
     def router_parameters(self) -> Iterator[nn.Parameter]:

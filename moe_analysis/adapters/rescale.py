@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from .fused import Onto, add_product
@@ -19,31 +20,39 @@ from .transforms import transformed
 class RescaledMixture(torch.autograd.Function):
     """(hidden, gates, U, p, y, dtype) -> Σ_e g_e U_eᵀ hidden_e with the experts' backward path scaled by g^p.
 
-    Added onto y (N, out) in place where y is not None, the product with U computed in dtype. Ranks stand before
+    Added onto y in place where y is not None, the product with U computed in dtype. Ranks stand before
     experts: gates are then multiplied and summed along the experts, of which there are more.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        hidden: Tensor,
-        gates: Tensor,
-        up: Tensor,
+        hidden: Float[Tensor, "token rank expert"],
+        gates: Float[Tensor, "token expert"],
+        up: Float[Tensor, "rank*expert out"],
         power: float,
-        y: Tensor | None = None,
+        y: Float[Tensor, "token out"] | None = None,
         dtype: torch.dtype | None = None,
-    ) -> Tensor:
-        # hidden (N, r, E), gates (N, E), up (r·E, out)
+    ) -> Float[Tensor, "token out"]:
         ctx.save_for_backward(hidden, gates, up)
         ctx.power, ctx.onto, ctx.dtype = power, y is not None, dtype or up.dtype
         weighed = (hidden * gates.unsqueeze(1)).flatten(1)  # (N, r·E)
         if y is None:
-            return weighed @ up  # (N, out)
+            return weighed @ up
         ctx.mark_dirty(y)
         return add_product(y, weighed.to(dtype), up.to(dtype))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, *grads: Float[Tensor, "token out"]
+    ) -> tuple[
+        Float[Tensor, "token rank expert"],
+        Float[Tensor, "token expert"],
+        Float[Tensor, "rank*expert out"],
+        None,
+        Float[Tensor, "token out"] | None,
+        None,
+    ]:
         hidden, gates, up = ctx.saved_tensors
         grad = grads[0].to(ctx.dtype)  # autocast hands back the reduced type of its product
         pulled = (grad @ up.to(ctx.dtype).T).to(up.dtype).view(hidden.shape)  # (N, r, E): U_e dy
@@ -61,11 +70,18 @@ class TransformedMixture(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(hidden: Tensor, gates: Tensor, up: Tensor, power: float, y: None = None, dtype: None = None) -> Tensor:
+    def forward(
+        hidden: Float[Tensor, "token rank expert"],
+        gates: Float[Tensor, "token expert"],
+        up: Float[Tensor, "rank*expert out"],
+        power: float,
+        y: None = None,
+        dtype: None = None,
+    ) -> Float[Tensor, "token out"]:
         return (hidden * gates.unsqueeze(1)).flatten(1) @ up
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Float[Tensor, "token out"]) -> None:
         *saved, ctx.power, _, _ = inputs
         ctx.save_for_backward(*saved)
         ctx.save_for_forward(*saved)
@@ -74,7 +90,13 @@ class TransformedMixture(torch.autograd.Function):
     backward = staticmethod(RescaledMixture.backward)
 
     @staticmethod
-    def jvp(ctx: Any, of_hidden: Tensor, of_gates: Tensor, of_up: Tensor, *_: Any) -> Tensor:
+    def jvp(
+        ctx: Any,
+        of_hidden: Float[Tensor, "token rank expert"],
+        of_gates: Float[Tensor, "token expert"],
+        of_up: Float[Tensor, "rank*expert out"],
+        *_: Any,
+    ) -> Float[Tensor, "token out"]:
         """The forward pass has one derivative, whatever the power; only what is made of a gradient is rescaled."""
         hidden, gates, up = ctx.saved_tensors
         weighed = hidden * of_gates.unsqueeze(1) + of_hidden * gates.unsqueeze(1)
@@ -91,7 +113,12 @@ class Once(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(into_hidden: Tensor, into_gates: Tensor, into_up: Tensor, power: float) -> tuple[Tensor, ...]:
+    def forward(
+        into_hidden: Float[Tensor, "token rank expert"],
+        into_gates: Float[Tensor, "token expert"],
+        into_up: Float[Tensor, "rank*expert out"],
+        power: float,
+    ) -> tuple[Float[Tensor, "token rank expert"], Float[Tensor, "token expert"], Float[Tensor, "rank*expert out"]]:
         return into_hidden.view_as(into_hidden), into_gates.view_as(into_gates), into_up.view_as(into_up)
 
     @staticmethod
@@ -110,7 +137,7 @@ class Once(torch.autograd.Function):
         return tuple(tangent.view_as(tangent) for tangent in tangents[:3])
 
 
-def backward_scale(gates: Tensor, power: float) -> Tensor:
+def backward_scale(gates: Float[Tensor, "*tokens expert"], power: float) -> Float[Tensor, "*tokens expert"]:
     """g^p of the chosen experts, 0 of the others, whose 0^p would be 1 for p = 0 and have no derivative for p < 1."""
     if power == 1.0:
         return gates
@@ -118,25 +145,37 @@ def backward_scale(gates: Tensor, power: float) -> Tensor:
     return chosen.to(gates.dtype) if power == 0.0 else torch.where(chosen, gates, 1.0) ** power * chosen
 
 
-def up_mixture(hidden: Tensor, gates: Tensor, up: Tensor, power: float = 1.0, onto: Onto | None = None) -> Tensor:
-    """Σ_e g_e U_eᵀ hidden_e for hidden (N, r, E), gates (N, E), up (r·E, out) -> (N, out), added onto y if given."""
+def up_mixture(
+    hidden: Float[Tensor, "token rank expert"],
+    gates: Float[Tensor, "token expert"],
+    up: Float[Tensor, "rank*expert out"],
+    power: float = 1.0,
+    onto: Onto | None = None,
+) -> Float[Tensor, "token out"]:
+    """Σ_e g_e U_eᵀ hidden_e, added onto y if given."""
     if power == 1.0 and onto is None:
         return (hidden * gates.unsqueeze(1)).flatten(1) @ up
     derived = transformed() and not torch.compiler.is_compiling()
     return (TransformedMixture if derived else RescaledMixture).apply(hidden, gates, up, power, *(onto or (None, None)))
 
 
-def mixture(x: Tensor, gates: Tensor, A: Tensor, B: Tensor, power: float = 1.0) -> Tensor:
-    """Σ_e g_e B_e A_e x for x (N, in), gates (N, E), A (E, r, in), B (E, out, r) -> (N, out)."""
+def mixture(
+    x: Float[Tensor, "token in"],
+    gates: Float[Tensor, "token expert"],
+    A: Float[Tensor, "expert rank in"],
+    B: Float[Tensor, "expert out rank"],
+    power: float = 1.0,
+) -> Float[Tensor, "token out"]:
+    """Σ_e g_e B_e A_e x."""
     hidden = (x @ down_factors(A).T).unflatten(-1, (A.shape[1], A.shape[0]))  # (N, r, E)
     return up_mixture(hidden, gates, up_factors(B), power)
 
 
-def down_factors(A: Tensor) -> Tensor:
-    """A (E, r, in) -> (r·E, in), ranks first."""
+def down_factors(A: Float[Tensor, "expert rank in"]) -> Float[Tensor, "rank*expert in"]:
+    """The rows of all experts below each other, ranks first."""
     return A.transpose(0, 1).flatten(0, 1)
 
 
-def up_factors(B: Tensor) -> Tensor:
-    """B (E, out, r) -> (r·E, out), ranks first."""
+def up_factors(B: Float[Tensor, "expert out rank"]) -> Float[Tensor, "rank*expert out"]:
+    """The columns of all experts as rows below each other, ranks first."""
     return B.permute(2, 0, 1).flatten(0, 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -86,8 +87,8 @@ class Smore(Adapter):
 
     @beside_frozen
     def forward(
-        self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
-    ) -> tuple[Tensor, Routing]:
+        self, x: Float[Tensor, "*tokens in"], context: RoutingContext | None = None, base: nn.Linear | None = None
+    ) -> tuple[Float[Tensor, "*tokens out"], Routing]:
         mask = context.token_mask if context else None
         experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
         biased = self.config.expert_bias
@@ -104,9 +105,13 @@ class Smore(Adapter):
         return delta.reshape(*x.shape[:-1], self.out_features), TreeRouting(choices, x.shape[:-1], loss)
 
     def aggregate(
-        self, hidden: Tensor, known: Tensor, token_mask: Tensor | None = None, planned: list[Choice] | None = None
-    ) -> tuple[Tensor, list[Choice]]:
-        """hidden (N, Σ s·r) of all pools and known (N, down) -> x_L (N, d_L) and the choice of every layer.
+        self,
+        hidden: Float[Tensor, "token all_ranks"],
+        known: Float[Tensor, "token down"],
+        token_mask: Shaped[Tensor, "..."] | None = None,
+        planned: list[Choice] | None = None,
+    ) -> tuple[Float[Tensor, "token width"], list[Choice]]:
+        """x_L and the choice of every layer, from the ranks of all pools and what the router knows of a token.
 
         planned: trees to follow, the lowest layer first; None asks the router.
         """
@@ -128,8 +133,10 @@ class Smore(Adapter):
         assert outputs is not None
         return outputs.squeeze(1), choices
 
-    def route(self, known: Tensor, token_mask: Tensor | None = None) -> list[Choice]:
-        """known (N, down), the projected tokens -> the choices of all layers, lowest first, made from the top."""
+    def route(
+        self, known: Float[Tensor, "token down"], token_mask: Shaped[Tensor, "..."] | None = None
+    ) -> list[Choice]:
+        """The projected tokens -> the choices of all layers, lowest first, made from the top."""
         choices: list[Choice] = []
         ancestors: list[Ancestor] = []
         gates: list[Any] = list(self.gates)
@@ -141,8 +148,15 @@ class Smore(Adapter):
             choices.insert(0, gate(known, ancestors, token_mask, bool(self.config.balance_weight)))
         return choices
 
-    def _layer(self, layer: int, pool: int, values: Tensor, choice: Choice, below: Tensor | None) -> Tensor:
-        """values (N, s, r) of a pool and the outputs below (N, F_l, d_l) -> outputs (N, F_{l+1}, d_{l+1})."""
+    def _layer(
+        self,
+        layer: int,
+        pool: int,
+        values: Float[Tensor, "token expert rank"],
+        choice: Choice,
+        below: Float[Tensor, "token node below"] | None,
+    ) -> Float[Tensor, "token parent width"]:
+        """Values of a pool and the outputs of the nodes below -> the outputs of their parents."""
         scale = self.config.scales[layer]
         B = self.B[pool] if scale == 1.0 else self.B[pool] * scale  # (s, d, r)
         bias = self.B_bias[pool] * scale if self.config.expert_bias else None  # (s, d)
@@ -168,13 +182,23 @@ class Smore(Adapter):
             mixed = mixed + count * self.W_bias[layer]
         return mixed
 
-    def _nodes(self, layer: int, values: Tensor, ids: Tensor, B: Tensor, bias: Tensor | None, below: Tensor) -> Tensor:
-        """B^n v^n + W x + biases at every node: ids (N, F_l), below (N, F_l, d_l) -> (N·F_l, d_{l+1})."""
+    def _nodes(
+        self,
+        layer: int,
+        values: Float[Tensor, "token expert rank"],
+        ids: Int[Tensor, "token node"],
+        B: Float[Tensor, "expert width rank"],
+        bias: Float[Tensor, "expert width"] | None,
+        below: Float[Tensor, "token node below"],
+    ) -> Float[Tensor, "token*node width"]:
+        """B^n v^n + W x + biases at every node."""
         bias = B.new_zeros(B.shape[:2]) if bias is None else bias + self.W_bias[layer]
         matrix = torch.cat([B.transpose(1, 2).flatten(0, 1), self.W[layer].T, bias])  # (s·r + d_l + s, d)
         return node_products(values, below.flatten(0, 1).to(values.dtype), ids, matrix.to(values.dtype))
 
-    def factor_pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    def factor_pairs(
+        self,
+    ) -> Iterator[tuple[Float[nn.Parameter, "expert rank in"], Float[nn.Parameter, "expert width rank"]]]:
         yield from zip(self.A, self.B, strict=True)
 
     def router_parameters(self) -> Iterator[nn.Parameter]:
@@ -186,7 +210,7 @@ class Smore(Adapter):
         return sum(self.config.num_experts)
 
 
-def activated(activation: nn.Module, values: Tensor) -> Tensor:
+def activated(activation: nn.Module, values: Float[Tensor, "*places width"]) -> Float[Tensor, "*places width"]:
     """The activation of values that nobody else sees: written over them where its backward pass needs no more."""
     if transformed():
         return activation(values)
@@ -195,14 +219,23 @@ def activated(activation: nn.Module, values: Tensor) -> Tensor:
     return values.relu_() if untouched(activation, nn.ReLU) else activation(values)
 
 
-def expert_outputs(values: Tensor, B: Tensor, bias: Tensor | None) -> Tensor:
-    """B^n v^n + b^n of every expert for every token: values (N, s, r), B (s, d, r), bias (s, d) -> (s, N, d)."""
+def expert_outputs(
+    values: Float[Tensor, "token expert rank"],
+    B: Float[Tensor, "expert width rank"],
+    bias: Float[Tensor, "expert width"] | None,
+) -> Float[Tensor, "expert token width"]:
+    """B^n v^n + b^n of every expert for every token."""
     values, B = values.transpose(0, 1), B.transpose(1, 2)
     return torch.bmm(values, B) if bias is None else torch.baddbmm(bias.unsqueeze(1), values, B)
 
 
-def mix_pool(values: Tensor, B: Tensor, bias: Tensor | None, weights: Tensor) -> Tensor:
-    """Σ_n w_n (B^n v^n + b^n): values (N, s, r), weights (N, P, s) -> (N, P, d), mixed before B is applied."""
+def mix_pool(
+    values: Float[Tensor, "token expert rank"],
+    B: Float[Tensor, "expert width rank"],
+    bias: Float[Tensor, "expert width"] | None,
+    weights: Float[Tensor, "token parent expert"],
+) -> Float[Tensor, "token parent width"]:
+    """Σ_n w_n (B^n v^n + b^n), mixed before B is applied."""
     weighed = (values.unsqueeze(1) * weights.unsqueeze(-1)).flatten(2)  # (N, P, s·r)
     mixed = weighed @ B.transpose(1, 2).flatten(0, 1)
     return mixed if bias is None else mixed + weights @ bias

@@ -49,7 +49,7 @@ class SmoreConfig(AdapterConfig):
     """
 
     r: list[int] | int = 8  # type: ignore[assignment]
-    alpha: list[float] | float | None = None  # type: ignore[assignment]
+    alpha: list[float | None] | float | None = None  # type: ignore[assignment]
     num_experts: list[int] = field(default_factory=lambda: [4, 4])
     fanout: list[int] = field(default_factory=lambda: [2, 2])
     key_dim: list[int] | int = 32

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,20 +24,20 @@ from .calls import plain, untouched
 class Choice:
     """What was chosen in one layer: P parents a token, f children each, of s experts.
 
-    ids, scores: (N, P, f), the chosen experts and their weights. balance_loss: without its coefficient; None where the
-    gate has none. keys: (s, m) as the descendants of a chosen expert see them, of a top-down gate.
+    ids, scores: the chosen experts and their weights. balance_loss: without its coefficient; None where the gate has
+    none. keys: as the descendants of a chosen expert see them, of a top-down gate.
     """
 
-    ids: Tensor
-    scores: Tensor
+    ids: Int[Tensor, "token parent child"]
+    scores: Float[Tensor, "token parent child"]
     num_experts: int
-    balance_loss: Tensor | None = None
-    keys: Tensor | None = None
-    known_weights: Tensor | None = field(default=None, init=False, repr=False)
+    balance_loss: Float[Tensor, ""] | None = None
+    keys: Float[Tensor, "expert key"] | None = None
+    known_weights: Float[Tensor, "token parent expert"] | None = field(default=None, init=False, repr=False)
 
     @property
-    def weights(self) -> Tensor:
-        """(N, P, s): the scores by expert, zero where an expert was not chosen; computed once."""
+    def weights(self) -> Float[Tensor, "token parent expert"]:
+        """The scores by expert, zero where an expert was not chosen; computed once."""
         if self.known_weights is None:  # no cached_property: it takes a lock, which torch.compile refuses
             empty = self.scores.new_zeros(*self.ids.shape[:-1], self.num_experts)
             self.known_weights = empty.scatter(-1, self.ids, self.scores)
@@ -46,12 +47,12 @@ class Choice:
 class TreeRouting(Routing):
     """The trees that tokens were routed through; `choices[l]` is layer l, 0 farthest from the output."""
 
-    def __init__(self, choices: list[Choice], shape: tuple[int, ...], balance_loss: Tensor | None) -> None:
+    def __init__(self, choices: list[Choice], shape: tuple[int, ...], balance_loss: Float[Tensor, ""] | None) -> None:
         self.choices, self.shape, self.balance_loss = choices, shape, balance_loss
 
     @property
-    def gates(self) -> Tensor:  # type: ignore[override]
-        """(…, Σ s_l): the coefficient of every expert, the sum over its paths of the products of the scores."""
+    def gates(self) -> Float[Tensor, "*tokens all_experts"]:  # type: ignore[override]
+        """The coefficient of every expert, the sum over its paths of the products of the scores."""
         paths, found = self.choices[-1].scores.new_ones(self.choices[-1].ids.shape[0], 1), []  # (N, 1)
         for choice in reversed(self.choices):
             found.append((paths.unsqueeze(1) @ choice.weights).squeeze(1))  # (N, s)
@@ -59,20 +60,20 @@ class TreeRouting(Routing):
         return torch.cat(found[::-1], dim=-1).reshape(*self.shape, sum(choice.num_experts for choice in self.choices))
 
     @property
-    def tree(self) -> list[Tensor]:
-        """Expert ids by layer, (…, F_l), 0 farthest from the output."""
+    def tree(self) -> list[Int[Tensor, "*tokens _node"]]:
+        """Expert ids by layer, 0 farthest from the output."""
         return [choice.ids.reshape(*self.shape, choice.ids.shape[1:].numel()) for choice in self.choices]
 
 
 @dataclass
 class Ancestor:
-    """A layer above: its nodes' experts, ids (N, F_j), and the keys (s_j, m_j) that their descendants see.
+    """A layer above: its nodes' experts, and the keys that their descendants see.
 
     one_hot: (N, F_j, s_j): a product with it reads a table faster than a lookup, above all backward.
     """
 
-    ids: Tensor
-    keys: Tensor
+    ids: Int[Tensor, "token node"]
+    keys: Float[Tensor, "expert key"]
 
     def __post_init__(self) -> None:
         every = torch.arange(self.keys.shape[0], device=self.ids.device)
@@ -106,12 +107,18 @@ class TreeGate(nn.Module):
             self.noise = nn.Linear(known, num_experts, bias=False)
             nn.init.zeros_(self.noise.weight)
 
-    def seen_keys(self) -> Tensor:
-        """The keys (s, m) as queries and descendants see them: of length 1 for noisy top-k, as they are otherwise."""
+    def seen_keys(self) -> Float[Tensor, "expert key"]:
+        """The keys as queries and descendants see them: of length 1 for noisy top-k, as they are otherwise."""
         return F.normalize(self.keys, dim=-1) if self.gate == "noisy_topk" else self.keys
 
-    def forward(self, x: Tensor, ancestors: list[Ancestor], token_mask: Tensor | None, balanced: bool) -> Choice:
-        """x (N, down), ancestors outermost first -> the choice for every parent; token_mask (N,)."""
+    def forward(
+        self,
+        x: Float[Tensor, "token down"],
+        ancestors: list[Ancestor],
+        token_mask: Shaped[Tensor, "..."] | None,
+        balanced: bool,
+    ) -> Choice:
+        """The choice for every parent; ancestors outermost first."""
         keys = self.seen_keys()
         if len(self.mlp):
             queries = self._queries(x, ancestors)  # (N, P, m)
@@ -126,7 +133,7 @@ class TreeGate(nn.Module):
         choice.keys = keys
         return choice
 
-    def _queries(self, x: Tensor, ancestors: list[Ancestor]) -> Tensor:
+    def _queries(self, x: Float[Tensor, "token down"], ancestors: list[Ancestor]) -> Float[Tensor, "token parent key"]:
         if not untouched(self.mlp, nn.Sequential):
             return self.mlp(whole_path(x, ancestors))
         first, *others = self.mlp
@@ -136,7 +143,12 @@ class TreeGate(nn.Module):
         return values
 
     def _noisy(
-        self, clean: Tensor, x: Tensor, ancestors: list[Ancestor], token_mask: Tensor | None, balanced: bool
+        self,
+        clean: Float[Tensor, "token parent expert"],
+        x: Float[Tensor, "token down"],
+        ancestors: list[Ancestor],
+        token_mask: Shaped[Tensor, "..."] | None,
+        balanced: bool,
     ) -> Choice:
         raw_scale = linear_on_path(self.noise, x, ancestors)  # (N, P, s)
         noisy, scale = gating.noisy_logits(clean, raw_scale, self.training)
@@ -152,7 +164,13 @@ class TreeGate(nn.Module):
         return choice
 
 
-def switch_choice(logits: Tensor, fanout: int, token_mask: Tensor | None, balanced: bool, dense: bool) -> Choice:
+def switch_choice(
+    logits: Float[Tensor, "token parent expert"],
+    fanout: int,
+    token_mask: Shaped[Tensor, "..."] | None,
+    balanced: bool,
+    dense: bool,
+) -> Choice:
     """Softmax over the pool, the f largest kept and renormalized for f > 1; all kept as they are when dense.
 
     Computed with the experts first: a softmax along a dimension of four leaves a processor nothing to do at once.
@@ -174,8 +192,13 @@ def switch_choice(logits: Tensor, fanout: int, token_mask: Tensor | None, balanc
     return choice
 
 
-def on_path(weight: Tensor, bias: Tensor | None, x: Tensor, ancestors: list[Ancestor]) -> Tensor:
-    """Linear map of the concatenation (x, key of each ancestor) at every parent, (N, P, out), without making it.
+def on_path(
+    weight: Float[Tensor, "made known"],
+    bias: Float[Tensor, "made"] | None,
+    x: Float[Tensor, "token down"],
+    ancestors: list[Ancestor],
+) -> Float[Tensor, "token parent made"]:
+    """Linear map of the concatenation (x, key of each ancestor), what is known at every parent, without making it.
 
     An ancestor's share is one of s_j rows: a small table, read by the ancestor's expert.
     """
@@ -188,15 +211,17 @@ def on_path(weight: Tensor, bias: Tensor | None, x: Tensor, ancestors: list[Ance
     return total
 
 
-def linear_on_path(layer: Any, x: Tensor, ancestors: list[Ancestor]) -> Tensor:
-    """A linear layer on what is known at every parent, (N, P, out); called on all of it where it is not plain."""
+def linear_on_path(
+    layer: Any, x: Float[Tensor, "token down"], ancestors: list[Ancestor]
+) -> Float[Tensor, "token parent made"]:
+    """A linear layer on what is known at every parent; called on all of it where it is not plain."""
     if plain(layer):
         return on_path(layer.weight, layer.bias, x, ancestors)
     return layer(whole_path(x, ancestors))
 
 
-def whole_path(x: Tensor, ancestors: list[Ancestor]) -> Tensor:
-    """The concatenation itself, (N, P, known)."""
+def whole_path(x: Float[Tensor, "token down"], ancestors: list[Ancestor]) -> Float[Tensor, "token parent known"]:
+    """The concatenation itself."""
     total = x.unsqueeze(1)  # (N, 1, down)
     for ancestor in ancestors:
         seen = ancestor.one_hot @ ancestor.keys  # (N, F_j, m_j)

@@ -13,29 +13,41 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from .transforms import transformed
 
 
-def mix_leaves(outputs: Tensor, scores: Tensor, ids: Tensor) -> Tensor:
-    """outputs (s, N, d), scores and ids (N, P, f) -> Σ_j scores_j outputs[ids_j], (N·P, d)."""
+def mix_leaves(
+    outputs: Float[Tensor, "expert token width"],
+    scores: Float[Tensor, "token parent child"],
+    ids: Int[Tensor, "token parent child"],
+) -> Float[Tensor, "token*parent width"]:
+    """Σ_j scores_j outputs[ids_j] over the children j of every parent."""
     if transformed():
         return torch.bmm(by_expert(scores, ids, outputs.shape[0]), outputs.transpose(0, 1)).flatten(0, 1)
     return MixLeaves.apply(outputs, scores, ids)
 
 
-def mix_children(outputs: Tensor, scores: Tensor) -> Tensor:
-    """outputs (N·P·f, d), scores (N, P, f) -> Σ_j scores_j outputs_j over each parent's own f rows, (N·P, d)."""
+def mix_children(
+    outputs: Float[Tensor, "row width"], scores: Float[Tensor, "token parent child"]
+) -> Float[Tensor, "token*parent width"]:
+    """Σ_j scores_j outputs_j over each parent's own f of the rows, N·P·f in all."""
     if transformed():
         weights = scores.flatten(0, 1)  # (N·P, f)
         return torch.bmm(weights.unsqueeze(1), outputs.unflatten(0, weights.shape)).squeeze(1)
     return MixChildren.apply(outputs, scores)
 
 
-def node_products(values: Tensor, below: Tensor, ids: Tensor, matrix: Tensor) -> Tensor:
-    """values (N, s, r), below (N·F, d_l), ids (N, F), M (s·r + d_l + s, d) -> (N·F, d), before the activation.
+def node_products(
+    values: Float[Tensor, "token expert rank"],
+    below: Float[Tensor, "row below"],
+    ids: Int[Tensor, "token node"],
+    matrix: Float[Tensor, "expert*rank+below+expert width"],
+) -> Float[Tensor, "row width"]:
+    """What every node adds up before its activation, a row for each of the N·F nodes.
 
     A row is B^n v^n + W x + b^n for the expert n of its node: v^n stands in the n-th block of a row that is zero in
     the other blocks, x behind it, and a one in the n-th place of the last s. M holds B of all experts, W, and their
@@ -49,8 +61,10 @@ def node_products(values: Tensor, below: Tensor, ids: Tensor, matrix: Tensor) ->
     return NodeProducts.apply(values, below, ids, matrix)[0]
 
 
-def by_expert(scores: Tensor, ids: Tensor, experts: int) -> Tensor:
-    """scores and ids (N, P, f) -> (N, P, s), zero where an expert was not chosen."""
+def by_expert(
+    scores: Float[Tensor, "token parent child"], ids: Int[Tensor, "token parent child"], experts: int
+) -> Float[Tensor, "token parent expert"]:
+    """The scores of all experts, zero where an expert was not chosen."""
     return scores.new_zeros(*ids.shape[:-1], experts).scatter_add(-1, ids, scores)
 
 
@@ -58,7 +72,12 @@ class MixLeaves(torch.autograd.Function):
     """The custom form of `mix_leaves`."""
 
     @staticmethod
-    def forward(ctx: Any, outputs: Tensor, scores: Tensor, ids: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        outputs: Float[Tensor, "expert token width"],
+        scores: Float[Tensor, "token parent child"],
+        ids: Int[Tensor, "token parent child"],
+    ) -> Float[Tensor, "token*parent width"]:
         tokens = torch.arange(ids.shape[0], device=ids.device).view(-1, 1, 1)
         rows = (ids * ids.shape[0] + tokens).flatten(0, 1)  # (N·P, f), of outputs as (s·N, d)
         with torch.enable_grad():  # torch's own backward pass of the weights is the one without copies
@@ -69,7 +88,9 @@ class MixLeaves(torch.autograd.Function):
         return mixed.detach()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(
+        ctx: Any, *grads: Float[Tensor, "row width"]
+    ) -> tuple[Float[Tensor, "expert token width"], Float[Tensor, "token parent child"], None]:
         outputs, scores, ids = ctx.saved_tensors
         N, P, _ = ids.shape
         if torch.is_grad_enabled() or transformed():
@@ -91,14 +112,18 @@ class MixChildren(torch.autograd.Function):
     """The custom form of `mix_children`."""
 
     @staticmethod
-    def forward(ctx: Any, outputs: Tensor, scores: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, outputs: Float[Tensor, "row width"], scores: Float[Tensor, "token parent child"]
+    ) -> Float[Tensor, "token*parent width"]:
         ctx.save_for_backward(outputs, scores)
         weights = scores.flatten(0, 1)  # (N·P, f)
         rows = torch.arange(outputs.shape[0], device=outputs.device).view_as(weights)
         return weighted_rows(outputs, rows, weights)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(
+        ctx: Any, *grads: Float[Tensor, "_parents width"]
+    ) -> tuple[Float[Tensor, "row width"], Float[Tensor, "token parent child"]]:
         outputs, scores = ctx.saved_tensors
         grad, weights = grads[0].unsqueeze(1), scores.flatten(0, 1).unsqueeze(-1)  # (N·P, 1, d), (N·P, f, 1)
         into_outputs = (grad * weights).reshape(outputs.shape)
@@ -106,8 +131,10 @@ class MixChildren(torch.autograd.Function):
         return into_outputs, into_scores.view_as(scores)
 
 
-def weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    """table (R, d), rows (M, k) indices of it, weights (M, k) -> Σ_k weights · table[rows], (M, d), without copies."""
+def weighted_rows(
+    table: Float[Tensor, "row width"], rows: Int[Tensor, "mixed child"], weights: Float[Tensor, "mixed child"]
+) -> Float[Tensor, "mixed width"]:
+    """Σ_k weights · table[rows] over the k children, without copies; rows: indices of the table."""
     return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
 
 
@@ -118,7 +145,13 @@ class NodeProducts(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, below: Tensor, ids: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any,
+        values: Float[Tensor, "token expert rank"],
+        below: Float[Tensor, "row below"],
+        ids: Int[Tensor, "token node"],
+        matrix: Float[Tensor, "expert*rank+below+expert width"],
+    ) -> tuple[Float[Tensor, "row width"], Float[Tensor, "row expert*rank+below+expert"]]:
         N, s, r = values.shape
         nodes = ids.reshape(-1, 1)  # (N·F, 1)
         columns = nodes * r + torch.arange(r, device=ids.device)  # (N·F, r), where the node's block stands
@@ -133,7 +166,14 @@ class NodeProducts(torch.autograd.Function):
         return rows @ matrix, rows
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, *grads: Float[Tensor, "row _"] | None
+    ) -> tuple[
+        Float[Tensor, "token expert rank"] | None,
+        Float[Tensor, "row below"] | None,
+        None,
+        Float[Tensor, "_matrix width"] | None,
+    ]:
         rows, columns, matrix = ctx.saved_tensors
         (N, s, r), (grad, into_rows) = ctx.sizes, grads
         if into_rows is not None:  # the second derivative

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from .base import Adapter, AdapterConfig, Routing, RoutingContext, as_tensor, kaiming_down, per_row, register
@@ -114,11 +115,13 @@ class TRex(Adapter):
             self.mapper = nn.Linear(config.clusters, config.num_experts, bias=False)
 
     @property
-    def omega(self) -> Tensor:
+    def omega(self) -> Float[Tensor, ""]:
         """Share of the learnt router in the routing, in (0, 1)."""
         return torch.sigmoid(self.config.temperature * self.omega_logit)
 
-    def prior(self, x: Tensor, context: RoutingContext | None) -> Tensor | None:
+    def prior(
+        self, x: Float[Tensor, "*tokens in"], context: RoutingContext | None
+    ) -> Float[Tensor, "... expert"] | None:
         """The semantic prior P, (rows, 1, …, experts) against x (rows, …, in); None counts as zero.
 
         Without any context the prior is zero (the paper's ablation); a context without an intuition is an error.
@@ -144,11 +147,16 @@ class TRex(Adapter):
             return rows[0]  # one vector: (experts,)
         return rows.reshape(x.shape[0], *[1] * (x.dim() - 2), config.num_experts)
 
-    def route(self, x: Tensor, context: RoutingContext | None = None) -> Routing:
-        """x (..., in) -> G (..., I, J), or (..., I) for diagonal pairing."""
+    def route(self, x: Float[Tensor, "*tokens in"], context: RoutingContext | None = None) -> Routing:
+        """G (..., I, J), or (..., I) for diagonal pairing."""
         return self._weigh(x, self.router(x) if self.config.router else None, context)
 
-    def _weigh(self, x: Tensor, logits: Tensor | None, context: RoutingContext | None) -> Routing:
+    def _weigh(
+        self,
+        x: Float[Tensor, "*tokens in"],
+        logits: Float[Tensor, "*tokens expert"] | None,
+        context: RoutingContext | None,
+    ) -> Routing:
         config, omega = self.config, self.omega
         if logits is None:
             weights = x.new_zeros((*x.shape[:-1], config.num_experts), dtype=self.A.dtype)
@@ -163,8 +171,8 @@ class TRex(Adapter):
 
     @beside_frozen
     def forward(
-        self, x: Tensor, context: RoutingContext | None = None, base: nn.Linear | None = None
-    ) -> tuple[Tensor, Routing]:
+        self, x: Float[Tensor, "*tokens in"], context: RoutingContext | None = None, base: nn.Linear | None = None
+    ) -> tuple[Float[Tensor, "*tokens out"], Routing]:
         own = getattr(self.route, "__func__", None) is not TRex.route  # of a subclass
         heads = [self.router] if self.config.router and not own else []
         hidden, made, onto = down_products(x, self.A, heads, self.dropout, base)

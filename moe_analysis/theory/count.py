@@ -12,6 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int
     from torch import Tensor, nn
 
 FEWER, MORE = 8, 24  # tokens of the two passes; their difference is what a token costs
@@ -92,7 +93,7 @@ def input_readers(layer: Any) -> list[nn.Module]:
     return found or list(getattr(layer, "gates", ()))
 
 
-def context_of(layer: Any, x: Tensor) -> Any:
+def context_of(layer: Any, x: Float[Tensor, "*tokens in"]) -> Any:
     """An intuition of one sample where the layer routes by it."""
     import torch
 
@@ -120,8 +121,8 @@ def count_lora(in_features: int, out_features: int, r: int) -> Counted:
     return Counted(trained, 0, macs, 0)
 
 
-def parents_by_gate(layer: Any, x: Tensor) -> list[int]:
-    """How many nodes a token's gate of each layer is run for, seen at the last linear map of its MLP; x (N, in)."""
+def parents_by_gate(layer: Any, x: Float[Tensor, "token in"]) -> list[int]:
+    """How many nodes a token's gate of each layer is run for, seen at the last linear map of its MLP."""
     seen: dict[int, int] = {}
     hooks = [
         gate.mlp[2].register_forward_hook(
@@ -137,8 +138,8 @@ def parents_by_gate(layer: Any, x: Tensor) -> list[int]:
     return [seen[index] for index in range(len(hooks))]
 
 
-def experts_used(routing: Any) -> list[Tensor]:
-    """Different experts that each token uses of each pool, (N,) a layer, from the trees it was routed through."""
+def experts_used(routing: Any) -> list[Int[Tensor, "token"]]:
+    """Different experts that each token uses of each pool, one tensor a layer, from the trees it was routed through."""
     import torch
 
     found = []

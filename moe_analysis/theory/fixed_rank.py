@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from .claim import Claim, claim_check
 
@@ -23,11 +24,11 @@ SMALLEST = 1e-8  # σ_r / σ_1 below which the rank is not r in any useful sense
 
 @dataclass(frozen=True)
 class RankPoint:
-    """A matrix W = U diag(sigma) Vᵀ of rank r: U (out, r), sigma (r,) falling and positive, V (in, r)."""
+    """A matrix W = U diag(sigma) Vᵀ of rank r, sigma falling and positive."""
 
-    U: np.ndarray
-    sigma: np.ndarray
-    V: np.ndarray
+    U: Float[np.ndarray, "out rank"]
+    sigma: Float[np.ndarray, "rank"]
+    V: Float[np.ndarray, "in rank"]
 
     @classmethod
     def from_factors(cls, A: Any, B: Any, scale: float = 1.0) -> RankPoint:
@@ -59,25 +60,25 @@ class RankPoint:
         return replace(self, sigma=gate * self.sigma)
 
     @property
-    def matrix(self) -> np.ndarray:
+    def matrix(self) -> Float[np.ndarray, "out in"]:
         return (self.U * self.sigma) @ self.V.T
 
-    def tangent(self, X: np.ndarray) -> np.ndarray:
-        """Orthogonal projection of X (out, in) onto the tangent space."""
+    def tangent(self, X: Float[np.ndarray, "out in"]) -> Float[np.ndarray, "out in"]:
+        """Orthogonal projection of X onto the tangent space."""
         return X - self.normal(X)
 
-    def normal(self, X: np.ndarray) -> np.ndarray:
-        """P⊥ X Q⊥: what of X (out, in) is orthogonal to the tangent space."""
+    def normal(self, X: Float[np.ndarray, "out in"]) -> Float[np.ndarray, "out in"]:
+        """P⊥ X Q⊥: what of X is orthogonal to the tangent space."""
         rest = X - self.U @ (self.U.T @ X)
         return rest - (rest @ self.V) @ self.V.T
 
-    def bend(self, xi: np.ndarray) -> np.ndarray:
-        """The second fundamental form II(ξ, ξ) of a tangent ξ (out, in) -> (out, in); its norm is the curvature."""
+    def bend(self, xi: Float[np.ndarray, "out in"]) -> Float[np.ndarray, "out in"]:
+        """The second fundamental form II(ξ, ξ) of a tangent ξ; its norm is the curvature."""
         left = (xi @ self.V) / self.sigma  # (out, r): ξ V diag(1/σ)
         return 2 * self.normal(left @ (self.U.T @ xi))
 
-    def nearest(self, xi: np.ndarray) -> np.ndarray:
-        """The matrix of rank r nearest to W + ξ for a tangent ξ (out, in), by truncated singular values.
+    def nearest(self, xi: Float[np.ndarray, "out in"]) -> Float[np.ndarray, "out in"]:
+        """The matrix of rank r nearest to W + ξ for a tangent ξ, by truncated singular values.
 
         W + ξ lives in 2r columns and 2r rows, so that only a (2r, 2r) core is decomposed: exact, whatever the layer.
         """
@@ -89,21 +90,21 @@ class RankPoint:
         rank = len(self.sigma)
         return (left @ (u[:, :rank] * sigma[:rank])) @ (vt[:rank] @ right.T)
 
-    def measured_curvature(self, xi: np.ndarray, t: float) -> float:
+    def measured_curvature(self, xi: Float[np.ndarray, "out in"], t: float) -> float:
         """‖P(W+tξ) + P(W−tξ) − 2W‖ / t², which tends to ‖II(ξ, ξ)‖ as t → 0 (in 1 / units of W for a unit ξ)."""
         return float(np.linalg.norm(self.nearest(t * xi) + self.nearest(-t * xi) - 2 * self.matrix)) / t**2
 
 
-def unit(X: np.ndarray) -> np.ndarray:
+def unit(X: Float[np.ndarray, "out in"]) -> Float[np.ndarray, "out in"]:
     return X / np.linalg.norm(X)
 
 
-def random_factors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A (3, 9) and B (11, 3) of a random expert."""
+def random_factors(rng: np.random.Generator) -> tuple[Float[np.ndarray, "3 9"], Float[np.ndarray, "11 3"]]:
+    """A and B of a random expert."""
     return rng.standard_normal((3, 9)), rng.standard_normal((11, 3))
 
 
-def sharpest_direction(point: RankPoint) -> np.ndarray:
+def sharpest_direction(point: RankPoint) -> Float[np.ndarray, "out in"]:
     """The unit tangent of largest curvature, 1/σ_r: it turns the weakest singular vectors out of their spaces."""
     basis_u, basis_v = (
         np.linalg.qr(np.concatenate([frame, np.eye(len(frame))], axis=1))[0][:, len(point.sigma)]

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ..adapters import MoeLora, MoeLoraConfig, Routing
@@ -43,11 +44,11 @@ RULES = {"plain": Rule(1.0), "rescaled": Rule(0.5), "p = 0": Rule(0.0), "exact r
 
 
 class HeldGates(MoeLora):
-    """A float64 copy of a layer's experts with given gates (E,) in place of its routing, the same for every token."""
+    """A float64 copy of a layer's experts with given gates in place of its routing, the same for every token."""
 
-    gates: Tensor
+    gates: Float[Tensor, "expert"]
 
-    def __init__(self, layer: MoeLora, gates: Tensor) -> None:
+    def __init__(self, layer: MoeLora, gates: Float[Tensor, "expert"]) -> None:
         super().__init__(layer.in_features, layer.out_features, copy.deepcopy(layer.config))
         self.register_buffer("gates", gates.double())
         self.double().eval()
@@ -55,12 +56,12 @@ class HeldGates(MoeLora):
             self.A.copy_(layer.A)
             self.B.copy_(layer.B)
 
-    def route(self, x: Tensor, token_mask: Tensor | None = None) -> Routing:
+    def route(self, x: Float[Tensor, "*tokens in"], token_mask: Shaped[Tensor, "..."] | None = None) -> Routing:
         return Routing(self.gates.expand(*x.shape[:-1], -1))
 
 
-def constant_gates(gates: Tensor) -> Tensor:
-    """gates (..., E) -> (E,); ValueError when they differ between tokens, where no single g describes an expert."""
+def constant_gates(gates: Float[Tensor, "*tokens expert"]) -> Float[Tensor, "expert"]:
+    """The gates of every token; ValueError when they differ between tokens, where no single g describes an expert."""
     flat = gates.detach().flatten(0, -2)
     if not torch.allclose(flat, flat[:1].expand_as(flat), rtol=1e-9, atol=0):
         raise ValueError("gates differ between tokens; hold them with HeldGates, or give every token the same input")
@@ -68,11 +69,16 @@ def constant_gates(gates: Tensor) -> Tensor:
 
 
 def first_step(
-    layer: MoeLora, x: Tensor, gradient: Tensor, rule: str, relative_step: float = 1e-6, damping: float = 1e-6
-) -> tuple[MoeLora, Tensor, float]:
-    """(a copy of the layer after one step, its gates (E,), lr), for the loss Σ gradient · delta(x), all in float64.
+    layer: MoeLora,
+    x: Float[Tensor, "token in"],
+    gradient: Float[Tensor, "token out"],
+    rule: str,
+    relative_step: float = 1e-6,
+    damping: float = 1e-6,
+) -> tuple[MoeLora, Float[Tensor, "expert"], float]:
+    """(a copy of the layer after one step, its gates, lr), for the loss Σ gradient · delta(x), all in float64.
 
-    x (tokens, in), gradient (tokens, out): ∂L/∂y, so that the step has the gradients of the model that they come from.
+    gradient: ∂L/∂y, so that the step has the gradients of the model that they come from.
     lr is chosen so that no A moves by more than relative_step of itself.
 
     Raises:
@@ -100,8 +106,10 @@ def first_step(
     return moved, gates, lr
 
 
-def full_matrix_change(layer: MoeLora, x: Tensor, gradient: Tensor, rule: str, **options: float) -> Tensor:
-    """Norm of the change of every expert's g s B A under one step of `rule`, divided by lr, (E,).
+def full_matrix_change(
+    layer: MoeLora, x: Float[Tensor, "token in"], gradient: Float[Tensor, "token out"], rule: str, **options: float
+) -> Float[Tensor, "expert"]:
+    """Norm of the change of every expert's g s B A under one step of `rule`, divided by lr.
 
     Arguments as for `first_step`, where the options are explained. The gates are the layer's own and must not differ
     between tokens. The change is never formed as a matrix: B'A' − BA = (B'−B) A' + B (A'−A) has rank 2r.
@@ -113,8 +121,10 @@ def full_matrix_change(layer: MoeLora, x: Tensor, gradient: Tensor, rule: str, *
         return gates * layer.scaling * product_norm(left, right) / lr
 
 
-def predicted_change(layer: MoeLora, x: Tensor, gradient: Tensor) -> Tensor:
-    """s² ‖Γ P_A + P_B Γ‖ of every expert, (E,): what g to the rule's exponent is multiplied with, without damping."""
+def predicted_change(
+    layer: MoeLora, x: Float[Tensor, "token in"], gradient: Float[Tensor, "token out"]
+) -> Float[Tensor, "expert"]:
+    """s² ‖Γ P_A + P_B Γ‖ of every expert: what g to the rule's exponent is multiplied with, without damping."""
     matrix = gradient.T @ x  # Γ (out, in)
     changes = []
     for A, B in zip(layer.A.detach(), layer.B.detach()):
@@ -123,19 +133,23 @@ def predicted_change(layer: MoeLora, x: Tensor, gradient: Tensor) -> Tensor:
     return torch.stack(changes)
 
 
-def product_norm(left: Tensor, right: Tensor) -> Tensor:
-    """‖left_e right_e‖ for left (E, out, k), right (E, k, in) -> (E,), from the triangular factors of both."""
+def product_norm(
+    left: Float[Tensor, "expert out rank"], right: Float[Tensor, "expert rank in"]
+) -> Float[Tensor, "expert"]:
+    """‖left_e right_e‖ of every expert, from the triangular factors of both."""
     upper, lower = torch.linalg.qr(left, mode="r").R, torch.linalg.qr(right.mT, mode="r").R
     return (upper @ lower.mT).flatten(1).norm(dim=1)
 
 
-def gate_slope(gates: Tensor, change: Tensor) -> float:
+def gate_slope(gates: Float[Tensor, "expert"], change: Float[Tensor, "expert"]) -> float:
     """Exponent of g in a change, by least squares on logarithms."""
     return float(np.polyfit(np.log(gates.numpy()), np.log(change.numpy()), 1)[0])
 
 
-def routed_copies(gates: Tensor, seed: int = 0) -> tuple[MoeLora, Tensor, Tensor]:
-    """(layer, x, gradient): an unchanged MoeLora whose softmax gives copies of one expert the gates (E,), summing to 1.
+def routed_copies(
+    gates: Float[Tensor, "expert"], seed: int = 0
+) -> tuple[MoeLora, Float[Tensor, "token in"], Float[Tensor, "token out"]]:
+    """(layer, x, gradient): an unchanged MoeLora whose softmax gives copies of one expert the gates, summing to 1.
 
     The first feature of every token is 1 and the router reads it alone: logits log(gates), whatever the token.
     """

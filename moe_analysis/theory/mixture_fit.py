@@ -8,37 +8,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 
 @dataclass(frozen=True)
 class MixtureFit:
-    """A (E, r, in), B (E, out, r), gates (T, E), the squared error, and the error after every sweep."""
+    """Factors and gates, the squared error, and the error after every sweep."""
 
-    A: np.ndarray
-    B: np.ndarray
-    gates: np.ndarray
+    A: Float[np.ndarray, "expert rank in"]
+    B: Float[np.ndarray, "expert out rank"]
+    gates: Float[np.ndarray, "target expert"]
     error: float
     history: tuple[float, ...]
 
     @property
-    def vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        """All rank-1 parts side by side: down (E*r, in), up (out, E*r), expert-major."""
+    def vectors(self) -> tuple[Float[np.ndarray, "num_down in"], Float[np.ndarray, "out num_down"]]:
+        """All rank-1 parts side by side, E·r down and as many up vectors, expert-major."""
         return self.A.reshape(-1, self.A.shape[2]), np.concatenate(list(self.B), axis=1)
 
 
-def mixture_of(A: np.ndarray, B: np.ndarray, gates: np.ndarray) -> np.ndarray:
-    """(T, out, in): Σ_e g_te B_e A_e."""
+def mixture_of(
+    A: Float[np.ndarray, "expert rank in"],
+    B: Float[np.ndarray, "expert out rank"],
+    gates: Float[np.ndarray, "target expert"],
+) -> Float[np.ndarray, "target out in"]:
+    """Σ_e g_te B_e A_e of every target t."""
     return np.tensordot(gates, B @ A, axes=1)
 
 
-def mixture_gates(targets: np.ndarray, A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """(T, E): the gates of least squared error for fixed experts."""
+def mixture_gates(
+    targets: Float[np.ndarray, "target out in"],
+    A: Float[np.ndarray, "expert rank in"],
+    B: Float[np.ndarray, "expert out rank"],
+) -> Float[np.ndarray, "target expert"]:
+    """The gates of least squared error for fixed experts."""
     experts = (B @ A).reshape(A.shape[0], -1)  # (E, out*in)
     return np.linalg.lstsq(experts.T, targets.reshape(len(targets), -1).T, rcond=None)[0].T
 
 
-def _best_up(targets: np.ndarray, A: np.ndarray, gates: np.ndarray) -> np.ndarray:
-    """(E, out, r): the up factors of least squared error for fixed down factors and gates."""
+def _best_up(
+    targets: Float[np.ndarray, "target out in"],
+    A: Float[np.ndarray, "expert rank in"],
+    gates: Float[np.ndarray, "target expert"],
+) -> Float[np.ndarray, "expert out rank"]:
+    """The up factors of least squared error for fixed down factors and gates."""
     experts, rank, width = A.shape
     seen = np.einsum("te,erw->twer", gates, A).reshape(-1, experts * rank)  # (T*in, E*r)
     wanted = targets.transpose(0, 2, 1).reshape(-1, targets.shape[1])  # (T*in, out)
@@ -47,9 +60,13 @@ def _best_up(targets: np.ndarray, A: np.ndarray, gates: np.ndarray) -> np.ndarra
 
 
 def fit_mixture(
-    targets: np.ndarray, A: np.ndarray, B: np.ndarray, sweeps: int = 100, tolerance: float = 1e-10
+    targets: Float[np.ndarray, "target out in"],
+    A: Float[np.ndarray, "expert rank in"],
+    B: Float[np.ndarray, "expert out rank"],
+    sweeps: int = 100,
+    tolerance: float = 1e-10,
 ) -> MixtureFit:
-    """Alternating least squares from the experts A (E, r, in), B (E, out, r); the first step fits the gates.
+    """Alternating least squares from the experts A, B; the first step fits the gates.
 
     The error never rises. The problem is not convex and for rank 1 a best fit need not exist (CP degeneracy),
     so the end is an upper bound on what such a mixture can reach: compare several starts.
@@ -69,13 +86,15 @@ def fit_mixture(
     return MixtureFit(A, B, gates, history[-1], tuple(history))
 
 
-def _balanced(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _balanced(
+    A: Float[np.ndarray, "expert rank in"], B: Float[np.ndarray, "expert out rank"]
+) -> tuple[Float[np.ndarray, "expert rank in"], Float[np.ndarray, "expert out rank"]]:
     """Experts of unit size, their scale left to the gates: without it factors drift to 0 and infinity."""
     size_a, size_b = np.linalg.norm(A, axis=(1, 2), keepdims=True), np.linalg.norm(B, axis=(1, 2), keepdims=True)
     return A / np.where(size_a > 0, size_a, 1.0), B / np.where(size_b > 0, size_b, 1.0)
 
 
-def shared_update(targets: np.ndarray, rank: int) -> MixtureFit:
+def shared_update(targets: Float[np.ndarray, "target out in"], rank: int) -> MixtureFit:
     """One LoRA update of `rank` for every target: the truncated singular value decomposition of their mean; exact."""
     left, singular, right = np.linalg.svd(targets.mean(0), full_matrices=False)
     kept = min(rank, len(singular))
@@ -85,8 +104,10 @@ def shared_update(targets: np.ndarray, rank: int) -> MixtureFit:
     return MixtureFit(A, B, gates, error, (error,))
 
 
-def regrouped(fit: MixtureFit, num_experts: int, rank: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The rank-1 parts of `fit` dealt out to experts A (E, r, in), B (E, out, r); missing ones are drawn at random."""
+def regrouped(
+    fit: MixtureFit, num_experts: int, rank: int, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "expert rank in"], Float[np.ndarray, "expert out rank"]]:
+    """The rank-1 parts of `fit` dealt out to experts; missing ones are drawn at random."""
     down, up = fit.vectors
     need = num_experts * rank
     if len(down) < need:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from .whole_numbers import whole_numbers
 
 
-def exact_rank(matrix: np.ndarray) -> int:
-    """Rank over the rationals of a matrix (rows, columns) of integers, stored as integers or as float64.
+def exact_rank(matrix: Shaped[np.ndarray, "row column"]) -> int:
+    """Rank over the rationals of a matrix of integers, stored as integers or as float64.
 
     Fraction-free elimination (Bareiss 1968) in Python's unbounded integers: no rounding, no tolerance.
 
@@ -39,7 +40,7 @@ def exact_rank(matrix: np.ndarray) -> int:
     return rank
 
 
-def numerical_rank(matrix: np.ndarray, tolerance: float | None = None) -> int:
+def numerical_rank(matrix: Shaped[np.ndarray, "row column"], tolerance: float | None = None) -> int:
     """Number of singular values above tolerance × the largest; None means max(shape) × float64 epsilon."""
     values = np.asarray(matrix, dtype=np.float64)
     if values.size == 0 or not values.any():
@@ -49,8 +50,8 @@ def numerical_rank(matrix: np.ndarray, tolerance: float | None = None) -> int:
     return int((singular > relative * singular[0]).sum())
 
 
-def integer_matrix(rows: int, columns: int, rank: int, rng: np.random.Generator) -> np.ndarray:
-    """(rows, columns) float64 matrix of small integers whose rank is `rank` by construction.
+def integer_matrix(rows: int, columns: int, rank: int, rng: np.random.Generator) -> Float[np.ndarray, "row column"]:
+    """A float64 matrix of small integers whose rank is `rank` by construction.
 
     A product of a unit lower-trapezoidal and a unit upper-trapezoidal matrix, whose rows and columns are then permuted.
 
@@ -65,7 +66,9 @@ def integer_matrix(rows: int, columns: int, rank: int, rng: np.random.Generator)
     return product[rng.permutation(rows)][:, rng.permutation(columns)].astype(np.float64)
 
 
-def degenerate_matrix(rows: int, columns: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+def degenerate_matrix(
+    rows: int, columns: int, kind: str, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "row column"], int]:
     """(matrix, its rank): `rows` vectors that are "independent", "dependent", "repeated", some "zero", or all "null".
 
     "independent" means as independent as the shape allows: rank min(rows, columns).

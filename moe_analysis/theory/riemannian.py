@@ -13,6 +13,7 @@ import numpy as np
 from .claim import Claim, claim_check
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
 REMEDY, PRECONDITIONER = "gR, gate rescaling", "gR, Riemannian preconditioner"
@@ -20,8 +21,8 @@ DAMPINGS = (1e-2, 1e-4, 1e-6)
 FACTORS = ("random", "rank-deficient", "tiny")
 
 
-def gate_range(experts: int = 8) -> Tensor:
-    """Gates (E,) on a logarithmic grid over two decades that sum to 1, as a softmax gives them."""
+def gate_range(experts: int = 8) -> Float[Tensor, "expert"]:
+    """Gates on a logarithmic grid over two decades that sum to 1, as a softmax gives them."""
     import torch
 
     grid = torch.logspace(-2, 0, experts, dtype=torch.float64)
@@ -83,7 +84,7 @@ def gr_exact_remedy_is_power_zero(seed: int = 0) -> Claim:
     )
 
 
-def routed_gradients(top_k: int, power: float, seed: int) -> dict[str, Tensor]:
+def routed_gradients(top_k: int, power: float, seed: int) -> dict[str, Float[Tensor, "..."]]:
     """Gradients of A, B, router and x, and A and B after a step, of a random MoeLora of 4 experts on 12 tokens."""
     import torch
 
@@ -159,7 +160,9 @@ def gr_step_invariance(seed: int = 0) -> Claim:
         )
         C += 3 * torch.eye(3)  # far from singular: its inverse enlarges damping
 
-        def stepped(A: Tensor, B: Tensor, damping: float) -> Tensor:
+        def stepped(
+            A: Float[Tensor, "1 rank in"], B: Float[Tensor, "1 out rank"], damping: float
+        ) -> Float[Tensor, "1 out in"]:
             dA, dB = precondition(A, B, B.mT @ matrix, matrix @ A.mT, damping)  # noqa: B023  used in this turn only
             return (B - 0.1 * dB) @ (A - 0.1 * dA)
 
@@ -185,8 +188,8 @@ def gr_step_invariance(seed: int = 0) -> Claim:
     )
 
 
-def difficult_factors(kind: str, generator: Any) -> tuple[Tensor, Tensor]:
-    """A (1, 3, 9) and B (1, 11, 3): random, with a repeated or a zero direction, or so small that damping competes."""
+def difficult_factors(kind: str, generator: Any) -> tuple[Float[Tensor, "1 3 9"], Float[Tensor, "1 11 3"]]:
+    """A and B: random, with a repeated or a zero direction, or so small that damping competes."""
     import torch
 
     A, B = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(1, 3, 9), (1, 11, 3)])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int
     from torch import Generator, Tensor
 
     from ..adapters import TRex
@@ -20,8 +21,10 @@ NUM_DOWN, NUM_UP = 2, 4
 IN_FEATURES, OUT_FEATURES, TOKENS = 16, 12, 4
 
 
-def clustered_tasks(samples: int, separation: float, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Samples of I·J clusters: x (samples, tokens, in), cosines to the centroids (samples, I·J), cluster (samples,).
+def clustered_tasks(
+    samples: int, separation: float, generator: Generator
+) -> tuple[Float[Tensor, "sample token in"], Float[Tensor, "sample cluster"], Int[Tensor, "sample"]]:
+    """Samples of I·J clusters: (x, cosines to the centroids, cluster).
 
     Hidden states carry their cluster as an offset of length `separation` under unit noise, so a router can learn
     it; the prompt's embedding is its centroid plus noise, so the intuition knows it roughly at once.
@@ -51,13 +54,23 @@ def build_layer(prior: str, generator: Generator) -> TRex:
     return layer
 
 
-def router_gradients(layer: TRex, x: Tensor, scores: Tensor | None, target: Tensor) -> tuple[Tensor, Tensor]:
-    """(losses (samples,), gradients (samples, I·J·in)) of each sample's squared error by the router's weight."""
+def router_gradients(
+    layer: TRex,
+    x: Float[Tensor, "sample token in"],
+    scores: Float[Tensor, "sample cluster"] | None,
+    target: Float[Tensor, "sample token out"],
+) -> tuple[Float[Tensor, "sample"], Float[Tensor, "sample row"]]:
+    """(losses, gradients of I·J·in numbers) of each sample's squared error by the router's weight."""
     from torch.func import functional_call, grad_and_value, vmap
 
     from ..adapters import RoutingContext
 
-    def loss_of(weight: Tensor, sample: Tensor, wanted: Tensor, score: Tensor | None) -> Tensor:
+    def loss_of(
+        weight: Float[Tensor, "expert in"],
+        sample: Float[Tensor, "token in"],
+        wanted: Float[Tensor, "token out"],
+        score: Float[Tensor, "cluster"] | None,
+    ) -> Float[Tensor, ""]:
         context = None if score is None else RoutingContext(intuition=score[None])
         delta, _ = functional_call(layer, {"router.weight": weight}, (sample[None], context))  # (1, tokens, out)
         return ((delta[0] - wanted) ** 2).mean()
@@ -67,7 +80,14 @@ def router_gradients(layer: TRex, x: Tensor, scores: Tensor | None, target: Tens
     return losses.detach(), gradients.detach().flatten(1)
 
 
-def _train_router(layer: TRex, x: Tensor, scores: Tensor | None, target: Tensor, steps: int, lr: float) -> None:
+def _train_router(
+    layer: TRex,
+    x: Float[Tensor, "sample token in"],
+    scores: Float[Tensor, "sample cluster"] | None,
+    target: Float[Tensor, "sample token out"],
+    steps: int,
+    lr: float,
+) -> None:
     """Adam on the full batch; only the router and ω move, so the experts are the same with every prior."""
     import torch
 
@@ -135,8 +155,10 @@ def router_gradient_noise(
     return pd.DataFrame(rows)
 
 
-def saturated_output(layer: TRex, x: Tensor, cluster: Tensor) -> Tensor:
-    """(samples, tokens, out): what the layer gives when its router is certain of expert `cluster`, at ω = ½."""
+def saturated_output(
+    layer: TRex, x: Float[Tensor, "sample token in"], cluster: Int[Tensor, "sample"]
+) -> Float[Tensor, "sample token out"]:
+    """What the layer gives when its router is certain of expert `cluster`, at ω = ½."""
     import torch
 
     weight = layer.config.router_coef / 2

@@ -15,6 +15,7 @@ from .claim import Claim, claim_check
 from .flexibility import child_flexibility, linear_flexibility, momor_bound, shared_flexibility, smore_flexibility
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
     from ..adapters import SmoreConfig
@@ -35,7 +36,7 @@ def paper_sizes(layers: int) -> tuple[list[int], list[int]]:
     return [4] * layers, [2] * layers
 
 
-def inputs(seed: int, *shape: int) -> Tensor:
+def inputs(seed: int, *shape: int) -> Float[Tensor, "..."]:
     import torch
 
     generator = torch.Generator().manual_seed(seed + 1000)  # not the numbers that parameters are made of

@@ -19,9 +19,11 @@ from .smore import IN_FEATURES, agreement, inputs, paper_sizes, structure
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jaxtyping import Float
     from torch import Generator, Tensor
 
     from ..adapters import Smore, SmoreConfig
+    from .tree_enumeration import Trees
 
 Code = Callable[[int], tuple]
 SAME = 1e-12  # of the largest output: float64 outputs this close are taken for equal
@@ -124,7 +126,7 @@ def smore_thm34_codes_in_floats(seed: int = 0) -> Claim:
     )
 
 
-def changed_leaves(config: SmoreConfig, trees: list[Tensor], generator: Generator) -> list[Tensor]:
+def changed_leaves(config: SmoreConfig, trees: Trees, generator: Generator) -> Trees:
     """Each tree with other leaves under one random parent of the lowest layer. Needs f < s there."""
     import torch
 
@@ -139,7 +141,7 @@ def changed_leaves(config: SmoreConfig, trees: list[Tensor], generator: Generato
     return [lowest, *trees[1:]]
 
 
-def exchanged_leaves(config: SmoreConfig, trees: list[Tensor], generator: Generator) -> list[Tensor]:
+def exchanged_leaves(config: SmoreConfig, trees: Trees, generator: Generator) -> Trees:
     """Each tree with the leaves of two random parents exchanged: every expert stands as often in its layer as before.
 
     Only σ can tell such trees apart. Parents with the same leaves leave the tree as it was; needs L ≥ 2.
@@ -155,14 +157,14 @@ def exchanged_leaves(config: SmoreConfig, trees: list[Tensor], generator: Genera
 CHANGES = {"leaves": changed_leaves, "exchange": exchanged_leaves}
 
 
-def single_outputs(layer: Smore, x: Tensor, trees: list[Tensor]) -> Tensor:
+def single_outputs(layer: Smore, x: Float[Tensor, "in"], trees: Trees) -> Float[Tensor, "tree width"]:
     """`tree_outputs` by a float32 copy of the layer, given back in float64."""
     from .tree_enumeration import tree_outputs
 
     return tree_outputs(copy.deepcopy(layer).float(), x.float(), trees).double()
 
 
-def precision_of_all(layer: Smore, x: Tensor) -> dict[str, int | float]:
+def precision_of_all(layer: Smore, x: Float[Tensor, "in"]) -> dict[str, int | float]:
     """How many of all trees float64 and float32 tell apart: trees, float64, float32_bits, float32, rounding.
 
     float64: apart by more than SAME of the largest output. float32_bits: different bit patterns, which may differ by
@@ -186,7 +188,9 @@ def precision_of_all(layer: Smore, x: Tensor) -> dict[str, int | float]:
     }
 
 
-def precision_of_neighbours(layer: Smore, x: Tensor, change: str, pairs: int, seed: int) -> dict[str, int | float]:
+def precision_of_neighbours(
+    layer: Smore, x: Float[Tensor, "in"], change: str, pairs: int, seed: int
+) -> dict[str, int | float]:
     """The same question where trees are too many: pairs of a random tree and one that a small change made of it.
 
     Args:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,15 +24,15 @@ class MultisetCode(nn.Module):
     """σ(z) = (Z, Z², …, Z^f, 0, …) with Z = 1, 2, … the number of z in a given list: Z: X → ℕ of Lemma C.8.
 
     By Newton's identities the f sums of powers determine a multiset of at most f numbers, so that Σ σ(z) determines the
-    multiset of its z. Shapes (…, width) to (…, width); width ≥ f.
+    multiset of its z. The layer's width is at least f.
 
     Raises:
         ValueError: For a z that is not listed, and for a list of z that are no whole numbers: only those are met again
             on every processor.
     """
 
-    def __init__(self, inputs: Tensor, size: int) -> None:
-        """inputs (K, width): all the z there are, whole numbers; size: f, the largest multiset."""
+    def __init__(self, inputs: Float[Tensor, "listed width"], size: int) -> None:
+        """inputs: all the z there are, whole numbers; size: f, the largest multiset."""
         super().__init__()
         if inputs.shape[1] < size:
             raise ValueError(
@@ -49,24 +50,24 @@ class MultisetCode(nn.Module):
             raise ValueError("inputs hold a row twice; pass each z once")
         self.keys, self.listed = keys, listed[order]  # (K,), (K, columns)
 
-    def _key(self, z: Tensor) -> Tensor:
+    def _key(self, z: Float[Tensor, "*nodes column"]) -> Int[Tensor, "*nodes"]:
         return (z.long() * self.factors).sum(-1)  # modulo 2^64, by which no two listed rows agree
 
-    def number(self, z: Tensor) -> Tensor:
-        """Z (…) of z (…, width)."""
+    def number(self, z: Float[Tensor, "*nodes width"]) -> Int[Tensor, "*nodes"]:
+        """Z of z."""
         seen = z[..., self.columns]
         place = torch.searchsorted(self.keys, self._key(seen)).clamp_(max=len(self.keys) - 1)
         if not torch.equal(self.listed[place].to(z.dtype), seen):
             raise ValueError("σ met a z that is not in its list; the layer's parameters or inputs have changed")
         return place + 1
 
-    def inputs(self, number: Tensor) -> Tensor:
-        """z (…, width) of the numbers Z (…)."""
+    def inputs(self, number: Int[Tensor, "*nodes"]) -> Float[Tensor, "*nodes width"]:
+        """z of the numbers Z."""
         z = self.listed.new_zeros(*number.shape, self.width)
         z[..., self.columns] = self.listed[number - 1]
         return z
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Float[Tensor, "*nodes width"]) -> Float[Tensor, "*nodes width"]:
         number = self.number(z).to(z.dtype).unsqueeze(-1)
         return F.pad(number.expand(*number.shape[:-1], self.size).cumprod(-1), (0, self.width - self.size))
 
@@ -78,7 +79,7 @@ class SingleNumberCode(MultisetCode):
     exact as long as they fit; a library's power function need not be.
     """
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Float[Tensor, "*nodes width"]) -> Float[Tensor, "*nodes width"]:
         powers = torch.full((len(self.keys),), self.size + 1.0, dtype=z.dtype).cumprod(0)  # N, N², …, N^K
         return F.pad(powers[self.number(z) - 1].unsqueeze(-1), (0, self.width - 1))
 
@@ -104,7 +105,7 @@ def distinguishing_layer(config: SmoreConfig, code: type[MultisetCode] = Multise
         bias[:, row] = index if inside else 2**index
     for W in layer.W[1:]:
         W.copy_(F.pad(torch.eye(W.shape[1]), (0, 0, W.shape[0] - W.shape[1], 0)))  # [0; I]
-    below: Tensor | None = None
+    below: Float[Tensor, "made width"] | None = None
     for level in range(config.layers):
         met = activation_inputs(layer, level, below) if inside else below
         if met is not None:
@@ -114,16 +115,18 @@ def distinguishing_layer(config: SmoreConfig, code: type[MultisetCode] = Multise
     return layer
 
 
-def activation_inputs(layer: Smore, level: int, below: Tensor | None) -> Tensor:
-    """b^n + W x of every expert n and every output x below (M, d_l): (s · M, d_{l+1}), for A = B = 0."""
+def activation_inputs(
+    layer: Smore, level: int, below: Float[Tensor, "_seen below"] | None
+) -> Float[Tensor, "row width"]:
+    """b^n + W x of every expert n and every output x below, a row each, for A = B = 0."""
     bias = layer.B_bias[0 if layer.config.shared_pool else level].detach()  # (s, d_{l+1})
     if below is None:
         return bias
     return (bias.unsqueeze(1) + below @ layer.W[level].detach().T).flatten(0, 1)
 
 
-def decoded_trees(layer: Smore, outputs: Tensor) -> Trees:
-    """x_L (N, d_L) of a distinguishing layer with fanouts of 2 and σ outside -> the trees that made them.
+def decoded_trees(layer: Smore, outputs: Float[Tensor, "tree width"]) -> Trees:
+    """x_L of a distinguishing layer with fanouts of 2 and σ outside -> the trees that made them.
 
     Two numbers follow from the sums of their powers p_1 and p_2, (p_1 ± sqrt(2 p_2 − p_1²)) / 2; each is the number of
     a child's expert and output, and so on down. Outputs whose trees come back are the outputs of different trees. All

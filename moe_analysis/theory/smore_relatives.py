@@ -12,6 +12,7 @@ from .claim import Claim, claim_check
 from .smore import IN_FEATURES, MIXED, TOKENS, inputs, paper_sizes
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
     from ..adapters import MoeLora, Momor, Smore
@@ -75,8 +76,8 @@ def as_smore(momor: Momor) -> Smore:
     return layer
 
 
-def choices_of_gates(gates: list[Tensor], top_k: list[int]) -> list[Choice]:
-    """Trees with scores that give the experts of every pool any gates (N, s) ≥ 0 with top_k entries above 0.
+def choices_of_gates(gates: list[Float[Tensor, "token _expert"]], top_k: list[int]) -> list[Choice]:
+    """Trees with scores that give the experts of every pool any gates ≥ 0 with top_k entries above 0.
 
     Every parent of layer l takes the pool's experts with the scores g_l / Σ g_{l+1}: the paths that reach the layer
     carry Σ g_{l+1} in all, which the division undoes (Proposition 3.2 for gates that do not sum to 1).
@@ -95,8 +96,8 @@ def choices_of_gates(gates: list[Tensor], top_k: list[int]) -> list[Choice]:
     return choices
 
 
-def planned_update(layer: Smore, x: Tensor, choices: list[Choice]) -> Tensor:
-    """W_proj x_L + b (N, out) of tokens x (N, in) that follow given trees with given scores."""
+def planned_update(layer: Smore, x: Float[Tensor, "token in"], choices: list[Choice]) -> Float[Tensor, "token out"]:
+    """W_proj x_L + b of tokens that follow given trees with given scores."""
     import torch
 
     from .tree_enumeration import pool_values
@@ -145,7 +146,7 @@ def collapsed(layer: Smore) -> MoeLora:
     return mixture
 
 
-def relative_gap(found: Tensor, wanted: Tensor) -> float:
+def relative_gap(found: Float[Tensor, "*tokens out"], wanted: Float[Tensor, "*tokens out"]) -> float:
     return float((found - wanted).norm() / wanted.norm())
 
 

@@ -1,8 +1,8 @@
 """Walks the routings of a real `Smore` or `Momor` module and counts the different outputs x_L that they make.
 
 Scores are binary, as in the paper's definition of structural flexibility: an expert that was chosen counts with weight
-1. A tree is a list with one tensor per layer, the layer farthest from the output first: ids (N, P, f), the experts under
-each of the P parents of N trees, as in `adapters.tree_gates.Choice`. Siblings are a set: their ids rise.
+1. A tree is a list with one tensor per layer, the layer farthest from the output first: ids of the experts under each
+parent of N trees, as in `adapters.tree_gates.Choice`. Siblings are a set: their ids rise.
 
 Two ways to count rows: exactly, for outputs that are whole numbers in float64, where rounding cannot make two of them
 differ or agree, and up to a tolerance for any others.
@@ -16,6 +16,7 @@ from math import comb
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,17 +25,17 @@ from ..adapters.tree_gates import Choice
 from .flexibility import smore_flexibility
 from .whole_numbers import whole_numbers
 
-Trees = list[Tensor]
+Trees = list[Int[Tensor, "tree _parent _child"]]
 MOST_ROWS = 3_000_000  # of one enumeration; a row has d_L float64 numbers
 
 
-def subsets(s: int, f: int) -> Tensor:
-    """The C(s, f) subsets of an expert pool, (C, f), in lexicographic order."""
+def subsets(s: int, f: int) -> Int[Tensor, "subset child"]:
+    """The C(s, f) subsets of an expert pool, in lexicographic order."""
     return torch.tensor(list(combinations(range(s), f)))
 
 
-def trees_of_digits(config: SmoreConfig, digits: list[Tensor]) -> Trees:
-    """digits[l] (N, F_{l+1}), the number of the subset under each parent of layer l -> trees."""
+def trees_of_digits(config: SmoreConfig, digits: list[Int[Tensor, "tree _parent"]]) -> Trees:
+    """digits[l], the number of the subset under each parent of layer l -> trees."""
     return [subsets(s, f)[digit] for s, f, digit in zip(config.num_experts, config.fanout, digits)]
 
 
@@ -55,8 +56,10 @@ def all_trees(config: SmoreConfig, chunk: int = 1 << 15) -> Iterator[Trees]:
         yield trees_of_digits(config, digits)
 
 
-def mixed_radix(number: Tensor, base: int, places: int) -> tuple[Tensor, Tensor]:
-    """number (N,) -> its lowest `places` digits (N, places) and what is left of it (N,)."""
+def mixed_radix(
+    number: Int[Tensor, "tree"], base: int, places: int
+) -> tuple[Int[Tensor, "tree place"], Int[Tensor, "tree"]]:
+    """The lowest `places` digits of a number and what is left of it."""
     digits = []
     for _ in range(places):
         digits.append(number % base)
@@ -72,13 +75,13 @@ def random_trees(config: SmoreConfig, count: int, generator: torch.Generator) ->
     )
 
 
-def binary_choice(ids: Tensor, pool: int, dtype: torch.dtype) -> Choice:
-    """ids (N, P, f) of a pool of s experts -> the choice whose scores are all 1."""
+def binary_choice(ids: Int[Tensor, "token parent child"], pool: int, dtype: torch.dtype) -> Choice:
+    """The choice of these ids of a pool, whose scores are all 1."""
     return Choice(ids, torch.ones(ids.shape, dtype=dtype), pool)
 
 
-def pool_values(layer: Smore, x: Tensor) -> Tensor:
-    """A x + bias of all pools, x (N, in) -> (N, Σ s·r), as `Smore.aggregate` takes it."""
+def pool_values(layer: Smore, x: Float[Tensor, "token in"]) -> Float[Tensor, "token all_ranks"]:
+    """A x + bias of all pools, as `Smore.aggregate` takes it."""
     hidden = torch.cat([F.linear(x, A.flatten(0, 1)) for A in layer.A], dim=1)
     if layer.config.expert_bias:
         hidden = hidden + torch.cat([bias.flatten() for bias in layer.A_bias])
@@ -86,23 +89,25 @@ def pool_values(layer: Smore, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def tree_outputs(layer: Smore, x: Tensor, trees: Trees) -> Tensor:
-    """x_L (N, d_L) of one input x (in,) routed through each of N given trees with binary scores."""
+def tree_outputs(layer: Smore, x: Float[Tensor, "in"], trees: Trees) -> Float[Tensor, "tree width"]:
+    """x_L of one input x routed through each of N given trees with binary scores."""
     choices = [binary_choice(ids, s, x.dtype) for ids, s in zip(trees, layer.config.num_experts)]
     hidden = pool_values(layer, x.unsqueeze(0)).expand(len(trees[0]), -1)  # (N, Σ s·r)
     return layer.aggregate(hidden, hidden[:, :0], planned=choices)[0]  # planned trees leave the router nothing to know
 
 
-def all_outputs(layer: Smore, x: Tensor) -> np.ndarray:
-    """x_L (trees, d_L) of one input x (in,) over all trees of the layer's configuration."""
+def all_outputs(layer: Smore, x: Float[Tensor, "in"]) -> Float[np.ndarray, "tree width"]:
+    """x_L of one input x over all trees of the layer's configuration."""
     return torch.cat([tree_outputs(layer, x, trees) for trees in all_trees(layer.config)]).numpy()
 
 
 @torch.no_grad()
-def outputs_above(layer: Smore, x: Tensor, level: int, below: Tensor | None) -> Tensor:
-    """The different outputs (K, d_{l+1}) that a node above layer l = `level` can have, compared exactly.
+def outputs_above(
+    layer: Smore, x: Float[Tensor, "in"], level: int, below: Float[Tensor, "_seen below"] | None
+) -> Float[Tensor, "_made width"]:
+    """The different outputs that a node above layer l = `level` can have, compared exactly.
 
-    below (M, d_l): all the outputs that its children can have, None in the lowest layer; every set of experts meets
+    below: all the outputs that its children can have, None in the lowest layer; every set of experts meets
     every assignment of these to them.
 
     Raises:
@@ -128,8 +133,10 @@ def outputs_above(layer: Smore, x: Tensor, level: int, below: Tensor | None) -> 
     return torch.from_numpy(exact_rows(torch.cat(found))).to(x.dtype)
 
 
-def layer_outputs(layer: Smore, x: Tensor, levels: int | None = None) -> list[Tensor]:
-    """The different outputs (Γ_l, d_l) of the nodes above layers 0 … levels - 1 for one input x (in,), bottom up.
+def layer_outputs(
+    layer: Smore, x: Float[Tensor, "in"], levels: int | None = None
+) -> list[Float[Tensor, "_made _width"]]:
+    """The Γ_l different outputs of the nodes above layers 0 … levels - 1 for one input x, bottom up.
 
     Each layer starts from the outputs, not the trees, of the layer below: equal subtrees are followed once. They are
     compared exactly, so that parameters are needed whose outputs are whole numbers: ValueError for any others.
@@ -143,8 +150,8 @@ def layer_outputs(layer: Smore, x: Tensor, levels: int | None = None) -> list[Te
     return found
 
 
-def active_experts(config: SmoreConfig, trees: Trees) -> Tensor:
-    """(N, Σ s_l): 1.0 where an expert stands anywhere in its layer of the tree; all that MoMOR knows of a tree."""
+def active_experts(config: SmoreConfig, trees: Trees) -> Float[Tensor, "tree all_experts"]:
+    """1.0 where an expert stands anywhere in its layer of the tree; all that MoMOR knows of a tree."""
     return torch.cat(
         [
             torch.zeros(len(ids), s, dtype=torch.float64).scatter_(1, ids.flatten(1), 1.0)
@@ -154,40 +161,46 @@ def active_experts(config: SmoreConfig, trees: Trees) -> Tensor:
     )
 
 
-def momor_routings(config: SmoreConfig) -> Tensor:
-    """(K, Σ s_l): the active experts of every tree, each set once."""
+def momor_routings(config: SmoreConfig) -> Float[Tensor, "routing all_experts"]:
+    """The active experts of every tree, each set once."""
     sets = [torch.from_numpy(distinct_rows(active_experts(config, trees).numpy())) for trees in all_trees(config)]
     return torch.from_numpy(distinct_rows(torch.cat(sets).numpy()))
 
 
 class HeldMomor(Momor):
-    """A float64 copy of a MoMOR with given gates (N, Σ s) in place of its routing."""
+    """A float64 copy of a MoMOR with given gates in place of its routing."""
 
-    gates_held: Tensor
+    gates_held: Float[Tensor, "token all_experts"]
 
-    def __init__(self, layer: Momor, gates: Tensor) -> None:
+    def __init__(self, layer: Momor, gates: Float[Tensor, "token all_experts"]) -> None:
         config = MomorConfig(**{**vars(layer.config), "balance_coef": 0.0})
         super().__init__(layer.in_features, layer.out_features, config)
         self.double().load_state_dict(layer.state_dict())
         self.register_buffer("gates_held", gates.double(), persistent=False)
 
-    def _choose(self, pool: int, logits: Tensor, token_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _choose(
+        self, pool: int, logits: Float[Tensor, "token expert"], token_mask: Shaped[Tensor, "..."] | None
+    ) -> tuple[Float[Tensor, "token expert"], Float[Tensor, ""] | None]:
         return self.gates_held.split(self.config.num_experts, dim=1)[pool], None
 
 
-def momor_outputs(layer: Momor, x: Tensor, gates: Tensor) -> np.ndarray:
-    """The update (N, out) of one input x (in,) under each of N rows of gates (N, Σ s)."""
+def momor_outputs(
+    layer: Momor, x: Float[Tensor, "in"], gates: Float[Tensor, "routing all_experts"]
+) -> Float[np.ndarray, "routing out"]:
+    """The update of one input x under each row of gates."""
     with torch.no_grad():
         return HeldMomor(layer, gates)(x.expand(len(gates), -1))[0].numpy()
 
 
-def exact_rows(rows: Tensor | np.ndarray) -> np.ndarray:
-    """The different rows of (N, d) whole numbers as int64, in no particular order; ValueError for any others."""
+def exact_rows(
+    rows: Shaped[Tensor, "row width"] | Shaped[np.ndarray, "row width"],
+) -> Int[np.ndarray, "_different width"]:
+    """The different rows of whole numbers as int64, in no particular order; ValueError for any others."""
     return distinct_rows(whole_numbers(rows))
 
 
-def distinct_rows(rows: np.ndarray) -> np.ndarray:
-    """The different rows of (N, d), bit for bit except that -0 equals 0, in no particular order.
+def distinct_rows(rows: Shaped[np.ndarray, "row width"]) -> Shaped[np.ndarray, "_different width"]:
+    """The different rows, bit for bit except that -0 equals 0, in no particular order.
 
     Of numbers that were rounded the count is the machine's own; `exact_rows` refuses them.
     """
@@ -196,8 +209,8 @@ def distinct_rows(rows: np.ndarray) -> np.ndarray:
     return clean[np.sort(first)]
 
 
-def count_apart(rows: np.ndarray, tolerance: float) -> int:
-    """How many of N rows (N, d) can be told apart when coordinates closer than tolerance · max|rows| are equal.
+def count_apart(rows: Float[np.ndarray, "row width"], tolerance: float) -> int:
+    """How many of the rows can be told apart when coordinates closer than tolerance · max|rows| are equal.
 
     Rows are split wherever a sorted coordinate jumps by more than that, again and again until nothing changes, so
     that rows of different groups differ by more than the tolerance in some coordinate. Rows that a chain of small

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from .claim import Claim, claim_check
 from .rank import degenerate_matrix, exact_rank, integer_matrix, numerical_rank
@@ -22,7 +23,9 @@ KINDS = ("independent", "dependent", "repeated", "zero", "narrow")
 SATURATED = 10.0  # sigmoid(±1000) is exactly 1 or 0 in float64
 
 
-def open_layer(A: np.ndarray, B: np.ndarray, pairing: str = "mix_and_match") -> TRex:
+def open_layer(
+    A: Float[np.ndarray, "num_down in"], B: Float[np.ndarray, "out num_up"], pairing: str = "mix_and_match"
+) -> TRex:
     """A float64 TRex whose routing is exactly the intuition that it is given: G = P, output scale 1."""
     import torch
 
@@ -38,10 +41,15 @@ def open_layer(A: np.ndarray, B: np.ndarray, pairing: str = "mix_and_match") -> 
     return layer
 
 
-def realised_updates(A: np.ndarray, B: np.ndarray, gates: np.ndarray, pairing: str = "mix_and_match") -> np.ndarray:
-    """The matrices ΔW that the TRex module applies: A (I, in), B (out, J), gates (K, I, J) -> (K, out, in).
+def realised_updates(
+    A: Float[np.ndarray, "num_down in"],
+    B: Float[np.ndarray, "out num_up"],
+    gates: Float[np.ndarray, "routing num_down num_up"] | Float[np.ndarray, "routing num_down"],
+    pairing: str = "mix_and_match",
+) -> Float[np.ndarray, "routing out in"]:
+    """The matrices ΔW that the TRex module applies.
 
-    Each is read off the layer's own forward on the unit vectors of the input. Diagonal pairing: gates (K, I).
+    Each is read off the layer's own forward on the unit vectors of the input. Diagonal pairing: a gate for each pair.
     """
     import torch
 
@@ -55,21 +63,25 @@ def realised_updates(A: np.ndarray, B: np.ndarray, gates: np.ndarray, pairing: s
     return delta.transpose(1, 2).numpy()
 
 
-def span_matrix(A: np.ndarray, B: np.ndarray, pairing: str = "mix_and_match") -> np.ndarray:
-    """(experts, out*in): vec(ΔW) of every one-hot routing; ΔW is linear in G, so the rows span all updates."""
+def span_matrix(
+    A: Float[np.ndarray, "num_down in"], B: Float[np.ndarray, "out num_up"], pairing: str = "mix_and_match"
+) -> Float[np.ndarray, "expert row"]:
+    """vec(ΔW), out·in numbers, of every one-hot routing; ΔW is linear in G, so the rows span all updates."""
     num_down, num_up = A.shape[0], B.shape[1]
     shape = (num_down,) if pairing == "diagonal" else (num_down, num_up)
     one_hot = np.eye(int(np.prod(shape))).reshape(-1, *shape)  # (experts, I, J) or (experts, I)
     return realised_updates(A, B, one_hot, pairing).reshape(one_hot.shape[0], -1)
 
 
-def span_dimension(A: np.ndarray, B: np.ndarray, pairing: str = "mix_and_match") -> int:
+def span_dimension(
+    A: Shaped[np.ndarray, "num_down in"], B: Shaped[np.ndarray, "out num_up"], pairing: str = "mix_and_match"
+) -> int:
     """Dimension of the space of updates over all routings, measured on the module; exact for integer factors."""
     A, B = np.asarray(A, dtype=np.float64), np.asarray(B, dtype=np.float64)
     return rank_for(A, B)(span_matrix(A, B, pairing))
 
 
-def rank_for(A: np.ndarray, B: np.ndarray) -> Callable[[np.ndarray], int]:
+def rank_for(A: Shaped[np.ndarray, "..."], B: Shaped[np.ndarray, "..."]) -> Callable[[np.ndarray], int]:
     """`exact_rank` for factors of whole numbers, whose updates are whole too, `numerical_rank` for any others.
 
     The factors decide: an update that is not whole where it should be is an error and no reason for a tolerance.
@@ -78,8 +90,8 @@ def rank_for(A: np.ndarray, B: np.ndarray) -> Callable[[np.ndarray], int]:
     return exact_rank if whole else numerical_rank
 
 
-def mixture_span_dimension(A: np.ndarray, B: np.ndarray) -> int:
-    """Dimension over all gates of the updates of a LoRA-MoE layer, A (E, r, in), B (E, out, r), on `MoeLora`.
+def mixture_span_dimension(A: Float[np.ndarray, "expert rank in"], B: Float[np.ndarray, "expert out rank"]) -> int:
+    """Dimension over all gates of the updates of a LoRA-MoE layer, on `MoeLora`.
 
     A router row of 1e4 on every input makes the softmax exactly one-hot, so each expert's matrix is seen alone. Exact
     for integer factors.
@@ -101,8 +113,10 @@ def mixture_span_dimension(A: np.ndarray, B: np.ndarray) -> int:
     return rank_for(A, B)(np.stack(seen))  # (E, in*out)
 
 
-def factors(num_down: int, num_up: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Integer factors A (I, in), B (out, J) with known ranks; "narrow" layers have fewer features than vectors."""
+def factors(
+    num_down: int, num_up: int, kind: str, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "num_down in"], Float[np.ndarray, "out num_up"], int, int]:
+    """Integer factors A, B with known ranks; "narrow" layers have fewer features than vectors."""
     width, height = (3, 4) if kind == "narrow" else (9, 10)
     inner = "independent" if kind == "narrow" else kind
     A, rank_a = degenerate_matrix(num_down, width, inner, rng)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Shaped
 
 from .claim import Claim, claim_check
 from .mixture_fit import MixtureFit, fit_mixture, mixture_of, regrouped, shared_update
@@ -20,8 +21,8 @@ COUNTS = ("factors", "factors+gates", "factors+router")
 
 def target_family(
     kind: str, targets: int = 12, out_features: int = 16, in_features: int = 20, seed: int = 0
-) -> np.ndarray:
-    """(T, out, in) updates that a family of tasks might need, mean squared entry 1.
+) -> Float[np.ndarray, "target out in"]:
+    """Updates that a family of tasks might need, mean squared entry 1.
 
     "shared": random combinations of 5 up and 4 down directions, plus 10 % noise. "clustered": 4 rank-2 centers,
     each target one of them plus 30 % noise of its own. "unstructured": independent normal entries.
@@ -70,7 +71,12 @@ def sizes(parameters: int, shape: tuple[int, int, int], num_experts: int, count:
 
 
 def _best_mixture(
-    targets: np.ndarray, start: MixtureFit | None, restarts: int, rng: np.random.Generator, num_experts: int, rank: int
+    targets: Float[np.ndarray, "target out in"],
+    start: MixtureFit | None,
+    restarts: int,
+    rng: np.random.Generator,
+    num_experts: int,
+    rank: int,
 ) -> MixtureFit:
     """The best of one start from a smaller system's solution, where there is one, and `restarts` random ones."""
     height, width = targets.shape[1:]
@@ -83,7 +89,7 @@ def _best_mixture(
 
 
 def approximation_errors(
-    targets: np.ndarray,
+    targets: Shaped[np.ndarray, "target out in"],
     parameters: int,
     num_experts: int = 4,
     count: str = "factors",
@@ -91,10 +97,10 @@ def approximation_errors(
     seed: int = 0,
     nested: bool = True,
 ) -> pd.DataFrame:
-    """Error of each system on a family of targets (T, out, in) at the same parameter budget, one row per system.
+    """Error of each system on a family of targets at the same parameter budget, one row per system.
 
     Args:
-        targets: (T, out, in).
+        targets: the updates to approximate.
         parameters: the budget.
         num_experts: of LoRA-MoE.
         count: what the budget pays for, one of `COUNTS`.
@@ -142,8 +148,10 @@ def approximation_errors(
     return frame[["method", "size", "parameters", "gates", "error", "relative_error", "bound"]]
 
 
-def search_single_target(target: np.ndarray, num_down: int, num_up: int, sweeps: int = 60, seed: int = 0) -> float:
-    """Squared error that alternating least squares over A, G, B reaches on one target (out, in) from a random start."""
+def search_single_target(
+    target: Float[np.ndarray, "out in"], num_down: int, num_up: int, sweeps: int = 60, seed: int = 0
+) -> float:
+    """Squared error that alternating least squares over A, G, B reaches on one target from a random start."""
     rng = np.random.default_rng(seed)
     A, G = rng.standard_normal((num_down, target.shape[1])), rng.standard_normal((num_down, num_up))
     for _ in range(sweeps):

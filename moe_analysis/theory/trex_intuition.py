@@ -11,11 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from .claim import Claim, claim_check
 from .trex import SATURATED
 
 SOURCE = "T-REX Theorem 4.3"
+Routings = tuple[
+    Float[np.ndarray, "expert"],
+    Float[np.ndarray, "expert"],
+    Float[np.ndarray, "expert"],
+    Float[np.ndarray, "expert expert"],
+]  # R, P, the target, H
 
 
 @dataclass(frozen=True)
@@ -51,17 +58,26 @@ class Parabola:
         return omega * self.router + (1 - omega) * self.prior - self.curvature * omega * (1 - omega) / 2
 
 
-def gate_parabola(R: np.ndarray, P: np.ndarray, target: np.ndarray, H: np.ndarray) -> Parabola:
-    """The loss ½ (g − g*)ᵀ H (g − g*) of flattened routings R, P, target (E,) with H (E, E) positive semidefinite."""
+def gate_parabola(
+    R: Float[np.ndarray, "expert"],
+    P: Float[np.ndarray, "expert"],
+    target: Float[np.ndarray, "expert"],
+    H: Float[np.ndarray, "expert expert"],
+) -> Parabola:
+    """The loss ½ (g − g*)ᵀ H (g − g*) of flattened routings R, P, target with H positive semidefinite."""
 
-    def half(gap: np.ndarray) -> float:
+    def half(gap: Float[np.ndarray, "expert"]) -> float:
         return 0.5 * float(gap @ H @ gap)
 
     return Parabola(half(P - target), half(R - target), 2 * half(R - P))
 
 
-def output_parabola(router_delta: np.ndarray, prior_delta: np.ndarray, target: np.ndarray) -> Parabola:
-    """The mean squared error of updates on tokens, as all-router and as all-prior layer give them, (tokens, out)."""
+def output_parabola(
+    router_delta: Float[np.ndarray, "*tokens out"],
+    prior_delta: Float[np.ndarray, "*tokens out"],
+    target: Float[np.ndarray, "*tokens out"],
+) -> Parabola:
+    """The mean squared error of updates on tokens, as all-router and as all-prior layer give them."""
     return Parabola(
         float(((prior_delta - target) ** 2).mean()),
         float(((router_delta - target) ** 2).mean()),
@@ -69,10 +85,10 @@ def output_parabola(router_delta: np.ndarray, prior_delta: np.ndarray, target: n
     )
 
 
-def random_parabolas(count: int, seed: int = 0, experts: int = 6) -> list[tuple[Parabola, tuple[np.ndarray, ...]]]:
+def random_parabolas(count: int, seed: int = 0, experts: int = 6) -> list[tuple[Parabola, Routings]]:
     """Random quadratic routing problems, (parabola, (R, P, target, H)); a third have H of deficient rank."""
     rng = np.random.default_rng(seed)
-    problems: list[tuple[Parabola, tuple[np.ndarray, ...]]] = []
+    problems: list[tuple[Parabola, Routings]] = []
     for index in range(count):
         factor = rng.standard_normal((experts if index % 3 else 2, experts))
         R, P, target = (rng.standard_normal(experts) for _ in range(3))
@@ -152,7 +168,7 @@ def trex_theorem_4_3_on_the_layer(seed: int = 0) -> Claim:
             for parameter in (layer.A, layer.B, layer.router.weight):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 3)
 
-            def apply(logit: float) -> np.ndarray:
+            def apply(logit: float) -> Float[np.ndarray, "*tokens out"]:
                 layer.omega_logit.fill_(logit)  # noqa: B023  called inside the loop only
                 return layer(x, RoutingContext(intuition=scores))[0].numpy()  # noqa: B023
 

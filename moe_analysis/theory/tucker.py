@@ -1,6 +1,6 @@
 """Shared factors for a family of updates: every target keeps its own routing matrix, all share A and B (Tucker-2).
 
-Targets are (T, out, in); a fit is ΔW_t = B G_tᵀ A with A (I, in), B (out, J) and G_t (I, J).
+A fit is ΔW_t = B G_tᵀ A with G_t (I, J).
 """
 
 from __future__ import annotations
@@ -8,20 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 
 @dataclass(frozen=True)
 class SharedFactors:
-    """A (I, in) and B (out, J) with orthonormal vectors, their error, and the error after every sweep."""
+    """A and B with orthonormal vectors, their error, and the error after every sweep."""
 
-    A: np.ndarray
-    B: np.ndarray
+    A: Float[np.ndarray, "num_down in"]
+    B: Float[np.ndarray, "out num_up"]
     error: float
     history: tuple[float, ...]
 
 
-def check_targets(targets: np.ndarray) -> np.ndarray:
-    """targets as float64 (T, out, in); ValueError for another number of dimensions, none at all, or NaN."""
+def check_targets(targets: Shaped[np.ndarray, "target out in"]) -> Float[np.ndarray, "target out in"]:
+    """The targets as float64; ValueError for another number of dimensions, none at all, or NaN."""
     values = np.asarray(targets, dtype=np.float64)
     if values.ndim != 3 or values.size == 0:
         raise ValueError(f"targets has shape {values.shape}; pass (targets, out_features, in_features)")
@@ -30,35 +31,39 @@ def check_targets(targets: np.ndarray) -> np.ndarray:
     return values
 
 
-def best_gates(targets: np.ndarray, A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """(T, I, J): the routing of least squared error for fixed factors, G_t = (B⁺ ΔW_t A⁺)ᵀ."""
+def best_gates(
+    targets: Float[np.ndarray, "target out in"], A: Float[np.ndarray, "num_down in"], B: Float[np.ndarray, "out num_up"]
+) -> Float[np.ndarray, "target num_down num_up"]:
+    """The routing of least squared error for fixed factors, G_t = (B⁺ ΔW_t A⁺)ᵀ."""
     coordinates = np.linalg.pinv(B) @ targets @ np.linalg.pinv(A)  # (T, J, I)
     return coordinates.transpose(0, 2, 1)
 
 
-def projection_error(targets: np.ndarray, A: np.ndarray, B: np.ndarray) -> float:
+def projection_error(
+    targets: Float[np.ndarray, "target out in"], A: Float[np.ndarray, "num_down in"], B: Float[np.ndarray, "out num_up"]
+) -> float:
     """Σ_t ‖ΔW_t − P_B ΔW_t P_A‖², P_B onto the columns of B and P_A onto the rows of A; any factors, any rank."""
     left, right = B @ np.linalg.pinv(B), np.linalg.pinv(A) @ A  # (out, out), (in, in)
     return float(((targets - left @ targets @ right) ** 2).sum())
 
 
-def leading(matrix: np.ndarray, count: int) -> np.ndarray:
-    """(rows, count) leading left singular vectors; `count` beyond the rows gives all of them."""
+def leading(matrix: Float[np.ndarray, "row column"], count: int) -> Float[np.ndarray, "row count"]:
+    """Leading left singular vectors; `count` beyond the rows gives all of them."""
     vectors = np.linalg.svd(matrix, full_matrices=True)[0]
     return vectors[:, : min(count, matrix.shape[0])]
 
 
-def unfold_out(tensor: np.ndarray) -> np.ndarray:
-    """(T, out, k) -> (out, T*k)."""
+def unfold_out(tensor: Float[np.ndarray, "target out hidden"]) -> Float[np.ndarray, "out target*hidden"]:
+    """The columns of all targets side by side."""
     return tensor.transpose(1, 0, 2).reshape(tensor.shape[1], -1)
 
 
-def unfold_in(tensor: np.ndarray) -> np.ndarray:
-    """(T, k, in) -> (in, T*k)."""
+def unfold_in(tensor: Float[np.ndarray, "target hidden in"]) -> Float[np.ndarray, "in target*hidden"]:
+    """The rows of all targets side by side, as columns."""
     return tensor.transpose(2, 0, 1).reshape(tensor.shape[2], -1)
 
 
-def hosvd(targets: np.ndarray, num_down: int, num_up: int) -> SharedFactors:
+def hosvd(targets: Float[np.ndarray, "target out in"], num_down: int, num_up: int) -> SharedFactors:
     """Leading singular vectors of the two unfoldings (De Lathauwer et al. 2000); at most twice the best error."""
     A, B = leading(unfold_in(targets), num_down).T, leading(unfold_out(targets), num_up)
     error = projection_error(targets, A, B)
@@ -66,7 +71,7 @@ def hosvd(targets: np.ndarray, num_down: int, num_up: int) -> SharedFactors:
 
 
 def hooi(
-    targets: np.ndarray,
+    targets: Float[np.ndarray, "target out in"],
     num_down: int,
     num_up: int,
     start: SharedFactors | None = None,
@@ -89,14 +94,18 @@ def hooi(
     return SharedFactors(A, B, history[-1], tuple(history))
 
 
-def span_of(down: np.ndarray, up: np.ndarray, targets: np.ndarray) -> SharedFactors:
-    """Orthonormal factors with the spans of given down (I, in) and up (out, J) vectors, to start `hooi` from."""
+def span_of(
+    down: Float[np.ndarray, "num_down in"],
+    up: Float[np.ndarray, "out num_up"],
+    targets: Float[np.ndarray, "target out in"],
+) -> SharedFactors:
+    """Orthonormal factors with the spans of given down and up vectors, to start `hooi` from."""
     A, B = leading(down.T, down.shape[0]).T, leading(up, up.shape[1])
     error = projection_error(targets, A, B)
     return SharedFactors(A, B, error, (error,))
 
 
-def mode_tails(targets: np.ndarray, num_down: int, num_up: int) -> tuple[float, float]:
+def mode_tails(targets: Float[np.ndarray, "target out in"], num_down: int, num_up: int) -> tuple[float, float]:
     """(tail over in, tail over out): squared singular values of each unfolding beyond I and beyond J.
 
     The larger is a lower bound on the error of any shared factors, their sum an upper bound on that of HOSVD.

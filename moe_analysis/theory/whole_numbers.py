@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 LARGEST = 2**53  # of the whole numbers that float64 holds without a gap
 
 
-def whole_numbers(values: Any) -> np.ndarray:
+def whole_numbers(values: Any) -> Int[np.ndarray, "..."]:
     """The same numbers as int64, of the same shape.
 
     Args:
