@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -10,19 +10,11 @@ import numpy as np
 import pandas as pd
 
 from ..evidence.intervals import mean_interval
+from ..training.run_folder import flat
 
 MEASURES = ("loss", "accuracy")
 FINAL_STEPS = 10  # training steps whose mean is the final training loss: a single batch says little
 ABSENT = None
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"adapter": {"r": 4}} -> {"adapter.r": 4}; an empty mapping stays one."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        inner = flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {f"{prefix}{name}": value}
-        found |= inner
-    return found
 
 
 def config_differences(runs: Sequence[Any]) -> pd.DataFrame:

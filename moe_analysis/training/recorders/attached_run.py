@@ -14,10 +14,11 @@ import zarr
 
 from ...atomic import write_whole
 from ..files import RunError, json_text, read_json
+from ..run_files import ATTACHED as ABOUT
 from .recorder import Recorder
 from .store import RecordError, open_records
 
-RECORDS, ABOUT = "records.zarr", "attached.json"
+RECORDS = "records.zarr"
 
 
 @dataclass(frozen=True)
