@@ -44,7 +44,7 @@ def inline(name: str, *folders: Path) -> Markup:
 
 def style() -> str:
     """The style of the cards and their surroundings, for the inside of one rule: it reaches nothing else on the page."""
-    colors, *others = (str(inline(f"{name}.css")) for name in ("colors", "notebook", "claims"))
+    colors, *others = (str(inline(f"{name}.css")) for name in ("colors", "notebook", "claims", "objects"))
     return "\n".join([colors.replace(":root", "&"), *others])
 
 

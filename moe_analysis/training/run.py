@@ -44,7 +44,14 @@ class Run:
         self.path, self.config = Path(path), config
 
     def __repr__(self) -> str:
-        return f"Run({self.path.name}: {self.status.get('state', 'new')})"
+        from .run_card import run_text
+
+        return run_text(self)
+
+    def _repr_html_(self) -> str:
+        from .run_card import run_html
+
+        return run_html(self)
 
     @classmethod
     def load(cls, path: str | Path) -> Run:

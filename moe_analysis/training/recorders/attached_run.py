@@ -56,6 +56,11 @@ class AttachedRun:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path}: {self.config.name}, seed {self.config.seed})"
 
+    def _repr_html_(self) -> str:
+        from ..run_card import attached_html
+
+        return attached_html(self)
+
     @classmethod
     def load(cls, path: str | Path) -> AttachedRun:
         """Read a folder that `attach` wrote; raises RunError naming the file that is missing or corrupt."""
