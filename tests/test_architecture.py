@@ -52,6 +52,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "presets": {"training", "peft_bridge", "places"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
+    "run_comparison": {"training", "evidence", "drawing", "cards"},
     "papers": {"studies", "places"},
     "campaigns": {"training", "comparison", "presets", "tasks", "theory"},  # what a file of a long study names
     "kernels": {"extras"},

@@ -28,17 +28,18 @@ class Curve:
     kind: str = "line"
 
 
-def curves(drawn: Sequence[Curve], what: str) -> Markup:
+def curves(drawn: Sequence[Curve], what: str, colors: Sequence[str] = ()) -> Markup:
     """Curves over steps on one axis; empty where no value is finite.
 
     Args:
         drawn: A value that is not finite leaves a gap.
-        what: What the values are, for the axis and a screen reader.
+        what: What the values are, for a screen reader.
+        colors: As "#0072B2", one for each curve; without them the first two differ.
     """
     from markupsafe import Markup
 
-    points = {curve.name: thinned(curve) for curve in drawn}
-    every = [point for some in points.values() for point in some]
+    points = [thinned(curve) for curve in drawn]
+    every = [point for some in points for point in some]
     if not every:
         return Markup("")
     steps, values = zip(*every)
@@ -58,15 +59,16 @@ def curves(drawn: Sequence[Curve], what: str) -> Markup:
     ]
     told = []
     for place, curve in enumerate(drawn):
-        if not (some := points[curve.name]):
+        if not (some := points[place]):
             continue
         told.append(f"{curve.name} from {short(some[0][1])} to {short(some[-1][1])}")
         spots = [at(*point) for point in some]
+        line, fill = (f' style="{kind}: {colors[place]}"' if colors else "" for kind in ("stroke", "fill"))
         if curve.kind == "line" and len(spots) > 1:
             way = " ".join(f"{x},{y}" for x, y in spots)
-            parts.append(f'<polyline class="curve c{place}" points="{way}"/>')
+            parts.append(f'<polyline class="curve c{place}"{line} points="{way}"/>')
         else:
-            parts += [f'<circle class="spot c{place}" cx="{x}" cy="{y}" r="4"/>' for x, y in spots]
+            parts += [f'<circle class="spot c{place}"{fill} cx="{x}" cy="{y}" r="4"/>' for x, y in spots]
     words = escape(f"{what}: {'; '.join(told)}.")
     return Markup(
         f'<svg class="chart" role="img" aria-label="{words}" viewBox="0 0 {WIDE} {HIGH}"><title>{words}</title>'

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from ..run_comparison import settings as columns
 from . import options, runs_compare
-from . import run_columns as columns
 from .options import IdsArgument, InnerOutOption, JsonOption, OutOption, StatesOption, exits_of, inherited, page
 from .program import BAD, FINE, INTERRUPTED, Command, Group, kept
 from .terminal import answer, each, emit, fits, note, notes, number, records, show, spinner, table
@@ -110,16 +109,13 @@ def show_run(
 
 
 def choices_table(config: Any) -> Any:
-    """Fields of a configuration that are not the default of theirs; an adapter's own defaults too are left out."""
-    from ..training.run_folder import flat
+    """Fields of a configuration that are not the default of theirs, with what they mean."""
+    from ..training.choices import choices
+    from ..training.meanings import meaning
 
-    values, usual = flat(config.to_dict()), flat(type(config)().to_dict())
-    own = {f"adapter.{entry.name}": entry.default for entry in fields(config.adapter)}
-    usual = {name: value for name, value in usual.items() if not name.startswith("adapter.")} | own
-    listed = table("field", "value", title="what was chosen")
-    for name, value in values.items():
-        if name == "adapter.peft_type" or (value != usual.get(name) and value is not None):
-            listed.add_row(name, escape(str(value)))
+    listed = table("field", "value", "what it means", title="what was chosen")
+    for choice in choices(config):
+        listed.add_row(choice.field, escape(str(choice.value)), escape(meaning(choice.field, (config.adapter,))))
     return listed
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..evidence.intervals import mean_interval
+from ..training.choices import adapter_defaults
 from ..training.run_folder import flat
 
 MEASURES = ("loss", "accuracy")
@@ -40,15 +41,6 @@ def untouched(differences: pd.DataFrame, runs: Sequence[Any]) -> pd.Series:
         )
 
     return differences.apply(unset, axis=1).astype(bool) if len(differences) else pd.Series(dtype=bool)
-
-
-def adapter_defaults(adapter: Any) -> dict[str, Any]:
-    """{"adapter.r": 8, …}: the fields of a PEFT configuration as they are when nobody sets them."""
-    values: dict[str, Any] = {}
-    for entry in fields(adapter):
-        default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
-        values |= flat({entry.name: default}, "adapter.")
-    return values
 
 
 def final_results(runs: Sequence[Any]) -> pd.DataFrame:
