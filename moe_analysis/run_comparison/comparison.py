@@ -51,12 +51,13 @@ class RunComparison:
     @cached_property
     def names(self) -> list[str]:
         """What each run is called here: its method, and the settings that tell it from the others."""
-        return labels(self.runs, self.settings)
+        return labels(self.runs, self.settings, self.fields)
 
     @cached_property
     def fields(self) -> list[str]:
         """The settings in which the runs differ, the most telling ones first."""
-        return differing(self.settings)
+        chosen = set(self.differences["field"])
+        return [name for name in differing(self.settings) if name in chosen]
 
     @cached_property
     def differences(self) -> pd.DataFrame:

@@ -24,10 +24,11 @@ SETTINGS = 7  # lanes beside those of the outcomes
 TOLD = 4  # values of a lane that are written at it; of more the first and the last
 LANE, LEAST = 62, 420  # pixels of a lane, and of the figure
 POINTS = 300  # of a loss curve
-SMOOTHED = 20  # a curve is smoothed over one part in so many of its steps
+SMOOTHED = 10  # a curve is smoothed over one part in so many of its steps
 DASHES = ("solid", "dash", "dot")
 OUTCOMES = {"test_loss": "test loss", "test_accuracy": "test accuracy"}
-LONG, WORDY = 16, 12  # characters of a lane's name, and of a value at it
+LONG, WORDY = 14, 8  # characters of a lane's name, and of a value at it
+ENDS = 0.5  # of a lane's length: the room for values at either end
 
 
 class Lane(NamedTuple):
@@ -45,7 +46,7 @@ def interactive(compared: RunComparison) -> go.Figure:
     fig = make_subplots(
         1,
         2,
-        column_widths=[0.5, 0.5],
+        column_widths=[0.55, 0.45],
         horizontal_spacing=0.12,
         subplot_titles=("settings and outcomes", "training loss"),
     )
@@ -57,6 +58,7 @@ def interactive(compared: RunComparison) -> go.Figure:
             x=[lane.places[place] for lane in found],
             y=list(range(len(found))),
             mode="lines+markers",
+            connectgaps=True,
             marker={"size": 8},
             text=[escape(text) for text in told],
             hovertemplate=f"{escape(name)}<br>%{{text}}<extra></extra>",
@@ -87,29 +89,26 @@ def mark(fig: go.Figure, found: Sequence[Lane]) -> None:
     for row, lane in enumerate(found):
         fig.add_shape(type="line", x0=0, x1=1, y0=row, y1=row, line={"width": 1}, layer="below", row=1, col=1)
         for place, text in lane.marks.items():
-            anchor = "left" if place < 0.1 else "right" if place > 0.9 else "center"
             fig.add_annotation(
-                x=place,
-                y=row,
-                text=escape(text),
-                showarrow=False,
-                xanchor=anchor,
-                yanchor="top",
-                yshift=-5,
-                font={"size": 11},
-                row=1,
-                col=1,
+                x=place, y=row, text=escape(text), showarrow=False, font={"size": 11}, row=1, col=1, **beside(place)
             )
-    fig.update_xaxes(range=[-0.05, 1.05], visible=False, row=1, col=1)
+    fig.update_xaxes(range=[-ENDS, 1 + ENDS], visible=False, row=1, col=1)
     fig.update_yaxes(
         tickvals=list(range(len(found))),
-        ticktext=[escape(lane.name) for lane in found],
+        ticktext=[f"<b>{lane.name}</b>" if lane.name in OUTCOMES.values() else escape(lane.name) for lane in found],
         range=[len(found) - 0.35, -0.5],
         showgrid=False,
         zeroline=False,
         row=1,
         col=1,
     )
+
+
+def beside(place: float) -> dict[str, Any]:
+    """Where a value is written: outside at the ends of a lane, where no line passes, else below it."""
+    if place in (0.0, 1.0):
+        return {"xanchor": "right" if place == 0.0 else "left", "yanchor": "middle", "xshift": 16 * place - 8}
+    return {"xanchor": "center", "yanchor": "top", "yshift": -5}
 
 
 def lanes(compared: RunComparison) -> list[Lane]:
@@ -144,11 +143,16 @@ def crowded(places: Sequence[float]) -> bool:
 
 
 def shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else cell(value)
+    return f"{value:.3g}" if isinstance(value, float) else cell(value)
 
 
 def short(text: str) -> str:
-    return text if len(text) <= WORDY else f"{text[: WORDY - 1]}…"
+    """A text with its middle left out: names of one family differ at their ends.
+
+    >>> short("riemannian_sgd"), short("riemannian_adamw")
+    ('ri…n_sgd', 'ri…adamw')
+    """
+    return text if len(text) <= WORDY else f"{text[:2]}…{text[3 - WORDY :]}"
 
 
 def scaled(values: Sequence[float]) -> list[float]:
@@ -167,6 +171,7 @@ def curve(run: Any) -> tuple[list[int], list[float]]:
     if not run.finished:
         return [], []
     losses = task_loss(run)
-    smooth = losses.rolling(max(1, len(losses) // SMOOTHED), min_periods=1).mean()
+    window = max(1, len(losses) // SMOOTHED)
+    smooth = losses.rolling(window, center=True, min_periods=-(-window // 2)).mean().dropna()
     kept = smooth.iloc[np.unique(np.linspace(0, len(smooth) - 1, POINTS).round().astype(int))]
     return kept.index.tolist(), kept.round(6).tolist()

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .settings import TYPE, cell, differing, title
+from .settings import TYPE, cell, title
 
 MOST = 3  # settings in a label
 DIGITS = 4  # of the hash, where settings do not tell
 
 
-def labels(runs: Sequence[Any], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+def labels(runs: Sequence[Any], settings: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> list[str]:
     """A label for each run, all different: the method's name, then the settings that tell runs apart.
 
     Args:
         runs: with an id and a configuration.
         settings: their configurations as one level of names.
+        fields: names of settings in which the runs differ, the most telling ones first.
     """
     names = [str(one.get("name") or run.config.system) for run, one in zip(runs, settings)]
     found = list(names) if len(set(names)) > 1 else [""] * len(runs)
-    left = [name for name in differing(settings) if name != TYPE]
+    left = [name for name in fields if name != TYPE]
     for _ in range(MOST):
         if len(set(found)) == len(runs) or not left:
             break

@@ -168,7 +168,8 @@ def test_compare_sets_configurations_losses_and_data_sets_side_by_side(folder: P
     told = call("runs", "--out", str(folder), "compare", "plain", "better")
     assert told.exit_code == 0, told.stderr
     lines = [" ".join(line.split()) for line in told.stdout.splitlines()]
-    assert "lr 0.1 0.2" in lines and "name plain better" in lines
+    assert "lr 0.1 0.2 peak learning rate of the experts: how far one update goes" in lines
+    assert "name plain better what tables and figures call the method" in lines
     assert not any(line.startswith("batch_size") for line in lines), "a field that is the same"
     assert "say 10 0.500 0.700 +0.200" in lines and "say 10 1.000 0.800 -0.200" in lines
     assert "mean 0.500 0.700 +0.200" in lines and "95 % low +0.200" in lines
@@ -183,6 +184,16 @@ def test_more_runs_than_a_table_has_room_for_are_refused_but_not_as_json(out: Pa
     refused = call("runs", "--out", str(out), "compare", "many*")
     assert refused.exit_code == 2 and "room for 8" in refused.stderr
     assert len(document(call("runs", "--out", str(out), "compare", "many*", "--json").stdout)["final"]) == 9
+
+
+def test_a_page_takes_any_number_of_runs_and_is_written_beside_json(out: Path, config, tmp_path: Path) -> None:
+    for seed in range(9):
+        write_run(out, config(seed=seed, name="many"))
+    done = call("runs", "--out", str(out), "compare", "many*", "--html", str(tmp_path / "new" / "page.html"))
+    assert done.exit_code == 0 and "the page has them all" in done.stderr, done.stderr
+    assert "9 runs side by side" in (tmp_path / "new" / "page.html").read_text()
+    refused = call("runs", "--out", str(out), "compare", "many*", "--html", "page.txt", "--json")
+    assert refused.exit_code == 2 and "ends in .html" in refused.stderr and refused.stdout == ""
 
 
 def test_delete_removes_what_is_named_and_nothing_else(folder: Path) -> None:
