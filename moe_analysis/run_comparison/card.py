@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -13,13 +13,10 @@ from ..drawing.style import PALETTE
 from .draw import curve
 from .settings import cell
 
-if TYPE_CHECKING:
-    from .comparison import RunComparison
-
 HERE = Path(__file__).parent
 
 
-def comparison_html(compared: RunComparison) -> str:
+def comparison_html(compared: Any) -> str:
     """The fields that differ with their meaning, the losses on one axis, and the outcomes with their differences."""
     colors = [PALETTE[place % len(PALETTE)] for place in range(len(compared.runs))]
     drawn = [Curve(name, *curve(run)) for name, run in zip(compared.names, compared.runs)]

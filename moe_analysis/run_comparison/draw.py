@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,6 @@ from ..drawing.layout import arranged
 from ..drawing.style import PALETTE
 from .settings import cell, title
 from .tables import task_loss
-
-if TYPE_CHECKING:
-    from .comparison import RunComparison
 
 SETTINGS = 7  # lanes beside those of the outcomes
 TOLD = 4  # values of a lane that are written at it; of more the first and the last
@@ -40,8 +37,12 @@ class Lane(NamedTuple):
     marks: dict[float, str]
 
 
-def interactive(compared: RunComparison) -> go.Figure:
-    """Parallel coordinates at the left, smoothed training losses at the right; a run has one color in both."""
+def interactive(compared: Any) -> go.Figure:
+    """Parallel coordinates at the left, smoothed training losses at the right; a run has one color in both.
+
+    Args:
+        compared: as `compare_runs` gives it.
+    """
     found = lanes(compared)
     fig = make_subplots(
         1,
@@ -111,7 +112,7 @@ def beside(place: float) -> dict[str, Any]:
     return {"xanchor": "center", "yanchor": "top", "yshift": -5}
 
 
-def lanes(compared: RunComparison) -> list[Lane]:
+def lanes(compared: Any) -> list[Lane]:
     """The settings that differ, the most telling ones first, then the outcomes of finished runs."""
     chosen = [lane(title(name), [one.get(name) for one in compared.settings]) for name in compared.fields[:SETTINGS]]
     final = compared.final
