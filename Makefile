@@ -32,6 +32,7 @@ bench: .venv/ready
 	$(PY) benchmarks/prompt_intuition.py
 	$(PY) benchmarks/evaluation.py
 	$(PY) benchmarks/backbone_step.py
+	$(PY) benchmarks/runs_list.py
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -f docs/mkdocs.yml

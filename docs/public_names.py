@@ -143,9 +143,15 @@ def tree_of(module: str) -> ast.Module:
     return ast.parse(file.read_text("utf-8") if file.exists() else "")
 
 
+def statements(module: str) -> Iterator[ast.stmt]:
+    """What a module does at its top, and what it imports for type checkers: names that a lazy package hands on."""
+    for node in tree_of(module).body:
+        yield from node.body if isinstance(node, ast.If) else [node]
+
+
 def definition(module: str, name: str) -> tuple[str, ast.stmt] | None:
     """(module, node) where a name is defined, followed through the imports of the modules that hand it on."""
-    for node in tree_of(module).body:
+    for node in statements(module):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return module, node
         if isinstance(node, ast.Assign | ast.AnnAssign):

@@ -26,6 +26,7 @@ SOURCES = {
     "TrainConfig": "training.config",
     "train": "training.trainer",
     "Run": "training.run",
+    "compare_runs": "run_comparison.comparison",
     "results": "campaigns.results",
     "attach": "training.recorders.attach",
     "AttachedRun": "training.recorders.attached_run",

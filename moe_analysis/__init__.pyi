@@ -21,6 +21,7 @@ from .peft_bridge import TRexConfig as TRexConfig
 from .peft_bridge import use_adapter as use_adapter
 from .peft_bridge.hotswap import hotswap_adapter as hotswap_adapter
 from .peft_bridge.intuition import set_intuition as set_intuition
+from .run_comparison.comparison import compare_runs as compare_runs
 from .tasks.clusters import cluster as cluster
 from .tasks.embed import embed as embed
 from .tasks.suite import load_suite as load_suite

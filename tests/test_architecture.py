@@ -21,7 +21,8 @@ ARROWS: dict[str, set[str]] = {
     "noise": set(),  # of other libraries
     "places": set(),  # where data, notebooks, figures and runs lie
     "extras": set(),
-    "tasks": {"noise", "places"},
+    "cards": set(),  # how objects look in a notebook
+    "tasks": {"noise", "places", "cards"},
     "packaged_backbone": {"tasks"},  # its folder of cached files
     "backbones": {"packaged_backbone", "noise", "places"},
     "base_name": {"backbones", "packaged_backbone"},
@@ -29,10 +30,10 @@ ARROWS: dict[str, set[str]] = {
     # tasks, backbones: T-REX reads prompts, with an embedder and a tokenizer
     "peft_bridge": {"adapters", "tasks", "backbones", "base_name", "model_card"},
     "optim": {"adapters"},
-    "evidence": set(),
+    "evidence": {"cards"},
     "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimizers
-    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card", "extras"},
-    "drawing": {"evidence", "places", "extras"},  # the words of verdicts
+    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card", "extras", "cards"},
+    "drawing": {"evidence", "places", "extras", "cards"},  # the words of verdicts
     # comparison, presets: the sizes at which systems are compared, and the runs that a control needs
     "studies": {
         "drawing",
@@ -51,12 +52,13 @@ ARROWS: dict[str, set[str]] = {
     },
     "presets": {"training", "peft_bridge", "places"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
+    "run_comparison": {"training", "evidence", "drawing", "cards"},
     "papers": {"studies", "places"},
     "campaigns": {"training", "comparison", "presets", "tasks", "theory"},  # what a file of a long study names
     "kernels": {"extras"},
     "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported
     "figures": {"kernels", "papers", "places"},  # executes the notebooks
-    "gallery": {"figures", "drawing", "tasks", "presets", "places", "evidence"},  # reads what plots.save wrote
+    "gallery": {"figures", "drawing", "cards", "tasks", "presets", "places", "evidence"},  # reads what plots.save wrote
 }
 ANYWHERE = {"atomic"}  # how files are written
 OUTER = {"__init__", "__main__", "commands"}  # the lazy door and the command line may name every part

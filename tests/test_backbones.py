@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 
 from moe_analysis.backbones import COMPACT, PIECES, compact_config, load_backbone, train_tokenizer
 from moe_analysis.tasks.prompts import render
-from moe_analysis.training.evaluate import evaluate
+from moe_analysis.training.evaluation import evaluate
 from tools import generate, pretrain
 
 

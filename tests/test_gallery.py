@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.drawing.cards import CLAIM_FIELDS, MARKS, shown
-from moe_analysis.drawing.cards import HERE as DRAWING
+from moe_analysis.cards.claims import CLAIM_FIELDS, MARKS, shown
+from moe_analysis.cards.templates import HERE as CARDS
 from moe_analysis.drawing.save import VERDICTS, save
 from moe_analysis.evidence import Claim, Effect
 from moe_analysis.figures import ITEMS, choose
@@ -389,7 +389,7 @@ DECORATION = {"line"}
 
 
 def colors() -> dict[str, tuple[str, str]]:
-    style = "".join(path.read_text("utf-8") for path in (DRAWING / "colors.css", HERE / "style.css"))
+    style = "".join(path.read_text("utf-8") for path in (CARDS / "colors.css", HERE / "style.css"))
     found = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\);", style)
     assert len(found) == len(re.findall(r"--[\w-]+: light-dark", style))
     return {name: (light, dark) for name, light, dark in found}

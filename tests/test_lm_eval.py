@@ -8,7 +8,7 @@ import pytest
 
 import moe_analysis as ma
 from moe_analysis.tasks.prompts import render
-from moe_analysis.training.evaluate import evaluate
+from moe_analysis.training.evaluation import evaluate
 
 pytest.importorskip("lm_eval", reason="lm_eval is not installed; pip install lm_eval==0.4.9 to run this")
 

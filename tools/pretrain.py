@@ -130,7 +130,7 @@ def train(model: Any, tokenizer: Any, config: PretrainConfig, every: int = 50) -
 
 def score_suite(model: Any, tokenizer: Any) -> dict[str, dict[str, float]]:
     """Test accuracy by role and dataset, before any adaptation."""
-    from moe_analysis.training.evaluate import evaluate
+    from moe_analysis.training.evaluation import evaluate
 
     roles = {name: dataset.role for name, dataset in (generate.TRAINING | generate.OOD).items()}
     frame = pd.DataFrame([row for suite in generate.build().values() for rows in suite.values() for row in rows])

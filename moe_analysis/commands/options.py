@@ -21,7 +21,7 @@ from .program import MEANING
 
 EXECUTORS = ("process", "dask", "submitit")
 STATES = ("finished", "running", "failed", "stopped", "damaged")
-ORDERS = ("run", "state", "step", "seconds", "loss", "accuracy", "changed")
+ORDERS = ("run", "state", "step", "seconds", "loss", "accuracy", "changed", "parameters")
 PROGRAM = "python -m moe_analysis"
 
 

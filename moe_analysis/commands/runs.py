@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from ..run_comparison import settings as columns
 from . import options, runs_compare
 from .options import IdsArgument, InnerOutOption, JsonOption, OutOption, StatesOption, exits_of, inherited, page
 from .program import BAD, FINE, INTERRUPTED, Command, Group, kept
-from .terminal import answer, each, emit, note, notes, number, records, show, spinner, table
+from .terminal import answer, each, emit, fits, note, notes, number, records, show, spinner, table
 
 SHOW_HELP = page(
     """
@@ -41,6 +41,8 @@ DELETE_HELP = page(
 STYLES = {"finished": "green", "running": "cyan", "failed": "red", "damaged": "red", "stopped": "yellow"}
 LOOPS = 8  # that are named
 NUMBERS = ("step", "seconds", "loss", "accuracy")
+PARAMETERS = "parameters"
+ALWAYS = 3  # settings that are shown where a terminal has no room for them, and ids break into lines
 HELP = page(
     """
     List the runs of a folder, or show, compare and delete some of them.
@@ -48,6 +50,10 @@ HELP = page(
     States: finished; running (a process trains it now); stopped (the same command goes on with it); failed (its
     failure.txt says why); damaged (its files cannot be read). Loss and accuracy are means over the data sets' test
     rows.
+
+    Settings in which the runs differ are columns, as many as the terminal has room for; what all have in common is the
+    line above. In a file or a pipe, and with --json, all settings that differ are there. Parameters are the numbers in
+    the saved adapter.
     """,
     examples=[
         "runs",
@@ -86,7 +92,7 @@ def show_run(
     if len(paths) > 1:
         raise RunError(f"{run_id!r} fits {len(paths)} runs; show one, or compare them")
     run = Run.load(paths[0])
-    listed = records(list_runs(paths))[0]
+    listed = records(list_runs(paths).drop(columns="settings"))[0]
     about = {**listed, "bytes": folder_bytes(run.path), "versions": run.status.get("versions", {})}
     evaluation = run.evaluation if run.finished else None
     if as_json or inherited(ctx, "as_json"):
@@ -103,16 +109,13 @@ def show_run(
 
 
 def choices_table(config: Any) -> Any:
-    """Fields of a configuration that are not the default of theirs; an adapter's own defaults too are left out."""
-    from .run_comparison import flat
+    """Fields of a configuration that are not the default of theirs, with what they mean."""
+    from ..training.choices import choices
+    from ..training.meanings import meaning
 
-    values, usual = flat(config.to_dict()), flat(type(config)().to_dict())
-    own = {f"adapter.{entry.name}": entry.default for entry in fields(config.adapter)}
-    usual = {name: value for name, value in usual.items() if not name.startswith("adapter.")} | own
-    listed = table("field", "value", title="what was chosen")
-    for name, value in values.items():
-        if name == "adapter.peft_type" or (value != usual.get(name) and value is not None):
-            listed.add_row(name, escape(str(value)))
+    listed = table("field", "value", "what it means", title="what was chosen")
+    for choice in choices(config):
+        listed.add_row(choice.field, escape(str(choice.value)), escape(meaning(choice.field, (config.adapter,))))
     return listed
 
 
@@ -152,8 +155,7 @@ def delete(
 def doomed(folder: Path, ids: list[str], states: list[str]) -> list[Path]:
     """The runs that are named and in one of the states; raises RunError where one is being trained."""
     check_choices("--state", states, options.STATES)
-    with spinner("loading torch, transformers and PEFT"):
-        from ..training.run_folder import find_runs, list_runs, refuse_held
+    from ..training.run_folder import find_runs, list_runs, refuse_held
 
     paths = find_runs(folder, ids)
     if states:
@@ -227,9 +229,11 @@ def runs(
     check_choices("--sort", [sort], options.ORDERS)
     listed = listing(out, state or [], name, sort, reverse)
     if as_json:
-        emit(records(listed))
+        names = columns.differing(list(listed["settings"]))
+        some = [{name: one[name] for name in names if name in one} for one in listed["settings"]]
+        emit(records(listed.assign(settings=some)))
         return
-    show(runs_table(listed))
+    show_list(listed)
     note(summary(listed, out))
     note_loops(out)
     for run in listed[listed["error"] != ""].itertuples():
@@ -243,19 +247,51 @@ def check_choices(option: str, given: list[str], known: tuple[str, ...]) -> None
 
 def listing(out: Path, states: list[str], name: str | None, sort: str, reverse: bool) -> Any:
     """The frame of `list_runs`, filtered and sorted."""
-    with spinner("loading torch, transformers and PEFT"):
-        from ..training.run_folder import chosen, list_runs, run_paths
+    from ..training.run_folder import chosen, list_runs, run_paths
 
     return chosen(list_runs(each(run_paths(out), "reading runs")), states, name, sort, reverse)
 
 
-def runs_table(runs: Any) -> Any:
-    listed = table("run", "state", *NUMBERS, numbers=NUMBERS)
+def runs_table(runs: Any, settings: list[str]) -> Any:
+    """The runs, with columns for these settings; `PARAMETERS` among them is the size of the saved adapter."""
+    heads = [columns.title(name) for name in settings]
+    listed = table("run", *heads, "state", *NUMBERS, numbers=(*heads, *NUMBERS))
     for run in runs.itertuples():
         state = f"[{STYLES[run.state]}]{run.state}[/]"
         step = "" if run.state == "damaged" else f"{run.step}/{run.steps}"
-        listed.add_row(escape(run.run), state, step, number(run.seconds, 0), number(run.loss), number(run.accuracy))
+        chosen = [
+            escape(size_of(run) if name == PARAMETERS else columns.cell(run.settings.get(name))) for name in settings
+        ]
+        numbers = (number(run.seconds, 0), number(run.loss), number(run.accuracy))
+        listed.add_row(escape(run.run), *chosen, state, step, *numbers)
     return listed
+
+
+def size_of(run: Any) -> str:
+    import pandas as pd
+
+    return columns.ABSENT if pd.isna(run.parameters) else f"{run.parameters:,}".replace(",", " ")
+
+
+def show_list(runs: Any) -> None:
+    """Print what the runs have in common, and the table of what they do not."""
+    whole = runs[runs["state"] != "damaged"]
+    settings = list(whole["settings"])
+    names = columns.differing(settings)
+    sizes = whole["parameters"].dropna().unique()
+    if len(sizes) > 1:
+        names.insert(1, PARAMETERS)
+    if len(whole) > 1:
+        same = columns.shared(settings) | ({PARAMETERS: size_of(next(whole.itertuples()))} if len(sizes) == 1 else {})
+        if same:
+            answer(columns.told(same, len(whole)))
+    shown = list(names)
+    while len(shown) > ALWAYS and not fits(runs_table(runs, shown)):
+        shown.pop()
+    show(runs_table(runs, shown))
+    if hidden := names[len(shown) :]:
+        some = ", ".join(map(columns.title, hidden[:LOOPS])) + (", …" if len(hidden) > LOOPS else "")
+        note(f"{len(hidden)} more settings differ: {some}; a wider terminal, a pipe or --json shows them")
 
 
 def note_loops(out: Path) -> None:

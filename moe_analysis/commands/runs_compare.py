@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -21,24 +22,47 @@ HELP = page(
 
     Differences are against the first run. The interval below them is of their mean over the data sets (95 %, Student's
     t): it speaks of data sets like these, not of other seeds.
+
+    --html writes a page with the differing settings and the outcomes as lines, and the losses on one axis; it needs no
+    network, and takes any number of runs.
     """,
-    examples=["runs compare T-REX-embedded-s0 79a6b6", "runs compare 'T-REX*' --json"],
+    examples=[
+        "runs compare T-REX-embedded-s0 79a6b6",
+        "runs compare 'T-REX*' --json",
+        "runs compare '*' --html compared.html",
+    ],
     exits=exits_of(FINE, **{f"code_{BAD}": "fewer than two runs, or one that cannot be read"}),
 )
 
 
-def compare(ctx: typer.Context, ids: IdsArgument, out: InnerOutOption = None, as_json: JsonOption = False) -> None:
+def compare(
+    ctx: typer.Context,
+    ids: IdsArgument,
+    out: InnerOutOption = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page that shows the comparison.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Compare the runs; see HELP."""
+    if html is not None and html.suffix != ".html":
+        raise typer.BadParameter(f"--html {html} is no page; pass a name that ends in .html")
     with spinner("loading torch, transformers and PEFT"):
+        from ..run_comparison import tables as comparing
+        from ..run_comparison.comparison import RunComparison
         from ..training.run import Run
         from ..training.run_folder import find_runs
-        from . import run_comparison as comparing
 
     paths = find_runs(options.runs_folder(ctx), ids)
     as_json = as_json or bool(inherited(ctx, "as_json"))
-    if not as_json and len(paths) > MOST:
-        raise ValueError(f"{len(paths)} runs fit, and a table has room for {MOST}; name fewer, or pass --json")
+    if not as_json and html is None and len(paths) > MOST:
+        raise ValueError(
+            f"{len(paths)} runs fit, and a table has room for {MOST}; name fewer, or pass --json or --html"
+        )
     runs = [Run.load(path) for path in each(paths, "reading runs")]
+    compared = RunComparison(runs)
+    if html is not None:
+        note(f"wrote {compared.save(html)}")
     parts = {
         "config": comparing.config_differences(runs),
         "final": comparing.final_results(runs),
@@ -49,18 +73,21 @@ def compare(ctx: typer.Context, ids: IdsArgument, out: InnerOutOption = None, as
     if as_json:
         emit({name: records(frame) for name, frame in parts.items()})
         return
+    if len(paths) > MOST:
+        note(f"{len(paths)} runs fit, and a table has room for {MOST}; the page has them all")
+        return
     labels = dict(zip((run.id for run in runs), ascii_uppercase))
-    left_out = comparing.untouched(parts["config"], runs)
+    shown = compared.differences
     scores = [
         scores_table(measure, parts["datasets"], parts["mean_differences"], labels) for measure in comparing.MEASURES
     ]
     show(
         final_table(parts["final"], labels),
-        config_table(parts["config"][~left_out], labels),
+        config_table(shown, labels),
         loss_table(parts["loss"], labels),
         *scores,
     )
-    if count := int(left_out.sum()):
+    if count := len(parts["config"]) - len(shown):
         note(
             f"left out of the configurations: {count} fields that only some adapters have, at their defaults; --json "
             "lists them"
@@ -84,9 +111,11 @@ def final_table(final: Any, labels: dict[str, str]) -> Any:
 
 
 def config_table(differences: Any, labels: dict[str, str]) -> Any:
-    listed = table("field", *labels.values(), title="configurations" + (" are the same" * differences.empty))
-    for row in differences.itertuples(index=False):
-        listed.add_row(*("–" if value is None else escape(str(value)) for value in row))
+    """A row a field: the values of the runs, and what the field means."""
+    heads = ("field", *labels.values(), "what it means")
+    listed = table(*heads, title="configurations" + (" are the same" * differences.empty))
+    for name, meaning, *values in differences.itertuples(index=False):
+        listed.add_row(name, *("–" if value is None else escape(str(value)) for value in values), escape(meaning))
     return listed
 
 

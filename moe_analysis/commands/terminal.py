@@ -70,6 +70,11 @@ def show(*tables: Table) -> None:
             wide.print(one, width=Measurement.get(wide, wide.options, one).maximum, highlight=False)
 
 
+def fits(one: Table) -> bool:
+    """Whether a table has room on stdout without breaking a word; always where it goes to a file or a pipe."""
+    return not results.is_terminal or Measurement.get(results, results.options, one).maximum < results.width
+
+
 def answer(text: str) -> None:
     """One line of a result on stdout."""
     results.print(escape(text), highlight=False, soft_wrap=True)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..cards.claims import shown
+from ..cards.templates import cell_html
 from ..evidence import Claim, described
-from .cards import environment, inline, shown
 
 ROWS = 60  # of a table that are shown; the first and the last where it has more
 
@@ -78,24 +79,14 @@ def shown_html(
     from markupsafe import Markup
 
     told = {name: (caption or {}).get(name, "") for name in ("title", "question", "how_to_read", "origin")}
-    return (
-        environment()
-        .get_template("notebook.html")
-        .render(
-            **told,
-            style=Markup(style()),
-            picture=base64.b64encode(picture).decode(),
-            in_short=in_short,
-            claims=[shown(described(claim)) for claim in claims],
-            tables={name: Markup(table_html(table)) for name, table in (tables or {}).items()},
-        )
+    return cell_html(
+        "notebook.html",
+        **told,
+        picture=base64.b64encode(picture).decode(),
+        in_short=in_short,
+        claims=[shown(described(claim)) for claim in claims],
+        tables={name: Markup(table_html(table)) for name, table in (tables or {}).items()},
     )
-
-
-def style() -> str:
-    """The style of the cards and their surroundings, for the inside of one rule: it reaches nothing else on the page."""
-    colors, *others = (str(inline(f"{name}.css")) for name in ("colors", "notebook", "claims"))
-    return "\n".join([colors.replace(":root", "&"), *others])
 
 
 def table_html(table: Any) -> str:

@@ -30,7 +30,7 @@ def page(
         fig: as it is; its title stands over the page and its menus become lists of the page, which `name` labels.
         item: the id of the figure's element, and the page's title where neither caption nor figure has one.
         caption: title, question, how_to_read, origin; each may be left out.
-        claims: as `cards.shown` gives them.
+        claims: as `cards.claims.shown` gives them.
         picture: whether there are a picture and a PDF to link to.
         script: plotly's, for a page that stands alone. Without it plotly.min.js, the numbers and the gallery's
             index.html are expected beside the page.

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from ..atomic import write_whole
+from ..cards.claims import CLAIM_FIELDS, shown
 from ..evidence import Claim, described
 from ..evidence.verdict import FAILS, HOLDS, IN_PART, OF_OURS, OF_PAPERS
 from ..places import computed_figures
-from .cards import CLAIM_FIELDS, shown
 from .page import page
 
 if TYPE_CHECKING:

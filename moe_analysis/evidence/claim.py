@@ -185,6 +185,14 @@ class Claim:
             over="" if effect is None else effect.over,
         )
 
+    def _repr_html_(self) -> str:
+        """For a notebook: the claim as a card."""
+        from ..cards.claims import shown
+        from ..cards.templates import cell_html
+
+        nothing = dict.fromkeys(("title", "question", "how_to_read", "origin", "picture", "in_short"), "")
+        return cell_html("notebook.html", **nothing, claims=[shown(described(self))], tables={})
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as a dictionary, ready for `json.dumps`; numbers that are not there are None."""
         return {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..drawing.cards import CLAIM_FIELDS, NUMBERS, shown
+from ..cards.claims import CLAIM_FIELDS, NUMBERS, shown
 from ..drawing.save import SCRIPT, VERDICTS
 from ..evidence.claim import KINDS
 from ..tasks.rows import shorten
@@ -36,7 +36,7 @@ class Record:
 
     Args:
         item: its id.
-        claims: as `drawing.cards.shown` gives them.
+        claims: as `cards.claims.shown` gives them.
         runs, seeds: of the runs it was drawn from.
         versions, preset: name -> text.
         picture: (width, height) of the PNG in pixels, None without one.

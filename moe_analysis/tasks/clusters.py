@@ -43,6 +43,30 @@ class Clusters:
     seed: int
     inertia: float
 
+    def __repr__(self) -> str:
+        width = self.centroids.shape[1]
+        return f"Clusters(k={self.k}, width={width}, rows={len(self.labels)}, seed={self.seed}, inertia={self.inertia:.4g})"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the sizes of the clusters."""
+        from ..cards.charts import bars
+        from ..cards.templates import cell_html
+
+        sizes = np.bincount(self.labels, minlength=self.k)
+        even = len(self.labels) / self.k
+        drawn = bars(np.sort(sizes)[::-1].tolist(), even, "rows of each cluster, the largest first")
+        facts = {
+            "clusters": self.k,
+            "width of an embedding": self.centroids.shape[1],
+            "rows that were clustered": len(self.labels),
+            "rows of a cluster": f"{sizes.min()} to {sizes.max()}",
+            "inertia": f"{self.inertia:.4g}",
+            "seed": self.seed,
+        }
+        return cell_html(
+            "facts.html", title="Clusters", facts=facts, drawn=drawn, note="Rows of each cluster; dashed: equal"
+        )
+
     @property
     def k(self) -> int:
         """The number of clusters."""

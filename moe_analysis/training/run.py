@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,12 @@ import xarray as xr
 from ..tasks.rows import shorten
 from .adapter_source import KeptAdapter, adapter_of_run, execute_kept
 from .config import TrainConfig
-from .files import HISTORY, RESTORE, RunError, read_json, read_table, wrong_type
+from .files import HISTORY, RESTORE, RunError, read_json
 from .recorders.store import RecordError, open_records
+from .run_files import FINISHED, read_run_table, read_status
 
-FINISHED = "finished"
 EVALUATION = ("dataset", "group", "kind", "rows", "loss", "accuracy")
 OUTCOMES = ("suite", "dataset", "group", "kind", "row", "correct", "correct_norm", "log_likelihood", "tokens")
-STATUS = {
-    "state": str,
-    "step": int,
-    "steps": int,
-    "seconds": float,
-    "world_size": int,
-    "backbone_sha256": str,
-    "versions": dict[str, str],
-    "machine": str,
-}
 
 
 class Run:
@@ -55,7 +44,14 @@ class Run:
         self.path, self.config = Path(path), config
 
     def __repr__(self) -> str:
-        return f"Run({self.path.name}: {self.status.get('state', 'new')})"
+        from .run_card import run_text
+
+        return run_text(self)
+
+    def _repr_html_(self) -> str:
+        from .run_card import run_html
+
+        return run_html(self)
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
@@ -83,13 +79,7 @@ class Run:
     def status(self) -> dict[str, Any]:
         """state ("running", "finished"), step, steps, seconds, versions, machine, backbone_sha256, and world_size
         (processes)."""
-        path = self.path / "status.json"
-        if not os.path.lexists(path):
-            return {}
-        values = read_json(path)
-        if fault := wrong_type(values, STATUS):
-            raise RunError(f"{path}: {fault}; {RESTORE}")
-        return values
+        return read_status(self.path)
 
     @property
     def finished(self) -> bool:
@@ -98,26 +88,18 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """step, split ("train" or "test"), loss, accuracy, lr, grad_norm (before clipping), balance_loss."""
-        return self._table("history.parquet", HISTORY)
+        return read_run_table(self.path, "history.parquet", HISTORY)
 
     @cached_property
     def evaluation(self) -> pd.DataFrame:
         """Final test results by data set: dataset, group, kind, rows, loss, accuracy."""
-        return self._table("evaluation.parquet", EVALUATION)
+        return read_run_table(self.path, "evaluation.parquet", EVALUATION)
 
     @cached_property
     def outcomes(self) -> pd.DataFrame:
         """How each evaluated row was answered, those of the run's own suite first: suite, dataset, group, kind, row (a
         hash of its texts), correct and correct_norm (1 or 0), log_likelihood, tokens, as `evaluate_rows` has them."""
-        return self._table("outcomes.parquet", OUTCOMES)
-
-    def _table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
-        path = self.path / name
-        if not os.path.lexists(path):
-            state = self.status.get("state", "not started")
-            remedy = f"{RESTORE} (older versions wrote none)" if state == FINISHED else "train it to the end"
-            raise RunError(f"{path} is missing: the run is {state}; {remedy}")
-        return read_table(path, columns)
+        return read_run_table(self.path, "outcomes.parquet", OUTCOMES)
 
     @property
     def records(self) -> xr.Dataset:

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from filelock import Timeout
 
-from .files import RunError
-from .recorders.attached_run import ABOUT
-from .run import Run
-from .status import held, locked
-from .sweep.status import COLUMNS as SWEPT
-from .sweep.status import progress_of, run_state
-from .sweep.work import FAILED, kept_failure
+from .files import HISTORY, RESTORE, RunError, read_json, wrong_type
+from .run_files import ATTACHED, FAILED, FAILURE, FINISHED, held, read_run_table, read_status, state_of
 
 DAMAGED = "damaged"  # a state of a folder whose files cannot be read
-COLUMNS = [*SWEPT, "changed"]
+COLUMNS = [
+    "run",
+    "state",
+    "system",
+    "suite",
+    "seed",
+    "step",
+    "steps",
+    "seconds",
+    "loss",
+    "accuracy",
+    "error",
+    "path",
+    "changed",
+    "parameters",
+    "settings",
+]
 DELETED = ".deleted-"  # what a run is called between the decision and its end
 WILD = frozenset("*?[")
+# what the list reads of a config.json; `Run.load` checks all of it
+CONFIG = {"name": str | None, "suite": str, "seed": int, "steps": int, "adapter": dict[str, Any]}
+REALS = {"F64", "F32", "F16", "BF16"}  # safetensors' names of the types that parameters have
+LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
 def run_paths(out: str | Path) -> list[Path]:
@@ -36,7 +54,7 @@ def run_paths(out: str | Path) -> list[Path]:
 
 def attached_paths(out: str | Path) -> list[Path]:
     """Folders of `out` that hold the record of a loop (`attach`), sorted by name."""
-    return sorted(path.parent for path in Path(out).glob(f"*/{ABOUT}") if not path.parent.name.startswith("."))
+    return sorted(path.parent for path in Path(out).glob(f"*/{ATTACHED}") if not path.parent.name.startswith("."))
 
 
 def find_runs(out: str | Path, wanted: Iterable[str]) -> list[Path]:
@@ -68,12 +86,13 @@ def matching(name: str, paths: Sequence[Path]) -> list[Path]:
 
 
 def list_runs(paths: Iterable[Path]) -> pd.DataFrame:
-    """A row a run: the columns of a sweep's table (loss and accuracy of the test rows, NaN where there are none) and
-    changed, when its status last did (UTC). A folder that cannot be read is "damaged", and error says why."""
+    """A row a run: the columns of a sweep's table (loss and accuracy of the test rows, NaN where there are none), then
+    changed, when its status last did (UTC), parameters, the numbers in its adapter's checkpoint (missing before there
+    is one), and settings, its configuration as one level of names ("lr", "adapter.r"). A folder that cannot be read is
+    "damaged", and error says why. Needs neither torch nor the classes of the adapters."""
     frame = pd.DataFrame([listed(path) for path in paths], columns=COLUMNS)
-    return frame.astype(
-        {**dict.fromkeys(("seed", "step", "steps"), "Int64"), **dict.fromkeys(("seconds", "loss", "accuracy"), float)}
-    )
+    whole = dict.fromkeys(("seed", "step", "steps", "parameters"), "Int64")
+    return frame.astype({**whole, **dict.fromkeys(("seconds", "loss", "accuracy"), float)})
 
 
 def listed(path: Path) -> dict[str, object]:
@@ -82,25 +101,85 @@ def listed(path: Path) -> dict[str, object]:
         "path": str(path),
         "error": "",
         "changed": changed(path),
+        "settings": {},
     }
     try:
-        run = Run.load(path)
-        progress = progress_of(run, state := run_state(run))
-        error = kept_failure(path).error if state == FAILED else ""
-    except (RunError, OSError) as error:
-        return row | {"state": DAMAGED, "error": str(error)}
+        config, status = read_config(path), read_status(path)
+        state = state_of(path, status)
+        loss, accuracy = last_test(path) if state == FINISHED else (None, None)
+        error = last_line(path / FAILURE) if state == FAILED else ""
+        parameters = saved_parameters(path)
+    except (RunError, OSError) as fault:
+        return row | {"state": DAMAGED, "error": str(fault)}
     return row | {
         "state": state,
-        "system": run.config.name or run.config.system,
-        "suite": run.config.suite,
-        "seed": run.config.seed,
-        "step": progress.step,
-        "steps": progress.steps,
-        "seconds": progress.seconds,
-        "loss": progress.loss,
-        "accuracy": progress.accuracy,
+        "system": config.get("name") or config["adapter"]["peft_type"].lower(),
+        "suite": config["suite"],
+        "seed": config["seed"],
+        "step": int(status.get("step", 0)),
+        "steps": config["steps"],
+        "seconds": float(status.get("seconds", 0.0)),
+        "loss": loss,
+        "accuracy": accuracy,
         "error": error,
+        "parameters": parameters,
+        "settings": flat(config),
     }
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json as it is written, with as much of it checked as a list shows; raises RunError naming the fault."""
+    path = folder / "config.json"
+    values = read_json(path)
+    fault = wrong_type(values, CONFIG)
+    if missing := [name for name in CONFIG if name not in values and name != "name"]:
+        fault = f"it has no {', '.join(missing)}"
+    if fault is None and not isinstance(values["adapter"].get("peft_type"), str):
+        fault = "its adapter names no peft_type"
+    if fault is not None:
+        raise RunError(f"{path} is no configuration of a run: {fault}; {RESTORE}")
+    return values
+
+
+def last_test(folder: Path) -> tuple[float, float]:
+    """Loss (nats an answer token) and accuracy of the test rows at a run's end."""
+    history = read_run_table(folder, "history.parquet", HISTORY)
+    tests = history[history["split"] == "test"]
+    if tests.empty:
+        raise RunError(f"{folder / 'history.parquet'} has no row of a test; {RESTORE}")
+    return float(tests["loss"].iloc[-1]), float(tests["accuracy"].iloc[-1])
+
+
+def saved_parameters(folder: Path) -> int | None:
+    """How many real numbers the adapter's checkpoint holds, by its header alone; None where there is no checkpoint.
+
+    These are the parameters that were trained. Raises RunError for a file that is no checkpoint.
+    """
+    path = folder / "adapter" / "adapter_model.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, LARGEST_HEADER)))
+        tensors = [one for name, one in header.items() if name != "__metadata__" and one["dtype"] in REALS]
+        return sum(math.prod(one["shape"]) for one in tensors)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise RunError(f"{path} is no readable checkpoint ({type(error).__name__}: {error}); {RESTORE}") from error
+
+
+def last_line(path: Path) -> str:
+    """What a traceback ends with: the error."""
+    return path.read_text().rstrip().rpartition("\n")[2]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"adapter": {"r": 4}} -> {"adapter.r": 4}; an empty mapping stays one."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {f"{prefix}{name}": value}
+        found |= inner
+    return found
 
 
 def changed(path: Path) -> str:
@@ -146,6 +225,8 @@ def delete_run(path: str | Path) -> None:
     An interrupted deletion leaves a hidden folder that `clear_deleted` removes. Raises RunError for a folder that
     holds no run, for one that a process trains, and where the disk refuses.
     """
+    from .status import locked
+
     path = Path(path)
     if not (path / "config.json").is_file():
         raise RunError(f"{path} holds no run; pass a folder that `python -m moe_analysis runs` lists")

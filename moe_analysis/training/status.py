@@ -24,16 +24,12 @@ from ..model_card import hide_base_path, write_card
 from . import distributed
 from .config import TrainConfig
 from .files import RunError, json_text, read_json
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from .run_files import LOCK
+from .run_files import held as held
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 GIT_SECONDS = 10
-LOCK = ".lock"
 PATIENCE_SECONDS = 1.0  # whoever only asks whether a run is held holds it for a moment
 
 
@@ -62,28 +58,6 @@ def hold(folder: Path) -> FileLock:
     except OSError as error:
         raise RunError(f"out = {str(folder.parent)!r} cannot be written ({error}); choose another folder") from error
     return lock
-
-
-def held(folder: Path) -> bool:
-    """Whether a process trains the run of this folder now, on this machine or on one that shares the disk."""
-    try:
-        with (folder / LOCK).open() as lock:
-            if fcntl is None:
-                return taken(folder / LOCK)
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask do not see each other
-    except BlockingIOError:
-        return True
-    except OSError:  # never started, or a disk without locks
-        return False
-    return False
-
-
-def taken(path: Path) -> bool:
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 class Status:

@@ -22,7 +22,7 @@ from . import distributed
 from .adapter_source import refuse_another_source
 from .answers import AnswerLoss
 from .config import TrainConfig
-from .evaluate import by_dataset, evaluate_rows, outcomes_frame
+from .evaluation import by_dataset, evaluate_rows, outcomes_frame
 from .files import history_frame, write_table
 from .prepare import Data, LikeLengths, collate_share, hold_clusters, prepare_data, prepare_model
 from .recorders.expert_recorder import DAMPING, ExpertRecorder

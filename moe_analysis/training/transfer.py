@@ -21,7 +21,7 @@ from ..tasks.prompts import check_form
 from ..tasks.rows import SuiteWarning
 from ..tasks.suite import load_suite
 from .config import TrainConfig
-from .evaluate import evaluate
+from .evaluation import evaluate
 from .files import RunError, write_table
 from .prepare import chosen_rows, embed_like_training
 from .run import Run

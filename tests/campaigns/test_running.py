@@ -22,7 +22,7 @@ from moe_analysis.campaigns.row import rows_digest
 from moe_analysis.campaigns.running import CampaignRun, run_campaign
 from moe_analysis.campaigns.table import merge_tables, read_rows
 from moe_analysis.campaigns.tuning import chosen_cells, tuning_table
-from moe_analysis.training.evaluate import row_numbers
+from moe_analysis.training.evaluation import row_numbers
 from moe_analysis.training.prepare import fitting_rows
 from tests.campaigns.made_up_campaigns import sections_of
 

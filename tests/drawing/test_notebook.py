@@ -6,8 +6,9 @@ import re
 
 import pandas as pd
 
+from moe_analysis.cards.templates import style
 from moe_analysis.drawing import claim_cards, folded
-from moe_analysis.drawing.notebook import ROWS, style
+from moe_analysis.drawing.notebook import ROWS
 from moe_analysis.evidence import Claim
 
 THEOREM = Claim("toy_sum", "arithmetic", "1 < 2", 1, 1, 0.0, True)

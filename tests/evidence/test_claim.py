@@ -19,6 +19,15 @@ def declared(name: str = "smore_table2_lora", **changes: object) -> Claim:
     return Claim(name, "S'MoRE Table 2", "S'MoRE is more accurate than LoRA", **{**values, **changes})
 
 
+def test_a_claim_is_a_card_in_a_notebook_before_it_is_judged_too() -> None:
+    html = declared(endpoint="acc < 1")._repr_html_()
+    assert "not measured yet" in html and "acc &lt; 1" in html and "<svg" not in html
+    found = declared().with_effect(CLEAR)._repr_html_()
+    assert "✓</span> reproduced" in found and "<svg" in found
+    whole = declared("smore_whole").with_parts([declared().with_effect(CLEAR), declared("b").with_effect(NOTHING)])
+    assert "2 parts" in whole._repr_html_()
+
+
 def test_a_measurement_is_declared_first_and_judged_by_the_rule() -> None:
     claim = declared()
     assert (claim.kind, claim.verdict, claim.measured, claim.smallest) == ("paper", "", None, 0.01)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from moe_analysis import gallery
-from moe_analysis.drawing.cards import CLAIM_FIELDS
+from moe_analysis.cards.claims import CLAIM_FIELDS
 from moe_analysis.drawing.save import save
 from moe_analysis.evidence import Claim, Effect
 from moe_analysis.gallery.records import GalleryError, read_records

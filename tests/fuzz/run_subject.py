@@ -66,9 +66,14 @@ def fill_store(store: RecordStore, features: int) -> None:
     modules = ["layers.0.q_proj", "layers.1.v_proj"]
     store.declare("router_weight", ("module", "expert", "feature"), (2, 6, features), {"module": modules})
     store.declare("gate_entropy", ("module",), (2,), {})
+    store.declare("gate_load", ("module", "expert"), (2, 6), {})
     rng = np.random.default_rng(1)
     for step in range(60):
-        values = {"router_weight": rng.normal(size=(2, 6, features)), "gate_entropy": rng.random(2)}
+        values = {
+            "router_weight": rng.normal(size=(2, 6, features)),
+            "gate_entropy": rng.random(2),
+            "gate_load": rng.random((2, 6)),
+        }
         store.append(step, {name: value.astype(np.float32) for name, value in values.items()})
     store.flush()
 
@@ -83,12 +88,19 @@ def readings(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "expert_records", lambda: check_records(load().expert_records)
     yield "tree_records", lambda: check_records(load().tree_records)
     yield "clusters", lambda: check_clusters(load().clusters)
+    yield "card", lambda: check_card(load())
 
 
 def check_config(config: Any) -> None:
     assert len(config.digest) == 10 and config.run_name.isprintable() is not None
     assert isinstance(config.steps, int) and isinstance(config.lr, float | int) and isinstance(config.suite, str)
     json.dumps(config.to_dict())
+
+
+def check_card(run: Any) -> None:
+    """A card tells of what is damaged and raises nothing."""
+    html = run._repr_html_()
+    assert run.path.name in html and "ma.Run.load" in html
 
 
 def check_status(run: Any) -> None:

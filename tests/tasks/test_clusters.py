@@ -27,6 +27,15 @@ def clusters(rows: np.ndarray) -> Clusters:
     return cluster(rows, k=5, seed=3)
 
 
+def test_clusters_show_their_sizes_in_a_notebook_and_a_terminal(clusters: Clusters) -> None:
+    assert repr(clusters).startswith("Clusters(k=5, width=8, rows=120, seed=3, inertia=")
+    html = clusters._repr_html_()
+    assert html.count("<rect") == 5 and "rows that were clustered</th><td>120" in html
+    sizes = np.bincount(clusters.labels)
+    assert f"{sizes.min()} to {sizes.max()}" in html
+    assert "0 to 0" in Clusters(clusters.centroids, np.zeros(0, int), 0, 0.0)._repr_html_()
+
+
 def test_centroids_are_the_means_of_their_rows(rows: np.ndarray, clusters: Clusters) -> None:
     means = np.stack([rows[clusters.labels == index].mean(axis=0) for index in range(5)])
     np.testing.assert_allclose(clusters.centroids, means, atol=1e-6)

@@ -16,7 +16,7 @@ import pytest
 
 import moe_analysis as ma
 from moe_analysis.adapters import REGISTRY, own
-from moe_analysis.commands.run_comparison import config_differences, dataset_scores, final_results
+from moe_analysis.run_comparison.tables import config_differences, dataset_scores, final_results
 from moe_analysis.studies.router_paths.draw import trajectory_explorer
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
 from moe_analysis.training.adapter_source import KeptAdapter, execute_kept, keep_source, kept_source

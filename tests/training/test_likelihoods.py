@@ -16,7 +16,7 @@ from torch import nn
 import moe_analysis as ma
 from moe_analysis.tasks.batches import Question, encode_questions
 from moe_analysis.tasks.prompts import AROUND_PROMPT
-from moe_analysis.training.evaluate import evaluate_rows
+from moe_analysis.training.evaluation import evaluate_rows
 from moe_analysis.training.likelihoods import Way, score, way_for
 from tests.peft_bridge.systems import OPTIONS, Case, calm, llama, mixtral
 from tests.training.test_evaluate import load

@@ -11,7 +11,7 @@ import pytest
 
 import moe_analysis as ma
 from moe_analysis.tasks.batches import encode
-from moe_analysis.training.evaluate import evaluate
+from moe_analysis.training.evaluation import evaluate
 from moe_analysis.training.prepare import prepare_data
 from moe_analysis.training.recorders.routing import gates_of_runs
 from moe_analysis.training.sweep import read_once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_analysis.training import Run, RunError
+from moe_analysis.training.run_files import FAILED, FAILURE, STOPPED
 from moe_analysis.training.run_folder import (
     chosen,
     clear_deleted,
@@ -22,6 +24,7 @@ from moe_analysis.training.run_folder import (
     run_paths,
 )
 from moe_analysis.training.status import locked
+from moe_analysis.training.sweep import work
 from tests.commands.calls import write_run
 
 ids = st.lists(st.text("ab-", min_size=1, max_size=4), min_size=1, max_size=6, unique=True)
@@ -59,6 +62,24 @@ def test_the_list_has_a_row_a_run_also_for_what_cannot_be_read(out: Path, config
     assert frame.loc[bad.name, "state"] == "damaged" and "history.parquet" in frame.loc[bad.name, "error"]
     assert len(chosen(list_runs(run_paths(out)), states=["finished"])) == 1
     assert len(list_runs([])) == 0
+
+
+def test_a_configuration_without_what_the_list_shows_is_damaged(out: Path, config) -> None:
+    path = write_run(out, config())
+    values = json.loads((path / "config.json").read_text())
+    faults = {
+        "it has no steps": {name: value for name, value in values.items() if name != "steps"},
+        "seed = 'one' is str; it must be int": {**values, "seed": "one"},
+        "its adapter names no peft_type": {**values, "adapter": {"r": 2}},
+    }
+    for fault, changed in faults.items():
+        (path / "config.json").write_text(json.dumps(changed))
+        row = list_runs([path]).iloc[0]
+        assert row["state"] == "damaged" and fault in row["error"]
+
+
+def test_the_states_are_those_of_a_sweep() -> None:
+    assert (FAILED, STOPPED, FAILURE) == (work.FAILED, work.STOPPED, work.FAILURE)
 
 
 def test_a_deleted_run_is_gone_and_a_trained_one_is_refused(out: Path, config) -> None:

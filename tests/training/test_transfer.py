@@ -13,7 +13,7 @@ import torch
 
 import moe_analysis as ma
 from moe_analysis.training import transfer
-from moe_analysis.training.evaluate import evaluate
+from moe_analysis.training.evaluation import evaluate
 from moe_analysis.training.files import RunError
 from moe_analysis.training.transfer import evaluate_all, evaluate_on, levels_on
 from tests.tiny_runs import row

@@ -14,10 +14,11 @@ import zarr
 
 from ...atomic import write_whole
 from ..files import RunError, json_text, read_json
+from ..run_files import ATTACHED as ABOUT
 from .recorder import Recorder
 from .store import RecordError, open_records
 
-RECORDS, ABOUT = "records.zarr", "attached.json"
+RECORDS = "records.zarr"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class AttachedRun:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path}: {self.config.name}, seed {self.config.seed})"
+
+    def _repr_html_(self) -> str:
+        from ..run_card import attached_html
+
+        return attached_html(self)
 
     @classmethod
     def load(cls, path: str | Path) -> AttachedRun:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Sequence
+from dataclasses import MISSING
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..evidence.intervals import mean_interval
+from ..training.choices import adapter_defaults
+from ..training.run_folder import flat
 
 MEASURES = ("loss", "accuracy")
 FINAL_STEPS = 10  # training steps whose mean is the final training loss: a single batch says little
 ABSENT = None
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"adapter": {"r": 4}} -> {"adapter.r": 4}; an empty mapping stays one."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        inner = flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {f"{prefix}{name}": value}
-        found |= inner
-    return found
 
 
 def config_differences(runs: Sequence[Any]) -> pd.DataFrame:
@@ -48,15 +41,6 @@ def untouched(differences: pd.DataFrame, runs: Sequence[Any]) -> pd.Series:
         )
 
     return differences.apply(unset, axis=1).astype(bool) if len(differences) else pd.Series(dtype=bool)
-
-
-def adapter_defaults(adapter: Any) -> dict[str, Any]:
-    """{"adapter.r": 8, …}: the fields of a PEFT configuration as they are when nobody sets them."""
-    values: dict[str, Any] = {}
-    for entry in fields(adapter):
-        default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
-        values |= flat({entry.name: default}, "adapter.")
-    return values
 
 
 def final_results(runs: Sequence[Any]) -> pd.DataFrame:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_analysis.drawing.cards import CLAIM_FIELDS, MARKS, environment, interval, shown
+from moe_analysis.cards.claims import CLAIM_FIELDS, MARKS, interval, shown
+from moe_analysis.cards.templates import environment
 from moe_analysis.drawing.save import VERDICTS
 from moe_analysis.evidence import Claim, Effect, described
 

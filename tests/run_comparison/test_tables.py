@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import moe_analysis as ma
-from moe_analysis.commands.run_comparison import (
+from moe_analysis.run_comparison.tables import (
     config_differences,
     dataset_scores,
     final_results,

@@ -1,0 +1,53 @@
+"""Runs side by side as a card in a notebook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..cards.charts import Curve, curves
+from ..cards.templates import cell_html
+from ..drawing.style import PALETTE
+from .draw import curve
+from .settings import cell
+
+HERE = Path(__file__).parent
+
+
+def comparison_html(compared: Any) -> str:
+    """The fields that differ with their meaning, the losses on one axis, and the outcomes with their differences."""
+    colors = [PALETTE[place % len(PALETTE)] for place in range(len(compared.runs))]
+    drawn = [Curve(name, *curve(run)) for name, run in zip(compared.names, compared.runs)]
+    differences = [
+        {"field": row["field"], "meaning": row["meaning"], "values": [cell(row[run.id]) for run in compared.runs]}
+        for _, row in compared.differences.iterrows()
+    ]
+    return cell_html(
+        "card.html",
+        HERE,
+        title=f"{len(compared.runs)} runs side by side",
+        names=compared.names,
+        differences=differences,
+        losses=curves(drawn, "training loss", colors),
+        legend={one.name: color for one, color in zip(drawn, colors) if one.steps},
+        final=[outcome(row) for row in compared.final.to_dict("records")],
+        opens="compared.interactive(), compared.save('compared.html')",
+    )
+
+
+def outcome(row: dict[str, Any]) -> dict[str, str]:
+    told = {
+        name: "–" if pd.isna(row[f"test_{name}"]) else f"{row[f'test_{name}']:.3f}" for name in ("loss", "accuracy")
+    }
+    return {"label": row["label"], "state": row["state"], **told, **{f"{name}_gap": gap(row, name) for name in told}}
+
+
+def gap(row: dict[str, Any], measure: str) -> str:
+    """Such as "+0.012 [-0.003, +0.027]"; empty for the first run."""
+    names = (f"{measure}_difference", f"{measure}_low", f"{measure}_high")
+    value, low, high = (row.get(name) for name in names)
+    if value is None or pd.isna(value):
+        return ""
+    return f"{value:+.3f}" if pd.isna(low) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
