@@ -1,10 +1,12 @@
 """What an installed moe_analysis must do in an empty folder; run there, with the Python it is installed in.
 
-The names that a user starts with, a figure, the theorems; and nothing may be written beside the package.
+The names that a user starts with, the first lesson as in Colab (a notebook alone, no clone), a figure, the theorems; and
+nothing may be written beside the package.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from importlib import import_module, metadata
@@ -13,6 +15,17 @@ from pathlib import Path
 
 def files_of(package: Path) -> set[Path]:
     return {path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+def run_notebook(name: str) -> None:
+    """A copy of one that comes with the package, executed where this program stands."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(name, as_version=4)
+    NotebookClient(notebook, kernel_name="python3", timeout=600).execute()
+    shown = {kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {})}
+    assert {"text/html", "application/vnd.jupyter.widget-view+json"} <= shown, f"{name} shows only {sorted(shown)}"
 
 
 def main() -> None:
@@ -31,6 +44,9 @@ def main() -> None:
     model, tokenizer = ma.load_backbone("compact")
     ids = tokenizer(frame["prompt"][0], return_tensors="pt")["input_ids"]
     assert model(input_ids=ids).logits.shape[:2] == ids.shape
+
+    shutil.copy(package / "notebooks" / "00_start.ipynb", ".")
+    run_notebook("00_start.ipynb")
 
     program = Path(sys.executable).with_name("moe-analysis")
     subprocess.run([program, "figures", "--only", "trex_fig2", "--preset", "tiny"], check=True)
