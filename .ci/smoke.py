@@ -25,7 +25,7 @@ def run_notebook(name: str) -> None:
     notebook = nbformat.read(name, as_version=4)
     NotebookClient(notebook, kernel_name="python3", timeout=600).execute()
     shown = {kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {})}
-    assert {"text/html", "application/vnd.jupyter.widget-view+json"} <= shown, f"{name} shows only {sorted(shown)}"
+    assert {"text/html", "application/vnd.plotly.v1+json"} <= shown, f"{name} shows only {sorted(shown)}"
 
 
 def main() -> None:
