@@ -31,7 +31,18 @@ ARROWS: dict[str, set[str]] = {
     "optim": {"adapters"},
     "evidence": set(),
     "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimizers
-    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card", "extras"},
+    # drawing: the colors of the live panel
+    "training": {
+        "optim",
+        "adapters",
+        "peft_bridge",
+        "tasks",
+        "backbones",
+        "noise",
+        "model_card",
+        "extras",
+        "drawing",
+    },
     "drawing": {"evidence", "places", "extras"},  # the words of verdicts
     # comparison, presets: the sizes at which systems are compared, and the runs that a control needs
     "studies": {
