@@ -10,22 +10,24 @@ from typing import Any
 from ...drawing.cards import environment, inline
 from ..run import FINISHED
 from .facts import Fact, facts_of, kept_rows, pace, summary, time_of
-from .progress import FAILED, RUNNING, RunProgress
+from .progress import FAILED, RUNNING, WAITING, RunProgress
 from .sparkline import svg_bars, svg_curve
 
 HERE = Path(__file__).parent
-MOST_ROWS = 24  # of a sweep that are shown, the running ones first
-BADGES = {FINISHED: "yes", FAILED: "no", RUNNING: "open"}  # state -> class in claims.css; others are absent
+MOST_ROWS = 12  # of a sweep that are shown, the running ones first
+BADGES = {FINISHED: "yes", FAILED: "no", RUNNING: "now"}  # state -> class in panel.css; others are absent
 IN_ROWS = ("loss", "gate entropy", "busiest expert", "dead experts")  # what a row of several has room for
 
 
 def panel_html(rows: Sequence[RunProgress]) -> str:
-    """One run in full, or a row for each of several."""
-    kept = kept_rows(rows, MOST_ROWS)
+    """One run in full, or a row for each of several that have begun, and a summary."""
+    several = len(rows) > 1
+    begun = [row for row in rows if row.state != WAITING] if several else rows
+    kept = kept_rows(begun, MOST_ROWS)
     return template().render(
         style=style(),
-        runs=[described(row, len(rows) > 1) for row in kept],
-        summary=summary(rows, len(rows) - len(kept)) if len(rows) > 1 else "",
+        runs=[described(row, several) for row in kept],
+        summary=summary(rows, len(begun) - len(kept)) if several else "",
     )
 
 
@@ -39,8 +41,8 @@ def style() -> Any:
     """For the inside of one rule, so that it reaches nothing else on the page."""
     from markupsafe import Markup
 
-    colors, base = (inline(f"{name}.css") for name in ("colors", "notebook"))
-    return Markup("\n").join([colors.replace(":root", "&"), base, Markup((HERE / "panel.css").read_text("utf-8"))])
+    colors, base = (str(inline(f"{name}.css")) for name in ("colors", "notebook"))
+    return Markup("\n".join([colors.replace(":root", "&"), base, (HERE / "panel.css").read_text("utf-8")]))
 
 
 def described(row: RunProgress, short: bool) -> dict[str, Any]:

@@ -23,7 +23,9 @@ STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", STOPPED: "yellow", 
 MARGIN = 7  # lines of a terminal that a table's frame, its summary and the prompt take
 HIDDEN = 6  # last characters of a name that a narrow terminal does not show: four of the digest tell runs apart
 SHOWN = 8  # characters before those that it does show, as in -s0-87cb
-WIDE, WIDER = 108, 140  # columns of a terminal from which a table shows the gates too, and their curves
+# columns of a terminal from which a table shows the training loss, the gates, and their curves
+NARROW, WIDE, WIDER = 80, 108, 140
+GATES = ("training loss", "entropy", "busiest", "dead")
 BAR, CURVE, SHORT = 40, 32, 8  # characters of a bar, of a curve, and of one in a table
 
 
@@ -69,13 +71,13 @@ def several_runs(rows: Sequence[RunProgress], room: int, width: int) -> Group:
     kept = kept_rows(rows, room)
     watched = any(row.live is not None and row.live.points for row in kept)
     grid = Table("run", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    extra = ("training loss", "entropy", "busiest", "dead") if watched and width >= WIDE else ()
+    extra = GATES if watched and width >= WIDE else GATES[:1] if watched and width >= NARROW else ()
     for name in ("state", "step", *extra, "loss", "accuracy", "time"):
         grid.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
     for row in kept:
         tests = ["" if value is None else f"{value:.3f}" for value in (row.loss, row.accuracy)]
         step = f"{row.step}/{row.steps}"
-        gates = gate_cells(row.live, width >= WIDER) if extra else ()
+        gates = gate_cells(row.live, width >= WIDER)[: len(extra)]
         grid.add_row(Name(row.name), f"[{STYLES[row.state]}]{row.state}[/]", step, *gates, *tests, time_of(row))
     return Group(grid, Text(summary(rows, len(rows) - len(kept))))  # as a caption it would break at the table's width
 
@@ -85,7 +87,7 @@ def one_run(row: RunProgress, width: int) -> Group:
     head = Text.assemble((row.name, "bold"), "  ", (row.state, STYLES[row.state]), no_wrap=True, overflow="ellipsis")
     bar = Table.grid(padding=(0, 2, 0, 0))
     bar.add_row(ProgressBar(row.steps, row.step, width=min(BAR, max(8, width - 44))), Text(pace(row)))
-    parts: list[RenderableType] = [head, bar]
+    parts: list[RenderableType] = [head, Text(pace(row)) if row.state == FINISHED else bar]
     facts = facts_of(row.live) if row.live is not None and row.live.points else []
     if facts:
         curve = max(8, min(CURVE, width - 60))
@@ -112,7 +114,8 @@ def gate_cells(live: Live | None, curves: bool) -> list[Text]:
             cells.append(Text(""))
             continue
         drawn = blocks(fact.values, SHORT) if label == "loss" or (curves and label != "dead experts") else ""
-        cells.append(Text.assemble((f"{drawn:>{SHORT}} " if drawn else "", "cyan"), fact.value))
+        value = f"{fact.value:>5}" if label == "loss" else fact.value
+        cells.append(Text.assemble((f"{drawn:>{SHORT}} " if drawn else "", "cyan"), value))
     return cells
 
 
