@@ -27,7 +27,7 @@ DEAD = 0.01  # of an equal share, at most, has a dead expert
 
 
 class LiveRecorder(Recorder):
-    """Keeps live.json of a run, from gates of some steps and every step's loss.
+    """Keeps live.json of a run, from gates of some tokens of some steps, and every step's loss.
 
     Gates are looked at in every `every`-th step, at most MOST_POINTS times in a run; which steps these are depends on
     nothing but the number of steps, so that all processes of a run look at the same ones. Nothing is written to a
@@ -38,6 +38,8 @@ class LiveRecorder(Recorder):
         folder: Of the run.
         steps: Of the whole run.
     """
+
+    most_tokens = 256  # a quarter of what the records take: a panel has no digits to lose
 
     def __init__(self, model: nn.Module, folder: Path, steps: int) -> None:
         super().__init__(model, folder / FILE, every=max(1, -(-steps // MOST_POINTS)))
@@ -74,9 +76,12 @@ class LiveRecorder(Recorder):
             return
         seen = {experts: self._shares(names) for experts, names in self.sizes.items()}
         self.gates = {}
+        entropy = mean([part["entropy"] for part in seen.values()])
+        if math.isnan(entropy):  # no router ran, or none showed its gates
+            return
         self.recent.append({experts: part["share"] for experts, part in seen.items()})
         self.seen = {
-            "gate_entropy": mean([part["entropy"] for part in seen.values()]),
+            "gate_entropy": entropy,
             "busiest_expert": mean([part["share"].amax(1) for part in seen.values()]),
             "dead_experts": float(sum(dead(list(shares)).sum() for shares in zip(*map(dict.values, self.recent)))),
         }
@@ -103,7 +108,7 @@ class LiveRecorder(Recorder):
         self.live = replace(self.live, step=step, loss=loss, points=points)
         if time.monotonic() - self.written > WRITE_SECONDS:
             self._write()
-        return {name: value for name, value in seen.items() if math.isfinite(value)}
+        return seen
 
     def flush(self) -> None:
         """Write the file; called before a checkpoint is written, and when training ends."""

@@ -116,6 +116,8 @@ class Recorder(HookedRecorder):
     Modules whose routers have other shapes than the first get arrays of their own, with the shape in the name.
     """
 
+    most_tokens = STATISTICS_TOKENS
+
     def __init__(self, model: nn.Module, path: Path, every: int) -> None:
         super().__init__(model, path, every)
         self.groups: dict[str, list[str]] = {}  # suffix -> module names
@@ -211,9 +213,9 @@ class Recorder(HookedRecorder):
         gates, mask = self.gates[name]
         if mask is not None and mask.numel() == len(gates):
             rows = mask.reshape(-1).nonzero()[:, 0].to(gates.device)
-            gates = gates[rows[every_nth(len(rows), STATISTICS_TOKENS, self.place)]]
+            gates = gates[rows[every_nth(len(rows), self.most_tokens, self.place)]]
         else:
-            gates = gates[every_nth(len(gates), STATISTICS_TOKENS, self.place)]
+            gates = gates[every_nth(len(gates), self.most_tokens, self.place)]
         return gates.float().cpu()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
