@@ -24,6 +24,11 @@ pytest_plugins = ["tests.browser"]
 
 NOTEBOOK = "01_semantic_clusters.ipynb"  # the one that computes least on the tiny preset
 SENTENCES = "sentences.ipynb"  # written here: a model that takes no training, and its widget
+TRAINING = "training.ipynb"
+TRAIN = """import moe_analysis as ma
+adapter = ma.MoeLoraConfig(num_experts=8, top_k=2, target_modules=["q_proj", "v_proj"])
+config = ma.TrainConfig(adapter=adapter, datasets=["add_small", "where_is"], steps=120, batch_size=8, eval_rows=2)
+run = ma.train(config, "trained")"""
 SENTENCE = (
     """import peft, torch
 import moe_analysis as ma
@@ -46,6 +51,7 @@ class Lab:
     """A running JupyterLab on a folder of notebooks."""
 
     url: str
+    folder: Path
 
     def page(self, notebook: str) -> str:
         return f"{self.url}/lab/tree/{notebook}?token={TOKEN}"
@@ -72,8 +78,9 @@ def furnish(home: Path) -> dict[str, str]:
     """The environment of a server that reads and writes nothing outside `home`, with the notebook in home/notebooks."""
     (home / "notebooks").mkdir(parents=True)
     shutil.copy(Path(__file__).parents[1] / "notebooks" / NOTEBOOK, home / "notebooks")
-    cells = [nbformat.v4.new_code_cell(source) for source in SENTENCE]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), home / "notebooks" / SENTENCES)
+    for name, sources in ((SENTENCES, SENTENCE), (TRAINING, (TRAIN, "run.finished"))):
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), home / "notebooks" / name)
     for path, content in (
         (home / "config" / "labconfig" / "page_config.json", PAGE),
         (home / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings", TRACKER),
@@ -118,7 +125,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     ]
     with (home / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    lab = Lab(f"http://127.0.0.1:{port}")
+    lab = Lab(f"http://127.0.0.1:{port}", home / "notebooks")
     try:
         end = time.monotonic() + STARTS
         while not lab.answers():
@@ -142,13 +149,15 @@ def stop(lab: Lab, server: subprocess.Popen) -> None:
             continue
 
 
-def run_all(page: Any) -> None:
-    """Menu Run, Run All Cells; returns when every code cell has a number."""
+def run_all(page: Any, wait: bool = True) -> None:
+    """Menu Run, Run All Cells; returns when every code cell has a number, or at once."""
     # what is run before the status bar names a kernel is lost
     page.locator(".jp-StatusBar-TextItem", has_text="| Idle").wait_for(timeout=1000 * STARTS)
     page.locator(".jp-CodeCell").nth(1).wait_for(timeout=1000 * STARTS)
     page.locator(".lm-MenuBar-item", has_text="Run").click()
     page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
+    if not wait:
+        return
     page.wait_for_function(
         """() => { const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
                    return prompts.length > 0 && prompts.every(prompt => /\\[\\d+\\]/.test(prompt.textContent)); }""",
@@ -214,3 +223,20 @@ def test_a_sentence_that_is_typed_shows_its_experts_and_a_tapped_token_its_tree(
     output.locator("button", has_text="Show").click()
     page.locator("[role='alert']", has_text="both texts are empty").wait_for()
     assert output.locator(".moe-text").count() == 1  # the last text that could be read stays
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_a_run_shows_how_it_goes_while_it_trains(lab, tab, width):
+    page = tab.page
+    page.goto(lab.page(TRAINING).replace("/lab/", "/doc/"))
+    shutil.rmtree(lab.folder / "trained", ignore_errors=True)
+    run_all(page, wait=False)
+    page.set_viewport_size({"width": width, "height": 900})
+    card = page.locator(".moe-live")
+    card.locator(".badge", has_text="running").wait_for(timeout=1000 * RUNS)
+    card.locator(".fact", has_text="gate entropy").wait_for(timeout=1000 * RUNS)
+    begun = int(card.locator("[role='progressbar']").get_attribute("aria-valuenow"))
+    card.locator(".badge", has_text="finished").wait_for(timeout=1000 * RUNS)
+    assert begun < int(card.locator("[role='progressbar']").get_attribute("aria-valuenow")) == 120
+    assert card.count() == 1 and "test loss" in card.text_content() and errors(page) == []
+    assert card.bounding_box()["x"] >= 0 and card.bounding_box()["width"] <= width

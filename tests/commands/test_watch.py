@@ -19,7 +19,7 @@ from moe_analysis.training.status import locked
 from moe_analysis.training.sweep.work import failure, keep_failure
 from tests.commands.calls import call, document, write_run
 
-LIVE = Live(4, 0.5, 2, 8, (0.5, 0.25, 0.25, 0.0), (Point(1, 2.0, 0.9, 0.4, 0.0), Point(4, 0.5, 0.8, 0.5, 1.0)))
+LIVE = Live(4, 0.5, 2, 8, 0.25, (0.5, 0.25, 0.25, 0.0), (Point(1, 2.0, 0.9, 0.4, 0.0), Point(4, 0.5, 0.8, 0.5, 1.0)))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_run_that_is_being_trained_is_shown_until_it_ends(half: Path, monkeypa
     result = call("watch", half.name[:12], "--out", str(half.parent))
     holder.join()
     assert result.exit_code == 0 and time.monotonic() - started >= 0.4
-    assert f"{half.name}: step 4 of 10, loss 0.500, about 4 s left" in result.stderr.splitlines()
+    assert f"{half.name}: step 4 of 10, loss 0.500, about 2 s left" in result.stderr.splitlines()
     assert result.stdout == (
         f"{half.name} stopped at step 4 of 10 and is not being trained; the command that began it goes on with it\n"
     )
@@ -57,7 +57,7 @@ def test_without_a_name_the_runs_that_are_being_trained_are_shown(half: Path, co
     with locked(half):
         rows = document(call("watch", "--out", str(half.parent), "--json").stdout)
     assert [row["name"] for row in rows] == [half.name]
-    assert (rows[0]["state"], rows[0]["step"], rows[0]["seconds_left"]) == ("running", 4, 3.75)
+    assert (rows[0]["state"], rows[0]["step"], rows[0]["seconds_left"]) == ("running", 4, 1.5)
     assert rows[0]["live"]["points"][-1] == [4, 0.5, 0.8, 0.5, 1.0]
     nobody = call("watch", "--out", str(half.parent))
     assert nobody.exit_code == 0 and f"no run of {half.parent} is being trained" in nobody.stdout

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ...extras import extra
 from ..files import RunError
 from ..run import Run
 from .panel import Panel
@@ -88,7 +89,8 @@ def in_terminal(look: Look, console: Console) -> Iterator[None]:
 
 @contextmanager
 def in_notebook(look: Look) -> Iterator[None]:
-    from IPython.display import display
+    with extra("notebooks"):
+        from IPython.display import display
 
     handle = display(look(), display_id=True)
     try:

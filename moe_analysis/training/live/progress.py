@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -37,10 +38,14 @@ class RunProgress:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace so far; None before the first step and when nothing runs."""
+        """At the pace of the latest steps, or that of the whole run so far; None before the first step and when nothing
+        runs."""
         if self.state != RUNNING or not self.step:
             return None
-        return self.seconds * (self.steps - self.step) / self.step
+        pace = self.seconds / self.step  # with the time that loading took
+        if self.live is not None and math.isfinite(self.live.pace):
+            pace = self.live.pace
+        return pace * (self.steps - self.step)
 
 
 def progress_of(run: Run, state: str) -> RunProgress:

@@ -49,6 +49,7 @@ class LiveRecorder(Recorder):
         for name, adapter in self.adapters.items():
             self.sizes.setdefault(adapter.num_gates, []).append(name)
         self.live, self.written = Live(), 0.0
+        self.first: tuple[int, float] | None = None  # step of this process that ended first, and when
         self.losses: list[float] = []  # since the last point
         self.seen: dict[str, float] = {}  # of the gates of this step
         self.recent: deque[dict[int, Tensor]] = deque(maxlen=REMEMBERED)
@@ -105,8 +106,11 @@ class LiveRecorder(Recorder):
         if (step - 1) % self.every == 0:
             points += (Point(step, sum(self.losses) / len(self.losses), **seen),)
             self.losses = []
-        self.live = replace(self.live, step=step, loss=loss, points=points)
-        if time.monotonic() - self.written > WRITE_SECONDS:
+        now = time.monotonic()
+        begun, since = self.first = self.first or (step, now)
+        pace = (now - since) / (step - begun) if step > begun else math.nan
+        self.live = replace(self.live, step=step, loss=loss, pace=pace, points=points)
+        if now - self.written > WRITE_SECONDS:
             self._write()
         return seen
 

@@ -51,6 +51,7 @@ class Live:
         loss: Of the latest one, as in `Point`.
         routers: How many routers are watched; 0 where there are none.
         experts: Of all of them together.
+        pace: Seconds a step since this process began, without its first; NaN before there is one.
         load: (E,) share of the gates' weight of an expert, the busiest first; mean over routers of one size.
         points: The curves, oldest first.
 
@@ -63,6 +64,7 @@ class Live:
     loss: float = math.nan
     routers: int = 0
     experts: int = 0
+    pace: float = math.nan
     load: tuple[float, ...] = ()
     points: tuple[Point, ...] = ()
 
@@ -81,6 +83,7 @@ class Live:
             "loss": short(self.loss),
             "routers": self.routers,
             "experts": self.experts,
+            "pace": short(self.pace),
             "load": [short(share) for share in self.load],
             "columns": COLUMNS,
             "points": [[point.step, *map(short, astuple(point)[1:])] for point in self.points],
@@ -97,6 +100,7 @@ class Live:
             number(values["loss"]),
             whole(values["routers"]),
             whole(values["experts"]),
+            number(values["pace"]),
             numbers(values["load"]),
             points,
         )

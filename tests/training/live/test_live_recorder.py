@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from transformers import MixtralConfig, MixtralForCausalLM
 
 import moe_analysis as ma
 from moe_analysis.training import trainer as training
+from moe_analysis.training.live.progress import RunProgress
 from moe_analysis.training.live.recorder import LiveRecorder, dead, of_gates, sorted_load
 from moe_analysis.training.live.state import FILE, MOST_POINTS, read_live
 from moe_analysis.training.recorders.foreign_routers import TopKView
@@ -86,6 +88,17 @@ def test_a_long_run_is_thinned(model, tmp_path: Path) -> None:
     for step in range(1, 8):
         assert recorder.told(step, float(step)) == {}
     assert [(point.step, point.loss) for point in recorder.live.points] == [(1, 1.0), (4, 3.0), (7, 6.0)]
+
+
+def test_the_pace_leaves_out_the_first_step_of_a_process(model, tmp_path: Path, monkeypatch) -> None:
+    recorder = LiveRecorder(model, tmp_path, 100)
+    for step, now in ((41, 60.0), (42, 60.5), (43, 62.0)):
+        monkeypatch.setattr("moe_analysis.training.live.recorder.time.monotonic", lambda now=now: now)
+        recorder.told(step, 1.0)
+        assert math.isnan(recorder.live.pace) == (step == 41)
+    assert recorder.live.pace == 1.0
+    row = RunProgress("one", "running", 43, 100, 500.0, live=recorder.live)
+    assert row.seconds_left == 57.0 and replace(row, live=None).seconds_left == 500.0 / 43 * 57
 
 
 def test_a_run_that_was_stopped_goes_on_with_its_curves(config, tmp_path: Path, monkeypatch) -> None:

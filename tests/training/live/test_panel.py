@@ -17,7 +17,7 @@ from moe_analysis.training.live.sparkline import binned, blocks, heights, svg_ba
 from moe_analysis.training.live.state import Live, Point
 
 POINTS = tuple(Point(step, 4.0 / step, 1 - step / 20, 0.25 + step / 20, float(step > 5)) for step in range(1, 11))
-LIVE = Live(10, 0.4, 2, 8, (0.7, 0.2, 0.1, 0.0), POINTS)
+LIVE = Live(10, 0.4, 2, 8, math.nan, (0.7, 0.2, 0.1, 0.0), POINTS)
 RUN = RunProgress("T-REX-embedded-s0-6a35c09d3e", "running", 10, 40, 20.0, live=LIVE)
 PLAIN = replace(LIVE, routers=0, experts=0, load=(), points=tuple(Point(one.step, one.loss) for one in POINTS))
 DONE = replace(RUN, name="done", state="finished", step=40, loss=0.5, accuracy=0.75)

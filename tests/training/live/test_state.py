@@ -17,6 +17,7 @@ LIVE = Live(
     loss=0.5,
     routers=2,
     experts=8,
+    pace=0.5,
     load=(0.5, 0.25, 0.125, 0.125),
     points=(Point(1, 2.0, 0.75, 0.5, 1.0), Point(3, 0.5)),
 )
@@ -30,7 +31,7 @@ def test_what_is_written_is_read_with_gaps_where_there_was_no_number(tmp_path: P
     write_live(tmp_path, replace(LIVE, loss=math.inf))
     assert "Infinity" not in (tmp_path / FILE).read_text() and "NaN" not in (tmp_path / FILE).read_text()
     read = read_live(tmp_path)
-    assert (read.step, read.routers, read.experts, read.load) == (3, 2, 8, LIVE.load)
+    assert (read.step, read.routers, read.experts, read.pace, read.load) == (3, 2, 8, 0.5, LIVE.load)
     assert read.points[0] == LIVE.points[0] and read.curve("step") == [1, 3]
     assert math.isnan(read.loss) and math.isnan(read.points[1].gate_entropy)
 
