@@ -102,23 +102,28 @@ class Preset:
 
         return TrainConfig(**{**{name: getattr(self, name) for name in SHARED}, "seed": seed, **fields})
 
-    def train(self, *names: str, **changes: Any) -> list[Run]:
-        """Runs of the named methods at every seed, method by method; finished ones are read, not repeated."""
-        return self.train_configs(self.config(name, seed, **changes) for name in names for seed in self.seeds)
+    def train(self, *names: str, progress: bool | None = None, **changes: Any) -> list[Run]:
+        """Runs of the named methods at every seed, method by method; finished ones are read, not repeated.
 
-    def train_adapters(self, adapters: Mapping[str, Any], **changes: Any) -> list[Run]:
+        progress: as for `ma.train`; None shows a panel of all runs in a notebook and in a terminal.
+        """
+        configs = [self.config(name, seed, **changes) for name in names for seed in self.seeds]
+        return self.train_configs(configs, progress)
+
+    def train_adapters(self, adapters: Mapping[str, Any], progress: bool | None = None, **changes: Any) -> list[Run]:
         """Runs of adapters (label -> PEFT configuration) at every seed, label by label; see `train_configs`."""
-        return self.train_configs(
+        configs = [
             self.config_with(seed, name=name, adapter=adapter, **changes)
             for name, adapter in adapters.items()
             for seed in self.seeds
-        )
+        ]
+        return self.train_configs(configs, progress)
 
-    def train_configs(self, configs: Iterable[TrainConfig]) -> list[Run]:
+    def train_configs(self, configs: Iterable[TrainConfig], progress: bool | None = None) -> list[Run]:
         """Runs of any configurations, as many at a time as the preset has workers."""
         from .training.sweep import train_all
 
-        return train_all(list(configs), self.runs, self.workers)
+        return train_all(list(configs), self.runs, self.workers, progress=progress)
 
 
 def recipes() -> dict[str, dict[str, Any]]:

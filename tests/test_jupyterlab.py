@@ -25,6 +25,11 @@ pytest_plugins = ["tests.browser"]
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = "01_semantic_clusters.ipynb"  # the one that computes least on the tiny preset
 SENTENCES = "sentences.ipynb"  # written here: a model that takes no training, and its widget
+TRAINING = "training.ipynb"
+TRAIN = """import moe_analysis as ma
+adapter = ma.MoeLoraConfig(num_experts=8, top_k=2, target_modules=["q_proj", "v_proj"])
+config = ma.TrainConfig(adapter=adapter, datasets=["add_small", "where_is"], steps=120, batch_size=8, eval_rows=2)
+run = ma.train(config, "trained")"""
 SENTENCE = (
     """import peft, torch
 import moe_analysis as ma
@@ -58,6 +63,7 @@ class Lab:
     """A running JupyterLab on a folder of notebooks."""
 
     url: str
+    folder: Path
 
     def page(self, notebook: str) -> str:
         return f"{self.url}/lab/tree/{notebook}?token={TOKEN}"
@@ -84,7 +90,7 @@ def furnish(home: Path) -> dict[str, str]:
     """The environment of a server that reads and writes nothing outside `home`, with the notebooks in home/notebooks."""
     (home / "notebooks").mkdir(parents=True)
     shutil.copy(ROOT / "notebooks" / NOTEBOOK, home / "notebooks")
-    for name, sources in ((SENTENCES, SENTENCE), (PATHS, WALK)):
+    for name, sources in ((SENTENCES, SENTENCE), (PATHS, WALK), (TRAINING, (TRAIN, "run.finished"))):
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), home / "notebooks" / name)
     for path, content in (
@@ -132,7 +138,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     ]
     with (home / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    lab = Lab(f"http://127.0.0.1:{port}")
+    lab = Lab(f"http://127.0.0.1:{port}", home / "notebooks")
     try:
         end = time.monotonic() + STARTS
         while not lab.answers():
@@ -156,13 +162,15 @@ def stop(lab: Lab, server: subprocess.Popen) -> None:
             continue
 
 
-def run_all(page: Any) -> None:
-    """Menu Run, Run All Cells; returns when every code cell has a number."""
+def run_all(page: Any, wait: bool = True) -> None:
+    """Menu Run, Run All Cells; returns when every code cell has a number, or at once."""
     # what is run before the status bar names a kernel is lost
     page.locator(".jp-StatusBar-TextItem", has_text="| Idle").wait_for(timeout=1000 * STARTS)
     page.locator(".jp-CodeCell").nth(1).wait_for(timeout=1000 * STARTS)
     page.locator(".lm-MenuBar-item", has_text="Run").click()
     page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
+    if not wait:
+        return
     page.wait_for_function(
         """() => { const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
                    return prompts.length > 0 && prompts.every(prompt => /\\[\\d+\\]/.test(prompt.textContent)); }""",
@@ -270,3 +278,20 @@ def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab, width)
     page.locator("[role='status']", has_text="Record at step 1 of 100").wait_for()
     page.wait_for_function(f"whole => ({SCENE})()[1] < whole", arg=whole)
     assert page.evaluate(SCENE)[0] != start and errors(page) == []  # a new drawing would look from the start again
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_a_run_shows_how_it_goes_while_it_trains(lab, tab, width):
+    page = tab.page
+    page.goto(lab.page(TRAINING).replace("/lab/", "/doc/"))
+    shutil.rmtree(lab.folder / "trained", ignore_errors=True)
+    run_all(page, wait=False)
+    page.set_viewport_size({"width": width, "height": 900})
+    card = page.locator(".moe-live")
+    card.locator(".badge", has_text="running").wait_for(timeout=1000 * RUNS)
+    card.locator(".fact", has_text="gate entropy").wait_for(timeout=1000 * RUNS)
+    begun = int(card.locator("[role='progressbar']").get_attribute("aria-valuenow"))
+    card.locator(".badge", has_text="finished").wait_for(timeout=1000 * RUNS)
+    assert begun < int(card.locator("[role='progressbar']").get_attribute("aria-valuenow")) == 120
+    assert card.count() == 1 and "test loss" in card.text_content() and errors(page) == []
+    assert card.bounding_box()["x"] >= 0 and card.bounding_box()["width"] <= width

@@ -29,7 +29,7 @@ from moe_analysis.training.sweep import executors
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-USERS = ("notebooks", "maps", "cluster")
+USERS = ("notebooks", "maps", "cluster", "tensorboard")
 OWN = "moe_analysis"
 
 

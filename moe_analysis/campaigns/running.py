@@ -145,7 +145,7 @@ def train_stage(
             tell(name, outcome)
 
         seconds = None if limit.seconds is None else limit.left
-        done = sweep(missing, ledger.out, executor, workers, ended, per_job, seconds)
+        done = sweep(missing, ledger.out, executor, workers, ended, per_job, seconds, progress=False)
     told.failures |= done.failures
     told.left += done.left
     for name in list(told.unwritten):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import figures, gallery, results, runs, sweep, train, verify
+from . import figures, gallery, results, runs, sweep, train, verify, watch
 from .options import page
 from .program import DEBUG_VARIABLE, MEANING, SCRIPT, Command, Program
 from .terminal import answer
@@ -39,6 +39,7 @@ app.command(cls=Command, help=figures.HELP)(figures.figures)
 app.command(cls=Command, help=verify.HELP)(verify.verify)
 app.command(cls=Command, help=train.HELP)(train.train)
 app.command(cls=Command, help=sweep.HELP)(sweep.sweep)
+app.command(cls=Command, help=watch.HELP)(watch.watch)
 app.add_typer(runs.app, name="runs")
 app.add_typer(results.app, name="results")
 app.command(cls=Command, help=gallery.HELP)(gallery.gallery)

@@ -80,6 +80,7 @@ InnerOutOption = Annotated[
     typer.Option("--out", metavar="FOLDER", help="Folder of the runs.", show_default="runs, or $MOE_ANALYSIS_RUNS"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 IdsArgument = Annotated[
     list[str],
     typer.Argument(

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .options import JsonOption, OutOption, exits_of, page
+from .options import JsonOption, OutOption, QuietOption, exits_of, page
 from .program import BAD, FAILED, FINE, INTERRUPTED, TERMINATED, kept
 from .terminal import emit, note, notes, records, seconds_of, spinner
 
@@ -64,7 +64,7 @@ def train_campaign(
 ) -> None:
     """Train what the table of the campaign in `path` lacks; ends the program with its status.
 
-    how: workers, executor, scheduler, per_job and seconds, as of the command `sweep`.
+    how: workers, executor, scheduler, per_job, seconds and quiet, as of the command `sweep`.
     """
     from ..campaigns.files import read_campaign
     from ..campaigns.results import table_path
@@ -78,7 +78,15 @@ def train_campaign(
         open_executor(how["executor"], out, how["workers"], how["scheduler"], campaign.slurm) as (chosen, limit),
     ):
         done = run_campaign(
-            campaign, table, out, watching(table, out), chosen, limit, how["per_job"], how["seconds"], which
+            campaign,
+            table,
+            out,
+            watching(table, out, how["quiet"]),
+            chosen,
+            limit,
+            how["per_job"],
+            how["seconds"],
+            which,
         )
     told(done, table, out)
     if as_json:
@@ -96,15 +104,15 @@ def train_campaign(
     raise typer.Exit(FAILED if done.failures or done.unwritten or done.differences else FINE)
 
 
-def watching(table: Path, out: Path) -> Any:
-    """The `Watch` of a campaign on stderr."""
+def watching(table: Path, out: Path, quiet: bool) -> Any:
+    """The `Watch` of a campaign on stderr, which says nothing of single runs where it is to be quiet."""
     from ..training.sweep.status import SweepStatus, display
     from .terminal import notes
 
     @contextmanager
     def watch(stage: str, missing: Sequence[Any], count: int) -> Iterator[Any]:
         note(f"{stage}: {count - len(missing)} of {count} runs are in {table}; training {len(missing)}")
-        with display(SweepStatus(missing, out), notes) as tell:
+        with display(SweepStatus(missing, out), notes, quiet) as tell:
             yield tell
 
     return watch
@@ -176,6 +184,7 @@ def sweep(
             show_default="all runs",
         ),
     ] = None,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train the runs of `grid`; see HELP."""
@@ -190,6 +199,7 @@ def sweep(
         "scheduler": scheduler,
         "per_job": per_job,
         "seconds": seconds,
+        "quiet": quiet,
     }
     if is_campaign(grid):
         train_campaign(grid, out, results, how, part, as_json)
@@ -208,9 +218,16 @@ def sweep(
 
 
 def swept(
-    plan: Any, out: Path, workers: int | None, executor: str, scheduler: str | None, per_job: int, seconds: float | None
+    plan: Any,
+    out: Path,
+    workers: int | None,
+    executor: str,
+    scheduler: str | None,
+    per_job: int,
+    seconds: float | None,
+    quiet: bool,
 ) -> Any:
-    """The `Sweep`, shown on stderr while it runs."""
+    """The `Sweep`, shown on stderr while it runs, unless quiet."""
     from ..training.sweep import sweep as train_them
     from ..training.sweep.executors import open_executor
     from ..training.sweep.status import SweepStatus, display
@@ -219,6 +236,6 @@ def swept(
     with (
         kept(f"finished runs are kept in {out}, and the others go on from the last checkpoints."),
         open_executor(executor, out, workers, scheduler, plan.slurm) as (chosen, limit),
-        display(status, notes) as tell,
+        display(status, notes, quiet) as tell,
     ):
-        return train_them(plan.configs, out, chosen, limit, tell, per_job, seconds)
+        return train_them(plan.configs, out, chosen, limit, tell, per_job, seconds, progress=False)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -20,13 +19,9 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from ..training.sweep.status import SweepStatus
-
 results = Console()
 notes = Console(stderr=True)
 T = TypeVar("T")
-EVERY_SECONDS = 60.0
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 FORM = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")
 
@@ -125,32 +120,6 @@ def counted(things: Iterable[T], total: int, name: Any) -> Iterator[T]:
             bar.update(task, description=name(thing))
             yield thing
             bar.advance(task)
-
-
-@contextmanager
-def run_display(status: SweepStatus) -> Iterator[None]:
-    """While one run trains: its row, step and time left, live in a terminal; else a line a minute."""
-    from ..training.sweep.status import clock, display
-
-    if notes.is_terminal:
-        with display(status, notes):
-            yield
-        return
-    ended = threading.Event()
-
-    def tell() -> None:
-        while not ended.wait(EVERY_SECONDS):
-            row = status.read()[0]
-            left = f", about {clock(row.seconds_left)} left" if row.seconds_left is not None else ""
-            note(f"{row.name}: step {row.step} of {row.steps}{left}")
-
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def seconds_of(option: str, text: str) -> float:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import JsonOption, OutOption, exits_of, page
+from .options import JsonOption, OutOption, QuietOption, exits_of, page
 from .program import BAD, FINE, INTERRUPTED, TERMINATED, kept
-from .terminal import answer, emit, run_display, spinner
+from .terminal import answer, emit, notes, spinner
 
 if TYPE_CHECKING:
     from ..training import Run, TrainConfig
@@ -23,7 +23,8 @@ HELP = page(
     Reads a TrainConfig as JSON; what is left out has its default, and adapter needs a peft_type. Writes a folder named
     after the configuration: config.json, status.json, history and evaluation (Parquet), records (Zarr) and the adapter
     as PEFT saves it. A run that is finished already is only read; one that was stopped goes on from its last
-    checkpoint, to the same numbers: Ctrl-C writes one behind the step it fell in.
+    checkpoint, to the same numbers: Ctrl-C writes one behind the step it fell in. A terminal shows how the run goes on
+    stderr; watch shows it in another terminal.
 
     A first config.json:
     [cyan]{FIRST.replace("[", chr(92) + "[")}[/]
@@ -41,6 +42,7 @@ def train(
         Path, typer.Argument(metavar="CONFIG", help="JSON of a TrainConfig, such as the config.json of a run.")
     ],
     out: OutOption = Path("runs"),
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train the run of `config`; see HELP."""
@@ -49,7 +51,7 @@ def train(
         from ..training.distributed import first
         from ..training.files import read_json
 
-    run = trained(TrainConfig.from_dict(read_json(config, f"pass a file such as {FIRST}")), out)
+    run = trained(TrainConfig.from_dict(read_json(config, f"pass a file such as {FIRST}")), out, not quiet)
     if not first():
         return
     last = run.history[run.history["split"] == "test"].iloc[-1]
@@ -59,24 +61,23 @@ def train(
         answer(f"{run.path}: test loss {last['loss']:.3f}, accuracy {last['accuracy']:.3f}")
 
 
-def trained(config: TrainConfig, out: Path) -> Run:
-    """The run, trained to its end; the first of several processes shows how far it is."""
+def trained(config: TrainConfig, out: Path, progress: bool) -> Run:
+    """The run, trained to its end; the first of several processes shows how far it is, where progress is wanted."""
     from ..noise import no_bars
-    from ..training import train
+    from ..training import Run, train
+    from ..training.live.display import look_at, shown
+    from ..training.reports import check_reports
     from ..training.sweep import read_once
-    from ..training.sweep.status import SweepStatus
 
     config.check()
-    if os.environ.get("RANK", "0") != "0":
-        return train(config, out)
-    status = SweepStatus([config], out)
-    with kept(lambda: progress_kept(status.runs[config.run_name])):
-        if status.runs[config.run_name].finished:
-            return train(config, out)
-        with no_bars():  # their lines would break the live row
-            read_once([config])  # embeds the prompts where that is needed, with a bar of its own
-            with run_display(status):
-                return train(config, out)
+    run = Run(out / config.run_name, config)
+    if os.environ.get("RANK", "0") != "0" or run.finished:
+        return train(config, out, progress=False)
+    check_reports(config.reports)
+    with kept(lambda: progress_kept(run)), no_bars():  # their lines would break the panel
+        read_once([config])  # embeds the prompts where that is needed, with a bar of its own
+        with shown(lambda: look_at(run), progress, notes):
+            return train(config, out, progress=False)
 
 
 def progress_kept(run: Run) -> str:

@@ -19,6 +19,8 @@ from .files import as_hinted, plain, wrong_type
 
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bf16")
+REPORTS = ("tensorboard", "wandb", "mlflow")
+NOT_OF_THE_OUTCOME = ("name", "report_to")  # fields that are free to change: the run is the same
 # fields that came after the first runs, with the value at which a run is what it was without them
 LATER = {"holdout_rows": None, "transfer_suites": None}
 
@@ -49,6 +51,8 @@ class TrainConfig:
     record_experts_every: steps between records of the experts' conditioning and similarity; 0 records none.
     record_trees_every: steps between records of the trees that S'MoRE routes tokens through; 0 records none.
     name: what tables and figures call the method, and how the run's folder begins; None is the adapter's type.
+    report_to: "tensorboard" (files in the run's folder), "wandb", "mlflow", or several of them: where loss, accuracy and
+    entropy of the gates go step by step. It changes no number, so the run's id is the same with it.
 
     >>> config = ma.TrainConfig(adapter=ma.TRexConfig(target_modules=["q_proj", "v_proj"]), steps=20, seed=1)
     >>> config.system, config.clusters, config.run_name.rpartition("-")[0]
@@ -94,6 +98,7 @@ class TrainConfig:
     record_trees_every: int = 0
     seed: int = 0
     name: str | None = None
+    report_to: str | list[str] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.adapter, PeftConfig) and self.adapter.task_type is None:
@@ -112,6 +117,9 @@ class TrainConfig:
             check_file_name("name", self.name)
         check_options(self.optimizer, self.optimizer_options)
         form_named(self.form)
+        for report in self.reports:
+            if report not in REPORTS:
+                raise ValueError(f"report_to = {report!r} is unknown; choose one of {', '.join(REPORTS)}, or several")
         for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
@@ -171,6 +179,12 @@ class TrainConfig:
         return str(getattr(self.adapter.peft_type, "value", self.adapter.peft_type)).lower()
 
     @property
+    def reports(self) -> list[str]:
+        """`report_to` as a list, each once."""
+        named = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
+        return list(dict.fromkeys(named))
+
+    @property
     def form(self) -> str:
         """The form in which rows are put before the model: `prompt_form`, or what the backbone is used to."""
         return default_form(self.backbone) if self.prompt_form is None else self.prompt_form
@@ -216,7 +230,7 @@ class TrainConfig:
         values = {
             key: value
             for key, value in as_hinted(self.to_dict(), type(self)).items()
-            if key != "name" and not (key in LATER and value == LATER[key])
+            if key not in NOT_OF_THE_OUTCOME and not (key in LATER and value == LATER[key])
         }
         if (form := self.form) == "options":  # the only one there was when the first runs got their names
             del values["prompt_form"]

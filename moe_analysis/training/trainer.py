@@ -24,10 +24,13 @@ from .answers import AnswerLoss
 from .config import TrainConfig
 from .evaluation import by_dataset, evaluate_rows, outcomes_frame
 from .files import history_frame, write_table
+from .live.display import look_at, shown
+from .live.recorder import LiveRecorder
 from .prepare import Data, LikeLengths, collate_share, hold_clusters, prepare_data, prepare_model
 from .recorders.expert_recorder import DAMPING, ExpertRecorder
 from .recorders.recorder import HookedRecorder, Recorder
 from .recorders.tree_recorder import TreeRecorder
+from .reports import check_reports, reported
 from .run import FINISHED, Run
 from .status import Progress, Status, locked, write_run_card
 from .stop import saved_when_stopped, saved_without_permit
@@ -36,11 +39,15 @@ KEPT_CHECKPOINTS = 2
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off
 
 
-def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False, permit: Path | None = None) -> Run:
+def train(
+    config: TrainConfig, out: str | Path = "runs", progress: bool | None = None, permit: Path | None = None
+) -> Run:
     """Train, record and evaluate one run in `out/<run name>`; a finished one is returned, a cut-off one resumed.
 
-    The same configuration and seed give the same history on the same machine. progress=True shows a bar. Ctrl-C, and a
-    notebook's stop button, end the step and write its checkpoint first; a second one stops at once.
+    The same configuration and seed give the same history on the same machine. Ctrl-C, and a notebook's stop button, end
+    the step and write its checkpoint first; a second one stops at once.
+    progress: None shows a panel in a notebook and in a terminal (on stderr): time left, loss, entropy of the gates, load
+    of the experts, dead experts. True writes a line a minute elsewhere too, False is quiet. It changes no number.
     In every process of a launch by torchrun it trains one run with all of them and returns that run; batch_size is the
     batch of all processes, so their number changes no more than rounding, the noise of dropout and noisy gates, and
     balance losses: those are the mean over the processes of each one's own, since they are not linear in the tokens.
@@ -64,6 +71,7 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False,
     run = Run(folder, config)
     if distributed.together(lambda: run.finished):  # which may lie where nothing can be written
         return Run.load(folder)
+    check_reports(config.reports)
     with locked(folder):
         if distributed.together(lambda: run.finished):  # meanwhile, by the process that held it
             return Run.load(folder)
@@ -73,13 +81,15 @@ def train(config: TrainConfig, out: str | Path = "runs", progress: bool = False,
         data = distributed.together(lambda: prepare_data(config, tokenizer, folder))
         if config.clusters is not None:
             hold_clusters(model, Clusters.load(folder / "clusters.npz"), config, tokenizer)
-        trainer = build_trainer(config, folder, model, tokenizer, data, status, progress)
+        trainer = build_trainer(config, folder, model, tokenizer, data, status)
         if not distributed.first():
             torch.manual_seed(config.seed + distributed.rank())  # rows of different processes share no noise
         last = distributed.together(lambda: last_complete_checkpoint(folder / "checkpoints"))
-        with saved_when_stopped(trainer), saved_without_permit(trainer, permit):
-            trainer.train(resume_from_checkpoint=last)
-        finish(run, trainer, data, status)
+        watched = progress if distributed.first() else False
+        with shown(lambda: look_at(run), watched), reported(trainer, config, folder):
+            with saved_when_stopped(trainer), saved_without_permit(trainer, permit):
+                trainer.train(resume_from_checkpoint=last)
+            finish(run, trainer, data, status)
     return Run.load(folder)
 
 
@@ -90,7 +100,6 @@ def build_trainer(
     tokenizer: Any,
     data: dict[str, Data],
     status: Status,
-    progress: bool,
 ) -> AdapterTrainer:
     optimizer = build_optimizer(
         config.optimizer, model, config.lr, config.router_lr, config.weight_decay, config.optimizer_options
@@ -114,8 +123,9 @@ def build_trainer(
         logging_nan_inf_filter=False,  # a diverged run must look diverged
         seed=config.seed,
         data_seed=config.seed,
-        report_to=[],
-        disable_tqdm=not progress,
+        run_name=config.run_name,
+        report_to=[],  # `reported` does it
+        disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
@@ -125,7 +135,8 @@ def build_trainer(
         ddp_find_unused_parameters=False,
     )
     distributed.one_device_a_process(arguments)
-    recorders: list[HookedRecorder] = []
+    live = LiveRecorder(model, folder, config.steps)
+    recorders: list[HookedRecorder] = [live]
     if config.record_every:
         recorders.append(Recorder(model, folder / "records.zarr", config.record_every))
     if config.record_experts_every:
@@ -143,7 +154,7 @@ def build_trainer(
         optimizers=(optimizer, None),
         callbacks=[Progress(status), *recorders] if distributed.first() else recorders,
     )
-    trainer.attach(config, data["test"], recorders)
+    trainer.attach(config, data["test"], recorders, live)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -163,8 +174,8 @@ def schedule_of(config: TrainConfig) -> tuple[str, dict[str, Any]]:
 class AdapterTrainer(AnswerLoss):
     """Trainer that logs answer accuracy, scales balance losses rightly, and never leaves half a checkpoint behind."""
 
-    def attach(self, config: TrainConfig, test: Data, recorders: list[HookedRecorder]) -> None:
-        self.run_config, self.test, self.recorders = config, test, recorders
+    def attach(self, config: TrainConfig, test: Data, recorders: list[HookedRecorder], live: LiveRecorder) -> None:
+        self.run_config, self.test, self.recorders, self.live = config, test, recorders, live
         self.tested: tuple[int, pd.DataFrame] = (-1, pd.DataFrame())  # rows of the latest evaluation, and its step
         self.step_sums = {"right": 0.0, "answers": 0.0, "balance_loss": 0.0}
 
@@ -209,6 +220,7 @@ class AdapterTrainer(AnswerLoss):
             sums["balance_loss"] /= len(parts)
             logs |= {"accuracy": sums["right"] / max(1.0, sums["answers"]), "balance_loss": sums["balance_loss"]}
             self.step_sums = dict.fromkeys(sums, 0.0)
+            logs |= self.live.told(self.state.global_step, logs["loss"] - sums["balance_loss"])
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:

@@ -47,7 +47,9 @@ def test_a_process_answers_either_shell_also_through_python_m() -> None:
 
 
 def test_bash_completes_commands_options_and_values() -> None:
-    assert {"figures", "verify", "train", "sweep", "runs", "results", "gallery"} == set(bash("moe-analysis "))
+    assert set(bash("moe-analysis ")) == {
+        *("figures", "verify", "train", "sweep", "watch", "runs", "results", "gallery")
+    }
     assert bash("moe-analysis sweep g.yaml --exec") == ["--executor"]
     assert bash("moe-analysis sweep g.yaml --executor ") == list(KINDS)
     assert bash("moe-analysis figures --preset ") == list(PRESETS)

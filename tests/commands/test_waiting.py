@@ -7,19 +7,20 @@ from pathlib import Path
 
 import pytest
 
+import moe_analysis as ma
 from moe_analysis.commands import terminal
+from moe_analysis.training.live import display
 from moe_analysis.training.status import locked
-from moe_analysis.training.sweep.status import SweepStatus
 from tests.commands.calls import write_run
 
 
 def test_outside_a_terminal_a_run_tells_its_step_and_the_time_left_now_and_then(
     config, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terminal, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(display, "LINE_SECONDS", 0.01)
     run = config(steps=10)
     path = write_run(out, run, steps=4, finished=False)
-    with locked(path), terminal.run_display(SweepStatus([run], out)):
+    with locked(path), display.shown(lambda: display.look_at(ma.Run(path, run)), True, terminal.notes):
         time.sleep(0.5)
     lines = capsys.readouterr().err.splitlines()
     # 2.5 seconds for four steps, and six to go

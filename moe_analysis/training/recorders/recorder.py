@@ -77,10 +77,7 @@ def gate_statistics(gates: Tensor) -> dict[str, Tensor]:
     load: share of tokens that use the expert; top1: share for which it has the largest gate; importance: mean gate.
     """
     experts = gates.shape[-1]
-    share = gates.abs()
-    share = share / share.sum(-1, keepdim=True).clamp_min(1e-12)
-    # a clamped logarithm gives 0 · log 0 = 0 and is several times faster than xlogy
-    entropy = -(share * share.clamp_min(1e-30).log()).sum(-1).mean(-1) / max(np.log(experts), 1e-12)  # (modules,)
+    entropy = mean_entropy(gate_shares(gates))  # (modules,)
     largest = gates.argmax(-1)  # (modules, tokens)
     top1 = torch.zeros(gates.shape[0], experts).scatter_add_(1, largest, torch.ones_like(largest, dtype=torch.float))
     return {
@@ -89,6 +86,18 @@ def gate_statistics(gates: Tensor) -> dict[str, Tensor]:
         "gate_top1": top1 / gates.shape[1],
         "gate_importance": gates.mean(1),
     }
+
+
+def gate_shares(gates: Tensor) -> Tensor:
+    """Gates (..., E) -> an expert's share of a token's absolute gates (..., E); zeros where all gates are."""
+    share = gates.abs()
+    return share / share.sum(-1, keepdim=True).clamp_min(1e-12)
+
+
+def mean_entropy(share: Tensor) -> Tensor:
+    """Shares (..., tokens, E) -> their entropy, 1 for equal ones and 0 for one expert, mean over tokens (...)."""
+    # a clamped logarithm gives 0 · log 0 = 0 and is several times faster than xlogy
+    return -(share * share.clamp_min(1e-30).log()).sum(-1).mean(-1) / max(np.log(share.shape[-1]), 1e-12)
 
 
 def statistics_of(gates: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -106,6 +115,8 @@ class Recorder(HookedRecorder):
     clipping stands in the history) and statistics of the gates over some 1000 real tokens of the last micro-batch.
     Modules whose routers have other shapes than the first get arrays of their own, with the shape in the name.
     """
+
+    most_tokens = STATISTICS_TOKENS
 
     def __init__(self, model: nn.Module, path: Path, every: int) -> None:
         super().__init__(model, path, every)
@@ -202,9 +213,9 @@ class Recorder(HookedRecorder):
         gates, mask = self.gates[name]
         if mask is not None and mask.numel() == len(gates):
             rows = mask.reshape(-1).nonzero()[:, 0].to(gates.device)
-            gates = gates[rows[every_nth(len(rows), STATISTICS_TOKENS, self.place)]]
+            gates = gates[rows[every_nth(len(rows), self.most_tokens, self.place)]]
         else:
-            gates = gates[every_nth(len(gates), STATISTICS_TOKENS, self.place)]
+            gates = gates[every_nth(len(gates), self.most_tokens, self.place)]
         return gates.float().cpu()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

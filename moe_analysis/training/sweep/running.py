@@ -15,11 +15,14 @@ from ...backbones import load_tokenizer
 from ..adapter_source import refuse_another_source
 from ..config import TrainConfig
 from ..files import RunError
+from ..live.display import shown
+from ..live.progress import WAITING
 from ..prepare import embedder_of, fitting_rows, run_rows
+from ..reports import check_reports
 from ..run import Run
 from ..stop import TimeLimit
 from .executors import shared_pool
-from .status import WAITING, table_of
+from .status import SweepStatus, table_of
 from .work import OnChange, Outcome, Work, forget_failure
 
 
@@ -43,6 +46,7 @@ def sweep(
     on_change: OnChange | None = None,
     per_job: int = 1,
     time_limit: float | None = None,
+    progress: bool | None = None,
 ) -> Sweep:
     """Train every configuration that is not finished yet, each in a folder of its own under `out`.
 
@@ -53,6 +57,8 @@ def sweep(
     per_job: runs that a job trains in turn, for executors whose jobs take longer to start than a run.
     on_change(run name, outcome) is called in this thread when a run has finished or failed.
     time_limit: seconds after which the runs that train stop behind a checkpoint and no other begins (None: no limit).
+    progress: None shows a panel of all runs in a notebook and in a terminal (on stderr), True a line a minute elsewhere
+    too, False nothing.
 
     The same sweep may run on several machines that share the disk: a run that another process trains is waited for.
     A job that dies is submitted again; the run it died over is blamed and fails at the second time. Configurations and
@@ -75,6 +81,7 @@ def sweep(
         if Run(out / config.run_name, config).finished:
             forget_failure(out / config.run_name)  # of an attempt before one outside a sweep
         else:
+            check_reports(config.reports)
             unfinished[config.run_name] = config
     failures: dict[str, Outcome] = {}
     left: list[str] = []
@@ -84,7 +91,9 @@ def sweep(
         # a worker may stand in another folder
         chosen = shared_pool(limit) if executor is None else executor
         work = Work(chosen, unfinished, out.resolve(), limit, per_job, on_change, limit_of_time)
-        failures, left = work.finish(), work.left
+        with shown(lambda: SweepStatus(configs, out).look, progress):
+            failures = work.finish()
+        left = work.left
     open_runs = {**failures, **dict.fromkeys(left, Outcome(WAITING))}
     runs = [Run.load(out / config.run_name) for config in configs if config.run_name not in open_runs]
     return Sweep(runs, failures, left, table_of(configs, out, open_runs))
@@ -104,9 +113,10 @@ def train_all(
     out: str | Path = "runs",
     workers: int | None = None,
     executor: Executor | None = None,
+    progress: bool | None = None,
 ) -> list[Run]:
     """The finished runs of a `sweep`, in the order given; raises RunError at its end naming all runs that failed."""
-    done = sweep(configs, out, executor, workers)
+    done = sweep(configs, out, executor, workers, progress=progress)
     if done.failures:
         listed = "\n".join(f"  {name}: {outcome.error}" for name, outcome in done.failures.items())
         count = len({config.run_name for config in configs})

@@ -25,12 +25,12 @@ from ...tasks.rows import SuiteWarning
 from ..adapter_source import keep_source
 from ..config import TrainConfig
 from ..files import RunError, json_text
+from ..live.progress import FAILED, FAILURE, STOPPED
 from ..run import FINISHED, Run
 from ..status import held, locked
 from ..stop import RunStopped, TimeLimit, permit_in, permitted
 
-FAILED, BUSY, STOPPED = "failed", "busy", "stopped"
-FAILURE = "failure.txt"  # in a run's folder: the traceback of its latest attempt, gone when one succeeds
+BUSY = "busy"
 _ALONE = threading.Lock()
 DEATHS = 2  # a run whose process died so often is listed as failed
 POLL_SECONDS = 0.1
@@ -101,7 +101,7 @@ def train_alone(config: TrainConfig, out: Path, permit: str | None = None) -> No
     # an executor of threads: torch's random numbers belong to the whole process, and so do warnings and bars
     with _ALONE, nobody_watching(said_before=SuiteWarning):
         torch.set_num_threads(1)
-        train(config, out, permit=Path(permit) if permit else None)
+        train(config, out, progress=False, permit=Path(permit) if permit else None)
 
 
 def failure(error: BaseException, text: str) -> Outcome:

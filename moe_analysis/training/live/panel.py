@@ -1,0 +1,142 @@
+"""The panel of runs that train: one in full, several as a table; for a terminal, a notebook, and as plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ..run import FINISHED
+from .card import panel_html
+from .facts import facts_of, kept_rows, pace, summary, time_of
+from .progress import FAILED, RUNNING, STOPPED, WAITING, RunProgress, clock
+from .sparkline import blocks
+from .state import Live
+
+STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", STOPPED: "yellow", WAITING: "dim"}
+MARGIN = 7  # lines of a terminal that a table's frame, its summary and the prompt take
+HIDDEN = 6  # last characters of a name that a narrow terminal does not show: four of the digest tell runs apart
+SHOWN = 8  # characters before those that it does show, as in -s0-87cb
+# columns of a terminal from which a table shows the training loss, the gates, and their curves
+NARROW, WIDE, WIDER = 80, 108, 140
+GATES = ("training loss", "entropy", "busiest", "dead")
+BAR, CURVE, SHORT = 40, 32, 8  # characters of a bar, of a curve, and of one in a table
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Runs as they stand; printed by rich, shown by a notebook, or as text.
+
+    Attributes:
+        rows: The runs. A terminal shows as many of several as it has lines for.
+    """
+
+    rows: Sequence[RunProgress]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        if len(self.rows) == 1:
+            yield one_run(self.rows[0], options.max_width)
+        elif self.rows:
+            room = max(1, console.height - MARGIN) if console.is_terminal else len(self.rows)
+            yield several_runs(self.rows, room, options.max_width)
+
+    @property
+    def line(self) -> str:
+        """What a log file gets now and then."""
+        if len(self.rows) != 1:
+            return summary(self.rows)
+        row = self.rows[0]
+        left = f", about {clock(row.seconds_left)} left" if row.seconds_left is not None else ""
+        loss = f", loss {row.live.loss:.3f}" if row.live is not None and row.live.points else ""
+        return f"{row.name}: step {row.step} of {row.steps}{loss}{left}"
+
+    def __str__(self) -> str:
+        return self.line
+
+    def _repr_html_(self) -> str:
+        return panel_html(self.rows)
+
+    def __repr__(self) -> str:
+        return self.line
+
+
+def several_runs(rows: Sequence[RunProgress], room: int, width: int) -> Group:
+    """As many runs as there is room for, running and failed ones first to be kept, and a summary below."""
+    kept = kept_rows(rows, room)
+    watched = any(row.live is not None and row.live.points for row in kept)
+    grid = Table("run", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    extra = GATES if watched and width >= WIDE else GATES[:1] if watched and width >= NARROW else ()
+    for name in ("state", "step", *extra, "loss", "accuracy", "time"):
+        grid.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+    for row in kept:
+        tests = ["" if value is None else f"{value:.3f}" for value in (row.loss, row.accuracy)]
+        step = f"{row.step}/{row.steps}"
+        gates = gate_cells(row.live, width >= WIDER)[: len(extra)]
+        grid.add_row(Name(row.name), f"[{STYLES[row.state]}]{row.state}[/]", step, *gates, *tests, time_of(row))
+    return Group(grid, Text(summary(rows, len(rows) - len(kept))))  # as a caption it would break at the table's width
+
+
+def one_run(row: RunProgress, width: int) -> Group:
+    """A run in full: its name and state, a bar with the time left, and its curves."""
+    head = Text.assemble((row.name, "bold"), "  ", (row.state, STYLES[row.state]), no_wrap=True, overflow="ellipsis")
+    bar = Table.grid(padding=(0, 2, 0, 0))
+    bar.add_row(ProgressBar(row.steps, row.step, width=min(BAR, max(8, width - 44))), Text(pace(row)))
+    parts: list[RenderableType] = [head, Text(pace(row)) if row.state == FINISHED else bar]
+    facts = facts_of(row.live) if row.live is not None and row.live.points else []
+    if facts:
+        curve = max(8, min(CURVE, width - 60))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for justify in ("left", "left", "right", "left"):
+            grid.add_column(justify=justify, no_wrap=True)
+        for fact in facts:
+            drawn = blocks(fact.values, curve, from_zero=fact.shares)
+            style = "red" if fact.value == "nan" else "bold"
+            grid.add_row(
+                fact.label, Text(drawn, "cyan"), Text(fact.value, style), Text(fact.note, "dim", overflow="ellipsis")
+            )
+        parts.append(grid)
+    return Group(*parts)
+
+
+def gate_cells(live: Live | None, curves: bool) -> list[Text]:
+    """Cells of a table: the loss with its curve, and entropy, busiest expert and dead experts."""
+    facts = {fact.label: fact for fact in facts_of(live)} if live is not None and live.points else {}
+    cells = []
+    for label in ("loss", "gate entropy", "busiest expert", "dead experts"):
+        fact = facts.get(label)
+        if fact is None:
+            cells.append(Text(""))
+            continue
+        drawn = blocks(fact.values, SHORT) if label == "loss" or (curves and label != "dead experts") else ""
+        value = f"{fact.value:>5}" if label == "loss" else fact.value
+        cells.append(Text.assemble((f"{drawn:>{SHORT}} " if drawn else "", "cyan"), value))
+    return cells
+
+
+@dataclass(frozen=True)
+class Name:
+    """A run's name in the width that the other columns leave."""
+
+    text: str
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, len(self.text))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        yield Text(shortened(self.text, options.max_width), no_wrap=True, overflow="ellipsis")
+
+
+def shortened(name: str, room: int) -> str:
+    """A name that is longer than `room` without its middle and most of its digest: the rest tells runs apart."""
+    if len(name) <= room:
+        return name
+    end = name[-HIDDEN - SHOWN : -HIDDEN]
+    if room < SHOWN + 2:
+        return "…" + end[SHOWN + 1 - room :]
+    return f"{name[: room - SHOWN - 2]}…{end}…"

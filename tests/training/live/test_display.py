@@ -1,0 +1,137 @@
+"""Where the panel is shown, and where it is not."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from rich.console import Console
+
+import moe_analysis as ma
+from moe_analysis.kernels import execute
+from moe_analysis.training.files import RunError
+from moe_analysis.training.live import display
+from moe_analysis.training.live.display import look_at, shown, steady
+from moe_analysis.training.live.panel import Panel
+from moe_analysis.training.live.progress import RunProgress
+from moe_analysis.training.sweep import sweep
+
+ROW = RunProgress("some-run", "running", 1, 4, 3.0)
+
+
+def look() -> Any:
+    return lambda: Panel([ROW])
+
+
+def terminal() -> Console:
+    return Console(file=io.StringIO(), width=80, force_terminal=True)
+
+
+def nobody() -> Any:
+    raise AssertionError("nobody is there to see it")
+
+
+def test_a_terminal_shows_it_unless_quiet() -> None:
+    console = terminal()
+    with shown(look, None, console):
+        pass
+    assert "some-run" in console.file.getvalue() and "step 1 of 4" in console.file.getvalue()
+    quiet = terminal()
+    with shown(nobody, False, quiet):
+        pass
+    assert quiet.file.getvalue() == ""
+
+
+def test_a_pipe_gets_nothing_or_lines_where_asked(monkeypatch) -> None:
+    monkeypatch.setattr(display, "LINE_SECONDS", 0.01)
+    console = Console(file=io.StringIO())
+    with shown(nobody, None, console):
+        pass
+    assert console.file.getvalue() == ""
+    with shown(look, True, console):
+        time.sleep(0.2)
+    assert set(console.file.getvalue().splitlines()) == {"some-run: step 1 of 4, about 9 s left"}
+
+
+def test_one_panel_moves_at_a_time() -> None:
+    outer, inner = terminal(), terminal()
+    with shown(look, None, outer), shown(look, None, inner):
+        pass
+    assert inner.file.getvalue() == "" and "some-run" in outer.file.getvalue()
+    with shown(look, None, inner):
+        pass
+    assert "some-run" in inner.file.getvalue()
+
+
+def test_what_cannot_be_read_for_a_moment_is_shown_as_it_was() -> None:
+    answers = iter([Panel([ROW]), RunError("torn"), OSError("gone")])
+
+    def read() -> Panel:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    again = steady(read)
+    assert [str(again()) for _ in range(3)] == ["some-run: step 1 of 4, about 9 s left"] * 3
+    with shown(lambda: lambda: read_nothing(), None, terminal()):
+        pass
+
+
+def read_nothing() -> Panel:
+    raise RunError("status.json is no readable JSON")
+
+
+def test_nothing_is_shown_of_runs_that_are_finished(config, out: Path, capfd, monkeypatch) -> None:
+    run = ma.train(config(steps=2), out, progress=False)
+    monkeypatch.setattr("moe_analysis.training.trainer.shown", nobody)
+    monkeypatch.setattr("moe_analysis.training.sweep.running.shown", nobody)
+    assert ma.train(config(steps=2), out).id == run.id
+    assert [one.id for one in sweep([config(steps=2)], out).runs] == [run.id]
+    assert "step" not in capfd.readouterr().err
+
+
+def test_training_is_quiet_outside_terminals(config, out: Path, capfd) -> None:
+    assert not display.in_page()
+    ma.train(config(steps=2), out)
+    sweep([config(steps=2, seed=1)], out, workers=1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_tells_where_its_run_is(config, out: Path) -> None:
+    run = ma.train(config(steps=2), out)
+    assert look_at(run)().rows[0].state == "finished" and look_at(run)().rows[0].live.step == 2
+
+
+CELLS = """import json, sys
+import moe_analysis as ma
+config = ma.TrainConfig.from_dict(json.loads({config!r}))
+run = ma.train(config, {out!r})
+---
+from dataclasses import replace
+from moe_analysis.training.sweep import sweep
+done = sweep([replace(config, seed=seed) for seed in (1, 2)], {out!r}, workers=1)
+---
+quiet = ma.train(replace(config, seed=3), {out!r}, progress=False)"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kernels are ended by their process group")
+def test_a_notebook_shows_a_card_that_ends_as_the_run_did(config, tmp_path: Path) -> None:
+    import json
+
+    text = CELLS.format(config=json.dumps(config(steps=3).to_dict()), out=str(tmp_path / "runs"))
+    cells = [nbformat.v4.new_code_cell(part) for part in text.split("\n---\n")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "one.ipynb")
+    document = execute(tmp_path / "one.ipynb")
+    train, several, quiet = ([out for out in cell.outputs if "data" in out] for cell in document.cells)
+    assert len(train) == len(several) == 1 and quiet == []
+    page, line = train[0]["data"]["text/html"], train[0]["data"]["text/plain"]
+    assert 'class="badge yes">finished<' in page and "step 3 of 3 in " in page and "gate entropy" in page
+    assert line.startswith("moelora-") and "step 3 of 3" in line
+    assert "2 finished of 2" in several[0]["data"]["text/html"]
+    assert not [out for cell in document.cells for out in cell.outputs if out.output_type == "stream"]
