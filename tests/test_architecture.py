@@ -32,19 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "optim": {"adapters"},
     "evidence": {"cards"},
     "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimizers
-    # drawing: the colors of the live panel
-    "training": {
-        "optim",
-        "adapters",
-        "peft_bridge",
-        "tasks",
-        "backbones",
-        "noise",
-        "model_card",
-        "extras",
-        "cards",
-        "drawing",
-    },
+    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card", "extras", "cards"},
     "drawing": {"evidence", "places", "extras", "cards"},  # the words of verdicts
     # comparison, presets: the sizes at which systems are compared, and the runs that a control needs
     "studies": {

@@ -53,7 +53,7 @@ def watch(
     with spinner("loading torch, transformers and PEFT"):
         from ..training.live.display import shown
         from ..training.live.panel import Panel
-        from ..training.live.progress import RUNNING
+        from ..training.run_files import RUNNING
 
     look = looking(out, ids or [])
     rows = look()

@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ...drawing.cards import environment, inline
-from ..run import FINISHED
+from ...cards.templates import environment, inline
+from ..run_files import FAILED, FINISHED, RUNNING
 from .facts import Fact, facts_of, kept_rows, pace, summary, time_of
-from .progress import FAILED, RUNNING, WAITING, RunProgress
+from .progress import WAITING, RunProgress
 from .sparkline import svg_bars, svg_curve
 
 HERE = Path(__file__).parent

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..run import FINISHED
-from .progress import FAILED, RUNNING, STOPPED, WAITING, RunProgress, clock, seconds_left
+from ..run_files import FAILED, RUNNING, STOPPED
+from .progress import WAITING, RunProgress, clock, seconds_left
 from .state import Live
 
 INTEREST = (RUNNING, FAILED, FINISHED, STOPPED, WAITING)  # states, those first that a small panel keeps

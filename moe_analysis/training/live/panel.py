@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..run import FINISHED
+from ..run_files import FAILED, RUNNING, STOPPED
 from .card import panel_html
 from .facts import facts_of, kept_rows, pace, summary, time_of
-from .progress import FAILED, RUNNING, STOPPED, WAITING, RunProgress, clock
+from .progress import WAITING, RunProgress, clock
 from .sparkline import blocks
 from .state import Live
 

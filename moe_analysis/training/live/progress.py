@@ -6,21 +6,16 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..run import FINISHED, Run
-from ..status import held
+from ..run import Run
+from ..run_files import FINISHED, RUNNING, state_of
 from .state import Live, read_live
 
-WAITING, RUNNING, FAILED, STOPPED = "waiting", "running", "failed", "stopped"
-FAILURE = "failure.txt"  # in a run's folder: the traceback of its latest attempt, gone when one succeeds
+WAITING = "waiting"  # of a sweep; the other states are those of `run_files`
 
 
 def run_state(run: Run) -> str:
-    """One of "finished", "running" (a process holds the folder), "failed" (it left a failure.txt) and "stopped"."""
-    if run.finished:
-        return FINISHED
-    if held(run.path):
-        return RUNNING
-    return FAILED if (run.path / FAILURE).exists() else STOPPED
+    """One of "finished", "running", "failed" and "stopped" (see `run_files.state_of`)."""
+    return state_of(run.path, run.status)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from rich.markup import escape
 from ..config import TrainConfig
 from ..live.display import shown
 from ..live.panel import Panel
-from ..live.progress import FAILED, STOPPED, WAITING, RunProgress, clock, progress_of, run_state
+from ..live.progress import WAITING, RunProgress, clock, progress_of, run_state
 from ..run import FINISHED, Run
+from ..run_files import FAILED, STOPPED
 from .work import Outcome, failed_at
 
 COLUMNS = [

@@ -25,8 +25,8 @@ from ...tasks.rows import SuiteWarning
 from ..adapter_source import keep_source
 from ..config import TrainConfig
 from ..files import RunError, json_text
-from ..live.progress import FAILED, FAILURE, STOPPED
 from ..run import FINISHED, Run
+from ..run_files import FAILED, FAILURE, STOPPED
 from ..status import held, locked
 from ..stop import RunStopped, TimeLimit, permit_in, permitted
 
