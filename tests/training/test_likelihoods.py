@@ -19,7 +19,7 @@ from moe_analysis.tasks.prompts import AROUND_PROMPT
 from moe_analysis.training.evaluation import evaluate_rows
 from moe_analysis.training.likelihoods import Way, score, way_for
 from tests.peft_bridge.systems import OPTIONS, Case, calm, llama, mixtral
-from tests.training.test_evaluate import load
+from tests.training.test_evaluation import load
 
 PACKED, PLAIN, WHOLE = Way(True, True), Way(False, True), Way(False, False)
 QUESTIONS = [  # choices of different lengths, one choice alone, an empty one, and the same prompt twice
