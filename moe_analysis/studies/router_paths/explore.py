@@ -95,13 +95,10 @@ def trajectory_widget(
 
 def path_figure(paths: pd.DataFrame, axes: PathAxes, step: int) -> Figure:
     """A panel per method with the paths of one seed up to a step, on the scale and in the colors of whole paths."""
-    import numpy as np
-
-    from .draw import axis_labels, common_limits, draw_paths, dress_panel
+    from .draw import axis_labels, common_limits, draw_paths, dress_panel, power_of_ten
 
     until, methods = paths[paths["step"] <= step], list(dict.fromkeys(paths["method"]))
-    limits = common_limits(paths)
-    exponent = int(np.floor(np.log10(np.abs(limits).max())))
+    limits, exponent = common_limits(paths), power_of_ten(paths)
     with use_style():
         drawing = figure(FULL_WIDTH, 2.5)
         # placed by hand: automatic layout leaves half of the width empty around panels in three dimensions
@@ -110,11 +107,10 @@ def path_figure(paths: pd.DataFrame, axes: PathAxes, step: int) -> Figure:
         for number, method in enumerate(methods):
             panel = drawing.add_axes((number * width - 0.02, 0.0, width, 1.0), projection="3d")
             lines = draw_paths(panel, until[until["method"] == method], paths["step"].max())
-            dress_panel(panel, limits, axis_labels(axes), exponent)
+            dress_panel(panel, limits, axis_labels(axes, exponent), exponent)
             panel.set_title(method, color=method_color(method), loc="center", fontweight="bold", y=0.94)
         bar = drawing.colorbar(lines, cax=drawing.add_axes((0.945, 0.24, 0.011, 0.48)))
         bar.ax.set_title("step", fontsize=7, loc="center")
-        drawing.text(0.955, 0.1, f"axes in $10^{{{exponent}}}$", fontsize=6.5, ha="center")
     return drawing
 
 
