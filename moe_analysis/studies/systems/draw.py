@@ -206,14 +206,20 @@ def untrained_above_guessing(levels: pd.DataFrame) -> float:
     return float(100 * (levels["untrained"] - levels["guess"]).mean(skipna=False))
 
 
+def near_levels(levels: pd.DataFrame, low: float, high: float) -> dict[str, tuple[float, str]]:
+    """What to beat, in points, and its color: guessing and the untrained backbone, unless so far from [low, high] that
+    a line there would squeeze the dots."""
+    reach = max(high - low, 5.0)
+    found = {"guessing": (0.0, GUESSING), "untrained backbone": (untrained_above_guessing(levels), UNTRAINED)}
+    return {label: one for label, one in found.items() if low - reach <= one[0] <= high + reach}
+
+
 def draw_levels(panel: Any, levels: pd.DataFrame, low: float, high: float) -> None:
-    """Lines for guessing and the untrained backbone; one too far from [low, high] has a note if it is the backbone."""
-    reach, untrained = max(high - low, 5.0), untrained_above_guessing(levels)
-    if low - reach <= 0 <= high + reach:
-        panel.axvline(0, color=GUESSING, linewidth=1.4, label="guessing", zorder=1)
-    if low - reach <= untrained <= high + reach:
-        panel.axvline(untrained, color=UNTRAINED, linewidth=1.4, label="untrained backbone", zorder=1)
-    elif np.isfinite(untrained):
+    """Lines for `near_levels`, and a note for a backbone that is further away."""
+    near, untrained = near_levels(levels, low, high), untrained_above_guessing(levels)
+    for label, (value, color) in near.items():
+        panel.axvline(value, color=color, linewidth=1.4, label=label, zorder=1)
+    if "untrained backbone" not in near and np.isfinite(untrained):
         arrow = "←" if untrained < low else "→"
         panel.text(
             0.03, 0.01, f"untrained {arrow} {untrained:.0f}", transform=panel.transAxes, fontsize=8.5, color=NOTE
@@ -263,7 +269,10 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
     )
     fig.update_xaxes(title_text=ABOVE, row=1, col=1)
     fig.update_xaxes(title_text="points above guessing, out of distribution", row=2, col=1)
-    fig.update_polars(radialaxis={"nticks": 4, "tickfont": {"size": 9}})
+    fig.update_polars(
+        radialaxis={"nticks": 4, "tickfont": {"size": 9}},
+        angularaxis={"type": "category", "direction": "clockwise", "rotation": 90},
+    )
     fig.update_layout(
         template="plotly_white",
         height=360 + 26 * (len(methods) + len(tasks)),
@@ -281,17 +290,19 @@ def numbered(tasks: Sequence[str]) -> list[str]:
 def add_tasks(fig: go.Figure, by_task: pd.DataFrame, methods: Sequence[str]) -> None:
     """Marks by task and lines of the radar, both under one name of the legend."""
     tasks = list(dict.fromkeys(by_task["dataset"]))
-    around = [*numbered(tasks), *numbered(tasks[:1])]
+    around = [str(number) for number in (*range(1, len(tasks) + 1), 1)]
+    names = [*numbered(tasks), *numbered(tasks[:1])]
     guess = by_task.drop_duplicates("dataset")["guess"].to_list()
     fig.add_scatterpolar(
         r=np.array([*guess, guess[0]], np.float32),
         theta=around,
+        text=names,
         name="guessing",
         line={"color": "#B0B0B0"},
         fill="toself",
         mode="lines",
         visible=True,
-        hovertemplate="guessing<br>%{theta}: %{r:.3f}<extra></extra>",
+        hovertemplate="guessing<br>%{text}: %{r:.3f}<extra></extra>",
         row=2,
         col=2,
     )
@@ -307,9 +318,10 @@ def add_tasks(fig: go.Figure, by_task: pd.DataFrame, methods: Sequence[str]) -> 
         fig.add_scatterpolar(
             r=own["accuracy"].to_numpy(np.float32),
             theta=around,
+            text=names,
             mode="lines+markers",
             line={"color": method_color(method)},
-            hovertemplate=f"{method}<br>%{{theta}}: %{{r:.3f}}<extra></extra>",
+            hovertemplate=f"{method}<br>%{{text}}: %{{r:.3f}}<extra></extra>",
             **common,
             row=2,
             col=2,
@@ -340,7 +352,7 @@ def add_dots(
     here = levels[levels["part"] == part]
     if measure == "accuracy":
         seeds = seeds_above_guessing(frame, levels, part)
-        lines = {"guessing": (0.0, GUESSING), "untrained backbone": (untrained_above_guessing(here), UNTRAINED)}
+        lines = near_levels(here, float(seeds.min()), float(seeds.max()))
     else:
         seeds = frame[frame["part"] == part].groupby(["method", "seed"], sort=False)[measure].mean()
         lines = {"untrained backbone": (here[f"untrained_{measure}"].mean(skipna=False), UNTRAINED)}
