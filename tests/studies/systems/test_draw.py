@@ -165,7 +165,7 @@ def test_the_explorer_shows_one_part_and_measure_at_a_time(frames):
         shown = [trace for trace, visible in zip(fig.data, button.args[0]["visible"]) if visible is True]
         dots = [trace for trace in shown if trace.type == "scatter" and trace.yaxis == "y"]
         assert len(dots) == traces and list(dots[1].y) == list(NINE)
-    last = [trace for trace, visible in zip(fig.data, buttons[2].args[0]["visible"]) if visible is True][-3]
+    last = [trace for trace, visible in zip(fig.data, buttons[2].args[0]["visible"]) if visible is True][-2]
     assert last.x[0] == pytest.approx(points_of(frame, "LoRA", "ood"), rel=1e-5)
     assert fig.layout.title.subtitle.text.startswith("3 seeds. Bars")
 
