@@ -10,16 +10,19 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PHONE = 360  # CSS pixels
-PANEL_TITLE, MENU, TITLE = 30, 44, 40  # pixels over a drawing that each of them takes
+PANEL_TITLE, MENU, TITLE, NOTE = 30, 44, 40, 20  # pixels over a drawing that each of them takes
 BESIDE_BAR = 1.16  # of the drawing's width: where a legend starts that stands beside a bar of colors
 
 
-def arranged(fig: go.Figure) -> go.Figure:
+def arranged(fig: go.Figure, note: str = "") -> go.Figure:
     """The figure itself, arranged: the last step of every function that makes an interactive figure.
 
     Axes push the margins by what stands at them, the title takes the first row, menus the one above the drawing, and
-    the legend stands at the right. The height stays. Done once more, it changes nothing.
+    the legend stands at the right. The height stays. Done once more, it changes nothing. note: under the title, how many
+    seeds there are and what bars mean.
     """
+    if note:
+        fig.update_layout(title={"subtitle": {"text": note, "font": {"size": 12}}})
     fig.update_layout(template=template("light"), title={"x": 0, "xref": "paper", "xanchor": "left"})
     fig.update_xaxes(automargin="height+right")  # of slanted names the last may overhang
     fig.update_yaxes(automargin="width")
@@ -30,7 +33,8 @@ def arranged(fig: go.Figure) -> go.Figure:
         place = number / len(fig.layout.updatemenus)
         menu.update(x=place, xanchor="left", y=1, yanchor="bottom", pad={"b": PANEL_TITLE})
         top = PANEL_TITLE + MENU
-    fig.update_layout(margin={"l": 16, "r": 24, "t": top + TITLE, "b": 16})
+    told = NOTE * bool(fig.layout.title.subtitle.text)
+    fig.update_layout(margin={"l": 16, "r": 24, "t": top + TITLE + told, "b": 16})
     if any("colorbar" in trace and trace.type == "heatmap" and trace.showscale is not False for trace in fig.data):
         fig.update_layout(legend_x=BESIDE_BAR)
     return fig

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 BASE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A", "#B8A800")
@@ -66,6 +68,21 @@ RC: dict[Any, Any] = {
     "svg.hashsalt": "moe_analysis",
 }
 
+# for figures that are shown on a wall: what is written is read from the back of a room
+LARGE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "legend.fontsize": 9.5,
+    "figure.titlesize": 11,
+    "axes.linewidth": 0.9,
+    "lines.linewidth": 2.0,
+    "lines.markersize": 6,
+}
+NOTE = "#4A4A4A"  # ink of what stands below a figure
+
 
 class Mark(NamedTuple):
     """How one category is drawn: `color`, matplotlib's `marker`, plotly's `symbol`."""
@@ -76,14 +93,14 @@ class Mark(NamedTuple):
 
 
 @contextmanager
-def use_style() -> Iterator[None]:
+def use_style(large: bool = False) -> Iterator[None]:
     """Print style for the matplotlib figures made inside: `with use_style(): fig = figure(7, 4)`.
 
     Settings of the caller are as before when the block ends.
     """
     import matplotlib
 
-    with matplotlib.rc_context(RC):
+    with matplotlib.rc_context(RC | LARGE if large else RC):
         yield
 
 
@@ -95,6 +112,30 @@ def figure(width: float = FULL_WIDTH, height: float = 4.0) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def note_below(fig: Figure, text: str) -> None:
+    """A line or two below all panels: how many seeds there are, and what bars and bands mean. Words break as needed.
+
+    For figures of `figure`; call it inside `use_style`, once everything else is drawn.
+    """
+    letters = int(fig.get_figwidth() * 15.2)  # of the size below, on average, to the width
+    fig.supxlabel(fill(text, letters), x=0.006, ha="left", fontsize=8.5, color=NOTE, linespacing=1.15)
+
+
+def seed_count(frame: pd.DataFrame) -> str:
+    """How many seeds a table holds, in words.
+
+    >>> import pandas as pd
+    >>> seed_count(pd.DataFrame({"seed": [0, 1, 1]})), seed_count(pd.DataFrame({"seed": [4]}))
+    ('2 seeds', '1 seed')
+    """
+    return counted_seeds(frame["seed"].nunique())
+
+
+def counted_seeds(count: int) -> str:
+    """ "3 seeds", "1 seed"."""
+    return f"{count} seed{'s' * (count != 1)}"
 
 
 def category_marks(names: Iterable[str]) -> dict[str, Mark]:

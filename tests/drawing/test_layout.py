@@ -39,6 +39,14 @@ def test_a_figure_that_is_arranged_once_more_stays_as_it_is():
     assert arranged(fig) is fig and fig.to_json() == once and fig.layout.height == 500
 
 
+def test_a_note_stands_under_the_title_and_stays_when_a_figure_is_arranged_once_more():
+    plain, noted = arranged(panels()), arranged(panels().update_layout(title={"text": "two"}), "3 seeds")
+    assert noted.layout.title.subtitle.text == "3 seeds" and noted.layout.title.text == "two"
+    assert noted.layout.margin.t > plain.layout.margin.t
+    once = noted.to_json()
+    assert arranged(noted).to_json() == once
+
+
 def test_menus_stand_over_the_drawing_beside_one_another_and_under_the_title():
     plain, with_menus = arranged(panels()), arranged(panels().update_layout(updatemenus=[MENU, MENU]))
     assert [(menu.x, menu.y, menu.yanchor) for menu in with_menus.layout.updatemenus] == [

@@ -21,8 +21,10 @@ from moe_analysis.drawing.style import (
     category_marks,
     figure,
     method_color,
+    note_below,
     use_style,
 )
+from tests.studies.drawn_texts import boxes, outside, overlaps
 
 CLAIM = dict(zip(CLAIM_FIELDS, ["T-REX Fig. 4", "they differ", "no number", 0.2, 0.01, "reproduced"]))
 
@@ -192,3 +194,24 @@ def test_the_style_holds_inside_the_block_only() -> None:
     with use_style():
         assert not figure().subplots().spines["top"].get_visible()
     assert (matplotlib.rcParams["axes.spines.top"], matplotlib.rcParams["font.size"]) == before
+
+
+def test_a_long_note_breaks_below_the_panels_and_meets_nothing():
+    with use_style(large=True):
+        fig = figure(7.2, 3.0)
+        panel = fig.subplots()
+        panel.set_xlabel("step")
+        note_below(fig, "3 seeds; " + "bars are 95 % intervals over seeds, " * 8)
+    assert overlaps(fig) == [] and outside(fig) == []
+    (note,) = [text for text in boxes(fig) if text[0].startswith("3 seeds")]
+    (label,) = [text for text in boxes(fig) if text[0] == "step"]
+    assert note[0].count("\n") >= 2 and note[1].y1 <= label[1].y0
+
+
+def test_the_large_style_ends_with_its_block():
+    import matplotlib
+
+    before = matplotlib.rcParams["font.size"]
+    with use_style(large=True):
+        assert matplotlib.rcParams["font.size"] == 10 and matplotlib.rcParams["axes.spines.top"] is False
+    assert matplotlib.rcParams["font.size"] == before

@@ -103,6 +103,36 @@ def equal_budget_differences(
     return pd.concat(frames, ignore_index=True)
 
 
+def gaps_by_budget(results: pd.DataFrame, method: str, others: Sequence[str]) -> pd.DataFrame:
+    """`equal_budget_differences` at each budget: without their mean, and without what was not trained.
+
+    Args:
+        results: a table of results (see `points`).
+        method, others: those that the table lacks are passed over.
+
+    Example:
+        >>> gaps = gaps_by_budget(results, "S'MoRE", ["LoRA", "DoRA"])
+        >>> gaps[["against", "budget"]].drop_duplicates().values.tolist()
+        [['LoRA', 20000], ['LoRA', 80000]]
+    """
+    known = set(results["method"])
+    present = [name for name in others if name in known and name != method]
+    if method not in known or not present:
+        return pd.DataFrame(columns=list(DIFFERENCES))
+    table = equal_budget_differences(results, method, present)
+    single = table[(table["budget"] != ALL) & (table["seeds"] > 0)].reset_index(drop=True)
+    return single.assign(budget=single["budget"].astype(int))
+
+
+def drawn_budgets(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `differences` or `layers_table` that say something of their own: of a single budget, not its mean too.
+
+    The mean over one budget is that budget once more.
+    """
+    alone = table.loc[table["budget"] != ALL, "budget"].nunique() == 1
+    return table[table["budget"] != ALL] if alone else table
+
+
 def without_numbers(values: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
     """Rows of `differences` without numbers, for two methods that have no equal budget."""
     nothing = (ALL, method, other, *[float("nan")] * 5, 0, 0)

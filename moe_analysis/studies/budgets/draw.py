@@ -9,9 +9,22 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, MARKERS, PALETTE, SYMBOLS, Mark, figure, method_color, use_style
+from ...drawing.style import (
+    FULL_WIDTH,
+    MARKERS,
+    NOTE,
+    PALETTE,
+    SYMBOLS,
+    Mark,
+    counted_seeds,
+    figure,
+    method_color,
+    note_below,
+    use_style,
+)
 from ..systems.endpoints import ENDPOINTS
 from .points import SIZES, pareto_front
+from .step_ratios import METHOD
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -26,16 +39,17 @@ SIZE_LABELS = {
 }
 MEASURE_LABELS = {"accuracy": "accuracy", "loss": "loss (nats per answer token)"}
 FRONT = "#3A3A3A"
+APART = 1.09  # the factor between two methods' marks at one budget
 
 
 def plot(found: BudgetCurves) -> Figure:
     """One row of panels per endpoint that was trained on."""
-    return budget_figure(found.points, found.parts)
+    return budget_figure(found.points, found.gaps, found.parts)
 
 
 def interactive(found: BudgetCurves) -> go.Figure:
     """Every part and measure."""
-    return budget_explorer(found.points)
+    return budget_explorer(found.points, found.gaps)
 
 
 def method_marks(methods: Iterable[str]) -> dict[str, Mark]:
@@ -64,30 +78,66 @@ def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
     return rows
 
 
-def budget_figure(points: pd.DataFrame, parts: Sequence[str], measure: str = "accuracy") -> Figure:
-    """Fig. 4 from `budget_points`: means and 95 % intervals over seeds against trainable and active parameters.
+def budget_figure(points: pd.DataFrame, gaps: pd.DataFrame, parts: Sequence[str], measure: str = "accuracy") -> Figure:
+    """Fig. 4 from `budget_points`: means and 95 % intervals over seeds against trainable parameters; beside it, gaps.
 
-    One row of panels per part; gray stairs are the Pareto front of each panel.
+    gaps: of `gaps_by_budget`, S'MoRE less every other method at equal budget. One row of panels per part; gray stairs
+    are the Pareto front.
 
-    >>> figure = budget_figure(budget_marks, ["originals"])
+    >>> figure = budget_figure(budget_marks, budget_gaps, ["originals"])
     >>> [panel.get_xlabel() for panel in figure.axes]
-    ['trainable parameters', 'active parameters, of a token at most']
+    ['trainable parameters', 'budget (trainable parameters)']
     """
     chosen = [selected(points, part, measure) for part in parts]
-    with use_style():
-        fig = figure(FULL_WIDTH, 0.6 + 2.4 * len(chosen))
-        grid: Any = fig.subplots(len(chosen), 2, sharey="row", sharex="col", squeeze=False)
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 1.0 + 2.6 * len(chosen))
+        grid: Any = fig.subplots(len(chosen), 2, sharex="col", squeeze=False)
         letters = iter("abcdefgh")
-        for panels, part, rows in zip(grid, parts, chosen):
-            for panel, size in zip(panels, SIZES):
-                draw_curves(panel, rows, size)
-                panel.set_title(f"({next(letters)}) {ENDPOINTS.get(part, part)}, {size} parameters")
-            panels[0].set_ylabel(MEASURE_LABELS[measure])
+        for (first, second), part, rows in zip(grid, parts, chosen):
+            draw_curves(first, rows, "trainable")
+            draw_gaps(second, gaps[(gaps["part"] == part) & (gaps["measure"] == measure)], method_marks(rows["method"]))
+            first.set_ylabel(MEASURE_LABELS[measure])
+            for panel, title in ((first, ENDPOINTS.get(part, part)), (second, f"{METHOD} less each other")):
+                panel.set_title(f"({next(letters)}) {title}")
         for panel in grid[:-1].ravel():
             panel.set_xlabel("")
         handles, labels = grid[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
+        fig.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.4, columnspacing=1.0)
+        side = "Above" if measure == "accuracy" else "Below"
+        note_below(fig, f"{reading_of(points)} {side} the dashed line {METHOD} is better.")
     return fig
+
+
+def reading_of(points: pd.DataFrame) -> str:
+    """What the bars of both drawings mean."""
+    seeds = counted_seeds(int(points["seeds"].max()))
+    return f"{seeds}; bars: 95 % intervals over seeds; gaps at equal budget, paired by seed."
+
+
+def draw_gaps(panel: Any, gaps: pd.DataFrame, marks: dict[str, Mark]) -> None:
+    """Differences by budget, a mark per other method, side by side around each budget."""
+    others = [name for name in marks if name in set(gaps["against"])]
+    for number, other in enumerate(others):
+        rows, mark = gaps[gaps["against"] == other].sort_values("budget"), marks[other]
+        panel.errorbar(
+            rows["budget"].astype(float) * APART ** (number - (len(others) - 1) / 2),
+            rows["difference"],
+            interval_of(rows, "difference"),
+            color=mark.color,
+            marker=mark.marker,
+            linestyle="none",
+            elinewidth=2.0,
+            label=other,
+            zorder=3,
+        )
+    panel.axhline(0, color="0.3", linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
+    panel.set_xscale("log")
+    if len(gaps):
+        readable_log_ticks(panel, gaps["budget"].astype(float), wide=1.4)
+    else:
+        panel.text(0.5, 0.6, "no equal budget", transform=panel.transAxes, ha="center", color=NOTE)
+    panel.set_xlabel("budget (trainable parameters)")
+    panel.grid(axis="y")
 
 
 def draw_curves(panel: Any, rows: pd.DataFrame, size: str) -> None:
@@ -96,7 +146,7 @@ def draw_curves(panel: Any, rows: pd.DataFrame, size: str) -> None:
         front[size],
         front["mean"],
         color=FRONT,
-        linewidth=4,
+        linewidth=6,
         alpha=0.18,
         solid_capstyle="round",
         zorder=1,
@@ -111,9 +161,7 @@ def draw_curves(panel: Any, rows: pd.DataFrame, size: str) -> None:
             interval_of(curve),
             color=mark.color,
             marker=mark.marker,
-            capsize=2,
-            elinewidth=0.8,
-            linewidth=1.2,
+            elinewidth=1.0,
             label=method,
             zorder=3,
         )
@@ -123,11 +171,14 @@ def draw_curves(panel: Any, rows: pd.DataFrame, size: str) -> None:
     panel.grid(axis="y")
 
 
-def readable_log_ticks(panel: Any, sizes: pd.Series) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, written as 20k or 1M, for panels of one or two decades."""
+def readable_log_ticks(panel: Any, sizes: pd.Series, wide: float = 1.25) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, written as 20k or 1M, for panels of one or two decades.
+
+    wide: how far the axis reaches beyond the sizes, as a factor.
+    """
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    low, high = float(sizes.min()) / 1.25, float(sizes.max()) * 1.25
+    low, high = float(sizes.min()) / wide, float(sizes.max()) * wide
     decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
     steps = (1, 2, 5) if high / low < 300 else (1,)
     ticks = [step * decade for decade in decades for step in steps if low <= step * decade <= high]
@@ -151,18 +202,21 @@ def interval_of(rows: pd.DataFrame, value: str = "mean", low: str = "low", high:
     return np.nan_to_num(ends.astype(float))
 
 
-def budget_explorer(points: pd.DataFrame) -> go.Figure:
+def budget_explorer(points: pd.DataFrame, gaps: pd.DataFrame) -> go.Figure:
     """The interactive twin of Fig. 4: menus for the part with its measure, and for the size; hover has all numbers.
 
-    >>> figure = budget_explorer(budget_marks)
+    Left the curves, right the gaps of `gaps_by_budget`.
+
+    >>> figure = budget_explorer(budget_marks, budget_gaps)
     >>> [trace.name for trace in figure.data][:4]
     ['LoRA', 'HydraLoRA', 'MixLoRA', "S'MoRE"]
     """
-    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
 
     views = list(dict.fromkeys(zip(points["part"], points["measure"])))
     marks = method_marks(points["method"])
-    fig = go.Figure()
+    others = [name for name in marks if name in set(gaps["against"])]
+    fig = make_subplots(rows=1, cols=2, horizontal_spacing=0.12, subplot_titles=["means", f"{METHOD} less each other"])
     for method, mark in marks.items():
         fig.add_scatter(
             **curve_data(points, method, *views[0]),
@@ -174,10 +228,31 @@ def budget_explorer(points: pd.DataFrame) -> go.Figure:
             "[%{customdata[1]:.4f}, %{customdata[2]:.4f}], %{customdata[3]:.0f} seeds<br>trainable "
             "%{customdata[4]:,.0f}, active %{customdata[5]:,.0f}<br>operations a token "
             "%{customdata[6]:,.0f}<extra></extra>",
+            legendgroup=method,
+            row=1,
+            col=1,
         )
+    for number, other in enumerate(others):
+        fig.add_scatter(
+            **gap_data(gaps, other, number - (len(others) - 1) / 2, *views[0]),
+            name=other,
+            mode="markers",
+            marker={"color": marks[other].color, "symbol": marks[other].symbol, "size": 9},
+            hovertemplate=f"{METHOD} less {other}, budget %{{customdata[0]:,.0f}}<br>%{{y:+.4f}} "
+            "[%{customdata[1]:+.4f}, %{customdata[2]:+.4f}], %{customdata[3]:.0f} seeds<extra></extra>",
+            legendgroup=other,
+            showlegend=False,
+            row=1,
+            col=2,
+        )
+    fig.add_hline(0, line={"dash": "dash", "color": "#3A3A3A", "width": 1}, row=1, col=2)
+    curves = list(range(len(marks)))
     buttons = []
     for part, measure in views:
         data = [curve_data(points, method, part, measure) for method in marks]
+        data += [
+            gap_data(gaps, other, number - (len(others) - 1) / 2, part, measure) for number, other in enumerate(others)
+        ]
         buttons.append(
             {
                 "label": f"{part}: {measure}",
@@ -200,6 +275,7 @@ def budget_explorer(points: pd.DataFrame) -> go.Figure:
             "args": [
                 {"x": [curve_data(points, method, *views[0], size)["x"] for method in marks]},
                 {"xaxis.title.text": SIZE_LABELS[size]},
+                curves,
             ],
         }
         for size in SIZES
@@ -209,10 +285,24 @@ def budget_explorer(points: pd.DataFrame) -> go.Figure:
         height=560,
         title={"text": "Systems of equal budget by size"},
         xaxis={"type": "log", "title": {"text": SIZE_LABELS["trainable"]}},
+        xaxis2={"type": "log", "title": {"text": "budget (trainable parameters)"}},
         yaxis={"title": {"text": MEASURE_LABELS[str(views[0][1])]}},
         updatemenus=[{"buttons": buttons}, {"buttons": axes}],
     )
-    return arranged(fig)
+    return arranged(fig, reading_of(points))
+
+
+def gap_data(gaps: pd.DataFrame, other: str, place: float, part: str, measure: str) -> dict[str, Any]:
+    """x, y, error_y and customdata of one trace of gaps; the methods stand side by side, `place` counted from 0."""
+    own = (gaps["part"] == part) & (gaps["measure"] == measure) & (gaps["against"] == other)
+    rows = gaps[own].sort_values("budget")
+    down, up = interval_of(rows, "difference").astype(np.float32)
+    return {
+        "x": (rows["budget"].astype(float) * APART**place).to_numpy(np.float32),
+        "y": rows["difference"].to_numpy(np.float32),
+        "error_y": {"array": up, "arrayminus": down, "symmetric": False, "thickness": 1.5},
+        "customdata": rows[["budget", "low", "high", "seeds"]].to_numpy(np.float32),
+    }
 
 
 def curve_data(points: pd.DataFrame, method: str, part: str, measure: str, size: str = "trainable") -> dict[str, Any]:

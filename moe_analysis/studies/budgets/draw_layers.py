@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.style import FULL_WIDTH, SYSTEM_COLORS, counted_seeds, figure, note_below, use_style
 from ..systems.endpoints import ENDPOINTS
-from .differences import ALL
+from .differences import ALL, drawn_budgets
 from .draw import MEASURE_LABELS, interval_of, selected, thousands
+from .step_ratios import METHOD
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from .measure import MoreLayers
 
-LAYER_COLORS = ("#9ECAE1", "#4292C6", "#08519C", "#08306B")  # small to large budgets
+LAYER_COLORS = ("#7FB8DA", "#3B87BF", "#08519C", "#08306B")  # small to large budgets
 
 
 def plot(found: MoreLayers) -> Figure:
@@ -30,12 +31,12 @@ def plot(found: MoreLayers) -> Figure:
 
 def interactive(found: MoreLayers) -> go.Figure:
     """Paired differences of every part and measure."""
-    return layers_explorer(found.table)
+    return layers_explorer(found.points, found.table)
 
 
 def layers_figure(points: pd.DataFrame, table: pd.DataFrame, parts: Sequence[str], measure: str = "accuracy") -> Figure:
     """Table 5, one row per part: left means and 95 % intervals over seeds by the number of layers, one line per budget;
-    right differences to the fewest layers, paired by seed, at every equal budget and over all.
+    right differences to the fewest layers, paired by seed, at every equal budget and, where there are several, over all.
 
     points: `budget_points` with a column layers. table: `layers_table`.
 
@@ -43,24 +44,35 @@ def layers_figure(points: pd.DataFrame, table: pd.DataFrame, parts: Sequence[str
     >>> [panel.get_title(loc="left") for panel in figure.axes]
     ['(a) means, retention', '(b) paired differences, retention']
     """
+    table = drawn_budgets(table)
     chosen = [(selected(points, part, measure), selected(table, part, measure)) for part in parts]
     colors = budget_colors([*points["budget"], *table["budget"]])
-    with use_style():
-        fig = figure(FULL_WIDTH, 0.5 + 2.3 * len(chosen))
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 0.9 + 2.4 * len(chosen))
         grid: Any = fig.subplots(len(chosen), 2, sharex="col", squeeze=False)
         letters = iter("abcdefgh")
         for (first, second), part, (rows, compared) in zip(grid, parts, chosen):
             draw_layers(first, rows, colors, "mean")
             draw_layers(second, compared, colors, "difference")
-            second.axhline(0, color="0.3", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+            second.axhline(0, color="0.3", linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
             first.set_ylabel(MEASURE_LABELS[measure])
             second.set_ylabel(f"difference to L = {table['fewest'].iloc[0]}")
             for panel, title in ((first, "means"), (second, "paired differences")):
                 panel.set_title(f"({next(letters)}) {title}, {ENDPOINTS.get(part, part)}")
         for panel in grid[-1]:
             panel.set_xlabel("layers L of S'MoRE")
-        fig.legend(*grid[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=len(colors))
+        if len(colors) > 1:
+            fig.legend(*grid[0, 1].get_legend_handles_labels(), loc="outside upper left", ncols=len(colors))
+        note_below(fig, reading_of(points, table))
     return fig
+
+
+def reading_of(points: pd.DataFrame, table: pd.DataFrame) -> str:
+    """What the bars of both drawings mean, and the budget where there is one alone."""
+    seeds = counted_seeds(int(points["seeds"].max()))
+    budgets = set(table["budget"])
+    alone = f" One budget: {thousands(budgets.pop())} trainable parameters." if len(budgets) == 1 else ""
+    return f"{seeds}; bars: 95 % intervals over seeds; differences are paired by seed.{alone}"
 
 
 def draw_layers(panel: Any, rows: pd.DataFrame, colors: dict[Any, str], value: str) -> None:
@@ -76,9 +88,8 @@ def draw_layers(panel: Any, rows: pd.DataFrame, colors: dict[Any, str], value: s
             interval_of(line, value),
             color=color,
             marker="D" if budget == ALL else "o",
+            markersize=8,
             linestyle="-" if value == "mean" else "none",
-            capsize=2,
-            elinewidth=0.8,
             label=budget_name(budget),
         )
     panel.set_xticks(counts)
@@ -87,25 +98,30 @@ def draw_layers(panel: Any, rows: pd.DataFrame, colors: dict[Any, str], value: s
 
 
 def budget_colors(budgets: Iterable[Any]) -> dict[Any, str]:
-    """Budgets from small to large, then "all", each with its color."""
+    """Budgets from small to large, then "all", each with its color; that of S'MoRE for one alone."""
     numbers = sorted({budget for budget in budgets if budget != ALL})
+    if len(numbers) == 1:
+        return {numbers[0]: SYSTEM_COLORS[METHOD]}
     shades = {budget: LAYER_COLORS[min(number, len(LAYER_COLORS) - 1)] for number, budget in enumerate(numbers)}
-    return shades | ({ALL: "#D55E00"} if ALL in set(budgets) else {})
+    return shades | ({ALL: SYSTEM_COLORS[METHOD]} if ALL in set(budgets) else {})
 
 
 def budget_name(budget: Any) -> str:
     return "all equal budgets" if budget == ALL else f"budget {thousands(budget)}"
 
 
-def layers_explorer(table: pd.DataFrame) -> go.Figure:
+def layers_explorer(points: pd.DataFrame, table: pd.DataFrame) -> go.Figure:
     """The interactive twin of Table 5: paired differences to the fewest layers; a menu for part and measure.
 
-    >>> figure = layers_explorer(layer_table)
+    points: `budget_points` with a column layers. table: `layers_table`.
+
+    >>> figure = layers_explorer(layer_points, layer_table)
     >>> sorted({trace.type for trace in figure.data})
     ['scatter']
     """
     import plotly.graph_objects as go
 
+    table = drawn_budgets(table)
     views = list(dict.fromkeys(zip(table["part"], table["measure"])))
     fig, shown = go.Figure(), []
     for part, measure in views:
@@ -143,4 +159,4 @@ def layers_explorer(table: pd.DataFrame) -> go.Figure:
         title={"text": "S'MoRE with more layers at equal budget"},
         updatemenus=[{"buttons": buttons}],
     )
-    return arranged(fig)
+    return arranged(fig, reading_of(points, table))

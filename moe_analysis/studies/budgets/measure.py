@@ -18,7 +18,7 @@ from ..systems.endpoints import inside_parts, task_table
 from ..systems.measure import COMPANIONS
 from ..systems.scores import against_level, levels, scores
 from ..systems.stored import stored_scores
-from .differences import layers_table
+from .differences import gaps_by_budget, layers_table
 from .points import budget_points
 from .results import budget_results, sizes_of, with_layers
 from .step_ratios import METHOD, REFERENCE, operation_ratios
@@ -26,6 +26,7 @@ from .step_time import random_decoder, round_seconds, summary
 
 FOUR = ("LoRA", "HydraLoRA", "MixLoRA", "S'MoRE")  # the curves of the paper
 LAYERS = {"S'MoRE, L = 1": 1, "S'MoRE": 2, "S'MoRE, L = 3": 3}
+WIDER = ((256, 704), (512, 1408), (768, 2048))  # widths of a decoder and of its feed-forward blocks
 AT = " @ "  # of a table's label: the system, and the budget that its size was found for
 
 
@@ -71,16 +72,28 @@ class BudgetCurves(AtBudgets):
     title = "S'MoRE Fig. 4: accuracy against parameters"
     question = "Is S'MoRE more accurate than LoRA, MixLoRA and HydraLoRA of the same size?"
     how_to_read = (
-        "Means over tasks with 95 % intervals over seeds; higher and further left is better. Gray steps are the "
-        "Pareto front. Active parameters are the most that one token uses. Above, tasks that the backbone already "
-        "knew (retention); below, rules that only an adapter can learn (acquisition)."
+        "Left, means over tasks with 95 % intervals over seeds; higher and further left is better, gray steps are the "
+        "Pareto front. Right, S'MoRE less each of the others at equal budget, paired by seed: above the dashed line "
+        "S'MoRE is better. Above, tasks that the backbone already knew (retention); below, rules that only an adapter "
+        "can learn (acquisition)."
     )
 
     points: pd.DataFrame
 
     @property
+    def gaps(self) -> pd.DataFrame:
+        """S'MoRE less each of the other three at every equal budget, as `gaps_by_budget` returns them."""
+        return gaps_by_budget(self.results, METHOD, FOUR)
+
+    @property
     def numbers(self) -> Mapping[str, Any]:
-        return {"costs": self.costs, "results": self.results, "points": self.points, "tasks": self.tasks}
+        return {
+            "costs": self.costs,
+            "results": self.results,
+            "points": self.points,
+            "gaps": self.gaps,
+            "tasks": self.tasks,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +110,8 @@ class MoreLayers(AtBudgets):
     question = "Do more layers help when the number of parameters stays the same?"
     how_to_read = (
         "Left, means over tasks with 95 % intervals over seeds by the number of layers. Right, differences to one "
-        "layer, paired by seed; above the dashed line more layers are better."
+        "layer, paired by seed; above the dashed line more layers are better. Where there are several budgets, a mark "
+        "of its own is their mean."
     )
     drawing = "draw_layers"
     judging = "claims_layers"
@@ -124,8 +138,9 @@ class StepTimes(Result):
     title = "S'MoRE Table 7: time of a training step"
     question = "How much longer does a training step of S'MoRE take than one of MixLoRA of the same size?"
     how_to_read = (
-        "Medians of ratios to MixLoRA over rounds in which the systems take turns, with 95 % intervals; the band is "
-        "the paper's range. Rings are the ratios of the operations that the modules compute."
+        "One row per width of the backbone: medians of ratios to MixLoRA, the dashed line, over rounds in which the "
+        "systems take turns, with 95 % intervals; the band is the paper's range. Rings are the ratios of the operations "
+        "that the modules compute."
     )
     drawing = "draw_time"
     judging = "claims_time"
@@ -214,11 +229,11 @@ def measure_table(table: str | Path | pd.DataFrame, measure: str = "accuracy") -
 
 
 def measure_times(rounds: int = 20, targets: Sequence[str] | None = None) -> StepTimes:
-    """Time of a step of MixLoRA and S'MoRE at equal parameters: the compact backbone, 128 wide, and one 768 wide.
+    """Time of a step of MixLoRA and S'MoRE at equal parameters: the compact backbone, 128 wide, and three wider ones.
 
     Forward, backward and AdamW on random tokens, one thread, process time, the two in turns. In the compact backbone a
-    step is mostly the overhead of many small operations; what a step costs hangs on shapes alone, so the wider one has
-    random weights.
+    step is mostly the overhead of many small operations; what a step costs hangs on shapes alone, so the wider ones, of
+    two layers, have random weights.
 
     Args:
         rounds: that are timed.
@@ -227,10 +242,9 @@ def measure_times(rounds: int = 20, targets: Sequence[str] | None = None) -> Ste
     from ...presets import FEED_FORWARD
 
     targets = list(FEED_FORWARD if targets is None else targets)
-    wide = random_decoder(768, 2048, layers=2)
     budgets: dict[str, tuple[Any, int, tuple[int, int]]] = {
-        "width 768": (wide, 16, (4, 128)),
         "width 128": ("compact", 20, (16, 64)),
+        **{f"width {hidden}": (random_decoder(hidden, inner, layers=2), 16, (4, 128)) for hidden, inner in WIDER},
     }
     times, expected, ratios = [], [], []
     for size, (model, rank, batch) in budgets.items():

@@ -145,6 +145,19 @@ def best_rates(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "lr", "loss", "tried", "tuning_seeds"])
 
 
+def rate_labels(table: pd.DataFrame) -> dict[str, str]:
+    """Each method with the learning rate of its experts, as its lines are named: method -> "RSGD, lr 0.02".
+
+    Args:
+        table: columns method and lr, one rate per method, such as `best_rates` returns.
+
+    Example:
+        >>> rate_labels(best_rates(outcome))
+        {'RSGD': 'RSGD, lr 0.02', 'gRSGD': 'gRSGD, lr 0.02'}
+    """
+    return {method: f"{method}, lr {lr:g}" for method, lr in zip(table["method"], table["lr"])}
+
+
 def at_best_rates(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of `outcomes` at each method's best rate, of the seeds that did not choose it where there are such.
 

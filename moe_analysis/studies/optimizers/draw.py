@@ -9,7 +9,19 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, method_dash, use_style
+from ...drawing.style import (
+    FULL_WIDTH,
+    MARKERS,
+    SYMBOLS,
+    counted_seeds,
+    figure,
+    method_color,
+    method_dash,
+    note_below,
+    seed_count,
+    use_style,
+)
+from .curves import rate_labels
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -23,60 +35,79 @@ LABELS = {
     "eval accuracy": "test accuracy",
 }
 OUTCOMES = {"mean_loss": "mean training loss (nats per token)", "loss": "held-out loss (nats per token)"}
+BANDS = "Lines are means over seeds; shades reach from the lowest seed to the highest."
 RATE = "learning rate of the experts"
 DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6))}  # plotly's names, matplotlib's patterns
-APART = 0.07  # of a panel's height: the least distance of two names at the ends of lines
+APART = 0.085  # of a panel's height: the least distance of two names at the ends of lines
 
 
 def plot(found: Optimizers) -> Figure:
     """Training loss by learning rate, or over training where each optimizer ran at one rate."""
     if found.over_rates:
         return rates_figure(found.outcomes, found.rates, found.forms)
-    return forms_figure(found.bands, found.forms)
+    return forms_figure(found.bands, found.forms, rate_labels(found.rates))
 
 
 def interactive(found: Optimizers) -> go.Figure:
     """The same with every seed; a menu chooses the measure."""
     if found.over_rates:
         return rates_explorer(found.outcomes, found.rates)
-    return progress_explorer(found.curves)
+    return progress_explorer(found.curves, rate_labels(found.rates))
 
 
-def draw_measure(panel: Any, bands: pd.DataFrame, measure: str, methods: Sequence[str]) -> None:
-    """One measure over training: the seeds' mean, shaded between the lowest and the highest seed."""
+def draw_measure(
+    panel: Any, bands: pd.DataFrame, measure: str, methods: Sequence[str], names: Mapping[str, str], under: float = 2.0
+) -> None:
+    """One measure over training: the seeds' mean, shaded between the lowest and the highest seed.
+
+    under: width of the lines without rescaling, points; a wide one still shows below a rescaled one that it equals.
+    """
     chosen = bands[bands["measure"] == measure]
     for method in methods:
         band, color = chosen[chosen["method"] == method], method_color(method)
         few = len(band) < 12
-        panel.fill_between(band["step"], band["low"], band["high"], color=color, alpha=0.18, linewidth=0)
+        panel.fill_between(band["step"], band["low"], band["high"], color=color, alpha=0.16, linewidth=0)
         panel.plot(
             band["step"],
             band["mean"],
             color=color,
             linestyle=DASHES[method_dash(method)],
-            label=method,
+            linewidth=2.0 if method.startswith("g") else under,
+            label=names.get(method, method),
             marker="o" if few else None,
-            markersize=3,
+            markersize=4,
         )
     panel.set_xlabel("training step")
     panel.set_ylabel(LABELS[measure])
     panel.grid(axis="y")
 
 
-def forms_figure(bands: pd.DataFrame, forms: Mapping[str, Sequence[str]]) -> Figure:
-    """A panel per form of the optimizer, its methods' training losses, named at their ends; forms: title -> methods.
+def forms_figure(
+    bands: pd.DataFrame, forms: Mapping[str, Sequence[str]], names: Mapping[str, str] | None = None
+) -> Figure:
+    """A panel per form of the optimizer, its methods' training losses, named at their ends.
+
+    forms: title -> methods. names: method -> what it is called on the picture, such as `rate_labels` gives.
 
     >>> from moe_analysis.studies.optimizers.curves import curve_bands
     >>> figure = forms_figure(curve_bands(progress), {"preconditioned": ["RSGD", "gRSGD"], "rescaled": ["gRSGD"]})
     >>> len(figure.axes)
     2
     """
-    with use_style():
-        fig = figure(FULL_WIDTH, 2.7)
-        for panel, (title, methods) in zip(fig.subplots(1, len(forms), squeeze=False)[0], forms.items()):
-            draw_measure(panel, bands, "train loss", methods)
-            panel.set_title(title)
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 3.7)
+        panels = fig.subplots(1, len(forms), squeeze=False)[0]
+        for panel, (title, methods) in zip(panels, forms.items()):
+            draw_measure(panel, bands, "train loss", methods, names or {}, under=3.2)
+            panel.set_title(f"forms of {title}", fontweight="bold")
+            if panel is not panels[0]:
+                panel.set_ylabel("")
             name_ends(panel)
+        note_below(
+            fig,
+            f"{counted_seeds(int(bands['seeds'].max()))}, {int(bands['step'].max())} steps; lr: learning rate of the "
+            f"experts. R: preconditioned, g: rescaled by the gate. {BANDS}",
+        )
     return fig
 
 
@@ -86,8 +117,8 @@ def rates_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, forms: Mapping[str
     outcomes, rates: of `curves.outcomes` and `curves.best_rates`. Shades reach from the lowest seed to the highest; a
     cross at the top is a rate at which a seed diverged.
     """
-    with use_style():
-        fig = figure(FULL_WIDTH, 2.9)
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 3.7)
         for panel, (title, methods) in zip(fig.subplots(1, len(forms), squeeze=False)[0], forms.items()):
             for index, method in enumerate(methods):
                 draw_rates(panel, rate_bands(outcomes, method, "mean_loss"), method, index)
@@ -96,11 +127,12 @@ def rates_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, forms: Mapping[str
             tried = sorted(outcomes.loc[outcomes["method"].isin(methods), "lr"].unique())
             panel.set_xticks(tried, [f"{lr:.2g}" for lr in tried])
             panel.minorticks_off()
-            panel.set_xlabel(f"{RATE}  (×: a seed diverged)")
+            panel.set_xlabel(RATE)
             panel.set_ylabel(OUTCOMES["mean_loss"])
-            panel.set_title(title)
+            panel.set_title(f"forms of {title}", fontweight="bold")
             panel.grid(axis="y")
             name_ends(panel)
+        note_below(fig, f"{seed_count(outcomes)}. {BANDS} Ring: best by held-out loss; ×: a seed diverged.")
     return fig
 
 
@@ -158,7 +190,7 @@ def name_ends(panel: Any) -> None:
             textcoords="offset points",
             color=line.get_color(),
             va="center",
-            fontsize=7,
+            fontsize=9.5,
             annotation_clip=False,
         )
 
@@ -188,8 +220,10 @@ def top(group: Sequence[float], apart: float) -> float:
     return float(np.mean(group)) + apart * (len(group) - 1) / 2
 
 
-def progress_explorer(curves: pd.DataFrame) -> go.Figure:
+def progress_explorer(curves: pd.DataFrame, names: Mapping[str, str] | None = None) -> go.Figure:
     """The interactive twin: every seed of every method; a menu chooses the measure, the legend the methods.
+
+    names: method -> what it is called on the picture, such as `rate_labels` gives.
 
     >>> figure = progress_explorer(progress)
     >>> len(figure.layout.updatemenus[0].buttons)  # a measure each
@@ -206,7 +240,7 @@ def progress_explorer(curves: pd.DataFrame) -> go.Figure:
             x=line["step"],
             y=line["value"].astype("float32"),
             mode="lines+markers" if len(line) < 12 else "lines",
-            name=str(method),
+            name=(names or {}).get(str(method), str(method)),
             legendgroup=str(method),
             showlegend=bool(first),
             visible=measure == measures[0],
@@ -230,7 +264,7 @@ def progress_explorer(curves: pd.DataFrame) -> go.Figure:
         yaxis_title=LABELS[measures[0]],
         updatemenus=[{"buttons": buttons}] if len(measures) > 1 else [],
     )
-    return arranged(fig)
+    return arranged(fig, f"{seed_count(curves)}, one line each; lr: learning rate of the experts")
 
 
 def rates_explorer(outcomes: pd.DataFrame, rates: pd.DataFrame) -> go.Figure:
@@ -283,4 +317,4 @@ def rates_explorer(outcomes: pd.DataFrame, rates: pd.DataFrame) -> go.Figure:
         yaxis_title=OUTCOMES["mean_loss"],
         updatemenus=[{"buttons": buttons}],
     )
-    return arranged(fig)
+    return arranged(fig, f"{seed_count(outcomes)}: small marks; lines are their means")

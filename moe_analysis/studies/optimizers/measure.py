@@ -30,7 +30,10 @@ class Rescaling(Result):
     item = "gr_fig2"
     title = "gR Fig. 2: RSGD and gRSGD"
     question = "Does gate rescaling speed up Riemannian SGD at the same learning rate?"
-    how_to_read = "Lines are means over seeds, shades reach from the lowest seed to the highest."
+    how_to_read = (
+        "Lines are means over seeds, shades reach from the lowest seed to the highest; lr is the learning rate of the "
+        "experts."
+    )
     drawing = "draw_rescaling"
 
     outcomes: pd.DataFrame
@@ -60,7 +63,8 @@ class Optimizers(Result):
     title = "gR Fig. 3: eight optimizers"
     question = "Do preconditioning (R) and gate rescaling (g) lower the training loss, for SGD and for AdamW?"
     how_to_read = (
-        "Lines are means over seeds, shades reach from the lowest seed to the highest; forms of AdamW are dashed. "
+        "Lines are means over seeds, shades reach from the lowest seed to the highest; forms of AdamW are dashed; lr is "
+        "the learning rate of the experts. "
         "Where each optimizer ran at several learning rates, its loss is drawn against the rate, with a ring at its "
         "best one by held-out loss and a cross where a seed diverged; where it ran at one rate, its loss is drawn "
         "against the training step."

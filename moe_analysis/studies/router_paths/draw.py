@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
-from .paths import PATH_COLUMNS, PathAxes
+from ...drawing.style import FULL_WIDTH, NOTE, figure, method_color, note_below, seed_count, text_on, use_style
+from .paths import PATH_COLUMNS, PathAxes, path_bundles, ways_taken
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 HIGHLIGHTED = 3  # experts drawn thick: the first in rank
 ELEVATION, AZIMUTH = 22, -58
 COLORMAP = "viridis_r"
-MEASURE_LABELS = {"tortuosity": "path length / displacement", "turning_angle": "turning angle (degrees)"}
+THIN, THICK = {"linewidths": 0.7, "alpha": 0.5}, {"linewidths": 2.2, "alpha": 1.0}
+MEASURE_LABELS = {"tortuosity": "path length /\ndisplacement", "turning_angle": "turning angle (°)"}
 REFERENCES = {"tortuosity": "momentum_tortuosity", "turning_angle": "momentum_angle"}
 
 
@@ -36,9 +36,10 @@ def interactive(found: RouterPaths) -> go.Figure:
     return trajectory_explorer(found.paths, found.axes)
 
 
-def axis_labels(axes: PathAxes) -> list[str]:
-    """ "PC1 (41 %)": the share of the pooled squared displacement that an axis shows."""
-    return [f"PC{number} ({share:.0%})" for number, share in enumerate(axes.explained, start=1)]
+def axis_labels(axes: PathAxes, exponent: int | None = None) -> list[str]:
+    """ "PC1 (41%)": the share of the pooled squared displacement that an axis shows; the unit 10^exponent beside it."""
+    unit = "" if exponent is None else f", in $10^{{{exponent}}}$"
+    return [f"PC{number} ({share:.0%}){unit}" for number, share in enumerate(axes.explained, start=1)]
 
 
 def trajectory_figure(
@@ -51,8 +52,9 @@ def trajectory_figure(
 ) -> Figure:
     """The paper figure; in: what router_paths, path_axes, smoothness, smoothness_summary and loss_bands return.
 
-    Above: one panel per method with one seed's experts (by default the first), all to one scale, colored by training
-    step; thin lines are all experts, thick ones the three of lowest rank, a ring is the start, dots are ends.
+    Above: one column per method with one seed's experts (by default the first), in three dimensions and below on the
+    first two axes, all to one scale, colored by training step; thin lines are all experts, thick ones the three of
+    lowest rank, a ring is the start, dots are ends. "×8" stands at the end of a path that eight experts share.
     Below: tortuosity and turning angle, one dot per seed with the 95 % interval and what noise alone gives; and losses.
     Raises ValueError for a seed that the paths do not have.
 
@@ -60,32 +62,82 @@ def trajectory_figure(
     >>> from moe_analysis.studies.router_paths.smoothness import smoothness_summary
     >>> figure = trajectory_figure(paths, axes, smooth, smoothness_summary(smooth), loss_bands(curves))
     >>> len(figure.axes)
-    7
+    10
     """
     shown = of_seed(paths, seed)
     methods = list(dict.fromkeys(shown["method"]))
-    with use_style():
-        fig = figure(FULL_WIDTH, 4.9)
-        halves: Any = fig.subfigures(2, 1, height_ratios=[1.25, 1.0])
-        above, below = halves
-        # placed by hand: automatic layout leaves half of the width empty around panels in three dimensions
-        width = 0.92 / len(methods)
-        places = [(number * width - 0.02, 0.0, width, 1.05) for number in range(len(methods))]
-        panels = [above.add_axes(place, projection="3d") for place in places]
-        limits = common_limits(shown)
-        exponent = int(np.floor(np.log10(np.abs(limits).max())))
-        for letter, panel, method in zip("abcdefgh", panels, methods):
-            lines = draw_paths(panel, shown[shown["method"] == method], shown["step"].max())
-            dress_panel(panel, limits, axis_labels(axes), exponent)
-            panel.set_title(f"({letter}) {method}", color=method_color(method), loc="center", fontweight="bold", y=0.93)
-        bar = above.colorbar(lines, cax=above.add_axes((0.945, 0.24, 0.011, 0.48)))
-        bar.ax.set_title("step", fontsize=7, loc="center")
-        above.text(0.955, 0.1, f"axes in $10^{{{exponent}}}$", fontsize=6.5, ha="center")
-        first, second, third = below.subplots(1, 3, width_ratios=[1, 1, 1.25])
+    bundles = path_bundles(shown)
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 6.9)
+        parts: Any = fig.subfigures(3, 1, height_ratios=[1.15, 1.2, 1.0])
+        draw_scenes(parts[0], shown, axes, bundles)
+        draw_planes(parts[1], shown, axes, bundles)
+        first, second, third = parts[2].subplots(1, 3, width_ratios=[1, 1, 1.1])
         draw_measure(first, smooth, summary, "tortuosity", methods)
         draw_measure(second, smooth, summary, "turning_angle", methods)
+        second.tick_params(labelleft=False)
         draw_losses(third, bands, methods)
+        note_below(
+            fig,
+            f"Paths of seed {shown['seed'].iloc[0]} at {axes.module}. Below: {seed_count(smooth)}; dots are seeds, "
+            "bars 95 % intervals over seeds, dashes what pure noise with momentum gives; bands reach from the lowest to "
+            "the highest seed.",
+        )
     return fig
+
+
+def draw_scenes(part: Any, shown: pd.DataFrame, axes: PathAxes, bundles: pd.DataFrame) -> None:
+    """The first row: a scene per method, which the plane below it gives the scale of."""
+    told = ways_taken(bundles)
+    # placed by hand: automatic layout leaves half of the width empty around panels in three dimensions
+    width = 0.91 / len(told)
+    for number, (letter, (method, ways)) in enumerate(zip("abcdefgh", told.items())):
+        panel = part.add_axes((0.03 + number * width, -0.03, width, 0.93), projection="3d")
+        draw_paths(panel, shown[shown["method"] == method], shown["step"].max())
+        dress_panel(panel, common_limits(shown), [f"PC{axis}" for axis in (1, 2, 3)], None)
+        middle = 0.03 + (number + 0.5) * width
+        color = method_color(method)
+        part.text(
+            middle, 0.99, f"({letter}) {method}", color=color, fontsize=11, fontweight="bold", ha="center", va="top"
+        )
+        collapsed = "only" in ways
+        part.text(
+            middle,
+            0.88,
+            ways,
+            fontsize=9.5,
+            ha="center",
+            va="top",
+            fontweight="bold" if collapsed else "normal",
+            color=text_on(color) if collapsed else NOTE,
+            bbox={"facecolor": color, "edgecolor": "none", "pad": 2.0} if collapsed else None,
+        )
+
+
+def draw_planes(part: Any, shown: pd.DataFrame, axes: PathAxes, bundles: pd.DataFrame) -> None:
+    """The second row: the same paths on the first two axes, with a bar for the training step."""
+    exponent = power_of_ten(shown)
+    labels = axis_labels(axes, exponent)
+    methods = list(dict.fromkeys(shown["method"]))
+    panels = part.subplots(1, len(methods), sharex=True, sharey=True, squeeze=False)[0]
+    for panel, method in zip(panels, methods):
+        lines = draw_plane(panel, shown[shown["method"] == method], shown["step"].max())
+        mark_bundles(panel, bundles[bundles["method"] == method], method)
+        scaled(panel.xaxis, exponent)
+        scaled(panel.yaxis, exponent)
+        panel.set_xlabel(labels[0])
+        panel.grid(alpha=0.25)
+    low, high = common_limits(shown)[:2].T
+    panels[0].set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    panels[0].set_ylabel(labels[1])
+    bar = part.colorbar(lines, ax=list(panels), aspect=14, pad=0.015)
+    bar.ax.set_title("step", fontsize=9.5, loc="center")
+    bar.ax.locator_params(nbins=4)
+
+
+def power_of_ten(paths: pd.DataFrame) -> int:
+    """The exponent in units of which the axes are labeled: long numbers run into each other."""
+    return int(np.floor(np.log10(np.abs(common_limits(paths)).max())))
 
 
 def of_seed(paths: pd.DataFrame, seed: int | None) -> pd.DataFrame:
@@ -112,43 +164,98 @@ def common_limits(paths: pd.DataFrame) -> np.ndarray:
 
 def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
     """All experts thin, those of lowest rank thick; returns the thick lines' artist, whose color is the step."""
-    from matplotlib.colors import Normalize
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
     lines = lines_of(paths)
-    steps = paths["step"].to_numpy()[: lines.shape[1]]
-    rank = paths["rank"].to_numpy()[:: lines.shape[1]]
-    segments = np.stack([lines[:, :-1], lines[:, 1:]], axis=2)  # (experts, points-1, 2, 3)
-    for chosen, width, alpha in ((rank > HIGHLIGHTED, 0.6, 0.5), (rank <= HIGHLIGHTED, 1.8, 1.0)):
-        artist = Line3DCollection(
-            segments[chosen].reshape(-1, 2, 3),
-            linewidths=width,
-            alpha=alpha,
-            cmap=COLORMAP,
-            norm=Normalize(0, last_step),
-            capstyle="round",
-        )
-        artist.set_array(np.tile(steps[1:], chosen.sum()))
+    leading = leading_lines(paths)
+    for chosen, look in ((~leading, THIN), (leading, THICK)):
+        artist = Line3DCollection(segments_of(lines[chosen]), **look, **step_colors(last_step), capstyle="round")
+        artist.set_array(np.tile(steps_of(paths)[1:], chosen.sum()))
         panel.add_collection3d(artist, autolim=False)
-    ends = lines[rank <= HIGHLIGHTED, -1]
-    panel.scatter(*ends.T, s=16, color="black", depthshade=False, zorder=10)
+    panel.scatter(*lines[leading, -1].T, s=16, color="black", depthshade=False, zorder=10)
     panel.scatter(*lines[0, 0], s=26, facecolor="white", edgecolor="black", depthshade=False, zorder=11)
     return artist
 
 
-def dress_panel(panel: Any, limits: np.ndarray, labels: Sequence[str], exponent: int) -> None:
-    """One view and scale for all panels; ticks in units of 10^exponent, since long numbers run into each other."""
+def draw_plane(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
+    """`draw_paths` on the first two axes."""
+    from matplotlib.collections import LineCollection
+
+    lines = lines_of(paths)[..., :2]
+    leading = leading_lines(paths)
+    for chosen, look in ((~leading, THIN), (leading, THICK)):
+        artist = LineCollection(
+            segments_of(lines[chosen]), **look, **step_colors(last_step), capstyle="round", zorder=2
+        )
+        artist.set_array(np.tile(steps_of(paths)[1:], chosen.sum()))
+        panel.add_collection(artist, autolim=False)
+    panel.scatter(*lines[leading, -1].T, s=18, color="black", zorder=4)
+    panel.scatter(*lines[0, 0], s=30, facecolor="white", edgecolor="black", zorder=5)
+    return artist
+
+
+def leading_lines(paths: pd.DataFrame) -> np.ndarray:
+    """(experts,) bool: the ones that are drawn thick."""
+    return paths["rank"].to_numpy()[:: len(steps_of(paths))] <= HIGHLIGHTED
+
+
+def steps_of(paths: pd.DataFrame) -> np.ndarray:
+    return paths["step"].to_numpy()[: len(paths) // paths["expert"].nunique()]
+
+
+def segments_of(lines: np.ndarray) -> np.ndarray:
+    """(experts, points, axes) -> (experts * (points - 1), 2, axes)."""
+    return np.stack([lines[:, :-1], lines[:, 1:]], axis=2).reshape(-1, 2, lines.shape[2])
+
+
+def step_colors(last_step: int) -> dict[str, Any]:
+    from matplotlib.colors import Normalize
+
+    return {"cmap": COLORMAP, "norm": Normalize(0, last_step)}
+
+
+def mark_bundles(panel: Any, bundles: pd.DataFrame, method: str) -> None:
+    """ "×8" beyond the end of a path that eight experts go together; nothing where every expert has its own."""
+    from matplotlib.patheffects import withStroke
+
+    for row in bundles[bundles["experts"] > 1].itertuples():
+        away = np.array([row.pc1, row.pc2])
+        away = 16 * away / max(float(np.linalg.norm(away)), 1e-12)  # points beyond the end
+        panel.scatter(row.pc1, row.pc2, s=42, facecolor="none", edgecolor=method_color(method), linewidth=1.6, zorder=6)
+        panel.annotate(
+            f"×{row.experts}",
+            (row.pc1, row.pc2),
+            away,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=10,
+            fontweight="bold",
+            zorder=7,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],  # lines of other paths pass behind it
+        )
+
+
+def scaled(axis: Any, exponent: int) -> None:
+    """A few ticks in units of 10^exponent."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+    axis.set_major_locator(MaxNLocator(4, prune="both"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**exponent:.3g}"))
+
+
+def dress_panel(panel: Any, limits: np.ndarray, labels: Sequence[str], exponent: int | None) -> None:
+    """One view and scale for all panels; ticks in units of 10^exponent, None for no numbers."""
     panel.view_init(ELEVATION, AZIMUTH)
-    panel.set_box_aspect((1, 1, 0.9), zoom=0.9)
+    panel.set_box_aspect((1, 1, 0.9), zoom=0.9 if exponent is not None else 1.05)
     panel.patch.set_visible(False)  # it would cover the labels of the panel beside it
     for name, span, label in zip("xyz", limits, labels):
         getattr(panel, f"set_{name}lim")(*span)
-        getattr(panel, f"set_{name}label")(label, labelpad=-5)
+        getattr(panel, f"set_{name}label")(label, labelpad=-5 if exponent is not None else -12)
         axis = getattr(panel, f"{name}axis")
-        axis.set_major_locator(MaxNLocator(4, prune="both"))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**exponent:.3g}"))
+        scaled(axis, exponent or 0)
+        if exponent is None:
+            axis.set_ticklabels([])
         axis.set_tick_params(pad=-3, labelsize=6)
         axis.set_pane_color((0.97, 0.97, 0.97, 1.0))
         axis._axinfo["grid"].update(color=(0.85, 0.85, 0.85), linewidth=0.4)
@@ -161,44 +268,33 @@ def draw_measure(panel: Any, smooth: pd.DataFrame, summary: pd.DataFrame, measur
     for place, method in enumerate(methods):
         values, color = seeds.loc[method], method_color(method)
         spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else np.zeros(1)
-        panel.scatter(place + spread, values[measure], s=14, color=color, alpha=0.55, linewidths=0, zorder=2)
+        panel.scatter(values[measure], place + spread, s=20, color=color, alpha=0.5, linewidths=0, zorder=2)
         row = rows.loc[method]
         error = np.nan_to_num([[row["mean"] - row["low"]], [row["high"] - row["mean"]]])
-        panel.errorbar(place, row["mean"], error, fmt="_", color=color, markersize=13, capsize=3, zorder=3)
+        panel.errorbar(row["mean"], place, xerr=error, fmt="|", color=color, markersize=14, capsize=0, zorder=3)
         reference = values[REFERENCES[measure]].mean()
-        panel.plot(
-            [place - 0.32, place + 0.32],
-            [reference] * 2,
-            color="0.35",
-            linestyle=(0, (3, 2)),
-            linewidth=1.0,
-            label="noise with momentum" if place == 0 else None,
-        )
-    panel.set_xticks(range(len(methods)), [fill(method, 9) for method in methods])
-    panel.set_xlim(-0.55, len(methods) - 0.45)
-    panel.set_ylabel(MEASURE_LABELS[measure])
-    panel.margins(y=0.18)
-    panel.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), handlelength=1.6, borderpad=0.2)
+        panel.plot([reference] * 2, [place - 0.36, place + 0.36], color="0.25", linestyle=(0, (2, 1.2)), linewidth=1.4)
+    panel.set_yticks(range(len(methods)), methods)
+    for label, method in zip(panel.get_yticklabels(), methods):
+        label.set_color(method_color(method))
+        label.set_fontweight("bold")
+    panel.set_ylim(len(methods) - 0.45, -0.55)
+    panel.tick_params(axis="y", length=0)
+    panel.set_xlabel(MEASURE_LABELS[measure])
+    panel.locator_params(axis="x", nbins=4)
+    panel.margins(x=0.12)
+    panel.grid(axis="x")
 
 
 def draw_losses(panel: Any, bands: pd.DataFrame, methods: Sequence[str]) -> None:
-    """Mean smoothed loss of the seeds, shaded between the lowest and the highest."""
+    """Mean smoothed loss of the seeds, shaded between the lowest and the highest; colors as in the rows beside it."""
     for method in methods:
         band, color = bands[bands["method"] == method], method_color(method)
         panel.fill_between(band["step"], band["low"], band["high"], color=color, alpha=0.18, linewidth=0)
         panel.plot(band["step"], band["mean"], color=color, label=method)
     panel.set_xlabel("training step")
-    panel.set_ylabel("training loss (nats per token)")
+    panel.set_ylabel("training loss\n(nats per token)")
     panel.grid(axis="y")
-    panel.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.05, 1.0),
-        ncols=len(methods),
-        handlelength=1.0,
-        columnspacing=0.9,
-        handletextpad=0.4,
-        borderpad=0.2,
-    )
 
 
 def entropy_figure(entropy: pd.DataFrame) -> Figure:
@@ -239,11 +335,16 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
     seeds = list(dict.fromkeys(paths["seed"]))
     owners = []
     for (method, seed), run in paths.groupby(["method", "seed"], sort=False):
+        bundles = path_bundles(run)
         for leading in (True, False):
             lines = run[(run["rank"] <= HIGHLIGHTED) == leading]
             if len(lines):
-                fig.add_trace(path_trace(lines, str(method), seed, leading, visible=seed == seeds[0]))
+                ways = ways_taken(bundles)[str(method)]
+                fig.add_trace(path_trace(lines, str(method), seed, ways, leading, visible=seed == seeds[0]))
                 owners.append(seed)
+        if (together := bundles[bundles["experts"] > 1]).size:
+            fig.add_trace(bundle_trace(together, str(method), visible=seed == seeds[0]))
+            owners.append(seed)
     choices = {f"seed {seed}": [owner == seed for owner in owners] for seed in seeds}
     choices["all seeds"] = [True] * len(owners)
     buttons = [{"label": label, "method": "restyle", "args": [{"visible": shown}]} for label, shown in choices.items()]
@@ -256,10 +357,32 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
         legend={"title": {"text": "method"}, "groupclick": "togglegroup"},
         updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
     )
-    return arranged(fig)
+    return arranged(fig, f"{seed_count(paths)}, one at a time; “×8”: eight experts go one path")
 
 
-def path_trace(lines: pd.DataFrame, method: str, seed: Any, leading: bool, visible: bool) -> go.Scatter3d:
+def bundle_trace(bundles: pd.DataFrame, method: str, visible: bool) -> go.Scatter3d:
+    """ "×8" at the ends of the paths that several experts of one run share."""
+    import plotly.graph_objects as go
+
+    x, y, z = bundles[list(PATH_COLUMNS)].to_numpy(np.float32).T
+    return go.Scatter3d(
+        x=x,
+        y=y,
+        z=z,
+        mode="markers+text",
+        text=[f"×{count}" for count in bundles["experts"]],
+        textposition="top center",
+        textfont={"size": 16},
+        marker={"color": method_color(method), "size": 4},
+        visible=visible,
+        name=method,
+        legendgroup=method,
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
+def path_trace(lines: pd.DataFrame, method: str, seed: Any, ways: str, leading: bool, visible: bool) -> go.Scatter3d:
     """Some experts of one run as one trace, with a gap after each expert."""
     import plotly.graph_objects as go
 
@@ -275,7 +398,7 @@ def path_trace(lines: pd.DataFrame, method: str, seed: Any, leading: bool, visib
         customdata=values[:, 3:],
         mode="lines",
         visible=visible,
-        name=method,
+        name=f"{method}<br>{ways}",
         legendgroup=method,
         showlegend=leading,
         connectgaps=False,

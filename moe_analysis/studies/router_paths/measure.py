@@ -43,9 +43,10 @@ class RouterPaths(Result):
     title = "T-REX Fig. 2: paths of the router weights"
     question = "Does intuition make the path of the router's weights smoother?"
     how_to_read = (
-        "Above, each line is one expert's row of a router, relative to its start, on axes that all methods share; "
-        "thick lines are three experts that end far from each other, a ring is the start, dots are ends. Below, dots "
-        "are seeds, bars are 95 % intervals over seeds, dashes show what pure noise with momentum would give."
+        "Above, each line is one expert's row of a router, relative to its start, on axes that all methods share: three "
+        "of them, and below the first two. Thick lines are three experts that end far from each other, a ring is the "
+        "start, dots are ends; ×8 marks a path that eight experts go together. At the bottom, dots are seeds, bars are "
+        "95 % intervals over seeds, dashes show what pure noise with momentum would give."
     )
 
     module: str

@@ -140,6 +140,48 @@ def farthest_first(ends: np.ndarray) -> np.ndarray:
     return rank
 
 
+def path_bundles(paths: pd.DataFrame, tolerance: float = 1e-5) -> pd.DataFrame:
+    """The different ways of the experts of one seed, and how many experts go each of them.
+
+    Args:
+        paths: rows of `router_paths` of one seed.
+        tolerance: as for `distinct_experts`, here along the three axes and in distance.
+
+    Returns:
+        One row per method and way: method, expert (the first that goes it), pc1, pc2, pc3 (its end), experts.
+
+    Example:
+        >>> bundles = path_bundles(paths[paths["seed"] == 0])
+        >>> bundles.groupby("method", sort=False)["experts"].agg(["size", "sum"])
+                       size  sum
+        method
+        LoRA-MoE          4    4
+        mix-and-match     2    8
+        T-REX             8    8
+    """
+    rows = []
+    for method, own in paths.groupby("method", sort=False):
+        last = own[own["step"] == own["step"].max()].reset_index(drop=True)
+        ends = last[[*PATH_COLUMNS, "distance"]].to_numpy()  # (experts, 4)
+        same = np.linalg.norm(ends[:, None] - ends[None], axis=2) <= tolerance * last["distance"].max()
+        first = same.argmax(axis=1)  # of each expert, the first that ends there
+        counts = pd.Series(first).value_counts().sort_index()
+        chosen = last.loc[counts.index, ["expert", *PATH_COLUMNS]]
+        rows.append(chosen.assign(experts=counts.to_numpy()).assign(method=method))
+    return pd.concat(rows, ignore_index=True)[["method", "expert", *PATH_COLUMNS, "experts"]]
+
+
+def ways_taken(bundles: pd.DataFrame) -> dict[str, str]:
+    """What `path_bundles` tells of each method: "8 experts, 8 paths", "32 experts on only 4 paths"."""
+    told = {}
+    for method, own in bundles.groupby("method", sort=False):
+        experts, ways = int(own["experts"].sum()), len(own)
+        told[str(method)] = (
+            f"{experts} experts, {ways} paths" if ways == experts else f"{experts} experts, only {ways} paths"
+        )
+    return told
+
+
 def losses_at(run: Any, steps: np.ndarray) -> np.ndarray:
     """Training loss without balance loss of the update that each record precedes.
 

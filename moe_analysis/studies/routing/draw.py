@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, MARKERS, figure, method_color, use_style
+from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, seed_count, use_style
 from ...evidence.intervals import mean_interval
-from ..records import layer_title
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,11 +21,15 @@ if TYPE_CHECKING:
 LABELS = {"dataset": "data set", "cluster": "semantic cluster", "cluster in data set": "cluster within a data set"}
 VIEWS = {"gates": "all gates", "top1": "largest gate"}
 SHORT = {"dataset": "data set", "cluster": "cluster"}
+TOLD = {"dataset": ("#0072B2", "o", -0.17), "cluster": ("#D55E00", "s", 0.17)}  # color, marker, place in a row
+EVENNESS = {"token_entropy": "evenness of a token's gates", "top1_balance": "evenness of top-1 load"}
+BEFORE = "before training"
+FLOOR = 0.01  # per cent: where the log axis begins
 
 
 def plot(found: RoutingInformation) -> Figure:
-    """Information by layer, load of the experts, and evenness."""
-    return routing_figure(found.trained, found.untrained, found.expert_loads, found.loads)
+    """One row per system: information, evenness of gates and of load."""
+    return routing_figure(found.trained, found.untrained, found.loads)
 
 
 def interactive(found: RoutingInformation) -> go.Figure:
@@ -42,129 +45,111 @@ def methods_of(frame: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(frame["method"]))
 
 
-def routing_figure(
-    trained: pd.DataFrame, untrained: pd.DataFrame, loads: pd.DataFrame, summary: pd.DataFrame
-) -> Figure:
-    """The figure of specialization and load. trained, untrained: `specialization` with the labels "dataset" and
-    "cluster"; loads: `expert_loads`; summary: `load_summary`.
+def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.DataFrame) -> Figure:
+    """The figure of specialization and load, one row per method. trained, untrained: `specialization` with the labels
+    "dataset" and "cluster"; summary: `load_summary`.
 
-    (a, b, d, e) information beyond shuffled texts by layer, in per cent of the labels' entropy: means with 95 %
-    intervals over seeds, rings before training. (c) mass of the experts, busiest first, even = 1; means over routers,
-    shades the extremes of seeds. (f) one dot per router: normalized entropy of a token's gates against that of the load by
-    largest gates.
+    (a, b) information beyond shuffled texts, mean over layers, in per cent of the labels' entropy on a log axis: means
+    with 95 % intervals over seeds, rings before training; what is not above FLOOR has an arrow at the left edge. (c, d)
+    normalized entropy of a token's gates and of the load by largest gates: means over routers, lines from the lowest
+    router to the highest.
 
-    >>> figure = routing_figure(informed, uninformed, loads, evenness)
+    >>> figure = routing_figure(informed, uninformed, evenness)
     >>> len(figure.axes)
-    6
+    4
     """
-    methods = methods_of(trained)
-    with use_style():
-        fig = figure(FULL_WIDTH, 5.0)
-        panels: Any = fig.subplot_mosaic([["a", "b", "c"], ["d", "e", "f"]])
-        for letter, view, label in (
-            ("a", "gates", "dataset"),
-            ("b", "gates", "cluster"),
-            ("d", "top1", "dataset"),
-            ("e", "top1", "cluster"),
-        ):
-            after, before = (of(frame, label, view) for frame in (trained, untrained))
-            draw_information(panels[letter], after, before, methods)
-            panels[letter].set_title(f"({letter}) {VIEWS[view]}, {SHORT[label]}")
-        for letter in "ad":
-            panels[letter].set_ylabel("information, % of labels' entropy")
-        draw_loads(panels["c"], loads, methods)
-        draw_evenness(panels["f"], summary, methods)
-        panels["c"].set_title("(c) load of the experts")
-        panels["f"].set_title("(f) even gates, even load?")
-        name_methods(fig, methods)
+    methods, means = methods_of(trained), information_means(trained, untrained)
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 1.9 + 0.56 * len(methods))
+        grid: Any = fig.subplots(2, 2, sharey=True)
+        for panel, letter, view in zip(grid[0], "ab", VIEWS):
+            draw_information(panel, means[means["view"] == view], methods)
+            panel.set_title(f"({letter}) {VIEWS[view]}")
+            panel.set_xlabel("information, % of the labels' entropy")
+        for panel, letter, (column, title) in zip(grid[1], "cd", EVENNESS.items()):
+            draw_evenness(panel, summary, column, methods)
+            panel.set_title(f"({letter}) {title}")
+            panel.set_xlabel("evenness (1: all the same)")
+        for panel in grid[:, 0]:
+            panel.set_yticks(range(len(methods)), methods)
+        grid[0, 0].set_ylim(len(methods) - 0.4, -0.6)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        order = np.argsort([label == BEFORE for label in labels], kind="stable")
+        fig.legend([handles[one] for one in order], [labels[one] for one in order], loc="outside upper left", ncols=3)
+        note_below(
+            fig,
+            f"{reading_of(trained)}; (c, d) means over routers, from the lowest to the highest. Arrow: {FLOOR:g} % or "
+            "less, or not above shuffled texts.",
+        )
     return fig
+
+
+def reading_of(trained: pd.DataFrame) -> str:
+    """What the bars mean."""
+    return f"{seed_count(trained)}; bars: 95 % intervals over seeds of means over layers"
+
+
+def information_means(trained: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:
+    """Columns stage, label, view, method, mean, low, high: per cent of the labels' entropy, over seeds, routers of a
+    model averaged first."""
+    rows = []
+    for stage, frame in (("untrained", untrained), ("trained", trained)):
+        seeds = 100 * frame.groupby(["label", "view", "method", "seed"], sort=False)["normalised"].mean()
+        for key, values in seeds.groupby(level=[0, 1, 2], sort=False):
+            rows.append((stage, *key, *mean_interval(values.to_numpy())))
+    return pd.DataFrame(rows, columns=["stage", "label", "view", "method", "mean", "low", "high"])
 
 
 def of(frame: pd.DataFrame, label: str, view: str) -> pd.DataFrame:
     return frame[(frame["label"] == label) & (frame["view"] == view)]
 
 
-def name_methods(fig: Figure, methods: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], color=method_color(name), marker=marker(methods, name), label=name) for name in methods]
-    ring = Line2D([], [], color="0.35", marker="o", linestyle="", markerfacecolor="none", label="before training")
-    fig.legend(handles=[*handles, ring], loc="outside upper left", ncols=6, handlelength=1.6, columnspacing=1.3)
-
-
-def marker(methods: Sequence[str], method: str) -> Any:
-    return MARKERS[list(methods).index(method) % len(MARKERS)]
-
-
-def layer_intervals(frame: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Columns layer, mean, low, high over seeds, routers of a layer averaged within a seed; layers as in the frame."""
-    means = frame.groupby(["layer", "seed"], sort=False)[measure].mean()
-    rows = [(layer, *mean_interval(values.to_numpy())) for layer, values in means.groupby("layer", sort=False)]
-    return pd.DataFrame(rows, columns=["layer", "mean", "low", "high"])
-
-
-def draw_information(panel: Any, trained: pd.DataFrame, untrained: pd.DataFrame, methods: Sequence[str]) -> None:
-    layers = list(dict.fromkeys(trained["layer"]))
-    for number, method in enumerate(methods):
-        color, shift = method_color(method), (number - (len(methods) - 1) / 2) * 0.7 / len(methods)
-        for frame, filled in ((untrained, False), (trained, True)):
-            found = 100 * layer_intervals(frame[frame["method"] == method], "normalised").set_index("layer")
-            places = np.array([layers.index(layer) for layer in found.index]) + shift
-            error = [found["mean"] - found["low"], found["high"] - found["mean"]] if filled else None
-            panel.errorbar(
-                places,
-                found["mean"],
-                error,
-                color=color,
-                marker=marker(methods, method),
-                markersize=3.2,
-                linewidth=0.6 if filled else 0.0,
-                elinewidth=0.8,
-                label=method if filled else None,
-                markerfacecolor=color if filled else "none",
-                markeredgewidth=0.7,
-            )
-    panel.axhline(0.0, color="0.6", linewidth=0.6, zorder=0)
-    panel.set_xticks(range(len(layers)), [layer_title(layer).removeprefix("layer ") for layer in layers])
-    panel.set_xlabel("layer")
-    panel.grid(axis="y")
+def draw_information(panel: Any, means: pd.DataFrame, methods: Sequence[str]) -> None:
+    """`information_means` of one view: two labels in every row, one above the other."""
+    for label, (color, shape, shift) in TOLD.items():
+        for stage in ("untrained", "trained"):
+            own = means[(means["label"] == label) & (means["stage"] == stage)].set_index("method")
+            own = own.loc[[method for method in methods if method in own.index]]
+            places = np.array([methods.index(method) for method in own.index]) + shift
+            values, low, high = (own[name].clip(lower=FLOOR).to_numpy() for name in ("mean", "low", "high"))
+            edge = own["mean"].to_numpy() <= FLOOR
+            face = "none" if stage == "untrained" else color
+            if stage == "untrained":
+                name = BEFORE if label == "dataset" else None
+                panel.plot(
+                    values[~edge], places[~edge], shape, color=color, markerfacecolor=face, markersize=8, label=name
+                )
+            else:
+                error = np.nan_to_num(np.stack([values - low, high - values]))
+                panel.errorbar(values, places, xerr=error, fmt=shape, color=color, markersize=5, label=SHORT[label])
+            if edge.any():
+                panel.plot(values[edge], places[edge], "<", color=color, markerfacecolor=face, markersize=8)
+    panel.set_xscale("log")
+    panel.set_xlim(left=FLOOR / 1.5)
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    panel.tick_params(axis="y", length=0)
+    panel.grid(axis="x")
 
 
-def draw_loads(panel: Any, loads: pd.DataFrame, methods: Sequence[str]) -> None:
-    for method in methods:
-        rows = loads[loads["method"] == method]
-        experts = rows.groupby(["seed", "module"])["expert"].transform("size")
-        curve = rows.assign(even=rows["mass"] * experts, place=(rows["rank"] - 0.5) / experts)
-        seeds = curve.groupby(["place", "seed"])["even"].mean().unstack()
-        panel.fill_between(
-            seeds.index, seeds.min(axis=1), seeds.max(axis=1), color=method_color(method), alpha=0.15, linewidth=0
-        )
-        panel.plot(seeds.index, seeds.mean(axis=1), color=method_color(method), linewidth=1.2)
-    panel.axhline(1.0, color="0.6", linewidth=0.6, zorder=0)
-    panel.set_xlim(0, 1)
-    panel.set_xticks([0, 0.5, 1], ["busiest", "experts by load", "idlest"])
-    panel.set_ylim(bottom=0)
-    panel.set_ylabel("gate mass, even share = 1")
-    panel.grid(axis="y")
-
-
-def draw_evenness(panel: Any, summary: pd.DataFrame, methods: Sequence[str]) -> None:
-    for method in methods:
-        rows = summary[summary["method"] == method]
-        panel.plot(
-            rows["token_entropy"],
-            rows["top1_balance"],
-            marker(methods, method),
-            color=method_color(method),
-            markersize=3,
-            alpha=0.7,
-            markeredgewidth=0,
-        )
+def draw_evenness(panel: Any, summary: pd.DataFrame, column: str, methods: Sequence[str]) -> None:
+    found = summary.groupby("method", sort=False)[column].agg(["mean", "min", "max"]).loc[list(methods)]
+    error = np.nan_to_num(np.stack([found["mean"] - found["min"], found["max"] - found["mean"]]))
+    panel.errorbar(
+        found["mean"],
+        range(len(methods)),
+        xerr=error,
+        fmt="o",
+        ecolor=[method_color(method) for method in methods],
+        color="none",
+        elinewidth=3,
+        alpha=0.6,
+    )
+    panel.scatter(
+        found["mean"], range(len(methods)), s=40, color=[method_color(method) for method in methods], zorder=3
+    )
     panel.set_xlim(right=1.03)
-    panel.set_ylim(top=1.03)
-    panel.set_xlabel("evenness of a token's gates")
-    panel.set_ylabel("evenness of top-1 load")
-    panel.grid(axis="both")
+    panel.tick_params(axis="y", length=0)
+    panel.grid(axis="x")
 
 
 def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
@@ -187,7 +172,7 @@ def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
             fig.add_trace(
                 go.Scatter(
                     x=rows["module"],
-                    y=100 * rows["normalised"].to_numpy(np.float32),
+                    y=(100 * rows["normalised"]).clip(lower=FLOOR).to_numpy(np.float32),
                     mode="markers",
                     name=method,
                     legendgroup=method,
@@ -229,7 +214,7 @@ def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
         }
         for label, view in choices
     ]
-    fig.update_yaxes(title_text="information, % of labels' entropy", row=1, col=1)
+    fig.update_yaxes(title_text="information, % of labels' entropy", type="log", row=1, col=1)
     fig.update_xaxes(tickangle=-60, tickfont={"size": 9}, row=1, col=1)
     fig.update_xaxes(title_text="evenness of a token's gates", row=1, col=2)
     fig.update_yaxes(title_text="evenness of top-1 load", row=1, col=2)
@@ -239,4 +224,4 @@ def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
         height=680,
         updatemenus=[{"buttons": menu}],
     )
-    return arranged(fig)
+    return arranged(fig, f"{seed_count(trained)}: one dot per router and seed; {FLOOR:g} % stands for less too")

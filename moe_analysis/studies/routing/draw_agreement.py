@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.style import FULL_WIDTH, counted_seeds, figure, note_below, use_style
 from ...evidence.intervals import mean_interval
 from ..records import layer_title
 from .agreement import AGREEMENT, agreement_matrix, pair_interval
@@ -21,43 +21,80 @@ if TYPE_CHECKING:
 
     from .measure import RoutingAgreement
 
-AGREES = "agreement beyond chance"
+AGREES = "agreement beyond chance (1: the same at every token)"
+BEFORE, SEEDS, LAYERS = "pairs of seeds before training", "pairs of seeds", "pairs of layers"
+# color, marker of matplotlib and of plotly, vertical place in a system's row
+MARKS = {
+    BEFORE: ("#009E73", "o", "circle-open", -0.2),
+    SEEDS: ("#009E73", "o", "circle", 0.0),
+    LAYERS: ("#0072B2", "s", "square", 0.2),
+}
 
 
 def plot(found: RoutingAgreement) -> Figure:
-    """Matrices by layers and seeds above, means with intervals below."""
+    """One row per system: means with intervals, and its matrices by layers and seeds."""
     return agreement_figure(found.seeds, found.layers, found.untrained)
 
 
 def interactive(found: RoutingAgreement) -> go.Figure:
-    """Matrices of one system at a time."""
-    return agreement_explorer(found.seeds, found.layers)
+    """The means of all systems, and the matrices of one at a time."""
+    return agreement_explorer(found.seeds, found.layers, found.untrained)
+
+
+def agreement_means(seeds: pd.DataFrame, layers: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:
+    """What both drawings show of each method: columns method, what (a key of MARKS), mean, low, high.
+
+    Intervals of 95 %: over seeds for pairs of layers, jackknifed for pairs of seeds, NaN before training.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for method in methods_of(seeds):
+        before = untrained.loc[untrained["method"] == method, AGREEMENT].mean()
+        rows.append((method, BEFORE, before, np.nan, np.nan))
+        rows.append((method, SEEDS, *pair_interval(seeds[seeds["method"] == method], AGREEMENT)[:3]))
+        by_seed = layers[layers["method"] == method].groupby("seed")[AGREEMENT].mean()
+        rows.append((method, LAYERS, *mean_interval(by_seed.to_numpy())))
+    return pd.DataFrame(rows, columns=["method", "what", "mean", "low", "high"])
 
 
 def agreement_figure(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seeds: pd.DataFrame) -> Figure:
     """Agreement of matched routers on held-out texts, 1 the same and 0 chance: `between_seeds` and `between_layers`.
 
-    First row: mean over layers' projections and seeds by a pair of layers; second row: by a pair of seeds; a column a
-    method. Below: means with 95 % intervals, of seeds jackknifed, and rings for seeds before training.
+    One row per method: means with 95 % intervals, of seeds jackknifed, and rings for seeds before training; beside
+    them, darker is more, its matrices by a pair of layers (mean over the layers' projections and seeds) and by a pair of
+    seeds.
 
     >>> figure = agreement_figure(between["seeds"], between["layers"], between["start"])
-    >>> len(figure.axes)
-    7
+    >>> len(figure.axes)  # of three methods, with the scale of colors
+    8
     """
-    methods = methods_of(seeds)
-    size = 7 if len(methods) <= 6 else 5.6  # of the methods' names
-    side = min(1.15, 0.85 * FULL_WIDTH / len(methods))  # of a matrix, inches
-    with use_style():
-        fig = figure(FULL_WIDTH, 2 * side + 2.6)
-        parts: Any = fig.subfigures(2, 1, height_ratios=[2 * side + 0.9, 1.7])
-        panels = parts[0].subplots(2, len(methods), squeeze=False)
-        for column, method in enumerate(methods):
-            draw_matrix(panels[0, column], layer_matrix(layers, method), "layer", column == 0)
-            draw_matrix(panels[1, column], seed_matrix(seeds, method), "seed", column == 0)
-            panels[0, column].set_title(wrapped(method), fontsize=size)
-        draw_intervals(parts[1].subplots(), seeds, layers, untrained_seeds, methods)
-        parts[1].axes[0].tick_params(axis="x", labelsize=size)
+    methods, means = methods_of(seeds), agreement_means(seeds, layers, untrained_seeds)
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 1.9 + 0.5 * len(methods))
+        grid: Any = fig.add_gridspec(len(methods), 3, width_ratios=[6.4, 1, 1])
+        dots = fig.add_subplot(grid[:, 0])
+        draw_means(dots, means, methods)
+        for row, method in enumerate(methods):
+            pair = [fig.add_subplot(grid[row, column]) for column in (1, 2)]
+            image = draw_matrix(pair[0], layer_matrix(layers, method))
+            draw_matrix(pair[1], seed_matrix(seeds, method))
+            if row == 0:
+                pair[0].set_title("layers", fontsize=10, loc="center")
+                pair[1].set_title("seeds", fontsize=10, loc="center")
+        beside = [panel for panel in fig.axes if panel is not dots]
+        bar = fig.colorbar(image, ax=beside, location="bottom", aspect=9, pad=0.03)
+        bar.set_ticks([0, 0.5, 1])
+        fig.legend(*dots.get_legend_handles_labels(), loc="outside upper left", ncols=3, handletextpad=0.2)
+        note_below(fig, reading_of(seeds))
     return fig
+
+
+def reading_of(seeds: pd.DataFrame) -> str:
+    """What the bars of both drawings mean."""
+    count = len(set(seeds["seed"]) | set(seeds["other_seed"]))
+    return (
+        f"{counted_seeds(count)}; bars: 95 % intervals, over seeds for pairs of layers and jackknifed where pairs share "
+        "seeds. Matrices: one cell for each pair; the diagonal is a router with itself."
+    )
 
 
 def layer_matrix(layers: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -70,76 +107,85 @@ def seed_matrix(seeds: pd.DataFrame, method: str) -> pd.DataFrame:
     return agreement_matrix(seeds[seeds["method"] == method], "seed", "other_seed", AGREEMENT)
 
 
-def draw_matrix(panel: Any, matrix: pd.DataFrame, what: str, leading: bool) -> None:
-    values = matrix.to_numpy()
-    panel.imshow(values, cmap="Greens", vmin=0.0, vmax=1.0)
-    if len(matrix) <= 5:
-        for (row, column), value in np.ndenumerate(values):
-            if row != column:
-                text = "–" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
-                panel.text(
-                    column, row, text, ha="center", va="center", fontsize=5, color="white" if value > 0.6 else "black"
-                )
-    panel.set_xticks(range(len(matrix)), matrix.columns, fontsize=6)
-    panel.set_yticks(range(len(matrix)), matrix.index, fontsize=6)
-    panel.tick_params(length=0)
-    panel.set_xlabel(what, fontsize=7, labelpad=1)
-    if leading:
-        panel.set_ylabel(what, fontsize=7)
+def draw_matrix(panel: Any, matrix: pd.DataFrame) -> Any:
+    """Cells in color; returns the image. Numbers of a pair are under the pointer of the interactive twin."""
+    panel.set_xticks([])
+    panel.set_yticks([])
+    return panel.imshow(matrix.to_numpy(), cmap="Greens", vmin=0.0, vmax=1.0)
 
 
-def draw_intervals(
-    panel: Any, seeds: pd.DataFrame, layers: pd.DataFrame, untrained: pd.DataFrame, methods: Sequence[str]
-) -> None:
+def draw_means(panel: Any, means: pd.DataFrame, methods: Sequence[str]) -> None:
+    """One row per method, and the mean of pairs of seeds as a number."""
+    for what, (color, shape, _, shift) in MARKS.items():
+        rows = means[means["what"] == what].set_index("method").loc[list(methods)]
+        error = np.nan_to_num(np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]))
+        panel.errorbar(
+            rows["mean"],
+            np.arange(len(methods)) + shift,
+            xerr=error,
+            fmt=shape,
+            color=color,
+            markersize=7,
+            markerfacecolor="none" if what == BEFORE else color,
+            label=what,
+        )
+    own = means[means["what"] == SEEDS].set_index("method")
+    numbers, ends = own["mean"], own[["mean", "high"]].max(axis=1)
     for place, method in enumerate(methods):
-        first = place == 0
-        mean, low, high, _ = pair_interval(seeds[seeds["method"] == method], AGREEMENT)
-        panel.errorbar(
-            place - 0.12,
-            mean,
-            [[mean - low], [high - mean]],
-            fmt="o",
-            color="#009E73",
-            label="pairs of seeds" if first else None,
+        panel.annotate(
+            f"{numbers[method]:.2f}",
+            (ends[method], place),
+            (9, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9.5,
+            color=MARKS[SEEDS][0],
         )
-        before = untrained.loc[untrained["method"] == method, AGREEMENT].mean()
-        panel.plot(
-            place - 0.28,
-            before,
-            "o",
-            color="#009E73",
-            markerfacecolor="none",
-            label="pairs of seeds before training" if first else None,
-        )
-        mean, low, high = mean_interval(layers[layers["method"] == method].groupby("seed")[AGREEMENT].mean().to_numpy())
-        panel.errorbar(
-            place + 0.12,
-            mean,
-            [[mean - low], [high - mean]],
-            fmt="s",
-            color="#0072B2",
-            label="pairs of layers" if first else None,
-        )
-    panel.axhline(0.0, color="0.6", linewidth=0.6, zorder=0)
-    panel.set_xticks(range(len(methods)), [wrapped(method) for method in methods])
-    panel.set_xlim(-0.6, len(methods) - 0.4)
-    panel.set_ylabel(AGREES)
-    panel.grid(axis="y")
-    panel.legend(loc="upper left", bbox_to_anchor=(0.0, 1.22), ncols=3, handletextpad=0.3)
+    panel.axvline(0.0, color="0.4", linewidth=1.2, zorder=0)
+    panel.set_yticks(range(len(methods)), [wrapped(method) for method in methods])
+    panel.set_ylim(len(methods) - 0.5, -0.5)
+    panel.set_xlim(min(-0.05, panel.get_xlim()[0]), max(1.12, panel.get_xlim()[1]))
+    panel.set_xlabel(AGREES)
+    panel.tick_params(axis="y", length=0)
+    panel.grid(axis="x")
 
 
-def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame) -> go.Figure:
-    """The interactive twin: matrices by pairs of modules and by pairs of seeds, a method at a time from a menu.
+def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seeds: pd.DataFrame) -> go.Figure:
+    """The interactive twin: means of all methods; matrices by pairs of modules and of seeds, a method at a time.
 
-    >>> figure = agreement_explorer(between["seeds"], between["layers"])
+    Arguments as of `agreement_figure`; a menu chooses the method of the matrices.
+
+    >>> figure = agreement_explorer(between["seeds"], between["layers"], between["start"])
     >>> [button.label for button in figure.layout.updatemenus[0].buttons]
     ['LoRA-MoE', 'mix-and-match', 'T-REX']
     """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    fig = make_subplots(rows=1, cols=2, column_widths=[0.62, 0.38], subplot_titles=["routers of one run", "seeds"])
     methods = methods_of(seeds)
+    fig = make_subplots(
+        rows=2,
+        cols=2,
+        specs=[[{"colspan": 2}, None], [{}, {}]],
+        column_widths=[0.62, 0.38],
+        vertical_spacing=0.14,
+        subplot_titles=["means", "routers of one run", "seeds"],
+    )
+    for what, rows in agreement_means(seeds, layers, untrained_seeds).groupby("what", sort=False):
+        color, _, symbol, shift = MARKS[str(what)]
+        high, low = ((rows[end] - rows["mean"]).abs().fillna(0.0).to_numpy(np.float32) for end in ("high", "low"))
+        fig.add_scatter(
+            x=rows["mean"].to_numpy(np.float32),
+            y=(np.arange(len(methods)) + shift).astype(np.float32),
+            mode="markers",
+            name=str(what),
+            text=methods,
+            marker={"color": color, "symbol": symbol, "size": 10},
+            error_x={"array": high, "arrayminus": low, "symmetric": False, "thickness": 2},
+            hovertemplate=f"%{{text}}, {what}: %{{x:.3f}}<extra></extra>",
+            row=1,
+            col=1,
+        )
     for number, method in enumerate(methods):
         own = layers[layers["method"] == method]
         for column, (matrix, what) in enumerate(
@@ -161,23 +207,30 @@ def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame) -> go.Figure:
                     visible=number == 0,
                     showscale=column == 2,
                     name=method,
-                    colorbar={"title": {"text": "agreement"}},
+                    colorbar={"title": {"text": "agreement"}, "len": 0.45, "y": 0.2},
                     hovertemplate=f"{method}<br>{what}<br>{AGREES} %{{z:.3f}}<extra></extra>",
                 ),
-                row=1,
+                row=2,
                 col=column,
             )
     menu = [
         {
             "label": method,
             "method": "restyle",
-            "args": [{"visible": [other == method for other in methods for _ in range(2)]}],
+            "args": [{"visible": [True] * len(MARKS) + [other == method for other in methods for _ in range(2)]}],
         }
         for method in methods
     ]
-    fig.update_yaxes(autorange="reversed", tickfont={"size": 9})
-    fig.update_xaxes(tickangle=-60, tickfont={"size": 9})
-    fig.update_layout(
-        title={"text": "Do routers agree?"}, template="plotly_white", height=680, updatemenus=[{"buttons": menu}]
+    fig.update_yaxes(autorange="reversed", tickfont={"size": 9}, row=2)
+    fig.update_xaxes(tickangle=-60, tickfont={"size": 9}, row=2)
+    fig.update_xaxes(title_text=AGREES, row=1)
+    fig.update_yaxes(
+        tickvals=list(range(len(methods))), ticktext=methods, range=[len(methods) - 0.5, -0.5], zeroline=False, row=1
     )
-    return arranged(fig)
+    fig.update_layout(
+        title={"text": "Do routers agree?"},
+        template="plotly_white",
+        height=760 + 30 * len(methods),
+        updatemenus=[{"buttons": menu}],
+    )
+    return arranged(fig, reading_of(seeds).partition(" Matrices")[0])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
 from .draw import methods_of
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from .measure import RoutingExperts
 
-MOST_COLUMNS = 4
+MOST_COLUMNS = 9
 MOST_LIFT = 2.0  # colors end at four times as often, or a quarter
 
 
@@ -31,51 +33,94 @@ def interactive(found: RoutingExperts) -> go.Figure:
     return specialists_explorer(found.shown)
 
 
-def lift_grid(shares: pd.DataFrame) -> pd.DataFrame:
+def lift_grid(shares: pd.DataFrame, order: Sequence[str] | None = None) -> pd.DataFrame:
     """Rows of `expert_shares` of one router -> log2 lifts (labels, experts), like beside like.
 
-    Both sides are sorted by their place on the first singular vectors. Experts without load are left out. Raises
-    ValueError for rows of several routers.
+    Both sides are sorted by their place on the first singular vectors. Experts without load are left out.
+
+    Args:
+        shares: of one router.
+        order: of the labels, such as `common_order` gives; experts are then sorted by where in it their lifts are. None
+            sorts the labels of this router by themselves.
+
+    Raises:
+        ValueError: for rows of several routers.
     """
     if len(found := shares[["method", "seed", "module"]].drop_duplicates()) != 1:
         raise ValueError(f"shares holds {len(found)} routers; pass the rows of one method, seed and module")
     grid = shares.pivot(index="label", columns="expert", values="log_lift").dropna(axis=1, how="all")
-    values = np.nan_to_num(grid.to_numpy(), nan=0.0, neginf=-MOST_LIFT).clip(-MOST_LIFT, MOST_LIFT)
-    left, _, right = np.linalg.svd(values, full_matrices=False)
+    if order is not None:
+        grid = grid.loc[list(order)]
+        places = np.linspace(-1.0, 1.0, len(grid))
+        return grid.iloc[:, np.argsort(places @ drawn(grid), kind="stable")]
+    left, _, right = np.linalg.svd(drawn(grid), full_matrices=False)
     return grid.iloc[np.argsort(left[:, 0], kind="stable"), np.argsort(right[0], kind="stable")]
+
+
+def drawn(grid: pd.DataFrame) -> np.ndarray:
+    """The lifts as far as the colors reach."""
+    return np.nan_to_num(grid.to_numpy(), nan=0.0, neginf=-MOST_LIFT).clip(-MOST_LIFT, MOST_LIFT)
+
+
+def common_order(shares: pd.DataFrame) -> list[str]:
+    """One order of the labels for all routers of `expert_shares`: by the first singular vector of all their lifts.
+
+    Each router weighs the same, however many experts it has and however much it specializes.
+    """
+    blocks = []
+    for _, rows in shares.groupby(["method", "seed", "module"], sort=False):
+        grid = lift_grid(rows).sort_index()
+        values = drawn(grid)
+        blocks.append(values / max(float(np.linalg.norm(values)), 1e-12))
+    left = np.linalg.svd(np.hstack(blocks), full_matrices=False)[0]
+    return [str(grid.index[place]) for place in np.argsort(left[:, 0], kind="stable")]
 
 
 def specialists_figure(shares: pd.DataFrame) -> Figure:
     """Experts against data sets, one panel per method: how much more often than on average a data set uses an expert.
 
     shares: `expert_shares` of one router for each method; experts of different routers have nothing to do with each
-    other, so no mean is drawn. All panels share their colors.
+    other, so no mean is drawn. All panels share their colors and the order of their rows, which is `common_order`.
 
     >>> figure = specialists_figure(shares)
     >>> len(figure.axes)  # three routers and the scale of colors
     4
     """
-    methods = methods_of(shares)
+    methods, order = methods_of(shares), common_order(shares)
     columns = min(len(methods), MOST_COLUMNS)
-    rows, labels = -(-len(methods) // columns), shares["label"].nunique()
-    with use_style():
-        fig = figure(FULL_WIDTH, 0.7 + rows * (0.7 + 0.115 * labels))
-        panels: Any = fig.subplots(rows, columns, squeeze=False)
+    rows = -(-len(methods) // columns)
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 1.1 + rows * (0.75 + 0.185 * len(order)))
+        panels: Any = fig.subplots(rows, columns, squeeze=False, sharey=True)
         for panel, method in zip(panels.ravel(), methods):
             own = shares[shares["method"] == method]
-            grid = lift_grid(own)
-            image = panel.imshow(grid, cmap="RdBu_r", vmin=-MOST_LIFT, vmax=MOST_LIFT, aspect="auto")
-            panel.set_yticks(range(len(grid)), [str(name).replace("_", " ") for name in grid.index], fontsize=4.6)
+            image = panel.imshow(lift_grid(own, order), cmap="RdBu_r", vmin=-MOST_LIFT, vmax=MOST_LIFT, aspect="auto")
             panel.tick_params(length=0)
             panel.set_xticks([])
-            panel.set_xlabel(experts_used(own), fontsize=6.5)
-            panel.set_title(f"{method}\n{router_title(own['module'].iloc[0])}", fontsize=6.5, loc="right")
+            panel.set_xlabel(fill(experts_used(own), 10), fontsize=8.5)
+            title = fill(method.replace("-and-", "-and- "), 9).replace("- ", "-")
+            panel.set_title(title, fontsize=8.5, loc="center", color=method_color(method), fontweight="bold")
+        for panel in panels[:, 0]:
+            panel.set_yticks(range(len(order)), [name.replace("_", " ") for name in order], fontsize=9)
         for panel in panels.ravel()[len(methods) :]:
             panel.set_axis_off()
-        bar = fig.colorbar(image, ax=panels, extend="both", fraction=0.04, aspect=60, location="bottom")
+        bar = fig.colorbar(image, ax=panels, extend="both", fraction=0.04, aspect=50, location="bottom")
         bar.set_ticks([-2, -1, 0, 1, 2], labels=["¼", "½", "1", "2", "4"])
-        bar.set_label("share of the data set's gates over share of all gates")
+        bar.set_label("times as often as the average token")
+        note_below(fig, routers_shown(shares))
     return fig
+
+
+def routers_shown(shares: pd.DataFrame) -> str:
+    """Which router of which seed each method shows, those that most have first."""
+    found = shares.drop_duplicates(["method", "seed", "module"])
+    named: dict[str, list[str]] = {}
+    for method, module in zip(found["method"], found["module"]):
+        named.setdefault(router_title(module), []).append(str(method))
+    usual = max(named, key=lambda title: len(named[title]))
+    others = [f"{', '.join(methods)}: {title}" for title, methods in named.items() if title != usual]
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(found["seed"]))
+    return "; ".join([f"One router of each system, seed {seeds}: {usual}", *others]) + "."
 
 
 def experts_used(shares: pd.DataFrame) -> str:
@@ -99,9 +144,9 @@ def specialists_explorer(shares: pd.DataFrame) -> go.Figure:
     """
     import plotly.graph_objects as go
 
-    fig, titles, axes = go.Figure(), [], []
+    fig, titles, axes, common = go.Figure(), [], [], common_order(shares)
     for (method, seed, module), rows in shares.groupby(["method", "seed", "module"], sort=False):
-        grid = lift_grid(rows)
+        grid = lift_grid(rows, common)
         cells = rows.set_index(["label", "expert"])
         order = pd.MultiIndex.from_product([grid.index, grid.columns])
         known = cells.loc[order, ["share", "load"]].to_numpy(np.float32).reshape(*grid.shape, 2)
@@ -139,4 +184,4 @@ def specialists_explorer(shares: pd.DataFrame) -> go.Figure:
         yaxis={"autorange": "reversed"},
         updatemenus=[{"buttons": menu}],
     )
-    return arranged(fig)
+    return arranged(fig, "one router of one seed at a time; all have one order of rows")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 POOL = " pool "  # between a module's name and the number of its pool, as `split_routers` writes it
 MOST_NAMES = 40  # experts whose numbers fit below a map
-READABLE = 6.5  # points: one panel has room for larger names than many
+READABLE = 6.5  # points, for the numbers of as many experts
 FIELDS = ("method", "seed", "layer", "projection")
 
 
@@ -53,7 +53,6 @@ def specialist_widget(
         )
         figure, experts = specialists_figure(shown), lift_grid(shown).columns
         panel = figure.axes[0]
-        panel.tick_params(axis="y", labelsize=READABLE)
         if len(experts) <= MOST_NAMES:
             panel.set_xticks(range(len(experts)), experts, fontsize=READABLE)
         return View(figure, alt, specialist_note(shown))

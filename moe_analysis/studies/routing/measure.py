@@ -64,9 +64,10 @@ class RoutingInformation(Result):
     title = "Beyond the papers: what experts know, and their load"
     question = "Do experts specialize, by data set or by meaning, and is the load balanced?"
     how_to_read = (
-        "(a, b, d, e) Bits that the chosen experts give about a text's label beyond shuffled texts, in percent of the "
-        "labels' entropy: means with 95 % intervals over seeds, rings before training. (c) Gate mass of the experts, "
-        "busiest first; shades are the extremes of seeds. (f) One dot per router."
+        "(a, b) Bits that the chosen experts give about a text's label beyond shuffled texts, in percent of the labels' "
+        "entropy, on a log axis: means over layers with 95 % intervals over seeds, rings before training. (c, d) "
+        "Normalized entropy of a token's gates and of the load of the experts: means over routers, lines from the "
+        "lowest router to the highest."
     )
 
     trained: pd.DataFrame
@@ -139,8 +140,8 @@ class RoutingAgreement(Result):
     question = "Do routers of different layers, and of different seeds, find the same experts?"
     how_to_read = (
         "Experts are matched on some texts and compared on others: 1 is the same choice at every token, 0 is chance. "
-        "Above, by pairs of layers and of seeds; below, means with 95 % intervals, jackknifed where pairs share seeds; "
-        "rings are before training."
+        "One row per system: means with 95 % intervals, jackknifed where pairs share seeds, rings are before training; "
+        "beside them its matrices by pairs of layers and of seeds, where darker is more."
     )
     drawing = "draw_agreement"
     judging = "claims_agreement"

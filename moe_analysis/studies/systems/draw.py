@@ -1,4 +1,4 @@
-"""T-REX's Fig. 3 beside dots with intervals: accuracy in and out of distribution."""
+"""T-REX's Fig. 3: accuracy above guessing, by system and by task, and its radar."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
-from .scores import INSIDE, OUTSIDE, PARTS
+from ...drawing.style import (
+    FULL_WIDTH,
+    MARKERS,
+    NOTE,
+    SYMBOLS,
+    counted_seeds,
+    figure,
+    method_color,
+    note_below,
+    use_style,
+)
+from .scores import INSIDE, OUTSIDE, PARTS, above_guessing, tasks_above_guessing
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -20,24 +30,20 @@ if TYPE_CHECKING:
 
 RADAR_METHODS = ("LoRA", "LoRA-MoE", "SiRA", "T-REX")  # the paper's four
 TITLES = {"originals": "originals", "variants": "variants", INSIDE: "in distribution", OUTSIDE: "out of distribution"}
-# label, color, dashes of matplotlib and of plotly
-LEVELS = {
-    "chance": ("chance", "#8A8A8A", ":", "dot"),
-    "majority": ("majority", "#8A8A8A", "--", "dash"),
-    "untrained": ("untrained backbone", "#1A1A1A", "-", "solid"),
-}
-MOST_NAMES = 12  # around a radar; more tasks get numbers
+ABOVE = "accuracy above guessing (points)"
 MEASURES = {"accuracy": "accuracy", "loss": "loss (nats per token)"}
+AXES = MEASURES | {"accuracy": ABOVE}
+UNTRAINED, GUESSING = "#1A1A1A", "#8A8A8A"
 
 
 def plot(found: Systems) -> Figure:
-    """The paper figure: the radar of its systems that have runs, and dots of all."""
+    """The paper figure: dots of all systems, and of the radar's systems that have runs the tasks and the radar."""
     shown = [name for name in RADAR_METHODS if name in found.methods]
     return transfer_figure(found.scores, found.summary, found.levels, shown)
 
 
 def interactive(found: Systems) -> go.Figure:
-    """The radar of all systems, and dots by part and measure."""
+    """Dots of all systems by part and measure, and their tasks and the radar."""
     return transfer_explorer(found.scores, found.summary, found.levels)
 
 
@@ -54,15 +60,16 @@ def drawn_parts(frame: pd.DataFrame) -> list[str]:
 def transfer_figure(
     frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame, radar_methods: Sequence[str] = RADAR_METHODS
 ) -> Figure:
-    """Fig. 3: accuracy on every out-of-distribution task, beside the mean accuracy of all methods in every part.
+    """Fig. 3: accuracy above guessing of all methods in every part, and of some on every out-of-distribution task.
 
-    frame: `scores`. summary: `part_summary`. levels: `scores.levels`. Left, a radar of radar_methods, means
-    over seeds, gray what the better of chance and the most frequent answer gets. Right, a dot for the mean over tasks
-    and seeds, its 95 % t interval over seeds, a small mark for each seed, and lines for the levels to beat. Raises
-    ValueError for a method of the radar that has no runs, and without out-of-distribution tasks.
+    frame: `scores`. summary: `part_summary`. levels: `scores.levels`. Above, one row per method: a dot for the mean over
+    tasks and seeds, its 95 % t interval over seeds, a small mark for each seed, and a line for the backbone before
+    training. Below, one row per out-of-distribution task with a mark for each of radar_methods, and their radar, whose
+    numbers are those of the rows. Guessing is the better of chance and the most frequent answer. Raises ValueError for
+    a method of the radar that has no runs, and without out-of-distribution tasks.
 
     >>> figure = transfer_figure(scored, summary, to_beat)
-    >>> [" ".join(panel.get_title(loc="left").split()) for panel in figure.axes[1:]]
+    >>> [" ".join(panel.get_title(loc="left").split()) for panel in figure.axes[:3]]
     ['originals (2 tasks)', 'variants (2 tasks)', 'out of distribution (2 tasks)']
     """
     methods, parts = list(dict.fromkeys(frame["method"])), drawn_parts(frame)
@@ -72,148 +79,157 @@ def transfer_figure(
         )
     if OUTSIDE not in parts:
         raise ValueError("the frame has no out-of-distribution tasks; pass scores(runs, transferred)")
-    with use_style():
-        # the radar's names stand outside of its circle, so it gets a grid of its own
-        tasks = list(dict.fromkeys(frame.loc[frame["part"] == OUTSIDE, "dataset"]))
-        numbered = len(tasks) > MOST_NAMES
-        fig = figure(FULL_WIDTH, 4.6 if numbered else 3.4)
-        halves: Any = fig.subfigures(1, 2, width_ratios=[0.72, 1.0])
-        left, right = halves
-        if numbered:
-            left, key = left.subfigures(2, 1, height_ratios=[1.0, 0.02 + 0.025 * len(tasks) / 2])
-            write_key(key, tasks)
-        left.suptitle("accuracy by task, out of distribution", fontsize=8)
-        radar = left.add_subplot(projection="polar")
-        draw_radar(radar, frame[frame["part"] == OUTSIDE], levels[levels["part"] == OUTSIDE], radar_methods)
-        handles, names = radar.get_legend_handles_labels()
-        left.legend(handles, names, loc="outside lower center", ncols=3, handlelength=1.4, columnspacing=1.0)
-        panels = np.atleast_1d(right.subplots(1, len(parts), sharey=True))
+    gains, by_task = above_guessing(summary, levels), tasks_above_guessing(frame, levels)
+    by_task = by_task[by_task["method"].isin(list(radar_methods))]
+    high = 0.9 + 0.21 * len(methods), 0.9 + 0.225 * by_task["dataset"].nunique()
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 0.5 + sum(high))
+        above, below = fig.subfigures(2, 1, height_ratios=high)
+        panels = np.atleast_1d(above.subplots(1, len(parts), sharey=True))
         for panel, part in zip(panels, parts):
-            draw_dots(panel, frame, summary, levels, part, methods)
+            draw_dots(panel, frame, gains, levels, part, methods)
         panels[0].set_yticks(range(len(methods)), methods)
-        notes = max(len(panel.texts[0].get_text().splitlines()) if panel.texts else 0 for panel in panels)
-        panels[0].set_ylim(len(methods) - 0.4 + 0.4 * notes, -0.6)  # the first method on top, the notes below the last
-        handles, names = panels[0].get_legend_handles_labels()
-        right.legend(handles, names, loc="outside lower center", ncols=len(handles), handlelength=1.8)
+        notes = max(len(panel.texts) for panel in panels)
+        panels[0].set_ylim(len(methods) - 0.4 + 0.8 * notes, -0.6)  # the first method on top, notes below the last
+        above.supxlabel(ABOVE, fontsize=10)
+        left, right = below.subfigures(1, 2, width_ratios=[1.9, 1.0])
+        draw_tasks(left.subplots(), by_task)
+        radar = right.add_subplot(projection="polar")
+        draw_radar(radar, by_task)
+        named = radar.get_legend_handles_labels()
+        right.legend(*named, loc="outside lower center", ncols=2, handlelength=1.0, columnspacing=0.8)
+        note_below(fig, reading_of(summary))
     return fig
 
 
-def draw_radar(panel: Any, frame: pd.DataFrame, levels: pd.DataFrame, methods: Sequence[str]) -> None:
-    """Accuracy as distance from the center, a direction for each task; `frame` and `levels` of one part."""
-    tasks = list(dict.fromkeys(frame["dataset"]))
+def reading_of(summary: pd.DataFrame) -> str:
+    """What the marks of both drawings mean."""
+    return (
+        f"{counted_seeds(int(summary['seeds'].max()))}. Bars: 95 % intervals over seeds; small marks: seeds; black line: "
+        "the backbone before training; gray: worse than guessing, the better of chance and the most frequent answer."
+    )
+
+
+def draw_tasks(panel: Any, by_task: pd.DataFrame) -> None:
+    """One row per task, a mark per method; worse than guessing is shaded."""
+    tasks, methods = (list(dict.fromkeys(by_task[name])) for name in ("dataset", "method"))
+    for number, method in enumerate(methods):
+        own = by_task[by_task["method"] == method].set_index("dataset").loc[tasks]
+        places = np.arange(len(tasks)) + 0.15 * (number - (len(methods) - 1) / 2)
+        look = {"color": method_color(method), "marker": MARKERS[number % len(MARKERS)]}
+        panel.plot(own["mean"], places, linestyle="", markersize=5.5, label=method, zorder=3, **look)
+    panel.axvline(0, color=GUESSING, linewidth=1.4, zorder=1)
+    shade_below_guessing(panel)
+    panel.set_yticks(range(len(tasks)), numbered(tasks))
+    panel.set_ylim(len(tasks) - 0.45, -0.55)
+    panel.tick_params(axis="y", length=0)
+    panel.set_xlabel(ABOVE)
+    panel.set_title("task by task, out of distribution")
+    panel.grid(axis="both")
+
+
+def shade_below_guessing(panel: Any) -> None:
+    """Gray where a system is worse than guessing; the limits stay."""
+    low, high = panel.get_xlim()
+    if low < 0:
+        panel.axvspan(low, min(high, 0.0), color="#EBEBEB", linewidth=0, zorder=0)
+    panel.set_xlim(low, high)
+
+
+def draw_radar(panel: Any, by_task: pd.DataFrame) -> None:
+    """Accuracy as distance from the center, a direction for each task by its number; gray is guessing."""
+    tasks, methods = (list(dict.fromkeys(by_task[name])) for name in ("dataset", "method"))
     angles = np.linspace(0, 2 * np.pi, len(tasks), endpoint=False)
-    guess = levels.set_index("dataset").loc[tasks, "guess"].to_numpy()
+    guess = by_task.drop_duplicates("dataset")["guess"].to_numpy()
     panel.fill(angles, guess, color="#B0B0B0", alpha=0.45, linewidth=0, label="guessing")
-    for method in methods:
-        means = frame[frame["method"] == method].groupby("dataset")["accuracy"].mean().loc[tasks].to_numpy()
+    for number, method in enumerate(methods):
+        means = by_task[by_task["method"] == method].set_index("dataset").loc[tasks, "accuracy"].to_numpy()
         panel.plot(
             [*angles, angles[0]],
             [*means, means[0]],
             color=method_color(method),
-            linewidth=1.1,
+            linewidth=1.3,
             label=method,
-            marker="o",
-            markersize=2,
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=3,
         )
     panel.set_theta_zero_location("N")
     panel.set_theta_direction(-1)
-    panel.set_xticks(angles, [])
-    top = radar_top(frame[frame["method"].isin(methods)], guess)
+    panel.set_xticks(angles, [str(number) for number in range(1, len(tasks) + 1)])
+    panel.tick_params(axis="x", pad=0)
+    top = radar_top(by_task)
     panel.set_ylim(0, top)
-    ticks = np.arange(0.25, top + 1e-9, 0.25)
-    panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=6, color="#5A5A5A")
+    ticks = np.arange(0.5, top + 1e-9, 0.5) if top >= 0.5 else [top]
+    panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8, color=NOTE)
     panel.set_rlabel_position(180 / len(tasks))  # between two directions
     panel.spines["polar"].set_visible(False)
     panel.grid(linewidth=0.5, alpha=0.5)
-    for number, (angle, task) in enumerate(zip(angles, tasks), 1):
-        side = np.sin(angle)
-        align = "center" if abs(side) < 0.2 else "left" if side > 0 else "right"
-        vertical = "center" if abs(np.cos(angle)) < 0.8 else "bottom" if np.cos(angle) > 0 else "top"
-        name = wrapped(task) if len(tasks) <= MOST_NAMES else str(number)
-        panel.annotate(name, (angle, top * 1.06), ha=align, va=vertical, fontsize=6, annotation_clip=False)
+    panel.set_title("accuracy", loc="center")
 
 
-def write_key(part: Any, tasks: Sequence[str]) -> None:
-    """What the numbers around a radar stand for, in two columns."""
-    lines = [f"{number} {readable(task)}" for number, task in enumerate(tasks, 1)]
-    half, place = (len(lines) + 1) // 2, 0.02
-    for column in (lines[:half], lines[half:]):
-        words = part.text(place, 0.98, "\n".join(column), fontsize=5, va="top", color="#1A1A1A", linespacing=1.1)
-        place += words.get_window_extent().width / part.bbox.width + 0.05  # names are of any length
-
-
-def radar_top(frame: pd.DataFrame, guess: np.ndarray) -> float:
+def radar_top(by_task: pd.DataFrame) -> float:
     """The radius: the next quarter above what is drawn."""
-    highest = max(frame.groupby(["method", "dataset"])["accuracy"].mean().max(), guess.max())
+    highest = by_task[["accuracy", "guess"]].max().max()
     return min(1.0, np.ceil(4 * highest) / 4) or 0.25
 
 
-def wrapped(task: str) -> str:
-    """A task's name on at most two lines."""
-    words = readable(task).split()
-    half = (len(words) + 1) // 2
-    return " ".join(words[:half]) + ("\n" + " ".join(words[half:]) if len(words) > 1 else "")
-
-
 def draw_dots(
-    panel: Any, frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame, part: str, methods: Sequence[str]
+    panel: Any, frame: pd.DataFrame, gains: pd.DataFrame, levels: pd.DataFrame, part: str, methods: Sequence[str]
 ) -> None:
-    """One part: methods on the vertical axis, accuracy on the horizontal one."""
-    rows = summary[(summary["part"] == part) & (summary["measure"] == "accuracy")].set_index("method")
-    seeds = frame[frame["part"] == part].groupby(["method", "seed"])["accuracy"].mean()
+    """One part: methods on the vertical axis, points above guessing on the horizontal one."""
+    rows, seeds = gains[gains["part"] == part].set_index("method"), seeds_above_guessing(frame, levels, part)
     for place, method in enumerate(methods):
-        color, row = method_color(method), rows.loc[method]
-        panel.plot(
-            seeds.loc[method],
-            [place + 0.26] * len(seeds.loc[method]),
-            "|",
-            color=color,
-            markersize=3.5,
-            markeredgewidth=0.7,
-        )
+        color, row, own = method_color(method), rows.loc[method], seeds.loc[method]
+        panel.plot(own, [place + 0.3] * len(own), "|", color=color, markersize=4, markeredgewidth=0.9)
         if np.isfinite(row["low"]):
-            panel.plot([row["low"], row["high"]], [place] * 2, color=color, linewidth=1.3)
-        panel.plot(row["mean"], place, "o", color=color, markersize=4.5, markeredgecolor="white", markeredgewidth=0.5)
+            panel.plot([row["low"], row["high"]], [place] * 2, color=color, linewidth=2)
+        panel.plot(row["mean"], place, "o", color=color, markersize=6.5, markeredgecolor="white", markeredgewidth=0.6)
     drawn = np.concatenate([seeds, rows["low"].dropna(), rows["high"].dropna()])
     draw_levels(panel, levels[levels["part"] == part], float(drawn.min()), float(drawn.max()))
     panel.margins(x=0.09)
+    shade_below_guessing(panel)
     panel.locator_params(axis="x", nbins=4)
-    panel.set_xlabel("accuracy")
-    panel.set_title(f"{TITLES[part]}\n({int(rows['tasks'].iloc[0])} tasks)", fontsize=8)
+    panel.set_title(f"{TITLES[part]}\n({int(rows['tasks'].iloc[0])} tasks)", fontsize=10)
     panel.grid(axis="x")
     panel.tick_params(axis="y", length=0)
 
 
+def seeds_above_guessing(frame: pd.DataFrame, levels: pd.DataFrame, part: str) -> pd.Series:
+    """Points by method and seed, means over the tasks of a part."""
+    guess = levels.loc[levels["part"] == part, "guess"].mean()
+    own = frame[frame["part"] == part].groupby(["method", "seed"], sort=False)["accuracy"].mean()
+    return 100 * (own - guess)
+
+
+def untrained_above_guessing(levels: pd.DataFrame) -> float:
+    """Points of the backbone before training, mean over tasks; NaN for a table of results, which does not hold it."""
+    return float(100 * (levels["untrained"] - levels["guess"]).mean(skipna=False))
+
+
+def near_levels(levels: pd.DataFrame, low: float, high: float) -> dict[str, tuple[float, str]]:
+    """What to beat, in points, and its color: guessing and the untrained backbone, unless so far from [low, high] that
+    a line there would squeeze the dots."""
+    reach = max(high - low, 5.0)
+    found = {"guessing": (0.0, GUESSING), "untrained backbone": (untrained_above_guessing(levels), UNTRAINED)}
+    return {label: one for label, one in found.items() if low - reach <= one[0] <= high + reach}
+
+
 def draw_levels(panel: Any, levels: pd.DataFrame, low: float, high: float) -> None:
-    """Lines for the means of the levels; one so far from [low, high] that it would squeeze the dots gets a note."""
-    reach, notes = max(high - low, 0.05), []
-    for level, (label, color, dashes, _) in LEVELS.items():
-        value = levels[level].mean()
-        if np.isnan(value):
-            continue  # a table of results does not hold the untrained backbone
-        if low - reach <= value <= high + reach:
-            panel.axvline(value, color=color, linestyle=dashes, linewidth=0.9, label=label, zorder=1)
-        else:
-            panel.plot([], [], color=color, linestyle=dashes, linewidth=0.9, label=label)  # for the legend
-            notes.append(f"{label} {value:.2f}")
-    if notes:
+    """Lines for `near_levels`, and a note for a backbone that is further away."""
+    near, untrained = near_levels(levels, low, high), untrained_above_guessing(levels)
+    for label, (value, color) in near.items():
+        panel.axvline(value, color=color, linewidth=1.4, label=label, zorder=1)
+    if "untrained backbone" not in near and np.isfinite(untrained):
+        arrow = "←" if untrained < low else "→"
         panel.text(
-            0.03,
-            0.01,
-            "beyond: " + "\n".join(notes),
-            transform=panel.transAxes,
-            fontsize=5.5,
-            color="#5A5A5A",
-            va="bottom",
-            linespacing=1.15,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            0.03, 0.01, f"untrained {arrow} {untrained:.0f}", transform=panel.transAxes, fontsize=8.5, color=NOTE
         )
 
 
 def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame) -> go.Figure:
-    """The interactive twin: the radar of all methods, the paper's four shown first; a menu for the dots.
+    """The interactive twin: dots of all methods, with a menu for part and measure; below, tasks and radar.
 
-    The menu chooses part and measure; arguments as of `transfer_figure`.
+    The legend chooses whose tasks are shown, the paper's four first. Arguments as of `transfer_figure`.
 
     >>> figure = transfer_explorer(scored, summary, to_beat)
     >>> sorted({trace.type for trace in figure.data})
@@ -222,34 +238,17 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
     from plotly.subplots import make_subplots
 
     methods = list(dict.fromkeys(frame["method"]))
-    fig = make_subplots(rows=1, cols=2, specs=[[{"type": "polar"}, {"type": "xy"}]])
-    away = frame[frame["part"] == OUTSIDE]
-    tasks = list(dict.fromkeys(away["dataset"]))
-    around = [wrapped(task).replace("\n", "<br>") for task in [*tasks, *tasks[:1]]]
-    guess = levels[levels["part"] == OUTSIDE].set_index("dataset")["guess"]
-    lines = {"guessing": guess} | {
-        name: away[away["method"] == name].groupby("dataset")["accuracy"].mean() for name in methods
-    }
-    for name, values in lines.items():
-        color = "#B0B0B0" if name == "guessing" else method_color(name)
-        fig.add_scatterpolar(
-            r=values.loc[[*tasks, *tasks[:1]]].astype("float32"),
-            theta=around,
-            name=name,
-            line={"color": color},
-            fill="toself" if name == "guessing" else None,
-            mode="lines" if name == "guessing" else "lines+markers",
-            visible=True if name in ("guessing", *RADAR_METHODS) else "legendonly",
-            hovertemplate=f"{name}<br>%{{theta}}: %{{r:.3f}}<extra></extra>",
-            row=1,
-            col=1,
-        )
+    by_task, gains = tasks_above_guessing(frame, levels), above_guessing(summary, levels)
+    specs: Any = [[{"type": "xy", "colspan": 2}, None], [{"type": "xy"}, {"type": "polar"}]]
+    fig = make_subplots(rows=2, cols=2, specs=specs, column_widths=[0.6, 0.4], vertical_spacing=0.14)
+    add_tasks(fig, by_task, methods)
     fixed = [trace.visible for trace in fig.data]
     menu: list[tuple[str, str, int]] = []  # measure, part, traces
     for measure in MEASURES:
         for part in drawn_parts(frame):
             before = len(fig.data)
-            add_dots(fig, frame, summary, levels, part, measure)
+            rows = gains if measure == "accuracy" else summary[summary["measure"] == "loss"]
+            add_dots(fig, frame, rows[rows["part"] == part], levels, part, measure)
             menu.append((measure, part, len(fig.data) - before))
     buttons: list[dict[str, Any]] = []
     for chosen in menu:
@@ -258,38 +257,115 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
             {
                 "label": f"{chosen[0]}, {TITLES[chosen[1]]}",
                 "method": "update",
-                "args": [{"visible": fixed + shown}, {"xaxis.title.text": MEASURES[chosen[0]]}],
+                "args": [{"visible": fixed + shown}, {"xaxis.title.text": AXES[chosen[0]]}],
             }
         )
     for trace, visible in zip(fig.data, buttons[0]["args"][0]["visible"]):
         trace.visible = visible
-    fig.update_yaxes(categoryorder="array", categoryarray=methods[::-1])
-    fig.update_xaxes(title_text="accuracy")
-    fig.update_polars(radialaxis={"nticks": 4, "tickfont": {"size": 9}})
+    tasks = list(dict.fromkeys(by_task["dataset"]))
+    fig.update_yaxes(categoryorder="array", categoryarray=methods[::-1], row=1, col=1)
+    fig.update_yaxes(
+        tickvals=list(range(len(tasks))), ticktext=numbered(tasks), autorange="reversed", zeroline=False, row=2, col=1
+    )
+    fig.update_xaxes(title_text=ABOVE, row=1, col=1)
+    fig.update_xaxes(title_text="points above guessing, out of distribution", row=2, col=1)
+    fig.update_polars(
+        radialaxis={"nticks": 4, "tickfont": {"size": 9}},
+        angularaxis={"type": "category", "direction": "clockwise", "rotation": 90},
+    )
     fig.update_layout(
         template="plotly_white",
-        height=560,
-        title={"text": "Accuracy by task and by part"},
+        height=360 + 26 * (len(methods) + len(tasks)),
+        title={"text": "Accuracy above guessing, by system and by task"},
         updatemenus=[{"buttons": buttons}],
     )
-    return arranged(fig)
+    return arranged(fig, reading_of(summary).partition("; gray")[0])
+
+
+def numbered(tasks: Sequence[str]) -> list[str]:
+    """Names of rows, with the numbers that the radar has."""
+    return [f"{readable(task)} {number}" for number, task in enumerate(tasks, 1)]
+
+
+def add_tasks(fig: go.Figure, by_task: pd.DataFrame, methods: Sequence[str]) -> None:
+    """Marks by task and lines of the radar, both under one name of the legend."""
+    tasks = list(dict.fromkeys(by_task["dataset"]))
+    around = [str(number) for number in (*range(1, len(tasks) + 1), 1)]
+    names = [*numbered(tasks), *numbered(tasks[:1])]
+    guess = by_task.drop_duplicates("dataset")["guess"].to_list()
+    fig.add_scatterpolar(
+        r=np.array([*guess, guess[0]], np.float32),
+        theta=around,
+        text=names,
+        name="guessing",
+        line={"color": "#B0B0B0"},
+        fill="toself",
+        mode="lines",
+        visible=True,
+        hovertemplate="guessing<br>%{text}: %{r:.3f}<extra></extra>",
+        row=2,
+        col=2,
+    )
+    for number, method in enumerate(methods):
+        own = by_task[by_task["method"] == method].set_index("dataset").loc[[*tasks, tasks[0]]]
+        symbol = SYMBOLS[number % len(SYMBOLS)]
+        common: dict[str, Any] = {
+            "name": method,
+            "legendgroup": method,
+            "visible": True if method in RADAR_METHODS else "legendonly",
+            "marker": {"color": method_color(method), "symbol": symbol, "size": 8},
+        }
+        fig.add_scatterpolar(
+            r=own["accuracy"].to_numpy(np.float32),
+            theta=around,
+            text=names,
+            mode="lines+markers",
+            line={"color": method_color(method)},
+            hovertemplate=f"{method}<br>%{{text}}: %{{r:.3f}}<extra></extra>",
+            **common,
+            row=2,
+            col=2,
+        )
+        own = own.iloc[:-1]
+        fig.add_scatter(
+            x=own["mean"].to_numpy(np.float32),
+            y=list(range(len(tasks))),
+            mode="markers",
+            text=numbered(tasks),
+            customdata=own[["low", "high", "accuracy", "guess"]].to_numpy(np.float32),
+            hovertemplate=f"{method}, %{{text}}<br>%{{x:+.1f}} points [%{{customdata[0]:+.1f}}, %{{customdata[1]:+.1f}}]"
+            "<br>accuracy %{customdata[2]:.3f}, guessing %{customdata[3]:.3f}<extra></extra>",
+            showlegend=False,
+            **common,
+            row=2,
+            col=1,
+        )
 
 
 def add_dots(
-    fig: go.Figure, frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame, part: str, measure: str
+    fig: go.Figure, frame: pd.DataFrame, rows: pd.DataFrame, levels: pd.DataFrame, part: str, measure: str
 ) -> None:
-    """Means with intervals, seeds, and the levels of that measure, all invisible until a menu shows them."""
-    rows = summary[(summary["part"] == part) & (summary["measure"] == measure)]
+    """Means with intervals, seeds, and the levels of that measure, all invisible until a menu shows them.
+
+    rows: of `above_guessing` or `part_summary`, of that part and measure.
+    """
+    here = levels[levels["part"] == part]
+    if measure == "accuracy":
+        seeds = seeds_above_guessing(frame, levels, part)
+        lines = near_levels(here, float(seeds.min()), float(seeds.max()))
+    else:
+        seeds = frame[frame["part"] == part].groupby(["method", "seed"], sort=False)[measure].mean()
+        lines = {"untrained backbone": (here[f"untrained_{measure}"].mean(skipna=False), UNTRAINED)}
     colors = [method_color(name) for name in rows["method"]]
-    seeds = frame[frame["part"] == part].groupby(["method", "seed"], sort=False)[measure].mean().reset_index()
-    common: dict[str, Any] = {"visible": False, "showlegend": False, "row": 1, "col": 2}
+    names = seeds.index.get_level_values("method")
+    common: dict[str, Any] = {"visible": False, "showlegend": False, "row": 1, "col": 1}
     fig.add_scatter(
-        x=seeds[measure].astype("float32"),
-        y=seeds["method"],
+        x=seeds.to_numpy(np.float32),
+        y=names,
         mode="markers",
-        customdata=seeds["seed"],
-        marker={"color": [method_color(name) for name in seeds["method"]], "symbol": "line-ns-open", "size": 9},
-        hovertemplate="%{y}, seed %{customdata}: %{x:.4f}<extra></extra>",
+        customdata=seeds.index.get_level_values("seed"),
+        marker={"color": [method_color(name) for name in names], "symbol": "line-ns-open", "size": 9},
+        hovertemplate="%{y}, seed %{customdata}: %{x:.4g}<extra></extra>",
         **common,
     )
     fig.add_scatter(
@@ -299,19 +375,17 @@ def add_dots(
         marker={"color": colors, "size": 10},
         error_x={"array": (rows["high"] - rows["mean"]).fillna(0.0), "color": "#5A5A5A", "thickness": 1.2},
         customdata=rows[["low", "high"]],
-        hovertemplate="%{y}: %{x:.4f}<br>95 %: %{customdata[0]:.4f} to %{customdata[1]:.4f}<extra></extra>",
+        hovertemplate="%{y}: %{x:.4g}<br>95 %: %{customdata[0]:.4g} to %{customdata[1]:.4g}<extra></extra>",
         **common,
     )
     ends = [rows["method"].iloc[0], rows["method"].iloc[-1]]
-    here = levels[levels["part"] == part]
-    for level, (label, color, _, dash) in LEVELS.items():
-        column = level if measure == "accuracy" else f"{level}_loss"
-        if column in here and here[column].notna().all():
+    for label, (value, color) in lines.items():
+        if np.isfinite(value):
             fig.add_scatter(
-                x=[here[column].mean()] * 2,
+                x=[value] * 2,
                 y=ends,
                 mode="lines",
-                line={"color": color, "dash": dash},
-                hovertemplate=f"{label}: %{{x:.4f}}<extra></extra>",
+                line={"color": color},
+                hovertemplate=f"{label}: %{{x:.4g}}<extra></extra>",
                 **common,
             )

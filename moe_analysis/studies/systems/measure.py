@@ -78,10 +78,10 @@ class Systems(Compared):
     title = "T-REX Fig. 3: systems in and out of distribution"
     question = "Is T-REX more accurate than other adapters made of LoRA, on tasks it was trained on and on others?"
     how_to_read = (
-        "Left, accuracy on each task that was not trained on: further out is better, and gray is guessing. Right, a "
-        "dot is the mean over tasks and seeds, its line the 95 % interval over seeds, small marks are seeds; "
-        "vertical lines are levels to beat. Originals show retention, variants acquisition, tasks out of "
-        "distribution transfer."
+        "Above, one row per system: a dot is the mean accuracy above guessing over tasks and seeds, its line the 95 % "
+        "interval over seeds, small marks are seeds; the black line is the backbone before training, gray is worse than "
+        "guessing. Originals show retention, variants acquisition, tasks out of distribution transfer. Below, each task "
+        "that was not trained on, and their accuracies around a radar: further out is better, and gray is guessing."
     )
 
     gains: pd.DataFrame

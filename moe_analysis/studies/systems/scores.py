@@ -105,6 +105,51 @@ def part_summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["measure", "part", "method", "mean", "low", "high", "seeds", "tasks"])
 
 
+def above_guessing(summary: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The accuracies of `part_summary` less what guessing gets on the same tasks, in points (hundredths).
+
+    Args:
+        summary: of `part_summary`.
+        table: of `levels`.
+
+    Returns:
+        part, method, mean, low, high, seeds, tasks, in the parts that stand apart in a figure: without the union of
+        originals and variants.
+
+    Example:
+        >>> found = above_guessing(part_summary(scored), to_beat).query("part == 'ood'")
+        >>> found.set_index("method")["mean"].round(-1).loc[["LoRA", "T-REX"]].to_dict()
+        {'LoRA': 20.0, 'T-REX': 30.0}
+    """
+    rows = summary[(summary["measure"] == "accuracy") & summary["part"].isin(table["part"])].drop(columns="measure")
+    guess = rows["part"].map(table.groupby("part")["guess"].mean())
+    return rows.assign(**{name: 100 * (rows[name] - guess) for name in ("mean", "low", "high")})
+
+
+def tasks_above_guessing(frame: pd.DataFrame, table: pd.DataFrame, part: str = OUTSIDE) -> pd.DataFrame:
+    """Every task of a part: accuracy less what guessing gets, in points, means and 95 % t intervals over seeds.
+
+    Args:
+        frame: of `scores`.
+        table: of `levels`.
+        part: one of `PARTS` that the frame has.
+
+    Returns:
+        dataset, method, mean, low, high, accuracy, guess (the last two in [0, 1]); tasks and methods as in the frame.
+
+    Example:
+        >>> tasks_above_guessing(scored, to_beat)[["dataset", "method"]].head(1).values.tolist()
+        [['sum_of_three', 'LoRA']]
+    """
+    guess = table[table["part"] == part].set_index("dataset")["guess"]
+    rows = []
+    for (dataset, method), own in frame[frame["part"] == part].groupby(["dataset", "method"], sort=False):
+        mean, low, high = mean_interval(own["accuracy"].to_numpy())
+        gains = [100 * (value - guess[dataset]) for value in (mean, low, high)]
+        rows.append((dataset, method, *gains, mean, guess[dataset]))
+    return pd.DataFrame(rows, columns=["dataset", "method", "mean", "low", "high", "accuracy", "guess"])
+
+
 def crossed(frame: pd.DataFrame, method: str, measure: str) -> pd.DataFrame:
     """The measure of one method, data sets × seeds. Raises ValueError when a data set is missing at a seed."""
     own = frame[frame["method"] == method]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged, width_for
-from ...drawing.style import BASE, FULL_WIDTH, LIGHT, figure, text_on, use_style
+from ...drawing.style import BASE, FULL_WIDTH, LIGHT, NOTE, counted_seeds, figure, note_below, text_on, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 ROOT = "#D9D9D9"
 LEAF = 46  # pixels from a leaf of the interactive twin to the next, whose marks are up to 39 wide
+MOST_BESIDE = 4  # leaves of a tree that has others beside it
+READING = (
+    "number and color: expert; area: norm that the output loses without the node and all below it; on an edge: score"
+)
 MOST_NAMED = 8  # nodes of a layer that leave room for the scores on their edges
 
 
@@ -55,13 +59,46 @@ def node_radius(share: pd.Series, largest: float = 26.0, smallest: float = 9.0) 
 
 
 def plot(found: TokenTree, ax: Axes | None = None) -> Figure | Axes:
-    """The tree of the token that was chosen."""
-    return residual_tree_figure(found.tree, found.token) if ax is None else draw_tree(ax, found.tree, found.token)
+    """The trees of the tokens that are shown; into the user's axes that of the token that was chosen."""
+    if ax is not None:
+        return draw_tree(ax, found.tree, found.token)
+    return token_trees_figure(found.shown, f"Tokens of {found.place}", first_seed(found))
 
 
 def interactive(found: TokenTree) -> go.Figure:
-    """The same; hover tells a node's expert, score, key similarity and contribution."""
-    return residual_tree_explorer(found.tree, found.token)
+    """One tree at a time; hover tells a node's expert, score, key similarity and contribution."""
+    return token_trees_explorer(found.shown, f"Tokens of {found.place}", first_seed(found))
+
+
+def first_seed(found: TokenTree) -> str:
+    """Whose trees are drawn, of how many: the claims are over all."""
+    seeds = list(dict.fromkeys(found.trees["seed"]))
+    return f"Model of seed {seeds[0]}, one of {counted_seeds(len(seeds))}"
+
+
+def token_trees_figure(shown: pd.DataFrame, title: str = "", model: str = "") -> Figure:
+    """A panel for each token; in: columns token, word, and those of `residual_tree`.
+
+    Number and color are the expert, the area of a node is what it contributes to the output, the width of an edge is
+    its score. title: over the panels. model: for the line below them, whose trees these are.
+    """
+    found = [(str(own["word"].iloc[0]), own) for _, own in shown.groupby("token", sort=True)]
+    widest = max(int((own["layer"] == 0).sum()) for _, own in found)
+    columns = len(found) if widest <= MOST_BESIDE else 1
+    layers = int(shown["layer"].max())
+    with use_style(large=True):
+        rows = -(-len(found) // columns)
+        fig = figure(FULL_WIDTH, 1.0 + rows * (0.6 + 0.95 * layers))
+        panels: Any = fig.subplots(rows, columns, squeeze=False)
+        for panel, (word, tree) in zip(panels.ravel(), found):
+            draw_nodes(panel, tree, large=True)
+            panel.set_title(f"‘{word}’", loc="center", fontsize=13, fontweight="bold")
+        for panel in panels[:, 0]:
+            for layer in range(layers):
+                panel.text(-0.02, layer, f"pool {layer}", fontsize=9.5, va="center", ha="right", color=NOTE)
+        fig.suptitle(title, x=0.006, ha="left")
+        note_below(fig, f"{model}. {READING[0].upper()}{READING[1:]}." if model else f"{READING}.")
+    return fig
 
 
 def residual_tree_figure(tree: pd.DataFrame, title: str = "") -> Figure:
@@ -83,35 +120,32 @@ def residual_tree_figure(tree: pd.DataFrame, title: str = "") -> Figure:
 
 def draw_tree(panel: Any, tree: pd.DataFrame, title: str) -> Axes:
     """The panel of `residual_tree_figure`."""
-    placed = tree_layout(tree)
-    layers = int(placed["layer"].max())
-    by_node = placed.set_index("node")
-    sizes = node_radius(placed["share"])
-    named = placed["layer"].map(placed["layer"].value_counts()) <= MOST_NAMED
-    for (_, node), size, scored in zip(placed.iterrows(), sizes, named, strict=True):
-        if node["parent"] >= 0:
-            draw_edge(panel, node, by_node.loc[node["parent"]], scored)
-        draw_node(panel, node, size)
-    for layer in range(layers):
+    placed = draw_nodes(panel, tree)
+    for layer in range(int(placed["layer"].max())):
         mean = placed.loc[placed["layer"] == layer, "share"].mean()
         panel.text(1.01, layer, f"pool {layer}\nmean share {mean:.2f}", fontsize=7, va="center", ha="left")
-    panel.set_xlim(0.0, 1.0)
-    panel.set_ylim(-0.45, layers + 0.4)
-    panel.axis("off")
     panel.set_title(title or "the residual tree of one token")
-    panel.text(
-        0.0,
-        -0.42,
-        "number and color: expert; area: norm that the output loses without the node and all "
-        "below it; on an edge: score",
-        fontsize=6.5,
-        va="top",
-        color="#5A5A5A",
-    )
+    panel.text(0.0, -0.42, READING, fontsize=6.5, va="top", color="#5A5A5A")
     return panel
 
 
-def draw_node(panel: Any, node: pd.Series, size: float) -> None:
+def draw_nodes(panel: Any, tree: pd.DataFrame, large: bool = False) -> pd.DataFrame:
+    """Nodes and edges alone; returns the tree with its places."""
+    placed = tree_layout(tree)
+    by_node = placed.set_index("node")
+    sizes = node_radius(placed["share"], smallest=14.0 if large else 9.0)
+    named = placed["layer"].map(placed["layer"].value_counts()) <= MOST_NAMED
+    for (_, node), size, scored in zip(placed.iterrows(), sizes, named, strict=True):
+        if node["parent"] >= 0:
+            draw_edge(panel, node, by_node.loc[node["parent"]], scored, 8.5 if large else 6.2)
+        draw_node(panel, node, size, 9.5 if large else 7)
+    panel.set_xlim(0.0, 1.0)
+    panel.set_ylim(-0.45, int(placed["layer"].max()) + 0.4)
+    panel.axis("off")
+    return placed
+
+
+def draw_node(panel: Any, node: pd.Series, size: float, letters: float) -> None:
     color = expert_color(int(node["expert"]))
     panel.plot(
         node["x"],
@@ -127,7 +161,7 @@ def draw_node(panel: Any, node: pd.Series, size: float) -> None:
         node["x"],
         node["y"],
         "x′" if node["expert"] < 0 else f"{int(node['expert'])}",
-        fontsize=7,
+        fontsize=letters,
         color=text_on(color),
         ha="center",
         va="center",
@@ -135,7 +169,7 @@ def draw_node(panel: Any, node: pd.Series, size: float) -> None:
     )
 
 
-def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool) -> None:
+def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool, letters: float) -> None:
     panel.plot(
         [node["x"], parent["x"]],
         [node["y"], parent["y"]],
@@ -149,7 +183,7 @@ def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool) -> No
             node["x"] + share * (parent["x"] - node["x"]),
             node["y"] + share * (parent["y"] - node["y"]),
             f"{node['score']:.2f}",
-            fontsize=6.2,
+            fontsize=letters,
             ha="center",
             va="center",
             zorder=2,
@@ -164,6 +198,36 @@ def residual_tree_explorer(tree: pd.DataFrame, title: str = "") -> go.Figure:
     >>> figure.layout.title.text
     'one token'
     """
+    import plotly.graph_objects as go
+
+    return arranged(dressed(go.Figure(tree_traces(tree)), tree, title))
+
+
+def token_trees_explorer(shown: pd.DataFrame, title: str = "", model: str = "") -> go.Figure:
+    """The interactive twin of `token_trees_figure`: a menu chooses the token."""
+    import plotly.graph_objects as go
+
+    fig, owners = go.Figure(), []
+    words = shown.drop_duplicates("token").sort_values("token").set_index("token")["word"]
+    for place, tree in shown.groupby("token", sort=True):
+        traces = tree_traces(tree)
+        owners += [place] * len(traces)
+        fig.add_traces(traces)
+    for trace, owner in zip(fig.data, owners):
+        trace.visible = owner == words.index[0]
+    buttons = [
+        {
+            "label": f"‘{word}’, token {place}",
+            "method": "restyle",
+            "args": [{"visible": [owner == place for owner in owners]}],
+        }
+        for place, word in words.items()
+    ]
+    return arranged(dressed(fig, shown, title).update_layout(updatemenus=[{"buttons": buttons}]), model)
+
+
+def tree_traces(tree: pd.DataFrame) -> list[go.Scatter]:
+    """Edges, and the nodes on top of them."""
     import plotly.graph_objects as go
 
     placed = tree_layout(tree)
@@ -198,18 +262,22 @@ def residual_tree_explorer(tree: pd.DataFrame, title: str = "") -> go.Figure:
         },
         textfont={"color": [text_on(color) for color in colors]},
     )
-    fig = go.Figure([*edges, nodes])
-    layers = int(placed["layer"].max())
+    return [*edges, nodes]
+
+
+def dressed(fig: go.Figure, tree: pd.DataFrame, title: str) -> go.Figure:
+    """Axes, height and title of trees; the frame may hold several of one shape."""
+    layers = int(tree["layer"].max())
     names = [f"pool {layer}" for layer in range(layers)] + ["output"]
     fig.update_yaxes(tickvals=list(range(layers + 1)), ticktext=names, showgrid=False, zeroline=False)
     fig.update_xaxes(visible=False)
-    fig.update_layout(
+    leaves = (tree["layer"] == 0).sum() // (tree["token"].nunique() if "token" in tree else 1)
+    return fig.update_layout(
         title={"text": title or "The residual tree of one token"},
         template="plotly_white",
         height=220 + 130 * layers,
-        meta=width_for(LEAF * (placed["layer"] == 0).sum()),
+        meta=width_for(LEAF * leaves),
     )
-    return arranged(fig)
 
 
 def hover(node: pd.Series) -> str:

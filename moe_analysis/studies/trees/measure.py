@@ -13,7 +13,7 @@ from ...training.recorders.layer_inputs import layer_batches
 from ...training.recorders.tree_recorder import trees_of_runs
 from ..records import check_runs, method_of
 from ..result import Result
-from .residual_tree import residual_tree, residual_trees
+from .residual_tree import COLUMNS, residual_tree, residual_trees
 from .structures import (
     MEASURES,
     by_dataset,
@@ -25,6 +25,8 @@ from .structures import (
     usage_by_layer,
     usage_ranks,
 )
+
+SHOWN = 3  # tokens of a prompt whose trees are drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +112,13 @@ class UsedTrees(Result):
 
 @dataclass(frozen=True, eq=False)
 class TokenTree(Result):
-    """The residual tree of one token, and the trees of many for the claims.
+    """The residual trees of some tokens of a prompt, and those of many for the claims.
 
     Args:
-        token: the word, its data set and the layer, in words.
+        word: the token that was chosen.
+        place: its data set and the layer, in words.
         tree: of that token in the first run, as `residual_tree` returns it.
+        shown: the same with those of other tokens of the prompt, by place in it: columns token, word, and of a tree.
         trees: of evenly spaced tokens in every module of every run, as `residual_trees` returns it.
     """
 
@@ -122,22 +126,29 @@ class TokenTree(Result):
     title = "The residual tree of one token"
     question = "Which experts are in a token's tree, why were they chosen, and what do they add?"
     how_to_read = (
-        "Number and color are the expert. The area of a node is the norm by which the layer's update changes when "
+        "A tree for each of some tokens of one prompt. Number and color are the expert. The area of a node is the norm by which the layer's update changes when "
         "the node and all below it are switched off. The width of an edge is its score. Contributions of siblings "
         "need not add up. The claims are over many tokens of all modules and seeds."
     )
     drawing = "draw_tree"
     exploring = ""
 
-    token: str
+    word: str
+    place: str
     tree: pd.DataFrame
+    shown: pd.DataFrame
     trees: pd.DataFrame
+
+    @property
+    def token(self) -> str:
+        """The word, its data set and the layer."""
+        return f"{self.word!r} of {self.place}"
 
     @property
     def numbers(self) -> Mapping[str, Any]:
         keys = ["seed", "module", "layer"]
         means = self.trees.groupby(keys)[["score", "similarity", "share"]].mean().reset_index()
-        return {"title": self.token, "tree": self.tree, "means": means}
+        return {"title": self.token, "tree": self.tree, "shown": self.shown, "means": means}
 
 
 def measure(runs: Sequence[Any], prompts: int = 10, permutations: int = 200) -> UsedTrees:
@@ -179,7 +190,8 @@ def measure_tree(runs: Sequence[Any], token: int = 6, tokens: int = 8) -> TokenT
 
     Args:
         runs: of one S'MoRE at several seeds; runs without a balance loss beside others are left out.
-        token: whose tree in the last adapted layer is drawn, counted from 0 in the prompt.
+        token: whose tree in the last adapted layer is drawn, counted from 0 in the prompt; beside it those of the two
+            that are a third of the prompt away.
         tokens: evenly spaced ones whose trees are measured in every module.
 
     Raises:
@@ -205,10 +217,16 @@ def measure_tree(runs: Sequence[Any], token: int = 6, tokens: int = 8) -> TokenT
             f"token = {token} is not in the prompt, which has {len(inputs)}; choose 0 to {len(inputs) - 1}"
         )
     ids = trees_of_runs(runs[:1], rows)[0][2].sort_values("position")["token_id"]
-    word = runs[0].tokenizer.decode([ids.iloc[token]]).strip()
+    drawn = sorted({(token + third * len(inputs) // SHOWN) % len(inputs) for third in range(SHOWN)})
+    words = {place: runs[0].tokenizer.decode([ids.iloc[place]]).strip() for place in drawn}
+    trees = {place: residual_tree(adapter, inputs[place]) for place in drawn}
     return TokenTree(
-        token=f"{word!r} of a prompt of {rows['dataset'].item()}, in {module}",
-        tree=residual_tree(adapter, inputs[token]),
+        word=words[token],
+        place=f"a prompt of {rows['dataset'].item()}, in {module}",
+        tree=trees[token],
+        shown=pd.concat([tree.assign(token=place, word=words[place]) for place, tree in trees.items()])[
+            ["token", "word", *COLUMNS]
+        ].reset_index(drop=True),
         trees=residual_trees(runs, seen, tokens),
         runs=tuple(runs),
     )

@@ -105,6 +105,12 @@ def budget_marks() -> pd.DataFrame:
 
 
 @prepared
+def budget_gaps() -> pd.DataFrame:
+    """`gaps_by_budget` of `results`."""
+    return compared.gaps_by_budget(results(), "S'MoRE", ("LoRA", "HydraLoRA", "MixLoRA"))
+
+
+@prepared
 def layered() -> pd.DataFrame:
     """Made-up results of S'MoRE with one and two layers at two budgets, with a column layers; two are better."""
     numbers = {"LoRA": 1, "S'MoRE": 2}

@@ -9,10 +9,11 @@ import pytest
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import method_color
 from moe_analysis.studies.budgets import draw
-from moe_analysis.studies.budgets.differences import layers_table
+from moe_analysis.studies.budgets.differences import gaps_by_budget, layers_table
 from moe_analysis.studies.budgets.draw_layers import layers_explorer, layers_figure
 from moe_analysis.studies.budgets.draw_time import time_explorer, time_figure
 from moe_analysis.studies.budgets.points import budget_points, pareto_front
+from tests.studies.drawn_texts import outside, overlaps
 
 from .test_points import BUDGETS, FOUR, LAYERS, layered, results
 
@@ -55,30 +56,67 @@ def times() -> pd.DataFrame:
     )
 
 
-def test_figure_four_has_both_sizes_and_every_system_with_its_interval(points):
-    figure = draw.budget_figure(points, ["variants"])
+@pytest.fixture(scope="module")
+def gaps() -> pd.DataFrame:
+    return gaps_by_budget(results(FOUR, parts=("originals", "variants")), "S'MoRE", (*FOUR, "DoRA"))
+
+
+def test_figure_four_has_every_system_with_its_interval(points, gaps):
+    figure = draw.budget_figure(points, gaps, ["variants"])
     labels = ["Pareto front", *FOUR]
-    for panel, size in zip(figure.axes, ("trainable", "active")):
-        assert panel.get_xscale() == "log" and panel.get_xlabel().startswith(size)
-        assert panel.get_legend_handles_labels()[1] == labels
-        curve = points.query("part == 'variants' and measure == 'accuracy' and method == \"S'MoRE\"")
-        container = panel.containers[-1]
-        np.testing.assert_allclose(container.lines[0].get_xydata(), curve[[size, "mean"]])
-        whiskers = np.array(container.lines[2][0].get_segments())[:, :, 1]
-        np.testing.assert_allclose(whiskers, curve[["low", "high"]])
+    panel = figure.axes[0]
+    assert panel.get_xscale() == "log" and panel.get_xlabel() == "trainable parameters"
+    assert panel.get_legend_handles_labels()[1] == labels
+    curve = points.query("part == 'variants' and measure == 'accuracy' and method == \"S'MoRE\"")
+    container = panel.containers[-1]
+    np.testing.assert_allclose(container.lines[0].get_xydata(), curve[["trainable", "mean"]])
+    whiskers = np.array(container.lines[2][0].get_segments())[:, :, 1]
+    np.testing.assert_allclose(whiskers, curve[["low", "high"]])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == labels
 
 
-def test_the_stairs_are_the_pareto_front(points):
+def test_beside_the_curves_stand_the_paired_gaps_at_every_budget_in_both_drawings(points, gaps):
+    panel = draw.budget_figure(points, gaps, ["variants"]).axes[1]
+    own = gaps.query("part == 'variants' and measure == 'accuracy' and against == 'MixLoRA'").sort_values("budget")
+    bars = next(one for one in panel.containers if one.get_label() == "MixLoRA")
+    np.testing.assert_allclose(bars.lines[0].get_xydata()[:, 1], own["difference"])
+    np.testing.assert_allclose(np.array(bars.lines[2][0].get_segments())[:, :, 1], own[["low", "high"]])
+    places = np.array([one.lines[0].get_xydata()[:, 0] for one in panel.containers])  # (others, budgets)
+    assert (np.abs(np.log(places / list(BUDGETS))) < 0.15).all() and (np.diff(places, axis=0) > 0).all()
+    fig = draw.budget_explorer(points, gaps)
+    trace = next(one for one in fig.data if one.name == "MixLoRA" and one.xaxis == "x2")
+    expected = gaps.query("part == 'originals' and measure == 'accuracy' and against == 'MixLoRA'")
+    np.testing.assert_allclose(trace.y, expected.sort_values("budget")["difference"], rtol=1e-5)
+
+
+def test_gaps_are_of_single_budgets_and_of_methods_that_were_trained(gaps):
+    assert set(gaps["against"]) == set(FOUR) - {"S'MoRE"} and set(gaps["budget"]) == set(BUDGETS)
+    assert gaps_by_budget(results({"LoRA": 0.4}), "S'MoRE", ("LoRA",)).empty
+    panel = draw.budget_figure(budget_points(results(FOUR)), gaps.iloc[:0], ["originals"]).axes[1]
+    assert [text.get_text() for text in panel.texts] == ["no equal budget"]
+
+
+def test_seeds_and_the_meaning_of_bars_stand_below_and_no_texts_meet(points, gaps, layers, times):
+    for figure in (
+        draw.budget_figure(points, gaps, ["originals", "variants"]),
+        layers_figure(*layers, ["originals"]),
+        time_figure(times),
+    ):
+        assert overlaps(figure) == [] and outside(figure) == []
+        assert "95 % intervals" in figure.get_supxlabel()
+        assert ("5 seeds" in figure.get_supxlabel()) != ("20 rounds" in figure.get_supxlabel())
+
+
+def test_the_stairs_are_the_pareto_front(points, gaps):
     rows = points.query("part == 'originals' and measure == 'loss'")
-    panel = draw.budget_figure(points, ["originals"], "loss").axes[1]
-    front = rows[pareto_front(rows, "active")].sort_values("active")
-    np.testing.assert_allclose(panel.lines[0].get_xydata(), front[["active", "mean"]])
+    panel = draw.budget_figure(points, gaps, ["originals"], "loss").axes[0]
+    front = rows[pareto_front(rows, "trainable")].sort_values("trainable")
+    np.testing.assert_allclose(panel.lines[0].get_xydata(), front[["trainable", "mean"]])
 
 
-def test_a_part_that_is_not_there_is_named(points):
+def test_a_part_that_is_not_there_is_named(points, gaps):
     with pytest.raises(ValueError, match="no row of part = 'ood' and measure = 'accuracy'; the parts are 'originals'"):
-        draw.budget_figure(points, ["ood"])
+        draw.budget_figure(points, gaps, ["ood"])
 
 
 def test_nine_systems_look_different_and_keep_their_colors():
@@ -94,8 +132,8 @@ def test_sizes_are_written_short(value, text):
     assert draw.thousands(value) == text
 
 
-def test_the_explorer_switches_parts_measures_and_sizes(points):
-    fig = draw.budget_explorer(points)
+def test_the_explorer_switches_parts_measures_and_sizes(points, gaps):
+    fig = draw.budget_explorer(points, gaps)
     views, sizes = fig.layout.updatemenus
     assert {button.label for button in views.buttons} == {
         f"{part}: {measure}" for part in ("originals", "variants") for measure in ("accuracy", "loss")
@@ -107,7 +145,10 @@ def test_the_explorer_switches_parts_measures_and_sizes(points):
     np.testing.assert_allclose(change["error_y.array"][1], row["high"] - row["mean"], rtol=1e-4)
     assert [button.label for button in sizes.buttons] == ["trainable", "active", "operations"]
     np.testing.assert_allclose(sizes.buttons[1].args[0]["x"][1], row["active"])
-    assert len(fig.data) == len(FOUR)
+    assert sizes.buttons[1].args[2] == (0, 1, 2, 3)  # the gaps stay at their budgets
+    gap = gaps.query("part == 'variants' and measure == 'loss' and against == 'LoRA'").sort_values("budget")
+    np.testing.assert_allclose(change["y"][len(FOUR)], gap["difference"], rtol=1e-5)
+    assert len(fig.data) == 2 * len(FOUR) - 1
 
 
 def test_the_layers_figure_has_means_and_paired_differences(layers):
@@ -119,37 +160,55 @@ def test_the_layers_figure_has_means_and_paired_differences(layers):
     whole = table.query("budget == 'all' and measure == 'accuracy'")["difference"]
     np.testing.assert_allclose(second.containers[-1].lines[0].get_xydata()[:, 1], whole)
     assert second.get_ylabel() == "difference to L = 1"
-    explorer = layers_explorer(table)
+    explorer = layers_explorer(found, table)
     assert sum(trace.visible for trace in explorer.data) == len(BUDGETS) + 1
 
 
-def test_the_time_figure_has_the_papers_range_and_every_size(times):
+def test_the_mean_over_a_single_budget_is_not_drawn_as_a_second_series():
+    table = layered(dict(zip(LAYERS, (0.40, 0.45, 0.42))), budgets=BUDGETS[:1])
+    points, differences = budget_points(table), layers_table(table)
+    points = points.assign(layers=points["method"].map(LAYERS))
+    own = differences.query("part == 'originals' and measure == 'accuracy'")
+    both = [rows["difference"].to_numpy() for _, rows in own.groupby(own["budget"].astype(str))]
+    assert len(both) == 2 and both[0] == pytest.approx(both[1])  # the table holds the same numbers twice
+    figure = layers_figure(points, differences, ["originals"])
+    assert [len(panel.containers) for panel in figure.axes] == [1, 1] and not figure.legends
+    assert figure.get_supxlabel().replace("\n", " ").endswith("One budget: 20k trainable parameters.")
+    assert sum(trace.visible for trace in layers_explorer(points, differences).data) == 1
+
+
+def test_the_time_figure_has_the_papers_range_and_a_row_for_every_size(times):
     expected = times[["method", "size"]].assign(computed_ratio=1.1, needed_ratio=1.2)
     panel = time_figure(times, expected).axes[0]
     band = panel.patches[0].get_extents().transformed(panel.transData.inverted())
     assert (band.x0, band.x1) == pytest.approx((1.15, 1.33))
-    assert [text.get_text() for text in panel.get_yticklabels()] == ["LoRA", "MixLoRA", "S'MoRE"]
-    assert [container.lines[0].get_xdata().tolist() for container in panel.containers] == [
-        [0.8] * 2,
-        [1.0] * 2,
-        [1.3] * 2,
-    ]
-    assert panel.get_xlabel().endswith("from top to bottom: 20k; 80k")
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["20k", "80k"]
+    assert [container.get_label() for container in panel.containers] == ["LoRA", "S'MoRE"]
+    assert [container.lines[0].get_xdata().tolist() for container in panel.containers] == [[0.8] * 2, [1.3] * 2]
+    assert (np.round([one.lines[0].get_xydata()[:, 1] for one in panel.containers]) == [[0, 1]] * 2).all()
+    assert [text.get_text() for text in panel.texts] == ["0.80", "0.80", "1.30", "1.30"]
+    line = next(line for line in panel.lines if line.get_label() == "MixLoRA")
+    assert line.get_xdata()[0] == 1
     fig = time_explorer(times, expected)
     assert fig.data[0].customdata[0, 0] == pytest.approx(100.0)  # milliseconds
-    assert fig.data[-1].name == "expected from operations" and len(fig.data) == 4
+    assert fig.layout.yaxis.ticktext == ("20k", "80k") and fig.layout.title.subtitle.text.startswith("20 rounds")
+    assert fig.data[-1].name == "expected from operations" and len(fig.data) == 3
 
 
 def test_one_size_needs_no_names_and_no_expectation(times):
     one = times[times["size"] == "20k"].drop(columns="size")
-    assert time_figure(one).axes[0].get_xlabel() == "time of a training step over MixLoRA's"
-    assert len(time_explorer(one).data) == 3
+    assert [text.get_text() for text in time_figure(one).axes[0].get_yticklabels()] == ["one size"]
+    assert len(time_explorer(one).data) == 2
 
 
-def test_all_are_saved(points, layers, times, tmp_path):
+def test_all_are_saved(points, gaps, layers, times, tmp_path):
     drawn = {
-        "smore_fig4": (draw.budget_figure(points, ["originals", "variants"]), draw.budget_explorer(points), points),
-        "smore_table5": (layers_figure(*layers, ["originals"]), layers_explorer(layers[1]), layers[1]),
+        "smore_fig4": (
+            draw.budget_figure(points, gaps, ["originals", "variants"]),
+            draw.budget_explorer(points, gaps),
+            points,
+        ),
+        "smore_table5": (layers_figure(*layers, ["originals"]), layers_explorer(*layers), layers[1]),
         "smore_table7": (time_figure(times), time_explorer(times), times),
     }
     for item, parts in drawn.items():

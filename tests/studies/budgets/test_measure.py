@@ -95,13 +95,18 @@ def test_a_table_of_results_becomes_figure_four():
         budgets.measure_table(pd.DataFrame(rows).drop(columns="config"))
 
 
-def test_times_are_measured_and_judged_at_two_sizes():
+def test_times_are_measured_and_judged_at_every_width():
     found = ma.papers.smore_table7(rounds=6)
-    assert set(found.numbers) >= {"times", "expected"} and len(found.rounds) == 12
-    assert found.times.groupby("size", sort=False)["method"].apply(list).tolist() == [["MixLoRA", "S'MoRE"]] * 2
+    widths = [f"width {hidden}" for hidden in (128, 256, 512, 768)]
+    assert set(found.numbers) >= {"times", "expected"} and len(found.rounds) == 6 * len(widths)
+    assert list(dict.fromkeys(found.times["size"])) == list(dict.fromkeys(found.expected["size"])) == widths
+    assert found.times.groupby("size", sort=False)["method"].apply(list).tolist() == [["MixLoRA", "S'MoRE"]] * 4
+    sizes = found.times.pivot(index="size", columns="method", values="trainable")
+    assert (sizes["S'MoRE"] / sizes["MixLoRA"]).between(1 / 1.1, 1.1).all()  # judged as equal
     ratio = found.rounds[found.rounds["size"] == "width 128"]["ratio"].median()
     row = found.times.query("size == 'width 128' and method == \"S'MoRE\"").iloc[0]
     assert row["ratio"] == pytest.approx(ratio)
-    assert isinstance(found.plot(), Figure) and found.interactive().data and len(found.judged) == 2
+    assert isinstance(found.plot(), Figure) and found.interactive().data and len(found.judged) == 4
+    assert [text.get_text() for text in found.plot().axes[0].get_yticklabels()] == widths
     panel = Figure().subplots()
     assert found.plot(panel) is panel and found.origin == "6 rounds, one thread of a CPU"

@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import METHOD_COLORS
-from moe_analysis.studies.optimizers import OneExpert, draw_control, measure
+from moe_analysis.studies.optimizers import OneExpert, draw_control, measure, measure_rescaling
 from moe_analysis.studies.optimizers.curves import curve_bands, progress_curves
 from moe_analysis.studies.optimizers.draw import forms_figure, progress_explorer, spread_out
 from moe_analysis.studies.optimizers.draw_rescaling import progress_figure
+from tests.studies.drawn_texts import outside, overlaps
 
 from .test_curves import FORMS, four, run
 
@@ -37,9 +39,28 @@ def test_figure_2_draws_three_measures_of_both_methods(curves):
 
 def test_figure_3_draws_a_panel_for_each_form(curves):
     figure = forms_figure(curve_bands(curves), {"SGD": FORMS, "two": FORMS[:2]})
-    assert [panel.get_title(loc="left") for panel in figure.axes] == ["SGD", "two"]
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["forms of SGD", "forms of two"]
     assert [[line.get_label() for line in panel.lines] for panel in figure.axes] == [list(FORMS), list(FORMS[:2])]
     assert [line.get_color() for line in figure.axes[0].lines] == [METHOD_COLORS[name] for name in FORMS]
+
+
+@pytest.mark.parametrize("found", [measure_rescaling, measure])
+def test_learning_rates_seeds_and_the_meaning_of_shades_stand_on_both_drawings(found):
+    result = found(four(0.2))
+    figure, twin = result.plot(), result.interactive()
+    named = [label for panel in figure.axes for label in panel.get_legend_handles_labels()[1]]
+    assert "RSGD, lr 0.1" in named and "gRSGD, lr 0.1" in named
+    written = [text.get_text() for text in figure.findobj(Text)]
+    assert all(name in written for name in named)
+    assert "3 seeds, 40 steps" in figure.get_supxlabel() and "from the lowest seed" in figure.get_supxlabel()
+    assert overlaps(figure) == [] and outside(figure) == []
+    assert "gRSGD, lr 0.1" in [trace.name for trace in twin.data] and "3 seeds" in twin.layout.title.subtitle.text
+
+
+def test_a_line_below_one_that_it_equals_is_wider(curves):
+    figure = forms_figure(curve_bands(curves), {"SGD": FORMS})
+    widths = {line.get_label(): line.get_linewidth() for line in figure.axes[0].lines}
+    assert widths["SGD"] == widths["RSGD"] > widths["gSGD"] == widths["gRSGD"]
 
 
 def test_the_explorer_has_every_seed_and_shows_one_measure_at_a_time(curves):
@@ -91,6 +112,8 @@ def test_the_outcome_stands_over_the_rate_with_the_best_ringed_and_what_diverged
     assert [ring.get_xdata()[0] for ring in rings] == [0.2] * 4
     crosses = [line.get_xdata().tolist() for line in panel.lines if line.get_marker() == "x"]
     assert crosses == [[0.4]] and panel.get_xscale() == "log"
+    below = panel.figure.get_supxlabel()
+    assert "3 seeds" in below and "×: a seed diverged" in below and overlaps(panel.figure) == []
 
 
 def test_the_rates_explorer_has_two_measures_and_every_run(found):

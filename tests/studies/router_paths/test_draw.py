@@ -13,6 +13,7 @@ from moe_analysis.studies.convergence import loss_bands, loss_curves
 from moe_analysis.studies.router_paths.draw import HIGHLIGHTED, entropy_figure, trajectory_explorer, trajectory_figure
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
 from moe_analysis.studies.router_paths.smoothness import smoothness, smoothness_summary
+from tests.studies.drawn_texts import overlaps
 from tests.studies.fake_runs import MODULES, fake_run, walk
 
 METHODS = {"LoRA-MoE": 8, "mix-and-match": 12, "T-REX": 12}
@@ -53,11 +54,57 @@ def panels(figure):
 
 
 def flat(figure, label):
-    return next(axes for axes in figure.axes if axes.get_ylabel().startswith(label))
+    return next(axes for axes in figure.axes if f"{axes.get_xlabel()}|{axes.get_ylabel()}".find(label) >= 0)
 
 
-def test_each_method_has_a_panel_in_the_order_of_the_runs(figure):
-    assert [panel.get_title() for panel in panels(figure)] == ["(a) LoRA-MoE", "(b) mix-and-match", "(c) T-REX"]
+def planes(figure):
+    return [axes for axes in figure.axes if axes.get_xlabel().startswith("PC1") and axes.name != "3d"]
+
+
+def words(figure):
+    return [text.get_text() for part in figure.subfigs for text in part.texts]
+
+
+def test_each_method_has_a_scene_and_a_plane_in_the_order_of_the_runs(figure):
+    assert [text for text in words(figure) if text.startswith("(")] == [
+        "(a) LoRA-MoE",
+        "(b) mix-and-match",
+        "(c) T-REX",
+    ]
+    assert len(panels(figure)) == len(planes(figure)) == len(METHODS)
+    assert [text for text in words(figure) if "experts" in text] == [
+        f"{count} experts, {count} paths" for count in METHODS.values()
+    ]
+
+
+def collapsed(frames, method="mix-and-match", copies=3):
+    """The paths where every `copies` experts of a method go the way of the first of them."""
+    paths = frames["paths"].copy()
+    own = paths["method"] == method
+    leader = paths.loc[own, "expert"] // copies * copies
+    keys = ["method", "seed", "expert", "step"]
+    moved = ["pc1", "pc2", "pc3", "distance"]
+    paths.loc[own, moved] = paths[own].assign(expert=leader)[keys].merge(paths, on=keys, how="left")[moved].to_numpy()
+    return paths
+
+
+def test_experts_that_share_a_path_are_counted_at_its_end_in_both_drawings(frames):
+    paths = collapsed(frames)
+    figure = trajectory_figure(**{**frames, "paths": paths})
+    (told,) = (text for part in figure.subfigs for text in part.texts if "only" in text.get_text())
+    assert told.get_text() == "12 experts, only 4 paths" and told.get_bbox_patch() is not None
+    counts = [[text.get_text() for text in plane.texts] for plane in planes(figure)]
+    assert counts == [[], ["×3"] * 4, []]
+    twin = trajectory_explorer(paths, frames["axes"])
+    marked = [trace for trace in twin.data if "text" in trace.mode]
+    assert [list(trace.text) for trace in marked] == [["×3"] * 4] * len(SEEDS)
+    assert [trace.visible for trace in marked] == [True, False, False]
+    assert any(trace.name == "mix-and-match<br>12 experts, only 4 paths" for trace in twin.data)
+
+
+def test_the_seeds_and_what_bars_mean_stand_below_and_no_texts_meet(figure):
+    assert "3 seeds" in figure.get_supxlabel() and "95 % intervals over seeds" in figure.get_supxlabel()
+    assert overlaps(figure) == []
 
 
 def test_all_panels_have_one_scale_and_one_view(figure):
@@ -89,7 +136,7 @@ def test_lines_are_coloured_by_training_step_on_one_scale(figure):
     assert [axes for axes in figure.axes if axes.get_title() == "step"]
 
 
-def test_ticks_are_short_numbers_in_the_power_of_ten_that_the_figure_states(frames):
+def test_ticks_are_short_numbers_in_the_power_of_ten_that_the_axis_states(frames):
     small = frames["paths"].assign(
         **{
             name: frames["paths"][name] * 1e-4 / frames["paths"][["pc1", "pc2", "pc3"]].abs().to_numpy().max()
@@ -97,31 +144,36 @@ def test_ticks_are_short_numbers_in_the_power_of_ten_that_the_figure_states(fram
         }
     )
     figure = trajectory_figure(**{**frames, "paths": small})
-    stated = [text.get_text() for part in figure.subfigs for text in part.texts]
-    assert stated in (["axes in $10^{-4}$"], ["axes in $10^{-5}$"])
     figure.canvas.draw()
-    axis = panels(figure)[0].xaxis
-    shown = [float(text.replace("−", "-")) for text in (label.get_text() for label in axis.get_ticklabels()) if text]
-    power = float(f"1e{stated[0][len('axes in $10^{') : -2]}")
-    np.testing.assert_allclose(np.array(shown) * power, axis.get_ticklocs(), rtol=1e-2, atol=1e-12)
+    plane = planes(figure)[0]
+    stated = plane.get_xlabel().partition("$10^{")[2].removesuffix("}$")
+    assert stated in ("-4", "-5")
+    shown = [float(label.get_text().replace("−", "-")) for label in plane.xaxis.get_ticklabels()]
+    np.testing.assert_allclose(
+        np.array(shown) * float(f"1e{stated}"), plane.xaxis.get_ticklocs(), rtol=1e-2, atol=1e-12
+    )
 
 
 def test_axis_labels_tell_the_variance_explained(figure, frames):
     expected = [f"PC{n} ({share:.0%})" for n, share in enumerate(frames["axes"].explained, 1)]
     for panel in panels(figure):
-        assert [panel.get_xlabel(), panel.get_ylabel(), panel.get_zlabel()] == expected
+        assert [panel.get_xlabel(), panel.get_ylabel(), panel.get_zlabel()] == ["PC1", "PC2", "PC3"]
+    assert planes(figure)[0].get_ylabel().startswith(expected[1])
+    assert all(plane.get_xlabel().startswith(expected[0]) for plane in planes(figure))
 
 
 @pytest.mark.parametrize("label, measure", [("path length", "tortuosity"), ("turning angle", "turning_angle")])
 def test_measures_are_a_dot_for_each_seed_with_mean_interval_and_reference(figure, frames, label, measure):
     panel = flat(figure, label)
-    assert [tick.get_text().replace("\n", "") for tick in panel.get_xticklabels()] == list(METHODS)
-    dots = [dot.get_offsets()[:, 1] for dot in panel.collections if dot.get_offsets().shape[0] == len(SEEDS)]
+    assert [tick.get_text() for tick in flat(figure, "path length").get_yticklabels()] == list(METHODS)
+    dots = [dot.get_offsets()[:, 0] for dot in panel.collections if dot.get_offsets().shape[0] == len(SEEDS)]
     by_method = frames["smooth"].groupby("method", sort=False)[measure]
     np.testing.assert_allclose(dots, [values.to_numpy() for _, values in by_method])
     means = frames["summary"].query("measure == @measure")["mean"].tolist()
-    assert [bar.lines[0].get_ydata()[0] for bar in panel.containers] == pytest.approx(means)
-    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["noise with momentum"]
+    assert [bar.lines[0].get_xdata()[0] for bar in panel.containers] == pytest.approx(means)
+    noise = {"tortuosity": "momentum_tortuosity", "turning_angle": "momentum_angle"}[measure]
+    dashes = [line.get_xdata()[0] for line in panel.lines if line.get_linestyle() == "--"]
+    assert dashes == pytest.approx(frames["smooth"].groupby("method", sort=False)[noise].mean().tolist())
 
 
 def test_losses_are_a_line_and_a_band_for_each_method_in_its_colour(figure):
@@ -156,13 +208,15 @@ def test_one_seed_alone_is_drawn_without_interval(frames):
     paths = frames["paths"].query("seed == 0")
     one = {**frames, "paths": paths, "smooth": smooth, "summary": smoothness_summary(smooth)}
     bars = flat(trajectory_figure(**one), "path length").containers
-    lengths = [np.ptp(segment[:, 1]) for bar in bars for segment in bar.lines[2][0].get_segments()]
+    lengths = [np.ptp(segment[:, 0]) for bar in bars for segment in bar.lines[2][0].get_segments()]
     assert lengths == pytest.approx([0.0] * len(METHODS))
 
 
 def test_the_twin_shows_the_first_seed_and_names_each_method_once(explorer):
     shown = [trace for trace in explorer.data if trace.visible]
-    assert [trace.name for trace in shown if trace.showlegend] == list(METHODS)
+    assert [trace.name for trace in shown if trace.showlegend] == [
+        f"{method}<br>{count} experts, {count} paths" for method, count in METHODS.items()
+    ]
     assert {trace.legendgroup for trace in shown} == set(METHODS)
     assert all("seed 0" in trace.hovertemplate for trace in shown)
 
@@ -178,7 +232,7 @@ def test_buttons_choose_the_seed(explorer):
 
 
 def test_hover_tells_method_seed_expert_step_and_loss(explorer, frames):
-    trace = next(t for t in explorer.data if t.name == "T-REX" and t.showlegend and "seed 1" in t.hovertemplate)
+    trace = next(t for t in explorer.data if t.legendgroup == "T-REX" and t.showlegend and "seed 1" in t.hovertemplate)
     for part in ("T-REX, seed 1", "expert", "step", "loss"):
         assert part in trace.hovertemplate
     run = frames["paths"].query("method == 'T-REX' and seed == 1 and rank <= @HIGHLIGHTED")
@@ -192,14 +246,12 @@ def test_experts_are_not_joined_to_each_other(explorer):
     assert np.isnan(trace.x).sum() == HIGHLIGHTED and trace.connectgaps is False
 
 
-def test_the_twin_is_float32_and_labels_its_axes_like_the_paper_figure(explorer, figure):
+def test_the_twin_is_float32_and_labels_its_axes_with_the_variance_explained(explorer, frames):
     assert {trace.x.dtype for trace in explorer.data} == {np.dtype("float32")}
     scene = explorer.layout.scene
-    assert [axis.title.text for axis in (scene.xaxis, scene.yaxis, scene.zaxis)] == [
-        panels(figure)[0].get_xlabel(),
-        panels(figure)[0].get_ylabel(),
-        panels(figure)[0].get_zlabel(),
-    ]
+    expected = [f"PC{n} ({share:.0%})" for n, share in enumerate(frames["axes"].explained, 1)]
+    assert [axis.title.text for axis in (scene.xaxis, scene.yaxis, scene.zaxis)] == expected
+    assert explorer.layout.title.subtitle.text.startswith("3 seeds")
 
 
 def test_both_figures_are_saved_with_their_numbers(tmp_path, figure, explorer, frames):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 
 from moe_analysis.drawing.save import save
-from moe_analysis.drawing.style import method_color
 from moe_analysis.evidence.intervals import mean_interval
 from moe_analysis.studies.routing import agreement, draw, draw_experts, load, specialization
 from moe_analysis.studies.routing.agreement import AGREEMENT
 from moe_analysis.studies.routing.draw_agreement import agreement_explorer, agreement_figure
+from tests.studies.drawn_texts import outside, overlaps
 from tests.studies.fake_routers import MODULES, named_run, soft, tokens_of
 
 METHODS = {"LoRA-MoE": 4, "T-REX": 6}
@@ -81,81 +80,127 @@ def test_experts_without_load_are_left_out_and_unused_ones_drawn_at_the_end_of_t
     draw_experts.specialists_figure(rows).draw_without_rendering()
 
 
-def test_a_panel_for_every_method_on_one_scale(frames):
-    fig = draw_experts.specialists_figure(one_router(frames["shares"]))
-    panels = [panel for panel in fig.axes if panel.images and panel.get_title(loc="right")]
-    assert [panel.get_title(loc="right").split("\n")[0] for panel in panels] == list(METHODS)
+def test_a_panel_for_every_method_on_one_scale_and_in_one_order_of_rows(frames):
+    own = one_router(frames["shares"])
+    fig, order = draw_experts.specialists_figure(own), draw_experts.common_order(own)
+    panels = [panel for panel in fig.axes if panel.images and panel.get_title()]
+    assert [panel.get_title() for panel in panels] == list(METHODS)
+    assert sorted(order) == sorted(set(own["label"]))
     for panel, method in zip(panels, METHODS):
-        own = one_router(frames["shares"])
-        grid = draw_experts.lift_grid(own[own["method"] == method])
+        rows = own[own["method"] == method]
+        grid = draw_experts.lift_grid(rows, order)
+        assert list(grid.index) == order and sorted(grid.columns) == list(range(METHODS[method]))
         np.testing.assert_allclose(panel.images[0].get_array(), grid)
         assert panel.images[0].get_clim() == (-2, 2) and panel.get_xlabel() == f"{METHODS[method]} experts"
-        assert [tick.get_text() for tick in panel.get_yticklabels()] == list(grid.index)
-        assert panel.get_title(loc="right").endswith("layer 1, q_proj")
+    assert [tick.get_text() for tick in panels[0].get_yticklabels()] == order
+    assert fig.get_supxlabel() == "One router of each system, seed 1: layer 1, q_proj."
+    assert overlaps(fig) == [] and outside(fig) == []
+    twin = draw_experts.specialists_explorer(own)
+    assert [list(trace.y) for trace in twin.data] == [order] * len(METHODS)
+
+
+def test_routers_of_other_places_are_named_below(frames):
+    own = one_router(frames["shares"])
+    module = own["module"].where(own["method"] != "T-REX", "layers.0.up_proj pool 1")
+    words = draw_experts.routers_shown(own.assign(module=module))
+    assert words == "One router of each system, seed 1: layer 1, q_proj; T-REX: layer 0, up_proj pool 1."
+
+
+def test_the_common_order_weighs_every_router_the_same():
+    def router(name: str, labels: list[str], strength: float) -> pd.DataFrame:
+        half = len(labels) // 2
+        lifts = strength * np.where(np.arange(len(labels)) < half, 1.0, -1.0)
+        return pd.DataFrame(
+            {
+                "method": name,
+                "seed": 0,
+                "module": "a",
+                "label": np.repeat(labels, 2),
+                "expert": np.tile([0, 1], len(labels)),
+                "log_lift": np.stack([lifts, -lifts], axis=1).ravel(),
+            }
+        )
+
+    loud, others = router("loud", list("abcd"), 2.0), [router(name, list("acbd"), 0.1) for name in ("one", "other")]
+    order = draw_experts.common_order(pd.concat([loud, *others]))
+    assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset("ac"), frozenset("bd")}
 
 
 @pytest.fixture(scope="module")
 def panels(frames):
-    fig = draw.routing_figure(*(frames[name] for name in ("trained", "untrained", "loads", "summary")))
-    return dict(zip("abcdef", fig.axes)), fig
+    fig = draw.routing_figure(*(frames[name] for name in ("trained", "untrained", "summary")))
+    return dict(zip("abcd", fig.axes)), fig
 
 
-@pytest.mark.parametrize(
-    "letter, view, label",
-    [("a", "gates", "dataset"), ("b", "gates", "cluster"), ("d", "top1", "dataset"), ("e", "top1", "cluster")],
-)
-def test_information_stands_by_layer_with_intervals_over_seeds(panels, frames, letter, view, label):
+@pytest.mark.parametrize("letter, view", [("a", "gates"), ("b", "top1")])
+def test_information_is_a_row_for_each_system_on_a_log_axis_with_intervals_over_seeds(panels, frames, letter, view):
     panel = panels[0][letter]
-    lines = {bars.get_label(): bars for bars in panel.containers}
-    for method in METHODS:
-        rows = frames["trained"]
-        rows = rows[(rows["method"] == method) & (rows["view"] == view) & (rows["label"] == label)]
-        for place, layer in enumerate(("layers.0", "layers.1")):
-            seeds = 100 * rows[rows["layer"] == layer].groupby("seed")["normalised"].mean().to_numpy()
+    assert panel.get_xscale() == "log" and panel.get_title(loc="left") == f"({letter}) {draw.VIEWS[view]}"
+    bars = {one.get_label(): one for one in panel.containers}
+    assert list(bars) == ["data set", "cluster"]
+    for label, name in (("dataset", "data set"), ("cluster", "cluster")):
+        rows = draw.of(frames["trained"], label, view)
+        line, _, (whiskers,) = bars[name]
+        for place, method in enumerate(METHODS):
+            seeds = 100 * rows[rows["method"] == method].groupby("seed")["normalised"].mean().to_numpy()
             mean, low, high = mean_interval(seeds)
-            line, _, (bar,) = lines[method]
-            assert line.get_ydata()[place] == pytest.approx(mean)
-            assert sorted(bar.get_segments()[place][:, 1]) == pytest.approx([low, high])
-    rings = [bars[0] for bars in panel.containers if bars.get_label() not in METHODS]
-    assert len(rings) == len(METHODS) and all(ring.get_markerfacecolor() == "none" for ring in rings)
-    assert panel.get_title(loc="left") == f"({letter}) {draw.VIEWS[view]}, {draw.SHORT[label]}"
+            assert line.get_xydata()[place, 0] == pytest.approx(max(mean, draw.FLOOR))
+            ends = whiskers.get_segments()[place][:, 0]
+            assert ends == pytest.approx([max(low, draw.FLOOR), max(high, draw.FLOOR)])
+    starts = [line for line in panel.lines if line.get_label() == "before training"]
+    assert len(starts) == 1 and starts[0].get_markerfacecolor() == "none"
 
 
-def test_load_curves_fall_and_have_mean_one_and_every_router_has_its_dot(panels, frames):
-    curves = [line for line in panels[0]["c"].lines if len(line.get_xdata()) > 2]
-    for line, (method, experts) in zip(curves, METHODS.items()):
-        assert to_hex(line.get_color()) == method_color(method).lower() and len(line.get_xdata()) == experts
-        assert (np.diff(line.get_ydata()) <= 0).all() and np.mean(line.get_ydata()) == pytest.approx(1.0)
-    for line, method in zip(panels[0]["f"].lines, METHODS):
-        rows = frames["summary"][frames["summary"]["method"] == method]
-        np.testing.assert_allclose(line.get_xdata(), rows["token_entropy"])
-        np.testing.assert_allclose(line.get_ydata(), rows["top1_balance"])
+def test_what_is_not_above_shuffled_texts_stands_at_the_left_edge(frames):
+    nothing = frames["trained"].assign(normalised=-0.01)
+    panel = draw.routing_figure(nothing, nothing, frames["summary"]).axes[0]
+    edges = [line for line in panel.lines if line.get_marker() == "<"]
+    assert edges and all(set(line.get_xdata()) == {draw.FLOOR} for line in edges)
+    means = draw.information_means(nothing, frames["untrained"])
+    assert (means.loc[means["stage"] == "trained", "mean"] == -1).all()  # the tables keep what was measured
 
 
-def test_the_legend_names_every_method_and_the_start(panels):
+def test_evenness_and_load_have_a_mark_and_the_extremes_of_routers_for_each_system(panels, frames):
+    for letter, column in (("c", "token_entropy"), ("d", "top1_balance")):
+        (bars,) = panels[0][letter].containers
+        own = frames["summary"].groupby("method", sort=False)[column]
+        np.testing.assert_allclose(bars.lines[0].get_xydata()[:, 0], own.mean())
+        ends = np.array(bars.lines[2][0].get_segments())[:, :, 0]
+        np.testing.assert_allclose(ends, np.stack([own.min(), own.max()], axis=1))
+
+
+def test_the_legend_names_what_is_told_and_the_start(panels):
     texts = [text.get_text() for text in panels[1].legends[0].get_texts()]
-    assert texts == [*METHODS, "before training"]
+    assert texts == ["data set", "cluster", "before training"]
 
 
-def test_agreement_stands_by_layers_and_by_seeds_and_as_intervals(frames):
+def test_agreement_has_a_row_for_every_system_with_its_means_and_matrices(frames):
     fig = agreement_figure(frames["seeds"], frames["layers"], frames["untrained_seeds"])
-    maps = [panel for panel in fig.subfigs[0].axes if panel.images]
-    assert [panel.get_title(loc="left") for panel in maps[:2]] == list(METHODS) and len(maps) == 4
-    for panel, method in zip(maps[2:], METHODS):
+    dots, *maps = fig.axes
+    maps = [panel for panel in maps if panel.images]
+    assert [tick.get_text() for tick in dots.get_yticklabels()] == list(METHODS) and len(maps) == 4
+    for panel, method in zip(maps[1::2], METHODS):
         matrix = np.asarray(panel.images[0].get_array())
         rows = frames["seeds"][frames["seeds"]["method"] == method]
         pair = rows[(rows["seed"] == 0) & (rows["other_seed"] == 2)][AGREEMENT].mean()
         assert matrix[0, 2] == matrix[2, 0] == pytest.approx(pair) and (np.diag(matrix) == 1).all()
-    below = fig.subfigs[1].axes[0]
-    labels = below.get_legend_handles_labels()[1]
-    assert sorted(labels) == ["pairs of layers", "pairs of seeds", "pairs of seeds before training"]
-    marks = [bars[0].get_ydata()[0] for bars in below.containers]
-    expected = [
-        frame[frame["method"] == method].groupby(by)[AGREEMENT].mean().mean()
-        for method in METHODS
-        for frame, by in ((frames["seeds"], ["seed", "other_seed"]), (frames["layers"], "seed"))
-    ]
-    np.testing.assert_allclose(marks, expected)
+    marks = {bars.get_label(): bars[0].get_xydata()[:, 0] for bars in dots.containers}
+    assert list(marks) == ["pairs of seeds before training", "pairs of seeds", "pairs of layers"]
+    for what, name, by in (
+        ("pairs of seeds before training", "untrained_seeds", ["seed", "other_seed"]),
+        ("pairs of seeds", "seeds", ["seed", "other_seed"]),
+        ("pairs of layers", "layers", "seed"),
+    ):
+        own = [frames[name][frames[name]["method"] == method] for method in METHODS]
+        np.testing.assert_allclose(marks[what], [rows.groupby(by)[AGREEMENT].mean().mean() for rows in own])
+    assert [float(text.get_text()) for text in dots.texts] == pytest.approx(marks["pairs of seeds"], abs=0.006)
+
+
+def test_seeds_and_the_meaning_of_bars_stand_below_and_no_texts_meet(frames, panels):
+    agreed = agreement_figure(frames["seeds"], frames["layers"], frames["untrained_seeds"])
+    for figure in (agreed, panels[1]):
+        assert overlaps(figure) == [] and outside(figure) == []
+        assert figure.get_supxlabel().startswith("3 seeds; bars: 95 % intervals")
 
 
 def test_each_choice_of_the_menus_shows_what_it_names(frames):
@@ -164,6 +209,7 @@ def test_each_choice_of_the_menus_shows_what_it_names(frames):
     assert len(buttons) == len(fig.data) == 18 and sum(trace.visible is True for trace in fig.data) == 1
     assert all(sum(button.args[0]["visible"]) == 1 for button in buttons)
     fig = draw.routing_explorer(frames["trained"], frames["summary"])
+    assert fig.layout.yaxis.type == "log" and fig.layout.title.subtitle.text.startswith("3 seeds: one dot")
     for button, (label, view) in zip(
         fig.layout.updatemenus[0].buttons,
         [("dataset", "gates"), ("cluster", "gates"), ("dataset", "top1"), ("cluster", "top1")],
@@ -171,20 +217,26 @@ def test_each_choice_of_the_menus_shows_what_it_names(frames):
         shown = [trace for trace, visible in zip(fig.data, button.args[0]["visible"]) if visible]
         assert [trace.name for trace in shown] == [*METHODS, *METHODS]
         rows = draw.of(frames["trained"], label, view)
-        expected = 100 * rows[rows["method"] == "T-REX"]["normalised"]
+        expected = (100 * rows[rows["method"] == "T-REX"]["normalised"]).clip(lower=draw.FLOOR)
         np.testing.assert_allclose(shown[1].y, expected, rtol=1e-5, atol=1e-5)
         assert button.label == f"{draw.LABELS[label]}, {draw.VIEWS[view]}"
-    fig = agreement_explorer(frames["seeds"], frames["layers"])
+    fig = agreement_explorer(frames["seeds"], frames["layers"], frames["untrained_seeds"])
     assert [button.label for button in fig.layout.updatemenus[0].buttons] == list(METHODS)
-    assert [trace.name for trace in fig.data] == ["LoRA-MoE"] * 2 + ["T-REX"] * 2
-    assert fig.layout.updatemenus[0].buttons[1].args[0]["visible"] == [False, False, True, True]
+    assert [trace.name for trace in fig.data[3:]] == ["LoRA-MoE"] * 2 + ["T-REX"] * 2
+    assert fig.layout.updatemenus[0].buttons[1].args[0]["visible"] == [True] * 3 + [False, False, True, True]
+    assert fig.layout.title.subtitle.text.startswith("3 seeds; bars: 95 % intervals")
 
 
 def test_the_figures_can_be_saved(frames, panels, tmp_path):
     written = save(
-        "routing", panels[1], draw.routing_explorer(frames["trained"], frames["summary"]), frames, folder=tmp_path
+        "routing",
+        panels[1],
+        draw.routing_explorer(frames["trained"], frames["summary"]),
+        frames,
+        folder=tmp_path,
     )
     assert written["png"].stat().st_size > 10_000
     drawn = agreement_figure(frames["seeds"], frames["layers"], frames["untrained_seeds"])
-    written = save("agreement", drawn, agreement_explorer(frames["seeds"], frames["layers"]), {}, folder=tmp_path)
+    twin = agreement_explorer(frames["seeds"], frames["layers"], frames["untrained_seeds"])
+    written = save("agreement", drawn, twin, {}, folder=tmp_path)
     assert written["png"].stat().st_size > 10_000

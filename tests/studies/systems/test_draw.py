@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import method_color
-from moe_analysis.studies.systems.draw import MOST_NAMES, RADAR_METHODS, transfer_explorer, transfer_figure, write_key
+from moe_analysis.studies.systems.draw import RADAR_METHODS, transfer_explorer, transfer_figure
 from moe_analysis.studies.systems.draw_tasks import task_explorer, task_figure
 from moe_analysis.studies.systems.scores import part_summary, scores, task_differences
+from tests.studies.drawn_texts import outside, overlaps
 
 from .test_scores import INSIDE_TASKS, NINE, OOD_TASKS, compare, levels_of
 
@@ -27,8 +25,8 @@ def frames():
 @pytest.fixture(scope="module")
 def panels(frames):
     fig = transfer_figure(*frames)
-    radar, *dots = fig.axes
-    return radar, dict(zip(("originals", "variants", "ood"), dots, strict=True)), fig
+    *dots, tasks, radar = fig.axes
+    return radar, dict(zip(("originals", "variants", "ood"), dots, strict=True)), fig, tasks
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +38,18 @@ def mean_of(frame, method, part):
     return frame[(frame["method"] == method) & (frame["part"] == part)]["accuracy"].mean()
 
 
+def guess_of(part):
+    levels = levels_of()
+    return levels.loc[levels["part"] == part, "guess"].mean()
+
+
+def points_of(frame, method, part):
+    return 100 * (mean_of(frame, method, part) - guess_of(part))
+
+
+NUMBERED = [f"{name.replace('_', ' ')} {number}" for number, name in enumerate(OOD_TASKS, 1)]
+
+
 def test_the_radar_has_the_papers_methods_on_every_ood_task(panels, frames):
     lines = {line.get_label(): line for line in panels[0].lines}
     assert tuple(lines) == RADAR_METHODS
@@ -47,9 +57,20 @@ def test_the_radar_has_the_papers_methods_on_every_ood_task(panels, frames):
         own = frames[0].query("part == 'ood' and method == @method").groupby("dataset")["accuracy"].mean()
         np.testing.assert_allclose(line.get_ydata(), own.loc[[*OOD_TASKS, OOD_TASKS[0]]])
         assert line.get_color() == method_color(method)
-    assert {text.get_text().replace("\n", " ") for text in panels[0].texts} == {
-        name.replace("_", " ") for name in OOD_TASKS
-    }
+    assert [tick.get_text() for tick in panels[0].get_xticklabels()] == [str(number) for number in (1, 2, 3, 4)]
+
+
+def test_every_ood_task_has_a_row_with_its_number_and_points_above_guessing(panels, frames):
+    rows = panels[3]
+    assert [tick.get_text() for tick in rows.get_yticklabels()] == NUMBERED
+    marks = {line.get_label(): line for line in rows.lines if line.get_label() in RADAR_METHODS}
+    guess = levels_of().query("part == 'ood'").set_index("dataset")["guess"]
+    assert tuple(marks) == RADAR_METHODS
+    away = frames[0].query("part == 'ood'")
+    for method, line in marks.items():
+        own = away[away["method"] == method].groupby("dataset")["accuracy"].mean()
+        np.testing.assert_allclose(line.get_xdata(), 100 * (own - guess).loc[list(OOD_TASKS)])
+        assert (np.round(line.get_ydata()) == np.arange(4)).all()
 
 
 def test_every_method_has_its_dot_and_seeds_in_every_part(panels, frames):
@@ -57,31 +78,35 @@ def test_every_method_has_its_dot_and_seeds_in_every_part(panels, frames):
     assert [tick.get_text() for tick in panels[1]["originals"].get_yticklabels()] == list(NINE)
     for part, panel in panels[1].items():
         dots = {line.get_ydata()[0]: line.get_xdata()[0] for line in panel.lines if line.get_marker() == "o"}
-        assert dots == pytest.approx({place: mean_of(frame, method, part) for place, method in enumerate(NINE)})
+        assert dots == pytest.approx({place: points_of(frame, method, part) for place, method in enumerate(NINE)})
         assert [len(line.get_xdata()) for line in panel.lines if line.get_marker() == "|"] == [3] * len(NINE)
         tasks = summary.set_index("part").loc[part, "tasks"].iloc[0]
         assert panel.get_title(loc="left").endswith(f"({tasks} tasks)")
 
 
-def test_levels_are_lines_and_those_far_off_are_written_down(frames):
+@pytest.mark.parametrize("far", [False, True])
+def test_the_untrained_backbone_is_a_line_or_where_it_is_far_off_a_number(frames, far):
     frame, summary, _ = frames
-    for value, far in ((mean_of(frame, "LoRA", "ood"), False), (0.02, True)):
-        panel = transfer_figure(frame, summary, levels_of(untrained=value)).axes[-1]
-        drawn = [line for line in panel.lines if line.get_label() == "untrained backbone"]
-        assert len(drawn) == 1 and len(drawn[0].get_xdata()) == (0 if far else 2)
-        note = " ".join(text.get_text() for text in panel.texts)
-        assert ("untrained backbone 0.02" in note) == far and "chance 0.10" in note
+    levels = levels_of(untrained=0.02 if far else mean_of(frame, "LoRA", "ood"))
+    panel = transfer_figure(frame, summary, levels).axes[2]
+    drawn = [line for line in panel.lines if line.get_label() == "untrained backbone"]
+    points = 100 * (levels["untrained"].iloc[0] - guess_of("ood"))
+    assert [text.get_text() for text in panel.texts] == [f"untrained ← {points:.0f}"] * far
+    assert [line.get_xdata()[0] for line in drawn] == pytest.approx([] if far else [points])
 
 
-def test_no_text_of_the_figure_leaves_it(panels):
-    radar, dots, fig = panels
-    canvas = FigureCanvasAgg(fig)
-    canvas.draw()
-    renderer, page = canvas.get_renderer(), fig.bbox
-    title = next(text for text in fig.findobj(Text) if text.get_text().startswith("accuracy by task"))
-    for text in (*radar.texts, *(panel._left_title for panel in dots.values()), title):
-        box = text.get_window_extent(renderer)
-        assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1, text.get_text()
+def test_what_is_worse_than_guessing_is_gray(frames):
+    frame, summary, levels = frames
+    hard = levels.assign(guess=levels["guess"].where(levels["part"] != "ood", 0.95))
+    for table, shaded in ((levels, 0), (hard, 1)):
+        panel = transfer_figure(frame, summary, table).axes[2]
+        assert len(panel.patches) == shaded and (panel.get_xlim()[0] < 0) == bool(shaded)
+
+
+def test_no_text_meets_another_or_leaves_the_figure_and_the_seeds_stand_below(panels):
+    fig = panels[2]
+    assert overlaps(fig) == [] and outside(fig) == []
+    assert fig.get_supxlabel().startswith("3 seeds. Bars: 95 % intervals over seeds")
 
 
 def test_a_radar_of_absent_methods_or_tasks_is_refused(frames):
@@ -95,29 +120,21 @@ def test_a_radar_of_absent_methods_or_tasks_is_refused(frames):
 def test_a_suite_without_variants_has_two_panels_of_dots(tmp_path):
     frame = scores(*compare(seeds=(0, 1), methods=RADAR_METHODS, suite=str(tmp_path)))
     levels = levels_of().replace({"part": {"originals": "in-distribution", "variants": "in-distribution"}})
-    titles = [panel.get_title(loc="left") for panel in transfer_figure(frame, part_summary(frame), levels).axes[1:]]
+    titles = [panel.get_title(loc="left") for panel in transfer_figure(frame, part_summary(frame), levels).axes[:2]]
     assert titles == ["in distribution\n(5 tasks)", "out of distribution\n(4 tasks)"]
 
 
-def test_many_tasks_are_numbered_around_the_radar_and_named_below_it(frames):
+def test_many_tasks_have_a_row_each_and_their_number_around_the_radar(frames):
     frame, _, levels = frames
-    names = [f"task_{letter}" for letter in "abcdefghijklmnop"]
-    assert len(names) > MOST_NAMES
+    names = [f"reasoning_about_many_objects_{letter}" for letter in "abcdefghijklmnop"]
     away, level = frame[frame["dataset"] == "swap_tracking"], levels[levels["dataset"] == "swap_tracking"]
     many, their = (pd.concat([one.assign(dataset=name) for name in names]) for one in (away, level))
     fig = transfer_figure(many, part_summary(many), their)
-    assert [text.get_text() for text in fig.axes[0].texts] == [str(number) for number in range(1, 17)]
-    key = "\n".join(text.get_text() for text in fig.findobj(Text) if "task" in text.get_text()).splitlines()
-    assert [f"{number} {name.replace('_', ' ')}" for number, name in enumerate(names, 1)] == [
-        line for line in key if line[0].isdigit()
-    ]
-
-
-def test_the_key_s_columns_stand_beside_each_other_however_long_the_names_are():
-    part = Figure(figsize=(3.0, 1.0))
-    write_key(part, [f"reasoning about the order of many objects in {number} steps" for number in range(16)])
-    left, right = (text.get_window_extent() for text in part.texts)
-    assert left.x1 < right.x0
+    rows, radar = fig.axes[-2:]
+    expected = [f"{name.replace('_', ' ')} {number}" for number, name in enumerate(names, 1)]
+    assert [tick.get_text() for tick in rows.get_yticklabels()] == expected
+    assert [tick.get_text() for tick in radar.get_xticklabels()] == [str(number) for number in range(1, 17)]
+    assert overlaps(fig) == []
 
 
 def test_the_heat_map_holds_points_and_marks_clear_differences(differences):
@@ -134,20 +151,23 @@ def test_the_heat_map_holds_points_and_marks_clear_differences(differences):
 
 
 def test_the_explorer_shows_one_part_and_measure_at_a_time(frames):
-    frame, summary, levels = frames
-    fig = transfer_explorer(frame, summary, levels)
+    frame, summary, _ = frames
+    fig = transfer_explorer(frame, summary, levels_of(untrained=0.5))
     radar = [trace for trace in fig.data if trace.type == "scatterpolar"]
     assert [trace.name for trace in radar] == ["guessing", *NINE]
     assert [trace.name for trace in radar if trace.visible is True] == ["guessing", *RADAR_METHODS]
+    by_task = [trace for trace in fig.data if trace.type == "scatter" and trace.yaxis == "y2"]
+    assert [trace.name for trace in by_task] == list(NINE) and list(by_task[0].text) == NUMBERED
     buttons = fig.layout.updatemenus[0].buttons
     assert len(buttons) == 6 and buttons[5].label == "loss, out of distribution"
     assert [trace.visible for trace in fig.data] == list(buttons[0].args[0]["visible"])
-    for button, traces in zip(buttons, (5, 5, 5, 3, 3, 3)):  # of the levels only the backbone has a loss
+    for button, traces in zip(buttons, (3, 3, 3, 3, 3, 3)):  # guessing is far off, and a loss has none
         shown = [trace for trace, visible in zip(fig.data, button.args[0]["visible"]) if visible is True]
-        dots = [trace for trace in shown if trace.type == "scatter"]
+        dots = [trace for trace in shown if trace.type == "scatter" and trace.yaxis == "y"]
         assert len(dots) == traces and list(dots[1].y) == list(NINE)
-    last = [trace for trace, visible in zip(fig.data, buttons[2].args[0]["visible"]) if visible is True][-4]
-    assert last.x[0] == pytest.approx(mean_of(frame, "LoRA", "ood"), rel=1e-5)
+    last = [trace for trace, visible in zip(fig.data, buttons[2].args[0]["visible"]) if visible is True][-2]
+    assert last.x[0] == pytest.approx(points_of(frame, "LoRA", "ood"), rel=1e-5)
+    assert fig.layout.title.subtitle.text.startswith("3 seeds. Bars")
 
 
 def test_the_task_explorer_has_a_map_for_each_measure(frames, differences):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -13,6 +14,7 @@ from moe_analysis.studies.trees.measure import prompts_of, with_control
 from moe_analysis.training.recorders.tree_recorder import record_trees
 from tests.docs.prepared.models import config, trained
 from tests.docs.prepared.structures import SIZES, tree_runs
+from tests.studies.drawn_texts import outside, overlaps
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +72,34 @@ def test_a_token_is_looked_at_in_the_form_in_which_the_run_was_trained(form):
     assert found.token.startswith(repr(run.tokenizer.decode([ids.iloc[2]]).strip()))
 
 
+def test_three_tokens_of_the_prompt_are_drawn_beside_each_other_and_one_at_a_time(runs):
+    found = trees.measure_tree(runs, token=1, tokens=2)
+    words = found.shown.drop_duplicates("token").set_index("token")["word"]
+    length = found.trees["token"].max() + 1
+    assert words.index.tolist() == sorted({(1 + third * length // 3) % length for third in range(3)})
+    assert words[1] == found.word
+    own = found.shown[found.shown["token"] == 1].drop(columns=["token", "word"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, found.tree)
+    figure = found.plot()
+    assert [panel.get_title(loc="center") for panel in figure.axes] == [f"‘{word}’" for word in words]
+    assert figure.get_suptitle() == f"Tokens of {found.place}"
+    assert figure.get_supxlabel().startswith("Model of seed 0, one of 2 seeds.")
+    assert overlaps(figure) == [] and outside(figure) == []
+    twin = found.interactive()
+    nodes = len(found.tree)  # its edges are one fewer, its nodes one trace
+    buttons = twin.layout.updatemenus[0].buttons
+    assert [button.label for button in buttons] == [f"‘{word}’, token {place}" for place, word in words.items()]
+    assert [sum(button.args[0]["visible"]) for button in buttons] == [nodes] * 3
+    assert sum(trace.visible for trace in twin.data) == nodes
+    assert twin.layout.title.subtitle.text == "Model of seed 0, one of 2 seeds"
+
+
 def test_the_tree_of_a_token_is_drawn_into_axes_and_saved_with_its_words(runs, tmp_path):
     found = trees.measure_tree(runs, token=1, tokens=2)
     assert {run.config.name for run in found.runs} == {"S'MoRE"}
     panel = Figure().subplots()
     assert found.plot(panel) is panel and panel.get_title(loc="center") == found.token
-    assert list(found.numbers) == ["title", "tree", "means"] and len(found.judged) == 2
+    assert list(found.numbers) == ["title", "tree", "shown", "means"] and len(found.judged) == 2
     assert sorted(found.save(tmp_path)) == ["html", "json", "pdf", "png"]
     with pytest.raises(ValueError, match=r"token = 900 is not in the prompt, which has \d+; choose 0 to"):
         trees.measure_tree(runs, token=900)
