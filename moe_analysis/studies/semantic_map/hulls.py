@@ -27,8 +27,8 @@ def hulls(points: pd.DataFrame, kept: float = KEPT) -> dict[int, np.ndarray]:
     Example:
         >>> square = pd.DataFrame({"x": [0, 0, 1, 1], "y": [0, 1, 0, 1], "cluster": 3})
         >>> area = hulls(square, kept=1)[3]
-        >>> area.min().round(2), area.max().round(2)
-        (-0.02, 1.02)
+        >>> area.min(axis=0).round(2).tolist(), area.max(axis=0).round(2).tolist()
+        ([-0.02, -0.02], [1.02, 1.02])
     """
     from scipy.spatial import ConvexHull
 
