@@ -6,9 +6,13 @@ import re
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..drawing.cards import environment
 from ..places import IN_CLONE, PACKAGE
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 HERE = Path(__file__).parent
 SOURCE = PACKAGE.parent / "docs" / "pages" / "contract.md"  # `python -m tests.peft_bridge.contract` writes it
@@ -37,7 +41,7 @@ def html_of(lines: list[str]) -> str:
     body = "".join(
         f"<tr>{''.join(cell_of(text, name) for text, name in zip(row, head, strict=True))}</tr>" for row in rows
     )
-    return f'<table class="wide"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<table class="wide cells"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def cells(line: str) -> Iterator[str]:
@@ -53,11 +57,13 @@ def cell_of(text: str, column: str) -> str:
     return f'<td data-label="{escape(column)}">{badge}</td>'
 
 
-def marked_up(text: str) -> str:
+def marked_up(text: str) -> Markup:
     """`code` and *emphasis* of Markdown, everything else escaped.
 
     >>> marked_up("*right*: `a < b`")
-    '<em>right</em>: <code>a &lt; b</code>'
+    Markup('<em>right</em>: <code>a &lt; b</code>')
     """
+    from markupsafe import Markup
+
     told = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
-    return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", told)
+    return Markup(re.sub(r"\*([^*]+)\*", r"<em>\1</em>", told))

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..drawing.cards import MARKS, environment
 from ..papers import BEYOND, GR, SMORE, TREX, Item, verdict_of
 from .entries import OTHERS, PAPERS, Entry, Paper, program
+from .manual import marked_up
 from .shelves import Shelf
 
 HERE = Path(__file__).parent
@@ -46,7 +47,7 @@ def report_page(groups: Mapping[Paper, Sequence[Entry]], shelves: Sequence[Shelf
     entries = {entry.id: entry for group in groups.values() for entry in group if entry.leads}
     folder = shelves[0].folder if shelves else None
     lines = {paper: [line_of(item, entries, folder) for item in items] for paper, items in LISTS.items()}
-    return environment(HERE).get_template("report.html").render(lines=lines, count=count)
+    return environment(HERE).get_template("report.html").render(lines=lines, count=count, marked_up=marked_up)
 
 
 def count(lines: Sequence[Line], state: str) -> int:
