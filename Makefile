@@ -2,10 +2,17 @@
 PYTHON ?= python3.11
 PY = .venv/bin/python
 
-.PHONY: figures test test-numerics lab bench lint docs data smoke smoke-lowest clean
+.PHONY: figures verify gallery test test-numerics lab bench lint docs data smoke smoke-lowest clean
 
 figures: .venv/ready
 	$(PY) -m moe_analysis figures $(ARGS)
+
+# the papers' theorems and printed numbers
+verify: .venv/ready
+	$(PY) -m moe_analysis verify $(ARGS)
+
+gallery: .venv/ready
+	$(PY) -m moe_analysis gallery $(ARGS)
 
 test: .venv/ready
 	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,10 +19,14 @@ from moe_analysis.drawing.save import VERDICTS, save
 from moe_analysis.evidence import Claim, Effect
 from moe_analysis.figures import ITEMS, choose
 from moe_analysis.gallery import GalleryError, build
-from moe_analysis.gallery.entries import collect, command_for, count_verdicts
+from moe_analysis.gallery.entries import collect, command_for, count_verdicts, program
+from moe_analysis.gallery.manual import contract_page, html_of
 from moe_analysis.gallery.page import HERE, render
-from moe_analysis.gallery.records import Record, read_record
+from moe_analysis.gallery.records import CONTRACT, PAGE, REPORT, Record, read_record
+from moe_analysis.gallery.report import line_of, report_page
 from moe_analysis.gallery.shelves import Shelf, read_shelves
+from moe_analysis.papers import ITEMS as INDEX
+from moe_analysis.papers import table
 from moe_analysis.places import home
 
 FIGURES = Path(__file__).parents[1] / "figures"
@@ -91,12 +96,12 @@ def page_of(folder: Path) -> Page:
     return Page(build(folder).read_text("utf-8"))
 
 
-def test_the_same_files_give_the_same_bytes_and_nothing_but_the_page_is_written(folder: Path) -> None:
+def test_the_same_files_give_the_same_bytes_and_nothing_but_the_pages_is_written(folder: Path) -> None:
     before = {path: path.read_bytes() for path in folder.iterdir()}
     page = build(folder)
-    first = page.read_bytes()
-    assert page == folder / "index.html" and build(str(folder)).read_bytes() == first
-    assert {path: path.read_bytes() for path in folder.iterdir()} == {**before, page: first}
+    pages = {folder / name: (folder / name).read_bytes() for name in (PAGE, REPORT, CONTRACT)}
+    assert page == folder / PAGE and build(str(folder)) == page
+    assert {path: path.read_bytes() for path in folder.iterdir()} == {**before, **pages}
 
 
 def test_an_older_claim_is_shown_with_both_numbers_and_its_verdict_in_words(folder: Path) -> None:
@@ -126,7 +131,7 @@ def test_the_caption_stands_with_the_picture_and_a_pdf_is_linked_where_there_is_
     save("trex_fig2", Figure((3, 2)), None, {"a": 1}, folder=folder, caption=CAPTION)
     (folder / "trex_fig2.pdf").unlink()
     page = page_of(folder)
-    assert page.texts("figcaption") == ["Left to right. From 3 runs."] and "Paths" in page.texts("h3")
+    assert page.texts("figcaption") == ["How to read itLeft to right. From 3 runs."] and "Paths" in page.texts("h3")
     assert "trex_fig2.pdf" not in page.values("href", "a")
 
 
@@ -155,7 +160,7 @@ def test_an_item_that_is_not_made_is_listed_with_the_command_in_the_usual_settin
     page = page_of(folder)
     missing = [text for text in page.texts("article") if "not made yet" in text]
     assert len(missing) == len(ITEMS) - 2
-    expected = f"python -m moe_analysis figures --only smore_fig5 --preset tiny --suite 'my suite' --out {folder}"
+    expected = f"make figures ARGS=\"--only smore_fig5 --preset tiny --suite 'my suite' --out {folder}\""
     assert page.texts("code", id="command-smore_fig5") == [expected]
 
 
@@ -165,10 +170,17 @@ def test_a_record_that_is_no_item_is_shown_with_the_notebook_that_saves_it(folde
     assert "--only gr_control " in page.texts("code", id="command-gr_control")[0]
 
 
+def words_of(command: str) -> list[str]:
+    """What a command gives to the program: what make would, of the shell's last word."""
+    make, name, given = shlex.split(command)
+    assert (make, given[:5]) == ("make", "ARGS=")
+    return [name, *shlex.split(given[5:].replace("$$", "$"))]
+
+
 def test_every_command_names_what_the_command_line_knows(folder: Path) -> None:
     entries = [entry for group in collect([shipped()]).values() for entry in group]
     for entry in entries:
-        words = shlex.split(entry.command or "")
+        words = words_of(entry.command or "")
         chosen = choose([words[words.index("--only") + 1]])
         assert {item.notebook for item in chosen} == {entry.notebook}
 
@@ -198,7 +210,10 @@ def test_the_page_of_the_figures_is_in_order_for_a_screen_reader_and_its_links_r
     for name in ("aria-labelledby", "aria-controls", "for", "data-copy"):
         assert {word for value in page.values(name) for word in value.split()} <= set(ids)
     for link in page.values("href", "a") + page.values("src", "img"):
-        assert link[1:] in ids if link.startswith("#") else (FIGURES / link).is_file(), link
+        if link.startswith("?"):
+            assert link.partition("=")[2] in page.values("value", "input"), link
+        elif link not in (REPORT, CONTRACT):
+            assert link[1:] in ids if link.startswith("#") else (FIGURES / link).is_file(), link
     tags = [tag for tag, _, _ in page.elements]
     assert all(tags.count(landmark) == 1 for landmark in ("header", "nav", "main", "search", "footer"))
     assert not re.search(r"(src|href)=\"(https?:)?//", render(collect([]))), "nothing comes from the network"
@@ -247,7 +262,7 @@ def test_the_reader_can_ask_for_one_of_the_two_where_there_are_both(both: Path, 
 
 def test_the_command_of_a_shipped_figure_does_not_overwrite_it(both: Path) -> None:
     (command,) = page_of(both).texts("code", id="command-trex_fig2")
-    assert command == "python -m moe_analysis figures --only trex_fig2 --preset tiny --suite 'my suite'"
+    assert command == "make figures ARGS=\"--only trex_fig2 --preset tiny --suite 'my suite'\""
 
 
 # ---------------------------------------------------------------- what is refused
@@ -298,14 +313,30 @@ def test_a_foreign_file_is_refused_by_name_and_the_old_page_stays(folder: Path, 
         ("figures/quick/mine", "mine", None),
         ("figures/mine", None, "figures/mine"),
         ("figures", "mine", "figures"),
-        ("/elsewhere/a b", "mine", "'/elsewhere/a b'"),
+        ("/elsewhere/a b", "mine", "/elsewhere/a b"),
+        ("/elsewhere/$HOME `x` \\", "mine", "/elsewhere/$HOME `x` \\"),
     ],
 )
 def test_a_command_names_the_folder_where_figures_would_go_elsewhere(place, suite, out) -> None:
     preset = {"preset": "quick", **({"suite": suite} if suite else {})}
     command = command_for("trex_fig2", preset, Shelf("here", home() / place, "", {}))
-    assert command.partition(" --out ")[2] == (out or "")
-    assert shlex.split(command)[:4] == ["python", "-m", "moe_analysis", "figures"]
+    name, *words = words_of(command)
+    assert name == "figures" and words[:2] == ["--only", "trex_fig2"]
+    assert words[words.index("--out") + 1] == out if out else "--out" not in words
+
+
+def test_the_words_of_a_command_arrive_through_make_and_the_shell_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text("figures:\n\t@printf '%s\\n' $(ARGS)\n")
+    words = ["--suite", "my suite", "--out", '/a b/$HOME `x` \\ it\'s "#1"!']
+    told = subprocess.run(
+        program("figures", words), shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.splitlines() == words
+
+
+def test_outside_a_clone_a_command_is_the_programs(monkeypatch) -> None:
+    monkeypatch.setattr("moe_analysis.gallery.entries.IN_CLONE", False)
+    assert program("figures", ["--only", "a b"]) == "python -m moe_analysis figures --only 'a b'"
 
 
 def test_all_faulty_files_are_named_at_once(folder: Path) -> None:
@@ -351,10 +382,10 @@ def test_no_text_of_a_record_becomes_markup(words: str) -> None:
     )
     page = Page(render(collect([Shelf("shipped", Path(), "", {"trex_fig2": record})])))
     assert page.texts("p", **{"class": "statement"}) == [words] and page.texts("figcaption") == [
-        f"{words} From {words}."
+        f"How to read it{words} From {words}."
     ]
     assert words in page.texts("dd") or words in ("–", "")
-    assert shlex.split(page.texts("code", id="command-trex_fig2")[0])[-1] == words
+    assert words_of(page.texts("code", id="command-trex_fig2")[0])[-1] == words
 
 
 @settings(max_examples=150, deadline=None)
@@ -418,3 +449,73 @@ def test_texts_stand_out_from_their_ground_and_controls_from_theirs(theme: int) 
     assert {name for pair in TEXTS + EDGES for name in pair} | DECORATION == known.keys()
     assert {pair: contrast(*map(known.get, pair)) for pair in TEXTS if contrast(*map(known.get, pair)) < 4.5} == {}
     assert {pair: contrast(*map(known.get, pair)) for pair in EDGES if contrast(*map(known.get, pair)) < 3} == {}
+
+
+# ---------------------------------------------------------------- a sentence, and the pages beside
+
+
+def test_an_item_says_in_one_sentence_what_came_out(folder: Path) -> None:
+    save("smore_fig4", None, None, {"a": 1}, claims=[OWN], folder=folder)
+    page = page_of(folder)
+    assert 'In short. "A is ahead of B" is supported.' in page.texts("p", **{"class": "short"})
+    older = {**CLAIM, "claim": "big", "verdict": "not testable at this scale"}
+    save("smore_fig4", None, None, {"a": 1}, claims=[older], folder=folder)
+    told = page_of(folder).texts("p", **{"class": "short"})
+    assert 'In short. "big" cannot be tested at this scale.' in told
+
+
+def test_claims_are_folded_and_their_intervals_drawn_inside(folder: Path) -> None:
+    save("smore_fig4", None, None, {"a": 1}, claims=[OWN], folder=folder)
+    (fold,) = [text for text in page_of(folder).texts("details", **{"class": "judged"}) if "ours" in text]
+    assert fold.startswith("1 claim, with its interval") and "matters from 0.01" in fold
+
+
+def test_the_studies_to_filter_by_are_those_of_the_items(folder: Path) -> None:
+    page = page_of(folder)
+    offered = set(page.values("value", "option")) - {""}
+    assert offered == {item.study.partition(".")[0] for item in ITEMS}
+    assert set(page.values("data-study", "article")) - {""} == offered
+
+
+def test_the_report_has_every_item_of_the_papers_with_a_verdict_a_command_or_a_reason() -> None:
+    shelf = shipped()
+    groups = collect([shelf])
+    page = Page(report_page(groups, [shelf]))
+    assert page.open == [] and page.values("id", "tr") == [item.id for item in INDEX]
+    entries = {entry.id: entry for group in groups.values() for entry in group if entry.leads}
+    lines = [line_of(item, entries, shelf.folder) for item in INDEX]
+    for line in lines:
+        assert line.verdicts or line.measured or line.commands or line.reason, line.item.id
+        assert {words_of(command)[0] for command in line.commands} <= {"figures", "verify"}
+    told = dict(zip(table(FIGURES)["id"], table(FIGURES)["verdict"]))
+    assert {line.item.id: ", ".join(f"{number} {word}" for number, word in line.verdicts) for line in lines} == told
+
+
+def test_the_report_tells_seeds_steps_and_preset_and_why_not(folder: Path) -> None:
+    save("trex_fig2", None, None, {"a": 1}, claims=[CLAIM], folder=folder, caption=CAPTION)
+    build(folder)
+    page = Page((folder / REPORT).read_text("utf-8"))
+    rows = {
+        found["id"]: " ".join("".join(text).split())
+        for tag, found, text in page.elements
+        if tag == "tr" and "id" in found
+    }
+    assert "✗ 1 not reproduced 3 runs; preset tiny make figures" in rows["trex_fig2"]
+    assert "not run here" in rows["smore_table3"] and "which no CPU here can" in rows["smore_table3"]
+    assert "not measured yet" in rows["smore_fig5"] and "--only smore_fig5" in rows["smore_fig5"]
+    assert "make verify ARGS=" in rows["smore_cor36"]
+
+
+def test_the_contract_of_the_adapters_is_a_page_with_every_cell_of_the_manual() -> None:
+    page = Page(contract_page())
+    source = (home() / "docs" / "pages" / "contract.md").read_text("utf-8")
+    rows = [line for line in source.splitlines() if line.startswith("| ")][1:]
+    assert len(page.texts("tr")) == len(rows) + 1
+    for word, mark in (("right", "✓"), ("refused", "–")):
+        assert page.texts("td").count(f"{mark} {word}") == sum(row.count(f"| {word} ") for row in rows)
+    assert page.texts("h1") == ["What works, and what is refused"]
+
+
+def test_no_text_of_the_manual_becomes_markup_and_outside_a_clone_there_is_none(tmp_path: Path) -> None:
+    assert html_of(["- `<b>` & *so*"]) == "<ul><li><code>&lt;b&gt;</code> &amp; <em>so</em></li></ul>"
+    assert contract_page(tmp_path / "none.md") == ""

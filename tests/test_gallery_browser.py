@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
 import pandas as pd
@@ -52,10 +52,12 @@ def trajectories():
 
 
 def semantic_map():
-    from moe_analysis.studies.semantic_map.draw import semantic_map_interactive
+    from moe_analysis.studies.semantic_map.draw_interactive import semantic_map_interactive
 
-    points = pd.DataFrame(stored("trex_fig4")["numbers"]["points"]).head(200)
-    return semantic_map_interactive(points.assign(prompt=[f"{PROMPT} {row}" for row in points.index]))
+    numbers = stored("trex_fig4")["numbers"]
+    points = pd.DataFrame(numbers["points"]).head(200)
+    prompts = [f"{PROMPT} {row}{' <b>zebra</b>' * (row in (3, 40))}" for row in points.index]
+    return semantic_map_interactive(points.assign(prompt=prompts), pd.DataFrame(numbers["names"]))
 
 
 def tree():
@@ -95,6 +97,9 @@ def test_the_gallery_loads_with_every_picture_without_an_error_and_without_a_net
 def test_every_link_leads_to_a_file_or_a_place_on_the_page(gallery) -> None:
     for link in gallery.eval_on_selector_all("a[href]", "found => found.map(link => link.href)"):
         place = urlsplit(link)
+        if place.query:
+            asked = dict(parse_qsl(place.query))
+            assert all(gallery.locator(f"[name='{name}'][value='{value}']").count() for name, value in asked.items())
         assert Path(unquote(place.path)).is_file(), link
         if place.fragment:
             assert gallery.locator(f"[id='{place.fragment}']").count() == 1, link
@@ -118,11 +123,76 @@ def test_a_verdict_keeps_its_claims_and_a_paper_its_items(gallery) -> None:
     chosen(gallery, "verdict", "not-reproduced")
     wanted = Counter(item for item, claim in claims() if claim["verdict"] == "not reproduced")
     assert set(shown(gallery)) == wanted.keys()
-    assert gallery.locator("article.item:not([hidden]) > .cards > .claim:visible").count() == wanted.total()
+    assert gallery.locator("article.item:not([hidden]) > .judged > .cards > .claim:visible").count() == wanted.total()
     paper = next(key for key in ("trex", "gr", "smore") if any(item.startswith(f"{key}_") for item in wanted))
     chosen(gallery, "paper", paper)
     assert set(shown(gallery)) == {item for item in wanted if item.startswith(f"{paper}_")}
     assert gallery.locator("section.paper:visible").count() == 1
+
+
+def test_the_address_holds_the_search_and_the_filters_and_a_link_with_them_opens_filtered(tab, gallery, folder) -> None:
+    chosen(gallery, "paper", "gr")
+    gallery.select_option("#study", "optimizers")
+    gallery.fill("#query", "gate rescaling")
+    found, address = shown(gallery), gallery.evaluate("location.href")
+    asked = dict(parse_qsl(urlsplit(address).query))
+    assert asked == {"q": "gate rescaling", "paper": "gr", "study": "optimizers"}
+    assert found and set(found) <= {"gr_fig2", "gr_fig3", "gr_exponent", "gr_confound", "gr_control"}
+    gallery.goto("about:blank")
+    gallery.goto(address)
+    assert shown(gallery) == found and gallery.input_value("#query") == "gate rescaling"
+    gallery.click("#reset")
+    assert gallery.evaluate("location.search") == "" and len(shown(gallery)) > len(found)
+    gallery.goto((folder / "index.html").as_uri() + "#paper=trex&verdict=undecided&q=lora")
+    assert gallery.is_checked("input[name='paper'][value='trex']") and gallery.input_value("#query") == "lora"
+    gallery.goto((folder / "index.html").as_uri() + "?paper=none&verdict=older&study=gone#gr_fig2")
+    assert "gr_fig2" in shown(gallery) and gallery.locator("#reset").is_hidden(), "an address older than the page"
+    assert tab.complaints == []
+
+
+def test_a_verdict_of_the_summary_is_a_link_to_its_claims_which_are_then_open(gallery) -> None:
+    gallery.click(".totals a[href='?verdict=contradicted'], .totals a[href='?verdict=not-reproduced']")
+    assert gallery.locator("article.item:not([hidden]) .judged:not([open])").count() == 0
+    wanted = {
+        claim.get("name") or f"{item}{claim['claim']}"
+        for item, claim in claims()
+        if claim["verdict"] == "not reproduced"
+    }
+    assert gallery.locator("#hits").inner_text().endswith(f", {len(wanted)} claims"), (
+        "a claim of several figures counts once"
+    )
+
+
+@pytest.mark.parametrize("theme", ["system", "button"])
+def test_pictures_are_dark_on_a_dark_page(gallery, theme: str) -> None:
+    look = "getComputedStyle(document.querySelector('.picture')).filter"
+    assert gallery.evaluate(look) == "none"
+    if theme == "system":
+        gallery.emulate_media(color_scheme="dark")
+    else:
+        gallery.click("#theme")
+    assert gallery.evaluate(look).startswith("invert(")
+
+
+def test_a_picture_on_a_phone_is_wide_enough_to_be_read_and_scrolls_inside_its_card(gallery) -> None:
+    gallery.set_viewport_size({"width": 390, "height": 800})
+    for picture in gallery.locator(".picture").all():
+        width, natural = picture.locator("img").evaluate("image => [image.width, Number(image.getAttribute('width'))]")
+        assert width >= min(natural / 1.8, 640) - 1
+    assert gallery.evaluate("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.parametrize("name", ["reproducibility", "contract"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_beside_the_gallery_can_be_read_on_a_phone_in_both_themes(
+    tab, folder, name: str, scheme: str
+) -> None:
+    page = tab.open(folder / f"{name}.html")
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390 and page.evaluate(CONTRASTS) == {}
+    page.click("text=All figures")
+    assert page.url.endswith("index.html") and tab.complaints == []
 
 
 def test_a_link_to_what_a_filter_hides_shows_it_again(gallery) -> None:
@@ -159,7 +229,7 @@ def test_nothing_is_wider_than_a_phone_and_no_text_is_smaller_than_nine_pixels(g
     gallery.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
     gallery.click("button[data-twin='trex_fig2.html']")
     assert gallery.evaluate("document.documentElement.scrollWidth") == 360
-    cards = [card.bounding_box() for card in gallery.locator("#trex_fig2 > .cards > .claim").all()]
+    cards = [card.bounding_box() for card in gallery.locator("#trex_fig2 > .judged > .cards > .claim").all()]
     assert all(above["y"] + above["height"] < below["y"] for above, below in zip(cards, cards[1:])) and len(cards) > 1
     small = """[...document.querySelectorAll("body *")].filter(element => element.checkVisibility() &&
         [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()) &&
@@ -211,9 +281,10 @@ def test_a_page_in_the_gallery_shows_its_figure_only_and_in_the_gallerys_theme(g
 
 def test_the_copy_button_copies_the_command_and_says_so(gallery, folder) -> None:
     gallery.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    gallery.click("#gr_fig2 details.origin > summary")
     gallery.click("button[data-copy='command-gr_fig2']")
     gallery.wait_for_function("document.getElementById('told').textContent === 'Copied'")
-    expected = f"python -m moe_analysis figures --only gr_fig2 --preset quick --out {folder}"
+    expected = f'make figures ARGS="--only gr_fig2 --preset quick --out {folder}"'
     assert gallery.evaluate("navigator.clipboard.readText()") == expected
 
 
@@ -307,3 +378,49 @@ def test_the_tree_tells_of_the_node_under_the_pointer_and_keeps_it_at_a_click(ta
         text = page.locator(".hoverlayer .hovertext").text_content()
         assert f"expert {nodes[number]['expert']} of pool {nodes[number]['layer']}" in text
     assert tab.complaints == []
+
+
+def pale(page) -> tuple[int, int]:
+    """(points that are selected, points of the traces that select), of what is visible on the map."""
+    return tuple(
+        page.evaluate("""() => document.getElementById("trex_fig4").data
+        .filter(({customdata, visible}) => customdata && visible !== false)
+        .reduce(([inside, all], {selectedpoints, x, customdata}) =>
+            [inside + (selectedpoints?.length ?? customdata.length), all + customdata.length], [0, 0])""")
+    )
+
+
+def test_a_search_on_the_map_lists_the_prompts_that_contain_the_words_as_text(tab, folder) -> None:
+    page = draws(tab, folder / "trex_fig4.html")
+    page.fill("#words", "ZEBRA pointer")
+    page.wait_for_function("document.querySelectorAll('#listed tbody tr').length === 2")
+    assert page.inner_text("#found") == "2 of 200 prompts contain zebra and pointer." and pale(page) == (2, 200)
+    assert page.locator("#listed td").first.inner_text().endswith("<b>zebra</b>"), "no text becomes markup"
+    page.fill("#words", "quagga")
+    assert page.inner_text("#found") == "None of the 200 prompts contains quagga."
+    assert page.locator("#listed").is_hidden()
+    page.click("#none")
+    assert pale(page) == (200, 200) and page.input_value("#words") == ""
+    assert tab.complaints == []
+
+
+def test_a_lasso_lists_what_lies_inside_and_keeps_it_through_another_theme(tab, folder) -> None:
+    page = draws(tab, folder / "trex_fig4.html")
+    page.wait_for_selector("#trex_fig4 path.point")
+    page.click("#lasso")
+    page.wait_for_function("document.getElementById('trex_fig4')._fullLayout.dragmode === 'lasso'")
+    box = page.locator("#trex_fig4 .nsewdrag").first.bounding_box()
+    corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98), (0.02, 0.02)]
+    for step, (across, down) in enumerate(corners):
+        page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"], steps=8)
+        if step == 0:
+            page.mouse.down()
+    page.mouse.up()
+    page.wait_for_function("document.getElementById('found').textContent === '200 of 200 prompts selected.'")
+    assert page.locator("#listed tbody tr").count() == 200
+    page.click("#theme")
+    page.wait_for_selector("#trex_fig4[data-drawn*=dark]")
+    assert page.inner_text("#found") == "200 of 200 prompts selected."
+    page.click("#none")
+    page.wait_for_function("document.getElementById('found').textContent.startsWith('Type words')")
+    assert page.locator("#listed").is_hidden() and tab.complaints == []

@@ -49,7 +49,8 @@ function found() {
   const {_subplots: kinds, _plots: plots} = plot._fullLayout;
   const flat = kinds.cartesian.map((id) => {
     const {xaxis, yaxis} = plots[id], names = yaxis.type === "category" && yaxis._categories.length;
-    return {id, x: xaxis._name, y: yaxis._name, across: xaxis.domain, up: yaxis.domain, tall: Math.max(280, 20 * names)};
+    const least = yaxis.scaleanchor ? plot.clientWidth : 280; // a map is as high as it is wide
+    return {id, x: xaxis._name, y: yaxis._name, across: xaxis.domain, up: yaxis.domain, tall: Math.max(least, 20 * names)};
   });
   const round = [...kinds.polar, ...kinds.gl3d].map((id) => {
     const {x, y} = plot._fullLayout[id].domain;
@@ -137,6 +138,7 @@ async function draw() {
   if (logarithmic.length) await Plotly.relayout(plot, Object.fromEntries(logarithmic.map((name) => [`${name}.dtick`, decades(name)])));
   if (panels.length) await arrange();
   await settle();
+  dispatchEvent(new Event("drawn"));
   plot.dataset.drawn = `${narrow.matches ? "narrow" : "wide"} ${dark() ? "dark" : "light"}`;
 }
 async function settle() {

@@ -27,7 +27,9 @@ def page(
     """The text of an HTML page, light or dark, for screens down to a phone's width.
 
     Args:
-        fig: as it is; its title stands over the page and its menus become lists of the page, which `name` labels.
+        fig: as it is; its title stands over the page and its menus become lists of the page, which `name` labels. One
+            whose points are texts has them in `layout.meta["texts"]` (called, columns, rows; `customdata` is the row of
+            a point), and its page searches them and lists those that a lasso selects.
         item: the id of the figure's element, and the page's title where neither caption nor figure has one.
         caption: title, question, how_to_read, origin; each may be left out.
         claims: as `cards.claims.shown` gives them.
@@ -58,6 +60,7 @@ def page(
             claims=claims,
             picture=picture,
             least=least_width(fig),
+            texts=(fig.layout.meta or {}).get("texts", {}).get("called", ""),
             figure=Markup(stored),
             script=Markup(script),
             **told,

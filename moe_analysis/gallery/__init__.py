@@ -1,38 +1,57 @@
-"""The gallery: one page, `index.html`, that shows every figure with its claims, their origin and how to make it again.
+"""The gallery: a page, `index.html`, that shows every figure with its claims, their origin and how to make it again.
 
-It stands beside the figures and needs no network. What it says is read from the figures' records alone.
+Beside it stand `reproducibility.html`, every item of the papers with what was measured, and in a clone `contract.html`,
+what the adapters do in which situation. They stand beside the figures and need no network. What they say is read from
+the figures' records, the list of items and the manual alone.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from .records import PAGE, GalleryError
+from .records import CONTRACT, PAGE, REPORT, GalleryError
 
 __all__ = ["GalleryError", "build"]
 
 
 def build(folder: str | Path = "figures") -> Path:
-    """Write `<folder>/index.html` from the figures' records there; out: its path.
+    """Write `<folder>/index.html` and the pages beside it from the figures' records there.
 
-    folder: where `drawing.save` put `<item>.json`, `.png` and `.html`; what lies in its folders that are named as presets
-    is shown beside it, and items of the papers that are nowhere are listed with the command that makes them. The same files give the same bytes, and the page appears whole or not at all.
-    Raises `GalleryError`, before anything is written, for a folder that is not there or cannot be written and for every
-    JSON file in it that is no record of a figure, by its name.
+    What lies in the folder's folders that are named as presets is shown beside it, and items of the papers that are
+    nowhere are listed with the command that makes them. The same files give the same bytes.
 
+    Args:
+        folder: where `drawing.save` put `<item>.json`, `.png` and `.html`.
+
+    Returns:
+        The path of index.html. Each page appears whole or not at all.
+
+    Raises:
+        GalleryError: before anything is written, for a folder that is not there or cannot be written and for every JSON
+            file in it that is no record of a figure, by its name.
+
+    Example:
         >>> build("no/such/folder")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         moe_analysis.gallery.records.GalleryError: folder = 'no/such/folder' is no folder; ...
     """
     from ..atomic import write_whole
     from .entries import collect
+    from .manual import contract_page
     from .page import render
+    from .report import report_page
     from .shelves import read_shelves
 
     folder = Path(folder)
-    content = render(collect(read_shelves(folder))).encode()
+    shelves = read_shelves(folder)
+    groups = collect(shelves)
+    contract = contract_page()
+    pages = {REPORT: report_page(groups, shelves), CONTRACT: contract, PAGE: render(groups, contract=bool(contract))}
     try:
-        return write_whole(folder / PAGE, content)
+        for name, text in pages.items():
+            if text:
+                write_whole(folder / name, text.encode())
+        return folder / PAGE
     except OSError as error:
         raise GalleryError(
             f"folder = {str(folder)!r} cannot be written ({error.strerror}); make it writable or copy "

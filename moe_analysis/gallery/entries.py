@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..drawing.save import VERDICTS
 from ..figures import ITEMS, NOTEBOOKS
-from ..places import computed_figures, home
+from ..places import IN_CLONE, computed_figures, home
+from ..studies.in_short import Judged, in_short
 from .records import Record
 from .shelves import ORIGINS, Shelf
 
@@ -38,8 +39,9 @@ OTHERS = Paper("others", "others", "Beyond the papers")
 class Entry:
     """One edition of an item of the gallery: as it is shipped, or as it was computed here.
 
-    notebook, command: what makes it, None where nothing of ours does. record, shelf: None while it is not made. leads:
-    whether it is the first edition of its item, which the summary counts.
+    notebook, command: what makes it, None where nothing of ours does. study: the folder in `studies` that measures it,
+    empty for a record that no item of the list has. record, shelf: None while it is not made. leads: whether it is the
+    first edition of its item, which the summary counts.
     """
 
     id: str
@@ -50,6 +52,13 @@ class Entry:
     record: Record | None
     shelf: Shelf | None = None
     leads: bool = True
+    study: str = ""
+
+    @property
+    def in_short(self) -> str:
+        """What came out, in one sentence; empty without claims."""
+        claims = self.record.claims if self.record else ()
+        return in_short([Judged(claim["claim"], claim["verdict"], claim["note"]) for claim in claims])
 
     @property
     def anchor(self) -> str:
@@ -117,7 +126,8 @@ def collect(shelves: Sequence[Shelf]) -> dict[Paper, list[Entry]]:
             beside = shelf or next(iter(shelves), None)
             command = command_for(chosen, record.preset if record else usual, beside) if chosen else None
             called = (record.caption["title"] if record else "") or title
-            made = Entry(name, called, paper_of(name), notebook, command, record, shelf, shelf is editions[0])
+            study = known[name].study.partition(".")[0] if name in known else ""
+            made = Entry(name, called, paper_of(name), notebook, command, record, shelf, shelf is editions[0], study)
             entries.append(made)
     groups = {paper: [entry for entry in entries if entry.paper == paper] for paper in (*PAPERS, OTHERS)}
     return {paper: group for paper, group in groups.items() if group}
@@ -151,13 +161,27 @@ def usual_preset(records: Iterable[Record]) -> dict[str, str]:
 def command_for(chosen: str, preset: Mapping[str, str], shelf: Shelf | None = None) -> str:
     """The command line that computes an item, or all items of a notebook, with the same settings, and in the same folder
     unless that is the shipped one, which is not overwritten."""
-    words = ["python", "-m", "moe_analysis", "figures", "--only", chosen, "--preset", preset.get("preset", "quick")]
+    words = ["--only", chosen, "--preset", preset.get("preset", "quick")]
     for option in OPTIONS:
         words += [f"--{option}", preset[option]] if option in preset else []
     if shelf is not None and shelf.origin != "shipped" and (out := out_for(shelf.folder.resolve(), preset)):
         words += ["--out", out]
     before = f"MOE_ANALYSIS_EMBEDDER={shlex.quote(preset['embedder'])} " if "embedder" in preset else ""
-    return before + shlex.join(words)
+    return before + program("figures", words)
+
+
+def program(name: str, words: Sequence[str]) -> str:
+    """A command of ours as it is typed: in a clone by make, which needs no activated environment.
+
+    >>> program("verify", ["--only", "smore_*"])  # in a clone
+    'make verify ARGS="--only \'smore_*\'"'
+    """
+    told = shlex.join(words)
+    if not IN_CLONE:
+        return f"python -m moe_analysis {name} {told}".rstrip()
+    given = told.replace("$", "$$")  # which make reads too
+    # inside double quotes a shell still reads these
+    return f"make {name} ARGS=" + (f'"{given}"' if not set(given) & set('"$`\\!') else shlex.quote(given))
 
 
 def out_for(folder: Path, preset: Mapping[str, str]) -> str | None:

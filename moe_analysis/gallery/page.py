@@ -11,10 +11,19 @@ from .entries import Entry, Paper, count_verdicts
 from .shelves import ORIGINS
 
 HERE = Path(__file__).parent
+DENSE = 1.8  # pixels of a stored picture in one of the screen, at which its smallest letters have nine pixels
 
 
-def render(groups: Mapping[Paper, Sequence[Entry]]) -> str:
-    """The whole page for the papers and their items, in the order in which they come."""
+def readable(width: int) -> int:
+    """The width in CSS pixels from which a picture of so many pixels can be read."""
+    return round(width / DENSE)
+
+
+def render(groups: Mapping[Paper, Sequence[Entry]], contract: bool = False) -> str:
+    """The whole page for the papers and their items, in the order in which they come.
+
+    contract: whether there is a page of what the adapters do to link to.
+    """
     from markupsafe import Markup
 
     editions = [entry for group in groups.values() for entry in group]
@@ -35,6 +44,9 @@ def render(groups: Mapping[Paper, Sequence[Entry]]) -> str:
             presets=presets,
             totals=totals,
             own=own,
+            studies=sorted({entry.study for entry in entries if entry.study}),
+            contract=contract,
+            readable=readable,
             verdicts=list(dict.fromkeys([*totals, *own])),
             count=count_verdicts,
             style=Markup((HERE / "style.css").read_text("utf-8")),

@@ -18,7 +18,7 @@ from ..tasks.rows import shorten
 FIELDS = {"item": str, "numbers": object, "claims": list, "runs": list, "seeds": list, "versions": dict, "preset": dict}
 CAPTION = ("title", "question", "how_to_read", "origin")
 DEEP = 3  # how deep the parts of a claim may have parts
-PAGE = "index.html"
+PAGE, REPORT, CONTRACT = "index.html", "reproducibility.html", "contract.html"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -123,8 +123,8 @@ def faults_of(content: Any, stem: str) -> Iterator[str]:
     )
     if content["item"] != stem:
         yield f"its item is {shorten(content['item'])}, which is another file's name"
-    if f"{stem}.html" == PAGE:
-        yield f"its page would be {PAGE}, which is the gallery's; give the item another name"
+    if f"{stem}.html" in (PAGE, REPORT, CONTRACT):
+        yield f"its page would be {stem}.html, which is the gallery's; give the item another name"
     if set(stem) - set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
         yield "an item's name has lower-case letters, digits, _ and - only"
     yield from claim_faults(content["claims"])

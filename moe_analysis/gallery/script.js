@@ -7,23 +7,23 @@ const plain = (text) => text.toLowerCase().replace(/\s+/g, " ");
 // ---- search and filters: a word matches anywhere in an item; a verdict also hides the claims with another one
 const items = all("article.item").map((article) => ({
   article,
-  rows: all(":scope > .cards > .claim", article),
+  rows: all(":scope > .judged > .cards > .claim", article),
   link: document.querySelector(`nav.contents a[href="#${article.dataset.item}"]`).parentElement,
-  words: plain(article.id + " " + all("h3, .cards, .badge, .quiet, figcaption, .command code, details.origin", article)
+  words: plain(article.id + " " + all("h3, .short, .cards, .badge, .quiet, figcaption, details.origin", article)
     .map((part) => part.textContent).join(" ")),
   folded: all("details", article).map((details) => ({ details, text: plain(details.textContent) })),
 }));
-const query = one("query");
+const query = one("query"), study = one("study");
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`)?.value ?? ""; // not every page asks for it
 
 function filter() {
   const words = plain(query.value).split(" ").filter(Boolean);
   const [paper, verdict, origin] = [chosen("paper"), chosen("verdict"), chosen("origin")];
-  const shown = new Set(); // an item counts once, by its first edition
-  let claims = 0;
+  const shown = new Set(), claims = new Set(); // an item counts once, by its first edition, and a claim of several figures once
   for (const item of items) {
     const right = item.rows.filter((row) => !verdict || row.dataset.verdict === verdict);
     const visible = (!paper || item.article.dataset.paper === paper)
+      && (!study?.value || item.article.dataset.study === study.value)
       && (!origin || item.article.dataset.origin === origin)
       && (!verdict || right.length > 0 || (verdict === "missing" && item.article.classList.contains("missing")))
       && words.every((word) => item.words.includes(word));
@@ -35,11 +35,11 @@ function filter() {
       note.textContent = `${plural(item.rows.length - right.length, "claim")} with another verdict hidden.`;
     }
     for (const { details, text } of visible ? item.folded : []) {
-      if (words.some((word) => text.includes(word))) details.open = true;
+      if (words.some((word) => text.includes(word)) || (verdict && details.matches(".judged"))) details.open = true;
     }
     if (visible && !shown.has(item.link)) {
       shown.add(item.link);
-      claims += right.length;
+      right.forEach((row) => claims.add(row.dataset.name));
     }
   }
   for (const { link } of items) link.hidden = !shown.has(link);
@@ -48,9 +48,29 @@ function filter() {
     document.querySelector(`nav.contents a[href="#${section.id}"]`).parentElement.hidden = section.hidden;
   }
   one("nothing").hidden = shown.size > 0;
-  one("reset").hidden = !(words.length || paper || verdict || origin);
-  one("hits").textContent = `${shown.size} of ${plural(new Set(items.map((item) => item.link)).size, "item")}, ${plural(claims, "claim")}`;
+  one("reset").hidden = !(words.length || paper || verdict || study?.value || origin);
+  one("hits").textContent = `${shown.size} of ${plural(new Set(items.map((item) => item.link)).size, "item")}, ${plural(claims.size, "claim")}`;
   highlight(words);
+  keep({q: query.value.trim(), paper, verdict, study: study?.value, origin});
+}
+
+// ---- the address holds what is asked for, so that it can be shared; a link with filters opens filtered
+function keep(asked) {
+  const told = new URLSearchParams(Object.entries(asked).filter(([, value]) => value)).toString();
+  const fresh = `${location.pathname}${told && `?${told}`}${location.hash.includes("=") ? "" : location.hash}`;
+  if (fresh === location.pathname + location.search + location.hash) return;
+  try { history.replaceState(null, "", fresh); } catch { /* a browser that keeps the addresses of files as they are */ }
+}
+function ask() {
+  const asked = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : location.search);
+  query.value = asked.get("q") ?? "";
+  for (const name of ["paper", "verdict", "origin"]) {
+    const inputs = all(`input[name="${name}"]`), wanted = asked.get(name) ?? "";
+    const found = inputs.find((input) => input.value === wanted) ?? inputs[0]; // an address may be older than the page
+    if (found) found.checked = true;
+  }
+  if (study) study.value = [...study.options].some(({value}) => value === asked.get("study")) ? asked.get("study") : "";
+  filter();
 }
 
 function highlight(words) {
@@ -76,12 +96,15 @@ function highlight(words) {
 
 function reset() {
   query.value = "";
+  if (study) study.value = "";
   all('.filters input[type="radio"]').forEach((input) => { input.checked = input.value === ""; });
   filter();
 }
 
 query.addEventListener("input", filter);
 all('.filters input[type="radio"]').forEach((input) => input.addEventListener("change", filter));
+study?.addEventListener("change", filter);
+addEventListener("hashchange", () => { if (location.hash.includes("=")) ask(); });
 one("reset").addEventListener("click", () => { reset(); query.focus(); });
 // a link to an item that a filter hides shows everything again, or it would lead nowhere
 document.addEventListener("click", (event) => {
@@ -134,4 +157,5 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => folded.forEach((details) => { details.open = false; }));
 
-filter();
+ask();
+if (location.hash.length > 1) one(location.hash.slice(1))?.scrollIntoView(); // what was filtered has moved it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..evidence import Claim
 from ..evidence.verdict import (
@@ -31,11 +32,21 @@ SAID = {
     NOT_SUPPORTED: ("is not supported", "are not supported"),
     UNDECIDED: ("is undecided", "are undecided"),
     NOT_TESTABLE: ("cannot be tested here", "cannot be tested here"),
+    "not testable at this scale": ("cannot be tested at this scale", "cannot be tested at this scale"),  # older records
 }
 MOST_QUOTED = 2  # statements; more are counted
 
 
-def in_short(claims: Sequence[Claim]) -> str:
+@dataclass(frozen=True)
+class Judged:
+    """What a stored claim tells of itself: its statement, its verdict, and the verdicts of its parts in words."""
+
+    statement: str
+    verdict: str
+    note: str = ""
+
+
+def in_short(claims: Sequence[Claim | Judged]) -> str:
     """The verdicts in one sentence; empty without claims.
 
     Args:
@@ -55,7 +66,7 @@ def in_short(claims: Sequence[Claim]) -> str:
     return f"Of {len(claims)} statements, {', '.join(told[:-1])} and {told[-1]}."
 
 
-def quoted(claim: Claim) -> str:
+def quoted(claim: Claim | Judged) -> str:
     """The statement with its verdict, and the verdicts of its parts where they differ."""
     parts = f" ({claim.note})" if claim.verdict == IN_PART else ""
     return f'"{claim.statement.rstrip(".")}" {SAID[claim.verdict][0]}{parts}'

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...drawing.layout import arranged
 from ...drawing.style import FULL_WIDTH, METHOD_COLORS, Mark, category_marks, figure, use_style
+from .hulls import hulls, middles, name_places
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,103 +19,172 @@ if TYPE_CHECKING:
 
     from .measure import SemanticMap
 
-COLORINGS = {"dataset": "data set", "group": "predefined group", "cluster": "semantic cluster"}
+COLORINGS = {"group": "predefined group", "dataset": "data set", "cluster": "semantic cluster"}
 LABEL_COLORS = {"dataset": METHOD_COLORS["LoRA-MoE"], "group": "#D55E00"}
 TEXT_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
 PROMPT_LENGTH, PROMPT_WIDTH = 180, 60  # characters of a prompt that a hover shows, and of one of its lines
+# sizes that a phone, where seven inches become four, and the last row of a room can read
+TALK = {"font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11, "xtick.labelsize": 10, "ytick.labelsize": 10}
+NAME_SIZE = 12  # points, of a cluster's name on a map of full width
+NAME_WIDTH = 17  # characters of one of its lines
+INK, AREA, EDGE = "#1A1A1A", "#E2E2DD", "#7A7A7A"
+LEGEND_MOST = 12  # categories; more are named on the map
 
 
 def plot(found: SemanticMap) -> Figure:
-    """The paper figure: the map above, agreement of clusters and neighbors below."""
-    return semantic_map(found.points, found.agreement, found.neighbours)
+    """The paper figure: the map above; agreement of clusters and neighbors below, where there are labels."""
+    if not found.labeled:
+        return plain_map(found.points, found.names, found.own)
+    return semantic_map(found.points, found.names, found.agreement, found.neighbours, found.own)
 
 
 def interactive(found: SemanticMap) -> go.Figure:
-    """The map alone, with the prompts to hover over."""
-    return semantic_map_interactive(found.points)
+    """The map alone, with the prompts to hover over, to search and to select."""
+    from .draw_interactive import semantic_map_interactive
+
+    return semantic_map_interactive(found.points, found.names, found.own)
 
 
-def semantic_map(points: pd.DataFrame, table: pd.DataFrame, neighbours: pd.DataFrame) -> Figure:
-    """The paper figure, from the tables `points`, `agreement` and `neighbours` of the result.
+def semantic_map(
+    points: pd.DataFrame,
+    names: pd.DataFrame,
+    table: pd.DataFrame,
+    neighbours: pd.DataFrame,
+    own: pd.DataFrame | None = None,
+) -> Figure:
+    """The paper figure, from the tables `points`, `names`, `agreement`, `neighbours` and `own` of the result.
 
-    Top: the map colored by data set and by predefined group. Bottom: AMI and NMI of clusters with both labellings
-    against k (mean and deviation over seeds; gray: 95 % of shuffled labels, dotted: groups dealt anew to data sets),
-    and the share of nearest neighbors that agree.
+    Top: the map colored by predefined group, with a hull and a name for every cluster. Bottom: AMI of clusters with
+    both labellings against k (mean and deviation over seeds; gray: 95 % of shuffled labels, dotted: groups dealt anew to
+    data sets), and the share of nearest neighbors that agree.
 
-    >>> figure = semantic_map(points, table, neighbours)
-    >>> [panel.get_title(loc="left") for panel in figure.axes][:2]
-    ['Colored by data set', 'Colored by predefined group']
+    >>> figure = semantic_map(points, names, table, neighbours)
+    >>> figure.axes[0].get_title(loc="left")
+    '60 prompts of 4 data sets in 2 groups, and 4 semantic clusters'
     """
+    import matplotlib
+
     points = by_group(points)
-    with use_style():
-        drawing = figure(FULL_WIDTH, 7.0)
-        parts: Any = drawing.subfigures(2, 1, height_ratios=(4.6, 2.5))
+    with use_style(), matplotlib.rc_context(TALK):
+        drawing = figure(FULL_WIDTH, 8.6)
+        parts: Any = drawing.subfigures(2, 1, height_ratios=(5.7, 2.9))
         top, bottom = parts
-        for column, axes in zip(("dataset", "group"), top.subplots(1, 2)):
-            scatter(axes, points, column)
-        ami, nmi, near = bottom.subplots(1, 3, width_ratios=(1, 1, 0.9))
+        panel = top.subplots()
+        map_panel(panel, points, "group", names, own)
+        panel.set_title(map_title(points))
+        ami, near = bottom.subplots(1, 2)
         _curves(ami, table, "ami", "AMI")
-        _curves(nmi, table, "nmi", "NMI")
         _bars(near, neighbours)
-        bottom.legend(*_curve_handles(table), loc="outside lower center", ncols=3, handlelength=2.6)
+        bottom.legend(*_curve_handles(table), loc="outside lower center", ncols=3, fontsize=10, handlelength=1.8)
         return drawing
 
 
-def semantic_map_interactive(points: pd.DataFrame) -> go.Figure:
-    """The map to explore: hover shows the prompt, buttons color it by data set, predefined group or cluster.
+def plain_map(points: pd.DataFrame, names: pd.DataFrame, own: pd.DataFrame | None = None) -> Figure:
+    """The map of plain texts, colored by cluster, with a hull and a name for each."""
+    import matplotlib
 
-    In: what `map_frame` returned. One trace for each category, so that the legend switches single categories.
+    with use_style(), matplotlib.rc_context(TALK):
+        drawing = figure(FULL_WIDTH, 5.7)
+        panel = drawing.subplots()
+        map_panel(panel, points, "cluster", names, own)
+        panel.set_title(map_title(points))
+        return drawing
 
-    >>> figure = semantic_map_interactive(points)
-    >>> [trace.name for trace in figure.data][:4]
-    ['add_small', 'add_small_one_over', 'where_is', 'where_is_one_step_late']
+
+def map_title(points: pd.DataFrame) -> str:
+    """What is on the map, counted: "60 prompts of 4 data sets in 2 groups, and 4 semantic clusters"."""
+    told = {name: points[name].nunique() for name in COLORINGS if name in points}
+    clusters = counted(told["cluster"], "semantic cluster")
+    if "dataset" not in told:
+        return f"{counted(len(points), 'text')} in {clusters}"
+    labels = f"{counted(told['dataset'], 'data set')} in {counted(told['group'], 'group')}"
+    return f"{counted(len(points), 'prompt')} of {labels}, and {clusters}"
+
+
+def counted(number: int, word: str) -> str:
     """
-    import plotly.graph_objects as go
+    >>> counted(1, "group"), counted(3, "data set")
+    ('1 group', '3 data sets')
+    """
+    return f"{number} {word}{'s' * (number != 1)}"
 
-    points = by_group(points)
-    shown = pd.DataFrame({name: points[name].astype(str).map(html.escape) for name in COLORINGS})
-    shown["prompt"] = points["prompt"].map(hover_prompt)
-    traces, owner = [], []
-    for column in COLORINGS:
-        for name, mark in _marks(points, column).items():
-            inside = (points[column] == name).to_numpy()
-            traces.append(
-                go.Scatter(
-                    x=points.loc[inside, "x"].to_numpy(np.float32),
-                    y=points.loc[inside, "y"].to_numpy(np.float32),
-                    mode="markers",
-                    name=html.escape(str(name)),
-                    visible=column == "dataset",
-                    marker={"color": mark.color, "symbol": mark.symbol, "size": 6, "opacity": 0.75},
-                    customdata=shown.loc[inside].to_numpy(dtype=object),
-                    hovertemplate="%{customdata[3]}<br><b>%{customdata[0]}</b> (%{customdata[1]}), "
-                    "cluster %{customdata[2]}<extra></extra>",
-                )
-            )
-            owner.append(column)
-    buttons = [
-        {
-            "label": title,
-            "method": "update",
-            "args": [{"visible": [column == mine for mine in owner]}, {"legend.title.text": title}],
-        }
-        for column, title in COLORINGS.items()
-    ]
-    blank = {"showticklabels": False, "showgrid": False, "zeroline": False, "title": ""}
-    return arranged(
-        go.Figure(
-            traces,
-            go.Layout(
-                template="plotly_white",
-                title="Semantic map of the prompts",
-                height=720,
-                legend={"title": {"text": COLORINGS["dataset"]}, "itemsizing": "constant"},
-                xaxis=blank,
-                yaxis={**blank, "scaleanchor": "x"},
-                updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
-            ),
+
+def map_panel(
+    axes: Axes,
+    points: pd.DataFrame,
+    column: str,
+    names: pd.DataFrame | None = None,
+    own: pd.DataFrame | None = None,
+    size: float = NAME_SIZE,
+    marks: dict[Any, Mark] | None = None,
+    shown: np.ndarray | None = None,
+) -> None:
+    """A map with the hulls and names of its clusters.
+
+    Args:
+        axes: to draw into; its own size decides how far names stand apart.
+        points: as `map_frame` returns them.
+        column: what colors them, one of `COLORINGS`. Up to twelve labels stand below the map, more of them on it.
+        names: cluster and name; None draws neither hulls nor the clusters' names.
+        own: x and y of texts that are drawn as stars.
+        size: of names, in points.
+        marks: how each class of the column looks; None chooses.
+        shown: (n,) booleans; the other points are pale.
+    """
+    marks = marks or class_marks(points, column)
+    area = hulls(points) if names is not None else {}
+    for cluster, corners in area.items():
+        edge = marks[cluster].color if column == "cluster" else EDGE
+        axes.fill(*corners.T, facecolor=AREA, alpha=0.6, linewidth=0, zorder=0)
+        axes.plot(*np.vstack([corners, corners[:1]]).T, color=edge, linewidth=1.2, zorder=1)
+    scatter(axes, points, column, marks, shown)
+    if own is not None:
+        axes.scatter(own["x"], own["y"], s=170, c=INK, marker="*", edgecolors="white", linewidths=0.9, zorder=4)
+    if names is not None:
+        told = names.set_index("cluster")["name"]
+        write_names(axes, middles(points, "cluster"), told, size)
+    if column != "cluster" and len(marks) <= LEGEND_MOST:
+        legend_below(axes, marks)
+    elif column != "cluster":
+        write_names(axes, middles(points, column), None, size * 0.7)
+
+
+def write_names(axes: Axes, places: pd.DataFrame, told: pd.Series | None, size: float) -> None:
+    """Names at their places, or as near as they can stand without touching one another.
+
+    Args:
+        axes: with the points drawn.
+        places: x and y, by class.
+        told: what to write for each class; None writes the class itself.
+        size: in points.
+    """
+    from matplotlib.patheffects import withStroke
+
+    names = [str(name) if told is None else str(told[name]) for name in places.index]
+    names = ["\n".join(textwrap.wrap(name, NAME_WIDTH, break_long_words=False)) for name in names]
+    letter = size / 72 * letters_per_inch(axes)
+    for name, (x, y) in zip(names, name_places(places, names, letter), strict=True):
+        axes.text(
+            x,
+            y,
+            name,
+            ha="center",
+            va="center",
+            fontsize=size,
+            fontweight="bold" if told is not None else "normal",
+            linespacing=1.05,
+            color=INK,
+            zorder=5,
+            path_effects=[withStroke(linewidth=3, foreground="white", alpha=0.9)],
         )
-    )
+
+
+def letters_per_inch(axes: Axes) -> float:
+    """Units of the map that an inch of the panel holds, before the layout is known exactly."""
+    spans = [abs(high - low) for low, high in (axes.get_xlim(), axes.get_ylim())]
+    panel = axes.get_position()
+    width, height = axes.figure.bbox.width / axes.figure.dpi, axes.figure.bbox.height / axes.figure.dpi
+    return max(spans[0] / (panel.width * width), spans[1] / (panel.height * height))
 
 
 def hover_prompt(prompt: str) -> str:
@@ -126,41 +195,64 @@ def hover_prompt(prompt: str) -> str:
 
 
 def by_group(points: pd.DataFrame) -> pd.DataFrame:
-    """Points ordered by group, so that legends list the data sets of a group side by side."""
+    """Points ordered by group, so that the data sets of a group come side by side; plain texts as they are."""
+    if "group" not in points:
+        return points
     return points.iloc[np.argsort(pd.factorize(points["group"])[0], kind="stable")]
 
 
-def _marks(points: pd.DataFrame, column: str) -> dict[Any, Mark]:
+def class_marks(points: pd.DataFrame, column: str) -> dict[Any, Mark]:
     names = points[column].unique()
     return category_marks(sorted(names) if column == "cluster" else names)
 
 
-def scatter(axes: Axes, points: pd.DataFrame, column: str, marks: dict[Any, Mark] | None = None) -> None:
-    marks = marks or _marks(points, column)
+def scatter(
+    axes: Axes,
+    points: pd.DataFrame,
+    column: str,
+    marks: dict[Any, Mark] | None = None,
+    shown: np.ndarray | None = None,
+) -> None:
+    """The points alone; those that are not `shown` (n,) are pale."""
+    marks = marks or class_marks(points, column)
+    inside = np.ones(len(points), dtype=bool) if shown is None else shown
     for name, mark in marks.items():
-        part = points[points[column] == name]
-        axes.scatter(part["x"], part["y"], s=6, c=mark.color, marker=mark.marker, alpha=0.75, linewidths=0, label=name)
+        own = (points[column] == name).to_numpy()
+        alpha = np.where(inside[own], 0.8, 0.08)
+        part = points[own]
+        look: dict[str, Any] = {"c": mark.color, "marker": mark.marker, "linewidths": 0}
+        axes.scatter(part["x"], part["y"], s=14, alpha=alpha, label=name, zorder=2, **look)
     axes.set_title(f"Colored by {COLORINGS[column]}")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.legend(
+    axes.margins(0.08, 0.04)
+
+
+def legend_below(axes: Axes, marks: dict[Any, Mark]) -> None:
+    """The classes below the map, each name in the color of its points."""
+    from matplotlib.colors import to_rgb
+
+    legend = axes.legend(
         _handles(marks),
         [str(name) for name in marks],
         loc="upper center",
         bbox_to_anchor=(0.5, 0.0),
-        ncols=2,
-        handletextpad=0.2,
-        columnspacing=0.8,
-        labelspacing=0.25,
+        ncols=4,
+        fontsize="medium",
+        handletextpad=0.1,
+        columnspacing=0.9,
+        labelspacing=0.3,
     )
+    for text, mark in zip(legend.get_texts(), marks.values(), strict=True):
+        text.set_color([0.75 * part for part in to_rgb(mark.color)])  # a shade darker: thin letters need it
 
 
 def _handles(marks: dict[Any, Mark]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     shapes = [(mark.marker, mark.color) for mark in marks.values()]
-    return [Line2D([], [], linestyle="", marker=marker, color=color, markersize=4.5) for marker, color in shapes]
+    return [Line2D([], [], linestyle="", marker=marker, color=color, markersize=7) for marker, color in shapes]
 
 
 def _curves(axes: Axes, table: pd.DataFrame, score: str, title: str) -> None:
@@ -174,17 +266,17 @@ def _curves(axes: Axes, table: pd.DataFrame, score: str, title: str) -> None:
                 color=color,
                 linestyle=style,
                 marker="o",
-                markersize=2.5,
-                linewidth=1.2,
-                elinewidth=0.8,
+                markersize=4,
+                linewidth=1.8,
+                elinewidth=1,
             )
     first = table[table["text"] == table["text"].iloc[0]]
     groups = first[first["labels"] == "group"].sort_values("k")
     axes.fill_between(groups["k"], 0, first.groupby("k")[f"chance_{score}_95"].max(), color="#B0B0B0", linewidth=0)
-    axes.plot(groups["k"], groups[f"regrouped_{score}"], color=LABEL_COLORS["group"], linestyle=":", linewidth=1)
+    axes.plot(groups["k"], groups[f"regrouped_{score}"], color=LABEL_COLORS["group"], linestyle=":", linewidth=1.5)
     axes.axhline(0.5, color="#B0B0B0", linewidth=0.6, zorder=0)
     ticks = sorted({int(k) for k in table["k"]})
-    axes.set(ylim=(-0.02, 1.02), ylabel=title, xlabel="number of clusters k", xscale="log")
+    axes.set(ylim=(-0.02, 1.02), title=f"Agreement ({title})", xlabel="number of clusters k", xscale="log")
     axes.set_xticks(ticks, [str(k) for k in ticks])
     axes.minorticks_off()
 
@@ -198,7 +290,7 @@ def _curve_handles(table: pd.DataFrame) -> tuple[list[Any], list[str]]:
     for text, style in zip(table["text"].unique(), TEXT_STYLES):
         handles.append(Line2D([], [], color="#1A1A1A", linestyle=style))
         names.append(f"{text} prompts")
-    handles += [Line2D([], [], color=LABEL_COLORS["group"], linestyle=":", linewidth=1), Patch(color="#B0B0B0")]
+    handles += [Line2D([], [], color=LABEL_COLORS["group"], linestyle=":", linewidth=1.5), Patch(color="#B0B0B0")]
     return handles, [*names, "groups dealt anew", "labels shuffled (95 %)"]
 
 
@@ -215,11 +307,19 @@ def _bars(axes: Axes, neighbours: pd.DataFrame) -> None:
             linestyle="",
             marker="|",
             color="#D55E00",
-            markersize=8,
-            markeredgewidth=1.6,
+            markersize=13,
+            markeredgewidth=2.4,
             label="at random" if index == len(texts) - 1 else None,
         )
     axes.set_yticks(range(len(measures)), [textwrap.fill(measure, 12) for measure in measures])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="share of 10 nearest neighbors")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.4, 1.22), ncols=3, handlelength=1, columnspacing=0.8)
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.02, 0.96),
+        ncols=3,
+        fontsize=10,
+        handlelength=0.8,
+        columnspacing=0.7,
+        handletextpad=0.3,
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ...drawing.layout import arranged
+from ...drawing.layout import arranged, width_for
 from ...drawing.style import FULL_WIDTH, figure, use_style
 
 if TYPE_CHECKING:
@@ -18,25 +18,27 @@ if TYPE_CHECKING:
     from .measure import ClusterContents
 
 CELL = "share of the data set's prompts"
+MANY = 12  # clusters; more have only their numbers below them
 
 
 def plot(found: ClusterContents, ax: Axes | None = None) -> Figure | Axes:
     """The paper figure: share of each data set's prompts in each cluster; data sets of a group stand together."""
     share, entropy = shares(found.profile)
     if ax is not None:
-        heat_map(ax, share, entropy, found.groups)
+        heat_map(ax, share, entropy, found.groups, found.names)
         return ax
     with use_style():
-        drawing = figure(FULL_WIDTH, 1.9 + 0.17 * len(share))
-        heat_map(drawing.subplots(), share, entropy, found.groups)
+        drawing = figure(FULL_WIDTH, 2.3 + 0.19 * len(share))
+        heat_map(drawing.subplots(), share, entropy, found.groups, found.names)
     return drawing
 
 
-def heat_map(axes: Axes, share: pd.DataFrame, entropy: pd.Series, groups: pd.Series) -> None:
+def heat_map(axes: Axes, share: pd.DataFrame, entropy: pd.Series, groups: pd.Series, names: pd.Series) -> None:
     """The shares (data sets, clusters) with a line between groups, and its color bar beside the axes."""
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_yticks(range(len(share)), [f"{name}  ({groups[name]})" for name in share.index])
-    axes.set_xticks(range(share.shape[1]), [f"{name}\n{value:.2f}" for name, value in entropy.items()])
+    told = [str(cluster) if len(names) > MANY else names[cluster].replace(", ", "\n") for cluster in entropy.index]
+    axes.set_xticks(range(share.shape[1]), [f"{name}\n{value:.2f}" for name, value in zip(told, entropy, strict=True)])
     axes.set_xlabel("semantic cluster, and below it the evenness of its groups (0: a single group)")
     groups_in_order = [groups[name] for name in share.index]
     for row in range(1, len(share)):
@@ -58,20 +60,22 @@ def interactive(found: ClusterContents) -> go.Figure:
         go.Figure(
             go.Heatmap(
                 z=share.to_numpy(np.float32),
-                x=[f"cluster {name}" for name in share.columns],
+                x=[f"{cluster}: {found.names[cluster]}" for cluster in share.columns],
                 y=names,
                 customdata=counts,
                 colorscale="Blues",
                 zmin=0,
                 zmax=1,
                 colorbar={"title": "share"},
-                hovertemplate="%{y}<br>%{x}: %{z:.0%}, %{customdata} prompts<extra></extra>",
+                hovertemplate="%{y}<br>cluster %{x}<br>%{z:.0%}, %{customdata} prompts<extra></extra>",
             ),
             go.Layout(
                 template="plotly_white",
                 title="What each semantic cluster holds",
                 height=260 + 20 * len(share),
                 yaxis={"autorange": "reversed"},
+                xaxis={"dtick": 1},
+                meta=width_for(340 + 40 * share.shape[1]),
             ),
         )
     )

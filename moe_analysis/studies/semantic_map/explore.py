@@ -1,20 +1,26 @@
-"""The number of clusters k, and the map of the prompts colored by the clusters that it makes."""
+"""The map in a notebook: the number of clusters k, words to search for, texts of one's own, and a lasso."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from ...drawing.explorer import Explorer, View, choice, slider
+from ...drawing.explorer import Explorer, View, choice, slider, spaced
 from ...drawing.style import BASE, FULL_WIDTH, MARKERS, Mark, category_marks, figure, use_style
+from ...extras import extra
 from ...tasks.clusters import Clusters, cluster
 from .agreement import LABELS, check_rows, counts, scores
-from .draw import COLORINGS, by_group, scatter
+from .draw import COLORINGS, by_group, counted, map_panel
 from .maps import map_frame
+from .measure import names_of
+
+with extra("notebooks"):
+    import ipywidgets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,12 +30,39 @@ if TYPE_CHECKING:
 MOST_CLUSTERS = len(BASE) * len(MARKERS)  # that look different on the map
 STARTS, FEW_STARTS = 4, 1  # of k-means
 MANY_ROWS = 2000  # from here on several starts take longer than a hand waits
-COLUMNS = 8  # of the clusters' legend, whose names are short
+NAME_SIZE, SMALL_NAME_SIZE = 9, 7  # points
+MANY_NAMES = 12  # clusters; more have smaller names
+Place = Callable[[list[str]], pd.DataFrame]
 
 
 def widget(found: SemanticMap) -> Explorer:
-    """The number of clusters, beside the labels that the prompts came with."""
-    return cluster_widget(found.embeddings["bare"], found.prompts, found.coordinates, found.clusters)
+    """The number of clusters beside the labels that the prompts came with, a search, texts of one's own, and below a
+    map whose points a lasso lists."""
+    own = "" if found.own is None else "\n".join(found.own["text"])
+    return cluster_widget(
+        found.embeddings["bare"], found.prompts, found.coordinates, found.clusters, place=found.place, own=own
+    )
+
+
+class MapExplorer(Explorer):
+    """An `Explorer` with a lasso below it (`lasso`; None where anywidget is not installed, which it says)."""
+
+    def __init__(self, controls: dict[str, Any], draw: Callable[..., View], show: Callable[..., Any]) -> None:
+        from .lasso import NO_LASSO, lasso_or_none
+
+        super().__init__(controls, draw)
+        self.lasso = lasso_or_none()
+        if self.lasso is None:
+            self.children = (*self.children, ipywidgets.HTML(NO_LASSO))
+            return
+        self._show = show
+        self.children = (*self.children, self.lasso)
+        self._show(self.lasso, *self.values)
+
+    def _update(self, change: Any) -> None:
+        super()._update(change)
+        if self.lasso is not None and not self.message.value:
+            self._show(self.lasso, *self.values)
 
 
 def cluster_widget(
@@ -38,11 +71,13 @@ def cluster_widget(
     coordinates: np.ndarray,
     clusters: Clusters,
     beside: str = "group",
-) -> Explorer:
+    place: Place | None = None,
+    own: str = "",
+) -> MapExplorer:
     """A slider for k and the map colored by k-means clusters, beside the labels of the prompts where they have some.
 
-    A cluster has the color of the label that it shares most prompts with. With more than 2000 prompts k-means starts
-    once in place of four times.
+    A cluster has the color of the label that it shares most prompts with, a hull, and a name of its own words. With more
+    than 2000 prompts k-means starts once in place of four times.
 
     Args:
         embeddings: (n, d), rows of length 1.
@@ -50,6 +85,8 @@ def cluster_widget(
         coordinates: (n, 2), as `embedding_map` returns them.
         clusters: those that are shown first, and that have been made.
         beside: "group" or "dataset", what colors the left map first.
+        place: where texts of one's own lie, as `SemanticMap.place` tells it; None offers no field for them.
+        own: such texts, one per line, that are shown first.
 
     Raises:
         ValueError: for a number of rows that differs, for clusters of other rows, and for prompts with one of the two
@@ -64,58 +101,145 @@ def cluster_widget(
             raise ValueError(f"{name} has {len(rows)} rows but prompts has {len(frame)}; make both of the same prompts")
     starts = STARTS if len(frame) <= MANY_ROWS else FEW_STARTS
 
-    def labels_of(k: int) -> np.ndarray:
-        return clusters.labels if k == clusters.k else cluster(embeddings, k, clusters.seed, starts).labels
+    @lru_cache(8)
+    def clustered(k: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The points and the names of k clusters."""
+        labels = clusters.labels if k == clusters.k else cluster(embeddings, k, clusters.seed, starts).labels
+        return map_frame(frame, coordinates, labels), names_of(frame["prompt"], labels)
 
-    def draw(k: int, beside: str) -> View:
-        points = map_frame(frame, coordinates, labels_of(k))
-        alt = (
-            f"Two maps of the same {len(points)} prompts: on the left colored by {COLORINGS[beside]}, on the "
-            f"right by {k} clusters."
+    @lru_cache(8)
+    def placed(own: str) -> pd.DataFrame | None:
+        texts = [line.strip() for line in own.splitlines() if line.strip()]
+        return place(texts) if place is not None and texts else None
+
+    def draw(k: int, search: str = "", own: str = "", beside: str | None = None) -> View:
+        points, names = clustered(k)
+        stars = placed(own)
+        hits = matching(points["prompt"], search)
+        note = [agreement_note(points, k) if beside else sizes_note(points, k), *hits_note(points, hits, search)]
+        note += own_note(stars, points, names) if stars is not None else []
+        alt = f"{map_alt(points, k, beside)} {counted(0 if stars is None else len(stars), 'own text')}."
+        return View(
+            cluster_figure(points, beside, names, stars, hits if search.strip() else None), alt, "\n".join(note)
         )
-        return View(cluster_figure(points, beside), alt, agreement_note(points, k))
 
-    def draw_alone(k: int) -> View:
-        found = labels_of(k)
-        points = pd.DataFrame({"x": coordinates[:, 0], "y": coordinates[:, 1], "cluster": found})
-        sizes = np.bincount(found)
-        note = f"k = {k}: the smallest cluster holds {sizes.min()} of {len(found)} prompts, the largest {sizes.max()}."
-        return View(cluster_figure(points), f"A map of {len(found)} prompts, colored by {k} clusters.", note)
+    def drawn(*values: Any, **chosen: Any) -> View:
+        return draw(*values, **chosen)
+
+    def show(lasso: Any, *values: Any) -> None:
+        chosen = dict(zip(controls, values, strict=True))
+        points, names = clustered(chosen["k"])
+        lasso.show(points, names, chosen.get("beside", "cluster"), placed(chosen.get("own", "")), chosen["search"])
 
     most = min(MOST_CLUSTERS, len(frame))
-    controls = {"k": slider("clusters.k", "Clusters k", clusters.k, 1, most, "How many clusters k-means makes")}
-    if not labeled:
-        return Explorer(controls, draw_alone)
-    names = {COLORINGS[name]: name for name in ("group", "dataset")}
-    controls["beside"] = choice("beside", "Compare with", beside, names, "The labels that color the left map")
-    return Explorer(controls, draw)
+    controls: dict[str, Any] = {
+        "k": slider("clusters.k", "Clusters k", clusters.k, 1, most, "How many clusters k-means makes")
+    }
+    if labeled:
+        names = {COLORINGS[name]: name for name in ("group", "dataset")}
+        controls["beside"] = choice("beside", "Compare with", beside, names, "The labels that color the left map")
+    controls["search"] = field(ipywidgets.Text, "Search", "", "words", "Prompts that contain all these words stay dark")
+    if place is not None:
+        hint = "one text per line"
+        controls["own"] = field(ipywidgets.Textarea, "Your texts", own, hint, "They are drawn as stars on the map")
+    return MapExplorer(controls, drawn, show)
 
 
-def cluster_figure(points: pd.DataFrame, beside: str | None = None) -> Figure:
+def field(kind: Any, label: str, value: str, hint: str, tooltip: str) -> Any:
+    """A field for text that draws when it is left, or at the return key in one of a single line."""
+    return kind(
+        value,
+        description=label,
+        placeholder=hint,
+        tooltip=tooltip,
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout=spaced("22em"),
+    )
+
+
+def matching(prompts: pd.Series, search: str) -> np.ndarray:
+    """(n,) booleans: the prompts that contain all the words, in any case; all of them without words.
+
+    Example:
+        >>> matching(pd.Series(["A red coin", "a cat"]), "COIN red").tolist()
+        [True, False]
+    """
+    small = prompts.astype(str).str.lower()
+    found = np.ones(len(prompts), dtype=bool)
+    for word in search.lower().split():
+        found &= small.str.contains(word, regex=False).to_numpy(bool)
+    return found
+
+
+def hits_note(points: pd.DataFrame, hits: np.ndarray, search: str) -> list[str]:
+    """How many prompts were found, and the first of them."""
+    if not search.strip():
+        return []
+    words = " and ".join(search.split())
+    if not hits.any():
+        return [f"None of the {len(hits)} prompts contains {words}; try fewer or other words."]
+    first = points["prompt"].to_numpy()[np.flatnonzero(hits)[0]]
+    return [f"{hits.sum()} of {len(hits)} prompts contain {words}, such as: {' '.join(first.split())[:120]}"]
+
+
+def own_note(own: pd.DataFrame, points: pd.DataFrame, names: pd.DataFrame) -> list[str]:
+    """Of each text of one's own the cluster of the most similar prompt, and that prompt."""
+    told = names.set_index("cluster")["name"]
+    cluster_of = points.drop_duplicates("prompt").set_index("prompt")["cluster"]
+    return [
+        f"★ {row.text[:60]} → {told[cluster_of[row.nearest]]}; most similar ({row.cosine:.2f}): "
+        f"{' '.join(row.nearest.split())[:80]}"
+        for row in own.itertuples()
+    ]
+
+
+def map_alt(points: pd.DataFrame, k: int, beside: str | None) -> str:
+    if beside is None:
+        return f"A map of {len(points)} prompts, colored by {k} clusters."
+    return (
+        f"Two maps of the same {len(points)} prompts: on the left colored by {COLORINGS[beside]}, on the "
+        f"right by {k} clusters."
+    )
+
+
+def sizes_note(points: pd.DataFrame, k: int) -> str:
+    sizes = points["cluster"].value_counts()
+    return f"k = {k}: the smallest cluster holds {sizes.min()} of {len(points)} prompts, the largest {sizes.max()}."
+
+
+def cluster_figure(
+    points: pd.DataFrame,
+    beside: str | None = None,
+    names: pd.DataFrame | None = None,
+    own: pd.DataFrame | None = None,
+    shown: np.ndarray | None = None,
+) -> Figure:
     """The map colored by cluster, at the right of the map colored by one of `COLORINGS` where there are labels.
 
-    points: x, y and cluster, or what `map_frame` returned.
+    Args:
+        points: what `map_frame` returned.
+        beside: "group" or "dataset"; None draws the clusters alone.
+        names: cluster and name; None makes them of the prompts.
+        own: texts that are drawn as stars, as `place` returns them.
+        shown: (n,) booleans; the other points are pale.
     """
+    names = names_of(points["prompt"], points["cluster"].to_numpy()) if names is None else names
+    size = NAME_SIZE if len(names) <= MANY_NAMES else SMALL_NAME_SIZE
+    if len(names) > MANY_NAMES:
+        names = names.assign(name=names["name"].str.partition(",")[0])
     with use_style():
         if beside is None:
-            drawing = figure(FULL_WIDTH / 2, 4.6)
-            right = drawing.subplots()
-            scatter(right, points, "cluster")
-        else:
-            points = by_group(points)
-            drawing = figure(FULL_WIDTH, 4.6)
-            left, right = drawing.subplots(1, 2)
-            scatter(left, points, beside)
-            scatter(right, points, "cluster", alike_marks(points, beside))
-        right.legend(
-            loc="upper center",
-            bbox_to_anchor=(0.5, 0.0),
-            ncols=COLUMNS,
-            markerscale=1.8,
-            handletextpad=0.0,
-            columnspacing=0.6,
-            labelspacing=0.25,
-        )
+            drawing = figure(FULL_WIDTH, 5.0)
+            map_panel(drawing.subplots(), points, "cluster", names, own, size, shown=shown)
+            return drawing
+        if shown is not None:
+            shown = shown[np.argsort(pd.factorize(points["group"])[0], kind="stable")]  # as `by_group` sorts
+        points = by_group(points)
+        drawing = figure(FULL_WIDTH, 4.6)
+        left, right = drawing.subplots(1, 2)
+        map_panel(left, points, beside, None, own, size, shown=shown)
+        map_panel(right, points, "cluster", names, own, size, alike_marks(points, beside), shown)
     return drawing
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ...extras import extra
 from ...tasks.cache import ArrayCache, cache_folder, digest_of
-from .agreement import check_rows, entropy
+from .agreement import LABELS, check_rows, entropy
 
 METHODS = ("umap", "pca", "tsne")
 NEIGHBOURS = 15  # of UMAP's graph, its default
@@ -154,13 +154,19 @@ def _umap(matrix: np.ndarray, seed: int) -> np.ndarray:
 def map_frame(sample: pd.DataFrame, coordinates: np.ndarray, clusters: np.ndarray) -> pd.DataFrame:
     """One row per point of the map: x, y (float32), dataset, group, cluster, prompt; coordinates (n, 2), clusters (n,).
 
+    Plain texts have neither dataset nor group.
+
     >>> points = map_frame(frame, np.zeros((60, 2), dtype=np.float32), clusters.labels)
     >>> points.columns.tolist()
     ['x', 'y', 'dataset', 'group', 'cluster', 'prompt']
     """
-    check_rows(coordinates, sample)
-    points = sample[["dataset", "group", "prompt"]].assign(x=coordinates[:, 0], y=coordinates[:, 1], cluster=clusters)
-    return points[["x", "y", "dataset", "group", "cluster", "prompt"]]
+    labels = [name for name in LABELS if name in sample]
+    if labels:
+        check_rows(coordinates, sample)
+    if len(coordinates) != len(sample):
+        raise ValueError(f"coordinates has {len(coordinates)} rows but sample has {len(sample)}; make both of the same")
+    points = sample[[*labels, "prompt"]].assign(x=coordinates[:, 0], y=coordinates[:, 1], cluster=clusters)
+    return points[["x", "y", *labels, "cluster", "prompt"]]
 
 
 def cluster_profile(labels: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:

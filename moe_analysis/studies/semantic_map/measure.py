@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,14 @@ import pandas as pd
 
 from ...tasks import Clusters, cluster, embed, load_suite, suite_manifest
 from ..result import Result, name_of
-from .agreement import agreement, by_text, clusterings, held, seed_agreement
+from .agreement import LABELS, agreement, by_text, clusterings, held, seed_agreement
 from .maps import cluster_profile, embedding_map, map_frame, map_sample, templated
 from .neighbours import neighbour_agreement, neighbour_shares
+from .place import check_texts, place
+from .words import cluster_names
+
+FEWEST = 4  # texts of a map
+MOST_USUAL = 8  # clusters of plain texts where no number is asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,18 +35,23 @@ class SemanticMap(Result):
         by_dataset: the same before averaging, as `neighbour_shares` returns it.
         points: one row per prompt, as `map_frame` returns it.
         embeddings: of each text, (n, d).
-        clusters: of the bare prompts, as many as groups.
+        clusters: of the bare prompts.
+        names: one row per cluster: cluster, name (its own words, by `cluster_names`) and size.
+        embedder: the model that embedded the prompts.
+        own: texts that were added by `with_texts`, as `place` returns them.
     """
 
     item = "trex_fig4"
     title = "T-REX Fig. 4: semantic map of the prompts"
     question = "Do semantic clusters of the prompts align with the predefined task groups?"
     how_to_read = (
-        "Above, each dot is a prompt; large distances on such a map mean nothing. Below, AMI and NMI are 1 where "
-        "clusters and labels are the same, and 0 where clusters say nothing about the labels. Bars are one standard "
-        "deviation over the seeds of k-means, and 95 % of shuffled labels lie in the gray band. For the dotted line "
-        "the groups are assigned to whole data sets at random. Above the line at 0.5, clusters and labels count as "
-        "aligned. At the right, an orange tick is the share that neighbors drawn at random would have."
+        "Above, each dot is a prompt, and its color is its predefined group; large distances on such a map mean nothing. "
+        "Each gray area is a semantic cluster, named by the words that set its prompts apart, and holds nine tenths of "
+        "them. If clusters were the groups, each area would hold one color. Below, AMI is 1 where clusters and labels "
+        "are the same, and 0 where clusters say nothing about the labels. Bars are one standard deviation over the "
+        "seeds of k-means, and 95 % of shuffled labels lie in the gray band. For the dotted line the groups are "
+        "assigned to whole data sets at random. Above the line at 0.5, clusters and labels count as aligned. At the "
+        "right, an orange tick is the share that neighbors drawn at random would have."
     )
 
     prompts: pd.DataFrame
@@ -52,6 +62,44 @@ class SemanticMap(Result):
     points: pd.DataFrame
     embeddings: Mapping[str, np.ndarray] = field(repr=False)
     clusters: Clusters = field(repr=False)
+    names: pd.DataFrame
+    embedder: str | Path = "minilm"
+    own: pd.DataFrame | None = None
+
+    @property
+    def labeled(self) -> bool:
+        """Whether the prompts came with data sets and groups; plain texts have clusters alone."""
+        return "group" in self.prompts
+
+    def place(self, texts: Sequence[str]) -> pd.DataFrame:
+        """Where texts of one's own lie on this map; see `place.place`.
+
+        Args:
+            texts: at least one.
+
+        Returns:
+            One row per text: x, y, text, cluster, name (of the cluster), nearest (prompt) and cosine.
+
+        Raises:
+            ValueError: for no texts, and texts that cannot be embedded.
+
+        Example:
+            >>> found = measure(frame, embedder="tfidf", rows=15, ks=(2, 4), permutations=20, method="pca")
+            >>> found.place([found.prompts["prompt"][3]])["cosine"].round(2).tolist()
+            [1.0]
+        """
+        return place(self, texts)
+
+    def with_texts(self, texts: Sequence[str]) -> SemanticMap:
+        """The same map with texts of one's own on it, drawn as stars wherever it is drawn; no number changes.
+
+        Args:
+            texts: at least one, in place of those that were added before.
+
+        Raises:
+            ValueError: for no texts, and texts that cannot be embedded.
+        """
+        return replace(self, own=self.place(texts))
 
     @property
     def coordinates(self) -> np.ndarray:
@@ -66,6 +114,7 @@ class SemanticMap(Result):
             "neighbours": self.neighbours,
             "by_dataset": self.by_dataset,
             "points": self.points.drop(columns="prompt"),
+            "names": self.names,
         }
 
 
@@ -76,14 +125,15 @@ class ClusterContents(Result):
     Args:
         profile: prompts of each data set in each cluster, as `cluster_profile` returns it.
         groups: the group of each data set, by data set.
-        shared: one row per cluster: size, the number of groups that it holds, and their shares in words.
+        names: of the clusters, by cluster.
+        shared: one row per cluster: name, size, the number of groups that it holds, and their shares in words.
     """
 
     item = "trex_fig4_contents"
     title = "T-REX Fig. 4: what the semantic clusters hold"
     question = "Which data sets and groups share a semantic cluster?"
     how_to_read = (
-        "Each row is a data set, each column a cluster. The color is the share of the data set's prompts in it. "
+        "Each row is a data set, each column a cluster, named by the words that set its prompts apart. The color is the share of the data set's prompts in it. "
         "Lines separate the groups. If the clusters were the groups, each column would be filled between two lines "
         "and empty elsewhere, and the evenness below it would be 0."
     )
@@ -92,6 +142,7 @@ class ClusterContents(Result):
 
     profile: pd.DataFrame
     groups: pd.Series
+    names: pd.Series
     shared: pd.DataFrame
 
     @property
@@ -100,67 +151,138 @@ class ClusterContents(Result):
 
 
 def measure(
-    suite: str | Path | pd.DataFrame,
+    suite: str | Path | pd.DataFrame | Sequence[str],
     *,
-    embedder: str = "minilm",
+    embedder: str | Path = "minilm",
     datasets: int = 20,
     rows: int = 100,
     ks: Sequence[int] = (5, 10, 20, 32, 50),
     seeds: Sequence[int] = (0, 1, 2),
     permutations: int = 200,
     method: str = "umap",
+    k: int | None = None,
 ) -> SemanticMap:
     """Embed the prompts of a suite, cluster them, and compare the clusters with data sets and groups.
 
     Args:
-        suite: a name or folder, as for `load_suite`, or its frame; then data sets have no templates.
+        suite: a name or folder, as for `load_suite`; its frame, and then data sets have no templates; or plain texts, a
+            list or a frame with `prompt` alone, of which there is a map with named clusters and nothing to compare.
         embedder: a model, as for `embed`.
         datasets: on the map, one of each group, then a second of each; all where there are fewer.
-        rows: prompts of each data set.
+        rows: prompts of each data set. Of plain texts all are shown.
         ks: numbers of clusters; those of the data sets and of the groups are added.
         seeds: of k-means.
         permutations: of each baseline.
         method: of the map, "umap", "tsne" or "pca".
+        k: how many clusters are drawn and named; None is the number of groups, and for plain texts the
+            square root of their number, up to 8.
 
     Raises:
-        ValueError: for a frame of plain texts, without labels to compare, and for counts below 1.
+        ValueError: for a frame with some of its labels only, fewer texts than clusters or than a map needs, and for
+            counts below 1.
 
     Example:
         >>> found = measure(frame, embedder="tfidf", rows=15, ks=(2, 4), permutations=20, method="pca")
         >>> len(found.points), found.agreement["text"].unique().tolist()
         (60, ['bare', 'templated'])
+        >>> measure(frame["prompt"].tolist(), embedder="tfidf", method="pca", k=4).names["size"].sum()
+        np.int64(60)
     """
-    if isinstance(suite, pd.DataFrame):
-        frame, manifest, source = suite, None, "a frame"
-    else:
-        frame, manifest, source = load_suite(suite), suite_manifest(suite), f"the suite {name_of(suite)}"
-    if missing := [name for name in ("dataset", "group", "split") if name not in frame]:
+    frame, manifest, source = _read(suite)
+    labeled = any(name in frame for name in LABELS)
+    if labeled and (missing := [name for name in (*LABELS, "split") if name not in frame]):
         raise ValueError(
-            f"suite has no column {', '.join(missing)}; label each prompt, or look at plain texts with "
-            "studies.semantic_map.explore.cluster_widget"
+            f"suite has no column {', '.join(missing)}; label each prompt, or pass the texts alone: frame['prompt']"
         )
-    prompts = map_sample(frame, datasets=datasets, rows=rows)
-    prompts = prompts.assign(templated=templated(prompts, manifest))
-    texts = {"bare": "prompt", "templated": "templated"}
+    prompts = map_sample(frame, datasets=datasets, rows=rows) if labeled else frame[["prompt"]]
+    k = _clusters_of(prompts, k, ks if labeled else ())
+    texts = {"bare": "prompt"}
+    if labeled:
+        prompts = prompts.assign(templated=templated(prompts, manifest))
+        texts["templated"] = "templated"
     embeddings = {text: embed(prompts[column], model=embedder) for text, column in texts.items()}
-    found = {text: clusterings(matrix, prompts, ks, seeds) for text, matrix in embeddings.items()}
-    shares = by_text({text: neighbour_shares(matrix, prompts) for text, matrix in embeddings.items()})
-    clusters = cluster(embeddings["bare"], k=prompts["group"].nunique())
+    clusters = cluster(embeddings["bare"], k=k)
     coordinates = embedding_map(embeddings["bare"], method=method, cache=True)
     return SemanticMap(
         prompts=prompts,
-        agreement=by_text({text: agreement(one, prompts, permutations) for text, one in found.items()}),
-        by_seed=by_text({text: seed_agreement(one, prompts, seeds) for text, one in found.items()}),
-        neighbours=by_text({text: neighbour_agreement(part) for text, part in shares.groupby("text", sort=False)}),
-        by_dataset=shares,
+        **_compared(embeddings, prompts, ks, seeds, permutations) if labeled else _nothing_compared(),
         points=map_frame(prompts, coordinates, clusters.labels),
         embeddings=embeddings,
         clusters=clusters,
-        sample=(
-            f"{len(prompts)} prompts of {prompts['dataset'].nunique()} data sets of {source}, "
-            f"embedded by {name_of(embedder)}, {len(seeds)} seeds of k-means"
-        ),
+        names=names_of(prompts["prompt"], clusters.labels),
+        embedder=embedder,
+        sample=f"{_counted(prompts, source)}, embedded by {name_of(embedder)}, "
+        + (f"{len(seeds)} seeds of k-means" if labeled else f"{k} clusters"),
     )
+
+
+def names_of(texts: Sequence[str], labels: np.ndarray) -> pd.DataFrame:
+    """One row per cluster: cluster, name and size."""
+    found = cluster_names(list(texts), labels)
+    return pd.DataFrame(
+        {"cluster": list(found), "name": list(found.values()), "size": np.bincount(labels)[list(found)]}
+    )
+
+
+def _read(suite: Any) -> tuple[pd.DataFrame, Mapping[str, Any] | None, str]:
+    """The rows, the manifest where there is one, and what to call them."""
+    if isinstance(suite, str | Path):
+        return load_suite(suite), suite_manifest(suite), f"the suite {name_of(suite)}"
+    if isinstance(suite, pd.DataFrame):
+        if "prompt" not in suite:
+            raise ValueError(f"suite is a frame with the columns {', '.join(map(str, suite))}; it needs prompt")
+        check_texts(suite["prompt"].tolist(), "suite", FEWEST)
+        return suite.reset_index(drop=True), None, "a frame"
+    if not isinstance(suite, Sequence | pd.Series | np.ndarray):
+        raise ValueError(
+            f"suite = {suite!r} is {type(suite).__name__}; pass a name, a folder, a frame or a list of texts"
+        )
+    texts = list(suite)
+    check_texts(texts, "suite", FEWEST)
+    return pd.DataFrame({"prompt": texts}), None, "a list"
+
+
+def _clusters_of(prompts: pd.DataFrame, k: int | None, ks: Sequence[int]) -> int:
+    """How many clusters are drawn; ValueError, before anything is embedded, where there are fewer prompts than that."""
+    distinct = prompts["prompt"].nunique()
+    if ks and max(ks) > distinct:
+        raise ValueError(
+            f"ks = {tuple(ks)} asks for {max(ks)} clusters but only {distinct} prompts differ; pass smaller ks or more rows"
+        )
+    if k is None:
+        k = prompts["group"].nunique() if "group" in prompts else min(MOST_USUAL, round(distinct**0.5))
+    if not 1 <= k <= distinct:
+        raise ValueError(f"k = {k} clusters but {distinct} of the texts differ; use a k from 1 to {distinct}")
+    return k
+
+
+def _counted(prompts: pd.DataFrame, source: str) -> str:
+    if "dataset" not in prompts:
+        return f"{len(prompts)} plain texts"
+    datasets = prompts["dataset"].nunique()
+    return f"{len(prompts)} prompts of {datasets} data set{'s' * (datasets != 1)} of {source}"
+
+
+def _compared(
+    embeddings: Mapping[str, np.ndarray],
+    prompts: pd.DataFrame,
+    ks: Sequence[int],
+    seeds: Sequence[int],
+    permutations: int,
+) -> dict[str, pd.DataFrame]:
+    """The tables of a `SemanticMap` that compare clusters and neighbors with labels."""
+    found = {text: clusterings(matrix, prompts, ks, seeds) for text, matrix in embeddings.items()}
+    shares = by_text({text: neighbour_shares(matrix, prompts) for text, matrix in embeddings.items()})
+    return {
+        "agreement": by_text({text: agreement(one, prompts, permutations) for text, one in found.items()}),
+        "by_seed": by_text({text: seed_agreement(one, prompts, seeds) for text, one in found.items()}),
+        "neighbours": by_text({text: neighbour_agreement(part) for text, part in shares.groupby("text", sort=False)}),
+        "by_dataset": shares,
+    }
+
+
+def _nothing_compared() -> dict[str, pd.DataFrame]:
+    return {name: pd.DataFrame({"text": []}) for name in ("agreement", "by_seed", "neighbours", "by_dataset")}
 
 
 def measure_contents(found: SemanticMap) -> ClusterContents:
@@ -172,10 +294,11 @@ def measure_contents(found: SemanticMap) -> ClusterContents:
     Example:
         >>> found = measure(frame, embedder="tfidf", rows=15, ks=(2, 4), permutations=20, method="pca")
         >>> measure_contents(found).shared.columns.tolist()
-        ['cluster', 'size', 'held', 'groups']
+        ['cluster', 'name', 'size', 'held', 'groups']
     """
-    profile = cluster_profile(found.clusters.labels, found.prompts)
-    groups = found.prompts.drop_duplicates("dataset").set_index("dataset")["group"]
+    prompts = found.prompts if found.labeled else found.prompts.assign(dataset="all texts", group="no groups")
+    profile = cluster_profile(found.clusters.labels, prompts)
+    groups = prompts.drop_duplicates("dataset").set_index("dataset")["group"]
     by_group = profile[groups.index].T.groupby(groups, sort=False).sum().T  # (clusters, groups)
     share = by_group.div(by_group.sum(axis=1), axis=0)
     holds = held(by_group.to_numpy())  # (clusters, groups)
@@ -183,7 +306,14 @@ def measure_contents(found: SemanticMap) -> ClusterContents:
         ", ".join(f"{name} {value:.0%}" for name, value in share.loc[row][own].sort_values(ascending=False).items())
         for row, own in zip(share.index, holds, strict=True)
     ]
+    names = found.names.set_index("cluster")["name"]
     shared = pd.DataFrame(
-        {"cluster": profile.index, "size": profile["size"].to_numpy(), "held": holds.sum(1), "groups": named}
+        {
+            "cluster": profile.index,
+            "name": names.loc[profile.index].to_numpy(),
+            "size": profile["size"].to_numpy(),
+            "held": holds.sum(1),
+            "groups": named,
+        }
     )
-    return ClusterContents(profile=profile, groups=groups, shared=shared, sample=found.sample)
+    return ClusterContents(profile=profile, groups=groups, names=names, shared=shared, sample=found.sample)

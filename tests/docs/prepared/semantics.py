@@ -8,6 +8,7 @@ import pandas as pd
 import moe_analysis as ma
 from moe_analysis.studies.semantic_map import maps as semantic
 from moe_analysis.studies.semantic_map.agreement import agreement, by_text, clusterings
+from moe_analysis.studies.semantic_map.measure import names_of
 from moe_analysis.studies.semantic_map.neighbours import neighbour_agreement, neighbour_shares
 
 from .models import embeddings, frame
@@ -44,3 +45,9 @@ def neighbours() -> pd.DataFrame:
 def points() -> pd.DataFrame:
     """`map_frame` of `frame`: its prompts on the plane of their two first principal components."""
     return semantic.map_frame(frame(), semantic.embedding_map(embeddings(), method="pca"), clusters().labels)
+
+
+@prepared
+def names() -> pd.DataFrame:
+    """`names_of` the clusters: the words that set the prompts of each apart."""
+    return names_of(frame()["prompt"], clusters().labels)

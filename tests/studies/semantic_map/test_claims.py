@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +29,7 @@ def of(frame: pd.DataFrame, **texts: np.ndarray) -> semantic_map.SemanticMap:
         points=empty,
         embeddings=texts,
         clusters=None,
+        names=pd.DataFrame(),
     )
 
 
@@ -90,7 +89,7 @@ def three(tmp_path_factory) -> semantic_map.SemanticMap:
 def test_a_map_says_how_many_data_sets_it_has(three):
     assert three.origin == "24 prompts of 3 data sets of a frame, embedded by tfidf, 3 seeds of k-means"
     assert "20" not in three.title + three.interactive().layout.title.text
-    assert set(three.numbers) == {"agreement", "by_seed", "neighbours", "by_dataset", "points"}
+    assert set(three.numbers) == {"agreement", "by_seed", "neighbours", "by_dataset", "points", "names"}
     assert "prompt" not in three.numbers["points"]
 
 
@@ -99,10 +98,3 @@ def test_what_clusters_share_is_told_in_words(three):
     assert contents.shared["size"].sum() == 24 and (contents.shared["held"] >= 1).all()
     assert contents.shared["groups"].str.contains("%").all()
     assert contents.origin == three.origin and not contents.judged
-
-
-def test_plain_texts_are_refused_before_anything_is_embedded(monkeypatch):
-    measuring = sys.modules[semantic_map.measure.__module__]
-    monkeypatch.setattr(measuring, "embed", lambda *_, **__: pytest.fail("embedded"))
-    with pytest.raises(ValueError, match="suite has no column dataset, group, split; label each prompt"):
-        semantic_map.measure(pd.DataFrame({"prompt": ["one", "two"]}))

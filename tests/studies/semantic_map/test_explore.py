@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
 from moe_analysis.studies.semantic_map import explore as widget
 from moe_analysis.studies.semantic_map.agreement import counts, scores
 from moe_analysis.studies.semantic_map.explore import cluster_widget
 from moe_analysis.studies.semantic_map.maps import map_frame
+from moe_analysis.studies.semantic_map.measure import names_of
 from moe_analysis.tasks.clusters import cluster
 from tests.drawing.test_explorer import picture
 
@@ -22,6 +24,15 @@ EMBEDDINGS, PLACES = scattered(1), scattered(0)[:, :2]
 @pytest.fixture(scope="module")
 def first():
     return cluster(EMBEDDINGS, 4, seed=3)
+
+
+def dotted(axes) -> list:
+    """The layers of points, without hulls and stars."""
+    return [layer for layer in axes.collections if isinstance(layer, PathCollection) and not is_unnamed(layer)]
+
+
+def is_unnamed(layer) -> bool:
+    return str(layer.get_label()).startswith("_")
 
 
 def ami(labels: np.ndarray, column: str) -> float:
@@ -50,11 +61,13 @@ def test_the_first_map_is_of_the_clusters_that_were_passed(first, monkeypatch):
 def test_the_right_map_has_every_cluster_with_its_prompts_and_the_left_one_the_labels(first):
     points = map_frame(SAMPLE, PLACES, first.labels)
     left, right = widget.cluster_figure(points, "group").axes
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["0", "1", "2", "3"]
-    for name, dots in enumerate(right.collections):
+    names = names_of(SAMPLE["prompt"], first.labels)["name"]
+    assert sorted(" ".join(text.get_text().split()) for text in right.texts) == sorted(names)
+    assert right.get_legend() is None
+    for name, dots in enumerate(dotted(right)):
         inside = points[points["cluster"] == name]
         assert {tuple(place) for place in np.asarray(dots.get_offsets())} == set(zip(inside["x"], inside["y"]))
-    assert len({to_hex(dots.get_facecolor()[0]) for dots in right.collections}) == 4
+    assert len({to_hex(dots.get_facecolor()[0]) for dots in dotted(right)}) == 4
     assert {text.get_text() for text in left.get_legend().get_texts()} == set(SAMPLE["group"])
 
 
@@ -63,7 +76,7 @@ def test_a_cluster_looks_like_the_label_whose_prompts_it_holds():
     groups, names = pd.factorize(SAMPLE["group"])
     points = map_frame(SAMPLE, PLACES, np.array([2, 0, 3, 1])[groups])
     left, right = widget.cluster_figure(points, "group").axes
-    colors = [[to_hex(dots.get_facecolor()[0]) for dots in axes.collections] for axes in (left, right)]
+    colors = [[to_hex(dots.get_facecolor()[0]) for dots in dotted(axes)] for axes in (left, right)]
     assert [colors[1][number] for number in (2, 0, 3, 1)] == colors[0]
     cut = groups.copy()
     cut[np.flatnonzero(groups == 1)[:2]] = len(names)
@@ -115,7 +128,7 @@ def test_arrays_of_other_prompts_are_refused(first):
 def test_plain_texts_have_a_knob_too_and_their_clusters_stand_alone(first):
     texts = SAMPLE["prompt"].tolist()
     explorer = cluster_widget(EMBEDDINGS, texts, PLACES, first)
-    assert list(explorer.controls) == ["k"]
+    assert list(explorer.controls) == ["k", "search"]
     explorer.controls["k"].value = 9
     sizes = np.bincount(cluster(EMBEDDINGS, 9, seed=3).labels)
     assert explorer.note.value.count(f"k = 9: the smallest cluster holds {sizes.min()} of 60 prompts") == 1
@@ -127,3 +140,54 @@ def test_plain_texts_have_a_knob_too_and_their_clusters_stand_alone(first):
 def test_prompts_with_one_label_only_are_refused(first):
     with pytest.raises(ValueError, match="frame has no column group; give each prompt the labels"):
         cluster_widget(EMBEDDINGS, SAMPLE.drop(columns="group"), PLACES, first)
+
+
+def test_a_search_leaves_the_prompts_dark_that_contain_every_word_and_counts_them(first):
+    explorer = cluster_widget(EMBEDDINGS, SAMPLE, PLACES, first)
+    before = picture(explorer)
+    explorer.controls["search"].value = "TASK_1 <b>3"
+    assert "3 of 60 prompts contain TASK_1 and &lt;b&gt;3, such as: task_1 &amp;" in explorer.note.value
+    assert (picture(explorer) != before).any() and not explorer.message.value
+    explorer.controls["search"].value = "zebra"
+    assert "None of the 60 prompts contains zebra" in explorer.note.value
+
+
+def test_own_texts_are_placed_line_by_line_and_their_notes_name_the_cluster(first):
+    asked = []
+
+    def place(texts: list[str]) -> pd.DataFrame:
+        asked.append(texts)
+        return pd.DataFrame(
+            {"x": 0.0, "y": 0.0, "text": texts, "cluster": 0, "name": "", "nearest": SAMPLE["prompt"][7], "cosine": 0.5}
+        )
+
+    explorer = cluster_widget(EMBEDDINGS, SAMPLE, PLACES, first, place=place)
+    before = picture(explorer)
+    explorer.controls["own"].value = "one\n\n  two  \n"
+    assert asked == [["one", "two"]] and (picture(explorer) != before).any()
+    name = names_of(SAMPLE["prompt"], first.labels).set_index("cluster")["name"][first.labels[7]]
+    assert f"★ two → {name}; most similar (0.50)" in explorer.note.value
+    explorer.controls["own"].value = " \n"
+    assert "★" not in explorer.note.value and len(asked) == 1
+
+
+def test_points_in_a_lasso_are_listed_as_text_and_an_empty_one_says_what_to_do(first):
+    pytest.importorskip("anywidget", reason="anywidget is not installed")
+    explorer = cluster_widget(EMBEDDINGS, SAMPLE, PLACES, first)
+    lasso = explorer.lasso
+    assert lasso.figure.layout.dragmode == "lasso" and len(lasso.figure.layout.shapes) == 4
+    lasso.list([7, 3])
+    assert lasso.told.value == "2 of 60 prompts selected."
+    assert lasso.table.value.index("task_0 &amp; &lt;b&gt;3") < lasso.table.value.index("task_1 &amp; &lt;b&gt;2")
+    lasso.list([])
+    assert lasso.told.value.startswith("None of the 60 prompts is selected") and lasso.table.value == ""
+    explorer.controls["search"].value = "task_11"
+    assert lasso.told.value == "5 of 60 prompts selected." and len(lasso.figure.data[0].selectedpoints) == 5
+    explorer.controls["k"].value = 6
+    assert len(lasso.figure.layout.shapes) == 6
+
+
+def test_without_anywidget_the_map_says_how_to_get_the_lasso(first, monkeypatch):
+    monkeypatch.setattr("moe_analysis.studies.semantic_map.lasso.find_spec", lambda name: None)
+    explorer = cluster_widget(EMBEDDINGS, SAMPLE, PLACES, first)
+    assert explorer.lasso is None and "pip install anywidget" in explorer.children[-1].value

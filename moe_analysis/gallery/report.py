@@ -1,0 +1,93 @@
+"""The reproducibility report: every item of the papers, what was measured of it, and the command that does it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..drawing.cards import MARKS, environment
+from ..papers import BEYOND, GR, SMORE, TREX, Item, verdict_of
+from .entries import OTHERS, PAPERS, Entry, Paper, program
+from .manual import marked_up
+from .shelves import Shelf
+
+HERE = Path(__file__).parent
+LISTS = dict(zip((*PAPERS, OTHERS), (TREX, GR, SMORE, BEYOND), strict=True))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One item of the report.
+
+    Args:
+        item: of `papers`.
+        verdicts: (how many, verdict), as last measured.
+        measured: with how many runs, seeds and steps, and with which preset; empty where nothing was.
+        commands: what measures it again.
+        anchor: its card in the gallery; empty where there is none.
+        reason: why it was not measured; empty where it was.
+    """
+
+    item: Item
+    verdicts: Sequence[tuple[int, str]]
+    measured: str
+    commands: Sequence[str]
+    anchor: str
+    reason: str
+
+    @property
+    def state(self) -> str:
+        """Which of the three kinds of lines it is."""
+        return "measured" if self.verdicts or self.measured else "not here" if self.reason else "open"
+
+
+def report_page(groups: Mapping[Paper, Sequence[Entry]], shelves: Sequence[Shelf]) -> str:
+    """The HTML page for the items as the gallery has them."""
+    entries = {entry.id: entry for group in groups.values() for entry in group if entry.leads}
+    folder = shelves[0].folder if shelves else None
+    lines = {paper: [line_of(item, entries, folder) for item in items] for paper, items in LISTS.items()}
+    return environment(HERE).get_template("report.html").render(lines=lines, count=count, marked_up=marked_up)
+
+
+def count(lines: Sequence[Line], state: str) -> int:
+    return sum(line.state == state for line in lines)
+
+
+def line_of(item: Item, entries: Mapping[str, Entry], folder: Path | None) -> Line:
+    """What the records, the stored checks and the list of items say of one of them."""
+    shown = entries.get(item.id if item.study else item.part_of)
+    place = shown.shelf.folder if shown and shown.shelf and shown.record else folder
+    checked = folder and verdict_of(item, folder)  # the checks are stored once, beside the first figures
+    told = (place and verdict_of(item, place)) or checked or ""
+    commands = [shown.command] if shown and shown.command and (item.study or not item.checks) else []
+    if item.checks:
+        commands.append(program("verify", ["--only", item.checks]))
+    made = shown if shown and shown.record and (item.study or not item.checks) else None
+    return Line(
+        item,
+        counted(told),
+        measured_of(made) if made else "computed exactly by `verify`" if told else "",
+        commands,
+        shown.anchor if made else "",
+        item.reason if not (item.study or item.checks or item.part_of) else "",
+    )
+
+
+def counted(told: str) -> list[tuple[int, str]]:
+    """
+    >>> counted("2 not reproduced, 1 holds")
+    [(2, 'not reproduced'), (1, 'holds')]
+    """
+    parts = [part.partition(" ") for part in told.split(", ") if part]
+    return [(int(number), verdict) for number, _, verdict in parts if verdict in MARKS]
+
+
+def measured_of(entry: Entry) -> str:
+    """Runs, seeds, steps and preset of an entry that has a record."""
+    record = entry.record
+    assert record is not None
+    origin = record.caption["origin"] or f"{len(record.runs)} runs" * bool(record.runs)
+    seeds = f"seeds {', '.join(map(str, record.seeds))}" if record.seeds and "seed" not in origin else ""
+    preset = f"preset {record.preset['preset']}" if "preset" in record.preset else ""
+    return "; ".join(part for part in (origin, seeds, preset) if part)

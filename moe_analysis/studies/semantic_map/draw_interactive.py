@@ -1,0 +1,193 @@
+"""T-REX Fig. 4 to explore: prompts to hover over, to search and to select, clusters with hulls and names."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ...drawing.layout import arranged
+from .draw import COLORINGS, EDGE, NAME_WIDTH, by_group, class_marks, hover_prompt, map_title
+from .hulls import extent, hulls, middles, name_places
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+AREA = "rgba(128, 128, 128, 0.13)"  # on light and dark pages
+NAME_LETTER, LABEL_LETTER = 0.033, 0.02  # heights in widths of the map: of clusters' names where a phone shows it
+HIDDEN: dict[str, Any] = {"showticklabels": False, "showgrid": False, "zeroline": False, "title": ""}
+SELECTION: dict[str, Any] = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 0.07}}}
+STAR: dict[str, Any] = {"symbol": "star", "size": 17, "color": "#1A1A1A", "line": {"color": "#FFFFFF", "width": 1}}
+
+
+def semantic_map_interactive(
+    points: pd.DataFrame, names: pd.DataFrame | None = None, own: pd.DataFrame | None = None
+) -> go.Figure:
+    """The map to explore: buttons color it by predefined group, data set or cluster, and a page that `save` writes has
+    a search and a lasso, which list prompts below it (`layout.meta["texts"]`).
+
+    One trace for each category, so that the legend of the groups switches them; data sets, which are many, and clusters
+    have their names on the map.
+
+    Args:
+        points: what `map_frame` returned.
+        names: cluster and name; None draws neither hulls nor names of clusters.
+        own: texts that are drawn as stars, as `place` returns them.
+
+    >>> figure = semantic_map_interactive(points, names)
+    >>> [trace.name for trace in figure.data][:2]
+    ['arithmetic', 'state tracking']
+    """
+    import plotly.graph_objects as go
+
+    points = by_group(points).reset_index(drop=True)
+    told = names.set_index("cluster")["name"] if names is not None else None
+    hover = hover_texts(points, told)
+    colorings = {column: title for column, title in COLORINGS.items() if column in points}
+    first = next(iter(colorings))
+    traces, owner = [], []
+    for column in colorings:
+        for name, mark in class_marks(points, column).items():
+            inside = np.flatnonzero(points[column] == name)
+            traces.append(
+                go.Scatter(
+                    x=points["x"].to_numpy(np.float32)[inside],
+                    y=points["y"].to_numpy(np.float32)[inside],
+                    mode="markers",
+                    name=html.escape(str(name if column != "cluster" or told is None else told[name])),
+                    visible=column == first,
+                    showlegend=column == "group",
+                    marker={"color": mark.color, "symbol": mark.symbol, "size": 7, "opacity": 0.75},
+                    customdata=inside.tolist(),  # as numbers a page reads them; an array would be packed
+                    hovertext=[hover[row] for row in inside],
+                    hovertemplate="%{hovertext}<extra></extra>",
+                    **SELECTION,
+                )
+            )
+            owner.append((column,))
+    for label, columns in name_traces(points, told, colorings):
+        traces.append(label.update(visible=first in columns))
+        owner.append(columns)
+    if own is not None:
+        traces.append(star_trace(own))
+        owner.append(tuple(colorings))
+    buttons = [
+        {"label": title, "method": "update", "args": [{"visible": [column in mine for mine in owner]}]}
+        for column, title in colorings.items()
+    ]
+    return arranged(
+        go.Figure(
+            traces,
+            go.Layout(
+                template="plotly_white",
+                title=map_title(points),
+                height=720,
+                legend={"itemsizing": "constant"},
+                xaxis=HIDDEN,
+                yaxis={**HIDDEN, "scaleanchor": "x"},
+                updatemenus=[{"type": "buttons", "direction": "right", "name": "Color by", "buttons": buttons}],
+                shapes=hull_shapes(points) if told is not None else (),
+                meta={"texts": listed_texts(points, told)},
+            ),
+        )
+    )
+
+
+def hover_texts(points: pd.DataFrame, told: pd.Series | None) -> list[str]:
+    """Of every point its prompt, its labels and its cluster, escaped."""
+    rows = []
+    for row in points.to_dict("records"):
+        cluster = row["cluster"] if told is None else f"{row['cluster']}: {told[row['cluster']]}"
+        labels = ""
+        if "group" in row:
+            labels = f"<b>{html.escape(str(row['dataset']))}</b> ({html.escape(str(row['group']))}), "
+        rows.append(f"{hover_prompt(row['prompt'])}<br>{labels}cluster {html.escape(str(cluster))}")
+    return rows
+
+
+def listed_texts(points: pd.DataFrame, told: pd.Series | None) -> dict[str, Any]:
+    """What a page lists of the points that are selected: what they are called, the columns, and a row for every point."""
+    shown = {"prompt": points["prompt"].astype(str)}
+    shown |= {
+        name: points[key].astype(str) for key, name in (("dataset", "data set"), ("group", "group")) if key in points
+    }
+    shown["cluster"] = points["cluster"].map(str if told is None else told)
+    called = "prompts" if "group" in points else "texts"
+    return {"called": called, "columns": list(shown), "rows": pd.DataFrame(shown).to_numpy(dtype=object).tolist()}
+
+
+def hull_shapes(points: pd.DataFrame) -> list[dict[str, Any]]:
+    """The clusters' areas as closed paths below the points."""
+    return [
+        {
+            "type": "path",
+            "path": "M" + " L".join(f"{x:.4f},{y:.4f}" for x, y in corners) + " Z",
+            "fillcolor": AREA,
+            "line": {"color": EDGE, "width": 1.2},
+            "layer": "below",
+        }
+        for corners in hulls(points).values()
+    ]
+
+
+def name_traces(
+    points: pd.DataFrame, told: pd.Series | None, colorings: Sequence[str] | dict[str, str]
+) -> list[tuple[go.Scatter, tuple[str, ...]]]:
+    """(a trace of names, the colorings that show it): those of the clusters, and those of the data sets."""
+    found = []
+    if told is not None:
+        columns = tuple(column for column in colorings if column != "dataset")
+        found.append((written(points, "cluster", told, NAME_LETTER, 14), columns))
+    if "dataset" in colorings:
+        found.append((written(points, "dataset", None, LABEL_LETTER, 12), ("dataset",)))
+    return found
+
+
+def written(points: pd.DataFrame, column: str, told: pd.Series | None, letter: float, size: int) -> go.Scatter:
+    """The names of a column's classes at their middles, in letters of so many widths of the map, and of `size` pixels."""
+    import plotly.graph_objects as go
+
+    places = middles(points, column)
+    names = [str(name) if told is None else str(told[name]) for name in places.index]
+    names = ["\n".join(textwrap.wrap(name, NAME_WIDTH, break_long_words=False)) for name in names]
+    at = name_places(places, names, letter * extent(points))
+    return go.Scatter(
+        x=at[:, 0].astype(np.float32),
+        y=at[:, 1].astype(np.float32),
+        mode="text",
+        text=[
+            "<br>".join(
+                f"<b>{html.escape(line)}</b>" if told is not None else html.escape(line) for line in name.split("\n")
+            )
+            for name in names
+        ],
+        textfont={"size": size, "shadow": "auto"},
+        unselected={"textfont": {"color": "#808080"}},
+        hoverinfo="skip",
+        showlegend=False,
+        name="names",
+    )
+
+
+def star_trace(own: pd.DataFrame) -> go.Scatter:
+    """Texts of one's own."""
+    import plotly.graph_objects as go
+
+    hover = [
+        f"{hover_prompt(text)}<br>your text, cluster {html.escape(name)}<br>nearest: {hover_prompt(near)}"
+        for text, name, near in zip(own["text"], own["name"], own["nearest"], strict=True)
+    ]
+    return go.Scatter(
+        x=own["x"].to_numpy(np.float32),
+        y=own["y"].to_numpy(np.float32),
+        mode="markers",
+        name="your texts",
+        marker=STAR,
+        unselected={"marker": {"opacity": 1}},
+        hovertext=hover,
+        hovertemplate="%{hovertext}<extra></extra>",
+    )

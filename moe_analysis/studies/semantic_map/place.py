@@ -1,0 +1,75 @@
+"""Texts of one's own on a map that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ...tasks.embed import Embedder
+
+if TYPE_CHECKING:
+    from .measure import SemanticMap
+
+NEAREST = 5  # prompts of the map among which a text is placed
+
+
+def place(found: SemanticMap, texts: Sequence[str]) -> pd.DataFrame:
+    """Where texts lie on the map: among their nearest prompts by cosine, nearer ones counting more.
+
+    The methods of the map cannot all place further texts, and this can for each of them; a text that is a prompt of the
+    map lies where that prompt does.
+
+    Args:
+        found: the result of `measure`.
+        texts: at least one.
+
+    Returns:
+        One row per text: x, y, text, cluster (whose center is nearest), name (of the cluster), nearest (the prompt with
+        the highest cosine) and cosine.
+
+    Raises:
+        ValueError: for no texts, one text that is not in a list, and texts that cannot be embedded.
+    """
+    check_texts(texts, "texts", least=1)
+    own = embedded(found, texts)  # (texts, d)
+    return placed(own, list(texts), found)
+
+
+def embedded(found: SemanticMap, texts: Sequence[str]) -> np.ndarray:
+    """(texts, d), by the model that embedded the map."""
+    return Embedder(found.embedder).fit(found.prompts["prompt"]).transform(texts)
+
+
+def placed(own: np.ndarray, texts: list[str], found: SemanticMap) -> pd.DataFrame:
+    """`place` of embeddings (texts, d)."""
+    cosines = np.clip(own @ found.embeddings["bare"].T, -1, 1)  # (texts, n)
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, : min(NEAREST, cosines.shape[1])]  # (texts, m)
+    weight = 1 / (1 - np.take_along_axis(cosines, nearest, 1) + 1e-6)  # (texts, m)
+    places = np.einsum("tm,tmc->tc", weight / weight.sum(1, keepdims=True), found.coordinates[nearest])  # (texts, 2)
+    far = ((own[:, None] - found.clusters.centroids[None]) ** 2).sum(-1)  # (texts, k)
+    clusters = far.argmin(1)
+    names = found.names.set_index("cluster")["name"]
+    return pd.DataFrame(
+        {
+            "x": places[:, 0],
+            "y": places[:, 1],
+            "text": texts,
+            "cluster": clusters,
+            "name": names.loc[clusters].to_numpy(),
+            "nearest": found.prompts["prompt"].to_numpy()[nearest[:, 0]],
+            "cosine": np.take_along_axis(cosines, nearest[:, :1], 1)[:, 0],
+        }
+    )
+
+
+def check_texts(texts: Sequence[str], name: str, least: int) -> None:
+    """ValueError unless there are so many texts, none of them empty, in a list."""
+    if isinstance(texts, str):
+        raise ValueError(f"{name} = {texts[:40]!r} is one text; pass a list of texts")
+    if len(texts) < least:
+        raise ValueError(f"{name} holds {len(texts)} texts; pass at least {least}")
+    if empty := [place for place, text in enumerate(texts) if not str(text).strip()]:
+        raise ValueError(f"{name}[{empty[0]}] is empty; leave it out or fill it in")
