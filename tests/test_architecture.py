@@ -58,7 +58,8 @@ ARROWS: dict[str, set[str]] = {
     "kernels": {"extras"},
     "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported
     "figures": {"kernels", "papers", "places"},  # executes the notebooks
-    "gallery": {"figures", "drawing", "cards", "tasks", "presets", "places", "evidence"},  # reads what plots.save wrote
+    # reads what `drawing.save` wrote; papers, studies: what every item says, and how a stored result is told in short
+    "gallery": {"figures", "drawing", "cards", "tasks", "presets", "places", "evidence", "papers", "studies"},
 }
 ANYWHERE = {"atomic"}  # how files are written
 OUTER = {"__init__", "__main__", "commands"}  # the lazy door and the command line may name every part

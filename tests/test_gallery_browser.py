@@ -151,7 +151,8 @@ def test_the_address_holds_the_search_and_the_filters_and_a_link_with_them_opens
 
 
 def test_a_verdict_of_the_summary_is_a_link_to_its_claims_which_are_then_open(gallery) -> None:
-    gallery.click(".totals a[href='?verdict=contradicted'], .totals a[href='?verdict=not-reproduced']")
+    gallery.locator(".totals a[href='?verdict=not-reproduced']").first.click()
+    gallery.wait_for_function("location.search && document.getElementById('hits').textContent")
     assert gallery.locator("article.item:not([hidden]) .judged:not([open])").count() == 0
     wanted = {
         claim.get("name") or f"{item}{claim['claim']}"

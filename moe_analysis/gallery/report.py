@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..drawing.cards import MARKS, environment
+from ..cards.claims import MARKS
+from ..drawing.cards import environment
 from ..papers import BEYOND, GR, SMORE, TREX, Item, verdict_of
 from .entries import OTHERS, PAPERS, Entry, Paper, program
 from .manual import marked_up
@@ -69,7 +70,7 @@ def line_of(item: Item, entries: Mapping[str, Entry], folder: Path | None) -> Li
         counted(told),
         measured_of(made) if made else "computed exactly by `verify`" if told else "",
         commands,
-        shown.anchor if made else "",
+        made.anchor if made else "",
         item.reason if not (item.study or item.checks or item.part_of) else "",
     )
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.style import FULL_WIDTH, NOTE, figure, method_color, note_below, seed_count, text_on, use_style
+from .draw_traces import bundle_trace, path_trace
 from .paths import PATH_COLUMNS, PathAxes, path_bundles, ways_taken
 
 if TYPE_CHECKING:
@@ -184,9 +185,8 @@ def draw_plane(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
     lines = lines_of(paths)[..., :2]
     leading = leading_lines(paths)
     for chosen, look in ((~leading, THIN), (leading, THICK)):
-        artist = LineCollection(
-            segments_of(lines[chosen]), **look, **step_colors(last_step), capstyle="round", zorder=2
-        )
+        pieces: Any = segments_of(lines[chosen])
+        artist = LineCollection(pieces, **look, **step_colors(last_step), capstyle="round", zorder=2)
         artist.set_array(np.tile(steps_of(paths)[1:], chosen.sum()))
         panel.add_collection(artist, autolim=False)
     panel.scatter(*lines[leading, -1].T, s=18, color="black", zorder=4)
@@ -358,54 +358,3 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
         updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
     )
     return arranged(fig, f"{seed_count(paths)}, one at a time; “×8”: eight experts go one path")
-
-
-def bundle_trace(bundles: pd.DataFrame, method: str, visible: bool) -> go.Scatter3d:
-    """ "×8" at the ends of the paths that several experts of one run share."""
-    import plotly.graph_objects as go
-
-    x, y, z = bundles[list(PATH_COLUMNS)].to_numpy(np.float32).T
-    return go.Scatter3d(
-        x=x,
-        y=y,
-        z=z,
-        mode="markers+text",
-        text=[f"×{count}" for count in bundles["experts"]],
-        textposition="top center",
-        textfont={"size": 16},
-        marker={"color": method_color(method), "size": 4},
-        visible=visible,
-        name=method,
-        legendgroup=method,
-        showlegend=False,
-        hoverinfo="skip",
-    )
-
-
-def path_trace(lines: pd.DataFrame, method: str, seed: Any, ways: str, leading: bool, visible: bool) -> go.Scatter3d:
-    """Some experts of one run as one trace, with a gap after each expert."""
-    import plotly.graph_objects as go
-
-    experts = lines["expert"].nunique()
-    columns = [*PATH_COLUMNS, "expert", "step", "loss"]
-    rows = lines[columns].to_numpy(np.float32).reshape(experts, -1, len(columns))
-    gap = np.full((experts, 1, len(columns)), np.nan, np.float32)
-    values = np.concatenate([rows, gap], axis=1).reshape(-1, len(columns))  # (experts*(points+1), columns)
-    return go.Scatter3d(
-        x=values[:, 0],
-        y=values[:, 1],
-        z=values[:, 2],
-        customdata=values[:, 3:],
-        mode="lines",
-        visible=visible,
-        name=f"{method}<br>{ways}",
-        legendgroup=method,
-        showlegend=leading,
-        connectgaps=False,
-        opacity=1.0 if leading else 0.3,
-        line={"color": method_color(method), "width": 5 if leading else 2},
-        hovertemplate=(
-            f"{method}, seed {seed}<br>expert %{{customdata[0]:.0f}}<br>step %{{customdata[1]:.0f}}"
-            "<br>loss %{customdata[2]:.3f}<extra></extra>"
-        ),
-    )

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.explorer import alert, choice, noted, slider, spaced
+from ...drawing.page_width import Width, wide_figure
 from ...extras import extra
 
 with extra("notebooks"):
     import ipywidgets
-    from anywidget import AnyWidget
 
 if TYPE_CHECKING:
     from .measure import RouterPaths
@@ -145,20 +145,9 @@ class PathExplorer(ipywidgets.VBox):
             self.note.value = noted(path_note(self.paths, step))
 
 
-class Width(AnyWidget):
-    """An element without height that tells the page's width: plotly draws at 700 pixels before it stands in the page."""
-
-    _esm = """export default { render({ el }) {
-        new ResizeObserver(() => window.dispatchEvent(new Event("resize"))).observe(el);
-    } };"""
-
-
 def turning_figure() -> Any:
     """An empty scene that keeps its view when its lines change."""
-    import plotly.graph_objects as go
-
-    figure = go.FigureWidget()
-    figure._config = {**figure._config, "responsive": True}  # hears what `Width` tells
+    figure = wide_figure()
     figure.update_layout(
         height=HEIGHT,
         margin={"l": 0, "r": 0, "b": 0, "t": 30},
@@ -173,14 +162,17 @@ def turning_figure() -> Any:
 
 def traces_of(paths: pd.DataFrame) -> list[tuple[Any, np.ndarray]]:
     """The traces of one seed, and the training step of every point of each; thick are the experts of lowest rank."""
-    from .draw import HIGHLIGHTED, path_trace
+    from .draw import HIGHLIGHTED
+    from .draw_traces import path_trace
+    from .paths import path_bundles, ways_taken
 
     found = []
     for (method, seed), run in paths.groupby(["method", "seed"], sort=False):
+        ways = ways_taken(path_bundles(run))[str(method)]
         for leading in (True, False):
             lines = run[(run["rank"] <= HIGHLIGHTED) == leading]
             if len(lines):
-                trace = path_trace(lines, str(method), seed, leading, visible=True)
+                trace = path_trace(lines, str(method), seed, ways, leading, visible=True)
                 trace.customdata = np.nan_to_num(trace.customdata)  # a message to the page holds no NaN in a table
                 found.append((trace, trace.customdata[:, 1]))
     return found

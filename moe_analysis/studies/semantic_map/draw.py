@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ...drawing.style import FULL_WIDTH, METHOD_COLORS, Mark, category_marks, figure, use_style
+from ...drawing.style import FULL_WIDTH, METHOD_COLORS, Mark, figure, use_style
+from .draw_marks import COLORINGS, EDGE, NAME_WIDTH, by_group, class_marks, map_title
 from .hulls import hulls, middles, name_places
 
 if TYPE_CHECKING:
@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 
     from .measure import SemanticMap
 
-COLORINGS = {"group": "predefined group", "dataset": "data set", "cluster": "semantic cluster"}
 LABEL_COLORS = {"dataset": METHOD_COLORS["LoRA-MoE"], "group": "#D55E00"}
 TEXT_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
-PROMPT_LENGTH, PROMPT_WIDTH = 180, 60  # characters of a prompt that a hover shows, and of one of its lines
 # sizes that a phone, where seven inches become four, and the last row of a room can read
-TALK = {"font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11, "xtick.labelsize": 10, "ytick.labelsize": 10}
+TALK: dict[Any, Any] = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+}
 NAME_SIZE = 12  # points, of a cluster's name on a map of full width
-NAME_WIDTH = 17  # characters of one of its lines
-INK, AREA, EDGE = "#1A1A1A", "#E2E2DD", "#7A7A7A"
+INK, AREA = "#1A1A1A", "#E2E2DD"
 LEGEND_MOST = 12  # categories; more are named on the map
 
 
@@ -89,24 +92,6 @@ def plain_map(points: pd.DataFrame, names: pd.DataFrame, own: pd.DataFrame | Non
         map_panel(panel, points, "cluster", names, own)
         panel.set_title(map_title(points))
         return drawing
-
-
-def map_title(points: pd.DataFrame) -> str:
-    """What is on the map, counted: "60 prompts of 4 data sets in 2 groups, and 4 semantic clusters"."""
-    told = {name: points[name].nunique() for name in COLORINGS if name in points}
-    clusters = counted(told["cluster"], "semantic cluster")
-    if "dataset" not in told:
-        return f"{counted(len(points), 'text')} in {clusters}"
-    labels = f"{counted(told['dataset'], 'data set')} in {counted(told['group'], 'group')}"
-    return f"{counted(len(points), 'prompt')} of {labels}, and {clusters}"
-
-
-def counted(number: int, word: str) -> str:
-    """
-    >>> counted(1, "group"), counted(3, "data set")
-    ('1 group', '3 data sets')
-    """
-    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def map_panel(
@@ -187,25 +172,6 @@ def letters_per_inch(axes: Axes) -> float:
     return max(spans[0] / (panel.width * width), spans[1] / (panel.height * height))
 
 
-def hover_prompt(prompt: str) -> str:
-    """A prompt for a hover box: one paragraph, shortened, in lines, and escaped so that none of it is markup."""
-    text = " ".join(prompt.split())
-    text = text if len(text) <= PROMPT_LENGTH else text[: PROMPT_LENGTH - 1].rstrip() + "…"
-    return "<br>".join(html.escape(line) for line in textwrap.wrap(text, PROMPT_WIDTH))
-
-
-def by_group(points: pd.DataFrame) -> pd.DataFrame:
-    """Points ordered by group, so that the data sets of a group come side by side; plain texts as they are."""
-    if "group" not in points:
-        return points
-    return points.iloc[np.argsort(pd.factorize(points["group"])[0], kind="stable")]
-
-
-def class_marks(points: pd.DataFrame, column: str) -> dict[Any, Mark]:
-    names = points[column].unique()
-    return category_marks(sorted(names) if column == "cluster" else names)
-
-
 def scatter(
     axes: Axes,
     points: pd.DataFrame,
@@ -218,10 +184,10 @@ def scatter(
     inside = np.ones(len(points), dtype=bool) if shown is None else shown
     for name, mark in marks.items():
         own = (points[column] == name).to_numpy()
-        alpha = np.where(inside[own], 0.8, 0.08)
         part = points[own]
         look: dict[str, Any] = {"c": mark.color, "marker": mark.marker, "linewidths": 0}
-        axes.scatter(part["x"], part["y"], s=14, alpha=alpha, label=name, zorder=2, **look)
+        look["alpha"] = np.where(inside[own], 0.8, 0.08)
+        axes.scatter(part["x"], part["y"], s=14, label=name, zorder=2, **look)
     axes.set_title(f"Colored by {COLORINGS[column]}")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -245,7 +211,8 @@ def legend_below(axes: Axes, marks: dict[Any, Mark]) -> None:
         labelspacing=0.3,
     )
     for text, mark in zip(legend.get_texts(), marks.values(), strict=True):
-        text.set_color([0.75 * part for part in to_rgb(mark.color)])  # a shade darker: thin letters need it
+        red, green, blue = (0.75 * part for part in to_rgb(mark.color))
+        text.set_color((red, green, blue))  # a shade darker: thin letters need it
 
 
 def _handles(marks: dict[Any, Mark]) -> list[Any]:

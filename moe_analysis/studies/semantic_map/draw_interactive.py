@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from .draw import COLORINGS, EDGE, NAME_WIDTH, by_group, class_marks, hover_prompt, map_title
+from .draw_marks import COLORINGS, EDGE, NAME_WIDTH, by_group, class_marks, hover_prompt, map_title
 from .hulls import extent, hulls, middles, name_places
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def semantic_map_interactive(
     hover = hover_texts(points, told)
     colorings = {column: title for column, title in COLORINGS.items() if column in points}
     first = next(iter(colorings))
-    traces, owner = [], []
+    traces, owner = [], list[tuple[str, ...]]()
     for column in colorings:
         for name, mark in class_marks(points, column).items():
             inside = np.flatnonzero(points[column] == name)

@@ -15,8 +15,9 @@ from ...drawing.style import BASE, FULL_WIDTH, MARKERS, Mark, category_marks, fi
 from ...extras import extra
 from ...tasks.clusters import Clusters, cluster
 from .agreement import LABELS, check_rows, counts, scores
-from .draw import COLORINGS, by_group, counted, map_panel
-from .maps import map_frame
+from .draw import map_panel
+from .draw_marks import COLORINGS, by_group, counted
+from .maps import map_frame, matching
 from .measure import names_of
 
 with extra("notebooks"):
@@ -45,23 +46,20 @@ def widget(found: SemanticMap) -> Explorer:
 
 
 class MapExplorer(Explorer):
-    """An `Explorer` with a lasso below it (`lasso`; None where anywidget is not installed, which it says)."""
+    """An `Explorer` with a lasso below it."""
 
     def __init__(self, controls: dict[str, Any], draw: Callable[..., View], show: Callable[..., Any]) -> None:
-        from .lasso import NO_LASSO, lasso_or_none
+        from .explore_lasso import Lasso
 
         super().__init__(controls, draw)
-        self.lasso = lasso_or_none()
-        if self.lasso is None:
-            self.children = (*self.children, ipywidgets.HTML(NO_LASSO))
-            return
+        self.lasso = Lasso()
         self._show = show
-        self.children = (*self.children, self.lasso)
+        self.children = [*self.children, self.lasso]  # type: ignore[has-type]
         self._show(self.lasso, *self.values)
 
     def _update(self, change: Any) -> None:
         super()._update(change)
-        if self.lasso is not None and not self.message.value:
+        if not self.message.value:
             self._show(self.lasso, *self.values)
 
 
@@ -156,20 +154,6 @@ def field(kind: Any, label: str, value: str, hint: str, tooltip: str) -> Any:
         style={"description_width": "initial"},
         layout=spaced("22em"),
     )
-
-
-def matching(prompts: pd.Series, search: str) -> np.ndarray:
-    """(n,) booleans: the prompts that contain all the words, in any case; all of them without words.
-
-    Example:
-        >>> matching(pd.Series(["A red coin", "a cat"]), "COIN red").tolist()
-        [True, False]
-    """
-    small = prompts.astype(str).str.lower()
-    found = np.ones(len(prompts), dtype=bool)
-    for word in search.lower().split():
-        found &= small.str.contains(word, regex=False).to_numpy(bool)
-    return found
 
 
 def hits_note(points: pd.DataFrame, hits: np.ndarray, search: str) -> list[str]:

@@ -195,3 +195,17 @@ def cluster_profile(labels: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
 def _evenness(table: np.ndarray) -> np.ndarray:
     most = np.log(table.shape[1])
     return entropy(table) / most if most > 0 else np.full(len(table), np.nan)
+
+
+def matching(prompts: pd.Series, search: str) -> np.ndarray:
+    """(n,) booleans: the prompts that contain all the words, in any case; all of them without words.
+
+    Example:
+        >>> matching(pd.Series(["A red coin", "a cat"]), "COIN red").tolist()
+        [True, False]
+    """
+    small = prompts.astype(str).str.lower()
+    found = np.ones(len(prompts), dtype=bool)
+    for word in search.lower().split():
+        found &= small.str.contains(word, regex=False).to_numpy(bool)
+    return found

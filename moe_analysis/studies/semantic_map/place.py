@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ...tasks.embed import Embedder
 
-if TYPE_CHECKING:
-    from .measure import SemanticMap
-
 NEAREST = 5  # prompts of the map among which a text is placed
 
 
-def place(found: SemanticMap, texts: Sequence[str]) -> pd.DataFrame:
+def place(found: Any, texts: Sequence[str]) -> pd.DataFrame:
     """Where texts lie on the map: among their nearest prompts by cosine, nearer ones counting more.
 
     The methods of the map cannot all place further texts, and this can for each of them; a text that is a prompt of the
@@ -38,12 +35,12 @@ def place(found: SemanticMap, texts: Sequence[str]) -> pd.DataFrame:
     return placed(own, list(texts), found)
 
 
-def embedded(found: SemanticMap, texts: Sequence[str]) -> np.ndarray:
+def embedded(found: Any, texts: Sequence[str]) -> np.ndarray:
     """(texts, d), by the model that embedded the map."""
     return Embedder(found.embedder).fit(found.prompts["prompt"]).transform(texts)
 
 
-def placed(own: np.ndarray, texts: list[str], found: SemanticMap) -> pd.DataFrame:
+def placed(own: np.ndarray, texts: list[str], found: Any) -> pd.DataFrame:
     """`place` of embeddings (texts, d)."""
     cosines = np.clip(own @ found.embeddings["bare"].T, -1, 1)  # (texts, n)
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, : min(NEAREST, cosines.shape[1])]  # (texts, m)

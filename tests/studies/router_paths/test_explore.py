@@ -58,7 +58,7 @@ def test_scale_and_view_stay_while_the_step_moves(made):
     before = explorer.figure.layout.scene.to_plotly_json()
     explorer.controls["step"].value = 6
     assert explorer.figure.layout.scene.to_plotly_json() == before and before["uirevision"] == "kept"
-    assert {trace.name for trace in explorer.figure.data} == {"LoRA-MoE", "T-REX"}
+    assert {trace.legendgroup for trace in explorer.figure.data} == {"LoRA-MoE", "T-REX"}
 
 
 def test_another_layer_is_read_from_the_runs_on_its_own_axes(made, runs):

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from moe_analysis.studies.semantic_map import draw as plots
 from moe_analysis.studies.semantic_map import draw_interactive as pages
+from moe_analysis.studies.semantic_map import draw_marks as marks
 from moe_analysis.studies.semantic_map.agreement import agreement, by_text, clusterings
 from moe_analysis.studies.semantic_map.draw_contents import interactive as contents_interactive
 from moe_analysis.studies.semantic_map.draw_contents import plot as contents_plot
@@ -163,7 +164,7 @@ def test_the_texts_that_a_page_lists_are_those_of_the_points_that_tell_their_row
     page = pages.semantic_map_interactive(points, NAMES)
     texts = page.layout.meta["texts"]
     assert texts["columns"] == ["prompt", "data set", "group", "cluster"]
-    ordered = plots.by_group(points).reset_index(drop=True)
+    ordered = marks.by_group(points).reset_index(drop=True)
     assert [row[0] for row in texts["rows"]] == ordered["prompt"].tolist()
     for trace in page.data:
         for place, row in enumerate(trace.customdata or ()):
@@ -177,14 +178,14 @@ def test_a_text_of_ones_own_is_a_star_whose_hover_is_text(points) -> None:
 
 
 def test_a_long_prompt_is_shortened_and_broken_into_lines() -> None:
-    text = plots.hover_prompt("word\n\n " * 300)
+    text = marks.hover_prompt("word\n\n " * 300)
     lines = text.split("<br>")
     assert len(text) < 220 and text.endswith("…")
     assert all(len(line) <= 60 for line in lines) and len(lines) == 3
 
 
 def test_escaping_comes_after_shortening_so_that_no_entity_is_cut() -> None:
-    assert plots.hover_prompt("<" * 400).replace("<br>", "").replace("&lt;", "") == "…"
+    assert marks.hover_prompt("<" * 400).replace("<br>", "").replace("&lt;", "") == "…"
 
 
 def contents() -> ClusterContents:

@@ -185,9 +185,3 @@ def test_points_in_a_lasso_are_listed_as_text_and_an_empty_one_says_what_to_do(f
     assert lasso.told.value == "5 of 60 prompts selected." and len(lasso.figure.data[0].selectedpoints) == 5
     explorer.controls["k"].value = 6
     assert len(lasso.figure.layout.shapes) == 6
-
-
-def test_without_anywidget_the_map_says_how_to_get_the_lasso(first, monkeypatch):
-    monkeypatch.setattr("moe_analysis.studies.semantic_map.lasso.find_spec", lambda name: None)
-    explorer = cluster_widget(EMBEDDINGS, SAMPLE, PLACES, first)
-    assert explorer.lasso is None and "pip install anywidget" in explorer.children[-1].value

@@ -1,42 +1,35 @@
-"""A map whose points a lasso lists, for notebooks: plotly's FigureWidget, which needs anywidget."""
+"""A map whose points a lasso lists, for notebooks."""
 
 from __future__ import annotations
 
 from html import escape
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.page_width import Width, wide_figure
 from ...extras import extra
-from .draw import class_marks, counted, map_title
 from .draw_interactive import HIDDEN, SELECTION, hover_texts, hull_shapes, name_traces, star_trace
+from .draw_marks import class_marks, counted, map_title
+from .maps import matching
 
 with extra("notebooks"):
     import ipywidgets
 
 LISTED = 100  # rows of the table
 USUAL = "Draw around points with the lasso: their prompts are then listed here."
-NO_LASSO = "For a lasso that lists the points inside it, <code>pip install anywidget</code> and restart the kernel."
-
-
-def lasso_or_none() -> Lasso | None:
-    """A `Lasso`, None where anywidget is not installed."""
-    return Lasso() if find_spec("anywidget") else None
 
 
 class Lasso(ipywidgets.VBox):
     """The map (`figure`, a FigureWidget), a line (`told`) and a table (`table`) of what a lasso or a search selects."""
 
     def __init__(self) -> None:
-        import plotly.graph_objects as go
-
-        self.figure = go.FigureWidget()
+        self.figure = wide_figure()
         self.told, self.table = (ipywidgets.HTML(layout={"width": "auto"}) for _ in range(2))
         self.points, self.names = pd.DataFrame(), pd.Series(dtype=str)
-        super().__init__([self.figure, self.told, self.table])
+        super().__init__([self.figure, self.told, self.table, Width()])
 
     def show(
         self, points: pd.DataFrame, names: pd.DataFrame, column: str, own: pd.DataFrame | None = None, search: str = ""
@@ -50,8 +43,6 @@ class Lasso(ipywidgets.VBox):
             own: texts that are drawn as stars, as `place` returns them.
             search: words that the selected prompts contain; nothing is selected without one.
         """
-        from .explore import matching
-
         self.points, self.names = points, names.set_index("cluster")["name"]
         chosen = np.flatnonzero(matching(points["prompt"], search)).tolist() if search.strip() else None
         fresh = lasso_figure(points, self.names, column, own)
