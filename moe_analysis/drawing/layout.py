@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from .style import BASE, text_on
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 PHONE = 360  # CSS pixels
 PANEL_TITLE, MENU, TITLE, NOTE = 30, 44, 40, 20  # pixels over a drawing that each of them takes
+NOTE_WIDTH = 36  # characters of a line of a note, for which a phone has room beside the names at an axis
 BESIDE_BAR = 1.16  # of the drawing's width: where a legend starts that stands beside a bar of colors
 
 
@@ -22,7 +24,8 @@ def arranged(fig: go.Figure, note: str = "") -> go.Figure:
     seeds there are and what bars mean.
     """
     if note:
-        fig.update_layout(title={"subtitle": {"text": note, "font": {"size": 12}}})
+        lines = "<br>".join(wrap(note, NOTE_WIDTH))
+        fig.update_layout(title={"subtitle": {"text": lines, "font": {"size": 12}}})
     fig.update_layout(template=template("light"), title={"x": 0, "xref": "paper", "xanchor": "left"})
     fig.update_xaxes(automargin="height+right")  # of slanted names the last may overhang
     fig.update_yaxes(automargin="width")
@@ -33,7 +36,8 @@ def arranged(fig: go.Figure, note: str = "") -> go.Figure:
         place = number / len(fig.layout.updatemenus)
         menu.update(x=place, xanchor="left", y=1, yanchor="bottom", pad={"b": PANEL_TITLE})
         top = PANEL_TITLE + MENU
-    told = NOTE * bool(fig.layout.title.subtitle.text)
+    under = fig.layout.title.subtitle.text
+    told = NOTE * (1 + under.count("<br>")) if under else 0
     fig.update_layout(margin={"l": 16, "r": 24, "t": top + TITLE + told, "b": 16})
     if any("colorbar" in trace and trace.type == "heatmap" and trace.showscale is not False for trace in fig.data):
         fig.update_layout(legend_x=BESIDE_BAR)
