@@ -240,10 +240,9 @@ def test_a_sentence_that_is_typed_shows_its_experts_and_a_tapped_token_its_tree(
     assert output.locator(".moe-text").count() == 1  # the last text that could be read stays
 
 
-# what plotly's scene shows: the camera, and how many points of the first line there are
+# what plotly's scene shows: the camera, once a turn of it is done, and how many points of the first line there are
 SCENE = """() => { const plot = document.querySelector('.js-plotly-plot');
-                   const camera = plot._fullLayout.scene._scene.getCamera();
-                   const eye = Object.values(camera.eye).map(value => value.toFixed(6)).join();
+                   const eye = Object.values(plot._fullLayout.scene.camera.eye).map(value => value.toFixed(6)).join();
                    return [eye, plot._fullData[0].x.filter(Number.isFinite).length]; }"""
 
 

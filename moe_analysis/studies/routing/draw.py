@@ -134,6 +134,7 @@ def draw_information(panel: Any, means: pd.DataFrame, methods: Sequence[str]) ->
 def draw_evenness(panel: Any, summary: pd.DataFrame, column: str, methods: Sequence[str]) -> None:
     found = summary.groupby("method", sort=False)[column].agg(["mean", "min", "max"]).loc[list(methods)]
     error = np.nan_to_num(np.stack([found["mean"] - found["min"], found["max"] - found["mean"]]))
+    error = error.clip(min=0)  # a mean of equal values may round below them
     panel.errorbar(
         found["mean"],
         range(len(methods)),

@@ -111,12 +111,6 @@ def uninformed() -> pd.DataFrame:
 
 
 @prepared
-def loads() -> pd.DataFrame:
-    """`expert_loads` of `recorded`."""
-    return load.expert_loads(recorded())
-
-
-@prepared
 def evenness() -> pd.DataFrame:
     """`load_summary` of `recorded`."""
     return load.load_summary(recorded())

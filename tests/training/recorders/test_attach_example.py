@@ -68,7 +68,7 @@ def test_the_paper_figure_takes_attached_records(backbone, frame, tmp_path: Path
     figure = trajectory_figure(
         trajectories.router_paths(runs, axes.module, axes), axes, smooth, smoothness.smoothness_summary(smooth), bands
     )
-    titles = [panel.get_title() for part in figure.subfigs for panel in part.axes]
+    titles = [text.get_text() for part in figure.subfigs for text in part.texts]
     assert "(a) T-REX" in titles and "(b) of my own" in titles
 
 
