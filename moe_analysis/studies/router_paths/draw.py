@@ -185,7 +185,7 @@ def draw_plane(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
     leading = leading_lines(paths)
     for chosen, look in ((~leading, THIN), (leading, THICK)):
         artist = LineCollection(
-            segments_of(lines[chosen]), **look, **step_colors(last_step), capstyle="round", zorder=2
+            list(segments_of(lines[chosen])), **look, **step_colors(last_step), capstyle="round", zorder=2
         )
         artist.set_array(np.tile(steps_of(paths)[1:], chosen.sum()))
         panel.add_collection(artist, autolim=False)

@@ -84,7 +84,8 @@ def transfer_figure(
     high = 0.9 + 0.21 * len(methods), 0.9 + 0.225 * by_task["dataset"].nunique()
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 0.5 + sum(high))
-        above, below = fig.subfigures(2, 1, height_ratios=high)
+        halves: Any = fig.subfigures(2, 1, height_ratios=high)
+        above, below = halves
         panels = np.atleast_1d(above.subplots(1, len(parts), sharey=True))
         for panel, part in zip(panels, parts):
             draw_dots(panel, frame, gains, levels, part, methods)
