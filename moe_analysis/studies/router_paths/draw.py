@@ -185,8 +185,9 @@ def draw_plane(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
     lines = lines_of(paths)[..., :2]
     leading = leading_lines(paths)
     for chosen, look in ((~leading, THIN), (leading, THICK)):
-        pieces: Any = segments_of(lines[chosen])
-        artist = LineCollection(pieces, **look, **step_colors(last_step), capstyle="round", zorder=2)
+        artist = LineCollection(
+            list(segments_of(lines[chosen])), **look, **step_colors(last_step), capstyle="round", zorder=2
+        )
         artist.set_array(np.tile(steps_of(paths)[1:], chosen.sum()))
         panel.add_collection(artist, autolim=False)
     panel.scatter(*lines[leading, -1].T, s=18, color="black", zorder=4)

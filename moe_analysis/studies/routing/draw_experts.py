@@ -97,7 +97,7 @@ def specialists_figure(shares: pd.DataFrame) -> Figure:
             image = panel.imshow(lift_grid(own, order), cmap="RdBu_r", vmin=-MOST_LIFT, vmax=MOST_LIFT, aspect="auto")
             panel.tick_params(length=0)
             panel.set_xticks([])
-            panel.set_xlabel(fill(experts_used(own), 10), fontsize=8.5)
+            panel.set_xlabel(fill(experts_used(own), 84 // columns), fontsize=8.5)
             title = fill(method.replace("-and-", "-and- "), 9).replace("- ", "-")
             panel.set_title(title, fontsize=8.5, loc="center", color=method_color(method), fontweight="bold")
         for panel in panels[:, 0]:
