@@ -93,7 +93,7 @@ def test_a_long_run_is_thinned(model, tmp_path: Path) -> None:
 def test_the_pace_leaves_out_the_first_step_of_a_process(model, tmp_path: Path, monkeypatch) -> None:
     recorder = LiveRecorder(model, tmp_path, 100)
     for step, now in ((41, 60.0), (42, 60.5), (43, 62.0)):
-        monkeypatch.setattr("moe_analysis.training.live.recorder.time.monotonic", lambda now=now: now)
+        monkeypatch.setattr("moe_analysis.training.live.recorder.time", SimpleNamespace(monotonic=lambda now=now: now))
         recorder.told(step, 1.0)
         assert math.isnan(recorder.live.pace) == (step == 41)
     assert recorder.live.pace == 1.0
