@@ -282,10 +282,10 @@ def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab, width)
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
 def test_a_run_shows_how_it_goes_while_it_trains(lab, tab, width):
     page = tab.page
+    page.set_viewport_size({"width": width, "height": 900})
     page.goto(lab.page(TRAINING).replace("/lab/", "/doc/"))
     shutil.rmtree(lab.folder / "trained", ignore_errors=True)
     run_all(page, wait=False)
-    page.set_viewport_size({"width": width, "height": 900})
     card = page.locator(".moe-live")
     card.locator(".badge", has_text="running").wait_for(timeout=1000 * RUNS)
     card.locator(".fact", has_text="gate entropy").wait_for(timeout=1000 * RUNS)
