@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ..tasks.rows import shorten
+
 
 def method_of(run: Any) -> str:
     """The run's label: its configured name, else the adapter's system."""
@@ -37,9 +39,14 @@ def layer_title(layer: str) -> str:
 
 
 def check_runs(runs: Sequence[Any]) -> None:
-    """Raise ValueError when there is no run, or when two runs have the same method and seed."""
-    if not runs:
+    """Raise ValueError for what is no list of runs, for no run, and for two runs of the same method and seed."""
+    if len(runs) == 0:
         raise ValueError("runs is empty; pass the runs of at least one method")
+    if isinstance(runs, pd.DataFrame | str) or not all(hasattr(run, "config") for run in runs):
+        raise ValueError(
+            f"runs = {shorten(runs, 80)} is no list of runs; pass what `ma.Run.load(folder)` gives for each folder, "
+            "or a campaign's table to `ma.studies.systems.measure_table`"
+        )
     keys = [tuple(run_key(run).values()) for run in runs]
     if doubled := sorted({key for key in keys if keys.count(key) > 1}):
         raise ValueError(
