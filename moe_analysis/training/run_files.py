@@ -21,6 +21,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 FINISHED, RUNNING, FAILED, STOPPED = "finished", "running", "failed", "stopped"
+# of every table that has one row per run
+COLUMNS = ["run", "state", "system", "suite", "seed", "step", "steps", "seconds", "loss", "accuracy", "error", "path"]
 LOCK = ".lock"
 FAILURE = "failure.txt"  # the traceback of the latest attempt, gone when one succeeds
 ATTACHED = "attached.json"  # in the folder of a loop that `attach` recorded

@@ -17,23 +17,8 @@ from ..live.display import shown
 from ..live.panel import Panel
 from ..live.progress import WAITING, RunProgress, clock, progress_of, run_state
 from ..run import FINISHED, Run
-from ..run_files import FAILED, STOPPED
+from ..run_files import COLUMNS, FAILED, STOPPED
 from .work import Outcome, failed_at
-
-COLUMNS = [
-    "run",
-    "state",
-    "system",
-    "suite",
-    "seed",
-    "step",
-    "steps",
-    "seconds",
-    "loss",
-    "accuracy",
-    "error",
-    "path",
-]
 
 
 class SweepStatus:
