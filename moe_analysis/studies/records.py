@@ -38,15 +38,20 @@ def layer_title(layer: str) -> str:
     return f"layer {found.group()}" if found else layer
 
 
-def check_runs(runs: Sequence[Any]) -> None:
-    """Raise ValueError for what is no list of runs, for no run, and for two runs of the same method and seed."""
-    if len(runs) == 0:
-        raise ValueError("runs is empty; pass the runs of at least one method")
+def check_given(runs: Sequence[Any]) -> None:
+    """Raise ValueError for what is no list of runs."""
     if isinstance(runs, pd.DataFrame | str) or not all(hasattr(run, "config") for run in runs):
         raise ValueError(
             f"runs = {shorten(runs, 80)} is no list of runs; pass what `ma.Run.load(folder)` gives for each folder, "
             "or a campaign's table to `ma.studies.systems.measure_table`"
         )
+
+
+def check_runs(runs: Sequence[Any]) -> None:
+    """Raise ValueError for what is no list of runs, for no run, and for two runs of the same method and seed."""
+    if len(runs) == 0:
+        raise ValueError("runs is empty; pass the runs of at least one method")
+    check_given(runs)
     keys = [tuple(run_key(run).values()) for run in runs]
     if doubled := sorted({key for key in keys if keys.count(key) > 1}):
         raise ValueError(

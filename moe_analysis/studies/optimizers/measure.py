@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ...training.sweep import train_all
-from ..records import method_of
+from ..records import check_given, method_of
 from ..result import Result
 from .curves import FORMS, best_rates, curve_bands, methods_of, outcomes, progress_curves, runs_at
 
@@ -132,6 +132,7 @@ def measure_rescaling(runs: Sequence[Any]) -> Rescaling:
         >>> found.outcomes["method"].unique().tolist(), len(found.claims)
         (['RSGD', 'gRSGD'], 3)
     """
+    check_given(runs)
     chosen = [run for run in runs if method_of(run) in (PLAIN, RESCALED)]
     if missing := [name for name in (PLAIN, RESCALED) if name not in map(method_of, chosen)]:
         raise ValueError(f"runs has no run of {', '.join(missing)}; train both {PLAIN} and {RESCALED}")
@@ -161,6 +162,7 @@ def measure(runs: Sequence[Any]) -> Optimizers:
         ({'SGD': ['RSGD', 'gRSGD']}, False)
     """
     known = {method for form in FORMS for method in methods_of(form)}
+    check_given(runs)
     chosen = [run for run in runs if method_of(run) in known]
     if not chosen:
         raise ValueError(f"runs has no run of {', '.join(sorted(known))}; name the runs so")
@@ -180,6 +182,7 @@ def measure_control(runs: Sequence[Any], workers: int | None = None) -> OneExper
         ValueError: without a run of RSGD.
         RunError: for a run that fails.
     """
+    check_given(runs)
     plain = next((run for run in runs if method_of(run) == PLAIN), None)
     if plain is None:
         raise ValueError(f"runs has no run of {PLAIN}, from which both runs of the control are made; train one")
