@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -65,8 +66,10 @@ class Lab:
     url: str
     folder: Path
 
-    def page(self, notebook: str) -> str:
-        return f"{self.url}/lab/tree/{notebook}?token={TOKEN}"
+    def page(self, notebook: str, alone: bool = False) -> str:
+        """In a workspace that nobody used: one that was used opens with its side bars. alone: no side bar at all."""
+        workspace = f"{'doc' if alone else 'lab'}/workspaces/{secrets.token_hex(8)}"
+        return f"{self.url}/{workspace}/tree/{notebook}?token={TOKEN}"
 
     def ask(self, path: str, method: str = "GET") -> Any:
         request = Request(f"{self.url}/api/{path}", method=method, headers={"Authorization": f"token {TOKEN}"})
@@ -209,7 +212,7 @@ def test_a_slider_moved_by_the_keyboard_changes_the_figure_in_jupyterlab(lab, ta
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
 def test_a_sentence_that_is_typed_shows_its_experts_and_a_tapped_token_its_tree(lab, tab, width):
     page = tab.page
-    page.goto(lab.page(SENTENCES).replace("/lab/", "/doc/"))  # without the list of files, for which a phone has no room
+    page.goto(lab.page(SENTENCES, alone=True))  # a phone has no room for a list of files
     run_all(page)
     assert errors(page) == []
     page.set_viewport_size({"width": width, "height": 900})
@@ -250,7 +253,7 @@ SCENE = """() => { const plot = document.querySelector('.js-plotly-plot');
 def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab, width):
     page = tab.page
     page.set_viewport_size({"width": width, "height": 900})
-    page.goto(lab.page(PATHS).replace("/lab/", "/doc/"))
+    page.goto(lab.page(PATHS, alone=True))
     run_all(page)
     assert errors(page) == []
     scene = page.locator(".js-plotly-plot .gl-container canvas").first
@@ -263,9 +266,12 @@ def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab, width)
         " return box.right <= width; }",
         arg=width,
     )
-    box = scene.bounding_box()
-    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    assert scene.bounding_box()["width"] > width / 2
+    end = time.monotonic() + STARTS
     while page.evaluate(SCENE)[0] == start:  # a scene that is still being laid out does not hear the mouse
+        assert time.monotonic() < end, "the scene does not turn"
+        box = scene.bounding_box()
+        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         page.mouse.move(*middle)
         page.mouse.down()
         page.mouse.move(middle[0] + 80, middle[1] + 30, steps=5)
@@ -283,7 +289,7 @@ def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab, width)
 def test_a_run_shows_how_it_goes_while_it_trains(lab, tab, width):
     page = tab.page
     page.set_viewport_size({"width": width, "height": 900})
-    page.goto(lab.page(TRAINING).replace("/lab/", "/doc/"))
+    page.goto(lab.page(TRAINING, alone=True))
     shutil.rmtree(lab.folder / "trained", ignore_errors=True)
     run_all(page, wait=False)
     card = page.locator(".moe-live")
