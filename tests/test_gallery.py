@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -328,8 +329,9 @@ def test_a_command_names_the_folder_where_figures_would_go_elsewhere(place, suit
 def test_the_words_of_a_command_arrive_through_make_and_the_shell_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("figures:\n\t@printf '%s\\n' $(ARGS)\n")
     words = ["--suite", "my suite", "--out", '/a b/$HOME `x` \\ it\'s "#1"!']
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # not under `make test`
     told = subprocess.run(
-        program("figures", words), shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+        program("figures", words), shell=True, cwd=tmp_path, env=alone, capture_output=True, text=True, check=True
     )
     assert told.stdout.splitlines() == words
 
