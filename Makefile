@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 PY = .venv/bin/python
 
-.PHONY: figures verify gallery test test-numerics lab bench lint docs data smoke smoke-lowest clean
+.PHONY: figures verify gallery test test-numerics fuzz lab bench lint docs data smoke smoke-lowest clean
 
 figures: .venv/ready
 	$(PY) -m moe_analysis figures $(ARGS)
@@ -23,6 +23,10 @@ test-numerics: .venv/ready
 	PYTHONPATH=tests/numerics_processes:. $(PY) -m pytest -p tests.numerics -n 2 --dist loadfile \
 	    --ignore tests/test_notebooks.py --ignore tests/test_jupyterlab.py --ignore tests/test_gallery_browser.py \
 	    --ignore tests/fuzz --ignore tests/drawing $(ARGS)
+
+# ten thousand damaged runs and suites, each read or refused by name; one of them again: make fuzz ARGS="--only run:123"
+fuzz: .venv/ready
+	$(PY) -m tests.fuzz.mutate $(ARGS)
 
 lint: .venv/ready
 	$(PY) -m ruff format --check .

@@ -16,7 +16,7 @@ from .content import ODD, damaged_value, written
 from .folders import change_content, swap_content
 from .mutate import GOOD, alarm, cases, fault_of, results_of, sound
 
-CASES = 80
+CASES = 40  # `make fuzz ARGS="--subjects figures"` has thousands
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from moe_analysis.training.recorders.store import RecordError, open_records
 from . import run_subject
 from .mutate import GOOD, cases, fault_of, results_of, sound
 
-CASES = 110
+CASES = 50  # `make fuzz` has thousands
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.tasks.suites import choice_row, free_row, message, write
 
 from .mutate import GOOD, cases, fault_of, results_of
 
-CASES = 240
+CASES = 240  # `make fuzz` has thousands
 
 
 def manifest_message(folder: Path) -> str:
