@@ -25,7 +25,7 @@ def register_with_peft() -> None:
 
 
 class AfterPeft:
-    """A finder that finds PEFT where all others do, and imports the bridge behind it."""
+    """A finder that finds PEFT where all others do, and imports the bridge after it."""
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
         if name != "peft":

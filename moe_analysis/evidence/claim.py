@@ -250,7 +250,7 @@ def _judged_together(members: Sequence[Claim], effects: Mapping[str, Effect | st
 
 
 def claims_frame(claims: Iterable[Claim]) -> pd.DataFrame:
-    """One row per claim, its parts behind it: the declaration, the effect with its interval, the verdict.
+    """One row per claim, followed by its parts: the declaration, the effect with its interval, the verdict.
 
     Columns: claim, source, statement, compares, endpoint, paper_effect, smallest, effect, low, high, over, verdict,
     note. The effect and its interval are in the claimed direction.

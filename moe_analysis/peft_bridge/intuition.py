@@ -38,7 +38,7 @@ def set_intuition(
             transformer. Without new clusters: where the same weights are now.
         tokenizer: The model's own; None finds it under the model's name when it is first needed.
         prompt_begin: What stands before a prompt in the text that the model reads.
-        prompt_ends: What stands behind it, in order: the prompt ends where the first of them begins. The texts that
+        prompt_ends: What follows it, in order: the prompt ends where the first of them begins. The texts that
             `ma.train` makes end with "\\nOptions: " and "\\nAnswer:". A forward pass without labels does not say where
             an answer begins (lm_eval scores answers so): only these ends can tell, and without them all of its text
             counts as the prompt.

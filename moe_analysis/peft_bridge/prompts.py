@@ -117,7 +117,7 @@ def found_tokenizer(model: nn.Module) -> Any:
 
 
 def continues_prompt(model: nn.Module) -> bool:
-    """Whether a model's labels are the text behind its prompt, and not words within it, nor a decoder's."""
+    """Whether a model's labels are the text after its prompt, and not words within it, nor a decoder's."""
     from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
     causal = LOSS_MAPPING.get(getattr(model, "loss_type", None), ForCausalLMLoss) is ForCausalLMLoss
@@ -125,7 +125,7 @@ def continues_prompt(model: nn.Module) -> bool:
 
 
 def refuse_packed(positions: Any, kept: Tensor) -> None:
-    """Raise ValueError where a row holds several texts, one behind the other, each counted from 0."""
+    """Raise ValueError where a row holds several texts, one after the other, each counted from 0."""
     if not isinstance(positions, Tensor) or positions.shape != kept.shape:
         return
     back = (positions[:, 1:] < positions[:, :-1]) & kept[:, 1:] & kept[:, :-1]

@@ -19,7 +19,7 @@ CLOSE = 0.9  # of the signs of two long texts are the same
 
 
 def apart(one: str, other: str) -> str:
-    """How two texts that look alike differ, to be put behind them in a message; empty where anybody sees it.
+    """How two texts that look alike differ, to be put after them in a message; empty where anybody sees it.
 
     >>> print(apart("cafe" + chr(0x301), "caf" + chr(0xe9)))
     ; they differ in how accents are composed (NFD against NFC): 'cafe\\u0301' against 'caf\\xe9'
@@ -68,7 +68,7 @@ def form_of(text: str) -> str:
 
 
 def nearly_the_same(one: str, other: str, least: int = 30) -> bool:
-    """Whether two long texts differ in a few signs, which are hard to see, or behind what a message shows."""
+    """Whether two long texts differ in a few characters, which are hard to see, or after the part that a message shows."""
     length, start = max(len(one), len(other)), first_difference(one, other)
     end = first_difference(one[start:][::-1], other[start:][::-1])
     return start >= UNSEEN or (length >= least and start + end >= CLOSE * length)
