@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ...cards.charts import spark_bars, spark_curve
 from ...cards.templates import environment, inline
 from ..run_files import FAILED, FINISHED, RUNNING
 from .facts import Fact, facts_of, kept_rows, pace, summary, time_of
 from .progress import WAITING, RunProgress
-from .sparkline import svg_bars, svg_curve
 
 HERE = Path(__file__).parent
 MOST_ROWS = 12  # of a sweep that are shown, the running ones first
@@ -63,8 +63,6 @@ def described(row: RunProgress, short: bool) -> dict[str, Any]:
 
 def drawn(fact: Fact) -> dict[str, Any]:
     """A fact as the template takes it, with its curve or bars."""
-    from markupsafe import Markup
-
     told = f"{fact.label} {fact.value}, {fact.note}" if fact.value else f"{fact.label}, {fact.note}"
-    picture = (svg_bars if fact.shares else svg_curve)(fact.values, told)
-    return {"label": fact.label, "value": fact.value, "note": fact.note, "picture": Markup(picture)}
+    picture = (spark_bars if fact.shares else spark_curve)(fact.values, told)
+    return {"label": fact.label, "value": fact.value, "note": fact.note, "picture": picture}

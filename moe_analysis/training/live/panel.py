@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ...cards.charts import heights
 from ..run import FINISHED
 from ..run_files import FAILED, RUNNING, STOPPED
 from .card import panel_html
 from .facts import facts_of, kept_rows, pace, summary, time_of
 from .progress import WAITING, RunProgress, clock
-from .sparkline import blocks
 from .state import Live
 
 STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", STOPPED: "yellow", WAITING: "dim"}
@@ -28,6 +29,7 @@ SHOWN = 8  # characters before those that it does show, as in -s0-87cb
 NARROW, WIDE, WIDER = 80, 108, 140
 GATES = ("training loss", "entropy", "busiest", "dead")
 BAR, CURVE, SHORT = 40, 32, 8  # characters of a bar, of a curve, and of one in a table
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True)
@@ -141,3 +143,26 @@ def shortened(name: str, room: int) -> str:
     if room < SHOWN + 2:
         return "…" + end[SHOWN + 1 - room :]
     return f"{name[: room - SHOWN - 2]}…{end}…"
+
+
+def blocks(values: Sequence[float], most: int, from_zero: bool = False) -> str:
+    """A curve of at most `most` characters; a gap where there is no number.
+
+    >>> blocks([4.0, 3.0, float("nan"), 1.0], 10)
+    '█▆ ▁'
+    """
+    places = heights(binned(values, most), from_zero)
+    return "".join(" " if one is None else BLOCKS[round(one * (len(BLOCKS) - 1))] for one in places)
+
+
+def binned(values: Sequence[float], most: int) -> list[float]:
+    """At most `most` values: means of neighbors without those that are not finite, NaN where none is.
+
+    >>> binned([1.0, 3.0, 5.0, float("nan")], 2)
+    [2.0, 5.0]
+    """
+    if len(values) <= most:
+        return list(values)
+    edges = [len(values) * place // most for place in range(most + 1)]
+    parts = ([one for one in values[a:b] if math.isfinite(one)] for a, b in zip(edges, edges[1:]))
+    return [sum(part) / len(part) if part else math.nan for part in parts]

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from moe_analysis.cards.charts import heights, spark_bars, spark_curve
 from moe_analysis.training.live.card import MOST_ROWS
 from moe_analysis.training.live.facts import facts_of, latest, percent
-from moe_analysis.training.live.panel import Panel
+from moe_analysis.training.live.panel import Panel, binned, blocks
 from moe_analysis.training.live.progress import RunProgress
-from moe_analysis.training.live.sparkline import binned, blocks, heights, svg_bars, svg_curve
 from moe_analysis.training.live.state import Live, Point
 
 POINTS = tuple(Point(step, 4.0 / step, 1 - step / 20, 0.25 + step / 20, float(step > 5)) for step in range(1, 11))
@@ -122,7 +122,7 @@ def test_curves_are_means_of_neighbors_between_their_least_and_largest() -> None
 
 
 def test_pictures_have_a_gap_where_there_is_no_number_and_a_dot_for_one_alone() -> None:
-    assert svg_curve([1.0, 2.0, math.nan, 3.0], "x").count("<polyline") == 2
-    assert svg_curve([1.0], "x").count("0.0,12.0") == 2
-    assert svg_curve([], "<&>").count("&lt;&amp;&gt;") == 2
-    assert svg_bars([0.5, math.nan, 0.0], "x").count("<rect") == 2
+    assert spark_curve([1.0, 2.0, math.nan, 3.0], "x").count("<polyline") == 2
+    assert spark_curve([1.0], "x").count("0.0,12.0") == 2
+    assert spark_curve([], "<&>").count("&lt;&amp;&gt;") == 2
+    assert spark_bars([0.5, math.nan, 0.0], "x").count("<rect") == 2
