@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
@@ -24,7 +25,7 @@ class SeenRouting:
         return self.compute()
 
 
-class RouterView:
+class RouterView(ABC):
     """One router of somebody else's, as recorders see an adapter.
 
     Args:
@@ -46,13 +47,13 @@ class RouterView:
         return f"{type(self).__name__}({type(self.module).__name__}, num_gates={self.num_gates}, top_k={self.top_k})"
 
     @property
+    @abstractmethod
     def weight(self) -> Tensor:
         """The router's matrix (experts, in); its `grad` is that of the last backward pass."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gates(self, inputs: tuple[Any, ...], options: dict[str, Any], output: Any) -> Tensor:
         """(tokens, experts) of a forward pass of `module`, the tokens of its batch flattened."""
-        raise NotImplementedError
 
     @property
     def router(self) -> RouterView:
