@@ -106,7 +106,7 @@ def train_campaign(
 
 def watching(table: Path, out: Path, quiet: bool) -> Any:
     """The `Watch` of a campaign on stderr, which says nothing of single runs where it is to be quiet."""
-    from ..training.sweep.status import SweepStatus, display
+    from ..training.sweep.running import SweepStatus, display
     from .terminal import notes
 
     @contextmanager
@@ -230,7 +230,7 @@ def swept(
     """The `Sweep`, shown on stderr while it runs, unless quiet."""
     from ..training.sweep import sweep as train_them
     from ..training.sweep.executors import open_executor
-    from ..training.sweep.status import SweepStatus, display
+    from ..training.sweep.running import SweepStatus, display
 
     status = SweepStatus(plan.configs, out)
     with (

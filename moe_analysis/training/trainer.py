@@ -32,8 +32,7 @@ from .recorders.recorder import HookedRecorder, Recorder
 from .recorders.tree_recorder import TreeRecorder
 from .reports import check_reports, reported
 from .run import FINISHED, Run
-from .status import Progress, Status, locked, write_run_card
-from .stop import saved_when_stopped, saved_without_permit
+from .status import Progress, Status, locked, saved_when_stopped, saved_without_permit, write_run_card
 
 KEPT_CHECKPOINTS = 2
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import moe_analysis as ma
-from moe_analysis.commands import watch
+from moe_analysis.commands import train
 from moe_analysis.training.live import display
 from moe_analysis.training.live.state import FILE, Live, Point, write_live
 from moe_analysis.training.status import locked
@@ -32,7 +32,7 @@ def half(config, out: Path) -> Path:
 
 def test_a_run_that_is_being_trained_is_shown_until_it_ends(half: Path, monkeypatch) -> None:
     monkeypatch.setattr(display, "LINE_SECONDS", 0.02)
-    monkeypatch.setattr(watch, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(train, "POLL_SECONDS", 0.05)
     release = threading.Event()
 
     def hold() -> None:

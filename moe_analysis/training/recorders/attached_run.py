@@ -13,8 +13,8 @@ import xarray as xr
 import zarr
 
 from ...atomic import write_whole
+from ..files import ATTACHED as ABOUT
 from ..files import RunError, json_text, read_json
-from ..run_files import ATTACHED as ABOUT
 from .recorder import Recorder
 from .store import RecordError, open_records
 

@@ -24,11 +24,9 @@ from ...noise import nobody_watching
 from ...tasks.rows import SuiteWarning
 from ..adapter_source import keep_source
 from ..config import TrainConfig
-from ..files import RunError, json_text
+from ..files import FAILED, FAILURE, STOPPED, RunError, held, json_text
 from ..run import FINISHED, Run
-from ..run_files import FAILED, FAILURE, STOPPED
-from ..status import held, locked
-from ..stop import RunStopped, TimeLimit, permit_in, permitted
+from ..status import RunStopped, TimeLimit, locked, permit_in, permitted
 
 BUSY = "busy"
 _ALONE = threading.Lock()

@@ -10,10 +10,8 @@ import pytest
 from rich.console import Console
 
 from moe_analysis.cards.charts import heights, spark_bars, spark_curve
-from moe_analysis.training.live.card import MOST_ROWS
-from moe_analysis.training.live.facts import facts_of, latest, percent
-from moe_analysis.training.live.panel import Panel, binned, blocks
-from moe_analysis.training.live.progress import RunProgress
+from moe_analysis.training.live.panel import MOST_ROWS, Panel, binned, blocks
+from moe_analysis.training.live.progress import RunProgress, facts_of, latest, percent
 from moe_analysis.training.live.state import Live, Point
 
 POINTS = tuple(Point(step, 4.0 / step, 1 - step / 20, 0.25 + step / 20, float(step > 5)) for step in range(1, 11))

@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 
 import moe_analysis as ma
-from moe_analysis.training.files import RunError
+from moe_analysis.training.files import RunError, held
 from moe_analysis.training.live.panel import Panel, shortened
 from moe_analysis.training.live.progress import RunProgress, clock, run_state, seconds_left
-from moe_analysis.training.status import held, locked
+from moe_analysis.training.status import locked
 from moe_analysis.training.sweep.executors import open_executor
-from moe_analysis.training.sweep.status import SweepStatus, display
+from moe_analysis.training.sweep.running import SweepStatus, display
 from moe_analysis.training.sweep.work import Outcome, failure, keep_failure
 
 

@@ -19,8 +19,7 @@ import yaml
 
 import moe_analysis as ma
 from moe_analysis.training.files import RunError
-from moe_analysis.training.status import locked
-from moe_analysis.training.stop import PREFIX, TimeLimit
+from moe_analysis.training.status import PREFIX, TimeLimit, locked
 from moe_analysis.training.sweep import sweep
 from moe_analysis.training.sweep import work as sweep_work
 from moe_analysis.training.sweep.work import BUSY, STOPPED, Outcome, Work, attempt
