@@ -178,16 +178,15 @@ def panel_html(rows: Sequence[RunProgress]) -> str:
     several = len(rows) > 1
     begun = [row for row in rows if row.state != WAITING] if several else rows
     kept = kept_rows(begun, MOST_ROWS)
-    return template().render(
-        style=style(),
-        runs=[described(row, several) for row in kept],
-        summary=summary(rows, len(begun) - len(kept)) if several else "",
+    return (
+        environment(HERE)
+        .get_template("panel.html")
+        .render(
+            style=style(),
+            runs=[described(row, several) for row in kept],
+            summary=summary(rows, len(begun) - len(kept)) if several else "",
+        )
     )
-
-
-@cache
-def template() -> Any:
-    return environment(HERE).get_template("panel.html")
 
 
 @cache
