@@ -1,4 +1,4 @@
-"""Small drawings of a card as SVG: curves with and without axes, bars of shares, and a value beside what guessing gives."""
+"""Small drawings of a card as SVG: curves with and without axes, bars, and a value beside what guessing gives."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ HELP = page(
     more time or a GPU.
 
     A time left is judged by the last time, or by the cells so far where there was none. Ctrl-C ends the kernels and
-    what they train; the same command goes on from there.
+    what they train; the same command resumes from there.
     """,
     examples=[
         "figures --list",
@@ -204,7 +204,7 @@ def executed(items: list[Item], values: dict[str, str | None]) -> list[Path]:
     from .terminal import Memory, NotebookBars
 
     settings = " ".join(values[f"MOE_ANALYSIS_{name}"] or "-" for name in ("PRESET", "SUITE", "BACKBONE"))
-    saved = "finished figures and runs are kept, and the other runs go on from their last checkpoints."
+    saved = "finished figures and runs are kept, and the other runs resume from their last checkpoints."
     with kept(saved), NotebookBars(Memory(cache_folder() / "cell_seconds.json", settings)) as bars:
         return making.regenerate(items, values, bars.on_cell, bars.on_end)
 

@@ -1,6 +1,6 @@
 """What commands share: options, help pages, and the values that a shell completes.
 
-Nothing heavy is imported, because a person waits for every completion.
+Nothing heavy is imported, so that completion is fast.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def kept(what: str | Callable[[], str]) -> Iterator[None]:
-    """Where the block is interrupted, the program says `what` is kept and that the same command goes on."""
+    """Where the block is interrupted, the program says `what` is kept and that the same command resumes."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -110,7 +110,7 @@ def told(stop: KeyboardInterrupt, command: str) -> str:
     """What a person should know after an interruption; command: the line that was typed."""
     how = "terminated" if isinstance(stop, Terminated) else "interrupted"
     if saved := getattr(stop, "__notes__", []):
-        return f"{how}: {' '.join(saved)}\nto go on: {command}"
+        return f"{how}: {' '.join(saved)}\nto resume: {command}"
     return f"{how}; nothing was changed"
 
 

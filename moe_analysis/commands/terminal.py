@@ -73,7 +73,7 @@ def table(*columns: str, title: str | None = None, numbers: tuple[str, ...] = ()
 
 
 def show(*tables: Table) -> None:
-    """Print tables on stdout, as wide as the terminal; in a file or a pipe as wide as they are, a row a line."""
+    """Print tables on stdout, as wide as the terminal; in a file or a pipe as wide as they are, one line per row."""
     for one in tables:
         if results.is_terminal:
             results.print(one)

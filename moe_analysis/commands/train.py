@@ -25,8 +25,8 @@ HELP = page(
 
     Reads a TrainConfig as JSON; what is left out has its default, and adapter needs a peft_type. Writes a folder named
     after the configuration: config.json, status.json, history and evaluation (Parquet), records (Zarr) and the adapter
-    as PEFT saves it. A run that is finished already is only read; one that was stopped goes on from its last
-    checkpoint, to the same numbers: Ctrl-C writes one behind the step it fell in. A terminal shows how the run goes on
+    as PEFT saves it. A run that is finished already is only read; one that was stopped resumes from its last
+    checkpoint, to the same numbers: Ctrl-C writes one after the current step. A terminal shows the run's progress
     stderr; watch shows it in another terminal.
 
     A first config.json:
@@ -103,13 +103,13 @@ def trained(config: TrainConfig, out: Path, progress: bool) -> Run:
 
 
 def progress_kept(run: Run) -> str:
-    """Where a run that is stopped now will go on."""
+    """Where a run that is stopped now will resume."""
     from ..training.trainer import last_complete_checkpoint
 
     found = last_complete_checkpoint(run.path / "checkpoints")
     if found is None:
         return f"{run.id} had no checkpoint yet (save_every = {run.config.save_every}) and begins anew."
-    return f"{run.id} goes on from step {found.rpartition('-')[2]} of {run.config.steps}."
+    return f"{run.id} resumes from step {found.rpartition('-')[2]} of {run.config.steps}."
 
 
 def watch(
@@ -170,7 +170,7 @@ def ending(row: RunProgress, out: Path) -> str:
     where = f"{row.name} {row.state} at step {row.step} of {row.steps}"
     if row.state == "failed":
         return f"{where}: {kept_failure(out / row.name).error}"
-    return f"{where} and is not being trained; the command that began it goes on with it"
+    return f"{where} and is not being trained; the command that began it resumes it"
 
 
 def as_values(row: RunProgress) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def found_tokenizer(model: nn.Module) -> Any:
 
 
 def continues_prompt(model: nn.Module) -> bool:
-    """Whether a model's labels are the text behind its prompt, and not words within it, nor a decoder's."""
+    """Whether a model's labels are the text after its prompt, and not words within it, nor a decoder's."""
     from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
     causal = LOSS_MAPPING.get(getattr(model, "loss_type", None), ForCausalLMLoss) is ForCausalLMLoss

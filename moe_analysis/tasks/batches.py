@@ -118,7 +118,7 @@ def prompt_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
 def answer_ids(texts: list[str], form: PromptForm, tokenizer: Any) -> list[list[int]]:
     """Token ids of answers as they follow the end of a prompt, without an end token.
 
-    An answer is tokenized behind the last mark of its prompt, which is then taken off: some tokenizers would put a
+    An answer is tokenized after the last mark of its prompt, which is then taken off: some tokenizers would put a
     space of their own before a text that stands alone.
     """
     if not texts:

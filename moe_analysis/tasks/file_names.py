@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-LONGEST = 100  # bytes: a run's folder has its suite, seed and digest behind the name, and 255 are a file system's limit
+LONGEST = 100  # bytes: a run's folder has its suite, seed and digest after the name, and 255 are a file system's limit
 SIGNS = '/\\:*?"<>|'  # a path's, a pattern's, or no part of a name on other systems
-# what Windows takes for a device, whatever follows behind a dot
+# what Windows takes for a device, whatever follows after a dot
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 ALLOWED = f"letters, digits, spaces inside, and signs other than {' '.join(SIGNS)}"
 

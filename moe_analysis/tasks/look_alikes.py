@@ -19,7 +19,7 @@ CLOSE = 0.9  # of the signs of two long texts are the same
 
 
 def apart(one: str, other: str) -> str:
-    """How two texts that look alike differ, to be put behind them in a message; empty where anybody sees it.
+    """How two texts that look alike differ, to be put after them in a message; empty where anybody sees it.
 
     >>> print(apart("cafe" + chr(0x301), "caf" + chr(0xe9)))
     ; they differ in how accents are composed (NFD against NFC): 'cafe\\u0301' against 'caf\\xe9'

@@ -40,7 +40,7 @@ class PromptForm:
     ranks_with_end: bool
 
 
-# what stands before and behind a row's prompt in the text that the model reads; the instruction form rewords it
+# what stands before and after a row's prompt in the text that the model reads; the instruction form rewords it
 AROUND_PROMPT = {"options": ("", ("\nOptions: ", "\nAnswer:")), "cloze": ("Question: ", ("\nAnswer:",))}
 
 

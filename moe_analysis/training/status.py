@@ -35,7 +35,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 GIT_SECONDS = 10
 PATIENCE_SECONDS = 1.0  # whoever only asks whether a run is held holds it for a moment
-WAITS = b"\nstopping behind this step, once its checkpoint is written; again stops at once\n"
+WAITS = b"\nStopping after this step, once its checkpoint is written; press Ctrl-C again to stop now.\n"
 LAST_SHARE, LAST_SECONDS = 0.05, 60.0  # of the time, in which no run is begun: it would hardly be loaded
 PREFIX = ".sweep-"
 
@@ -248,13 +248,13 @@ def saved_when_stopped(trainer: Trainer) -> Iterator[None]:
 
 
 class RunStopped(RuntimeError):
-    """A run stopped behind a checkpoint because its permit was taken away; trained again, it goes on from there."""
+    """A run stopped after a checkpoint because its permit was taken away; trained again, it resumes from there."""
 
 
 class StopWithoutPermit(TrainerCallback):
     """Asks the Trainer for a checkpoint, and to stop, at the end of the step in which the permit was found gone.
 
-    Behind the last step there is nothing to stop: the run goes on to its evaluation.
+    After the last step there is nothing to stop: the run continues with its evaluation.
     """
 
     def __init__(self, permit: Path) -> None:
@@ -269,7 +269,7 @@ class StopWithoutPermit(TrainerCallback):
 def saved_without_permit(trainer: Trainer, permit: Path | None) -> Iterator[None]:
     """While the block trains, the run stops when the file `permit` is gone (None: nothing is asked).
 
-    Raises RunStopped behind the checkpoint.
+    Raises RunStopped after the checkpoint.
     """
     if permit is None:
         yield
@@ -312,14 +312,14 @@ class TimeLimit:
 
 @contextmanager
 def permit_in(out: Path) -> Iterator[Path]:
-    """A file in the folder of the runs while the block runs: whoever trains for a sweep goes on as long as it is there.
+    """A file in the folder of the runs while the block runs: whoever trains for a sweep continues while it is there.
 
     A file is what processes, Dask workers and jobs on other machines can all see, and deleting it works on a full disk.
     """
     path = out / f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text("The runs of a sweep go on while this file is there; delete it to stop them.\n")
+        path.write_text("The runs of a sweep continue while this file is there; delete it to stop them.\n")
     except OSError as error:
         raise RunError(f"out = {str(out)!r} cannot be written ({error}); choose another folder") from error
     try:

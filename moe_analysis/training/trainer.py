@@ -45,12 +45,13 @@ def train(
 
     The same configuration and seed give the same history on the same machine. Ctrl-C, and a notebook's stop button, end
     the step and write its checkpoint first; a second one stops at once.
-    progress: None shows a panel in a notebook and in a terminal (on stderr): time left, loss, entropy of the gates, load
-    of the experts, dead experts. True writes a line a minute elsewhere too, False is quiet. It changes no number.
+    progress: None shows a panel in a notebook and in a terminal (on stderr): time left, loss, entropy of the gates,
+    load of the experts, dead experts. True writes one line per minute elsewhere too, False is quiet. It changes no
+    number.
     In every process of a launch by torchrun it trains one run with all of them and returns that run; batch_size is the
     batch of all processes, so their number changes no more than rounding, the noise of dropout and noisy gates, and
     balance losses: those are the mean over the processes of each one's own, since they are not linear in the tokens.
-    permit: a file; when somebody deletes it, the run stops behind the step and its checkpoint (RunStopped).
+    permit: a file; when somebody deletes it, the run stops after the step and its checkpoint (RunStopped).
     Raises ValueError for a configuration that cannot be run and RunError for a folder that cannot be written.
 
     >>> import peft

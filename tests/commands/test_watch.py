@@ -48,7 +48,7 @@ def test_a_run_that_is_being_trained_is_shown_until_it_ends(half: Path, monkeypa
     assert result.exit_code == 0 and time.monotonic() - started >= 0.4
     assert f"{half.name}: step 4 of 10, loss 0.500, about 2 s left" in result.stderr.splitlines()
     assert result.stdout == (
-        f"{half.name} stopped at step 4 of 10 and is not being trained; the command that began it goes on with it\n"
+        f"{half.name} stopped at step 4 of 10 and is not being trained; the command that began it resumes it\n"
     )
 
 

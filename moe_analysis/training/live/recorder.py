@@ -67,7 +67,7 @@ class LiveRecorder(Recorder):
         keep = super()._keep_gates(name)
 
         def hook(*told: Any) -> None:
-            with suppress(ValueError):  # a router of somebody else's that hides its gates stops no run
+            with suppress(ValueError):  # a router of somebody else's that hides its gates must not stop a run
                 keep(*told)
 
         return hook

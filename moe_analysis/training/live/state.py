@@ -73,7 +73,7 @@ class Live:
         return [getattr(point, name) for point in self.points]
 
     def until(self, step: int) -> Live:
-        """The same without the points behind a step, from which a run goes on."""
+        """The same without the points after a step, from which a run resumes."""
         return replace(self, step=step, points=tuple(point for point in self.points if point.step <= step))
 
     def to_dict(self) -> dict[str, Any]:

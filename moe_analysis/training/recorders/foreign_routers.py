@@ -135,7 +135,7 @@ def mask_of_batch(mask: Any) -> Tensor | None:
 
 
 def decoder_mask(options: dict[str, Any]) -> Tensor | None:
-    """Real tokens (batch, sequence) of a decoder behind an encoder: by its mask, else those with a label."""
+    """Real tokens (batch, sequence) of a decoder after an encoder: by its mask, else those with a label."""
     if options.get("decoder_attention_mask") is not None:
         return mask_of_batch(options["decoder_attention_mask"])
     labels = options.get("labels")

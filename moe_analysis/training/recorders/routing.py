@@ -1,4 +1,4 @@
-"""What a trained model does with rows of a suite or with plain texts: how it routes each token, and what a layer sees."""
+"""What a trained model does with rows of a suite or with texts: how it routes each token, and what a layer sees."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def record_gates(
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Gates of every real token of the frame's texts: ({module: (tokens, experts)}, tokens).
 
-    tokens has one line a token in the same order: row (position in `frame`), position (in the text), token_id, and
+    tokens has one line per token in the same order: row (position in `frame`), position (in the text), token_id, and
     dataset and group where the frame has them. A text beyond max_length tokens is cut. intuition: (rows, clusters) for
     models that route by it. T-REX's gates are flattened i-major. prompt_form: as the model was trained.
 

@@ -1,6 +1,6 @@
 """Many runs through any executor: finished ones are skipped, interrupted ones resume, and a failure stops no other run.
 
-How far a sweep is comes from the folders of its runs alone. A terminal shows a live table, a log file a line now and then.
+How far a sweep is comes from the folders of its runs alone. A terminal shows a live table, a log file gets lines.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def sweep(
     workers: jobs submitted at a time (default: the machine's cores; with an executor, all of them at once).
     per_job: runs that a job trains in turn, for executors whose jobs take longer to start than a run.
     on_change(run name, outcome) is called in this thread when a run has finished or failed.
-    time_limit: seconds after which the runs that train stop behind a checkpoint and no other begins (None: no limit).
-    progress: None shows a panel of all runs in a notebook and in a terminal (on stderr), True a line a minute elsewhere
-    too, False nothing.
+    time_limit: seconds after which the running runs stop after a checkpoint and no other begins (None: no limit).
+    progress: None shows a panel of all runs in a notebook and in a terminal (on stderr), True one line per minute
+    elsewhere too, False nothing.
 
     The same sweep may run on several machines that share the disk: a run that another process trains is waited for.
     A job that dies is submitted again; the run it died over is blamed and fails at the second time. Configurations and
     what they read are checked before the first run starts (ValueError). An interrupt cancels what is queued and lets
-    what runs write a checkpoint, a second one stops it at once; called again, the sweep goes on from there.
+    what runs write a checkpoint, a second one stops it at once; called again, the sweep resumes from there.
     """
     refuse_torchrun()
     limit_of_time = TimeLimit(time_limit)

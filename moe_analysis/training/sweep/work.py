@@ -33,7 +33,7 @@ _ALONE = threading.Lock()
 DEATHS = 2  # a run whose process died so often is listed as failed
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 900.0  # for a step, a checkpoint or an evaluation to end
-STOPPING = b"\nstopping behind the steps that run, once their checkpoints are written; again stops at once\n"
+STOPPING = b"\nStopping after the current steps, once their checkpoints are written; press Ctrl-C again to stop now.\n"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ OnChange = Callable[[str, Outcome], Any]
 def attempt_all(configs: list[dict[str, Any]], out: str, permit: str | None = None) -> list[Outcome]:
     """Train the runs one after the other; raises nothing, as not every exception survives the way to the driver.
 
-    permit: a file whose absence ends the training, each run behind a checkpoint (None: nothing but a signal does).
+    permit: a file whose absence ends the training, each run after a checkpoint (None: nothing but a signal does).
     """
     with interrupts_left_to_driver() if permit else nullcontext():
         return [attempt(TrainConfig.from_dict(config), Path(out), permit) for config in configs]
@@ -72,7 +72,7 @@ def interrupts_left_to_driver() -> Iterator[None]:
 
 
 def attempt(config: TrainConfig, out: Path, permit: str | None = None) -> Outcome:
-    """Train one run, or go on with it; a failure is kept in its folder as failure.txt."""
+    """Train one run, or resume it; a failure is kept in its folder as failure.txt."""
     if permit and not permitted(permit):
         return Outcome(STOPPED)
     try:
@@ -198,7 +198,7 @@ class Work:
         return limit.ended or not permitted(self.permit) or (not self.jobs and limit.too_late_to_begin)
 
     def wind_down(self) -> None:
-        """Let what trains stop behind a checkpoint, and take back what only waits."""
+        """Let running runs stop after a checkpoint, and cancel those that wait."""
         self.permit.unlink(missing_ok=True)
         patience = time.monotonic() + PATIENCE_SECONDS
         while self.jobs and time.monotonic() < patience:
