@@ -22,6 +22,7 @@ DONE = replace(RUN, name="done", state="finished", step=40, loss=0.5, accuracy=0
 
 
 def printed(*rows: RunProgress, width: int = 100, height: int = 40) -> str:
+    """What a terminal of this size shows, without colors."""
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
     console.print(Panel(rows))
     return console.file.getvalue()
