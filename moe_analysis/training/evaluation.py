@@ -52,7 +52,7 @@ def evaluate(
     """Accuracy and loss of every data set of `frame`; `evaluate_rows` has them row by row.
 
     Choices are ranked by likelihood. A prompt is computed once for all its choices where the model's attention allows
-    it (`likelihoods.way_for` tries), and once for each elsewhere: the same numbers to rounding. A model that has
+    it (`way_for` tries), and once for each elsewhere: the same numbers to rounding. A model that has
     diverged gives none: its rows count as wrong, and its losses are not numbers.
 
     Args:

@@ -35,9 +35,14 @@ from .work import OnChange, Outcome, Work, failed_at, forget_failure
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep leaves: finished runs in the order given; failures by run name, each with error and traceback; names
-    of the runs that its time did not suffice for; a table with a row for every configuration, its columns as
-    `status.table_of` has them."""
+    """What a sweep leaves.
+
+    Attributes:
+        runs: Finished runs, in the order in which their configurations were given.
+        failures: By run name, each with error and traceback.
+        left: Names of the runs that there was no time for.
+        table: One row per configuration, with the columns of `table_of`.
+    """
 
     runs: list[Run]
     failures: dict[str, Outcome]
@@ -57,20 +62,25 @@ def sweep(
 ) -> Sweep:
     """Train every configuration that is not finished yet, each in a folder of its own under `out`.
 
-    executor: a `concurrent.futures.Executor`, Dask's `client.get_executor(pure=False)` or one of submitit; only its
-    `submit` and the futures' `result` are relied on (`done` and `cancel` are used where there are any). None: processes
-    of this machine, spawned, one thread each, kept for the next call. Its workers must see `out`.
-    workers: jobs submitted at a time (default: the machine's cores; with an executor, all of them at once).
-    per_job: runs that a job trains in turn, for executors whose jobs take longer to start than a run.
-    on_change(run name, outcome) is called in this thread when a run has finished or failed.
-    time_limit: seconds after which the running runs stop after a checkpoint and no other begins (None: no limit).
-    progress: None shows a panel of all runs in a notebook and in a terminal (on stderr), True one line per minute
-    elsewhere too, False nothing.
+    The same sweep may run on several machines that share the disk: it waits for runs that another process trains. A job
+    that dies is submitted again; a run over which two jobs die has failed. An interrupt cancels what is queued and lets
+    running runs write a checkpoint, a second one stops them now; called again, the sweep resumes from there.
 
-    The same sweep may run on several machines that share the disk: a run that another process trains is waited for.
-    A job that dies is submitted again; the run it died over is blamed and fails at the second time. Configurations and
-    what they read are checked before the first run starts (ValueError). An interrupt cancels what is queued and lets
-    what runs write a checkpoint, a second one stops it at once; called again, the sweep resumes from there.
+    Args:
+        configs: What is trained.
+        out: Folder of the runs, which the workers must see.
+        executor: A `concurrent.futures.Executor`, Dask's `client.get_executor(pure=False)` or one of submitit. Only its
+            `submit` and the futures' `result` are relied on (`done` and `cancel` are used where there are any). None:
+            processes of this machine, spawned, one thread each, kept for the next call.
+        workers: Jobs submitted at a time (default: the machine's cores; with an executor, all of them at once).
+        on_change: Called in this thread with the run's name and outcome when a run has finished or failed.
+        per_job: Runs that a job trains in turn, for executors whose jobs take longer to start than a run.
+        time_limit: Seconds after which running runs stop after a checkpoint and no other begins (None: no limit).
+        progress: None shows a panel of all runs in a notebook and in a terminal (on stderr), True one line per minute
+            elsewhere too, False nothing.
+
+    Raises:
+        ValueError: Before the first run starts, for a configuration that cannot be run or data that cannot be read.
     """
     refuse_torchrun()
     limit_of_time = TimeLimit(time_limit)
