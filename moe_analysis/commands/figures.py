@@ -27,8 +27,8 @@ HELP = page(
     gallery of them all beside those that the project ships. The quick preset is made for two cores; long and full want
     more time or a GPU.
 
-    A time left is judged by the last time, or by the cells so far where there was none. Ctrl-C ends the kernels and
-    what they train; the same command resumes from there.
+    The time left is estimated from the last time, or from the cells so far. Ctrl-C ends the kernels and what they
+    train; the same command resumes from there.
     """,
     examples=[
         "figures --list",

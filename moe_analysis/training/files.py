@@ -186,8 +186,8 @@ def only_real(hint: Any) -> bool:
 def history_frame(log: list[dict[str, Any]]) -> pd.DataFrame:
     """Trainer's log -> columns step, split, loss, accuracy, lr, grad_norm (before clipping), balance_loss.
 
-    Train rows hold a step's batch: nats an answer token (balance loss included) and the share of answer tokens
-    predicted right. Test rows hold means over data sets: nats an answer token and accuracy by exact likelihood.
+    Train rows hold a step's batch: nats per answer token (balance loss included) and the share of answer tokens
+    predicted right. Test rows hold means over data sets: nats per answer token and accuracy by exact likelihood.
     """
     rows = []
     for entry in log:

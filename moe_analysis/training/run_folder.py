@@ -140,7 +140,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def last_test(folder: Path) -> tuple[float, float]:
-    """Loss (nats an answer token) and accuracy of the test rows at a run's end."""
+    """Loss (nats per answer token) and accuracy of the test rows at a run's end."""
     history = read_run_table(folder, "history.parquet", HISTORY)
     tests = history[history["split"] == "test"]
     if tests.empty:

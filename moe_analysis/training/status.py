@@ -171,7 +171,7 @@ def facts(config: TrainConfig, evaluation: pd.DataFrame) -> dict[str, Any]:
     batch = config.batch_size * config.gradient_accumulation
     settings = {
         "steps": config.steps,
-        "samples a step": batch,
+        "samples per step": batch,
         "optimizer": config.optimizer,
         "optimizer options": config.optimizer_options or None,
         "peak learning rate": config.lr,

@@ -22,7 +22,7 @@ def run_state(run: Run) -> str:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is; loss (nats an answer token) and accuracy are of the test rows of a finished run."""
+    """How far a run is; loss (nats per answer token) and accuracy are of the test rows of a finished run."""
 
     name: str
     state: str
@@ -56,7 +56,7 @@ def progress_of(run: Run, state: str) -> RunProgress:
 
 
 def seconds_left(rows: Iterable[RunProgress]) -> float | None:
-    """Of the whole sweep, at the mean seconds a step of its runs so far, as many at a time as run now."""
+    """Time left for a whole sweep, at the mean seconds per step of its runs so far, as many at a time as run now."""
     rows = list(rows)
     steps, running = sum(row.step for row in rows), sum(row.state == RUNNING for row in rows)
     if not steps or not running:
@@ -66,7 +66,7 @@ def seconds_left(rows: Iterable[RunProgress]) -> float | None:
 
 
 def clock(seconds: float | None) -> str:
-    """As a person says it: "4 s", "3:05 min", "2:10 h"; nothing for None."""
+    """For a reader: "4 s", "3:05 min", "2:10 h"; nothing for None."""
     if seconds is None:
         return ""
     if seconds < 60:
@@ -96,7 +96,7 @@ class Fact:
 
 def facts_of(live: Live) -> list[Fact]:
     """What there is to be shown of a run, in the order of its interest: the loss alone where nothing routes."""
-    loss = Fact("loss", f"{live.loss:.3f}", "nats an answer token", tuple(live.curve("loss")))
+    loss = Fact("loss", f"{live.loss:.3f}", "nats per answer token", tuple(live.curve("loss")))
     if not live.routers or not live.load or not live.points:
         return [loss]
     routers = f"{live.routers} router{'s' * (live.routers != 1)}"
@@ -132,8 +132,7 @@ def percent(share: float) -> str:
 
 def kept_rows(rows: Sequence[RunProgress], room: int) -> list[RunProgress]:
     """Those of most interest, in the order given."""
-    order = INTEREST
-    kept = sorted(range(len(rows)), key=lambda place: order.index(rows[place].state))[:room]
+    kept = sorted(range(len(rows)), key=lambda place: INTEREST.index(rows[place].state))[:room]
     return [rows[place] for place in sorted(kept)]
 
 

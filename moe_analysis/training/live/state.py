@@ -24,7 +24,7 @@ class Point:
 
     Attributes:
         step: Updates so far.
-        loss: The task's, in nats an answer token and without balance losses; mean since the point before.
+        loss: The task's, in nats per answer token and without balance losses; mean since the point before.
         gate_entropy: Of a token's gates, 1 for equal gates, 0 for one expert; mean over tokens and routers.
         busiest_expert: The largest share of the gates' weight that one expert has; mean over routers.
         dead_experts: Experts of all routers that the latest samples hardly used.

@@ -214,7 +214,7 @@ def view_of(model: nn.Module, name: str, module: nn.Module) -> RouterView | None
         return None
     decodes = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False)) and name.startswith("decoder.")
     if type(getattr(module, "classifier", None)) is nn.Linear and hasattr(module, "expert_capacity"):
-        one = not hasattr(module, "second_expert_policy")  # of two experts a token, as in NLLB, another form
+        one = not hasattr(module, "second_expert_policy")  # of two experts per token, as in NLLB, another form
         return SwitchView(model, module, experts, 1, family(module), decodes) if one else None
     matrix, top_k = matrix_of(module), getattr(module, "top_k", None)
     if matrix is None or len(matrix) != experts or not isinstance(top_k, int):

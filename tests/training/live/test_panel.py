@@ -41,7 +41,7 @@ def test_one_run_is_shown_in_full() -> None:
         "left",
     ]
     facts = {" ".join(line[:2]): " ".join(line[2:]) for line in lines[3:]}
-    assert lines[2] == ["loss", "█▄▃▂▂▂▁▁▁▁", "0.400", "nats", "an", "answer", "token"]
+    assert lines[2] == ["loss", "█▄▃▂▂▂▁▁▁▁", "0.400", "nats", "per", "answer", "token"]
     assert facts["gate entropy"] == "█▇▆▆▅▄▃▃▂▁ 0.50 1: equal gates, 0: one expert"
     assert facts["busiest expert"].endswith("75 % 25 % if all were equal")
     assert facts["expert load"] == "█▃▂▁ busiest first, mean of 2 routers"
