@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from ..drawing.cards import environment
+from ..drawing.page import environment
 from .entries import Entry, Paper, count_verdicts
 from .shelves import ORIGINS
 
