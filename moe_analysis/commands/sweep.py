@@ -107,7 +107,6 @@ def train_campaign(
 def watching(table: Path, out: Path, quiet: bool) -> Any:
     """The `Watch` of a campaign on stderr, which says nothing of single runs where it is to be quiet."""
     from ..training.sweep.running import SweepStatus, display
-    from .terminal import notes
 
     @contextmanager
     def watch(stage: str, missing: Sequence[Any], count: int) -> Iterator[Any]:

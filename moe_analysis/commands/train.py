@@ -18,6 +18,8 @@ from .terminal import answer, emit, notes, spinner
 
 if TYPE_CHECKING:
     from ..training import Run, TrainConfig
+    from ..training.live.progress import RunProgress
+
 FIRST = '{"adapter": {"peft_type": "TREX", "target_modules": ["q_proj", "v_proj"]}, "steps": 50}'
 HELP = page(
     f"""
@@ -25,9 +27,9 @@ HELP = page(
 
     Reads a TrainConfig as JSON; what is left out has its default, and adapter needs a peft_type. Writes a folder named
     after the configuration: config.json, status.json, history and evaluation (Parquet), records (Zarr) and the adapter
-    as PEFT saves it. A run that is finished already is only read; one that was stopped resumes from its last
-    checkpoint, to the same numbers: Ctrl-C writes one after the current step. A terminal shows the run's progress
-    stderr; watch shows it in another terminal.
+    as PEFT saves it. A finished run is only read; one that was stopped resumes from its last checkpoint, to the
+    same numbers: Ctrl-C writes one after the current step. A terminal shows the run's progress on stderr; watch shows
+    it in another terminal.
 
     A first config.json:
     [cyan]{FIRST.replace("[", chr(92) + "[")}[/]
@@ -38,10 +40,7 @@ HELP = page(
     examples=["train config.json", "train config.json --out /data/runs --json"],
     exits=exits_of(FINE, INTERRUPTED, TERMINATED, **{f"code_{BAD}": "bad configuration, or the training failed"}),
 )
-
-if TYPE_CHECKING:
-    from ..training.live.progress import RunProgress
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.5  # between two looks at the runs
 WATCH_HELP = page(
     """
     Show runs while another process trains them: progress, time left, loss, entropy of the gates, load of the experts.

@@ -38,8 +38,13 @@ STOPPING = b"\nStopping after the current steps, once their checkpoints are writ
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: state ("finished", "failed", "busy": another process trains this run, or "stopped": its
-    permit was taken away); what was raised, as type and message and as a traceback."""
+    """How an attempt ended.
+
+    Attributes:
+        state: "finished", "failed", "busy" (another process trains this run) or "stopped" (its permit was taken away).
+        error: Type and message of what was raised.
+        traceback: The same with all its lines.
+    """
 
     state: str
     error: str = ""
@@ -50,7 +55,7 @@ OnChange = Callable[[str, Outcome], Any]
 
 
 def attempt_all(configs: list[dict[str, Any]], out: str, permit: str | None = None) -> list[Outcome]:
-    """Train the runs one after the other; raises nothing, as not every exception survives the way to the driver.
+    """Train the runs one after the other; raises nothing, as not every exception can be sent to the driver.
 
     permit: a file whose absence ends the training, each run after a checkpoint (None: nothing but a signal does).
     """
@@ -107,9 +112,9 @@ def failure(error: BaseException, text: str) -> Outcome:
 
 
 def keep_failure(config: TrainConfig, out: Path, outcome: Outcome) -> None:
-    """Write failure.txt, and config.json where the run came not that far.
+    """Write failure.txt, and config.json where the run failed before it did.
 
-    Nothing where another process holds the folder, and for a configuration that no run has: its name may be no file's.
+    Nothing is written where another process holds the folder, or for a configuration that no run can have.
     """
     folder = out / config.run_name
     try:
