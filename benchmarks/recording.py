@@ -30,9 +30,8 @@ from moe_analysis.presets import methods
 from moe_analysis.tasks.batches import collate, encode
 from moe_analysis.training.live.display import REFRESH_SECONDS
 from moe_analysis.training.live.panel import Panel
-from moe_analysis.training.live.progress import RunProgress
+from moe_analysis.training.live.progress import RunProgress, read_live
 from moe_analysis.training.live.recorder import LiveRecorder
-from moe_analysis.training.live.state import read_live
 from moe_analysis.training.prepare import prepare_model
 from moe_analysis.training.recorders.recorder import Recorder
 

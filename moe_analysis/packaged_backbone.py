@@ -6,7 +6,6 @@ Source: SmolLM2 (Ben Allal et al. 2025), 135 M parameters, quantized to four bit
 from __future__ import annotations
 
 import atexit
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from .tasks.cache import CACHE_VARIABLE, CacheWarning, cache_folder
+from .tasks.cache import CACHE_VARIABLE, CacheWarning, cache_folder, file_digest
 
 RECORD = "converted.json"  # written last; holds the digest of the weights beside it
 
@@ -172,12 +171,6 @@ def intact(folder: Path) -> bool:
         return all(file_digest(folder / name) == digest for name, digest in record["sha256"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing, or something else than was written
         return False
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache

@@ -11,10 +11,11 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from moe_analysis.backbones import COMPACT, PIECES, compact_config, load_backbone, train_tokenizer
+from moe_analysis.backbones import COMPACT, load_backbone
 from moe_analysis.tasks.prompts import render
 from moe_analysis.training.evaluation import evaluate
 from tools import generate, pretrain
+from tools.compact import PIECES, compact_config, train_tokenizer
 
 
 @pytest.fixture(scope="module")

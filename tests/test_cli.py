@@ -77,7 +77,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(grid_file: str, tmp_path: Path, 
 
     monkeypatch.setattr("moe_analysis.training.sweep.sweep", interrupt)
     result = call("sweep", grid_file, "--out", str(tmp_path / "runs"))
-    assert result.exit_code == 130 and "go on from the last checkpoints" in result.stderr
+    assert result.exit_code == 130 and "resume from the last checkpoints" in result.stderr
 
 
 def test_a_sweep_on_workers_that_cannot_be_had_trains_nothing(grid_file: str, tmp_path: Path) -> None:

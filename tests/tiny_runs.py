@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import moe_analysis as ma
-from moe_analysis.backbones import train_tokenizer
+from tools.compact import train_tokenizer
 
 WORDS = [
     "red",

@@ -21,10 +21,10 @@ from typing import Any
 
 import pandas as pd
 
-from moe_analysis.backbones import compact_config, train_tokenizer
 from moe_analysis.tasks.batches import collate, encode
 from moe_analysis.tasks.prompts import render
 from tools import generate
+from tools.compact import compact_config, train_tokenizer
 
 # Tasks that the decoder learns in a few hundred steps, or hardly at all, get half the share of the others.
 HALF_SHARE = frozenset(

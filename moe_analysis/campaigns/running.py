@@ -11,7 +11,7 @@ from typing import Any
 from ..training.config import TrainConfig
 from ..training.files import RunError
 from ..training.run import Run
-from ..training.stop import TimeLimit
+from ..training.status import TimeLimit
 from ..training.sweep import sweep
 from ..training.sweep.work import FINISHED, OnChange, Outcome
 from .campaign import FINAL, TUNE, Campaign

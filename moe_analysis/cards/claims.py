@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any
+
+from .charts import svg
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -108,8 +109,4 @@ def interval(claim: Mapping[str, Any]) -> Markup:
     if paper is not None:
         told.append(f"the paper's effect is {paper:.3g}")
         parts.append(f'<text class="paper" x="{at(paper)}" y="{AXIS + 6}" text-anchor="middle">◇</text>')
-    words = escape("; ".join(told) + ".")
-    return Markup(
-        f'<svg class="interval {MARKS[claim["verdict"]][0]}" role="img" aria-label="{words}" width="100%" height="54">'
-        f"<title>{words}</title>{''.join(parts)}</svg>"
-    )
+    return svg(f"interval {MARKS[claim['verdict']][0]}", parts, f"{'; '.join(told)}.", 'width="100%" height="54"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 
+@cache
 def environment(*folders: Path) -> Environment:
     """jinja2 with the templates of these folders, then those of the cards; what is not Markup is escaped.
 

@@ -1,4 +1,4 @@
-"""The command line, a file a command. Nothing heavy is imported before a command runs."""
+"""The command line. Nothing heavy is imported before a command runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import figures, gallery, results, runs, sweep, train, verify, watch
+from . import figures, results, runs, sweep, train, verify
 from .options import page
 from .program import DEBUG_VARIABLE, MEANING, SCRIPT, Command, Program
 from .terminal import answer
@@ -18,7 +18,7 @@ HELP = page(
     Train mixtures of low-rank experts, regenerate the papers' figures, check their theorems.
 
     Every command has a page of its own: what it reads and writes, examples, options. Results go to stdout, progress and
-    errors to stderr. Ctrl-C stops cleanly, and says how to go on.
+    errors to stderr. Ctrl-C stops cleanly, and says how to resume.
 
     A shell completes commands, options, figures and runs of the command {SCRIPT}, which is this program too, once
     [cyan]{SCRIPT} --install-completion[/] was called; it cannot complete the words after python -m.
@@ -39,10 +39,10 @@ app.command(cls=Command, help=figures.HELP)(figures.figures)
 app.command(cls=Command, help=verify.HELP)(verify.verify)
 app.command(cls=Command, help=train.HELP)(train.train)
 app.command(cls=Command, help=sweep.HELP)(sweep.sweep)
-app.command(cls=Command, help=watch.HELP)(watch.watch)
+app.command(cls=Command, help=train.WATCH_HELP)(train.watch)
 app.add_typer(runs.app, name="runs")
 app.add_typer(results.app, name="results")
-app.command(cls=Command, help=gallery.HELP)(gallery.gallery)
+app.command(cls=Command, help=figures.GALLERY_HELP)(figures.gallery)
 
 
 def version(asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""`figures`: execute the notebooks that make the papers' figures."""
+"""`figures` and `gallery`: make the papers' figures, and the pages that show them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..presets import PRESETS
 from . import options
 from .options import JsonOption, exits_of, page
 from .program import BAD, FINE, INTERRUPTED, kept
-from .terminal import answer, emit, note, show, table
+from .terminal import answer, emit, note, show, spinner, table
 
 HELP = page(
     """
@@ -27,8 +27,8 @@ HELP = page(
     gallery of them all beside those that the project ships. The quick preset is made for two cores; long and full want
     more time or a GPU.
 
-    A time left is judged by the last time, or by the cells so far where there was none. Ctrl-C ends the kernels and
-    what they train; the same command goes on from there.
+    The time left is estimated from the last time, or from the cells so far. Ctrl-C ends the kernels and what they
+    train; the same command resumes from there.
     """,
     examples=[
         "figures --list",
@@ -38,6 +38,16 @@ HELP = page(
         "figures --preset long --ship",
     ],
     exits=exits_of(FINE, INTERRUPTED, **{f"code_{BAD}": "bad input, or a notebook stopped"}),
+)
+GALLERY_HELP = page(
+    """
+    Write index.html: every figure with its claims, its numbers and where they come from.
+
+    Reads the records (JSON) beside the figures. Writes one page that needs no network. `figures` does this too; it is
+    needed alone when figures were copied or deleted by hand.
+    """,
+    examples=["gallery", "gallery --folder /tmp/figures"],
+    exits=exits_of(FINE, **{f"code_{BAD}": "no folder, or a file in it that is no record; every such file is named"}),
 )
 
 
@@ -191,10 +201,10 @@ def suite_label(suite: str | None) -> str | None:
 
 def executed(items: list[Item], values: dict[str, str | None]) -> list[Path]:
     from ..tasks.cache import cache_folder
-    from .notebook_bars import Memory, NotebookBars
+    from .terminal import Memory, NotebookBars
 
     settings = " ".join(values[f"MOE_ANALYSIS_{name}"] or "-" for name in ("PRESET", "SUITE", "BACKBONE"))
-    saved = "finished figures and runs are kept, and the other runs go on from their last checkpoints."
+    saved = "finished figures and runs are kept, and the other runs resume from their last checkpoints."
     with kept(saved), NotebookBars(Memory(cache_folder() / "cell_seconds.json", settings)) as bars:
         return making.regenerate(items, values, bars.on_cell, bars.on_end)
 
@@ -221,3 +231,26 @@ def told(items: list[Item], paths: list[Path], gallery: Path, seconds: float, as
         answer(f"{item.title:55s} {path}")
     answer(f"{'gallery':55s} {gallery}")
     note(f"done in {seconds:.0f} s")
+
+
+def gallery(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the figures are.",
+            envvar="MOE_ANALYSIS_FIGURES",
+            show_default="figures of the clone, or of the current folder",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the gallery of `folder`; see GALLERY_HELP."""
+    with spinner("writing the gallery"):
+        from ..gallery import build
+
+        page = build(folder or figures_home())
+    if as_json:
+        emit({"gallery": str(page)})
+    else:
+        answer(str(page))

@@ -1,6 +1,6 @@
 """What commands share: options, help pages, and the values that a shell completes.
 
-Nothing heavy is imported, because a person waits for every completion.
+Nothing heavy is imported, so that completion is fast.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import inspect
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,20 +32,14 @@ def figure_names(incomplete: str) -> list[tuple[str, str]]:
     return [pair for pair in names if pair[0].startswith(incomplete)]
 
 
-def presets(incomplete: str) -> list[str]:
-    return [name for name in PRESETS if name.startswith(incomplete)]
+def completion(names: Iterable[str]) -> Callable[[str], list[str]]:
+    def beginning(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return beginning
 
 
-def executors(incomplete: str) -> list[str]:
-    return [name for name in EXECUTORS if name.startswith(incomplete)]
-
-
-def states(incomplete: str) -> list[str]:
-    return [name for name in STATES if name.startswith(incomplete)]
-
-
-def orders(incomplete: str) -> list[str]:
-    return [name for name in ORDERS if name.startswith(incomplete)]
+presets, executors, states, orders = map(completion, (PRESETS, EXECUTORS, STATES, ORDERS))
 
 
 def run_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:

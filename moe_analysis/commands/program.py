@@ -94,7 +94,7 @@ def sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def kept(what: str | Callable[[], str]) -> Iterator[None]:
-    """Where the block is interrupted, the program says `what` is kept and that the same command goes on."""
+    """Where the block is interrupted, the program says `what` is kept and that the same command resumes."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -110,7 +110,7 @@ def told(stop: KeyboardInterrupt, command: str) -> str:
     """What a person should know after an interruption; command: the line that was typed."""
     how = "terminated" if isinstance(stop, Terminated) else "interrupted"
     if saved := getattr(stop, "__notes__", []):
-        return f"{how}: {' '.join(saved)}\nto go on: {command}"
+        return f"{how}: {' '.join(saved)}\nto resume: {command}"
     return f"{how}; nothing was changed"
 
 
@@ -136,25 +136,21 @@ def libraries_quiet() -> Iterator[None]:
             logging.root.setLevel(level)
 
 
-class Command(TyperCommand):
-    """A command whose help says no type of an option that is only set or not."""
+class PlainFlags:
+    """Help text that names no type for an option that is only set or not."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        return without_flag_types(super().get_params(ctx))
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False) and param.metavar is None:
+                param.metavar = ""
+        return params
 
 
-class Group(TyperGroup):
-    """A group of commands with such a help."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        return without_flag_types(super().get_params(ctx))
+class Command(PlainFlags, TyperCommand): ...
 
 
-def without_flag_types(params: list[Any]) -> list[Any]:
-    for param in params:
-        if getattr(param, "is_flag", False) and param.metavar is None:
-            param.metavar = ""
-    return params
+class Group(PlainFlags, TyperGroup): ...
 
 
 class Program(Group):

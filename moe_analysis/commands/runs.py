@@ -110,8 +110,7 @@ def show_run(
 
 def choices_table(config: Any) -> Any:
     """Fields of a configuration that are not the default of theirs, with what they mean."""
-    from ..training.choices import choices
-    from ..training.meanings import meaning
+    from ..training.choices import choices, meaning
 
     listed = table("field", "value", "what it means", title="what was chosen")
     for choice in choices(config):

@@ -25,7 +25,7 @@ HELP = page(
 
     Reads a YAML file: base (fields that all runs share), grid (field: list of values, of which every combination is
     taken), list (mappings of changes), seeds, slurm. Names with a dot reach into the adapter, as adapter.r does. Writes
-    a folder a run, as train does; a run that fails leaves failure.txt and stops no other.
+    one folder per run, as train does; a run that fails leaves failure.txt, and the others are trained.
 
     A first grid.yaml, of eight runs:
 
@@ -35,8 +35,8 @@ HELP = page(
     every finished run goes into the table data/results/STUDY.parquet at once, and is not trained again though its
     folder is gone. `results` shows and merges tables.
 
-    The same command goes on where a sweep was stopped, and several machines that share the folder may run it at once.
-    After the time given by --for, and after Ctrl-C, the runs that train stop behind a checkpoint, and no other begins.
+    The same command resumes a sweep that was stopped, and several machines that share the folder may run it at once.
+    After the time given by --for, and after Ctrl-C, the running runs stop after a checkpoint, and no other begins.
     """,
     examples=[
         "sweep grid.yaml --workers 2",
@@ -74,7 +74,7 @@ def train_campaign(
     which, campaign = part_of(part), read_campaign(path)
     table = table_path(campaign.study, folder)
     with (
-        kept(f"finished runs are in {table}, and the others go on from the last checkpoints in {out}."),
+        kept(f"finished runs are in {table}, and the others resume from the last checkpoints in {out}."),
         open_executor(how["executor"], out, how["workers"], how["scheduler"], campaign.slurm) as (chosen, limit),
     ):
         done = run_campaign(
@@ -106,8 +106,7 @@ def train_campaign(
 
 def watching(table: Path, out: Path, quiet: bool) -> Any:
     """The `Watch` of a campaign on stderr, which says nothing of single runs where it is to be quiet."""
-    from ..training.sweep.status import SweepStatus, display
-    from .terminal import notes
+    from ..training.sweep.running import SweepStatus, display
 
     @contextmanager
     def watch(stage: str, missing: Sequence[Any], count: int) -> Iterator[Any]:
@@ -126,7 +125,7 @@ def told(done: Any, table: Path, out: Path) -> None:
     for one in done.differences:
         note(f"the table keeps its first outcome of {one}", style="red")
     if done.left:
-        note(f"{len(done.left)} runs are left; the same command goes on with them", style="yellow")
+        note(f"{len(done.left)} runs are left; the same command resumes them", style="yellow")
     elif done.untuned:
         note(
             f"without final runs, as runs of their tuning are missing in {table}: {', '.join(done.untuned)}; train or "
@@ -211,7 +210,7 @@ def sweep(
     for name, outcome in done.failures.items():
         note(f"{name} failed: {outcome.error}\n  traceback: {out / name / 'failure.txt'}", style="red")
     if done.left:
-        note(f"{len(done.left)} runs are left; the same command goes on with them", style="yellow")
+        note(f"{len(done.left)} runs are left; the same command resumes them", style="yellow")
     if as_json:
         emit(records(done.table))
     raise typer.Exit(FAILED if done.failures else FINE)
@@ -230,11 +229,11 @@ def swept(
     """The `Sweep`, shown on stderr while it runs, unless quiet."""
     from ..training.sweep import sweep as train_them
     from ..training.sweep.executors import open_executor
-    from ..training.sweep.status import SweepStatus, display
+    from ..training.sweep.running import SweepStatus, display
 
     status = SweepStatus(plan.configs, out)
     with (
-        kept(f"finished runs are kept in {out}, and the others go on from the last checkpoints."),
+        kept(f"finished runs are kept in {out}, and the others resume from the last checkpoints."),
         open_executor(executor, out, workers, scheduler, plan.slurm) as (chosen, limit),
         display(status, notes, quiet) as tell,
     ):

@@ -1,19 +1,24 @@
-"""`train`: one run from a JSON file."""
+"""`train` and `watch`: train one run, and look at runs that train."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import options
 from .options import JsonOption, OutOption, QuietOption, exits_of, page
-from .program import BAD, FINE, INTERRUPTED, TERMINATED, kept
+from .program import BAD, FAILED, FINE, INTERRUPTED, TERMINATED, kept
 from .terminal import answer, emit, notes, spinner
 
 if TYPE_CHECKING:
     from ..training import Run, TrainConfig
+    from ..training.live.progress import RunProgress
 
 FIRST = '{"adapter": {"peft_type": "TREX", "target_modules": ["q_proj", "v_proj"]}, "steps": 50}'
 HELP = page(
@@ -22,9 +27,9 @@ HELP = page(
 
     Reads a TrainConfig as JSON; what is left out has its default, and adapter needs a peft_type. Writes a folder named
     after the configuration: config.json, status.json, history and evaluation (Parquet), records (Zarr) and the adapter
-    as PEFT saves it. A run that is finished already is only read; one that was stopped goes on from its last
-    checkpoint, to the same numbers: Ctrl-C writes one behind the step it fell in. A terminal shows how the run goes on
-    stderr; watch shows it in another terminal.
+    as PEFT saves it. A finished run is only read; one that was stopped resumes from its last checkpoint, to the
+    same numbers: Ctrl-C writes one after the current step. A terminal shows the run's progress on stderr; watch shows
+    it in another terminal.
 
     A first config.json:
     [cyan]{FIRST.replace("[", chr(92) + "[")}[/]
@@ -34,6 +39,22 @@ HELP = page(
     """,
     examples=["train config.json", "train config.json --out /data/runs --json"],
     exits=exits_of(FINE, INTERRUPTED, TERMINATED, **{f"code_{BAD}": "bad configuration, or the training failed"}),
+)
+POLL_SECONDS = 0.5  # between two looks at the runs
+WATCH_HELP = page(
+    """
+    Show runs while another process trains them: progress, time left, loss, entropy of the gates, load of the experts.
+
+    Without an id it shows every run that is being trained in the folder. It ends when they do, and says how; Ctrl-C
+    ends it earlier and changes nothing of the runs. Several machines that share the folder see the same. With --json it
+    prints how the runs stand now, and does not wait.
+    """,
+    examples=["watch", "watch T-REX-embedded-s0", "watch 690e63 --out /data/runs", "watch --json"],
+    exits=exits_of(
+        FINE,
+        INTERRUPTED,
+        **{f"code_{FAILED}": "a run failed", f"code_{BAD}": "no such run, or one that cannot be read"},
+    ),
 )
 
 
@@ -81,10 +102,80 @@ def trained(config: TrainConfig, out: Path, progress: bool) -> Run:
 
 
 def progress_kept(run: Run) -> str:
-    """Where a run that is stopped now will go on."""
+    """Where a run that is stopped now will resume."""
     from ..training.trainer import last_complete_checkpoint
 
     found = last_complete_checkpoint(run.path / "checkpoints")
     if found is None:
         return f"{run.id} had no checkpoint yet (save_every = {run.config.save_every}) and begins anew."
-    return f"{run.id} goes on from step {found.rpartition('-')[2]} of {run.config.steps}."
+    return f"{run.id} resumes from step {found.rpartition('-')[2]} of {run.config.steps}."
+
+
+def watch(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID]...",
+            help="Ids as `runs` lists them; a beginning, the hash at the end, or a pattern will do.",
+            autocompletion=options.run_ids,
+            show_default="those that are being trained",
+        ),
+    ] = None,
+    out: OutOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Show the runs `ids`; see WATCH_HELP."""
+    with spinner("loading torch, transformers and PEFT"):
+        from ..training.files import RUNNING
+        from ..training.live.display import shown
+        from ..training.live.panel import Panel
+
+    look = looking(out, ids or [])
+    rows = look()
+    if as_json:
+        emit([as_values(row) for row in rows])
+        return
+    if not rows:
+        answer(f"no run of {out} is being trained; `{options.PROGRAM} runs --out {out}` lists those that are there")
+    elif any(row.state == RUNNING for row in rows):
+        with shown(lambda: lambda: Panel(look()), True, notes):
+            while any(row.state == RUNNING for row in rows):
+                time.sleep(POLL_SECONDS)
+                rows = look()
+    for row in rows:
+        answer(ending(row, out))
+    raise typer.Exit(FAILED if any(row.state == "failed" for row in rows) else FINE)
+
+
+def looking(out: Path, ids: Sequence[str]) -> Callable[[], list[RunProgress]]:
+    """Reads how the runs stand; where none is named, those that are being trained when this is called."""
+    from ..training.files import held
+    from ..training.live.progress import progress_of, run_state
+    from ..training.run import Run
+    from ..training.run_folder import find_runs, run_paths
+
+    paths = find_runs(out, ids) if ids else [path for path in run_paths(out) if held(path)]
+    runs = [Run.load(path) for path in paths]
+    return lambda: [progress_of(run, run_state(run)) for run in runs]
+
+
+def ending(row: RunProgress, out: Path) -> str:
+    """How a run stands that nobody trains."""
+    from ..training.live.progress import pace
+    from ..training.sweep.work import kept_failure
+
+    if row.state == "finished":
+        return f"{row.name} is finished: {pace(row)}"
+    where = f"{row.name} {row.state} at step {row.step} of {row.steps}"
+    if row.state == "failed":
+        return f"{where}: {kept_failure(out / row.name).error}"
+    return f"{where} and is not being trained; the command that began it resumes it"
+
+
+def as_values(row: RunProgress) -> dict[str, Any]:
+    """JSON values of a row: its fields, the seconds that are left, and the curves of live.json."""
+    return {
+        **asdict(replace(row, live=None)),
+        "seconds_left": row.seconds_left,
+        "live": row.live and row.live.to_dict(),
+    }

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cards import environment
+from ..cards import templates
 from .layout import least_width, template
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from jinja2 import Environment
 
+HERE = Path(__file__).parent
 THEMES = ("light", "dark")
 
 
@@ -66,3 +69,8 @@ def page(
             **told,
         )
     )
+
+
+def environment(*folders: Path) -> Environment:
+    """jinja2 with the templates of these folders, those of pages and those of cards; what is not Markup is escaped."""
+    return templates.environment(*folders, HERE)

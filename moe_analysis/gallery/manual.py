@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..drawing.cards import environment
+from ..drawing.page import environment
 from ..places import IN_CLONE, PACKAGE
 
 if TYPE_CHECKING:

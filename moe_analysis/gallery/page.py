@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from ..drawing.cards import environment
+from ..drawing.page import environment
 from .entries import Entry, Paper, count_verdicts
 from .shelves import ORIGINS
 
@@ -24,8 +24,6 @@ def render(groups: Mapping[Paper, Sequence[Entry]], contract: bool = False) -> s
 
     contract: whether there is a page of what the adapters do to link to.
     """
-    from markupsafe import Markup
-
     editions = [entry for group in groups.values() for entry in group]
     entries = [entry for entry in editions if entry.leads]
     presets = sorted({entry.record.preset.get("preset", "quick") for entry in entries if entry.record})
@@ -49,7 +47,5 @@ def render(groups: Mapping[Paper, Sequence[Entry]], contract: bool = False) -> s
             readable=readable,
             verdicts=list(dict.fromkeys([*totals, *own])),
             count=count_verdicts,
-            style=Markup((HERE / "style.css").read_text("utf-8")),
-            script=Markup((HERE / "script.js").read_text("utf-8")),
         )
     )

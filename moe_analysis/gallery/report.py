@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..cards.claims import MARKS
-from ..drawing.cards import environment
+from ..drawing.page import environment
 from ..papers import BEYOND, GR, SMORE, TREX, Item, verdict_of
 from .entries import OTHERS, PAPERS, Entry, Paper, program
 from .manual import marked_up

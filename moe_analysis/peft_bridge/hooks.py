@@ -145,7 +145,7 @@ class CallHooks:
         if session is not None and len(scores) and call.samples % len(scores) == 0:  # beams stand beside each other
             return scores.repeat_interleave(call.samples // len(scores), 0)
         raise ValueError(
-            f"intuition has {len(scores)} rows but the batch has {call.samples} samples; pass one row a sample"
+            f"intuition has {len(scores)} rows but the batch has {call.samples} samples; pass one row per sample"
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..training.meanings import meaning
+from ..training.choices import meaning
 from ..training.run_folder import flat
 from . import tables
 from .labels import labels

@@ -12,7 +12,7 @@ import pandas as pd
 def baselines(frame: pd.DataFrame) -> pd.DataFrame:
     """Chance and majority accuracy on the test rows of each data set of a suite frame.
 
-    Returns one row a data set (index, in order of appearance) with `chance`, the mean share of choices that
+    Returns one row per data set (index, in order of appearance) with `chance`, the mean share of choices that
     are right (NaN when an answer is free), and `majority`, the accuracy of always giving the label, or the
     answer text if that is the better rule, most frequent among the train rows (among the test rows when there
     are none). Both are NaN for a data set without test rows; accuracies lie in 0..1.

@@ -33,6 +33,12 @@ def digest_of(texts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256, in hex, of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def cache_folder() -> Path:
     """$MOE_ANALYSIS_CACHE, or moe_analysis in the user's cache folder."""
     chosen = os.environ.get(CACHE_VARIABLE)

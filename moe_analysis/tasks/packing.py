@@ -1,7 +1,7 @@
 """Questions laid out for a causal language model: one row per prompt with all its answers, or one row per answer.
 
-In a packed row the prompt stands once. Every answer after it sees the prompt and itself, and its positions go on from
-the prompt's end, so the prompt is computed once. The last token of an answer is read by nothing and left out.
+In a packed row the prompt stands once. Every answer after it sees the prompt and itself, and its positions continue
+from the prompt's end, so the prompt is computed once. The last token of an answer is read by nothing and left out.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Row:
 
 
 def row_of(question: Question, number: int, answers: Sequence[int], end: list[int], ended: Sequence[bool]) -> Row:
-    """The prompt of a question, followed by some of its answers.
+    """The prompt of a question with some of its answers behind it.
 
     Args:
         question: A tokenized question.
         number: What the row calls it.
         answers: Which of its answers.
         end: The end token, or nothing where a tokenizer has none.
-        ended: For each of these answers, whether the end token after it is scored.
+        ended: For each of these answers, whether the end token behind it is scored.
 
     Example:
         >>> row = row_of(Question([5, 6], [[7, 8], [9]]), 0, [0, 1], end=[2], ended=[False, True])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..noise import patient_bars
-from .cache import digest_of
+from .cache import digest_of, file_digest
 from .encoders import EmbeddingError
 from .progress import with_progress
 
@@ -171,5 +170,4 @@ def _sha256(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _sha256_of_version(path: Path, modified_ns: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)

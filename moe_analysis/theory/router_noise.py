@@ -108,7 +108,7 @@ def router_gradient_noise(
     separation: float = 2.0,
     lr: float = 1e-2,
 ) -> pd.DataFrame:
-    """Spread of the router's per-sample gradients over a mini-batch, a row a prior, seed and training step.
+    """Spread of the router's per-sample gradients over a mini-batch, one row per prior, seed and training step.
 
     Every cluster needs one expert, at the weight a saturated router would give it. prior: "none" (`intuition=False`),
     "aligned" (cluster k's score goes to the expert that k needs) or "mismatched" (to another's, the control). Columns:

@@ -1,14 +1,13 @@
 """The codes that the proofs stand on, and what floating-point numbers leave of them and of random parameters.
 
 Lemma C.8 (Xu et al. 2019, Lemma 5): a sum over a multiset can determine it. In exact numbers that settles Theorem 3.4;
-a float32 has 24 bits. `precision_of_all` asks of every tree whether float32 still tells it apart; where trees are too
-many, `precision_of_neighbours` asks it of pairs that differ least, and `precision_table` over depths and scales.
+a float32 has 24 bits. `precision_of_all` asks of every tree whether float32 still tells it apart.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,10 @@ from .flexibility import linear_flexibility, smore_flexibility
 from .smore import IN_FEATURES, agreement, inputs, paper_sizes, structure
 
 if TYPE_CHECKING:
-    import pandas as pd
     from jaxtyping import Float
-    from torch import Generator, Tensor
+    from torch import Tensor
 
-    from ..adapters import Smore, SmoreConfig
+    from ..adapters import Smore
     from .tree_enumeration import Trees
 
 Code = Callable[[int], tuple]
@@ -126,37 +124,6 @@ def smore_thm34_codes_in_floats(seed: int = 0) -> Claim:
     )
 
 
-def changed_leaves(config: SmoreConfig, trees: Trees, generator: Generator) -> Trees:
-    """Each tree with other leaves under one random parent of the lowest layer. Needs f < s there."""
-    import torch
-
-    from .tree_enumeration import subsets
-
-    lowest = trees[0].clone()  # (N, P, f)
-    options, rows = subsets(config.num_experts[0], config.fanout[0]), torch.arange(len(lowest))
-    parent = torch.randint(lowest.shape[1], rows.shape, generator=generator)
-    number = (options == lowest[rows, parent].unsqueeze(1)).all(-1).int().argmax(1)  # (N,): of the subset that is there
-    shift = torch.randint(1, len(options), rows.shape, generator=generator)
-    lowest[rows, parent] = options[(number + shift) % len(options)]
-    return [lowest, *trees[1:]]
-
-
-def exchanged_leaves(config: SmoreConfig, trees: Trees, generator: Generator) -> Trees:
-    """Each tree with the leaves of two random parents exchanged: every expert stands as often in its layer as before.
-
-    Only σ can tell such trees apart. Parents with the same leaves leave the tree as it was; needs L ≥ 2.
-    """
-    import torch
-
-    lowest, rows = trees[0].clone(), torch.arange(len(trees[0]))
-    one, other = torch.rand(lowest.shape[:2], generator=generator).topk(2, dim=1).indices.T  # (N,) each, different
-    lowest[rows, one], lowest[rows, other] = trees[0][rows, other], trees[0][rows, one]
-    return [lowest, *trees[1:]]
-
-
-CHANGES = {"leaves": changed_leaves, "exchange": exchanged_leaves}
-
-
 def single_outputs(layer: Smore, x: Float[Tensor, "in"], trees: Trees) -> Float[Tensor, "tree width"]:
     """`tree_outputs` by a float32 copy of the layer, given back in float64."""
     from .tree_enumeration import tree_outputs
@@ -186,63 +153,6 @@ def precision_of_all(layer: Smore, x: Float[Tensor, "in"]) -> dict[str, int | fl
         "float32": count_apart(exact, 2 * rounding),
         "rounding": rounding,
     }
-
-
-def precision_of_neighbours(
-    layer: Smore, x: Float[Tensor, "in"], change: str, pairs: int, seed: int
-) -> dict[str, int | float]:
-    """The same question where trees are too many: pairs of a random tree and one that a small change made of it.
-
-    Args:
-        change: A key of CHANGES. -> pairs, smallest and median distance of their outputs in float64 (largest
-            coordinate, in units of the largest output), rounding, and the number of pairs that are merged: float64
-            (distance ≤ SAME), float32_bits (equal bit for bit) and float32 (distance ≤ 2 · rounding).
-    """
-    import torch
-
-    from .tree_enumeration import random_trees, tree_outputs
-
-    generator = torch.Generator().manual_seed(seed)
-    trees = random_trees(layer.config, pairs, generator)
-    others = CHANGES[change](layer.config, trees, generator)
-    differ = (others[0] != trees[0]).flatten(1).any(1)
-    groups = [[ids[differ] for ids in group] for group in (trees, others)]
-    (a, b), (a32, b32) = ([outputs(layer, x, group) for group in groups] for outputs in (tree_outputs, single_outputs))
-    largest = torch.maximum(a.abs().max(), b.abs().max())
-    distance = (a - b).abs().amax(1) / largest  # (N,)
-    rounding = float(torch.maximum((a - a32).abs().max(), (b - b32).abs().max()) / largest)
-    return {
-        "pairs": len(a),
-        "smallest": float(distance.min()),
-        "median": float(distance.median()),
-        "rounding": rounding,
-        "float64": int((distance <= SAME).sum()),
-        "float32_bits": int((a32 == b32).all(1).sum()),
-        "float32": int((distance <= 2 * rounding).sum()),
-    }
-
-
-def precision_table(
-    layers: Iterable[int] = range(2, 9),
-    scales: Iterable[float] = (0.1, 0.3, 1.0, 3.0),
-    rank: int = 1,
-    pairs: int = 500,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """One row a depth, scale of random tanh parameters (`randomised`) and change: s = 4, f = 2, columns as above."""
-    import pandas as pd
-
-    from ..adapters import Smore
-    from .smore_families import randomised
-
-    scales, rows = list(scales), []
-    for depth in layers:
-        for scale in scales:
-            layer = randomised(Smore(IN_FEATURES, 2, structure(*paper_sizes(depth), r=rank)), seed, scale)
-            for change in CHANGES:
-                found = precision_of_neighbours(layer, inputs(seed, IN_FEATURES), change, pairs, seed)
-                rows.append({"layers": depth, "scale": scale, "change": change, **found})
-    return pd.DataFrame(rows)
 
 
 @claim_check

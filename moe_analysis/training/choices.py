@@ -1,7 +1,8 @@
-"""What was chosen for a run: the fields of its configuration that are not at their defaults."""
+"""What was chosen for a run, field by field: what is not at its default, and what each field means."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
@@ -9,6 +10,78 @@ from .config import TrainConfig
 from .run_folder import flat
 
 TYPE = "adapter.peft_type"
+MEANINGS = {
+    "backbone": "the frozen model that is adapted",
+    "suite": "where the data sets come from",
+    "datasets": "the data sets of the suite that are used; none named: all",
+    "optimizer": "the rule that turns gradients into updates",
+    "optimizer_options": "the optimizer's own settings",
+    "lr": "peak learning rate of the experts: how far one update goes",
+    "router_lr": "peak learning rate of the router; none: that of the experts",
+    "weight_decay": "how strongly weights are pulled to zero at each update",
+    "max_grad_norm": "longer gradients are scaled down to this length; none: never",
+    "router_max_grad_norm": "the same for the router's gradients alone",
+    "schedule": "how the learning rate falls after the warm-up",
+    "final_lr": "learning rate at the last step, as a share of the peak",
+    "warmup_steps": "steps over which the learning rate rises to its peak",
+    "steps": "updates in all",
+    "batch_size": "samples of one forward pass",
+    "gradient_accumulation": "forward passes whose gradients make one update",
+    "gradient_checkpointing": "activations are computed twice, to save memory",
+    "rows_per_dataset": "training rows of each data set at most; none: all",
+    "max_length": "tokens of a sample; a longer prompt loses its beginning",
+    "prompt_form": "how a row is put before the model; none: as the backbone is used to",
+    "precision": "numbers of the forward pass",
+    "embedder": "what embeds prompts for the intuition",
+    "eval_every": "steps between two evaluations; 0: at the end only",
+    "eval_rows": "test rows of each data set at most; none: all",
+    "holdout_rows": "training rows of each data set that are kept out, and evaluated in place of the test rows",
+    "transfer_suites": "further suites that the trained model is evaluated on",
+    "save_every": "steps between two checkpoints",
+    "record_every": "steps between two records of routers and gates; 0: none",
+    "record_experts_every": "steps between two records of the experts; 0: none",
+    "record_trees_every": "steps between two records of S'MoRE's trees; 0: none",
+    "seed": "what every random number starts from",
+    "name": "what tables and figures call the method",
+    "report_to": "where the numbers of training are sent step by step",
+}
+ADAPTER = "adapter."
+ADAPTER_MEANINGS = {
+    "peft_type": "the kind of adapter",
+    "target_modules": "the layers that get an adapter",
+    "r": "rank of each expert: how many directions it can change",
+    "alpha": "the update is scaled by alpha / r",
+    "lora_alpha": "the update is scaled by lora_alpha / r",
+    "num_experts": "experts of each layer",
+    "top_k": "experts that a token uses; none: all",
+    "num_down": "down-projections that experts are made of",
+    "num_up": "up-projections that experts are made of",
+    "fanout": "children that each node of a token's tree keeps, layer by layer",
+    "gate": "how scores become the weights of experts",
+    "dropout": "share of the adapter's input that is dropped in training",
+    "lora_dropout": "share of the adapter's input that is dropped in training",
+    "balance_coef": "weight of the loss that spreads tokens over the experts",
+    "intuition": "whether routing looks at what the prompt is about",
+    "router": "whether a learnt router takes part; for S'MoRE in which order it goes through the tree",
+    "temperature": "the router's scores are divided by it before the gate; for T-REX a constant of the authors' code",
+    "gate_backward_power": "p of the factor g^p on the way back to the experts: 1 plain, 0.5 rescaled",
+    "normalize_gates": "whether the weights of the kept experts sum to 1; none: the gate's own rule",
+    "pairing": "whether every down- meets every up-projection, or each meets one",
+    "intuition_mapper": "whether a trained map leads from clusters to experts",
+    "num_clusters": "clusters of prompts that the intuition knows",
+    "router_coef": "weight of the learnt router's scores",
+    "intuition_coef": "weight of the intuition's scores",
+    "key_dim": "width of the router's queries and keys",
+    "down_dim": "width of the token as the router sees it; none: as it is",
+    "gate_arch": "how the router scores a child: by a small network, or by one product",
+    "activation": "the function between the layers of a tree",
+    "router_activation": "the function inside the router's network",
+    "activation_position": "what the function between layers is applied to",
+    "shared_pool": "whether all layers of a tree share their experts",
+    "expert_bias": "whether experts add a bias",
+    "init": "what the last projections start from",
+    "gate_dtype": "numbers of the gate's softmax",
+}
 
 
 @dataclass(frozen=True)
@@ -54,3 +127,40 @@ def adapter_defaults(adapter: Any) -> dict[str, Any]:
         default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
         values |= flat({entry.name: default}, "adapter.")
     return values
+
+
+def meaning(name: str, adapters: tuple[Any, ...] = ()) -> str:
+    """What a field means, in a few words; empty where nobody says.
+
+    Args:
+        name: dotted, as "lr" or "adapter.num_up"; a setting inside another, as "optimizer_options.damping", has the
+            meaning of the outer one.
+        adapters: configurations whose own help is asked for fields of adapters.
+
+    Example:
+        >>> meaning("adapter.r")
+        'rank of each expert: how many directions it can change'
+    """
+    if not name.startswith(ADAPTER):
+        return MEANINGS.get(name.partition(".")[0], "")
+    own = name.removeprefix(ADAPTER).partition(".")[0]
+    if known := ADAPTER_MEANINGS.get(own):
+        return known
+    said = (helped(adapter, own) for adapter in adapters)
+    return next((text for text in said if text), "")
+
+
+def helped(adapter: Any, name: str) -> str:
+    """The first sentence of what a configuration says of its field."""
+    entry = next((entry for entry in fields(adapter) if entry.name == name), None)
+    return first_sentence(entry.metadata.get("help", "")) if entry is not None else ""
+
+
+def first_sentence(text: str) -> str:
+    """
+    >>> first_sentence("The rank. It may differ.\\n  See below.")
+    'the rank'
+    """
+    joined = " ".join(re.sub("<[^>]*>", "", text).split())
+    sentence = re.split(r"(?<=[a-z)])\. ", joined)[0].rstrip(".")
+    return sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() else sentence

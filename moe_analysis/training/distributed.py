@@ -38,7 +38,7 @@ def first() -> bool:
 
 
 def start() -> None:
-    """Meet the other processes that the launcher started; only the first goes on showing warnings and progress.
+    """Meet the other processes that the launcher started; only the first still shows warnings and progress.
 
     Raises ValueError when the environment speaks of more processes than can be met, because a run that trains in one
     of them alone would look like any other.

@@ -1,4 +1,7 @@
-"""The files of a run: written whole or not at all, checked when they are read, and the history as one frame."""
+"""The files of a run: how they are written, read and checked, and what they say of its state.
+
+Nothing here needs torch, transformers or PEFT, because a person does not want to wait for the list of a folder's runs.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,36 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from ..atomic import replacing
 from ..tasks.rows import shorten
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 RESTORE = "restore it, or train the run again"
 TEXTS = ("split", "suite", "dataset", "group", "kind")  # the columns of the tables that are not numbers
 LARGEST = int(sys.float_info.max)
 HISTORY = ["step", "split", "loss", "accuracy", "lr", "grad_norm", "balance_loss"]
+FINISHED, RUNNING, FAILED, STOPPED = "finished", "running", "failed", "stopped"
+# of every table that has one row per run
+COLUMNS = ["run", "state", "system", "suite", "seed", "step", "steps", "seconds", "loss", "accuracy", "error", "path"]
+LOCK = ".lock"
+FAILURE = "failure.txt"  # the traceback of the latest attempt, gone when one succeeds
+ATTACHED = "attached.json"  # in the folder of a loop that `attach` recorded
+STATUS = {
+    "state": str,
+    "step": int,
+    "steps": int,
+    "seconds": float,
+    "world_size": int,
+    "backbone_sha256": str,
+    "versions": dict[str, str],
+    "machine": str,
+}
 
 
 class RunError(ValueError):
@@ -161,8 +186,8 @@ def only_real(hint: Any) -> bool:
 def history_frame(log: list[dict[str, Any]]) -> pd.DataFrame:
     """Trainer's log -> columns step, split, loss, accuracy, lr, grad_norm (before clipping), balance_loss.
 
-    Train rows hold a step's batch: nats an answer token (balance loss included) and the share of answer tokens
-    predicted right. Test rows hold means over data sets: nats an answer token and accuracy by exact likelihood.
+    Train rows hold a step's batch: nats per answer token (balance loss included) and the share of answer tokens
+    predicted right. Test rows hold means over data sets: nats per answer token and accuracy by exact likelihood.
     """
     rows = []
     for entry in log:
@@ -185,3 +210,55 @@ def history_frame(log: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=HISTORY).astype({"step": "int64"})
     # the last step is evaluated once more at the end of the run, with the same result
     return frame.drop_duplicates(["step", "split"], keep="last", ignore_index=True)
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """status.json, {} where there is none; raises RunError for one that cannot be read."""
+    path = folder / "status.json"
+    if not os.path.lexists(path):
+        return {}
+    values = read_json(path)
+    if fault := wrong_type(values, STATUS):
+        raise RunError(f"{path}: {fault}; {RESTORE}")
+    return values
+
+
+def read_run_table(folder: Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """A table of the run; raises RunError where it is damaged, or not there, with what would make it."""
+    path = folder / name
+    if not os.path.lexists(path):
+        state = read_status(folder).get("state", "not started")
+        remedy = f"{RESTORE} (older versions wrote none)" if state == FINISHED else "train it to the end"
+        raise RunError(f"{path} is missing: the run is {state}; {remedy}")
+    return read_table(path, columns)
+
+
+def state_of(folder: Path, status: dict[str, Any]) -> str:
+    """One of "finished", "running" (a process holds the folder), "failed" (it left a failure.txt) and "stopped"."""
+    if status.get("state") == FINISHED:
+        return FINISHED
+    if held(folder):
+        return RUNNING
+    return FAILED if (folder / FAILURE).exists() else STOPPED
+
+
+def held(folder: Path) -> bool:
+    """Whether a process trains the run of this folder now, on this machine or on one that shares the disk."""
+    try:
+        with (folder / LOCK).open() as lock:
+            if fcntl is None:
+                return taken(folder / LOCK)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask do not see each other
+    except BlockingIOError:
+        return True
+    except OSError:  # never started, or a disk without locks
+        return False
+    return False
+
+
+def taken(path: Path) -> bool:
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True

@@ -93,7 +93,7 @@ def hold_clusters(model: Any, clusters: Clusters, config: TrainConfig, tokenizer
     """Let a run's model read its intuition from the prompts that `render` makes, where it does not do so already.
 
     Checkpoints of version 0.1 held no clusters. "tfidf" has no weights to name in a checkpoint, and the
-    instruction form rewords prompts: such models go on being given their intuition.
+    instruction form rewords prompts: such models must still be given their intuition.
     """
     readable = config.embedder != "tfidf" and config.form in AROUND_PROMPT
     if readable and model.peft_config["default"].embedding_dim is None:
@@ -210,7 +210,7 @@ class LikeLengths(Sampler[int]):
     """Every row once per epoch, in batches of like length.
 
     Rows are shuffled and dealt into pools of `POOL` batches. A pool is sorted by length, and all batches are shuffled
-    again. Any epoch can be drawn at once, so a run that is resumed goes on with the rows that it would have had.
+    again. Any epoch can be drawn at once, so a resumed run trains on the rows that it would have had.
 
     Args:
         lengths: Tokens of each row.

@@ -14,9 +14,8 @@ import xarray as xr
 from ..tasks.rows import shorten
 from .adapter_source import KeptAdapter, adapter_of_run, execute_kept
 from .config import TrainConfig
-from .files import HISTORY, RESTORE, RunError, read_json
+from .files import FINISHED, HISTORY, RESTORE, RunError, read_json, read_run_table, read_status
 from .recorders.store import RecordError, open_records
-from .run_files import FINISHED, read_run_table, read_status
 
 EVALUATION = ("dataset", "group", "kind", "rows", "loss", "accuracy")
 OUTCOMES = ("suite", "dataset", "group", "kind", "row", "correct", "correct_norm", "log_likelihood", "tokens")

@@ -17,9 +17,8 @@ from ..tasks.baselines import baselines
 from ..tasks.suite import HUB, load_suite
 from .choices import TYPE, choices
 from .config import TrainConfig
-from .files import RunError
+from .files import FAILED, FAILURE, FINISHED, RUNNING, RunError, state_of
 from .recorders.store import RecordError
-from .run_files import FAILED, FAILURE, FINISHED, RUNNING, state_of
 from .run_folder import DAMAGED, last_line, saved_parameters
 
 HERE = Path(__file__).parent

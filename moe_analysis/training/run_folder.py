@@ -15,12 +15,25 @@ from typing import Any
 import pandas as pd
 from filelock import Timeout
 
-from . import run_files
-from .files import HISTORY, RESTORE, RunError, read_json, wrong_type
-from .run_files import ATTACHED, FAILED, FAILURE, FINISHED, held, read_run_table, read_status, state_of
+from . import files
+from .files import (
+    ATTACHED,
+    FAILED,
+    FAILURE,
+    FINISHED,
+    HISTORY,
+    RESTORE,
+    RunError,
+    held,
+    read_json,
+    read_run_table,
+    read_status,
+    state_of,
+    wrong_type,
+)
 
 DAMAGED = "damaged"  # a state of a folder whose files cannot be read
-COLUMNS = [*run_files.COLUMNS, "changed", "parameters", "settings"]
+COLUMNS = [*files.COLUMNS, "changed", "parameters", "settings"]
 DELETED = ".deleted-"  # what a run is called between the decision and its end
 WILD = frozenset("*?[")
 # what the list reads of a config.json; `Run.load` checks all of it
@@ -127,7 +140,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def last_test(folder: Path) -> tuple[float, float]:
-    """Loss (nats an answer token) and accuracy of the test rows at a run's end."""
+    """Loss (nats per answer token) and accuracy of the test rows at a run's end."""
     history = read_run_table(folder, "history.parquet", HISTORY)
     tests = history[history["split"] == "test"]
     if tests.empty:

@@ -32,8 +32,7 @@ from .recorders.recorder import HookedRecorder, Recorder
 from .recorders.tree_recorder import TreeRecorder
 from .reports import check_reports, reported
 from .run import FINISHED, Run
-from .status import Progress, Status, locked, write_run_card
-from .stop import saved_when_stopped, saved_without_permit
+from .status import Progress, Status, locked, saved_when_stopped, saved_without_permit, write_run_card
 
 KEPT_CHECKPOINTS = 2
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off
@@ -42,26 +41,36 @@ COMPLETE = "complete"  # written last into a checkpoint: one without it was cut 
 def train(
     config: TrainConfig, out: str | Path = "runs", progress: bool | None = None, permit: Path | None = None
 ) -> Run:
-    """Train, record and evaluate one run in `out/<run name>`; a finished one is returned, a cut-off one resumed.
+    """Train, record and evaluate one run in `out/<run name>`; a finished one is returned, an interrupted one resumed.
 
-    The same configuration and seed give the same history on the same machine. Ctrl-C, and a notebook's stop button, end
-    the step and write its checkpoint first; a second one stops at once.
-    progress: None shows a panel in a notebook and in a terminal (on stderr): time left, loss, entropy of the gates, load
-    of the experts, dead experts. True writes a line a minute elsewhere too, False is quiet. It changes no number.
-    In every process of a launch by torchrun it trains one run with all of them and returns that run; batch_size is the
+    The same configuration and seed give the same history on the same machine. Ctrl-C and a notebook's stop button stop
+    the run after the current step, with a checkpoint; pressed again, they stop it now.
+
+    In every process of a launch by torchrun it trains one run with all of them and returns that run. batch_size is the
     batch of all processes, so their number changes no more than rounding, the noise of dropout and noisy gates, and
-    balance losses: those are the mean over the processes of each one's own, since they are not linear in the tokens.
-    permit: a file; when somebody deletes it, the run stops behind the step and its checkpoint (RunStopped).
-    Raises ValueError for a configuration that cannot be run and RunError for a folder that cannot be written.
+    balance losses: each process has its own, which are averaged, since they are not linear in the tokens.
 
-    >>> import peft
-    >>> lora = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
-    >>> config = ma.TrainConfig(adapter=lora, datasets=["add_small"], steps=2, batch_size=4, eval_rows=2)
-    >>> run = ma.train(config, out=folder)
-    >>> run.finished, len(run.history.query("split == 'train'"))
-    (True, 2)
-    >>> ma.train(config, out=folder).id == run.id  # a finished run is read, not repeated
-    True
+    Args:
+        config: What is trained.
+        out: Folder of the runs.
+        progress: None shows a panel in a notebook and in a terminal (on stderr): time left, loss, entropy of the
+            gates, load of the experts, dead experts. True writes one line per minute elsewhere too, False is quiet.
+        permit: A file; when somebody deletes it, the run stops after the step and its checkpoint.
+
+    Raises:
+        ValueError: For a configuration that cannot be run.
+        RunError: For a folder that cannot be written, or that another process holds.
+        RunStopped: When the permit is gone.
+
+    Example:
+        >>> import peft
+        >>> lora = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+        >>> config = ma.TrainConfig(adapter=lora, datasets=["add_small"], steps=2, batch_size=4, eval_rows=2)
+        >>> run = ma.train(config, out=folder)
+        >>> run.finished, len(run.history.query("split == 'train'"))
+        (True, 2)
+        >>> ma.train(config, out=folder).id == run.id  # a finished run is read, not repeated
+        True
     """
     config.check()
     distributed.start()

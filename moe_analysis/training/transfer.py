@@ -132,7 +132,7 @@ def _warn_once(missing: Sequence[tuple[Run, pd.DataFrame]]) -> None:
     for run, rows in {
         (run.config.backbone, run.config.max_length, run.config.form, id(rows)): (run, rows) for run, rows in missing
     }.values():
-        with suppress(ValueError):  # which is raised again where that run is evaluated, and stops no other
+        with suppress(ValueError):  # raised again where that run is evaluated; the other runs are not affected
             _fitting(run, rows)
 
 

@@ -14,30 +14,7 @@ import pytest
 import moe_analysis as ma
 from moe_analysis.adapters import REGISTRY, Adapter, AdapterConfig, MoeLoraConfig, own, register
 
-ADAPTER = '''
-from dataclasses import dataclass
-from torch import nn, zeros
-from moe_analysis.adapters import Adapter, AdapterConfig, Routing, kaiming_down, register
-
-@dataclass
-class GatedLoraConfig(AdapterConfig):
-    """LoRA whose r hidden values are weighed by a router."""
-
-@register("gatedlora")
-class GatedLora(Adapter):
-    config_class = GatedLoraConfig
-    num_gates = property(lambda self: self.config.r)
-
-    def __init__(self, in_features, out_features, config):
-        super().__init__(in_features, out_features, config)
-        self.A, self.B = kaiming_down(config.r, in_features), nn.Parameter(zeros(out_features, config.r))
-        self.router = nn.Linear(in_features, config.r, bias=False)
-
-    def forward(self, x, context=None, base=None):
-        gates = self.router(x).softmax(-1)  # (..., r)
-        delta = (gates * (self.dropout(x) @ self.A.T)) @ self.B.T
-        return (delta if base is None else base(x) + delta), Routing(gates)
-'''
+from ..training.own_runs import FILE
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +104,7 @@ def test_an_undecorated_configuration_is_not_registered() -> None:
 
 
 def test_a_new_process_knows_the_adapter_as_a_method_and_as_a_case_of_the_contract(tmp_path) -> None:
-    (path := tmp_path / "gated_lora.py").write_text(ADAPTER)
+    (path := tmp_path / "gated_lora.py").write_text(FILE)
     code = (
         "import moe_analysis as ma; ma.TRexConfig  # which brings the bridge to PEFT\n"
         "import peft, sys; from tests.adapters.cases import CASES, ours\n"
@@ -146,14 +123,14 @@ def test_a_new_process_knows_the_adapter_as_a_method_and_as_a_case_of_the_contra
 
 
 def test_a_file_that_registers_and_then_fails_leaves_nothing_registered(file) -> None:
-    file.write_text(ADAPTER.replace("gatedlora", "halfway") + "\nVALUE = 1 / 0\n")
+    file.write_text(FILE.replace("gatedlora", "halfway") + "\nVALUE = 1 / 0\n")
     with pytest.raises(ZeroDivisionError):
         own.load_file(file)
     assert "halfway" not in REGISTRY and file.stem not in sys.modules
 
 
 def test_the_source_is_that_which_was_executed_and_not_what_the_file_became(file) -> None:
-    file.write_text(ADAPTER.replace("gatedlora", "firstform"))
+    file.write_text(FILE.replace("gatedlora", "firstform"))
     own.load_file(file)
     try:
         file.write_text("VALUE = 2\n")
@@ -165,7 +142,7 @@ def test_the_source_is_that_which_was_executed_and_not_what_the_file_became(file
 
 
 def test_a_module_of_the_users_has_a_source_and_ours_have_none(tmp_path, monkeypatch) -> None:
-    (tmp_path / "mine_by_name.py").write_text(ADAPTER.replace("gatedlora", "byname"))
+    (tmp_path / "mine_by_name.py").write_text(FILE.replace("gatedlora", "byname"))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv(own.VARIABLE, "mine_by_name")
     own.load_named()

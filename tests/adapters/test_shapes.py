@@ -12,10 +12,9 @@ from .cases import CASES
 ROOT = Path(__file__).parents[2]
 CHECKED = "from tests.checked_shapes import check_shapes; check_shapes()\n"
 THEORY = """
-from moe_analysis.theory import checked, router_noise, smore_codes, trex_approximation
+from moe_analysis.theory import checked, router_noise, trex_approximation
 
 router_noise.router_gradient_noise((0,), steps=(0, 1), samples=8)
-smore_codes.precision_table(layers=[3], scales=[1.0], pairs=20)
 trex_approximation.approximation_errors(trex_approximation.target_family("shared"), 144, num_experts=2, restarts=1)
 # of the claims those of seconds
 short = ["gr_*", "smore_prop*", "smore_coll*", "smore_cor3*", "smore_cost_*", "smore_thm3[34]_[ams]*"]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM on real processes: all of them end, and the program says how to go on."""
+"""Ctrl-C and SIGTERM on real processes: all of them end, and the program says how to resume."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_an_interrupted_figure_ends_its_kernel_and_what_that_started(tmp_path: P
     program.send_signal(signal.SIGINT)
     out, err = program.communicate(timeout=30)
     assert program.returncode == 130 and out == ""
-    assert "Traceback" not in err and "figures and runs are kept" in err and "to go on: " in err
+    assert "Traceback" not in err and "figures and runs are kept" in err and "to resume: " in err
     wait_for(lambda: not any(alive(int(pid)) for pid in place.read_text().split()), 10)
 
 
@@ -84,14 +84,14 @@ def test_a_terminated_training_says_from_which_step_it_goes_on(config, tmp_path:
     program.send_signal(signal.SIGTERM)
     out, err = program.communicate(timeout=30)
     assert program.returncode == 143 and out == "" and "Traceback" not in err
-    assert f"terminated: {lasting.run_name} goes on from step" in err and "of 100000." in err
-    assert "to go on: python -m moe_analysis train " in err
+    assert f"terminated: {lasting.run_name} resumes from step" in err and "of 100000." in err
+    assert "to resume: python -m moe_analysis train " in err
 
 
 def test_what_is_kept_is_told_with_the_command_that_goes_on() -> None:
     with pytest.raises(KeyboardInterrupt) as stopped, kept("two are kept."), kept(lambda: "one is whole."):
         raise KeyboardInterrupt
-    assert told(stopped.value, "x train c") == "interrupted: one is whole. two are kept.\nto go on: x train c"
+    assert told(stopped.value, "x train c") == "interrupted: one is whole. two are kept.\nto resume: x train c"
     assert told(KeyboardInterrupt(), "x runs") == "interrupted; nothing was changed"
     assert (status_of(KeyboardInterrupt()), status_of(Terminated())) == (130, 143)
 

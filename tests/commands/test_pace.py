@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.commands.notebook_bars import Memory, NotebookBars, Pace, hours
+from moe_analysis.commands.terminal import Memory, NotebookBars, Pace, hours
 
 seconds = st.lists(st.floats(0.0, 1e4), min_size=1, max_size=8)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import moe_analysis as ma
-from moe_analysis.commands import watch
+from moe_analysis.commands import train
 from moe_analysis.training.live import display
-from moe_analysis.training.live.state import FILE, Live, Point, write_live
+from moe_analysis.training.live.progress import FILE, Live, Point, write_live
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep.work import failure, keep_failure
 from tests.commands.calls import call, document, write_run
@@ -32,7 +32,7 @@ def half(config, out: Path) -> Path:
 
 def test_a_run_that_is_being_trained_is_shown_until_it_ends(half: Path, monkeypatch) -> None:
     monkeypatch.setattr(display, "LINE_SECONDS", 0.02)
-    monkeypatch.setattr(watch, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(train, "POLL_SECONDS", 0.05)
     release = threading.Event()
 
     def hold() -> None:
@@ -48,7 +48,7 @@ def test_a_run_that_is_being_trained_is_shown_until_it_ends(half: Path, monkeypa
     assert result.exit_code == 0 and time.monotonic() - started >= 0.4
     assert f"{half.name}: step 4 of 10, loss 0.500, about 2 s left" in result.stderr.splitlines()
     assert result.stdout == (
-        f"{half.name} stopped at step 4 of 10 and is not being trained; the command that began it goes on with it\n"
+        f"{half.name} stopped at step 4 of 10 and is not being trained; the command that began it resumes it\n"
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 import moe_analysis as ma
 from moe_analysis.drawing import SaveError
 from moe_analysis.run_comparison.comparison import RunComparison
-from moe_analysis.training.meanings import meaning
+from moe_analysis.training.choices import meaning
 from tests.commands.calls import write_run
 
 pytest_plugins = ["tests.browser"]

@@ -6,12 +6,11 @@ from itertools import combinations
 
 import pytest
 import torch
-from hypothesis import given
 from torch import nn
 
 from moe_analysis.theory import smore_codes, smore_families
 from moe_analysis.theory import tree_enumeration as walk
-from tests.theory.random_smore import FEW, SEEDS, random_smore, small
+from tests.theory.random_smore import random_smore, small
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -80,26 +79,6 @@ def test_collisions_are_counted_as_they_are():
     assert smore_codes.collisions(smore_codes.power_code(1), 4, 2, smallest=2) == len(pairs) - len(set(pairs))
 
 
-@FEW
-@given(SEEDS)
-def test_neighbours_differ_in_one_place_or_in_the_arrangement_only(seed):
-    config, generator = small([4, 3], [2, 2]), torch.Generator().manual_seed(seed)
-    trees = walk.random_trees(config, 20, generator)
-    changed = smore_codes.changed_leaves(config, trees, generator)
-    assert ((changed[0] != trees[0]).any(-1).sum(-1) == 1).all() and torch.equal(changed[1], trees[1])
-    exchanged = smore_codes.exchanged_leaves(config, trees, generator)
-    assert torch.equal(exchanged[0].flatten(1).sort().values, trees[0].flatten(1).sort().values)
-    assert torch.equal(exchanged[0].flip(1), trees[0])  # two parents: their leaves are exchanged, always
-
-
-def test_a_layer_without_activation_cannot_tell_an_exchange_and_a_random_one_can():
-    for activation, merged in [("identity", True), ("tanh", False)]:
-        layer, x = random_smore(0, [4, 4], [2, 2], activation=activation)
-        found = smore_codes.precision_of_neighbours(layer, x, "exchange", 100, seed=0)
-        assert found["pairs"] == pytest.approx(100 * 5 / 6, abs=15)
-        assert found["float64"] == found["float32"] == (found["pairs"] if merged else 0)
-
-
 def test_float32_counts_only_what_its_rounding_leaves():
     layer, x = random_smore(1, [4, 4], [2, 2])
     found = smore_codes.precision_of_all(layer, x)
@@ -108,12 +87,3 @@ def test_float32_counts_only_what_its_rounding_leaves():
     flat = smore_families.randomised(layer, 1, scale=1e-4)
     found = smore_codes.precision_of_all(flat, x)
     assert found["float32"] == 114 < found["float64"]  # σ bends by 1e-8, which float64 sees and float32 does not
-
-
-def test_the_precision_table_shows_that_small_parameters_merge_deep_trees():
-    frame = smore_codes.precision_table(layers=[2, 6], scales=[0.01, 1.0], pairs=40)
-    assert list(frame[["layers", "scale", "change"]].itertuples(index=False, name=None)) == [
-        (depth, scale, change) for depth in (2, 6) for scale in (0.01, 1.0) for change in ("leaves", "exchange")
-    ]
-    deep = frame.query("layers == 6").set_index(["scale", "change"])
-    assert deep.loc[(0.01, "leaves"), "float32"] == 40 and deep.loc[(1.0, "leaves"), "float32"] == 0

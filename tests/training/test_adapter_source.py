@@ -23,7 +23,7 @@ from moe_analysis.training.adapter_source import KeptAdapter, execute_kept, keep
 from moe_analysis.training.files import RunError
 from moe_analysis.training.recorders.routing import gates_of_runs
 from moe_analysis.training.run_folder import list_runs, run_paths
-from moe_analysis.training.sweep.status import run_state
+from moe_analysis.training.sweep.running import run_state
 from moe_analysis.training.transfer import evaluate_all, evaluate_on
 from tests.commands.calls import call, document
 

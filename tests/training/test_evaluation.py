@@ -9,8 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import moe_analysis as ma
 from moe_analysis.tasks.batches import encode
 from moe_analysis.tasks.prompts import PROMPT_FORMS, render
-from moe_analysis.training.evaluation import evaluate, evaluate_rows
-from moe_analysis.training.likelihoods import length_batches
+from moe_analysis.training.evaluation import evaluate, evaluate_rows, length_batches
 
 
 def load(backbone: str):

@@ -1,4 +1,4 @@
-"""Batches of like length: every row once per epoch, in an order that a resumed run goes on with."""
+"""Batches of like length: every row once per epoch, in an order that a resumed run keeps."""
 
 from __future__ import annotations
 

@@ -16,8 +16,7 @@ from torch import nn
 import moe_analysis as ma
 from moe_analysis.tasks.batches import Question, encode_questions
 from moe_analysis.tasks.prompts import AROUND_PROMPT
-from moe_analysis.training.evaluation import evaluate_rows
-from moe_analysis.training.likelihoods import Way, score, way_for
+from moe_analysis.training.evaluation import Way, evaluate_rows, score, way_for
 from tests.peft_bridge.systems import OPTIONS, Case, calm, llama, mixtral
 from tests.training.test_evaluation import load
 
@@ -205,7 +204,7 @@ def test_the_side_of_the_padding_and_cut_prompts_change_nothing(
     assert (min(len(one.prompt) for one in questions) > 18) and max(len(one.answers) for one in questions) == 3
     tokenizer.padding_side = side
     found = evaluate_rows(model, tokenizer, frame, max_length=max_length, prompt_form=form)
-    monkeypatch.setattr("moe_analysis.training.likelihoods.way_for", lambda *_: WHOLE)
+    monkeypatch.setattr("moe_analysis.training.evaluation.way_for", lambda *_: WHOLE)
     tokenizer.padding_side = "right"
     expected = evaluate_rows(model, tokenizer, frame, max_length=max_length, prompt_form=form)
     pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
@@ -219,7 +218,7 @@ def test_a_run_is_evaluated_as_one_row_per_answer_would_be(
     adapter = LoraConfig(r=2, target_modules=targets) if system == "lora" else Case(system).config(targets)
     run = ma.train(config(adapter=adapter, steps=2, prompt_form="cloze", eval_rows=None), out)
     rows = ma.load_suite(suite, split="test")
-    monkeypatch.setattr("moe_analysis.training.likelihoods.way_for", lambda *_: WHOLE)
+    monkeypatch.setattr("moe_analysis.training.evaluation.way_for", lambda *_: WHOLE)
     expected = evaluate_rows(run.model(), run.tokenizer, rows, run.intuition(rows), prompt_form="cloze")
     found = run.outcomes.drop(columns="suite").astype({"correct": bool, "correct_norm": bool})
     pd.testing.assert_frame_equal(found, expected, rtol=1e-4, check_dtype=False)

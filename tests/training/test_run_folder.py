@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_analysis.training import Run, RunError
-from moe_analysis.training.run_files import FAILED, FAILURE, STOPPED
+from moe_analysis.training.files import FAILED, FAILURE, STOPPED
 from moe_analysis.training.run_folder import (
     chosen,
     clear_deleted,

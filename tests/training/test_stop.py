@@ -1,4 +1,4 @@
-"""Ctrl-C in a training run: it stops behind a checkpoint, and goes on to the numbers of a run that never stopped."""
+"""Ctrl-C in a training run: it stops after a checkpoint, and resumes to the numbers of a run that never stopped."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_second_ctrl_c_does_not_wait(rarely_saved, tmp_path, monkeypatch, capf
     with pytest.raises(KeyboardInterrupt):
         ma.train(rarely_saved, tmp_path)
     assert checkpoints(rarely_saved, tmp_path) == []
-    assert "again stops at once" in capfd.readouterr().err
+    assert "again to stop now" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -2,7 +2,7 @@
 
 How far one step moves an expert's part of the full matrix, how much the manifold of g·s·BA bends there, and a picture
 of both in one plane, each as a function of the gate g. A layer comes in as the trained `MoeLora` itself with its inputs
-(tokens, in) and the loss gradients at its output (tokens, out) on a batch, as `training.recorders.layer_inputs`
+(tokens, in) and the loss gradients at its output (tokens, out) on a batch, as `training.recorders.routing`
 collects them. Its routing is replaced by gates that are the same for every token: only those make an expert's update
 one matrix.
 All norms are Frobenius norms in the units of the layer's weights.

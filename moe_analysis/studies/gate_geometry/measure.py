@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from ...peft_bridge import adapter_modules
 from ...tasks import load_suite
-from ...training.recorders.layer_inputs import LayerBatch, layer_batches
+from ...training.recorders.routing import LayerBatch, layer_batches
 from ..records import check_runs, run_key
 from ..result import Result
 from .geometry import GATES, LocalPicture, curvature, first_order_change, local_picture, over_layers

@@ -14,8 +14,7 @@ from torch import nn
 from ...backbones import load_tokenizer
 from ...tasks import load_suite
 from ...training.recorders.loop_recorder import bare_model
-from ...training.recorders.plain_texts import checked_texts
-from ...training.recorders.routing import record_gates, routers_of
+from ...training.recorders.routing import checked_texts, record_gates, routers_of
 from ..records import layer_of, method_of
 from ..result import Result
 from .measure import Gates

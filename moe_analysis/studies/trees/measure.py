@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ...tasks import load_suite
-from ...training.recorders.layer_inputs import layer_batches
+from ...training.recorders.routing import layer_batches
 from ...training.recorders.tree_recorder import trees_of_runs
 from ..records import check_runs, method_of
 from ..result import Result

@@ -31,7 +31,7 @@ def look_at(run: Run) -> Look:
 
 
 def steady(look: Look) -> Look:
-    """The same, with the latest panel where a folder cannot be read for a moment: whoever watches stops no run."""
+    """The same, with the latest panel where a folder cannot be read for a moment: watching must not stop a run."""
     latest = Panel([])
 
     def again() -> Panel:
@@ -49,7 +49,7 @@ def shown(look: Callable[[], Look], progress: bool | None, console: Console | No
 
     Args:
         look: Makes what reads the panel; called only where there is somebody to see it.
-        progress: None shows it in a notebook and in a terminal; True elsewhere too, as a line a minute; False never.
+        progress: None shows it in notebooks and terminals; True elsewhere too, as one line per minute; False never.
         console: Where a terminal shows it; stderr by default.
     """
     console = console or Console(stderr=True)

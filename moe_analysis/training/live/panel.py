@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -12,13 +16,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..run import FINISHED
-from ..run_files import FAILED, RUNNING, STOPPED
-from .card import panel_html
-from .facts import facts_of, kept_rows, pace, summary, time_of
-from .progress import WAITING, RunProgress, clock
-from .sparkline import blocks
-from .state import Live
+from ...cards.charts import heights, spark_bars, spark_curve
+from ...cards.templates import environment, inline
+from ..files import FAILED, FINISHED, RUNNING, STOPPED
+from .progress import WAITING, Fact, Live, RunProgress, clock, facts_of, kept_rows, pace, summary, time_of
 
 STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", STOPPED: "yellow", WAITING: "dim"}
 MARGIN = 7  # lines of a terminal that a table's frame, its summary and the prompt take
@@ -28,6 +29,11 @@ SHOWN = 8  # characters before those that it does show, as in -s0-87cb
 NARROW, WIDE, WIDER = 80, 108, 140
 GATES = ("training loss", "entropy", "busiest", "dead")
 BAR, CURVE, SHORT = 40, 32, 8  # characters of a bar, of a curve, and of one in a table
+BLOCKS = "▁▂▃▄▅▆▇█"
+HERE = Path(__file__).parent
+MOST_ROWS = 12  # of a sweep that are shown, the running ones first
+BADGES = {FINISHED: "yes", FAILED: "no", RUNNING: "now"}  # state -> class in panel.css; others are absent
+IN_ROWS = ("loss", "gate entropy", "busiest expert", "dead experts")  # what a row of several has room for
 
 
 @dataclass(frozen=True)
@@ -141,3 +147,74 @@ def shortened(name: str, room: int) -> str:
     if room < SHOWN + 2:
         return "…" + end[SHOWN + 1 - room :]
     return f"{name[: room - SHOWN - 2]}…{end}…"
+
+
+def blocks(values: Sequence[float], most: int, from_zero: bool = False) -> str:
+    """A curve of at most `most` characters; a gap where there is no number.
+
+    >>> blocks([4.0, 3.0, float("nan"), 1.0], 10)
+    '█▆ ▁'
+    """
+    places = heights(binned(values, most), from_zero)
+    return "".join(" " if one is None else BLOCKS[round(one * (len(BLOCKS) - 1))] for one in places)
+
+
+def binned(values: Sequence[float], most: int) -> list[float]:
+    """At most `most` values: means of neighbors without those that are not finite, NaN where none is.
+
+    >>> binned([1.0, 3.0, 5.0, float("nan")], 2)
+    [2.0, 5.0]
+    """
+    if len(values) <= most:
+        return list(values)
+    edges = [len(values) * place // most for place in range(most + 1)]
+    parts = ([one for one in values[a:b] if math.isfinite(one)] for a, b in zip(edges, edges[1:]))
+    return [sum(part) / len(part) if part else math.nan for part in parts]
+
+
+def panel_html(rows: Sequence[RunProgress]) -> str:
+    """One run in full, or a row for each of several that have begun, and a summary."""
+    several = len(rows) > 1
+    begun = [row for row in rows if row.state != WAITING] if several else rows
+    kept = kept_rows(begun, MOST_ROWS)
+    return (
+        environment(HERE)
+        .get_template("panel.html")
+        .render(
+            style=style(),
+            runs=[described(row, several) for row in kept],
+            summary=summary(rows, len(begun) - len(kept)) if several else "",
+        )
+    )
+
+
+@cache
+def style() -> Any:
+    """For the inside of one rule, so that it reaches nothing else on the page."""
+    from markupsafe import Markup
+
+    colors, base = (str(inline(f"{name}.css")) for name in ("colors", "notebook"))
+    return Markup("\n".join([colors.replace(":root", "&"), base, (HERE / "panel.css").read_text("utf-8")]))
+
+
+def described(row: RunProgress, short: bool) -> dict[str, Any]:
+    live = row.live
+    facts = facts_of(live) if live is not None and live.points else []
+    return {
+        "name": row.name,
+        "state": row.state,
+        "badge": BADGES.get(row.state, "absent"),
+        "share": 100 * row.step / max(1, row.steps),
+        "step": row.step,
+        "steps": row.steps,
+        "pace": f"{row.step}/{row.steps}" + (f" · {time}" if (time := time_of(row)) else "") if short else pace(row),
+        "tests": "" if row.loss is None or not short else f"test loss {row.loss:.3f}, accuracy {row.accuracy:.3f}",
+        "facts": [drawn(fact) for fact in facts if not short or fact.label in IN_ROWS],
+    }
+
+
+def drawn(fact: Fact) -> dict[str, Any]:
+    """A fact as the template takes it, with its curve or bars."""
+    told = f"{fact.label} {fact.value}, {fact.note}" if fact.value else f"{fact.label}, {fact.note}"
+    picture = (spark_bars if fact.shares else spark_curve)(fact.values, told)
+    return {"label": fact.label, "value": fact.value, "note": fact.note, "picture": picture}

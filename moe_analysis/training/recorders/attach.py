@@ -48,7 +48,7 @@ def attach(
     skips; without it call `handle.step()` between `optimizer.step()` and `optimizer.zero_grad()`, or give
     `handle.trainer_callback` to transformers' Trainer or `handle.lightning_callback` to Lightning's. An optimizer's
     name alone ("adamw") tells the analyses whether there is momentum. every: updates between two records.
-    name, seed: what the analyses call the method, and which of its runs this is. resume: go on with the record in the
+    name, seed: what the analyses call the method, and which of its runs this is. resume: continue the record in the
     folder. at_step: updates that the model has seen, by default those of the record; records from there on go.
 
     Use it in a `with` statement, or call `handle.detach()`: up to 50 records wait in memory. With several processes
@@ -96,7 +96,7 @@ class Attachment(AttachedRun):
         self.taken = ExitStack()  # of the folder and of the model
 
     def open(self, resume: bool, at_step: int | None) -> None:
-        """Take the folder and begin, or go on; `attach` calls it."""
+        """Take the folder and begin, or resume; `attach` calls it."""
         with ExitStack() as unless_open:
             try:
                 unless_open.enter_context(locked(self.path))
@@ -189,7 +189,7 @@ class Attachment(AttachedRun):
         self.hooks, self.before, self.recorder.starts = [], {}, {}
 
     def seek(self, step: int) -> None:
-        """A checkpoint of step > 0 was loaded: forget the records from there on, and go on with it."""
+        """A checkpoint of step > 0 was loaded: forget the records from there on, and continue."""
         if step and step != self.updates:
             self.flush()
             self.recorder.store.cut(step)

@@ -13,8 +13,8 @@ import xarray as xr
 import zarr
 
 from ...atomic import write_whole
+from ..files import ATTACHED as ABOUT
 from ..files import RunError, json_text, read_json
-from ..run_files import ATTACHED as ABOUT
 from .recorder import Recorder
 from .store import RecordError, open_records
 
@@ -39,7 +39,7 @@ class AttachedConfig:
 class AttachedRun:
     """A recorded loop, which the analyses of records take as they take a run: id, config, records, history.
 
-    What `attach` returns is one; `AttachedRun.load` opens the folder of a loop that is over, or still goes on.
+    What `attach` returns is one; `AttachedRun.load` opens the folder of a loop that is over, or still runs.
 
     >>> optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     >>> with ma.attach(model, folder / "earlier", optimizer, name="LoRA-MoE"):
@@ -107,7 +107,7 @@ def first_step(path: Path, recorder: Recorder, resume: bool, at_step: int | None
         return at_step or 0
     if not resume:
         raise RunError(
-            f"{path} holds {len(steps)} records, the last of step {steps[-1]}; pass resume=True to go on, "
+            f"{path} holds {len(steps)} records, the last of step {steps[-1]}; pass resume=True to continue it, "
             "with at_step=… for a model that was loaded from an earlier step, or another folder"
         )
     wanted = {name: (shape, *recorder.labels(dims).values()) for name, (dims, shape) in recorder.layout().items()}

@@ -8,16 +8,138 @@ chosen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from .peft_routers import arrow_views, xlora_views
-from .router_view import RouterView, short_name
+from ...adapters import RoutingContext
 
 LIKE_ROUTERS = ("Router", "Gating")  # in the names of classes
 READ = "routers that return (logits, weights, indices), as Mixtral's, Llama4's and Switch's, X-LoRA and Arrow are read"
+
+
+class SeenRouting:
+    """The routing of one forward pass. Its gates are computed when somebody asks for them."""
+
+    balance_loss = None
+
+    def __init__(self, compute: Callable[[], Tensor]) -> None:
+        self.compute = compute
+
+    @cached_property
+    def gates(self) -> Tensor:
+        return self.compute()
+
+
+class RouterView(ABC):
+    """One router of somebody else's, as recorders see an adapter.
+
+    Args:
+        root: The model that is called, whose batches tell which tokens are real.
+        module: The module whose forward pass shows the gates.
+        num_gates: Experts.
+        top_k: Experts of a token; None where the router does not tell.
+        system: The kind of mixture in lower case, such as "mixtral".
+        decodes: Whether its tokens are those of a decoder that has an encoder.
+    """
+
+    def __init__(
+        self, root: Any, module: Any, num_gates: int, top_k: int | None, system: str, decodes: bool = False
+    ) -> None:
+        self.root, self.module, self.decodes = root, module, decodes
+        self.num_gates, self.top_k, self.system = num_gates, top_k, system
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.module).__name__}, num_gates={self.num_gates}, top_k={self.top_k})"
+
+    @property
+    @abstractmethod
+    def weight(self) -> Tensor:
+        """The router's matrix (experts, in); its `grad` is that of the last backward pass."""
+
+    @abstractmethod
+    def gates(self, inputs: tuple[Any, ...], options: dict[str, Any], output: Any) -> Tensor:
+        """(tokens, experts) of a forward pass of `module`, the tokens of its batch flattened."""
+
+    @property
+    def router(self) -> RouterView:
+        return self
+
+    @property
+    def config(self) -> Any:
+        return getattr(self.root, "config", None)
+
+    @property
+    def training(self) -> bool:
+        return self.module.training
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the whole model: a loop may train any part of it."""
+        return self.root.parameters()
+
+    def router_parameters(self) -> Iterator[nn.Parameter]:
+        return self.module.parameters()
+
+    def register_forward_hook(self, hook: Callable[..., None], with_kwargs: bool = False) -> Handles:
+        """`hook(view, (input, RoutingContext), [options,] (None, routing))` after every forward pass, as for a module.
+
+        A hook sees the real tokens of the batch by the context's mask, where the model was called with one. Copies of
+        the model bring hooks along, which then do nothing.
+        """
+        masks: dict[bool, Tensor | None] = {}
+
+        def see_batch(model: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+            masks[True], masks[False] = decoder_mask(options), mask_of_batch(options.get("attention_mask"))
+
+        def see_routing(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any], output: Any) -> None:
+            if module is self.module:
+                told = (self, (args[0] if args else None, RoutingContext(token_mask=masks.get(self.decodes))))
+                routing = SeenRouting(lambda: self.gates(args, options, output))
+                hook(*told, *([options] if with_kwargs else []), (None, routing))
+
+        return Handles(
+            self.root.register_forward_pre_hook(see_batch, with_kwargs=True),
+            self.module.register_forward_hook(see_routing, with_kwargs=True),
+        )
+
+
+class Handles:
+    """Hooks that are taken off together."""
+
+    def __init__(self, *handles: Any) -> None:
+        self.handles = handles
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+def short_name(name: str) -> str:
+    """The name of a module without what PEFT and a head put around it, as `adapter_modules` gives names."""
+    for around in ("base_model.", "lora_model.", "model.", "model."):  # PeftModel, X-LoRA's tuner, the head
+        name = name.removeprefix(around)
+    parts = name.split(".")
+    if "modules_to_save" in parts:
+        at = parts.index("modules_to_save")
+        del parts[at : at + 2]  # with the adapter's name
+    return ".".join(part for part in parts if part != "original_module")
+
+
+def mask_of_batch(mask: Any) -> Tensor | None:
+    """A mask (batch, sequence) of real tokens; None for what is of another form."""
+    return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def decoder_mask(options: dict[str, Any]) -> Tensor | None:
+    """Real tokens (batch, sequence) of a decoder after an encoder: by its mask, else those with a label."""
+    if options.get("decoder_attention_mask") is not None:
+        return mask_of_batch(options["decoder_attention_mask"])
+    labels = options.get("labels")
+    return mask_of_batch(labels.ne(-100)) if isinstance(labels, Tensor) else None
 
 
 class TopKView(RouterView):
@@ -92,7 +214,7 @@ def view_of(model: nn.Module, name: str, module: nn.Module) -> RouterView | None
         return None
     decodes = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False)) and name.startswith("decoder.")
     if type(getattr(module, "classifier", None)) is nn.Linear and hasattr(module, "expert_capacity"):
-        one = not hasattr(module, "second_expert_policy")  # of two experts a token, as in NLLB, another form
+        one = not hasattr(module, "second_expert_policy")  # of two experts per token, as in NLLB, another form
         return SwitchView(model, module, experts, 1, family(module), decodes) if one else None
     matrix, top_k = matrix_of(module), getattr(module, "top_k", None)
     if matrix is None or len(matrix) != experts or not isinstance(top_k, int):
@@ -145,3 +267,80 @@ def matrix_of(module: nn.Module) -> Tensor | None:
         return own if own.dim() == 2 else None
     layers = [child for child in module.children() if isinstance(child, nn.Linear)]
     return layers[0].weight if len(layers) == 1 else None
+
+
+class XLoraView(RouterView):
+    """X-LoRA's gates of one adapted layer, or of all where `shared`: scalings of the adapters, the top k if asked.
+
+    The classifier's last layer holds the rows of all layers; `weight` has those of this one.
+    """
+
+    def __init__(self, root: nn.Module, classifier: Any, layer: Any, shared: bool) -> None:
+        experts = classifier.n_classes
+        super().__init__(root, classifier, experts, layer.config.top_k_lora or experts, "xlora")
+        self.layer, self.shared = layer, shared
+
+    @property
+    def weight(self) -> Tensor:
+        whole = self.module.layers[-1].weight
+        if self.shared:
+            return whole
+        own = slice(self.layer.layer_number * self.num_gates, (self.layer.layer_number + 1) * self.num_gates)
+        rows = whole.detach()[own]
+        rows.grad = None if whole.grad is None else whole.grad[own]
+        return rows
+
+    def gates(self, inputs: tuple[Any, ...], options: dict[str, Any], output: Any) -> Tensor:
+        chosen = self.layer.get_maybe_topk_scalings(output)  # (batch, sequence, experts)
+        return (chosen * self.layer.config.global_scaling_weight).flatten(0, -2)
+
+
+class ArrowView(RouterView):
+    """Arrow's gates of one adapted layer: the softmax over the top k of |x · prototype|.
+
+    Prototypes are computed from the adapters at the first forward pass, and no gradient reaches them. Before it they
+    are zeros here.
+    """
+
+    def __init__(self, root: nn.Module, arrow: Any) -> None:
+        super().__init__(root, arrow, len(arrow.task_adapter_names), arrow.top_k, "arrow")
+
+    @property
+    def weight(self) -> Tensor:
+        known = getattr(self.module, "prototypes", None)
+        return torch.zeros(self.num_gates, self.module.in_features) if known is None else known
+
+    def gates(self, inputs: tuple[Any, ...], options: dict[str, Any], output: Any) -> Tensor:
+        x = inputs[0].detach().to(self.weight.dtype).flatten(0, -2)  # (tokens, in)
+        likeness = (x @ self.weight.T).abs()  # (tokens, experts)
+        values, chosen = likeness.topk(self.module.top_k, dim=1)
+        scores = torch.full_like(likeness, float("-inf")).scatter(1, chosen, values)
+        return torch.softmax(scores / self.module.temperature, dim=1)
+
+
+def xlora_views(model: nn.Module) -> dict[str, RouterView]:
+    """The gates of every layer that X-LoRA adapts, by its name; one entry where all layers share them."""
+    from peft.tuners.xlora.classifier import XLoraClassifier
+    from peft.tuners.xlora.layer import XLoraLayer
+
+    classifiers = {name: part for name, part in model.named_modules() if isinstance(part, XLoraClassifier)}
+    if not classifiers:
+        return {}
+    name, classifier = next(iter(classifiers.items()))
+    owners = {place: getattr(part.forward, "__self__", None) for place, part in model.named_modules()}
+    layers = {short_name(place): layer for place, layer in owners.items() if isinstance(layer, XLoraLayer)}
+    if classifier.config.layerwise_scalings:
+        return {place: XLoraView(model, classifier, layer, shared=False) for place, layer in layers.items()}
+    return {short_name(name): XLoraView(model, classifier, next(iter(layers.values())), shared=True)}
+
+
+def arrow_views(model: nn.Module) -> dict[str, RouterView]:
+    """The gates of every layer whose active adapter is an Arrow router, by the layer's name."""
+    from peft.tuners.lora import LoraLayer
+
+    found: dict[str, RouterView] = {}
+    for name, module in model.named_modules():
+        arrows: Any = getattr(module, "lora_arrow", {}) if isinstance(module, LoraLayer) else {}
+        for active in [one for one in getattr(module, "active_adapters", ()) if one in arrows] if arrows else []:
+            found[short_name(name)] = ArrowView(model, arrows[active])
+    return found

@@ -56,6 +56,9 @@ class HookedRecorder(TrainerCallback):
         if self.handles:
             self.store.flush()
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.active = self.due(state.global_step)
+
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.flush()
         for handle in self.handles:
@@ -217,9 +220,6 @@ class Recorder(HookedRecorder):
         else:
             gates = gates[every_nth(len(gates), self.most_tokens, self.place)]
         return gates.float().cpu()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.active = self.due(state.global_step)
 
 
 def router_weight(adapter: Any) -> Tensor | None:

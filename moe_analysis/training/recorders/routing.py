@@ -1,24 +1,29 @@
-"""The routing of a trained model, token by token: what the analyses of used experts and subspaces read."""
+"""What a trained model does with rows of a suite or with texts: how it routes each token, and what a layer sees."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import set_seed
 
+from ...adapters import Adapter
 from ...peft_bridge import adapter_modules
-from ...tasks.batches import collate, encode
-from ..likelihoods import batches_of
+from ...tasks.batches import Example, collate, encode, prompt_ids
+from ...tasks.rows import shorten
+from ..evaluation import batches_of
 from ..prepare import prepare_model
 from ..run import Run
 from .foreign_routers import foreign_routers
-from .plain_texts import encode_texts
 from .recorder import flat_gates
+
+UNBOUNDED = 10**6  # tokenizers without a limit say 1e30
+CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
 
 
 @torch.no_grad()
@@ -32,7 +37,7 @@ def record_gates(
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Gates of every real token of the frame's texts: ({module: (tokens, experts)}, tokens).
 
-    tokens has one line a token in the same order: row (position in `frame`), position (in the text), token_id, and
+    tokens has one line per token in the same order: row (position in `frame`), position (in the text), token_id, and
     dataset and group where the frame has them. A text beyond max_length tokens is cut. intuition: (rows, clusters) for
     models that route by it. T-REX's gates are flattened i-major. prompt_form: as the model was trained.
 
@@ -154,3 +159,126 @@ def model_of(run: Run, trained: bool = True) -> Any:
     run.require_adapter()
     set_seed(run.config.seed)
     return prepare_model(run.config)[0]
+
+
+@dataclass(frozen=True)
+class LayerBatch:
+    """One adapted layer on the real tokens of a batch, float64 on the CPU.
+
+    adapter: the trained module itself. inputs: (tokens, in). gradient: ∂L/∂y at the layer's output (tokens, out), of
+    the model's mean loss over answer tokens, in nats. gates: (tokens, experts), T-REX's flattened i-major.
+    """
+
+    adapter: Adapter
+    inputs: Tensor
+    gradient: Tensor
+    gates: Tensor
+
+
+def layer_batches(
+    model: nn.Module,
+    tokenizer: Any,
+    frame: pd.DataFrame,
+    modules: Sequence[str] | None = None,
+    intuition: np.ndarray | None = None,
+    max_length: int = 256,
+    prompt_form: str = "options",
+) -> dict[str, LayerBatch]:
+    """{module: LayerBatch} of the named adapted layers (None: all), from one forward and backward of the whole frame.
+
+    Dropout is off, and the model is left as it was: no parameter gets a gradient, so a model loaded for inference
+    serves too. intuition: (rows, clusters) for models that route by it. prompt_form: as the model was trained. Raises
+    ValueError for a model without adapters and for a module that is not adapted.
+
+    >>> found = layer_batches(model, tokenizer, test)
+    >>> batch = found[list(found)[-1]]
+    >>> len(found), batch.inputs.shape == batch.gradient.shape
+    (4, True)
+    """
+    adapters = adapter_modules(model)
+    if unknown := [name for name in modules or [] if name not in adapters]:
+        raise ValueError(f"modules {unknown} are not adapted; choose from {', '.join(adapters) or 'none at all'}")
+    adapters = {name: adapters[name] for name in (adapters if modules is None else modules)}
+    if not adapters:
+        raise ValueError(f"{type(model).__name__} has no routed adapter to look at; wrap it with MoeLoraConfig, say")
+    examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
+    device = next(model.parameters()).device
+    batch = {key: value.to(device) for key, value in collate(examples, tokenizer.pad_token_id, intuition).items()}
+    seen: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+    handles = [adapter.register_forward_hook(watch(seen, name)) for name, adapter in adapters.items()]
+    training = model.training
+    model.eval()
+    try:
+        with torch.enable_grad():
+            loss = model(**batch).loss
+            gradients = torch.autograd.grad(loss, [seen[name][2] for name in adapters])
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    mask = batch["attention_mask"].reshape(-1).bool()
+    found = {}
+    for (name, adapter), gradient in zip(adapters.items(), gradients):
+        inputs, gates, _ = seen[name]
+        found[name] = LayerBatch(adapter, *(real_tokens(values, mask) for values in (inputs, gradient, gates)))
+    return found
+
+
+def watch(seen: dict[str, tuple[Tensor, Tensor, Tensor]], name: str) -> Any:
+    """A forward hook that keeps inputs and gates and adds zeros to the output, at which the gradient is taken."""
+
+    def hook(adapter: Adapter, inputs: Any, output: Any) -> Any:
+        delta, routing = output
+        probe = torch.zeros_like(delta, requires_grad=True)  # a leaf, so that frozen parameters do not matter
+        seen[name] = (inputs[0].detach(), routing.gates.detach(), probe)
+        return delta + probe, routing
+
+    return hook
+
+
+def real_tokens(values: Tensor, mask: Tensor) -> Tensor:
+    """values (batch, sequence, …), mask (batch · sequence,) -> (tokens, …) of the real tokens, float64 on the CPU."""
+    return values.reshape(len(mask), -1)[mask].double().cpu()
+
+
+def encode_texts(texts: str | Sequence[str], tokenizer: Any, model: nn.Module) -> list[Example]:
+    """Token ids of every text with the tokenizer's beginning token, none of them cut.
+
+    Raises:
+        ValueError: For a text that is no string, is empty, or has more tokens than the model's context.
+    """
+    listed = checked_texts(texts)
+    most = context_length(model, tokenizer)
+    examples = []
+    for place, ids in enumerate(prompt_ids(listed, tokenizer)):
+        if not ids:
+            raise ValueError(f"texts[{place}] = {shorten(listed[place])} has no token for this tokenizer")
+        if most is not None and len(ids) > most:
+            raise ValueError(
+                f"texts[{place}] = {shorten(listed[place])} has {len(ids)} tokens, more than the model's context of "
+                f"{most}; split it into shorter texts"
+            )
+        examples.append(Example(ids, len(ids)))
+    return examples
+
+
+def checked_texts(texts: str | Sequence[str]) -> list[str]:
+    """One text or several as a list; ValueError for none, one that is no string, and an empty one."""
+    listed: list[Any] = [texts] if isinstance(texts, str) else list(texts)
+    if not listed:
+        raise ValueError("texts is empty; pass one string or more")
+    for place, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise ValueError(f"texts[{place}] = {text!r} is {type(text).__name__}; pass strings")
+        if not text.strip():
+            raise ValueError(f"texts[{place}] = {text!r} is empty; pass a text with at least one word")
+    return listed
+
+
+def context_length(model: Any, tokenizer: Any) -> int | None:
+    """The most tokens that a model reads at once; None where neither it nor its tokenizer has a limit."""
+    config: Any = getattr(model, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    told = [getattr(config, name, None) for name in CONTEXTS] + [getattr(tokenizer, "model_max_length", None)]
+    known = [int(most) for most in told if isinstance(most, (int, float)) and 0 < most < UNBOUNDED]
+    return min(known, default=None)

@@ -79,7 +79,7 @@ class RecordStore:
         self.buffer = []
 
     def cut(self, step: int) -> None:
-        """Forget every record from `step` on, written or buffered, so that training can go on from there."""
+        """Forget every record from `step` on, written or buffered, so that training can resume from there."""
         self.buffer = []
         if "step" not in self.group:
             return

@@ -3,7 +3,7 @@
 A tree is an integer, its code: two routings have the same code exactly when they are the same structure. A node's
 children are a set of different experts, each with a subtree of its own; in which order the router names siblings
 changes no output. There are Γ = Π_l C(s_l, f_l)^F_{l+1} such trees (S'MoRE, Theorem 3.4), and their codes are
-0 … Γ − 1. Lists have one entry a layer, the layer farthest from the output first, as in `SmoreConfig`.
+0 … Γ − 1. Lists have one entry per layer, the layer farthest from the output first, as in `SmoreConfig`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from ..run import Run
 from .recorder import HookedRecorder, Place
 from .routing import model_of, record_gates
 
-Tree = tuple[tuple[int, "Tree"], ...]  # (expert, subtree) of every child, by expert; a leaf's subtree is ()
 SAMPLE_TOKENS = 512  # so many of a batch's real tokens, for the number of trees grows with the tokens looked at
 PER_MODULE = ("tokens", "distinct_trees", "tree_entropy", "differing_siblings")
 
@@ -74,32 +73,6 @@ def sibling_codes(codes: np.ndarray, num_experts: Sequence[int], fanout: Sequenc
         found.append(codes % base)
         codes = codes // base
     return np.stack(found[::-1], axis=-1)
-
-
-def tree_of_code(code: int, num_experts: Sequence[int], fanout: Sequence[int]) -> Tree:
-    """The tree of one code; raises ValueError for one outside 0 … Γ − 1."""
-    counts = [1, *tree_counts(num_experts, fanout)]
-    if not 0 <= code < counts[-1]:
-        raise ValueError(
-            f"code = {code} is no tree of num_experts = {list(num_experts)}, fanout = {list(fanout)}; "
-            f"codes are 0 to {counts[-1] - 1}"
-        )
-    return _unfold(int(code), list(num_experts), list(fanout), counts)
-
-
-def _unfold(code: int, num_experts: list[int], fanout: list[int], counts: list[int]) -> Tree:
-    if not num_experts:
-        return ()
-    f, subtrees = fanout[-1], []
-    for _ in range(f):
-        code, below = divmod(code, counts[len(num_experts) - 1])
-        subtrees.append(_unfold(below, num_experts[:-1], fanout[:-1], counts))
-    experts = []
-    for k in range(f, 0, -1):  # the largest expert whose rank still fits, then the next
-        expert = max(i for i in range(num_experts[-1]) if comb(i, k) <= code)
-        code -= comb(expert, k)
-        experts.append(expert)
-    return tuple(zip(experts[::-1], subtrees[::-1], strict=True))
 
 
 def routed_codes(
@@ -205,9 +178,6 @@ class TreeRecorder(HookedRecorder):
             record = {kind: np.array([statistics[kind] for statistics, _ in found]) for kind in PER_MODULE}
             self.store.append(state.global_step, record | {"node_load": np.stack([load for _, load in found])})
         self.seen = {}
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.active = self.due(state.global_step)
 
 
 def record_trees(

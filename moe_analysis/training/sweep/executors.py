@@ -34,7 +34,7 @@ SHARED_PARAMETERS = (
 )
 DAY = 24 * 60
 CONNECT_SECONDS = 10
-# no daemons: runs may start processes of their own. One task a worker, and no second try of Dask's own: when a worker
+# no daemons: runs may start processes of their own. One task per worker, and no second try of Dask's own: when a worker
 # dies, the run it trained is to blame, and the sweep tries it again.
 DASK = {
     "distributed.worker.daemon": False,

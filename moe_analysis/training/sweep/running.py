@@ -1,36 +1,48 @@
-"""Many runs through any executor: nothing finished is repeated, nothing started is lost, a failure stops no other."""
+"""Many runs through any executor: finished ones are skipped, interrupted ones resume, and a failure stops no other run.
+
+How far a sweep is comes from the folders of its runs alone. A terminal shows a live table, a log file gets lines.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.console import Console
+from rich.markup import escape
 
 from ...backbones import load_tokenizer
 from ..adapter_source import refuse_another_source
 from ..config import TrainConfig
-from ..files import RunError
+from ..files import COLUMNS, FAILED, STOPPED, RunError
 from ..live.display import shown
-from ..live.progress import WAITING
+from ..live.panel import Panel
+from ..live.progress import WAITING, RunProgress, clock, progress_of, run_state
 from ..prepare import embedder_of, fitting_rows, run_rows
 from ..reports import check_reports
-from ..run import Run
-from ..stop import TimeLimit
+from ..run import FINISHED, Run
+from ..status import TimeLimit
 from .executors import shared_pool
-from .status import SweepStatus, table_of
-from .work import OnChange, Outcome, Work, forget_failure
+from .work import OnChange, Outcome, Work, failed_at, forget_failure
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep leaves: finished runs in the order given; failures by run name, each with error and traceback; names
-    of the runs that its time did not suffice for; a table with a row for every configuration, its columns as
-    `status.table_of` has them."""
+    """What a sweep leaves.
+
+    Attributes:
+        runs: Finished runs, in the order in which their configurations were given.
+        failures: By run name, each with error and traceback.
+        left: Names of the runs that there was no time for.
+        table: One row per configuration, with the columns of `table_of`.
+    """
 
     runs: list[Run]
     failures: dict[str, Outcome]
@@ -50,20 +62,25 @@ def sweep(
 ) -> Sweep:
     """Train every configuration that is not finished yet, each in a folder of its own under `out`.
 
-    executor: a `concurrent.futures.Executor`, Dask's `client.get_executor(pure=False)` or one of submitit; only its
-    `submit` and the futures' `result` are relied on (`done` and `cancel` are used where there are any). None: processes
-    of this machine, spawned, one thread each, kept for the next call. Its workers must see `out`.
-    workers: jobs submitted at a time (default: the machine's cores; with an executor, all of them at once).
-    per_job: runs that a job trains in turn, for executors whose jobs take longer to start than a run.
-    on_change(run name, outcome) is called in this thread when a run has finished or failed.
-    time_limit: seconds after which the runs that train stop behind a checkpoint and no other begins (None: no limit).
-    progress: None shows a panel of all runs in a notebook and in a terminal (on stderr), True a line a minute elsewhere
-    too, False nothing.
+    The same sweep may run on several machines that share the disk: it waits for runs that another process trains. A job
+    that dies is submitted again; a run over which two jobs die has failed. An interrupt cancels what is queued and lets
+    running runs write a checkpoint, a second one stops them now; called again, the sweep resumes from there.
 
-    The same sweep may run on several machines that share the disk: a run that another process trains is waited for.
-    A job that dies is submitted again; the run it died over is blamed and fails at the second time. Configurations and
-    what they read are checked before the first run starts (ValueError). An interrupt cancels what is queued and lets
-    what runs write a checkpoint, a second one stops it at once; called again, the sweep goes on from there.
+    Args:
+        configs: What is trained.
+        out: Folder of the runs, which the workers must see.
+        executor: A `concurrent.futures.Executor`, Dask's `client.get_executor(pure=False)` or one of submitit. Only its
+            `submit` and the futures' `result` are relied on (`done` and `cancel` are used where there are any). None:
+            processes of this machine, spawned, one thread each, kept for the next call.
+        workers: Jobs submitted at a time (default: the machine's cores; with an executor, all of them at once).
+        on_change: Called in this thread with the run's name and outcome when a run has finished or failed.
+        per_job: Runs that a job trains in turn, for executors whose jobs take longer to start than a run.
+        time_limit: Seconds after which running runs stop after a checkpoint and no other begins (None: no limit).
+        progress: None shows a panel of all runs in a notebook and in a terminal (on stderr), True one line per minute
+            elsewhere too, False nothing.
+
+    Raises:
+        ValueError: Before the first run starts, for a configuration that cannot be run or data that cannot be read.
     """
     refuse_torchrun()
     limit_of_time = TimeLimit(time_limit)
@@ -147,3 +164,100 @@ def distinct(configs: Iterable[TrainConfig], *fields: str) -> list[TrainConfig]:
     for config in configs:
         chosen.setdefault(str([getattr(config, name) for name in fields]), config)
     return list(chosen.values())
+
+
+class SweepStatus:
+    """Where every run of a sweep is, each time it is asked; made before the sweep starts.
+
+    A failure.txt that was there before belongs to an earlier sweep: its run is to be tried again and waits.
+    """
+
+    def __init__(self, configs: Iterable[TrainConfig], out: str | Path) -> None:
+        self.runs = {config.run_name: Run(Path(out) / config.run_name, config) for config in configs}
+        self.failed_before = {name: failed_at(run.path) for name, run in self.runs.items()}
+        self.finished: dict[str, RunProgress] = {}
+        self.read()
+
+    def read(self) -> list[RunProgress]:
+        return [self._read(name, run) for name, run in self.runs.items()]
+
+    def look(self) -> Panel:
+        """The panel of all runs, as they are now."""
+        return Panel(self.read())
+
+    def _read(self, name: str, run: Run) -> RunProgress:
+        if name in self.finished:
+            return self.finished[name]
+        state = run_state(run)
+        if state == STOPPED or (state == FAILED and failed_at(run.path) == self.failed_before[name]):
+            state = WAITING
+        progress = progress_of(run, state)
+        if state == FINISHED:
+            self.finished[name] = progress
+        return progress
+
+
+def table_of(configs: Iterable[TrainConfig], out: str | Path, unfinished: Mapping[str, Outcome]) -> pd.DataFrame:
+    """run, state ("finished", or that of the outcome of an unfinished one), system, suite, seed, step, steps, seconds,
+    loss, accuracy (test rows), error (empty where it did not fail), path; a row for every configuration, in the order
+    given."""
+    rows = []
+    for config in configs:
+        run, outcome = Run(Path(out) / config.run_name, config), unfinished.get(config.run_name)
+        progress = progress_of(run, outcome.state if outcome else FINISHED)
+        rows.append(
+            {
+                "run": run.id,
+                "state": progress.state,
+                "system": config.name or config.system,
+                "suite": config.suite,
+                "seed": config.seed,
+                "step": progress.step,
+                "steps": progress.steps,
+                "seconds": progress.seconds,
+                "loss": progress.loss,
+                "accuracy": progress.accuracy,
+                "error": outcome.error if outcome else "",
+                "path": str(run.path),
+            }
+        )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+@contextmanager
+def display(status: SweepStatus, console: Console, quiet: bool = False) -> Iterator[Callable[[str, Outcome], None]]:
+    """Show a sweep while the block runs, unless quiet; what it yields is to be told of every run that ended."""
+    if not (quiet or console.is_terminal):
+        yield lines(status, console)
+        return
+    with shown(lambda: status.look, False if quiet else None, console):
+        yield lambda *_: None
+
+
+def lines(status: SweepStatus, console: Console) -> Callable[[str, Outcome], None]:
+    """A function that prints how a run ended, with the count of those that did."""
+    before = sum(row.state == FINISHED for row in status.read())
+    ended = Counter({FINISHED: before})
+    if before:
+        console.print(f"{before} of {len(status.runs)} runs are finished already", highlight=False)
+
+    def tell(name: str, outcome: Outcome) -> None:
+        ended[outcome.state] += 1
+        row = next(row for row in status.read() if row.name == name)
+        what = (
+            f"failed: {first_line(outcome.error)}"
+            if outcome.state == FAILED
+            else (
+                f"finished {row.steps} steps in {clock(row.seconds)}, test loss {row.loss:.3f}, "
+                f"accuracy {row.accuracy:.3f}"
+            )
+        )
+        console.print(
+            f"{ended.total()}/{len(status.runs)} {escape(name)}: {escape(what)}", highlight=False, soft_wrap=True
+        )
+
+    return tell
+
+
+def first_line(text: Any) -> str:
+    return str(text).partition("\n")[0]

@@ -24,24 +24,27 @@ from ...noise import nobody_watching
 from ...tasks.rows import SuiteWarning
 from ..adapter_source import keep_source
 from ..config import TrainConfig
-from ..files import RunError, json_text
+from ..files import FAILED, FAILURE, STOPPED, RunError, held, json_text
 from ..run import FINISHED, Run
-from ..run_files import FAILED, FAILURE, STOPPED
-from ..status import held, locked
-from ..stop import RunStopped, TimeLimit, permit_in, permitted
+from ..status import RunStopped, TimeLimit, locked, permit_in, permitted
 
 BUSY = "busy"
 _ALONE = threading.Lock()
 DEATHS = 2  # a run whose process died so often is listed as failed
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 900.0  # for a step, a checkpoint or an evaluation to end
-STOPPING = b"\nstopping behind the steps that run, once their checkpoints are written; again stops at once\n"
+STOPPING = b"\nStopping after the current steps, once their checkpoints are written; press Ctrl-C again to stop now.\n"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: state ("finished", "failed", "busy": another process trains this run, or "stopped": its
-    permit was taken away); what was raised, as type and message and as a traceback."""
+    """How an attempt ended.
+
+    Attributes:
+        state: "finished", "failed", "busy" (another process trains this run) or "stopped" (its permit was taken away).
+        error: Type and message of what was raised.
+        traceback: The same with all its lines.
+    """
 
     state: str
     error: str = ""
@@ -52,9 +55,9 @@ OnChange = Callable[[str, Outcome], Any]
 
 
 def attempt_all(configs: list[dict[str, Any]], out: str, permit: str | None = None) -> list[Outcome]:
-    """Train the runs one after the other; raises nothing, as not every exception survives the way to the driver.
+    """Train the runs one after the other; raises nothing, as not every exception can be sent to the driver.
 
-    permit: a file whose absence ends the training, each run behind a checkpoint (None: nothing but a signal does).
+    permit: a file whose absence ends the training, each run after a checkpoint (None: nothing but a signal does).
     """
     with interrupts_left_to_driver() if permit else nullcontext():
         return [attempt(TrainConfig.from_dict(config), Path(out), permit) for config in configs]
@@ -74,7 +77,7 @@ def interrupts_left_to_driver() -> Iterator[None]:
 
 
 def attempt(config: TrainConfig, out: Path, permit: str | None = None) -> Outcome:
-    """Train one run, or go on with it; a failure is kept in its folder as failure.txt."""
+    """Train one run, or resume it; a failure is kept in its folder as failure.txt."""
     if permit and not permitted(permit):
         return Outcome(STOPPED)
     try:
@@ -109,9 +112,9 @@ def failure(error: BaseException, text: str) -> Outcome:
 
 
 def keep_failure(config: TrainConfig, out: Path, outcome: Outcome) -> None:
-    """Write failure.txt, and config.json where the run came not that far.
+    """Write failure.txt, and config.json where the run failed before it did.
 
-    Nothing where another process holds the folder, and for a configuration that no run has: its name may be no file's.
+    Nothing is written where another process holds the folder, or for a configuration that no run can have.
     """
     folder = out / config.run_name
     try:
@@ -200,7 +203,7 @@ class Work:
         return limit.ended or not permitted(self.permit) or (not self.jobs and limit.too_late_to_begin)
 
     def wind_down(self) -> None:
-        """Let what trains stop behind a checkpoint, and take back what only waits."""
+        """Let running runs stop after a checkpoint, and cancel those that wait."""
         self.permit.unlink(missing_ok=True)
         patience = time.monotonic() + PATIENCE_SECONDS
         while self.jobs and time.monotonic() < patience:

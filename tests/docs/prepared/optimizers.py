@@ -14,7 +14,7 @@ from moe_analysis.studies.optimizers import curves as of
 from moe_analysis.studies.optimizers import exponent
 from moe_analysis.studies.optimizers.regression import RegressionTask
 from moe_analysis.studies.optimizers.regression_grid import RegressionConfig, grid, match_steps, train_grid
-from moe_analysis.training.recorders.layer_inputs import layer_batches
+from moe_analysis.training.recorders.routing import layer_batches
 
 from .models import TARGETS, config, test, trained
 from .registry import folder, prepared

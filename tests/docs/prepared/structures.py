@@ -12,7 +12,7 @@ from moe_analysis.studies.flexibility.measure import enumerated_outputs
 from moe_analysis.studies.trees import structures as of
 from moe_analysis.studies.trees.residual_tree import residual_trees
 from moe_analysis.theory.flexibility import flexibility_table
-from moe_analysis.training.recorders.layer_inputs import layer_batches
+from moe_analysis.training.recorders.routing import layer_batches
 from moe_analysis.training.recorders.tree_recorder import trees_of_runs
 
 from .models import config, test, trained

@@ -9,12 +9,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from moe_analysis.training.live.card import MOST_ROWS
-from moe_analysis.training.live.facts import facts_of, latest, percent
-from moe_analysis.training.live.panel import Panel
-from moe_analysis.training.live.progress import RunProgress
-from moe_analysis.training.live.sparkline import binned, blocks, heights, svg_bars, svg_curve
-from moe_analysis.training.live.state import Live, Point
+from moe_analysis.cards.charts import heights, spark_bars, spark_curve
+from moe_analysis.training.live.panel import MOST_ROWS, Panel, binned, blocks
+from moe_analysis.training.live.progress import Live, Point, RunProgress, facts_of, latest, percent
 
 POINTS = tuple(Point(step, 4.0 / step, 1 - step / 20, 0.25 + step / 20, float(step > 5)) for step in range(1, 11))
 LIVE = Live(10, 0.4, 2, 8, math.nan, (0.7, 0.2, 0.1, 0.0), POINTS)
@@ -24,6 +21,7 @@ DONE = replace(RUN, name="done", state="finished", step=40, loss=0.5, accuracy=0
 
 
 def printed(*rows: RunProgress, width: int = 100, height: int = 40) -> str:
+    """What a terminal of this size shows, without colors."""
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
     console.print(Panel(rows))
     return console.file.getvalue()
@@ -42,7 +40,7 @@ def test_one_run_is_shown_in_full() -> None:
         "left",
     ]
     facts = {" ".join(line[:2]): " ".join(line[2:]) for line in lines[3:]}
-    assert lines[2] == ["loss", "█▄▃▂▂▂▁▁▁▁", "0.400", "nats", "an", "answer", "token"]
+    assert lines[2] == ["loss", "█▄▃▂▂▂▁▁▁▁", "0.400", "nats", "per", "answer", "token"]
     assert facts["gate entropy"] == "█▇▆▆▅▄▃▃▂▁ 0.50 1: equal gates, 0: one expert"
     assert facts["busiest expert"].endswith("75 % 25 % if all were equal")
     assert facts["expert load"] == "█▃▂▁ busiest first, mean of 2 routers"
@@ -122,7 +120,7 @@ def test_curves_are_means_of_neighbors_between_their_least_and_largest() -> None
 
 
 def test_pictures_have_a_gap_where_there_is_no_number_and_a_dot_for_one_alone() -> None:
-    assert svg_curve([1.0, 2.0, math.nan, 3.0], "x").count("<polyline") == 2
-    assert svg_curve([1.0], "x").count("0.0,12.0") == 2
-    assert svg_curve([], "<&>").count("&lt;&amp;&gt;") == 2
-    assert svg_bars([0.5, math.nan, 0.0], "x").count("<rect") == 2
+    assert spark_curve([1.0, 2.0, math.nan, 3.0], "x").count("<polyline") == 2
+    assert spark_curve([1.0], "x").count("0.0,12.0") == 2
+    assert spark_curve([], "<&>").count("&lt;&amp;&gt;") == 2
+    assert spark_bars([0.5, math.nan, 0.0], "x").count("<rect") == 2

@@ -1,4 +1,4 @@
-"""A recorded loop that is interrupted loses nothing and goes on; one used wrongly is refused."""
+"""A recorded loop that is interrupted loses nothing and resumes; one used wrongly is refused."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from peft import get_peft_model
 import moe_analysis as ma
 from moe_analysis.peft_bridge import adapter_modules
 from moe_analysis.tasks.batches import collate, encode
-from moe_analysis.training.recorders.layer_inputs import layer_batches
+from moe_analysis.training.recorders.routing import layer_batches
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import cache
 from itertools import combinations, product
-from math import log2
+from math import comb, log2
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,6 @@ from moe_analysis.training.recorders.tree_recorder import (
     tree_codes,
     tree_counts,
     tree_entropy,
-    tree_of_code,
     tree_statistics,
     trees_of_runs,
 )
@@ -62,6 +61,22 @@ def random_ids(sizes: list[tuple[int, int]], tokens: int, seed: int) -> list[np.
         ids.insert(0, generator.random((tokens, parents, s)).argsort(-1)[..., :f])
         parents *= f
     return ids
+
+
+def tree_of_code(code: int, num_experts: list[int], fanout: list[int]):
+    """The inverse of `tree_codes` for one code, in the form of `nested`."""
+    if not num_experts:
+        return ()
+    *lower, s = num_experts
+    below = [1, *tree_counts(num_experts, fanout)][-2]
+    subtrees, experts = [], []
+    for _ in range(fanout[-1]):
+        code, rest = divmod(code, below)
+        subtrees.append(tree_of_code(rest, lower, fanout[:-1]))
+    for k in range(fanout[-1], 0, -1):  # the largest expert whose rank still fits, then the next
+        experts.append(max(i for i in range(s) if comb(i, k) <= code))
+        code -= comb(experts[-1], k)
+    return tuple(zip(experts[::-1], subtrees[::-1], strict=True))
 
 
 @examples
@@ -102,11 +117,9 @@ def test_codes_beyond_64_bits_stay_exact():
     assert tree_statistics(codes, [8] * 3, [4] * 3)["distinct_trees"] == len(set(codes.tolist()))
 
 
-def test_repeated_siblings_and_codes_of_no_tree_are_refused():
+def test_repeated_siblings_and_trees_of_one_layer_are_refused():
     with pytest.raises(ValueError, match=r"ids\[0\] has siblings that are the same expert"):
         tree_codes([np.array([[[1, 1]]])], [4])
-    with pytest.raises(ValueError, match=r"code = 216 is no tree of .*; codes are 0 to 215"):
-        tree_of_code(216, [4, 4], [2, 2])
     with pytest.raises(ValueError, match="num_experts has one layer, whose nodes have no subtrees"):
         sibling_codes(np.array([0]), [4], [2])
 

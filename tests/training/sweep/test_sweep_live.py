@@ -8,13 +8,15 @@ import pytest
 from rich.console import Console
 
 import moe_analysis as ma
-from moe_analysis.training.files import RunError
-from moe_analysis.training.live.panel import Panel, shortened
+from moe_analysis.training.files import RunError, held
+from moe_analysis.training.live.panel import shortened
 from moe_analysis.training.live.progress import RunProgress, clock, run_state, seconds_left
-from moe_analysis.training.status import held, locked
+from moe_analysis.training.status import locked
 from moe_analysis.training.sweep.executors import open_executor
-from moe_analysis.training.sweep.status import SweepStatus, display
+from moe_analysis.training.sweep.running import SweepStatus, display
 from moe_analysis.training.sweep.work import Outcome, failure, keep_failure
+
+from ..live.test_panel import printed
 
 
 def rows() -> list[RunProgress]:
@@ -27,13 +29,6 @@ def rows() -> list[RunProgress]:
     ]
 
 
-def printed(rows: list[RunProgress], width: int = 100, height: int = 40) -> str:
-    """What a terminal of this size shows, without colors."""
-    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
-    console.print(Panel(rows))
-    return console.file.getvalue()
-
-
 def test_time_left_is_the_open_steps_at_the_pace_so_far() -> None:
     assert rows()[1].seconds_left == 8.0 * 6 / 4
     assert [row.seconds_left for row in rows() if row.name != "now"] == [None] * 4
@@ -42,10 +37,10 @@ def test_time_left_is_the_open_steps_at_the_pace_so_far() -> None:
 
 
 def test_a_table_shows_every_run_or_those_of_most_interest() -> None:
-    whole = printed(rows())
+    whole = printed(*rows())
     assert all(row.name in whole for row in rows()) and "0.500" in whole and "4/10" in whole and "12 s left" in whole
     assert "1 finished, 2 running, 1 waiting, 1 failed of 5; about 26 s left" in whole
-    short = printed(rows(), height=10)
+    short = printed(*rows(), height=10)
     assert [row.name for row in rows() if row.name in short] == ["now", "begun", "lost"]
     assert "2 not shown" in short
 
@@ -56,7 +51,7 @@ def test_a_narrow_terminal_shows_both_ends_of_a_name_and_every_number() -> None:
         RunProgress(names[0], "finished", 1000, 1000, 3725.0, 0.5, 0.75),
         RunProgress(names[1], "running", 400, 1000, 900.0),
     ]
-    lines = printed(runs, width=80, height=24).splitlines()
+    lines = printed(*runs, width=80, height=24).splitlines()
     assert max(map(len, lines)) <= 80
     first, second = (next(line for line in lines if state in line) for state in ("finished ", "running "))
     assert first.split() == ["MixLoRA", "(noisy…-s0-87cb…", "finished", "1000/1000", "0.500", "0.750", "1:02", "h"]
@@ -68,7 +63,7 @@ def test_a_narrow_terminal_shows_both_ends_of_a_name_and_every_number() -> None:
         "…7cb",
         "…",
     ]
-    assert names[0] in printed(runs, width=120, height=24)
+    assert names[0] in printed(*runs, width=120, height=24)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(None, ""), (0.4, "0 s"), (185, "3:05 min"), (7800, "2:10 h")])

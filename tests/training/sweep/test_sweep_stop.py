@@ -19,8 +19,7 @@ import yaml
 
 import moe_analysis as ma
 from moe_analysis.training.files import RunError
-from moe_analysis.training.status import locked
-from moe_analysis.training.stop import PREFIX, TimeLimit
+from moe_analysis.training.status import PREFIX, TimeLimit, locked
 from moe_analysis.training.sweep import sweep
 from moe_analysis.training.sweep import work as sweep_work
 from moe_analysis.training.sweep.work import BUSY, STOPPED, Outcome, Work, attempt
@@ -120,7 +119,7 @@ def test_ctrl_c_in_a_terminal_lets_every_process_write_a_checkpoint(config, tmp_
     wait_until(lambda: len(running(out)) == 2 or driver.poll() is not None)
     os.killpg(driver.pid, signal.SIGINT)
     _, told = driver.communicate(timeout=120)
-    assert driver.returncode == 130 and "checkpoints are written" in told and "to go on" in told
+    assert driver.returncode == 130 and "checkpoints are written" in told and "to resume" in told
     saved = checkpoints(out)
     assert len(saved) == 2 and not list(out.glob(f"{PREFIX}*")) and not list(out.glob("*/failure.txt"))
     assert all(0 < int(path.parent.name.rpartition("-")[2]) < steps for path in saved)
@@ -191,7 +190,7 @@ def test_a_second_ctrl_c_does_not_wait_for_what_trains(config, out: Path, monkey
         work = Work(queue, {one.run_name: one}, out, 1, 1, None)
         monkeypatch.setattr(sweep_work, "held", lambda path: len(slept) > 0)  # taken up after it was submitted
         work.finish()
-    assert len(slept) == 4 and queue.stopped and "again stops at once" in capfd.readouterr().err
+    assert len(slept) == 4 and queue.stopped and "again to stop now" in capfd.readouterr().err
 
 
 def test_what_does_not_end_by_itself_is_ended(config, out: Path, monkeypatch) -> None:

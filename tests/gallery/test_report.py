@@ -1,0 +1,61 @@
+"""The pages beside the gallery: every item of the papers, and what the adapters do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from moe_analysis.drawing.save import save
+from moe_analysis.gallery import build
+from moe_analysis.gallery.entries import collect
+from moe_analysis.gallery.manual import contract_page, html_of
+from moe_analysis.gallery.records import REPORT
+from moe_analysis.gallery.report import line_of, report_page
+from moe_analysis.papers import ITEMS as INDEX
+from moe_analysis.papers import table
+from moe_analysis.places import home
+
+from .pages import CAPTION, CLAIM, FIGURES, Page, shipped, words_of
+
+
+def test_the_report_has_every_item_of_the_papers_with_a_verdict_a_command_or_a_reason() -> None:
+    shelf = shipped()
+    groups = collect([shelf])
+    page = Page(report_page(groups, [shelf]))
+    assert page.open == [] and page.values("id", "tr") == [item.id for item in INDEX]
+    entries = {entry.id: entry for group in groups.values() for entry in group if entry.leads}
+    lines = [line_of(item, entries, shelf.folder) for item in INDEX]
+    for line in lines:
+        assert line.verdicts or line.measured or line.commands or line.reason, line.item.id
+        assert {words_of(command)[0] for command in line.commands} <= {"figures", "verify"}
+    told = dict(zip(table(FIGURES)["id"], table(FIGURES)["verdict"]))
+    assert {line.item.id: ", ".join(f"{number} {word}" for number, word in line.verdicts) for line in lines} == told
+
+
+def test_the_report_tells_seeds_steps_and_preset_and_why_not(folder: Path) -> None:
+    save("trex_fig2", None, None, {"a": 1}, claims=[CLAIM], folder=folder, caption=CAPTION)
+    build(folder)
+    page = Page((folder / REPORT).read_text("utf-8"))
+    rows = {
+        found["id"]: " ".join("".join(text).split())
+        for tag, found, text in page.elements
+        if tag == "tr" and "id" in found
+    }
+    assert "✗ 1 not reproduced 3 runs; preset tiny make figures" in rows["trex_fig2"]
+    assert "not run here" in rows["smore_table3"] and "which no CPU here can" in rows["smore_table3"]
+    assert "not measured yet" in rows["smore_fig5"] and "--only smore_fig5" in rows["smore_fig5"]
+    assert "make verify ARGS=" in rows["smore_cor36"]
+
+
+def test_the_contract_of_the_adapters_is_a_page_with_every_cell_of_the_manual() -> None:
+    page = Page(contract_page())
+    source = (home() / "docs" / "pages" / "contract.md").read_text("utf-8")
+    rows = [line for line in source.splitlines() if line.startswith("| ")][1:]
+    assert len(page.texts("tr")) == len(rows) + 1
+    for word, mark in (("right", "✓"), ("refused", "–")):
+        assert page.texts("td").count(f"{mark} {word}") == sum(row.count(f"| {word} ") for row in rows)
+    assert page.texts("h1") == ["What works, and what is refused"]
+
+
+def test_no_text_of_the_manual_becomes_markup_and_outside_a_clone_there_is_none(tmp_path: Path) -> None:
+    assert html_of(["- `<b>` & *so*"]) == "<ul><li><code>&lt;b&gt;</code> &amp; <em>so</em></li></ul>"
+    assert contract_page(tmp_path / "none.md") == ""
