@@ -33,10 +33,6 @@ effect that matters is excluded), **undecided** (the note says what would decide
 precondition fails). Hypotheses of our own are *supported* or *not supported*; exact statements hold or fail. Effects and
 intervals are in the claimed direction. This page is written by `tools/results.py`; the numbers are in `figures/*.json`.
 """
-OLD = (
-    "These verdicts are by the rules of version 0.1, from runs that were not repeated since; "
-    '`make figures ARGS="--preset {preset} --only {notebook} --ship"` renews them.'
-)
 HEAD = "| claim | compared | effect | interval | over | verdict |\n|---|---|---|---|---|---|"
 
 
@@ -63,13 +59,11 @@ def section(item: Item, record: dict[str, Any]) -> str:
     rows = [row for claim in record["claims"] for row in rows_of(claim)]
     table = "\n".join([HEAD, *rows]) if rows else "No claim: a drawing."
     notebook = f"`{item.notebook}`" if item.notebook else ""
-    old = any("kind" not in claim for claim in record["claims"])
-    told = f"\n{OLD.format(preset=preset, notebook=item.notebook)}\n" if old else ""
-    return f"### {item.source}: {item.says}\n\n{notebook} — {origin}.\n{told}\n{table}\n"
+    return f"### {item.source}: {item.says}\n\n{notebook} — {origin}.\n\n{table}\n"
 
 
 def rows_of(claim: dict[str, Any], depth: int = 0) -> list[str]:
-    """A claim's row, and those of its parts behind it."""
+    """A claim's row, followed by those of its parts."""
     effect, low, high = (claim.get(name) for name in ("effect", "low", "high"))
     exact = claim.get("kind") == "exact"
     over = claim["spread"].rpartition(" over ")[2] if low is not None else claim["spread"]

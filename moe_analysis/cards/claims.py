@@ -23,22 +23,21 @@ MARKS = {
     "not supported": ("no", "✗"),
     "undecided": ("open", "?"),
     "not testable here": ("open", "–"),
-    "not testable at this scale": ("open", "–"),
 }
 CLAIM_FIELDS = ("source", "claim", "paper", "measured", "spread", "verdict")
-OURS = ("beyond", "our ", "ours")  # how the sources of older records begin that are no paper's
+OURS = ("beyond", "our ", "ours")  # how a source begins that is no paper's
 NUMBERS = ("effect", "low", "high", "smallest", "paper_effect", "confidence")
 AXIS = 26  # pixels from the top of a drawn interval
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored claim as the cards show it: six texts, and kind, note, numbers and parts, which older records lack.
+    """A stored claim as the cards show it: six texts, and kind, note, numbers and parts, which a claim written by hand may lack.
 
     Args:
         row: source, claim, paper, measured, spread, verdict, and what else `evidence.described` gives.
 
-    >>> old = {"source": "beyond Fig. 2", "claim": "a", "paper": None, "measured": 2, "spread": "", "verdict": "undecided"}
-    >>> shown(old)["paper"], shown(old)["measured"], shown(old)["kind"], shown(old)["low"]
+    >>> brief = {"source": "beyond Fig. 2", "claim": "a", "paper": None, "measured": 2, "spread": "", "verdict": "undecided"}
+    >>> shown(brief)["paper"], shown(brief)["measured"], shown(brief)["kind"], shown(brief)["low"]
     ('–', '2', 'own', None)
     """
     texts = {field: text(row[field]) for field in CLAIM_FIELDS}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 160
-VERDICTS = tuple(dict.fromkeys((*OF_PAPERS, IN_PART, *OF_OURS, HOLDS, FAILS, "not testable at this scale")))
+VERDICTS = tuple(dict.fromkeys((*OF_PAPERS, IN_PART, *OF_OURS, HOLDS, FAILS)))
 PACKAGES = (
     "accelerate",
     "matplotlib",

@@ -32,7 +32,6 @@ SAID = {
     NOT_SUPPORTED: ("is not supported", "are not supported"),
     UNDECIDED: ("is undecided", "are undecided"),
     NOT_TESTABLE: ("cannot be tested here", "cannot be tested here"),
-    "not testable at this scale": ("cannot be tested at this scale", "cannot be tested at this scale"),  # older records
 }
 MOST_QUOTED = 2  # statements; more are counted
 

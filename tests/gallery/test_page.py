@@ -29,7 +29,7 @@ def test_the_same_files_give_the_same_bytes_and_nothing_but_the_pages_is_written
     assert {path: path.read_bytes() for path in folder.iterdir()} == {**before, **pages}
 
 
-def test_an_older_claim_is_shown_with_both_numbers_and_its_verdict_in_words(folder: Path) -> None:
+def test_a_claim_without_numbers_is_shown_with_both_numbers_and_its_verdict_in_words(folder: Path) -> None:
     cards = [
         text for text in page_of(folder).texts("div") if text.startswith("T-REX Fig. 2 ") and "Numbers" not in text
     ]
@@ -133,10 +133,10 @@ def test_an_item_says_in_one_sentence_what_came_out(folder: Path) -> None:
     save("smore_fig4", None, None, {"a": 1}, claims=[OWN], folder=folder)
     page = page_of(folder)
     assert 'In short. "A is ahead of B" is supported.' in page.texts("p", **{"class": "short"})
-    older = {**CLAIM, "claim": "big", "verdict": "not testable at this scale"}
-    save("smore_fig4", None, None, {"a": 1}, claims=[older], folder=folder)
+    big = {**CLAIM, "claim": "big", "verdict": "not testable here"}
+    save("smore_fig4", None, None, {"a": 1}, claims=[big], folder=folder)
     told = page_of(folder).texts("p", **{"class": "short"})
-    assert 'In short. "big" cannot be tested at this scale.' in told
+    assert 'In short. "big" cannot be tested here.' in told
 
 
 def test_claims_are_folded_and_their_intervals_drawn_inside(folder: Path) -> None:
