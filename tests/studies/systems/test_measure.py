@@ -162,6 +162,52 @@ def test_tables_that_cannot_be_compared_are_refused(change, match):
         systems.measure_table(table_of(LoRA=0.5), measure="f1")
 
 
+def configured(row: dict, **fields: float) -> dict:
+    return {**row, "config": json.dumps({**json.loads(row["config"]), **fields})}
+
+
+@pytest.mark.parametrize("method", ["LoRA", "LoRA-MoE", "SiRA", "HydraLoRA", "MixLoRA", "MoMOR", "S'MoRE", "T-REX"])
+def test_final_runs_that_the_tuning_no_longer_chooses_are_never_pooled(method):
+    rows = [
+        configured(stored_row(method, 100, 0.3, "tune", "a"), lr=0.1),
+        configured(stored_row(method, 100, 0.8, "tune", "b"), lr=0.2),
+        *(configured(stored_row(method, seed, 0.1, cell="a"), lr=0.1) for seed in (0, 1)),
+        *(configured(stored_row(method, seed, 0.9, cell="b"), lr=0.2) for seed in (0, 1)),
+        *(stored_row("another", seed, 0.5) for seed in (0, 1)),
+    ]
+    found = systems.measure_table(pd.DataFrame(rows))
+    own = found.scores[found.scores["method"] == method]
+    assert len(own) == 2 * 9 and own["accuracy"].mean() > 0.8
+    assert f"2 final runs of {method} at lr = 0.1 left out: the tuning chose lr = 0.2" in found.origin
+
+
+def with_base(rows: pd.DataFrame, **more) -> pd.DataFrame:
+    base = stored_row("base model", 0, 0.4, stage="base", **more)
+    return pd.concat([pd.DataFrame([base]), rows], ignore_index=True)
+
+
+def test_the_base_model_of_a_table_is_what_learning_is_held_against():
+    found = systems.measure_table(with_base(table_of(LoRA=0.2, T_REX=0.9)))
+    assert "base model" not in found.methods and found.levels["untrained"].notna().all()
+    words = found.learning.groupby("method")["learning"].unique().map(set).to_dict()
+    assert words["T-REX"] == {"above the base model"} and "not above the base model" in words["LoRA"]
+    row = found.learning.iloc[0]
+    assert row["gain"] == pytest.approx(row["accuracy"] - row["base"]) and row["seeds"] == 4
+    assert found.gains.query("method == 'T-REX'")["difference"].gt(0).all()
+    assert "learning" in found.tables and "learning" in found.numbers
+    assert isinstance(found.plot(), Figure) and found.interactive().data
+
+
+@pytest.mark.parametrize("table", ["without a base model", "with one of other rows"])
+def test_learning_is_unknown_where_no_base_model_was_tested_on_these_rows(table):
+    rows = table_of(LoRA=0.2, T_REX=0.9)
+    if table == "with one of other rows":
+        rows = with_base(rows, rows_digests=["of other rows"] * 9)
+    found = systems.measure_table(rows)
+    assert set(found.learning["learning"]) == {"no base model on these rows"}
+    assert found.levels["untrained"].isna().all()
+
+
 # the knobs
 
 
