@@ -12,9 +12,10 @@ import pandas as pd
 
 from ...campaigns.campaign import FINAL, TUNE
 from ...campaigns.chosen import chosen_finals
-from ...campaigns.results import result_runs
+from ...campaigns.results import result_runs, results
 from .curves import FORMS, methods_of
 
+CURVE_COLUMNS = ["method", "seed", "step", "measure", "value"]
 POINTS = 9  # of a stored curve that a drawn one is the centered mean of
 
 
@@ -26,22 +27,23 @@ class Stored:
         tuning: one row per run of the tuning, columns of `curves.outcomes`; loss and accuracy are of rows held out of
             train.
         finals: the same of the final runs at each method's chosen rate; loss and accuracy are of test rows.
-        curves: of the final runs, columns of `curves.progress_curves`.
+        curves: of the final runs, columns of `curves.progress_curves`; a table has test outcomes of the end only.
+        tests: method, seed, dataset, loss of the final runs.
         sample: what was measured, in words, and which final runs were left out.
     """
 
     tuning: pd.DataFrame
     finals: pd.DataFrame
     curves: pd.DataFrame
+    tests: pd.DataFrame
     sample: str
 
 
-def stored_optimizers(table: str | Path, choose_by: str = "loss") -> Stored:
-    """Read a campaign's table, whole or not.
+def stored_optimizers(table: str | Path) -> Stored:
+    """Read a campaign's table, whole or not; its rates are those of least loss on rows held out of train.
 
     Args:
         table: path of the .parquet file, or a study's name.
-        choose_by: what the campaign chose its rates by.
 
     Raises:
         ResultsError: there is no such table, or it is damaged.
@@ -50,7 +52,7 @@ def stored_optimizers(table: str | Path, choose_by: str = "loss") -> Stored:
     """
     known = {method for form in FORMS for method in methods_of(form)}
     runs = result_runs(table)
-    runs, told = chosen_finals(runs[runs["system"].isin(known)], choose_by)
+    runs, told = chosen_finals(runs[runs["system"].isin(known)], "loss")
     tune, final = (runs[runs["stage"] == stage] for stage in (TUNE, FINAL))
     if tune.empty and final.empty:
         raise ValueError(f"{table} has no run of {', '.join(sorted(known))}; pass the table of the campaign optimizers")
@@ -59,7 +61,8 @@ def stored_optimizers(table: str | Path, choose_by: str = "loss") -> Stored:
     return Stored(
         tuning=outcomes_of(tune),
         finals=outcomes_of(final),
-        curves=pd.concat([no_curves(), *map(curve_of, records(final))], ignore_index=True),
+        curves=curves_of(final),
+        tests=tests_of(table, final),
         sample="; ".join([*sampled(tune, final), *told]),
     )
 
@@ -95,23 +98,27 @@ def outcomes_of(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"lr": float})
 
 
+def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
+    frames = [curve_of(row) for row in records(runs)]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=CURVE_COLUMNS)
+
+
 def curve_of(row: dict[str, Any]) -> pd.DataFrame:
-    """A run's training loss, centered means over `POINTS` of the stored stretches."""
+    """A run's training loss, centered means over `POINTS` of the stored stretches, and what it came to on test rows."""
     smoothed = pd.Series(row["curve_loss"], dtype=float).rolling(POINTS, center=True, min_periods=1).mean()
-    return pd.DataFrame(
-        {
-            "method": row["system"],
-            "seed": row["seed"],
-            "step": row["curve_steps"],
-            "measure": "train loss",
-            "value": smoothed.to_numpy(),
-        }
-    )
+    trained = {"step": row["curve_steps"], "measure": "train loss", "value": smoothed.to_numpy()}
+    names = ["eval loss", "eval accuracy"]
+    tested = {"step": row["steps"], "measure": names, "value": [row["loss"], row["accuracy"]]}
+    frame = pd.concat([pd.DataFrame(trained), pd.DataFrame(tested)], ignore_index=True)
+    return frame.assign(method=row["system"], seed=row["seed"])[CURVE_COLUMNS]
 
 
-def no_curves() -> pd.DataFrame:
-    types = {"method": object, "seed": int, "step": int, "measure": object, "value": float}
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
+def tests_of(table: str | Path, final: pd.DataFrame) -> pd.DataFrame:
+    """method, seed, dataset, loss on the rows of the final runs' own suite."""
+    lines = results(table)
+    suites = dict(zip(final["run"], (config["suite"] for config in final["config"])))
+    own = lines[lines["run"].isin(list(suites)) & (lines["suite"] == lines["run"].map(suites))]
+    return own.rename(columns={"system": "method"})[["method", "seed", "dataset", "loss"]].reset_index(drop=True)
 
 
 def sampled(*stages: pd.DataFrame) -> Iterator[str]:
