@@ -30,6 +30,7 @@ def chosen_finals(runs: pd.DataFrame, choose_by: str = "accuracy") -> tuple[pd.D
     Raises:
         ValueError: choose_by is another.
 
+    >>> from moe_analysis.campaigns.results import result_runs
     >>> runs = result_runs(results_file)
     >>> kept, left_out = chosen_finals(runs)
     >>> len(kept) == len(runs), left_out

@@ -221,13 +221,13 @@ def measure_table(
     """The same from a campaign's table of results, when machines and runs are gone.
 
     Args:
-        table: path of the .parquet file, its frame, or the frame of its `results`.
+        table: path of the .parquet file or a study's name, its frame, or the frame of its `results`.
         measure: "accuracy" or "accuracy_norm".
         references, floor, ceiling: which tasks count, see `task_table`; judged on the rows held out of train.
         choose_by: what the campaign chose its cells by; final runs of others are left out and named in `sample`.
 
     Raises:
-        ValueError: as `stored_scores`.
+        ResultsError, ValueError: as `stored_scores`.
     """
     found = stored_scores(table, measure, choose_by)
     frame = found.scores

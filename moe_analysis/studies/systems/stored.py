@@ -12,6 +12,8 @@ import pandas as pd
 
 from ...campaigns.campaign import BASE, FINAL, TUNE
 from ...campaigns.chosen import best_configuration, chosen_finals
+from ...campaigns.results import known_rows
+from ...campaigns.table import COLUMNS
 from ...tasks import load_suite, task_roles
 from ...tasks.baselines import baselines
 from .scores import OUTSIDE, PART_OF_ROLE, SCORE_COLUMNS
@@ -63,18 +65,19 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
     Final runs of configurations that the tuning did not choose are left out, and named in `sample`.
 
     Args:
-        table: path of a .parquet file, its frame, or the frame with one row per run and data set that
+        table: path of a .parquet file or a study's name, its frame, or the frame with one row per run and data set that
             `results` of a campaign gives.
         measure: "accuracy", or "accuracy_norm", which ranks choices by the likelihood of a character.
         choose_by: what the campaign chose its cells by.
 
     Raises:
+        ResultsError: there is no such table, or it is damaged or of another schema.
         ValueError: for a table without final runs, a system of several configurations of which the tuning chose none,
             or systems that were tested on different rows.
     """
     if measure not in OUTCOMES:
         raise ValueError(f"measure = {measure!r} is unknown; choose one of {', '.join(OUTCOMES)}")
-    frame = table if isinstance(table, pd.DataFrame) else pd.read_parquet(table)
+    frame = table if isinstance(table, pd.DataFrame) else pd.DataFrame(known_rows(table), columns=COLUMNS.names)
     name = str(frame["study"].iloc[0]) if isinstance(table, pd.DataFrame) and len(frame) else Path(str(table)).name
     frame, told = counted(frame, choose_by)
     configs = known_configs(frame)

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import moe_analysis as ma
+from moe_analysis.campaigns.table import ResultsError, write_rows
 from moe_analysis.studies import systems
 from moe_analysis.studies.systems.explore_tasks import task_widget
 from moe_analysis.studies.systems.scores import OUTSIDE, scores, task_differences
@@ -66,6 +67,14 @@ def stored_row(system: str, seed: int, right: float, stage: str = "final", cell:
         "losses": [1.0] * len(names),
         "correct": outcomes,
         "correct_norm": outcomes,
+        "curve_steps": [],
+        "curve_loss": [],
+        "curve_norm": [],
+        "steps": 9,
+        "seconds": 1.0,
+        "machine": "a processor",
+        "versions": "{}",
+        "backbone_sha256": "0" * 64,
         **more,
     }
 
@@ -110,7 +119,7 @@ def test_runs_of_two_suites_are_refused_before_anything_is_evaluated(runs, monke
 def test_a_table_of_results_becomes_the_same_kind_of_result(form, tmp_path):
     rows = table_of(LoRA=0.5, LoRA_MoE=0.6, T_REX=0.9)
     given = {"path": tmp_path / "trial.parquet", "rows": rows, "frame of results": long(rows)}[form]
-    rows.to_parquet(tmp_path / "trial.parquet")
+    write_rows(tmp_path / "trial.parquet", rows.to_dict("records"))
     found = systems.measure_table(given)
     assert found.methods == ["LoRA", "LoRA-MoE", "T-REX"] and not found.runs
     assert found.stored == ("trial.parquet" if form == "path" else "trial")
@@ -160,6 +169,14 @@ def test_tables_that_cannot_be_compared_are_refused(change, match):
         systems.measure_table(change(table_of(LoRA=0.5, T_REX=0.9)))
     with pytest.raises(ValueError, match="measure = 'f1' is unknown; choose one of accuracy, accuracy_norm"):
         systems.measure_table(table_of(LoRA=0.5), measure="f1")
+
+
+def test_a_table_of_another_version_and_one_that_is_not_there_are_refused_by_name(tmp_path):
+    table_of(LoRA=0.5, T_REX=0.9).to_parquet(tmp_path / "trial.parquet")  # without the number of a schema
+    with pytest.raises(ResultsError, match="trial.parquet has schema None of a table of results"):
+        systems.measure_table(tmp_path / "trial.parquet")
+    with pytest.raises(ResultsError, match="elsewhere.parquet.* has no table"):
+        systems.measure_table(tmp_path / "elsewhere.parquet")
 
 
 def configured(row: dict, **fields: float) -> dict:
