@@ -1,6 +1,7 @@
 """A campaign: systems tuned alike on rows held out of train, then trained with many seeds and tested; nothing else.
 
-The stages are "tune" (every cell of one grid, for every system and tuning seed) and "final" (each system's best cell).
+The stages are "base" (the backbone as it is, on the rows of the final runs; nothing is trained), "tune" (every cell of
+one grid, for every system and tuning seed) and "final" (each system's best cell).
 """
 
 from __future__ import annotations
@@ -13,10 +14,23 @@ from typing import Any
 from ..training.config import TrainConfig
 from ..training.sweep.grid import build
 
-TUNE, FINAL = "tune", "final"
+BASE, TUNE, FINAL = "base", "tune", "final"
+BASE_MODEL = "base model"  # how the backbone without an adapter is called in tables
 MEASURES = ("accuracy", "accuracy_norm", "loss")
 # axes of a grid beside the fields of a TrainConfig: lr as a multiple of the system's own, router_lr as one of lr
 LR_MULTIPLIER, ROUTER_MULTIPLIER = "lr_multiplier", "router_multiplier"
+
+# fields of a TrainConfig that move what an untrained model answers
+OF_AN_EVALUATION = (
+    "backbone",
+    "suite",
+    "datasets",
+    "eval_rows",
+    "transfer_suites",
+    "max_length",
+    "prompt_form",
+    "precision",
+)
 
 Cell = tuple[Any, ...]  # a value for each axis of the grid
 
@@ -108,6 +122,11 @@ class Campaign:
                     raise CampaignError(f"{stage}: {config.name}: {error}") from error
                 if (twin := seen.setdefault(config.digest, str(config.name))) != config.name:
                     raise CampaignError(f"systems: {config.name} is the same as {twin}; take one of them out")
+
+    def base_config(self) -> TrainConfig:
+        """What the base model is tested by: the base with what final runs change, as far as it moves a test outcome."""
+        found = build([self.base, self.final.changes])
+        return TrainConfig(**{name: getattr(found, name) for name in OF_AN_EVALUATION}, name=BASE_MODEL, steps=0)
 
     def cells(self) -> list[Cell]:
         """Of the tuning grid; one that changes nothing where nothing is tuned."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +10,13 @@ import pandas as pd
 from ..tasks import load_suite
 from ..tasks.baselines import baselines
 from ..tasks.suite import task_roles
-from .campaign import FINAL, TUNE, Campaign, CampaignError, Cell
+from .campaign import BASE_MODEL, FINAL, TUNE, Campaign, CampaignError, Cell
 from .row import configuration_digest, unpacked
 from .table import Key, Row, key_of
 from .tuning import chosen_cells, tuning_table
 
 KINDS = ("role", "datasets", "suite")
+NO_SEED = -1
 COLUMNS = {"accuracy": "correct", "accuracy_norm": "correct_norm"}
 
 
@@ -136,23 +136,46 @@ def endpoint_table(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
     known: dict[Key, Row] = {key_of(row): row for row in rows}
     tasks = task_table(campaign, rows)
     kept = tasks[tasks["kept"]]
-    lines: list[tuple[Any, ...]] = []
-    for label, seed, row in final_rows(campaign, chosen_cells(campaign, rows), known):
-        scores = scores_of(row, campaign.endpoints.measure)
-        for part, places in kept.groupby("part", sort=False):
-            mean = float(np.mean([scores[place] for place in zip(places["suite"], places["dataset"])]))
-            lines.append((label, seed, part, len(places), mean))
+    lines = [
+        (label, seed, *line)
+        for label, seed, row in final_rows(campaign, chosen_cells(campaign, rows), known)
+        for line in part_means(campaign, kept, row)
+    ]
     return pd.DataFrame(lines, columns=["system", "seed", "part", "tasks", campaign.endpoints.measure])
 
 
+def part_means(campaign: Campaign, kept: pd.DataFrame, row: Row) -> list[tuple[str, int, float]]:
+    """(part, how many of its tasks count, the campaign's measure) of a run."""
+    scores = scores_of(row, campaign.endpoints.measure)
+    found = []
+    for part, places in kept.groupby("part", sort=False):
+        mean = float(np.mean([scores[place] for place in zip(places["suite"], places["dataset"])]))
+        found.append((str(part), len(places), mean))
+    return found
+
+
 def system_means(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
-    """One row per system: system, seeds (final runs in the table), and a column per part: the mean over its seeds."""
-    table = endpoint_table(campaign, rows)
+    """One row per system: system, seeds (final runs in the table), and a column per part: the mean over its seeds.
+
+    The base model, which has no seed, comes first where the table has it.
+    """
+    rows = list(rows)
+    table, tasks, base = endpoint_table(campaign, rows), task_table(campaign, rows), base_of(campaign, rows)
+    if base:
+        lines = [(BASE_MODEL, NO_SEED, *line) for line in part_means(campaign, tasks[tasks["kept"]], base)]
+        table = pd.concat([pd.DataFrame(lines, columns=table.columns), table], ignore_index=True)
     means = table.pivot_table(campaign.endpoints.measure, "system", "part", sort=False).reindex(
         index=dict.fromkeys(table["system"]), columns=dict.fromkeys(table["part"])
     )
-    means.insert(0, "seeds", table.groupby("system", sort=False)["seed"].nunique())
+    seeds = table[table["seed"] != NO_SEED].groupby("system", sort=False)["seed"].nunique()
+    means.insert(0, "seeds", seeds.reindex(means.index, fill_value=0))
     return means.rename_axis(columns=None).reset_index()
+
+
+def base_of(campaign: Campaign, rows: Iterable[Row]) -> Row | None:
+    """The row of the base model on the rows of the final runs, where the table has it."""
+    config = campaign.base_config()
+    return {key_of(row): row for row in rows}.get((configuration_digest(config), config.seed))
 
 
 def final_rows(

@@ -129,7 +129,7 @@ def unpack_correct(frame: pd.DataFrame, measure: str = "accuracy") -> pd.DataFra
     return lines.astype({"row": int, "correct": bool})[[*names, "row", "correct"]]
 
 
-def known_rows(study: str | Path, folder: str | Path | None) -> list[Row]:
+def known_rows(study: str | Path, folder: str | Path | None = None) -> list[Row]:
     path = table_path(study, folder)
     if not path.exists():
         there = ", ".join(sorted(found.stem for found in path.parent.glob("*.parquet"))) or "no table"

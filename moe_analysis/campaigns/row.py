@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,9 @@ import pandas as pd
 
 from ..training.config import TrainConfig
 from ..training.run import Run
+from ..training.status import machine, versions
+from ..training.transfer import score_backbone
+from .campaign import BASE
 
 MOST_POINTS = 200  # of a curve
 LEAST = 1e-6  # a loss that moves by less, as a share of itself, was rounded otherwise
@@ -30,25 +34,12 @@ def row_of(run: Run, study: str, stage: str) -> dict[str, Any]:
     balance loss, so that systems compare, and the gradient's norm before clipping.
     """
     config, status = run.config, run.status
-    groups = list(run.outcomes.groupby(["suite", "dataset", "kind"], sort=False))
     history = run.history[run.history["split"] == "train"]
     curve = stretches(history.assign(loss=history["loss"] - history["balance_loss"])[["step", "loss", "grad_norm"]])
     return {
-        "study": study,
-        "stage": stage,
-        "system": config.name or config.system,
-        "seed": config.seed,
+        **identity(config, study, stage),
         "run": run.id,
-        "configuration": configuration_digest(config),
-        "config": json.dumps(config.to_dict(), sort_keys=True),
-        "suites": [key[0] for key, _ in groups],
-        "datasets": [key[1] for key, _ in groups],
-        "kinds": [key[2] for key, _ in groups],
-        "rows": [len(rows) for _, rows in groups],
-        "rows_digests": [rows_digest(rows["row"].to_numpy()) for _, rows in groups],
-        "losses": [float(-rows["log_likelihood"].sum(skipna=False) / rows["tokens"].sum()) for _, rows in groups],
-        "correct": [packed(rows["correct"].to_numpy()) for _, rows in groups],
-        "correct_norm": [packed(rows["correct_norm"].to_numpy()) for _, rows in groups],
+        **answered(run.outcomes),
         "curve_steps": curve.index.tolist(),
         "curve_loss": curve["loss"].astype("float32").tolist(),
         "curve_norm": curve["grad_norm"].astype("float32").tolist(),
@@ -57,6 +48,50 @@ def row_of(run: Run, study: str, stage: str) -> dict[str, Any]:
         "machine": status.get("machine", "unknown"),
         "versions": json.dumps(status.get("versions", {}), sort_keys=True),
         "backbone_sha256": status.get("backbone_sha256", ""),
+    }
+
+
+def base_row(config: TrainConfig, study: str) -> dict[str, Any]:
+    """The row of a model that nobody trained, scored now; its curves are empty."""
+    started = time.monotonic()
+    outcomes, digest = score_backbone(config)
+    return {
+        **identity(config, study, BASE),
+        "run": config.run_name,
+        **answered(outcomes),
+        **dict.fromkeys(("curve_steps", "curve_loss", "curve_norm"), []),
+        "steps": 0,
+        "seconds": round(time.monotonic() - started, 1),
+        "machine": machine(),
+        "versions": json.dumps(versions(), sort_keys=True),
+        "backbone_sha256": digest,
+    }
+
+
+def identity(config: TrainConfig, study: str, stage: str) -> dict[str, Any]:
+    """Which run of a study a row is."""
+    return {
+        "study": study,
+        "stage": stage,
+        "system": config.name or config.system,
+        "seed": config.seed,
+        "configuration": configuration_digest(config),
+        "config": json.dumps(config.to_dict(), sort_keys=True),
+    }
+
+
+def answered(outcomes: pd.DataFrame) -> dict[str, Any]:
+    """The columns of a row that are lists with an entry per data set, out of `Run.outcomes`."""
+    groups = list(outcomes.groupby(["suite", "dataset", "kind"], sort=False))
+    return {
+        "suites": [key[0] for key, _ in groups],
+        "datasets": [key[1] for key, _ in groups],
+        "kinds": [key[2] for key, _ in groups],
+        "rows": [len(rows) for _, rows in groups],
+        "rows_digests": [rows_digest(rows["row"].to_numpy()) for _, rows in groups],
+        "losses": [float(-rows["log_likelihood"].sum(skipna=False) / rows["tokens"].sum()) for _, rows in groups],
+        "correct": [packed(rows["correct"].to_numpy()) for _, rows in groups],
+        "correct_norm": [packed(rows["correct_norm"].to_numpy()) for _, rows in groups],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from ..training.files import RunError
 from ..training.run import Run
 from ..training.status import TimeLimit
 from ..training.sweep import sweep
-from ..training.sweep.work import FINISHED, OnChange, Outcome
-from .campaign import FINAL, TUNE, Campaign
-from .row import Difference, configuration_digest, row_of
+from ..training.sweep.work import FINISHED, OnChange, Outcome, failure, keep_failure
+from .campaign import BASE, FINAL, TUNE, Campaign
+from .row import Difference, base_row, configuration_digest, row_of
 from .table import ResultsError, Row, add_rows, key_of, read_rows
 from .tuning import chosen_cells
 
@@ -55,10 +56,12 @@ class Ledger:
         return [config for config in configs if (configuration_digest(config), config.seed) not in self.keys]
 
     def enter(self, stage: str, config: TrainConfig) -> None:
-        """Put a finished run into the table, and try those again that could not be put there before."""
+        """Put a finished run, or the base model, into the table; what could not be put there is told."""
         run = Run(self.out / config.run_name, config)
+        study = self.campaign.study
         try:
-            self.told.differences += add_rows(self.table, [row_of(run, self.campaign.study, stage)])
+            row = base_row(config, study) if stage == BASE else row_of(run, study, stage)
+            self.told.differences += add_rows(self.table, [row])
         except (OSError, ResultsError, RunError) as error:
             self.told.unwritten[run.id] = str(error)
         else:
@@ -82,7 +85,7 @@ def run_campaign(
     time_limit: float | None = None,
     part: Part = (1, 1),
 ) -> CampaignRun:
-    """Train what the table lacks of a campaign, in its order; every finished run is in the table at once.
+    """Score the base model and train what the table lacks of a campaign, in its order; every finished run is in the table at once.
 
     Args:
         campaign: as `campaigns.read_campaign` reads it.
@@ -103,6 +106,7 @@ def run_campaign(
     """
     limit, told = TimeLimit(time_limit), CampaignRun()
     ledger = Ledger(campaign, Path(table), Path(out), told)
+    score_base(ledger, watch, limit, part)
     for stage in (TUNE, FINAL):
         configs = configs_of(campaign, stage, ledger, told)
         mine = configs[part[0] - 1 :: part[1]]
@@ -115,6 +119,24 @@ def run_campaign(
         if told.left:
             break
     return told
+
+
+def score_base(ledger: Ledger, watch: Watch, limit: TimeLimit, part: Part) -> None:
+    """Test the backbone as it is on the rows of the final runs, unless the table has that; the first machine does."""
+    config, told = ledger.campaign.base_config(), ledger.told
+    if part[0] != 1 or not ledger.missing([config]):
+        return
+    if limit.ended:
+        told.left.append(config.run_name)
+        return
+    with watch(BASE, [config], 1) as tell:
+        try:
+            ledger.enter(BASE, config)
+            outcome = Outcome(FINISHED)
+        except Exception as error:  # as a run's, which stops no other
+            outcome = told.failures[config.run_name] = failure(error, traceback.format_exc())
+            keep_failure(config, ledger.out, outcome)
+        tell(config.run_name, outcome)
 
 
 def configs_of(campaign: Campaign, stage: str, ledger: Ledger, told: CampaignRun) -> list[TrainConfig]:

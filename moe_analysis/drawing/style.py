@@ -35,11 +35,23 @@ SYSTEM_COLORS = {
     "MoMOR": "#7F4FC9",
     "S'MoRE": "#D55E00",
 }
+# sizes of one system that are drawn beside it and beside the others: near to its color, and apart from all of these
+VERSION_COLORS = {
+    "HydraLoRA (4)": "#8C6D31",
+    "HydraLoRA (8)": "#C9A86A",
+    "MixLoRA (4)": "#56B4E9",
+    "MixLoRA (8)": "#A6D8F5",
+    "S'MoRE (2-2)": "#F28C8C",
+    "S'MoRE (4-4)": "#D55E00",
+    "T-REX, smaller": "#7ED957",
+}
 # plain, preconditioned, rescaled, both: one color for either optimizer's form, which `method_dash` tells apart
 FORM_COLORS = {"{}": "#5A5A5A", "R{}": "#0072B2", "g{}": "#E69F00", "gR{}": "#D55E00"}
-METHOD_COLORS = SYSTEM_COLORS | {
-    form.format(name): color for name in ("SGD", "AdamW") for form, color in FORM_COLORS.items()
-}
+METHOD_COLORS = (
+    SYSTEM_COLORS
+    | VERSION_COLORS
+    | {form.format(name): color for name in ("SGD", "AdamW") for form, color in FORM_COLORS.items()}
+)
 
 FULL_WIDTH, HALF_WIDTH = 7.2, 3.5  # inches: two columns of a paper, one column
 

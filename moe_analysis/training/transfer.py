@@ -21,9 +21,9 @@ from ..tasks.prompts import check_form
 from ..tasks.rows import SuiteWarning
 from ..tasks.suite import load_suite
 from .config import TrainConfig
-from .evaluation import evaluate
+from .evaluation import evaluate, evaluate_rows, outcomes_frame
 from .files import RunError, write_table
-from .prepare import chosen_rows, embed_like_training
+from .prepare import chosen_rows, embed_like_training, fitting_rows, load_frozen, weights_digest
 from .run import Run
 from .sweep import shared_pool
 
@@ -59,6 +59,42 @@ def levels_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd.D
     _check_finished(run)
     rows = _rows(run.config, suite, rows_per_dataset)
     return _kept(_path(run, "levels", suite, rows), lambda: _levels(run, suite, rows))
+
+
+def score_backbone(config: TrainConfig) -> tuple[pd.DataFrame, str]:
+    """How a configuration's backbone, without any adapter, answers the rows that its runs are tested on.
+
+    The rows are those of its own suite, or held out of train, and of the suites to transfer to.
+
+    Returns:
+        Columns as of `Run.outcomes`, and the digest of the weights.
+
+    Raises:
+        ValueError: for a suite without rows, and for rows that the prompt form cannot ask.
+
+    >>> found, _ = score_backbone(ma.TrainConfig(eval_rows=2, datasets=["add_small"]))
+    >>> found[["suite", "dataset"]].values.tolist()
+    [['embedded', 'add_small'], ['embedded', 'add_small']]
+    """
+    model, tokenizer = load_frozen(config)
+    digest = weights_digest(model)
+    frames, kept = fitting_rows(config, tokenizer)
+    tested = {config.suite: "test"} | {suite: suite for suite in config.transfer_suites or ()}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):  # as a run is tested
+        model = model.to(device)
+        rows = {
+            suite: evaluate_rows(
+                model,
+                tokenizer,
+                frames[split][kept[split]].reset_index(drop=True),
+                None,
+                config.max_length,
+                config.form,
+            )
+            for suite, split in tested.items()
+        }
+    return outcomes_frame(rows), digest
 
 
 def evaluate_all(

@@ -17,13 +17,14 @@ from moe_analysis.campaigns import running
 from moe_analysis.campaigns.campaign import Campaign
 from moe_analysis.campaigns.endpoints import endpoint_table, system_means
 from moe_analysis.campaigns.files import campaign_of
-from moe_analysis.campaigns.results import result_runs
+from moe_analysis.campaigns.results import result_runs, results
 from moe_analysis.campaigns.row import rows_digest
 from moe_analysis.campaigns.running import CampaignRun, run_campaign
 from moe_analysis.campaigns.table import merge_tables, read_rows
 from moe_analysis.campaigns.tuning import chosen_cells, tuning_table
 from moe_analysis.training.evaluation import row_numbers
 from moe_analysis.training.prepare import fitting_rows
+from moe_analysis.training.transfer import levels_on
 from tests.campaigns.made_up_campaigns import sections_of
 
 # where and how long a run was trained is no outcome of it
@@ -60,10 +61,10 @@ def whole(backbone: str, suite: str, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_runs_come_in_an_order_of_which_every_part_is_balanced(whole: Path) -> None:
     runs = result_runs(whole / "trial.parquet")
-    assert runs["stage"].tolist() == ["tune"] * 4 + ["final"] * 4
-    assert runs["system"].tolist() == ["LoRA", "MixLoRA"] * 4
-    assert runs["seed"].tolist() == [100] * 4 + [0, 0, 1, 1]
-    assert {len(curve) for curve in runs["curve_loss"]} == {2, 3}
+    assert runs["stage"].tolist() == ["base"] + ["tune"] * 4 + ["final"] * 4
+    assert runs["system"].tolist() == ["base model"] + ["LoRA", "MixLoRA"] * 4
+    assert runs["seed"].tolist() == [0] + [100] * 4 + [0, 0, 1, 1]
+    assert [len(curve) for curve in runs["curve_loss"]] == [0] + [2] * 4 + [3] * 4
 
 
 def test_the_curve_is_the_tasks_loss_without_balance_losses(whole: Path) -> None:
@@ -78,7 +79,7 @@ def test_tuning_never_reads_a_test_row(whole: Path, suite: str) -> None:
     frame = ma.load_suite(suite)
     numbers = {split: set(row_numbers(rows)) for split, rows in frame.groupby("split")}
     stages: dict[str, set[int]] = {"tune": set(), "final": set()}
-    for row in read_rows(whole / "trial.parquet"):
+    for row in read_rows(whole / "trial.parquet")[1:]:  # the base model's is no run
         found = ma.Run.load(whole / "runs" / row["run"]).outcomes
         for place, (_, part) in enumerate(found.groupby("dataset", sort=False)):
             assert rows_digest(part["row"].to_numpy()) == row["rows_digests"][place]
@@ -131,17 +132,17 @@ def test_a_campaign_that_dies_anywhere_goes_on_to_the_same_table(
 
     seen: set[str] = set()
     monkeypatch.setattr(running.Ledger, "enter", deadly)
-    for _ in range(8):
+    for _ in range(9):  # the base model and eight runs
         with pytest.raises(Died):
             run(campaign, tmp_path)
     done = run(campaign, tmp_path)
-    assert not done.left and not done.failures and len(seen) == 8
+    assert not done.left and not done.failures and len(seen) == 9
     assert outcomes(tmp_path / "trial.parquet") == outcomes(whole / "trial.parquet")
 
 
 def test_the_end_of_its_time_leaves_names_and_a_balanced_table(campaign: Campaign, whole: Path, tmp_path: Path) -> None:
     done = run(campaign, tmp_path, time_limit=1e-3)
-    assert len(done.left) == 4 and not (tmp_path / "trial.parquet").exists()
+    assert len(done.left) == 5 and not (tmp_path / "trial.parquet").exists()
     run(campaign, tmp_path)
     assert outcomes(tmp_path / "trial.parquet") == outcomes(whole / "trial.parquet")
 
@@ -161,7 +162,8 @@ def test_two_machines_that_share_no_disk_train_a_half_each(campaign: Campaign, w
 
 def test_a_system_whose_tuning_lies_elsewhere_waits_for_it(campaign: Campaign, tmp_path: Path) -> None:
     done = run(campaign, tmp_path, part=(1, 2))
-    assert done.untuned == ["MixLoRA"] and {row["system"] for row in read_rows(tmp_path / "trial.parquet")} == {"LoRA"}
+    found = {row["system"] for row in read_rows(tmp_path / "trial.parquet")}
+    assert done.untuned == ["MixLoRA"] and found == {"base model", "LoRA"}
 
 
 def test_a_changed_configuration_is_another_row(backbone: str, suite: str, whole: Path, tmp_path: Path) -> None:
@@ -170,7 +172,8 @@ def test_a_changed_configuration_is_another_row(backbone: str, suite: str, whole
     run(changed, tmp_path)
     rows = read_rows(tmp_path / "trial.parquet")
     assert [row["steps"] for row in rows if row["stage"] == "final"] == [3] * 4 + [4] * 4
-    assert len(endpoint_table(changed, rows)) == 4 and system_means(changed, rows)["seeds"].tolist() == [2, 2]
+    assert len(endpoint_table(changed, rows)) == 4 and system_means(changed, rows)["seeds"].tolist() == [0, 2, 2]
+    assert [row["stage"] for row in rows].count("base") == 1  # tested on the same rows as before
 
 
 def test_a_run_that_the_table_could_not_take_is_named_and_taken_later(
@@ -182,7 +185,7 @@ def test_a_run_that_the_table_could_not_take_is_named_and_taken_later(
     with monkeypatch.context() as patch:
         patch.setattr(running, "add_rows", full)
         done = run(campaign, tmp_path)
-    assert len(done.unwritten) == 4 and "No space left" in next(iter(done.unwritten.values()))
+    assert len(done.unwritten) == 5 and "No space left" in next(iter(done.unwritten.values()))
     assert not run(campaign, tmp_path).unwritten
     assert outcomes(tmp_path / "trial.parquet") == outcomes(whole / "trial.parquet")
 
@@ -193,3 +196,52 @@ def test_endpoints_are_means_over_their_own_tasks(campaign: Campaign, whole: Pat
     table = endpoint_table(campaign, rows)
     assert table["tasks"].eq(2).all()
     np.testing.assert_allclose(table["accuracy"], runs["accuracy"])
+
+
+def test_the_base_model_is_tested_on_the_rows_of_the_final_runs_before_anything_is_trained(whole: Path) -> None:
+    base, *others = read_rows(whole / "trial.parquet")
+    final = [row for row in others if row["stage"] == "final"]
+    assert base["stage"] == "base" and base["steps"] == 0
+    assert all(base[name] == row[name] for row in final for name in ("suites", "datasets", "rows", "rows_digests"))
+    assert {row["backbone_sha256"] for row in others} == {base["backbone_sha256"]}
+
+
+def test_the_base_model_answers_as_a_run_does_whose_adapter_is_off(whole: Path) -> None:
+    base = results(whole / "trial.parquet").query("stage == 'base'").set_index("dataset")
+    one = next(row for row in read_rows(whole / "trial.parquet") if row["stage"] == "final")
+    loaded = ma.Run.load(whole / "runs" / one["run"])
+    levels = levels_on(loaded, loaded.config.suite, loaded.config.eval_rows).set_index("dataset")
+    np.testing.assert_allclose(base.loc[levels.index, "accuracy"], levels["untrained"])
+    np.testing.assert_allclose(base.loc[levels.index, "loss"], levels["untrained_loss"], rtol=1e-5)
+
+
+def test_other_test_rows_ask_for_another_base_model_and_other_training_does_not(backbone: str, suite: str) -> None:
+    first, longer, fewer = (
+        campaign_of(sections_of(backbone, suite, final__changes=changes)).base_config()
+        for changes in ({"eval_rows": 4}, {"eval_rows": 4, "steps": 9, "lr": 1.0}, {"eval_rows": 3})
+    )
+    assert first.run_name == longer.run_name != fewer.run_name
+
+
+def test_a_table_without_a_base_model_stays_readable(campaign: Campaign, whole: Path) -> None:
+    rows = read_rows(whole / "trial.parquet")
+    means = system_means(campaign, rows)
+    assert means["system"].tolist() == ["base model", "LoRA", "MixLoRA"]
+    old = system_means(campaign, rows[1:])
+    assert old["system"].tolist() == ["LoRA", "MixLoRA"]
+    np.testing.assert_allclose(old["all"], means["all"][1:])
+
+
+def test_a_base_model_that_cannot_be_scored_is_a_failure_that_stops_no_run(
+    campaign: Campaign, whole: Path, tmp_path: Path, monkeypatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("the weights are gone")
+
+    monkeypatch.setattr(running, "base_row", broken)
+    done = run(campaign, tmp_path)
+    (name, failure), *_ = done.failures.items()
+    assert name.startswith("base model") and "the weights are gone" in failure.error and len(done.failures) == 1
+    assert outcomes(tmp_path / "trial.parquet") == [
+        row for row in outcomes(whole / "trial.parquet") if "base" not in row[2]
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -180,6 +181,34 @@ def test_forty_eight_categories_look_different_and_one_more_is_refused() -> None
 @pytest.mark.parametrize("compared", [SYSTEM_COLORS, FORM_COLORS])
 def test_no_two_methods_of_a_comparison_share_a_colour(compared: dict[str, str]) -> None:
     assert len(set(compared.values())) == len(compared)
+
+
+LABELS_OF_TABLE_2 = (
+    "LoRA",
+    "HydraLoRA (4)",
+    "MixLoRA (4)",
+    "MixLoRA (8)",
+    "S'MoRE (2-2)",
+    "S'MoRE (4-4)",
+    "LoRA-MoE",
+    "mix-and-match",
+    "T-REX",
+    "T-REX, smaller",
+)
+
+
+def lab(color: str) -> np.ndarray:
+    """(3,) OKLab coordinates of "#0072B2" (Ottosson 2020), in which a distance of .02 is one that the eye just sees."""
+    parts = np.array([int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    cones = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+    opponents = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+    return np.array(opponents) @ np.cbrt(np.array(cones) @ linear)
+
+
+def test_versions_of_systems_that_are_drawn_together_are_told_apart() -> None:
+    for one, other in combinations(LABELS_OF_TABLE_2, 2):
+        assert np.linalg.norm(lab(method_color(one)) - lab(method_color(other))) > 0.1, (one, other)
 
 
 def test_an_unknown_method_takes_the_colour_of_no_other() -> None:

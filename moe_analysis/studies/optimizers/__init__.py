@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .bench import Confound, Exponent, measure_confound, measure_exponent
 from .measure import OneExpert, Optimizers, Rescaling, measure, measure_control, measure_rescaling
+from .tuned import TunedOptimizers, measure_table
 
 __all__ = [
     "Confound",
@@ -11,9 +12,11 @@ __all__ = [
     "OneExpert",
     "Optimizers",
     "Rescaling",
+    "TunedOptimizers",
     "measure",
     "measure_confound",
     "measure_control",
     "measure_exponent",
     "measure_rescaling",
+    "measure_table",
 ]

@@ -6,7 +6,7 @@ numbers for accuracy and for its own synthetic bench; half of its effect is what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import singledispatch
 
 import numpy as np
@@ -189,11 +189,22 @@ def _(found: Confound) -> list[Claim]:
     ]
 
 
-def order_claim(outcomes: pd.DataFrame, rates: pd.DataFrame, form: str) -> Claim:
-    """What Fig. 3 draws of one form: preconditioning and rescaling lower the training loss, each and together."""
-    plain, metric, rescaled, both = methods_of(form)
+def order_claim(
+    outcomes: pd.DataFrame,
+    rates: pd.DataFrame,
+    form: str,
+    lacking: Callable[[str, str], str] | None = None,
+) -> Claim:
+    """What Fig. 3 draws of one form: preconditioning and rescaling lower the training loss, each and together.
+
+    Args:
+        outcomes: of `curves.outcomes`; of a method that ran at several rates those at its best one are compared.
+        rates: of `curves.best_rates`.
+        form: one of `FORMS`.
+        lacking: says which runs a comparison of two methods waits for, empty where it has them.
+    """
     parts = []
-    for better, worse in ((both, metric), (metric, plain), (rescaled, plain)):
+    for better, worse in pairs_of(form):
         claim = Claim(
             f"gr_fig3_{better}_{worse}",
             "gR Fig. 3",
@@ -202,7 +213,8 @@ def order_claim(outcomes: pd.DataFrame, rates: pd.DataFrame, form: str) -> Claim
             endpoint="share of the mean training loss",
             smallest=VISIBLE,
         )
-        if fault := tuning_fault(rates, better, worse):
+        fault = tuning_fault(rates, better, worse)
+        if fault := fault or (lacking(better, worse) if lacking else ""):
             parts.append(claim.untestable(fault))
             continue
         chosen = at_best_rates(outcomes[outcomes["method"].isin([better, worse])])
@@ -216,23 +228,42 @@ def order_claim(outcomes: pd.DataFrame, rates: pd.DataFrame, form: str) -> Claim
     )
 
 
+def pairs_of(form: str) -> tuple[tuple[str, str], ...]:
+    """(the one that should be better, the other) of the comparisons that Fig. 3 draws of one form."""
+    plain, metric, rescaled, both = methods_of(form)
+    return (both, metric), (metric, plain), (rescaled, plain)
+
+
 def tuning_fault(rates: pd.DataFrame, *methods: str) -> str:
     """Why methods cannot be compared at their best rates, with what would decide it; empty where they can be.
 
-    Each is to be at its own best rate of one grid for all, and a best rate that is an end of the grid may be beaten
-    beyond it.
+    Each is to be at its own best rate of one grid for all, of rates or of multiples of a rate of its own, and a best
+    rate that is an end of the grid may be beaten beyond it.
     """
     found = rates.set_index("method")
     if missing := [name for name in methods if name not in found.index]:
         return f"no run of {' and '.join(missing)}"
     first, *others = (found.loc[name, "tried"] for name in methods)
-    if len(first) < MIN_RATES or any(other != first for other in others):
+    if len(first) < MIN_RATES or not all(one_grid(first, other) for other in others):
         told = " and ".join(f"{name} ran at {grid_of(found.loc[name, 'tried'])}" for name in methods)
         return f"{told}; one grid of {MIN_RATES} or more learning rates for both would decide it"
-    if ends := [name for name in methods if found.loc[name, "lr"] in (first[0], first[-1])]:
+    if ends := [name for name in methods if found.loc[name, "lr"] in ends_of(found.loc[name, "tried"])]:
         told = " and ".join(f"{name} is best at {found.loc[name, 'lr']:g}" for name in ends)
         return f"{told}, an end of the grid; rates beyond it would decide it"
     return ""
+
+
+def one_grid(first: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether both have the same rates, or the same multiples of their least one.
+
+    >>> one_grid((0.1, 0.3, 1.0), (0.01, 0.03, 0.1)), one_grid((0.1, 0.3, 1.0), (0.1, 0.3))
+    (True, False)
+    """
+    return len(first) == len(other) and np.allclose(np.divide(first, first[0]), np.divide(other, other[0]), rtol=1e-6)
+
+
+def ends_of(tried: Sequence[float]) -> tuple[float, float]:
+    return tried[0], tried[-1]
 
 
 def grid_of(tried: Sequence[float]) -> str:

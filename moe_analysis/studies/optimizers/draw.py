@@ -168,9 +168,9 @@ def draw_rates(panel: Any, band: pd.DataFrame, method: str, index: int) -> None:
         )
 
 
-def ring_best(panel: Any, outcomes: pd.DataFrame, rates: pd.DataFrame, method: str) -> None:
+def ring_best(panel: Any, outcomes: pd.DataFrame, rates: pd.DataFrame, method: str, measure: str = "mean_loss") -> None:
     best = rates.set_index("method").loc[method, "lr"]
-    band = rate_bands(outcomes, method, "mean_loss").set_index("lr")
+    band = rate_bands(outcomes, method, measure).set_index("lr")
     panel.plot(best, band.loc[best, "mean"], "o", markersize=9, markerfacecolor="none", color=method_color(method))
 
 

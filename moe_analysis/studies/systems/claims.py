@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ...evidence import Claim, judged
-from .endpoints import ENDPOINTS, MEANING, effect, inside_parts
+from . import table_2
+from .endpoints import ENDPOINTS, MEANING, effect, inside_parts, versions
 from .scores import OUTSIDE
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def claims(found: Systems) -> list[Claim]:
         ),
         saving(found.authors),
         *(joint(found, part) for part in inside),
+        *table_2.claims(found),
     ]
 
 
@@ -85,7 +87,7 @@ def joint(found: Systems, part: str) -> Claim:
 def smaller(found: Systems) -> str | None:
     """The label of a T-REX that does without the claimed share of each other system's parameters."""
     counts = found.costs.set_index("method")["trainable"]
-    others = [int(counts[other]) for other in LORA_BASED if other in counts.index]
+    others = [int(counts[label]) for other in LORA_BASED for label in versions(counts.index, other)]
     for label in counts.index:
         if str(label).startswith(METHOD) and others and 1 - int(counts[label]) / min(others) >= SAVING[0] - ROUNDING:
             return str(label)
@@ -109,11 +111,12 @@ def versus(
         compared: the result; its scores, tasks and guessing are read.
         name, source: of the claim; the endpoint is put behind the name.
         part: of the tests.
-        method, others: what is compared; the claim has a part for each of the others.
+        method, others: what is compared; the claim has a part for each of the others, and for each of their versions.
         smallest: the smallest effect that matters, where the paper gives no number.
         effects: other -> the paper's own effect against that very one, where it gives one.
         kind: "own" for a hypothesis of ours.
     """
+    others = [label for other in others for label in versions(compared.methods, other) or [other]]
     name = f"{name}_{ENDPOINTS[part].replace(' ', '_')}"
     words = f"{ENDPOINTS[part]}: {method} is more accurate than"
     endpoint = f"accuracy, {MEANING[part]}"

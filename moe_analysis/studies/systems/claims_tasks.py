@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...evidence import Claim
 from .claims import versus
-from .endpoints import ENDPOINTS
+from .endpoints import ENDPOINTS, versions
 
 if TYPE_CHECKING:
     from .measure import SystemTasks
@@ -19,8 +19,11 @@ def claims(found: SystemTasks) -> list[Claim]:
     """Each mixture is ahead of LoRA: one claim per mixture and endpoint."""
     parts = [part for part in ENDPOINTS if part in set(found.scores["part"])]
     return [
-        versus(found, f"own_{mixture}", "beyond the papers", part, mixture, ("LoRA",), MATTERS, kind="own")
+        versus(
+            found, f"own_{label.replace(' ', '_')}", "beyond the papers", part, label, ("LoRA",), MATTERS, kind="own"
+        )
         for part in parts
         for mixture in MIXTURES
-        if {mixture, "LoRA"} <= set(found.methods)
+        for label in versions(found.methods, mixture)
+        if "LoRA" in found.methods
     ]

@@ -20,7 +20,9 @@ from ...drawing.style import (
     note_below,
     use_style,
 )
+from .endpoints import versions
 from .scores import INSIDE, OUTSIDE, PARTS, above_guessing, tasks_above_guessing
+from .table_2 import PAPER, is_table_2
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -38,7 +40,9 @@ UNTRAINED, GUESSING = "#1A1A1A", "#8A8A8A"
 
 def plot(found: Systems) -> Figure:
     """The paper figure: dots of all systems, and of the radar's systems that have runs the tasks and the radar."""
-    shown = [name for name in RADAR_METHODS if name in found.methods]
+    shown = [label for name in RADAR_METHODS for label in versions(found.methods, name)]
+    if is_table_2(found.scores):
+        shown = [label for label in found.methods if label in PAPER or label in shown]
     return transfer_figure(found.scores, found.summary, found.levels, shown)
 
 
@@ -60,13 +64,14 @@ def drawn_parts(frame: pd.DataFrame) -> list[str]:
 def transfer_figure(
     frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.DataFrame, radar_methods: Sequence[str] = RADAR_METHODS
 ) -> Figure:
-    """Fig. 3: accuracy above guessing of all methods in every part, and of some on every out-of-distribution task.
+    """Fig. 3: accuracy above guessing of all methods in every part, and of some on every out-of-distribution task,
+    or, where there is none, on every task of the first part.
 
     frame: `scores`. summary: `part_summary`. levels: `scores.levels`. Above, one row per method: a dot for the mean over
     tasks and seeds, its 95 % t interval over seeds, a small mark for each seed, and a line for the backbone before
-    training. Below, one row per out-of-distribution task with a mark for each of radar_methods, and their radar, whose
+    training. Below, one row per task with a mark for each of radar_methods, and their radar, whose
     numbers are those of the rows. Guessing is the better of chance and the most frequent answer. Raises ValueError for
-    a method of the radar that has no runs, and without out-of-distribution tasks.
+    a method of the radar that has no runs.
 
     >>> figure = transfer_figure(scored, summary, to_beat)
     >>> [" ".join(panel.get_title(loc="left").split()) for panel in figure.axes[:3]]
@@ -77,11 +82,12 @@ def transfer_figure(
         raise ValueError(
             f"radar_methods names {', '.join(missing)}, which have no runs; choose from {', '.join(methods)}"
         )
-    if OUTSIDE not in parts:
-        raise ValueError("the frame has no out-of-distribution tasks; pass scores(runs, transferred)")
-    gains, by_task = above_guessing(summary, levels), tasks_above_guessing(frame, levels)
+    part_of_tasks = by_task_part(frame)
+    gains, by_task = above_guessing(summary, levels), tasks_above_guessing(frame, levels, part_of_tasks)
     by_task = by_task[by_task["method"].isin(list(radar_methods))]
-    high = 0.9 + 0.21 * len(methods), 0.9 + 0.225 * by_task["dataset"].nunique()
+    of_row = max(0.225, 0.06 * len(radar_methods))  # inches: marks of many methods need room
+    legend = 0.17 * max(0, len(radar_methods) - 4)
+    high = 0.9 + 0.21 * len(methods), 0.9 + legend + of_row * by_task["dataset"].nunique()
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 0.5 + sum(high))
         halves: Any = fig.subfigures(2, 1, height_ratios=high)
@@ -94,7 +100,7 @@ def transfer_figure(
         panels[0].set_ylim(len(methods) - 0.4 + 0.8 * notes, -0.6)  # the first method on top, notes below the last
         above.supxlabel(ABOVE, fontsize=10)
         left, right = below.subfigures(1, 2, width_ratios=[1.9, 1.0])
-        draw_tasks(left.subplots(), by_task)
+        draw_tasks(left.subplots(), by_task, TITLES[part_of_tasks])
         radar = right.add_subplot(projection="polar")
         draw_radar(radar, by_task)
         named = radar.get_legend_handles_labels()
@@ -111,12 +117,18 @@ def reading_of(summary: pd.DataFrame) -> str:
     )
 
 
-def draw_tasks(panel: Any, by_task: pd.DataFrame) -> None:
+def by_task_part(frame: pd.DataFrame) -> str:
+    """The part that is drawn task by task: tasks that nobody trained on, where there are some."""
+    parts = drawn_parts(frame)
+    return OUTSIDE if OUTSIDE in parts else parts[0]
+
+
+def draw_tasks(panel: Any, by_task: pd.DataFrame, title: str) -> None:
     """One row per task, a mark per method; worse than guessing is shaded."""
     tasks, methods = (list(dict.fromkeys(by_task[name])) for name in ("dataset", "method"))
     for number, method in enumerate(methods):
         own = by_task[by_task["method"] == method].set_index("dataset").loc[tasks]
-        places = np.arange(len(tasks)) + 0.15 * (number - (len(methods) - 1) / 2)
+        places = np.arange(len(tasks)) + min(0.15, 0.8 / len(methods)) * (number - (len(methods) - 1) / 2)
         look = {"color": method_color(method), "marker": MARKERS[number % len(MARKERS)]}
         panel.plot(own["mean"], places, linestyle="", markersize=5.5, label=method, zorder=3, **look)
     panel.axvline(0, color=GUESSING, linewidth=1.4, zorder=1)
@@ -125,7 +137,7 @@ def draw_tasks(panel: Any, by_task: pd.DataFrame) -> None:
     panel.set_ylim(len(tasks) - 0.45, -0.55)
     panel.tick_params(axis="y", length=0)
     panel.set_xlabel(ABOVE)
-    panel.set_title("task by task, out of distribution")
+    panel.set_title(f"task by task, {title}")
     panel.grid(axis="both")
 
 
@@ -203,7 +215,7 @@ def seeds_above_guessing(frame: pd.DataFrame, levels: pd.DataFrame, part: str) -
 
 
 def untrained_above_guessing(levels: pd.DataFrame) -> float:
-    """Points of the backbone before training, mean over tasks; NaN for a table of results, which does not hold it."""
+    """Points of the backbone before training, mean over tasks; NaN for a table of results without its base model."""
     return float(100 * (levels["untrained"] - levels["guess"]).mean(skipna=False))
 
 
@@ -239,7 +251,8 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
     from plotly.subplots import make_subplots
 
     methods = list(dict.fromkeys(frame["method"]))
-    by_task, gains = tasks_above_guessing(frame, levels), above_guessing(summary, levels)
+    part_of_tasks = by_task_part(frame)
+    by_task, gains = tasks_above_guessing(frame, levels, part_of_tasks), above_guessing(summary, levels)
     specs: Any = [[{"type": "xy", "colspan": 2}, None], [{"type": "xy"}, {"type": "polar"}]]
     fig = make_subplots(rows=2, cols=2, specs=specs, column_widths=[0.6, 0.4], vertical_spacing=0.14)
     add_tasks(fig, by_task, methods)
@@ -269,7 +282,7 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
         tickvals=list(range(len(tasks))), ticktext=numbered(tasks), autorange="reversed", zeroline=False, row=2, col=1
     )
     fig.update_xaxes(title_text=ABOVE, row=1, col=1)
-    fig.update_xaxes(title_text="points above guessing, out of distribution", row=2, col=1)
+    fig.update_xaxes(title_text=f"points above guessing, {TITLES[part_of_tasks]}", row=2, col=1)
     fig.update_polars(
         radialaxis={"nticks": 4, "tickfont": {"size": 9}},
         angularaxis={"type": "category", "direction": "clockwise", "rotation": 90},
@@ -286,6 +299,10 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
 def numbered(tasks: Sequence[str]) -> list[str]:
     """Names of rows, with the numbers that the radar has."""
     return [f"{readable(task)} {number}" for number, task in enumerate(tasks, 1)]
+
+
+def first_shown(method: str) -> bool:
+    return any(versions([method], name) for name in RADAR_METHODS)
 
 
 def add_tasks(fig: go.Figure, by_task: pd.DataFrame, methods: Sequence[str]) -> None:
@@ -313,7 +330,7 @@ def add_tasks(fig: go.Figure, by_task: pd.DataFrame, methods: Sequence[str]) -> 
         common: dict[str, Any] = {
             "name": method,
             "legendgroup": method,
-            "visible": True if method in RADAR_METHODS else "legendonly",
+            "visible": True if first_shown(method) else "legendonly",
             "marker": {"color": method_color(method), "symbol": symbol, "size": 8},
         }
         fig.add_scatterpolar(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,15 @@ FLOOR, CEILING = 0.05, 0.95  # above guessing; accuracy
 TASK_COLUMNS = ["part", "dataset", "guess", "reference", "kept"]
 
 
+def versions(methods: Iterable[str], name: str) -> list[str]:
+    """The labels of a system's versions, itself among them.
+
+    >>> versions(["LoRA", "MixLoRA (4)", "MixLoRA (8)", "T-REX, smaller"], "MixLoRA")
+    ['MixLoRA (4)', 'MixLoRA (8)']
+    """
+    return [label for label in methods if label == name or label.startswith(f"{name} (")]
+
+
 def inside_parts(frame: pd.DataFrame) -> list[str]:
     """The parts of `scores` that were trained on, each an endpoint of its own."""
     found = set(frame["part"])
@@ -51,7 +60,8 @@ def task_table(
     Args:
         frame: of `scores`.
         levels: of `scores.levels`; its column guess.
-        references: methods among which the strongest is found; those without scores are passed over.
+        references: methods among which the strongest is found, with all their versions; those without scores are
+            passed over.
         floor, ceiling: accuracies.
         held_out: scores on rows held out of train, by which to judge instead, where there are some.
 
@@ -59,7 +69,8 @@ def task_table(
         part, dataset, guess, reference (accuracy of the strongest reference, NaN where the rule does not apply), kept.
     """
     judging = frame if held_out is None else held_out
-    judging = judging[(judging["part"] != OUTSIDE) & judging["method"].isin(list(references))]
+    named = [label for name in references for label in versions(dict.fromkeys(judging["method"]), name)]
+    judging = judging[(judging["part"] != OUTSIDE) & judging["method"].isin(named)]
     means = judging.groupby(["method", "part", "dataset"], sort=False)["accuracy"].mean()
     strongest: Mapping[tuple[str, str], float] = {}
     if len(means):

@@ -15,8 +15,10 @@ from ...training.transfer import evaluate_all, levels_on
 from ..records import method_of
 from ..result import Result
 from .endpoints import CEILING, FLOOR, REFERENCES, task_table
+from .learning import learning
 from .scores import against_level, comparisons, levels, part_summary, scores, task_differences
 from .stored import stored_scores
+from .table_2 import side_by_side
 
 COMPANIONS = {"embedded": "embedded_ood", "multitask": "bbh"}  # suite -> the one that nobody trained on
 REFERENCE = "LoRA"
@@ -89,9 +91,25 @@ class Systems(Compared):
     authors: pd.DataFrame
 
     @property
+    def learning(self) -> pd.DataFrame:
+        """Every system on every task against the base model on the same rows."""
+        return learning(self.scores, self.levels)
+
+    @property
+    def beside_paper(self) -> pd.DataFrame:
+        """Table 2 of S'MoRE side by side with ours; empty for other data sets."""
+        return side_by_side(self.scores, self.levels)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        further = {"learning": self.learning, "Table 2 side by side": self.beside_paper}
+        return super().tables | {name: table for name, table in further.items() if len(table)}
+
+    @property
     def numbers(self) -> Mapping[str, Any]:
-        names = ("costs", "levels", "summary", "guessing", "gains", "pairs", "losses", "tasks", "authors")
-        return {name: getattr(self, name) for name in names}
+        names = ("costs", "levels", "summary", "guessing", "gains", "pairs", "losses", "tasks", "authors", "learning")
+        beside = {"table_2": self.beside_paper} if len(self.beside_paper) else {}
+        return {name: getattr(self, name) for name in names} | beside
 
     @property
     def by_task(self) -> SystemTasks:
@@ -198,18 +216,20 @@ def measure_table(
     references: Sequence[str] = REFERENCES,
     floor: float = FLOOR,
     ceiling: float = CEILING,
+    choose_by: str = "accuracy",
 ) -> Systems:
     """The same from a campaign's table of results, when machines and runs are gone.
 
     Args:
-        table: path of the .parquet file, its frame, or the frame of its `results`.
+        table: path of the .parquet file or a study's name, its frame, or the frame of its `results`.
         measure: "accuracy" or "accuracy_norm".
         references, floor, ceiling: which tasks count, see `task_table`; judged on the rows held out of train.
+        choose_by: what the campaign chose its cells by; final runs of others are left out and named in `sample`.
 
     Raises:
-        ValueError: as `stored_scores`.
+        ResultsError, ValueError: as `stored_scores`.
     """
-    found = stored_scores(table, measure)
+    found = stored_scores(table, measure, choose_by)
     frame = found.scores
     shell = meta_backbone(found.backbone) if found.adapters else None
     costs = pd.DataFrame({"method": [], "trainable": []})

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...campaigns.campaign import BASE, FINAL, TUNE
+from ...campaigns.chosen import best_configuration, chosen_finals
+from ...campaigns.results import known_rows
+from ...campaigns.table import COLUMNS
 from ...tasks import load_suite, task_roles
 from ...tasks.baselines import baselines
 from .scores import OUTSIDE, PART_OF_ROLE, SCORE_COLUMNS
 
-TUNE, FINAL = "tune", "final"
 RUN = ["study", "stage", "system", "seed", "configuration", "run"]
 # column of a table -> what one entry of its list is called; outcomes are bits, one per test row
 PER_DATASET = {
@@ -27,6 +30,7 @@ PER_DATASET = {
     "correct_norm": "correct_norm",
 }
 OUTCOMES = {"accuracy": "correct", "accuracy_norm": "correct_norm"}
+MEANS = [*OUTCOMES, "loss"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +40,13 @@ class Stored:
     Args:
         scores: of the final runs, columns as of `scores`.
         held_out: of every system's best configuration on rows held out of train; None where nothing was tuned.
-        levels: chance, majority and guess of every task; untrained is NaN, for a table does not hold it.
+        levels: chance, majority and guess of every task; untrained is that of the table's base model, NaN where it
+            holds none that was scored on the same rows.
         adapters: method -> PEFT configuration; empty where the table does not hold configurations.
         backbone: its name; empty where unknown.
         name: of the table.
-        sample: what was measured, in words.
+        sample: what was measured, in words, and which final runs were left out.
+        suite: that the systems were trained on.
     """
 
     scores: pd.DataFrame
@@ -50,28 +56,35 @@ class Stored:
     backbone: str
     name: str
     sample: str
+    suite: str
 
 
-def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy") -> Stored:
+def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str = "accuracy") -> Stored:
     """Read a campaign's table.
 
+    Final runs of configurations that the tuning did not choose are left out, and named in `sample`.
+
     Args:
-        table: path of a .parquet file, its frame, or the frame with one row per run and data set that
+        table: path of a .parquet file or a study's name, its frame, or the frame with one row per run and data set that
             `results` of a campaign gives.
         measure: "accuracy", or "accuracy_norm", which ranks choices by the likelihood of a character.
+        choose_by: what the campaign chose its cells by.
 
     Raises:
-        ValueError: for a table without final runs, a system of several configurations, or systems that were tested on
-            different rows.
+        ResultsError: there is no such table, or it is damaged or of another schema.
+        ValueError: for a table without final runs, a system of several configurations of which the tuning chose none,
+            or systems that were tested on different rows.
     """
     if measure not in OUTCOMES:
         raise ValueError(f"measure = {measure!r} is unknown; choose one of {', '.join(OUTCOMES)}")
-    frame = table if isinstance(table, pd.DataFrame) else pd.read_parquet(table)
+    frame = table if isinstance(table, pd.DataFrame) else pd.DataFrame(known_rows(table), columns=COLUMNS.names)
     name = str(frame["study"].iloc[0]) if isinstance(table, pd.DataFrame) and len(frame) else Path(str(table)).name
+    frame, told = counted(frame, choose_by)
     configs = known_configs(frame)
     lines = per_dataset(frame).rename(columns={"system": "method"})
+    lines = lines[(lines["stage"] != TUNE) | lines["configuration"].isin(best_cells(lines, choose_by))]
     lines = lines.assign(accuracy=lines[measure])
-    final, tune = lines[lines["stage"] == FINAL], lines[lines["stage"] == TUNE]
+    final, tune, base = (lines[lines["stage"] == stage] for stage in (FINAL, TUNE, BASE))
     check_final(final, name)
     suite = str(final["suite"].iloc[0])
     roles = task_roles(suite, final[final["suite"] == suite]).map(PART_OF_ROLE)
@@ -80,13 +93,25 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy") -
     )
     return Stored(
         scores=final[SCORE_COLUMNS].reset_index(drop=True),
-        held_out=best_cells(tune) if len(tune) else None,
-        levels=levels_of(final),
+        held_out=tune if len(tune) else None,
+        levels=levels_of(final, base),
         adapters={method: config["adapter"] for method, config in configs.items()},
         backbone=next((str(config["backbone"]) for config in configs.values()), ""),
         name=name,
-        sample=sample_of(final, configs, suite),
+        sample="; ".join([sample_of(final, configs, suite), *told]),
+        suite=suite,
     )
+
+
+def counted(frame: pd.DataFrame, choose_by: str) -> tuple[pd.DataFrame, list[str]]:
+    """The frame without final runs of configurations that were not chosen, where it holds configurations; what it
+    lost, in words."""
+    if "config" not in frame or "dataset" in frame:
+        return frame, []
+    means = per_dataset(frame).groupby(RUN, sort=False)[MEANS].mean().reset_index()
+    runs = means.merge(frame[["run", "stage", "configuration", "config"]], on=["run", "stage", "configuration"])
+    kept, told = chosen_finals(runs, choose_by)
+    return frame[frame["run"].isin(kept["run"])], told
 
 
 def per_dataset(frame: pd.DataFrame) -> pd.DataFrame:
@@ -132,21 +157,23 @@ def check_final(final: pd.DataFrame, name: str) -> None:
             raise ValueError(f"data set {dataset!r} of {suite} was tested on different rows; compare runs of one kind")
 
 
-def best_cells(tune: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each method's best configuration: the highest mean accuracy, of equal ones the lowest loss."""
-    means = tune.groupby(["method", "configuration"], sort=False)[["accuracy", "loss"]].mean()
-    order = means.assign(accuracy=-means["accuracy"]).sort_values(["accuracy", "loss"], kind="stable").reset_index()
-    best = order.drop_duplicates("method")[["method", "configuration"]]
-    return tune.merge(best, on=["method", "configuration"])
+def best_cells(lines: pd.DataFrame, choose_by: str) -> list[str]:
+    """Each method's best configuration on rows held out of train, as a campaign chooses it."""
+    tune = lines[lines["stage"] == TUNE].groupby(["method", "configuration", "run"], sort=False)[MEANS].mean()
+    return [best_configuration(own.reset_index(), choose_by) for _, own in tune.groupby("method", sort=False)]
 
 
-def levels_of(final: pd.DataFrame) -> pd.DataFrame:
-    """Columns as of `scores.levels`."""
+def levels_of(final: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
+    """Columns as of `scores.levels`; untrained is the base model on the very rows that the systems were tested on."""
     frames = []
     for suite, rows in final.groupby("suite", sort=False):
         guesses = baselines(load_suite(str(suite)))
-        frames.append(rows.drop_duplicates("dataset")[["part", "dataset"]].join(guesses, on="dataset"))
-    table = pd.concat(frames, ignore_index=True).assign(untrained=np.nan, untrained_loss=np.nan)
+        places = rows.drop_duplicates("dataset")[["part", "suite", "dataset", "rows_digest"]]
+        frames.append(places.join(guesses, on="dataset"))
+    scored = base.drop_duplicates(["suite", "dataset", "rows_digest"])[
+        ["suite", "dataset", "rows_digest", "accuracy", "loss"]
+    ].rename(columns={"accuracy": "untrained", "loss": "untrained_loss"})
+    table = pd.concat(frames, ignore_index=True).merge(scored, on=["suite", "dataset", "rows_digest"], how="left")
     table["chance"] = table["chance"].fillna(0.0)
     return table.assign(guess=table[["chance", "majority"]].max(axis=1))[
         ["part", "dataset", "chance", "majority", "guess", "untrained", "untrained_loss"]

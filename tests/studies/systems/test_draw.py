@@ -109,12 +109,18 @@ def test_no_text_meets_another_or_leaves_the_figure_and_the_seeds_stand_below(pa
     assert fig.get_supxlabel().startswith("3 seeds. Bars: 95 % intervals over seeds")
 
 
-def test_a_radar_of_absent_methods_or_tasks_is_refused(frames):
+def test_a_radar_of_absent_methods_is_refused(frames):
     frame, summary, levels = frames
     with pytest.raises(ValueError, match="radar_methods names DoRA, which have no runs; choose from LoRA"):
         transfer_figure(frame, summary, levels, ("DoRA",))
-    with pytest.raises(ValueError, match="no out-of-distribution tasks; pass scores"):
-        transfer_figure(frame[frame["part"] != "ood"], summary, levels)
+
+
+def test_without_tasks_that_nobody_trained_on_those_of_training_are_drawn(frames):
+    frame = frames[0][frames[0]["part"] != "ood"]
+    figure = transfer_figure(frame, part_summary(frame), frames[2])
+    titles = [" ".join(panel.get_title(loc="left").split()) for panel in figure.axes]
+    assert titles[:3] == ["originals (3 tasks)", "variants (2 tasks)", "task by task, originals"]
+    assert transfer_explorer(frame, part_summary(frame), frames[2]).layout.xaxis2.title.text.endswith("originals")
 
 
 def test_a_suite_without_variants_has_two_panels_of_dots(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import moe_analysis as ma
+from moe_analysis.campaigns.table import ResultsError, write_rows
 from moe_analysis.studies import systems
 from moe_analysis.studies.systems.explore_tasks import task_widget
 from moe_analysis.studies.systems.scores import OUTSIDE, scores, task_differences
@@ -66,6 +67,14 @@ def stored_row(system: str, seed: int, right: float, stage: str = "final", cell:
         "losses": [1.0] * len(names),
         "correct": outcomes,
         "correct_norm": outcomes,
+        "curve_steps": [],
+        "curve_loss": [],
+        "curve_norm": [],
+        "steps": 9,
+        "seconds": 1.0,
+        "machine": "a processor",
+        "versions": "{}",
+        "backbone_sha256": "0" * 64,
         **more,
     }
 
@@ -110,7 +119,7 @@ def test_runs_of_two_suites_are_refused_before_anything_is_evaluated(runs, monke
 def test_a_table_of_results_becomes_the_same_kind_of_result(form, tmp_path):
     rows = table_of(LoRA=0.5, LoRA_MoE=0.6, T_REX=0.9)
     given = {"path": tmp_path / "trial.parquet", "rows": rows, "frame of results": long(rows)}[form]
-    rows.to_parquet(tmp_path / "trial.parquet")
+    write_rows(tmp_path / "trial.parquet", rows.to_dict("records"))
     found = systems.measure_table(given)
     assert found.methods == ["LoRA", "LoRA-MoE", "T-REX"] and not found.runs
     assert found.stored == ("trial.parquet" if form == "path" else "trial")
@@ -160,6 +169,60 @@ def test_tables_that_cannot_be_compared_are_refused(change, match):
         systems.measure_table(change(table_of(LoRA=0.5, T_REX=0.9)))
     with pytest.raises(ValueError, match="measure = 'f1' is unknown; choose one of accuracy, accuracy_norm"):
         systems.measure_table(table_of(LoRA=0.5), measure="f1")
+
+
+def test_a_table_of_another_version_and_one_that_is_not_there_are_refused_by_name(tmp_path):
+    table_of(LoRA=0.5, T_REX=0.9).to_parquet(tmp_path / "trial.parquet")  # without the number of a schema
+    with pytest.raises(ResultsError, match="trial.parquet has schema None of a table of results"):
+        systems.measure_table(tmp_path / "trial.parquet")
+    with pytest.raises(ResultsError, match="elsewhere.parquet.* has no table"):
+        systems.measure_table(tmp_path / "elsewhere.parquet")
+
+
+def configured(row: dict, **fields: float) -> dict:
+    return {**row, "config": json.dumps({**json.loads(row["config"]), **fields})}
+
+
+@pytest.mark.parametrize("method", ["LoRA", "LoRA-MoE", "SiRA", "HydraLoRA", "MixLoRA", "MoMOR", "S'MoRE", "T-REX"])
+def test_final_runs_that_the_tuning_no_longer_chooses_are_never_pooled(method):
+    rows = [
+        configured(stored_row(method, 100, 0.3, "tune", "a"), lr=0.1),
+        configured(stored_row(method, 100, 0.8, "tune", "b"), lr=0.2),
+        *(configured(stored_row(method, seed, 0.1, cell="a"), lr=0.1) for seed in (0, 1)),
+        *(configured(stored_row(method, seed, 0.9, cell="b"), lr=0.2) for seed in (0, 1)),
+        *(stored_row("another", seed, 0.5) for seed in (0, 1)),
+    ]
+    found = systems.measure_table(pd.DataFrame(rows))
+    own = found.scores[found.scores["method"] == method]
+    assert len(own) == 2 * 9 and own["accuracy"].mean() > 0.8
+    assert f"2 final runs of {method} at lr = 0.1 left out: the tuning chose lr = 0.2" in found.origin
+
+
+def with_base(rows: pd.DataFrame, **more) -> pd.DataFrame:
+    base = stored_row("base model", 0, 0.4, stage="base", **more)
+    return pd.concat([pd.DataFrame([base]), rows], ignore_index=True)
+
+
+def test_the_base_model_of_a_table_is_what_learning_is_held_against():
+    found = systems.measure_table(with_base(table_of(LoRA=0.2, T_REX=0.9)))
+    assert "base model" not in found.methods and found.levels["untrained"].notna().all()
+    words = found.learning.groupby("method")["learning"].unique().map(set).to_dict()
+    assert words["T-REX"] == {"above the base model"} and "not above the base model" in words["LoRA"]
+    row = found.learning.iloc[0]
+    assert row["gain"] == pytest.approx(row["accuracy"] - row["base"]) and row["seeds"] == 4
+    assert found.gains.query("method == 'T-REX'")["difference"].gt(0).all()
+    assert "learning" in found.tables and "learning" in found.numbers
+    assert isinstance(found.plot(), Figure) and found.interactive().data
+
+
+@pytest.mark.parametrize("table", ["without a base model", "with one of other rows"])
+def test_learning_is_unknown_where_no_base_model_was_tested_on_these_rows(table):
+    rows = table_of(LoRA=0.2, T_REX=0.9)
+    if table == "with one of other rows":
+        rows = with_base(rows, rows_digests=["of other rows"] * 9)
+    found = systems.measure_table(rows)
+    assert set(found.learning["learning"]) == {"no base model on these rows"}
+    assert found.levels["untrained"].isna().all()
 
 
 # the knobs

@@ -1,0 +1,67 @@
+"""The order of the optimizers of gR Fig. 3 when each is tuned alike: by training loss, and by test loss task by task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...evidence import Claim, Effect
+from .claims import OURS, VISIBLE, in_parts, order_claim, pairs_of, tuning_fault
+from .curves import FORMS
+
+if TYPE_CHECKING:
+    from .tuned import TunedOptimizers
+
+
+def claims(found: TunedOptimizers) -> list[Claim]:
+    """For each form the paper's claim by training loss, paired by seed, and ours by test loss, paired by task and seed."""
+    return [*(trained(found, form) for form in FORMS), *(tested(found, form) for form in FORMS)]
+
+
+def trained(found: TunedOptimizers, form: str) -> Claim:
+    """Fig. 3 by the final runs, whose seeds chose no rate."""
+    return order_claim(found.finals, found.rates, form, lambda better, worse: missing_runs(found, better, worse))
+
+
+def tested(found: TunedOptimizers, form: str) -> Claim:
+    """Lower test losses, a hypothesis of ours: the paper draws the training loss."""
+    parts = []
+    for better, worse in pairs_of(form):
+        claim = Claim(
+            f"own_gr_test_{better}_{worse}",
+            OURS,
+            f"{better} has a lower test loss than {worse}",
+            kind="own",
+            compares=f"1 - {better} / {worse}, each at its best learning rate",
+            endpoint="share of the test loss of a task",
+            smallest=VISIBLE,
+        )
+        if fault := tuning_fault(found.rates, better, worse) or missing_runs(found, better, worse):
+            parts.append(claim.untestable(fault))
+        else:
+            parts.append(claim.with_effect(Effect(task_gains(found, better, worse))))
+    statement = f"{form}: preconditioning and gate rescaling each lower the test loss"
+    return in_parts(f"own_gr_test_{form}", OURS, statement, parts, own=True)
+
+
+def task_gains(found: TunedOptimizers, better: str, worse: str) -> np.ndarray:
+    """(tasks, seeds that both have) 1 - better / worse; NaN where one of the two diverged."""
+    first, second = (
+        found.tests[found.tests["method"] == name].pivot(index="dataset", columns="seed", values="loss")
+        for name in (better, worse)
+    )
+    gains = (1 - first / second).dropna(axis=1, how="all")
+    return gains.where(np.isfinite(first) & np.isfinite(second)).to_numpy()
+
+
+def missing_runs(found: TunedOptimizers, *methods: str) -> str:
+    """Which final runs a comparison waits for; empty where there are two seeds that all methods have."""
+    seeds = {name: set(found.finals.loc[found.finals["method"] == name, "seed"]) for name in methods}
+    if absent := [name for name, own in seeds.items() if not own]:
+        return f"no final run of {' and '.join(absent)}; two seeds of each or more would decide it"
+    shared = set.intersection(*seeds.values())
+    if len(shared) < 2:
+        told = "no seed" if not shared else f"seed {min(shared)} alone"
+        return f"final runs of {' and '.join(methods)} share {told}, which has no spread; two seeds or more would decide it"
+    return ""

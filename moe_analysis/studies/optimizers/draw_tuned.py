@@ -1,0 +1,99 @@
+"""gR Fig. 3 from a campaign's table: held-out loss by learning rate, and the training of the chosen ones below."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, counted_seeds, figure, note_below, use_style
+from .curves import rate_labels
+from .draw import (
+    BANDS,
+    OUTCOMES,
+    RATE,
+    draw_measure,
+    draw_rates,
+    name_ends,
+    progress_explorer,
+    rate_bands,
+    rates_explorer,
+    ring_best,
+)
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+    from .tuned import TunedOptimizers
+
+MEASURE = "loss"
+
+
+def plot(found: TunedOptimizers) -> Figure:
+    """A column per form: losses by rate above, and below the curves of the final runs where there are some."""
+    forms, trained = found.forms, set(found.finals["method"])
+    rows = 1 + bool(trained)
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 0.7 + 3.0 * rows)
+        panels = fig.subplots(rows, len(forms), squeeze=False)
+        for column, (form, methods) in enumerate(forms.items()):
+            draw_grid(panels[0][column], found, methods)
+            panels[0][column].set_title(f"forms of {form}: held-out loss by rate", fontsize=10)
+            if not trained:
+                continue
+            below, own = panels[1][column], [method for method in methods if method in trained]
+            draw_measure(below, found.bands, "train loss", own, rate_labels(found.rates), under=3.2)
+            below.set_title(f"forms of {form}: training at the chosen rate", fontsize=10)
+            name_ends(below)
+        for panel in panels[:, 1:].flat:
+            panel.set_ylabel("")
+        note_below(fig, reading_of(found))
+    return fig
+
+
+def draw_grid(panel: Any, found: TunedOptimizers, methods: list[str]) -> None:
+    """The whole grid of each method, and a ring at the rate that was chosen."""
+    for index, method in enumerate(methods):
+        draw_rates(panel, rate_bands(found.outcomes, method, MEASURE), method, index)
+        ring_best(panel, found.outcomes, found.rates, method, MEASURE)
+    panel.set_xscale("log")
+    panel.set_xlabel(RATE)
+    panel.set_ylabel(OUTCOMES[MEASURE])
+    panel.grid(axis="y")
+    name_ends(panel)
+
+
+def reading_of(found: TunedOptimizers) -> str:
+    """Seeds of both stages, what the marks mean, and which choices lie at an end of their grid."""
+    told = [
+        f"Above {counted_seeds(int(found.outcomes['seed'].nunique()))}; ring: the rate that was chosen; ×: diverged."
+    ]
+    if len(found.finals):
+        told.append(f"Below {counted_seeds(int(found.chosen['seeds'].max()))} at the chosen rate. {BANDS}")
+    ends = found.chosen[found.chosen["end"] != ""]
+    if len(ends):
+        listed = ", ".join(f"{method} ({end})" for method, end in zip(ends["method"], ends["end"]))
+        told.append(f"At an end of the grid, so that a rate beyond may be better: {listed}.")
+    else:
+        told.append("No choice lies at an end of its grid.")
+    return " ".join(told)
+
+
+def interactive(found: TunedOptimizers) -> go.Figure:
+    """Both rows side by side: every run by its rate, every seed over training; the legend chooses the methods."""
+    from plotly.subplots import make_subplots
+
+    titles = ["held-out loss by learning rate", "training at the chosen rates"]
+    fig = make_subplots(1, 1 + (len(found.finals) > 0), subplot_titles=titles[: 1 + (len(found.finals) > 0)])
+    for trace in rates_explorer(found.outcomes, found.rates).data[2 * len(found.rates) :]:  # those of the held-out loss
+        fig.add_trace(trace.update(visible=True), row=1, col=1)
+    fig.update_xaxes(type="log", title_text=RATE, row=1, col=1)
+    fig.update_yaxes(title_text=OUTCOMES[MEASURE], row=1, col=1)
+    if len(found.finals):
+        curves = found.curves[found.curves["measure"] == "train loss"]
+        for trace in progress_explorer(curves).data:
+            fig.add_trace(trace.update(showlegend=False, visible=True), row=1, col=2)
+        fig.update_xaxes(title_text="training step", row=1, col=2)
+        fig.update_yaxes(title_text="training loss (nats per token)", row=1, col=2)
+    fig.update_layout(template="plotly_white", height=520, title={"text": "Optimizers, each at its own best rate"})
+    return arranged(fig, reading_of(found))

@@ -1,0 +1,133 @@
+"""Optimizers out of a campaign's table of results: the tuning as losses by rate, the final runs as curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...campaigns.campaign import FINAL, TUNE
+from ...campaigns.chosen import chosen_finals
+from ...campaigns.results import result_runs, results
+from .curves import FORMS, methods_of
+
+CURVE_COLUMNS = ["method", "seed", "step", "measure", "value"]
+POINTS = 9  # of a stored curve that a drawn one is the centered mean of
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What a table holds of the eight optimizers.
+
+    Args:
+        tuning: one row per run of the tuning, columns of `curves.outcomes`; loss and accuracy are of rows held out of
+            train.
+        finals: the same of the final runs at each method's chosen rate; loss and accuracy are of test rows.
+        curves: of the final runs, columns of `curves.progress_curves`; a table has test outcomes of the end only.
+        tests: method, seed, dataset, loss of the final runs.
+        sample: what was measured, in words, and which final runs were left out.
+    """
+
+    tuning: pd.DataFrame
+    finals: pd.DataFrame
+    curves: pd.DataFrame
+    tests: pd.DataFrame
+    sample: str
+
+
+def stored_optimizers(table: str | Path) -> Stored:
+    """Read a campaign's table, whole or not; its rates are those of least loss on rows held out of train.
+
+    Args:
+        table: path of the .parquet file, or a study's name.
+
+    Raises:
+        ResultsError: there is no such table, or it is damaged.
+        ValueError: for a table with no run of the eight, two runs of one method, seed and rate, and runs of several
+            lengths within a stage.
+    """
+    known = {method for form in FORMS for method in methods_of(form)}
+    runs = result_runs(table)
+    runs, told = chosen_finals(runs[runs["system"].isin(known)], "loss")
+    tune, final = (runs[runs["stage"] == stage] for stage in (TUNE, FINAL))
+    if tune.empty and final.empty:
+        raise ValueError(f"{table} has no run of {', '.join(sorted(known))}; pass the table of the campaign optimizers")
+    for own in (tune, final):
+        check_stage(own)
+    return Stored(
+        tuning=outcomes_of(tune),
+        finals=outcomes_of(final),
+        curves=curves_of(final),
+        tests=tests_of(table, final),
+        sample="; ".join([*sampled(tune, final), *told]),
+    )
+
+
+def records(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    return iter(runs.to_dict("records"))
+
+
+def check_stage(runs: pd.DataFrame) -> None:
+    keys = [(row["system"], row["seed"], float(row["config"]["lr"])) for row in records(runs)]
+    if doubled := sorted({key for key in keys if keys.count(key) > 1}):
+        method, seed, lr = doubled[0]
+        raise ValueError(
+            f"the table holds several {runs['stage'].iloc[0]} runs of {method!r} with seed {seed} at lr {lr:g}; pass "
+            "the rows of one campaign"
+        )
+    if len(steps := sorted(set(runs["steps"]))) > 1:
+        raise ValueError(
+            f"{runs['stage'].iloc[0]} runs are {', '.join(map(str, steps))} steps long; pass those of one length"
+        )
+
+
+def outcomes_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """Columns of `curves.outcomes`; a run whose loss stopped being a number has infinite losses and no accuracy."""
+    rows = []
+    for row in records(runs):
+        curve = np.asarray(row["curve_loss"], float)
+        values = [curve.mean(), curve[-POINTS:].mean(), row["loss"]]
+        finite = [float(value) if np.isfinite(value) else np.inf for value in values]
+        accuracy = row["accuracy"] if np.isfinite(finite).all() else np.nan
+        rows.append((row["system"], row["seed"], float(row["config"]["lr"]), *finite, accuracy))
+    columns = ["method", "seed", "lr", "mean_loss", "final_loss", "loss", "accuracy"]
+    return pd.DataFrame(rows, columns=columns).astype({"lr": float})
+
+
+def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
+    frames = [curve_of(row) for row in records(runs)]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=CURVE_COLUMNS)
+
+
+def curve_of(row: dict[str, Any]) -> pd.DataFrame:
+    """A run's training loss, centered means over `POINTS` of the stored stretches, and what it came to on test rows."""
+    smoothed = pd.Series(row["curve_loss"], dtype=float).rolling(POINTS, center=True, min_periods=1).mean()
+    trained = {"step": row["curve_steps"], "measure": "train loss", "value": smoothed.to_numpy()}
+    names = ["eval loss", "eval accuracy"]
+    tested = {"step": row["steps"], "measure": names, "value": [row["loss"], row["accuracy"]]}
+    frame = pd.concat([pd.DataFrame(trained), pd.DataFrame(tested)], ignore_index=True)
+    return frame.assign(method=row["system"], seed=row["seed"])[CURVE_COLUMNS]
+
+
+def tests_of(table: str | Path, final: pd.DataFrame) -> pd.DataFrame:
+    """method, seed, dataset, loss on the rows of the final runs' own suite."""
+    lines = results(table)
+    suites = dict(zip(final["run"], (config["suite"] for config in final["config"])))
+    own = lines[lines["run"].isin(list(suites)) & (lines["suite"] == lines["run"].map(suites))]
+    return own.rename(columns={"system": "method"})[["method", "seed", "dataset", "loss"]].reset_index(drop=True)
+
+
+def sampled(*stages: pd.DataFrame) -> Iterator[str]:
+    """ "40 tuning runs of 1 seed, 200 steps", for each stage that has runs."""
+    for runs in stages:
+        if len(runs):
+            stage = {TUNE: "tuning", FINAL: "final"}[runs["stage"].iloc[0]]
+            seeds = runs["seed"].nunique()
+            yield (
+                f"{len(runs)} {stage} run{'s' * (len(runs) != 1)} of {seeds} seed{'s' * (seeds != 1)}, "
+                f"{runs['steps'].iloc[0]} steps"
+            )

@@ -1,0 +1,103 @@
+"""gR Figs. 2 and 3 from a campaign's table: each optimizer tuned on its own grid, and trained with fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .curves import best_rates
+from .measure import PLAIN, RESCALED, Optimizers, Rescaling
+from .stored import stored_optimizers
+
+
+@dataclass(frozen=True, eq=False)
+class TunedOptimizers(Optimizers):
+    """The eight optimizers, each at the best of its own grid of rates, by a table of results that may not be whole.
+
+    Args:
+        outcomes: one row per run of the tuning, by rows held out of train.
+        rates: the best learning rate of each method, as `best_rates` returns it.
+        curves: over training, of the final runs.
+        finals: one row per final run, by test rows.
+        tests: method, seed, dataset, loss of the final runs.
+    """
+
+    question = (
+        "Do preconditioning (R) and gate rescaling (g) train better, for SGD and for AdamW, when each optimizer has its "
+        "own best learning rate?"
+    )
+    how_to_read = (
+        "Above, the loss on rows held out of train by the learning rate of the experts, each optimizer over its own "
+        "grid; a ring marks the rate that was chosen, a cross at the top a rate at which training diverged. Below, "
+        "the training loss of runs with other seeds at the chosen rates: lines are means over seeds, shades reach from "
+        "the lowest seed to the highest; forms of AdamW are dashed."
+    )
+    drawing = "draw_tuned"
+    judging = "claims_tuned"
+
+    finals: pd.DataFrame
+    tests: pd.DataFrame
+
+    @cached_property
+    def chosen(self) -> pd.DataFrame:
+        """method, lr, loss, trials, end ("least", "most" or "": whether the choice is an end of its grid), seeds (of
+        final runs)."""
+        seeds = self.finals.groupby("method")["seed"].nunique()
+        rows = []
+        for row in self.rates.to_dict("records"):
+            tried = row["tried"]
+            end = "least" if row["lr"] == tried[0] else "most" if row["lr"] == tried[-1] else ""
+            count = int(seeds.get(row["method"], 0))
+            rows.append((row["method"], row["lr"], row["loss"], len(tried), end, count))
+        return pd.DataFrame(rows, columns=["method", "lr", "loss", "trials", "end", "seeds"])
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return {"chosen": self.chosen, "tuning": self.outcomes, "finals": self.finals}
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        return {**self.tables, "rates": self.rates, "bands": self.bands}
+
+    @property
+    def rescaling(self) -> Rescaling:
+        """Fig. 2: the final runs of RSGD and gRSGD.
+
+        Raises:
+            ValueError: while one of them has no final run.
+        """
+        pair = (PLAIN, RESCALED)
+        if missing := [name for name in pair if name not in set(self.finals["method"])]:
+            raise ValueError(f"{self.stored} has no final run of {' and '.join(missing)} yet; let the campaign finish")
+        finals, curves = (frame[frame["method"].isin(pair)] for frame in (self.finals, self.curves))
+        return Rescaling(outcomes=finals, curves=curves, sample=self.sample, stored=self.stored)
+
+
+def measure_table(table: str | Path) -> TunedOptimizers:
+    """Compare the paper's optimizers by a campaign's table of results, when machines and runs are gone.
+
+    The table need not be whole: rates that were tried are drawn, and a claim says which runs it waits for.
+
+    Args:
+        table: path of the .parquet file, or a study's name.
+
+    Raises:
+        ResultsError: there is no such table, or it is damaged.
+        ValueError: as `stored_optimizers`.
+    """
+    found = stored_optimizers(table)
+    tried = found.tuning if len(found.tuning) else found.finals
+    return TunedOptimizers(
+        outcomes=tried,
+        rates=best_rates(tried),
+        curves=found.curves,
+        finals=found.finals,
+        tests=found.tests,
+        sample=found.sample,
+        stored=Path(table).name,
+    )

@@ -1,0 +1,130 @@
+"""S'MoRE's Table 2 beside a stored table whose systems bear its labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from moe_analysis.studies.systems.claims import claims
+from moe_analysis.studies.systems.claims_tasks import claims as task_claims
+from moe_analysis.studies.systems.endpoints import task_table, versions
+from moe_analysis.studies.systems.measure import Systems, SystemTasks, shared
+from moe_analysis.studies.systems.scores import against_level, comparisons, part_summary
+from moe_analysis.studies.systems.table_2 import DATASETS, PAPER, paper_gain, side_by_side
+
+LABELS = (
+    *[label for label in PAPER if label not in ("base model", "HydraLoRA (8)")],
+    "LoRA-MoE",
+    "mix-and-match",
+    "T-REX",
+    "T-REX, smaller",
+)
+SIZES = {"T-REX": 120, "T-REX, smaller": 65}
+
+
+def made_up(gains: dict[str, float], seeds: int = 6, datasets: tuple[str, ...] = DATASETS) -> Systems:
+    """Scores of every label, .5 with a little noise and what is gained by some."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.0005, (len(datasets), seeds))
+    frame = pd.DataFrame(
+        {
+            "method": method,
+            "seed": seed,
+            "part": "in-distribution",
+            "dataset": dataset,
+            "rows": 400,
+            "accuracy": 0.5 + gains.get(method, 0.0) + noise[place, seed] * (1 + len(method) % 3),
+            "loss": 1.0,
+        }
+        for method in LABELS
+        for seed in range(seeds)
+        for place, dataset in enumerate(datasets)
+    )
+    levels = pd.DataFrame({"part": "in-distribution", "dataset": datasets, "chance": 0.2, "majority": 0.2})
+    levels = levels.assign(guess=0.25, untrained=0.3, untrained_loss=2.0)
+    costs = pd.DataFrame({"method": LABELS, "trainable": [SIZES.get(label, 100) for label in LABELS]})
+    return Systems(
+        scores=frame,
+        levels=levels,
+        summary=part_summary(frame),
+        guessing=against_level(frame, levels, "guess"),
+        tasks=task_table(frame, levels),
+        pairs=comparisons(frame),
+        costs=costs,
+        gains=against_level(frame, levels, "untrained"),
+        losses=comparisons(frame, measure="loss"),
+        authors=pd.DataFrame({"method": ["LoRA", "LoRA-MoE", "SiRA", "T-REX"], "trainable": [100, 100, 100, 65]}),
+    )
+
+
+def test_a_name_finds_its_versions_and_no_other_system():
+    assert versions(LABELS, "MixLoRA") == ["MixLoRA (4)", "MixLoRA (8)"]
+    assert versions(LABELS, "LoRA") == ["LoRA"] and versions(LABELS, "T-REX") == ["T-REX"]
+    assert versions(LABELS, "SiRA") == []
+
+
+def test_the_papers_numbers_stand_beside_ours_with_their_intervals():
+    found = made_up({"S'MoRE (4-4)": 0.1})
+    table = found.beside_paper.set_index(["method", "dataset"])
+    row = table.loc["S'MoRE (4-4)", "commonsense_qa"]
+    assert row["paper"] == 67.16 and row["ours"] == pytest.approx(60, abs=1) and row["seeds"] == 6
+    assert row["low"] < row["ours"] < row["high"]
+    assert table.loc["base model", "ARC-Easy"][["paper", "ours", "seeds"]].tolist() == [66.31, 30.0, 0]
+    assert table.loc["T-REX", "paper"].isna().all() and table.loc["T-REX", "ours"].notna().all()
+    assert table.loc["HydraLoRA (4)", "average"]["paper"] == pytest.approx(59.63, abs=0.01)
+    assert len(table) == 6 * (1 + len(LABELS))
+    assert "Table 2 side by side" in found.tables and "table_2" in found.numbers
+    assert isinstance(found.plot(), Figure) and found.interactive().data
+
+
+def test_one_data_set_alone_has_no_average_and_another_suite_no_table():
+    alone = made_up({}, datasets=("commonsense_qa",)).beside_paper
+    assert set(alone["dataset"]) == {"commonsense_qa"}
+    other = made_up({}, datasets=("add_small",))
+    assert other.beside_paper.empty and "Table 2 side by side" not in other.tables
+    assert not [claim for claim in claims(other) if claim.name.startswith("smore_table2")]
+    assert side_by_side(other.scores, other.levels).columns[0] == "method"
+
+
+@pytest.mark.parametrize("gain, word", [(0.1, "reproduced"), (0.0, "not reproduced"), (-0.1, "contradicted")])
+def test_both_sizes_of_smore_are_judged_against_every_version_of_the_others(gain, word):
+    found = claims(made_up({"S'MoRE (2-2)": gain, "S'MoRE (4-4)": gain}))
+    told = {claim.name: claim for claim in found if claim.name.startswith("smore_table2")}
+    assert list(told) == [f"smore_table2_{size}_in_distribution" for size in ("2-2", "4-4")]
+    for claim in told.values():
+        others = [part.compares.partition(" - ")[2] for part in claim.parts]
+        assert others == ["LoRA", "HydraLoRA (4)", "MixLoRA (4)", "MixLoRA (8)"]
+        assert {part.verdict for part in claim.parts} == {word}
+    last = told["smore_table2_4-4_in_distribution"].parts[-1]
+    assert last.paper_effect == pytest.approx(paper_gain("S'MoRE (4-4)", "MixLoRA (8)", DATASETS))
+    assert last.smallest == pytest.approx(last.paper_effect / 2) and last.paper_effect == pytest.approx(
+        0.0096, abs=1e-4
+    )
+
+
+def test_the_papers_gain_is_that_on_the_tasks_that_count():
+    assert paper_gain("S'MoRE (4-4)", "LoRA", ["commonsense_qa"]) == pytest.approx(0.0336)
+    assert np.isnan(paper_gain("T-REX", "LoRA", DATASETS)) and np.isnan(paper_gain("LoRA", "LoRA", []))
+    # the paper is not ahead of LoRA there, so a declared effect is used in place of half of its own
+    alone = made_up({"S'MoRE (4-4)": 0.1}, datasets=("ARC-Easy",))
+    part = claims(alone)[-1].parts[0]
+    assert part.paper_effect is None and part.smallest == 0.01
+
+
+def test_the_smaller_t_rex_and_every_mixture_reach_their_claims():
+    found = made_up({"T-REX, smaller": 0.1, "MixLoRA (8)": 0.1})
+    joint = next(claim for claim in claims(found) if claim.name.startswith("trex_headline_smaller"))
+    assert [part.compares for part in joint.parts][:2] == ["T-REX, smaller - LoRA", "T-REX, smaller - LoRA-MoE"]
+    assert joint.parts[0].verdict == "reproduced"
+    own = {claim.name: claim.verdict for claim in task_claims(SystemTasks(**shared(found)))}
+    assert list(own) == [
+        f"own_{label}_in_distribution" for label in ("LoRA-MoE", "HydraLoRA_(4)", "MixLoRA_(4)", "MixLoRA_(8)")
+    ]
+    assert own["own_MixLoRA_(8)_in_distribution"] == "supported"
+
+
+def test_the_strongest_reference_is_looked_for_among_all_versions():
+    found = made_up({"MixLoRA (8)": 0.48})
+    assert not found.tasks["kept"].any() and found.tasks["reference"].gt(0.95).all()
