@@ -49,13 +49,29 @@ class Node:
 
 
 def plot(found: ExampleTree) -> Figure:
-    """Propagation from the leaves up, and routing from the root down."""
-    return propagation_figure(found.tree, found.num_experts)
+    """(a) propagation from the leaves up and (b) routing from the root down, of one token.
 
+    A color is an expert of a pool, a gray box one that the token does not use. (a) numbers at the edges are scores;
+    (b) a row of keys is one run of a gate, so that a layer's gate stands there once per parent.
 
-def interactive(found: ExampleTree) -> go.Figure:
-    """The tree with its pools; hover tells score, key similarity and contribution."""
-    return tree_explorer(found.tree, found.num_experts)
+    Raises:
+        ValueError: when the tree has not as many layers as there are pools.
+    """
+    num_experts, layers = found.num_experts, int(found.tree["layer"].max())
+    if layers != len(num_experts):
+        raise ValueError(
+            f"num_experts = {list(num_experts)} has {len(num_experts)} pools but the tree {layers} "
+            "layers; pass one size a layer"
+        )
+    nodes = layout(found.tree)
+    with use_style():
+        fig = figure(FULL_WIDTH, 1.6 + 1.25 * layers)
+        left, right = fig.subplots(1, 2, width_ratios=[1.25, 1])
+        draw_propagation(left, nodes, num_experts)
+        draw_routing(right, nodes, num_experts)
+        left.set_title("(a) propagation, from the leaves up")
+        right.set_title("(b) routing, from the root down")
+    return fig
 
 
 def layout(tree: pd.DataFrame) -> list[Node]:
@@ -81,34 +97,6 @@ def children(nodes: list[Node], parent: Node) -> list[Node]:
 
 def of_layer(nodes: list[Node], layer: int) -> list[Node]:
     return [node for node in nodes if node.layer == layer]
-
-
-def propagation_figure(tree: pd.DataFrame, num_experts: Sequence[int]) -> Figure:
-    """(a) propagation and (b) routing of one token; num_experts: sizes of the pools, the lowest first.
-
-    A color is an expert of a pool, a gray box one that the token does not use. (a) numbers at the edges are scores;
-    (b) a row of keys is one run of a gate, so that a layer's gate stands there once a parent.
-    Raises ValueError when the tree has not as many layers as there are pools.
-
-    >>> figure = propagation_figure(tree, num_experts=[4, 4])
-    >>> [panel.get_title(loc="left") for panel in figure.axes]
-    ['(a) propagation, from the leaves up', '(b) routing, from the root down']
-    """
-    layers = int(tree["layer"].max())
-    if layers != len(num_experts):
-        raise ValueError(
-            f"num_experts = {list(num_experts)} has {len(num_experts)} pools but the tree {layers} "
-            "layers; pass one size a layer"
-        )
-    nodes = layout(tree)
-    with use_style():
-        fig = figure(FULL_WIDTH, 1.6 + 1.25 * layers)
-        left, right = fig.subplots(1, 2, width_ratios=[1.25, 1])
-        draw_propagation(left, nodes, num_experts)
-        draw_routing(right, nodes, num_experts)
-        left.set_title("(a) propagation, from the leaves up")
-        right.set_title("(b) routing, from the root down")
-    return fig
 
 
 def expert_color(expert: int) -> str:
@@ -208,21 +196,15 @@ def query_label(layer: int, layers: int, width: float) -> str:
 
 
 def finish(panel: Any, nodes: list[Node], left: float) -> None:
-    panel.set_xlim(left, max(node.x for node in nodes) + 1.1)
-    panel.set_ylim(-1.5, nodes[0].y + 3.0)
+    panel.set(xlim=(left, max(node.x for node in nodes) + 1.1), ylim=(-1.5, nodes[0].y + 3.0))
     panel.axis("off")
 
 
-def tree_explorer(tree: pd.DataFrame, num_experts: Sequence[int]) -> go.Figure:
-    """The interactive twin: the tree with its pools; hover tells expert, scores, key similarity and contribution.
-
-    >>> figure = tree_explorer(tree, num_experts=[4, 4])
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
+def interactive(found: ExampleTree) -> go.Figure:
+    """The tree with its pools; hover tells expert, scores, key similarity and contribution."""
     from plotly.subplots import make_subplots
 
-    nodes = layout(tree)
+    nodes, num_experts = layout(found.tree), found.num_experts
     fig = make_subplots(rows=1, cols=2, column_widths=[0.4, 0.6], subplot_titles=["pools: experts in use", "the tree"])
     for layer, s in enumerate(num_experts):
         stands = [node.expert for node in of_layer(nodes, layer)]
@@ -256,10 +238,8 @@ def tree_explorer(tree: pd.DataFrame, num_experts: Sequence[int]) -> go.Figure:
     fig.update_yaxes(
         tickvals=list(range(layers + 1)), ticktext=rows, range=[-0.5, layers + 0.5], showgrid=False, zeroline=False
     )
-    fig.update_layout(
-        template="plotly_white", height=520, title={"text": "A token's tree: the thicker an edge, the larger its score"}
-    )
-    return arranged(fig)
+    title = {"text": "A token's tree: the thicker an edge, the larger its score"}
+    return arranged(fig, height=520, title=title)
 
 
 def draw_marks(

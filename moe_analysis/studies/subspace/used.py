@@ -18,6 +18,7 @@ from ..records import run_key
 
 TOLERANCES = (1e-2, 1e-3, 1e-6)
 MEASURES = (*(f"rank_{tolerance:g}" for tolerance in TOLERANCES), "effective_rank", "centred_effective_rank")
+USED_MEASURES = {"rank_0.01": "numerical rank at 1e-2", "effective_rank": "effective rank"}  # drawn and judged
 
 Recordings = Iterable[tuple[Any, Mapping[str, Any]]]
 
