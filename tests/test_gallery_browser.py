@@ -65,8 +65,8 @@ def tree():
     from moe_analysis.studies.trees.draw_tree import interactive
 
     numbers = stored("smore_tree")["numbers"]
-    shown, means = pd.DataFrame(numbers["shown"]), pd.DataFrame(numbers["means"])
-    return interactive(SimpleNamespace(shown=shown, trees=means, place=numbers["title"]))
+    tree = pd.DataFrame(numbers["tree"]).assign(token=0, word="tables", seed=0)
+    return interactive(SimpleNamespace(shown=tree, trees=tree, place=numbers["title"]))
 
 
 @pytest.fixture

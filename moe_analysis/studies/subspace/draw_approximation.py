@@ -67,8 +67,9 @@ def count_handles(counts: list[str]) -> list[Any]:
         Line2D([], [], linestyle="", marker=MARKERS[index], color="0.3", label=COUNT_LABELS[count])
         for index, count in enumerate(counts)
     ]
-    ring = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "color": "black"}
-    return [*handles, Line2D([], [], linestyle="", label="best of its count", **ring)]
+    ring = Line2D([], [], linestyle="", marker="o", markersize=8, markerfacecolor="none", color="black")
+    ring.set_label("best of its count")
+    return [*handles, ring]
 
 
 def interactive(found: Approximation) -> go.Figure:
