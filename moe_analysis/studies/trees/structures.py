@@ -68,9 +68,10 @@ def over_training(runs: Sequence[Any]) -> pd.DataFrame:
     frames = []
     for run in runs:
         records = run.tree_records
-        counted = (records[kind].values for kind in ("distinct_trees", "tree_entropy", "tokens"))
-        columns = measures(*counted, sizes_of(run)[2]) | {"differing_siblings": records["differing_siblings"].values}
+        distinct, entropy, tokens = (records[kind].values for kind in ("distinct_trees", "tree_entropy", "tokens"))
+        columns = measures(distinct, entropy, tokens, sizes_of(run)[2])
         columns["flexibility"] = np.full_like(columns["tokens"], columns["flexibility"])
+        columns["differing_siblings"] = records["differing_siblings"].values
         frames.append(module_frame(run, records["tokens"], columns))
     return pd.concat(frames, ignore_index=True)
 
