@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
@@ -61,10 +62,11 @@ def semantic_map():
 
 
 def tree():
-    from moe_analysis.studies.trees.draw_tree import residual_tree_explorer
+    from moe_analysis.studies.trees.draw_tree import interactive
 
     numbers = stored("smore_tree")["numbers"]
-    return residual_tree_explorer(pd.DataFrame(numbers["tree"]), numbers["title"])
+    tree = pd.DataFrame(numbers["tree"]).assign(token=0, word="tables", seed=0)
+    return interactive(SimpleNamespace(shown=tree, trees=tree, place=numbers["title"]))
 
 
 @pytest.fixture

@@ -16,13 +16,18 @@ NOTE_WIDTH = 36  # characters of a line of a note, for which a phone has room be
 BESIDE_BAR = 1.16  # of the drawing's width: where a legend starts that stands beside a bar of colors
 
 
-def arranged(fig: go.Figure, note: str = "") -> go.Figure:
+def arranged(fig: go.Figure, note: str = "", **layout: Any) -> go.Figure:
     """The figure itself, arranged: the last step of every function that makes an interactive figure.
 
     Axes push the margins by what stands at them, the title takes the first row, menus the one above the drawing, and
-    the legend stands at the right. The height stays. Done once more, it changes nothing. note: under the title, how many
-    seeds there are and what bars mean.
+    the legend stands at the right. The height stays. Done once more, it changes nothing.
+
+    Args:
+        fig: What was drawn.
+        note: Under the title: how many seeds there are and what bars mean.
+        layout: What else `update_layout` takes: title, height in pixels, updatemenus.
     """
+    fig.update_layout(template="plotly_white", **layout)
     if note:
         lines = "<br>".join(wrap(note, NOTE_WIDTH))
         fig.update_layout(title={"subtitle": {"text": lines, "font": {"size": 12}}})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .records import check_runs, run_key
+from .records import check_runs, run_key, seed_bands
 
 MEASURES = ("mean_loss", "final_loss", "steps_to_target", "roughness")
 WINDOW = 15
@@ -56,8 +56,7 @@ def loss_bands(curves: pd.DataFrame) -> pd.DataFrame:
     >>> bands.groupby("method", sort=False)["seeds"].max().to_dict()
     {'LoRA-MoE': 2, 'mix-and-match': 2, 'T-REX': 2}
     """
-    grouped = curves.groupby(["method", "step"], sort=False)["smoothed"]
-    return grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+    return seed_bands(curves, ["method", "step"], "smoothed")
 
 
 def common_target(curves: pd.DataFrame) -> float:

@@ -6,13 +6,14 @@ A block is one chunk of the store, so a pass over all modules reads each chunk o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ..tasks import load_suite
 from ..tasks.rows import shorten
 
 
@@ -21,9 +22,9 @@ def method_of(run: Any) -> str:
     return getattr(run.config, "name", None) or run.config.system
 
 
-def run_key(run: Any) -> dict[str, Any]:
-    """{"method", "seed"}: the first columns of every frame about runs."""
-    return {"method": method_of(run), "seed": int(run.config.seed)}
+def run_key(run: Any, method: str | None = None) -> dict[str, Any]:
+    """{"method", "seed"}: the first columns of every frame about runs; method: a label in place of the run's own."""
+    return {"method": method_of(run) if method is None else method, "seed": int(run.config.seed)}
 
 
 def layer_of(module: str) -> str:
@@ -58,6 +59,26 @@ def check_runs(runs: Sequence[Any]) -> None:
             f"runs holds more than one run of {doubled[0][0]!r} with seed {doubled[0][1]}; "
             "give each configuration a name of its own, or pass one of them"
         )
+
+
+def shared(runs: Sequence[Any], name: str) -> Any:
+    """A field of the configurations that all runs have alike; ValueError where they differ, or without runs."""
+    check_runs(runs)
+    values = [getattr(run.config, name) for run in runs]
+    if any(value != values[0] for value in values):
+        found = ", ".join(dict.fromkeys(map(str, values)))
+        raise ValueError(f"runs differ in {name}: {found}; measure those of one {name} at a time")
+    return values[0]
+
+
+def first_prompts(run: Any, prompts: int) -> pd.DataFrame:
+    """The first test prompts of each data set that the run was trained on.
+
+    >>> first_prompts(runs[0], 2)["dataset"].value_counts().unique().tolist()
+    [2]
+    """
+    test = load_suite(run.config.suite, split="test", datasets=run.config.datasets)
+    return test.groupby("dataset").head(prompts).reset_index(drop=True)
 
 
 def recorded(run: Any, kind: str) -> list[xr.DataArray]:
@@ -113,6 +134,38 @@ def module_tensor(run: Any, module: str, kind: str = "router_weight") -> tuple[n
 def expert_array(run: Any, kind: str) -> xr.DataArray:
     """What the run recorded of its experts under `kind`, (step, module[, expert]), lazy."""
     return run.expert_records[kind]
+
+
+def module_frame(run: Any, array: xr.DataArray, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Columns method, seed, step, module, layer and `columns`, each (steps, modules) as the first dimensions of `array`."""
+    steps, modules = array["step"].values, [str(name) for name in array[array.dims[1]].values]
+    return pd.DataFrame(
+        {
+            **run_key(run),
+            "step": np.repeat(steps, len(modules)),
+            "module": np.tile(modules, len(steps)),
+            "layer": np.tile([layer_of(name) for name in modules], len(steps)),
+            **{name: np.asarray(values, dtype=float).reshape(-1) for name, values in columns.items()},
+        }
+    )
+
+
+def seed_bands(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
+    """Columns keys, mean, low, high, seeds: over the means of each seed; low and high are the seeds' extremes.
+
+    >>> frame = pd.DataFrame({"step": 0, "seed": [0, 0, 1], "value": [1.0, 3.0, 4.0]})
+    >>> seed_bands(frame, ["step"]).values.tolist()
+    [[0.0, 3.0, 2.0, 4.0, 2.0]]
+    """
+    seeds = frame.groupby([*keys, "seed"], sort=False)[value].mean().reset_index()
+    grouped = seeds.groupby(list(keys), sort=False)[value]
+    return grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+
+
+def check_by(by: str) -> None:
+    """Raise ValueError for what bands are not drawn by."""
+    if by not in ("layer", "module"):
+        raise ValueError(f'by = {by!r} is unknown; choose "layer" or "module"')
 
 
 def blocks(array: xr.DataArray) -> Iterator[np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pandas as pd
 
@@ -33,6 +34,19 @@ def claim_check(check: Check) -> Check:
         raise ValueError(f"claim check {check.__name__!r} is registered twice; rename one of them")
     CHECKS[check.__name__] = check
     return check
+
+
+def agreement(name: str, source: str, statement: str, measured: Any, expected: Any, besides: bool = True) -> Claim:
+    """A claim that holds when both are equal; its residual is the largest difference of their numbers.
+
+    Args:
+        name, source, statement: of the claim.
+        measured, expected: a whole number each, or as many of them.
+        besides: what must be true as well.
+    """
+    pairs = [(measured, expected)] if isinstance(measured, int) else list(zip(measured, expected, strict=True))
+    residual = float(max(abs(one - other) for one, other in pairs))
+    return Claim(name, source, statement, measured, expected, residual, measured == expected and besides)
 
 
 def verify(only: str | Iterable[str] | None = None, seed: int = 0) -> pd.DataFrame:

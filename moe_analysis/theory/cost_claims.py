@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .claim import Claim, claim_check
+from .claim import Claim, agreement, claim_check
 
 COST = "S'MoRE, cost"
 
@@ -83,15 +83,12 @@ def smore_cost_parameters(seed: int = 0) -> Claim:
         layer = meta_layer("smore", width, width, config)
         counted.append(sum(part.numel() for part in (*layer.A, *layer.B, *layer.W[1:], layer.W_proj)))
         expected.append(2 * width * config.widths[-1] + parameter_overhead(config))
-    residual = float(max(abs(mine - theirs) for mine, theirs in zip(counted, expected)))
-    return Claim(
+    return agreement(
         "smore_cost_parameters",
         COST,
         "the experts' parameters are 2 d d_L + Δ with Δ = Σ d_l² (own pools, no biases)",
         counted,
         expected,
-        residual,
-        residual == 0,
     )
 
 
@@ -106,16 +103,12 @@ def smore_cost_gates_run_once_a_parent(seed: int = 0) -> Claim:
     config = SmoreConfig(num_experts=[4, 5, 4, 6], fanout=[2, 3, 2, 2], r=2)
     generator = torch.Generator().manual_seed(seed)
     runs = parents_by_gate(Smore(12, 12, config), torch.randn(1, 12, generator=generator))
-    expected = config.nodes[1:]
-    residual = float(max(abs(mine - theirs) for mine, theirs in zip(runs, expected)))
-    return Claim(
+    return agreement(
         "smore_cost_gates_run_once_a_parent",
         COST,
         "gate l runs once per parent, F_{l+1} = Π_{j>l} f_j times per token (gates 0 … L−1)",
         runs,
-        expected,
-        residual,
-        residual == 0,
+        config.nodes[1:],
     )
 
 
@@ -137,13 +130,11 @@ def smore_cost_active_experts(seed: int = 0) -> Claim:
     _, routing = layer(torch.randn(2000, 16, generator=generator))
     used, bound = experts_used(routing), used_experts(config)
     most, least = ([int(value(pool)) for pool in used] for value in (torch.max, torch.min))
-    residual = float(max(abs(mine - theirs) for mine, theirs in zip(most, bound)))
-    return Claim(
+    return agreement(
         "smore_cost_active_experts",
         COST,
         "a token uses at most min(F_l, s_l) different experts of pool l (pools 0 … L−1)",
         most,
         bound,
-        residual,
-        residual == 0 and all(low >= f for low, f in zip(least, config.fanout)),
+        all(low >= f for low, f in zip(least, config.fanout)),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import comb
 from typing import TYPE_CHECKING, Any
 
-from .claim import Claim, claim_check
+from .claim import Claim, agreement, claim_check
 from .flexibility import child_flexibility, linear_flexibility, momor_bound, shared_flexibility, smore_flexibility
 
 if TYPE_CHECKING:
@@ -73,14 +73,6 @@ def momor_count(s: list[int], f: list[int], seed: int, draws: int = 1) -> int:
         layer = randomised(Momor(IN_FEATURES, 6, MomorConfig(r=1, num_experts=s, top_k=f)), draw)
         most = max(most, count_apart(momor_outputs(layer, inputs(draw, IN_FEATURES), gates), RESOLUTION))
     return most
-
-
-def agreement(name: str, source: str, statement: str, measured: Any, expected: Any) -> Claim:
-    """A claim that holds when both are equal; its residual is the largest difference of their numbers."""
-    pairs = [(measured, expected)] if isinstance(measured, int) else list(zip(measured, expected, strict=True))
-    return Claim(
-        name, source, statement, measured, expected, float(max(abs(a - b) for a, b in pairs)), measured == expected
-    )
 
 
 @claim_check

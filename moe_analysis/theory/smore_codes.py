@@ -12,9 +12,9 @@ from fractions import Fraction
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
-from .claim import Claim, claim_check
+from .claim import Claim, agreement, claim_check
 from .flexibility import linear_flexibility, smore_flexibility
-from .smore import IN_FEATURES, agreement, inputs, paper_sizes, structure
+from .smore import IN_FEATURES, inputs, paper_sizes, structure
 
 if TYPE_CHECKING:
     from jaxtyping import Float

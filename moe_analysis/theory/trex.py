@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from .claim import Claim, claim_check
+from .claim import Claim, agreement, claim_check
 from .rank import degenerate_matrix, exact_rank, integer_matrix, numerical_rank
 
 if TYPE_CHECKING:
@@ -226,8 +226,7 @@ def trex_lemma_4_1_equal_parameters(seed: int = 0) -> Claim:
         span_dimension(A, B),
     ]
     expected = [1, experts, experts - 1, rank, rank * rank]
-    residual = float(np.abs(np.subtract(measured, expected)).max())
-    return Claim(
+    return agreement(
         "trex_lemma_4_1_equal_parameters",
         SOURCE,
         f"the same {rank} down and {rank} up vectors: a fixed LoRA update spans 1; {experts} experts of rank "
@@ -235,8 +234,6 @@ def trex_lemma_4_1_equal_parameters(seed: int = 0) -> Claim:
         "mix-and-match spans I·J",
         measured,
         expected,
-        residual,
-        residual == 0,
     )
 
 
@@ -259,13 +256,11 @@ def trex_lemma_4_1_used_dimension(seed: int = 0) -> Claim:
         updates = realised_updates(layer.A.detach().numpy(), layer.B.detach().numpy(), gates)
         measured.append(numerical_rank(gates.reshape(len(gates), -1), 1e-10))
         expected.append(numerical_rank(updates.reshape(len(updates), -1), 1e-10))
-    residual = float(np.abs(np.subtract(measured, expected)).max())
-    return Claim(
+    return agreement(
         "trex_lemma_4_1_used_dimension",
         SOURCE,
         "for independent A and B the rank of the (tokens, I·J) routings equals the dimension of the updates used",
         measured,
         expected,
-        residual,
-        residual == 0 and max(measured) <= 32,
+        max(measured) <= 32,
     )

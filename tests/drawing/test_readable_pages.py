@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,24 +12,23 @@ import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
 from moe_analysis.drawing.layout import COLORS, arranged, least_width
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import METHOD_COLORS, PALETTE, luminance, method_dash, text_on
 from moe_analysis.evidence import Claim, Effect
+from moe_analysis.studies.cost import draw_routers
+from moe_analysis.studies.cost import draw_tree as draw_example
 from moe_analysis.studies.cost.counting import MOST
-from moe_analysis.studies.cost.draw_routers import router_explorer
-from moe_analysis.studies.cost.draw_tree import tree_explorer
-from moe_analysis.studies.flexibility.draw_trees import three_trees_explorer
-from moe_analysis.studies.flexibility.measure import figure3_outputs, figure3_trees
+from moe_analysis.studies.flexibility import measure_trees
 from moe_analysis.studies.optimizers.draw import progress_explorer
 from moe_analysis.studies.routing.draw_experts import experts_used, specialists_explorer, specialists_figure
 from moe_analysis.studies.routing.draw_tokens import tokens_explorer
-from moe_analysis.studies.subspace import span
-from moe_analysis.studies.subspace.draw_span import span_explorer
-from moe_analysis.studies.trees.draw import structures_explorer
-from moe_analysis.studies.trees.draw_tree import residual_tree_explorer, residual_tree_figure
+from moe_analysis.studies.subspace import draw_span, span
+from moe_analysis.studies.trees import draw as draw_used_trees
+from moe_analysis.studies.trees import draw_tree
 from tests.studies.fake_tokens import routed
 
 pytest_plugins = ["tests.browser"]
@@ -88,6 +88,17 @@ def tree(fanout: int, layers: int, experts: int) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(**numbers)
 
 
+def example() -> SimpleNamespace:
+    """What `smore_fig1` draws."""
+    return SimpleNamespace(tree=tree(2, 2, 4), num_experts=[4, 4])
+
+
+def token(fanout: int, layers: int, experts: int) -> SimpleNamespace:
+    """What `smore_tree` draws, of one token."""
+    shown = tree(fanout, layers, experts).assign(token=0, word="mouse", seed=0)
+    return SimpleNamespace(shown=shown, trees=shown, place="a prompt")
+
+
 def structures() -> pd.DataFrame:
     rows = [
         {
@@ -136,7 +147,7 @@ def test_black_on_white_is_the_strongest_contrast():
 
 @pytest.mark.parametrize(
     "fig",
-    [tree_explorer(tree(2, 2, 4), [4, 4]), residual_tree_explorer(tree(2, 4, 16))],
+    [draw_example.interactive(example()), draw_tree.interactive(token(2, 4, 16))],
     ids=["smore_fig1", "smore_tree"],
 )
 def test_numbers_at_the_nodes_of_a_tree_stand_out_from_their_colour(fig):
@@ -147,7 +158,7 @@ def test_numbers_at_the_nodes_of_a_tree_stand_out_from_their_colour(fig):
 
 
 def test_numbers_in_the_picture_of_a_tree_stand_out_from_their_colour():
-    panel = residual_tree_figure(tree(2, 4, 16)).axes[0]
+    panel = draw_tree.draw_tree(Figure().subplots(), tree(2, 4, 16), "one token")
     grounds = {
         (line.get_xdata()[0], line.get_ydata()[0]): line.get_markerfacecolor()
         for line in panel.lines
@@ -186,14 +197,15 @@ def test_the_papers_bound_is_named_where_its_line_is():
             for counts in ("authors", "per parent", "per parent, noise", "module")
         ]
     )
-    fig = router_explorer(rows, rows)
+    fig = draw_routers.interactive(SimpleNamespace(named=rows, protocol=rows))
     (note,), (line,) = fig.layout.annotations, fig.layout.shapes
     assert 10**note.y == pytest.approx(line.y0) == pytest.approx(MOST), "texts are placed by their exponent"
 
 
 def test_a_tree_of_many_leaves_scrolls_and_a_small_one_fits_a_phone():
-    assert least_width(residual_tree_explorer(tree(2, 4, 16))) > 700
-    assert least_width(residual_tree_explorer(tree(2, 2, 4))) == least_width(tree_explorer(tree(2, 2, 4), [4, 4])) == 0
+    assert least_width(draw_tree.interactive(token(2, 4, 16))) > 700
+    assert least_width(draw_tree.interactive(token(2, 2, 4))) == 0
+    assert least_width(draw_example.interactive(example())) == 0
 
 
 # ---------------------------------------------------------------- in a browser
@@ -243,18 +255,20 @@ def two_rows() -> go.Figure:
 
 
 def explorers() -> dict:
-    ranks, budgets = span.rank_plot_frame(3), span.span_by_budget([4096, 8192], 128, 128, num_experts=8)
+    budgets = span.span_by_budget([4096, 8192], 128, 128, num_experts=8)
     return {
         "gr_fig3": progress_explorer(curves()),
-        "trex_lemma41": span_explorer(ranks, budgets),
-        "smore_structures": structures_explorer(structures(), by_dataset()),
+        "trex_lemma41": draw_span.interactive(SimpleNamespace(ranks=span.rank_plot_frame(3), budgets=budgets)),
+        "smore_structures": draw_used_trees.interactive(
+            SimpleNamespace(module_bands=structures(), datasets=by_dataset())
+        ),
         "routing_experts": specialists_explorer(shares(4, 3)),
-        "smore_fig1": tree_explorer(tree(2, 2, 4), [4, 4]),
+        "smore_fig1": draw_example.interactive(example()),
         "two_rows": two_rows(),
         "routing_tokens": tokens_explorer(
             routed(np.random.default_rng(0).dirichlet(np.ones(5), (4, 12)), "some letters")
         ),
-        "smore_fig3": three_trees_explorer(figure3_trees(), figure3_outputs()),
+        "smore_fig3": measure_trees().interactive(),
     }
 
 

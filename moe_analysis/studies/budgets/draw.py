@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import bars_of, interval_of, menu_of, points_of
 from ...drawing.style import (
     FULL_WIDTH,
     MARKERS,
@@ -42,14 +43,30 @@ FRONT = "#3A3A3A"
 APART = 1.09  # the factor between two methods' marks at one budget
 
 
-def plot(found: BudgetCurves) -> Figure:
-    """One row of panels per endpoint that was trained on."""
-    return budget_figure(found.points, found.gaps, found.parts)
+def plot(found: BudgetCurves, measure: str = "accuracy") -> Figure:
+    """One row of panels per part: means and 95 % intervals over seeds against trainable parameters; beside it, gaps.
 
-
-def interactive(found: BudgetCurves) -> go.Figure:
-    """Every part and measure."""
-    return budget_explorer(found.points, found.gaps)
+    Gaps are S'MoRE less every other method at equal budget; gray stairs are the Pareto front.
+    """
+    points, gaps = found.points, found.gaps[found.gaps["measure"] == measure]
+    chosen = [selected(points, part, measure) for part in found.parts]
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 1.0 + 2.6 * len(chosen))
+        grid: Any = fig.subplots(len(chosen), 2, sharex="col", squeeze=False)
+        letters = iter("abcdefgh")
+        for (first, second), part, rows in zip(grid, found.parts, chosen):
+            draw_curves(first, rows, "trainable")
+            draw_gaps(second, gaps[gaps["part"] == part], method_marks(rows["method"]))
+            first.set_ylabel(MEASURE_LABELS[measure])
+            for panel, title in ((first, ENDPOINTS.get(part, part)), (second, f"{METHOD} less each other")):
+                panel.set_title(f"({next(letters)}) {title}")
+        for panel in grid[:-1].ravel():
+            panel.set_xlabel("")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.4, columnspacing=1.0)
+        side = "Above" if measure == "accuracy" else "Below"
+        note_below(fig, f"{reading_of(points)} {side} the dashed line {METHOD} is better.")
+    return fig
 
 
 def method_marks(methods: Iterable[str]) -> dict[str, Mark]:
@@ -76,36 +93,6 @@ def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
             f"{', '.join(map(repr, dict.fromkeys(frame['measure'])))}"
         )
     return rows
-
-
-def budget_figure(points: pd.DataFrame, gaps: pd.DataFrame, parts: Sequence[str], measure: str = "accuracy") -> Figure:
-    """Fig. 4 from `budget_points`: means and 95 % intervals over seeds against trainable parameters; beside it, gaps.
-
-    gaps: of `gaps_by_budget`, S'MoRE less every other method at equal budget. One row of panels per part; gray stairs
-    are the Pareto front.
-
-    >>> figure = budget_figure(budget_marks, budget_gaps, ["originals"])
-    >>> [panel.get_xlabel() for panel in figure.axes]
-    ['trainable parameters', 'budget (trainable parameters)']
-    """
-    chosen = [selected(points, part, measure) for part in parts]
-    with use_style(large=True):
-        fig = figure(FULL_WIDTH, 1.0 + 2.6 * len(chosen))
-        grid: Any = fig.subplots(len(chosen), 2, sharex="col", squeeze=False)
-        letters = iter("abcdefgh")
-        for (first, second), part, rows in zip(grid, parts, chosen):
-            draw_curves(first, rows, "trainable")
-            draw_gaps(second, gaps[(gaps["part"] == part) & (gaps["measure"] == measure)], method_marks(rows["method"]))
-            first.set_ylabel(MEASURE_LABELS[measure])
-            for panel, title in ((first, ENDPOINTS.get(part, part)), (second, f"{METHOD} less each other")):
-                panel.set_title(f"({next(letters)}) {title}")
-        for panel in grid[:-1].ravel():
-            panel.set_xlabel("")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.4, columnspacing=1.0)
-        side = "Above" if measure == "accuracy" else "Below"
-        note_below(fig, f"{reading_of(points)} {side} the dashed line {METHOD} is better.")
-    return fig
 
 
 def reading_of(points: pd.DataFrame) -> str:
@@ -142,17 +129,8 @@ def draw_gaps(panel: Any, gaps: pd.DataFrame, marks: dict[str, Mark]) -> None:
 
 def draw_curves(panel: Any, rows: pd.DataFrame, size: str) -> None:
     front = rows[pareto_front(rows, size)].sort_values(size)
-    panel.plot(
-        front[size],
-        front["mean"],
-        color=FRONT,
-        linewidth=6,
-        alpha=0.18,
-        solid_capstyle="round",
-        zorder=1,
-        drawstyle="steps-post",
-        label="Pareto front",
-    )
+    stairs = {"drawstyle": "steps-post", "solid_capstyle": "round", "linewidth": 6, "alpha": 0.18}
+    panel.plot(front[size], front["mean"], color=FRONT, zorder=1, label="Pareto front", **stairs)
     for method, mark in method_marks(rows["method"]).items():
         curve = rows[rows["method"] == method].sort_values(size)
         panel.errorbar(
@@ -196,30 +174,19 @@ def thousands(value: float) -> str:
     return f"{value:g}"
 
 
-def interval_of(rows: pd.DataFrame, value: str = "mean", low: str = "low", high: str = "high") -> np.ndarray:
-    """Distances (2, n) from the value down and up to the interval's ends; 0 where there is none."""
-    ends = np.stack([rows[value] - rows[low], rows[high] - rows[value]])
-    return np.nan_to_num(ends.astype(float))
-
-
-def budget_explorer(points: pd.DataFrame, gaps: pd.DataFrame) -> go.Figure:
-    """The interactive twin of Fig. 4: menus for the part with its measure, and for the size; hover has all numbers.
-
-    Left the curves, right the gaps of `gaps_by_budget`.
-
-    >>> figure = budget_explorer(budget_marks, budget_gaps)
-    >>> [trace.name for trace in figure.data][:4]
-    ['LoRA', 'HydraLoRA', 'MixLoRA', "S'MoRE"]
-    """
+def interactive(found: BudgetCurves) -> go.Figure:
+    """Left the curves, right the gaps; menus for the part with its measure, and for the size; hover has all numbers."""
     from plotly.subplots import make_subplots
 
+    points, gaps = found.points, found.gaps
     views = list(dict.fromkeys(zip(points["part"], points["measure"])))
     marks = method_marks(points["method"])
     others = [name for name in marks if name in set(gaps["against"])]
     fig = make_subplots(rows=1, cols=2, horizontal_spacing=0.12, subplot_titles=["means", f"{METHOD} less each other"])
-    for method, mark in marks.items():
+    data = view_data(points, gaps, marks, others, *views[0])
+    for (method, mark), curve in zip(marks.items(), data):
         fig.add_scatter(
-            **curve_data(points, method, *views[0]),
+            **curve,
             name=method,
             mode="lines+markers",
             line={"color": mark.color},
@@ -232,9 +199,9 @@ def budget_explorer(points: pd.DataFrame, gaps: pd.DataFrame) -> go.Figure:
             row=1,
             col=1,
         )
-    for number, other in enumerate(others):
+    for other, gap in zip(others, data[len(marks) :]):
         fig.add_scatter(
-            **gap_data(gaps, other, number - (len(others) - 1) / 2, *views[0]),
+            **gap,
             name=other,
             mode="markers",
             marker={"color": marks[other].color, "symbol": marks[other].symbol, "size": 9},
@@ -246,73 +213,54 @@ def budget_explorer(points: pd.DataFrame, gaps: pd.DataFrame) -> go.Figure:
             col=2,
         )
     fig.add_hline(0, line={"dash": "dash", "color": "#3A3A3A", "width": 1}, row=1, col=2)
-    curves = list(range(len(marks)))
-    buttons = []
+    changes = {}
     for part, measure in views:
-        data = [curve_data(points, method, part, measure) for method in marks]
-        data += [
-            gap_data(gaps, other, number - (len(others) - 1) / 2, part, measure) for number, other in enumerate(others)
-        ]
-        buttons.append(
-            {
-                "label": f"{part}: {measure}",
-                "method": "update",
-                "args": [
-                    {
-                        "y": [one["y"] for one in data],
-                        "error_y.array": [one["error_y"]["array"] for one in data],
-                        "error_y.arrayminus": [one["error_y"]["arrayminus"] for one in data],
-                        "customdata": [one["customdata"] for one in data],
-                    },
-                    {"yaxis.title.text": MEASURE_LABELS[str(measure)]},
-                ],
-            }
-        )
-    axes = [
-        {
-            "label": size,
-            "method": "update",
-            "args": [
-                {"x": [curve_data(points, method, *views[0], size)["x"] for method in marks]},
-                {"xaxis.title.text": SIZE_LABELS[size]},
-                curves,
-            ],
+        data = view_data(points, gaps, marks, others, part, measure)
+        values = {
+            "y": [one["y"] for one in data],
+            "error_y.array": [one["error_y"]["array"] for one in data],
+            "error_y.arrayminus": [one["error_y"]["arrayminus"] for one in data],
+            "customdata": [one["customdata"] for one in data],
         }
+        changes[f"{part}: {measure}"] = [values, {"yaxis.title.text": MEASURE_LABELS[str(measure)]}]
+    curves = list(range(len(marks)))
+    axes = {
+        size: [
+            {"x": [curve_data(points, method, *views[0], size)["x"] for method in marks]},
+            {"xaxis.title.text": SIZE_LABELS[size]},
+            curves,
+        ]
         for size in SIZES
-    ]
-    fig.update_layout(
-        template="plotly_white",
+    }
+    return arranged(
+        fig,
+        reading_of(points),
         height=560,
         title={"text": "Systems of equal budget by size"},
         xaxis={"type": "log", "title": {"text": SIZE_LABELS["trainable"]}},
         xaxis2={"type": "log", "title": {"text": "budget (trainable parameters)"}},
         yaxis={"title": {"text": MEASURE_LABELS[str(views[0][1])]}},
-        updatemenus=[{"buttons": buttons}, {"buttons": axes}],
+        updatemenus=[menu_of(changes), menu_of(axes)],
     )
-    return arranged(fig, reading_of(points))
 
 
-def gap_data(gaps: pd.DataFrame, other: str, place: float, part: str, measure: str) -> dict[str, Any]:
-    """x, y, error_y and customdata of one trace of gaps; the methods stand side by side, `place` counted from 0."""
-    own = (gaps["part"] == part) & (gaps["measure"] == measure) & (gaps["against"] == other)
-    rows = gaps[own].sort_values("budget")
-    down, up = interval_of(rows, "difference").astype(np.float32)
-    return {
-        "x": (rows["budget"].astype(float) * APART**place).to_numpy(np.float32),
-        "y": rows["difference"].to_numpy(np.float32),
-        "error_y": {"array": up, "arrayminus": down, "symmetric": False, "thickness": 1.5},
-        "customdata": rows[["budget", "low", "high", "seeds"]].to_numpy(np.float32),
-    }
+def view_data(
+    points: pd.DataFrame, gaps: pd.DataFrame, methods: Iterable[str], others: Sequence[str], part: str, measure: str
+) -> list[dict[str, Any]]:
+    """What the traces show of one part and measure: each method's curve, then the gaps of the others side by side."""
+    data = [curve_data(points, method, part, measure) for method in methods]
+    for number, other in enumerate(others):
+        own = (gaps["part"] == part) & (gaps["measure"] == measure) & (gaps["against"] == other)
+        rows = gaps[own].sort_values("budget")
+        rows = rows.assign(place=rows["budget"].astype(float) * APART ** (number - (len(others) - 1) / 2))
+        bars = {**bars_of(rows, "difference"), "thickness": 1.5}
+        data.append({**points_of(rows, "place", "difference", ["budget", "low", "high", "seeds"]), "error_y": bars})
+    return data
 
 
 def curve_data(points: pd.DataFrame, method: str, part: str, measure: str, size: str = "trainable") -> dict[str, Any]:
     """x, y, error_y and customdata of one trace; by budget, so that only x changes with the size."""
     own = (points["part"] == part) & (points["measure"] == measure) & (points["method"] == method)
     rows = points[own].sort_values("budget")
-    down, up = interval_of(rows).astype(np.float32)
-    return {
-        "x": rows[size].to_numpy(np.float32),
-        "y": rows["mean"].to_numpy(np.float32),
-        "error_y": {"array": up, "arrayminus": down, "symmetric": False, "thickness": 1},
-        "customdata": rows[["budget", "low", "high", "seeds", *SIZES]].to_numpy(np.float32),
-    }
+    bars = {**bars_of(rows), "thickness": 1}
+    return {**points_of(rows, size, "mean", ["budget", "low", "high", "seeds", *SIZES]), "error_y": bars}

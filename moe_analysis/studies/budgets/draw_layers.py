@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import bars_of, float32, interval_of, menu_of
 from ...drawing.style import FULL_WIDTH, SYSTEM_COLORS, counted_seeds, figure, note_below, use_style
 from ..systems.endpoints import ENDPOINTS
 from .differences import ALL, drawn_budgets
-from .draw import MEASURE_LABELS, interval_of, selected, thousands
+from .draw import MEASURE_LABELS, selected, thousands
 from .step_ratios import METHOD
 
 if TYPE_CHECKING:
@@ -24,34 +24,17 @@ if TYPE_CHECKING:
 LAYER_COLORS = ("#7FB8DA", "#3B87BF", "#08519C", "#08306B")  # small to large budgets
 
 
-def plot(found: MoreLayers) -> Figure:
-    """Means and paired differences, one row per endpoint that was trained on."""
-    return layers_figure(found.points, found.table, found.parts)
-
-
-def interactive(found: MoreLayers) -> go.Figure:
-    """Paired differences of every part and measure."""
-    return layers_explorer(found.points, found.table)
-
-
-def layers_figure(points: pd.DataFrame, table: pd.DataFrame, parts: Sequence[str], measure: str = "accuracy") -> Figure:
-    """Table 5, one row per part: left means and 95 % intervals over seeds by the number of layers, one line per budget;
-    right differences to the fewest layers, paired by seed, at every equal budget and, where there are several, over all.
-
-    points: `budget_points` with a column layers. table: `layers_table`.
-
-    >>> figure = layers_figure(layer_points, layer_table, ["originals"])
-    >>> [panel.get_title(loc="left") for panel in figure.axes]
-    ['(a) means, retention', '(b) paired differences, retention']
-    """
-    table = drawn_budgets(table)
-    chosen = [(selected(points, part, measure), selected(table, part, measure)) for part in parts]
+def plot(found: MoreLayers, measure: str = "accuracy") -> Figure:
+    """One row per part: left means and 95 % intervals over seeds by the number of layers, one line per budget; right
+    differences to the fewest layers, paired by seed, at every equal budget and, where there are several, over all."""
+    points, table = found.points, drawn_budgets(found.table)
+    chosen = [(selected(points, part, measure), selected(table, part, measure)) for part in found.parts]
     colors = budget_colors([*points["budget"], *table["budget"]])
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 0.9 + 2.4 * len(chosen))
         grid: Any = fig.subplots(len(chosen), 2, sharex="col", squeeze=False)
         letters = iter("abcdefgh")
-        for (first, second), part, (rows, compared) in zip(grid, parts, chosen):
+        for (first, second), part, (rows, compared) in zip(grid, found.parts, chosen):
             draw_layers(first, rows, colors, "mean")
             draw_layers(second, compared, colors, "difference")
             second.axhline(0, color="0.3", linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
@@ -110,53 +93,35 @@ def budget_name(budget: Any) -> str:
     return "all equal budgets" if budget == ALL else f"budget {thousands(budget)}"
 
 
-def layers_explorer(points: pd.DataFrame, table: pd.DataFrame) -> go.Figure:
-    """The interactive twin of Table 5: paired differences to the fewest layers; a menu for part and measure.
-
-    points: `budget_points` with a column layers. table: `layers_table`.
-
-    >>> figure = layers_explorer(layer_points, layer_table)
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
+def interactive(found: MoreLayers) -> go.Figure:
+    """Paired differences to the fewest layers; a menu for part and measure."""
     import plotly.graph_objects as go
 
-    table = drawn_budgets(table)
+    table = drawn_budgets(found.table)
     views = list(dict.fromkeys(zip(table["part"], table["measure"])))
     fig, shown = go.Figure(), []
     for part, measure in views:
         rows = selected(table, part, measure)
         for budget, color in budget_colors(rows["budget"]).items():
             line = rows[rows["budget"] == budget].sort_values("layers")
-            down, up = interval_of(line, "difference").astype(np.float32)
             shown.append((part, measure))
             fig.add_scatter(
                 x=line["layers"],
-                y=line["difference"].to_numpy(np.float32),
+                y=float32(line["difference"]),
                 mode="lines+markers",
                 name=budget_name(budget),
                 visible=shown[-1] == views[0],
                 line={"color": color},
-                error_y={"array": up, "arrayminus": down, "symmetric": False, "thickness": 1},
-                customdata=line[["mean", "mean_against", "low", "high", "seeds"]].to_numpy(np.float32),
+                error_y={**bars_of(line, "difference"), "thickness": 1},
+                customdata=float32(line[["mean", "mean_against", "low", "high", "seeds"]]),
                 hovertemplate="L = %{x}: %{customdata[0]:.4f}, fewest %{customdata[1]:.4f}<br>difference %{y:+.4f} "
                 "[%{customdata[2]:+.4f}, %{customdata[3]:+.4f}], %{customdata[4]:.0f} seeds<extra></extra>",
             )
-    buttons = [
-        {
-            "label": f"{part}: {measure}",
-            "method": "update",
-            "args": [{"visible": [one == (part, measure) for one in shown]}],
-        }
-        for part, measure in views
-    ]
     fig.add_hline(0, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
     fig.update_xaxes(title_text="layers L of S'MoRE", dtick=1)
     fig.update_yaxes(title_text=f"difference to L = {table['fewest'].iloc[0]}, paired by seed")
-    fig.update_layout(
-        template="plotly_white",
-        height=520,
-        title={"text": "S'MoRE with more layers at equal budget"},
-        updatemenus=[{"buttons": buttons}],
+    menu = menu_of(
+        {f"{part}: {measure}": [{"visible": [one == (part, measure) for one in shown]}] for part, measure in views}
     )
-    return arranged(fig, reading_of(points, table))
+    title = {"text": "S'MoRE with more layers at equal budget"}
+    return arranged(fig, reading_of(found.points, table), height=520, title=title, updatemenus=[menu])

@@ -150,10 +150,6 @@ class StepTimes(Result):
     expected: pd.DataFrame
     rounds: pd.DataFrame
 
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"times": self.times, "expected": self.expected, "rounds": self.rounds}
-
 
 def measure(runs: Mapping[int, Sequence[Any]], outside: str | None = None, workers: int | None = None) -> BudgetCurves:
     """Accuracy against parameters.

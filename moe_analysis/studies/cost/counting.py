@@ -54,14 +54,10 @@ def systems() -> dict[str, tuple[str, Any]]:
 
 def priced(in_features: int, out_features: int) -> dict[str, tuple[Cost, Counted]]:
     """Every system's cost by formula and as counted on its module."""
-    found = {
-        "LoRA": (lora_cost(in_features, out_features, LORA_RANK), count_lora(in_features, out_features, LORA_RANK))
-    }
+    layer = in_features, out_features
+    found = {"LoRA": (lora_cost(*layer, LORA_RANK), count_lora(*layer, LORA_RANK))}
     for label, (name, config) in systems().items():
-        found[label] = (
-            cost(name, in_features, out_features, config),
-            count(meta_layer(name, in_features, out_features, config)),
-        )
+        found[label] = (cost(name, *layer, config), count(meta_layer(name, *layer, config)))
     return found
 
 
@@ -78,56 +74,32 @@ def adapter_costs(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.Dat
     """
     rows = []
     for system, (formula, counted) in priced(in_features, out_features).items():
-        parts = [
-            (
-                "experts",
-                formula.expert_parameters,
-                formula.active_parameters,
-                counted.expert_parameters,
-                counted.expert_macs,
-                counted.expert_macs_per_call,
-            ),
-            (
-                "router",
-                formula.router_parameters,
-                formula.router_parameters,
-                counted.router_parameters,
-                counted.router_macs,
-                counted.router_macs_per_call,
-            ),
-        ]
-        for part, predicted, active, parameters, computed, per_call in parts:
-            needed = formula.macs(part)
+        held = {  # by formula, those of a token at most, counted
+            "experts": (formula.expert_parameters, formula.active_parameters, counted.expert_parameters),
+            "router": (formula.router_parameters, formula.router_parameters, counted.router_parameters),
+        }
+        operations = {
+            "experts": (counted.expert_macs, counted.expert_macs_per_call),
+            "router": (counted.router_macs, counted.router_macs_per_call),
+        }
+        for part, (predicted, active, parameters) in held.items():
+            needed, (computed, per_call) = formula.macs(part), operations[part]
             gap = abs(computed - formula.macs(part, "module")) + abs(per_call - formula.macs(part, "per_call"))
             rows.append(
-                (
-                    system,
-                    part,
-                    parameters,
-                    active,
-                    needed,
-                    computed,
-                    per_call,
-                    computed / needed if needed else float("nan"),
-                    abs(parameters - predicted),
-                    gap,
-                )
+                {
+                    "system": system,
+                    "part": part,
+                    "parameters": parameters,
+                    "active_parameters": active,
+                    "needed": needed,
+                    "computed": computed,
+                    "per_call": per_call,
+                    "ratio": computed / needed if needed else float("nan"),
+                    "parameter_gap": abs(parameters - predicted),
+                    "operation_gap": gap,
+                }
             )
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "system",
-            "part",
-            "parameters",
-            "active_parameters",
-            "needed",
-            "computed",
-            "per_call",
-            "ratio",
-            "parameter_gap",
-            "operation_gap",
-        ],
-    )
+    return pd.DataFrame(rows)
 
 
 def cost_differences(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.DataFrame:
@@ -140,18 +112,9 @@ def cost_differences(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.
     True
     """
     rows = [
-        (
-            system,
-            found.part,
-            found.name,
-            found.paper,
-            found.module,
-            found.module - found.paper,
-            found.per_call,
-            found.why,
-        )
+        (system, one.part, one.name, one.paper, one.module, one.module - one.paper, one.per_call, one.why)
         for system, (name, config) in systems().items()
-        for found in differences(cost(name, in_features, out_features, config).terms)
+        for one in differences(cost(name, in_features, out_features, config).terms)
     ]
     return pd.DataFrame(rows, columns=["system", "part", "term", "needed", "computed", "extra", "per_call", "why"])
 

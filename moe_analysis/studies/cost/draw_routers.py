@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import float32, menu_of, points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 from .counting import COUNTS, MOST, whole
 
@@ -29,31 +31,17 @@ PROJECTION_NAMES = ("gate", "up", "down", "all")
 
 
 def plot(found: RouterShares) -> Figure:
-    """The protocol's structures by rank, the tables' by way of counting, and one of them by projection."""
-    return router_figure(found.named, found.protocol)
-
-
-def interactive(found: RouterShares) -> go.Figure:
-    """All structures and ways of counting, with buttons for the projection."""
-    return router_explorer(found.named, found.protocol)
-
-
-def router_figure(named: pd.DataFrame, protocol: pd.DataFrame) -> Figure:
-    """The paper figure of Fig. 5, from two frames of `router_shares`: the router's operations over the experts'.
+    """The router's operations over the experts'.
 
     (a) the protocol's structures by their total rank, authors' count, the three projections together; (b) the
     structures of Tables 1 and 6 by every way of counting; (c) one of them projection by projection.
-
-    >>> figure = router_figure(named, protocol)
-    >>> len(figure.axes)
-    3
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.5)
         first, second, third = fig.subplots(1, 3, width_ratios=[1.15, 1.25, 0.8])
-        draw_protocol(first, whole(protocol, "authors"))
-        draw_counts(second, named)
-        draw_projections(third, named)
+        draw_protocol(first, whole(found.protocol, "authors"))
+        draw_counts(second, found.named)
+        draw_projections(third, found.named)
         fig.legend(*second.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
@@ -88,104 +76,78 @@ def draw_protocol(panel: Any, shares: pd.DataFrame) -> None:
     panel.set_yticks([0.01, 0.1, 1])
     percent_axis(panel.yaxis)
     panel.text(panel.get_xlim()[0] * 1.15, MOST * 0.93, "26 %", fontsize=6.5, va="top")
-    panel.set_ylim(0.002, 6)
-    panel.set_xlabel("ranks of both layers, $r_0 + r_1$")
-    panel.set_ylabel("router / experts, operations")
+    panel.set(xlabel="ranks of both layers, $r_0 + r_1$", ylabel="router / experts, operations", ylim=(0.002, 6))
     panel.set_title("(a) the protocol's structures")
     panel.legend(loc="lower left", fontsize=5.8, handlelength=1.6, labelspacing=0.25)
 
 
 def draw_counts(panel: Any, named: pd.DataFrame) -> None:
-    structures = list(dict.fromkeys(named["structure"]))
-    for number, counts in enumerate(COUNTS):
-        rows = whole(named, counts).set_index("structure").loc[structures]
-        panel.bar(
-            np.arange(len(structures)) + (number - 1.5) * 0.2,
-            rows["share"],
-            0.2,
-            color=COUNT_COLORS[counts],
-            label=COUNT_LABELS[counts],
-        )
+    shares = {counts: whole(named, counts).set_index("structure")["share"] for counts in COUNTS}
     rows = whole(named, "authors")
-    bound(panel)
-    panel.set_xticks(np.arange(len(structures)), [f"{row.r}\n{row.layers}" for row in rows.itertuples()])
-    percent_axis(panel.yaxis)
-    panel.set_xlabel("rank r (above) and layers L, s = 4, f = 2")
-    panel.set_title("(b) structures of Tables 1, 6")
-    panel.grid(axis="y")
-    panel.set_axisbelow(True)
+    draw_bars(panel, shares, [f"{row.r}\n{row.layers}" for row in rows.itertuples()])
+    panel.set(xlabel="rank r (above) and layers L, s = 4, f = 2", title="(b) structures of Tables 1, 6")
 
 
 def draw_projections(panel: Any, named: pd.DataFrame) -> None:
-    structure = named["structure"].iloc[0]
-    rows = named[named["structure"] == structure]
-    for number, counts in enumerate(COUNTS):
-        shares = rows[rows["counts"] == counts].set_index("projection").loc[list(PROJECTION_NAMES), "share"]
-        panel.bar(np.arange(4) + (number - 1.5) * 0.2, shares, 0.2, color=COUNT_COLORS[counts])
+    row = named.iloc[0]
+    rows = named[named["structure"] == row["structure"]].set_index("projection")
+    shares = {counts: rows.loc[rows["counts"] == counts, "share"].loc[list(PROJECTION_NAMES)] for counts in COUNTS}
+    draw_bars(panel, shares, PROJECTION_NAMES)
+    panel.set(xlabel="projection", title=f"(c) r = {row['r']}, L = {row['layers']}")
+
+
+def draw_bars(panel: Any, shares: Mapping[str, pd.Series], names: Sequence[str]) -> None:
+    """A group of bars per name, one for every way of counting."""
+    for number, (counts, values) in enumerate(shares.items()):
+        places = np.arange(len(names)) + (number - 1.5) * 0.2
+        panel.bar(places, values, 0.2, color=COUNT_COLORS[counts], label=COUNT_LABELS[counts])
     bound(panel)
-    panel.set_xticks(range(4), PROJECTION_NAMES)
+    panel.set_xticks(range(len(names)), names)
     percent_axis(panel.yaxis)
-    row = rows.iloc[0]
-    panel.set_xlabel("projection")
-    panel.set_title(f"(c) r = {row['r']}, L = {row['layers']}")
     panel.grid(axis="y")
     panel.set_axisbelow(True)
 
 
-def router_explorer(named: pd.DataFrame, protocol: pd.DataFrame) -> go.Figure:
-    """The interactive twin of Fig. 5: a point per structure, a trace a way of counting, buttons for the projection.
-
-    >>> figure = router_explorer(named, protocol)
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
+def interactive(found: RouterShares) -> go.Figure:
+    """A point per structure, a trace per way of counting, buttons for the projection."""
     import plotly.graph_objects as go
 
-    both = pd.concat([named, protocol], ignore_index=True).drop_duplicates(["structure", "projection", "counts"])
-    fig, tables = go.Figure(), []
-    for counts, symbol in zip(COUNTS, SYMBOLS):
-        rows = both[both["counts"] == counts]
-        tables.append({name: rows[rows["projection"] == name] for name in PROJECTION_NAMES})
-        shown = tables[-1]["all"]
+    both = pd.concat([found.named, found.protocol], ignore_index=True)
+    both = both.drop_duplicates(["structure", "projection", "counts"])
+    tables = {
+        name: [both[(both["counts"] == counts) & (both["projection"] == name)] for counts in COUNTS]
+        for name in PROJECTION_NAMES
+    }
+    fig = go.Figure()
+    for counts, symbol, rows in zip(COUNTS, SYMBOLS, tables["all"]):
         fig.add_scatter(
-            x=shown["total_rank"].to_numpy(np.float32),
-            y=shown["share"].to_numpy(np.float32),
+            **points_of(rows, "total_rank", "share", ["router", "experts"]),
             mode="markers",
             name=COUNT_LABELS[counts],
-            text=shown["structure"],
-            customdata=operations_of(shown),
+            text=rows["structure"],
             marker={"color": COUNT_COLORS[counts], "symbol": symbol, "size": 9, "opacity": 0.85},
             hovertemplate="%{text}<br>router / experts %{y:.2%}<br>router %{customdata[0]:,.0f}, experts "
             "%{customdata[1]:,.0f} multiply-accumulates per token<extra>" + COUNT_LABELS[counts] + "</extra>",
         )
-    buttons = [
-        {
-            "label": name,
-            "method": "restyle",
-            "args": [
-                {
-                    "y": [table[name]["share"].to_numpy(np.float32) for table in tables],
-                    "customdata": [operations_of(table[name]) for table in tables],
-                }
-            ],
-        }
+    changes = {
+        name: [
+            {
+                "y": [float32(rows["share"]) for rows in tables[name]],
+                "customdata": [float32(rows[["router", "experts"]]) for rows in tables[name]],
+            }
+        ]
         for name in reversed(PROJECTION_NAMES)
-    ]
+    }
     fig.add_hline(MOST, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
     fig.add_annotation(
         text="26 % (paper)", x=1, xref="x domain", xanchor="right", y=np.log10(MOST), yanchor="bottom", showarrow=False
     )  # on a logarithmic axis plotly places texts by their exponent, lines not
-    fig.update_layout(
-        template="plotly_white",
+    return arranged(
+        fig,
         height=600,
         legend={"orientation": "h"},
         title={"text": "S'MoRE's router against its experts, LLaMA 3.2-1B's feed-forward projections"},
         xaxis={"type": "log", "title": {"text": "total rank Σ r_l"}},
         yaxis={"type": "log", "tickformat": ".0%", "title": {"text": "router / experts, operations"}},
-        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
+        updatemenus=[menu_of(changes, "restyle", in_a_row=True)],
     )
-    return arranged(fig)
-
-
-def operations_of(rows: pd.DataFrame) -> np.ndarray:
-    return rows[["router", "experts"]].to_numpy(np.float32)

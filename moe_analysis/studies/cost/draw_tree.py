@@ -6,15 +6,14 @@ Both drawings come from one frame of `residual_tree`: the tree that a real layer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from ...drawing.diagram import arrow, box
 from ...drawing.layout import arranged
 from ...drawing.style import BASE, FULL_WIDTH, figure, text_on, use_style
+from ..trees.draw_tree import tree_layout
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -27,80 +26,22 @@ POOL_EDGE = -1.6  # where the pools end, left of the tree
 NOT_CHOSEN = "#F2F2F2"
 
 
-@dataclass(frozen=True)
-class Node:
-    """One row of `residual_tree`, and where it is drawn."""
-
-    node: int
-    parent: int
-    layer: int
-    position: int
-    expert: int
-    score: float
-    path_score: float
-    similarity: float
-    contribution: float
-    share: float
-    x: float = 0.0
-
-    @property
-    def y(self) -> float:
-        return self.layer * LEVEL
-
-
 def plot(found: ExampleTree) -> Figure:
-    """Propagation from the leaves up, and routing from the root down."""
-    return propagation_figure(found.tree, found.num_experts)
-
-
-def interactive(found: ExampleTree) -> go.Figure:
-    """The tree with its pools; hover tells score, key similarity and contribution."""
-    return tree_explorer(found.tree, found.num_experts)
-
-
-def layout(tree: pd.DataFrame) -> list[Node]:
-    """The nodes, the root first and siblings in the order of their experts: leaves evenly spaced, others centered."""
-    names = [field.name for field in fields(Node) if field.name != "x"]
-    nodes = [Node(**{name: row[name] for name in names}) for row in tree.to_dict("records")]
-    places: dict[int, float] = {}
-
-    def place(node: Node) -> float:
-        below = [place(child) for child in children(nodes, node)]
-        leaves = sum(found.layer == 0 for found in nodes if found.node in places)
-        places[node.node] = float(np.mean(below)) if below else leaves * SPACE
-        return places[node.node]
-
-    place(nodes[0])
-    return [replace(node, x=places[node.node]) for node in nodes]
-
-
-def children(nodes: list[Node], parent: Node) -> list[Node]:
-    """Nodes below one, in the order of their experts: a set of experts has no other."""
-    return sorted((node for node in nodes if node.parent == parent.node), key=lambda node: node.expert)
-
-
-def of_layer(nodes: list[Node], layer: int) -> list[Node]:
-    return [node for node in nodes if node.layer == layer]
-
-
-def propagation_figure(tree: pd.DataFrame, num_experts: Sequence[int]) -> Figure:
-    """(a) propagation and (b) routing of one token; num_experts: sizes of the pools, the lowest first.
+    """(a) propagation from the leaves up and (b) routing from the root down, of one token.
 
     A color is an expert of a pool, a gray box one that the token does not use. (a) numbers at the edges are scores;
-    (b) a row of keys is one run of a gate, so that a layer's gate stands there once a parent.
-    Raises ValueError when the tree has not as many layers as there are pools.
+    (b) a row of keys is one run of a gate, so that a layer's gate stands there once per parent.
 
-    >>> figure = propagation_figure(tree, num_experts=[4, 4])
-    >>> [panel.get_title(loc="left") for panel in figure.axes]
-    ['(a) propagation, from the leaves up', '(b) routing, from the root down']
+    Raises:
+        ValueError: when the tree has not as many layers as there are pools.
     """
-    layers = int(tree["layer"].max())
+    num_experts, layers = found.num_experts, int(found.tree["layer"].max())
     if layers != len(num_experts):
         raise ValueError(
             f"num_experts = {list(num_experts)} has {len(num_experts)} pools but the tree {layers} "
             "layers; pass one size a layer"
         )
-    nodes = layout(tree)
+    nodes = layout(found.tree)
     with use_style():
         fig = figure(FULL_WIDTH, 1.6 + 1.25 * layers)
         left, right = fig.subplots(1, 2, width_ratios=[1.25, 1])
@@ -111,11 +52,27 @@ def propagation_figure(tree: pd.DataFrame, num_experts: Sequence[int]) -> Figure
     return fig
 
 
+def layout(tree: pd.DataFrame) -> list[Any]:
+    """The rows of `residual_tree` as tuples with x and y: leaves evenly spaced, every parent above its children's middle."""
+    placed = tree_layout(tree.sort_values("expert", kind="stable")).sort_values("node")
+    across = (placed["x"] * (placed["layer"] == 0).sum() - 0.5) * SPACE
+    return list(placed.assign(x=across, y=placed["layer"] * LEVEL).itertuples(index=False))
+
+
+def children(nodes: list[Any], parent: Any) -> list[Any]:
+    """Nodes below one, in the order of their experts: a set of experts has no other."""
+    return sorted((node for node in nodes if node.parent == parent.node), key=lambda node: node.expert)
+
+
+def of_layer(nodes: list[Any], layer: int) -> list[Any]:
+    return [node for node in nodes if node.layer == layer]
+
+
 def expert_color(expert: int) -> str:
     return BASE[expert % len(BASE)]
 
 
-def draw_propagation(panel: Any, nodes: list[Node], num_experts: Sequence[int]) -> None:
+def draw_propagation(panel: Any, nodes: list[Any], num_experts: Sequence[int]) -> None:
     layers = len(num_experts)
     for layer, s in enumerate(num_experts):
         draw_pool(panel, nodes, layer, s)
@@ -154,7 +111,7 @@ def node_rules(layers: int) -> str:
     return rule + ("\n$R_l^n$ gives $\\sigma(B_l^n A_l^n x + W_l x_l^n)$" if layers > 1 else "")
 
 
-def draw_pool(panel: Any, nodes: list[Node], layer: int, s: int) -> None:
+def draw_pool(panel: Any, nodes: list[Any], layer: int, s: int) -> None:
     used = {node.expert for node in of_layer(nodes, layer)}
     height = layer * LEVEL
     for expert in range(s):
@@ -170,7 +127,7 @@ def draw_pool(panel: Any, nodes: list[Node], layer: int, s: int) -> None:
     panel.text(centre, height - 1.2, "$x$", ha="center", va="center", fontsize=9)
 
 
-def draw_routing(panel: Any, nodes: list[Node], num_experts: Sequence[int]) -> None:
+def draw_routing(panel: Any, nodes: list[Any], num_experts: Sequence[int]) -> None:
     layers = len(num_experts)
     whole = max(node.x for node in nodes) + SPACE
     widths = [whole / len(of_layer(nodes, layer + 1)) for layer in range(layers)]
@@ -207,22 +164,16 @@ def query_label(layer: int, layers: int, width: float) -> str:
     return text if width > 2.4 else f"MLP$_{layer}$"
 
 
-def finish(panel: Any, nodes: list[Node], left: float) -> None:
-    panel.set_xlim(left, max(node.x for node in nodes) + 1.1)
-    panel.set_ylim(-1.5, nodes[0].y + 3.0)
+def finish(panel: Any, nodes: list[Any], left: float) -> None:
+    panel.set(xlim=(left, max(node.x for node in nodes) + 1.1), ylim=(-1.5, nodes[0].y + 3.0))
     panel.axis("off")
 
 
-def tree_explorer(tree: pd.DataFrame, num_experts: Sequence[int]) -> go.Figure:
-    """The interactive twin: the tree with its pools; hover tells expert, scores, key similarity and contribution.
-
-    >>> figure = tree_explorer(tree, num_experts=[4, 4])
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
+def interactive(found: ExampleTree) -> go.Figure:
+    """The tree with its pools; hover tells expert, scores, key similarity and contribution."""
     from plotly.subplots import make_subplots
 
-    nodes = layout(tree)
+    nodes, num_experts = layout(found.tree), found.num_experts
     fig = make_subplots(rows=1, cols=2, column_widths=[0.4, 0.6], subplot_titles=["pools: experts in use", "the tree"])
     for layer, s in enumerate(num_experts):
         stands = [node.expert for node in of_layer(nodes, layer)]
@@ -256,10 +207,8 @@ def tree_explorer(tree: pd.DataFrame, num_experts: Sequence[int]) -> go.Figure:
     fig.update_yaxes(
         tickvals=list(range(layers + 1)), ticktext=rows, range=[-0.5, layers + 0.5], showgrid=False, zeroline=False
     )
-    fig.update_layout(
-        template="plotly_white", height=520, title={"text": "A token's tree: the thicker an edge, the larger its score"}
-    )
-    return arranged(fig)
+    title = {"text": "A token's tree: the thicker an edge, the larger its score"}
+    return arranged(fig, height=520, title=title)
 
 
 def draw_marks(
@@ -290,7 +239,7 @@ def draw_marks(
     )
 
 
-def hover(row: Node) -> str:
+def hover(row: Any) -> str:
     """What is known about one node of the tree."""
     if row.parent < 0:
         return f"root: the layer's output, of norm {row.contribution:.3g}"

@@ -11,27 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
-from ..records import check_runs, expert_array, layer_of, normalised_entropy, recorded, run_key
+from ..records import check_by, check_runs, expert_array, module_frame, normalised_entropy, recorded, seed_bands
 
 KEYS = ("method", "seed", "step", "module", "layer")
 CONDITIONS = ("gram_condition_a", "gram_condition_b", "damped_condition_b")
 SIMILARITIES = ("map_similarity", "output_similarity", "update_similarity")
-
-
-def module_frame(run: Any, array: xr.DataArray, columns: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Columns of KEYS and `columns`, each (steps, modules), with the steps and module names of `array`."""
-    steps, modules = array["step"].values, [str(name) for name in array[array.dims[1]].values]
-    return pd.DataFrame(
-        {
-            **run_key(run),
-            "step": np.repeat(steps, len(modules)),
-            "module": np.tile(modules, len(steps)),
-            "layer": np.tile([layer_of(name) for name in modules], len(steps)),
-            **{name: np.asarray(values, dtype=float).reshape(-1) for name, values in columns.items()},
-        }
-    )
 
 
 def conditioning(runs: Sequence[Any]) -> pd.DataFrame:
@@ -128,15 +113,11 @@ def anatomy_bands(*frames: pd.DataFrame, by: str = "layer") -> pd.DataFrame:
     >>> bands["layer"].nunique(), bands["measure"].unique().tolist()[:2]
     (2, ['token_entropy', 'load_balance'])
     """
-    if by not in ("layer", "module"):
-        raise ValueError(f'by = {by!r} is unknown; choose "layer" or "module"')
+    check_by(by)
     long = pd.concat([frame.melt(list(KEYS), var_name="measure") for frame in frames], ignore_index=True)
     logarithmic = long["measure"].isin(CONDITIONS)
     long.loc[logarithmic, "value"] = np.log(long.loc[logarithmic, "value"])
-    keys = ["method", by, "step", "measure"]
-    seeds = long.groupby([*keys, "seed"], sort=False)["value"].mean().reset_index()
-    grouped = seeds.groupby(keys, sort=False)["value"]
-    bands: pd.DataFrame = grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+    bands = seed_bands(long, ["method", by, "step", "measure"])
     logarithmic, columns = bands["measure"].isin(CONDITIONS), ["mean", "low", "high"]
     bands.loc[logarithmic, columns] = np.exp(bands.loc[logarithmic, columns])
     return bands

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ...evidence import Claim, Effect
+from ...evidence import Claim, Effect, judged
 from ...evidence.intervals import seed_means
 from .anatomy import KEYS
 
@@ -52,21 +52,12 @@ def claims(found: ExpertAnatomy) -> list[Claim]:
         )
         for measure, (statement, endpoint, smallest) in QUESTIONS.items()
     ]
-    return [
-        *(judged(claim, gaps(means, measure)) for claim, measure in zip(declared, QUESTIONS)),
-        entropy_claim(found.load),
-    ]
+    effects = {claim.name: gaps(means, measure) for claim, measure in zip(declared, QUESTIONS)}
+    return [*judged(declared, effects), entropy_claim(found.load)]
 
 
-def judged(claim: Claim, differences: np.ndarray) -> Claim:
-    """The claim with its verdict; before the second half of training has a value of both methods there is none."""
-    if not differences.size:
-        return claim.untestable(f"no seed has a value of both {PLAIN} and {RESCALED}")
-    return claim.with_effect(Effect(differences))
-
-
-def gaps(means: pd.DataFrame, measure: str) -> np.ndarray:
-    """Plain minus rescaled of the seeds that both have.
+def gaps(means: pd.DataFrame, measure: str) -> Effect | str:
+    """Plain minus rescaled of the seeds that both have in the second half of training.
 
     Raises:
         ValueError: for a method that was not run.
@@ -74,7 +65,8 @@ def gaps(means: pd.DataFrame, measure: str) -> np.ndarray:
     wide = means.pivot(index="seed", columns="method", values=measure)
     if missing := [name for name in (PLAIN, RESCALED) if name not in wide]:
         raise ValueError(f"no run of {', '.join(missing)}; the runs are of {', '.join(map(str, wide))}")
-    return (wide[PLAIN] - wide[RESCALED]).dropna().to_numpy()
+    differences = (wide[PLAIN] - wide[RESCALED]).dropna().to_numpy()
+    return Effect(differences) if differences.size else f"no seed has a value of both {PLAIN} and {RESCALED}"
 
 
 def late_means(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> pd.DataFrame:

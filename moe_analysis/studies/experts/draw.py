@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import menu_of, points_of
 from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
 from ..records import layer_title
 
@@ -45,35 +46,25 @@ ROWS = (
 )
 
 
-def plot(found: ExpertAnatomy) -> Figure:
-    """The paper figure, one column per layer."""
-    return anatomy_figure(found.bands)
+def plot(found: ExpertAnatomy, layers: Sequence[str] | None = None) -> Figure:
+    """The paper figure: one column per layer, one row per family of measures.
 
+    A color is a method, a dash a measure; lines are means over seeds, shades reach from the lowest seed to the highest.
+    Lines begin where a measure is defined, and what is infinite is a gap.
 
-def interactive(found: ExpertAnatomy) -> go.Figure:
-    """The same measures, one module at a time."""
-    return anatomy_explorer(found.by_module)
+    Args:
+        layers: None is the first, the last and at most two between.
 
-
-def anatomy_figure(bands: pd.DataFrame, layers: Sequence[str] | None = None) -> Figure:
-    """The paper figure; in: what `anatomy_bands` returns by layer, of conditioning, similarity and load balance.
-
-    One column per layer (by default the first, the last and at most two between), one row per family of measures. A color is
-    a method, a dash a measure; lines are means over seeds, shades reach from the lowest seed to the highest. Lines
-    begin where a measure is defined, and what is infinite is a gap. Raises ValueError for a layer without a row.
-
-    >>> from moe_analysis.studies.experts.anatomy import anatomy_bands
-    >>> figure = anatomy_figure(anatomy_bands(*expert_frames))
-    >>> len(figure.axes)
-    6
+    Raises:
+        ValueError: for a layer without a row.
     """
-    layers = spread(list(dict.fromkeys(bands["layer"]))) if layers is None else list(layers)
-    if unknown := [layer for layer in layers if layer not in set(bands["layer"])]:
+    bands, methods = found.bands, list(found.bands["method"].unique())
+    known = list(bands["layer"].unique())
+    layers = spread(known) if layers is None else list(layers)
+    if unknown := [layer for layer in layers if layer not in known]:
         raise ValueError(
-            f"layers names {', '.join(unknown)}, which the bands do not have; "
-            f"choose from {', '.join(dict.fromkeys(bands['layer']))}"
+            f"layers names {', '.join(unknown)}, which the bands do not have; choose from {', '.join(known)}"
         )
-    methods = list(dict.fromkeys(bands["method"]))
     with use_style():
         fig = figure(FULL_WIDTH, 5.6)
         panels: Any = fig.subplots(len(ROWS), len(layers), sharex=True, sharey="row", squeeze=False)
@@ -145,21 +136,16 @@ def name_methods(fig: Figure, methods: Sequence[str]) -> None:
     fig.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.4, columnspacing=1.4)
 
 
-def anatomy_explorer(bands: pd.DataFrame) -> go.Figure:
-    """The interactive twin, for one module at a time, chosen from a menu; in: `anatomy_bands(…, by="module")`.
+def interactive(found: ExpertAnatomy) -> go.Figure:
+    """The same measures, one module at a time, chosen from a menu.
 
-    Three panels of all measures; the legend hides a method or shows it alone, hover tells step, mean and extremes.
-
-    >>> from moe_analysis.studies.experts.anatomy import anatomy_bands
-    >>> figure = anatomy_explorer(anatomy_bands(*expert_frames, by="module"))
-    >>> len(figure.layout.updatemenus[0].buttons)  # a module each
-    4
+    The legend hides a method or shows it alone; hover tells step, mean and extremes.
     """
     from plotly.subplots import make_subplots
 
     fig = make_subplots(rows=len(ROWS), cols=1, shared_xaxes=True, vertical_spacing=0.05)
-    modules = list(dict.fromkeys(bands["module"]))
-    methods = list(dict.fromkeys(bands["method"]))
+    bands = found.by_module
+    modules, methods = bands["module"].unique(), list(bands["method"].unique())
     owners = []
     for module in modules:
         rows = bands[bands["module"] == module]
@@ -167,10 +153,7 @@ def anatomy_explorer(bands: pd.DataFrame) -> go.Figure:
             for trace in explorer_traces(rows, row, methods, leading=number == 1, visible=module == modules[0]):
                 fig.add_trace(trace, row=number, col=1)
                 owners.append(module)
-    menu = [
-        {"label": module, "method": "restyle", "args": [{"visible": [owner == module for owner in owners]}]}
-        for module in modules
-    ]
+    menu = menu_of({module: [{"visible": [owner == module for owner in owners]}] for module in modules}, "restyle")
     for number, row in enumerate(ROWS, start=1):
         fig.update_yaxes(title_text=row.title, type="log" if row.logarithmic else "linear", row=number, col=1)
         fig.add_annotation(
@@ -185,14 +168,8 @@ def anatomy_explorer(bands: pd.DataFrame) -> go.Figure:
             font={"size": 11},
         )
     fig.update_xaxes(title_text="training step", row=len(ROWS), col=1)
-    fig.update_layout(
-        title={"text": "Experts during training"},
-        template="plotly_white",
-        height=820,
-        legend={"title": {"text": "method"}},
-        updatemenus=[{"buttons": menu}],
-    )
-    return arranged(fig)
+    title, legend = {"text": "Experts during training"}, {"title": {"text": "method"}}
+    return arranged(fig, title=title, height=820, legend=legend, updatemenus=[menu])
 
 
 def dash_key(row: Row) -> str:
@@ -211,12 +188,9 @@ def explorer_traces(
     for method in methods:
         for number, ((measure, label), dash) in enumerate(zip(row.measures.items(), DASHES)):
             band = of(bands, method, measure)
-            values = band[["low", "high"]].to_numpy(np.float32)
             traces.append(
                 go.Scatter(
-                    x=band["step"].to_numpy(np.float32),
-                    y=band["mean"].to_numpy(np.float32),
-                    customdata=values,
+                    **points_of(band, "step", "mean", ["low", "high"]),
                     mode="lines",
                     name=method,
                     legendgroup=method,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ...drawing.layout import arranged, width_for
+from ...drawing.marks import menu_of
 from ...drawing.style import BASE, FULL_WIDTH, PALETTE, figure, text_on, use_style
 from ..records import layer_of
 from .measure import AFTER, BEFORE
@@ -42,8 +43,9 @@ def draw_moved(ax: Axes, moved: pd.DataFrame) -> None:
         layer, kind = layer_of(str(module)), str(module).rpartition(".")[2]
         color, dash = PALETTE[layers.index(layer) % len(PALETTE)], DASHES[kinds.index(kind) % len(DASHES)]
         ax.plot(rows["step"], rows["distance"], dash, color=color, label=f"{layer} {kind}")
-    ax.set(title="(b) how far each router moved", xlabel="training step", ylabel="distance from its start")
-    ax.set_ylim(0, None)
+    ax.set(
+        title="(b) how far each router moved", xlabel="training step", ylabel="distance from its start", ylim=(0, None)
+    )
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=1 + (moved["module"].nunique() > 12))
 
 
@@ -77,17 +79,14 @@ def interactive(found: FirstSteps) -> go.Figure:
     names = [f"{place} {token}" for place, token in enumerate(found.sentence["token"])]
     fig.update_xaxes(tickmode="array", tickvals=list(range(tokens)), ticktext=names, showgrid=False)
     fig.update_yaxes(autorange="reversed", showgrid=False)
-    buttons: list[Any] = [
-        {"label": module, "method": "update", "args": [{"visible": [module == one for one in modules]}]}
-        for module in modules
-    ]
-    fig.update_layout(
+    menu = menu_of({module: [{"visible": [module == one for one in modules]}] for module in modules})
+    return arranged(
+        fig,
         title="The expert of each token, before and after training",
         height=320,
-        updatemenus=[{"buttons": buttons, "name": "Router"}],
+        updatemenus=[menu | {"name": "Router"}],
         meta=width_for(28 * tokens),
     )
-    return arranged(fig)
 
 
 def cells(words: pd.DataFrame, module: str, visible: bool) -> go.Scatter:

@@ -34,13 +34,8 @@ def plot(found: Flexibility, ax: Axes | None = None) -> Figure | Axes:
     return flexibility_figure(found.table, found.points, found.sizes)
 
 
-def interactive(found: Flexibility) -> go.Figure:
-    """The same; hover gives the exact numbers."""
-    return flexibility_explorer(found.table, found.points, found.sizes)
-
-
-def flexibility_figure(table: pd.DataFrame, points: pd.DataFrame, sizes: str = "s = 4, f = 2") -> Figure:
-    """Fig. 2: Γ against the number of layers, logarithmic.
+def flexibility_figure(table: pd.DataFrame, points: pd.DataFrame, sizes: str) -> Figure:
+    """Fig. 2 of any sizes.
 
     Args:
         table: system, layers, flexibility, log10: the closed forms, drawn as lines.
@@ -49,11 +44,6 @@ def flexibility_figure(table: pd.DataFrame, points: pd.DataFrame, sizes: str = "
 
     Raises:
         ValueError: for a system that has no color.
-
-    Example:
-        >>> figure = flexibility_figure(closed_forms, outputs, "s = 3, f = 2")
-        >>> figure.axes[0].get_xlabel()
-        'layers L'
     """
     with use_style():
         fig = figure(HALF_WIDTH + 0.7, 3.0)
@@ -83,9 +73,7 @@ def draw_outputs(panel: Any, table: pd.DataFrame, points: pd.DataFrame, sizes: s
             markersize=max(3.0, 9.0 - 2.5 * number),
             label=f"{system}, enumerated",
         )
-    panel.set_xlabel("layers L")
-    panel.set_ylabel("distinct outputs Γ")
-    panel.set_title(f"structural flexibility, {sizes}")
+    panel.set(xlabel="layers L", ylabel="distinct outputs Γ", title=f"structural flexibility, {sizes}")
     panel.xaxis.get_major_locator().set_params(integer=True)
     panel.yaxis.set_major_formatter(lambda value, _: f"$10^{{{value:g}}}$")
     panel.grid(axis="y")
@@ -108,14 +96,11 @@ def log10(values: Sequence[int] | pd.Series) -> np.ndarray:
     return np.array([logarithm(int(value)) for value in values])
 
 
-def flexibility_explorer(table: pd.DataFrame, points: pd.DataFrame, sizes: str = "s = 4, f = 2") -> go.Figure:
-    """The interactive twin of Fig. 2: hover gives the exact numbers.
-
-    >>> [trace.name for trace in flexibility_explorer(closed_forms, outputs).data][:3]
-    ['MoMOR', 'MoMOR, enumerated', "S'MoRE*"]
-    """
+def interactive(found: Flexibility) -> go.Figure:
+    """The same; hover gives the exact numbers."""
     import plotly.graph_objects as go
 
+    table, points = found.table, found.points
     fig = go.Figure()
     for (system, color), symbol in zip(colors_of(table).items(), SYMBOLS, strict=False):
         curve = table[table["system"] == system].sort_values("layers")
@@ -129,21 +114,20 @@ def flexibility_explorer(table: pd.DataFrame, points: pd.DataFrame, sizes: str =
             customdata=[exact(value) for value in curve["flexibility"]],
             hovertemplate=f"{system}, L = %{{x}}<br>Γ = %{{customdata}}<extra></extra>",
         )
-        found = points[points["system"] == system].sort_values("layers")
+        marks = points[points["system"] == system].sort_values("layers")
         fig.add_scatter(
-            x=found["layers"],
-            y=log10(found["outputs"]),
+            x=marks["layers"],
+            y=log10(marks["outputs"]),
             mode="markers",
             name=f"{system}, enumerated",
             legendgroup=system,
-            customdata=[exact(value) for value in found["outputs"]],
+            customdata=[exact(value) for value in marks["outputs"]],
             marker={"color": "white", "size": 11, "symbol": symbol, "line": {"color": color, "width": 2}},
             hovertemplate=f"{system}, L = %{{x}}<br>%{{customdata}} distinct outputs found<extra></extra>",
         )
     fig.update_yaxes(title_text="distinct outputs Γ", tickprefix="10<sup>", ticksuffix="</sup>")
     fig.update_xaxes(title_text="layers L", dtick=1)
-    fig.update_layout(title={"text": f"Structural flexibility, {sizes}"}, template="plotly_white", height=480)
-    return arranged(fig)
+    return arranged(fig, title={"text": f"Structural flexibility, {found.sizes}"}, height=480)
 
 
 def exact(value: Any) -> str:

@@ -21,30 +21,12 @@ CLASSES = ("#F7CF7A", "#A9DCF5", "#E8BBD3")  # one for each distinct output
 
 
 def plot(found: ThreeTrees) -> Figure:
-    """The trees side by side, and below them which of their outputs each system gives."""
-    return three_trees_figure(found.trees, found.outputs)
-
-
-def interactive(found: ThreeTrees) -> go.Figure:
-    """The same; hover over a root tells the output in every system."""
-    return three_trees_explorer(found.trees, found.outputs)
-
-
-def three_trees_figure(trees: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]]) -> Figure:
-    """Fig. 3: the trees side by side, and below them which of their outputs each system gives.
-
-    trees: label -> nested (expert, subtree) pairs of the root's children. outputs: system -> one label an output, in
-    the order of the trees; equal labels are one output, drawn in one color.
-
-    >>> from moe_analysis.studies.flexibility.measure import figure3_outputs, figure3_trees
-    >>> figure = three_trees_figure(figure3_trees(), figure3_outputs())
-    >>> len(figure.axes)
-    6
-    """
+    """The trees side by side, and below them which of their outputs each system gives; equal outputs have one color."""
+    outputs = found.outputs
     with use_style():
         fig = figure(FULL_WIDTH, 2.5 + 0.3 * len(outputs))
-        panels: Any = fig.subplots(2, len(trees), height_ratios=[2.2, 0.32 * len(outputs) + 0.1], squeeze=False)
-        for number, (label, tree) in enumerate(trees.items()):
+        panels: Any = fig.subplots(2, len(found.trees), height_ratios=[2.2, 0.32 * len(outputs) + 0.1], squeeze=False)
+        for number, (label, tree) in enumerate(found.trees.items()):
             draw_tree(panels[0, number], nested_frame(tree))
             panels[0, number].set_title(f"({label})", loc="center")
             draw_outputs(panels[1, number], {system: distinct(values)[number] for system, values in outputs.items()})
@@ -86,52 +68,30 @@ def draw_tree(panel: Any, tree: pd.DataFrame) -> None:
             parent = by_node.loc[node["parent"]]
             panel.plot([node["x"], parent["x"]], [node["y"], parent["y"]], color="#9A9A9A", linewidth=1.2, zorder=1)
         name = "$x'$" if node["expert"] < 0 else f"{int(node['layer'])},{int(node['expert'])}"
-        panel.plot(
-            node["x"],
-            node["y"],
-            "o",
-            markersize=19,
-            color=expert_color(int(node["expert"]) - (node["expert"] >= 0)),
-            markeredgecolor="#3A3A3A",
-            markeredgewidth=0.7,
-            zorder=2,
-        )
+        color = expert_color(int(node["expert"]) - (node["expert"] >= 0))
+        edge = {"markeredgecolor": "#3A3A3A", "markeredgewidth": 0.7}
+        panel.plot(node["x"], node["y"], "o", markersize=19, color=color, zorder=2, **edge)
         panel.text(node["x"], node["y"], name, ha="center", va="center", fontsize=7.5, zorder=3)
-    panel.set_xlim(0, 1)
-    panel.set_ylim(-0.35, placed["y"].max() + 0.35)
+    panel.set(xlim=(0, 1), ylim=(-0.35, placed["y"].max() + 0.35))
     panel.axis("off")
 
 
 def draw_outputs(panel: Any, classes: Mapping[str, int]) -> None:
     """One bar per system, colored and lettered by the output that the tree gives."""
     for row, number in enumerate(classes.values()):
-        panel.barh(
-            -row,
-            1.0,
-            height=0.78,
-            color=CLASSES[number % len(CLASSES)],
-            edgecolor="#3A3A3A",
-            linewidth=0.6,
-            clip_on=False,
-        )
+        color = CLASSES[number % len(CLASSES)]
+        panel.barh(-row, 1.0, height=0.78, color=color, edgecolor="#3A3A3A", linewidth=0.6, clip_on=False)
         panel.text(0.5, -row, f"output {'ABCDEFGH'[number % 8]}", ha="center", va="center", fontsize=7.5)
-    panel.set_xlim(0, 1)
-    panel.set_ylim(-len(classes) + 0.5, 0.5)
+    panel.set(xlim=(0, 1), ylim=(-len(classes) + 0.5, 0.5))
     panel.axis("off")
 
 
-def three_trees_explorer(trees: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]]) -> go.Figure:
-    """The interactive twin of Fig. 3: hover over a node for its expert, over a root for the output in every system.
-
-    >>> from moe_analysis.studies.flexibility.measure import figure3_outputs, figure3_trees
-    >>> figure = three_trees_explorer(figure3_trees(), figure3_outputs())
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
+def interactive(found: ThreeTrees) -> go.Figure:
+    """The same; hover over a node for its expert, over a root for the output in every system."""
     from plotly.subplots import make_subplots
 
-    fig = make_subplots(rows=1, cols=len(trees), subplot_titles=[f"({label})" for label in trees])
-    for number, tree in enumerate(trees.values()):
+    fig = make_subplots(rows=1, cols=len(found.trees), subplot_titles=[f"({label})" for label in found.trees])
+    for number, tree in enumerate(found.trees.values()):
         placed = tree_layout(nested_frame(tree))
         by_node = placed.set_index("node")
         for _, node in placed[placed["parent"] >= 0].iterrows():
@@ -147,13 +107,11 @@ def three_trees_explorer(trees: Mapping[str, Sequence[Any]], outputs: Mapping[st
                 col=number + 1,
             )
         given = "<br>".join(
-            f"{system}: output {'ABCDEFGH'[distinct(values)[number] % 8]}" for system, values in outputs.items()
+            f"{system}: output {'ABCDEFGH'[distinct(values)[number] % 8]}" for system, values in found.outputs.items()
         )
-        names = ["x′" if e < 0 else f"{layer},{e}" for e, layer in zip(placed["expert"], placed["layer"], strict=True)]
-        hover = [
-            given if e < 0 else f"expert {e} of pool {layer}"
-            for e, layer in zip(placed["expert"], placed["layer"], strict=True)
-        ]
+        experts = list(zip(placed["expert"], placed["layer"], strict=True))
+        names = ["x′" if e < 0 else f"{layer},{e}" for e, layer in experts]
+        hover = [given if e < 0 else f"expert {e} of pool {layer}" for e, layer in experts]
         colors = [expert_color(e - (e >= 0)) for e in placed["expert"]]
         fig.add_scatter(
             x=placed["x"],
@@ -169,5 +127,4 @@ def three_trees_explorer(trees: Mapping[str, Sequence[Any]], outputs: Mapping[st
         )
     fig.update_xaxes(visible=False, range=[0, 1])
     fig.update_yaxes(visible=False)
-    fig.update_layout(template="plotly_white", height=360, title={"text": "Three trees of the same experts"})
-    return arranged(fig)
+    return arranged(fig, height=360, title={"text": "Three trees of the same experts"})

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 
 if TYPE_CHECKING:
@@ -30,33 +31,19 @@ KINDS = {"descent": ("the layer's descent", "#0072B2"), "random": ("random tange
 
 
 def plot(found: GateGeometry) -> Figure:
-    """The paper figure: one step at two gates, the bending and the change by one step."""
-    return gate_geometry_figure(found.picture, found.curvature, found.changes)
-
-
-def interactive(found: GateGeometry) -> go.Figure:
-    """The same three panels with every expert's own curve."""
-    return gate_geometry_explorer(found.picture, found.curvature, found.changes)
-
-
-def gate_geometry_figure(picture: LocalPicture, bends: pd.DataFrame, changes: pd.DataFrame) -> Figure:
-    """The paper figure gr_fig1 from `local_picture`, `curvature` and `first_order_change` (or `over_layers` of them).
+    """The paper figure: one step at two gates, the bending and the change by one step.
 
     (a) the manifolds of two gates along the tangent of descent, with the full step, its projection and where that lands
     on each, every point at its true distance from the tangent line; (b) curvature against the gate, dots measured,
     lines the closed form, shaded over experts; (c) first-order change of an expert's part of the full matrix against
     the predictions.
-
-    >>> figure = gate_geometry_figure(picture, bends, changes)
-    >>> [panel.get_title(loc="left") for panel in figure.axes]
-    ['(a) one step, two gates', '(b) bending', '(c) change by one step']
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.5)
         first, second, third = fig.subplots(1, 3, width_ratios=[1.3, 1, 1])
-        draw_picture(first, picture)
-        draw_curvature(second, bends)
-        draw_changes(third, changes)
+        draw_picture(first, found.picture)
+        draw_curvature(second, found.curvature)
+        draw_changes(third, found.changes)
     return fig
 
 
@@ -64,50 +51,25 @@ def draw_picture(panel: Any, picture: LocalPicture) -> None:
     """Curves, arrows and landings in true proportion: one unit is as long on both axes."""
     for color, (gate, line) in zip(GATE_COLORS, picture.curves.groupby("g")):
         gap = landings(picture).set_index("g")["gap"][gate]
-        panel.plot(
-            line["tangent"],
-            line["off"],
-            color=color,
-            linewidth=1.8,
-            zorder=2,
-            label=f"g = {gate:g}: it lands {gap:.0%} off",
-        )
+        label = f"g = {gate:g}: it lands {gap:.0%} off"
+        panel.plot(line["tangent"], line["off"], color=color, linewidth=1.8, zorder=2, label=label)
     panel.axhline(0, color="0.6", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="tangent space")
     full, projection = (
         picture.steps.set_index("part").loc[part, ["tangent", "off"]].to_numpy(float)
         for part in ("full step", "projection")
     )
+    arrow = {"arrowstyle": "-|>", "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 9}
     for tip, color, label in ((full, STEP_COLOR, "full step −lr·Γ"), (projection, PROJECTION_COLOR, "its projection")):
-        panel.annotate(
-            "",
-            tip,
-            (0, 0),
-            zorder=4,
-            arrowprops={
-                "arrowstyle": "-|>",
-                "color": color,
-                "linewidth": 1.4,
-                "shrinkA": 0,
-                "shrinkB": 0,
-                "mutation_scale": 9,
-            },
-        )
+        panel.annotate("", tip, (0, 0), zorder=4, arrowprops={**arrow, "color": color})
         panel.plot([], [], color=color, label=label)
     panel.plot(*np.transpose([full, projection]), color=STEP_COLOR, linewidth=0.8, linestyle=":", zorder=1)
     for color, (_, row) in zip(GATE_COLORS, landings(picture).iterrows()):
-        panel.plot(
-            [projection[0], row["tangent"]],
-            [projection[1], row["off"]],
-            color=color,
-            linewidth=1,
-            linestyle=":",
-            zorder=3,
-        )
+        across, up = [projection[0], row["tangent"]], [projection[1], row["off"]]
+        panel.plot(across, up, color=color, linewidth=1, linestyle=":", zorder=3)
         panel.plot(row["tangent"], row["off"], "o", color=color, markeredgecolor="black", markersize=5, zorder=5)
     panel.plot(0, 0, "o", color="black", markersize=3.5, zorder=6)
     panel.set_aspect("equal", adjustable="datalim")
-    panel.set_xlabel("along the tangent of descent")
-    panel.set_ylabel("distance from that tangent")
+    panel.set(xlabel="along the tangent of descent", ylabel="distance from that tangent")
     panel.set_title("(a) one step, two gates")
     panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, columnspacing=1, handlelength=1.6)
 
@@ -165,36 +127,24 @@ def power(slopes: pd.Series) -> str:
 
 
 def log_axes(panel: Any, label: str) -> None:
-    panel.set_xscale("log")
-    panel.set_yscale("log")
-    panel.set_xlabel("gate g")
-    panel.set_ylabel(label)
+    panel.set(xscale="log", yscale="log", xlabel="gate g", ylabel=label)
     panel.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5, 1.0], ["0.02", "0.05", "0.1", "0.2", "0.5", "1"])
     panel.minorticks_off()
     panel.grid(alpha=0.35)
 
 
-def gate_geometry_explorer(picture: LocalPicture, bends: pd.DataFrame, changes: pd.DataFrame) -> go.Figure:
-    """The interactive twin: the same three panels; every expert's own curve, hover tells measured and predicted.
-
-    >>> figure = gate_geometry_explorer(picture, bends, changes)
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
+def interactive(found: GateGeometry) -> go.Figure:
+    """The same three panels; every expert's own curve, hover tells measured and predicted."""
     from plotly.subplots import make_subplots
 
-    fig = make_subplots(
-        1,
-        3,
-        column_widths=[0.4, 0.3, 0.3],
-        subplot_titles=["one step, two gates", "bending of the manifold", "change by one step"],
-    )
-    add_picture(fig, picture)
+    titles = ["one step, two gates", "bending of the manifold", "change by one step"]
+    fig = make_subplots(1, 3, column_widths=[0.4, 0.3, 0.3], subplot_titles=titles)
+    add_picture(fig, found.picture)
     for index, (name, (label, color)) in enumerate(KINDS.items()):
-        table = bends[bends["direction"].str.startswith(name)]
+        table = found.curvature[found.curvature["direction"].str.startswith(name)]
         if len(table):
             add_experts(fig, table, "measured", "closed_form", label, color, SYMBOLS[index], column=2)
-    for index, (rule, table) in enumerate(changes.groupby("rule", sort=False)):
+    for index, (rule, table) in enumerate(found.changes.groupby("rule", sort=False)):
         label = f"{RULE_LABELS[str(rule)]}, exponent {table['slope'].mean():.2f}"
         add_experts(fig, table, "change", "predicted", label, RULE_COLORS[str(rule)], SYMBOLS[index], column=3)
     for column, title in ((2, "curvature (1 / weight norm)"), (3, "change of g·s·BA / lr (weight norm)")):
@@ -202,20 +152,17 @@ def gate_geometry_explorer(picture: LocalPicture, bends: pd.DataFrame, changes: 
         fig.update_yaxes(type="log", title_text=title, exponentformat="power", row=1, col=column)
     fig.update_xaxes(title_text="along the tangent of descent", row=1, col=1)
     fig.update_yaxes(title_text="distance from that tangent", scaleanchor="x", row=1, col=1)
-    fig.update_layout(template="plotly_white", height=600, title={"text": "The geometry of one step at a small gate"})
-    return arranged(fig)
+    return arranged(fig, height=600, title={"text": "The geometry of one step at a small gate"})
 
 
 def add_picture(fig: go.Figure, picture: LocalPicture) -> None:
     for color, (gate, line) in zip(GATE_COLORS, picture.curves.groupby("g")):
         fig.add_scatter(
-            x=line["tangent"].to_numpy(np.float32),
-            y=line["off"].to_numpy(np.float32),
+            **points_of(line, "tangent", "off", ["t", "curvature"]),
             row=1,
             col=1,
             name=f"manifold at g = {gate:g}",
             line={"color": color, "width": 3},
-            customdata=line[["t", "curvature"]].to_numpy(np.float32),
             hovertemplate=f"g = {gate:g}<br>t = %{{customdata[0]:.3g}}<br>"
             "curvature %{customdata[1]:.3g}<extra></extra>",
         )
@@ -258,8 +205,7 @@ def add_experts(
     broken = pd.concat([ordered, last.assign(**{measured: np.nan})]).sort_values([*keys, "g"], kind="stable")
     names = broken[keys].astype(str).agg(", ".join, axis=1)
     fig.add_scatter(
-        x=broken["g"].to_numpy(np.float32),
-        y=broken[measured].to_numpy(np.float32),
+        **points_of(broken, "g", measured, [predicted, "slope"]),
         name=label,
         mode="lines+markers",
         opacity=0.7,
@@ -268,7 +214,6 @@ def add_experts(
         col=column,
         marker={"symbol": symbol, "size": 5},
         text=names,
-        customdata=broken[[predicted, "slope"]].to_numpy(np.float32),
         hovertemplate=f"{label}<br>expert %{{text}}<br>g = %{{x:.3g}}<br>measured %{{y:.4g}}, closed form "
         "%{customdata[0]:.4g}<br>exponent %{customdata[1]:.3f}<extra></extra>",
     )

@@ -12,9 +12,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from ...peft_bridge import adapter_modules
-from ...tasks import load_suite
 from ...training.recorders.routing import LayerBatch, layer_batches
-from ..records import check_runs, run_key
+from ..records import check_runs, first_prompts, run_key
 from ..result import Result
 from .geometry import GATES, LocalPicture, curvature, first_order_change, local_picture, over_layers
 
@@ -112,18 +111,9 @@ def layers_of(run: Any, modules: Sequence[str] | None = None) -> dict[str, Layer
         raise ValueError(
             f"run {run_key(run)} has a {config.system} adapter; gates are held constant in that of MoeLoraConfig only"
         )
-    rows = load_suite(config.suite, split="test")
-    if config.datasets is not None:
-        rows = rows[rows["dataset"].isin(config.datasets)]
     model = run.model()
     if modules is None:
         adapted = list(adapter_modules(model))
         modules = ([name for name in adapted if name.endswith(PROJECTIONS)] or adapted)[-LAYERS:]
-    return layer_batches(
-        model,
-        run.tokenizer,
-        rows.groupby("dataset").head(1),
-        modules,
-        max_length=config.max_length,
-        prompt_form=config.form,
-    )
+    rows = first_prompts(run, 1)
+    return layer_batches(model, run.tokenizer, rows, modules, max_length=config.max_length, prompt_form=config.form)

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ...evidence.intervals import mean_interval
-from ..records import layer_of
+from ..records import layer_of, run_key
 from .load import distinct_experts
-from .specialization import Recorded, labelled, split_routers
+from .specialization import Recorded, split_routers
 
 MEASURES = ("correlation", "same_top1")
 AGREEMENT = "same_top1_adjusted"
@@ -155,7 +155,7 @@ def between_layers(
             found = router_agreement(routers[one], routers[other], tokens, permutations, seed)
             rows.append(
                 {
-                    **labelled(run, method),
+                    **run_key(run, method),
                     "module": one,
                     "other": other,
                     "layer": layer_of(one),
@@ -179,7 +179,7 @@ def between_seeds(
     """
     groups: dict[Any, list[Recorded]] = {}
     for each in recorded:
-        groups.setdefault(labelled(each[0], method)["method"], []).append(each)
+        groups.setdefault(run_key(each[0], method)["method"], []).append(each)
     rows = []
     for name, runs in groups.items():
         routers = [split_routers(run, by_module) for run, by_module, _ in runs]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..records import layer_of
-from .specialization import Recorded, labelled, largest, split_routers
+from ..records import layer_of, run_key
+from .specialization import Recorded, largest, split_routers
 
 SAME_GATES = 1e-6  # difference of two gates that are equal up to rounding
 
@@ -53,7 +53,7 @@ def expert_loads(recorded: Iterable[Recorded], top_k: int = 1, method: str | Non
             frames.append(
                 pd.DataFrame(
                     {
-                        **labelled(run, method),
+                        **run_key(run, method),
                         "module": module,
                         "layer": layer_of(module),
                         "expert": np.arange(experts),
@@ -90,7 +90,7 @@ def load_summary(
     loads = expert_loads(recorded, top_k, method).set_index(["method", "seed", "module"]).sort_index()
     for run, by_module, _ in recorded:
         for module, gates in split_routers(run, by_module).items():
-            keys = {**labelled(run, method), "module": module}
+            keys = {**run_key(run, method), "module": module}
             own = loads.loc[[tuple(keys.values())]]
             row: dict[str, Any] = {**keys, "layer": layer_of(module), "experts": len(own)}
             row["token_entropy"] = entropies_of(gates[gates.sum(1) > 0]).mean()

@@ -11,15 +11,14 @@ import numpy as np
 import pandas as pd
 
 from ...peft_bridge import adapter_modules
-from ...tasks import load_suite
 from ...tasks.clusters import cluster
 from ...tasks.embed import embed
 from ...training.recorders.routing import gates_of_runs
-from ..records import check_runs, method_of
+from ..prior import router_alone
+from ..records import check_runs, first_prompts, method_of, shared
 from ..result import Result
 from .agreement import between_layers, between_seeds
 from .load import expert_loads, load_summary
-from .prior import router_alone
 from .specialization import Recorded, expert_shares, specialization
 
 PRIOR, CONTROL, ALONE = "T-REX", "mix-and-match", "T-REX, router alone"
@@ -150,10 +149,6 @@ class RoutingAgreement(Result):
     layers: pd.DataFrame
     untrained: pd.DataFrame
 
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"seeds": self.seeds, "layers": self.layers, "untrained": self.untrained}
-
 
 def record(runs: Sequence[Any], prompts: int = 4, seeds: int = SEEDS, clusters: int = CLUSTERS) -> Gates:
     """The gates that three figures are made of.
@@ -177,12 +172,9 @@ def record(runs: Sequence[Any], prompts: int = 4, seeds: int = SEEDS, clusters: 
     routed = [run for run in runs if run.config.system != "lora" and run.config.seed in first]
     if not routed:
         raise ValueError("none of the runs has a router; pass runs of a mixture")
-    if len(suites := {str(run.config.suite) for run in routed}) > 1:
-        raise ValueError(f"runs are of the suites {', '.join(sorted(suites))}; measure those of one suite at a time")
-    config = routed[0].config
-    test = load_suite(config.suite, split="test", datasets=config.datasets)
-    test = test.groupby("dataset").head(prompts).reset_index(drop=True)
-    found = cluster(embed(test["prompt"], model=config.embedder), k=min(clusters, len(test) // 2), seed=0)
+    shared(routed, "suite")
+    test = first_prompts(routed[0], prompts)
+    found = cluster(embed(test["prompt"], model=routed[0].config.embedder), k=min(clusters, len(test) // 2), seed=0)
     trained, untrained = (gates_of_runs(routed, test, trained=stage) for stage in (True, False))
     return Gates(tuple(routed), test, found.labels, trained, untrained, learned(trained, test))
 

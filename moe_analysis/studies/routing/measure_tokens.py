@@ -12,10 +12,9 @@ import pandas as pd
 from torch import nn
 
 from ...backbones import load_tokenizer
-from ...tasks import load_suite
 from ...training.recorders.loop_recorder import bare_model
 from ...training.recorders.routing import checked_texts, record_gates, routers_of
-from ..records import layer_of, method_of
+from ..records import first_prompts, layer_of, method_of
 from ..result import Result
 from .measure import Gates
 
@@ -221,8 +220,7 @@ def sentences(runs: Sequence[Any] | Gates, method: str = METHOD, count: int = SE
     if not routed:
         raise ValueError("none of the runs has a router; pass runs of a mixture")
     run = next((one for one in routed if method_of(one) == method), routed[0])
-    test = load_suite(run.config.suite, split="test", datasets=run.config.datasets)
-    return tokens(run, test.groupby("dataset", sort=False).head(1)["prompt"].head(count).tolist())
+    return tokens(run, first_prompts(run, 1)["prompt"].head(count).tolist())
 
 
 def read_texts(

@@ -22,11 +22,6 @@ BLOCK_VALUES = 2**23  # of one block of shuffles
 Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]
 
 
-def labelled(run: Any, method: str | None) -> dict[str, Any]:
-    """{"method", "seed"} of a run, under another label where one is given."""
-    return {**run_key(run), **({} if method is None else {"method": method})}
-
-
 def split_routers(run: Any, gates: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{module: gates (T, E)} -> {router: (T, experts) ≥ 0, rows of sum 1}; "<module> pool 0" … where there are pools.
 
@@ -164,7 +159,7 @@ def specialization(
                 frames.append(
                     pd.DataFrame(
                         {
-                            **labelled(run, method),
+                            **run_key(run, method),
                             "module": list(routers),
                             "layer": [layer_of(each) for each in routers],
                             "label": name,
@@ -238,7 +233,7 @@ def expert_shares(recorded: Iterable[Recorded], labels: Any = None, method: str 
             frames.append(
                 pd.DataFrame(
                     {
-                        **labelled(run, method),
+                        **run_key(run, method),
                         "module": module,
                         "layer": layer_of(module),
                         "label": np.repeat(kinds, experts),

@@ -16,6 +16,7 @@ import pandas as pd
 from ...evidence import Claim, Effect
 from ...evidence.intervals import seed_means
 from .measure import Approximation, Intuition, Span, Systems, Used
+from .used import USED_MEASURES
 
 METHOD, MIXTURE = "T-REX", "LoRA-MoE"
 SAVING = (0.30, 0.40)  # the abstract's
@@ -24,7 +25,6 @@ QUADRATIC = 1.5  # a growth exponent nearer to 2 than to 1
 DIRECTION = 1.0  # one direction more is the least that can matter
 CLOSER = 0.05  # of the best other error: less would not show on the figure's logarithmic axis
 QUIETER = 0.1  # in the logarithm: a tenth less noise
-USED_MEASURES = {"rank_0.01": "numerical rank at 1e-2", "effective_rank": "effective rank"}
 
 
 @singledispatch

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import bars_of, float32
 from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
 from .draw_span import COUNT_LABELS, system_color
 
@@ -21,27 +22,13 @@ FINE_TICKS, COARSE_TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), (0.005, 0.01, 0.02, 0
 
 
 def plot(found: Approximation) -> Figure:
-    """The paper figure: errors by family of targets."""
-    return approximation_figure(found.summary)
+    """The paper figure: errors by family of targets.
 
-
-def interactive(found: Approximation) -> go.Figure:
-    """The same errors, to hover over."""
-    return approximation_explorer(found.summary)
-
-
-def approximation_figure(summary: pd.DataFrame) -> Figure:
-    """The paper figure of Theorem 4.2 from the frame of `approximation_summary`.
-
-    A panel per family of targets, a line of dots per system, a marker per way of counting parameters; bars from the least to
-    the largest of the seeds; a ring marks the best of each count.
-
-    >>> from moe_analysis.studies.subspace.theorems import approximation_summary
-    >>> figure = approximation_figure(approximation_summary(approximation))
-    >>> [panel.get_title(loc="left") for panel in figure.axes]
-    ['(a) shared targets', '(b) clustered targets', '(c) unstructured targets']
+    A panel per family, a line of dots per system, a marker per way of counting parameters; bars from the least to the
+    largest of the seeds; a ring marks the best of each count.
     """
-    families, counts = list(dict.fromkeys(summary["family"])), list(dict.fromkeys(summary["count"]))
+    summary = found.summary
+    families, counts = summary["family"].unique(), list(summary["count"].unique())
     with use_style():
         fig = figure(FULL_WIDTH, 2.9)
         panels = np.atleast_1d(fig.subplots(1, len(families), sharey=True))
@@ -53,7 +40,7 @@ def approximation_figure(summary: pd.DataFrame) -> Figure:
 
 
 def draw_errors(panel: Any, table: pd.DataFrame, counts: list[str]) -> None:
-    methods = list(dict.fromkeys(table["method"]))
+    methods = list(table["method"].unique())
     for index, count in enumerate(counts):
         rows = table[table["count"] == count].set_index("method").loc[methods]
         places = np.arange(len(methods))[::-1] - (index - (len(counts) - 1) / 2) * 0.22
@@ -64,8 +51,7 @@ def draw_errors(panel: Any, table: pd.DataFrame, counts: list[str]) -> None:
             if row["best"]:
                 panel.scatter(row["mean"], place, s=80, facecolor="none", edgecolor="black", linewidths=0.9, zorder=4)
     panel.set_yticks(np.arange(len(methods))[::-1], methods)
-    panel.set_xscale("log")
-    panel.set_xlabel("relative error")
+    panel.set(xscale="log", xlabel="relative error")
     panel.grid(axis="x")
     least = table["low"].min()
     ticks = [tick for tick in (FINE_TICKS if least > 0.4 else COARSE_TICKS) if tick > 0.9 * least]
@@ -81,61 +67,38 @@ def count_handles(counts: list[str]) -> list[Any]:
         Line2D([], [], linestyle="", marker=MARKERS[index], color="0.3", label=COUNT_LABELS[count])
         for index, count in enumerate(counts)
     ]
-    return [
-        *handles,
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            marker="o",
-            markersize=8,
-            markerfacecolor="none",
-            color="black",
-            label="best of its count",
-        ),
-    ]
+    ring = Line2D([], [], linestyle="", marker="o", markersize=8, markerfacecolor="none", color="black")
+    ring.set_label("best of its count")
+    return [*handles, ring]
 
 
-def approximation_explorer(summary: pd.DataFrame) -> go.Figure:
-    """The interactive twin: one column per family, one symbol per way of counting; hover tells size, mean and range.
-
-    >>> from moe_analysis.studies.subspace.theorems import approximation_summary
-    >>> figure = approximation_explorer(approximation_summary(approximation))
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
+def interactive(found: Approximation) -> go.Figure:
+    """One column per family, one symbol per way of counting; hover tells size, mean and range."""
     from plotly.subplots import make_subplots
 
-    families, counts = list(dict.fromkeys(summary["family"])), list(dict.fromkeys(summary["count"]))
+    summary = found.summary
+    families, counts = summary["family"].unique(), summary["count"].unique()
     titles = [f"{family} targets" for family in families]
     fig = make_subplots(1, len(families), shared_yaxes=True, subplot_titles=titles)
     for column, family in enumerate(families, start=1):
         for index, count in enumerate(counts):
             rows = summary[(summary["family"] == family) & (summary["count"] == count)]
-            mean, low, high = (rows[name].to_numpy(np.float32) for name in ("mean", "low", "high"))
             fig.add_scatter(
-                x=mean,
+                x=float32(rows["mean"]),
                 y=rows["method"],
                 mode="markers",
                 name=COUNT_LABELS[count],
                 legendgroup=count,
                 showlegend=column == 1,
                 text=rows["size"],
-                customdata=np.stack([low, high], axis=1),
+                customdata=float32(rows[["low", "high"]]),
                 row=1,
                 col=column,
                 marker={"symbol": SYMBOLS[index], "size": 11, "color": [system_color(name) for name in rows["method"]]},
-                error_x={
-                    "type": "data",
-                    "color": "#5A5A5A",
-                    "symmetric": False,
-                    "array": high - mean,
-                    "arrayminus": mean - low,
-                },
+                error_x={"type": "data", "color": "#5A5A5A", **bars_of(rows)},
                 hovertemplate=f"%{{y}} of size %{{text}}<br>{COUNT_LABELS[count]}<br>relative error %{{x:.4f}}"
                 "<br>seeds %{customdata[0]:.4f} to %{customdata[1]:.4f}<extra></extra>",
             )
         fig.update_xaxes(type="log", title_text="relative error", row=1, col=column)
     fig.update_yaxes(autorange="reversed")
-    fig.update_layout(template="plotly_white", height=520, title={"text": "Approximation at equal budgets"})
-    return arranged(fig)
+    return arranged(fig, height=520, title={"text": "Approximation at equal budgets"})

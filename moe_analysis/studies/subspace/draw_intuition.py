@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import interval_of, points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, figure, use_style
 
 if TYPE_CHECKING:
@@ -22,58 +23,29 @@ CASE_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#CC79A7")
 
 
 def plot(found: Intuition) -> Figure:
-    """The paper figure: line searches, gradient noise, and noise against no prior."""
-    return intuition_figure(found.searches, found.noise, found.ratios)
-
-
-def interactive(found: Intuition) -> go.Figure:
-    """Line searches beside the noise of every seed."""
-    return intuition_explorer(found.searches, found.noise)
-
-
-def intuition_figure(searches: pd.DataFrame, noise: pd.DataFrame, ratios: pd.DataFrame) -> Figure:
-    """The paper figure of Theorem 4.3, from `line_search_frame`, `router_gradient_noise` and `noise_against_none`.
+    """The paper figure: line searches, gradient noise, and noise against no prior.
 
     (a) loss along the line from the prior (ω = 0) to the router (ω = 1), a dot at the closed-form optimum;
     (b) noise-to-signal of the router's gradient over training, shaded between seeds; (c) the same relative to no prior,
     with 95 % intervals.
-
-    >>> from moe_analysis.studies.subspace.theorems import noise_against_none
-    >>> figure = intuition_figure(searches, noise, noise_against_none(noise))
-    >>> [panel.get_title(loc="left") for panel in figure.axes]
-    ['(a) line search, dot: closed form', '(b) router gradient noise', '(c) against no prior']
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.1)
         first, second, third = fig.subplots(1, 3, width_ratios=[1.15, 1, 1])
-        draw_searches(first, searches)
-        draw_noise(second, noise)
-        draw_ratios(third, ratios)
-        fig.legend(
-            *first.get_legend_handles_labels(),
-            loc="outside lower center",
-            ncols=2,
-            title="(a) cases, with how many of the problems drawn fall into each",
-        )
+        draw_searches(first, found.searches)
+        draw_noise(second, found.noise)
+        draw_ratios(third, found.ratios)
+        title = "(a) cases, with how many of the problems drawn fall into each"
+        fig.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=2, title=title)
     return fig
 
 
 def draw_searches(panel: Any, searches: pd.DataFrame) -> None:
     for color, (case, line) in zip(CASE_COLORS, searches.groupby("case", sort=False)):
         panel.plot(line["omega"], line["loss"], color=color, label=f"{case} ({line['problems'].iloc[0]})")
-        panel.plot(
-            line["best_omega"].iloc[0],
-            line["best_loss"].iloc[0],
-            "o",
-            color=color,
-            markersize=6,
-            markeredgecolor="black",
-            clip_on=False,
-            zorder=4,
-        )
-    panel.set_xlabel("share ω of the router")
-    panel.set_ylabel("loss / its larger end")
-    panel.set_ylim(0, 1.03)
+        best = line[["best_omega", "best_loss"]].iloc[0]
+        panel.plot(*best, "o", color=color, markersize=6, markeredgecolor="black", clip_on=False, zorder=4)
+    panel.set(xlabel="share ω of the router", ylabel="loss / its larger end", ylim=(0, 1.03))
     panel.set_title("(a) line search, dot: closed form")
 
 
@@ -83,9 +55,7 @@ def draw_noise(panel: Any, noise: pd.DataFrame) -> None:
         color = PRIOR_COLORS[str(prior)]
         panel.fill_between(bands.index, bands["min"], bands["max"], color=color, alpha=0.18, linewidth=0)
         panel.plot(bands.index, bands["mean"], color=color, marker=MARKERS[index], label=PRIOR_LABELS[str(prior)])
-    panel.set_yscale("log")
-    panel.set_xlabel("training step")
-    panel.set_ylabel("gradient variance / squared mean")
+    panel.set(yscale="log", xlabel="training step", ylabel="gradient variance / squared mean")
     panel.set_title("(b) router gradient noise")
     panel.grid(axis="y")
     panel.legend(loc="lower right")
@@ -95,38 +65,28 @@ def draw_ratios(panel: Any, ratios: pd.DataFrame) -> None:
     panel.axhline(1, color="0.5", linewidth=0.8)
     shift = np.ptp(ratios["step"]) * 0.012
     for index, (prior, table) in enumerate(ratios.groupby("prior", sort=False)):
-        low, high = (table["ratio"] - table["low"]).fillna(0), (table["high"] - table["ratio"]).fillna(0)
         panel.errorbar(
             table["step"] + (index * 2 - 1) * shift,
             table["ratio"],
-            [low, high],
+            interval_of(table, "ratio"),
             capsize=2,
             color=PRIOR_COLORS[str(prior)],
             marker=MARKERS[index + 1],
             label=PRIOR_LABELS[str(prior)],
         )
-    panel.set_xlabel("training step")
-    panel.set_ylabel("noise / noise without prior")
-    panel.set_title("(c) against no prior")
+    panel.set(xlabel="training step", ylabel="noise / noise without prior", title="(c) against no prior")
     panel.grid(axis="y")
     panel.legend(loc="best")
 
 
-def intuition_explorer(searches: pd.DataFrame, noise: pd.DataFrame) -> go.Figure:
-    """The interactive twin: line searches on the left, one line per prior and seed of the gradient noise on the right.
-
-    >>> figure = intuition_explorer(searches, noise)
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
+def interactive(found: Intuition) -> go.Figure:
+    """Line searches on the left, one line per prior and seed of the gradient noise on the right."""
     from plotly.subplots import make_subplots
 
     fig = make_subplots(1, 2, subplot_titles=["loss along the line from prior to router", "router gradient noise"])
-    for color, (case, line) in zip(CASE_COLORS, searches.groupby("case", sort=False)):
-        best = line[["best_omega", "best_loss"]].iloc[0].to_numpy(np.float32)
+    for color, (case, line) in zip(CASE_COLORS, found.searches.groupby("case", sort=False)):
         fig.add_scatter(
-            x=line["omega"].to_numpy(np.float32),
-            y=line["loss"].to_numpy(np.float32),
+            **points_of(line, "omega", "loss"),
             name=str(case),
             legendgroup=str(case),
             line={"color": color},
@@ -135,8 +95,7 @@ def intuition_explorer(searches: pd.DataFrame, noise: pd.DataFrame) -> go.Figure
             hovertemplate=f"{case}<br>ω %{{x:.2f}}<br>loss %{{y:.3f}}<extra></extra>",
         )
         fig.add_scatter(
-            x=best[:1],
-            y=best[1:],
+            **points_of(line.head(1), "best_omega", "best_loss"),
             mode="markers",
             legendgroup=str(case),
             showlegend=False,
@@ -145,17 +104,15 @@ def intuition_explorer(searches: pd.DataFrame, noise: pd.DataFrame) -> go.Figure
             marker={"color": color, "size": 12, "line": {"color": "black", "width": 1}},
             hovertemplate=f"{case}<br>closed form: ω* %{{x:.3f}}, loss %{{y:.3f}}<extra></extra>",
         )
-    for (prior, seed), table in noise.groupby(["prior", "seed"], sort=False):
+    for (prior, seed), table in found.noise.groupby(["prior", "seed"], sort=False):
         fig.add_scatter(
-            x=table["step"].to_numpy(np.float32),
-            y=table["noise_to_signal"].to_numpy(np.float32),
+            **points_of(table, "step", "noise_to_signal", ["omega", "loss"]),
             row=1,
             col=2,
             name=PRIOR_LABELS[str(prior)],
             legendgroup=str(prior),
-            showlegend=bool(seed == noise["seed"].iloc[0]),
+            showlegend=bool(seed == found.noise["seed"].iloc[0]),
             line={"color": PRIOR_COLORS[str(prior)]},
-            customdata=table[["omega", "loss"]].to_numpy(np.float32),
             hovertemplate=f"{PRIOR_LABELS[str(prior)]}, seed {seed}<br>step %{{x}}<br>noise to signal %{{y:.1f}}"
             "<br>ω %{customdata[0]:.2f}, loss %{customdata[1]:.2f}<extra></extra>",
         )
@@ -163,5 +120,4 @@ def intuition_explorer(searches: pd.DataFrame, noise: pd.DataFrame) -> go.Figure
     fig.update_yaxes(title_text="loss / its larger end", row=1, col=1)
     fig.update_xaxes(title_text="training step", row=1, col=2)
     fig.update_yaxes(type="log", title_text="gradient variance / squared mean", row=1, col=2)
-    fig.update_layout(template="plotly_white", height=560, title={"text": "Prior, router and gradient noise"})
-    return arranged(fig)
+    return arranged(fig, height=560, title={"text": "Prior, router and gradient noise"})

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import points_of
 from ...drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, use_style
+from .theorems import LABELS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from .measure import Span
 
-SYSTEMS = {"lora": "LoRA", "moe_lora": "LoRA-MoE", "diagonal": "rank-1 diagonal", "mix_and_match": "mix-and-match"}
 COUNT_LABELS = {
     "factors": "budget pays factors only",
     "factors+gates": "budget pays factors and gates",
@@ -31,26 +32,13 @@ def system_color(system: str) -> str:
 
 
 def plot(found: Span) -> Figure:
-    """The paper figure: spans of all sizes above, spans at equal budgets below."""
-    return span_figure(found.ranks, found.budgets)
-
-
-def interactive(found: Span) -> go.Figure:
-    """The same spans, to hover over."""
-    return span_explorer(found.ranks, found.budgets)
-
-
-def span_figure(ranks: pd.DataFrame, budgets: pd.DataFrame) -> Figure:
-    """The paper figure from the frames of `rank_plot_frame` and `span_by_budget`.
+    """The paper figure: spans of all sizes above, spans at equal budgets below.
 
     (a) span for every I, J with independent vectors; (b) span against I·J for all kinds of factors; then one panel per
     way of counting parameters: span at equal budgets, both axes logarithmic.
-
-    >>> figure = span_figure(ranks, budgets)
-    >>> len(figure.axes)
-    4
     """
-    counts = list(dict.fromkeys(budgets["count"]))
+    ranks, budgets = found.ranks, found.budgets
+    counts = budgets["count"].unique()
     with use_style():
         fig = figure(FULL_WIDTH, 5.4)
         above, below = np.asarray(fig.subfigures(2, 1, height_ratios=[1.12, 1]))
@@ -83,9 +71,7 @@ def draw_heat(panel: Any, ranks: pd.DataFrame) -> None:
             )
     panel.set_xticks(range(table.shape[1]), table.columns)
     panel.set_yticks(range(table.shape[0]), table.index)
-    panel.set_xlabel("down vectors I")
-    panel.set_ylabel("up vectors J")
-    panel.set_title("(a) measured span, independent vectors")
+    panel.set(xlabel="down vectors I", ylabel="up vectors J", title="(a) measured span, independent vectors")
 
 
 def draw_kinds(panel: Any, ranks: pd.DataFrame) -> None:
@@ -104,16 +90,15 @@ def draw_kinds(panel: Any, ranks: pd.DataFrame) -> None:
             label=kind,
             zorder=3 if index == 0 else 2,
         )
-    panel.set_xlabel("experts I·J")
-    panel.set_ylabel("measured span")
-    panel.set_title(f"(b) equals rank(A)·rank(B) in {agree} of {len(ranks)}")
+    title = f"(b) equals rank(A)·rank(B) in {agree} of {len(ranks)}"
+    panel.set(xlabel="experts I·J", ylabel="measured span", title=title)
     panel.legend(loc="upper left", title="vectors", alignment="left", handletextpad=0.2)
 
 
 def draw_budget(panel: Any, spans: pd.DataFrame) -> None:
     """A line per system, span against parameter budget."""
     for index, (system, table) in enumerate(spans.groupby("system", sort=False)):
-        label = SYSTEMS[str(system)]
+        label = LABELS[str(system)]
         panel.plot(
             table["budget"], table["span"], marker=MARKERS[index % len(MARKERS)], color=system_color(label), label=label
         )
@@ -125,26 +110,22 @@ def draw_budget(panel: Any, spans: pd.DataFrame) -> None:
     panel.grid(axis="y")
 
 
-def span_explorer(ranks: pd.DataFrame, budgets: pd.DataFrame) -> go.Figure:
-    """The interactive twin: left the span against I·J for each kind of factors, right the span at equal budgets.
+def interactive(found: Span) -> go.Figure:
+    """Left the span against I·J for each kind of factors, right the span at equal budgets.
 
     Hover tells I, J, both ranks, predicted and measured span; budget, size and span.
-
-    >>> [trace.name for trace in span_explorer(ranks, budgets).data][:2]
-    ['independent vectors', 'dependent vectors']
     """
     from plotly.subplots import make_subplots
 
-    counts = list(dict.fromkeys(budgets["count"]))
+    ranks, budgets = found.ranks, found.budgets
+    counts = budgets["count"].unique()
     fig = make_subplots(1, 1 + len(counts), subplot_titles=["Lemma 4.1", *(COUNT_LABELS[count] for count in counts)])
     columns = ["I", "J", "rank_a", "rank_b", "predicted", "measured"]
     for index, (kind, table) in enumerate(ranks.groupby("kind", sort=False)):
         fig.add_scatter(
-            x=table["experts"].to_numpy(np.float32),
-            y=table["measured"].to_numpy(np.float32),
+            **points_of(table, "experts", "measured", columns),
             mode="markers",
             name=f"{kind} vectors",
-            customdata=table[columns].to_numpy(np.float32),
             opacity=0.75,
             row=1,
             col=1,
@@ -154,10 +135,9 @@ def span_explorer(ranks: pd.DataFrame, budgets: pd.DataFrame) -> go.Figure:
         )
     for column, count in enumerate(counts, start=2):
         for system, table in budgets[budgets["count"] == count].groupby("system", sort=False):
-            label = SYSTEMS[str(system)]
+            label = LABELS[str(system)]
             fig.add_scatter(
-                x=table["budget"].to_numpy(np.float32),
-                y=table["span"].to_numpy(np.float32),
+                **points_of(table, "budget", "span"),
                 name=label,
                 mode="lines+markers",
                 legendgroup=label,
@@ -172,5 +152,4 @@ def span_explorer(ranks: pd.DataFrame, budgets: pd.DataFrame) -> go.Figure:
         fig.update_yaxes(type="log", row=1, col=column)
     fig.update_xaxes(title_text="experts I·J", row=1, col=1)
     fig.update_yaxes(title_text="measured span", row=1, col=1)
-    fig.update_layout(template="plotly_white", height=560, title={"text": "Directions that updates can span"})
-    return arranged(fig)
+    return arranged(fig, height=560, title={"text": "Directions that updates can span"})

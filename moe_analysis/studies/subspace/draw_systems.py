@@ -9,6 +9,7 @@ import pandas as pd
 
 from ...drawing.diagram import EXPERT_COLORS, SIGNAL, arrow, box, circle, trapezoid
 from ...drawing.layout import arranged
+from ...drawing.marks import float32, menu_of, points_of
 from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
 
 if TYPE_CHECKING:
@@ -17,42 +18,29 @@ if TYPE_CHECKING:
 
     from .measure import Systems
 
+TOLD = ["I", "J", "experts", "span", "factor_parameters", "parameters"]
 FROZEN, PRIOR = "#D9D9D9", "#CC79A7"
 BOTTOM, TOP = 1.4, 9.3  # heights of the input line and of the sum
 
 
 def plot(found: Systems) -> Figure:
-    """The paper figure: the three systems side by side, with what they cost."""
-    return architecture_figure(found.parameters, found.in_features, found.out_features)
+    """The paper figure: (a) LoRA, (b) LoRA-MoE, (c) T-REX, each with what it costs.
 
-
-def interactive(found: Systems) -> go.Figure:
-    """Span against parameters, a point per size."""
-    return size_explorer(found.sizes)
-
-
-def architecture_figure(parameters: pd.DataFrame, in_features: int, out_features: int) -> Figure:
-    """The paper figure from the frame of `figure1_parameters`: (a) LoRA, (b) LoRA-MoE, (c) T-REX.
-
-    in_features, out_features: the layer whose parameters were counted; named below the drawing. Each panel draws as
-    many experts or vectors as its row has.
+    Each panel draws as many experts or vectors as its row of `found.parameters` has.
     """
-    rows = {row["system"]: row for _, row in parameters.iterrows()}
+    rows = found.parameters.set_index("system")
     with use_style():
         fig = figure(FULL_WIDTH, 3.7)
         panels = fig.subplots(1, 3, width_ratios=[0.72, 1, 1.08])
-        for letter, panel, (system, draw) in zip("abc", panels, PANELS.items()):
-            row = rows[system]
-            panel.set_xlim(0, {"LoRA": 7.2, "LoRA-MoE": 10.4}.get(system, 10.8))
-            panel.set_ylim(-2.2, 11)
+        for letter, panel, (system, (width, draw)) in zip("abc", panels, PANELS.items()):
+            panel.set(xlim=(0, width), ylim=(-2.2, 11))
             panel.axis("off")
             panel.set_title(f"({letter}) {system}", color=method_color(system), fontweight="bold", loc="center")
             draw_base(panel)
-            draw(panel, row)
-            panel.text(
-                sum(panel.get_xlim()) / 2, -0.55, caption(row), ha="center", va="top", fontsize=7, linespacing=1.4
-            )
-        fig.supxlabel(f"trainable parameters of a layer from {in_features} to {out_features} features", fontsize=7.5)
+            draw(panel, rows.loc[system])
+            panel.text(width / 2, -0.55, caption(rows.loc[system]), ha="center", va="top", fontsize=7, linespacing=1.4)
+        features = f"{found.in_features} to {found.out_features} features"
+        fig.supxlabel(f"trainable parameters of a layer from {features}", fontsize=7.5)
     return fig
 
 
@@ -139,7 +127,7 @@ def draw_trex(panel: Any, row: pd.Series) -> None:
     arrow(panel, (9.2, 8.65), (9.2, 8.25), color=PRIOR)
 
 
-PANELS = {"LoRA": draw_lora, "LoRA-MoE": draw_mixture, "T-REX": draw_trex}
+PANELS = {"LoRA": (7.2, draw_lora), "LoRA-MoE": (10.4, draw_mixture), "T-REX": (10.8, draw_trex)}  # with widths
 
 
 def feed(panel: Any, places: list[float], height: float) -> None:
@@ -156,49 +144,42 @@ def collect(panel: Any, places: list[float], height: float) -> None:
     arrow(panel, (places[-1], TOP), (1.8, TOP))
 
 
-def size_explorer(sizes: pd.DataFrame) -> go.Figure:
-    """The interactive twin, from the frame of `parameters_of_sizes`: span against parameters, a point per size.
+def interactive(found: Systems) -> go.Figure:
+    """Span against parameters, a point per size.
 
     Hover tells I, J, experts, measured span and parameters; buttons count the factors only, or the router too.
     """
     import plotly.graph_objects as go
 
     fig = go.Figure()
-    systems = list(dict.fromkeys(sizes["system"]))
-    tables = [sizes[sizes["system"] == system] for system in systems]
-    columns = ["I", "J", "experts", "span", "factor_parameters", "parameters"]
-    for system, table in zip(systems, tables):
-        fig.add_trace(
-            go.Scatter(
-                x=table["factor_parameters"].to_numpy(np.float32),
-                y=table["span"].to_numpy(np.float32),
-                name=system,
-                mode="markers" if system == "T-REX" else "lines+markers",
-                customdata=table[columns].to_numpy(np.float32),
-                marker={"size": 10, "color": method_color(system), "line": {"width": 1, "color": "white"}},
-                hovertemplate=f"{system}<br>I = %{{customdata[0]}}, J = %{{customdata[1]}}<br>experts %{{customdata[2]}}"
-                "<br>measured span %{customdata[3]}<br>factor parameters %{customdata[4]:,.0f}<br>with router "
-                "%{customdata[5]:,.0f}<extra></extra>",
-            )
+    tables = dict(list(found.sizes.groupby("system", sort=False)))
+    for system, table in tables.items():
+        fig.add_scatter(
+            **points_of(table, "factor_parameters", "span", TOLD),
+            name=system,
+            mode="markers" if system == "T-REX" else "lines+markers",
+            marker={"size": 10, "color": method_color(system), "line": {"width": 1, "color": "white"}},
+            hovertemplate=f"{system}<br>I = %{{customdata[0]}}, J = %{{customdata[1]}}<br>experts %{{customdata[2]}}"
+            "<br>measured span %{customdata[3]}<br>factor parameters %{customdata[4]:,.0f}<br>with router "
+            "%{customdata[5]:,.0f}<extra></extra>",
         )
-    buttons = [
+    counts = {"factors only": "factor_parameters", "router included": "parameters"}
+    menu = menu_of(
         {
-            "label": label,
-            "method": "update",
-            "args": [
-                {"x": [table[column].to_numpy(np.float32) for table in tables]},
+            label: [
+                {"x": [float32(table[column]) for table in tables.values()]},
                 {"xaxis.title.text": f"trainable parameters, {label}"},
-            ],
-        }
-        for label, column in (("factors only", "factor_parameters"), ("router included", "parameters"))
-    ]
-    fig.update_layout(
+            ]
+            for label, column in counts.items()
+        },
+        in_a_row=True,
+    )
+    return arranged(
+        fig,
         title={"text": "Dimensions that a layer's updates span, against what it costs"},
-        template="plotly_white",
         xaxis={"title": {"text": "trainable parameters, factors only"}},
         yaxis={"title": {"text": "measured span"}},
         legend={"title": {"text": "system"}},
         height=620,
-        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
+        updatemenus=[menu],
     )
-    return arranged(fig)

@@ -16,12 +16,13 @@ from ...theory import checked
 from ...theory.router_noise import router_gradient_noise
 from ...training.recorders.routing import record_gates
 from ..convergence import accuracy_by_dataset
-from ..records import check_runs, method_of
+from ..prior import router_alone
+from ..records import first_prompts, method_of, shared
 from ..result import Result
 from .parameters import backbone_parameters, figure1_parameters, layer_parameters, parameters_of_sizes
 from .span import rank_plot_frame, span_by_budget, span_table
 from .theorems import approximation_frame, approximation_summary, line_search_frame, noise_against_none
-from .used import energy_bands, energy_by_runs, reached_by_runs, router_alone, used_by_runs, used_summary
+from .used import energy_bands, energy_by_runs, reached_by_runs, used_by_runs, used_summary
 
 ALONE = ", router alone"  # behind the name of a method that routes by intuition
 BUDGETS = tuple(2**power for power in range(14, 19))
@@ -283,8 +284,9 @@ def measure_used(runs: Sequence[Any], prompts: int = 4) -> Used:
         >>> found.used["method"].unique().tolist()
         ['LoRA-MoE', 'mix-and-match', 'T-REX', 'T-REX, router alone']
     """
-    frame = load_suite(shared(runs, "suite"), split="test", datasets=shared(runs, "datasets"))
-    test = frame.groupby("dataset").head(prompts).reset_index(drop=True)
+    for name in ("suite", "datasets"):
+        shared(runs, name)
+    test = first_prompts(runs[0], prompts)
     adapters, gates, alone = [], [], []
     for run in runs:
         model, scores = run.model(), run.intuition(test)
@@ -354,13 +356,3 @@ def sizes_of(ranks: pd.DataFrame, in_features: int, out_features: int) -> pd.Dat
     """`parameters_of_sizes` of every size of independent vectors in a frame of `rank_plot_frame`."""
     independent = ranks.loc[ranks["kind"] == "independent", ["I", "J", "measured"]]
     return parameters_of_sizes(list(independent.itertuples(index=False, name=None)), in_features, out_features)
-
-
-def shared(runs: Sequence[Any], name: str) -> Any:
-    """A field of the configurations that all runs have alike; ValueError where they differ, or without runs."""
-    check_runs(runs)
-    values = [getattr(run.config, name) for run in runs]
-    if any(value != values[0] for value in values):
-        found = ", ".join(dict.fromkeys(map(str, values)))
-        raise ValueError(f"runs differ in {name}: {found}; measure those of one {name} at a time")
-    return values[0]

@@ -143,39 +143,16 @@ def figure1_parameters(in_features: int, out_features: int, num_down: int = 2, n
 
     from ...adapters import MoeLora, MoeLoraConfig, TRex, TRexConfig
 
-    experts = num_down * num_up
-    linear = nn.Sequential(nn.Linear(in_features, out_features, bias=False))
-    systems = [
-        ("LoRA", experts, experts, 1, get_peft_model(linear, LoraConfig(r=experts, target_modules=["0"]))),
-        (
-            "LoRA-MoE",
-            experts,
-            experts,
-            experts,
-            MoeLora(in_features, out_features, MoeLoraConfig(num_experts=experts, r=1)),
-        ),
-        (
-            "T-REX",
-            num_down,
-            num_up,
-            experts,
-            TRex(in_features, out_features, TRexConfig(num_down=num_down, num_up=num_up)),
-        ),
-    ]
+    experts, layer = num_down * num_up, (in_features, out_features)
+    linear = nn.Sequential(nn.Linear(*layer, bias=False))
+    systems = {
+        "LoRA": (experts, experts, 1, get_peft_model(linear, LoraConfig(r=experts, target_modules=["0"]))),
+        "LoRA-MoE": (experts, experts, experts, MoeLora(*layer, MoeLoraConfig(num_experts=experts, r=1))),
+        "T-REX": (num_down, num_up, experts, TRex(*layer, TRexConfig(num_down=num_down, num_up=num_up))),
+    }
     rows = []
-    for system, down, up, count, module in systems:
-        total = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-        factors = down * in_features + up * out_features
-        rows.append((system, down, up, count, factors, total - factors, total))
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "system",
-            "down_vectors",
-            "up_vectors",
-            "experts",
-            "factor_parameters",
-            "other_parameters",
-            "parameters",
-        ],
-    )
+    for system, (down, up, count, module) in systems.items():
+        row = {"system": system, "down_vectors": down, "up_vectors": up, "experts": count}
+        factors, total = down * in_features + up * out_features, trainable(module)
+        rows.append({**row, "factor_parameters": factors, "other_parameters": total - factors, "parameters": total})
+    return pd.DataFrame(rows)

@@ -11,6 +11,7 @@ import pandas as pd
 from ...evidence.intervals import mean_interval
 from ...theory.trex_approximation import COUNTS, FAMILIES, approximation_errors, target_family
 from ...theory.trex_intuition import Parabola, random_parabolas
+from ..records import seed_bands
 
 LABELS = {"lora": "LoRA", "moe_lora": "LoRA-MoE", "diagonal": "rank-1 diagonal", "mix_and_match": "mix-and-match"}
 CASES = (
@@ -52,8 +53,7 @@ def approximation_summary(frame: pd.DataFrame) -> pd.DataFrame:
     [1]
     """
     keys = ["family", "count", "method", "size"]
-    table = frame.groupby(keys, sort=False)["relative_error"].agg(["mean", "min", "max"]).reset_index()
-    table = table.rename(columns={"min": "low", "max": "high"})
+    table = seed_bands(frame, keys, "relative_error").drop(columns="seeds")
     return table.assign(best=table["mean"] == table.groupby(["family", "count"])["mean"].transform("min"))
 
 

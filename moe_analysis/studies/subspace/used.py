@@ -14,10 +14,11 @@ import pandas as pd
 
 from ...evidence.intervals import method_summary
 from ...theory.rank import numerical_rank
-from ..records import run_key
+from ..records import run_key, seed_bands
 
 TOLERANCES = (1e-2, 1e-3, 1e-6)
 MEASURES = (*(f"rank_{tolerance:g}" for tolerance in TOLERANCES), "effective_rank", "centred_effective_rank")
+USED_MEASURES = {"rank_0.01": "numerical rank at 1e-2", "effective_rank": "effective rank"}  # drawn and judged
 
 Recordings = Iterable[tuple[Any, Mapping[str, Any]]]
 
@@ -113,34 +114,6 @@ def layer_and_target(module: str) -> tuple[int, str]:
     return (numbers[0] if numbers else 0), parts[-1]
 
 
-def router_alone(adapters: Mapping[str, Any], gates: Mapping[str, Any], scores: Any) -> dict[str, np.ndarray]:
-    """Recorded routings of T-REX layers without the prior's share: {module: ω · router_coef · softmax}, float32.
-
-    adapters, gates: {module: TRex} and {module: (tokens, I·J)}; scores: (tokens, clusters), the intuition that each
-    token was routed by. The hidden states stay those of the full model, so only the routing is taken apart.
-    Raises ValueError when scores and gates have different numbers of tokens.
-
-    >>> run, by_module, tokens = recorded[-1]
-    >>> alone = router_alone(adapters[-1][1], by_module, run.intuition(test)[tokens["row"]])
-    >>> alone[module].shape == by_module[module].shape
-    True
-    """
-    import torch
-
-    scores, parts = torch.as_tensor(np.asarray(scores), dtype=torch.float32), {}
-    for module, values in gates.items():
-        if len(values) != len(scores):
-            raise ValueError(
-                f"scores has {len(scores)} rows but {module} has {len(values)} tokens; pass one row per token"
-            )
-        with torch.no_grad():
-            layer = adapters[module]
-            mapped = layer.mapper(scores) if hasattr(layer, "mapper") else scores
-            prior = (1 - layer.omega) * layer.config.intuition_coef * mapped  # (tokens, I*J)
-        parts[module] = np.asarray(values, dtype=np.float32) - prior.numpy()
-    return parts
-
-
 def used_by_runs(recordings: Recordings, method: str | None = None) -> pd.DataFrame:
     """Dimension that each run's tokens use in each layer, from pairs (run, {module: gates (tokens, experts)}).
 
@@ -157,7 +130,7 @@ def used_by_runs(recordings: Recordings, method: str | None = None) -> pd.DataFr
         for module, values in gates.items():
             layer, target = layer_and_target(module)
             rows.append(
-                {**_key(run, method), "module": module, "layer": layer, "target": target, **used_dimension(values)}
+                {**run_key(run, method), "module": module, "layer": layer, "target": target, **used_dimension(values)}
             )
     frame = pd.DataFrame(rows)
     return frame.astype(dict.fromkeys([name for name in frame if "rank_" in str(name)], "Int64"))
@@ -180,7 +153,7 @@ def energy_by_runs(recordings: Recordings, method: str | None = None) -> pd.Data
             beyond = np.append(energy[::-1].cumsum()[::-1], 0.0) / energy.sum()
             frames.append(
                 pd.DataFrame(
-                    {**_key(run, method), "module": module, "direction": np.arange(len(beyond)), "beyond": beyond}
+                    {**run_key(run, method), "module": module, "direction": np.arange(len(beyond)), "beyond": beyond}
                 )
             )
     return pd.concat(frames, ignore_index=True)
@@ -192,9 +165,7 @@ def energy_bands(energy: pd.DataFrame) -> pd.DataFrame:
     >>> energy_bands(energy).columns.tolist()
     ['method', 'direction', 'mean', 'low', 'high']
     """
-    seeds = energy.groupby(["method", "direction", "seed"], sort=False)["beyond"].mean()
-    bands = seeds.groupby(["method", "direction"], sort=False).agg(["mean", "min", "max"])
-    return bands.rename(columns={"min": "low", "max": "high"}).reset_index()
+    return seed_bands(energy, ["method", "direction"], "beyond").drop(columns="seeds")
 
 
 def reached_by_runs(adapters: Recordings) -> pd.DataFrame:
@@ -254,10 +225,6 @@ def interval_text(mean: float, low: float, high: float) -> str:
     if not np.isfinite(mean):
         return "–"
     return f"{mean:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite(low) else f"{mean:.3g}"
-
-
-def _key(run: Any, method: str | None) -> dict[str, Any]:
-    return {**run_key(run), "method": method} if method else run_key(run)
 
 
 def _checked(recordings: Recordings) -> list[tuple[Any, Mapping[str, Any]]]:

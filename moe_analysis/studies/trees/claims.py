@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from ...evidence import Claim, Effect
+from ...evidence import Claim, Effect, judged
 from .measure import TokenTree, UsedTrees
 
 SOURCE = "beyond S'MoRE"
@@ -35,10 +35,10 @@ def own(name: str, statement: str, compares: str, endpoint: str, smallest: float
     return Claim(name, SOURCE, statement, kind="own", compares=compares, endpoint=endpoint, smallest=smallest)
 
 
-def declared() -> dict[str, Claim]:
+def declared() -> list[Claim]:
     """The hypotheses on used trees, before they are measured."""
     entropy = "normalized entropy of trees"
-    found = [
+    return [
         own(
             "smore_trees_few",
             "a trained S'MoRE uses few of the trees that it could",
@@ -82,7 +82,6 @@ def declared() -> dict[str, Claim]:
             SHARE,
         ),
     ]
-    return {claim.name: claim for claim in found}
 
 
 def structure_claims(found: UsedTrees) -> list[Claim]:
@@ -93,11 +92,7 @@ def structure_claims(found: UsedTrees) -> list[Claim]:
         >>> [claim.verdict for claim in structure_claims(trees.measure(tree_runs, prompts=1, permutations=9))][-1]
         'not testable here'
     """
-    measured = effects(found)
-    return [
-        claim.untestable(gaps) if isinstance(gaps := measured[name], str) else claim.with_effect(gaps)
-        for name, claim in declared().items()
-    ]
+    return judged(declared(), effects(found))
 
 
 def effects(found: UsedTrees) -> Mapping[str, Effect | str]:
@@ -151,12 +146,12 @@ def contribution_claims(trees: pd.DataFrame) -> list[Claim]:
         SHARE,
     )
     pairs = by_seed(sibling_pairs(trees), "agrees")
-    return [
-        adds.with_effect(effect(by_seed(trees[trees["layer"] == 0], "share") - MATTERS)),
-        closer.with_effect(effect(pairs - 0.5))
-        if len(pairs)
-        else closer.untestable("no two siblings have keys that the router compares"),
-    ]
+    nothing = "no two siblings have keys that the router compares"
+    measured = {
+        adds.name: effect(by_seed(trees[trees["layer"] == 0], "share") - MATTERS),
+        closer.name: effect(pairs - 0.5) if len(pairs) else nothing,
+    }
+    return judged([adds, closer], measured)
 
 
 def sibling_pairs(trees: pd.DataFrame) -> pd.DataFrame:

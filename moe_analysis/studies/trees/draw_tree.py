@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged, width_for
+from ...drawing.marks import menu_of
 from ...drawing.style import BASE, FULL_WIDTH, LIGHT, NOTE, counted_seeds, figure, note_below, text_on, use_style
 
 if TYPE_CHECKING:
@@ -59,72 +60,45 @@ def node_radius(share: pd.Series, largest: float = 26.0, smallest: float = 9.0) 
 
 
 def plot(found: TokenTree, ax: Axes | None = None) -> Figure | Axes:
-    """The trees of the tokens that are shown; into the user's axes that of the token that was chosen."""
-    if ax is not None:
-        return draw_tree(ax, found.tree, found.token)
-    return token_trees_figure(found.shown, f"Tokens of {found.place}", first_seed(found))
-
-
-def interactive(found: TokenTree) -> go.Figure:
-    """One tree at a time; hover tells a node's expert, score, key similarity and contribution."""
-    return token_trees_explorer(found.shown, f"Tokens of {found.place}", first_seed(found))
-
-
-def first_seed(found: TokenTree) -> str:
-    """Whose trees are drawn, of how many: the claims are over all."""
-    seeds = list(dict.fromkeys(found.trees["seed"]))
-    return f"Model of seed {seeds[0]}, one of {counted_seeds(len(seeds))}"
-
-
-def token_trees_figure(shown: pd.DataFrame, title: str = "", model: str = "") -> Figure:
-    """A panel for each token; in: columns token, word, and those of `residual_tree`.
+    """A panel for each token that is shown; into the user's axes the tree of the token that was chosen.
 
     Number and color are the expert, the area of a node is what it contributes to the output, the width of an edge is
-    its score. title: over the panels. model: for the line below them, whose trees these are.
+    its score.
     """
-    found = [(str(own["word"].iloc[0]), own) for _, own in shown.groupby("token", sort=True)]
-    widest = max(int((own["layer"] == 0).sum()) for _, own in found)
-    columns = len(found) if widest <= MOST_BESIDE else 1
-    layers = int(shown["layer"].max())
+    if ax is not None:
+        return draw_tree(ax, found.tree, found.token)
+    trees = [(str(own["word"].iloc[0]), own) for _, own in found.shown.groupby("token", sort=True)]
+    widest = max(int((own["layer"] == 0).sum()) for _, own in trees)
+    columns = len(trees) if widest <= MOST_BESIDE else 1
+    layers = int(found.shown["layer"].max())
     with use_style(large=True):
-        rows = -(-len(found) // columns)
+        rows = -(-len(trees) // columns)
         fig = figure(FULL_WIDTH, 1.0 + rows * (0.6 + 0.95 * layers))
         panels: Any = fig.subplots(rows, columns, squeeze=False)
-        for panel, (word, tree) in zip(panels.ravel(), found):
+        for panel, (word, tree) in zip(panels.ravel(), trees):
             draw_nodes(panel, tree, large=True)
             panel.set_title(f"‘{word}’", loc="center", fontsize=13, fontweight="bold")
         for panel in panels[:, 0]:
             for layer in range(layers):
                 panel.text(-0.02, layer, f"pool {layer}", fontsize=9.5, va="center", ha="right", color=NOTE)
-        fig.suptitle(title, x=0.006, ha="left")
-        note_below(fig, f"{model}. {READING[0].upper()}{READING[1:]}." if model else f"{READING}.")
+        fig.suptitle(f"Tokens of {found.place}", x=0.006, ha="left")
+        note_below(fig, f"{first_seed(found)}. {READING[0].upper()}{READING[1:]}.")
     return fig
 
 
-def residual_tree_figure(tree: pd.DataFrame, title: str = "") -> Figure:
-    """The paper figure of what `residual_tree` returns.
-
-    Number and color are the expert, the area of a node is what it contributes to the output, the width of an edge is
-    its score, written beside it where there is room.
-
-    Example:
-        >>> figure = residual_tree_figure(tree, "one token")
-        >>> len(figure.axes[0].texts)
-        16
-    """
-    with use_style():
-        fig = figure(FULL_WIDTH, 1.1 + 0.95 * int(tree["layer"].max()))
-        draw_tree(fig.subplots(), tree, title)
-    return fig
+def first_seed(found: TokenTree) -> str:
+    """Whose trees are drawn, of how many: the claims are over all."""
+    seeds = found.trees["seed"].unique()
+    return f"Model of seed {seeds[0]}, one of {counted_seeds(len(seeds))}"
 
 
 def draw_tree(panel: Any, tree: pd.DataFrame, title: str) -> Axes:
-    """The panel of `residual_tree_figure`."""
+    """The tree of one token, with the mean share of every pool's nodes; scores stand where there is room."""
     placed = draw_nodes(panel, tree)
     for layer in range(int(placed["layer"].max())):
         mean = placed.loc[placed["layer"] == layer, "share"].mean()
         panel.text(1.01, layer, f"pool {layer}\nmean share {mean:.2f}", fontsize=7, va="center", ha="left")
-    panel.set_title(title or "the residual tree of one token")
+    panel.set_title(title)
     panel.text(0.0, -0.42, READING, fontsize=6.5, va="top", color="#5A5A5A")
     return panel
 
@@ -139,34 +113,16 @@ def draw_nodes(panel: Any, tree: pd.DataFrame, large: bool = False) -> pd.DataFr
         if node["parent"] >= 0:
             draw_edge(panel, node, by_node.loc[node["parent"]], scored, 8.5 if large else 6.2)
         draw_node(panel, node, size, 9.5 if large else 7)
-    panel.set_xlim(0.0, 1.0)
-    panel.set_ylim(-0.45, int(placed["layer"].max()) + 0.4)
+    panel.set(xlim=(0.0, 1.0), ylim=(-0.45, int(placed["layer"].max()) + 0.4))
     panel.axis("off")
     return placed
 
 
 def draw_node(panel: Any, node: pd.Series, size: float, letters: float) -> None:
-    color = expert_color(int(node["expert"]))
-    panel.plot(
-        node["x"],
-        node["y"],
-        "o",
-        markersize=size,
-        color=color,
-        markeredgecolor="#3A3A3A",
-        markeredgewidth=0.7,
-        zorder=3,
-    )
-    panel.text(
-        node["x"],
-        node["y"],
-        "x′" if node["expert"] < 0 else f"{int(node['expert'])}",
-        fontsize=letters,
-        color=text_on(color),
-        ha="center",
-        va="center",
-        zorder=4,
-    )
+    color, name = expert_color(int(node["expert"])), "x′" if node["expert"] < 0 else f"{int(node['expert'])}"
+    edge = {"markeredgecolor": "#3A3A3A", "markeredgewidth": 0.7}
+    panel.plot(node["x"], node["y"], "o", markersize=size, color=color, zorder=3, **edge)
+    panel.text(node["x"], node["y"], name, fontsize=letters, color=text_on(color), ha="center", va="center", zorder=4)
 
 
 def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool, letters: float) -> None:
@@ -191,23 +147,11 @@ def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool, lette
         )
 
 
-def residual_tree_explorer(tree: pd.DataFrame, title: str = "") -> go.Figure:
-    """The interactive twin: hover over a node for its expert, score, key similarity and the norm it contributes.
-
-    >>> figure = residual_tree_explorer(tree, "one token")
-    >>> figure.layout.title.text
-    'one token'
-    """
+def interactive(found: TokenTree) -> go.Figure:
+    """One tree at a time, a menu chooses the token; hover tells a node's expert, score, key similarity and contribution."""
     import plotly.graph_objects as go
 
-    return arranged(dressed(go.Figure(tree_traces(tree)), tree, title))
-
-
-def token_trees_explorer(shown: pd.DataFrame, title: str = "", model: str = "") -> go.Figure:
-    """The interactive twin of `token_trees_figure`: a menu chooses the token."""
-    import plotly.graph_objects as go
-
-    fig, owners = go.Figure(), []
+    shown, fig, owners = found.shown, go.Figure(), []
     words = shown.drop_duplicates("token").sort_values("token").set_index("token")["word"]
     for place, tree in shown.groupby("token", sort=True):
         traces = tree_traces(tree)
@@ -215,15 +159,25 @@ def token_trees_explorer(shown: pd.DataFrame, title: str = "", model: str = "") 
         fig.add_traces(traces)
     for trace, owner in zip(fig.data, owners):
         trace.visible = owner == words.index[0]
-    buttons = [
+    menu = menu_of(
         {
-            "label": f"‘{word}’, token {place}",
-            "method": "restyle",
-            "args": [{"visible": [owner == place for owner in owners]}],
-        }
-        for place, word in words.items()
-    ]
-    return arranged(dressed(fig, shown, title).update_layout(updatemenus=[{"buttons": buttons}]), model)
+            f"‘{word}’, token {place}": [{"visible": [owner == place for owner in owners]}]
+            for place, word in words.items()
+        },
+        "restyle",
+    )
+    layers, leaves = int(shown["layer"].max()), (shown["layer"] == 0).sum() // len(words)
+    names = [f"pool {layer}" for layer in range(layers)] + ["output"]
+    fig.update_yaxes(tickvals=list(range(layers + 1)), ticktext=names, showgrid=False, zeroline=False)
+    fig.update_xaxes(visible=False)
+    return arranged(
+        fig,
+        first_seed(found),
+        title={"text": f"Tokens of {found.place}"},
+        height=220 + 130 * layers,
+        meta=width_for(LEAF * leaves),
+        updatemenus=[menu],
+    )
 
 
 def tree_traces(tree: pd.DataFrame) -> list[go.Scatter]:
@@ -263,21 +217,6 @@ def tree_traces(tree: pd.DataFrame) -> list[go.Scatter]:
         textfont={"color": [text_on(color) for color in colors]},
     )
     return [*edges, nodes]
-
-
-def dressed(fig: go.Figure, tree: pd.DataFrame, title: str) -> go.Figure:
-    """Axes, height and title of trees; the frame may hold several of one shape."""
-    layers = int(tree["layer"].max())
-    names = [f"pool {layer}" for layer in range(layers)] + ["output"]
-    fig.update_yaxes(tickvals=list(range(layers + 1)), ticktext=names, showgrid=False, zeroline=False)
-    fig.update_xaxes(visible=False)
-    leaves = (tree["layer"] == 0).sum() // (tree["token"].nunique() if "token" in tree else 1)
-    return fig.update_layout(
-        title={"text": title or "The residual tree of one token"},
-        template="plotly_white",
-        height=220 + 130 * layers,
-        meta=width_for(LEAF * leaves),
-    )
 
 
 def hover(node: pd.Series) -> str:

@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from ...tasks import load_suite
 from ...training.recorders.routing import layer_batches
 from ...training.recorders.tree_recorder import trees_of_runs
-from ..records import check_runs, method_of
+from ..records import check_runs, first_prompts, method_of, shared
 from ..result import Result
 from .residual_tree import COLUMNS, residual_tree, residual_trees
 from .structures import (
@@ -171,7 +170,8 @@ def measure(runs: Sequence[Any], prompts: int = 10, permutations: int = 200) -> 
     """
     check_runs(runs)
     balanced, control = with_control(runs)
-    test = prompts_of(runs, prompts)
+    shared(runs, "suite")
+    test = first_prompts(runs[0], prompts)
     after, before = trees_of_runs(balanced, test), trees_of_runs(balanced, test, trained=False)
     return UsedTrees(
         method=method_of(balanced[0]),
@@ -204,7 +204,8 @@ def measure_tree(runs: Sequence[Any], token: int = 6, tokens: int = 8) -> TokenT
     """
     check_runs(runs)
     runs = with_control(runs)[0]
-    rows = prompts_of(runs, 1).head(1)
+    shared(runs, "suite")
+    rows = first_prompts(runs[0], 1).head(1)
     seen = [
         layer_batches(run.model(), run.tokenizer, rows, max_length=run.config.max_length, prompt_form=run.config.form)
         for run in runs
@@ -246,12 +247,3 @@ def with_control(runs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         if len(methods := list(dict.fromkeys(map(method_of, group)))) > 1:
             raise ValueError(f"runs are of {', '.join(methods)}; pass one method, and one without a balance loss")
     return balanced, control
-
-
-def prompts_of(runs: Sequence[Any], prompts: int) -> pd.DataFrame:
-    """The first test prompts of every data set of the runs' suite."""
-    suites = list(dict.fromkeys(run.config.suite for run in runs))
-    if len(suites) > 1:
-        raise ValueError(f"runs are of the suites {', '.join(map(str, suites))}; measure those of one suite at a time")
-    test = load_suite(suites[0], split="test", datasets=runs[0].config.datasets)
-    return test.groupby("dataset").head(prompts).reset_index(drop=True)

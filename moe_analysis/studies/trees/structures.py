@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...theory.flexibility import smore_flexibility
-from ..records import check_runs, layer_of, run_key
+from ..records import check_by, check_runs, layer_of, module_frame, run_key, seed_bands
 
 MEASURES = ("distinct", "share", "against_uniform", "entropy", "normalised_entropy", "differing_siblings")
 Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]  # a run, {module: codes (tokens,)}, tokens
@@ -67,26 +67,12 @@ def over_training(runs: Sequence[Any]) -> pd.DataFrame:
     check_runs(runs)
     frames = []
     for run in runs:
-        records, flexibility = run.tree_records, sizes_of(run)[2]
-        values = {kind: records[kind].values.astype(float) for kind in records.data_vars if kind != "node_load"}
-        names = [str(name) for name in records["module"].values]
-        frames.append(
-            pd.DataFrame(
-                {
-                    **run_key(run),
-                    "step": np.repeat(records["step"].values, len(names)),
-                    "module": np.tile(names, records.sizes["step"]),
-                    "layer": np.tile([layer_of(name) for name in names], records.sizes["step"]),
-                    **measures(
-                        values["distinct_trees"].ravel(),
-                        values["tree_entropy"].ravel(),
-                        values["tokens"].ravel(),
-                        flexibility,
-                    ),
-                    "differing_siblings": values["differing_siblings"].ravel(),
-                }
-            )
-        )
+        records = run.tree_records
+        distinct, entropy, tokens = (records[kind].values for kind in ("distinct_trees", "tree_entropy", "tokens"))
+        columns = measures(distinct, entropy, tokens, sizes_of(run)[2])
+        columns["flexibility"] = np.full_like(columns["tokens"], columns["flexibility"])
+        columns["differing_siblings"] = records["differing_siblings"].values
+        frames.append(module_frame(run, records["tokens"], columns))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -117,14 +103,9 @@ def training_bands(frame: pd.DataFrame, by: str = "layer") -> pd.DataFrame:
     >>> training_bands(training).columns.tolist()
     ['method', 'layer', 'step', 'measure', 'mean', 'low', 'high', 'seeds']
     """
-    if by not in ("layer", "module"):
-        raise ValueError(f'by = {by!r} is unknown; choose "layer" or "module"')
+    check_by(by)
     long = frame.melt(["method", "seed", "step", "module", "layer"], list(MEASURES), var_name="measure")
-    keys = ["method", by, "step", "measure"]
-    seeds = long.groupby([*keys, "seed"], sort=False)["value"].mean().reset_index()
-    grouped = seeds.groupby(keys, sort=False)["value"]
-    bands: pd.DataFrame = grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
-    return bands
+    return seed_bands(long, ["method", by, "step", "measure"])
 
 
 def frequencies(codes: np.ndarray) -> tuple[np.ndarray, float]:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from moe_analysis import comparison
-from moe_analysis.studies.budgets import differences as compared
 from moe_analysis.studies.budgets import points as curves
 from moe_analysis.studies.systems import scores as measured
 
@@ -99,18 +98,6 @@ def results() -> pd.DataFrame:
 
 
 @prepared
-def budget_marks() -> pd.DataFrame:
-    """`budget_points` of `results`."""
-    return curves.budget_points(results())
-
-
-@prepared
-def budget_gaps() -> pd.DataFrame:
-    """`gaps_by_budget` of `results`."""
-    return compared.gaps_by_budget(results(), "S'MoRE", ("LoRA", "HydraLoRA", "MixLoRA"))
-
-
-@prepared
 def layered() -> pd.DataFrame:
     """Made-up results of S'MoRE with one and two layers at two budgets, with a column layers; two are better."""
     numbers = {"LoRA": 1, "S'MoRE": 2}
@@ -118,16 +105,3 @@ def layered() -> pd.DataFrame:
     names = {"LoRA": "S'MoRE, L = 1", "S'MoRE": "S'MoRE, L = 2"}
     sizes = {"active": found["budget"] // 3, "operations": 2 * found["budget"]}
     return found.assign(layers=found["method"].map(numbers), method=found["method"].map(names), **sizes)
-
-
-@prepared
-def layer_points() -> pd.DataFrame:
-    """`budget_points` of `layered`, with its column layers."""
-    found = curves.budget_points(layered())
-    return found.assign(layers=found["method"].str[-1].astype(int))
-
-
-@prepared
-def layer_table() -> pd.DataFrame:
-    """`layers_table` of `layered`."""
-    return compared.layers_table(layered())

@@ -21,12 +21,6 @@ def shapes() -> list[tuple[int, int]]:
 
 
 @prepared
-def costs() -> pd.DataFrame:
-    """`adapter_costs` of a layer of 64 by 64."""
-    return counting.adapter_costs(64, 64)
-
-
-@prepared
 def overheads() -> pd.DataFrame:
     """`overhead_table`: Tables 1 and 6 of S'MoRE."""
     return counting.overhead_table()
@@ -48,27 +42,3 @@ def protocol() -> pd.DataFrame:
 def two_systems() -> dict[str, Any]:
     """MixLoRA and S'MoRE, each with nearly as many parameters as LoRA of rank 20 on the compact decoder."""
     return {label: comparison.fitted(label, comparison.lora_budget()) for label in ("MixLoRA", "S'MoRE")}
-
-
-@prepared
-def times() -> pd.DataFrame:
-    """Made-up times as `step_times` measures them: S'MoRE takes 1.25 times as long as MixLoRA."""
-    rows = [
-        (method, 20_000, 0.1 * ratio, 0.09 * ratio, 0.12 * ratio, ratio, ratio - 0.02, ratio + 0.03, 20, 1024)
-        for method, ratio in (("LoRA", 0.8), ("MixLoRA", 1.0), ("S'MoRE", 1.25))
-    ]
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "method",
-            "trainable",
-            "seconds",
-            "seconds_low",
-            "seconds_high",
-            "ratio",
-            "ratio_low",
-            "ratio_high",
-            "rounds",
-            "tokens",
-        ],
-    )

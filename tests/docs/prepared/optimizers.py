@@ -8,8 +8,6 @@ from typing import Any
 import pandas as pd
 
 import moe_analysis as ma
-from moe_analysis.studies.experts import anatomy as experts
-from moe_analysis.studies.gate_geometry import geometry as gate_geometry
 from moe_analysis.studies.optimizers import curves as of
 from moe_analysis.studies.optimizers import exponent
 from moe_analysis.studies.optimizers.regression import RegressionTask
@@ -60,30 +58,6 @@ def layers() -> dict[str, Any]:
 def layer() -> Any:
     """The last of `layers`: an adapter, the inputs it saw and the loss gradient at its output."""
     return list(layers().values())[-1]
-
-
-@prepared
-def changes() -> pd.DataFrame:
-    """`first_order_change` of `layers` at three gates."""
-    return gate_geometry.over_layers(gate_geometry.first_order_change, layers(), gates=(0.1, 0.3, 0.9))
-
-
-@prepared
-def bends() -> pd.DataFrame:
-    """`curvature` of `layers` at three gates, one direction."""
-    return gate_geometry.over_layers(gate_geometry.curvature, layers(), gates=(0.1, 0.3, 0.9), directions=1)
-
-
-@prepared
-def picture() -> Any:
-    """`local_picture` of `layer`."""
-    return gate_geometry.local_picture(layer().adapter, layer().inputs, layer().gradient, points=21)
-
-
-@prepared
-def expert_frames() -> list[pd.DataFrame]:
-    """`conditioning`, `similarity` and `load_balance` of `pair`."""
-    return [experts.conditioning(pair()), experts.similarity(pair()), experts.load_balance(pair())]
 
 
 @prepared

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 import moe_analysis as ma
-from moe_analysis.studies.cost.measure import example_tree
 from moe_analysis.studies.flexibility.measure import enumerated_outputs
 from moe_analysis.studies.trees import structures as of
 from moe_analysis.studies.trees.residual_tree import residual_trees
@@ -42,33 +41,9 @@ def routed() -> list[Any]:
 
 
 @prepared
-def unrouted() -> list[Any]:
-    """The same trees before the first training step."""
-    return trees_of_runs(tree_runs(), test(), trained=False)
-
-
-@prepared
 def training() -> pd.DataFrame:
     """`over_training` of `tree_runs`."""
     return of.over_training(tree_runs())
-
-
-@prepared
-def by_task() -> pd.DataFrame:
-    """`by_dataset` of `routed`."""
-    return of.by_dataset(routed())
-
-
-@prepared
-def tells() -> pd.DataFrame:
-    """`dataset_information` of `routed`."""
-    return of.dataset_information(routed(), permutations=9)
-
-
-@prepared
-def told() -> pd.DataFrame:
-    """`dataset_information` of `unrouted`."""
-    return of.dataset_information(unrouted(), permutations=9)
 
 
 @prepared
@@ -81,12 +56,6 @@ def seen() -> list[dict[str, Any]]:
 def trees() -> pd.DataFrame:
     """`residual_trees` of `tree_runs` and `seen`, two tokens in every module."""
     return residual_trees(tree_runs(), seen(), tokens=2)
-
-
-@prepared
-def tree() -> pd.DataFrame:
-    """`example_tree`: one token's tree in a random S'MoRE of pools 4-4 and fanout 2-2."""
-    return example_tree()
 
 
 @prepared

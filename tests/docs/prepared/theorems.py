@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from moe_analysis.studies.subspace import span as subspace
 from moe_analysis.studies.subspace import theorems as trex_theorems
 from moe_analysis.theory.router_noise import router_gradient_noise
 
@@ -12,27 +11,9 @@ from .registry import prepared
 
 
 @prepared
-def ranks() -> pd.DataFrame:
-    """`rank_plot_frame` for I, J up to 3."""
-    return subspace.rank_plot_frame(max_rank=3)
-
-
-@prepared
-def budgets() -> pd.DataFrame:
-    """`span_by_budget` of three budgets on a layer of 64 by 64."""
-    return subspace.span_by_budget([1024, 2048, 4096], 64, 64, num_experts=4)
-
-
-@prepared
 def approximation() -> pd.DataFrame:
     """`approximation_frame` of a small budget, two experts and one seed."""
     return trex_theorems.approximation_frame(parameters=144, num_experts=2, seeds=(0,))
-
-
-@prepared
-def searches() -> pd.DataFrame:
-    """`line_search_frame` at eleven points."""
-    return trex_theorems.line_search_frame(points=11, problems=40)
 
 
 @prepared

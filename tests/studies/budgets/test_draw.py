@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import method_color
-from moe_analysis.studies.budgets import draw
+from moe_analysis.studies.budgets import draw, draw_layers, draw_time
 from moe_analysis.studies.budgets.differences import gaps_by_budget, layers_table
-from moe_analysis.studies.budgets.draw_layers import layers_explorer, layers_figure
-from moe_analysis.studies.budgets.draw_time import time_explorer, time_figure
 from moe_analysis.studies.budgets.points import budget_points, pareto_front
 from tests.studies.drawn_texts import outside, overlaps
 
@@ -61,8 +61,21 @@ def gaps() -> pd.DataFrame:
     return gaps_by_budget(results(FOUR, parts=("originals", "variants")), "S'MoRE", (*FOUR, "DoRA"))
 
 
+def curves(points: pd.DataFrame, gaps: pd.DataFrame, *parts: str) -> SimpleNamespace:
+    return SimpleNamespace(points=points, gaps=gaps, parts=parts)
+
+
+def stacked(points: pd.DataFrame, table: pd.DataFrame) -> SimpleNamespace:
+    return SimpleNamespace(points=points, table=table, parts=["originals"])
+
+
+def timed(times: pd.DataFrame) -> SimpleNamespace:
+    expected = times[["method", "size"]].assign(computed_ratio=1.1, needed_ratio=1.2)
+    return SimpleNamespace(times=times, expected=expected)
+
+
 def test_figure_four_has_every_system_with_its_interval(points, gaps):
-    figure = draw.budget_figure(points, gaps, ["variants"])
+    figure = draw.plot(curves(points, gaps, "variants"))
     labels = ["Pareto front", *FOUR]
     panel = figure.axes[0]
     assert panel.get_xscale() == "log" and panel.get_xlabel() == "trainable parameters"
@@ -76,14 +89,14 @@ def test_figure_four_has_every_system_with_its_interval(points, gaps):
 
 
 def test_beside_the_curves_stand_the_paired_gaps_at_every_budget_in_both_drawings(points, gaps):
-    panel = draw.budget_figure(points, gaps, ["variants"]).axes[1]
+    panel = draw.plot(curves(points, gaps, "variants")).axes[1]
     own = gaps.query("part == 'variants' and measure == 'accuracy' and against == 'MixLoRA'").sort_values("budget")
     bars = next(one for one in panel.containers if one.get_label() == "MixLoRA")
     np.testing.assert_allclose(bars.lines[0].get_xydata()[:, 1], own["difference"])
     np.testing.assert_allclose(np.array(bars.lines[2][0].get_segments())[:, :, 1], own[["low", "high"]])
     places = np.array([one.lines[0].get_xydata()[:, 0] for one in panel.containers])  # (others, budgets)
     assert (np.abs(np.log(places / list(BUDGETS))) < 0.15).all() and (np.diff(places, axis=0) > 0).all()
-    fig = draw.budget_explorer(points, gaps)
+    fig = draw.interactive(curves(points, gaps))
     trace = next(one for one in fig.data if one.name == "MixLoRA" and one.xaxis == "x2")
     expected = gaps.query("part == 'originals' and measure == 'accuracy' and against == 'MixLoRA'")
     np.testing.assert_allclose(trace.y, expected.sort_values("budget")["difference"], rtol=1e-5)
@@ -92,15 +105,15 @@ def test_beside_the_curves_stand_the_paired_gaps_at_every_budget_in_both_drawing
 def test_gaps_are_of_single_budgets_and_of_methods_that_were_trained(gaps):
     assert set(gaps["against"]) == set(FOUR) - {"S'MoRE"} and set(gaps["budget"]) == set(BUDGETS)
     assert gaps_by_budget(results({"LoRA": 0.4}), "S'MoRE", ("LoRA",)).empty
-    panel = draw.budget_figure(budget_points(results(FOUR)), gaps.iloc[:0], ["originals"]).axes[1]
+    panel = draw.plot(curves(budget_points(results(FOUR)), gaps.iloc[:0], "originals")).axes[1]
     assert [text.get_text() for text in panel.texts] == ["no equal budget"]
 
 
 def test_seeds_and_the_meaning_of_bars_stand_below_and_no_texts_meet(points, gaps, layers, times):
     for figure in (
-        draw.budget_figure(points, gaps, ["originals", "variants"]),
-        layers_figure(*layers, ["originals"]),
-        time_figure(times),
+        draw.plot(curves(points, gaps, "originals", "variants")),
+        draw_layers.plot(stacked(*layers)),
+        draw_time.plot(timed(times)),
     ):
         assert overlaps(figure) == [] and outside(figure) == []
         assert "95 % intervals" in figure.get_supxlabel()
@@ -109,14 +122,14 @@ def test_seeds_and_the_meaning_of_bars_stand_below_and_no_texts_meet(points, gap
 
 def test_the_stairs_are_the_pareto_front(points, gaps):
     rows = points.query("part == 'originals' and measure == 'loss'")
-    panel = draw.budget_figure(points, gaps, ["originals"], "loss").axes[0]
+    panel = draw.plot(curves(points, gaps, "originals"), "loss").axes[0]
     front = rows[pareto_front(rows, "trainable")].sort_values("trainable")
     np.testing.assert_allclose(panel.lines[0].get_xydata(), front[["trainable", "mean"]])
 
 
 def test_a_part_that_is_not_there_is_named(points, gaps):
     with pytest.raises(ValueError, match="no row of part = 'ood' and measure = 'accuracy'; the parts are 'originals'"):
-        draw.budget_figure(points, gaps, ["ood"])
+        draw.plot(curves(points, gaps, "ood"))
 
 
 def test_nine_systems_look_different_and_keep_their_colors():
@@ -133,7 +146,7 @@ def test_sizes_are_written_short(value, text):
 
 
 def test_the_explorer_switches_parts_measures_and_sizes(points, gaps):
-    fig = draw.budget_explorer(points, gaps)
+    fig = draw.interactive(curves(points, gaps))
     views, sizes = fig.layout.updatemenus
     assert {button.label for button in views.buttons} == {
         f"{part}: {measure}" for part in ("originals", "variants") for measure in ("accuracy", "loss")
@@ -153,14 +166,14 @@ def test_the_explorer_switches_parts_measures_and_sizes(points, gaps):
 
 def test_the_layers_figure_has_means_and_paired_differences(layers):
     found, table = layers
-    first, second = layers_figure(found, table, ["originals"]).axes
+    first, second = draw_layers.plot(stacked(found, table)).axes
     assert len(first.containers) == len(BUDGETS) and len(second.containers) == len(BUDGETS) + 1
     labels = second.get_legend_handles_labels()[1]
     assert labels == ["budget 20k", "budget 80k", "budget 320k", "all equal budgets"]
     whole = table.query("budget == 'all' and measure == 'accuracy'")["difference"]
     np.testing.assert_allclose(second.containers[-1].lines[0].get_xydata()[:, 1], whole)
     assert second.get_ylabel() == "difference to L = 1"
-    explorer = layers_explorer(found, table)
+    explorer = draw_layers.interactive(stacked(found, table))
     assert sum(trace.visible for trace in explorer.data) == len(BUDGETS) + 1
 
 
@@ -171,15 +184,14 @@ def test_the_mean_over_a_single_budget_is_not_drawn_as_a_second_series():
     own = differences.query("part == 'originals' and measure == 'accuracy'")
     both = [rows["difference"].to_numpy() for _, rows in own.groupby(own["budget"].astype(str))]
     assert len(both) == 2 and both[0] == pytest.approx(both[1])  # the table holds the same numbers twice
-    figure = layers_figure(points, differences, ["originals"])
+    figure = draw_layers.plot(stacked(points, differences))
     assert [len(panel.containers) for panel in figure.axes] == [1, 1] and not figure.legends
     assert figure.get_supxlabel().replace("\n", " ").endswith("One budget: 20k trainable parameters.")
-    assert sum(trace.visible for trace in layers_explorer(points, differences).data) == 1
+    assert sum(trace.visible for trace in draw_layers.interactive(stacked(points, differences)).data) == 1
 
 
 def test_the_time_figure_has_the_papers_range_and_a_row_for_every_size(times):
-    expected = times[["method", "size"]].assign(computed_ratio=1.1, needed_ratio=1.2)
-    panel = time_figure(times, expected).axes[0]
+    panel = draw_time.plot(timed(times)).axes[0]
     band = panel.patches[0].get_extents().transformed(panel.transData.inverted())
     assert (band.x0, band.x1) == pytest.approx((1.15, 1.33))
     assert [text.get_text() for text in panel.get_yticklabels()] == ["20k", "80k"]
@@ -189,27 +201,21 @@ def test_the_time_figure_has_the_papers_range_and_a_row_for_every_size(times):
     assert [text.get_text() for text in panel.texts] == ["0.80", "0.80", "1.30", "1.30"]
     line = next(line for line in panel.lines if line.get_label() == "MixLoRA")
     assert line.get_xdata()[0] == 1
-    fig = time_explorer(times, expected)
+    fig = draw_time.interactive(timed(times))
     assert fig.data[0].customdata[0, 0] == pytest.approx(100.0)  # milliseconds
     assert fig.layout.yaxis.ticktext == ("20k", "80k") and fig.layout.title.subtitle.text.startswith("20 rounds")
     assert fig.data[-1].name == "expected from operations" and len(fig.data) == 3
 
 
-def test_one_size_needs_no_names_and_no_expectation(times):
-    one = times[times["size"] == "20k"].drop(columns="size")
-    assert [text.get_text() for text in time_figure(one).axes[0].get_yticklabels()] == ["one size"]
-    assert len(time_explorer(one).data) == 2
-
-
 def test_all_are_saved(points, gaps, layers, times, tmp_path):
     drawn = {
         "smore_fig4": (
-            draw.budget_figure(points, gaps, ["originals", "variants"]),
-            draw.budget_explorer(points, gaps),
+            draw.plot(curves(points, gaps, "originals", "variants")),
+            draw.interactive(curves(points, gaps)),
             points,
         ),
-        "smore_table5": (layers_figure(*layers, ["originals"]), layers_explorer(*layers), layers[1]),
-        "smore_table7": (time_figure(times), time_explorer(times), times),
+        "smore_table5": (draw_layers.plot(stacked(*layers)), draw_layers.interactive(stacked(*layers)), layers[1]),
+        "smore_table7": (draw_time.plot(timed(times)), draw_time.interactive(timed(times)), times),
     }
     for item, parts in drawn.items():
         paths = save(item, *parts, folder=tmp_path)

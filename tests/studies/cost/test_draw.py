@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
@@ -38,7 +40,7 @@ def costs() -> pd.DataFrame:
 
 
 def test_the_drawing_has_the_trees_experts_and_scores(tree):
-    propagation, routing = draw_tree.propagation_figure(tree, [4, 4]).axes
+    propagation, routing = draw_tree.plot(SimpleNamespace(tree=tree, num_experts=[4, 4])).axes
     drawn, keys = texts(propagation), texts(routing)
     for layer in (0, 1):
         for expert in range(4):
@@ -49,7 +51,7 @@ def test_the_drawing_has_the_trees_experts_and_scores(tree):
 
 
 def test_a_gate_is_drawn_once_a_parent(tree):
-    routing = draw_tree.propagation_figure(tree, [4, 4]).axes[1]
+    routing = draw_tree.plot(SimpleNamespace(tree=tree, num_experts=[4, 4])).axes[1]
     assert [sum(text.startswith(f"MLP$_{layer}$") for text in texts(routing)) for layer in (1, 0)] == [1, 2]
     assert [texts(routing).count(f"$k_{layer}^1$") for layer in (1, 0)] == [1, 2]
 
@@ -67,11 +69,11 @@ def test_parents_stand_above_the_middle_of_their_children(tree):
 
 def test_pools_that_do_not_fit_the_tree_are_refused(tree):
     with pytest.raises(ValueError, match=r"num_experts = \[4\] has 1 pools but the tree 2 layers"):
-        draw_tree.propagation_figure(tree, [4])
+        draw_tree.plot(SimpleNamespace(tree=tree, num_experts=[4]))
 
 
 def test_hover_tells_score_similarity_and_contribution(tree):
-    fig = draw_tree.tree_explorer(tree, [4, 4])
+    fig = draw_tree.interactive(SimpleNamespace(tree=tree, num_experts=[4, 4]))
     nodes = next(trace for trace in fig.data if trace.name == "tree")
     row = tree.iloc[3]
     assert f"expert {int(row['expert']) + 1}<br>score {row['score']:.3f}" in nodes.hovertext[3]
@@ -82,7 +84,7 @@ def test_hover_tells_score_similarity_and_contribution(tree):
 
 def test_figure_five_draws_every_structure_and_way_of_counting(shares):
     named, protocol = shares
-    first, second, third = draw_routers.router_figure(named, protocol).axes
+    first, second, third = draw_routers.plot(SimpleNamespace(named=named, protocol=protocol)).axes
     assert len(first.get_legend().get_texts()) == 6
     bars = [patch.get_height() for patch in second.patches]
     assert len(bars) == 6 * 4 and len(third.patches) == 4 * 4
@@ -93,7 +95,8 @@ def test_figure_five_draws_every_structure_and_way_of_counting(shares):
 
 
 def test_the_explorer_switches_between_projections(shares):
-    fig = draw_routers.router_explorer(*shares)
+    named, protocol = shares
+    fig = draw_routers.interactive(SimpleNamespace(named=named, protocol=protocol))
     buttons = {button.label: button for button in fig.layout.updatemenus[0].buttons}
     assert list(buttons) == ["all", "down", "up", "gate"] and len(fig.data) == 4
     named, protocol = shares
@@ -105,22 +108,22 @@ def test_the_explorer_switches_between_projections(shares):
 
 def test_the_tables_show_printed_formula_and_module():
     table = counting.overhead_table()
-    figure = draw_tables.overhead_figure(table)
+    figure = draw_tables.plot(SimpleNamespace(table=table))
     for panel, (name, rows) in zip(figure.axes, table.groupby("table", sort=False)):
         assert name in panel.get_title(loc="left")
         assert sorted(texts(panel)) == sorted(str(value) for value in rows["printed"])
         assert len(panel.lines) == 6
-    fig = draw_tables.overhead_explorer(table)
+    fig = draw_tables.interactive(SimpleNamespace(table=table))
     assert len(fig.data) == 12 and fig.data[0].customdata.shape == (3, 6)
 
 
 def test_an_adapters_bars_are_stacked_from_experts_and_router(costs):
-    held, computed = draw_adapters.adapter_figure(costs).axes
+    held, computed = draw_adapters.plot(SimpleNamespace(costs=costs)).axes
     assert [text.get_text() for text in held.get_yticklabels()] == ["LoRA", "S'MoRE"]
     ends = [patch.get_x() + patch.get_width() for patch in held.patches]
     assert ends == pytest.approx([0.060, 0.080, 0.060, 0.100, 0.060, 0.040, 0.060, 0.060])
     assert [patch.get_width() for patch in computed.patches][:2] == pytest.approx([0.060, 0.070])
-    buttons = draw_adapters.adapter_explorer(costs).layout.updatemenus[0].buttons
+    buttons = draw_adapters.interactive(SimpleNamespace(costs=costs)).layout.updatemenus[0].buttons
     assert [button.label for button in buttons] == list(draw_adapters.QUANTITIES.values())
     assert buttons[3].args[0]["x"][0].tolist() == [60, 70]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from math import log10
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,13 +26,13 @@ from moe_analysis.studies.flexibility.measure import (
     figure3_outputs,
     figure3_trees,
 )
+from moe_analysis.studies.trees import draw_tree as draw_token
 from moe_analysis.studies.trees.draw_tree import (
     ROOT,
+    draw_tree,
     expert_color,
     hover,
     node_radius,
-    residual_tree_explorer,
-    residual_tree_figure,
     tree_layout,
 )
 from moe_analysis.studies.trees.residual_tree import residual_tree
@@ -52,9 +53,18 @@ def tree():
     return residual_tree(layer, torch.randn(8))
 
 
+def counted(table: pd.DataFrame, points: pd.DataFrame) -> SimpleNamespace:
+    return SimpleNamespace(table=table, points=points, sizes="s = 4, f = 2")
+
+
+def one_token(tree: pd.DataFrame) -> SimpleNamespace:
+    shown = tree.assign(token=0, word="mouse", seed=0)
+    return SimpleNamespace(shown=shown, trees=shown, place="a prompt")
+
+
 def test_every_system_has_its_curve_and_its_enumerated_points_on_it(numbers):
     table, points = numbers
-    panel = draw.flexibility_figure(table, points).axes[0]
+    panel = draw.plot(counted(table, points)).axes[0]
     lines = {line.get_label(): line for line in panel.lines}
     assert len(lines) == 2 * len(SYSTEMS)
     for system in SYSTEMS:
@@ -65,11 +75,11 @@ def test_every_system_has_its_curve_and_its_enumerated_points_on_it(numbers):
         assert curve.get_xdata().tolist() == [1, 2, 3, 4, 5] and dots.get_xdata().tolist() == [1, 2]
         np.testing.assert_allclose(dots.get_ydata(), curve.get_ydata()[:2])
         assert to_hex(curve.get_color()) == to_hex(dots.get_color()) == draw.COLORS[system].lower()
-    assert draw.flexibility_figure(table, points).axes[0].yaxis.get_major_formatter()(5, 0) == "$10^{5}$"
+    assert draw.plot(counted(table, points)).axes[0].yaxis.get_major_formatter()(5, 0) == "$10^{5}$"
 
 
 def test_the_interactive_fig2_gives_exact_numbers(numbers):
-    fig = draw.flexibility_explorer(*numbers)
+    fig = draw.interactive(counted(*numbers))
     given = {trace.name: list(trace.customdata) for trace in fig.data}
     assert given["S'MoRE"][:4] == ["6", "216", "279,936", "470,184,984,576"]
     assert given["S'MoRE*, enumerated"] == ["6", "126"]
@@ -83,12 +93,12 @@ def test_long_integers_are_shortened_and_short_ones_are_not():
 def test_an_unknown_system_is_refused(numbers):
     table, points = numbers
     with pytest.raises(ValueError, match="table names the systems LoRA; known are MoMOR"):
-        draw.flexibility_figure(table.assign(system="LoRA"), points)
+        draw.plot(counted(table.assign(system="LoRA"), points))
 
 
 def test_equal_outputs_share_a_letter_and_a_color():
     outputs = figure3_outputs()
-    fig = draw_trees.three_trees_figure(figure3_trees(), outputs)
+    fig = draw_trees.plot(measure_trees())
     panels = np.array(fig.axes).reshape(2, 3)
     letters = [
         [text.get_text() for text in panel.texts if text.get_text().startswith("output ")] for panel in panels[1]
@@ -102,7 +112,7 @@ def test_equal_outputs_share_a_letter_and_a_color():
 
 
 def test_the_three_trees_are_drawn_with_the_papers_names():
-    fig = draw_trees.three_trees_figure(figure3_trees(), figure3_outputs())
+    fig = draw_trees.plot(measure_trees())
     for panel, (label, tree) in zip(fig.axes[:3], figure3_trees().items()):
         leaves = [f"0,{leaf}" for _, below in tree for leaf, _ in below]
         names = {text.get_text(): text.get_position() for text in panel.texts}
@@ -112,7 +122,7 @@ def test_the_three_trees_are_drawn_with_the_papers_names():
 
 
 def test_the_interactive_fig3_says_every_systems_output_at_the_root():
-    fig = draw_trees.three_trees_explorer(figure3_trees(), figure3_outputs())
+    fig = draw_trees.interactive(measure_trees())
     roots = [trace.hovertext[0] for trace in fig.data if trace.mode == "markers+text"]
     assert roots == [
         f"MoMOR: output A<br>S'MoRE*: output {second}<br>S'MoRE: output {third}" for second, third in ("AA", "BB", "BC")
@@ -137,8 +147,8 @@ def test_nodes_of_a_layer_never_meet_and_parents_stand_above_the_middle(parents:
 
 
 def test_every_node_of_the_tree_is_drawn_with_its_expert_and_its_score(tree):
-    panel = residual_tree_figure(tree, "a token").axes[0]
-    assert panel.get_title(loc="left") == "a token"
+    panel = draw_tree(Figure().subplots(), tree, "a token")
+    assert panel.get_title(loc="center") == "a token"
     dots = [line for line in panel.lines if line.get_marker() == "o"]
     assert len(dots) == len(tree) == 1 + 3 + 3 + 6 and len(panel.lines) == 2 * len(tree) - 1
     colors = [to_hex(dot.get_color()) for dot in dots]
@@ -158,7 +168,7 @@ def test_areas_follow_contributions_and_nothing_still_shows():
 
 
 def test_a_node_tells_expert_score_similarity_and_contribution(tree):
-    fig = residual_tree_explorer(tree, "a token")
+    fig = draw_token.interactive(one_token(tree))
     said = fig.data[-1].hovertext
     assert len(said) == len(tree) and said[0].startswith("the layer's output<br>norm")
     for text, (_, node) in zip(said[1:], tree[1:].iterrows()):
@@ -169,13 +179,15 @@ def test_a_node_tells_expert_score_similarity_and_contribution(tree):
 
 
 def test_the_pictures_can_be_saved(tree, numbers, tmp_path):
-    written = save("smore_tree", residual_tree_figure(tree), residual_tree_explorer(tree), tree, folder=tmp_path)
+    written = save(
+        "smore_tree", draw_token.plot(one_token(tree)), draw_token.interactive(one_token(tree)), tree, folder=tmp_path
+    )
     record = json.loads(written["json"].read_text())
     assert record["numbers"][0]["similarity"] is None and len(record["numbers"]) == len(tree)
     save(
         "smore_fig2",
-        draw.flexibility_figure(*numbers),
-        draw.flexibility_explorer(*numbers),
+        draw.plot(counted(*numbers)),
+        draw.interactive(counted(*numbers)),
         {"table": numbers[0], "points": numbers[1]},
         folder=tmp_path,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,13 +28,17 @@ def frames() -> tuple[geometry.LocalPicture, pd.DataFrame, pd.DataFrame]:
     )
 
 
+def measured(picture: geometry.LocalPicture, bends: pd.DataFrame, changes: pd.DataFrame) -> SimpleNamespace:
+    return SimpleNamespace(picture=picture, curvature=bends, changes=changes)
+
+
 def legend(panel) -> list[str]:
     return [text.get_text() for text in panel.get_legend().get_texts()]
 
 
 def test_the_picture_has_both_manifolds_with_their_gaps_and_both_arrows(frames):
     picture, bends, changes = frames
-    panel = draw.gate_geometry_figure(picture, bends, changes).axes[0]
+    panel = draw.plot(measured(picture, bends, changes)).axes[0]
     gaps = [f"g = {row.g:g}: it lands {row.gap:.0%} off" for row in draw.landings(picture).itertuples()]
     assert legend(panel) == [*gaps, "tangent space", "full step −lr·Γ", "its projection"]
     tips = [note.xy for note in panel.texts]
@@ -44,7 +50,7 @@ def test_the_picture_has_both_manifolds_with_their_gaps_and_both_arrows(frames):
 
 
 def test_bending_is_shown_for_descent_and_random_tangents_on_logarithmic_axes(frames):
-    panel = draw.gate_geometry_figure(*frames).axes[1]
+    panel = draw.plot(measured(*frames)).axes[1]
     assert legend(panel) == ["the layer's descent: $g^{−1.00}$", "random tangents: $g^{−1.00}$"]
     assert panel.get_xscale() == panel.get_yscale() == "log"
     descent = frames[1][frames[1]["direction"] == "descent"]
@@ -54,7 +60,7 @@ def test_bending_is_shown_for_descent_and_random_tangents_on_logarithmic_axes(fr
 
 
 def test_each_rule_has_its_dots_on_its_own_line_and_its_exponent_in_the_legend(frames):
-    panel = draw.gate_geometry_figure(*frames).axes[2]
+    panel = draw.plot(measured(*frames)).axes[2]
     assert legend(panel) == [
         "plain, p = 1: $g^{2.00}$",
         "rescaled, p = 1/2: $g^{1.50}$",
@@ -62,23 +68,23 @@ def test_each_rule_has_its_dots_on_its_own_line_and_its_exponent_in_the_legend(f
         "exact remedy: $g^{1.00}$",
     ]
     predictions, dots = panel.lines[::2], panel.lines[1::2]
-    for line, measured, exponent in zip(predictions, dots, (2, 1.5, 1, 1)):
+    for line, dot, exponent in zip(predictions, dots, (2, 1.5, 1, 1)):
         assert line.get_ydata() == pytest.approx(np.array(GATES) ** exponent)
-        assert measured.get_ydata() == pytest.approx(line.get_ydata(), rel=1e-3)
+        assert dot.get_ydata() == pytest.approx(line.get_ydata(), rel=1e-3)
     assert len({line.get_color() for line in dots}) == 4
 
 
 def test_a_wrong_exponent_shows_in_the_legend_and_off_the_line(frames):
     picture, bends, changes = frames
     wrong = changes.assign(slope=changes["slope"] + 0.2, change=changes["change"] * changes["g"] ** 0.2)
-    panel = draw.gate_geometry_figure(picture, bends, wrong).axes[2]
+    panel = draw.plot(measured(picture, bends, wrong)).axes[2]
     assert legend(panel)[0] == "plain, p = 1: $g^{2.20}$"
     assert panel.lines[1].get_ydata()[0] < 0.6 * panel.lines[0].get_ydata()[0]
 
 
 def test_the_explorer_has_a_broken_line_a_kind_and_rule_with_every_expert(frames):
     picture, bends, changes = frames
-    fig = draw.gate_geometry_explorer(picture, bends, changes)
+    fig = draw.interactive(measured(picture, bends, changes))
     names = [trace.name for trace in fig.data if trace.showlegend is not False]
     assert names == [
         "manifold at g = 0.1",
@@ -104,5 +110,5 @@ def test_the_explorer_has_a_broken_line_a_kind_and_rule_with_every_expert(frames
 def test_a_frame_without_random_tangents_is_drawn_too(frames):
     picture, bends, changes = frames
     descent = bends[bends["direction"] == "descent"]
-    assert len(legend(draw.gate_geometry_figure(picture, descent, changes).axes[1])) == 1
-    assert len(draw.gate_geometry_explorer(picture, descent, changes).data) == 11
+    assert len(legend(draw.plot(measured(picture, descent, changes)).axes[1])) == 1
+    assert len(draw.interactive(measured(picture, descent, changes)).data) == 11

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from moe_analysis.evidence import Claim
+from moe_analysis.studies.records import shared
 from moe_analysis.studies.subspace import Approximation, Intuition, Span, Systems, Used
 from moe_analysis.studies.subspace import parameters as parameter_counts
 from moe_analysis.studies.subspace import span as spans_of
 from moe_analysis.studies.subspace import theorems as trex_theorems
 from moe_analysis.studies.subspace.claims import budget_exponent, claims
-from moe_analysis.studies.subspace.measure import shared
 
 HOLDS = Claim("check", "a theorem", "a check", 0.0, 0.0, 0.0, True)
 FAILS = Claim("check", "a theorem", "a check", 1.0, 0.0, 1.0, False)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from moe_analysis.adapters import RoutingContext, TRex, TRexConfig
+from moe_analysis.studies.prior import router_alone
 from moe_analysis.studies.subspace import used as used_subspace
 
 
@@ -107,7 +108,7 @@ def test_the_router_alone_is_the_routing_without_intuition(mapper):
             layer.route(x, RoutingContext(intuition=given)).gates.flatten(1).numpy()
             for given in (scores, torch.zeros_like(scores))
         )
-    alone = used_subspace.router_alone({"q": layer}, {"q": mixed}, scores)["q"]
+    alone = router_alone({"q": layer}, {"q": mixed}, scores)["q"]
     np.testing.assert_allclose(alone, router, atol=1e-5)
     assert np.abs(mixed - router).max() > 0.1
 
@@ -115,7 +116,7 @@ def test_the_router_alone_is_the_routing_without_intuition(mapper):
 def test_scores_of_another_number_of_tokens_are_refused():
     layer = TRex(9, 8, TRexConfig(num_down=2, num_up=3))
     with pytest.raises(ValueError, match="scores has 4 rows but q has 5 tokens"):
-        used_subspace.router_alone({"q": layer}, {"q": np.ones((5, 6))}, np.ones((4, 6)))
+        router_alone({"q": layer}, {"q": np.ones((5, 6))}, np.ones((4, 6)))
 
 
 def test_the_summary_says_what_is_reached_and_used(recordings):

@@ -72,7 +72,7 @@ def test_trees_of_one_layer_have_no_siblings_to_judge():
 
 
 def test_every_hypothesis_is_ours_and_declared_before_it_is_measured():
-    for claim in declared().values():
+    for claim in declared():
         assert isinstance(claim, Claim) and claim.kind == "own" and not claim.verdict and claim.smallest > 0
 
 

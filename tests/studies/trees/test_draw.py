@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from moe_analysis.drawing.save import save
 from moe_analysis.studies.trees import structures
-from moe_analysis.studies.trees.draw import LABELS, layer_colors, structures_explorer, structures_figure
+from moe_analysis.studies.trees.draw import LABELS, interactive, layer_colors, plot
 from tests.studies.fake_structures import MODULES, recorded, structured_run
 
 SEEDS = (0, 1, 2)
@@ -20,7 +22,7 @@ def frames():
     training = structures.over_training([run for run, _, _ in pairs])
     return {
         "bands": structures.training_bands(training),
-        "modules": structures.training_bands(training, "module"),
+        "module_bands": structures.training_bands(training, "module"),
         "usage": structures.usage_by_layer(structures.usage_ranks(pairs)),
         "datasets": structures.by_dataset(pairs),
         "trained": structures.dataset_information(pairs, 20),
@@ -34,12 +36,15 @@ def control():
     return structures.training_bands(structures.over_training(runs))
 
 
-PARTS = ("bands", "usage", "datasets", "trained", "untrained")
+def used(frames: dict[str, pd.DataFrame], control: pd.DataFrame | None = None) -> SimpleNamespace:
+    return SimpleNamespace(
+        **frames, random_siblings=5 / 6, control_bands=pd.DataFrame() if control is None else control
+    )
 
 
 @pytest.fixture(scope="module")
 def panels(frames, control):
-    fig = structures_figure(*(frames[part] for part in PARTS), 5 / 6, control)
+    fig = plot(used(frames, control))
     return dict(zip("abecd", fig.axes)), fig
 
 
@@ -86,14 +91,8 @@ def test_every_data_set_has_its_row_and_all_of_them_stand_on_top(panels, frames)
     assert panel.get_xlabel() == "trees among 80 tokens"
 
 
-def test_two_methods_in_one_frame_are_refused(frames):
-    mixed = pd.concat([frames["usage"].assign(method=name) for name in "ab"])
-    with pytest.raises(ValueError, match=r"holds 2 methods \(a, b\); pass the rows of one"):
-        structures_figure(frames["bands"], mixed, *(frames[part] for part in PARTS[2:]), 5 / 6)
-
-
 def test_the_menu_shows_one_measure_of_every_module_and_keeps_the_map(frames):
-    fig = structures_explorer(frames["modules"], frames["datasets"])
+    fig = interactive(used(frames))
     lines = [trace for trace in fig.data if trace.type == "scatter"]
     buttons = fig.layout.updatemenus[0].buttons
     assert len(lines) == len(LABELS) * len(MODULES) and len(buttons) == len(LABELS)
@@ -107,12 +106,12 @@ def test_the_menu_shows_one_measure_of_every_module_and_keeps_the_map(frames):
 
 
 def test_the_figure_without_a_control_can_be_saved(frames, tmp_path):
-    fig = structures_figure(*(frames[part] for part in PARTS), 5 / 6)
+    fig = plot(used(frames))
     written = save(
         "smore_structures",
         fig,
-        structures_explorer(frames["modules"], frames["datasets"]),
-        {part: frames[part] for part in PARTS},
+        interactive(used(frames)),
+        frames,
         folder=tmp_path,
     )
     assert written["png"].stat().st_size > 10_000

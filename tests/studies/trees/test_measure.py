@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 import moe_analysis as ma
 from moe_analysis.studies import trees
-from moe_analysis.studies.trees.measure import prompts_of, with_control
+from moe_analysis.studies.records import first_prompts
+from moe_analysis.studies.trees.measure import with_control
 from moe_analysis.training.recorders.tree_recorder import record_trees
 from tests.docs.prepared.models import config, trained
 from tests.docs.prepared.structures import SIZES, tree_runs
@@ -58,7 +59,7 @@ def test_two_methods_and_two_suites_are_refused(runs):
     with pytest.raises(ValueError, match="runs are of S'MoRE, other; pass one method"):
         trees.measure([runs[0], other])
     elsewhere = SimpleNamespace(config=SimpleNamespace(**vars(runs[0].config) | {"suite": "multitask", "seed": 5}))
-    with pytest.raises(ValueError, match="runs are of the suites embedded, multitask"):
+    with pytest.raises(ValueError, match="runs differ in suite: embedded, multitask"):
         trees.measure_tree([runs[0], elsewhere])
 
 
@@ -66,7 +67,7 @@ def test_two_methods_and_two_suites_are_refused(runs):
 def test_a_token_is_looked_at_in_the_form_in_which_the_run_was_trained(form):
     run = trained(config("S'MoRE", 3, adapter=ma.SmoreConfig(**SIZES), record_trees_every=1, prompt_form=form))[0]
     found = trees.measure_tree([run], token=2, tokens=2)
-    rows = prompts_of([run], 1).head(1)
+    rows = first_prompts(run, 1).head(1)
     ids = record_trees(run.model(), run.tokenizer, rows, run.config.max_length, form)[1]["token_id"]
     assert found.trees["token"].unique().tolist() == [0, len(ids) - 1]
     assert found.token.startswith(repr(run.tokenizer.decode([ids.iloc[2]]).strip()))

@@ -20,6 +20,12 @@ def router_alone(adapters: Mapping[str, Any], gates: Mapping[str, Any], scores: 
 
     Raises:
         ValueError: when scores and gates have different numbers of tokens.
+
+    Example:
+        >>> run, by_module, tokens = recorded[-1]
+        >>> alone = router_alone(adapters[-1][1], by_module, run.intuition(test)[tokens["row"]])
+        >>> alone[module].shape == by_module[module].shape
+        True
     """
     import torch
 

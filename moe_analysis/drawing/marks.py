@@ -1,0 +1,55 @@
+"""Numbers of a table as marks: points, bars of an interval, and the menus that change them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def points_of(rows: pd.DataFrame, x: str, y: str, told: Sequence[str] = ()) -> dict[str, Any]:
+    """x, y and customdata of a trace, as float32: that makes a page three times smaller.
+
+    Args:
+        rows: One row per point.
+        x, y: Columns of numbers.
+        told: Columns whose numbers the hover text tells, `%{customdata[0]}` the first.
+
+    Example:
+        >>> rows = pd.DataFrame({"step": [1, 2], "loss": [0.5, 0.25], "seeds": [3, 3]})
+        >>> points_of(rows, "step", "loss", ["seeds"])["customdata"].tolist()
+        [[3.0], [3.0]]
+    """
+    points = {"x": float32(rows[x]), "y": float32(rows[y])}
+    return points | ({"customdata": float32(rows[list(told)])} if told else {})
+
+
+def float32(values: pd.Series | pd.DataFrame) -> np.ndarray:
+    """Numbers of a table, missing ones as NaN."""
+    return values.astype(np.float32).to_numpy()
+
+
+def interval_of(rows: pd.DataFrame, value: str = "mean", low: str = "low", high: str = "high") -> np.ndarray:
+    """Distances (2, n) from the value down and up to the interval's ends; 0 where there is none."""
+    ends = np.stack([rows[value] - rows[low], rows[high] - rows[value]])
+    return np.nan_to_num(ends.astype(float))
+
+
+def bars_of(rows: pd.DataFrame, value: str = "mean", low: str = "low", high: str = "high") -> dict[str, Any]:
+    """The same for `error_x` and `error_y` of a trace."""
+    down, up = interval_of(rows, value, low, high).astype(np.float32)
+    return {"array": up, "arrayminus": down, "symmetric": False}
+
+
+def menu_of(changes: Mapping[str, Sequence[Any]], method: str = "update", in_a_row: bool = False) -> dict[str, Any]:
+    """One menu for `updatemenus`.
+
+    Args:
+        changes: A button's label -> what plotly's method takes: new values of the traces, then of the layout.
+        method: "update", or "restyle" for the traces alone.
+        in_a_row: Buttons beside one another in place of a list that opens.
+    """
+    buttons = [{"label": label, "method": method, "args": list(args)} for label, args in changes.items()]
+    return {"type": "buttons", "direction": "right", "buttons": buttons} if in_a_row else {"buttons": buttons}
