@@ -68,9 +68,8 @@ def draw_grid(panel: Any, found: TunedOptimizers, methods: list[str]) -> None:
 
 def reading_of(found: TunedOptimizers) -> str:
     """Seeds of both stages, what the marks mean, and which choices lie at an end of their grid."""
-    told = [
-        f"Above {counted_seeds(int(found.outcomes['seed'].nunique()))}; ring: the rate that was chosen; ×: diverged."
-    ]
+    ring = "the rate that was chosen" if len(found.finals) else "the best rate of those tried so far"
+    told = [f"Above {counted_seeds(int(found.outcomes['seed'].nunique()))}; ring: {ring}; ×: diverged."]
     if len(found.finals):
         told.append(f"Below {counted_seeds(int(found.chosen['seeds'].max()))} at the chosen rate. {BANDS}")
     ends = found.chosen[found.chosen["end"] != ""]
