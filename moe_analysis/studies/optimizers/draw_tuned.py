@@ -38,7 +38,7 @@ def plot(found: TunedOptimizers) -> Figure:
         panels = fig.subplots(rows, len(forms), squeeze=False)
         for column, (form, methods) in enumerate(forms.items()):
             draw_grid(panels[0][column], found, methods)
-            panels[0][column].set_title(f"forms of {form}: held-out loss by rate", fontsize=10)
+            panels[0][column].set_title(f"forms of {form}: held-out loss by rate", fontsize=10, pad=20)
             if not trained:
                 continue
             below, own = panels[1][column], [method for method in methods if method in trained]
@@ -57,17 +57,19 @@ def draw_grid(panel: Any, found: TunedOptimizers, methods: list[str]) -> None:
         draw_rates(panel, rate_bands(found.outcomes, method, MEASURE), method, index)
         ring_best(panel, found.outcomes, found.rates, method, MEASURE)
     panel.set_xscale("log")
+    panel.minorticks_off()
     panel.set_xlabel(RATE)
     panel.set_ylabel(OUTCOMES[MEASURE])
     panel.grid(axis="y")
-    name_ends(panel)
+    # between the title and the axes: lines that end alike leave no room beside them
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2}
+    panel.legend(ncols=len(methods), fontsize=8.5, handlelength=1.4, handletextpad=0.4, columnspacing=0.8, **place)
 
 
 def reading_of(found: TunedOptimizers) -> str:
     """Seeds of both stages, what the marks mean, and which choices lie at an end of their grid."""
-    told = [
-        f"Above {counted_seeds(int(found.outcomes['seed'].nunique()))}; ring: the rate that was chosen; ×: diverged."
-    ]
+    ring = "the rate that was chosen" if len(found.finals) else "the best rate of those tried so far"
+    told = [f"Above {counted_seeds(int(found.outcomes['seed'].nunique()))}; ring: {ring}; ×: diverged."]
     if len(found.finals):
         told.append(f"Below {counted_seeds(int(found.chosen['seeds'].max()))} at the chosen rate. {BANDS}")
     ends = found.chosen[found.chosen["end"] != ""]

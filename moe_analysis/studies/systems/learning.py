@@ -24,7 +24,7 @@ def learning(frame: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
 
     >>> found = learning(scored, to_beat)
     >>> found["learning"].unique().tolist()
-    ['above the base model']
+    ['above the base model', 'not above the base model']
     """
     base = levels.set_index(["part", "dataset"])["untrained"]
     rows = []
