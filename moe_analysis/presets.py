@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ FEED_FORWARD = ["gate_proj", "up_proj", "down_proj"]
 # too; at 0.03 and 0.05 one seed of three of gRSGD leaves the starting loss behind by a factor of 3 to 5
 EXPERT_LR = {"SGD": (0.2, 0.02), "AdamW": (1e-3, 5e-4)}
 ROUTER_SHARE = 1e-3  # of the plain expert learning rate, as in the paper's protocol for SGD
+EXAMPLE = "steps=50 or r=4"
 # fields of a preset that every run of a comparison takes over
 SHARED = (
     "suite",
@@ -90,28 +92,70 @@ class Preset:
         return runs_home()
 
     def config(self, method: str, seed: int, **changes: Any) -> TrainConfig:
-        """The configuration of one named method at one seed; changes are fields of `TrainConfig`, such as its name."""
+        """The configuration of one named method at one seed.
+
+        Args:
+            method: one of `recipes`.
+            seed: of the run.
+            **changes: fields of `TrainConfig`, such as its name, or of the method's own adapter, such as `num_up`.
+
+        Raises:
+            ValueError: for a method that there is not, and for a change that is a field of neither.
+
+        Example:
+            >>> preset("tiny").config("T-REX", seed=0, num_up=4, lr=1e-3).adapter.num_up
+            4
+        """
         known = recipes()
-        if method not in known:
+        if not isinstance(method, str) or method not in known:
             raise ValueError(f"method = {method!r} is unknown; choose one of {', '.join(known)}")
         return self.config_with(seed, **{"name": method, **known[method], **changes})
 
-    def config_with(self, seed: int, **fields: Any) -> TrainConfig:
-        """The configuration of a run at one seed: the preset's sizes, and any fields of `TrainConfig` over them."""
+    def config_with(self, seed: int, **changes: Any) -> TrainConfig:
+        """The configuration of a run at one seed: the preset's sizes, and over them any fields of `TrainConfig` or of
+        the adapter that it is given."""
         from .training.config import TrainConfig
 
-        return TrainConfig(**{**{name: getattr(self, name) for name in SHARED}, "seed": seed, **fields})
+        own = {"seed", *fields_of(TrainConfig)}
+        chosen, of_adapter = (
+            {name: changes[name] for name in changes if (name in own) == mine} for mine in (True, False)
+        )
+        if of_adapter:
+            chosen["adapter"] = changed(chosen.get("adapter"), of_adapter)
+        return TrainConfig(**{**{name: getattr(self, name) for name in SHARED}, "seed": seed, **chosen})
 
     def train(self, *names: str, progress: bool | None = None, **changes: Any) -> list[Run]:
         """Runs of the named methods at every seed, method by method; finished ones are read, not repeated.
 
-        progress: as for `ma.train`; None shows a panel of all runs in a notebook and in a terminal.
+        Args:
+            *names: methods, as for `config`.
+            progress: as for `ma.train`; None shows a panel of all runs in a notebook and in a terminal.
+            **changes: as for `config`, the same for every method.
+
+        Raises:
+            ValueError: before anything is trained, as `config` does, and without a name.
         """
+        from .tasks.rows import shorten
+
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ValueError(
+                f"names = {shorten(names, 80)} are no names of methods; write them one after another: "
+                'train("LoRA-MoE", "T-REX")'
+            )
         configs = [self.config(name, seed, **changes) for name in names for seed in self.seeds]
         return self.train_configs(configs, progress)
 
     def train_adapters(self, adapters: Mapping[str, Any], progress: bool | None = None, **changes: Any) -> list[Run]:
-        """Runs of adapters (label -> PEFT configuration) at every seed, label by label; see `train_configs`."""
+        """Runs of adapters (label -> PEFT configuration) at every seed, label by label; see `train_configs`.
+
+        Raises:
+            ValueError: for adapters that have no labels.
+        """
+        if not isinstance(adapters, Mapping):
+            raise ValueError(
+                f"adapters is a {type(adapters).__name__}; give each adapter a label: "
+                'train_adapters({"mine": ma.TRexConfig(...)})'
+            )
         configs = [
             self.config_with(seed, name=name, adapter=adapter, **changes)
             for name, adapter in adapters.items()
@@ -124,6 +168,26 @@ class Preset:
         from .training.sweep import train_all
 
         return train_all(list(configs), self.runs, self.workers, progress=progress)
+
+
+def fields_of(config: Any) -> list[str]:
+    """Names of the fields that a configuration can be given."""
+    return [one.name for one in fields(config) if one.init]
+
+
+def changed(adapter: Any, changes: Mapping[str, Any]) -> Any:
+    """An adapter's configuration with other values; ValueError for a field that neither it nor a run has."""
+    from .tasks.rows import shorten
+    from .training.config import TrainConfig
+
+    known = fields_of(adapter) if is_dataclass(adapter) else []
+    for name, value in changes.items():
+        if name not in known:
+            near = get_close_matches(name, [*known, *fields_of(TrainConfig)], 3)
+            kind = f" nor of {type(adapter).__name__}" if known else ""
+            remedy = f"; did you mean {' or '.join(near)}?" if near else f"; pass fields that they have, as {EXAMPLE}"
+            raise ValueError(f"{name} = {shorten(value, 80)} is no field of TrainConfig{kind}{remedy}")
+    return replace(adapter, **changes)
 
 
 def recipes() -> dict[str, dict[str, Any]]:

@@ -51,6 +51,13 @@ axes = path_axes(runs, MODULES[0])
 paths = router_paths(runs, MODULES[0], axes)""",
     "PathExplorer(runs, paths, axes)",
 )
+LASSO = "lasso.ipynb"  # written here: a map of plain texts
+TEXTS = [f"{kind} {number}" for kind in ("a red ball", "two cats run", "add a number") for number in range(5)]
+MAP = (
+    f"""import moe_analysis as ma
+found = ma.papers.trex_fig4({TEXTS!r}, embedder="tfidf", method="pca")""",
+    "found.widget()",
+)
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 TOKEN = "of-this-test-alone"
 STARTS, RUNS = 60, 180  # seconds that the server and a notebook may take on shared cores
@@ -93,7 +100,7 @@ def furnish(home: Path) -> dict[str, str]:
     """The environment of a server that reads and writes nothing outside `home`, with the notebooks in home/notebooks."""
     (home / "notebooks").mkdir(parents=True)
     shutil.copy(ROOT / "notebooks" / NOTEBOOK, home / "notebooks")
-    for name, sources in ((SENTENCES, SENTENCE), (PATHS, WALK), (TRAINING, (TRAIN, "run.finished"))):
+    for name, sources in ((SENTENCES, SENTENCE), (PATHS, WALK), (LASSO, MAP), (TRAINING, (TRAIN, "run.finished"))):
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), home / "notebooks" / name)
     for path, content in (
@@ -283,6 +290,45 @@ def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab, width)
     page.locator("[role='status']", has_text="Record at step 1 of 100").wait_for()
     page.wait_for_function(f"whole => ({SCENE})()[1] < whole", arg=whole)
     assert page.evaluate(SCENE)[0] != start and errors(page) == []  # a new drawing would look from the start again
+
+
+# the area of the plot in the window, and the points in its left half
+LEFT = """() => { const plot = document.querySelector('.js-plotly-plot'), { xaxis } = plot._fullLayout;
+                  const { x, y, width, height } = plot.querySelector('.nsewdrag').getBoundingClientRect();
+                  const places = [...plot._fullData[0].x].map(value => xaxis.l2p(value));
+                  return { x, y, width, height, inside: places.flatMap((one, row) => one < width / 2 ? [row] : []) }; }"""
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_a_lasso_lists_the_prompts_that_it_encloses(lab, tab, width):
+    page = tab.page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(lab.page(LASSO, alone=True))
+    run_all(page)
+    assert errors(page) == []
+    area = page.locator(".js-plotly-plot .nsewdrag").first
+    area.wait_for()
+    page.wait_for_function(
+        "width => document.querySelector('.nsewdrag').getBoundingClientRect().right <= width", arg=width
+    )
+    area.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)  # a plot that is still being laid out moves below the mouse
+    place = page.evaluate(LEFT)
+    left, middle = place["x"] + 1, place["x"] + place["width"] / 2
+    top, bottom = place["y"] + 1, place["y"] + place["height"] - 1
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for corner in ((middle, top), (middle, bottom), (left, bottom), (left, top)):
+        page.mouse.move(*corner, steps=4)
+    page.mouse.up()
+    output = page.locator(".jp-OutputArea-output", has=page.locator(".js-plotly-plot"))
+    inside = place["inside"]
+    assert 0 < len(inside) < len(TEXTS)
+    output.get_by_text(f"{len(inside)} of {len(TEXTS)} prompts selected.").wait_for()
+    rows = output.locator("table tr")
+    rows.nth(len(inside)).wait_for()
+    assert [row.split("\t")[0] for row in rows.all_inner_texts()[1:]] == [TEXTS[row] for row in inside]
+    assert errors(page) == []
 
 
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])

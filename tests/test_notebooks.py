@@ -24,12 +24,24 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"MOE_ANALYSIS_PRESET": "tiny", "MOE_ANALYSIS_SUITE": "embedded", **places}
 
 
+def raw_results(notebook: nbformat.NotebookNode) -> list[str]:
+    """Results of cells that are shown as bare text: a path, a number, the repr of an object."""
+    results = [
+        output.data
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if output.output_type in ("execute_result", "display_data")
+    ]
+    return [data["text/plain"] for data in results if set(data) == {"text/plain"}]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_top_to_bottom_and_writes_its_figures(name: str, folders: dict[str, str]) -> None:
     with environment(folders):
         executed = execute(NOTEBOOKS / f"{name}.ipynb")
     outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
     assert any(output.output_type == "display_data" for output in outputs), "a notebook that shows nothing"
+    assert raw_results(executed) == []
     for item in (item for item in ITEMS if item.notebook == name):
         place = Path(folders["MOE_ANALYSIS_FIGURES"])
         written = {suffix: place / f"{item.id}.{suffix}" for suffix in ("png", "html", "json")}
@@ -40,6 +52,23 @@ def test_a_notebook_runs_top_to_bottom_and_writes_its_figures(name: str, folders
         # the claims of a part are those of the whole; an item that checks nothing only shows
         assert numbers["claims"] or item.part_of or not item.checks
         assert {claim["verdict"] for claim in numbers["claims"]} <= set(VERDICTS)
+
+
+def test_a_path_and_a_repr_are_found_and_a_table_and_a_silent_cell_are_not(tmp_path: Path) -> None:
+    sources = (
+        "from pathlib import Path; Path('a')",
+        "object()",
+        "from collections import Counter; Counter('aab')",
+        "from IPython.display import HTML; HTML('<b>fine</b>')",
+        "print('fine')",
+        "Path('a');",
+        "x = 1",
+    )
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "raw.ipynb")
+    found = raw_results(execute(tmp_path / "raw.ipynb"))
+    assert found[0] == "PosixPath('a')" and found[1].startswith("<object") and found[2] == "Counter({'a': 2, 'b': 1})"
+    assert len(found) == 3
 
 
 def test_every_item_has_its_notebook() -> None:

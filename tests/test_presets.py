@@ -50,3 +50,50 @@ def test_every_preset_gives_valid_configurations() -> None:
         for name in recipes():
             settings.sized("optimizers").config(name, settings.seeds[0]).check()
             settings.config(name, settings.seeds[0]).check()
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("LoRA", {"r": 3}),
+        ("LoRA-MoE", {"num_experts": 3}),
+        ("SiRA", {"num_experts": 9}),
+        ("T-REX", {"num_up": 5}),
+        ("gRAdamW", {"top_k": 3}),
+        ("S'MoRE", {"fanout": [1, 2]}),
+    ],
+)
+def test_a_field_of_the_adapter_is_changed_by_its_name_beside_one_of_the_run(method: str, change: dict) -> None:
+    config = preset("tiny").config(method, seed=1, steps=9, **change)
+    usual = preset("tiny").config(method, seed=1)
+    ((name, value),) = change.items()
+    assert getattr(config.adapter, name) == value != getattr(usual.adapter, name) and config.steps == 9
+    before, after = usual.adapter.to_dict(), config.adapter.to_dict()
+    assert {key for key in before if before[key] != after[key]} == {name}
+    assert preset("tiny").config(method, seed=1).adapter.to_dict() == before
+    config.check()
+
+
+@pytest.mark.parametrize(
+    ("asked", "changes", "message"),
+    [
+        (["T-REX"], {"num_upp": 4}, "num_upp = 4 is no field of TrainConfig nor of TRexConfig; did you mean num_up"),
+        (["LoRA"], {"num_up": 4}, "num_up = 4 is no field of TrainConfig nor of LoraConfig; "),
+        (["T-REX"], {"step": 4}, "step = 4 is no field of .*did you mean steps"),
+        (["T-rex"], {}, "method = 'T-rex' is unknown; choose one of LoRA"),
+        ([["T-REX", "LoRA"]], {}, r"names = .*are no names of methods; write them one after another: train\("),
+        ([], {}, r"names = \(\) are no names of methods"),
+    ],
+)
+def test_what_train_cannot_do_is_refused_by_name_before_anything_is_trained(
+    asked: list, changes: dict, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    monkeypatch.setenv("MOE_ANALYSIS_RUNS", str(tmp_path))
+    with pytest.raises(ValueError, match=message) as refused:
+        preset("tiny").train(*asked, **changes)
+    assert "\n" not in str(refused.value) and not list(tmp_path.iterdir())
+
+
+def test_adapters_without_a_label_are_refused_with_the_way_to_give_one() -> None:
+    with pytest.raises(ValueError, match="adapters is a LoraConfig; give each adapter a label"):
+        preset("tiny").train_adapters(methods()["LoRA"])

@@ -18,6 +18,7 @@ from ..tasks.suite import HUB, load_suite
 from .choices import TYPE, choices
 from .config import TrainConfig
 from .files import FAILED, FAILURE, FINISHED, RUNNING, RunError, state_of
+from .live.state import read_live
 from .recorders.store import RecordError
 from .run_folder import DAMAGED, last_line, saved_parameters
 
@@ -94,8 +95,8 @@ def run_html(run: Any) -> str:
         badge=(*BADGES.get(state, ("open", "◐")), words),
         facts=parts.part(facts, ""),
         chosen=[shown_choice(choice) for choice in choices(run.config)],
-        **(parts.part(losses, NO_LOSSES) if done else NO_LOSSES),
-        no_loss="No loss could be read." if done else "Losses are written when the run is finished.",
+        **parts.part(losses if done else losses_so_far, NO_LOSSES),
+        no_loss="No loss could be read." if done else "No loss has been told yet.",
         **load_parts(parts),
         scores=rows,
         no_scores="No evaluation could be read." if done else "It is evaluated when it is finished.",
@@ -159,6 +160,16 @@ def losses(run: Any) -> dict[str, Any]:
             drawn.append(Curve(str(split), rows["step"].tolist(), rows["loss"].tolist(), kind_of(str(split), rows)))
     drawn.sort(key=lambda curve: curve.name != "train")
     return {"loss": curves(drawn, "loss"), "legend": [curve.name for curve in drawn]}
+
+
+def losses_so_far(run: Any) -> dict[str, Any]:
+    """As `losses` of a run whose history is not written yet: the means that it tells while it trains."""
+    live = read_live(run.path)
+    points = [] if live is None else [point for point in live.points if np.isfinite(point.loss)]
+    if not points:
+        return NO_LOSSES
+    drawn = Curve("train", [point.step for point in points], [point.loss for point in points])
+    return {"loss": curves([drawn], "loss"), "legend": ["train, so far"]}
 
 
 def kind_of(split: str, rows: pd.DataFrame) -> str:

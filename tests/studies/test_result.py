@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from moe_analysis.studies import router_paths
+from moe_analysis.studies.records import layer_of, shared_modules
 from moe_analysis.studies.result import Result, origin_of
 from tests.studies.fake_runs import fake_run, walk
 
@@ -35,6 +36,17 @@ def found() -> Result:
 def test_a_result_draws_itself_twice_and_has_a_widget(found):
     assert isinstance(found.plot(), Figure)
     assert found.interactive().data and found.widget().controls
+
+
+def test_a_layer_is_chosen_by_its_number_or_a_part_of_its_name(found):
+    for module in shared_modules(found.runs):
+        layer = layer_of(module)
+        number = int(layer.rpartition(".")[2])
+        assert router_paths.measure(found.runs, module).module == module
+        assert layer_of(router_paths.measure(found.runs, number).module) == layer
+        assert layer_of(router_paths.measure(found.runs, layer).module) == layer
+    with pytest.raises(ValueError, match="module = 99 fits no module; pass a layer's number"):
+        router_paths.measure(found.runs, 99)
 
 
 def test_axes_are_refused_where_there_are_several_panels(found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import peft
 import pytest
+from moe_analysis.training.live.state import Live, Point, write_live
 
 import moe_analysis as ma
 from moe_analysis.training.choices import choices
@@ -94,6 +96,20 @@ def test_only_some_of_many_modules_are_drawn(out: Path, config) -> None:
     html = ma.Run.load(path)._repr_html_()
     assert html.count('class="bars"') == 6 and "and 14 more modules" in words(html)
     assert "layers.0.q_proj" in html and "layers.19.q_proj" in html, "from the first layer to the last"
+
+
+def test_an_interrupted_run_draws_the_losses_that_it_told_while_it_trained(out: Path, config) -> None:
+    path = write_run(out, config(), steps=2, finished=False)
+    assert not (path / "history.parquet").exists() and "No loss has been told yet." in words(card_of(path))
+    write_live(path, Live(3, 0.5, points=(Point(1, 2.0), Point(2, math.nan), Point(3, 0.5))))
+    html = card_of(path)
+    assert html.count("<polyline") == 1 and "train from 2 to 0.5" in html and "train, so far" in words(html)
+    (path / "live.json").write_text("{")
+    assert "No loss has been told yet." in words(card_of(path)), "damage of live.json is no damage of the run"
+
+
+def card_of(path: Path) -> str:
+    return ma.Run.load(path)._repr_html_()
 
 
 def test_runs_that_are_not_finished_say_how_far_they_came(out: Path, config) -> None:

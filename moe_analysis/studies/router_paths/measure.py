@@ -10,6 +10,7 @@ import pandas as pd
 
 from ...evidence.intervals import method_summary
 from ...tasks import baselines, load_suite, task_roles
+from ..chosen_module import meant
 from ..convergence import MEASURES as CONVERGENCE
 from ..convergence import accuracy_by_dataset, accuracy_by_role, convergence, loss_bands, loss_curves
 from ..records import check_runs, gate_entropy, shared_modules
@@ -88,16 +89,18 @@ class RouterPaths(Result):
         }
 
 
-def measure(runs: Sequence[Any], module: str | None = None) -> RouterPaths:
+def measure(runs: Sequence[Any], module: int | str | None = None) -> RouterPaths:
     """Measure the paths of recorded routers.
 
     Args:
         runs: of one backbone and suite, with recorded routers; usually LoRA-MoE, mix-and-match and T-REX at the same
             seeds.
-        module: the layer to draw; None is the one whose routers move furthest.
+        module: the layer to draw, by its number, a name or a part of a name. Of several that fit, and of all where it
+            is None, the one whose routers move furthest is drawn.
 
     Raises:
-        ValueError: for runs without records, that share no recorded module, or of several suites.
+        ValueError: for runs without records, that share no recorded module, or of several suites, and for a module
+            that they did not record.
 
     Example:
         >>> found = measure(runs)
@@ -109,7 +112,8 @@ def measure(runs: Sequence[Any], module: str | None = None) -> RouterPaths:
     if len(suites) > 1:
         raise ValueError(f"runs are of the suites {', '.join(map(str, suites))}; measure those of one suite at a time")
     suite = suites.pop()
-    module = module or moving_module(runs, shared_modules(runs))
+    modules = shared_modules(runs)
+    module = moving_module(runs, modules if module is None else meant(modules, module))
     axes = path_axes(runs, module)
     curves = loss_curves(runs)
     return RouterPaths(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 from ...backbones import load_tokenizer
 from ...training.recorders.loop_recorder import bare_model
 from ...training.recorders.routing import checked_texts, record_gates, routers_of
+from ..chosen_module import meant
 from ..records import first_prompts, layer_of, method_of
 from ..result import Result
 from .measure import Gates
@@ -73,6 +74,7 @@ class RoutedTokens(Result):
         trees: {module: nodes by layer, the layer farthest from the output first} of S'MoRE; empty for others.
         system: the kind of mixture.
         again: makes the same of other texts.
+        layer: what was asked to be drawn; None is a layer in the middle.
     """
 
     item = "routing_tokens"
@@ -93,6 +95,7 @@ class RoutedTokens(Result):
     trees: Mapping[str, list[NodesOf]] = field(repr=False)
     system: str
     again: Callable[[Sequence[str]], RoutedTokens] = field(repr=False)
+    layer: int | str | None = None
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -131,8 +134,10 @@ class RoutedTokens(Result):
 
     @property
     def middle(self) -> str:
-        """The name of the router that a picture shows: of the first place, the one in the middle of the layers."""
-        own = [name for name, router in self.routers.items() if router.place == self.places[0]]
+        """The name of the router that a picture shows: of those that were asked for, or of all, the one at the first
+        place and in the middle of the layers."""
+        names = list(self.routers) if self.layer is None else meant(list(self.routers), self.layer, "layer")
+        own = [name for name in names if self.routers[name].place == self.routers[names[0]].place]
         return own[len(own) // 2]
 
     def flow(self, place: str, row: int | None = None) -> pd.DataFrame:
@@ -157,7 +162,11 @@ class RoutedTokens(Result):
 
 
 def tokens(
-    model: Any, texts: str | Sequence[str], tokenizer: Any = None, intuition: np.ndarray | None = None
+    model: Any,
+    texts: str | Sequence[str],
+    tokenizer: Any = None,
+    intuition: np.ndarray | None = None,
+    layer: int | str | None = None,
 ) -> RoutedTokens:
     """The experts that every token of your own texts takes.
 
@@ -166,13 +175,15 @@ def tokens(
         texts: one text or several, read as they are.
         tokenizer: the model's; None takes that of the run, or the one that the model's name leads to.
         intuition: (texts, clusters) for a T-REX that does not embed prompts by itself; a run knows its own.
+        layer: the layer to draw, by its number, a name or a part of a name; None is one in the middle. The widget has a
+            list of all.
 
     Returns:
         A result with `plot`, `interactive`, `widget` and `save`.
 
     Raises:
         ValueError: for an empty text, one longer than the model's context, a model without a router, or one whose
-            tokenizer is not known.
+            tokenizer is not known, and for a layer without a router.
 
     Example:
         >>> found = ma.studies.routing.tokens(model, "red or blue?", tokenizer)
@@ -200,7 +211,9 @@ def tokens(
             )
         return read_texts(opened, reader, own, scores, read, (model,) if is_run else ())
 
-    return read(listed, intuition)
+    found = replace(read(listed, intuition), layer=layer)
+    _ = found.middle  # refuses a layer that is not there
+    return found
 
 
 def sentences(runs: Sequence[Any] | Gates, method: str = METHOD, count: int = SENTENCES) -> RoutedTokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +157,8 @@ def measure(
     embedder: str | Path = "minilm",
     datasets: int = 20,
     rows: int = 100,
-    ks: Sequence[int] = (5, 10, 20, 32, 50),
-    seeds: Sequence[int] = (0, 1, 2),
+    ks: int | Sequence[int] = (5, 10, 20, 32, 50),
+    seeds: int | Sequence[int] = (0, 1, 2),
     permutations: int = 200,
     method: str = "umap",
     k: int | None = None,
@@ -170,8 +171,8 @@ def measure(
         embedder: a model, as for `embed`.
         datasets: on the map, one of each group, then a second of each; all where there are fewer.
         rows: prompts of each data set. Of plain texts all are shown.
-        ks: numbers of clusters; those of the data sets and of the groups are added.
-        seeds: of k-means.
+        ks: numbers of clusters, or one; those of the data sets and of the groups are added.
+        seeds: of k-means, or one.
         permutations: of each baseline.
         method: of the map, "umap", "tsne" or "pca".
         k: how many clusters are drawn and named; None is the number of groups, and for plain texts the
@@ -188,6 +189,7 @@ def measure(
         >>> measure(frame["prompt"].tolist(), embedder="tfidf", method="pca", k=4).names["size"].sum()
         np.int64(60)
     """
+    ks, seeds = _whole("ks", ks, 1), _whole("seeds", seeds, 0)
     frame, manifest, source = _read(suite)
     labeled = any(name in frame for name in LABELS)
     if labeled and (missing := [name for name in (*LABELS, "split") if name not in frame]):
@@ -242,6 +244,15 @@ def _read(suite: Any) -> tuple[pd.DataFrame, Mapping[str, Any] | None, str]:
     return pd.DataFrame({"prompt": texts}), None, "a list"
 
 
+def _whole(name: str, given: int | Sequence[int], least: int) -> tuple[int, ...]:
+    """One or several whole numbers as a tuple; ValueError, with the argument's name, for anything else."""
+    listed = tuple(given) if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) else (given,)
+    numbers = [value for value in listed if isinstance(value, Integral) and not isinstance(value, bool)]
+    if not listed or len(numbers) < len(listed) or min(numbers) < least:
+        raise ValueError(f"{name} = {given!r}; pass whole numbers of at least {least}, such as {name}=(5, 10)")
+    return tuple(map(int, numbers))
+
+
 def _clusters_of(prompts: pd.DataFrame, k: int | None, ks: Sequence[int]) -> int:
     """How many clusters are drawn; ValueError, before anything is embedded, where there are fewer prompts than that."""
     distinct = prompts["prompt"].nunique()
@@ -251,7 +262,7 @@ def _clusters_of(prompts: pd.DataFrame, k: int | None, ks: Sequence[int]) -> int
         )
     if k is None:
         k = prompts["group"].nunique() if "group" in prompts else min(MOST_USUAL, round(distinct**0.5))
-    if not 1 <= k <= distinct:
+    if _whole("k", k, 1)[0] > distinct:
         raise ValueError(f"k = {k} clusters but {distinct} of the texts differ; use a k from 1 to {distinct}")
     return k
 

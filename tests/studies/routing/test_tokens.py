@@ -223,6 +223,19 @@ def test_what_cannot_be_shown_is_refused_with_the_remedy(adapted, backbone, tiny
     assert explorer.message.value == ""
 
 
+def test_a_layer_is_drawn_by_its_number_or_name(adapted) -> None:
+    model, tokenizer = adapted("moelora")
+    usual = tokens(model, TEXTS[0], tokenizer)
+    for name, router in usual.routers.items():
+        number = int(router.layer.rpartition(".")[2])
+        chosen = tokens(model, TEXTS[0], tokenizer, layer=number)
+        assert chosen.routers[chosen.middle].layer == router.layer
+        assert tokens(model, TEXTS[0], tokenizer, layer=name).middle == name
+        assert chosen.widget().layer.value == router.layer
+    with pytest.raises(ValueError, match="layer = 99 fits no module; pass a layer's number"):
+        tokens(model, TEXTS[0], tokenizer, layer=99)
+
+
 def test_an_intuition_that_was_passed_is_asked_for_again(backbone) -> None:
     model, tokenizer = ma.load_backbone(backbone, torch.float32)
     model = peft.get_peft_model(model, ma.TRexConfig(num_down=2, num_up=3, target_modules=["q_proj"])).eval()

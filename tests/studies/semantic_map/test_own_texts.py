@@ -122,6 +122,30 @@ def test_more_clusters_than_prompts_are_refused_by_the_argument_that_asks_for_th
         measure(frame, embedder="tfidf", ks=(5, 50))
 
 
+def test_one_number_of_clusters_or_one_seed_is_as_good_as_a_list_of_one() -> None:
+    frame = suite({"a": "A", "b": "B"}, rows=5).assign(choices=None)
+    sizes = {"embedder": "tfidf", "method": "pca", "permutations": 5}
+    found, same = measure(frame, ks=3, seeds=1, **sizes), measure(frame, ks=(3,), seeds=(1,), **sizes)
+    pd.testing.assert_frame_equal(found.agreement, same.agreement)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ks": "3"}, r"ks = '3'; pass whole numbers of at least 1, such as ks=\(5, 10\)"),
+        ({"ks": ()}, r"ks = \(\); pass whole numbers"),
+        ({"ks": (0, 3)}, r"ks = \(0, 3\); pass whole numbers of at least 1"),
+        ({"seeds": 0.5}, "seeds = 0.5; pass whole numbers of at least 0"),
+        ({"k": "3"}, "k = '3'; pass whole numbers of at least 1"),
+        ({"k": 0}, "k = 0; pass whole numbers of at least 1"),
+    ],
+)
+def test_counts_that_are_no_whole_numbers_are_refused_by_name(given, message) -> None:
+    frame = suite({"a": "A", "b": "B"}, rows=5).assign(choices=None)
+    with pytest.raises(ValueError, match=message):
+        measure(frame, embedder="tfidf", **{"ks": (3,), **given})
+
+
 def test_no_texts_are_placed_nowhere(plain) -> None:
     with pytest.raises(ValueError, match="texts holds 0 texts; pass at least 1"):
         plain.place([])
