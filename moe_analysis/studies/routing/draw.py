@@ -23,6 +23,14 @@ VIEWS = {"gates": "all gates", "top1": "largest gate"}
 SHORT = {"dataset": "data set", "cluster": "cluster"}
 TOLD = {"dataset": ("#0072B2", "o", -0.17), "cluster": ("#D55E00", "s", 0.17)}  # color, marker, place in a row
 EVENNESS = {"token_entropy": "evenness of a token's gates", "top1_balance": "evenness of top-1 load"}
+# of the interactive twin: color, symbol, place in a row
+SERIES = {
+    "dataset": ("#0072B2", "circle", -0.2),
+    "cluster": ("#D55E00", "square", 0.0),
+    "cluster in data set": ("#009E73", "diamond", 0.2),
+    "token_entropy": ("#CC79A7", "circle-open", -0.15),
+    "top1_balance": ("#555555", "triangle-up", 0.15),
+}
 BEFORE = "before training"
 FLOOR = 0.01  # per cent: where the log axis begins
 
@@ -154,75 +162,81 @@ def draw_evenness(panel: Any, summary: pd.DataFrame, column: str, methods: Seque
 
 
 def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
-    """The interactive twin of `routing_figure`: one dot per router and seed. Left: information beyond shuffled texts by
-    module, label and view from a menu. Right: evenness of load; hover tells peaks and dead experts.
+    """The interactive twin of `routing_figure`: one row per method, one dot per router and seed, and a series for what
+    is measured. Left: information beyond shuffled texts, by label, all gates or the largest from a menu. Right: evenness
+    of a token's gates and of the load. Hover tells the router, its peaks and its dead experts.
 
     >>> figure = routing_explorer(informed, evenness)
     >>> sorted({trace.type for trace in figure.data}), len(figure.layout.updatemenus)
     (['scatter'], 1)
     """
-    import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    fig = make_subplots(rows=1, cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.12)
-    choices = list(trained[["label", "view"]].drop_duplicates().itertuples(index=False, name=None))
+    methods, views = methods_of(trained), list(dict.fromkeys(trained["view"]))
+    fig = make_subplots(rows=1, cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.04, shared_yaxes=True)
     owners: list[Any] = []
-    for choice in choices:
-        for method, rows in of(trained, *choice).groupby("method", sort=False):
-            owners.append(choice)
-            fig.add_trace(
-                go.Scatter(
-                    x=rows["module"],
-                    y=(100 * rows["normalised"]).clip(lower=FLOOR).to_numpy(np.float32),
-                    mode="markers",
-                    name=method,
-                    legendgroup=method,
-                    visible=choice == choices[0],
-                    marker={"color": method_color(str(method)), "size": 8},
-                    customdata=rows[["seed", "information", "by_chance", "p"]].to_numpy(np.float32),
-                    hovertemplate=f"{method}, seed %{{customdata[0]:.0f}}<br>%{{x}}<br>%{{y:.3f}} % of the entropy"
-                    "<br>%{customdata[1]:.4f} bits, by chance %{customdata[2]:.4f}, p %{customdata[3]:.3f}"
-                    "<extra></extra>",
-                ),
-                row=1,
-                col=1,
-            )
-    for method, rows in summary.groupby("method", sort=False):
+    for view in views:
+        for label in dict.fromkeys(trained["label"]):
+            owners.append(view)
+            fig.add_trace(information_dots(of(trained, label, view), label, methods, view == views[0]), row=1, col=1)
+    for column, title in EVENNESS.items():
         owners.append(None)
-        fig.add_trace(
-            go.Scatter(
-                x=rows["token_entropy"].to_numpy(np.float32),
-                y=rows["top1_balance"].to_numpy(np.float32),
-                mode="markers",
-                name=method,
-                legendgroup=method,
-                showlegend=False,
-                text=rows["module"],
-                customdata=rows[["seed", "mass_peak", "top1_peak", "dead", "distinct"]].to_numpy(np.float32),
-                marker={"color": method_color(str(method)), "size": 8},
-                hovertemplate=f"{method}, seed %{{customdata[0]:.0f}}<br>%{{text}}<br>busiest expert: "
-                "%{customdata[1]:.2f} of even mass, %{customdata[2]:.2f} of even top-1 load<br>"
-                "dead %{customdata[3]:.1%}, distinct %{customdata[4]:.1%}<extra></extra>",
-            ),
-            row=1,
-            col=2,
-        )
+        fig.add_trace(evenness_dots(summary, column, title, methods), row=1, col=2)
     menu = [
         {
-            "label": f"{LABELS.get(label, label)}, {VIEWS[view]}",
+            "label": VIEWS[view],
             "method": "restyle",
-            "args": [{"visible": [owner in ((label, view), None) for owner in owners]}],
+            "args": [{"visible": [owner in (view, None) for owner in owners]}],
         }
-        for label, view in choices
+        for view in views
     ]
-    fig.update_yaxes(title_text="information, % of labels' entropy", type="log", row=1, col=1)
-    fig.update_xaxes(tickangle=-60, tickfont={"size": 9}, row=1, col=1)
-    fig.update_xaxes(title_text="evenness of a token's gates", row=1, col=2)
-    fig.update_yaxes(title_text="evenness of top-1 load", row=1, col=2)
+    rows = {"tickvals": list(range(len(methods))), "ticktext": methods, "range": [len(methods) - 0.4, -0.6]}
+    fig.update_yaxes(**rows, zeroline=False)
+    fig.update_xaxes(title_text="information, % of labels' entropy", type="log", row=1, col=1)
+    fig.update_xaxes(title_text="evenness (1: all the same)", row=1, col=2)
     fig.update_layout(
         title={"text": "What gates tell, and how they load the experts"},
         template="plotly_white",
-        height=680,
+        height=220 + 52 * len(methods),
         updatemenus=[{"buttons": menu}],
     )
     return arranged(fig, f"{seed_count(trained)}: one dot per router and seed; {FLOOR:g} % stands for less too")
+
+
+def information_dots(rows: pd.DataFrame, label: str, methods: Sequence[str], visible: bool) -> go.Scatter:
+    """What one view tells of one label, in the rows of the methods."""
+    import plotly.graph_objects as go
+
+    color, symbol, shift = SERIES[label]
+    told = rows[["seed", "information", "by_chance", "p"]].to_numpy(np.float32)
+    return go.Scatter(
+        x=(100 * rows["normalised"]).clip(lower=FLOOR).to_numpy(np.float32),
+        y=np.float32([methods.index(method) + shift for method in rows["method"]]),
+        mode="markers",
+        name=LABELS.get(label, label),
+        visible=visible,
+        marker={"color": color, "symbol": symbol, "size": 7, "opacity": 0.7},
+        text=[f"{method}, {module}" for method, module in zip(rows["method"], rows["module"], strict=True)],
+        customdata=told,
+        hovertemplate="%{text}, seed %{customdata[0]:.0f}<br>%{x:.3f} % of the entropy<br>%{customdata[1]:.4f} bits, "
+        "by chance %{customdata[2]:.4f}, p %{customdata[3]:.3f}<extra></extra>",
+    )
+
+
+def evenness_dots(summary: pd.DataFrame, column: str, title: str, methods: Sequence[str]) -> go.Scatter:
+    """One measure of evenness, in the rows of the methods."""
+    import plotly.graph_objects as go
+
+    color, symbol, shift = SERIES[column]
+    return go.Scatter(
+        x=summary[column].to_numpy(np.float32),
+        y=np.float32([methods.index(method) + shift for method in summary["method"]]),
+        mode="markers",
+        name=title,
+        marker={"color": color, "symbol": symbol, "size": 7, "opacity": 0.7},
+        text=[f"{method}, {module}" for method, module in zip(summary["method"], summary["module"], strict=True)],
+        customdata=summary[["seed", "mass_peak", "top1_peak", "dead", "distinct"]].to_numpy(np.float32),
+        hovertemplate="%{text}, seed %{customdata[0]:.0f}<br>evenness %{x:.3f}<br>busiest expert: "
+        "%{customdata[1]:.2f} of even mass, %{customdata[2]:.2f} of even top-1 load<br>"
+        "dead %{customdata[3]:.1%}, distinct %{customdata[4]:.1%}<extra></extra>",
+    )

@@ -209,17 +209,18 @@ def test_each_choice_of_the_menus_shows_what_it_names(frames):
     assert len(buttons) == len(fig.data) == 18 and sum(trace.visible is True for trace in fig.data) == 1
     assert all(sum(button.args[0]["visible"]) == 1 for button in buttons)
     fig = draw.routing_explorer(frames["trained"], frames["summary"])
-    assert fig.layout.yaxis.type == "log" and fig.layout.title.subtitle.text.startswith("3 seeds: one dot")
-    for button, (label, view) in zip(
-        fig.layout.updatemenus[0].buttons,
-        [("dataset", "gates"), ("cluster", "gates"), ("dataset", "top1"), ("cluster", "top1")],
-    ):
-        shown = [trace for trace, visible in zip(fig.data, button.args[0]["visible"]) if visible]
-        assert [trace.name for trace in shown] == [*METHODS, *METHODS]
-        rows = draw.of(frames["trained"], label, view)
-        expected = (100 * rows[rows["method"] == "T-REX"]["normalised"]).clip(lower=draw.FLOOR)
-        np.testing.assert_allclose(shown[1].y, expected, rtol=1e-5, atol=1e-5)
-        assert button.label == f"{draw.LABELS[label]}, {draw.VIEWS[view]}"
+    assert fig.layout.xaxis.type == "log" and fig.layout.title.subtitle.text.startswith("3 seeds: one dot")
+    assert list(fig.layout.yaxis.ticktext) == list(METHODS)
+    buttons = fig.layout.updatemenus[0].buttons
+    for button, view in zip(buttons, draw.VIEWS, strict=True):
+        shown = [trace for trace, visible in zip(fig.data, button.args[0]["visible"], strict=True) if visible]
+        assert [trace.name for trace in shown] == ["data set", "semantic cluster", *draw.EVENNESS.values()]
+        assert button.label == draw.VIEWS[view]
+        for trace, label in zip(shown, ("dataset", "cluster")):
+            rows, at_trex = draw.of(frames["trained"], label, view), np.round(trace.y) == 1
+            expected = (100 * rows[rows["method"] == "T-REX"]["normalised"]).clip(lower=draw.FLOOR)
+            np.testing.assert_allclose(trace.x[at_trex], expected, rtol=1e-5, atol=1e-5)
+            assert {text.split(", ")[0] for text in np.asarray(trace.text)[at_trex]} == {"T-REX"}
     fig = agreement_explorer(frames["seeds"], frames["layers"], frames["untrained_seeds"])
     assert [button.label for button in fig.layout.updatemenus[0].buttons] == list(METHODS)
     assert [trace.name for trace in fig.data[3:]] == ["LoRA-MoE"] * 2 + ["T-REX"] * 2
