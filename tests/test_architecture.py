@@ -50,7 +50,7 @@ ARROWS: dict[str, set[str]] = {
         "campaigns",
         "extras",
     },
-    "presets": {"training", "peft_bridge", "places"},  # the runs behind the figures
+    "presets": {"training", "peft_bridge", "places", "tasks"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
     "run_comparison": {"training", "evidence", "drawing", "cards"},
     "papers": {"studies", "places"},

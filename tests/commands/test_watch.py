@@ -14,7 +14,7 @@ import pytest
 import moe_analysis as ma
 from moe_analysis.commands import train
 from moe_analysis.training.live import display
-from moe_analysis.training.live.progress import FILE, Live, Point, write_live
+from moe_analysis.training.live.state import FILE, Live, Point, write_live
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep.work import failure, keep_failure
 from tests.commands.calls import call, document, write_run

@@ -211,7 +211,7 @@ def information_dots(rows: pd.DataFrame, label: str, methods: Sequence[str], vis
     told = rows[["seed", "information", "by_chance", "p"]].to_numpy(np.float32)
     return go.Scatter(
         x=(100 * rows["normalised"]).clip(lower=FLOOR).to_numpy(np.float32),
-        y=np.float32([methods.index(method) + shift for method in rows["method"]]),
+        y=np.array([methods.index(method) + shift for method in rows["method"]], np.float32),
         mode="markers",
         name=LABELS.get(label, label),
         visible=visible,
@@ -230,7 +230,7 @@ def evenness_dots(summary: pd.DataFrame, column: str, title: str, methods: Seque
     color, symbol, shift = SERIES[column]
     return go.Scatter(
         x=summary[column].to_numpy(np.float32),
-        y=np.float32([methods.index(method) + shift for method in summary["method"]]),
+        y=np.array([methods.index(method) + shift for method in summary["method"]], np.float32),
         mode="markers",
         name=title,
         marker={"color": color, "symbol": symbol, "size": 7, "opacity": 0.7},

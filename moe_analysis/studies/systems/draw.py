@@ -20,8 +20,8 @@ from ...drawing.style import (
     note_below,
     use_style,
 )
+from .draw_radar import draw_radar
 from .endpoints import versions
-from .radar import draw_radar
 from .scores import INSIDE, OUTSIDE, PARTS, above_guessing, tasks_above_guessing
 from .table_2 import PAPER, is_table_2
 

@@ -1,4 +1,4 @@
-"""S'MoRE's Table 2 beside ours: what the paper prints, what the stored runs of the same names give, and the claims.
+"""S'MoRE's Table 2 beside ours: what the paper prints, and what the stored runs of the same names give.
 
 Source: S'MoRE, Table 2, Llama-3.2-1B, as the authors' poster prints it; gates of MixLoRA and S'MoRE are switch gates.
 Every cell of the paper is the best of that method's own sweep of sizes, trained on that data set alone.
@@ -7,18 +7,12 @@ Every cell of the paper is the best of that method's own sweep of sizes, trained
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ...evidence import Claim
 from ...evidence.intervals import mean_interval
-from .endpoints import inside_parts, versions
 from .scores import INSIDE
-
-if TYPE_CHECKING:
-    from .measure import Compared
 
 BASE = "base model"
 DATASETS = ("ARC-Challenge", "ARC-Easy", "commonsense_qa", "openbookqa", "winogrande")
@@ -34,8 +28,6 @@ PAPER = {
     "S'MoRE (2-2)": (39.66, 74.78, 66.75, 71.40, 52.25),
     "S'MoRE (4-4)": (40.34, 74.78, 67.16, 72.40, 52.09),
 }
-METHOD, OTHERS = "S'MoRE", ("LoRA", "HydraLoRA", "MixLoRA")
-POINT = 0.01  # of accuracy, where the paper shows no gain over an opponent on the tasks that count
 
 
 def is_table_2(frame: pd.DataFrame) -> bool:
@@ -73,22 +65,6 @@ def side_by_side(frame: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
             ours = mean_interval(np.atleast_1d(values))
             rows.append((method, dataset, paper, *ours, 0 if method == BASE else len(own)))
     return pd.DataFrame(rows, columns=columns).round(2)
-
-
-def claims(found: Compared) -> list[Claim]:
-    """Every version of S'MoRE is ahead of each version of the others, by half of the paper's gain over that very one."""
-    from .claims import versus
-
-    told = []
-    for part in inside_parts(found.scores) if is_table_2(found.scores) else ():
-        counted = found.tasks.loc[(found.tasks["part"] == part) & found.tasks["kept"], "dataset"]
-        others = [label for name in OTHERS for label in versions(found.methods, name)]
-        for method in versions(found.methods, METHOD):
-            effects = {other: gain for other in others if (gain := paper_gain(method, other, counted)) > 0}
-            name = f"smore_table2_{method.removeprefix(METHOD).strip(' ()') or 'any'}"
-            if others:
-                told.append(versus(found, name, "S'MoRE Table 2", part, method, others, POINT, effects))
-    return told
 
 
 def paper_gain(method: str, other: str, datasets: Iterable[str]) -> float:

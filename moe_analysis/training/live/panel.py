@@ -19,7 +19,8 @@ from rich.text import Text
 from ...cards.charts import heights, spark_bars, spark_curve
 from ...cards.templates import environment, inline
 from ..files import FAILED, FINISHED, RUNNING, STOPPED
-from .progress import WAITING, Fact, Live, RunProgress, clock, facts_of, kept_rows, pace, summary, time_of
+from .progress import WAITING, Fact, RunProgress, clock, facts_of, kept_rows, pace, summary, time_of
+from .state import Live
 
 STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", STOPPED: "yellow", WAITING: "dim"}
 MARGIN = 7  # lines of a terminal that a table's frame, its summary and the prompt take
