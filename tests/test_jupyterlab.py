@@ -311,6 +311,7 @@ def test_a_lasso_lists_the_prompts_that_it_encloses(lab, tab, width):
     page.wait_for_function(
         "width => document.querySelector('.nsewdrag').getBoundingClientRect().right <= width", arg=width
     )
+    page.wait_for_function("() => document.querySelector('.js-plotly-plot')._fullData?.[0]?.x?.length")
     area.scroll_into_view_if_needed()
     page.wait_for_timeout(500)  # a plot that is still being laid out moves below the mouse
     place = page.evaluate(LEFT)

@@ -249,7 +249,7 @@ def _whole(name: str, given: int | Sequence[int], least: int) -> tuple[int, ...]
     listed = tuple(given) if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) else (given,)
     numbers = [value for value in listed if isinstance(value, Integral) and not isinstance(value, bool)]
     if not listed or len(numbers) < len(listed) or min(numbers) < least:
-        raise ValueError(f"{name} = {given!r}; pass whole numbers of at least {least}, such as {name}=(5, 10)")
+        raise ValueError(f"{name} = {given!r}; pass whole numbers of at least {least}, such as {name}=5")
     return tuple(map(int, numbers))
 
 
