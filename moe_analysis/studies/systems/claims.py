@@ -124,7 +124,7 @@ def versus(
 
     Args:
         compared: the result; its scores, tasks and guessing are read.
-        name, source: of the claim; the endpoint is put behind the name.
+        name, source: of the claim; the endpoint is added to the name.
         part: of the tests.
         method, others: what is compared; the claim has a part for each of the others, and for each of their versions.
         smallest: the smallest effect that matters, where the paper gives no number.

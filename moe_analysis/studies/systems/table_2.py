@@ -44,7 +44,7 @@ def side_by_side(frame: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
         levels: of `scores.levels`; its column untrained is the base model.
 
     Returns:
-        method, dataset (behind them "average"), paper, ours, low, high (95 % t interval over seeds), seeds; NaN where
+        method, dataset (followed by "average"), paper, ours, low, high (95 % t interval over seeds), seeds; NaN where
         one of both has no such number. The base model has no seeds. Empty for other data sets.
     """
     columns = ["method", "dataset", "paper", "ours", "low", "high", "seeds"]
