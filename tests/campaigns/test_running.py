@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import moe_analysis as ma
 from moe_analysis.backbones import load_tokenizer
@@ -24,6 +25,9 @@ from moe_analysis.campaigns.table import merge_tables, read_rows
 from moe_analysis.campaigns.tuning import chosen_cells, tuning_table
 from moe_analysis.training.evaluation import row_numbers
 from moe_analysis.training.prepare import fitting_rows
+from moe_analysis.training.run import FINISHED
+from moe_analysis.training.sweep.running import SweepStatus, display
+from moe_analysis.training.sweep.work import Outcome
 from moe_analysis.training.transfer import levels_on
 from tests.campaigns.made_up_campaigns import sections_of
 
@@ -245,3 +249,13 @@ def test_a_base_model_that_cannot_be_scored_is_a_failure_that_stops_no_run(
     assert outcomes(tmp_path / "trial.parquet") == [
         row for row in outcomes(whole / "trial.parquet") if "base" not in row[2]
     ]
+
+
+def test_a_base_model_that_was_just_tested_is_told_without_scores(
+    whole: Path, backbone: str, suite: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    campaign = campaign_of(sections_of(backbone, suite))
+    status = SweepStatus([campaign.base_config()], whole / "runs")
+    with display(status, Console()) as tell:
+        tell(campaign.base_config().run_name, Outcome(FINISHED))
+    assert capsys.readouterr().out.rstrip().endswith(": finished")

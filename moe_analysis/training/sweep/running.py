@@ -244,19 +244,22 @@ def lines(status: SweepStatus, console: Console) -> Callable[[str, Outcome], Non
     def tell(name: str, outcome: Outcome) -> None:
         ended[outcome.state] += 1
         row = next(row for row in status.read() if row.name == name)
-        what = (
-            f"failed: {first_line(outcome.error)}"
-            if outcome.state == FAILED
-            else (
-                f"finished {row.steps} steps in {clock(row.seconds)}, test loss {row.loss:.3f}, "
-                f"accuracy {row.accuracy:.3f}"
-            )
-        )
+        what = ending(row, outcome)
         console.print(
             f"{ended.total()}/{len(status.runs)} {escape(name)}: {escape(what)}", highlight=False, soft_wrap=True
         )
 
     return tell
+
+
+def ending(row: RunProgress, outcome: Outcome) -> str:
+    """How a run ended, in words; a base model is tested without a folder that could tell its scores."""
+    if outcome.state == FAILED:
+        return f"failed: {first_line(outcome.error)}"
+    if row.loss is None or row.accuracy is None:
+        return "finished"
+    scores = f"test loss {row.loss:.3f}, accuracy {row.accuracy:.3f}"
+    return f"finished {row.steps} steps in {clock(row.seconds)}, {scores}"
 
 
 def first_line(text: Any) -> str:
