@@ -234,6 +234,14 @@ BEYOND = (
         part_of="trex_fig3",
     ),
     Item(
+        "systems_rates",
+        "Beyond the papers",
+        "every system over its grid of learning rates",
+        "systems.measure_table",
+        SYSTEMS,
+        part_of="trex_fig3",
+    ),
+    Item(
         "routing_information",
         "Beyond the papers",
         "what experts know, and their load",

@@ -183,19 +183,21 @@ class Result:
 
 
 def origin_of(runs: Sequence[Any]) -> str:
-    """ "9 runs of 3 seeds, 100 steps each, backbone compact, suite embedded"; values that differ are listed."""
+    """ "9 runs of 3 seeds, 100 steps each, backbone compact, suite embedded, prompt form options"; values that differ are
+    listed."""
     if not runs:
         return "no runs: exact"
     configs = [run.config for run in runs]
-    seeds, steps, backbones, suites = (
+    seeds, steps, backbones, suites, forms = (
         list(dict.fromkeys(getattr(config, name, None) for config in configs))
-        for name in ("seed", "steps", "backbone", "suite")
+        for name in ("seed", "steps", "backbone", "suite", "form")
     )
     parts = [
         f"{len(runs)} run{'s' * (len(runs) != 1)} of {len(seeds)} seed{'s' * (len(seeds) != 1)}",
         f"{', '.join(map(str, steps))} steps each",
         f"backbone {', '.join(map(name_of, backbones))}",
         f"suite {', '.join(map(name_of, suites))}",
+        f"prompt form {', '.join(map(str, forms))}",
     ]
     return ", ".join(parts)
 

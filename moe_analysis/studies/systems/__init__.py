@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
-from .measure import OwnAdapter, Systems, SystemTasks, measure, measure_adapter, measure_table, measure_tasks
+from .measure import (
+    OwnAdapter,
+    SystemRates,
+    Systems,
+    SystemTasks,
+    TunedSystems,
+    measure,
+    measure_adapter,
+    measure_table,
+    measure_tasks,
+)
 
-__all__ = ["OwnAdapter", "SystemTasks", "Systems", "measure", "measure_adapter", "measure_table", "measure_tasks"]
+__all__ = [
+    "OwnAdapter",
+    "SystemRates",
+    "SystemTasks",
+    "Systems",
+    "TunedSystems",
+    "measure",
+    "measure_adapter",
+    "measure_table",
+    "measure_tasks",
+]

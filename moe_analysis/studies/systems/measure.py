@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ...comparison import meta_backbone
@@ -118,6 +119,68 @@ class Systems(Compared):
 
 
 @dataclass(frozen=True, eq=False)
+class TunedSystems(Systems):
+    """The same by a campaign that tuned every system alike.
+
+    Args:
+        tuning: one row per run of the tuning, as `stored.Stored.tuning`.
+    """
+
+    tuning: pd.DataFrame
+
+    @property
+    def rates(self) -> SystemRates:
+        """The tuning as a figure of its own.
+
+        Raises:
+            ValueError: for a table without tuning.
+        """
+        if self.tuning.empty:
+            raise ValueError(
+                f"{self.stored} has no tuning with configurations; pass the table of a campaign that tunes"
+            )
+        runs, seeds = len(self.tuning), self.tuning["seed"].nunique()
+        sample = f"{runs} runs of {seeds} seed{'s' * (seeds != 1)}, by rows held out of train"
+        return SystemRates(tuning=self.tuning, sample=sample, stored=self.stored)
+
+
+@dataclass(frozen=True, eq=False)
+class SystemRates(Result):
+    """How every system was tuned: the whole grid, and what was chosen.
+
+    Args:
+        tuning: one row per run, as `stored.Stored.tuning`.
+    """
+
+    item = "systems_rates"
+    title = "Beyond the papers: every system over its grid of learning rates"
+    question = "Does any system look worse only because its learning rate was not right?"
+    how_to_read = (
+        "One panel per system: mean accuracy on rows held out of train by the learning rate, for each rate of its router; "
+        "the ring is the choice that the final runs were trained with, the thin line the best accuracy that any system "
+        "reached. The grid is the same for all."
+    )
+    drawing = "draw_rates"
+    judging = "claims_rates"
+
+    tuning: pd.DataFrame
+
+    @property
+    def chosen(self) -> pd.DataFrame:
+        """method, lr, router_multiplier, accuracy, loss, trials, end ("least", "most" or "": whether the rate is an end
+        of the grid)."""
+        best = self.tuning[self.tuning["chosen"]].drop_duplicates("method").set_index("method")
+        tried = self.tuning.groupby("method", sort=False)["lr"].agg(["min", "max", "size"]).loc[best.index]
+        ends = np.select([best["lr"] <= tried["min"], best["lr"] >= tried["max"]], ["least", "most"], "")
+        columns = ["lr", "router_multiplier", "accuracy", "loss"]
+        return best[columns].assign(trials=tried["size"], end=ends).reset_index()
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return {"chosen": self.chosen, "tuning": self.tuning}
+
+
+@dataclass(frozen=True, eq=False)
 class SystemTasks(Compared):
     """Every task of every system against LoRA."""
 
@@ -217,7 +280,7 @@ def measure_table(
     floor: float = FLOOR,
     ceiling: float = CEILING,
     choose_by: str = "accuracy",
-) -> Systems:
+) -> TunedSystems:
     """The same from a campaign's table of results, when machines and runs are gone.
 
     Args:
@@ -233,8 +296,9 @@ def measure_table(
     frame = found.scores
     shell = meta_backbone(found.backbone) if found.adapters else None
     costs = pd.DataFrame({"method": [], "trainable": []})
-    return Systems(
+    return TunedSystems(
         scores=frame,
+        tuning=found.tuning,
         levels=found.levels,
         summary=part_summary(frame),
         guessing=against_level(frame, found.levels, "guess"),

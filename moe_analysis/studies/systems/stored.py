@@ -16,6 +16,7 @@ from ...campaigns.results import known_rows
 from ...campaigns.table import COLUMNS
 from ...tasks import load_suite, task_roles
 from ...tasks.baselines import baselines
+from ...tasks.prompts import default_form
 from .scores import OUTSIDE, PART_OF_ROLE, SCORE_COLUMNS
 
 RUN = ["study", "stage", "system", "seed", "configuration", "run"]
@@ -31,6 +32,7 @@ PER_DATASET = {
 }
 OUTCOMES = {"accuracy": "correct", "accuracy_norm": "correct_norm"}
 MEANS = [*OUTCOMES, "loss"]
+TUNING_COLUMNS = ["method", "seed", "lr", "router_multiplier", "accuracy", "loss", "chosen"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,9 @@ class Stored:
 
     Args:
         scores: of the final runs, columns as of `scores`.
+        tuning: one row per run of the tuning, by rows held out of train: method, seed, lr, router_multiplier (the router's
+            rate over lr), accuracy, loss, chosen (whether it is of the best configuration); empty where nothing was tuned
+            or the table holds no configurations.
         held_out: of every system's best configuration on rows held out of train; None where nothing was tuned.
         levels: chance, majority and guess of every task; untrained is that of the table's base model, NaN where it
             holds none that was scored on the same rows.
@@ -50,6 +55,7 @@ class Stored:
     """
 
     scores: pd.DataFrame
+    tuning: pd.DataFrame
     held_out: pd.DataFrame | None
     levels: pd.DataFrame
     adapters: dict[str, Any]
@@ -82,8 +88,10 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
     frame, told = counted(frame, choose_by)
     configs = known_configs(frame)
     lines = per_dataset(frame).rename(columns={"system": "method"})
-    lines = lines[(lines["stage"] != TUNE) | lines["configuration"].isin(best_cells(lines, choose_by))]
+    best = best_cells(lines, choose_by)
     lines = lines.assign(accuracy=lines[measure])
+    tuning = tuning_of(frame, lines, best)
+    lines = lines[(lines["stage"] != TUNE) | lines["configuration"].isin(best)]
     final, tune, base = (lines[lines["stage"] == stage] for stage in (FINAL, TUNE, BASE))
     check_final(final, name)
     suite = str(final["suite"].iloc[0])
@@ -93,6 +101,7 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
     )
     return Stored(
         scores=final[SCORE_COLUMNS].reset_index(drop=True),
+        tuning=tuning,
         held_out=tune if len(tune) else None,
         levels=levels_of(final, base),
         adapters={method: config["adapter"] for method, config in configs.items()},
@@ -163,6 +172,21 @@ def best_cells(lines: pd.DataFrame, choose_by: str) -> list[str]:
     return [best_configuration(own.reset_index(), choose_by) for _, own in tune.groupby("method", sort=False)]
 
 
+def tuning_of(frame: pd.DataFrame, lines: pd.DataFrame, best: list[str]) -> pd.DataFrame:
+    """The whole grid of every system, columns as of `Stored.tuning`; accuracy and loss are means over data sets."""
+    if "config" not in frame:
+        return pd.DataFrame(columns=TUNING_COLUMNS)
+    runs = frame.loc[frame["stage"] == TUNE, ["run", "config"]].drop_duplicates("run")
+    configs = {run: json.loads(one) if isinstance(one, str) else one for run, one in zip(runs["run"], runs["config"])}
+    tune = lines[lines["stage"] == TUNE]
+    means = tune.groupby(["method", "seed", "configuration", "run"], sort=False)[["accuracy", "loss"]].mean()
+    found = means.reset_index()
+    lr = np.array([float(configs[run]["lr"]) for run in found["run"]])
+    router = np.array([float(configs[run]["router_lr"] or configs[run]["lr"]) for run in found["run"]])
+    found = found.assign(lr=lr, router_multiplier=(router / lr).round(6), chosen=found["configuration"].isin(best))
+    return found[TUNING_COLUMNS]
+
+
 def levels_of(final: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     """Columns as of `scores.levels`; untrained is the base model on the very rows that the systems were tested on."""
     frames = []
@@ -181,7 +205,8 @@ def levels_of(final: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
 
 
 def sample_of(final: pd.DataFrame, configs: dict[str, dict[str, Any]], suite: str) -> str:
-    """ "72 runs of 8 seeds, 1000 steps each, backbone compact, suite embedded"; what is unknown is left out."""
+    """ "72 runs of 8 seeds, 1000 steps each, backbone compact, suite embedded, prompt form options"; what is unknown is
+    left out."""
     runs, seeds = final["run"].nunique(), final["seed"].nunique()
     steps, backbones = (
         list(dict.fromkeys(str(config[name]) for config in configs.values() if name in config))
@@ -190,4 +215,12 @@ def sample_of(final: pd.DataFrame, configs: dict[str, dict[str, Any]], suite: st
     parts = [f"{runs} runs of {seeds} seed{'s' * (seeds != 1)}"]
     parts += [f"{', '.join(steps)} steps each"] * bool(steps)
     parts += [f"backbone {', '.join(Path(one).name for one in backbones)}"] * bool(backbones)
-    return ", ".join([*parts, f"suite {Path(suite).name}"])
+    parts.append(f"suite {Path(suite).name}")
+    forms = list(dict.fromkeys(form_of(config) for config in configs.values() if "backbone" in config))
+    parts += [f"prompt form {', '.join(forms)}"] * bool(forms)
+    return ", ".join(parts)
+
+
+def form_of(config: dict[str, Any]) -> str:
+    """The form in which rows were put before the model, where the configuration leaves it to the backbone too."""
+    return str(config.get("prompt_form") or default_form(config["backbone"]))

@@ -198,6 +198,44 @@ def test_final_runs_that_the_tuning_no_longer_chooses_are_never_pooled(method):
     assert f"2 final runs of {method} at lr = 0.1 left out: the tuning chose lr = 0.2" in found.origin
 
 
+def tuned(best: float, rates: tuple[float, ...] = (0.001, 0.01, 0.1)) -> pd.DataFrame:
+    """Two systems over one grid of rates and two rates of the router, of which one is right more often."""
+    rows = []
+    for method in ("LoRA", "T-REX"):
+        for lr in rates:
+            for router_lr in (None, lr / 10):
+                right = 0.9 if lr == best and router_lr is None else 0.4
+                row = stored_row(method, 100, right, "tune", f"{lr} {router_lr}")
+                rows.append(configured(row, lr=lr, router_lr=router_lr))
+        rows += [configured(stored_row(method, seed, 0.8), lr=best) for seed in (0, 1)]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("best", "end"), [(0.001, "least"), (0.01, ""), (0.1, "most")])
+def test_the_whole_grid_is_shown_and_a_choice_at_its_end_is_told(best, end):
+    found = systems.measure_table(tuned(best)).rates
+    assert len(found.tuning) == 2 * 3 * 2 and set(found.tuning["router_multiplier"]) == {1, 0.1}
+    assert found.chosen["lr"].tolist() == [best] * 2 and found.chosen["end"].tolist() == [end] * 2
+    assert found.chosen["router_multiplier"].tolist() == [1, 1] and found.chosen["trials"].tolist() == [6, 6]
+    assert found.judged[0].verdict == ("fails" if end else "holds")
+    assert found.origin == "12 runs of 1 seed, by rows held out of train; drawn from the stored results trial"
+    assert isinstance(found.plot(), Figure) and len(found.interactive().data) == 2 * 2 + 1
+
+
+def test_a_table_without_tuning_has_no_figure_of_it():
+    rows = table_of(LoRA=0.5, T_REX=0.9)
+    found = systems.measure_table(rows[rows["stage"] == "final"])
+    with pytest.raises(ValueError, match="trial has no tuning"):
+        _ = found.rates
+
+
+def test_the_prompt_form_stands_in_the_caption():
+    rows = table_of(LoRA=0.5, T_REX=0.9)
+    assert "prompt form options" in systems.measure_table(rows).origin
+    cloze = pd.DataFrame([configured(row, prompt_form="cloze") for row in rows.to_dict("records")])
+    assert "prompt form cloze" in systems.measure_table(cloze).origin
+
+
 def with_base(rows: pd.DataFrame, **more) -> pd.DataFrame:
     base = stored_row("base model", 0, 0.4, stage="base", **more)
     return pd.concat([pd.DataFrame([base]), rows], ignore_index=True)

@@ -1,0 +1,26 @@
+"""Whether the tuning was wide enough: no best rate lies at an end of the grid, beyond which nothing was tried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...evidence import Claim
+
+if TYPE_CHECKING:
+    from .measure import SystemRates
+
+
+def claims(found: SystemRates) -> list[Claim]:
+    """One statement about all systems."""
+    at_an_end = int((found.chosen["end"] != "").sum())
+    return [
+        Claim(
+            "systems_rates_inside",
+            "our tuning",
+            "the best learning rate of every system lies inside the grid",
+            measured=at_an_end,
+            expected=0,
+            residual=float(at_an_end),
+            holds=at_an_end == 0,
+        )
+    ]

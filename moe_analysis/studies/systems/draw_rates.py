@@ -1,0 +1,109 @@
+"""Held-out accuracy by learning rate, a panel per system, and the choice ringed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ...drawing.layout import arranged
+from ...drawing.style import FULL_WIDTH, counted_seeds, figure, method_color, note_below, use_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+    from .measure import SystemRates
+
+ACROSS = 5  # panels in a row
+RATE, ACCURACY = "learning rate", "held-out accuracy"
+LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))  # of the routers' rates, the highest first
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def plot(found: SystemRates) -> Figure:
+    """All systems on the same axes, so that panels compare."""
+    methods = list(dict.fromkeys(found.tuning["method"]))
+    rows = -(-len(methods) // ACROSS)
+    with use_style(large=True):
+        fig = figure(FULL_WIDTH, 0.9 + 2.0 * rows)
+        panels = fig.subplots(rows, min(ACROSS, len(methods)), squeeze=False, sharex=True, sharey=True)
+        for panel, method in zip(panels.flat, methods):
+            draw_system(panel, found, method)
+        for panel in panels.flat[len(methods) :]:
+            panel.set_axis_off()
+        for panel in panels[:, 0]:
+            panel.set_ylabel(ACCURACY)
+        for panel in panels.flat[max(0, len(methods) - panels.shape[1]) : len(methods)]:
+            panel.set_xlabel(RATE)
+            panel.tick_params(labelbottom=True)
+        note_below(fig, reading_of(found))
+    return fig
+
+
+def draw_system(panel: Any, found: SystemRates, method: str) -> None:
+    color = method_color(method)
+    panel.axhline(found.tuning["accuracy"].max(), color="#777777", linewidth=0.6, zorder=0)
+    for (_, own), (style, marker) in zip(curves_of(found.tuning, method), LINES):
+        panel.plot(own["lr"], own["accuracy"], color=color, linestyle=style, marker=marker, markersize=4)
+    best = found.chosen.set_index("method").loc[method]
+    panel.plot(best["lr"], best["accuracy"], "o", markersize=11, markerfacecolor="none", color=color)
+    panel.set_title(method, fontsize=10)
+    panel.set_xscale("log")
+    panel.minorticks_off()
+
+
+def curves_of(tuning: pd.DataFrame, method: str) -> list[tuple[float, pd.DataFrame]]:
+    """(rate of the router over lr, its means over seeds by rising lr), the highest first; runs that diverged stay."""
+    own = tuning[tuning["method"] == method]
+    means = own.groupby(["router_multiplier", "lr"])[["accuracy", "loss"]].mean().reset_index()
+    groups = [(float(value), rows) for value, rows in means.groupby("router_multiplier")]
+    return sorted(groups, key=lambda pair: -pair[0])
+
+
+def reading_of(found: SystemRates) -> str:
+    """Seeds, lines, and which choices lie at an end of the grid."""
+    multipliers = sorted(found.tuning["router_multiplier"].unique(), reverse=True)
+    styles = ("solid", "dashed", "dotted", "dash-dotted")
+    lines = ", ".join(f"{style}: {value:g}" for style, value in zip(styles, multipliers))
+    seeds = counted_seeds(found.tuning["seed"].nunique())
+    ends = found.chosen.loc[found.chosen["end"] != "", "method"]
+    told = f"At an end of the grid: {', '.join(ends)}." if len(ends) else "No choice lies at an end of the grid."
+    return (
+        f"{seeds} per point. Router's rate over that of the experts, {lines}. Ring: chosen. Gray line: the best accuracy "
+        f"of any system. {told}"
+    )
+
+
+def interactive(found: SystemRates) -> go.Figure:
+    """Every system in one drawing; the legend chooses, and the pointer tells both outcomes."""
+    import plotly.graph_objects as go
+
+    fig = go.Figure()
+    for method in dict.fromkeys(found.tuning["method"]):
+        for place, (value, own) in enumerate(curves_of(found.tuning, method)):
+            fig.add_scatter(
+                x=own["lr"],
+                y=own["accuracy"],
+                customdata=np.column_stack([own["loss"]]),
+                name=method,
+                legendgroup=method,
+                showlegend=place == 0,
+                mode="lines+markers",
+                line={"color": method_color(method), "dash": DASHES[place % len(DASHES)]},
+                hovertemplate=f"{method}, router x {value:g}<br>lr %{{x}}<br>accuracy %{{y:.3f}}<br>"
+                "loss %{customdata[0]:.3f}<extra></extra>",
+            )
+    best = found.chosen
+    fig.add_scatter(
+        x=best["lr"],
+        y=best["accuracy"],
+        name="chosen",
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 14, "color": [method_color(name) for name in best["method"]]},
+        hoverinfo="skip",
+    )
+    fig.update_xaxes(type="log", title_text=RATE)
+    fig.update_yaxes(title_text=ACCURACY)
+    return arranged(fig, reading_of(found), height=520, title={"text": "Every system over its learning rates"})
