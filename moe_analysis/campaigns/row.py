@@ -68,6 +68,27 @@ def base_row(config: TrainConfig, study: str) -> dict[str, Any]:
     }
 
 
+def diverged_row(run: Run, study: str, stage: str) -> dict[str, Any]:
+    """The row of a run that an error ended because its numbers were no longer finite: no loss, and no right answer.
+
+    It is a result, and the worst that a rate can have. The rows that it would have been tested on are found by scoring
+    the model that it started from.
+    """
+    outcomes, digest = score_backbone(run.config)
+    status = run.status
+    return {
+        **identity(run.config, study, stage),
+        "run": run.id,
+        **answered(outcomes.assign(log_likelihood=np.nan, correct=0, correct_norm=0)),
+        **dict.fromkeys(("curve_steps", "curve_loss", "curve_norm"), []),
+        "steps": int(status["step"]),
+        "seconds": float(status["seconds"]),
+        "machine": status.get("machine", "unknown"),
+        "versions": json.dumps(status.get("versions", {}), sort_keys=True),
+        "backbone_sha256": digest,
+    }
+
+
 def identity(config: TrainConfig, study: str, stage: str) -> dict[str, Any]:
     """Which run of a study a row is."""
     return {

@@ -14,9 +14,9 @@ from ..training.files import RunError
 from ..training.run import Run
 from ..training.status import TimeLimit
 from ..training.sweep import sweep
-from ..training.sweep.work import FINISHED, OnChange, Outcome, failure, keep_failure
+from ..training.sweep.work import FAILED, FINISHED, OnChange, Outcome, failure, keep_failure
 from .campaign import BASE, FINAL, TUNE, Campaign
-from .row import Difference, base_row, configuration_digest, row_of
+from .row import Difference, base_row, configuration_digest, diverged_row, row_of
 from .table import ResultsError, Row, add_rows, key_of, read_rows
 from .tuning import chosen_cells
 
@@ -55,12 +55,15 @@ class Ledger:
         self.read()
         return [config for config in configs if (configuration_digest(config), config.seed) not in self.keys]
 
-    def enter(self, stage: str, config: TrainConfig) -> None:
-        """Put a finished run, or the base model, into the table; what could not be put there is told."""
+    def enter(self, stage: str, config: TrainConfig, diverged: bool = False) -> None:
+        """Put a finished run, one that diverged, or the base model into the table; what could not be put there is told."""
         run = Run(self.out / config.run_name, config)
         study = self.campaign.study
         try:
-            row = base_row(config, study) if stage == BASE else row_of(run, study, stage)
+            if stage == BASE:
+                row = base_row(config, study)
+            else:
+                row = (diverged_row if diverged else row_of)(run, study, stage)
             self.told.differences += add_rows(self.table, [row])
         except (OSError, ResultsError, RunError) as error:
             self.told.unwritten[run.id] = str(error)
@@ -162,14 +165,19 @@ def train_stage(
     with watch(stage, missing, count) as tell:
 
         def ended(name: str, outcome: Outcome) -> None:
-            if outcome.state == FINISHED:
-                ledger.enter(stage, by_name[name])
+            if outcome.state == FINISHED or has_diverged(outcome):
+                ledger.enter(stage, by_name[name], has_diverged(outcome))
             tell(name, outcome)
 
         seconds = None if limit.seconds is None else limit.left
         done = sweep(missing, ledger.out, executor, workers, ended, per_job, seconds, progress=False)
-    told.failures |= done.failures
+    told.failures |= {name: outcome for name, outcome in done.failures.items() if not has_diverged(outcome)}
     told.left += done.left
     for name in list(told.unwritten):
         if name in by_name:
-            ledger.enter(stage, by_name[name])
+            ledger.enter(stage, by_name[name], has_diverged(done.failures.get(name)))
+
+
+def has_diverged(outcome: Outcome | None) -> bool:
+    """Whether a run ended because its numbers were no longer finite, as `optim.RiemannianSGD` tells."""
+    return outcome is not None and outcome.state == FAILED and outcome.error.startswith(FloatingPointError.__name__)

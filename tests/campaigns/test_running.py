@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -249,6 +250,22 @@ def test_a_base_model_that_cannot_be_scored_is_a_failure_that_stops_no_run(
     assert outcomes(tmp_path / "trial.parquet") == [
         row for row in outcomes(whole / "trial.parquet") if "base" not in row[2]
     ]
+
+
+def test_a_run_that_diverges_is_the_worst_result_of_its_grid_and_no_failure(
+    backbone: str, suite: str, tmp_path: Path
+) -> None:
+    sections = sections_of(backbone, suite, systems__LoRA=None, final__seeds=[0], tune__grid__lr=[0.01, 1e30])
+    sections["base"] |= {"optimizer": "riemannian_sgd", "max_grad_norm": None}
+    done = run(campaign_of(sections), tmp_path)
+    assert not (done.failures or done.left or done.untuned or done.unwritten)
+    rows = {(row["stage"], json.loads(row["config"])["lr"]): row for row in read_rows(tmp_path / "trial.parquet")}
+    lost, kept = rows["tune", 1e30], rows["tune", 0.01]
+    assert np.isnan(lost["losses"]).all() and not any(b"".join(lost["correct"])) and not lost["curve_loss"]
+    for column in ("suites", "datasets", "kinds", "rows", "rows_digests", "backbone_sha256"):
+        assert lost[column] == kept[column]
+    assert ("final", 0.01) in rows and ("final", 1e30) not in rows
+    assert run(campaign_of(sections), tmp_path).failures == {}  # nothing is tried again
 
 
 def test_a_base_model_that_was_just_tested_is_told_without_scores(
