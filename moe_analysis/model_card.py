@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from functools import cache
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -298,8 +299,13 @@ def put_card(path: Path, text: str) -> None:
 def replaceable(path: Path) -> bool:
     """Whether a card is one of ours, or PEFT's form with nothing filled in."""
     text = path.read_text("utf-8", errors="replace")
-    form = ModelCard.from_template(ModelCardData()).text
-    return OURS in text or Counter(form.splitlines()) <= Counter(text.splitlines())
+    return OURS in text or empty_form() <= Counter(text.splitlines())
+
+
+@cache
+def empty_form() -> Counter[str]:
+    """The lines of PEFT's form; to compile its template takes longer than to write a small adapter."""
+    return Counter(ModelCard.from_template(ModelCardData()).text.splitlines())
 
 
 def hide_paths(path: Path) -> None:

@@ -5,13 +5,18 @@ MOE_ANALYSIS_TEST_THREADS=<number> starts them with more threads, which sum in a
 
 from __future__ import annotations
 
-import os
+import gc
 import random
+from functools import lru_cache
+from pathlib import Path
 
+import jinja2
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+from . import THREADS
 
 # the same examples at every run, so that a failure is somebody's change; --hypothesis-profile=explore looks further
 settings.register_profile("explore", settings.default)
@@ -19,7 +24,43 @@ settings.register_profile("same", derandomize=True, deadline=None)  # tests do n
 settings.load_profile("same")
 
 pytest_plugins = ["tests.tiny_runs"]
-THREADS = int(os.environ.get("MOE_ANALYSIS_TEST_THREADS", "1"))
+TESTS = Path(__file__).parent
+# files that take longest, longest first: one that began last would leave the other workers idle
+LONG = (
+    "test_notebooks.py",
+    "test_jupyterlab.py",
+    "test_gallery_browser.py",
+    "training/sweep/test_sweep.py",
+    "campaigns/test_running.py",
+    "training/test_distributed.py",
+    "training/test_train.py",
+    "training/sweep/test_sweep_stop.py",
+    "training/test_adapter_source.py",
+    "studies/budgets/test_measure.py",
+    "test_docs.py",
+    "adapters/test_shapes.py",
+    "test_readme.py",
+    "peft_bridge/test_two_processes.py",
+    "test_numerics.py",
+    "fuzz/test_fuzz_run_loader.py",
+)
+# every checkpoint of a run has a card, whose form is a template that PEFT compiles anew
+jinja2.Environment.compile = lru_cache(maxsize=64)(jinja2.Environment.compile)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # xdist would begin with the files of many tests, which are the short ones
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {TESTS / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported out of every later garbage collection; each tiny run makes one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -22,6 +19,8 @@ from moe_analysis.backbones import COMPACT
 from moe_analysis.base_name import BaseName, local_name, public_name
 from moe_analysis.model_card import hide_base_path, model_card, write_card
 from moe_analysis.packaged_backbone import SMOLLM2
+
+from .new_process import printed
 
 EMPTY = "More Information Needed"
 CONFIGS = {
@@ -146,19 +145,18 @@ def test_three_lines_load_an_adapter_of_the_compact_backbone(tmp_path: Path) -> 
     torch.testing.assert_close(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
-@pytest.mark.parametrize("label", ["LoRA", "LoRA-MoE", "T-REX"])
-def test_the_lines_load_an_adapter_of_a_model_of_the_hub_in_a_new_process(label: str, hub: Path, tmp_path) -> None:
-    model = saved(label, AutoModelForCausalLM.from_pretrained(hub), folder := tmp_path / "adapter")
-    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/tiny"
-    lines = snippet((folder / "README.md").read_text())
-    assert ("import moe_analysis" in lines) == (label != "LoRA")
-    check = "import torch\nprint(model.eval()(input_ids=torch.tensor([[5, 9, 7]])).logits.sum().item())"
-    code = lines.replace("path/to/this/folder", str(folder)) + f"\n{check}"
-    alone = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=alone, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    expected = model(input_ids=torch.tensor([[5, 9, 7]])).logits.sum().item()
-    assert float(done.stdout) == pytest.approx(expected, abs=1e-4)
+def test_the_lines_load_an_adapter_of_a_model_of_the_hub_in_a_new_process(hub: Path, tmp_path: Path) -> None:
+    codes, expected, ids = [], [], torch.tensor([[5, 9, 7]])
+    for label in ("LoRA", "LoRA-MoE", "T-REX"):
+        model = saved(label, AutoModelForCausalLM.from_pretrained(hub), folder := tmp_path / label)
+        assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/tiny"
+        lines = snippet((folder / "README.md").read_text())
+        assert ("import moe_analysis" in lines) == (label != "LoRA")
+        check = f"import torch\nprint(model.eval()(input_ids=torch.tensor({ids.tolist()})).logits.sum().item())"
+        codes.append(lines.replace("path/to/this/folder", str(folder)) + f"\n{check}")
+        expected.append(model(input_ids=ids).logits.sum().item())
+    told = printed(*codes, HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="1")
+    assert [float(one) for one in told] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_lines_take_a_base_that_nobody_else_can_load_as_base(tiny_llama, tmp_path: Path) -> None:
@@ -300,22 +298,6 @@ def test_an_adapter_that_peft_loaded_is_saved_again_without_asking_the_hub(tmp_p
     monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", asked)
     again.save_pretrained(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "adapter_config.json").read_text())["base_model_name_or_path"] == "compact"
-
-
-@pytest.mark.parametrize(
-    "before",
-    [
-        "import moe_analysis, peft",
-        "import peft, moe_analysis",
-        "import moe_analysis; from transformers import AutoModelForCausalLM; import peft",
-        "import moe_analysis; from transformers.utils import is_peft_available; is_peft_available(); import peft",
-        "import moe_analysis as ma; ma.load_backbone('compact'); import peft",
-    ],
-)
-def test_importing_moe_analysis_tells_peft_of_the_types_whatever_is_imported_before_it(before: str) -> None:
-    code = f"{before}\nprint(peft.PeftConfig.from_peft_type(peft_type='TREX', num_up=5).num_up)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "5\n", done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("label", ["LoRA", "SiRA"])

@@ -1,23 +1,16 @@
-"""Every system forward and backward on inputs of every form: what `test_shapes` runs with its shapes checked.
-
-`python -m tests.adapters.every_shape` prints how many passes it made.
-"""
+"""Every system forward and backward on inputs of every form: what `test_shapes` runs with its shapes checked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
 
-from tests.checked_shapes import check_shapes
+import torch
+from torch import Tensor, nn
 
-check_shapes()  # before anything imports the package
+from moe_analysis.adapters import Adapter, RoutingContext
 
-import torch  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-
-from moe_analysis.adapters import Adapter, RoutingContext  # noqa: E402
-
-from .cases import BATCH, CASES, IN, OUT, TOKENS, build, clusters  # noqa: E402
+from .cases import BATCH, CASES, IN, OUT, TOKENS, build, clusters
 
 FORMS = {"vector": (IN,), "rows": (BATCH * TOKENS, IN), "sequences": (BATCH, TOKENS, IN)}
 
@@ -40,6 +33,7 @@ def run(layer: Adapter, shape: tuple[int, ...], context: RoutingContext | None, 
 
 
 def main() -> None:
+    """Print how many passes were made."""
     frozen, passes = nn.Linear(IN, OUT, dtype=torch.float64).requires_grad_(False), 0
     for (name, options), (form, shape) in product(CASES, FORMS.items()):
         layer = build(name, options)
@@ -47,7 +41,3 @@ def main() -> None:
             run(layer.train(training), shape, context, base)
             passes += 1
     print(f"{passes} passes")
-
-
-if __name__ == "__main__":
-    main()

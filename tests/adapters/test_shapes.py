@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .cases import CASES
 
 ROOT = Path(__file__).parents[2]
-CHECKED = "from tests.checked_shapes import check_shapes; check_shapes()\n"
+PASSES = "from tests.adapters.every_shape import main; main()"
 THEORY = """
 from moe_analysis.theory import checked, router_noise, trex_approximation
 
@@ -44,25 +47,46 @@ for call, *arguments in [
 """
 
 
-def said(*arguments: str) -> str:
-    """What a new process prints; its error fails the test."""
+# to import everything with its checks takes ten seconds, so that one process does it for all
+PROCESS = """
+import contextlib, io, json, sys, traceback
+from tests.checked_shapes import check_shapes
+
+check_shapes()
+told = {}
+for name, part in json.loads(sys.argv[1]).items():
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            exec(part, {})
+        except Exception:
+            traceback.print_exc(file=out)
+    told[name] = out.getvalue()
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, str]:
+    """What each part prints in a process whose shapes are checked, the traceback of its error too."""
+    parts = json.dumps({"passes": PASSES, "theory": THEORY, "refused": REFUSED})
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", PROCESS, parts]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return json.loads(done.stdout)
 
 
-def test_every_system_keeps_the_shapes_of_its_signatures_forward_and_backward() -> None:
+def test_every_system_keeps_the_shapes_of_its_signatures_forward_and_backward(told) -> None:
     passes = 12 * len(CASES)  # three forms of input, with and without context, beside a frozen layer and alone
-    assert said("-m", "tests.adapters.every_shape").split() == [str(passes), "passes"]
+    assert told["passes"].split() == [str(passes), "passes"]
 
 
-def test_the_theorems_hold_where_every_shape_is_checked() -> None:
-    assert said("-c", CHECKED + THEORY).strip() == "30 []"
+def test_the_theorems_hold_where_every_shape_is_checked(told) -> None:
+    assert told["theory"].strip() == "30 []"
 
 
-def test_a_wrong_shape_or_a_wrong_kind_of_number_is_refused() -> None:
-    lines = said("-c", CHECKED + REFUSED).splitlines()
+def test_a_wrong_shape_or_a_wrong_kind_of_number_is_refused(told) -> None:
+    lines = told["refused"].splitlines()
     assert [line.split()[0] for line in lines] == ["TypeCheckError"] * 6
     wanted = ("'A'", "'logits'", "'factors'", "'raw_scale'", "'balance_loss'", "'wanted'")
     assert all(name in line for name, line in zip(wanted, lines, strict=True)), lines
