@@ -27,9 +27,9 @@ HEIGHT = 440  # CSS pixels
 EYE = {"x": 1.5, "y": -1.5, "z": 1.0}  # far enough that a phone shows the whole cube
 
 
-def widget(found: RouterPaths) -> PathExplorer:
-    """Layer, seed and step of the paths that were measured."""
-    return PathExplorer(found.runs, found.paths, found.axes)
+def widget(found: RouterPaths, step: int | None = None, seed: int | None = None) -> PathExplorer:
+    """Layer, seed and step of the paths that were measured; `step` and `seed` are those shown first."""
+    return PathExplorer(found.runs, found.paths, found.axes, step, seed)
 
 
 class PathExplorer(ipywidgets.VBox):
