@@ -4,8 +4,8 @@
 
 Three methods with 8, 32 and 32 experts, as on T-REX's Fig. 2, of made-up routers. A frame is what a step of the widget
 changes in the page: new ends of all lines by `Plotly.restyle`, and the picture, waited for by reading a pixel. `bytes`
-are those of the arrays that the kernel sends for it. The empty scene has the same axes and no line; a frame of it is a
-turn of the camera. Browsers without a graphics card draw both in software. The scenes take turns; medians are reported.
+are those of the arrays that the kernel sends for it. The empty scene has the same axes and one small point; a frame of it
+is a turn of the camera. Browsers without a graphics card draw both in software. The scenes take turns; medians are reported.
 Playwright and Chromium are needed.
 """
 
@@ -65,7 +65,8 @@ def scene_of(points: int) -> tuple[Any, list[dict[str, list[Any]]]]:
 def empty_scene(figure: Any) -> Any:
     import plotly.graph_objects as go
 
-    return go.Figure([go.Scatter3d(x=[], y=[], z=[])], figure.layout)
+    point = {name: [figure.layout.scene[f"{name}axis"].range[0]] for name in "xyz"}  # plotly draws no axes without one
+    return go.Figure([go.Scatter3d(**point, mode="markers", marker={"size": 1})], figure.layout)
 
 
 def page_of(scenes: dict[str, tuple[Any, list]]) -> str:

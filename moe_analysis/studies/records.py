@@ -6,7 +6,7 @@ A block is one chunk of the store, so a pass over all modules reads each chunk o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,20 +39,25 @@ def layer_title(layer: str) -> str:
     return f"layer {found.group()}" if found else layer
 
 
-def check_given(runs: Sequence[Any]) -> None:
+def is_run(value: Any) -> bool:
+    """Whether it is a run of `ma.train`, or a loop that `ma.attach` recorded; a model has a configuration, too."""
+    return hasattr(getattr(value, "config", None), "seed")
+
+
+def check_given(runs: Sequence[Any], name: str = "runs") -> None:
     """Raise ValueError for what is no list of runs."""
-    if isinstance(runs, pd.DataFrame | str) or not all(hasattr(run, "config") for run in runs):
+    if isinstance(runs, pd.DataFrame | str) or not isinstance(runs, Iterable) or not all(map(is_run, runs)):
         raise ValueError(
-            f"runs = {shorten(runs, 80)} is no list of runs; pass what `ma.Run.load(folder)` gives for each folder, "
+            f"{name} = {shorten(runs, 80)} is no list of runs; pass what `ma.Run.load(folder)` gives for each folder, "
             "or a campaign's table to `ma.studies.systems.measure_table`"
         )
 
 
 def check_runs(runs: Sequence[Any]) -> None:
     """Raise ValueError for what is no list of runs, for no run, and for two runs of the same method and seed."""
+    check_given(runs)
     if len(runs) == 0:
         raise ValueError("runs is empty; pass the runs of at least one method")
-    check_given(runs)
     keys = [tuple(run_key(run).values()) for run in runs]
     if doubled := sorted({key for key in keys if keys.count(key) > 1}):
         raise ValueError(

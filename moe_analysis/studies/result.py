@@ -10,7 +10,7 @@ import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 
 from ..evidence import Claim, claims_frame
+from .asked import bound_to
 from .in_short import in_short
 
 if TYPE_CHECKING:
@@ -95,15 +96,22 @@ class Result:
         """The plotly figure."""
         return self._module(self.drawing).interactive(self)
 
-    def widget(self) -> Any:
+    def widget(self, **start: Any) -> Any:
         """Controls with the figure below, for notebooks.
 
+        Args:
+            **start: the knobs' first settings, by the names that the study's `explore.widget` gives them, such as `k` of
+                the map.
+
         Raises:
-            ValueError: where there is nothing to turn.
+            ValueError: where there is nothing to turn, for a knob that is not there, and for a setting that it does not
+                have.
         """
         if not self._has(self.exploring):
             raise ValueError(f"{self.item} has no knobs; use plot() or interactive()")
-        return self._module(self.exploring).widget(self)
+        widget = self._module(self.exploring).widget
+        bound_to(inspect.signature(partial(widget, self)), f"the widget of {self.item}", (), start)
+        return widget(self, **start)
 
     def save(self, folder: str | Path | None = None) -> dict[str, Path]:
         """Write `<item>.png`, `.pdf`, `.html` and `.json`; the same result gives the same bytes.

@@ -13,6 +13,7 @@ from ...comparison import lora_budget, meta_backbone, step_time_pairs
 from ...tasks.rows import shorten
 from ...theory.method_table import method_table
 from ...training.transfer import evaluate_all, levels_on
+from ..asked import Runs, asked
 from ..records import check_given, method_of
 from ..result import Result
 from ..systems.endpoints import inside_parts, task_table
@@ -151,7 +152,8 @@ class StepTimes(Result):
     rounds: pd.DataFrame
 
 
-def measure(runs: Mapping[int, Sequence[Any]], outside: str | None = None, workers: int | None = None) -> BudgetCurves:
+@asked()
+def measure(runs: Mapping[int, Runs], outside: str | None = None, workers: int | None = None) -> BudgetCurves:
     """Accuracy against parameters.
 
     Args:
@@ -166,8 +168,9 @@ def measure(runs: Mapping[int, Sequence[Any]], outside: str | None = None, worke
     return curves(**at_budgets(runs, outside, workers))
 
 
+@asked()
 def measure_layers(
-    runs: Mapping[int, Sequence[Any]],
+    runs: Mapping[int, Runs],
     layers: Mapping[str, int] = LAYERS,
     outside: str | None = None,
     workers: int | None = None,
@@ -191,6 +194,7 @@ def measure_layers(
     return MoreLayers(**common, points=points, table=layers_table(common["results"]))
 
 
+@asked()
 def measure_table(table: str | Path | pd.DataFrame, measure: str = "accuracy") -> BudgetCurves:
     """Fig. 4 from a campaign's table of results; arguments and errors as for `systems.measure_table`.
 
@@ -226,7 +230,8 @@ def measure_table(table: str | Path | pd.DataFrame, measure: str = "accuracy") -
     )
 
 
-def measure_times(rounds: int = 20, targets: Sequence[str] | None = None) -> StepTimes:
+@asked()
+def measure_times(rounds: int = 20, targets: str | Sequence[str] | None = None) -> StepTimes:
     """Time of a step of MixLoRA and S'MoRE at equal parameters: the compact backbone, 128 wide, and three wider ones.
 
     Forward, backward and AdamW on random tokens, one thread, process time, the two in turns. In the compact backbone a

@@ -14,6 +14,7 @@ import torch
 
 from ...adapters import Smore, SmoreConfig
 from ...theory import verify
+from ..asked import asked, refused
 from ..result import Result
 from ..trees.residual_tree import residual_tree
 from .counting import (
@@ -132,6 +133,7 @@ class AdapterCosts(Result):
     verified: pd.DataFrame
 
 
+@asked(seed=0)
 def measure_tree(seed: int = 2) -> ExampleTree:
     """The tree of Fig. 1 in a random layer of that seed.
 
@@ -142,24 +144,35 @@ def measure_tree(seed: int = 2) -> ExampleTree:
     return ExampleTree(tree=example_tree(seed), num_experts=POOLS, verified=verify(SHOWN))
 
 
-def measure_routers(named: Sequence[Any] | None = None, protocol: Sequence[Any] | None = None) -> RouterShares:
+@asked()
+def measure_routers(
+    named: Any | Sequence[Any] | None = None, protocol: Any | Sequence[Any] | None = None
+) -> RouterShares:
     """Fig. 5.
 
     Args:
-        named: `SmoreConfig`s that stand for those of the figure; None is those of Tables 1 and 6.
+        named: `SmoreConfig`s, or one, that stand for those of the figure; None is those of Tables 1 and 6.
         protocol: the grid; None is the paper's protocol.
+
+    Raises:
+        ValueError: for anything but S'MoRE's configurations.
 
     Example:
         >>> found = measure_routers(named_structures()[:1], protocol_structures(1)[:2])
         >>> found.named["structure"].nunique(), found.protocol["structure"].nunique()
         (1, 2)
     """
+    for name, given in {"named": named, "protocol": protocol}.items():
+        for one in given or ():
+            if not (hasattr(one, "num_experts") and hasattr(one, "fanout")):
+                raise refused(name, one, "S'MoRE", f"pass configurations, such as {name}=[ma.SmoreConfig(...)]")
     return RouterShares(
         named=router_shares(named_structures() if named is None else named),
         protocol=router_shares(protocol_structures() if protocol is None else protocol),
     )
 
 
+@asked()
 def measure_tables() -> Overheads:
     """Tables 1 and 6, for the paper's layer of 4096 features on both sides.
 
@@ -170,6 +183,7 @@ def measure_tables() -> Overheads:
     return Overheads(table=overhead_table())
 
 
+@asked()
 def measure_adapters(in_features: int = WIDTH, out_features: int = WIDTH) -> AdapterCosts:
     """What every adapter of a layer costs.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from ..asked import Runs, asked
 from ..result import Result
 from .anatomy import anatomy_bands, conditioning, load_balance, similarity
 
@@ -55,7 +56,8 @@ class ExpertAnatomy(Result):
         return {"bands": self.bands}
 
 
-def measure(runs: Sequence[Any]) -> ExpertAnatomy:
+@asked()
+def measure(runs: Runs) -> ExpertAnatomy:
     """Measure the experts of runs.
 
     Args:

@@ -13,6 +13,7 @@ import torch
 from ...peft_bridge import adapter_modules
 from ...training.recorders.recorder import flat_gates
 from ...training.recorders.routing import model_of
+from ..asked import asked, one_run
 from ..records import module_tensor, shared_modules
 from ..result import Result
 
@@ -72,24 +73,26 @@ class FirstSteps(Result):
         )
 
 
+@asked()
 def measure(run: Any, sentence: str) -> FirstSteps:
     """Compare the model of a run with the model that it began with.
 
     Args:
-        run: A run of `ma.train` that recorded its routers at every step.
+        run: One run of `ma.train` that recorded its routers at every step.
         sentence: Any text, read as it is.
 
     Returns:
         A result with `plot`, `interactive` and `in_short`.
 
     Raises:
-        ValueError: For an empty sentence, one with more tokens than the run's max_length, and a run without routers.
+        ValueError: For several runs, an empty sentence, one with more tokens than the run's max_length, and a run without routers.
 
     Example:
         >>> found = measure(runs[0], "Find the odd word in apple, tiger.")
         >>> found.sentence["token"].tolist()[:4], found.tables.keys() == {"losses", "moved", "words"}
         (['<bos>', 'Find', 'the', 'odd'], True)
     """
+    run = one_run("run", run)
     train = run.history[run.history["split"] == "train"]
     losses = pd.DataFrame(
         {"step": train["step"], "loss": train["loss"] - train["balance_loss"].fillna(0.0)}

@@ -20,9 +20,14 @@ MOST_EXPERTS, MOST_CHILDREN, MOST_LAYERS = 8, 4, 6  # of the sliders, or where t
 LIVE_TREES = 10_000  # that are walked when a knob moves
 
 
-def widget(found: Flexibility) -> Explorer:
-    """Pool size, fanout and layers, at first those that were measured."""
-    return flexibility_widget(found.points, found.num_experts, found.fanout, int(found.table["layers"].max()))
+def widget(
+    found: Flexibility, num_experts: int | None = None, fanout: int | None = None, layers: int | None = None
+) -> Explorer:
+    """Pool size, fanout and layers, at first those that were measured, or those that are asked for."""
+    size = (found.num_experts, found.fanout)
+    first = tuple(size[at] if one is None else one for at, one in enumerate((num_experts, fanout)))
+    deepest = int(found.table["layers"].max()) if layers is None else layers
+    return flexibility_widget(found.points if first == size else found.points.iloc[:0], first[0], first[1], deepest)
 
 
 def flexibility_widget(points: pd.DataFrame, num_experts: int = 4, fanout: int = 2, layers: int = 5) -> Explorer:

@@ -23,6 +23,7 @@ from ...theory.tree_enumeration import (
     momor_routings,
     tree_outputs,
 )
+from ..asked import asked, listed
 from ..result import Result
 
 SYSTEMS = ("MoMOR", "S'MoRE*", "S'MoRE")
@@ -96,7 +97,8 @@ class ThreeTrees(Result):
         return {"trees": self.trees, "outputs": self.outputs}
 
 
-def measure(num_experts: int = 4, fanout: int = 2, layers: Iterable[int] = (1, 2, 3, 4, 5)) -> Flexibility:
+@asked()
+def measure(num_experts: int = 4, fanout: int = 2, layers: int | Iterable[int] = (1, 2, 3, 4, 5)) -> Flexibility:
     """Closed forms of Fig. 2, and the outputs of all routings of up to three layers.
 
     Args:
@@ -111,7 +113,7 @@ def measure(num_experts: int = 4, fanout: int = 2, layers: Iterable[int] = (1, 2
         >>> measure(3, 2, (1, 2)).points["outputs"].tolist()
         [3, 3, 3, 18, 27, 12]
     """
-    layers = list(layers)
+    layers = listed(layers)
     return Flexibility(
         num_experts=num_experts,
         fanout=fanout,
@@ -120,6 +122,7 @@ def measure(num_experts: int = 4, fanout: int = 2, layers: Iterable[int] = (1, 2
     )
 
 
+@asked()
 def measure_trees() -> ThreeTrees:
     """The trees of Fig. 3 and what every system makes of them.
 

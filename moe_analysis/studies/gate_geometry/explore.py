@@ -32,9 +32,9 @@ CHOSEN = {
 }
 
 
-def widget(found: GateGeometry) -> Explorer:
-    """The exponent, the gate and the layer of one step."""
-    return exponent_widget(found.layers, found.changes)
+def widget(found: GateGeometry, power: float = 0.5, gate: float | None = None, expert: int = 0) -> Explorer:
+    """The exponent, the gate and the layer of one step; `power` and `gate` are those shown first."""
+    return exponent_widget(found.layers, found.changes, power, gate, expert)
 
 
 def exponent_widget(

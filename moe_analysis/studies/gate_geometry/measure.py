@@ -13,6 +13,8 @@ from threadpoolctl import threadpool_limits
 
 from ...peft_bridge import adapter_modules
 from ...training.recorders.routing import LayerBatch, layer_batches
+from ..asked import Runs, asked, listed
+from ..chosen_module import meant
 from ..records import check_runs, first_prompts, run_key
 from ..result import Result
 from .geometry import GATES, LocalPicture, curvature, first_order_change, local_picture, over_layers
@@ -58,14 +60,18 @@ class GateGeometry(Result):
         return {"module": self.module, **self.tables}
 
 
-def measure(runs: Sequence[Any], modules: Sequence[str] | None = None, gates: Sequence[float] = GATES) -> GateGeometry:
+@asked()
+def measure(
+    runs: Runs, modules: int | str | Sequence[int | str] | None = None, gates: float | Sequence[float] = GATES
+) -> GateGeometry:
     """Measure one step on layers of the first run.
 
     The layers see one test prompt of each data set that the run was trained on, in the run's own form.
 
     Args:
         runs: the first is measured; its adapter is a LoRA-MoE.
-        modules: the layers; the last one is drawn. None takes the last two query or value projections.
+        modules: the layers, one or several, by their numbers, by names or by parts of names; the last one is drawn. None
+            takes the last two query or value projections.
         gates: at which steps are taken, three or more.
 
     Raises:
@@ -77,6 +83,7 @@ def measure(runs: Sequence[Any], modules: Sequence[str] | None = None, gates: Se
         ['holds', 'fails', 'holds', 'holds', 'holds']
     """
     check_runs(runs)
+    gates, modules = listed(gates), None if modules is None else listed(modules)
     if len(set(gates)) < MIN_GATES:
         raise ValueError(f"gates = {tuple(gates)} fit any power of g; pass {MIN_GATES} or more that differ")
     with one_thread():
@@ -104,7 +111,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def layers_of(run: Any, modules: Sequence[str] | None = None) -> dict[str, LayerBatch]:
+def layers_of(run: Any, modules: Sequence[int | str] | None = None) -> dict[str, LayerBatch]:
     """{module: LayerBatch} of a run's layers on one test prompt of each of its data sets; see `measure`."""
     config = run.config
     if config.system != "moelora":
@@ -112,8 +119,10 @@ def layers_of(run: Any, modules: Sequence[str] | None = None) -> dict[str, Layer
             f"run {run_key(run)} has a {config.system} adapter; gates are held constant in that of MoeLoraConfig only"
         )
     model = run.model()
+    adapted = list(adapter_modules(model))
     if modules is None:
-        adapted = list(adapter_modules(model))
-        modules = ([name for name in adapted if name.endswith(PROJECTIONS)] or adapted)[-LAYERS:]
+        names = ([name for name in adapted if name.endswith(PROJECTIONS)] or adapted)[-LAYERS:]
+    else:
+        names = list(dict.fromkeys(name for one in modules for name in meant(adapted, one, "modules")))
     rows = first_prompts(run, 1)
-    return layer_batches(model, run.tokenizer, rows, modules, max_length=config.max_length, prompt_form=config.form)
+    return layer_batches(model, run.tokenizer, rows, names, max_length=config.max_length, prompt_form=config.form)

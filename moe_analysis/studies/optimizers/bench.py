@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ...training.sweep import train_all
+from ..asked import Runs, asked, instance, listed
 from ..records import check_runs, method_of
 from ..result import Result
 from .curves import outcomes
@@ -37,6 +38,7 @@ RATES = tuple(0.02 * 2**power for power in range(9))
 TUNING = (100, 101, 102, 103, 104)
 LOW = 0.25  # of the learning rate on the backbone, which was tuned for the rescaled form
 FOLDER = "regression"  # of the bench, beside the runs
+BENCH = "pass one, such as RegressionConfig(steps=300, seeds=(10, 11))"
 # condition -> (rescaled, plain) on the backbone
 CONDITIONS = {
     "at a quarter of the learning rate": (f"{RESCALED}, low lr", f"{PLAIN}, low lr"),
@@ -140,6 +142,7 @@ class Confound(Result):
         }
 
 
+@asked()
 def measure_exponent(base: RegressionConfig, folder: str | Path, workers: int | None = None) -> Exponent:
     """Train the bench over counts of experts, exponents and temperatures.
 
@@ -156,18 +159,20 @@ def measure_exponent(base: RegressionConfig, folder: str | Path, workers: int | 
         >>> found.counts["top_k"].tolist(), len(found.best)
         ([1, 2, 4], 5)
     """
+    instance("base", base, RegressionConfig, BENCH)
     counts = [k for k in COUNTS if k <= base.task.num_experts]
     by_k = train_grid(grid(base, top_k=counts, power=(1.0, 0.5)), folder, workers)
     powers = train_grid(grid(base, power=POWERS, temperature=TEMPERATURES), folder, workers)
     return Exponent(by_k=run_rows(by_k), powers=run_rows(powers), sample=sample_of(base))
 
 
+@asked(tuning=0)
 def measure_confound(
-    runs: Sequence[Any],
+    runs: Runs,
     base: RegressionConfig,
     workers: int | None = None,
-    rates: Sequence[float] = RATES,
-    tuning: Sequence[int] = TUNING,
+    rates: float | Sequence[float] = RATES,
+    tuning: int | Sequence[int] = TUNING,
 ) -> Confound:
     """Train both rules on the bench over learning rates, and on the backbone at lower and at matched ones.
 
@@ -184,6 +189,8 @@ def measure_confound(
         ValueError: for a method that is missing, and as `matched_lr`.
         RunError: for runs that fail.
     """
+    instance("base", base, RegressionConfig, BENCH)
+    rates, tuning = listed(rates), listed(tuning)
     pair = [run for run in runs if method_of(run) in (PLAIN, RESCALED)]
     check_runs(pair)
     folder = Path(pair[0].path).parent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ...training.sweep import train_all
+from ..asked import Runs, asked
 from ..records import check_given, method_of
 from ..result import Result
 from .curves import FORMS, best_rates, curve_bands, methods_of, outcomes, progress_curves, runs_at
@@ -117,7 +118,8 @@ class OneExpert(Result):
     same: bool
 
 
-def measure_rescaling(runs: Sequence[Any]) -> Rescaling:
+@asked()
+def measure_rescaling(runs: Runs) -> Rescaling:
     """Compare RSGD and gRSGD at one learning rate, as the paper does.
 
     Args:
@@ -146,7 +148,8 @@ def measure_rescaling(runs: Sequence[Any]) -> Rescaling:
     return Rescaling(outcomes=outcomes(chosen), curves=progress_curves(chosen), runs=tuple(chosen))
 
 
-def measure(runs: Sequence[Any]) -> Optimizers:
+@asked()
+def measure(runs: Runs) -> Optimizers:
     """Compare the paper's optimizers, each at its best learning rate.
 
     Args:
@@ -171,7 +174,8 @@ def measure(runs: Sequence[Any]) -> Optimizers:
     return Optimizers(outcomes=table, rates=rates, curves=progress_curves(runs_at(chosen, rates)), runs=tuple(chosen))
 
 
-def measure_control(runs: Sequence[Any], workers: int | None = None) -> OneExpert:
+@asked()
+def measure_control(runs: Runs, workers: int | None = None) -> OneExpert:
     """Train RSGD and gRSGD with one active expert per token, and compare them bit by bit.
 
     Args:

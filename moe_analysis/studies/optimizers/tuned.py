@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..asked import asked
 from .curves import best_rates
 from .measure import PLAIN, RESCALED, Optimizers, Rescaling
 from .stored import stored_optimizers
@@ -78,6 +79,7 @@ class TunedOptimizers(Optimizers):
         return Rescaling(outcomes=finals, curves=curves, sample=self.sample, stored=self.stored)
 
 
+@asked()
 def measure_table(table: str | Path) -> TunedOptimizers:
     """Compare the paper's optimizers by a campaign's table of results, when machines and runs are gone.
 

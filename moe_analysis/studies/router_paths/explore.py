@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from .measure import RouterPaths
     from .paths import PathAxes
 
-FRAMES = 50  # of the whole path when it is played
+FRAMES = 50  # of the whole path when it is played, and the most points of a line but its ends
+TICKS = 4  # of an axis: their labels are most of what a browser without a graphics card draws
 INTERVAL = 80  # milliseconds a frame
 HEIGHT = 440  # CSS pixels
 EYE = {"x": 1.5, "y": -1.5, "z": 1.0}  # far enough that a phone shows the whole cube
 
 
-def widget(found: RouterPaths) -> PathExplorer:
-    """Layer, seed and step of the paths that were measured."""
-    return PathExplorer(found.runs, found.paths, found.axes)
+def widget(found: RouterPaths, step: int | None = None, seed: int | None = None) -> PathExplorer:
+    """Layer, seed and step of the paths that were measured; `step` and `seed` are those shown first."""
+    return PathExplorer(found.runs, found.paths, found.axes, step, seed)
 
 
 class PathExplorer(ipywidgets.VBox):
@@ -123,7 +124,7 @@ class PathExplorer(ipywidgets.VBox):
 
         lines, axes = self.of_module(self.controls["module"].value)
         self.paths = of_seed(lines, self.controls["seed"].value)
-        self.traces = traces_of(self.paths)
+        self.traces = traces_of(thinned(self.paths, FRAMES))
         with self.figure.batch_update():
             self.figure.data = []
             self.figure.add_traces([trace for trace, _ in self.traces])
@@ -154,10 +155,22 @@ def turning_figure() -> Any:
         template="plotly_white",
         title={"font": {"size": 13}, "x": 0, "xanchor": "left", "y": 0.99, "yanchor": "top"},
         modebar={"orientation": "v"},
-        scene={"aspectmode": "cube", "uirevision": "kept", "camera": {"eye": EYE}},
+        scene={
+            "aspectmode": "cube",
+            "uirevision": "kept",
+            "camera": {"eye": EYE},
+            **{f"{name}axis": {"nticks": TICKS, "showspikes": False} for name in "xyz"},
+        },
         legend={"orientation": "h", "y": 0, "groupclick": "togglegroup"},
     )
     return figure
+
+
+def thinned(paths: pd.DataFrame, frames: int) -> pd.DataFrame:
+    """The paths at `frames` equally spaced records of theirs, the start and the end among them, or at all."""
+    steps = np.sort(paths["step"].unique())
+    kept = np.linspace(0, len(steps) - 1, min(frames + 1, len(steps))).round().astype(int)
+    return paths[paths["step"].isin(steps[kept])]
 
 
 def traces_of(paths: pd.DataFrame) -> list[tuple[Any, np.ndarray]]:

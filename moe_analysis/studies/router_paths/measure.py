@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from ...evidence.intervals import method_summary
 from ...tasks import baselines, load_suite, task_roles
+from ..asked import Runs, asked
 from ..chosen_module import meant
 from ..convergence import MEASURES as CONVERGENCE
 from ..convergence import accuracy_by_dataset, accuracy_by_role, convergence, loss_bands, loss_curves
@@ -89,7 +90,8 @@ class RouterPaths(Result):
         }
 
 
-def measure(runs: Sequence[Any], module: int | str | None = None) -> RouterPaths:
+@asked()
+def measure(runs: Runs, module: int | str | None = None) -> RouterPaths:
     """Measure the paths of recorded routers.
 
     Args:

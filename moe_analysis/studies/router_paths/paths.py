@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..asked import Runs, asked, instance
 from ..records import check_runs, method_of, module_tensor, run_key, shared_modules
 
 PATH_COLUMNS = ("pc1", "pc2", "pc3")
@@ -38,7 +39,8 @@ def displacements(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float64) - values[0]
 
 
-def path_axes(runs: Sequence[Any], module: str) -> PathAxes:
+@asked()
+def path_axes(runs: Runs, module: str) -> PathAxes:
     """Principal axes of expert rows' displacements, pooled over methods, seeds, steps and experts.
 
     Every method's second moment is divided by its trace first: 32 experts weigh no more than 8, and a method that
@@ -86,7 +88,8 @@ def leading_directions(moment: np.ndarray, count: int = 3) -> np.ndarray:
     return directions * np.sign(largest)
 
 
-def router_paths(runs: Sequence[Any], module: str, axes: PathAxes | None = None, points: int = 200) -> pd.DataFrame:
+@asked(points=2)
+def router_paths(runs: Runs, module: str, axes: PathAxes | None = None, points: int = 200) -> pd.DataFrame:
     """One row per (method, seed, expert, step), experts' lines whole and in order of step.
 
     Columns method, seed, expert, rank (of the run's experts by `farthest_first`), step, pc1, pc2, pc3
@@ -98,9 +101,9 @@ def router_paths(runs: Sequence[Any], module: str, axes: PathAxes | None = None,
     >>> paths[["pc1", "pc2", "pc3", "distance"]].iloc[0].tolist(), int(paths["step"].max())
     ([0.0, 0.0, 0.0, 0.0], 3)
     """
+    if axes is not None:
+        instance("axes", axes, PathAxes, "pass what path_axes(runs, module) returns")
     axes = path_axes(runs, module) if axes is None else axes
-    if points < 2:
-        raise ValueError(f"points = {points} makes no line; pass at least 2")
     frames = []
     for run in runs:
         steps, values = module_tensor(run, module)

@@ -17,9 +17,15 @@ READABLE = 6.5  # points, for the numbers of as many experts
 FIELDS = ("method", "seed", "layer", "projection")
 
 
-def widget(found: RoutingExperts) -> Explorer:
-    """Every router that was measured, one at a time."""
-    return specialist_widget(found.shares)
+def widget(
+    found: RoutingExperts,
+    method: str | None = None,
+    seed: int | None = None,
+    layer: int | None = None,
+    projection: str | None = None,
+) -> Explorer:
+    """Every router that was measured, one at a time; the arguments say which is shown first."""
+    return specialist_widget(found.shares, method, seed, layer, projection)
 
 
 def specialist_widget(

@@ -14,6 +14,7 @@ from ...peft_bridge import adapter_modules
 from ...tasks.clusters import cluster
 from ...tasks.embed import embed
 from ...training.recorders.routing import gates_of_runs
+from ..asked import Runs, asked
 from ..prior import router_alone
 from ..records import check_runs, first_prompts, method_of, shared
 from ..result import Result
@@ -150,7 +151,8 @@ class RoutingAgreement(Result):
     untrained: pd.DataFrame
 
 
-def record(runs: Sequence[Any], prompts: int = 4, seeds: int = SEEDS, clusters: int = CLUSTERS) -> Gates:
+@asked()
+def record(runs: Runs, prompts: int = 4, seeds: int = SEEDS, clusters: int = CLUSTERS) -> Gates:
     """The gates that three figures are made of.
 
     Args:
@@ -188,7 +190,8 @@ def learned(trained: Sequence[Recorded], test: pd.DataFrame) -> list[Recorded]:
     ]
 
 
-def measure(runs: Sequence[Any] | Gates, shuffles: int = 40) -> RoutingInformation:
+@asked()
+def measure(runs: Runs | Gates, shuffles: int = 40) -> RoutingInformation:
     """What gates tell, and how they load the experts.
 
     Args:
@@ -210,7 +213,8 @@ def measure(runs: Sequence[Any] | Gates, shuffles: int = 40) -> RoutingInformati
     )
 
 
-def measure_experts(runs: Sequence[Any] | Gates, shuffles: int = 40) -> RoutingExperts:
+@asked()
+def measure_experts(runs: Runs | Gates, shuffles: int = 40) -> RoutingExperts:
     """Experts against data sets; arguments as for `measure`."""
     gates = gates_of(runs)
     pair = [one for one in gates.trained if method_of(one[0]) in (PRIOR, CONTROL)]
@@ -224,7 +228,8 @@ def measure_experts(runs: Sequence[Any] | Gates, shuffles: int = 40) -> RoutingE
     )
 
 
-def measure_agreement(runs: Sequence[Any] | Gates, shuffles: int = 40) -> RoutingAgreement:
+@asked()
+def measure_agreement(runs: Runs | Gates, shuffles: int = 40) -> RoutingAgreement:
     """Agreement of routers after their experts were matched; arguments as for `measure`."""
     gates = gates_of(runs)
     found = {}

@@ -14,6 +14,7 @@ from torch import nn
 from ...backbones import load_tokenizer
 from ...training.recorders.loop_recorder import bare_model
 from ...training.recorders.routing import checked_texts, record_gates, routers_of
+from ..asked import Runs, asked, instance, runs_of
 from ..chosen_module import meant
 from ..records import first_prompts, layer_of, method_of
 from ..result import Result
@@ -161,6 +162,7 @@ class RoutedTokens(Result):
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
+@asked()
 def tokens(
     model: Any,
     texts: str | Sequence[str],
@@ -191,6 +193,8 @@ def tokens(
         ('<bos>red or blue?', 4)
     """
     listed = checked_texts(texts)
+    if intuition is not None:
+        instance("intuition", intuition, np.ndarray, "pass an array of (texts, clusters)")
     is_run = not isinstance(model, nn.Module)
     if is_run and not hasattr(model, "tokenizer"):
         raise ValueError(
@@ -216,7 +220,8 @@ def tokens(
     return found
 
 
-def sentences(runs: Sequence[Any] | Gates, method: str = METHOD, count: int = SENTENCES) -> RoutedTokens:
+@asked()
+def sentences(runs: Runs | Gates, method: str = METHOD, count: int = SENTENCES) -> RoutedTokens:
     """The same fixed sentences of a run's suite: the first test prompts of its first data sets, through one model.
 
     Args:
@@ -228,7 +233,7 @@ def sentences(runs: Sequence[Any] | Gates, method: str = METHOD, count: int = SE
     Raises:
         ValueError: for runs none of which has a router.
     """
-    listed = list(runs.runs if isinstance(runs, Gates) else runs)
+    listed = runs.runs if isinstance(runs, Gates) else runs_of("runs", runs)
     routed = [run for run in listed if run.config.system != "lora"]
     if not routed:
         raise ValueError("none of the runs has a router; pass runs of a mixture")

@@ -36,12 +36,12 @@ MANY_NAMES = 12  # clusters; more have smaller names
 Place = Callable[[list[str]], pd.DataFrame]
 
 
-def widget(found: SemanticMap) -> Explorer:
+def widget(found: SemanticMap, k: int | None = None, beside: str = "group") -> Explorer:
     """The number of clusters beside the labels that the prompts came with, a search, texts of one's own, and below a
-    map whose points a lasso lists."""
+    map whose points a lasso lists; `k` and `beside` are those shown first."""
     own = "" if found.own is None else "\n".join(found.own["text"])
     return cluster_widget(
-        found.embeddings["bare"], found.prompts, found.coordinates, found.clusters, place=found.place, own=own
+        found.embeddings["bare"], found.prompts, found.coordinates, found.clusters, beside, found.place, own, k
     )
 
 
@@ -71,6 +71,7 @@ def cluster_widget(
     beside: str = "group",
     place: Place | None = None,
     own: str = "",
+    k: int | None = None,
 ) -> MapExplorer:
     """A slider for k and the map colored by k-means clusters, beside the labels of the prompts where they have some.
 
@@ -85,6 +86,7 @@ def cluster_widget(
         beside: "group" or "dataset", what colors the left map first.
         place: where texts of one's own lie, as `SemanticMap.place` tells it; None offers no field for them.
         own: such texts, one per line, that are shown first.
+        k: how many clusters are shown first; None is the number of `clusters`.
 
     Raises:
         ValueError: for a number of rows that differs, for clusters of other rows, and for prompts with one of the two
@@ -130,9 +132,8 @@ def cluster_widget(
         lasso.show(points, names, chosen.get("beside", "cluster"), placed(chosen.get("own", "")), chosen["search"])
 
     most = min(MOST_CLUSTERS, len(frame))
-    controls: dict[str, Any] = {
-        "k": slider("clusters.k", "Clusters k", clusters.k, 1, most, "How many clusters k-means makes")
-    }
+    first = ("clusters.k", "Clusters k", clusters.k) if k is None else ("k", "Clusters k", k)
+    controls: dict[str, Any] = {"k": slider(*first, 1, most, "How many clusters k-means makes")}
     if labeled:
         names = {COLORINGS[name]: name for name in ("group", "dataset")}
         controls["beside"] = choice("beside", "Compare with", beside, names, "The labels that color the left map")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ...tasks import Clusters, cluster, embed, load_suite, suite_manifest
+from ...tasks.rows import shorten
+from ..asked import asked, instance, listed
 from ..result import Result, name_of
 from .agreement import LABELS, agreement, by_text, clusterings, held, seed_agreement
 from .maps import cluster_profile, embedding_map, map_frame, map_sample, templated
@@ -151,11 +153,12 @@ class ClusterContents(Result):
         return self.profile.reset_index()
 
 
+@asked(seeds=0)
 def measure(
     suite: str | Path | pd.DataFrame | Sequence[str],
     *,
     embedder: str | Path = "minilm",
-    datasets: int = 20,
+    datasets: int | str | Sequence[str] = 20,
     rows: int = 100,
     ks: int | Sequence[int] = (5, 10, 20, 32, 50),
     seeds: int | Sequence[int] = (0, 1, 2),
@@ -169,7 +172,8 @@ def measure(
         suite: a name or folder, as for `load_suite`; its frame, and then data sets have no templates; or plain texts, a
             list or a frame with `prompt` alone, of which there is a map with named clusters and nothing to compare.
         embedder: a model, as for `embed`.
-        datasets: on the map, one of each group, then a second of each; all where there are fewer.
+        datasets: how many are on the map, one of each group, then a second of each, all where there are fewer; or their
+            names.
         rows: prompts of each data set. Of plain texts all are shown.
         ks: numbers of clusters, or one; those of the data sets and of the groups are added.
         seeds: of k-means, or one.
@@ -189,14 +193,15 @@ def measure(
         >>> measure(frame["prompt"].tolist(), embedder="tfidf", method="pca", k=4).names["size"].sum()
         np.int64(60)
     """
-    ks, seeds = _whole("ks", ks, 1), _whole("seeds", seeds, 0)
+    ks, seeds = listed(ks), listed(seeds)
     frame, manifest, source = _read(suite)
     labeled = any(name in frame for name in LABELS)
     if labeled and (missing := [name for name in (*LABELS, "split") if name not in frame]):
         raise ValueError(
             f"suite has no column {', '.join(missing)}; label each prompt, or pass the texts alone: frame['prompt']"
         )
-    prompts = map_sample(frame, datasets=datasets, rows=rows) if labeled else frame[["prompt"]]
+    frame, count = _chosen(frame, datasets, source)
+    prompts = map_sample(frame, datasets=count, rows=rows) if labeled else frame[["prompt"]]
     k = _clusters_of(prompts, k, ks if labeled else ())
     texts = {"bare": "prompt"}
     if labeled:
@@ -244,13 +249,18 @@ def _read(suite: Any) -> tuple[pd.DataFrame, Mapping[str, Any] | None, str]:
     return pd.DataFrame({"prompt": texts}), None, "a list"
 
 
-def _whole(name: str, given: int | Sequence[int], least: int) -> tuple[int, ...]:
-    """One or several whole numbers as a tuple; ValueError, with the argument's name, for anything else."""
-    listed = tuple(given) if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) else (given,)
-    numbers = [value for value in listed if isinstance(value, Integral) and not isinstance(value, bool)]
-    if not listed or len(numbers) < len(listed) or min(numbers) < least:
-        raise ValueError(f"{name} = {given!r}; pass whole numbers of at least {least}, such as {name}=5")
-    return tuple(map(int, numbers))
+def _chosen(frame: pd.DataFrame, datasets: Any, source: str) -> tuple[pd.DataFrame, int]:
+    """The rows of the data sets that are named, all where only their number is told, and that number."""
+    if not isinstance(datasets, list):
+        return frame, datasets
+    if "dataset" not in frame:
+        raise ValueError(f"datasets = {shorten(datasets)}, but plain texts have none; leave it out")
+    known = frame["dataset"].unique().tolist()
+    for name in datasets:
+        if name not in known:
+            near = get_close_matches(name, known, 3) or known[:3]
+            raise ValueError(f"datasets: {name!r} is none of {source}; choose from {', '.join(near)}, …")
+    return frame[frame["dataset"].isin(datasets)].reset_index(drop=True), len(datasets)
 
 
 def _clusters_of(prompts: pd.DataFrame, k: int | None, ks: Sequence[int]) -> int:
@@ -262,7 +272,7 @@ def _clusters_of(prompts: pd.DataFrame, k: int | None, ks: Sequence[int]) -> int
         )
     if k is None:
         k = prompts["group"].nunique() if "group" in prompts else min(MOST_USUAL, round(distinct**0.5))
-    if _whole("k", k, 1)[0] > distinct:
+    if k > distinct:
         raise ValueError(f"k = {k} clusters but {distinct} of the texts differ; use a k from 1 to {distinct}")
     return k
 
@@ -296,6 +306,7 @@ def _nothing_compared() -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame({"text": []}) for name in ("agreement", "by_seed", "neighbours", "by_dataset")}
 
 
+@asked()
 def measure_contents(found: SemanticMap) -> ClusterContents:
     """What the clusters of a map hold.
 
@@ -307,6 +318,7 @@ def measure_contents(found: SemanticMap) -> ClusterContents:
         >>> measure_contents(found).shared.columns.tolist()
         ['cluster', 'name', 'size', 'held', 'groups']
     """
+    instance("found", found, SemanticMap, "pass what ma.papers.trex_fig4(...) returns")
     prompts = found.prompts if found.labeled else found.prompts.assign(dataset="all texts", group="no groups")
     profile = cluster_profile(found.clusters.labels, prompts)
     groups = prompts.drop_duplicates("dataset").set_index("dataset")["group"]

@@ -28,9 +28,9 @@ RING = {
 }
 
 
-def widget(found: Span) -> Explorer:
-    """I, J and the kind of vectors of the spans that were measured."""
-    return rank_widget(found.ranks, found.sizes)
+def widget(found: Span, num_down: int | None = None, num_up: int | None = None, kind: str = "independent") -> Explorer:
+    """I, J and the kind of vectors of the spans that were measured; the arguments are those shown first."""
+    return rank_widget(found.ranks, found.sizes, num_down, num_up, kind)
 
 
 def rank_widget(

@@ -15,6 +15,7 @@ from ...tasks import baselines, load_suite
 from ...theory import checked
 from ...theory.router_noise import router_gradient_noise
 from ...training.recorders.routing import record_gates
+from ..asked import Runs, asked, listed, refused
 from ..convergence import accuracy_by_dataset
 from ..prior import router_alone
 from ..records import first_prompts, method_of, shared
@@ -199,8 +200,9 @@ class Intuition(Result):
         return {"line_search": self.searches, "noise": self.noise, "against_no_prior": self.ratios}
 
 
+@asked()
 def measure_systems(
-    runs: Sequence[Any],
+    runs: Runs,
     adapters: Mapping[str, Any] | None = None,
     in_features: int = 128,
     out_features: int = 128,
@@ -222,6 +224,9 @@ def measure_systems(
         >>> found.backbone["method"].tolist()
         ['LoRA-MoE', 'mix-and-match', 'T-REX']
     """
+    for name, one in (adapters or {}).items():
+        if not hasattr(one, "target_modules"):
+            raise refused(f"adapters[{name!r}]", one, "PEFT configuration", "pass one, such as ma.TRexConfig(...)")
     backbone, suite = shared(runs, "backbone"), shared(runs, "suite")
     base, _ = load_backbone(backbone)
     ranks = rank_plot_frame(max_rank, ("independent",))
@@ -237,9 +242,10 @@ def measure_systems(
     )
 
 
+@asked()
 def measure_span(
     max_rank: int = 8,
-    budgets: Sequence[int] = BUDGETS,
+    budgets: int | Sequence[int] = BUDGETS,
     features: int = 512,
     num_experts: int = 8,
     in_features: int = 128,
@@ -263,13 +269,14 @@ def measure_span(
     return Span(
         ranks=ranks,
         equal_factors=span_table(),
-        budgets=span_by_budget(budgets, features, features, num_experts),
+        budgets=span_by_budget(listed(budgets), features, features, num_experts),
         sizes=sizes_of(ranks, in_features, out_features),
         checks=tuple(checked("trex_lemma_4_1_*")),
     )
 
 
-def measure_used(runs: Sequence[Any], prompts: int = 4) -> Used:
+@asked()
+def measure_used(runs: Runs, prompts: int = 4) -> Used:
     """Record the routings of test prompts in every run, and measure the directions that they use.
 
     Args:
@@ -306,8 +313,9 @@ def measure_used(runs: Sequence[Any], prompts: int = 4) -> Used:
     )
 
 
+@asked(seeds=0, restarts=0)
 def measure_approximation(
-    parameters: int = 288, num_experts: int = 4, seeds: Sequence[int] = (0, 1, 2), restarts: int = 1
+    parameters: int = 288, num_experts: int = 4, seeds: int | Sequence[int] = (0, 1, 2), restarts: int = 1
 ) -> Approximation:
     """Fit each system to families of targets at equal budgets.
 
@@ -322,6 +330,7 @@ def measure_approximation(
         >>> found.summary["family"].unique().tolist()
         ['shared', 'clustered', 'unstructured']
     """
+    seeds = listed(seeds)
     return Approximation(
         by_seed=approximation_frame(parameters, num_experts, seeds, restarts),
         checks=tuple(checked("trex_theorem_4_2_*")),
@@ -329,8 +338,9 @@ def measure_approximation(
     )
 
 
+@asked(seeds=0, steps=0)
 def measure_intuition(
-    seeds: Sequence[int] = (0, 1, 2, 3, 4), steps: Sequence[int] = (0, 10, 20, 50, 100), problems: int = 200
+    seeds: int | Sequence[int] = (0, 1, 2, 3, 4), steps: int | Sequence[int] = (0, 10, 20, 50, 100), problems: int = 200
 ) -> Intuition:
     """Search lines between router and prior, and train routers with an aligned, a mismatched and no prior.
 
@@ -344,6 +354,11 @@ def measure_intuition(
         >>> found.ratios["prior"].unique().tolist()
         ['aligned', 'mismatched']
     """
+    seeds, steps = listed(seeds), listed(steps)
+    if len(steps) < 2:
+        raise ValueError(
+            f"steps = {steps[0]} is the start alone; pass later ones, too, such as steps=(0, {steps[0] or 20})"
+        )
     return Intuition(
         searches=line_search_frame(problems=problems),
         noise=router_gradient_noise(tuple(seeds), tuple(steps)),

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 EVERY = "all parts"
 
 
-def widget(found: SystemTasks) -> Explorer:
-    """The system that all others are held against, and the part of the tasks."""
-    return task_widget(found.scores, found.reference)
+def widget(found: SystemTasks, against: str | None = None, part: str | None = None) -> Explorer:
+    """The system that all others are held against, and the part of the tasks; the arguments are those shown first."""
+    return task_widget(found.scores, found.reference if against is None else against, part)
 
 
 def task_widget(scores: pd.DataFrame, against: str = "LoRA", part: str | None = None) -> Explorer:

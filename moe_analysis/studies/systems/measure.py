@@ -13,6 +13,7 @@ import pandas as pd
 from ...comparison import meta_backbone
 from ...theory.method_table import method_table
 from ...training.transfer import evaluate_all, levels_on
+from ..asked import Runs, asked
 from ..records import method_of
 from ..result import Result
 from .endpoints import CEILING, FLOOR, REFERENCES, task_table
@@ -230,7 +231,8 @@ class OwnAdapter(SystemTasks):
         return {"costs": self.costs, "summary": self.summary, "pairs": self.pairs}
 
 
-def measure(runs: Sequence[Any], outside: str | None = None, workers: int | None = None) -> Systems:
+@asked()
+def measure(runs: Runs, outside: str | None = None, workers: int | None = None) -> Systems:
     """Test runs on a suite that nobody trained on, and compare them pair by pair.
 
     Args:
@@ -251,14 +253,14 @@ def measure(runs: Sequence[Any], outside: str | None = None, workers: int | None
     )
 
 
-def measure_tasks(runs: Sequence[Any], outside: str | None = None, workers: int | None = None) -> SystemTasks:
+@asked()
+def measure_tasks(runs: Runs, outside: str | None = None, workers: int | None = None) -> SystemTasks:
     """The map of tasks; arguments and errors as for `measure`, whose `by_task` is the same."""
     return SystemTasks(**in_common(runs, outside, workers))
 
 
-def measure_adapter(
-    runs: Sequence[Any], name: str, outside: str | None = None, workers: int | None = None
-) -> OwnAdapter:
+@asked()
+def measure_adapter(runs: Runs, name: str, outside: str | None = None, workers: int | None = None) -> OwnAdapter:
     """An adapter of your own beside others; arguments and errors as for `measure`.
 
     Args:
@@ -273,10 +275,11 @@ def measure_adapter(
     return OwnAdapter(**in_common(runs, outside, workers), name=name)
 
 
+@asked()
 def measure_table(
     table: str | Path | pd.DataFrame,
     measure: str = "accuracy",
-    references: Sequence[str] = REFERENCES,
+    references: str | Sequence[str] = REFERENCES,
     floor: float = FLOOR,
     ceiling: float = CEILING,
     choose_by: str = "accuracy",

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ...training.recorders.routing import layer_batches
 from ...training.recorders.tree_recorder import trees_of_runs
+from ..asked import Runs, asked
 from ..records import check_runs, first_prompts, method_of, shared
 from ..result import Result
 from .residual_tree import COLUMNS, residual_tree, residual_trees
@@ -150,7 +151,8 @@ class TokenTree(Result):
         return {"title": self.token, "tree": self.tree, "shown": self.shown, "means": means}
 
 
-def measure(runs: Sequence[Any], prompts: int = 10, permutations: int = 200) -> UsedTrees:
+@asked()
+def measure(runs: Runs, prompts: int = 10, permutations: int = 200) -> UsedTrees:
     """Measure which trees the tokens of trained models take.
 
     Args:
@@ -185,7 +187,8 @@ def measure(runs: Sequence[Any], prompts: int = 10, permutations: int = 200) -> 
     )
 
 
-def measure_tree(runs: Sequence[Any], token: int = 6, tokens: int = 8) -> TokenTree:
+@asked(token=0)
+def measure_tree(runs: Runs, token: int = 6, tokens: int = 8) -> TokenTree:
     """Measure the residual trees of the tokens of the first test prompt.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moe_analysis.studies.router_paths.explore import PathExplorer
+from moe_analysis.studies.router_paths.explore import FRAMES, PathExplorer
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
 from tests.studies.fake_runs import MODULES, fake_run, walk
 
@@ -107,3 +107,14 @@ def test_starts_that_the_runs_do_not_have_are_refused(runs):
         PathExplorer(runs, paths, axes, seed=5)
     with pytest.raises(ValueError, match=r"paths holds the steps \[0\]; a path needs two records"):
         PathExplorer(runs, paths[paths["step"] == 0], axes)
+
+
+def test_a_long_path_is_drawn_at_as_many_records_as_are_played(runs):
+    rng = np.random.default_rng(1)
+    long = [fake_run(np.stack([walk(rng, 300, 4, 6, drift=0.5)] * len(MODULES), axis=1), "T-REX")]
+    axes = path_axes(long, MODULES[0])
+    explorer = PathExplorer(long, router_paths(long, MODULES[0], axes), axes)
+    steps = np.unique(explorer.figure.data[0].customdata[:, 1])
+    assert len(steps) == FRAMES + 1 and (steps[0], steps[-1]) == (0, 300)
+    sent = sum(np.asarray(trace[name]).nbytes for trace in explorer.figure.data for name in "xyz")
+    assert sent == 4 * 3 * 4 * (FRAMES + 2)  # bytes, coordinates, experts, points and a gap
