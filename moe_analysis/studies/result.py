@@ -147,6 +147,11 @@ class Result:
         stored = f"drawn from the stored results {self.stored}" if self.stored else ""
         return "; ".join(part for part in (measured, stored) if part)
 
+    def note(self, marks: str) -> str:
+        """The line below a picture: what was measured, then what its marks mean."""
+        measured = self.sample or counted_runs(self.runs)
+        return f"{measured[0].upper()}{measured[1:]}. {marks}"
+
     @property
     def verdicts(self) -> str:
         """Such as "2 claims: 1 reproduced, 1 undecided"."""
@@ -185,19 +190,23 @@ class Result:
 def origin_of(runs: Sequence[Any]) -> str:
     """ "9 runs of 3 seeds, 100 steps each, backbone compact, suite embedded"; values that differ are listed."""
     if not runs:
+        return counted_runs(runs)
+    named = (", ".join(map(name_of, values_of(runs, name))) for name in ("backbone", "suite"))
+    return ", ".join([counted_runs(runs), *(f"{name} {value}" for name, value in zip(("backbone", "suite"), named))])
+
+
+def counted_runs(runs: Sequence[Any]) -> str:
+    """ "9 runs of 3 seeds, 100 steps each"."""
+    if not runs:
         return "no runs: exact"
-    configs = [run.config for run in runs]
-    seeds, steps, backbones, suites = (
-        list(dict.fromkeys(getattr(config, name, None) for config in configs))
-        for name in ("seed", "steps", "backbone", "suite")
-    )
-    parts = [
-        f"{len(runs)} run{'s' * (len(runs) != 1)} of {len(seeds)} seed{'s' * (len(seeds) != 1)}",
-        f"{', '.join(map(str, steps))} steps each",
-        f"backbone {', '.join(map(name_of, backbones))}",
-        f"suite {', '.join(map(name_of, suites))}",
-    ]
-    return ", ".join(parts)
+    seeds, steps = len(values_of(runs, "seed")), ", ".join(map(str, values_of(runs, "steps")))
+    each = " each" * (len(runs) > 1)
+    return f"{len(runs)} run{'s' * (len(runs) != 1)} of {seeds} seed{'s' * (seeds != 1)}, {steps} steps{each}"
+
+
+def values_of(runs: Sequence[Any], name: str) -> list[Any]:
+    """The distinct values of a setting."""
+    return list(dict.fromkeys(getattr(run.config, name, None) for run in runs))
 
 
 def name_of(value: Any) -> str:

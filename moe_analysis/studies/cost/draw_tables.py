@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
-from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,7 +34,8 @@ def plot(found: Overheads) -> Figure:
             panel.set(xlabel="layers L (s = 4, f = 2, d = 4096)", ylabel="overhead, % of $2 d d_L$")
             panel.set_title(f"({letter}) {name}: {TITLES[str(name)]}")
             panel.grid(axis="y")
-        fig.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        fig.legend(*panels[-1].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        note_below(fig, found.note("A mark is one structure."))
     return fig
 
 

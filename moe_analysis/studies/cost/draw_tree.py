@@ -12,7 +12,7 @@ import pandas as pd
 
 from ...drawing.diagram import arrow, box
 from ...drawing.layout import arranged
-from ...drawing.style import BASE, FULL_WIDTH, figure, text_on, use_style
+from ...drawing.style import BASE, FULL_WIDTH, figure, note_below, text_on, use_style
 from ..trees.draw_tree import tree_layout
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def plot(found: ExampleTree) -> Figure:
         draw_routing(right, nodes, num_experts)
         left.set_title("(a) propagation, from the leaves up")
         right.set_title("(b) routing, from the root down")
+        note_below(fig, found.note("Numbers are the scores of the routing; gray: experts that the token does not use."))
     return fig
 
 

@@ -139,7 +139,12 @@ def measure_tree(seed: int = 2) -> ExampleTree:
         >>> measure_tree().verdicts
         '2 claims: 2 holds'
     """
-    return ExampleTree(tree=example_tree(seed), num_experts=POOLS, verified=verify(SHOWN))
+    return ExampleTree(
+        tree=example_tree(seed),
+        num_experts=POOLS,
+        verified=verify(SHOWN),
+        sample="one token in one layer with random weights",
+    )
 
 
 def measure_routers(named: Sequence[Any] | None = None, protocol: Sequence[Any] | None = None) -> RouterShares:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of, points_of
-from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
+from ...drawing.style import BANDS, FULL_WIDTH, figure, method_color, note_below, use_style
 from ..records import layer_title
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def plot(found: ExpertAnatomy, layers: Sequence[str] | None = None) -> Figure:
             panel.set_title(layer_title(layer))
             last.set_xlabel("training step")
         name_methods(fig, methods)
+        note_below(fig, found.note(BANDS))
     return fig
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -44,7 +44,17 @@ def plot(found: GateGeometry) -> Figure:
         draw_picture(first, found.picture)
         draw_curvature(second, found.curvature)
         draw_changes(third, found.changes)
+        note_below(fig, found.note(reading_of(found)))
     return fig
+
+
+def reading_of(found: GateGeometry) -> str:
+    """What was drawn of how many layers and experts."""
+    layers, experts = (found.changes[name].nunique() for name in ("module", "expert"))
+    return (
+        f"(a) Expert {found.picture.expert} of {found.module}. (b, c) {experts} experts of {layers} layers: dots are (b) medians, "
+        "shaded from the least to the largest, and (c) means; lines are the closed form."
+    )
 
 
 def draw_picture(panel: Any, picture: LocalPicture) -> None:

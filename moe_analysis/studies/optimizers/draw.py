@@ -10,6 +10,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.style import (
+    BANDS,
     FULL_WIDTH,
     MARKERS,
     SYMBOLS,
@@ -35,7 +36,6 @@ LABELS = {
     "eval accuracy": "test accuracy",
 }
 OUTCOMES = {"mean_loss": "mean training loss (nats per token)", "loss": "held-out loss (nats per token)"}
-BANDS = "Lines are means over seeds; shades reach from the lowest seed to the highest."
 RATE = "learning rate of the experts"
 DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6))}  # plotly's names, matplotlib's patterns
 APART = 0.085  # of a panel's height: the least distance of two names at the ends of lines

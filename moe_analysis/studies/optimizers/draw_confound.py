@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, counted_seeds, figure, note_below, seed_count, use_style
 from ...evidence.intervals import mean_interval
 from .exponent import EQUAL, MATCHED, TUNED, method_pair
 
@@ -24,7 +24,17 @@ COLORS = ("#0072B2", "#D55E00")  # plain, rescaled
 
 def plot(found: Confound) -> Figure:
     """Losses of the bench by learning rate, and the comparisons."""
-    return confound_figure(found.bench, found.comparisons)
+    with use_style():
+        fig = confound_figure(found.bench, found.comparisons)
+        note_below(
+            fig,
+            found.note(
+                f"(a) Means, shades 95 % intervals over {seed_count(found.bench)} of the bench, those that choose the best "
+                f"rates among them; (b) differences paired over {counted_seeds(int(found.comparisons['seeds'].max()))}, "
+                "bars 95 % intervals."
+            ),
+        )
+    return fig
 
 
 def interactive(found: Confound) -> go.Figure:
@@ -49,7 +59,7 @@ def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str = 
         draw_rates(first, frame, loss)
         draw_marks(first, frame, comparisons)
         draw_gaps(second, comparisons, f"{' minus '.join(reversed(method_pair(frame)))}, {loss}")
-        fig.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        fig.legend(*first.get_legend_handles_labels(), loc="outside upper left", ncols=5)
     return fig
 
 

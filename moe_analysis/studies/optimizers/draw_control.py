@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...drawing.layout import arranged
-from ...drawing.style import HALF_WIDTH, figure, method_color, use_style
+from ...drawing.style import HALF_WIDTH, figure, method_color, note_below, use_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,8 @@ def plot(found: OneExpert, ax: Any = None) -> Figure | Axes:
         panel.set_title(f"largest difference {found.gap:g}")
         panel.grid(axis="y")
         panel.legend(loc="upper right")
+        if fig is not None:
+            note_below(fig, found.note("One line per run."))
     return panel if fig is None else fig
 
 

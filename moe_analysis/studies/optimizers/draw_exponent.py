@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,7 +22,10 @@ TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 5.0
 
 def plot(found: Exponent) -> Figure:
     """Errors by exponent, and the differences to p = 1."""
-    return exponent_figure(found.table)
+    with use_style():
+        fig = exponent_figure(found.table)
+        note_below(fig, found.note("(a) Means, shades 95 % intervals over seeds; (b) differences paired over seeds."))
+    return fig
 
 
 def interactive(found: Exponent) -> go.Figure:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, counted_seeds, figure, note_below, use_style
+from ...drawing.style import BANDS, FULL_WIDTH, counted_seeds, figure, note_below, use_style
 from .curves import rate_labels
 from .draw import (
-    BANDS,
     OUTCOMES,
     RATE,
     draw_measure,

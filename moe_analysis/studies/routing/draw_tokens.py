@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, figure, text_on, use_style
+from ...drawing.style import FULL_WIDTH, figure, note_below, text_on, use_style
 from ..records import layer_title
+from ..result import counted_runs
 from .draw_gates import expert_color, hover_text
 from .measure_tokens import NONE, RoutedBy, RoutedTokens
 
@@ -32,7 +33,12 @@ MOST_TITLES = 7  # layers whose names have room side by side; of more the number
 
 def plot(found: RoutedTokens, ax: Axes | None = None) -> Figure | Axes:
     """The texts in the colors of one router, and below them the flow through the layers; with `ax`, the texts alone."""
-    return tokens_figure(found, found.middle) if ax is None else draw_texts(ax, found, found.middle)
+    if ax is not None:
+        return draw_texts(ax, found, found.middle)
+    fig = tokens_figure(found, found.middle)
+    trained = f"{counted_runs(found.runs)}; " if found.runs else ""
+    note_below(fig, found.note(f"{trained}a color is the expert with the largest gate."))
+    return fig
 
 
 def interactive(found: RoutedTokens) -> go.Figure:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...drawing.style import FULL_WIDTH, METHOD_COLORS, Mark, figure, use_style
+from ...drawing.style import FULL_WIDTH, METHOD_COLORS, Mark, figure, note_below, use_style
 from .draw_marks import COLORINGS, EDGE, NAME_WIDTH, by_group, class_marks, map_title
 from .hulls import hulls, middles, name_places
 
@@ -37,8 +37,13 @@ LEGEND_MOST = 12  # categories; more are named on the map
 def plot(found: SemanticMap) -> Figure:
     """The paper figure: the map above; agreement of clusters and neighbors below, where there are labels."""
     if not found.labeled:
-        return plain_map(found.points, found.names, found.own)
-    return semantic_map(found.points, found.names, found.agreement, found.neighbours, found.own)
+        fig, marks = plain_map(found.points, found.names, found.own), "A point is a text."
+    else:
+        fig = semantic_map(found.points, found.names, found.agreement, found.neighbours, found.own)
+        marks = "A point is a prompt. Below, dots are means over seeds, bars their deviation; gray: chance."
+    with use_style(large=True):
+        note_below(fig, found.note(marks))
+    return fig
 
 
 def interactive(found: SemanticMap) -> go.Figure:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged, width_for
-from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -30,6 +30,7 @@ def plot(found: ClusterContents, ax: Axes | None = None) -> Figure | Axes:
     with use_style():
         drawing = figure(FULL_WIDTH, 2.3 + 0.19 * len(share))
         heat_map(drawing.subplots(), share, entropy, found.groups, found.names)
+        note_below(drawing, found.note("A cell is the share in the clusters of one seed."))
     return drawing
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
-from ...drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, use_style
+from ...drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, note_below, use_style
 from .theorems import LABELS
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def plot(found: Span) -> Figure:
             panel.set_title(f"({letter}) {COUNT_LABELS[count]}")
         panels[0].set_ylabel("span (dimensions)")
         panels[-1].legend(loc="upper left")
+        note_below(fig, found.note("A mark is one size, of random whole numbers, with exact ranks."))
     return fig
 
 

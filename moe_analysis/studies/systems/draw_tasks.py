@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 from .draw import MEASURES, TITLES, drawn_parts, readable
 
 if TYPE_CHECKING:
@@ -24,7 +24,16 @@ LETTERS = 16  # per inch, of the colors' label, which is longer than the map of 
 
 def plot(found: SystemTasks) -> Figure:
     """The heat map of accuracy."""
-    return task_figure(found.differences["accuracy"], found.reference)
+    with use_style():
+        fig = task_figure(found.differences["accuracy"], found.reference)
+        note_below(
+            fig,
+            found.note(
+                f"A cell is a mean over seeds, less that of {found.reference}; bold: its 95 % interval over paired seeds "
+                "leaves out 0, uncorrected."
+            ),
+        )
+    return fig
 
 
 def interactive(found: SystemTasks) -> go.Figure:

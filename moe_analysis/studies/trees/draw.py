@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of, points_of
-from ...drawing.style import FULL_WIDTH, PALETTE, figure, use_style
+from ...drawing.style import BANDS, FULL_WIDTH, PALETTE, figure, note_below, use_style
 from ..records import layer_title
 
 if TYPE_CHECKING:
@@ -59,6 +59,13 @@ def plot(found: UsedTrees) -> Figure:
             panels[letter].set_title(f"({letter}) {title}")
         handles, names = panels["b"].get_legend_handles_labels()
         fig.legend(handles, names, loc="outside upper left", ncols=len(names), handlelength=1.6, columnspacing=1.3)
+        note_below(
+            fig,
+            found.note(
+                f"(a, b) {BANDS} (c) All test tokens. (d) Bars are means, dots seeds. (e) Dots are means, lines reach from "
+                "the lowest seed to the highest."
+            ),
+        )
     return fig
 
 
