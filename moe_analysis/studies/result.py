@@ -67,7 +67,7 @@ class Result:
 
     @property
     def claims(self) -> pd.DataFrame:
-        """One row per claim, its parts behind it; columns as in `evidence.claims_frame`."""
+        """One row per claim, its parts after it; columns as in `evidence.claims_frame`."""
         return claims_frame(self.judged)
 
     def plot(self, ax: Axes | None = None) -> Figure | Axes:

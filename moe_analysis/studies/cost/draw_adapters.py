@@ -1,4 +1,4 @@
-"""All adapters beside one another: what they hold, what a token uses, and what it costs to compute."""
+"""All adapters side by side: their parameters, what a token uses, and what it costs to compute."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def draw_rank(panel: Any, r: int, cells: pd.DataFrame) -> None:
 
 
 def interactive(found: Overheads) -> go.Figure:
-    """The same; hover tells printed, formula, deviation and what the module has."""
+    """The same; hover shows printed, formula, deviation and what the module has."""
     from plotly.subplots import make_subplots
 
     names = found.table["table"].unique()

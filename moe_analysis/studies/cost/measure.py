@@ -113,7 +113,7 @@ class AdapterCosts(Result):
 
     Args:
         costs: as `adapter_costs` returns it.
-        differences: where modules compute other than the formulas ask for, as `cost_differences` returns it.
+        differences: where modules compute something other than the formulas, as `cost_differences` returns it.
         verified: the checks of the cost formulas, as `theory.verify` returns it.
     """
 

@@ -140,7 +140,7 @@ def name_methods(fig: Figure, methods: Sequence[str]) -> None:
 def interactive(found: ExpertAnatomy) -> go.Figure:
     """The same measures, one module at a time, chosen from a menu.
 
-    The legend hides a method or shows it alone; hover tells step, mean and extremes.
+    The legend hides a method or shows it alone; hover shows step, mean and extremes.
     """
     from plotly.subplots import make_subplots
 
@@ -182,7 +182,7 @@ def dash_key(row: Row) -> str:
 def explorer_traces(
     bands: pd.DataFrame, row: Row, methods: Sequence[str], leading: bool, visible: bool
 ) -> list[go.Scatter]:
-    """A line for every method and measure of a row; only the first of a method stands in the legend."""
+    """A line for every method and measure of a row; only the first of a method is in the legend."""
     import plotly.graph_objects as go
 
     traces = []

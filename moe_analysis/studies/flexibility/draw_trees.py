@@ -1,4 +1,4 @@
-"""S'MoRE Fig. 3: three trees of the same experts, and which of their outputs every system tells apart."""
+"""S'MoRE Fig. 3: three trees of the same experts, and which of their outputs every system distinguishes."""
 
 from __future__ import annotations
 

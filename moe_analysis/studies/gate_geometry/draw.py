@@ -39,7 +39,7 @@ def plot(found: GateGeometry) -> Figure:
     the predictions.
     """
     with use_style():
-        fig = figure(FULL_WIDTH, 3.5)
+        fig = figure(FULL_WIDTH, 3.9)
         first, second, third = fig.subplots(1, 3, width_ratios=[1.3, 1, 1])
         draw_picture(first, found.picture)
         draw_curvature(second, found.curvature)
@@ -144,7 +144,7 @@ def log_axes(panel: Any, label: str) -> None:
 
 
 def interactive(found: GateGeometry) -> go.Figure:
-    """The same three panels; every expert's own curve, hover tells measured and predicted."""
+    """The same three panels; every expert's own curve, hover shows measured and predicted."""
     from plotly.subplots import make_subplots
 
     titles = ["one step, two gates", "bending of the manifold", "change by one step"]

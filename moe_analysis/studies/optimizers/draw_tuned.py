@@ -96,5 +96,4 @@ def interactive(found: TunedOptimizers) -> go.Figure:
             fig.add_trace(trace.update(showlegend=False, visible=True), row=1, col=2)
         fig.update_xaxes(title_text="training step", row=1, col=2)
         fig.update_yaxes(title_text="training loss (nats per token)", row=1, col=2)
-    fig.update_layout(template="plotly_white", height=520, title={"text": "Optimizers, each at its own best rate"})
-    return arranged(fig, reading_of(found))
+    return arranged(fig, reading_of(found), height=520, title={"text": "Optimizers, each at its own best rate"})

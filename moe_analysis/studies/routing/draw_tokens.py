@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import menu_of
 from ...drawing.style import FULL_WIDTH, figure, note_below, text_on, use_style
 from ..records import layer_title
 from ..result import counted_runs
@@ -42,13 +43,13 @@ def plot(found: RoutedTokens, ax: Axes | None = None) -> Figure | Axes:
 
 
 def interactive(found: RoutedTokens) -> go.Figure:
-    """The texts for every router, from a menu; hover tells all gates of a token. Below, the flow."""
+    """The texts for every router, from a menu; hover shows all gates of a token. Below, the flow."""
     return tokens_explorer(found)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a token stands in characters and lines; `shown` is its piece with visible spaces."""
+    """The place of a token in characters and lines; `shown` is its piece with visible spaces."""
 
     token: int
     line: int
@@ -236,11 +237,10 @@ def tokens_explorer(found: RoutedTokens) -> go.Figure:
     traces = [text_trace(found, name, tokens, placed) for name in found.routers]
     traces += [flow_trace(found, place) for place in flowing]
     first = list(found.routers).index(found.middle)
-    buttons = []
+    menu = {}
     for name, router in found.routers.items():
         shown = [other == name for other in found.routers] + [place == router.place for place in flowing]
-        label = f"{layer_title(router.layer)}, {router.place}"
-        buttons.append({"label": label, "method": "restyle", "args": [{"visible": shown}]})
+        menu[f"{layer_title(router.layer)}, {router.place}"] = [{"visible": shown}]
     chosen = [name == found.middle for name in found.routers] + [place == found.places[0] for place in flowing]
     for trace, visible in zip(traces, chosen):
         trace.visible = visible
@@ -262,16 +262,15 @@ def tokens_explorer(found: RoutedTokens) -> go.Figure:
             fig.add_annotation(
                 text=title, x=place, y=0, xref="paper", yref="paper", xanchor=anchor, yanchor="bottom", showarrow=False
             )
-    fig.update_layout(
+    return arranged(
+        fig,
         title={"text": found.title},
-        template="plotly_white",
         height=flow_height + text_height + 140,
         barmode="overlay",
         bargap=0.12,
         showlegend=False,
-        updatemenus=[{"name": "Router", "buttons": buttons, "active": first}],
+        updatemenus=[menu_of(menu, "restyle") | {"name": "Router", "active": first}],
     )
-    return arranged(fig)
 
 
 def text_trace(found: RoutedTokens, name: str, tokens: pd.DataFrame, placed: Sequence[Placed]) -> Any:

@@ -1,4 +1,4 @@
-"""From runs to what their routers do: what gates tell, which data sets use which experts, whether routers agree."""
+"""From runs to what their routers do: what gates reveal, which data sets use which experts, whether routers agree."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def measure(runs: Sequence[Any] | Gates, shuffles: int = 40) -> RoutingInformati
 
     Args:
         runs: or the gates that `record` made of them.
-        shuffles: of whole texts, for what is told by chance.
+        shuffles: of whole texts, for the information that chance alone gives.
     """
     gates = gates_of(runs)
     parts = [specialization(gates.trained, gates.labels, permutations=shuffles)]

@@ -112,9 +112,9 @@ def map_panel(
     """A map with the hulls and names of its clusters.
 
     Args:
-        axes: to draw into; its own size decides how far names stand apart.
+        axes: to draw into; its own size decides the distance between names.
         points: as `map_frame` returns them.
-        column: what colors them, one of `COLORINGS`. Up to twelve labels stand below the map, more of them on it.
+        column: what colors them, one of `COLORINGS`. Up to twelve labels are listed below the map, more of them on it.
         names: cluster and name; None draws neither hulls nor the clusters' names.
         own: x and y of texts that are drawn as stars.
         size: of names, in points.
@@ -140,7 +140,7 @@ def map_panel(
 
 
 def write_names(axes: Axes, places: pd.DataFrame, told: pd.Series | None, size: float) -> None:
-    """Names at their places, or as near as they can stand without touching one another.
+    """Names at their places, or as near to them as possible without overlap.
 
     Args:
         axes: with the points drawn.

@@ -22,7 +22,7 @@ MANY = 12  # clusters; more have only their numbers below them
 
 
 def plot(found: ClusterContents, ax: Axes | None = None) -> Figure | Axes:
-    """The paper figure: share of each data set's prompts in each cluster; data sets of a group stand together."""
+    """The paper figure: share of each data set's prompts in each cluster; data sets of a group are side by side."""
     share, entropy = shares(found.profile)
     if ax is not None:
         heat_map(ax, share, entropy, found.groups, found.names)
@@ -69,16 +69,13 @@ def interactive(found: ClusterContents) -> go.Figure:
                 zmax=1,
                 colorbar={"title": "share"},
                 hovertemplate="%{y}<br>cluster %{x}<br>%{z:.0%}, %{customdata} prompts<extra></extra>",
-            ),
-            go.Layout(
-                template="plotly_white",
-                title="What each semantic cluster holds",
-                height=260 + 20 * len(share),
-                yaxis={"autorange": "reversed"},
-                xaxis={"dtick": 1},
-                meta=width_for(340 + 40 * share.shape[1]),
-            ),
-        )
+            )
+        ),
+        title="What each semantic cluster holds",
+        height=260 + 20 * len(share),
+        yaxis={"autorange": "reversed"},
+        xaxis={"dtick": 1},
+        meta=width_for(340 + 40 * share.shape[1]),
     )
 
 

@@ -69,12 +69,12 @@ def count_handles(counts: list[str]) -> list[Any]:
         for index, count in enumerate(counts)
     ]
     ring = Line2D([], [], linestyle="", marker="o", markersize=8, markerfacecolor="none", color="black")
-    ring.set_label("best of its count")
+    ring.set_label("best of its kind")
     return [*handles, ring]
 
 
 def interactive(found: Approximation) -> go.Figure:
-    """One column per family, one symbol per way of counting; hover tells size, mean and range."""
+    """One column per family, one symbol per way of counting; hover shows size, mean and range."""
     from plotly.subplots import make_subplots
 
     summary = found.summary

@@ -30,12 +30,12 @@ def plot(found: Intuition) -> Figure:
     with 95 % intervals.
     """
     with use_style():
-        fig = figure(FULL_WIDTH, 3.1)
+        fig = figure(FULL_WIDTH, 3.6)
         first, second, third = fig.subplots(1, 3, width_ratios=[1.15, 1, 1])
         draw_searches(first, found.searches)
         draw_noise(second, found.noise)
         draw_ratios(third, found.ratios)
-        title = "(a) cases, with how many of the problems drawn fall into each"
+        title = "(a) cases, and how many of the random problems are of each"
         fig.legend(*first.get_legend_handles_labels(), loc="outside upper left", ncols=2, title=title)
         note_below(
             fig,

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .measure import Span
 
 COUNT_LABELS = {
-    "factors": "budget pays factors only",
-    "factors+gates": "budget pays factors and gates",
-    "factors+router": "budget pays factors and router",
+    "factors": "budget for factors only",
+    "factors+gates": "budget for factors and gates",
+    "factors+router": "budget for factors and router",
 }
 EXTRA_COLORS = {"rank-1 diagonal": "#D55E00", "T-REX, router alone": "#56B4E9"}
 
@@ -114,7 +114,7 @@ def draw_budget(panel: Any, spans: pd.DataFrame) -> None:
 def interactive(found: Span) -> go.Figure:
     """Left the span against I·J for each kind of factors, right the span at equal budgets.
 
-    Hover tells I, J, both ranks, predicted and measured span; budget, size and span.
+    Hover shows I, J, both ranks, predicted and measured span; budget, size and span.
     """
     from plotly.subplots import make_subplots
 

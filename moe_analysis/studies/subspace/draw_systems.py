@@ -147,7 +147,7 @@ def collect(panel: Any, places: list[float], height: float) -> None:
 def interactive(found: Systems) -> go.Figure:
     """Span against parameters, a point per size.
 
-    Hover tells I, J, experts, measured span and parameters; buttons count the factors only, or the router too.
+    Hover shows I, J, experts, measured span and parameters; buttons count the factors only, or the router too.
     """
     import plotly.graph_objects as go
 

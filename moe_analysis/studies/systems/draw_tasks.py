@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import menu_of
 from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 from .draw import MEASURES, TITLES, drawn_parts, readable
 
@@ -128,7 +129,7 @@ def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA"
     """
     import plotly.graph_objects as go
 
-    fig, buttons = go.Figure(), []
+    fig = go.Figure()
     for index, (measure, table) in enumerate(differences.items()):
         order, methods = part_rows(table), list(dict.fromkeys(table["method"]))
         grids = [
@@ -148,18 +149,11 @@ def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA"
             hovertemplate="%{y}<br>%{x}: %{z:+.3f}<br>95 %: %{customdata[0]:+.3f} to %{customdata[1]:+.3f}<br>"
             f"{against}: %{{customdata[2]:.3f}}<extra>{measure}</extra>",
         )
-        buttons.append(
-            {
-                "label": MEASURES[measure],
-                "method": "restyle",
-                "args": [{"visible": [other == measure for other in differences]}],
-            }
-        )
-    fig.update_yaxes(autorange="reversed")
-    fig.update_layout(
-        template="plotly_white",
+    menu = {MEASURES[measure]: [{"visible": [other == measure for other in differences]}] for measure in differences}
+    return arranged(
+        fig,
         height=200 + 20 * len(order),
         title={"text": f"Every task against {against}"},
-        updatemenus=[{"buttons": buttons}],
+        yaxis={"autorange": "reversed"},
+        updatemenus=[menu_of(menu, "restyle")],
     )
-    return arranged(fig)

@@ -1,4 +1,4 @@
-"""Used structures of a trained S'MoRE: entropy and siblings over training, the trees in use, and what they tell."""
+"""Used structures of a trained S'MoRE: entropy and siblings over training, the trees in use, and what they reveal."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def draw_usage(panel: Any, usage: pd.DataFrame, flexibility: int, colors: dict[s
 
 
 def draw_information(panel: Any, trained: pd.DataFrame, untrained: pd.DataFrame) -> None:
-    """A bar for each stage with its means by seed; what the texts show when shuffled stands before it in gray."""
+    """A bar for each stage with its means by seed; the gray bar is what shuffled texts show."""
     for place, ((_, color), frame) in enumerate(zip(STAGES.values(), (untrained, trained), strict=True)):
         seeds = frame.groupby("seed")[["information", "by_chance"]].mean()
         panel.bar(place, seeds["information"].mean(), width=0.66, color=color, alpha=0.45)
