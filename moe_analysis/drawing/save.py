@@ -148,10 +148,11 @@ def figures_folder(folder: str | Path | None = None) -> Path:
 
 
 def png(figure: Figure) -> bytes:
-    """The picture as it is stored."""
+    """The picture as it is stored; the note below it is its "Description" too, for readers of screens."""
     buffer = io.BytesIO()
+    note = " ".join(figure.get_supxlabel().split())
     # the version of matplotlib would change the bytes of an unchanged picture
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None} | ({"Description": note} if note else {}))
     return buffer.getvalue()
 
 

@@ -93,7 +93,9 @@ LARGE: dict[str, Any] = {
     "lines.linewidth": 2.0,
     "lines.markersize": 6,
 }
-NOTE = "#4A4A4A"  # ink of what stands below a figure
+NOTE = "#4A4A4A"  # ink of what is written below a figure
+NOTE_SIZE = 0.85  # of the other letters
+BANDS = "Lines are means over seeds; shades reach from the lowest seed to the highest."
 
 
 class Mark(NamedTuple):
@@ -129,10 +131,14 @@ def figure(width: float = FULL_WIDTH, height: float = 4.0) -> Figure:
 def note_below(fig: Figure, text: str) -> None:
     """A line or two below all panels: how many seeds there are, and what bars and bands mean. Words break as needed.
 
-    For figures of `figure`; call it inside `use_style`, once everything else is drawn.
+    For figures of `figure`, whose legends are not below the panels; call it inside `use_style`, once everything else is
+    drawn.
     """
-    letters = int(fig.get_figwidth() * 15.2)  # of the size below, on average, to the width
-    fig.supxlabel(fill(text, letters), x=0.006, ha="left", fontsize=8.5, color=NOTE, linespacing=1.15)
+    from matplotlib import rcParams
+
+    size = NOTE_SIZE * rcParams["font.size"]
+    letters = int(fig.get_figwidth() * 129 / size)  # on average, to the width
+    fig.supxlabel(fill(text, letters), x=0.006, ha="left", fontsize=size, color=NOTE, linespacing=1.15)
 
 
 def seed_count(frame: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-SMALL = torch.float32  # half types have no factorisation, and too few digits for one
+SMALL = torch.float32  # half types have no factorization, and too few digits for one
 
 
 def gram(factors: Sequence[Tensor], transposed: bool) -> Tensor:
@@ -28,7 +28,7 @@ def gram(factors: Sequence[Tensor], transposed: bool) -> Tensor:
 
 
 def damped_inverse(grams: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """((G + δI)⁻¹ (n, r, r), failed (n,)) for symmetric G (n, r, r), by one batched Cholesky factorisation.
+    """((G + δI)⁻¹ (n, r, r), failed (n,)) for symmetric G (n, r, r), by one batched Cholesky factorization.
 
     The inverse is formed as L⁻ᵀ L⁻¹, so it is positive definite whatever was rounded and a step along it descends. A
     matrix that cannot be factored is marked in `failed` and has the identity for its inverse, as in the authors' code.

@@ -90,7 +90,7 @@ class Riemannian(torch.optim.Optimizer):
         return loss
 
     def _inverses(self, stack: list[FactorPair]) -> tuple[Tensor, Tensor]:
-        """The inverses for A (from B) and for B (from A) of a stack, (ΣE, r, r) each, from one factorisation.
+        """The inverses for A (from B) and for B (from A) of a stack, (ΣE, r, r) each, from one factorization.
 
         The second is empty under sequential updates, which need it later and from another A.
         """

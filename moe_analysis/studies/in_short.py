@@ -38,7 +38,7 @@ MOST_QUOTED = 2  # statements; more are counted
 
 @dataclass(frozen=True)
 class Judged:
-    """What a stored claim tells of itself: its statement, its verdict, and the verdicts of its parts in words."""
+    """The words of a stored claim: its statement, its verdict, and the verdicts of its parts in words."""
 
     statement: str
     verdict: str

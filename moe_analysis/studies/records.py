@@ -1,4 +1,4 @@
-"""Reading what runs recorded of their routers: which modules they share, and their tensors in blocks of steps.
+"""Reading what runs recorded about their routers: which modules they share, and their tensors in blocks of steps.
 
 A block is one chunk of the store, so a pass over all modules reads each chunk once and keeps only one in memory.
 """

@@ -68,7 +68,7 @@ class Result:
 
     @property
     def claims(self) -> pd.DataFrame:
-        """One row per claim, its parts behind it; columns as in `evidence.claims_frame`."""
+        """One row per claim, its parts after it; columns as in `evidence.claims_frame`."""
         return claims_frame(self.judged)
 
     def plot(self, ax: Axes | None = None) -> Figure | Axes:
@@ -155,6 +155,11 @@ class Result:
         stored = f"drawn from the stored results {self.stored}" if self.stored else ""
         return "; ".join(part for part in (measured, stored) if part)
 
+    def note(self, marks: str) -> str:
+        """The line below a picture: what was measured, then what its marks mean."""
+        measured = self.sample or counted_runs(self.runs)
+        return f"{measured[0].upper()}{measured[1:]}. {marks}"
+
     @property
     def verdicts(self) -> str:
         """Such as "2 claims: 1 reproduced, 1 undecided"."""
@@ -194,20 +199,24 @@ def origin_of(runs: Sequence[Any]) -> str:
     """ "9 runs of 3 seeds, 100 steps each, backbone compact, suite embedded, prompt form options"; values that differ are
     listed."""
     if not runs:
+        return counted_runs(runs)
+    told = {"backbone": "backbone", "suite": "suite", "form": "prompt form"}
+    settings = [f"{words} {', '.join(map(name_of, values_of(runs, name)))}" for name, words in told.items()]
+    return ", ".join([counted_runs(runs), *settings])
+
+
+def counted_runs(runs: Sequence[Any]) -> str:
+    """ "9 runs of 3 seeds, 100 steps each"."""
+    if not runs:
         return "no runs: exact"
-    configs = [run.config for run in runs]
-    seeds, steps, backbones, suites, forms = (
-        list(dict.fromkeys(getattr(config, name, None) for config in configs))
-        for name in ("seed", "steps", "backbone", "suite", "form")
-    )
-    parts = [
-        f"{len(runs)} run{'s' * (len(runs) != 1)} of {len(seeds)} seed{'s' * (len(seeds) != 1)}",
-        f"{', '.join(map(str, steps))} steps each",
-        f"backbone {', '.join(map(name_of, backbones))}",
-        f"suite {', '.join(map(name_of, suites))}",
-        f"prompt form {', '.join(map(str, forms))}",
-    ]
-    return ", ".join(parts)
+    seeds, steps = len(values_of(runs, "seed")), ", ".join(map(str, values_of(runs, "steps")))
+    each = " each" * (len(runs) > 1)
+    return f"{len(runs)} run{'s' * (len(runs) != 1)} of {seeds} seed{'s' * (seeds != 1)}, {steps} steps{each}"
+
+
+def values_of(runs: Sequence[Any], name: str) -> list[Any]:
+    """The distinct values of a setting."""
+    return list(dict.fromkeys(getattr(run.config, name, None) for run in runs))
 
 
 def name_of(value: Any) -> str:

@@ -18,7 +18,7 @@ LEAST_PROMPT = 2  # tokens of a prompt that always stay
 
 @dataclass
 class Example:
-    """One tokenised row. Tokens before `prompt_length` are read, those from there on are to be answered."""
+    """One tokenized row. Tokens before `prompt_length` are read, those from there on are to be answered."""
 
     input_ids: list[int]
     prompt_length: int

@@ -45,7 +45,7 @@ def node_counts(f: Layers) -> list[int]:
 def momor_bound(s: Layers, f: Layers) -> int:
     """C(s_{L-1}, f_{L-1}) · Π_{l<L-1} Σ_{i=f_l}^{min(F_l, s_l)} C(s_l, i), the most that MoMOR has (Theorem 3.3).
 
-    An expert counts once however many of the tree's nodes it stands at, so that a pool offers its subsets.
+    An expert counts once, however many of the tree's nodes it takes, so that a pool offers its subsets.
     """
     check_structure(s, f)
     lower = zip(s[:-1], f[:-1], node_counts(f))
@@ -73,7 +73,7 @@ def child_flexibility(s: Layers, f: Layers) -> int:
 
 
 def shared_flexibility(s: Layers, f: Layers) -> int:
-    """Π_l C(s, f_l)^{F_{l+1}}: one pool for all layers, S'MoRE#, tells as many trees apart (Corollary 3.6).
+    """Π_l C(s, f_l)^{F_{l+1}}: one pool for all layers, S'MoRE#, distinguishes as many trees (Corollary 3.6).
 
     Raises:
         ValueError: For unequal pools, which cannot be one.
@@ -87,7 +87,7 @@ def shared_flexibility(s: Layers, f: Layers) -> int:
 def linear_flexibility(s: Layers, f: Layers) -> int:
     """What S'MoRE keeps with σ = id and generic parameters; our count, not the paper's.
 
-    Without σ the output is a sum over the tree's nodes, so that only the number of times an expert stands in its layer
+    Without σ the output is a sum over the tree's nodes, so that only the number of times an expert is used in its layer
     counts: vectors (c_1, …, c_s) with 0 ≤ c_n ≤ F_{l+1} and Σ c_n = F_l, which are all possible (Gale and Ryser 1957).
     """
     check_structure(s, f)

@@ -1,4 +1,4 @@
-"""What an adapter costs on a whole model: the layers it meets, and the table that stands beside every comparison."""
+"""What an adapter costs on a whole model: the layers it meets, and the table that goes with every comparison."""
 
 from __future__ import annotations
 

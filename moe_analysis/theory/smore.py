@@ -55,22 +55,22 @@ def exact_count(s: list[int], f: list[int], seed: int, tried: int = 1, **options
 def random_count(s: list[int], f: list[int], seed: int, **options: Any) -> int:
     """Outputs that can be told apart over all trees with random parameters and a random input."""
     from ..adapters import Smore
-    from .smore_families import randomised
+    from .smore_families import randomized
     from .tree_enumeration import all_outputs, count_apart
 
-    layer = randomised(Smore(IN_FEATURES, 2, structure(s, f, **options)), seed)
+    layer = randomized(Smore(IN_FEATURES, 2, structure(s, f, **options)), seed)
     return count_apart(all_outputs(layer, inputs(seed, IN_FEATURES)), RESOLUTION)
 
 
 def momor_count(s: list[int], f: list[int], seed: int, draws: int = 1) -> int:
     """The same of a random MoMOR, whose gates are the active experts of all of S'MoRE's trees; the most of `draws`."""
     from ..adapters import Momor, MomorConfig
-    from .smore_families import randomised
+    from .smore_families import randomized
     from .tree_enumeration import count_apart, momor_outputs, momor_routings
 
     gates, most = momor_routings(structure(s, f)), 0
     for draw in range(seed, seed + draws):
-        layer = randomised(Momor(IN_FEATURES, 6, MomorConfig(r=1, num_experts=s, top_k=f)), draw)
+        layer = randomized(Momor(IN_FEATURES, 6, MomorConfig(r=1, num_experts=s, top_k=f)), draw)
         most = max(most, count_apart(momor_outputs(layer, inputs(draw, IN_FEATURES), gates), RESOLUTION))
     return most
 
@@ -153,7 +153,7 @@ def smore_thm34_random_parameters(seed: int = 0) -> Claim:
 
 @claim_check
 def smore_thm34_needs_the_activation(seed: int = 0) -> Claim:
-    """Without σ the same random layers only count how often an expert stands in its layer."""
+    """Without σ the same random layers only count how often an expert is used in its layer."""
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
     return agreement(
         "smore_thm34_needs_the_activation",
@@ -227,18 +227,18 @@ def smore_fig3_three_trees(seed: int = 0) -> Claim:
     import torch
 
     from ..adapters import Momor, MomorConfig, Smore
-    from .smore_families import distinguishing_layer, randomised
+    from .smore_families import distinguishing_layer, randomized
     from .tree_enumeration import active_experts, count_apart, exact_rows, momor_outputs, tree_outputs
 
     lowest = torch.tensor([[[0, 2], [1, 3]], [[0, 1], [2, 3]], [[2, 3], [0, 1]]])  # (a), (b), (c): (3, 2, 2)
     trees, x = [lowest, torch.tensor([[[0, 1]]] * 3)], inputs(seed, IN_FEATURES)
-    momor = randomised(Momor(IN_FEATURES, 6, MomorConfig(r=1, num_experts=[4, 2], top_k=[2, 2])), seed)
+    momor = randomized(Momor(IN_FEATURES, 6, MomorConfig(r=1, num_experts=[4, 2], top_k=[2, 2])), seed)
     measured = []
     for position in ("child_scored", "all"):
         config = structure([4, 2], [2, 2], activation_position=position)
         proofs = distinguishing_layer(config, in_features=IN_FEATURES)
         measured.append(len(exact_rows(tree_outputs(proofs, x, trees))))
-        layer = randomised(Smore(IN_FEATURES, 2, config), seed)
+        layer = randomized(Smore(IN_FEATURES, 2, config), seed)
         measured.append(count_apart(tree_outputs(layer, x, trees).numpy(), RESOLUTION))
     gates = active_experts(config, trees)
     measured.insert(0, count_apart(momor_outputs(momor, x, gates), RESOLUTION))

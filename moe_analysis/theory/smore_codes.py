@@ -1,7 +1,7 @@
 """The codes that the proofs stand on, and what floating-point numbers leave of them and of random parameters.
 
 Lemma C.8 (Xu et al. 2019, Lemma 5): a sum over a multiset can determine it. In exact numbers that settles Theorem 3.4;
-a float32 has 24 bits. `precision_of_all` asks of every tree whether float32 still tells it apart.
+a float32 has 24 bits. `precision_of_all` checks for every tree whether float32 still distinguishes it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def collisions(code: Code, kinds: int, largest: int, smallest: int = 0) -> int:
 
 
 def module_collisions(module: Any, kinds: int, size: int) -> int:
-    """The same of a module that stands for σ, `module(listed, size)`: multisets of exactly `size` listed inputs.
+    """The same of a module in place of σ, `module(listed, size)`: multisets of exactly `size` listed inputs.
 
     Raises:
         ValueError: For a module whose codes are no whole numbers in float64.
@@ -159,11 +159,11 @@ def precision_of_all(layer: Smore, x: Float[Tensor, "in"]) -> dict[str, int | fl
 def smore_thm34_single_precision(seed: int = 0) -> Claim:
     """float32 keeps trees apart at the usual size of parameters and loses σ's part of them when σ is nearly linear."""
     from ..adapters import Smore
-    from .smore_families import randomised
+    from .smore_families import randomized
 
     x, found = inputs(seed, IN_FEATURES), []
     for layers, scale in [(2, 1.0), (3, 1.0), (2, 1e-4)]:
-        layer = randomised(Smore(IN_FEATURES, 2, structure(*paper_sizes(layers))), seed, scale)
+        layer = randomized(Smore(IN_FEATURES, 2, structure(*paper_sizes(layers))), seed, scale)
         found.append(precision_of_all(layer, x))
     return agreement(
         "smore_thm34_single_precision",

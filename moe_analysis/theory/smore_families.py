@@ -86,9 +86,9 @@ class SingleNumberCode(MultisetCode):
 
 @torch.no_grad()
 def distinguishing_layer(config: SmoreConfig, code: type[MultisetCode] = MultisetCode, in_features: int = 3) -> Smore:
-    """A float64 Smore that tells apart all the trees which its form can (Theorem 3.4, Corollaries 3.5 and 3.6).
+    """A float64 Smore that distinguishes all trees that its form can (Theorem 3.4, Corollaries 3.5 and 3.6).
 
-    Experts are numbered 0, 1, … in their biases, and 1, 2, 4, … where σ stands on the child and the biases are summed
+    Experts are numbered 0, 1, … in their biases, and 1, 2, 4, … where σ is applied to the child and the biases are summed
     without it. A shared pool has no rows for every layer: the bias takes the last row, σ the first ones, W = I.
     Raises ValueError without biases, for widths that hold no code, and where the codes leave float64's integers.
     """
@@ -159,7 +159,7 @@ def decoded_trees(layer: Smore, outputs: Float[Tensor, "tree width"]) -> Trees:
 
 
 @torch.no_grad()
-def randomised(layer: Any, seed: int, scale: float = 1.0) -> Any:
+def randomized(layer: Any, seed: int, scale: float = 1.0) -> Any:
     """The module itself in float64, every parameter normal with deviation scale / sqrt(size of its last dimension).
 
     Biases, which have no inputs to share their variance, have deviation `scale`.

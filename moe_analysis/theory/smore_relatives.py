@@ -161,12 +161,12 @@ def smore_prop31_mixture(seed: int = 0) -> Claim:
     import torch
 
     from ..adapters import MoeLora, MoeLoraConfig
-    from .smore_families import randomised
+    from .smore_families import randomized
 
     x, gaps = inputs(seed, TOKENS, IN_FEATURES), []
     for experts, top_k, gate, r in [(5, 2, "switch", 3), (3, 1, "switch", 2), (6, 3, "softmax", 1), (4, 4, "dense", 2)]:
         config = MoeLoraConfig(num_experts=experts, top_k=top_k, gate=gate, r=r)
-        mixture = randomised(MoeLora(IN_FEATURES, 7, config), seed)
+        mixture = randomized(MoeLora(IN_FEATURES, 7, config), seed)
         with torch.no_grad():
             gaps.append(relative_gap(as_smore(as_momor(mixture))(x)[0], mixture(x)[0]))
     return closeness(
@@ -184,13 +184,13 @@ def smore_prop32_momor(seed: int = 0) -> Claim:
     import torch
 
     from ..adapters import Momor, MomorConfig
-    from .smore_families import randomised
+    from .smore_families import randomized
     from .tree_enumeration import HeldMomor
 
     x, gaps = inputs(seed, TOKENS, IN_FEATURES), []
     for s, k in [paper_sizes(1), paper_sizes(2), paper_sizes(3), ([5, 3, 4], [2, 3, 2]), ([3, 6], [2, 4])]:
         config = MomorConfig(r=list(range(1, len(s) + 1)), alpha=8.0, num_experts=s, top_k=k)
-        momor = randomised(Momor(IN_FEATURES, 7, config), seed)
+        momor = randomized(Momor(IN_FEATURES, 7, config), seed)
         layer = as_smore(momor)
         gates = []
         for pool, top, size in zip(s, k, inputs(seed, len(s), TOKENS, max(s)).exp()):  # size (N, max s)
@@ -217,12 +217,12 @@ def smore_prop32_coefficients(seed: int = 0) -> Claim:
 
     from ..adapters import Momor, MomorConfig
     from ..adapters.tree_gates import Choice, TreeRouting
-    from .smore_families import randomised
+    from .smore_families import randomized
     from .tree_enumeration import HeldMomor, random_trees
 
     x, gaps, generator = inputs(seed, TOKENS, IN_FEATURES), [], torch.Generator().manual_seed(seed)
     for s, f in MIXED:
-        momor = randomised(Momor(IN_FEATURES, 7, MomorConfig(r=2, num_experts=s, top_k=f)), seed)
+        momor = randomized(Momor(IN_FEATURES, 7, MomorConfig(r=2, num_experts=s, top_k=f)), seed)
         layer, choices = as_smore(momor), []
         for pool, ids in zip(s, random_trees(layer.config, TOKENS, generator)):
             scores = torch.randn(ids.shape, generator=generator, dtype=torch.float64)

@@ -1,6 +1,6 @@
-"""The adapter of a run on disk: its values, its class where that is here, and the Python file of a user's own.
+"""The adapter of a run on disk: its values, its class where that is here, and the user's own Python file.
 
-The file is kept in the folder of every run that was trained with it, so a folder is whole wherever it is taken. Opening
+The file is kept in the folder of every run that was trained with it, so a folder can be copied anywhere. Opening
 one executes nothing: a model wants the same file registered, or the word of the person who calls
 `run.model(trust_code=True)`. Where the class is not here, the values are read, compared and written without it.
 """
@@ -82,7 +82,7 @@ class KeptSource:
 
 
 def keep_source(folder: Path, system: str) -> None:
-    """Copy the registered adapter's file into a run's folder, whole or not at all; nothing for an adapter of ours."""
+    """Copy the registered adapter's file into a run's folder, whole or not at all; nothing for our own adapters."""
     source = own.source_of(system)
     if source is None or (folder / FOLDER).exists():
         return
@@ -114,7 +114,7 @@ def kept_source(folder: Path, system: str) -> KeptSource | None:
 
 
 def another_source(folder: Path, system: str) -> str | None:
-    """How the registered adapter differs from the one of a run; None where it does not, or where nothing tells."""
+    """How the registered adapter differs from the one of a run; None where it does not, or where it is unknown."""
     if (kept := kept_source(folder, system)) is None:
         return None
     here = own.source_of(system)

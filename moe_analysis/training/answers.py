@@ -1,4 +1,4 @@
-"""Scores over the vocabulary where an answer stands and nowhere else, and the loss of a training step from them.
+"""Scores over the vocabulary at the answer's tokens only, and the loss of a training step from them.
 
 The head is a fifth of a small model's cost. The hidden states are gathered right before the model's output layer.
 Whether a model gives the same scores and the same loss that way is not guessed: `gathers` and `gathers_loss` try it on
@@ -129,7 +129,7 @@ def same_scores(some: Tensor, whole: Tensor, row: Tensor, place: Tensor) -> bool
 
 
 def at_answers(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where a causal model's scores of labels stand, and these labels.
+    """The places of a causal model's scores of labels, and these labels.
 
     Args:
         labels: (batch, sequence), -100 where nothing is to be answered.
@@ -147,12 +147,12 @@ def at_answers(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class AnswerLoss(Trainer):
-    """Trainer that scores the vocabulary where labels stand, counts right answers, and weighs balance losses.
+    """Trainer that scores the vocabulary at the labels only, counts right answers, and weighs balance losses.
 
     Attributes:
         recorders: What looks at the step; they are told which tokens of the batch are this process's.
         step_sums: Right answer tokens, all answer tokens, and the balance loss since they were last logged.
-        answers_only: Whether the model's loss can be had from the answers alone; the first batch tells.
+        answers_only: Whether the model's loss can be had from the answers alone; known after the first batch.
     """
 
     recorders: Sequence[HookedRecorder]

@@ -86,7 +86,7 @@ ADAPTER_MEANINGS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A field by its dotted name, the run's value, and the default; `MISSING` where nobody here knows one."""
+    """A field by its dotted name, the run's value, and the default; `MISSING` where it is unknown here."""
 
     field: str
     value: Any
@@ -121,7 +121,7 @@ def same(value: Any, default: Any) -> bool:
 
 
 def adapter_defaults(adapter: Any) -> dict[str, Any]:
-    """{"adapter.r": 8, …}: the fields of a PEFT configuration as they are when nobody sets them."""
+    """{"adapter.r": 8, …}: the fields of a PEFT configuration at their defaults."""
     values: dict[str, Any] = {}
     for entry in fields(adapter):
         default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
@@ -130,7 +130,7 @@ def adapter_defaults(adapter: Any) -> dict[str, Any]:
 
 
 def meaning(name: str, adapters: tuple[Any, ...] = ()) -> str:
-    """What a field means, in a few words; empty where nobody says.
+    """What a field means, in a few words; empty where it is unknown.
 
     Args:
         name: dotted, as "lr" or "adapter.num_up"; a setting inside another, as "optimizer_options.damping", has the

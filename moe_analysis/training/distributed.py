@@ -1,4 +1,4 @@
-"""One run over several processes: who speaks for it, what each of them takes, and how they agree.
+"""One run over several processes: which one writes, which rows each one takes, and how they agree.
 
 `torchrun --nproc_per_node 2 -m moe_analysis train config.json` starts them, on any number of machines that share the
 folder of the runs. Every process drives one device and holds the whole model; `share` is its part of each batch. The

@@ -133,7 +133,7 @@ def best_is_right(lines: pd.DataFrame, values: pd.Series) -> np.ndarray:
 
 
 def row_numbers(frame: pd.DataFrame) -> np.ndarray:
-    """(rows,) int64 hashes of what a row asks: equal numbers mean the same question in any suite, run and machine."""
+    """(rows,) int64 hashes of a row's question: equal numbers mean the same question in any suite, run and machine."""
     texts = (
         repr((row.dataset, row.prompt, None if row.choices is None else list(row.choices), row.answer)).encode()
         for row in frame[["dataset", "prompt", "choices", "answer"]].itertuples()
@@ -276,7 +276,7 @@ def scores(model: nn.Module, batch: dict[str, Tensor], row: Tensor, place: Tenso
 def way_for(model: nn.Module, questions: Sequence[Question], intuition: np.ndarray | None, pad: int) -> Way:
     """The fastest way to put some questions before a model that gives the numbers of plain rows.
 
-    A packed row needs attention that takes a mask of ours, positions that are ours to say, and no other way from one
+    A packed row needs attention that takes our mask, positions that we can set, and no other way from one
     token to another, such as the state of a recurrent layer or a window. What a model's configuration cannot tell is
     tried: one prompt with two made-up answers is read both ways.
     """

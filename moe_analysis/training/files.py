@@ -1,6 +1,6 @@
-"""The files of a run: how they are written, read and checked, and what they say of its state.
+"""The files of a run: how they are written, read and checked, and what they say about its state.
 
-Nothing here needs torch, transformers or PEFT, because a person does not want to wait for the list of a folder's runs.
+Nothing here needs torch, transformers or PEFT, so that the runs of a folder are listed at once.
 """
 
 from __future__ import annotations

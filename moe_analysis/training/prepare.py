@@ -126,7 +126,7 @@ class Data:
     frame: pd.DataFrame
     intuition: np.ndarray | None
 
-    def tokenised(self, tokenizer: Any, config: TrainConfig) -> list[tuple[Any, Any]]:
+    def tokenized(self, tokenizer: Any, config: TrainConfig) -> list[tuple[Any, Any]]:
         examples = encode(self.frame, tokenizer, config.max_length, prompt_form=config.form)
         scores = [None] * len(examples) if self.intuition is None else list(self.intuition)
         return list(zip(examples, scores))
@@ -136,7 +136,7 @@ def fitting_rows(config: TrainConfig, tokenizer: Any) -> tuple[dict[str, pd.Data
     """({split: rows}, {split: True where max_length holds the answer}) of what `run_rows` gives; one warning counts the
     rows it does not.
 
-    Raises ValueError for a split of which nothing is left, and for rows that the prompt form cannot ask.
+    Raises ValueError for a split of which nothing is left, and for rows that the prompt form cannot express.
     """
     frames = run_rows(config)
     for frame in frames.values():
@@ -209,7 +209,7 @@ def weights_digest(model: nn.Module) -> str:
 class LikeLengths(Sampler[int]):
     """Every row once per epoch, in batches of like length.
 
-    Rows are shuffled and dealt into pools of `POOL` batches. A pool is sorted by length, and all batches are shuffled
+    Rows are shuffled and divided into pools of `POOL` batches. A pool is sorted by length, and all batches are shuffled
     again. Any epoch can be drawn at once, so a resumed run trains on the rows that it would have had.
 
     Args:

@@ -1,4 +1,4 @@
-"""A run's numbers in somebody else's program: TensorBoard, Weights & Biases, MLflow, by the callbacks of transformers."""
+"""A run's numbers in other programs: TensorBoard, Weights & Biases, MLflow, by the callbacks of transformers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_reports(reports: Sequence[str]) -> None:
 class Reports(TrainerCallback):
     """Hands a Trainer's logs to its callbacks for reports, which end when the run does.
 
-    Trainer ends them behind the last step, and the final evaluation comes later: MLflow would open another run for it.
+    Trainer ends them after the last step, and the final evaluation comes later: MLflow would open another run for it.
 
     Args:
         config: Of the run.
@@ -57,7 +57,7 @@ class Reports(TrainerCallback):
             self.callbacks[-1].on_train_begin(args, state, control, **named)
 
     def _writer(self, step: int) -> Any:
-        """TensorBoard's, in the run's folder; what a run wrote behind the checkpoint it goes on from is taken back."""
+        """TensorBoard's, in the run's folder; what a run wrote after the checkpoint that it resumes from is removed."""
         from torch.utils.tensorboard import SummaryWriter
 
         home = os.environ.get("TENSORBOARD_LOGGING_DIR")

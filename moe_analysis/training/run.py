@@ -150,7 +150,7 @@ class Run:
         return self.clusters.intuition(embed_like_training(self.config, frame["prompt"]))
 
     def require_adapter(self, trust_code: bool = False) -> None:
-        """Have the class of the run's adapter, which an adapter of somebody's own may lack; what needs no model needs
+        """Have the class of the run's adapter, which a user's own adapter may lack; what needs no model needs
         it not.
 
         Args:
@@ -175,7 +175,7 @@ class Run:
 
         Args:
             trust_code: of an adapter that is not registered here, execute the file that the run's folder keeps, which
-                can do whatever Python can: only where you trust whoever made the folder.
+                can do whatever Python can: only where you trust the maker of the folder.
 
         Raises:
             RunError: the run is not finished, the class of its adapter is not here, or the backbone is another one.

@@ -107,7 +107,7 @@ def run_html(run: Any) -> str:
 
 
 def attached_html(run: Any) -> str:
-    """The card of a recorded loop: what was attached, the losses that were told, and the load of its experts."""
+    """The card of a recorded loop: what was attached, the losses that were logged, and the load of its experts."""
     parts, config = Parts(run), run.config
     records = parts.part(lambda run: run.records.sizes.get("step", 0), 0)
     return cell_html(
@@ -163,7 +163,7 @@ def losses(run: Any) -> dict[str, Any]:
 
 
 def losses_so_far(run: Any) -> dict[str, Any]:
-    """As `losses` of a run whose history is not written yet: the means that it tells while it trains."""
+    """As `losses` of a run whose history is not written yet: the means that it logs while it trains."""
     live = read_live(run.path)
     points = [] if live is None else [point for point in live.points if np.isfinite(point.loss)]
     if not points:
@@ -219,7 +219,7 @@ def drawn_load(module: str, shares: np.ndarray) -> Any:
 
 
 def scores(evaluation: pd.DataFrame, guesses: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """A row for each data set, beside what guessing gives, and their mean behind."""
+    """A row for each data set, beside what guessing gives, and then their mean."""
     table = evaluation[["dataset", "rows", "accuracy", "loss"]]
     table = table.join(guesses, on="dataset") if guesses is not None else table.assign(chance=np.nan, majority=np.nan)
     table = table.assign(guess=table[["chance", "majority"]].max(axis=1))

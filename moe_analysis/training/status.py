@@ -1,4 +1,4 @@
-"""A run while it trains: who holds its folder, what it says of itself, and how it ends early.
+"""A run while it trains: which process holds its folder, what it reports, and how it ends early.
 
 It ends early by Ctrl-C, by a permit that is taken away, or as the time of a sweep is up: the step ends, its checkpoint
 is written, then the run stops.
@@ -44,7 +44,7 @@ PREFIX = ".sweep-"
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run's folder for this process, or for all that train it together.
 
-    The lock goes when the process does, however it ends. Of several processes the first one holds it.
+    The lock ends with the process, however that ends. Of several processes the first one holds it.
     """
     held: list[FileLock] = []
     try:
@@ -108,7 +108,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def code_version() -> str:
-    """Such as "0.1.0+f2e7be5"; with ".changed" behind it where files of the package are not as committed."""
+    """Such as "0.1.0+f2e7be5"; with ".changed" after it where files of the package are not as committed."""
     try:
         number = version(PACKAGE.name)
     except PackageNotFoundError:  # a clone on the path that nobody installed
@@ -120,7 +120,7 @@ def code_version() -> str:
 
 
 def git(*words: str) -> str | None:
-    """What git says of the clone that the package lies in; None where there is no git or no clone."""
+    """What git says about the clone that the package lies in; None where there is no git or no clone."""
     if not (PACKAGE.parent / ".git").exists():  # the package may be installed inside somebody else's repository
         return None
     try:
@@ -225,7 +225,7 @@ class StopAfterStep(TrainerCallback):
 def saved_when_stopped(trainer: Trainer) -> Iterator[None]:
     """While the block trains, SIGINT and SIGTERM take effect after the step, with its checkpoint written.
 
-    Only where the signal would raise in the main thread of a run's only process: a process that is told to end at once
+    Only where the signal would raise in the main thread of a run's only process: a process that must end at once
     (SIGTERM without a handler, a worker of a sweep) does so, and of several processes none may stop before the others.
     """
     handlers = {

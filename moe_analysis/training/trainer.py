@@ -55,7 +55,7 @@ def train(
         out: Folder of the runs.
         progress: None shows a panel in a notebook and in a terminal (on stderr): time left, loss, entropy of the
             gates, load of the experts, dead experts. True writes one line per minute elsewhere too, False is quiet.
-        permit: A file; when somebody deletes it, the run stops after the step and its checkpoint.
+        permit: A file; when it is deleted, the run stops after the step and its checkpoint.
 
     Raises:
         ValueError: For a configuration that cannot be run.
@@ -156,7 +156,7 @@ def build_trainer(
     trainer = AdapterTrainer(
         model=model,
         args=arguments,
-        train_dataset=data["train"].tokenised(tokenizer, config),
+        train_dataset=data["train"].tokenized(tokenizer, config),
         eval_dataset=data["test"].frame,
         data_collator=lambda rows: collate_share(rows, tokenizer.pad_token_id),
         processing_class=tokenizer,
@@ -181,7 +181,7 @@ def schedule_of(config: TrainConfig) -> tuple[str, dict[str, Any]]:
 
 
 class AdapterTrainer(AnswerLoss):
-    """Trainer that logs answer accuracy, scales balance losses rightly, and never leaves half a checkpoint behind."""
+    """Trainer that logs answer accuracy, scales balance losses correctly, and never leaves half a checkpoint."""
 
     def attach(self, config: TrainConfig, test: Data, recorders: list[HookedRecorder], live: LiveRecorder) -> None:
         self.run_config, self.test, self.recorders, self.live = config, test, recorders, live

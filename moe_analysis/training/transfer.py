@@ -34,7 +34,7 @@ def evaluate_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd
     rows_per_dataset: at most so many rows a data set, the same for every run (None: all). The run's own suite is kept
     to the data sets that it trained on. The table stays in the run's folder as evaluation-<suite>-<digest of rows>
     and is read from there the next time; a folder that cannot be written is warned of (CacheWarning). Raises RunError
-    for a run that is not finished, and for an adapter of somebody's own that is not registered here.
+    for a run that is not finished, and for a user's own adapter that is not registered here.
     """
     _check_finished(run)
     rows = _rows(run.config, suite, rows_per_dataset)
@@ -70,7 +70,7 @@ def score_backbone(config: TrainConfig) -> tuple[pd.DataFrame, str]:
         Columns as of `Run.outcomes`, and the digest of the weights.
 
     Raises:
-        ValueError: for a suite without rows, and for rows that the prompt form cannot ask.
+        ValueError: for a suite without rows, and for rows that the prompt form cannot express.
 
     >>> found, _ = score_backbone(ma.TrainConfig(eval_rows=2, datasets=["add_small"]))
     >>> found[["suite", "dataset"]].values.tolist()
@@ -144,7 +144,7 @@ def evaluate_all(
 
 
 def evaluate_alone(path: str, suite: str, rows_per_dataset: int | None, trust_code: bool = False) -> pd.DataFrame:
-    """`evaluate_on` in a process of its own, with a single thread and without a word on the console."""
+    """`evaluate_on` in its own process, with a single thread and no output."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(1)
     with nobody_watching(said_before=SuiteWarning):

@@ -22,5 +22,5 @@ def small(s: list[int], f: list[int], **options) -> SmoreConfig:
 
 
 def random_smore(seed: int, s: list[int], f: list[int], **options) -> tuple[Smore, torch.Tensor]:
-    layer = smore_families.randomised(Smore(5, 3, small(s, f, **options)), seed)
+    layer = smore_families.randomized(Smore(5, 3, small(s, f, **options)), seed)
     return layer, torch.randn(5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

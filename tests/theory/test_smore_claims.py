@@ -98,7 +98,7 @@ def test_relatives_with_other_up_factors_are_found_wrong(monkeypatch):
 
 
 def test_a_held_order_wise_mixture_sums_its_active_experts():
-    momor = smore_families.randomised(Momor(5, 4, MomorConfig(r=2, alpha=6.0, num_experts=[3, 4], top_k=[2, 2])), 0)
+    momor = smore_families.randomized(Momor(5, 4, MomorConfig(r=2, alpha=6.0, num_experts=[3, 4], top_k=[2, 2])), 0)
     x, gates = torch.ones(5, dtype=torch.float64), walk.momor_routings(small([3, 4], [2, 2]))
     assert len(gates) == 6 * (3 + 1) and set(gates.sum(1).tolist()) == {4.0, 5.0}
     found = walk.momor_outputs(momor, x, gates)
@@ -110,7 +110,7 @@ def test_a_held_order_wise_mixture_sums_its_active_experts():
 @FEW
 @given(SEEDS)
 def test_the_order_wise_mixture_inside_is_the_sum_over_its_gates(seed):
-    momor = smore_families.randomised(Momor(5, 4, MomorConfig(r=2, alpha=None, num_experts=[3, 4], top_k=[2, 2])), seed)
+    momor = smore_families.randomized(Momor(5, 4, MomorConfig(r=2, alpha=None, num_experts=[3, 4], top_k=[2, 2])), seed)
     x = torch.randn(6, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     with torch.no_grad():
         delta, routing = smore_relatives.as_smore(momor)(x)
@@ -144,15 +144,15 @@ def test_a_fresh_two_layer_start_collapses_and_a_moved_one_does_not():
 
 
 def test_a_mixture_of_one_pool_keeps_its_scaling():
-    mixture = smore_families.randomised(MoeLora(5, 4, MoeLoraConfig(num_experts=3, top_k=2, r=2, alpha=7.0)), 0)
+    mixture = smore_families.randomized(MoeLora(5, 4, MoeLoraConfig(num_experts=3, top_k=2, r=2, alpha=7.0)), 0)
     x = torch.ones(2, 5, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(smore_relatives.as_momor(mixture)(x)[0], mixture(x)[0], rtol=1e-13, atol=1e-13)
 
 
 def test_inputs_and_parameters_are_repeatable_and_their_size_is_the_scale():
-    layer = smore_families.randomised(Smore(200, 3, small([4, 4], [2, 2], r=8)), 0, scale=3.0)
-    again = smore_families.randomised(Smore(200, 3, small([4, 4], [2, 2], r=8)), 0, scale=3.0)
+    layer = smore_families.randomized(Smore(200, 3, small([4, 4], [2, 2], r=8)), 0, scale=3.0)
+    again = smore_families.randomized(Smore(200, 3, small([4, 4], [2, 2], r=8)), 0, scale=3.0)
     assert torch.equal(layer.A[0], again.A[0]) and torch.equal(smore.inputs(1, 4), smore.inputs(1, 4))
     assert float(layer.A[0].detach().std()) == pytest.approx(3 / math.sqrt(200), rel=0.05)
     assert float(layer.B_bias[1].detach().std()) == pytest.approx(3.0, rel=0.2)

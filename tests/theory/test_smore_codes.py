@@ -84,6 +84,6 @@ def test_float32_counts_only_what_its_rounding_leaves():
     found = smore_codes.precision_of_all(layer, x)
     assert found["trees"] == found["float64"] == found["float32"] == found["float32_bits"] == 216
     assert 1e-9 < found["rounding"] < 1e-5
-    flat = smore_families.randomised(layer, 1, scale=1e-4)
+    flat = smore_families.randomized(layer, 1, scale=1e-4)
     found = smore_codes.precision_of_all(flat, x)
     assert found["float32"] == 114 < found["float64"]  # σ bends by 1e-8, which float64 sees and float32 does not

@@ -35,7 +35,7 @@ def test_the_rows_that_are_trained_on_are_in_the_runs_form(config, tmp_path: Pat
     tokenizer = ma.Run(tmp_path, one).tokenizer
     data = prepare_data(one, tokenizer, tmp_path)["train"]
     expected = encode(data.frame, tokenizer, one.max_length, prompt_form="cloze")
-    assert [example for example, _ in data.tokenised(tokenizer, one)] == expected
+    assert [example for example, _ in data.tokenized(tokenizer, one)] == expected
     assert tokenizer.decode(expected[0].input_ids).startswith("<bos>Question: ")
 
 

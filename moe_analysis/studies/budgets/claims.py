@@ -1,4 +1,4 @@
-"""What S'MoRE claims of accuracy, declared before it was measured: Fig. 4 at equal budget, Table 2 at the best size."""
+"""S'MoRE's claims about accuracy, declared before measuring: Fig. 4 at equal budget, Table 2 at the best size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POINT = 0.01  # of accuracy, likewise
 
 
 def claims(found: BudgetCurves) -> list[Claim]:
-    """For each endpoint: every gate at equal budget, the best of each sweep, and hypotheses of ours behind them."""
+    """For each endpoint: every gate at equal budget, the best of each sweep, and then our own hypotheses."""
     told = []
     for part in found.parts:
         told += [equal_budget(found, part, gate) for gate in TABLE_2 if named(METHOD, gate) in set_of(found)]
@@ -120,7 +120,7 @@ def against_each(
     """One claim with a part for each opponent, corrected together for their number.
 
     Args:
-        name, source, statement, endpoint, kind, direction: of the claim; the opponents are put behind the statement.
+        name, source, statement, endpoint, kind, direction: of the claim; the opponents are added after the statement.
         others: opponent -> the label of its runs.
         measured: opponent -> the effect, or why there is none.
         method: what they are compared with.

@@ -26,7 +26,7 @@ BAND, PAPER = "#F3E3C3", "#8F6200"
 def plot(found: StepTimes, ax: Axes | None = None) -> Figure | Axes:
     """Ratios with 95 % intervals, one row per size, beside the paper's range for S'MoRE.
 
-    The reference is the line at 1. Rings stand where the operations that the modules compute would put the ratio.
+    The reference is the line at 1. A ring is the ratio of the operations that the modules compute.
     """
     if ax is not None:
         draw_times(ax, found)
@@ -42,7 +42,7 @@ def plot(found: StepTimes, ax: Axes | None = None) -> Figure | Axes:
 
 
 def reading_of(times: pd.DataFrame) -> str:
-    """What the bars of both drawings mean: rounds stand where other figures have seeds."""
+    """What the bars of both drawings mean: rounds take the place of seeds."""
     return f"{int(times['rounds'].max())} rounds in turns, equal parameters; bars: 95 % intervals of the median over rounds."
 
 
@@ -108,7 +108,7 @@ def placed(frame: pd.DataFrame, method: str, sizes: Sequence[str], others: Seque
 
 
 def interactive(found: StepTimes) -> go.Figure:
-    """The same; hover tells milliseconds, quartiles, parameters and rounds."""
+    """The same; hover shows milliseconds, quartiles, parameters and rounds."""
     import plotly.graph_objects as go
 
     times, sizes, others = found.times, sizes_of(found.times), others_of(found.times)

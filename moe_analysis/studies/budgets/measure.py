@@ -131,7 +131,7 @@ class StepTimes(Result):
     """S'MoRE's Table 7.
 
     Args:
-        times: medians and their intervals, as `step_time.step_times` returns them, with a column size.
+        times: medians and their intervals, as `step_time.summary` returns them, with a column size.
         expected: as `operation_ratios` returns it, with a column size.
         rounds: S'MoRE's time over MixLoRA's: columns size, round, ratio.
     """
@@ -235,8 +235,8 @@ def measure_times(rounds: int = 20, targets: str | Sequence[str] | None = None) 
     """Time of a step of MixLoRA and S'MoRE at equal parameters: the compact backbone, 128 wide, and three wider ones.
 
     Forward, backward and AdamW on random tokens, one thread, process time, the two in turns. In the compact backbone a
-    step is mostly the overhead of many small operations; what a step costs hangs on shapes alone, so the wider ones, of
-    two layers, have random weights.
+    step is mostly the overhead of many small operations; what a step costs depends on shapes alone, so the wider ones,
+    of two layers, have random weights.
 
     Args:
         rounds: that are timed.

@@ -1,4 +1,4 @@
-"""Time of a training step over MixLoRA's: what the operations let expect, and which sizes compare.
+"""Time of a training step over MixLoRA's: what the counts of operations predict, and which sizes can be compared.
 
 Source: S'MoRE, Table 7 and section on cost.
 """

@@ -20,46 +20,14 @@ from torch import Tensor, nn
 
 from ...backbones import load_backbone
 from ...optim import build_optimizer
+from ..one_thread import one_thread
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
 Step = Callable[[], float]
-REFERENCE = "MixLoRA"
 WARM_UP = 2  # rounds that are run and not counted: the first allocate the optimizer's state
 LR = 1e-4
-
-
-def step_times(
-    configs: Mapping[str, PeftConfig],
-    backbone: str | Path | nn.Module = "compact",
-    batch: tuple[int, int] = (16, 64),
-    rounds: int = 20,
-    reference: str | None = REFERENCE,
-    device: str = "cpu",
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Time of a step of AdamW on random tokens, with every adapter of `configs` (label -> PEFT configuration).
-
-    batch: (samples, tokens of each). backbone: as in `load_backbone`, or a causal language model, which is left as it
-    was; all models share its weights. On a CPU the time is process time with one thread, elsewhere that of the clock
-    with the device's queue empty. Every round times each model once, in an order that turns from round to round.
-
-    Columns method, trainable (parameters), seconds (median over rounds), seconds_low, seconds_high (quartiles), ratio
-    (median of a round's time over the reference's in the same round), ratio_low, ratio_high (95 % interval of that
-    median, see `median_interval`), rounds, tokens (a step). reference=None leaves the ratios out, as NaN.
-    Raises ValueError for a wrong label, shape or number of rounds, before anything is built.
-
-    >>> mixture = ma.MoeLoraConfig(num_experts=4, top_k=2, gate="switch", target_modules=["up_proj"])
-    >>> found = step_times({"MixLoRA": mixture}, batch=(2, 8), rounds=3)
-    >>> found[["method", "trainable", "rounds", "tokens", "ratio"]].values.tolist()
-    [['MixLoRA', 32768, 3, 16, 1.0]]
-    """
-    check(configs, batch, rounds, reference)
-    found = round_seconds(configs, backbone, batch, rounds, device, seed)
-    table = summary(found.seconds, reference)
-    table.insert(1, "trainable", [found.trainable[label] for label in configs])
-    return table.assign(tokens=batch[0] * batch[1])
 
 
 class Rounds(NamedTuple):
@@ -77,8 +45,30 @@ def round_seconds(
     device: str = "cpu",
     seed: int = 0,
 ) -> Rounds:
-    """The seconds of every round of `step_times`, whose arguments these are."""
-    check(configs, batch, rounds, None)
+    """Time of a step of AdamW on random tokens, with every adapter, round by round.
+
+    On a CPU the time is process time with one thread, elsewhere that of the clock with the device's queue empty. Every
+    round times each model once, in an order that turns from round to round.
+
+    Args:
+        configs: label -> PEFT configuration.
+        backbone: as in `load_backbone`, or a causal language model, which is left as it was; all models share its
+            weights.
+        batch: (samples, tokens of each).
+        rounds: that are counted.
+        device: where the models are.
+        seed: of the tokens and of the adapters' weights.
+
+    Raises:
+        ValueError: for no configuration, and a wrong shape or number of rounds, before anything is built.
+
+    Example:
+        >>> mixture = ma.MoeLoraConfig(num_experts=4, top_k=2, gate="switch", target_modules=["up_proj"])
+        >>> found = round_seconds({"MixLoRA": mixture}, batch=(2, 8), rounds=3)
+        >>> found.seconds.shape, found.trainable
+        ((3, 1), {'MixLoRA': 32768})
+    """
+    check(configs, batch, rounds)
     base = backbone if isinstance(backbone, nn.Module) else load_backbone(backbone)[0]
     with one_thread(), frozen(base), torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -90,28 +80,15 @@ def round_seconds(
         return Rounds(interleaved(steps, rounds), trainable)
 
 
-def check(configs: Mapping[str, Any], batch: Sequence[int], rounds: int, reference: str | None) -> None:
+def check(configs: Mapping[str, Any], batch: Sequence[int], rounds: int) -> None:
     if not configs:
         raise ValueError("configs is empty; pass one label -> PEFT configuration or more")
-    if reference is not None and reference not in configs:
-        raise ValueError(f"reference = {reference!r} is none of {', '.join(configs)}; name one of them, or pass None")
     if len(batch) != 2 or min(batch) < 1 or batch[1] < 2:
         raise ValueError(
             f"batch = {tuple(batch)} must be (samples, tokens of each), at least (1, 2): a token predicts the next"
         )
     if rounds < 1:
         raise ValueError(f"rounds = {rounds} must be at least 1")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread inside; as many as before when the block ends, however it ends."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -139,7 +116,7 @@ def adapted(base: nn.Module, config: PeftConfig, device: str) -> nn.Module:
 
 
 def training_step(model: Any, batch: tuple[int, int], device: str) -> Step:
-    """A function that makes one step on the same random tokens and tells its seconds."""
+    """A function that makes one step on the same random tokens and returns its seconds."""
     optimizer = build_optimizer("adamw", model, LR)
     inputs = random_batch(model, batch, device)
     clock = time.process_time if device == "cpu" else time.perf_counter
@@ -172,7 +149,7 @@ def wait(device: str) -> None:
 
 
 def interleaved(steps: Mapping[str, Step], rounds: int) -> pd.DataFrame:
-    """Seconds, a row a round and a column a label; garbage is collected before the rounds and not during them."""
+    """Seconds, one row per round and one column per label; garbage is collected before the rounds and not during them."""
     labels = list(steps)
     rows = []
     collecting = gc.isenabled()
@@ -191,7 +168,12 @@ def interleaved(steps: Mapping[str, Step], rounds: int) -> pd.DataFrame:
 
 
 def summary(seconds: pd.DataFrame, reference: str | None) -> pd.DataFrame:
-    """Seconds of `interleaved` -> a row a method with the medians and intervals of `step_times`."""
+    """The seconds of `Rounds` -> one row per method.
+
+    Columns method, seconds (median over rounds), seconds_low, seconds_high (quartiles), ratio (median of a round's time
+    over the reference's in the same round), ratio_low, ratio_high (95 % interval of that median, see
+    `median_interval`), rounds. Without a reference the ratios are NaN.
+    """
     rows = []
     for label in seconds:
         values = seconds[label].to_numpy()
@@ -221,7 +203,7 @@ def median_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float
 def random_decoder(
     hidden: int, inner: int, layers: int, vocabulary: int = 2000, head: int = 64, seed: int = 0
 ) -> nn.Module:
-    """A Llama decoder of any size with random weights, for `step_times`: what a step costs hangs on shapes alone.
+    """A Llama decoder of any size with random weights: what a step costs depends on shapes alone.
 
     hidden: width, a multiple of `head`. inner: width of the feed-forward blocks. Raises ValueError for another width.
 

@@ -1,4 +1,4 @@
-"""What S'MoRE says of its cost. Costs are counted, not sampled, so every claim is exact: it holds or fails."""
+"""What S'MoRE says about its cost. Costs are counted, not sampled, so every claim is exact: it holds or fails."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What adapters cost, in tables: all of them side by side, S'MoRE's Tables 1 and 6, and its router (Fig. 5).
 
-Operations are multiply-accumulates of matrix products a token, as in `theory.cost`.
+Operations are multiply-accumulates of matrix products per token, as in `theory.cost`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def adapter_costs(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.Dat
 
 
 def cost_differences(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.DataFrame:
-    """Where a module computes other than its formula asks for, and why: one row per matrix product.
+    """Where a module computes something other than its formula, and why: one row per matrix product.
 
     Columns system, part, term, needed, computed, extra (computed − needed), per_call, why.
 
@@ -120,7 +120,7 @@ def cost_differences(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.
 
 
 def overhead_table(width: int = WIDTH) -> pd.DataFrame:
-    """Tables 1 and 6 for s = 4, f = 2: a row a table, rank r and number of layers; percent of 2 d d_L.
+    """Tables 1 and 6 for s = 4, f = 2: one row per table, rank r and number of layers; percent of 2 d d_L.
 
     Columns table, r, layers, d_L, printed, formula (the paper's), deviation (formula − printed, percentage points),
     module: the same share on the real module, for Table 1 of all its parameters without the router's, biases

@@ -1,4 +1,4 @@
-"""All adapters beside one another: what they hold, what a token uses, and what it costs to compute."""
+"""All adapters side by side: their parameters, what a token uses, and what it costs to compute."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of
-from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -51,7 +51,8 @@ def plot(found: AdapterCosts) -> Figure:
         panels[0].set_yticks(np.arange(len(systems)), systems)
         panels[0].invert_yaxis()
         handles = [Patch(color=color, label=part) for part, color in PART_COLORS.items()]
-        fig.legend(handles=handles, loc="outside lower center", ncols=2)
+        fig.legend(handles=handles, loc="outside upper left", ncols=2)
+        note_below(fig, found.note("A bar is one layer, counted on the module or by the formula."))
     return fig
 
 

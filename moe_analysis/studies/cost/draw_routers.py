@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of, points_of
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
 from .counting import COUNTS, MOST, whole
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def plot(found: RouterShares) -> Figure:
         draw_protocol(first, whole(found.protocol, "authors"))
         draw_counts(second, found.named)
         draw_projections(third, found.named)
-        fig.legend(*second.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        fig.legend(*second.get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        note_below(fig, found.note("A dot or a bar is one structure; dashes: the paper's 26 %."))
     return fig
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
-from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,7 +34,8 @@ def plot(found: Overheads) -> Figure:
             panel.set(xlabel="layers L (s = 4, f = 2, d = 4096)", ylabel="overhead, % of $2 d d_L$")
             panel.set_title(f"({letter}) {name}: {TITLES[str(name)]}")
             panel.grid(axis="y")
-        fig.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        fig.legend(*panels[-1].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        note_below(fig, found.note("A mark is one structure."))
     return fig
 
 
@@ -57,7 +58,7 @@ def draw_rank(panel: Any, r: int, cells: pd.DataFrame) -> None:
 
 
 def interactive(found: Overheads) -> go.Figure:
-    """The same; hover tells printed, formula, deviation and what the module has."""
+    """The same; hover shows printed, formula, deviation and what the module has."""
     from plotly.subplots import make_subplots
 
     names = found.table["table"].unique()

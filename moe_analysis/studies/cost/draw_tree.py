@@ -12,7 +12,7 @@ import pandas as pd
 
 from ...drawing.diagram import arrow, box
 from ...drawing.layout import arranged
-from ...drawing.style import BASE, FULL_WIDTH, figure, text_on, use_style
+from ...drawing.style import BASE, FULL_WIDTH, figure, note_below, text_on, use_style
 from ..trees.draw_tree import tree_layout
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def plot(found: ExampleTree) -> Figure:
     """(a) propagation from the leaves up and (b) routing from the root down, of one token.
 
     A color is an expert of a pool, a gray box one that the token does not use. (a) numbers at the edges are scores;
-    (b) a row of keys is one run of a gate, so that a layer's gate stands there once per parent.
+    (b) a row of keys is one run of a gate, so that a layer's gate appears once per parent.
 
     Raises:
         ValueError: when the tree has not as many layers as there are pools.
@@ -49,6 +49,7 @@ def plot(found: ExampleTree) -> Figure:
         draw_routing(right, nodes, num_experts)
         left.set_title("(a) propagation, from the leaves up")
         right.set_title("(b) routing, from the root down")
+        note_below(fig, found.note("Numbers are the scores of the routing; gray: experts that the token does not use."))
     return fig
 
 
@@ -170,7 +171,7 @@ def finish(panel: Any, nodes: list[Any], left: float) -> None:
 
 
 def interactive(found: ExampleTree) -> go.Figure:
-    """The tree with its pools; hover tells expert, scores, key similarity and contribution."""
+    """The tree with its pools; hover shows expert, scores, key similarity and contribution."""
     from plotly.subplots import make_subplots
 
     nodes, num_experts = layout(found.tree), found.num_experts
@@ -180,7 +181,7 @@ def interactive(found: ExampleTree) -> go.Figure:
         times = [stands.count(expert) for expert in range(s)]
         colors = [expert_color(expert) if times[expert] else NOT_CHOSEN for expert in range(s)]
         told = [
-            f"expert {expert + 1} of pool {layer}<br>stands at {times[expert]} of the token's {len(stands)} nodes"
+            f"expert {expert + 1} of pool {layer}<br>used at {times[expert]} of the token's {len(stands)} nodes"
             for expert in range(s)
         ]
         names = [f"{expert + 1}" for expert in range(s)]

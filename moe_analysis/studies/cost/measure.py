@@ -114,7 +114,7 @@ class AdapterCosts(Result):
 
     Args:
         costs: as `adapter_costs` returns it.
-        differences: where modules compute other than the formulas ask for, as `cost_differences` returns it.
+        differences: where modules compute something other than the formulas, as `cost_differences` returns it.
         verified: the checks of the cost formulas, as `theory.verify` returns it.
     """
 
@@ -141,7 +141,12 @@ def measure_tree(seed: int = 2) -> ExampleTree:
         >>> measure_tree().verdicts
         '2 claims: 2 holds'
     """
-    return ExampleTree(tree=example_tree(seed), num_experts=POOLS, verified=verify(SHOWN))
+    return ExampleTree(
+        tree=example_tree(seed),
+        num_experts=POOLS,
+        verified=verify(SHOWN),
+        sample="one token in one layer with random weights",
+    )
 
 
 @asked()

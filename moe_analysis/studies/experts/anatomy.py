@@ -1,7 +1,7 @@
 """The anatomy of experts over training: how well conditioned they are, how alike, and how evenly used.
 
 Frames have one row per (method, seed, step, module), with the layer that the module belongs to. A step counts the updates
-made before: what stands at step 0 is the model as it was initialized.
+made before: step 0 is the model as it was initialized.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def load_balance(runs: Sequence[Any]) -> pd.DataFrame:
     token_entropy: normalized entropy of one token's gates, mean over tokens: how many experts a token uses.
     load_balance: normalized entropy over experts of the load (the share of tokens that use an expert); load_variation:
     its coefficient of variation; dead_share: experts that no token used. importance_balance: normalized entropy of the
-    mean gates, which tells more than the load where a gate keeps every expert.
+    mean gates, which says more than the load where a gate keeps every expert.
     The first is not the others. When every token spreads its gates evenly over the same few experts its entropy is
     as high as top-k allows and the load is as uneven; when each token uses one expert, and all are used alike, the
     entropy is 0 and the load perfectly balanced. A single expert has no entropy: NaN.

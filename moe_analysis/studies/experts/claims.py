@@ -1,4 +1,4 @@
-"""What gate rescaling may do to the experts: hypotheses of ours, declared before they were measured.
+"""What gate rescaling may do to the experts: our own hypotheses, declared before they were measured.
 
 Compared are means over modules and over the second half of training, paired by seed.
 """

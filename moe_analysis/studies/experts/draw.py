@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of, points_of
-from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
+from ...drawing.style import BANDS, FULL_WIDTH, figure, method_color, note_below, use_style
 from ..records import layer_title
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def plot(found: ExpertAnatomy, layers: Sequence[str] | None = None) -> Figure:
             panel.set_title(layer_title(layer))
             last.set_xlabel("training step")
         name_methods(fig, methods)
+        note_below(fig, found.note(BANDS))
     return fig
 
 
@@ -139,7 +140,7 @@ def name_methods(fig: Figure, methods: Sequence[str]) -> None:
 def interactive(found: ExpertAnatomy) -> go.Figure:
     """The same measures, one module at a time, chosen from a menu.
 
-    The legend hides a method or shows it alone; hover tells step, mean and extremes.
+    The legend hides a method or shows it alone; hover shows step, mean and extremes.
     """
     from plotly.subplots import make_subplots
 
@@ -181,7 +182,7 @@ def dash_key(row: Row) -> str:
 def explorer_traces(
     bands: pd.DataFrame, row: Row, methods: Sequence[str], leading: bool, visible: bool
 ) -> list[go.Scatter]:
-    """A line for every method and measure of a row; only the first of a method stands in the legend."""
+    """A line for every method and measure of a row; only the first of a method is in the legend."""
     import plotly.graph_objects as go
 
     traces = []

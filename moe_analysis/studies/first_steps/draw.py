@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged, width_for
 from ...drawing.marks import menu_of
-from ...drawing.style import BASE, FULL_WIDTH, PALETTE, figure, text_on, use_style
+from ...drawing.style import BASE, FULL_WIDTH, PALETTE, figure, note_below, text_on, use_style
 from ..records import layer_of
 from .measure import AFTER, BEFORE
 
@@ -32,6 +32,7 @@ def plot(found: FirstSteps) -> Figure:
         axes["loss"].set(title="(a) loss", xlabel="training step", ylabel="nats per answer token", ylim=(0, None))
         draw_moved(axes["moved"], found.moved)
         draw_sentence(axes["words"], found)
+        note_below(fig, found.note("A line in (b) is one router; a color in (c) is one expert."))
     return fig
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import HALF_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ...drawing.style import HALF_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,7 +31,10 @@ def plot(found: Flexibility, ax: Axes | None = None) -> Figure | Axes:
     """Γ against the number of layers, logarithmic."""
     if ax is not None:
         return draw_outputs(ax, found.table, found.points, found.sizes)
-    return flexibility_figure(found.table, found.points, found.sizes)
+    with use_style():
+        fig = flexibility_figure(found.table, found.points, found.sizes)
+        note_below(fig, found.note("Lines are formulas, marks are outputs counted on modules."))
+    return fig
 
 
 def flexibility_figure(table: pd.DataFrame, points: pd.DataFrame, sizes: str) -> Figure:

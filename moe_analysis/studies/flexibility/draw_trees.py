@@ -1,4 +1,4 @@
-"""S'MoRE Fig. 3: three trees of the same experts, and which of their outputs every system tells apart."""
+"""S'MoRE Fig. 3: three trees of the same experts, and which of their outputs every system distinguishes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 from ..trees.draw_tree import expert_color, tree_layout
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def plot(found: ThreeTrees) -> Figure:
             count = len(set(distinct(values)))
             panels[1, -1].text(1.08, -row, f"{count} output{'s' if count > 1 else ''}", va="center", fontsize=7.5)
             panels[1, 0].text(-0.04, -row, system, ha="right", va="center", fontsize=7.5)
+        note_below(fig, found.note("Equal letters and colors are equal outputs."))
     return fig
 
 

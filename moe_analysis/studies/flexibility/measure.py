@@ -1,4 +1,4 @@
-"""How many different outputs can routing make, and which systems tell three trees apart? S'MoRE Figs. 2 and 3.
+"""How many different outputs can routing make, and which systems distinguish three trees? S'MoRE Figs. 2 and 3.
 
 Distinct outputs are counted on real modules: of all routings, and of three trees of the same experts.
 """
@@ -28,7 +28,7 @@ from ..result import Result
 
 SYSTEMS = ("MoMOR", "S'MoRE*", "S'MoRE")
 WALKED = 3  # layers whose routings are walked, where the figure has as many
-POSITIONS = {"S'MoRE*": "child", "S'MoRE": "all"}  # where σ stands
+POSITIONS = {"S'MoRE*": "child", "S'MoRE": "all"}  # where σ is applied
 INPUT = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)  # integers keep every output exact
 # Fig. 3, two pools: the children of experts 1 and 2 of the upper pool, as the paper numbers them
 FIGURE3 = {"a": ((1, 3), (2, 4)), "b": ((1, 2), (3, 4)), "c": ((3, 4), (1, 2))}
@@ -79,7 +79,7 @@ class ThreeTrees(Result):
     question = "Which systems distinguish trees that use the same experts?"
     how_to_read = (
         "All three trees use experts 1 and 2 of the upper pool and 1 to 4 of the lower one. Nodes are named pool, expert. "
-        "Below each tree stands the output that every system gives; equal letters and colors are equal outputs."
+        "Below each tree is the output that every system gives; equal letters and colors are equal outputs."
     )
     drawing = "draw_trees"
     exploring = ""

@@ -1,4 +1,4 @@
-"""What gR's Fig. 1 and its argument for gate rescaling say of the powers of g, and whether they hold.
+"""What gR's Fig. 1 and its argument for gate rescaling say about the powers of g, and whether it holds.
 
 A power holds when that of every expert, and of every direction, lies within 0.01 of it.
 """

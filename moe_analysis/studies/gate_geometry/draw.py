@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -39,12 +39,22 @@ def plot(found: GateGeometry) -> Figure:
     the predictions.
     """
     with use_style():
-        fig = figure(FULL_WIDTH, 3.5)
+        fig = figure(FULL_WIDTH, 3.9)
         first, second, third = fig.subplots(1, 3, width_ratios=[1.3, 1, 1])
         draw_picture(first, found.picture)
         draw_curvature(second, found.curvature)
         draw_changes(third, found.changes)
+        note_below(fig, found.note(reading_of(found)))
     return fig
+
+
+def reading_of(found: GateGeometry) -> str:
+    """What was drawn of how many layers and experts."""
+    layers, experts = (found.changes[name].nunique() for name in ("module", "expert"))
+    return (
+        f"(a) Expert {found.picture.expert} of {found.module}. (b, c) {experts} experts of {layers} layers: dots are (b) medians, "
+        "shaded from the least to the largest, and (c) means; lines are the closed form."
+    )
 
 
 def draw_picture(panel: Any, picture: LocalPicture) -> None:
@@ -134,7 +144,7 @@ def log_axes(panel: Any, label: str) -> None:
 
 
 def interactive(found: GateGeometry) -> go.Figure:
-    """The same three panels; every expert's own curve, hover tells measured and predicted."""
+    """The same three panels; every expert's own curve, hover shows measured and predicted."""
     from plotly.subplots import make_subplots
 
     titles = ["one step, two gates", "bending of the manifold", "change by one step"]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-import torch
-from threadpoolctl import threadpool_limits
 
 from ...peft_bridge import adapter_modules
 from ...training.recorders.routing import LayerBatch, layer_batches
 from ..asked import Runs, asked, listed
 from ..chosen_module import meant
+from ..one_thread import one_thread
 from ..records import check_runs, first_prompts, run_key
 from ..result import Result
 from .geometry import GATES, LocalPicture, curvature, first_order_change, local_picture, over_layers
@@ -97,18 +95,6 @@ def measure(
             layers=layers,
             runs=tuple(runs[:1]),
         )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums in one order, so that the number of cores does not show in the last digits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def layers_of(run: Any, modules: Sequence[int | str] | None = None) -> dict[str, LayerBatch]:

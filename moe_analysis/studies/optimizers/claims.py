@@ -1,4 +1,4 @@
-"""What gR's Figs. 2 and 3 claim, and what we ask of gate rescaling beyond them, declared before it was measured.
+"""What gR's Figs. 2 and 3 claim, and what else we ask about gate rescaling, declared before it was measured.
 
 The paper draws its losses: a twentieth of the other's loss is what an eye would see. An independent reproduction gave
 numbers for accuracy and for its own synthetic bench; half of its effect is what matters there.

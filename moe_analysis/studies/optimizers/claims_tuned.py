@@ -1,4 +1,4 @@
-"""The order of the optimizers of gR Fig. 3 when each is tuned alike: by training loss, and by test loss task by task."""
+"""The order of the optimizers of gR Fig. 3, all tuned in the same way: by training loss, and by test loss by task."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def trained(found: TunedOptimizers, form: str) -> Claim:
 
 
 def tested(found: TunedOptimizers, form: str) -> Claim:
-    """Lower test losses, a hypothesis of ours: the paper draws the training loss."""
+    """Lower test losses, our own hypothesis: the paper draws the training loss."""
     parts = []
     for better, worse in pairs_of(form):
         claim = Claim(

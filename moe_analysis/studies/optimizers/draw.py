@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import menu_of, points_of
 from ...drawing.style import (
+    BANDS,
     FULL_WIDTH,
     MARKERS,
     SYMBOLS,
@@ -35,7 +37,6 @@ LABELS = {
     "eval accuracy": "test accuracy",
 }
 OUTCOMES = {"mean_loss": "mean training loss (nats per token)", "loss": "held-out loss (nats per token)"}
-BANDS = "Lines are means over seeds; shades reach from the lowest seed to the highest."
 RATE = "learning rate of the experts"
 DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6))}  # plotly's names, matplotlib's patterns
 APART = 0.085  # of a panel's height: the least distance of two names at the ends of lines
@@ -237,8 +238,7 @@ def progress_explorer(curves: pd.DataFrame, names: Mapping[str, str] | None = No
     for (measure, method, seed), line in curves.groupby(["measure", "method", "seed"], sort=False):
         first = seed == curves.loc[curves["method"] == method, "seed"].iloc[0]
         fig.add_scatter(
-            x=line["step"],
-            y=line["value"].astype("float32"),
+            **points_of(line, "step", "value"),
             mode="lines+markers" if len(line) < 12 else "lines",
             name=(names or {}).get(str(method), str(method)),
             legendgroup=str(method),
@@ -248,23 +248,25 @@ def progress_explorer(curves: pd.DataFrame, names: Mapping[str, str] | None = No
             hovertemplate=f"{method}, seed {seed}<br>step %{{x}}: %{{y:.3f}}<extra></extra>",
         )
         shown.append(str(measure))
-    buttons = [
-        {
-            "label": measure,
-            "method": "update",
-            "args": [{"visible": [name == measure for name in shown]}, {"yaxis.title.text": LABELS[measure]}],
-        }
-        for measure in measures
-    ]
-    fig.update_layout(
-        template="plotly_white",
+    return arranged(
+        fig,
+        f"{seed_count(curves)}, one line each; lr: learning rate of the experts",
         height=520,
         title={"text": "Optimizers against each other"},
         xaxis_title="training step",
         yaxis_title=LABELS[measures[0]],
-        updatemenus=[{"buttons": buttons}] if len(measures) > 1 else [],
+        updatemenus=[menu_of_measures({name: (name, LABELS[name]) for name in measures}, shown)] * (len(measures) > 1),
     )
-    return arranged(fig, f"{seed_count(curves)}, one line each; lr: learning rate of the experts")
+
+
+def menu_of_measures(measures: Mapping[str, tuple[str, str]], shown: Sequence[str]) -> dict[str, Any]:
+    """A menu of measures, each given as label and axis; `shown` is the measure of every trace."""
+    return menu_of(
+        {
+            label: [{"visible": [name == measure for name in shown]}, {"yaxis.title.text": axis}]
+            for measure, (label, axis) in measures.items()
+        }
+    )
 
 
 def rates_explorer(outcomes: pd.DataFrame, rates: pd.DataFrame) -> go.Figure:
@@ -280,19 +282,16 @@ def rates_explorer(outcomes: pd.DataFrame, rates: pd.DataFrame) -> go.Figure:
             band = rate_bands(outcomes, str(method), measure)
             common: dict[str, Any] = {"legendgroup": str(method), "visible": measure == "mean_loss"}
             fig.add_scatter(
-                x=finite["lr"].astype("float32"),
-                y=finite[measure].astype("float32"),
+                **points_of(finite, "lr", measure, ["seed"]),
                 mode="markers",
                 name=str(method),
                 showlegend=False,
-                customdata=finite["seed"].to_numpy(),
                 marker={"color": color, "symbol": symbol, "size": 6, "opacity": 0.4},
-                hovertemplate=f"{method}, seed %{{customdata}}<br>lr %{{x:.3g}}<br>{label} %{{y:.3f}}<extra></extra>",
+                hovertemplate=f"{method}, seed %{{customdata[0]}}<br>lr %{{x:.3g}}<br>{label} %{{y:.3f}}<extra></extra>",
                 **common,
             )
             fig.add_scatter(
-                x=band["lr"].astype("float32"),
-                y=band["mean"].astype("float32"),
+                **points_of(band, "lr", "mean"),
                 mode="lines+markers",
                 name=f"{method}, best at {best[method]:g}",
                 line={"color": color, "dash": method_dash(str(method)), "width": 1.5},
@@ -301,20 +300,13 @@ def rates_explorer(outcomes: pd.DataFrame, rates: pd.DataFrame) -> go.Figure:
                 **common,
             )
             shown += [measure, measure]
-    buttons = [
-        {
-            "label": label.partition(" (")[0],
-            "method": "update",
-            "args": [{"visible": [name == measure for name in shown]}, {"yaxis.title.text": label}],
-        }
-        for measure, label in OUTCOMES.items()
-    ]
-    fig.update_layout(
-        template="plotly_white",
+    menu = menu_of_measures({name: (label.partition(" (")[0], label) for name, label in OUTCOMES.items()}, shown)
+    return arranged(
+        fig,
+        f"{seed_count(outcomes)}: small marks; lines are their means",
         height=520,
         title={"text": "Optimizers by learning rate"},
         xaxis={"type": "log", "title": {"text": RATE}},
         yaxis_title=OUTCOMES["mean_loss"],
-        updatemenus=[{"buttons": buttons}],
+        updatemenus=[menu],
     )
-    return arranged(fig, f"{seed_count(outcomes)}: small marks; lines are their means")

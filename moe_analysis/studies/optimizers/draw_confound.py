@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ...drawing.marks import bars_of, float32, points_of
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, counted_seeds, figure, note_below, seed_count, use_style
 from ...evidence.intervals import mean_interval
 from .exponent import EQUAL, MATCHED, TUNED, method_pair
 
@@ -24,7 +25,17 @@ COLORS = ("#0072B2", "#D55E00")  # plain, rescaled
 
 def plot(found: Confound) -> Figure:
     """Losses of the bench by learning rate, and the comparisons."""
-    return confound_figure(found.bench, found.comparisons)
+    with use_style():
+        fig = confound_figure(found.bench, found.comparisons)
+        note_below(
+            fig,
+            found.note(
+                f"(a) Means, shades 95 % intervals over {seed_count(found.bench)} of the bench, those that choose the best "
+                f"rates among them; (b) differences paired over {counted_seeds(int(found.comparisons['seeds'].max()))}, "
+                "bars 95 % intervals."
+            ),
+        )
+    return fig
 
 
 def interactive(found: Confound) -> go.Figure:
@@ -49,7 +60,7 @@ def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str = 
         draw_rates(first, frame, loss)
         draw_marks(first, frame, comparisons)
         draw_gaps(second, comparisons, f"{' minus '.join(reversed(method_pair(frame)))}, {loss}")
-        fig.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        fig.legend(*first.get_legend_handles_labels(), loc="outside upper left", ncols=5)
     return fig
 
 
@@ -87,7 +98,7 @@ def draw_rates(panel: Any, frame: pd.DataFrame, loss: str) -> None:
 
 
 def draw_marks(panel: Any, frame: pd.DataFrame, comparisons: pd.DataFrame) -> None:
-    """A marker a kind of comparison on each curve where it is read; RSGD's matched learning rates lie between runs."""
+    """One marker per kind of comparison on each curve, where it is read; RSGD's matched learning rates lie between runs."""
     bands = loss_bands(frame).dropna()
     seen = set()
     for row in comparisons.to_dict("records"):
@@ -177,43 +188,38 @@ def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str 
     for method, color in zip((plain, rescaled), COLORS):
         band, runs = bands[bands["method"] == method], frame[(frame["method"] == method) & np.isfinite(frame["loss"])]
         fig.add_scatter(
-            x=runs["lr"].to_numpy(np.float32),
-            y=runs["loss"].to_numpy(np.float32),
+            **points_of(runs, "lr", "loss", ["seed"]),
             mode="markers",
             row=1,
             col=1,
             name=f"{method}, seeds",
             legendgroup=method,
-            customdata=runs["seed"].to_numpy(),
             marker={"color": color, "opacity": 0.35, "size": 6},
-            hovertemplate=f"{method}, seed %{{customdata}}<br>lr %{{x:.3g}}<br>loss %{{y:.4f}}<extra></extra>",
+            hovertemplate=f"{method}, seed %{{customdata[0]}}<br>lr %{{x:.3g}}<br>loss %{{y:.4f}}<extra></extra>",
         )
         fig.add_scatter(
-            x=band["lr"].to_numpy(np.float32),
-            y=band["mean"].to_numpy(np.float32),
+            **points_of(band, "lr", "mean", ["low", "high"]),
             name=method,
             row=1,
             col=1,
             legendgroup=method,
             line={"color": color},
-            customdata=band[["low", "high"]].to_numpy(np.float32),
             hovertemplate=f"{method}<br>lr %{{x:.3g}}<br>mean %{{y:.4f}} "
             "[%{customdata[0]:.4f}, %{customdata[1]:.4f}]<extra></extra>",
         )
     shown = comparisons.iloc[::-1]
     names = [fill(name, 24).replace("\n", "<br>") for name in shown["comparison"]]
-    middle, low, high = (shown[name].to_numpy(np.float32) for name in ("difference", "low", "high"))
     symbols = [kind_marker(kind_of(name))[1] for name in shown["comparison"]]
     fig.add_scatter(
-        x=middle,
+        x=float32(shown["difference"]),
         y=names,
         mode="markers",
         row=1,
         col=2,
         showlegend=False,
-        customdata=shown[["rescaled_lr", "plain_lr", "seeds", "diverged"]].to_numpy(np.float32),
+        customdata=float32(shown[["rescaled_lr", "plain_lr", "seeds", "diverged"]]),
         marker={"color": "#333333", "size": 10, "symbol": symbols},
-        error_x={"type": "data", "symmetric": False, "array": high - middle, "arrayminus": middle - low},
+        error_x=bars_of(shown, "difference"),
         hovertemplate=f"%{{y}}<br>difference %{{x:+.4f}}<br>{rescaled} at lr %{{customdata[0]:.3g}}, {plain} at "
         "%{customdata[1]:.3g}<br>%{customdata[2]} seeds, %{customdata[3]} diverged<extra></extra>",
     )
@@ -221,5 +227,4 @@ def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str 
     fig.update_xaxes(type="log", title_text="learning rate of the experts", row=1, col=1)
     fig.update_yaxes(title_text=loss, row=1, col=1)
     fig.update_xaxes(title_text=f"{rescaled} minus {plain}", row=1, col=2)
-    fig.update_layout(template="plotly_white", height=520, title={"text": "Rescaling, or a larger learning rate?"})
-    return arranged(fig)
+    return arranged(fig, height=520, title={"text": "Rescaling, or a larger learning rate?"})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...drawing.layout import arranged
-from ...drawing.style import HALF_WIDTH, figure, method_color, use_style
+from ...drawing.marks import points_of
+from ...drawing.style import HALF_WIDTH, figure, method_color, note_below, use_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,28 +42,28 @@ def plot(found: OneExpert, ax: Any = None) -> Figure | Axes:
         panel.set_title(f"largest difference {found.gap:g}")
         panel.grid(axis="y")
         panel.legend(loc="upper right")
+        if fig is not None:
+            note_below(fig, found.note("One line per run."))
     return panel if fig is None else fig
 
 
 def interactive(found: OneExpert) -> go.Figure:
-    """Both losses; hover tells the step."""
+    """Both losses; hover shows the step."""
     import plotly.graph_objects as go
 
     fig = go.Figure()
     for label, color, dash, rows in curves(found):
         fig.add_scatter(
-            x=rows["step"],
-            y=rows["loss"].astype("float32"),
+            **points_of(rows, "step", "loss"),
             mode="lines",
             name=label,
             line={"color": color, "dash": dash, "width": 4 if dash == "solid" else 2},
             hovertemplate=f"{label}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
         )
-    fig.update_layout(
-        template="plotly_white",
+    return arranged(
+        fig,
         height=520,
         title={"text": f"One expert per token: largest difference of a loss {found.gap:g}"},
         xaxis_title="training step",
         yaxis_title=LABEL,
     )
-    return arranged(fig)

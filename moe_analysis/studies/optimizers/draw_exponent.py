@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ...drawing.marks import bars_of, float32, points_of
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,11 +23,14 @@ TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 5.0
 
 def plot(found: Exponent) -> Figure:
     """Errors by exponent, and the differences to p = 1."""
-    return exponent_figure(found.table)
+    with use_style():
+        fig = exponent_figure(found.table)
+        note_below(fig, found.note("(a) Means, shades 95 % intervals over seeds; (b) differences paired over seeds."))
+    return fig
 
 
 def interactive(found: Exponent) -> go.Figure:
-    """The same two panels; hover tells every number."""
+    """The same two panels; hover shows every number."""
     return exponent_explorer(found.table)
 
 
@@ -110,7 +114,7 @@ def color_limit(wide: pd.DataFrame) -> float:
 
 
 def exponent_explorer(table: pd.DataFrame) -> go.Figure:
-    """The interactive twin: hover tells p, entropy, temperature, error and the difference to p = 1.
+    """The interactive twin: hover shows p, entropy, temperature, error and the difference to p = 1.
 
     >>> from moe_analysis.studies.optimizers.exponent import exponent_table
     >>> [trace.type for trace in exponent_explorer(exponent_table(powers)).data]
@@ -122,17 +126,14 @@ def exponent_explorer(table: pd.DataFrame) -> go.Figure:
     fig = make_subplots(1, 2, subplot_titles=["error by exponent", "difference to p = 1"])
     told = ["temperature", "difference", "difference_low", "difference_high", "seeds"]
     for index, (color, (entropy, line)) in enumerate(zip(line_colors(table), table.groupby("entropy"))):
-        mean, low, high = (line[name].to_numpy(np.float32) for name in ("mean", "low", "high"))
         fig.add_scatter(
-            x=line["power"].to_numpy(np.float32),
-            y=mean,
+            **points_of(line, "power", "mean", told),
             name=f"entropy {entropy:.2f}",
             row=1,
             col=1,
             line={"color": to_hex(color)},
             marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
-            error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
-            customdata=line[told].to_numpy(np.float32),
+            error_y=bars_of(line),
             hovertemplate=f"entropy {entropy:.2f}, T = %{{customdata[0]}}<br>p = %{{x}}<br>error %{{y:.4f}}"
             "<br>to p = 1: %{customdata[1]:+.4f} [%{customdata[2]:+.4f}, %{customdata[3]:+.4f}]"
             "<br>%{customdata[4]} seeds<extra></extra>",
@@ -141,7 +142,7 @@ def exponent_explorer(table: pd.DataFrame) -> go.Figure:
     wide = rescaled.pivot(index="entropy", columns="power", values="difference")
     limit = color_limit(wide)
     fig.add_heatmap(
-        z=wide.to_numpy(np.float32),
+        z=float32(wide),
         x=[f"p = {power:g}" for power in wide.columns],
         y=[f"{entropy:.2f}" for entropy in wide.index],
         zmin=-limit,
@@ -154,5 +155,4 @@ def exponent_explorer(table: pd.DataFrame) -> go.Figure:
     fig.update_xaxes(title_text="exponent p", row=1, col=1)
     fig.update_yaxes(title_text="validation error (untrained: 1)", row=1, col=1)
     fig.update_yaxes(title_text="measured gate entropy", type="category", row=1, col=2)
-    fig.update_layout(template="plotly_white", height=520, title={"text": "The exponent of gate rescaling"})
-    return arranged(fig)
+    return arranged(fig, height=520, title={"text": "The exponent of gate rescaling"})

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ...drawing.style import FULL_WIDTH, counted_seeds, figure, note_below, use_style
+from ...drawing.style import BANDS, FULL_WIDTH, counted_seeds, figure, note_below, use_style
 from .curves import rate_labels
-from .draw import BANDS, LABELS, draw_measure, progress_explorer
+from .draw import LABELS, draw_measure, progress_explorer
 from .measure import PLAIN, RESCALED
 
 if TYPE_CHECKING:

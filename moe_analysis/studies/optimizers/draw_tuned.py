@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, counted_seeds, figure, note_below, use_style
+from ...drawing.style import BANDS, FULL_WIDTH, counted_seeds, figure, note_below, use_style
 from .curves import rate_labels
 from .draw import (
-    BANDS,
     OUTCOMES,
     RATE,
     draw_measure,
@@ -97,5 +96,4 @@ def interactive(found: TunedOptimizers) -> go.Figure:
             fig.add_trace(trace.update(showlegend=False, visible=True), row=1, col=2)
         fig.update_xaxes(title_text="training step", row=1, col=2)
         fig.update_yaxes(title_text="training loss (nats per token)", row=1, col=2)
-    fig.update_layout(template="plotly_white", height=520, title={"text": "Optimizers, each at its own best rate"})
-    return arranged(fig, reading_of(found))
+    return arranged(fig, reading_of(found), height=520, title={"text": "Optimizers, each at its own best rate"})

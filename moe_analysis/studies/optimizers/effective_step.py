@@ -1,7 +1,7 @@
 """How far an update moves a layer, and the learning rate at which another method's updates would move it as far.
 
-A method that scales its gradients up is faster for that alone. Before an advantage is put down to what the method does
-to directions, its rival has to be run at a learning rate that gives the same effective step.
+A method that scales its gradients up is faster for that reason alone. Before an advantage is put
+down to what the method does to directions, its rival has to be run at a learning rate that gives the same effective step.
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ...adapters import MoeLoraConfig
 from ...training.files import RunError, write_table
 from ...training.sweep import shared_pool
+from ..one_thread import one_thread
 from .regression import RegressionTask, train_regression
 
 FORMAT = 1  # raise it when the same configuration would give other numbers
@@ -140,12 +140,8 @@ def submit_here(task: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 def train_alone(config: RegressionConfig, folder: Path) -> None:
     """Train one configuration on one thread and write its history."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         write_table(folder / f"{config.digest}.parquet", config.train())
-    finally:
-        torch.set_num_threads(threads)
 
 
 def match_steps(target: RegressionConfig, config: RegressionConfig, out: str | Path, rounds: int = 2) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import interval_of, menu_of
 from ...drawing.style import FULL_WIDTH, NOTE, figure, method_color, note_below, seed_count, text_on, use_style
 from .draw_traces import bundle_trace, path_trace
 from .paths import PATH_COLUMNS, PathAxes, path_bundles, ways_taken
@@ -55,7 +56,7 @@ def trajectory_figure(
 
     Above: one column per method with one seed's experts (by default the first), in three dimensions and below on the
     first two axes, all to one scale, colored by training step; thin lines are all experts, thick ones the three of
-    lowest rank, a ring is the start, dots are ends. "×8" stands at the end of a path that eight experts share.
+    lowest rank, a ring is the start, dots are ends. "×8" marks the end of a path that eight experts share.
     Below: tortuosity and turning angle, one dot per seed with the 95 % interval and what noise alone gives; and losses.
     Raises ValueError for a seed that the paths do not have.
 
@@ -271,8 +272,16 @@ def draw_measure(panel: Any, smooth: pd.DataFrame, summary: pd.DataFrame, measur
         spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else np.zeros(1)
         panel.scatter(values[measure], place + spread, s=20, color=color, alpha=0.5, linewidths=0, zorder=2)
         row = rows.loc[method]
-        error = np.nan_to_num([[row["mean"] - row["low"]], [row["high"] - row["mean"]]])
-        panel.errorbar(row["mean"], place, xerr=error, fmt="|", color=color, markersize=14, capsize=0, zorder=3)
+        panel.errorbar(
+            row["mean"],
+            place,
+            xerr=interval_of(rows.loc[[method]]),
+            fmt="|",
+            color=color,
+            markersize=14,
+            capsize=0,
+            zorder=3,
+        )
         reference = values[REFERENCES[measure]].mean()
         panel.plot([reference] * 2, [place - 0.36, place + 0.36], color="0.25", linestyle=(0, (2, 1.2)), linewidth=1.4)
     panel.set_yticks(range(len(methods)), methods)
@@ -324,7 +333,7 @@ def entropy_figure(entropy: pd.DataFrame) -> Figure:
 def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
     """The interactive twin: all methods in one scene, the legend hides a method, buttons choose the seed.
 
-    Hover tells method, seed, expert, step and loss. Thick lines are the experts of lowest rank.
+    Hover shows method, seed, expert, step and loss. Thick lines are the experts of lowest rank.
 
     >>> figure = trajectory_explorer(paths, axes)
     >>> figure.data[0].type, len(figure.layout.updatemenus)
@@ -348,14 +357,14 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
             owners.append(seed)
     choices = {f"seed {seed}": [owner == seed for owner in owners] for seed in seeds}
     choices["all seeds"] = [True] * len(owners)
-    buttons = [{"label": label, "method": "restyle", "args": [{"visible": shown}]} for label, shown in choices.items()]
+    menu = menu_of({label: [{"visible": shown}] for label, shown in choices.items()}, "restyle", in_a_row=True)
     names = dict(zip(("xaxis", "yaxis", "zaxis"), ({"title": {"text": label}} for label in axis_labels(axes))))
-    fig.update_layout(
+    return arranged(
+        fig,
+        f"{seed_count(paths)}, one at a time; “×8”: eight experts take the same path",
         title={"text": f"Router weights during training, {axes.module}"},
         scene={**names, "aspectmode": "cube"},
-        template="plotly_white",
         height=720,
         legend={"title": {"text": "method"}, "groupclick": "togglegroup"},
-        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons}],
+        updatemenus=[menu],
     )
-    return arranged(fig, f"{seed_count(paths)}, one at a time; “×8”: eight experts go one path")

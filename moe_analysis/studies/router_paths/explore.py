@@ -1,4 +1,4 @@
-"""The layer and the training step of a router's path, with a play button: T-REX Fig. 2 while it happens, to be turned."""
+"""T-REX Fig. 2 as an animation that can be rotated: the path of a layer's routers, step by step, with a play button."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def farthest_first(ends: np.ndarray) -> np.ndarray:
     """Ranks (experts,) from 1: first the expert that ends furthest from its start, then each time the one whose end
     (experts, features) is furthest from the start and from every end ranked before.
 
-    The first few then stand for all: experts that go the same way together do not fill them.
+    The first few then represent all: experts on one common path count once.
     """
     rank = np.zeros(len(ends), dtype=int)
     nearest = np.linalg.norm(ends, axis=1)
@@ -151,7 +151,7 @@ def path_bundles(paths: pd.DataFrame, tolerance: float = 1e-5) -> pd.DataFrame:
         tolerance: as for `distinct_experts`, here along the three axes and in distance.
 
     Returns:
-        One row per method and way: method, expert (the first that goes it), pc1, pc2, pc3 (its end), experts.
+        One row per method and way: method, expert (the first on it), pc1, pc2, pc3 (its end), experts.
 
     Example:
         >>> bundles = path_bundles(paths[paths["seed"] == 0])
@@ -175,7 +175,7 @@ def path_bundles(paths: pd.DataFrame, tolerance: float = 1e-5) -> pd.DataFrame:
 
 
 def ways_taken(bundles: pd.DataFrame) -> dict[str, str]:
-    """What `path_bundles` tells of each method: "8 experts, 8 paths", "32 experts on only 4 paths"."""
+    """`path_bundles` of each method in words: "8 experts, 8 paths", "32 experts on only 4 paths"."""
     told = {}
     for method, own in bundles.groupby("method", sort=False):
         experts, ways = int(own["experts"].sum()), len(own)

@@ -1,4 +1,4 @@
-"""How smooth the path of a router's weights is, in the full weight space, beside what noise alone would give.
+"""How smooth the path of a router's weights is, in the full weight space, compared with what noise alone would give.
 
 A path's tortuosity depends on how many steps it has, and successive steps of an optimizer with momentum point the
 same way even when the gradients are pure noise. So each number comes with two references made of the path's own step

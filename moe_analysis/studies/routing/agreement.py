@@ -72,7 +72,7 @@ def router_agreement(
     loads and what comes of a token's position. …_adjusted: (found − chance) / (1 − chance): 1 for the same routing, 0
     for chance. …_p: share of shuffles, the real order counted as one, that reach what was found. …_matched: the same
     measured on the texts that the matching has seen. kappa: Cohen's, of same_top1, which corrects for loads alone.
-    Experts of a router whose gates are always equal count as one (`distinct_experts`), for they cannot be told apart.
+    Experts of a router whose gates are always equal count as one (`distinct_experts`), because they cannot be distinguished.
     NaN where a router does not tell tokens apart. Raises ValueError for different numbers of tokens.
     """
     if not len(first) == len(second) == len(tokens):

@@ -1,6 +1,6 @@
 """T-REX's idea that intuition makes routing semantic, against the same system without intuition.
 
-The prior is in T-REX's gates, so the first two hold in part by construction; the last asks it of what was learned.
+The prior is in T-REX's gates, so the first two hold in part by construction; the last asks whether the router learned it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What gates tell of a text, and how they load the experts."""
+"""What gates reveal about a text, and how they load the experts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import float32, interval_of, menu_of
 from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, seed_count, use_style
 from ...evidence.intervals import mean_interval
 
@@ -119,7 +120,7 @@ def draw_information(panel: Any, means: pd.DataFrame, methods: Sequence[str]) ->
             own = means[(means["label"] == label) & (means["stage"] == stage)].set_index("method")
             own = own.loc[[method for method in methods if method in own.index]]
             places = np.array([methods.index(method) for method in own.index]) + shift
-            values, low, high = (own[name].clip(lower=FLOOR).to_numpy() for name in ("mean", "low", "high"))
+            values = own["mean"].clip(lower=FLOOR).to_numpy()
             edge = own["mean"].to_numpy() <= FLOOR
             face = "none" if stage == "untrained" else color
             if stage == "untrained":
@@ -128,7 +129,7 @@ def draw_information(panel: Any, means: pd.DataFrame, methods: Sequence[str]) ->
                     values[~edge], places[~edge], shape, color=color, markerfacecolor=face, markersize=8, label=name
                 )
             else:
-                error = np.nan_to_num(np.stack([values - low, high - values]))
+                error = interval_of(own[["mean", "low", "high"]].clip(lower=FLOOR))
                 panel.errorbar(values, places, xerr=error, fmt=shape, color=color, markersize=5, label=SHORT[label])
             if edge.any():
                 panel.plot(values[edge], places[edge], "<", color=color, markerfacecolor=face, markersize=8)
@@ -141,8 +142,7 @@ def draw_information(panel: Any, means: pd.DataFrame, methods: Sequence[str]) ->
 
 def draw_evenness(panel: Any, summary: pd.DataFrame, column: str, methods: Sequence[str]) -> None:
     found = summary.groupby("method", sort=False)[column].agg(["mean", "min", "max"]).loc[list(methods)]
-    error = np.nan_to_num(np.stack([found["mean"] - found["min"], found["max"] - found["mean"]]))
-    error = error.clip(min=0)  # a mean of equal values may round below them
+    error = interval_of(found, low="min", high="max").clip(min=0)  # a mean of equal values may round below them
     panel.errorbar(
         found["mean"],
         range(len(methods)),
@@ -164,7 +164,7 @@ def draw_evenness(panel: Any, summary: pd.DataFrame, column: str, methods: Seque
 def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
     """The interactive twin of `routing_figure`: one row per method, one dot per router and seed, and a series for what
     is measured. Left: information beyond shuffled texts, by label, all gates or the largest from a menu. Right: evenness
-    of a token's gates and of the load. Hover tells the router, its peaks and its dead experts.
+    of a token's gates and of the load. Hover shows the router, its peaks and its dead experts.
 
     >>> figure = routing_explorer(informed, evenness)
     >>> sorted({trace.type for trace in figure.data}), len(figure.layout.updatemenus)
@@ -182,60 +182,55 @@ def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
     for column, title in EVENNESS.items():
         owners.append(None)
         fig.add_trace(evenness_dots(summary, column, title, methods), row=1, col=2)
-    menu = [
-        {
-            "label": VIEWS[view],
-            "method": "restyle",
-            "args": [{"visible": [owner in (view, None) for owner in owners]}],
-        }
-        for view in views
-    ]
+    menu = {VIEWS[view]: [{"visible": [owner in (view, None) for owner in owners]}] for view in views}
     rows = {"tickvals": list(range(len(methods))), "ticktext": methods, "range": [len(methods) - 0.4, -0.6]}
     fig.update_yaxes(**rows, zeroline=False)
     fig.update_xaxes(title_text="information, % of labels' entropy", type="log", row=1, col=1)
     fig.update_xaxes(title_text="evenness (1: all the same)", row=1, col=2)
-    fig.update_layout(
+    return arranged(
+        fig,
+        f"{seed_count(trained)}: one dot per router and seed; {FLOOR:g} % means {FLOOR:g} % or less",
         title={"text": "What gates tell, and how they load the experts"},
-        template="plotly_white",
         height=220 + 52 * len(methods),
-        updatemenus=[{"buttons": menu}],
+        updatemenus=[menu_of(menu, "restyle")],
     )
-    return arranged(fig, f"{seed_count(trained)}: one dot per router and seed; {FLOOR:g} % stands for less too")
 
 
 def information_dots(rows: pd.DataFrame, label: str, methods: Sequence[str], visible: bool) -> go.Scatter:
-    """What one view tells of one label, in the rows of the methods."""
+    """What one view reveals about one label, in the rows of the methods."""
     import plotly.graph_objects as go
 
-    color, symbol, shift = SERIES[label]
-    told = rows[["seed", "information", "by_chance", "p"]].to_numpy(np.float32)
     return go.Scatter(
-        x=(100 * rows["normalised"]).clip(lower=FLOOR).to_numpy(np.float32),
-        y=np.array([methods.index(method) + shift for method in rows["method"]], np.float32),
-        mode="markers",
+        x=float32((100 * rows["normalised"]).clip(lower=FLOOR)),
+        **dots_of(rows, label, methods),
         name=LABELS.get(label, label),
         visible=visible,
-        marker={"color": color, "symbol": symbol, "size": 7, "opacity": 0.7},
-        text=[f"{method}, {module}" for method, module in zip(rows["method"], rows["module"], strict=True)],
-        customdata=told,
+        customdata=float32(rows[["seed", "information", "by_chance", "p"]]),
         hovertemplate="%{text}, seed %{customdata[0]:.0f}<br>%{x:.3f} % of the entropy<br>%{customdata[1]:.4f} bits, "
         "by chance %{customdata[2]:.4f}, p %{customdata[3]:.3f}<extra></extra>",
     )
+
+
+def dots_of(rows: pd.DataFrame, series: str, methods: Sequence[str]) -> dict[str, Any]:
+    """Place, look and name of one series' dots, in the rows of the methods."""
+    color, symbol, shift = SERIES[series]
+    return {
+        "y": float32(rows["method"].map(methods.index) + shift),
+        "mode": "markers",
+        "marker": {"color": color, "symbol": symbol, "size": 7, "opacity": 0.7},
+        "text": [f"{method}, {module}" for method, module in zip(rows["method"], rows["module"], strict=True)],
+    }
 
 
 def evenness_dots(summary: pd.DataFrame, column: str, title: str, methods: Sequence[str]) -> go.Scatter:
     """One measure of evenness, in the rows of the methods."""
     import plotly.graph_objects as go
 
-    color, symbol, shift = SERIES[column]
     return go.Scatter(
-        x=summary[column].to_numpy(np.float32),
-        y=np.array([methods.index(method) + shift for method in summary["method"]], np.float32),
-        mode="markers",
+        x=float32(summary[column]),
+        **dots_of(summary, column, methods),
         name=title,
-        marker={"color": color, "symbol": symbol, "size": 7, "opacity": 0.7},
-        text=[f"{method}, {module}" for method, module in zip(summary["method"], summary["module"], strict=True)],
-        customdata=summary[["seed", "mass_peak", "top1_peak", "dead", "distinct"]].to_numpy(np.float32),
+        customdata=float32(summary[["seed", "mass_peak", "top1_peak", "dead", "distinct"]]),
         hovertemplate="%{text}, seed %{customdata[0]:.0f}<br>evenness %{x:.3f}<br>busiest expert: "
         "%{customdata[1]:.2f} of even mass, %{customdata[2]:.2f} of even top-1 load<br>"
         "dead %{customdata[3]:.1%}, distinct %{customdata[4]:.1%}<extra></extra>",

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import bars_of, float32, interval_of, menu_of
 from ...drawing.style import FULL_WIDTH, counted_seeds, figure, note_below, use_style
 from ...evidence.intervals import mean_interval
 from ..records import layer_title
@@ -118,11 +119,10 @@ def draw_means(panel: Any, means: pd.DataFrame, methods: Sequence[str]) -> None:
     """One row per method, and the mean of pairs of seeds as a number."""
     for what, (color, shape, _, shift) in MARKS.items():
         rows = means[means["what"] == what].set_index("method").loc[list(methods)]
-        error = np.nan_to_num(np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]))
         panel.errorbar(
             rows["mean"],
             np.arange(len(methods)) + shift,
-            xerr=error,
+            xerr=interval_of(rows),
             fmt=shape,
             color=color,
             markersize=7,
@@ -173,15 +173,14 @@ def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seed
     )
     for what, rows in agreement_means(seeds, layers, untrained_seeds).groupby("what", sort=False):
         color, _, symbol, shift = MARKS[str(what)]
-        high, low = ((rows[end] - rows["mean"]).abs().fillna(0.0).to_numpy(np.float32) for end in ("high", "low"))
         fig.add_scatter(
-            x=rows["mean"].to_numpy(np.float32),
+            x=float32(rows["mean"]),
             y=(np.arange(len(methods)) + shift).astype(np.float32),
             mode="markers",
             name=str(what),
             text=methods,
             marker={"color": color, "symbol": symbol, "size": 10},
-            error_x={"array": high, "arrayminus": low, "symmetric": False, "thickness": 2},
+            error_x={**bars_of(rows), "thickness": 2},
             hovertemplate=f"%{{text}}, {what}: %{{x:.3f}}<extra></extra>",
             row=1,
             col=1,
@@ -198,7 +197,7 @@ def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seed
             names = [str(name) if column == 1 else f"seed {name}" for name in matrix.index]
             fig.add_trace(
                 go.Heatmap(
-                    z=matrix.to_numpy(np.float32),
+                    z=float32(matrix),
                     x=names,
                     y=names,
                     colorscale="Greens",
@@ -213,24 +212,20 @@ def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seed
                 row=2,
                 col=column,
             )
-    menu = [
-        {
-            "label": method,
-            "method": "restyle",
-            "args": [{"visible": [True] * len(MARKS) + [other == method for other in methods for _ in range(2)]}],
-        }
+    menu = {
+        method: [{"visible": [True] * len(MARKS) + [other == method for other in methods for _ in range(2)]}]
         for method in methods
-    ]
+    }
     fig.update_yaxes(autorange="reversed", tickfont={"size": 9}, row=2)
     fig.update_xaxes(tickangle=-60, tickfont={"size": 9}, row=2)
     fig.update_xaxes(title_text=AGREES, row=1)
     fig.update_yaxes(
         tickvals=list(range(len(methods))), ticktext=methods, range=[len(methods) - 0.5, -0.5], zeroline=False, row=1
     )
-    fig.update_layout(
+    return arranged(
+        fig,
+        reading_of(seeds).partition(" Matrices")[0],
         title={"text": "Do routers agree?"},
-        template="plotly_white",
         height=760 + 30 * len(methods),
-        updatemenus=[{"buttons": menu}],
+        updatemenus=[menu_of(menu, "restyle")],
     )
-    return arranged(fig, reading_of(seeds).partition(" Matrices")[0])

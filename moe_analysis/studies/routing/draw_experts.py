@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import float32, menu_of
 from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
 from .draw import methods_of
 
@@ -144,44 +145,38 @@ def specialists_explorer(shares: pd.DataFrame) -> go.Figure:
     """
     import plotly.graph_objects as go
 
-    fig, titles, axes, common = go.Figure(), [], [], common_order(shares)
+    fig, axes, common = go.Figure(), {}, common_order(shares)
     for (method, seed, module), rows in shares.groupby(["method", "seed", "module"], sort=False):
         grid = lift_grid(rows, common)
         cells = rows.set_index(["label", "expert"])
         order = pd.MultiIndex.from_product([grid.index, grid.columns])
-        known = cells.loc[order, ["share", "load"]].to_numpy(np.float32).reshape(*grid.shape, 2)
-        titles.append(f"{method}, seed {seed}, {module}")
-        axes.append(f"{experts_used(rows)}, sorted")
+        axes[f"{method}, seed {seed}, {module}"] = f"{experts_used(rows)}, sorted"
         fig.add_trace(
             go.Heatmap(
-                z=grid.to_numpy(np.float32),
+                z=float32(grid),
                 x=[f"expert {name}" for name in grid.columns],
                 y=list(grid.index),
-                customdata=known,
+                customdata=float32(cells.loc[order, ["share", "load"]]).reshape(*grid.shape, 2),
                 zmin=-MOST_LIFT,
                 zmax=MOST_LIFT,
                 colorscale="RdBu",
                 reversescale=True,
-                visible=len(titles) == 1,
+                visible=len(axes) == 1,
                 colorbar={"title": {"text": "log2 lift"}},
                 hovertemplate="%{y}<br>%{x}<br>%{customdata[0]:.1%} of its gates, %{customdata[1]:.1%} of all"
                 "<br>log2 lift %{z:.3f}<extra></extra>",
             )
         )
-    menu = [
-        {
-            "label": title,
-            "method": "update",
-            "args": [{"visible": [other == title for other in titles]}, {"xaxis.title.text": axis}],
-        }
-        for title, axis in zip(titles, axes, strict=True)
-    ]
-    fig.update_layout(
+    menu = {
+        title: [{"visible": [other == title for other in axes]}, {"xaxis.title.text": axis}]
+        for title, axis in axes.items()
+    }
+    return arranged(
+        fig,
+        "one router of one seed at a time; the rows of all are in the same order",
         title={"text": "Experts by data set"},
-        template="plotly_white",
         height=680,
-        xaxis={"showticklabels": False, "title": {"text": axes[0]}},
+        xaxis={"showticklabels": False, "title": {"text": next(iter(axes.values()))}},
         yaxis={"autorange": "reversed"},
-        updatemenus=[{"buttons": menu}],
+        updatemenus=[menu_of(menu)],
     )
-    return arranged(fig, "one router of one seed at a time; all have one order of rows")

@@ -1,4 +1,4 @@
-"""A text as HTML: tokens in the colors of their experts, and the gates of the one that is pointed at or tapped."""
+"""A text as HTML: tokens in the colors of their experts, and the gates of the token under the pointer."""
 
 from __future__ import annotations
 

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, figure, text_on, use_style
+from ...drawing.marks import menu_of
+from ...drawing.style import FULL_WIDTH, figure, note_below, text_on, use_style
 from ..records import layer_title
+from ..result import counted_runs
 from .draw_gates import expert_color, hover_text
 from .measure_tokens import NONE, RoutedBy, RoutedTokens
 
@@ -32,17 +34,22 @@ MOST_TITLES = 7  # layers whose names have room side by side; of more the number
 
 def plot(found: RoutedTokens, ax: Axes | None = None) -> Figure | Axes:
     """The texts in the colors of one router, and below them the flow through the layers; with `ax`, the texts alone."""
-    return tokens_figure(found, found.middle) if ax is None else draw_texts(ax, found, found.middle)
+    if ax is not None:
+        return draw_texts(ax, found, found.middle)
+    fig = tokens_figure(found, found.middle)
+    trained = f"{counted_runs(found.runs)}; " if found.runs else ""
+    note_below(fig, found.note(f"{trained}a color is the expert with the largest gate."))
+    return fig
 
 
 def interactive(found: RoutedTokens) -> go.Figure:
-    """The texts for every router, from a menu; hover tells all gates of a token. Below, the flow."""
+    """The texts for every router, from a menu; hover shows all gates of a token. Below, the flow."""
     return tokens_explorer(found)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a token stands in characters and lines; `shown` is its piece with visible spaces."""
+    """The place of a token in characters and lines; `shown` is its piece with visible spaces."""
 
     token: int
     line: int
@@ -230,11 +237,10 @@ def tokens_explorer(found: RoutedTokens) -> go.Figure:
     traces = [text_trace(found, name, tokens, placed) for name in found.routers]
     traces += [flow_trace(found, place) for place in flowing]
     first = list(found.routers).index(found.middle)
-    buttons = []
+    menu = {}
     for name, router in found.routers.items():
         shown = [other == name for other in found.routers] + [place == router.place for place in flowing]
-        label = f"{layer_title(router.layer)}, {router.place}"
-        buttons.append({"label": label, "method": "restyle", "args": [{"visible": shown}]})
+        menu[f"{layer_title(router.layer)}, {router.place}"] = [{"visible": shown}]
     chosen = [name == found.middle for name in found.routers] + [place == found.places[0] for place in flowing]
     for trace, visible in zip(traces, chosen):
         trace.visible = visible
@@ -256,16 +262,15 @@ def tokens_explorer(found: RoutedTokens) -> go.Figure:
             fig.add_annotation(
                 text=title, x=place, y=0, xref="paper", yref="paper", xanchor=anchor, yanchor="bottom", showarrow=False
             )
-    fig.update_layout(
+    return arranged(
+        fig,
         title={"text": found.title},
-        template="plotly_white",
         height=flow_height + text_height + 140,
         barmode="overlay",
         bargap=0.12,
         showlegend=False,
-        updatemenus=[{"name": "Router", "buttons": buttons, "active": first}],
+        updatemenus=[menu_of(menu, "restyle") | {"name": "Router", "active": first}],
     )
-    return arranged(fig)
 
 
 def text_trace(found: RoutedTokens, name: str, tokens: pd.DataFrame, placed: Sequence[Placed]) -> Any:

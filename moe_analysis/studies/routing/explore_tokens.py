@@ -1,4 +1,4 @@
-"""Type a sentence, and see which experts its tokens take, layer by layer, beside another one."""
+"""Type a sentence, and see which experts its tokens take, layer by layer; two sentences can be compared."""
 
 from __future__ import annotations
 

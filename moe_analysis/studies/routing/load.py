@@ -1,4 +1,4 @@
-"""How evenly a router loads its experts: by gate mass and by largest gates, which a token's own entropy does not tell.
+"""How evenly a router loads its experts, by gate mass and by largest gates; one token's entropy does not show it.
 
 In: recordings as in `specialization`.
 """
@@ -20,7 +20,7 @@ SAME_GATES = 1e-6  # difference of two gates that are equal up to rounding
 def distinct_experts(gates: np.ndarray) -> np.ndarray:
     """Gates (T, E) -> (T, distinct): experts that have equal gates at every token count as one, with their sum.
 
-    Whatever tells such experts apart, routing does not. They keep the place of the first of them.
+    Routing makes no difference between such experts. They keep the place of the first of them.
     """
     left, groups = np.arange(gates.shape[1]), []
     while left.size:

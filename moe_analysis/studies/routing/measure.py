@@ -1,4 +1,4 @@
-"""From runs to what their routers do: what gates tell, which data sets use which experts, whether routers agree."""
+"""From runs to what their routers do: what gates reveal, which data sets use which experts, whether routers agree."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def measure(runs: Runs | Gates, shuffles: int = 40) -> RoutingInformation:
 
     Args:
         runs: or the gates that `record` made of them.
-        shuffles: of whole texts, for what is told by chance.
+        shuffles: of whole texts, for the information that chance alone gives.
     """
     gates = gates_of(runs)
     parts = [specialization(gates.trained, gates.labels, permutations=shuffles)]

@@ -30,7 +30,7 @@ class RoutedBy:
     """What one router, or one pool of it, decided.
 
     Args:
-        layer: the layer that it stands in, such as "layers.3".
+        layer: the layer that it belongs to, such as "layers.3".
         place: where in the layer, such as "mlp.up_proj", or "mlp.up_proj pool 1".
         module: the adapter or router that it is part of, a key of `RoutedTokens.trees`.
         gates: (tokens, experts).
@@ -173,7 +173,7 @@ def tokens(
     """The experts that every token of your own texts takes.
 
     Args:
-        model: a run, a model with adapters of ours, or a mixture of experts as `ma.attach` records them.
+        model: a run, a model with our adapters, or a mixture of experts as `ma.attach` records them.
         texts: one text or several, read as they are.
         tokenizer: the model's; None takes that of the run, or the one that the model's name leads to.
         intuition: (texts, clusters) for a T-REX that does not embed prompts by itself; a run knows its own.
@@ -317,10 +317,10 @@ def routers_in(name: str, adapter: Any, gates: np.ndarray) -> dict[str, RoutedBy
 
 
 def pieces_of(texts: list[str], frame: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
-    """space, piece of every token: how it stands in its text, and the white space before it.
+    """space, piece of every token: how it is written in its text, and the white space before it.
 
-    A token that stands for nothing in the text, such as the beginning token, is shown by its name. So are all where a
-    tokenizer does not tell where its tokens stand, a space between them.
+    A token that is no part of the text, such as the beginning token, is shown by its name. So are all where a
+    tokenizer does not give the places of its tokens, a space between them.
     """
     spans = tokenizer(texts, return_offsets_mapping=True)["offset_mapping"] if is_fast(tokenizer) else None
     rows = []

@@ -1,4 +1,4 @@
-"""What experts specialize in: how much a token's gates tell of its text's data set, or of its semantic cluster.
+"""What experts specialize in: how much a token's gates reveal about its text's data set, or of its semantic cluster.
 
 In: recordings (run, {module: gates (tokens, experts)}, tokens), as `recorders.routing.record_gates` makes them. Gates
 are taken as a distribution over experts, so soft and sparse routers are measured alike. Every pool of a system with
@@ -66,7 +66,7 @@ def largest(gates: np.ndarray) -> np.ndarray:
 def text_table(gates: np.ndarray, text: np.ndarray, view: str, unit: str) -> np.ndarray:
     """gates (T, R, E), text (T,) codes 0, 1, … -> (texts, R, E): the mass that a text's tokens give to every expert.
 
-    With unit "text" every text has mass 1, and in the view "top1" it stands with the largest of its mean gates.
+    With unit "text" every text has mass 1, and in the view "top1" it counts by the largest of its mean gates.
     """
     values = largest(gates) if view == "top1" and unit == "token" else gates
     order = text.argsort(kind="stable")

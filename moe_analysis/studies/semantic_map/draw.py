@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...drawing.style import FULL_WIDTH, METHOD_COLORS, Mark, figure, use_style
+from ...drawing.style import FULL_WIDTH, METHOD_COLORS, Mark, figure, note_below, use_style
 from .draw_marks import COLORINGS, EDGE, NAME_WIDTH, by_group, class_marks, map_title
 from .hulls import hulls, middles, name_places
 
@@ -37,8 +37,13 @@ LEGEND_MOST = 12  # categories; more are named on the map
 def plot(found: SemanticMap) -> Figure:
     """The paper figure: the map above; agreement of clusters and neighbors below, where there are labels."""
     if not found.labeled:
-        return plain_map(found.points, found.names, found.own)
-    return semantic_map(found.points, found.names, found.agreement, found.neighbours, found.own)
+        fig, marks = plain_map(found.points, found.names, found.own), "A point is a text."
+    else:
+        fig = semantic_map(found.points, found.names, found.agreement, found.neighbours, found.own)
+        marks = "A point is a prompt. Below, dots are means over seeds, bars their deviation; gray: chance."
+    with use_style(large=True):
+        note_below(fig, found.note(marks))
+    return fig
 
 
 def interactive(found: SemanticMap) -> go.Figure:
@@ -107,9 +112,9 @@ def map_panel(
     """A map with the hulls and names of its clusters.
 
     Args:
-        axes: to draw into; its own size decides how far names stand apart.
+        axes: to draw into; its own size decides the distance between names.
         points: as `map_frame` returns them.
-        column: what colors them, one of `COLORINGS`. Up to twelve labels stand below the map, more of them on it.
+        column: what colors them, one of `COLORINGS`. Up to twelve labels are listed below the map, more of them on it.
         names: cluster and name; None draws neither hulls nor the clusters' names.
         own: x and y of texts that are drawn as stars.
         size: of names, in points.
@@ -135,7 +140,7 @@ def map_panel(
 
 
 def write_names(axes: Axes, places: pd.DataFrame, told: pd.Series | None, size: float) -> None:
-    """Names at their places, or as near as they can stand without touching one another.
+    """Names at their places, or as near to them as possible without overlap.
 
     Args:
         axes: with the points drawn.

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged, width_for
-from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,7 +22,7 @@ MANY = 12  # clusters; more have only their numbers below them
 
 
 def plot(found: ClusterContents, ax: Axes | None = None) -> Figure | Axes:
-    """The paper figure: share of each data set's prompts in each cluster; data sets of a group stand together."""
+    """The paper figure: share of each data set's prompts in each cluster; data sets of a group are side by side."""
     share, entropy = shares(found.profile)
     if ax is not None:
         heat_map(ax, share, entropy, found.groups, found.names)
@@ -30,6 +30,7 @@ def plot(found: ClusterContents, ax: Axes | None = None) -> Figure | Axes:
     with use_style():
         drawing = figure(FULL_WIDTH, 2.3 + 0.19 * len(share))
         heat_map(drawing.subplots(), share, entropy, found.groups, found.names)
+        note_below(drawing, found.note("A cell is the share in the clusters of one seed."))
     return drawing
 
 
@@ -68,16 +69,13 @@ def interactive(found: ClusterContents) -> go.Figure:
                 zmax=1,
                 colorbar={"title": "share"},
                 hovertemplate="%{y}<br>cluster %{x}<br>%{z:.0%}, %{customdata} prompts<extra></extra>",
-            ),
-            go.Layout(
-                template="plotly_white",
-                title="What each semantic cluster holds",
-                height=260 + 20 * len(share),
-                yaxis={"autorange": "reversed"},
-                xaxis={"dtick": 1},
-                meta=width_for(340 + 40 * share.shape[1]),
-            ),
-        )
+            )
+        ),
+        title="What each semantic cluster holds",
+        height=260 + 20 * len(share),
+        yaxis={"autorange": "reversed"},
+        xaxis={"dtick": 1},
+        meta=width_for(340 + 40 * share.shape[1]),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import menu_of
 from .draw_marks import COLORINGS, EDGE, NAME_WIDTH, by_group, class_marks, hover_prompt, map_title
 from .hulls import extent, hulls, middles, name_places
 
@@ -75,25 +76,17 @@ def semantic_map_interactive(
     if own is not None:
         traces.append(star_trace(own))
         owner.append(tuple(colorings))
-    buttons = [
-        {"label": title, "method": "update", "args": [{"visible": [column in mine for mine in owner]}]}
-        for column, title in colorings.items()
-    ]
+    changes = {title: [{"visible": [column in mine for mine in owner]}] for column, title in colorings.items()}
     return arranged(
-        go.Figure(
-            traces,
-            go.Layout(
-                template="plotly_white",
-                title=map_title(points),
-                height=720,
-                legend={"itemsizing": "constant"},
-                xaxis=HIDDEN,
-                yaxis={**HIDDEN, "scaleanchor": "x"},
-                updatemenus=[{"type": "buttons", "direction": "right", "name": "Color by", "buttons": buttons}],
-                shapes=hull_shapes(points) if told is not None else (),
-                meta={"texts": listed_texts(points, told)},
-            ),
-        )
+        go.Figure(traces),
+        title=map_title(points),
+        height=720,
+        legend={"itemsizing": "constant"},
+        xaxis=HIDDEN,
+        yaxis={**HIDDEN, "scaleanchor": "x"},
+        updatemenus=[menu_of(changes, in_a_row=True) | {"name": "Color by"}],
+        shapes=hull_shapes(points) if told is not None else (),
+        meta={"texts": listed_texts(points, told)},
     )
 
 

@@ -1,4 +1,4 @@
-"""The map in a notebook: the number of clusters k, words to search for, texts of one's own, and a lasso."""
+"""The map in a notebook: the number of clusters k, words to search for, your own texts, and a lasso."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def cluster_widget(
         coordinates: (n, 2), as `embedding_map` returns them.
         clusters: those that are shown first, and that have been made.
         beside: "group" or "dataset", what colors the left map first.
-        place: where texts of one's own lie, as `SemanticMap.place` tells it; None offers no field for them.
+        place: where your own texts lie, as `SemanticMap.place` tells it; None offers no field for them.
         own: such texts, one per line, that are shown first.
         k: how many clusters are shown first; None is the number of `clusters`.
 

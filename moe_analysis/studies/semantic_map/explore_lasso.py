@@ -1,4 +1,4 @@
-"""A map whose points a lasso lists, for notebooks."""
+"""A map for notebooks, with a lasso that lists the points inside."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Lasso(ipywidgets.VBox):
     def show(
         self, points: pd.DataFrame, names: pd.DataFrame, column: str, own: pd.DataFrame | None = None, search: str = ""
     ) -> None:
-        """Draw a map anew, with the points of a search selected.
+        """Draw a map again, with the points of a search selected.
 
         Args:
             points: as `map_frame` returns them.
@@ -80,7 +80,7 @@ def listed(rows: pd.DataFrame) -> str:
 
 
 def lasso_figure(points: pd.DataFrame, names: pd.Series, column: str, own: pd.DataFrame | None) -> Any:
-    """The map as one trace of points, so that a selection is told once, with hulls, names and stars."""
+    """The map as one trace of points, so that a selection is reported once, with hulls, names and stars."""
     import plotly.graph_objects as go
 
     marks = class_marks(points, column)

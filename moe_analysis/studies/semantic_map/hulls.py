@@ -1,4 +1,4 @@
-"""Clusters as areas of a map, and names beside one another: plane geometry, without any drawing."""
+"""Clusters as areas of a map, and names that do not overlap: plane geometry, without any drawing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def apart(places: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Middles of boxes, moved until no two boxes overlap, or as far as that goes in `ROUNDS` rounds.
 
     Args:
-        places: (n, 2), where the boxes would best stand.
+        places: (n, 2), where the boxes would be best.
         sizes: (n, 2), their widths and heights.
 
     Returns:
@@ -96,7 +96,7 @@ def apart(places: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def name_places(places: pd.DataFrame, names: list[str], letter: float) -> np.ndarray:
-    """Where names stand that want to be at `places` (x, y): (n, 2), none on another.
+    """Places for names near `places` (x, y): (n, 2), so that no two overlap.
 
     Args:
         places: n rows.

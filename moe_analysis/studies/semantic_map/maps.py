@@ -47,7 +47,7 @@ def templated(frame: pd.DataFrame, manifest: Mapping[str, Mapping[str, Any]] | N
     """Every prompt as a model under instruction tuning reads it: instruction, prompt, options, "Answer:".
 
     The instruction is the data set's `template` in the manifest (its "{prompt}" filled, lines with ".." dropped, since
-    they stand for the options), else its `rule`, else its name in words. All prompts of a data set share it.
+    they name the options), else its `rule`, else its name in words. All prompts of a data set share it.
 
     >>> prompts = templated(frame.head(1), ma.tasks.suite_manifest("embedded"))
     >>> print(prompts[0])
@@ -173,7 +173,7 @@ def cluster_profile(labels: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
     """What each cluster is made of: one row per cluster, one column per data set, counts; then `size` and two entropies.
 
     In: labels (n,), `frame` n rows. `dataset_entropy` and `group_entropy` are in [0, 1]: 0 for a cluster of a single
-    class, 1 for one with equal parts of all; NaN where there is one class. Data sets stand by group, as they appear.
+    class, 1 for one with equal parts of all; NaN where there is one class. Data sets are ordered by group, as they appear.
 
     >>> profile = cluster_profile(np.repeat([0, 1], 30), frame)
     >>> profile[["add_small", "where_is", "size", "dataset_entropy", "group_entropy"]].round(2)

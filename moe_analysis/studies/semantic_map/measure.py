@@ -75,7 +75,7 @@ class SemanticMap(Result):
         return "group" in self.prompts
 
     def place(self, texts: Sequence[str]) -> pd.DataFrame:
-        """Where texts of one's own lie on this map; see `place.place`.
+        """Where your own texts lie on this map; see `place.place`.
 
         Args:
             texts: at least one.

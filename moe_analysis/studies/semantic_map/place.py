@@ -1,4 +1,4 @@
-"""Texts of one's own on a map that is there already."""
+"""Your own texts placed on an existing map."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, use_style
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
 from .draw_span import COUNT_LABELS, system_color
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def plot(found: Approximation) -> Figure:
         for letter, panel, family in zip("abcdef", panels, families):
             draw_errors(panel, summary[summary["family"] == family], counts)
             panel.set_title(f"({letter}) {family} targets")
-        fig.legend(handles=count_handles(counts), loc="outside lower center", ncols=len(counts) + 1)
+        fig.legend(handles=count_handles(counts), loc="outside upper left", ncols=len(counts) + 1)
+        note_below(fig, found.note("Dots are means over seeds, bars reach from the lowest seed to the highest."))
     return fig
 
 
@@ -68,12 +69,12 @@ def count_handles(counts: list[str]) -> list[Any]:
         for index, count in enumerate(counts)
     ]
     ring = Line2D([], [], linestyle="", marker="o", markersize=8, markerfacecolor="none", color="black")
-    ring.set_label("best of its count")
+    ring.set_label("best of its kind")
     return [*handles, ring]
 
 
 def interactive(found: Approximation) -> go.Figure:
-    """One column per family, one symbol per way of counting; hover tells size, mean and range."""
+    """One column per family, one symbol per way of counting; hover shows size, mean and range."""
     from plotly.subplots import make_subplots
 
     summary = found.summary

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import interval_of, points_of
-from ...drawing.style import FULL_WIDTH, MARKERS, figure, use_style
+from ...drawing.style import FULL_WIDTH, MARKERS, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -30,13 +30,19 @@ def plot(found: Intuition) -> Figure:
     with 95 % intervals.
     """
     with use_style():
-        fig = figure(FULL_WIDTH, 3.1)
+        fig = figure(FULL_WIDTH, 3.6)
         first, second, third = fig.subplots(1, 3, width_ratios=[1.15, 1, 1])
         draw_searches(first, found.searches)
         draw_noise(second, found.noise)
         draw_ratios(third, found.ratios)
-        title = "(a) cases, with how many of the problems drawn fall into each"
-        fig.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=2, title=title)
+        title = "(a) cases, and how many of the random problems are of each"
+        fig.legend(*first.get_legend_handles_labels(), loc="outside upper left", ncols=2, title=title)
+        note_below(
+            fig,
+            found.note(
+                "(b) Means over seeds, shades from the lowest seed to the highest; (c) means and 95 % intervals over seeds."
+            ),
+        )
     return fig
 
 

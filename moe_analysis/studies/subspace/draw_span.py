@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
-from ...drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, use_style
+from ...drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, note_below, use_style
 from .theorems import LABELS
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .measure import Span
 
 COUNT_LABELS = {
-    "factors": "budget pays factors only",
-    "factors+gates": "budget pays factors and gates",
-    "factors+router": "budget pays factors and router",
+    "factors": "budget for factors only",
+    "factors+gates": "budget for factors and gates",
+    "factors+router": "budget for factors and router",
 }
 EXTRA_COLORS = {"rank-1 diagonal": "#D55E00", "T-REX, router alone": "#56B4E9"}
 
@@ -51,6 +51,7 @@ def plot(found: Span) -> Figure:
             panel.set_title(f"({letter}) {COUNT_LABELS[count]}")
         panels[0].set_ylabel("span (dimensions)")
         panels[-1].legend(loc="upper left")
+        note_below(fig, found.note("A mark is one size, of random whole numbers, with exact ranks."))
     return fig
 
 
@@ -113,7 +114,7 @@ def draw_budget(panel: Any, spans: pd.DataFrame) -> None:
 def interactive(found: Span) -> go.Figure:
     """Left the span against I·J for each kind of factors, right the span at equal budgets.
 
-    Hover tells I, J, both ranks, predicted and measured span; budget, size and span.
+    Hover shows I, J, both ranks, predicted and measured span; budget, size and span.
     """
     from plotly.subplots import make_subplots
 

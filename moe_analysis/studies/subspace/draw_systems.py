@@ -10,7 +10,7 @@ import pandas as pd
 from ...drawing.diagram import EXPERT_COLORS, SIGNAL, arrow, box, circle, trapezoid
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of, points_of
-from ...drawing.style import FULL_WIDTH, figure, method_color, use_style
+from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -40,7 +40,7 @@ def plot(found: Systems) -> Figure:
             draw(panel, rows.loc[system])
             panel.text(width / 2, -0.55, caption(rows.loc[system]), ha="center", va="top", fontsize=7, linespacing=1.4)
         features = f"{found.in_features} to {found.out_features} features"
-        fig.supxlabel(f"trainable parameters of a layer from {features}", fontsize=7.5)
+        note_below(fig, f"Trainable parameters of a layer from {features}, counted on the modules: exact, no seeds.")
     return fig
 
 
@@ -147,7 +147,7 @@ def collect(panel: Any, places: list[float], height: float) -> None:
 def interactive(found: Systems) -> go.Figure:
     """Span against parameters, a point per size.
 
-    Hover tells I, J, experts, measured span and parameters; buttons count the factors only, or the router too.
+    Hover shows I, J, experts, measured span and parameters; buttons count the factors only, or the router too.
     """
     import plotly.graph_objects as go
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of, points_of
-from ...drawing.style import FULL_WIDTH, MARKERS, figure, use_style
+from ...drawing.style import FULL_WIDTH, MARKERS, figure, note_below, use_style
 from .draw_span import system_color
 from .used import USED_MEASURES
 
@@ -36,6 +36,13 @@ def plot(found: Used) -> Figure:
         for letter, lower, measure in zip("bc", np.ravel(below.subplots(1, 2)), USED_MEASURES):
             draw_layers(lower, found.used, measure)
             lower.set_title(f"({letter}) {USED_MEASURES[measure]} of the tokens' routings")
+        note_below(
+            fig,
+            found.note(
+                "(a) Means over layers and seeds, shades from the lowest seed to the highest; (b, c) dots are seeds, "
+                "dashes their means."
+            ),
+        )
     return fig
 
 

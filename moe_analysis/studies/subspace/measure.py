@@ -25,7 +25,7 @@ from .span import rank_plot_frame, span_by_budget, span_table
 from .theorems import approximation_frame, approximation_summary, line_search_frame, noise_against_none
 from .used import energy_bands, energy_by_runs, reached_by_runs, used_by_runs, used_summary
 
-ALONE = ", router alone"  # behind the name of a method that routes by intuition
+ALONE = ", router alone"  # after the name of a method that routes by intuition
 BUDGETS = tuple(2**power for power in range(14, 19))
 
 

@@ -1,4 +1,4 @@
-"""Trainable parameters counted on the modules themselves: of a layer, of a backbone, and against the span they buy."""
+"""Trainable parameters counted on the modules: of a layer, of a backbone, and compared with the span they give."""
 
 from __future__ import annotations
 

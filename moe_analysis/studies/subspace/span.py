@@ -1,4 +1,4 @@
-"""Which subspace of updates a layer can reach, and what a budget of parameters buys of it (T-REX Lemma 4.1)."""
+"""Which subspace of updates a layer can reach, and how much of it a budget of parameters gives (T-REX Lemma 4.1)."""
 
 from __future__ import annotations
 

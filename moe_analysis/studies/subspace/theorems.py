@@ -1,4 +1,4 @@
-"""Numbers behind T-REX Theorems 4.2 and 4.3 in our reading: frames over families, budgets, priors and seeds."""
+"""The numbers of T-REX Theorems 4.2 and 4.3 in our reading: frames over families, budgets, priors and seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What T-REX claims of accuracy and size, and S'MoRE in its Table 2, declared before it was measured, and the verdicts."""
+"""What T-REX claims about accuracy and size, and S'MoRE in Table 2, declared before measuring, and the verdicts."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def versus(
         method, others: what is compared; the claim has a part for each of the others, and for each of their versions.
         smallest: the smallest effect that matters, where the paper gives no number.
         effects: other -> the paper's own effect against that very one, where it gives one.
-        kind: "own" for a hypothesis of ours.
+        kind: "own" for our own hypothesis.
     """
     others = [label for other in others for label in versions(compared.methods, other) or [other]]
     name = f"{name}_{ENDPOINTS[part].replace(' ', '_')}"

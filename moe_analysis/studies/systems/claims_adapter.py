@@ -1,4 +1,4 @@
-"""An adapter of your own against each system beside it: a hypothesis of yours on each endpoint."""
+"""Your own adapter against each other system: your hypothesis on each endpoint."""
 
 from __future__ import annotations
 

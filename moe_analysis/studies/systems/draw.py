@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
+from ...drawing.marks import float32, menu_of
 from ...drawing.style import (
     FULL_WIDTH,
     MARKERS,
@@ -57,7 +58,7 @@ def readable(name: str) -> str:
 
 
 def drawn_parts(frame: pd.DataFrame) -> list[str]:
-    """The parts a figure shows, in order; originals and variants stand apart, without their union."""
+    """The parts a figure shows, in order; originals and variants are separate, without their union."""
     found = set(frame["part"])
     return [part for part in PARTS if part in found]
 
@@ -221,25 +222,21 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
     fig = make_subplots(rows=2, cols=2, specs=specs, column_widths=[0.6, 0.4], vertical_spacing=0.14)
     add_tasks(fig, by_task, methods)
     fixed = [trace.visible for trace in fig.data]
-    menu: list[tuple[str, str, int]] = []  # measure, part, traces
-    for measure in MEASURES:
-        for part in drawn_parts(frame):
-            before = len(fig.data)
-            rows = gains if measure == "accuracy" else summary[summary["measure"] == "loss"]
-            add_dots(fig, frame, rows[rows["part"] == part], levels, part, measure)
-            menu.append((measure, part, len(fig.data) - before))
-    buttons: list[dict[str, Any]] = []
-    for chosen in menu:
-        shown = [entry is chosen for entry in menu for _ in range(entry[2])]
-        buttons.append(
-            {
-                "label": f"{chosen[0]}, {TITLES[chosen[1]]}",
-                "method": "update",
-                "args": [{"visible": fixed + shown}, {"xaxis.title.text": AXES[chosen[0]]}],
-            }
-        )
-    for trace, visible in zip(fig.data, buttons[0]["args"][0]["visible"]):
-        trace.visible = visible
+    views = [(measure, part) for measure in MEASURES for part in drawn_parts(frame)]
+    owners: list[tuple[str, str]] = []  # of the traces after the fixed ones
+    for measure, part in views:
+        rows = gains if measure == "accuracy" else summary[summary["measure"] == "loss"]
+        add_dots(fig, frame, rows[rows["part"] == part], levels, part, measure)
+        owners += [(measure, part)] * (len(fig.data) - len(fixed) - len(owners))
+    for trace, owner in zip(fig.data[len(fixed) :], owners):
+        trace.visible = owner == views[0]
+    menu = {
+        f"{view[0]}, {TITLES[view[1]]}": [
+            {"visible": fixed + [owner == view for owner in owners]},
+            {"xaxis.title.text": AXES[view[0]]},
+        ]
+        for view in views
+    }
     tasks = list(dict.fromkeys(by_task["dataset"]))
     fig.update_yaxes(categoryorder="array", categoryarray=methods[::-1], row=1, col=1)
     fig.update_yaxes(
@@ -251,13 +248,13 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
         radialaxis={"nticks": 4, "tickfont": {"size": 9}},
         angularaxis={"type": "category", "direction": "clockwise", "rotation": 90},
     )
-    fig.update_layout(
-        template="plotly_white",
+    return arranged(
+        fig,
+        reading_of(summary).partition("; gray")[0],
         height=360 + 26 * (len(methods) + len(tasks)),
         title={"text": "Accuracy above guessing, by system and by task"},
-        updatemenus=[{"buttons": buttons}],
+        updatemenus=[menu_of(menu)],
     )
-    return arranged(fig, reading_of(summary).partition("; gray")[0])
 
 
 def numbered(tasks: Sequence[str]) -> list[str]:
@@ -298,7 +295,7 @@ def add_tasks(fig: go.Figure, by_task: pd.DataFrame, methods: Sequence[str]) -> 
             "marker": {"color": method_color(method), "symbol": symbol, "size": 8},
         }
         fig.add_scatterpolar(
-            r=own["accuracy"].to_numpy(np.float32),
+            r=float32(own["accuracy"]),
             theta=around,
             text=names,
             mode="lines+markers",
@@ -310,11 +307,11 @@ def add_tasks(fig: go.Figure, by_task: pd.DataFrame, methods: Sequence[str]) -> 
         )
         own = own.iloc[:-1]
         fig.add_scatter(
-            x=own["mean"].to_numpy(np.float32),
+            x=float32(own["mean"]),
             y=list(range(len(tasks))),
             mode="markers",
             text=numbered(tasks),
-            customdata=own[["low", "high", "accuracy", "guess"]].to_numpy(np.float32),
+            customdata=float32(own[["low", "high", "accuracy", "guess"]]),
             hovertemplate=f"{method}, %{{text}}<br>%{{x:+.1f}} points [%{{customdata[0]:+.1f}}, %{{customdata[1]:+.1f}}]"
             "<br>accuracy %{customdata[2]:.3f}, guessing %{customdata[3]:.3f}<extra></extra>",
             showlegend=False,
@@ -342,7 +339,7 @@ def add_dots(
     names = seeds.index.get_level_values("method")
     common: dict[str, Any] = {"visible": False, "showlegend": False, "row": 1, "col": 1}
     fig.add_scatter(
-        x=seeds.to_numpy(np.float32),
+        x=float32(seeds),
         y=names,
         mode="markers",
         customdata=seeds.index.get_level_values("seed"),
@@ -351,7 +348,7 @@ def add_dots(
         **common,
     )
     fig.add_scatter(
-        x=rows["mean"].astype("float32"),
+        x=float32(rows["mean"]),
         y=rows["method"],
         mode="markers",
         marker={"color": colors, "size": 10},

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...drawing.marks import menu_of
+from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 from .draw import MEASURES, TITLES, drawn_parts, readable
 
 if TYPE_CHECKING:
@@ -24,7 +25,16 @@ LETTERS = 16  # per inch, of the colors' label, which is longer than the map of 
 
 def plot(found: SystemTasks) -> Figure:
     """The heat map of accuracy."""
-    return task_figure(found.differences["accuracy"], found.reference)
+    with use_style():
+        fig = task_figure(found.differences["accuracy"], found.reference)
+        note_below(
+            fig,
+            found.note(
+                f"A cell is a mean over seeds, less that of {found.reference}; bold: its 95 % interval over paired seeds "
+                "leaves out 0, uncorrected."
+            ),
+        )
+    return fig
 
 
 def interactive(found: SystemTasks) -> go.Figure:
@@ -119,7 +129,7 @@ def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA"
     """
     import plotly.graph_objects as go
 
-    fig, buttons = go.Figure(), []
+    fig = go.Figure()
     for index, (measure, table) in enumerate(differences.items()):
         order, methods = part_rows(table), list(dict.fromkeys(table["method"]))
         grids = [
@@ -139,18 +149,11 @@ def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA"
             hovertemplate="%{y}<br>%{x}: %{z:+.3f}<br>95 %: %{customdata[0]:+.3f} to %{customdata[1]:+.3f}<br>"
             f"{against}: %{{customdata[2]:.3f}}<extra>{measure}</extra>",
         )
-        buttons.append(
-            {
-                "label": MEASURES[measure],
-                "method": "restyle",
-                "args": [{"visible": [other == measure for other in differences]}],
-            }
-        )
-    fig.update_yaxes(autorange="reversed")
-    fig.update_layout(
-        template="plotly_white",
+    menu = {MEASURES[measure]: [{"visible": [other == measure for other in differences]}] for measure in differences}
+    return arranged(
+        fig,
         height=200 + 20 * len(order),
         title={"text": f"Every task against {against}"},
-        updatemenus=[{"buttons": buttons}],
+        yaxis={"autorange": "reversed"},
+        updatemenus=[menu_of(menu, "restyle")],
     )
-    return arranged(fig)

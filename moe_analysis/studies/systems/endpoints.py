@@ -1,4 +1,4 @@
-"""What systems are compared by: parts of the tests, declared before the runs, without tasks that could show nothing."""
+"""By what systems are compared: parts of the tests, declared before the runs, without uninformative tasks."""
 
 from __future__ import annotations
 

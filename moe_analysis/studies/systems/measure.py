@@ -1,4 +1,4 @@
-"""From runs, or from a campaign's table, to T-REX's Fig. 3, the map of tasks, and an adapter of your own beside them."""
+"""From runs or a campaign's table to T-REX's Fig. 3, the map of tasks, and your own adapter compared with them."""
 
 from __future__ import annotations
 

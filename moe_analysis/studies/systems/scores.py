@@ -113,7 +113,7 @@ def above_guessing(summary: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         table: of `levels`.
 
     Returns:
-        part, method, mean, low, high, seeds, tasks, in the parts that stand apart in a figure: without the union of
+        part, method, mean, low, high, seeds, tasks, in the parts that are separate in a figure: without the union of
         originals and variants.
 
     Example:

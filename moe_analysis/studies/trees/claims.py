@@ -1,4 +1,4 @@
-"""What a trained S'MoRE makes of its structural flexibility: hypotheses of ours, declared before they were measured.
+"""How a trained S'MoRE uses its structural flexibility: our own hypotheses, declared before they were measured.
 
 The paper measures none of this. Means are over modules and tokens, intervals over seeds.
 """

@@ -1,4 +1,4 @@
-"""Used structures of a trained S'MoRE: entropy and siblings over training, the trees in use, and what they tell."""
+"""Used structures of a trained S'MoRE: entropy and siblings over training, the trees in use, and what they reveal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of, points_of
-from ...drawing.style import FULL_WIDTH, PALETTE, figure, use_style
+from ...drawing.style import BANDS, FULL_WIDTH, PALETTE, figure, note_below, use_style
 from ..records import layer_title
 
 if TYPE_CHECKING:
@@ -59,6 +59,13 @@ def plot(found: UsedTrees) -> Figure:
             panels[letter].set_title(f"({letter}) {title}")
         handles, names = panels["b"].get_legend_handles_labels()
         fig.legend(handles, names, loc="outside upper left", ncols=len(names), handlelength=1.6, columnspacing=1.3)
+        note_below(
+            fig,
+            found.note(
+                f"(a, b) {BANDS} (c) All test tokens. (d) Bars are means, dots seeds. (e) Dots are means, lines reach from "
+                "the lowest seed to the highest."
+            ),
+        )
     return fig
 
 
@@ -92,7 +99,7 @@ def draw_usage(panel: Any, usage: pd.DataFrame, flexibility: int, colors: dict[s
 
 
 def draw_information(panel: Any, trained: pd.DataFrame, untrained: pd.DataFrame) -> None:
-    """A bar for each stage with its means by seed; what the texts show when shuffled stands before it in gray."""
+    """A bar for each stage with its means by seed; the gray bar is what shuffled texts show."""
     for place, ((_, color), frame) in enumerate(zip(STAGES.values(), (untrained, trained), strict=True)):
         seeds = frame.groupby("seed")[["information", "by_chance"]].mean()
         panel.bar(place, seeds["information"].mean(), width=0.66, color=color, alpha=0.45)

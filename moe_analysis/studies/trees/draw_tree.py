@@ -30,7 +30,7 @@ MOST_NAMED = 8  # nodes of a layer that leave room for the scores on their edges
 def tree_layout(tree: pd.DataFrame) -> pd.DataFrame:
     """tree: node, parent (-1 at the root), layer; the frame with x and y: leaves evenly from 0 to 1, the root on top.
 
-    A parent stands above the middle of its children; y is the layer.
+    A parent is above the middle of its children; y is the layer.
     """
     children = tree[tree["parent"] >= 0].groupby("parent")["node"].agg(list)
     leaves = [node for node in in_order(children, int(tree["node"].iloc[0])) if node not in children.index]
@@ -93,7 +93,7 @@ def first_seed(found: TokenTree) -> str:
 
 
 def draw_tree(panel: Any, tree: pd.DataFrame, title: str) -> Axes:
-    """The tree of one token, with the mean share of every pool's nodes; scores stand where there is room."""
+    """The tree of one token, with the mean share of every pool's nodes; scores are written where there is room."""
     placed = draw_nodes(panel, tree)
     for layer in range(int(placed["layer"].max())):
         mean = placed.loc[placed["layer"] == layer, "share"].mean()
@@ -148,7 +148,7 @@ def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool, lette
 
 
 def interactive(found: TokenTree) -> go.Figure:
-    """One tree at a time, a menu chooses the token; hover tells a node's expert, score, key similarity and contribution."""
+    """One tree at a time, a menu chooses the token; hover shows a node's expert, score, key similarity and contribution."""
     import plotly.graph_objects as go
 
     shown, fig, owners = found.shown, go.Figure(), []

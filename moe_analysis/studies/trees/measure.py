@@ -38,7 +38,7 @@ class UsedTrees(Result):
         training: one row per method, seed, step and module, as `over_training` returns it, the control's too.
         datasets: as `by_dataset` returns it, of the trained models.
         usage: as `usage_by_layer` returns it.
-        trained: what a token's tree tells of its data set, as `dataset_information` returns it.
+        trained: what a token's tree reveals about its data set, as `dataset_information` returns it.
         untrained: the same of the models before their first step.
         random_siblings: share of random trees whose sibling subtrees differ.
     """

@@ -1,4 +1,4 @@
-"""The residual tree of one token: which expert stands at every node, why it was chosen, and what it adds."""
+"""The residual tree of one token: which expert is at every node, why it was chosen, and what it adds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def residual_tree(adapter: Smore, x: Tensor) -> pd.DataFrame:
     NaN for gates that compare no vectors (the bottom-up router's upper layers). contribution: norm of the change of
     delta(x) when the scores of the node and of all below it are set to zero; of the root, the norm of delta(x).
     share: contribution by the root's, NaN where that is zero. Contributions of siblings need not add up: their vectors
-    may point apart, and an activation stands between the layers. Raises ValueError for x that is not one token.
+    may point in different directions, and there is an activation between the layers. Raises ValueError for x that is
+    not one token.
 
     >>> batch = seen[0][list(seen[0])[-1]]
     >>> tree = residual_tree(batch.adapter, batch.inputs[0])

@@ -1,6 +1,6 @@
 """Used structures: which of a S'MoRE's Γ trees its tokens are really routed through, over training and by task.
 
-The number of trees seen grows with the number of tokens looked at, so every count here stands beside its sample size
+The number of trees seen grows with the number of tokens looked at, so every count here comes with its sample size
 and beside what as many tokens would show if each drew its tree at random from all Γ.
 """
 
@@ -204,7 +204,7 @@ def by_dataset(recorded: Iterable[Recorded]) -> pd.DataFrame:
 
 
 def dataset_information(recorded: Iterable[Recorded], permutations: int = 200, seed: int = 0) -> pd.DataFrame:
-    """One row per (method, seed, module): how much a token's tree tells of its data set.
+    """One row per (method, seed, module): how much a token's tree reveals about its data set.
 
     information: mutual information in bits. by_chance: its mean when the data sets' names are shuffled over the texts;
     whole texts move, for the tokens of one text are not independent. excess: the difference. p: share of shuffles, the

@@ -1,4 +1,4 @@
-"""Where the panel is shown: live in a terminal or in a notebook, as a line a minute elsewhere, or nowhere."""
+"""Where the panel is shown: live in a terminal or in a notebook, as one line per minute elsewhere, or nowhere."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def shown(look: Callable[[], Look], progress: bool | None, console: Console | No
     """Show a panel while the block runs.
 
     Args:
-        look: Makes what reads the panel; called only where there is somebody to see it.
+        look: Makes what reads the panel; called only where it is shown.
         progress: None shows it in notebooks and terminals; True elsewhere too, as one line per minute; False never.
         console: Where a terminal shows it; stderr by default.
     """

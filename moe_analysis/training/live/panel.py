@@ -39,7 +39,7 @@ IN_ROWS = ("loss", "gate entropy", "busiest expert", "dead experts")  # what a r
 
 @dataclass(frozen=True)
 class Panel:
-    """Runs as they stand; printed by rich, shown by a notebook, or as text.
+    """Runs as they are now; printed by rich, shown by a notebook, or as text.
 
     Attributes:
         rows: The runs. A terminal shows as many of several as it has lines for.
@@ -141,7 +141,7 @@ class Name:
 
 
 def shortened(name: str, room: int) -> str:
-    """A name that is longer than `room` without its middle and most of its digest: the rest tells runs apart."""
+    """A name that is longer than `room` without its middle and most of its digest; the rest still distinguishes runs."""
     if len(name) <= room:
         return name
     end = name[-HIDDEN - SHOWN : -HIDDEN]

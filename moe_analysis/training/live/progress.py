@@ -1,4 +1,4 @@
-"""How far a run is, read from its folder alone, and what a panel says of it."""
+"""How far a run is, read from its folder alone, and what a panel says about it."""
 
 from __future__ import annotations
 

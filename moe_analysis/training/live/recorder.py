@@ -34,7 +34,7 @@ class LiveRecorder(Recorder):
     record.
 
     Args:
-        model: The model that is trained; its adapters, or else routers of its own that can be read.
+        model: The model that is trained; its adapters, or else its own routers where they can be read.
         folder: Of the run.
         steps: Of the whole run.
     """
@@ -125,7 +125,7 @@ class LiveRecorder(Recorder):
 
 
 def watched_routers(model: nn.Module) -> dict[str, Any]:
-    """Our adapters in a model, or routers of its own; nothing where it has none, or some that cannot be read."""
+    """Our adapters in a model, or the model's own routers; nothing where it has none, or some that cannot be read."""
     if ours := dict(adapter_modules(model)):
         return ours
     try:

@@ -1,4 +1,4 @@
-"""live.json: how a run goes while it trains, thinned to a few hundred points."""
+"""live.json: the progress of a run while it trains, thinned to a few hundred points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attach`: the record of a training loop that is somebody else's, in plain PyTorch, Trainer or Lightning."""
+"""`attach`: the record of a training loop that is not ours, in plain PyTorch, Trainer or Lightning."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def attach(
     records.zarr is laid out as that of a run. optimizer: hooks on it see every update, and none that a GradScaler
     skips; without it call `handle.step()` between `optimizer.step()` and `optimizer.zero_grad()`, or give
     `handle.trainer_callback` to transformers' Trainer or `handle.lightning_callback` to Lightning's. An optimizer's
-    name alone ("adamw") tells the analyses whether there is momentum. every: updates between two records.
+    name alone ("adamw") shows the analyses whether there is momentum. every: updates between two records.
     name, seed: what the analyses call the method, and which of its runs this is. resume: continue the record in the
     folder. at_step: updates that the model has seen, by default those of the record; records from there on go.
 
@@ -332,7 +332,7 @@ class LightningRecording:
 
 
 def lightning_recording(handle: Attachment) -> Any:
-    """A `LightningRecording` that is a Callback of every Lightning imported so far too, as its Trainer asks for one."""
+    """A `LightningRecording` that is a Callback of every Lightning imported so far too, as its Trainer requires."""
     bases = [sys.modules[name].Callback for name in LIGHTNING if hasattr(sys.modules.get(name), "Callback")]
     callback = type(LightningRecording.__name__, (LightningRecording, *bases), {})()
     callback.handle = handle

@@ -23,9 +23,9 @@ RECORDS = "records.zarr"
 
 @dataclass(frozen=True)
 class AttachedConfig:
-    """What the analyses ask of a run's configuration.
+    """What the analyses read of a run's configuration.
 
-    name: the method. system: its adapter. optimizer: lower-case name, None where nobody told it, which the references
+    name: the method. system: its adapter. optimizer: lower-case name, None where it is unknown, which the references
     for smoothness take for one without momentum. every: updates between two records.
     """
 
@@ -76,13 +76,13 @@ class AttachedRun:
 
     @property
     def records(self) -> xr.Dataset:
-        """As `Run.records`, and loss (step,): the training loss that was told, in the loop's units. Lazy."""
+        """As `Run.records`, and loss (step,): the training loss that was logged, in the loop's units. Lazy."""
         return open_records(self.path)
 
     @property
     def history(self) -> pd.DataFrame:
-        """A line a record: step (that the update made, from 1), split ("train"), loss (NaN where none was told),
-        balance_loss (NaN: nobody says which part of the loss it is)."""
+        """One line per record: step (that the update made, from 1), split ("train"), loss (NaN where none was logged),
+        balance_loss (NaN: it is unknown which part of the loss it is)."""
         records = self.records
         return pd.DataFrame(
             {

@@ -1,4 +1,4 @@
-"""Routers that are not ours: those in the mixtures of experts of transformers, and PEFT's X-LoRA and Arrow.
+"""Routers of other libraries: mixture-of-experts models of transformers, and PEFT's X-LoRA and Arrow.
 
 A view of a router answers what the recorders and `record_gates` ask of an adapter of ours, so that its weights,
 gradients and gates are recorded and analyzed alike. Gates are dense, (tokens, experts): the weights by which the model
@@ -23,7 +23,7 @@ READ = "routers that return (logits, weights, indices), as Mixtral's, Llama4's a
 
 
 class SeenRouting:
-    """The routing of one forward pass. Its gates are computed when somebody asks for them."""
+    """The routing of one forward pass. Its gates are computed when they are read."""
 
     balance_loss = None
 
@@ -36,7 +36,7 @@ class SeenRouting:
 
 
 class RouterView(ABC):
-    """One router of somebody else's, as recorders see an adapter.
+    """One router of another library, as recorders see an adapter.
 
     Args:
         root: The model that is called, whose batches tell which tokens are real.
@@ -179,7 +179,7 @@ class SwitchView(RouterView):
 
 
 def foreign_routers(model: nn.Module) -> dict[str, Any]:
-    """The routers of a model that has none of ours, by the names of their modules, in the model's order.
+    """The routers of a model without our adapters, by the names of their modules, in the model's order.
 
     Of X-LoRA and Arrow there is one for each adapted layer, named as the layer; one for the whole model where X-LoRA
     gives all layers the same gates.

@@ -1,4 +1,4 @@
-"""The recorder of a loop that tells no more than that an update has been made, and what it can be attached to."""
+"""The recorder of a loop that only reports that an update was made, and what it can be attached to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REMEDY = (
 class LoopRecorder(Recorder):
     """A `Recorder` whose forward hooks also keep the weights that an update starts from.
 
-    A loop that calls `step()` is read after its update: what the weights were before stands in `starts`. Hooks on the
+    A loop that calls `step()` is read after its update: `starts` holds the weights from before. Hooks on the
     optimizer make that needless, and `starts` is None.
     """
 
@@ -67,7 +67,7 @@ class LoopRecorder(Recorder):
 def routed_adapters(model: nn.Module) -> dict[str, Any]:
     """The active adapters of a PEFT model, and the modules of `ma.adapters` in any other, by name.
 
-    Of a model without adapters of ours its own routers, as `foreign_routers` sees them. Raises ValueError for a model
+    The own routers of a model without our adapters, as `foreign_routers` sees them. Raises ValueError for a model
     that has none either, and for parameters that are spread over processes.
     """
     check_whole(model)
@@ -141,7 +141,7 @@ def holder(adapters: dict[str, Any], optimizers: Sequence[Any]) -> Optimizer:
 
 
 def passed_over(parameters: Sequence[nn.Parameter]) -> bool:
-    """Whether a GradScaler left out this update: a gradient that is not finite would leave no finite weight behind."""
+    """Whether a GradScaler left out this update: a gradient that is not finite would make the weights infinite or NaN."""
     moved = [p for p in parameters if p.grad is not None and not p.grad.is_sparse]
     total = nn.utils.get_total_norm([p.grad for p in moved if p.grad is not None])
     if bool(total.isfinite()):

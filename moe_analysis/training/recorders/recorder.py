@@ -115,7 +115,7 @@ class Recorder(HookedRecorder):
     """Writes a run's record; dimensions (step, module, expert, feature).
 
     A record at step t holds the weights before update t, the gradient that makes it (after clipping; the norm before
-    clipping stands in the history) and statistics of the gates over some 1000 real tokens of the last micro-batch.
+    clipping is in the history) and statistics of the gates over some 1000 real tokens of the last micro-batch.
     Modules whose routers have other shapes than the first get arrays of their own, with the shape in the name.
     """
 

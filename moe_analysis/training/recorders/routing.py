@@ -115,13 +115,13 @@ def routers_of(model: Any) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def real_gates(gates: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """`flat_gates`, also of gates (batch · sequence, experts), whose tokens stand in one row."""
+    """`flat_gates`, also of gates (batch · sequence, experts), whose tokens are in one row."""
     flat = gates.dim() == 2 and len(gates) == mask.numel() != len(mask)
     return flat_gates(gates.unflatten(0, mask.shape) if flat else gates, mask)
 
 
 def padding_of(tokenizer: Any) -> int:
-    """The id that fills up a batch, whose tokens nobody reads: the padding's or, without one, the end's."""
+    """The id that fills up a batch, whose tokens are ignored: the padding's or, without one, the end's."""
     return next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
 
 

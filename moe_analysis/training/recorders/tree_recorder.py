@@ -116,7 +116,7 @@ def tree_statistics(codes: np.ndarray, num_experts: Sequence[int], fanout: Seque
 
 
 def node_load(ids: Sequence[np.ndarray], num_experts: Sequence[int]) -> np.ndarray:
-    """ids[l] (T, P, f) -> (Σ s_l,): the share of layer l's nodes at which each of its experts stands."""
+    """ids[l] (T, P, f) -> (Σ s_l,): the share of layer l's nodes that each of its experts takes."""
     return np.concatenate(
         [
             np.bincount(layer.reshape(-1), minlength=s) / max(1, layer.size)
@@ -131,7 +131,7 @@ class TreeRecorder(HookedRecorder):
     A record at step t describes the routing by the weights before update t, of at most SAMPLE_TOKENS evenly spaced
     real tokens of the last micro-batch. tokens: how many those were. distinct_trees: different structures among them,
     siblings unordered. tree_entropy: of their shares, bits. differing_siblings: tokens whose root has children with
-    different subtrees; NaN with one layer. node_load: share of a layer's nodes at which an expert stands, with experts
+    different subtrees; NaN with one layer. node_load: share of a layer's nodes that an expert takes, with experts
     labelled "layer.expert", the layer farthest from the output first.
     """
 

@@ -109,7 +109,7 @@ def dask_client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
 
 @contextmanager
 def interrupts_kept_from_children() -> Iterator[None]:
-    """Processes and threads that begin in this block never hear Ctrl-C: who started them tells them when to stop."""
+    """Processes and threads that begin in this block never see Ctrl-C: the process that started them stops them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -254,7 +254,7 @@ def leave_interrupts_to_main() -> None:
 def end_with_parent() -> None:
     """Let this worker die with the process that started it, and quietly when that is interrupted.
 
-    A killed sweep leaves nobody training behind, and an interrupted one does not wait for what is queued.
+    A killed sweep leaves no training process running, and an interrupted one does not wait for what is queued.
     """
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -1,4 +1,4 @@
-"""Grid files: many configurations written down as one page of YAML."""
+"""Grid files: many configurations written as one YAML file."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def read_grid(path: str | Path) -> Grid:
     except (OSError, UnicodeDecodeError) as error:
         raise GridError(f"{path} cannot be read ({error}); pass a YAML file, such as `sweep --help` shows") from error
     except yaml.YAMLError as error:
-        raise GridError(f"{path} is no YAML: {error}; mind indents, and a space behind every colon") from error
+        raise GridError(f"{path} is no YAML: {error}; mind indents, and a space after every colon") from error
     except GridError as error:
         raise GridError(f"{path}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Many runs through any executor: finished ones are skipped, interrupted ones resume, and a failure stops no other run.
+"""Many runs through any executor: finished ones are skipped, interrupted ones resume, failures are isolated.
 
 How far a sweep is comes from the folders of its runs alone. A terminal shows a live table, a log file gets lines.
 """
@@ -226,7 +226,7 @@ def table_of(configs: Iterable[TrainConfig], out: str | Path, unfinished: Mappin
 
 @contextmanager
 def display(status: SweepStatus, console: Console, quiet: bool = False) -> Iterator[Callable[[str, Outcome], None]]:
-    """Show a sweep while the block runs, unless quiet; what it yields is to be told of every run that ended."""
+    """Show a sweep while the block runs, unless quiet; what it yields is called for every run that ended."""
     if not (quiet or console.is_terminal):
         yield lines(status, console)
         return

@@ -139,7 +139,7 @@ def failed_at(folder: Path) -> int | None:
 
 
 def kept_failure(folder: Path) -> Outcome:
-    """The outcome that failure.txt tells of, with the last line of the traceback as the error."""
+    """The outcome in failure.txt, with the last line of the traceback as the error."""
     text = (folder / FAILURE).read_text()
     return Outcome(FAILED, text.rstrip().rpartition("\n")[2], text)
 
@@ -198,7 +198,7 @@ class Work:
         ]
 
     def over(self) -> bool:
-        """Whether the time is up, or somebody took the permit."""
+        """Whether the time is up, or the permit was removed."""
         limit = self.time_limit
         return limit.ended or not permitted(self.permit) or (not self.jobs and limit.too_late_to_begin)
 
@@ -230,7 +230,7 @@ class Work:
             time.sleep(POLL_SECONDS)
 
     def submit(self) -> None:
-        """Fill the executor up to the limit with runs that nobody else trains."""
+        """Fill the executor up to the limit with runs that no other process trains."""
         if len(self.jobs) >= self.limit or not self.queue or self.time_limit.too_late_to_begin:
             return
         free = deque(name for name in self.queue if not held(self.out / name))

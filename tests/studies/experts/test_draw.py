@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -13,6 +11,7 @@ from moe_analysis.drawing.style import method_color
 from moe_analysis.studies.experts.anatomy import anatomy_bands, conditioning, load_balance, similarity
 from moe_analysis.studies.experts.draw import MOST_LAYERS, ROWS, interactive, plot, spread
 from moe_analysis.studies.records import layer_title
+from tests.studies.fake_result import Found
 
 from .test_anatomy import MODULES, STEPS, watched_run
 
@@ -30,12 +29,12 @@ def bands():
 
 @pytest.fixture(scope="module")
 def figure(bands):
-    return plot(SimpleNamespace(bands=bands["layer"]))
+    return plot(Found(bands=bands["layer"]))
 
 
 @pytest.fixture(scope="module")
 def explorer(bands):
-    return interactive(SimpleNamespace(by_module=bands["module"]))
+    return interactive(Found(by_module=bands["module"]))
 
 
 def pick(bands, **wanted):
@@ -89,7 +88,7 @@ def test_methods_are_named_once_in_their_colours(figure):
 def test_an_infinite_condition_number_is_a_gap(bands):
     frame = bands["layer"].copy()
     frame.loc[(frame["measure"] == "gram_condition_b") & (frame["step"] == 4), ["mean", "high"]] = np.inf
-    panel = grid(plot(SimpleNamespace(bands=frame)))[0, 0]
+    panel = grid(plot(Found(bands=frame)))[0, 0]
     assert np.isnan(panel.lines[0].get_ydata()).tolist() == [True, False, True, False, False]
     assert panel.get_ylim()[1] < 1e3
 
@@ -98,10 +97,10 @@ def test_deep_models_show_their_first_and_last_layer_and_two_between(bands):
     names = [f"layers.{number}" for number in range(28)]
     assert spread(names) == ["layers.0", "layers.9", "layers.18", "layers.27"] and len(spread(names)) == MOST_LAYERS
     assert spread(names[:2]) == names[:2] and layer_title("lm_head") == "lm_head"
-    chosen = plot(SimpleNamespace(bands=bands["layer"]), layers=["layers.1"])
+    chosen = plot(Found(bands=bands["layer"]), layers=["layers.1"])
     assert [panel.get_title(loc="left") for panel in grid(chosen)[0]] == ["layer 1"]
     with pytest.raises(ValueError, match="layers names layers.7, which the bands do not have; choose from layers.0"):
-        plot(SimpleNamespace(bands=bands["layer"]), layers=["layers.7"])
+        plot(Found(bands=bands["layer"]), layers=["layers.7"])
 
 
 def test_the_twin_shows_one_module_and_its_menu_chooses_another(explorer):

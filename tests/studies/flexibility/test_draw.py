@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from math import log10
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -37,6 +36,7 @@ from moe_analysis.studies.trees.draw_tree import (
 )
 from moe_analysis.studies.trees.residual_tree import residual_tree
 from moe_analysis.theory.flexibility import flexibility_table
+from tests.studies.fake_result import Found
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,13 @@ def tree():
     return residual_tree(layer, torch.randn(8))
 
 
-def counted(table: pd.DataFrame, points: pd.DataFrame) -> SimpleNamespace:
-    return SimpleNamespace(table=table, points=points, sizes="s = 4, f = 2")
+def counted(table: pd.DataFrame, points: pd.DataFrame) -> Found:
+    return Found(table=table, points=points, sizes="s = 4, f = 2")
 
 
-def one_token(tree: pd.DataFrame) -> SimpleNamespace:
+def one_token(tree: pd.DataFrame) -> Found:
     shown = tree.assign(token=0, word="mouse", seed=0)
-    return SimpleNamespace(shown=shown, trees=shown, place="a prompt")
+    return Found(shown=shown, trees=shown, place="a prompt")
 
 
 def test_every_system_has_its_curve_and_its_enumerated_points_on_it(numbers):

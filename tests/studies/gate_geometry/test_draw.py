@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +9,7 @@ import torch
 
 from moe_analysis.adapters import MoeLora, MoeLoraConfig
 from moe_analysis.studies.gate_geometry import draw, geometry
+from tests.studies.fake_result import Found
 
 GATES = (0.02, 0.2, 1.0)
 
@@ -28,8 +27,11 @@ def frames() -> tuple[geometry.LocalPicture, pd.DataFrame, pd.DataFrame]:
     )
 
 
-def measured(picture: geometry.LocalPicture, bends: pd.DataFrame, changes: pd.DataFrame) -> SimpleNamespace:
-    return SimpleNamespace(picture=picture, curvature=bends, changes=changes)
+MODULE = "layers.1.self_attn.v_proj"
+
+
+def measured(picture: geometry.LocalPicture, bends: pd.DataFrame, changes: pd.DataFrame) -> Found:
+    return Found(module=MODULE, picture=picture, curvature=bends, changes=changes.assign(module=MODULE))
 
 
 def legend(panel) -> list[str]:

@@ -6,10 +6,9 @@ from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from moe_analysis.studies import gate_geometry
-from moe_analysis.studies.gate_geometry.measure import layers_of, one_thread
+from moe_analysis.studies.gate_geometry.measure import layers_of
 
 from .test_geometry import GATES, layer_and_batch
 
@@ -75,11 +74,3 @@ def test_the_result_has_its_tables_and_claims(asked):
     assert set(found.tables) == {"changes", "curvature", "curves", "steps"} == set(found.numbers) - {"module"}
     assert found.module == "layers.1.v_proj" and len(found.runs) == 1
     assert found.verdicts == "5 claims: 4 holds, 1 fails"
-
-
-def test_the_threads_of_the_caller_come_back():
-    before = torch.get_num_threads()
-    with pytest.raises(RuntimeError, match="inside"), one_thread():
-        assert torch.get_num_threads() == 1
-        raise RuntimeError("inside")
-    assert torch.get_num_threads() == before

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +10,7 @@ from moe_analysis.studies.subspace import draw_approximation, draw_intuition, dr
 from moe_analysis.studies.subspace import draw_span as draw
 from moe_analysis.studies.subspace import parameters as counts
 from moe_analysis.studies.subspace import theorems as frames
+from tests.studies.fake_result import Found
 
 
 def texts(panel) -> list[str]:
@@ -66,9 +65,9 @@ def trained() -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(rows), used.energy_bands(pd.concat(energies))
 
 
-def layer_of(in_features: int, out_features: int) -> SimpleNamespace:
+def layer_of(in_features: int, out_features: int) -> Found:
     table = counts.figure1_parameters(in_features, out_features)
-    return SimpleNamespace(in_features=in_features, out_features=out_features, parameters=table)
+    return Found(in_features=in_features, out_features=out_features, parameters=table)
 
 
 def test_figure_one_draws_as_many_experts_and_vectors_as_were_counted():
@@ -89,13 +88,13 @@ def test_figure_one_says_what_each_system_costs():
     assert "1 update from 6 down + 6 up vectors\n180 factors = 180" in texts(panels[0])
     assert "180 factors + 120 routing = 300" in texts(panels[1])[-1]
     assert "6 experts from 2 down + 3 up vectors\n70 factors + 122 routing = 192" in texts(panels[2])
-    assert figure.get_supxlabel() == "trainable parameters of a layer from 20 to 10 features"
+    assert figure.get_supxlabel().startswith("Trainable parameters of a layer from 20 to 10 features")
 
 
 def test_the_explorer_has_a_point_a_size_and_buttons_for_what_is_counted(ranks):
     independent = ranks.loc[ranks["kind"] == "independent", ["I", "J", "measured"]]
     sizes = counts.parameters_of_sizes(list(independent.itertuples(index=False, name=None)), 20, 10)
-    fig = draw_systems.interactive(SimpleNamespace(sizes=sizes))
+    fig = draw_systems.interactive(Found(sizes=sizes))
     assert {trace.name: len(trace.x) for trace in fig.data} == {"T-REX": 9, "LoRA-MoE": 3, "LoRA": 3}
     assert all(text in fig.data[0].hovertemplate for text in ("I = ", "J = ", "measured span", "factor parameters"))
     assert fig.data[0].customdata[5].tolist() == [2, 3, 6, 6, 70, 192]
@@ -104,7 +103,7 @@ def test_the_explorer_has_a_point_a_size_and_buttons_for_what_is_counted(ranks):
 
 
 def test_the_heat_map_names_the_measured_span_of_every_size(ranks, budgets):
-    heat, kinds, *_ = draw.plot(SimpleNamespace(ranks=ranks, budgets=budgets)).axes
+    heat, kinds, *_ = draw.plot(Found(ranks=ranks, budgets=budgets)).axes
     assert [int(text) for text in texts(heat)] == [1, 2, 3, 2, 4, 6, 3, 6, 9]
     assert (heat.get_xlabel(), heat.get_ylabel()) == ("down vectors I", "up vectors J")
     assert kinds.get_title(loc="left") == "(b) equals rank(A)·rank(B) in 45 of 45"
@@ -113,14 +112,14 @@ def test_the_heat_map_names_the_measured_span_of_every_size(ranks, budgets):
 
 def test_a_wrong_span_shows_in_the_title(ranks, budgets):
     wrong = ranks.assign(measured=[7, *ranks["measured"][1:]])
-    assert "44 of 45" in draw.plot(SimpleNamespace(ranks=wrong, budgets=budgets)).axes[1].get_title(loc="left")
+    assert "44 of 45" in draw.plot(Found(ranks=wrong, budgets=budgets)).axes[1].get_title(loc="left")
 
 
 def test_each_way_of_counting_has_a_panel_with_a_line_a_system(ranks, budgets):
-    panels = draw.plot(SimpleNamespace(ranks=ranks, budgets=budgets)).axes[2:]
+    panels = draw.plot(Found(ranks=ranks, budgets=budgets)).axes[2:]
     assert [panel.get_title(loc="left") for panel in panels] == [
-        "(c) budget pays factors only",
-        "(d) budget pays factors and router",
+        "(c) budget for factors only",
+        "(d) budget for factors and router",
     ]
     assert legend(panels[-1]) == list(frames.LABELS.values())
     lines = {line.get_label(): line.get_ydata().tolist() for line in panels[0].lines}
@@ -130,7 +129,7 @@ def test_each_way_of_counting_has_a_panel_with_a_line_a_system(ranks, budgets):
 
 
 def test_the_interactive_span_tells_both_ranks(ranks, budgets):
-    fig = draw.interactive(SimpleNamespace(ranks=ranks, budgets=budgets))
+    fig = draw.interactive(Found(ranks=ranks, budgets=budgets))
     assert len(fig.data) == 5 + 2 * 4
     assert (
         fig.data[1].customdata.tolist()
@@ -144,7 +143,7 @@ def test_the_interactive_span_tells_both_ranks(ranks, budgets):
 
 def test_trained_runs_show_energy_and_a_dot_a_layer_and_seed(trained):
     table, bands = trained
-    energy, rank, effective = draw_used.plot(SimpleNamespace(used=table, energy=bands)).axes
+    energy, rank, effective = draw_used.plot(Found(used=table, energy=bands)).axes
     assert legend(energy) == ["LoRA-MoE", "T-REX"] and texts(energy) == ["4 experts", "6 experts"]
     curve = energy.lines[0].get_xydata()
     assert curve[0].tolist() == [0, 1] and len(curve) == 4  # nothing is left after the fourth direction
@@ -158,7 +157,7 @@ def test_trained_runs_show_energy_and_a_dot_a_layer_and_seed(trained):
 
 def test_the_interactive_ranks_switch_between_measures(trained):
     table, bands = trained
-    fig = draw_used.interactive(SimpleNamespace(used=table, energy=bands))
+    fig = draw_used.interactive(Found(used=table, energy=bands))
     assert [trace.name for trace in fig.data] == ["LoRA-MoE", "T-REX"] * 2
     first, second = fig.layout.updatemenus[0].buttons
     assert list(first.args[1]) == list(second.args[1]) == [2, 3]
@@ -184,21 +183,21 @@ def errors() -> pd.DataFrame:
 
 
 def test_errors_have_a_dot_a_system_and_count_and_a_ring_at_the_best(errors):
-    fig = draw_approximation.plot(SimpleNamespace(summary=errors))
+    fig = draw_approximation.plot(Found(summary=errors))
     assert [panel.get_title(loc="left") for panel in fig.axes] == ["(a) shared targets", "(b) clustered targets"]
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["LoRA", "rank-1 diagonal", "mix-and-match"]
     rings = [dot for dot in fig.axes[0].collections if len(dot.get_facecolor()) == 0]
     assert len(rings) == 2 and [ring.get_offsets()[0, 0] for ring in rings] == [0.01, 0.01]
     assert len(fig.axes[0].collections) == 6 + 2 and fig.axes[0].get_xscale() == "log"
     assert [text.get_text() for text in fig.legends[0].get_texts()] == [
-        "budget pays factors only",
-        "budget pays factors and router",
-        "best of its count",
+        "budget for factors only",
+        "budget for factors and router",
+        "best of its kind",
     ]
 
 
 def test_interactive_errors_carry_sizes_and_ranges(errors):
-    fig = draw_approximation.interactive(SimpleNamespace(summary=errors))
+    fig = draw_approximation.interactive(Found(summary=errors))
     assert len(fig.data) == 4 and [trace.showlegend for trace in fig.data] == [True, True, False, False]
     assert fig.data[0].text.tolist() == ["3"] * 3
     assert fig.data[0].customdata[2] == pytest.approx([0.009, 0.011])
@@ -219,7 +218,7 @@ def noise() -> pd.DataFrame:
 def test_line_searches_are_drawn_with_their_closed_form_and_noise_with_its_control(noise):
     searches = frames.line_search_frame(points=11)
     ratios = frames.noise_against_none(noise)
-    fig = draw_intuition.plot(SimpleNamespace(searches=searches, noise=noise, ratios=ratios))
+    fig = draw_intuition.plot(Found(searches=searches, noise=noise, ratios=ratios))
     search, raw, ratio = fig.axes
     dots = [tuple(line.get_xydata()[0]) for line in search.lines if line.get_marker() == "o"]
     closed = searches.drop_duplicates("case")[["best_omega", "best_loss"]]
@@ -232,7 +231,7 @@ def test_line_searches_are_drawn_with_their_closed_form_and_noise_with_its_contr
 
 
 def test_the_interactive_noise_has_a_line_a_prior_and_seed(noise):
-    fig = draw_intuition.interactive(SimpleNamespace(searches=frames.line_search_frame(points=11), noise=noise))
+    fig = draw_intuition.interactive(Found(searches=frames.line_search_frame(points=11), noise=noise))
     lines = [trace for trace in fig.data if "noise to signal" in trace.hovertemplate]
     assert len(lines) == 9 and [line.name for line in lines if line.showlegend] == list(
         draw_intuition.PRIOR_LABELS.values()

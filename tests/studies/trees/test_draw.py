@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from moe_analysis.drawing.save import save
 from moe_analysis.studies.trees import structures
 from moe_analysis.studies.trees.draw import LABELS, interactive, layer_colors, plot
+from tests.studies.fake_result import Found
 from tests.studies.fake_structures import MODULES, recorded, structured_run
 
 SEEDS = (0, 1, 2)
@@ -36,10 +35,8 @@ def control():
     return structures.training_bands(structures.over_training(runs))
 
 
-def used(frames: dict[str, pd.DataFrame], control: pd.DataFrame | None = None) -> SimpleNamespace:
-    return SimpleNamespace(
-        **frames, random_siblings=5 / 6, control_bands=pd.DataFrame() if control is None else control
-    )
+def used(frames: dict[str, pd.DataFrame], control: pd.DataFrame | None = None) -> Found:
+    return Found(**frames, random_siblings=5 / 6, control_bands=pd.DataFrame() if control is None else control)
 
 
 @pytest.fixture(scope="module")
