@@ -1,7 +1,7 @@
 """What an installed moe_analysis must do in an empty folder; run there, with the Python it is installed in.
 
-The names that a user starts with, the first lesson as in Colab (a notebook alone, no clone), a figure, the theorems; and
-nothing may be written beside the package.
+The names that a user starts with, the first lesson as in Colab (a notebook alone, no clone), two figures, a table of
+results, the theorems; and nothing may be written beside the package.
 """
 
 from __future__ import annotations
@@ -49,10 +49,14 @@ def main() -> None:
     run_notebook("00_start.ipynb")
 
     program = Path(sys.executable).with_name("moe-analysis")
-    subprocess.run([program, "figures", "--only", "trex_fig2", "--preset", "tiny"], check=True)
-    made = {f"trex_fig2.{kind}" for kind in ("png", "html", "json")}
+    items = ("trex_fig2", "own_adapter")  # the second one's notebook writes an adapter and reads what clones have
+    only = [part for item in items for part in ("--only", item)]
+    subprocess.run([program, "figures", *only, "--preset", "tiny"], check=True)
+    made = {f"{item}.{kind}" for item in items for kind in ("png", "pdf", "html", "json")}
     assert made <= {path.name for path in Path("figures/tiny").iterdir()}
     assert Path("figures/index.html").is_file() and any(Path("runs").iterdir())
+    told = subprocess.run([program, "results", "show", "compact"], check=True, capture_output=True, text=True)
+    assert "tuning" in told.stdout and "is not there" not in told.stderr, told.stderr
     subprocess.run([program, "verify"], check=True, stdout=subprocess.DEVNULL)
     assert files_of(package) == before, f"written beside the package: {files_of(package) ^ before}"
 

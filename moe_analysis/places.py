@@ -1,7 +1,8 @@
 """Where things lie: what comes with the package, and where the figures and runs of a user go.
 
-A clone has data/ and notebooks/ beside the package, and its user's figures and runs go beside them. A wheel has both
-inside the package, where nothing is ever written: figures and runs go to the folder that the program was started in.
+A clone has campaigns/, data/ and notebooks/ beside the package, and its user's figures and runs go beside them. A wheel
+has all three inside the package, where nothing is ever written: figures and runs go to the folder that the program was
+started in.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ USUAL_PRESET, USUAL_SUITE = "quick", "embedded"
 
 
 def shipped(name: str) -> Path:
-    """A folder that comes with the package: "data" or "notebooks".
+    """A folder that comes with the package: "campaigns", "data" or "notebooks".
 
     Example:
         >>> (shipped("data") / "embedded" / "manifest.json").is_file()

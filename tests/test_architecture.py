@@ -67,6 +67,23 @@ MAX_FILE_LINES, MAX_CELL_LINES, MAX_WRITTEN_LINES = 400, 14, 30
 FILE_MAGIC = "%%writefile"  # a cell that shows a file and writes it: what it defines is the file's
 
 
+def drawn_rows() -> list[set[str]]:
+    """The names in each row of the manual's drawing, from the top down."""
+    page = (ROOT / "docs" / "pages" / "index.md").read_text("utf-8")
+    block = page.partition("```text\n")[2].partition("```")[0]
+    return [set(line.partition("   ")[0].split(", ")) for line in block.splitlines()]
+
+
+def test_the_manual_draws_every_folder_above_those_that_it_imports() -> None:
+    rows = drawn_rows()
+    drawn = set().union(*rows)
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} <= drawn
+    for place, row in enumerate(rows):
+        below = set().union(*rows[place + 1 :])
+        for name in row - OUTER:
+            assert ARROWS[name] & drawn <= below, f"{name} is not drawn above all that it imports"
+
+
 def parts(path: Path, root: Path = PACKAGE) -> tuple[str, ...]:
     return path.relative_to(root).with_suffix("").parts
 

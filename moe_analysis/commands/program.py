@@ -39,6 +39,7 @@ MEANING = {
 }
 PACKAGE = Path(__file__).resolve().parents[1]
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+FAILING_LINE = re.compile(r"^-+> *\d+ +(\S.*?) *$", re.MULTILINE)  # IPython's arrow, in the cell's own frame first
 TRACEBACK = "Traceback (most recent call last)"
 SCRIPT = "moe-analysis"
 COMPLETE_VARIABLE = "_MOE_ANALYSIS_COMPLETE"
@@ -62,7 +63,10 @@ def message(error: BaseException, debug_command: str) -> str:
         return f"unexpected {type(error).__name__}: {text}\n{debug_command} shows where it comes from"
     if TRACEBACK in text or "\n---" in text:  # a notebook's, which holds the cell and all its frames
         lines = [line for line in text.splitlines() if line.strip()]
-        return f"{lines[0]} {lines[-1]}\n{debug_command} shows the cell and its traceback"
+        last = lines[-1].strip()
+        if re.fullmatch(r"[\w.]+:?", last) and (failing := re.search(FAILING_LINE, text)):  # as of a bare assert
+            last = f"{last.removesuffix(':')} at {failing[1]!r}"
+        return f"{lines[0]} {last}\n{debug_command} shows the cell and its traceback"
     return text
 
 

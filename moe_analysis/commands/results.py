@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from ..places import shipped
 from .options import JsonOption, exits_of, page
 from .program import BAD, FAILED, FINE, Command, Group
 from .terminal import answer, emit, note, number, records, show, spinner, table
@@ -16,7 +17,6 @@ FolderOption = Annotated[
     Path | None,
     typer.Option("--results", metavar="FOLDER", help="Folder of the tables.", show_default="data/results of the clone"),
 ]
-CAMPAIGNS = Path("campaigns")
 TITLES = {
     "tuning": "tuning, on rows held out of train",
     "left out": "tasks left out: at floor or ceiling for the strongest reference",
@@ -92,7 +92,7 @@ def show_results(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, or a table itself (.parquet).")],
     campaign: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The campaign.", show_default="campaigns/STUDY.yaml, where it is there"),
+        typer.Option(metavar="FILE", help="The campaign.", show_default="that of STUDY, which comes with the package"),
     ] = None,
     folder: FolderOption = None,
     as_json: JsonOption = False,
@@ -103,7 +103,7 @@ def show_results(
 
     folder = folder or ctx.obj
     rows = known_rows(study, folder)
-    path = campaign or CAMPAIGNS / f"{Path(study).stem}.yaml"
+    path = campaign or shipped("campaigns") / f"{Path(study).stem}.yaml"
     if campaign or path.exists():
         frames, notes = of_campaign(path, rows)
     else:

@@ -6,10 +6,11 @@ import json
 import warnings
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from moe_analysis.commands import program
-from moe_analysis.kernels import NotebookError
+from moe_analysis.kernels import NotebookError, execute
 from moe_analysis.tasks.rows import SuiteWarning
 from tests.commands.calls import call
 
@@ -69,6 +70,15 @@ def test_a_notebooks_error_is_its_place_and_its_last_line() -> None:
         "03.ipynb stopped at cell 4 of 9: ZeroDivisionError: 0",
         "figures --debug shows the cell and its traceback",
     ]
+
+
+def test_a_notebooks_error_without_a_message_is_the_line_of_the_cell(tmp_path: Path) -> None:
+    cells = [nbformat.v4.new_code_cell("x = 1"), nbformat.v4.new_code_cell("def one():\n    assert x == 2\n\none()")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "bare.ipynb")
+    with pytest.raises(NotebookError) as raised:
+        execute(tmp_path / "bare.ipynb")
+    told = program.message(raised.value, "figures --debug").splitlines()[0]
+    assert told == "bare.ipynb stopped at cell 2 of 2: AssertionError at 'one()'"
 
 
 def test_warnings_of_libraries_are_quiet_and_ours_are_one_line(monkeypatch) -> None:
