@@ -29,7 +29,7 @@ def found() -> Result:
         for seed in (0, 1, 2)
     ]
     for run in runs:
-        run.config = SimpleNamespace(**vars(run.config), suite="embedded", backbone="compact", steps=8)
+        run.config = SimpleNamespace(**vars(run.config), suite="embedded", form="options", backbone="compact", steps=8)
     return router_paths.measure(runs)
 
 
@@ -92,8 +92,8 @@ def test_a_notebook_shows_the_figure_its_origin_and_its_claims(found):
 
 def test_an_origin_lists_what_differs_and_no_path_of_a_machine():
     runs = [
-        SimpleNamespace(config=SimpleNamespace(seed=0, steps=steps, backbone="/home/me/model", suite="a"))
+        SimpleNamespace(config=SimpleNamespace(seed=0, steps=steps, backbone="/home/me/model", suite="a", form="cloze"))
         for steps in (5, 9)
     ]
-    assert origin_of(runs) == "2 runs of 1 seed, 5, 9 steps each, backbone model, suite a"
+    assert origin_of(runs) == "2 runs of 1 seed, 5, 9 steps each, backbone model, suite a, prompt form cloze"
     assert origin_of([]) == "no runs: exact"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .tuned import TunedOptimizers
 
 MEASURE = "loss"
+TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)  # nats per token
 
 
 def plot(found: TunedOptimizers) -> Figure:
@@ -33,11 +34,11 @@ def plot(found: TunedOptimizers) -> Figure:
     forms, trained = found.forms, set(found.finals["method"])
     rows = 1 + bool(trained)
     with use_style(large=True):
-        fig = figure(FULL_WIDTH, 0.7 + 3.0 * rows)
+        fig = figure(FULL_WIDTH, 0.9 + 3.0 * rows)
         panels = fig.subplots(rows, len(forms), squeeze=False)
         for column, (form, methods) in enumerate(forms.items()):
             draw_grid(panels[0][column], found, methods)
-            panels[0][column].set_title(f"forms of {form}: held-out loss by rate", fontsize=10, pad=20)
+            panels[0][column].set_title(f"forms of {form}: held-out loss by rate", fontsize=10, pad=34)
             if not trained:
                 continue
             below, own = panels[1][column], [method for method in methods if method in trained]
@@ -56,13 +57,17 @@ def draw_grid(panel: Any, found: TunedOptimizers, methods: list[str]) -> None:
         draw_rates(panel, rate_bands(found.outcomes, method, MEASURE), method, index)
         ring_best(panel, found.outcomes, found.rates, method, MEASURE)
     panel.set_xscale("log")
+    panel.set_yscale("log")  # the best rates lie close together, and diverging runs far above them
     panel.minorticks_off()
+    low, high = panel.get_ylim()
+    panel.set_yticks([tick for tick in TICKS if low <= tick <= high], minor=False)
+    panel.yaxis.set_major_formatter("{x:g}")
     panel.set_xlabel(RATE)
     panel.set_ylabel(OUTCOMES[MEASURE])
     panel.grid(axis="y")
     # between the title and the axes: lines that end alike leave no room beside them
     place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2}
-    panel.legend(ncols=len(methods), fontsize=8.5, handlelength=1.4, handletextpad=0.4, columnspacing=0.8, **place)
+    panel.legend(ncols=2, fontsize=8.5, handlelength=1.4, handletextpad=0.4, columnspacing=0.8, **place)
 
 
 def reading_of(found: TunedOptimizers) -> str:
