@@ -36,7 +36,6 @@ LONG = (
     "training/test_train.py",
     "training/sweep/test_sweep_stop.py",
     "training/test_adapter_source.py",
-    "studies/budgets/test_measure.py",
     "test_docs.py",
     "adapters/test_shapes.py",
     "test_readme.py",

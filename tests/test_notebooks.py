@@ -1,15 +1,23 @@
-"""Every notebook, top to bottom in a fresh kernel, on the tiny preset; and what `figures` says when one fails."""
+"""Every notebook, top to bottom in an empty namespace, on the tiny preset; and what `figures` says when one fails.
+
+They share one kernel and one training process, as those do that `figures` executes: to import torch, transformers and
+PEFT takes longer than most of them.
+"""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import pytest
 from PIL import Image
 
+import moe_analysis as ma
 from moe_analysis import figures
 from moe_analysis.drawing.save import VERDICTS
 from moe_analysis.figures import ITEMS, NOTEBOOKS, choose, environment
@@ -24,7 +32,18 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Runs, figures and embeddings of their own, shared by the notebooks as they are by a user's."""
     base = tmp_path_factory.mktemp("figures")
     places = {f"MOE_ANALYSIS_{name}": str(base / name.lower()) for name in ("RUNS", "FIGURES", "CACHE")}
-    return {"MOE_ANALYSIS_PRESET": "tiny", "MOE_ANALYSIS_SUITE": "embedded", **places}
+    return {
+        "MOE_ANALYSIS_PRESET": "tiny",
+        "MOE_ANALYSIS_SUITE": "embedded",
+        "MOE_ANALYSIS_WORKERS": "1",
+        **places,
+    }
+
+
+@pytest.fixture(scope="module")
+def kernel(folders: dict[str, str]) -> Iterator[Kernel]:
+    with environment(folders), Kernel() as kernel:
+        yield kernel
 
 
 def raw_results(notebook: nbformat.NotebookNode) -> list[str]:
@@ -39,9 +58,8 @@ def raw_results(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_runs_top_to_bottom_and_writes_its_figures(name: str, folders: dict[str, str]) -> None:
-    with environment(folders):
-        executed = execute(NOTEBOOKS / f"{name}.ipynb")
+def test_a_notebook_runs_top_to_bottom_and_writes_its_figures(name: str, kernel: Kernel, folders) -> None:
+    executed = kernel.execute(NOTEBOOKS / f"{name}.ipynb")
     outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
     assert any(output.output_type == "display_data" for output in outputs), "a notebook that shows nothing"
     assert raw_results(executed) == []
@@ -55,6 +73,32 @@ def test_a_notebook_runs_top_to_bottom_and_writes_its_figures(name: str, folders
         # the claims of a part are those of the whole; an item that checks nothing only shows
         assert numbers["claims"] or item.part_of or not item.checks
         assert {claim["verdict"] for claim in numbers["claims"]} <= set(VERDICTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_finds_its_modules_though_no_other_imported_them(name: str) -> None:
+    """Of `ma.studies.routing.tokens` both parents must offer their part before anybody has imported it."""
+    cells = [cell.source for cell in nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4).cells if cell.cell_type == "code"]
+    lines = "\n".join(cells).splitlines()
+    ours = "\n".join(line for line in lines if not line.startswith(("%", "!")))
+    assert modules_only_reached(ours) == []
+
+
+def test_a_module_that_its_parent_does_not_offer_is_told_of() -> None:
+    assert modules_only_reached("ma.kernels.execute(ma.studies.routing.tokens)") == ["ma.kernels", "ma.kernels.execute"]
+
+
+def modules_only_reached(source: str) -> list[str]:
+    """Modules below `ma` that a source reaches by their dotted names and that their parents do not say they have."""
+    chains = {ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
+    silent = []
+    for chain in sorted(chain for chain in chains if re.fullmatch(r"ma(\.\w+)+", chain)):
+        parent, found = None, ma
+        for part in chain.split(".")[1:]:
+            parent, found = found, getattr(found, part)
+            if isinstance(found, ModuleType) and part not in vars(parent).get("__dir__", list)():
+                silent.append(chain)
+    return silent
 
 
 def test_a_path_and_a_repr_are_found_and_a_table_and_a_silent_cell_are_not(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -258,6 +259,7 @@ def end_with_parent() -> None:
     """
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    gc.freeze()  # accelerate collects garbage at every run, which would look through all that is imported
 
     def watch(parent: Any) -> None:
         parent.join()
