@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 
 import pytest
 from hypothesis import given
@@ -95,5 +96,5 @@ def test_an_older_record_is_of_a_paper_unless_its_source_says_that_none_claims_i
 
 def test_a_number_of_a_reproduction_is_not_called_the_papers():
     claim = replace(AHEAD, source="an independent reproduction of a table", kind=None)
-    text = card(claim.with_effect(Effect([0.03, 0.02, 0.04])))
-    assert "reproduction ◇ 0.02" in text and "the reproduction&#39;s effect is 0.02" in text and "the paper" not in text
+    text = unescape(card(claim.with_effect(Effect([0.03, 0.02, 0.04]))))
+    assert "reproduction ◇ 0.02" in text and "the reproduction's effect is 0.02" in text and "the paper" not in text
