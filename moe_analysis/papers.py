@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .cards.whose import SHORT, whose
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -265,8 +267,8 @@ def table(folder: str | Path | None = None) -> pd.DataFrame:
 
     Returns:
         One row per item: id, source, says, study, notebook, checks, part_of, reason, verdict. The verdict is as last
-        measured and counted, "2 reproduced, 1 undecided"; empty where nothing was measured. A statement has those of its
-        checks, which `moe-analysis verify --save FOLDER` stores.
+        measured and counted, "2 reproduced, 1 undecided; ours: 1 supported"; empty where nothing was measured. A
+        statement has those of its checks, which `moe-analysis verify --save FOLDER` stores.
 
     Example:
         >>> index = table()
@@ -286,18 +288,31 @@ def places_with_records(*folders: Path) -> list[Path]:
 
 
 def verdict_of(item: Item, folder: Path) -> str:
-    """The counted verdicts in an item's record, and in the stored checks."""
+    """The counted verdicts of an item in words: of the paper's claims, then of a reproduction's, then of ours."""
+    return "; ".join(
+        before + ", ".join(f"{count} {word}" for word, count in counts.items())
+        for before, counts in verdicts_of(item, folder).items()
+    )
+
+
+def verdicts_of(item: Item, folder: Path) -> dict[str, Counter[str]]:
+    """The counted verdicts in an item's record, and in the stored checks, by a value of `cards.whose.SHORT`."""
     shown = item.id if item.study else item.part_of if not item.checks else ""
-    words = [claim["verdict"] for claim in stored(folder / f"{shown}.json", "claims")]
+    claims = [(claim.get("kind"), claim) for claim in stored(folder / f"{shown}.json", "claims")]
     if item.checks:
         from fnmatch import fnmatchcase
 
         import pandas as pd
 
         checked = folder / "verify.csv"
-        rows = pd.read_csv(checked) if checked.is_file() else pd.DataFrame(columns=["name", "verdict"])
-        words += [row.verdict for row in rows.itertuples() if fnmatchcase(row.name, item.checks)]
-    return ", ".join(f"{count} {word}" for word, count in Counter(words).items())
+        rows = pd.read_csv(checked).to_dict("records") if checked.is_file() else []
+        claims += [
+            ("exact", {"claim": row["statement"], **row}) for row in rows if fnmatchcase(row["name"], item.checks)
+        ]
+    told: dict[str, Counter[str]] = {before: Counter() for before in SHORT.values()}
+    for kind, claim in claims:
+        told[SHORT[whose(kind, claim["source"], claim["claim"])]][claim["verdict"]] += 1
+    return {before: counts for before, counts in told.items() if counts}
 
 
 def stored(path: Path, field: str) -> list[Any]:

@@ -49,11 +49,12 @@ ARROWS: dict[str, set[str]] = {
         "presets",
         "campaigns",
         "extras",
+        "cards",  # whose claim one is
     },
     "presets": {"training", "peft_bridge", "places", "tasks"},  # the runs behind the figures
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
     "run_comparison": {"training", "evidence", "drawing", "cards"},
-    "papers": {"studies", "places"},
+    "papers": {"studies", "places", "cards"},
     "campaigns": {"training", "comparison", "presets", "tasks", "theory"},  # what a file of a long study names
     "kernels": {"extras"},
     "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported

@@ -60,12 +60,18 @@ def test_every_check_belongs_to_an_item():
 
 
 def test_the_table_tells_the_verdicts_that_were_last_measured(tmp_path):
-    claims = [{"verdict": "reproduced"}, {"verdict": "undecided"}]
+    read = {"source": "T-REX Fig. 4", "claim": "clusters differ", "kind": "paper"}
+    claims = [{**read, "verdict": "reproduced"}, {**read, "verdict": "undecided"}]
+    claims += [{**read, "verdict": "supported", "kind": "own"}, {**read, "verdict": "fails", "source": "our reading"}]
     (tmp_path / "trex_fig4.json").write_text(json.dumps({"claims": claims}))
-    (tmp_path / "verify.csv").write_text("name,verdict\ntrex_lemma_4_1_span,holds\ngr_zero_start,holds\n")
+    (tmp_path / "verify.csv").write_text(
+        "name,source,statement,verdict\ntrex_lemma_4_1_span,T-REX Lemma 4.1,it spans,holds\n"
+        "trex_theorem_4_2_single_target,T-REX Theorem 4.2,our reading: it is least,holds\n"
+    )
     index = ma.papers.table(tmp_path).set_index("id")["verdict"]
-    assert index["trex_fig4"] == "1 reproduced, 1 undecided"
+    assert index["trex_fig4"] == "1 reproduced, 1 undecided; ours: 1 supported, 1 fails"
     assert index["trex_lemma41"] == "1 holds" and index["trex_fig2"] == ""
+    assert index["trex_theorem42"] == "ours: 1 holds"
 
 
 def test_an_item_that_there_is_not_is_refused():

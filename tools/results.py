@@ -11,9 +11,11 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from moe_analysis.cards.whose import WHOSE, whose
 from moe_analysis.papers import BEYOND, GR, SMORE, TREX, Item
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,21 +32,37 @@ Every claim was declared before it was measured: what is compared, in which dire
 matters. With the 95 % interval of the effect in the claimed direction, one rule (`moe_analysis/evidence/verdict.py`)
 gives the verdict: **reproduced** (all of it above zero), **contradicted** (all of it below), **not reproduced** (an
 effect that matters is excluded), **undecided** (the note says what would decide it), **not testable here** (a
-precondition fails). Hypotheses of our own are *supported* or *not supported*; exact statements hold or fail. Effects and
-intervals are in the claimed direction. This page is written by `tools/results.py`; the numbers are in `figures/*.json`.
+precondition fails). Exact statements hold or fail. A claim counts as a paper's only where that paper makes it: what an
+independent reproduction of a paper measured counts apart, and so do our own hypotheses, which are *supported* or *not
+supported*, and exact statements in our own reading; the source of each row says whose it is. Effects and intervals are in
+the claimed direction. This page is written by `tools/results.py`; the numbers are in `figures/*.json`.
 """
-HEAD = "| claim | compared | effect | interval | over | verdict |\n|---|---|---|---|---|---|"
+HEAD = "| claim | source | compared | effect | interval | over | verdict |\n|---|---|---|---|---|---|---|"
 
 
 def page() -> str:
     parts = [INTRODUCTION]
     for heading, items in PAPERS.items():
         shown = [(item, record) for item in items if (record := read(item))]
-        words = Counter(claim["verdict"] for _, record in shown for claim in record["claims"])
-        counted = ", ".join(f"{count} {word}" for word, count in words.most_common())
-        parts.append(f"## {heading}\n\n{counted or 'nothing measured'}\n")
+        parts.append(f"## {heading}\n\n{counted([claim for _, record in shown for claim in record['claims']])}\n")
         parts += [section(item, record) for item, record in shown]
     return "\n".join(parts)
+
+
+def counted(claims: Sequence[dict[str, Any]]) -> str:
+    """One line per group of those who claim something: how many claims have which verdict."""
+    found = {key: Counter(claim["verdict"] for claim in claims if who(claim) == key) for key in WHOSE}
+    lines = [
+        f"- {WHOSE[key]}: {', '.join(f'{count} {word}' for word, count in words.most_common())}"
+        for key, words in found.items()
+        if words
+    ]
+    return "\n".join(lines) or "nothing measured"
+
+
+def who(claim: dict[str, Any]) -> str:
+    """A key of `WHOSE`."""
+    return whose(claim.get("kind"), claim["source"], claim["claim"])
 
 
 def read(item: Item) -> dict[str, Any] | None:
@@ -69,6 +87,7 @@ def rows_of(claim: dict[str, Any], depth: int = 0) -> list[str]:
     over = claim["spread"].rpartition(" over ")[2] if low is not None else claim["spread"]
     texts = (
         f"{'↳ ' * depth}{claim['claim']}",
+        claim["source"],
         f"expected {claim['paper']}" if exact else claim["paper"],
         claim["measured"] if exact or effect is None else f"{effect:+.3g}",
         f"[{low:+.3g}, {high:+.3g}]" if low is not None else "",

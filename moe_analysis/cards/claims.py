@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .charts import svg
+from .whose import whose
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -25,27 +26,31 @@ MARKS = {
     "not testable here": ("open", "–"),
 }
 CLAIM_FIELDS = ("source", "claim", "paper", "measured", "spread", "verdict")
-OURS = ("beyond", "our ", "ours")  # how a source begins that is no paper's
 NUMBERS = ("effect", "low", "high", "smallest", "paper_effect", "confidence")
 AXIS = 26  # pixels from the top of a drawn interval
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored claim as the cards show it: six texts, and kind, note, numbers and parts, which a claim written by hand may lack.
+    """A stored claim as the cards show it: six texts, and kind, whose, note and more, which may be missing.
+
+    A claim written by hand has the texts only, and one stored before a reproduction's claims were told apart has kind
+    "paper" and its source.
 
     Args:
         row: source, claim, paper, measured, spread, verdict, and what else `evidence.described` gives.
 
     >>> brief = {"source": "beyond Fig. 2", "claim": "a", "paper": None, "measured": 2, "spread": "", "verdict": "undecided"}
-    >>> shown(brief)["paper"], shown(brief)["measured"], shown(brief)["kind"], shown(brief)["low"]
+    >>> shown(brief)["paper"], shown(brief)["measured"], shown(brief)["whose"], shown(brief)["low"]
     ('–', '2', 'own', None)
     """
     texts = {field: text(row[field]) for field in CLAIM_FIELDS}
+    by = row.get("whose") or whose(row.get("kind"), texts["source"], texts["claim"])
     return {
         **texts,
         "name": row.get("name") or f"{texts['source']}: {texts['claim']}",
-        "kind": row.get("kind") or ("own" if texts["source"].lower().startswith(OURS) else "paper"),
-        "note": row.get("note") or "",
+        "kind": row.get("kind") or by,
+        "whose": by,
+        **{name: row.get(name) or "" for name in ("compares", "endpoint", "note")},
         **{name: row.get(name) for name in NUMBERS},
         "parts": [shown(part) for part in row.get("parts") or ()],
     }
@@ -106,6 +111,6 @@ def interval(claim: Mapping[str, Any]) -> Markup:
         f'<circle class="effect" cx="{at(effect)}" cy="{AXIS}" r="6"/>',
     ]
     if paper is not None:
-        told.append(f"the paper's effect is {paper:.3g}")
+        told.append(f"the {'reproduction' if claim['whose'] == 'reproduction' else 'paper'}'s effect is {paper:.3g}")
         parts.append(f'<text class="paper" x="{at(paper)}" y="{AXIS + 6}" text-anchor="middle">◇</text>')
     return svg(f"interval {MARKS[claim['verdict']][0]}", parts, f"{'; '.join(told)}.", 'width="100%" height="54"')

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from ..cards.whose import whose
 from .effect import Effect
 from .verdict import CONFIDENCE, Judgement, exact, in_parts, judge, judge_family, not_testable
 
-KINDS = ("exact", "paper", "own")
+KINDS = ("exact", "paper", "reproduction", "own")
 NAN = float("nan")
 
 
@@ -26,15 +27,17 @@ class Claim:
 
     Args:
         name: `<paper>_<item>_<aspect>`.
-        source: paper and item.
+        source: paper and item; it begins with "our", "your" or "beyond" where no paper claims it, and with "an
+            independent reproduction" where that gave the number.
         statement: what is claimed, in words and symbols; it starts with "our reading:" where the paper's own wording is
             not public.
         measured: numbers, strings or lists of them; of a measurement the effect, above zero in the claimed direction.
         expected: what it should be; of a measurement the paper's effect.
         residual: distance between the two, 0.0 for an exact agreement.
         holds: the verdict on an exact statement.
-        kind: "exact", "paper" for a measurement that a paper reports, "own" for a hypothesis of ours; None makes a
-            declared claim "paper" and any other "exact".
+        kind: "exact", "paper" for a measurement that a paper reports, "reproduction" for one of an independent
+            reproduction, "own" for a hypothesis of ours; None makes a declared claim what its source says and any
+            other "exact".
         compares: what is subtracted from what, "S'MoRE - LoRA", at which size, on which rows.
         endpoint: the number that is compared, "acc" or "loss", with its unit in brackets.
         direction: "higher" where the claim says that the difference is above zero, "lower" where below.
@@ -88,13 +91,23 @@ class Claim:
                 object.__setattr__(self, field.name, _plain(getattr(self, field.name), f"{self.name}.{field.name}"))
         object.__setattr__(self, "parts", tuple(self.parts))
         if self.kind is None:
-            object.__setattr__(self, "kind", "paper" if self.compares else "exact")
+            object.__setattr__(self, "kind", self.whose if self.compares else "exact")
         if self.kind not in KINDS:
             raise ValueError(f"{self.name}.kind = {self.kind!r} is unknown; choose one of {', '.join(KINDS)}")
+        if self.kind not in ("exact", self.whose):
+            raise ValueError(
+                f"{self.name}.kind = {self.kind!r} but its source is {self.source!r}; pass kind={self.whose!r}, or the "
+                "source that makes this claim"
+            )
         if self.kind == "exact":
             self._check_exact()
         else:
             self._check_declared()
+
+    @property
+    def whose(self) -> str:
+        """Whose claim it is: "paper", "reproduction" or "own"; an exact one's source and statement say it."""
+        return whose(self.kind, self.source, self.statement)
 
     def _check_exact(self) -> None:
         if self.holds is None and not self.parts:
@@ -239,7 +252,10 @@ def _judged_together(members: Sequence[Claim], effects: Mapping[str, Effect | st
     whole = measured | {claim.name: Effect([NAN]) for claim in members if claim.name not in measured}
     kinds = {claim.kind for claim in members}
     if len(kinds) > 1:
-        raise ValueError(f"family {members[0].family!r} has claims of papers and of ours; declare two families")
+        raise ValueError(
+            f"family {members[0].family!r} has claims of several kinds, {', '.join(sorted(map(str, kinds)))}; "
+            "declare a family for each"
+        )
     judgements = judge_family(whole, {claim.name: claim._threshold for claim in members}, kinds == {"own"})
     return {
         claim.name: claim._judged(judgements[claim.name], measured[claim.name])
@@ -305,8 +321,9 @@ def described(claim: Claim) -> dict[str, Any]:
     """A claim as a reader sees it, with the numbers behind the words.
 
     Returns:
-        source, claim, paper, measured, spread, verdict: texts. name, kind, note, effect, low, high, smallest,
-        paper_effect, confidence: as in `Claim`, None where there is none. parts: the same of each part.
+        source, claim, paper, measured, spread, verdict: texts. name, kind, whose, compares, endpoint, note, effect,
+        low, high, smallest, paper_effect, confidence: as in `Claim`, None where there is none. parts: the same of each
+        part.
 
     Example:
         >>> ahead = Claim("toy_ahead", "a table", "A is ahead of B", compares="A - B", endpoint="acc", paper_effect=0.02)
@@ -325,6 +342,9 @@ def described(claim: Claim) -> dict[str, Any]:
         "verdict": claim.verdict,
         "name": claim.name,
         "kind": claim.kind,
+        "whose": claim.whose,
+        "compares": claim.compares,
+        "endpoint": claim.endpoint,
         "note": claim.note,
         "effect": None if exact_one else claim.measured,
         **{name: None if exact_one or value is None or math.isnan(value) else value for name, value in numbers.items()},

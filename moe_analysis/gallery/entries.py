@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cards.whose import SHORT, WHOSE
 from ..drawing.save import VERDICTS
 from ..figures import ITEMS, NOTEBOOKS
 from ..places import IN_CLONE, computed_figures, home
-from ..studies.in_short import Judged, in_short
+from ..studies.in_short import in_short
 from .records import Record
 from .shelves import ORIGINS, Shelf
 
@@ -56,9 +57,8 @@ class Entry:
 
     @property
     def in_short(self) -> str:
-        """What came out, in one sentence; empty without claims."""
-        claims = self.record.claims if self.record else ()
-        return in_short([Judged(claim["claim"], claim["verdict"], claim["note"]) for claim in claims])
+        """The first result with its interval, and the counted verdicts; empty without claims."""
+        return in_short(self.record.claims if self.record else ())
 
     @property
     def anchor(self) -> str:
@@ -82,25 +82,16 @@ class Entry:
         return ORIGINS[self.origin] + (f", preset {preset}" if preset else "")
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Of the papers' claims."""
-        return count_verdicts([self])
-
-    @property
-    def own_counts(self) -> dict[str, int]:
-        """Of our own hypotheses."""
-        return count_verdicts([self], own=True)
+    def counts(self) -> dict[str, dict[str, int]]:
+        """For the words before them, "" for a paper's claims and "ours: ", how many claims have which verdict."""
+        return counts_by([self])
 
     @property
     def verdicts(self) -> str:
-        """Such as "3 claims: 2 reproduced, 1 undecided; 1 hypothesis of ours: 1 supported"."""
+        """Such as "2 reproduced, 1 undecided; ours: 1 supported"."""
         told = [
-            f"{sum(counts.values())} {word}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}"
-            for counts, word in (
-                (self.counts, "claim" + "s" * (sum(self.counts.values()) != 1)),
-                (self.own_counts, "hypothesis of ours" if sum(self.own_counts.values()) == 1 else "hypotheses of ours"),
-            )
-            if counts
+            before + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+            for before, counts in self.counts.items()
         ]
         return "; ".join(told) or "no claims"
 
@@ -192,17 +183,22 @@ def out_for(folder: Path, preset: Mapping[str, str]) -> str | None:
     return str(folder.relative_to(home()) if folder.is_relative_to(home()) else folder)
 
 
-def count_verdicts(entries: Iterable[Entry], own: bool = False) -> dict[str, int]:
-    """The papers' claims by verdict, in the order of `VERDICTS`, those that occur; a claim of several figures once.
+def counts_by(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
+    """The verdicts of those who claim something here, by the words that stand before them in a row."""
+    return {SHORT[whose]: counts for whose in WHOSE if (counts := count_verdicts(entries, whose))}
 
-    own: our own hypotheses instead.
+
+def count_verdicts(entries: Iterable[Entry], whose: str = "paper") -> dict[str, int]:
+    """Claims by verdict, in the order of `VERDICTS`, those that occur; a claim of several figures counts once.
+
+    whose: a key of `WHOSE`.
     """
     claims = {
         claim["name"]: claim["verdict"]
         for entry in entries
         if entry.record
         for claim in entry.record.claims
-        if (claim["kind"] == "own") == own
+        if claim["whose"] == whose
     }
     found = Counter(claims.values())
     return {verdict: found[verdict] for verdict in VERDICTS if found[verdict]}

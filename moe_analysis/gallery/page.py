@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from ..cards.whose import WHOSE
 from ..drawing.page import environment
-from .entries import Entry, Paper, count_verdicts
+from .entries import Entry, Paper, count_verdicts, counts_by
 from .shelves import ORIGINS
 
 HERE = Path(__file__).parent
@@ -27,7 +28,7 @@ def render(groups: Mapping[Paper, Sequence[Entry]], contract: bool = False) -> s
     editions = [entry for group in groups.values() for entry in group]
     entries = [entry for entry in editions if entry.leads]
     presets = sorted({entry.record.preset.get("preset", "quick") for entry in entries if entry.record})
-    totals, own = count_verdicts(entries), count_verdicts(entries, own=True)
+    totals = {heading: count_verdicts(entries, whose) for whose, heading in WHOSE.items()}
     return (
         environment(HERE)
         .get_template("gallery.html")
@@ -41,11 +42,10 @@ def render(groups: Mapping[Paper, Sequence[Entry]], contract: bool = False) -> s
             made=sum(entry.record is not None for entry in entries),
             presets=presets,
             totals=totals,
-            own=own,
             studies=sorted({entry.study for entry in entries if entry.study}),
             contract=contract,
             readable=readable,
-            verdicts=list(dict.fromkeys([*totals, *own])),
-            count=count_verdicts,
+            verdicts=list(dict.fromkeys(verdict for counts in totals.values() for verdict in counts)),
+            counts_by=counts_by,
         )
     )

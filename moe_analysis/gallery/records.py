@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cards.claims import CLAIM_FIELDS, NUMBERS, shown
+from ..cards.whose import WHOSE
 from ..drawing.save import SCRIPT, VERDICTS
 from ..evidence.claim import KINDS
 from ..tasks.rows import shorten
@@ -168,7 +169,9 @@ def further_faults(claim: dict[str, Any], name: str, depth: int) -> Iterator[str
     """What is wrong with the fields that older records lack."""
     if claim.get("kind") not in (None, *KINDS):
         yield f"{name} is of the kind {shorten(claim['kind'])}; use one of {', '.join(KINDS)}"
-    for key in ("name", "note"):
+    if claim.get("whose") not in (None, *WHOSE):
+        yield f"{name} is a claim of {shorten(claim['whose'])}; use one of {', '.join(WHOSE)}"
+    for key in ("name", "note", "compares", "endpoint"):
         if not isinstance(claim.get(key, ""), str):
             yield f"{name}.{key} is {shorten(claim[key])}, not a text"
     if claim.get("low") is not None or claim.get("high") is not None:  # what is drawn must be numbers

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cards.claims import MARKS
 from ..drawing.page import environment
-from ..papers import BEYOND, GR, SMORE, TREX, Item, verdict_of
+from ..papers import BEYOND, GR, SMORE, TREX, Item, verdicts_of
 from .entries import OTHERS, PAPERS, Entry, Paper, program
 from .manual import marked_up
 from .shelves import Shelf
@@ -23,7 +23,7 @@ class Line:
 
     Args:
         item: of `papers`.
-        verdicts: (how many, verdict), as last measured.
+        verdicts: verdict -> how many, as last measured, by the words that say whose claims they are.
         measured: with how many runs, seeds and steps, and with which preset; empty where nothing was.
         commands: what measures it again.
         anchor: its card in the gallery; empty where there is none.
@@ -31,7 +31,7 @@ class Line:
     """
 
     item: Item
-    verdicts: Sequence[tuple[int, str]]
+    verdicts: Mapping[str, Counter[str]]
     measured: str
     commands: Sequence[str]
     anchor: str
@@ -59,29 +59,20 @@ def line_of(item: Item, entries: Mapping[str, Entry], folder: Path | None) -> Li
     """What the records, the stored checks and the list of items say of one of them."""
     shown = entries.get(item.id if item.study else item.part_of)
     place = shown.shelf.folder if shown and shown.shelf and shown.record else folder
-    checked = folder and verdict_of(item, folder)  # the checks are stored once, beside the first figures
-    told = (place and verdict_of(item, place)) or checked or ""
+    checked = folder and verdicts_of(item, folder)  # the checks are stored once, beside the first figures
+    told = (place and verdicts_of(item, place)) or checked or {}
     commands = [shown.command] if shown and shown.command and (item.study or not item.checks) else []
     if item.checks:
         commands.append(program("verify", ["--only", item.checks]))
     made = shown if shown and shown.record and (item.study or not item.checks) else None
     return Line(
         item,
-        counted(told),
+        told,
         measured_of(made) if made else "computed exactly by `verify`" if told else "",
         commands,
         made.anchor if made else "",
         item.reason if not (item.study or item.checks or item.part_of) else "",
     )
-
-
-def counted(told: str) -> list[tuple[int, str]]:
-    """
-    >>> counted("2 not reproduced, 1 holds")
-    [(2, 'not reproduced'), (1, 'holds')]
-    """
-    parts = [part.partition(" ") for part in told.split(", ") if part]
-    return [(int(number), verdict) for number, _, verdict in parts if verdict in MARKS]
 
 
 def measured_of(entry: Entry) -> str:

@@ -61,6 +61,12 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
         An output with `balance_loss`, the plain sum over the layers (0 where no gate has one), whose `loss`, where
         there is one, contains it. A tuple (`return_dict=False`) has it in its loss alone; a tensor carries it as an
         attribute.
+
+    The sum, and no mean, is S'MoRE's own rule: its authors' code starts at zero and adds the loss of every projection of
+    a block and then of every block, undivided, to the task's loss. MixLoRA's authors pool the router logits of all
+    layers and compute one loss from them, which does not grow with the layers; S'MoRE compares with MixLoRA by its own
+    rule, and so do we. Sources: `model_moe/modeling_llama_moe.py` of ZimpleX/SMoRE-LLM,
+    `adapters/mixlora/model.py` of TUDB-Labs/MoE-PEFT.
     """
     first = next((value for value in flat(output) if isinstance(value, Tensor)), None)
     if first is None or not first.is_floating_point():

@@ -1,12 +1,12 @@
-"""What came out of a study, in one sentence of plain words."""
+"""What came out of a study, in short: the first result with its effect, interval and unit, then the counted verdicts."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from ..evidence import Claim
+from ..cards.whose import WHOSE
 from ..evidence.verdict import (
     CONTRADICTED,
     FAILS,
@@ -33,39 +33,100 @@ SAID = {
     UNDECIDED: ("is undecided", "are undecided"),
     NOT_TESTABLE: ("cannot be tested here", "cannot be tested here"),
 }
-MOST_QUOTED = 2  # statements; more are counted
+# what a comparison begins with or contains -> (factor, unit); the first that fits
+RATIO = ("1 - ", (100, "%"))
+UNITS = {
+    "accuracy": (100, "points of accuracy"),
+    "(acc": (100, "points of accuracy"),
+    "nats": (1, "nats"),
+    "bits": (1, "bits"),
+    "share of": (100, "percentage points"),
+    "ratio of": (1, "times"),
+}
+Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The words of a stored claim: its statement, its verdict, and the verdicts of its parts in words."""
-
-    statement: str
-    verdict: str
-    note: str = ""
-
-
-def in_short(claims: Sequence[Claim | Judged]) -> str:
-    """The verdicts in one sentence; empty without claims.
+def in_short(claims: Sequence[Row]) -> str:
+    """The first result, a paper's where there is one, and how many statements have which verdict.
 
     Args:
-        claims: Each with its verdict. The parts of a claim are not counted.
+        claims: as `evidence.described` gives them, or `cards.claims.shown` those that were stored. A claim that was
+            measured tells before one that could not be; the parts of a claim are not counted.
+
+    Returns:
+        One or two sentences; empty without claims.
 
     Example:
-        >>> theorem = Claim("toy_sum", "arithmetic", "1 + 1 = 2", 2, 2, 0.0, True)
-        >>> in_short([theorem]), in_short([theorem] * 3)
-        ('"1 + 1 = 2" holds.', 'All 3 statements hold.')
+        >>> from moe_analysis.evidence import Claim, Effect, described
+        >>> ahead = Claim("toy_ahead", "a table", "A is more accurate than B", compares="A - B", endpoint="accuracy",
+        ...               paper_effect=0.02).with_effect(Effect([0.03, 0.02, 0.04]))
+        >>> in_short([described(ahead)])
+        '"A is more accurate than B" is reproduced: +3 points of accuracy [0.52, 5.5].'
+        >>> theorem = described(Claim("toy_sum", "arithmetic", "1 + 1 = 2", 2, 2, 0.0, True))
+        >>> in_short([theorem] * 3)
+        '"1 + 1 = 2" holds. All 3 statements hold.'
     """
-    if len(claims) <= MOST_QUOTED:
-        return f"{'; '.join(map(quoted, claims))}." if claims else ""
-    counts = Counter(claim.verdict for claim in claims)
+    if not claims:
+        return ""
+    told = f"{headline(claims)}."
+    return told if len(claims) == 1 and not claims[0]["parts"] else f"{told} {counted(claims)}"
+
+
+def headline(claims: Sequence[Row]) -> str:
+    """The first claim, or part of one, that has an interval; where none has, the first that could be tested."""
+    order = sorted(claims, key=lambda claim: list(WHOSE).index(claim["whose"]))
+    known = [(leaf, claim) for claim in order for leaf in leaves(claim)]
+    tested = [pair for pair in known if pair[0]["verdict"] != NOT_TESTABLE] or known
+    leaf, whole = next((pair for pair in tested if pair[0]["low"] is not None), tested[0])
+    beside = f" (of {len(whole['parts'])} parts {whole['note']})" if leaf is not whole and whole["note"] else ""
+    return quoted(leaf) + beside
+
+
+def leaves(claim: Row) -> Iterator[Row]:
+    """The measurements that a claim consists of; an exact claim is told as a whole."""
+    if claim["parts"] and claim["kind"] != "exact":
+        for part in claim["parts"]:
+            yield from leaves(part)
+    else:
+        yield claim
+
+
+def quoted(claim: Row) -> str:
+    """The statement with its verdict, and what was measured or why not."""
+    told = f'"{claim["claim"].rstrip(".")}" {SAID[claim["verdict"]][0]}'
+    if claim["low"] is not None:
+        return f"{told}: {measured(claim)}"
+    if claim["verdict"] in (IN_PART, NOT_TESTABLE) and claim["note"]:
+        return f"{told} ({claim['note']})"
+    return told
+
+
+def measured(claim: Row) -> str:
+    """The effect in the claimed direction and its interval, in a unit that a reader knows, "+1.4 points [-5, 7.9]"."""
+    text = claim["paper"]
+    factor, unit = (
+        RATIO[1] if text.startswith(RATIO[0]) else next((UNITS[key] for key in UNITS if key in text), (1, ""))
+    )
+    unit = unit or claim["endpoint"].partition(",")[0]
+    effect, low, high = (plain(factor * claim[name]) for name in ("effect", "low", "high"))
+    sign = "+" if claim["effect"] > 0 else ""
+    return f"{sign}{effect}{' ' * bool(unit)}{unit} [{low}, {high}]"
+
+
+def plain(value: float) -> str:
+    """
+    >>> plain(13.633), plain(0.0123), plain(-0.04)
+    ('13.6', '0.012', '-0.04')
+    """
+    return f"{value:.1f}".removesuffix(".0") if abs(value) >= 1 else f"{value:.2g}"
+
+
+def counted(claims: Sequence[Row]) -> str:
+    """How many statements have which verdict."""
+    counts = Counter(claim["verdict"] for claim in claims)
     if len(counts) == 1:
-        return f"All {len(claims)} statements {SAID[claims[0].verdict][1]}."
+        verdict, number = claims[0]["verdict"], len(claims)
+        subject = {1: "The statement", 2: "Both statements"}.get(number, f"All {number} statements")
+        return f"{subject} {SAID[verdict][number > 1]}."
     told = [f"{counts[verdict]} {said[counts[verdict] > 1]}" for verdict, said in SAID.items() if counts[verdict]]
     return f"Of {len(claims)} statements, {', '.join(told[:-1])} and {told[-1]}."
-
-
-def quoted(claim: Claim | Judged) -> str:
-    """The statement with its verdict, and the verdicts of its parts where they differ."""
-    parts = f" ({claim.note})" if claim.verdict == IN_PART else ""
-    return f'"{claim.statement.rstrip(".")}" {SAID[claim.verdict][0]}{parts}'

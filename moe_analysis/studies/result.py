@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from ..evidence import Claim, claims_frame
+from ..evidence import Claim, claims_frame, described
 from .asked import bound_to
 from .in_short import in_short
 
@@ -170,8 +170,8 @@ class Result:
 
     @property
     def in_short(self) -> str:
-        """What came out, in one sentence; empty where the result decides no claim."""
-        return in_short(self.judged)
+        """The first result with its interval, and the counted verdicts; empty where the result decides no claim."""
+        return in_short([described(claim) for claim in self.judged])
 
     def _repr_html_(self) -> str:
         """For a notebook: the question, the figure, what came out, the claims as cards, and the tables folded."""

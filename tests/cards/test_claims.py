@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from html import unescape
 
 import pytest
 from hypothesis import given
@@ -78,9 +80,21 @@ def test_an_older_record_is_shown_with_its_words_and_its_text_stays_text():
 
 
 @pytest.mark.parametrize(
-    ("source", "kind"),
-    [("T-REX Fig. 2 (our reading)", "paper"), ("beyond gR", "own"), ("our reading of T-REX Fig. 2", "own")],
+    ("source", "whose"),
+    [
+        ("T-REX Fig. 2 (our reading)", "paper"),
+        ("beyond gR", "own"),
+        ("our reading of T-REX Fig. 2", "own"),
+        ("an independent reproduction of gR", "reproduction"),
+    ],
 )
-def test_an_older_record_is_of_a_paper_unless_its_source_says_that_none_claims_it(source: str, kind: str):
-    assert shown({**OLD, "source": source})["kind"] == kind
-    assert shown({**OLD, "source": source, "kind": "exact"})["kind"] == "exact"
+def test_an_older_record_is_of_a_paper_unless_its_source_says_that_none_claims_it(source: str, whose: str):
+    assert shown({**OLD, "source": source})["kind"] == shown({**OLD, "source": source})["whose"] == whose
+    exact = shown({**OLD, "source": source, "kind": "exact"})
+    assert (exact["kind"], exact["whose"]) == ("exact", whose)
+
+
+def test_a_number_of_a_reproduction_is_not_called_the_papers():
+    claim = replace(AHEAD, source="an independent reproduction of a table", kind=None)
+    text = unescape(card(claim.with_effect(Effect([0.03, 0.02, 0.04]))))
+    assert "reproduction ◇ 0.02" in text and "the reproduction's effect is 0.02" in text and "the paper" not in text

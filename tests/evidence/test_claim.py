@@ -15,8 +15,9 @@ CLEAR, NOTHING = Effect([0.02, 0.021, 0.019, 0.02]), Effect([0.001, -0.001, 0.0,
 
 
 def declared(name: str = "smore_table2_lora", **changes: object) -> Claim:
-    values = {"compares": "S'MoRE - LoRA, best of sweep", "endpoint": "acc", "paper_effect": 0.02}
-    return Claim(name, "S'MoRE Table 2", "S'MoRE is more accurate than LoRA", **{**values, **changes})
+    values = {"source": "S'MoRE Table 2", "statement": "S'MoRE is more accurate than LoRA", "paper_effect": 0.02}
+    values |= {"compares": "S'MoRE - LoRA, best of sweep", "endpoint": "acc"}
+    return Claim(name, **{**values, **changes})
 
 
 def test_a_claim_is_a_card_in_a_notebook_before_it_is_judged_too() -> None:
@@ -73,7 +74,7 @@ def test_where_the_paper_only_draws_a_smallest_effect_is_declared() -> None:
         ({"paper_effect": -0.02}, "paper_effect = -0.02 must be above zero in the claimed direction; turn"),
         ({"smallest": 0.0}, "smallest = 0.0 must be above zero"),
         ({"direction": "up"}, "direction = 'up' must be 'higher' or 'lower'"),
-        ({"kind": "guess"}, "kind = 'guess' is unknown; choose one of exact, paper, own"),
+        ({"kind": "guess"}, "kind = 'guess' is unknown; choose one of exact, paper, reproduction, own"),
         ({"compares": ""}, "says neither whether it holds nor what it compares"),
         ({"note": {1, 2}}, "note = .* is no JSON value"),
     ],
@@ -111,8 +112,21 @@ def test_a_family_is_corrected_for_all_that_was_declared() -> None:
     assert found["HydraLoRA"].note == "cannot be run here"
     with pytest.raises(ValueError, match="claims and effects differ in HydraLoRA"):
         judged(claims, dict.fromkeys(("LoRA", "MixLoRA", "alone"), CLEAR))
-    with pytest.raises(ValueError, match="family 'Table 2' has claims of papers and of ours"):
+    with pytest.raises(ValueError, match="family 'Table 2' has claims of several kinds, own, paper"):
         judged([claims[0], declared("MixLoRA", kind="own", family="Table 2")], {"LoRA": CLEAR, "MixLoRA": CLEAR})
+
+
+def test_the_source_of_a_claim_says_whose_it_is() -> None:
+    reproduced = declared(source="an independent reproduction of gR")
+    assert (reproduced.kind, reproduced.whose) == ("reproduction", "reproduction")
+    assert reproduced.with_effect(CLEAR).verdict == "reproduced"
+    assert declared(source="beyond gR").whose == "own" and declared().whose == "paper"
+    reading = Claim("toy", "gR Fig. 1", "our reading: it bends", 1, 1, 0.0, True)
+    assert (reading.kind, reading.whose) == ("exact", "own")
+    with pytest.raises(
+        ValueError, match="kind = 'paper' but its source is 'an independent .* pass kind='reproduction'"
+    ):
+        declared(source="an independent reproduction of gR", kind="paper")
 
 
 def test_hypotheses_of_our_own_have_their_words() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_analysis.cards.claims import CLAIM_FIELDS, MARKS, shown
+from moe_analysis.cards.whose import WHOSE
 from moe_analysis.drawing.save import VERDICTS, save
 from moe_analysis.figures import ITEMS
 from moe_analysis.gallery import build
@@ -44,7 +45,7 @@ def test_a_claim_with_an_interval_is_drawn_and_our_own_hypotheses_are_counted_ap
     page = page_of(folder)
     assert [label for label in page.values("aria-label", "svg") if label.startswith("Effect 0.03, 95 % interval")]
     assert "Claims of the papers: 2" in page.texts("h3"), "one claim in two records counts once"
-    assert "Our own hypotheses: 1" in page.texts("h3")
+    assert "Our own hypotheses and readings: 1" in page.texts("h3")
     (item,) = [text for text in page.texts("article") if "smore_fig4" in text]
     assert item.startswith("Paths Computed on this machine, preset tiny Smooth? ✗ 1 not reproduced ours: ✓ 1 supported")
 
@@ -70,7 +71,7 @@ def test_the_verdicts_to_filter_by_are_those_that_occur(folder: Path) -> None:
 def test_the_picture_is_loaded_when_it_is_needed_and_its_text_says_what_came_out(folder: Path) -> None:
     (image,) = [attributes for tag, attributes, _ in page_of(folder).elements if tag == "img"]
     assert image["alt"] == (
-        "T-REX Fig. 2: intuition smooths the paths of the router weights. 2 claims: 1 reproduced, 1 not reproduced."
+        "T-REX Fig. 2: intuition smooths the paths of the router weights. 1 reproduced, 1 not reproduced."
     )
     assert image["loading"] == "lazy" and (image["width"], image["height"]) == ("480", "320")
 
@@ -100,10 +101,10 @@ def test_the_summary_counts_every_claim_of_the_figures_once() -> None:
     stored = [shown(claim) for path in FIGURES.glob("*.json") for claim in json.loads(path.read_bytes())["claims"]]
     entries = [entry for group in groups.values() for entry in group]
     totals = []
-    for own in (False, True):
-        verdicts = list({one["name"]: one["verdict"] for one in stored if (one["kind"] == "own") == own}.values())
+    for whose in WHOSE:
+        verdicts = list({one["name"]: one["verdict"] for one in stored if one["whose"] == whose}.values())
         counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts}
-        assert count_verdicts(entries, own) == counts
+        assert count_verdicts(entries, whose) == counts
         totals += [f"{count} {MARKS[verdict][1]} {verdict}" for verdict, count in counts.items()]
     marks = "".join({mark for _, mark in MARKS.values()})
     assert [text for text in Page(render(groups)).texts("li") if re.match(rf"\d+ [{marks}] ", text)] == totals
@@ -132,7 +133,9 @@ def test_the_page_of_the_figures_is_in_order_for_a_screen_reader_and_its_links_r
 def test_an_item_says_in_one_sentence_what_came_out(folder: Path) -> None:
     save("smore_fig4", None, None, {"a": 1}, claims=[OWN], folder=folder)
     page = page_of(folder)
-    assert 'In short. "A is ahead of B" is supported.' in page.texts("p", **{"class": "short"})
+    assert 'In short. "A is ahead of B" is supported: +3 points of accuracy [0.52, 5.5].' in page.texts(
+        "p", **{"class": "short"}
+    )
     big = {**CLAIM, "claim": "big", "verdict": "not testable here"}
     save("smore_fig4", None, None, {"a": 1}, claims=[big], folder=folder)
     told = page_of(folder).texts("p", **{"class": "short"})

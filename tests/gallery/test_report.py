@@ -28,7 +28,14 @@ def test_the_report_has_every_item_of_the_papers_with_a_verdict_a_command_or_a_r
         assert line.verdicts or line.measured or line.commands or line.reason, line.item.id
         assert {words_of(command)[0] for command in line.commands} <= {"figures", "verify"}
     told = dict(zip(table(FIGURES)["id"], table(FIGURES)["verdict"]))
-    assert {line.item.id: ", ".join(f"{number} {word}" for number, word in line.verdicts) for line in lines} == told
+    counted = {
+        line.item.id: "; ".join(
+            before + ", ".join(f"{number} {word}" for word, number in counts.items())
+            for before, counts in line.verdicts.items()
+        )
+        for line in lines
+    }
+    assert counted == told
 
 
 def test_the_report_tells_seeds_steps_and_preset_and_why_not(folder: Path) -> None:

@@ -126,7 +126,7 @@ def module_claim(costs: pd.DataFrame) -> Claim:
     gap = int(costs[["parameter_gap", "operation_gap"]].to_numpy().max())
     return Claim(
         "smore_cost_adapters",
-        "S'MoRE, cost",
+        "beyond S'MoRE, cost",
         f"formula and module agree in all {costs['system'].nunique()} adapters of the figure: the largest gap",
         gap,
         0,

@@ -96,7 +96,7 @@ def entropy_claim(load: pd.DataFrame) -> Claim:
     by_seed = pd.Series(found).groupby(level=1).agg(lambda values: values.mean(skipna=False))
     declared = Claim(
         "gr_anatomy_entropy",
-        "an independent reproduction of gR",
+        SOURCE,
         "the entropy of a token's gates does not tell how balanced the load is",
         kind="own",
         compares=f"{FOLLOWS} - rank correlation of the two",

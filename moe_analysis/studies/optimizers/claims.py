@@ -82,7 +82,7 @@ def _(found: OneExpert) -> list[Claim]:
     return [
         Claim(
             "gr_control_one_expert",
-            "gR section 2.3",
+            "our control of gR's gate rescaling",
             "with one active expert per token both rules are the same, bit by bit",
             found.gap,
             0.0,
@@ -118,7 +118,6 @@ def _(found: Exponent) -> list[Claim]:
         "gr_exponent_uneven",
         OURS,
         "the exponent matters more where gates are uneven",
-        kind="own",
         compares="gain of p = 1/2 over p = 1, at entropy 0 minus at entropy 1",
         endpoint="validation error (untrained: 1)",
         smallest=HALF_GAIN,
@@ -153,7 +152,6 @@ def _(found: Confound) -> list[Claim]:
         "gr_confound_more",
         OURS,
         "gate rescaling is more than a larger learning rate on the bench",
-        kind="own",
         compares=f"{PLAIN} at the learning rate that comes nearest - {RESCALED}",
         endpoint="validation error (untrained: 1)",
         smallest=HALF_GAIN,
@@ -166,10 +164,9 @@ def _(found: Confound) -> list[Claim]:
                 OURS,
                 "gate rescaling lowers the bench's error at equal effective steps",
                 [
-                    case_claim(f"gr_confound_matched_{number}", case, own=True)
+                    case_claim(f"gr_confound_matched_{number}", OURS, case)
                     for number, case in enumerate(matched, start=1)
                 ],
-                own=True,
             )
         ]
         if matched
@@ -180,10 +177,10 @@ def _(found: Confound) -> list[Claim]:
             "gr_confound_equal",
             REPRODUCED,
             "gate rescaling lowers the bench's error at the same learning rate",
-            [case_claim(f"gr_confound_equal_{number}", case) for number, case in enumerate(equal, start=1)],
+            [case_claim(f"gr_confound_equal_{number}", REPRODUCED, case) for number, case in enumerate(equal, start=1)],
         ),
         *same_steps,
-        *(case_claim("gr_confound_tuned", case, own=True) for case in tuned),
+        *(case_claim("gr_confound_tuned", OURS, case) for case in tuned),
         decided(more, -remaining[np.isfinite(remaining)].to_numpy()),
         *(backbone_claim(found.backbone, condition, *pair) for condition, pair in CONDITIONS.items()),
     ]
@@ -271,16 +268,15 @@ def grid_of(tried: Sequence[float]) -> str:
     return f"{tried[0]:g}" if len(tried) == 1 else f"{len(tried)} rates from {tried[0]:g} to {tried[-1]:g}"
 
 
-def case_claim(name: str, case: Case, own: bool = False) -> Claim:
+def case_claim(name: str, source: str, case: Case) -> Claim:
     """That the rescaled rule has the lower error in one comparison of the bench."""
     claim = Claim(
         name,
-        OURS if own else REPRODUCED,
+        source,
         f"gate rescaling lowers the error: {case.comparison}",
-        kind="own" if own else "paper",
         compares=f"1 - {RESCALED} at lr {case.rescaled_lr:.3g} / {PLAIN} at lr {case.plain_lr:.3g}",
         endpoint="share of the validation error",
-        paper_effect=None if own else BENCH[USUAL],
+        paper_effect=BENCH[USUAL] if source == REPRODUCED else None,
         smallest=BENCH[USUAL] / 2,
     )
     return decided(claim, loss_gains(case.rescaled, case.plain))
@@ -296,7 +292,6 @@ def backbone_claim(table: pd.DataFrame, condition: str, rescaled: str, plain: st
                 f"{name}_{measure}",
                 OURS,
                 f"gate rescaling lowers the {words} {condition}",
-                kind="own",
                 compares=f"1 - ({rescaled}) / ({plain})",
                 endpoint=f"share of the {words}",
                 smallest=VISIBLE,
@@ -305,17 +300,16 @@ def backbone_claim(table: pd.DataFrame, condition: str, rescaled: str, plain: st
         )
         for measure, words in {"mean_loss": "training loss", "loss": "test loss"}.items()
     ]
-    return in_parts(name, OURS, f"gate rescaling lowers the backbone's loss {condition}", parts, own=True)
+    return in_parts(name, OURS, f"gate rescaling lowers the backbone's loss {condition}", parts)
 
 
-def in_parts(name: str, source: str, statement: str, parts: Sequence[Claim], own: bool = False) -> Claim:
+def in_parts(name: str, source: str, statement: str, parts: Sequence[Claim]) -> Claim:
     """The claim of which these are the parts; what each compares and its smallest effect are its own."""
-    kind, compares = "own" if own else "paper", f"{len(parts)} comparisons"
-    return Claim(name, source, statement, kind=kind, compares=compares, parts=parts).with_parts(parts)
+    return Claim(name, source, statement, compares=f"{len(parts)} comparisons", parts=parts).with_parts(parts)
 
 
 def decided(claim: Claim, effects: np.ndarray) -> Claim:
-    """The claim with its verdict; a seed that diverged leaves it undecided whatever the others say."""
+    """The claim with its verdict; not testable where a seed diverged, whatever the others say: its effect is no number."""
     if not effects.size:
         return claim.untestable("the two methods share no seed")
     if lost := int((~np.isfinite(effects)).sum()):

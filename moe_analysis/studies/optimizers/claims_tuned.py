@@ -32,7 +32,6 @@ def tested(found: TunedOptimizers, form: str) -> Claim:
             f"own_gr_test_{better}_{worse}",
             OURS,
             f"{better} has a lower test loss than {worse}",
-            kind="own",
             compares=f"1 - {better} / {worse}, each at its best learning rate",
             endpoint="share of the test loss of a task",
             smallest=VISIBLE,
@@ -42,7 +41,7 @@ def tested(found: TunedOptimizers, form: str) -> Claim:
         else:
             parts.append(claim.with_effect(Effect(task_gains(found, better, worse))))
     statement = f"{form}: preconditioning and gate rescaling each lower the test loss"
-    return in_parts(f"own_gr_test_{form}", OURS, statement, parts, own=True)
+    return in_parts(f"own_gr_test_{form}", OURS, statement, parts)
 
 
 def task_gains(found: TunedOptimizers, better: str, worse: str) -> np.ndarray:

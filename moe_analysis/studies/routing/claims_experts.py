@@ -1,4 +1,4 @@
-"""T-REX's idea that intuition makes routing semantic, against the same system without intuition.
+"""Our hypothesis that T-REX's intuition makes routing semantic, against the same system without intuition.
 
 The prior is in T-REX's gates, so the first two hold in part by construction; the last asks whether the router learned it.
 """
@@ -23,14 +23,13 @@ VIEWS = (
 
 
 def claims(found: RoutingExperts) -> list[Claim]:
-    """Routing, its largest gate, and the router without the prior; the paper says it without a number."""
+    """Routing, its largest gate, and the router without the prior; none of the papers measured it."""
     told = []
     for view, method, name, what in VIEWS:
         claim = Claim(
             f"trex_semantic_{name}",
-            "T-REX, intuition",
+            "beyond T-REX, intuition",
             f"intuition makes {what} tell the semantic cluster",
-            kind="paper",
             compares=f"{method} - {CONTROL}",
             endpoint="information beyond shuffled texts, share of the labels' entropy",
             smallest=SPECIALIZED,

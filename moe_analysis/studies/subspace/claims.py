@@ -143,7 +143,7 @@ def of_used(found: Used) -> list[Claim]:
     reached = [
         Claim(
             f"trex_lemma41_reached_{method}",
-            "T-REX Lemma 4.1, trained",
+            "our reading of T-REX Lemma 4.1, trained",
             f"trained factors of {method} have full rank, so that their span is I·J (layers that reach it)",
             int((layers["span"] == layers["experts"]).sum()),
             len(layers),

@@ -91,9 +91,9 @@ def informed(levels: dict[str, float], spread: float = 0.001) -> pd.DataFrame:
 def test_intuition_is_judged_with_and_without_the_priors_share():
     frame = informed({"T-REX": 0.1, "mix-and-match": 0.02, "T-REX, router alone": 0.01})
     told = claims_experts.claims(SimpleNamespace(informed=frame))
-    assert [claim.verdict for claim in told] == ["reproduced", "reproduced", "contradicted"]
+    assert [claim.verdict for claim in told] == ["supported", "supported", "not supported"]
     small = informed({"T-REX": 0.03, "mix-and-match": 0.03, "T-REX, router alone": 0.03}, spread=0.004)
-    assert {claim.verdict for claim in claims_experts.claims(SimpleNamespace(informed=small))} == {"not reproduced"}
+    assert {claim.verdict for claim in claims_experts.claims(SimpleNamespace(informed=small))} == {"not supported"}
     wide = informed({"T-REX": 0.03, "mix-and-match": 0.02, "T-REX, router alone": 0.03}, spread=0.03)
     assert claims_experts.claims(SimpleNamespace(informed=wide))[0].verdict == "undecided"
     alone = claims_experts.claims(SimpleNamespace(informed=frame[frame["method"] == "T-REX"]))
