@@ -90,7 +90,7 @@ def chosen(page, name: str, value: str) -> None:
 
 
 def test_the_gallery_loads_with_every_picture_without_an_error_and_without_a_network(tab, gallery) -> None:
-    sizes = gallery.evaluate("""async () => Promise.all([...document.images].map(async image => {
+    sizes = gallery.evaluate("""async () => Promise.all([...document.querySelectorAll(".picture img")].map(async image => {
         image.loading = "eager"; await image.decode(); return image.naturalWidth; }))""")
     assert len(sizes) == len(list(FIGURES.glob("*.png"))) and min(sizes) > 100
     assert tab.complaints == [] and {urlsplit(url).scheme for url in tab.asked} <= {"file", "data"}
@@ -125,7 +125,10 @@ def test_a_verdict_keeps_its_claims_and_a_paper_its_items(gallery) -> None:
     chosen(gallery, "verdict", "not-reproduced")
     wanted = Counter(item for item, claim in claims() if claim["verdict"] == "not reproduced")
     assert set(shown(gallery)) == wanted.keys()
-    assert gallery.locator("article.item:not([hidden]) > .judged > .cards > .claim:visible").count() == wanted.total()
+    assert (
+        gallery.locator("article.item:not([hidden]) > .fold > .judged > .cards > .claim:visible").count()
+        == wanted.total()
+    )
     paper = next(key for key in ("trex", "gr", "smore") if any(item.startswith(f"{key}_") for item in wanted))
     chosen(gallery, "paper", paper)
     assert set(shown(gallery)) == {item for item in wanted if item.startswith(f"{paper}_")}
@@ -179,10 +182,35 @@ def test_pictures_are_dark_on_a_dark_page(gallery, theme: str) -> None:
 
 def test_a_picture_on_a_phone_is_wide_enough_to_be_read_and_scrolls_inside_its_card(gallery) -> None:
     gallery.set_viewport_size({"width": 390, "height": 800})
+    gallery.evaluate("document.querySelectorAll('.fold').forEach(details => { details.open = true; })")
     for picture in gallery.locator(".picture").all():
         width, natural = picture.locator("img").evaluate("image => [image.width, Number(image.getAttribute('width'))]")
         assert width >= min(natural / 1.8, 640) - 1
     assert gallery.evaluate("document.documentElement.scrollWidth") == 390
+    gallery.wait_for_selector("#trex_fig2 .picture[data-more]")  # it says that there is more of it
+    gallery.eval_on_selector("#trex_fig2 .picture", "picture => picture.scrollTo(9999, 0)")
+    gallery.wait_for_selector("#trex_fig2 .picture:not([data-more])")
+
+
+def test_on_a_phone_an_item_is_folded_to_its_result_until_it_is_opened(tab, gallery, folder) -> None:
+    whole = gallery.evaluate("document.documentElement.scrollHeight")
+    assert gallery.locator(".fold:not([open])").count() == 0 and gallery.locator(".thumbnail:visible").count() == 0
+    gallery.set_viewport_size({"width": 390, "height": 800})
+    gallery.wait_for_function("!document.querySelector('.fold[open]')")
+    assert gallery.evaluate("document.documentElement.scrollHeight") < whole
+    for item in shown(gallery):
+        card = gallery.locator(f"#{item}")
+        if card.locator(".fold").count():
+            assert card.locator(".verdicts").is_visible() and not card.locator(".picture").is_visible(), item
+            assert card.locator(".thumbnail").is_visible() == bool(card.locator(".picture").count()), item
+    gallery.click("#gr_fig2 .fold > summary")
+    assert gallery.locator("#gr_fig2 .picture").is_visible() and gallery.locator("#gr_fig2 .thumbnail").is_hidden()
+    gallery.fill("#query", "GRSGD-embedded-s1 conditioning")
+    assert gallery.locator("#gr_anatomy .fold").get_attribute("open") is not None, "the hit is inside"
+    gallery.goto("about:blank")
+    gallery.goto((folder / "index.html").as_uri() + "#trex_fig2")
+    assert gallery.locator("#trex_fig2 .picture").is_visible() and gallery.locator("#gr_fig2 .picture").is_hidden()
+    assert tab.complaints == []
 
 
 @pytest.mark.parametrize("name", ["reproducibility", "contract"])
@@ -232,7 +260,7 @@ def test_nothing_is_wider_than_a_phone_and_no_text_is_smaller_than_nine_pixels(g
     gallery.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
     gallery.click("button[data-twin='trex_fig2.html']")
     assert gallery.evaluate("document.documentElement.scrollWidth") == 360
-    cards = [card.bounding_box() for card in gallery.locator("#trex_fig2 > .judged > .cards > .claim").all()]
+    cards = [card.bounding_box() for card in gallery.locator("#trex_fig2 .judged > .cards > .claim").all()]
     assert all(above["y"] + above["height"] < below["y"] for above, below in zip(cards, cards[1:])) and len(cards) > 1
     small = """[...document.querySelectorAll("body *")].filter(element => element.checkVisibility() &&
         [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()) &&

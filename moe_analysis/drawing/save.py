@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from importlib import metadata
@@ -44,6 +45,7 @@ PACKAGES = (
 )
 SETTINGS = ("PRESET", "SUITE", "BACKBONE", "EMBEDDER")
 SCRIPT = "plotly.min.js"
+FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")  # .docx and .png, and no version such as the .2 of v1.2
 
 
 class SaveError(ValueError):
@@ -84,6 +86,8 @@ def save(
     """
     if not item or set(item) - set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
         raise SaveError(f"item = {item!r} names the files; use lower-case letters, digits, _ and - only")
+    if folder is not None:
+        check_folder(folder)
     runs = list(runs)
     record = {
         "item": item,
@@ -124,7 +128,8 @@ def save_page(
     """Write one page that needs no other file and no network, some five megabytes; out: its path.
 
     path: a file that ends in .html; folders on the way are made. The rest is as for `save`. Raises `SaveError` for
-    claims that `save` refuses and a place that cannot be written.
+    claims that `save` refuses, another ending, and a place that cannot be
+    written.
 
     >>> import plotly.graph_objects as go
     >>> save_page(folder / "mine.html", "toy_sum", go.Figure(go.Bar(y=[2]))).name
@@ -132,6 +137,7 @@ def save_page(
     """
     from plotly.offline import get_plotlyjs
 
+    check_page(path)
     cards = [shown(row) for row in _claims(claims)]
     text = page(interactive, item, caption, cards, script=get_plotlyjs())
     path = Path(path)
@@ -145,6 +151,29 @@ def save_page(
 def figures_folder(folder: str | Path | None = None) -> Path:
     """Where figures go: `folder`, else the variable MOE_ANALYSIS_FIGURES, else `places.computed_figures`."""
     return Path(folder or os.environ.get("MOE_ANALYSIS_FIGURES") or computed_figures())
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse what looks like the name of one file; a folder that is there may be called as it likes.
+
+    >>> check_folder("figures/v1.2")
+    >>> check_folder("own.docx")
+    Traceback (most recent call last):
+        ...
+    moe_analysis.drawing.save.SaveError: folder = 'own.docx' ends in .docx, and several files are written; pass a ...
+    """
+    suffix = Path(folder).suffix
+    if FILE_SUFFIX.fullmatch(suffix) and not Path(folder).is_dir():
+        raise SaveError(
+            f"folder = {str(folder)!r} ends in {suffix}, and several files are written; pass a folder, or of a result "
+            "save('name.html') for a single page and plot().savefig('name.png') for a picture"
+        )
+
+
+def check_page(path: str | Path) -> None:
+    """Refuse a page whose name does not say that it is one."""
+    if Path(path).suffix.lower() != ".html":
+        raise SaveError(f"path = {str(path)!r} is no page; pass a name that ends in .html")
 
 
 def png(figure: Figure) -> bytes:

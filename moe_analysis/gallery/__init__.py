@@ -39,14 +39,15 @@ def build(folder: str | Path = "figures") -> Path:
     from .entries import collect
     from .manual import contract_page
     from .page import render
-    from .report import report_page
+    from .report import report_page, states_of
     from .shelves import read_shelves
 
     folder = Path(folder)
     shelves = read_shelves(folder)
     groups = collect(shelves)
     contract = contract_page()
-    pages = {REPORT: report_page(groups, shelves), CONTRACT: contract, PAGE: render(groups, contract=bool(contract))}
+    gallery = render(groups, states_of(groups, shelves), contract=bool(contract))
+    pages = {REPORT: report_page(groups, shelves), CONTRACT: contract, PAGE: gallery}
     try:
         for name, text in pages.items():
             if text:

@@ -20,10 +20,10 @@ def readable(width: int) -> int:
     return round(width / DENSE)
 
 
-def render(groups: Mapping[Paper, Sequence[Entry]], contract: bool = False) -> str:
+def render(groups: Mapping[Paper, Sequence[Entry]], states: Mapping[str, int], contract: bool = False) -> str:
     """The whole page for the papers and their items, in the order in which they come.
 
-    contract: whether there is a page of what the adapters do to link to.
+    states: how many lines of the report are "measured", "open" and "not here". contract: whether there is a page of what the adapters do to link to.
     """
     editions = [entry for group in groups.values() for entry in group]
     entries = [entry for entry in editions if entry.leads]
@@ -41,6 +41,7 @@ def render(groups: Mapping[Paper, Sequence[Entry]], contract: bool = False) -> s
             entries=entries,
             made=sum(entry.record is not None for entry in entries),
             presets=presets,
+            states=states,
             totals=totals,
             studies=sorted({entry.study for entry in entries if entry.study}),
             contract=contract,

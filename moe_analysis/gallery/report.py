@@ -14,6 +14,7 @@ from .manual import marked_up
 from .shelves import Shelf
 
 HERE = Path(__file__).parent
+STATES = ("measured", "open", "not here")
 LISTS = dict(zip((*PAPERS, OTHERS), (TREX, GR, SMORE, BEYOND), strict=True))
 
 
@@ -45,10 +46,21 @@ class Line:
 
 def report_page(groups: Mapping[Paper, Sequence[Entry]], shelves: Sequence[Shelf]) -> str:
     """The HTML page for the items as the gallery has them."""
+    lines = report_lines(groups, shelves)
+    return environment(HERE).get_template("report.html").render(lines=lines, count=count, marked_up=marked_up)
+
+
+def report_lines(groups: Mapping[Paper, Sequence[Entry]], shelves: Sequence[Shelf]) -> dict[Paper, list[Line]]:
+    """The lines of the report by paper."""
     entries = {entry.id: entry for group in groups.values() for entry in group if entry.leads}
     folder = shelves[0].folder if shelves else None
-    lines = {paper: [line_of(item, entries, folder) for item in items] for paper, items in LISTS.items()}
-    return environment(HERE).get_template("report.html").render(lines=lines, count=count, marked_up=marked_up)
+    return {paper: [line_of(item, entries, folder) for item in items] for paper, items in LISTS.items()}
+
+
+def states_of(groups: Mapping[Paper, Sequence[Entry]], shelves: Sequence[Shelf]) -> dict[str, int]:
+    """How many lines of the report are of each kind."""
+    lines = [line for group in report_lines(groups, shelves).values() for line in group]
+    return {state: count(lines, state) for state in STATES}
 
 
 def count(lines: Sequence[Line], state: str) -> int:

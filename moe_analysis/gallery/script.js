@@ -7,7 +7,7 @@ const plain = (text) => text.toLowerCase().replace(/\s+/g, " ");
 // ---- search and filters: a word matches anywhere in an item; a verdict also hides the claims with another one
 const items = all("article.item").map((article) => ({
   article,
-  rows: all(":scope > .judged > .cards > .claim", article),
+  rows: all(":scope > .fold > .judged > .cards > .claim", article),
   link: document.querySelector(`nav.contents a[href="#${article.dataset.item}"]`).parentElement,
   words: plain(article.id + " " + all("h3, .short, .cards, .badge, .quiet, figcaption, details.origin", article)
     .map((part) => part.textContent).join(" ")),
@@ -149,6 +149,30 @@ for (const button of all("button[data-copy]")) {
   });
 }
 
+// ---- on a phone an item is its result in short and a small picture, until it is opened
+const phone = matchMedia("(max-width: 44rem)");
+function fold() {
+  for (const details of all("details.fold")) details.open = !phone.matches;
+  unfold();
+}
+function unfold() {
+  const target = location.hash.length > 1 && !location.hash.includes("=") ? one(location.hash.slice(1)) : null;
+  const details = target?.querySelector?.(":scope > details.fold");
+  if (details) details.open = true;
+}
+phone.addEventListener("change", () => { fold(); filter(); });
+addEventListener("hashchange", unfold);
+
+// ---- a picture that is wider than its card says that there is more of it at the right
+function more(picture) {
+  picture.toggleAttribute("data-more", picture.scrollLeft + picture.clientWidth < picture.scrollWidth - 2);
+}
+const seen = new ResizeObserver((entries) => entries.forEach(({ target }) => more(target)));
+for (const picture of all(".picture")) {
+  seen.observe(picture);
+  picture.addEventListener("scroll", () => more(picture), { passive: true });
+}
+
 // ---- paper shows all that is folded
 let folded = [];
 addEventListener("beforeprint", () => {
@@ -157,5 +181,6 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => folded.forEach((details) => { details.open = false; }));
 
+fold();
 ask();
 if (location.hash.length > 1) one(location.hash.slice(1))?.scrollIntoView(); // what was filtered has moved it

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .records import check_runs, run_key, seed_bands
+from .records import check_runs, named, run_key, seed_bands
 
 MEASURES = ("mean_loss", "final_loss", "steps_to_target", "roughness")
 WINDOW = 15
@@ -33,7 +33,7 @@ def loss_curves(runs: Sequence[Any], window: int = WINDOW) -> pd.DataFrame:
     for run in runs:
         history = run.history[run.history["split"] == "train"].sort_values("step")
         if history.empty:
-            raise ValueError(f"run {run_key(run)} has no training step in its history; train it first")
+            raise ValueError(f"the run of {named(run)}, has no training step in its history; train it first")
         loss = history["loss"] - history["balance_loss"].fillna(0.0)
         smoothed = loss.rolling(window, center=True, min_periods=1).mean()
         frames.append(

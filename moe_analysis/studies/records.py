@@ -16,6 +16,9 @@ import xarray as xr
 from ..tasks import load_suite
 from ..tasks.rows import shorten
 
+ROUTER_KINDS = ("router_weight", "router_grad")
+WITH_A_MATRIX = ("LoRA-MoE", "MixLoRA", "SiRA", "HydraLoRA", "T-REX")
+
 
 def method_of(run: Any) -> str:
     """The run's label: its configured name, else the adapter's system."""
@@ -25,6 +28,11 @@ def method_of(run: Any) -> str:
 def run_key(run: Any, method: str | None = None) -> dict[str, Any]:
     """{"method", "seed"}: the first columns of every frame about runs; method: a label in place of the run's own."""
     return {"method": method_of(run) if method is None else method, "seed": int(run.config.seed)}
+
+
+def named(run: Any) -> str:
+    """How messages name a run: "T-REX, seed 0"."""
+    return f"{method_of(run)}, seed {run.config.seed}"
 
 
 def layer_of(module: str) -> str:
@@ -79,9 +87,13 @@ def shared(runs: Sequence[Any], name: str) -> Any:
 def first_prompts(run: Any, prompts: int) -> pd.DataFrame:
     """The first test prompts of each data set that the run was trained on.
 
+    Raises ValueError for `prompts` that is no whole number of at least 1.
+
     >>> first_prompts(runs[0], 2)["dataset"].value_counts().unique().tolist()
     [2]
     """
+    if isinstance(prompts, bool) or not isinstance(prompts, int | np.integer) or prompts < 1:
+        raise ValueError(f"prompts = {prompts!r} must be a whole number of at least 1: test prompts of each data set")
     test = load_suite(run.config.suite, split="test", datasets=run.config.datasets)
     return test.groupby("dataset").head(prompts).reset_index(drop=True)
 
@@ -89,13 +101,22 @@ def first_prompts(run: Any, prompts: int) -> pd.DataFrame:
 def recorded(run: Any, kind: str) -> list[xr.DataArray]:
     """The run's arrays of a kind, such as "router_weight": one for each router shape, (step, module, …), lazy.
 
-    Raises ValueError when the run recorded none.
+    Raises ValueError when the run recorded none, and says whether that is for its system or for how it was trained.
     """
+    if run.config.system == "lora":
+        raise ValueError(f"the run of {named(run)}, is of LoRA, which has no router; leave it out")
     records = run.records
     names = [str(name) for name in records.data_vars if str(name) == kind or str(name).startswith(f"{kind}_")]
+    if not names and kind in ROUTER_KINDS:
+        raise ValueError(
+            f"the run of {named(run)}, has no {kind}: its routers are not one matrix each, with a row for each expert, "
+            f"as those of {', '.join(WITH_A_MATRIX)} are; leave the run out, or look at its gates by ma.papers."
+            "routing_tokens([run])"
+        )
     if not names:
         raise ValueError(
-            f"run {run_key(run)} recorded no {kind}; train an adapter that has a router, with record_every >= 1"
+            f"the run of {named(run)}, has no {kind}, only {', '.join(map(str, records.data_vars)) or 'empty records'}; "
+            "leave it out, or train it again with record_every >= 1"
         )
     return [records[name] for name in names]
 
@@ -132,7 +153,7 @@ def module_tensor(run: Any, module: str, kind: str = "router_weight") -> tuple[n
             chosen = array.isel({array.dims[1]: int(np.flatnonzero(labels.values == module)[0])})
             return array["step"].values, chosen.values
     raise ValueError(
-        f"module = {module!r} has no {kind} in run {run_key(run)}; choose one of {', '.join(modules(run, kind))}"
+        f"module = {module!r} has no {kind} in the run of {named(run)}; choose one of {', '.join(modules(run, kind))}"
     )
 
 

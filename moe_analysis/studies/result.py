@@ -122,11 +122,17 @@ class Result:
 
         Returns:
             The path of each file by its ending.
+
+        Raises:
+            SaveError: for a name with another ending of a file, such as "own.docx", where no such folder is there.
         """
         from ..drawing import save, save_page
+        from ..drawing.save import check_folder
 
-        if folder is not None and Path(folder).suffix == ".html":
+        if folder is not None and Path(folder).suffix.lower() == ".html":
             return {"html": save_page(folder, self.item, self.interactive(), self.judged, self.caption)}
+        if folder is not None:
+            check_folder(folder)  # before anything is drawn
         return save(
             self.item,
             self._figure(),

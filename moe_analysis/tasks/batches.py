@@ -111,8 +111,11 @@ def end_of(tokenizer: Any) -> list[int]:
 
 def prompt_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
     """Token ids with the tokenizer's beginning token and without an end token, which some put after every text."""
+    if not texts:
+        return []
     end = end_of(tokenizer)
-    return [ids[:-1] if end and ids[-1:] == end else ids for ids in tokenizer(texts)["input_ids"]] if texts else []
+    found = tokenizer(texts, verbose=False)["input_ids"]  # what is too long is cut or refused by whoever calls
+    return [ids[:-1] if end and ids[-1:] == end else ids for ids in found]
 
 
 def answer_ids(texts: list[str], form: PromptForm, tokenizer: Any) -> list[list[int]]:

@@ -25,6 +25,7 @@ from moe_analysis.drawing.style import (
     note_below,
     use_style,
 )
+from moe_analysis.studies.routing.draw_gates import expert_color
 from tests.studies.drawn_texts import boxes, outside, overlaps
 
 CLAIM = dict(zip(CLAIM_FIELDS, ["T-REX Fig. 4", "they differ", "no number", 0.2, 0.01, "reproduced"]))
@@ -43,6 +44,23 @@ def plot() -> go.Figure:
 
 def stored(folder: Path, numbers: object, **options: object) -> dict:
     return json.loads(save("it", None, None, numbers, folder=folder, **options)["json"].read_text())
+
+
+@pytest.mark.parametrize("name", ["own.docx", "own.png", "own.pdf", "talk.SVG", "deep/own.json", "own.html"])
+def test_the_name_of_a_file_is_no_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SaveError, match=r"ends in \.\w+, and several files are written; pass a folder"):
+        save("it", None, None, {"k": 1}, folder=tmp_path / name)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["own", "figures.v1.2", "lr0.001", "2026.11.29", ".hidden", "new/er"])
+def test_folders_may_be_called_so(tmp_path: Path, name: str) -> None:
+    assert save("it", None, None, {"k": 1}, folder=tmp_path / name)["json"].parent == tmp_path / name
+
+
+def test_a_folder_that_is_there_is_taken_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "own.docx").mkdir()
+    assert save("it", None, None, {"k": 1}, folder=tmp_path / "own.docx")["json"].is_file()
 
 
 def test_a_figure_is_a_picture_a_page_and_its_numbers(tmp_path: Path) -> None:
@@ -244,3 +262,46 @@ def test_the_large_style_ends_with_its_block():
     with use_style(large=True):
         assert matplotlib.rcParams["font.size"] == 10 and matplotlib.rcParams["axes.spines.top"] is False
     assert matplotlib.rcParams["font.size"] == before
+
+
+# linear RGB as it is seen without one kind of cones (Machado et al. 2009)
+SEEN = {
+    "normal": np.eye(3),
+    "no green cones": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "no red cones": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+}
+TO_CONES = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+)
+TO_LAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
+
+
+def oklab(color: str, vision: str) -> np.ndarray:
+    """(3,) coordinates of "#0072B2" in OKLab, times 100."""
+    parts = np.array([int(color[start : start + 2], 16) for start in (1, 3, 5)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return 100 * TO_LAB @ np.cbrt(TO_CONES @ np.clip(SEEN[vision] @ linear, 0, 1))
+
+
+@pytest.mark.parametrize(("vision", "least"), [("normal", 9), ("no green cones", 4.5), ("no red cones", 4)])
+def test_the_eight_first_experts_and_none_have_colors_that_can_be_told_apart(vision: str, least: float) -> None:
+    colors = [expert_color(expert) for expert in range(-1, 8)]
+    places = [oklab(color, vision) for color in colors]
+    assert min(np.linalg.norm(one - other) for one, other in combinations(places, 2)) > least
+    if vision == "normal":
+        grays = [color for color, place in zip(colors, places) if np.hypot(*place[1:]) < 3]
+        assert grays == [expert_color(-1)], "gray is for a token that no expert takes"

@@ -41,7 +41,7 @@ def test_what_was_computed_here_stands_beside_what_is_shipped(both: Path) -> Non
 def test_an_item_counts_once_by_the_figure_that_is_shipped(both: Path) -> None:
     totals = [text for text in page_of(both).texts("li") if re.match(r"\d+ [✓✗?] ", text)]
     assert totals == ["1 ✓ reproduced", "1 ✗ not reproduced"]
-    assert f"3 of {len(ITEMS)} items are made" in page_of(both).texts("p", **{"class": "lead"})[0]
+    assert f"3 of {len(ITEMS)} pictures and tables are made" in page_of(both).texts("p", **{"class": "lead"})[0]
 
 
 def test_the_reader_can_ask_for_one_of_the_two_where_there_are_both(both: Path, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from moe_analysis.drawing.save import save
@@ -36,6 +37,19 @@ def test_the_report_has_every_item_of_the_papers_with_a_verdict_a_command_or_a_r
         for line in lines
     }
     assert counted == told
+
+
+def test_the_gallery_counts_what_is_measured_as_the_report_does(folder: Path) -> None:
+    save("trex_fig2", None, None, {"a": 1}, claims=[CLAIM], folder=folder, caption=CAPTION)
+    lead = Page(build(folder).read_text("utf-8")).texts("p", **{"class": "lead"})[0]
+    states = Counter(Page((folder / REPORT).read_text("utf-8")).values("data-state"))
+    assert f": of {len(INDEX)} figures, tables, statements and algorithms " in lead
+    for state, words in (
+        ("measured", "are measured"),
+        ("open", "are not measured"),
+        ("not here", "cannot be run here"),
+    ):
+        assert f" {states[state]} {words}" in lead
 
 
 def test_the_report_tells_seeds_steps_and_preset_and_why_not(folder: Path) -> None:

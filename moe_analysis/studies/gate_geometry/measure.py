@@ -13,7 +13,7 @@ from ...training.recorders.routing import LayerBatch, layer_batches
 from ..asked import Runs, asked, listed
 from ..chosen_module import meant
 from ..one_thread import one_thread
-from ..records import check_runs, first_prompts, run_key
+from ..records import check_runs, first_prompts, named
 from ..result import Result
 from .geometry import GATES, LocalPicture, curvature, first_order_change, local_picture, over_layers
 
@@ -102,7 +102,7 @@ def layers_of(run: Any, modules: Sequence[int | str] | None = None) -> dict[str,
     config = run.config
     if config.system != "moelora":
         raise ValueError(
-            f"run {run_key(run)} has a {config.system} adapter; gates are held constant in that of MoeLoraConfig only"
+            f"the run of {named(run)}, has a {config.system} adapter; gates are held constant in that of MoeLoraConfig only"
         )
     model = run.model()
     adapted = list(adapter_modules(model))

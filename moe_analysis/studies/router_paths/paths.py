@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..asked import Runs, asked, instance
-from ..records import check_runs, method_of, module_tensor, run_key, shared_modules
+from ..records import check_runs, method_of, module_tensor, named, run_key, shared_modules
 
 PATH_COLUMNS = ("pc1", "pc2", "pc3")
 
@@ -60,7 +60,7 @@ def path_axes(runs: Runs, module: str) -> PathAxes:
         width = len(next(iter(moments.values()))) if moments else rows.shape[1]
         if rows.shape[1] != width:
             raise ValueError(
-                f"module {module!r} has {rows.shape[1]} features in run {run_key(run)} and {width} in "
+                f"module {module!r} has {rows.shape[1]} features in the run of {named(run)}, and {width} in "
                 "another; compare runs of one backbone"
             )
         moments[method] = moments.get(method, 0.0) + rows.T @ rows / len(rows)  # (features, features)

@@ -12,9 +12,10 @@ import pandas as pd
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of
 from ...drawing.style import FULL_WIDTH, figure, note_below, text_on, use_style
+from ..optimizers.draw import spread_out
 from ..records import layer_title
-from ..result import counted_runs
 from .draw_gates import expert_color, hover_text
+from .draw_one_token import draw_gates, has_form
 from .measure_tokens import NONE, RoutedBy, RoutedTokens
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ OTHERS = -2  # experts that are not shown one by one
 MOST_BARS = 8  # experts of a layer that have bars of their own
 COLUMNS, PHONE_COLUMNS = 96, 46  # characters of a line of the picture, and of a page that a phone shows
 LINE, GAP = 0.17, 0.04  # inches of a line of text; of a flow's height between its bars
+KEY = 1.3  # lines above the texts, where the colors are named
+MOST_KEYS = 12  # experts of the key
+BETWEEN_NAMES = 0.042  # of a flow's height, between the names of two bars
 MOST_TEXTS = 12  # that a picture shows
 MOST_NAMED = 12  # layers whose bars have room for the names of experts
 NAMES = 24  # pixels of the layers' names under the flow of a page
@@ -36,10 +40,7 @@ def plot(found: RoutedTokens, ax: Axes | None = None) -> Figure | Axes:
     """The texts in the colors of one router, and below them the flow through the layers; with `ax`, the texts alone."""
     if ax is not None:
         return draw_texts(ax, found, found.middle)
-    fig = tokens_figure(found, found.middle)
-    trained = f"{counted_runs(found.runs)}; " if found.runs else ""
-    note_below(fig, found.note(f"{trained}a color is the expert with the largest gate."))
-    return fig
+    return tokens_figure(found, found.middle)
 
 
 def interactive(found: RoutedTokens) -> go.Figure:
@@ -79,6 +80,8 @@ def set_in_lines(tokens: pd.DataFrame, columns: int) -> list[Placed]:
 def tokens_figure(found: RoutedTokens, name: str, row: int | None = None) -> Figure:
     """The texts (or one of them) over the flow of their tokens, for one router and the others at its place.
 
+    Below, where they have a form, all gates of one token, and those of the results `beside`.
+
     Example:
         >>> figure = tokens_figure(sentence, sentence.middle)
         >>> len(figure.axes)
@@ -86,14 +89,30 @@ def tokens_figure(found: RoutedTokens, name: str, row: int | None = None) -> Fig
     """
     lines = 1 + max((one.line for one in set_in_lines(shown_tokens(found, row), COLUMNS)), default=0)
     flows = len(found.at(found.routers[name].place)) > 1
-    heights = [0.35 + LINE * lines, 2.6] if flows else [0.35 + LINE * lines]
+    formed = [one for one in (found, *found.beside) if has_form(one)]
+    heights = [0.35 + LINE * (lines + KEY), *[2.6] * flows, *[2.1] * bool(formed)]
     with use_style():
-        fig = figure(FULL_WIDTH, sum(heights) + 0.2)
-        panels: Any = fig.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-        draw_texts(panels[0], found, name, row)
+        fig = figure(FULL_WIDTH, sum(heights) + 0.55)
+        rows = fig.add_gridspec(len(heights), 1, height_ratios=heights)
+        draw_texts(fig.add_subplot(rows[0]), found, name, row)
         if flows:
-            draw_flow(panels[1], found, found.routers[name].place, row)
+            draw_flow(fig.add_subplot(rows[1]), found, found.routers[name].place, row)
+        inside = rows[-1].subgridspec(1, max(1, len(formed)))
+        for number, one in enumerate(formed):
+            draw_gates(fig.add_subplot(inside[number]), one, name if one is found else one.middle)
+        note_below(fig, note(found, formed))
     return fig
+
+
+def note(found: RoutedTokens, formed: Sequence[RoutedTokens] = ()) -> str:
+    """Whose routers are drawn, and what numbers and colors mean."""
+    text = (
+        f"One model, {found.label}; models of other seeds or systems choose otherwise. A number is an expert of one "
+        "router; across layers numbers and colors mean nothing."
+    )
+    labels = " and ".join(one.label for one in formed)
+    told = f"{text} Last row: all gates of one token in {labels}." if formed else text
+    return found.note(told) if found.sample or found.runs else told
 
 
 def shown_tokens(found: RoutedTokens, row: int | None = None) -> pd.DataFrame:
@@ -105,6 +124,7 @@ def draw_texts(panel: Any, found: RoutedTokens, name: str, row: int | None = Non
     """The texts as boxes in the colors of their strongest experts in the router of that name."""
     router, tokens = found.routers[name], shown_tokens(found, row)
     placed = set_in_lines(tokens, COLUMNS)
+    draw_key(panel, router, {int(router.strongest[token]) for token in tokens.index})
     for one in placed:
         expert = int(router.strongest[tokens.index[one.token]])
         color = expert_color(expert)
@@ -123,10 +143,27 @@ def draw_texts(panel: Any, found: RoutedTokens, name: str, row: int | None = Non
             parse_math=False,
         )
     panel.set_xlim(0, COLUMNS)
-    panel.set_ylim(-max((one.line for one in placed), default=0) - 0.6, 0.6)
+    panel.set_ylim(-max((one.line for one in placed), default=0) - 0.6, 0.6 + KEY)
     panel.axis("off")
-    panel.set_title(f"strongest expert in {layer_title(router.layer)}, {router.place}")
+    panel.set_title(f"{found.label}: strongest expert of each token in {layer_title(router.layer)}, {router.place}")
     return panel
+
+
+def draw_key(panel: Any, router: RoutedBy, taken: set[int]) -> None:
+    """Above the texts a box for each expert, of many those that are taken; and one for no expert, where it occurs."""
+    count = router.gates.shape[1]
+    experts = list(range(count)) if count <= MOST_KEYS else sorted(taken - {NONE})
+    labels = {expert: router.name(expert) for expert in experts[:MOST_KEYS]}
+    labels |= {NONE: "no expert"} if NONE in taken else {}
+    at = 8.0
+    panel.text(0, KEY, "expert", fontsize=6.6, va="center")
+    for expert, label in labels.items():
+        width, color = len(label) + 2.0, expert_color(expert)
+        panel.barh(KEY, width, left=at, height=0.78, color=color, edgecolor="white", linewidth=0.6)
+        panel.text(at + width / 2, KEY, label, fontsize=6.6, ha="center", va="center", color=text_on(color))
+        at += width + 0.6
+    if len(experts) > MOST_KEYS:
+        panel.text(at + 0.6, KEY, f"and {len(experts) - MOST_KEYS} more", fontsize=6.6, va="center")
 
 
 def bars_of(found: RoutedTokens, place: str, row: int | None) -> list[pd.DataFrame]:
@@ -175,9 +212,11 @@ def draw_flow(panel: Any, found: RoutedTokens, place: str, row: int | None = Non
         for bar in bars.itertuples():
             height = bar.top - bar.bottom
             panel.bar(number, height, width, bottom=bar.bottom, color=expert_color(bar.expert), linewidth=0)
-            if height > 0.035 and len(layers) <= MOST_NAMED:
-                label = bar_name(list(found.at(place).values())[number], bar.expert)
-                panel.text(number + width * 0.65, bar.bottom + height / 2, label, fontsize=6, ha="left", va="center")
+        if len(layers) <= MOST_NAMED:
+            router, middles = list(found.at(place).values())[number], (bars["bottom"] + bars["top"]) / 2
+            for expert, y in zip(bars["expert"], spread_out(middles.to_numpy(), BETWEEN_NAMES)):
+                label = bar_name(router, expert)
+                panel.text(number + width * 0.65, y, label, fontsize=6.6, ha="left", va="center")
     for number, ribbons in enumerate(ribbons_of(found, place, row)):
         ends = [dict(zip(bars["expert"], bars["top"])) for bars in layers[number : number + 2]]
         scales = [(bars["top"] - bars["bottom"]).sum() / total for bars in layers[number : number + 2]]
@@ -264,6 +303,7 @@ def tokens_explorer(found: RoutedTokens) -> go.Figure:
             )
     return arranged(
         fig,
+        note(found),
         title={"text": found.title},
         height=flow_height + text_height + 140,
         barmode="overlay",

@@ -16,12 +16,22 @@ from ...training.recorders.loop_recorder import bare_model
 from ...training.recorders.routing import checked_texts, record_gates, routers_of
 from ..asked import Runs, asked, instance, runs_of
 from ..chosen_module import meant
-from ..records import first_prompts, layer_of, method_of
+from ..records import first_prompts, layer_of, method_of, named
 from ..result import Result
 from .measure import Gates
 
 METHOD, SENTENCES = "LoRA-MoE", 10
 BLANK, PART = "␣", "·"  # a token that is white space; one that ends a character that is shown already
+WITH_FORMS = ("T-REX", "S'MoRE")  # whose gates of one token have a form: a matrix of pairs, a tree
+# kind of an adapter of ours -> what its system is called; others are called by their own names
+CALLED = {
+    "MoeLora": "LoRA-MoE",
+    "Sira": "SiRA",
+    "HydraLora": "HydraLoRA",
+    "Momor": "MoMOR",
+    "Smore": "S'MoRE",
+    "TRex": "T-REX",
+}
 NONE = -1  # the expert of a token that no expert takes, as one beyond Switch's capacity
 
 
@@ -76,6 +86,7 @@ class RoutedTokens(Result):
         system: the kind of mixture.
         again: makes the same of other texts.
         layer: what was asked to be drawn; None is a layer in the middle.
+        beside: one of the texts through models of other systems, whose gates of one token are drawn below.
     """
 
     item = "routing_tokens"
@@ -84,7 +95,8 @@ class RoutedTokens(Result):
     how_to_read = (
         "A token has the color of its strongest expert in one router. Ribbons are tokens on their way from layer to "
         "layer, by their strongest experts. Experts of different layers have nothing to do with each other, so a color "
-        "means nothing across layers."
+        "means nothing across layers. Where a last row is drawn, it shows all gates of one token: in T-REX those of the "
+        "pairs of a down vector (row) and an up vector (column), in S'MoRE the token's tree, with scores on its edges."
     )
     drawing = "draw_tokens"
     judging = ""
@@ -97,6 +109,19 @@ class RoutedTokens(Result):
     system: str
     again: Callable[[Sequence[str]], RoutedTokens] = field(repr=False)
     layer: int | str | None = None
+    beside: tuple[RoutedTokens, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Whose routers these are: "LoRA-MoE, seed 0" of a run, "LoRA-MoE" of a model."""
+        return named(self.runs[0]) if self.runs else self.system
+
+    @property
+    def example(self) -> int:
+        """The token whose gates are drawn one by one: the longest word of the first text."""
+        words = self.tokens.loc[self.tokens["row"].eq(self.tokens["row"].min()), "piece"]
+        lengths = words.str.len().where(words.str.isalpha(), 0)
+        return int(lengths.idxmax())
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -105,7 +130,17 @@ class RoutedTokens(Result):
 
     @property
     def numbers(self) -> Mapping[str, Any]:
-        return {"texts": list(self.texts), "strongest": self.strongest}
+        beside = [
+            {
+                "system": one.label,
+                "text": one.texts[0],
+                "token": one.tokens.loc[one.example, "piece"],
+                "router": one.middle,
+                "gates": one.routers[one.middle].gates[one.example],
+            }
+            for one in self.beside
+        ]
+        return {"texts": list(self.texts), "system": self.label, "strongest": self.strongest, "beside": beside}
 
     @cached_property
     def strongest(self) -> pd.DataFrame:
@@ -228,7 +263,8 @@ def sentences(runs: Runs | Gates, method: str = METHOD, count: int = SENTENCES) 
         runs: or the gates that `record` made of them.
         method: whose first run is shown; the first run with a router where there is none of it. T-REX would do, too,
             but its prior, which is the same for all tokens of a prompt, hides how tokens differ.
-        count: sentences, at most one of each data set.
+        count: sentences, at most one of each data set. The first of them is also read by T-REX and S'MoRE, where there
+            are runs of them: `beside`.
 
     Raises:
         ValueError: for runs none of which has a router.
@@ -238,7 +274,12 @@ def sentences(runs: Runs | Gates, method: str = METHOD, count: int = SENTENCES) 
     if not routed:
         raise ValueError("none of the runs has a router; pass runs of a mixture")
     run = next((one for one in routed if method_of(one) == method), routed[0])
-    return tokens(run, first_prompts(run, 1)["prompt"].head(count).tolist())
+    texts = first_prompts(run, 1)["prompt"].head(count).tolist()
+    others = [one for name in WITH_FORMS for one in routed if method_of(one) == name and name != method_of(run)]
+    firsts = {method_of(one): one for one in reversed(others)}
+    return replace(
+        tokens(run, texts), beside=tuple(tokens(firsts[name], texts[0]) for name in WITH_FORMS if name in firsts)
+    )
 
 
 def read_texts(
@@ -265,16 +306,18 @@ def read_texts(
     for name, adapter in adapters.items():
         routers |= routers_in(name, adapter, gates[name][order])
     first = next(iter(adapters.values()))
+    system = getattr(first, "system", CALLED.get(type(first).__name__, type(first).__name__))
+    whose = named(runs[0]) if runs else system
     return RoutedTokens(
         tuple(texts),
         frame.join(pieces_of(texts, frame, tokenizer)),
         routers,
         {name: in_order(found, order) for name, found in choices.items() if found},
-        getattr(first, "system", type(first).__name__),
+        system,
         again,
         runs=runs,
-        sample=f"{len(texts)} text{'s' * (len(texts) != 1)}, {len(frame)} tokens, {len(adapters)} routers of "
-        f"{getattr(first, 'system', type(first).__name__)}",
+        sample=f"{len(texts)} text{'s' * (len(texts) != 1)}, {len(frame)} tokens, {len(adapters)} routers of one model: "
+        f"{whose}",
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..records import layer_of, run_key
+from ..records import layer_of, named, run_key
 
 VIEWS = ("gates", "top1")
 UNITS = ("token", "text")
@@ -32,7 +32,7 @@ def split_routers(run: Any, gates: Mapping[str, np.ndarray]) -> dict[str, np.nda
     adapter = getattr(run.config, "adapter", None)
     if adapter is None and run.config.system in POOLED:
         raise ValueError(
-            f"{run_key(run)} was attached, and its record does not tell the sizes of its pools; pass a run"
+            f"the run of {named(run)}, was attached, and its record does not tell the sizes of its pools; pass a run"
         )
     sizes = getattr(adapter, "num_experts", 0)
     bounds = np.cumsum(sizes if isinstance(sizes, (list, tuple)) else [0])[:-1]
@@ -40,7 +40,9 @@ def split_routers(run: Any, gates: Mapping[str, np.ndarray]) -> dict[str, np.nda
     for module, values in gates.items():
         weights = np.abs(np.asarray(values, dtype=np.float64))
         if not np.isfinite(weights).all():
-            raise ValueError(f"gates of {module} hold NaN or infinity; leave out run {run_key(run)}, which diverged")
+            raise ValueError(
+                f"gates of {module} hold NaN or infinity; leave out the run of {named(run)}, which diverged"
+            )
         parts = {module: weights}
         if len(bounds):
             parts = {f"{module} pool {number}": pool for number, pool in enumerate(np.split(weights, bounds, axis=1))}

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ...evidence.intervals import method_summary
 from ...theory.rank import numerical_rank
-from ..records import run_key, seed_bands
+from ..records import named, run_key, seed_bands
 
 TOLERANCES = (1e-2, 1e-3, 1e-6)
 MEASURES = (*(f"rank_{tolerance:g}" for tolerance in TOLERANCES), "effective_rank", "centred_effective_rank")
@@ -233,5 +233,7 @@ def _checked(recordings: Recordings) -> list[tuple[Any, Mapping[str, Any]]]:
         raise ValueError("recordings is empty; pass (run, {module: values}) for at least one run")
     for run, modules in pairs:
         if not modules:
-            raise ValueError(f"run {run_key(run)} has no modules in recordings; pass what was recorded of its layers")
+            raise ValueError(
+                f"the run of {named(run)}, has no modules in recordings; pass what was recorded of its layers"
+            )
     return pairs

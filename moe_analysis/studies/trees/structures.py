@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...theory.flexibility import smore_flexibility
-from ..records import check_by, check_runs, layer_of, module_frame, run_key, seed_bands
+from ..records import check_by, check_runs, layer_of, module_frame, named, run_key, seed_bands
 
 MEASURES = ("distinct", "share", "against_uniform", "entropy", "normalised_entropy", "differing_siblings")
 Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]  # a run, {module: codes (tokens,)}, tokens
@@ -49,7 +49,7 @@ def sizes_of(run: Any) -> tuple[list[int], list[int], int]:
     """
     adapter = run.config.adapter
     if not hasattr(adapter, "fanout"):
-        raise ValueError(f"run {run_key(run)} has no trees; pass runs of SmoreConfig")
+        raise ValueError(f"the run of {named(run)}, has no trees; pass runs of SmoreConfig")
     return list(adapter.num_experts), list(adapter.fanout), smore_flexibility(adapter.num_experts, adapter.fanout)
 
 

@@ -263,7 +263,9 @@ def encode_texts(texts: str | Sequence[str], tokenizer: Any, model: nn.Module) -
 
 
 def checked_texts(texts: str | Sequence[str]) -> list[str]:
-    """One text or several as a list; ValueError for none, one that is no string, and an empty one."""
+    """One text or several as a list; ValueError for none, for what is no string, and for an empty one."""
+    if not isinstance(texts, str) and not isinstance(texts, Iterable):
+        raise ValueError(f"texts = {texts!r} is {type(texts).__name__}; pass one string or several")
     listed: list[Any] = [texts] if isinstance(texts, str) else list(texts)
     if not listed:
         raise ValueError("texts is empty; pass one string or more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -207,6 +208,8 @@ def test_what_cannot_be_shown_is_refused_with_the_remedy(adapted, backbone, tiny
         ((model, "", tokenizer), r"texts\[0\] = '' is empty"),
         ((model, ["fine", "  "], tokenizer), r"texts\[1\] = '  ' is empty"),
         ((model, [], tokenizer), "texts is empty"),
+        ((model, None, tokenizer), "texts = None is NoneType; pass one string or several"),
+        ((model, 3, tokenizer), "texts = 3 is int; pass one string or several"),
         ((model, [7], tokenizer), r"texts\[0\] = 7 is int; pass strings"),
         ((model, "cat " * 300, tokenizer), "more than the model's context of 128; split it"),
         ((bare, "a text", tokenizer), "LlamaForCausalLM has no routed adapter and no router of its own"),
@@ -221,6 +224,19 @@ def test_what_cannot_be_shown_is_refused_with_the_remedy(adapted, backbone, tiny
     with pytest.raises(ValueError, match="none of the runs has a router"):
         ma.papers.routing_tokens([])
     assert explorer.message.value == ""
+
+
+def test_of_a_text_that_is_too_long_nothing_is_said_but_the_error(adapted, monkeypatch) -> None:
+    model, tokenizer = adapted("moelora")
+    tokenizer.model_max_length = 128
+    told: list[str] = []
+    logger = logging.getLogger("transformers.tokenization_utils_base")
+    monkeypatch.setattr(logger, "warning", lambda text, *_: told.append(text))
+    with pytest.raises(ValueError, match=r"has \d+ tokens, more than the model's context of 128; split it"):
+        tokens(model, "cat " * 5000, tokenizer)
+    assert told == []
+    tokenizer(["cat " * 5000])
+    assert "Token indices sequence length is longer" in told[0]  # so this is what was listened for
 
 
 def test_a_layer_is_drawn_by_its_number_or_name(adapted) -> None:
