@@ -5,6 +5,7 @@ torchrun --nproc_per_node 2 -m tests.peft_bridge.two_processes RESULTS.json
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ WAYS = {
 
 def main(results: Path) -> None:
     torch.set_num_threads(1)
+    gc.freeze()  # each Trainer collects garbage, and should not look for it in the libraries
     found: dict[str, float] = {}
     for system in OPTIONS:
         for way, options in WAYS.items():

@@ -6,6 +6,7 @@ process kills itself before its dies_at-th step, as a machine that loses its pow
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -36,6 +37,7 @@ def die_at(step: int) -> None:
 
 
 def main(plan: Path, out: Path) -> None:
+    gc.freeze()  # each run collects garbage, and should not look for it in the libraries
     seen: dict[str, dict[str, Any]] = {}
     finish = trainer.finish
 
