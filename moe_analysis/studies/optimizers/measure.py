@@ -16,6 +16,8 @@ from ..records import check_given, method_of
 from ..result import Result
 from .curves import FORMS, best_rates, curve_bands, methods_of, outcomes, progress_curves, runs_at
 
+WORDS = dict(enumerate(("no", "one", "two", "three", "four", "five", "six", "seven", "eight")))
+
 PLAIN, RESCALED = "RSGD", "gRSGD"
 
 
@@ -61,7 +63,6 @@ class Optimizers(Result):
     """
 
     item = "gr_fig3"
-    title = "gR Fig. 3: eight optimizers"
     question = "Do preconditioning (R) and gate rescaling (g) lower the training loss, for SGD and for AdamW?"
     how_to_read = (
         "Lines are means over seeds, shades reach from the lowest seed to the highest; forms of AdamW are dashed; lr is "
@@ -74,6 +75,12 @@ class Optimizers(Result):
     outcomes: pd.DataFrame
     rates: pd.DataFrame
     curves: pd.DataFrame
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """With the number of methods that were run."""
+        count = sum(map(len, self.forms.values()))
+        return f"gR Fig. 3: {WORDS.get(count, count)} optimizer{'s' * (count != 1)}"
 
     @cached_property
     def bands(self) -> pd.DataFrame:

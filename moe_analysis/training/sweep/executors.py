@@ -6,13 +6,14 @@ import gc
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import parent_process
+from multiprocessing import current_process, parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from queue import LifoQueue
@@ -32,6 +33,11 @@ SHARED_PARAMETERS = (
     "gpus_per_node",
     "tasks_per_node",
     "stderr_to_stdout",
+)
+UNGUARDED = 79  # exit code of a process that was to start processes while it only read the script
+GUARD = (
+    "training starts processes, each of which reads this script again and would start its own; put what the script does "
+    'under\n    if __name__ == "__main__":'
 )
 DAY = 24 * 60
 CONNECT_SECONDS = 10
@@ -190,7 +196,10 @@ class Worker:
             return future.result()
         except BrokenExecutor as error:
             self._pool = None
-            raise type(error)(self._last_words()) from error
+            code = self._exit_code()
+            if code == UNGUARDED:
+                raise UnguardedScript(GUARD) from None
+            raise type(error)(last_words(code)) from error
 
     def _start(self) -> Executor:
         if self._pool is None:
@@ -198,16 +207,12 @@ class Worker:
             self._pool = ProcessPoolExecutor(1, mp_context=self._context, initializer=end_with_parent)
         return self._pool
 
-    def _last_words(self) -> str:
+    def _exit_code(self) -> int | None:
         process, patience = self._context.latest, time.monotonic() + 5
         # the pool's own thread waits for the process too, and one of the two learns the exit code a moment later
         while process is not None and process.exitcode is None and time.monotonic() < patience:
             time.sleep(0.01)
-        code = None if process is None else process.exitcode
-        if code is None or code >= 0:
-            return f"its process ended with exit code {code}"
-        name = signal.Signals(-code).name
-        return f"its process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        return None if process is None else process.exitcode
 
     @property
     def pid(self) -> int | None:
@@ -221,6 +226,18 @@ class Worker:
     def end(self, wait: bool) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait)
+
+
+class UnguardedScript(RuntimeError):
+    """A script that starts processes whenever it is read, as each of these processes does."""
+
+
+def last_words(code: int | None) -> str:
+    """How a process ended, by its exit code."""
+    if code is None or code >= 0:
+        return f"its process ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"its process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 class RememberingContext(SpawnContext):
@@ -238,13 +255,23 @@ _adapters: dict[int, str] = {}  # of a user's own, which a pool's processes impo
 
 
 def shared_pool(workers: int) -> WorkerPool:
-    """A pool of at most `workers` processes of this process, kept for the next call: starting one costs seconds."""
+    """A pool of at most `workers` processes of this process, kept for the next call: starting one costs seconds.
+
+    Its tasks raise `UnguardedScript` where the script that runs has no guard.
+    """
+    end_when_read_again()
     if workers not in _pools:
         _pools[workers] = WorkerPool(workers)
     if _adapters.get(workers) != (named := os.environ.get(VARIABLE, "")):
         _pools[workers].stop()  # its processes, if any, know other adapters
     _adapters[workers] = named
     return _pools[workers]
+
+
+def end_when_read_again() -> None:
+    """End a process of a pool that still reads the script and would start its own; the one that started it tells why."""
+    if getattr(current_process(), "_inheriting", False):
+        sys.exit(UNGUARDED)
 
 
 def leave_interrupts_to_main() -> None:

@@ -29,7 +29,7 @@ from ..prepare import embedder_of, fitting_rows, run_rows
 from ..reports import check_reports
 from ..run import FINISHED, Run
 from ..status import TimeLimit
-from .executors import shared_pool
+from .executors import end_when_read_again, shared_pool
 from .work import OnChange, Outcome, Work, failed_at, forget_failure
 
 
@@ -83,6 +83,8 @@ def sweep(
         ValueError: Before the first run starts, for a configuration that cannot be run or data that cannot be read.
     """
     refuse_torchrun()
+    if executor is None:
+        end_when_read_again()
     limit_of_time = TimeLimit(time_limit)
     configs, out = list(configs), Path(out)
     for config in configs:

@@ -27,6 +27,7 @@ from ..config import TrainConfig
 from ..files import FAILED, FAILURE, STOPPED, RunError, held, json_text
 from ..run import FINISHED, Run
 from ..status import RunStopped, TimeLimit, locked, permit_in, permitted
+from .executors import UnguardedScript
 
 BUSY = "busy"
 _ALONE = threading.Lock()
@@ -254,6 +255,8 @@ class Work:
     def take(self, names: tuple[str, ...]) -> None:
         try:
             outcomes = self.jobs[names].result()
+        except UnguardedScript:  # no run is to blame, and each would end so
+            raise
         except Exception as error:  # an attempt raises nothing: the job died, or never began
             outcomes = self.after_death(names, error)
         del self.jobs[names]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import moe_analysis as ma
-from moe_analysis.studies.optimizers import bench, measure, measure_confound, measure_control
+from moe_analysis.studies.optimizers import Optimizers, bench, measure, measure_confound, measure_control
 from moe_analysis.studies.optimizers.regression_grid import RegressionConfig
 
 from ..experts.test_anatomy import watched_run
@@ -85,3 +85,12 @@ def test_runs_of_other_methods_are_refused_by_the_names_that_are_known():
     run = SimpleNamespace(config=SimpleNamespace(name="T-REX", seed=0))
     with pytest.raises(ValueError, match="runs has no run of AdamW, RAdamW, RSGD, SGD, gAdamW"):
         measure([run])
+
+
+@pytest.mark.parametrize(
+    "methods, title",
+    [(["RSGD", "gRSGD"], "two optimizers"), (["SGD"], "one optimizer"), (["SGD"] * 2, "one optimizer")],
+)
+def test_the_title_counts_the_methods_that_were_run(methods, title):
+    empty = pd.DataFrame()
+    assert Optimizers(pd.DataFrame({"method": methods}), empty, empty).title == f"gR Fig. 3: {title}"
