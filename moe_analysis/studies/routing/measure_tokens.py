@@ -232,10 +232,7 @@ def tokens(
         instance("intuition", intuition, np.ndarray, "pass an array of (texts, clusters)")
     is_run = not isinstance(model, nn.Module)
     if is_run and not hasattr(model, "tokenizer"):
-        raise ValueError(
-            f"model = {model!r} is no model and no run with one; pass the model itself, with tokenizer=, or a run that "
-            "ma.train made"
-        )
+        raise ValueError(f"model = {model!r} is no model and no run with one; pass a model with tokenizer=, or a run")
     opened = model.model() if is_run else bare_model(model)
     routers_of(opened)  # refuses a model without one before its tokenizer is asked for
     reader = tokenizer or (model.tokenizer if is_run else tokenizer_of(opened))

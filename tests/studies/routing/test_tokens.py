@@ -205,12 +205,12 @@ def test_what_cannot_be_shown_is_refused_with_the_remedy(adapted, backbone, tiny
     model, tokenizer = adapted("trex")
     bare = ma.load_backbone(backbone, torch.float32)[0]
     for arguments, why in (
-        ((model, "", tokenizer), r"texts\[0\] = '' is empty"),
-        ((model, ["fine", "  "], tokenizer), r"texts\[1\] = '  ' is empty"),
+        ((model, "", tokenizer), r"texts\[0\] = '' is no text; pass one"),
+        ((model, ["fine", "  "], tokenizer), r"texts\[1\] = '  ' is no text"),
         ((model, [], tokenizer), "texts is empty"),
-        ((model, None, tokenizer), "texts = None is NoneType; pass one string or several"),
-        ((model, 3, tokenizer), "texts = 3 is int; pass one string or several"),
-        ((model, [7], tokenizer), r"texts\[0\] = 7 is int; pass strings"),
+        ((model, None, tokenizer), r"texts\[0\] = None is no text"),
+        ((model, 3, tokenizer), r"texts\[0\] = 3 is no text"),
+        ((model, [7], tokenizer), r"texts\[0\] = 7 is no text"),
         ((model, "cat " * 300, tokenizer), "more than the model's context of 128; split it"),
         ((bare, "a text", tokenizer), "LlamaForCausalLM has no routed adapter and no router of its own"),
         ((foreign("mixtral"), "a text"), "the tokenizer of MixtralForCausalLM is not known; pass tokenizer="),
