@@ -221,7 +221,7 @@ def test_what_cannot_be_shown_is_refused_with_the_remedy(adapted, backbone, tiny
             tokens(*arguments)
     found = tokens(model, TEXTS[0], tokenizer)
     explorer = found.widget()
-    with pytest.raises(ValueError, match="none of the runs has a router"):
+    with pytest.raises(ValueError, match="runs is empty"):
         ma.papers.routing_tokens([])
     assert explorer.message.value == ""
 
