@@ -98,6 +98,13 @@ class Systems(Compared):
         return learning(self.scores, self.levels)
 
     @property
+    def learned(self) -> pd.DataFrame:
+        """Of each part and system, on how many tasks its mean lies above the base model: columns are the words of
+        `learning`."""
+        counts = self.learning.groupby(["part", "method", "learning"], sort=False).size()
+        return counts.unstack(fill_value=0)
+
+    @property
     def beside_paper(self) -> pd.DataFrame:
         """Table 2 of S'MoRE side by side with ours; empty for other data sets."""
         return side_by_side(self.scores, self.levels)
@@ -109,7 +116,7 @@ class Systems(Compared):
 
     @property
     def numbers(self) -> Mapping[str, Any]:
-        names = ("costs", "levels", "summary", "guessing", "gains", "pairs", "losses", "tasks", "authors", "learning")
+        names = ("costs", "levels", "summary", "guessing", "gains", "pairs", "losses", "tasks", "authors", "learned")
         beside = {"table_2": self.beside_paper} if len(self.beside_paper) else {}
         return {name: getattr(self, name) for name in names} | beside
 

@@ -249,7 +249,7 @@ def test_the_base_model_of_a_table_is_what_learning_is_held_against():
     row = found.learning.iloc[0]
     assert row["gain"] == pytest.approx(row["accuracy"] - row["base"]) and row["seeds"] == 4
     assert found.gains.query("method == 'T-REX'")["difference"].gt(0).all()
-    assert "learning" in found.tables and "learning" in found.numbers
+    assert "learning" in found.tables and "learned" in found.numbers
     assert isinstance(found.plot(), Figure) and found.interactive().data
 
 
