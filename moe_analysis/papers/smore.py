@@ -13,6 +13,7 @@ LARGE = (
 
 
 def statement(id: str, source: str, says: str, checks: str, part_of: str = "") -> Item:
+    """An item that programs check exactly; `part_of` is the figure that draws it."""
     return Item(id, source, says, checks=checks, part_of=part_of, paper_setting=STATEMENT, follows=EXACT)
 
 
