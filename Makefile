@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 PY = .venv/bin/python
 
-.PHONY: figures verify gallery test test-numerics fuzz lab bench lint docs data smoke smoke-lowest clean
+.PHONY: figures verify sweep gallery test test-numerics fuzz lab bench lint docs data smoke smoke-lowest clean
 
 figures: .venv/ready
 	$(PY) -m moe_analysis figures $(ARGS)
@@ -10,6 +10,10 @@ figures: .venv/ready
 # the papers' theorems and printed numbers
 verify: .venv/ready
 	$(PY) -m moe_analysis verify $(ARGS)
+
+# a campaign of long runs, which any number of calls continue
+sweep: .venv/ready
+	$(PY) -m moe_analysis sweep $(ARGS)
 
 gallery: .venv/ready
 	$(PY) -m moe_analysis gallery $(ARGS)

@@ -27,7 +27,7 @@ FOLLOWS = {
 }
 
 
-ITEMS = tuple(item for item in INDEX if item.study)
+ITEMS = tuple(item for item in INDEX if item.study and item.notebook)  # others read what a campaign stores
 
 
 def choose(only: Sequence[str]) -> list[Item]:

@@ -13,7 +13,8 @@ from moe_analysis.figures import NOTEBOOKS
 from moe_analysis.papers import GR, ITEMS, SMORE, TREX
 from moe_analysis.theory.claim import CHECKS
 
-STUDIED = [item for item in ITEMS if item.study]
+STUDIED = [item for item in ITEMS if item.study and item.notebook]
+STORED = [item for item in ITEMS if item.campaigns]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,7 @@ def test_every_item_of_a_paper_is_in_the_index(items, kinds):
 def test_ids_are_unique_and_every_item_says_where_or_why_not():
     assert max(Counter(item.id for item in ITEMS).values()) == 1
     assert all(item.study or item.checks or item.part_of or item.reason for item in ITEMS)
+    assert all(item.paper_setting and item.follows for item in ITEMS)
     assert {item.part_of for item in ITEMS} - {""} <= {item.id for item in ITEMS}
 
 
@@ -47,6 +49,12 @@ def test_an_item_is_measured_and_shown(item):
     assert callable(item.measure) and getattr(ma.papers, item.id) == item.measure
     shown = [f"papers.{name}(" for name in (item.id, item.part_of) if name]  # the one, or what holds it too
     assert any(call in (NOTEBOOKS / f"{item.notebook}.ipynb").read_text("utf-8") for call in shown)
+
+
+@pytest.mark.parametrize("item", STORED, ids=lambda item: item.id)
+def test_an_item_that_takes_hours_names_its_study_and_the_campaigns_that_fill_it(item):
+    assert getattr(ma.papers, item.id) == item.measure and item.reason
+    assert all((NOTEBOOKS.parent / file).is_file() for file in item.campaigns)
 
 
 @pytest.mark.parametrize("item", [item for item in ITEMS if item.checks], ids=lambda item: item.id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -34,10 +35,14 @@ gives the verdict: **reproduced** (all of it above zero), **contradicted** (all 
 effect that matters is excluded), **undecided** (the note says what would decide it), **not testable here** (a
 precondition fails). Exact statements hold or fail. A claim counts as a paper's only where that paper makes it: what an
 independent reproduction of a paper measured counts apart, and so do our own hypotheses, which are *supported* or *not
-supported*, and exact statements in our own reading; the source of each row says whose it is. Effects and intervals are in
+supported*, and exact statements in our own reading; the source of each row says whose it is. An interval is Student's t,
+a bootstrap over tasks and seeds, or that of a median (order statistics), as its row says; a dash stands for what a row has
+not. Effects and intervals are in
 the claimed direction. This page is written by `tools/results.py`; the numbers are in `figures/*.json`.
 """
-HEAD = "| claim | source | compared | effect | interval | over | verdict |\n|---|---|---|---|---|---|---|"
+COLUMNS = ("claim", "source", "compared", "effect", "interval", "kind", "seeds", "steps", "preset", "verdict")
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
+NOTHING = "–"
 
 
 def page() -> str:
@@ -71,31 +76,51 @@ def read(item: Item) -> dict[str, Any] | None:
 
 
 def section(item: Item, record: dict[str, Any]) -> str:
-    caption = record.get("caption", {})
-    preset = record["preset"].get("preset")
-    origin = "; ".join(part for part in (caption.get("origin", ""), f"preset {preset}" if preset else "") if part)
-    rows = [row for claim in record["claims"] for row in rows_of(claim)]
+    origin = record.get("caption", {}).get("origin", "")
+    rows = [row for claim in record["claims"] for row in rows_of(claim, made_with(record))]
     table = "\n".join([HEAD, *rows]) if rows else "No claim: a drawing."
     notebook = f"`{item.notebook}`" if item.notebook else ""
     return f"### {item.source}: {item.says}\n\n{notebook} — {origin}.\n\n{table}\n"
 
 
-def rows_of(claim: dict[str, Any], depth: int = 0) -> list[str]:
-    """A claim's row, followed by those of its parts."""
+def made_with(record: dict[str, Any]) -> tuple[str, str, str]:
+    """Seeds, steps and preset of a record; a dash where it has none, as an exact one."""
+    origin = record.get("caption", {}).get("origin", "")
+    seeds = str(len(record["seeds"])) if record["seeds"] else next(iter(re.findall(r"(\d+) seeds?\b", origin)), NOTHING)
+    steps = "; ".join(re.findall(r"(\d+)(?: training)? steps", origin)) or NOTHING
+    return seeds, steps, record["preset"].get("preset", NOTHING)
+
+
+def rows_of(claim: dict[str, Any], made: tuple[str, str, str], depth: int = 0) -> list[str]:
+    """A claim's row, followed by those of its parts; made: as `made_with` gives it."""
     effect, low, high = (claim.get(name) for name in ("effect", "low", "high"))
-    exact = claim.get("kind") == "exact"
-    over = claim["spread"].rpartition(" over ")[2] if low is not None else claim["spread"]
+    exact, parts = claim.get("kind") == "exact", claim.get("parts", ())
+    seeds, steps, preset = made
+    over = claim["spread"].rpartition(" over ")[2] if low is not None else ""
     texts = (
         f"{'↳ ' * depth}{claim['claim']}",
         claim["source"],
-        f"expected {claim['paper']}" if exact else claim["paper"],
+        f"expected {claim['paper']}" if exact and claim["paper"] else claim["paper"] or "its parts",
         claim["measured"] if exact or effect is None else f"{effect:+.3g}",
-        f"[{low:+.3g}, {high:+.3g}]" if low is not None else "",
-        over,
+        f"{100 * claim['confidence']:.3g} % [{low:+.3g}, {high:+.3g}]" if low is not None else "",
+        kind_of(over) if over else "its parts" if parts else "exact" if exact else NOTHING,
+        next(iter(re.findall(r"(\d+) seeds", over)), seeds),
+        steps,
+        preset,
         f"**{claim['verdict']}**" + (f": {claim['note']}" if claim.get("note") else ""),
     )
     row = "| " + " | ".join(str(text).replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
-    return [row, *(line for part in claim.get("parts", ()) for line in rows_of(part, depth + 1))]
+    return [row, *(line for part in parts for line in rows_of(part, made, depth + 1))]
+
+
+def kind_of(over: str) -> str:
+    """What an interval is over, and its kind, as `evidence.Effect` and `budgets.claims_time.RoundsEffect` choose it.
+
+    >>> kind_of("5 seeds"), kind_of("11 tasks and 5 seeds")
+    ('t, over 5 seeds', 'bootstrap, over 11 tasks and 5 seeds')
+    """
+    method = "bootstrap" if " tasks and " in over else "median" if over.endswith(" rounds") else "t"
+    return f"{method}, over {over}"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The reproducibility report: every item of the papers, what was measured of it, and the command that does it again."""
+"""The reproducibility report: every item of the papers, its setting beside ours, what follows, and how to do it again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Line:
     @property
     def state(self) -> str:
         """Which of the three kinds of lines it is."""
-        return "measured" if self.verdicts or self.measured else "not here" if self.reason else "open"
+        return "measured" if self.verdicts or self.measured else "open" if self.commands else "not here"
 
 
 def report_page(groups: Mapping[Paper, Sequence[Entry]], shelves: Sequence[Shelf]) -> str:
@@ -76,6 +76,7 @@ def line_of(item: Item, entries: Mapping[str, Entry], folder: Path | None) -> Li
     commands = [shown.command] if shown and shown.command and (item.study or not item.checks) else []
     if item.checks:
         commands.append(program("verify", ["--only", item.checks]))
+    commands += [program("sweep", [file, "--for", "2h"]) for file in item.campaigns]
     made = shown if shown and shown.record and (item.study or not item.checks) else None
     return Line(
         item,
@@ -83,7 +84,7 @@ def line_of(item: Item, entries: Mapping[str, Entry], folder: Path | None) -> Li
         measured_of(made) if made else "computed exactly by `verify`" if told else "",
         commands,
         made.anchor if made else "",
-        item.reason if not (item.study or item.checks or item.part_of) else "",
+        "" if told or made else item.reason,
     )
 
 

@@ -64,9 +64,9 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
 
     The sum, and no mean, is S'MoRE's own rule: its authors' code starts at zero and adds the loss of every projection of
     a block and then of every block, undivided, to the task's loss. MixLoRA's authors pool the router logits of all
-    layers and compute one loss from them, which does not grow with the layers; S'MoRE compares with MixLoRA by its own
-    rule, and so do we. Sources: `model_moe/modeling_llama_moe.py` of ZimpleX/SMoRE-LLM,
-    `adapters/mixlora/model.py` of TUDB-Labs/MoE-PEFT.
+    layers and compute one loss from them, which does not grow with the layers. We sum for every system, so that one
+    coefficient means the same for all. Sources: `model_moe/src/model_moe/modeling_llama_moe.py` of ZimpleX/SMoRE-LLM,
+    `moe_peft/adapters/mixlora/model.py` of TUDB-Labs/MoE-PEFT.
     """
     first = next((value for value in flat(output) if isinstance(value, Tensor)), None)
     if first is None or not first.is_floating_point():

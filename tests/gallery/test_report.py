@@ -27,7 +27,7 @@ def test_the_report_has_every_item_of_the_papers_with_a_verdict_a_command_or_a_r
     lines = [line_of(item, entries, shelf.folder) for item in INDEX]
     for line in lines:
         assert line.verdicts or line.measured or line.commands or line.reason, line.item.id
-        assert {words_of(command)[0] for command in line.commands} <= {"figures", "verify"}
+        assert {words_of(command)[0] for command in line.commands} <= {"figures", "verify", "sweep"}
     told = dict(zip(table(FIGURES)["id"], table(FIGURES)["verdict"]))
     counted = {
         line.item.id: "; ".join(
@@ -61,8 +61,11 @@ def test_the_report_tells_seeds_steps_and_preset_and_why_not(folder: Path) -> No
         for tag, found, text in page.elements
         if tag == "tr" and "id" in found
     }
-    assert "✗ 1 not reproduced 3 runs; preset tiny make figures" in rows["trex_fig2"]
-    assert "not run here" in rows["smore_table3"] and "which no CPU here can" in rows["smore_table3"]
+    assert "3 runs; preset tiny ✗ 1 not reproduced Follows: whether intuition smooths" in rows["trex_fig2"]
+    assert "router weights of LoRA-MoE, mix-and-match and T-REX in 3-D" in rows["trex_fig2"]
+    assert "not run here" in rows["smore_table3"] and "Llama-3-8B and a GPU that holds them" in rows["smore_table3"]
+    assert "not known to us" in rows["gr_table7"] and "Nothing: it was not run." in rows["gr_table7"]
+    assert "not measured yet" in rows["smore_table2"] and "campaigns/smollm2_table2.yaml" in rows["smore_table2"]
     assert "not measured yet" in rows["smore_fig5"] and "--only smore_fig5" in rows["smore_fig5"]
     assert "make verify ARGS=" in rows["smore_cor36"]
 

@@ -1,0 +1,100 @@
+"""The index: every item of the three papers, the study that answers it, and the functions that make its figure.
+
+ma.papers.trex_fig2(runs)     # the result of one item: an object that plots, judges and saves itself
+ma.papers.table()             # every item: source, what it says, study, notebook, why not, verdict as last measured
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cards.whose import SHORT, whose
+from .beyond import ITEMS as BEYOND
+from .gr import ITEMS as GR
+from .item import Item
+from .smore import ITEMS as SMORE
+from .trex import ITEMS as TREX
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+__all__ = ["BEYOND", "GR", "ITEMS", "SMORE", "TREX", "Item", "table", "verdict_of", "verdicts_of"]
+
+ITEMS: tuple[Item, ...] = (*TREX, *GR, *SMORE, *BEYOND)
+
+
+def table(folder: str | Path | None = None) -> pd.DataFrame:
+    """Every item of the three papers and of ours, in their order.
+
+    Args:
+        folder: of the figures whose verdicts are shown; None is the shipped ones, and where there are none those that
+            were computed here.
+
+    Returns:
+        One row per item: the fields of `Item`, and verdict. The verdict is as last measured and counted, "2 reproduced,
+        1 undecided; ours: 1 supported"; empty where nothing was measured. A statement has those of its checks, which
+        `moe-analysis verify --save FOLDER` stores.
+
+    Example:
+        >>> index = table()
+        >>> index.set_index("id").loc["trex_fig2", "study"]
+        'router_paths.measure'
+    """
+    import pandas as pd
+
+    from ..places import computed_figures, figures_home
+
+    place = Path(folder or next(iter(places_with_records(figures_home(), computed_figures())), figures_home()))
+    return pd.DataFrame([{**asdict(item), "verdict": verdict_of(item, place)} for item in ITEMS])
+
+
+def places_with_records(*folders: Path) -> list[Path]:
+    return [folder for folder in folders if next(folder.glob("*.json"), None)]
+
+
+def verdict_of(item: Item, folder: Path) -> str:
+    """The counted verdicts of an item in words: of the paper's claims, then of a reproduction's, then of ours."""
+    return "; ".join(
+        before + ", ".join(f"{count} {word}" for word, count in counts.items())
+        for before, counts in verdicts_of(item, folder).items()
+    )
+
+
+def verdicts_of(item: Item, folder: Path) -> dict[str, Counter[str]]:
+    """The counted verdicts in an item's record, and in the stored checks, by a value of `cards.whose.SHORT`."""
+    shown = item.id if item.study else item.part_of if not item.checks else ""
+    claims = [(claim.get("kind"), claim) for claim in stored(folder / f"{shown}.json", "claims")]
+    if item.checks:
+        from fnmatch import fnmatchcase
+
+        import pandas as pd
+
+        checked = folder / "verify.csv"
+        rows = pd.read_csv(checked).to_dict("records") if checked.is_file() else []
+        claims += [
+            ("exact", {"claim": row["statement"], **row}) for row in rows if fnmatchcase(row["name"], item.checks)
+        ]
+    told: dict[str, Counter[str]] = {before: Counter() for before in SHORT.values()}
+    for kind, claim in claims:
+        told[SHORT[whose(kind, claim["source"], claim["claim"])]][claim["verdict"]] += 1
+    return {before: counts for before, counts in told.items() if counts}
+
+
+def stored(path: Path, field: str) -> list[Any]:
+    return json.loads(path.read_text(encoding="utf-8"))[field] if path.is_file() else []
+
+
+def __getattr__(name: str) -> Any:
+    for item in ITEMS:
+        if item.id == name and item.study:
+            return item.measure
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; `table()` lists the items")
+
+
+def __dir__() -> list[str]:
+    return ["ITEMS", "Item", "table", *(item.id for item in ITEMS if item.study)]

@@ -1,0 +1,105 @@
+"""What gR has, and what we know of its settings. Source: Sun et al., arXiv 2502.15828, and the authors' code."""
+
+from __future__ import annotations
+
+from .item import GEOMETRY, NOTHING, STATEMENT, UNKNOWN, UNSEEN, Item
+
+PROTOCOL = "Llama-3.2-3B, 20 experts of rank 4 with 10 active on q, k, v and o, batch 80, 2000 updates"
+BENCH = (
+    "an independent reproduction: synthetic regression, 8 experts of rank 4, 300 steps, 3 seeds; RSGD and gRSGD at one "
+    "learning rate"
+)
+SMALL = "Does not: that it is so on Llama-3.2-3B at the paper's learning rates."
+
+ITEMS = (
+    Item(
+        "gr_fig1",
+        "gR Fig. 1",
+        "a small gate curves the expert's manifold",
+        "gate_geometry.measure",
+        GEOMETRY,
+        "gr_*",
+        paper_setting="a drawing of two experts with gates g₁ < g₂; no model, data or steps",
+        follows="Follows: the powers of the gate in one step and in the curvature, exactly. Does not: what they do to a "
+        "training; and what the drawing stands for is partly our reading.",
+    ),
+    Item(
+        "gr_fig2",
+        "gR Fig. 2",
+        "gRSGD learns faster than RSGD",
+        "optimizers.measure_rescaling",
+        GEOMETRY,
+        paper_setting=f"{PROTOCOL}: its first 500, data set {UNKNOWN}; losses and accuracy are drawn without numbers. An "
+        "independent reproduction, text-only ScienceQA, 814 updates, one seed: accuracy 71.18 % and 77.79 %",
+        follows="Follows: whether gRSGD is ahead at one learning rate on a small backbone. Does not: that it is more than "
+        "a larger learning rate, which Beyond gR asks, or that it is so on Llama-3.2-3B.",
+    ),
+    Item(
+        "gr_fig3",
+        "gR Fig. 3",
+        "rescaled and preconditioned SGD lowers the loss most",
+        "optimizers.measure",
+        GEOMETRY,
+        campaigns=("campaigns/optimizers.yaml",),
+        paper_setting=f"ScienceQA, training loss of the four SGD variants; {PROTOCOL}; learning rates 3e-5 (SGD) and 1e-5 "
+        "(AdamW), of the gates 3e-8",
+        follows="Follows: the order of the optimizers where each has its own best rate of one grid. Does not: their order "
+        "at the paper's rates, model and data.",
+    ),
+    Item(
+        "gr_algorithm",
+        "gR Algorithm",
+        "preconditioned and gate-rescaled steps",
+        reason="`ma.optim.RiemannianSGD` and `RiemannianAdamW`; held against the authors' code in tests/golden",
+        paper_setting=STATEMENT,
+        follows="Follows: steps are those of the authors' code. It decides no claim.",
+    ),
+    *(
+        Item(
+            f"gr_table{n}",
+            f"gR Table {n}",
+            "we do not know what it shows",
+            reason=UNSEEN,
+            paper_setting=f"{UNKNOWN}; its protocol: {PROTOCOL}",
+            follows=NOTHING,
+        )
+        for n in range(1, 11)
+    ),
+    Item(
+        "gr_exponent",
+        "Beyond gR",
+        "which exponent of the gate is best at which entropy",
+        "optimizers.measure_exponent",
+        GEOMETRY,
+        paper_setting=BENCH,
+        follows="Follows: what this bench gives with more seeds. Does not: anything about language models.",
+    ),
+    Item(
+        "gr_confound",
+        "Beyond gR",
+        "is gate rescaling more than a larger learning rate",
+        "optimizers.measure_confound",
+        GEOMETRY,
+        paper_setting=f"{BENCH}; it leaves this question open",
+        follows=f"Follows: the answer on this bench and on a small backbone. {SMALL}",
+    ),
+    Item(
+        "gr_control",
+        "Beyond gR",
+        "with one active expert both rules coincide",
+        "optimizers.measure_control",
+        GEOMETRY,
+        paper_setting=f"{BENCH}: 0.739 and 0.739 with one active expert",
+        follows="Follows: our two rules are one where they must be. It decides no claim of the paper.",
+    ),
+    Item(
+        "gr_anatomy",
+        "Beyond gR",
+        "conditioning, likeness and load of the experts",
+        "experts.measure",
+        GEOMETRY,
+        paper_setting="the independent reproduction leaves this question open",
+        follows="Follows: how experts differ under both rules in this training. Does not: that it is the cause of a lower "
+        "loss.",
+    ),
+)
