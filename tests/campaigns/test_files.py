@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import pytest
 
 from moe_analysis.campaigns.campaign import CampaignError
 from moe_analysis.campaigns.files import campaign_of, is_campaign, read_campaign
+from moe_analysis.campaigns.results import RESULTS_FOLDER
+from moe_analysis.campaigns.table import read_rows
+from moe_analysis.commands import results as commands
 from tests.campaigns.made_up_campaigns import sections_of, written
+from tests.commands.calls import call, document
 
 CAMPAIGNS = sorted((Path(__file__).parents[2] / "campaigns").glob("*.yaml"))
 TABLE_2 = ("ARC-Challenge", "ARC-Easy", "commonsense_qa", "openbookqa", "winogrande")
@@ -32,6 +37,22 @@ def smore_table2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_campaign_that_ships_loads(path: Path, smore_table2) -> None:
     campaign = read_campaign(path)
     assert is_campaign(path) and campaign.study == path.stem
+
+
+def test_a_table_is_shown_with_its_campaign_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "of_campaign", lambda path, rows: ({}, [str(path), str(len(rows))]))
+    (path, count) = document(call("results", "show", "compact", "--json").stdout)["notes"]
+    assert Path(path) == CAMPAIGNS[0].parent / "compact.yaml" and int(count) > 90
+
+
+def test_what_ships_says_how_far_the_compact_campaign_went() -> None:
+    rows = read_rows(RESULTS_FOLDER / "compact.parquet")
+    stages = Counter(row["stage"] for row in rows)
+    text = " ".join((RESULTS_FOLDER.parent / "README.md").read_text("utf-8").split())
+    assert f"all {stages['tune']} tuning runs; {stages['final']} final runs of the" in text
+    for table in RESULTS_FOLDER.glob("*.parquet"):
+        assert f"`{table.name}`" in text and f"campaigns/{table.stem}.yaml" in text, table.name
 
 
 @pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: path.stem)

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from ...backbones import load_tokenizer
 from ...training.recorders.loop_recorder import bare_model
 from ...training.recorders.routing import checked_texts, record_gates, routers_of
 from ..asked import Runs, asked, instance, runs_of
@@ -19,9 +18,9 @@ from ..chosen_module import meant
 from ..records import first_prompts, layer_of, method_of, named
 from ..result import Result
 from .measure import Gates
+from .pieces import pieces_of, tokenizer_of
 
 METHOD, SENTENCES = "LoRA-MoE", 10
-BLANK, PART = "␣", "·"  # a token that is white space; one that ends a character that is shown already
 WITH_FORMS = ("T-REX", "S'MoRE")  # whose gates of one token have a form: a matrix of pairs, a tree
 # kind of an adapter of ours -> what its system is called; others are called by their own names
 CALLED = {
@@ -133,10 +132,15 @@ class RoutedTokens(Result):
         beside = [
             {
                 "system": one.label,
+                "run": one.runs[0].id if one.runs else None,
                 "text": one.texts[0],
                 "token": one.tokens.loc[one.example, "piece"],
                 "router": one.middle,
                 "gates": one.routers[one.middle].gates[one.example],
+                "tree": [
+                    {"pool": pool, "experts": nodes.ids[one.example], "scores": nodes.scores[one.example]}
+                    for pool, nodes in enumerate(one.trees.get(one.routers[one.middle].module, ()))
+                ],
             }
             for one in self.beside
         ]
@@ -354,47 +358,3 @@ def routers_in(name: str, adapter: Any, gates: np.ndarray) -> dict[str, RoutedBy
     down, up = getattr(adapter.config, "num_down", None), getattr(adapter.config, "num_up", None)
     matrix = (down, up) if down and up and down * up == gates.shape[1] else None
     return {name: RoutedBy(layer, place, name, gates, matrix)}
-
-
-def pieces_of(texts: list[str], frame: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
-    """space, piece of every token: how it is written in its text, and the white space before it.
-
-    A token that is no part of the text, such as the beginning token, is shown by its name. So are all where a
-    tokenizer does not give the places of its tokens, a space between them.
-    """
-    spans = tokenizer(texts, return_offsets_mapping=True)["offset_mapping"] if is_fast(tokenizer) else None
-    rows = []
-    for row, own in frame.groupby("row", sort=True):
-        ids = own["token_id"].tolist()
-        names = tokenizer.convert_ids_to_tokens(ids)
-        if spans is None:
-            rows += [(" " if place else "", name) for place, name in enumerate(names)]
-            continue
-        text, last = texts[int(row)], 0
-        for name, (start, end) in zip(names, spans[int(row)]):
-            between, inside = text[last:start], text[max(start, last) : end]
-            if inside.strip():
-                lead = inside[: len(inside) - len(inside.lstrip())]
-                rows.append((between + lead, inside.strip()))
-            else:
-                rows.append((between, BLANK if inside else PART if end > start else name))
-            last = max(last, end)
-    return pd.DataFrame(rows, columns=["space", "piece"])
-
-
-def is_fast(tokenizer: Any) -> bool:
-    return bool(getattr(tokenizer, "is_fast", False))
-
-
-def tokenizer_of(model: Any) -> Any:
-    """The tokenizer that a model's name leads to; ValueError where there is none."""
-    name = getattr(model, "name_or_path", None) or getattr(getattr(model, "config", None), "_name_or_path", None)
-    try:
-        if name:
-            return load_tokenizer(name)
-    except ValueError:
-        pass
-    raise ValueError(
-        f"the tokenizer of {type(model).__name__} is not known{f' by its name, {name!r}' if name else ''}; pass "
-        "tokenizer="
-    )

@@ -128,6 +128,36 @@ def test_a_run_is_read_with_its_own_tokenizer_and_intuition(config, out, suite) 
     assert routing.sentences([run, plain], "T-REX", count=1).runs == (run,)
 
 
+def test_the_picture_says_whose_it_is_names_every_color_and_shows_the_forms_of_other_systems(config, out) -> None:
+    names = {"LoRA-MoE": "moelora", "S'MoRE": "smore", "T-REX": "trex"}
+    runs = [ma.train(config(adapter=SYSTEMS[system](), name=name, steps=2), out) for name, system in names.items()]
+    found = ma.papers.routing_tokens(runs)
+    assert found.label == "LoRA-MoE, seed 0" and "one model: LoRA-MoE, seed 0" in found.origin
+    assert [one.label for one in found.beside] == ["T-REX, seed 0", "S'MoRE, seed 0"]
+    text, flow, matrix, tree = found.plot().axes
+    assert text.get_title(loc="left").startswith("LoRA-MoE, seed 0: strongest expert of each token")
+    assert [one.get_text() for one in text.texts[:5]] == ["expert", "0", "1", "2", "3"]
+    place = found.routers[found.middle].place
+    assert len(flow.texts) == sum(map(len, bars_of(found, place, None))), "every bar has its expert's number"
+    trex, smore = found.beside
+    gates = trex.routers[trex.middle].gates[trex.example]
+    assert [one.get_text() for one in matrix.texts] == [f"{gate:.2g}" for gate in gates] and len(gates) == 6
+    nodes = smore.trees[smore.routers[smore.middle].module]
+    wanted = ["x′", *(str(expert) for layer in nodes[::-1] for expert in layer.ids[smore.example].ravel())]
+    assert [one.get_text() for one in tree.texts if one.get_fontsize() == 9.5] == wanted
+    stored = found.numbers["beside"]
+    assert [one["run"] for one in stored] == [runs[2].id, runs[1].id]
+    np.testing.assert_allclose(stored[0]["gates"], gates)
+    assert trex.plot().axes[-1].get_title(loc="left").startswith("T-REX, seed 0: the gates of ‘")
+
+
+def test_no_expert_and_many_experts_have_their_places_in_the_key() -> None:
+    axes = routed([[[1, 0], [0.6, 0.4], [0, 0]]]).plot().axes[0]
+    assert [one.get_text() for one in axes.texts[:4]] == ["expert", "0", "1", "no expert"]
+    axes = routed([np.eye(20)[:15]], "abcdefghijklmno").plot().axes[0]
+    assert [one.get_text() for one in axes.texts[:14]] == ["expert", *map(str, range(12)), "and 3 more"]
+
+
 def test_the_flow_counts_tokens_between_their_strongest_experts() -> None:
     found = routed([[[1, 0], [0.6, 0.4], [0, -0.9]], [[0, 1], [1, 0], [0, 0]]])
     flow = found.flow("gate")
