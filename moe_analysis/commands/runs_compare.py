@@ -111,7 +111,7 @@ def final_table(final: Any, labels: dict[str, str]) -> Any:
 
 
 def config_table(differences: Any, labels: dict[str, str]) -> Any:
-    """A row a field: the values of the runs, and what the field means."""
+    """One row per field: the values of the runs, and what the field means."""
     heads = ("field", *labels.values(), "what it means")
     listed = table(*heads, title="configurations" + (" are the same" * differences.empty))
     for name, meaning, *values in differences.itertuples(index=False):
@@ -128,7 +128,7 @@ def loss_table(windows: Any, labels: dict[str, str]) -> Any:
 
 
 def scores_table(measure: str, scores: Any, means: Any, labels: dict[str, str]) -> Any:
-    """A row a data set: values of the runs where there is room, and differences to the first."""
+    """One row per data set: values of the runs where there is room, and differences to the first."""
     first, *others = labels
     shown = list(labels) if len(labels) <= WITH_VALUES else [first]
     heads = [*(labels[run] for run in shown), *(f"{labels[run]}−{labels[first]}" for run in others)]

@@ -45,7 +45,7 @@ class View:
 
 
 class Explorer(ipywidgets.VBox):
-    """Labelled controls in a row, a line for refusals, the figure, and a note with the numbers behind it.
+    """Labeled controls in a row, a line for refusals, the figure, and a note with the numbers behind it.
 
     controls: name -> an ipywidgets control, in the order of the tab key; their values are the keywords of `draw`, which
     returns a `View`. beside: name of a control -> a further element in front of it, such as a play button.

@@ -129,8 +129,8 @@ class CallHooks:
             return None
         if call.intuition is not None and self.adapted.held:
             self.adapted.caches.keep(output, call.intuition)
-        labelled = kwargs.get("labels") is not None or dict(zip(self.names, args)).get("labels") is not None
-        return hand_over(call, output, module, kwargs, labelled, self.adapted)
+        labeled = kwargs.get("labels") is not None or dict(zip(self.names, args)).get("labels") is not None
+        return hand_over(call, output, module, kwargs, labeled, self.adapted)
 
     def _intuition(self, call: Call, given: Any, session: Call | None, inputs: dict[str, Any]) -> Tensor | None:
         if given is None and session is not None:

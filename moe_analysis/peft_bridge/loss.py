@@ -46,7 +46,7 @@ def weighing(value: float) -> Iterator[None]:
         WEIGHT.value = before
 
 
-def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any], labelled: bool, reader: Any) -> Any:
+def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any], labeled: bool, reader: Any) -> Any:
     """A model's output with its balance loss.
 
     Args:
@@ -54,7 +54,7 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
         output: What the model returned.
         module: The model.
         inputs: The keyword arguments of the pass.
-        labelled: Whether labels were given, so that a tuple begins with the loss.
+        labeled: Whether labels were given, so that a tuple begins with the loss.
         reader: Remembers in `warned` that the user was warned.
 
     Returns:
@@ -73,7 +73,7 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
         return output
     losses = [one.to(first.device) for one in call.balance_losses]
     balance = call.pull.watched(torch.stack(losses).sum()) if losses else first.new_zeros(())
-    loss = output[0] if isinstance(output, tuple) and labelled else getattr(output, "loss", None)
+    loss = output[0] if isinstance(output, tuple) and labeled else getattr(output, "loss", None)
     if losses and isinstance(loss, Tensor):
         share = WEIGHT.value if WEIGHT.value is not None else share_of(module, inputs)
         total = loss + (balance * share).to(loss.dtype)

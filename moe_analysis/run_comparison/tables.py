@@ -19,7 +19,7 @@ ABSENT = None
 
 
 def config_differences(runs: Sequence[Any]) -> pd.DataFrame:
-    """Fields of the configurations that are not the same in all runs: columns field, then one a run id, in the order
+    """Fields of the configurations that are not the same in all runs: columns field, then one per run, in the order
     given. None stands for a field that a run's configuration does not have, and for None."""
     check(runs)
     configs = [flat(run.config.to_dict()) for run in runs]

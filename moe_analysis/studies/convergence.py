@@ -106,8 +106,8 @@ def accuracy_by_role(runs: Sequence[Any], roles: Mapping[str, str]) -> pd.DataFr
         tested = run.evaluation
         if unknown := sorted(set(tested["dataset"]) - set(roles.keys())):
             raise ValueError(f"roles names no {', '.join(unknown)}; pass task_roles of the suite that was trained on")
-        labelled = tested.assign(role=tested["dataset"].map(dict(roles)))
-        both = pd.concat([labelled, tested.assign(role="all")])
+        labeled = tested.assign(role=tested["dataset"].map(dict(roles)))
+        both = pd.concat([labeled, tested.assign(role="all")])
         means = both.groupby("role", sort=False).agg(
             datasets=("dataset", "size"), accuracy=("accuracy", "mean"), loss=("loss", "mean")
         )

@@ -231,7 +231,7 @@ def gate_entropy(runs: Sequence[Any]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def normalised_entropy(weights: np.ndarray) -> np.ndarray:
+def normalized_entropy(weights: np.ndarray) -> np.ndarray:
     """Entropy over the last axis of weights ≥ 0 by the log of its length: 1 for equal weights, 0 for a single one."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = weights / weights.sum(-1, keepdims=True)

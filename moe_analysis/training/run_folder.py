@@ -84,7 +84,7 @@ def matching(name: str, paths: Sequence[Path]) -> list[Path]:
 
 
 def list_runs(paths: Iterable[Path]) -> pd.DataFrame:
-    """A row a run: the columns of a sweep's table (loss and accuracy of the test rows, NaN where there are none), then
+    """One row per run: the columns of a sweep's table (loss and accuracy of the test rows, NaN where there are none), then
     changed, when its status last did (UTC), parameters, the numbers in its adapter's checkpoint (missing before there
     is one), and settings, its configuration as one level of names ("lr", "adapter.r"). A folder that cannot be read is
     "damaged", and error says why. Needs neither torch nor the classes of the adapters."""

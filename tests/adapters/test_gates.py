@@ -43,7 +43,7 @@ def test_exactly_k_gates_are_not_zero_and_they_belong_to_the_largest_logits(logi
 
 @few
 @given(logits=tables(), data=st.data(), gate=st.sampled_from(["softmax", "noisy_topk"]))
-def test_renormalised_gates_sum_to_one(logits, data, gate):
+def test_renormalized_gates_sum_to_one(logits, data, gate):
     k = data.draw(st.integers(1, logits.shape[1]))
     sums = routed(logits, gate=gate, top_k=k).gates.sum(-1)
     assert torch.allclose(sums, torch.ones_like(sums), rtol=0, atol=1e-12)
@@ -85,7 +85,7 @@ def test_a_single_switch_expert_keeps_a_gradient():
     assert (gate_gradient("switch", 1).abs().sum(-1) > 1e-6).all()
 
 
-def test_a_single_renormalised_expert_has_none():
+def test_a_single_renormalized_expert_has_none():
     assert gate_gradient("softmax", 1).abs().max() < 1e-15
 
 

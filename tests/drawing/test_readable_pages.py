@@ -111,7 +111,7 @@ def structures() -> pd.DataFrame:
             "high": 0.6,
         }
         for module in MODULES
-        for measure in ("normalised_entropy", "differing_siblings")
+        for measure in ("normalized_entropy", "differing_siblings")
         for step in range(5)
     ]
     return pd.DataFrame(rows)
@@ -120,7 +120,7 @@ def structures() -> pd.DataFrame:
 def by_dataset() -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"dataset": dataset, "module": module, "normalised_entropy": 0.7}
+            {"dataset": dataset, "module": module, "normalized_entropy": 0.7}
             for dataset in DATASETS
             for module in MODULES
         ]
@@ -130,7 +130,7 @@ def by_dataset() -> pd.DataFrame:
 # ---------------------------------------------------------------- told apart
 
 
-def test_no_two_methods_share_their_colour_and_their_dash():
+def test_no_two_methods_share_their_color_and_their_dash():
     lines = {trace.name: (trace.line.color, trace.line.dash) for trace in progress_explorer(curves()).data}
     assert lines.keys() == set(FORMS) and len(set(lines.values())) == len(FORMS)
     assert {(METHOD_COLORS[name], method_dash(name)) for name in FORMS} == set(lines.values())
@@ -150,14 +150,14 @@ def test_black_on_white_is_the_strongest_contrast():
     [draw_example.interactive(example()), draw_tree.interactive(token(2, 4, 16))],
     ids=["smore_fig1", "smore_tree"],
 )
-def test_numbers_at_the_nodes_of_a_tree_stand_out_from_their_colour(fig):
+def test_numbers_at_the_nodes_of_a_tree_stand_out_from_their_color(fig):
     named = [trace for trace in fig.data if "text" in (trace.mode or "")]
     pairs = [pair for trace in named for pair in zip(trace.textfont.color, trace.marker.color, strict=True)]
     assert len({ground for _, ground in pairs}) >= 4
     assert min(contrast(*pair) for pair in pairs) >= 4.5
 
 
-def test_numbers_in_the_picture_of_a_tree_stand_out_from_their_colour():
+def test_numbers_in_the_picture_of_a_tree_stand_out_from_their_color():
     panel = draw_tree.draw_tree(Figure().subplots(), tree(2, 4, 16), "one token")
     grounds = {
         (line.get_xdata()[0], line.get_ydata()[0]): line.get_markerfacecolor()

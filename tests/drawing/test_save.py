@@ -197,7 +197,7 @@ def test_forty_eight_categories_look_different_and_one_more_is_refused() -> None
 
 
 @pytest.mark.parametrize("compared", [SYSTEM_COLORS, FORM_COLORS])
-def test_no_two_methods_of_a_comparison_share_a_colour(compared: dict[str, str]) -> None:
+def test_no_two_methods_of_a_comparison_share_a_color(compared: dict[str, str]) -> None:
     assert len(set(compared.values())) == len(compared)
 
 
@@ -229,7 +229,7 @@ def test_versions_of_systems_that_are_drawn_together_are_told_apart() -> None:
         assert np.linalg.norm(lab(method_color(one)) - lab(method_color(other))) > 0.1, (one, other)
 
 
-def test_an_unknown_method_takes_the_colour_of_no_other() -> None:
+def test_an_unknown_method_takes_the_color_of_no_other() -> None:
     assert method_color("T-REX without intuition") not in METHOD_COLORS.values()
     assert method_color("T-REX without intuition") == method_color("T-REX without intuition")
 

@@ -23,7 +23,7 @@ def minilm() -> Embedder:
 # MiniLM
 
 
-def test_minilm_rows_are_the_normalised_mean_of_the_last_hidden_states(minilm: Embedder) -> None:
+def test_minilm_rows_are_the_normalized_mean_of_the_last_hidden_states(minilm: Embedder) -> None:
     from transformers import BertModel, BertTokenizerFast
 
     tokenizer = BertTokenizerFast.from_pretrained(transformer.minilm_folder())

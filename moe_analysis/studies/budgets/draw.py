@@ -58,7 +58,7 @@ def plot(found: BudgetCurves, measure: str = "accuracy") -> Figure:
             draw_curves(first, rows, "trainable")
             draw_gaps(second, gaps[gaps["part"] == part], method_marks(rows["method"]))
             first.set_ylabel(MEASURE_LABELS[measure])
-            for panel, title in ((first, ENDPOINTS.get(part, part)), (second, f"{METHOD} less each other")):
+            for panel, title in ((first, ENDPOINTS.get(part, part)), (second, f"{METHOD} minus each other system")):
                 panel.set_title(f"({next(letters)}) {title}")
         for panel in grid[:-1].ravel():
             panel.set_xlabel("")
@@ -182,7 +182,9 @@ def interactive(found: BudgetCurves) -> go.Figure:
     views = list(dict.fromkeys(zip(points["part"], points["measure"])))
     marks = method_marks(points["method"])
     others = [name for name in marks if name in set(gaps["against"])]
-    fig = make_subplots(rows=1, cols=2, horizontal_spacing=0.12, subplot_titles=["means", f"{METHOD} less each other"])
+    fig = make_subplots(
+        rows=1, cols=2, horizontal_spacing=0.12, subplot_titles=["means", f"{METHOD} minus each other system"]
+    )
     data = view_data(points, gaps, marks, others, *views[0])
     for (method, mark), curve in zip(marks.items(), data):
         fig.add_scatter(

@@ -123,9 +123,9 @@ def draw_pool(panel: Any, nodes: list[Any], layer: int, s: int) -> None:
     arrow(
         panel, (POOL_EDGE - 0.05, height), (min(node.x for node in of_layer(nodes, layer)) - 0.6, height), dashed=True
     )
-    centre = POOL_EDGE - 1.1 * (s + 1) / 2 + 0.35
-    arrow(panel, (centre, height - 1.0), (centre, height - 0.44))
-    panel.text(centre, height - 1.2, "$x$", ha="center", va="center", fontsize=9)
+    center = POOL_EDGE - 1.1 * (s + 1) / 2 + 0.35
+    arrow(panel, (center, height - 1.0), (center, height - 0.44))
+    panel.text(center, height - 1.2, "$x$", ha="center", va="center", fontsize=9)
 
 
 def draw_routing(panel: Any, nodes: list[Any], num_experts: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..records import check_by, check_runs, expert_array, module_frame, normalised_entropy, recorded, seed_bands
+from ..records import check_by, check_runs, expert_array, module_frame, normalized_entropy, recorded, seed_bands
 
 KEYS = ("method", "seed", "step", "module", "layer")
 CONDITIONS = ("gram_condition_a", "gram_condition_b", "damped_condition_b")
@@ -92,10 +92,10 @@ def load_balance(runs: Sequence[Any]) -> pd.DataFrame:
                 variation = used.std(-1) / used.mean(-1)
             columns = {
                 "token_entropy": entropy.values if used.shape[-1] > 1 else np.full(used.shape[:2], np.nan),
-                "load_balance": normalised_entropy(used),
+                "load_balance": normalized_entropy(used),
                 "load_variation": variation,
                 "dead_share": (used == 0).mean(-1),
-                "importance_balance": normalised_entropy(np.abs(importance.values.astype(float))),
+                "importance_balance": normalized_entropy(np.abs(importance.values.astype(float))),
             }
             frames.append(module_frame(run, load, columns))
     return pd.concat(frames, ignore_index=True)

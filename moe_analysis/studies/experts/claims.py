@@ -97,7 +97,7 @@ def entropy_claim(load: pd.DataFrame) -> Claim:
     declared = Claim(
         "gr_anatomy_entropy",
         SOURCE,
-        "the entropy of a token's gates does not tell how balanced the load is",
+        "the entropy of a token's gates does not determine how balanced the load is",
         kind="own",
         compares=f"{FOLLOWS} - rank correlation of the two",
         endpoint="Spearman's rank correlation",

@@ -51,11 +51,11 @@ def smoothness(runs: Sequence[Any], per: str = "router") -> pd.DataFrame:
                 # the matrix is its rows side by side, so squared lengths and dot products add up over experts
                 squares, dots, displacement = (part.sum(-1, keepdims=True) for part in (squares, dots, displacement))
             measured = path_measures(squares, dots, displacement, momentum_of(run), gap)
-            frames.append(_labelled(run, array, gap, measured, per))
+            frames.append(_labeled(run, array, gap, measured, per))
     return pd.concat(frames, ignore_index=True)
 
 
-def _labelled(run: Any, array: xr.DataArray, gap: int, measured: dict[str, np.ndarray], per: str) -> pd.DataFrame:
+def _labeled(run: Any, array: xr.DataArray, gap: int, measured: dict[str, np.ndarray], per: str) -> pd.DataFrame:
     """measured: name -> (modules, experts or 1); to rows, module by module."""
     labels = [str(name) for name in array[array.dims[1]].values]
     columns = next(iter(measured.values())).shape[1]
@@ -179,7 +179,7 @@ def gradient_noise(runs: Sequence[Any]) -> pd.DataFrame:
                     "noise_share": variance / (0.5 * (squares[1:] + squares[:-1])).mean(0),
                 }
             measured = {name: values[:, None] for name, values in measured.items()}
-            frames.append(_labelled(run, array, stride(array), measured, "router"))
+            frames.append(_labeled(run, array, stride(array), measured, "router"))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -39,7 +39,7 @@ def claims(found: RoutingInformation) -> list[Claim]:
             f"own_routing_{label}",
             f"experts specialize by {name}",
             "information beyond shuffled texts, share of the labels' entropy",
-            from_bar(rows_of(found.trained, label), "normalised", SPECIALIZED),
+            from_bar(rows_of(found.trained, label), "normalized", SPECIALIZED),
             f"share - {SPECIALIZED:g}",
             VISIBLE * SPECIALIZED,
         )

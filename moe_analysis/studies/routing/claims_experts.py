@@ -38,6 +38,6 @@ def claims(found: RoutingExperts) -> list[Claim]:
             told.append(claim.untestable(f"no run of {' or '.join(missing)}"))
             continue
         rows = rows_of(found.informed, "cluster", view)
-        means = rows.pivot_table(index="seed", columns="method", values="normalised")
+        means = rows.pivot_table(index="seed", columns="method", values="normalized")
         told.append(claim.with_effect(Effect((means[method] - means[CONTROL]).dropna().to_numpy())))
     return told

@@ -103,7 +103,7 @@ def information_means(trained: pd.DataFrame, untrained: pd.DataFrame) -> pd.Data
     model averaged first."""
     rows = []
     for stage, frame in (("untrained", untrained), ("trained", trained)):
-        seeds = 100 * frame.groupby(["label", "view", "method", "seed"], sort=False)["normalised"].mean()
+        seeds = 100 * frame.groupby(["label", "view", "method", "seed"], sort=False)["normalized"].mean()
         for key, values in seeds.groupby(level=[0, 1, 2], sort=False):
             rows.append((stage, *key, *mean_interval(values.to_numpy())))
     return pd.DataFrame(rows, columns=["stage", "label", "view", "method", "mean", "low", "high"])
@@ -201,7 +201,7 @@ def information_dots(rows: pd.DataFrame, label: str, methods: Sequence[str], vis
     import plotly.graph_objects as go
 
     return go.Scatter(
-        x=float32((100 * rows["normalised"]).clip(lower=FLOOR)),
+        x=float32((100 * rows["normalized"]).clip(lower=FLOOR)),
         **dots_of(rows, label, methods),
         name=LABELS.get(label, label),
         visible=visible,

@@ -78,7 +78,7 @@ class RoutingInformation(Result):
     @property
     def means(self) -> pd.DataFrame:
         """Over routers and seeds, by label, view and method."""
-        measures = ["information", "by_chance", "excess", "normalised"]
+        measures = ["information", "by_chance", "excess", "normalized"]
         return self.trained.groupby(["label", "view", "method"], sort=False)[measures].mean()
 
     @property

@@ -87,9 +87,9 @@ def bits(mass: np.ndarray, axes: int | tuple[int, ...]) -> np.ndarray:
 
 
 def information(table: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mutual information of expert and label, and the label's entropy, in bits: two arrays (labellings, R).
+    """Mutual information of expert and label, and the label's entropy, in bits: two arrays (labelings, R).
 
-    table (texts, R, E): masses. codes (labellings, texts): labels 0, 1, …; every labelling is one matrix product.
+    table (texts, R, E): masses. codes (labelings, texts): labels 0, 1, …; every labeling is one matrix product.
     """
     labels, (texts, routers, experts) = int(codes.max()) + 1, table.shape
     flat = table.reshape(texts, routers * experts)
@@ -132,7 +132,7 @@ def specialization(
     view: "gates" (the distribution) or "top1" (the largest gate). information: mutual information. by_chance: its mean
     when labels are shuffled over texts (within `within`); whole texts move, for the tokens of one are not independent.
     excess: the difference. p: share of shuffles, the real order counted as one, that reach the information; run_p: the
-    same of the mean over the run's routers. label_entropy: of the labels (given `within`). normalised: excess by
+    same of the mean over the run's routers. label_entropy: of the labels (given `within`). normalized: excess by
     label_entropy, NaN for a single label. most: the smaller of label_entropy and the log of the number of experts.
     Raises ValueError for an unknown unit, fewer than one permutation, or labels of the wrong length.
 
@@ -188,7 +188,7 @@ def codes_of(values: Any, rows: Any, name: str) -> np.ndarray:
 def tested(
     table: np.ndarray, codes: np.ndarray, strata: np.ndarray, permutations: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Columns of `specialization` (R,) of one labelling: information beyond the strata's, and its chance level."""
+    """Columns of `specialization` (R,) of one labeling: information beyond the strata's, and its chance level."""
     both = pd.factorize(strata * (codes.max() + 1) + codes)[0]
     found, entropy = information(table, np.concatenate([both[None], shuffles(both, strata, permutations, seed)]))
     known, known_entropy = information(table, strata[None])  # both zero with a single stratum
@@ -204,7 +204,7 @@ def tested(
         "p": (1 + reached) / (1 + permutations),
         "run_p": np.full(len(excess), (1 + all_reached) / (1 + permutations)),
         "label_entropy": label_entropy,
-        "normalised": np.divide(excess, label_entropy, out=np.full(len(excess), np.nan), where=spread),
+        "normalized": np.divide(excess, label_entropy, out=np.full(len(excess), np.nan), where=spread),
     }
 
 

@@ -1,6 +1,6 @@
 """How far clusters of prompts agree with labels the prompts came with, against two kinds of chance.
 
-Mutual information is computed from contingency counts, so that all permutations of one labelling are one call of
+Mutual information is computed from contingency counts, so that all permutations of one labeling are one call of
 `bincount`. AMI is Vinh, Epps & Bailey (2010), NMI the same without the correction for chance, both normalized by the
 mean of the two entropies; homogeneity and completeness are Rosenberg & Hirschberg (2007).
 """
@@ -52,12 +52,12 @@ def clusterings(
 
 
 def agreement(clusters: Mapping[int, np.ndarray], frame: pd.DataFrame, permutations: int = 200) -> pd.DataFrame:
-    """Agreement of clusters with the data sets and with the predefined groups, one row per k and labelling.
+    """Agreement of clusters with the data sets and with the predefined groups, one row per k and labeling.
 
     Two baselines of the seed mean: `chance_*` (mean, 95 % quantile, and `chance_p`) shuffles the labels over prompts;
     `regrouped_*`, for groups only, deals the groups anew to whole data sets and so asks whether the groups say more
     than any grouping of these data sets would. The p-values are (1 + permutations that reach the measured AMI) /
-    (1 + permutations). A labelling of one class has no agreement: NaN.
+    (1 + permutations). A labeling of one class has no agreement: NaN.
 
     Args:
         clusters: {k: labels (seeds, n)}, as `clusterings` returns them.
@@ -208,7 +208,7 @@ def entropy(table: np.ndarray, axes: int = 1) -> np.ndarray:
 
 
 def _expected(by_cluster: np.ndarray, by_class: np.ndarray) -> np.ndarray:
-    """Mutual information expected of labellings with these class sizes, (...); it depends on nothing else."""
+    """Mutual information expected of labelings with these class sizes, (...); it depends on nothing else."""
     lead = np.broadcast_shapes(by_cluster.shape[:-1], by_class.shape[:-1])
     first = np.sort(np.broadcast_to(by_cluster, (*lead, by_cluster.shape[-1])).reshape(-1, by_cluster.shape[-1]))
     second = np.sort(np.broadcast_to(by_class, (*lead, by_class.shape[-1])).reshape(-1, by_class.shape[-1]))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...evidence import Claim, Effect
-from .neighbours import MEASURES
+from .neighbors import MEASURES
 
 if TYPE_CHECKING:
     from .measure import SemanticMap
@@ -41,7 +41,7 @@ def _apart(found: SemanticMap, text: str) -> Claim:
     effects = {
         "agreement": Effect(ALIGNED - seeds.loc[seeds["k"] == closest, "group_ami"].to_numpy(), clusters),
         "mixed": Effect(seeds.loc[seeds["k"] == matched, "mixed"].to_numpy(), clusters),
-        "neighbours": Effect(ALIGNED - shares.to_numpy(), "data sets") if len(shares) else None,
+        "neighbors": Effect(ALIGNED - shares.to_numpy(), "data sets") if len(shares) else None,
     }
     parts = [
         _part(
@@ -60,7 +60,7 @@ def _apart(found: SemanticMap, text: str) -> Claim:
         ),
         _part(
             text,
-            "neighbours",
+            "neighbors",
             "most of the nearest prompts of other data sets are of other groups",
             f"{ALIGNED} - share of the 10 nearest that are of the same group",
             "share of neighbors",
@@ -99,7 +99,7 @@ def _follow(found: SemanticMap, text: str) -> Claim:
         f"beyond {SOURCE}",
         f"semantic clusters follow the groups more than any grouping of these data sets ({text} prompts)",
         kind="own",
-        compares="AMI with groups - AMI with groups dealt anew to whole data sets",
+        compares="AMI with groups - AMI with groups assigned to data sets at random",
         endpoint="AMI",
         smallest=VISIBLE,
     )

@@ -39,7 +39,7 @@ def plot(found: SemanticMap) -> Figure:
     if not found.labeled:
         fig, marks = plain_map(found.points, found.names, found.own), "A point is a text."
     else:
-        fig = semantic_map(found.points, found.names, found.agreement, found.neighbours, found.own)
+        fig = semantic_map(found.points, found.names, found.agreement, found.neighbors, found.own)
         marks = "A point is a prompt. Below, dots are means over seeds, bars their deviation; gray: chance."
     with use_style(large=True):
         note_below(fig, found.note(marks))
@@ -57,16 +57,16 @@ def semantic_map(
     points: pd.DataFrame,
     names: pd.DataFrame,
     table: pd.DataFrame,
-    neighbours: pd.DataFrame,
+    neighbors: pd.DataFrame,
     own: pd.DataFrame | None = None,
 ) -> Figure:
-    """The paper figure, from the tables `points`, `names`, `agreement`, `neighbours` and `own` of the result.
+    """The paper figure, from the tables `points`, `names`, `agreement`, `neighbors` and `own` of the result.
 
     Top: the map colored by predefined group, with a hull and a name for every cluster. Bottom: AMI of clusters with
-    both labellings against k (mean and deviation over seeds; gray: 95 % of shuffled labels, dotted: groups dealt anew to
+    both labelings against k (mean and deviation over seeds; gray: 95 % of shuffled labels, dotted: groups at random to
     data sets), and the share of nearest neighbors that agree.
 
-    >>> figure = semantic_map(points, names, table, neighbours)
+    >>> figure = semantic_map(points, names, table, neighbors)
     >>> figure.axes[0].get_title(loc="left")
     '60 prompts of 4 data sets in 2 groups, and 4 semantic clusters'
     """
@@ -82,7 +82,7 @@ def semantic_map(
         panel.set_title(map_title(points))
         ami, near = bottom.subplots(1, 2)
         _curves(ami, table, "ami", "AMI")
-        _bars(near, neighbours)
+        _bars(near, neighbors)
         bottom.legend(*_curve_handles(table), loc="outside lower center", ncols=3, fontsize=10, handlelength=1.8)
         return drawing
 
@@ -263,14 +263,14 @@ def _curve_handles(table: pd.DataFrame) -> tuple[list[Any], list[str]]:
         handles.append(Line2D([], [], color="#1A1A1A", linestyle=style))
         names.append(f"{text} prompts")
     handles += [Line2D([], [], color=LABEL_COLORS["group"], linestyle=":", linewidth=1.5), Patch(color="#B0B0B0")]
-    return handles, [*names, "groups dealt anew", "labels shuffled (95 %)"]
+    return handles, [*names, "groups at random", "labels shuffled (95 %)"]
 
 
-def _bars(axes: Axes, neighbours: pd.DataFrame) -> None:
-    texts, measures = list(neighbours["text"].unique()), list(neighbours["measure"].unique())
+def _bars(axes: Axes, neighbors: pd.DataFrame) -> None:
+    texts, measures = list(neighbors["text"].unique()), list(neighbors["measure"].unique())
     height = 0.8 / len(texts)
     for index, text in enumerate(texts):
-        rows = neighbours[neighbours["text"] == text].set_index("measure").loc[measures]
+        rows = neighbors[neighbors["text"] == text].set_index("measure").loc[measures]
         place = np.arange(len(measures)) + (index - (len(texts) - 1) / 2) * height
         axes.barh(place, rows["share"], height * 0.9, color=("#56B4E9", "#003F63", "#B0B0B0")[index % 3], label=text)
         axes.plot(

@@ -130,8 +130,8 @@ def _tsne(matrix: np.ndarray, seed: int) -> np.ndarray:
 def _umap(matrix: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
-    neighbours = min(NEIGHBOURS, len(matrix) - 1)
-    distances, indices = NearestNeighbors(n_neighbors=neighbours, metric="cosine").fit(matrix).kneighbors(matrix)
+    neighbors = min(NEIGHBOURS, len(matrix) - 1)
+    distances, indices = NearestNeighbors(n_neighbors=neighbors, metric="cosine").fit(matrix).kneighbors(matrix)
     with warnings.catch_warnings():
         # ours are exact neighbors, so there is no index to place further points by, and none is wanted
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]", category=UserWarning)
@@ -141,7 +141,7 @@ def _umap(matrix: np.ndarray, seed: int) -> np.ndarray:
 
         # computed neighbors spare the compilation of umap's own search, a minute in every process
         return umap.UMAP(
-            n_neighbors=neighbours,
+            n_neighbors=neighbors,
             metric="cosine",
             init="pca",
             random_state=seed,

@@ -17,7 +17,7 @@ from ..asked import asked, instance, listed
 from ..result import Result, name_of
 from .agreement import LABELS, agreement, by_text, clusterings, held, seed_agreement
 from .maps import cluster_profile, embedding_map, map_frame, map_sample, templated
-from .neighbours import neighbour_agreement, neighbour_shares
+from .neighbors import neighbor_agreement, neighbor_shares
 from .place import check_texts, place
 from .words import cluster_names
 
@@ -34,8 +34,8 @@ class SemanticMap(Result):
             read under instruction tuning.
         agreement: of clusters with data sets and groups, for each text and k, as `agreement` returns it.
         by_seed: the same before averaging, as `seed_agreement` returns it.
-        neighbours: what nearest prompts have in common, as `neighbour_agreement` returns it.
-        by_dataset: the same before averaging, as `neighbour_shares` returns it.
+        neighbors: what nearest prompts have in common, as `neighbor_agreement` returns it.
+        by_dataset: the same before averaging, as `neighbor_shares` returns it.
         points: one row per prompt, as `map_frame` returns it.
         embeddings: of each text, (n, d).
         clusters: of the bare prompts.
@@ -60,7 +60,7 @@ class SemanticMap(Result):
     prompts: pd.DataFrame
     agreement: pd.DataFrame
     by_seed: pd.DataFrame
-    neighbours: pd.DataFrame
+    neighbors: pd.DataFrame
     by_dataset: pd.DataFrame
     points: pd.DataFrame
     embeddings: Mapping[str, np.ndarray] = field(repr=False)
@@ -114,7 +114,7 @@ class SemanticMap(Result):
         return {
             "agreement": self.agreement,
             "by_seed": self.by_seed,
-            "neighbours": self.neighbours,
+            "neighbors": self.neighbors,
             "by_dataset": self.by_dataset,
             "points": self.points.drop(columns="prompt"),
             "names": self.names,
@@ -293,17 +293,17 @@ def _compared(
 ) -> dict[str, pd.DataFrame]:
     """The tables of a `SemanticMap` that compare clusters and neighbors with labels."""
     found = {text: clusterings(matrix, prompts, ks, seeds) for text, matrix in embeddings.items()}
-    shares = by_text({text: neighbour_shares(matrix, prompts) for text, matrix in embeddings.items()})
+    shares = by_text({text: neighbor_shares(matrix, prompts) for text, matrix in embeddings.items()})
     return {
         "agreement": by_text({text: agreement(one, prompts, permutations) for text, one in found.items()}),
         "by_seed": by_text({text: seed_agreement(one, prompts, seeds) for text, one in found.items()}),
-        "neighbours": by_text({text: neighbour_agreement(part) for text, part in shares.groupby("text", sort=False)}),
+        "neighbors": by_text({text: neighbor_agreement(part) for text, part in shares.groupby("text", sort=False)}),
         "by_dataset": shares,
     }
 
 
 def _nothing_compared() -> dict[str, pd.DataFrame]:
-    return {name: pd.DataFrame({"text": []}) for name in ("agreement", "by_seed", "neighbours", "by_dataset")}
+    return {name: pd.DataFrame({"text": []}) for name in ("agreement", "by_seed", "neighbors", "by_dataset")}
 
 
 @asked()

@@ -225,7 +225,9 @@ def best_claim(by_seed: pd.DataFrame, count: str) -> Claim:
         )
         parts.append(part.with_effect(Effect(gaps, "seeds of the targets")))
     if count == "factors":
-        statement = "consistency check: with the factors paid only, mix-and-match holds every other system"
+        statement = (
+            "consistency check: when only factors count as parameters, mix-and-match contains every other system"
+        )
         return whole_of(name, source, statement, parts)
     statement = f"with {paid} paid, mix-and-match approximates every family of updates best"
     return whole_of(name, source, statement, parts, "own")

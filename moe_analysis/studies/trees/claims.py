@@ -104,7 +104,7 @@ def effects(found: UsedTrees) -> Mapping[str, Effect | str]:
     differing = by_seed(last, "differing_siblings") - FEW * found.random_siblings
     return {
         "smore_trees_few": effect(FEW - by_seed(everything, "against_uniform")),
-        "smore_trees_narrow": effect(by_seed(first, "normalised_entropy") - by_seed(last, "normalised_entropy")),
+        "smore_trees_narrow": effect(by_seed(first, "normalized_entropy") - by_seed(last, "normalized_entropy")),
         "smore_trees_structure": "trees of one layer have no siblings to compare"
         if math.isnan(found.random_siblings)
         else effect(differing),
@@ -116,7 +116,7 @@ def effects(found: UsedTrees) -> Mapping[str, Effect | str]:
 
 def balance(method: pd.DataFrame, control: pd.DataFrame) -> Effect | str:
     """The gap in entropy at the last record, of the seeds that both have."""
-    gaps = (by_seed(method, "normalised_entropy") - by_seed(control, "normalised_entropy")).dropna()
+    gaps = (by_seed(method, "normalized_entropy") - by_seed(control, "normalized_entropy")).dropna()
     return effect(gaps) if len(gaps) else "no run without the balance loss at the same seed"
 
 

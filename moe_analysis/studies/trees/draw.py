@@ -28,7 +28,7 @@ TITLES = {
     "e": "trees by data set",
 }
 LABELS = {
-    "normalised_entropy": "normalized entropy of trees",
+    "normalized_entropy": "normalized entropy of trees",
     "distinct": "trees in the sample",
     "share": "share of Γ",
     "against_uniform": "trees by random routing's",
@@ -47,7 +47,7 @@ def plot(found: UsedTrees) -> Figure:
     with use_style():
         fig = figure(FULL_WIDTH, 5.2)
         panels: Any = fig.subplot_mosaic([["a", "b", "e"], ["c", "d", "e"]], width_ratios=[1, 1, 1.05])
-        for letter, measure in (("a", "normalised_entropy"), ("b", "differing_siblings")):
+        for letter, measure in (("a", "normalized_entropy"), ("b", "differing_siblings")):
             draw_bands(panels[letter], bands, measure, colors)
             if len(control):
                 draw_control(panels[letter], control, measure)
@@ -162,7 +162,7 @@ def interactive(found: UsedTrees) -> go.Figure:
                 row=1,
                 col=1,
             )
-    grid = found.datasets.groupby(["dataset", "module"])["normalised_entropy"].mean().unstack()[modules]
+    grid = found.datasets.groupby(["dataset", "module"])["normalized_entropy"].mean().unstack()[modules]
     heat = go.Heatmap(
         z=float32(grid),
         x=modules,

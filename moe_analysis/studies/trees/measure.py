@@ -94,7 +94,7 @@ class UsedTrees(Result):
     @property
     def everything(self) -> pd.DataFrame:
         """Trees of all data sets together, one row per layer."""
-        columns = ["tokens", "distinct", "against_uniform", "entropy", "normalised_entropy"]
+        columns = ["tokens", "distinct", "against_uniform", "entropy", "normalized_entropy"]
         return self.datasets[self.datasets["dataset"] == "all"].groupby("layer")[columns].mean()
 
     @property

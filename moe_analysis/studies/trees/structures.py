@@ -15,7 +15,7 @@ import pandas as pd
 from ...theory.flexibility import smore_flexibility
 from ..records import check_by, check_runs, layer_of, module_frame, named, run_key, seed_bands
 
-MEASURES = ("distinct", "share", "against_uniform", "entropy", "normalised_entropy", "differing_siblings")
+MEASURES = ("distinct", "share", "against_uniform", "entropy", "normalized_entropy", "differing_siblings")
 Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]  # a run, {module: codes (tokens,)}, tokens
 
 
@@ -57,7 +57,7 @@ def over_training(runs: Sequence[Any]) -> pd.DataFrame:
     """One row per (method, seed, step, module): layer, tokens, flexibility (Γ) and MEASURES.
 
     distinct: trees among the tokens sampled at that step. share: of Γ. against_uniform: distinct by what as many random
-    trees would show. entropy: bits. normalised_entropy: by min(log Γ, log tokens). differing_siblings: tokens whose
+    trees would show. entropy: bits. normalized_entropy: by min(log Γ, log tokens). differing_siblings: tokens whose
     root has children with different subtrees, which is what only a tree can express; random trees: `uniform_siblings`.
 
     >>> found = over_training(tree_runs)
@@ -77,7 +77,7 @@ def over_training(runs: Sequence[Any]) -> pd.DataFrame:
 
 
 def measures(distinct: Any, entropy: Any, tokens: Any, flexibility: int) -> dict[str, Any]:
-    """Columns tokens, flexibility, distinct, share, against_uniform, entropy, normalised_entropy, from counts.
+    """Columns tokens, flexibility, distinct, share, against_uniform, entropy, normalized_entropy, from counts.
 
     Of numbers or of arrays of one shape; the entropy of a single token by the most it could be is NaN.
     """
@@ -90,7 +90,7 @@ def measures(distinct: Any, entropy: Any, tokens: Any, flexibility: int) -> dict
             "share": distinct / flexibility,
             "against_uniform": distinct / uniform_trees(flexibility, tokens),
             "entropy": entropy,
-            "normalised_entropy": entropy / most_entropy(flexibility, tokens),
+            "normalized_entropy": entropy / most_entropy(flexibility, tokens),
         }
 
 
@@ -173,7 +173,7 @@ def usage_by_layer(ranks: pd.DataFrame) -> pd.DataFrame:
 def by_dataset(recorded: Iterable[Recorded]) -> pd.DataFrame:
     """One row per (method, seed, module, dataset), and dataset "all": the trees of all its tokens.
 
-    Columns tokens, flexibility, distinct, share, against_uniform, entropy, normalised_entropy, rarefied (expected trees
+    Columns tokens, flexibility, distinct, share, against_uniform, entropy, normalized_entropy, rarefied (expected trees
     among as many tokens as the smallest data set has), rarefied_tokens.
 
     >>> found = by_dataset(routed)

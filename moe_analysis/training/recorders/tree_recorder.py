@@ -132,7 +132,7 @@ class TreeRecorder(HookedRecorder):
     real tokens of the last micro-batch. tokens: how many those were. distinct_trees: different structures among them,
     siblings unordered. tree_entropy: of their shares, bits. differing_siblings: tokens whose root has children with
     different subtrees; NaN with one layer. node_load: share of a layer's nodes that an expert takes, with experts
-    labelled "layer.expert", the layer farthest from the output first.
+    labeled "layer.expert", the layer farthest from the output first.
     """
 
     def __init__(self, model: nn.Module, path: Path, every: int) -> None:

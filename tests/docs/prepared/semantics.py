@@ -9,7 +9,7 @@ import moe_analysis as ma
 from moe_analysis.studies.semantic_map import maps as semantic
 from moe_analysis.studies.semantic_map.agreement import agreement, by_text, clusterings
 from moe_analysis.studies.semantic_map.measure import names_of
-from moe_analysis.studies.semantic_map.neighbours import neighbour_agreement, neighbour_shares
+from moe_analysis.studies.semantic_map.neighbors import neighbor_agreement, neighbor_shares
 
 from .models import embeddings, frame
 from .registry import prepared
@@ -36,9 +36,9 @@ def table() -> pd.DataFrame:
 
 
 @prepared
-def neighbours() -> pd.DataFrame:
-    """`neighbour_agreement` of `texts`: how often the nearest prompts share a label."""
-    return by_text({text: neighbour_agreement(neighbour_shares(one, frame(), 5)) for text, one in texts().items()})
+def neighbors() -> pd.DataFrame:
+    """`neighbor_agreement` of `texts`: how often the nearest prompts share a label."""
+    return by_text({text: neighbor_agreement(neighbor_shares(one, frame(), 5)) for text, one in texts().items()})
 
 
 @prepared

@@ -20,7 +20,7 @@ from moe_analysis.studies.experts.anatomy import (
     similarity,
 )
 from moe_analysis.studies.optimizers.effective_step import effective_steps, matched_lr
-from moe_analysis.studies.records import layer_of, normalised_entropy
+from moe_analysis.studies.records import layer_of, normalized_entropy
 
 MODULES = ("layers.0.q_proj", "layers.0.v_proj", "layers.1.q_proj")
 EXPERTS, STEPS = 4, 5
@@ -128,11 +128,11 @@ def test_entropy_lies_between_its_ends_and_does_not_see_the_scale(weights, scale
     values = np.array(weights)
     if values.sum() < 1e-6:
         values = values + 1.0
-    found = normalised_entropy(values)
+    found = normalized_entropy(values)
     assert 0.0 <= found <= 1.0 + 1e-12
-    assert normalised_entropy(values * scale) == pytest.approx(float(found), abs=1e-9)
-    assert normalised_entropy(np.ones(len(values))) == pytest.approx(1.0)
-    assert normalised_entropy(np.eye(len(values))[0]) == 0.0
+    assert normalized_entropy(values * scale) == pytest.approx(float(found), abs=1e-9)
+    assert normalized_entropy(np.ones(len(values))) == pytest.approx(1.0)
+    assert normalized_entropy(np.eye(len(values))[0]) == 0.0
 
 
 def test_routers_of_several_shapes_are_all_there():

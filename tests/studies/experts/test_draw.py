@@ -79,7 +79,7 @@ def test_the_balance_of_load_stands_beside_the_entropy_of_a_token():
     assert set(ROWS[-1].measures) == {"load_balance", "token_entropy"}
 
 
-def test_methods_are_named_once_in_their_colours(figure):
+def test_methods_are_named_once_in_their_colors(figure):
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == list(METHODS)
     assert [handle.get_color() for handle in legend.legend_handles] == [method_color(name) for name in METHODS]

@@ -129,7 +129,7 @@ def test_a_panel_draws_each_expert_of_one_seed_and_three_of_them_thick(figure):
         assert thick.get_linewidth()[0] > 2 * thin.get_linewidth()[0]
 
 
-def test_lines_are_coloured_by_training_step_on_one_scale(figure):
+def test_lines_are_colored_by_training_step_on_one_scale(figure):
     lines = [line for panel in panels(figure) for line in panel.collections if isinstance(line, Line3DCollection)]
     assert {(line.norm.vmin, line.norm.vmax) for line in lines} == {(0, STEPS - 1)}
     assert set(lines[0].get_array()) == set(range(1, STEPS))
@@ -176,7 +176,7 @@ def test_measures_are_a_dot_for_each_seed_with_mean_interval_and_reference(figur
     assert dashes == pytest.approx(frames["smooth"].groupby("method", sort=False)[noise].mean().tolist())
 
 
-def test_losses_are_a_line_and_a_band_for_each_method_in_its_colour(figure):
+def test_losses_are_a_line_and_a_band_for_each_method_in_its_color(figure):
     panel = flat(figure, "training loss")
     expected = {name: METHOD_COLORS[name] for name in METHODS}
     assert {line.get_label(): line.get_color() for line in panel.lines} == expected

@@ -80,7 +80,7 @@ def test_one_system_that_differs_makes_a_claim_hold_in_part():
 def informed(levels: dict[str, float], spread: float = 0.001) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"method": method, "seed": seed, "label": "cluster", "view": view, "normalised": level + spread * offset}
+            {"method": method, "seed": seed, "label": "cluster", "view": view, "normalized": level + spread * offset}
             for method, level in levels.items()
             for view in ("gates", "top1")
             for seed, offset in enumerate((0.0, 1.0, -1.0) if method == "T-REX" else (0.0, -1.0, 1.0))

@@ -142,7 +142,7 @@ def test_information_is_a_row_for_each_system_on_a_log_axis_with_intervals_over_
         rows = draw.of(frames["trained"], label, view)
         line, _, (whiskers,) = bars[name]
         for place, method in enumerate(METHODS):
-            seeds = 100 * rows[rows["method"] == method].groupby("seed")["normalised"].mean().to_numpy()
+            seeds = 100 * rows[rows["method"] == method].groupby("seed")["normalized"].mean().to_numpy()
             mean, low, high = mean_interval(seeds)
             assert line.get_xydata()[place, 0] == pytest.approx(max(mean, draw.FLOOR))
             ends = whiskers.get_segments()[place][:, 0]
@@ -152,7 +152,7 @@ def test_information_is_a_row_for_each_system_on_a_log_axis_with_intervals_over_
 
 
 def test_what_is_not_above_shuffled_texts_stands_at_the_left_edge(frames):
-    nothing = frames["trained"].assign(normalised=-0.01)
+    nothing = frames["trained"].assign(normalized=-0.01)
     panel = draw.routing_figure(nothing, nothing, frames["summary"]).axes[0]
     edges = [line for line in panel.lines if line.get_marker() == "<"]
     assert edges and all(set(line.get_xdata()) == {draw.FLOOR} for line in edges)
@@ -218,7 +218,7 @@ def test_each_choice_of_the_menus_shows_what_it_names(frames):
         assert button.label == draw.VIEWS[view]
         for trace, label in zip(shown, ("dataset", "cluster")):
             rows, at_trex = draw.of(frames["trained"], label, view), np.round(trace.y) == 1
-            expected = (100 * rows[rows["method"] == "T-REX"]["normalised"]).clip(lower=draw.FLOOR)
+            expected = (100 * rows[rows["method"] == "T-REX"]["normalized"]).clip(lower=draw.FLOOR)
             np.testing.assert_allclose(trace.x[at_trex], expected, rtol=1e-5, atol=1e-5)
             assert {text.split(", ")[0] for text in np.asarray(trace.text)[at_trex]} == {"T-REX"}
     fig = agreement_explorer(frames["seeds"], frames["layers"], frames["untrained_seeds"])

@@ -67,7 +67,7 @@ def test_information_of_soft_gates_is_the_mean_divergence_from_all_gates(seed: i
     assert found.item() == pytest.approx(expected, abs=1e-9)
 
 
-def test_many_labellings_in_blocks_are_each_one_alone(monkeypatch):
+def test_many_labelings_in_blocks_are_each_one_alone(monkeypatch):
     generator = np.random.default_rng(0)
     table, codes = generator.random((24, 3, 4)), generator.integers(0, 3, (7, 24))
     whole = specialization.information(table, codes)
@@ -82,7 +82,7 @@ def test_an_expert_for_each_data_set_tells_all_of_it_and_random_gates_no_more_th
     frame = specialization.specialization([(named_run(), {MODULES[0]: own}, tokens)], permutations=50)
     assert set(frame["view"]) == {"gates", "top1"} and (frame["p"] == 1 / 51).all() and (frame["run_p"] == 1 / 51).all()
     assert frame["information"].to_numpy() == pytest.approx(frame["label_entropy"].to_numpy())
-    assert frame["normalised"].to_numpy() == pytest.approx(1 - (frame["by_chance"] / frame["label_entropy"]).to_numpy())
+    assert frame["normalized"].to_numpy() == pytest.approx(1 - (frame["by_chance"] / frame["label_entropy"]).to_numpy())
     assert frame["most"].to_numpy() == pytest.approx(log2(3), rel=0.01)
     generator = np.random.default_rng(1)
     silent = specialization.specialization(

@@ -1,4 +1,4 @@
-"""Whether clusters and neighbours follow groups of data sets: against scikit-learn, chance and made-up embeddings."""
+"""Whether clusters and neighbors follow groups of data sets: against scikit-learn, chance and made-up embeddings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from moe_analysis.studies.semantic_map import agreement as counting
-from moe_analysis.studies.semantic_map import neighbours as nearest
+from moe_analysis.studies.semantic_map import neighbors as nearest
 from moe_analysis.studies.semantic_map.agreement import SCORES
 from tests.studies.fake_embeddings import EIGHT, around, suite, topics
 
@@ -19,8 +19,8 @@ def agreement(embeddings, frame, permutations=200, **sizes) -> pd.DataFrame:
     return counting.agreement(counting.clusterings(embeddings, frame, **sizes), frame, permutations)
 
 
-def neighbour_agreement(embeddings, frame, neighbours=10) -> pd.DataFrame:
-    return nearest.neighbour_agreement(nearest.neighbour_shares(embeddings, frame, neighbours))
+def neighbor_agreement(embeddings, frame, neighbors=10) -> pd.DataFrame:
+    return nearest.neighbor_agreement(nearest.neighbor_shares(embeddings, frame, neighbors))
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=8, max_size=80))
@@ -38,7 +38,7 @@ def test_scores_equal_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     assert found["purity"] == pytest.approx(table.max(axis=0).sum() / table.sum())
 
 
-def test_a_labelling_of_one_class_has_no_agreement() -> None:
+def test_a_labeling_of_one_class_has_no_agreement() -> None:
     found = counting.scores(counting.counts(np.array([0, 1, 1]), np.zeros(3, dtype=int)))
     assert all(np.isnan(found[name]).all() for name in SCORES)
 
@@ -136,18 +136,18 @@ def test_the_scores_of_every_seed_are_those_that_are_averaged_and_say_which_clus
     assert counting.seed_agreement(whole, frame, (0,)).set_index("k").loc[4, "mixed"] == 0
 
 
-def test_neighbours_in_other_data_sets_share_the_group_when_groups_are_the_semantics() -> None:
+def test_neighbors_in_other_data_sets_share_the_group_when_groups_are_the_semantics() -> None:
     frame = suite(EIGHT)
-    found = neighbour_agreement(around(frame["group"]), frame, neighbours=5).set_index("measure")
+    found = neighbor_agreement(around(frame["group"]), frame, neighbors=5).set_index("measure")
     assert found.loc["same group", "share"] == found.loc["same group, other data sets", "share"] == 1.0
     # the own data set out: 12 prompts of the one sibling among 84
     assert found.loc["same group, other data sets", "chance"] == pytest.approx(12 / 84)
     assert found.loc["same data set", "chance"] == pytest.approx(11 / 95)
 
 
-def test_neighbours_follow_chance_outside_the_data_set_when_data_sets_are_the_semantics() -> None:
+def test_neighbors_follow_chance_outside_the_data_set_when_data_sets_are_the_semantics() -> None:
     frame = suite(EIGHT, rows=40)
-    found = neighbour_agreement(around(frame["dataset"], width=64), frame).set_index("measure")
+    found = neighbor_agreement(around(frame["dataset"], width=64), frame).set_index("measure")
     assert found.loc["same data set", "share"] == 1.0
     other = found.loc["same group, other data sets"]
     assert other["share"] == pytest.approx(other["chance"], abs=0.08)
@@ -155,14 +155,14 @@ def test_neighbours_follow_chance_outside_the_data_set_when_data_sets_are_the_se
 
 def test_only_prompts_whose_group_has_another_data_set_are_asked_about_it() -> None:
     frame = suite({"a1": "A", "a2": "A", "b": "B"})
-    found = neighbour_agreement(around(frame["dataset"]), frame, neighbours=3).set_index("measure")
+    found = neighbor_agreement(around(frame["dataset"]), frame, neighbors=3).set_index("measure")
     assert found.loc["same group, other data sets", "prompts"] == 24
-    alone = neighbour_agreement(around(frame["dataset"]), frame.assign(group=frame["dataset"]), neighbours=3)
+    alone = neighbor_agreement(around(frame["dataset"]), frame.assign(group=frame["dataset"]), neighbors=3)
     alone = alone.set_index("measure").loc["same group, other data sets"]
     assert alone[["share", "chance"]].isna().all() and alone["prompts"] == 0
 
 
-def test_more_neighbours_than_candidates_are_refused() -> None:
+def test_more_neighbors_than_candidates_are_refused() -> None:
     frame = suite({"a1": "A", "a2": "A"}, rows=4)
-    with pytest.raises(ValueError, match="neighbours = 10 but a prompt has only 7 candidates"):
-        neighbour_agreement(around(frame["dataset"]), frame)
+    with pytest.raises(ValueError, match="neighbors = 10 but a prompt has only 7 candidates"):
+        neighbor_agreement(around(frame["dataset"]), frame)

@@ -10,7 +10,7 @@ from moe_analysis.evidence import Claim
 from moe_analysis.studies import semantic_map
 from moe_analysis.studies.semantic_map.agreement import agreement, by_text, clusterings, seed_agreement
 from moe_analysis.studies.semantic_map.claims import claims
-from moe_analysis.studies.semantic_map.neighbours import neighbour_agreement, neighbour_shares
+from moe_analysis.studies.semantic_map.neighbors import neighbor_agreement, neighbor_shares
 from tests.studies.fake_embeddings import EIGHT, around, suite, topics
 
 SEEDS = (0, 1, 2)
@@ -18,13 +18,13 @@ SEEDS = (0, 1, 2)
 
 def of(frame: pd.DataFrame, **texts: np.ndarray) -> semantic_map.SemanticMap:
     found = {text: clusterings(one, frame, (4,), SEEDS) for text, one in texts.items()}
-    shares = by_text({text: neighbour_shares(one, frame) for text, one in texts.items()})
+    shares = by_text({text: neighbor_shares(one, frame) for text, one in texts.items()})
     empty = pd.DataFrame({"x": [], "y": []})
     return semantic_map.SemanticMap(
         prompts=frame,
         agreement=by_text({text: agreement(one, frame, 40) for text, one in found.items()}),
         by_seed=by_text({text: seed_agreement(one, frame, SEEDS) for text, one in found.items()}),
-        neighbours=by_text({text: neighbour_agreement(part) for text, part in shares.groupby("text")}),
+        neighbors=by_text({text: neighbor_agreement(part) for text, part in shares.groupby("text")}),
         by_dataset=shares,
         points=empty,
         embeddings=texts,
@@ -89,7 +89,7 @@ def three(tmp_path_factory) -> semantic_map.SemanticMap:
 def test_a_map_says_how_many_data_sets_it_has(three):
     assert three.origin == "24 prompts of 3 data sets of a frame, embedded by tfidf, 3 seeds of k-means"
     assert "20" not in three.title + three.interactive().layout.title.text
-    assert set(three.numbers) == {"agreement", "by_seed", "neighbours", "by_dataset", "points", "names"}
+    assert set(three.numbers) == {"agreement", "by_seed", "neighbors", "by_dataset", "points", "names"}
     assert "prompt" not in three.numbers["points"]
 
 

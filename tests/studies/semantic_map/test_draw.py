@@ -16,7 +16,7 @@ from moe_analysis.studies.semantic_map.draw_contents import interactive as conte
 from moe_analysis.studies.semantic_map.draw_contents import plot as contents_plot
 from moe_analysis.studies.semantic_map.maps import cluster_profile, map_frame
 from moe_analysis.studies.semantic_map.measure import ClusterContents, names_of
-from moe_analysis.studies.semantic_map.neighbours import neighbour_agreement, neighbour_shares
+from moe_analysis.studies.semantic_map.neighbors import neighbor_agreement, neighbor_shares
 
 DATASETS = {f"task_{index}": f"group {index % 4}" for index in range(12)}
 SAMPLE = pd.DataFrame(
@@ -50,8 +50,8 @@ def table(texts: dict[str, np.ndarray]) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def neighbours(texts: dict[str, np.ndarray]) -> pd.DataFrame:
-    return by_text({text: neighbour_agreement(neighbour_shares(one, SAMPLE, 5)) for text, one in texts.items()})
+def neighbors(texts: dict[str, np.ndarray]) -> pd.DataFrame:
+    return by_text({text: neighbor_agreement(neighbor_shares(one, SAMPLE, 5)) for text, one in texts.items()})
 
 
 NAMES = pd.DataFrame({"cluster": [0, 1, 2], "name": ["red, coin", "cat <b>", "a long name of some words"]})
@@ -59,8 +59,8 @@ OWN = pd.DataFrame({"x": [0.1], "y": [0.2], "text": ["<i>mine</i>"], "name": ["r
 
 
 @pytest.fixture(scope="module")
-def axes(points, table, neighbours) -> list:
-    return plots.semantic_map(points, NAMES, table, neighbours, OWN).axes
+def axes(points, table, neighbors) -> list:
+    return plots.semantic_map(points, NAMES, table, neighbors, OWN).axes
 
 
 def dots(panel) -> list:
@@ -98,7 +98,7 @@ def test_more_than_a_dozen_classes_are_named_on_the_map_in_place_of_a_legend(poi
     assert panel.get_legend() is None and {text.get_text() for text in panel.texts} == set(many["dataset"])
 
 
-def test_agreement_is_drawn_for_both_labellings_and_both_texts_against_every_k(axes, table) -> None:
+def test_agreement_is_drawn_for_both_labelings_and_both_texts_against_every_k(axes, table) -> None:
     drawn = [container.lines[0] for container in axes[1].containers]
     assert len(drawn) == 4
     assert {tuple(line.get_xdata()) for line in drawn} == {(3, 4, 6, 12)}
@@ -114,11 +114,11 @@ def test_the_chance_band_reaches_the_quantile_of_shuffled_labels(axes, table) ->
     assert top == pytest.approx(table.loc[table["text"] == "bare", "chance_ami_95"].max())
 
 
-def test_bars_are_the_neighbour_shares_with_a_tick_at_chance(axes, neighbours) -> None:
+def test_bars_are_the_neighbor_shares_with_a_tick_at_chance(axes, neighbors) -> None:
     panel = axes[2]
-    assert [bar.get_width() for bar in panel.patches] == pytest.approx(neighbours["share"].tolist())
+    assert [bar.get_width() for bar in panel.patches] == pytest.approx(neighbors["share"].tolist())
     ticks = np.concatenate([line.get_xdata() for line in panel.lines])
-    assert ticks == pytest.approx(neighbours["chance"].to_numpy())
+    assert ticks == pytest.approx(neighbors["chance"].to_numpy())
 
 
 def test_each_button_shows_every_prompt_once_in_one_coloring(points) -> None:

@@ -117,7 +117,7 @@ def test_a_map_is_computed_once_and_then_read_unless_something_it_is_made_from_c
             embedding_map(points[::-1], "pca", seed=seed, cache=True)
 
 
-def test_umap_gets_exact_neighbours_and_is_told_to_be_repeatable_without_a_warning(monkeypatch) -> None:
+def test_umap_gets_exact_neighbors_and_is_told_to_be_repeatable_without_a_warning(monkeypatch) -> None:
     asked = {}
 
     class Recorded:
@@ -160,7 +160,7 @@ def test_a_profile_counts_prompts_by_cluster_and_data_set_and_says_how_mixed_a_c
     assert profile["dataset_entropy"].tolist() == pytest.approx([mixed, 0, 0])
 
 
-def test_a_map_frame_carries_what_hover_and_colours_need() -> None:
+def test_a_map_frame_carries_what_hover_and_colors_need() -> None:
     sample = suite({"a": "A", "b": "B"}, rows=2)
     points = map_frame(sample, np.arange(8, dtype=np.float32).reshape(4, 2), np.array([1, 0, 1, 0]))
     assert list(points.columns) == ["x", "y", "dataset", "group", "cluster", "prompt"]

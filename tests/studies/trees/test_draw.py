@@ -46,7 +46,7 @@ def panels(frames, control):
 
 
 def test_a_line_and_a_band_for_every_layer_over_training(panels, frames, control):
-    for letter, measure in (("a", "normalised_entropy"), ("b", "differing_siblings")):
+    for letter, measure in (("a", "normalized_entropy"), ("b", "differing_siblings")):
         panel = panels[0][letter]
         assert panel.get_ylabel() == LABELS[measure] and len(panel.collections) == 2
         lines = {line.get_label(): line for line in panel.lines}
@@ -98,7 +98,7 @@ def test_the_menu_shows_one_measure_of_every_module_and_keeps_the_map(frames):
         assert [trace.name for trace in shown[:-1]] == list(MODULES) and shown[-1].type == "heatmap"
         assert all(label in trace.hovertemplate for trace in shown[:-1]) and button.label == label
     grid = pd.DataFrame(fig.data[-1].z, index=fig.data[-1].y, columns=fig.data[-1].x)
-    chosen = frames["datasets"].query("dataset == 'b' and module == @MODULES[1]")["normalised_entropy"].mean()
+    chosen = frames["datasets"].query("dataset == 'b' and module == @MODULES[1]")["normalized_entropy"].mean()
     assert grid.loc["b", MODULES[1]] == pytest.approx(chosen, rel=1e-6)
 
 

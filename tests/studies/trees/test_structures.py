@@ -95,7 +95,7 @@ def test_every_number_of_a_data_set_is_that_of_its_own_tokens():
         share = np.array(list(Counter(chosen.tolist()).values())) / len(chosen)
         assert row["distinct"] == len(share) and row["tokens"] == len(chosen) and row["flexibility"] == 216
         assert row["entropy"] == pytest.approx(-(share * np.log2(share)).sum())
-        assert row["normalised_entropy"] == pytest.approx(row["entropy"] / log2(min(216, len(chosen))))
+        assert row["normalized_entropy"] == pytest.approx(row["entropy"] / log2(min(216, len(chosen))))
         assert row["rarefied_tokens"] == 80 and row["rarefied"] <= row["distinct"] + 1e-9
     alone = frame[frame["dataset"] != "all"]
     assert alone["rarefied"].to_numpy() == pytest.approx(alone["distinct"].to_numpy())
@@ -121,7 +121,7 @@ def test_records_become_rows_and_bands_average_modules_within_a_seed():
     one = frame[(frame["seed"] == 2) & (frame["step"] == 5) & (frame["module"] == MODULES[1])].iloc[0]
     records = runs[2].tree_records.sel(step=5, module=MODULES[1])
     assert one["entropy"] == float(records["tree_entropy"]) and one["distinct"] == float(records["distinct_trees"])
-    assert one["normalised_entropy"] == pytest.approx(one["entropy"] / log2(100))
+    assert one["normalized_entropy"] == pytest.approx(one["entropy"] / log2(100))
     assert one["share"] == pytest.approx(one["distinct"] / 216)
     bands = structures.training_bands(frame)
     row = bands[(bands["layer"] == "layers.0") & (bands["step"] == 10) & (bands["measure"] == "entropy")].iloc[0]

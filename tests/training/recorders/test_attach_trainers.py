@@ -109,7 +109,7 @@ def test_a_second_trainer_goes_on_with_the_record(make, folder, tmp_path) -> Non
 
 
 class Lightning:
-    """Calls callbacks in the order of Lightning's automatic optimisation: forward and backward happen inside the
+    """Calls callbacks in the order of Lightning's automatic optimization: forward and backward happen inside the
     optimizer's step, as its closure, and gradients are clipped after on_before_optimizer_step."""
 
     def __init__(self, model: torch.nn.Module, optimizers: list[Optimizer], callbacks: list[Any]) -> None:

@@ -11,13 +11,13 @@ MEASURES = ("same data set", "same group", "same group, other data sets")
 BLOCK = 1024  # rows whose similarities are held at a time
 
 
-def neighbour_shares(embeddings: np.ndarray, frame: pd.DataFrame, neighbours: int = 10) -> pd.DataFrame:
+def neighbor_shares(embeddings: np.ndarray, frame: pd.DataFrame, neighbors: int = 10) -> pd.DataFrame:
     """Share of a prompt's nearest neighbors (by cosine) that have its label, averaged in every data set.
 
     Args:
         embeddings: (n, d), rows of length 1.
         frame: n rows with `dataset` and `group`.
-        neighbours: how many of each prompt.
+        neighbors: how many of each prompt.
 
     Returns:
         One row per measure and data set: measure, dataset, share, chance (what neighbors drawn at random would share),
@@ -38,7 +38,7 @@ def neighbour_shares(embeddings: np.ndarray, frame: pd.DataFrame, neighbours: in
         (MEASURES[2], group, True, others),
     ):
         index = np.flatnonzero(asked)
-        share, chance = _shares(np.asarray(embeddings), label, dataset, index, neighbours, outside)
+        share, chance = _shares(np.asarray(embeddings), label, dataset, index, neighbors, outside)
         names = frame["dataset"].to_numpy()[index]
         found = pd.DataFrame({"measure": measure, "dataset": names, "share": share, "chance": chance, "prompts": 1})
         means = {"share": "mean", "chance": "mean", "prompts": "sum"}
@@ -46,8 +46,8 @@ def neighbour_shares(embeddings: np.ndarray, frame: pd.DataFrame, neighbours: in
     return pd.concat(parts, ignore_index=True)
 
 
-def neighbour_agreement(shares: pd.DataFrame) -> pd.DataFrame:
-    """`neighbour_shares` averaged over prompts, one row per measure.
+def neighbor_agreement(shares: pd.DataFrame) -> pd.DataFrame:
+    """`neighbor_shares` averaged over prompts, one row per measure.
 
     Returns:
         measure, share, chance, sd (of the means of the data sets), datasets, prompts; NaN where no prompt could be
@@ -76,7 +76,7 @@ def _has_sibling(dataset: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def _shares(
-    embeddings: np.ndarray, label: np.ndarray, dataset: np.ndarray, index: np.ndarray, neighbours: int, outside: bool
+    embeddings: np.ndarray, label: np.ndarray, dataset: np.ndarray, index: np.ndarray, neighbors: int, outside: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """For the prompts `index` (m,): share of their neighbors with their label, and of all their candidates; (m,)."""
     shares, chances = np.empty(len(index)), np.empty(len(index))
@@ -84,12 +84,12 @@ def _shares(
         block = index[start : start + BLOCK]  # (b,)
         barred = dataset[block][:, None] == dataset[None] if outside else block[:, None] == np.arange(len(dataset))
         candidates = len(dataset) - barred.sum(1)  # (b,)
-        if (few := int(candidates.min())) < neighbours:
-            raise ValueError(f"neighbours = {neighbours} but a prompt has only {few} candidates; pass fewer neighbours")
+        if (few := int(candidates.min())) < neighbors:
+            raise ValueError(f"neighbors = {neighbors} but a prompt has only {few} candidates; pass fewer neighbors")
         same = (label[block][:, None] == label[None]) & ~barred  # (b, n)
         similarity = np.where(barred, -np.inf, embeddings[block] @ embeddings.T)  # (b, n)
         # a stable order settles ties in the same way on every machine
-        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :neighbours]
+        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :neighbors]
         rows = slice(start, start + len(block))
         shares[rows], chances[rows] = np.take_along_axis(same, nearest, 1).mean(1), same.sum(1) / candidates
     return shares, chances
