@@ -23,7 +23,7 @@ from moe_analysis.drawing.save import VERDICTS
 from moe_analysis.figures import ITEMS, NOTEBOOKS, choose, environment
 from moe_analysis.kernels import Kernel, NotebookError, RowsWarning, execute
 
-SAMPLED = r"\bseeds?\b|\bexact\b|\brounds\b|random weights"  # what the note below each picture says
+SAMPLED = r"\bseeds?\b|\b[Ee]xact\b|\brounds\b|random weights"  # what the note below each picture says
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 

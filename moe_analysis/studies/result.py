@@ -214,7 +214,7 @@ def origin_of(runs: Sequence[Any]) -> str:
 def counted_runs(runs: Sequence[Any]) -> str:
     """ "9 runs of 3 seeds, 100 steps each"."""
     if not runs:
-        return "no runs: exact"
+        return "exact, without training"
     seeds, steps = len(values_of(runs, "seed")), ", ".join(map(str, values_of(runs, "steps")))
     each = " each" * (len(runs) > 1)
     return f"{len(runs)} run{'s' * (len(runs) != 1)} of {seeds} seed{'s' * (seeds != 1)}, {steps} steps{each}"

@@ -96,4 +96,4 @@ def test_an_origin_lists_what_differs_and_no_path_of_a_machine():
         for steps in (5, 9)
     ]
     assert origin_of(runs) == "2 runs of 1 seed, 5, 9 steps each, backbone model, suite a, prompt form cloze"
-    assert origin_of([]) == "no runs: exact"
+    assert origin_of([]) == "exact, without training"

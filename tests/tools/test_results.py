@@ -33,7 +33,7 @@ def test_a_claim_with_parts_refers_to_them_and_says_nothing_of_its_own() -> None
 
 
 @pytest.mark.parametrize(
-    "origin, steps", [("no runs: exact", "–"), ("5 seeds of synthetic tasks, 100 training steps", "100")]
+    "origin, steps", [("exact, without training", "–"), ("5 seeds of synthetic tasks, 100 training steps", "100")]
 )
 def test_what_a_record_has_not_is_a_dash(origin: str, steps: str) -> None:
     record = {"seeds": [], "preset": {}, "caption": {"origin": origin}}

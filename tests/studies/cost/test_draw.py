@@ -130,7 +130,7 @@ def test_an_adapters_bars_are_stacked_from_experts_and_router(costs):
 def test_a_result_draws_both_pictures_and_has_neither_axes_nor_knobs_to_offer():
     for found in (measure_tree(), measure_tables(), measure_routers(protocol=counting.protocol_structures(1))):
         assert found.plot().axes and found.interactive().data
-        assert found.origin in ("no runs: exact", "one token in one layer with random weights")
+        assert found.origin in ("exact, without training", "one token in one layer with random weights")
         with pytest.raises(ValueError, match=f"{found.item} has no knobs"):
             found.widget()
         with pytest.raises(ValueError, match=f"{found.item} has several"):

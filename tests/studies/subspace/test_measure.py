@@ -79,6 +79,6 @@ def test_runs_of_other_data_sets_are_refused_before_anything_is_recorded(run, as
 def test_a_span_has_its_checks_its_knobs_and_what_sizes_cost(monkeypatch):
     monkeypatch.setattr(sys.modules[subspace.measure_span.__module__], "checked", lambda pattern: [])
     found = subspace.measure_span(max_rank=2, budgets=[4096], features=64)
-    assert set(found.numbers) == {"ranks", "equal_factors", "budgets"} and found.origin == "no runs: exact"
+    assert set(found.numbers) == {"ranks", "equal_factors", "budgets"} and found.origin == "exact, without training"
     assert list(found.widget().controls) == ["num_down", "num_up", "kind"]
     assert len(found.sizes[found.sizes["system"] == "T-REX"]) == 4
