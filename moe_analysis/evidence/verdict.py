@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from .effect import Effect
+from .effect import MOST_SEEDS, Effect
 
 REPRODUCED, CONTRADICTED, NOT_REPRODUCED = "reproduced", "contradicted", "not reproduced"
 UNDECIDED, NOT_TESTABLE, IN_PART = "undecided", "not testable here", "in part"
@@ -108,11 +108,12 @@ def judge(effect: Effect, smallest: float, own: bool = False, confidence: float 
 def design_note(effect: Effect, smallest: float, confidence: float = CONFIDENCE) -> str:
     """What the design behind an undecided effect can see, and what would do."""
     seeds = effect.seeds_for(smallest, confidence)
-    would = (
-        f"{seeds} {effect.unit} would see {smallest:.3g}"
-        if seeds
-        else f"no number of {effect.unit} would see {smallest:.3g} on these {effect.tasks} tasks"
-    )
+    if seeds:
+        would = f"{seeds} {effect.unit} would see {smallest:.3g}"
+    elif effect.tasks:
+        would = f"no number of {effect.unit} would see {smallest:.3g} on these {effect.tasks} tasks"
+    else:
+        would = f"more than {MOST_SEEDS} {effect.unit} would see {smallest:.3g}"
     return f"this design sees {effect.visible(confidence):.3g} with 80 % power; {would}"
 
 

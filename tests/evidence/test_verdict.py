@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_analysis.evidence.bootstrap import holm
-from moe_analysis.evidence.effect import Effect
+from moe_analysis.evidence.effect import MOST_SEEDS, Effect
 from moe_analysis.evidence.verdict import (
     CONTRADICTED,
     FAILS,
@@ -123,6 +123,8 @@ def test_an_undecided_claim_says_what_the_design_sees_and_what_would_do() -> Non
     )
     tasks = Effect(np.linspace(-1, 1, 5)[:, None] + 0.001 * np.arange(4))
     assert judge(tasks, SMALLEST).note.endswith("no number of seeds would see 0.01 on these 5 tasks")
+    apart = Effect([-1e4, 0.0, 1e4])
+    assert judge(apart, SMALLEST).note.endswith(f"more than {MOST_SEEDS} seeds would see 0.01")
     assert judge(Effect([0.02, 0.021, 0.019]), SMALLEST).note == ""
 
 

@@ -79,10 +79,15 @@ def check_stage(runs: pd.DataFrame) -> None:
             f"the table holds several {runs['stage'].iloc[0]} runs of {method!r} with seed {seed} at lr {lr:g}; pass "
             "the rows of one campaign"
         )
-    if len(steps := sorted(set(runs["steps"]))) > 1:
+    if len(steps := lengths_of(runs)) > 1:
         raise ValueError(
             f"{runs['stage'].iloc[0]} runs are {', '.join(map(str, steps))} steps long; pass those of one length"
         )
+
+
+def lengths_of(runs: pd.DataFrame) -> list[int]:
+    """The steps that runs were to have: a run that diverged may have made fewer."""
+    return sorted({int(config["steps"]) for config in runs["config"]})
 
 
 def outcomes_of(runs: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +95,7 @@ def outcomes_of(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in records(runs):
         curve = np.asarray(row["curve_loss"], float)
-        values = [curve.mean(), curve[-POINTS:].mean(), row["loss"]]
+        values = [curve.mean(), curve[-POINTS:].mean(), row["loss"]] if len(curve) else [np.inf] * 3
         finite = [float(value) if np.isfinite(value) else np.inf for value in values]
         accuracy = row["accuracy"] if np.isfinite(finite).all() else np.nan
         rows.append((row["system"], row["seed"], float(row["config"]["lr"]), *finite, accuracy))
@@ -129,5 +134,5 @@ def sampled(*stages: pd.DataFrame) -> Iterator[str]:
             seeds = runs["seed"].nunique()
             yield (
                 f"{len(runs)} {stage} run{'s' * (len(runs) != 1)} of {seeds} seed{'s' * (seeds != 1)}, "
-                f"{runs['steps'].iloc[0]} steps"
+                f"{lengths_of(runs)[0]} steps"
             )

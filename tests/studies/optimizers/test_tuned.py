@@ -39,6 +39,11 @@ def row(method: str, stage: str, seed: int, multiple: float, loss: float) -> dic
     }
 
 
+def changed(row: dict, **fields: object) -> dict:
+    """The row with another configuration."""
+    return {**row, "config": json.dumps({**json.loads(row["config"]), **fields})}
+
+
 def tuning(best: float = 1.0, methods: tuple[str, ...] = EIGHT, multiples: tuple[float, ...] = MULTIPLES) -> list[dict]:
     """Every cell; the loss is least at `best` times the method's own rate."""
     return [
@@ -193,12 +198,22 @@ def test_grids_of_multiples_are_one_grid_and_others_are_not():
             [*tuning(), {**tuning()[0], "configuration": "another"}],
             "several tune runs of 'SGD' with seed 100 at lr 0.02",
         ),
-        ([*tuning(), *finals((0,), 0.1), {**finals((1,), 0.1)[0], "steps": 9}], "final runs are 9, 500 steps long"),
+        ([*tuning(), *finals((0,), 0.1), changed(finals((1,), 0.1)[0], steps=9)], "final runs are 9, 500 steps long"),
     ],
 )
 def test_tables_that_cannot_be_compared_are_refused(table, rows, match):
     with pytest.raises(ValueError, match=match):
         measure_table(table(rows))
+
+
+def test_a_run_that_ended_early_because_it_diverged_is_a_rate_at_which_training_diverges(table):
+    lost = {"curve_steps": [], "curve_loss": [], "curve_norm": [], "steps": 3, "losses": [np.nan] * 3}
+    rows = [row | lost if row["system"] == "SGD" and "0.2-" in row["run"] else row for row in tuning()]
+    found = measure_table(table(rows))
+    sgd = found.outcomes[found.outcomes["method"] == "SGD"].set_index("lr")
+    assert np.isinf(sgd.loc[0.2, ["mean_loss", "loss"]].astype(float)).all() and np.isnan(sgd.loc[0.2, "accuracy"])
+    assert found.chosen.set_index("method").loc["SGD", ["lr", "trials"]].tolist() == [0.02, 5]
+    assert found.sample == "40 tuning runs of 1 seed, 200 steps" and found.plot().axes
 
 
 def test_no_table_is_refused_by_name(tmp_path):
