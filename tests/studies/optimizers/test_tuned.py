@@ -208,11 +208,12 @@ def test_tables_that_cannot_be_compared_are_refused(table, rows, match):
 
 def test_a_run_that_ended_early_because_it_diverged_is_a_rate_at_which_training_diverges(table):
     lost = {"curve_steps": [], "curve_loss": [], "curve_norm": [], "steps": 3, "losses": [np.nan] * 3}
-    rows = [row | lost if row["system"] == "SGD" and "0.2-" in row["run"] else row for row in tuning()]
+    rows = [made | lost if made["run"] == f"SGD-tune-{10 * OWN['SGD']}-100" else made for made in tuning()]
     found = measure_table(table(rows))
     sgd = found.outcomes[found.outcomes["method"] == "SGD"].set_index("lr")
-    assert np.isinf(sgd.loc[0.2, ["mean_loss", "loss"]].astype(float)).all() and np.isnan(sgd.loc[0.2, "accuracy"])
-    assert found.chosen.set_index("method").loc["SGD", ["lr", "trials"]].tolist() == [0.02, 5]
+    last = sgd.loc[10 * OWN["SGD"]]
+    assert np.isinf(last[["mean_loss", "loss"]].astype(float)).all() and np.isnan(last["accuracy"])
+    assert found.chosen.set_index("method").loc["SGD", ["lr", "trials"]].tolist() == [OWN["SGD"], 5]
     assert found.sample == "40 tuning runs of 1 seed, 200 steps" and found.plot().axes
 
 
