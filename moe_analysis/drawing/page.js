@@ -85,7 +85,12 @@ function decades(name) {
   return Math.abs(high - low) > 1.5 ? 1 : "D2";
 }
 async function arrange() {
-  const stacked = narrow.matches && !plot.style.minWidth, change = {}, {w, r} = plot._fullLayout._size;
+  const stacked = narrow.matches && !plot.style.minWidth, change = {};
+  if (stacked) { // before rooms are measured: panels side by side may share the names of the first
+    const below = panels.slice(1).filter(({y}) => y).map(({y}) => [`${y}.showticklabels`, true]);
+    if (below.length) await Plotly.relayout(plot, Object.fromEntries(below));
+  }
+  const {w, r} = plot._fullLayout._size;
   const room = plot.clientWidth - layout.margin.l - r; // all of it, without the names at the left
   const rooms = panels.map(around), gaps = rooms.map(([left], number) => (number ? left + 24 : 0));
   const heads = panels.map((panel, number) => (number ? 40 : 0));
@@ -107,7 +112,6 @@ async function arrange() {
     change[panel.x ? `${panel.x}.domain` : `${panel.id}.domain.x`] = across;
     change[panel.y ? `${panel.y}.domain` : `${panel.id}.domain.y`] = up;
     if (panel.y) change[`${panel.y}.automargin`] = stacked ? false : "width"; // every panel has its own room for names
-    if (panel.y && number && stacked) change[`${panel.y}.showticklabels`] = true;
     if (panel.title >= 0) {
       change[`annotations[${panel.title}].x`] = (across[0] + across[1]) / 2;
       change[`annotations[${panel.title}].y`] = up[1];

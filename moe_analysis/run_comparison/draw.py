@@ -25,7 +25,7 @@ SMOOTHED = 10  # a curve is smoothed over one part in so many of its steps
 DASHES = ("solid", "dash", "dot")
 OUTCOMES = {"test_loss": "test loss", "test_accuracy": "test accuracy"}
 LONG, WORDY = 14, 8  # characters of a lane's name, and of a value at it
-ENDS = 0.5  # of a lane's length: the room for values at either end
+LEFT, RIGHT = 0.8, 0.5  # of a lane's length: the room for values at its ends; names of lanes stand left of it
 
 
 class Lane(NamedTuple):
@@ -93,7 +93,7 @@ def mark(fig: go.Figure, found: Sequence[Lane]) -> None:
             fig.add_annotation(
                 x=place, y=row, text=escape(text), showarrow=False, font={"size": 11}, row=1, col=1, **beside(place)
             )
-    fig.update_xaxes(range=[-ENDS, 1 + ENDS], visible=False, row=1, col=1)
+    fig.update_xaxes(range=[-LEFT, 1 + RIGHT], visible=False, row=1, col=1)
     fig.update_yaxes(
         tickvals=list(range(len(found))),
         ticktext=[f"<b>{lane.name}</b>" if lane.name in OUTCOMES.values() else escape(lane.name) for lane in found],

@@ -254,6 +254,14 @@ def two_rows() -> go.Figure:
     return arranged(fig.update_layout(height=700, title={"text": "two rows"}))
 
 
+def shared_names() -> go.Figure:
+    """Panels side by side with the names of the rows at the first alone, which a phone shows one above another."""
+    fig = make_subplots(1, 2, shared_yaxes=True)
+    for panel in (1, 2):
+        fig.add_scatter(x=[1, 2], y=[0, 1], mode="markers", name=f"panel {panel}", row=1, col=panel)
+    return arranged(fig.update_yaxes(tickvals=[0, 1], ticktext=DATASETS[:2]).update_layout(height=400, title="names"))
+
+
 def explorers() -> dict:
     budgets = span.span_by_budget([4096, 8192], 128, 128, num_experts=8)
     return {
@@ -265,6 +273,7 @@ def explorers() -> dict:
         "routing_experts": specialists_explorer(shares(4, 3)),
         "smore_fig1": draw_example.interactive(example()),
         "two_rows": two_rows(),
+        "shared_names": shared_names(),
         "routing_tokens": tokens_explorer(
             routed(np.random.default_rng(0).dirichlet(np.ones(5), (4, 12)), "some letters")
         ),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
@@ -124,7 +126,28 @@ def test_a_page_is_written_only_where_it_is_one(runs: list[ma.Run], tmp_path: Pa
         compared.save(tmp_path / "file" / "page.html")
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
+def lanes_of(page: Any) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """The boxes of the lanes' names and of the values, none of which may lie on another."""
+    boxes = """selector => [...document.querySelectorAll(selector)].map(element => {
+        const {left, right, top, bottom} = element.getBoundingClientRect(); return {left, right, top, bottom}; })"""
+    names, values = page.evaluate(boxes, ".ytick text"), page.evaluate(boxes, ".annotation-text")
+    for name, value in product(names, values):
+        apart = name["right"] <= value["left"] or name["bottom"] <= value["top"] or value["bottom"] <= name["top"]
+        assert apart, "a lane's name lies on a value"
+    return names, values
+
+
+def test_the_widest_value_keeps_clear_of_its_lane_on_a_phone(runs: list[ma.Run], tab, config, out, tmp_path) -> None:
+    hydra = ma.HydraLoraConfig(target_modules=["q_proj"])  # first in the alphabet, so at the left, and in capitals
+    compared = RunComparison([runs[0], ma.Run.load(write_run(out, config(name="Hydra", adapter=hydra)))])
+    tab.page.set_viewport_size({"width": 360, "height": 900})
+    page = tab.open(compared.save(tmp_path / "page.html"))
+    page.wait_for_selector("#run_comparison[data-drawn*=light]")
+    lanes_of(page)
+    assert "HY…ALORA" in page.locator(".annotation-text").all_text_contents()
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (360, "dark")])
 def test_the_page_is_readable_on_a_desk_and_on_a_phone(runs: list[ma.Run], tab, tmp_path, width, theme) -> None:
     path = RunComparison(runs).save(tmp_path / "page.html")
     tab.page.set_viewport_size({"width": width, "height": 900})
@@ -132,15 +155,8 @@ def test_the_page_is_readable_on_a_desk_and_on_a_phone(runs: list[ma.Run], tab, 
     page = tab.open(path)
     page.wait_for_selector(f"#run_comparison[data-drawn*={theme}]")
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    boxes = """selector => [...document.querySelectorAll(selector)].map(element => {
-        const {left, right, top, bottom} = element.getBoundingClientRect(); return {left, right, top, bottom}; })"""
-    names = page.evaluate(boxes, ".ytick text")
-    values = page.evaluate(boxes, ".annotation-text")
+    names, values = lanes_of(page)
     assert len(names) == 7 and len(values) > 14
-    for name in names:
-        for value in values:
-            apart = name["right"] <= value["left"] or name["bottom"] <= value["top"] or value["bottom"] <= name["top"]
-            assert apart, "a lane's name lies on a value"
     assert all(box["left"] >= 0 and box["right"] <= width for box in [*names, *values])
     page.locator(".legendtoggle").first.click()
     page.wait_for_function("plot.data.filter(trace => trace.visible === 'legendonly').length === 2")
