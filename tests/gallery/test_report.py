@@ -17,6 +17,8 @@ from moe_analysis.places import home
 
 from .pages import CAPTION, CLAIM, FIGURES, Page, shipped, words_of
 
+pytest_plugins = ["tests.browser"]
+
 
 def test_the_report_has_every_item_of_the_papers_with_a_verdict_a_command_or_a_reason() -> None:
     shelf = shipped()
@@ -83,3 +85,15 @@ def test_the_contract_of_the_adapters_is_a_page_with_every_cell_of_the_manual() 
 def test_no_text_of_the_manual_becomes_markup_and_outside_a_clone_there_is_none(tmp_path: Path) -> None:
     assert html_of(["- `<b>` & *so*"]) == "<ul><li><code>&lt;b&gt;</code> &amp; <em>so</em></li></ul>"
     assert contract_page(tmp_path / "none.md") == ""
+
+
+def test_a_phone_shows_the_report_without_scrolling_sideways_or_labels_of_nothing(tab, tmp_path: Path) -> None:
+    shelf = shipped()
+    (tmp_path / "report.html").write_text(report_page(collect([shelf]), [shelf]))
+    tab.page.set_viewport_size({"width": 360, "height": 740})
+    page = tab.open(tmp_path / "report.html")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    again = page.locator("#smore_table3 td[data-label=Again]")
+    assert again.count() == 1 and not again.is_visible()
+    tab.page.set_viewport_size({"width": 1200, "height": 740})
+    assert again.is_visible(), "the line below a row goes through to its last cell"
