@@ -118,7 +118,7 @@ def test_the_page_of_the_figures_is_in_order_for_a_screen_reader_and_its_links_r
     assert all(after <= before + 1 for before, after in zip(levels, levels[1:]))
     ids = page.values("id")
     assert len(ids) == len(set(ids))
-    for name in ("aria-labeledby", "aria-controls", "for", "data-copy"):
+    for name in ("aria-labelledby", "aria-controls", "for", "data-copy"):
         assert {word for value in page.values(name) for word in value.split()} <= set(ids)
     for link in page.values("href", "a") + page.values("src", "img"):
         if link.startswith("?"):

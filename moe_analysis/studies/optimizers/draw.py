@@ -180,14 +180,15 @@ def name_ends(panel: Any) -> None:
     lines = [line for line in panel.lines if not line.get_label().startswith("_")]
     last = [np.flatnonzero(np.isfinite(line.get_ydata())) for line in lines]
     ends = [(line, places[-1]) for line, places in zip(lines, last) if len(places)]
-    heights = np.array([line.get_ydata()[place] for line, place in ends], float)
-    low, high = panel.get_ylim()
-    panel.set_ylim(low, high)  # names below must not move the axis
-    for (line, place), height in zip(ends, spread_out(heights, APART * (high - low))):
+    panel.set_ylim(panel.get_ylim())  # names below must not move the axis
+    to_share = panel.transScale + panel.transLimits  # of the panel's height, on any scale
+    heights = np.array([to_share.transform((1.0, line.get_ydata()[place]))[1] for line, place in ends])
+    for (line, place), height in zip(ends, spread_out(heights, APART)):
         panel.annotate(
             line.get_label(),
             (line.get_xdata()[place], height),
             (8, 0),
+            xycoords=panel.get_xaxis_transform(),
             textcoords="offset points",
             color=line.get_color(),
             va="center",

@@ -43,6 +43,7 @@ def plot(found: TunedOptimizers) -> Figure:
                 continue
             below, own = panels[1][column], [method for method in methods if method in trained]
             draw_measure(below, found.bands, "train loss", own, rate_labels(found.rates), under=3.2)
+            logarithmic(below)
             below.set_title(f"forms of {form}: training at the chosen rate", fontsize=10)
             name_ends(below)
         for panel in panels[:, 1:].flat:
@@ -57,17 +58,22 @@ def draw_grid(panel: Any, found: TunedOptimizers, methods: list[str]) -> None:
         draw_rates(panel, rate_bands(found.outcomes, method, MEASURE), method, index)
         ring_best(panel, found.outcomes, found.rates, method, MEASURE)
     panel.set_xscale("log")
-    panel.set_yscale("log")  # the best rates lie close together, and diverging runs far above them
-    panel.minorticks_off()
-    low, high = panel.get_ylim()
-    panel.set_yticks([tick for tick in TICKS if low <= tick <= high], minor=False)
-    panel.yaxis.set_major_formatter("{x:g}")
+    logarithmic(panel)
     panel.set_xlabel(RATE)
     panel.set_ylabel(OUTCOMES[MEASURE])
     panel.grid(axis="y")
     # between the title and the axes: lines that end alike leave no room beside them
     place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2}
     panel.legend(ncols=2, fontsize=8.5, handlelength=1.4, handletextpad=0.4, columnspacing=0.8, **place)
+
+
+def logarithmic(panel: Any) -> None:
+    """Losses on a logarithmic axis: the best runs lie close together, and diverging ones far above them."""
+    panel.set_yscale("log")
+    panel.minorticks_off()
+    low, high = panel.get_ylim()
+    panel.set_yticks([tick for tick in TICKS if low <= tick <= high], minor=False)
+    panel.yaxis.set_major_formatter("{x:g}")
 
 
 def reading_of(found: TunedOptimizers) -> str:
