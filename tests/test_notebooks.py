@@ -80,7 +80,7 @@ def test_a_notebook_finds_its_modules_though_no_other_imported_them(name: str) -
     """Of `ma.studies.routing.tokens` both parents must offer their part before anybody has imported it."""
     cells = [cell.source for cell in nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4).cells if cell.cell_type == "code"]
     lines = "\n".join(cells).splitlines()
-    ours = "\n".join(line for line in lines if not line.startswith(("%", "!")))
+    ours = "\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in lines)
     assert modules_only_reached(ours) == []
 
 

@@ -93,7 +93,7 @@ def first_prompts(run: Any, prompts: int) -> pd.DataFrame:
     [2]
     """
     if isinstance(prompts, bool) or not isinstance(prompts, int | np.integer) or prompts < 1:
-        raise ValueError(f"prompts = {prompts!r} must be a whole number of at least 1: test prompts of each data set")
+        raise ValueError(f"prompts = {prompts!r} is no whole number of at least 1; pass one, such as prompts=5")
     test = load_suite(run.config.suite, split="test", datasets=run.config.datasets)
     return test.groupby("dataset").head(prompts).reset_index(drop=True)
 

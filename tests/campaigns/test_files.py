@@ -22,19 +22,19 @@ TABLE_2 = ("ARC-Challenge", "ARC-Easy", "commonsense_qa", "openbookqa", "winogra
 
 
 @pytest.fixture
-def smore_table2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data sets of the right names, where suites are looked for."""
-    folder = tmp_path / "smore_table2"
-    folder.mkdir()
-    for name in TABLE_2:
-        row = {"dataset": name, "group": "qa", "choices": ["a", "b"], "answer": "a", "label": 0}
-        lines = [json.dumps({**row, "split": split, "prompt": f"{split}?"}) for split in ("train", "test")]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    for suite, names in {"smore_table2": TABLE_2, "multitask": ("PIQA",), "bbh": ("snarks",)}.items():
+        (tmp_path / suite).mkdir()
+        for name in names:
+            row = {"dataset": name, "group": "qa", "choices": ["a", "b"], "answer": "a", "label": 0}
+            lines = [json.dumps({**row, "split": split, "prompt": f"{split}?"}) for split in ("train", "test")]
+            (tmp_path / suite / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     monkeypatch.setenv("MOE_ANALYSIS_DATA", str(tmp_path))
 
 
 @pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: path.stem)
-def test_a_campaign_that_ships_loads(path: Path, smore_table2) -> None:
+def test_a_campaign_that_ships_loads(path: Path, suites) -> None:
     campaign = read_campaign(path)
     assert is_campaign(path) and campaign.study == path.stem
 
@@ -56,7 +56,7 @@ def test_what_ships_says_how_far_the_compact_campaign_went() -> None:
 
 
 @pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: path.stem)
-def test_every_system_has_the_same_trials_and_a_prefix_of_the_finals_is_balanced(path: Path, smore_table2) -> None:
+def test_every_system_has_the_same_trials_and_a_prefix_of_the_finals_is_balanced(path: Path, suites) -> None:
     campaign = read_campaign(path)
     labels = list(campaign.systems)
     tuning = [config.name for config in campaign.tuning_configs()]

@@ -129,11 +129,11 @@ def test_a_campaign_that_dies_anywhere_goes_on_to_the_same_table(
 
     original = running.Ledger.enter
 
-    def deadly(self, stage: str, config: ma.TrainConfig) -> None:
+    def deadly(self, stage: str, config: ma.TrainConfig, diverged: bool = False) -> None:
         if config.run_name not in seen:
             seen.add(config.run_name)
             raise Died
-        original(self, stage, config)
+        original(self, stage, config, diverged)
 
     seen: set[str] = set()
     monkeypatch.setattr(running.Ledger, "enter", deadly)

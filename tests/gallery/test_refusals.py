@@ -13,6 +13,7 @@ from moe_analysis.gallery import GalleryError, build
 from moe_analysis.gallery.entries import collect
 from moe_analysis.gallery.page import render
 from moe_analysis.gallery.records import read_record
+from moe_analysis.gallery.report import STATES
 from moe_analysis.gallery.shelves import Shelf
 
 from .pages import CLAIM, RECORD
@@ -99,6 +100,6 @@ def test_a_damaged_record_is_read_or_refused_with_an_error_of_ours(tmp_path_fact
     path = tmp_path_factory.getbasetemp() / "it.json"
     path.write_bytes(content)
     try:
-        render(collect([Shelf("here", Path(), "", {"it": read_record(path)})]))
+        render(collect([Shelf("here", Path(), "", {"it": read_record(path)})]), dict.fromkeys(STATES, 0))
     except GalleryError as error:
         assert str(error).startswith("it.json ")

@@ -48,7 +48,7 @@ def test_the_gallery_counts_what_is_measured_as_the_report_does(folder: Path) ->
     assert f": of {len(INDEX)} figures, tables, statements and algorithms " in lead
     for state, words in (
         ("measured", "are measured"),
-        ("open", "are not measured"),
+        ("open", "still to measure"),
         ("not here", "cannot be run here"),
     ):
         assert f" {states[state]} {words}" in lead

@@ -75,7 +75,7 @@ def test_a_window_below_one_is_refused():
 
 
 def test_a_run_without_training_steps_is_refused():
-    with pytest.raises(ValueError, match="'T-REX'.*no training step"):
+    with pytest.raises(ValueError, match="the run of T-REX, seed 0, has no training step"):
         loss_curves([run([])])
 
 

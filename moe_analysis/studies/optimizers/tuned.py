@@ -91,6 +91,11 @@ def measure_table(table: str | Path) -> TunedOptimizers:
     Raises:
         ResultsError: there is no such table, or it is damaged.
         ValueError: as `stored_optimizers`.
+
+    Example:
+        >>> found = measure_table("optimizers")
+        >>> found.chosen.set_index("method").loc[["SGD", "RSGD", "AdamW"], "lr"].tolist()
+        [2.0, 0.2, 0.001]
     """
     found = stored_optimizers(table)
     tried = found.tuning if len(found.tuning) else found.finals

@@ -301,6 +301,11 @@ def measure_table(
 
     Raises:
         ResultsError, ValueError: as `stored_scores`.
+
+    Example:
+        >>> found = measure_table("compact")
+        >>> found.rates.chosen.set_index("method").loc[["LoRA", "T-REX"], "lr"].tolist()
+        [0.003, 0.02]
     """
     found = stored_scores(table, measure, choose_by)
     frame = found.scores

@@ -55,7 +55,7 @@ def watched_run(
     experts |= {kind: np.broadcast_to(value, experts[kind].shape) for kind, value in changes.items()}
     load = np.broadcast_to(np.full(EXPERTS, 0.5) if load is None else load, shape)
     gates = {"gate_load": load, "gate_importance": load / 2, "gate_entropy": np.full(shape[:2], entropy)}
-    config = SimpleNamespace(name=method, seed=seed, lr=lr)
+    config = SimpleNamespace(name=method, seed=seed, lr=lr, system="moelora")
     return SimpleNamespace(config=config, expert_records=dataset(experts, stride), records=dataset(gates, 1))
 
 
