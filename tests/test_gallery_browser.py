@@ -164,9 +164,8 @@ def test_a_verdict_of_the_summary_is_a_link_to_its_claims_which_are_then_open(ga
         for item, claim in claims()
         if claim["verdict"] == "not reproduced"
     }
-    assert gallery.locator("#hits").inner_text().endswith(f", {len(wanted)} claims"), (
-        "a claim of several figures counts once"
-    )
+    count = f"{len(wanted)} claim{'s' * (len(wanted) != 1)}"
+    assert gallery.locator("#hits").inner_text().endswith(f", {count}"), "a claim of several figures counts once"
 
 
 @pytest.mark.parametrize("theme", ["system", "button"])
