@@ -209,7 +209,8 @@ def test_on_a_phone_an_item_is_folded_to_its_result_until_it_is_opened(tab, gall
     gallery.goto("about:blank")
     gallery.goto((folder / "index.html").as_uri() + "#trex_fig2")
     assert gallery.locator("#trex_fig2 .picture").is_visible() and gallery.locator("#gr_fig2 .picture").is_hidden()
-    assert tab.complaints == []
+    # leaving the page ends the loading of its pictures
+    assert [one for one in tab.complaints if not one.endswith("net::ERR_ABORTED")] == []
 
 
 @pytest.mark.parametrize("name", ["reproducibility", "contract"])
