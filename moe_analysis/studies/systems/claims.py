@@ -1,4 +1,4 @@
-"""What T-REX claims about accuracy and size, and S'MoRE in Table 2, declared before measuring, and the verdicts."""
+"""What T-REX claims about accuracy and size, declared before measuring, and the verdicts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pandas as pd
 from ...evidence import Claim, judged
 from .endpoints import ENDPOINTS, MEANING, effect, inside_parts, versions
 from .scores import OUTSIDE
-from .table_2 import is_table_2, paper_gain
 
 if TYPE_CHECKING:
     from .measure import Compared, Systems
@@ -20,7 +19,6 @@ LORA_BASED = ("LoRA", "LoRA-MoE", "SiRA")
 # half of "up to +1.78 %": the paper's largest gain over any of them, and its gains over each are not public to us
 HEADLINE = 0.0178 / 2
 DRAWN = 0.01  # the paper draws, or says that it helps, without a number: a point is what a reader of a table would see
-SMORE, OF_TABLE_2 = "S'MoRE", ("LoRA", "HydraLoRA", "MixLoRA")  # S'MoRE's Table 2
 SAVING = (0.30, 0.40)  # share of the others' trainable parameters that it does without
 ROUNDING = 0.01  # of a share that was made by whole ranks
 
@@ -37,22 +35,7 @@ def claims(found: Systems) -> list[Claim]:
         ),
         saving(found.authors),
         *(joint(found, part) for part in inside),
-        *table_2(found),
     ]
-
-
-def table_2(found: Compared) -> list[Claim]:
-    """Every version of S'MoRE is ahead of each version of the others, by half of the paper's gain over that very one."""
-    told = []
-    for part in inside_parts(found.scores) if is_table_2(found.scores) else ():
-        counted = found.tasks.loc[(found.tasks["part"] == part) & found.tasks["kept"], "dataset"]
-        others = [label for name in OF_TABLE_2 for label in versions(found.methods, name)]
-        for method in versions(found.methods, SMORE):
-            effects = {other: gain for other in others if (gain := paper_gain(method, other, counted)) > 0}
-            name = f"smore_table2_{method.removeprefix(SMORE).strip(' ()') or 'any'}"
-            if others:
-                told.append(versus(found, name, "S'MoRE Table 2", part, method, others, DRAWN, effects))
-    return told
 
 
 def saving(authors: pd.DataFrame) -> Claim:

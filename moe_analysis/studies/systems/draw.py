@@ -24,7 +24,6 @@ from ...drawing.style import (
 from .draw_radar import draw_radar
 from .endpoints import versions
 from .scores import INSIDE, OUTSIDE, PARTS, above_guessing, tasks_above_guessing
-from .table_2 import PAPER, is_table_2
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -43,8 +42,6 @@ UNTRAINED, GUESSING = "#1A1A1A", "#8A8A8A"
 def plot(found: Systems) -> Figure:
     """The paper figure: dots of all systems, and of the radar's systems that have runs the tasks and the radar."""
     shown = [label for name in RADAR_METHODS for label in versions(found.methods, name)]
-    if is_table_2(found.scores):
-        shown = [label for label in found.methods if label in PAPER or label in shown]
     return transfer_figure(found.scores, found.summary, found.levels, shown)
 
 

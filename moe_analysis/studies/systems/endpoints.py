@@ -126,6 +126,8 @@ def effect(
 ) -> Effect | str:
     """method minus other on the tasks of a part that count, over tasks and seeds; a text where a precondition fails.
 
+    A part of one data set is about that data set and no sample of tasks: its effect is over seeds.
+
     Args:
         frame, tasks: of `scores` and `task_table`.
         guessing: `against_level` of "guess": where no method of the part is above it, accuracies say nothing.
@@ -134,4 +136,10 @@ def effect(
     if reason := within_guessing(tasks, guessing, part):
         return reason
     found = gap(frame, tasks, part, method, other, measure)
-    return found if isinstance(found, str) else Effect(found.to_numpy())
+    return found if isinstance(found, str) else effect_of(found, tasks, part)
+
+
+def effect_of(gaps: pd.DataFrame, tasks: pd.DataFrame, part: str) -> Effect:
+    """(tasks, seeds) as an effect over both, or over seeds alone where the part has one data set."""
+    alone = tasks.loc[tasks["part"] == part, "dataset"].nunique() == 1
+    return Effect(gaps.to_numpy()[0], "seeds on one data set") if alone else Effect(gaps.to_numpy())

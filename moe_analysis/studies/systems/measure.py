@@ -1,13 +1,11 @@
-"""From runs or a campaign's table to T-REX's Fig. 3, the map of tasks, and your own adapter compared with them."""
+"""From runs to T-REX's Fig. 3, the map of tasks, and your own adapter compared with them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ...comparison import meta_backbone
@@ -16,11 +14,9 @@ from ...training.transfer import evaluate_all, levels_on
 from ..asked import Runs, asked
 from ..records import method_of
 from ..result import Result
-from .endpoints import CEILING, FLOOR, REFERENCES, task_table
+from .endpoints import task_table
 from .learning import learning
 from .scores import against_level, comparisons, levels, part_summary, scores, task_differences
-from .stored import stored_scores
-from .table_2 import side_by_side
 
 COMPANIONS = {"embedded": "embedded_ood", "multitask": "bbh"}  # suite -> the one that nobody trained on
 REFERENCE = "LoRA"
@@ -63,6 +59,18 @@ class Compared(Result):
         """Accuracy and loss by method and part."""
         return self.summary.pivot(index="method", columns=["measure", "part"], values="mean").loc[self.methods]
 
+    @property
+    def learning(self) -> pd.DataFrame:
+        """Every system on every task against the base model on the same rows."""
+        return learning(self.scores, self.levels)
+
+    @property
+    def learned(self) -> pd.DataFrame:
+        """Of each part and system, on how many tasks its mean lies above the base model: columns are the words of
+        `learning`."""
+        counts = self.learning.groupby(["part", "method", "learning"], sort=False).size()
+        return counts.unstack(fill_value=0)
+
     def gaps(self, against: str = REFERENCE) -> dict[str, pd.DataFrame]:
         """Every task against one system: accuracy and loss, as `task_differences` returns them."""
         return {measure: task_differences(self.scores, against, measure) for measure in ("accuracy", "loss")}
@@ -93,99 +101,18 @@ class Systems(Compared):
     authors: pd.DataFrame
 
     @property
-    def learning(self) -> pd.DataFrame:
-        """Every system on every task against the base model on the same rows."""
-        return learning(self.scores, self.levels)
-
-    @property
-    def learned(self) -> pd.DataFrame:
-        """Of each part and system, on how many tasks its mean lies above the base model: columns are the words of
-        `learning`."""
-        counts = self.learning.groupby(["part", "method", "learning"], sort=False).size()
-        return counts.unstack(fill_value=0)
-
-    @property
-    def beside_paper(self) -> pd.DataFrame:
-        """Table 2 of S'MoRE side by side with ours; empty for other data sets."""
-        return side_by_side(self.scores, self.levels)
-
-    @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        further = {"learning": self.learning, "Table 2 side by side": self.beside_paper}
-        return super().tables | {name: table for name, table in further.items() if len(table)}
+        return super().tables | {"learning": self.learning}
 
     @property
     def numbers(self) -> Mapping[str, Any]:
         names = ("costs", "levels", "summary", "guessing", "gains", "pairs", "losses", "tasks", "authors", "learned")
-        beside = {"table_2": self.beside_paper} if len(self.beside_paper) else {}
-        return {name: getattr(self, name) for name in names} | beside
+        return {name: getattr(self, name) for name in names}
 
     @property
     def by_task(self) -> SystemTasks:
         """The same scores as a map of tasks."""
         return SystemTasks(**shared(self))
-
-
-@dataclass(frozen=True, eq=False)
-class TunedSystems(Systems):
-    """The same by a campaign that tuned every system alike.
-
-    Args:
-        tuning: one row per run of the tuning, as `stored.Stored.tuning`.
-    """
-
-    tuning: pd.DataFrame
-
-    @property
-    def rates(self) -> SystemRates:
-        """The tuning as a figure of its own.
-
-        Raises:
-            ValueError: for a table without tuning.
-        """
-        if self.tuning.empty:
-            raise ValueError(
-                f"{self.stored} has no tuning with configurations; pass the table of a campaign that tunes"
-            )
-        runs, seeds = len(self.tuning), self.tuning["seed"].nunique()
-        sample = f"{runs} runs of {seeds} seed{'s' * (seeds != 1)}, by rows held out of train"
-        return SystemRates(tuning=self.tuning, sample=sample, stored=self.stored)
-
-
-@dataclass(frozen=True, eq=False)
-class SystemRates(Result):
-    """How every system was tuned: the whole grid, and what was chosen.
-
-    Args:
-        tuning: one row per run, as `stored.Stored.tuning`.
-    """
-
-    item = "systems_rates"
-    title = "Beyond the papers: every system over its grid of learning rates"
-    question = "Does any system look worse only because its learning rate was not right?"
-    how_to_read = (
-        "One panel per system: mean accuracy on rows held out of train by the learning rate, for each rate of its router; "
-        "the ring is the choice that the final runs were trained with, the thin line the best accuracy that any system "
-        "reached. The grid is the same for all."
-    )
-    drawing = "draw_rates"
-    judging = "claims_rates"
-
-    tuning: pd.DataFrame
-
-    @property
-    def chosen(self) -> pd.DataFrame:
-        """method, lr, router_multiplier, accuracy, loss, trials, end ("least", "most" or "": whether the rate is an end
-        of the grid)."""
-        best = self.tuning[self.tuning["chosen"]].drop_duplicates("method").set_index("method")
-        tried = self.tuning.groupby("method", sort=False)["lr"].agg(["min", "max", "size"]).loc[best.index]
-        ends = np.select([best["lr"] <= tried["min"], best["lr"] >= tried["max"]], ["least", "most"], "")
-        columns = ["lr", "router_multiplier", "accuracy", "loss"]
-        return best[columns].assign(trials=tried["size"], end=ends).reset_index()
-
-    @property
-    def tables(self) -> dict[str, pd.DataFrame]:
-        return {"chosen": self.chosen, "tuning": self.tuning}
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,52 +207,6 @@ def measure_adapter(runs: Runs, name: str, outside: str | None = None, workers: 
     if name not in labels:
         raise ValueError(f"name = {name!r} has no run; choose one of {', '.join(labels)}")
     return OwnAdapter(**in_common(runs, outside, workers), name=name)
-
-
-@asked()
-def measure_table(
-    table: str | Path | pd.DataFrame,
-    measure: str = "accuracy",
-    references: str | Sequence[str] = REFERENCES,
-    floor: float = FLOOR,
-    ceiling: float = CEILING,
-    choose_by: str = "accuracy",
-) -> TunedSystems:
-    """The same from a campaign's table of results, when machines and runs are gone.
-
-    Args:
-        table: path of the .parquet file or a study's name, its frame, or the frame of its `results`.
-        measure: "accuracy" or "accuracy_norm".
-        references, floor, ceiling: which tasks count, see `task_table`; judged on the rows held out of train.
-        choose_by: what the campaign chose its cells by; final runs of others are left out and named in `sample`.
-
-    Raises:
-        ResultsError, ValueError: as `stored_scores`.
-
-    Example:
-        >>> found = measure_table("compact")
-        >>> found.rates.chosen.set_index("method").loc[["LoRA", "T-REX"], "lr"].tolist()
-        [0.003, 0.02]
-    """
-    found = stored_scores(table, measure, choose_by)
-    frame = found.scores
-    shell = meta_backbone(found.backbone) if found.adapters else None
-    costs = pd.DataFrame({"method": [], "trainable": []})
-    return TunedSystems(
-        scores=frame,
-        tuning=found.tuning,
-        levels=found.levels,
-        summary=part_summary(frame),
-        guessing=against_level(frame, found.levels, "guess"),
-        tasks=task_table(frame, found.levels, references, floor, ceiling, found.held_out),
-        pairs=comparisons(frame),
-        costs=costs if shell is None else method_table(found.adapters, shell),
-        gains=against_level(frame, found.levels, "untrained"),
-        losses=comparisons(frame, measure="loss"),
-        authors=authors_sizes(found.backbone or "compact"),
-        sample=found.sample,
-        stored=found.name,
-    )
 
 
 def in_common(runs: Sequence[Any], outside: str | None, workers: int | None) -> dict[str, Any]:

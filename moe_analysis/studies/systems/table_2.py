@@ -6,17 +6,27 @@ Every cell of the paper is the best of that method's own sweep of sizes, trained
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ...evidence.intervals import mean_interval
+from ..asked import asked
+from .endpoints import CEILING, FLOOR, REFERENCES
+from .measure import Compared
 from .scores import INSIDE
+from .stored import stored_scores
+from .tuned import SystemRates, Tuned, compared
 
 BASE = "base model"
 DATASETS = ("ARC-Challenge", "ARC-Easy", "commonsense_qa", "openbookqa", "winogrande")
 AVERAGE = "average"
+COLUMNS = ["method", "dataset", "paper", "ours", "low", "high", "seeds", "paper_gain", "gain", "gain_low", "gain_high"]
 # accuracy in percent, in the order of DATASETS
 PAPER = {
     BASE: (32.54, 66.31, 23.67, 43.80, 50.75),
@@ -30,41 +40,115 @@ PAPER = {
 }
 
 
-def is_table_2(frame: pd.DataFrame) -> bool:
-    """Whether scores are of the data sets of Table 2."""
-    inside = frame.loc[frame["part"] == INSIDE, "dataset"]
-    return len(inside) > 0 and set(inside) <= set(DATASETS)
+@dataclass(frozen=True, eq=False)
+class PretrainedRates(SystemRates):
+    """The tuning of the systems on the pretrained model."""
+
+    item = "smore_table2_rates"
+    title = "Beyond S'MoRE: the grid of learning rates on a pretrained model"
+
+
+@dataclass(frozen=True, eq=False)
+class Table2(Tuned, Compared):
+    """S'MoRE's Table 2 on a pretrained model, beside the paper's numbers.
+
+    Args:
+        tuning: one row per run of the tuning, as `stored.Stored.tuning`.
+    """
+
+    item = "smore_table2"
+    title = "S'MoRE Table 2: adapters on a pretrained language model"
+    question = "Is S'MoRE more accurate than LoRA, HydraLoRA and MixLoRA on a pretrained model?"
+    how_to_read = (
+        "Filled dots are ours: a mean over seeds with its 95 % interval, small marks are seeds. Open diamonds are the "
+        "paper's numbers, on a larger model. On the left the accuracy, where the black line is our model before training; "
+        "on the right what each method gains over LoRA."
+    )
+    drawing = "draw_table_2"
+    judging = "claims_table_2"
+    grid = PretrainedRates
+
+    tuning: pd.DataFrame
+
+    @cached_property
+    def beside_paper(self) -> pd.DataFrame:
+        """The paper's numbers and ours, as `side_by_side` returns them."""
+        return side_by_side(self.scores, self.levels)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return {"Table 2 side by side": self.beside_paper, **super().tables, "learning": self.learning}
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        names = ("costs", "levels", "summary", "guessing", "pairs", "tasks", "learned")
+        return {"table_2": self.beside_paper} | {name: getattr(self, name) for name in names}
+
+
+@asked()
+def measure_table_2(
+    table: str | Path | pd.DataFrame,
+    measure: str = "accuracy",
+    references: str | Sequence[str] = REFERENCES,
+    floor: float = FLOOR,
+    ceiling: float = CEILING,
+    choose_by: str = "accuracy",
+) -> Table2:
+    """S'MoRE's Table 2 from a campaign's table of results; arguments as for `measure_table`.
+
+    Raises:
+        ResultsError, ValueError: as `stored_scores`, and for a table of other data sets than those of Table 2.
+    """
+    found = stored_scores(table, measure, choose_by)
+    trained = found.scores.loc[found.scores["part"] == INSIDE, "dataset"]
+    if not len(trained) or set(trained) - set(DATASETS):
+        raise ValueError(
+            f"{found.name} holds runs on {', '.join(dict.fromkeys(found.scores['dataset']))}, and S'MoRE's Table 2 is "
+            f"about {', '.join(DATASETS)}; pass it to measure_table, or a table of the suite smore_table2"
+        )
+    return Table2(**compared(found, references, floor, ceiling))
 
 
 def side_by_side(frame: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
     """The paper's numbers and ours, in percent.
 
     Args:
-        frame: of `scores`.
+        frame: of `scores`, on data sets of Table 2.
         levels: of `scores.levels`; its column untrained is the base model.
 
     Returns:
-        method, dataset (followed by "average"), paper, ours, low, high (95 % t interval over seeds), seeds; NaN where
-        one of both has no such number. The base model has no seeds. Empty for other data sets.
+        method, dataset (followed by "average"), paper, ours, low, high (95 % t interval over seeds), seeds, and in
+        points over LoRA paper_gain, gain, gain_low, gain_high (over the seeds that both have); NaN where one of both has
+        no such number. The base model has no seeds.
     """
-    columns = ["method", "dataset", "paper", "ours", "low", "high", "seeds"]
-    if not is_table_2(frame):
-        return pd.DataFrame(columns=columns)
+    frame = frame[frame["part"] == INSIDE]
     found = [name for name in DATASETS if name in set(frame["dataset"])]
-    places = {name: np.array([DATASETS.index(name)]) for name in found}
-    if len(found) > 1:
-        places[AVERAGE] = np.array([DATASETS.index(name) for name in found])
+    places = {name: [name] for name in found} | ({AVERAGE: found} if len(found) > 1 else {})
     base = levels.set_index("dataset")["untrained"]
+    by_seed = {
+        method: 100 * own.pivot(index="seed", columns="dataset", values="accuracy")[found]
+        for method, own in frame.groupby("method", sort=False)
+    }
     rows = []
-    for method in dict.fromkeys([BASE, *frame["method"]]):
-        own = frame[frame["method"] == method].pivot(index="seed", columns="dataset", values="accuracy")
-        for dataset, which in places.items():
-            names = [DATASETS[place] for place in which]
-            paper = np.mean(np.array(PAPER[method])[which]) if method in PAPER else np.nan
-            values = 100 * (base[names] if method == BASE else own[names].T).mean(axis=0, skipna=False)
-            ours = mean_interval(np.atleast_1d(values))
-            rows.append((method, dataset, paper, *ours, 0 if method == BASE else len(own)))
-    return pd.DataFrame(rows, columns=columns).round(2)
+    for method in (BASE, *by_seed):
+        for dataset, names in places.items():
+            ours = 100 * base[names].mean(skipna=False) if method == BASE else means(by_seed[method], names)
+            over = ours - means(by_seed["LoRA"], names) if "LoRA" in by_seed else np.nan
+            paper, less = printed(method, names), printed("LoRA", names)
+            count = 0 if method == BASE else len(by_seed[method])
+            intervals = [mean_interval(np.atleast_1d(values)) for values in (ours, over)]
+            rows.append((method, dataset, paper, *intervals[0], count, paper - less, *intervals[1]))
+    return pd.DataFrame(rows, columns=COLUMNS).round(2)
+
+
+def means(by_seed: pd.DataFrame, names: Sequence[str]) -> pd.Series:
+    """By seed, over data sets."""
+    return by_seed[list(names)].mean(axis=1, skipna=False)
+
+
+def printed(method: str, names: Sequence[str]) -> float:
+    """The paper's mean over data sets, in percent; NaN where it has none."""
+    return float(np.mean([PAPER[method][DATASETS.index(name)] for name in names])) if method in PAPER else np.nan
 
 
 def paper_gain(method: str, other: str, datasets: Iterable[str]) -> float:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from moe_analysis.studies.systems.claims import claims
+from moe_analysis.studies.systems import measure_table_2
+from moe_analysis.studies.systems.claims import claims as trex_claims
+from moe_analysis.studies.systems.claims_table_2 import claims
 from moe_analysis.studies.systems.claims_tasks import claims as task_claims
 from moe_analysis.studies.systems.endpoints import task_table, versions
 from moe_analysis.studies.systems.measure import Systems, SystemTasks, shared
 from moe_analysis.studies.systems.scores import against_level, comparisons, part_summary
-from moe_analysis.studies.systems.table_2 import DATASETS, PAPER, paper_gain, side_by_side
+from moe_analysis.studies.systems.stored import TUNING_COLUMNS
+from moe_analysis.studies.systems.table_2 import DATASETS, PAPER, Table2, paper_gain
 
 LABELS = (
     *[label for label in PAPER if label not in ("base model", "HydraLoRA (8)")],
@@ -24,7 +30,7 @@ LABELS = (
 SIZES = {"T-REX": 120, "T-REX, smaller": 65}
 
 
-def made_up(gains: dict[str, float], seeds: int = 6, datasets: tuple[str, ...] = DATASETS) -> Systems:
+def fields(gains: dict[str, float], seeds: int, datasets: tuple[str, ...]) -> dict[str, Any]:
     """Scores of every label, .5 with a little noise and what is gained by some."""
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.0005, (len(datasets), seeds))
@@ -44,17 +50,27 @@ def made_up(gains: dict[str, float], seeds: int = 6, datasets: tuple[str, ...] =
     )
     levels = pd.DataFrame({"part": "in-distribution", "dataset": datasets, "chance": 0.2, "majority": 0.2})
     levels = levels.assign(guess=0.25, untrained=0.3, untrained_loss=2.0)
-    costs = pd.DataFrame({"method": LABELS, "trainable": [SIZES.get(label, 100) for label in LABELS]})
+    return {
+        "scores": frame,
+        "levels": levels,
+        "summary": part_summary(frame),
+        "guessing": against_level(frame, levels, "guess"),
+        "tasks": task_table(frame, levels),
+        "pairs": comparisons(frame),
+        "costs": pd.DataFrame({"method": LABELS, "trainable": [SIZES.get(label, 100) for label in LABELS]}),
+    }
+
+
+def made_up(gains: dict[str, float], seeds: int = 6, datasets: tuple[str, ...] = DATASETS) -> Table2:
+    return Table2(**fields(gains, seeds, datasets), tuning=pd.DataFrame(columns=TUNING_COLUMNS))
+
+
+def of_t_rex(gains: dict[str, float]) -> Systems:
+    common = fields(gains, 6, DATASETS)
     return Systems(
-        scores=frame,
-        levels=levels,
-        summary=part_summary(frame),
-        guessing=against_level(frame, levels, "guess"),
-        tasks=task_table(frame, levels),
-        pairs=comparisons(frame),
-        costs=costs,
-        gains=against_level(frame, levels, "untrained"),
-        losses=comparisons(frame, measure="loss"),
+        **common,
+        gains=against_level(common["scores"], common["levels"], "untrained"),
+        losses=comparisons(common["scores"], measure="loss"),
         authors=pd.DataFrame({"method": ["LoRA", "LoRA-MoE", "SiRA", "T-REX"], "trainable": [100, 100, 100, 65]}),
     )
 
@@ -71,6 +87,9 @@ def test_the_papers_numbers_stand_beside_ours_with_their_intervals():
     row = table.loc["S'MoRE (4-4)", "commonsense_qa"]
     assert row["paper"] == 67.16 and row["ours"] == pytest.approx(60, abs=1) and row["seeds"] == 6
     assert row["low"] < row["ours"] < row["high"]
+    assert row["paper_gain"] == pytest.approx(3.36) and row["gain"] == pytest.approx(10, abs=0.2)
+    assert row["gain_low"] < row["gain"] < row["gain_high"]
+    assert table.loc["LoRA", ["gain", "paper_gain"]].eq(0).all(axis=None)
     assert table.loc["base model", "ARC-Easy"][["paper", "ours", "seeds"]].tolist() == [66.31, 30.0, 0]
     assert table.loc["T-REX", "paper"].isna().all() and table.loc["T-REX", "ours"].notna().all()
     assert table.loc["HydraLoRA (4)", "average"]["paper"] == pytest.approx(59.63, abs=0.01)
@@ -79,19 +98,40 @@ def test_the_papers_numbers_stand_beside_ours_with_their_intervals():
     assert isinstance(found.plot(), Figure) and found.interactive().data
 
 
-def test_one_data_set_alone_has_no_average_and_another_suite_no_table():
-    alone = made_up({}, datasets=("commonsense_qa",)).beside_paper
-    assert set(alone["dataset"]) == {"commonsense_qa"}
-    other = made_up({}, datasets=("add_small",))
-    assert other.beside_paper.empty and "Table 2 side by side" not in other.tables
-    assert not [claim for claim in claims(other) if claim.name.startswith("smore_table2")]
-    assert side_by_side(other.scores, other.levels).columns[0] == "method"
+def test_one_data_set_alone_has_no_average_and_is_judged_over_seeds():
+    found = made_up({"S'MoRE (4-4)": 0.1}, datasets=("commonsense_qa",))
+    assert set(found.beside_paper["dataset"]) == {"commonsense_qa"}
+    claim = next(claim for claim in claims(found) if claim.name.startswith("smore_table2_4-4"))
+    assert {part.verdict for part in claim.parts} == {"reproduced"}
+    assert {part.over for part in claim.parts} == {"6 seeds on one data set"}
+    assert isinstance(found.plot(), Figure)
+
+
+def test_one_seed_is_drawn_without_intervals_and_decides_nothing():
+    found = made_up({}, seeds=1, datasets=("commonsense_qa",))
+    assert found.beside_paper[["low", "high", "gain_low"]].isna().all(axis=None)
+    assert isinstance(found.plot(), Figure) and found.interactive().data
+    assert {part.verdict for claim in claims(found) for part in claim.parts} == {"not testable here"}
+
+
+def test_a_table_of_other_data_sets_is_refused():
+    with pytest.raises(ValueError, match="compact holds runs on .*add_small.* pass it to measure_table"):
+        measure_table_2("compact")
+
+
+def test_without_a_base_model_on_the_same_rows_learning_is_not_testable():
+    found = made_up({})
+    bare = replace(found, levels=found.levels.assign(untrained=np.nan))
+    whole = claims(bare)[0]
+    assert {part.verdict for part in whole.parts} == {"not testable here"}
+    assert {part.verdict for part in claims(found)[0].parts} == {"reproduced"}
+    assert isinstance(bare.plot(), Figure)
 
 
 @pytest.mark.parametrize("gain, word", [(0.1, "reproduced"), (0.0, "not reproduced"), (-0.1, "contradicted")])
 def test_both_sizes_of_smore_are_judged_against_every_version_of_the_others(gain, word):
     found = claims(made_up({"S'MoRE (2-2)": gain, "S'MoRE (4-4)": gain}))
-    told = {claim.name: claim for claim in found if claim.name.startswith("smore_table2")}
+    told = {claim.name: claim for claim in found if "trained" not in claim.name}
     assert list(told) == [f"smore_table2_{size}_in_distribution" for size in ("2-2", "4-4")]
     for claim in told.values():
         others = [part.compares.partition(" - ")[2] for part in claim.parts]
@@ -114,8 +154,8 @@ def test_the_papers_gain_is_that_on_the_tasks_that_count():
 
 
 def test_the_smaller_t_rex_and_every_mixture_reach_their_claims():
-    found = made_up({"T-REX, smaller": 0.1, "MixLoRA (8)": 0.1})
-    joint = next(claim for claim in claims(found) if claim.name.startswith("trex_headline_smaller"))
+    found = of_t_rex({"T-REX, smaller": 0.1, "MixLoRA (8)": 0.1})
+    joint = next(claim for claim in trex_claims(found) if claim.name.startswith("trex_headline_smaller"))
     assert [part.compares for part in joint.parts][:2] == ["T-REX, smaller - LoRA", "T-REX, smaller - LoRA-MoE"]
     assert joint.parts[0].verdict == "reproduced"
     own = {claim.name: claim.verdict for claim in task_claims(SystemTasks(**shared(found)))}

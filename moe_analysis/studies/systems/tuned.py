@@ -1,0 +1,144 @@
+"""Systems out of a campaign's table: each tuned on the same grid, and trained with fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...comparison import meta_backbone
+from ...theory.method_table import method_table
+from ..asked import asked
+from ..result import Result
+from .endpoints import CEILING, FLOOR, REFERENCES, task_table
+from .measure import Systems, authors_sizes
+from .scores import against_level, comparisons, part_summary
+from .stored import Stored, stored_scores
+
+
+@dataclass(frozen=True, eq=False)
+class SystemRates(Result):
+    """How every system was tuned: the whole grid, and what was chosen.
+
+    Args:
+        tuning: one row per run, as `stored.Stored.tuning`.
+    """
+
+    item = "systems_rates"
+    title = "Beyond the papers: every system over its grid of learning rates"
+    question = "Does any system look worse only because its learning rate was not right?"
+    how_to_read = (
+        "One panel per system: mean accuracy on rows held out of train by the learning rate, for each rate of its router; "
+        "the ring is the choice that the final runs were trained with, the thin line the best accuracy that any system "
+        "reached. The grid is the same for all."
+    )
+    drawing = "draw_rates"
+    judging = "claims_rates"
+
+    tuning: pd.DataFrame
+
+    @property
+    def chosen(self) -> pd.DataFrame:
+        """method, lr, router_multiplier, accuracy, loss, trials, end ("least", "most" or "": whether the rate is an end
+        of the grid)."""
+        best = self.tuning[self.tuning["chosen"]].drop_duplicates("method").set_index("method")
+        tried = self.tuning.groupby("method", sort=False)["lr"].agg(["min", "max", "size"]).loc[best.index]
+        ends = np.select([best["lr"] <= tried["min"], best["lr"] >= tried["max"]], ["least", "most"], "")
+        columns = ["lr", "router_multiplier", "accuracy", "loss"]
+        return best[columns].assign(trials=tried["size"], end=ends).reset_index()
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return {"chosen": self.chosen, "tuning": self.tuning}
+
+
+class Tuned:
+    """What a result has of a campaign that tuned every system alike."""
+
+    grid = SystemRates  # the figure of the tuning
+    tuning: pd.DataFrame
+    stored: str
+
+    @property
+    def rates(self) -> SystemRates:
+        """The tuning as a figure of its own.
+
+        Raises:
+            ValueError: for a table without tuning.
+        """
+        if self.tuning.empty:
+            raise ValueError(
+                f"{self.stored} has no tuning with configurations; pass the table of a campaign that tunes"
+            )
+        runs, seeds = len(self.tuning), self.tuning["seed"].nunique()
+        sample = f"{runs} runs of {seeds} seed{'s' * (seeds != 1)}, by rows held out of train"
+        return self.grid(tuning=self.tuning, sample=sample, stored=self.stored)
+
+
+@dataclass(frozen=True, eq=False)
+class TunedSystems(Tuned, Systems):
+    """The same by a campaign that tuned every system alike.
+
+    Args:
+        tuning: one row per run of the tuning, as `stored.Stored.tuning`.
+    """
+
+    tuning: pd.DataFrame
+
+
+@asked()
+def measure_table(
+    table: str | Path | pd.DataFrame,
+    measure: str = "accuracy",
+    references: str | Sequence[str] = REFERENCES,
+    floor: float = FLOOR,
+    ceiling: float = CEILING,
+    choose_by: str = "accuracy",
+) -> TunedSystems:
+    """T-REX's Fig. 3 from a campaign's table of results, when machines and runs are gone.
+
+    Args:
+        table: path of the .parquet file or a study's name, its frame, or the frame of its `results`.
+        measure: "accuracy" or "accuracy_norm".
+        references, floor, ceiling: which tasks count, see `task_table`; judged on the rows held out of train.
+        choose_by: what the campaign chose its cells by; final runs of others are left out and named in `sample`.
+
+    Raises:
+        ResultsError, ValueError: as `stored_scores`.
+
+    Example:
+        >>> found = measure_table("compact")
+        >>> found.rates.chosen.set_index("method").loc[["LoRA", "T-REX"], "lr"].tolist()
+        [0.003, 0.02]
+    """
+    found = stored_scores(table, measure, choose_by)
+    return TunedSystems(
+        **compared(found, references, floor, ceiling),
+        gains=against_level(found.scores, found.levels, "untrained"),
+        losses=comparisons(found.scores, measure="loss"),
+        authors=authors_sizes(found.backbone or "compact"),
+    )
+
+
+def compared(found: Stored, references: str | Sequence[str], floor: float, ceiling: float) -> dict[str, Any]:
+    """The fields of `Compared`, and the tuning."""
+    frame = found.scores
+    shell = meta_backbone(found.backbone) if found.adapters else None
+    return {
+        "scores": frame,
+        "tuning": found.tuning,
+        "levels": found.levels,
+        "summary": part_summary(frame),
+        "guessing": against_level(frame, found.levels, "guess"),
+        "tasks": task_table(frame, found.levels, references, floor, ceiling, found.held_out),
+        "pairs": comparisons(frame),
+        "costs": pd.DataFrame({"method": [], "trainable": []})
+        if shell is None
+        else method_table(found.adapters, shell),
+        "sample": found.sample,
+        "stored": found.name,
+    }
