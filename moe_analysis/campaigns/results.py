@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..tasks.suite import DATA_FOLDER
 from .row import unpacked
-from .table import CURVES, ResultsError, Row, read_rows
+from .table import CURVES, PER_DATASET, ResultsError, Row, read_rows
 
 RESULTS_FOLDER = DATA_FOLDER / "results"
 MEASURES = {"accuracy": "correct", "accuracy_norm": "correct_norm"}  # name -> the outcomes that it is the mean of
@@ -27,8 +27,9 @@ def results(study: str | Path, folder: str | Path | None = None) -> pd.DataFrame
     Returns:
         study, stage ("tune": on rows held out of train, or "final": on test rows), system, seed, configuration (digest
         without the seed), run, suite, dataset, kind, rows, rows_digest (outcomes with the same one are of the same rows
-        in the same order), accuracy and accuracy_norm (choices ranked by likelihood a character) in [0, 1], loss (nats
-        an answer token), correct and correct_norm (bytes for `unpack_correct`).
+        in the same order), accuracy and accuracy_norm (choices ranked by likelihood per character) in [0, 1], loss
+        (nats per answer token), role, chance and majority (what guessing and always giving one answer reach; of a table of
+        schema 1 "" and NaN), correct and correct_norm (bytes for `unpack_correct`).
 
     Raises:
         ResultsError: there is no such table, or it is damaged or of another schema; names the file and the remedy.
@@ -40,7 +41,8 @@ def results(study: str | Path, folder: str | Path | None = None) -> pd.DataFrame
     1  final  T-REX  add_small_one_over     2
     """
     lines = [line for row in known_rows(study, folder) for line in per_dataset(row)]
-    columns = [*RUN, "suite", "dataset", "kind", "rows", "rows_digest", *MEASURES, "loss", *MEASURES.values()]
+    told = ["role", "chance", "majority"]
+    columns = [*RUN, "suite", "dataset", "kind", "rows", "rows_digest", *MEASURES, "loss", *told, *MEASURES.values()]
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -59,16 +61,12 @@ def per_dataset(row: Row) -> list[Row]:
             "correct_norm": norm,
             "accuracy": unpacked(correct, count).mean(),
             "accuracy_norm": unpacked(norm, count).mean(),
+            "role": role,
+            "chance": chance,
+            "majority": majority,
         }
-        for suite, dataset, kind, count, digest, loss, correct, norm in zip(
-            row["suites"],
-            row["datasets"],
-            row["kinds"],
-            row["rows"],
-            row["rows_digests"],
-            row["losses"],
-            row["correct"],
-            row["correct_norm"],
+        for suite, dataset, kind, count, digest, loss, correct, norm, role, chance, majority in zip(
+            *(row[name] for name in PER_DATASET)
         )
     ]
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..tasks.baselines import baselines
+from ..tasks.suite import load_suite, task_roles
 from ..training.config import TrainConfig
 from ..training.run import Run
 from ..training.status import machine, versions
@@ -27,9 +30,9 @@ def configuration_digest(config: TrainConfig) -> str:
 
 
 def row_of(run: Run, study: str, stage: str) -> dict[str, Any]:
-    """The row of a finished run, every column of `results_table.COLUMNS`; raises RunError for a damaged folder.
+    """The row of a finished run, every column of `table.COLUMNS`; raises RunError for a damaged folder.
 
-    Outcomes are packed to bits, a byte for eight test rows of a data set; losses are in nats an answer token. The curves
+    Outcomes are packed to bits, a byte for eight test rows of a data set; losses are in nats per answer token. The curves
     are of the training batches, means over at most MOST_POINTS stretches of equal length: the task's loss without any
     balance loss, so that systems compare, and the gradient's norm before clipping.
     """
@@ -104,6 +107,8 @@ def identity(config: TrainConfig, study: str, stage: str) -> dict[str, Any]:
 def answered(outcomes: pd.DataFrame) -> dict[str, Any]:
     """The columns of a row that are lists with an entry per data set, out of `Run.outcomes`."""
     groups = list(outcomes.groupby(["suite", "dataset", "kind"], sort=False))
+    suites = {suite: to_beat(suite, own["dataset"].unique()) for suite, own in outcomes.groupby("suite", sort=False)}
+    roles, chances, majorities = zip(*(suites[suite][dataset] for (suite, dataset, _), _ in groups))
     return {
         "suites": [key[0] for key, _ in groups],
         "datasets": [key[1] for key, _ in groups],
@@ -113,7 +118,17 @@ def answered(outcomes: pd.DataFrame) -> dict[str, Any]:
         "losses": [float(-rows["log_likelihood"].sum(skipna=False) / rows["tokens"].sum()) for _, rows in groups],
         "correct": [packed(rows["correct"].to_numpy()) for _, rows in groups],
         "correct_norm": [packed(rows["correct_norm"].to_numpy()) for _, rows in groups],
+        "roles": list(roles),
+        "chances": list(chances),
+        "majorities": list(majorities),
     }
+
+
+def to_beat(suite: str, datasets: Sequence[str]) -> dict[str, tuple[str, float, float]]:
+    """Of each data set its role, and the accuracies of guessing and of always giving one answer."""
+    frame = load_suite(suite, datasets=list(datasets))
+    roles, guesses = task_roles(suite, frame), baselines(frame)
+    return {name: (str(roles[name]), *map(float, guesses.loc[name, ["chance", "majority"]])) for name in datasets}
 
 
 def packed(correct: np.ndarray) -> bytes:

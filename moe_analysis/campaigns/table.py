@@ -18,10 +18,11 @@ from ..atomic import replacing
 from ..tasks.rows import shorten
 from .row import Difference, difference
 
-SCHEMA, ABOUT = 1, b"moe_analysis.results"  # of what is written here, and where a file says it
+SCHEMA, ABOUT = 2, b"moe_analysis.results"  # of what is written here, and where a file says it
 LOCK_SECONDS = 60.0
 RESTORE = "restore it from version control or another machine's copy, or move it away"
 TEXT, TEXTS, NUMBERS, BYTES = pa.string(), pa.list_(pa.string()), pa.list_(pa.int32()), pa.list_(pa.binary())
+SHARES = pa.list_(pa.float64())
 COLUMNS = pa.schema(
     [
         ("study", TEXT),
@@ -31,15 +32,18 @@ COLUMNS = pa.schema(
         ("run", TEXT),
         ("configuration", TEXT),
         ("config", TEXT),
-        # a data set an entry
+        # one entry per data set
         ("suites", TEXTS),
         ("datasets", TEXTS),
         ("kinds", TEXTS),
         ("rows", NUMBERS),
         ("rows_digests", TEXTS),
-        ("losses", pa.list_(pa.float64())),
+        ("losses", SHARES),
         ("correct", BYTES),
         ("correct_norm", BYTES),
+        ("roles", TEXTS),
+        ("chances", SHARES),
+        ("majorities", SHARES),
         ("curve_steps", NUMBERS),
         ("curve_loss", pa.list_(pa.float32())),
         ("curve_norm", pa.list_(pa.float32())),
@@ -50,7 +54,10 @@ COLUMNS = pa.schema(
         ("backbone_sha256", TEXT),
     ]
 )
-PER_DATASET = ("suites", "datasets", "kinds", "rows", "rows_digests", "losses", "correct", "correct_norm")
+UNTOLD = {"roles": "", "chances": float("nan"), "majorities": float("nan")}  # what tables of schema 1 do not hold
+OF_SCHEMA = {SCHEMA: COLUMNS, 1: pa.schema([field for field in COLUMNS if field.name not in UNTOLD])}
+ANSWERED = ("suites", "datasets", "kinds", "rows", "rows_digests", "losses", "correct", "correct_norm")
+PER_DATASET = (*ANSWERED, *UNTOLD)
 CURVES = ("curve_steps", "curve_loss", "curve_norm")
 
 Row: TypeAlias = dict[str, Any]
@@ -69,6 +76,8 @@ def key_of(row: Row) -> Key:
 def read_rows(path: str | Path) -> list[Row]:
     """The rows of a table, in the order in which they were added; none where there is no file.
 
+    A table of schema 1 says nothing of roles, chance and majority: they are "" and NaN.
+
     Raises:
         ResultsError: Naming a file that is damaged, or of another schema.
     """
@@ -81,15 +90,21 @@ def read_rows(path: str | Path) -> list[Row]:
         with path.open("rb") as file:
             table = pq.read_table(file, page_checksum_verification=True)
             found = schema_of(table)
-            rows = table.to_pylist() if found == SCHEMA else None
+            rows = table.to_pylist() if found in OF_SCHEMA else None
     except Exception as error:  # pyarrow and its codecs each fail in their own way on damaged bytes
         raise ResultsError(f"{path} is no readable table of results ({shorten(str(error), 200)}); {RESTORE}") from error
     if rows is None:
         raise ResultsError(
             f"{path} has schema {found} of a table of results, and this version of moe_analysis knows "
-            f"{SCHEMA}; use the version that wrote it, or move it away"
+            f"{' and '.join(map(str, sorted(OF_SCHEMA)))}; use the version that wrote it, or move it away"
         )
-    if fault := fault_of(table, rows):
+    if not table.schema.equals(OF_SCHEMA[found]):
+        names = shorten(table.column_names, 200)
+        raise ResultsError(f"{path} has the columns {names}, which are not those of schema {found}; {RESTORE}")
+    rows = [
+        {name: row.get(name, [UNTOLD.get(name)] * len(row["datasets"] or ())) for name in COLUMNS.names} for row in rows
+    ]
+    if fault := fault_of(rows):
         raise ResultsError(f"{path} {fault}; {RESTORE}")
     return rows
 
@@ -100,10 +115,8 @@ def schema_of(table: pa.Table) -> Any:
     return about.get("schema") if isinstance(about, dict) else None
 
 
-def fault_of(table: pa.Table, rows: Sequence[Row]) -> str | None:
-    """What is wrong with a file that says it has our schema."""
-    if not table.schema.equals(COLUMNS):
-        return f"has the columns {shorten(table.column_names, 200)}, which are not those of schema {SCHEMA}"
+def fault_of(rows: Sequence[Row]) -> str | None:
+    """What is wrong with the rows of a file that has the columns of its schema."""
     seen = set()
     for number, row in enumerate(rows, 1):
         if empty := [name for name, value in row.items() if value is None]:

@@ -20,7 +20,9 @@ from moe_analysis.campaigns import table as results_table
 from moe_analysis.campaigns.row import packed
 from moe_analysis.campaigns.table import (
     ABOUT,
+    ANSWERED,
     COLUMNS,
+    OF_SCHEMA,
     SCHEMA,
     ResultsError,
     add_rows,
@@ -65,13 +67,25 @@ def test_a_hundred_runs_of_the_largest_study_stay_below_a_megabyte(path: Path) -
     assert path.stat().st_size < 1_000_000
 
 
+def test_a_table_of_schema_1_is_read_and_continued(path: Path) -> None:
+    old = pa.Table.from_pylist([made_up()], OF_SCHEMA[1]).replace_schema_metadata({ABOUT: json.dumps({"schema": 1})})
+    pq.write_table(old, path)
+    row = read_rows(path)[0]
+    assert row["roles"] == ["", ""] and np.isnan(row["chances"]).all() and np.isnan(row["majorities"]).all()
+    assert {name: row[name] for name in ANSWERED} == {name: made_up()[name] for name in ANSWERED}
+    assert add_rows(path, [made_up(), made_up(1)]) == []  # what was not told is no other outcome
+    assert [row["roles"][0] for row in read_rows(path)] == ["", "original"]
+
+
 @pytest.mark.parametrize("schema", [None, 0, SCHEMA + 1, "one"])
 def test_a_table_of_another_schema_is_named_and_left_alone(path: Path, schema: object) -> None:
     table = pa.Table.from_pylist([made_up()], COLUMNS).replace_schema_metadata({ABOUT: json.dumps({"schema": schema})})
     pq.write_table(table, path)
     before = path.read_bytes()
     for use in (lambda: read_rows(path), lambda: add_rows(path, [made_up(1)]), lambda: merge_tables([], path)):
-        with pytest.raises(ResultsError, match=f"{path} has schema .*knows {SCHEMA}; use the version that wrote it"):
+        with pytest.raises(
+            ResultsError, match=f"{path} has schema .*knows 1 and {SCHEMA}; use the version that wrote it"
+        ):
             use()
     assert path.read_bytes() == before
 

@@ -13,9 +13,8 @@ import pandas as pd
 from ...campaigns.campaign import BASE, FINAL, TUNE
 from ...campaigns.chosen import best_configuration, chosen_finals
 from ...campaigns.results import known_rows
+from ...campaigns.row import to_beat
 from ...campaigns.table import COLUMNS
-from ...tasks import load_suite, task_roles
-from ...tasks.baselines import baselines
 from ...tasks.prompts import default_form
 from .scores import OUTSIDE, PART_OF_ROLE, SCORE_COLUMNS
 
@@ -30,6 +29,7 @@ PER_DATASET = {
     "correct": "correct",
     "correct_norm": "correct_norm",
 }
+TOLD = {"roles": "role", "chances": "chance", "majorities": "majority"}  # which older tables do not say
 OUTCOMES = {"accuracy": "correct", "accuracy_norm": "correct_norm"}
 MEANS = [*OUTCOMES, "loss"]
 TUNING_COLUMNS = ["method", "seed", "lr", "router_multiplier", "accuracy", "loss", "chosen"]
@@ -94,8 +94,8 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
     lines = lines[(lines["stage"] != TUNE) | lines["configuration"].isin(best)]
     final, tune, base = (lines[lines["stage"] == stage] for stage in (FINAL, TUNE, BASE))
     check_final(final, name)
-    suite = str(final["suite"].iloc[0])
-    roles = task_roles(suite, final[final["suite"] == suite]).map(PART_OF_ROLE)
+    suite, final = str(final["suite"].iloc[0]), told_levels(final)
+    roles = final[final["suite"] == suite].drop_duplicates("dataset").set_index("dataset")["role"].map(PART_OF_ROLE)
     final, tune = (
         own.assign(part=own["dataset"].map(roles).where(own["suite"] == suite, OUTSIDE)) for own in (final, tune)
     )
@@ -129,7 +129,8 @@ def per_dataset(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     if missing := [column for column in (*RUN, *PER_DATASET) if column not in frame]:
         raise ValueError(f"the table lacks {', '.join(missing)}; pass a campaign's table of results")
-    lines = frame[[*RUN, *PER_DATASET]].explode(list(PER_DATASET), ignore_index=True).rename(columns=PER_DATASET)
+    names = PER_DATASET | {name: one for name, one in TOLD.items() if name in frame}
+    lines = frame[[*RUN, *names]].explode(list(names), ignore_index=True).rename(columns=names)
     for measure, outcome in OUTCOMES.items():
         lines[measure] = [
             np.unpackbits(np.frombuffer(packed, np.uint8), count=int(count)).mean()
@@ -187,17 +188,27 @@ def tuning_of(frame: pd.DataFrame, lines: pd.DataFrame, best: list[str]) -> pd.D
     return found[TUNING_COLUMNS]
 
 
+def told_levels(lines: pd.DataFrame) -> pd.DataFrame:
+    """With role, chance and majority of every data set; where a table does not say them, its suite must be there."""
+    if set(TOLD.values()) <= set(lines) and lines["role"].ne("").all():
+        return lines.astype({"chance": float, "majority": float})
+    found = [
+        (suite, dataset, *values)
+        for suite, own in lines.groupby("suite", sort=False)
+        for dataset, values in to_beat(str(suite), own["dataset"].unique()).items()
+    ]
+    told = pd.DataFrame(found, columns=["suite", "dataset", *TOLD.values()])
+    return lines.drop(columns=TOLD.values(), errors="ignore").merge(told, on=["suite", "dataset"], how="left")
+
+
 def levels_of(final: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     """Columns as of `scores.levels`; untrained is the base model on the very rows that the systems were tested on."""
-    frames = []
-    for suite, rows in final.groupby("suite", sort=False):
-        guesses = baselines(load_suite(str(suite)))
-        places = rows.drop_duplicates("dataset")[["part", "suite", "dataset", "rows_digest"]]
-        frames.append(places.join(guesses, on="dataset"))
+    table = final.drop_duplicates(["suite", "dataset"])
+    table = table[["part", "suite", "dataset", "rows_digest", "chance", "majority"]].reset_index(drop=True)
     scored = base.drop_duplicates(["suite", "dataset", "rows_digest"])[
         ["suite", "dataset", "rows_digest", "accuracy", "loss"]
     ].rename(columns={"accuracy": "untrained", "loss": "untrained_loss"})
-    table = pd.concat(frames, ignore_index=True).merge(scored, on=["suite", "dataset", "rows_digest"], how="left")
+    table = table.merge(scored, on=["suite", "dataset", "rows_digest"], how="left")
     table["chance"] = table["chance"].fillna(0.0)
     return table.assign(guess=table[["chance", "majority"]].max(axis=1))[
         ["part", "dataset", "chance", "majority", "guess", "untrained", "untrained_loss"]

@@ -11,11 +11,13 @@ import pytest
 from matplotlib.figure import Figure
 
 import moe_analysis as ma
-from moe_analysis.campaigns.table import ResultsError, write_rows
+from moe_analysis.campaigns.table import PER_DATASET, ResultsError, write_rows
 from moe_analysis.studies import systems
 from moe_analysis.studies.systems.explore_tasks import task_widget
 from moe_analysis.studies.systems.scores import OUTSIDE, scores, task_differences
 from moe_analysis.studies.systems.stored import stored_scores
+from moe_analysis.tasks import SuiteError, load_suite, task_roles
+from moe_analysis.tasks.baselines import baselines
 from moe_analysis.training.config import TrainConfig
 from tests.drawing.test_explorer import picture
 
@@ -23,6 +25,7 @@ from .test_scores import INSIDE_TASKS, OOD_TASKS, compare
 
 SHOWN = ("LoRA", "LoRA-MoE", "SiRA", "mix-and-match", "T-REX")
 ROWS = 40
+ROLES = task_roles("embedded", pd.DataFrame({"dataset": INSIDE_TASKS}))
 measuring = import_module("moe_analysis.studies.systems.measure")  # its package has a function of that name
 
 
@@ -67,6 +70,9 @@ def stored_row(system: str, seed: int, right: float, stage: str = "final", cell:
         "losses": [1.0] * len(names),
         "correct": outcomes,
         "correct_norm": outcomes,
+        "roles": [ROLES.get(name, "ood") for name in names],
+        "chances": [0.1] * len(names),
+        "majorities": [0.2] * len(names),
         "curve_steps": [],
         "curve_loss": [],
         "curve_norm": [],
@@ -147,6 +153,30 @@ def test_tasks_are_left_out_by_the_best_cell_on_held_out_rows():
     tasks = systems.measure_table(table_of(LoRA=0.99, T_REX=0.9)).tasks
     inside = tasks[tasks["part"] != OUTSIDE]
     assert inside["kept"].all() and inside["reference"].mean() == pytest.approx(0.7, abs=0.1)
+
+
+def test_levels_are_those_of_the_table_or_of_its_suite_where_the_table_is_older():
+    rows = table_of(LoRA=0.5, T_REX=0.9)
+    assert systems.measure_table(rows).levels["chance"].eq(0.1).all()
+    older = rows.drop(columns=["roles", "chances", "majorities"])
+    found = systems.measure_table(older).levels.set_index("dataset")
+    expected = baselines(load_suite("embedded")).loc[list(INSIDE_TASKS)]
+    pd.testing.assert_series_equal(found.loc[list(INSIDE_TASKS), "majority"], expected["majority"])
+
+
+def test_a_table_is_drawn_where_its_suite_is_not_and_an_older_one_names_it():
+    away = {"suites": ["on another machine"] * len(INSIDE_TASKS)}
+    rows = pd.DataFrame([moved(stored_row(name, seed, 0.5), away) for name in ("LoRA", "T-REX") for seed in (0, 1)])
+    found = systems.measure_table(rows)
+    assert set(found.scores["part"]) == {"originals", "variants"} and isinstance(found.plot(), Figure)
+    with pytest.raises(SuiteError, match="on another machine"):
+        systems.measure_table(rows.drop(columns=["roles", "chances", "majorities"]))
+
+
+def moved(row: dict, change: dict) -> dict:
+    """The row with its first suite alone, which another one is."""
+    kept = {name: value[: len(INSIDE_TASKS)] if name in PER_DATASET else value for name, value in row.items()}
+    return kept | change
 
 
 @pytest.mark.parametrize(
