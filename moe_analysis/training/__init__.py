@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import TrainConfig
-    from .evaluation import evaluate
+    from .evaluation import choice_likelihoods, evaluate
     from .files import RunError
     from .run import Run
     from .trainer import train
 
-__all__ = ["Run", "RunError", "TrainConfig", "evaluate", "train"]
+__all__ = ["Run", "RunError", "TrainConfig", "choice_likelihoods", "evaluate", "train"]
 
 SOURCES = {
     "Run": "run",
     "RunError": "files",
     "TrainConfig": "config",
+    "choice_likelihoods": "evaluation",
     "evaluate": "evaluation",
     "train": "trainer",
 }

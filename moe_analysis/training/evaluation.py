@@ -126,6 +126,46 @@ def evaluate_rows(
     )
 
 
+def choice_likelihoods(
+    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, max_length: int = 256, prompt_form: str = "options"
+) -> pd.DataFrame:
+    """What a model thinks of every choice of a few rows; arguments and errors as for `evaluate`.
+
+    Returns:
+        One row per choice: row (its place in `frame`), prompt, choice, log_likelihood (nats, summed over its tokens, with
+        the end token in the form "options"), per_character (that by the characters of the choice), right (whether it is
+        the answer) and best (whether it has the highest log_likelihood of its row).
+
+    Raises:
+        ValueError: for rows without choices, and as `evaluate`.
+
+    Example:
+        >>> found = choice_likelihoods(base, tokenizer, ma.load_suite("embedded", datasets=["review_mood"]).head(1))
+        >>> found[["choice", "right"]].values.tolist(), int(found["best"].sum())
+        ([['bad', False], ['mixed', True], ['good', False]], 1)
+    """
+    if frame["choices"].isna().any():
+        raise ValueError("frame has rows without choices, which nothing ranks; pass rows that list them")
+    form = form_named(prompt_form)
+    questions, lines = encode_questions(frame, tokenizer, max_length, prompt_form), answers_of(frame)
+    ended = [[form.ranks_with_end] * len(question.answers) for question in questions]
+    with evaluating(model):
+        found = score(model, questions, None, tokenizer.pad_token_id, end_of(tokenizer), ended)
+    values = found["with_end" if form.ranks_with_end else "log_likelihood"]
+    best = values.groupby(found["row"]).transform("max") == values
+    return pd.DataFrame(
+        {
+            "row": found["row"],
+            "prompt": frame["prompt"].to_numpy()[found["row"]],
+            "choice": [choice for choices in frame["choices"] for choice in choices],
+            "log_likelihood": values,
+            "per_character": values / lines["characters"].clip(lower=1),
+            "right": lines["right"],
+            "best": best,
+        }
+    )
+
+
 def best_is_right(lines: pd.DataFrame, values: pd.Series) -> np.ndarray:
     """(rows,) Whether the candidate with the largest value, the first of equals, has the answer's text."""
     best = values.fillna(-np.inf).groupby(lines["row"]).idxmax()

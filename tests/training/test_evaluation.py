@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import moe_analysis as ma
 from moe_analysis.tasks.batches import encode
 from moe_analysis.tasks.prompts import PROMPT_FORMS, render
-from moe_analysis.training.evaluation import evaluate, evaluate_rows, length_batches
+from moe_analysis.training.evaluation import choice_likelihoods, evaluate, evaluate_rows, length_batches
 
 
 def load(backbone: str):
@@ -123,3 +123,24 @@ def test_a_model_that_diverged_is_wrong_everywhere_and_has_no_loss(backbone: str
     model.model.norm.weight.data.fill_(float("nan"))
     table = evaluate(model, tokenizer, ma.load_suite(suite, split="test"))
     assert (table["accuracy"] == 0).all() and table["loss"].isna().all()
+
+
+@pytest.mark.parametrize("form", ["options", "cloze", "instruction"])
+def test_the_choice_that_is_best_is_the_one_that_evaluation_counts(form: str) -> None:
+    model, tokenizer = ma.load_backbone("compact")
+    rows = ma.load_suite("embedded", split="test", datasets=["review_mood", "where_is"])
+    rows = rows[rows["choices"].notna()].groupby("dataset").head(5)
+    told = choice_likelihoods(model, tokenizer, rows, prompt_form=form)
+    assert told["choice"].tolist() == [choice for choices in rows["choices"] for choice in choices]
+    assert told.groupby("row")["best"].sum().eq(1).all() and told.groupby("row")["right"].sum().eq(1).all()
+    best = told[told["best"]].set_index("row")["right"]
+    counted = evaluate_rows(model, tokenizer, rows, prompt_form=form)
+    assert best.tolist() == counted["correct"].astype(bool).tolist()
+    longest = told["choice"].str.len()
+    np.testing.assert_allclose(told["per_character"] * longest, told["log_likelihood"])
+
+
+def test_rows_without_choices_have_no_choice_to_rank() -> None:
+    model, tokenizer = ma.load_backbone("compact")
+    with pytest.raises(ValueError, match="frame has rows without choices"):
+        choice_likelihoods(model, tokenizer, ma.load_suite("embedded", datasets=["add_small"]).head(2))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ...drawing.style import BANDS, FULL_WIDTH, counted_seeds, figure, note_below, use_style
+from ...drawing.style import BANDS, FULL_WIDTH, counted_seeds, figure, method_color, note_below, use_style
 from .curves import rate_labels
 from .draw import LABELS, draw_measure, progress_explorer
 from .measure import PLAIN, RESCALED
@@ -44,9 +44,27 @@ def progress_figure(
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 3.3)
         panels = fig.subplots(1, 3)
+        ends = [measure for measure in LABELS if bands.loc[bands["measure"] == measure, "step"].nunique() == 1]
         for panel, measure in zip(panels, LABELS):
-            draw_measure(panel, bands, measure, methods, names or {})
+            if measure in ends:
+                draw_end(panel, bands[bands["measure"] == measure], measure, methods)
+            else:
+                draw_measure(panel, bands, measure, methods, names or {})
         handles, labels = panels[0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=11, labelcolor="linecolor")
-        note_below(fig, f"{counted_seeds(int(bands['seeds'].max()))}, {int(bands['step'].max())} steps. {BANDS}")
+        bars = " Bars: the same after training." * bool(ends)
+        note_below(fig, f"{counted_seeds(int(bands['seeds'].max()))}, {int(bands['step'].max())} steps. {BANDS}{bars}")
     return fig
+
+
+def draw_end(panel: Any, rows: pd.DataFrame, measure: str, methods: Sequence[str]) -> None:
+    """One measure that was taken at the end only: a dot per method, and a bar from the lowest seed to the highest."""
+    for place, row in enumerate(rows.set_index("method").loc[list(methods)].itertuples()):
+        color = method_color(str(row.Index))
+        panel.plot([place] * 2, [row.low, row.high], color=color, linewidth=2)
+        panel.plot(place, row.mean, "o", color=color, markersize=7)
+    panel.set_xticks(range(len(methods)), methods)
+    panel.set_xlim(-0.6, len(methods) - 0.4)
+    panel.set_xlabel(f"after {int(rows['step'].iloc[0])} steps")
+    panel.set_ylabel(LABELS[measure])
+    panel.grid(axis="y")

@@ -34,8 +34,8 @@ class Rescaling(Result):
     title = "gR Fig. 2: RSGD and gRSGD"
     question = "Does gate rescaling speed up Riemannian SGD at the same learning rate?"
     how_to_read = (
-        "Lines are means over seeds, shades reach from the lowest seed to the highest; lr is the learning rate of the "
-        "experts."
+        "Lines are means over seeds, shades and bars reach from the lowest seed to the highest; lr is the learning rate of "
+        "the experts."
     )
     drawing = "draw_rescaling"
 

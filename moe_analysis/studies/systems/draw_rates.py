@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .measure import SystemRates
 
 ACROSS = 5  # panels in a row
+FEW = 3  # rates that all get a tick
 RATE, ACCURACY = "learning rate", "held-out accuracy"
 LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))  # of the routers' rates, the highest first
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -52,6 +53,8 @@ def draw_system(panel: Any, found: SystemRates, method: str) -> None:
     panel.set_title(method, fontsize=10)
     panel.set_xscale("log")
     panel.minorticks_off()
+    if len(rates := sorted(found.tuning["lr"].unique())) <= FEW:
+        panel.set_xticks(rates, [f"{rate:.0e}".replace("e-0", "e-") for rate in rates])
 
 
 def curves_of(tuning: pd.DataFrame, method: str) -> list[tuple[float, pd.DataFrame]]:

@@ -60,8 +60,8 @@ class Table2(Tuned, Compared):
     title = "S'MoRE Table 2: adapters on a pretrained language model"
     question = "Is S'MoRE more accurate than LoRA, HydraLoRA and MixLoRA on a pretrained model?"
     how_to_read = (
-        "Filled dots are ours: a mean over seeds with its 95 % interval, small marks are seeds. Open diamonds are the "
-        "paper's numbers, on a larger model. On the left the accuracy, where the black line is our model before training; "
+        "Filled dots are ours: a mean over seeds with its 95 % interval. Open diamonds are the paper's numbers, on a larger "
+        "model. On the left the accuracy, where the black line is our model before training; "
         "on the right what each method gains over LoRA."
     )
     drawing = "draw_table_2"

@@ -122,9 +122,9 @@ def test_a_table_of_other_data_sets_is_refused():
 def test_without_a_base_model_on_the_same_rows_learning_is_not_testable():
     found = made_up({})
     bare = replace(found, levels=found.levels.assign(untrained=np.nan))
-    whole = claims(bare)[0]
+    whole = claims(bare)[-1]
     assert {part.verdict for part in whole.parts} == {"not testable here"}
-    assert {part.verdict for part in claims(found)[0].parts} == {"reproduced"}
+    assert {part.verdict for part in claims(found)[-1].parts} == {"reproduced"}
     assert isinstance(bare.plot(), Figure)
 
 
@@ -149,7 +149,7 @@ def test_the_papers_gain_is_that_on_the_tasks_that_count():
     assert np.isnan(paper_gain("T-REX", "LoRA", DATASETS)) and np.isnan(paper_gain("LoRA", "LoRA", []))
     # the paper is not ahead of LoRA there, so a declared effect is used in place of half of its own
     alone = made_up({"S'MoRE (4-4)": 0.1}, datasets=("ARC-Easy",))
-    part = claims(alone)[-1].parts[0]
+    part = next(claim for claim in claims(alone) if "4-4" in claim.name).parts[0]
     assert part.paper_effect is None and part.smallest == 0.01
 
 
