@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # columns of `side_by_side`: ours, its interval, the paper's; and what the panel shows
 ACCURACY = ("ours", "low", "high", "paper", "accuracy (%)")
 GAIN = ("gain", "gain_low", "gain_high", "paper_gain", "points over LoRA")
-MARKS = "Dots: ours, mean and 95 % interval over seeds. Diamonds: the paper's, on Llama-3.2-1B. Black line: our model before training."
+MARKS = "Dots: ours, mean and 95 % interval over seeds. Diamonds: the paper's, on Llama-3.2-1B. Dotted line: our model before training."
 
 
 def plot(found: Table2) -> Figure:
@@ -36,7 +36,7 @@ def plot(found: Table2) -> Figure:
             draw_rows(left, own.loc[found.methods], ACCURACY)
             draw_rows(right, own.loc[found.methods], GAIN)
             if np.isfinite(level := own["ours"].get(BASE, np.nan)):
-                left.axvline(level, color=UNTRAINED, linewidth=1.4, zorder=1)
+                left.axvline(level, color=UNTRAINED, linewidth=1.4, linestyle=":", zorder=1)
             right.axvline(0, color=method_color("LoRA"), linewidth=1.0, zorder=1)
             right.tick_params(labelleft=False)
             left.set_title(readable(place))
@@ -75,11 +75,11 @@ def interactive(found: Table2) -> go.Figure:
             add_rows(fig, own.loc[found.methods], columns, row, column, named=row == column == 1)
             fig.update_xaxes(title_text=columns[-1], row=row, col=column)
         if np.isfinite(level := own["ours"].get(BASE, np.nan)):
-            fig.add_vline(x=level, line={"color": "#8A8A8A"}, row=row, col=1)
+            fig.add_vline(x=level, line={"color": "#8A8A8A", "dash": "dot"}, row=row, col=1)
         fig.add_vline(x=0, line={"color": method_color("LoRA"), "width": 1}, row=row, col=2)
     fig.update_yaxes(categoryorder="array", categoryarray=found.methods[::-1])
     height = 160 + len(places) * (80 + 34 * len(found.methods))
-    return arranged(fig, MARKS.replace("Black", "Gray"), height=height, title={"text": "Table 2, ours and the paper's"})
+    return arranged(fig, MARKS, height=height, title={"text": "Table 2, ours and the paper's"})
 
 
 def add_rows(fig: go.Figure, rows: pd.DataFrame, columns: tuple[str, ...], row: int, column: int, named: bool) -> None:

@@ -61,7 +61,7 @@ class Table2(Tuned, Compared):
     question = "Is S'MoRE more accurate than LoRA, HydraLoRA and MixLoRA on a pretrained model?"
     how_to_read = (
         "Filled dots are ours: a mean over seeds with its 95 % interval. Open diamonds are the paper's numbers, on a larger "
-        "model. On the left the accuracy, where the black line is our model before training; "
+        "model. On the left the accuracy, where the dotted line is our model before training; "
         "on the right what each method gains over LoRA."
     )
     drawing = "draw_table_2"
