@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 # columns of `side_by_side`: ours, its interval, the paper's; and what the panel shows
 ACCURACY = ("ours", "low", "high", "paper", "accuracy (%)")
 GAIN = ("gain", "gain_low", "gain_high", "paper_gain", "points over LoRA")
-MARKS = "Dots: ours, mean and 95 % interval over seeds. Diamonds: the paper's, on Llama-3.2-1B. Dotted line: our model before training."
+MARKS = (
+    "Dots: ours, mean and 95 % interval over seeds. Diamonds: the paper's, on Llama-3.2-1B. Dotted line: our model before "
+    "training."
+)
 
 
 def plot(found: Table2) -> Figure:
