@@ -8,7 +8,7 @@ steps of a precision take turns in process time; a number is the sum over the ba
 and reported are ratios.
 
 whole: scores over the vocabulary at every token, rows as they are drawn. answers: the same batches, scores where labels
-stand alone. grouped: answers of the same rows in batches of like length, what a run does. float32: everything. bf16:
+stand alone, and in bf16 attention of short rows as plain products. grouped: answers of the same rows in batches of like length, what a run does. float32: everything. bf16:
 frozen weights in bfloat16 under autocast, what a run of that precision does. ratio_lora: over LoRA of equal size in the
 same way.
 """
@@ -32,7 +32,7 @@ from moe_analysis.peft_bridge import CONFIGS
 from moe_analysis.studies.budgets.step_time import adapted, frozen
 from moe_analysis.tasks.batches import Example, collate, encode
 from moe_analysis.theory.budget import match_budget
-from moe_analysis.training.answers import answer_head, at_answers, gathers_loss, scores_at
+from moe_analysis.training.answers import SHORT, answer_head, at_answers, attention_of, gathers_loss, scores_at
 
 TARGETS = ["q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"]
 SYSTEMS: dict[str, dict[str, Any]] = {
@@ -68,9 +68,11 @@ def stepper(model: Any, half: bool) -> Callable[[Batch, bool], float]:
         row, place, labels = at_answers(batch["labels"])
         inputs = batch | {"labels": labels, "shift_labels": labels} if answers_only else batch
         head = answer_head(model) if answers_only else None
-        with torch.autocast("cpu", torch.bfloat16, enabled=half), scores_at(head, row, place):
-            loss = model(**inputs).loss
-        loss.backward()
+        tokens = batch["labels"].shape[-1] if answers_only else SHORT + 1
+        with attention_of(tokens, batch["labels"].device, half):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half), scores_at(head, row, place):
+                loss = model(**inputs).loss
+            loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         return time.process_time() - started

@@ -10,6 +10,7 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 
 import moe_analysis as ma
+from moe_analysis.training.answers import SHORT, attention_of
 from moe_analysis.training.prepare import load_frozen
 from moe_analysis.training.transfer import evaluate_on
 
@@ -52,3 +53,31 @@ def test_the_precision_of_the_frozen_part_is_the_runs_and_compact_keeps_its_own(
     assert load_frozen(config())[0].dtype == torch.float32
     assert load_frozen(config(precision="bf16"))[0].dtype == torch.bfloat16
     assert load_frozen(config(precision="bf16", backbone="compact"))[0].dtype == torch.float32
+
+
+def attention(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output and gradient of one attention in bfloat16, with a mask as decoders have it."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 2, 3, 9, 16, dtype=torch.bfloat16, requires_grad=True)  # (q k v, batch, heads, tokens, width)
+    with attention_of(9, torch.device(kind), half=True):
+        y = torch.nn.functional.scaled_dot_product_attention(*x, is_causal=True)
+        y.float().pow(2).sum().backward()
+    return y.detach(), x.grad
+
+
+def test_short_rows_in_half_precision_have_the_attention_of_the_fused_kernel():
+    for plain, fused in zip(attention("cpu"), attention("meta")):
+        torch.testing.assert_close(plain, fused, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("tokens, half, plain", [(SHORT, True, True), (SHORT + 1, True, False), (9, False, False)])
+def test_attention_changes_only_for_short_rows_in_half_precision(tokens, half, plain):
+    before = torch.backends.cuda.flash_sdp_enabled()
+    with attention_of(tokens, torch.device("cpu"), half):
+        assert torch.backends.cuda.flash_sdp_enabled() == (before and not plain)
+    assert torch.backends.cuda.flash_sdp_enabled() == before
+
+
+def test_a_checkpointed_run_in_half_precision_trains(config, out):
+    run = ma.train(config(adapter=ADAPTERS["moelora"], precision="bf16", gradient_checkpointing=True, steps=2), out)
+    assert run.history["loss"].notna().all()
