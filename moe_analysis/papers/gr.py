@@ -29,6 +29,7 @@ ITEMS = (
         "gRSGD learns faster than RSGD",
         "optimizers.measure_rescaling",
         GEOMETRY,
+        campaigns=("campaigns/rescaling.yaml",),
         paper_setting=f"{PROTOCOL}: its first 500, data set {UNKNOWN}; losses and accuracy are drawn without numbers. An "
         "independent reproduction, text-only ScienceQA, 814 updates, one seed: accuracy 71.18 % and 77.79 %",
         follows="Follows: whether gRSGD is ahead at one learning rate on a small backbone. Does not: that it is more than "
