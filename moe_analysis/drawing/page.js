@@ -50,7 +50,8 @@ async function draw() {
   unfold();
   layout.legend = {...legend, ...(narrow.matches ? {orientation: "h", x: 0, y: -0.1, yanchor: "top"} : {})};
   if (layout.scene) layout.scene.camera ??= {eye: {x: 1.7, y: 1.7, z: 1.2}};
-  const fill = narrow.matches ? 0 : innerHeight - plot.getBoundingClientRect().top - scrollY - 32;
+  const told = document.querySelector(".framed .reading")?.offsetHeight ?? 0; // in the gallery's frame the text below is seen too
+  const fill = narrow.matches ? 0 : innerHeight - plot.getBoundingClientRect().top - scrollY - 32 - told;
   plot.style.height = `${Math.max(figure.height ?? 480, fill)}px`;
   await Plotly.newPlot(plot, data, layout, {displaylogo: false, displayModeBar: narrow.matches ? false : "hover"});
   panels ??= found();

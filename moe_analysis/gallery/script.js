@@ -124,8 +124,7 @@ for (const button of all("button[data-twin]")) {
       place.append(frame);
     }
     place.hidden = !opening;
-    const picture = button.closest("article").querySelector(".picture");
-    if (picture) picture.hidden = opening;
+    for (const part of all(".picture, figcaption", button.closest("article"))) part.hidden = opening; // the page has its own text
     button.textContent = opening ? "Show the picture" : "Explore here";
     button.removeAttribute("aria-label"); // the text says it, and what it says has changed
     button.setAttribute("aria-expanded", String(opening));
