@@ -43,7 +43,7 @@ FRAME = """async ([what, frame]) => {
         const eye = { x: 1.5 + 0.05 * frame, y: -1.5, z: 1 };
         await Plotly.relayout(plot, { "scene.camera.eye": eye });
     }
-    scene.glplot.redraw();
+    if (!window.frames_of[what]) scene.glplot.redraw(); // which a restyle does itself
     gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
     return performance.now() - before;
 }"""

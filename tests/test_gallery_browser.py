@@ -71,7 +71,10 @@ def tree():
 
 @pytest.fixture
 def gallery(tab, folder):
-    return tab.open(folder / "index.html")
+    """With all of its groups open."""
+    page = tab.open(folder / "index.html")
+    page.click("#groups")
+    return page
 
 
 def shown(page) -> list[str]:
@@ -226,6 +229,51 @@ def test_the_pages_beside_the_gallery_can_be_read_on_a_phone_in_both_themes(
     assert page.url.endswith("index.html") and tab.complaints == []
 
 
+def opened(page) -> list[str]:
+    return page.eval_on_selector_all(".group[open]", "found => found.map(group => group.parentElement.id)")
+
+
+def test_groups_are_sheets_of_pictures_until_they_are_opened(tab, folder) -> None:
+    page = tab.open(folder / "index.html")
+    assert opened(page) == [] and page.locator("article.item:visible").count() == 0
+    small = page.locator(".sheet:visible img").count()
+    assert small == page.eval_on_selector_all(".editions > .item:first-child .picture", "found => found.length") > 20
+    assert page.locator(".cover").first.bounding_box()["y"] < 400, "pictures are seen first"
+    assert page.evaluate("document.documentElement.scrollHeight") < 5000
+    page.click("#paper-gr .group > summary")
+    assert opened(page) == ["paper-gr"] and page.locator("#gr_fig2 .picture").is_visible()
+    assert page.locator("#paper-gr .sheet").is_hidden()
+    page.click("#groups")
+    assert len(opened(page)) == 4
+    page.click("#groups")
+    assert opened(page) == []
+
+
+def test_a_filter_an_address_and_a_small_picture_open_the_groups_that_they_lead_into(tab, folder) -> None:
+    page = tab.open(folder / "index.html")
+    page.click("#paper-gr .group > summary")
+    page.fill("#query", "three trees")
+    assert "paper-smore" in opened(page) and page.locator("#smore_fig3").is_visible()
+    page.click("#reset")
+    assert opened(page) == ["paper-gr"], "what a filter opened closes with it"
+    page.click(".sheet a[href='#smore_tree']")
+    assert page.locator("#smore_tree .picture").is_visible() and page.evaluate("location.hash") == "#smore_tree"
+    page.wait_for_function("Math.abs(document.getElementById('smore_tree').getBoundingClientRect().top) < 200")
+    page.goto("about:blank")
+    page.goto((folder / "index.html").as_uri() + "#paper-trex")
+    assert opened(page) == ["paper-trex"]
+
+
+def test_groups_open_without_a_script(chromium, folder) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((folder / "index.html").as_uri())
+    assert page.locator(".sheet:visible img").count() > 20 and page.locator("#gr_fig2 .picture").is_hidden()
+    page.click("#paper-gr .group > summary")
+    assert page.locator("#gr_fig2 .picture").is_visible()
+    context.close()
+
+
 def test_a_link_to_what_a_filter_hides_shows_it_again(gallery) -> None:
     chosen(gallery, "paper", "gr")
     gallery.click(".papers a[href='#paper-smore']")
@@ -245,10 +293,14 @@ def test_the_theme_is_the_systems_until_one_is_chosen_and_that_is_remembered(tab
     assert page.evaluate(ground) == light and page.get_attribute("#theme", "aria-pressed") == "false"
 
 
-def test_the_keyboard_starts_at_the_skip_link_and_reaches_the_figures(gallery) -> None:
+def test_the_keyboard_starts_at_the_skip_link_and_reaches_the_figures(tab, folder) -> None:
+    gallery = tab.open(folder / "index.html")
     gallery.keyboard.press("Tab")
     assert gallery.evaluate("document.activeElement.textContent") == "Skip to the figures"
     assert gallery.locator(".skip").bounding_box()["width"] > 50, "it shows when it has the focus"
+    gallery.keyboard.press("Enter")
+    gallery.keyboard.press("Tab")
+    assert gallery.evaluate("document.activeElement.matches('.group > summary')")
     gallery.keyboard.press("Enter")
     gallery.keyboard.press("Tab")
     assert gallery.evaluate("document.activeElement.closest('article').id") == shown(gallery)[0]

@@ -22,6 +22,7 @@ from moe_analysis import figures
 from moe_analysis.drawing.save import VERDICTS
 from moe_analysis.figures import ITEMS, NOTEBOOKS, choose, environment
 from moe_analysis.kernels import Kernel, NotebookError, RowsWarning, execute
+from tests.drawing.page_texts import untrue
 
 SAMPLED = r"\bseeds?\b|\b[Ee]xact\b|\brounds\b|random weights"  # what the note below each picture says
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
@@ -73,6 +74,9 @@ def test_a_notebook_runs_top_to_bottom_and_writes_its_figures(name: str, kernel:
         # the claims of a part are those of the whole; an item that checks nothing only shows
         assert numbers["claims"] or item.part_of or not item.checks
         assert {claim["verdict"] for claim in numbers["claims"]} <= set(VERDICTS)
+    pages = Path(folders["MOE_ANALYSIS_FIGURES"]).glob("*.html")
+    told = {path.stem: untrue(path.read_text(encoding="utf-8")) for path in pages if 'id="figure"' in path.read_text()}
+    assert {name: faults for name, faults in told.items() if faults} == {}, "a text about another drawing"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -67,14 +67,16 @@ def save(
     claims: pd.DataFrame | Iterable[Mapping[str, Any] | Claim] = (),
     folder: str | Path | None = None,
     caption: Mapping[str, str] | None = None,
+    on_page: Mapping[str, str] | None = None,
 ) -> dict[str, Path]:
     """Write `<item>.png`, `.pdf`, `.html` and `.json` into `folder`; out: {"png": path, "pdf": path, …}.
 
     numbers: a frame (a list of records in the file) or a dictionary of frames, arrays and plain values; NaN becomes
     null. runs: `Run`s or their ids, whose seeds are stored too. claims: rows with `source, claim, paper, measured,
     spread, verdict`, the verdict one of `VERDICTS`, or `Claim`s. caption: title, question, how_to_read, origin, which
-    stand on the page. folder: else the variable MOE_ANALYSIS_FIGURES, else figures/<preset> of the project. figure or
-    interactive may be None, and its file is then not written.
+    stand on the page; on_page: what stands there instead, where the page is read in another way. folder: else the
+    variable MOE_ANALYSIS_FIGURES, else figures/<preset> of the project. figure or interactive may be None, and its file
+    is then not written.
     The same arguments give the same bytes. Raises `SaveError` before anything is written, and each file appears whole
     or not at all.
 
@@ -104,7 +106,7 @@ def save(
         contents["png"], contents["pdf"] = png(figure), _pdf(figure)
     if interactive is not None:
         cards = [shown(row) for row in record["claims"]]
-        contents["html"] = page(interactive, item, caption, cards, picture=figure is not None).encode()
+        contents["html"] = page(interactive, item, on_page or caption, cards, picture=figure is not None).encode()
     folder = figures_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -49,10 +49,35 @@ function filter() {
   }
   one("nothing").hidden = shown.size > 0;
   one("reset").hidden = !(words.length || paper || verdict || study?.value || origin);
+  reveal(!one("reset").hidden);
   one("hits").textContent = `${shown.size} of ${plural(new Set(items.map((item) => item.link)).size, "item")}, ${plural(claims.size, "claim")}`;
   highlight(words);
   keep({q: query.value.trim(), paper, verdict, study: study?.value, origin});
 }
+
+// ---- groups are sheets of small pictures until they are opened: by hand, by a filter that finds something in them, by an address
+const groups = all(".group"), opened = new Set(); // by a filter
+function reveal(asking) {
+  for (const group of groups) {
+    if (asking && !group.open && !group.parentElement.hidden) opened.add(group);
+    if (asking ? opened.has(group) : opened.delete(group)) group.open = asking;
+  }
+}
+function show(target) {
+  const own = target?.querySelector(":scope > :is(.group, .fold)");
+  for (let details = own ?? target?.closest("details"); details; details = details.parentElement.closest("details")) details.open = true;
+}
+function tellGroups() {
+  const every = groups.every((group) => group.open);
+  one("groups").textContent = every ? "Close all groups" : "Open all groups";
+  one("groups").setAttribute("aria-pressed", String(every));
+}
+one("groups").addEventListener("click", () => {
+  const open = !groups.every((group) => group.open);
+  opened.clear();
+  groups.forEach((group) => { group.open = open; });
+});
+groups.forEach((group) => group.addEventListener("toggle", tellGroups));
 
 // ---- the address holds what is asked for, so that it can be shared; a link with filters opens filtered
 function keep(asked) {
@@ -108,8 +133,9 @@ addEventListener("hashchange", () => { if (location.hash.includes("=")) ask(); }
 one("reset").addEventListener("click", () => { reset(); query.focus(); });
 // a link to an item that a filter hides shows everything again, or it would lead nowhere
 document.addEventListener("click", (event) => {
-  const target = event.target.closest('a[href^="#"]');
-  if (target && one(target.hash.slice(1))?.hidden) reset();
+  const link = event.target.closest('a[href^="#"]'), target = link && one(link.hash.slice(1));
+  if (target?.hidden) reset();
+  show(target);
 });
 
 // ---- the interactive twin in the place of the picture; the frame is made when it is asked for
@@ -124,8 +150,7 @@ for (const button of all("button[data-twin]")) {
       place.append(frame);
     }
     place.hidden = !opening;
-    const picture = button.closest("article").querySelector(".picture");
-    if (picture) picture.hidden = opening;
+    for (const part of all(".picture, figcaption", button.closest("article"))) part.hidden = opening; // the page has its own text
     button.textContent = opening ? "Show the picture" : "Explore here";
     button.removeAttribute("aria-label"); // the text says it, and what it says has changed
     button.setAttribute("aria-expanded", String(opening));
@@ -156,9 +181,7 @@ function fold() {
   unfold();
 }
 function unfold() {
-  const target = location.hash.length > 1 && !location.hash.includes("=") ? one(location.hash.slice(1)) : null;
-  const details = target?.querySelector?.(":scope > details.fold");
-  if (details) details.open = true;
+  if (location.hash.length > 1 && !location.hash.includes("=")) show(one(location.hash.slice(1)));
 }
 phone.addEventListener("change", () => { fold(); filter(); });
 addEventListener("hashchange", unfold);

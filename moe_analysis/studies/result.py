@@ -41,7 +41,8 @@ class Result:
     item: ClassVar[str]  # id in `papers`, and the name of its files
     title: ClassVar[str]
     question: ClassVar[str]
-    how_to_read: ClassVar[str]
+    how_to_read: ClassVar[str]  # of the picture
+    how_to_explore: ClassVar[str] = ""  # of the interactive page, where its drawing is another one
     drawing: ClassVar[str] = "draw"  # modules of the study's folder
     judging: ClassVar[str] = "claims"
     exploring: ClassVar[str] = "explore"
@@ -130,7 +131,7 @@ class Result:
         from ..drawing.save import check_folder
 
         if folder is not None and Path(folder).suffix.lower() == ".html":
-            return {"html": save_page(folder, self.item, self.interactive(), self.judged, self.caption)}
+            return {"html": save_page(folder, self.item, self.interactive(), self.judged, self.page_caption)}
         if folder is not None:
             check_folder(folder)  # before anything is drawn
         return save(
@@ -142,6 +143,7 @@ class Result:
             claims=self.judged,
             folder=folder,
             caption=self.caption,
+            on_page=self.page_caption,
         )
 
     @property
@@ -153,6 +155,11 @@ class Result:
             "how_to_read": self.how_to_read,
             "origin": self.origin,
         }
+
+    @property
+    def page_caption(self) -> dict[str, str]:
+        """The same for the interactive page, which is read in its own way where its drawing is another one."""
+        return self.caption | {"how_to_read": self.how_to_explore or self.how_to_read}
 
     @property
     def origin(self) -> str:

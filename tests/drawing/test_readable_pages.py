@@ -262,6 +262,19 @@ def shared_names() -> go.Figure:
     return arranged(fig.update_yaxes(tickvals=[0, 1], ticktext=DATASETS[:2]).update_layout(height=400, title="names"))
 
 
+def grid() -> go.Figure:
+    """A panel over two others, one of them round, with titles and names that are longer than a phone is wide."""
+    specs = [[{"type": "xy", "colspan": 2}, None], [{"type": "xy"}, {"type": "polar"}]]
+    titles = ["what the first of these panels shows, with its unit", "the second", "the third"]
+    fig = make_subplots(2, 2, specs=specs, subplot_titles=titles)
+    names = [f"{name} of the tasks of the suite" for name in DATASETS]
+    fig.add_heatmap(z=np.eye(4), x=MODULES[:4], y=names, colorbar={"title": {"text": "share"}}, row=1, col=1)
+    fig.add_scatter(x=[1, 2], y=[0, 1], name="T-REX", row=2, col=1)
+    fig.add_scatterpolar(r=[1, 2, 3], theta=[0, 120, 240], name="around", row=2, col=2)
+    fig.update_xaxes(title_text="points above what a guess would give, out of distribution", row=2, col=1)
+    return arranged(fig.update_layout(height=700, title={"text": "a grid"}))
+
+
 def explorers() -> dict:
     budgets = span.span_by_budget([4096, 8192], 128, 128, num_experts=8)
     return {
@@ -274,6 +287,7 @@ def explorers() -> dict:
         "smore_fig1": draw_example.interactive(example()),
         "two_rows": two_rows(),
         "shared_names": shared_names(),
+        "grid": grid(),
         "routing_tokens": tokens_explorer(
             routed(np.random.default_rng(0).dirichlet(np.ones(5), (4, 12)), "some letters")
         ),
@@ -383,6 +397,27 @@ def test_the_panels_of_a_phone_stand_below_one_another_in_the_order_of_a_wide_sc
     tab.page.wait_for_selector("#trex_lemma41[data-drawn*=narrow]")
     down = [top for _, top in tab.page.evaluate(corners)]
     assert down == sorted(down) and min(np.diff(down)) > 250
+
+
+def test_panels_of_several_rows_stand_below_one_another_on_a_phone_and_go_back(tab, folder):
+    places = """() => { const {l, t, w, h} = plot._fullLayout._size;
+        return ["xaxis yaxis", "xaxis2 yaxis2", "polar"].map(names => names.split(" ").map(name => plot._fullLayout[name]))
+        .map(([one, other]) => [one.domain.x ?? one.domain, one.domain.y ?? other.domain])
+        .map(([x, y]) => ({left: l + x[0] * w, right: l + x[1] * w, top: t + (1 - y[1]) * h, bottom: t + (1 - y[0]) * h})); }"""
+    page = drawn(tab, folder / "grid.html", "wide")
+    wide, title = page.evaluate(places), page.evaluate("plot.layout.xaxis2.title.text")
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.wait_for_selector("#grid[data-drawn*=narrow]")
+    narrow = page.evaluate(places)
+    assert wide[1]["top"] == pytest.approx(wide[2]["top"]) and wide[0]["right"] > wide[1]["right"]
+    assert all(above["bottom"] < below["top"] for above, below in zip(narrow, narrow[1:]))
+    assert all(panel["right"] - panel["left"] > 150 for panel in narrow), "names leave room for what they name"
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_selector("#grid[data-drawn*=wide]")
+    assert page.evaluate("plot.layout.xaxis2.title.text") == title, "a title goes back to one line"
+    corners = [value for panel in page.evaluate(places) for value in panel.values()]
+    assert corners == pytest.approx([value for panel in wide for value in panel.values()], abs=3)
+    assert tab.complaints == []
 
 
 def test_a_page_fills_the_window_leads_back_to_the_gallery_and_shows_its_claims(tab, folder):

@@ -79,6 +79,12 @@ class BudgetCurves(AtBudgets):
         "S'MoRE is better. Above, tasks that the backbone already knew (retention); below, rules that only an adapter "
         "can learn (acquisition)."
     )
+    how_to_explore = (
+        "“means”: means over tasks with 95 % intervals over seeds; further left is smaller. “S'MoRE minus each other "
+        "system”: at equal budget, paired by seed. S'MoRE is better where an accuracy is over the dashed line, or a "
+        "loss under it. Originals are tasks that the backbone already knew (retention), variants rules that only an "
+        "adapter can learn (acquisition)."
+    )
 
     points: pd.DataFrame
 
@@ -114,6 +120,11 @@ class MoreLayers(AtBudgets):
         "Left, means over tasks with 95 % intervals over seeds by the number of layers. Right, differences to one "
         "layer, paired by seed; above the dashed line more layers are better. Where there are several budgets, a mark "
         "of its own is their mean."
+    )
+    how_to_explore = (
+        "Differences to the fewest layers, paired by seed, with 95 % intervals over seeds. More layers are better "
+        "where an accuracy is over the dashed line, or a loss under it. Where there are several budgets, a line of "
+        "its own is their mean."
     )
     drawing = "draw_layers"
     judging = "claims_layers"

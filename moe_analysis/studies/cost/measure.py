@@ -49,6 +49,12 @@ class ExampleTree(Result):
         "Numbers at edges are scores. A row of keys in (b) is one run of a gate: the lower gate runs once for each "
         "parent. Experts are numbered from 1 in the drawing and from 0 in the table."
     )
+    how_to_explore = (
+        "“pools: experts in use”: the experts of each pool, pale where the tree does not use them. “the tree”: "
+        "residuals travel up, from the leaves to the output; the tree that they travel in is chosen from the root "
+        "down. The thicker an edge, the larger its score; point at a node for the numbers. Experts are numbered from "
+        "1 in the drawing and from 0 in the table."
+    )
     drawing = "draw_tree"
 
     tree: pd.DataFrame
@@ -125,6 +131,11 @@ class AdapterCosts(Result):
         "Operations are multiply-accumulates of matrix products per token. Narrow bars are what the formula needs, with "
         "experts computed only where a token uses them; wide bars are counted on the module, which computes every expert "
         "in dense products."
+    )
+    how_to_explore = (
+        "One bar per system, its experts and its router. The menu chooses parameters or operations, which are "
+        "multiply-accumulates of matrix products per token: needed by the formula, with experts computed only where a "
+        "token uses them, or computed by the module, which computes every expert in dense products."
     )
     drawing = "draw_adapters"
 

@@ -32,6 +32,11 @@ class ExpertAnatomy(Result):
         "from the lowest seed to the highest. The entropy of a token's gates is near 1 where its chosen experts have "
         "equal gates; the entropy of the load is near 1 where all experts are chosen equally often."
     )
+    how_to_explore = (
+        "The layer of the menu; one color per method, one dash per measure. Lines are means over seeds; point at one "
+        "for the lowest and the highest seed. The entropy of a token's gates is near 1 where its chosen experts have "
+        "equal gates; the entropy of the load is near 1 where all experts are chosen equally often."
+    )
 
     conditioning: pd.DataFrame
     similarity: pd.DataFrame

@@ -39,6 +39,11 @@ class FirstSteps(Result):
         "(c) The expert with the largest gate at each token of the sentence, before and after training, in the router "
         "that moved furthest; a black frame marks a token whose expert changed."
     )
+    how_to_explore = (
+        "The expert with the largest gate at each token of the sentence, before and after training, in the router of "
+        "the menu; the first is the one that moved furthest. Number and color are the expert; point at a token for "
+        "the size of its gate."
+    )
 
     losses: pd.DataFrame
     moved: pd.DataFrame

@@ -81,6 +81,11 @@ class ThreeTrees(Result):
         "All three trees use experts 1 and 2 of the upper pool and 1 to 4 of the lower one. Nodes are named pool, expert. "
         "Below each tree is the output that every system gives; equal letters and colors are equal outputs."
     )
+    how_to_explore = (
+        "All three trees use experts 1 and 2 of the upper pool and 1 to 4 of the lower one. Nodes are named pool, "
+        "expert. Point at the root of a tree, x′, for the output that every system gives: equal letters are equal "
+        "outputs."
+    )
     drawing = "draw_trees"
     exploring = ""
 

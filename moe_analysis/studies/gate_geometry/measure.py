@@ -42,6 +42,12 @@ class GateGeometry(Result):
         "the manifolds of two gates; lengths are true. Middle and right, dots are measured on a trained layer, lines are "
         "the closed form, and the legends have the fitted powers of g."
     )
+    how_to_explore = (
+        "With gates held constant over a batch, an expert adds g·s·BA to the full matrix. “one step, two gates”: "
+        "where one step lands on the manifolds of two gates; lengths are true. “bending of the manifold” and “change "
+        "by one step”: dots are measured on a trained layer, lines are the closed form, and the legend has the fitted "
+        "powers of g."
+    )
 
     module: str
     picture: LocalPicture

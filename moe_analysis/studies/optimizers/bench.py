@@ -64,6 +64,12 @@ class Exponent(Result):
         "0 where one expert counts, 1 where all count the same. Shades are 95 % intervals. Right, the paired "
         "difference to p = 1; a dot marks an interval that does not contain zero."
     )
+    how_to_explore = (
+        "“error by exponent”: validation error with 95 % intervals, one line per router temperature with the measured "
+        "entropy of its gates: 0 where one expert counts, 1 where all count the same. “difference to p = 1”: the "
+        "paired difference; blue is a smaller error than at p = 1, red a larger one. Point at a mark of a line for "
+        "the interval of its difference."
+    )
     drawing = "draw_exponent"
 
     by_k: pd.DataFrame
@@ -110,6 +116,11 @@ class Confound(Result):
     how_to_read = (
         "Left, validation error of the bench by learning rate, with 95 % intervals, and marks where the two rules are "
         "compared. Right, the paired differences; left of zero rescaling is better."
+    )
+    how_to_explore = (
+        "“loss by learning rate”: validation error of the bench, a pale dot per seed and their means as lines. "
+        "“paired differences, 95 %”: the two rules compared in pairs, with 95 % intervals; left of zero rescaling is "
+        "better."
     )
     drawing = "draw_confound"
 

@@ -37,6 +37,7 @@ class Rescaling(Result):
         "Lines are means over seeds, shades and bars reach from the lowest seed to the highest; lr is the learning rate of "
         "the experts."
     )
+    how_to_explore = "One line per seed, of the measure in the menu; lr is the learning rate of the experts."
     drawing = "draw_rescaling"
 
     outcomes: pd.DataFrame
@@ -70,6 +71,12 @@ class Optimizers(Result):
         "Where each optimizer ran at several learning rates, its loss is drawn against the rate, with a ring at its "
         "best one by held-out loss and a cross where a seed diverged; where it ran at one rate, its loss is drawn "
         "against the training step."
+    )
+    how_to_explore = (
+        "Small marks or thin lines are seeds; forms of AdamW are dashed; lr is the learning rate of the experts. "
+        "Where each optimizer ran at several learning rates, its loss is drawn against the rate, means as lines, with "
+        "a large mark at its best one by held-out loss; where it ran at one rate, its loss is drawn against the "
+        "training step."
     )
 
     outcomes: pd.DataFrame

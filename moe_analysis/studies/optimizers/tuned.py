@@ -38,6 +38,11 @@ class TunedOptimizers(Optimizers):
         "the training loss of runs with other seeds at the chosen rates: lines are means over seeds, shades reach from "
         "the lowest seed to the highest; forms of AdamW are dashed."
     )
+    how_to_explore = (
+        "The loss on rows held out of train by the learning rate of the experts, each optimizer over its own grid, "
+        "with a large mark at the rate that was chosen; then the training loss of runs with other seeds at the chosen "
+        "rates, one line per seed. Forms of AdamW are dashed."
+    )
     drawing = "draw_tuned"
     judging = "claims_tuned"
 

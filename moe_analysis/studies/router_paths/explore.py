@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .measure import RouterPaths
     from .paths import PathAxes
 
-FRAMES = 50  # of the whole path when it is played, and the most points of a line but its ends
+FRAMES = 50  # of the whole path when it is played, and the most points of a thick line but its ends
+THIN = 3  # a thin line has every third of these points: points are most of what a frame costs
 TICKS = 4  # of an axis: their labels are most of what a browser without a graphics card draws
 INTERVAL = 80  # milliseconds a frame
 HEIGHT = 440  # CSS pixels
@@ -174,16 +175,20 @@ def thinned(paths: pd.DataFrame, frames: int) -> pd.DataFrame:
 
 
 def traces_of(paths: pd.DataFrame) -> list[tuple[Any, np.ndarray]]:
-    """The traces of one seed, and the training step of every point of each; thick are the experts of lowest rank."""
+    """The traces of one seed, and the training step of every point of each.
+
+    Thick are the experts of lowest rank. Of the others those that go together are one thin line.
+    """
     from .draw import HIGHLIGHTED
     from .draw_traces import path_trace
     from .paths import path_bundles, ways_taken
 
     found = []
     for (method, seed), run in paths.groupby(["method", "seed"], sort=False):
-        ways = ways_taken(path_bundles(run))[str(method)]
-        for leading in (True, False):
-            lines = run[(run["rank"] <= HIGHLIGHTED) == leading]
+        bundles = path_bundles(run)
+        ways, leads = ways_taken(bundles)[str(method)], run["rank"] <= HIGHLIGHTED
+        others = run[~leads & run["expert"].isin(bundles["expert"])]
+        for leading, lines in ((True, run[leads]), (False, thinned(others, FRAMES // THIN))):
             if len(lines):
                 trace = path_trace(lines, str(method), seed, ways, leading, visible=True)
                 trace.customdata = np.nan_to_num(trace.customdata)  # a message to the page holds no NaN in a table

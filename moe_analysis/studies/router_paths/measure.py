@@ -50,6 +50,11 @@ class RouterPaths(Result):
         "start, dots are ends; ×8 marks a path that eight experts go together. At the bottom, dots are seeds, bars are "
         "95 % intervals over seeds, dashes show what pure noise with momentum would give."
     )
+    how_to_explore = (
+        "Each line is one expert's row of a router, relative to its start, on three axes that all methods share; the "
+        "menu chooses seeds. Thick lines are experts that end far from each other; ×8 marks the end of a path that "
+        "eight experts go together. Point at a line for its step and loss."
+    )
 
     module: str
     axes: PathAxes

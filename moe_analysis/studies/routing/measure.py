@@ -69,6 +69,11 @@ class RoutingInformation(Result):
         "Normalized entropy of a token's gates and of the load of the experts: means over routers, lines from the "
         "lowest router to the highest."
     )
+    how_to_explore = (
+        "One row per system, one dot per router and seed. “information, % of labels' entropy”: bits that the chosen "
+        "experts give about a text's label beyond shuffled texts, on a log axis, by all gates or the largest one "
+        "(menu). “evenness (1: all the same)”: normalized entropy of a token's gates, and of the load of the experts."
+    )
 
     trained: pd.DataFrame
     untrained: pd.DataFrame
@@ -107,6 +112,10 @@ class RoutingExperts(Result):
         "One router of each system: rows are data sets and columns are experts, with similar ones next to each "
         "other. Red: the data set uses the expert more often than the average token, blue less often."
     )
+    how_to_explore = (
+        "The router of the menu: rows are data sets and columns are experts, with similar ones next to each other. "
+        "Red: the data set uses the expert more often than the average token, blue less often."
+    )
     drawing = "draw_experts"
     judging = "claims_experts"
     exploring = "explore_experts"
@@ -142,6 +151,12 @@ class RoutingAgreement(Result):
         "Experts are matched on some texts and compared on others: 1 is the same choice at every token, 0 is chance. "
         "One row per system: means with 95 % intervals, jackknifed where pairs share seeds, rings are before training; "
         "beside them its matrices by pairs of layers and of seeds, where darker is more."
+    )
+    how_to_explore = (
+        "Experts are matched on some texts and compared on others: 1 is the same choice at every token, 0 is chance. "
+        "“means”: one row per system with 95 % intervals, jackknifed where pairs share seeds; rings are before "
+        "training. “routers of one run” and “seeds”: the system of the menu by pairs of layers and of seeds, where "
+        "darker is more."
     )
     drawing = "draw_agreement"
     judging = "claims_agreement"

@@ -97,6 +97,11 @@ class RoutedTokens(Result):
         "means nothing across layers. Where a last row is drawn, it shows all gates of one token: in T-REX those of the "
         "pairs of a down vector (row) and an up vector (column), in S'MoRE the token's tree, with scores on its edges."
     )
+    how_to_explore = (
+        "A token has the color of its strongest expert in the router of the menu; point at it for all its gates. "
+        "Ribbons are tokens on their way from layer to layer, by their strongest experts. Experts of different layers "
+        "have nothing to do with each other, so a color means nothing across layers."
+    )
     drawing = "draw_tokens"
     judging = ""
     exploring = "explore_tokens"

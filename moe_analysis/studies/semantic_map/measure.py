@@ -56,6 +56,12 @@ class SemanticMap(Result):
         "assigned to whole data sets at random. Above the line at 0.5, clusters and labels count as aligned. At the "
         "right, an orange tick is the share that neighbors drawn at random would have."
     )
+    how_to_explore = (
+        "Each dot is a prompt, colored by its predefined group, its data set or its semantic cluster; large distances "
+        "on such a map mean nothing. Each gray area is a semantic cluster, named by the words that set its prompts "
+        "apart, and holds nine tenths of them. If clusters were the groups, each area would hold one color. How well "
+        "they agree is measured in the picture and in the claims."
+    )
 
     prompts: pd.DataFrame
     agreement: pd.DataFrame
@@ -139,6 +145,11 @@ class ClusterContents(Result):
         "Each row is a data set, each column a cluster, named by the words that set its prompts apart. The color is the share of the data set's prompts in it. "
         "Lines separate the groups. If the clusters were the groups, each column would be filled between two lines "
         "and empty elsewhere, and the evenness below it would be 0."
+    )
+    how_to_explore = (
+        "Each row is a data set with its group in brackets, each column a cluster, named by the words that set its "
+        "prompts apart. The color is the share of the data set's prompts in it. If the clusters were the groups, each "
+        "column would be filled in the rows of one group and empty elsewhere."
     )
     drawing = "draw_contents"
     judging = exploring = ""  # the map judges the claims and has the knob

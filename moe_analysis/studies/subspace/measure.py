@@ -49,6 +49,11 @@ class Systems(Result):
         "Each panel is one layer: below its parts, the trainable parameters of factors and routing, counted on the "
         "modules. A router costs in_features per expert in both mixtures."
     )
+    how_to_explore = (
+        "One dot per size of a layer: how many dimensions its updates span, measured, against its trainable "
+        "parameters, counted on the module with or without the router. A router costs in_features per expert in both "
+        "mixtures."
+    )
     drawing, exploring = "draw_systems", ""
 
     in_features: int
@@ -87,6 +92,11 @@ class Span(Result):
         "kinds of vectors; on the line the span is I·J. (c, d) The largest span that a budget buys, without and with "
         "the router."
     )
+    how_to_explore = (
+        "Spans are measured on the module with whole numbers and exact ranks. “Lemma 4.1”: all kinds of vectors; for "
+        "independent ones the span is I·J. The other panels: the largest span that a budget buys, without and with "
+        "the router."
+    )
     drawing = "draw_span"
 
     ranks: pd.DataFrame
@@ -117,6 +127,11 @@ class Used(Result):
     how_to_read = (
         "(a) Share of the squared routings that their first k directions leave out, mean over layers, shaded between "
         "the extremes of the seeds. (b, c) One dot per layer and seed, a dash for the mean of the seeds."
+    )
+    how_to_explore = (
+        "“share of energy beyond the first k directions”: the share of the squared routings that their first k "
+        "directions leave out, mean over layers and seeds; point at a mark for the extremes of the seeds. “directions "
+        "used by layer”: one dot per layer and seed, of the measure in the menu."
     )
     drawing, exploring = "draw_used", ""
 
@@ -151,6 +166,10 @@ class Approximation(Result):
         "is counted in the budget; a ring marks the best system of each marker. LoRA's error is exact, the others "
         "are upper bounds."
     )
+    how_to_explore = (
+        "A mark is the mean error over the seeds of the targets, a bar shows their extremes, and the marker says what "
+        "is counted in the budget. LoRA's error is exact, the others are upper bounds."
+    )
     drawing, exploring = "draw_approximation", ""
 
     by_seed: pd.DataFrame
@@ -183,6 +202,11 @@ class Intuition(Result):
         "(a) Loss between the prior alone (ω = 0) and the router alone (ω = 1); a dot is the closed form. (b) Gradient "
         "variance over the squared mean, shaded between seeds. (c) The same over that without a prior, with 95 % "
         "intervals over seeds; the mismatched prior is the control."
+    )
+    how_to_explore = (
+        "“loss along the line from prior to router”: the prior alone is at ω = 0, the router alone at ω = 1, and a "
+        "dot is the closed form. “router gradient noise”: the variance of the router's gradient over its squared "
+        "mean, one line per seed; the mismatched prior is the control."
     )
     drawing, exploring = "draw_intuition", ""
 

@@ -95,6 +95,13 @@ class Systems(Compared):
         "guessing. Originals show retention, variants acquisition, tasks out of distribution transfer. Below, each task "
         "that was not trained on, and their accuracies around a radar: further out is better, and gray is guessing."
     )
+    how_to_explore = (
+        "Above, one row per system: a dot is the mean over tasks and seeds, its line the 95 % interval over seeds, "
+        "small marks are seeds, and the black line is the backbone before training; the menu chooses accuracy above "
+        "guessing or loss, and the part: originals show retention, variants acquisition, tasks out of distribution "
+        "transfer. Below, tasks one by one and their accuracies around a radar, for the systems that the legend "
+        "chooses: further out is better, and gray is guessing."
+    )
 
     gains: pd.DataFrame
     losses: pd.DataFrame
@@ -126,6 +133,11 @@ class SystemTasks(Compared):
         "Each cell is accuracy less that of LoRA in points; purple is better, orange worse. Bold: the 95 % interval "
         "over seeds does not contain zero. It is not corrected, so about one cell in twenty is bold by chance. The "
         "first column is LoRA."
+    )
+    how_to_explore = (
+        "Each cell is a system's difference to LoRA, in accuracy or loss by the menu; purple is better, orange worse. "
+        "Point at a cell for its 95 % interval over seeds. It is not corrected, so about one interval in twenty "
+        "leaves out zero by chance."
     )
     drawing = "draw_tasks"
     judging = "claims_tasks"

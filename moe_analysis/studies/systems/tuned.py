@@ -36,6 +36,11 @@ class SystemRates(Result):
         "the ring is the choice that the final runs were trained with, the thin line the best accuracy that any system "
         "reached. The grid is the same for all."
     )
+    how_to_explore = (
+        "All systems in one drawing: mean accuracy on rows held out of train by the learning rate, a dash for each "
+        "rate of the router. A ring is the choice that the final runs were trained with. The grid is the same for "
+        "all; the legend chooses systems."
+    )
     drawing = "draw_rates"
     judging = "claims_rates"
 

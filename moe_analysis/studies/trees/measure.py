@@ -51,6 +51,11 @@ class UsedTrees(Result):
         "dots are random trees. Bars in (d) show how much a token's tree says about its data set; the gray part is "
         "what shuffled texts show too. (e) counts trees at equal numbers of tokens."
     )
+    how_to_explore = (
+        "“over training”: one line per layer, the mean over seeds, of the measure in the menu; point at it for the "
+        "seeds' extremes. “entropy by data set”: the normalized entropy of the trees that a layer uses for a data "
+        "set, mean over seeds; brighter is higher."
+    )
     exploring = ""
 
     method: str
@@ -129,6 +134,12 @@ class TokenTree(Result):
         "A tree for each of some tokens of one prompt. Number and color are the expert. The area of a node is the norm by which the layer's update changes when "
         "the node and all below it are switched off. The width of an edge is its score. Contributions of siblings "
         "need not add up. The claims are over many tokens of all modules and seeds."
+    )
+    how_to_explore = (
+        "The tree of one token of a prompt; the menu has some others. Number and color are the expert. The area of a "
+        "node is the norm by which the layer's update changes when the node and all below it are switched off. The "
+        "width of an edge is its score. Contributions of siblings need not add up. The claims are over many tokens of "
+        "all modules and seeds."
     )
     drawing = "draw_tree"
     exploring = ""

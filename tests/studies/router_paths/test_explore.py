@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moe_analysis.studies.router_paths.explore import FRAMES, PathExplorer
+from moe_analysis.studies.router_paths.explore import FRAMES, THIN, PathExplorer
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
 from tests.studies.fake_runs import MODULES, fake_run, walk
 
@@ -114,7 +114,20 @@ def test_a_long_path_is_drawn_at_as_many_records_as_are_played(runs):
     long = [fake_run(np.stack([walk(rng, 300, 4, 6, drift=0.5)] * len(MODULES), axis=1), "T-REX")]
     axes = path_axes(long, MODULES[0])
     explorer = PathExplorer(long, router_paths(long, MODULES[0], axes), axes)
-    steps = np.unique(explorer.figure.data[0].customdata[:, 1])
-    assert len(steps) == FRAMES + 1 and (steps[0], steps[-1]) == (0, 300)
+    thick, thin = (np.unique(trace.customdata[:, 1]) for trace in explorer.figure.data)
+    assert len(thick) == FRAMES + 1 and len(thin) == FRAMES // THIN + 1
+    assert all((steps[0], steps[-1]) == (0, 300) for steps in (thick, thin))
     sent = sum(np.asarray(trace[name]).nbytes for trace in explorer.figure.data for name in "xyz")
-    assert sent == 4 * 3 * 4 * (FRAMES + 2)  # bytes, coordinates, experts, points and a gap
+    assert sent == 4 * 3 * (3 * (FRAMES + 2) + FRAMES // THIN + 2)  # bytes, coordinates, experts with points and a gap
+
+
+def test_experts_that_go_together_are_one_thin_line():
+    rng = np.random.default_rng(2)
+    two_ways = walk(rng, 10, 2, 6, drift=0.5).repeat(4, axis=-2)  # eight experts on two ways
+    run = fake_run(np.stack([two_ways] * len(MODULES), axis=1), "mix-and-match")
+    axes = path_axes([run], MODULES[0])
+    explorer = PathExplorer([run], router_paths([run], MODULES[0], axes), axes)
+    drawn = {int(expert) for trace in explorer.figure.data for expert in trace.customdata[:-1, 0]}
+    assert len(drawn) < 8 and "only 2 paths" in explorer.figure.data[0].name
+    lines = [trace for trace in explorer.figure.data if trace.opacity < 1]
+    assert all(len(set(trace.customdata[:-1, 0])) <= 2 for trace in lines)

@@ -1,0 +1,44 @@
+"""The check of pages' texts finds what a drawing does not have, and leaves a true text alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from plotly.subplots import make_subplots
+
+from tests.drawing.page_texts import faults
+
+TRUE = "“means”: one line per system; dashes are bounds. The menu chooses the measure, and orange is worse."
+
+
+def drawn() -> dict:
+    fig = make_subplots(1, 2, subplot_titles=["means", "(b) gaps"])
+    fig.add_scatter(x=[1, 2], y=[1, 2], line={"dash": "dash", "color": "#D55E00"}, row=1, col=1)
+    fig.update_layout(updatemenus=[{"buttons": [{"label": "loss", "method": "skip"}]}])
+    figure: dict = json.loads(fig.to_json())
+    del figure["layout"]["template"]  # as in a page
+    return figure
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (TRUE, []),
+        ("(b) One dot per seed.", []),
+        ("(a, b) One dot per seed.", ["panel (a)"]),
+        ("“rates”: one line per system.", ["panel “rates”"]),
+        ("Left, means; right of zero is better.", ["Left,"]),
+        ("Above, means. Below, gaps.", ["Above,", "Below,"]),
+        ("Purple is better.", ["purple"]),
+        ("A ring marks the best.", [r"\brings?\b"]),
+    ],
+)
+def test_a_text_is_true_where_the_drawing_has_what_it_names(text: str, found: list[str]):
+    assert faults(text, drawn()) == found
+
+
+def test_a_menu_that_is_named_is_there():
+    figure = drawn()
+    del figure["layout"]["updatemenus"]
+    assert faults(TRUE, figure) == ["menu"]
