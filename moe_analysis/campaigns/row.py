@@ -128,7 +128,9 @@ def to_beat(suite: str, datasets: Sequence[str]) -> dict[str, tuple[str, float, 
     """Of each data set its role, and the accuracies of guessing and of always giving one answer."""
     frame = load_suite(suite, datasets=list(datasets))
     roles, guesses = task_roles(suite, frame), baselines(frame)
-    return {name: (str(roles[name]), *map(float, guesses.loc[name, ["chance", "majority"]])) for name in datasets}
+    return {
+        name: (str(roles[name]), float(guesses["chance"][name]), float(guesses["majority"][name])) for name in datasets
+    }
 
 
 def packed(correct: np.ndarray) -> bytes:

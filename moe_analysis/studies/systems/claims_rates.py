@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...evidence import Claim
 
 if TYPE_CHECKING:
-    from .measure import SystemRates
+    from .tuned import SystemRates
 
 
 def claims(found: SystemRates) -> list[Claim]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-    from .measure import SystemRates
+    from .tuned import SystemRates
 
 ACROSS = 5  # panels in a row
 FEW = 3  # rates that all get a tick
