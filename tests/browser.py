@@ -20,6 +20,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+NO_WEBGL = ("--disable-webgl", "--disable-webgl2", "--disable-3d-apis")
 
 
 @pytest.fixture(scope="module")

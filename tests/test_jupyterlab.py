@@ -21,6 +21,8 @@ from urllib.request import Request, urlopen
 import nbformat
 import pytest
 
+from tests.browser import EXECUTABLE, FLAGS, NO_WEBGL
+
 pytest_plugins = ["tests.browser"]
 
 ROOT = Path(__file__).parents[1]
@@ -301,7 +303,22 @@ LEFT = """() => { const plot = document.querySelector('.js-plotly-plot'), { xaxi
 
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
 def test_a_lasso_lists_the_prompts_that_it_encloses(lab, tab, width):
-    page = tab.page
+    lasso_the_left_half(lab, tab.page, width)
+
+
+def test_a_lasso_needs_no_webgl_and_a_scene_without_it_says_so(lab, chromium):
+    browser = chromium.browser_type.launch(executable_path=EXECUTABLE, args=[*FLAGS, *NO_WEBGL])
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    lasso_the_left_half(lab, page, 1280)
+    page.goto(lab.page(PATHS, alone=True))
+    run_all(page)
+    page.get_by_text("WebGL is not supported by your browser").first.wait_for()
+    browser.close()
+
+
+def lasso_the_left_half(lab: Lab, page: Any, width: int) -> None:
+    """Draw around what lies in the left half of the map, and find the table that lists it."""
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(lab.page(LASSO, alone=True))
     run_all(page)

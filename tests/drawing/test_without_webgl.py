@@ -7,10 +7,9 @@ import shutil
 import plotly.graph_objects as go
 import pytest
 
-from tests.browser import EXECUTABLE, FLAGS
+from tests.browser import EXECUTABLE, FLAGS, NO_WEBGL
 
 sync_api = pytest.importorskip("playwright.sync_api")
-NO_WEBGL = ("--disable-webgl", "--disable-webgl2", "--disable-3d-apis")
 
 
 @pytest.mark.skipif(not shutil.which(EXECUTABLE), reason="Chromium is not installed")
