@@ -19,7 +19,7 @@ from .. import distributed
 from ..recorders.foreign_routers import foreign_routers
 from ..recorders.recorder import Recorder, gate_shares, mean_entropy
 from ..recorders.store import NoStore
-from .state import FILE, MOST_POINTS, Live, Point, read_live, write_live
+from .progress import FILE, MOST_POINTS, Live, Point, read_live, write_live
 
 WRITE_SECONDS = 1.0  # between two writings of the file
 REMEMBERED = 5  # samples in which an expert must be idle to be called dead
