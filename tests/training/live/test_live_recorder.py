@@ -45,6 +45,9 @@ class Silent(HookedRecorder):
     def __init__(self, model: Any, folder: Path, steps: int) -> None:
         super().__init__(model, folder, 1)
 
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """No hook is put anywhere."""
+
     def told(self, step: int, loss: float) -> dict[str, float]:
         return {}
 
