@@ -26,6 +26,7 @@ test: .venv/ready
 test-numerics: .venv/ready
 	PYTHONPATH=tests/numerics_processes:. $(PY) -m pytest -p tests.numerics -n 2 --dist loadfile \
 	    --ignore tests/test_notebooks.py --ignore tests/test_jupyterlab.py --ignore tests/test_gallery_browser.py \
+	    --ignore tests/test_pages_browser.py \
 	    --ignore tests/fuzz --ignore tests/drawing $(ARGS)
 
 # ten thousand damaged runs and suites, each read or refused by name; one of them again: make fuzz ARGS="--only run:123"

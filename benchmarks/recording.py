@@ -28,8 +28,7 @@ import moe_analysis as ma
 from moe_analysis.optim import build_optimizer
 from moe_analysis.presets import methods
 from moe_analysis.tasks.batches import collate, encode
-from moe_analysis.training.live.display import REFRESH_SECONDS
-from moe_analysis.training.live.panel import Panel
+from moe_analysis.training.live.panel import REFRESH_SECONDS, Panel
 from moe_analysis.training.live.progress import RunProgress, read_live
 from moe_analysis.training.live.recorder import LiveRecorder
 from moe_analysis.training.prepare import prepare_model

@@ -30,6 +30,7 @@ LONG = (
     "test_notebooks.py",
     "test_jupyterlab.py",
     "test_gallery_browser.py",
+    "test_pages_browser.py",
     "training/sweep/test_sweep.py",
     "campaigns/test_running.py",
     "training/test_distributed.py",

@@ -80,10 +80,18 @@ class Lab:
         workspace = f"{'doc' if alone else 'lab'}/workspaces/{secrets.token_hex(8)}"
         return f"{self.url}/{workspace}/tree/{notebook}?token={TOKEN}"
 
-    def ask(self, path: str, method: str = "GET") -> Any:
-        request = Request(f"{self.url}/api/{path}", method=method, headers={"Authorization": f"token {TOKEN}"})
+    def ask(self, path: str, method: str = "GET", body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(f"{self.url}/api/{path}", data, {"Authorization": f"token {TOKEN}"}, method=method)
         with urlopen(request, timeout=10) as answer:
             return json.loads(answer.read() or "null")
+
+    def share_a_kernel(self) -> None:
+        """Let all notebooks have one kernel, which imports torch, transformers and PEFT once."""
+        kernel = self.ask("kernels", "POST", {"name": KERNEL["kernelspec"]["name"]})
+        for path in self.folder.glob("*.ipynb"):
+            session = {"path": path.name, "name": path.name, "type": "notebook", "kernel": {"id": kernel["id"]}}
+            self.ask("sessions", "POST", session)
 
     def answers(self) -> bool:
         try:
@@ -156,6 +164,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         while not lab.answers():
             assert server.poll() is None and time.monotonic() < end, (home / "log").read_text()[-2000:]
             time.sleep(0.3)
+        lab.share_a_kernel()
         yield lab
     finally:
         stop(lab, server)

@@ -86,7 +86,7 @@ def trained(config: TrainConfig, out: Path, progress: bool) -> Run:
     """The run, trained to its end; the first of several processes shows how far it is, where progress is wanted."""
     from ..noise import no_bars
     from ..training import Run, train
-    from ..training.live.display import look_at, shown
+    from ..training.live.panel import look_at, shown
     from ..training.reports import check_reports
     from ..training.sweep import read_once
 
@@ -127,8 +127,7 @@ def watch(
     """Show the runs `ids`; see WATCH_HELP."""
     with spinner("loading torch, transformers and PEFT"):
         from ..training.files import RUNNING
-        from ..training.live.display import shown
-        from ..training.live.panel import Panel
+        from ..training.live.panel import Panel, shown
 
     look = looking(out, ids or [])
     rows = look()

@@ -24,7 +24,7 @@ from .answers import AnswerLoss
 from .config import TrainConfig
 from .evaluation import by_dataset, evaluate_rows, outcomes_frame
 from .files import history_frame, write_table
-from .live.display import look_at, shown
+from .live.panel import look_at, shown
 from .live.recorder import LiveRecorder
 from .prepare import Data, LikeLengths, collate_share, hold_clusters, prepare_data, prepare_model
 from .recorders.expert_recorder import DAMPING, ExpertRecorder

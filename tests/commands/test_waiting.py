@@ -9,7 +9,7 @@ import pytest
 
 import moe_analysis as ma
 from moe_analysis.commands import terminal
-from moe_analysis.training.live import display
+from moe_analysis.training.live import panel
 from moe_analysis.training.status import locked
 from tests.commands.calls import write_run
 
@@ -17,10 +17,10 @@ from tests.commands.calls import write_run
 def test_outside_a_terminal_a_run_tells_its_step_and_the_time_left_now_and_then(
     config, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(display, "LINE_SECONDS", 0.01)
+    monkeypatch.setattr(panel, "LINE_SECONDS", 0.01)
     run = config(steps=10)
     path = write_run(out, run, steps=4, finished=False)
-    with locked(path), display.shown(lambda: display.look_at(ma.Run(path, run)), True, terminal.notes):
+    with locked(path), panel.shown(lambda: panel.look_at(ma.Run(path, run)), True, terminal.notes):
         time.sleep(0.5)
     lines = capsys.readouterr().err.splitlines()
     # 2.5 seconds for four steps, and six to go

@@ -13,8 +13,8 @@ import pytest
 
 import moe_analysis as ma
 from moe_analysis.commands import train
-from moe_analysis.training.live import display
-from moe_analysis.training.live.state import FILE, Live, Point, write_live
+from moe_analysis.training.live import panel
+from moe_analysis.training.live.progress import FILE, Live, Point, write_live
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep.work import failure, keep_failure
 from tests.commands.calls import call, document, write_run
@@ -31,7 +31,7 @@ def half(config, out: Path) -> Path:
 
 
 def test_a_run_that_is_being_trained_is_shown_until_it_ends(half: Path, monkeypatch) -> None:
-    monkeypatch.setattr(display, "LINE_SECONDS", 0.02)
+    monkeypatch.setattr(panel, "LINE_SECONDS", 0.02)
     monkeypatch.setattr(train, "POLL_SECONDS", 0.05)
     release = threading.Event()
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from ...training.recorders.loop_recorder import bare_model
+from ...training.recorders.attached_run import bare_model
 from ...training.recorders.routing import checked_texts, record_gates, routers_of
 from ..asked import Runs, asked, instance, runs_of
 from ..chosen_module import meant

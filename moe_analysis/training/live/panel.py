@@ -1,9 +1,12 @@
-"""The panel of runs that train: one in full, several as a table; for a terminal, a notebook, and as plain lines."""
+"""The panel of runs that train, one in full, several as a table: in a terminal, in a notebook, as plain lines, or nowhere."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.live import Live as Redrawn
 from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -18,9 +22,23 @@ from rich.text import Text
 
 from ...cards.charts import heights, spark_bars, spark_curve
 from ...cards.templates import environment, inline
-from ..files import FAILED, FINISHED, RUNNING, STOPPED
-from .progress import WAITING, Fact, RunProgress, clock, facts_of, kept_rows, pace, summary, time_of
-from .state import Live
+from ...extras import extra
+from ..files import FAILED, FINISHED, RUNNING, STOPPED, RunError
+from ..run import Run
+from .progress import (
+    WAITING,
+    Fact,
+    Live,
+    RunProgress,
+    clock,
+    facts_of,
+    kept_rows,
+    pace,
+    progress_of,
+    run_state,
+    summary,
+    time_of,
+)
 
 STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", STOPPED: "yellow", WAITING: "dim"}
 MARGIN = 7  # lines of a terminal that a table's frame, its summary and the prompt take
@@ -34,7 +52,10 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 HERE = Path(__file__).parent
 MOST_ROWS = 12  # of a sweep that are shown, the running ones first
 BADGES = {FINISHED: "yes", FAILED: "no", RUNNING: "now"}  # state -> class in panel.css; others are absent
-IN_ROWS = ("loss", "gate entropy", "busiest expert", "dead experts")  # what a row of several has room for
+IN_ROWS = ("loss", "gate entropy", "busiest expert", "dead experts")  # of the facts, what a row of several has room for
+REFRESH_SECONDS = 0.5
+LINE_SECONDS = 60.0
+_DRAWING = threading.Lock()  # a terminal has room for one panel that moves
 
 
 @dataclass(frozen=True)
@@ -116,7 +137,7 @@ def gate_cells(live: Live | None, curves: bool) -> list[Text]:
     """Cells of a table: the loss with its curve, and entropy, busiest expert and dead experts."""
     facts = {fact.label: fact for fact in facts_of(live)} if live is not None and live.points else {}
     cells = []
-    for label in ("loss", "gate entropy", "busiest expert", "dead experts"):
+    for label in IN_ROWS:
         fact = facts.get(label)
         if fact is None:
             cells.append(Text(""))
@@ -219,3 +240,106 @@ def drawn(fact: Fact) -> dict[str, Any]:
     told = f"{fact.label} {fact.value}, {fact.note}" if fact.value else f"{fact.label}, {fact.note}"
     picture = (spark_bars if fact.shares else spark_curve)(fact.values, told)
     return {"label": fact.label, "value": fact.value, "note": fact.note, "picture": picture}
+
+
+Look = Callable[[], Panel]  # reads how things stand; called from another thread too
+
+
+def look_at(run: Run) -> Look:
+    """Reads one run's folder."""
+    return lambda: Panel([progress_of(run, run_state(run))])
+
+
+def steady(look: Look) -> Look:
+    """The same, with the latest panel where a folder cannot be read for a moment: watching must not stop a run."""
+    latest = Panel([])
+
+    def again() -> Panel:
+        nonlocal latest
+        with suppress(RunError, OSError):
+            latest = look()
+        return latest
+
+    return again
+
+
+@contextmanager
+def shown(look: Callable[[], Look], progress: bool | None, console: Console | None = None) -> Iterator[None]:
+    """Show a panel while the block runs.
+
+    Args:
+        look: Makes what reads the panel; called only where it is shown.
+        progress: None shows it in notebooks and terminals; True elsewhere too, as one line per minute; False never.
+        console: Where a terminal shows it; stderr by default.
+    """
+    console = console or Console(stderr=True)
+    if progress is False:
+        yield
+    elif in_page():
+        with in_notebook(steady(look())):
+            yield
+    elif console.is_terminal and not console.is_dumb_terminal:
+        with in_terminal(steady(look()), console):
+            yield
+    elif progress:
+        with as_lines(steady(look()), console):
+            yield
+    else:
+        yield
+
+
+def in_page() -> bool:
+    """Whether IPython has a page to show HTML on: in a notebook, and not in a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+@contextmanager
+def in_terminal(look: Look, console: Console) -> Iterator[None]:
+    if not _DRAWING.acquire(blocking=False):
+        yield
+        return
+    try:
+        with Redrawn(get_renderable=look, console=console, refresh_per_second=1 / REFRESH_SECONDS):
+            yield
+    finally:
+        _DRAWING.release()
+
+
+@contextmanager
+def in_notebook(look: Look) -> Iterator[None]:
+    with extra("notebooks"):
+        from IPython.display import display
+
+    handle = display(look(), display_id=True)
+    try:
+        with every(REFRESH_SECONDS, lambda: handle.update(look())):
+            yield
+    finally:
+        handle.update(look())
+
+
+@contextmanager
+def as_lines(look: Look, console: Console) -> Iterator[None]:
+    with every(LINE_SECONDS, lambda: console.print(Text(look().line), highlight=False, soft_wrap=True)):
+        yield
+
+
+@contextmanager
+def every(seconds: float, act: Callable[[], Any]) -> Iterator[None]:
+    """Do something now and then in a thread while the block runs; what goes wrong there is left out."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            with suppress(Exception):  # a file that is being written, a page that went away: the next time will tell
+                act()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

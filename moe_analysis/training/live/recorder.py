@@ -19,7 +19,7 @@ from .. import distributed
 from ..recorders.foreign_routers import foreign_routers
 from ..recorders.recorder import Recorder, gate_shares, mean_entropy
 from ..recorders.store import NoStore
-from .state import FILE, MOST_POINTS, Live, Point, read_live, write_live
+from .progress import FILE, MOST_POINTS, Live, Point, read_live, write_live
 
 WRITE_SECONDS = 1.0  # between two writings of the file
 REMEMBERED = 5  # samples in which an expert must be idle to be called dead
@@ -58,19 +58,13 @@ class LiveRecorder(Recorder):
         experts = sum(size * len(names) for size, names in self.sizes.items())
         before = read_live(self.folder) if state.global_step and distributed.first() else None
         self.live = replace((before or Live()).until(state.global_step), routers=len(self.adapters), experts=experts)
-        for name, adapter in self.adapters.items():
-            self.handles.append(adapter.register_forward_hook(self._keep_gates(name), with_kwargs=True))
+        self.hook()
         self.active = self.due(state.global_step)
         self._write()
 
-    def _keep_gates(self, name: str) -> Any:
-        keep = super()._keep_gates(name)
-
-        def hook(*told: Any) -> None:
-            with suppress(ValueError):  # a router of somebody else's that hides its gates must not stop a run
-                keep(*told)
-
-        return hook
+    def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
+        with suppress(ValueError):  # a router of somebody else's that hides its gates must not stop a run
+            super().see(name, x, routing, mask)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.active:

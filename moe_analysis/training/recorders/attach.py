@@ -23,8 +23,7 @@ from transformers import TrainerCallback
 from .. import distributed
 from ..files import RunError
 from ..status import locked
-from .attached_run import RECORDS, AttachedConfig, AttachedRun, first_step
-from .loop_recorder import LoopRecorder, holder, passed_over, system_of
+from .attached_run import RECORDS, AttachedConfig, AttachedRun, LoopRecorder, first_step, holder, passed_over, system_of
 
 LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 

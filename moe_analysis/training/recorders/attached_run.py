@@ -1,24 +1,36 @@
-"""A recorded loop on disk, and whether a folder can take another one's record."""
+"""A recorded loop: its folder, the recorder that fills it, and what in a model and a loop can be recorded."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 import zarr
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from ...adapters import REGISTRY, Adapter
 from ...atomic import write_whole
+from ...peft_bridge import AdapterLayer, adapter_modules
 from ..files import ATTACHED as ABOUT
 from ..files import RunError, json_text, read_json
-from .recorder import Recorder
+from .foreign_routers import READ, foreign_routers
+from .recorder import Recorder, router_weight
 from .store import RecordError, open_records
 
 RECORDS = "records.zarr"
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+REMEDY = (
+    "wrap it with peft.get_peft_model(model, ma.TRexConfig(...)), build it of modules from ma.adapters, or pass a "
+    f"mixture of experts ({READ})"
+)
 
 
 @dataclass(frozen=True)
@@ -147,3 +159,142 @@ def recorded_arrays(path: Path) -> tuple[np.ndarray, dict[str, tuple]]:
         return np.asarray(arrays["step"][:]), found
     except Exception as error:  # zarr's metadata and its codecs each fail in their own way on damaged files
         raise RecordError(f"{path} cannot be read as a record ({error}); delete it, or pass another folder") from error
+
+
+class LoopRecorder(Recorder):
+    """A `Recorder` whose forward hooks also keep the weights that an update starts from.
+
+    A loop that calls `step()` is read after its update: `starts` holds the weights from before. Hooks on the
+    optimizer make that needless, and `starts` is None.
+    """
+
+    def __init__(self, model: nn.Module, path: Path, every: int) -> None:
+        super().__init__(model, path, every)
+        self.adapters = routed_adapters(model)
+        self.starts: dict[str, Tensor] | None = {}
+
+    def layout(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+        return super().layout() | {"loss": ((), ())}
+
+    def watches(self, name: str, adapter: nn.Module) -> bool:
+        """Whether a backward pass can follow: loops train in evaluation mode too, and a copy of a model brings the
+        hooks of the original with it."""
+        watched = self.active and torch.is_grad_enabled() and adapter is self.adapters[name]
+        weight = router_weight(adapter)
+        if watched and weight is not None and self.starts is not None and name not in self.starts:
+            self.starts[name] = weight.detach().clone()
+        return watched
+
+    def weights_before(self) -> dict[str, np.ndarray]:
+        """router_weight as the forward pass had it; as it is now where a module did not run."""
+        starts = self.starts or {}
+        return self._stacks("router_weight", lambda name, weight: starts.get(name, weight.detach()))
+
+    def unhook(self) -> None:
+        """Take the forward hooks off the model."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles, self.active = [], False
+
+    def forget(self) -> None:
+        """Let go of what belongs to an update that is over."""
+        self.gates = {}
+        self.starts = None if self.starts is None else {}
+
+
+def routed_adapters(model: nn.Module) -> dict[str, Any]:
+    """The active adapters of a PEFT model, and the modules of `ma.adapters` in any other, by name.
+
+    The own routers of a model without our adapters, as `foreign_routers` sees them. Raises ValueError for a model
+    that has none either, and for parameters that are spread over processes.
+    """
+    check_whole(model)
+    bare = bare_model(model)
+    found = dict(adapter_modules(bare))
+    layers = [layer for layer in bare.modules() if isinstance(layer, AdapterLayer)]
+    inside = {id(part) for layer in layers for part in layer.modules()}
+    pure = {
+        name or type(part).__name__: part
+        for name, part in bare.named_modules()
+        if isinstance(part, Adapter) and id(part) not in inside
+    }
+    if not (found or pure or layers) and (foreign := foreign_routers(bare)):
+        return foreign
+    if not (found or pure):
+        why = (
+            "has adapters but none is active; call model.set_adapter(...)"
+            if layers
+            else (f"has no routed adapter to record; {REMEDY}")
+        )
+        raise ValueError(f"{type(bare).__name__} {why}")
+    return found | pure
+
+
+def bare_model(model: Any) -> nn.Module:
+    """The model inside DistributedDataParallel and torch.compile."""
+    while isinstance(model, WRAPPERS) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, WRAPPERS) else model._orig_mod
+    return model
+
+
+def bare_optimizer(optimizer: Any) -> Optimizer:
+    """The optimizer inside those of accelerate and Lightning; ValueError for what is none."""
+    inner = optimizer
+    while not isinstance(inner, Optimizer) or hasattr(inner, "optimizer"):
+        if not hasattr(inner, "optimizer"):
+            raise ValueError(f"optimizer = {optimizer!r} is no torch optimizer; pass the one that the loop steps")
+        inner = inner.optimizer
+    return inner
+
+
+def check_whole(model: nn.Module) -> None:
+    """Raise ValueError where a process holds a part of each parameter, as under FullyShardedDataParallel."""
+    sharded = any(type(part).__name__ == "FullyShardedDataParallel" for part in model.modules())
+    if sharded or any(hasattr(parameter, "placements") for parameter in model.parameters()):
+        raise ValueError(
+            "the model's parameters are sharded over processes, so that none of them sees a whole router; "
+            "train with DistributedDataParallel to record it"
+        )
+
+
+def holder(adapters: dict[str, Any], optimizers: Sequence[Any]) -> Optimizer:
+    """The one optimizer that updates the routers, out of its wrappers; ValueError where none does, or several do."""
+    plain = {id(one): one for one in map(bare_optimizer, optimizers)}.values()
+    routers = {id(p) for adapter in adapters.values() for p in adapter.router_parameters()}
+    every = {id(p) for adapter in adapters.values() for p in adapter.parameters()}
+    for wanted in (routers, every):  # a loop may train the experts alone
+        found = [one for one in plain if any(id(p) in wanted for group in one.param_groups for p in group["params"])]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(
+                f"{len(found)} optimizers hold routers of the model, and a record has one step for all; "
+                "attach without an optimizer and call handle.step()"
+            )
+    kinds = ", ".join(type(one).__name__ for one in plain)
+    raise ValueError(
+        f"optimizer = {kinds} holds no parameter of the model's adapters or routers; build it of the parameters that "
+        "the model has after get_peft_model"
+    )
+
+
+def passed_over(parameters: Sequence[nn.Parameter]) -> bool:
+    """Whether a GradScaler left out this update: a gradient that is not finite would make the weights infinite or NaN."""
+    moved = [p for p in parameters if p.grad is not None and not p.grad.is_sparse]
+    total = nn.utils.get_total_norm([p.grad for p in moved if p.grad is not None])
+    if bool(total.isfinite()):
+        return False
+    broken = [p for p in moved if p.grad is not None and not bool(p.grad.isfinite().all())]
+    return bool(broken) and all(bool(p.isfinite().all()) for p in broken)
+
+
+def system_of(adapters: dict[str, Any]) -> str:
+    """The name in the registry of the first adapter's class; the class's own name where it is not registered.
+
+    Of a router that is not ours the mixture's name, such as "mixtral".
+    """
+    first = next(iter(adapters.values()))
+    if hasattr(first, "system"):
+        return first.system
+    kind = type(first)
+    return next((name for name, known in REGISTRY.items() if known is kind), kind.__name__.lower())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...adapters import Adapter, Routing
+from ...adapters import Adapter
 from ...adapters.gates import select
 from .. import distributed
 from .recorder import HookedRecorder, Place, every_nth
@@ -140,26 +140,16 @@ class ExpertRecorder(HookedRecorder):
         self.before: dict[str, Factors] = {}
         self.seen: dict[str, Seen] = {}
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.store = self.open_store()
+    def declare(self, steps: int) -> None:
         names, experts = list(self.factors), next(iter(self.factors.values()))[0].shape[0]
         for kind in PER_EXPERT:
             self.store.declare(kind, ("module", "expert"), (len(names), experts), {"module": names})
         for kind in PER_MODULE:
             self.store.declare(kind, ("module",), (len(names),), {"module": names})
-        self.store.cut(state.global_step)
-        for name, adapter in self.adapters.items():
-            self.handles.append(adapter.register_forward_hook(self._see(name)))
-        self.active = self.due(state.global_step)
 
-    def _see(self, name: str) -> Any:
-        def hook(adapter: Adapter, inputs: tuple[Any, ...], output: tuple[Tensor, Routing]) -> None:
-            if self.active and adapter.training:
-                mask = inputs[1].token_mask if len(inputs) > 1 and inputs[1] is not None else None
-                gates = select(output[1].gates.detach(), mask)  # (tokens, E)
-                self.seen[name] = sample(inputs[0].detach(), mask, self.place), gates.mean(0), len(gates)
-
-        return hook
+    def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
+        gates = select(routing.gates.detach(), mask)  # (tokens, E)
+        self.seen[name] = sample(x.detach(), mask, self.place), gates.mean(0), len(gates)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.active:

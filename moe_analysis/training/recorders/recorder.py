@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from ...adapters import Routing
 from ...peft_bridge import adapter_modules
 from .. import distributed
 from .store import NoStore, RecordStore
@@ -27,7 +26,7 @@ STATISTICS_TOKENS = 1024  # evenly spaced tokens of a batch that the statistics 
 class HookedRecorder(TrainerCallback):
     """A callback that reads a model's adapters through forward hooks at every `every`-th step and writes to `path`.
 
-    A subclass opens `store` and puts its hooks into `handles` when training begins; both are closed here.
+    A subclass declares its arrays and says what it sees of a forward pass; `store` and hooks are opened and closed here.
     Where several processes train the run, a record is of all their tokens: each process calls every method, and the
     first writes. `place` says which tokens of the batch are those that the hooks see (None: all of them).
     """
@@ -43,6 +42,36 @@ class HookedRecorder(TrainerCallback):
 
     def open_store(self) -> RecordStore | NoStore:
         return RecordStore(self.path) if distributed.first() else NoStore()
+
+    def declare(self, steps: int) -> None:
+        """Create the arrays of the record in `store`; the run has so many steps, 0 where that is not known."""
+        raise NotImplementedError
+
+    def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
+        """Look at a forward pass of an adapter: its input (…, in), its routing, and which tokens are real."""
+        raise NotImplementedError
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not self.adapters:
+            return
+        self.store = self.open_store()
+        self.declare(state.max_steps)
+        self.store.cut(state.global_step)
+        self.hook()
+        self.active = self.due(state.global_step)
+
+    def hook(self) -> None:
+        """Put a forward hook on every adapter."""
+        for name, adapter in self.adapters.items():
+            self.handles.append(adapter.register_forward_hook(self._shown_to(name), with_kwargs=True))
+
+    def _shown_to(self, name: str) -> Any:
+        def hook(adapter: Any, inputs: tuple[Any, ...], options: dict[str, Any], output: tuple[Any, Any]) -> None:
+            if self.watches(name, adapter):
+                x = inputs[0] if inputs else options.get("x")
+                self.see(name, x, output[1], mask_of(inputs, options))
+
+        return hook
 
     def due(self, step: int) -> bool:
         return bool(self.adapters) and step % self.every == 0
@@ -64,6 +93,12 @@ class HookedRecorder(TrainerCallback):
         for handle in self.handles:
             handle.remove()
         self.handles, self.active = [], False
+
+
+def mask_of(inputs: tuple[Any, ...], options: Mapping[str, Any]) -> Tensor | None:
+    """The token mask among what an adapter is called with: (x, context, …), the context perhaps by its name."""
+    context = inputs[1] if len(inputs) > 1 else options.get("context")
+    return None if context is None else context.token_mask
 
 
 def every_nth(tokens: int, most: int, place: Place | None = None) -> slice:
@@ -126,16 +161,6 @@ class Recorder(HookedRecorder):
         self.groups: dict[str, list[str]] = {}  # suffix -> module names
         self.gates: dict[str, tuple[Tensor, Tensor | None]] = {}
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if not self.adapters:
-            return
-        self.store = self.open_store()
-        self._declare(state.max_steps)
-        self.store.cut(state.global_step)
-        for name, adapter in self.adapters.items():
-            self.handles.append(adapter.register_forward_hook(self._keep_gates(name), with_kwargs=True))
-        self.active = self.due(state.global_step)
-
     def layout(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
         """{array: (dimensions, sizes)} beside `step`; the first dimension, where there is one, is that of modules."""
         shapes = defaultdict(list)
@@ -154,7 +179,7 @@ class Recorder(HookedRecorder):
                 arrays[kind + suffix] = (module, expert), (len(names), experts)
         return arrays
 
-    def _declare(self, steps: int) -> None:
+    def declare(self, steps: int) -> None:
         layout = self.layout()
         values = sum(prod(shape) for name, (_, shape) in layout.items() if name.startswith("router_"))
         if (size := 4 * values * steps // self.every) > LARGE_RECORD_BYTES:
@@ -166,16 +191,9 @@ class Recorder(HookedRecorder):
         """{dimension: module names} of an array with these dimensions; nothing where it is not about modules."""
         return {dim: self.groups[dim.removeprefix("module")] for dim in dims[:1]}
 
-    def _keep_gates(self, name: str) -> Any:
-        def hook(
-            adapter: Any, inputs: tuple[Any, ...], options: dict[str, Any], output: tuple[Tensor, Routing]
-        ) -> None:
-            if self.watches(name, adapter):
-                context = inputs[1] if len(inputs) > 1 else options.get("context")
-                gates = output[1].gates.detach().reshape(-1, adapter.num_gates)  # (tokens, E)
-                self.gates[name] = gates, None if context is None else context.token_mask
-
-        return hook
+    def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
+        gates = routing.gates.detach().reshape(-1, self.adapters[name].num_gates)  # (tokens, E)
+        self.gates[name] = gates, mask
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.active:

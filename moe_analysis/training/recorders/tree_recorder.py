@@ -17,12 +17,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from ...adapters import Adapter
 from ...adapters.tree_gates import TreeRouting
 from ...peft_bridge import adapter_modules
 from .. import distributed
 from ..run import Run
-from .recorder import HookedRecorder, Place
+from .recorder import HookedRecorder, Place, mask_of
 from .routing import model_of, record_gates
 
 SAMPLE_TOKENS = 512  # so many of a batch's real tokens, for the number of trees grows with the tokens looked at
@@ -140,8 +139,7 @@ class TreeRecorder(HookedRecorder):
         check_trees(self.adapters, f"record_trees_every = {every}", "set record_trees_every=0")
         self.seen: dict[str, Codes] = {}
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.store = self.open_store()
+    def declare(self, steps: int) -> None:
         names, pools = list(self.adapters), next(iter(self.adapters.values())).config.num_experts
         for kind in PER_MODULE:
             self.store.declare(kind, ("module",), (len(names),), {"module": names})
@@ -149,18 +147,10 @@ class TreeRecorder(HookedRecorder):
         self.store.declare(
             "node_load", ("module", "expert"), (len(names), len(experts)), {"module": names, "expert": experts}
         )
-        self.store.cut(state.global_step)
-        for name, adapter in self.adapters.items():
-            self.handles.append(adapter.register_forward_hook(self._see(name)))
-        self.active = self.due(state.global_step)
 
-    def _see(self, name: str) -> Any:
-        def hook(adapter: Adapter, inputs: tuple[Any, ...], output: tuple[Tensor, TreeRouting]) -> None:
-            if self.active and adapter.training:
-                experts = self.adapters[name].config.num_experts
-                self.seen[name] = routed_codes(output[1], experts, mask_of(inputs), SAMPLE_TOKENS, self.place)
-
-        return hook
+    def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
+        experts = self.adapters[name].config.num_experts
+        self.seen[name] = routed_codes(routing, experts, mask, SAMPLE_TOKENS, self.place)
 
     def _measure(self, config: Any, seen: list[Codes]) -> tuple[dict[str, float], np.ndarray]:
         codes = np.concatenate([part for part, _ in seen])
@@ -193,12 +183,12 @@ def record_trees(
     kept: dict[str, list[np.ndarray]] = {name: [] for name in adapters}
 
     def keep(name: str) -> Any:
-        def hook(adapter: Any, inputs: tuple[Any, ...], output: tuple[Tensor, TreeRouting]) -> None:
-            kept[name].append(routed_codes(output[1], adapter.config.num_experts, mask_of(inputs))[0])
+        def hook(adapter: Any, inputs: Any, options: Any, output: tuple[Tensor, TreeRouting]) -> None:
+            kept[name].append(routed_codes(output[1], adapter.config.num_experts, mask_of(inputs, options))[0])
 
         return hook
 
-    handles = [adapter.register_forward_hook(keep(name)) for name, adapter in adapters.items()]
+    handles = [adapter.register_forward_hook(keep(name), with_kwargs=True) for name, adapter in adapters.items()]
     try:
         tokens = record_gates(model, tokenizer, frame, max_length=max_length, prompt_form=prompt_form)[1]
     finally:
@@ -222,11 +212,6 @@ def trees_of_runs(
         (run, *record_trees(model_of(run, trained), run.tokenizer, frame, run.config.max_length, run.config.form))
         for run in runs
     ]
-
-
-def mask_of(inputs: tuple[Any, ...]) -> Tensor | None:
-    """The token mask among an adapter's inputs (x, context, …)."""
-    return inputs[1].token_mask if len(inputs) > 1 and inputs[1] is not None else None
 
 
 def check_trees(adapters: dict[str, Any], what: str, remedy: str) -> None:

@@ -22,8 +22,7 @@ from ...backbones import load_tokenizer
 from ..adapter_source import refuse_another_source
 from ..config import TrainConfig
 from ..files import COLUMNS, FAILED, STOPPED, RunError
-from ..live.display import shown
-from ..live.panel import Panel
+from ..live.panel import Panel, shown
 from ..live.progress import WAITING, RunProgress, clock, progress_of, run_state
 from ..prepare import embedder_of, fitting_rows, run_rows
 from ..reports import check_reports

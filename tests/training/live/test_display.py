@@ -15,9 +15,8 @@ from rich.console import Console
 import moe_analysis as ma
 from moe_analysis.kernels import execute
 from moe_analysis.training.files import RunError
-from moe_analysis.training.live import display
-from moe_analysis.training.live.display import look_at, shown, steady
-from moe_analysis.training.live.panel import Panel
+from moe_analysis.training.live import panel
+from moe_analysis.training.live.panel import Panel, look_at, shown, steady
 from moe_analysis.training.live.progress import RunProgress
 from moe_analysis.training.sweep import sweep
 
@@ -48,7 +47,7 @@ def test_a_terminal_shows_it_unless_quiet() -> None:
 
 
 def test_a_pipe_gets_nothing_or_lines_where_asked(monkeypatch) -> None:
-    monkeypatch.setattr(display, "LINE_SECONDS", 0.01)
+    monkeypatch.setattr(panel, "LINE_SECONDS", 0.01)
     console = Console(file=io.StringIO())
     with shown(nobody, None, console):
         pass
@@ -97,7 +96,7 @@ def test_nothing_is_shown_of_runs_that_are_finished(config, out: Path, capfd, mo
 
 
 def test_training_is_quiet_outside_terminals(config, out: Path, capfd) -> None:
-    assert not display.in_page()
+    assert not panel.in_page()
     ma.train(config(steps=2), out)
     sweep([config(steps=2, seed=1)], out, workers=1)
     assert capfd.readouterr() == ("", "")

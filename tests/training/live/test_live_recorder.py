@@ -18,9 +18,8 @@ from transformers import MixtralConfig, MixtralForCausalLM
 
 import moe_analysis as ma
 from moe_analysis.training import trainer as training
-from moe_analysis.training.live.progress import RunProgress
+from moe_analysis.training.live.progress import FILE, MOST_POINTS, RunProgress, read_live
 from moe_analysis.training.live.recorder import LiveRecorder, dead, of_gates, sorted_load
-from moe_analysis.training.live.state import FILE, MOST_POINTS, read_live
 from moe_analysis.training.recorders.foreign_routers import TopKView
 from moe_analysis.training.recorders.recorder import HookedRecorder, Recorder
 from moe_analysis.training.run_folder import list_runs
@@ -45,6 +44,9 @@ class Silent(HookedRecorder):
 
     def __init__(self, model: Any, folder: Path, steps: int) -> None:
         super().__init__(model, folder, 1)
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """No hook is put anywhere."""
 
     def told(self, step: int, loss: float) -> dict[str, float]:
         return {}
