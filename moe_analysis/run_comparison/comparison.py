@@ -23,10 +23,10 @@ HERE = Path(__file__).parent
 ITEM = "run_comparison"
 QUESTION = "Where do these runs differ, how did they learn, and what came out?"
 READING = (
-    "Left, one line per run: each row is a setting in which the runs differ, or an outcome, with its smallest value at "
-    "the left and its largest at the right; words stand in alphabetical order. Lines that cross between a setting and an "
-    "outcome go together the other way round. Right, the training loss. A click on a name in the legend hides its run in "
-    "both, a double click shows it alone."
+    "“settings and outcomes”: one line per run. Each row is a setting in which the runs differ, or an outcome, with its "
+    "smallest value at the left and its largest at the right; words stand in alphabetical order. Lines that cross "
+    "between a setting and an outcome go together the other way round. “training loss”: smoothed, by step. A click on a "
+    "name in the legend hides its run in both, a double click shows it alone."
 )
 
 
