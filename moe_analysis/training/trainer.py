@@ -30,9 +30,9 @@ from .prepare import Data, LikeLengths, collate_share, hold_clusters, prepare_da
 from .recorders.expert_recorder import DAMPING, ExpertRecorder
 from .recorders.recorder import HookedRecorder, Recorder
 from .recorders.tree_recorder import TreeRecorder
-from .reports import check_reports, reported
+from .reports import check_reports, reported, write_run_card
 from .run import FINISHED, Run
-from .status import Progress, Status, locked, saved_when_stopped, saved_without_permit, write_run_card
+from .status import Progress, Status, locked, saved_when_stopped, saved_without_permit
 
 KEPT_CHECKPOINTS = 2
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off

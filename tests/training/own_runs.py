@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -56,12 +58,35 @@ TRAINED = """
         run = ma.train(config, given["out"])
     told["path"], told["logits"] = str(run.path), logits(run.model())
     """
-BEFORE = """
-import json, sys
+# one process imports what takes seconds, and each script runs in a fork of it
+FORKS = """
+import json, os, sys, tempfile, traceback
 import torch
 import moe_analysis as ma
-given, told = json.loads(sys.argv[1]), {}
+from moe_analysis.training import trainer, transfer
+
 torch.set_num_threads(1)
+for line in sys.stdin:
+    code, given, environment = json.loads(line)
+    with tempfile.TemporaryFile("w+") as said:
+        if not (fork := os.fork()):
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+            os.environ.update(environment)
+            try:
+                exec(code, {"__name__": "__main__", "given": given, "told": {}})
+            except BaseException:
+                print(traceback.format_exc())
+            sys.stdout.flush()
+            os._exit(0)
+        os.waitpid(fork, 0)
+        said.seek(0)
+        print(json.dumps(said.read()), flush=True)
+"""
+BEFORE = """
+import json
+import torch
+import moe_analysis as ma
 
 def logits(model):
     with torch.no_grad():
@@ -75,18 +100,28 @@ def refusal(call):
 """
 
 
-def elsewhere(script: str, executed: Path | None = None, **given: Any) -> dict[str, Any]:
-    """What a script tells from a new process, in which no adapter of a user's own is named."""
+@cache
+def forks() -> subprocess.Popen[str]:
+    """The process that forks, in which no adapter of a user's own is named; it ends with this one."""
     environment = {key: value for key, value in os.environ.items() if key not in (own.VARIABLE, "EXECUTED")}
-    environment |= {"PYTHONPATH": str(ROOT), **({"EXECUTED": str(executed)} if executed else {})}
-    code = f"{BEFORE}\nif __name__ == '__main__':\n    {script.strip()}\n    print('TOLD', json.dumps(told))\n"
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(given)],
-        capture_output=True,
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORKS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=300,
-        env=environment,
-        check=False,
+        env=environment | {"PYTHONPATH": str(ROOT)},
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.rpartition("TOLD ")[2])
+    atexit.register(process.communicate)  # which tells it that no script follows, and waits for its end
+    return process
+
+
+def elsewhere(script: str, executed: Path | None = None, **given: Any) -> dict[str, Any]:
+    """What a script tells from a process of its own, which knows no adapter of a user's own."""
+    code = f"{BEFORE}\n{dedent(script)}\nprint('TOLD', json.dumps(told))\n"
+    process = forks()
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(json.dumps([code, given, {"EXECUTED": str(executed)} if executed else {}]) + "\n")
+    process.stdin.flush()
+    said = json.loads(process.stdout.readline())
+    assert "TOLD " in said, said[-3000:]
+    return json.loads(said.rpartition("TOLD ")[2])

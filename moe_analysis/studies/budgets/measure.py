@@ -241,8 +241,8 @@ def measure_table(table: str | Path | pd.DataFrame, measure: str = "accuracy") -
     )
 
 
-@asked()
-def measure_times(rounds: int = 20, targets: str | Sequence[str] | None = None) -> StepTimes:
+@asked(tokens=2)
+def measure_times(rounds: int = 20, targets: str | Sequence[str] | None = None, tokens: int | None = None) -> StepTimes:
     """Time of a step of MixLoRA and S'MoRE at equal parameters: the compact backbone, 128 wide, and three wider ones.
 
     Forward, backward and AdamW on random tokens, one thread, process time, the two in turns. In the compact backbone a
@@ -252,13 +252,17 @@ def measure_times(rounds: int = 20, targets: str | Sequence[str] | None = None) 
     Args:
         rounds: that are timed.
         targets: names of the adapted layers; None is the feed-forward projections.
+        tokens: of a sample; None is 64 at width 128 and 128 at the others. Fewer are faster and tell less.
     """
     from ...presets import FEED_FORWARD
 
     targets = list(FEED_FORWARD if targets is None else targets)
     budgets: dict[str, tuple[Any, int, tuple[int, int]]] = {
-        "width 128": ("compact", 20, (16, 64)),
-        **{f"width {hidden}": (random_decoder(hidden, inner, layers=2), 16, (4, 128)) for hidden, inner in WIDER},
+        "width 128": ("compact", 20, (16, tokens or 64)),
+        **{
+            f"width {hidden}": (random_decoder(hidden, inner, layers=2), 16, (4, tokens or 128))
+            for hidden, inner in WIDER
+        },
     }
     times, expected, ratios = [], [], []
     for size, (model, rank, batch) in budgets.items():

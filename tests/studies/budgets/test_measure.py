@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 import moe_analysis as ma
 from moe_analysis.studies import budgets
-from moe_analysis.studies.budgets.step_time import round_seconds as step
 from tests.studies.systems.test_measure import stored_row, table_of
 from tests.studies.systems.test_scores import INSIDE_TASKS, OOD_TASKS, compare
 
@@ -96,11 +95,9 @@ def test_a_table_of_results_becomes_figure_four():
         budgets.measure_table(pd.DataFrame(rows).drop(columns="config"))
 
 
-def test_times_are_measured_and_judged_at_every_width(monkeypatch):
+def test_times_are_measured_and_judged_at_every_width():
     """On fewer tokens than notebook 08, whose batches take twenty seconds."""
-    few = (2, 8)
-    monkeypatch.setattr(measuring, "round_seconds", lambda pair, model, _, rounds: step(pair, model, few, rounds))
-    found = ma.papers.smore_table7(rounds=6)
+    found = ma.papers.smore_table7(rounds=6, tokens=8)
     widths = [f"width {hidden}" for hidden in (128, 256, 512, 768)]
     assert set(found.numbers) >= {"times", "expected"} and len(found.rounds) == 6 * len(widths)
     assert list(dict.fromkeys(found.times["size"])) == list(dict.fromkeys(found.expected["size"])) == widths
