@@ -88,7 +88,9 @@ class Lab:
 
     def share_a_kernel(self) -> None:
         """Let all notebooks have one kernel, which imports torch, transformers and PEFT once."""
-        kernel = self.ask("kernels", "POST", {"name": KERNEL["kernelspec"]["name"]})
+        kernel = self.ask(
+            "kernels", "POST", {"name": KERNEL["kernelspec"]["name"], "path": NOTEBOOK}
+        )  # in their folder
         for path in self.folder.glob("*.ipynb"):
             session = {"path": path.name, "name": path.name, "type": "notebook", "kernel": {"id": kernel["id"]}}
             self.ask("sessions", "POST", session)
