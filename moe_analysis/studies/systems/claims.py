@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .measure import Compared, Systems
 
 METHOD, CONTROL = "T-REX", "mix-and-match"
+ABLATION = "our reading of T-REX's ablation"  # we know that it leaves out the intuition, and none of its numbers
 LORA_BASED = ("LoRA", "LoRA-MoE", "SiRA")
 # half of "up to +1.78 %": the paper's largest gain over any of them, and its gains over each are not public to us
 HEADLINE = 0.0178 / 2
@@ -30,7 +31,7 @@ def claims(found: Systems) -> list[Claim]:
         *(versus(found, "trex_headline", "T-REX, headline", part, METHOD, LORA_BASED, HEADLINE) for part in inside),
         versus(found, "trex_fig3", "T-REX Fig. 3", OUTSIDE, METHOD, LORA_BASED, DRAWN),
         *(
-            versus(found, "trex_intuition", "T-REX, ablation", part, METHOD, (CONTROL,), DRAWN)
+            versus(found, "trex_intuition", ABLATION, part, METHOD, (CONTROL,), DRAWN, kind="own")
             for part in (*inside, OUTSIDE)
         ),
         saving(found.authors),

@@ -135,7 +135,7 @@ def test_more_layers_are_a_family_per_endpoint():
     points = budget_points(layered)
     found.points = points.assign(layers=points["method"].map(LAYERS))
     names = told(claims_layers.claims(found))
-    assert names["smore_table5_retention_L2"] == "reproduced" and names["smore_table5_retention_L3"] == "not reproduced"
+    assert names["smore_table5_retention_L2"] == "supported" and names["smore_table5_retention_L3"] == "not supported"
     assert names["own_smore_layers_acquisition_L2"] == "supported" and len(names) == 2 * 2 * 2
     assert "verdict" not in layers_table(layered)
 

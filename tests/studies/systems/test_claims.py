@@ -52,7 +52,7 @@ def test_the_headline_is_judged_on_each_endpoint_and_against_each_opponent():
     }
     assert retention.verdict == "in part" and retention.note == "2 reproduced, 1 contradicted"
     assert retention.parts[0].over == "3 tasks and 5 seeds"
-    assert told["trex_intuition_transfer"].verdict == "reproduced"
+    assert told["trex_intuition_transfer"].verdict == "supported"
 
 
 def test_opponents_are_corrected_for_their_number_together():
