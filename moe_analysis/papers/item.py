@@ -49,7 +49,7 @@ class Item:
         return getattr(import_module(f"..studies.{folder}", __package__), name)
 
 
-MAP, PATHS, SPAN, GEOMETRY, TREES, COST, SYSTEMS, BUDGETS, ROUTING, OWN = (
+MAP, PATHS, SPAN, GEOMETRY, TREES, COST, SYSTEMS, BUDGETS, ROUTING, OWN, PRETRAINED = (
     "01_semantic_clusters",
     "02_router_trajectories",
     "03_subspace_rank",
@@ -60,6 +60,7 @@ MAP, PATHS, SPAN, GEOMETRY, TREES, COST, SYSTEMS, BUDGETS, ROUTING, OWN = (
     "08_efficiency",
     "09_routing_anatomy",
     "10_bring_your_own",
+    "11_pretrained",
 )
 UNKNOWN = "not known to us"
 STATEMENT = "a statement: it has no model, data or steps"
