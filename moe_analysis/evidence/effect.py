@@ -58,7 +58,8 @@ class Effect:
     @property
     def over(self) -> str:
         """What the interval is over."""
-        return f"{self.seeds} {self.unit}" if self.tasks is None else f"{self.tasks} tasks and {self.seeds} {self.unit}"
+        unit = self.unit.replace("seeds", "seed", 1) if self.seeds == 1 else self.unit
+        return f"{self.seeds} {unit}" if self.tasks is None else f"{self.tasks} tasks and {self.seeds} {unit}"
 
     @property
     def value(self) -> float:
