@@ -28,10 +28,10 @@ pytest_plugins = ["tests.browser"]
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = "01_semantic_clusters.ipynb"  # the one that computes least on the tiny preset
 SENTENCES = "sentences.ipynb"  # written here: a model that takes no training, and its widget
-TRAINING = "training.ipynb"
-TRAIN = """import moe_analysis as ma
+TRAINING, STEPS = "training.ipynb", 600  # some seconds, of which a panel shows the middle
+TRAIN = f"""import moe_analysis as ma
 adapter = ma.MoeLoraConfig(num_experts=8, top_k=2, target_modules=["q_proj", "v_proj"])
-config = ma.TrainConfig(adapter=adapter, datasets=["add_small", "where_is"], steps=120, batch_size=8, eval_rows=2)
+config = ma.TrainConfig(adapter=adapter, datasets=["add_small", "where_is"], steps={STEPS}, batch_size=8, eval_rows=2)
 run = ma.train(config, "trained")"""
 SENTENCE = (
     """import peft, torch
@@ -372,6 +372,6 @@ def test_a_run_shows_how_it_goes_while_it_trains(lab, tab, width):
     card.locator(".fact", has_text="gate entropy").wait_for(timeout=1000 * RUNS)
     begun = int(card.locator("[role='progressbar']").get_attribute("aria-valuenow"))
     card.locator(".badge", has_text="finished").wait_for(timeout=1000 * RUNS)
-    assert begun < int(card.locator("[role='progressbar']").get_attribute("aria-valuenow")) == 120
+    assert begun < int(card.locator("[role='progressbar']").get_attribute("aria-valuenow")) == STEPS
     assert card.count() == 1 and "test loss" in card.text_content() and errors(page) == []
     assert card.bounding_box()["x"] >= 0 and card.bounding_box()["width"] <= width
