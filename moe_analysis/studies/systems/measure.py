@@ -97,7 +97,7 @@ class Systems(Compared):
     )
     how_to_explore = (
         "Above, one row per system: a dot is the mean over tasks and seeds, its line the 95 % interval over seeds, "
-        "small marks are seeds, and the black line is the backbone before training; the menu chooses accuracy above "
+        "small marks are seeds, and the upright line is the backbone before training; the menu chooses accuracy above "
         "guessing or loss, and the part: originals show retention, variants acquisition, tasks out of distribution "
         "transfer. Below, tasks one by one and their accuracies around a radar, for the systems that the legend "
         "chooses: further out is better, and gray is guessing."
