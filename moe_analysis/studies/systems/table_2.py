@@ -17,7 +17,6 @@ import pandas as pd
 
 from ...evidence.intervals import mean_interval
 from ..asked import asked
-from .endpoints import CEILING, FLOOR, REFERENCES
 from .measure import Compared
 from .scores import INSIDE
 from .stored import stored_scores
@@ -64,6 +63,10 @@ class Table2(Tuned, Compared):
         "model. On the left the accuracy, where the dotted line is our model before training; "
         "on the right what each method gains over LoRA."
     )
+    how_to_explore = (
+        "Filled dots are ours: a mean over seeds with its 95 % interval. Open diamonds are the paper's numbers, on a larger "
+        "model. “accuracy (%)”: the dotted line is our model before training. “points over LoRA”: what each method gains."
+    )
     drawing = "draw_table_2"
     judging = "claims_table_2"
     grid = PretrainedRates
@@ -86,27 +89,20 @@ class Table2(Tuned, Compared):
 
 
 @asked()
-def measure_table_2(
-    table: str | Path | pd.DataFrame,
-    measure: str = "accuracy",
-    references: str | Sequence[str] = REFERENCES,
-    floor: float = FLOOR,
-    ceiling: float = CEILING,
-    choose_by: str = "accuracy",
-) -> Table2:
+def measure_table_2(table: str | Path | pd.DataFrame, measure: str = "accuracy") -> Table2:
     """S'MoRE's Table 2 from a campaign's table of results; arguments as for `measure_table`.
 
     Raises:
         ResultsError, ValueError: as `stored_scores`, and for a table of other data sets than those of Table 2.
     """
-    found = stored_scores(table, measure, choose_by)
+    found = stored_scores(table, measure)
     trained = found.scores.loc[found.scores["part"] == INSIDE, "dataset"]
     if not len(trained) or set(trained) - set(DATASETS):
         raise ValueError(
             f"{found.name} holds runs on {', '.join(dict.fromkeys(found.scores['dataset']))}, and S'MoRE's Table 2 is "
             f"about {', '.join(DATASETS)}; pass it to measure_table, or a table of the suite smore_table2"
         )
-    return Table2(**compared(found, references, floor, ceiling))
+    return Table2(**compared(found))
 
 
 def side_by_side(frame: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:

@@ -129,7 +129,9 @@ def measure_table(
     )
 
 
-def compared(found: Stored, references: str | Sequence[str], floor: float, ceiling: float) -> dict[str, Any]:
+def compared(
+    found: Stored, references: str | Sequence[str] = REFERENCES, floor: float = FLOOR, ceiling: float = CEILING
+) -> dict[str, Any]:
     """The fields of `Compared`, and the tuning."""
     frame = found.scores
     shell = meta_backbone(found.backbone) if found.adapters else None
