@@ -63,11 +63,37 @@ class Riemannian(torch.optim.Optimizer):
             raise ValueError(f"update = {update!r} is unknown; choose one of {', '.join(UPDATES)}")
         self.damping, self.update, self.precondition = damping, update, precondition
         self.fallbacks = 0  # Gram matrices that had no Cholesky factor, over all steps
-        self.pairs = factor_pairs(model)
-        super().__init__(parameter_groups(model, lr, router_lr, weight_decay), {"lr": lr, **defaults})
+        if not isinstance(model, nn.Module):
+            raise ValueError(
+                f"model = {type(model).__name__} is no torch module; pass the model itself, whose layers say which of "
+                "its parameters are the two factors of an expert"
+            )
+        self.model = model
+        self.pairs: list[FactorPair] = []
         self.stacks: dict[Any, list[FactorPair]] = defaultdict(list)
-        for pair in self.pairs:
+        self._stack(factor_pairs(model))
+        groups = parameter_groups(model, lr, router_lr, weight_decay)
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, **defaults})
+
+    def _stack(self, pairs: Sequence[FactorPair]) -> None:
+        self.pairs.extend(pairs)
+        for pair in pairs:
             self.stacks[pair.shape, pair.A.dtype, pair.A.device].append(pair)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """A group more, as torch has it; the pairs of an adapter that the model got since are pairs here too."""
+        super().add_param_group(param_group)
+        added = set(self.param_groups[-1]["params"])
+        if added.isdisjoint(self.model.parameters()):
+            return
+        known = {factor for pair in self.pairs for factor in (pair.A, pair.B)}
+        found = [pair for pair in factor_pairs(self.model) if pair.A not in known]
+        self._stack([pair for pair in found if pair.A in added or pair.B in added])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All that a copy or a pickle needs; torch's own knows of its groups and states alone."""
+        own = ("damping", "update", "precondition", "fallbacks", "model", "pairs", "stacks", "correct_bias")
+        return super().__getstate__() | {name: getattr(self, name) for name in own if hasattr(self, name)}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]

@@ -43,6 +43,7 @@ class Stack(threading.local):
         self.calls: list[Call] = []
 
 
+MASKED = -1e3  # what is added to the logits of attention where a mask of numbers forbids it is less
 OPEN = Stack()
 NO_GRADIENT = (
     "a layer with a balance loss runs without gradients inside a pass with gradients (torch.no_grad, or a checkpoint "
@@ -290,8 +291,16 @@ def shape_of(inputs: dict[str, Any]) -> tuple[int | None, int | None]:
 
 
 def mask_of(inputs: dict[str, Any], name: str, tokens: int | None) -> Tensor | None:
-    """A mask (samples, tokens) of the tokens that are given now: one that covers a cache too is cut to its end."""
+    """A mask (samples, tokens) of the tokens that are given now: one that covers a cache too is cut to its end.
+
+    A mask of who attends to whom (samples, heads, tokens, tokens) tells padding too: nobody attends to it.
+    """
     mask = inputs.get(name)
-    if not isinstance(mask, Tensor) or mask.dim() != 2:
+    if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):
         return None
+    if mask.dim() == 4:
+        if tokens not in (None, mask.shape[-1]):  # how the keys of a cache lie beside those given now is unknown
+            return None
+        attended = mask > MASKED if mask.is_floating_point() else mask.bool()
+        return attended.flatten(1, 2).any(1)
     return mask if tokens is None else mask[:, -tokens:]

@@ -15,6 +15,10 @@ from .call import Call, balance_weight, current, in_backward
 from .loss import teach_trainer
 
 NO_MERGE = "a routed adapter has no merge: its update depends on the input; keep it, or drop it with unload()"
+NO_WEIGHTED_SUM = (
+    "routed adapters have no weighted sum: the update of each depends on the input; let several act together, "
+    "model.base_model.set_adapter([...])"
+)
 WITHOUT_CALL = (
     "layer {} is recomputed in a backward pass, and the forward pass that it repeats is unknown: a checkpoint was made "
     "around a part of the model by hand; wrap the function, "

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .call import Call
@@ -54,7 +55,7 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
         output: What the model returned.
         module: The model.
         inputs: The keyword arguments of the pass.
-        labeled: Whether labels were given, so that a tuple begins with the loss.
+        labeled: Whether labels were given, so that a tuple that begins with a scalar begins with the loss.
         reader: Remembers in `warned` that the user was warned.
 
     Returns:
@@ -73,7 +74,7 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
         return output
     losses = [one.to(first.device) for one in call.balance_losses]
     balance = call.pull.watched(torch.stack(losses).sum()) if losses else first.new_zeros(())
-    loss = output[0] if isinstance(output, tuple) and labeled else getattr(output, "loss", None)
+    loss = loss_of(output, labeled or isinstance(module, PreTrainedModel))
     if losses and isinstance(loss, Tensor):
         share = WEIGHT.value if WEIGHT.value is not None else share_of(module, inputs)
         total = loss + (balance * share).to(loss.dtype)
@@ -87,6 +88,17 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
     if not isinstance(output, (tuple, list, dict)) or isinstance(output, ModelOutput):
         output.balance_loss = balance
     return output
+
+
+def loss_of(output: Any, scalar_is_loss: bool) -> Tensor | None:
+    """The loss in a model's output; a tuple has none where its labels were too few to compute one.
+
+    A loss has labels of many names (`start_positions`, `return_loss`), so a tuple of transformers tells it by its form.
+    """
+    if not isinstance(output, tuple):
+        return getattr(output, "loss", None)
+    first = output[0]
+    return first if scalar_is_loss and isinstance(first, Tensor) and first.dim() == 0 else None
 
 
 def flat(output: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from .call import Call, opened
 from .hooks import adapted_of, unwatch, watch
-from .layer import NO_MERGE, NOBODY, AdapterLayer
+from .layer import NO_MERGE, NO_WEIGHTED_SUM, NOBODY, AdapterLayer
 from .prompts import give_prompts
 
 LAYOUT = 2  # of the keys in a checkpoint: no adapter name inside
@@ -115,6 +115,9 @@ class AdapterTuner(BaseTuner):
             found = None if key.removeprefix(PREFIX) in known else old.match(key)
             renamed[f"{found[1]}.{found[2]}" if found else key] = value
         return renamed
+
+    def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> None:
+        raise ValueError(NO_WEIGHTED_SUM)
 
     def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
         if merge:

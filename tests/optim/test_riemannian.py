@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 import warnings
 
 import peft
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import moe_analysis as ma
 from moe_analysis.adapters import MoeLora, MoeLoraConfig, TRex, TRexConfig
 from moe_analysis.optim import FallbackWarning, RiemannianAdamW, RiemannianSGD, factor_pairs, precondition
 
@@ -242,3 +244,59 @@ def test_no_warning_is_given_where_nothing_went_wrong():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         RiemannianAdamW(layers((3, 2, 6, 5), dtype=torch.float32), lr=0.1).step()
+
+
+def model_of(*names: str) -> nn.Module:
+    """A PEFT model with a MoeLora of each name beside one layer, all of them active, every factor random."""
+    torch.manual_seed(0)
+    model = None
+    for name in names:
+        config = ma.MoeLoraConfig(num_experts=3, r=2, target_modules=["0"])
+        if model is None:
+            model = peft.get_peft_model(nn.Sequential(nn.Linear(6, 5)), config, adapter_name=name)
+        else:
+            model.add_adapter(name, config)
+    model.base_model.set_adapter(list(names))
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.normal_()
+            parameter.grad = torch.randn_like(parameter)
+    return model
+
+
+@pytest.mark.parametrize("kind", [RiemannianSGD, RiemannianAdamW])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_a_copy_of_the_model_with_its_optimizer_steps_as_they_do(kind, duplicate):
+    model = model_of("default")
+    optimizer = kind(model, lr=0.1)
+    optimizer.step()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    again, other = duplicate((model, optimizer))
+    for parameter, gradient in zip(again.parameters(), gradients):
+        parameter.grad = gradient  # a pickle has none
+    other.step()
+    optimizer.step()
+    for ours, theirs in zip(again.parameters(), model.parameters()):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_pairs_of_an_adapter_that_came_later_are_preconditioned_in_a_group_of_their_own():
+    right = model_of("default", "later")
+    RiemannianSGD(right, lr=0.1).step()
+    model = model_of("default", "later")
+    later = [parameter for name, parameter in model.named_parameters() if ".later." in name]
+    for parameter in later:
+        parameter.requires_grad_(False)
+    optimizer = RiemannianSGD(model, lr=0.1)
+    for parameter in later:
+        parameter.requires_grad_(True)
+    optimizer.add_param_group({"params": later})
+    assert len(optimizer.pairs) == 2
+    optimizer.step()
+    for ours, theirs in zip(model.parameters(), right.parameters()):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_parameters_in_the_place_of_the_model_are_refused():
+    with pytest.raises(ValueError, match="model = list is no torch module; pass the model itself"):
+        RiemannianAdamW(list(layers((3, 2, 6, 5)).parameters()), lr=0.1)

@@ -186,3 +186,11 @@ def _(case: Case) -> None:
     base = case.model().unload()
     close(base(**batch).logits, llama()(**batch).logits)
     assert not base._forward_hooks and not base._forward_pre_hooks and "generate" not in vars(base)
+
+
+ALL = ("moelora", "sira", "hydralora", "trex", "momor", "smore")
+
+
+@situation("`add_weighted_adapter`", dict.fromkeys(ALL, "routed adapters have no weighted sum"))
+def _(case: Case) -> None:
+    case.model().add_weighted_adapter(["default"], [1.0], "sum")

@@ -8,6 +8,7 @@ import accelerate
 import torch
 from peft import PeftModel
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from moe_analysis.adapters import RoutingContext
@@ -113,6 +114,21 @@ def _(case: Case) -> None:
     close(output.logits[:1], alone.logits)
     assert bool(output.balance_loss > 0) == case.balanced
     close(output.loss, nn.functional.cross_entropy(output.logits, torch.tensor([0, 1])) + output.balance_loss)
+
+
+@situation("a tuple whose loss has labels of other names, or that has none for want of labels")
+def _(case: Case) -> None:
+    model, batch = case.model(bert("QuestionAnswering"), ["query", "dense"]), case.batch()
+    batch.pop("labels")
+    ends = {"start_positions": torch.tensor([1, 2]), "end_positions": torch.tensor([2, 3])}
+    output = model(**batch, **ends)
+    task = F.cross_entropy(output.start_logits, ends["start_positions"])
+    task = (task + F.cross_entropy(output.end_logits, ends["end_positions"])) / 2
+    close(output.loss, task + output.balance_loss)
+    close(model(**batch, **ends, return_dict=False)[0], output.loss)
+    model = case.model(bert("PreTraining"), ["query", "dense"])  # its loss needs a second kind of labels
+    right = model(**batch).prediction_logits
+    assert torch.equal(model(**batch, labels=batch["input_ids"], return_dict=False)[0], right)
 
 
 @situation("a vision model")

@@ -308,3 +308,16 @@ def _(case: Case) -> None:
     close(model(**batch, labels=labels, return_dict=False)[0], with_labels.loss)
     task = torch.nn.functional.cross_entropy(with_labels.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     close(with_labels.loss, task + with_labels.balance_loss)
+
+
+@situation("a mask of who attends to whom, with padding")
+def _(case: Case) -> None:
+    model, batch = case.model(), case.batch()
+    right, padding = model(**batch), batch["attention_mask"]
+    allowed = torch.ones(6, 6).tril().bool() & padding.bool()[:, None, None, :]
+    numbers = torch.zeros(2, 1, 6, 6).masked_fill(~allowed, torch.finfo(torch.float32).min)
+    output = model(**batch | {"attention_mask": numbers})
+    close(output.loss, right.loss)
+    close(output.balance_loss + 1, right.balance_loss + 1)
+    again = model(**batch | {"attention_mask": numbers, "return_dict": False})
+    close(again[0], right.loss)

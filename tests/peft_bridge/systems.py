@@ -74,8 +74,9 @@ def t5() -> nn.Module:
     return T5ForConditionalGeneration(config).eval()
 
 
-def bert() -> nn.Module:
-    from transformers import BertConfig, BertForSequenceClassification
+def bert(head: str = "SequenceClassification") -> nn.Module:
+    import transformers
+    from transformers import BertConfig
 
     torch.manual_seed(0)
     config = BertConfig(
@@ -87,7 +88,7 @@ def bert() -> nn.Module:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    return BertForSequenceClassification(config).eval()
+    return getattr(transformers, f"BertFor{head}")(config).eval()
 
 
 def vit() -> nn.Module:
