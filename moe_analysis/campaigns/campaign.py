@@ -14,7 +14,7 @@ from typing import Any
 from ..training.config import TrainConfig
 from ..training.sweep.grid import build
 
-BASE, TUNE, FINAL = "base", "tune", "final"
+TUNE, FINAL = "tune", "final"
 BASE_MODEL = "base model"  # how the backbone without an adapter is called in tables
 MEASURES = ("accuracy", "accuracy_norm", "loss")
 # axes of a grid beside the fields of a TrainConfig: lr as a multiple of the system's own, router_lr as one of lr

@@ -7,19 +7,19 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ..tasks.baselines import baselines
 from ..tasks.suite import load_suite, task_roles
-from ..training.config import TrainConfig
-from ..training.run import Run
-from ..training.status import machine, versions
-from ..training.transfer import score_backbone
-from .campaign import BASE
 
+if TYPE_CHECKING:  # whoever reads a table needs no torch
+    from ..training.config import TrainConfig
+    from ..training.run import Run
+
+BASE = "base"  # the stage of a model that nobody trained
 MOST_POINTS = 200  # of a curve
 LEAST = 1e-6  # a loss that moves by less, as a share of itself, was rounded otherwise
 
@@ -56,6 +56,9 @@ def row_of(run: Run, study: str, stage: str) -> dict[str, Any]:
 
 def base_row(config: TrainConfig, study: str) -> dict[str, Any]:
     """The row of a model that nobody trained, scored now; its curves are empty."""
+    from ..training.status import machine, versions
+    from ..training.transfer import score_backbone
+
     started = time.monotonic()
     outcomes, digest = score_backbone(config)
     return {
@@ -77,6 +80,8 @@ def diverged_row(run: Run, study: str, stage: str) -> dict[str, Any]:
     It is a result, and the worst that a rate can have. The rows that it would have been tested on are found by scoring
     the model that it started from.
     """
+    from ..training.transfer import score_backbone
+
     outcomes, digest = score_backbone(run.config)
     status = run.status
     return {

@@ -15,8 +15,8 @@ from ..training.run import Run
 from ..training.status import TimeLimit
 from ..training.sweep import sweep
 from ..training.sweep.work import FAILED, FINISHED, OnChange, Outcome, failure, keep_failure
-from .campaign import BASE, FINAL, TUNE, Campaign
-from .row import Difference, base_row, configuration_digest, diverged_row, row_of
+from .campaign import FINAL, TUNE, Campaign
+from .row import BASE, Difference, base_row, configuration_digest, diverged_row, row_of
 from .table import ResultsError, Row, add_rows, key_of, read_rows
 from .tuning import chosen_cells
 

@@ -98,11 +98,11 @@ def show_results(
     as_json: JsonOption = False,
 ) -> None:
     """Show the tuning and the final runs of a study; see SHOW_HELP."""
-    with spinner("loading torch, transformers and PEFT"):
+    with spinner("loading pandas and pyarrow"):
         from ..campaigns.results import known_rows, result_runs
 
     folder = folder or ctx.obj
-    rows = known_rows(study, folder)
+    rows = known_rows(study, folder)  # a name that is not there is told before anything heavy is loaded
     path = campaign or shipped("campaigns") / f"{Path(study).stem}.yaml"
     if campaign or path.exists():
         frames, notes = of_campaign(path, rows)

@@ -83,14 +83,15 @@ def show_run(
     as_json: JsonOption = False,
 ) -> None:
     """Show the run; see SHOW_HELP."""
-    with spinner("loading torch, transformers and PEFT"):
-        from ..training.files import RunError
-        from ..training.run import Run
-        from ..training.run_folder import find_runs, folder_bytes, list_runs
+    from ..training.files import RunError
+    from ..training.run_folder import find_runs, folder_bytes, list_runs
 
     paths = find_runs(options.runs_folder(ctx), [run_id])
     if len(paths) > 1:
         raise RunError(f"{run_id!r} fits {len(paths)} runs; show one, or compare them")
+    with spinner("loading torch, transformers and PEFT"):
+        from ..training.run import Run
+
     run = Run.load(paths[0])
     listed = records(list_runs(paths).drop(columns="settings"))[0]
     about = {**listed, "bytes": folder_bytes(run.path), "versions": run.status.get("versions", {})}

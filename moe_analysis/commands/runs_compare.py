@@ -47,13 +47,14 @@ def compare(
     """Compare the runs; see HELP."""
     if html is not None and html.suffix != ".html":
         raise typer.BadParameter(f"--html {html} is no page; pass a name that ends in .html")
+    from ..training.run_folder import find_runs
+
+    paths = find_runs(options.runs_folder(ctx), ids)
     with spinner("loading torch, transformers and PEFT"):
         from ..run_comparison import tables as comparing
         from ..run_comparison.comparison import RunComparison
         from ..training.run import Run
-        from ..training.run_folder import find_runs
 
-    paths = find_runs(options.runs_folder(ctx), ids)
     as_json = as_json or bool(inherited(ctx, "as_json"))
     if not as_json and html is None and len(paths) > MOST:
         raise ValueError(

@@ -188,6 +188,8 @@ def sweep(
 ) -> None:
     """Train the runs of `grid`; see HELP."""
     seconds = None if time_limit is None else seconds_of("--for", time_limit)
+    if not grid.exists():  # told before anything heavy is loaded
+        raise ValueError(f"{grid} is missing; pass a YAML file, such as `sweep --help` shows")
     with spinner("loading torch, transformers and PEFT"):
         from ..campaigns.files import is_campaign
         from ..training.sweep.grid import read_grid

@@ -67,12 +67,14 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train the run of `config`; see HELP."""
+    from ..training.files import read_json
+
+    values = read_json(config, f"pass a file such as {FIRST}")
     with spinner("loading torch, transformers and PEFT"):
         from ..training import TrainConfig
         from ..training.distributed import first
-        from ..training.files import read_json
 
-    run = trained(TrainConfig.from_dict(read_json(config, f"pass a file such as {FIRST}")), out, not quiet)
+    run = trained(TrainConfig.from_dict(values), out, not quiet)
     if not first():
         return
     last = run.history[run.history["split"] == "test"].iloc[-1]
@@ -125,8 +127,11 @@ def watch(
     as_json: JsonOption = False,
 ) -> None:
     """Show the runs `ids`; see WATCH_HELP."""
+    from ..training.files import RUNNING
+    from ..training.run_folder import find_runs
+
+    find_runs(out, ids or [])  # a folder or an id that is not there is told before anything heavy is loaded
     with spinner("loading torch, transformers and PEFT"):
-        from ..training.files import RUNNING
         from ..training.live.panel import Panel, shown
 
     look = looking(out, ids or [])

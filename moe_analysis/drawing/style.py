@@ -35,7 +35,7 @@ SYSTEM_COLORS = {
     "MoMOR": "#7F4FC9",
     "S'MoRE": "#D55E00",
 }
-# sizes of one system that are drawn beside it and beside the others: near to its color, and apart from all of these
+# sizes and parts of one system that are drawn beside it and beside the others: near to its color, and apart from all of these
 VERSION_COLORS = {
     "HydraLoRA (4)": "#8C6D31",
     "HydraLoRA (8)": "#C9A86A",
@@ -44,6 +44,7 @@ VERSION_COLORS = {
     "S'MoRE (2-2)": "#F28C8C",
     "S'MoRE (4-4)": "#D55E00",
     "T-REX, smaller": "#7ED957",
+    "T-REX, router alone": "#0B5D45",  # the same runs, routed without their intuition
 }
 # plain, preconditioned, rescaled, both: one color for either optimizer's form, which `method_dash` tells apart
 FORM_COLORS = {"{}": "#5A5A5A", "R{}": "#0072B2", "g{}": "#E69F00", "gR{}": "#D55E00"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from importlib import import_module
@@ -225,6 +225,17 @@ def counted_runs(runs: Sequence[Any]) -> str:
     seeds, steps = len(values_of(runs, "seed")), ", ".join(map(str, values_of(runs, "steps")))
     each = " each" * (len(runs) > 1)
     return f"{len(runs)} run{'s' * (len(runs) != 1)} of {seeds} seed{'s' * (seeds != 1)}, {steps} steps{each}"
+
+
+def seed_range(counts: Iterable[int]) -> str:
+    """Seeds of several systems: "3 seeds" where all have as many, else "2 to 4 seeds".
+
+    >>> seed_range([3, 3]), seed_range([4, 2, 3]), seed_range([1])
+    ('3 seeds', '2 to 4 seeds', '1 seed')
+    """
+    found = sorted({int(count) for count in counts})
+    several = f"{found[0]} to " * (len(found) > 1)
+    return f"{several}{found[-1]} seed{'s' * (found[-1] != 1)}"
 
 
 def values_of(runs: Sequence[Any], name: str) -> list[Any]:

@@ -125,7 +125,7 @@ def test_the_same_system_under_two_names_is_refused(backbone: str, suite: str) -
 
 def test_a_file_that_is_none_is_named(tmp_path: Path, backbone: str, suite: str) -> None:
     path = written(sections_of(backbone, suite, tune__gird={}), tmp_path / "mine.yaml")
-    for bad, told in ((tmp_path / "none.yaml", "cannot be read"), (path, "mine.yaml: tune: gird is unknown")):
+    for bad, told in ((tmp_path / "none.yaml", "none.yaml is missing"), (path, "mine.yaml: tune: gird is unknown")):
         with pytest.raises(CampaignError, match=told):
             read_campaign(bad)
     path.write_text("study: [")

@@ -17,12 +17,12 @@ from ...drawing.style import (
     PALETTE,
     SYMBOLS,
     Mark,
-    counted_seeds,
     figure,
     method_color,
     note_below,
     use_style,
 )
+from ..result import seed_range
 from ..systems.endpoints import ENDPOINTS
 from .points import SIZES, pareto_front
 from .step_ratios import METHOD
@@ -97,7 +97,7 @@ def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
 
 def reading_of(points: pd.DataFrame) -> str:
     """What the bars of both drawings mean."""
-    seeds = counted_seeds(int(points["seeds"].max()))
+    seeds = seed_range(points["seeds"])
     return f"{seeds}; bars: 95 % intervals over seeds; gaps at equal budget, paired by seed."
 
 

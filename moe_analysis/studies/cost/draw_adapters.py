@@ -52,7 +52,7 @@ def plot(found: AdapterCosts) -> Figure:
         panels[0].invert_yaxis()
         handles = [Patch(color=color, label=part) for part, color in PART_COLORS.items()]
         fig.legend(handles=handles, loc="outside upper left", ncols=2)
-        note_below(fig, found.note("A bar is one layer, counted on the module or by the formula."))
+        note_below(fig, found.note("Wide bars are counted on the module; narrow ones by the formula."))
     return fig
 
 

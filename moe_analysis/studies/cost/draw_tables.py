@@ -28,13 +28,16 @@ def plot(found: Overheads) -> Figure:
         for letter, panel, (name, rows) in zip("ab", panels, found.table.groupby("table", sort=False)):
             for r, cells in rows.groupby("r"):
                 draw_rank(panel, int(r), cells)
-            most = rows["printed"].max()
+            most = rows[["printed", "formula", "module"]].to_numpy().max()
             panel.set_xticks(sorted(rows["layers"].unique()))
-            panel.set(xlim=(1.7, 4.3), ylim=(-0.15 * most, 1.18 * most))
+            panel.set(xlim=(1.7, 4.3), ylim=(-0.12 * most, 1.1 * most))
             panel.set(xlabel="layers L (s = 4, f = 2, d = 4096)", ylabel="overhead, % of $2 d d_L$")
             panel.set_title(f"({letter}) {name}: {TITLES[str(name)]}")
             panel.grid(axis="y")
-        fig.legend(*panels[-1].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        handles, labels = panels[-1].get_legend_handles_labels()
+        # matplotlib fills a legend column by column: a column for each kind of mark, a row for each rank
+        order = [rank * 3 + kind for kind in range(3) for rank in range(len(handles) // 3)]
+        fig.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside upper left", ncols=3)
         note_below(fig, found.note("A mark is one structure."))
     return fig
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import HALF_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
+from ...drawing.style import HALF_WIDTH, MARKERS, SYMBOLS, SYSTEM_COLORS, figure, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .measure import Flexibility
 
 COLORS = {
-    "MoMOR": "#5A5A5A",
+    "MoMOR": SYSTEM_COLORS["MoMOR"],
     "S'MoRE*": "#0072B2",
-    "S'MoRE": "#D55E00",
+    "S'MoRE": SYSTEM_COLORS["S'MoRE"],
     "S'MoRE#": "#E69F00",
     "S'MoRE, σ = id": "#009E73",
 }

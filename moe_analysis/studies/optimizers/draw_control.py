@@ -39,7 +39,7 @@ def plot(found: OneExpert, ax: Any = None) -> Figure | Axes:
             panel.plot(rows["step"], rows["loss"], color=color, linestyle=DASHES[dash], linewidth=wide, label=label)
         panel.set_xlabel("training step")
         panel.set_ylabel(LABEL)
-        panel.set_title(f"largest difference {found.gap:g}")
+        panel.set_title(f"one expert per token: largest difference {found.gap:g}", fontsize=8)
         panel.grid(axis="y")
         panel.legend(loc="upper right")
         if fig is not None:

@@ -81,7 +81,8 @@ def trajectory_figure(
         draw_losses(third, bands, methods)
         note_below(
             fig,
-            f"Paths of seed {shown['seed'].iloc[0]} at {axes.module}. Below: {seed_count(smooth)}; dots are seeds, "
+            f"Paths of seed {shown['seed'].iloc[0]} at {axes.module}: white start, black end, thick the "
+            f"{HIGHLIGHTED} experts whose ends lie farthest apart. Below: {seed_count(smooth)}; dots are seeds, "
             "bars 95 % intervals over seeds, dashes what pure noise with momentum gives; bands reach from the lowest to "
             "the highest seed.",
         )

@@ -106,13 +106,16 @@ def tokens_figure(found: RoutedTokens, name: str, row: int | None = None) -> Fig
 
 def note(found: RoutedTokens, formed: Sequence[RoutedTokens] = ()) -> str:
     """Whose routers are drawn, and what numbers and colors mean."""
+    known = found.sample or found.runs  # then the note begins with the model
     text = (
-        f"One model, {found.label}; models of other seeds or systems choose otherwise. A number is an expert of one "
-        "router; across layers numbers and colors mean nothing."
+        "Models of other seeds or systems choose otherwise. A number is an expert of one router; across layers numbers "
+        "and colors mean nothing."
     )
+    if not known:
+        text = f"One model, {found.label}. {text}"
     labels = " and ".join(one.label for one in formed)
     told = f"{text} Last row: all gates of one token in {labels}." if formed else text
-    return found.note(told) if found.sample or found.runs else told
+    return found.note(told) if known else told
 
 
 def shown_tokens(found: RoutedTokens, row: int | None = None) -> pd.DataFrame:

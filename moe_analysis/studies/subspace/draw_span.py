@@ -23,11 +23,11 @@ COUNT_LABELS = {
     "factors+gates": "budget for factors and gates",
     "factors+router": "budget for factors and router",
 }
-EXTRA_COLORS = {"rank-1 diagonal": "#D55E00", "T-REX, router alone": "#56B4E9"}
+EXTRA_COLORS = {"rank-1 diagonal": "#D55E00"}
 
 
 def system_color(system: str) -> str:
-    """`method_color`, with colors of their own for two that are parts or relatives of a method."""
+    """`method_color`, with a color of its own for a relative of a method."""
     return EXTRA_COLORS.get(system) or method_color(system)
 
 

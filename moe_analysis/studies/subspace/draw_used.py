@@ -35,6 +35,7 @@ def plot(found: Used) -> Figure:
         panel.set_title("(a) energy of the routings that their first k directions leave out")
         for letter, lower, measure in zip("bc", np.ravel(below.subplots(1, 2)), USED_MEASURES):
             draw_layers(lower, found.used, measure)
+            lower.set_xlabel("layer and projection")
             lower.set_title(f"({letter}) {USED_MEASURES[measure]} of the tokens' routings")
         note_below(
             fig,
@@ -63,7 +64,7 @@ def draw_energy(panel: Any, bands: pd.DataFrame, used: pd.DataFrame) -> None:
         panel.axvline(experts, color="0.55", linewidth=0.8, linestyle=(0, (3, 2)))
         panel.annotate(
             f"{experts} experts",
-            (experts, 0.5),
+            (experts, 0.9),
             (-3, 0),
             fontsize=6.5,
             ha="right",

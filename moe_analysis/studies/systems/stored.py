@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...campaigns.campaign import BASE, FINAL, TUNE
+from ...campaigns.campaign import FINAL, TUNE
 from ...campaigns.chosen import best_configuration, chosen_finals
 from ...campaigns.results import known_rows
-from ...campaigns.row import to_beat
+from ...campaigns.row import BASE, to_beat
 from ...campaigns.table import COLUMNS
 from ...tasks.prompts import default_form
+from ..result import seed_range
 from .scores import OUTSIDE, PART_OF_ROLE, SCORE_COLUMNS
 
 RUN = ["study", "stage", "system", "seed", "configuration", "run"]
@@ -218,12 +219,12 @@ def levels_of(final: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
 def sample_of(final: pd.DataFrame, configs: dict[str, dict[str, Any]], suite: str) -> str:
     """ "72 runs of 8 seeds, 1000 steps each, backbone compact, suite embedded, prompt form options"; what is unknown is
     left out."""
-    runs, seeds = final["run"].nunique(), final["seed"].nunique()
+    runs, seeds = final["run"].nunique(), final.groupby("method")["seed"].nunique()
     steps, backbones = (
         list(dict.fromkeys(str(config[name]) for config in configs.values() if name in config))
         for name in ("steps", "backbone")
     )
-    parts = [f"{runs} runs of {seeds} seed{'s' * (seeds != 1)}"]
+    parts = [f"{runs} runs of {seed_range(seeds)}"]
     parts += [f"{', '.join(steps)} steps each"] * bool(steps)
     parts += [f"backbone {', '.join(Path(one).name for one in backbones)}"] * bool(backbones)
     parts.append(f"suite {Path(suite).name}")

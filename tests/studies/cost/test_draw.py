@@ -112,6 +112,9 @@ def test_the_tables_show_printed_formula_and_module():
         assert name in panel.get_title(loc="left")
         assert sorted(texts(panel)) == sorted(str(value) for value in rows["printed"])
         assert len(panel.lines) == 6
+    for panel in figure.axes:  # a count above the printed numbers is inside too
+        low, high = panel.get_ylim()
+        assert all(low < value < high for line in panel.lines for value in line.get_ydata())
     fig = draw_tables.interactive(Found(table=table))
     assert len(fig.data) == 12 and fig.data[0].customdata.shape == (3, 6)
 
