@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -32,9 +33,11 @@ ITEMS = tuple(item for item in INDEX if item.study and item.notebook)  # others 
 
 def choose(only: Sequence[str]) -> list[Item]:
     """The items named in `only` (ids or notebook names); all of them when it is empty."""
-    known = {item.id for item in ITEMS} | {item.notebook for item in ITEMS}
+    known = sorted({item.id for item in ITEMS} | {item.notebook for item in ITEMS})
     if unknown := [name for name in only if name not in known]:
-        raise ValueError(f"only = {', '.join(unknown)} is unknown; choose from {', '.join(item.id for item in ITEMS)}")
+        near = dict.fromkeys(match for name in unknown for match in get_close_matches(name, known, 3))
+        remedy = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(item.id for item in ITEMS)}"
+        raise ValueError(f"only = {', '.join(unknown)} is unknown; {remedy}")
     return [item for item in ITEMS if not only or item.id in only or item.notebook in only]
 
 

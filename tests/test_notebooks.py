@@ -125,8 +125,10 @@ def test_a_path_and_a_repr_are_found_and_a_table_and_a_silent_cell_are_not(tmp_p
 def test_every_item_has_its_notebook() -> None:
     assert {item.notebook for item in ITEMS} <= set(NAMES)
     assert [item.id for item in choose(["trex_fig2"])] == ["trex_fig2"]
-    with pytest.raises(ValueError, match="only = trex_fig9 is unknown; choose from trex_fig"):
-        choose(["trex_fig9"])
+    with pytest.raises(ValueError, match="only = trex_fg2 is unknown; did you mean trex_fig2"):
+        choose(["trex_fg2"])
+    with pytest.raises(ValueError, match="only = nothing is unknown; choose from trex_fig"):
+        choose(["nothing"])
 
 
 def test_a_failing_notebook_stops_the_one_beside_it_and_is_the_error(tmp_path: Path, monkeypatch) -> None:

@@ -166,6 +166,7 @@ def figures(
         return
     named(preset)
     suite = checked_suite(suite)
+    checked_backbone(backbone)
     folder = shipped_folder(items, preset, suite, out) if ship else out or computed_figures(preset, suite_label(suite))
     values = {
         "PRESET": preset,
@@ -190,6 +191,15 @@ def checked_suite(suite: str | None) -> str | None:
 
     load_suite(suite)  # a wrong suite is told now, not minutes into a notebook
     return str(Path(suite).resolve()) if Path(suite).is_dir() else suite
+
+
+def checked_backbone(backbone: str | None) -> None:
+    """Raise BackboneError for a backbone that is not there, before a notebook starts."""
+    if backbone:
+        with spinner("loading transformers"):
+            from ..backbones import load_config
+
+        load_config(backbone)
 
 
 def suite_label(suite: str | None) -> str | None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from moe_analysis import places
+from moe_analysis.backbones import BackboneError
 from moe_analysis.commands import figures
-from moe_analysis.commands.figures import checked_suite, shipped_folder, suite_label
+from moe_analysis.commands.figures import checked_backbone, checked_suite, shipped_folder, suite_label
 from moe_analysis.figures import choose
 from moe_analysis.places import computed_figures, figures_home
 from tests.tasks.suites import free_row, write
@@ -77,3 +78,10 @@ def test_shipping_goes_with_no_other_folder_or_suite_and_needs_a_clone(long_figu
     monkeypatch.setattr(figures, "IN_CLONE", False)
     with pytest.raises(ValueError, match="installed package"):
         shipped_folder(items, "quick", None, None)
+
+
+def test_a_backbone_that_is_not_there_is_told_before_a_notebook_starts(tmp_path: Path) -> None:
+    checked_backbone(None)
+    checked_backbone("compact")
+    with pytest.raises(BackboneError, match="cannot be loaded: it is neither"):
+        checked_backbone(str(tmp_path / "nosuch"))

@@ -21,6 +21,7 @@ PART_OF_ROLE = {"original": "originals", "variant": "variants", "ood": "ood", "t
 INSIDE, OUTSIDE = "in-distribution", "ood"
 PARTS = ("originals", "variants", INSIDE, OUTSIDE)
 MEASURES = ("accuracy", "loss")
+FEWEST = 3  # seeds of an interval on one task
 SCORE_COLUMNS = ["method", "seed", "part", "dataset", "rows", "accuracy", "loss"]
 
 
@@ -235,8 +236,8 @@ def against_level(frame: pd.DataFrame, table: pd.DataFrame, level: str = "guess"
 def task_differences(frame: pd.DataFrame, against: str = "LoRA", measure: str = "accuracy") -> pd.DataFrame:
     """Every method less one, task by task: columns part, dataset, method, difference, low, high, base.
 
-    Paired by seed; low, high: 95 % t interval over seeds, uncorrected for the number of tasks. base: the mean of
-    `against` on the task.
+    Paired by seed; low, high: 95 % t interval over seeds, uncorrected for the number of tasks, from three seeds on: two
+    agree on a task by chance. base: the mean of `against` on the task.
 
     >>> table = task_differences(scored, against="LoRA").query("method == 'T-REX'")
     >>> table[["part", "dataset", "difference"]].round(1).head(2)
@@ -252,7 +253,9 @@ def task_differences(frame: pd.DataFrame, against: str = "LoRA", measure: str = 
         gaps = crossed(frame, method, measure) - reference
         for place, values, its in zip(base.index, gaps.loc[base.index].to_numpy(), base):
             part, _, dataset = str(place).partition("/")
-            rows.append((part, dataset, method, *mean_interval(values), its))
+            mean, low, high = mean_interval(values)
+            told = np.isfinite(values).sum() >= FEWEST
+            rows.append((part, dataset, method, mean, *((low, high) if told else (np.nan, np.nan)), its))
     table = pd.DataFrame(rows, columns=["part", "dataset", "method", "difference", "low", "high", "base"])
     order = frame[["part", "dataset"]].drop_duplicates()
     return order.merge(table, on=["part", "dataset"], how="left")

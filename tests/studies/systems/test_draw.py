@@ -183,6 +183,12 @@ def test_the_task_explorer_has_a_map_for_each_measure(frames, differences):
     assert fig.data[0].y[7] == "out of distribution: swap tracking" and fig.data[0].x[7] == "T-REX"
 
 
+def test_two_seeds_that_agree_on_a_task_make_no_cell_bold():
+    table = task_differences(scores(*compare({"T-REX": 0.1}, seeds=(0, 1))))
+    assert table["difference"].notna().all() and table[["low", "high"]].isna().all(axis=None)
+    assert {text.get_fontweight() for text in task_figure(table).axes[0].texts} <= {"normal", 400}
+
+
 def test_both_figures_are_saved(frames, differences, tmp_path):
     for item, fig, twin, numbers in (
         ("trex_fig3", transfer_figure(*frames), transfer_explorer(*frames), dict(zip(("a", "b", "c"), frames))),
