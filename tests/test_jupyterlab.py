@@ -360,25 +360,18 @@ def lasso_the_left_half(lab: Lab, page: Any, width: int) -> None:
     assert errors(page) == []
 
 
-def test_a_run_shows_how_it_goes_while_it_trains(lab, tab):
-    """One training, opened on a phone: its panel fits the phone and the desktop while it runs and once it is done."""
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_a_run_shows_how_it_goes_while_it_trains(lab, tab, width):
     page = tab.page
-    page.set_viewport_size({"width": 390, "height": 900})
+    page.set_viewport_size({"width": width, "height": 900})
     page.goto(lab.page(TRAINING, alone=True))
+    shutil.rmtree(lab.folder / "trained", ignore_errors=True)
     run_all(page, wait=False)
     card = page.locator(".moe-live")
     card.locator(".badge", has_text="running").wait_for(timeout=1000 * RUNS)
     card.locator(".fact", has_text="gate entropy").wait_for(timeout=1000 * RUNS)
-    begun = {width: reached(page, card, width) for width in (390, 1280)}
+    begun = int(card.locator("[role='progressbar']").get_attribute("aria-valuenow"))
     card.locator(".badge", has_text="finished").wait_for(timeout=1000 * RUNS)
-    for width in (1280, 390):
-        assert begun[width] < reached(page, card, width) == STEPS
-        assert card.count() == 1 and "test loss" in card.text_content() and errors(page) == []
-
-
-def reached(page: Any, card: Any, width: int) -> int:
-    """The step that the panel shows in a window of this width, in which it must fit."""
-    page.set_viewport_size({"width": width, "height": 900})
-    box = card.bounding_box()
-    assert box["x"] >= 0 and box["width"] <= width
-    return int(card.locator("[role='progressbar']").get_attribute("aria-valuenow"))
+    assert begun < int(card.locator("[role='progressbar']").get_attribute("aria-valuenow")) == STEPS
+    assert card.count() == 1 and "test loss" in card.text_content() and errors(page) == []
+    assert card.bounding_box()["x"] >= 0 and card.bounding_box()["width"] <= width
