@@ -1,6 +1,7 @@
 """Pieces of code that each run where nothing of ours, of PEFT's or of transformers was imported before.
 
-To import torch takes seconds: one new process does it, and each piece runs in a fork of that process.
+To import torch takes seconds: one new process does it, with the parts of torch and the other libraries that
+transformers and PEFT import, and each piece runs in a fork of that process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FORKS = """
 import json, os, sys, tempfile, traceback
-import torch
+import pandas, scipy.optimize, torch._dynamo, torch.distributed.tensor
 
 early = {"moe_analysis", "peft", "transformers"} & set(sys.modules)
 assert not early, early

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -25,28 +27,35 @@ GATES = [
 ]
 
 
-@pytest.mark.parametrize("shape", [(0,), (0, 5), (3, 0)], ids=str)
+SHAPES = [(0,), (0, 5), (3, 0)]
+
+
 @pytest.mark.parametrize("fused", [False, True], ids=["apart", "fused"])
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("case", [*CASES, *GATES], ids=case_id)
-def test_no_tokens_give_no_output_and_gradients_of_zero(case, training, fused, shape):
-    layer = build(*case).train(training)
+def test_no_tokens_give_no_output_and_gradients_of_zero(case, training, fused):
+    built = build(*case).train(training)
     base = nn.Linear(IN, OUT, dtype=torch.float64).requires_grad_(False) if fused else None
-    x = torch.randn(*shape, IN, dtype=torch.float64, requires_grad=True)
-    width = clusters(layer.config)
-    intuition = None if width is None else torch.rand(shape[0], width)
-    mask = torch.ones(*shape, dtype=torch.bool) if len(shape) == 2 else None
-    delta, routing = layer(x, RoutingContext(intuition, mask), base)
-    assert delta.shape == (*shape, OUT)
-    assert routing.gates.shape[: len(shape)] == shape and routing.gates.flatten(len(shape)).shape[-1] == layer.num_gates
-    loss = delta.square().sum() + routing.gates.sum()
-    if routing.balance_loss is not None:
-        assert routing.balance_loss.item() == 0.0
-        loss = loss + routing.balance_loss
-    loss.backward()
-    assert x.grad.shape == x.shape
-    for name, parameter in layer.named_parameters():
-        assert parameter.grad is None or not parameter.grad.any(), name  # any() sees NaN too
+    width = clusters(built.config)
+    for shape in SHAPES:
+        layer = copy.deepcopy(built)  # a layer that has seen nothing, at every shape
+        x = torch.randn(*shape, IN, dtype=torch.float64, requires_grad=True)
+        intuition = None if width is None else torch.rand(shape[0], width)
+        mask = torch.ones(*shape, dtype=torch.bool) if len(shape) == 2 else None
+        delta, routing = layer(x, RoutingContext(intuition, mask), base)
+        assert delta.shape == (*shape, OUT)
+        gates = routing.gates
+        assert gates.shape[: len(shape)] == shape, shape
+        assert gates.flatten(len(shape)).shape[-1] == layer.num_gates, shape
+        loss = delta.square().sum() + gates.sum()
+        if routing.balance_loss is not None:
+            assert routing.balance_loss.item() == 0.0, shape
+            loss = loss + routing.balance_loss
+        loss.backward()
+        assert x.grad.shape == x.shape
+        for name, parameter in layer.named_parameters():
+            # any() sees NaN too
+            assert parameter.grad is None or not parameter.grad.any(), (name, shape)
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
