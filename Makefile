@@ -18,6 +18,8 @@ sweep: .venv/ready
 gallery: .venv/ready
 	$(PY) -m moe_analysis gallery $(ARGS)
 
+# byte code is kept even where the environment says not to: each process of the tests would compile everything anew
+test test-numerics: export PYTHONDONTWRITEBYTECODE =
 test: .venv/ready
 	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
