@@ -100,7 +100,7 @@ def test_runs_lists_a_failed_run_and_one_that_stopped(tmp_path: Path, training_c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("sweep", "missing.yaml"), "missing.yaml cannot be read"),
+        (("sweep", "missing.yaml"), "missing.yaml is missing; pass a YAML file"),
         (("figures", "--preset", "huge"), "preset = 'huge' is unknown; choose one of tiny, quick, long, full"),
         (("figures", "--only", "fig9"), "only = fig9 is unknown"),
         (("figures", "--suite", "nowhere"), "MOE_ANALYSIS_DATA"),

@@ -212,7 +212,7 @@ def measure_adapters(in_features: int = WIDTH, out_features: int = WIDTH) -> Ada
     """
     return AdapterCosts(
         costs=adapter_costs(in_features, out_features),
-        sample=f"one layer from {in_features} to {out_features} features, counted exactly, without training",
+        sample=f"exact, without training: one layer from {in_features} to {out_features} features",
         differences=cost_differences(in_features, out_features),
         verified=verify("smore_cost_*"),
     )

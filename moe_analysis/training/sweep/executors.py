@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -41,6 +42,7 @@ GUARD = (
 )
 DAY = 24 * 60
 CONNECT_SECONDS = 10
+ASK_SECONDS = 60  # at most, between two questions to a queue
 # no daemons: runs may start processes of their own. One task per worker, and no second try of Dask's own: when a worker
 # dies, the run it trained is to blame, and the sweep tries it again.
 DASK = {
@@ -135,7 +137,37 @@ def queue(out: str | Path, slurm: Mapping[str, Any]) -> Any:
         executor.update_parameters(**{"timeout_min": DAY, "name": "sweep", **given})
     except (AssertionError, NameError, ValueError) as error:
         raise ValueError(f"slurm = {dict(slurm)} is refused by submitit: {error}") from error
+    if executor.cluster == "slurm" and not keeps_accounts():
+        ask_the_queue()
     return executor
+
+
+def keeps_accounts() -> bool:
+    """Whether Slurm's sacct answers, of which submitit learns how a job ended."""
+    try:
+        return subprocess.run(["sacct", "--noheader"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def ask_the_queue() -> None:
+    """Let submitit ask squeue: without accounts it would wait for ever for a job that was cancelled or killed."""
+    from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
+
+    class QueueWatcher(SlurmInfoWatcher):
+        """The states of jobs by squeue, which forgets one minutes after its end: what it does not list has ended."""
+
+        def _make_command(self) -> list[str] | None:
+            if not self._registered - self._finished:
+                return None
+            return ["squeue", "--noheader", "--states=all", "--format=%A|%T"]
+
+        def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
+            text = string if isinstance(string, str) else string.decode()
+            listed = dict(line.strip().split("|", 1) for line in text.splitlines() if "|" in line)
+            return {job: {"JobID": job, "State": listed.get(job, "ENDED")} for job in self._registered - self._finished}
+
+    SlurmJob.watcher = QueueWatcher(delay_s=ASK_SECONDS)
 
 
 class WorkerPool(Executor):

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from submitit.slurm.slurm import SlurmJob
 
 import moe_analysis as ma
 from moe_analysis.training.files import RunError, held
 from moe_analysis.training.live.panel import shortened
 from moe_analysis.training.live.progress import RunProgress, clock, run_state, seconds_left
 from moe_analysis.training.status import locked
-from moe_analysis.training.sweep.executors import open_executor
+from moe_analysis.training.sweep.executors import ask_the_queue, keeps_accounts, open_executor
 from moe_analysis.training.sweep.running import SweepStatus, display
 from moe_analysis.training.sweep.work import Outcome, failure, keep_failure
 
@@ -141,3 +143,22 @@ def test_the_processes_are_the_sweeps_own(tmp_path: Path) -> None:
         assert opened == (None, 3)
     with open_executor("submitit", tmp_path, slurm={"partition": "gpu", "timeout_min": 5}) as (queue, limit):
         assert queue.cluster == "local" and limit  # what is submitted here starts at once
+
+
+def test_a_job_that_was_killed_has_ended_where_slurm_keeps_no_accounts(tmp_path: Path, monkeypatch) -> None:
+    commands = {
+        "sacct": "echo Slurm accounting storage is disabled >&2; exit 1",
+        "squeue": "printf '7|RUNNING\\n8|FAILED\\n'",
+    }
+    for name, line in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(SlurmJob, "watcher", SlurmJob.watcher)
+    assert not keeps_accounts()
+    ask_the_queue()
+    watcher = SlurmJob.watcher
+    states = {
+        job: (watcher.get_state(job, mode="force"), watcher.is_done(job, mode="cache")) for job in ("7", "8", "9")
+    }
+    assert states == {"7": ("RUNNING", False), "8": ("FAILED", True), "9": ("ENDED", True)}
