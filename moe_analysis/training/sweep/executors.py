@@ -152,7 +152,8 @@ def keeps_accounts() -> bool:
 
 def ask_the_queue() -> None:
     """Let submitit ask squeue: without accounts it would wait for ever for a job that was cancelled or killed."""
-    from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
+    with extra("cluster"):
+        from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
     class QueueWatcher(SlurmInfoWatcher):
         """The states of jobs by squeue, which forgets one minutes after its end: what it does not list has ended."""
