@@ -35,7 +35,7 @@ SYSTEM_COLORS = {
     "MoMOR": "#7F4FC9",
     "S'MoRE": "#D55E00",
 }
-# sizes and parts of one system that are drawn beside it and beside the others: near to its color, and apart from all of these
+# sizes and parts of one system that are drawn beside it and the others: near to its color, and apart from all of these
 VERSION_COLORS = {
     "HydraLoRA (4)": "#8C6D31",
     "HydraLoRA (8)": "#C9A86A",
