@@ -212,8 +212,10 @@ def test_a_filter_an_address_and_a_small_picture_open_the_groups_that_they_lead_
     assert opened(page) == ["paper-gr"], "what a filter opened closes with it"
     page.click(".sheet a[href='#smore_tree']")
     assert page.locator("#smore_tree .picture").is_visible() and page.evaluate("location.hash") == "#smore_tree"
-    # in the window; pictures that load late above it move it down by some
-    page.wait_for_function("Math.abs(document.getElementById('smore_tree').getBoundingClientRect().top) < innerHeight")
+    top = "document.getElementById('smore_tree').getBoundingClientRect().top"
+    page.wait_for_function(f"Math.abs({top}) < 200")
+    page.wait_for_load_state("networkidle")
+    assert abs(page.evaluate(top)) < 200, "pictures that load late leave it where it is"
     page.goto("about:blank")
     page.goto((folder / "index.html").as_uri() + "#paper-trex")
     assert opened(page) == ["paper-trex"]
