@@ -1,4 +1,4 @@
-"""What came out of a study, in short: the first result with its effect, interval and unit, then the counted verdicts."""
+"""What came out of a study, in short: the first decided result with its effect, its interval, then counted verdicts."""
 
 from __future__ import annotations
 
@@ -47,11 +47,12 @@ Row = Mapping[str, Any]
 
 
 def in_short(claims: Sequence[Row]) -> str:
-    """The first result, a paper's where there is one, and how many statements have which verdict.
+    """The first decided result, a paper's where there is one, and how many statements have which verdict.
 
     Args:
         claims: as `evidence.described` gives them, or `cards.claims.shown` those that were stored. A claim that was
-            measured tells before one that could not be; the parts of a claim are not counted.
+            measured tells before one that could not be, and a decided one before an undecided; the parts of a claim
+            are not counted.
 
     Returns:
         One or two sentences; empty without claims.
@@ -73,13 +74,24 @@ def in_short(claims: Sequence[Row]) -> str:
 
 
 def headline(claims: Sequence[Row]) -> str:
-    """The first claim, or part of one, that has an interval; where none has, the first that could be tested."""
-    order = sorted(claims, key=lambda claim: list(WHOSE).index(claim["whose"]))
-    known = [(leaf, claim) for claim in order for leaf in leaves(claim)]
-    tested = [pair for pair in known if pair[0]["verdict"] != NOT_TESTABLE] or known
-    leaf, whole = next((pair for pair in tested if pair[0]["low"] is not None), tested[0])
+    """The first claim, or part of one, that has an interval and is decided; where none is, the first that is told.
+
+    A paper's tells before a hypothesis of ours, decided or not.
+    """
+    known = [(leaf, claim) for claim in claims for leaf in leaves(claim)]
+    leaf, whole = min(known, key=lambda pair: rank(*pair))  # of equal ones the first
     beside = f" (of {len(whole['parts'])} parts {whole['note']})" if leaf is not whole and whole["note"] else ""
     return quoted(leaf) + beside
+
+
+def rank(leaf: Row, whole: Row) -> tuple[bool, bool, int, bool]:
+    """What tells less comes later: not testable, without an interval, not a paper's, undecided."""
+    return (
+        leaf["verdict"] == NOT_TESTABLE,
+        leaf["low"] is None,
+        list(WHOSE).index(whole["whose"]),
+        leaf["verdict"] == UNDECIDED,
+    )
 
 
 def leaves(claim: Row) -> Iterator[Row]:

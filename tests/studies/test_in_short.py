@@ -1,4 +1,4 @@
-"""What came out of a study: the first result with its interval and unit, then how many statements have which verdict."""
+"""What came out of a study: the first decided result with its interval and unit, then how many statements have which verdict."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ def test_a_part_is_quoted_beside_what_became_of_the_other_parts() -> None:
 def test_a_claim_of_the_paper_is_told_before_ours() -> None:
     ours = replace(AHEAD, source="beyond a table", kind=None, statement="A is better").with_effect(CLEAR)
     assert said(ours, FOUND).startswith(TOLD)
+
+
+def test_a_decided_result_is_told_before_an_undecided_one_of_the_same_kind() -> None:
+    undecided = replace(AHEAD, statement="A is better").with_effect(OPEN)
+    assert said(undecided, FOUND).startswith(TOLD)
+    ours = replace(AHEAD, source="beyond a table", kind=None).with_effect(CLEAR)
+    assert said(ours, undecided).startswith('"A is better" is undecided')
 
 
 @pytest.mark.parametrize(
