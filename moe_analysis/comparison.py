@@ -296,7 +296,9 @@ def size_sweep(
     Args:
         ranks: of LoRA, rising.
         layers: of S'MoRE beside its two.
-        targets, backbone, tolerance: as for `systems`.
+        targets: as for `systems`.
+        backbone: as for `systems`.
+        tolerance: as for `systems`.
 
     Raises:
         ValueError: where a system cannot meet a budget, naming it.

@@ -46,7 +46,9 @@ class Claim:
         smallest: the smallest effect that matters, in the same unit; None is half the paper's.
         family: the label of the claims that the paper makes together, corrected together for their number.
         verdict: a word of `evidence.verdict`; empty until it is measured.
-        low, high, confidence: the interval that decided.
+        low: the lower end of the interval that decided.
+        high: its upper end.
+        confidence: of that interval.
         over: what the interval is over, "5 seeds" or "10 tasks and 5 seeds".
         note: what the verdict rests on where the word does not say it.
         parts: the claims of which this one consists.

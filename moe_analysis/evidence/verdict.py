@@ -43,7 +43,8 @@ class Judgement:
     Args:
         verdict: one of the words above.
         note: what the row says beside it; empty where the verdict says all.
-        low, high: the interval that decided, NaN where there is none.
+        low: the lower end of the interval that decided, NaN where there is none.
+        high: its upper end, likewise.
         confidence: of the interval, more than 0.95 where a family of claims is corrected for its size.
 
     Example:

@@ -109,7 +109,9 @@ def measure_table(
     Args:
         table: path of the .parquet file or a study's name, its frame, or the frame of its `results`.
         measure: "accuracy" or "accuracy_norm".
-        references, floor, ceiling: which tasks count, see `task_table`; judged on the rows held out of train.
+        references: which tasks count, with `floor` and `ceiling`, see `task_table`; judged on the rows held out of train.
+        floor: see `references`.
+        ceiling: see `references`.
         choose_by: what the campaign chose its cells by; final runs of others are left out and named in `sample`.
 
     Raises:
