@@ -9,8 +9,7 @@ import pandas as pd
 
 from ..cards.charts import Curve, curves
 from ..cards.templates import cell_html
-from ..drawing.style import PALETTE
-from .draw import curve
+from .draw import colors_of, curve
 from .settings import cell
 
 HERE = Path(__file__).parent
@@ -18,7 +17,7 @@ HERE = Path(__file__).parent
 
 def comparison_html(compared: Any) -> str:
     """The fields that differ with their meaning, the losses on one axis, and the outcomes with their differences."""
-    colors = [PALETTE[place % len(PALETTE)] for place in range(len(compared.runs))]
+    colors = colors_of(compared.names)
     drawn = [Curve(name, *curve(run)) for name, run in zip(compared.names, compared.runs)]
     differences = [
         {"field": row["field"], "meaning": row["meaning"], "values": [cell(row[run.id]) for run in compared.runs]}

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..drawing.layout import arranged
-from ..drawing.style import PALETTE
+from ..drawing.style import METHOD_COLORS, PALETTE
 from .settings import cell, title
 from .tables import task_loss
 
@@ -37,13 +37,27 @@ class Lane(NamedTuple):
     marks: dict[float, str]
 
 
+def colors_of(names: Sequence[str]) -> list[str]:
+    """A system's own color where each run is named after another system, else those of the palette in turn.
+
+    >>> colors_of(["LoRA", "T-REX"]) == [METHOD_COLORS["LoRA"], METHOD_COLORS["T-REX"]]
+    True
+    >>> colors_of(["T-REX, seed 0", "T-REX, seed 1"]) == list(PALETTE[:2])
+    True
+    """
+    own = [METHOD_COLORS[name] for name in names if name in METHOD_COLORS]
+    if len(set(own)) == len(names):
+        return own
+    return [PALETTE[place % len(PALETTE)] for place in range(len(names))]
+
+
 def interactive(compared: Any) -> go.Figure:
     """Parallel coordinates at the left, smoothed training losses at the right; a run has one color in both.
 
     Args:
         compared: as `compare_runs` gives it.
     """
-    found = lanes(compared)
+    found, colors = lanes(compared), colors_of(compared.names)
     fig = make_subplots(
         1,
         2,
@@ -52,7 +66,7 @@ def interactive(compared: Any) -> go.Figure:
         subplot_titles=("settings and outcomes", "training loss"),
     )
     for place, (run, name) in enumerate(zip(compared.runs, compared.names)):
-        look = {"color": PALETTE[place % len(PALETTE)], "dash": DASHES[place // len(PALETTE) % len(DASHES)]}
+        look = {"color": colors[place], "dash": DASHES[place // len(PALETTE) % len(DASHES)]}
         shared = {"name": escape(name), "legendgroup": run.id, "line": {**look, "width": 2}}
         told = [f"{lane.name}: {lane.texts[place]}" for lane in found]
         fig.add_scatter(
