@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from ..drawing.page import environment
@@ -47,7 +48,24 @@ class Line:
 def report_page(groups: Mapping[Paper, Sequence[Entry]], shelves: Sequence[Shelf]) -> str:
     """The HTML page for the items as the gallery has them."""
     lines = report_lines(groups, shelves)
-    return environment(HERE).get_template("report.html").render(lines=lines, count=count, marked_up=marked_up)
+    template = environment(HERE).get_template("report.html")
+    return template.render(lines=lines, count=count, rows_of=rows_of, marked_up=marked_up)
+
+
+def rows_of(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
+    """What the lines are called and the lines, row by row.
+
+    Neighbors that cannot be run here and of which the same is known share a row, as "gR Table 1 to 10".
+    """
+
+    def told(line: Line) -> tuple[str, ...]:
+        own = line.reason if line.state == "not here" else line.item.id
+        return own, line.item.says, line.item.paper_setting, line.item.follows
+
+    for _, group in groupby(lines, told):
+        row = list(group)
+        first, last = row[0].item.source, row[-1].item.source
+        yield first if first == last else f"{first} to {last.split()[-1]}", row
 
 
 def report_lines(groups: Mapping[Paper, Sequence[Entry]], shelves: Sequence[Shelf]) -> dict[Paper, list[Line]]:
