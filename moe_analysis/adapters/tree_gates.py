@@ -1,6 +1,6 @@
-"""The gates of a hierarchical router: which experts stand under every node of a token's tree, and with what weight.
+"""The gates of a hierarchical router: which experts are under every node of a token's tree, and with what weight.
 
-Nodes of one layer are flattened, outermost branch first: layer ℓ has F_ℓ = Π_{j≥ℓ} f_j nodes a token, F_L = 1.
+Nodes of one layer are flattened, outermost branch first: layer ℓ has F_ℓ = Π_{j≥ℓ} f_j nodes per token, F_L = 1.
 Top-down (S'MoRE, section 3.2 of the reference) a node is chosen knowing its ancestors; bottom-up, knowing the output
 of its own subtree.
 """

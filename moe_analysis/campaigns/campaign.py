@@ -121,7 +121,7 @@ class Campaign:
                 except ValueError as error:
                     raise CampaignError(f"{stage}: {config.name}: {error}") from error
                 if (twin := seen.setdefault(config.digest, str(config.name))) != config.name:
-                    raise CampaignError(f"systems: {config.name} is the same as {twin}; take one of them out")
+                    raise CampaignError(f"systems: {config.name} is the same as {twin}; remove one of them")
 
     def base_config(self) -> TrainConfig:
         """What the base model is tested by: the base with what final runs change, as far as it moves a test outcome."""

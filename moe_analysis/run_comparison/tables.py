@@ -1,4 +1,4 @@
-"""Runs side by side: where their configurations differ, how they learnt, and what came out data set by data set."""
+"""Runs side by side: how their configurations differ, how they learned, and their results for each data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABSENT = None
 
 def config_differences(runs: Sequence[Any]) -> pd.DataFrame:
     """Fields of the configurations that are not the same in all runs: columns field, then one per run, in the order
-    given. None stands for a field that a run's configuration does not have, and for None."""
+    given. None marks a field that a run's configuration does not have, and the value None."""
     check(runs)
     configs = [flat(run.config.to_dict()) for run in runs]
     names = dict.fromkeys(name for config in configs for name in config)
@@ -110,7 +110,7 @@ def dataset_scores(runs: Sequence[Any]) -> pd.DataFrame:
 
 def mean_differences(scores: pd.DataFrame) -> pd.DataFrame:
     """Of `dataset_scores`, one row a measure and run: measure, run, difference, low, high, datasets. The mean over the
-    data sets of the differences to the first run, with the 95 % t interval of that mean: it speaks of data sets like
+    data sets of the differences from the first run, with the 95 % t interval of that mean: it applies to data sets like
     these, not of other seeds. low and high are NaN for fewer than two data sets."""
     rows = []
     for measure in MEASURES:
@@ -124,6 +124,6 @@ def check(runs: Sequence[Any]) -> None:
     """Raise ValueError for fewer than two runs, and for one that comes twice."""
     ids = [run.id for run in runs]
     if len(set(ids)) < 2:
-        raise ValueError(f"runs = {ids} are {len(set(ids))}; name at least two, or a pattern that fits several")
+        raise ValueError(f"runs = {ids} has {len(set(ids))} runs; name at least two, or a pattern that matches several")
     if len(set(ids)) < len(ids):
-        raise ValueError(f"runs = {ids} name one twice; leave it out")
+        raise ValueError(f"runs = {ids} has one run twice; remove the repeated one")

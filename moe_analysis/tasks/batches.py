@@ -114,7 +114,7 @@ def prompt_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
     if not texts:
         return []
     end = end_of(tokenizer)
-    found = tokenizer(texts, verbose=False)["input_ids"]  # what is too long is cut or refused by whoever calls
+    found = tokenizer(texts, verbose=False)["input_ids"]  # the caller cuts or refuses what is too long
     return [ids[:-1] if end and ids[-1:] == end else ids for ids in found]
 
 

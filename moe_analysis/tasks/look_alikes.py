@@ -1,4 +1,4 @@
-"""Two texts that look the same and are not: what a message must add so that a person can see the difference."""
+"""Two texts that look the same but differ: what a message must add so that a person can see the difference."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def difference(one: str, other: str) -> str | None:
         return f"how accents are composed ({form_of(one)} against {form_of(other)})"
     shown = ["".join(sign for sign in text if is_seen(sign)) for text in composed]
     if shown[0] == shown[1]:
-        return "signs that are not seen"
+        return "invisible characters"
     plain = [" ".join(text.split()) for text in shown]
     if plain[0] == plain[1]:
         return "white space"
@@ -55,7 +55,7 @@ def difference(one: str, other: str) -> str | None:
         return "capitals"
     drawn = [unicodedata.normalize("NFKC", text).translate(DRAWN_ALIKE).casefold() for text in plain]
     if drawn[0] == drawn[1]:
-        return "letters that are drawn alike"
+        return "letters that look alike"
     return "one place of a long text" if nearly_the_same(one, other) else None
 
 

@@ -1,7 +1,7 @@
 """Questions laid out for a causal language model: one row per prompt with all its answers, or one row per answer.
 
-In a packed row the prompt stands once. Every answer after it sees the prompt and itself, and its positions continue
-from the prompt's end, so the prompt is computed once. The last token of an answer is read by nothing and left out.
+A packed row contains the prompt once. Every answer after it sees the prompt and itself, and its positions continue
+from the prompt's end, so the prompt is computed once. The last token of an answer is not needed as input.
 """
 
 from __future__ import annotations

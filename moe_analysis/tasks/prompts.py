@@ -1,6 +1,6 @@
 """The forms in which a row of a suite is put before a language model, and what its answers look like there.
 
-The form decides the accuracy of a pretrained model more than any adapter does, so it is part of a run.
+The form affects the accuracy of a pretrained model more than any adapter does, so it is part of a run.
 Sources: the cloze form is that of lm-evaluation-harness' multiple-choice tasks, the instruction form that of
 LLM-Adapters (Hu et al. 2023), whose wording of the commonsense sets is used for every set.
 """

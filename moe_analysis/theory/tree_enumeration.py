@@ -111,7 +111,7 @@ def outputs_above(
     every assignment of these to them.
 
     Raises:
-        ValueError: When that makes more than MOST_ROWS, and for outputs that are no whole numbers.
+        ValueError: When that makes more than MOST_ROWS, and for outputs that are not whole numbers.
     """
     config, pool = layer.config, 0 if layer.config.shared_pool else level
     s, f = config.num_experts[level], config.fanout[level]

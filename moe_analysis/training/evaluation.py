@@ -21,9 +21,9 @@ from ..tasks.packing import Row, layout, packed_batch, plain_batch, reads_of
 from ..tasks.prompts import form_named
 from .answers import MOST, REFUSALS, answer_head, evaluating, gathers, scores_at
 
-TOKENS_ON_CPU, TOKENS_PER_BATCH = 4096, 16_384  # a processor's caches hold no more; other devices want more
+TOKENS_ON_CPU, TOKENS_PER_BATCH = 4096, 16_384  # a processor's caches hold no more; other devices need more
 READ_ON_CPU = 512  # of rows read at a few places: less padding, and scores over a vocabulary that stay in cache
-MASK_TYPES = {"sdpa": torch.bool, "eager": None}  # attention that takes a mask of ours; None: additive, as the model's
+MASK_TYPES = {"sdpa": torch.bool, "eager": None}  # attention that accepts our mask; None: additive, as the model's
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "local_attention", "max_position_embeddings")
 PROBED = 24, 8  # tokens of the two answers of a made-up question
 
@@ -51,12 +51,12 @@ def evaluate(
 ) -> pd.DataFrame:
     """Accuracy and loss of every data set of `frame`; `evaluate_rows` has them row by row.
 
-    Choices are ranked by likelihood. A prompt is computed once for all its choices where the model's attention allows
-    it (`way_for` tries), and once for each elsewhere: the same numbers to rounding. A model that has
-    diverged gives none: its rows count as wrong, and its losses are not numbers.
+    Choices are ranked by likelihood. A prompt is computed once for all its choices if the model's attention allows it
+    (`way_for` tries), otherwise once for each; the numbers agree up to rounding. If a model has diverged, its rows count
+    as wrong, and its losses are NaN.
 
     Args:
-        model: a causal language model, adapted or not; it is left in the mode it was in.
+        model: a causal language model, adapted or not; its mode (training or evaluation) is not changed.
         tokenizer: the model's own.
         frame: rows of a suite.
         intuition: (rows, clusters) for models that route by it.
@@ -129,7 +129,7 @@ def evaluate_rows(
 def choice_likelihoods(
     model: nn.Module, tokenizer: Any, frame: pd.DataFrame, max_length: int = 256, prompt_form: str = "options"
 ) -> pd.DataFrame:
-    """What a model thinks of every choice of a few rows; arguments and errors as for `evaluate`.
+    """The likelihood of every choice of some rows; arguments and errors as for `evaluate`.
 
     Returns:
         One row per choice: row (its place in `frame`), prompt, choice, log_likelihood (nats, summed over its tokens, with
@@ -145,7 +145,7 @@ def choice_likelihoods(
         ([['bad', False], ['mixed', True], ['good', False]], 1)
     """
     if frame["choices"].isna().any():
-        raise ValueError("frame has rows without choices, which nothing ranks; pass rows that list them")
+        raise ValueError("frame has rows without choices, which cannot be ranked; pass only rows with choices")
     form = form_named(prompt_form)
     questions, lines = encode_questions(frame, tokenizer, max_length, prompt_form), answers_of(frame)
     ended = [[form.ranks_with_end] * len(question.answers) for question in questions]
@@ -317,7 +317,7 @@ def way_for(model: nn.Module, questions: Sequence[Question], intuition: np.ndarr
     """The fastest way to put some questions before a model that gives the numbers of plain rows.
 
     A packed row needs attention that takes our mask, positions that we can set, and no other way from one
-    token to another, such as the state of a recurrent layer or a window. What a model's configuration cannot tell is
+    token to another, such as the state of a recurrent layer or a window. What a model's configuration does not show is
     tried: one prompt with two made-up answers is read both ways.
     """
     if not questions:
@@ -376,7 +376,7 @@ def packs(model: nn.Module, asked: Question, intuition: np.ndarray | None, pad: 
     """Whether packed rows give the likelihoods of plain ones.
 
     Two wrong layouts are the measure: in one, positions do not start again at the second answer; in the other, it sees
-    the first one. The right layout must change what the second answer's tokens get, beside plain rows, by no more than
+    the first one. The right layout must change what the second answer's tokens get, against plain rows, by no more than
     a small share of what either does.
     """
     plain = layout([asked], [], [[True, True]], packed=False)
@@ -389,6 +389,6 @@ def packs(model: nn.Module, asked: Question, intuition: np.ndarray | None, pad: 
             found = read(model, [right, running, open_], intuition, pad, way)[0].reshape(3, -1)
     except REFUSALS:
         return False
-    behind = len(asked.answers[0]) + 1  # the second answer's first token is told by the prompt alone
+    behind = len(asked.answers[0]) + 1  # the second answer's first token is predicted from the prompt only
     off, *wrong = np.abs(found - expected)[:, behind:].mean(1)
     return bool(off <= MOST * min(wrong))

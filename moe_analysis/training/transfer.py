@@ -138,7 +138,7 @@ def evaluate_all(
         if failures:
             listed = "\n".join(failures)
             raise RunError(
-                f"{len(failures)} of {len(futures)} evaluations on {suite!r} failed; the others are kept:\n{listed}"
+                f"{len(failures)} of {len(futures)} evaluations on {suite!r} failed; the others were kept:\n{listed}"
             )
     return [computed[run.path] if run.path in computed else evaluate_on(run, suite, rows_per_dataset) for run in runs]
 
@@ -196,8 +196,8 @@ def _kept(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
             write_table(path, table)
         except OSError as error:
             warnings.warn(
-                f"{path} cannot be written ({error.strerror or error}); it is computed each time, until the "
-                "folder can be written to",
+                f"{path} cannot be written ({error.strerror or error}); it is computed every time until the "
+                "folder is writable",
                 CacheWarning,
                 stacklevel=3,
             )
@@ -225,7 +225,7 @@ def _fitting(run: Run, rows: pd.DataFrame) -> Any:
     kept = answers_fit(rows, run.tokenizer, run.config.max_length, run.config.form)
     if not kept.any():
         raise ValueError(
-            f"no row has an answer of fewer than max_length = {run.config.max_length} tokens, with which "
+            f"no row has an answer shorter than max_length = {run.config.max_length} tokens, with which "
             f"{run.id} was trained; train with a larger one"
         )
     warn_of_long_answers(rows.loc[~kept, "dataset"], run.config.max_length)

@@ -1,4 +1,4 @@
-"""How far a run is, read from its folder alone: live.json, which it keeps while it trains, and what a panel says of it."""
+"""The progress of a run, read only from its folder: live.json, which it writes in training, and its lines in a panel."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ COLUMNS = [entry.name for entry in fields(Point)]
 
 @dataclass(frozen=True)
 class Live:
-    """What a run says of itself while it trains.
+    """What a run reports about itself while it trains.
 
     Attributes:
         step: Updates so far.
@@ -115,7 +115,7 @@ def short(value: float) -> float | None:
 
 def whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise TypeError(f"{value!r} is no count")
+        raise TypeError(f"{value!r} is not a count")
     return value
 
 
@@ -123,7 +123,7 @@ def number(value: Any) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     return float(value)
 
 
@@ -143,7 +143,7 @@ def read_live(folder: Path) -> Live | None:
 
 
 def write_live(folder: Path, live: Live) -> None:
-    """Write the file; a disk that refuses is none of training's business."""
+    """Write the file; a disk error must not stop the training."""
     with suppress(OSError):
         write_whole(folder / FILE, json.dumps(live.to_dict(), separators=(",", ":")) + "\n")
 
@@ -217,7 +217,7 @@ class Fact:
         value: Its latest value as text.
         note: What the value is to be held against.
         values: A curve, or the shares of experts; empty where there is none.
-        shares: Whether the values are amounts beside each other instead of a curve.
+        shares: Whether the values are separate amounts instead of a curve.
     """
 
     label: str
@@ -228,7 +228,7 @@ class Fact:
 
 
 def facts_of(live: Live) -> list[Fact]:
-    """What there is to be shown of a run, in the order of its interest: the loss alone where nothing routes."""
+    """What is shown of a run, the most interesting first: only the loss if nothing routes."""
     loss = Fact("loss", f"{live.loss:.3f}", "nats per answer token", tuple(live.curve("loss")))
     if not live.routers or not live.load or not live.points:
         return [loss]

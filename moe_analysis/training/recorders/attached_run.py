@@ -1,4 +1,4 @@
-"""A recorded loop: its folder, the recorder that fills it, and what in a model and a loop can be recorded."""
+"""A recorded loop: its folder, the recorder that fills it, and what can be recorded in a model and a loop."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class AttachedConfig:
 
 
 class AttachedRun:
-    """A recorded loop, which the analyses of records take as they take a run: id, config, records, history.
+    """A recorded loop, which the analyses of records accept like a run: id, config, records, history.
 
-    What `attach` returns is one; `AttachedRun.load` opens the folder of a loop that is over, or still runs.
+    `attach` returns one; `AttachedRun.load` opens the folder of a loop that has ended or still runs.
 
     >>> optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     >>> with ma.attach(model, folder / "earlier", optimizer, name="LoRA-MoE"):
@@ -112,7 +112,7 @@ def first_step(path: Path, recorder: Recorder, resume: bool, at_step: int | None
     Raises RunError for the folder of a run, a record that is there without `resume`, and one of another model.
     """
     if (path / "config.json").exists():
-        raise RunError(f"{path} is the folder of a run that ma.train made; pass another to recorder")
+        raise RunError(f"{path} is the folder of a run that ma.train made; pass another folder to recorder")
     steps, found = recorded_arrays(path / RECORDS)
     if not len(steps):
         shutil.rmtree(path / RECORDS, ignore_errors=True)  # of a loop that never came to an update
@@ -238,11 +238,11 @@ def bare_model(model: Any) -> nn.Module:
 
 
 def bare_optimizer(optimizer: Any) -> Optimizer:
-    """The optimizer inside those of accelerate and Lightning; ValueError for what is none."""
+    """The optimizer inside those of accelerate and Lightning; ValueError if it is not an optimizer."""
     inner = optimizer
     while not isinstance(inner, Optimizer) or hasattr(inner, "optimizer"):
         if not hasattr(inner, "optimizer"):
-            raise ValueError(f"optimizer = {optimizer!r} is no torch optimizer; pass the one that the loop steps")
+            raise ValueError(f"optimizer = {optimizer!r} is not a torch optimizer; pass the one that the loop uses")
         inner = inner.optimizer
     return inner
 
@@ -268,13 +268,13 @@ def holder(adapters: dict[str, Any], optimizers: Sequence[Any]) -> Optimizer:
             return found[0]
         if found:
             raise ValueError(
-                f"{len(found)} optimizers hold routers of the model, and a record has one step for all; "
+                f"{len(found)} optimizers contain routers of the model, but a record has one step for all; "
                 "attach without an optimizer and call handle.step()"
             )
     kinds = ", ".join(type(one).__name__ for one in plain)
     raise ValueError(
-        f"optimizer = {kinds} holds no parameter of the model's adapters or routers; build it of the parameters that "
-        "the model has after get_peft_model"
+        f"optimizer = {kinds} contains no parameter of the model's adapters or routers; build it from the parameters "
+        "that the model has after get_peft_model"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the experts of a training run are and do: their conditioning, their likeness, and what a step moves.
+"""The experts during training: their conditioning, their similarity, and how far a step moves them.
 
 Every map B_i A_i is compared through r×r products of its factors (2r×2r for the change that a step makes of it), in
 float64 and for all experts of a module at once; no (out, in) matrix is ever formed.

@@ -44,7 +44,7 @@ class HookedRecorder(TrainerCallback):
         return RecordStore(self.path) if distributed.first() else NoStore()
 
     def declare(self, steps: int) -> None:
-        """Create the arrays of the record in `store`; the run has so many steps, 0 where that is not known."""
+        """Create the arrays of the record in `store`; `steps` is the length of the run, 0 if unknown."""
         raise NotImplementedError
 
     def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
@@ -183,7 +183,10 @@ class Recorder(HookedRecorder):
         layout = self.layout()
         values = sum(prod(shape) for name, (_, shape) in layout.items() if name.startswith("router_"))
         if (size := 4 * values * steps // self.every) > LARGE_RECORD_BYTES:
-            warnings.warn(f"record_every = {self.every} writes {size / 1e9:.0f} GB; raise it for less", stacklevel=2)
+            warnings.warn(
+                f"record_every = {self.every} writes {size / 1e9:.0f} GB; raise record_every to write less",
+                stacklevel=2,
+            )
         for name, (dims, shape) in layout.items():
             self.store.declare(name, dims, shape, self.labels(dims))
 

@@ -1,4 +1,4 @@
-"""The work of a sweep: what an executor is given to train, which runs it has now, who is to blame for a death, when it
+"""The work of a sweep: what an executor gets to train, which runs it has now, which run killed a worker, and when it
 ends."""
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def kept_failure(folder: Path) -> Outcome:
 
 
 def forget_failure(folder: Path) -> None:
-    """Delete failure.txt; where nothing can be written it stays, and says nothing of a run that is finished."""
+    """Delete failure.txt; if nothing can be written it stays, and does not matter for a finished run."""
     with suppress(OSError):
         (folder / FAILURE).unlink(missing_ok=True)
 
