@@ -46,7 +46,7 @@ class BaseName:
 
     @property
     def hub_id(self) -> str | None:
-        """What the hub calls the model; None where it has none of this name.
+        """What the hub calls the model; None if it has none of this name.
 
         >>> BaseName.of("smollm2-135m").hub_id, BaseName.of("compact").hub_id
         ('HuggingFaceTB/SmolLM2-135M-Instruct', None)

@@ -51,7 +51,7 @@ def meta_backbone(backbone: Shapes | str) -> Shapes:
     Of a name only the configuration is read, no weights.
 
     Raises:
-        ValueError: Where there is none.
+        ValueError: If there is none.
 
     Example:
         >>> shell = meta_backbone("compact")
@@ -105,7 +105,7 @@ def systems(
         routing_width: See `protocol`.
 
     Raises:
-        ValueError: Where a system cannot meet the budget, naming it.
+        ValueError: If a system cannot meet the budget, naming it.
 
     Example:
         >>> found = systems(trainable=20_480, backbone=shapes)
@@ -149,7 +149,7 @@ def smaller_trex(
         saved: share of the reference budget that it does without; the paper says 30 to 40 %.
 
     Raises:
-        ValueError: where no number of vectors gives that size.
+        ValueError: if no number of vectors gives that size.
 
     Example:
         >>> found = smaller_trex(["q_proj", "v_proj"])
@@ -301,7 +301,7 @@ def size_sweep(
         tolerance: as for `systems`.
 
     Raises:
-        ValueError: where a system cannot meet a budget, naming it.
+        ValueError: if a system cannot meet a budget, naming it.
 
     Example:
         >>> found = size_sweep((20, 44), (1,), backbone=shapes)

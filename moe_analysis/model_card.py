@@ -261,7 +261,7 @@ def table(head: list[str], rows: Any) -> str:
 
 
 def stored_sizes(folder: Path, system: str) -> tuple[int, int] | None:
-    """(parameters, layers) of the adapter's weights in a folder; None where there are none that can be read."""
+    """(parameters, layers) of the adapter's weights in a folder; None if there are none that can be read."""
     path = folder / WEIGHTS
     if not path.is_file():
         return None

@@ -69,7 +69,7 @@ class PackagedBackbone:
         return cache_folder() / "backbones" / f"{self.name}-{self.sha256[:12]}"
 
     def package_folder(self) -> Path | None:
-        """The installed package's folder; None where it is not installed."""
+        """The installed package's folder; None if it is not installed."""
         spec = find_spec(self.module)
         return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 

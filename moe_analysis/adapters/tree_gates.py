@@ -22,9 +22,9 @@ from .calls import plain, untouched
 
 @dataclass
 class Choice:
-    """What was chosen in one layer: P parents a token, f children each, of s experts.
+    """What was chosen in one layer: P parents per token, f children each, of s experts.
 
-    ids, scores: the chosen experts and their weights. balance_loss: without its coefficient; None where the gate has
+    ids, scores: the chosen experts and their weights. balance_loss: without its coefficient; None if the gate has
     none. keys: as the descendants of a chosen expert see them, of a top-down gate.
     """
 
@@ -37,7 +37,7 @@ class Choice:
 
     @property
     def weights(self) -> Float[Tensor, "token parent expert"]:
-        """The scores by expert, zero where an expert was not chosen; computed once."""
+        """The scores by expert, zero for experts that were not chosen; computed once."""
         if self.known_weights is None:  # no cached_property: it takes a lock, which torch.compile refuses
             empty = self.scores.new_zeros(*self.ids.shape[:-1], self.num_experts)
             self.known_weights = empty.scatter(-1, self.ids, self.scores)

@@ -64,7 +64,7 @@ def node_products(
 def by_expert(
     scores: Float[Tensor, "token parent child"], ids: Int[Tensor, "token parent child"], experts: int
 ) -> Float[Tensor, "token parent expert"]:
-    """The scores of all experts, zero where an expert was not chosen."""
+    """The scores of all experts, zero for those that were not chosen."""
     return scores.new_zeros(*ids.shape[:-1], experts).scatter_add(-1, ids, scores)
 
 

@@ -129,7 +129,7 @@ class Campaign:
         return TrainConfig(**{name: getattr(found, name) for name in OF_AN_EVALUATION}, name=BASE_MODEL, steps=0)
 
     def cells(self) -> list[Cell]:
-        """Of the tuning grid; one that changes nothing where nothing is tuned."""
+        """Of the tuning grid; one that changes nothing if nothing is tuned."""
         return list(self.tune.cells()) if self.tune else [()]
 
     def tuning_configs(self) -> list[TrainConfig]:

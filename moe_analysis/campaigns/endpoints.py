@@ -50,7 +50,7 @@ def check_endpoints(campaign: Campaign) -> None:
 
 
 def members(campaign: Campaign) -> Iterator[tuple[str, str, str]]:
-    """(part, suite, data set) of everything that the endpoints name; raises CampaignError where there is no such."""
+    """(part, suite, data set) of everything that the endpoints name; raises CampaignError for an unknown one."""
     config = campaign.config(FINAL, next(iter(campaign.systems)), campaign.cells()[0], campaign.final.seeds[0])
     own = load_suite(config.suite, datasets=config.datasets)
     roles = task_roles(config.suite, own)
@@ -98,7 +98,7 @@ def task_table(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
 
     Returns:
         part, suite, dataset, guess (the better of chance and majority), reference (the accuracy of the strongest
-        reference on rows held out of train; NaN where there are none, as of suites to transfer to, whose tasks all
+        reference on rows held out of train; NaN if there are none, as of suites to transfer to, whose tasks all
         count, and while the tuning is not complete), kept.
     """
     rows, said = list(rows), campaign.endpoints

@@ -183,7 +183,7 @@ class Difference:
 
 
 def difference(kept: dict[str, Any], other: dict[str, Any]) -> Difference | None:
-    """How `other` differs from the row that is kept of the same run; None where the outcomes are the same."""
+    """How `other` differs from the row that is kept of the same run; None if the outcomes are the same."""
     told = "; ".join(parts(kept, other))
     if not told:
         return None

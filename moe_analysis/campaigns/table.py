@@ -74,7 +74,7 @@ def key_of(row: Row) -> Key:
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """The rows of a table, in the order in which they were added; none where there is no file.
+    """The rows of a table, in the order in which they were added; none if there is no file.
 
     A table of schema 1 has no roles, chance and majority: they are "" and NaN.
 
@@ -112,7 +112,7 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def schema_of(table: pa.Table) -> Any:
-    """The number that a file's metadata gives, None where there is none."""
+    """The number that a file's metadata gives, None if there is none."""
     about = json.loads((table.schema.metadata or {}).get(ABOUT, b"null"))
     return about.get("schema") if isinstance(about, dict) else None
 

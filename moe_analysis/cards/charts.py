@@ -32,7 +32,7 @@ class Curve:
 
 
 def curves(drawn: Sequence[Curve], what: str, colors: Sequence[str] = ()) -> Markup:
-    """Curves over steps on one axis; empty where no value is finite.
+    """Curves over steps on one axis; empty if no value is finite.
 
     Args:
         drawn: Values that are not finite are left out.

@@ -18,7 +18,7 @@ def whose(kind: str | None, source: str, statement: str) -> str:
     """A key of `WHOSE`.
 
     Args:
-        kind: as in `Claim`; None where it is not known.
+        kind: as in `Claim`; None if it is not known.
         source: of the claim; it says whose claim it is where the kind does not, as that of an exact one.
         statement: of the claim.
 

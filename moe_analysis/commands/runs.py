@@ -152,7 +152,7 @@ def delete(
 
 
 def doomed(folder: Path, ids: list[str], states: list[str]) -> list[Path]:
-    """The runs that are named and in one of the states; raises RunError where one is being trained."""
+    """The runs that are named and in one of the states; raises RunError if one is being trained."""
     check_choices("--state", states, options.STATES)
     from ..training.run_folder import find_runs, list_runs, refuse_held
 
@@ -165,7 +165,7 @@ def doomed(folder: Path, ids: list[str], states: list[str]) -> list[Path]:
 
 
 def agreed(paths: list[Path], as_json: bool) -> bool:
-    """Whether a person says yes; raises ValueError where nobody can be asked."""
+    """Whether a person says yes; raises ValueError if nobody can be asked."""
     from ..training.run_folder import folder_bytes
 
     if as_json or not watched():

@@ -194,7 +194,7 @@ def is_number(value: Any) -> bool:
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) in pixels, None where there is no file; a page that knows them does not jump while it loads."""
+    """(width, height) in pixels, None if there is no file; a page that knows them does not jump while it loads."""
     if not path.is_file():
         return None
     with path.open("rb") as file:

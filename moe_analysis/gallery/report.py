@@ -25,10 +25,10 @@ class Line:
     Args:
         item: of `papers`.
         verdicts: verdict -> how many, as last measured, by the words that say whose claims they are.
-        measured: with how many runs, seeds and steps, and with which preset; empty where nothing was.
+        measured: with how many runs, seeds and steps, and with which preset; empty if nothing was.
         commands: what measures it again.
-        anchor: its card in the gallery; empty where there is none.
-        reason: why it was not measured; empty where it was.
+        anchor: its card in the gallery; empty if there is none.
+        reason: why it was not measured; empty if it was.
     """
 
     item: Item

@@ -58,13 +58,13 @@ class Call:
 
     Attributes:
         opened_by: What opened it, and closes it.
-        frame: The frame in which torch runs the hooks and the forward between them; None where a `with` statement
+        frame: The frame in which torch runs the hooks and the forward between them; None if a `with` statement
             closes the Call, and while torch.compile traces.
         intuition: (samples, clusters), for T-REX.
         token_mask: (samples, tokens), nonzero where a token is real; of the sequence that the layers see now.
         encoded: The encoder's output that a decoder's cross-attention reads, and its token mask.
         adapter_names: The adapter of each sample; None: the active ones for all.
-        samples, tokens: The shape of the input; None where it is not known.
+        samples, tokens: The shape of the input; None if it is not known.
         generating: Whether this is a session of `generate`, in which beams repeat the samples.
         with_grad: Whether the pass began with gradients enabled.
         active: The adapters that each layer used, by the layer's id: a recomputed block uses the same.
@@ -209,7 +209,7 @@ def in_backward() -> bool:
 
 
 def balance_weight(adapter: Adapter) -> float:
-    """The coefficient of an adapter's balance loss; 0 where it has none."""
+    """The coefficient of an adapter's balance loss; 0 if it has none."""
     config = adapter.config
     return getattr(config, "balance_weight", None) or getattr(config, "balance_coef", None) or 0.0
 

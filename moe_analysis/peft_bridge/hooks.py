@@ -62,7 +62,7 @@ class Adapted:
             cached: Whether a key-value cache among the inputs holds the prompts, and `input_ids` what follows.
 
         Returns:
-            None where no adapter that needs an intuition holds clusters.
+            None if no adapter that needs an intuition holds clusters.
         """
         if not self.held or self.layers[0].disable_adapters:
             return None
@@ -271,13 +271,13 @@ def hooks_of(model: nn.Module) -> CallHooks | None:
 
 
 def adapted_of(model: nn.Module) -> Adapted | None:
-    """What the hooks of a model share; None where it has none, or those of a larger model."""
+    """What the hooks of a model share; None if it has none, or those of a larger model."""
     hooks = hooks_of(model)
     return hooks.adapted if hooks is not None and hooks.outermost else None
 
 
 def part_of_adapted(model: nn.Module) -> Adapted | None:
-    """The larger model that has hooks on this one; None where there is none."""
+    """The larger model that has hooks on this one; None if there is none."""
     hooks = hooks_of(model)
     return hooks.adapted if hooks is not None and not hooks.outermost else None
 

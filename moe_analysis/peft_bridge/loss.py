@@ -59,7 +59,7 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
         reader: Remembers in `warned` that the user was warned.
 
     Returns:
-        An output with `balance_loss`, the plain sum over the layers (0 where no gate has one), whose `loss`, where
+        An output with `balance_loss`, the plain sum over the layers (0 if no gate has one), whose `loss`, where
         there is one, contains it. A tuple (`return_dict=False`) has it in its loss alone; a tensor carries it as an
         attribute.
 

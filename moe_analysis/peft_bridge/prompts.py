@@ -125,7 +125,7 @@ def continues_prompt(model: nn.Module) -> bool:
 
 
 def refuse_packed(positions: Any, kept: Tensor) -> None:
-    """Raise ValueError where a row holds several texts, one after the other, each counted from 0."""
+    """Raise ValueError if a row holds several texts, one after the other, each counted from 0."""
     if not isinstance(positions, Tensor) or positions.shape != kept.shape:
         return
     back = (positions[:, 1:] < positions[:, :-1]) & kept[:, 1:] & kept[:, :-1]
@@ -222,7 +222,7 @@ class CacheMemory:
                 self.of[cache] = intuition
 
     def recall(self, inputs: dict[str, Any]) -> Tensor | None:
-        """What was kept with the cache of these inputs; None where nothing is cached yet.
+        """What was kept with the cache of these inputs; None if nothing is cached yet.
 
         Raises:
             ValueError: For a cache of tokens that nothing is known of.

@@ -182,7 +182,7 @@ def scaled(values: Sequence[float]) -> list[float]:
 
 
 def curve(run: Any) -> tuple[list[int], list[float]]:
-    """Steps and smoothed training losses of a run; empty where it is not finished."""
+    """Steps and smoothed training losses of a run; empty if it is not finished."""
     if not run.finished:
         return [], []
     losses = task_loss(run)

@@ -44,7 +44,7 @@ def untouched(differences: pd.DataFrame, runs: Sequence[Any]) -> pd.Series:
 
 
 def final_results(runs: Sequence[Any]) -> pd.DataFrame:
-    """One row a run: run, state, step, seconds, train_loss (mean of the last ten steps, without the balance loss, nats
+    """One row per run: run, state, step, seconds, train_loss (mean of the last ten steps, without the balance loss, nats
     an answer token), test_loss, test_accuracy; NaN for a run without a history."""
     rows = []
     for run in runs:
@@ -92,8 +92,8 @@ def loss_windows(runs: Sequence[Any], windows: int = 6) -> pd.DataFrame:
 
 
 def dataset_scores(runs: Sequence[Any]) -> pd.DataFrame:
-    """One row a run and data set: run, dataset, group, kind, rows, loss, accuracy, loss_difference and
-    accuracy_difference, which are against the first run and NaN where it was not tested on as many rows. Runs that are
+    """One row per run and data set: run, dataset, group, kind, rows, loss, accuracy, loss_difference and
+    accuracy_difference, which are against the first run and NaN if it was not tested on as many rows. Runs that are
     not finished have no rows, and without a finished first run there are no differences."""
     tables = [run.evaluation.assign(run=run.id) for run in runs if run.finished]
     columns = ["run", "dataset", "group", "kind", "rows", *MEASURES]

@@ -82,7 +82,7 @@ def encode(
 def encode_questions(
     frame: pd.DataFrame, tokenizer: Any, max_length: int, prompt_form: str = "options"
 ) -> list[Question]:
-    """Tokenize the prompt of every row once, and every choice of it, or the answer where there are no choices.
+    """Tokenize the prompt of every row once, and every choice of it, or the answer if there are no choices.
 
     All choices of a row share its prompt, which is cut as in `encode` to leave the longest of them its room.
 

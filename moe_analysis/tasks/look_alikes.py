@@ -19,7 +19,7 @@ CLOSE = 0.9  # of the signs of two long texts are the same
 
 
 def apart(one: str, other: str) -> str:
-    """How two texts that look alike differ, to be put after them in a message; empty where anybody sees it.
+    """How two texts that look alike differ, to be added after them in a message; empty if the difference is easy to see.
 
     >>> print(apart("cafe" + chr(0x301), "caf" + chr(0xe9)))
     ; they differ in how accents are composed (NFD against NFC): 'cafe\\u0301' against 'caf\\xe9'
@@ -35,13 +35,13 @@ def apart(one: str, other: str) -> str:
 
 
 def resembling(values: Iterable[object], known: Iterable[str]) -> str:
-    """`apart` for the first of the values that looks like one of the known texts; empty where none does."""
+    """`apart` for the first of the values that looks like one of the known texts; empty if none does."""
     pairs = ((value, other) for value in values if isinstance(value, str) for other in known)
     return next((text for value, other in pairs if (text := apart(value, other))), "")
 
 
 def difference(one: str, other: str) -> str | None:
-    """What is different in two texts that a reader may take for the same; None where they look different."""
+    """What is different in two texts that a reader may take for the same; None if they look different."""
     composed = [unicodedata.normalize("NFC", text) for text in (one, other)]
     if composed[0] == composed[1]:
         return f"how accents are composed ({form_of(one)} against {form_of(other)})"

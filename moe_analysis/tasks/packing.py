@@ -49,7 +49,7 @@ def row_of(question: Question, number: int, answers: Sequence[int], end: list[in
         question: A tokenized question.
         number: What the row calls it.
         answers: Which of its answers.
-        end: The end token, or nothing where a tokenizer has none.
+        end: The end token, or nothing if a tokenizer has none.
         ended: For each of these answers, whether the end token behind it is scored.
 
     Example:

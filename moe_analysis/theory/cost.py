@@ -51,7 +51,7 @@ def trex_cost(width: int, height: int, config: Any) -> Cost:
         term("experts", "G", mixing),
         term("experts", "B", up * height),
         term("router", "router", router),
-        term("router", "mapper", 0, per_call=mapper, why="once a sample"),
+        term("router", "mapper", 0, per_call=mapper, why="once per sample"),
     )
     factors = down * width + up * height
     return Cost(factors, router + mapper + 2, factors, terms)

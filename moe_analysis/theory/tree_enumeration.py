@@ -151,7 +151,7 @@ def layer_outputs(
 
 
 def active_experts(config: SmoreConfig, trees: Trees) -> Float[Tensor, "tree all_experts"]:
-    """1.0 where an expert is used anywhere in its layer of the tree; all that MoMOR knows of a tree."""
+    """1.0 for an expert that is used anywhere in its layer of the tree; this is all of the tree that MoMOR depends on."""
     return torch.cat(
         [
             torch.zeros(len(ids), s, dtype=torch.float64).scatter_(1, ids.flatten(1), 1.0)

@@ -43,7 +43,7 @@ class Parabola:
 
     @property
     def best_on_line(self) -> float:
-        """The ω of least loss without limits; 1 where the loss does not depend on ω or falls for ever."""
+        """The ω of least loss without limits; 1 if the loss does not depend on ω or falls forever."""
         return 1.0 - self.slope_at_router / self.curvature if self.curvature > 0 else 1.0
 
     @property

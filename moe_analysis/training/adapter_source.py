@@ -96,7 +96,7 @@ def keep_source(folder: Path, system: str) -> None:
 
 
 def kept_source(folder: Path, system: str) -> KeptSource | None:
-    """What a run's folder keeps of its adapter; None where it keeps nothing. Raises ValueError for a damaged file."""
+    """What a run's folder keeps of its adapter; None if it keeps nothing. Raises ValueError for a damaged file."""
     path = folder / FOLDER / ABOUT
     if not os.path.lexists(path.parent):
         return None
@@ -114,7 +114,7 @@ def kept_source(folder: Path, system: str) -> KeptSource | None:
 
 
 def another_source(folder: Path, system: str) -> str | None:
-    """How the registered adapter differs from the one of a run; None where it does not, or where it is unknown."""
+    """How the registered adapter differs from the one of a run; None if it does not, or if that is unknown."""
     if (kept := kept_source(folder, system)) is None:
         return None
     here = own.source_of(system)
@@ -147,7 +147,7 @@ def adapter_of_run(folder: Path, values: dict[str, Any]) -> PeftConfig:
 
 
 def why_not_here(folder: Path, values: dict[str, Any]) -> str | None:
-    """What keeps the class of a run's adapter from being used here, with the remedy; None where it can be."""
+    """What keeps the class of a run's adapter from being used here, with the remedy; None if it can be."""
     system = values["peft_type"].lower()
     if system.upper() not in PEFT_TYPE_TO_CONFIG_MAPPING:
         kept = kept_source(folder, system)
@@ -171,7 +171,7 @@ def why_not_here(folder: Path, values: dict[str, Any]) -> str | None:
 
 
 def execute_kept(folder: Path, system: str) -> None:
-    """Register the adapter of a run by executing the file in its folder; nothing where one of that name is registered.
+    """Register the adapter of a run by executing the file in its folder; nothing if one of that name is registered.
 
     Raises ValueError for a folder that keeps no source, a copy of another digest, and a file that cannot be imported.
     """

@@ -29,7 +29,7 @@ SHORT = 128  # tokens of a row
 
 
 def answer_head(model: nn.Module) -> nn.Module | None:
-    """The layer that makes scores of hidden states; None where there is none, or one that an adapter changes.
+    """The layer that makes scores of hidden states; None if there is none, or one that an adapter changes.
 
     An adapter knows the tokens of a batch by their places, so its layer must see all of them.
     """

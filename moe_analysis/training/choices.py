@@ -130,7 +130,7 @@ def adapter_defaults(adapter: Any) -> dict[str, Any]:
 
 
 def meaning(name: str, adapters: tuple[Any, ...] = ()) -> str:
-    """What a field means, in a few words; empty where it is unknown.
+    """What a field means, in a few words; empty if it is unknown.
 
     Args:
         name: dotted, as "lr" or "adapter.num_up"; a setting inside another, as "optimizer_options.damping", has the

@@ -191,7 +191,7 @@ class TrainConfig:
 
     @property
     def clusters(self) -> int | None:
-        """Clusters that the adapter's intuition needs; None where it has none, or no class that could say."""
+        """Clusters that the adapter's intuition needs; None if it has none, or no class that could say."""
         if not getattr(self.adapter, "intuition", False) or isinstance(self.adapter, KeptAdapter):
             return None
         return self.adapter.clusters

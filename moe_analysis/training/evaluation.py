@@ -1,4 +1,4 @@
-"""Accuracy by exact likelihood: the most likely choice, or greedy exact match where there are no choices.
+"""Accuracy by exact likelihood: the most likely choice, or greedy exact match if there are no choices.
 
 One forward pass computes a prompt once and gives the likelihood of every answer to it.
 """
@@ -67,7 +67,7 @@ def evaluate(
         Columns dataset, group, kind ("choices" or "exact match"), rows, loss (nats per answer token of the gold
         answer, end token included), accuracy, acc and acc_norm. The last two are lm-evaluation-harness's names: the
         share of rows whose best choice is right by summed likelihood and by likelihood per character of the choice,
-        NaN for exact match. accuracy is acc, or that of greedy decoding where there are no choices. In the form
+        NaN for exact match. accuracy is acc, or that of greedy decoding if there are no choices. In the form
         "options" the end token's likelihood is part of the sums, as it was from the start; in the others it is not.
 
     Raises:
@@ -259,7 +259,7 @@ def score(
         questions: Tokenized prompts and answers.
         intuition: (questions, clusters) for models that route by it.
         pad: The id that fills up a batch.
-        end: The end token, or nothing where a tokenizer has none.
+        end: The end token, or nothing if a tokenizer has none.
         ended: For every question and answer, whether its end token is scored; None: of all.
         way: None: the fastest that gives this model the right numbers.
 
@@ -353,7 +353,7 @@ def plain_probe(asked: Question, intuition: np.ndarray | None, pad: int, device:
 
 
 def mask_type(model: Any, length: int) -> torch.dtype | None:
-    """The type of mask with which packed rows of some tokens may be tried; None where a model cannot take them."""
+    """The type of mask with which packed rows of some tokens may be tried; None if a model cannot take them."""
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not hasattr(base, "config") or getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         return None

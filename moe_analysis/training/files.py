@@ -213,7 +213,7 @@ def history_frame(log: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """status.json, {} where there is none; raises RunError for one that cannot be read."""
+    """status.json, {} if there is none; raises RunError for one that cannot be read."""
     path = folder / "status.json"
     if not os.path.lexists(path):
         return {}
@@ -224,7 +224,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def read_run_table(folder: Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """A table of the run; raises RunError where it is damaged, or not there, with what would make it."""
+    """A table of the run; raises RunError if it is damaged, or not there, with what would make it."""
     path = folder / name
     if not os.path.lexists(path):
         state = read_status(folder).get("state", "not started")

@@ -121,7 +121,7 @@ def prepare_model(config: TrainConfig) -> tuple[nn.Module, Any, str]:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What a run reads of one split. frame: its rows; intuition: (rows, clusters), None where there is none."""
+    """What a run reads of one split. frame: its rows; intuition: (rows, clusters), None if there is none."""
 
     frame: pd.DataFrame
     intuition: np.ndarray | None

@@ -146,7 +146,7 @@ class Run:
         return None
 
     def intuition(self, frame: pd.DataFrame) -> np.ndarray | None:
-        """Cosines (rows, clusters) of the frame's prompts to the run's centroids; None where it has none."""
+        """Cosines (rows, clusters) of the frame's prompts to the run's centroids; None if it has none."""
         if self.clusters is None:
             return None
         from .prepare import embed_like_training

@@ -239,7 +239,7 @@ def score_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def guessing(config: TrainConfig) -> pd.DataFrame | None:
-    """chance and majority of the rows that a run was evaluated on, by data set; None where its suite is not here."""
+    """chance and majority of the rows that a run was evaluated on, by data set; None if its suite is not here."""
     from .prepare import run_rows
 
     if config.suite.startswith(HUB):  # a card asks for no network

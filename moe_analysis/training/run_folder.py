@@ -84,7 +84,7 @@ def matching(name: str, paths: Sequence[Path]) -> list[Path]:
 
 
 def list_runs(paths: Iterable[Path]) -> pd.DataFrame:
-    """One row per run: the columns of a sweep's table (loss and accuracy of the test rows, NaN where there are none), then
+    """One row per run: the columns of a sweep's table (loss and accuracy of the test rows, NaN if there are none), then
     changed, when its status last did (UTC), parameters, the numbers in its adapter's checkpoint (missing before there
     is one), and settings, its configuration as one level of names ("lr", "adapter.r"). A folder that cannot be read is
     "damaged", and error says why. Needs neither torch nor the classes of the adapters."""
@@ -181,7 +181,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def changed(path: Path) -> str:
-    """When status.json, or config.json where there is none, was written; ISO 8601 to the second, UTC."""
+    """When status.json, or config.json if there is none, was written; ISO 8601 to the second, UTC."""
     for name in ("status.json", "config.json"):
         if (file := path / name).is_file():
             return datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")

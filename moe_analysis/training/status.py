@@ -116,7 +116,7 @@ def code_version() -> str:
 
 
 def git(*words: str) -> str | None:
-    """What git says about the clone that the package lies in; None where there is no git or no clone."""
+    """What git says about the clone that the package lies in; None if there is no git or no clone."""
     if not (PACKAGE.parent / ".git").exists():  # the package may be installed inside somebody else's repository
         return None
     try:

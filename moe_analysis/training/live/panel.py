@@ -182,7 +182,7 @@ def blocks(values: Sequence[float], most: int, from_zero: bool = False) -> str:
 
 
 def binned(values: Sequence[float], most: int) -> list[float]:
-    """At most `most` values: means of neighbors without those that are not finite, NaN where none is.
+    """At most `most` values: means of neighbors without those that are not finite, NaN if none is.
 
     >>> binned([1.0, 3.0, 5.0, float("nan")], 2)
     [2.0, 5.0]

@@ -32,7 +32,7 @@ class Point:
         busiest_expert: The largest share of the gates' weight that one expert has; mean over routers.
         dead_experts: Experts of all routers that the latest samples hardly used.
 
-    The last three are NaN where no gates were seen.
+    The last three are NaN if no gates were seen.
     """
 
     step: int
@@ -52,7 +52,7 @@ class Live:
     Attributes:
         step: Updates so far.
         loss: Of the latest one, as in `Point`.
-        routers: How many routers are watched; 0 where there are none.
+        routers: How many routers are watched; 0 if there are none.
         experts: Of all of them together.
         pace: Seconds a step since this process began, without its first; NaN before there is one.
         load: (E,) share of the gates' weight of an expert, the busiest first; mean over routers of one size.
@@ -132,7 +132,7 @@ def numbers(values: Iterable[Any]) -> tuple[float, ...]:
 
 
 def read_live(folder: Path) -> Live | None:
-    """What the file in a run's folder says; None where it is missing, damaged or of another version.
+    """What the file in a run's folder says; None if it is missing, damaged or of another version.
 
     The file is a help for who watches: no damage of it may stop a run or a list of runs.
     """
@@ -216,7 +216,7 @@ class Fact:
         label: Its name.
         value: Its latest value as text.
         note: What the value is to be held against.
-        values: A curve, or the shares of experts; empty where there is none.
+        values: A curve, or the shares of experts; empty if there is none.
         shares: Whether the values are separate amounts instead of a curve.
     """
 
@@ -255,7 +255,7 @@ def facts_of(live: Live) -> list[Fact]:
 
 
 def latest(values: Sequence[float]) -> float:
-    """The last value that is a number; NaN where none is."""
+    """The last value that is a number; NaN if none is."""
     return next((one for one in reversed(values) if math.isfinite(one)), math.nan)
 
 

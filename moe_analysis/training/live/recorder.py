@@ -119,7 +119,7 @@ class LiveRecorder(Recorder):
 
 
 def watched_routers(model: nn.Module) -> dict[str, Any]:
-    """Our adapters in a model, or the model's own routers; nothing where it has none, or some that cannot be read."""
+    """Our adapters in a model, or the model's own routers; nothing if it has none, or some that cannot be read."""
     if ours := dict(adapter_modules(model)):
         return ours
     try:
@@ -135,7 +135,7 @@ def of_gates(gates: Tensor) -> dict[str, Tensor]:
 
 
 def mean(parts: Sequence[Tensor]) -> float:
-    """Over the routers that ran; NaN where none did."""
+    """Over the routers that ran; NaN if none did."""
     return torch.cat(list(parts)).nanmean().item()
 
 

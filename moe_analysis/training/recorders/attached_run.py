@@ -37,7 +37,7 @@ REMEDY = (
 class AttachedConfig:
     """What the analyses read of a run's configuration.
 
-    name: the method. system: its adapter. optimizer: lower-case name, None where it is unknown, which the references
+    name: the method. system: its adapter. optimizer: lower-case name, None if it is unknown, which the references
     for smoothness take for one without momentum. every: updates between two records.
     """
 
@@ -93,7 +93,7 @@ class AttachedRun:
 
     @property
     def history(self) -> pd.DataFrame:
-        """One line per record: step (that the update made, from 1), split ("train"), loss (NaN where none was logged),
+        """One line per record: step (that the update made, from 1), split ("train"), loss (NaN if none was logged),
         balance_loss (NaN: it is unknown which part of the loss it is)."""
         records = self.records
         return pd.DataFrame(
@@ -248,7 +248,7 @@ def bare_optimizer(optimizer: Any) -> Optimizer:
 
 
 def check_whole(model: nn.Module) -> None:
-    """Raise ValueError where a process holds a part of each parameter, as under FullyShardedDataParallel."""
+    """Raise ValueError if a process holds a part of each parameter, as under FullyShardedDataParallel."""
     sharded = any(type(part).__name__ == "FullyShardedDataParallel" for part in model.modules())
     if sharded or any(hasattr(parameter, "placements") for parameter in model.parameters()):
         raise ValueError(

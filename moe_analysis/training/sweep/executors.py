@@ -153,7 +153,7 @@ def keeps_accounts() -> bool:
 
 
 def ask_the_queue() -> None:
-    """Let submitit ask squeue: without accounts it would wait for ever for a job that was cancelled or killed."""
+    """Let submitit ask squeue: without accounts it would wait forever for a job that was cancelled or killed."""
     with extra("cluster"):
         from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 

@@ -200,7 +200,7 @@ class SweepStatus:
 
 def table_of(configs: Iterable[TrainConfig], out: str | Path, unfinished: Mapping[str, Outcome]) -> pd.DataFrame:
     """run, state ("finished", or that of the outcome of an unfinished one), system, suite, seed, step, steps, seconds,
-    loss, accuracy (test rows), error (empty where it did not fail), path; a row for every configuration, in the order
+    loss, accuracy (test rows), error (empty if it did not fail), path; a row for every configuration, in the order
     given."""
     rows = []
     for config in configs:

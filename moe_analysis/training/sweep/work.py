@@ -132,7 +132,7 @@ def keep_failure(config: TrainConfig, out: Path, outcome: Outcome) -> None:
 
 
 def failed_at(folder: Path) -> int | None:
-    """Nanoseconds on the disk's clock at which failure.txt was written; None where there is none."""
+    """Nanoseconds on the disk's clock at which failure.txt was written; None if there is none."""
     try:
         return (folder / FAILURE).stat().st_mtime_ns
     except FileNotFoundError:
@@ -298,7 +298,7 @@ class Work:
 
 
 def cancelled(future: Any) -> bool:
-    """Cancel a job; False where it has ended or runs in a way that cannot be cancelled."""
+    """Cancel a job; False if it has ended or runs in a way that cannot be cancelled."""
     if not hasattr(future, "cancel"):
         return False
     try:
