@@ -315,7 +315,9 @@ class OddRouter(torch.nn.Module):
 
 def test_a_router_of_another_form_is_refused_by_name(folder) -> None:
     model = torch.nn.Sequential(OddRouter(known=False))
-    with pytest.raises(ValueError, match=r"routers that cannot be read: OddRouter \(0\); routers that return"):
+    with pytest.raises(
+        ValueError, match=r"routers that cannot be read: OddRouter \(0\); supported are routers that return"
+    ):
         ma.attach(model, folder)
     with (
         ma.attach(torch.nn.Sequential(OddRouter(known=True)), folder) as handle,
