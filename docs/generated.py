@@ -30,9 +30,9 @@ def top_page() -> str:
         for page in [next(x.page for x in public_names() if x.module == module)]
     )
     return (
-        f"# moe_analysis\n\n`import moe_analysis as ma` costs nothing until a name is used. These names stand at "
-        f"the top:\n\n| name | what it is |\n|---|---|\n{rows}\n\n## Modules\n\n| module | what is in it |\n"
-        f"|---|---|\n{below}\n"
+        f"# moe_analysis\n\n`import moe_analysis as ma` loads a module only when a name of it is used. These names "
+        f"are at the top level:\n\n| name | what it is |\n|---|---|\n{rows}\n\n## Modules\n\n"
+        f"| module | what is in it |\n|---|---|\n{below}\n"
     )
 
 
@@ -105,8 +105,8 @@ def prepared_page() -> str:
     shown = [(name, told(name, about), call.sub(r"\1", body)) for name, about, body in found]
     rows = "\n\n".join(f"## `{name}` {{ #{name} }}\n\n{about}\n\n```python\n{body}\n```" for name, about, body in shown)
     return (
-        "# Names in the examples\n\nThe examples of the reference run as tests. Beside the names of the function's "
-        "own module they use `ma`, `np`, `pd`, `torch`, and what is listed here: rows, small models and runs that "
+        "# Names in the examples\n\nThe examples of the reference run as tests. Besides the names of the function's "
+        "own module they use `ma`, `np`, `pd`, `torch`, and the names listed here: rows, small models and runs that "
         "train in a second, and frames made of them. Every name means the same in all examples.\n\n" + rows + "\n"
     )
 

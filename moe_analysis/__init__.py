@@ -1,6 +1,6 @@
 """moe_analysis: train, watch and check mixtures of low-rank experts.
 
-Names are imported when they are first used, so that `import moe_analysis` costs nothing that is not needed. PEFT and
+Names are imported when they are first used, so that `import moe_analysis` loads only what is needed. PEFT and
 transformers load our adapters once this package is imported.
 """
 

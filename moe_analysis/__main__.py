@@ -1,4 +1,4 @@
-"""The command line's door: `python -m moe_analysis --help`."""
+"""The command line's entry point: `python -m moe_analysis --help`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 try:
     from .commands import app
-except KeyboardInterrupt:  # before anything runs that could be told of
+except KeyboardInterrupt:  # before anything has run that could be reported
     sys.exit(130)
 
 __all__ = ["app", "main"]

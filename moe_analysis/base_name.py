@@ -1,4 +1,4 @@
-"""What a base model is called outside this machine: paths become names, and names of ours become paths again."""
+"""The name of a base model outside this machine: paths become names, and our names become paths again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SNAPSHOT = re.compile(r"models--(?P<id>[^/\\]+)[/\\]snapshots[/\\][^/\\]+[/\\]?$
 
 @dataclass(frozen=True)
 class BaseName:
-    """A base model by a name that holds no path.
+    """A base model by a name that is not a path.
 
     Args:
         name: "compact", a hub id, the last part of a local folder's path, or "" for a model without a name.
@@ -46,7 +46,7 @@ class BaseName:
 
     @property
     def hub_id(self) -> str | None:
-        """What the hub calls the model; None where it has none of this name.
+        """What the hub calls the model; None if it has none of this name.
 
         >>> BaseName.of("smollm2-135m").hub_id, BaseName.of("compact").hub_id
         ('HuggingFaceTB/SmolLM2-135M-Instruct', None)
@@ -62,7 +62,7 @@ def ours() -> dict[str, Path]:
 
 
 def public_name(name_or_path: str | None) -> str | None:
-    """What adapter_config.json may say of a base model: the name where it is known elsewhere, else what was given.
+    """What adapter_config.json may call a base model: a name that is known elsewhere, else what was given.
 
     >>> public_name(str(COMPACT)), public_name("/home/me/models/mine")
     ('compact', '/home/me/models/mine')
@@ -72,7 +72,7 @@ def public_name(name_or_path: str | None) -> str | None:
 
 
 def local_name(name_or_path: str | None) -> str | None:
-    """What transformers and PEFT can load for a name of ours; anything else, and a folder of that name, as it is.
+    """What transformers and PEFT can load for one of our names; anything else, and a folder of that name, unchanged.
 
     Without it PEFT would ask the hub for a model called "compact" whenever an adapter is saved.
 

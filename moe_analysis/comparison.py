@@ -23,7 +23,7 @@ LABELS = ("LoRA", "LoRA-MoE", "SiRA", "HydraLoRA", "MixLoRA", "MoMOR", "S'MoRE",
 ALL_PROJECTIONS = FEED_FORWARD + TARGETS
 SCALE = 2.0  # alpha / r
 POOL, FANOUT = 4, 2  # S'MoRE's protocol
-OTHER_GATES = {"noisy top-k": "noisy_topk", "dense": "dense"}  # beside the switch gates of `protocol`
+OTHER_GATES = {"noisy top-k": "noisy_topk", "dense": "dense"}  # in addition to the switch gates of `protocol`
 # LoRA's rank at the budget of the comparison: 8 experts of rank r with their router cost what LoRA of rank 8r + 4 does
 # (3.5 on the compact backbone), so here all nine keep their papers' experts and come within 2.5 %
 REFERENCE_RANK = 20
@@ -32,7 +32,7 @@ RANKS = (12, 20, 28, 44)  # of LoRA, at the budgets of a series; at 12 S'MoRE's 
 
 
 def match_budget(adapter: Any, trainable: int, shapes: Shapes | str = "compact", **options: Any) -> Any:
-    """`theory.budget.match_budget`, whose options these are, on a backbone by name: the compact one unless said.
+    """`theory.budget.match_budget`, with its options, on a backbone by name; the default is the compact one.
 
     >>> config = ma.match_budget(ma.MoeLoraConfig(num_experts=8, target_modules=["q_proj", "v_proj"]), trainable=40_000)
     >>> config.num_experts, config.r
@@ -51,7 +51,7 @@ def meta_backbone(backbone: Shapes | str) -> Shapes:
     Of a name only the configuration is read, no weights.
 
     Raises:
-        ValueError: Where there is none.
+        ValueError: If there is none.
 
     Example:
         >>> shell = meta_backbone("compact")
@@ -77,7 +77,7 @@ def meta_backbone(backbone: Shapes | str) -> Shapes:
 def lora_budget(
     rank: int = REFERENCE_RANK, targets: Sequence[str] | None = None, backbone: Shapes | str = "compact"
 ) -> int:
-    """Trainable parameters of LoRA of a rank on the targets: the budget that the others are given.
+    """Trainable parameters of LoRA of a given rank on the targets: the budget of the other systems.
 
     >>> lora_budget(8, ["q_proj", "v_proj"])
     16384
@@ -105,7 +105,7 @@ def systems(
         routing_width: See `protocol`.
 
     Raises:
-        ValueError: Where a system cannot meet the budget, naming it.
+        ValueError: If a system cannot meet the budget, naming it.
 
     Example:
         >>> found = systems(trainable=20_480, backbone=shapes)
@@ -149,7 +149,7 @@ def smaller_trex(
         saved: share of the reference budget that it does without; the paper says 30 to 40 %.
 
     Raises:
-        ValueError: where no number of vectors gives that size.
+        ValueError: if no number of vectors gives that size.
 
     Example:
         >>> found = smaller_trex(["q_proj", "v_proj"])
@@ -295,13 +295,13 @@ def size_sweep(
 
     Args:
         ranks: of LoRA, rising.
-        layers: of S'MoRE beside its two.
+        layers: of S'MoRE in addition to its two.
         targets: as for `systems`.
         backbone: as for `systems`.
         tolerance: as for `systems`.
 
     Raises:
-        ValueError: where a system cannot meet a budget, naming it.
+        ValueError: if a system cannot meet a budget, naming it.
 
     Example:
         >>> found = size_sweep((20, 44), (1,), backbone=shapes)

@@ -1,4 +1,4 @@
-"""What only a part of the package needs is imported when it is used, and who lacks it is told how to get it."""
+"""Libraries that only a part of the package needs, imported on first use; an error says how to install a missing one."""
 
 from __future__ import annotations
 

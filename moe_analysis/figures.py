@@ -62,7 +62,7 @@ def regenerate(
     """Execute every notebook of the items once; returns the PNG files they wrote.
 
     on_cell(notebook, cell, cells) is called before every cell, on_end(notebook) after the last one, both in the thread
-    of the kernel. When a notebook fails, the one beside it stops at its next cell and the failure is raised. An
+    of the kernel. When a notebook fails, the one running next to it stops at its next cell and the failure is raised. An
     interrupt ends all kernels at once, and with them what they train.
     """
     folder = Path(values.get("MOE_ANALYSIS_FIGURES") or computed_figures(values.get("MOE_ANALYSIS_PRESET")))
@@ -90,7 +90,7 @@ def regenerate(
 
 
 def chains_of(names: Iterable[str]) -> list[list[str]]:
-    """Notebooks in lists that are executed in order, each list beside the others."""
+    """Notebooks in lists; each list is executed in order, and the lists run at the same time."""
     chains: list[list[str]] = []
     for name in names:
         before = next((chain for chain in chains if FOLLOWS.get(name) in chain), None)

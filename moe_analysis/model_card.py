@@ -1,7 +1,7 @@
-"""The model card of an adapter: README.md beside its weights, for the hub and for anyone who finds the folder.
+"""The model card of an adapter: README.md next to its weights, for the hub and for anyone who finds the folder.
 
-It says what a configuration tells, and of a trained run what the run adds. PEFT's own form, in which nothing is filled
-in, is replaced; a card that somebody wrote keeps its words.
+It describes the configuration and, for a trained run, its data and results. PEFT's empty form is replaced; a card that
+somebody wrote keeps its text.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ if TYPE_CHECKING:  # PEFT imports the bridge as soon as it is imported, and the 
 
 TAG = "base_model:adapter:"  # what the hub finds the adapters of a model by
 CARD, CONFIG, WEIGHTS = "README.md", "adapter_config.json", "adapter_model.safetensors"
-OURS = "<!-- Written by moe_analysis whenever the adapter is saved. Delete this line to keep a text of your own. -->"
+OURS = "<!-- Written by moe_analysis whenever the adapter is saved. Delete this line to keep your own text. -->"
 # system -> what it is called, what it is, its source
 SYSTEMS = {
     "lora": ("LoRA", "one low-rank update of every adapted layer", "Hu et al. 2021"),
-    "moelora": ("LoRA-MoE", "LoRA experts whose outputs a router weighs for every token", "Sun et al. 2025"),
-    "sira": ("SiRA", "LoRA experts of which a router gives every token the best few", "Zhu et al. 2023"),
-    "hydralora": ("HydraLoRA", "LoRA experts that share one A, with a B each that a router weighs", "Tian et al. 2024"),
-    "momor": ("MoMOR", "pools of residual LoRA experts side by side, each with a gate of its own", "Zeng et al. 2025"),
-    "smore": ("S'MoRE", "residual LoRA experts in layers, through which every token takes a tree", "Zeng et al. 2025"),
-    "trex": ("T-REX", "rank-1 experts made of shared vectors, weighed by", "Zhang et al. 2025"),
+    "moelora": ("LoRA-MoE", "LoRA experts with outputs that a router weights for every token", "Sun et al. 2025"),
+    "sira": ("SiRA", "LoRA experts; a router chooses the best few for every token", "Zhu et al. 2023"),
+    "hydralora": ("HydraLoRA", "LoRA experts that share one A; a router weights their separate B", "Tian et al. 2024"),
+    "momor": ("MoMOR", "pools of residual LoRA experts side by side, each with its own gate", "Zeng et al. 2025"),
+    "smore": (
+        "S'MoRE",
+        "residual LoRA experts in layers; every token is routed through a tree of them",
+        "Zeng et al. 2025",
+    ),
+    "trex": ("T-REX", "rank-1 experts made of shared vectors, weighted by", "Zhang et al. 2025"),
 }
 PRIORS = {"intuition": "the meaning of the prompt", "router": "a router"}  # field of T-REX -> what weighs its experts
 NO_MEANING = {"trex": ("r", "alpha")}  # fields that a system has and does not read
@@ -79,7 +83,7 @@ def write_card(save_directory: str | Path, config: PeftConfig, extra: Mapping[st
 
     Args:
         save_directory: the folder of adapter_config.json; its weights are counted where they are there.
-        config: of an adapter of ours, or of one of PEFT's own methods.
+        config: of one of our adapters, or of one of PEFT's own methods.
         extra: what a run adds; see `model_card`.
     """
     folder = Path(save_directory)
@@ -105,7 +109,7 @@ def model_card(config: PeftConfig, extra: Mapping[str, Any] | None = None, sizes
     """The text of a card, with metadata that the hub understands.
 
     Args:
-        config: of an adapter of ours, or of one of PEFT's own methods.
+        config: of one of our adapters, or of one of PEFT's own methods.
         extra: of a run: "data" (a sentence), "results" (DataFrame), and any further facts, one row each.
         sizes: (parameters, layers) that are stored.
 
@@ -140,7 +144,7 @@ def system_of(config: PeftConfig) -> str:
 
 
 def described(config: PeftConfig) -> tuple[str, str, str]:
-    """(label, what it is, source); an adapter of a user's own by its class and its configuration's first sentence."""
+    """(label, what it is, source); a user's own adapter by its class and its configuration's first sentence."""
     system = system_of(config)
     if system == "trex":
         label, what, source = SYSTEMS[system]
@@ -152,7 +156,7 @@ def described(config: PeftConfig) -> tuple[str, str, str]:
         return system.upper(), "a method of PEFT's", ""
     said = (REGISTRY[system].config_class.__doc__ or "").strip().splitlines()
     written = said and not said[0].startswith(f"{REGISTRY[system].config_class.__name__}(")  # dataclass writes one
-    return REGISTRY[system].__name__, said[0].rstrip(".") if written else "an adapter of the author's own", ""
+    return REGISTRY[system].__name__, said[0].rstrip(".") if written else "the author's own adapter", ""
 
 
 def told(base: BaseName) -> str:
@@ -162,19 +166,19 @@ def told(base: BaseName) -> str:
     if base.kind == "hub":
         return f"`{base.name}` of the Hugging Face hub"
     if base.kind == "folder":
-        return f"`{base.name}`, a local folder on the machine of its author; the name is no id of the hub"
-    return "one that was built from a configuration and has no name"
+        return f"`{base.name}`, a local folder on its author's machine; the name is not an id of the hub"
+    return "built from a configuration, without a name"
 
 
 def loading(config: PeftConfig, base: BaseName) -> str:
-    """Three lines, one more for an adapter of a user's own; where no other machine can load the base it is `base`."""
+    """Three lines, one more for a user's own adapter; if no other machine can load the base model, it is `base`."""
     folder, of_base, lines = '"path/to/this/folder"', "base", []
     if base.kind == "ours":
         of_base = f'ma.load_backbone("{base.name}")[0]'
     if (system := system_of(config)) in REGISTRY:
         own_lines = own_file(system)
         alias = " as ma" if own_lines or base.kind == "ours" else ""
-        lines = [f"import moe_analysis{alias}  # PEFT knows {system.upper()} from here on", *own_lines]
+        lines = [f"import moe_analysis{alias}  # registers {system.upper()} with PEFT", *own_lines]
     elif base.kind == "ours":
         lines = ["import moe_analysis as ma"]
     if base.kind == "hub":
@@ -257,7 +261,7 @@ def table(head: list[str], rows: Any) -> str:
 
 
 def stored_sizes(folder: Path, system: str) -> tuple[int, int] | None:
-    """(parameters, layers) of the adapter's weights in a folder; None where there are none that can be read."""
+    """(parameters, layers) of the adapter's weights in a folder; None if there are none that can be read."""
     path = folder / WEIGHTS
     if not path.is_file():
         return None
@@ -280,7 +284,7 @@ def folder_card(folder: Path) -> str:
     data = ModelCardData(base_model=names or None, library_name="peft", tags=["moe_analysis"])
     parts = [
         "# Adapters" + (f" for {', '.join(names)}" if names else ""),
-        "Each lies in a folder of its own, with a card that says how to load it.",
+        "Each is in its own folder, with a card that shows how to load it.",
         table(["folder", "system"], rows),
         f"### Framework versions\n\n- PEFT {version('peft')}",
         OURS,

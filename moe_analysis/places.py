@@ -1,8 +1,8 @@
-"""Where things lie: what comes with the package, and where the figures and runs of a user go.
+"""Where files are: those that come with the package, and a user's figures and runs.
 
-A clone has campaigns/, data/ and notebooks/ beside the package, and its user's figures and runs go beside them. A wheel
-has all three inside the package, where nothing is ever written: figures and runs go to the folder that the program was
-started in.
+A clone has campaigns/, data/ and notebooks/ next to the package, and figures and runs are written next to them. A wheel
+has all three inside the package, where nothing is ever written: figures and runs go to the folder in which the program
+was started.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def shipped(name: str) -> Path:
 
 
 def home() -> Path:
-    """The folder that gets figures/ and runs/: the clone, or the current folder where there is none.
+    """The folder that gets figures/ and runs/: the clone, or the current folder if there is no clone.
 
     Raises:
         ValueError: In a folder of the installed package, such as that of its notebooks.
@@ -39,13 +39,13 @@ def home() -> Path:
         return PACKAGE.parent
     if (here := Path.cwd().resolve()).is_relative_to(PACKAGE):
         raise ValueError(
-            f"{here} belongs to the installed package; copy the notebook to a folder of yours and start there"
+            f"{here} belongs to the installed package; copy the notebook to your own folder and start there"
         )
     return here
 
 
 def figures_home() -> Path:
-    """The folder of the gallery. Beside its page lie the figures that a clone ships; what is computed goes below."""
+    """The folder of the gallery. A clone's shipped figures are next to its page; computed figures are in folders below."""
     return home() / "figures"
 
 

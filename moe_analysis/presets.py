@@ -1,6 +1,6 @@
 """How much of everything the notebooks compute: a tiny preset for tests, a quick one, a long and a full one.
 
-The environment chooses: MOE_ANALYSIS_PRESET (tiny, quick, long, full), MOE_ANALYSIS_SUITE, MOE_ANALYSIS_BACKBONE,
+Variables of the environment: MOE_ANALYSIS_PRESET (tiny, quick, long, full), MOE_ANALYSIS_SUITE, MOE_ANALYSIS_BACKBONE,
 MOE_ANALYSIS_RUNS (folder of the runs) and MOE_ANALYSIS_WORKERS (training processes at a time).
 `python -m moe_analysis figures` sets them from its options.
 """
@@ -139,7 +139,7 @@ class Preset:
 
         if not names or not all(isinstance(name, str) for name in names):
             raise ValueError(
-                f"names = {shorten(names, 80)} are no names of methods; write them one after another: "
+                f"names = {shorten(names, 80)} are not names of methods; pass them as separate arguments: "
                 'train("LoRA-MoE", "T-REX")'
             )
         configs = [self.config(name, seed, **changes) for name in names for seed in self.seeds]
@@ -185,8 +185,8 @@ def changed(adapter: Any, changes: Mapping[str, Any]) -> Any:
         if name not in known:
             near = get_close_matches(name, [*known, *fields_of(TrainConfig)], 3)
             kind = f" nor of {type(adapter).__name__}" if known else ""
-            remedy = f"; did you mean {' or '.join(near)}?" if near else f"; pass fields that they have, as {EXAMPLE}"
-            raise ValueError(f"{name} = {shorten(value, 80)} is no field of TrainConfig{kind}{remedy}")
+            remedy = f"; did you mean {' or '.join(near)}?" if near else f"; pass fields that exist, such as {EXAMPLE}"
+            raise ValueError(f"{name} = {shorten(value, 80)} is not a field of TrainConfig{kind}{remedy}")
     return replace(adapter, **changes)
 
 
@@ -345,7 +345,7 @@ def preset(name: str | None = None) -> Preset:
     """The preset by name, or the one the environment names (quick when it names none), on the environment's suite.
 
     Raises:
-        ValueError: For a name that there is not.
+        ValueError: For an unknown name.
 
     Example:
         >>> settings = preset("tiny")

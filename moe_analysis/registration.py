@@ -1,4 +1,4 @@
-"""`import moe_analysis` makes our adapters known to PEFT, whichever of the two is imported first.
+"""`import moe_analysis` registers our adapters with PEFT, whichever of the two is imported first.
 
 PEFT looks a checkpoint's type up in tables that a package can only fill by being imported. PEFT takes seconds to import
 and much of this package does without it, so the tables are filled when PEFT itself has been imported.

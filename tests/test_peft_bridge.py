@@ -156,7 +156,7 @@ def test_a_configuration_can_be_pickled_for_another_process(name):
 
 
 def test_a_bad_configuration_is_refused_before_any_model_is_touched():
-    with pytest.raises(ValueError, match="top_k = 9 must lie between 1 and num_experts = 8"):
+    with pytest.raises(ValueError, match="top_k = 9 must be between 1 and num_experts = 8"):
         CONFIGS["moelora"](top_k=9)
 
 

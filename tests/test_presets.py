@@ -77,12 +77,12 @@ def test_a_field_of_the_adapter_is_changed_by_its_name_beside_one_of_the_run(met
 @pytest.mark.parametrize(
     ("asked", "changes", "message"),
     [
-        (["T-REX"], {"num_upp": 4}, "num_upp = 4 is no field of TrainConfig nor of TRexConfig; did you mean num_up"),
-        (["LoRA"], {"num_up": 4}, "num_up = 4 is no field of TrainConfig nor of LoraConfig; "),
-        (["T-REX"], {"step": 4}, "step = 4 is no field of .*did you mean steps"),
+        (["T-REX"], {"num_upp": 4}, "num_upp = 4 is not a field of TrainConfig nor of TRexConfig; did you mean num_up"),
+        (["LoRA"], {"num_up": 4}, "num_up = 4 is not a field of TrainConfig nor of LoraConfig; "),
+        (["T-REX"], {"step": 4}, "step = 4 is not a field of .*did you mean steps"),
         (["T-rex"], {}, "method = 'T-rex' is unknown; choose one of LoRA"),
-        ([["T-REX", "LoRA"]], {}, r"names = .*are no names of methods; write them one after another: train\("),
-        ([], {}, r"names = \(\) are no names of methods"),
+        ([["T-REX", "LoRA"]], {}, r"names = .*are not names of methods; pass them as separate arguments: train\("),
+        ([], {}, r"names = \(\) are not names of methods"),
     ],
 )
 def test_what_train_cannot_do_is_refused_by_name_before_anything_is_trained(

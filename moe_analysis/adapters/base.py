@@ -1,10 +1,10 @@
-"""What every adapter is: a configuration, a pure module and a place in the registry.
+"""What makes up every adapter: a configuration, a pure module and an entry in the registry.
 
-`AdapterConfig` is the mathematical half of a configuration. `moe_analysis.TRexConfig` and its sisters are the same
+`AdapterConfig` is the mathematical half of a configuration. `moe_analysis.TRexConfig` and its siblings are the same
 classes with PEFT's half added by `moe_analysis.peft_bridge`, and work wherever the pure ones do.
 
-Shapes stand in the signatures of `adapters` and `theory`: `Float[Tensor, "*tokens in"]`. An axis has one name in both,
-and in comments and formulas the letter in brackets:
+The signatures of `adapters` and `theory` give shapes: `Float[Tensor, "*tokens in"]`. An axis has one name in both, and
+in comments and formulas the letter in brackets:
 
     *tokens                  leading dimensions of the layer's input, (batch, sequence) or any others, none for a vector
     token (N)                the same tokens in rows
@@ -43,7 +43,7 @@ from torch import Tensor, nn
 class AdapterConfig:
     """Fields that every adapter shares; names as in PEFT.
 
-    r: rank of one expert. alpha: the update is scaled by alpha / r where the system scales at all.
+    r: rank of one expert. alpha: the update is scaled by alpha / r if the system scales at all.
     dropout: probability applied to the experts' input; the router always reads the clean input.
     target_modules: names of the linear layers to adapt, as PEFT understands them (`"all-linear"` works).
     gate_backward_power: p of the backward factor g^p on the experts' path (1 plain, 1/2 rescaled; Sun et al. 2025).
@@ -63,7 +63,7 @@ class AdapterConfig:
     gate_backward_power: float = 1.0
 
     def check(self) -> None:
-        """Raise ValueError for a value that no module could be built from; called by every adapter's constructor."""
+        """Raise ValueError for a value that cannot be built; called by every adapter's constructor."""
         if self.r < 1:
             raise ValueError(f"r = {self.r} must be at least 1")
         self.check_shared()
@@ -71,24 +71,24 @@ class AdapterConfig:
     def check_shared(self) -> None:
         """The part of the check that does not depend on how many ranks there are."""
         if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout = {self.dropout} must lie in [0, 1)")
+            raise ValueError(f"dropout = {self.dropout} must be in [0, 1)")
         if not 0.0 <= self.gate_backward_power <= 1.0:
-            raise ValueError(f"gate_backward_power = {self.gate_backward_power} must lie in [0, 1]")
+            raise ValueError(f"gate_backward_power = {self.gate_backward_power} must be in [0, 1]")
         if self.gate_backward_power != 1.0 and not self.rescales_gates:
             raise ValueError(
                 f"gate_backward_power = {self.gate_backward_power} has no meaning for "
-                f"{type(self).__name__}, whose routing weights are no gates in [0, 1]; leave it at 1"
+                f"{type(self).__name__}, whose routing weights are not gates in [0, 1]; set it to 1"
             )
 
 
 @dataclass
 class RoutingContext:
-    """What a router may know beside the hidden state.
+    """What a router may use in addition to the hidden state.
 
     intuition: cosine of each sample's prompt to the cluster centroids (T-REX), one row per row of x
         (batch, …, in); for x (rows, in) the rows may be a multiple of the batch, a flattened (batch, sequence).
-    token_mask: True, or any number but 0, where a token is real; padding is left out of balance losses.
-    Arrays and lists become tensors. Raises ValueError for what cannot.
+    token_mask: True, or any number except 0, for real tokens; padding is not counted in balance losses.
+    Arrays and lists become tensors. Raises ValueError for values that cannot be converted.
 
     >>> scores, mask = torch.rand(2, 32), torch.ones(2, 6, dtype=torch.bool)
     >>> context = RoutingContext(intuition=scores, token_mask=mask)
@@ -116,7 +116,9 @@ def as_tensor(name: str, value: Any) -> Any:
     try:
         return torch.tensor(np.asarray(value))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} = {value!r} is no table of numbers ({error}); pass a tensor or an array") from error
+        raise ValueError(
+            f"{name} = {value!r} is not a table of numbers ({error}); pass a tensor or an array"
+        ) from error
 
 
 @dataclass
@@ -124,7 +126,7 @@ class Routing:
     """What a router decided.
 
     gates: the weight that multiplied each expert's output; a table for T-REX's pairs of vectors.
-    balance_loss: already times its coefficient; None where the gate has no such loss.
+    balance_loss: already multiplied by its coefficient; None if the gate has no such loss.
 
     >>> layer = ma.adapters.MoeLora(16, 16, ma.adapters.MoeLoraConfig(num_experts=4, top_k=1, gate="switch"))
     >>> _, routing = layer(torch.randn(2, 6, 16))
@@ -172,11 +174,11 @@ class Adapter(nn.Module):
 
     @property
     def num_gates(self) -> int:
-        """Gates of a token, in all."""
+        """Number of gates per token."""
         return self.config.num_experts  # type: ignore[attr-defined]
 
     def router_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that decide the routing, for a learning rate and a clipping of their own."""
+        """Parameters that decide the routing; they get their own learning rate and clipping."""
         router = getattr(self, "router", None)
         return router.parameters() if router is not None else iter(())
 
@@ -190,8 +192,8 @@ REGISTRY: dict[str, type[Adapter]] = {}
 def register(name: str) -> Callable[[type[Adapter]], type[Adapter]]:
     """Class decorator: put an adapter in the registry under a lower-case name, which becomes its PEFT type.
 
-    Raises ValueError for a name that is taken or no lower-case word, and for a configuration that is another adapter's
-    or no dataclass: budgets and checkpoints find an adapter by its configuration.
+    Raises ValueError for a name that is taken or not a lower-case word, and for a configuration that belongs to another
+    adapter or is not a dataclass: budgets and checkpoints find an adapter by its configuration.
 
     >>> @register("moelora")
     ... class Mine(Adapter): ...
@@ -208,13 +210,13 @@ def register(name: str) -> Callable[[type[Adapter]], type[Adapter]]:
         config = adapter_class.config_class
         if "__dataclass_fields__" not in vars(config) or config is AdapterConfig:
             raise ValueError(
-                f"{adapter_class.__name__}.config_class = {config.__name__} must be a class of its own, a "
+                f"{adapter_class.__name__}.config_class = {config.__name__} must be a separate class, a "
                 "@dataclass that inherits from AdapterConfig"
             )
         if owner := next((one for one in REGISTRY.values() if one.config_class is config), None):
             raise ValueError(
                 f"{adapter_class.__name__}.config_class = {config.__name__} belongs to {owner.__name__}; "
-                "inherit from it in a @dataclass of its own"
+                "define a separate @dataclass that inherits from it"
             )
         REGISTRY[name] = adapter_class
         return adapter_class
@@ -223,7 +225,7 @@ def register(name: str) -> Callable[[type[Adapter]], type[Adapter]]:
 
 
 def kaiming_down(*shape: int) -> nn.Parameter:
-    """A down factor as LoRA starts it: Kaiming-uniform(sqrt 5) over the last dimension, in_features.
+    """A down factor, initialized as in LoRA: Kaiming-uniform(sqrt 5) over the last dimension, in_features.
 
     That is the uniform distribution on ±1/sqrt(in_features), written out because torch's helper would count
     all but the first dimension of a stack (E, r, in_features) as fan-in.

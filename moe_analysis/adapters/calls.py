@@ -1,8 +1,8 @@
-"""When a module may be read in place of being called.
+"""When a module's weights may be read instead of calling the module.
 
-A linear layer's weights may join a larger product only while calling the layer would do nothing else. A hook, a pruned
-or parametrized weight, weights that accelerate has offloaded, a forward that somebody replaced or a module of another
-class makes it a layer that has to be called.
+A linear layer's weights may join a larger product only if calling the layer would do nothing else. A hook, a pruned
+or parametrized weight, weights that accelerate has offloaded, a forward that was replaced or a module of another
+class means that the layer must be called.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""One adapted linear layer with as few passes over the wide tensors as there can be.
+"""One adapted linear layer with as few passes over the wide tensors as possible.
 
 A mixture of low-rank experts touches the layer's input once, to bring it down to the experts and the router, and its
-output once. Here both happen beside the frozen layer's own products: the input gradient of the frozen weight and of the
-down factors is accumulated in one tensor, and the update is added onto the frozen layer's output in place. What lies
+output once. Here both happen together with the frozen layer's own products: the input gradient of the frozen weight and
+of the down factors is accumulated in one tensor, and the update is added to the frozen layer's output in place. What is
 between the two is small and is left to autograd.
 
-Adapters of float32 stand beside frozen layers of half precision too. The frozen layer computes in the type of its
+Adapters in float32 also work with frozen layers in half precision. The frozen layer computes in the type of its
 input and an adapter in its own, but under autocast: there the adapter's products with wide tensors are in autocast's
 type, as torch would have them, and what lies between is left out of autocast, which would cast every small tensor. So
 x comes in the type of the wide products, and every product hands back the type of the factors that it was given.
@@ -132,7 +132,7 @@ def down_products(
     Args:
         experts: down factors E, which read x after dropout.
         heads: linear layers of M_h rows, which read x before it. Those that are plain share one product with the
-            experts where there is no dropout; any other is called on x.
+            experts if there is no dropout; any other is called on x.
         base: the frozen layer, `fusible`, or None.
         bias: added to what the experts make. out_bias: added to the frozen layer's output.
 
@@ -166,7 +166,7 @@ def down_products(
 def joined_bias(
     experts: Float[Tensor, "hidden in"] | None, bias: Float[Tensor, "hidden"] | None, heads: Sequence[nn.Linear]
 ) -> Float[Tensor, "joined"] | None:
-    """The biases of the experts and of every head: zero where one has none; None where nobody has one."""
+    """The biases of the experts and of every head: zero if one has none; None if none has one."""
     if (bias is None or experts is None) and all(head.bias is None for head in heads):
         return None
     parts: list[Tensor] = [
@@ -217,7 +217,7 @@ def beside_frozen(forward: Forward) -> Forward:
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """The type that autocast computes products of x in, None where it is off."""
+    """The type that autocast computes products of x in, None if it is off."""
     device = x.device.type
     on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if on else None

@@ -24,7 +24,7 @@ def check_gate(gate: str, num_experts: int, top_k: int, balance_coef: float) -> 
     if num_experts < 1:
         raise ValueError(f"num_experts = {num_experts} must be at least 1")
     if not 1 <= top_k <= num_experts:
-        raise ValueError(f"top_k = {top_k} must lie between 1 and num_experts = {num_experts}")
+        raise ValueError(f"top_k = {top_k} must be between 1 and num_experts = {num_experts}")
     if balance_coef < 0:
         raise ValueError(f"balance_coef = {balance_coef} would reward imbalance; it must be at least 0")
     if gate == "dense" and top_k != num_experts:
@@ -32,7 +32,10 @@ def check_gate(gate: str, num_experts: int, top_k: int, balance_coef: float) -> 
     if gate == "dense" and balance_coef:
         raise ValueError(f"a dense gate has no balance loss, but balance_coef = {balance_coef}; set it to 0")
     if gate == "noisy_topk" and top_k == num_experts and balance_coef:
-        raise ValueError(f"noisy top-k needs top_k < num_experts = {num_experts}: no load is defined at k = E")
+        raise ValueError(
+            f"noisy top-k needs top_k < num_experts = {num_experts}, because its load is not defined for top_k = "
+            "num_experts; lower top_k"
+        )
 
 
 def keep_top_k(

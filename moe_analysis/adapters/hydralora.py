@@ -1,4 +1,4 @@
-"""HydraLoRA: one down factor for all, an up factor for every head."""
+"""HydraLoRA: one down factor for all heads, and one up factor for each."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class HydraLoraConfig(MoeLoraConfig):
 class HydraLora(MoeLora):
     """delta(x) = (alpha / r) Σ_e g_e(x) B_e A x, as S'MoRE's authors compare with it (Tian et al. 2024).
 
-    Parameters: A (1, r, in), B (E, out, r), router.weight (E, in). A shared A makes no pairs for the Riemannian
-    optimizers, whose preconditioner belongs to one product B A.
+    Parameters: A (1, r, in), B (E, out, r), router.weight (E, in). A shared A gives no pairs for the Riemannian
+    optimizers, because their preconditioner is defined for one product B A.
 
     >>> layer = HydraLora(16, 24, HydraLoraConfig(num_experts=3, r=2))
     >>> tuple(layer.A.shape), tuple(layer.B.shape)

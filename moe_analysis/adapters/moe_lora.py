@@ -25,7 +25,7 @@ class MoeLoraConfig(AdapterConfig):
 
     num_experts, top_k: experts of one layer and how many a token uses; top_k=None uses all.
     gate: "softmax", "switch", "noisy_topk" or "dense" (see `adapters.gates`).
-    normalize_gates: whether the kept weights sum to 1; None is the gate's own rule.
+    normalize_gates: whether the kept weights sum to 1; None takes the gate's own rule.
     temperature: the router's logits are divided by it before the gate: below 1 sharper gates, above 1 more even ones.
     balance_coef: weight of the balance loss; None takes the gate's default (1e-2 for switch and noisy_topk, else 0).
 
@@ -34,7 +34,7 @@ class MoeLoraConfig(AdapterConfig):
     >>> MoeLoraConfig(num_experts=4, top_k=6).check()
     Traceback (most recent call last):
         ...
-    ValueError: top_k = 6 must lie between 1 and num_experts = 4
+    ValueError: top_k = 6 must be between 1 and num_experts = 4
     """
 
     rescales_gates: ClassVar[bool] = True

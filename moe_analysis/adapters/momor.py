@@ -20,7 +20,7 @@ GATES = ("switch", "softmax", "dense")
 
 @dataclass
 class MomorConfig(AdapterConfig):
-    """MoMOR. Lists have one entry a pool; a number for r, alpha or gate serves every pool.
+    """MoMOR. Lists have one entry per pool; a single value for r, alpha or gate applies to every pool.
 
     num_experts (s), top_k, r: pool sizes, experts that a token uses of each, ranks. gate: "switch", "softmax" (both
     keep top_k) or "dense" (top_k = s); num_experts=[s, n] with gate=["switch", "dense"] is a mixture with n shared
@@ -53,10 +53,12 @@ class MomorConfig(AdapterConfig):
 
     def check(self) -> None:
         if not isinstance(self.num_experts, list) or not self.num_experts:
-            raise ValueError(f"num_experts = {self.num_experts!r} must be a list with one pool size each")
+            raise ValueError(f"num_experts = {self.num_experts!r} must be a list with one size per pool")
         for name in ("top_k", "r", "alpha", "gate"):
             if len(value := self.by_pool(name)) != len(self.num_experts):
-                raise ValueError(f"{name} = {value} has {len(value)} entries, num_experts {len(self.num_experts)}")
+                raise ValueError(
+                    f"{name} = {value} has {len(value)} entries but num_experts has {len(self.num_experts)}"
+                )
         if min(self.by_pool("r")) < 1:
             raise ValueError(f"r = {self.r} must be at least 1")
         self.check_shared()
@@ -68,7 +70,7 @@ class MomorConfig(AdapterConfig):
 
 @register("momor")
 class Momor(Adapter):
-    """delta(x) = Σ_l Σ_i g^i_l(x) B^i_l A^i_l x, every pool with a gate of its own (S'MoRE's order-wise mixture).
+    """delta(x) = Σ_l Σ_i g^i_l(x) B^i_l A^i_l x, every pool with its own gate (S'MoRE's order-wise mixture).
 
     Parameters by pool l: A[l] (s, r, in), B[l] (s, out, r), gates[l].weight (s, in).
 

@@ -1,4 +1,4 @@
-"""Adapters of a user's own: Python files and modules that are imported wherever ours are.
+"""A user's own adapters: Python files and modules that are imported wherever ours are.
 
 `MOE_ANALYSIS_ADAPTERS` names them, separated as in PATH: a file (`/home/me/gated_lora.py`) or a module that can be
 imported. Being a variable of the environment it reaches every process that trains, tests or evaluates.
@@ -43,7 +43,7 @@ def load_named() -> None:
             load_file(Path(name)) if name.endswith(".py") else load_module(name)
         except (ImportError, ValueError) as error:
             raise ValueError(
-                f"{VARIABLE} names {name!r}, which cannot be imported ({error}); correct the variable or unset it"
+                f"{VARIABLE} names {name!r}, which cannot be imported ({error}); correct or unset the variable"
             ) from error
 
 
@@ -69,7 +69,7 @@ def load_file(path: Path) -> ModuleType:
         return sys.modules[path.stem]
     if path.stem in sys.modules:
         raise ValueError(
-            f"adapter file {path} is called as the module {path.stem!r}, which is imported already; rename the file"
+            f"adapter file {path} has the name of the module {path.stem!r}, which is already imported; rename the file"
         )
     return execute(path.stem, source)
 
@@ -78,7 +78,7 @@ def execute(name: str, source: Source) -> ModuleType:
     """Make the module `name` of a source; where that fails, nothing of it stays registered."""
     spec = importlib.util.spec_from_file_location(name, source.path)
     if spec is None:
-        raise ValueError(f"adapter file {source.path} is no Python file; give it a name that ends in .py")
+        raise ValueError(f"adapter file {source.path} is not a Python file; give it a name that ends in .py")
     module = importlib.util.module_from_spec(spec)
     SOURCES[name], sys.modules[name] = source, module  # before it runs, as for any import
     try:

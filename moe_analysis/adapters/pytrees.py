@@ -1,4 +1,4 @@
-"""Contexts and routings as trees of tensors, so that torch.func, torch.export and their kin look into them.
+"""Contexts and routings as trees of tensors, so that torch.func, torch.export and the like see the tensors inside.
 
 `torch.func.vmap(layer)(x)` then returns a routing with the mapped dimension in front of every tensor.
 """

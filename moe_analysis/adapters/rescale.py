@@ -128,8 +128,8 @@ class Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
         raise ValueError(
-            f"gate_backward_power = {ctx.power} gives a gradient that no backward pass can differentiate "
-            "again; set it to 1.0, or take torch.func.jvp of torch.func.grad"
+            f"gate_backward_power = {ctx.power} gives a gradient that cannot be differentiated "
+            "again by a backward pass; set it to 1.0, or use torch.func.jvp of torch.func.grad"
         )
 
     @staticmethod

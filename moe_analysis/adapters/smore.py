@@ -211,7 +211,7 @@ class Smore(Adapter):
 
 
 def activated(activation: nn.Module, values: Float[Tensor, "*places width"]) -> Float[Tensor, "*places width"]:
-    """The activation of values that nobody else sees: written over them where its backward pass needs no more."""
+    """The activation of values that nothing else uses: written over them if its backward pass needs no more."""
     if transformed():
         return activation(values)
     if untouched(activation, nn.Tanh):

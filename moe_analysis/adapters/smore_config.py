@@ -25,14 +25,14 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 
 @dataclass
 class SmoreConfig(AdapterConfig):
-    """S'MoRE. Lists have one entry a layer, the layer farthest from the output first.
+    """S'MoRE. Lists have one entry per layer, the layer farthest from the output first.
 
     num_experts (s), fanout (f), r: pool sizes, children of a node, ranks. A number for r serves every layer.
     alpha: the experts of a layer are scaled by alpha / r; None leaves them as they are. A number serves every layer.
-    key_dim: width of queries and keys (a number or one a layer). down_dim: of the token as routers see it; None: in.
+    key_dim: width of queries and keys (a number or one per layer). down_dim: of the token as routers see it; None: in.
     gate: "switch", "noisy_topk" or "dense". gate_arch: "mlp" or "linear" (logits = known · key, without key_dim).
     router: "top_down", or "bottom_up" with the switch gate.
-    activation: "identity", "tanh", "relu" or "prelu" (one slope a layer); router_activation: the same, in the mlp.
+    activation: "identity", "tanh", "relu" or "prelu" (one slope per layer); router_activation: the same, in the mlp.
     activation_position: "all" σ(BAx + Wx'), "child" BAx + Wσ(x') whose child term no score multiplies, "child_scored".
     shared_pool: one pool, and one B for all layers. expert_bias: biases of A, B, W and W_proj.
     init: "w_final_zero", or "eq_1_layer", which starts as a one-layer mixture would (both with W_proj = 0).
@@ -45,7 +45,7 @@ class SmoreConfig(AdapterConfig):
     >>> SmoreConfig(num_experts=[4, 4], fanout=[5, 2]).check()
     Traceback (most recent call last):
         ...
-    ValueError: fanout[0] = 5 must lie between 1 and num_experts[0] = 4: a node's children are different ...
+    ValueError: fanout[0] = 5 must be between 1 and num_experts[0] = 4: a node's children are different ...
     """
 
     r: list[int] | int = 8  # type: ignore[assignment]
@@ -110,7 +110,7 @@ class SmoreConfig(AdapterConfig):
         for layer, (s, f) in enumerate(zip(self.num_experts, self.fanout, strict=True)):
             if not 1 <= f <= s:
                 raise ValueError(
-                    f"fanout[{layer}] = {f} must lie between 1 and num_experts[{layer}] = {s}: a node's "
+                    f"fanout[{layer}] = {f} must be between 1 and num_experts[{layer}] = {s}: a node's "
                     "children are different experts of the pool"
                 )
             gating.check_gate(self.gate, s, f, self.balance_weight)
@@ -121,18 +121,18 @@ class SmoreConfig(AdapterConfig):
             )
         if self.router == "bottom_up" and (self.gate != "switch" or self.gate_arch != "mlp"):
             raise ValueError(
-                f"router = 'bottom_up' has the switch gate and an mlp only, not gate = {self.gate!r} and "
-                f"gate_arch = {self.gate_arch!r}"
+                f"router = 'bottom_up' supports only gate = 'switch' and gate_arch = 'mlp', not gate = {self.gate!r} "
+                f"and gate_arch = {self.gate_arch!r}"
             )
 
     def check_lengths(self) -> None:
         if not isinstance(self.num_experts, list) or not self.num_experts:
-            raise ValueError(f"num_experts = {self.num_experts!r} must be a list with one pool size a layer")
+            raise ValueError(f"num_experts = {self.num_experts!r} must be a list with one pool size per layer")
         for name in ("fanout", "r", "alpha", "key_dim"):
             value = getattr(self, name)
             if isinstance(value, list) and len(value) != self.layers:
                 raise ValueError(f"{name} = {value} has {len(value)} entries but num_experts has {self.layers}")
         if not isinstance(self.fanout, list):
-            raise ValueError(f"fanout = {self.fanout!r} must be a list with one entry a layer")
+            raise ValueError(f"fanout = {self.fanout!r} must be a list with one entry per layer")
         if min(self.ranks) < 1 or min(self.key_dims) < 1 or (self.down_dim is not None and self.down_dim < 1):
             raise ValueError(f"r = {self.r}, key_dim = {self.key_dim}, down_dim = {self.down_dim} must be at least 1")

@@ -1,6 +1,6 @@
-"""The gates of a hierarchical router: which experts stand under every node of a token's tree, and with what weight.
+"""The gates of a hierarchical router: which experts are under every node of a token's tree, and with what weight.
 
-Nodes of one layer are flattened, outermost branch first: layer ℓ has F_ℓ = Π_{j≥ℓ} f_j nodes a token, F_L = 1.
+Nodes of one layer are flattened, outermost branch first: layer ℓ has F_ℓ = Π_{j≥ℓ} f_j nodes per token, F_L = 1.
 Top-down (S'MoRE, section 3.2 of the reference) a node is chosen knowing its ancestors; bottom-up, knowing the output
 of its own subtree.
 """
@@ -22,9 +22,9 @@ from .calls import plain, untouched
 
 @dataclass
 class Choice:
-    """What was chosen in one layer: P parents a token, f children each, of s experts.
+    """What was chosen in one layer: P parents per token, f children each, of s experts.
 
-    ids, scores: the chosen experts and their weights. balance_loss: without its coefficient; None where the gate has
+    ids, scores: the chosen experts and their weights. balance_loss: without its coefficient; None if the gate has
     none. keys: as the descendants of a chosen expert see them, of a top-down gate.
     """
 
@@ -37,7 +37,7 @@ class Choice:
 
     @property
     def weights(self) -> Float[Tensor, "token parent expert"]:
-        """The scores by expert, zero where an expert was not chosen; computed once."""
+        """The scores by expert, zero for experts that were not chosen; computed once."""
         if self.known_weights is None:  # no cached_property: it takes a lock, which torch.compile refuses
             empty = self.scores.new_zeros(*self.ids.shape[:-1], self.num_experts)
             self.known_weights = empty.scatter(-1, self.ids, self.scores)

@@ -1,6 +1,6 @@
-"""The products of S'MoRE's layers, each with a backward pass of its own.
+"""The products of S'MoRE's layers, each with its own backward pass.
 
-Every token picks other experts, so the plain form gathers: a copy of an expert's output for each node, and in the
+Tokens pick different experts, so the plain form gathers: a copy of an expert's output for each node, and in the
 backward pass a table of zeros as large as all experts' outputs, into which the copies are added. Here a weighted sum
 over children reads the outputs where they stand, and an expert's B is applied in rank space, where a node is narrow.
 
@@ -64,7 +64,7 @@ def node_products(
 def by_expert(
     scores: Float[Tensor, "token parent child"], ids: Int[Tensor, "token parent child"], experts: int
 ) -> Float[Tensor, "token parent expert"]:
-    """The scores of all experts, zero where an expert was not chosen."""
+    """The scores of all experts, zero for those that were not chosen."""
     return scores.new_zeros(*ids.shape[:-1], experts).scatter_add(-1, ids, scores)
 
 
@@ -99,7 +99,7 @@ class MixLeaves(torch.autograd.Function):
             return into_outputs, torch.bmm(grad, outputs.permute(1, 2, 0)).gather(-1, ids), None
         mixed, weights = ctx.of_weights
         grad = grads[0].contiguous()  # (N·P, d)
-        # an expert's output collects from the token's parents, with weight 0 where it is no child
+        # an expert's output collects from the token's parents, with weight 0 if it is not a child
         collected = scores.new_zeros(len(outputs), N, P)
         collected.permute(1, 2, 0).scatter_add_(-1, ids, scores)
         parents = torch.arange(N * P, device=ids.device).view(N, P).repeat(len(outputs), 1)  # (s·N, P)

@@ -1,4 +1,4 @@
-"""T-REX: rank-1 experts mixed and matched, routed by what was learnt and by what the prompt is about."""
+"""T-REX: rank-1 experts mixed and matched, routed by a learned router and by the meaning of the prompt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TRexConfig(AdapterConfig):
     """T-REX (`r` and `alpha` have no meaning here: every expert has rank 1 and the update is not scaled).
 
     num_down (I), num_up (J): vectors a_i and b_j; "mix_and_match" makes I·J experts of them, "diagonal" I = J.
-    intuition, router: the semantic prior and the learnt router; either can be left out, not both.
+    intuition, router: the semantic prior and the learned router; either can be turned off, but not both.
     intuition_mapper: a trainable linear map from num_clusters scores to the experts.
     num_clusters: width of the intuition; None means 32 with a mapper and the number of experts without one.
     router_coef (32), intuition_coef (4), temperature (100): the constants of the authors' code.
@@ -64,9 +64,11 @@ class TRexConfig(AdapterConfig):
         if min(self.num_down, self.num_up) < 1:
             raise ValueError(f"num_down = {self.num_down} and num_up = {self.num_up} must both be at least 1")
         if self.pairing == "diagonal" and self.num_down != self.num_up:
-            raise ValueError(f"diagonal pairing needs num_down = num_up, not {self.num_down} and {self.num_up}")
+            raise ValueError(
+                f"diagonal pairing needs num_down = num_up, not num_down = {self.num_down} and num_up = {self.num_up}"
+            )
         if not (self.router or self.intuition):
-            raise ValueError("router and intuition are both False: nothing would route; keep one of them")
+            raise ValueError("router and intuition are both False, so nothing would route; set one of them to True")
         if self.intuition_mapper and not self.intuition:
             raise ValueError("intuition_mapper=True needs intuition=True: there is nothing to map")
         if self.intuition and not self.intuition_mapper and self.clusters != self.num_experts:
@@ -116,7 +118,7 @@ class TRex(Adapter):
 
     @property
     def omega(self) -> Float[Tensor, ""]:
-        """Share of the learnt router in the routing, in (0, 1)."""
+        """Share of the learned router in the routing, in (0, 1)."""
         return torch.sigmoid(self.config.temperature * self.omega_logit)
 
     def prior(

@@ -1,1 +1,1 @@
-"""Campaigns: studies of hours as files, and the small tables that are left of them."""
+"""Campaigns: studies that take hours, described in files, and the small tables of their results."""

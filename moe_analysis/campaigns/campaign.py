@@ -121,7 +121,7 @@ class Campaign:
                 except ValueError as error:
                     raise CampaignError(f"{stage}: {config.name}: {error}") from error
                 if (twin := seen.setdefault(config.digest, str(config.name))) != config.name:
-                    raise CampaignError(f"systems: {config.name} is the same as {twin}; take one of them out")
+                    raise CampaignError(f"systems: {config.name} is the same as {twin}; remove one of them")
 
     def base_config(self) -> TrainConfig:
         """What the base model is tested by: the base with what final runs change, as far as it moves a test outcome."""
@@ -129,7 +129,7 @@ class Campaign:
         return TrainConfig(**{name: getattr(found, name) for name in OF_AN_EVALUATION}, name=BASE_MODEL, steps=0)
 
     def cells(self) -> list[Cell]:
-        """Of the tuning grid; one that changes nothing where nothing is tuned."""
+        """Of the tuning grid; one that changes nothing if nothing is tuned."""
         return list(self.tune.cells()) if self.tune else [()]
 
     def tuning_configs(self) -> list[TrainConfig]:

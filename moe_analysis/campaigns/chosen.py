@@ -1,4 +1,4 @@
-"""Which final runs of a table count: those of the configuration that the tuning chose, where the grid grew since."""
+"""Which final runs of a table count: those of the configuration that the tuning chose, even if the grid grew later."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def chosen_finals(runs: pd.DataFrame, choose_by: str = "accuracy") -> tuple[pd.D
 
 
 def best_configuration(tune: pd.DataFrame, choose_by: str) -> str:
-    """The digest of the best of one system's cells; a loss that is no number is the worst."""
+    """The digest of the best of one system's cells; a loss that is not a number is the worst."""
     means = tune.groupby("configuration", sort=False)[list(MEASURES)].mean()
     means["loss"] = means["loss"].fillna(float("inf"))
     order = means.assign(first=means["loss"] if choose_by == "loss" else -means[choose_by])

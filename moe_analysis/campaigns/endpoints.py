@@ -1,4 +1,4 @@
-"""By what a campaign compares: declared parts of the data sets, without those that could show no difference."""
+"""What a campaign compares: declared parts of the data sets, without those that could show no difference."""
 
 from __future__ import annotations
 
@@ -27,44 +27,48 @@ def check_endpoints(campaign: Campaign) -> None:
         raise CampaignError(f"endpoints: measure = {said.measure!r} is unknown; choose one of {', '.join(COLUMNS)}")
     if unknown := [label for label in said.references if label not in campaign.systems]:
         raise CampaignError(
-            f"endpoints: references has {unknown[0]!r}, which is no system; choose from {', '.join(campaign.systems)}"
+            f"endpoints: references has {unknown[0]!r}, which is not a system; choose from {', '.join(campaign.systems)}"
         )
     if bool(said.references) != ((said.floor, said.ceiling) != (0.0, 1.0)):
         raise CampaignError(
-            "endpoints: references, and floor or ceiling, go together: give both, or leave both out to keep all tasks"
+            "endpoints: references work only together with floor or ceiling; give both, or omit both to keep all tasks"
         )
     if said.references and campaign.tune is None:
-        raise CampaignError("endpoints: references are judged on the rows of tune, which is missing; add it")
+        raise CampaignError(
+            "endpoints: references are judged on the held-out rows of tune, but tune is missing; add it"
+        )
     if not 0.0 <= said.floor < said.ceiling <= 1.0:
-        raise CampaignError(f"endpoints: floor = {said.floor}, ceiling = {said.ceiling}; they are shares, floor first")
+        raise CampaignError(
+            f"endpoints: floor = {said.floor}, ceiling = {said.ceiling}; give shares from 0 to 1, floor below ceiling"
+        )
     if not said.parts:
         raise CampaignError("endpoints: parts is empty; name one, such as all: {role: task}")
     seen: dict[tuple[str, str], str] = {}
     for name, suite, dataset in members(campaign):
         if (twin := seen.setdefault((suite, dataset), name)) != name:
-            raise CampaignError(f"endpoints: {dataset} is in {twin} and in {name}; a task has one part")
+            raise CampaignError(f"endpoints: {dataset} is in {twin} and in {name}; put it into one part only")
 
 
 def members(campaign: Campaign) -> Iterator[tuple[str, str, str]]:
-    """(part, suite, data set) of everything that the endpoints name; raises CampaignError where there is no such."""
+    """(part, suite, data set) of everything that the endpoints name; raises CampaignError for an unknown one."""
     config = campaign.config(FINAL, next(iter(campaign.systems)), campaign.cells()[0], campaign.final.seeds[0])
     own = load_suite(config.suite, datasets=config.datasets)
     roles = task_roles(config.suite, own)
     for name, part in campaign.endpoints.parts.items():
         if not isinstance(part, Mapping) or len(part) != 1 or (kind := next(iter(part))) not in KINDS:
-            raise CampaignError(f"endpoints: parts: {name} = {part!r} is no part; give one of {', '.join(KINDS)}")
+            raise CampaignError(f"endpoints: parts: {name} = {part!r} is not a part; give one of {', '.join(KINDS)}")
         value, suite = part[kind], config.suite
         if kind == "suite":
             if value not in (config.transfer_suites or ()):
                 raise CampaignError(
-                    f"endpoints: parts: {name}: suite = {value!r} is none that the final runs are tested on; add it to "
-                    "final: changes: transfer_suites"
+                    f"endpoints: parts: {name}: suite = {value!r} is not a suite that the final runs are tested on; add "
+                    "it to final: changes: transfer_suites"
                 )
             suite, found = value, list(dict.fromkeys(load_suite(value)["dataset"]))
         else:
             wanted = roles.index[roles == value] if kind == "role" else value
             if unknown := sorted(set(wanted) - set(roles.index)):
-                raise CampaignError(f"endpoints: parts: {name}: {unknown[0]!r} is no data set of {config.suite}")
+                raise CampaignError(f"endpoints: parts: {name}: {unknown[0]!r} is not a data set of {config.suite}")
             found = list(wanted)
         if not found:
             raise CampaignError(
@@ -94,7 +98,7 @@ def task_table(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
 
     Returns:
         part, suite, dataset, guess (the better of chance and majority), reference (the accuracy of the strongest
-        reference on rows held out of train; NaN where there are none, as of suites to transfer to, whose tasks all
+        reference on rows held out of train; NaN if there are none, as of suites to transfer to, whose tasks all
         count, and while the tuning is not complete), kept.
     """
     rows, said = list(rows), campaign.endpoints

@@ -1,4 +1,4 @@
-"""Campaign files: a study of hours as one page of YAML, and the systems that it names."""
+"""Campaign files: a long study as one page of YAML, and the systems that it names."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def read_campaign(path: str | Path) -> Campaign:
     except (OSError, UnicodeDecodeError) as error:
         raise CampaignError(f"{path} cannot be read ({error}); pass a YAML file like campaigns/compact.yaml") from error
     except yaml.YAMLError as error:
-        raise CampaignError(f"{path} is no YAML: {error}; mind indents, and a space behind every colon") from error
+        raise CampaignError(
+            f"{path} is not valid YAML: {error}; check the indents and the space after every colon"
+        ) from error
     except ValueError as error:  # of the campaign, its grid or its suite
         raise CampaignError(f"{path}: {error}") from error
 
@@ -113,7 +115,7 @@ def section(kind: type, values: Any, name: str) -> Any:
     """The dataclass of a section; raises CampaignError for an unknown or missing key or a value of a wrong type."""
     place, known = f"{name}: " if name else "", get_type_hints(kind)
     if not isinstance(values, dict):
-        raise CampaignError(f"{name or 'the file'} = {values!r:.100} is no mapping; use the keys {', '.join(known)}")
+        raise CampaignError(f"{name or 'the file'} = {values!r:.100} is not a mapping; use the keys {', '.join(known)}")
     if unknown := [key for key in values if key not in known]:
         raise CampaignError(f"{place}{unknown[0]} is unknown; use {', '.join(known)}")
     if fault := wrong_type(values, known, place):
@@ -130,7 +132,7 @@ def check_fields(values: Mapping[str, Any], where: str) -> None:
     check_names(values, where)
     if taken := [name for name in values if name in SET_BY_STAGE]:
         raise CampaignError(
-            f"{where}: {taken[0]} is set by the campaign itself; take it out, and use seeds, labels "
+            f"{where}: {taken[0]} is set by the campaign itself; remove it, and use seeds, labels "
             "and tune: holdout_rows"
         )
 
@@ -140,7 +142,7 @@ def tuning_of(values: dict | None, final_seeds: list[int]) -> Tuning | None:
         return None
     tune = section(Tuning, values, "tune")
     if not tune.grid:
-        raise CampaignError("tune: grid is empty; give an axis and its values, as lr: [1e-3, 3e-3], or leave tune out")
+        raise CampaignError("tune: grid is empty; give an axis and its values, such as lr: [1e-3, 3e-3], or omit tune")
     for axis, choices in tune.grid.items():
         values_of(choices, f"tune: grid: {axis}")
         if axis not in (LR_MULTIPLIER, ROUTER_MULTIPLIER):
@@ -148,9 +150,13 @@ def tuning_of(values: dict | None, final_seeds: list[int]) -> Tuning | None:
     check_rates(tune.grid)
     values_of(tune.seeds, "tune: seeds")
     if shared := sorted(set(tune.seeds) & set(final_seeds)):
-        raise CampaignError(f"tune: seeds has {shared[0]}, which final has too; tune on other seeds than you test")
+        raise CampaignError(
+            f"tune: seeds has {shared[0]}, which is also in final; use different seeds for tuning and testing"
+        )
     if tune.holdout_rows < 1:
-        raise CampaignError(f"tune: holdout_rows = {tune.holdout_rows} must be at least 1: test rows tune nothing")
+        raise CampaignError(
+            f"tune: holdout_rows = {tune.holdout_rows} must be at least 1, because tuning may not use test rows"
+        )
     check_fields(tune.changes, "tune: changes")
     if tune.choose_by not in MEASURES:
         raise CampaignError(f"tune: choose_by = {tune.choose_by!r} is unknown; choose one of {', '.join(MEASURES)}")
@@ -178,15 +184,17 @@ def systems_of(file: File) -> dict[str, dict[str, Any]]:
     known = recipes() if file.recipes else {}
     for label in file.recipes:
         if label not in known:
-            raise CampaignError(f"recipes: {label!r} is no recipe; choose from {', '.join(known)}")
+            raise CampaignError(f"recipes: {label!r} is not a recipe; choose from {', '.join(known)}")
         add(found, label, plain_fields(known[label]), "recipes")
     for label, fields in file.systems.items():
         if not isinstance(fields, dict):
-            raise CampaignError(f"systems: {label} = {fields!r} is no mapping; write fields of a TrainConfig below it")
+            raise CampaignError(
+                f"systems: {label} = {fields!r} is not a mapping; write fields of a TrainConfig below it"
+            )
         check_fields(fields, f"systems: {label}")
         add(found, str(label), fields, "systems")
     if not found:
-        raise CampaignError("no system is named; fill one of comparison, recipes and systems")
+        raise CampaignError("no system is given; fill in one of comparison, recipes and systems")
     for label in found:
         try:
             check_file_name("label", label)
@@ -217,5 +225,5 @@ def plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def add(found: dict[str, dict[str, Any]], label: str, fields: dict[str, Any], where: str) -> None:
     if label in found:
-        raise CampaignError(f"{where}: {label} is there twice; give one of them another label")
+        raise CampaignError(f"{where}: {label} appears twice; give one of them another label")
     found[label] = fields

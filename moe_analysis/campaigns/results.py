@@ -21,15 +21,15 @@ def results(study: str | Path, folder: str | Path | None = None) -> pd.DataFrame
     """One row per run and data set of a study's table.
 
     Args:
-        study: name of a study in `folder`, or a table itself (a path that ends in .parquet).
-        folder: of the tables; None is data/results of the project.
+        study: name of a study in `folder`, or the path of a table (ending in .parquet).
+        folder: folder of the tables; None is data/results of the project.
 
     Returns:
         study, stage ("tune": on rows held out of train, or "final": on test rows), system, seed, configuration (digest
-        without the seed), run, suite, dataset, kind, rows, rows_digest (outcomes with the same one are of the same rows
-        in the same order), accuracy and accuracy_norm (choices ranked by likelihood per character) in [0, 1], loss
-        (nats per answer token), role, chance and majority (what guessing and always giving one answer reach; of a table of
-        schema 1 "" and NaN), correct and correct_norm (bytes for `unpack_correct`).
+        without the seed), run, suite, dataset, kind, rows, rows_digest (outcomes with the same digest are for the same
+        rows in the same order), accuracy and accuracy_norm (choices ranked by likelihood per character) in [0, 1], loss
+        (nats per answer token), role, chance and majority (accuracy of guessing and of always giving one answer; in a
+        table of schema 1 these are "" and NaN), correct and correct_norm (bytes for `unpack_correct`).
 
     Raises:
         ResultsError: there is no such table, or it is damaged or of another schema; names the file and the remedy.

@@ -15,11 +15,11 @@ import pandas as pd
 from ..tasks.baselines import baselines
 from ..tasks.suite import load_suite, task_roles
 
-if TYPE_CHECKING:  # whoever reads a table needs no torch
+if TYPE_CHECKING:  # reading a table does not need torch
     from ..training.config import TrainConfig
     from ..training.run import Run
 
-BASE = "base"  # the stage of a model that nobody trained
+BASE = "base"  # the stage of a model that was not trained
 MOST_POINTS = 200  # of a curve
 LEAST = 1e-6  # a loss that moves by less, as a share of itself, was rounded otherwise
 
@@ -55,7 +55,7 @@ def row_of(run: Run, study: str, stage: str) -> dict[str, Any]:
 
 
 def base_row(config: TrainConfig, study: str) -> dict[str, Any]:
-    """The row of a model that nobody trained, scored now; its curves are empty."""
+    """The row of a model that was not trained, scored now; its curves are empty."""
     from ..training.status import machine, versions
     from ..training.transfer import score_backbone
 
@@ -183,7 +183,7 @@ class Difference:
 
 
 def difference(kept: dict[str, Any], other: dict[str, Any]) -> Difference | None:
-    """How `other` differs from the row that is kept of the same run; None where the outcomes are the same."""
+    """How `other` differs from the row that is kept of the same run; None if the outcomes are the same."""
     told = "; ".join(parts(kept, other))
     if not told:
         return None
@@ -200,10 +200,10 @@ def parts(kept: dict[str, Any], other: dict[str, Any]) -> list[str]:
     for name, ranking in (("correct", "summed"), ("correct_norm", "normalized")):
         changed = int(np.bitwise_count(bits(kept[name]) ^ bits(other[name])).sum())
         if changed:
-            told.append(f"{changed} of {sum(kept['rows'])} rows answered otherwise by the {ranking} likelihood")
+            told.append(f"{changed} of {sum(kept['rows'])} rows answered differently by the {ranking} likelihood")
     first, second = np.array(kept["losses"]), np.array(other["losses"])
     if (np.isnan(first) != np.isnan(second)).any():
-        told.append("losses are numbers in one of them only")
+        told.append("losses are numbers in only one of them")
     elif not np.allclose(first, second, rtol=LEAST, atol=0.0, equal_nan=True):
         told.append(f"losses differ by up to {np.nanmax(np.abs(first - second)):.2g}")
     return told

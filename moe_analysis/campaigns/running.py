@@ -1,4 +1,4 @@
-"""Running a campaign: its stages go through a sweep, and every finished run into the table at once."""
+"""Running a campaign: a sweep trains its stages, and every finished run goes into the table at once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Ledger:
         return [config for config in configs if (configuration_digest(config), config.seed) not in self.keys]
 
     def enter(self, stage: str, config: TrainConfig, diverged: bool = False) -> None:
-        """Put a finished run, one that diverged, or the base model into the table; what could not be put there is told."""
+        """Add a finished run, one that diverged, or the base model to the table, and report what could not be added."""
         run = Run(self.out / config.run_name, config)
         study = self.campaign.study
         try:
@@ -71,7 +71,7 @@ class Ledger:
             self.told.unwritten.pop(run.id, None)
 
     def enter_finished(self, stage: str, configs: Sequence[TrainConfig]) -> None:
-        """Put those runs into the table that finished unseen: somebody else trained them, or was killed behind them."""
+        """Add runs that finished unseen to the table: another process trained them, or was killed after them."""
         for config in self.missing(configs):
             if Run(self.out / config.run_name, config).finished:
                 self.enter(stage, config)
@@ -88,16 +88,16 @@ def run_campaign(
     time_limit: float | None = None,
     part: Part = (1, 1),
 ) -> CampaignRun:
-    """Score the base model and train what the table lacks of a campaign, in its order; every finished run is in the table at once.
+    """Score the base model and train the campaign's missing runs in order; every finished run enters the table at once.
 
     Args:
         campaign: as `campaigns.read_campaign` reads it.
-        table: the Parquet file of results, made where there is none.
+        table: the Parquet file of results, created if missing.
         out: folder of the runs; what is in the table need not be there any more.
-        watch: shows the runs of a stage; the context gives a function that is told of every run that ended.
+        watch: shows the runs of a stage; the context gives a function that is called for every run that ended.
         executor, workers, per_job: as for `sweep`.
         time_limit: seconds, as for `sweep`, of all stages together.
-        part: (k, n) for every n-th run from the k-th on: machines that share no disk divide a campaign so, and merge
+        part: (k, n) for every n-th run from the k-th on: machines without a shared disk divide a campaign so, and merge
             their tables between the stages.
 
     Returns:
@@ -179,5 +179,5 @@ def train_stage(
 
 
 def has_diverged(outcome: Outcome | None) -> bool:
-    """Whether a run ended because its numbers were no longer finite, as `optim.RiemannianSGD` tells."""
+    """Whether a run ended because its numbers were no longer finite, as `optim.RiemannianSGD` reports."""
     return outcome is not None and outcome.state == FAILED and outcome.error.startswith(FloatingPointError.__name__)

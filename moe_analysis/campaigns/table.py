@@ -1,5 +1,5 @@
-"""Tables of results: one Parquet file per study, one row per finished run. They outlive machines, full disks and second
-writers."""
+"""Tables of results: one Parquet file per study, one row per finished run. They survive lost machines, full disks and
+concurrent writers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .row import Difference, difference
 
 SCHEMA, ABOUT = 2, b"moe_analysis.results"  # of what is written here, and where a file says it
 LOCK_SECONDS = 60.0
-RESTORE = "restore it from version control or another machine's copy, or move it away"
+RESTORE = "restore it from version control or another machine, or move it away"
 TEXT, TEXTS, NUMBERS, BYTES = pa.string(), pa.list_(pa.string()), pa.list_(pa.int32()), pa.list_(pa.binary())
 SHARES = pa.list_(pa.float64())
 COLUMNS = pa.schema(
@@ -74,9 +74,9 @@ def key_of(row: Row) -> Key:
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """The rows of a table, in the order in which they were added; none where there is no file.
+    """The rows of a table, in the order in which they were added; none if there is no file.
 
-    A table of schema 1 says nothing of roles, chance and majority: they are "" and NaN.
+    A table of schema 1 has no roles, chance and majority: they are "" and NaN.
 
     Raises:
         ResultsError: Naming a file that is damaged, or of another schema.
@@ -85,18 +85,20 @@ def read_rows(path: str | Path) -> list[Row]:
     if not os.path.lexists(path):
         return []
     if not path.is_file():
-        raise ResultsError(f"{path} is no file; {RESTORE}")
+        raise ResultsError(f"{path} is not a file; {RESTORE}")
     try:
         with path.open("rb") as file:
             table = pq.read_table(file, page_checksum_verification=True)
             found = schema_of(table)
             rows = table.to_pylist() if found in OF_SCHEMA else None
     except Exception as error:  # pyarrow and its codecs each fail in their own way on damaged bytes
-        raise ResultsError(f"{path} is no readable table of results ({shorten(str(error), 200)}); {RESTORE}") from error
+        raise ResultsError(
+            f"{path} is not a readable table of results ({shorten(str(error), 200)}); {RESTORE}"
+        ) from error
     if rows is None:
         raise ResultsError(
-            f"{path} has schema {found} of a table of results, and this version of moe_analysis knows "
-            f"{' and '.join(map(str, sorted(OF_SCHEMA)))}; use the version that wrote it, or move it away"
+            f"{path} has schema {found} of a table of results, but this version of moe_analysis reads "
+            f"{' and '.join(map(str, sorted(OF_SCHEMA)))}; use the version that wrote it, or move the file away"
         )
     if not table.schema.equals(OF_SCHEMA[found]):
         names = shorten(table.column_names, 200)
@@ -110,7 +112,7 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def schema_of(table: pa.Table) -> Any:
-    """The number that a file's metadata gives, None where there is none."""
+    """The number that a file's metadata gives, None if there is none."""
     about = json.loads((table.schema.metadata or {}).get(ABOUT, b"null"))
     return about.get("schema") if isinstance(about, dict) else None
 
@@ -125,7 +127,7 @@ def fault_of(rows: Sequence[Row]) -> str | None:
             return f"has lists of different lengths in row {number} ({row['run']})"
         for name in ("correct", "correct_norm"):
             if any(len(packed) != -(-count // 8) for packed, count in zip(row[name], row["rows"])):
-                return f"has other numbers of test rows than of outcomes in row {number} ({row['run']})"
+                return f"has different numbers of test rows and outcomes in row {number} ({row['run']})"
         if key_of(row) in seen:
             return f"has configuration {row['configuration']} with seed {row['seed']} twice"
         seen.add(key_of(row))
@@ -151,8 +153,8 @@ def locked_table(path: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise ResultsError(
-            f"{path} has been held by another process for {LOCK_SECONDS:.0f} seconds; find and end that one, then call "
-            "again"
+            f"{path} has been held by another process for {LOCK_SECONDS:.0f} seconds; find and end that process, then "
+            "call again"
         ) from error
     try:
         yield
@@ -161,7 +163,7 @@ def locked_table(path: Path) -> Iterator[None]:
 
 
 def add_rows(path: str | Path, rows: Iterable[Row]) -> list[Difference]:
-    """Add rows to a table, which is made where there is none; returns how a row differs from one that stands there.
+    """Add rows to a table, which is created if missing; returns how a row differs from one that is already there.
 
     A run that the table has keeps the row it has.
 
@@ -190,11 +192,11 @@ def merge_tables(sources: Iterable[str | Path], into: str | Path) -> tuple[int, 
     studies = {row["study"] for row in known}
     for source in sources:
         if not Path(source).exists():
-            raise ResultsError(f"{source} is no file; pass tables of results, such as data/results/<study>.parquet")
+            raise ResultsError(f"{source} is not a file; pass tables of results, such as data/results/<study>.parquet")
         rows += read_rows(source)
         if len(studies := studies | {row["study"] for row in rows}) > 1:
             raise ResultsError(
-                f"{source} is not of the same study as the others: {', '.join(sorted(studies))}; merge "
+                f"{source} belongs to another study than the other tables: {', '.join(sorted(studies))}; merge "
                 "tables of one study"
             )
     differences = add_rows(into, rows)

@@ -18,7 +18,7 @@ def tuning_table(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
     accuracy_norm and loss (means over data sets and tuning seeds of the held-out rows), chosen.
 
     A cell is chosen when all runs of its system are in the table: the best by `choose_by`; of equal cells
-    the one with the lower loss, then the one that the grid lists first. A loss that is no number is the worst.
+    the one with the lower loss, then the one that the grid lists first. A loss that is not a number is the worst.
     """
     if campaign.tune is None:
         return pd.DataFrame(columns=["system", "runs", "of", *MEASURES, "chosen"])
@@ -33,7 +33,7 @@ def tuning_table(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
 def cell_line(campaign: Campaign, label: str, cell: Cell, known: Mapping[Key, Row]) -> dict[str, Any]:
     tune = campaign.tune
     assert tune is not None
-    # the seed is no part of a configuration's digest
+    # the seed is not part of a configuration's digest
     digest = configuration_digest(campaign.config(TUNE, label, cell, tune.seeds[0]))
     found = [scores(known[digest, seed]) for seed in tune.seeds if (digest, seed) in known]
     means = {name: float(np.mean([one[name] for one in found])) if found else np.nan for name in MEASURES}
@@ -85,5 +85,5 @@ def at_an_end(campaign: Campaign, chosen: Mapping[str, Cell]) -> list[str]:
         for label, cell in chosen.items():
             for end, name in ((min(values), "least"), (max(values), "most")):
                 if cell[place] == end:
-                    found.append(f"{label}: {axis} = {end:g} is the {name} that was tried; look beyond it too")
+                    found.append(f"{label}: {axis} = {end:g} is the {name} that was tried; try values beyond it too")
     return found

@@ -1,4 +1,4 @@
-"""Small drawings of a card as SVG: curves with and without axes, bars, and a value beside what guessing gives."""
+"""Small drawings of a card as SVG: curves with and without axes, bars, and a value compared with guessing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Curve:
 
 
 def curves(drawn: Sequence[Curve], what: str, colors: Sequence[str] = ()) -> Markup:
-    """Curves over steps on one axis; empty where no value is finite.
+    """Curves over steps on one axis; empty if no value is finite.
 
     Args:
         drawn: Values that are not finite are left out.
@@ -121,7 +121,7 @@ def bars(shares: Sequence[float], even: float, what: str) -> Markup:
 
 
 def beside(value: float, reference: float) -> Markup:
-    """A share of 1 as a bar, and a mark at what it has to beat; no bar or mark for what is not finite."""
+    """A share of 1 as a bar, and a mark at what it has to beat; no bar or mark for values that are not finite."""
     from markupsafe import Markup
 
     parts = ['<rect class="ground" x="0" y="3" width="100%" height="8"/>']
@@ -134,7 +134,7 @@ def beside(value: float, reference: float) -> Markup:
 
 
 def heights(values: Sequence[float], from_zero: bool = False) -> list[float | None]:
-    """Each value as a share of the range that the values have; None for what is not finite.
+    """Each value as a share of the range that the values have; None for values that are not finite.
 
     Args:
         values: What is drawn.

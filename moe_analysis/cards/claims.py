@@ -12,7 +12,7 @@ from .whose import whose
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-# verdict -> (class in cards.css, mark that tells it without color)
+# verdict -> (class in cards.css, mark that shows it without color)
 MARKS = {
     "reproduced": ("yes", "✓"),
     "holds": ("yes", "✓"),
@@ -33,7 +33,7 @@ AXIS = 26  # pixels from the top of a drawn interval
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """A stored claim as the cards show it: six texts, and kind, whose, note and more, which may be missing.
 
-    A claim written by hand has the texts only, and one stored before a reproduction's claims were told apart has kind
+    A claim written by hand has only texts, and one stored before a reproduction's claims were counted separately has kind
     "paper" and its source.
 
     Args:
@@ -57,7 +57,7 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text(value: Any) -> str:
-    """A claim's value for a reader; a dash stands for what was not measured."""
+    """A claim's value for a reader; a dash if it was not measured."""
     if value is None:
         return "–"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -72,7 +72,7 @@ def slug(verdict: str) -> str:
 
 
 def over(claim: Mapping[str, Any]) -> str:
-    """What an interval is over, as `evidence.described` tells it: "3 seeds"."""
+    """What an interval is over, as `evidence.described` gives it: "3 seeds"."""
     return str(claim["spread"]).rpartition(" over ")[2]
 
 

@@ -1,4 +1,4 @@
-"""Whose claim one is: a paper's, that of an independent reproduction of it, or our own. They are counted apart."""
+"""Whose claim it is: a paper's, an independent reproduction's, or our own. They are counted separately."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WHOSE = {
     "own": "Our own hypotheses and readings",
 }
 SHORT = {"paper": "", "reproduction": "of a reproduction: ", "own": "ours: "}  # before counts in a row
-OURS = ("beyond", "our ", "ours", "your ")  # how a source begins that is no paper's
+OURS = ("beyond", "our ", "ours", "your ")  # the first words of sources that are not papers
 READING = "our reading:"  # how a statement begins whose wording is ours
 REPRODUCTION = "an independent reproduction"  # how the source of a reproduction's claim begins
 
@@ -18,7 +18,7 @@ def whose(kind: str | None, source: str, statement: str) -> str:
     """A key of `WHOSE`.
 
     Args:
-        kind: as in `Claim`; None where it is not known.
+        kind: as in `Claim`; None if it is not known.
         source: of the claim; it says whose claim it is where the kind does not, as that of an exact one.
         statement: of the claim.
 

@@ -17,11 +17,11 @@ HELP = page(
     f"""
     Train mixtures of low-rank experts, regenerate the papers' figures, check their theorems.
 
-    Every command has a page of its own: what it reads and writes, examples, options. Results go to stdout, progress and
-    errors to stderr. Ctrl-C stops cleanly, and says how to resume.
+    Every command has its own help page: what it reads and writes, examples, options. Results go to stdout, progress and
+    errors to stderr. Ctrl-C stops cleanly and prints how to resume.
 
-    A shell completes commands, options, figures and runs of the command {SCRIPT}, which is this program too, once
-    [cyan]{SCRIPT} --install-completion[/] was called; it cannot complete the words after python -m.
+    Run [cyan]{SCRIPT} --install-completion[/] once, and your shell completes commands, options, figures and runs of
+    {SCRIPT}, which is the same program. It cannot complete the words after python -m.
     """,
     examples=["figures --only trex_fig2", "verify", "train config.json", "sweep grid.yaml --workers 2", "runs --help"],
     exits=MEANING,
@@ -56,7 +56,8 @@ def version(asked: bool) -> None:
 @app.callback()
 def before_the_command(
     debug: Annotated[
-        bool, typer.Option("--debug", envvar=DEBUG_VARIABLE, help="Tracebacks of errors, and warnings of libraries.")
+        bool,
+        typer.Option("--debug", envvar=DEBUG_VARIABLE, help="Show tracebacks of errors and warnings of libraries."),
     ] = False,
     show_version: Annotated[
         bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and stop.")

@@ -22,13 +22,12 @@ HELP = page(
     """
     Regenerate the papers' figures by executing their notebooks.
 
-    Reads the suite, the backbone and the runs that are finished already, which are never trained again. Writes a PNG,
-    an interactive HTML page and the numbers (JSON) of every figure into figures/PRESET, and figures/index.html, the
-    gallery of them all beside those that the project ships. The quick preset is made for two cores; long and full want
-    more time or a GPU.
+    Reads the suite, the backbone and finished runs, which are never trained again. Writes a PNG, an interactive HTML
+    page and the numbers (JSON) of every figure into figures/PRESET, and figures/index.html, a gallery of these figures
+    next to the shipped ones. The quick preset is made for two cores; long and full need more time or a GPU.
 
-    The time left is estimated from the last time, or from the cells so far. Ctrl-C ends the kernels and what they
-    train; the same command resumes from there.
+    The time left is estimated from the previous call, or from the cells so far. Ctrl-C stops the kernels and their
+    training; the same command resumes from there.
     """,
     examples=[
         "figures --list",
@@ -43,32 +42,34 @@ GALLERY_HELP = page(
     """
     Write index.html: every figure with its claims, its numbers and where they come from.
 
-    Reads the records (JSON) beside the figures. Writes one page that needs no network. `figures` does this too; it is
-    needed alone when figures were copied or deleted by hand.
+    Reads the records (JSON) next to the figures. Writes one page that needs no network. `figures` does this too; you
+    need this command only after you copied or deleted figures by hand.
     """,
     examples=["gallery", "gallery --folder /tmp/figures"],
-    exits=exits_of(FINE, **{f"code_{BAD}": "no folder, or a file in it that is no record; every such file is named"}),
+    exits=exits_of(FINE, **{f"code_{BAD}": "no such folder, or files in it that are not records; each is named"}),
 )
 
 
 def shipped_folder(items: Sequence[Item], preset: str, suite: str | None, out: Path | None) -> Path:
-    """The folder of the shipped figures, once it is sure that none of them would go backwards.
+    """The folder of the shipped figures, after a check that none of them would be replaced by a smaller preset's.
 
     Raises:
         ValueError: Outside a clone, together with another folder or suite, and where a figure that the items' notebooks
             would write was made with a larger preset; it names each of them.
     """
     if not IN_CLONE:
-        raise ValueError("--ship writes the figures of a clone, and this is an installed package; leave --ship out")
+        raise ValueError("--ship writes the figures of a clone, but this is an installed package; omit --ship")
     if out is not None:
-        raise ValueError(f"--ship writes {figures_home()}, not --out {out} (or $MOE_ANALYSIS_FIGURES); leave one out")
+        raise ValueError(
+            f"--ship writes {figures_home()}, not --out {out} (or $MOE_ANALYSIS_FIGURES); omit one of them"
+        )
     if suite not in (None, USUAL_SUITE):
-        raise ValueError(f"--ship is for the suite {USUAL_SUITE!r}, not for {suite!r}; leave one of the two out")
+        raise ValueError(f"--ship works only with the suite {USUAL_SUITE!r}, not {suite!r}; omit --ship or --suite")
     if larger := made_larger(items, preset, figures_home()):
         told = ", ".join(f"{name} ({made})" for name, made in larger.items())
         raise ValueError(
             f"preset = {preset!r} is smaller than what these shipped figures were made with: {told}; pass a larger "
-            "--preset, or leave --ship out"
+            "--preset, or omit --ship"
         )
     return figures_home()
 
@@ -95,7 +96,7 @@ def figures(
         list[str] | None,
         typer.Option(
             metavar="ID",
-            help="A figure's id or a notebook; repeat for several. All of them without it.",
+            help="A figure's id or a notebook; repeat for several. Default: all.",
             autocompletion=options.figure_names,
             show_default=False,
         ),
@@ -114,7 +115,7 @@ def figures(
         typer.Option(
             metavar="SUITE",
             help="embedded, a folder of JSONL or Parquet files, or a name inside "
-            "$MOE_ANALYSIS_DATA. Figures of it go to figures/PRESET/SUITE.",
+            "$MOE_ANALYSIS_DATA. Its figures go to figures/PRESET/SUITE.",
             envvar="MOE_ANALYSIS_SUITE",
             show_default="embedded",
         ),
@@ -151,10 +152,10 @@ def figures(
         typer.Option(
             "--ship",
             help="For maintainers: write the figures that the project ships, which git keeps. "
-            "Refused where one of them was made with a larger preset.",
+            "Refused if one of them was made with a larger preset.",
         ),
     ] = False,
-    list_only: Annotated[bool, typer.Option("--list", help="List ids, titles and notebooks; make nothing.")] = False,
+    list_only: Annotated[bool, typer.Option("--list", help="Only list ids, titles and notebooks.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Regenerate the figures of `only`; see HELP."""
@@ -189,7 +190,7 @@ def checked_suite(suite: str | None) -> str | None:
         return None
     from ..tasks.suite import load_suite
 
-    load_suite(suite)  # a wrong suite is told now, not minutes into a notebook
+    load_suite(suite)  # a wrong suite is reported now, not minutes into a notebook
     return str(Path(suite).resolve()) if Path(suite).is_dir() else suite
 
 

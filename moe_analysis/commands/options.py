@@ -73,13 +73,15 @@ InnerOutOption = Annotated[
     Path | None,
     typer.Option("--out", metavar="FOLDER", help="Folder of the runs.", show_default="runs, or $MOE_ANALYSIS_RUNS"),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 IdsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="ID...",
-        help="Ids as `runs` lists them; a beginning, the hash at the end, or a pattern such as 'T-REX*' will do.",
+        help="Ids as `runs` lists them; the beginning, the hash at the end, or a pattern such as 'T-REX*' also works.",
         autocompletion=run_ids,
         show_default=False,
     ),

@@ -32,9 +32,9 @@ TERMINATED = 143
 
 MEANING = {
     FINE: "all went well",
-    FAILED: "the command did its work, and a claim does not hold or a run failed",
+    FAILED: "the command finished, but a claim does not hold or a run failed",
     BAD: "bad input or an error; nothing more was done",
-    INTERRUPTED: "stopped by Ctrl-C; what was finished is kept",
+    INTERRUPTED: "stopped by Ctrl-C; finished work is kept",
     TERMINATED: "stopped by SIGTERM, in the same way",
 }
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -158,7 +158,7 @@ class Group(PlainFlags, TyperGroup): ...
 
 
 class Program(Group):
-    """A group of commands whose failures are told in one message, however the program was called."""
+    """A group of commands that reports failures in one message, however the program was called."""
 
     def main(
         self,

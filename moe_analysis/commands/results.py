@@ -34,11 +34,11 @@ HELP = page(
 )
 SHOW_HELP = page(
     """
-    Show what a study found: the whole tuning grid of every system with the chosen cell, the tasks that its rule leaves
-    out, and the final runs by the declared endpoints.
+    Show what a study found: the whole tuning grid of every system with the chosen cell, the tasks that its rule
+    excludes, and the final runs by the declared endpoints.
 
-    Grid, rule and endpoints are those of the campaign file. Without it the final runs are shown by means over all data
-    sets of their own suite.
+    Grid, rule and endpoints come from the campaign file. Without it, means of the final runs over all data sets of
+    their own suite are shown.
     """,
     examples=["results show compact", "results show compact --json"],
     exits=exits_of(FINE, **{f"code_{BAD}": "no such table, a damaged one, or one of another schema"}),
@@ -47,8 +47,8 @@ MERGE_HELP = page(
     """
     Merge tables of one study from several machines.
 
-    Rows are the same run where configuration and seed are; the first one stays, and those that came out otherwise
-    elsewhere are named.
+    Rows with the same configuration and seed are the same run. The first one is kept, and runs whose rows differ are
+    named.
     """,
     examples=["results merge a.parquet b.parquet --into c.parquet"],
     exits=exits_of(
@@ -89,10 +89,10 @@ def results(ctx: typer.Context, folder: FolderOption = None, as_json: JsonOption
 @app.command("show", cls=Command, help=SHOW_HELP)
 def show_results(
     ctx: typer.Context,
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, or a table itself (.parquet).")],
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, or the path of a table (.parquet).")],
     campaign: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The campaign.", show_default="that of STUDY, which comes with the package"),
+        typer.Option(metavar="FILE", help="The campaign's file.", show_default="the packaged file of STUDY"),
     ] = None,
     folder: FolderOption = None,
     as_json: JsonOption = False,
@@ -102,13 +102,13 @@ def show_results(
         from ..campaigns.results import known_rows, result_runs
 
     folder = folder or ctx.obj
-    rows = known_rows(study, folder)  # a name that is not there is told before anything heavy is loaded
+    rows = known_rows(study, folder)  # a missing name is reported before anything heavy is loaded
     path = campaign or shipped("campaigns") / f"{Path(study).stem}.yaml"
     if campaign or path.exists():
         frames, notes = of_campaign(path, rows)
     else:
         frames = {"final runs": final_means(result_runs(study, folder))}
-        notes = [f"{path} is not there, so tuning and endpoints are not shown; name it with --campaign"]
+        notes = [f"{path} is not there, so tuning and endpoints are not shown; pass it with --campaign"]
     if as_json:
         emit({**{name.replace(" ", "_"): records(frame) for name, frame in frames.items()}, "notes": notes})
         return
@@ -173,7 +173,9 @@ def frame_table(frame: Any, title: str) -> Any:
 @app.command("merge", cls=Command, help=MERGE_HELP)
 def merge(
     tables: Annotated[list[Path], typer.Argument(metavar="TABLE...", help="Tables of results (.parquet).")],
-    into: Annotated[Path, typer.Option(metavar="TABLE", help="The table that gets the rows; made if need be.")],
+    into: Annotated[
+        Path, typer.Option(metavar="TABLE", help="The table that gets the rows; it is created if missing.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Merge tables of one study; see MERGE_HELP."""

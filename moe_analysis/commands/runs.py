@@ -17,9 +17,9 @@ from .terminal import answer, each, emit, fits, note, notes, number, records, sh
 
 SHOW_HELP = page(
     """
-    Show one run: its state, the choices it was made with, and its results data set by data set.
+    Show one run: its state, its settings, and its results for each data set.
 
-    Fields of the configuration that have their default are left out, except with --json.
+    Settings that have their default are omitted, except with --json.
     """,
     examples=["runs show T-REX-embedded-s0", "runs show 690e63 --json"],
     exits=exits_of(FINE, **{f"code_{BAD}": "no such run, or one that cannot be read"}),
@@ -28,8 +28,8 @@ DELETE_HELP = page(
     """
     Delete runs: the whole folder of each, its records and its adapter.
 
-    Lists them and asks first; a script passes --yes. A run that a process trains now is refused, and then nothing is
-    deleted. An interruption leaves whole runs and no half ones.
+    Lists them and asks first; in a script, pass --yes. If one of them is being trained, nothing is deleted. An
+    interruption never leaves half a run.
     """,
     examples=[
         "runs delete HydraLoRA-embedded-s0-79a6",
@@ -47,13 +47,12 @@ HELP = page(
     """
     List the runs of a folder, or show, compare and delete some of them.
 
-    States: finished; running (a process trains it now); stopped (the same command goes on with it); failed (its
-    failure.txt says why); damaged (its files cannot be read). Loss and accuracy are means over the data sets' test
-    rows.
+    States: finished; running (a process is training it); stopped (the same command resumes it); failed (see its
+    failure.txt); damaged (its files cannot be read). Loss and accuracy are means over the data sets' test rows.
 
-    Settings in which the runs differ are columns, as many as the terminal has room for; what all have in common is the
-    line above. In a file or a pipe, and with --json, all settings that differ are there. Parameters are the numbers in
-    the saved adapter.
+    Settings that differ between the runs are columns, as many as fit into the terminal; the line above lists the
+    settings that all share. In a file or a pipe, and with --json, all settings that differ are shown. Parameters are
+    the numbers in the saved adapter.
     """,
     examples=[
         "runs",
@@ -88,7 +87,7 @@ def show_run(
 
     paths = find_runs(options.runs_folder(ctx), [run_id])
     if len(paths) > 1:
-        raise RunError(f"{run_id!r} fits {len(paths)} runs; show one, or compare them")
+        raise RunError(f"{run_id!r} matches {len(paths)} runs; give more of the id, or use `runs compare`")
     with spinner("loading torch, transformers and PEFT"):
         from ..training.run import Run
 
@@ -153,7 +152,7 @@ def delete(
 
 
 def doomed(folder: Path, ids: list[str], states: list[str]) -> list[Path]:
-    """The runs that are named and in one of the states; raises RunError where one is being trained."""
+    """The runs that are named and in one of the states; raises RunError if one is being trained."""
     check_choices("--state", states, options.STATES)
     from ..training.run_folder import find_runs, list_runs, refuse_held
 
@@ -166,11 +165,11 @@ def doomed(folder: Path, ids: list[str], states: list[str]) -> list[Path]:
 
 
 def agreed(paths: list[Path], as_json: bool) -> bool:
-    """Whether a person says yes; raises ValueError where nobody can be asked."""
+    """Whether a person says yes; raises ValueError if nobody can be asked."""
     from ..training.run_folder import folder_bytes
 
     if as_json or not watched():
-        raise ValueError("nobody is there to be asked; pass --yes to delete without a question")
+        raise ValueError("cannot ask for confirmation here; pass --yes to delete without it")
     for path in paths:
         note(f"  {path.name}")
     size = sum(folder_bytes(path) for path in each(paths, "measuring")) / 1e6
@@ -187,8 +186,8 @@ def delete_all(paths: list[Path]) -> list[str]:
 
     deleted: list[str] = []
     for _ in clear_deleted(paths[0].parent):
-        note("removed what an interrupted deletion had left")
-    with kept(lambda: f"{len(deleted)} of {len(paths)} runs are deleted, the others are whole."):
+        note("removed the rest of an interrupted deletion")
+    with kept(lambda: f"{len(deleted)} of {len(paths)} runs are deleted, the others are unchanged."):
         for path in each(paths, "deleting"):
             delete_run(path)
             deleted.append(path.name)
@@ -209,7 +208,7 @@ def runs(
         str | None,
         typer.Option(
             metavar="PATTERN",
-            help="Only runs whose id or system has this in it, or fits it, as 'g?SGD*'.",
+            help="Only runs whose id or system contains this or matches it, such as 'g?SGD*'.",
             show_default=False,
         ),
     ] = None,
@@ -223,7 +222,7 @@ def runs(
     """List the runs of `out`; see HELP."""
     if ctx.invoked_subcommand is not None:
         if state or name or reverse or sort != "run":
-            raise typer.BadParameter("filters and sorting are of the list; write them without a command behind `runs`")
+            raise typer.BadParameter("filters and sorting apply only to the list; use them with `runs` alone")
         return
     check_choices("--state", state or [], options.STATES)
     check_choices("--sort", [sort], options.ORDERS)

@@ -15,16 +15,16 @@ from .program import BAD, FINE
 from .terminal import each, emit, note, number, records, show, spinner, table
 
 MOST = 8  # columns that a terminal has room for
-WITH_VALUES = 3  # runs whose own values stand beside the differences
+WITH_VALUES = 3  # runs whose own values are shown next to the differences
 HELP = page(
     """
-    Compare runs: where their configurations differ, how they learnt, and what came out data set by data set.
+    Compare runs: how their configurations differ, how they learned, and their results for each data set.
 
-    Differences are against the first run. The interval below them is of their mean over the data sets (95 %, Student's
-    t): it speaks of data sets like these, not of other seeds.
+    Differences are relative to the first run. The interval below them is that of their mean over the data sets (95 %,
+    Student's t): it applies to data sets like these, not to other seeds.
 
-    --html writes a page with the differing settings and the outcomes as lines, and the losses on one axis; it needs no
-    network, and takes any number of runs.
+    --html writes a page with the differing settings and the results as lines, and the losses on one axis. It needs no
+    network and works for any number of runs.
     """,
     examples=[
         "runs compare T-REX-embedded-s0 79a6b6",
@@ -46,7 +46,7 @@ def compare(
 ) -> None:
     """Compare the runs; see HELP."""
     if html is not None and html.suffix != ".html":
-        raise typer.BadParameter(f"--html {html} is no page; pass a name that ends in .html")
+        raise typer.BadParameter(f"--html {html} is not a page; pass a name that ends in .html")
     from ..training.run_folder import find_runs
 
     paths = find_runs(options.runs_folder(ctx), ids)
@@ -58,7 +58,7 @@ def compare(
     as_json = as_json or bool(inherited(ctx, "as_json"))
     if not as_json and html is None and len(paths) > MOST:
         raise ValueError(
-            f"{len(paths)} runs fit, and a table has room for {MOST}; name fewer, or pass --json or --html"
+            f"{len(paths)} runs match, but a table has room for {MOST}; name fewer, or pass --json or --html"
         )
     runs = [Run.load(path) for path in each(paths, "reading runs")]
     compared = RunComparison(runs)
@@ -75,7 +75,7 @@ def compare(
         emit({name: records(frame) for name, frame in parts.items()})
         return
     if len(paths) > MOST:
-        note(f"{len(paths)} runs fit, and a table has room for {MOST}; the page has them all")
+        note(f"{len(paths)} runs match, but a table has room for {MOST}; the page has them all")
         return
     labels = dict(zip((run.id for run in runs), ascii_uppercase))
     shown = compared.differences

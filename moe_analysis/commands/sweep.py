@@ -21,22 +21,22 @@ grid: {lr: [0.001, 0.005], adapter.r: [2, 4]}
 seeds: [0, 1]"""
 HELP = page(
     f"""
-    Train every run of a grid, or of a campaign, that is not finished yet.
+    Train every unfinished run of a grid or a campaign.
 
-    Reads a YAML file: base (fields that all runs share), grid (field: list of values, of which every combination is
-    taken), list (mappings of changes), seeds, slurm. Names with a dot reach into the adapter, as adapter.r does. Writes
-    one folder per run, as train does; a run that fails leaves failure.txt, and the others are trained.
+    Reads a YAML file: base (fields that all runs share), grid (field: list of values; every combination is trained),
+    list (mappings of changes), seeds, slurm. adapter.r is the field r of the adapter. Writes one folder per run, like
+    train; a run that fails leaves a failure.txt, and the other runs are still trained.
 
-    A first grid.yaml, of eight runs:
+    A first grid.yaml with eight runs:
 
     [cyan]{FIRST.replace("[", chr(92) + "[").replace(chr(10), chr(10) + "    ")}[/]
 
-    A campaign (as campaigns/compact.yaml) tunes systems on rows held out of train and then trains each with many seeds;
-    every finished run goes into the table data/results/STUDY.parquet at once, and is not trained again though its
+    A campaign (such as campaigns/compact.yaml) tunes systems on held-out training rows and then trains each with many
+    seeds. Every finished run is added to the table data/results/STUDY.parquet, and is not trained again even if its
     folder is gone. `results` shows and merges tables.
 
     The same command resumes a sweep that was stopped, and several machines that share the folder may run it at once.
-    After the time given by --for, and after Ctrl-C, the running runs stop after a checkpoint, and no other begins.
+    After the time given by --for, or Ctrl-C, running runs stop after a checkpoint, and no new run starts.
     """,
     examples=[
         "sweep grid.yaml --workers 2",
@@ -55,14 +55,14 @@ def part_of(text: str | None) -> tuple[int, int]:
     found = PART.fullmatch(text)
     k, n = (int(number) for number in found.groups()) if found else (0, 0)
     if not 1 <= k <= n:
-        raise ValueError(f"--part = {text!r} is no part; write 1/2 here and 2/2 on the second of two machines")
+        raise ValueError(f"--part = {text!r} is not a part; write 1/2 here and 2/2 on the second of two machines")
     return k, n
 
 
 def train_campaign(
     path: Path, out: Path, folder: Path | None, how: dict[str, Any], part: str | None, as_json: bool
 ) -> None:
-    """Train what the table of the campaign in `path` lacks; ends the program with its status.
+    """Train the runs of the campaign in `path` that the table lacks; ends the program with its status.
 
     how: workers, executor, scheduler, per_job, seconds and quiet, as of the command `sweep`.
     """
@@ -105,7 +105,7 @@ def train_campaign(
 
 
 def watching(table: Path, out: Path, quiet: bool) -> Any:
-    """The `Watch` of a campaign on stderr, which says nothing of single runs where it is to be quiet."""
+    """The `Watch` of a campaign on stderr; with `--quiet` it shows no single runs."""
     from ..training.sweep.running import SweepStatus, display
 
     @contextmanager
@@ -128,7 +128,7 @@ def told(done: Any, table: Path, out: Path) -> None:
         note(f"{len(done.left)} runs are left; the same command resumes them", style="yellow")
     elif done.untuned:
         note(
-            f"without final runs, as runs of their tuning are missing in {table}: {', '.join(done.untuned)}; train or "
+            f"final runs were not trained because tuning runs are missing in {table}: {', '.join(done.untuned)}; train or "
             "merge those, then call again",
             style="yellow",
         )
@@ -156,30 +156,30 @@ def sweep(
     scheduler: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Of a Dask scheduler that runs already.", show_default="a cluster on this machine"
+            metavar="ADDRESS", help="Address of a running Dask scheduler.", show_default="a cluster on this machine"
         ),
     ] = None,
     per_job: Annotated[
-        int, typer.Option(metavar="N", help="Runs that a job trains in turn, where jobs start slowly.")
+        int, typer.Option(metavar="N", help="Runs per job, one after another; useful if jobs start slowly.")
     ] = 1,
     time_limit: Annotated[
         str | None,
         typer.Option(
             "--for",
             metavar="TIME",
-            help="Stop after so long, behind checkpoints: 2h, 90m, 1h30m.",
+            help="Stop after this time, with checkpoints: 2h, 90m, 1h30m.",
             show_default="until all runs are done",
         ),
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Of a campaign's table.", show_default="data/results of the clone"),
+        typer.Option(metavar="FOLDER", help="Folder of a campaign's table.", show_default="data/results of the clone"),
     ] = None,
     part: Annotated[
         str | None,
         typer.Option(
             metavar="K/N",
-            help="Of a campaign: train every N-th run from the K-th on, the others elsewhere.",
+            help="For a campaign: train every N-th run from the K-th on; other machines train the rest.",
             show_default="all runs",
         ),
     ] = None,
@@ -188,8 +188,8 @@ def sweep(
 ) -> None:
     """Train the runs of `grid`; see HELP."""
     seconds = None if time_limit is None else seconds_of("--for", time_limit)
-    if not grid.exists():  # told before anything heavy is loaded
-        raise ValueError(f"{grid} is missing; pass a YAML file, such as `sweep --help` shows")
+    if not grid.exists():  # reported before anything heavy is loaded
+        raise ValueError(f"{grid} is missing; pass a YAML file like the one in `sweep --help`")
     with spinner("loading torch, transformers and PEFT"):
         from ..campaigns.files import is_campaign
         from ..training.sweep.grid import read_grid
@@ -206,7 +206,7 @@ def sweep(
         train_campaign(grid, out, results, how, part, as_json)
     for name, value in (("--results", results), ("--part", part)):
         if value is not None:
-            raise ValueError(f"{name} = {str(value)!r} is of a campaign, and {grid} is a grid; leave it out")
+            raise ValueError(f"{name} = {str(value)!r} works only with a campaign, but {grid} is a grid; omit it")
     plan = read_grid(grid)
     done = swept(plan, out, **how)
     for name, outcome in done.failures.items():

@@ -1,7 +1,7 @@
-"""What goes where: results to stdout, everything else to stderr, and with --json one document alone on stdout.
+"""What goes where: results to stdout, everything else to stderr, and with --json only one document on stdout.
 
-Progress is shown on stderr with the time that is left, for what takes longer than two seconds. Notebooks that are being
-executed have a bar each, or a line each outside a terminal.
+Work that takes longer than two seconds shows its progress and the time left on stderr. Notebooks that are being
+executed have one bar each, or one line each outside a terminal.
 """
 
 from __future__ import annotations
@@ -147,12 +147,12 @@ def seconds_of(option: str, text: str) -> float:
     >>> seconds_of("--for", "soon")
     Traceback (most recent call last):
         ...
-    ValueError: --for = 'soon' is no time; write 2h, 90m, 1h30m or 45s
+    ValueError: --for = 'soon' is not a time; write 2h, 90m, 1h30m or 45s
     """
     found = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text) if FORM.fullmatch(text) else []
     seconds = sum(float(number) * UNITS[unit] for number, unit in found)
     if not seconds > 0:
-        raise ValueError(f"{option} = {text!r} is no time; write 2h, 90m, 1h30m or 45s")
+        raise ValueError(f"{option} = {text!r} is not a time; write 2h, 90m, 1h30m or 45s")
     return seconds
 
 
@@ -240,7 +240,7 @@ class TimesColumn(ProgressColumn):
 
 
 class NotebookBars:
-    """A context manager whose on_cell and on_end are told of the notebooks' progress, from any thread."""
+    """A context manager whose on_cell and on_end receive the notebooks' progress, from any thread."""
 
     def __init__(self, memory: Memory) -> None:
         self.memory, self.paces, self.tasks = memory, dict[str, Pace](), dict[str, Any]()

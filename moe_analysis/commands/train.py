@@ -1,4 +1,4 @@
-"""`train` and `watch`: train one run, and look at runs that train."""
+"""`train` and `watch`: train one run, and watch runs that are being trained."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ HELP = page(
     f"""
     Train, record and evaluate one run.
 
-    Reads a TrainConfig as JSON; what is left out has its default, and adapter needs a peft_type. Writes a folder named
+    Reads a TrainConfig as JSON; omitted fields have their defaults, and adapter needs a peft_type. Writes a folder named
     after the configuration: config.json, status.json, history and evaluation (Parquet), records (Zarr) and the adapter
-    as PEFT saves it. A finished run is only read; one that was stopped resumes from its last checkpoint, to the
-    same numbers: Ctrl-C writes one after the current step. A terminal shows the run's progress on stderr; watch shows
-    it in another terminal.
+    as PEFT saves it. A finished run is only read. A stopped run resumes from its last checkpoint and gives the same
+    numbers; Ctrl-C writes a checkpoint after the current step. A terminal shows the run's progress on stderr; watch
+    shows it in another terminal.
 
     A first config.json:
     [cyan]{FIRST.replace("[", chr(92) + "[")}[/]
 
-    Over several processes, with batch_size the batch of all of them:
+    With several processes, where batch_size is the batch of all of them together:
     [cyan]torchrun --standalone --nproc_per_node 2 -m moe_analysis train config.json[/]
     """,
     examples=["train config.json", "train config.json --out /data/runs --json"],
@@ -45,9 +45,9 @@ WATCH_HELP = page(
     """
     Show runs while another process trains them: progress, time left, loss, entropy of the gates, load of the experts.
 
-    Without an id it shows every run that is being trained in the folder. It ends when they do, and says how; Ctrl-C
-    ends it earlier and changes nothing of the runs. Several machines that share the folder see the same. With --json it
-    prints how the runs stand now, and does not wait.
+    Without an id it shows every run that is being trained in the folder. It ends when the runs end, and prints their
+    states; Ctrl-C ends it earlier and does not affect the runs. It also works on other machines that share the folder.
+    With --json it prints the current state of the runs and does not wait.
     """,
     examples=["watch", "watch T-REX-embedded-s0", "watch 690e63 --out /data/runs", "watch --json"],
     exits=exits_of(
@@ -109,7 +109,7 @@ def progress_kept(run: Run) -> str:
 
     found = last_complete_checkpoint(run.path / "checkpoints")
     if found is None:
-        return f"{run.id} had no checkpoint yet (save_every = {run.config.save_every}) and begins anew."
+        return f"{run.id} had no checkpoint yet (save_every = {run.config.save_every}) and starts again."
     return f"{run.id} resumes from step {found.rpartition('-')[2]} of {run.config.steps}."
 
 
@@ -118,7 +118,7 @@ def watch(
         list[str] | None,
         typer.Argument(
             metavar="[ID]...",
-            help="Ids as `runs` lists them; a beginning, the hash at the end, or a pattern will do.",
+            help="Ids as `runs` lists them; the beginning, the hash at the end, or a pattern also works.",
             autocompletion=options.run_ids,
             show_default="those that are being trained",
         ),
@@ -130,7 +130,7 @@ def watch(
     from ..training.files import RUNNING
     from ..training.run_folder import find_runs
 
-    find_runs(out, ids or [])  # a folder or an id that is not there is told before anything heavy is loaded
+    find_runs(out, ids or [])  # a missing folder or id is reported before anything heavy is loaded
     with spinner("loading torch, transformers and PEFT"):
         from ..training.live.panel import Panel, shown
 
@@ -140,7 +140,7 @@ def watch(
         emit([as_values(row) for row in rows])
         return
     if not rows:
-        answer(f"no run of {out} is being trained; `{options.PROGRAM} runs --out {out}` lists those that are there")
+        answer(f"no run of {out} is being trained; `{options.PROGRAM} runs --out {out}` lists its runs")
     elif any(row.state == RUNNING for row in rows):
         with shown(lambda: lambda: Panel(look()), True, notes):
             while any(row.state == RUNNING for row in rows):
@@ -164,7 +164,7 @@ def looking(out: Path, ids: Sequence[str]) -> Callable[[], list[RunProgress]]:
 
 
 def ending(row: RunProgress, out: Path) -> str:
-    """How a run stands that nobody trains."""
+    """The state of a run that no process is training."""
     from ..training.live.progress import pace
     from ..training.sweep.work import kept_failure
 
@@ -173,7 +173,7 @@ def ending(row: RunProgress, out: Path) -> str:
     where = f"{row.name} {row.state} at step {row.step} of {row.steps}"
     if row.state == "failed":
         return f"{where}: {kept_failure(out / row.name).error}"
-    return f"{where} and is not being trained; the command that began it resumes it"
+    return f"{where} and is not being trained; the command that started it resumes it"
 
 
 def as_values(row: RunProgress) -> dict[str, Any]:

@@ -38,9 +38,7 @@ def verify(
     as_json: JsonOption = False,
     save: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Store the verdicts in FOLDER/verify.csv, where `papers.table` reads them."
-        ),
+        typer.Option(metavar="FOLDER", help="Save the verdicts in FOLDER/verify.csv for `papers.table`."),
     ] = None,
 ) -> None:
     """Check the claims of `only`; see HELP."""

@@ -1,8 +1,8 @@
 """The gallery: a page, `index.html`, that shows every figure with its claims, their origin and how to make it again.
 
-Beside it stand `reproducibility.html`, every item of the papers with what was measured, and in a clone `contract.html`,
-what the adapters do in which situation. They stand beside the figures and need no network. What they say is read from
-the figures' records, the list of items and the manual alone.
+Next to it are `reproducibility.html`, every item of the papers with what was measured, and in a clone `contract.html`,
+what the adapters do in which situation. They are in the folder of the figures and need no network. They are made from
+the figures' records, the list of items and the manual only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["GalleryError", "build"]
 
 
 def build(folder: str | Path = "figures") -> Path:
-    """Write `<folder>/index.html` and the pages beside it from the figures' records there.
+    """Write `<folder>/index.html` and the pages next to it from the figures' records there.
 
     What lies in the folder's folders that are named as presets is shown beside it, and items of the papers that are
     nowhere are listed with the command that makes them. The same files give the same bytes.
@@ -28,12 +28,12 @@ def build(folder: str | Path = "figures") -> Path:
 
     Raises:
         GalleryError: before anything is written, for a folder that is not there or cannot be written and for every JSON
-            file in it that is no record of a figure, by its name.
+            file in it that is not a record of a figure, by its name.
 
     Example:
         >>> build("no/such/folder")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        moe_analysis.gallery.records.GalleryError: folder = 'no/such/folder' is no folder; ...
+        moe_analysis.gallery.records.GalleryError: folder = 'no/such/folder' is not a folder; ...
     """
     from ..atomic import write_whole
     from .entries import collect

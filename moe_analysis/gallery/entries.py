@@ -1,4 +1,4 @@
-"""What the gallery shows, in order: the papers, and under each its items, those that are not made yet among them."""
+"""What the gallery shows, in order: the papers, and under each its items, including those that are not made yet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OTHERS = Paper("others", "others", "Beyond the papers")
 class Entry:
     """One edition of an item of the gallery: as it is shipped, or as it was computed here.
 
-    notebook, command: what makes it, None where nothing of ours does. study: the folder in `studies` that measures it,
+    notebook, command: what makes it, None if none of ours does. study: the folder in `studies` that measures it,
     empty for a record that no item of the list has. record, shelf: None while it is not made. leads: whether it is the
     first edition of its item, which the summary counts.
     """
@@ -129,7 +129,7 @@ def paper_of(name: str) -> Paper:
 
 
 def title_of(name: str) -> str:
-    """A title for a record that is no item of the list: that of the item whose id it continues, else its own words."""
+    """A title for a record that is not on the list: that of the item whose id it continues, else its own words."""
     if parent := next((item for item in ITEMS if name.startswith(f"{item.id}_")), None):
         return f"{parent.title} ({name[len(parent.id) + 1 :].replace('_', ' ')})"
     paper = paper_of(name)
@@ -139,7 +139,7 @@ def title_of(name: str) -> str:
 
 def notebook_of(name: str) -> str | None:
     """The notebook that saves a record of this name; None if none of ours does."""
-    call = f'save(\\"{name}\\"'  # as it stands in the JSON of a notebook
+    call = f'save(\\"{name}\\"'  # as it is written in the JSON of a notebook
     return next((path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb")) if call in path.read_text("utf-8")), None)
 
 
@@ -162,7 +162,7 @@ def command_for(chosen: str, preset: Mapping[str, str], shelf: Shelf | None = No
 
 
 def program(name: str, words: Sequence[str]) -> str:
-    """A command of ours as it is typed: in a clone by make, which needs no activated environment.
+    """One of our commands as it is typed: in a clone by make, which needs no activated environment.
 
     >>> program("verify", ["--only", "smore_*"])  # in a clone
     'make verify ARGS="--only \'smore_*\'"'
@@ -176,8 +176,8 @@ def program(name: str, words: Sequence[str]) -> str:
 
 
 def out_for(folder: Path, preset: Mapping[str, str]) -> str | None:
-    """What `figures` must be told with --out to write into the folder: a path from `home` where it lies inside. None
-    where it writes there by itself."""
+    """The value of --out with which `figures` writes into the folder: a path from `home` if it is inside. None if it
+    writes there by default."""
     if folder == computed_figures(preset.get("preset", "quick"), preset.get("suite")).resolve():
         return None
     return str(folder.relative_to(home()) if folder.is_relative_to(home()) else folder)

@@ -1,4 +1,4 @@
-"""The manual's table of what the adapters do in which situation, as a page beside the gallery."""
+"""The manual's table of what the adapters do in which situation, as a page of the gallery."""
 
 from __future__ import annotations
 

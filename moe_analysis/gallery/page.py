@@ -1,4 +1,4 @@
-"""The gallery's HTML: the template filled with the entries, its style and script inside, so that one file is all."""
+"""The gallery's HTML: the template filled with the entries, with style and script inside, so that one file is enough."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DENSE = 1.8  # pixels of a stored picture in one of the screen, at which its sma
 
 
 def readable(width: int) -> int:
-    """The width in CSS pixels from which a picture of so many pixels can be read."""
+    """The width in CSS pixels from which a picture of this many pixels can be read."""
     return round(width / DENSE)
 
 

@@ -1,4 +1,4 @@
-"""The records that lie in a folder of figures: read, checked one by one, and refused together when some are wrong."""
+"""The records in a folder of figures: read, checked one by one, and refused together if some are wrong."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class Record:
 def read_records(folder: Path) -> dict[str, Record]:
     """Every `<item>.json` of the folder by its item, sorted by name; files that begin with a dot are left out.
 
-    Raises `GalleryError` that names every file which is no record of a figure.
+    Raises `GalleryError` that names every file that is not a record of a figure.
     """
     if not folder.is_dir():
-        raise GalleryError(f"folder = {str(folder)!r} is no folder; `python -m moe_analysis figures` makes one")
+        raise GalleryError(f"folder = {str(folder)!r} is not a folder; `python -m moe_analysis figures` makes one")
     records, faults = {}, []
     for path in sorted(folder.glob("*.json")):
         if path.name.startswith("."):
@@ -73,10 +73,10 @@ def read_records(folder: Path) -> dict[str, Record]:
         except GalleryError as error:
             faults.append(str(error))
     if records and not (folder / SCRIPT).is_file() and any(record.twin for record in records.values()):
-        faults.append(f"{SCRIPT} is missing, and without it the interactive pages stay blank")
+        faults.append(f"{SCRIPT} is missing; without it the interactive pages stay blank")
     if faults:
         raise GalleryError(
-            f"folder = {str(folder)!r} makes no gallery; regenerate or move away what is wrong:\n  "
+            f"folder = {str(folder)!r} cannot be shown as a gallery; regenerate or move these files:\n  "
             + "\n  ".join(faults)
         )
     return records
@@ -85,7 +85,7 @@ def read_records(folder: Path) -> dict[str, Record]:
 def read_record(path: Path) -> Record:
     """The record in one file. Raises `GalleryError` that names it and says what is wrong."""
     if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
-        raise GalleryError(f"{path.name} is no file but a folder, a pipe or a device")
+        raise GalleryError(f"{path.name} is a folder, a pipe or a device, not a file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -93,7 +93,7 @@ def read_record(path: Path) -> Record:
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number or a nesting too long to read
         raise GalleryError(f"{path.name} is not JSON: {error}") from error
     if fault := next(faults_of(content, path.stem), None):
-        raise GalleryError(f"{path.name} is no record of a figure: {fault}")
+        raise GalleryError(f"{path.name} is not a record of a figure: {fault}")
     item = content["item"]
     return Record(
         item=item,
@@ -123,23 +123,23 @@ def faults_of(content: Any, stem: str) -> Iterator[str]:
         if not isinstance(content[field], kind)
     )
     if content["item"] != stem:
-        yield f"its item is {shorten(content['item'])}, which is another file's name"
+        yield f"its item is {shorten(content['item'])}, which is the name of another file"
     if f"{stem}.html" in (PAGE, REPORT, CONTRACT):
         yield f"its page would be {stem}.html, which is the gallery's; give the item another name"
     if set(stem) - set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
-        yield "an item's name has lower-case letters, digits, _ and - only"
+        yield "an item's name may contain only lower-case letters, digits, _ and -"
     yield from claim_faults(content["claims"])
     if not all(isinstance(run, str) for run in content["runs"]):
-        yield "runs holds something else than texts"
+        yield "runs must contain only texts"
     if not all(type(seed) is int for seed in content["seeds"]):
-        yield "seeds holds something else than whole numbers"
+        yield "seeds must contain only whole numbers"
     yield from (
-        f"{field} holds something else than texts"
+        f"{field} must contain only texts"
         for field in ("versions", "preset")
         if not all(isinstance(value, str) for value in content[field].values())
     )
     if "caption" in content and not is_texts(content["caption"]):
-        yield "caption holds something else than texts"
+        yield "caption must contain only texts"
     read = [value for name, value in content.items() if name != "numbers"]
     try:
         json.dumps(read, ensure_ascii=False).encode()
@@ -166,7 +166,7 @@ def claim_faults(claims: list[Any], where: str = "claims", depth: int = 0) -> It
 
 
 def further_faults(claim: dict[str, Any], name: str, depth: int) -> Iterator[str]:
-    """What is wrong with the fields that older records lack."""
+    """What is wrong with the fields that older records do not have."""
     if claim.get("kind") not in (None, *KINDS):
         yield f"{name} is of the kind {shorten(claim['kind'])}; use one of {', '.join(KINDS)}"
     if claim.get("whose") not in (None, *WHOSE):
@@ -194,7 +194,7 @@ def is_number(value: Any) -> bool:
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) in pixels, None where there is no file; a page that knows them does not jump while it loads."""
+    """(width, height) in pixels, None if there is no file; a page that knows them does not jump while it loads."""
     if not path.is_file():
         return None
     with path.open("rb") as file:

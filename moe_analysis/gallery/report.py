@@ -1,4 +1,4 @@
-"""The reproducibility report: every item of the papers, its setting beside ours, what follows, and how to do it again."""
+"""The reproducibility report: every item of the papers, its setting and ours, what follows, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Line:
     Args:
         item: of `papers`.
         verdicts: verdict -> how many, as last measured, by the words that say whose claims they are.
-        measured: with how many runs, seeds and steps, and with which preset; empty where nothing was.
+        measured: with how many runs, seeds and steps, and with which preset; empty if nothing was.
         commands: what measures it again.
-        anchor: its card in the gallery; empty where there is none.
-        reason: why it was not measured; empty where it was.
+        anchor: its card in the gallery; empty if there is none.
+        reason: why it was not measured; empty if it was.
     """
 
     item: Item
@@ -89,7 +89,7 @@ def line_of(item: Item, entries: Mapping[str, Entry], folder: Path | None) -> Li
     """What the records, the stored checks and the list of items say of one of them."""
     shown = entries.get(item.id if item.study else item.part_of)
     place = shown.shelf.folder if shown and shown.shelf and shown.record else folder
-    checked = folder and verdicts_of(item, folder)  # the checks are stored once, beside the first figures
+    checked = folder and verdicts_of(item, folder)  # the checks are stored once, next to the first figures
     told = (place and verdicts_of(item, place)) or checked or {}
     commands = [shown.command] if shown and shown.command and (item.study or not item.checks) else []
     if item.checks:

@@ -1,4 +1,4 @@
-"""Where the figures of one page lie: those that come with a clone, and those computed here, preset by preset."""
+"""Where the figures of one page are: those that come with a clone, and those computed here, preset by preset."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_shelves(folder: Path) -> list[Shelf]:
     """The records of a folder and of its folders that are named as presets, the largest preset first.
 
     Raises:
-        GalleryError: Names every file that is no record of a figure.
+        GalleryError: Names every file that is not a record of a figure.
     """
     own = "shipped" if IN_CLONE and folder.resolve() == figures_home().resolve() else "here"
     found = [Shelf(own, folder, "", read_records(folder))]

@@ -19,7 +19,7 @@ OPTIMIZERS = (*TORCH, *RIEMANNIAN)
 
 
 def optimizer_options(name: str) -> tuple[str, ...]:
-    """What an optimizer can be given beside its learning rates and weight decay."""
+    """The options of an optimizer in addition to its learning rates and weight decay."""
     classes = [RIEMANNIAN[name], Riemannian] if name in RIEMANNIAN else [TORCH[name]]
     found = {
         option
@@ -44,7 +44,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     known = optimizer_options(name)
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(
-            f"optimizer_options has {', '.join(unknown)}, which {name} does not take; it takes {', '.join(known)}"
+            f"optimizer_options has {', '.join(unknown)}, which {name} does not accept; it accepts {', '.join(known)}"
         )
 
 

@@ -10,7 +10,7 @@ from ..adapters import Adapter
 
 
 def router_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters of a model's adapters that decide the routing; empty where nothing routes.
+    """The parameters of a model's adapters that decide the routing; empty if nothing routes.
 
     >>> [tuple(weight.shape) for weight in router_parameters(model)[:2]]
     [(4, 128), (4, 128)]
@@ -21,7 +21,7 @@ def router_parameters(model: nn.Module) -> list[nn.Parameter]:
 def parameter_groups(
     model: nn.Module, lr: float, router_lr: float | None = None, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Groups named "experts" (everything trainable that routes nothing) and "router", as torch optimizers take them.
+    """Groups named "experts" (all trainable parameters that do not route) and "router", for torch optimizers.
 
     router_lr=None gives the router the experts' lr.
 
@@ -35,7 +35,7 @@ def parameter_groups(
     routers = set(router_parameters(model))
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
-        raise ValueError("the model has no trainable parameter; wrap it with get_peft_model before training")
+        raise ValueError("the model has no trainable parameters; wrap it with get_peft_model before training")
     router_lr = lr if router_lr is None else router_lr
     groups: list[dict[str, Any]] = [
         {"name": "experts", "params": [p for p in trainable if p not in routers], "lr": lr},

@@ -81,6 +81,6 @@ def _check(pair: FactorPair) -> None:
     a, b = stacked(pair.A), stacked(pair.B)
     if a.dim() != 3 or b.dim() != 3 or a.shape[0] != b.shape[0] or a.shape[1] != b.shape[2]:
         raise ValueError(
-            f"{pair.name}: A {tuple(pair.A.shape)} and B {tuple(pair.B.shape)} are no factors of one "
+            f"{pair.name}: A {tuple(pair.A.shape)} and B {tuple(pair.B.shape)} are not factors of one "
             "update; A must be (E, r, in) and B (E, out, r)"
         )

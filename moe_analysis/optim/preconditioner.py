@@ -42,7 +42,7 @@ def damped_inverse(grams: Tensor, damping: float) -> tuple[Tensor, Tensor]:
 
 
 def precondition(A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, damping: float = 1e-6) -> tuple[Tensor, Tensor]:
-    """(dA (E, r, in), dB (E, out, r)) of one stack, both from the factors as they are.
+    """(dA (E, r, in), dB (E, out, r)) of one stack, both computed from the current factors.
 
     Raises:
         FloatingPointError: When a damped Gram matrix has no Cholesky factor; `RiemannianSGD` counts those instead.
@@ -56,5 +56,5 @@ def precondition(A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, damping: 
     for_a, bad_a = damped_inverse(gram([B], transposed=True), damping)
     for_b, bad_b = damped_inverse(gram([A], transposed=False), damping)
     if bad := int(bad_a.sum() + bad_b.sum()):
-        raise FloatingPointError(f"{bad} Gram matrices are not positive definite at damping = {damping}; raise it")
+        raise FloatingPointError(f"{bad} Gram matrices are not positive definite at damping = {damping}; raise damping")
     return for_a.to(A.dtype) @ grad_A, grad_B @ for_b.to(B.dtype)

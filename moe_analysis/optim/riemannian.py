@@ -58,15 +58,17 @@ class Riemannian(torch.optim.Optimizer):
             if not value >= 0 or not math.isfinite(value):
                 raise ValueError(f"{name} = {value} must be a number of at least 0")
         if not damping > 0:
-            raise ValueError(f"damping = {damping} must be positive: B = 0 at the start has a singular Gram matrix")
+            raise ValueError(
+                f"damping = {damping} must be positive, because B = 0 at the start has a singular Gram matrix"
+            )
         if update not in UPDATES:
             raise ValueError(f"update = {update!r} is unknown; choose one of {', '.join(UPDATES)}")
         self.damping, self.update, self.precondition = damping, update, precondition
         self.fallbacks = 0  # Gram matrices that had no Cholesky factor, over all steps
         if not isinstance(model, nn.Module):
             raise ValueError(
-                f"model = {type(model).__name__} is no torch module; pass the model itself, whose layers say which of "
-                "its parameters are the two factors of an expert"
+                f"model = {type(model).__name__} is not a torch module; pass the model itself, because its layers define "
+                "which of its parameters are the two factors of an expert"
             )
         self.model = model
         self.pairs: list[FactorPair] = []
@@ -91,7 +93,7 @@ class Riemannian(torch.optim.Optimizer):
         self._stack([pair for pair in found if pair.A in added or pair.B in added])
 
     def __getstate__(self) -> dict[str, Any]:
-        """All that a copy or a pickle needs; torch's own knows of its groups and states alone."""
+        """All that a copy or a pickle needs; torch's own includes only groups and states."""
         own = ("damping", "update", "precondition", "fallbacks", "model", "pairs", "stacks", "correct_bias")
         return super().__getstate__() | {name: getattr(self, name) for name in own if hasattr(self, name)}
 
@@ -236,7 +238,7 @@ class RiemannianAdamW(Riemannian):
         **options: Any,
     ) -> None:
         if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas = {betas} must lie in [0, 1)")
+            raise ValueError(f"betas = {betas} must be in [0, 1)")
         if not eps > 0:
             raise ValueError(f"eps = {eps} must be positive")
         self.correct_bias = correct_bias

@@ -1,17 +1,17 @@
 """The bridge between the adapters and PEFT, transformers, accelerate and torch.
 
     configs   the configurations of the six systems
-    methods   their registration with PEFT; `use_adapter` for adapters of a user's own
+    methods   their registration with PEFT; `use_adapter` for a user's own adapters
     tuner     puts the layers into a model, names their weights in a checkpoint
-    layer     a linear layer with adapters beside it
+    layer     a linear layer with its adapters
     call      one forward pass: intuition, token mask, balance losses
     hooks     open a call before a model's forward, close it after
     prompts   T-REX's intuition read from the prompt
     reader    the embedder of the prompts, and their memory
     intuition `set_intuition` gives an adapter its clusters
-    loss      where balance losses go and what they weigh
+    loss      where balance losses go, and their weights
 
-Import moe_analysis before PEFT loads a checkpoint of ours, or PEFT reports the type as unknown.
+Import moe_analysis before PEFT loads one of our checkpoints; otherwise PEFT reports the type as unknown.
 """
 
 from __future__ import annotations

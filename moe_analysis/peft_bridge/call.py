@@ -7,13 +7,13 @@ and the balance losses of the layers. Nothing of it is kept on the model, so no 
     layers   read the top of the stack, `current()`, and add their balance loss to it
     end      a hook after the forward takes the Call off and hands the balance losses to the output
 
-torch runs no hook after a KeyboardInterrupt. A Call that one left on the stack is known by its frame, which runs no
-more, and is dropped at the next look.
+torch runs no hook after a KeyboardInterrupt. A Call that is left on the stack is recognized by its frame, which
+no longer runs, and is dropped at the next look.
 
-The hooks stand on the model itself, so they serve every way in: `get_peft_model`, transformers' `add_adapter` and
-`load_adapter`, `inject_adapter_in_model`. A model inside the model (an encoder, a decoder, a vision tower) opens a
-Call of its own sequence that shares all else. Gradient checkpointing runs a block again in the backward pass, when its
-Call is over: the blocks of a training model are checkpointed by `Checkpoint`, which opens the same Call again.
+The hooks are on the model itself, so they work for every entry point: `get_peft_model`, transformers' `add_adapter` and
+`load_adapter`, `inject_adapter_in_model`. A model inside the model (an encoder, a decoder, a vision tower) opens a Call
+for its own sequence that shares everything else. Gradient checkpointing runs a block again in the backward pass, when
+its Call is over: the blocks of a training model are checkpointed by `Checkpoint`, which opens the same Call again.
 `model.generate` is a session on the same stack, from which the forward passes of its steps take their intuition.
 """
 
@@ -58,13 +58,13 @@ class Call:
 
     Attributes:
         opened_by: What opened it, and closes it.
-        frame: The frame in which torch runs the hooks and the forward between them; None where a `with` statement
+        frame: The frame in which torch runs the hooks and the forward between them; None if a `with` statement
             closes the Call, and while torch.compile traces.
         intuition: (samples, clusters), for T-REX.
         token_mask: (samples, tokens), nonzero where a token is real; of the sequence that the layers see now.
         encoded: The encoder's output that a decoder's cross-attention reads, and its token mask.
         adapter_names: The adapter of each sample; None: the active ones for all.
-        samples, tokens: The shape of the input; None where it is not known.
+        samples, tokens: The shape of the input; None if it is not known.
         generating: Whether this is a session of `generate`, in which beams repeat the samples.
         with_grad: Whether the pass began with gradients enabled.
         active: The adapters that each layer used, by the layer's id: a recomputed block uses the same.
@@ -102,8 +102,8 @@ class Call:
         if x.dim() == 2 and self.tokens and rows == len(scores) * self.tokens:  # a model that flattens its tokens
             return scores.repeat_interleave(self.tokens, 0)
         raise ValueError(
-            f"layer {layer} gets {tuple(x.shape[:-1])} rows of {len(scores)} samples, so which row belongs to which "
-            "sample's intuition is unknown (a block that regroups its tokens?); leave it out of target_modules"
+            f"layer {layer} gets {tuple(x.shape[:-1])} rows for {len(scores)} samples, so it is unknown which row belongs "
+            "to which sample's intuition (a block that regroups its tokens?); leave it out of target_modules"
         )
 
     def _mask_of(self, x: Tensor, layer: str, adapter: Adapter) -> Tensor | None:
@@ -116,8 +116,8 @@ class Call:
         if another_sequence or len(x) in (0, len(mask)) or not balance_weight(adapter) or bool(mask.all()):
             return None
         raise ValueError(
-            f"layer {layer} gets {tuple(rows)} rows where the attention mask has {tuple(mask.shape)} tokens, so its "
-            "balance loss cannot leave padding out (a block that regroups its tokens?); set balance_coef=0, or leave "
+            f"layer {layer} gets {tuple(rows)} rows but the attention mask has {tuple(mask.shape)} tokens, so its "
+            "balance loss cannot exclude padding (a block that regroups its tokens?); set balance_coef=0, or leave "
             "the layer out of target_modules"
         )
 
@@ -194,7 +194,7 @@ def current() -> Call | None:
 
 
 def runs(frame: FrameType | None) -> bool:
-    """Whether a frame is among the callers of this function; None stands for one that is."""
+    """Whether a frame is among the callers of this function; None counts as one that is."""
     caller: FrameType | None = None if frame is None else sys._getframe(1)
     while caller is not frame:
         if caller is None:
@@ -209,7 +209,7 @@ def in_backward() -> bool:
 
 
 def balance_weight(adapter: Adapter) -> float:
-    """The coefficient of an adapter's balance loss; 0 where it has none."""
+    """The coefficient of an adapter's balance loss; 0 if it has none."""
     config = adapter.config
     return getattr(config, "balance_weight", None) or getattr(config, "balance_coef", None) or 0.0
 
@@ -281,7 +281,7 @@ def keep_calls(blocks: list[Any]) -> None:
 
 
 def shape_of(inputs: dict[str, Any]) -> tuple[int | None, int | None]:
-    """(samples, tokens) of a model's inputs; None for what cannot be told."""
+    """(samples, tokens) of a model's inputs; None if unknown."""
     for name in SEQUENCES:
         if isinstance(given := inputs.get(name), Tensor) and given.dim() > 1:
             return given.shape[0], given.shape[1]
@@ -293,7 +293,7 @@ def shape_of(inputs: dict[str, Any]) -> tuple[int | None, int | None]:
 def mask_of(inputs: dict[str, Any], name: str, tokens: int | None) -> Tensor | None:
     """A mask (samples, tokens) of the tokens that are given now: one that covers a cache too is cut to its end.
 
-    A mask of who attends to whom (samples, heads, tokens, tokens) tells padding too: nobody attends to it.
+    An attention mask for pairs of tokens (samples, heads, tokens, tokens) shows padding too: nothing attends to it.
     """
     mask = inputs.get(name)
     if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):

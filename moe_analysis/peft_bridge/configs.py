@@ -1,4 +1,4 @@
-"""The six systems as configurations of PEFT: the adapter's own fields, explained in `adapters`, and PEFT's.
+"""The six systems as PEFT configurations: the adapter's own fields, explained in `adapters`, and PEFT's.
 
 They are written out, so that an editor shows and checks their fields.
 """

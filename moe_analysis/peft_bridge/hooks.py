@@ -1,4 +1,4 @@
-"""The hooks of an adapted model: they open a `Call` before its forward and hand over what its layers left."""
+"""The hooks of an adapted model: they open a `Call` before its forward and pass on what its layers stored in it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Adapted:
         layers: Its adapted layers.
         held: The clusters that its adapters hold, by adapter name.
         caches: The intuition of the prompts in key-value caches.
-        warned: Whether the reader was told of a balance loss that took no part in a backward pass.
+        warned: Whether the user was warned of a balance loss that took no part in a backward pass.
     """
 
     model: nn.Module
@@ -62,7 +62,7 @@ class Adapted:
             cached: Whether a key-value cache among the inputs holds the prompts, and `input_ids` what follows.
 
         Returns:
-            None where no adapter that needs an intuition holds clusters.
+            None if no adapter that needs an intuition holds clusters.
         """
         if not self.held or self.layers[0].disable_adapters:
             return None
@@ -142,7 +142,7 @@ class CallHooks:
         scores = checked_intuition(given, self.adapted)
         if call.samples in (None, len(scores)):
             return scores
-        if session is not None and len(scores) and call.samples % len(scores) == 0:  # beams stand beside each other
+        if session is not None and len(scores) and call.samples % len(scores) == 0:  # beams are next to each other
             return scores.repeat_interleave(call.samples // len(scores), 0)
         raise ValueError(
             f"intuition has {len(scores)} rows but the batch has {call.samples} samples; pass one row per sample"
@@ -166,7 +166,7 @@ def checked_intuition(given: Any, adapted: Adapted) -> Tensor:
     """Scores (samples, clusters) as a tensor.
 
     Raises:
-        ValueError: If they are no such table, or no adapter of the model routes by intuition.
+        ValueError: If they are not such a table, or no adapter of the model routes by intuition.
     """
     if not adapted.routes_by_intuition:
         raise ValueError(
@@ -176,7 +176,9 @@ def checked_intuition(given: Any, adapted: Adapted) -> Tensor:
     try:
         scores = torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"intuition is {type(given).__name__}, no tensor or array of (samples, clusters)") from error
+        raise ValueError(
+            f"intuition is a {type(given).__name__}; pass a tensor or an array (samples, clusters)"
+        ) from error
     if scores.dim() != 2:
         raise ValueError(f"intuition has the shape {tuple(scores.shape)}; pass (samples, clusters)")
     return scores
@@ -194,7 +196,7 @@ def adapter_of_rows(call: Call, given: list[str] | None, session: Call | None) -
     if session is not None and session.generating and call.samples % len(names) == 0:
         return [name for name in names for _ in range(call.samples // len(names))]
     raise ValueError(
-        f"adapter_names has {len(names)} names but the batch has {call.samples} samples; pass one name a sample"
+        f"adapter_names has {len(names)} names but the batch has {call.samples} samples; pass one name per sample"
     )
 
 
@@ -269,13 +271,13 @@ def hooks_of(model: nn.Module) -> CallHooks | None:
 
 
 def adapted_of(model: nn.Module) -> Adapted | None:
-    """What the hooks of a model share; None where it has none, or those of a larger model."""
+    """What the hooks of a model share; None if it has none, or those of a larger model."""
     hooks = hooks_of(model)
     return hooks.adapted if hooks is not None and hooks.outermost else None
 
 
 def part_of_adapted(model: nn.Module) -> Adapted | None:
-    """The larger model that has hooks on this one; None where there is none."""
+    """The larger model that has hooks on this one; None if there is none."""
     hooks = hooks_of(model)
     return hooks.adapted if hooks is not None and not hooks.outermost else None
 

@@ -1,4 +1,4 @@
-"""Another adapter's weights in the place of one that a model has, without touching a module."""
+"""Replaces an adapter's weights by those of another, without changing a module."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from ..adapters import REGISTRY
 from .prompts import IntuitionHalf
 from .tuner import PREFIX
 
-FREE = {"target_modules", "dropout"}  # the weights' names and shapes tell the first; the second changes no weight
+FREE = {"target_modules", "dropout"}  # the weights' names and shapes show the first; the second changes no weight
 
 
 def hotswap_adapter(model: nn.Module, folder: str | Path, adapter_name: str = "default") -> None:
     """Write the weights of a saved adapter into an adapter that the model has, in place.
 
-    PEFT's own `hotswap_adapter` knows LoRA alone. Nothing but values changes, so a compiled model is not compiled
-    again.
+    PEFT's own `hotswap_adapter` supports only LoRA. Only values change, so a compiled model is not compiled again.
 
     Args:
         model: A PEFT model, a model with injected adapters, or what `torch.compile` made of one.
@@ -48,15 +47,15 @@ def hotswap_adapter(model: nn.Module, folder: str | Path, adapter_name: str = "d
     ours, theirs = model.peft_config[adapter_name], PeftConfig.from_pretrained(str(folder))
     if type(ours) is not type(theirs):
         raise ValueError(
-            f"{folder} holds a {type(theirs).__name__}, the adapter {adapter_name!r} is a "
-            f"{type(ours).__name__}; load it beside, with load_adapter"
+            f"{folder} holds a {type(theirs).__name__}, but the adapter {adapter_name!r} is a "
+            f"{type(ours).__name__}; load it as a second adapter, with load_adapter"
         )
     halves = [REGISTRY[ours.system].config_class, *([IntuitionHalf] if isinstance(ours, IntuitionHalf) else [])]
     names = [entry.name for half in halves for entry in fields(half) if entry.name not in FREE]
     differ = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
     if differ:
         what = ", ".join(f"{name} = {getattr(theirs, name)!r}, not {getattr(ours, name)!r}" for name in differ)
-        raise ValueError(f"{folder} has {what}; load it beside, with load_adapter")
+        raise ValueError(f"{folder} has {what}; load it as a second adapter, with load_adapter")
     tuner: Any = PEFT_TYPE_TO_TUNER_MAPPING[ours.peft_type]
     weights = tuner.renamed_from_old_layout(model, adapter_name, load_peft_weights(str(folder), device="cpu"))
     held = get_peft_model_state_dict(model, adapter_name=adapter_name)
@@ -64,7 +63,7 @@ def hotswap_adapter(model: nn.Module, folder: str | Path, adapter_name: str = "d
     if here != there:
         some = sorted(here ^ there)[:3]
         raise ValueError(
-            f"{folder} adapts other layers than {adapter_name!r} ({', '.join(some)}, …); load it beside, "
+            f"{folder} adapts other layers than {adapter_name!r} ({', '.join(some)}, …); load it as a second adapter, "
             "with load_adapter"
         )
     set_peft_model_state_dict(model, weights, adapter_name)

@@ -28,21 +28,21 @@ def set_intuition(
 ) -> None:
     """Let a T-REX adapter read its intuition from the prompt, so that its model is called like any other.
 
-    The adapter's checkpoints hold the centroids and say which embedder they belong to, so a saved adapter needs no
-    second call. `intuition=` can still be passed, and then counts.
+    The adapter's checkpoints hold the centroids and identify their embedder, so a saved adapter needs no second call.
+    `intuition=` can still be passed and then takes precedence.
 
     Args:
         model: A PEFT model, or a model with an injected adapter.
-        clusters: Of the training prompts; None keeps those that the adapter holds, to change what else is given.
-        embedder: What embedded the prompts: "minilm" (with new clusters the default), or the id or folder of a
-            transformer. Without new clusters: where the same weights are now.
-        tokenizer: The model's own; None finds it under the model's name when it is first needed.
-        prompt_begin: What stands before a prompt in the text that the model reads.
-        prompt_ends: What follows it, in order: the prompt ends where the first of them begins. The texts that
-            `ma.train` makes end with "\\nOptions: " and "\\nAnswer:". A forward pass without labels does not say where
-            an answer begins (lm_eval scores answers so): only these ends can tell, and without them all of its text
+        clusters: Clusters of the training prompts; None keeps those of the adapter and changes only the other arguments.
+        embedder: The model that embedded the prompts: "minilm" (the default for new clusters), or the id or folder of
+            a transformer. Without new clusters: the new place of the same weights.
+        tokenizer: The model's tokenizer; None finds it by the model's name when it is first needed.
+        prompt_begin: The text before a prompt in what the model reads.
+        prompt_ends: The texts that may follow the prompt, in order: it ends where the first of them begins. The texts
+            that `ma.train` makes end with "\\nOptions: " and "\\nAnswer:". A forward pass without labels (as lm_eval
+            scores answers) does not mark where an answer begins: only these ends do, and without them all of the text
             counts as the prompt.
-        adapter_name: Of the T-REX adapter.
+        adapter_name: Name of the T-REX adapter.
 
     Raises:
         ValueError: If the adapter does not route by intuition, has another number of clusters, or the embedder has no
@@ -65,15 +65,15 @@ def set_intuition(
         )
     ends = [prompt_ends] if isinstance(prompt_ends, str) else prompt_ends
     if ends is not None and not all(isinstance(end, str) and end for end in ends):
-        raise ValueError(f"prompt_ends = {prompt_ends!r} must be texts of at least one character")
+        raise ValueError(f"prompt_ends = {prompt_ends!r} must be non-empty texts")
     held = getattr(adapter, "prompts", None)
     if clusters is None and held is None:
-        raise ValueError(f"adapter {adapter_name!r} holds no clusters; pass clusters=ma.cluster(...)")
+        raise ValueError(f"adapter {adapter_name!r} has no clusters; pass clusters=ma.cluster(...)")
     if clusters is not None and clusters.k != config.clusters:
         raise ValueError(
             f"clusters has k = {clusters.k} but the adapter expects {config.clusters}; cluster with k={config.clusters}"
         )
-    config = copy.copy(config)  # a configuration that makes several adapters says nothing of the clusters of one
+    config = copy.copy(config)  # a configuration shared by several adapters does not describe the clusters of one
     if clusters is not None:
         config.embedding_dim, config.pooling = clusters.centroids.shape[1], POOLING_VERSION
         config.prompt_begin, config.prompt_ends = prompt_begin or "", list(ends or ())
@@ -101,7 +101,7 @@ def named(embedder: str | Path, expected: str | None) -> tuple[str, str]:
     """
     if str(embedder) == "tfidf":
         raise ValueError(
-            "embedder = 'tfidf' is fitted on the training prompts and has no weights to name in a "
+            "embedder = 'tfidf' is fitted on the training prompts and has no weights to identify in a "
             "checkpoint; use 'minilm' or another transformer, or pass intuition= to the model"
         )
     digest = Embedder(embedder, cache=False).digest

@@ -1,4 +1,4 @@
-"""A linear layer of a model with adapters beside it."""
+"""A linear layer of a model with its adapters."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ..adapters.present import weights_present
 from .call import Call, balance_weight, current, in_backward
 from .loss import teach_trainer
 
-NO_MERGE = "a routed adapter has no merge: its update depends on the input; keep it, or drop it with unload()"
+NO_MERGE = "a routed adapter has no merge: its update depends on the input; keep it, or remove it with unload()"
 NO_WEIGHTED_SUM = (
     "routed adapters have no weighted sum: the update of each depends on the input; let several act together, "
     "model.base_model.set_adapter([...])"
 )
 WITHOUT_CALL = (
-    "layer {} is recomputed in a backward pass, and the forward pass that it repeats is unknown: a checkpoint was made "
-    "around a part of the model by hand; wrap the function, "
+    "layer {} is recomputed in a backward pass, but its forward pass is unknown, because a part of the model was "
+    "checkpointed by hand; wrap the function, "
     "checkpoint(moe_analysis.peft_bridge.keeping_call(function), ...), or use model.gradient_checkpointing_enable()"
 )
 NOBODY = "__base__"  # PEFT's word for a row without an adapter
 
 
 class AdapterLayer(nn.Module, BaseTunerLayer):
-    """A linear layer with adapters of one system beside it; `adapters[name]` is the pure module."""
+    """A linear layer with adapters of one system; `adapters[name]` is the pure module."""
 
     other_param_names = ()
 
@@ -99,7 +99,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         if x.shape[0] != len(names):
             raise ValueError(
                 f"adapter_names has {len(names)} names but layer {self.key} gets {tuple(x.shape[:-1])} "
-                "rows, so which row takes which adapter is unknown; leave it out of target_modules"
+                "rows, so it is unknown which row uses which adapter; leave the layer out of target_modules"
             )
         result = self.base_layer(x, *args, **kwargs)
         for name in dict.fromkeys(names):

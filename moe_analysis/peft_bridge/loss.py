@@ -59,7 +59,7 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
         reader: Remembers in `warned` that the user was warned.
 
     Returns:
-        An output with `balance_loss`, the plain sum over the layers (0 where no gate has one), whose `loss`, where
+        An output with `balance_loss`, the plain sum over the layers (0 if no gate has one), whose `loss`, where
         there is one, contains it. A tuple (`return_dict=False`) has it in its loss alone; a tensor carries it as an
         attribute.
 
@@ -172,7 +172,7 @@ def warn_where_forgotten(place: Tensor, balance: Tensor, reader: Any) -> None:
 
 
 def teach_trainer() -> None:
-    """Let transformers' Trainer, once it is imported, weigh balance losses rightly; see `balanced`."""
+    """Make transformers' Trainer, once it is imported, weight balance losses correctly; see `balanced`."""
     trainer = sys.modules.get("transformers.trainer")
     kind = getattr(trainer, "Trainer", None)
     if kind is not None and not hasattr(kind.compute_loss, "weighs_balance_losses"):
@@ -183,9 +183,9 @@ def balanced(compute_loss: Any) -> Any:
     """Trainer's `compute_loss` in which a balance loss counts once per sample.
 
     Trainer divides its loss by the number of accumulated batches, or hands that number's counterpart to the model, or
-    leaves both to a loss function of the user's own (`compute_loss_func`, label smoothing), which knows nothing of a
+    leaves both to the user's own loss function (`compute_loss_func`, label smoothing), which knows nothing of a
     balance loss. Here the balance loss of each batch weighs 1 / batches in every one of these cases. A function that
-    adds `outputs.balance_loss` by itself is left alone.
+    adds `outputs.balance_loss` by itself is not changed.
     """
 
     @functools.wraps(compute_loss)

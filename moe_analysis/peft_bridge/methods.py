@@ -1,7 +1,7 @@
 """Every registered adapter as a PEFT method: `peft.get_peft_model(model, TRexConfig(...))` on any Hugging Face model.
 
-For each name in the registry this file takes the configuration of `configs` (or makes one for an adapter of a user's
-own: its fields plus PEFT's), makes a layer that wraps a linear layer, and a tuner, and registers them with PEFT.
+For each name in the registry this file takes the configuration of `configs` (or makes one for a user's own
+adapter: its fields plus PEFT's), makes a layer that wraps a linear layer, and a tuner, and registers them with PEFT.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .tuner import AdapterTuner
 
 
 def peft_type(text: str) -> PeftType:
-    """A value of PEFT's enum of methods, which is no member yet."""
+    """A value for PEFT's enum of methods that is not a member yet."""
     value = str.__new__(PeftType, text)
     value._name_ = value._value_ = text
     return value
@@ -43,7 +43,7 @@ def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
     """
     label = adapter.__name__
     if name.upper() in PeftType.__members__:
-        raise ValueError(f"adapter name {name!r} is that of a method of PEFT's; choose another")
+        raise ValueError(f"adapter name {name!r} is the name of a PEFT method; choose another")
     config = WRITTEN.get(name) or made_config(name, adapter)
     here = {"__module__": __name__}
     layer = type(f"{label}Layer", (AdapterLayer,), {"adapter_layer_names": (f"{name}_adapter",), **here})
@@ -57,7 +57,7 @@ def bridge(name: str, adapter: type[Adapter]) -> type[PeftConfig]:
 
 
 def made_config(name: str, adapter: type[Adapter]) -> type[PeftHalf]:
-    """The configuration of an adapter of a user's own, as `configs` has them written for ours."""
+    """The PEFT configuration of a user's own adapter, like those in `configs` for ours."""
     names = {"system": name, "__doc__": adapter.config_class.__doc__, "__module__": __name__}
     halves = (PeftHalf, IntuitionHalf) if hasattr(adapter.config_class, "intuition") else (PeftHalf,)
     return dataclass(type(f"{adapter.__name__}Config", (*halves, adapter.config_class), names))
@@ -70,7 +70,7 @@ def use_adapter(file: str | Path) -> type[PeftConfig]:
     """Register the adapter that a Python file defines, here and in every process started from here.
 
     Args:
-        file: Defines a subclass of `Adapter` under `@register(name)`; `MOE_ANALYSIS_ADAPTERS` is made to name it too.
+        file: Defines a subclass of `Adapter` under `@register(name)`; its path is added to `MOE_ANALYSIS_ADAPTERS`.
 
     Returns:
         Its PEFT configuration.

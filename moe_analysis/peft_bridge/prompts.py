@@ -1,4 +1,4 @@
-"""T-REX's intuition from the prompt itself: what an adapter holds so that its model is called like any other.
+"""T-REX's intuition from the prompt itself: what an adapter stores so that its model is called like any other.
 
 An adapter that was given its clusters (`set_intuition`) holds their centroids and the name and digest of the embedder
 that made them. A forward pass without `intuition` then decodes the prompt, embeds it, and takes its cosines to the
@@ -125,13 +125,13 @@ def continues_prompt(model: nn.Module) -> bool:
 
 
 def refuse_packed(positions: Any, kept: Tensor) -> None:
-    """Raise ValueError where a row holds several texts, one after the other, each counted from 0."""
+    """Raise ValueError if a row holds several texts, one after the other, each counted from 0."""
     if not isinstance(positions, Tensor) or positions.shape != kept.shape:
         return
     back = (positions[:, 1:] < positions[:, :-1]) & kept[:, 1:] & kept[:, :-1]
     if back.any():
         raise ValueError(
-            "position_ids begin again inside a row: several texts are packed into one sample, and T-REX "
+            "position_ids restart inside a row: several texts are packed into one sample, but T-REX "
             "has one intuition for each sample; pass one text per row, padded"
         )
 
@@ -154,20 +154,20 @@ def reads(
     """
     if lacking := [name for name in names if name not in held]:
         raise ValueError(
-            f"adapter {lacking[0]!r} routes by intuition and holds no clusters, which other adapters of "
-            "this pass do; ma.set_intuition(model, clusters, adapter_name=...), or pass intuition="
+            f"adapter {lacking[0]!r} routes by intuition but has no clusters, unlike other adapters of "
+            "this pass; call ma.set_intuition(model, clusters, adapter_name=...), or pass intuition="
         )
     first, *others = [held[name] for name in names]
     if rows is None:
         if not all(first.agrees(other) for other in others):
             raise ValueError(
-                f"adapters {names} are active together and hold different clusters, but a sample has one "
+                f"adapters {names} are active together and have different clusters, but a sample has one "
                 "intuition; activate one of them, or pass intuition=(samples, clusters)"
             )
         return first.of_tokens(inputs, model)
     if any(len(other.centroids) != len(first.centroids) for other in others):
         raise ValueError(
-            f"adapters {names} expect different numbers of clusters and cannot share a batch; give each its own batch"
+            f"adapters {names} expect different numbers of clusters and cannot share a batch; use one batch per adapter"
         )
     scores = torch.zeros(len(rows), len(first.centroids))
     for name in names:
@@ -192,7 +192,7 @@ def first_adapter(model: nn.Module, name: str) -> Adapter | None:
 
 
 def give_prompts(model: nn.Module, name: str, config: Any, tokenizer: Any = None) -> PromptIntuition | None:
-    """Make room for the clusters of an adapter that says it holds some; None for one that does not."""
+    """Make room for the clusters of an adapter whose configuration has some; None if it has none."""
     adapter = first_adapter(model, name)
     if adapter is None or not getattr(config, "embedding_dim", None) or not getattr(config, "intuition", False):
         return None
@@ -222,7 +222,7 @@ class CacheMemory:
                 self.of[cache] = intuition
 
     def recall(self, inputs: dict[str, Any]) -> Tensor | None:
-        """What was kept with the cache of these inputs; None where nothing is cached yet.
+        """What was kept with the cache of these inputs; None if nothing is cached yet.
 
         Raises:
             ValueError: For a cache of tokens that nothing is known of.
@@ -233,7 +233,7 @@ class CacheMemory:
             return None
         if cache not in self.of:
             raise ValueError(
-                NO_PROMPT.format("past_key_values hold it, and this cache was not filled by a pass that read it")
+                NO_PROMPT.format("past_key_values contain it, but this cache was not filled by a pass that read it")
             )
         return self.of[cache]
 

@@ -1,4 +1,4 @@
-"""What embeds the prompts of an adapter, and remembers them."""
+"""Embeds the prompts of an adapter, and remembers them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KEPT = 4096  # prompts whose embeddings stay in memory
 
 @dataclass
 class IntuitionHalf:
-    """What an adapter's configuration says of its intuition; filled in by `ma.set_intuition`.
+    """The fields of an adapter's configuration about its intuition; filled in by `ma.set_intuition`.
 
     embedder: "minilm", or the id or folder of a transformer. embedder_digest: SHA-256 of its weights. embedding_dim:
-    width of the centroids that the adapter holds; None: it holds none. pooling: how the embedder pools its tokens.
+    width of the centroids that the adapter has; None: it has none. pooling: how the embedder pools its tokens.
     prompt_begin, prompt_ends: what stands around the text that was embedded, in the text that the model reads.
     """
 
@@ -76,7 +76,7 @@ def opened_embedder(config: IntuitionHalf) -> Any:
     from ..tasks.embed import Embedder, EmbeddingError
     from ..tasks.transformer import POOLING_VERSION
 
-    elsewhere = "where it has another place here, ma.set_intuition(model, embedder=place); or pass intuition="
+    elsewhere = "if it is in another folder here, call ma.set_intuition(model, embedder=folder), or pass intuition="
     try:
         embedder = Embedder(config.embedder, cache=False, progress=False)
     except EmbeddingError as error:
@@ -91,7 +91,7 @@ def opened_embedder(config: IntuitionHalf) -> Any:
         )
     if config.pooling != POOLING_VERSION:
         raise ValueError(
-            f"the adapter's clusters were made with pooling = {config.pooling!r}, and this version of "
-            f"moe_analysis pools by {POOLING_VERSION!r}; use the version that made it, or pass intuition="
+            f"the adapter's clusters were made with pooling = {config.pooling!r}, but this version of "
+            f"moe_analysis pools with {POOLING_VERSION!r}; use the version that made it, or pass intuition="
         )
     return embedder

@@ -21,7 +21,7 @@ from .prompts import give_prompts
 LAYOUT = 2  # of the keys in a checkpoint: no adapter name inside
 PREFIX = "base_model.model."  # of the keys of a PeftModel
 OLD_LAYOUT = (
-    "this adapter was saved by moe_analysis 0.1, whose layout of weights only PEFT's own loading understands; load it "
+    "this adapter was saved by moe_analysis 0.1; only PEFT's own loading reads that layout; load it "
     "once with PeftModel.from_pretrained(model, folder) and save it again with save_pretrained"
 )
 

@@ -1,6 +1,6 @@
-"""Runs side by side: the settings in which they differ, how they learnt, and what came out.
+"""Runs side by side: the settings in which they differ, how they learned, and their results.
 
-Nothing is imported here: the list of runs takes `settings` from this package and must not wait for torch.
+Nothing is imported here: the list of runs uses `settings` from this package and must not wait for torch.
 """
 
 from __future__ import annotations

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ITEM = "run_comparison"
-QUESTION = "Where do these runs differ, how did they learn, and what came out?"
+QUESTION = "How do these runs differ, how did they learn, and what are their results?"
 READING = (
     "“settings and outcomes”: one line per run. Each row is a setting in which the runs differ, or an outcome, with its "
-    "smallest value at the left and its largest at the right; words stand in alphabetical order. Lines that cross "
-    "between a setting and an outcome go together the other way round. “training loss”: smoothed, by step. A click on a "
-    "name in the legend hides its run in both, a double click shows it alone."
+    "smallest value at the left and its largest at the right; words are in alphabetical order. If lines cross between a "
+    "setting and an outcome, one falls where the other rises. “training loss”: smoothed, by step. Click a name in the "
+    "legend to hide its run in both; double-click to show it alone."
 )
 
 
@@ -50,7 +50,7 @@ class RunComparison:
 
     @cached_property
     def names(self) -> list[str]:
-        """What each run is called here: its method, and the settings that tell it from the others."""
+        """The label of each run: its method, and the settings that distinguish it from the others."""
         return labels(self.runs, self.settings, self.fields)
 
     @cached_property
@@ -81,12 +81,12 @@ class RunComparison:
 
     @cached_property
     def datasets(self) -> pd.DataFrame:
-        """Loss and accuracy of each run and data set, and the differences to the first run."""
+        """Loss and accuracy of each run and data set, and the differences from the first run."""
         return tables.dataset_scores(self.runs)
 
     @cached_property
     def mean_differences(self) -> pd.DataFrame:
-        """Means over the data sets of the differences to the first run, with their 95 % intervals."""
+        """Means over the data sets of the differences from the first run, with their 95 % intervals."""
         return tables.mean_differences(self.datasets)
 
     def interactive(self) -> go.Figure:
@@ -107,7 +107,7 @@ class RunComparison:
         from ..drawing import save_page
 
         if Path(path).suffix != ".html":
-            raise ValueError(f"path = {str(path)!r} is no page; pass a name that ends in .html")
+            raise ValueError(f"path = {str(path)!r} is not a page; pass a name that ends in .html")
         return save_page(path, ITEM, self.interactive(), caption=self.caption)
 
     @property
@@ -134,7 +134,7 @@ class RunComparison:
 
 
 def compare_runs(runs: Sequence[Any]) -> RunComparison:
-    """Set runs side by side.
+    """Compare runs side by side.
 
     Args:
         runs: At least two: runs, or folders of runs. The first is the one that the others are compared to.
@@ -144,7 +144,7 @@ def compare_runs(runs: Sequence[Any]) -> RunComparison:
         `interactive()` for plotly and `save("name.html")` for a page.
 
     Raises:
-        ValueError: For fewer than two runs, or one that comes twice. RunError: for a folder that cannot be read.
+        ValueError: For fewer than two runs, or for the same run twice. RunError: for a folder that cannot be read.
 
     Example:
         >>> compared = ma.compare_runs(runs[:2])

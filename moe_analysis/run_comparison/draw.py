@@ -17,11 +17,11 @@ from ..drawing.style import METHOD_COLORS, PALETTE
 from .settings import cell, title
 from .tables import task_loss
 
-SETTINGS = 7  # lanes beside those of the outcomes
+SETTINGS = 7  # lanes in addition to those of the outcomes
 TOLD = 4  # values of a lane that are written at it; of more the first and the last
 LANE, LEAST = 62, 420  # pixels of a lane, and of the figure
 POINTS = 300  # of a loss curve
-SMOOTHED = 10  # a curve is smoothed over one part in so many of its steps
+SMOOTHED = 10  # a curve is smoothed over this fraction (1 / SMOOTHED) of its steps
 DASHES = ("solid", "dash", "dot")
 OUTCOMES = {"test_loss": "test loss", "test_accuracy": "test accuracy"}
 LONG, WORDY = 14, 8  # characters of a lane's name, and of a value at it
@@ -182,7 +182,7 @@ def scaled(values: Sequence[float]) -> list[float]:
 
 
 def curve(run: Any) -> tuple[list[int], list[float]]:
-    """Steps and smoothed training losses of a run; empty where it is not finished."""
+    """Steps and smoothed training losses of a run; empty if it is not finished."""
     if not run.finished:
         return [], []
     losses = task_loss(run)

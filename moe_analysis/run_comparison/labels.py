@@ -1,4 +1,4 @@
-"""What runs are called beside one another: by what differs between them, as short as tells them apart."""
+"""Labels of runs that are compared: what differs between them, as short as possible."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from .settings import TYPE, cell, title
 
 MOST = 3  # settings in a label
-DIGITS = 4  # of the hash, where settings do not tell
+DIGITS = 4  # of the hash, if the settings do not distinguish them
 
 
 def labels(runs: Sequence[Any], settings: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> list[str]:
-    """A label for each run, all different: the method's name, then the settings that tell runs apart.
+    """A label for each run, all different: the method's name, then the settings that distinguish runs.
 
     Args:
         runs: with an id and a configuration.

@@ -1,4 +1,4 @@
-"""Runs side by side: where their configurations differ, how they learnt, and what came out data set by data set."""
+"""Runs side by side: how their configurations differ, how they learned, and their results for each data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABSENT = None
 
 def config_differences(runs: Sequence[Any]) -> pd.DataFrame:
     """Fields of the configurations that are not the same in all runs: columns field, then one per run, in the order
-    given. None stands for a field that a run's configuration does not have, and for None."""
+    given. None marks a field that a run's configuration does not have, and the value None."""
     check(runs)
     configs = [flat(run.config.to_dict()) for run in runs]
     names = dict.fromkeys(name for config in configs for name in config)
@@ -44,7 +44,7 @@ def untouched(differences: pd.DataFrame, runs: Sequence[Any]) -> pd.Series:
 
 
 def final_results(runs: Sequence[Any]) -> pd.DataFrame:
-    """One row a run: run, state, step, seconds, train_loss (mean of the last ten steps, without the balance loss, nats
+    """One row per run: run, state, step, seconds, train_loss (mean of the last ten steps, without the balance loss, nats
     an answer token), test_loss, test_accuracy; NaN for a run without a history."""
     rows = []
     for run in runs:
@@ -92,8 +92,8 @@ def loss_windows(runs: Sequence[Any], windows: int = 6) -> pd.DataFrame:
 
 
 def dataset_scores(runs: Sequence[Any]) -> pd.DataFrame:
-    """One row a run and data set: run, dataset, group, kind, rows, loss, accuracy, loss_difference and
-    accuracy_difference, which are against the first run and NaN where it was not tested on as many rows. Runs that are
+    """One row per run and data set: run, dataset, group, kind, rows, loss, accuracy, loss_difference and
+    accuracy_difference, which are against the first run and NaN if it was not tested on as many rows. Runs that are
     not finished have no rows, and without a finished first run there are no differences."""
     tables = [run.evaluation.assign(run=run.id) for run in runs if run.finished]
     columns = ["run", "dataset", "group", "kind", "rows", *MEASURES]
@@ -110,7 +110,7 @@ def dataset_scores(runs: Sequence[Any]) -> pd.DataFrame:
 
 def mean_differences(scores: pd.DataFrame) -> pd.DataFrame:
     """Of `dataset_scores`, one row a measure and run: measure, run, difference, low, high, datasets. The mean over the
-    data sets of the differences to the first run, with the 95 % t interval of that mean: it speaks of data sets like
+    data sets of the differences from the first run, with the 95 % t interval of that mean: it applies to data sets like
     these, not of other seeds. low and high are NaN for fewer than two data sets."""
     rows = []
     for measure in MEASURES:
@@ -124,6 +124,6 @@ def check(runs: Sequence[Any]) -> None:
     """Raise ValueError for fewer than two runs, and for one that comes twice."""
     ids = [run.id for run in runs]
     if len(set(ids)) < 2:
-        raise ValueError(f"runs = {ids} are {len(set(ids))}; name at least two, or a pattern that fits several")
+        raise ValueError(f"runs = {ids} has {len(set(ids))} runs; name at least two, or a pattern that matches several")
     if len(set(ids)) < len(ids):
-        raise ValueError(f"runs = {ids} name one twice; leave it out")
+        raise ValueError(f"runs = {ids} has one run twice; remove the repeated one")

@@ -82,7 +82,7 @@ def encode(
 def encode_questions(
     frame: pd.DataFrame, tokenizer: Any, max_length: int, prompt_form: str = "options"
 ) -> list[Question]:
-    """Tokenize the prompt of every row once, and every choice of it, or the answer where there are no choices.
+    """Tokenize the prompt of every row once, and every choice of it, or the answer if there are no choices.
 
     All choices of a row share its prompt, which is cut as in `encode` to leave the longest of them its room.
 
@@ -114,7 +114,7 @@ def prompt_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
     if not texts:
         return []
     end = end_of(tokenizer)
-    found = tokenizer(texts, verbose=False)["input_ids"]  # what is too long is cut or refused by whoever calls
+    found = tokenizer(texts, verbose=False)["input_ids"]  # the caller cuts or refuses what is too long
     return [ids[:-1] if end and ids[-1:] == end else ids for ids in found]
 
 

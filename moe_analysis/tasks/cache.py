@@ -81,7 +81,7 @@ class ArrayCache:
             table = np.load(io.BytesIO(payload), allow_pickle=False)
             if table.ndim == 2 and len(table) == rows and table.dtype == np.float32:
                 return table
-        warnings.warn(f"cache file {self.path(key)} is damaged; computing it anew", CacheWarning, stacklevel=5)
+        warnings.warn(f"cache file {self.path(key)} is damaged; computing it again", CacheWarning, stacklevel=5)
         return None
 
     def store(self, key: str, table: np.ndarray) -> None:
@@ -100,7 +100,7 @@ class ArrayCache:
             _told_unwritable.add(self.folder)
             warnings.warn(
                 f"cache folder {self.folder} cannot be used ({error.strerror or error}); "
-                f"embeddings are computed each time; set {CACHE_VARIABLE} to a folder you can write",
+                f"embeddings are computed every time; set {CACHE_VARIABLE} to a writable folder",
                 CacheWarning,
                 stacklevel=6,
             )

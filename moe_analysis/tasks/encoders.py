@@ -15,7 +15,7 @@ TFIDF_VERSION = "tfidf-1"
 
 
 class EmbeddingError(ValueError):
-    """Texts that cannot be embedded or a model that cannot be used; says which, and what to do.
+    """Texts that cannot be embedded, or a model that cannot be used; the message names it and the remedy.
 
     >>> ma.embed(["a prompt", ""], model="tfidf")
     Traceback (most recent call last):
@@ -25,7 +25,7 @@ class EmbeddingError(ValueError):
 
 
 class Encoder(Protocol):
-    """Turns distinct texts into vectors; `identity` changes whenever the vectors could, `digest` tells the weights."""
+    """Turns distinct texts into vectors; `identity` changes whenever the vectors could, `digest` names the weights."""
 
     def fit(self, texts: list[str]) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Texts of a user's that become a part of a file's name: checked where he chose them, cut to size where he did not."""
+"""Texts that become a part of a file's name: checked if the user chose them, shortened if not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ALLOWED = f"letters, digits, spaces inside, and signs other than {' '.join(SIGNS
 
 
 def check_file_name(field: str, name: object) -> None:
-    """Refuse a text that is no safe name of a file or folder on every system that the folder may be copied to.
+    """Refuse a text that is not a safe file or folder name on every system to which the folder may be copied.
 
     Args:
         field: what the user calls it, for the message.

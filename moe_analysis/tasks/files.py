@@ -15,11 +15,11 @@ def read_file(file: DataFile) -> tuple[list[Located], list[Problem]]:
     path = file.path
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
-            text = "is no file but a folder, a pipe or a device; put the data itself there, or move it away"
+            text = "is a folder, a pipe or a device, not a file; put the data itself there, or move it away"
             return [], [Problem(file.name, "", "", text)]
         rows, problems = _read_parquet(file) if path.suffix.lower() == ".parquet" else _read_jsonl(file)
     except OSError as error:
-        return [], [Problem(file.name, "", "", f"cannot be opened ({error.strerror or error}); check its rights")]
+        return [], [Problem(file.name, "", "", f"cannot be opened ({error.strerror or error}); check its permissions")]
     if not rows and not problems:
         problems = [Problem(file.name, "", "", "holds no rows; fill it or remove it")]
     for here in rows:
@@ -78,6 +78,6 @@ def _read_parquet(file: DataFile) -> tuple[list[Located], list[Problem]]:
         # a folder called split=train is no column of the table
         table = parquet.read_table(file.path, columns=present, partitioning=None).to_pylist()
     except Exception as error:  # Arrow, its codecs and its conversions each fail in their own way on damaged bytes
-        text = f"cannot be read as Parquet ({shorten(str(error), 120)}); write it anew"
+        text = f"cannot be read as Parquet ({shorten(str(error), 120)}); write the file again"
         return [], [Problem(file.name, "", "", text)]
     return [Located(row, file.name, f"row {number}", file.home) for number, row in enumerate(table, start=1)], []

@@ -1,4 +1,4 @@
-"""A data set of the Hugging Face hub (or a local folder it can load) as rows of a suite."""
+"""A data set of the Hugging Face hub (or of a local folder in its format) as rows of a suite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_hub(source: str) -> list[Located]:
 
     `prompt` may be called question, `choices` options; choices in the {"text", "label"} form, an answer that is an
     index into the choices and an answerKey are turned into the contract's answer and label. The splits train and test
-    are read; validation stands in for a missing test. `dataset` defaults to the repository's own name, `group` to
+    are read; validation replaces a missing test. `dataset` defaults to the repository's own name, `group` to
     "hub".
 
     Raises:

@@ -1,6 +1,6 @@
 """Suites that this process has read and checked, kept until their files change.
 
-A process that trains one run after the other would else spend a tenth of its time on reading the same rows.
+Otherwise a process that trains one run after another would spend a tenth of its time reading the same rows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def kept(stamp: tuple[Any, ...] | None, read: Callable[[], Checked]) -> Checked:
 
 
 def stamp_of(folder: Path) -> tuple[Any, ...] | None:
-    """What differs when files of a suite do; None where they cannot be asked, or one is too new to tell."""
+    """A stamp that differs if the files of a suite differ; None if they cannot be read, or one is too new to be sure."""
     try:
         files = [(file.name, file.path.stat()) for file in data_files(folder)]
     except OSError:

@@ -1,7 +1,7 @@
-"""Which files of a folder make a suite, and what their names say for rows that do not say it themselves.
+"""Which files of a folder make a suite, and the fields that their names supply for rows without them.
 
-Read are the data files of the folder, and those of every folder in it that holds one data set by splits: train.jsonl
-and test.jsonl, or the shards that the Hugging Face hub has of them.
+The data files of the folder are read, and those of every folder in it that has one data set by splits: train.jsonl and
+test.jsonl, or shards of them as on the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIXES = (".jsonl", ".parquet")
-HELD_OUT = ("validation", "valid", "val", "dev")  # stand in for a test split where there is none
+HELD_OUT = ("validation", "valid", "val", "dev")  # replace a missing test split
 SPLIT_NAME = re.compile(rf"(train|test|{'|'.join(HELD_OUT)})(-\d+-of-\d+)?", re.IGNORECASE)
 NAMED = 4  # files of a folder in a message
 

@@ -1,4 +1,4 @@
-"""Two texts that look the same and are not: what a message must add so that a person can see the difference."""
+"""Two texts that look the same but differ: what a message must add so that a person can see the difference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLOSE = 0.9  # of the signs of two long texts are the same
 
 
 def apart(one: str, other: str) -> str:
-    """How two texts that look alike differ, to be put after them in a message; empty where anybody sees it.
+    """How two texts that look alike differ, to be added after them in a message; empty if the difference is easy to see.
 
     >>> print(apart("cafe" + chr(0x301), "caf" + chr(0xe9)))
     ; they differ in how accents are composed (NFD against NFC): 'cafe\\u0301' against 'caf\\xe9'
@@ -35,19 +35,19 @@ def apart(one: str, other: str) -> str:
 
 
 def resembling(values: Iterable[object], known: Iterable[str]) -> str:
-    """`apart` for the first of the values that looks like one of the known texts; empty where none does."""
+    """`apart` for the first of the values that looks like one of the known texts; empty if none does."""
     pairs = ((value, other) for value in values if isinstance(value, str) for other in known)
     return next((text for value, other in pairs if (text := apart(value, other))), "")
 
 
 def difference(one: str, other: str) -> str | None:
-    """What is different in two texts that a reader may take for the same; None where they look different."""
+    """What is different in two texts that a reader may take for the same; None if they look different."""
     composed = [unicodedata.normalize("NFC", text) for text in (one, other)]
     if composed[0] == composed[1]:
         return f"how accents are composed ({form_of(one)} against {form_of(other)})"
     shown = ["".join(sign for sign in text if is_seen(sign)) for text in composed]
     if shown[0] == shown[1]:
-        return "signs that are not seen"
+        return "invisible characters"
     plain = [" ".join(text.split()) for text in shown]
     if plain[0] == plain[1]:
         return "white space"
@@ -55,7 +55,7 @@ def difference(one: str, other: str) -> str | None:
         return "capitals"
     drawn = [unicodedata.normalize("NFKC", text).translate(DRAWN_ALIKE).casefold() for text in plain]
     if drawn[0] == drawn[1]:
-        return "letters that are drawn alike"
+        return "letters that look alike"
     return "one place of a long text" if nearly_the_same(one, other) else None
 
 

@@ -1,7 +1,7 @@
 """Questions laid out for a causal language model: one row per prompt with all its answers, or one row per answer.
 
-In a packed row the prompt stands once. Every answer after it sees the prompt and itself, and its positions continue
-from the prompt's end, so the prompt is computed once. The last token of an answer is read by nothing and left out.
+A packed row contains the prompt once. Every answer after it sees the prompt and itself, and its positions continue
+from the prompt's end, so the prompt is computed once. The last token of an answer is not needed as input.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def row_of(question: Question, number: int, answers: Sequence[int], end: list[in
         question: A tokenized question.
         number: What the row calls it.
         answers: Which of its answers.
-        end: The end token, or nothing where a tokenizer has none.
+        end: The end token, or nothing if a tokenizer has none.
         ended: For each of these answers, whether the end token behind it is scored.
 
     Example:

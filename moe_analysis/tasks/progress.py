@@ -1,4 +1,4 @@
-"""A progress bar that appears only where someone is watching and only when the wait is worth one."""
+"""A progress bar that appears only in a terminal and only for long work."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The forms in which a row of a suite is put before a language model, and what its answers look like there.
 
-The form decides the accuracy of a pretrained model more than any adapter does, so it is part of a run.
+The form affects the accuracy of a pretrained model more than any adapter does, so it is part of a run.
 Sources: the cloze form is that of lm-evaluation-harness' multiple-choice tasks, the instruction form that of
 LLM-Adapters (Hu et al. 2023), whose wording of the commonsense sets is used for every set.
 """
@@ -27,7 +27,7 @@ class PromptForm:
     Args:
         name: what `prompt_form` calls it.
         prompt: row -> the text put before the model.
-        answers: row -> the texts to answer with: one of each choice, or the answer alone where there are no choices.
+        answers: row -> the texts to answer with: one of each choice, or the answer alone if there are no choices.
         tail: the last character of every prompt.
         ranks_with_end: whether the end token counts when choices are ranked. It does not in lm-evaluation-harness;
             the compact backbone's results have counted it from the start.
@@ -136,7 +136,7 @@ def render(row: Row, prompt_form: str = "options") -> tuple[str, str]:
 
 
 def gold_position(row: Row) -> int:
-    """Which of a form's answers is the right one: 0 where there are no choices."""
+    """Which of a form's answers is the right one: 0 if there are no choices."""
     if row["choices"] is None:
         return 0
     label = row.get("label")

@@ -1,4 +1,4 @@
-"""What a row of a suite must be: the columns, the checks, and the words of the errors."""
+"""What a row of a suite must be: the columns, the checks, and the error messages."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SuiteError(ValueError):
 
 
 class SuiteWarning(UserWarning):
-    """Rows that can be used but blur what is measured on them, or that a run has no use for.
+    """Rows that can be used but make measurements less reliable, or that a run cannot use.
 
     >>> issubclass(SuiteWarning, UserWarning)
     True
@@ -156,7 +156,7 @@ def row_problems(row: dict[str, Any]) -> list[tuple[str, str]]:
     choices, label = row.get("choices"), row.get("label")
     if choices is None:
         if label is not None:
-            text = f"label = {shorten(label)} has no choices to point into; give choices, or set label to null"
+            text = f"label = {shorten(label)} needs choices; give choices, or set label to null"
             found.append(("label", text))
         return found
     problem = _choices_problem(choices)

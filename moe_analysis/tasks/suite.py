@@ -63,9 +63,9 @@ def load_suite(
     (list of str or None), answer, label (Int64, missing for a free answer); other fields are ignored. Labels may be
     written as 1, 1.0 or "1".
 
-    Files called train, test, validation or dev are splits of one data set, in the folder or in a folder of it: where
-    rows do not say it, the file's name is their split, the folder's their data set, and that their group. Validation
-    stands in for a missing test. Folders and files that look like data and are not read are named in a `SuiteWarning`.
+    Files called train, test, validation or dev are splits of one data set, in the folder or in a folder of it: if
+    rows lack these fields, the file's name is their split, and the folder's name their data set and group. Validation
+    replaces a missing test. A `SuiteWarning` names folders and files that look like data but are not read.
 
     Rows that repeat a choice or have only one, or whose test prompt is also a train prompt of the same data set, are
     kept with one `SuiteWarning`, because published data has them; `strict=True` refuses them.
@@ -98,7 +98,7 @@ def load_suite(
 
 
 def suite_folder(name: str | Path) -> Path:
-    """The folder a suite name stands for. Raises `SuiteError` that lists the names that would work.
+    """The folder that a suite name means. Raises `SuiteError` that lists the names that would work.
 
     >>> suite_folder("embedded").name
     'embedded'
@@ -132,13 +132,13 @@ def suite_folder(name: str | Path) -> Path:
 
 
 def suite_manifest(name: str | Path) -> dict[str, dict[str, Any]]:
-    """What the suite's manifest.json says of each data set; {} when there is none.
+    """The entry of each data set in the suite's manifest.json; {} if there is none.
 
-    The manifest lies in the suite's folder, or beside it and then covers several folders: an entry belongs to this
-    suite when its "folder" is the folder's name.
+    The manifest is in the suite's folder, or next to it and then covers several folders: an entry belongs to this suite
+    if its "folder" is the folder's name.
 
     Raises:
-        SuiteError: When the file is not a JSON object, or gives a data set a role that is no text.
+        SuiteError: When the file is not a JSON object, or gives a data set a role that is not text.
 
     Example:
         >>> entry = suite_manifest("embedded")["add_small_one_over"]
@@ -159,7 +159,7 @@ def suite_manifest(name: str | Path) -> dict[str, dict[str, Any]]:
 def task_roles(name: str | Path, frame: pd.DataFrame) -> pd.Series:
     """The role of each data set of `frame`, indexed by data set in order of appearance.
 
-    "original", "variant" or "ood" as the manifest says; "task" where it says nothing.
+    "original", "variant" or "ood" from the manifest; "task" if it gives no role.
 
     >>> print(task_roles("embedded", frame).to_string(header=False))
     add_small                 original
@@ -176,7 +176,7 @@ def task_roles(name: str | Path, frame: pd.DataFrame) -> pd.Series:
 def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     try:
         if path.exists() and not path.is_file():
-            raise SuiteError(f"{path} is no file but a folder, a pipe or a device; replace it or remove it")
+            raise SuiteError(f"{path} is a folder, a pipe or a device, not a file; replace it or remove it")
         content = json.loads(path.read_text(encoding="utf-8"))
     except SuiteError:
         raise
@@ -196,7 +196,7 @@ def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
 
 def _available(root: str | None) -> list[str]:
     inside = sorted(Path(root).expanduser().iterdir()) if root and Path(root).expanduser().is_dir() else []
-    # a folder that may not be listed is somebody else's
+    # a folder that may not be listed belongs to somebody else
     open_ones = (folder for folder in inside if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK))
     return [*BUILT_IN, *(folder.name for folder in open_ones if data_files(folder))]
 
@@ -214,7 +214,7 @@ def _whole(name: str | Path, strict: bool) -> pd.DataFrame:
     local = not str(name).startswith(HUB)
     frame, blurred = kept(stamp_of(suite_folder(name)) if local else None, lambda: _checked(str(name), _read(name)))
     if local and (unread := passed_over(suite_folder(name))):
-        text = f"suite {name}: not read are {'; '.join(unread)}"
+        text = f"suite {name}: not read: {'; '.join(unread)}"
         warnings.warn(text.encode("utf-8", "backslashreplace").decode(), SuiteWarning, stacklevel=3)
     if blurred and strict:
         raise SuiteError.of(str(name), blurred)
@@ -238,9 +238,9 @@ def _read(name: str | Path) -> tuple[list[Located], list[Problem]]:
     try:
         files = data_files(folder)
     except OSError as error:
-        raise SuiteError(f"suite folder {folder} cannot be listed ({error.strerror}); check its rights") from error
+        raise SuiteError(f"suite folder {folder} cannot be listed ({error.strerror}); check its permissions") from error
     if not files:
-        unread = "".join(f"; not read is {one}" for one in passed_over(folder))
+        unread = "".join(f"; not read: {one}" for one in passed_over(folder))
         raise SuiteError(f"suite folder {folder} holds no *.jsonl or *.parquet file{unread}")
     rows: list[Located] = []
     problems: list[Problem] = []
@@ -271,7 +271,7 @@ def _only(frame: pd.DataFrame, wanted: list[str], source: str) -> pd.DataFrame:
     if unknown or not wanted:
         alike = resembling(unknown, present)
         raise SuiteError(
-            f"datasets = {wanted} names {unknown or 'nothing'}, which suite {source} does not hold{alike}; "
+            f"datasets = {wanted} names {unknown or 'nothing'}, which suite {source} does not have{alike}; "
             f"choose from {', '.join(present)}"
         )
     return frame[frame["dataset"].isin(wanted)]

@@ -43,7 +43,7 @@ class TransformerEncoder:
         return f"{POOLING_VERSION} {MAX_TOKENS} {contents}"
 
     def digest(self) -> str:
-        """SHA-256 of the weights alone, which is the same whatever else a download has put beside them."""
+        """SHA-256 of the weights only, which is the same whatever else a download contains."""
         found = (sorted(self.folder.glob(pattern)) for pattern in WEIGHTS)
         files = next(filter(None, found), [])  # transformers takes safetensors where there are both
         return digest_of(f"{path.name}={_sha256(path)}" for path in files)
@@ -88,7 +88,7 @@ def minilm_folder() -> Path:
     for entry in distribution.files or ():
         if entry.name == "model.safetensors":
             return Path(str(distribution.locate_file(entry))).parent
-    raise EmbeddingError(f"package {MINILM_PACKAGE} holds no model.safetensors; reinstall it, or use model='tfidf'")
+    raise EmbeddingError(f"package {MINILM_PACKAGE} has no model.safetensors; reinstall it, or use model='tfidf'")
 
 
 def check_minilm(folder: Path) -> None:
@@ -119,7 +119,7 @@ def _model_folder(name: str) -> Path:
         return Path(huggingface_hub.snapshot_download(name, **wanted))
     except Exception as error:  # the hub, the network and the disk each raise their own kinds
         raise EmbeddingError(
-            f"model = {name!r} is neither a folder nor a model that could be fetched "
+            f"model = {name!r} is neither a folder nor a model that could be downloaded "
             f"({type(error).__name__}); check the name and the connection, or use 'minilm' or 'tfidf'"
         ) from error
 

@@ -46,7 +46,7 @@ def match_budget(
     any pair; a num_clusters that is set keeps the number of experts. A larger budget never gives fewer parameters.
 
     Args:
-        adapter: Any configuration of ours, pure or PEFT's, or peft.LoraConfig.
+        adapter: Any of our configurations, pure or PEFT's, or peft.LoraConfig.
         shapes: [(in, out), …], one entry per layer that is adapted, or the model, whose layers `target_modules` names.
         counted: "trainable", or "active" for the parameters that a token uses.
         part: "all", or "experts" to leave the router out of the count.
@@ -103,7 +103,7 @@ def around(chain: Chain, size: Callable[[Any], int], goal: int) -> list[Any]:
     step, high = 1, low
     while high != chain.last and size(chain.build(high)) < goal:
         if high > low and size(chain.build(high)) == size(chain.build(low)):
-            return [chain.build(low)]  # an adapter of somebody's own whose parameters do not grow with the rank
+            return [chain.build(low)]  # a user's own adapter whose parameters do not grow with the rank
         low, high = high, high + step if chain.last is None else min(high + step, chain.last)
         step *= 2
     while high - low > 1:
@@ -141,7 +141,7 @@ def with_experts(config: Any, shift: int) -> Any:
     """`shift` more experts in every pool, of which a token uses the same share as before (half is rounded up)."""
     name = "fanout" if hasattr(config, "fanout") else "top_k"
     held = config.num_experts
-    if not hasattr(config, name):  # an adapter of somebody's own that always uses all
+    if not hasattr(config, name):  # a user's own adapter that always uses all
         return replace(config, num_experts=held + shift)
     used = getattr(config, name)
     share = lambda k, s: None if k is None else max(1, (2 * k * (s + shift) + s) // (2 * s))  # noqa: E731

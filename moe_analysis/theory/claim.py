@@ -72,7 +72,7 @@ def verify(only: str | Iterable[str] | None = None, seed: int = 0) -> pd.DataFra
 
 
 def checked(only: str | Iterable[str] | None = None, seed: int = 0) -> list[Claim]:
-    """What `verify` shows as a table: the claims themselves, which a study takes as parts of its own.
+    """The claims that `verify` shows as a table; a study uses them as parts of its own claims.
 
     Args:
         only: as in `verify`.
@@ -97,14 +97,14 @@ def selected(only: str | Iterable[str] | None) -> list[str]:
     patterns = [only] if isinstance(only, str) else list(only)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in CHECKS):
-            raise ValueError(f"only = {pattern!r} fits no claim; known claims: {', '.join(CHECKS) or 'none'}")
+            raise ValueError(f"only = {pattern!r} matches no claim; known claims: {', '.join(CHECKS) or 'none'}")
     return [name for name in CHECKS if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def _run(name: str, check: Check, seed: int) -> Claim:
     try:
         claim = check(seed=seed)
-    except Exception as error:  # any failure of a check is a verdict on it, reported beside the others
+    except Exception as error:  # any failure of a check is a verdict on it, reported with the others
         return Claim(
             name,
             "",

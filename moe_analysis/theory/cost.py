@@ -51,7 +51,7 @@ def trex_cost(width: int, height: int, config: Any) -> Cost:
         term("experts", "G", mixing),
         term("experts", "B", up * height),
         term("router", "router", router),
-        term("router", "mapper", 0, per_call=mapper, why="once a sample"),
+        term("router", "mapper", 0, per_call=mapper, why="once per sample"),
     )
     factors = down * width + up * height
     return Cost(factors, router + mapper + 2, factors, terms)
@@ -93,7 +93,7 @@ def cost(name: str, in_features: int, out_features: int, config: Any) -> Cost:
 
 
 def counted_cost(name: str, width: int, height: int, config: Any) -> Cost:
-    """What the module of an adapter of somebody's own has and computes, all of it taken as needed by every token."""
+    """What the module of a user's own adapter has and computes, all of it counted as needed by every token."""
     from .count import count, meta_layer
 
     found = count(meta_layer(name, width, height, config))

@@ -1,4 +1,4 @@
-"""One matrix product of a forward pass and the sum of several: the units in which every adapter's cost is told.
+"""One matrix product of a forward pass and the sum of several: the units of every adapter's cost.
 
 Operations are those of matrix products, in multiply-accumulates (half a FLOP count). Additions of biases, activations,
 softmax, and the elementwise products with gates and scores are left out, as in S'MoRE's statistics. `Term.paper` is

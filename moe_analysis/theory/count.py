@@ -1,6 +1,6 @@
 """What an adapter costs, counted on the module: parameters by numel, operations by torch's FLOP counter.
 
-Modules stand on the meta device, where shapes are computed and numbers are not: layers of any size cost nothing.
+Modules are on the meta device, which computes shapes but no numbers, so layers of any size cost nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def meta_layer(name: str, in_features: int, out_features: int, config: Any) -> A
     from ..adapters.base import REGISTRY
 
     if name not in REGISTRY:
-        raise ValueError(f"name = {name!r} is no adapter; choose one of {', '.join(REGISTRY)}")
+        raise ValueError(f"name = {name!r} is not an adapter; choose one of {', '.join(REGISTRY)}")
     with torch.device("meta"):
         return REGISTRY[name](in_features, out_features, config).eval()
 
@@ -56,7 +56,7 @@ def count(layer: Any) -> Counted:
 
 
 def operations(layer: Any, tokens: int) -> tuple[int, int]:
-    """Multiply-accumulates (experts, router) of one forward pass of one sample of so many tokens.
+    """Multiply-accumulates (experts, router) of one forward pass of one sample of this many tokens.
 
     Experts and router share the product that reads the input; the router's rows of it are counted by themselves.
     """
@@ -105,7 +105,7 @@ def context_of(layer: Any, x: Float[Tensor, "*tokens in"]) -> Any:
 
 
 def count_lora(in_features: int, out_features: int, r: int) -> Counted:
-    """PEFT's own LoRA beside a linear layer, whose own products are taken off."""
+    """PEFT's own LoRA on a linear layer, without the layer's own products."""
     import torch
     from peft import LoraConfig, get_peft_model
     from torch import nn

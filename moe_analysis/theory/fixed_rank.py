@@ -42,8 +42,8 @@ class RankPoint:
         rank, limit = A.shape[0], min(A.shape[1], B.shape[0])
         if rank >= limit:
             raise ValueError(
-                f"r = {rank} but the layer is {B.shape[0]} x {A.shape[1]}: matrices of rank r fill the "
-                f"whole space and do not bend; use r < {limit}"
+                f"r = {rank} but the layer is {B.shape[0]} x {A.shape[1]}: matrices of rank r form the "
+                f"whole space, which is not curved; use r < {limit}"
             )
         left, upper = np.linalg.qr(B)  # (out, r), (r, r)
         right, lower = np.linalg.qr(A.T)  # (in, r), (r, r)

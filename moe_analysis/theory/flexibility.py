@@ -1,7 +1,7 @@
 """Structural flexibility: how many different outputs the routings of a layer can make, in exact integers.
 
 S'MoRE, Theorems 3.3 and 3.4, Corollaries 3.5 and 3.6. Every function takes s and f with one entry per layer, the layer
-farthest from the output first, as `SmoreConfig` does: s[l] experts in pool l, f[l] children a node. Scores are binary:
+farthest from the output first, as `SmoreConfig` does: s[l] experts in pool l, f[l] children per node. Scores are binary:
 an expert that was chosen counts with weight 1. F_l = Π_{j≥l} f_j is the number of nodes of layer l, F_L = 1.
 
 Python's integers have no largest value, but `str` of one of more than 4300 digits is refused; write its log10.

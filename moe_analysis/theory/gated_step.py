@@ -64,7 +64,7 @@ def constant_gates(gates: Float[Tensor, "*tokens expert"]) -> Float[Tensor, "exp
     """The gates of every token; ValueError when they differ between tokens, where no single g describes an expert."""
     flat = gates.detach().flatten(0, -2)
     if not torch.allclose(flat, flat[:1].expand_as(flat), rtol=1e-9, atol=0):
-        raise ValueError("gates differ between tokens; hold them with HeldGates, or give every token the same input")
+        raise ValueError("gates differ between tokens; fix them with HeldGates, or give every token the same input")
     return flat[0]
 
 
@@ -96,7 +96,7 @@ def first_step(
         dA, dB = precondition(moved.A, moved.B, moved.A.grad, moved.B.grad, damping)
         lr = relative_step * float((moved.A.flatten(1).norm(dim=1) / dA.flatten(1).norm(dim=1)).min())
         if not np.isfinite(lr):
-            raise ValueError("every B is zero, as at the start, so that A has no gradient; train the adapter first")
+            raise ValueError("every B is zero, as at the start, so A has no gradient; train the adapter first")
         if RULES[rule].divide:
             lr *= float(gates.min())
             moved.A.sub_(lr * dA / gates[:, None, None])

@@ -1,4 +1,4 @@
-"""What an adapter costs on a whole model: the layers it meets, and the table that goes with every comparison."""
+"""What an adapter costs on a whole model: the layers that it adapts, and the cost table of every comparison."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def adapter_cost(config: Any, layers: Sequence[tuple[int, int]]) -> Cost:
     """The cost of one configuration, ours (pure or PEFT's) or peft.LoraConfig, on layers [(in, out), …] together.
 
     Raises:
-        ValueError: For a configuration that is none of ours or that no module could be built from, and for options that
+        ValueError: For a configuration that is not one of ours or that cannot be built, and for options that
             add parameters no formula counts.
     """
     refuse_uncounted(config)
@@ -110,7 +110,7 @@ def layer_cost(config: Any, in_features: int, out_features: int) -> Cost:
     """The cost of one layer.
 
     Raises:
-        ValueError: For a configuration that is none of ours and not LoRA's.
+        ValueError: For a configuration that is neither one of ours nor LoRA's.
     """
     if getattr(config, "peft_type", None) == "LORA":
         return lora_cost(in_features, out_features, config.r)
@@ -151,7 +151,7 @@ def layer_shapes(shapes: Shapes, config: Any) -> list[tuple[int, int]]:
     """
     if not hasattr(shapes, "named_modules"):
         if not (found := [(int(width), int(height)) for width, height in shapes]):
-            raise ValueError("shapes = [] holds no layer; pass [(in_features, out_features), …] or the model")
+            raise ValueError("shapes = [] has no layer; pass [(in_features, out_features), …] or the model")
         return found
     if config.target_modules is None:
         raise ValueError(
@@ -162,7 +162,7 @@ def layer_shapes(shapes: Shapes, config: Any) -> list[tuple[int, int]]:
     found = [shape for name, module in shapes.named_modules() if (shape := linear_shape(module)) and adapted(name)]
     if not found:
         raise ValueError(
-            f"target_modules = {config.target_modules} meets no linear layer of the model; see "
+            f"target_modules = {config.target_modules} matches no linear layer of the model; see "
             "model.named_modules() for the names"
         )
     return found

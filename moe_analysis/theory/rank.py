@@ -1,4 +1,4 @@
-"""Ranks that leave no doubt: exact ones of integer matrices, numerical ones with a stated tolerance."""
+"""Ranks: exact ones of integer matrices, numerical ones with a stated tolerance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def exact_rank(matrix: Shaped[np.ndarray, "row column"]) -> int:
         values = whole_numbers(values)
     except ValueError as error:
         raise ValueError(
-            "matrix holds an entry that is no exact integer; use numerical_rank for real matrices"
+            "matrix has an entry that is not an exact integer; use numerical_rank for real matrices"
         ) from error
     work = (values.T if values.shape[0] > values.shape[1] else values).astype(object)
     previous, rank = 1, 0

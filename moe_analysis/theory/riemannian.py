@@ -1,6 +1,6 @@
 """The statements of "A Stronger Mixture of Low-Rank Experts" (gR) about steps, checked on the real optimizer.
 
-"our reading" marks local analyses of what the paper draws or puts in words only. The measurements are those of
+"our reading" marks local analyses of what the paper only draws or describes in words. The measurements are those of
 `gated_step`, on unchanged `MoeLora` modules in float64; how the manifold bends is checked in `fixed_rank`.
 """
 

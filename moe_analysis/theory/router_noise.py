@@ -27,7 +27,7 @@ def clustered_tasks(
     """Samples of I·J clusters: (x, cosines to the centroids, cluster).
 
     Hidden states carry their cluster as an offset of length `separation` under unit noise, so a router can learn
-    it; the prompt's embedding is its centroid plus noise, so the intuition knows it roughly at once.
+    it; the prompt's embedding is its centroid plus noise, so the intuition has a rough idea of it at once.
     """
     import torch
     from torch.nn.functional import normalize
@@ -126,7 +126,7 @@ def router_gradient_noise(
     import torch
 
     if list(steps) != sorted(set(steps)) or not steps or steps[0] < 0:
-        raise ValueError(f"steps = {steps} must rise from 0 or more; pass for instance (0, 20, 100)")
+        raise ValueError(f"steps = {steps} must increase from 0 or more; pass for example (0, 20, 100)")
     rows = []
     for seed in seeds:
         for prior in PRIORS:

@@ -1,4 +1,4 @@
-"""The codes that the proofs stand on, and what floating-point numbers leave of them and of random parameters.
+"""The codes that the proofs use, and how well floating-point numbers preserve them and random parameters.
 
 Lemma C.8 (Xu et al. 2019, Lemma 5): a sum over a multiset can determine it. In exact numbers that settles Theorem 3.4;
 a float32 has 24 bits. `precision_of_all` checks for every tree whether float32 still distinguishes it.
@@ -40,7 +40,7 @@ def module_collisions(module: Any, kinds: int, size: int) -> int:
     """The same of a module in place of σ, `module(listed, size)`: multisets of exactly `size` listed inputs.
 
     Raises:
-        ValueError: For a module whose codes are no whole numbers in float64.
+        ValueError: For a module whose codes are not whole numbers in float64.
     """
     import torch
 

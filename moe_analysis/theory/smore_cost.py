@@ -115,7 +115,7 @@ def top_down_terms(down: int, config: Any) -> list[Term]:
         first = s if config.gate_arch == "linear" else m  # what the linear map of (x_down, keys) makes
         # what reads the tables, by the one-hot ids of all ancestors
         reads = sum(F * experts for F, experts in zip(config.nodes[layer + 1 : -1], config.num_experts[layer + 1 :]))
-        # the keys above are known - down numbers wide in all, each pool's once an expert
+        # the keys above are known - down numbers wide in total, each pool's once per expert
         above = list(
             zip(
                 config.num_experts,

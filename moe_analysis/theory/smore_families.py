@@ -27,7 +27,7 @@ class MultisetCode(nn.Module):
     multiset of its z. The layer's width is at least f.
 
     Raises:
-        ValueError: For a z that is not listed, and for a list of z that are no whole numbers: only those are met again
+        ValueError: For a z that is not listed, and for a list of z that are not whole numbers: only those are met again
             on every processor.
     """
 
@@ -93,7 +93,7 @@ def distinguishing_layer(config: SmoreConfig, code: type[MultisetCode] = Multise
     Raises ValueError without biases, for widths that hold no code, and where the codes leave float64's integers.
     """
     if not config.expert_bias:
-        raise ValueError("expert_bias = False leaves no place for the expert's index; set it to True")
+        raise ValueError("expert_bias = False leaves no room for the expert's index; set it to True")
     layer = Smore(in_features, 2, config).double()
     for parameter in layer.parameters():
         parameter.zero_()
@@ -133,7 +133,7 @@ def decoded_trees(layer: Smore, outputs: Float[Tensor, "tree width"]) -> Trees:
     of it is done in whole numbers; float64 has the root of a square to the last digit.
 
     Raises:
-        ValueError: For other layers and for outputs that are no whole numbers.
+        ValueError: For other layers and for outputs that are not whole numbers.
     """
     config = layer.config
     trees: Trees = []

@@ -130,7 +130,7 @@ def collapsed(layer: Smore) -> MoeLora:
     for name, value in layer.named_parameters():
         kept = name.startswith(("B", "W.", "A_bias", "W_bias", "W_proj_bias"))
         if kept and not torch.equal(start[name], value):
-            raise ValueError(f"{name} has moved from its start; only the start is one layer")
+            raise ValueError(f"{name} was trained; only an untrained module equals one layer")
     for s, r, width in zip(config.num_experts, config.ranks, config.widths[1:]):
         first = config.widths[-1] - width  # the layers above stand before this one in x_L
         blocks.append(layer.W_proj[:, first : first + s * r].unflatten(1, (s, r)).transpose(0, 1))  # (s, out, r)

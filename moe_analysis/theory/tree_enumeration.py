@@ -111,7 +111,7 @@ def outputs_above(
     every assignment of these to them.
 
     Raises:
-        ValueError: When that makes more than MOST_ROWS, and for outputs that are no whole numbers.
+        ValueError: When that makes more than MOST_ROWS, and for outputs that are not whole numbers.
     """
     config, pool = layer.config, 0 if layer.config.shared_pool else level
     s, f = config.num_experts[level], config.fanout[level]
@@ -151,7 +151,7 @@ def layer_outputs(
 
 
 def active_experts(config: SmoreConfig, trees: Trees) -> Float[Tensor, "tree all_experts"]:
-    """1.0 where an expert is used anywhere in its layer of the tree; all that MoMOR knows of a tree."""
+    """1.0 for an expert that is used anywhere in its layer of the tree; this is all of the tree that MoMOR depends on."""
     return torch.cat(
         [
             torch.zeros(len(ids), s, dtype=torch.float64).scatter_(1, ids.flatten(1), 1.0)

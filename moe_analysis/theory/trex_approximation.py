@@ -1,6 +1,6 @@
 """T-REX Theorem 4.2 in our reading: how well rank-1 experts approximate one update, and a family of them.
 
-Only the theorem's title is public to us; what is checked here is stated as ours.
+We know only the theorem's title; the statement that is checked here is ours.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def sizes(parameters: int, shape: tuple[int, int, int], num_experts: int, count:
     diagonal = parameters // (pair + each)
     if rank < 1:
         least = num_experts * (pair + each)
-        raise ValueError(f"parameters = {parameters} cannot pay {num_experts} experts of rank 1; pass at least {least}")
+        raise ValueError(
+            f"parameters = {parameters} are not enough for {num_experts} experts of rank 1; pass at least {least}"
+        )
     fitting = [(i, min(height, (parameters - i * width) // (height + i * each))) for i in range(1, width + 1)]
     best = max(fitting, key=lambda size: (size[0] * size[1], min(size)))  # most experts, then the squarest
     return {
@@ -118,7 +120,7 @@ def approximation_errors(
         ValueError: for a budget that pays no expert, and without nested starts for no restart.
     """
     if not nested and restarts < 1:
-        raise ValueError(f"restarts = {restarts} and nested = False leave no start; pass at least one restart")
+        raise ValueError(f"restarts = {restarts} and nested = False leave no starting point; pass at least one restart")
     targets, rng = check_targets(targets), np.random.default_rng(seed)
     height, width = targets.shape[1:]
     size = sizes(parameters, targets.shape, num_experts, count)

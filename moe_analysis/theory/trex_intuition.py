@@ -1,6 +1,6 @@
 """T-REX Theorem 4.3 in our reading: routing as a mix of the learned router R and the semantic prior P.
 
-Only the theorem's title is public to us. Along G(ω) = ω R + (1 − ω) P a loss that is quadratic in G is a parabola
+We know only the theorem's title. Along G(ω) = ω R + (1 − ω) P a loss that is quadratic in G is a parabola
 in ω, so everything about the best share of the router follows from its value and slope at the two ends. R and P
 stand for the scaled endpoints, router_coef · softmax and intuition_coef · intuition: nothing needs them to be
 probabilities.
@@ -43,7 +43,7 @@ class Parabola:
 
     @property
     def best_on_line(self) -> float:
-        """The ω of least loss without limits; 1 where the loss does not depend on ω or falls for ever."""
+        """The ω of least loss without limits; 1 if the loss does not depend on ω or falls forever."""
         return 1.0 - self.slope_at_router / self.curvature if self.curvature > 0 else 1.0
 
     @property
@@ -102,7 +102,7 @@ def random_parabolas(count: int, seed: int = 0, experts: int = 6) -> list[tuple[
 def trex_theorem_4_3_best_share(seed: int = 0) -> Claim:
     """The best ω has the closed form of a line search.
 
-    That its loss is not above either end's holds for any loss, whatever ω* is, and is no part of the check.
+    Its loss is never above either end's, for any loss and any ω*, so this is not part of the check.
     """
     off_formula, off_grid, grid = 0.0, 0.0, np.linspace(0, 1, 2001)
     for parabola, (R, P, target, H) in random_parabolas(300, seed):

@@ -35,8 +35,8 @@ def whole_numbers(values: Any) -> Int[np.ndarray, "..."]:
     if not exact.all():
         wrong = found[~exact].flat[0]
         raise ValueError(
-            f"{int((~exact).sum())} of {found.size} values are no whole numbers of at most {largest}, the "
-            f"first is {wrong!r}: in {found.dtype} only such are counted without a tolerance; give the "
+            f"{int((~exact).sum())} of {found.size} values are not whole numbers of at most {largest}; the "
+            f"first is {wrong!r}: in {found.dtype} only whole numbers are counted exactly; give the "
             "factors, biases and inputs whole numbers, in float64 where they are large"
         )
     return found.astype(np.int64)

@@ -1,8 +1,8 @@
 """The adapter of a run on disk: its values, its class where that is here, and the user's own Python file.
 
 The file is kept in the folder of every run that was trained with it, so a folder can be copied anywhere. Opening
-one executes nothing: a model wants the same file registered, or the word of the person who calls
-`run.model(trust_code=True)`. Where the class is not here, the values are read, compared and written without it.
+one executes nothing: to load a model, register the same file, or allow its execution with
+`run.model(trust_code=True)`. If the class is missing, the values are read, compared and written without it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .files import wrong_type
 
 FOLDER, ABOUT = "adapter_source", "about.json"
 SHOWN = 12  # digits of a digest in a message
-# what PEFT fills in by itself says nothing about the run
+# what PEFT fills in by itself does not describe the run
 NOT_PART_OF_A_RUN = (
     "peft_version",
     "auto_mapping",
@@ -96,25 +96,25 @@ def keep_source(folder: Path, system: str) -> None:
 
 
 def kept_source(folder: Path, system: str) -> KeptSource | None:
-    """What a run's folder keeps of its adapter; None where it keeps nothing. Raises ValueError for a damaged file."""
+    """What a run's folder keeps of its adapter; None if it keeps nothing. Raises ValueError for a damaged file."""
     path = folder / FOLDER / ABOUT
     if not os.path.lexists(path.parent):
         return None
     remedy = "restore it, or delete the folder that it is in"
     if os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises where rights lack
-        raise ValueError(f"{path} is no file; {remedy}")
+        raise ValueError(f"{path} is not a file; {remedy}")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         file, sha256 = about["file"], about["sha256"]
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error}); {remedy}") from error
     if not (isinstance(file, str) and isinstance(sha256, str)):
-        raise ValueError(f"{path} holds {shorten(about)} and not a file and a sha256; {remedy}")
+        raise ValueError(f"{path} contains {shorten(about)} instead of a file and a sha256; {remedy}")
     return KeptSource(path.with_name(f"{system}.py"), file, sha256)
 
 
 def another_source(folder: Path, system: str) -> str | None:
-    """How the registered adapter differs from the one of a run; None where it does not, or where it is unknown."""
+    """How the registered adapter differs from the one of a run; None if it does not, or if that is unknown."""
     if (kept := kept_source(folder, system)) is None:
         return None
     here = own.source_of(system)
@@ -125,10 +125,10 @@ def another_source(folder: Path, system: str) -> str | None:
 
 
 def refuse_another_source(folder: Path, system: str) -> None:
-    """Raise ValueError where a folder holds a run of the same configuration and another version of the adapter."""
+    """Raise ValueError if a folder has a run of the same configuration with another version of the adapter."""
     if fault := another_source(folder, system):
         raise ValueError(
-            f"{folder} cannot be trained or taken as finished: {fault}; restore that file, delete the "
+            f"{folder} cannot be trained or used as finished: {fault}; restore that file, delete the "
             "run, or pass another out"
         )
 
@@ -147,14 +147,14 @@ def adapter_of_run(folder: Path, values: dict[str, Any]) -> PeftConfig:
 
 
 def why_not_here(folder: Path, values: dict[str, Any]) -> str | None:
-    """What keeps the class of a run's adapter from being used here, with the remedy; None where it can be."""
+    """What keeps the class of a run's adapter from being used here, with the remedy; None if it can be."""
     system = values["peft_type"].lower()
     if system.upper() not in PEFT_TYPE_TO_CONFIG_MAPPING:
         kept = kept_source(folder, system)
         if kept is None:
             return (
-                f"the adapter {system!r} is not registered here, and the run keeps no source of it; pass its file "
-                "to ma.use_adapter, or update moe_analysis and peft where it is of a newer version"
+                f"the adapter {system!r} is not registered here, and the run has no copy of its source; pass its file "
+                "to ma.use_adapter, or update moe_analysis and peft if it comes from a newer version"
             )
         return (
             f"the adapter {system!r} ({kept}) is not registered here; pass that file to ma.use_adapter, or call "
@@ -171,7 +171,7 @@ def why_not_here(folder: Path, values: dict[str, Any]) -> str | None:
 
 
 def execute_kept(folder: Path, system: str) -> None:
-    """Register the adapter of a run by executing the file in its folder; nothing where one of that name is registered.
+    """Register the adapter of a run by executing the file in its folder; nothing if one of that name is registered.
 
     Raises ValueError for a folder that keeps no source, a copy of another digest, and a file that cannot be imported.
     """
@@ -183,7 +183,7 @@ def execute_kept(folder: Path, system: str) -> None:
         raise ValueError(f"{kept.path} cannot be read ({error.strerror}); restore it") from error
     if source.sha256 != kept.sha256:
         raise ValueError(
-            f"{kept.path} has the sha256 {source.sha256[:SHOWN]} and not {kept.sha256[:SHOWN]}, that of "
+            f"{kept.path} has the sha256 {source.sha256[:SHOWN]} but {kept.sha256[:SHOWN]} is that of "
             "the file which the run was trained with; restore it"
         )
     try:
@@ -191,12 +191,12 @@ def execute_kept(folder: Path, system: str) -> None:
         module = own.execute(f"{system}_{source.sha256[:SHOWN]}", source)
     except Exception as error:  # the file may fail in any way that Python can
         raise ValueError(
-            f"{kept.path} cannot be imported ({type(error).__name__}: {error}); put what it imports where "
-            "Python finds it"
+            f"{kept.path} cannot be imported ({type(error).__name__}: {error}); put the modules that it imports where "
+            "Python finds them"
         ) from error
     found = own.registered_by(module)
     if system not in found:
-        raise ValueError(f"{kept.path} registers {', '.join(found) or 'nothing'} and not {system}; restore it")
+        raise ValueError(f"{kept.path} registers {', '.join(found) or 'nothing'}, not {system}; restore it")
     for name in found:
         peft_bridge.CONFIGS[name] = peft_bridge.bridge(name, REGISTRY[name])
 
@@ -204,13 +204,13 @@ def execute_kept(folder: Path, system: str) -> None:
 def read_adapter(values: dict[str, Any]) -> PeftConfig:
     """The adapter of a configuration's JSON. Raises ValueError for an unknown peft_type or field, or a wrong type."""
     if not values.get("peft_type"):
-        raise ValueError(f"adapter = {shorten(values)} names no peft_type; add one of {adapter_types()}")
+        raise ValueError(f"adapter = {shorten(values)} has no peft_type; add one of {adapter_types()}")
     kind = values["peft_type"].upper() if isinstance(values["peft_type"], str) else None
     if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
         raise ValueError(f"adapter.peft_type = {shorten(values['peft_type'])} is unknown; use one of {adapter_types()}")
     if unknown := unknown_fields(values):  # PEFT would leave them out with no more than a warning
         known = sorted(entry.name for entry in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kind]) if entry.init)
-        raise ValueError(f"adapter.{unknown[0]} is no field of {kind}; it has {', '.join(known)}")
+        raise ValueError(f"adapter.{unknown[0]} is not a field of {kind}; it has {', '.join(known)}")
     # PEFT calls lora_alpha a whole number and takes any, and a budget that is met makes fractions of it
     hints = {**get_type_hints(PEFT_TYPE_TO_CONFIG_MAPPING[kind]), "lora_alpha": float}
     if fault := wrong_type(values, hints, "adapter."):

@@ -29,7 +29,7 @@ SHORT = 128  # tokens of a row
 
 
 def answer_head(model: nn.Module) -> nn.Module | None:
-    """The layer that makes scores of hidden states; None where there is none, or one that an adapter changes.
+    """The layer that makes scores of hidden states; None if there is none, or one that an adapter changes.
 
     An adapter knows the tokens of a batch by their places, so its layer must see all of them.
     """
@@ -158,12 +158,12 @@ def attention_of(tokens: int, device: torch.device, half: bool) -> AbstractConte
 
 
 class AnswerLoss(Trainer):
-    """Trainer that scores the vocabulary at the labels only, counts right answers, and weighs balance losses.
+    """Trainer that scores the vocabulary at the labels only, counts right answers, and weights balance losses.
 
     Attributes:
-        recorders: What looks at the step; they are told which tokens of the batch are this process's.
+        recorders: Record the step; they receive which tokens of the batch belong to this process.
         step_sums: Right answer tokens, all answer tokens, and the balance loss since they were last logged.
-        answers_only: Whether the model's loss can be had from the answers alone; known after the first batch.
+        answers_only: Whether the model's loss can be computed from the answers alone; known after the first batch.
     """
 
     recorders: Sequence[HookedRecorder]
@@ -202,7 +202,7 @@ class AnswerLoss(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def head_of_answers(self, inputs: dict[str, Any]) -> nn.Module | None:
-        """The layer that scores the answers alone; None where a model, or a loss of the user's own, needs all scores."""
+        """The layer that scores the answers alone; None if a model, or the user's own loss, needs all scores."""
         answered = (inputs["labels"] != -100).any(-1)
         if self.label_smoother is not None or self.compute_loss_func is not None or not answered.any():
             return None

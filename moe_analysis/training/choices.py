@@ -1,4 +1,4 @@
-"""What was chosen for a run, field by field: what is not at its default, and what each field means."""
+"""The settings of a run, field by field: which differ from their defaults, and what each field means."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ TYPE = "adapter.peft_type"
 MEANINGS = {
     "backbone": "the frozen model that is adapted",
     "suite": "where the data sets come from",
-    "datasets": "the data sets of the suite that are used; none named: all",
+    "datasets": "the data sets of the suite that are used; none: all",
     "optimizer": "the rule that turns gradients into updates",
     "optimizer_options": "the optimizer's own settings",
     "lr": "peak learning rate of the experts: how far one update goes",
-    "router_lr": "peak learning rate of the router; none: that of the experts",
+    "router_lr": "peak learning rate of the router; none: same as the experts",
     "weight_decay": "how strongly weights are pulled to zero at each update",
     "max_grad_norm": "longer gradients are scaled down to this length; none: never",
-    "router_max_grad_norm": "the same for the router's gradients alone",
+    "router_max_grad_norm": "the same, only for the router's gradients",
     "schedule": "how the learning rate falls after the warm-up",
     "final_lr": "learning rate at the last step, as a share of the peak",
     "warmup_steps": "steps over which the learning rate rises to its peak",
-    "steps": "updates in all",
-    "batch_size": "samples of one forward pass",
-    "gradient_accumulation": "forward passes whose gradients make one update",
+    "steps": "total number of updates",
+    "batch_size": "samples in one forward pass",
+    "gradient_accumulation": "forward passes per update",
     "gradient_checkpointing": "activations are computed twice, to save memory",
-    "rows_per_dataset": "training rows of each data set at most; none: all",
-    "max_length": "tokens of a sample; a longer prompt loses its beginning",
-    "prompt_form": "how a row is put before the model; none: as the backbone is used to",
-    "precision": "numbers of the forward pass",
-    "embedder": "what embeds prompts for the intuition",
-    "eval_every": "steps between two evaluations; 0: at the end only",
-    "eval_rows": "test rows of each data set at most; none: all",
-    "holdout_rows": "training rows of each data set that are kept out, and evaluated in place of the test rows",
+    "rows_per_dataset": "most training rows of each data set; none: all",
+    "max_length": "most tokens of a sample; a longer prompt loses its beginning",
+    "prompt_form": "how a row is written as a prompt; none: as the backbone was trained",
+    "precision": "number format of the forward pass",
+    "embedder": "the model that embeds prompts for the intuition",
+    "eval_every": "steps between two evaluations; 0: only at the end",
+    "eval_rows": "most test rows of each data set; none: all",
+    "holdout_rows": "training rows of each data set that are not trained on, and evaluated instead of the test rows",
     "transfer_suites": "further suites that the trained model is evaluated on",
     "save_every": "steps between two checkpoints",
     "record_every": "steps between two records of routers and gates; 0: none",
     "record_experts_every": "steps between two records of the experts; 0: none",
     "record_trees_every": "steps between two records of S'MoRE's trees; 0: none",
-    "seed": "what every random number starts from",
-    "name": "what tables and figures call the method",
+    "seed": "start of the random numbers",
+    "name": "name of the method in tables and figures",
     "report_to": "where the numbers of training are sent step by step",
 }
 ADAPTER = "adapter."
@@ -61,26 +61,26 @@ ADAPTER_MEANINGS = {
     "dropout": "share of the adapter's input that is dropped in training",
     "lora_dropout": "share of the adapter's input that is dropped in training",
     "balance_coef": "weight of the loss that spreads tokens over the experts",
-    "intuition": "whether routing looks at what the prompt is about",
-    "router": "whether a learnt router takes part; for S'MoRE in which order it goes through the tree",
+    "intuition": "whether routing uses the meaning of the prompt",
+    "router": "whether a learned router is used; for S'MoRE, in which order it goes through the tree",
     "temperature": "the router's scores are divided by it before the gate; for T-REX a constant of the authors' code",
-    "gate_backward_power": "p of the factor g^p on the way back to the experts: 1 plain, 0.5 rescaled",
+    "gate_backward_power": "p of the factor g^p in the experts' backward pass: 1 plain, 0.5 rescaled",
     "normalize_gates": "whether the weights of the kept experts sum to 1; none: the gate's own rule",
-    "pairing": "whether every down- meets every up-projection, or each meets one",
-    "intuition_mapper": "whether a trained map leads from clusters to experts",
-    "num_clusters": "clusters of prompts that the intuition knows",
-    "router_coef": "weight of the learnt router's scores",
+    "pairing": "whether every down-projection is combined with every up-projection, or with only one",
+    "intuition_mapper": "whether a trained layer maps clusters to experts",
+    "num_clusters": "clusters of prompts that the intuition uses",
+    "router_coef": "weight of the learned router's scores",
     "intuition_coef": "weight of the intuition's scores",
     "key_dim": "width of the router's queries and keys",
-    "down_dim": "width of the token as the router sees it; none: as it is",
+    "down_dim": "width to which the router's input is projected; none: not projected",
     "gate_arch": "how the router scores a child: by a small network, or by one product",
     "activation": "the function between the layers of a tree",
     "router_activation": "the function inside the router's network",
     "activation_position": "what the function between layers is applied to",
     "shared_pool": "whether all layers of a tree share their experts",
     "expert_bias": "whether experts add a bias",
-    "init": "what the last projections start from",
-    "gate_dtype": "numbers of the gate's softmax",
+    "init": "initial values of the last projections",
+    "gate_dtype": "number format of the gate's softmax",
 }
 
 
@@ -130,7 +130,7 @@ def adapter_defaults(adapter: Any) -> dict[str, Any]:
 
 
 def meaning(name: str, adapters: tuple[Any, ...] = ()) -> str:
-    """What a field means, in a few words; empty where it is unknown.
+    """What a field means, in a few words; empty if it is unknown.
 
     Args:
         name: dotted, as "lr" or "adapter.num_up"; a setting inside another, as "optimizer_options.damping", has the
@@ -151,7 +151,7 @@ def meaning(name: str, adapters: tuple[Any, ...] = ()) -> str:
 
 
 def helped(adapter: Any, name: str) -> str:
-    """The first sentence of what a configuration says of its field."""
+    """The first sentence of a configuration's text about its field."""
     entry = next((entry for entry in fields(adapter) if entry.name == name), None)
     return first_sentence(entry.metadata.get("help", "")) if entry is not None else ""
 

@@ -39,20 +39,20 @@ class TrainConfig:
     lr, router_lr: peak learning rates of the experts and of the router (None: the same), warmed up over warmup_steps
     and then following schedule down to final_lr, a share of the peak. max_grad_norm clips all gradients together,
     router_max_grad_norm the router's alone (None: no clipping). batch_size × gradient_accumulation samples make a step.
-    rows_per_dataset, eval_rows: at most so many train and test rows a data set (None: all of them).
-    holdout_rows: so many train rows of each data set are kept out of training, and evaluated in place of the test rows,
-    whatever eval_rows (None: none are). transfer_suites: further suites that the trained model is evaluated on, at most
-    eval_rows test rows a data set; `Run.outcomes` has them.
+    rows_per_dataset, eval_rows: the most train and test rows per data set (None: all of them).
+    holdout_rows: this many train rows of each data set are not trained on, and are evaluated instead of the test rows,
+    whatever eval_rows is (None: no rows). transfer_suites: more suites that the trained model is evaluated on, with at
+    most eval_rows test rows per data set; `Run.outcomes` has them.
     max_length: tokens; a longer prompt loses its beginning. precision: "float32", or "bf16": autocast, with the frozen
     weights in bfloat16 unless they are those of "compact"; adapters and the optimizer's state stay in float32.
     prompt_form: "options", "cloze" or "instruction" (see `tasks.prompts`); None: the backbone's default (see `form`).
-    embedder: what embeds prompts for the intuition. eval_every, save_every: steps; 0 evaluates only at the end.
+    embedder: the model that embeds prompts for routing. eval_every, save_every: steps; 0 evaluates only at the end.
     record_every: steps between records of router weights, router gradients and gate statistics; 0 records nothing.
     record_experts_every: steps between records of the experts' conditioning and similarity; 0 records none.
     record_trees_every: steps between records of the trees that S'MoRE routes tokens through; 0 records none.
-    name: what tables and figures call the method, and how the run's folder begins; None is the adapter's type.
-    report_to: "tensorboard" (files in the run's folder), "wandb", "mlflow", or several of them: where loss, accuracy and
-    entropy of the gates go step by step. It changes no number, so the run's id is the same with it.
+    name: name of the method in tables and figures, and the start of the run's folder name; None is the adapter's type.
+    report_to: "tensorboard" (files in the run's folder), "wandb", "mlflow", or several of them get loss, accuracy and
+    entropy of the gates step by step. It changes no number, so the run's id stays the same.
 
     >>> config = ma.TrainConfig(adapter=ma.TRexConfig(target_modules=["q_proj", "v_proj"]), steps=20, seed=1)
     >>> config.system, config.clusters, config.run_name.rpartition("-")[0]
@@ -105,10 +105,10 @@ class TrainConfig:
             self.adapter = replace(self.adapter, task_type="CAUSAL_LM")  # what every run trains
 
     def check(self) -> None:
-        """Raise ValueError for a value that no run could be made from."""
+        """Raise ValueError for a value with which no run can be trained."""
         if not isinstance(self.adapter, PeftConfig):
             raise ValueError(
-                f"adapter = {self.adapter!r} is no PEFT configuration; pass ma.TRexConfig(...), "
+                f"adapter = {self.adapter!r} is not a PEFT configuration; pass ma.TRexConfig(...), "
                 "ma.MoeLoraConfig(...) or peft.LoraConfig(...)"
             )
         if isinstance(self.adapter, KeptAdapter):
@@ -139,7 +139,7 @@ class TrainConfig:
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{name} = {value} must be positive")
         if not 0.0 <= self.final_lr <= 1.0:
-            raise ValueError(f"final_lr = {self.final_lr} is a share of the peak lr and must lie in [0, 1]")
+            raise ValueError(f"final_lr = {self.final_lr} is a share of the peak lr and must be in [0, 1]")
         for name in (
             "eval_every",
             "record_every",
@@ -156,20 +156,20 @@ class TrainConfig:
             raise ValueError(f"max_length = {self.max_length} leaves no room for a prompt; use at least 8")
 
     def check_suites(self) -> None:
-        """Raise ValueError for suites to transfer to that would be evaluated twice, or be looked at while tuning."""
+        """Raise ValueError for transfer suites that would be evaluated twice, or used in tuning."""
         suites = self.transfer_suites
         if suites is None:
             return
         if self.holdout_rows is not None:
             raise ValueError(
-                f"holdout_rows = {self.holdout_rows} keeps a run from test rows, and transfer_suites = "
-                f"{suites} are test rows; leave one of them out"
+                f"holdout_rows = {self.holdout_rows} keeps test rows out of a run, but transfer_suites = "
+                f"{suites} are test rows; omit one of them"
             )
         if not suites:
             raise ValueError("transfer_suites is an empty list; name a suite, or pass None")
         for place, suite in enumerate(suites):
             if suite in (self.suite, *suites[:place]):
-                raise ValueError(f"transfer_suites = {suites} has {suite!r}, which is evaluated already; take it out")
+                raise ValueError(f"transfer_suites = {suites} has {suite!r}, which is already evaluated; remove it")
             if suite in SPLITS:  # what the run's own rows are called
                 raise ValueError(f"transfer_suites = {suites} has {suite!r}, the name of a split; pass './{suite}'")
 
@@ -186,12 +186,12 @@ class TrainConfig:
 
     @property
     def form(self) -> str:
-        """The form in which rows are put before the model: `prompt_form`, or what the backbone is used to."""
+        """The form in which rows are written as prompts: `prompt_form`, or the backbone's default."""
         return default_form(self.backbone) if self.prompt_form is None else self.prompt_form
 
     @property
     def clusters(self) -> int | None:
-        """Clusters that the adapter's intuition needs; None where it has none, or no class that could say."""
+        """Clusters that the adapter's intuition needs; None if it has none, or no class that could say."""
         if not getattr(self.adapter, "intuition", False) or isinstance(self.adapter, KeptAdapter):
             return None
         return self.adapter.clusters
@@ -210,10 +210,10 @@ class TrainConfig:
     ) -> TrainConfig:
         """Read `to_dict` back. Raises ValueError naming an unknown field, with the known ones, or a wrong type.
 
-        read: makes the adapter of its mapping; None wants its class to be known here and to have every field.
+        read: makes the adapter of its mapping; None requires that its class is known here and has every field.
         """
         if not isinstance(values, dict):
-            raise ValueError(f"{shorten(values)} is {type(values).__name__}, no mapping of a TrainConfig's fields")
+            raise ValueError(f"{shorten(values)} is {type(values).__name__}, not a mapping of a TrainConfig's fields")
         known = {entry.name for entry in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown fields {unknown} of a TrainConfig; it has {', '.join(sorted(known))}")
@@ -226,7 +226,7 @@ class TrainConfig:
 
     @property
     def digest(self) -> str:
-        """Content hash: two configurations with the same digest make the same run, and equal ones have the same."""
+        """Content hash: configurations with the same digest make the same run, and equal configurations share it."""
         values = {
             key: value
             for key, value in as_hinted(self.to_dict(), type(self)).items()

@@ -1,9 +1,9 @@
 """One run over several processes: which one writes, which rows each one takes, and how they agree.
 
 `torchrun --nproc_per_node 2 -m moe_analysis train config.json` starts them, on any number of machines that share the
-folder of the runs. Every process drives one device and holds the whole model; `share` is its part of each batch. The
-first process alone evaluates, records and writes, and the others hear from it. In one process nothing here does
-anything, so the code that trains is the same for one and for many.
+folder of the runs. Every process drives one device and holds the whole model; `share` is its part of each batch. Only
+the first process evaluates, records and writes, and it informs the others. With one process these functions do nothing,
+so the training code is the same for one and for many.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def check_devices() -> None:
     local, devices = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if torch.cuda.is_available() and local >= devices:
         raise ValueError(
-            f"LOCAL_RANK = {local} but this machine has {devices} GPU(s), and a process needs one of its "
-            f"own; start at most {devices} a machine, or hide the GPUs with CUDA_VISIBLE_DEVICES=''"
+            f"LOCAL_RANK = {local} but this machine has {devices} GPU(s), and each process needs its "
+            f"own; start at most {devices} processes per machine, or hide the GPUs with CUDA_VISIBLE_DEVICES=''"
         )
 
 
@@ -81,7 +81,7 @@ def check_promise() -> None:
     if launched and "WORLD_SIZE" not in os.environ and world_size() == 1:
         raise ValueError(
             "accelerate launch was asked for several processes and started one, as it does with --cpu; "
-            f"{REMEDY}, or pass --multi_gpu, which holds for CPUs too"
+            f"{REMEDY}, or pass --multi_gpu, which also works for CPUs"
         )
 
 
@@ -98,7 +98,7 @@ def one_device_a_process(arguments: Any) -> None:
     """Keep Trainer from DataParallel, which would multiply the batch; ValueError where it does not know the others."""
     arguments._n_gpu = min(arguments.n_gpu, 1)
     if arguments.world_size != world_size():
-        raise ValueError(f"{world_size()} processes met but accelerate knows of {arguments.world_size}; {REMEDY}")
+        raise ValueError(f"{world_size()} processes met but accelerate expects {arguments.world_size}; {REMEDY}")
 
 
 def share(rows: Sequence[T]) -> Sequence[T]:

@@ -1,4 +1,4 @@
-"""Accuracy by exact likelihood: the most likely choice, or greedy exact match where there are no choices.
+"""Accuracy by exact likelihood: the most likely choice, or greedy exact match if there are no choices.
 
 One forward pass computes a prompt once and gives the likelihood of every answer to it.
 """
@@ -21,9 +21,9 @@ from ..tasks.packing import Row, layout, packed_batch, plain_batch, reads_of
 from ..tasks.prompts import form_named
 from .answers import MOST, REFUSALS, answer_head, evaluating, gathers, scores_at
 
-TOKENS_ON_CPU, TOKENS_PER_BATCH = 4096, 16_384  # a processor's caches hold no more; other devices want more
+TOKENS_ON_CPU, TOKENS_PER_BATCH = 4096, 16_384  # a processor's caches hold no more; other devices need more
 READ_ON_CPU = 512  # of rows read at a few places: less padding, and scores over a vocabulary that stay in cache
-MASK_TYPES = {"sdpa": torch.bool, "eager": None}  # attention that takes a mask of ours; None: additive, as the model's
+MASK_TYPES = {"sdpa": torch.bool, "eager": None}  # attention that accepts our mask; None: additive, as the model's
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "local_attention", "max_position_embeddings")
 PROBED = 24, 8  # tokens of the two answers of a made-up question
 
@@ -51,12 +51,12 @@ def evaluate(
 ) -> pd.DataFrame:
     """Accuracy and loss of every data set of `frame`; `evaluate_rows` has them row by row.
 
-    Choices are ranked by likelihood. A prompt is computed once for all its choices where the model's attention allows
-    it (`way_for` tries), and once for each elsewhere: the same numbers to rounding. A model that has
-    diverged gives none: its rows count as wrong, and its losses are not numbers.
+    Choices are ranked by likelihood. A prompt is computed once for all its choices if the model's attention allows it
+    (`way_for` tries), otherwise once for each; the numbers agree up to rounding. If a model has diverged, its rows count
+    as wrong, and its losses are NaN.
 
     Args:
-        model: a causal language model, adapted or not; it is left in the mode it was in.
+        model: a causal language model, adapted or not; its mode (training or evaluation) is not changed.
         tokenizer: the model's own.
         frame: rows of a suite.
         intuition: (rows, clusters) for models that route by it.
@@ -67,7 +67,7 @@ def evaluate(
         Columns dataset, group, kind ("choices" or "exact match"), rows, loss (nats per answer token of the gold
         answer, end token included), accuracy, acc and acc_norm. The last two are lm-evaluation-harness's names: the
         share of rows whose best choice is right by summed likelihood and by likelihood per character of the choice,
-        NaN for exact match. accuracy is acc, or that of greedy decoding where there are no choices. In the form
+        NaN for exact match. accuracy is acc, or that of greedy decoding if there are no choices. In the form
         "options" the end token's likelihood is part of the sums, as it was from the start; in the others it is not.
 
     Raises:
@@ -129,7 +129,7 @@ def evaluate_rows(
 def choice_likelihoods(
     model: nn.Module, tokenizer: Any, frame: pd.DataFrame, max_length: int = 256, prompt_form: str = "options"
 ) -> pd.DataFrame:
-    """What a model thinks of every choice of a few rows; arguments and errors as for `evaluate`.
+    """The likelihood of every choice of some rows; arguments and errors as for `evaluate`.
 
     Returns:
         One row per choice: row (its place in `frame`), prompt, choice, log_likelihood (nats, summed over its tokens, with
@@ -145,7 +145,7 @@ def choice_likelihoods(
         ([['bad', False], ['mixed', True], ['good', False]], 1)
     """
     if frame["choices"].isna().any():
-        raise ValueError("frame has rows without choices, which nothing ranks; pass rows that list them")
+        raise ValueError("frame has rows without choices, which cannot be ranked; pass only rows with choices")
     form = form_named(prompt_form)
     questions, lines = encode_questions(frame, tokenizer, max_length, prompt_form), answers_of(frame)
     ended = [[form.ranks_with_end] * len(question.answers) for question in questions]
@@ -259,7 +259,7 @@ def score(
         questions: Tokenized prompts and answers.
         intuition: (questions, clusters) for models that route by it.
         pad: The id that fills up a batch.
-        end: The end token, or nothing where a tokenizer has none.
+        end: The end token, or nothing if a tokenizer has none.
         ended: For every question and answer, whether its end token is scored; None: of all.
         way: None: the fastest that gives this model the right numbers.
 
@@ -317,7 +317,7 @@ def way_for(model: nn.Module, questions: Sequence[Question], intuition: np.ndarr
     """The fastest way to put some questions before a model that gives the numbers of plain rows.
 
     A packed row needs attention that takes our mask, positions that we can set, and no other way from one
-    token to another, such as the state of a recurrent layer or a window. What a model's configuration cannot tell is
+    token to another, such as the state of a recurrent layer or a window. What a model's configuration does not show is
     tried: one prompt with two made-up answers is read both ways.
     """
     if not questions:
@@ -353,7 +353,7 @@ def plain_probe(asked: Question, intuition: np.ndarray | None, pad: int, device:
 
 
 def mask_type(model: Any, length: int) -> torch.dtype | None:
-    """The type of mask with which packed rows of some tokens may be tried; None where a model cannot take them."""
+    """The type of mask with which packed rows of some tokens may be tried; None if a model cannot take them."""
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not hasattr(base, "config") or getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         return None
@@ -376,7 +376,7 @@ def packs(model: nn.Module, asked: Question, intuition: np.ndarray | None, pad: 
     """Whether packed rows give the likelihoods of plain ones.
 
     Two wrong layouts are the measure: in one, positions do not start again at the second answer; in the other, it sees
-    the first one. The right layout must change what the second answer's tokens get, beside plain rows, by no more than
+    the first one. The right layout must change what the second answer's tokens get, against plain rows, by no more than
     a small share of what either does.
     """
     plain = layout([asked], [], [[True, True]], packed=False)
@@ -389,6 +389,6 @@ def packs(model: nn.Module, asked: Question, intuition: np.ndarray | None, pad: 
             found = read(model, [right, running, open_], intuition, pad, way)[0].reshape(3, -1)
     except REFUSALS:
         return False
-    behind = len(asked.answers[0]) + 1  # the second answer's first token is told by the prompt alone
+    behind = len(asked.answers[0]) + 1  # the second answer's first token is predicted from the prompt only
     off, *wrong = np.abs(found - expected)[:, behind:].mean(1)
     return bool(off <= MOST * min(wrong))

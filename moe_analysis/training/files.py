@@ -1,6 +1,6 @@
 """The files of a run: how they are written, read and checked, and what they say about its state.
 
-Nothing here needs torch, transformers or PEFT, so that the runs of a folder are listed at once.
+Nothing here needs torch, transformers or PEFT, so listing the runs of a folder is fast.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class RunError(ValueError):
     >>> ma.Run.load("no/such/run")
     Traceback (most recent call last):
         ...
-    moe_analysis.training.files.RunError: no/such/run is no folder; pass the folder of a run, as listed by ...
+    moe_analysis.training.files.RunError: no/such/run is not a folder; pass the folder of a run, as listed by ...
     """
 
 
@@ -71,7 +71,7 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
 def check_file(path: Path, remedy: str = RESTORE) -> None:
     """Raise RunError for a folder, and for a pipe or a device, which a reader would wait for or never come to end."""
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - pathlib's raise where rights lack
-        raise RunError(f"{path} is no file; {remedy}")
+        raise RunError(f"{path} is not a file; {remedy}")
 
 
 def read_json(path: Path, remedy: str = RESTORE) -> dict[str, Any]:
@@ -82,11 +82,11 @@ def read_json(path: Path, remedy: str = RESTORE) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing; {remedy}") from error
     except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}); check its rights, or {remedy}") from error
+        raise RunError(f"{path} cannot be read ({error.strerror}); check its permissions, or {remedy}") from error
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number or a nesting too long to read
-        raise RunError(f"{path} is no readable JSON ({error}); {remedy}") from error
+        raise RunError(f"{path} is not readable JSON ({error}); {remedy}") from error
     if not isinstance(values, dict):
-        raise RunError(f"{path} holds {type(values).__name__}, no object; {remedy}")
+        raise RunError(f"{path} contains {type(values).__name__}, not an object; {remedy}")
     return values
 
 
@@ -101,19 +101,19 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             frame = file.read(use_threads=False).to_pandas()
     except Exception as error:  # pyarrow, its codecs and pandas' metadata each fail in their own way on damaged bytes
         raise RunError(
-            f"{path} is no readable parquet file ({shorten(str(error), 200)}); train the run again"
+            f"{path} is not a readable parquet file ({shorten(str(error), 200)}); train the run again"
         ) from error
     if frame.empty:
         raise RunError(f"{path} has no rows; train the run again")
     for name in columns:
         if list(frame.columns).count(name) != 1:
             raise RunError(
-                f"{path} has the columns {shorten(list(frame.columns), 200)} and not one {name}; train the run again"
+                f"{path} has the columns {shorten(list(frame.columns), 200)} but no {name}; train the run again"
             )
         right = pd.api.types.is_string_dtype if name in TEXTS else pd.api.types.is_any_real_numeric_dtype
         if not right(frame[name]):
             raise RunError(
-                f"column {name} of {path} is {frame[name].dtype} where it should be "
+                f"column {name} of {path} is {frame[name].dtype} but should be "
                 f"{'text' if name in TEXTS else 'numbers'}; train the run again"
             )
     return frame
@@ -213,7 +213,7 @@ def history_frame(log: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """status.json, {} where there is none; raises RunError for one that cannot be read."""
+    """status.json, {} if there is none; raises RunError for one that cannot be read."""
     path = folder / "status.json"
     if not os.path.lexists(path):
         return {}
@@ -224,7 +224,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def read_run_table(folder: Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """A table of the run; raises RunError where it is damaged, or not there, with what would make it."""
+    """A table of the run; raises RunError if it is damaged, or not there, with what would make it."""
     path = folder / name
     if not os.path.lexists(path):
         state = read_status(folder).get("state", "not started")

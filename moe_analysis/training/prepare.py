@@ -121,7 +121,7 @@ def prepare_model(config: TrainConfig) -> tuple[nn.Module, Any, str]:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What a run reads of one split. frame: its rows; intuition: (rows, clusters), None where there is none."""
+    """What a run reads of one split. frame: its rows; intuition: (rows, clusters), None if there is none."""
 
     frame: pd.DataFrame
     intuition: np.ndarray | None
@@ -157,7 +157,7 @@ def fitting_rows(config: TrainConfig, tokenizer: Any) -> tuple[dict[str, pd.Data
 def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str, Data]:
     """Train and test rows, and those of further suites, with their intuition.
 
-    Writes config.json, the source of an adapter of the user's own and, for an intuition, clusters.npz.
+    Writes config.json, the source of a user's own adapter and, with an intuition, clusters.npz.
     """
     frames, kept = fitting_rows(config, tokenizer)
     keep_source(folder, config.system)

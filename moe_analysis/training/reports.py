@@ -1,4 +1,4 @@
-"""A run's numbers elsewhere: in TensorBoard, Weights & Biases and MLflow while it trains, in the card of its adapter."""
+"""A run's numbers in other places: TensorBoard, Weights & Biases and MLflow while it trains, and its adapter's card."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def check_reports(reports: Sequence[str]) -> None:
     for name in reports:
         if not getattr(integration_utils, f"is_{name}_available")():
             raise ValueError(
-                f"report_to = {name!r} needs a library that is not installed; pip install {FROM[name]}, or leave "
-                "report_to out"
+                f"report_to = {name!r} needs a library that is not installed; pip install {FROM[name]}, or omit "
+                "report_to"
             )
 
 
@@ -47,7 +47,7 @@ class Reports(TrainerCallback):
         self.config, self.folder = config, folder
         self.callbacks: list[Any] = []
         self.latest: tuple[Any, Any, Any] | None = None  # Trainer's arguments, state and control
-        self.other_run: Any = None  # of wandb, which somebody else has begun and will end
+        self.other_run: Any = None  # a wandb run that other code started and will finish
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK

@@ -26,9 +26,9 @@ class Run:
 
     config.json, status.json (state, step, versions, machine, seconds), history.parquet, evaluation.parquet,
     outcomes.parquet (row by row), records.zarr/, experts.zarr/ (where record_experts_every is set), trees.zarr/ (where
-    record_trees_every is), adapter/ (PEFT checkpoint), adapter_source/ (the file of an adapter of the user's own),
+    record_trees_every is), adapter/ (PEFT checkpoint), adapter_source/ (the file of a user's own adapter),
     clusters.npz (where the adapter routes by intuition), checkpoints/ while it trains. Opening a folder executes
-    nothing that is in it.
+    none of its files.
 
     >>> loaded = ma.Run.load(run.path)
     >>> loaded.finished, loaded.config.steps, loaded.history["split"].unique().tolist()
@@ -57,17 +57,21 @@ class Run:
         """Read a run's folder; raises RunError naming the file that is missing or corrupt."""
         path = Path(path)
         if not os.path.isdir(path):  # noqa: PTH112 - a name too long for a file system is no folder either
-            raise RunError(f"{path} is no folder; pass the folder of a run, as listed by `python -m moe_analysis runs`")
+            raise RunError(
+                f"{path} is not a folder; pass the folder of a run, as listed by `python -m moe_analysis runs`"
+            )
         if not os.path.lexists(path / "config.json"):
-            raise RunError(f"{path / 'config.json'} is missing; {path} is no run, or one that never started")
+            raise RunError(
+                f"{path / 'config.json'} is missing, so {path} is not a run or never started; pass another folder"
+            )
         values = read_json(path / "config.json")
         values.setdefault("prompt_form", "options")  # a run from before there were others
         try:
             return cls(path, TrainConfig.from_dict(values, partial(adapter_of_run, path)))
         except ValueError as error:
             raise RunError(
-                f"{path / 'config.json'} is no configuration of a run: {error}; {RESTORE}, or update "
-                "moe_analysis where a newer version wrote it"
+                f"{path / 'config.json'} is not a configuration of a run: {error}; {RESTORE}, or update "
+                "moe_analysis if a newer version wrote it"
             ) from error
 
     @property
@@ -113,7 +117,7 @@ class Run:
         them. Lazy. Raises RecordError when a chunk is missing or the run was trained with record_experts_every=0."""
         path = self.path / "experts.zarr"
         if not os.path.lexists(path):
-            raise RecordError(f"{self.id} holds no record of its experts; train with record_experts_every >= 1")
+            raise RecordError(f"{self.id} has no record of its experts; train with record_experts_every >= 1")
         return open_records(path)
 
     @property
@@ -123,14 +127,14 @@ class Run:
         record_trees_every=0."""
         path = self.path / "trees.zarr"
         if not os.path.lexists(path):
-            raise RecordError(f"{self.id} holds no record of its trees; train with record_trees_every >= 1")
+            raise RecordError(f"{self.id} has no record of its trees; train with record_trees_every >= 1")
         return open_records(path)
 
     @cached_property
     def clusters(self) -> Any:
-        """Clusters of the training prompts, or None where the adapter does not route by intuition.
+        """Clusters of the training prompts, or None if the adapter does not route by intuition.
 
-        Raises ClusterError for a damaged file, RunError where a finished run must have one and has not.
+        Raises ClusterError for a damaged file, and RunError if a finished run lacks a file that it needs.
         """
         from ..tasks.clusters import Clusters
 
@@ -138,11 +142,11 @@ class Run:
         if os.path.lexists(path):
             return Clusters.load(path)
         if getattr(self.config.adapter, "intuition", False) and self.finished:
-            raise RunError(f"{path} is missing, and the adapter routes by it; {RESTORE}")
+            raise RunError(f"{path} is missing, but the adapter routes by it; {RESTORE}")
         return None
 
     def intuition(self, frame: pd.DataFrame) -> np.ndarray | None:
-        """Cosines (rows, clusters) of the frame's prompts to the run's centroids; None where it has none."""
+        """Cosines (rows, clusters) of the frame's prompts to the run's centroids; None if it has none."""
         if self.clusters is None:
             return None
         from .prepare import embed_like_training
@@ -150,11 +154,10 @@ class Run:
         return self.clusters.intuition(embed_like_training(self.config, frame["prompt"]))
 
     def require_adapter(self, trust_code: bool = False) -> None:
-        """Have the class of the run's adapter, which a user's own adapter may lack; what needs no model needs
-        it not.
+        """Make sure that the class of the run's adapter is available; only models need it.
 
         Args:
-            trust_code: where the adapter is not registered, execute the file in the run's folder.
+            trust_code: if the adapter is not registered, execute the file in the run's folder.
 
         Raises:
             RunError: the class is not registered, or another one is; says how to get it.
@@ -174,11 +177,11 @@ class Run:
         """The trained PEFT model in evaluation mode.
 
         Args:
-            trust_code: of an adapter that is not registered here, execute the file that the run's folder keeps, which
-                can do whatever Python can: only where you trust the maker of the folder.
+            trust_code: if the adapter is not registered here, execute the file in the run's folder. Its code can do
+                anything, so use this only if you trust the author of the folder.
 
         Raises:
-            RunError: the run is not finished, the class of its adapter is not here, or the backbone is another one.
+            RunError: the run is not finished, the class of its adapter is missing, or the backbone has changed.
         """
         from peft import PeftModel
 
@@ -189,7 +192,7 @@ class Run:
             raise RunError(f"{folder} is missing: the run is not finished; train it to the end")
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             if not (folder / name).is_file():  # PEFT would ask the hub for it, or take another format
-                raise RunError(f"{folder / name} is missing or no file; {RESTORE}")
+                raise RunError(f"{folder / name} is missing or not a file; {RESTORE}")
         self.require_adapter(trust_code)
         base, _ = load_frozen(self.config)
         if (expected := self.status.get("backbone_sha256")) and weights_digest(base) != expected:
@@ -201,7 +204,7 @@ class Run:
             model = PeftModel.from_pretrained(base, folder).eval()
         except Exception as error:  # PEFT, safetensors and torch each fail in their own way on damaged files
             raise RunError(
-                f"{folder} is no readable checkpoint of PEFT's ({type(error).__name__}: "
+                f"{folder} is not a readable PEFT checkpoint ({type(error).__name__}: "
                 f"{shorten(str(error), 200)}); {RESTORE}"
             ) from error
         # on disk it has its public name, which PEFT would ask the hub for whenever the model is saved

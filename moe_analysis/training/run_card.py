@@ -1,4 +1,4 @@
-"""A run as a card in a notebook, and in a line of text; a part that is missing or damaged says so in its place."""
+"""A run as a card in a notebook, and as a line of text; the card marks parts that are missing or damaged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NO_LOADS: dict[str, Any] = {
     "loads": {},
     "more_loads": 0,
     "load_note": "",
-    "no_loads": "No record of experts is here; training with record_every >= 1 makes one, for adapters with a router.",
+    "no_loads": "There is no record of experts; train an adapter with a router and record_every >= 1 to get one.",
 }
 FAULTS = (RunError, RecordError, OSError, ValueError)
 
@@ -80,7 +80,7 @@ class Parts:
 
 
 def run_html(run: Any) -> str:
-    """The card: state, choices, loss, expert load, accuracy beside guessing, and the line that opens the run."""
+    """The card: state, choices, loss, expert load, accuracy compared with guessing, and the line that opens the run."""
     parts = Parts(run)
     state, words = parts.part(state_in_words, (DAMAGED, DAMAGED))
     if state == FAILED:
@@ -96,11 +96,13 @@ def run_html(run: Any) -> str:
         facts=parts.part(facts, ""),
         chosen=[shown_choice(choice) for choice in choices(run.config)],
         **parts.part(losses if done else losses_so_far, NO_LOSSES),
-        no_loss="No loss could be read." if done else "No loss has been told yet.",
+        no_loss="No loss could be read." if done else "No loss has been logged yet.",
         **load_parts(parts),
         scores=rows,
-        no_scores="No evaluation could be read." if done else "It is evaluated when it is finished.",
-        no_guess="" if guesses is not None else f"The suite {run.config.suite} is not here, so guessing is not known.",
+        no_scores="No evaluation could be read." if done else "The run is evaluated when it is finished.",
+        no_guess=""
+        if guesses is not None
+        else f"The suite {run.config.suite} is not here, so the accuracy of guessing is unknown.",
         opens=f"run = ma.Run.load({str(run.path)!r})",
         faults=parts.faults,
     )
@@ -115,10 +117,10 @@ def attached_html(run: Any) -> str:
         HERE,
         title=f"{config.name}, a recorded loop",
         badge=("open" if parts.faults else "yes", "●", f"{records} record{'s' * (records != 1)}"),
-        facts=f"{config.system}, {config.optimizer or 'optimizer not told'}, seed {config.seed}, every {config.every}",
+        facts=f"{config.system}, {config.optimizer or 'optimizer unknown'}, seed {config.seed}, every {config.every}",
         chosen=None,
         **(parts.part(losses, NO_LOSSES) if records else NO_LOSSES),
-        no_loss="No loss was told.",
+        no_loss="No loss was logged.",
         **(load_parts(parts) if records else NO_LOADS),
         scores=None,
         opens=f"run = ma.AttachedRun.load({str(run.path)!r})",
@@ -219,12 +221,12 @@ def drawn_load(module: str, shares: np.ndarray) -> Any:
 
 
 def scores(evaluation: pd.DataFrame, guesses: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """A row for each data set, beside what guessing gives, and then their mean."""
+    """A row for each data set, compared with guessing, and then their mean."""
     table = evaluation[["dataset", "rows", "accuracy", "loss"]]
     table = table.join(guesses, on="dataset") if guesses is not None else table.assign(chance=np.nan, majority=np.nan)
     table = table.assign(guess=table[["chance", "majority"]].max(axis=1))
     mean = table.mean(numeric_only=True).to_dict() | {"dataset": "mean", "rows": int(table["rows"].sum())}
-    if table["chance"].isna().any():  # of other data sets than the accuracy beside it
+    if table["chance"].isna().any():  # of other data sets than the accuracy next to it
         mean["chance"] = np.nan
     return [score_row(row) for row in [*table.to_dict("records"), mean]]
 
@@ -237,7 +239,7 @@ def score_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def guessing(config: TrainConfig) -> pd.DataFrame | None:
-    """chance and majority of the rows that a run was evaluated on, by data set; None where its suite is not here."""
+    """chance and majority of the rows that a run was evaluated on, by data set; None if its suite is not here."""
     from .prepare import run_rows
 
     if config.suite.startswith(HUB):  # a card asks for no network

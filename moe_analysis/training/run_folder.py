@@ -1,4 +1,4 @@
-"""The runs of a folder: found by what a person types, listed in one frame, deleted whole."""
+"""The runs of a folder: found by what a person types, listed in one frame, deleted completely."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
 def run_paths(out: str | Path) -> list[Path]:
-    """Folders of `out` that hold a run, sorted by name. Raises RunError where `out` is no folder."""
+    """Folders of `out` that hold a run, sorted by name. Raises RunError if `out` is not a folder."""
     out = Path(out)
     if not out.is_dir():
-        raise RunError(f"out = {str(out)!r} is no folder; pass the folder that runs were trained into, or train one")
+        raise RunError(f"out = {str(out)!r} is not a folder; pass the folder of your runs, or train a run first")
     return sorted(path.parent for path in out.glob("*/config.json") if not path.parent.name.startswith("."))
 
 
@@ -66,10 +66,10 @@ def find_runs(out: str | Path, wanted: Iterable[str]) -> list[Path]:
     for name in wanted:
         matches = matching(name, paths)
         if not matches:
-            raise RunError(f"{name!r} fits no run of {out}; `python -m moe_analysis runs --out {out}` lists them")
+            raise RunError(f"{name!r} matches no run of {out}; `python -m moe_analysis runs --out {out}` lists them")
         if len(matches) > 1 and not WILD & set(name):
             some = ", ".join(path.name for path in matches[:4]) + (", …" if len(matches) > 4 else "")
-            raise RunError(f"{name!r} fits {len(matches)} runs: {some}; write more of it, or the pattern '{name}*'")
+            raise RunError(f"{name!r} matches {len(matches)} runs: {some}; write more of it, or the pattern '{name}*'")
         found |= dict.fromkeys(matches)
     return list(found)
 
@@ -84,7 +84,7 @@ def matching(name: str, paths: Sequence[Path]) -> list[Path]:
 
 
 def list_runs(paths: Iterable[Path]) -> pd.DataFrame:
-    """One row per run: the columns of a sweep's table (loss and accuracy of the test rows, NaN where there are none), then
+    """One row per run: the columns of a sweep's table (loss and accuracy of the test rows, NaN if there are none), then
     changed, when its status last did (UTC), parameters, the numbers in its adapter's checkpoint (missing before there
     is one), and settings, its configuration as one level of names ("lr", "adapter.r"). A folder that cannot be read is
     "damaged", and error says why. Needs neither torch nor the classes of the adapters."""
@@ -135,7 +135,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if fault is None and not isinstance(values["adapter"].get("peft_type"), str):
         fault = "its adapter names no peft_type"
     if fault is not None:
-        raise RunError(f"{path} is no configuration of a run: {fault}; {RESTORE}")
+        raise RunError(f"{path} is not a configuration of a run: {fault}; {RESTORE}")
     return values
 
 
@@ -144,14 +144,14 @@ def last_test(folder: Path) -> tuple[float, float]:
     history = read_run_table(folder, "history.parquet", HISTORY)
     tests = history[history["split"] == "test"]
     if tests.empty:
-        raise RunError(f"{folder / 'history.parquet'} has no row of a test; {RESTORE}")
+        raise RunError(f"{folder / 'history.parquet'} has no test row; {RESTORE}")
     return float(tests["loss"].iloc[-1]), float(tests["accuracy"].iloc[-1])
 
 
 def saved_parameters(folder: Path) -> int | None:
-    """How many real numbers the adapter's checkpoint holds, by its header alone; None where there is no checkpoint.
+    """How many real numbers the adapter's checkpoint holds, by its header only; None if there is no checkpoint.
 
-    These are the parameters that were trained. Raises RunError for a file that is no checkpoint.
+    These are the parameters that were trained. Raises RunError for a file that is not a checkpoint.
     """
     path = folder / "adapter" / "adapter_model.safetensors"
     if not path.is_file():
@@ -163,7 +163,7 @@ def saved_parameters(folder: Path) -> int | None:
         tensors = [one for name, one in header.items() if name != "__metadata__" and one["dtype"] in REALS]
         return sum(math.prod(one["shape"]) for one in tensors)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise RunError(f"{path} is no readable checkpoint ({type(error).__name__}: {error}); {RESTORE}") from error
+        raise RunError(f"{path} is not a readable checkpoint ({type(error).__name__}: {error}); {RESTORE}") from error
 
 
 def last_line(path: Path) -> str:
@@ -181,7 +181,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def changed(path: Path) -> str:
-    """When status.json, or config.json where there is none, was written; ISO 8601 to the second, UTC."""
+    """When status.json, or config.json if there is none, was written; ISO 8601 to the second, UTC."""
     for name in ("status.json", "config.json"):
         if (file := path / name).is_file():
             return datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
@@ -214,11 +214,11 @@ def folder_bytes(path: Path) -> int:
 def refuse_held(paths: Iterable[Path]) -> None:
     """Raise RunError naming the runs that a process trains now."""
     if busy := [path.name for path in paths if held(path)]:
-        raise RunError(f"{', '.join(busy)} is being trained; stop that first, or leave it out")
+        raise RunError(f"{', '.join(busy)} is being trained; stop it first, or leave it out")
 
 
 def delete_run(path: str | Path) -> None:
-    """Delete a run's folder: in one step it is no run any more, and then its files go.
+    """Delete a run's folder: it is renamed in one step, so that it is no longer a run, and then its files are deleted.
 
     An interrupted deletion leaves a hidden folder that `clear_deleted` removes. Raises RunError for a folder that
     holds no run, for one that a process trains, and where the disk refuses.
@@ -227,7 +227,7 @@ def delete_run(path: str | Path) -> None:
 
     path = Path(path)
     if not (path / "config.json").is_file():
-        raise RunError(f"{path} holds no run; pass a folder that `python -m moe_analysis runs` lists")
+        raise RunError(f"{path} is not a run; pass a folder that `python -m moe_analysis runs` lists")
     aside = path.with_name(f"{DELETED}{path.name}-{os.getpid()}")
     try:
         with locked(path):  # raises where a process trains it, and keeps others from beginning
@@ -236,10 +236,12 @@ def delete_run(path: str | Path) -> None:
         cause = error.__cause__ if isinstance(error, RunError) else error
         if isinstance(cause, Timeout) or not isinstance(cause, OSError):
             raise
-        raise RunError(f"{path} cannot be deleted ({cause.strerror}); check the rights of {path.parent}") from error
+        raise RunError(
+            f"{path} cannot be deleted ({cause.strerror}); check the permissions of {path.parent}"
+        ) from error
     shutil.rmtree(aside, ignore_errors=True)
     if aside.exists():
-        raise RunError(f"{aside} cannot be deleted; check its rights, then delete the folder")
+        raise RunError(f"{aside} cannot be deleted; check its permissions, then delete the folder")
 
 
 def clear_deleted(out: str | Path) -> Iterator[Path]:

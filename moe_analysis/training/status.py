@@ -1,6 +1,6 @@
 """A run while it trains: which process holds its folder, what it reports, and how it ends early.
 
-It ends early by Ctrl-C, by a permit that is taken away, or as the time of a sweep is up: the step ends, its checkpoint
+It ends early after Ctrl-C, when its permit is deleted, or when a sweep's time is over: the step ends, its checkpoint
 is written, then the run stops.
 """
 
@@ -30,7 +30,7 @@ from .files import LOCK, RunError, json_text, read_json
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 GIT_SECONDS = 10
-PATIENCE_SECONDS = 1.0  # whoever only asks whether a run is held holds it for a moment
+PATIENCE_SECONDS = 1.0  # a process that only checks whether a run is held holds it for a moment
 WAITS = b"\nStopping after this step, once its checkpoint is written; press Ctrl-C again to stop now.\n"
 LAST_SHARE, LAST_SECONDS = 0.05, 60.0  # of the time, in which no run is begun: it would hardly be loaded
 PREFIX = ".sweep-"
@@ -64,7 +64,7 @@ def hold(folder: Path) -> FileLock:
 
 
 class Status:
-    """status.json: what a person or a progress bar wants to know about a run without loading it."""
+    """status.json: what a person or a progress bar needs to know about a run without loading it."""
 
     def __init__(self, folder: Path, steps: int, backbone_sha256: str) -> None:
         self.path, self.written = folder / "status.json", 0.0
@@ -116,7 +116,7 @@ def code_version() -> str:
 
 
 def git(*words: str) -> str | None:
-    """What git says about the clone that the package lies in; None where there is no git or no clone."""
+    """What git says about the clone that the package lies in; None if there is no git or no clone."""
     if not (PACKAGE.parent / ".git").exists():  # the package may be installed inside somebody else's repository
         return None
     try:
@@ -225,14 +225,14 @@ def saved_without_permit(trainer: Trainer, permit: Path | None) -> Iterator[None
         return
     if distributed.world_size() > 1:
         raise ValueError(
-            f"permit = {str(permit)!r} is asked by one process, and this run has "
+            f"permit = {str(permit)!r} works with one process, but this run has "
             f"{distributed.world_size()}; train it without a permit"
         )
     callback = StopWithoutPermit(permit)
     trainer.add_callback(callback)
     yield
     if callback.stopped:
-        raise RunStopped(f"stopped at step {trainer.state.global_step}, whose checkpoint is written: {permit} is gone")
+        raise RunStopped(f"stopped at step {trainer.state.global_step}, with a checkpoint: {permit} was deleted")
 
 
 def permitted(permit: str | Path) -> bool:
@@ -261,7 +261,7 @@ class TimeLimit:
 
 @contextmanager
 def permit_in(out: Path) -> Iterator[Path]:
-    """A file in the folder of the runs while the block runs: whoever trains for a sweep continues while it is there.
+    """A file in the folder of the runs while the block runs: processes of a sweep train as long as it exists.
 
     A file is what processes, Dask workers and jobs on other machines can all see, and deleting it works on a full disk.
     """

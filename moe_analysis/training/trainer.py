@@ -44,23 +44,23 @@ def train(
     """Train, record and evaluate one run in `out/<run name>`; a finished one is returned, an interrupted one resumed.
 
     The same configuration and seed give the same history on the same machine. Ctrl-C and a notebook's stop button stop
-    the run after the current step, with a checkpoint; pressed again, they stop it now.
+    the run after the current step, with a checkpoint; pressed again, they stop it at once.
 
-    In every process of a launch by torchrun it trains one run with all of them and returns that run. batch_size is the
-    batch of all processes, so their number changes no more than rounding, the noise of dropout and noisy gates, and
-    balance losses: each process has its own, which are averaged, since they are not linear in the tokens.
+    Under torchrun, all processes train one run together, and each returns that run. batch_size is the batch of all
+    processes, so their number changes only rounding, the noise of dropout and noisy gates, and balance losses: each
+    process computes its own, and these are averaged, since they are not linear in the tokens.
 
     Args:
         config: What is trained.
         out: Folder of the runs.
         progress: None shows a panel in a notebook and in a terminal (on stderr): time left, loss, entropy of the
-            gates, load of the experts, dead experts. True writes one line per minute elsewhere too, False is quiet.
-        permit: A file; when it is deleted, the run stops after the step and its checkpoint.
+            gates, load of the experts, dead experts. True writes one line per minute elsewhere too, False shows nothing.
+        permit: A file; when it is deleted, the run stops after the current step, with a checkpoint.
 
     Raises:
         ValueError: For a configuration that cannot be run.
         RunError: For a folder that cannot be written, or that another process holds.
-        RunStopped: When the permit is gone.
+        RunStopped: When the permit was deleted.
 
     Example:
         >>> import peft
@@ -139,8 +139,8 @@ def build_trainer(
         dataloader_pin_memory=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
         average_tokens_across_devices=True,  # a loss is the mean over the answer tokens of all processes
-        # experts stand in stacks that every token's gates multiply, so each step reaches every parameter, and a search
-        # for those it missed would cost a walk through the graph; a test holds every system to it
+        # experts are in stacks that every token's gates multiply, so each step reaches every parameter, and a search
+        # for those it missed would cost a walk through the graph; a test checks this for every system
         ddp_find_unused_parameters=False,
     )
     distributed.one_device_a_process(arguments)

@@ -31,7 +31,7 @@ from .sweep import shared_pool
 def evaluate_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd.DataFrame:
     """Accuracy and loss of a finished run on the test rows of `suite`; columns as in `Run.evaluation`.
 
-    rows_per_dataset: at most so many rows a data set, the same for every run (None: all). The run's own suite is kept
+    rows_per_dataset: the most rows per data set, the same for every run (None: all). The run's own suite is kept
     to the data sets that it trained on. The table stays in the run's folder as evaluation-<suite>-<digest of rows>
     and is read from there the next time; a folder that cannot be written is warned of (CacheWarning). Raises RunError
     for a run that is not finished, and for a user's own adapter that is not registered here.
@@ -138,7 +138,7 @@ def evaluate_all(
         if failures:
             listed = "\n".join(failures)
             raise RunError(
-                f"{len(failures)} of {len(futures)} evaluations on {suite!r} failed; the others are kept:\n{listed}"
+                f"{len(failures)} of {len(futures)} evaluations on {suite!r} failed; the others were kept:\n{listed}"
             )
     return [computed[run.path] if run.path in computed else evaluate_on(run, suite, rows_per_dataset) for run in runs]
 
@@ -196,8 +196,8 @@ def _kept(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
             write_table(path, table)
         except OSError as error:
             warnings.warn(
-                f"{path} cannot be written ({error.strerror or error}); it is computed each time, until the "
-                "folder can be written to",
+                f"{path} cannot be written ({error.strerror or error}); it is computed every time until the "
+                "folder is writable",
                 CacheWarning,
                 stacklevel=3,
             )
@@ -205,7 +205,7 @@ def _kept(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
 
 def _read(path: Path) -> pd.DataFrame | None:
-    """The table on disk; None where there is none, or one that cannot be read and is made again."""
+    """The table on disk; None if there is none, or one that cannot be read and is made again."""
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError):
@@ -221,11 +221,11 @@ def _check_finished(run: Run) -> None:
 
 
 def _fitting(run: Run, rows: pd.DataFrame) -> Any:
-    """(rows,) True where the run's max_length holds the answer; a warning counts the others."""
+    """(rows,) True for rows whose answer fits the run's max_length; a warning counts the others."""
     kept = answers_fit(rows, run.tokenizer, run.config.max_length, run.config.form)
     if not kept.any():
         raise ValueError(
-            f"no row has an answer of fewer than max_length = {run.config.max_length} tokens, with which "
+            f"no row has an answer shorter than max_length = {run.config.max_length} tokens, with which "
             f"{run.id} was trained; train with a larger one"
         )
     warn_of_long_answers(rows.loc[~kept, "dataset"], run.config.max_length)

@@ -198,15 +198,15 @@ def test_each_gate_has_its_own_default_coefficient(gate, expected):
 BAD = [
     ({"gate": "sparse"}, r"gate = 'sparse' is unknown; choose one of softmax, switch, noisy_topk, dense"),
     ({"num_experts": 0}, r"num_experts = 0 must be at least 1"),
-    ({"top_k": 9}, r"top_k = 9 must lie between 1 and num_experts = 8"),
-    ({"top_k": 0}, r"top_k = 0 must lie between 1 and num_experts = 8"),
+    ({"top_k": 9}, r"top_k = 9 must be between 1 and num_experts = 8"),
+    ({"top_k": 0}, r"top_k = 0 must be between 1 and num_experts = 8"),
     ({"gate": "dense", "top_k": 2}, r"dense gate keeps every expert, but top_k = 2 of 8; leave top_k out"),
     ({"gate": "dense", "balance_coef": 0.1}, r"dense gate has no balance loss, but balance_coef = 0.1"),
     ({"gate": "noisy_topk", "balance_coef": 0.1}, r"noisy top-k needs top_k < num_experts = 8"),
-    ({"gate_backward_power": 1.5}, r"gate_backward_power = 1.5 must lie in \[0, 1\]"),
+    ({"gate_backward_power": 1.5}, r"gate_backward_power = 1.5 must be in \[0, 1\]"),
     ({"balance_coef": -1.0, "gate": "switch"}, r"balance_coef = -1.0"),
     ({"r": 0}, r"r = 0 must be at least 1"),
-    ({"dropout": 1.0}, r"dropout = 1.0 must lie in \[0, 1\)"),
+    ({"dropout": 1.0}, r"dropout = 1.0 must be in \[0, 1\)"),
 ]
 
 
@@ -217,7 +217,7 @@ def test_a_configuration_that_cannot_be_is_refused_by_name_value_and_remedy(opti
 
 
 def test_sira_with_fewer_experts_than_it_keeps_says_so():
-    with pytest.raises(ValueError, match="top_k = 6 must lie between 1 and num_experts = 4"):
+    with pytest.raises(ValueError, match="top_k = 6 must be between 1 and num_experts = 4"):
         Sira(6, 5, SiraConfig(num_experts=4))
 
 

@@ -55,7 +55,7 @@ def test_a_missing_file_and_a_taken_name_are_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="adapter file .*none.py does not exist"):
         own.load_file(tmp_path / "none.py")
     (tmp_path / "json.py").write_text("")
-    with pytest.raises(ValueError, match="is called as the module 'json', which is imported already"):
+    with pytest.raises(ValueError, match="has the name of the module 'json', which is already imported"):
         own.load_file(tmp_path / "json.py")
 
 
@@ -83,7 +83,7 @@ def test_what_the_variable_names_and_cannot_be_imported_is_said(monkeypatch) -> 
     [
         ("Mixed", None, "must be a lower-case word"),
         ("two words", None, "must be a lower-case word"),
-        ("plainone", AdapterConfig, "must be a class of its own"),
+        ("plainone", AdapterConfig, "must be a separate class"),
         ("borrowed", MoeLoraConfig, "belongs to MoeLora"),
     ],
 )
@@ -99,7 +99,7 @@ def test_an_adapter_that_could_not_be_found_again_is_not_registered(name, config
 
 def test_an_undecorated_configuration_is_not_registered() -> None:
     forgotten = type("ForgottenConfig", (AdapterConfig,), {})
-    with pytest.raises(ValueError, match="ForgottenConfig must be a class of its own, a @dataclass"):
+    with pytest.raises(ValueError, match="ForgottenConfig must be a separate class, a @dataclass"):
         register("forgotten")(type("Mine", (Adapter,), {"config_class": forgotten}))
 
 

@@ -149,5 +149,5 @@ def test_a_backward_power_is_taken_where_gates_can_be_rescaled_and_refused_by_na
     else:
         with pytest.raises(ValueError, match=rf"gate_backward_power = 0.5 has no meaning for {config_class.__name__}"):
             config_class(gate_backward_power=0.5).check()
-    with pytest.raises(ValueError, match=r"gate_backward_power = 1.5 must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"gate_backward_power = 1.5 must be in \[0, 1\]"):
         config_class(gate_backward_power=1.5).check()

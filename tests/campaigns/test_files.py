@@ -71,7 +71,7 @@ def test_every_system_has_the_same_trials_and_a_prefix_of_the_finals_is_balanced
     "changes, told",
     [
         ({"studdy": "x"}, "studdy is unknown; use study"),
-        ({"base__learning_rate": 1.0}, "base: learning_rate is no field of a TrainConfig"),
+        ({"base__learning_rate": 1.0}, "base: learning_rate is not a field of a TrainConfig"),
         ({"base__seed": 1}, "base: seed is set by the campaign itself"),
         ({"tune__gird": {}}, "tune: gird is unknown; use grid"),
         ({"tune__grid": {}}, "tune: grid is empty"),
@@ -83,7 +83,7 @@ def test_every_system_has_the_same_trials_and_a_prefix_of_the_finals_is_balanced
             {"tune__grid": {"lr": [0.1], "router_lr": [0.1], "router_multiplier": [1]}},
             "router_lr and router_multiplier set the same rate",
         ),
-        ({"tune__seeds": [0, 100]}, "tune: seeds has 0, which final has too"),
+        ({"tune__seeds": [0, 100]}, "tune: seeds has 0, which is also in final"),
         ({"tune__holdout_rows": 0}, "tune: holdout_rows = 0 must be at least 1"),
         ({"tune__holdout_rows": None}, "tune: holdout_rows is missing; add it"),
         ({"tune__choose_by": "test"}, "tune: choose_by = 'test' is unknown; choose one of accuracy"),
@@ -92,23 +92,23 @@ def test_every_system_has_the_same_trials_and_a_prefix_of_the_finals_is_balanced
         ({"final__seeds": []}, "final: seeds is an empty list"),
         ({"final__seeds": [1, 1]}, "final: seeds has 1 twice"),
         ({"final": None}, "final is missing; add it"),
-        ({"systems": {}}, "no system is named"),
-        ({"systems__LoRA": 3}, "systems: LoRA = 3 is no mapping"),
+        ({"systems": {}}, "no system is given"),
+        ({"systems__LoRA": 3}, "systems: LoRA = 3 is not a mapping"),
         ({"systems__a/b": {}}, "has '/' in it and becomes a part of a file's name"),
-        ({"systems__LoRA__adapter__rank": 4}, "LoRA: adapter.rank is no field of LORA"),
-        ({"recipes": ["LaRA"]}, "recipes: 'LaRA' is no recipe"),
+        ({"systems__LoRA__adapter__rank": 4}, "LoRA: adapter.rank is not a field of LORA"),
+        ({"recipes": ["LaRA"]}, "recipes: 'LaRA' is not a recipe"),
         ({"comparison": {"systems": ["LaRA"]}}, "comparison: label = 'LaRA' is unknown"),
         ({"endpoints": None}, "endpoints is missing; add it"),
         ({"endpoints__mesure": "accuracy"}, "endpoints: mesure is unknown; use parts"),
         ({"endpoints__measure": "loss"}, "endpoints: measure = 'loss' is unknown"),
         ({"endpoints__parts": {}}, "endpoints: parts is empty"),
-        ({"endpoints__parts": {"a": {"rol": "task"}}}, "parts: a = .* is no part; give one of role"),
+        ({"endpoints__parts": {"a": {"rol": "task"}}}, "parts: a = .* is not a part; give one of role"),
         ({"endpoints__parts": {"a": {"role": "variant"}}}, "has role = 'variant'; there are task"),
-        ({"endpoints__parts": {"a": {"datasets": ["sing"]}}}, "parts: a: 'sing' is no data set"),
-        ({"endpoints__parts": {"a": {"suite": "embedded"}}}, "suite = 'embedded' is none that the final runs"),
+        ({"endpoints__parts": {"a": {"datasets": ["sing"]}}}, "parts: a: 'sing' is not a data set"),
+        ({"endpoints__parts": {"a": {"suite": "embedded"}}}, "suite = 'embedded' is not a suite that the final runs"),
         ({"endpoints__parts": {"a": {"role": "task"}, "b": {"datasets": ["say"]}}}, "say is in a and in b"),
-        ({"endpoints__references": ["LoRA"]}, "references, and floor or ceiling, go together"),
-        ({"endpoints__floor": 0.1}, "references, and floor or ceiling, go together"),
+        ({"endpoints__references": ["LoRA"]}, "references work only together with floor or ceiling"),
+        ({"endpoints__floor": 0.1}, "references work only together with floor or ceiling"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_key_and_remedy(
@@ -121,7 +121,7 @@ def test_what_cannot_be_run_is_refused_with_key_and_remedy(
 def test_the_same_system_under_two_names_is_refused(backbone: str, suite: str) -> None:
     sections = sections_of(backbone, suite)
     sections["systems"]["also LoRA"] = sections["systems"]["LoRA"]
-    with pytest.raises(CampaignError, match="also LoRA is the same as LoRA; take one of them out"):
+    with pytest.raises(CampaignError, match="also LoRA is the same as LoRA; remove one of them"):
         campaign_of(sections)
 
 
@@ -131,7 +131,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, backbone: str, suite: str)
         with pytest.raises(CampaignError, match=told):
             read_campaign(bad)
     path.write_text("study: [")
-    with pytest.raises(CampaignError, match="mine.yaml is no YAML"):
+    with pytest.raises(CampaignError, match="mine.yaml is not valid YAML"):
         read_campaign(path)
 
 

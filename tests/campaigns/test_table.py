@@ -94,7 +94,7 @@ def test_a_table_of_another_schema_is_named_and_left_alone(path: Path, schema: o
     "change, told",
     [
         ({"rows": [10]}, "lists of different lengths"),
-        ({"correct": [b"\x00", b"\x00"]}, "other numbers of test rows than of outcomes"),
+        ({"correct": [b"\x00", b"\x00"]}, "different numbers of test rows and outcomes"),
         ({"curve_steps": [1]}, "lists of different lengths"),
         ({"machine": None}, "has no machine in row 1"),
     ],
@@ -141,7 +141,7 @@ def test_a_damaged_table_is_refused_by_name_or_reads_the_same_and_is_never_overw
 
 def test_what_is_no_file_is_refused(path: Path) -> None:
     path.mkdir()
-    with pytest.raises(ResultsError, match="is no file"):
+    with pytest.raises(ResultsError, match="is not a file"):
         add_rows(path, [made_up()])
 
 
@@ -261,11 +261,11 @@ def flipped(row: dict, number: int) -> dict:
 @pytest.mark.parametrize(
     "change, told",
     [
-        (lambda row: flipped(row, 3), "1 of 23 rows answered otherwise by the summed likelihood"),
-        (lambda row: flipped(flipped(row, 3), 0), "2 of 23 rows answered otherwise"),
+        (lambda row: flipped(row, 3), "1 of 23 rows answered differently by the summed likelihood"),
+        (lambda row: flipped(flipped(row, 3), 0), "2 of 23 rows answered differently"),
         (lambda row: {**row, "correct_norm": [packed(np.ones(10)), row["correct_norm"][1]]}, "by the normalized"),
         (lambda row: {**row, "losses": [row["losses"][0] * 1.001, row["losses"][1]]}, "losses differ by up to"),
-        (lambda row: {**row, "losses": [float("nan"), row["losses"][1]]}, "losses are numbers in one of them only"),
+        (lambda row: {**row, "losses": [float("nan"), row["losses"][1]]}, "losses are numbers in only one of them"),
         (lambda row: {**row, "rows_digests": ["other", "rows"]}, "evaluated on other rows"),
         (lambda row: {**row, "backbone_sha256": "f" * 64}, "trained on other backbones"),
     ],
@@ -294,9 +294,9 @@ def test_tables_of_two_studies_and_tables_that_are_not_there_are_not_merged(tmp_
     other = tmp_path / "other.parquet"
     add_rows(path, [made_up()])
     add_rows(other, [made_up(1, study="other")])
-    with pytest.raises(ResultsError, match="not of the same study as the others: other, trial"):
+    with pytest.raises(ResultsError, match="belongs to another study than the other tables: other, trial"):
         merge_tables([other], path)
-    with pytest.raises(ResultsError, match="none.parquet is no file"):
+    with pytest.raises(ResultsError, match="none.parquet is not a file"):
         merge_tables([tmp_path / "none.parquet"], path)
     assert len(read_rows(path)) == 1
 
@@ -305,6 +305,6 @@ def test_nothing_of_a_merge_is_written_when_one_table_is_damaged(tmp_path: Path,
     good, bad = tmp_path / "good.parquet", tmp_path / "bad.parquet"
     add_rows(good, [made_up()])
     bad.write_bytes(b"PAR1" + os.urandom(50))
-    with pytest.raises(ResultsError, match="bad.parquet is no readable table"):
+    with pytest.raises(ResultsError, match="bad.parquet is not a readable table"):
         merge_tables([good, bad], path)
     assert not path.exists()

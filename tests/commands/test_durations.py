@@ -14,5 +14,5 @@ def test_a_time_is_read_as_it_is_typed(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2 h", "2h x", "-2h", "0h", "two hours", "2H"])
 def test_a_text_that_is_no_time_is_refused_with_the_option_and_the_remedy(text: str) -> None:
-    with pytest.raises(ValueError, match=r"--for = .* is no time; write 2h"):
+    with pytest.raises(ValueError, match=r"--for = .* is not a time; write 2h"):
         seconds_of("--for", text)

@@ -73,7 +73,7 @@ def test_shipping_goes_with_no_other_folder_or_suite_and_needs_a_clone(long_figu
     items = choose(["trex_fig2"])
     with pytest.raises(ValueError, match="not --out elsewhere"):
         shipped_folder(items, "quick", None, Path("elsewhere"))
-    with pytest.raises(ValueError, match="not for 'mine'"):
+    with pytest.raises(ValueError, match="not 'mine'"):
         shipped_folder(items, "quick", "mine", None)
     monkeypatch.setattr(figures, "IN_CLONE", False)
     with pytest.raises(ValueError, match="installed package"):

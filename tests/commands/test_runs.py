@@ -46,7 +46,7 @@ def test_runs_alone_lists_all_with_their_state(folder: Path) -> None:
     assert rows["plain"] == ["0.1", "finished", "6/6", "2", "1.000", "0.500"]
     assert rows["between"] == ["0.01", "stopped", "2/6", "2"] and rows["broken"] == ["–", "damaged"]
     assert "4 runs in" in result.stderr and "2 finished, 1 stopped, 1 damaged" in result.stderr
-    assert "config.json is no readable JSON" in result.stderr
+    assert "config.json is not readable JSON" in result.stderr
 
 
 def test_what_the_runs_have_in_common_is_said_once_and_what_differs_is_a_column(folder: Path, config) -> None:
@@ -131,11 +131,11 @@ def test_the_variable_names_the_folder_and_an_option_goes_before_it(folder: Path
     [
         (("--state", "lost"), "--state lost is unknown; choose from finished"),
         (("--sort", "size"), "--sort size is unknown"),
-        (("--state", "failed", "show", "plain"), "without a command behind"),
-        (("show", "nobody"), "'nobody' fits no run"),
-        (("show", "bet"), "'bet' fits 2 runs"),  # t is no digit of a hash
-        (("show", "be*"), "fits 2 runs; show one, or compare them"),
-        (("show", "broken"), "is no readable JSON"),
+        (("--state", "failed", "show", "plain"), "use them with `runs` alone"),
+        (("show", "nobody"), "'nobody' matches no run"),
+        (("show", "bet"), "'bet' matches 2 runs"),  # t is no digit of a hash
+        (("show", "be*"), "matches 2 runs; give more of the id, or use `runs compare`"),
+        (("show", "broken"), "is not readable JSON"),
         (("compare", "plain"), "name at least two"),
         (("delete", "plain"), "pass --yes"),
     ],
@@ -169,7 +169,7 @@ def test_compare_sets_configurations_losses_and_data_sets_side_by_side(folder: P
     assert told.exit_code == 0, told.stderr
     lines = [" ".join(line.split()) for line in told.stdout.splitlines()]
     assert "lr 0.1 0.2 peak learning rate of the experts: how far one update goes" in lines
-    assert "name plain better what tables and figures call the method" in lines
+    assert "name plain better name of the method in tables and figures" in lines
     assert not any(line.startswith("batch_size") for line in lines), "a field that is the same"
     assert "say 10 0.500 0.700 +0.200" in lines and "say 10 1.000 0.800 -0.200" in lines
     assert "mean 0.500 0.700 +0.200" in lines and "95 % low +0.200" in lines

@@ -48,7 +48,7 @@ def test_a_run_that_is_being_trained_is_shown_until_it_ends(half: Path, monkeypa
     assert result.exit_code == 0 and time.monotonic() - started >= 0.4
     assert f"{half.name}: step 4 of 10, loss 0.500, about 2 s left" in result.stderr.splitlines()
     assert result.stdout == (
-        f"{half.name} stopped at step 4 of 10 and is not being trained; the command that began it resumes it\n"
+        f"{half.name} stopped at step 4 of 10 and is not being trained; the command that started it resumes it\n"
     )
 
 
@@ -77,9 +77,9 @@ def test_a_run_that_nobody_trains_is_told_at_once(config, out: Path) -> None:
 
 def test_a_run_that_is_not_there_is_named(half: Path, tmp_path: Path) -> None:
     absent = call("watch", "T-REX", "--out", str(half.parent))
-    assert absent.exit_code == 2 and "'T-REX' fits no run" in absent.stderr
+    assert absent.exit_code == 2 and "'T-REX' matches no run" in absent.stderr
     nowhere = call("watch", "--out", str(tmp_path / "none"))
-    assert nowhere.exit_code == 2 and "is no folder" in nowhere.stderr
+    assert nowhere.exit_code == 2 and "is not a folder" in nowhere.stderr
 
 
 def test_a_damaged_file_shows_the_step_alone(half: Path) -> None:

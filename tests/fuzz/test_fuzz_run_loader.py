@@ -77,7 +77,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(folder: Path, name: str, 
     run = ma.Run(folder, run_subject.config()) if name != "config.json" else None
     reading = {"status.json": "status", "history.parquet": "history", "clusters.npz": "clusters"}
     text = refusal(lambda: getattr(run, reading[name]) if run else ma.Run.load(folder), name)
-    assert "is no file; " in text
+    assert "is not a file; " in text
 
 
 WRONG = {
@@ -127,7 +127,7 @@ def test_a_status_of_wrong_types_is_refused(folder: Path, values: dict) -> None:
 
 
 def test_a_name_too_long_for_a_file_is_no_folder() -> None:
-    with pytest.raises(RunError, match="is no folder; pass the folder of a run"):
+    with pytest.raises(RunError, match="is not a folder; pass the folder of a run"):
         ma.Run.load("n" * 5000)
 
 
@@ -238,7 +238,7 @@ def test_steps_that_do_not_rise_are_refused(folder: Path) -> None:
     import zarr
 
     zarr.open_group(folder / "records.zarr")["step"][:] = 7
-    assert "array step in " in refusal(lambda: open_records(folder), "does not rise")
+    assert "array step in " in refusal(lambda: open_records(folder), "does not increase")
 
 
 # clusters.npz

@@ -38,7 +38,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for_or_passed_over(name: str,
     make = {"folder": Path.mkdir, "pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero")}
     make[kind](tmp_path / name)
     text = manifest_message(tmp_path)
-    assert f"{name}" in text and "is no file but a folder, a pipe or a device; " in text
+    assert f"{name}" in text and "is a folder, a pipe or a device, not a file; " in text
 
 
 @pytest.mark.parametrize("levels", [*range(880, 1000, 4), 100_000])

@@ -29,9 +29,9 @@ from .pages import CLAIM, RECORD
         ('{"name": "package"}', "it has no item, numbers, claims"),
         ({"item": "other"}, "its item is 'other'"),
         ({"runs": "run-7"}, "runs is a str, not a list"),
-        ({"runs": [7]}, "runs holds something else than texts"),
-        ({"seeds": [True]}, "seeds holds something else than whole numbers"),
-        ({"versions": {"torch": 2}}, "versions holds something else than texts"),
+        ({"runs": [7]}, "runs must contain only texts"),
+        ({"seeds": [True]}, "seeds must contain only whole numbers"),
+        ({"versions": {"torch": 2}}, "versions must contain only texts"),
         ({"claims": ["fine"]}, r"claims\[0\] is a str"),
         ({"claims": [{"source": "here"}]}, r"claims\[0\] has no claim, paper"),
         ({"claims": [{**CLAIM, "verdict": "maybe"}]}, r"claims\[0\] has the verdict 'maybe'; use one of reproduced"),
@@ -42,7 +42,7 @@ from .pages import CLAIM, RECORD
         ({"claims": [{**CLAIM, "note": 1}]}, r"claims\[0\]\.note is 1, not a text"),
         ({"claims": [{**CLAIM, "parts": {}}]}, r"claims\[0\]\.parts is a dict, not a list"),
         ({"claims": [{**CLAIM, "parts": [{**CLAIM, "verdict": "maybe"}]}]}, r"claims\[0\]\.parts\[0\] has the verdict"),
-        ({"caption": {"title": 1}}, "caption holds something else than texts"),
+        ({"caption": {"title": 1}}, "caption must contain only texts"),
         ({"runs": ["\ud800"]}, "half a character"),
     ],
 )
@@ -50,7 +50,7 @@ def test_a_foreign_file_is_refused_by_name_and_the_old_page_stays(folder: Path, 
     before = build(folder).read_bytes()
     stored = content if isinstance(content, str) else json.dumps({**RECORD, **content})
     (folder / "it.json").write_text(stored, encoding="utf-8")
-    with pytest.raises(GalleryError, match=rf"regenerate or move away .*\n  it\.json.*{message}"):
+    with pytest.raises(GalleryError, match=rf"regenerate or move these files.*\n  it\.json.*{message}"):
         build(folder)
     assert (folder / "index.html").read_bytes() == before
 
@@ -61,13 +61,13 @@ def test_all_faulty_files_are_named_at_once(folder: Path) -> None:
     (folder / "trex_fig2.png").write_bytes(b"GIF89a")
     with pytest.raises(GalleryError) as error:
         build(folder)
-    for part in ("a.json is not JSON", "index.json is no record", "the gallery's", "trex_fig2.png is not a PNG"):
+    for part in ("a.json is not JSON", "index.json is not a record", "the gallery's", "trex_fig2.png is not a PNG"):
         assert part in str(error.value)
     assert not (folder / "index.html").exists()
 
 
 def test_a_folder_that_is_not_there_or_lacks_plotlys_script_is_refused(folder: Path) -> None:
-    with pytest.raises(GalleryError, match="nowhere' is no folder; `python -m moe_analysis figures` makes one"):
+    with pytest.raises(GalleryError, match="nowhere' is not a folder; `python -m moe_analysis figures` makes one"):
         build(folder / "nowhere")
     (folder / "plotly.min.js").unlink()
     with pytest.raises(GalleryError, match="plotly.min.js is missing"):

@@ -298,5 +298,5 @@ def test_the_pairs_of_an_adapter_that_came_later_are_preconditioned_in_a_group_o
 
 
 def test_parameters_in_the_place_of_the_model_are_refused():
-    with pytest.raises(ValueError, match="model = list is no torch module; pass the model itself"):
+    with pytest.raises(ValueError, match="model = list is not a torch module; pass the model itself"):
         RiemannianAdamW(list(layers((3, 2, 6, 5)).parameters()), lr=0.1)

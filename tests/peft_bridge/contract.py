@@ -23,10 +23,10 @@ LABELS = {
 BALANCED = tuple(name for name in OPTIONS if name != "trex")
 HEAD = """# What works, and what is refused
 
-Every system was put into each of these situations, which users of PEFT, transformers, accelerate and torch get into.
-*right*: the numbers are those of a computation done by hand. *refused*: an error says what to do instead. Nothing is
-silently something else. The table is made from `tests/peft_bridge`, which hold each cell to it
-(`python -m tests.peft_bridge.contract` writes this page).
+Every system was tried in each of these situations, which users of PEFT, transformers, accelerate and torch meet.
+*right*: the numbers are those of a computation done by hand. *refused*: an error says what to do instead. No system
+silently computes something else. The tests in `tests/peft_bridge` check each cell, and
+`python -m tests.peft_bridge.contract` writes this page.
 
 """
 

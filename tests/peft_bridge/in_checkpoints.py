@@ -45,7 +45,7 @@ def _(case: Case) -> None:
         close(PeftModel.from_pretrained(llama(), folder, adapter_name=name).eval()(**batch).logits, right)
 
 
-@situation("`load_adapter` beside an adapter, then chosen")
+@situation("`load_adapter` of a second adapter, then selected")
 def _(case: Case) -> None:
     folder, batch, right = saved(case)
     model = get_peft_model(llama(), case.config()).eval()
@@ -56,7 +56,7 @@ def _(case: Case) -> None:
     close(model.eval()(**batch).logits, right)
 
 
-@situation("an adapter with a name of its own, saved and loaded")
+@situation("an adapter with its own name, saved and loaded")
 def _(case: Case) -> None:
     model, batch = get_peft_model(llama(), case.config(), adapter_name="french").eval(), case.batch()
     for parameter in model.parameters():

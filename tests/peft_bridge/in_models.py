@@ -105,7 +105,7 @@ def _(case: Case) -> None:
     assert torch.equal(together[1:, : alone.shape[1]], alone)
 
 
-@situation("an encoder with a head for classes")
+@situation("an encoder with a classification head")
 def _(case: Case) -> None:
     model, batch = case.model(bert(), ["query", "dense"]), case.batch()
     inputs = {key: value for key, value in batch.items() if key != "labels"}
@@ -116,7 +116,7 @@ def _(case: Case) -> None:
     close(output.loss, nn.functional.cross_entropy(output.logits, torch.tensor([0, 1])) + output.balance_loss)
 
 
-@situation("a tuple whose loss has labels of other names, or that has none for want of labels")
+@situation("a tuple with a loss from labels of other names, or without a loss because there are no labels")
 def _(case: Case) -> None:
     model, batch = case.model(bert("QuestionAnswering"), ["query", "dense"]), case.batch()
     batch.pop("labels")
@@ -178,7 +178,7 @@ class Net(nn.Module):
         return self.two(self.one(x).relu())
 
 
-@situation("a network of one's own, without a task type")
+@situation("a custom network without a task type")
 def _(case: Case) -> None:
     model, x = case.model(Net(), ["one", "two"]), torch.randn(5, 8)
     assert type(model) is PeftModel
@@ -200,7 +200,7 @@ def _(case: Case) -> None:
 UNKNOWN_ROWS = "leave it out of target_modules"
 
 
-@situation("experts of the model's own that regroup tokens, without padding", {"trex": UNKNOWN_ROWS})
+@situation("experts of the model itself that regroup tokens, without padding", {"trex": UNKNOWN_ROWS})
 def _(case: Case) -> None:
     model, x = case.model(Regrouping(), ["experts.0", "experts.1", "experts.2"]), torch.randn(2, 6, 16)
     output = model(x, attention_mask=torch.ones(2, 6), **case.extra())
@@ -211,7 +211,7 @@ UNKNOWN_TOKENS = "set balance_coef=0, or leave the layer out of target_modules"
 
 
 @situation(
-    "experts of the model's own that regroup padded tokens",
+    "experts of the model itself that regroup padded tokens",
     {
         **dict.fromkeys(BALANCED, UNKNOWN_TOKENS),
         "trex": UNKNOWN_ROWS,
@@ -312,7 +312,7 @@ def _(case: Case) -> None:
     close(ours.loss, right.loss)
 
 
-@situation("replicas of the model in threads, as DataParallel makes them")
+@situation("DataParallel's replicas of the model in threads")
 def _(case: Case) -> None:
     model, batch = case.model(), case.batch(4)
     right, halves = model(**batch).logits, (slice(0, 2), slice(2, 4))

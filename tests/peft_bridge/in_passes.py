@@ -80,7 +80,7 @@ def _(case: Case) -> None:
 
 
 @situation(
-    "a checkpoint made by hand, without it",
+    "a checkpoint made by hand, without `keeping_call`",
     {**dict.fromkeys(BALANCED, "keeping_call(function)"), "trex": "keeping_call(function)"},
 )
 def _(case: Case) -> None:
@@ -229,7 +229,7 @@ def _(case: Case) -> None:
     close(ours.balance_loss + 1, short.balance_loss + 1)
 
 
-@situation("a step with a cache")
+@situation("a decoding step with a cache")
 def _(case: Case) -> None:
     model, batch = case.model(), case.batch(1, padded=False)
     batch.pop("labels")
@@ -241,7 +241,7 @@ def _(case: Case) -> None:
     close(step.logits[:, -1], model(**batch).logits[:, -1])
 
 
-@situation("beams")
+@situation("beam search")
 def _(case: Case) -> None:
     model, batch = case.model(), case.batch(2, padded=False)
     call = {
@@ -310,7 +310,7 @@ def _(case: Case) -> None:
     close(with_labels.loss, task + with_labels.balance_loss)
 
 
-@situation("a mask of who attends to whom, with padding")
+@situation("an attention mask for each pair of tokens, with padding")
 def _(case: Case) -> None:
     model, batch = case.model(), case.batch()
     right, padding = model(**batch), batch["attention_mask"]

@@ -139,7 +139,7 @@ def balanced_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = 
     return own_loss(outputs, labels, num_items_in_batch) + outputs.balance_loss / BATCHES
 
 
-@situation("Trainer with a loss function of one's own, that knows of the balance loss or not")
+@situation("Trainer with a custom loss function, with or without the balance loss")
 def _(case: Case) -> None:
     model = case.model()
     right = by_hand(case, model)
@@ -165,7 +165,7 @@ def _(case: Case) -> None:
     assert predictions.predictions.shape == (2 * BATCHES, 6, 40)  # the logits alone, for compute_metrics
 
 
-@situation("a loop of one's own, and accelerate with accumulation and bfloat16")
+@situation("a custom loop, and accelerate with accumulation and bfloat16")
 def _(case: Case) -> None:
     model, batches = case.model().train(), micro_batches(case)
     right = gradients(model, sum(model(**batch).loss for batch in batches) / BATCHES)
@@ -210,7 +210,7 @@ def _(case: Case) -> None:
     close(ours, right)
 
 
-@situation("a loss of one's own that forgets the balance loss is told so", dict.fromkeys(BALANCED, FORGOTTEN))
+@situation("a custom loss that omits the balance loss", dict.fromkeys(BALANCED, FORGOTTEN))
 def _(case: Case) -> None:
     model, batch = case.model().train(), case.batch()
     output = model(**{key: value for key, value in batch.items() if key != "labels"})

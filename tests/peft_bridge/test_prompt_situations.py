@@ -155,7 +155,7 @@ def test_the_rows_of_a_mixed_batch_read_the_clusters_of_their_own_adapters(clust
 def test_adapters_that_do_not_agree_on_the_clusters_are_refused(clusters, others, batch):
     model = two(clusters, others)
     model.base_model.set_adapter(["default", "second"])
-    with pytest.raises(ValueError, match="are active together and hold different clusters"):
+    with pytest.raises(ValueError, match="are active together and have different clusters"):
         model(**inputs(batch))
     ma.set_intuition(model, clusters, prompt_ends=PROMPT_ENDS, adapter_name="second")
     same(model(**inputs(batch)).logits, model(**inputs(batch), intuition=clusters.intuition(batch.emb)).logits)
@@ -163,7 +163,7 @@ def test_adapters_that_do_not_agree_on_the_clusters_are_refused(clusters, others
 
 def test_an_adapter_without_clusters_takes_none_from_another(clusters, batch):
     model = two(clusters, None)
-    with pytest.raises(ValueError, match="adapter 'second' routes by intuition and holds no clusters"):
+    with pytest.raises(ValueError, match="adapter 'second' routes by intuition but has no clusters"):
         model(**inputs(batch, "input_ids", "attention_mask"), adapter_names=["second", *["default"] * 3])
     model.set_adapter("second")
     with pytest.raises(ValueError, match="routes by intuition, but intuition = None"):
@@ -280,7 +280,7 @@ def test_one_configuration_makes_models_with_and_without_clusters(clusters, batc
 def test_one_end_of_the_prompts_can_be_a_text_and_none_can_be_empty(clusters, batch):
     model = compact(clusters, prompt_ends="\nAnswer:")
     assert model.peft_config["default"].prompt_ends == ["\nAnswer:"]
-    with pytest.raises(ValueError, match="must be texts of at least one character"):
+    with pytest.raises(ValueError, match="must be non-empty texts"):
         ma.set_intuition(model, clusters, prompt_ends=["\nAnswer:", ""])
     ma.set_intuition(model, prompt_ends=PROMPT_ENDS)
     same(held(model).of_tokens(inputs(batch), model.get_base_model()), torch.as_tensor(clusters.intuition(batch.emb)))
@@ -310,7 +310,7 @@ def test_an_embedder_that_lies_in_another_place_is_named_anew(rows, batch, embed
     same(again(**inputs(batch)).logits, expected)  # found by its whole path
     embedder = embedder.rename(tmp_path / "moved")
     lost = PeftModel.from_pretrained(ma.load_backbone("compact")[0], tmp_path / "adapter").eval()
-    with pytest.raises(ValueError, match=r"is neither a folder .* ma.set_intuition\(model, embedder=place\)"):
+    with pytest.raises(ValueError, match=r"is neither a folder .* ma.set_intuition\(model, embedder=folder\)"):
         lost(**inputs(batch))
     with pytest.raises(ValueError, match="but the adapter's clusters were made with"):
         ma.set_intuition(lost, embedder="minilm")
@@ -332,7 +332,7 @@ def test_the_digest_is_that_of_the_weights_alone(embedder):
 def test_clusters_of_another_pooling_are_refused(clusters, batch):
     model = compact(clusters)
     held(model).reader.config.pooling = "last-token-1"
-    with pytest.raises(ValueError, match="made with pooling = 'last-token-1', and this version"):
+    with pytest.raises(ValueError, match="made with pooling = 'last-token-1', but this version"):
         model(**inputs(batch))
 
 

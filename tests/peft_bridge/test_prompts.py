@@ -272,8 +272,8 @@ def test_a_tokenizer_can_be_given_afterwards(clusters, tokenizer):
     "options, message",
     [
         ({"clusters": ma.cluster(np.eye(5), k=5)}, "clusters has k = 5 but the adapter expects 6"),
-        ({"clusters": ma.cluster(np.eye(6), k=6), "embedder": "tfidf"}, "has no weights to name in a checkpoint"),
-        ({}, "holds no clusters; pass clusters="),
+        ({"clusters": ma.cluster(np.eye(6), k=6), "embedder": "tfidf"}, "has no weights to identify in a checkpoint"),
+        ({}, "has no clusters; pass clusters="),
         ({"adapter_name": "german"}, "adapter 'german' of the model does not route by intuition"),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_run_is_one_color_in_both_panels_and_lanes_hold_what_differs(runs: lis
 
 def test_a_page_is_written_only_where_it_is_one(runs: list[ma.Run], tmp_path: Path) -> None:
     compared = RunComparison(runs)
-    with pytest.raises(ValueError, match="is no page; pass a name that ends in .html"):
+    with pytest.raises(ValueError, match="is not a page; pass a name that ends in .html"):
         compared.save(tmp_path / "page.pdf")
     (tmp_path / "file").write_text("")
     with pytest.raises(SaveError, match="cannot be written"):

@@ -153,7 +153,7 @@ def test_a_folder_that_is_not_read_is_named_with_the_reason(tmp_path: Path) -> N
     write(tmp_path, "a.jsonl", free_row()), write(tmp_path / "more", "b.jsonl", free_row())
     (tmp_path / "notes").mkdir()
     text = said(tmp_path)
-    assert "not read are folder more (holds b.jsonl: load it as a suite of its own)" in text
+    assert "not read: folder more (holds b.jsonl: load it as a suite of its own)" in text
     assert "folder notes (no train or test file in it)" in text
 
 

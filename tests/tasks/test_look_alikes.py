@@ -25,12 +25,12 @@ ALIKE = {
     "a space that does not break": ("a\u00a0b", "a b", r"white space: 'a\xa0b' against 'a b'"),
     "two spaces": ("a  b", "a b", "white space: 'a  b' against 'a b'"),
     "a line's end": ("tea\r", "tea", r"white space: 'tea\r' against 'tea'"),
-    "no width": ("te\u200ba", "tea", r"signs that are not seen: 'te\u200ba' against 'tea'"),
-    "a mark of byte order": ("\ufefftea", "tea", r"signs that are not seen: '\ufefftea' against 'tea'"),
-    "a chosen variant": ("\u2764\ufe0f", "\u2764", r"signs that are not seen: '\u2764\ufe0f' against '\u2764'"),
+    "no width": ("te\u200ba", "tea", r"invisible characters: 'te\u200ba' against 'tea'"),
+    "a mark of byte order": ("\ufefftea", "tea", r"invisible characters: '\ufefftea' against 'tea'"),
+    "a chosen variant": ("\u2764\ufe0f", "\u2764", r"invisible characters: '\u2764\ufe0f' against '\u2764'"),
     "capitals": ("Tea", "tea", "capitals: 'Tea' against 'tea'"),
-    "Cyrillic": ("t\u0435\u0430", "tea", r"letters that are drawn alike: 't\u0435\u0430' against 'tea'"),
-    "full width": ("\uff34ea", "Tea", r"letters that are drawn alike: '\uff34ea' against 'Tea'"),
+    "Cyrillic": ("t\u0435\u0430", "tea", r"letters that look alike: 't\u0435\u0430' against 'tea'"),
+    "full width": ("\uff34ea", "Tea", r"letters that look alike: '\uff34ea' against 'Tea'"),
     "one sign of many": (
         "x" * 40 + "," + "y" * 30,
         "x" * 40 + "." + "y" * 30,
@@ -71,8 +71,8 @@ def test_an_answer_that_looks_like_its_choice_is_told_apart(case: str, tmp_path:
 
 def test_names_that_look_like_known_ones_are_told_apart(tmp_path: Path) -> None:
     folder = write(tmp_path, "a.jsonl", free_row(dataset=NFC))
-    assert r"does not hold; they differ in how accents are composed" in message(folder, datasets=[NFD])
-    assert "does not hold; they differ in capitals" in message("embedded", datasets=["ADD_small"])
+    assert r"does not have; they differ in how accents are composed" in message(folder, datasets=[NFD])
+    assert "does not have; they differ in capitals" in message("embedded", datasets=["ADD_small"])
     assert "'tr\\u0430in' against 'train'" in message(folder, split="tr\u0430in")
     assert "a known name; they differ in capitals: 'Embedded' against 'embedded'" in message("Embedded")
     with pytest.raises(ValueError, match="embedded suite; they differ in white space: 'add_small ' against"):
@@ -82,7 +82,7 @@ def test_names_that_look_like_known_ones_are_told_apart(tmp_path: Path) -> None:
 def test_fields_that_look_like_known_ones_are_told_apart(tmp_path: Path) -> None:
     row = {"Prompt" if key == "prompt" else key: value for key, value in free_row().items()}
     assert "prompt is missing (it has 'Prompt'); every row needs" in message(write(tmp_path / "a", "a.jsonl", row))
-    assert "split = 'te\u0455t' is unknown; they differ in letters that are drawn alike" in message(
+    assert "split = 'te\u0455t' is unknown; they differ in letters that look alike" in message(
         write(tmp_path / "b", "a.jsonl", free_row(split="te\u0455t"))
     )
     groups = write(tmp_path / "c", "a.jsonl", free_row(), free_row("5", group="arithmetic\u00a0"))

@@ -36,7 +36,7 @@ BROKEN = {
     "label = '٠' is str": choice_row(label="٠"),
     "answer = 'yes' is not choices[1] = 'no'": choice_row(label="1"),  # counted from 1
     "label is missing although there are choices": choice_row(label=None),
-    "label = 0 has no choices to point into": free_row(label=0),
+    "label = 0 needs choices": free_row(label=0),
     "answer = 'no' is not choices[0] = 'yes'": choice_row(answer="no"),
     "choices = [] is empty": choice_row(choices=[]),
     "choices = 'yes' is str": choice_row(choices="yes"),

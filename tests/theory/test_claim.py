@@ -78,7 +78,7 @@ def test_verify_runs_only_the_checks_that_are_named_or_match(registry):
 def test_an_unknown_name_is_refused_before_anything_runs(registry):
     ran = []
     registry["one"] = lambda seed: ran.append(seed) or make("one")
-    with pytest.raises(ValueError, match="'tow' fits no claim; known claims: one"):
+    with pytest.raises(ValueError, match="'tow' matches no claim; known claims: one"):
         verify(["one", "tow"])
     assert ran == []
 

@@ -122,7 +122,7 @@ def test_every_adapter_has_a_formula():
     assert set(formulas_by_name()) == set(REGISTRY)
     with pytest.raises(ValueError, match="name = 'lora' has no cost formula; choose one of moelora"):
         cost("lora", 4, 4, None)
-    with pytest.raises(ValueError, match="name = 'lora' is no adapter"):
+    with pytest.raises(ValueError, match="name = 'lora' is not an adapter"):
         meta_layer("lora", 4, 4, None)
 
 

@@ -106,7 +106,7 @@ def test_nothing_is_allocated(tiny_llama):
 
 
 def test_targets_that_meet_nothing_are_named(tiny_llama):
-    with pytest.raises(ValueError, match="target_modules = .*'query'.* meets no linear layer"):
+    with pytest.raises(ValueError, match="target_modules = .*'query'.* matches no linear layer"):
         method_table(methods(["query"]), tiny_llama)
     with pytest.raises(ValueError, match="target_modules = None does not say which layers"):
         match_budget(MoeLoraConfig(), 1000, tiny_llama)

@@ -53,7 +53,7 @@ def test_exact_rank_sees_a_difference_that_singular_values_lose():
 
 def test_exact_rank_refuses_what_is_no_exact_integer():
     for entry in (0.5, np.nan, 2.0**60):
-        with pytest.raises(ValueError, match="no exact integer; use numerical_rank"):
+        with pytest.raises(ValueError, match="not an exact integer; use numerical_rank"):
             exact_rank(np.array([[1.0, entry]]))
     with pytest.raises(ValueError, match="two dimensions"):
         exact_rank(np.ones(3))

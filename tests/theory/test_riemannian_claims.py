@@ -168,7 +168,7 @@ def test_the_routed_copies_have_the_gates_they_were_asked_for():
 
 def test_gates_that_differ_between_tokens_are_refused():
     layer, x, gradient = random_layer(0)
-    with pytest.raises(ValueError, match="gates differ between tokens; hold them with HeldGates"):
+    with pytest.raises(ValueError, match="gates differ between tokens; fix them with HeldGates"):
         full_matrix_change(layer, x, gradient, "plain")
 
 

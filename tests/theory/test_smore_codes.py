@@ -56,7 +56,7 @@ def test_codes_refuse_what_they_cannot_hold():
 @pytest.mark.parametrize(
     "config, message",
     [
-        (small([3], [2], expert_bias=False), "expert_bias = False leaves no place"),
+        (small([3], [2], expert_bias=False), "expert_bias = False leaves no room"),
         (small([2, 2], [2, 2], r=1, shared_pool=True), "d = 2 holds an index and no code of 2 children; raise r"),
     ],
 )

@@ -110,6 +110,6 @@ def test_too_many_trees_are_refused_with_the_way_around():
 
 def test_outputs_that_were_rounded_are_not_counted_exactly():
     layer, x = random_smore(0, [3, 3], [2, 2])
-    with pytest.raises(ValueError, match="values are no whole numbers of at most 9007199254740992, the first is"):
+    with pytest.raises(ValueError, match="values are not whole numbers of at most 9007199254740992; the first is"):
         walk.layer_outputs(layer, x)
     assert len(walk.exact_rows(torch.tensor([[2.0, -0.0], [2.0, 0.0], [3.0, 0.0]]))) == 2

@@ -156,9 +156,9 @@ def test_the_budget_buys_the_most_experts_of_each_system():
 
 
 def test_bad_input_is_refused_with_its_remedy():
-    with pytest.raises(ValueError, match="cannot pay 4 experts of rank 1; pass at least 144"):
+    with pytest.raises(ValueError, match="are not enough for 4 experts of rank 1; pass at least 144"):
         approximation.sizes(100, (12, 16, 20), 4, "factors")
-    with pytest.raises(ValueError, match="restarts = 0 and nested = False leave no start"):
+    with pytest.raises(ValueError, match="restarts = 0 and nested = False leave no starting point"):
         approximation.approximation_errors(np.ones((2, 4, 4)), 40, 1, restarts=0, nested=False)
     with pytest.raises(ValueError, match="count = 'all' is unknown"):
         approximation.sizes(1000, (12, 16, 20), 4, "all")

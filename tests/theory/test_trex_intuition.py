@@ -138,5 +138,5 @@ def test_the_target_is_what_a_certain_router_gives():
 
 
 def test_steps_that_do_not_rise_are_refused():
-    with pytest.raises(ValueError, match="steps = \\(5, 1\\) must rise"):
+    with pytest.raises(ValueError, match="steps = \\(5, 1\\) must increase"):
         router_noise.router_gradient_noise(steps=(5, 1))

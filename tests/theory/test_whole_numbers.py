@@ -25,11 +25,11 @@ def test_integers_and_truth_values_are_whole_already():
 
 @pytest.mark.parametrize("value", [0.5, 1 + 2.0**-52, np.nan, np.inf, -np.inf, 2.0**53 + 2])
 def test_what_rounding_can_have_made_is_refused_by_its_value(value):
-    with pytest.raises(ValueError, match=r"1 of 3 values are no whole numbers of at most 9007199254740992, the first"):
+    with pytest.raises(ValueError, match=r"1 of 3 values are not whole numbers of at most 9007199254740992; the first"):
         whole_numbers(np.array([1.0, value, 2.0]))
 
 
 def test_a_narrower_type_holds_fewer_whole_numbers():
     assert whole_numbers(torch.tensor([2.0**24])).tolist() == [2**24]
-    with pytest.raises(ValueError, match="of at most 16777216, .*in float32 only"):
+    with pytest.raises(ValueError, match="of at most 16777216; .*in float32 only"):
         whole_numbers(torch.tensor([2.0**25]))

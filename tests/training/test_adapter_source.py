@@ -163,7 +163,7 @@ def test_an_old_folder_without_the_source_opens_too_and_says_what_is_missing(pat
     run = ma.Run.load(path)
     assert run.finished and run.config.run_name == path.name
     for options in ({}, {"trust_code": True}):
-        assert "'gatedlora' is not registered here, and the run keeps no source of it; pass its file" in refused(
+        assert "'gatedlora' is not registered here, and the run has no copy of its source; pass its file" in refused(
             run, **options
         )
 
@@ -243,7 +243,7 @@ def test_the_same_file_registered_is_the_class_and_another_version_is_refused(tr
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
         ('{"file": "a.py"}', "cannot be read"),
-        ('{"file": 1, "sha256": "00"}', "and not a file and a sha256"),
+        ('{"file": 1, "sha256": "00"}', "instead of a file and a sha256"),
         ("7" * 5000, "cannot be read"),
         ("[" * 100_000, "cannot be read"),
         (None, "cannot be read"),
@@ -263,14 +263,14 @@ def test_what_is_no_file_is_not_waited_for(make, path: Path) -> None:
     about = path / "adapter_source" / "about.json"
     about.unlink()
     make(about)
-    with pytest.raises(RunError, match=r"about\.json is no file"):
+    with pytest.raises(RunError, match=r"about\.json is not a file"):
         ma.Run.load(path)
 
 
 def test_a_copy_that_was_changed_is_not_executed(path: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("EXECUTED", str(tmp_path / "executed"))
     (path / "adapter_source" / "gatedlora.py").write_text(FILE + "\n")
-    assert f"and not {SHA256[:12]}, that of the file which the run was trained with" in refused(
+    assert f"but {SHA256[:12]} is that of the file which the run was trained with" in refused(
         ma.Run.load(path), trust_code=True
     )
     (path / "adapter_source" / "gatedlora.py").unlink()
@@ -283,7 +283,7 @@ def test_a_copy_that_was_changed_is_not_executed(path: Path, tmp_path: Path, mon
     [
         ("import nobody_has_this", "cannot be imported (ModuleNotFoundError"),
         ("def", "cannot be imported (SyntaxError"),
-        ("VALUE = 1", "registers nothing and not gatedlora"),
+        ("VALUE = 1", "registers nothing, not gatedlora"),
     ],
 )
 def test_a_copy_that_cannot_be_used_says_why(content: str, words: str, path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_copy_that_cannot_be_used_says_why(content: str, words: str, path: Pat
 @pytest.mark.parametrize("kind", ["../../evil", "a b", "", 3, ["TREX"], "ünïcode-x"])
 def test_a_type_that_is_no_word_leads_nowhere(kind: object, path: Path) -> None:
     change(path, peft_type=kind)
-    with pytest.raises(RunError, match=r"config\.json is no configuration of a run: adapter"):
+    with pytest.raises(RunError, match=r"config\.json is not a configuration of a run: adapter"):
         ma.Run.load(path)
 
 
@@ -308,11 +308,11 @@ def test_a_type_or_a_field_of_a_newer_version_is_read_and_its_model_refused(conf
     assert "has gate_memory, which MOELORA does not have here; update moe_analysis and peft" in refused(newer)
     change(run.path, peft_type="NEWLORA")
     assert ma.Run.load(run.path).config.system == "newlora" and len(ma.Run.load(run.path).evaluation) == 2
-    assert "update moe_analysis and peft where it is of a newer version" in refused(ma.Run.load(run.path))
+    assert "update moe_analysis and peft if it comes from a newer version" in refused(ma.Run.load(run.path))
 
 
 def test_a_configuration_of_ones_own_with_an_unknown_field_is_refused_and_not_trained_without_it() -> None:
-    with pytest.raises(ValueError, match="adapter.num_expert is no field of MOELORA; it has .*num_experts"):
+    with pytest.raises(ValueError, match="adapter.num_expert is not a field of MOELORA; it has .*num_experts"):
         ma.TrainConfig.from_dict({"adapter": {"peft_type": "MOELORA", "num_expert": 8}})
 
 

@@ -253,7 +253,7 @@ def test_several_gpus_in_one_process_do_not_multiply_the_batch() -> None:
     arguments = SimpleNamespace(n_gpu=4, world_size=1)
     distributed.one_device_a_process(arguments)
     assert arguments._n_gpu == 1
-    with pytest.raises(ValueError, match="1 processes met but accelerate knows of 2"):
+    with pytest.raises(ValueError, match="1 processes met but accelerate expects 2"):
         distributed.one_device_a_process(SimpleNamespace(n_gpu=1, world_size=2))
 
 

@@ -101,7 +101,7 @@ def test_a_run_to_be_trained_there_is_refused_before_any_work(path: Path, monkey
 
 
 def test_a_run_that_cannot_be_deleted_says_which_rights_it_lacks(path: Path) -> None:
-    with pytest.raises(RunError, match="cannot be deleted .*check the rights of"):
+    with pytest.raises(RunError, match="cannot be deleted .*check the permissions of"):
         delete_run(closed(path))
     assert ma.Run.load(path).finished
 
@@ -113,7 +113,9 @@ def test_an_evaluation_that_cannot_be_kept_is_given_with_a_warning(path: Path, m
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(transfer, "write_table", refuse)
-    with pytest.warns(CacheWarning, match="evaluation-.* cannot be written .Permission denied.; it is computed each"):
+    with pytest.warns(
+        CacheWarning, match="evaluation-.* cannot be written .Permission denied.; it is computed every time"
+    ):
         table = evaluate_on(run, run.config.suite, 2)
     assert set(table["dataset"]) == {"choose", "say"} and not list(path.glob("evaluation-*"))
 
@@ -127,7 +129,7 @@ def test_a_folder_without_rights_to_write_is_read_to_the_end(path: Path) -> None
         assert len(run.history) == 3 and run.records["router_weight"].values.any() and run.model() is not None
         with pytest.warns(CacheWarning):
             assert len(evaluate_on(run, run.config.suite, 2)) == 2
-        with pytest.raises(RunError, match="check the rights"):
+        with pytest.raises(RunError, match="check the permissions"):
             delete_run(path)
     finally:
         for base, _, _ in os.walk(path.parent):
@@ -185,6 +187,6 @@ def trained_name(values: dict) -> str:
 def test_a_configuration_of_a_newer_version_says_to_update(path: Path) -> None:
     values = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**values, "curriculum": "hard first"}))
-    with pytest.raises(RunError, match=r"unknown fields \['curriculum'\].*or update moe_analysis where a newer"):
+    with pytest.raises(RunError, match=r"unknown fields \['curriculum'\].*or update moe_analysis if a newer"):
         ma.Run.load(path)
     assert list_runs([path])["state"].tolist() == ["finished"], "its files are whole"

@@ -65,10 +65,10 @@ def test_a_data_set_that_would_have_no_train_row_left_is_named_before_any_run(co
     [
         ({"holdout_rows": 0}, "holdout_rows = 0 must be at least 1"),
         ({"transfer_suites": []}, "transfer_suites is an empty list"),
-        ({"transfer_suites": ["embedded"]}, "'embedded', which is evaluated already"),
-        ({"transfer_suites": ["a", "a"]}, "'a', which is evaluated already"),
+        ({"transfer_suites": ["embedded"]}, "'embedded', which is already evaluated"),
+        ({"transfer_suites": ["a", "a"]}, "'a', which is already evaluated"),
         ({"transfer_suites": ["test"]}, "the name of a split; pass './test'"),
-        ({"transfer_suites": ["a"], "holdout_rows": 5}, "transfer_suites = .'a'. are test rows; leave one of them out"),
+        ({"transfer_suites": ["a"], "holdout_rows": 5}, "transfer_suites = .'a'. are test rows; omit one of them"),
     ],
 )
 def test_a_choice_of_rows_that_cannot_be_is_refused(changes: dict, told: str) -> None:

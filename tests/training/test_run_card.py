@@ -51,7 +51,7 @@ def test_a_finished_run_shows_its_choices_losses_and_scores(out: Path, config) -
     assert "lr 0.3 default 0.005" in text and "adapter.gate switch default softmax" in text
     assert "weight_decay" not in text, "a default is nobody's choice"
     assert html.count("<polyline") == 1 and "train from 1.8 to 0.8; test from 0.8 to 0.8" in html
-    assert "No record of experts is here" in text
+    assert "There is no record of experts" in text
     assert "3 data sets, mean accuracy 0.700" in text and "choose 10 0.600" in text
     assert f"run = ma.Run.load(&#39;{run.path}&#39;)" in html
     assert repr(run) == f"Run({run.id}: finished, 6 steps, test loss 0.800, accuracy 0.700)"
@@ -72,7 +72,9 @@ def test_scores_stand_beside_what_guessing_gives(out: Path, config, suite: str) 
 
 def test_a_suite_that_is_not_here_is_said_and_none_is_fetched(out: Path, config) -> None:
     run = ma.Run.load(write_run(out, config(suite="hub:nobody/nothing")))
-    assert "The suite hub:nobody/nothing is not here, so guessing is not known." in words(run._repr_html_())
+    assert "The suite hub:nobody/nothing is not here, so the accuracy of guessing is unknown." in words(
+        run._repr_html_()
+    )
     assert guessing(config(suite="no such suite")) is None
 
 
@@ -100,12 +102,12 @@ def test_only_some_of_many_modules_are_drawn(out: Path, config) -> None:
 
 def test_an_interrupted_run_draws_the_losses_that_it_told_while_it_trained(out: Path, config) -> None:
     path = write_run(out, config(), steps=2, finished=False)
-    assert not (path / "history.parquet").exists() and "No loss has been told yet." in words(card_of(path))
+    assert not (path / "history.parquet").exists() and "No loss has been logged yet." in words(card_of(path))
     write_live(path, Live(3, 0.5, points=(Point(1, 2.0), Point(2, math.nan), Point(3, 0.5))))
     html = card_of(path)
     assert html.count("<polyline") == 1 and "train from 2 to 0.5" in html and "train, so far" in words(html)
     (path / "live.json").write_text("{")
-    assert "No loss has been told yet." in words(card_of(path)), "damage of live.json is no damage of the run"
+    assert "No loss has been logged yet." in words(card_of(path)), "damage of live.json is no damage of the run"
 
 
 def card_of(path: Path) -> str:
@@ -117,7 +119,7 @@ def test_runs_that_are_not_finished_say_how_far_they_came(out: Path, config) -> 
     run = ma.Run.load(path)
     assert repr(run) == f"Run({run.id}: interrupted at step 2 of 6)"
     text = words(run._repr_html_())
-    assert "interrupted at step 2 of 6" in text and "It is evaluated when it is finished." in text
+    assert "interrupted at step 2 of 6" in text and "The run is evaluated when it is finished." in text
     with locked(path):
         assert "running, step 2 of 6" in words(run._repr_html_())
     (path / "failure.txt").write_text("Traceback …\nValueError: lr = <b> is too large")
@@ -163,11 +165,11 @@ def test_an_attached_loop_shows_its_losses_and_loads(tmp_path: Path) -> None:
     assert "0 records" in run._repr_html_() and 'class="fault"' in run._repr_html_()
     record(tmp_path, [[0.5, 0.5], [0.9, 0.1]], loss=1.5)
     text = words(run._repr_html_())
-    assert "T-REX &lt;b&gt;, a recorded loop" in text and "● 3 records" in text and "optimizer not told, seed 3" in text
+    assert "T-REX &lt;b&gt;, a recorded loop" in text and "● 3 records" in text and "optimizer unknown, seed 3" in text
     assert run._repr_html_().count('class="bars"') == 2 and "<polyline" in run._repr_html_()
     shutil.rmtree(tmp_path / RECORDS)
     record(tmp_path, [[0.5, 0.5]], loss=float("nan"))
-    assert "No loss was told." in run._repr_html_()
+    assert "No loss was logged." in run._repr_html_()
 
 
 def test_choices_are_what_differs_from_the_defaults_of_both_classes() -> None:

@@ -45,11 +45,11 @@ def test_a_name_that_fits_none_or_several_is_refused_and_a_pattern_takes_all(out
     made = [write_run(out, config(seed=seed, name="one")) for seed in (0, 1)]
     assert find_runs(out, [made[1].name, "one*"]) == [made[1], made[0]], "each once, in the order of the names"
     assert find_runs(out, [made[0].name.rpartition("-")[2][:6]]) == [made[0]]
-    with pytest.raises(RunError, match=r"'one' fits 2 runs: .*write more of it, or the pattern 'one\*'"):
+    with pytest.raises(RunError, match=r"'one' matches 2 runs: .*write more of it, or the pattern 'one\*'"):
         find_runs(out, ["one"])
-    with pytest.raises(RunError, match="'two' fits no run of"):
+    with pytest.raises(RunError, match="'two' matches no run of"):
         find_runs(out, ["two"])
-    with pytest.raises(RunError, match="is no folder; pass the folder"):
+    with pytest.raises(RunError, match="is not a folder; pass the folder"):
         run_paths(out / "nowhere")
 
 
@@ -92,7 +92,7 @@ def test_a_deleted_run_is_gone_and_a_trained_one_is_refused(out: Path, config) -
             delete_run(two)
     delete_run(one)
     assert [path.name for path in out.iterdir()] == [two.name]
-    with pytest.raises(RunError, match="holds no run"):
+    with pytest.raises(RunError, match="is not a run"):
         delete_run(out)
 
 

@@ -279,10 +279,10 @@ def test_one_run_is_trained_by_one_process_at_a_time(config, out: Path) -> None:
 def test_a_damaged_run_is_reported_by_the_file_at_fault(config, out: Path) -> None:
     run = ma.train(config(), out)
     (run.path / "history.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(RunError, match=r"history.parquet is no readable parquet"):
+    with pytest.raises(RunError, match=r"history.parquet is not a readable parquet"):
         ma.Run.load(run.path).history  # noqa: B018
     (run.path / "config.json").write_text("{")
-    with pytest.raises(RunError, match=r"config.json is no readable JSON"):
+    with pytest.raises(RunError, match=r"config.json is not readable JSON"):
         ma.Run.load(run.path)
-    with pytest.raises(RunError, match="no folder"):
+    with pytest.raises(RunError, match="not a folder"):
         ma.Run.load(out / "nothing")

@@ -157,7 +157,7 @@ def test_answers_that_do_not_fit_are_left_out_with_a_warning(config, out: Path, 
         evaluate_all([run, second], str(folder), rows_per_dataset=2, workers=1)
     assert [str(one.message).rpartition(": ")[2] for one in said] == ["1 of say"]
     (folder / "say.jsonl").write_text(json.dumps(long) + "\n")
-    with pytest.raises(ValueError, match="no row has an answer of fewer than max_length = 32 tokens"):
+    with pytest.raises(ValueError, match="no row has an answer shorter than max_length = 32 tokens"):
         evaluate_on(run, str(folder))
 
 

@@ -1,4 +1,4 @@
-"""The panel of runs that train, one in full, several as a table: in a terminal, in a notebook, as plain lines, or nowhere."""
+"""The panel of runs in training, one in full or several as a table: in a terminal, in a notebook, or as plain lines."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def shortened(name: str, room: int) -> str:
 
 
 def blocks(values: Sequence[float], most: int, from_zero: bool = False) -> str:
-    """A curve of at most `most` characters; a gap where there is no number.
+    """A curve of at most `most` characters; a gap for values that are not numbers.
 
     >>> blocks([4.0, 3.0, float("nan"), 1.0], 10)
     '█▆ ▁'
@@ -182,7 +182,7 @@ def blocks(values: Sequence[float], most: int, from_zero: bool = False) -> str:
 
 
 def binned(values: Sequence[float], most: int) -> list[float]:
-    """At most `most` values: means of neighbors without those that are not finite, NaN where none is.
+    """At most `most` values: means of neighbors without those that are not finite, NaN if none is.
 
     >>> binned([1.0, 3.0, 5.0, float("nan")], 2)
     [2.0, 5.0]
@@ -333,7 +333,9 @@ def every(seconds: float, act: Callable[[], Any]) -> Iterator[None]:
 
     def repeat() -> None:
         while not ended.wait(seconds):
-            with suppress(Exception):  # a file that is being written, a page that went away: the next time will tell
+            with suppress(
+                Exception
+            ):  # a file that is being written, a page that went away: the next call will try again
                 act()
 
     thread = threading.Thread(target=repeat, daemon=True)

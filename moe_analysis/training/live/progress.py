@@ -1,4 +1,4 @@
-"""How far a run is, read from its folder alone: live.json, which it keeps while it trains, and what a panel says of it."""
+"""The progress of a run, read only from its folder: live.json, which it writes in training, and its lines in a panel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Point:
         busiest_expert: The largest share of the gates' weight that one expert has; mean over routers.
         dead_experts: Experts of all routers that the latest samples hardly used.
 
-    The last three are NaN where no gates were seen.
+    The last three are NaN if no gates were seen.
     """
 
     step: int
@@ -47,12 +47,12 @@ COLUMNS = [entry.name for entry in fields(Point)]
 
 @dataclass(frozen=True)
 class Live:
-    """What a run says of itself while it trains.
+    """What a run reports about itself while it trains.
 
     Attributes:
         step: Updates so far.
         loss: Of the latest one, as in `Point`.
-        routers: How many routers are watched; 0 where there are none.
+        routers: How many routers are watched; 0 if there are none.
         experts: Of all of them together.
         pace: Seconds a step since this process began, without its first; NaN before there is one.
         load: (E,) share of the gates' weight of an expert, the busiest first; mean over routers of one size.
@@ -115,7 +115,7 @@ def short(value: float) -> float | None:
 
 def whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise TypeError(f"{value!r} is no count")
+        raise TypeError(f"{value!r} is not a count")
     return value
 
 
@@ -123,7 +123,7 @@ def number(value: Any) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     return float(value)
 
 
@@ -132,7 +132,7 @@ def numbers(values: Iterable[Any]) -> tuple[float, ...]:
 
 
 def read_live(folder: Path) -> Live | None:
-    """What the file in a run's folder says; None where it is missing, damaged or of another version.
+    """What the file in a run's folder says; None if it is missing, damaged or of another version.
 
     The file is a help for who watches: no damage of it may stop a run or a list of runs.
     """
@@ -143,7 +143,7 @@ def read_live(folder: Path) -> Live | None:
 
 
 def write_live(folder: Path, live: Live) -> None:
-    """Write the file; a disk that refuses is none of training's business."""
+    """Write the file; a disk error must not stop the training."""
     with suppress(OSError):
         write_whole(folder / FILE, json.dumps(live.to_dict(), separators=(",", ":")) + "\n")
 
@@ -216,8 +216,8 @@ class Fact:
         label: Its name.
         value: Its latest value as text.
         note: What the value is to be held against.
-        values: A curve, or the shares of experts; empty where there is none.
-        shares: Whether the values are amounts beside each other instead of a curve.
+        values: A curve, or the shares of experts; empty if there is none.
+        shares: Whether the values are separate amounts instead of a curve.
     """
 
     label: str
@@ -228,7 +228,7 @@ class Fact:
 
 
 def facts_of(live: Live) -> list[Fact]:
-    """What there is to be shown of a run, in the order of its interest: the loss alone where nothing routes."""
+    """What is shown of a run, the most interesting first: only the loss if nothing routes."""
     loss = Fact("loss", f"{live.loss:.3f}", "nats per answer token", tuple(live.curve("loss")))
     if not live.routers or not live.load or not live.points:
         return [loss]
@@ -255,7 +255,7 @@ def facts_of(live: Live) -> list[Fact]:
 
 
 def latest(values: Sequence[float]) -> float:
-    """The last value that is a number; NaN where none is."""
+    """The last value that is a number; NaN if none is."""
     return next((one for one in reversed(values) if math.isfinite(one)), math.nan)
 
 

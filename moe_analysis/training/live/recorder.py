@@ -1,4 +1,4 @@
-"""The numbers of a run that somebody watches: loss, entropy of the gates, load of the experts, dead experts."""
+"""The numbers shown while a run trains: loss, entropy of the gates, load of the experts, dead experts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class LiveRecorder(Recorder):
         super().__init__(model, folder / FILE, every=max(1, -(-steps // MOST_POINTS)))
         self.folder, self.store = folder, NoStore()
         self.adapters = watched_routers(model)
-        self.sizes: dict[int, list[str]] = {}  # experts -> names of the routers that have so many
+        self.sizes: dict[int, list[str]] = {}  # experts -> names of the routers with this many
         for name, adapter in self.adapters.items():
             self.sizes.setdefault(adapter.num_gates, []).append(name)
         self.live, self.written = Live(), 0.0
@@ -63,7 +63,7 @@ class LiveRecorder(Recorder):
         self._write()
 
     def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
-        with suppress(ValueError):  # a router of somebody else's that hides its gates must not stop a run
+        with suppress(ValueError):  # a foreign router that hides its gates must not stop a run
             super().see(name, x, routing, mask)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -119,7 +119,7 @@ class LiveRecorder(Recorder):
 
 
 def watched_routers(model: nn.Module) -> dict[str, Any]:
-    """Our adapters in a model, or the model's own routers; nothing where it has none, or some that cannot be read."""
+    """Our adapters in a model, or the model's own routers; nothing if it has none, or some that cannot be read."""
     if ours := dict(adapter_modules(model)):
         return ours
     try:
@@ -135,7 +135,7 @@ def of_gates(gates: Tensor) -> dict[str, Tensor]:
 
 
 def mean(parts: Sequence[Tensor]) -> float:
-    """Over the routers that ran; NaN where none did."""
+    """Over the routers that ran; NaN if none did."""
     return torch.cat(list(parts)).nanmean().item()
 
 

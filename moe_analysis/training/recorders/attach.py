@@ -1,4 +1,4 @@
-"""`attach`: the record of a training loop that is not ours, in plain PyTorch, Trainer or Lightning."""
+"""`attach`: records any training loop, in plain PyTorch, Trainer or Lightning."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def attach(
 ) -> Attachment:
     """Record router weights, router gradients and gate statistics of `model` while any loop trains it.
 
-    model: a PEFT model with our adapters, one built of modules from `ma.adapters`, or one without either that has
-    routers of its own: transformers' mixtures of experts, PEFT's X-LoRA and Arrow. recorder: the folder to write; its
-    records.zarr is laid out as that of a run. optimizer: hooks on it see every update, and none that a GradScaler
-    skips; without it call `handle.step()` between `optimizer.step()` and `optimizer.zero_grad()`, or give
-    `handle.trainer_callback` to transformers' Trainer or `handle.lightning_callback` to Lightning's. An optimizer's
-    name alone ("adamw") shows the analyses whether there is momentum. every: updates between two records.
-    name, seed: what the analyses call the method, and which of its runs this is. resume: continue the record in the
-    folder. at_step: updates that the model has seen, by default those of the record; records from there on go.
+    model: a PEFT model with our adapters, one built from modules of `ma.adapters`, or another one that has its own
+    routers: transformers' mixtures of experts, PEFT's X-LoRA and Arrow. recorder: the folder to write; its records.zarr
+    has the layout of a run's. optimizer: hooks on it see every update, except those that a GradScaler skips; without
+    it call `handle.step()` between `optimizer.step()` and `optimizer.zero_grad()`, or give `handle.trainer_callback` to
+    transformers' Trainer or `handle.lightning_callback` to Lightning's. If you pass only an optimizer's name ("adamw"),
+    the analyses know whether there is momentum. every: updates between two records. name, seed: the method's name in
+    the analyses, and the seed of this run. resume: continue the record in the folder. at_step: updates that the model
+    has seen, by default those of the record; later records are deleted.
 
     Use it in a `with` statement, or call `handle.detach()`: up to 50 records wait in memory. With several processes
-    (DistributedDataParallel) each attaches, and the first writes. Raises ValueError for a model without routers
-    or an optimizer of another one, and RunError for a folder that cannot take the record.
+    (DistributedDataParallel) each attaches, and only the first writes. Raises ValueError for a model without routers or
+    an optimizer of another model, and RunError for a folder that cannot take the record.
 
     >>> optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     >>> with ma.attach(model, folder / "mine", optimizer, name="LoRA-MoE") as handle:
@@ -66,7 +66,7 @@ def attach(
     (3, 3)
     """
     if not isinstance(recorder, (str, Path)) or not str(recorder):
-        raise ValueError(f"recorder = {recorder!r} is no folder; pass a path such as 'runs/mine'")
+        raise ValueError(f"recorder = {recorder!r} is not a folder; pass a path such as 'runs/mine'")
     for label, value, least in (("every", every, 1), ("at_step", at_step, 0), ("seed", seed, 0)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise ValueError(f"{label} = {value!r} must be a whole number of at least {least}")
@@ -103,7 +103,7 @@ class Attachment(AttachedRun):
                 if not isinstance(error.__cause__, Timeout):
                     raise
                 raise RunError(
-                    f"{self.path} is being recorded into already; detach() that handle first, or pass another folder"
+                    f"{self.path} is already being recorded into; detach() that handle first, or pass another folder"
                 ) from error
             self.updates = distributed.together(lambda: first_step(self.path, self.recorder, resume, at_step))
             unless_open.callback(self.recorder.unhook)
@@ -142,12 +142,12 @@ class Attachment(AttachedRun):
         """Record the update that was just made, of which `loss` was the training loss.
 
         Call it after `optimizer.step()`, while the gradients are still there. One that a GradScaler skipped is seen by
-        its gradients and does not count. Raises ValueError when called in another place, or beside hooks.
+        its gradients and does not count. Raises ValueError when called in another place, or if hooks count the updates.
         """
         self._check_attached()
         if self.hooks:
             raise ValueError(
-                "step() is for loops without hooks, but those on the optimizer count its updates already; "
+                "step() is for loops without hooks, but hooks on the optimizer already count its updates; "
                 "call log(loss) instead, or attach without an optimizer"
             )
         if passed_over(self.trained):
@@ -161,7 +161,7 @@ class Attachment(AttachedRun):
             self.log(loss)
 
     def log(self, loss: Tensor | float) -> None:
-        """Tell the training loss of the latest update; the first call after an update counts."""
+        """Log the training loss of the latest update; the first call after an update counts."""
         if self.held and self.held[0] == self.updates - 1 and math.isnan(self.held[1]["loss"]):
             self.held[1]["loss"] = np.float32(float(loss.detach() if isinstance(loss, Tensor) else loss))
 
@@ -252,7 +252,7 @@ class Attachment(AttachedRun):
         if waiting := len(getattr(self.recorder.store, "buffer", ())) + bool(self.held):
             warnings.warn(
                 f"{waiting} records of {self.path} were never written; use attach in a `with` statement, or "
-                "call detach() in the end",
+                "call detach() at the end",
                 stacklevel=2,
             )
 
@@ -267,7 +267,7 @@ class Attachment(AttachedRun):
         if not self.recorder.gates:
             raise ValueError(
                 "step() saw no forward pass of the adapters since attach(); attach before torch.compile "
-                "and before the loop, and call step() once an update"
+                "and before the loop, and call step() once per update"
             )
         parameters = [p for adapter in self.recorder.adapters.values() for p in adapter.parameters()]
         if not any(p.grad is not None and p.grad.any() for p in parameters):

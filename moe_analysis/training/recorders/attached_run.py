@@ -1,4 +1,4 @@
-"""A recorded loop: its folder, the recorder that fills it, and what in a model and a loop can be recorded."""
+"""A recorded loop: its folder, the recorder that fills it, and what can be recorded in a model and a loop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REMEDY = (
 class AttachedConfig:
     """What the analyses read of a run's configuration.
 
-    name: the method. system: its adapter. optimizer: lower-case name, None where it is unknown, which the references
+    name: the method. system: its adapter. optimizer: lower-case name, None if it is unknown, which the references
     for smoothness take for one without momentum. every: updates between two records.
     """
 
@@ -49,9 +49,9 @@ class AttachedConfig:
 
 
 class AttachedRun:
-    """A recorded loop, which the analyses of records take as they take a run: id, config, records, history.
+    """A recorded loop, which the analyses of records accept like a run: id, config, records, history.
 
-    What `attach` returns is one; `AttachedRun.load` opens the folder of a loop that is over, or still runs.
+    `attach` returns one; `AttachedRun.load` opens the folder of a loop that has ended or still runs.
 
     >>> optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     >>> with ma.attach(model, folder / "earlier", optimizer, name="LoRA-MoE"):
@@ -93,7 +93,7 @@ class AttachedRun:
 
     @property
     def history(self) -> pd.DataFrame:
-        """One line per record: step (that the update made, from 1), split ("train"), loss (NaN where none was logged),
+        """One line per record: step (that the update made, from 1), split ("train"), loss (NaN if none was logged),
         balance_loss (NaN: it is unknown which part of the loss it is)."""
         records = self.records
         return pd.DataFrame(
@@ -112,7 +112,7 @@ def first_step(path: Path, recorder: Recorder, resume: bool, at_step: int | None
     Raises RunError for the folder of a run, a record that is there without `resume`, and one of another model.
     """
     if (path / "config.json").exists():
-        raise RunError(f"{path} is the folder of a run that ma.train made; pass another to recorder")
+        raise RunError(f"{path} is the folder of a run that ma.train made; pass another folder to recorder")
     steps, found = recorded_arrays(path / RECORDS)
     if not len(steps):
         shutil.rmtree(path / RECORDS, ignore_errors=True)  # of a loop that never came to an update
@@ -238,17 +238,17 @@ def bare_model(model: Any) -> nn.Module:
 
 
 def bare_optimizer(optimizer: Any) -> Optimizer:
-    """The optimizer inside those of accelerate and Lightning; ValueError for what is none."""
+    """The optimizer inside those of accelerate and Lightning; ValueError if it is not an optimizer."""
     inner = optimizer
     while not isinstance(inner, Optimizer) or hasattr(inner, "optimizer"):
         if not hasattr(inner, "optimizer"):
-            raise ValueError(f"optimizer = {optimizer!r} is no torch optimizer; pass the one that the loop steps")
+            raise ValueError(f"optimizer = {optimizer!r} is not a torch optimizer; pass the one that the loop uses")
         inner = inner.optimizer
     return inner
 
 
 def check_whole(model: nn.Module) -> None:
-    """Raise ValueError where a process holds a part of each parameter, as under FullyShardedDataParallel."""
+    """Raise ValueError if a process holds a part of each parameter, as under FullyShardedDataParallel."""
     sharded = any(type(part).__name__ == "FullyShardedDataParallel" for part in model.modules())
     if sharded or any(hasattr(parameter, "placements") for parameter in model.parameters()):
         raise ValueError(
@@ -268,13 +268,13 @@ def holder(adapters: dict[str, Any], optimizers: Sequence[Any]) -> Optimizer:
             return found[0]
         if found:
             raise ValueError(
-                f"{len(found)} optimizers hold routers of the model, and a record has one step for all; "
+                f"{len(found)} optimizers contain routers of the model, but a record has one step for all; "
                 "attach without an optimizer and call handle.step()"
             )
     kinds = ", ".join(type(one).__name__ for one in plain)
     raise ValueError(
-        f"optimizer = {kinds} holds no parameter of the model's adapters or routers; build it of the parameters that "
-        "the model has after get_peft_model"
+        f"optimizer = {kinds} contains no parameter of the model's adapters or routers; build it from the parameters "
+        "that the model has after get_peft_model"
     )
 
 

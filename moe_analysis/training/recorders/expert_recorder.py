@@ -1,4 +1,4 @@
-"""What the experts of a training run are and do: their conditioning, their likeness, and what a step moves.
+"""The experts during training: their conditioning, their similarity, and how far a step moves them.
 
 Every map B_i A_i is compared through r×r products of its factors (2r×2r for the change that a step makes of it), in
 float64 and for all experts of a module at once; no (out, in) matrix is ever formed.
@@ -66,7 +66,7 @@ def mean_cosine(products: Tensor) -> Tensor:
 def output_cosine(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
     """Mean over the tokens of x (T, in) of the mean cosine between the experts' outputs B_i A_i x.
 
-    An output that is zero within rounding is left out; NaN where no token has two others.
+    An output that is zero within rounding is left out; NaN if no token has two others.
     """
     hidden = (x @ A.flatten(0, 1).T).unflatten(1, A.shape[:2]).transpose(0, 1)  # (E, T, r)
     grams = B.mT @ B  # (E, r, r)
@@ -80,7 +80,7 @@ def output_cosine(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
 
 
 def pairs(inverse: Tensor) -> Tensor:
-    """Ordered pairs i ≠ j of the vectors whose inverse length (E, …) is not zero -> (…); NaN where there is none."""
+    """Ordered pairs i ≠ j of the vectors whose inverse length (E, …) is not zero -> (…); NaN if there is none."""
     there = (inverse != 0).sum(0).to(inverse.dtype)
     return torch.where(there > 1, there * (there - 1), torch.nan)
 
@@ -121,7 +121,7 @@ class ExpertRecorder(HookedRecorder):
     """Writes the record of a run's experts; dimensions (step, module, expert), or (step, module).
 
     A record at step t describes the weights before update t and the change that update t makes of them:
-    gram_condition_a, gram_condition_b: condition number of A_i A_iᵀ and of B_iᵀ B_i; inf where singular, NaN where the
+    gram_condition_a, gram_condition_b: condition number of A_i A_iᵀ and of B_iᵀ B_i; inf where singular, NaN if the
     factor is zero, as B is at the start. damped_condition_b: of B_iᵀ B_i + damping·I, which the preconditioner inverts.
     map_similarity, output_similarity, update_similarity: mean over pairs of experts of the cosine between their maps
     B_i A_i, between their outputs B_i A_i x (mean over some 250 real tokens of the last micro-batch, before dropout)

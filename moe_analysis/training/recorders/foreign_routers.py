@@ -1,9 +1,9 @@
 """Routers of other libraries: mixture-of-experts models of transformers, and PEFT's X-LoRA and Arrow.
 
-A view of a router answers what the recorders and `record_gates` ask of an adapter of ours, so that its weights,
-gradients and gates are recorded and analyzed alike. Gates are dense, (tokens, experts): the weights by which the model
-multiplies the experts' outputs, after its own normalization, scaling and limits, and zero for an expert that is not
-chosen.
+A view of a router has the interface of our adapters that the recorders and `record_gates` use, so that its weights,
+gradients and gates are recorded and analyzed in the same way. Gates are dense, (tokens, experts): the weights by which
+the model multiplies the experts' outputs, after its own normalization, scaling and limits, and zero for an expert that
+is not chosen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from ...adapters import RoutingContext
 
 LIKE_ROUTERS = ("Router", "Gating")  # in the names of classes
-READ = "routers that return (logits, weights, indices), as Mixtral's, Llama4's and Switch's, X-LoRA and Arrow are read"
+READ = (
+    "supported are routers that return (logits, weights, indices), as in Mixtral, Llama4 and Switch, X-LoRA and Arrow"
+)
 
 
 class SeenRouting:
@@ -39,10 +41,10 @@ class RouterView(ABC):
     """One router of another library, as recorders see an adapter.
 
     Args:
-        root: The model that is called, whose batches tell which tokens are real.
+        root: The model that is called; its batches show which tokens are real.
         module: The module whose forward pass shows the gates.
         num_gates: Experts.
-        top_k: Experts of a token; None where the router does not tell.
+        top_k: Experts of a token; None if the router does not say.
         system: The kind of mixture in lower case, such as "mixtral".
         decodes: Whether its tokens are those of a decoder that has an encoder.
     """
@@ -130,7 +132,7 @@ def short_name(name: str) -> str:
 
 
 def mask_of_batch(mask: Any) -> Tensor | None:
-    """A mask (batch, sequence) of real tokens; None for what is of another form."""
+    """A mask (batch, sequence) of real tokens; None for a mask of another form."""
     return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
@@ -158,7 +160,7 @@ class TopKView(RouterView):
                 return weights.new_zeros(len(weights), self.num_gates).scatter(1, chosen, weights)
         if isinstance(output, tuple) and len(output) == 2 and self._dense(output[0]):
             return output[0].flatten(0, -2)
-        raise ValueError(f"{type(self.module).__name__} returns nothing that is known to hold its gates; {READ}")
+        raise ValueError(f"{type(self.module).__name__} returns nothing in which its gates could be found; {READ}")
 
     def _dense(self, scores: Any) -> bool:
         """Whether these are weights of all experts, no more than top_k of them different from zero."""
@@ -241,7 +243,7 @@ def used_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             aside |= {id(inner) for part in unused for inner in part.modules()}
         if isinstance(module, ParamWrapper) and view_of(model, "", innermost(module)) is not None:
             raise ValueError(
-                f"the router {name} is adapted by target_parameters, and its weight is another in each forward pass; "
+                f"the router {name} is adapted by target_parameters, so its weight changes in each forward pass; "
                 "train it whole, with modules_to_save, to record it"
             )
         if id(module) not in aside:

@@ -44,7 +44,7 @@ class HookedRecorder(TrainerCallback):
         return RecordStore(self.path) if distributed.first() else NoStore()
 
     def declare(self, steps: int) -> None:
-        """Create the arrays of the record in `store`; the run has so many steps, 0 where that is not known."""
+        """Create the arrays of the record in `store`; `steps` is the length of the run, 0 if unknown."""
         raise NotImplementedError
 
     def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
@@ -127,7 +127,7 @@ def gate_statistics(gates: Tensor) -> dict[str, Tensor]:
 
 
 def gate_shares(gates: Tensor) -> Tensor:
-    """Gates (..., E) -> an expert's share of a token's absolute gates (..., E); zeros where all gates are."""
+    """Gates (..., E) -> an expert's share of a token's absolute gates (..., E); zeros if all gates are."""
     share = gates.abs()
     return share / share.sum(-1, keepdim=True).clamp_min(1e-12)
 
@@ -183,12 +183,15 @@ class Recorder(HookedRecorder):
         layout = self.layout()
         values = sum(prod(shape) for name, (_, shape) in layout.items() if name.startswith("router_"))
         if (size := 4 * values * steps // self.every) > LARGE_RECORD_BYTES:
-            warnings.warn(f"record_every = {self.every} writes {size / 1e9:.0f} GB; raise it for less", stacklevel=2)
+            warnings.warn(
+                f"record_every = {self.every} writes {size / 1e9:.0f} GB; raise record_every to write less",
+                stacklevel=2,
+            )
         for name, (dims, shape) in layout.items():
             self.store.declare(name, dims, shape, self.labels(dims))
 
     def labels(self, dims: tuple[str, ...]) -> dict[str, list[str]]:
-        """{dimension: module names} of an array with these dimensions; nothing where it is not about modules."""
+        """{dimension: module names} of an array with these dimensions; nothing if it is not about modules."""
         return {dim: self.groups[dim.removeprefix("module")] for dim in dims[:1]}
 
     def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
@@ -204,7 +207,7 @@ class Recorder(HookedRecorder):
         return self._stacks("router_weight", lambda name, weight: weight.detach())
 
     def gradients(self) -> dict[str, np.ndarray]:
-        """router_grad of every shape (modules, E, features), as the gradients are now; zeros where there is none."""
+        """router_grad of every shape (modules, E, features), as the gradients are now; zeros if there is none."""
         return self._stacks("router_grad", lambda name, weight: gradient(weight))
 
     def _stacks(self, kind: str, read: Callable[[str, Tensor], Tensor]) -> dict[str, np.ndarray]:
@@ -241,7 +244,7 @@ class Recorder(HookedRecorder):
 
 
 def router_weight(adapter: Any) -> Tensor | None:
-    """The matrix (experts, features) of an adapter's router; None where there is none, or one of another kind."""
+    """The matrix (experts, features) of an adapter's router; None if there is none, or one of another kind."""
     weight = getattr(getattr(adapter, "router", None), "weight", None)
     return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
 

@@ -1,4 +1,4 @@
-"""What a trained model does with rows of a suite or with texts: how it routes each token, and what a layer sees."""
+"""What a trained model does with rows of a suite or with texts: how it routes each token, and what each layer gets."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def routers_of(model: Any) -> tuple[nn.Module, dict[str, Any]]:
         adapters = {name: one for name, one in adapters.items() if id(getattr(one, "module", one)) in inside}
     if not adapters:
         raise ValueError(
-            f"{type(model).__name__} has no routed adapter and no router of its own that is known; wrap it with "
+            f"{type(model).__name__} has no routed adapter and no known router of its own; wrap it with "
             "peft.get_peft_model(model, ma.TRexConfig(...)), or pass a mixture of experts"
         )
     return reader, adapters
@@ -200,7 +200,9 @@ def layer_batches(
         raise ValueError(f"modules {unknown} are not adapted; choose from {', '.join(adapters) or 'none at all'}")
     adapters = {name: adapters[name] for name in (adapters if modules is None else modules)}
     if not adapters:
-        raise ValueError(f"{type(model).__name__} has no routed adapter to look at; wrap it with MoeLoraConfig, say")
+        raise ValueError(
+            f"{type(model).__name__} has no routed adapter to read; wrap it with, for example, MoeLoraConfig"
+        )
     examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
     device = next(model.parameters()).device
     batch = {key: value.to(device) for key, value in collate(examples, tokenizer.pad_token_id, intuition).items()}
@@ -245,7 +247,7 @@ def encode_texts(texts: str | Sequence[str], tokenizer: Any, model: nn.Module) -
     """Token ids of every text with the tokenizer's beginning token, none of them cut.
 
     Raises:
-        ValueError: For a text that is no string, is empty, or has more tokens than the model's context.
+        ValueError: For a text that is not a string, is empty, or has more tokens than the model's context.
     """
     listed = checked_texts(texts)
     most = context_length(model, tokenizer)
@@ -263,7 +265,7 @@ def encode_texts(texts: str | Sequence[str], tokenizer: Any, model: nn.Module) -
 
 
 def checked_texts(texts: str | Sequence[str]) -> list[str]:
-    """One text or several as a list; ValueError for none, for what is no string, and for an empty one."""
+    """One text or several as a list; ValueError for no text, for a value that is not a string, and for an empty text."""
     if not isinstance(texts, str) and not isinstance(texts, Iterable):
         raise ValueError(f"texts = {texts!r} is {type(texts).__name__}; pass one string or several")
     listed: list[Any] = [texts] if isinstance(texts, str) else list(texts)

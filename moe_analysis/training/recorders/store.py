@@ -102,10 +102,10 @@ class NoStore:
 
 
 def open_records(path: str | Path) -> xr.Dataset:
-    """The lazy dataset of a record: of a folder that holds one as records.zarr, or of that itself.
+    """The lazy dataset of a record, from a folder that contains records.zarr, or from records.zarr itself.
 
-    Raises RecordError naming the array and what is wrong with it, after a check that every chunk is there; a chunk that
-    is there and damaged is found, and named in the same way, when its values are read.
+    Checks that every chunk exists; RecordError names the array and what is wrong with it. A damaged chunk is found, and
+    named in the same way, when its values are read.
 
     >>> records = ma.open_records(run.path)
     >>> dict(records["router_grad"].sizes)
@@ -116,7 +116,7 @@ def open_records(path: str | Path) -> xr.Dataset:
         if (path / "records.zarr").is_dir():
             path = path / "records.zarr"
         if not (path / "zarr.json").is_file():
-            raise RecordError(f"{path} holds no record; train with record_every >= 1")
+            raise RecordError(f"{path} has no record; train with record_every >= 1")
         return dataset(path, sound_arrays(path))
     except RecordError:
         raise
@@ -134,7 +134,7 @@ def sound_arrays(path: Path) -> dict[str, Any]:
             raise RecordError(f"array {folder.name} in {path} lacks its zarr.json; {RESTORE}")
     arrays = dict(sorted(zarr.open_group(path, mode="r").arrays()))  # else in the order of the disk
     if arrays and "step" not in arrays:
-        raise RecordError(f"array step in {path} is missing, and nothing says how many records there are; {RESTORE}")
+        raise RecordError(f"array step in {path} is missing, so the number of records is unknown; {RESTORE}")
     records = arrays["step"].shape[0] if arrays else 0
     for name, array in arrays.items():
         check_layout(path, name, array)
@@ -163,7 +163,7 @@ def check_layout(path: Path, name: str, array: Any) -> None:
     if not sound:
         raise RecordError(
             f"array {name} in {path} has the dimensions {shorten(dims)}, shape {shorten(array.shape)} "
-            f"and type {array.dtype}, which is no record's; {RESTORE}"
+            f"and type {array.dtype}, which no record has; {RESTORE}"
         )
 
 
@@ -192,7 +192,7 @@ def dataset(path: Path, arrays: dict[str, Any]) -> xr.Dataset:
         elif name == "step":
             steps = coords[name] = (dims, values[:])
             if (np.diff(steps[1]) <= 0).any():
-                raise RecordError(f"array step in {path} does not rise from record to record; {RESTORE}")
+                raise RecordError(f"array step in {path} does not increase from record to record; {RESTORE}")
         else:
             # a flush that was cut off leaves arrays longer than the step axis
             data[name] = (dims, da.from_array(values, chunks=array.chunks)[:records])

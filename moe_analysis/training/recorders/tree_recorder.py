@@ -1,7 +1,7 @@
 """The trees that a S'MoRE routes tokens through: their statistics during training, and every token's after it.
 
 A tree is an integer, its code: two routings have the same code exactly when they are the same structure. A node's
-children are a set of different experts, each with a subtree of its own; in which order the router names siblings
+children are a set of different experts, each with its own subtree; the order in which the router names siblings
 changes no output. There are Γ = Π_l C(s_l, f_l)^F_{l+1} such trees (S'MoRE, Theorem 3.4), and their codes are
 0 … Γ − 1. Lists have one entry per layer, the layer farthest from the output first, as in `SmoreConfig`.
 """
@@ -24,7 +24,7 @@ from ..run import Run
 from .recorder import HookedRecorder, Place, mask_of
 from .routing import model_of, record_gates
 
-SAMPLE_TOKENS = 512  # so many of a batch's real tokens, for the number of trees grows with the tokens looked at
+SAMPLE_TOKENS = 512  # this many of a batch's real tokens, because the number of trees grows with the number of tokens
 PER_MODULE = ("tokens", "distinct_trees", "tree_entropy", "differing_siblings")
 
 Codes = tuple[np.ndarray, list[np.ndarray]]  # codes (T,) of some tokens' trees, ids of their nodes by layer (T, P, f)
@@ -66,7 +66,7 @@ def tree_codes(ids: Sequence[np.ndarray], num_experts: Sequence[int]) -> np.ndar
 def sibling_codes(codes: np.ndarray, num_experts: Sequence[int], fanout: Sequence[int]) -> np.ndarray:
     """Codes (N,) of trees with two layers or more -> codes (N, f_{L-1}) of the subtrees of the root's children."""
     if len(num_experts) < 2:
-        raise ValueError("num_experts has one layer, whose nodes have no subtrees; pass two layers or more")
+        raise ValueError("num_experts has one layer, so there are no subtrees; pass at least two layers")
     base, found = tree_counts(num_experts, fanout)[-2], []
     for _ in range(fanout[-1]):
         found.append(codes % base)

@@ -1,4 +1,4 @@
-"""Many runs: what a sweep is, where its runs are trained, and how far they are."""
+"""Many runs: what a sweep is, where its runs are trained, and their progress."""
 
 from .executors import end_with_parent, shared_pool
 from .running import Sweep, read_once, sweep, train_all

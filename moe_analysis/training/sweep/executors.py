@@ -37,7 +37,7 @@ SHARED_PARAMETERS = (
 )
 UNGUARDED = 79  # exit code of a process that was to start processes while it only read the script
 GUARD = (
-    "training starts processes, each of which reads this script again and would start its own; put what the script does "
+    "training starts processes, each of which reads this script again and would start its own; put the script's code "
     'under\n    if __name__ == "__main__":'
 )
 DAY = 24 * 60
@@ -60,7 +60,7 @@ def open_executor(
     scheduler: str | None = None,
     slurm: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[Any, int | None]]:
-    """The executor by name and how many jobs to submit at a time, as `sweep` wants them.
+    """The executor by name and how many jobs to submit at a time, as `sweep` needs them.
 
     process: (None, workers), the sweep's own pool. dask: a local cluster of `workers` processes of one thread each
     (default: the machine's cores), or the one at the address `scheduler`. submitit: Slurm where it is installed, else
@@ -70,7 +70,9 @@ def open_executor(
     if kind not in KINDS:
         raise ValueError(f"executor = {kind!r} is unknown; choose one of {', '.join(KINDS)}")
     if scheduler and kind != "dask":
-        raise ValueError(f"scheduler = {scheduler!r} is Dask's, but executor = {kind!r}; pass --executor dask")
+        raise ValueError(
+            f"scheduler = {scheduler!r} works only with Dask, but executor = {kind!r}; pass --executor dask"
+        )
     if workers is not None and workers < 1:
         raise ValueError(f"workers = {workers} must be at least 1")
     if kind == "process":
@@ -151,7 +153,7 @@ def keeps_accounts() -> bool:
 
 
 def ask_the_queue() -> None:
-    """Let submitit ask squeue: without accounts it would wait for ever for a job that was cancelled or killed."""
+    """Let submitit ask squeue: without accounts it would wait forever for a job that was cancelled or killed."""
     with extra("cluster"):
         from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
@@ -302,7 +304,7 @@ def shared_pool(workers: int) -> WorkerPool:
 
 
 def end_when_read_again() -> None:
-    """End a process of a pool that still reads the script and would start its own; the one that started it tells why."""
+    """End a process of a pool that still reads the script and would start its own; its parent process reports why."""
     if getattr(current_process(), "_inheriting", False):
         sys.exit(UNGUARDED)
 

@@ -20,7 +20,7 @@ from ..files import as_hinted, plain
 HINTS = get_type_hints(TrainConfig)
 NESTED = ("adapter", "optimizer_options")
 SECTIONS = ("base", "grid", "list", "seeds", "slurm")
-# YAML 1.1 wants a dot in a number with an exponent and would read 1e-3 as a text
+# YAML 1.1 requires a dot in a number with an exponent and would read 1e-3 as text
 FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
@@ -28,7 +28,7 @@ def check_name(name: Any) -> None:
     """Raise ValueError unless a TrainConfig can have a field of this name; an adapter's fields depend on its type."""
     top, dot, rest = str(name).partition(".")
     if top not in HINTS:
-        raise ValueError(f"{name} is no field of a TrainConfig; it has {', '.join(HINTS)}, and adapter.<field>")
+        raise ValueError(f"{name} is not a field of a TrainConfig; it has {', '.join(HINTS)}, and adapter.<field>")
     if dot and (top not in NESTED or not rest):
         raise ValueError(f"{name} names a field inside {top}, which only {' and '.join(NESTED)} have")
 
@@ -65,14 +65,14 @@ def set_inside(values: Any, path: str, value: Any, name: str) -> None:
     for parent in parents:
         values = values.setdefault(parent, {}) if isinstance(values, dict) else values
     if not isinstance(values, dict):
-        raise ValueError(f"{name} lies inside {values!r}, which is no mapping; set the whole value instead")
+        raise ValueError(f"{name} is inside {values!r}, which is not a mapping; set the whole value instead")
     values[last] = copy.deepcopy(value)
 
 
 def checked_adapter(values: Any) -> dict[str, Any]:
     """The adapter's mapping; PEFT would leave out unknown fields with no more than a warning."""
     if not isinstance(values, dict):
-        raise ValueError(f"adapter = {values!r} is no mapping; write one with a peft_type and its fields")
+        raise ValueError(f"adapter = {values!r} is not a mapping; write one with a peft_type and its fields")
     types = {kind.value: config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     kind = str(values.get("peft_type") or "").upper()
     if kind not in types:
@@ -81,7 +81,7 @@ def checked_adapter(values: Any) -> dict[str, Any]:
         )
     known = [entry.name for entry in fields(types[kind]) if entry.init and entry.name not in NOT_PART_OF_A_RUN]
     if unknown := sorted(set(values) - {*known, "peft_type"}):
-        raise ValueError(f"adapter.{unknown[0]} is no field of {kind}; it has {', '.join(known)}")
+        raise ValueError(f"adapter.{unknown[0]} is not a field of {kind}; it has {', '.join(known)}")
     adapter = {"task_type": "CAUSAL_LM", **as_hinted(values, types[kind]), "peft_type": kind}
     try:
         types[kind](**{name: value for name, value in adapter.items() if name != "peft_type"})
@@ -111,7 +111,7 @@ class Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
-                raise GridError(f"line {key.start_mark.line + 1}: {key.value} stands there already; keep one of them")
+                raise GridError(f"line {key.start_mark.line + 1}: {key.value} appears twice; keep one of them")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -132,14 +132,16 @@ def read_grid(path: str | Path) -> Grid:
     try:
         sections = yaml.load(path.read_text(encoding="utf-8"), Loader)  # a SafeLoader
         if not isinstance(sections, dict):
-            raise GridError(f"holds no mapping; write sections out of {', '.join(SECTIONS)}")
+            raise GridError(f"is not a mapping; write sections from {', '.join(SECTIONS)}")
         return Grid(expand(sections), mapping_of(sections, "slurm"))
     except FileNotFoundError as error:
-        raise GridError(f"{path} is missing; pass a YAML file, such as `sweep --help` shows") from error
+        raise GridError(f"{path} is missing; pass a YAML file like the one in `sweep --help`") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise GridError(f"{path} cannot be read ({error}); pass a YAML file, such as `sweep --help` shows") from error
+        raise GridError(f"{path} cannot be read ({error}); pass a YAML file like the one in `sweep --help`") from error
     except yaml.YAMLError as error:
-        raise GridError(f"{path} is no YAML: {error}; mind indents, and a space after every colon") from error
+        raise GridError(
+            f"{path} is not valid YAML: {error}; check the indents and the space after every colon"
+        ) from error
     except GridError as error:
         raise GridError(f"{path}: {error}") from error
 
@@ -160,7 +162,7 @@ def expand(sections: dict[str, Any]) -> list[TrainConfig]:
         except ValueError as error:
             raise GridError(f"run {label}: {error}") from error
         if config.run_name in configs:
-            raise GridError(f"run {label} is the same as run {first[config.run_name]}; take one of them out")
+            raise GridError(f"run {label} is the same as run {first[config.run_name]}; remove one of them")
         configs[config.run_name], first[config.run_name] = config, label
     return list(configs.values())
 
@@ -169,7 +171,7 @@ def combinations(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The changes of each run: an entry of the list, a point of the grid and a seed."""
     axes = mapping_of(sections, "grid")
     if "grid" in sections and not axes:
-        raise GridError("grid is empty; give a field and its values, such as lr: [0.001, 0.005], or leave it out")
+        raise GridError("grid is empty; give a field and its values, such as lr: [0.001, 0.005], or omit grid")
     check_names(axes, "grid")
     for name, values in axes.items():
         values_of(values, f"grid: {name}")
@@ -179,11 +181,11 @@ def combinations(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
             raise GridError(f"list: entry {number} is {entry!r}; write a mapping of fields, such as {{lr: 0.001}}")
         check_names(entry, f"list: entry {number}")
         if both := sorted(set(entry) & set(axes)):
-            raise GridError(f"{both[0]} stands in grid and in list entry {number}; keep one of them")
+            raise GridError(f"{both[0]} is in grid and in list entry {number}; keep one of them")
     seeds: list[dict[str, Any]] = [{}]
     if "seeds" in sections:
         if any("seed" in changes for changes in [axes, *entries]):
-            raise GridError("seed stands in grid or list beside seeds; keep one of them")
+            raise GridError("seed is in grid or list, and seeds is set too; keep one of them")
         seeds = [{"seed": seed} for seed in values_of(sections["seeds"], "seeds")]
     for entry, point, seed in product(entries, product(*axes.values()), seeds):
         yield copy.deepcopy({**entry, **dict(zip(axes, point)), **seed})
@@ -200,16 +202,16 @@ def check_names(names: Iterable[Any], where: str) -> None:
 def mapping_of(sections: dict[str, Any], name: str) -> dict[str, Any]:
     values = sections.get(name)
     if values is not None and not isinstance(values, dict):
-        raise GridError(f"{name} = {values!r} is no mapping; write a line `field: value` below it for every field")
+        raise GridError(f"{name} = {values!r} is not a mapping; write a line `field: value` below it for every field")
     return values or {}
 
 
 def values_of(values: Any, where: str) -> list[Any]:
     if not isinstance(values, list):
-        raise GridError(f"{where} = {values!r} is no list; write [{values}]")
+        raise GridError(f"{where} = {values!r} is not a list; write [{values}]")
     if not values:
-        raise GridError(f"{where} is an empty list; give a value or leave it out")
+        raise GridError(f"{where} is an empty list; give a value or omit it")
     for place, value in enumerate(values):
         if value in values[:place]:
-            raise GridError(f"{where} has {value!r} twice; take one of them out")
+            raise GridError(f"{where} has {value!r} twice; remove one of them")
     return values

@@ -1,6 +1,6 @@
 """Many runs through any executor: finished ones are skipped, interrupted ones resume, failures are isolated.
 
-How far a sweep is comes from the folders of its runs alone. A terminal shows a live table, a log file gets lines.
+The progress of a sweep is read only from the folders of its runs. A terminal shows a live table, a log file gets lines.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def sweep(
         if value is not None and value < 1:
             raise ValueError(f"{name} = {value} must be at least 1")
     if time_limit is not None and not time_limit > 0:
-        raise ValueError(f"time_limit = {time_limit} must be positive: seconds")
+        raise ValueError(f"time_limit = {time_limit} must be a positive number of seconds")
     unfinished = {}
     for config in configs:
         refuse_another_source(out / config.run_name, config.system)
@@ -106,7 +106,7 @@ def sweep(
     if unfinished:
         read_once(unfinished.values())
         limit = workers or (os.cpu_count() or 1 if executor is None else len(unfinished))
-        # a worker may stand in another folder
+        # a worker may run in another folder
         chosen = shared_pool(limit) if executor is None else executor
         work = Work(chosen, unfinished, out.resolve(), limit, per_job, on_change, limit_of_time)
         with shown(lambda: SweepStatus(configs, out).look, progress):
@@ -121,8 +121,8 @@ def refuse_torchrun() -> None:
     """Raise ValueError inside torchrun, whose processes would each start the whole sweep."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
-            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: start a sweep without torchrun; it has one process "
-            "a run, and `train` is what several processes share"
+            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: start a sweep without torchrun; it uses one process "
+            "per run, and only `train` uses several processes for one run"
         )
 
 
@@ -138,7 +138,7 @@ def train_all(
     if done.failures:
         listed = "\n".join(f"  {name}: {outcome.error}" for name, outcome in done.failures.items())
         count = len({config.run_name for config in configs})
-        raise RunError(f"{len(done.failures)} of {count} runs failed; the others are kept:\n{listed}")
+        raise RunError(f"{len(done.failures)} of {count} runs failed; the others were kept:\n{listed}")
     return done.runs
 
 
@@ -200,7 +200,7 @@ class SweepStatus:
 
 def table_of(configs: Iterable[TrainConfig], out: str | Path, unfinished: Mapping[str, Outcome]) -> pd.DataFrame:
     """run, state ("finished", or that of the outcome of an unfinished one), system, suite, seed, step, steps, seconds,
-    loss, accuracy (test rows), error (empty where it did not fail), path; a row for every configuration, in the order
+    loss, accuracy (test rows), error (empty if it did not fail), path; a row for every configuration, in the order
     given."""
     rows = []
     for config in configs:
@@ -254,7 +254,7 @@ def lines(status: SweepStatus, console: Console) -> Callable[[str, Outcome], Non
 
 
 def ending(row: RunProgress, outcome: Outcome) -> str:
-    """How a run ended, in words; a base model is tested without a folder that could tell its scores."""
+    """How a run ended, in words; a base model is tested without a folder that could hold its scores."""
     if outcome.state == FAILED:
         return f"failed: {first_line(outcome.error)}"
     if row.loss is None or row.accuracy is None:

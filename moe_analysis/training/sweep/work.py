@@ -1,4 +1,4 @@
-"""The work of a sweep: what an executor is given to train, which runs it has now, who is to blame for a death, when it
+"""The work of a sweep: what an executor gets to train, which runs it has now, which run killed a worker, and when it
 ends."""
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def keep_failure(config: TrainConfig, out: Path, outcome: Outcome) -> None:
 
 
 def failed_at(folder: Path) -> int | None:
-    """Nanoseconds on the disk's clock at which failure.txt was written; None where there is none."""
+    """Nanoseconds on the disk's clock at which failure.txt was written; None if there is none."""
     try:
         return (folder / FAILURE).stat().st_mtime_ns
     except FileNotFoundError:
@@ -146,7 +146,7 @@ def kept_failure(folder: Path) -> Outcome:
 
 
 def forget_failure(folder: Path) -> None:
-    """Delete failure.txt; where nothing can be written it stays, and says nothing of a run that is finished."""
+    """Delete failure.txt; if nothing can be written it stays, and does not matter for a finished run."""
     with suppress(OSError):
         (folder / FAILURE).unlink(missing_ok=True)
 
@@ -298,7 +298,7 @@ class Work:
 
 
 def cancelled(future: Any) -> bool:
-    """Cancel a job; False where it has ended or runs in a way that cannot be cancelled."""
+    """Cancel a job; False if it has ended or runs in a way that cannot be cancelled."""
     if not hasattr(future, "cancel"):
         return False
     try:

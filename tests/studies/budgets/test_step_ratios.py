@@ -39,7 +39,7 @@ def test_operations_are_those_of_a_hand_count():
 def test_a_reference_or_target_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="reference = 'SiRA' is none of LoRA, MixLoRA"):
         operation_ratios(configs(["up_proj"]), LAYERS, "SiRA")
-    with pytest.raises(ValueError, match="target_modules = .*q_proj.* meets no linear layer"):
+    with pytest.raises(ValueError, match="target_modules = .*q_proj.* matches no linear layer"):
         operation_ratios(configs(["q_proj"]), LAYERS)
 
 

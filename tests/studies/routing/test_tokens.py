@@ -242,7 +242,7 @@ def test_what_cannot_be_shown_is_refused_with_the_remedy(adapted, backbone, tiny
         ((model, 3, tokenizer), r"texts\[0\] = 3 is no text"),
         ((model, [7], tokenizer), r"texts\[0\] = 7 is no text"),
         ((model, "cat " * 300, tokenizer), "more than the model's context of 128; split it"),
-        ((bare, "a text", tokenizer), "LlamaForCausalLM has no routed adapter and no router of its own"),
+        ((bare, "a text", tokenizer), "LlamaForCausalLM has no routed adapter and no known router of its own"),
         ((foreign("mixtral"), "a text"), "the tokenizer of MixtralForCausalLM is not known; pass tokenizer="),
         (("a run", "a text"), "model = 'a run' is no model and no run with one"),
         ((model, TEXTS, tokenizer, np.zeros((1, 6))), "intuition has 1 rows for 2 texts; pass one row per text"),

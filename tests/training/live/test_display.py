@@ -83,7 +83,7 @@ def test_what_cannot_be_read_for_a_moment_is_shown_as_it_was() -> None:
 
 
 def read_nothing() -> Panel:
-    raise RunError("status.json is no readable JSON")
+    raise RunError("status.json is not readable JSON")
 
 
 def test_nothing_is_shown_of_runs_that_are_finished(config, out: Path, capfd, monkeypatch) -> None:

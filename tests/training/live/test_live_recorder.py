@@ -202,7 +202,7 @@ def test_routers_of_somebody_elses_model_are_watched_beside_plain_lora(tokens, t
 
 def test_a_router_that_hides_its_gates_stops_nothing(tokens, tmp_path: Path, monkeypatch) -> None:
     def refuse(self: Any, *_: Any) -> Any:
-        raise ValueError("returns nothing that is known to hold its gates")
+        raise ValueError("returns nothing in which its gates could be found")
 
     monkeypatch.setattr(TopKView, "gates", refuse)
     model = mixtral()

@@ -106,7 +106,7 @@ def test_a_flush_that_was_cut_off_does_not_count(model, folder, monkeypatch, wri
 def test_a_folder_that_holds_another_record_is_left_alone(model, folder, tiny_gpt2) -> None:
     optimizer = SGD(model.parameters(), lr=0.1)
     with ma.attach(model, folder, optimizer) as handle:
-        with pytest.raises(RunError, match=r"recorded into already; detach\(\)"):
+        with pytest.raises(RunError, match=r"already being recorded into; detach\(\)"):
             ma.attach(model, folder, optimizer)
         train(model, optimizer, 3)
     expected = handle.records.load()
@@ -135,14 +135,14 @@ def test_what_cannot_be_recorded_is_refused_before_a_folder_is_made(tiny_llama, 
         ma.attach(lora, folder)
     model = peft.get_peft_model(tiny_gpt2, ma.MoeLoraConfig(r=2, target_modules=["c_attn"]))
     for arguments, message in [
-        ({"optimizer": SGD(tiny_llama.parameters(), lr=0.1)}, "SGD holds no parameter of the model's adapters"),
-        ({"optimizer": SimpleNamespace()}, "is no torch optimizer"),
+        ({"optimizer": SGD(tiny_llama.parameters(), lr=0.1)}, "SGD contains no parameter of the model's adapters"),
+        ({"optimizer": SimpleNamespace()}, "is not a torch optimizer"),
         ({"every": 0}, "every = 0 must be a whole number of at least 1"),
         ({"at_step": 1.5}, "at_step = 1.5 must be a whole number"),
     ]:
         with pytest.raises(ValueError, match=message):
             ma.attach(model, folder, **arguments)
-    with pytest.raises(ValueError, match="recorder = None is no folder"):
+    with pytest.raises(ValueError, match="recorder = None is not a folder"):
         ma.attach(model, None)  # type: ignore[arg-type]
     next(model.parameters()).placements = ()  # as those of a DTensor
     with pytest.raises(ValueError, match="sharded over processes"):
@@ -170,7 +170,7 @@ def test_a_step_in_the_wrong_place_is_refused(model, folder) -> None:
 def test_two_optimizers_of_the_routers_are_one_too_many(model, folder) -> None:
     routers = [p for name, p in model.named_parameters() if "router" in name]
     handle = ma.attach(model, folder)
-    with handle, pytest.raises(ValueError, match="2 optimizers hold routers"):
+    with handle, pytest.raises(ValueError, match="2 optimizers contain routers"):
         handle.watch(SGD(routers[:1], lr=0.1), SGD(routers[1:], lr=0.1))
     experts = [p for name, p in model.named_parameters() if "moelora" in name and "router" not in name]
     with ma.attach(model, folder) as handle:  # nothing was recorded, so the folder is free

@@ -315,11 +315,13 @@ class OddRouter(torch.nn.Module):
 
 def test_a_router_of_another_form_is_refused_by_name(folder) -> None:
     model = torch.nn.Sequential(OddRouter(known=False))
-    with pytest.raises(ValueError, match=r"routers that cannot be read: OddRouter \(0\); routers that return"):
+    with pytest.raises(
+        ValueError, match=r"routers that cannot be read: OddRouter \(0\); supported are routers that return"
+    ):
         ma.attach(model, folder)
     with (
         ma.attach(torch.nn.Sequential(OddRouter(known=True)), folder) as handle,
-        pytest.raises(ValueError, match="OddRouter returns nothing that is known to hold its gates"),
+        pytest.raises(ValueError, match="OddRouter returns nothing in which its gates could be found"),
     ):
         next(iter(handle.recorder.adapters.values())).root(torch.randn(3, 16))
 
@@ -327,7 +329,7 @@ def test_a_router_of_another_form_is_refused_by_name(folder) -> None:
 def test_a_model_without_any_router_is_refused_with_the_remedy(tiny_llama, folder) -> None:
     with pytest.raises(ValueError, match="LlamaForCausalLM has no routed adapter to record; wrap it with .* Mixtral"):
         ma.attach(tiny_llama, folder)
-    with pytest.raises(ValueError, match="LlamaForCausalLM has no routed adapter and no router of its own"):
+    with pytest.raises(ValueError, match="LlamaForCausalLM has no routed adapter and no known router of its own"):
         record_gates(tiny_llama, Words(), "a text")
 
 

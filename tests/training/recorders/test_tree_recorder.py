@@ -120,7 +120,7 @@ def test_codes_beyond_64_bits_stay_exact():
 def test_repeated_siblings_and_trees_of_one_layer_are_refused():
     with pytest.raises(ValueError, match=r"ids\[0\] has siblings that are the same expert"):
         tree_codes([np.array([[[1, 1]]])], [4])
-    with pytest.raises(ValueError, match="num_experts has one layer, whose nodes have no subtrees"):
+    with pytest.raises(ValueError, match="num_experts has one layer, so there are no subtrees"):
         sibling_codes(np.array([0]), [4], [2])
 
 

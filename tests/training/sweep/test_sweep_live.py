@@ -126,7 +126,10 @@ def test_in_a_terminal_the_table_is_live(config, out: Path) -> None:
     ("arguments", "message"),
     [
         ({"kind": "spark"}, "executor = 'spark' is unknown; choose one of process, dask, submitit"),
-        ({"kind": "process", "scheduler": "tcp://x:1"}, "is Dask's, but executor = 'process'; pass --executor dask"),
+        (
+            {"kind": "process", "scheduler": "tcp://x:1"},
+            "works only with Dask, but executor = 'process'; pass --executor dask",
+        ),
         ({"kind": "process", "workers": 0}, "workers = 0 must be at least 1"),
         ({"kind": "dask", "scheduler": "tcp://127.0.0.1:1"}, "does not answer"),
         ({"kind": "submitit", "slurm": {"partitions": "gpu"}}, "refused by submitit: Unknown argument 'partitions'"),

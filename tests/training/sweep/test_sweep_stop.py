@@ -215,7 +215,7 @@ def test_no_run_begins_in_the_last_moments_of_a_sweep() -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
 def test_a_time_that_is_none_is_refused(config, out: Path, seconds: float) -> None:
-    with pytest.raises(ValueError, match="time_limit = .* must be positive"):
+    with pytest.raises(ValueError, match="time_limit = .* must be a positive number of seconds"):
         sweep([config()], out, time_limit=seconds)
 
 

@@ -18,6 +18,6 @@ def test_a_script_without_a_guard_is_told_to_have_one(tmp_path):
     own = {"MOE_ANALYSIS_PRESET": "tiny", "MOE_ANALYSIS_RUNS": str(tmp_path / "runs"), "MOE_ANALYSIS_WORKERS": "1"}
     done = subprocess.run([sys.executable, script], env={**os.environ, **own}, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.rstrip().endswith('put what the script does under\n    if __name__ == "__main__":')
+    assert done.stderr.rstrip().endswith('put the script\'s code under\n    if __name__ == "__main__":')
     assert done.stderr.count("Traceback") == 1 and "bootstrapping" not in done.stderr
     assert not list(tmp_path.glob("runs/*/failure.txt"))  # no run is to blame
