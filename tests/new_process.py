@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FORKS = """
 import json, os, sys, tempfile, traceback
-import pandas, scipy.optimize, torch._dynamo, torch.distributed.tensor
+import accelerate, huggingface_hub.hf_api, jinja2, pandas, regex, scipy.optimize, tokenizers, torch._dynamo
+import torch.distributed.checkpoint, torch.distributed.tensor, yaml
 
 early = {"moe_analysis", "peft", "transformers"} & set(sys.modules)
 assert not early, early

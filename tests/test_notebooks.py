@@ -105,7 +105,7 @@ def modules_only_reached(source: str) -> list[str]:
     return silent
 
 
-def test_a_path_and_a_repr_are_found_and_a_table_and_a_silent_cell_are_not(tmp_path: Path) -> None:
+def test_a_path_and_a_repr_are_found_and_a_table_and_a_silent_cell_are_not(kernel: Kernel, tmp_path: Path) -> None:
     sources = (
         "from pathlib import Path; Path('a')",
         "object()",
@@ -117,7 +117,7 @@ def test_a_path_and_a_repr_are_found_and_a_table_and_a_silent_cell_are_not(tmp_p
     )
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "raw.ipynb")
-    found = raw_results(execute(tmp_path / "raw.ipynb"))
+    found = raw_results(kernel.execute(tmp_path / "raw.ipynb"))
     assert found[0] == "PosixPath('a')" and found[1].startswith("<object") and found[2] == "Counter({'a': 2, 'b': 1})"
     assert len(found) == 3
 
@@ -172,15 +172,14 @@ def test_a_failing_cell_is_named_with_its_traceback(tmp_path: Path) -> None:
     assert seen == [(1, 2), (2, 2)]
 
 
-def test_a_kernel_gives_each_notebook_an_empty_namespace(tmp_path: Path) -> None:
+def test_a_kernel_gives_each_notebook_an_empty_namespace(kernel: Kernel, tmp_path: Path) -> None:
     spawn = "import multiprocessing as m; p = m.get_context('spawn').Process(target=int); p.start(); p.join()"
     look = f"print('left' in globals())\n{spawn}; print(p.exitcode)"
     for name, source in (("first", "left = 1"), ("second", look)):
         cells = [nbformat.v4.new_code_cell(source)]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
-    with Kernel() as kernel:
-        kernel.execute(tmp_path / "first.ipynb")
-        process = kernel.client.km.provisioner.pid
-        second = kernel.execute(tmp_path / "second.ipynb")
-        assert kernel.client.km.provisioner.pid == process
+    kernel.execute(tmp_path / "first.ipynb")
+    process = kernel.client.km.provisioner.pid
+    second = kernel.execute(tmp_path / "second.ipynb")
+    assert kernel.client.km.provisioner.pid == process
     assert "".join(output.text for output in second.cells[0].outputs) == "False\n0\n"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import PROCESSES
+
 from .cases import CASES
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +71,7 @@ print(json.dumps(told))
 def told() -> dict[str, str]:
     """What each part prints in a process whose shapes are checked, the traceback of its error too."""
     parts = json.dumps({"passes": PASSES, "theory": THEORY, "refused": REFUSED})
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), PROCESSES])}
     command = [sys.executable, "-c", PROCESS, parts]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

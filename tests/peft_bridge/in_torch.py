@@ -40,7 +40,7 @@ def _(case: Case) -> None:
 
 @situation("`torch.export`")
 def _(case: Case) -> None:
-    model, batch = case.model(llama(use_cache=False)), case.batch()
+    model, batch = case.model(llama(use_cache=False, num_hidden_layers=1)), case.batch()
     batch.pop("labels")
     program = torch.export.export(model, (), batch, strict=False)
     other = {key: value for key, value in case.batch(seed=3).items() if key != "labels"}

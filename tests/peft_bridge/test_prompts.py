@@ -24,6 +24,7 @@ from moe_analysis.peft_bridge.hooks import adapted_of
 from moe_analysis.tasks.batches import collate, encode
 from moe_analysis.tasks.embed import Embedder
 from moe_analysis.tasks.prompts import AROUND_PROMPT, render
+from tests import PROCESSES
 
 from .in_trainers import Look
 from .systems import calm, collected, llama
@@ -163,7 +164,7 @@ def test_a_folder_that_was_copied_works_in_another_place_and_process(model, batc
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), PROCESSES])},
     )
     assert done.returncode == 0, done.stderr
     same(torch.load(tmp_path / "logits.pt"), right[1].logits)

@@ -13,6 +13,7 @@ from textwrap import dedent
 from typing import Any
 
 from moe_analysis.adapters import own
+from tests import PROCESSES
 
 ROOT = Path(__file__).parents[2]
 # tells when it is executed
@@ -109,7 +110,7 @@ def forks() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment | {"PYTHONPATH": str(ROOT)},
+        env=environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), PROCESSES])},
     )
     atexit.register(process.communicate)  # which tells it that no script follows, and waits for its end
     return process
