@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from moe_analysis.campaigns.campaign import CampaignError
 from moe_analysis.campaigns.files import campaign_of, is_campaign, read_campaign
@@ -20,12 +21,13 @@ from tests.commands.calls import call, document
 
 CAMPAIGNS = sorted((Path(__file__).parents[2] / "campaigns").glob("*.yaml"))
 TABLE_2 = ("ARC-Challenge", "ARC-Easy", "commonsense_qa", "openbookqa", "winogrande")
+MULTITASK = yaml.safe_load((CAMPAIGNS[0].parent / "smollm2_multitask.yaml").read_text("utf-8"))["base"]["datasets"]
 
 
 @pytest.fixture
 def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data sets of the right names, where suites are looked for."""
-    for suite, names in {"smore_table2": TABLE_2, "multitask": ("PIQA",), "bbh": ("snarks",)}.items():
+    for suite, names in {"smore_table2": TABLE_2, "multitask": MULTITASK, "bbh": ("snarks",)}.items():
         (tmp_path / suite).mkdir()
         for name in names:
             row = {"dataset": name, "group": "qa", "choices": ["a", "b"], "answer": "a", "label": 0}
