@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .claim import Claim, claims_frame, described, judged
 from .effect import Effect
+from .in_words import counted
 from .verdict import Judgement, in_parts, judge, judge_family, verdict_rates
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Effect",
     "Judgement",
     "claims_frame",
+    "counted",
     "described",
     "in_parts",
     "judge",

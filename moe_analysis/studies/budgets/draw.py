@@ -22,7 +22,7 @@ from ...drawing.style import (
     note_below,
     use_style,
 )
-from ..result import seed_range
+from ...evidence import counted
 from ..systems.endpoints import ENDPOINTS
 from .points import SIZES, pareto_front
 from .step_ratios import METHOD
@@ -97,7 +97,7 @@ def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
 
 def reading_of(points: pd.DataFrame) -> str:
     """What the bars of both drawings mean."""
-    seeds = seed_range(points["seeds"])
+    seeds = counted(points["seeds"], "seed")
     return f"{seeds}; bars: 95 % intervals over seeds; gaps at equal budget, paired by seed."
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32, interval_of, menu_of
 from ...drawing.style import FULL_WIDTH, SYSTEM_COLORS, figure, note_below, use_style
-from ..result import seed_range
+from ...evidence import counted
 from ..systems.endpoints import ENDPOINTS
 from .differences import ALL, drawn_budgets
 from .draw import MEASURE_LABELS, selected, thousands
@@ -53,7 +53,7 @@ def plot(found: MoreLayers, measure: str = "accuracy") -> Figure:
 
 def reading_of(points: pd.DataFrame, table: pd.DataFrame) -> str:
     """What the bars of both drawings mean, and the budget where there is one alone."""
-    seeds = seed_range(points["seeds"])
+    seeds = counted(points["seeds"], "seed")
     budgets = set(table["budget"])
     alone = f" One budget: {thousands(budgets.pop())} trainable parameters." if len(budgets) == 1 else ""
     return f"{seeds}; bars: 95 % intervals over seeds; differences are paired by seed.{alone}"

@@ -15,14 +15,13 @@ from ...drawing.style import (
     FULL_WIDTH,
     MARKERS,
     SYMBOLS,
-    counted_seeds,
     figure,
     method_color,
     method_dash,
     note_below,
-    seed_count,
     use_style,
 )
+from ...evidence import counted
 from .curves import rate_labels
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def forms_figure(
             name_ends(panel)
         note_below(
             fig,
-            f"{counted_seeds(int(bands['seeds'].max()))}, {int(bands['step'].max())} steps; lr: learning rate of the "
+            f"{counted(bands['seeds'].max(), 'seed')}, {int(bands['step'].max())} steps; lr: learning rate of the "
             f"experts. R: preconditioned, g: rescaled by the gate. {BANDS}",
         )
     return fig
@@ -133,7 +132,10 @@ def rates_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, forms: Mapping[str
             panel.set_title(f"forms of {title}", fontweight="bold")
             panel.grid(axis="y")
             name_ends(panel)
-        note_below(fig, f"{seed_count(outcomes)}. {BANDS} Ring: best by held-out loss; ×: a seed diverged.")
+        note_below(
+            fig,
+            f"{counted(outcomes['seed'].nunique(), 'seed')}. {BANDS} Ring: best by held-out loss; ×: a seed diverged.",
+        )
     return fig
 
 
@@ -251,7 +253,7 @@ def progress_explorer(curves: pd.DataFrame, names: Mapping[str, str] | None = No
         shown.append(str(measure))
     return arranged(
         fig,
-        f"{seed_count(curves)}, one line each; lr: learning rate of the experts",
+        f"{counted(curves['seed'].nunique(), 'seed')}, one line each; lr: learning rate of the experts",
         height=520,
         title={"text": "Optimizers against each other"},
         xaxis_title="training step",
@@ -304,7 +306,7 @@ def rates_explorer(outcomes: pd.DataFrame, rates: pd.DataFrame) -> go.Figure:
     menu = menu_of_measures({name: (label.partition(" (")[0], label) for name, label in OUTCOMES.items()}, shown)
     return arranged(
         fig,
-        f"{seed_count(outcomes)}: small marks; lines are their means",
+        f"{counted(outcomes['seed'].nunique(), 'seed')}: small marks; lines are their means",
         height=520,
         title={"text": "Optimizers by learning rate"},
         xaxis={"type": "log", "title": {"text": RATE}},

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32, points_of
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, counted_seeds, figure, note_below, seed_count, use_style
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
+from ...evidence import counted
 from ...evidence.intervals import mean_interval
 from .exponent import EQUAL, MATCHED, TUNED, method_pair
 
@@ -30,9 +31,9 @@ def plot(found: Confound) -> Figure:
         note_below(
             fig,
             found.note(
-                f"(a) Means, shades 95 % intervals over {seed_count(found.bench)} of the bench, those that choose the best "
-                f"rates among them; (b) differences paired over {counted_seeds(int(found.comparisons['seeds'].max()))}, "
-                "bars 95 % intervals."
+                f"(a) Means, shades 95 % intervals over {counted(found.bench['seed'].nunique(), 'seed')} of the bench, "
+                "those that choose the best rates among them; (b) differences paired over "
+                f"{counted(found.comparisons['seeds'].max(), 'seed')}, bars 95 % intervals."
             ),
         )
     return fig

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ...drawing.style import BANDS, FULL_WIDTH, counted_seeds, figure, method_color, note_below, use_style
+from ...drawing.style import BANDS, FULL_WIDTH, figure, method_color, note_below, use_style
+from ...evidence import counted
 from .curves import rate_labels
 from .draw import LABELS, draw_measure, progress_explorer
 from .measure import PLAIN, RESCALED
@@ -53,7 +54,7 @@ def progress_figure(
         handles, labels = panels[0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=11, labelcolor="linecolor")
         bars = " Bars: the same after training." * bool(ends)
-        note_below(fig, f"{counted_seeds(int(bands['seeds'].max()))}, {int(bands['step'].max())} steps. {BANDS}{bars}")
+        note_below(fig, f"{counted(bands['seeds'].max(), 'seed')}, {int(bands['step'].max())} steps. {BANDS}{bars}")
     return fig
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from ...campaigns.campaign import FINAL, TUNE
 from ...campaigns.chosen import chosen_finals
 from ...campaigns.results import result_runs, results
+from ...evidence import counted
 from .curves import FORMS, methods_of
 
 CURVE_COLUMNS = ["method", "seed", "step", "measure", "value"]
@@ -131,8 +132,5 @@ def sampled(*stages: pd.DataFrame) -> Iterator[str]:
     for runs in stages:
         if len(runs):
             stage = {TUNE: "tuning", FINAL: "final"}[runs["stage"].iloc[0]]
-            seeds = runs["seed"].nunique()
-            yield (
-                f"{len(runs)} {stage} run{'s' * (len(runs) != 1)} of {seeds} seed{'s' * (seeds != 1)}, "
-                f"{lengths_of(runs)[0]} steps"
-            )
+            seeds = counted(runs["seed"].nunique(), "seed")
+            yield f"{counted(len(runs), f'{stage} run')} of {seeds}, {lengths_of(runs)[0]} steps"

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import interval_of, menu_of
-from ...drawing.style import FULL_WIDTH, NOTE, figure, method_color, note_below, seed_count, text_on, use_style
+from ...drawing.style import FULL_WIDTH, NOTE, figure, method_color, note_below, text_on, use_style
+from ...evidence import counted
 from .draw_traces import bundle_trace, path_trace
 from .paths import PATH_COLUMNS, PathAxes, path_bundles, ways_taken
 
@@ -82,9 +83,9 @@ def trajectory_figure(
         note_below(
             fig,
             f"Paths of seed {shown['seed'].iloc[0]} at {axes.module}: white start, black end, thick the "
-            f"{HIGHLIGHTED} experts whose ends lie farthest apart. Below: {seed_count(smooth)}; dots are seeds, "
-            "bars 95 % intervals over seeds, dashes what pure noise with momentum gives; bands reach from the lowest to "
-            "the highest seed.",
+            f"{HIGHLIGHTED} experts whose ends lie farthest apart. Below: {counted(smooth['seed'].nunique(), 'seed')}; "
+            "dots are seeds, bars 95 % intervals over seeds, dashes what pure noise with momentum gives; bands reach from "
+            "the lowest to the highest seed.",
         )
     return fig
 
@@ -362,7 +363,7 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
     names = dict(zip(("xaxis", "yaxis", "zaxis"), ({"title": {"text": label}} for label in axis_labels(axes))))
     return arranged(
         fig,
-        f"{seed_count(paths)}, one at a time; “×8”: eight experts take the same path",
+        f"{counted(paths['seed'].nunique(), 'seed')}, one at a time; “×8”: eight experts take the same path",
         title={"text": f"Router weights during training, {axes.module}"},
         scene={**names, "aspectmode": "cube"},
         height=720,

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, interval_of, menu_of
-from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, seed_count, use_style
+from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
+from ...evidence import counted
 from ...evidence.intervals import mean_interval
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.D
 
 def reading_of(trained: pd.DataFrame) -> str:
     """What the bars mean."""
-    return f"{seed_count(trained)}; bars: 95 % intervals over seeds of means over layers"
+    return f"{counted(trained['seed'].nunique(), 'seed')}; bars: 95 % intervals over seeds of means over layers"
 
 
 def information_means(trained: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:
@@ -189,7 +190,8 @@ def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
     fig.update_xaxes(title_text="evenness (1: all the same)", row=1, col=2)
     return arranged(
         fig,
-        f"{seed_count(trained)}: one dot per router and seed; {FLOOR:g} % means {FLOOR:g} % or less",
+        f"{counted(trained['seed'].nunique(), 'seed')}: one dot per router and seed; {FLOOR:g} % means {FLOOR:g} % or "
+        "less",
         title={"text": "What gates tell, and how they load the experts"},
         height=220 + 52 * len(methods),
         updatemenus=[menu_of(menu, "restyle")],

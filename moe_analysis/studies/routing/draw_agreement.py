@@ -10,7 +10,8 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32, interval_of, menu_of
-from ...drawing.style import FULL_WIDTH, counted_seeds, figure, note_below, use_style
+from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
+from ...evidence import counted
 from ...evidence.intervals import mean_interval
 from ..records import layer_title
 from .agreement import AGREEMENT, agreement_matrix, pair_interval
@@ -93,8 +94,8 @@ def reading_of(seeds: pd.DataFrame) -> str:
     """What the bars of both drawings mean."""
     count = len(set(seeds["seed"]) | set(seeds["other_seed"]))
     return (
-        f"{counted_seeds(count)}; bars: 95 % intervals, over seeds for pairs of layers and jackknifed where pairs share "
-        "seeds. Matrices: one cell for each pair; the diagonal is a router with itself."
+        f"{counted(count, 'seed')}; bars: 95 % intervals, over seeds for pairs of layers and jackknifed where pairs "
+        "share seeds. Matrices: one cell for each pair; the diagonal is a router with itself."
     )
 
 

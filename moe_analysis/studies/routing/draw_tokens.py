@@ -12,6 +12,7 @@ import pandas as pd
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of
 from ...drawing.style import FULL_WIDTH, figure, note_below, text_on, use_style
+from ...evidence import counted
 from ..optimizers.draw import spread_out
 from ..records import layer_title
 from .draw_gates import expert_color, hover_text
@@ -245,7 +246,7 @@ def draw_flow(panel: Any, found: RoutedTokens, place: str, row: int | None = Non
     panel.set_yticks([])
     panel.spines[["left", "bottom"]].set_visible(False)
     panel.tick_params(length=0)
-    panel.set_title(f"{total} token{'s' * (total != 1)} through {place}")
+    panel.set_title(f"{counted(total, 'token')} through {place}")
     return panel
 
 

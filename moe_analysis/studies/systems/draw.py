@@ -20,7 +20,7 @@ from ...drawing.style import (
     note_below,
     use_style,
 )
-from ..result import seed_range
+from ...evidence import counted
 from .draw_radar import draw_radar
 from .endpoints import versions
 from .scores import INSIDE, OUTSIDE, PARTS, above_guessing, tasks_above_guessing
@@ -111,7 +111,7 @@ def transfer_figure(
 def reading_of(summary: pd.DataFrame) -> str:
     """What the marks of both drawings mean."""
     return (
-        f"{seed_range(summary['seeds'])}. Bars: 95 % intervals over seeds; small marks: seeds; black line: "
+        f"{counted(summary['seeds'], 'seed')}. Bars: 95 % intervals over seeds; small marks: seeds; black line: "
         "the backbone before training; gray: worse than guessing, the better of chance and the most frequent answer."
     )
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, counted_seeds, figure, method_color, note_below, use_style
+from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
+from ...evidence import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -70,7 +71,7 @@ def reading_of(found: SystemRates) -> str:
     multipliers = sorted(found.tuning["router_multiplier"].unique(), reverse=True)
     styles = ("solid", "dashed", "dotted", "dash-dotted")
     lines = ", ".join(f"{style}: {value:g}" for style, value in zip(styles, multipliers))
-    seeds = counted_seeds(found.tuning["seed"].nunique())
+    seeds = counted(found.tuning["seed"].nunique(), "seed")
     ends = found.chosen.loc[found.chosen["end"] != "", "method"]
     told = f"At an end of the grid: {', '.join(ends)}." if len(ends) else "No choice lies at an end of the grid."
     return (

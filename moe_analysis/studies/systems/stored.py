@@ -15,8 +15,8 @@ from ...campaigns.chosen import best_configuration, chosen_finals
 from ...campaigns.results import known_rows
 from ...campaigns.row import BASE, to_beat
 from ...campaigns.table import COLUMNS
+from ...evidence import counted
 from ...tasks.prompts import default_form
-from ..result import seed_range
 from .scores import OUTSIDE, PART_OF_ROLE, SCORE_COLUMNS
 
 RUN = ["study", "stage", "system", "seed", "configuration", "run"]
@@ -86,7 +86,7 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
         raise ValueError(f"measure = {measure!r} is unknown; choose one of {', '.join(OUTCOMES)}")
     frame = table if isinstance(table, pd.DataFrame) else pd.DataFrame(known_rows(table), columns=COLUMNS.names)
     name = str(frame["study"].iloc[0]) if isinstance(table, pd.DataFrame) and len(frame) else Path(str(table)).name
-    frame, told = counted(frame, choose_by)
+    frame, told = of_chosen(frame, choose_by)
     configs = known_configs(frame)
     lines = per_dataset(frame).rename(columns={"system": "method"})
     best = best_cells(lines, choose_by)
@@ -113,7 +113,7 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
     )
 
 
-def counted(frame: pd.DataFrame, choose_by: str) -> tuple[pd.DataFrame, list[str]]:
+def of_chosen(frame: pd.DataFrame, choose_by: str) -> tuple[pd.DataFrame, list[str]]:
     """The frame without final runs of configurations that were not chosen, where it holds configurations; what it
     lost, in words."""
     if "config" not in frame or "dataset" in frame:
@@ -224,7 +224,7 @@ def sample_of(final: pd.DataFrame, configs: dict[str, dict[str, Any]], suite: st
         list(dict.fromkeys(str(config[name]) for config in configs.values() if name in config))
         for name in ("steps", "backbone")
     )
-    parts = [f"{runs} runs of {seed_range(seeds)}"]
+    parts = [f"{runs} runs of {counted(seeds, 'seed')}"]
     parts += [f"{', '.join(steps)} steps each"] * bool(steps)
     parts += [f"backbone {', '.join(Path(one).name for one in backbones)}"] * bool(backbones)
     parts.append(f"suite {Path(suite).name}")

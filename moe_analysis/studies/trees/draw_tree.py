@@ -9,7 +9,8 @@ import pandas as pd
 
 from ...drawing.layout import arranged, width_for
 from ...drawing.marks import menu_of
-from ...drawing.style import BASE, FULL_WIDTH, LIGHT, NOTE, counted_seeds, figure, note_below, text_on, use_style
+from ...drawing.style import BASE, FULL_WIDTH, LIGHT, NOTE, figure, note_below, text_on, use_style
+from ...evidence import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -89,7 +90,7 @@ def plot(found: TokenTree, ax: Axes | None = None) -> Figure | Axes:
 def first_seed(found: TokenTree) -> str:
     """Whose trees are drawn, of how many: the claims are over all."""
     seeds = found.trees["seed"].unique()
-    return f"Model of seed {seeds[0]}, one of {counted_seeds(len(seeds))}"
+    return f"Model of seed {seeds[0]}, one of {counted(len(seeds), 'seed')}"
 
 
 def draw_tree(panel: Any, tree: pd.DataFrame, title: str) -> Axes:
