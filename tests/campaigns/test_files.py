@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from moe_analysis.campaigns.campaign import CampaignError
 from moe_analysis.campaigns.files import campaign_of, is_campaign, read_campaign
@@ -19,13 +20,15 @@ from tests.campaigns.made_up_campaigns import sections_of, written
 from tests.commands.calls import call, document
 
 CAMPAIGNS = sorted((Path(__file__).parents[2] / "campaigns").glob("*.yaml"))
+(MULTITASK,) = [path for path in CAMPAIGNS if path.stem == "smollm2_multitask"]
 TABLE_2 = ("ARC-Challenge", "ARC-Easy", "commonsense_qa", "openbookqa", "winogrande")
 
 
 @pytest.fixture
 def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data sets of the right names, where suites are looked for."""
-    for suite, names in {"smore_table2": TABLE_2, "multitask": ("PIQA",), "bbh": ("snarks",)}.items():
+    multitask = yaml.safe_load(MULTITASK.read_text("utf-8"))["base"]["datasets"]
+    for suite, names in {"smore_table2": TABLE_2, "multitask": multitask, "bbh": ["snarks"]}.items():
         (tmp_path / suite).mkdir()
         for name in names:
             row = {"dataset": name, "group": "qa", "choices": ["a", "b"], "answer": "a", "label": 0}
@@ -109,6 +112,8 @@ def test_every_system_has_the_same_trials_and_a_prefix_of_the_finals_is_balanced
         ({"endpoints__parts": {"a": {"role": "task"}, "b": {"datasets": ["say"]}}}, "say is in a and in b"),
         ({"endpoints__references": ["LoRA"]}, "references, and floor or ceiling, go together"),
         ({"endpoints__floor": 0.1}, "references, and floor or ceiling, go together"),
+        ({"endpoints__floor": 0.0, "endpoints__ceiling": 1.0}, "references, and floor or ceiling, go together"),
+        ({"endpoints__references": ["LoRA"], "endpoints__floor": 1.0}, "floor = 1.0, ceiling = 1.0; they are shares"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_key_and_remedy(
@@ -116,6 +121,12 @@ def test_what_cannot_be_run_is_refused_with_key_and_remedy(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         campaign_of(sections_of(backbone, suite, **changes))
+
+
+@pytest.mark.parametrize("bounds", [{"floor": 0.0, "ceiling": 1.0}, {"floor": 0}, {"ceiling": 1}])
+def test_the_widest_bounds_are_a_rule_too(bounds: dict[str, float], backbone: str, suite: str) -> None:
+    given = {"references": ["LoRA"], "parts": {"all": {"role": "task"}}, **bounds}
+    assert campaign_of(sections_of(backbone, suite, endpoints=given)).endpoints.bounds == (0.0, 1.0)
 
 
 def test_the_same_system_under_two_names_is_refused(backbone: str, suite: str) -> None:
@@ -127,7 +138,7 @@ def test_the_same_system_under_two_names_is_refused(backbone: str, suite: str) -
 
 def test_a_file_that_is_none_is_named(tmp_path: Path, backbone: str, suite: str) -> None:
     path = written(sections_of(backbone, suite, tune__gird={}), tmp_path / "mine.yaml")
-    for bad, told in ((tmp_path / "none.yaml", "none.yaml is missing"), (path, "mine.yaml: tune: gird is unknown")):
+    for bad, told in ((tmp_path / "none.yaml", "none.yaml cannot be read"), (path, "mine.yaml: tune: gird is unknown")):
         with pytest.raises(CampaignError, match=told):
             read_campaign(bad)
     path.write_text("study: [")

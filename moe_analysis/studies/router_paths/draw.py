@@ -84,8 +84,8 @@ def trajectory_figure(
             fig,
             f"Paths of seed {shown['seed'].iloc[0]} at {axes.module}: white start, black end, thick the "
             f"{HIGHLIGHTED} experts whose ends lie farthest apart. Below: {counted(smooth['seed'].nunique(), 'seed')}; "
-            "dots are seeds, bars 95 % intervals over seeds, dashes what pure noise with momentum gives; bands reach from "
-            "the lowest to the highest seed.",
+            "dots are seeds, bars 95 % intervals over seeds, dashes what pure noise with momentum gives; bands reach "
+            "from the lowest to the highest seed.",
         )
     return fig
 
