@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .claim import Claim, claims_frame, described, judged
+from .claim import Claim, claims_frame, described, judged, whole_of
 from .effect import Effect
 from .in_words import counted
 from .verdict import Judgement, in_parts, judge, judge_family, verdict_rates
@@ -19,4 +19,5 @@ __all__ = [
     "judge_family",
     "judged",
     "verdict_rates",
+    "whole_of",
 ]

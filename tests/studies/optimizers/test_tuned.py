@@ -196,9 +196,12 @@ def test_grids_of_multiples_are_one_grid_and_others_are_not():
         ([made_up(0, "LoRA")], "has no run of AdamW, RAdamW"),
         (
             [*tuning(), {**tuning()[0], "configuration": "another"}],
-            "several tune runs of 'SGD' with seed 100 at lr 0.02",
+            "stage tune of .* holds more than one run of 'SGD' with seed 100 at lr 0.02",
         ),
-        ([*tuning(), *finals((0,), 0.1), changed(finals((1,), 0.1)[0], steps=9)], "final runs are 9, 500 steps long"),
+        (
+            [*tuning(), *finals((0,), 0.1), changed(finals((1,), 0.1)[0], steps=9)],
+            "stage final of .* holds runs of 9, 500 steps",
+        ),
     ],
 )
 def test_tables_that_cannot_be_compared_are_refused(table, rows, match):
