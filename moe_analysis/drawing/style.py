@@ -39,11 +39,12 @@ VERSION_COLORS = {
     "HydraLoRA (4)": "#8C6D31",
     "HydraLoRA (8)": "#C9A86A",
     "MixLoRA (4)": "#56B4E9",
-    "MixLoRA (8)": "#A6D8F5",
+    "MixLoRA (8)": "#4292C6",
     "S'MoRE (2-2)": "#F28C8C",
     "S'MoRE (4-4)": "#D55E00",
-    "T-REX, smaller": "#7ED957",
+    "T-REX, smaller": "#5CBF3A",
     "T-REX, router alone": "#0B5D45",  # the same runs, routed without their intuition
+    "rank-1 diagonal": "#A3365F",  # of the pairs of T-REX's vectors, those that make a mixture of rank-1 experts
 }
 # plain, preconditioned, rescaled, both: one color for either optimizer's form, which `method_dash` tells apart
 FORM_COLORS = {"{}": "#5A5A5A", "R{}": "#0072B2", "g{}": "#E69F00", "gR{}": "#D55E00"}

@@ -40,6 +40,7 @@ SIZE_LABELS = {
 }
 MEASURE_LABELS = {"accuracy": "accuracy", "loss": "loss (nats per answer token)"}
 FRONT = "#3A3A3A"
+BARS = "Bars: 95 % intervals over seeds; gaps at equal budget, paired by seed"
 APART = 1.09  # the factor between two methods' marks at one budget
 
 
@@ -65,7 +66,7 @@ def plot(found: BudgetCurves, measure: str = "accuracy") -> Figure:
         handles, labels = grid[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.4, columnspacing=1.0)
         side = "Above" if measure == "accuracy" else "Below"
-        note_below(fig, f"{reading_of(points)} {side} the dashed line {METHOD} is better.")
+        note_below(fig, found.note(f"{BARS}. {side} the dashed line {METHOD} is better."))
     return fig
 
 
@@ -93,12 +94,6 @@ def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
             f"{', '.join(map(repr, dict.fromkeys(frame['measure'])))}"
         )
     return rows
-
-
-def reading_of(points: pd.DataFrame) -> str:
-    """What the bars of both drawings mean."""
-    seeds = counted(points["seeds"], "seed")
-    return f"{seeds}; bars: 95 % intervals over seeds; gaps at equal budget, paired by seed."
 
 
 def draw_gaps(panel: Any, gaps: pd.DataFrame, marks: dict[str, Mark]) -> None:
@@ -236,7 +231,7 @@ def interactive(found: BudgetCurves) -> go.Figure:
     }
     return arranged(
         fig,
-        reading_of(points),
+        f"{counted(points['seeds'], 'seed')}. {BARS}.",
         height=560,
         title={"text": "Systems of equal budget by size"},
         xaxis={"type": "log", "title": {"text": SIZE_LABELS["trainable"]}},

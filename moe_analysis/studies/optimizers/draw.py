@@ -43,9 +43,15 @@ APART = 0.085  # of a panel's height: the least distance of two names at the end
 
 def plot(found: Optimizers) -> Figure:
     """Training loss by learning rate, or over training where each optimizer ran at one rate."""
-    if found.over_rates:
-        return rates_figure(found.outcomes, found.rates, found.forms)
-    return forms_figure(found.bands, found.forms, rate_labels(found.rates))
+    with use_style(large=True):
+        if found.over_rates:
+            fig = rates_figure(found.outcomes, found.rates, found.forms)
+            marks = "Ring: best by held-out loss; ×: a seed diverged."
+        else:
+            fig = forms_figure(found.bands, found.forms, rate_labels(found.rates))
+            marks = "lr: learning rate of the experts. R: preconditioned, g: rescaled by the gate."
+        note_below(fig, found.note(f"{BANDS} {marks}"))
+    return fig
 
 
 def interactive(found: Optimizers) -> go.Figure:
@@ -103,11 +109,6 @@ def forms_figure(
             if panel is not panels[0]:
                 panel.set_ylabel("")
             name_ends(panel)
-        note_below(
-            fig,
-            f"{counted(bands['seeds'].max(), 'seed')}, {int(bands['step'].max())} steps; lr: learning rate of the "
-            f"experts. R: preconditioned, g: rescaled by the gate. {BANDS}",
-        )
     return fig
 
 
@@ -132,10 +133,6 @@ def rates_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, forms: Mapping[str
             panel.set_title(f"forms of {title}", fontweight="bold")
             panel.grid(axis="y")
             name_ends(panel)
-        note_below(
-            fig,
-            f"{counted(outcomes['seed'].nunique(), 'seed')}. {BANDS} Ring: best by held-out loss; ×: a seed diverged.",
-        )
     return fig
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ...drawing.style import BANDS, FULL_WIDTH, figure, method_color, note_below, use_style
-from ...evidence import counted
 from .curves import rate_labels
 from .draw import LABELS, draw_measure, progress_explorer
 from .measure import PLAIN, RESCALED
@@ -22,7 +21,10 @@ if TYPE_CHECKING:
 
 def plot(found: Rescaling) -> Figure:
     """Three measures side by side."""
-    return progress_figure(found.bands, names=rate_labels(found.outcomes))
+    with use_style(large=True):
+        fig = progress_figure(found.bands, names=rate_labels(found.outcomes))
+        note_below(fig, found.note(f"{BANDS}{' Bars: the same after training.' * bool(measured_once(found.bands))}"))
+    return fig
 
 
 def interactive(found: Rescaling) -> go.Figure:
@@ -45,7 +47,7 @@ def progress_figure(
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 3.3)
         panels = fig.subplots(1, 3)
-        ends = [measure for measure in LABELS if bands.loc[bands["measure"] == measure, "step"].nunique() == 1]
+        ends = measured_once(bands)
         for panel, measure in zip(panels, LABELS):
             if measure in ends:
                 draw_end(panel, bands[bands["measure"] == measure], measure, methods)
@@ -53,9 +55,12 @@ def progress_figure(
                 draw_measure(panel, bands, measure, methods, names or {})
         handles, labels = panels[0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=11, labelcolor="linecolor")
-        bars = " Bars: the same after training." * bool(ends)
-        note_below(fig, f"{counted(bands['seeds'].max(), 'seed')}, {int(bands['step'].max())} steps. {BANDS}{bars}")
     return fig
+
+
+def measured_once(bands: pd.DataFrame) -> list[str]:
+    """The measures that are known at the end of training alone, and are drawn as bars."""
+    return [measure for measure in LABELS if bands.loc[bands["measure"] == measure, "step"].nunique() == 1]
 
 
 def draw_end(panel: Any, rows: pd.DataFrame, measure: str, methods: Sequence[str]) -> None:

@@ -39,7 +39,16 @@ FLOOR = 0.01  # per cent: where the log axis begins
 
 def plot(found: RoutingInformation) -> Figure:
     """One row per system: information, evenness of gates and of load."""
-    return routing_figure(found.trained, found.untrained, found.loads)
+    with use_style(large=True):
+        fig = routing_figure(found.trained, found.untrained, found.loads)
+        note_below(
+            fig,
+            found.note(
+                "Bars: 95 % intervals over seeds of means over layers; (c, d) means over routers, from the lowest to "
+                f"the highest. Arrow: {FLOOR:g} % or less, or not above shuffled texts."
+            ),
+        )
+    return fig
 
 
 def interactive(found: RoutingInformation) -> go.Figure:
@@ -86,17 +95,7 @@ def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.D
         handles, labels = grid[0, 0].get_legend_handles_labels()
         order = np.argsort([label == BEFORE for label in labels], kind="stable")
         fig.legend([handles[one] for one in order], [labels[one] for one in order], loc="outside upper left", ncols=3)
-        note_below(
-            fig,
-            f"{reading_of(trained)}; (c, d) means over routers, from the lowest to the highest. Arrow: {FLOOR:g} % or "
-            "less, or not above shuffled texts.",
-        )
     return fig
-
-
-def reading_of(trained: pd.DataFrame) -> str:
-    """What the bars mean."""
-    return f"{counted(trained['seed'].nunique(), 'seed')}; bars: 95 % intervals over seeds of means over layers"
 
 
 def information_means(trained: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:

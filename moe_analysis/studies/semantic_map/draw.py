@@ -40,7 +40,7 @@ def plot(found: SemanticMap) -> Figure:
         fig, marks = plain_map(found.points, found.names, found.own), "A point is a text."
     else:
         fig = semantic_map(found.points, found.names, found.agreement, found.neighbors, found.own)
-        marks = "A point is a prompt. Below, dots are means over seeds, bars their deviation; gray: chance."
+        marks = "A point is a prompt. Below, dots are means over seeds, bars their standard deviation; gray: chance."
     with use_style(large=True):
         note_below(fig, found.note(marks))
     return fig
@@ -63,8 +63,8 @@ def semantic_map(
     """The paper figure, from the tables `points`, `names`, `agreement`, `neighbors` and `own` of the result.
 
     Top: the map colored by predefined group, with a hull and a name for every cluster. Bottom: AMI of clusters with
-    both labelings against k (mean and deviation over seeds; gray: 95 % of shuffled labels, dotted: groups at random to
-    data sets), and the share of nearest neighbors that agree.
+    both labelings against k (mean and standard deviation over seeds; gray: 95 % of shuffled labels, dotted: groups at
+    random to data sets), and the share of nearest neighbors that agree.
 
     >>> figure = semantic_map(points, names, table, neighbors)
     >>> figure.axes[0].get_title(loc="left")

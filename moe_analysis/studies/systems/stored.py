@@ -33,7 +33,7 @@ PER_DATASET = {
 TOLD = {"roles": "role", "chances": "chance", "majorities": "majority"}  # which older tables do not say
 OUTCOMES = {"accuracy": "correct", "accuracy_norm": "correct_norm"}
 MEANS = [*OUTCOMES, "loss"]
-TUNING_COLUMNS = ["method", "seed", "lr", "router_multiplier", "accuracy", "loss", "chosen"]
+TUNING_COLUMNS = ["method", "seed", "steps", "lr", "router_multiplier", "accuracy", "loss", "chosen"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,9 @@ class Stored:
 
     Args:
         scores: of the final runs, columns as of `scores`.
-        tuning: one row per run of the tuning, by rows held out of train: method, seed, lr, router_multiplier (the router's
-            rate over lr), accuracy, loss, chosen (whether it is of the best configuration); empty where nothing was tuned
-            or the table holds no configurations.
+        tuning: one row per run of the tuning, by rows held out of train: method, seed, steps, lr, router_multiplier (the
+            router's rate over lr), accuracy, loss, chosen (whether it is of the best configuration); empty where nothing
+            was tuned or the table holds no configurations.
         held_out: of every system's best configuration on rows held out of train; None where nothing was tuned.
         levels: chance, majority and guess of every task; untrained is that of the table's base model, NaN where it
             holds none that was scored on the same rows.
@@ -183,10 +183,11 @@ def tuning_of(frame: pd.DataFrame, lines: pd.DataFrame, best: list[str]) -> pd.D
     tune = lines[lines["stage"] == TUNE]
     means = tune.groupby(["method", "seed", "configuration", "run"], sort=False)[["accuracy", "loss"]].mean()
     found = means.reset_index()
+    steps = [int(configs[run]["steps"]) for run in found["run"]]
     lr = np.array([float(configs[run]["lr"]) for run in found["run"]])
     router = np.array([float(configs[run]["router_lr"] or configs[run]["lr"]) for run in found["run"]])
-    found = found.assign(lr=lr, router_multiplier=(router / lr).round(6), chosen=found["configuration"].isin(best))
-    return found[TUNING_COLUMNS]
+    multiplier, chosen = (router / lr).round(6), found["configuration"].isin(best)
+    return found.assign(steps=steps, lr=lr, router_multiplier=multiplier, chosen=chosen)[TUNING_COLUMNS]
 
 
 def told_levels(lines: pd.DataFrame) -> pd.DataFrame:

@@ -81,7 +81,8 @@ class Tuned:
                 f"{self.stored} has no tuning with configurations; pass the table of a campaign that tunes"
             )
         seeds = counted(self.tuning["seed"].nunique(), "seed")
-        sample = f"{counted(len(self.tuning), 'run')} of {seeds}, by rows held out of train"
+        steps = ", ".join(map(str, sorted(self.tuning["steps"].unique())))
+        sample = f"{counted(len(self.tuning), 'run')} of {seeds}, {steps} steps each, by rows held out of train"
         return self.grid(tuning=self.tuning, sample=sample, stored=self.stored)
 
 

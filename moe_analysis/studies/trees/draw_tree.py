@@ -83,7 +83,7 @@ def plot(found: TokenTree, ax: Axes | None = None) -> Figure | Axes:
             for layer in range(layers):
                 panel.text(-0.02, layer, f"pool {layer}", fontsize=9.5, va="center", ha="right", color=NOTE)
         fig.suptitle(f"Tokens of {found.place}", x=0.006, ha="left")
-        note_below(fig, f"{first_seed(found)}. {READING[0].upper()}{READING[1:]}.")
+        note_below(fig, found.note(f"{first_seed(found)}. {READING[0].upper()}{READING[1:]}."))
     return fig
 
 
