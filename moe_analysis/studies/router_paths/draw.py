@@ -62,15 +62,16 @@ def trajectory_figure(
     summary: pd.DataFrame,
     bands: pd.DataFrame,
 ) -> Figure:
-    """The paper figure; in: what router_paths, path_axes, smoothness, smoothness_summary and loss_bands return.
+    """The paper figure; in: what router_paths, path_axes, smoothness, method_summary and loss_bands return.
 
     Above: one column per method with the first seed's experts, in three dimensions and below on the first two axes, all to one scale, colored by training step; thin lines are all experts, thick ones the three of
     lowest rank, a ring is the start, dots are ends. "×8" marks the end of a path that eight experts share.
     Below: tortuosity and turning angle, one dot per seed with the 95 % interval and what noise alone gives; and losses.
 
+    >>> from moe_analysis.evidence.intervals import method_summary
     >>> from moe_analysis.studies.convergence import loss_bands
-    >>> from moe_analysis.studies.router_paths.smoothness import smoothness_summary
-    >>> figure = trajectory_figure(paths, axes, smooth, smoothness_summary(smooth), loss_bands(curves))
+    >>> from moe_analysis.studies.router_paths.smoothness import MEASURES
+    >>> figure = trajectory_figure(paths, axes, smooth, method_summary(smooth, MEASURES), loss_bands(curves))
     >>> len(figure.axes)
     10
     """

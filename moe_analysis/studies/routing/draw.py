@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .measure import RoutingInformation
 
-LABELS = {"dataset": "data set", "cluster": "semantic cluster", "cluster in data set": "cluster within a data set"}
+LABELS = {"dataset": "data set", "cluster": "semantic cluster"}
 VIEWS = {"gates": "all gates", "top1": "largest gate"}
 SHORT = {"dataset": "data set", "cluster": "cluster"}
 TOLD = {"dataset": ("#0072B2", "o", -0.17), "cluster": ("#D55E00", "s", 0.17)}  # color, marker, place in a row
@@ -29,7 +29,6 @@ EVENNESS = {"token_entropy": "evenness of a token's gates", "top1_balance": "eve
 SERIES = {
     "dataset": ("#0072B2", "circle", -0.2),
     "cluster": ("#D55E00", "square", 0.0),
-    "cluster in data set": ("#009E73", "diamond", 0.2),
     "token_entropy": ("#CC79A7", "circle-open", -0.15),
     "top1_balance": ("#555555", "triangle-up", 0.15),
 }

@@ -9,6 +9,7 @@ from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import METHOD_COLORS
+from moe_analysis.evidence.intervals import method_summary
 from moe_analysis.studies.convergence import loss_bands, loss_curves
 from moe_analysis.studies.router_paths.draw import (
     HIGHLIGHTED,
@@ -19,7 +20,7 @@ from moe_analysis.studies.router_paths.draw import (
     trajectory_figure,
 )
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
-from moe_analysis.studies.router_paths.smoothness import smoothness, smoothness_summary
+from moe_analysis.studies.router_paths.smoothness import MEASURES, smoothness
 from tests.studies.drawn_texts import overlaps
 from tests.studies.fake_result import Found
 from tests.studies.fake_runs import MODULES, fake_run, walk
@@ -42,7 +43,7 @@ def frames():
         "paths": router_paths(runs, MODULES[0], axes),
         "axes": axes,
         "smooth": smooth,
-        "summary": smoothness_summary(smooth),
+        "summary": method_summary(smooth, MEASURES),
         "bands": loss_bands(loss_curves(runs)),
     }
 
@@ -215,7 +216,7 @@ def test_the_paths_of_one_seed_are_taken_and_an_unknown_one_is_refused(frames):
 def test_one_seed_alone_is_drawn_without_interval(frames):
     smooth = frames["smooth"].query("seed == 0")
     paths = frames["paths"].query("seed == 0")
-    one = {**frames, "paths": paths, "smooth": smooth, "summary": smoothness_summary(smooth)}
+    one = {**frames, "paths": paths, "smooth": smooth, "summary": method_summary(smooth, MEASURES)}
     bars = flat(trajectory_figure(**one), "path length").containers
     lengths = [np.ptp(segment[:, 0]) for bar in bars for segment in bar.lines[2][0].get_segments()]
     assert lengths == pytest.approx([0.0] * len(METHODS))
