@@ -56,7 +56,7 @@ def plot(found: BudgetCurves, measure: str = "accuracy") -> Figure:
         grid: Any = fig.subplots(len(chosen), 2, sharex="col", squeeze=False)
         letters = iter("abcdefgh")
         for (first, second), part, rows in zip(grid, found.parts, chosen):
-            draw_curves(first, rows, "trainable")
+            draw_curves(first, rows)
             draw_gaps(second, gaps[gaps["part"] == part], method_marks(rows["method"]))
             first.set_ylabel(MEASURE_LABELS[measure])
             for panel, title in ((first, ENDPOINTS.get(part, part)), (second, f"{METHOD} minus each other system")):
@@ -122,14 +122,14 @@ def draw_gaps(panel: Any, gaps: pd.DataFrame, marks: dict[str, Mark]) -> None:
     panel.grid(axis="y")
 
 
-def draw_curves(panel: Any, rows: pd.DataFrame, size: str) -> None:
-    front = rows[pareto_front(rows, size)].sort_values(size)
+def draw_curves(panel: Any, rows: pd.DataFrame) -> None:
+    front = rows[pareto_front(rows)].sort_values("trainable")
     stairs = {"drawstyle": "steps-post", "solid_capstyle": "round", "linewidth": 6, "alpha": 0.18}
-    panel.plot(front[size], front["mean"], color=FRONT, zorder=1, label="Pareto front", **stairs)
+    panel.plot(front["trainable"], front["mean"], color=FRONT, zorder=1, label="Pareto front", **stairs)
     for method, mark in method_marks(rows["method"]).items():
-        curve = rows[rows["method"] == method].sort_values(size)
+        curve = rows[rows["method"] == method].sort_values("trainable")
         panel.errorbar(
-            curve[size],
+            curve["trainable"],
             curve["mean"],
             interval_of(curve),
             color=mark.color,
@@ -139,8 +139,8 @@ def draw_curves(panel: Any, rows: pd.DataFrame, size: str) -> None:
             zorder=3,
         )
     panel.set_xscale("log")
-    readable_log_ticks(panel, rows[size])
-    panel.set_xlabel(SIZE_LABELS[size])
+    readable_log_ticks(panel, rows["trainable"])
+    panel.set_xlabel(SIZE_LABELS["trainable"])
     panel.grid(axis="y")
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .bench import Confound
 
 COLORS = ("#0072B2", "#D55E00")  # plain, rescaled
+LOSS = "validation error"
 
 
 def plot(found: Confound) -> Figure:
@@ -44,12 +45,12 @@ def interactive(found: Confound) -> go.Figure:
     return confound_explorer(found.bench, found.comparisons)
 
 
-def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str = "validation error") -> Figure:
+def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame) -> Figure:
     """The paper figure of the confound; frame: columns method, seed, lr, loss, of any kind of run.
 
     (a) loss against the experts' learning rate, shaded 95 % intervals, with a mark where `confound_comparisons` reads
     each method. (b) its paired differences with their intervals: left of zero rescaling is better. Learning rates at
-    which a seed diverged have a cross at the top in place of a mean. loss: what the columns measure.
+    which a seed diverged have a cross at the top in place of a mean.
 
     >>> figure = confound_figure(tried, compared)
     >>> figure.axes[0].get_xlabel()
@@ -58,9 +59,9 @@ def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str = 
     with use_style():
         fig = figure(FULL_WIDTH, 3.2)
         first, second = fig.subplots(1, 2, width_ratios=[1.1, 1])
-        draw_rates(first, frame, loss)
+        draw_rates(first, frame)
         draw_marks(first, frame, comparisons)
-        draw_gaps(second, comparisons, f"{' minus '.join(reversed(method_pair(frame)))}, {loss}")
+        draw_gaps(second, comparisons, f"{' minus '.join(reversed(method_pair(frame)))}, {LOSS}")
         fig.legend(*first.get_legend_handles_labels(), loc="outside upper left", ncols=5)
     return fig
 
@@ -75,7 +76,7 @@ def loss_bands(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "lr", "mean", "low", "high", "diverged"])
 
 
-def draw_rates(panel: Any, frame: pd.DataFrame, loss: str) -> None:
+def draw_rates(panel: Any, frame: pd.DataFrame) -> None:
     bands = loss_bands(frame)
     for index, (method, color) in enumerate(zip(method_pair(frame), COLORS)):
         band = bands[bands["method"] == method]
@@ -93,7 +94,7 @@ def draw_rates(panel: Any, frame: pd.DataFrame, loss: str) -> None:
             )
     panel.set_xscale("log")
     panel.set_xlabel("learning rate of the experts  (×: a seed diverged)")
-    panel.set_ylabel(loss)
+    panel.set_ylabel(LOSS)
     panel.set_title("(a) loss by learning rate")
     panel.grid(axis="y")
 
@@ -175,7 +176,7 @@ def draw_gaps(panel: Any, comparisons: pd.DataFrame, label: str) -> None:
     panel.grid(axis="x")
 
 
-def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str = "validation error") -> go.Figure:
+def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame) -> go.Figure:
     """The interactive twin: means and every seed against the learning rate; differences with intervals beside.
 
     >>> figure = confound_explorer(tried, compared)
@@ -226,6 +227,6 @@ def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str 
     )
     fig.add_vline(x=0, line={"color": "grey", "width": 1}, row=1, col=2)
     fig.update_xaxes(type="log", title_text="learning rate of the experts", row=1, col=1)
-    fig.update_yaxes(title_text=loss, row=1, col=1)
+    fig.update_yaxes(title_text=LOSS, row=1, col=1)
     fig.update_xaxes(title_text=f"{rescaled} minus {plain}", row=1, col=2)
     return arranged(fig, height=520, title={"text": "Rescaling, or a larger learning rate?"})

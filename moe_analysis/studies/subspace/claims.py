@@ -17,7 +17,7 @@ from ...evidence.intervals import seed_means
 from .measure import Approximation, Intuition, Span, Systems, Used
 from .used import USED_MEASURES
 
-METHOD, MIXTURE = "T-REX", "LoRA-MoE"
+MIXTURE = "LoRA-MoE"
 SAVING = (0.30, 0.40)  # the abstract's
 QUADRATIC = 1.5  # a growth exponent nearer to 2 than to 1
 DIRECTION = 1.0  # one direction more is the least that can matter
@@ -92,9 +92,9 @@ def growth(budgets: pd.DataFrame, count: str, words: str) -> Claim:
     return Claim(name, source, statement, exponent, expected, residual, exponent >= QUADRATIC)
 
 
-def budget_exponent(budgets: pd.DataFrame, count: str, system: str = "mix_and_match") -> float:
-    """Slope of log(span) against log(budget), by least squares."""
-    rows = budgets[(budgets["count"] == count) & (budgets["system"] == system)]
+def budget_exponent(budgets: pd.DataFrame, count: str) -> float:
+    """Slope of mix-and-match's log(span) against log(budget), by least squares."""
+    rows = budgets[(budgets["count"] == count) & (budgets["system"] == "mix_and_match")]
     return float(np.polyfit(np.log(rows["budget"].astype(float)), np.log(rows["span"].astype(float)), 1)[0])
 
 

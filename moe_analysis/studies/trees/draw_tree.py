@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .measure import TokenTree
 
 ROOT = "#D9D9D9"
+LARGEST = 26.0  # points
 LEAF = 46  # pixels from a leaf of the interactive twin to the next, whose marks are up to 39 wide
 MOST_BESIDE = 4  # leaves of a tree that has others beside it
 READING = (
@@ -54,10 +55,10 @@ def expert_color(expert: int) -> str:
     return ROOT if expert < 0 else (LIGHT + BASE)[expert % len(LIGHT + BASE)]
 
 
-def node_radius(share: pd.Series, largest: float = 26.0, smallest: float = 9.0) -> np.ndarray:
+def node_radius(share: pd.Series, smallest: float = 9.0) -> np.ndarray:
     """Diameters in points whose areas follow the contributions; what adds nothing still shows."""
     known = share.fillna(0.0).to_numpy(dtype=float)  # an update of zero has no shares
-    return smallest + (largest - smallest) * np.sqrt(known / (known.max() or 1.0))
+    return smallest + (LARGEST - smallest) * np.sqrt(known / (known.max() or 1.0))
 
 
 def plot(found: TokenTree, ax: Axes | None = None) -> Figure | Axes:
