@@ -156,16 +156,14 @@ def draw_rates(panel: Any, band: pd.DataFrame, method: str, index: int) -> None:
         marker=MARKERS[index],
         label=method,
     )
-    for lr in band.loc[band["mean"].isna(), "lr"]:
-        panel.plot(
-            lr,
-            0.985 - 0.05 * index,
-            "x",
-            color=color,
-            markersize=5,
-            clip_on=False,
-            transform=panel.get_xaxis_transform(),
-        )
+    cross_out(panel, band.loc[band["mean"].isna(), "lr"], color, index)
+
+
+def cross_out(panel: Any, rates: pd.Series, color: str, index: int) -> None:
+    """A cross at the top for each rate at which a seed diverged; index: the place of the method's row of them."""
+    look: dict[str, Any] = {"color": color, "markersize": 5, "clip_on": False}
+    for lr in rates:
+        panel.plot(lr, 0.985 - 0.05 * index, "x", transform=panel.get_xaxis_transform(), **look)
 
 
 def ring_best(panel: Any, outcomes: pd.DataFrame, rates: pd.DataFrame, method: str, measure: str = "mean_loss") -> None:

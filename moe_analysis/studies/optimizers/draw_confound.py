@@ -13,6 +13,7 @@ from ...drawing.marks import bars_of, float32, points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
 from ...evidence import counted
 from ...evidence.intervals import mean_interval
+from .draw import cross_out
 from .exponent import EQUAL, MATCHED, TUNED, method_pair
 
 if TYPE_CHECKING:
@@ -82,16 +83,7 @@ def draw_rates(panel: Any, frame: pd.DataFrame) -> None:
         band = bands[bands["method"] == method]
         panel.fill_between(band["lr"], band["low"], band["high"], color=color, alpha=0.15, linewidth=0)
         panel.plot(band["lr"], band["mean"], color=color, label=method)
-        for lr in band.loc[band["diverged"] > 0, "lr"]:
-            panel.plot(
-                lr,
-                0.985 - 0.05 * index,
-                "x",
-                color=color,
-                markersize=5,
-                clip_on=False,
-                transform=panel.get_xaxis_transform(),
-            )
+        cross_out(panel, band.loc[band["diverged"] > 0, "lr"], color, index)
     panel.set_xscale("log")
     panel.set_xlabel("learning rate of the experts  (×: a seed diverged)")
     panel.set_ylabel(LOSS)
