@@ -81,8 +81,8 @@ class Endpoints:
         parts: Name -> which data sets: {"role": …} or {"datasets": […]} of the base's suite, or {"suite": …} of the
             suites to transfer to.
         measure: "accuracy" or "accuracy_norm". A data set is left out where the strongest of the references is less
-            than `floor` above guessing or better than `ceiling` on the rows held out of train. Of the two that are
-            None one alone stands for 0 or 1, and both, without references, for no rule.
+            than `floor` above guessing or better than `ceiling` on the rows held out of train. References need
+            at least one of the two; where the other is None, it is 0 or 1.
     """
 
     parts: dict[str, dict[str, Any]]
