@@ -159,18 +159,6 @@ def up_mixture(
     return (TransformedMixture if derived else RescaledMixture).apply(hidden, gates, up, power, *(onto or (None, None)))
 
 
-def mixture(
-    x: Float[Tensor, "token in"],
-    gates: Float[Tensor, "token expert"],
-    A: Float[Tensor, "expert rank in"],
-    B: Float[Tensor, "expert out rank"],
-    power: float = 1.0,
-) -> Float[Tensor, "token out"]:
-    """Σ_e g_e B_e A_e x."""
-    hidden = (x @ down_factors(A).T).unflatten(-1, (A.shape[1], A.shape[0]))  # (N, r, E)
-    return up_mixture(hidden, gates, up_factors(B), power)
-
-
 def down_factors(A: Float[Tensor, "expert rank in"]) -> Float[Tensor, "rank*expert in"]:
     """The rows of all experts below each other, ranks first."""
     return A.transpose(0, 1).flatten(0, 1)

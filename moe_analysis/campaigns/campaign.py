@@ -81,14 +81,20 @@ class Endpoints:
         parts: Name -> which data sets: {"role": …} or {"datasets": […]} of the base's suite, or {"suite": …} of the
             suites to transfer to.
         measure: "accuracy" or "accuracy_norm". A data set is left out where the strongest of the references is less
-            than `floor` above guessing or better than `ceiling` on the rows held out of train.
+            than `floor` above guessing or better than `ceiling` on the rows held out of train. References need
+            at least one of the two; where the other is None, it is 0 or 1.
     """
 
     parts: dict[str, dict[str, Any]]
     measure: str = "accuracy"
     references: list[str] = field(default_factory=list)
-    floor: float = 0.0
-    ceiling: float = 1.0
+    floor: float | None = None
+    ceiling: float | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """(floor, ceiling) as numbers."""
+        return self.floor or 0.0, 1.0 if self.ceiling is None else self.ceiling
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def check_endpoints(campaign: Campaign) -> None:
         raise CampaignError(
             f"endpoints: references has {unknown[0]!r}, which is not a system; choose from {', '.join(campaign.systems)}"
         )
-    if bool(said.references) != ((said.floor, said.ceiling) != (0.0, 1.0)):
+    if bool(said.references) != ((said.floor, said.ceiling) != (None, None)):
         raise CampaignError(
             "endpoints: references work only together with floor or ceiling; give both, or omit both to keep all tasks"
         )
@@ -37,9 +37,10 @@ def check_endpoints(campaign: Campaign) -> None:
         raise CampaignError(
             "endpoints: references are judged on the held-out rows of tune, but tune is missing; add it"
         )
-    if not 0.0 <= said.floor < said.ceiling <= 1.0:
+    floor, ceiling = said.bounds
+    if not 0.0 <= floor < ceiling <= 1.0:
         raise CampaignError(
-            f"endpoints: floor = {said.floor}, ceiling = {said.ceiling}; give shares from 0 to 1, floor below ceiling"
+            f"endpoints: floor = {floor}, ceiling = {ceiling}; give shares from 0 to 1, floor below ceiling"
         )
     if not said.parts:
         raise CampaignError("endpoints: parts is empty; name one, such as all: {role: task}")
@@ -101,7 +102,7 @@ def task_table(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
         reference on rows held out of train; NaN if there are none, as of suites to transfer to, whose tasks all
         count, and while the tuning is not complete), kept.
     """
-    rows, said = list(rows), campaign.endpoints
+    rows, (floor, ceiling) = list(rows), campaign.endpoints.bounds
     label = strongest_reference(campaign, rows)
     scores = {} if label is None else held_out_scores(campaign, rows, label)
     lines = []
@@ -110,7 +111,7 @@ def task_table(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
         if suite not in levels:
             levels[suite] = baselines(load_suite(suite)).fillna(0.0).max(axis=1)
         guess, found = float(levels[suite][dataset]), scores.get((suite, dataset), np.nan)
-        kept = bool(np.isnan(found) or guess + said.floor <= found <= said.ceiling)
+        kept = bool(np.isnan(found) or guess + floor <= found <= ceiling)
         lines.append((part, suite, dataset, guess, found, kept))
     return pd.DataFrame(lines, columns=["part", "suite", "dataset", "guess", "reference", "kept"])
 

@@ -75,8 +75,6 @@ def read_campaign(path: str | Path) -> Campaign:
     try:
         sections = yaml.load(path.read_text(encoding="utf-8"), Loader)  # a SafeLoader
         return campaign_of(sections)
-    except FileNotFoundError as error:
-        raise CampaignError(f"{path} is missing; pass a YAML file like campaigns/compact.yaml") from error
     except (OSError, UnicodeDecodeError) as error:
         raise CampaignError(f"{path} cannot be read ({error}); pass a YAML file like campaigns/compact.yaml") from error
     except yaml.YAMLError as error:

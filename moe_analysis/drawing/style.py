@@ -12,7 +12,6 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 BASE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A", "#B8A800")
@@ -40,11 +39,12 @@ VERSION_COLORS = {
     "HydraLoRA (4)": "#8C6D31",
     "HydraLoRA (8)": "#C9A86A",
     "MixLoRA (4)": "#56B4E9",
-    "MixLoRA (8)": "#A6D8F5",
+    "MixLoRA (8)": "#4292C6",
     "S'MoRE (2-2)": "#F28C8C",
     "S'MoRE (4-4)": "#D55E00",
-    "T-REX, smaller": "#7ED957",
+    "T-REX, smaller": "#5CBF3A",
     "T-REX, router alone": "#0B5D45",  # the same runs, routed without their intuition
+    "rank-1 diagonal": "#A3365F",  # of the pairs of T-REX's vectors, those that make a mixture of rank-1 experts
 }
 # plain, preconditioned, rescaled, both: one color for either optimizer's form, which `method_dash` tells apart
 FORM_COLORS = {"{}": "#5A5A5A", "R{}": "#0072B2", "g{}": "#E69F00", "gR{}": "#D55E00"}
@@ -140,21 +140,6 @@ def note_below(fig: Figure, text: str) -> None:
     size = NOTE_SIZE * rcParams["font.size"]
     letters = int(fig.get_figwidth() * 129 / size)  # on average, to the width
     fig.supxlabel(fill(text, letters), x=0.006, ha="left", fontsize=size, color=NOTE, linespacing=1.15)
-
-
-def seed_count(frame: pd.DataFrame) -> str:
-    """How many seeds a table holds, in words.
-
-    >>> import pandas as pd
-    >>> seed_count(pd.DataFrame({"seed": [0, 1, 1]})), seed_count(pd.DataFrame({"seed": [4]}))
-    ('2 seeds', '1 seed')
-    """
-    return counted_seeds(frame["seed"].nunique())
-
-
-def counted_seeds(count: int) -> str:
-    """ "3 seeds", "1 seed"."""
-    return f"{count} seed{'s' * (count != 1)}"
 
 
 def category_marks(names: Iterable[str]) -> dict[str, Mark]:

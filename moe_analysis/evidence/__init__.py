@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .claim import Claim, claims_frame, described, judged
+from .claim import Claim, claims_frame, described, judged, whole_of
 from .effect import Effect
+from .in_words import counted
 from .verdict import Judgement, in_parts, judge, judge_family, verdict_rates
 
 __all__ = [
@@ -11,10 +12,12 @@ __all__ = [
     "Effect",
     "Judgement",
     "claims_frame",
+    "counted",
     "described",
     "in_parts",
     "judge",
     "judge_family",
     "judged",
     "verdict_rates",
+    "whole_of",
 ]

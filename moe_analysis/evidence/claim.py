@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -15,6 +15,10 @@ from .verdict import CONFIDENCE, Judgement, exact, in_parts, judge, judge_family
 
 KINDS = ("exact", "paper", "reproduction", "own")
 NAN = float("nan")
+FRAMED = (
+    *("name", "source", "statement", "compares", "endpoint", "paper_effect", "smallest"),
+    *("measured", "low", "high", "over", "verdict", "note"),
+)  # what `claims_frame` shows of a claim
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,20 @@ class Claim:
         }
 
 
+def whole_of(name: str, source: str, statement: str, parts: Sequence[Claim], kind: str | None = None) -> Claim:
+    """The claim that consists of these parts and declares nothing beside them.
+
+    Args:
+        kind: None is "exact" where every part is exact, else whose claim it is.
+
+    Raises:
+        ValueError: as `Claim.with_parts`.
+    """
+    exact_ones = kind == "exact" or all(part.kind == "exact" for part in parts)
+    compares = "" if exact_ones else f"{len(parts)} comparisons"
+    return Claim(name, source, statement, kind=kind, compares=compares, parts=parts).with_parts(parts)
+
+
 def judged(claims: Sequence[Claim], effects: Mapping[str, Effect | str]) -> list[Claim]:
     """Declared claims with their verdicts; those of one family are corrected together for its size.
 
@@ -279,44 +297,15 @@ def claims_frame(claims: Iterable[Claim]) -> pd.DataFrame:
            effect    low     verdict
         0    0.03  0.005  reproduced
     """
-    rows = []
+    frame = pd.DataFrame([[getattr(claim, name) for name in FRAMED] for claim in _flat(claims)], columns=list(FRAMED))
+    return frame.rename(columns={"name": "claim", "measured": "effect"})
+
+
+def _flat(claims: Iterable[Claim]) -> Iterator[Claim]:
+    """Each claim and, after it, its parts."""
     for claim in claims:
-        rows.append(
-            (
-                claim.name,
-                claim.source,
-                claim.statement,
-                claim.compares,
-                claim.endpoint,
-                claim.paper_effect,
-                claim.smallest,
-                claim.measured,
-                claim.low,
-                claim.high,
-                claim.over,
-                claim.verdict,
-                claim.note,
-            )
-        )
-        rows.extend(claims_frame(claim.parts).itertuples(index=False, name=None))
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "claim",
-            "source",
-            "statement",
-            "compares",
-            "endpoint",
-            "paper_effect",
-            "smallest",
-            "effect",
-            "low",
-            "high",
-            "over",
-            "verdict",
-            "note",
-        ],
-    )
+        yield claim
+        yield from _flat(claim.parts)
 
 
 def described(claim: Claim) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def seed_means(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     return frame.groupby(["method", "seed"], sort=False)[list(measures)].mean().reset_index()
 
 
-def method_summary(frame: pd.DataFrame, measures: Sequence[str], confidence: float = 0.95) -> pd.DataFrame:
-    """Columns measure, method, mean, low, high, seeds: over seeds, after averaging within each seed.
+def method_summary(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Columns measure, method, mean, low, high (of 95 %), seeds: over seeds, after averaging within each seed.
 
     Modules of one run are not independent of each other, so only seeds count as repetitions.
 
@@ -41,15 +41,15 @@ def method_summary(frame: pd.DataFrame, measures: Sequence[str], confidence: flo
     rows = []
     for measure in measures:
         for method, values in means.groupby("method", sort=False)[measure]:
-            mean, low, high = mean_interval(values.to_numpy(), confidence)
+            mean, low, high = mean_interval(values.to_numpy())
             rows.append((measure, method, mean, low, high, int(values.notna().sum())))
     return pd.DataFrame(rows, columns=["measure", "method", "mean", "low", "high", "seeds"])
 
 
 def paired_differences(
-    frame: pd.DataFrame, measures: Sequence[str], method: str, others: Sequence[str], confidence: float = 0.95
+    frame: pd.DataFrame, measures: Sequence[str], method: str, others: Sequence[str]
 ) -> pd.DataFrame:
-    """Columns measure, method, against, difference (method minus against), low, high, seeds.
+    """Columns measure, method, against, difference (method minus against), low, high (of 95 %), seeds.
 
     Seeds that both methods have are paired: the same seed means the same data order and the same start of shared parts.
 
@@ -65,7 +65,7 @@ def paired_differences(
         table = means.pivot(index="seed", columns="method", values=measure)
         for other in others:
             gaps = (table[method] - table[other]).dropna().to_numpy()
-            rows.append((measure, method, other, *mean_interval(gaps, confidence), len(gaps)))
+            rows.append((measure, method, other, *mean_interval(gaps), len(gaps)))
     return pd.DataFrame(rows, columns=["measure", "method", "against", "difference", "low", "high", "seeds"])
 
 

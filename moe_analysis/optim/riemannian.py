@@ -94,8 +94,8 @@ class Riemannian(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """All that a copy or a pickle needs; torch's own includes only groups and states."""
-        own = ("damping", "update", "precondition", "fallbacks", "model", "pairs", "stacks", "correct_bias")
-        return super().__getstate__() | {name: getattr(self, name) for name in own if hasattr(self, name)}
+        own = ("damping", "update", "precondition", "fallbacks", "model", "pairs", "stacks")
+        return super().__getstate__() | {name: getattr(self, name) for name in own}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -243,6 +243,9 @@ class RiemannianAdamW(Riemannian):
             raise ValueError(f"eps = {eps} must be positive")
         self.correct_bias = correct_bias
         super().__init__(model, lr, router_lr, betas=betas, eps=eps, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"correct_bias": self.correct_bias}
 
     def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]

@@ -19,7 +19,6 @@ from .settings import differing
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-HERE = Path(__file__).parent
 ITEM = "run_comparison"
 QUESTION = "How do these runs differ, how did they learn, and what are their results?"
 READING = (

@@ -142,18 +142,18 @@ def shared_modules(runs: Sequence[Any]) -> list[str]:
     return shared
 
 
-def module_tensor(run: Any, module: str, kind: str = "router_weight") -> tuple[np.ndarray, np.ndarray]:
-    """(steps (T,), values (T, experts, features)) of one module, loaded.
+def module_tensor(run: Any, module: str) -> tuple[np.ndarray, np.ndarray]:
+    """(steps (T,), router weights (T, experts, features)) of one module, loaded.
 
     Raises ValueError when the run did not record that module.
     """
-    for array in recorded(run, kind):
+    for array in recorded(run, "router_weight"):
         labels = array[array.dims[1]]
         if module in labels.values:
             chosen = array.isel({array.dims[1]: int(np.flatnonzero(labels.values == module)[0])})
             return array["step"].values, chosen.values
     raise ValueError(
-        f"module = {module!r} has no {kind} in the run of {named(run)}; choose one of {', '.join(modules(run, kind))}"
+        f"module = {module!r} has no router_weight in the run of {named(run)}; choose one of {', '.join(modules(run))}"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from importlib import import_module
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from ..evidence import Claim, claims_frame, described
+from ..evidence import Claim, claims_frame, counted, described
 from .asked import bound_to
 from .in_short import in_short
 
@@ -179,7 +179,7 @@ class Result:
         counts = Counter(claim.verdict for claim in self.judged)
         total = sum(counts.values())
         parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        return f"{total} claim{'s' * (total != 1)}: {parts}" if total else "no claims"
+        return f"{counted(total, 'claim')}: {parts}" if total else "no claims"
 
     @property
     def in_short(self) -> str:
@@ -222,20 +222,9 @@ def counted_runs(runs: Sequence[Any]) -> str:
     """ "9 runs of 3 seeds, 100 steps each"."""
     if not runs:
         return "exact, without training"
-    seeds, steps = len(values_of(runs, "seed")), ", ".join(map(str, values_of(runs, "steps")))
+    steps = ", ".join(map(str, values_of(runs, "steps")))
     each = " each" * (len(runs) > 1)
-    return f"{len(runs)} run{'s' * (len(runs) != 1)} of {seeds} seed{'s' * (seeds != 1)}, {steps} steps{each}"
-
-
-def seed_range(counts: Iterable[int]) -> str:
-    """Seeds of several systems: "3 seeds" where all have as many, else "2 to 4 seeds".
-
-    >>> seed_range([3, 3]), seed_range([4, 2, 3]), seed_range([1])
-    ('3 seeds', '2 to 4 seeds', '1 seed')
-    """
-    found = sorted({int(count) for count in counts})
-    several = f"{found[0]} to " * (len(found) > 1)
-    return f"{several}{found[-1]} seed{'s' * (found[-1] != 1)}"
+    return f"{counted(len(runs), 'run')} of {counted(len(values_of(runs, 'seed')), 'seed')}, {steps} steps{each}"
 
 
 def values_of(runs: Sequence[Any], name: str) -> list[Any]:

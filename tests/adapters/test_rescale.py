@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from moe_analysis.adapters import REGISTRY, MoeLora, MoeLoraConfig
-from moe_analysis.adapters.rescale import RescaledMixture, mixture
+from moe_analysis.adapters.rescale import RescaledMixture, down_factors, up_factors, up_mixture
 
 N, E, R, IN, OUT = 7, 4, 3, 6, 5
 
@@ -20,6 +20,12 @@ def leaves(kept: int = E) -> dict[str, torch.Tensor]:
     chosen = probabilities.topk(kept, dim=-1)
     values["gates"] = torch.zeros_like(probabilities).scatter(-1, chosen.indices, chosen.values)
     return {name: value.requires_grad_() for name, value in values.items()}
+
+
+def mixture(x: torch.Tensor, gates: torch.Tensor, A: torch.Tensor, B: torch.Tensor, power: float = 1.0) -> torch.Tensor:
+    """Σ_e g_e B_e A_e x."""
+    hidden = (x @ down_factors(A).T).unflatten(-1, (R, E))
+    return up_mixture(hidden, gates, up_factors(B), power)
 
 
 def gradients(power: float, kept: int = E, direction: torch.Tensor | None = None) -> dict[str, torch.Tensor]:

@@ -27,7 +27,7 @@ MULTITASK = yaml.safe_load((CAMPAIGNS[0].parent / "smollm2_multitask.yaml").read
 @pytest.fixture
 def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data sets of the right names, where suites are looked for."""
-    for suite, names in {"smore_table2": TABLE_2, "multitask": MULTITASK, "bbh": ("snarks",)}.items():
+    for suite, names in {"smore_table2": TABLE_2, "multitask": MULTITASK, "bbh": ["snarks"]}.items():
         (tmp_path / suite).mkdir()
         for name in names:
             row = {"dataset": name, "group": "qa", "choices": ["a", "b"], "answer": "a", "label": 0}
@@ -111,6 +111,8 @@ def test_every_system_has_the_same_trials_and_a_prefix_of_the_finals_is_balanced
         ({"endpoints__parts": {"a": {"role": "task"}, "b": {"datasets": ["say"]}}}, "say is in a and in b"),
         ({"endpoints__references": ["LoRA"]}, "references work only together with floor or ceiling"),
         ({"endpoints__floor": 0.1}, "references work only together with floor or ceiling"),
+        ({"endpoints__floor": 0.0, "endpoints__ceiling": 1.0}, "references work only together with floor or ceiling"),
+        ({"endpoints__references": ["LoRA"], "endpoints__floor": 1.0}, "floor = 1.0, ceiling = 1.0; give shares"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_key_and_remedy(
@@ -118,6 +120,12 @@ def test_what_cannot_be_run_is_refused_with_key_and_remedy(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         campaign_of(sections_of(backbone, suite, **changes))
+
+
+@pytest.mark.parametrize("bounds", [{"floor": 0.0, "ceiling": 1.0}, {"floor": 0}, {"ceiling": 1}])
+def test_the_widest_bounds_are_a_rule_too(bounds: dict[str, float], backbone: str, suite: str) -> None:
+    given = {"references": ["LoRA"], "parts": {"all": {"role": "task"}}, **bounds}
+    assert campaign_of(sections_of(backbone, suite, endpoints=given)).endpoints.bounds == (0.0, 1.0)
 
 
 def test_the_same_system_under_two_names_is_refused(backbone: str, suite: str) -> None:
@@ -129,7 +137,7 @@ def test_the_same_system_under_two_names_is_refused(backbone: str, suite: str) -
 
 def test_a_file_that_is_none_is_named(tmp_path: Path, backbone: str, suite: str) -> None:
     path = written(sections_of(backbone, suite, tune__gird={}), tmp_path / "mine.yaml")
-    for bad, told in ((tmp_path / "none.yaml", "none.yaml is missing"), (path, "mine.yaml: tune: gird is unknown")):
+    for bad, told in ((tmp_path / "none.yaml", "none.yaml cannot be read"), (path, "mine.yaml: tune: gird is unknown")):
         with pytest.raises(CampaignError, match=told):
             read_campaign(bad)
     path.write_text("study: [")

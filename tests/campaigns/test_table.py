@@ -84,7 +84,7 @@ def test_a_table_of_another_schema_is_named_and_left_alone(path: Path, schema: o
     before = path.read_bytes()
     for use in (lambda: read_rows(path), lambda: add_rows(path, [made_up(1)]), lambda: merge_tables([], path)):
         with pytest.raises(
-            ResultsError, match=f"{path} has schema .*knows 1 and {SCHEMA}; use the version that wrote it"
+            ResultsError, match=f"{path} has schema .*reads 1 and {SCHEMA}; use the version that wrote it"
         ):
             use()
     assert path.read_bytes() == before

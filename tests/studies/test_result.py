@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +12,13 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from moe_analysis import studies
 from moe_analysis.studies import router_paths
 from moe_analysis.studies.records import layer_of, shared_modules
 from moe_analysis.studies.result import Result, origin_of
 from tests.studies.fake_runs import fake_run, walk
 
+FOLDER = Path(studies.__file__).parent
 METHODS = {"LoRA-MoE": 4, "mix-and-match": 6, "T-REX": 6}
 TASKS = ["add_small", "add_small_one_over"]
 
@@ -31,6 +35,19 @@ def found() -> Result:
     for run in runs:
         run.config = SimpleNamespace(**vars(run.config), suite="embedded", form="options", backbone="compact", steps=8)
     return router_paths.measure(runs)
+
+
+def test_the_line_below_every_picture_begins_with_what_was_measured():
+    others = {}
+    for path in FOLDER.rglob("draw*.py"):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "note_below":
+                text = ast.unparse(call.args[1])
+                if not text.startswith("found.note("):
+                    others[f"{path.parent.name}/{path.stem}"] = text
+    # a count without runs; and a text that says itself whether there is a model to name
+    assert others.keys() == {"subspace/draw_systems", "routing/draw_tokens"}
+    assert "exact, no seeds" in others["subspace/draw_systems"] and others["routing/draw_tokens"].startswith("note(")
 
 
 def test_a_result_draws_itself_twice_and_has_a_widget(found):

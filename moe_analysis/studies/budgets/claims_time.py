@@ -37,7 +37,7 @@ class RoundsEffect(Effect):
 
 def claims(found: StepTimes) -> list[Claim]:
     """One claim per size of the backbone, with a part for each end of the paper's range."""
-    pairs = ratio_pairs(found.times, METHOD, REFERENCE)
+    pairs = ratio_pairs(found.times, METHOD)
     told = []
     for size, rows in found.rounds.groupby("size", sort=False):
         ends = [

@@ -74,20 +74,18 @@ def paired(ours: pd.Series, theirs: pd.Series) -> tuple[Any, ...]:
     return (*means, *mean_interval(valid[0] - valid[1]), seeds, invalid)
 
 
-def equal_budgets(results: pd.DataFrame, method: str, other: str, tolerance: float = EQUAL) -> pd.Series:
+def equal_budgets(results: pd.DataFrame, method: str, other: str) -> pd.Series:
     """Trainable parameters of `method` over those of `other`, indexed by the budgets at which they are equal.
 
-    Equal means that neither has more than 1 + tolerance times the other's.
+    Equal means that neither has more than 1 + `EQUAL` times the other's.
     """
     check_methods(results["method"], (method, other))
     sizes = results.drop_duplicates(["method", "budget"]).pivot(index="budget", columns="method", values="trainable")
     ratio = (sizes[method] / sizes[other]).dropna()
-    return ratio[np.maximum(ratio, 1 / ratio) <= 1 + tolerance]
+    return ratio[np.maximum(ratio, 1 / ratio) <= 1 + EQUAL]
 
 
-def equal_budget_differences(
-    results: pd.DataFrame, method: str, others: Sequence[str], tolerance: float = EQUAL
-) -> pd.DataFrame:
+def equal_budget_differences(results: pd.DataFrame, method: str, others: Sequence[str]) -> pd.DataFrame:
     """`differences` of a table of results (see `points`) where both methods have the same size.
 
     A budget takes part when `equal_budgets` has it; where none does, the row of "all" has no numbers.
@@ -97,7 +95,7 @@ def equal_budget_differences(
     values = long_results(results)
     frames = []
     for other in others:
-        budgets = equal_budgets(results, method, other, tolerance).index
+        budgets = equal_budgets(results, method, other).index
         both = values[values["method"].isin([method, other]) & values["budget"].isin(budgets)]
         frames.append(differences(both, method, [other]) if len(budgets) else without_numbers(values, method, other))
     return pd.concat(frames, ignore_index=True)
@@ -140,7 +138,7 @@ def without_numbers(values: pd.DataFrame, method: str, other: str) -> pd.DataFra
     return pd.DataFrame([(*key, *nothing) for key in keys], columns=list(DIFFERENCES))
 
 
-def layers_table(results: pd.DataFrame, tolerance: float = EQUAL) -> pd.DataFrame:
+def layers_table(results: pd.DataFrame) -> pd.DataFrame:
     """Table 5: what more layers of S'MoRE give at equal budget, against the fewest layers.
 
     results: a table of results with a column layers besides, one method per number of layers. Out: the rows of
@@ -163,5 +161,5 @@ def layers_table(results: pd.DataFrame, tolerance: float = EQUAL) -> pd.DataFram
             f"results needs one method per number of layers, and two numbers or more; it has {known.to_numpy().tolist()}"
         )
     first, *more = layers
-    table = pd.concat([equal_budget_differences(results, name, [first], tolerance) for name in more], ignore_index=True)
+    table = pd.concat([equal_budget_differences(results, name, [first]) for name in more], ignore_index=True)
     return table.assign(layers=table["method"].map(layers), fewest=layers[first])

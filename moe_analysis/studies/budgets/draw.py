@@ -22,7 +22,7 @@ from ...drawing.style import (
     note_below,
     use_style,
 )
-from ..result import seed_range
+from ...evidence import counted
 from ..systems.endpoints import ENDPOINTS
 from .points import SIZES, pareto_front
 from .step_ratios import METHOD
@@ -40,6 +40,7 @@ SIZE_LABELS = {
 }
 MEASURE_LABELS = {"accuracy": "accuracy", "loss": "loss (nats per answer token)"}
 FRONT = "#3A3A3A"
+BARS = "Bars: 95 % intervals over seeds; gaps at equal budget, paired by seed"
 APART = 1.09  # the factor between two methods' marks at one budget
 
 
@@ -55,7 +56,7 @@ def plot(found: BudgetCurves, measure: str = "accuracy") -> Figure:
         grid: Any = fig.subplots(len(chosen), 2, sharex="col", squeeze=False)
         letters = iter("abcdefgh")
         for (first, second), part, rows in zip(grid, found.parts, chosen):
-            draw_curves(first, rows, "trainable")
+            draw_curves(first, rows)
             draw_gaps(second, gaps[gaps["part"] == part], method_marks(rows["method"]))
             first.set_ylabel(MEASURE_LABELS[measure])
             for panel, title in ((first, ENDPOINTS.get(part, part)), (second, f"{METHOD} minus each other system")):
@@ -65,7 +66,7 @@ def plot(found: BudgetCurves, measure: str = "accuracy") -> Figure:
         handles, labels = grid[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.4, columnspacing=1.0)
         side = "Above" if measure == "accuracy" else "Below"
-        note_below(fig, f"{reading_of(points)} {side} the dashed line {METHOD} is better.")
+        note_below(fig, found.note(f"{BARS}. {side} the dashed line {METHOD} is better."))
     return fig
 
 
@@ -95,12 +96,6 @@ def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
     return rows
 
 
-def reading_of(points: pd.DataFrame) -> str:
-    """What the bars of both drawings mean."""
-    seeds = seed_range(points["seeds"])
-    return f"{seeds}; bars: 95 % intervals over seeds; gaps at equal budget, paired by seed."
-
-
 def draw_gaps(panel: Any, gaps: pd.DataFrame, marks: dict[str, Mark]) -> None:
     """Differences by budget, a mark per other method, side by side around each budget."""
     others = [name for name in marks if name in set(gaps["against"])]
@@ -127,14 +122,14 @@ def draw_gaps(panel: Any, gaps: pd.DataFrame, marks: dict[str, Mark]) -> None:
     panel.grid(axis="y")
 
 
-def draw_curves(panel: Any, rows: pd.DataFrame, size: str) -> None:
-    front = rows[pareto_front(rows, size)].sort_values(size)
+def draw_curves(panel: Any, rows: pd.DataFrame) -> None:
+    front = rows[pareto_front(rows)].sort_values("trainable")
     stairs = {"drawstyle": "steps-post", "solid_capstyle": "round", "linewidth": 6, "alpha": 0.18}
-    panel.plot(front[size], front["mean"], color=FRONT, zorder=1, label="Pareto front", **stairs)
+    panel.plot(front["trainable"], front["mean"], color=FRONT, zorder=1, label="Pareto front", **stairs)
     for method, mark in method_marks(rows["method"]).items():
-        curve = rows[rows["method"] == method].sort_values(size)
+        curve = rows[rows["method"] == method].sort_values("trainable")
         panel.errorbar(
-            curve[size],
+            curve["trainable"],
             curve["mean"],
             interval_of(curve),
             color=mark.color,
@@ -144,8 +139,8 @@ def draw_curves(panel: Any, rows: pd.DataFrame, size: str) -> None:
             zorder=3,
         )
     panel.set_xscale("log")
-    readable_log_ticks(panel, rows[size])
-    panel.set_xlabel(SIZE_LABELS[size])
+    readable_log_ticks(panel, rows["trainable"])
+    panel.set_xlabel(SIZE_LABELS["trainable"])
     panel.grid(axis="y")
 
 
@@ -236,7 +231,7 @@ def interactive(found: BudgetCurves) -> go.Figure:
     }
     return arranged(
         fig,
-        reading_of(points),
+        f"{counted(points['seeds'], 'seed')}. {BARS}.",
         height=560,
         title={"text": "Systems of equal budget by size"},
         xaxis={"type": "log", "title": {"text": SIZE_LABELS["trainable"]}},

@@ -10,7 +10,7 @@ import pandas as pd
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32, interval_of, menu_of
 from ...drawing.style import FULL_WIDTH, SYSTEM_COLORS, figure, note_below, use_style
-from ..result import seed_range
+from ...evidence import counted
 from ..systems.endpoints import ENDPOINTS
 from .differences import ALL, drawn_budgets
 from .draw import MEASURE_LABELS, selected, thousands
@@ -47,16 +47,15 @@ def plot(found: MoreLayers, measure: str = "accuracy") -> Figure:
             panel.set_xlabel("layers L of S'MoRE")
         if len(colors) > 1:
             fig.legend(*grid[0, 1].get_legend_handles_labels(), loc="outside upper left", ncols=len(colors))
-        note_below(fig, reading_of(points, table))
+        note_below(fig, found.note(reading_of(table)))
     return fig
 
 
-def reading_of(points: pd.DataFrame, table: pd.DataFrame) -> str:
+def reading_of(table: pd.DataFrame) -> str:
     """What the bars of both drawings mean, and the budget where there is one alone."""
-    seeds = seed_range(points["seeds"])
     budgets = set(table["budget"])
     alone = f" One budget: {thousands(budgets.pop())} trainable parameters." if len(budgets) == 1 else ""
-    return f"{seeds}; bars: 95 % intervals over seeds; differences are paired by seed.{alone}"
+    return f"Bars: 95 % intervals over seeds; differences are paired by seed.{alone}"
 
 
 def draw_layers(panel: Any, rows: pd.DataFrame, colors: dict[Any, str], value: str) -> None:
@@ -125,4 +124,5 @@ def interactive(found: MoreLayers) -> go.Figure:
         {f"{part}: {measure}": [{"visible": [one == (part, measure) for one in shown]}] for part, measure in views}
     )
     title = {"text": "S'MoRE with more layers at equal budget"}
-    return arranged(fig, reading_of(found.points, table), height=520, title=title, updatemenus=[menu])
+    told = f"{counted(found.points['seeds'], 'seed')}. {reading_of(table)}"
+    return arranged(fig, told, height=520, title=title, updatemenus=[menu])

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .measure import StepTimes
 
 BAND, PAPER = "#F3E3C3", "#8F6200"
+# rounds take the place of seeds
+READING = "Rounds in turns, equal parameters; bars: 95 % intervals of the median over rounds."
 
 
 def plot(found: StepTimes, ax: Axes | None = None) -> Figure | Axes:
@@ -37,13 +39,8 @@ def plot(found: StepTimes, ax: Axes | None = None) -> Figure | Axes:
         panel: Any = fig.subplots()
         draw_times(panel, found)
         fig.legend(*panel.get_legend_handles_labels(), loc="outside upper left", ncols=3, columnspacing=1.2)
-        note_below(fig, reading_of(found.times))
+        note_below(fig, found.note(READING))
     return fig
-
-
-def reading_of(times: pd.DataFrame) -> str:
-    """What the bars of both drawings mean: rounds take the place of seeds."""
-    return f"{int(times['rounds'].max())} rounds in turns, equal parameters; bars: 95 % intervals of the median over rounds."
 
 
 def draw_times(panel: Any, found: StepTimes) -> None:
@@ -142,4 +139,4 @@ def interactive(found: StepTimes) -> go.Figure:
     )
     fig.update_xaxes(title_text=f"time of a training step over {REFERENCE}'s")
     fig.update_yaxes(tickvals=list(range(len(sizes))), ticktext=sizes, range=[len(sizes) - 0.4, -0.6], zeroline=False)
-    return arranged(fig, reading_of(times), height=300 + 60 * len(sizes), title={"text": "Time of a training step"})
+    return arranged(fig, found.note(READING), height=300 + 60 * len(sizes), title={"text": "Time of a training step"})

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...evidence import Effect
 from ..systems.endpoints import gap, kept_scores, within_guessing
-from .differences import EQUAL, equal_budgets
+from .differences import equal_budgets
 from .points import best_within_budget
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def at_equal_budgets(found: AtBudgets, part: str, method: str, other: str, measu
     """method minus other, the mean over all budgets at which they have the same size: (tasks, seeds)."""
     if reason := precondition(found, part, method, other):
         return reason
-    budgets = equal_budgets(found.results, method, other, EQUAL).index
+    budgets = equal_budgets(found.results, method, other).index
     gaps = []
     for budget in budgets:
         own = gap(found.scores[found.scores["budget"] == budget], found.tasks, part, method, other, measure)
@@ -42,13 +42,13 @@ def at_equal_budgets(found: AtBudgets, part: str, method: str, other: str, measu
     return Effect(np.mean([own[seeds].to_numpy() for own in gaps], axis=0)) if len(seeds) else "no common seed"
 
 
-def at_best_size(found: AtBudgets, part: str, method: str, other: str, measure: str = "accuracy") -> Effect | str:
+def at_best_size(found: AtBudgets, part: str, method: str, other: str) -> Effect | str:
     """method minus other, each seed at the size that is best for the other seeds of that method: (tasks, seeds)."""
     if reason := precondition(found, part, method, other):
         return reason
     if single := [name for name in (method, other) if len(sizes_tried(found, name)) < 2]:
         return f"one size of {' and '.join(single)} was trained, so that there is none to choose"
-    tables = [best_scores(found, part, name, measure) for name in (method, other)]
+    tables = [best_scores(found, part, name) for name in (method, other)]
     seeds = tables[0].columns.intersection(tables[1].columns)
     if seeds.empty:
         return "fewer than two seeds, so that none can choose for another"
@@ -60,7 +60,7 @@ def sizes_tried(found: AtBudgets, method: str) -> list[int]:
     return list(dict.fromkeys(found.scores.loc[found.scores["method"] == method, "budget"]))
 
 
-def best_scores(found: AtBudgets, part: str, method: str, measure: str) -> pd.DataFrame:
+def best_scores(found: AtBudgets, part: str, method: str) -> pd.DataFrame:
     """(tasks, seeds) of one method, each seed at the budget that the others choose."""
     own = found.results[(found.results["method"] == method) & (found.results["part"] == part)]
     best = best_within_budget(own)
@@ -69,4 +69,4 @@ def best_scores(found: AtBudgets, part: str, method: str, measure: str) -> pd.Da
     rows = rows[rows["method"] == method].merge(
         best[["seed", "chosen"]].rename(columns={"chosen": "budget"}), on=["seed", "budget"]
     )
-    return rows.pivot(index="dataset", columns="seed", values=measure)
+    return rows.pivot(index="dataset", columns="seed", values="accuracy")

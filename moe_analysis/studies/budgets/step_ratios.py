@@ -20,22 +20,22 @@ FROZEN_PASSES = 2  # a frozen layer: forward, and backward to its input
 TRAINED_PASSES = 3  # an adapter: forward, backward to its input, and to its weights
 
 
-def operation_ratios(configs: Mapping[str, Any], model: Any, reference: str = "MixLoRA") -> pd.DataFrame:
+def operation_ratios(configs: Mapping[str, Any], model: Any) -> pd.DataFrame:
     """Multiply-accumulates of a training step, a token, from the formulas of `theory.method_table`.
 
     configs: label -> PEFT configuration. model: the backbone, on any device. A frozen layer counts twice (forward,
     gradient of its input), an adapter three times (and the gradient of its weights); attention's scores, norms and the
     optimizer are left out. Columns method, trainable, backbone (operations), needed and computed (of the adapters: by
     the mathematics, and by our modules, which compute every expert), needed_ratio and computed_ratio (of the whole
-    step, over the reference's). Raises ValueError for an unknown reference, or for targets that no layer has.
+    step, over MixLoRA's). Raises ValueError without MixLoRA, or for targets that no layer has.
 
     >>> operation_ratios(two_systems, base)[["method", "needed_ratio", "computed_ratio"]].round(3)
         method  needed_ratio  computed_ratio
     0  MixLoRA         1.000           1.000
     1   S'MoRE         1.106           1.004
     """
-    if reference not in configs:
-        raise ValueError(f"reference = {reference!r} is none of {', '.join(configs) or 'the configurations'}")
+    if REFERENCE not in configs:
+        raise ValueError(f"configs has {', '.join(configs) or 'nothing'} and not {REFERENCE}, the reference; add it")
     costs = method_table(configs, model)
     table = pd.DataFrame(
         {
@@ -48,15 +48,15 @@ def operation_ratios(configs: Mapping[str, Any], model: Any, reference: str = "M
     )
     for column in ("needed", "computed"):
         whole = table["backbone"] + table[column]
-        table[f"{column}_ratio"] = whole / whole[table["method"] == reference].iloc[0]
+        table[f"{column}_ratio"] = whole / whole[table["method"] == REFERENCE].iloc[0]
     return table
 
 
-def ratio_pairs(times: pd.DataFrame, method: str, reference: str, tolerance: float = EQUAL) -> pd.DataFrame:
-    """The method's row of every size at which it has as many parameters as the reference (column size_ratio)."""
+def ratio_pairs(times: pd.DataFrame, method: str) -> pd.DataFrame:
+    """The method's row of every size at which it has as many parameters as MixLoRA (column size_ratio)."""
     table = times if "size" in times else times.assign(size="one")
-    check_methods(table["method"], (method, reference))
-    theirs = table[table["method"] == reference].set_index("size")["trainable"]
+    check_methods(table["method"], (method, REFERENCE))
+    theirs = table[table["method"] == REFERENCE].set_index("size")["trainable"]
     pairs = table[table["method"] == method]
     pairs = pairs.assign(size_ratio=pairs["trainable"].to_numpy() / theirs.reindex(pairs["size"]).to_numpy())
-    return pairs[np.maximum(pairs["size_ratio"], 1 / pairs["size_ratio"]) <= 1 + tolerance]
+    return pairs[np.maximum(pairs["size_ratio"], 1 / pairs["size_ratio"]) <= 1 + EQUAL]

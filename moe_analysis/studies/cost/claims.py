@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ...evidence import Claim
+from ...evidence import Claim, whole_of
 from .counting import MOST, whole
 from .measure import SHOWN, AdapterCosts, ExampleTree, Overheads, RouterShares
 
@@ -73,8 +73,8 @@ def router_claims(named: pd.DataFrame, protocol: pd.DataFrame) -> list[Claim]:
         for name, (words, frame) in sets.items()
         for counts in WAYS
     ]
-    most = Claim("smore_fig5_at_most", "S'MoRE Fig. 5", "the router costs at most 26 % of the experts", parts=parts)
-    return [most.with_parts(parts), falls_claim(named, protocol), statistics_claim(named)]
+    most = whole_of("smore_fig5_at_most", "S'MoRE Fig. 5", "the router costs at most 26 % of the experts", parts)
+    return [most, falls_claim(named, protocol), statistics_claim(named)]
 
 
 def at_most(name: str, statement: str, frame: pd.DataFrame, counts: str) -> Claim:

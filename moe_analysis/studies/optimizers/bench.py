@@ -217,7 +217,7 @@ def measure_confound(
         cases=confound_cases(bench, tuning, run_rows(pd.concat(equal))),
         matches=matches,
         runs=tuple(both),
-        sample=f"{sample_of(base)}; {len(both)} runs on the backbone of {pair[0].config.steps} steps",
+        sample=f"{sample_of(base)}; judged, not drawn: {len(both)} runs on the backbone, {pair[0].config.steps} steps each",
     )
 
 

@@ -12,7 +12,7 @@ from functools import singledispatch
 import numpy as np
 import pandas as pd
 
-from ...evidence import Claim, Effect
+from ...evidence import Claim, Effect, whole_of
 from .bench import CONDITIONS, Confound, Exponent
 from .curves import FORMS, at_best_rates, methods_of, relative_gains
 from .exponent import EQUAL, MATCHED, REPRODUCTION, TUNED, Case, loss_gains
@@ -132,7 +132,7 @@ def _(found: Exponent) -> list[Claim]:
             gap,
             same,
         ),
-        in_parts(
+        whole_of(
             "gr_exponent_several",
             REPRODUCED,
             f"with several experts {RESCALED} has the lower validation error at the same learning rate",
@@ -159,7 +159,7 @@ def _(found: Confound) -> list[Claim]:
     remaining = found.shifts["remaining"]
     same_steps = (
         [
-            in_parts(
+            whole_of(
                 "gr_confound_matched",
                 OURS,
                 "gate rescaling lowers the bench's error at equal effective steps",
@@ -173,7 +173,7 @@ def _(found: Confound) -> list[Claim]:
         else []
     )
     return [
-        in_parts(
+        whole_of(
             "gr_confound_equal",
             REPRODUCED,
             "gate rescaling lowers the bench's error at the same learning rate",
@@ -217,7 +217,7 @@ def order_claim(
         chosen = at_best_rates(outcomes[outcomes["method"].isin([better, worse])])
         losses = (chosen[chosen["method"] == name].set_index("seed")["mean_loss"] for name in (better, worse))
         parts.append(decided(claim, relative_gains(*losses)))
-    return in_parts(
+    return whole_of(
         f"gr_fig3_{form}",
         "gR Fig. 3",
         f"{form}: preconditioning and gate rescaling each lower the training loss",
@@ -300,12 +300,7 @@ def backbone_claim(table: pd.DataFrame, condition: str, rescaled: str, plain: st
         )
         for measure, words in {"mean_loss": "training loss", "loss": "test loss"}.items()
     ]
-    return in_parts(name, OURS, f"gate rescaling lowers the backbone's loss {condition}", parts)
-
-
-def in_parts(name: str, source: str, statement: str, parts: Sequence[Claim]) -> Claim:
-    """The claim of which these are the parts; what each compares and its smallest effect are its own."""
-    return Claim(name, source, statement, compares=f"{len(parts)} comparisons", parts=parts).with_parts(parts)
+    return whole_of(name, OURS, f"gate rescaling lowers the backbone's loss {condition}", parts)
 
 
 def decided(claim: Claim, effects: np.ndarray) -> Claim:

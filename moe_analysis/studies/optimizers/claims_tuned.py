@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...evidence import Claim, Effect
-from .claims import OURS, VISIBLE, in_parts, order_claim, pairs_of, tuning_fault
+from ...evidence import Claim, Effect, whole_of
+from .claims import OURS, VISIBLE, order_claim, pairs_of, tuning_fault
 from .curves import FORMS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def tested(found: TunedOptimizers, form: str) -> Claim:
         else:
             parts.append(claim.with_effect(Effect(task_gains(found, better, worse))))
     statement = f"{form}: preconditioning and gate rescaling each lower the test loss"
-    return in_parts(f"own_gr_test_{form}", OURS, statement, parts)
+    return whole_of(f"own_gr_test_{form}", OURS, statement, parts)
 
 
 def task_gains(found: TunedOptimizers, better: str, worse: str) -> np.ndarray:

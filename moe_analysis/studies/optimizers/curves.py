@@ -5,7 +5,8 @@ Source: A Stronger Mixture of Low-Rank Experts, Figs. 2 and 3 (sections 2.3 and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,10 @@ def outcomes(runs: Sequence[Any]) -> pd.DataFrame:
     2  gRSGD     0  0.02
     3  gRSGD     1  0.02
     """
-    check_rates(runs)
+    if not runs:
+        raise ValueError("runs is empty; pass the runs of at least one method")
+    keys = [(*run_key(run).values(), float(run.config.lr)) for run in runs]
+    check_alike(keys, [getattr(run.config, "steps", 0) for run in runs])
     rows = []
     for run in runs:
         trained = convergence(loss_curves([run])).iloc[0]
@@ -101,20 +105,16 @@ def outcomes(runs: Sequence[Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def check_rates(runs: Sequence[Any]) -> None:
-    """Raise ValueError without runs, for two of one method, seed and rate, and for runs of several lengths."""
-    if not runs:
-        raise ValueError("runs is empty; pass the runs of at least one method")
-    keys = [(*run_key(run).values(), float(run.config.lr)) for run in runs]
-    if doubled := sorted({key for key in keys if keys.count(key) > 1}):
+def check_alike(keys: Sequence[tuple[str, int, float]], steps: Iterable[int], where: str = "runs") -> None:
+    """Raise ValueError for two runs of one (method, seed, rate), and for runs of several lengths; `where` names them."""
+    if doubled := [key for key, count in Counter(keys).items() if count > 1]:
         method, seed, lr = doubled[0]
         raise ValueError(
-            f"runs holds more than one run of {method!r} with seed {seed} at lr {lr:g}; "
-            "give each configuration a name of its own, or pass one of them"
+            f"{where} holds more than one run of {method!r} with seed {seed} at lr {lr:g}; give each configuration a "
+            "name of its own, or pass one of them"
         )
-    steps = sorted({getattr(run.config, "steps", 0) for run in runs})
-    if len(steps) > 1:
-        raise ValueError(f"runs are {', '.join(map(str, steps))} steps long; pass those of one length")
+    if len(lengths := sorted(set(steps))) > 1:
+        raise ValueError(f"{where} holds runs of {', '.join(map(str, lengths))} steps; pass those of one length")
 
 
 def best_rates(table: pd.DataFrame) -> pd.DataFrame:

@@ -15,14 +15,13 @@ from ...drawing.style import (
     FULL_WIDTH,
     MARKERS,
     SYMBOLS,
-    counted_seeds,
     figure,
     method_color,
     method_dash,
     note_below,
-    seed_count,
     use_style,
 )
+from ...evidence import counted
 from .curves import rate_labels
 
 if TYPE_CHECKING:
@@ -44,9 +43,15 @@ APART = 0.085  # of a panel's height: the least distance of two names at the end
 
 def plot(found: Optimizers) -> Figure:
     """Training loss by learning rate, or over training where each optimizer ran at one rate."""
-    if found.over_rates:
-        return rates_figure(found.outcomes, found.rates, found.forms)
-    return forms_figure(found.bands, found.forms, rate_labels(found.rates))
+    with use_style(large=True):
+        if found.over_rates:
+            fig = rates_figure(found.outcomes, found.rates, found.forms)
+            marks = "Ring: best by held-out loss; ×: a seed diverged."
+        else:
+            fig = forms_figure(found.bands, found.forms, rate_labels(found.rates))
+            marks = "lr: learning rate of the experts. R: preconditioned, g: rescaled by the gate."
+        note_below(fig, found.note(f"{BANDS} {marks}"))
+    return fig
 
 
 def interactive(found: Optimizers) -> go.Figure:
@@ -104,11 +109,6 @@ def forms_figure(
             if panel is not panels[0]:
                 panel.set_ylabel("")
             name_ends(panel)
-        note_below(
-            fig,
-            f"{counted_seeds(int(bands['seeds'].max()))}, {int(bands['step'].max())} steps; lr: learning rate of the "
-            f"experts. R: preconditioned, g: rescaled by the gate. {BANDS}",
-        )
     return fig
 
 
@@ -133,7 +133,6 @@ def rates_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, forms: Mapping[str
             panel.set_title(f"forms of {title}", fontweight="bold")
             panel.grid(axis="y")
             name_ends(panel)
-        note_below(fig, f"{seed_count(outcomes)}. {BANDS} Ring: best by held-out loss; ×: a seed diverged.")
     return fig
 
 
@@ -157,16 +156,14 @@ def draw_rates(panel: Any, band: pd.DataFrame, method: str, index: int) -> None:
         marker=MARKERS[index],
         label=method,
     )
-    for lr in band.loc[band["mean"].isna(), "lr"]:
-        panel.plot(
-            lr,
-            0.985 - 0.05 * index,
-            "x",
-            color=color,
-            markersize=5,
-            clip_on=False,
-            transform=panel.get_xaxis_transform(),
-        )
+    cross_out(panel, band.loc[band["mean"].isna(), "lr"], color, index)
+
+
+def cross_out(panel: Any, rates: pd.Series, color: str, index: int) -> None:
+    """A cross at the top for each rate at which a seed diverged; index: the place of the method's row of them."""
+    look: dict[str, Any] = {"color": color, "markersize": 5, "clip_on": False}
+    for lr in rates:
+        panel.plot(lr, 0.985 - 0.05 * index, "x", transform=panel.get_xaxis_transform(), **look)
 
 
 def ring_best(panel: Any, outcomes: pd.DataFrame, rates: pd.DataFrame, method: str, measure: str = "mean_loss") -> None:
@@ -251,7 +248,7 @@ def progress_explorer(curves: pd.DataFrame, names: Mapping[str, str] | None = No
         shown.append(str(measure))
     return arranged(
         fig,
-        f"{seed_count(curves)}, one line each; lr: learning rate of the experts",
+        f"{counted(curves['seed'].nunique(), 'seed')}, one line each; lr: learning rate of the experts",
         height=520,
         title={"text": "Optimizers against each other"},
         xaxis_title="training step",
@@ -304,7 +301,7 @@ def rates_explorer(outcomes: pd.DataFrame, rates: pd.DataFrame) -> go.Figure:
     menu = menu_of_measures({name: (label.partition(" (")[0], label) for name, label in OUTCOMES.items()}, shown)
     return arranged(
         fig,
-        f"{seed_count(outcomes)}: small marks; lines are their means",
+        f"{counted(outcomes['seed'].nunique(), 'seed')}: small marks; lines are their means",
         height=520,
         title={"text": "Optimizers by learning rate"},
         xaxis={"type": "log", "title": {"text": RATE}},

@@ -10,8 +10,10 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32, points_of
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, counted_seeds, figure, note_below, seed_count, use_style
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
+from ...evidence import counted
 from ...evidence.intervals import mean_interval
+from .draw import cross_out
 from .exponent import EQUAL, MATCHED, TUNED, method_pair
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .bench import Confound
 
 COLORS = ("#0072B2", "#D55E00")  # plain, rescaled
+LOSS = "validation error"
 
 
 def plot(found: Confound) -> Figure:
@@ -30,9 +33,9 @@ def plot(found: Confound) -> Figure:
         note_below(
             fig,
             found.note(
-                f"(a) Means, shades 95 % intervals over {seed_count(found.bench)} of the bench, those that choose the best "
-                f"rates among them; (b) differences paired over {counted_seeds(int(found.comparisons['seeds'].max()))}, "
-                "bars 95 % intervals."
+                f"(a) Means, shades 95 % intervals over {counted(found.bench['seed'].nunique(), 'seed')} of the bench, "
+                "those that choose the best rates among them; (b) differences paired over "
+                f"{counted(found.comparisons['seeds'].max(), 'seed')}, bars 95 % intervals."
             ),
         )
     return fig
@@ -43,12 +46,12 @@ def interactive(found: Confound) -> go.Figure:
     return confound_explorer(found.bench, found.comparisons)
 
 
-def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str = "validation error") -> Figure:
+def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame) -> Figure:
     """The paper figure of the confound; frame: columns method, seed, lr, loss, of any kind of run.
 
     (a) loss against the experts' learning rate, shaded 95 % intervals, with a mark where `confound_comparisons` reads
     each method. (b) its paired differences with their intervals: left of zero rescaling is better. Learning rates at
-    which a seed diverged have a cross at the top in place of a mean. loss: what the columns measure.
+    which a seed diverged have a cross at the top in place of a mean.
 
     >>> figure = confound_figure(tried, compared)
     >>> figure.axes[0].get_xlabel()
@@ -57,9 +60,9 @@ def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str = 
     with use_style():
         fig = figure(FULL_WIDTH, 3.2)
         first, second = fig.subplots(1, 2, width_ratios=[1.1, 1])
-        draw_rates(first, frame, loss)
+        draw_rates(first, frame)
         draw_marks(first, frame, comparisons)
-        draw_gaps(second, comparisons, f"{' minus '.join(reversed(method_pair(frame)))}, {loss}")
+        draw_gaps(second, comparisons, f"{' minus '.join(reversed(method_pair(frame)))}, {LOSS}")
         fig.legend(*first.get_legend_handles_labels(), loc="outside upper left", ncols=5)
     return fig
 
@@ -74,25 +77,16 @@ def loss_bands(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "lr", "mean", "low", "high", "diverged"])
 
 
-def draw_rates(panel: Any, frame: pd.DataFrame, loss: str) -> None:
+def draw_rates(panel: Any, frame: pd.DataFrame) -> None:
     bands = loss_bands(frame)
     for index, (method, color) in enumerate(zip(method_pair(frame), COLORS)):
         band = bands[bands["method"] == method]
         panel.fill_between(band["lr"], band["low"], band["high"], color=color, alpha=0.15, linewidth=0)
         panel.plot(band["lr"], band["mean"], color=color, label=method)
-        for lr in band.loc[band["diverged"] > 0, "lr"]:
-            panel.plot(
-                lr,
-                0.985 - 0.05 * index,
-                "x",
-                color=color,
-                markersize=5,
-                clip_on=False,
-                transform=panel.get_xaxis_transform(),
-            )
+        cross_out(panel, band.loc[band["diverged"] > 0, "lr"], color, index)
     panel.set_xscale("log")
     panel.set_xlabel("learning rate of the experts  (×: a seed diverged)")
-    panel.set_ylabel(loss)
+    panel.set_ylabel(LOSS)
     panel.set_title("(a) loss by learning rate")
     panel.grid(axis="y")
 
@@ -174,7 +168,7 @@ def draw_gaps(panel: Any, comparisons: pd.DataFrame, label: str) -> None:
     panel.grid(axis="x")
 
 
-def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str = "validation error") -> go.Figure:
+def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame) -> go.Figure:
     """The interactive twin: means and every seed against the learning rate; differences with intervals beside.
 
     >>> figure = confound_explorer(tried, compared)
@@ -225,6 +219,6 @@ def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame, loss: str 
     )
     fig.add_vline(x=0, line={"color": "grey", "width": 1}, row=1, col=2)
     fig.update_xaxes(type="log", title_text="learning rate of the experts", row=1, col=1)
-    fig.update_yaxes(title_text=loss, row=1, col=1)
+    fig.update_yaxes(title_text=LOSS, row=1, col=1)
     fig.update_xaxes(title_text=f"{rescaled} minus {plain}", row=1, col=2)
     return arranged(fig, height=520, title={"text": "Rescaling, or a larger learning rate?"})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ...drawing.style import BANDS, FULL_WIDTH, counted_seeds, figure, method_color, note_below, use_style
+from ...drawing.style import BANDS, FULL_WIDTH, figure, method_color, note_below, use_style
 from .curves import rate_labels
 from .draw import LABELS, draw_measure, progress_explorer
 from .measure import PLAIN, RESCALED
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
     from .measure import Rescaling
 
+METHODS = (PLAIN, RESCALED)
+
 
 def plot(found: Rescaling) -> Figure:
     """Three measures side by side."""
-    return progress_figure(found.bands, names=rate_labels(found.outcomes))
+    with use_style(large=True):
+        fig = progress_figure(found.bands, names=rate_labels(found.outcomes))
+        note_below(fig, found.note(f"{BANDS}{' Bars: the same after training.' * bool(measured_once(found.bands))}"))
+    return fig
 
 
 def interactive(found: Rescaling) -> go.Figure:
@@ -29,9 +34,7 @@ def interactive(found: Rescaling) -> go.Figure:
     return progress_explorer(found.curves, rate_labels(found.outcomes))
 
 
-def progress_figure(
-    bands: pd.DataFrame, methods: Sequence[str] = (PLAIN, RESCALED), names: Mapping[str, str] | None = None
-) -> Figure:
+def progress_figure(bands: pd.DataFrame, names: Mapping[str, str] | None = None) -> Figure:
     """Training loss, test loss and test accuracy of `curve_bands`, side by side.
 
     names: method -> what it is called on the picture, such as `rate_labels` gives.
@@ -44,27 +47,30 @@ def progress_figure(
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 3.3)
         panels = fig.subplots(1, 3)
-        ends = [measure for measure in LABELS if bands.loc[bands["measure"] == measure, "step"].nunique() == 1]
+        ends = measured_once(bands)
         for panel, measure in zip(panels, LABELS):
             if measure in ends:
-                draw_end(panel, bands[bands["measure"] == measure], measure, methods)
+                draw_end(panel, bands[bands["measure"] == measure], measure)
             else:
-                draw_measure(panel, bands, measure, methods, names or {})
+                draw_measure(panel, bands, measure, METHODS, names or {})
         handles, labels = panels[0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=11, labelcolor="linecolor")
-        bars = " Bars: the same after training." * bool(ends)
-        note_below(fig, f"{counted_seeds(int(bands['seeds'].max()))}, {int(bands['step'].max())} steps. {BANDS}{bars}")
     return fig
 
 
-def draw_end(panel: Any, rows: pd.DataFrame, measure: str, methods: Sequence[str]) -> None:
+def measured_once(bands: pd.DataFrame) -> list[str]:
+    """The measures that are known at the end of training alone, and are drawn as bars."""
+    return [measure for measure in LABELS if bands.loc[bands["measure"] == measure, "step"].nunique() == 1]
+
+
+def draw_end(panel: Any, rows: pd.DataFrame, measure: str) -> None:
     """One measure that was taken at the end only: a dot per method, and a bar from the lowest seed to the highest."""
-    for place, row in enumerate(rows.set_index("method").loc[list(methods)].itertuples()):
+    for place, row in enumerate(rows.set_index("method").loc[list(METHODS)].itertuples()):
         color = method_color(str(row.Index))
         panel.plot([place] * 2, [row.low, row.high], color=color, linewidth=2)
         panel.plot(place, row.mean, "o", color=color, markersize=7)
-    panel.set_xticks(range(len(methods)), methods)
-    panel.set_xlim(-0.6, len(methods) - 0.4)
+    panel.set_xticks(range(len(METHODS)), METHODS)
+    panel.set_xlim(-0.6, len(METHODS) - 0.4)
     panel.set_xlabel(f"after {int(rows['step'].iloc[0])} steps")
     panel.set_ylabel(LABELS[measure])
     panel.grid(axis="y")

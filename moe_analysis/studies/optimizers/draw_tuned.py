@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...drawing.layout import arranged
-from ...drawing.style import BANDS, FULL_WIDTH, counted_seeds, figure, note_below, use_style
+from ...drawing.style import BANDS, FULL_WIDTH, figure, note_below, use_style
 from .curves import rate_labels
 from .draw import (
     OUTCOMES,
@@ -48,7 +48,7 @@ def plot(found: TunedOptimizers) -> Figure:
             name_ends(below)
         for panel in panels[:, 1:].flat:
             panel.set_ylabel("")
-        note_below(fig, reading_of(found))
+        note_below(fig, found.note(reading_of(found)))
     return fig
 
 
@@ -77,11 +77,9 @@ def logarithmic(panel: Any) -> None:
 
 
 def reading_of(found: TunedOptimizers) -> str:
-    """Seeds of both stages, what the marks mean, and which choices lie at an end of their grid."""
+    """What the marks mean, and which choices lie at an end of their grid."""
     ring = "the rate that was chosen" if len(found.finals) else "the best rate of those tried so far"
-    told = [f"Above {counted_seeds(int(found.outcomes['seed'].nunique()))}; ring: {ring}; ×: diverged."]
-    if len(found.finals):
-        told.append(f"Below {counted_seeds(int(found.chosen['seeds'].max()))} at the chosen rate. {BANDS}")
+    told = [f"Ring: {ring}; ×: diverged. {BANDS}"]
     ends = found.chosen[found.chosen["end"] != ""]
     if len(ends):
         listed = ", ".join(f"{method} ({end})" for method, end in zip(ends["method"], ends["end"]))

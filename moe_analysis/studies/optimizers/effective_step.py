@@ -15,68 +15,46 @@ import pandas as pd
 from ...evidence.intervals import mean_interval
 from ..records import check_runs, expert_array, run_key
 
-MEASURES = ("effective_step", "orthogonal_step", "aligned_step")
-
 
 def effective_steps(runs: Sequence[Any]) -> pd.DataFrame:
-    """Columns method, seed, step, effective_step, orthogonal_step, aligned_step; means over modules.
+    """Columns method, seed, step, effective_step: means over modules.
 
     A layer's mean map over the tokens is W̄ = (alpha / r) Σ_i ḡ_i B_i A_i with the mean gates ḡ. To first order an
     update of the experts changes it by (alpha / r) Σ_i ḡ_i Δ(B_i A_i), whose Frobenius norm is effective_step: how far
-    the experts move the layer, whether they move together or not. The other two are what the same lengths
-    s_i = (alpha / r) ḡ_i ‖Δ(B_i A_i)‖ would give if the changes were orthogonal, sqrt(Σ s_i²), or all in one direction,
-    Σ s_i, which is the upper bound. All three scale with the experts' learning rate, to first order.
+    the experts move the layer, whether they move together or not. It scales with the experts' learning rate, to first
+    order.
     """
     check_runs(runs)
     frames = []
     for run in runs:
-        layer, shares = expert_array(run, "layer_step"), expert_array(run, "effective_step").values.astype(float)
-        frames.append(
-            pd.DataFrame(
-                {
-                    **run_key(run),
-                    "step": layer["step"].values,
-                    "effective_step": layer.values.astype(float).mean(1),
-                    "orthogonal_step": np.sqrt((shares**2).sum(-1)).mean(1),
-                    "aligned_step": shares.sum(-1).mean(1),
-                }
-            )
-        )
+        layer = expert_array(run, "layer_step")
+        means = layer.values.astype(float).mean(1)
+        frames.append(pd.DataFrame({**run_key(run), "step": layer["step"].values, "effective_step": means}))
     return pd.concat(frames, ignore_index=True)
 
 
-def matched_lr(
-    runs: Sequence[Any],
-    reference: str,
-    against: str,
-    steps: int | None = None,
-    measure: str = "effective_step",
-    confidence: float = 0.95,
-) -> pd.DataFrame:
+def matched_lr(runs: Sequence[Any], reference: str, against: str) -> pd.DataFrame:
     """By what factor `against` must multiply its experts' learning rate to move its layers as far as `reference` does.
 
-    One row: reference, against, measure, factor, low, high, seeds, lr (of `against` now), matched_lr (factor · lr).
-    The factor is the ratio of the two mean effective steps over the run (or over its first `steps` updates), paired by
-    seed: geometric mean and t interval of the logarithms. It is exact only as long as the step is proportional to the
-    learning rate and the paths are alike, so train `against` at matched_lr and ask again: a factor whose interval
-    holds 1 is a match. Raises ValueError for a method, or a measure, that is not there, for runs that share no seed or
-    were recorded at other steps, and for one that never moved.
+    One row: reference, against, factor, low, high, seeds, lr (of `against` now), matched_lr (factor · lr).
+    The factor is the ratio of the two mean effective steps over the run, paired by seed: geometric mean and 95 % t
+    interval of the logarithms. It is exact only as long as the step is proportional to the learning rate and the paths
+    are alike, so train `against` at matched_lr and ask again: a factor whose interval holds 1 is a match. Raises
+    ValueError for a method that is not there, for runs that share no seed or were recorded at other steps, and for one
+    that never moved.
 
     >>> found = matched_lr(pair, "gRSGD", "RSGD").iloc[0]
     >>> int(found["seeds"]), bool(np.isclose(found["matched_lr"], found["factor"] * found["lr"]))
     (2, True)
     """
-    if measure not in MEASURES:
-        raise ValueError(f"measure = {measure!r} is unknown; choose one of {', '.join(MEASURES)}")
     frame = effective_steps(runs)
     if missing := [name for name in (reference, against) if name not in set(frame["method"])]:
         raise ValueError(
             f"no run of {', '.join(map(repr, missing))}; "
             f"runs has {', '.join(map(repr, dict.fromkeys(frame['method'])))}"
         )
-    kept = frame if steps is None else frame[frame["step"] < steps]
     first, second = (
-        kept[kept["method"] == name].pivot(index="step", columns="seed", values=measure)
+        frame[frame["method"] == name].pivot(index="step", columns="seed", values="effective_step")
         for name in (reference, against)
     )
     shared = first.columns.intersection(second.columns)
@@ -91,14 +69,13 @@ def matched_lr(
     if not (means > 0).all():
         still = reference if (means[0] <= 0).any() else against
         raise ValueError(f"the experts of {still!r} never moved; raise its lr or the number of steps")
-    factor, low, high = np.exp(mean_interval(np.log(means[0] / means[1]), confidence))
+    factor, low, high = np.exp(mean_interval(np.log(means[0] / means[1])))
     lr = learning_rate(runs, against)
     return pd.DataFrame(
         [
             {
                 "reference": reference,
                 "against": against,
-                "measure": measure,
                 "factor": factor,
                 "low": low,
                 "high": high,

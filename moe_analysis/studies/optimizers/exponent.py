@@ -159,14 +159,14 @@ def best_powers(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table).sort_values("entropy", ignore_index=True)
 
 
-def entropy_slopes(rows: pd.DataFrame, power: float = 0.5) -> pd.DataFrame:
-    """Columns seed, slope, runs: least-squares slope of the gain, loss(p = 1) − loss(p = power), against the entropy
+def entropy_slopes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Columns seed, slope, runs: least-squares slope of the gain, loss(p = 1) − loss(p = 1/2), against the entropy
     of the two runs' gates, over temperatures, seed by seed. Below zero: p matters more where gates are uneven.
 
     >>> entropy_slopes(powers)[["seed", "runs"]].values.tolist()
     [[0, 3], [1, 3]]
     """
-    plain, other = rows[rows["power"] == 1.0], rows[rows["power"] == power]
+    plain, other = rows[rows["power"] == 1.0], rows[rows["power"] == 0.5]
     pairs = plain.merge(other, on=["seed", "temperature"])
     pairs = pairs.assign(gain=pairs["loss_x"] - pairs["loss_y"], entropy=(pairs["entropy_x"] + pairs["entropy_y"]) / 2)
     pairs = pairs[np.isfinite(pairs["gain"])]
@@ -178,10 +178,10 @@ def entropy_slopes(rows: pd.DataFrame, power: float = 0.5) -> pd.DataFrame:
     return pd.DataFrame(slopes, columns=["seed", "slope", "runs"])
 
 
-def tuned_lr(frame: pd.DataFrame, tuning_seeds: Sequence[int], by: Sequence[str] = ("method",)) -> pd.DataFrame:
-    """The learning rate of least mean loss over the tuning seeds: columns by, lr, loss, interior (not at an end).
+def tuned_lr(frame: pd.DataFrame, tuning_seeds: Sequence[int]) -> pd.DataFrame:
+    """The learning rate of least mean loss over the tuning seeds: columns method, lr, loss, interior (not at an end).
 
-    frame: columns by, seed, lr, loss. Raises ValueError when no tuning seed is there, or no other.
+    frame: columns method, seed, lr, loss. Raises ValueError when no tuning seed is there, or no other.
     """
     held = frame["seed"].isin(list(tuning_seeds))
     if not held.any() or held.all():
@@ -189,10 +189,10 @@ def tuned_lr(frame: pd.DataFrame, tuning_seeds: Sequence[int], by: Sequence[str]
             f"tuning_seeds = {tuple(tuning_seeds)} must be some, not all, of the frame's seeds "
             f"{sorted(frame['seed'].unique())}; train more seeds or hold others out"
         )
-    curves = frame[held].groupby([*by, "lr"])["loss"].mean().reset_index()
-    best = curves.loc[curves.groupby(list(by))["loss"].idxmin()]
-    ends = frame.groupby(list(by))["lr"].agg(["min", "max"]).reset_index()
-    best = best.merge(ends, on=list(by))
+    curves = frame[held].groupby(["method", "lr"])["loss"].mean().reset_index()
+    best = curves.loc[curves.groupby("method")["loss"].idxmin()]
+    ends = frame.groupby("method")["lr"].agg(["min", "max"]).reset_index()
+    best = best.merge(ends, on="method")
     return best.assign(interior=best["lr"].between(best["min"], best["max"], "neither")).drop(columns=["min", "max"])
 
 
@@ -300,7 +300,7 @@ def _at(frame: pd.DataFrame, method: str, lr: float) -> pd.DataFrame:
     return rows
 
 
-def lr_shift(frame: pd.DataFrame, points: int = 401) -> pd.DataFrame:
+def lr_shift(frame: pd.DataFrame) -> pd.DataFrame:
     """p as a pure change of the learning rate: the rescaled loss(lr) laid on the plain loss(factor · lr), by seed.
 
     The factor, within a decade each way, is that of least root mean square gap over the rescaled method's learning
@@ -323,7 +323,7 @@ def lr_shift(frame: pd.DataFrame, points: int = 401) -> pd.DataFrame:
             enough = inside.sum() >= max(3, len(places) / 2)
             return wanted[inside] - np.interp(places[inside] + shift, at, losses) if enough else np.array([np.nan])
 
-        shifts = np.linspace(-np.log(10), np.log(10), points)  # an odd number has the shift 0 among them
+        shifts = np.linspace(-np.log(10), np.log(10), 401)  # an odd number has the shift 0 among them
         sizes = np.array([np.sqrt((gaps(shift) ** 2).mean()) for shift in shifts]) if len(at) else np.array([np.nan])
         best = int(np.nanargmin(sizes)) if np.isfinite(sizes).any() else 0
         rows.append(

@@ -13,7 +13,8 @@ import pandas as pd
 from ...campaigns.campaign import FINAL, TUNE
 from ...campaigns.chosen import chosen_finals
 from ...campaigns.results import result_runs, results
-from .curves import FORMS, methods_of
+from ...evidence import counted
+from .curves import FORMS, check_alike, methods_of
 
 CURVE_COLUMNS = ["method", "seed", "step", "measure", "value"]
 POINTS = 9  # of a stored curve that a drawn one is the centered mean of
@@ -56,8 +57,9 @@ def stored_optimizers(table: str | Path) -> Stored:
     tune, final = (runs[runs["stage"] == stage] for stage in (TUNE, FINAL))
     if tune.empty and final.empty:
         raise ValueError(f"{table} has no run of {', '.join(sorted(known))}; pass the table of the campaign optimizers")
-    for own in (tune, final):
-        check_stage(own)
+    for stage, own in ((TUNE, tune), (FINAL, final)):
+        keys = [(row["system"], row["seed"], float(row["config"]["lr"])) for row in records(own)]
+        check_alike(keys, lengths_of(own), f"stage {stage} of {table}")
     return Stored(
         tuning=outcomes_of(tune),
         finals=outcomes_of(final),
@@ -69,20 +71,6 @@ def stored_optimizers(table: str | Path) -> Stored:
 
 def records(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     return iter(runs.to_dict("records"))
-
-
-def check_stage(runs: pd.DataFrame) -> None:
-    keys = [(row["system"], row["seed"], float(row["config"]["lr"])) for row in records(runs)]
-    if doubled := sorted({key for key in keys if keys.count(key) > 1}):
-        method, seed, lr = doubled[0]
-        raise ValueError(
-            f"the table holds several {runs['stage'].iloc[0]} runs of {method!r} with seed {seed} at lr {lr:g}; pass "
-            "the rows of one campaign"
-        )
-    if len(steps := lengths_of(runs)) > 1:
-        raise ValueError(
-            f"{runs['stage'].iloc[0]} runs are {', '.join(map(str, steps))} steps long; pass those of one length"
-        )
 
 
 def lengths_of(runs: pd.DataFrame) -> list[int]:
@@ -131,8 +119,5 @@ def sampled(*stages: pd.DataFrame) -> Iterator[str]:
     for runs in stages:
         if len(runs):
             stage = {TUNE: "tuning", FINAL: "final"}[runs["stage"].iloc[0]]
-            seeds = runs["seed"].nunique()
-            yield (
-                f"{len(runs)} {stage} run{'s' * (len(runs) != 1)} of {seeds} seed{'s' * (seeds != 1)}, "
-                f"{lengths_of(runs)[0]} steps"
-            )
+            seeds = counted(runs["seed"].nunique(), "seed")
+            yield f"{counted(len(runs), f'{stage} run')} of {seeds}, {lengths_of(runs)[0]} steps"

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import interval_of, menu_of
-from ...drawing.style import FULL_WIDTH, NOTE, figure, method_color, note_below, seed_count, text_on, use_style
+from ...drawing.style import FULL_WIDTH, NOTE, figure, method_color, note_below, text_on, use_style
+from ...evidence import counted
 from .draw_traces import bundle_trace, path_trace
 from .paths import PATH_COLUMNS, PathAxes, path_bundles, ways_taken
 
@@ -30,7 +31,17 @@ REFERENCES = {"tortuosity": "momentum_tortuosity", "turning_angle": "momentum_an
 
 def plot(found: RouterPaths) -> Figure:
     """The paper figure: paths of the first seed above, smoothness and losses of all seeds below."""
-    return trajectory_figure(found.paths, found.axes, found.smooth, found.smoothness, found.bands)
+    with use_style(large=True):
+        fig = trajectory_figure(found.paths, found.axes, found.smooth, found.smoothness, found.bands)
+        note_below(
+            fig,
+            found.note(
+                f"Paths of seed {found.paths['seed'].iloc[0]} at {found.axes.module}: white start, black end, thick "
+                f"the {HIGHLIGHTED} experts whose ends lie farthest apart. Below, dots are seeds, bars 95 % intervals over "
+                "seeds, dashes what pure noise with momentum gives; bands reach from the lowest to the highest seed."
+            ),
+        )
+    return fig
 
 
 def interactive(found: RouterPaths) -> go.Figure:
@@ -50,23 +61,21 @@ def trajectory_figure(
     smooth: pd.DataFrame,
     summary: pd.DataFrame,
     bands: pd.DataFrame,
-    seed: int | None = None,
 ) -> Figure:
-    """The paper figure; in: what router_paths, path_axes, smoothness, smoothness_summary and loss_bands return.
+    """The paper figure; in: what router_paths, path_axes, smoothness, method_summary and loss_bands return.
 
-    Above: one column per method with one seed's experts (by default the first), in three dimensions and below on the
-    first two axes, all to one scale, colored by training step; thin lines are all experts, thick ones the three of
+    Above: one column per method with the first seed's experts, in three dimensions and below on the first two axes, all to one scale, colored by training step; thin lines are all experts, thick ones the three of
     lowest rank, a ring is the start, dots are ends. "×8" marks the end of a path that eight experts share.
     Below: tortuosity and turning angle, one dot per seed with the 95 % interval and what noise alone gives; and losses.
-    Raises ValueError for a seed that the paths do not have.
 
+    >>> from moe_analysis.evidence.intervals import method_summary
     >>> from moe_analysis.studies.convergence import loss_bands
-    >>> from moe_analysis.studies.router_paths.smoothness import smoothness_summary
-    >>> figure = trajectory_figure(paths, axes, smooth, smoothness_summary(smooth), loss_bands(curves))
+    >>> from moe_analysis.studies.router_paths.smoothness import MEASURES
+    >>> figure = trajectory_figure(paths, axes, smooth, method_summary(smooth, MEASURES), loss_bands(curves))
     >>> len(figure.axes)
     10
     """
-    shown = of_seed(paths, seed)
+    shown = of_seed(paths, paths["seed"].iloc[0])
     methods = list(dict.fromkeys(shown["method"]))
     bundles = path_bundles(shown)
     with use_style(large=True):
@@ -79,13 +88,6 @@ def trajectory_figure(
         draw_measure(second, smooth, summary, "turning_angle", methods)
         second.tick_params(labelleft=False)
         draw_losses(third, bands, methods)
-        note_below(
-            fig,
-            f"Paths of seed {shown['seed'].iloc[0]} at {axes.module}: white start, black end, thick the "
-            f"{HIGHLIGHTED} experts whose ends lie farthest apart. Below: {seed_count(smooth)}; dots are seeds, "
-            "bars 95 % intervals over seeds, dashes what pure noise with momentum gives; bands reach from the lowest to "
-            "the highest seed.",
-        )
     return fig
 
 
@@ -97,7 +99,7 @@ def draw_scenes(part: Any, shown: pd.DataFrame, axes: PathAxes, bundles: pd.Data
     for number, (letter, (method, ways)) in enumerate(zip("abcdefgh", told.items())):
         panel = part.add_axes((0.03 + number * width, -0.03, width, 0.93), projection="3d")
         draw_paths(panel, shown[shown["method"] == method], shown["step"].max())
-        dress_panel(panel, common_limits(shown), [f"PC{axis}" for axis in (1, 2, 3)], None)
+        dress_scene(panel, common_limits(shown))
         middle = 0.03 + (number + 0.5) * width
         color = method_color(method)
         part.text(
@@ -124,7 +126,7 @@ def draw_planes(part: Any, shown: pd.DataFrame, axes: PathAxes, bundles: pd.Data
     methods = list(dict.fromkeys(shown["method"]))
     panels = part.subplots(1, len(methods), sharex=True, sharey=True, squeeze=False)[0]
     for panel, method in zip(panels, methods):
-        lines = draw_plane(panel, shown[shown["method"] == method], shown["step"].max())
+        lines = draw_paths(panel, shown[shown["method"] == method], shown["step"].max())
         mark_bundles(panel, bundles[bundles["method"] == method], method)
         scaled(panel.xaxis, exponent)
         scaled(panel.yaxis, exponent)
@@ -143,10 +145,9 @@ def power_of_ten(paths: pd.DataFrame) -> int:
     return int(np.floor(np.log10(np.abs(common_limits(paths)).max())))
 
 
-def of_seed(paths: pd.DataFrame, seed: int | None) -> pd.DataFrame:
-    """The paths of one seed, by default the first in the frame."""
+def of_seed(paths: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The paths of one seed; raises ValueError for one that the frame does not have."""
     seeds = list(dict.fromkeys(paths["seed"]))
-    seed = seeds[0] if seed is None else seed
     if seed not in seeds:
         raise ValueError(f"seed = {seed} has no path; choose one of {', '.join(map(str, seeds))}")
     return paths[paths["seed"] == seed]
@@ -166,34 +167,24 @@ def common_limits(paths: pd.DataFrame) -> np.ndarray:
 
 
 def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
-    """All experts thin, those of lowest rank thick; returns the thick lines' artist, whose color is the step."""
+    """All experts thin, those of lowest rank thick, on as many axes as the panel has.
+
+    Returns the thick lines' artist, whose color is the step.
+    """
+    from matplotlib.collections import LineCollection
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
-    lines = lines_of(paths)
+    deep = panel.name == "3d"
+    kind, add = (Line3DCollection, panel.add_collection3d) if deep else (LineCollection, panel.add_collection)
+    flat = {"depthshade": False} if deep else {}
+    lines = lines_of(paths)[..., : 3 if deep else 2]
     leading = leading_lines(paths)
     for chosen, look in ((~leading, THIN), (leading, THICK)):
-        artist = Line3DCollection(segments_of(lines[chosen]), **look, **step_colors(last_step), capstyle="round")
+        artist = kind(list(segments_of(lines[chosen])), **look, **step_colors(last_step), capstyle="round")
         artist.set_array(np.tile(steps_of(paths)[1:], chosen.sum()))
-        panel.add_collection3d(artist, autolim=False)
-    panel.scatter(*lines[leading, -1].T, s=16, color="black", depthshade=False, zorder=10)
-    panel.scatter(*lines[0, 0], s=26, facecolor="white", edgecolor="black", depthshade=False, zorder=11)
-    return artist
-
-
-def draw_plane(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
-    """`draw_paths` on the first two axes."""
-    from matplotlib.collections import LineCollection
-
-    lines = lines_of(paths)[..., :2]
-    leading = leading_lines(paths)
-    for chosen, look in ((~leading, THIN), (leading, THICK)):
-        artist = LineCollection(
-            list(segments_of(lines[chosen])), **look, **step_colors(last_step), capstyle="round", zorder=2
-        )
-        artist.set_array(np.tile(steps_of(paths)[1:], chosen.sum()))
-        panel.add_collection(artist, autolim=False)
-    panel.scatter(*lines[leading, -1].T, s=18, color="black", zorder=4)
-    panel.scatter(*lines[0, 0], s=30, facecolor="white", edgecolor="black", zorder=5)
+        add(artist, autolim=False)
+    panel.scatter(*lines[leading, -1].T, s=18, color="black", zorder=4, **flat)
+    panel.scatter(*lines[0, 0], s=30, facecolor="white", edgecolor="black", zorder=5, **flat)
     return artist
 
 
@@ -247,18 +238,17 @@ def scaled(axis: Any, exponent: int) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**exponent:.3g}"))
 
 
-def dress_panel(panel: Any, limits: np.ndarray, labels: Sequence[str], exponent: int | None) -> None:
-    """One view and scale for all panels; ticks in units of 10^exponent, None for no numbers."""
+def dress_scene(panel: Any, limits: np.ndarray) -> None:
+    """One view and scale for all scenes, without numbers."""
     panel.view_init(ELEVATION, AZIMUTH)
-    panel.set_box_aspect((1, 1, 0.9), zoom=0.9 if exponent is not None else 1.05)
+    panel.set_box_aspect((1, 1, 0.9), zoom=1.05)
     panel.patch.set_visible(False)  # it would cover the labels of the panel beside it
-    for name, span, label in zip("xyz", limits, labels):
+    for number, (name, span) in enumerate(zip("xyz", limits), start=1):
         getattr(panel, f"set_{name}lim")(*span)
-        getattr(panel, f"set_{name}label")(label, labelpad=-5 if exponent is not None else -12)
+        getattr(panel, f"set_{name}label")(f"PC{number}", labelpad=-12)
         axis = getattr(panel, f"{name}axis")
-        scaled(axis, exponent or 0)
-        if exponent is None:
-            axis.set_ticklabels([])
+        scaled(axis, 0)
+        axis.set_ticklabels([])
         axis.set_tick_params(pad=-3, labelsize=6)
         axis.set_pane_color((0.97, 0.97, 0.97, 1.0))
         axis._axinfo["grid"].update(color=(0.85, 0.85, 0.85), linewidth=0.4)
@@ -362,7 +352,7 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
     names = dict(zip(("xaxis", "yaxis", "zaxis"), ({"title": {"text": label}} for label in axis_labels(axes))))
     return arranged(
         fig,
-        f"{seed_count(paths)}, one at a time; “×8”: eight experts take the same path",
+        f"{counted(paths['seed'].nunique(), 'seed')}, one at a time; “×8”: eight experts take the same path",
         title={"text": f"Router weights during training, {axes.module}"},
         scene={**names, "aspectmode": "cube"},
         height=720,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...evidence.intervals import method_summary
+from ...evidence.intervals import method_summary, paired_differences
 from ...tasks import baselines, load_suite, task_roles
 from ..asked import Runs, asked
 from ..chosen_module import meant
@@ -17,7 +17,7 @@ from ..convergence import accuracy_by_dataset, accuracy_by_role, convergence, lo
 from ..records import check_runs, gate_entropy, shared_modules
 from ..result import Result
 from .paths import PathAxes, distinct_experts, moving_module, path_axes, router_paths
-from .smoothness import gradient_noise, smoothness, smoothness_differences, smoothness_summary
+from .smoothness import MEASURES, METHOD, OTHERS, gradient_noise, smoothness
 
 REFERENCES = ("momentum_tortuosity", "momentum_angle", "walk_tortuosity")
 NOISE = ("gradient_norm", "successive_cosine", "noise_share")
@@ -76,7 +76,7 @@ class RouterPaths(Result):
     @property
     def smoothness(self) -> pd.DataFrame:
         """Means over seeds with their 95 % intervals, one row per measure and method."""
-        return smoothness_summary(self.smooth)
+        return method_summary(self.smooth, MEASURES)
 
     @property
     def numbers(self) -> Mapping[str, Any]:
@@ -85,7 +85,7 @@ class RouterPaths(Result):
             "axes": self.axes.by_method,
             "distinct": self.distinct,
             "smoothness": self.smoothness,
-            "differences": smoothness_differences(self.smooth),
+            "differences": paired_differences(self.smooth, MEASURES, METHOD, OTHERS),
             "references": method_summary(self.smooth, REFERENCES),
             "gradient_noise": method_summary(self.noise, NOISE),
             "convergence": self.converged,

@@ -18,6 +18,7 @@ from ..asked import Runs, asked, instance
 from ..records import check_runs, method_of, module_tensor, named, run_key, shared_modules
 
 PATH_COLUMNS = ("pc1", "pc2", "pc3")
+SAME_WAY = 1e-5  # of the longest displacement: ends nearer to each other are one
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,14 @@ def path_axes(runs: Runs, module: str) -> PathAxes:
     return PathAxes(module, components, np.mean(list(along.values()), axis=0), by_method)
 
 
-def leading_directions(moment: np.ndarray, count: int = 3) -> np.ndarray:
-    """(count, features) eigenvectors of the largest eigenvalues, each with its largest entry positive."""
+def leading_directions(moment: np.ndarray) -> np.ndarray:
+    """(3, features) eigenvectors of the largest eigenvalues, each with its largest entry positive."""
     from scipy.linalg import eigh
 
     features = len(moment)
-    if features < count:
-        raise ValueError(f"a router with {features} features has no {count} axes; draw layers of a larger input size")
-    _, vectors = eigh(moment, subset_by_index=[features - count, features - 1])
+    if features < 3:
+        raise ValueError(f"a router with {features} features has no 3 axes; draw layers of a larger input size")
+    _, vectors = eigh(moment, subset_by_index=[features - 3, features - 1])
     directions = vectors[:, ::-1].T
     largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], axis=1)
     return directions * np.sign(largest)
@@ -143,12 +144,11 @@ def farthest_first(ends: np.ndarray) -> np.ndarray:
     return rank
 
 
-def path_bundles(paths: pd.DataFrame, tolerance: float = 1e-5) -> pd.DataFrame:
+def path_bundles(paths: pd.DataFrame) -> pd.DataFrame:
     """The different ways of the experts of one seed, and how many experts go each of them.
 
     Args:
-        paths: rows of `router_paths` of one seed.
-        tolerance: as for `distinct_experts`, here along the three axes and in distance.
+        paths: rows of `router_paths` of one seed; ends are compared along the three axes and in distance.
 
     Returns:
         One row per method and way: method, expert (the first on it), pc1, pc2, pc3 (its end), experts.
@@ -166,7 +166,7 @@ def path_bundles(paths: pd.DataFrame, tolerance: float = 1e-5) -> pd.DataFrame:
     for method, own in paths.groupby("method", sort=False):
         last = own[own["step"] == own["step"].max()].reset_index(drop=True)
         ends = last[[*PATH_COLUMNS, "distance"]].to_numpy()  # (experts, 4)
-        same = np.linalg.norm(ends[:, None] - ends[None], axis=2) <= tolerance * last["distance"].max()
+        same = np.linalg.norm(ends[:, None] - ends[None], axis=2) <= SAME_WAY * last["distance"].max()
         first = same.argmax(axis=1)  # of each expert, the first that ends there
         counts = pd.Series(first).value_counts().sort_index()
         chosen = last.loc[counts.index, ["expert", *PATH_COLUMNS]]
@@ -195,10 +195,10 @@ def losses_at(run: Any, steps: np.ndarray) -> np.ndarray:
     return pd.Series(loss, index=history["step"].to_numpy()).reindex(steps + 1).to_numpy(dtype=float)
 
 
-def distinct_experts(runs: Sequence[Any], tolerance: float = 1e-5) -> pd.DataFrame:
+def distinct_experts(runs: Sequence[Any]) -> pd.DataFrame:
     """How many different ways the experts went: columns method, seed, module, experts, distinct.
 
-    Two experts went the same way when their displacements at the last record differ by at most `tolerance` times the
+    Two experts went the same way when their displacements at the last record differ by at most `SAME_WAY` times the
     longest one. With B and the router at zero and no intuition all up vectors of mix-and-match see the same
     gradients, so experts that share a down vector never part; a router that starts at random, or an intuition that
     differs between experts, breaks this symmetry.
@@ -216,7 +216,7 @@ def distinct_experts(runs: Sequence[Any], tolerance: float = 1e-5) -> pd.DataFra
         for run in runs:
             ends = displacements(module_tensor(run, module)[1][[0, -1]])[1]  # (experts, features)
             gaps = np.linalg.norm(ends[:, None] - ends[None], axis=2)  # (experts, experts)
-            same = gaps <= tolerance * np.linalg.norm(ends, axis=1).max()
+            same = gaps <= SAME_WAY * np.linalg.norm(ends, axis=1).max()
             new = ~np.tril(same, -1).any(1)  # equal to no expert before it
             rows.append({**run_key(run), "module": module, "experts": len(ends), "distinct": int(new.sum())})
     return pd.DataFrame(rows)

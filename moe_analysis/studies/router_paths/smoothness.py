@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ...evidence.intervals import method_summary, paired_differences
 from ..records import blocks, check_runs, recorded, run_key, stride
 
 MEASURES = ("tortuosity", "turning_angle", "step_variation", "relative_tortuosity")
@@ -194,25 +193,3 @@ def gradient_products(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
         dots.append(np.einsum("tmef,tmef->tm", values[1:], values[:-1]))
         last = values[-1:]
     return np.concatenate(squares), np.concatenate(dots)
-
-
-def smoothness_summary(frame: pd.DataFrame, measures: Sequence[str] = MEASURES) -> pd.DataFrame:
-    """Columns measure, method, mean, low, high, seeds: modules averaged within a seed, 95 % t interval over seeds.
-
-    >>> smoothness_summary(smooth, ["tortuosity"])[["method", "seeds"]].values.tolist()
-    [['LoRA-MoE', 2], ['mix-and-match', 2], ['T-REX', 2]]
-    """
-    return method_summary(frame, measures)
-
-
-def smoothness_differences(
-    frame: pd.DataFrame, method: str = METHOD, others: Sequence[str] = OTHERS, measures: Sequence[str] = MEASURES
-) -> pd.DataFrame:
-    """Columns measure, method, against, difference, low, high, seeds: paired by seed, 95 % t interval.
-
-    >>> smoothness_differences(smooth, measures=["tortuosity"])[["method", "against", "seeds"]]
-      method        against  seeds
-    0  T-REX  mix-and-match      2
-    1  T-REX       LoRA-MoE      2
-    """
-    return paired_differences(frame, measures, method, others)

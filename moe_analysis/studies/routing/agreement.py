@@ -7,7 +7,7 @@ In: recordings as in `specialization`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
@@ -20,6 +20,7 @@ from .load import distinct_experts
 from .specialization import Recorded, split_routers
 
 MEASURES = ("correlation", "same_top1")
+PAIR = ["seed", "other_seed"]
 AGREEMENT = "same_top1_adjusted"
 
 
@@ -219,26 +220,24 @@ def agreement_matrix(frame: pd.DataFrame, first: str, second: str, measure: str 
     return pd.DataFrame(values, index=names, columns=names)
 
 
-def pair_interval(
-    frame: pd.DataFrame, measure: str, seeds: Sequence[str] = ("seed", "other_seed")
-) -> tuple[float, float, float, int]:
+def pair_interval(frame: pd.DataFrame, measure: str) -> tuple[float, float, float, int]:
     """(mean, low, high, seeds) of a measure over pairs of seeds, routers averaged within a pair first.
 
     Pairs share seeds and are not independent, so the interval is that of the jackknife's pseudo-values, one a seed:
     what the mean over pairs becomes when all pairs of that seed are left out (Arvesen 1969). NaN for fewer than three.
     """
-    pairs = frame.groupby(list(seeds))[measure].mean().dropna()
-    values = pseudo_values(frame, measure, seeds)
+    pairs = frame.groupby(PAIR)[measure].mean().dropna()
+    values = pseudo_values(frame, measure)
     if len(values) < 3:
         return float(pairs.mean()), float("nan"), float("nan"), len(values)
     return *mean_interval(values), len(values)
 
 
-def pseudo_values(frame: pd.DataFrame, measure: str, seeds: Sequence[str] = ("seed", "other_seed")) -> np.ndarray:
+def pseudo_values(frame: pd.DataFrame, measure: str) -> np.ndarray:
     """(seeds,): the jackknife's pseudo-values of the mean over pairs; NaN for fewer than three seeds."""
-    pairs = frame.groupby(list(seeds))[measure].mean().dropna().reset_index()
-    names = pd.unique(pairs[list(seeds)].to_numpy().ravel())
+    pairs = frame.groupby(PAIR)[measure].mean().dropna().reset_index()
+    names = pd.unique(pairs[PAIR].to_numpy().ravel())
     if len(names) < 3:
         return np.full(len(names), np.nan)
-    without = [pairs.loc[(pairs[list(seeds)] != name).all(axis=1), measure].mean() for name in names]
+    without = [pairs.loc[(pairs[PAIR] != name).all(axis=1), measure].mean() for name in names]
     return len(names) * float(pairs[measure].mean()) - (len(names) - 1) * np.array(without)

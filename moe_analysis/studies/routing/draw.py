@@ -10,7 +10,8 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, interval_of, menu_of
-from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, seed_count, use_style
+from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
+from ...evidence import counted
 from ...evidence.intervals import mean_interval
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from .measure import RoutingInformation
 
-LABELS = {"dataset": "data set", "cluster": "semantic cluster", "cluster in data set": "cluster within a data set"}
+LABELS = {"dataset": "data set", "cluster": "semantic cluster"}
 VIEWS = {"gates": "all gates", "top1": "largest gate"}
 SHORT = {"dataset": "data set", "cluster": "cluster"}
 TOLD = {"dataset": ("#0072B2", "o", -0.17), "cluster": ("#D55E00", "s", 0.17)}  # color, marker, place in a row
@@ -28,7 +29,6 @@ EVENNESS = {"token_entropy": "evenness of a token's gates", "top1_balance": "eve
 SERIES = {
     "dataset": ("#0072B2", "circle", -0.2),
     "cluster": ("#D55E00", "square", 0.0),
-    "cluster in data set": ("#009E73", "diamond", 0.2),
     "token_entropy": ("#CC79A7", "circle-open", -0.15),
     "top1_balance": ("#555555", "triangle-up", 0.15),
 }
@@ -38,7 +38,16 @@ FLOOR = 0.01  # per cent: where the log axis begins
 
 def plot(found: RoutingInformation) -> Figure:
     """One row per system: information, evenness of gates and of load."""
-    return routing_figure(found.trained, found.untrained, found.loads)
+    with use_style(large=True):
+        fig = routing_figure(found.trained, found.untrained, found.loads)
+        note_below(
+            fig,
+            found.note(
+                "Bars: 95 % intervals over seeds of means over layers; (c, d) means over routers, from the lowest to "
+                f"the highest. Arrow: {FLOOR:g} % or less, or not above shuffled texts."
+            ),
+        )
+    return fig
 
 
 def interactive(found: RoutingInformation) -> go.Figure:
@@ -85,17 +94,7 @@ def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.D
         handles, labels = grid[0, 0].get_legend_handles_labels()
         order = np.argsort([label == BEFORE for label in labels], kind="stable")
         fig.legend([handles[one] for one in order], [labels[one] for one in order], loc="outside upper left", ncols=3)
-        note_below(
-            fig,
-            f"{reading_of(trained)}; (c, d) means over routers, from the lowest to the highest. Arrow: {FLOOR:g} % or "
-            "less, or not above shuffled texts.",
-        )
     return fig
-
-
-def reading_of(trained: pd.DataFrame) -> str:
-    """What the bars mean."""
-    return f"{seed_count(trained)}; bars: 95 % intervals over seeds of means over layers"
 
 
 def information_means(trained: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:
@@ -189,7 +188,8 @@ def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
     fig.update_xaxes(title_text="evenness (1: all the same)", row=1, col=2)
     return arranged(
         fig,
-        f"{seed_count(trained)}: one dot per router and seed; {FLOOR:g} % means {FLOOR:g} % or less",
+        f"{counted(trained['seed'].nunique(), 'seed')}: one dot per router and seed; {FLOOR:g} % means {FLOOR:g} % or "
+        "less",
         title={"text": "What gates tell, and how they load the experts"},
         height=220 + 52 * len(methods),
         updatemenus=[menu_of(menu, "restyle")],

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32, interval_of, menu_of
-from ...drawing.style import FULL_WIDTH, counted_seeds, figure, note_below, use_style
+from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
+from ...evidence import counted
 from ...evidence.intervals import mean_interval
 from ..records import layer_title
 from .agreement import AGREEMENT, agreement_matrix, pair_interval
@@ -30,11 +31,16 @@ MARKS = {
     SEEDS: ("#009E73", "o", "circle", 0.0),
     LAYERS: ("#0072B2", "s", "square", 0.2),
 }
+BARS = "bars: 95 % intervals, over seeds for pairs of layers and jackknifed where pairs share seeds"
 
 
 def plot(found: RoutingAgreement) -> Figure:
     """One row per system: means with intervals, and its matrices by layers and seeds."""
-    return agreement_figure(found.seeds, found.layers, found.untrained)
+    with use_style(large=True):
+        fig = agreement_figure(found.seeds, found.layers, found.untrained)
+        told = f"{BARS}. Matrices: one cell for each pair; the diagonal is a router with itself."
+        note_below(fig, found.note(f"{told[0].upper()}{told[1:]}"))
+    return fig
 
 
 def interactive(found: RoutingAgreement) -> go.Figure:
@@ -85,17 +91,7 @@ def agreement_figure(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seeds:
         bar = fig.colorbar(image, ax=beside, location="bottom", aspect=9, pad=0.03)
         bar.set_ticks([0, 0.5, 1])
         fig.legend(*dots.get_legend_handles_labels(), loc="outside upper left", ncols=3, handletextpad=0.2)
-        note_below(fig, reading_of(seeds))
     return fig
-
-
-def reading_of(seeds: pd.DataFrame) -> str:
-    """What the bars of both drawings mean."""
-    count = len(set(seeds["seed"]) | set(seeds["other_seed"]))
-    return (
-        f"{counted_seeds(count)}; bars: 95 % intervals, over seeds for pairs of layers and jackknifed where pairs share "
-        "seeds. Matrices: one cell for each pair; the diagonal is a router with itself."
-    )
 
 
 def layer_matrix(layers: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -224,7 +220,7 @@ def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seed
     )
     return arranged(
         fig,
-        reading_of(seeds).partition(" Matrices")[0],
+        f"{counted(len(set(seeds['seed']) | set(seeds['other_seed'])), 'seed')}; {BARS}.",
         title={"text": "Do routers agree?"},
         height=760 + 30 * len(methods),
         updatemenus=[menu_of(menu, "restyle")],

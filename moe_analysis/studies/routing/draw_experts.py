@@ -26,7 +26,10 @@ MOST_LIFT = 2.0  # colors end at four times as often, or a quarter
 
 def plot(found: RoutingExperts) -> Figure:
     """One router of each system."""
-    return specialists_figure(found.shown)
+    with use_style(large=True):
+        fig = specialists_figure(found.shown)
+        note_below(fig, found.note(routers_shown(found.shown)))
+    return fig
 
 
 def interactive(found: RoutingExperts) -> go.Figure:
@@ -108,7 +111,6 @@ def specialists_figure(shares: pd.DataFrame) -> Figure:
         bar = fig.colorbar(image, ax=panels, extend="both", fraction=0.04, aspect=50, location="bottom")
         bar.set_ticks([-2, -1, 0, 1, 2], labels=["¼", "½", "1", "2", "4"])
         bar.set_label("times as often as the average token")
-        note_below(fig, routers_shown(shares))
     return fig
 
 

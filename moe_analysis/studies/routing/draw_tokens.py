@@ -12,6 +12,7 @@ import pandas as pd
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of
 from ...drawing.style import FULL_WIDTH, figure, note_below, text_on, use_style
+from ...evidence import counted
 from ..optimizers.draw import spread_out
 from ..records import layer_title
 from .draw_gates import expert_color, hover_text
@@ -77,8 +78,8 @@ def set_in_lines(tokens: pd.DataFrame, columns: int) -> list[Placed]:
     return placed
 
 
-def tokens_figure(found: RoutedTokens, name: str, row: int | None = None) -> Figure:
-    """The texts (or one of them) over the flow of their tokens, for one router and the others at its place.
+def tokens_figure(found: RoutedTokens, name: str) -> Figure:
+    """The texts over the flow of their tokens, for one router and the others at its place.
 
     Below, where they have a form, all gates of one token, and those of the results `beside`.
 
@@ -87,16 +88,16 @@ def tokens_figure(found: RoutedTokens, name: str, row: int | None = None) -> Fig
         >>> len(figure.axes)
         2
     """
-    lines = 1 + max((one.line for one in set_in_lines(shown_tokens(found, row), COLUMNS)), default=0)
+    lines = 1 + max((one.line for one in set_in_lines(shown_tokens(found), COLUMNS)), default=0)
     flows = len(found.at(found.routers[name].place)) > 1
     formed = [one for one in (found, *found.beside) if has_form(one)]
     heights = [0.35 + LINE * (lines + KEY), *[2.6] * flows, *[2.1] * bool(formed)]
     with use_style():
         fig = figure(FULL_WIDTH, sum(heights) + 0.55)
         rows = fig.add_gridspec(len(heights), 1, height_ratios=heights)
-        draw_texts(fig.add_subplot(rows[0]), found, name, row)
+        draw_texts(fig.add_subplot(rows[0]), found, name)
         if flows:
-            draw_flow(fig.add_subplot(rows[1]), found, found.routers[name].place, row)
+            draw_flow(fig.add_subplot(rows[1]), found, found.routers[name].place)
         inside = rows[-1].subgridspec(1, max(1, len(formed)))
         for number, one in enumerate(formed):
             draw_gates(fig.add_subplot(inside[number]), one, name if one is found else one.middle)
@@ -118,14 +119,14 @@ def note(found: RoutedTokens, formed: Sequence[RoutedTokens] = ()) -> str:
     return found.note(told) if known else told
 
 
-def shown_tokens(found: RoutedTokens, row: int | None = None) -> pd.DataFrame:
-    """The tokens of one text, or of the first texts; their index is that of all tokens."""
-    return found.tokens[found.tokens["row"].eq(row) if row is not None else found.tokens["row"].lt(MOST_TEXTS)]
+def shown_tokens(found: RoutedTokens) -> pd.DataFrame:
+    """The tokens of the first texts; their index is that of all tokens."""
+    return found.tokens[found.tokens["row"].lt(MOST_TEXTS)]
 
 
-def draw_texts(panel: Any, found: RoutedTokens, name: str, row: int | None = None) -> Axes:
+def draw_texts(panel: Any, found: RoutedTokens, name: str) -> Axes:
     """The texts as boxes in the colors of their strongest experts in the router of that name."""
-    router, tokens = found.routers[name], shown_tokens(found, row)
+    router, tokens = found.routers[name], shown_tokens(found)
     placed = set_in_lines(tokens, COLUMNS)
     draw_key(panel, router, {int(router.strongest[token]) for token in tokens.index})
     for one in placed:
@@ -169,14 +170,14 @@ def draw_key(panel: Any, router: RoutedBy, taken: set[int]) -> None:
         panel.text(at + 0.6, KEY, f"and {len(experts) - MOST_KEYS} more", fontsize=6.6, va="center")
 
 
-def bars_of(found: RoutedTokens, place: str, row: int | None) -> list[pd.DataFrame]:
+def bars_of(found: RoutedTokens, place: str) -> list[pd.DataFrame]:
     """For every layer with a router at the place: expert, tokens, bottom, top of its bars, the busiest experts' alone.
 
     Experts beyond MOST_BARS stand together under OTHERS. The heights of a layer's bars sum to 1 less the gaps.
     """
     layers = []
     for router in found.at(place).values():
-        counts = pd.Series(chosen_by(found, router, row)).value_counts()
+        counts = pd.Series(router.strongest).value_counts()
         kept = counts.iloc[: MOST_BARS - (len(counts) > MOST_BARS)].sort_index()
         if len(counts) > len(kept):
             kept = pd.concat([kept, pd.Series({OTHERS: counts.sum() - kept.sum()})])
@@ -188,28 +189,23 @@ def bars_of(found: RoutedTokens, place: str, row: int | None) -> list[pd.DataFra
     return layers
 
 
-def chosen_by(found: RoutedTokens, router: RoutedBy, row: int | None) -> np.ndarray:
-    """(tokens,) strongest experts of one text's tokens, or of all."""
-    return router.strongest if row is None else router.strongest[(found.tokens["row"] == row).to_numpy()]
-
-
-def ribbons_of(found: RoutedTokens, place: str, row: int | None) -> list[pd.DataFrame]:
+def ribbons_of(found: RoutedTokens, place: str) -> list[pd.DataFrame]:
     """For every pair of consecutive layers: expert, to_expert, tokens of the flow between the bars of `bars_of`."""
-    layers, ladder = bars_of(found, place, row), list(found.at(place).values())
+    layers, ladder = bars_of(found, place), list(found.at(place).values())
     folded = []
     for bars, router in zip(layers, ladder):
-        chosen = chosen_by(found, router, row)
+        chosen = router.strongest
         folded.append(np.where(np.isin(chosen, bars["expert"]), chosen, OTHERS))
     pairs = [pd.DataFrame({"expert": one, "to_expert": other}) for one, other in zip(folded, folded[1:])]
     return [pair.value_counts(sort=False).sort_index().rename("tokens").reset_index() for pair in pairs]
 
 
-def draw_flow(panel: Any, found: RoutedTokens, place: str, row: int | None = None) -> Axes:
+def draw_flow(panel: Any, found: RoutedTokens, place: str) -> Axes:
     """Bars of the experts of every layer, and ribbons of the tokens between them."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
-    layers, width = bars_of(found, place, row), 0.09
+    layers, width = bars_of(found, place), 0.09
     total = int(layers[0]["tokens"].sum())
     for number, bars in enumerate(layers):
         for bar in bars.itertuples():
@@ -220,7 +216,7 @@ def draw_flow(panel: Any, found: RoutedTokens, place: str, row: int | None = Non
             for expert, y in zip(bars["expert"], spread_out(middles.to_numpy(), BETWEEN_NAMES)):
                 label = bar_name(router, expert)
                 panel.text(number + width * 0.65, y, label, fontsize=6.6, ha="left", va="center")
-    for number, ribbons in enumerate(ribbons_of(found, place, row)):
+    for number, ribbons in enumerate(ribbons_of(found, place)):
         ends = [dict(zip(bars["expert"], bars["top"])) for bars in layers[number : number + 2]]
         scales = [(bars["top"] - bars["bottom"]).sum() / total for bars in layers[number : number + 2]]
         for one in ribbons.itertuples():
@@ -245,7 +241,7 @@ def draw_flow(panel: Any, found: RoutedTokens, place: str, row: int | None = Non
     panel.set_yticks([])
     panel.spines[["left", "bottom"]].set_visible(False)
     panel.tick_params(length=0)
-    panel.set_title(f"{total} token{'s' * (total != 1)} through {place}")
+    panel.set_title(f"{counted(total, 'token')} through {place}")
     return panel
 
 
@@ -346,14 +342,14 @@ def flow_trace(found: RoutedTokens, place: str) -> Any:
     """The flow at one place as plotly's Sankey diagram."""
     import plotly.graph_objects as go
 
-    layers, ladder = bars_of(found, place, None), list(found.at(place).values())
+    layers, ladder = bars_of(found, place), list(found.at(place).values())
     number = {
         (layer, expert): place
         for place, (layer, expert) in enumerate((at, one) for at, bars in enumerate(layers) for one in bars["expert"])
     }
     labels = [bar_name(ladder[layer], expert) for layer, expert in number]
     titles = [layer_title(ladder[layer].layer) for layer, _ in number]
-    links = [(at, link) for at, ribbons in enumerate(ribbons_of(found, place, None)) for link in ribbons.itertuples()]
+    links = [(at, link) for at, ribbons in enumerate(ribbons_of(found, place)) for link in ribbons.itertuples()]
     return go.Sankey(
         arrangement="fixed",
         node={

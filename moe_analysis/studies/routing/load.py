@@ -14,6 +14,7 @@ import pandas as pd
 from ..records import layer_of, run_key
 from .specialization import Recorded, largest, split_routers
 
+STARVED = 0.1  # of the even share
 SAME_GATES = 1e-6  # difference of two gates that are equal up to rounding
 
 
@@ -30,25 +31,21 @@ def distinct_experts(gates: np.ndarray) -> np.ndarray:
     return np.stack(groups, axis=1)
 
 
-def expert_loads(recorded: Iterable[Recorded], top_k: int = 1, method: str | None = None) -> pd.DataFrame:
-    """One row per (method, seed, module, expert): mass, top1, used, rank, tokens.
+def expert_loads(recorded: Iterable[Recorded], method: str | None = None) -> pd.DataFrame:
+    """One row per (method, seed, module, expert): mass, top1, rank, tokens.
 
-    mass: share of all gate mass. top1: share of tokens whose largest gate it has, ties shared evenly. used: share of
-    tokens that have it among their top_k largest non-zero gates. rank: by mass, 1 for the busiest. tokens: seen. Raises
-    ValueError for a top_k below 1.
+    mass: share of all gate mass. top1: share of tokens whose largest gate it has, ties shared evenly. rank: by mass, 1
+    for the busiest. tokens: seen.
 
     >>> loads = expert_loads(recorded)
     >>> one = loads[loads["module"] == module].query("method == 'LoRA-MoE' and seed == 0")
     >>> one["rank"].sort_values().tolist(), round(float(one["mass"].sum()), 6)
     ([1, 2, 3, 4], 1.0)
     """
-    if top_k < 1:
-        raise ValueError(f"top_k = {top_k} must be at least 1")
     frames = []
     for run, by_module, tokens in recorded:
         for module, gates in split_routers(run, by_module).items():
             experts = gates.shape[1]
-            least = np.partition(gates, -min(top_k, experts), axis=1)[:, [-min(top_k, experts)]]
             mass = gates.sum(0) / gates.sum()
             frames.append(
                 pd.DataFrame(
@@ -59,7 +56,6 @@ def expert_loads(recorded: Iterable[Recorded], top_k: int = 1, method: str | Non
                         "expert": np.arange(experts),
                         "mass": mass,
                         "top1": largest(gates).mean(0),
-                        "used": ((gates >= least) & (gates > 0)).mean(0),
                         "rank": (-mass).argsort(kind="stable").argsort() + 1,
                         "tokens": len(tokens),
                     }
@@ -68,15 +64,13 @@ def expert_loads(recorded: Iterable[Recorded], top_k: int = 1, method: str | Non
     return pd.concat(frames, ignore_index=True)
 
 
-def load_summary(
-    recorded: Iterable[Recorded], top_k: int = 1, least: float = 0.1, method: str | None = None
-) -> pd.DataFrame:
+def load_summary(recorded: Iterable[Recorded], method: str | None = None) -> pd.DataFrame:
     """One row per (method, seed, module): how evenly its experts are loaded, and how evenly a token spreads its gates.
 
     token_entropy: normalized entropy of a token's gates, mean over tokens with gates. Of the loads, "mass" and "top1"
     as in `expert_loads`: …_balance (normalized entropy, 1 when even), …_variation (standard deviation over mean),
-    …_peak (largest over mean). never_top: experts among no token's top_k. starved: experts with less than `least` of
-    the even share of mass. dead: one or the other. distinct: those with gates of their own (`distinct_experts`). All
+    …_peak (largest over mean). never_top: experts that are no token's largest. starved: experts with less than a
+    tenth of the even share of mass. dead: one or the other. distinct: those with gates of their own (`distinct_experts`). All
     four are shares of `experts`, their number.
     Entropy is concave, so mass_balance is at least token_entropy: even gates do mean an even mass. They say nothing of
     top1_balance: all tokens can have the same largest gate by a hair. Uneven gates say nothing of either. A single
@@ -87,7 +81,7 @@ def load_summary(
     {'LoRA-MoE': 4, 'mix-and-match': 8, 'T-REX': 8}
     """
     recorded, rows = list(recorded), []
-    loads = expert_loads(recorded, top_k, method).set_index(["method", "seed", "module"]).sort_index()
+    loads = expert_loads(recorded, method).set_index(["method", "seed", "module"]).sort_index()
     for run, by_module, _ in recorded:
         for module, gates in split_routers(run, by_module).items():
             keys = {**run_key(run, method), "module": module}
@@ -101,7 +95,7 @@ def load_summary(
                     f"{name}_peak": load.max() / load.mean(),
                     f"{name}_variation": load.std() / load.mean(),
                 }
-            never, starved = own["used"] == 0, own["mass"] < least / len(own)
+            never, starved = own["top1"] == 0, own["mass"] < STARVED / len(own)
             row["distinct"] = distinct_experts(gates).shape[1] / len(own)
             rows.append({**row, "never_top": never.mean(), "starved": starved.mean(), "dead": (never | starved).mean()})
     return pd.DataFrame(rows)

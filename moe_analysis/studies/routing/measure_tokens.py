@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from ...evidence import counted
 from ...training.recorders.attached_run import bare_model
 from ...training.recorders.routing import checked_texts, record_gates, routers_of
 from ..asked import Runs, asked, instance, runs_of
@@ -322,8 +323,7 @@ def read_texts(
         system,
         again,
         runs=runs,
-        sample=f"{len(texts)} text{'s' * (len(texts) != 1)}, {len(frame)} tokens, {len(adapters)} routers of one model: "
-        f"{whose}",
+        sample=f"{counted(len(texts), 'text')}, {len(frame)} tokens, {len(adapters)} routers of one model: {whose}",
     )
 
 

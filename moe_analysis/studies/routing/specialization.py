@@ -16,7 +16,6 @@ import pandas as pd
 from ..records import layer_of, named, run_key
 
 VIEWS = ("gates", "top1")
-UNITS = ("token", "text")
 POOLED = ("momor", "smore")  # systems with several pools
 BLOCK_VALUES = 2**23  # of one block of shuffles
 Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]
@@ -65,20 +64,12 @@ def largest(gates: np.ndarray) -> np.ndarray:
     return np.divide(top, count, out=np.zeros(top.shape), where=count > 0)
 
 
-def text_table(gates: np.ndarray, text: np.ndarray, view: str, unit: str) -> np.ndarray:
-    """gates (T, R, E), text (T,) codes 0, 1, … -> (texts, R, E): the mass that a text's tokens give to every expert.
-
-    With unit "text" every text has mass 1, and in the view "top1" it counts by the largest of its mean gates.
-    """
-    values = largest(gates) if view == "top1" and unit == "token" else gates
+def text_table(gates: np.ndarray, text: np.ndarray, view: str = "gates") -> np.ndarray:
+    """gates (T, R, E), text (T,) codes 0, 1, … -> (texts, R, E): the mass that a text's tokens give to every expert."""
+    values = largest(gates) if view == "top1" else gates
     order = text.argsort(kind="stable")
     starts = np.flatnonzero(np.diff(text[order], prepend=-1))
-    table = np.add.reduceat(values[order], starts, axis=0)  # (texts, R, E)
-    if unit == "text":
-        mass = table.sum(-1, keepdims=True)
-        table = np.divide(table, mass, out=np.zeros_like(table), where=mass > 0)
-        table = largest(table) if view == "top1" else table
-    return table
+    return np.add.reduceat(values[order], starts, axis=0)
 
 
 def bits(mass: np.ndarray, axes: int | tuple[int, ...]) -> np.ndarray:
@@ -105,58 +96,41 @@ def information(table: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.concatenate([pair[0] for pair in found]), np.concatenate([pair[1] for pair in found])
 
 
-def shuffles(codes: np.ndarray, strata: np.ndarray, permutations: int, seed: int) -> np.ndarray:
-    """(permutations, texts): the labels of whole texts shuffled, each only among the texts of its stratum."""
-    generator = np.random.default_rng(seed)
-    place = strata.argsort(kind="stable")
-    shuffled = np.empty((permutations, len(codes)), dtype=codes.dtype)
-    for row in shuffled:
-        row[place] = codes[np.lexsort((generator.random(len(codes)), strata))]
-    return shuffled
-
-
 def specialization(
     recorded: Iterable[Recorded],
     labels: Mapping[str, Any] | None = None,
-    within: Any = None,
-    unit: str = "token",
     permutations: int = 200,
-    seed: int = 0,
     method: str | None = None,
 ) -> pd.DataFrame:
     """One row per (method, seed, module, label, view): what the chosen experts tell of a text's label, in bits.
 
-    labels: {name: a label for every row of the frame that was recorded}, by default the data sets. within: a label for
-    every row too; then the information is what remains once `within` is known. unit: "token", where long texts weigh
-    more, or "text". method: a label in place of the runs' own.
-    view: "gates" (the distribution) or "top1" (the largest gate). information: mutual information. by_chance: its mean
-    when labels are shuffled over texts (within `within`); whole texts move, for the tokens of one are not independent.
-    excess: the difference. p: share of shuffles, the real order counted as one, that reach the information; run_p: the
-    same of the mean over the run's routers. label_entropy: of the labels (given `within`). normalized: excess by
+    labels: {name: a label for every row of the frame that was recorded}, by default the data sets. method: a label in
+    place of the runs' own.
+    view: "gates" (the distribution) or "top1" (the largest gate). information: mutual information over tokens.
+    by_chance: its mean when labels are shuffled over texts; whole texts move, for the tokens of one are not
+    independent. excess: the difference. p: share of shuffles, the real order counted as one, that reach the
+    information; run_p: the same of the mean over the run's routers. label_entropy: of the labels. normalized: excess by
     label_entropy, NaN for a single label. most: the smaller of label_entropy and the log of the number of experts.
-    Raises ValueError for an unknown unit, fewer than one permutation, or labels of the wrong length.
+    Raises ValueError for fewer than one permutation, or labels of the wrong length.
 
     >>> found = specialization(recorded, labels, permutations=4)
     >>> found["view"].unique().tolist(), bool((found["information"] >= 0).all())
     (['gates', 'top1'], True)
     """
-    if unit not in UNITS or permutations < 1:
-        raise ValueError(
-            f"unit = {unit!r} and permutations = {permutations}; use one of {', '.join(UNITS)} and at least 1"
-        )
+    if permutations < 1:
+        raise ValueError(f"permutations = {permutations} must be at least 1")
     frames = []
     for run, by_module, tokens in recorded:
         routers = split_routers(run, by_module)
         gates, (text, rows) = stacked(routers), pd.factorize(tokens["row"])
         experts = np.array([part.shape[1] for part in routers.values()])
         of_row = tokens.drop_duplicates("row").set_index("row")["dataset"].reindex(rows)
-        strata = np.zeros(len(rows), int) if within is None else codes_of(within, rows, "within")
         names = {"dataset": None} if labels is None else labels
         for view in VIEWS:
-            table = text_table(gates, text, view, unit)
+            table = text_table(gates, text, view)
             for name, values in names.items():
                 own = pd.factorize(of_row)[0] if values is None else codes_of(values, rows, f"labels[{name!r}]")
-                measured = tested(table, own, strata, permutations, seed)
+                measured = tested(table, own, permutations)
                 measured["most"] = np.minimum(measured["label_entropy"], np.log2(experts))
                 frames.append(
                     pd.DataFrame(
@@ -166,7 +140,6 @@ def specialization(
                             "layer": [layer_of(each) for each in routers],
                             "label": name,
                             "view": view,
-                            "unit": unit,
                             **measured,
                         }
                     )
@@ -185,15 +158,11 @@ def codes_of(values: Any, rows: Any, name: str) -> np.ndarray:
     return pd.factorize(values[rows])[0]
 
 
-def tested(
-    table: np.ndarray, codes: np.ndarray, strata: np.ndarray, permutations: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Columns of `specialization` (R,) of one labeling: information beyond the strata's, and its chance level."""
-    both = pd.factorize(strata * (codes.max() + 1) + codes)[0]
-    found, entropy = information(table, np.concatenate([both[None], shuffles(both, strata, permutations, seed)]))
-    known, known_entropy = information(table, strata[None])  # both zero with a single stratum
-    found = np.maximum(found - known, 0.0)
-    chance, label_entropy = found[1:].mean(0), entropy[0] - known_entropy[0]
+def tested(table: np.ndarray, codes: np.ndarray, permutations: int) -> dict[str, np.ndarray]:
+    """Columns of `specialization` (R,) of one labeling: its information, and how much there is by chance."""
+    orders = np.random.default_rng(0).random((permutations, len(codes))).argsort(axis=1)
+    found, entropy = information(table, np.concatenate([codes[None], codes[orders]]))
+    chance, label_entropy = found[1:].mean(0), entropy[0]
     excess, whole = found[0] - chance, found.mean(1)
     reached, all_reached = (found[1:] >= found[0] - 1e-12).sum(0), (whole[1:] >= whole[0] - 1e-12).sum()
     spread = label_entropy > 1e-9
@@ -208,11 +177,10 @@ def tested(
     }
 
 
-def expert_shares(recorded: Iterable[Recorded], labels: Any = None, method: str | None = None) -> pd.DataFrame:
-    """One row per (method, seed, module, label, expert): the experts that a label's tokens are routed to.
+def expert_shares(recorded: Iterable[Recorded]) -> pd.DataFrame:
+    """One row per (method, seed, module, label, expert): the experts that the tokens of a data set are routed to.
 
-    labels: one for every row of the recorded frame, by default its data set. share: of the label's gate mass that the
-    expert gets (NaN for a label without mass). load: of all gate mass. log_lift: log2 of share over load, 0 where the
+    label: the data set. share: of its gate mass that the expert gets (NaN for a label without mass). load: of all gate mass. log_lift: log2 of share over load, 0 where the
     label uses the expert as all tokens do, -inf where it never does, NaN for an expert without load.
 
     >>> found = expert_shares(recorded)
@@ -223,9 +191,8 @@ def expert_shares(recorded: Iterable[Recorded], labels: Any = None, method: str 
     for run, by_module, tokens in recorded:
         routers = split_routers(run, by_module)
         gates = stacked(routers)
-        names = tokens["dataset"] if labels is None else np.asarray(labels)[tokens["row"]]
-        codes, kinds = pd.factorize(names, sort=True)
-        table = text_table(gates, codes, "gates", "token")  # (labels, R, E)
+        codes, kinds = pd.factorize(tokens["dataset"], sort=True)
+        table = text_table(gates, codes)  # (labels, R, E)
         with np.errstate(divide="ignore", invalid="ignore"):
             share = table / table.sum(-1, keepdims=True)
             load = (table / table.sum((0, 2), keepdims=True)).sum(0)  # (R, E)
@@ -235,7 +202,7 @@ def expert_shares(recorded: Iterable[Recorded], labels: Any = None, method: str 
             frames.append(
                 pd.DataFrame(
                     {
-                        **run_key(run, method),
+                        **run_key(run),
                         "module": module,
                         "layer": layer_of(module),
                         "label": np.repeat(kinds, experts),

@@ -16,7 +16,6 @@ import pandas as pd
 from ...tasks.clusters import cluster
 
 LABELS = ("dataset", "group")
-SCORES = ("ami", "nmi", "homogeneity", "completeness", "purity")
 HELD = 0.1  # of a cluster, from here on it holds a class
 
 
@@ -66,7 +65,7 @@ def agreement(clusters: Mapping[int, np.ndarray], frame: pd.DataFrame, permutati
 
     Returns:
         k, labels ("dataset" or "group"), classes (how many), matched (k = classes), seeds (how many), and for each of
-        `SCORES` the mean over the seeds of k-means and its standard deviation (`ami`, `ami_sd`, ...).
+        `scores` the mean over the seeds of k-means and its standard deviation (`ami`, `ami_sd`, ...).
 
     Raises:
         ValueError: for fewer than one permutation.
@@ -181,7 +180,10 @@ def regrouped_counts(
 
 
 def scores(tables: np.ndarray) -> dict[str, np.ndarray]:
-    """The `SCORES` of contingency tables (..., clusters, classes), each (...). NaN where there is one class only."""
+    """ami, nmi, homogeneity, completeness and purity of contingency tables (..., clusters, classes), each (...).
+
+    NaN where there is one class only.
+    """
     by_cluster, by_class = tables.sum(-1), tables.sum(-2)  # (..., clusters), (..., classes)
     joint, cluster_bits, class_bits = entropy(tables, axes=2), entropy(by_cluster), entropy(by_class)
     shared = np.maximum(cluster_bits + class_bits - joint, 0.0)  # mutual information, nats

@@ -40,7 +40,7 @@ def plot(found: SemanticMap) -> Figure:
         fig, marks = plain_map(found.points, found.names, found.own), "A point is a text."
     else:
         fig = semantic_map(found.points, found.names, found.agreement, found.neighbors, found.own)
-        marks = "A point is a prompt. Below, dots are means over seeds, bars their deviation; gray: chance."
+        marks = "A point is a prompt. Below, dots are means over seeds, bars their standard deviation; gray: chance."
     with use_style(large=True):
         note_below(fig, found.note(marks))
     return fig
@@ -63,8 +63,8 @@ def semantic_map(
     """The paper figure, from the tables `points`, `names`, `agreement`, `neighbors` and `own` of the result.
 
     Top: the map colored by predefined group, with a hull and a name for every cluster. Bottom: AMI of clusters with
-    both labelings against k (mean and deviation over seeds; gray: 95 % of shuffled labels, dotted: groups at random to
-    data sets), and the share of nearest neighbors that agree.
+    both labelings against k (mean and standard deviation over seeds; gray: 95 % of shuffled labels, dotted: groups at
+    random to data sets), and the share of nearest neighbors that agree.
 
     >>> figure = semantic_map(points, names, table, neighbors)
     >>> figure.axes[0].get_title(loc="left")
@@ -81,7 +81,7 @@ def semantic_map(
         map_panel(panel, points, "group", names, own)
         panel.set_title(map_title(points))
         ami, near = bottom.subplots(1, 2)
-        _curves(ami, table, "ami", "AMI")
+        _curves(ami, table)
         _bars(near, neighbors)
         bottom.legend(*_curve_handles(table), loc="outside lower center", ncols=3, fontsize=10, handlelength=1.8)
         return drawing
@@ -227,14 +227,14 @@ def _handles(marks: dict[Any, Mark]) -> list[Any]:
     return [Line2D([], [], linestyle="", marker=marker, color=color, markersize=7) for marker, color in shapes]
 
 
-def _curves(axes: Axes, table: pd.DataFrame, score: str, title: str) -> None:
+def _curves(axes: Axes, table: pd.DataFrame) -> None:
     for text, style in zip(table["text"].unique(), TEXT_STYLES):
         for labels, color in LABEL_COLORS.items():
             rows = table[(table["text"] == text) & (table["labels"] == labels)].sort_values("k")
             axes.errorbar(
                 rows["k"],
-                rows[score],
-                rows[f"{score}_sd"].fillna(0),
+                rows["ami"],
+                rows["ami_sd"].fillna(0),
                 color=color,
                 linestyle=style,
                 marker="o",
@@ -244,11 +244,11 @@ def _curves(axes: Axes, table: pd.DataFrame, score: str, title: str) -> None:
             )
     first = table[table["text"] == table["text"].iloc[0]]
     groups = first[first["labels"] == "group"].sort_values("k")
-    axes.fill_between(groups["k"], 0, first.groupby("k")[f"chance_{score}_95"].max(), color="#B0B0B0", linewidth=0)
-    axes.plot(groups["k"], groups[f"regrouped_{score}"], color=LABEL_COLORS["group"], linestyle=":", linewidth=1.5)
+    axes.fill_between(groups["k"], 0, first.groupby("k")["chance_ami_95"].max(), color="#B0B0B0", linewidth=0)
+    axes.plot(groups["k"], groups["regrouped_ami"], color=LABEL_COLORS["group"], linestyle=":", linewidth=1.5)
     axes.axhline(0.5, color="#B0B0B0", linewidth=0.6, zorder=0)
     ticks = sorted({int(k) for k in table["k"]})
-    axes.set(ylim=(-0.02, 1.02), title=f"Agreement ({title})", xlabel="number of clusters k", xscale="log")
+    axes.set(ylim=(-0.02, 1.02), title="Agreement (AMI)", xlabel="number of clusters k", xscale="log")
     axes.set_xticks(ticks, [str(k) for k in ticks])
     axes.minorticks_off()
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.style import Mark, category_marks
+from ...evidence import counted
 
 COLORINGS = {"group": "predefined group", "dataset": "data set", "cluster": "semantic cluster"}
 PROMPT_LENGTH, PROMPT_WIDTH = 180, 60  # characters of a prompt that a hover shows, and of one of its lines
@@ -25,14 +26,6 @@ def map_title(points: pd.DataFrame) -> str:
         return f"{counted(len(points), 'text')} in {clusters}"
     labels = f"{counted(told['dataset'], 'data set')} in {counted(told['group'], 'group')}"
     return f"{counted(len(points), 'prompt')} of {labels}, and {clusters}"
-
-
-def counted(number: int, word: str) -> str:
-    """
-    >>> counted(1, "group"), counted(3, "data set")
-    ('1 group', '3 data sets')
-    """
-    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def hover_prompt(prompt: str) -> str:

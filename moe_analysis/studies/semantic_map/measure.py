@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...evidence import counted
 from ...tasks import Clusters, cluster, embed, load_suite, suite_manifest
 from ...tasks.rows import shorten
 from ..asked import asked, instance, listed
@@ -291,8 +292,7 @@ def _clusters_of(prompts: pd.DataFrame, k: int | None, ks: Sequence[int]) -> int
 def _counted(prompts: pd.DataFrame, source: str) -> str:
     if "dataset" not in prompts:
         return f"{len(prompts)} plain texts"
-    datasets = prompts["dataset"].nunique()
-    return f"{len(prompts)} prompts of {datasets} data set{'s' * (datasets != 1)} of {source}"
+    return f"{len(prompts)} prompts of {counted(prompts['dataset'].nunique(), 'data set')} of {source}"
 
 
 def _compared(

@@ -6,19 +6,18 @@ hypothesis of ours. Counts, spans and closed forms are exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ...evidence import Claim, Effect
+from ...evidence import Claim, Effect, whole_of
 from ...evidence.intervals import seed_means
 from .measure import Approximation, Intuition, Span, Systems, Used
 from .used import USED_MEASURES
 
-METHOD, MIXTURE = "T-REX", "LoRA-MoE"
+MIXTURE = "LoRA-MoE"
 SAVING = (0.30, 0.40)  # the abstract's
 QUADRATIC = 1.5  # a growth exponent nearer to 2 than to 1
 DIRECTION = 1.0  # one direction more is the least that can matter
@@ -93,9 +92,9 @@ def growth(budgets: pd.DataFrame, count: str, words: str) -> Claim:
     return Claim(name, source, statement, exponent, expected, residual, exponent >= QUADRATIC)
 
 
-def budget_exponent(budgets: pd.DataFrame, count: str, system: str = "mix_and_match") -> float:
-    """Slope of log(span) against log(budget), by least squares."""
-    rows = budgets[(budgets["count"] == count) & (budgets["system"] == system)]
+def budget_exponent(budgets: pd.DataFrame, count: str) -> float:
+    """Slope of mix-and-match's log(span) against log(budget), by least squares."""
+    rows = budgets[(budgets["count"] == count) & (budgets["system"] == "mix_and_match")]
     return float(np.polyfit(np.log(rows["budget"].astype(float)), np.log(rows["span"].astype(float)), 1)[0])
 
 
@@ -141,7 +140,7 @@ def used_claim(method: str, means: pd.DataFrame) -> Claim:
         else:
             parts.append(part.untestable(f"no run of {MIXTURE}"))
     statement = f"tokens of {method} use more directions than those of {MIXTURE}"
-    return whole_of(f"trex_lemma41_used_{name}", source, statement, parts, "own")
+    return whole_of(f"trex_lemma41_used_{name}", source, statement, parts)
 
 
 @claims.register
@@ -190,9 +189,9 @@ def best_claim(by_seed: pd.DataFrame, count: str) -> Claim:
         statement = (
             "consistency check: when only factors count as parameters, mix-and-match contains every other system"
         )
-        return whole_of(name, source, statement, parts)
+        return whole_of(name, source, statement, parts, kind="exact")
     statement = f"with {paid} paid, mix-and-match approximates every family of updates best"
-    return whole_of(name, source, statement, parts, "own")
+    return whole_of(name, source, statement, parts)
 
 
 @claims.register
@@ -219,10 +218,5 @@ def of_intuition(found: Intuition) -> list[Claim]:
     statement = "an aligned prior makes the router's gradient less noisy in training"
     return [
         whole_of("trex_theorem43", source, search, found.checks),
-        whole_of("trex_theorem43_noise", source, statement, quieter, "own"),
+        whole_of("trex_theorem43_noise", source, statement, quieter),
     ]
-
-
-def whole_of(name: str, source: str, statement: str, parts: Sequence[Claim], kind: str | None = None) -> Claim:
-    """The claim that consists of these parts."""
-    return Claim(name, source, statement, kind=kind, parts=parts).with_parts(parts)

@@ -9,8 +9,8 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32
-from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
-from .draw_span import COUNT_LABELS, system_color
+from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, note_below, use_style
+from .draw_span import COUNT_LABELS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -46,7 +46,7 @@ def draw_errors(panel: Any, table: pd.DataFrame, counts: list[str]) -> None:
         rows = table[table["count"] == count].set_index("method").loc[methods]
         places = np.arange(len(methods))[::-1] - (index - (len(counts) - 1) / 2) * 0.22
         for place, (method, row) in zip(places, rows.iterrows()):
-            color = system_color(str(method))
+            color = method_color(str(method))
             panel.plot([row["low"], row["high"]], [place, place], color=color, linewidth=1)
             panel.scatter(row["mean"], place, marker=MARKERS[index], s=24, color=color, zorder=3, linewidths=0)
             if row["best"]:
@@ -95,7 +95,7 @@ def interactive(found: Approximation) -> go.Figure:
                 customdata=float32(rows[["low", "high"]]),
                 row=1,
                 col=column,
-                marker={"symbol": SYMBOLS[index], "size": 11, "color": [system_color(name) for name in rows["method"]]},
+                marker={"symbol": SYMBOLS[index], "size": 11, "color": [method_color(name) for name in rows["method"]]},
                 error_x={"type": "data", "color": "#5A5A5A", **bars_of(rows)},
                 hovertemplate=f"%{{y}} of size %{{text}}<br>{COUNT_LABELS[count]}<br>relative error %{{x:.4f}}"
                 "<br>seeds %{customdata[0]:.4f} to %{customdata[1]:.4f}<extra></extra>",

@@ -23,12 +23,6 @@ COUNT_LABELS = {
     "factors+gates": "budget for factors and gates",
     "factors+router": "budget for factors and router",
 }
-EXTRA_COLORS = {"rank-1 diagonal": "#D55E00"}
-
-
-def system_color(system: str) -> str:
-    """`method_color`, with a color of its own for a relative of a method."""
-    return EXTRA_COLORS.get(system) or method_color(system)
 
 
 def plot(found: Span) -> Figure:
@@ -101,7 +95,7 @@ def draw_budget(panel: Any, spans: pd.DataFrame) -> None:
     for index, (system, table) in enumerate(spans.groupby("system", sort=False)):
         label = LABELS[str(system)]
         panel.plot(
-            table["budget"], table["span"], marker=MARKERS[index % len(MARKERS)], color=system_color(label), label=label
+            table["budget"], table["span"], marker=MARKERS[index % len(MARKERS)], color=method_color(label), label=label
         )
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
@@ -146,7 +140,7 @@ def interactive(found: Span) -> go.Figure:
                 text=table["size"],
                 row=1,
                 col=column,
-                line={"color": system_color(label)},
+                line={"color": method_color(label)},
                 hovertemplate=f"{label} of size %{{text}}<br>%{{x:,}} parameters<br>span %{{y}}<extra></extra>",
             )
         fig.update_xaxes(type="log", title_text="trainable parameters", row=1, col=column)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TOLD = ["I", "J", "experts", "span", "factor_parameters", "parameters"]
 FROZEN, PRIOR = "#D9D9D9", "#CC79A7"
-BOTTOM, TOP = 1.4, 9.3  # heights of the input line and of the sum
+BOTTOM, FOOT, TOP = 1.4, 3.1, 9.3  # heights of the input line, of the down factors' feet and of the sum
 
 
 def plot(found: Systems) -> Figure:
@@ -69,7 +69,7 @@ def draw_lora(panel: Any, row: pd.Series) -> None:
     trapezoid(panel, 5, 7.5, -2.0, wide=3.4, narrow=1.3, color=color, text="$B$")
     arrow(panel, (5, 5.1), (5, 5.5), head=False)
     panel.text(5.25, 5.3, f"$r={row['down_vectors']}$", fontsize=7, va="center")
-    feed(panel, [5.0], 3.1)
+    feed(panel, [5.0])
     collect(panel, [5.0], 7.5)
 
 
@@ -85,7 +85,7 @@ def draw_mixture(panel: Any, row: pd.Series) -> None:
         arrow(panel, (place, 6.3), (place, 7.1), head=False)
         circle(panel, place, 7.4, 0.3, f"$g_{number}$")
         arrow(panel, (place, 7.7), (place, 8.2), head=False)
-    feed(panel, list(places), 3.1)
+    feed(panel, list(places))
     collect(panel, list(places), 8.2)
     box(panel, 9.6, 4.6, 1.1, 2.4, "router", "white", rotation=90)
     arrow(panel, (9.6, BOTTOM), (9.6, 3.4))
@@ -113,7 +113,7 @@ def draw_trex(panel: Any, row: pd.Series) -> None:
     for names, places, height in (("a", down, 3.65), ("b", up, 7.25)):
         for number, place in enumerate(places, start=1):
             box(panel, place, height, 0.95, 1.1, f"${names}_{number}$", method_color("T-REX"), light=True)
-    feed(panel, list(down), 3.1)
+    feed(panel, list(down))
     collect(panel, list(up), 7.8)
     box(panel, 9.2, 3.3, 2.2, 0.95, "router $R$", "white")
     box(panel, 9.2, 7.6, 2.2, 1.3, "intuition\n$P$", "white", edge=PRIOR)
@@ -130,11 +130,11 @@ def draw_trex(panel: Any, row: pd.Series) -> None:
 PANELS = {"LoRA": (7.2, draw_lora), "LoRA-MoE": (10.4, draw_mixture), "T-REX": (10.8, draw_trex)}  # with widths
 
 
-def feed(panel: Any, places: list[float], height: float) -> None:
+def feed(panel: Any, places: list[float]) -> None:
     """The input led to the foot of every down factor."""
     panel.plot([1.5, places[-1]], [BOTTOM, BOTTOM], color=SIGNAL, linewidth=1)
     for place in places:
-        arrow(panel, (place, BOTTOM), (place, height))
+        arrow(panel, (place, BOTTOM), (place, FOOT))
 
 
 def collect(panel: Any, places: list[float], height: float) -> None:

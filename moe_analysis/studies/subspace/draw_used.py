@@ -9,8 +9,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of, points_of
-from ...drawing.style import FULL_WIDTH, MARKERS, figure, note_below, use_style
-from .draw_span import system_color
+from ...drawing.style import FULL_WIDTH, MARKERS, figure, method_color, note_below, use_style
 from .used import USED_MEASURES
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def plot(found: Used) -> Figure:
 def draw_energy(panel: Any, bands: pd.DataFrame, used: pd.DataFrame) -> None:
     shown = bands[bands["mean"] > ROUNDING]
     for index, (method, band) in enumerate(shown.groupby("method", sort=False)):
-        color = system_color(str(method))
+        color = method_color(str(method))
         panel.fill_between(band["direction"], band["low"], band["high"], color=color, alpha=0.2, linewidth=0)
         panel.plot(
             band["direction"],
@@ -85,7 +84,7 @@ def draw_layers(panel: Any, used: pd.DataFrame, measure: str) -> None:
     for index, method in enumerate(methods):
         table = used[used["method"] == method]
         places = table["module"].map(modules.index) + (index - (len(methods) - 1) / 2) * 0.2
-        values, color = table[measure].astype(float), system_color(method)
+        values, color = table[measure].astype(float), method_color(method)
         panel.scatter(places, values, s=11, color=color, alpha=0.6, linewidths=0, label=method)
         means = values.groupby(places).mean()
         panel.scatter(means.index, means, marker="_", s=50, color=color, linewidths=1.4)
@@ -113,7 +112,7 @@ def interactive(found: Used) -> go.Figure:
             **points_of(band, "direction", "mean", ["low", "high"]),
             name=method,
             legendgroup=method,
-            line={"color": system_color(method)},
+            line={"color": method_color(method)},
             row=1,
             col=1,
             mode="lines+markers",
@@ -129,7 +128,7 @@ def interactive(found: Used) -> go.Figure:
             mode="markers",
             legendgroup=method,
             showlegend=False,
-            marker={"color": system_color(method), "size": 8},
+            marker={"color": method_color(method), "size": 8},
             row=1,
             col=2,
             customdata=float32(table[["seed", "experts", "top_share"]]),

@@ -106,7 +106,7 @@ def line_search_frame(seed: int = 0, points: int = 101, problems: int = 200) -> 
     return pd.concat(frames, ignore_index=True)
 
 
-def noise_against_none(noise: pd.DataFrame, column: str = "noise_to_signal") -> pd.DataFrame:
+def noise_against_none(noise: pd.DataFrame) -> pd.DataFrame:
     """`router_gradient_noise` relative to no prior, paired by seed and step.
 
     Columns prior, step, ratio (geometric mean over seeds), low, high (95 % t interval on the logarithms), seeds;
@@ -119,7 +119,7 @@ def noise_against_none(noise: pd.DataFrame, column: str = "noise_to_signal") -> 
     2  mismatched     0      3
     3  mismatched     2      3
     """
-    table = noise.pivot(index=["step", "seed"], columns="prior", values=column)
+    table = noise.pivot(index=["step", "seed"], columns="prior", values="noise_to_signal")
     rows = []
     for prior in [name for name in dict.fromkeys(noise["prior"]) if name != "none"]:
         for step, gaps in np.log(table[prior] / table["none"]).groupby("step"):

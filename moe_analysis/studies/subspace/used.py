@@ -6,7 +6,7 @@ rank of the updates themselves: no matrix of the layer's size is ever formed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ...evidence.intervals import method_summary
 from ...theory.rank import numerical_rank
 from ..records import named, run_key, seed_bands
 
-TOLERANCES = (1e-2, 1e-3, 1e-6)
+TOLERANCES = (1e-2, 1e-3, FULL := 1e-6)
 MEASURES = (*(f"rank_{tolerance:g}" for tolerance in TOLERANCES), "effective_rank", "centred_effective_rank")
 USED_MEASURES = {"rank_0.01": "numerical rank at 1e-2", "effective_rank": "effective rank"}  # drawn and judged
 
@@ -52,7 +52,7 @@ def effective_rank(singular: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum())) if shares.size else 0.0
 
 
-def used_dimension(gates: Any, tolerances: Sequence[float] = TOLERANCES) -> dict[str, Any]:
+def used_dimension(gates: Any) -> dict[str, Any]:
     """The dimension that tokens use, from their routings (tokens, E) or (tokens, I, J).
 
     tokens, experts; rank_<tolerance>: singular values above tolerance × the largest, None where the gates' own
@@ -67,7 +67,7 @@ def used_dimension(gates: Any, tolerances: Sequence[float] = TOLERANCES) -> dict
     floor = max(resolution, np.finfo(np.float64).eps) * max(matrix.shape) * plain[0]
     centred = np.where(centred > floor, centred, 0.0)
     result: dict[str, Any] = {"tokens": matrix.shape[0], "experts": matrix.shape[1]}
-    for tolerance in tolerances:
+    for tolerance in TOLERANCES:
         known = tolerance >= resolution
         result[f"rank_{tolerance:g}"] = int((plain > tolerance * plain[0]).sum()) if known else None
         result[f"centred_rank_{tolerance:g}"] = int((centred > tolerance * plain[0]).sum()) if known else None
@@ -76,8 +76,8 @@ def used_dimension(gates: Any, tolerances: Sequence[float] = TOLERANCES) -> dict
     return result
 
 
-def trained_span(A: Any, B: Any, tolerance: float = 1e-6) -> dict[str, int]:
-    """Dimension that trained factors can reach over all routings, at a relative tolerance on singular values.
+def trained_span(A: Any, B: Any) -> dict[str, int]:
+    """Dimension that trained factors can reach over all routings, at a relative tolerance of 1e-6 on singular values.
 
     T-REX A (I, in), B (out, J): rank_a, rank_b, experts I·J and span = rank_a · rank_b (Lemma 4.1).
     LoRA-MoE A (E, r, in), B (E, out, r): the ranks of all vectors together, experts E, and the span of its E matrices.
@@ -87,7 +87,7 @@ def trained_span(A: Any, B: Any, tolerance: float = 1e-6) -> dict[str, int]:
         for factor in (A, B)
     )
     if A.ndim == B.ndim == 2:
-        rank_a, rank_b = numerical_rank(A, tolerance), numerical_rank(B, tolerance)
+        rank_a, rank_b = numerical_rank(A, FULL), numerical_rank(B, FULL)
         return {"rank_a": rank_a, "rank_b": rank_b, "experts": A.shape[0] * B.shape[1], "span": rank_a * rank_b}
     if A.ndim != 3 or B.ndim != 3 or A.shape[:2] != (B.shape[0], B.shape[2]):
         raise ValueError(f"A {A.shape}, B {B.shape} are no factors; pass (I, in), (out, J) or (E, r, in), (E, out, r)")
@@ -97,10 +97,10 @@ def trained_span(A: Any, B: Any, tolerance: float = 1e-6) -> dict[str, int]:
     left = np.asarray(np.linalg.qr(up, mode="r")).reshape(-1, *A.shape[:2]).transpose(1, 0, 2)  # (E, k, r)
     cores = (left @ right).reshape(A.shape[0], -1)
     return {
-        "rank_a": numerical_rank(down, tolerance),
-        "rank_b": numerical_rank(up, tolerance),
+        "rank_a": numerical_rank(down, FULL),
+        "rank_b": numerical_rank(up, FULL),
         "experts": A.shape[0],
-        "span": numerical_rank(cores, tolerance),
+        "span": numerical_rank(cores, FULL),
     }
 
 

@@ -20,7 +20,7 @@ from ...drawing.style import (
     note_below,
     use_style,
 )
-from ..result import seed_range
+from ...evidence import counted
 from .draw_radar import draw_radar
 from .endpoints import versions
 from .scores import INSIDE, OUTSIDE, PARTS, above_guessing, tasks_above_guessing
@@ -37,12 +37,17 @@ ABOVE = "accuracy above guessing (points)"
 MEASURES = {"accuracy": "accuracy", "loss": "loss (nats per token)"}
 AXES = MEASURES | {"accuracy": ABOVE}
 UNTRAINED, GUESSING = "#1A1A1A", "#8A8A8A"
+BARS = "Bars: 95 % intervals over seeds; small marks: seeds; black line: the backbone before training"
 
 
 def plot(found: Systems) -> Figure:
     """The paper figure: dots of all systems, and of the radar's systems that have runs the tasks and the radar."""
     shown = [label for name in RADAR_METHODS for label in versions(found.methods, name)]
-    return transfer_figure(found.scores, found.summary, found.levels, shown)
+    with use_style(large=True):
+        fig = transfer_figure(found.scores, found.summary, found.levels, shown)
+        grounds = "gray: worse than guessing, the better of chance and the most frequent answer"
+        note_below(fig, found.note(f"{BARS}; {grounds}."))
+    return fig
 
 
 def interactive(found: Systems) -> go.Figure:
@@ -104,16 +109,7 @@ def transfer_figure(
         draw_radar(radar, by_task)
         named = radar.get_legend_handles_labels()
         right.legend(*named, loc="outside lower center", ncols=2, handlelength=1.0, columnspacing=0.8)
-        note_below(fig, reading_of(summary))
     return fig
-
-
-def reading_of(summary: pd.DataFrame) -> str:
-    """What the marks of both drawings mean."""
-    return (
-        f"{seed_range(summary['seeds'])}. Bars: 95 % intervals over seeds; small marks: seeds; black line: "
-        "the backbone before training; gray: worse than guessing, the better of chance and the most frequent answer."
-    )
 
 
 def by_task_part(frame: pd.DataFrame) -> str:
@@ -247,7 +243,7 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
     )
     return arranged(
         fig,
-        reading_of(summary).partition("; gray")[0],
+        f"{counted(summary['seeds'], 'seed')}. {BARS}",
         height=360 + 26 * (len(methods) + len(tasks)),
         title={"text": "Accuracy above guessing, by system and by task"},
         updatemenus=[menu_of(menu)],

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, counted_seeds, figure, method_color, note_below, use_style
+from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -39,7 +39,7 @@ def plot(found: SystemRates) -> Figure:
         for panel in panels.flat[max(0, len(methods) - panels.shape[1]) : len(methods)]:
             panel.set_xlabel(RATE)
             panel.tick_params(labelbottom=True)
-        note_below(fig, reading_of(found))
+        note_below(fig, found.note(reading_of(found)))
     return fig
 
 
@@ -66,16 +66,15 @@ def curves_of(tuning: pd.DataFrame, method: str) -> list[tuple[float, pd.DataFra
 
 
 def reading_of(found: SystemRates) -> str:
-    """Seeds, lines, and which choices lie at an end of the grid."""
+    """Lines, marks, and which choices lie at an end of the grid."""
     multipliers = sorted(found.tuning["router_multiplier"].unique(), reverse=True)
     styles = ("solid", "dashed", "dotted", "dash-dotted")
     lines = ", ".join(f"{style}: {value:g}" for style, value in zip(styles, multipliers))
-    seeds = counted_seeds(found.tuning["seed"].nunique())
     ends = found.chosen.loc[found.chosen["end"] != "", "method"]
     told = f"At an end of the grid: {', '.join(ends)}." if len(ends) else "No choice lies at an end of the grid."
     return (
-        f"{seeds} per point. Router's rate over that of the experts, {lines}. Ring: chosen. Gray line: the best accuracy "
-        f"of any system. {told}"
+        f"A point is a mean over seeds. Router's rate over that of the experts, {lines}. Ring: chosen. Gray line: the "
+        f"best accuracy of any system. {told}"
     )
 
 

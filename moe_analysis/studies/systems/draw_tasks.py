@@ -69,7 +69,7 @@ def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
     base = 100 * differences.drop_duplicates(["part", "dataset"]).set_index(["part", "dataset"])["base"].loc[order]
     limit = max(float(np.nanmax(np.abs(gaps))), 1.0)
     with use_style():
-        fig = figure(FULL_WIDTH, 1.1 + 0.165 * len(order))
+        fig = figure(min(FULL_WIDTH, 3.1 + 0.55 * len(methods)), 1.1 + 0.165 * len(order))
         panel = fig.add_subplot()
         image = panel.imshow(gaps, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
         for (row, column), gap in np.ndenumerate(gaps):

@@ -15,8 +15,8 @@ from ...campaigns.chosen import best_configuration, chosen_finals
 from ...campaigns.results import known_rows
 from ...campaigns.row import BASE, to_beat
 from ...campaigns.table import COLUMNS
+from ...evidence import counted
 from ...tasks.prompts import default_form
-from ..result import seed_range
 from .scores import OUTSIDE, PART_OF_ROLE, SCORE_COLUMNS
 
 RUN = ["study", "stage", "system", "seed", "configuration", "run"]
@@ -33,7 +33,7 @@ PER_DATASET = {
 TOLD = {"roles": "role", "chances": "chance", "majorities": "majority"}  # which older tables do not say
 OUTCOMES = {"accuracy": "correct", "accuracy_norm": "correct_norm"}
 MEANS = [*OUTCOMES, "loss"]
-TUNING_COLUMNS = ["method", "seed", "lr", "router_multiplier", "accuracy", "loss", "chosen"]
+TUNING_COLUMNS = ["method", "seed", "steps", "lr", "router_multiplier", "accuracy", "loss", "chosen"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,9 @@ class Stored:
 
     Args:
         scores: of the final runs, columns as of `scores`.
-        tuning: one row per run of the tuning, by rows held out of train: method, seed, lr, router_multiplier (the router's
-            rate over lr), accuracy, loss, chosen (whether it is of the best configuration); empty where nothing was tuned
-            or the table holds no configurations.
+        tuning: one row per run of the tuning, by rows held out of train: method, seed, steps, lr, router_multiplier (the
+            router's rate over lr), accuracy, loss, chosen (whether it is of the best configuration); empty where nothing
+            was tuned or the table holds no configurations.
         held_out: of every system's best configuration on rows held out of train; None where nothing was tuned.
         levels: chance, majority and guess of every task; untrained is that of the table's base model, NaN where it
             holds none that was scored on the same rows.
@@ -86,7 +86,7 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
         raise ValueError(f"measure = {measure!r} is unknown; choose one of {', '.join(OUTCOMES)}")
     frame = table if isinstance(table, pd.DataFrame) else pd.DataFrame(known_rows(table), columns=COLUMNS.names)
     name = str(frame["study"].iloc[0]) if isinstance(table, pd.DataFrame) and len(frame) else Path(str(table)).name
-    frame, told = counted(frame, choose_by)
+    frame, told = of_chosen(frame, choose_by)
     configs = known_configs(frame)
     lines = per_dataset(frame).rename(columns={"system": "method"})
     best = best_cells(lines, choose_by)
@@ -113,7 +113,7 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
     )
 
 
-def counted(frame: pd.DataFrame, choose_by: str) -> tuple[pd.DataFrame, list[str]]:
+def of_chosen(frame: pd.DataFrame, choose_by: str) -> tuple[pd.DataFrame, list[str]]:
     """The frame without final runs of configurations that were not chosen, where it holds configurations; what it
     lost, in words."""
     if "config" not in frame or "dataset" in frame:
@@ -183,10 +183,11 @@ def tuning_of(frame: pd.DataFrame, lines: pd.DataFrame, best: list[str]) -> pd.D
     tune = lines[lines["stage"] == TUNE]
     means = tune.groupby(["method", "seed", "configuration", "run"], sort=False)[["accuracy", "loss"]].mean()
     found = means.reset_index()
+    steps = [int(configs[run]["steps"]) for run in found["run"]]
     lr = np.array([float(configs[run]["lr"]) for run in found["run"]])
     router = np.array([float(configs[run]["router_lr"] or configs[run]["lr"]) for run in found["run"]])
-    found = found.assign(lr=lr, router_multiplier=(router / lr).round(6), chosen=found["configuration"].isin(best))
-    return found[TUNING_COLUMNS]
+    multiplier, chosen = (router / lr).round(6), found["configuration"].isin(best)
+    return found.assign(steps=steps, lr=lr, router_multiplier=multiplier, chosen=chosen)[TUNING_COLUMNS]
 
 
 def told_levels(lines: pd.DataFrame) -> pd.DataFrame:
@@ -224,7 +225,7 @@ def sample_of(final: pd.DataFrame, configs: dict[str, dict[str, Any]], suite: st
         list(dict.fromkeys(str(config[name]) for config in configs.values() if name in config))
         for name in ("steps", "backbone")
     )
-    parts = [f"{runs} runs of {seed_range(seeds)}"]
+    parts = [f"{runs} runs of {counted(seeds, 'seed')}"]
     parts += [f"{', '.join(steps)} steps each"] * bool(steps)
     parts += [f"backbone {', '.join(Path(one).name for one in backbones)}"] * bool(backbones)
     parts.append(f"suite {Path(suite).name}")

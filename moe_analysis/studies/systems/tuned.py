@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ...comparison import meta_backbone
+from ...evidence import counted
 from ...theory.method_table import method_table
 from ..asked import asked
 from ..result import Result
@@ -79,8 +80,9 @@ class Tuned:
             raise ValueError(
                 f"{self.stored} has no tuning with configurations; pass the table of a campaign that tunes"
             )
-        runs, seeds = len(self.tuning), self.tuning["seed"].nunique()
-        sample = f"{runs} runs of {seeds} seed{'s' * (seeds != 1)}, by rows held out of train"
+        seeds = counted(self.tuning["seed"].nunique(), "seed")
+        steps = ", ".join(map(str, sorted(self.tuning["steps"].unique())))
+        sample = f"{counted(len(self.tuning), 'run')} of {seeds}, {steps} steps each, by rows held out of train"
         return self.grid(tuning=self.tuning, sample=sample, stored=self.stored)
 
 

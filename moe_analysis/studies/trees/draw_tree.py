@@ -9,7 +9,8 @@ import pandas as pd
 
 from ...drawing.layout import arranged, width_for
 from ...drawing.marks import menu_of
-from ...drawing.style import BASE, FULL_WIDTH, LIGHT, NOTE, counted_seeds, figure, note_below, text_on, use_style
+from ...drawing.style import BASE, FULL_WIDTH, LIGHT, NOTE, figure, note_below, text_on, use_style
+from ...evidence import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .measure import TokenTree
 
 ROOT = "#D9D9D9"
+LARGEST = 26.0  # points
 LEAF = 46  # pixels from a leaf of the interactive twin to the next, whose marks are up to 39 wide
 MOST_BESIDE = 4  # leaves of a tree that has others beside it
 READING = (
@@ -53,10 +55,10 @@ def expert_color(expert: int) -> str:
     return ROOT if expert < 0 else (LIGHT + BASE)[expert % len(LIGHT + BASE)]
 
 
-def node_radius(share: pd.Series, largest: float = 26.0, smallest: float = 9.0) -> np.ndarray:
+def node_radius(share: pd.Series, smallest: float = 9.0) -> np.ndarray:
     """Diameters in points whose areas follow the contributions; what adds nothing still shows."""
     known = share.fillna(0.0).to_numpy(dtype=float)  # an update of zero has no shares
-    return smallest + (largest - smallest) * np.sqrt(known / (known.max() or 1.0))
+    return smallest + (LARGEST - smallest) * np.sqrt(known / (known.max() or 1.0))
 
 
 def plot(found: TokenTree, ax: Axes | None = None) -> Figure | Axes:
@@ -82,14 +84,14 @@ def plot(found: TokenTree, ax: Axes | None = None) -> Figure | Axes:
             for layer in range(layers):
                 panel.text(-0.02, layer, f"pool {layer}", fontsize=9.5, va="center", ha="right", color=NOTE)
         fig.suptitle(f"Tokens of {found.place}", x=0.006, ha="left")
-        note_below(fig, f"{first_seed(found)}. {READING[0].upper()}{READING[1:]}.")
+        note_below(fig, found.note(f"{first_seed(found)}. {READING[0].upper()}{READING[1:]}."))
     return fig
 
 
 def first_seed(found: TokenTree) -> str:
     """Whose trees are drawn, of how many: the claims are over all."""
     seeds = found.trees["seed"].unique()
-    return f"Model of seed {seeds[0]}, one of {counted_seeds(len(seeds))}"
+    return f"Model of seed {seeds[0]}, one of {counted(len(seeds), 'seed')}"
 
 
 def draw_tree(panel: Any, tree: pd.DataFrame, title: str) -> Axes:

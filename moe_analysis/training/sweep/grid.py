@@ -134,8 +134,6 @@ def read_grid(path: str | Path) -> Grid:
         if not isinstance(sections, dict):
             raise GridError(f"is not a mapping; write sections from {', '.join(SECTIONS)}")
         return Grid(expand(sections), mapping_of(sections, "slurm"))
-    except FileNotFoundError as error:
-        raise GridError(f"{path} is missing; pass a YAML file like the one in `sweep --help`") from error
     except (OSError, UnicodeDecodeError) as error:
         raise GridError(f"{path} cannot be read ({error}); pass a YAML file like the one in `sweep --help`") from error
     except yaml.YAMLError as error:

@@ -120,7 +120,7 @@ def test_the_best_size_is_chosen_by_the_other_seeds():
     lucky = (found.scores["method"] == "LoRA") & (found.scores["seed"] == 0) & (found.scores["budget"] == BUDGETS[0])
     found.scores.loc[lucky, "accuracy"] += 0.01  # not enough to make the small budget the better one for other seeds
     found.results = found.results.copy()
-    best = gaps.best_scores(found, "originals", "LoRA", "accuracy")
+    best = gaps.best_scores(found, "originals", "LoRA")
     larger = found.scores.query("method == 'LoRA' and budget == 80000 and part == 'originals'")
     np.testing.assert_allclose(best, larger.pivot(index="dataset", columns="seed", values="accuracy"))
     one = SimpleNamespace(**{**vars(found), "scores": found.scores[found.scores["budget"] == BUDGETS[0]]})

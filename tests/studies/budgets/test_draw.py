@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +12,7 @@ from moe_analysis.studies.budgets import draw, draw_layers, draw_time
 from moe_analysis.studies.budgets.differences import gaps_by_budget, layers_table
 from moe_analysis.studies.budgets.points import budget_points, pareto_front
 from tests.studies.drawn_texts import outside, overlaps
+from tests.studies.fake_result import Found
 
 from .test_points import BUDGETS, FOUR, LAYERS, layered, results
 
@@ -61,17 +60,17 @@ def gaps() -> pd.DataFrame:
     return gaps_by_budget(results(FOUR, parts=("originals", "variants")), "S'MoRE", (*FOUR, "DoRA"))
 
 
-def curves(points: pd.DataFrame, gaps: pd.DataFrame, *parts: str) -> SimpleNamespace:
-    return SimpleNamespace(points=points, gaps=gaps, parts=parts)
+def curves(points: pd.DataFrame, gaps: pd.DataFrame, *parts: str) -> Found:
+    return Found(points=points, gaps=gaps, parts=parts)
 
 
-def stacked(points: pd.DataFrame, table: pd.DataFrame) -> SimpleNamespace:
-    return SimpleNamespace(points=points, table=table, parts=["originals"])
+def stacked(points: pd.DataFrame, table: pd.DataFrame) -> Found:
+    return Found(points=points, table=table, parts=["originals"])
 
 
-def timed(times: pd.DataFrame) -> SimpleNamespace:
+def timed(times: pd.DataFrame) -> Found:
     expected = times[["method", "size"]].assign(computed_ratio=1.1, needed_ratio=1.2)
-    return SimpleNamespace(times=times, expected=expected)
+    return Found(times=times, expected=expected)
 
 
 def test_figure_four_has_every_system_with_its_interval(points, gaps):
@@ -117,7 +116,7 @@ def test_seeds_and_the_meaning_of_bars_stand_below_and_no_texts_meet(points, gap
     ):
         assert overlaps(figure) == [] and outside(figure) == []
         assert "95 % intervals" in figure.get_supxlabel()
-        assert ("5 seeds" in figure.get_supxlabel()) != ("20 rounds" in figure.get_supxlabel())
+        assert figure.get_supxlabel().startswith("2 seeds, 4 steps. ")
 
 
 def test_the_stairs_are_the_pareto_front(points, gaps):
@@ -203,7 +202,9 @@ def test_the_time_figure_has_the_papers_range_and_a_row_for_every_size(times):
     assert line.get_xdata()[0] == 1
     fig = draw_time.interactive(timed(times))
     assert fig.data[0].customdata[0, 0] == pytest.approx(100.0)  # milliseconds
-    assert fig.layout.yaxis.ticktext == ("20k", "80k") and fig.layout.title.subtitle.text.startswith("20 rounds")
+    assert fig.layout.yaxis.ticktext == ("20k", "80k") and fig.layout.title.subtitle.text.startswith(
+        "2 seeds, 4 steps. Rounds in turns"
+    )
     assert fig.data[-1].name == "expected from operations" and len(fig.data) == 3
 
 

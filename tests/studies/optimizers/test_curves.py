@@ -114,7 +114,7 @@ def test_runs_that_cannot_be_told_apart_are_refused(runs, message):
 def test_runs_of_several_lengths_are_refused():
     short, long = run("RSGD", 0, 3.0), run("RSGD", 1, 3.0)
     long.config.steps = 80
-    with pytest.raises(ValueError, match="runs are 40, 80 steps long; pass those of one length"):
+    with pytest.raises(ValueError, match="runs holds runs of 40, 80 steps; pass those of one length"):
         outcomes([short, long])
 
 

@@ -85,10 +85,10 @@ def test_curves_carry_a_mark_a_comparison_and_a_cross_where_a_seed_diverged(conf
 
 def test_differences_stand_with_their_intervals_in_order(confound):
     frame, comparisons = confound
-    gaps = draw_confound.confound_figure(frame, comparisons, loss="eval loss").axes[1]
+    gaps = draw_confound.confound_figure(frame, comparisons).axes[1]
     bars = [line.get_xdata() for line in gaps.lines if len(line.get_xdata()) == 2][1:]  # the first is zero
     assert np.array(bars) == pytest.approx(comparisons[["low", "high"]].to_numpy())
-    assert gaps.get_xlabel() == "gRSGD minus RSGD, eval loss"
+    assert gaps.get_xlabel() == "gRSGD minus RSGD, validation error"
     assert gaps.get_yticklabels()[0].get_text().replace("\n", " ") == "equal lr, the lowest"
 
 
@@ -104,8 +104,8 @@ def test_an_undecided_comparison_says_why(confound):
 def test_runs_of_a_transformer_will_do(confound):
     frame = confound[0].replace({"RSGD": "RAdamW", "gRSGD": "gRAdamW"})
     comparisons = confound_comparisons(confound_cases(frame, TUNING))
-    rates, gaps = draw_confound.confound_figure(frame, comparisons, loss="eval loss (nats a token)").axes
-    assert rates.get_ylabel() == "eval loss (nats a token)" and "gRAdamW minus RAdamW" in gaps.get_xlabel()
+    rates, gaps = draw_confound.confound_figure(frame, comparisons).axes
+    assert rates.get_ylabel() == "validation error" and "gRAdamW minus RAdamW" in gaps.get_xlabel()
     fig = draw_confound.confound_explorer(frame, comparisons)
     assert [trace.name for trace in fig.data[:4]] == ["RAdamW, seeds", "RAdamW", "gRAdamW, seeds", "gRAdamW"]
     assert len(fig.data[4].x) == len(comparisons) == 4

@@ -9,11 +9,20 @@ from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import METHOD_COLORS
+from moe_analysis.evidence.intervals import method_summary
 from moe_analysis.studies.convergence import loss_bands, loss_curves
-from moe_analysis.studies.router_paths.draw import HIGHLIGHTED, entropy_figure, trajectory_explorer, trajectory_figure
+from moe_analysis.studies.router_paths.draw import (
+    HIGHLIGHTED,
+    entropy_figure,
+    of_seed,
+    plot,
+    trajectory_explorer,
+    trajectory_figure,
+)
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
-from moe_analysis.studies.router_paths.smoothness import smoothness, smoothness_summary
+from moe_analysis.studies.router_paths.smoothness import MEASURES, smoothness
 from tests.studies.drawn_texts import overlaps
+from tests.studies.fake_result import Found
 from tests.studies.fake_runs import MODULES, fake_run, walk
 
 METHODS = {"LoRA-MoE": 8, "mix-and-match": 12, "T-REX": 12}
@@ -34,14 +43,16 @@ def frames():
         "paths": router_paths(runs, MODULES[0], axes),
         "axes": axes,
         "smooth": smooth,
-        "summary": smoothness_summary(smooth),
+        "summary": method_summary(smooth, MEASURES),
         "bands": loss_bands(loss_curves(runs)),
     }
 
 
 @pytest.fixture(scope="module")
 def figure(frames):
-    return trajectory_figure(**frames)
+    return plot(
+        Found(**{name: frames[name] for name in ("paths", "axes", "smooth", "bands")}, smoothness=frames["summary"])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +114,8 @@ def test_experts_that_share_a_path_are_counted_at_its_end_in_both_drawings(frame
 
 
 def test_the_seeds_and_what_bars_mean_stand_below_and_no_texts_meet(figure):
-    assert "3 seeds" in figure.get_supxlabel() and "95 % intervals over seeds" in figure.get_supxlabel()
+    assert figure.get_supxlabel().startswith("2 seeds, 4 steps. Paths of seed 0 at ")
+    assert "95 % intervals over seeds" in figure.get_supxlabel()
     assert overlaps(figure) == []
 
 
@@ -195,18 +207,16 @@ def test_gate_entropy_is_a_thick_line_for_each_method_and_a_thin_one_for_each_se
     assert len(panel.lines) == len(METHODS) * (1 + len(seeds))
 
 
-def test_another_seed_can_be_drawn_and_an_unknown_one_is_refused(frames, figure):
-    second = trajectory_figure(**frames, seed=1)
-    first_lines, second_lines = (panels(f)[0].collections[0]._segments3d for f in (figure, second))
-    assert not np.allclose(first_lines, second_lines)
+def test_the_paths_of_one_seed_are_taken_and_an_unknown_one_is_refused(frames):
+    assert of_seed(frames["paths"], 1)["seed"].unique().tolist() == [1]
     with pytest.raises(ValueError, match="seed = 7 has no path; choose one of 0, 1, 2"):
-        trajectory_figure(**frames, seed=7)
+        of_seed(frames["paths"], 7)
 
 
 def test_one_seed_alone_is_drawn_without_interval(frames):
     smooth = frames["smooth"].query("seed == 0")
     paths = frames["paths"].query("seed == 0")
-    one = {**frames, "paths": paths, "smooth": smooth, "summary": smoothness_summary(smooth)}
+    one = {**frames, "paths": paths, "smooth": smooth, "summary": method_summary(smooth, MEASURES)}
     bars = flat(trajectory_figure(**one), "path length").containers
     lengths = [np.ptp(segment[:, 0]) for bar in bars for segment in bar.lines[2][0].get_segments()]
     assert lengths == pytest.approx([0.0] * len(METHODS))

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_analysis.evidence.intervals import mean_interval
+from moe_analysis.evidence.intervals import mean_interval, method_summary, paired_differences
 from moe_analysis.studies.router_paths.smoothness import (
     MEASURES,
+    METHOD,
+    OTHERS,
     gradient_noise,
     momentum_correlation,
     smoothness,
-    smoothness_differences,
-    smoothness_summary,
 )
 from tests.studies.fake_runs import fake_run, walk
 
@@ -212,7 +212,7 @@ CLEAR = {"T-REX": [2.0, 3.0, 4.0], "mix-and-match": [3.0, 4.1, 5.0], "LoRA-MoE":
 
 
 def test_modules_of_one_seed_do_not_count_as_repetitions():
-    summary = smoothness_summary(measured(CLEAR)).set_index(["method", "measure"]).loc["T-REX", "tortuosity"]
+    summary = method_summary(measured(CLEAR), MEASURES).set_index(["method", "measure"]).loc["T-REX", "tortuosity"]
     assert summary["seeds"] == 3
     assert (summary["mean"], summary["high"]) == pytest.approx((3.0, mean_interval([2, 3, 4])[2]))
 
@@ -222,10 +222,14 @@ def test_differences_are_taken_within_a_seed():
         name: [value + offset for value in (2.0, 30.0, 400.0)]
         for name, offset in (("T-REX", 0.0), ("mix-and-match", 1.0), ("LoRA-MoE", 2.0))
     }
-    row = smoothness_differences(measured(shifted)).set_index(["measure", "against"]).loc["tortuosity", "LoRA-MoE"]
+    row = (
+        paired_differences(measured(shifted), MEASURES, METHOD, OTHERS)
+        .set_index(["measure", "against"])
+        .loc["tortuosity", "LoRA-MoE"]
+    )
     assert (row["difference"], row["low"], row["high"]) == pytest.approx((-2.0, -2.0, -2.0))
 
 
 def test_differences_against_a_method_without_runs_are_refused():
     with pytest.raises(ValueError, match="no run of 'SiRA'"):
-        smoothness_differences(measured(CLEAR), others=("SiRA",))
+        paired_differences(measured(CLEAR), MEASURES, METHOD, ["SiRA"])

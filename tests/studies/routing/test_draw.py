@@ -8,10 +8,11 @@ import pytest
 
 from moe_analysis.drawing.save import save
 from moe_analysis.evidence.intervals import mean_interval
-from moe_analysis.studies.routing import agreement, draw, draw_experts, load, specialization
+from moe_analysis.studies.routing import agreement, draw, draw_agreement, draw_experts, load, specialization
 from moe_analysis.studies.routing.agreement import AGREEMENT
 from moe_analysis.studies.routing.draw_agreement import agreement_explorer, agreement_figure
 from tests.studies.drawn_texts import outside, overlaps
+from tests.studies.fake_result import Found
 from tests.studies.fake_routers import MODULES, named_run, soft, tokens_of
 
 METHODS = {"LoRA-MoE": 4, "T-REX": 6}
@@ -82,7 +83,7 @@ def test_experts_without_load_are_left_out_and_unused_ones_drawn_at_the_end_of_t
 
 def test_a_panel_for_every_method_on_one_scale_and_in_one_order_of_rows(frames):
     own = one_router(frames["shares"])
-    fig, order = draw_experts.specialists_figure(own), draw_experts.common_order(own)
+    fig, order = draw_experts.plot(Found(shown=own)), draw_experts.common_order(own)
     panels = [panel for panel in fig.axes if panel.images and panel.get_title()]
     assert [panel.get_title() for panel in panels] == list(METHODS)
     assert sorted(order) == sorted(set(own["label"]))
@@ -93,7 +94,7 @@ def test_a_panel_for_every_method_on_one_scale_and_in_one_order_of_rows(frames):
         np.testing.assert_allclose(panel.images[0].get_array(), grid)
         assert panel.images[0].get_clim() == (-2, 2) and panel.get_xlabel() == f"{METHODS[method]} experts"
     assert [tick.get_text() for tick in panels[0].get_yticklabels()] == order
-    assert fig.get_supxlabel() == "One router of each system, seed 1: layer 1, q_proj."
+    assert fig.get_supxlabel() == "2 seeds, 4 steps. One router of each system, seed 1: layer 1, q_proj."
     assert overlaps(fig) == [] and outside(fig) == []
     twin = draw_experts.specialists_explorer(own)
     assert [list(trace.y) for trace in twin.data] == [order] * len(METHODS)
@@ -128,7 +129,7 @@ def test_the_common_order_weighs_every_router_the_same():
 
 @pytest.fixture(scope="module")
 def panels(frames):
-    fig = draw.routing_figure(*(frames[name] for name in ("trained", "untrained", "summary")))
+    fig = draw.plot(Found(trained=frames["trained"], untrained=frames["untrained"], loads=frames["summary"]))
     return dict(zip("abcd", fig.axes)), fig
 
 
@@ -196,11 +197,13 @@ def test_agreement_has_a_row_for_every_system_with_its_means_and_matrices(frames
     assert [float(text.get_text()) for text in dots.texts] == pytest.approx(marks["pairs of seeds"], abs=0.006)
 
 
-def test_seeds_and_the_meaning_of_bars_stand_below_and_no_texts_meet(frames, panels):
-    agreed = agreement_figure(frames["seeds"], frames["layers"], frames["untrained_seeds"])
+def test_runs_and_the_meaning_of_bars_stand_below_and_no_texts_meet(frames, panels):
+    agreed = draw_agreement.plot(
+        Found(seeds=frames["seeds"], layers=frames["layers"], untrained=frames["untrained_seeds"])
+    )
     for figure in (agreed, panels[1]):
         assert overlaps(figure) == [] and outside(figure) == []
-        assert figure.get_supxlabel().startswith("3 seeds; bars: 95 % intervals")
+        assert figure.get_supxlabel().startswith("2 seeds, 4 steps. Bars: 95 % intervals")
 
 
 def test_each_choice_of_the_menus_shows_what_it_names(frames):

@@ -44,7 +44,7 @@ def test_information_of_hard_gates_is_that_of_counting(seed: int, experts: int, 
     def entropy(counts: Counter) -> float:
         return -sum(count / len(text) * log2(count / len(text)) for count in counts.values())
 
-    table = specialization.text_table(one_hot(codes, experts)[:, None], text, "gates", "token")
+    table = specialization.text_table(one_hot(codes, experts)[:, None], text)
     found, label = specialization.information(table, names[None])
     expected = entropy(Counter(names[text].tolist())) + entropy(Counter(codes.tolist())) - entropy(pairs)
     assert found.item() == pytest.approx(expected, abs=1e-9)
@@ -57,7 +57,7 @@ def test_information_of_soft_gates_is_the_mean_divergence_from_all_gates(seed: i
     """I = Σ_d p(d) KL(gates of d ‖ all gates), a formula that the code does not use."""
     generator = np.random.default_rng(seed)
     tokens, gates = tokens_of(), soft(generator, 192, 5)
-    table = specialization.text_table(gates[:, None], tokens["row"].to_numpy(), "gates", "token")
+    table = specialization.text_table(gates[:, None], tokens["row"].to_numpy())
     names = tokens.drop_duplicates("row").sort_values("row")["dataset"]
     expected = sum(
         len(rows) / len(gates) * (gates[rows].mean(0) @ np.log2(gates[rows].mean(0) / gates.mean(0)))
@@ -99,42 +99,6 @@ def test_shuffling_moves_whole_texts():
     assert frame["excess"].to_numpy() == pytest.approx(0.0, abs=1e-9) and (frame["p"] == 1.0).all()
 
 
-@examples
-@given(st.integers(0, 10**6), st.integers(1, 4))
-def test_labels_are_shuffled_within_their_stratum_only(seed: int, kinds: int):
-    generator = np.random.default_rng(seed)
-    codes, strata = generator.integers(0, 5, 20), generator.integers(0, kinds, 20)
-    for row in specialization.shuffles(codes, strata, 5, seed):
-        for stratum in range(kinds):
-            assert sorted(row[strata == stratum]) == sorted(codes[strata == stratum])
-
-
-def test_what_a_data_set_explains_is_not_counted_again_within_it():
-    tokens = tokens_of(36, lengths=(8,))
-    of_row = tokens.drop_duplicates("row").set_index("row")["dataset"].sort_index()
-    cluster = 2 * pd.factorize(of_row)[0] + np.random.default_rng(0).integers(0, 2, 36)  # two in every data set
-    by_dataset = one_hot(pd.factorize(of_row)[0][tokens["row"]], 6)
-    by_cluster = one_hot(cluster[tokens["row"]], 6)
-    recorded = [(named_run(), {MODULES[0]: by_dataset, MODULES[2]: by_cluster}, tokens)]
-    free = specialization.specialization(recorded, {"cluster": cluster}, permutations=40)
-    given_it = specialization.specialization(recorded, {"cluster": cluster}, within=of_row, permutations=40)
-    assert (free["excess"] > 1.0).all()
-    coarse, fine = (given_it[given_it["module"] == module] for module in (MODULES[0], MODULES[2]))
-    assert coarse["information"].to_numpy() == pytest.approx(0.0, abs=1e-9) and (coarse["p"] == 1.0).all()
-    assert fine["information"].to_numpy() == pytest.approx(fine["label_entropy"].to_numpy())
-    assert (fine["p"] < 0.03).all()
-
-
-def test_texts_weigh_the_same_when_they_are_the_unit():
-    tokens = pd.DataFrame({"row": [0] * 9 + [1], "position": [*range(9), 0], "dataset": ["a"] * 9 + ["b"]})
-    gates = one_hot(np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1]), 2)
-    frame = specialization.specialization([(named_run(), {MODULES[0]: gates}, tokens)], unit="text", permutations=2)
-    top, mean = frame.set_index("view").loc[["top1", "gates"], "information"]
-    assert top == pytest.approx(1.0) and frame["label_entropy"].to_numpy() == pytest.approx(1.0)
-    # the experts' shares are 1/3 and 2/3 over all, as in the first text; in the second there is nothing to know
-    assert mean == pytest.approx((log2(3) - 2 / 3) / 2)
-
-
 def test_routers_of_different_sizes_are_measured_as_each_alone():
     generator, tokens = np.random.default_rng(3), tokens_of()
     gates = {MODULES[0]: soft(generator, 192, 3), MODULES[2]: soft(generator, 192, 6)}
@@ -148,10 +112,8 @@ def test_routers_of_different_sizes_are_measured_as_each_alone():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"unit": "word"}, "unit = 'word'"),
         ({"permutations": 0}, "permutations = 0"),
         ({"labels": {"cluster": [0, 1]}}, r"labels\['cluster'\] has shape \(2,\) but row 23 was recorded"),
-        ({"within": [0]}, r"within has shape \(1,\)"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(options, message):

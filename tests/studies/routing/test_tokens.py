@@ -138,7 +138,7 @@ def test_the_picture_says_whose_it_is_names_every_color_and_shows_the_forms_of_o
     assert text.get_title(loc="left").startswith("LoRA-MoE, seed 0: strongest expert of each token")
     assert [one.get_text() for one in text.texts[:5]] == ["expert", "0", "1", "2", "3"]
     place = found.routers[found.middle].place
-    assert len(flow.texts) == sum(map(len, bars_of(found, place, None))), "every bar has its expert's number"
+    assert len(flow.texts) == sum(map(len, bars_of(found, place))), "every bar has its expert's number"
     trex, smore = found.beside
     gates = trex.routers[trex.middle].gates[trex.example]
     assert [one.get_text() for one in matrix.texts] == [f"{gate:.2g}" for gate in gates] and len(gates) == 6
@@ -176,10 +176,10 @@ def test_many_experts_are_drawn_by_the_busiest_and_the_others_together() -> None
     frame = found.tokens.loc[np.zeros(length, int)].reset_index(drop=True)
     routers = {name: RoutedBy(name, "gate", name, own) for name, own in (("layers.0", first), ("layers.1", second))}
     many = RoutedTokens(("x",), frame, routers, {}, "made", found.again)
-    for bars in bars_of(many, "gate", None):
+    for bars in bars_of(many, "gate"):
         assert len(bars) == 8 and bars["expert"].iloc[-1] == OTHERS and bars["tokens"].sum() == length
         assert bars["top"].iloc[0] == pytest.approx(1) and bars["bottom"].iloc[-1] == pytest.approx(0)
-    (ribbons,) = ribbons_of(many, "gate", None)
+    (ribbons,) = ribbons_of(many, "gate")
     assert ribbons["tokens"].sum() == length
     assert isinstance(tokens_figure(many, "layers.0"), Figure)
 

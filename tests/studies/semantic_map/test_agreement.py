@@ -11,8 +11,9 @@ from sklearn import metrics
 
 from moe_analysis.studies.semantic_map import agreement as counting
 from moe_analysis.studies.semantic_map import neighbors as nearest
-from moe_analysis.studies.semantic_map.agreement import SCORES
 from tests.studies.fake_embeddings import EIGHT, around, suite, topics
+
+SCORES = ("ami", "nmi", "homogeneity", "completeness", "purity")
 
 
 def agreement(embeddings, frame, permutations=200, **sizes) -> pd.DataFrame:

@@ -166,11 +166,6 @@ def test_the_interactive_ranks_switch_between_measures(trained):
     assert fig.data[2].customdata[:, 1].tolist() == [4] * 4
 
 
-def test_part_of_a_method_has_a_color_of_its_own():
-    names = ["LoRA", "LoRA-MoE", "mix-and-match", "T-REX", "T-REX, router alone", "rank-1 diagonal"]
-    assert len({draw.system_color(name) for name in names}) == len(names)
-
-
 @pytest.fixture(scope="module")
 def errors() -> pd.DataFrame:
     rows = [

@@ -8,10 +8,11 @@ import pytest
 
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import method_color
-from moe_analysis.studies.systems.draw import RADAR_METHODS, transfer_explorer, transfer_figure
+from moe_analysis.studies.systems.draw import RADAR_METHODS, plot, transfer_explorer, transfer_figure
 from moe_analysis.studies.systems.draw_tasks import task_explorer, task_figure
 from moe_analysis.studies.systems.scores import part_summary, scores, task_differences
 from tests.studies.drawn_texts import outside, overlaps
+from tests.studies.fake_result import Found
 
 from .test_scores import INSIDE_TASKS, NINE, OOD_TASKS, compare, levels_of
 
@@ -24,7 +25,7 @@ def frames():
 
 @pytest.fixture(scope="module")
 def panels(frames):
-    fig = transfer_figure(*frames)
+    fig = plot(Found(methods=NINE, **dict(zip(("scores", "summary", "levels"), frames))))
     *dots, tasks, radar = fig.axes
     return radar, dict(zip(("originals", "variants", "ood"), dots, strict=True)), fig, tasks
 
@@ -103,10 +104,10 @@ def test_what_is_worse_than_guessing_is_gray(frames):
         assert len(panel.patches) == shaded and (panel.get_xlim()[0] < 0) == bool(shaded)
 
 
-def test_no_text_meets_another_or_leaves_the_figure_and_the_seeds_stand_below(panels):
+def test_no_text_meets_another_or_leaves_the_figure_and_the_runs_stand_below(panels):
     fig = panels[2]
     assert overlaps(fig) == [] and outside(fig) == []
-    assert fig.get_supxlabel().startswith("3 seeds. Bars: 95 % intervals over seeds")
+    assert fig.get_supxlabel().startswith("2 seeds, 4 steps. Bars: 95 % intervals over seeds")
 
 
 def test_a_radar_of_absent_methods_is_refused(frames):

@@ -248,7 +248,10 @@ def test_the_whole_grid_is_shown_and_a_choice_at_its_end_is_told(best, end):
     assert found.chosen["lr"].tolist() == [best] * 2 and found.chosen["end"].tolist() == [end] * 2
     assert found.chosen["router_multiplier"].tolist() == [1, 1] and found.chosen["trials"].tolist() == [6, 6]
     assert found.judged[0].verdict == ("fails" if end else "holds")
-    assert found.origin == "12 runs of 1 seed, by rows held out of train; drawn from the stored results trial"
+    assert (
+        found.origin
+        == "12 runs of 1 seed, 9 steps each, by rows held out of train; drawn from the stored results trial"
+    )
     assert isinstance(found.plot(), Figure) and len(found.interactive().data) == 2 * 2 + 1
 
 

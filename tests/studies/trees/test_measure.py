@@ -84,7 +84,7 @@ def test_three_tokens_of_the_prompt_are_drawn_beside_each_other_and_one_at_a_tim
     figure = found.plot()
     assert [panel.get_title(loc="center") for panel in figure.axes] == [f"‘{word}’" for word in words]
     assert figure.get_suptitle() == f"Tokens of {found.place}"
-    assert figure.get_supxlabel().startswith("Model of seed 0, one of 2 seeds.")
+    assert figure.get_supxlabel().startswith(found.note("Model of seed 0, one of 2 seeds."))
     assert overlaps(figure) == [] and outside(figure) == []
     twin = found.interactive()
     nodes = len(found.tree)  # its edges are one fewer, its nodes one trace

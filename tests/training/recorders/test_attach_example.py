@@ -50,6 +50,7 @@ def test_the_example_goes_from_a_users_model_to_the_figure(backbone, frame, tmp_
 
 def test_the_paper_figure_takes_attached_records(backbone, frame, tmp_path: Path, monkeypatch) -> None:
     """Two recorded loops beside each other, drawn by the function that draws T-REX Fig. 2."""
+    from moe_analysis.evidence.intervals import method_summary
     from moe_analysis.studies import convergence
     from moe_analysis.studies.router_paths import paths as trajectories
     from moe_analysis.studies.router_paths import smoothness
@@ -65,9 +66,8 @@ def test_the_paper_figure_takes_attached_records(backbone, frame, tmp_path: Path
     axes = trajectories.path_axes(runs, "layers.1.self_attn.q_proj")
     smooth = smoothness.smoothness(runs)
     bands = convergence.loss_bands(convergence.loss_curves(runs))
-    figure = trajectory_figure(
-        trajectories.router_paths(runs, axes.module, axes), axes, smooth, smoothness.smoothness_summary(smooth), bands
-    )
+    summary = method_summary(smooth, smoothness.MEASURES)
+    figure = trajectory_figure(trajectories.router_paths(runs, axes.module, axes), axes, smooth, summary, bands)
     titles = [text.get_text() for part in figure.subfigs for text in part.texts]
     assert "(a) T-REX" in titles and "(b) of my own" in titles
 

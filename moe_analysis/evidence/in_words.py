@@ -1,0 +1,21 @@
+"""Counts in words, for captions and origins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def counted(number: int | Iterable[int], word: str) -> str:
+    """The count of a thing, or the range of several counts of it.
+
+    Args:
+        number: one count, or some of which the least and the largest are told.
+        word: for one of them, whose plural has an s.
+
+    Example:
+        >>> counted(1, "seed"), counted([3, 3], "seed"), counted([4, 2, 3], "seed")
+        ('1 seed', '3 seeds', '2 to 4 seeds')
+    """
+    found = sorted({int(one) for one in (number if isinstance(number, Iterable) else [number])})
+    least = f"{found[0]} to " * (len(found) > 1)
+    return f"{least}{found[-1]} {word}{'s' * (found[-1] != 1)}"
