@@ -221,13 +221,22 @@ class Claim:
 
 
 def whole_of(name: str, source: str, statement: str, parts: Sequence[Claim], kind: str | None = None) -> Claim:
-    """The claim that consists of these parts and declares nothing beside them.
+    """The claim that consists of these parts and declares nothing else.
 
     Args:
-        kind: None is "exact" where every part is exact, else whose claim it is.
+        name: as in `Claim`.
+        source: as in `Claim`.
+        statement: as in `Claim`.
+        parts: the measured claims.
+        kind: None is "exact" if every part is exact; otherwise the source says whose claim it is.
 
     Raises:
         ValueError: as `Claim.with_parts`.
+
+    Example:
+        >>> parts = [Claim(f"toy_{n}", "arithmetic", f"{n} is even", n % 2, 0, n % 2, n % 2 == 0) for n in (2, 3)]
+        >>> whole_of("toy_even", "arithmetic", "2 and 3 are even", parts).verdict
+        'in part'
     """
     exact_ones = kind == "exact" or all(part.kind == "exact" for part in parts)
     compares = "" if exact_ones else f"{len(parts)} comparisons"

@@ -249,7 +249,7 @@ def test_a_context_without_intuition_is_an_error_and_not_a_silent_zero():
 BAD = [
     ({"pairing": "outer"}, "pairing = 'outer' is unknown; choose one of mix_and_match, diagonal"),
     ({"num_down": 0}, "num_down = 0 and num_up = 8 must both be at least 1"),
-    ({"pairing": "diagonal", "num_down": 3, "num_up": 4}, "diagonal pairing needs num_down = num_up, not 3 and 4"),
+    ({"pairing": "diagonal", "num_down": 3, "num_up": 4}, "num_down = num_up, not num_down = 3 and num_up = 4"),
     ({"router": False, "intuition": False}, "router and intuition are both False"),
     ({"intuition_mapper": True, "intuition": False}, "intuition_mapper=True needs intuition=True"),
     ({"num_down": 2, "num_up": 2, "num_clusters": 7}, r"num_down\*num_up = 4 but intuition has 7 clusters"),
