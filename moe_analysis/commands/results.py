@@ -104,11 +104,20 @@ def show_results(
     folder = folder or ctx.obj
     rows = known_rows(study, folder)  # a missing name is reported before anything heavy is loaded
     path = campaign or shipped("campaigns") / f"{Path(study).stem}.yaml"
-    if campaign or path.exists():
-        frames, notes = of_campaign(path, rows)
-    else:
+    hidden = "" if campaign or path.exists() else f"{path} is not there; pass it with --campaign"
+    if not hidden:
+        from ..campaigns.campaign import CampaignError
+        from ..tasks.rows import SuiteError
+
+        try:
+            frames, notes = of_campaign(path, rows)
+        except CampaignError as error:
+            if campaign or not isinstance(error.__cause__, SuiteError):
+                raise
+            hidden = str(error.__cause__)  # the table is shown even without the data it was measured on
+    if hidden:
         frames = {"final runs": final_means(result_runs(study, folder))}
-        notes = [f"{path} is not there, so tuning and endpoints are not shown; pass it with --campaign"]
+        notes = [f"tuning and endpoints are not shown: {hidden}"]
     if as_json:
         emit({**{name.replace(" ", "_"): records(frame) for name, frame in frames.items()}, "notes": notes})
         return

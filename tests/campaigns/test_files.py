@@ -49,6 +49,21 @@ def test_a_table_is_shown_with_its_campaign_from_any_folder(tmp_path: Path, monk
     assert Path(path) == CAMPAIGNS[0].parent / "compact.yaml" and int(count) > 90
 
 
+def test_a_table_is_shown_without_the_data_that_it_was_measured_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOE_ANALYSIS_DATA", str(tmp_path))
+    shown = document(call("results", "show", "smollm2_commonsense", "--json").stdout)
+    assert {row["system"]: row["seeds"] for row in shown["final_runs"]} == dict.fromkeys(
+        ("LoRA", "HydraLoRA (4)", "MixLoRA (8)", "S'MoRE (4-4)"), 3
+    )
+    (told,) = shown["notes"]
+    assert "tuning and endpoints are not shown: suite 'smore_table2' is neither a folder nor a known name" in told
+    campaign = str(CAMPAIGNS[0].parent / "smollm2_commonsense.yaml")
+    refused = call("results", "show", "smollm2_commonsense", "--campaign", campaign)
+    assert refused.exit_code == 2 and "smore_table2" in refused.stderr
+
+
 @pytest.mark.parametrize("table", sorted(RESULTS_FOLDER.glob("*.parquet")), ids=lambda path: path.stem)
 def test_what_ships_says_how_far_its_campaign_went(table: Path) -> None:
     stages = Counter(row["stage"] for row in read_rows(table))
