@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
@@ -23,7 +24,7 @@ LARGE_RECORD_BYTES = 4e9
 STATISTICS_TOKENS = 1024  # evenly spaced tokens of a batch that the statistics are taken over
 
 
-class HookedRecorder(TrainerCallback):
+class HookedRecorder(TrainerCallback, ABC):
     """A callback that reads a model's adapters through forward hooks at every `every`-th step and writes to `path`.
 
     A subclass declares its arrays and says what it sees of a forward pass; `store` and hooks are opened and closed here.
@@ -43,13 +44,13 @@ class HookedRecorder(TrainerCallback):
     def open_store(self) -> RecordStore | NoStore:
         return RecordStore(self.path) if distributed.first() else NoStore()
 
+    @abstractmethod
     def declare(self, steps: int) -> None:
         """Create the arrays of the record in `store`; `steps` is the length of the run, 0 if unknown."""
-        raise NotImplementedError
 
+    @abstractmethod
     def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
         """Look at a forward pass of an adapter: its input (…, in), its routing, and which tokens are real."""
-        raise NotImplementedError
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.adapters:
