@@ -10,6 +10,7 @@ import platform
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ class SaveError(ValueError):
 
 def save(
     item: str,
-    figure: Figure | None,
+    figure: Figure | Picture | None,
     interactive: go.Figure | None,
     numbers: pd.DataFrame | Mapping[str, Any],
     runs: Iterable[Any] = (),
@@ -103,7 +104,8 @@ def save(
     }
     contents = {"json": (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()}
     if figure is not None:
-        contents["png"], contents["pdf"] = png(figure), _pdf(figure)
+        picture = figure if isinstance(figure, Picture) else Picture(figure)
+        contents["png"], contents["pdf"] = picture.png, picture.pdf
     if interactive is not None:
         cards = [shown(row) for row in record["claims"]]
         contents["html"] = page(interactive, item, on_page or caption, cards, picture=figure is not None).encode()
@@ -178,20 +180,28 @@ def check_page(path: str | Path) -> None:
         raise SaveError(f"path = {str(path)!r} is no page; pass a name that ends in .html")
 
 
-def png(figure: Figure) -> bytes:
-    """The picture as it is stored; the note below it is its "Description" too, for readers of screens."""
-    buffer = io.BytesIO()
-    note = " ".join(figure.get_supxlabel().split())
-    # the version of matplotlib would change the bytes of an unchanged picture
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None} | ({"Description": note} if note else {}))
-    return buffer.getvalue()
+class Picture:
+    """A figure as the bytes of its two files, each drawn once, however often it is shown and saved."""
 
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
 
-def _pdf(figure: Figure) -> bytes:
-    """The figure as vectors, at the width of a column of a paper."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return buffer.getvalue()
+    @cached_property
+    def png(self) -> bytes:
+        """As it is stored; the note below the picture is its "Description" too, for readers of screens."""
+        note = " ".join(self.figure.get_supxlabel().split())
+        # the version of matplotlib would change the bytes of an unchanged picture
+        return self._drawn("png", {"Software": None} | ({"Description": note} if note else {}), dpi=DPI)
+
+    @cached_property
+    def pdf(self) -> bytes:
+        """As vectors, at the width of a column of a paper."""
+        return self._drawn("pdf", {"CreationDate": None, "Creator": None, "Producer": None})
+
+    def _drawn(self, kind: str, metadata: dict[str, str | None], **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format=kind, metadata=metadata, **options)
+        return buffer.getvalue()
 
 
 def _write_script(path: Path) -> None:

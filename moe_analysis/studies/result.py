@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ..drawing.save import Picture
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -86,7 +88,7 @@ class Result:
         """
         draw = self._module(self.drawing).plot
         if ax is None:
-            return self._figure()
+            return draw(self)
         if "ax" not in inspect.signature(draw).parameters:
             raise ValueError(
                 f"ax = {ax!r} is one panel and {self.item} has several; call plot() without it, or draw from `tables`"
@@ -136,7 +138,7 @@ class Result:
             check_folder(folder)  # before anything is drawn
         return save(
             self.item,
-            self._figure(),
+            self._picture,
             self.interactive(),
             self.numbers,
             runs=self.runs,
@@ -189,13 +191,15 @@ class Result:
     def _repr_html_(self) -> str:
         """For a notebook: the question, the figure, what came out, the claims as cards, and the tables folded."""
         from ..drawing.notebook import shown_html
-        from ..drawing.save import png
-
         tables = {f"Table: {name} ({len(table)} rows)": table.round(4) for name, table in self.tables.items()}
-        return shown_html(self.caption, png(self._figure()), self.in_short, self.judged, tables)
+        return shown_html(self.caption, self._picture.png, self.in_short, self.judged, tables)
 
-    def _figure(self) -> Figure:
-        return self._module(self.drawing).plot(self)
+    @cached_property
+    def _picture(self) -> Picture:
+        """The picture that is shown and saved; `plot` draws another one, which the user may change."""
+        from ..drawing.save import Picture
+
+        return Picture(self._module(self.drawing).plot(self))
 
     def _module(self, name: str) -> Any:
         return import_module(f"{self._folder}.{name}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,7 +95,7 @@ def test_claims_are_one_table_with_parts_behind_their_claim(found):
 
 
 def test_the_same_result_saves_the_same_bytes(found, tmp_path):
-    first, second = (found.save(tmp_path / name) for name in ("a", "b"))
+    first, second = (replace(found).save(tmp_path / name) for name in ("a", "b"))  # each draws for itself
     assert sorted(first) == ["html", "json", "pdf", "png"]
     assert {kind: path.read_bytes() for kind, path in first.items()} == {
         kind: path.read_bytes() for kind, path in second.items()
@@ -105,6 +108,16 @@ def test_the_same_result_saves_the_same_bytes(found, tmp_path):
 def test_a_notebook_shows_the_figure_its_origin_and_its_claims(found):
     page = found._repr_html_()
     assert "data:image/png" in page and "9 runs of 3 seeds" in page and "smoother path" in page
+
+
+def test_the_picture_that_is_shown_is_the_one_that_is_saved_and_plot_draws_another(found, tmp_path, monkeypatch):
+    module = import_module("moe_analysis.studies.router_paths.draw")
+    fresh, drawn = replace(found), []
+    monkeypatch.setattr(module, "plot", lambda result, plot=module.plot: drawn.append(plot(result)) or drawn[-1])
+    page = fresh._repr_html_()
+    saved = fresh.save(tmp_path)["png"].read_bytes()
+    assert len(drawn) == 1 and base64.b64encode(saved).decode() in page
+    assert fresh.plot() is not drawn[0] and len(drawn) == 2
 
 
 def test_an_origin_lists_what_differs_and_no_path_of_a_machine():
