@@ -1,4 +1,4 @@
-"""What was measured and what it says: intervals, the bootstrap, the verdict rule, claims."""
+"""What was measured and what follows: intervals, the bootstrap, the verdict rule, claims."""
 
 from __future__ import annotations
 

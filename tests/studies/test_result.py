@@ -62,7 +62,7 @@ def test_a_layer_is_chosen_by_its_number_or_a_part_of_its_name(found):
         assert router_paths.measure(found.runs, module).module == module
         assert layer_of(router_paths.measure(found.runs, number).module) == layer
         assert layer_of(router_paths.measure(found.runs, layer).module) == layer
-    with pytest.raises(ValueError, match="module = 99 fits no module; pass a layer's number"):
+    with pytest.raises(ValueError, match="module = 99 matches no module; pass a layer's number"):
         router_paths.measure(found.runs, 99)
 
 

@@ -234,5 +234,5 @@ def test_a_result_of_one_panel_draws_into_axes_and_one_of_several_refuses_them()
     assert found.plot(panel) is panel and panel.get_title(loc="center") == "structural flexibility, s = 3, f = 2"
     with pytest.raises(ValueError, match="smore_fig3 has several"):
         measure_trees().plot(panel)
-    with pytest.raises(ValueError, match="smore_fig3 has no knobs"):
+    with pytest.raises(ValueError, match="smore_fig3 has no controls"):
         measure_trees().widget()

@@ -65,7 +65,7 @@ def test_a_fanout_above_the_pool_is_refused_with_the_reason(points):
     shown = explorer.picture.value
     explorer.controls["num_experts"].value = 3
     assert "lower f or enlarge the pool" in explorer.message.value and explorer.picture.value == shown
-    with pytest.raises(ValueError, match="layers = 0 is no whole number from 1 to 6"):
+    with pytest.raises(ValueError, match="layers = 0 is not a whole number from 1 to 6"):
         flexibility_widget(points, layers=0)
     with pytest.raises(ValueError, match=r"f\[0\] = 5 is above s\[0\] = 4"):
         flexibility_widget(points, fanout=5)

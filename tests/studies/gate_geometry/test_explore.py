@@ -103,9 +103,9 @@ def test_another_layer_has_its_own_steps(layers_and_changes):
 
 def test_starts_without_meaning_are_refused(layers_and_changes):
     layers, changes = layers_and_changes
-    with pytest.raises(ValueError, match="power = 2 is no number from 0 to 1"):
+    with pytest.raises(ValueError, match="power = 2 is not a number from 0 to 1"):
         exponent_widget(layers, changes, power=2)
-    with pytest.raises(ValueError, match="gate = 0.3 is no stop; choose one of 0.05, 0.2, 0.6"):
+    with pytest.raises(ValueError, match="gate = 0.3 is not a stop; choose one of 0.05, 0.2, 0.6"):
         exponent_widget(layers, changes, gate=0.3)
     with pytest.raises(ValueError, match="changes has no rows of layers.1.q_proj; pass over_layers"):
         exponent_widget(layers, of(changes, "layers.0.q_proj"))

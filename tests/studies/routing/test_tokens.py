@@ -235,12 +235,12 @@ def test_what_cannot_be_shown_is_refused_with_the_remedy(adapted, backbone, tiny
     model, tokenizer = adapted("trex")
     bare = ma.load_backbone(backbone, torch.float32)[0]
     for arguments, why in (
-        ((model, "", tokenizer), r"texts\[0\] = '' is no text; pass one"),
-        ((model, ["fine", "  "], tokenizer), r"texts\[1\] = '  ' is no text"),
+        ((model, "", tokenizer), r"texts\[0\] = '' is not a text; pass one"),
+        ((model, ["fine", "  "], tokenizer), r"texts\[1\] = '  ' is not a text"),
         ((model, [], tokenizer), "texts is empty"),
-        ((model, None, tokenizer), r"texts\[0\] = None is no text"),
-        ((model, 3, tokenizer), r"texts\[0\] = 3 is no text"),
-        ((model, [7], tokenizer), r"texts\[0\] = 7 is no text"),
+        ((model, None, tokenizer), r"texts\[0\] = None is not a text"),
+        ((model, 3, tokenizer), r"texts\[0\] = 3 is not a text"),
+        ((model, [7], tokenizer), r"texts\[0\] = 7 is not a text"),
         ((model, "cat " * 300, tokenizer), "more than the model's context of 128; split it"),
         ((bare, "a text", tokenizer), "LlamaForCausalLM has no routed adapter and no known router of its own"),
         ((foreign("mixtral"), "a text"), "the tokenizer of MixtralForCausalLM is not known; pass tokenizer="),
@@ -278,7 +278,7 @@ def test_a_layer_is_drawn_by_its_number_or_name(adapted) -> None:
         assert chosen.routers[chosen.middle].layer == router.layer
         assert tokens(model, TEXTS[0], tokenizer, layer=name).middle == name
         assert chosen.widget().layer.value == router.layer
-    with pytest.raises(ValueError, match="layer = 99 fits no module; pass a layer's number"):
+    with pytest.raises(ValueError, match="layer = 99 matches no module; pass a layer's number"):
         tokens(model, TEXTS[0], tokenizer, layer=99)
 
 

@@ -136,8 +136,8 @@ def test_one_number_of_clusters_or_one_seed_is_as_good_as_a_list_of_one() -> Non
         ({"ks": ()}, r"ks = \(\); pass whole numbers"),
         ({"ks": (0, 3)}, r"ks = \(0, 3\); pass whole numbers of at least 1"),
         ({"seeds": 0.5}, "seeds = 0.5; pass whole numbers of at least 0"),
-        ({"k": "3"}, "k = '3' is no whole number of at least 1"),
-        ({"k": 0}, "k = 0 is no whole number of at least 1"),
+        ({"k": "3"}, "k = '3' is not a whole number of at least 1"),
+        ({"k": 0}, "k = 0 is not a whole number of at least 1"),
     ],
 )
 def test_counts_that_are_no_whole_numbers_are_refused_by_name(given, message) -> None:

@@ -63,7 +63,7 @@ def test_the_authors_size_is_ringed_first_where_there_is_one(frames):
 
 
 def test_sizes_and_kinds_that_were_not_measured_are_refused(frames):
-    with pytest.raises(ValueError, match="num_up = 4 is no whole number from 1 to 3"):
+    with pytest.raises(ValueError, match="num_up = 4 is not a whole number from 1 to 3"):
         rank_widget(*frames, 3, 4)
     with pytest.raises(ValueError, match="kind = 'narrow' is unknown; choose one of independent, repeated"):
         rank_widget(*frames, 3, 3, "narrow")

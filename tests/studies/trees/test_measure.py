@@ -50,7 +50,7 @@ def test_a_result_keeps_the_tables_of_its_file_and_draws_itself(used):
     assert isinstance(used.plot(), Figure) and used.interactive().data
     assert used.ends.index.get_level_values("method").unique().tolist() == ["S'MoRE", "control"]
     assert used.everything["tokens"].gt(0).all()
-    with pytest.raises(ValueError, match="smore_structures has no knobs"):
+    with pytest.raises(ValueError, match="smore_structures has no controls"):
         used.widget()
 
 
