@@ -72,7 +72,7 @@ def test_moving_p_and_g_tells_the_measured_and_the_predicted_step(layers_and_cha
     change = relative_change(changes_at(layers[module], of(changes, module), 0.25))
     assert f"{change[gate] / change[0.6]:.3g} times as far as at g = 0.6" in explorer.note.value
     assert f"predicted {(gate / 0.6) ** 1.25:.3g}" in explorer.note.value
-    assert f"{REACH * gate**0.25:.3g} of its radii" in explorer.note.value
+    assert f"{REACH * gate**0.25:.3g} of these radii" in explorer.note.value
     after = picture(explorer)
     assert (after != before).any()
     explorer.controls["gate"].value = GATES[1]

@@ -105,7 +105,7 @@ def test_starts_that_the_runs_do_not_have_are_refused(runs):
         PathExplorer(runs, paths, axes, step=99)
     with pytest.raises(ValueError, match="seed = 5 is unknown; choose one of 0, 1"):
         PathExplorer(runs, paths, axes, seed=5)
-    with pytest.raises(ValueError, match=r"paths holds the steps \[0\]; a path needs two records"):
+    with pytest.raises(ValueError, match=r"paths has the steps \[0\], but a path needs two records"):
         PathExplorer(runs, paths[paths["step"] == 0], axes)
 
 
