@@ -61,7 +61,12 @@ def test_all_faulty_files_are_named_at_once(folder: Path) -> None:
     (folder / "trex_fig2.png").write_bytes(b"GIF89a")
     with pytest.raises(GalleryError) as error:
         build(folder)
-    for part in ("a.json is not JSON", "index.json is not a record", "a page of the gallery", "trex_fig2.png is not a PNG"):
+    for part in (
+        "a.json is not JSON",
+        "index.json is not a record",
+        "a page of the gallery",
+        "trex_fig2.png is not a PNG",
+    ):
         assert part in str(error.value)
     assert not (folder / "index.html").exists()
 

@@ -1,4 +1,4 @@
-"""I down and J up vectors in the rank plot: how many dimensions their experts span, and what they cost (Lemma 4.1)."""
+"""I down and J up vectors in the rank plot: the dimensions that their experts span, and their parameters (Lemma 4.1)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RING = {
 
 
 def widget(found: Span, num_down: int | None = None, num_up: int | None = None, kind: str = "independent") -> Explorer:
-    """I, J and the kind of vectors of the spans that were measured; the arguments are those shown first."""
+    """I, J and the kind of vectors of the measured spans; the arguments are the first values."""
     return rank_widget(found.ranks, found.sizes, num_down, num_up, kind)
 
 
@@ -40,11 +40,11 @@ def rank_widget(
     num_up: int | None = None,
     kind: str = "independent",
 ) -> Explorer:
-    """Sliders for I and J, a list of kinds of vectors, and the two rank plots with that size ringed.
+    """Sliders for I and J, a list of kinds of vectors, and the two rank plots with a ring around the chosen size.
 
     In: `rank_plot_frame`, and `parameters_of_sizes` of its independent sizes. Every span was measured on the module.
-    num_down, num_up: the size ringed first (None: 4 and 8, the authors', or the largest that the frame has).
-    Raises ValueError for sizes and kinds that the frame does not hold.
+    num_down, num_up: the first size (None: 4 and 8, the authors' size, or the largest in the frame).
+    Raises ValueError for sizes and kinds that are not in the frame.
     """
     most = {name: int(ranks[name].max()) for name in ("I", "J")}
     num_down = min(PAPER_DOWN, most["I"]) if num_down is None else num_down
@@ -89,7 +89,7 @@ def rank_figure(ranks: pd.DataFrame, one: pd.Series) -> Figure:
 
 
 def rank_note(one: pd.Series, sizes: pd.DataFrame) -> str:
-    """The lemma's numbers for one size, its parameters, and the LoRA-MoE that the same factors pay for."""
+    """The lemma's numbers for one size, its parameters, and the largest LoRA-MoE with as many factor parameters."""
     at = sizes[(sizes["system"] == "T-REX") & (sizes["I"] == one["I"]) & (sizes["J"] == one["J"])].iloc[0]
     lines = [
         f"{one['I']} + {one['J']} vectors make {one['experts']} experts; rank(A) = {one['rank_a']}, rank(B) = "
@@ -100,7 +100,7 @@ def rank_note(one: pd.Series, sizes: pd.DataFrame) -> str:
     if len(mixtures):
         other = mixtures.loc[mixtures["experts"].idxmax()]
         lines.append(
-            f"LoRA-MoE with no more in its factors: {other['experts']} rank-1 expert"
+            f"LoRA-MoE with at most as many in its factors: {other['experts']} rank-1 expert"
             f"{'s' if other['experts'] > 1 else ''}, span {other['span']}, {other['parameters']:,} parameters "
             "with the router."
         )

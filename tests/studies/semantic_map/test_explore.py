@@ -131,7 +131,7 @@ def test_plain_texts_have_a_knob_too_and_their_clusters_stand_alone(first):
     assert list(explorer.controls) == ["k", "search"]
     explorer.controls["k"].value = 9
     sizes = np.bincount(cluster(EMBEDDINGS, 9, seed=3).labels)
-    assert explorer.note.value.count(f"k = 9: the smallest cluster holds {sizes.min()} of 60 prompts") == 1
+    assert explorer.note.value.count(f"k = 9: the smallest cluster has {sizes.min()} of 60 prompts") == 1
     assert not explorer.message.value
     with pytest.raises(ValueError, match="coordinates has 60 rows but prompts has 59"):
         cluster_widget(EMBEDDINGS[1:], texts[1:], PLACES, first)

@@ -104,7 +104,7 @@ def test_own_texts_lie_inside_the_map_and_are_drawn_as_stars_without_changing_a_
             "suite has no column dataset, split; label each prompt, or pass",
         ),
         (None, "suite = None is NoneType; pass a name, a folder, a frame or a list of texts"),
-        (["same"] * 9, "k = 3 clusters but 1 of the texts differ; use a k from 1 to 1"),
+        (["same"] * 9, "k = 3 clusters but only 1 different texts; use a k from 1 to 1"),
     ],
 )
 def test_what_makes_no_map_is_refused_before_anything_is_embedded(given, message, monkeypatch) -> None:
