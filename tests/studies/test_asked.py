@@ -103,7 +103,7 @@ def test_data_sets_of_the_map_are_chosen_by_name():
     asked_for = {"embedder": "tfidf", "ks": 2, "seeds": 0, "permutations": 4, "method": "pca"}
     found = studies.semantic_map.measure(frame, datasets=["add_small"], **asked_for)
     assert found.prompts["dataset"].unique().tolist() == ["add_small"]
-    with pytest.raises(ValueError, match="datasets: 'add_smal' is none of a frame; choose from add_small"):
+    with pytest.raises(ValueError, match="datasets: 'add_smal' is not in a frame; choose from add_small"):
         studies.semantic_map.measure(frame, datasets=["add_smal"], **asked_for)
     with pytest.raises(ValueError, match="plain texts have none"):
         studies.semantic_map.measure(frame["prompt"].tolist(), datasets="add_small", **asked_for)

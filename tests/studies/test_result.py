@@ -47,7 +47,9 @@ def test_the_line_below_every_picture_begins_with_what_was_measured():
                     others[f"{path.parent.name}/{path.stem}"] = text
     # a count without runs; and a text that says itself whether there is a model to name
     assert others.keys() == {"subspace/draw_systems", "routing/draw_tokens"}
-    assert "exact, without seeds" in others["subspace/draw_systems"] and others["routing/draw_tokens"].startswith("note(")
+    assert "exact, without seeds" in others["subspace/draw_systems"] and others["routing/draw_tokens"].startswith(
+        "note("
+    )
 
 
 def test_a_result_draws_itself_twice_and_has_a_widget(found):

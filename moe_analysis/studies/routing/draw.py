@@ -25,7 +25,7 @@ VIEWS = {"gates": "all gates", "top1": "largest gate"}
 SHORT = {"dataset": "data set", "cluster": "cluster"}
 TOLD = {"dataset": ("#0072B2", "o", -0.17), "cluster": ("#D55E00", "s", 0.17)}  # color, marker, place in a row
 EVENNESS = {"token_entropy": "evenness of a token's gates", "top1_balance": "evenness of top-1 load"}
-# of the interactive twin: color, symbol, place in a row
+# of the interactive figure: color, symbol, place in a row
 SERIES = {
     "dataset": ("#0072B2", "circle", -0.2),
     "cluster": ("#D55E00", "square", 0.0),
@@ -33,7 +33,7 @@ SERIES = {
     "top1_balance": ("#555555", "triangle-up", 0.15),
 }
 BEFORE = "before training"
-FLOOR = 0.01  # per cent: where the log axis begins
+FLOOR = 0.01  # percent: where the log axis begins
 
 
 def plot(found: RoutingInformation) -> Figure:
@@ -43,8 +43,9 @@ def plot(found: RoutingInformation) -> Figure:
         note_below(
             fig,
             found.note(
-                "Bars: 95 % intervals over seeds of means over layers; (c, d) means over routers, from the lowest to "
-                f"the highest. Arrow: {FLOOR:g} % or less, or not above shuffled texts."
+                "(a, b) Bars are 95 % intervals over seeds of means over layers; an arrow means "
+                f"{FLOOR:g} % or less, or not above shuffled texts. (c, d) Means over routers; lines reach from the lowest to "
+                "the highest router."
             ),
         )
     return fig
@@ -67,8 +68,8 @@ def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.D
     """The figure of specialization and load, one row per method. trained, untrained: `specialization` with the labels
     "dataset" and "cluster"; summary: `load_summary`.
 
-    (a, b) information beyond shuffled texts, mean over layers, in per cent of the labels' entropy on a log axis: means
-    with 95 % intervals over seeds, rings before training; what is not above FLOOR has an arrow at the left edge. (c, d)
+    (a, b) information beyond shuffled texts, mean over layers, in percent of the labels' entropy on a log axis: means
+    with 95 % intervals over seeds, rings before training; values up to FLOOR have an arrow at the left edge. (c, d)
     normalized entropy of a token's gates and of the load by largest gates: means over routers, lines from the lowest
     router to the highest.
 
@@ -98,8 +99,8 @@ def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.D
 
 
 def information_means(trained: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:
-    """Columns stage, label, view, method, mean, low, high: per cent of the labels' entropy, over seeds, routers of a
-    model averaged first."""
+    """Columns stage, label, view, method, mean, low, high: percent of the labels' entropy, over seeds, after averaging
+    over the routers of a model."""
     rows = []
     for stage, frame in (("untrained", untrained), ("trained", trained)):
         seeds = 100 * frame.groupby(["label", "view", "method", "seed"], sort=False)["normalized"].mean()
@@ -161,9 +162,9 @@ def draw_evenness(panel: Any, summary: pd.DataFrame, column: str, methods: Seque
 
 
 def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
-    """The interactive twin of `routing_figure`: one row per method, one dot per router and seed, and a series for what
-    is measured. Left: information beyond shuffled texts, by label, all gates or the largest from a menu. Right: evenness
-    of a token's gates and of the load. Hover shows the router, its peaks and its dead experts.
+    """The interactive form of `routing_figure`: one row per method, one dot per router and seed, one series per measure.
+    Left: information beyond shuffled texts, by label; a menu chooses all gates or the largest. Right: evenness of a
+    token's gates and of the load. Hover shows the router, its peaks and its dead experts.
 
     >>> figure = routing_explorer(informed, evenness)
     >>> sorted({trace.type for trace in figure.data}), len(figure.layout.updatemenus)
@@ -190,7 +191,7 @@ def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
         fig,
         f"{counted(trained['seed'].nunique(), 'seed')}: one dot per router and seed; {FLOOR:g} % means {FLOOR:g} % or "
         "less",
-        title={"text": "What gates tell, and how they load the experts"},
+        title={"text": "What gates reveal, and how they load the experts"},
         height=220 + 52 * len(methods),
         updatemenus=[menu_of(menu, "restyle")],
     )
@@ -212,7 +213,7 @@ def information_dots(rows: pd.DataFrame, label: str, methods: Sequence[str], vis
 
 
 def dots_of(rows: pd.DataFrame, series: str, methods: Sequence[str]) -> dict[str, Any]:
-    """Place, look and name of one series' dots, in the rows of the methods."""
+    """Place, look and text of one series' dots, in the rows of the methods."""
     color, symbol, shift = SERIES[series]
     return {
         "y": float32(rows["method"].map(methods.index) + shift),

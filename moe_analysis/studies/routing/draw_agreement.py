@@ -1,4 +1,4 @@
-"""Agreement of routers between layers and between seeds, after their experts were matched."""
+"""Agreement of routers between layers and between seeds, after matching their experts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .measure import RoutingAgreement
 
-AGREES = "agreement beyond chance (1: the same at every token)"
+AGREES = "agreement beyond chance (1: the same for every token)"
 BEFORE, SEEDS, LAYERS = "pairs of seeds before training", "pairs of seeds", "pairs of layers"
 # color, marker of matplotlib and of plotly, vertical place in a system's row
 MARKS = {
@@ -31,14 +31,14 @@ MARKS = {
     SEEDS: ("#009E73", "o", "circle", 0.0),
     LAYERS: ("#0072B2", "s", "square", 0.2),
 }
-BARS = "bars: 95 % intervals, over seeds for pairs of layers and jackknifed where pairs share seeds"
+BARS = "bars: 95 % intervals, over seeds for pairs of layers, and jackknifed for pairs of seeds"
 
 
 def plot(found: RoutingAgreement) -> Figure:
     """One row per system: means with intervals, and its matrices by layers and seeds."""
     with use_style(large=True):
         fig = agreement_figure(found.seeds, found.layers, found.untrained)
-        told = f"{BARS}. Matrices: one cell for each pair; the diagonal is a router with itself."
+        told = f"{BARS}. Matrices: one cell per pair; the diagonal compares a router with itself."
         note_below(fig, found.note(f"{told[0].upper()}{told[1:]}"))
     return fig
 
@@ -49,7 +49,7 @@ def interactive(found: RoutingAgreement) -> go.Figure:
 
 
 def agreement_means(seeds: pd.DataFrame, layers: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:
-    """What both drawings show of each method: columns method, what (a key of MARKS), mean, low, high.
+    """What both drawings show for each method: columns method, what (a key of MARKS), mean, low, high.
 
     Intervals of 95 %: over seeds for pairs of layers, jackknifed for pairs of seeds, NaN before training.
     """
@@ -64,11 +64,11 @@ def agreement_means(seeds: pd.DataFrame, layers: pd.DataFrame, untrained: pd.Dat
 
 
 def agreement_figure(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seeds: pd.DataFrame) -> Figure:
-    """Agreement of matched routers on held-out texts, 1 the same and 0 chance: `between_seeds` and `between_layers`.
+    """Agreement of matched routers on held-out texts, 1 is the same and 0 is chance: `between_seeds`, `between_layers`.
 
-    One row per method: means with 95 % intervals, of seeds jackknifed, and rings for seeds before training; beside
-    them, darker is more, its matrices by a pair of layers (mean over the layers' projections and seeds) and by a pair of
-    seeds.
+    One row per method: means with 95 % intervals, jackknifed for seeds, and rings for seeds before training; next to
+    them are its matrices by pairs of layers (means over the layers' projections and seeds) and by pairs of seeds, where
+    darker is more.
 
     >>> figure = agreement_figure(between["seeds"], between["layers"], between["start"])
     >>> len(figure.axes)  # of three methods, with the scale of colors
@@ -105,14 +105,14 @@ def seed_matrix(seeds: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def draw_matrix(panel: Any, matrix: pd.DataFrame) -> Any:
-    """Cells in color; returns the image. Numbers of a pair are under the pointer of the interactive twin."""
+    """Cells in color; returns the image. The interactive figure shows the number of a pair on hover."""
     panel.set_xticks([])
     panel.set_yticks([])
     return panel.imshow(matrix.to_numpy(), cmap="Greens", vmin=0.0, vmax=1.0)
 
 
 def draw_means(panel: Any, means: pd.DataFrame, methods: Sequence[str]) -> None:
-    """One row per method, and the mean of pairs of seeds as a number."""
+    """One row per method, with the mean over pairs of seeds as a number."""
     for what, (color, shape, _, shift) in MARKS.items():
         rows = means[means["what"] == what].set_index("method").loc[list(methods)]
         panel.errorbar(
@@ -147,9 +147,9 @@ def draw_means(panel: Any, means: pd.DataFrame, methods: Sequence[str]) -> None:
 
 
 def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seeds: pd.DataFrame) -> go.Figure:
-    """The interactive twin: means of all methods; matrices by pairs of modules and of seeds, a method at a time.
+    """The interactive figure: means of all methods; matrices by pairs of modules and of seeds, one method at a time.
 
-    Arguments as of `agreement_figure`; a menu chooses the method of the matrices.
+    Arguments as for `agreement_figure`; a menu chooses the method of the matrices.
 
     >>> figure = agreement_explorer(between["seeds"], between["layers"], between["start"])
     >>> [button.label for button in figure.layout.updatemenus[0].buttons]

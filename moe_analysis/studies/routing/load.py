@@ -1,4 +1,4 @@
-"""How evenly a router loads its experts, by gate mass and by largest gates; one token's entropy does not show it.
+"""How evenly a router loads its experts, by gate mass and by largest gates; the entropy of one token does not show it.
 
 In: recordings as in `specialization`.
 """
@@ -15,13 +15,13 @@ from ..records import layer_of, run_key
 from .specialization import Recorded, largest, split_routers
 
 STARVED = 0.1  # of the even share
-SAME_GATES = 1e-6  # difference of two gates that are equal up to rounding
+SAME_GATES = 1e-6  # largest difference of two gates that are equal up to rounding
 
 
 def distinct_experts(gates: np.ndarray) -> np.ndarray:
     """Gates (T, E) -> (T, distinct): experts that have equal gates at every token count as one, with their sum.
 
-    Routing makes no difference between such experts. They keep the place of the first of them.
+    Routing does not distinguish such experts. The combined expert has the place of the first of them.
     """
     left, groups = np.arange(gates.shape[1]), []
     while left.size:
@@ -34,8 +34,8 @@ def distinct_experts(gates: np.ndarray) -> np.ndarray:
 def expert_loads(recorded: Iterable[Recorded], method: str | None = None) -> pd.DataFrame:
     """One row per (method, seed, module, expert): mass, top1, rank, tokens.
 
-    mass: share of all gate mass. top1: share of tokens whose largest gate it has, ties shared evenly. rank: by mass, 1
-    for the busiest. tokens: seen.
+    mass: share of all gate mass. top1: share of tokens for which it has the largest gate; ties are shared evenly. rank:
+    by mass, 1 for the busiest. tokens: their number.
 
     >>> loads = expert_loads(recorded)
     >>> one = loads[loads["module"] == module].query("method == 'LoRA-MoE' and seed == 0")
@@ -67,14 +67,14 @@ def expert_loads(recorded: Iterable[Recorded], method: str | None = None) -> pd.
 def load_summary(recorded: Iterable[Recorded], method: str | None = None) -> pd.DataFrame:
     """One row per (method, seed, module): how evenly its experts are loaded, and how evenly a token spreads its gates.
 
-    token_entropy: normalized entropy of a token's gates, mean over tokens with gates. Of the loads, "mass" and "top1"
-    as in `expert_loads`: …_balance (normalized entropy, 1 when even), …_variation (standard deviation over mean),
-    …_peak (largest over mean). never_top: experts that are no token's largest. starved: experts with less than a
-    tenth of the even share of mass. dead: one or the other. distinct: those with gates of their own (`distinct_experts`). All
-    four are shares of `experts`, their number.
-    Entropy is concave, so mass_balance is at least token_entropy: even gates do mean an even mass. They say nothing of
-    top1_balance: all tokens can have the same largest gate by a hair. Uneven gates say nothing of either. A single
-    expert has neither: NaN.
+    token_entropy: normalized entropy of a token's gates, mean over tokens with gates. For the loads "mass" and "top1",
+    as in `expert_loads`: …_balance (normalized entropy, 1 if even), …_variation (standard deviation / mean), …_peak
+    (largest / mean). never_top: experts that no token has as its largest. starved: experts with less than a tenth of
+    the even share of mass. dead: one or the other. distinct: experts with their own gates (`distinct_experts`). These
+    four are shares of `experts`, the number of experts.
+    Entropy is concave, so mass_balance is at least token_entropy: even gates imply an even mass. But they say nothing
+    about top1_balance, because all tokens can have the same largest gate by a tiny margin. Uneven gates say nothing
+    about either. A single expert has no entropy: NaN.
 
     >>> summary = load_summary(recorded)
     >>> summary.groupby("method", sort=False)["experts"].first().to_dict()

@@ -244,7 +244,7 @@ def test_what_cannot_be_shown_is_refused_with_the_remedy(adapted, backbone, tiny
         ((model, "cat " * 300, tokenizer), "more than the model's context of 128; split it"),
         ((bare, "a text", tokenizer), "LlamaForCausalLM has no routed adapter and no known router of its own"),
         ((foreign("mixtral"), "a text"), "the tokenizer of MixtralForCausalLM is not known; pass tokenizer="),
-        (("a run", "a text"), "model = 'a run' is no model and no run with one"),
+        (("a run", "a text"), "model = 'a run' is neither a model nor a run"),
         ((model, TEXTS, tokenizer, np.zeros((1, 6))), "intuition has 1 rows for 2 texts; pass one row per text"),
     ):
         with pytest.raises(ValueError, match=why):
@@ -292,5 +292,5 @@ def test_an_intuition_that_was_passed_is_asked_for_again(backbone) -> None:
         next(iter(record_gates(model, tokenizer, TEXTS[0], scores)[0].values())),
         rtol=1e-5,
     )
-    with pytest.raises(ValueError, match="routes by an intuition that was passed; call tokens again"):
+    with pytest.raises(ValueError, match="routes by the intuition that you passed; call tokens again"):
         found.again(["another text"])
