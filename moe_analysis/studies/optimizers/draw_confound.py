@@ -1,4 +1,4 @@
-"""Gate rescaling against a larger learning rate: losses by rate, and the paired differences."""
+"""Gate rescaling compared with a larger learning rate: losses by rate, and the paired differences."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def plot(found: Confound) -> Figure:
         note_below(
             fig,
             found.note(
-                f"(a) Means, shades 95 % intervals over {counted(found.bench['seed'].nunique(), 'seed')} of the bench, "
-                "those that choose the best rates among them; (b) differences paired over "
-                f"{counted(found.comparisons['seeds'].max(), 'seed')}, bars 95 % intervals."
+                f"(a) Means with 95 % intervals over {counted(found.bench['seed'].nunique(), 'seed')} of the bench, "
+                "including those that choose the best rates; (b) differences paired over "
+                f"{counted(found.comparisons['seeds'].max(), 'seed')} with 95 % intervals."
             ),
         )
     return fig
@@ -49,9 +49,9 @@ def interactive(found: Confound) -> go.Figure:
 def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame) -> Figure:
     """The paper figure of the confound; frame: columns method, seed, lr, loss, of any kind of run.
 
-    (a) loss against the experts' learning rate, shaded 95 % intervals, with a mark where `confound_comparisons` reads
-    each method. (b) its paired differences with their intervals: left of zero rescaling is better. Learning rates at
-    which a seed diverged have a cross at the top in place of a mean.
+    (a) loss against the experts' learning rate, with 95 % intervals as shades, and marks at the rates that
+    `confound_comparisons` compares. (b) its paired differences with their intervals: left of zero, rescaling is better.
+    Learning rates at which a seed diverged have a cross at the top instead of a mean.
 
     >>> figure = confound_figure(tried, compared)
     >>> figure.axes[0].get_xlabel()
@@ -68,7 +68,7 @@ def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame) -> Figure:
 
 
 def loss_bands(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns method, lr, mean, low, high, diverged (share of seeds); NaN means where a seed diverged."""
+    """Columns method, lr, mean, low, high, diverged (share of seeds); means are NaN if a seed diverged."""
     rows = []
     for (method, lr), part in frame.groupby(["method", "lr"], sort=True):
         lost = 1 - np.isfinite(part["loss"]).mean()
@@ -92,7 +92,7 @@ def draw_rates(panel: Any, frame: pd.DataFrame) -> None:
 
 
 def draw_marks(panel: Any, frame: pd.DataFrame, comparisons: pd.DataFrame) -> None:
-    """One marker per kind of comparison on each curve, where it is read; RSGD's matched learning rates lie between runs."""
+    """One marker per kind of comparison on each curve; RSGD's matched learning rates are between those of the runs."""
     bands = loss_bands(frame).dropna()
     seen = set()
     for row in comparisons.to_dict("records"):
@@ -126,7 +126,7 @@ def draw_marks(panel: Any, frame: pd.DataFrame, comparisons: pd.DataFrame) -> No
 
 
 def kind_of(comparison: str) -> str:
-    """ "equal lr", "matched step" or "both tuned": what a comparison's name begins with."""
+    """ "equal lr", "matched step" or "both tuned": the beginning of a comparison's name."""
     return next((kind for kind in (MATCHED, TUNED) if comparison.startswith(kind)), EQUAL)
 
 
@@ -169,7 +169,7 @@ def draw_gaps(panel: Any, comparisons: pd.DataFrame, label: str) -> None:
 
 
 def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame) -> go.Figure:
-    """The interactive twin: means and every seed against the learning rate; differences with intervals beside.
+    """The interactive figure: means and every seed against the learning rate, and differences with their intervals.
 
     >>> figure = confound_explorer(tried, compared)
     >>> sorted({trace.type for trace in figure.data})

@@ -25,7 +25,9 @@ def plot(found: Rescaling) -> Figure:
     """Three measures side by side."""
     with use_style(large=True):
         fig = progress_figure(found.bands, names=rate_labels(found.outcomes))
-        note_below(fig, found.note(f"{BANDS}{' Bars: the same after training.' * bool(measured_once(found.bands))}"))
+        note_below(
+            fig, found.note(f"{BANDS}{' Bars show the same after training.' * bool(measured_once(found.bands))}")
+        )
     return fig
 
 
@@ -37,7 +39,7 @@ def interactive(found: Rescaling) -> go.Figure:
 def progress_figure(bands: pd.DataFrame, names: Mapping[str, str] | None = None) -> Figure:
     """Training loss, test loss and test accuracy of `curve_bands`, side by side.
 
-    names: method -> what it is called on the picture, such as `rate_labels` gives.
+    names: method -> its name in the picture, for example from `rate_labels`.
 
     >>> from moe_analysis.studies.optimizers.curves import curve_bands
     >>> figure = progress_figure(curve_bands(progress))
@@ -59,12 +61,12 @@ def progress_figure(bands: pd.DataFrame, names: Mapping[str, str] | None = None)
 
 
 def measured_once(bands: pd.DataFrame) -> list[str]:
-    """The measures that are known at the end of training alone, and are drawn as bars."""
+    """The measures that are known only at the end of training, and are drawn as bars."""
     return [measure for measure in LABELS if bands.loc[bands["measure"] == measure, "step"].nunique() == 1]
 
 
 def draw_end(panel: Any, rows: pd.DataFrame, measure: str) -> None:
-    """One measure that was taken at the end only: a dot per method, and a bar from the lowest seed to the highest."""
+    """One measure that is known only at the end: one dot per method, and a bar from the lowest seed to the highest."""
     for place, row in enumerate(rows.set_index("method").loc[list(METHODS)].itertuples()):
         color = method_color(str(row.Index))
         panel.plot([place] * 2, [row.low, row.high], color=color, linewidth=2)

@@ -169,6 +169,6 @@ def test_times_are_judged_at_both_ends_of_the_papers_range(middle, spread, least
 
 def test_times_without_an_interval_or_equal_parameters_are_not_testable():
     few = claims_time.claims(timed([1.2] * 5))[0]
-    assert few.verdict == "not testable here" and few.parts[0].note == "5 rounds; an interval of a median needs 6"
+    assert few.verdict == "not testable here" and few.parts[0].note == "5 rounds; an interval of the median needs 6"
     unequal = claims_time.claims(timed([1.2] * 20, size_ratio=2.0))[0]
-    assert {part.note for part in unequal.parts} == {"the two have no equal parameters at this size"}
+    assert {part.note for part in unequal.parts} == {"the two have different numbers of parameters at this size"}
