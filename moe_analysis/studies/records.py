@@ -87,13 +87,13 @@ def shared(runs: Sequence[Any], name: str) -> Any:
 def first_prompts(run: Any, prompts: int) -> pd.DataFrame:
     """The first test prompts of each data set that the run was trained on.
 
-    Raises ValueError for `prompts` that is no whole number of at least 1.
+    Raises ValueError for `prompts` that is not a whole number of at least 1.
 
     >>> first_prompts(runs[0], 2)["dataset"].value_counts().unique().tolist()
     [2]
     """
     if isinstance(prompts, bool) or not isinstance(prompts, int | np.integer) or prompts < 1:
-        raise ValueError(f"prompts = {prompts!r} is no whole number of at least 1; pass one, such as prompts=5")
+        raise ValueError(f"prompts = {prompts!r} is not a whole number of at least 1; pass one, such as prompts=5")
     test = load_suite(run.config.suite, split="test", datasets=run.config.datasets)
     return test.groupby("dataset").head(prompts).reset_index(drop=True)
 

@@ -43,9 +43,8 @@ def plot(found: RoutingInformation) -> Figure:
         note_below(
             fig,
             found.note(
-                "(a, b) Bars are 95 % intervals over seeds of means over layers; an arrow means "
-                f"{FLOOR:g} % or less, or not above shuffled texts. (c, d) Means over routers; lines reach from the lowest to "
-                "the highest router."
+                "Bars: 95 % intervals over seeds of means over layers; (c, d) means over routers, lines from the lowest to the "
+                f"highest router. An arrow means {FLOOR:g} % or less, or not above shuffled texts."
             ),
         )
     return fig

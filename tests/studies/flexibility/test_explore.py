@@ -54,7 +54,7 @@ def test_a_heavy_size_is_drawn_without_marks_and_says_so(points):
     explorer = flexibility_widget(points, layers=2)
     before = picture(explorer)
     explorer.controls["layers"].value = 4
-    assert "Not computed: L = 3, 4. L = 3 already has 279,936 trees; at most 10,000 are walked" in text(explorer)
+    assert "Not computed: L = 3, 4. L = 3 already has 279,936 trees; at most 10,000 are computed" in text(explorer)
     assert "found" not in text(explorer) and (picture(explorer) != before).any()
     assert live_outputs(4, 2, (1, 2, 3, 4))["layers"].max() == 2
 

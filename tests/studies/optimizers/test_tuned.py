@@ -109,7 +109,7 @@ def test_both_rows_are_drawn_with_rings_at_the_chosen_rates(table):
         assert [line.get_label() for line in named] == list(methods)
         np.testing.assert_allclose(named[0].get_xdata(), np.multiply(MULTIPLES, OWN[methods[0]]))
     assert figure.axes[2].lines[0].get_label() == "SGD, lr 0.2"
-    assert "No choice lies at an end" in figure.get_supxlabel().replace("\n", " ")
+    assert "No chosen rate is at an end" in figure.get_supxlabel().replace("\n", " ")
     twin = found.interactive()
     assert {trace.xaxis for trace in twin.data} == {"x", "x2"} and all(trace.visible for trace in twin.data)
 

@@ -68,7 +68,7 @@ def test_the_heat_map_shows_every_lift_and_sorts_like_beside_like(frames):
 
 
 def test_several_routers_in_one_heat_map_are_refused(frames):
-    with pytest.raises(ValueError, match="shares holds 18 routers; pass the rows of one method, seed and module"):
+    with pytest.raises(ValueError, match="shares has 18 routers; pass the rows of one method, seed and module"):
         draw_experts.lift_grid(frames["shares"])
 
 

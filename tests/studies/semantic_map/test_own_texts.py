@@ -118,7 +118,9 @@ def test_what_makes_no_map_is_refused_before_anything_is_embedded(given, message
 
 def test_more_clusters_than_prompts_are_refused_by_the_argument_that_asks_for_them() -> None:
     frame = suite({"a": "A", "b": "B"}, rows=5).assign(choices=None)
-    with pytest.raises(ValueError, match=r"ks = \(5, 50\) asks for 50 clusters but only 10 prompts differ"):
+    with pytest.raises(
+        ValueError, match=r"ks = \(5, 50\) asks for 50 clusters but there are only 10 different prompts"
+    ):
         measure(frame, embedder="tfidf", ks=(5, 50))
 
 
