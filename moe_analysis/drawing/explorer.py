@@ -139,34 +139,16 @@ def slider(
     """
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ValueError(f"{name} = {value!r} is not a whole number from {least} to {most}; start with one of these")
-    return ipywidgets.IntSlider(
-        value,
-        least,
-        most,
-        step,
-        description=label,
-        tooltip=tooltip,
-        continuous_update=live,
-        style={"description_width": "initial"},
-        layout=spaced(WIDE),
-    )
+    return ipywidgets.IntSlider(value, least, most, step, continuous_update=live, **labeled(label, tooltip, WIDE))
 
 
 def decimal(name: str, label: str, value: float, least: float, most: float, step: float, tooltip: str) -> Any:
     """Like `slider`, for decimal numbers."""
     if not least <= value <= most:
         raise ValueError(f"{name} = {value!r} is not a number from {least:g} to {most:g}; start with one of these")
+    look = labeled(label, tooltip, WIDE)
     return ipywidgets.FloatSlider(
-        value,
-        min=least,
-        max=most,
-        step=step,
-        description=label,
-        tooltip=tooltip,
-        continuous_update=False,
-        readout_format=".2f",
-        style={"description_width": "initial"},
-        layout=spaced(WIDE),
+        value, min=least, max=most, step=step, continuous_update=False, readout_format=".2f", **look
     )
 
 
@@ -176,15 +158,9 @@ def stops(name: str, label: str, value: float, options: Sequence[float], tooltip
         raise ValueError(
             f"{name} = {value!r} is not a stop; choose one of {', '.join(f'{stop:.3g}' for stop in options)}"
         )
-    return ipywidgets.SelectionSlider(
-        options=[(f"{stop:.2g}", stop) for stop in options],
-        value=value,
-        description=label,
-        tooltip=tooltip,
-        continuous_update=False,
-        style={"description_width": "initial"},
-        layout=spaced(WIDE),
-    )
+    pairs = [(f"{stop:.2g}", stop) for stop in options]
+    look = labeled(label, tooltip, WIDE)
+    return ipywidgets.SelectionSlider(options=pairs, value=value, continuous_update=False, **look)
 
 
 def choice(name: str, label: str, value: Any, options: Sequence[Any] | Mapping[str, Any], tooltip: str) -> Any:
@@ -193,14 +169,13 @@ def choice(name: str, label: str, value: Any, options: Sequence[Any] | Mapping[s
     if value not in known:
         raise ValueError(f"{name} = {value!r} is unknown; choose one of {', '.join(map(str, known))}")
     pairs = list(options.items()) if isinstance(options, Mapping) else [(str(option), option) for option in known]
-    return ipywidgets.Dropdown(
-        options=pairs,
-        value=value,
-        description=label,
-        tooltip=tooltip,
-        style={"description_width": "initial"},
-        layout=spaced("max-content"),
-    )
+    return ipywidgets.Dropdown(options=pairs, value=value, **labeled(label, tooltip, "max-content"))
+
+
+def labeled(label: str, tooltip: str, width: str) -> dict[str, Any]:
+    """The arguments that all controls have: label, tooltip and size."""
+    style = {"description_width": "initial"}
+    return {"description": label, "tooltip": tooltip, "style": style, "layout": spaced(width)}
 
 
 def spaced(width: str) -> dict[str, str]:

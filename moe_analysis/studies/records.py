@@ -99,9 +99,9 @@ def first_prompts(run: Any, prompts: int) -> pd.DataFrame:
 
 
 def recorded(run: Any, kind: str) -> list[xr.DataArray]:
-    """The run's arrays of a kind, such as "router_weight": one for each router shape, (step, module, …), lazy.
+    """The run's arrays of a kind, such as "router_weight": one per router shape, (step, module, …), lazy.
 
-    Raises ValueError when the run recorded none, and says whether that is for its system or for how it was trained.
+    Raises ValueError if the run recorded none, and says whether its system or its training is the reason.
     """
     if run.config.system == "lora":
         raise ValueError(f"the run of {named(run)}, is of LoRA, which has no router; leave it out")
@@ -109,8 +109,8 @@ def recorded(run: Any, kind: str) -> list[xr.DataArray]:
     names = [str(name) for name in records.data_vars if str(name) == kind or str(name).startswith(f"{kind}_")]
     if not names and kind in ROUTER_KINDS:
         raise ValueError(
-            f"the run of {named(run)}, has no {kind}: its routers are not one matrix each, with a row for each expert, "
-            f"as those of {', '.join(WITH_A_MATRIX)} are; leave the run out, or look at its gates by ma.papers."
+            f"the run of {named(run)}, has no {kind}: its routers are not one matrix each, with one row per expert, "
+            f"like those of {', '.join(WITH_A_MATRIX)}; leave the run out, or see its gates with ma.papers."
             "routing_tokens([run])"
         )
     if not names:
@@ -232,7 +232,10 @@ def gate_entropy(runs: Sequence[Any]) -> pd.DataFrame:
 
 
 def normalized_entropy(weights: np.ndarray) -> np.ndarray:
-    """Entropy over the last axis of weights ≥ 0, divided by the log of its length: 1 for equal weights, 0 for one."""
+    """Entropy over the last axis of weights ≥ 0, divided by the log of its length: 1 for equal weights, 0 if one has all.
+
+    NaN for an axis of length 1.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         share = weights / weights.sum(-1, keepdims=True)
         terms = np.where(share == 0, 0.0, share * np.log(share))

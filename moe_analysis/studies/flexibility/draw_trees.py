@@ -9,6 +9,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
+from ...evidence import counted
 from ..trees.draw_tree import expert_color, tree_layout
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def plot(found: ThreeTrees) -> Figure:
             panels[0, number].set_title(f"({label})", loc="center")
             draw_outputs(panels[1, number], {system: distinct(values)[number] for system, values in outputs.items()})
         for row, (system, values) in enumerate(outputs.items()):
-            count = len(set(distinct(values)))
-            panels[1, -1].text(1.08, -row, f"{count} output{'s' if count > 1 else ''}", va="center", fontsize=7.5)
+            panels[1, -1].text(1.08, -row, counted(len(set(values)), "output"), va="center", fontsize=7.5)
             panels[1, 0].text(-0.04, -row, system, ha="right", va="center", fontsize=7.5)
         note_below(fig, found.note("Equal letters and colors mean equal outputs."))
     return fig

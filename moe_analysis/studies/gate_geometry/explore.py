@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,21 +32,15 @@ CHOSEN = {
 
 
 def widget(found: GateGeometry, power: float = 0.5, gate: float | None = None, expert: int = 0) -> Explorer:
-    """The exponent, the gate and the layer of one step; `power` and `gate` are the first values."""
-    return exponent_widget(found.layers, found.changes, power, gate, expert)
-
-
-def exponent_widget(
-    layers: Mapping[str, Any], changes: pd.DataFrame, power: float = 0.5, gate: float | None = None, expert: int = 0
-) -> Explorer:
     """A slider for the exponent p, one for the gate g, a list of layers, and the effect of one step.
 
-    In: {module: LayerBatch} of trained layers, the table of `over_layers(first_order_change, layers)`, whose gates can
-    be chosen (None: the one nearest to 0.1), and the expert whose manifold is drawn. An exponent that is not in the
-    table is measured when it is chosen, by a real backward pass and a real step at every gate.
+    `power` and `gate` are the first values; the gates are those of `found.changes` (None: the one nearest to 0.1).
+    `expert` is the one whose manifold is drawn. An exponent that is not in the table is measured when it is chosen, by
+    a real backward pass and a real step at every gate.
     Raises ValueError for an exponent outside 0 … 1, for gates and layers that are not in the table, and for an expert
     that is still zero.
     """
+    layers, changes = found.layers, found.changes
     if missing := sorted(set(layers) - set(changes["module"])):
         raise ValueError(f"changes has no rows of {', '.join(missing)}; pass over_layers(first_order_change, layers)")
     gates = sorted(float(value) for value in changes["g"].unique())

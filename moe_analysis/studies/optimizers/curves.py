@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..convergence import convergence, loss_curves
-from ..records import method_of, run_key
+from ..records import method_of, run_key, seed_bands
 
 FORMS = ("SGD", "AdamW")
 
@@ -62,8 +62,7 @@ def curve_bands(curves: pd.DataFrame) -> pd.DataFrame:
     >>> curve_bands(progress).columns.tolist()
     ['measure', 'method', 'step', 'mean', 'low', 'high', 'seeds']
     """
-    grouped = curves.groupby(["measure", "method", "step"], sort=False)["value"]
-    return grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+    return seed_bands(curves, ["measure", "method", "step"])
 
 
 def outcomes(runs: Sequence[Any]) -> pd.DataFrame:

@@ -27,9 +27,20 @@ LOSS = "validation error"
 
 
 def plot(found: Confound) -> Figure:
-    """Losses of the bench by learning rate, and the comparisons."""
+    """The paper figure of the confound, on the bench.
+
+    (a) loss against the experts' learning rate, with 95 % intervals as shades, and marks at the compared rates. (b) the
+    paired differences with their intervals: left of zero, rescaling is better. Learning rates at which a seed diverged
+    have a cross at the top instead of a mean.
+    """
+    frame, comparisons = found.bench, found.comparisons
     with use_style():
-        fig = confound_figure(found.bench, found.comparisons)
+        fig = figure(FULL_WIDTH, 3.2)
+        first, second = fig.subplots(1, 2, width_ratios=[1.1, 1])
+        draw_rates(first, frame)
+        draw_marks(first, frame, comparisons)
+        draw_gaps(second, comparisons, f"{' minus '.join(reversed(method_pair(frame)))}, {LOSS}")
+        fig.legend(*first.get_legend_handles_labels(), loc="outside upper left", ncols=5)
         note_below(
             fig,
             found.note(
@@ -38,32 +49,6 @@ def plot(found: Confound) -> Figure:
                 f"{counted(found.comparisons['seeds'].max(), 'seed')} with 95 % intervals."
             ),
         )
-    return fig
-
-
-def interactive(found: Confound) -> go.Figure:
-    """The same two panels with every seed."""
-    return confound_explorer(found.bench, found.comparisons)
-
-
-def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame) -> Figure:
-    """The paper figure of the confound; frame: columns method, seed, lr, loss, of any kind of run.
-
-    (a) loss against the experts' learning rate, with 95 % intervals as shades, and marks at the rates that
-    `confound_comparisons` compares. (b) its paired differences with their intervals: left of zero, rescaling is better.
-    Learning rates at which a seed diverged have a cross at the top instead of a mean.
-
-    >>> figure = confound_figure(tried, compared)
-    >>> figure.axes[0].get_xlabel()
-    'learning rate of the experts  (×: a seed diverged)'
-    """
-    with use_style():
-        fig = figure(FULL_WIDTH, 3.2)
-        first, second = fig.subplots(1, 2, width_ratios=[1.1, 1])
-        draw_rates(first, frame)
-        draw_marks(first, frame, comparisons)
-        draw_gaps(second, comparisons, f"{' minus '.join(reversed(method_pair(frame)))}, {LOSS}")
-        fig.legend(*first.get_legend_handles_labels(), loc="outside upper left", ncols=5)
     return fig
 
 
@@ -168,16 +153,12 @@ def draw_gaps(panel: Any, comparisons: pd.DataFrame, label: str) -> None:
     panel.grid(axis="x")
 
 
-def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame) -> go.Figure:
-    """The interactive figure: means and every seed against the learning rate, and differences with their intervals.
-
-    >>> figure = confound_explorer(tried, compared)
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
+def interactive(found: Confound) -> go.Figure:
+    """The same two panels: means and every seed against the learning rate, and differences with their intervals."""
     from plotly.subplots import make_subplots
 
     fig = make_subplots(1, 2, subplot_titles=["loss by learning rate", "paired differences, 95 %"])
+    frame, comparisons = found.bench, found.comparisons
     bands, (plain, rescaled) = loss_bands(frame), method_pair(frame)
     for method, color in zip((plain, rescaled), COLORS):
         band, runs = bands[bands["method"] == method], frame[(frame["method"] == method) & np.isfinite(frame["loss"])]

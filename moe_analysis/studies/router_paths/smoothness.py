@@ -21,54 +21,36 @@ ADAM_BETA1 = 0.9
 METHOD, OTHERS = "T-REX", ("mix-and-match", "LoRA-MoE")
 
 
-def smoothness(runs: Sequence[Any], per: str = "router") -> pd.DataFrame:
-    """One row per (method, seed, module), or with per="expert" one per (method, seed, module, expert).
+def smoothness(runs: Sequence[Any]) -> pd.DataFrame:
+    """One row per (method, seed, module): the path of the whole router matrix at the recorded steps.
 
-    For the path of the whole router matrix, or of one expert's row, at the recorded steps:
     stride (training steps between records), moves (steps of non-zero length; none at learning rate 0), path_length,
     displacement (distance from first to last), tortuosity (their ratio, 1 for a straight line), turning_angle (mean
     angle between successive moves, degrees), step_variation (mean absolute change of the log length between successive
     moves; the slow change of a schedule hardly counts), walk_tortuosity, momentum_tortuosity and momentum_angle (the
     two references; a random walk turns by 90 degrees), relative_tortuosity (tortuosity divided by momentum_tortuosity:
     1 is noise, less is more directed than noise).
-    Undefined values (a router that ends where it began, fewer than two moves) are NaN. Raises ValueError for another
-    `per`.
+    Undefined values (a router that ends where it began, fewer than two moves) are NaN.
 
     >>> table = smoothness(runs)
     >>> len(table), int(table["moves"].max()), bool((table["tortuosity"].dropna() > 0.999).all())
     (24, 2, True)
     """
     check_runs(runs)
-    if per not in ("router", "expert"):
-        raise ValueError(f'per = {per!r} is unknown; choose "router" or "expert"')
     frames = []
     for run in runs:
         for array in recorded(run, "router_weight"):
             gap = stride(array)
-            squares, dots, displacement = path_products(array)
-            if per == "router":
-                # the matrix consists of its rows, so squared lengths and dot products add up over experts
-                squares, dots, displacement = (part.sum(-1, keepdims=True) for part in (squares, dots, displacement))
-            measured = path_measures(squares, dots, displacement, momentum_of(run), gap)
-            frames.append(_labeled(run, array, gap, measured, per))
+            # the matrix consists of its rows, so squared lengths and dot products add up over experts
+            products = (part.sum(-1) for part in path_products(array))
+            frames.append(_labeled(run, array, gap, path_measures(*products, momentum_of(run), gap)))
     return pd.concat(frames, ignore_index=True)
 
 
-def _labeled(run: Any, array: xr.DataArray, gap: int, measured: dict[str, np.ndarray], per: str) -> pd.DataFrame:
-    """measured: name -> (modules, experts or 1); returns one row per value, module by module."""
+def _labeled(run: Any, array: xr.DataArray, gap: int, measured: dict[str, np.ndarray]) -> pd.DataFrame:
+    """measured: name -> (modules,); returns one row per module."""
     labels = [str(name) for name in array[array.dims[1]].values]
-    columns = next(iter(measured.values())).shape[1]
-    frame = pd.DataFrame(
-        {
-            **run_key(run),
-            "module": np.repeat(labels, columns),
-            "stride": gap,
-            **{name: values.reshape(-1) for name, values in measured.items()},
-        }
-    )
-    if per == "expert":
-        frame.insert(3, "expert", np.tile(np.arange(columns), len(labels)))
-    return frame
+    return pd.DataFrame({**run_key(run), "module": labels, "stride": gap, **measured})
 
 
 def path_products(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -178,8 +160,7 @@ def gradient_noise(runs: Sequence[Any]) -> pd.DataFrame:
                     "gradient_variance": variance,
                     "noise_share": variance / (0.5 * (squares[1:] + squares[:-1])).mean(0),
                 }
-            measured = {name: values[:, None] for name, values in measured.items()}
-            frames.append(_labeled(run, array, stride(array), measured, "router"))
+            frames.append(_labeled(run, array, stride(array), measured))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -36,25 +36,6 @@ BEFORE = "before training"
 FLOOR = 0.01  # percent: where the log axis begins
 
 
-def plot(found: RoutingInformation) -> Figure:
-    """One row per system: information, evenness of gates and of load."""
-    with use_style(large=True):
-        fig = routing_figure(found.trained, found.untrained, found.loads)
-        note_below(
-            fig,
-            found.note(
-                "Bars: 95 % intervals over seeds of means over layers; (c, d) means over routers, lines from the lowest to the "
-                f"highest router. An arrow means {FLOOR:g} % or less, or not above shuffled texts."
-            ),
-        )
-    return fig
-
-
-def interactive(found: RoutingInformation) -> go.Figure:
-    """One dot per router and seed."""
-    return routing_explorer(found.trained, found.loads)
-
-
 def wrapped(method: str) -> str:
     return method.replace(", ", ",\n")
 
@@ -63,20 +44,15 @@ def methods_of(frame: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(frame["method"]))
 
 
-def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.DataFrame) -> Figure:
-    """The figure of specialization and load, one row per method. trained, untrained: `specialization` with the labels
-    "dataset" and "cluster"; summary: `load_summary`.
+def plot(found: RoutingInformation) -> Figure:
+    """The figure of specialization and load, one row per method.
 
     (a, b) information beyond shuffled texts, mean over layers, in percent of the labels' entropy on a log axis: means
     with 95 % intervals over seeds, rings before training; values up to FLOOR have an arrow at the left edge. (c, d)
     normalized entropy of a token's gates and of the load by largest gates: means over routers, lines from the lowest
     router to the highest.
-
-    >>> figure = routing_figure(informed, uninformed, evenness)
-    >>> len(figure.axes)
-    4
     """
-    methods, means = methods_of(trained), information_means(trained, untrained)
+    methods, means = methods_of(found.trained), information_means(found.trained, found.untrained)
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 1.9 + 0.56 * len(methods))
         grid: Any = fig.subplots(2, 2, sharey=True)
@@ -85,7 +61,7 @@ def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.D
             panel.set_title(f"({letter}) {VIEWS[view]}")
             panel.set_xlabel("information, % of the labels' entropy")
         for panel, letter, (column, title) in zip(grid[1], "cd", EVENNESS.items()):
-            draw_evenness(panel, summary, column, methods)
+            draw_evenness(panel, found.loads, column, methods)
             panel.set_title(f"({letter}) {title}")
             panel.set_xlabel("evenness (1: all the same)")
         for panel in grid[:, 0]:
@@ -94,6 +70,13 @@ def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.D
         handles, labels = grid[0, 0].get_legend_handles_labels()
         order = np.argsort([label == BEFORE for label in labels], kind="stable")
         fig.legend([handles[one] for one in order], [labels[one] for one in order], loc="outside upper left", ncols=3)
+        note_below(
+            fig,
+            found.note(
+                "Bars: 95 % intervals over seeds of means over layers; (c, d) means over routers, lines from the lowest to the "
+                f"highest router. An arrow means {FLOOR:g} % or less, or not above shuffled texts."
+            ),
+        )
     return fig
 
 
@@ -160,17 +143,15 @@ def draw_evenness(panel: Any, summary: pd.DataFrame, column: str, methods: Seque
     panel.grid(axis="x")
 
 
-def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
-    """The interactive form of `routing_figure`: one row per method, one dot per router and seed, one series per measure.
+def interactive(found: RoutingInformation) -> go.Figure:
+    """One row per method, one dot per router and seed, one series per measure.
+
     Left: information beyond shuffled texts, by label; a menu chooses all gates or the largest. Right: evenness of a
     token's gates and of the load. Hover shows the router, its peaks and its dead experts.
-
-    >>> figure = routing_explorer(informed, evenness)
-    >>> sorted({trace.type for trace in figure.data}), len(figure.layout.updatemenus)
-    (['scatter'], 1)
     """
     from plotly.subplots import make_subplots
 
+    trained, summary = found.trained, found.loads
     methods, views = methods_of(trained), list(dict.fromkeys(trained["view"]))
     fig = make_subplots(rows=1, cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.04, shared_yaxes=True)
     owners: list[Any] = []

@@ -12,6 +12,7 @@ import pandas as pd
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of
 from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
+from ...evidence import counted
 from .draw import methods_of
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def routers_shown(shares: pd.DataFrame) -> str:
 def experts_used(shares: pd.DataFrame) -> str:
     """For one router's rows of `expert_shares`: "8 experts", or "3 of 4 experts used" if some never had a token."""
     used, held = shares.loc[shares["load"] > 0, "expert"].nunique(), shares["expert"].nunique()
-    return f"{held} experts" if used == held else f"{used} of {held} experts used"
+    return counted(held, "expert") if used == held else f"{used} of {counted(held, 'expert')} used"
 
 
 def router_title(module: str) -> str:

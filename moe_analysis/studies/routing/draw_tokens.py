@@ -37,18 +37,6 @@ NAMES = 24  # pixels of the layers' names below the flow of a page
 MOST_TITLES = 7  # layers; with more, only their numbers fit next to each other
 
 
-def plot(found: RoutedTokens, ax: Axes | None = None) -> Figure | Axes:
-    """The texts in the colors of one router, and below them the flow through the layers; with `ax`, only the texts."""
-    if ax is not None:
-        return draw_texts(ax, found, found.middle)
-    return tokens_figure(found, found.middle)
-
-
-def interactive(found: RoutedTokens) -> go.Figure:
-    """The texts; a menu chooses the router, hover shows all gates of a token. Below them, the flow."""
-    return tokens_explorer(found)
-
-
 @dataclass(frozen=True)
 class Placed:
     """The place of a token in characters and lines; `shown` is its text with visible white space."""
@@ -78,16 +66,15 @@ def set_in_lines(tokens: pd.DataFrame, columns: int) -> list[Placed]:
     return placed
 
 
-def tokens_figure(found: RoutedTokens, name: str) -> Figure:
-    """The texts and the flow of their tokens, for one router and the others at its place.
+def plot(found: RoutedTokens, ax: Axes | None = None) -> Figure | Axes:
+    """The texts in the colors of one router, and the flow of their tokens through the layers.
 
-    Below them, if they have a structure, all gates of one token, also for the results in `beside`.
-
-    Example:
-        >>> figure = tokens_figure(sentence, sentence.middle)
-        >>> len(figure.axes)
-        2
+    Below them, if they have a structure, all gates of one token, also for the results in `beside`. With `ax`, only the
+    texts.
     """
+    name = found.middle
+    if ax is not None:
+        return draw_texts(ax, found, name)
     lines = 1 + max((one.line for one in set_in_lines(shown_tokens(found), COLUMNS)), default=0)
     flows = len(found.at(found.routers[name].place)) > 1
     formed = [one for one in (found, *found.beside) if has_form(one)]
@@ -258,14 +245,8 @@ def bar_name(router: RoutedBy, expert: int) -> str:
     return "others" if expert == OTHERS else "no expert" if expert == NONE else router.name(expert)
 
 
-def tokens_explorer(found: RoutedTokens) -> go.Figure:
-    """The interactive form of `tokens_figure`: a list of all routers, and the flow at the chosen place.
-
-    Example:
-        >>> figure = tokens_explorer(sentence)
-        >>> figure.data[0].type, figure.layout.updatemenus[0].name
-        ('bar', 'Router')
-    """
+def interactive(found: RoutedTokens) -> go.Figure:
+    """The texts in the colors of the router that a list chooses, and the flow at its place; hover shows all gates."""
     import plotly.graph_objects as go
 
     tokens = shown_tokens(found)

@@ -24,22 +24,12 @@ def widget(
     layer: int | None = None,
     projection: str | None = None,
 ) -> Explorer:
-    """Every measured router, one at a time; the arguments choose the first one."""
-    return specialist_widget(found.shares, method, seed, layer, projection)
-
-
-def specialist_widget(
-    shares: pd.DataFrame,
-    method: str | None = None,
-    seed: int | None = None,
-    layer: int | None = None,
-    projection: str | None = None,
-) -> Explorer:
     """Lists of systems, seeds, layers, projections and pools, and the chosen router's experts and data sets.
 
-    shares: as `expert_shares` returns it. None takes the first value in the table. Raises ValueError for a value that
-    is not in the table.
+    The arguments are the first values; None takes the first in the table. Raises ValueError for a value that is not in
+    the table.
     """
+    shares = found.shares
     routers = shares[["method", "seed", "module", "layer"]].drop_duplicates()
     routers = routers.assign(projection=routers["module"].map(projection_of), pool=routers["module"].map(pool_of))
     options = {name: list(dict.fromkeys(routers[name])) for name in FIELDS}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..records import layer_of, run_key
+from ..records import layer_of, normalized_entropy, run_key
 from .specialization import Recorded, largest, split_routers
 
 STARVED = 0.1  # of the even share
@@ -87,11 +87,11 @@ def load_summary(recorded: Iterable[Recorded], method: str | None = None) -> pd.
             keys = {**run_key(run, method), "module": module}
             own = loads.loc[[tuple(keys.values())]]
             row: dict[str, Any] = {**keys, "layer": layer_of(module), "experts": len(own)}
-            row["token_entropy"] = entropies_of(gates[gates.sum(1) > 0]).mean()
+            row["token_entropy"] = normalized_entropy(gates[gates.sum(1) > 0]).mean()
             for name in ("mass", "top1"):
                 load = own[name].to_numpy()
                 row |= {
-                    f"{name}_balance": float(entropies_of(load[None])[0]),
+                    f"{name}_balance": float(normalized_entropy(load)),
                     f"{name}_peak": load.max() / load.mean(),
                     f"{name}_variation": load.std() / load.mean(),
                 }
@@ -99,16 +99,3 @@ def load_summary(recorded: Iterable[Recorded], method: str | None = None) -> pd.
             row["distinct"] = distinct_experts(gates).shape[1] / len(own)
             rows.append({**row, "never_top": never.mean(), "starved": starved.mean(), "dead": (never | starved).mean()})
     return pd.DataFrame(rows)
-
-
-def entropies_of(weights: np.ndarray) -> np.ndarray:
-    """Entropy over the last axis of weights >= 0 by the log of its length: 1 for equal weights, 0 where one has all.
-
-    NaN for a single expert.
-    """
-    if weights.shape[-1] == 1:
-        return np.full(weights.shape[:-1], np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = weights / weights.sum(-1, keepdims=True)
-        terms = np.where(share == 0, 0.0, share * np.log(share))
-        return np.maximum(-terms.sum(-1), 0.0) / np.log(weights.shape[-1])

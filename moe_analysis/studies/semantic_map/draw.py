@@ -36,11 +36,12 @@ LEGEND_MOST = 12  # categories; with more, their names are on the map
 
 def plot(found: SemanticMap) -> Figure:
     """The paper figure: the map above; agreement of clusters and neighbors below, if there are labels."""
-    if not found.labeled:
-        fig, marks = plain_map(found.points, found.names, found.own), "A point is a text."
-    else:
-        fig = semantic_map(found.points, found.names, found.agreement, found.neighbors, found.own)
+    marks = "A point is a text."
+    tables: tuple[pd.DataFrame, ...] = ()
+    if found.labeled:
+        tables = found.agreement, found.neighbors
         marks = "A point is a prompt. Below, dots are means over seeds, bars their standard deviation; gray is chance."
+    fig = semantic_map(found.points, found.names, *tables, own=found.own)
     with use_style(large=True):
         note_below(fig, found.note(marks))
     return fig
@@ -56,13 +57,14 @@ def interactive(found: SemanticMap) -> go.Figure:
 def semantic_map(
     points: pd.DataFrame,
     names: pd.DataFrame,
-    table: pd.DataFrame,
-    neighbors: pd.DataFrame,
+    table: pd.DataFrame | None = None,
+    neighbors: pd.DataFrame | None = None,
     own: pd.DataFrame | None = None,
 ) -> Figure:
     """The paper figure, from the tables `points`, `names`, `agreement`, `neighbors` and `own` of the result.
 
-    Top: the map colored by predefined group, with a hull and a name for every cluster. Bottom: AMI of clusters with
+    Top: the map with a hull and a name for every cluster, colored by predefined group; plain texts, which have no
+    further tables, have this map only, colored by cluster. Bottom: AMI of clusters with
     both labelings against k (mean and standard deviation over seeds; gray: 95 % of shuffled labels, dotted: groups
     assigned to data sets at random), and the share of nearest neighbors that agree.
 
@@ -74,28 +76,17 @@ def semantic_map(
 
     points = by_group(points)
     with use_style(), matplotlib.rc_context(TALK):
-        drawing = figure(FULL_WIDTH, 8.6)
-        parts: Any = drawing.subfigures(2, 1, height_ratios=(5.7, 2.9))
-        top, bottom = parts
-        panel = top.subplots()
-        map_panel(panel, points, "group", names, own)
+        drawing = figure(FULL_WIDTH, 5.7 if table is None else 8.6)
+        parts: Any = [drawing] if table is None else drawing.subfigures(2, 1, height_ratios=(5.7, 2.9))
+        panel = parts[0].subplots()
+        map_panel(panel, points, "cluster" if table is None else "group", names, own)
         panel.set_title(map_title(points))
-        ami, near = bottom.subplots(1, 2)
-        _curves(ami, table)
-        _bars(near, neighbors)
-        bottom.legend(*_curve_handles(table), loc="outside lower center", ncols=3, fontsize=10, handlelength=1.8)
-        return drawing
-
-
-def plain_map(points: pd.DataFrame, names: pd.DataFrame, own: pd.DataFrame | None = None) -> Figure:
-    """The map of plain texts, colored by cluster, with a hull and a name for each cluster."""
-    import matplotlib
-
-    with use_style(), matplotlib.rc_context(TALK):
-        drawing = figure(FULL_WIDTH, 5.7)
-        panel = drawing.subplots()
-        map_panel(panel, points, "cluster", names, own)
-        panel.set_title(map_title(points))
+        if table is not None and neighbors is not None:
+            ami, near = parts[1].subplots(1, 2)
+            _curves(ami, table)
+            _bars(near, neighbors)
+            handles = _curve_handles(table)
+            parts[1].legend(*handles, loc="outside lower center", ncols=3, fontsize=10, handlelength=1.8)
         return drawing
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from ...drawing.explorer import Explorer, View, choice, slider, spaced
+from ...drawing.explorer import Explorer, View, choice, labeled, slider
 from ...drawing.style import BASE, FULL_WIDTH, MARKERS, Mark, category_marks, figure, use_style
 from ...extras import extra
 from ...tasks.clusters import Clusters, cluster
@@ -145,15 +145,7 @@ def cluster_widget(
 
 def field(kind: Any, label: str, value: str, hint: str, tooltip: str) -> Any:
     """A text field that draws when it loses focus; a field of one line also when the return key is pressed."""
-    return kind(
-        value,
-        description=label,
-        placeholder=hint,
-        tooltip=tooltip,
-        continuous_update=False,
-        style={"description_width": "initial"},
-        layout=spaced("22em"),
-    )
+    return kind(value, placeholder=hint, continuous_update=False, **labeled(label, tooltip, "22em"))
 
 
 def hits_note(points: pd.DataFrame, hits: np.ndarray, search: str) -> list[str]:

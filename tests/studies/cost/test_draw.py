@@ -67,7 +67,7 @@ def test_parents_stand_above_the_middle_of_their_children(tree):
 
 
 def test_pools_that_do_not_fit_the_tree_are_refused(tree):
-    with pytest.raises(ValueError, match=r"num_experts = \[4\] has 1 pools but the tree 2 layers"):
+    with pytest.raises(ValueError, match=r"num_experts = \[4\] has 1 pools but the tree has 2 layers"):
         draw_tree.plot(Found(tree=tree, num_experts=[4]))
 
 

@@ -19,7 +19,7 @@ from moe_analysis.studies import routing
 from moe_analysis.studies.routing import RoutedTokens, tokens
 from moe_analysis.studies.routing.draw_gates import hover_text
 from moe_analysis.studies.routing.draw_text import text_html
-from moe_analysis.studies.routing.draw_tokens import OTHERS, bars_of, ribbons_of, set_in_lines, tokens_figure
+from moe_analysis.studies.routing.draw_tokens import OTHERS, bars_of, ribbons_of, set_in_lines
 from moe_analysis.studies.routing.measure_tokens import NONE, RoutedBy
 from moe_analysis.training.recorders.routing import record_gates
 from tests.adapters.cases import randomize
@@ -181,7 +181,7 @@ def test_many_experts_are_drawn_by_the_busiest_and_the_others_together() -> None
         assert bars["top"].iloc[0] == pytest.approx(1) and bars["bottom"].iloc[-1] == pytest.approx(0)
     (ribbons,) = ribbons_of(many, "gate")
     assert ribbons["tokens"].sum() == length
-    assert isinstance(tokens_figure(many, "layers.0"), Figure)
+    assert isinstance(many.plot(), Figure)
 
 
 def test_lines_break_at_their_width_and_each_text_begins_one() -> None:
