@@ -42,14 +42,25 @@ APART = 0.085  # of a panel's height: the smallest distance of two names at the 
 
 
 def plot(found: Optimizers) -> Figure:
-    """Training loss by learning rate, or over training if each optimizer ran at one rate."""
+    """One panel per form: training loss by learning rate, or over training if each optimizer ran at one rate.
+
+    By rate, a ring is at each method's best rate by held-out loss, and a cross at the top marks a rate at which a seed
+    diverged. Names are at the ends of lines; shades reach from the lowest seed to the highest.
+    """
     with use_style(large=True):
+        fig = figure(FULL_WIDTH, 3.7)
+        panels = fig.subplots(1, len(found.forms), squeeze=False)[0]
+        for panel, (form, methods) in zip(panels, found.forms.items()):
+            if found.over_rates:
+                draw_by_rate(panel, found.outcomes, found.rates, methods)
+            else:
+                draw_measure(panel, found.bands, "train loss", methods, rate_labels(found.rates), under=3.2)
+                panel.set_ylabel(LABELS["train loss"] if panel is panels[0] else "")
+            panel.set_title(f"forms of {form}", fontweight="bold")
+            name_ends(panel)
+        marks = "lr is the learning rate of the experts. R means preconditioned, g rescaled by the gate."
         if found.over_rates:
-            fig = rates_figure(found.outcomes, found.rates, found.forms)
             marks = "A ring is the best rate by held-out loss; × means that a seed diverged."
-        else:
-            fig = forms_figure(found.bands, found.forms, rate_labels(found.rates))
-            marks = "lr is the learning rate of the experts. R means preconditioned, g rescaled by the gate."
         note_below(fig, found.note(f"{BANDS} {marks}"))
     return fig
 
@@ -88,52 +99,18 @@ def draw_measure(
     panel.grid(axis="y")
 
 
-def forms_figure(
-    bands: pd.DataFrame, forms: Mapping[str, Sequence[str]], names: Mapping[str, str] | None = None
-) -> Figure:
-    """One panel per form of the optimizer with its methods' training losses, named at their ends.
-
-    forms: title -> methods. names: method -> its name in the picture, for example from `rate_labels`.
-
-    >>> from moe_analysis.studies.optimizers.curves import curve_bands
-    >>> figure = forms_figure(curve_bands(progress), {"preconditioned": ["RSGD", "gRSGD"], "rescaled": ["gRSGD"]})
-    >>> len(figure.axes)
-    2
-    """
-    with use_style(large=True):
-        fig = figure(FULL_WIDTH, 3.7)
-        panels = fig.subplots(1, len(forms), squeeze=False)[0]
-        for panel, (title, methods) in zip(panels, forms.items()):
-            draw_measure(panel, bands, "train loss", methods, names or {}, under=3.2)
-            panel.set_title(f"forms of {title}", fontweight="bold")
-            if panel is not panels[0]:
-                panel.set_ylabel("")
-            name_ends(panel)
-    return fig
-
-
-def rates_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, forms: Mapping[str, Sequence[str]]) -> Figure:
-    """One panel per form: mean training loss by learning rate, with a ring at each method's best rate by held-out loss.
-
-    outcomes, rates: of `curves.outcomes` and `curves.best_rates`. Shades reach from the lowest seed to the highest; a
-    cross at the top marks a rate at which a seed diverged.
-    """
-    with use_style(large=True):
-        fig = figure(FULL_WIDTH, 3.7)
-        for panel, (title, methods) in zip(fig.subplots(1, len(forms), squeeze=False)[0], forms.items()):
-            for index, method in enumerate(methods):
-                draw_rates(panel, rate_bands(outcomes, method, "mean_loss"), method, index)
-                ring_best(panel, outcomes, rates, method)
-            panel.set_xscale("log")
-            tried = sorted(outcomes.loc[outcomes["method"].isin(methods), "lr"].unique())
-            panel.set_xticks(tried, [f"{lr:.2g}" for lr in tried])
-            panel.minorticks_off()
-            panel.set_xlabel(RATE)
-            panel.set_ylabel(OUTCOMES["mean_loss"])
-            panel.set_title(f"forms of {title}", fontweight="bold")
-            panel.grid(axis="y")
-            name_ends(panel)
-    return fig
+def draw_by_rate(panel: Any, outcomes: pd.DataFrame, rates: pd.DataFrame, methods: Sequence[str]) -> None:
+    """Mean training loss by learning rate; outcomes, rates: of `curves.outcomes` and `curves.best_rates`."""
+    for index, method in enumerate(methods):
+        draw_rates(panel, rate_bands(outcomes, method, "mean_loss"), method, index)
+        ring_best(panel, outcomes, rates, method)
+    panel.set_xscale("log")
+    tried = sorted(outcomes.loc[outcomes["method"].isin(methods), "lr"].unique())
+    panel.set_xticks(tried, [f"{lr:.2g}" for lr in tried])
+    panel.minorticks_off()
+    panel.set_xlabel(RATE)
+    panel.set_ylabel(OUTCOMES["mean_loss"])
+    panel.grid(axis="y")
 
 
 def rate_bands(outcomes: pd.DataFrame, method: str, measure: str) -> pd.DataFrame:
