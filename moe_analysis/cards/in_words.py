@@ -1,4 +1,4 @@
-"""Counts in words, for captions and origins."""
+"""Counts in words, for captions, origins and messages."""
 
 from __future__ import annotations
 
