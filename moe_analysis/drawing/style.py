@@ -94,6 +94,8 @@ LARGE: dict[str, Any] = {
     "lines.linewidth": 2.0,
     "lines.markersize": 6,
 }
+# plotly's names of dashes, matplotlib's patterns
+DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6)), "dot": (0, (1, 1.4))}
 NOTE = "#4A4A4A"  # color of the note below a figure
 NOTE_SIZE = 0.85  # of the other letters
 BANDS = "Lines are means over seeds; shades reach from the lowest seed to the highest."

@@ -10,11 +10,10 @@ from typing import Any
 import pandas as pd
 
 from ...comparison import lora_budget, meta_backbone, step_time_pairs
-from ...tasks.rows import shorten
 from ...theory.method_table import method_table
 from ...training.transfer import evaluate_all, levels_on
 from ..asked import Runs, asked
-from ..records import check_given, method_of
+from ..records import method_of
 from ..result import Result
 from ..systems.endpoints import inside_parts, task_table
 from ..systems.measure import COMPANIONS
@@ -191,7 +190,6 @@ def measure_layers(
     Args:
         layers: label -> number of layers; other runs, and budgets with only one number of layers, are left out.
     """
-    check_budgets(runs)
     own = {budget: [run for run in found if method_of(run) in layers] for budget, found in runs.items()}
     own = {budget: found for budget, found in own.items() if len({method_of(run) for run in found}) > 1}
     common = at_budgets(
@@ -287,22 +285,9 @@ def curves(**common: Any) -> BudgetCurves:
     return BudgetCurves(**common, points=budget_points(four))
 
 
-def check_budgets(runs: Any) -> None:
-    """Raise ValueError for a value that is not a mapping of budgets to lists of runs."""
-    if not isinstance(runs, Mapping):
-        raise ValueError(
-            f"runs = {shorten(runs, 80)} is not a mapping; pass {{budget: list of runs}}, as notebook 08 does"
-        )
-    for found in runs.values():
-        check_given(found)
-
-
 def at_budgets(runs: Mapping[int, Sequence[Any]], outside: str | None, workers: int | None) -> dict[str, Any]:
     """The fields of `AtBudgets`."""
-    check_budgets(runs)
     every = [run for found in runs.values() for run in found]
-    if not every:
-        raise ValueError("runs is empty; pass {budget: runs of that size}")
     if len(suites := {str(run.config.suite) for run in every}) > 1:
         raise ValueError(f"runs are of the suites {', '.join(sorted(suites))}; measure those of one suite at a time")
     config = every[0].config

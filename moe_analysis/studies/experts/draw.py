@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of, points_of
-from ...drawing.style import BANDS, FULL_WIDTH, figure, method_color, note_below, use_style
+from ...drawing.style import BANDS, DASHES, FULL_WIDTH, figure, method_color, note_below, use_style
 from ..records import layer_title
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .measure import ExpertAnatomy
 
 MOST_LAYERS = 4  # columns of the paper figure
-# plotly's names, matplotlib's patterns
-DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6)), "dot": (0, (1, 1.4))}
 
 
 class Row(NamedTuple):

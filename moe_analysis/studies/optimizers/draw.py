@@ -12,6 +12,7 @@ from ...drawing.layout import arranged
 from ...drawing.marks import menu_of, points_of
 from ...drawing.style import (
     BANDS,
+    DASHES,
     FULL_WIDTH,
     MARKERS,
     SYMBOLS,
@@ -37,7 +38,7 @@ LABELS = {
 }
 OUTCOMES = {"mean_loss": "mean training loss (nats per token)", "loss": "held-out loss (nats per token)"}
 RATE = "learning rate of the experts"
-DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6))}  # plotly's names, matplotlib's patterns
+
 APART = 0.085  # of a panel's height: the smallest distance of two names at the ends of lines
 
 

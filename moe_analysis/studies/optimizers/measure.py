@@ -12,7 +12,7 @@ import pandas as pd
 
 from ...training.sweep import train_all
 from ..asked import Runs, asked
-from ..records import check_given, method_of
+from ..records import method_of
 from ..result import Result
 from .curves import FORMS, best_rates, curve_bands, methods_of, outcomes, progress_curves, runs_at
 
@@ -146,7 +146,6 @@ def measure_rescaling(runs: Runs) -> Rescaling:
         >>> found.outcomes["method"].unique().tolist(), len(found.claims)
         (['RSGD', 'gRSGD'], 3)
     """
-    check_given(runs)
     chosen = [run for run in runs if method_of(run) in (PLAIN, RESCALED)]
     if missing := [name for name in (PLAIN, RESCALED) if name not in map(method_of, chosen)]:
         raise ValueError(f"runs has no run of {', '.join(missing)}; train both {PLAIN} and {RESCALED}")
@@ -177,7 +176,6 @@ def measure(runs: Runs) -> Optimizers:
         ({'SGD': ['RSGD', 'gRSGD']}, False)
     """
     known = {method for form in FORMS for method in methods_of(form)}
-    check_given(runs)
     chosen = [run for run in runs if method_of(run) in known]
     if not chosen:
         raise ValueError(f"runs has no run of {', '.join(sorted(known))}; give the runs these names")
@@ -198,7 +196,6 @@ def measure_control(runs: Runs, workers: int | None = None) -> OneExpert:
         ValueError: without a run of RSGD.
         RunError: for a run that fails.
     """
-    check_given(runs)
     plain = next((run for run in runs if method_of(run) == PLAIN), None)
     if plain is None:
         raise ValueError(f"runs has no run of {PLAIN}, which both runs of the control need; train one")

@@ -122,9 +122,6 @@ def cluster_widget(
             cluster_figure(points, beside, names, stars, hits if search.strip() else None), alt, "\n".join(note)
         )
 
-    def drawn(*values: Any, **chosen: Any) -> View:
-        return draw(*values, **chosen)
-
     def show(lasso: Any, *values: Any) -> None:
         chosen = dict(zip(controls, values, strict=True))
         points, names = clustered(chosen["k"])
@@ -140,7 +137,7 @@ def cluster_widget(
     if place is not None:
         hint = "one text per line"
         controls["own"] = field(ipywidgets.Textarea, "Your texts", own, hint, "They are drawn as stars on the map")
-    return MapExplorer(controls, drawn, show)
+    return MapExplorer(controls, draw, show)
 
 
 def field(kind: Any, label: str, value: str, hint: str, tooltip: str) -> Any:
