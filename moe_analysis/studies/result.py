@@ -46,6 +46,7 @@ class Result:
     drawing: ClassVar[str] = "draw"  # modules of the study's folder
     judging: ClassVar[str] = "claims"
     exploring: ClassVar[str] = "explore"
+    saved: ClassVar[tuple[str, ...]] = ()  # fields and properties that `numbers` has; empty for the tables
 
     runs: Sequence[Any] = field(default=(), kw_only=True, repr=False)
     sample: str = field(default="", kw_only=True)
@@ -60,7 +61,7 @@ class Result:
     @property
     def numbers(self) -> Mapping[str, Any]:
         """The numbers that `save` writes with the pictures; the tables, unless a study chooses others."""
-        return self.tables
+        return {name: getattr(self, name) for name in self.saved} or self.tables
 
     @cached_property
     def judged(self) -> list[Claim]:

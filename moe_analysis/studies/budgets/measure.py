@@ -84,6 +84,7 @@ class BudgetCurves(AtBudgets):
         "below it. Originals are tasks that the backbone already knew (retention), variants are rules that only an "
         "adapter can learn (acquisition)."
     )
+    saved = ("costs", "results", "points", "gaps", "tasks")
 
     points: pd.DataFrame
 
@@ -91,16 +92,6 @@ class BudgetCurves(AtBudgets):
     def gaps(self) -> pd.DataFrame:
         """S'MoRE minus each of the other three at every equal budget, as `gaps_by_budget` returns them."""
         return gaps_by_budget(self.results, METHOD, FOUR)
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {
-            "costs": self.costs,
-            "results": self.results,
-            "points": self.points,
-            "gaps": self.gaps,
-            "tasks": self.tasks,
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +118,10 @@ class MoreLayers(AtBudgets):
     )
     drawing = "draw_layers"
     judging = "claims_layers"
+    saved = ("table", "points")
 
     points: pd.DataFrame
     table: pd.DataFrame
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"table": self.table, "points": self.points}
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
@@ -37,6 +35,7 @@ class ExpertAnatomy(Result):
         "a line for the lowest and the highest seed. The entropy of a token's gates is near 1 if its chosen experts "
         "have equal gates; the entropy of the load is near 1 if all experts are chosen equally often."
     )
+    saved = ("bands",)
 
     conditioning: pd.DataFrame
     similarity: pd.DataFrame
@@ -55,10 +54,6 @@ class ExpertAnatomy(Result):
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
         return {**super().tables, "bands": self.bands}
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"bands": self.bands}
 
 
 @asked()

@@ -89,6 +89,7 @@ class ThreeTrees(Result):
     )
     drawing = "draw_trees"
     exploring = ""
+    saved = ("trees", "outputs")
 
     trees: Mapping[str, Any]
     outputs: Mapping[str, Sequence[Any]]
@@ -97,10 +98,6 @@ class ThreeTrees(Result):
     def distinct(self) -> dict[str, int]:
         """System -> different outputs of the three trees."""
         return {system: len(set(values)) for system, values in self.outputs.items()}
-
-    @property
-    def numbers(self) -> dict[str, Any]:
-        return {"trees": self.trees, "outputs": self.outputs}
 
 
 @asked()

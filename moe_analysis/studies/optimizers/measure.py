@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +38,7 @@ class Rescaling(Result):
     )
     how_to_explore = "The menu chooses a measure; one line per seed. lr is the learning rate of the experts."
     drawing = "draw_rescaling"
+    saved = ("outcomes", "bands")
 
     outcomes: pd.DataFrame
     curves: pd.DataFrame
@@ -47,10 +47,6 @@ class Rescaling(Result):
     def bands(self) -> pd.DataFrame:
         """Mean, lowest and highest seed."""
         return curve_bands(self.curves)
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"outcomes": self.outcomes, "bands": self.bands}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +72,7 @@ class Optimizers(Result):
         "optimizers ran at several learning rates, their losses are drawn against the rate, with means as lines and a "
         "large mark at the best rate by held-out loss; otherwise they are drawn against the training step."
     )
+    saved = ("outcomes", "rates", "bands")
 
     outcomes: pd.DataFrame
     rates: pd.DataFrame
@@ -103,10 +100,6 @@ class Optimizers(Result):
     def over_rates(self) -> bool:
         """Whether a method has runs at several learning rates."""
         return any(len(tried) > 1 for tried in self.rates["tried"])
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"outcomes": self.outcomes, "rates": self.rates, "bands": self.bands}
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,6 +75,7 @@ class RoutingInformation(Result):
         "or the largest one. “evenness (1: all the same)”: normalized entropy of a token's gates, and of the load of "
         "the experts."
     )
+    saved = ("trained", "untrained", "loads")
 
     trained: pd.DataFrame
     untrained: pd.DataFrame
@@ -91,10 +92,6 @@ class RoutingInformation(Result):
     def evenness(self) -> pd.DataFrame:
         """Means of the loads by method."""
         return self.loads.groupby("method", sort=False).mean(numeric_only=True).T
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"trained": self.trained, "untrained": self.untrained, "loads": self.loads}
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,16 +98,13 @@ class Span(Result):
         "router."
     )
     drawing = "draw_span"
+    saved = ("ranks", "equal_factors", "budgets")
 
     ranks: pd.DataFrame
     equal_factors: pd.DataFrame
     budgets: pd.DataFrame
     sizes: pd.DataFrame
     checks: Sequence[Claim] = field(repr=False)
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"ranks": self.ranks, "equal_factors": self.equal_factors, "budgets": self.budgets}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +131,7 @@ class Used(Result):
         "“directions used by layer”: one dot per layer and seed, for the measure that the buttons choose."
     )
     drawing, exploring = "draw_used", ""
+    saved = ("summary", "used", "reached", "energy")
 
     used: pd.DataFrame
     reached: pd.DataFrame
@@ -143,10 +141,6 @@ class Used(Result):
     def summary(self) -> pd.DataFrame:
         """One row per method: what can be reached, and what is used with its 95 % interval over seeds, as text."""
         return used_summary(self.used, self.reached)
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"summary": self.summary, "used": self.used, "reached": self.reached, "energy": self.energy}
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +165,7 @@ class Approximation(Result):
         "the marker shows what is counted in the budget. LoRA's error is exact, the others are upper bounds."
     )
     drawing, exploring = "draw_approximation", ""
+    saved = ("summary", "by_seed")
 
     by_seed: pd.DataFrame
     checks: Sequence[Claim] = field(repr=False)
@@ -179,10 +174,6 @@ class Approximation(Result):
     def summary(self) -> pd.DataFrame:
         """Mean, lowest and highest seed, as `approximation_summary` returns them."""
         return approximation_summary(self.by_seed)
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"summary": self.summary, "by_seed": self.by_seed}
 
 
 @dataclass(frozen=True, eq=False)
