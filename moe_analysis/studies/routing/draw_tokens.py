@@ -178,11 +178,10 @@ def bars_of(found: RoutedTokens, place: str) -> list[pd.DataFrame]:
 
 def ribbons_of(found: RoutedTokens, place: str) -> list[pd.DataFrame]:
     """For every pair of consecutive layers: expert, to_expert, tokens of the flow between the bars of `bars_of`."""
-    layers, ladder = bars_of(found, place), list(found.at(place).values())
-    folded = []
-    for bars, router in zip(layers, ladder):
-        chosen = router.strongest
-        folded.append(np.where(np.isin(chosen, bars["expert"]), chosen, OTHERS))
+    folded = [
+        np.where(np.isin(router.strongest, bars["expert"]), router.strongest, OTHERS)
+        for bars, router in zip(bars_of(found, place), found.at(place).values())
+    ]
     pairs = [pd.DataFrame({"expert": one, "to_expert": other}) for one, other in zip(folded, folded[1:])]
     return [pair.value_counts(sort=False).sort_index().rename("tokens").reset_index() for pair in pairs]
 
