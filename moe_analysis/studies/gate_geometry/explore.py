@@ -49,7 +49,8 @@ def widget(found: GateGeometry, power: float = 0.5, gate: float | None = None, e
     def draw(power: float, gate: float, module: str) -> View:
         from .geometry import local_picture
 
-        layer, table = layers[module], changes[changes["module"] == module]
+        layer: Any = layers[module]
+        table = changes[changes["module"] == module]
         own = changes_at(layer, table, round(power, 4))
         readable = float(f"{gate:.2g}")  # the drawing's legend shows it
         picture = local_picture(

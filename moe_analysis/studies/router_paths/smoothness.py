@@ -42,8 +42,9 @@ def smoothness(runs: Sequence[Any]) -> pd.DataFrame:
         for array in recorded(run, "router_weight"):
             gap = stride(array)
             # the matrix consists of its rows, so squared lengths and dot products add up over experts
-            products = (part.sum(-1) for part in path_products(array))
-            frames.append(_labeled(run, array, gap, path_measures(*products, momentum_of(run), gap)))
+            squares, dots, displacement = (part.sum(-1) for part in path_products(array))
+            measured = path_measures(squares, dots, displacement, momentum_of(run), gap)
+            frames.append(_labeled(run, array, gap, measured))
     return pd.concat(frames, ignore_index=True)
 
 

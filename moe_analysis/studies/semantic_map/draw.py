@@ -36,12 +36,11 @@ LEGEND_MOST = 12  # categories; with more, their names are on the map
 
 def plot(found: SemanticMap) -> Figure:
     """The paper figure: the map above; agreement of clusters and neighbors below, if there are labels."""
-    marks = "A point is a text."
-    tables: tuple[pd.DataFrame, ...] = ()
     if found.labeled:
-        tables = found.agreement, found.neighbors
+        fig = semantic_map(found.points, found.names, found.agreement, found.neighbors, found.own)
         marks = "A point is a prompt. Below, dots are means over seeds, bars their standard deviation; gray is chance."
-    fig = semantic_map(found.points, found.names, *tables, own=found.own)
+    else:
+        fig, marks = semantic_map(found.points, found.names, own=found.own), "A point is a text."
     with use_style(large=True):
         note_below(fig, found.note(marks))
     return fig

@@ -124,7 +124,9 @@ def test_the_best_size_is_chosen_by_the_other_seeds():
     larger = found.scores.query("method == 'LoRA' and budget == 80000 and part == 'originals'")
     np.testing.assert_allclose(best, larger.pivot(index="dataset", columns="seed", values="accuracy"))
     one = SimpleNamespace(**{**vars(found), "scores": found.scores[found.scores["budget"] == BUDGETS[0]]})
-    assert gaps.at_best_size(one, "originals", "S'MoRE", "LoRA").startswith("one size of S'MoRE and LoRA was trained")
+    assert gaps.at_best_size(one, "originals", "S'MoRE", "LoRA").startswith(
+        "only one size of S'MoRE and LoRA was trained"
+    )
     assert "fewer than two seeds" in gaps.at_best_size(found_of(FOUR, seeds=1), "originals", "S'MoRE", "LoRA")
 
 

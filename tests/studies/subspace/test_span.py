@@ -123,7 +123,7 @@ def test_sizes_that_do_not_fit_together_are_refused():
         subspace.span_table(r=6, num_experts=4)
     with pytest.raises(ValueError, match="r = 30 is larger than the layer"):
         subspace.span_table(r=30)
-    with pytest.raises(ValueError, match="counts = \\['all'\\] unknown"):
+    with pytest.raises(ValueError, match="counts = \\['all'\\] is unknown"):
         subspace.span_by_budget([4096], 8, 8, counts=["all"])
 
 
