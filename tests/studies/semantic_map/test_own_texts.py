@@ -95,8 +95,8 @@ def test_own_texts_lie_inside_the_map_and_are_drawn_as_stars_without_changing_a_
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "suite holds 0 texts; pass at least 4"),
-        (["one", "two", "three"], "suite holds 3 texts; pass at least 4"),
+        ([], "suite has 0 texts; pass at least 4"),
+        (["one", "two", "three"], "suite has 3 texts; pass at least 4"),
         (["one", " ", "three", "four"], r"suite\[1\] is empty"),
         (pd.DataFrame({"text": TEXTS}), "suite is a frame with the columns text; it needs prompt"),
         (
@@ -149,7 +149,7 @@ def test_counts_that_are_no_whole_numbers_are_refused_by_name(given, message) ->
 
 
 def test_no_texts_are_placed_nowhere(plain) -> None:
-    with pytest.raises(ValueError, match="texts holds 0 texts; pass at least 1"):
+    with pytest.raises(ValueError, match="texts has 0 texts; pass at least 1"):
         plain.place([])
     with pytest.raises(ValueError, match="texts = 'one' is one text; pass a list"):
         plain.with_texts("one")
