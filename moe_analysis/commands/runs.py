@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from ..cards.in_words import counted
 from ..run_comparison import settings as columns
 from . import options, runs_compare
 from .options import IdsArgument, InnerOutOption, JsonOption, OutOption, StatesOption, exits_of, inherited, page
@@ -148,7 +149,7 @@ def delete(
     if as_json:
         emit({"deleted": deleted})
     elif deleted:
-        answer(f"deleted {len(deleted)} run{'s' * (len(deleted) != 1)}")
+        answer(f"deleted {counted(len(deleted), 'run')}")
 
 
 def doomed(folder: Path, ids: list[str], states: list[str]) -> list[Path]:
@@ -173,7 +174,7 @@ def agreed(paths: list[Path], as_json: bool) -> bool:
     for path in paths:
         note(f"  {path.name}")
     size = sum(folder_bytes(path) for path in each(paths, "measuring")) / 1e6
-    notes.print(f"Delete {len(paths)} run{'s' * (len(paths) != 1)} ({size:.1f} MB)?", end="", highlight=False)
+    notes.print(f"Delete {counted(len(paths), 'run')} ({size:.1f} MB)?", end="", highlight=False)
     return typer.confirm("", prompt_suffix=" ", err=True)
 
 
@@ -300,8 +301,7 @@ def note_loops(out: Path) -> None:
     if loops := attached_paths(out):
         names = ", ".join(path.name for path in loops[:LOOPS]) + (", …" if len(loops) > LOOPS else "")
         note(
-            f"{len(loops)} recorded loop{'s' * (len(loops) != 1)} besides: {names}; "
-            f"ma.AttachedRun.load({str(loops[0])!r}) opens one"
+            f"{counted(len(loops), 'recorded loop')} besides: {names}; ma.AttachedRun.load({str(loops[0])!r}) opens one"
         )
 
 
@@ -309,4 +309,4 @@ def summary(runs: Any, out: Path) -> str:
     """Such as "75 runs in runs: 74 finished, 1 failed"."""
     counts = runs["state"].value_counts()
     parts = [f"{counts[state]} {state}" for state in options.STATES if state in counts]
-    return f"{len(runs)} run{'s' * (len(runs) != 1)} in {out}" + (f": {', '.join(parts)}" if parts else "")
+    return f"{counted(len(runs), 'run')} in {out}" + (f": {', '.join(parts)}" if parts else "")

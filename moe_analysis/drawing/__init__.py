@@ -1,4 +1,4 @@
-"""How things look: style, marks, pages, and a figure on disk. Knows nothing of what is drawn."""
+"""How things look: style, marks, pages, and saved figures. It does not depend on what is drawn."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def box(
     rotation: float = 0,
     light: bool = False,
 ) -> None:
-    """A rounded box centered at (x, y); light: in a pale tint of its color."""
+    """A rounded box centered at (x, y); light: filled with a pale tint of its color."""
     from matplotlib.colors import to_rgba
     from matplotlib.patches import FancyBboxPatch
 
@@ -42,7 +42,7 @@ def box(
 def trapezoid(
     panel: Any, x: float, foot: float, height: float, wide: float, narrow: float, color: str, text: str
 ) -> None:
-    """A factor: its wide side at `foot` faces the features, its narrow side the rank; negative height hangs down."""
+    """A factor: its wide side at `foot` is the features, its narrow side the rank; a negative height points down."""
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Polygon
 
@@ -74,7 +74,7 @@ def arrow(
     dashed: bool = False,
     color: str = SIGNAL,
 ) -> None:
-    """A straight arrow from start to end; a plain line without its head."""
+    """A straight arrow from start to end; without its head, a plain line."""
     style = {
         "arrowstyle": "-|>" if head else "-",
         "color": color,

@@ -1,4 +1,4 @@
-"""How interactive figures are arranged: one look for a light and a dark page, and margins that plotly finds itself."""
+"""How interactive figures are arranged: the same on light and dark pages, with margins that plotly computes itself."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PHONE = 360  # CSS pixels
-PANEL_TITLE, MENU, TITLE, NOTE = 30, 44, 40, 20  # pixels over a drawing that each of them takes
-NOTE_WIDTH = 36  # characters of a line of a note, for which a phone has room beside the names at an axis
-BESIDE_BAR = 1.16  # of the drawing's width: where a legend starts that stands beside a bar of colors
+PANEL_TITLE, MENU, TITLE, NOTE = 30, 44, 40, 20  # pixels that each of them takes above a drawing
+NOTE_WIDTH = 36  # characters per line of a note that fit on a phone next to the names at an axis
+BESIDE_BAR = 1.16  # of the drawing's width: where a legend next to a color bar starts
 
 
 def arranged(fig: go.Figure, note: str = "", **layout: Any) -> go.Figure:
-    """The figure itself, arranged: the last step of every function that makes an interactive figure.
+    """The same figure, arranged: the last step of every function that makes an interactive figure.
 
-    Axes push the margins by what stands at them, the title takes the first row, menus the one above the drawing, and
-    the legend stands at the right. The height stays. Done once more, it changes nothing.
+    Margins grow with the labels of the axes, the title takes the first row, menus the row above the drawing, and the
+    legend is at the right. The height does not change. A second call changes nothing.
 
     Args:
-        fig: What was drawn.
-        note: Under the title: how many seeds there are and what bars mean.
-        layout: What else `update_layout` takes: title, height in pixels, updatemenus.
+        fig: The drawn figure.
+        note: Under the title: the number of seeds and the meaning of bars.
+        layout: Other arguments of `update_layout`: title, height in pixels, updatemenus.
     """
     fig.update_layout(template="plotly_white", **layout)
     if note:
         lines = "<br>".join(wrap(note, NOTE_WIDTH))
         fig.update_layout(title={"subtitle": {"text": lines, "font": {"size": 12}}})
     fig.update_layout(template=template("light"), title={"x": 0, "xref": "paper", "xanchor": "left"})
-    fig.update_xaxes(automargin="height+right")  # of slanted names the last may overhang
+    fig.update_xaxes(automargin="height+right")  # the last of several slanted names may overhang
     fig.update_yaxes(automargin="width")
     for trace in fig.select_traces(selector=labeled):
         trace.textfont.color = [text_on(color) for color in trace.marker.color]
@@ -50,7 +50,7 @@ def arranged(fig: go.Figure, note: str = "", **layout: Any) -> go.Figure:
 
 
 def labeled(trace: Any) -> bool:
-    """Whether a trace's texts stand on marks of several colors, and no color of theirs is given."""
+    """Whether a trace's texts are on marks of several colors and have no color of their own."""
     if trace.type != "scatter" or "text" not in (trace.mode or "") or trace.textfont.color is not None:
         return False
     colors = trace.marker.color
@@ -58,17 +58,17 @@ def labeled(trace: Any) -> bool:
 
 
 def width_for(pixels: float) -> dict[str, int]:
-    """`layout.meta` of a figure that needs so many pixels, whose page scrolls; {} where a phone has as many."""
+    """`layout.meta` of a figure that needs this many pixels, so that its page scrolls; {} if it fits on a phone."""
     return {"least_width": round(pixels)} if pixels > PHONE else {}
 
 
 def least_width(fig: go.Figure) -> int:
-    """The width in pixels below which a figure's page scrolls sideways; 0 for one that becomes as narrow as a phone."""
+    """The width in pixels below which a figure's page scrolls sideways; 0 for a figure that fits on a phone."""
     return int((fig.layout.meta or {}).get("least_width", 0))
 
 
 def template(theme: str) -> dict[str, Any]:
-    """plotly's template of the "light" or the "dark" page: the same places, other colors."""
+    """plotly's template of the "light" or the "dark" page: the same layout in different colors."""
     ink, quiet, ground, grid = COLORS[theme]
     axis = {
         "gridcolor": grid,

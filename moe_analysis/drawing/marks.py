@@ -1,4 +1,4 @@
-"""Numbers of a table as marks: points, bars of an interval, and the menus that change them."""
+"""Numbers of a table as marks: points, error bars, and the menus that change them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pandas as pd
 
 
 def points_of(rows: pd.DataFrame, x: str, y: str, told: Sequence[str] = ()) -> dict[str, Any]:
-    """x, y and customdata of a trace, as float32: that makes a page three times smaller.
+    """x, y and customdata of a trace, as float32, which makes a page three times smaller.
 
     Args:
         rows: One row per point.
         x, y: Columns of numbers.
-        told: Columns whose numbers the hover text tells, `%{customdata[0]}` the first.
+        told: Columns whose numbers the hover text shows; `%{customdata[0]}` is the first.
 
     Example:
         >>> rows = pd.DataFrame({"step": [1, 2], "loss": [0.5, 0.25], "seeds": [3, 3]})
@@ -27,7 +27,7 @@ def points_of(rows: pd.DataFrame, x: str, y: str, told: Sequence[str] = ()) -> d
 
 
 def float32(values: pd.Series | pd.DataFrame) -> np.ndarray:
-    """Numbers of a table, missing ones as NaN."""
+    """The numbers of a table; missing ones are NaN."""
     return values.astype(np.float32).to_numpy()
 
 
@@ -47,9 +47,9 @@ def menu_of(changes: Mapping[str, Sequence[Any]], method: str = "update", in_a_r
     """One menu for `updatemenus`.
 
     Args:
-        changes: A button's label -> what plotly's method takes: new values of the traces, then of the layout.
-        method: "update", or "restyle" for the traces alone.
-        in_a_row: Buttons beside one another in place of a list that opens.
+        changes: A button's label -> the arguments of plotly's method: new values of the traces, then of the layout.
+        method: "update", or "restyle" for the traces only.
+        in_a_row: Buttons side by side instead of a list that opens.
     """
     buttons = [{"label": label, "method": method, "args": list(args)} for label, args in changes.items()]
     return {"type": "buttons", "direction": "right", "buttons": buttons} if in_a_row else {"buttons": buttons}

@@ -1,4 +1,4 @@
-"""How a result looks in a notebook: question, picture, what came out, claims as cards, and tables that open on a click."""
+"""How a result looks in a notebook: question, picture, outcome, claims as cards, and tables that open on a click."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..cards.claims import shown
 from ..cards.templates import cell_html
 from ..evidence import Claim, described
 
-ROWS = 60  # of a table that are shown; the first and the last where it has more
+ROWS = 60  # of a table that are shown; of a longer one the first and the last rows
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def folded(title: str, table: Any) -> Shown:
     """A table under its title, which opens on a click.
 
     Args:
-        title: What the table holds.
-        table: A DataFrame, a Series, or a table with a style (`frame.style`).
+        title: What the table contains.
+        table: A DataFrame, a Series, or a styled table (`frame.style`).
 
     Example:
         >>> ma.drawing.folded("squares", pd.DataFrame({"n": [2, 3], "square": [4, 9]}))
@@ -72,9 +72,9 @@ def shown_html(
     Args:
         caption: title, question, how_to_read, origin.
         picture: A PNG.
-        in_short: What came out, in one sentence.
+        in_short: The outcome in one sentence.
         claims: Shown as cards.
-        tables: Title -> table, each folded.
+        tables: Title -> table; each opens on a click.
     """
     from markupsafe import Markup
 
@@ -90,6 +90,6 @@ def shown_html(
 
 
 def table_html(table: Any) -> str:
-    """A table as HTML, its middle left out where it is long."""
+    """A table as HTML; the middle of a long one is left out."""
     frame = table.to_frame() if isinstance(table, pd.Series) else table
     return str(frame.to_html(max_rows=ROWS, border=0) if isinstance(frame, pd.DataFrame) else frame.to_html())

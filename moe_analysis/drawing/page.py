@@ -1,4 +1,4 @@
-"""An interactive figure as a page of its own: the figure, what it asks and how to read it, and what came out."""
+"""An interactive figure as a separate page: the figure, its question, how to read it, and the outcome."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def page(
     """The text of an HTML page, light or dark, for screens down to a phone's width.
 
     Args:
-        fig: as it is; its title stands over the page and its menus become lists of the page, which `name` labels. One
-            whose points are texts has them in `layout.meta["texts"]` (called, columns, rows; `customdata` is the row of
-            a point), and its page searches them and lists those that a lasso selects.
-        item: the id of the figure's element, and the page's title where neither caption nor figure has one.
+        fig: the figure; its title becomes the page's title and its menus become lists on the page, labeled by `name`.
+            A figure whose points are texts has them in `layout.meta["texts"]` (called, columns, rows; `customdata` is
+            the row of a point); its page can search them and lists those that a lasso selects.
+        item: the id of the figure's element, and the page's title if neither caption nor figure has one.
         caption: title, question, how_to_read, origin; each may be left out.
-        claims: as `cards.claims.shown` gives them.
+        claims: as `cards.claims.shown` returns them.
         picture: whether there are a picture and a PDF to link to.
-        script: plotly's, for a page that stands alone. Without it plotly.min.js, the numbers and the gallery's
-            index.html are expected beside the page.
+        script: plotly's script, for a page without other files. Without it, plotly.min.js, the numbers and the
+            gallery's index.html are expected next to the page.
     """
     from markupsafe import Markup
 
@@ -72,5 +72,5 @@ def page(
 
 
 def environment(*folders: Path) -> Environment:
-    """jinja2 with the templates of these folders, those of pages and those of cards; what is not Markup is escaped."""
+    """jinja2 with the templates of these folders, of pages and of cards; everything except Markup is escaped."""
     return templates.environment(*folders, HERE)

@@ -1,4 +1,4 @@
-"""plotly's figures as widgets: as wide as the page, which they do not know when they are drawn."""
+"""plotly's figures as widgets that are as wide as the page, whose width they do not know when they are drawn."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Width(AnyWidget):
-    """An element without height that tells figures beside it when the page gives them another width.
+    """An element without height that tells the figures next to it when their width on the page changes.
 
-    plotly draws at 700 pixels before its element stands in the page, and then hears of the window's changes alone.
+    plotly draws at 700 pixels before its element is on the page, and afterwards notices only changes of the window.
     """
 
     _esm = """export default { render({ el }) {
@@ -25,7 +25,7 @@ class Width(AnyWidget):
 
 
 def wide_figure() -> FigureWidget:
-    """An empty FigureWidget that hears what a `Width` beside it tells."""
+    """An empty FigureWidget that adapts when a `Width` next to it reports a change."""
     import plotly.graph_objects as go
 
     figure = go.FigureWidget()

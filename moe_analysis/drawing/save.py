@@ -1,4 +1,4 @@
-"""A figure on disk: the picture, its interactive twin, and the numbers behind both with where they come from."""
+"""A figure on disk: the picture, its interactive page, and the numbers behind both with their origin."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PACKAGES = (
 )
 SETTINGS = ("PRESET", "SUITE", "BACKBONE", "EMBEDDER")
 SCRIPT = "plotly.min.js"
-FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")  # .docx and .png, and no version such as the .2 of v1.2
+FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")  # .docx and .png, but not a version such as the .2 of v1.2
 
 
 class SaveError(ValueError):
@@ -73,13 +73,13 @@ def save(
     """Write `<item>.png`, `.pdf`, `.html` and `.json` into `folder`; out: {"png": path, "pdf": path, …}.
 
     numbers: a frame (a list of records in the file) or a dictionary of frames, arrays and plain values; NaN becomes
-    null. runs: `Run`s or their ids, whose seeds are stored too. claims: rows with `source, claim, paper, measured,
-    spread, verdict`, the verdict one of `VERDICTS`, or `Claim`s. caption: title, question, how_to_read, origin, which
-    stand on the page; on_page: what stands there instead, where the page is read in another way. folder: else the
-    variable MOE_ANALYSIS_FIGURES, else figures/<preset> of the project. figure or interactive may be None, and its file
-    is then not written.
-    The same arguments give the same bytes. Raises `SaveError` before anything is written, and each file appears whole
-    or not at all.
+    null. runs: `Run`s or their ids; the seeds of `Run`s are stored too. claims: rows with `source, claim, paper,
+    measured, spread, verdict`, the verdict one of `VERDICTS`, or `Claim`s. caption: title, question, how_to_read,
+    origin, which the page shows; on_page: another caption for the page. folder: by default the variable
+    MOE_ANALYSIS_FIGURES, or else figures/<preset> of the project. figure or interactive may be None; then its file is
+    not written.
+    The same arguments give the same bytes. Raises `SaveError` before anything is written, and each file is written
+    completely or not at all.
 
     >>> claim = {"source": "arithmetic", "claim": "1 + 1 = 2", "paper": "2", "measured": "2", "spread": "none: counted",
     ...          "verdict": "reproduced"}
@@ -129,11 +129,10 @@ def save_page(
     claims: Iterable[Claim] = (),
     caption: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write one page that needs no other file and no network, some five megabytes; out: its path.
+    """Write one page that needs no other file and no network, about five megabytes; out: its path.
 
-    path: a file that ends in .html; folders on the way are made. The rest is as for `save`. Raises `SaveError` for
-    claims that `save` refuses, another ending, and a place that cannot be
-    written.
+    path: a file that ends in .html; missing folders are created. The rest is as for `save`. Raises `SaveError` for
+    claims that `save` refuses, for another ending, and for a place that cannot be written.
 
     >>> import plotly.graph_objects as go
     >>> save_page(folder / "mine.html", "toy_sum", go.Figure(go.Bar(y=[2]))).name
@@ -175,9 +174,9 @@ def check_folder(folder: str | Path) -> None:
 
 
 def check_page(path: str | Path) -> None:
-    """Refuse a page whose name does not say that it is one."""
+    """Raise `SaveError` for a page whose name does not end in .html."""
     if Path(path).suffix.lower() != ".html":
-        raise SaveError(f"path = {str(path)!r} is no page; pass a name that ends in .html")
+        raise SaveError(f"path = {str(path)!r} is not a page; pass a name that ends in .html")
 
 
 class Picture:
@@ -188,7 +187,7 @@ class Picture:
 
     @cached_property
     def png(self) -> bytes:
-        """As it is stored; the note below the picture is its "Description" too, for readers of screens."""
+        """As it is stored; the note below the picture is also its "Description", for screen readers."""
         note = " ".join(self.figure.get_supxlabel().split())
         # the version of matplotlib would change the bytes of an unchanged picture
         return self._drawn("png", {"Software": None} | ({"Description": note} if note else {}), dpi=DPI)
@@ -224,13 +223,13 @@ def _claims(claims: pd.DataFrame | Iterable[Mapping[str, Any] | Claim]) -> list[
 
 
 def _plain(value: Any, where: str) -> Any:
-    """`value` in JSON's types; what is not finite becomes null. Raises `SaveError` for what JSON cannot hold."""
+    """`value` in JSON's types; infinity and NaN become null. Raises `SaveError` for a value that JSON cannot store."""
     if isinstance(value, pd.DataFrame):
         return [_plain(row, where) for row in value.to_dict("records")]
     if isinstance(value, pd.Series | pd.Index):
         value = value.tolist()
     elif isinstance(value, np.ndarray | np.generic) or (hasattr(value, "detach") and hasattr(value, "tolist")):
-        value = value.tolist()  # arrays and tensors alike
+        value = value.tolist()  # arrays and tensors
     elif is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):
@@ -242,7 +241,7 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, bool | int | float | str):
         return value
     raise SaveError(
-        f"{where} = {value!r} is {type(value).__name__}, which JSON cannot hold; pass numbers, texts, "
+        f"{where} = {value!r} is {type(value).__name__}, which JSON cannot store; pass numbers, texts, "
         "frames, arrays, lists or dictionaries"
     )
 
@@ -253,12 +252,12 @@ def _versions() -> dict[str, str]:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            continue  # a package that is not installed took no part
+            continue  # a package that is not installed was not used
     return found
 
 
 def _preset() -> dict[str, str]:
-    """The settings asked for in the environment; of a path only its last name, which is the same on every machine."""
+    """The settings given in the environment; of a path only its last name, which is the same on every machine."""
     asked = {name.lower(): os.environ.get(f"MOE_ANALYSIS_{name}") for name in SETTINGS}
     return {
         name: Path(value).name if os.sep in value and Path(value).exists() else value

@@ -1,7 +1,7 @@
 """Colors, marker shapes and print sizes that every figure shares.
 
-The eight base colors are those of Okabe & Ito (2008), readable with any color vision, with gray for black and a
-darker yellow that shows on white. No 20 colors are, so beyond eight a category differs by its marker too.
+The eight base colors are those of Okabe & Ito (2008), readable with any color vision, with gray instead of black and a
+darker yellow that is visible on white. No set of 20 colors is, so beyond eight categories the marker differs too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PALETTE = BASE + DARK + LIGHT
 MARKERS = ("o", "^", "s", "D", "v", "P")
 SYMBOLS = ("circle", "triangle-up", "square", "diamond", "triangle-down", "cross")  # plotly's names of MARKERS
 
-# the methods that are drawn beside one another: within a comparison no two share a color
+# the methods that are drawn together: within a comparison, no two have the same color
 SYSTEM_COLORS = {
     "LoRA": "#5A5A5A",
     "LoRA-MoE": "#0072B2",
@@ -34,7 +34,7 @@ SYSTEM_COLORS = {
     "MoMOR": "#7F4FC9",
     "S'MoRE": "#D55E00",
 }
-# sizes and parts of one system that are drawn beside it and the others: near to its color, and apart from all of these
+# sizes and parts of one system that are drawn with it and the others: similar to its color, different from all others
 VERSION_COLORS = {
     "HydraLoRA (4)": "#8C6D31",
     "HydraLoRA (8)": "#C9A86A",
@@ -46,7 +46,7 @@ VERSION_COLORS = {
     "T-REX, router alone": "#0B5D45",  # the same runs, routed without their intuition
     "rank-1 diagonal": "#A3365F",  # of the pairs of T-REX's vectors, those that make a mixture of rank-1 experts
 }
-# plain, preconditioned, rescaled, both: one color for either optimizer's form, which `method_dash` tells apart
+# plain, preconditioned, rescaled, both: one color for the forms of both optimizers; `method_dash` distinguishes them
 FORM_COLORS = {"{}": "#5A5A5A", "R{}": "#0072B2", "g{}": "#E69F00", "gR{}": "#D55E00"}
 METHOD_COLORS = (
     SYSTEM_COLORS
@@ -81,7 +81,7 @@ RC: dict[Any, Any] = {
     "svg.hashsalt": "moe_analysis",
 }
 
-# for figures that are shown on a wall: what is written is read from the back of a room
+# for figures that are projected on a wall: texts must be readable from the back of a room
 LARGE: dict[str, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -94,7 +94,9 @@ LARGE: dict[str, Any] = {
     "lines.linewidth": 2.0,
     "lines.markersize": 6,
 }
-NOTE = "#4A4A4A"  # ink of what is written below a figure
+# plotly's names of dashes, matplotlib's patterns
+DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6)), "dot": (0, (1, 1.4))}
+NOTE = "#4A4A4A"  # color of the note below a figure
 NOTE_SIZE = 0.85  # of the other letters
 BANDS = "Lines are means over seeds; shades reach from the lowest seed to the highest."
 
@@ -111,7 +113,7 @@ class Mark(NamedTuple):
 def use_style(large: bool = False) -> Iterator[None]:
     """Print style for the matplotlib figures made inside: `with use_style(): fig = figure(7, 4)`.
 
-    Settings of the caller are as before when the block ends.
+    The caller's settings are restored when the block ends.
     """
     import matplotlib
 
@@ -120,9 +122,9 @@ def use_style(large: bool = False) -> Iterator[None]:
 
 
 def figure(width: float = FULL_WIDTH, height: float = 4.0) -> Figure:
-    """An empty matplotlib figure, inches, in constrained layout, that pyplot does not hold on to.
+    """An empty matplotlib figure, in inches, with constrained layout; pyplot does not keep it.
 
-    Call it inside `use_style()`, and add axes by `fig.subplots(...)` or `fig.subplot_mosaic(...)`.
+    Call it inside `use_style()`, and add axes with `fig.subplots(...)` or `fig.subplot_mosaic(...)`.
     """
     from matplotlib.figure import Figure
 
@@ -130,9 +132,9 @@ def figure(width: float = FULL_WIDTH, height: float = 4.0) -> Figure:
 
 
 def note_below(fig: Figure, text: str) -> None:
-    """A line or two below all panels: how many seeds there are, and what bars and bands mean. Words break as needed.
+    """A line or two below all panels: the number of seeds, and the meaning of bars and bands. Lines wrap as needed.
 
-    For figures of `figure`, whose legends are not below the panels; call it inside `use_style`, once everything else is
+    For figures made by `figure` without a legend below the panels; call it inside `use_style`, after everything else is
     drawn.
     """
     from matplotlib import rcParams
@@ -143,14 +145,14 @@ def note_below(fig: Figure, text: str) -> None:
 
 
 def category_marks(names: Iterable[str]) -> dict[str, Mark]:
-    """One `Mark` for each distinct name, in the order given; no two alike for up to 48 names.
+    """One `Mark` for each distinct name, in the given order; all different for up to 48 names.
 
     The same names in the same order always look the same. Raises ValueError for more than 48.
     """
     distinct = list(dict.fromkeys(names))
     most = len(BASE) * len(MARKERS)
     if len(distinct) > most:
-        raise ValueError(f"names holds {len(distinct)} categories, more than {most} that look different; group them")
+        raise ValueError(f"names has {len(distinct)} categories, but only {most} look different; group them")
     return {
         name: Mark(PALETTE[index % len(PALETTE)], MARKERS[index // len(BASE)], SYMBOLS[index // len(BASE)])
         for index, name in enumerate(distinct)
@@ -160,7 +162,7 @@ def category_marks(names: Iterable[str]) -> dict[str, Mark]:
 def method_color(name: str) -> str:
     """The color of a method's label; a label that is not in METHOD_COLORS gets one of the remaining colors.
 
-    "T-REX without intuition" takes the color of no other method, and always the same one.
+    "T-REX without intuition" always gets the same color, which no method in METHOD_COLORS has.
     """
     if name in METHOD_COLORS:
         return METHOD_COLORS[name]
@@ -169,7 +171,7 @@ def method_color(name: str) -> str:
 
 
 def method_dash(name: str) -> str:
-    """plotly's dash of a method's line: the forms of AdamW are dashed, which share their colors with those of SGD.
+    """plotly's dash of a method's line: the forms of AdamW are dashed, since they have the same colors as those of SGD.
 
     >>> method_dash("gRSGD"), method_dash("gRAdamW")
     ('solid', 'dash')
@@ -185,7 +187,7 @@ def luminance(color: str) -> float:
 
 
 def text_on(color: str) -> str:
-    """Black or white, whichever stands out more from a ground of that color: at least 4.5 times as light or dark.
+    """Black or white, whichever has more contrast with a background of that color: a contrast of at least 4.5.
 
     >>> text_on("#0072B2"), text_on("#E69F00")
     ('#FFFFFF', '#000000')

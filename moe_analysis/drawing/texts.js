@@ -22,7 +22,7 @@ function list(told) {
   byId("listed").tBodies[0].replaceChildren(...shown.slice(0, LISTED).map((row) => cells("td", rows[row])));
   byId("none").hidden = !picked;
 }
-const usual = `Type words, or draw around points: the ${called} are then listed here.`;
+const usual = `Type words or draw around points to list ${called} here.`;
 const many = (count) => `${count} of ${rows.length} ${called}`;
 async function outline() {
   if (!plot.layout.selections?.length) return;
@@ -42,7 +42,7 @@ async function selected(event) {
   if (!event || clearing) return; // without an event: a click beside everything
   words.value = "";
   picked = new Set((event.points ?? []).filter(({customdata}) => Number.isInteger(customdata)).map(({customdata}) => customdata));
-  list(picked.size ? `${many(picked.size)} selected.` : `No point lies inside; draw around some ${called}.`);
+  list(picked.size ? `${many(picked.size)} selected.` : `No point is inside; draw around some ${called}.`);
   await mark();
 }
 async function all() {

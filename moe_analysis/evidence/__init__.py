@@ -1,10 +1,10 @@
-"""What was measured and what it says: intervals, the bootstrap, the verdict rule, claims."""
+"""What was measured and what follows: intervals, the bootstrap, the verdict rule, claims."""
 
 from __future__ import annotations
 
+from ..cards.in_words import counted
 from .claim import Claim, claims_frame, described, judged, whole_of
 from .effect import Effect
-from .in_words import counted
 from .verdict import Judgement, in_parts, judge, judge_family, verdict_rates
 
 __all__ = [

@@ -16,7 +16,7 @@ DRAWS = 10_000
 
 
 class Comparison(NamedTuple):
-    """Mean difference of two methods, the bounds of its interval, the two-sided p-value, and what it rests on."""
+    """Mean difference of two methods, its interval, the two-sided p-value, and the numbers of tasks and seeds."""
 
     difference: float
     low: float
@@ -33,12 +33,13 @@ def paired_bootstrap(
 
     Each draw takes T tasks and S seeds with replacement, the same for both methods. Its deviation from the observed
     difference d is that of the drawn tasks' means (over all seeds) plus that of the drawn seeds' means (over all
-    tasks). A bootstrap sees the spread of n values as (n - 1) / n of what it is, and with certainty although n is
-    small; so the deviation of each factor is divided by the root of a drawn chi²(n - 1) / n, which makes a t
-    distribution of a normal one. In simulations with 10 to 37 tasks and 3 or 5 seeds, intervals of 95 % hold the truth
-    in 94 to 99.7 % (without this in 73 to 90 % where seeds matter): the most where nothing but noise differs.
+    tasks). A bootstrap gives only (n - 1) / n of the true variance of n values, and ignores that this variance is
+    itself uncertain for small n. So the deviation of each factor is divided by the root of a drawn chi²(n - 1) / n,
+    which turns a normal distribution into a t distribution. In simulations with 10 to 37 tasks and 3 or 5 seeds,
+    intervals of 95 % contain the truth in 94 to 99.7 % of cases (without this in 73 to 90 % if seeds matter); in the
+    most if only noise differs.
     Interval: d ± the `confidence` quantile of the absolute deviations. p = (1 + draws whose absolute deviation reaches
-    |d|) / (1 + draws), so that p < 1 - confidence exactly where the interval leaves out 0 (up to one draw).
+    |d|) / (1 + draws), so that p < 1 - confidence exactly if the interval excludes 0 (up to one draw).
     A value that is not finite makes all results NaN. The same arguments give the same numbers, and draws are the same
     for every pair of one shape. Raises ValueError for fewer than two tasks or seeds.
     """
@@ -65,7 +66,7 @@ def paired_bootstrap(
 
 @lru_cache(maxsize=16)
 def resamples(tasks: int, seeds: int, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (draws, tasks) and (draws, seeds) that take means over resampled tasks or seeds, widened as above."""
+    """Weights (draws, tasks) and (draws, seeds) of means over resampled tasks or seeds, widened as above."""
     generator = np.random.default_rng((seed, tasks, seeds, draws))
     weights = []
     for size in (tasks, seeds):
@@ -77,7 +78,7 @@ def resamples(tasks: int, seeds: int, draws: int, seed: int) -> tuple[np.ndarray
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Holm's step-down correction (1979), in the order given: the p-values of a whole family of tests.
+    """Holm's step-down correction (1979) of the p-values of a whole family of tests, in the given order.
 
     The i-th smallest of m, counted from 0, becomes the largest of (m - j) p_j over j <= i, at most 1. NaN counts as one
     more test and stays NaN.
@@ -87,7 +88,7 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """
     values = np.asarray(p_values, dtype=float)
     if ((values < 0) | (values > 1)).any():
-        raise ValueError(f"p_values = {values.tolist()} must lie in [0, 1]")
+        raise ValueError(f"p_values = {values.tolist()} must be in [0, 1]")
     order = np.argsort(values)  # NaN last
     scaled = values[order] * np.arange(len(values), 0, -1)
     corrected = np.empty_like(values)

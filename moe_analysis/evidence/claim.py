@@ -1,4 +1,4 @@
-"""A statement of a paper or of ours, declared before it is measured, and what became of it."""
+"""A statement of a paper or of ours, declared before it is measured, and its verdict afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRAMED = (
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement; every value survives a trip through JSON.
+    """One statement; every value can be stored as JSON.
 
     A theorem is made when it is checked: `Claim(name, source, statement, measured, expected, residual, holds)`. A
     measurement is declared first, `Claim(name, source, statement, compares=…, paper_effect=…)`, and judged afterwards
@@ -31,34 +31,34 @@ class Claim:
 
     Args:
         name: `<paper>_<item>_<aspect>`.
-        source: paper and item; it begins with "our", "your" or "beyond" where no paper claims it, and with "an
-            independent reproduction" where that gave the number.
-        statement: what is claimed, in words and symbols; it starts with "our reading:" where the paper's own wording is
+        source: paper and item; it begins with "our", "your" or "beyond" if no paper claims it, and with "an
+            independent reproduction" if the number comes from one.
+        statement: what is claimed, in words and symbols; it starts with "our reading:" if the paper's own wording is
             not public.
-        measured: numbers, strings or lists of them; of a measurement the effect, above zero in the claimed direction.
-        expected: what it should be; of a measurement the paper's effect.
+        measured: numbers, strings or lists of them; for a measurement the effect, above zero in the claimed direction.
+        expected: what it should be; for a measurement the paper's effect.
         residual: distance between the two, 0.0 for an exact agreement.
         holds: the verdict on an exact statement.
         kind: "exact", "paper" for a measurement that a paper reports, "reproduction" for one of an independent
-            reproduction, "own" for a hypothesis of ours; None makes a declared claim what its source says and any
-            other "exact".
+            reproduction, "own" for a hypothesis of ours. None: the source decides for a declared claim; any other
+            claim is "exact".
         compares: what is subtracted from what, "S'MoRE - LoRA", at which size, on which rows.
         endpoint: the number that is compared, "acc" or "loss", with its unit in brackets.
-        direction: "higher" where the claim says that the difference is above zero, "lower" where below.
-        paper_effect: the paper's own effect for this very comparison, in the claimed direction; None where it only
-            draws.
+        direction: "higher" if the claim says that the difference is above zero, "lower" if below.
+        paper_effect: the paper's own effect for exactly this comparison, in the claimed direction; None if the paper
+            only shows a plot.
         smallest: the smallest effect that matters, in the same unit; None is half the paper's.
-        family: the label of the claims that the paper makes together, corrected together for their number.
+        family: the label of the claims that the paper makes together; they are corrected together for their number.
         verdict: a word of `evidence.verdict`; empty until it is measured.
         low: the lower end of the interval that decided.
         high: its upper end.
         confidence: of that interval.
         over: what the interval is over, "5 seeds" or "10 tasks and 5 seeds".
-        note: what the verdict rests on where the word does not say it.
+        note: the reason of the verdict, if the word does not say it.
         parts: the claims of which this one consists.
 
     Raises:
-        ValueError: for a value that no claim could have, and for a value that JSON cannot hold.
+        ValueError: for an impossible value, and for a value that JSON cannot store.
 
     Example:
         >>> claim = Claim("toy_sum", "arithmetic", "1 + 1 = 2", 1 + 1, 2, 0.0, True)
@@ -102,8 +102,8 @@ class Claim:
             raise ValueError(f"{self.name}.kind = {self.kind!r} is unknown; choose one of {', '.join(KINDS)}")
         if self.kind not in ("exact", self.whose):
             raise ValueError(
-                f"{self.name}.kind = {self.kind!r} but its source is {self.source!r}; pass kind={self.whose!r}, or the "
-                "source that makes this claim"
+                f"{self.name}.kind = {self.kind!r} but its source is {self.source!r}; pass kind={self.whose!r}, or "
+                "correct the source"
             )
         if self.kind == "exact":
             self._check_exact()
@@ -112,19 +112,18 @@ class Claim:
 
     @property
     def whose(self) -> str:
-        """Whose claim it is: "paper", "reproduction" or "own"; an exact one's source and statement say it."""
+        """Whose claim it is: "paper", "reproduction" or "own"; for an exact one, source and statement decide."""
         return whose(self.kind, self.source, self.statement)
 
     def _check_exact(self) -> None:
         if self.holds is None and not self.parts:
             raise ValueError(
-                f"{self.name} says neither whether it holds nor what it compares; pass holds, or declare "
-                "a measurement with compares"
+                f"{self.name} has neither holds nor compares; pass holds, or declare a measurement with compares"
             )
         if self.holds is not None and not isinstance(self.holds, bool):
-            raise ValueError(f"{self.name}.holds = {self.holds!r} must be True or False; compare before building it")
+            raise ValueError(f"{self.name}.holds = {self.holds!r} must be True or False; compare before you build it")
         if self.holds and not math.isfinite(self.residual):
-            raise ValueError(f"{self.name}.residual = {self.residual} cannot belong to a claim that holds")
+            raise ValueError(f"{self.name}.residual = {self.residual} must be finite for a claim that holds")
         if self.holds is not None:
             object.__setattr__(self, "verdict", exact(self.holds).verdict)
 
@@ -134,14 +133,14 @@ class Claim:
         if self.paper_effect is not None and not self.paper_effect > 0:
             raise ValueError(
                 f"{self.name}.paper_effect = {self.paper_effect} must be above zero in the claimed "
-                "direction; turn the direction round"
+                "direction; change the direction"
             )
         if self.smallest is None and self.paper_effect is not None:
             object.__setattr__(self, "smallest", self.paper_effect / 2)
         if self.smallest is None and not self.parts:
             raise ValueError(
                 f"{self.name} declares no smallest effect that matters; pass paper_effect, or smallest "
-                "where the paper only draws"
+                "if the paper only shows a plot"
             )
         if self.smallest is not None and not self.smallest > 0:
             raise ValueError(f"{self.name}.smallest = {self.smallest} must be above zero")
@@ -150,26 +149,26 @@ class Claim:
         """The claim, judged alone.
 
         Args:
-            differences: as measured, of what is compared; `direction` says which sign is as claimed.
+            differences: as measured; `direction` says which sign agrees with the claim.
 
         Raises:
-            ValueError: for a claim that has a verdict already, or is of another kind.
+            ValueError: for a claim that already has a verdict, or that compares nothing.
         """
         self._check_open()
         effect = self.claimed(differences)
         return self._judged(judge(effect, self._threshold, self.kind == "own"), effect)
 
     def untestable(self, reason: str) -> Claim:
-        """The claim where a precondition fails, which `reason` names.
+        """The claim if a precondition fails, which `reason` names.
 
         Raises:
-            ValueError: As `with_effect` does.
+            ValueError: as `with_effect`.
         """
         self._check_open()
         return self._judged(not_testable(reason), None)
 
     def with_parts(self, parts: Iterable[Claim]) -> Claim:
-        """The claim with a verdict from those of its parts; raises ValueError where one of them has none yet."""
+        """The claim with a verdict from those of its parts; raises ValueError if one of them has none yet."""
         parts = tuple(parts)
         if open_parts := [part.name for part in parts if not part.verdict]:
             raise ValueError(f"{self.name} has parts without a verdict: {', '.join(open_parts)}; measure them first")
@@ -186,9 +185,11 @@ class Claim:
 
     def _check_open(self) -> None:
         if self.kind == "exact" or not self.compares:
-            raise ValueError(f"{self.name} declares no comparison; pass compares when it is made")
+            raise ValueError(f"{self.name} declares no comparison; pass compares when you make the claim")
         if self.verdict:
-            raise ValueError(f"{self.name} is {self.verdict!r} already; declare a new claim for a new measurement")
+            raise ValueError(
+                f"{self.name} already has the verdict {self.verdict!r}; declare a new claim for a new measurement"
+            )
 
     def _judged(self, found: Judgement, effect: Effect | None) -> Claim:
         value = None if effect is None or effect.fault else effect.value
@@ -263,7 +264,7 @@ def judged(claims: Sequence[Claim], effects: Mapping[str, Effect | str]) -> list
     """
     names = [claim.name for claim in claims]
     if missing := sorted(set(names) ^ set(effects)):
-        raise ValueError(f"claims and effects differ in {', '.join(missing)}; give every declared claim one effect")
+        raise ValueError(f"claims and effects differ in {', '.join(missing)}; pass one effect per declared claim")
     for claim in claims:
         claim._check_open()
     found: dict[str, Claim] = {}
@@ -277,13 +278,13 @@ def _judged_together(members: Sequence[Claim], effects: Mapping[str, Effect | st
     measured = {
         claim.name: claim.claimed(effect) for claim in members if isinstance(effect := effects[claim.name], Effect)
     }
-    # one that cannot be tested was claimed all the same, so it counts in the size of the family
+    # a claim that cannot be tested was still made, so it counts in the size of the family
     whole = measured | {claim.name: Effect([NAN]) for claim in members if claim.name not in measured}
     kinds = {claim.kind for claim in members}
     if len(kinds) > 1:
         raise ValueError(
             f"family {members[0].family!r} has claims of several kinds, {', '.join(sorted(map(str, kinds)))}; "
-            "declare a family for each"
+            "declare a family for each kind"
         )
     judgements = judge_family(whole, {claim.name: claim._threshold for claim in members}, kinds == {"own"})
     return {
@@ -322,7 +323,7 @@ def described(claim: Claim) -> dict[str, Any]:
 
     Returns:
         source, claim, paper, measured, spread, verdict: texts. name, kind, whose, compares, endpoint, note, effect,
-        low, high, smallest, paper_effect, confidence: as in `Claim`, None where there is none. parts: the same of each
+        low, high, smallest, paper_effect, confidence: as in `Claim`, None if there is none. parts: the same for each
         part.
 
     Example:
@@ -376,7 +377,7 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """NumPy and torch scalars and arrays as Python values; ValueError for what JSON cannot hold."""
+    """NumPy and torch scalars and arrays as Python values; ValueError for a value that JSON cannot store."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, bool | int | float | str) or value is None:
@@ -385,4 +386,4 @@ def _plain(value: Any, where: str) -> Any:
         return [_plain(item, where) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain(item, where) for key, item in value.items()}
-    raise ValueError(f"{where} = {value!r} is no JSON value; pass numbers, strings, lists or dictionaries")
+    raise ValueError(f"{where} = {value!r} is not a JSON value; pass numbers, strings, lists or dictionaries")

@@ -1,4 +1,4 @@
-"""A measured effect with all that a verdict needs of it: intervals at any level, p, power, seeds that would do."""
+"""A measured effect with all that a verdict needs: intervals at any level, p-value, power, number of seeds needed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MOST_SEEDS = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """Differences of two methods at the same seeds, signed so that above zero is what a claim says.
+    """Differences of two methods at the same seeds; above zero agrees with the claim.
 
     Args:
-        gaps: (seeds,), or (tasks, seeds) where tasks are a sample too. With (seeds,), the interval is Student's over
+        gaps: (seeds,), or (tasks, seeds) if tasks are a sample too. With (seeds,), the interval is Student's over
             seeds; with (tasks, seeds) it is that of `paired_bootstrap`, over both.
         unit: what is repeated, in words: "seeds", "seeds of k-means", "data sets".
 
@@ -67,15 +67,15 @@ class Effect:
 
     @property
     def fault(self) -> str | None:
-        """Why there is no interval; None where there is one."""
+        """Why there is no interval; None if there is one."""
         if missing := int((~np.isfinite(self.values)).sum()):
-            return f"{missing} of {self.values.size} differences are no numbers"
+            return f"{missing} of {self.values.size} differences are not finite numbers"
         if self.seeds < 2:
             return "one seed has no spread"
         return "one task has no spread" if self.tasks == 1 else None
 
     def flipped(self) -> Effect:
-        """The effect the other way round."""
+        """The effect with the opposite sign."""
         return Effect(-self.values, self.unit)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
@@ -98,7 +98,7 @@ class Effect:
         return float(2 * t.sf(abs(self.value) / error, self.seeds - 1)) if error > 0 else float(self.value == 0)
 
     def error(self, seeds: int) -> float:
-        """Standard error of the mean effect with so many seeds, and the tasks that there are."""
+        """Standard error of the mean effect with this many seeds and the measured tasks."""
         between_seeds = self.values if self.tasks is None else self.values.mean(axis=0)
         between_tasks = 0.0 if self.tasks is None else self.values.mean(axis=1).var(ddof=1) / self.values.shape[0]
         return float(np.sqrt(between_tasks + between_seeds.var(ddof=1) / seeds))
@@ -106,19 +106,19 @@ class Effect:
     def visible(self, confidence: float = 0.95, seeds: int | None = None) -> float:
         """The smallest true effect whose interval lies above zero in 80 of 100 repetitions of the design.
 
-        The spread is taken to be the one that was seen.
+        The spread is assumed to be the measured one.
 
         Args:
-            seeds: Of the design; None is as many as were measured.
+            seeds: of the design; None is the measured number.
         """
         self.check()
         seeds = self.seeds if seeds is None else seeds
         return shift(confidence, seeds - 1) * self.error(seeds)
 
     def seeds_for(self, size: float, confidence: float = 0.95) -> int | None:
-        """The fewest seeds with which an effect of this size is `visible`; None where no number of seeds would do.
+        """The fewest seeds with which an effect of this size is `visible`; None if no number of seeds is enough.
 
-        An interval that narrow also excludes that size in 80 of 100 repetitions when there is no effect.
+        With so narrow an interval, this size is also excluded in 80 of 100 repetitions if there is no effect.
         """
         if not size > 0 or self.visible(confidence, MOST_SEEDS) > size:
             return None
@@ -129,9 +129,9 @@ class Effect:
         return enough
 
     def check(self) -> None:
-        """Raise ValueError where there is no interval."""
+        """Raise ValueError if there is no interval."""
         if self.fault:
-            raise ValueError(f"no interval: {self.fault}; run more seeds, or those again that failed")
+            raise ValueError(f"no interval: {self.fault}; run more seeds, or repeat those that failed")
 
 
 def quantile(share: float, degrees: int) -> float:

@@ -22,7 +22,7 @@ def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95
 
 
 def seed_means(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """One row a (method, seed): means of the measures over everything else in the frame, methods in order seen."""
+    """One row per (method, seed): means of the measures over everything else in the frame, methods in order seen."""
     return frame.groupby(["method", "seed"], sort=False)[list(measures)].mean().reset_index()
 
 
@@ -51,10 +51,11 @@ def paired_differences(
 ) -> pd.DataFrame:
     """Columns measure, method, against, difference (method minus against), low, high (of 95 %), seeds.
 
-    Seeds that both methods have are paired: the same seed means the same data order and the same start of shared parts.
+    Seeds that both methods have are paired: the same seed means the same data order and the same initial values of
+    shared parts.
 
     Raises:
-        ValueError: For a method that the frame does not have.
+        ValueError: for a method that the frame does not have.
     """
     means = seed_means(frame, measures)
     present = list(dict.fromkeys(means["method"]))
@@ -70,7 +71,7 @@ def paired_differences(
 
 
 def relative_gaps(frame: pd.DataFrame, measure: str, method: str, other: str) -> np.ndarray:
-    """1 - method / other of the seeds that both have, in order of seed: above zero where the method's value is lower.
+    """1 - method / other of the seeds that both have, in order of seed: above zero if the method's value is lower.
 
     Args:
         frame: columns method, seed and the measure; averaged within each seed first.

@@ -1,13 +1,13 @@
 """The rule by which every measured claim is judged; there is no other.
 
-A claim says before it is measured what it compares, in which direction, and the smallest effect that matters: half of
-what the paper reports for this very comparison, or one that is declared where the paper only draws. With the interval
+A claim states before it is measured what it compares, in which direction, and the smallest effect that matters: half of
+what the paper reports for exactly this comparison, or a declared one if the paper only shows a plot. With the interval
 [low, high] of the effect in the claimed direction:
 
 - reproduced: low > 0;
 - contradicted: high < 0;
 - not reproduced: high < the smallest effect that matters, so that an effect of the claimed size is excluded;
-- undecided: anything else; the note says what this design can see with 80 % power, and how many seeds would do;
+- undecided: anything else; the note says what this design can see with 80 % power, and how many seeds are needed;
 - not testable here: a precondition fails; the note names it.
 
 Hypotheses of our own are supported (low > 0), not supported (high < the smallest effect that matters) or undecided.
@@ -38,14 +38,14 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict with what it rests on.
+    """A verdict with its reason.
 
     Args:
         verdict: one of the words above.
-        note: what the row says beside it; empty where the verdict says all.
-        low: the lower end of the interval that decided, NaN where there is none.
+        note: what the row adds; empty if the verdict says all.
+        low: the lower end of the interval that decided, NaN if there is none.
         high: its upper end, likewise.
-        confidence: of the interval, more than 0.95 where a family of claims is corrected for its size.
+        confidence: of the interval, more than 0.95 if a family of claims is corrected for its size.
 
     Example:
         >>> Judgement("reproduced", low=0.01, high=0.03).confidence
@@ -63,14 +63,14 @@ def word(low: float, high: float, smallest: float) -> str:
     """The rule itself, for an interval of an effect in the claimed direction.
 
     Raises:
-        ValueError: for a smallest effect that is not above zero, with which no claim could fail to be reproduced.
+        ValueError: for a smallest effect that is not above zero; with it, no claim could be "not reproduced".
 
     Example:
         >>> [word(low, 0.005, smallest=0.01) for low in (0.001, -0.02)], word(-0.02, 0.02, smallest=0.01)
         (['reproduced', 'not reproduced'], 'undecided')
     """
     if not smallest > 0:
-        raise ValueError(f"smallest = {smallest} must be above zero: half the paper's effect, or one that is declared")
+        raise ValueError(f"smallest = {smallest} must be above zero: half the paper's effect, or a declared one")
     if low > 0:
         return REPRODUCED
     if high < 0:
@@ -84,7 +84,7 @@ def judge(effect: Effect, smallest: float, own: bool = False, confidence: float 
     Args:
         effect: as measured, above zero in the claimed direction.
         smallest: the smallest effect that matters, declared before.
-        own: a hypothesis of ours, which has other words.
+        own: a hypothesis of ours, which has different words.
         confidence: of the interval.
 
     Raises:
@@ -107,7 +107,7 @@ def judge(effect: Effect, smallest: float, own: bool = False, confidence: float 
 
 
 def design_note(effect: Effect, smallest: float, confidence: float = CONFIDENCE) -> str:
-    """What the design behind an undecided effect can see, and what would do."""
+    """What the design behind an undecided effect can see, and how many seeds would be enough."""
     seeds = effect.seeds_for(smallest, confidence)
     if seeds:
         would = f"{seeds} {effect.unit} would see {smallest:.3g}"
@@ -129,9 +129,9 @@ def exact(holds: bool) -> Judgement:
 
 
 def in_parts(verdicts: Sequence[str]) -> Judgement:
-    """The verdict on a claim with several parts: theirs where they agree, "in part" where they differ.
+    """The verdict on a claim with several parts: theirs if they agree, "in part" if they differ.
 
-    No level is corrected for their number: the claim is reproduced only where each of them is.
+    No level is corrected for their number: the claim is reproduced only if each of them is.
 
     Raises:
         ValueError: for a claim without parts.
@@ -154,13 +154,13 @@ def judge_family(
     """The verdicts on a declared family of claims, by intervals that Holm's procedure widens.
 
     The claim with the smallest p of m is judged at 1 - 0.05 / m, the next at 1 - 0.05 / (m - 1), until an interval
-    holds zero: that one's level is used for all that are left. An effect that cannot be judged counts in m all the
-    same. Source: Holm (1979).
+    contains zero: its level is used for all remaining claims. An effect that cannot be judged still counts in m.
+    Source: Holm (1979).
 
     Args:
         effects: of all claims of the family, each above zero in its claimed direction.
         smallest: the smallest effect that matters for each of them.
-        own: hypotheses of ours, which have other words.
+        own: hypotheses of ours, which have different words.
         confidence: of the family as a whole.
 
     Raises:
@@ -185,7 +185,7 @@ def judge_family(
 def verdict_rates(
     effect: float, spread: float, seeds: int, smallest: float, draws: int = 2000, seed: int = 0
 ) -> dict[str, float]:
-    """How often the rule gives each word when the effect is truly this large: what a planned design will say.
+    """How often the rule gives each word if the effect is truly this large: what a planned design will say.
 
     Args:
         effect: the true mean of the differences.

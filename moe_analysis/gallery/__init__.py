@@ -17,18 +17,18 @@ __all__ = ["GalleryError", "build"]
 def build(folder: str | Path = "figures") -> Path:
     """Write `<folder>/index.html` and the pages next to it from the figures' records there.
 
-    What lies in the folder's folders that are named as presets is shown beside it, and items of the papers that are
-    nowhere are listed with the command that makes them. The same files give the same bytes.
+    Figures in subfolders that are named like presets are shown next to those of the folder. Items of the papers that
+    are not made yet are listed with the command that makes them. The same files give the same bytes.
 
     Args:
         folder: where `drawing.save` put `<item>.json`, `.png` and `.html`.
 
     Returns:
-        The path of index.html. Each page appears whole or not at all.
+        The path of index.html. Each page is written completely or not at all.
 
     Raises:
-        GalleryError: before anything is written, for a folder that is not there or cannot be written and for every JSON
-            file in it that is not a record of a figure, by its name.
+        GalleryError: before anything is written, for a folder that does not exist or cannot be written, and for JSON
+            files in it that are not records of figures; it names them all.
 
     Example:
         >>> build("no/such/folder")  # doctest: +ELLIPSIS

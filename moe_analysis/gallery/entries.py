@@ -16,7 +16,7 @@ from ..studies.in_short import in_short
 from .records import Record
 from .shelves import ORIGINS, Shelf
 
-OPTIONS = ("suite", "backbone")  # of `figures`, beside the preset; the embedder is a variable of the environment
+OPTIONS = ("suite", "backbone")  # of `figures`, apart from the preset; the embedder is an environment variable
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ OTHERS = Paper("others", "others", "Beyond the papers")
 
 @dataclass(frozen=True)
 class Entry:
-    """One edition of an item of the gallery: as it is shipped, or as it was computed here.
+    """One edition of an item of the gallery: shipped, or computed here.
 
     notebook, command: what makes it, None if none of ours does. study: the folder in `studies` that measures it,
-    empty for a record that no item of the list has. record, shelf: None while it is not made. leads: whether it is the
-    first edition of its item, which the summary counts.
+    empty for a record of an unknown item. record, shelf: None if it is not made yet. leads: whether it is the first
+    edition of its item, which the summary counts.
     """
 
     id: str
@@ -62,13 +62,13 @@ class Entry:
 
     @property
     def anchor(self) -> str:
-        """Of the card on the page."""
+        """The id of its card on the page."""
         place = self.shelf.place.rstrip("/") if self.shelf else ""
         return self.id if self.leads else f"{self.id}--{place}"
 
     @property
     def place(self) -> str:
-        """From the page to the files."""
+        """The path from the page to the files."""
         return self.shelf.place if self.shelf else ""
 
     @property
@@ -83,7 +83,7 @@ class Entry:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """For the words before them, "" for a paper's claims and "ours: ", how many claims have which verdict."""
+        """How many claims have which verdict, by the words before them: "" for a paper's claims, "ours: "."""
         return counts_by([self])
 
     @property
@@ -97,13 +97,13 @@ class Entry:
 
     @property
     def alt(self) -> str:
-        """What the picture shows and what came out, for those who do not see it."""
+        """What the picture shows and the verdicts, for people who cannot see it."""
         return f"{self.title}. {self.verdicts[0].upper()}{self.verdicts[1:]}."
 
 
 def collect(shelves: Sequence[Shelf]) -> dict[Paper, list[Entry]]:
-    """Every known item and every record by paper; records of no known item follow the known ones of their paper, and
-    the editions of one item follow one another."""
+    """Every known item and every record by paper; records of unknown items come after the known items of their paper,
+    and the editions of one item are next to each other."""
     usual = usual_preset(record for shelf in shelves for record in shelf.records.values())
     known = {item.id: item for item in ITEMS}
     entries = []
@@ -129,7 +129,7 @@ def paper_of(name: str) -> Paper:
 
 
 def title_of(name: str) -> str:
-    """A title for a record that is not on the list: that of the item whose id it continues, else its own words."""
+    """A title for a record of an unknown item: that of the item whose id it extends, else the words of its own id."""
     if parent := next((item for item in ITEMS if name.startswith(f"{item.id}_")), None):
         return f"{parent.title} ({name[len(parent.id) + 1 :].replace('_', ' ')})"
     paper = paper_of(name)
@@ -150,8 +150,8 @@ def usual_preset(records: Iterable[Record]) -> dict[str, str]:
 
 
 def command_for(chosen: str, preset: Mapping[str, str], shelf: Shelf | None = None) -> str:
-    """The command line that computes an item, or all items of a notebook, with the same settings, and in the same folder
-    unless that is the shipped one, which is not overwritten."""
+    """The command line that computes an item, or all items of a notebook, with the same settings and into the same
+    folder, except the shipped one, which is not overwritten."""
     words = ["--only", chosen, "--preset", preset.get("preset", "quick")]
     for option in OPTIONS:
         words += [f"--{option}", preset[option]] if option in preset else []
@@ -162,7 +162,7 @@ def command_for(chosen: str, preset: Mapping[str, str], shelf: Shelf | None = No
 
 
 def program(name: str, words: Sequence[str]) -> str:
-    """One of our commands as it is typed: in a clone by make, which needs no activated environment.
+    """One of our commands as a user types it: in a clone with make, which needs no activated environment.
 
     >>> program("verify", ["--only", "smore_*"])  # in a clone
     'make verify ARGS="--only \'smore_*\'"'
@@ -170,8 +170,8 @@ def program(name: str, words: Sequence[str]) -> str:
     told = shlex.join(words)
     if not IN_CLONE:
         return f"python -m moe_analysis {name} {told}".rstrip()
-    given = told.replace("$", "$$")  # which make reads too
-    # inside double quotes a shell still reads these
+    given = told.replace("$", "$$")  # make reads $ too
+    # a shell interprets these even inside double quotes
     return f"make {name} ARGS=" + (f'"{given}"' if not set(given) & set('"$`\\!') else shlex.quote(given))
 
 
@@ -184,12 +184,12 @@ def out_for(folder: Path, preset: Mapping[str, str]) -> str | None:
 
 
 def counts_by(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
-    """The verdicts of those who claim something here, by the words that stand before them in a row."""
+    """The counted verdicts by whose claims they are, keyed by the words before them in a row."""
     return {SHORT[whose]: counts for whose in WHOSE if (counts := count_verdicts(entries, whose))}
 
 
 def count_verdicts(entries: Iterable[Entry], whose: str = "paper") -> dict[str, int]:
-    """Claims by verdict, in the order of `VERDICTS`, those that occur; a claim of several figures counts once.
+    """Number of claims by verdict, in the order of `VERDICTS`; a claim that occurs in several figures counts once.
 
     whose: a key of `WHOSE`.
     """

@@ -20,7 +20,7 @@ MARKED = {"right": ("yes", "✓"), "refused": ("open", "–")}  # word of a cell
 
 
 def contract_page(source: Path = SOURCE) -> str:
-    """The HTML page; empty outside a clone, which has no manual."""
+    """The HTML page; empty outside a clone, where there is no manual."""
     if not (IN_CLONE and source.is_file()):
         return ""
     from markupsafe import Markup
@@ -49,7 +49,7 @@ def cells(line: str) -> Iterator[str]:
 
 
 def cell_of(text: str, column: str) -> str:
-    """A cell; a word of `MARKED` has its color and mark, and the first column heads its row."""
+    """A cell; words of `MARKED` get a color and a mark, and other cells are headings of their row."""
     if text not in MARKED:
         return f'<th scope="row">{marked_up(text)}</th>'
     kind, mark = MARKED[text]

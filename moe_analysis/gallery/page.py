@@ -12,18 +12,19 @@ from .entries import Entry, Paper, count_verdicts, counts_by
 from .shelves import ORIGINS
 
 HERE = Path(__file__).parent
-DENSE = 1.8  # pixels of a stored picture in one of the screen, at which its smallest letters have nine pixels
+DENSE = 1.8  # pixels of a stored picture per pixel of the screen; its smallest letters then have nine pixels
 
 
 def readable(width: int) -> int:
-    """The width in CSS pixels from which a picture of this many pixels can be read."""
+    """The smallest width in CSS pixels at which a picture of this many pixels is readable."""
     return round(width / DENSE)
 
 
 def render(groups: Mapping[Paper, Sequence[Entry]], states: Mapping[str, int], contract: bool = False) -> str:
-    """The whole page for the papers and their items, in the order in which they come.
+    """The whole page for the papers and their items, in the given order.
 
-    states: how many lines of the report are "measured", "open" and "not here". contract: whether there is a page of what the adapters do to link to.
+    states: how many lines of the report are "measured", "open" and "not here". contract: whether there is a page about
+    what the adapters do to link to.
     """
     editions = [entry for group in groups.values() for entry in group]
     entries = [entry for entry in editions if entry.leads]

@@ -18,27 +18,27 @@ from ..tasks.rows import shorten
 
 FIELDS = {"item": str, "numbers": object, "claims": list, "runs": list, "seeds": list, "versions": dict, "preset": dict}
 CAPTION = ("title", "question", "how_to_read", "origin")
-DEEP = 3  # how deep the parts of a claim may have parts
+DEEP = 3  # how deeply the parts of a claim may be nested
 PAGE, REPORT, CONTRACT = "index.html", "reproducibility.html", "contract.html"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class GalleryError(ValueError):
-    """A folder of figures of which no gallery can be made: what is wrong, file by file, and the remedy."""
+    """A folder of figures that cannot be made into a gallery: what is wrong, file by file, and the remedy."""
 
     def __init__(self, message: str) -> None:
-        # the name of a file need not be text, and what cannot be printed would hide the error behind another one
+        # a file name may contain bytes that cannot be printed, and they would hide this error behind another one
         super().__init__(message.encode("utf-8", "backslashreplace").decode())
 
 
 @dataclass(frozen=True)
 class Record:
-    """What `drawing.save` stored of one figure, without its numbers, and which of its files are there.
+    """What `drawing.save` stored about one figure, without its numbers, and which of its files exist.
 
     Args:
         item: its id.
-        claims: as `cards.claims.shown` gives them.
-        runs, seeds: of the runs it was drawn from.
+        claims: as `cards.claims.shown` returns them.
+        runs, seeds: of the runs from which it was drawn.
         versions, preset: name -> text.
         picture: (width, height) of the PNG in pixels, None without one.
         twin, pdf: whether there are an interactive page and a PDF.
@@ -58,9 +58,9 @@ class Record:
 
 
 def read_records(folder: Path) -> dict[str, Record]:
-    """Every `<item>.json` of the folder by its item, sorted by name; files that begin with a dot are left out.
+    """Every `<item>.json` of the folder by its item, sorted by name; files that begin with a dot are skipped.
 
-    Raises `GalleryError` that names every file that is not a record of a figure.
+    Raises `GalleryError`, which names every file that is not a record of a figure.
     """
     if not folder.is_dir():
         raise GalleryError(f"folder = {str(folder)!r} is not a folder; `python -m moe_analysis figures` makes one")
@@ -83,14 +83,14 @@ def read_records(folder: Path) -> dict[str, Record]:
 
 
 def read_record(path: Path) -> Record:
-    """The record in one file. Raises `GalleryError` that names it and says what is wrong."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
+    """The record in one file. Raises `GalleryError`, which names the file and says what is wrong."""
+    if path.exists() and not path.is_file():  # reading a pipe could block, and reading a device might never end
         raise GalleryError(f"{path.name} is a folder, a pipe or a device, not a file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GalleryError(f"{path.name} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number or a nesting too long to read
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, too long a number or too deep a nesting
         raise GalleryError(f"{path.name} is not JSON: {error}") from error
     if fault := next(faults_of(content, path.stem), None):
         raise GalleryError(f"{path.name} is not a record of a figure: {fault}")
@@ -110,9 +110,9 @@ def read_record(path: Path) -> Record:
 
 
 def faults_of(content: Any, stem: str) -> Iterator[str]:
-    """What keeps the content of a file from being the record of the item `stem`, the first fault first."""
+    """Why the content of a file is not the record of the item `stem`, the first fault first."""
     if not isinstance(content, dict):
-        yield f"it holds a {type(content).__name__}, not an object"
+        yield f"it contains a {type(content).__name__}, not an object"
         return
     if missing := [field for field in FIELDS if field not in content]:
         yield f"it has no {', '.join(missing)}"
@@ -125,7 +125,7 @@ def faults_of(content: Any, stem: str) -> Iterator[str]:
     if content["item"] != stem:
         yield f"its item is {shorten(content['item'])}, which is the name of another file"
     if f"{stem}.html" in (PAGE, REPORT, CONTRACT):
-        yield f"its page would be {stem}.html, which is the gallery's; give the item another name"
+        yield f"its page would be {stem}.html, which is a page of the gallery; give the item another name"
     if set(stem) - set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
         yield "an item's name may contain only lower-case letters, digits, _ and -"
     yield from claim_faults(content["claims"])
@@ -144,7 +144,7 @@ def faults_of(content: Any, stem: str) -> Iterator[str]:
     try:
         json.dumps(read, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        yield "a text holds half a character (a lone surrogate)"
+        yield "a text contains half a character (a lone surrogate)"
 
 
 def is_texts(value: Any) -> bool:
@@ -174,7 +174,7 @@ def further_faults(claim: dict[str, Any], name: str, depth: int) -> Iterator[str
     for key in ("name", "note", "compares", "endpoint"):
         if not isinstance(claim.get(key, ""), str):
             yield f"{name}.{key} is {shorten(claim[key])}, not a text"
-    if claim.get("low") is not None or claim.get("high") is not None:  # what is drawn must be numbers
+    if claim.get("low") is not None or claim.get("high") is not None:  # the drawn values must be numbers
         for key in NUMBERS:
             if not is_number(claim.get(key)):
                 yield f"{name}.{key} is {shorten(claim[key])}, not a finite number"
@@ -182,7 +182,7 @@ def further_faults(claim: dict[str, Any], name: str, depth: int) -> Iterator[str
     if not isinstance(parts, list):
         yield f"{name}.parts is a {type(parts).__name__}, not a list"
     elif parts and depth == DEEP:
-        yield f"{name} has parts in parts, {DEEP} deep; no more are shown"
+        yield f"{name} has more than {DEEP} levels of parts; remove the deepest"
     else:
         yield from claim_faults(parts, f"{name}.parts", depth + 1)
 

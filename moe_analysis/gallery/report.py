@@ -26,8 +26,8 @@ class Line:
     Args:
         item: of `papers`.
         verdicts: verdict -> how many, as last measured, by the words that say whose claims they are.
-        measured: with how many runs, seeds and steps, and with which preset; empty if nothing was.
-        commands: what measures it again.
+        measured: with how many runs, seeds and steps, and with which preset; empty if nothing was measured.
+        commands: the commands that measure it again.
         anchor: its card in the gallery; empty if there is none.
         reason: why it was not measured; empty if it was.
     """
@@ -53,9 +53,9 @@ def report_page(groups: Mapping[Paper, Sequence[Entry]], shelves: Sequence[Shelf
 
 
 def rows_of(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
-    """What the lines are called and the lines, row by row.
+    """The name of each row and its lines.
 
-    Neighbors that cannot be run here and of which the same is known share a row, as "gR Table 1 to 10".
+    Neighboring items that cannot be run here and have the same texts share a row, such as "gR Table 1 to 10".
     """
 
     def told(line: Line) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ def count(lines: Sequence[Line], state: str) -> int:
 
 
 def line_of(item: Item, entries: Mapping[str, Entry], folder: Path | None) -> Line:
-    """What the records, the stored checks and the list of items say of one of them."""
+    """What the records, the stored checks and the list of items say about one item."""
     shown = entries.get(item.id if item.study else item.part_of)
     place = shown.shelf.folder if shown and shown.shelf and shown.record else folder
     checked = folder and verdicts_of(item, folder)  # the checks are stored once, next to the first figures

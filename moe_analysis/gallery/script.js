@@ -32,7 +32,7 @@ function filter() {
     const note = item.article.querySelector(".unseen-rows");
     if (note) {
       note.hidden = right.length === item.rows.length;
-      note.textContent = `${plural(item.rows.length - right.length, "claim")} with another verdict hidden.`;
+      note.textContent = `${plural(item.rows.length - right.length, "claim")} with a different verdict hidden.`;
     }
     for (const { details, text } of visible ? item.folded : []) {
       if (words.some((word) => text.includes(word)) || (verdict && details.matches(".judged"))) details.open = true;

@@ -1,4 +1,4 @@
-"""Where the figures of one page are: those that come with a clone, and those computed here, preset by preset."""
+"""The folders with the figures of one page: those that come with a clone, and those computed here, by preset."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Shelf:
 
     Args:
         origin: A key of `ORIGINS`.
-        folder: Where the files lie.
-        place: From the page to the files: "" or such as "quick/".
+        folder: Where the files are.
+        place: The path from the page to the files: "", or for example "quick/".
         records: By item.
     """
 
@@ -31,10 +31,10 @@ class Shelf:
 
 
 def read_shelves(folder: Path) -> list[Shelf]:
-    """The records of a folder and of its folders that are named as presets, the largest preset first.
+    """The records of a folder and of its subfolders that are named like presets, the largest preset first.
 
     Raises:
-        GalleryError: Names every file that is not a record of a figure.
+        GalleryError: for files that are not records of figures; it names them all.
     """
     own = "shipped" if IN_CLONE and folder.resolve() == figures_home().resolve() else "here"
     found = [Shelf(own, folder, "", read_records(folder))]

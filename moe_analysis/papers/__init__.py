@@ -1,4 +1,4 @@
-"""The index: every item of the three papers, the study that answers it, and the functions that make its figure.
+"""The index: every item of the three papers, the study that answers it, and the function that makes its figure.
 
 ma.papers.trex_fig2(runs)     # the result of one item: an object that plots, judges and saves itself
 ma.papers.table()             # every item: source, what it says, study, notebook, why not, verdict as last measured
@@ -32,13 +32,13 @@ def table(folder: str | Path | None = None) -> pd.DataFrame:
     """Every item of the three papers and of ours, in their order.
 
     Args:
-        folder: of the figures whose verdicts are shown; None is the shipped ones, and where there are none those that
-            were computed here.
+        folder: of the figures whose verdicts are shown; None takes the shipped ones, or those that were computed here
+            if there are no shipped ones.
 
     Returns:
-        One row per item: the fields of `Item`, and verdict. The verdict is as last measured and counted, "2 reproduced,
-        1 undecided; ours: 1 supported"; empty where nothing was measured. A statement has those of its checks, which
-        `moe-analysis verify --save FOLDER` stores.
+        One row per item: the fields of `Item`, and verdict. The verdict counts what was last measured, "2 reproduced,
+        1 undecided; ours: 1 supported"; empty if nothing was measured. A statement has the verdicts of its checks,
+        which `moe-analysis verify --save FOLDER` stores.
 
     Example:
         >>> index = table()
@@ -58,7 +58,7 @@ def places_with_records(*folders: Path) -> list[Path]:
 
 
 def verdict_of(item: Item, folder: Path) -> str:
-    """The counted verdicts of an item in words: of the paper's claims, then of a reproduction's, then of ours."""
+    """The counted verdicts of an item in words: for the paper's claims, then for a reproduction's, then for ours."""
     return "; ".join(
         before + ", ".join(f"{count} {word}" for word, count in counts.items())
         for before, counts in verdicts_of(item, folder).items()
@@ -66,7 +66,7 @@ def verdict_of(item: Item, folder: Path) -> str:
 
 
 def verdicts_of(item: Item, folder: Path) -> dict[str, Counter[str]]:
-    """The counted verdicts in an item's record, and in the stored checks, by a value of `cards.whose.SHORT`."""
+    """The counted verdicts in an item's record and in the stored checks, by a value of `cards.whose.SHORT`."""
     shown = item.id if item.study else item.part_of if not item.checks else ""
     claims = [(claim.get("kind"), claim) for claim in stored(folder / f"{shown}.json", "claims")]
     if item.checks:

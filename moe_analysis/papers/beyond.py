@@ -1,4 +1,4 @@
-"""What none of the papers has."""
+"""Items that none of the papers has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ITEMS = (
         SYSTEMS,
         part_of="trex_fig3",
         paper_setting=NONE,
-        follows="Follows: which systems are ahead on which of these tasks. Does not: a claim of any paper.",
+        follows="Follows: which systems are ahead on which of these tasks. Does not follow: a claim of any paper.",
     ),
     Item(
         "systems_rates",
@@ -24,7 +24,7 @@ ITEMS = (
         part_of="trex_fig3",
         campaigns=("campaigns/compact.yaml",),
         paper_setting=NONE,
-        follows="Follows: whether a system looks worse only because its rate was not right. Does not: a claim of any paper.",
+        follows="Follows: whether a system looks worse only because its rate was not right. Does not follow: a claim of any paper.",
     ),
     Item(
         "routing_information",
@@ -33,7 +33,7 @@ ITEMS = (
         "routing.measure",
         ROUTING,
         paper_setting=NONE,
-        follows="Follows: what gates tell about data sets on a small backbone. Does not: that experts are the cause.",
+        follows="Follows: what gates tell about data sets on a small backbone. Does not follow: that experts are the cause.",
     ),
     Item(
         "routing_experts",
@@ -42,7 +42,7 @@ ITEMS = (
         "routing.measure_experts",
         ROUTING,
         paper_setting=NONE,
-        follows="Follows: whether intuition makes routing semantic here. Does not: a claim that T-REX measured.",
+        follows="Follows: whether intuition makes routing semantic here. Does not follow: a claim that T-REX measured.",
     ),
     Item(
         "routing_agreement",
@@ -51,7 +51,7 @@ ITEMS = (
         "routing.measure_agreement",
         ROUTING,
         paper_setting=NONE,
-        follows="Follows: how alike routers of other seeds and layers are here. Does not: a claim of any paper.",
+        follows="Follows: how alike routers of other seeds and layers are here. Does not follow: a claim of any paper.",
     ),
     Item(
         "routing_tokens",
@@ -69,6 +69,6 @@ ITEMS = (
         "systems.measure_adapter",
         OWN,
         paper_setting=NONE,
-        follows="Follows: whether the example is ahead of LoRA and T-REX here. Does not: a claim of any paper.",
+        follows="Follows: whether the example is ahead of LoRA and T-REX here. Does not follow: a claim of any paper.",
     ),
 )

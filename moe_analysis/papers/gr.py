@@ -1,4 +1,4 @@
-"""What gR has, and what we know of its settings. Source: Sun et al., arXiv 2502.15828, and the authors' code."""
+"""The items of gR, and what we know about its settings. Source: Sun et al., arXiv 2502.15828, and the authors' code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ BENCH = (
     "an independent reproduction: synthetic regression, 8 experts of rank 4, 300 steps, 3 seeds; RSGD and gRSGD at one "
     "learning rate"
 )
-SMALL = "Does not: that it is so on Llama-3.2-3B at the paper's learning rates."
+SMALL = "Does not follow: that the same is true on Llama-3.2-3B at the paper's learning rates."
 
 ITEMS = (
     Item(
@@ -20,8 +20,8 @@ ITEMS = (
         GEOMETRY,
         "gr_*",
         paper_setting="a drawing of two experts with gates g₁ < g₂; no model, data or steps",
-        follows="Follows: the powers of the gate in one step and in the curvature, exactly. Does not: what they do to a "
-        "training; and what the drawing stands for is partly our reading.",
+        follows="Follows: the powers of the gate in one step and in the curvature, exactly. Does not follow: their effect on "
+        "training. What the drawing shows is partly our reading.",
     ),
     Item(
         "gr_fig2",
@@ -30,10 +30,10 @@ ITEMS = (
         "optimizers.measure_rescaling",
         GEOMETRY,
         campaigns=("campaigns/rescaling.yaml",),
-        paper_setting=f"{PROTOCOL}: its first 500, data set {UNKNOWN}; losses and accuracy are drawn without numbers. An "
+        paper_setting=f"{PROTOCOL}: the first 500; data set {UNKNOWN}; losses and accuracy are drawn without numbers. An "
         "independent reproduction, text-only ScienceQA, 814 updates, one seed: accuracy 71.18 % and 77.79 %",
-        follows="Follows: whether gRSGD is ahead at one learning rate on a small backbone. Does not: that it is more than "
-        "a larger learning rate, which Beyond gR asks, or that it is so on Llama-3.2-3B.",
+        follows="Follows: whether gRSGD is ahead at one learning rate on a small backbone. Does not follow: that it does more "
+        "than a larger learning rate (see Beyond gR), or that the same is true on Llama-3.2-3B.",
     ),
     Item(
         "gr_fig3",
@@ -44,16 +44,16 @@ ITEMS = (
         campaigns=("campaigns/optimizers.yaml",),
         paper_setting=f"ScienceQA, training loss of the four SGD variants; {PROTOCOL}; learning rates 3e-5 (SGD) and 1e-5 "
         "(AdamW), of the gates 3e-8",
-        follows="Follows: the order of the optimizers where each has its own best rate of one grid. Does not: their order "
+        follows="Follows: the order of the optimizers if each has its own best rate of one grid. Does not follow: their order "
         "at the paper's rates, model and data.",
     ),
     Item(
         "gr_algorithm",
         "gR Algorithm",
         "preconditioned and gate-rescaled steps",
-        reason="`ma.optim.RiemannianSGD` and `RiemannianAdamW`; held against the authors' code in tests/golden",
+        reason="`ma.optim.RiemannianSGD` and `RiemannianAdamW`; compared with the authors' code in tests/golden",
         paper_setting=STATEMENT,
-        follows="Follows: steps are those of the authors' code. It decides no claim.",
+        follows="Follows: our steps equal those of the authors' code. It decides no claim.",
     ),
     *(
         Item(
@@ -73,7 +73,7 @@ ITEMS = (
         "optimizers.measure_exponent",
         GEOMETRY,
         paper_setting=BENCH,
-        follows="Follows: what this bench gives with more seeds. Does not: anything about language models.",
+        follows="Follows: what this bench gives with more seeds. Does not follow: anything about language models.",
     ),
     Item(
         "gr_confound",
@@ -91,16 +91,16 @@ ITEMS = (
         "optimizers.measure_control",
         GEOMETRY,
         paper_setting=f"{BENCH}: 0.739 and 0.739 with one active expert",
-        follows="Follows: our two rules are one where they must be. It decides no claim of the paper.",
+        follows="Follows: our two rules are equal where they must be. It decides no claim of the paper.",
     ),
     Item(
         "gr_anatomy",
         "Beyond gR",
-        "conditioning, likeness and load of the experts",
+        "conditioning, similarity and load of the experts",
         "experts.measure",
         GEOMETRY,
         paper_setting="the independent reproduction leaves this question open",
-        follows="Follows: how experts differ under both rules in this training. Does not: that it is the cause of a lower "
+        follows="Follows: how experts differ under both rules in this training. Does not follow: that it is the cause of a lower "
         "loss.",
     ),
 )

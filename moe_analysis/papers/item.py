@@ -1,4 +1,4 @@
-"""One row of the index: what a paper has there, which study answers it, and how far the two settings are apart."""
+"""One row of the index: an item of a paper, the study that answers it, and how the two settings differ."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Item:
 
     Args:
         id: `<paper>_<item>`; the name of its files and of the function of `papers` that makes it.
-        source: paper and item; "Beyond …" where no paper has it.
-        says: what it says, or what ours asks, in one sentence.
-        study: `<folder>.<function>` in `moe_analysis.studies`; empty where no study answers it.
+        source: paper and item; "Beyond …" if no paper has it.
+        says: what it says, or what our item asks, in one sentence.
+        study: `<folder>.<function>` in `moe_analysis.studies`; empty if no study answers it.
         notebook: the stem of the notebook that shows it.
         checks: the patterns of its checks in `theory.verify`.
-        part_of: the item whose result has it too.
-        reason: why it is not run here, where it is not.
-        campaigns: the files of long studies that fill it, where its study reads their stored results.
-        paper_setting: the paper's model, data, sizes and steps; "not known to us" where they are not.
-        follows: what our verdict says about the paper's claim, and what it does not.
+        part_of: the item whose result contains it.
+        reason: why it is not run here; empty if it is.
+        campaigns: the files of long studies whose stored results its study reads.
+        paper_setting: the paper's model, data, sizes and steps; "not known to us" if we do not know them.
+        follows: what our verdict says about the paper's claim, and what it does not say.
     """
 
     id: str
@@ -64,10 +64,10 @@ MAP, PATHS, SPAN, GEOMETRY, TREES, COST, SYSTEMS, BUDGETS, ROUTING, OWN, PRETRAI
 )
 UNKNOWN = "not known to us"
 STATEMENT = "a statement: it has no model, data or steps"
-EXACT = "The statement itself, as far as a program can check it: on these sizes and seeds, on the real modules."
+EXACT = "The statement itself, as far as a program can check it: for these sizes and seeds, on the real modules."
 NONE = "none of the papers has it"
 UNSEEN = (
-    "we have not seen its numbers or its setting. `ma.load_backbone` takes any causal language model and `ma.train` any "
-    "suite of your own, so a GPU could run it once they are known"
+    "we have not seen its numbers or its setting. `ma.load_backbone` loads any causal language model and `ma.train` "
+    "takes any suite of yours, so it can be run on a GPU when they are known"
 )
 NOTHING = "Nothing: it was not run."

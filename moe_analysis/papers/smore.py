@@ -1,4 +1,4 @@
-"""What S'MoRE has, and what we know of its settings. Source: Zeng et al., arXiv 2504.06426, its poster and code."""
+"""The items of S'MoRE, and what we know about its settings. Source: Zeng et al., arXiv 2504.06426, its poster and code."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from .item import BUDGETS, COST, EXACT, NONE, NOTHING, PRETRAINED, STATEMENT, TR
 PROTOCOL = "adapters on all three projections of every feed-forward block, 2 epochs, learning rate 1e-4"
 LAYER = "layers of width 4096, s = 4, f = 2, ranks 8 and 16"
 LARGE = (
-    "it was not run: it needs the weights of {model} and a GPU that holds them. `ma.load_backbone` takes them by name, "
-    "`ma.train` trains the adapters, and lm_eval's `HFLM` scores a trained one on {tasks}"
+    "it was not run: it needs the weights of {model} and a GPU with enough memory. `ma.load_backbone` loads them by "
+    "name, `ma.train` trains the adapters, and lm_eval's `HFLM` scores a trained one on {tasks}"
 )
 
 
@@ -34,8 +34,8 @@ ITEMS = (
         "flexibility.measure",
         TREES,
         paper_setting="a count: s = 4, f = 2, one layer to four",
-        follows="Follows: the counts of the formulas, and that modules reach them up to three layers. Does not: that a "
-        "trained model uses them; see the trees that it uses.",
+        follows="Follows: the counts of the formulas, and that modules reach them with up to three layers. Does not follow: that "
+        "a trained model uses all of them; see the trees that it uses.",
     ),
     Item(
         "smore_fig3",
@@ -54,8 +54,8 @@ ITEMS = (
         "budgets.measure",
         BUDGETS,
         paper_setting=f"GSM8K on Llama-3-8B, about ten sizes of each method; {PROTOCOL}",
-        follows="Follows: how the curves lie on a backbone of one million parameters and its own tasks. Does not: their "
-        "order on GSM8K, or on a model that can calculate before the adapter is trained.",
+        follows="Follows: the order of the curves on a backbone of one million parameters and its own tasks. Does not follow: "
+        "their order on GSM8K, or on a model that can calculate before the adapter is trained.",
     ),
     Item(
         "smore_fig5",
@@ -65,7 +65,7 @@ ITEMS = (
         COST,
         paper_setting="a count for Llama-3.2-1B (width 2048, feed-forward 8192), noisy top-k; which structures it draws is "
         f"{UNKNOWN}",
-        follows="Follows: the shares of the structures that are named. Does not: that they are those of the figure.",
+        follows="Follows: the shares of the named structures. Does not follow: that these are the structures of the figure.",
     ),
     statement("smore_prop31", "S'MoRE Prop. 3.1", "one layer expresses any mixture", "smore_prop31_*"),
     statement("smore_prop32", "S'MoRE Prop. 3.2", "layers express any multi-order mixture", "smore_prop32_*"),
@@ -78,7 +78,7 @@ ITEMS = (
     statement("smore_propc2", "S'MoRE Prop. C.2", "the construction of Prop. 3.2", "smore_prop32_coefficients"),
     statement("smore_lemmac8", "S'MoRE Lemma C.8", "an injective code of multisets", "smore_lemma_c8_*"),
     statement("smore_parameters", "S'MoRE cost of parameters", "2·d·d_L + Δ", "smore_cost_parameters"),
-    statement("smore_operations", "S'MoRE cost of operations", "Δ' beside 2·d·d_L", "smore_cost_[fg]*"),
+    statement("smore_operations", "S'MoRE cost of operations", "Δ' compared with 2·d·d_L", "smore_cost_[fg]*"),
     statement("smore_active", "S'MoRE active experts", "min(s, F) distinct experts", "smore_cost_active_*"),
     statement("smore_collapse", "S'MoRE initialization", "starts as one layer", "smore_collapse_to_one_layer"),
     Item(
@@ -98,8 +98,8 @@ ITEMS = (
         campaigns=("campaigns/smollm2_commonsense.yaml", "campaigns/smollm2_table2.yaml"),
         paper_setting=f"Llama-3.2-1B and Llama-3-8B on five data sets, each on its own; {PROTOCOL}; every cell is the best "
         "of that method's own sweep of sizes",
-        follows="Follows: how the methods compare at one budget on a model of 135 million parameters, on the data sets that "
-        "are drawn, after 300 steps. Does not: how they compare at the best size of each, or on the paper's models.",
+        follows="Follows: how the methods compare at one budget on a model of 135 million parameters, on the drawn data "
+        "sets, after 300 steps. Does not follow: how they compare at the best size of each, or on the paper's models.",
     ),
     Item(
         "smore_table2_rates",
@@ -110,7 +110,7 @@ ITEMS = (
         part_of="smore_table2",
         campaigns=("campaigns/smollm2_commonsense.yaml",),
         paper_setting=NONE,
-        follows="Follows: whether a system looks worse only because its rate was not right. Does not: a claim of any paper.",
+        follows="Follows: whether a system looks worse only because its rate was not right. Does not follow: a claim of any paper.",
     ),
     Item(
         "smore_table3",
@@ -134,8 +134,8 @@ ITEMS = (
         "more layers at one budget",
         "budgets.measure_layers",
         BUDGETS,
-        paper_setting=f"its numbers, model and data are {UNKNOWN}; we read that more layers help at one budget",
-        follows="Follows: what more layers do on a backbone of one million parameters. Does not: what they do in the "
+        paper_setting=f"its numbers, model and data are {UNKNOWN}; our reading is that more layers help at one budget",
+        follows="Follows: what more layers do on a backbone of one million parameters. Does not follow: what they do in the "
         "paper's setting.",
     ),
     Item(
@@ -153,8 +153,8 @@ ITEMS = (
         "budgets.measure_times",
         BUDGETS,
         paper_setting=f"wall clock at equal parameters, 1.24 times on average; model, machine and batch are {UNKNOWN}",
-        follows="Follows: the ratio of our two modules on one thread of a CPU, at the widths that are named. Does not: the "
-        "ratio on a GPU, or of the authors' code.",
+        follows="Follows: the ratio of our two modules on one thread of a CPU, at the named widths. Does not follow: the ratio "
+        "on a GPU, or that of the authors' code.",
     ),
     Item(
         "smore_tables",
@@ -181,7 +181,7 @@ ITEMS = (
         "trees.measure",
         TREES,
         paper_setting=NONE,
-        follows="Follows: which trees this small model uses. Does not: that it needs them.",
+        follows="Follows: which trees this small model uses. Does not follow: that it needs them.",
     ),
     Item(
         "smore_tree",
@@ -190,6 +190,6 @@ ITEMS = (
         "trees.measure_tree",
         TREES,
         paper_setting=NONE,
-        follows="Follows: what the nodes of these tokens add. Does not: that other tokens are alike.",
+        follows="Follows: what the nodes of these tokens add. Does not follow: that other tokens are similar.",
     ),
 )

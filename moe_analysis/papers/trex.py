@@ -1,4 +1,4 @@
-"""What T-REX has, and what we know of its settings. Source: Zhang et al., arXiv 2404.08985, and the authors' code."""
+"""The items of T-REX, and what we know about its settings. Source: Zhang et al., arXiv 2404.08985, and the authors' code."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ITEMS = (
         SPAN,
         paper_setting="a drawing of LoRA, LoRA-MoE and T-REX with 2 down and 3 up vectors. The abstract: up to +1.78 % "
         f"mean accuracy with 30–40 % fewer parameters on 14 public data sets; models and steps {UNKNOWN}",
-        follows="Follows: the savings in parameters, which are counted, for the shapes of layers that are named. Does not: "
-        "anything about accuracy, which is judged with Fig. 3.",
+        follows="Follows: the counted savings in parameters for the named shapes of layers. Does not follow: anything about "
+        "accuracy, which is judged with Fig. 3.",
     ),
     Item(
         "trex_fig2",
@@ -30,8 +30,8 @@ ITEMS = (
         PATHS,
         paper_setting="router weights of LoRA-MoE, mix-and-match and T-REX in 3-D; model, data and steps of the figure "
         f"{UNKNOWN}; {TRAINING}",
-        follows="Follows: whether intuition smooths router paths on a small backbone in a short training. Does not: that "
-        "paths look alike in a model of billions of parameters, or over three epochs.",
+        follows="Follows: whether intuition smooths router paths on a small backbone in a short training. Does not follow: that "
+        "paths look the same in a model with billions of parameters, or over three epochs.",
     ),
     Item(
         "trex_fig3",
@@ -42,7 +42,7 @@ ITEMS = (
         campaigns=("campaigns/compact.yaml",),
         paper_setting=f"Gemma 2B and Yi 6B, tested on BBH; LoRA, MoLoRA, SiRA, T-REX; steps {UNKNOWN}; {TRAINING}",
         follows="Follows: how the systems compare at equal budget on a backbone of one million parameters and its own "
-        "tasks. Does not: anything about BBH, or about models that know a language before the adapter is trained.",
+        "tasks. Does not follow: anything about BBH, or about models that know a language before the adapter is trained.",
     ),
     Item(
         "trex_fig4",
@@ -51,18 +51,18 @@ ITEMS = (
         "semantic_map.measure",
         MAP,
         paper_setting="prompts of 20 data sets, embedded by nomic-embed-text-v1, 32 clusters of k-means",
-        follows="Follows: how far clusters follow groups for the data sets and the embedder that are named. Does not: the "
-        "same for the paper's prompts and embedder, unless the suite and the embedder are set to them.",
+        follows="Follows: how far clusters follow groups for the named data sets and embedder. Does not follow: the same for the "
+        "paper's prompts and embedder, unless suite and embedder are set to them.",
     ),
     Item(
         "trex_fig4_contents",
         "T-REX Fig. 4",
-        "what each cluster holds",
+        "what each cluster contains",
         "semantic_map.measure_contents",
         MAP,
         part_of="trex_fig4",
-        paper_setting="as Fig. 4; what the clusters hold is ours",
-        follows="Follows: which texts stand together. It decides no claim.",
+        paper_setting="as Fig. 4; the contents of the clusters are ours",
+        follows="Follows: which texts are in the same cluster. It decides no claim.",
     ),
     Item(
         "trex_lemma41",
@@ -81,7 +81,7 @@ ITEMS = (
         "subspace.measure_used",
         SPAN,
         paper_setting="the paper states the lemma for any factors; that trained models use the span is our reading",
-        follows="Follows: what these small trained models use. Does not: what a longer training or a larger model would.",
+        follows="Follows: what these small trained models use. Does not follow: what a longer training or a larger model would.",
     ),
     Item(
         "trex_theorem42",
@@ -91,7 +91,7 @@ ITEMS = (
         SPAN,
         "trex_theorem_4_2_*",
         paper_setting=TITLE_ONLY,
-        follows="Follows: our reading of the title, on synthetic targets. Does not: whether the paper proves this.",
+        follows="Follows: our reading of the title, on synthetic targets. Does not follow: whether the paper proves this.",
     ),
     Item(
         "trex_theorem43",
@@ -101,7 +101,7 @@ ITEMS = (
         SPAN,
         "trex_theorem_4_3_*",
         paper_setting=TITLE_ONLY,
-        follows="Follows: our reading of the title, for quadratic losses and a synthetic task. Does not: whether the paper "
+        follows="Follows: our reading of the title, for quadratic losses and a synthetic task. Does not follow: whether the paper "
         "proves this.",
     ),
     Item(
@@ -109,9 +109,9 @@ ITEMS = (
         "T-REX Algorithm",
         "embed, cluster, score, train with router and intuition",
         notebook=PATHS,
-        reason="`ma.train` with `ma.TRexConfig` is the algorithm; held against the authors' code in tests/golden",
+        reason="`ma.train` with `ma.TRexConfig` is the algorithm; compared with the authors' code in tests/golden",
         paper_setting=f"nomic-embed-text-v1, 32 clusters; {TRAINING}",
-        follows="Follows: forward passes and gradients are those of the authors' code. It decides no claim.",
+        follows="Follows: our forward passes and gradients equal those of the authors' code. It decides no claim.",
     ),
     *(
         Item(
@@ -119,7 +119,7 @@ ITEMS = (
             f"T-REX Table {n}",
             "we do not know what it shows",
             reason=UNSEEN,
-            paper_setting=f"{UNKNOWN}; of the paper's results we know those of the abstract, see Figs. 1 and 3",
+            paper_setting=f"{UNKNOWN}; of the paper's results, we know only those of the abstract, see Figs. 1 and 3",
             follows=NOTHING,
         )
         for n in range(1, 12)

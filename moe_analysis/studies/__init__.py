@@ -1,5 +1,5 @@
-"""One folder per question: `measure` computes a frozen result, `draw` draws it, `claims` judges it, `explore` has the
-knobs. `moe_analysis.papers` says which item of which paper is which study."""
+"""One folder per question: `measure` computes a frozen result, `draw` draws it, `claims` judges it, `explore` has
+the controls. `moe_analysis.papers` lists which study belongs to which item of which paper."""
 
 from __future__ import annotations
 

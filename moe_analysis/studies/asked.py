@@ -1,7 +1,7 @@
-"""What the public functions of the studies are asked with, read in one place.
+"""The arguments of the studies' public functions, read and checked in one place.
 
-One run is a list of one run, and one number, name or configuration is a list of one. Everything else that does not fit
-is refused before any work: by the argument's name, with its value and the remedy.
+One run counts as a list of one run, and one number, name or configuration as a list of one. Any other wrong value is
+refused before any work starts; the error gives the argument's name, its value and the remedy.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def asked(**least: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorator: the function's arguments are read by their annotations, see `KINDS`.
 
     Args:
-        **least: the smallest value of an argument of whole numbers, where it is not 1.
+        **least: the smallest value of an argument of whole numbers, if it is not 1.
 
     Raises:
-        ValueError: in place of the function's work, for an argument that it does not have, for one that is missing, and
-            for a value of another kind.
+        ValueError: before the function starts, for an unknown argument, for a missing one, and for a value of the
+            wrong kind.
 
     Example:
         >>> @asked(seeds=0)
@@ -43,7 +43,7 @@ def asked(**least: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         ((0,), 5)
         >>> drawn(0, row=2)
         Traceback (most recent call last):
-        ValueError: row = 2 is no argument of studies.asked.drawn; did you mean rows?
+        ValueError: row = 2 is not an argument of studies.asked.drawn; did you mean rows?
     """
 
     def around(measure: Callable[P, R]) -> Callable[P, R]:
@@ -66,18 +66,18 @@ def asked(**least: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 def bound_to(
     signature: inspect.Signature, called: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> inspect.BoundArguments:
-    """The arguments by their names; ValueError for one that is unknown, missing, doubled or too many."""
+    """The arguments by their names; ValueError for one that is unknown, missing, given twice or too many."""
     known = list(signature.parameters)
     for name, value in kwargs.items():
         if name not in known:
             near = get_close_matches(name, known, 3)
             remedy = f"did you mean {' or '.join(near)}?" if near else f"it takes {', '.join(known) or 'none'}"
-            raise ValueError(f"{name} = {shorten(value, WIDTH)} is no argument of {called}; {remedy}")
+            raise ValueError(f"{name} = {shorten(value, WIDTH)} is not an argument of {called}; {remedy}")
     try:
         return signature.bind(*args, **kwargs)
     except TypeError as error:
         given = ", ".join([*(shorten(value, WIDTH) for value in args), *kwargs])
-        raise ValueError(f"{called}({given}): {error}; it is called {called}({', '.join(known)})") from None
+        raise ValueError(f"{called}({given}): {error}; call it as {called}({', '.join(known)})") from None
 
 
 def name_of_call(function: Callable[..., Any]) -> str:
@@ -87,11 +87,11 @@ def name_of_call(function: Callable[..., Any]) -> str:
 
 
 def refused(name: str, value: Any, what: str, remedy: str) -> ValueError:
-    return ValueError(f"{name} = {shorten(value, WIDTH)} is no {what}; {remedy}")
+    return ValueError(f"{name} = {shorten(value, WIDTH)} is not a {what}; {remedy}")
 
 
 def listed(value: Any) -> list[Any]:
-    """The members of what is many, and a list of what is one."""
+    """The members of a collection, or a list of the single value."""
     many = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
     return list(value) if many else [value]
 
@@ -124,7 +124,7 @@ def wholes(name: str, value: Any, least: int) -> tuple[int, ...]:
             f"or {name}=({max(least, 5)}, {max(least, 5) + 1})"
         )
     if len(set(many)) < len(many):
-        raise ValueError(f"{name} = {shorten(value, WIDTH)} holds a number twice; pass each once")
+        raise ValueError(f"{name} = {shorten(value, WIDTH)} contains a number twice; pass each once")
     return tuple(map(int, many))
 
 
@@ -157,14 +157,14 @@ def words(name: str, value: Any, least: int = 0) -> list[str]:
 
 
 def place(name: str, value: Any, least: int = 0) -> str | Path:
-    """A path, or the name of what is kept at one."""
+    """A path, or the name of something that has one."""
     if not isinstance(value, str | Path) or not str(value).strip():
         raise refused(name, value, "path", f'pass a name or a path, such as {name}="runs"')
     return value
 
 
 def some(name: str, value: Any, least: int = 0) -> list[Any]:
-    """One of anything or several."""
+    """One value or several, of any kind."""
     if not (many := listed(value)):
         raise ValueError(f"{name} is empty; pass at least one")
     return many
@@ -180,17 +180,17 @@ def module(name: str, value: Any, least: int = 0) -> int | str:
 
 
 def modules(name: str, value: Any, least: int = 0) -> list[int | str]:
-    """One of these or several."""
+    """One layer or module, or several."""
     return [module(name, one) for one in some(name, value)]
 
 
 def count_or_words(name: str, value: Any, least: int) -> int | list[str]:
-    """How many, or which by their names."""
+    """A number of things, or their names."""
     if isinstance(value, Integral):
         return whole(name, value, least)
     many = listed(value)
     if not many or not all(isinstance(one, str) and one.strip() for one in many):
-        raise refused(name, value, "number and no list of names", f'pass {name}={max(least, 5)} or {name}=["…"]')
+        raise refused(name, value, "number or a list of names", f'pass {name}={max(least, 5)} or {name}=["…"]')
     return list(dict.fromkeys(many))
 
 
@@ -207,7 +207,7 @@ def named_wholes(name: str, value: Any, least: int) -> dict[str, int]:
 
 
 def instance(name: str, value: Any, kind: type, remedy: str) -> None:
-    """Raise ValueError for what is no object of that class, with what makes one."""
+    """Raise ValueError for a value that is not of that class; `remedy` says how to get one."""
     if not isinstance(value, kind):
         raise refused(name, value, kind.__name__, remedy)
 
@@ -224,7 +224,7 @@ def runs_of(name: str, value: Any, least: int = 0) -> list[Any]:
     """One run or several.
 
     Raises:
-        ValueError: for what is no run, and for none.
+        ValueError: for a value that is not a run, and for an empty list.
     """
     many = isinstance(value, Iterable) and not isinstance(value, pd.DataFrame | str | Mapping)
     found: Any = [value] if is_run(value) else list(value) if many else value
@@ -237,9 +237,9 @@ def runs_of(name: str, value: Any, least: int = 0) -> list[Any]:
 def by_budget(name: str, value: Any, least: int = 0) -> dict[int, list[Any]]:
     """Budget -> one run or several."""
     if not isinstance(value, Mapping):
-        raise refused(name, value, "mapping", "pass budget -> list of runs, as notebook 08 does")
+        raise refused(name, value, "mapping", "pass {budget: list of runs}, as notebook 08 does")
     if not value:
-        raise ValueError(f"{name} is empty; pass budget -> the runs of that size")
+        raise ValueError(f"{name} is empty; pass {{budget: runs of that size}}")
     return {whole(f"a budget of {name}", size, 1): runs_of(f"{name}[{size!r}]", own) for size, own in value.items()}
 
 
@@ -247,7 +247,7 @@ def optional(read: Callable[[str, Any, int], Any]) -> Callable[[str, Any, int], 
     return lambda name, value, least: None if value is None else read(name, value, least)
 
 
-# annotation -> what reads an argument that has it
+# annotation -> the function that reads such an argument
 KINDS: dict[Any, Callable[[str, Any, int], Any]] = {
     "int": whole,
     "int | None": optional(whole),

@@ -1,4 +1,4 @@
-"""The modules that a person means by a layer's number, by a part of a name, or by the whole name."""
+"""The modules that a user chooses by a layer's number, by a part of a name, or by the whole name."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ SOME = 6  # names that an error shows
 
 
 def meant(modules: Sequence[str], asked: int | str, argument: str = "module") -> list[str]:
-    """The modules that are asked for, in their order.
+    """The chosen modules, in the order of `modules`.
 
     Args:
-        modules: all that there are.
-        asked: the number of a layer, from the end where it is negative; a name; or a part of names between dots, such
+        modules: all modules.
+        asked: the number of a layer, counted from the end if negative; a name; or a part of names between dots, such
             as "v_proj" or "layers.3".
-        argument: what the error calls `asked`.
+        argument: the name of `asked` in the error.
 
     Raises:
-        ValueError: where nothing fits, with what there is.
+        ValueError: if nothing matches; it lists the modules.
 
     Example:
         >>> names = ["layers.2.q_proj", "layers.2.v_proj", "layers.3.q_proj", "layers.3.v_proj"]
@@ -39,5 +39,5 @@ def meant(modules: Sequence[str], asked: int | str, argument: str = "module") ->
     if not found:
         some = ", ".join(modules[:SOME]) + (", …" if len(modules) > SOME else "")
         told = f"a layer's number ({', '.join(map(str, numbers))}) or " if numbers else ""
-        raise ValueError(f"{argument} = {asked!r} fits no module; pass {told}a name or a part of one: {some}")
+        raise ValueError(f"{argument} = {asked!r} matches no module; pass {told}a name or a part of one: {some}")
     return found

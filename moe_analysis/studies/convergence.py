@@ -1,6 +1,6 @@
 """How fast and how steadily runs converge: loss curves, steps to a loss, area under the curve, final accuracy by role.
 
-Losses are the task's, nats per answer token, without the balance loss that only some methods add.
+Losses are those of the task, in nats per answer token, without the balance loss that only some methods add.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def loss_curves(runs: Sequence[Any], window: int = WINDOW) -> pd.DataFrame:
 
 
 def loss_bands(curves: pd.DataFrame) -> pd.DataFrame:
-    """Columns method, step, mean, low, high, seeds of the smoothed loss; low and high are the seeds' extremes.
+    """Columns method, step, mean, low, high, seeds of the smoothed loss; low and high are the lowest and highest seed.
 
     >>> bands = loss_bands(curves)
     >>> bands.groupby("method", sort=False)["seeds"].max().to_dict()
@@ -69,7 +69,7 @@ def convergence(curves: pd.DataFrame, target: float | None = None) -> pd.DataFra
 
     mean_loss: area under the loss curve (trapezoids) over its span in steps; final_loss: the last smoothed value;
     target and steps_to_target: the first step whose smoothed loss is at most the target (`common_target` by default),
-    NaN when there is none; roughness: root mean square of loss minus smoothed loss.
+    NaN if there is none; roughness: root mean square of loss minus smoothed loss.
 
     >>> table = convergence(curves, target=10.0)
     >>> table[["method", "seed", "target", "steps_to_target"]].head(2)
@@ -105,7 +105,9 @@ def accuracy_by_role(runs: Sequence[Any], roles: Mapping[str, str]) -> pd.DataFr
     for run in runs:
         tested = run.evaluation
         if unknown := sorted(set(tested["dataset"]) - set(roles.keys())):
-            raise ValueError(f"roles names no {', '.join(unknown)}; pass task_roles of the suite that was trained on")
+            raise ValueError(
+                f"roles has no entry for {', '.join(unknown)}; pass task_roles of the suite that was trained on"
+            )
         labeled = tested.assign(role=tested["dataset"].map(dict(roles)))
         both = pd.concat([labeled, tested.assign(role="all")])
         means = both.groupby("role", sort=False).agg(
@@ -117,10 +119,10 @@ def accuracy_by_role(runs: Sequence[Any], roles: Mapping[str, str]) -> pd.DataFr
 
 
 def accuracy_by_dataset(runs: Sequence[Any], guessing: pd.DataFrame) -> pd.DataFrame:
-    """Final test accuracy beside guessing: index dataset, columns chance, majority, then each method's seed mean.
+    """Final test accuracy next to guessing: index dataset, columns chance, majority, then each method's seed mean.
 
-    guessing: chance and majority by data set, as `tasks.baselines` returns it. The last line, "mean", is the mean over
-    data sets; for chance over those that have choices. Raises ValueError when guessing lacks a tested data set.
+    guessing: chance and majority by data set, as `tasks.baselines` returns it. The last row, "mean", is the mean over
+    data sets; for chance over those that have choices. Raises ValueError if guessing lacks a tested data set.
 
     >>> guessing = ma.tasks.baselines(ma.load_suite("embedded"))
     >>> table = accuracy_by_dataset(runs, guessing)
@@ -130,7 +132,9 @@ def accuracy_by_dataset(runs: Sequence[Any], guessing: pd.DataFrame) -> pd.DataF
     check_runs(runs)
     tested = pd.concat([run.evaluation.assign(**run_key(run)) for run in runs], ignore_index=True)
     if unknown := sorted(set(tested["dataset"]) - set(guessing.index)):
-        raise ValueError(f"guessing has no line for {', '.join(unknown)}; pass baselines of the suite trained on")
+        raise ValueError(
+            f"guessing has no row for {', '.join(unknown)}; pass baselines of the suite that was trained on"
+        )
     methods = tested.pivot_table(index="dataset", columns="method", values="accuracy", aggfunc="mean", sort=False)
     table = guessing.loc[methods.index, ["chance", "majority"]].join(methods)
     table.loc["mean"] = table.mean()

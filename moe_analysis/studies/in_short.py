@@ -1,4 +1,4 @@
-"""What came out of a study, in short: the first decided result with its effect, its interval, then counted verdicts."""
+"""The outcome of a study in short: the first decided result with its effect and interval, then the counted verdicts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAID = {
     UNDECIDED: ("is undecided", "are undecided"),
     NOT_TESTABLE: ("cannot be tested here", "cannot be tested here"),
 }
-# what a comparison begins with or contains -> (factor, unit); the first that fits
+# what a comparison begins with or contains -> (factor, unit); the first that matches
 RATIO = ("1 - ", (100, "%"))
 UNITS = {
     "accuracy": (100, "points of accuracy"),
@@ -47,12 +47,12 @@ Row = Mapping[str, Any]
 
 
 def in_short(claims: Sequence[Row]) -> str:
-    """The first decided result, a paper's where there is one, and how many statements have which verdict.
+    """The first decided result, a paper's if there is one, and how many statements have which verdict.
 
     Args:
-        claims: as `evidence.described` gives them, or `cards.claims.shown` those that were stored. A claim that was
-            measured tells before one that could not be, and a decided one before an undecided; the parts of a claim
-            are not counted.
+        claims: as `evidence.described` returns them, or `cards.claims.shown` for stored ones. Measured claims come
+            before those that could not be measured, and decided before undecided ones. Parts of a claim are not
+            counted.
 
     Returns:
         One or two sentences; empty without claims.
@@ -74,9 +74,9 @@ def in_short(claims: Sequence[Row]) -> str:
 
 
 def headline(claims: Sequence[Row]) -> str:
-    """The first claim, or part of one, that has an interval and is decided; where none is, the first that is told.
+    """The first claim, or part of one, that has an interval and is decided; if there is none, the first one.
 
-    A paper's tells before a hypothesis of ours, decided or not.
+    A paper's claim comes before a hypothesis of ours, decided or not.
     """
     known = [(leaf, claim) for claim in claims for leaf in leaves(claim)]
     leaf, whole = min(known, key=lambda pair: rank(*pair))  # of equal ones the first
@@ -85,7 +85,7 @@ def headline(claims: Sequence[Row]) -> str:
 
 
 def rank(leaf: Row, whole: Row) -> tuple[bool, bool, int, bool]:
-    """What tells less comes later: not testable, without an interval, not a paper's, undecided."""
+    """Less informative claims come later: not testable, without an interval, not a paper's, undecided."""
     return (
         leaf["verdict"] == NOT_TESTABLE,
         leaf["low"] is None,
@@ -95,7 +95,7 @@ def rank(leaf: Row, whole: Row) -> tuple[bool, bool, int, bool]:
 
 
 def leaves(claim: Row) -> Iterator[Row]:
-    """The measurements that a claim consists of; an exact claim is told as a whole."""
+    """The measurements that a claim consists of; an exact claim is taken as a whole."""
     if claim["parts"] and claim["kind"] != "exact":
         for part in claim["parts"]:
             yield from leaves(part)
@@ -114,7 +114,7 @@ def quoted(claim: Row) -> str:
 
 
 def measured(claim: Row) -> str:
-    """The effect in the claimed direction and its interval, in a unit that a reader knows, "+1.4 points [-5, 7.9]"."""
+    """The effect in the claimed direction and its interval, in a familiar unit: "+1.4 points [-5, 7.9]"."""
     text = claim["paper"]
     factor, unit = (
         RATIO[1] if text.startswith(RATIO[0]) else next((UNITS[key] for key in UNITS if key in text), (1, ""))

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread of torch and of BLAS inside the block; as many as before when it ends, also by an error."""
+    """One thread of torch and of BLAS inside the block; the former number of threads when it ends, also after an error."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

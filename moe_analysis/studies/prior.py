@@ -11,15 +11,15 @@ import numpy as np
 def router_alone(adapters: Mapping[str, Any], gates: Mapping[str, Any], scores: Any) -> dict[str, np.ndarray]:
     """Recorded routings of T-REX layers without the prior's share: {module: ω · router_coef · softmax}, float32.
 
-    The hidden states stay those of the full model, so only the routing is taken apart.
+    The hidden states are still those of the full model; only the routing is split.
 
     Args:
         adapters: {module: TRex}.
         gates: {module: (tokens, I·J)}.
-        scores: (tokens, clusters), the intuition that each token was routed by.
+        scores: (tokens, clusters), the intuition scores with which each token was routed.
 
     Raises:
-        ValueError: when scores and gates have different numbers of tokens.
+        ValueError: if scores and gates have different numbers of tokens.
 
     Example:
         >>> run, by_module, tokens = recorded[-1]

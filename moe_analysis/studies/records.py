@@ -26,7 +26,7 @@ def method_of(run: Any) -> str:
 
 
 def run_key(run: Any, method: str | None = None) -> dict[str, Any]:
-    """{"method", "seed"}: the first columns of every frame about runs; method: a label in place of the run's own."""
+    """{"method", "seed"}: the first columns of every frame about runs; method: a label that replaces the run's own."""
     return {"method": method_of(run) if method is None else method, "seed": int(run.config.seed)}
 
 
@@ -42,27 +42,27 @@ def layer_of(module: str) -> str:
 
 
 def layer_title(layer: str) -> str:
-    """ "layers.3" -> "layer 3"; the name itself where it has no number."""
+    """ "layers.3" -> "layer 3"; the name itself if it has no number."""
     found = re.search(r"\d+$", layer)
     return f"layer {found.group()}" if found else layer
 
 
 def is_run(value: Any) -> bool:
-    """Whether it is a run of `ma.train`, or a loop that `ma.attach` recorded; a model has a configuration, too."""
+    """Whether it is a run of `ma.train` or a loop that `ma.attach` recorded; a model has a configuration but no seed."""
     return hasattr(getattr(value, "config", None), "seed")
 
 
 def check_given(runs: Sequence[Any], name: str = "runs") -> None:
-    """Raise ValueError for what is no list of runs."""
+    """Raise ValueError for a value that is not a list of runs."""
     if isinstance(runs, pd.DataFrame | str) or not isinstance(runs, Iterable) or not all(map(is_run, runs)):
         raise ValueError(
-            f"{name} = {shorten(runs, 80)} is no list of runs; pass what `ma.Run.load(folder)` gives for each folder, "
+            f"{name} = {shorten(runs, 80)} is not a list of runs; pass `ma.Run.load(folder)` of each folder, "
             "or a campaign's table to `ma.studies.systems.measure_table`"
         )
 
 
 def check_runs(runs: Sequence[Any]) -> None:
-    """Raise ValueError for what is no list of runs, for no run, and for two runs of the same method and seed."""
+    """Raise ValueError for a value that is not a list of runs, for no run, and for two of the same method and seed."""
     check_given(runs)
     if len(runs) == 0:
         raise ValueError("runs is empty; pass the runs of at least one method")
@@ -70,12 +70,12 @@ def check_runs(runs: Sequence[Any]) -> None:
     if doubled := sorted({key for key in keys if keys.count(key) > 1}):
         raise ValueError(
             f"runs holds more than one run of {doubled[0][0]!r} with seed {doubled[0][1]}; "
-            "give each configuration a name of its own, or pass one of them"
+            "give each configuration its own name, or pass only one of them"
         )
 
 
 def shared(runs: Sequence[Any], name: str) -> Any:
-    """A field of the configurations that all runs have alike; ValueError where they differ, or without runs."""
+    """A field of the configurations that is the same in all runs; ValueError if they differ, or without runs."""
     check_runs(runs)
     values = [getattr(run.config, name) for run in runs]
     if any(value != values[0] for value in values):
@@ -87,21 +87,21 @@ def shared(runs: Sequence[Any], name: str) -> Any:
 def first_prompts(run: Any, prompts: int) -> pd.DataFrame:
     """The first test prompts of each data set that the run was trained on.
 
-    Raises ValueError for `prompts` that is no whole number of at least 1.
+    Raises ValueError for `prompts` that is not a whole number of at least 1.
 
     >>> first_prompts(runs[0], 2)["dataset"].value_counts().unique().tolist()
     [2]
     """
     if isinstance(prompts, bool) or not isinstance(prompts, int | np.integer) or prompts < 1:
-        raise ValueError(f"prompts = {prompts!r} is no whole number of at least 1; pass one, such as prompts=5")
+        raise ValueError(f"prompts = {prompts!r} is not a whole number of at least 1; pass one, such as prompts=5")
     test = load_suite(run.config.suite, split="test", datasets=run.config.datasets)
     return test.groupby("dataset").head(prompts).reset_index(drop=True)
 
 
 def recorded(run: Any, kind: str) -> list[xr.DataArray]:
-    """The run's arrays of a kind, such as "router_weight": one for each router shape, (step, module, …), lazy.
+    """The run's arrays of a kind, such as "router_weight": one per router shape, (step, module, …), lazy.
 
-    Raises ValueError when the run recorded none, and says whether that is for its system or for how it was trained.
+    Raises ValueError if the run recorded none, and says whether its system or its training is the reason.
     """
     if run.config.system == "lora":
         raise ValueError(f"the run of {named(run)}, is of LoRA, which has no router; leave it out")
@@ -109,8 +109,8 @@ def recorded(run: Any, kind: str) -> list[xr.DataArray]:
     names = [str(name) for name in records.data_vars if str(name) == kind or str(name).startswith(f"{kind}_")]
     if not names and kind in ROUTER_KINDS:
         raise ValueError(
-            f"the run of {named(run)}, has no {kind}: its routers are not one matrix each, with a row for each expert, "
-            f"as those of {', '.join(WITH_A_MATRIX)} are; leave the run out, or look at its gates by ma.papers."
+            f"the run of {named(run)}, has no {kind}: its routers are not one matrix each, with one row per expert, "
+            f"like those of {', '.join(WITH_A_MATRIX)}; leave the run out, or see its gates with ma.papers."
             "routing_tokens([run])"
         )
     if not names:
@@ -129,7 +129,7 @@ def modules(run: Any, kind: str = "router_weight") -> list[str]:
 def shared_modules(runs: Sequence[Any]) -> list[str]:
     """Modules whose router every run recorded, in the first run's order.
 
-    Raises ValueError when there is none.
+    Raises ValueError if there is none.
 
     >>> len(shared_modules(runs)), shared_modules(runs)[0]
     (4, 'layers.2.self_attn.q_proj')
@@ -145,7 +145,7 @@ def shared_modules(runs: Sequence[Any]) -> list[str]:
 def module_tensor(run: Any, module: str) -> tuple[np.ndarray, np.ndarray]:
     """(steps (T,), router weights (T, experts, features)) of one module, loaded.
 
-    Raises ValueError when the run did not record that module.
+    Raises ValueError if the run did not record that module.
     """
     for array in recorded(run, "router_weight"):
         labels = array[array.dims[1]]
@@ -177,7 +177,7 @@ def module_frame(run: Any, array: xr.DataArray, columns: Mapping[str, Any]) -> p
 
 
 def seed_bands(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
-    """Columns keys, mean, low, high, seeds: over the means of each seed; low and high are the seeds' extremes.
+    """Columns keys, mean, low, high, seeds: over the means of each seed; low and high are the lowest and highest seed.
 
     >>> frame = pd.DataFrame({"step": 0, "seed": [0, 0, 1], "value": [1.0, 3.0, 4.0]})
     >>> seed_bands(frame, ["step"]).values.tolist()
@@ -189,7 +189,7 @@ def seed_bands(frame: pd.DataFrame, keys: Sequence[str], value: str = "value") -
 
 
 def check_by(by: str) -> None:
-    """Raise ValueError for what bands are not drawn by."""
+    """Raise ValueError unless bands can be drawn by this."""
     if by not in ("layer", "module"):
         raise ValueError(f'by = {by!r} is unknown; choose "layer" or "module"')
 
@@ -203,12 +203,12 @@ def blocks(array: xr.DataArray) -> Iterator[np.ndarray]:
 
 
 def stride(array: xr.DataArray) -> int:
-    """Training steps between two records; raises ValueError when they are not equally far apart."""
+    """Training steps between two records; raises ValueError if they are not equally spaced."""
     gaps = np.unique(np.diff(array["step"].values))
     if len(gaps) != 1:
         raise ValueError(
-            f"{array.name} has records {gaps.tolist()} steps apart; smoothness needs two records or more, "
-            "equally spaced: train with one record_every"
+            f"{array.name} has records {gaps.tolist()} steps apart; smoothness needs at least two records that are "
+            "equally spaced: train with one value of record_every"
         )
     return int(gaps[0])
 
@@ -232,7 +232,10 @@ def gate_entropy(runs: Sequence[Any]) -> pd.DataFrame:
 
 
 def normalized_entropy(weights: np.ndarray) -> np.ndarray:
-    """Entropy over the last axis of weights ≥ 0 by the log of its length: 1 for equal weights, 0 for a single one."""
+    """Entropy over the last axis of weights ≥ 0, divided by the log of its length: 1 for equal weights, 0 if one has all.
+
+    NaN for an axis of length 1.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         share = weights / weights.sum(-1, keepdims=True)
         terms = np.where(share == 0, 0.0, share * np.log(share))

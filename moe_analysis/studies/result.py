@@ -1,7 +1,7 @@
 """What every study returns: the tables behind a figure, both drawings of it, and the claims that it decides.
 
-A result is the `Result` subclass of its study's `measure.py`. The drawings, claims and knobs are in the modules beside
-it, found by name, so that measuring imports no drawing library.
+A result is the `Result` subclass of its study's `measure.py`. The drawings, claims and controls are in the modules next
+to it, found by name, so that measuring imports no drawing library.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ class Result:
     """A figure as an object. Subclasses are frozen dataclasses whose fields are what was measured.
 
     Args:
-        runs: the runs that were measured, which knobs may read again; empty where none was needed.
-        sample: what was measured where it was not runs, in words: "8 seeds of the synthetic bench, 300 steps".
-        stored: the file of stored results that the tables come from; empty where they were computed now.
+        runs: the runs that were measured, which controls may read again; empty if none was needed.
+        sample: what was measured, in words, if it was not runs: "8 seeds of the synthetic bench, 300 steps".
+        stored: the file of stored results that the tables come from; empty if they were computed now.
     """
 
     item: ClassVar[str]  # id in `papers`, and the name of its files
     title: ClassVar[str]
     question: ClassVar[str]
     how_to_read: ClassVar[str]  # of the picture
-    how_to_explore: ClassVar[str] = ""  # of the interactive page, where its drawing is another one
+    how_to_explore: ClassVar[str] = ""  # of the interactive page, if its drawing is a different one
     drawing: ClassVar[str] = "draw"  # modules of the study's folder
     judging: ClassVar[str] = "claims"
     exploring: ClassVar[str] = "explore"
+    saved: ClassVar[tuple[str, ...]] = ()  # fields and properties that `numbers` has; empty for the tables
 
     runs: Sequence[Any] = field(default=(), kw_only=True, repr=False)
     sample: str = field(default="", kw_only=True)
@@ -55,14 +56,14 @@ class Result:
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The numbers behind everything that is drawn: every field that is a table, by its name."""
+        """The numbers behind everything that is drawn: all fields that are tables, by name."""
         found = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, pd.DataFrame)}
 
     @property
     def numbers(self) -> Mapping[str, Any]:
-        """What `save` writes beside the pictures; the tables where a study does not choose."""
-        return self.tables
+        """The numbers that `save` writes with the pictures; the tables, unless a study chooses others."""
+        return {name: getattr(self, name) for name in self.saved} or self.tables
 
     @cached_property
     def judged(self) -> list[Claim]:
@@ -78,7 +79,7 @@ class Result:
         """Draw with matplotlib.
 
         Args:
-            ax: the user's own axes, which are drawn into and returned. Only for results of a single panel.
+            ax: your own axes, in which the figure is drawn and which are returned. Only for results of a single panel.
 
         Returns:
             A new figure, or `ax`.
@@ -91,7 +92,7 @@ class Result:
             return draw(self)
         if "ax" not in inspect.signature(draw).parameters:
             raise ValueError(
-                f"ax = {ax!r} is one panel and {self.item} has several; call plot() without it, or draw from `tables`"
+                f"ax = {ax!r} is one panel but {self.item} has several; call plot() without it, or draw from `tables`"
             )
         return draw(self, ax)
 
@@ -103,15 +104,14 @@ class Result:
         """Controls with the figure below, for notebooks.
 
         Args:
-            **start: the knobs' first settings, by the names that the study's `explore.widget` gives them, such as `k` of
-                the map.
+            **start: the first settings of the controls, by the names of the arguments of the study's `explore.widget`,
+                such as `k` of the map.
 
         Raises:
-            ValueError: where there is nothing to turn, for a knob that is not there, and for a setting that it does not
-                have.
+            ValueError: if there are no controls, for an unknown control, and for a setting that a control does not have.
         """
         if not self._has(self.exploring):
-            raise ValueError(f"{self.item} has no knobs; use plot() or interactive()")
+            raise ValueError(f"{self.item} has no controls; use plot() or interactive()")
         widget = self._module(self.exploring).widget
         bound_to(inspect.signature(partial(widget, self)), f"the widget of {self.item}", (), start)
         return widget(self, **start)
@@ -120,14 +120,14 @@ class Result:
         """Write `<item>.png`, `.pdf`, `.html` and `.json`; the same result gives the same bytes.
 
         Args:
-            folder: None is the folder of figures (`drawing.save.figures_folder`). A path that ends in .html is a single
-                page, which needs no file beside it.
+            folder: None is the folder of figures (`drawing.save.figures_folder`). A path that ends in .html gives a
+                single page, which needs no other file.
 
         Returns:
             The path of each file by its ending.
 
         Raises:
-            SaveError: for a name with another ending of a file, such as "own.docx", where no such folder is there.
+            SaveError: for a name with another file ending, such as "own.docx", if there is no folder of that name.
         """
         from ..drawing import save, save_page
         from ..drawing.save import check_folder
@@ -150,7 +150,7 @@ class Result:
 
     @property
     def caption(self) -> dict[str, str]:
-        """title, question, how_to_read, and origin: runs, seeds, steps, preset or the stored file."""
+        """title, question, how_to_read, and origin: runs, seeds, steps, settings, or the stored file."""
         return {
             "title": self.title,
             "question": self.question,
@@ -160,7 +160,7 @@ class Result:
 
     @property
     def page_caption(self) -> dict[str, str]:
-        """The same for the interactive page, which is read in its own way where its drawing is another one."""
+        """The same for the interactive page, which has its own how_to_read if its drawing is a different one."""
         return self.caption | {"how_to_read": self.how_to_explore or self.how_to_read}
 
     @property
@@ -171,7 +171,7 @@ class Result:
         return "; ".join(part for part in (measured, stored) if part)
 
     def note(self, marks: str) -> str:
-        """The line below a picture: what was measured, then what its marks mean."""
+        """The line below a picture: what was measured, then the meaning of its marks."""
         measured = self.sample or counted_runs(self.runs)
         return f"{measured[0].upper()}{measured[1:]}. {marks}"
 
@@ -185,7 +185,7 @@ class Result:
 
     @property
     def in_short(self) -> str:
-        """The first result with its interval, and the counted verdicts; empty where the result decides no claim."""
+        """The first result with its interval, and the counted verdicts; empty if the result decides no claim."""
         return in_short([described(claim) for claim in self.judged])
 
     def _repr_html_(self) -> str:
@@ -213,7 +213,7 @@ class Result:
 
 
 def origin_of(runs: Sequence[Any]) -> str:
-    """ "9 runs of 3 seeds, 100 steps each, backbone compact, suite embedded, prompt form options"; values that differ are
+    """ "9 runs of 3 seeds, 100 steps each, backbone compact, suite embedded, prompt form options"; different values are
     listed."""
     if not runs:
         return counted_runs(runs)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..cards.charts import Curve, bars, beside, curves
+from ..cards.in_words import counted
 from ..cards.templates import cell_html
 from ..tasks.baselines import baselines
 from ..tasks.suite import HUB, load_suite
@@ -116,7 +117,7 @@ def attached_html(run: Any) -> str:
         "run_card.html",
         HERE,
         title=f"{config.name}, a recorded loop",
-        badge=("open" if parts.faults else "yes", "●", f"{records} record{'s' * (records != 1)}"),
+        badge=("open" if parts.faults else "yes", "●", counted(records, "record")),
         facts=f"{config.system}, {config.optimizer or 'optimizer unknown'}, seed {config.seed}, every {config.every}",
         chosen=None,
         **(parts.part(losses, NO_LOSSES) if records else NO_LOSSES),
@@ -197,7 +198,7 @@ def loads(run: Any) -> tuple[dict[str, Any], int, str]:
         return {}, 0, ""
     chosen = [list(found)[place] for place in np.unique(np.linspace(0, len(found) - 1, MODULES).round().astype(int))]
     steps = min(LAST, records.sizes["step"])
-    note = f"{what}, mean of the last {steps} record{'s' * (steps != 1)}; dashed: equal shares"
+    note = f"{what}, mean of the last {counted(steps, 'record')}; dashed: equal shares"
     return {module: drawn_load(module, found[module]) for module in chosen}, len(found), note
 
 

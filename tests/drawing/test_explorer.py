@@ -146,11 +146,11 @@ def test_every_control_says_what_it_is_and_none_computes_while_it_is_dragged():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: slider("k", "k", 60, 2, 48, ""), "k = 60 is no whole number from 2 to 48"),
-        (lambda: slider("k", "k", 2.5, 2, 48, ""), "k = 2.5 is no whole number"),
-        (lambda: decimal("power", "p", 1.5, 0.0, 1.0, 0.1, ""), "power = 1.5 is no number from 0 to 1"),
-        (lambda: decimal("power", "p", float("nan"), 0.0, 1.0, 0.1, ""), "power = nan is no number"),
-        (lambda: stops("gate", "g", 0.3, [0.1, 0.2], ""), "gate = 0.3 is no stop; choose one of 0.1, 0.2"),
+        (lambda: slider("k", "k", 60, 2, 48, ""), "k = 60 is not a whole number from 2 to 48"),
+        (lambda: slider("k", "k", 2.5, 2, 48, ""), "k = 2.5 is not a whole number"),
+        (lambda: decimal("power", "p", 1.5, 0.0, 1.0, 0.1, ""), "power = 1.5 is not a number from 0 to 1"),
+        (lambda: decimal("power", "p", float("nan"), 0.0, 1.0, 0.1, ""), "power = nan is not a number"),
+        (lambda: stops("gate", "g", 0.3, [0.1, 0.2], ""), "gate = 0.3 is not a stop; choose one of 0.1, 0.2"),
         (lambda: choice("seed", "Seed", 9, [0, 1], ""), "seed = 9 is unknown; choose one of 0, 1"),
     ],
 )

@@ -25,7 +25,6 @@ from moe_analysis.studies.cost.counting import MOST
 from moe_analysis.studies.flexibility import measure_trees
 from moe_analysis.studies.optimizers.draw import progress_explorer
 from moe_analysis.studies.routing.draw_experts import experts_used, specialists_explorer, specialists_figure
-from moe_analysis.studies.routing.draw_tokens import tokens_explorer
 from moe_analysis.studies.subspace import draw_span, span
 from moe_analysis.studies.trees import draw as draw_used_trees
 from moe_analysis.studies.trees import draw_tree
@@ -288,9 +287,7 @@ def explorers() -> dict:
         "two_rows": two_rows(),
         "shared_names": shared_names(),
         "grid": grid(),
-        "routing_tokens": tokens_explorer(
-            routed(np.random.default_rng(0).dirichlet(np.ones(5), (4, 12)), "some letters")
-        ),
+        "routing_tokens": routed(np.random.default_rng(0).dirichlet(np.ones(5), (4, 12)), "some letters").interactive(),
         "smore_fig3": measure_trees().interactive(),
     }
 

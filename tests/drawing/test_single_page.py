@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from moe_analysis.drawing import SaveError, save_page
-from moe_analysis.studies.routing.draw_tokens import tokens_explorer
 from tests.studies.fake_tokens import routed
 
 pytest_plugins = ["tests.browser"]
@@ -49,10 +48,10 @@ def test_the_same_result_gives_the_same_page_and_a_place_that_cannot_be_written_
     first, second = (found.save(tmp_path / name)["html"].read_bytes() for name in ("a.html", "b.html"))
     assert first == second and b"plotly.min.js" not in first[:20_000]
     (tmp_path / "file").write_text("")
-    with pytest.raises(SaveError, match="path = .*tokens.docx' is no page; pass a name that ends in .html"):
-        save_page(tmp_path / "tokens.docx", "routing_tokens", tokens_explorer(found))
+    with pytest.raises(SaveError, match="path = .*tokens.docx' is not a page; pass a name that ends in .html"):
+        save_page(tmp_path / "tokens.docx", "routing_tokens", found.interactive())
     with pytest.raises(SaveError, match="ends in .docx, and several files are written; pass a folder"):
         found.save(tmp_path / "tokens.docx")
     assert not list(tmp_path.glob("*.docx"))
     with pytest.raises(SaveError, match="path = .*file/tokens.html' cannot be written .*; pass another file"):
-        save_page(tmp_path / "file" / "tokens.html", "routing_tokens", tokens_explorer(found))
+        save_page(tmp_path / "file" / "tokens.html", "routing_tokens", found.interactive())

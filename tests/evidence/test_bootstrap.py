@@ -106,7 +106,7 @@ def test_arrays_without_a_spread_are_refused(shapes, message):
 def test_holm_by_hand():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.6, np.nan, 0.02]), [1.0, np.nan, 0.06])
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
         holm([0.5, 1.2])
 
 

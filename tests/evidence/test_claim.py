@@ -45,7 +45,7 @@ def test_a_claim_is_measured_once() -> None:
         lambda: found.untestable("no rows"),
         lambda: judged([found], {found.name: CLEAR}),
     ):
-        with pytest.raises(ValueError, match="is 'not reproduced' already; declare a new claim"):
+        with pytest.raises(ValueError, match="already has the verdict 'not reproduced'; declare a new claim"):
             call()
 
 
@@ -71,12 +71,12 @@ def test_where_the_paper_only_draws_a_smallest_effect_is_declared() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"paper_effect": -0.02}, "paper_effect = -0.02 must be above zero in the claimed direction; turn"),
+        ({"paper_effect": -0.02}, "paper_effect = -0.02 must be above zero in the claimed direction; change"),
         ({"smallest": 0.0}, "smallest = 0.0 must be above zero"),
         ({"direction": "up"}, "direction = 'up' must be 'higher' or 'lower'"),
         ({"kind": "guess"}, "kind = 'guess' is unknown; choose one of exact, paper, reproduction, own"),
-        ({"compares": ""}, "says neither whether it holds nor what it compares"),
-        ({"note": {1, 2}}, "note = .* is no JSON value"),
+        ({"compares": ""}, "has neither holds nor compares"),
+        ({"note": {1, 2}}, "note = .* is not a JSON value"),
     ],
 )
 def test_a_declaration_that_cannot_be_judged_is_refused(changes, message) -> None:

@@ -70,7 +70,7 @@ def test_the_other_way_round_the_interval_is_mirrored() -> None:
         ([0.1], "one seed has no spread"),
         ([[0.1, 0.2]], "one task has no spread"),
         ([[0.1], [0.2]], "one seed has no spread"),
-        ([0.1, np.nan, np.inf], "2 of 3 differences are no numbers"),
+        ([0.1, np.nan, np.inf], "2 of 3 differences are not finite numbers"),
     ],
 )
 def test_gaps_without_an_interval_say_why(gaps, fault) -> None:

@@ -62,7 +62,9 @@ def test_a_border_belongs_to_the_weaker_word(low, high, expected) -> None:
 @pytest.mark.parametrize("smallest", [0.0, -0.1, float("nan")])
 def test_a_rule_without_a_smallest_effect_is_refused(smallest) -> None:
     for call in (lambda: word(-1.0, 1.0, smallest), lambda: judge(Effect([0.1, 0.2]), smallest)):
-        with pytest.raises(ValueError, match="smallest = .* must be above zero: half the paper's effect, or one that"):
+        with pytest.raises(
+            ValueError, match="smallest = .* must be above zero: half the paper's effect, or a declared one"
+        ):
             call()
 
 
@@ -129,7 +131,10 @@ def test_an_undecided_claim_says_what_the_design_sees_and_what_would_do() -> Non
 
 
 def test_a_measurement_without_an_interval_is_not_testable_and_says_why() -> None:
-    for gaps, reason in (([0.1], "one seed has no spread"), ([0.1, np.nan], "1 of 2 differences are no numbers")):
+    for gaps, reason in (
+        ([0.1], "one seed has no spread"),
+        ([0.1, np.nan], "1 of 2 differences are not finite numbers"),
+    ):
         assert judge(Effect(gaps), SMALLEST) == not_testable(reason)
     assert not_testable("everything is within guessing").verdict == NOT_TESTABLE
 

@@ -25,7 +25,7 @@ from .pages import CLAIM, RECORD
         ("{", "is not JSON: Expecting"),
         ("9" * 5000, "is not JSON: Exceeds the limit"),
         ("[" * 100_000, "is not JSON: "),
-        ("[1]", "it holds a list, not an object"),
+        ("[1]", "it contains a list, not an object"),
         ('{"name": "package"}', "it has no item, numbers, claims"),
         ({"item": "other"}, "its item is 'other'"),
         ({"runs": "run-7"}, "runs is a str, not a list"),
@@ -61,7 +61,12 @@ def test_all_faulty_files_are_named_at_once(folder: Path) -> None:
     (folder / "trex_fig2.png").write_bytes(b"GIF89a")
     with pytest.raises(GalleryError) as error:
         build(folder)
-    for part in ("a.json is not JSON", "index.json is not a record", "the gallery's", "trex_fig2.png is not a PNG"):
+    for part in (
+        "a.json is not JSON",
+        "index.json is not a record",
+        "a page of the gallery",
+        "trex_fig2.png is not a PNG",
+    ):
         assert part in str(error.value)
     assert not (folder / "index.html").exists()
 

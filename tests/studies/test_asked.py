@@ -55,14 +55,14 @@ def given(function, **values):
 
 @pytest.mark.parametrize("function", PUBLIC, ids=title)
 def test_a_misspelled_argument_is_refused_with_those_that_there_are(function):
-    with pytest.raises(ValueError, match=r"^wrokers = 3 is no argument of studies\."):
+    with pytest.raises(ValueError, match=r"^wrokers = 3 is not an argument of studies\."):
         function(**given(function, wrokers=3))
 
 
 @pytest.mark.parametrize("function", [one for one in PUBLIC if inspect.signature(one).parameters], ids=title)
 def test_too_many_arguments_and_none_are_told_with_the_call(function):
     known = inspect.signature(function).parameters
-    called = rf"it is called studies\.\S+\({', '.join(known)}\)$"
+    called = rf"call it as studies\.\S+\({', '.join(known)}\)$"
     with pytest.raises(ValueError, match=rf"too many positional arguments; {called}"):
         function(*[None] * (len(known) + 1))
     if given(function):
@@ -103,7 +103,7 @@ def test_data_sets_of_the_map_are_chosen_by_name():
     asked_for = {"embedder": "tfidf", "ks": 2, "seeds": 0, "permutations": 4, "method": "pca"}
     found = studies.semantic_map.measure(frame, datasets=["add_small"], **asked_for)
     assert found.prompts["dataset"].unique().tolist() == ["add_small"]
-    with pytest.raises(ValueError, match="datasets: 'add_smal' is none of a frame; choose from add_small"):
+    with pytest.raises(ValueError, match="datasets: 'add_smal' is not in a frame; choose from add_small"):
         studies.semantic_map.measure(frame, datasets=["add_smal"], **asked_for)
     with pytest.raises(ValueError, match="plain texts have none"):
         studies.semantic_map.measure(frame["prompt"].tolist(), datasets="add_small", **asked_for)
@@ -113,7 +113,9 @@ def test_a_widget_starts_where_it_is_asked_to_and_names_its_knobs():
     found = studies.flexibility.measure(3, 2, (1, 2))
     assert found.widget(layers=1, num_experts=4).values == (4, 2, 1)
     assert found.widget().values == (3, 2, 2)
-    with pytest.raises(ValueError, match="k = 5 is no argument of the widget of smore_fig2; it takes num_experts, fan"):
+    with pytest.raises(
+        ValueError, match="k = 5 is not an argument of the widget of smore_fig2; it takes num_experts, fan"
+    ):
         found.widget(k=5)
     with pytest.raises(ValueError, match="is above s"):
         found.widget(fanout=99)
@@ -138,7 +140,7 @@ def test_numbers_of_arrays_ranges_and_sets_are_numbers():
 
 @pytest.mark.parametrize("wrong", ["runs", 3, None, {"a": ONE}, [ONE, 3], nn.Linear(2, 2)])
 def test_what_is_no_run_is_no_run(wrong):
-    with pytest.raises(ValueError, match="no list of runs; pass what `ma.Run.load"):
+    with pytest.raises(ValueError, match="not a list of runs; pass `ma.Run.load"):
         runs_of("runs", wrong)
 
 

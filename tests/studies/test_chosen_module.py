@@ -26,5 +26,5 @@ def test_a_part_of_a_name_ends_at_dots() -> None:
 
 @pytest.mark.parametrize("asked", [0, 3, -4, True, 1.0, None, "", "proj", "v_proj.", ["layers.1"]])
 def test_what_fits_nothing_is_refused_with_what_there_is(asked: object) -> None:
-    with pytest.raises(ValueError, match=r"layer = .* fits no module; pass a layer's number \(1, 2, 12\) or a name"):
+    with pytest.raises(ValueError, match=r"layer = .* matches no module; pass a layer's number \(1, 2, 12\) or a name"):
         meant(NAMES, asked, "layer")  # type: ignore[arg-type]

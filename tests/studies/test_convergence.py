@@ -102,7 +102,7 @@ def test_accuracy_by_role_takes_the_series_that_the_suite_gives():
 
 
 def test_a_data_set_without_a_role_is_named():
-    with pytest.raises(ValueError, match="roles names no add_over, sort"):
+    with pytest.raises(ValueError, match="roles has no entry for add_over, sort"):
         accuracy_by_role([run([1.0], evaluation=EVALUATION)], {"add": "original"})
 
 
@@ -114,5 +114,5 @@ def test_accuracy_stands_beside_guessing_as_the_mean_over_seeds():
     assert table.columns.tolist() == ["chance", "majority", "T-REX"]
     assert table["T-REX"].to_dict() == pytest.approx({"add": 0.9, "add_over": 0.1, "sort": 0.5, "mean": 0.5})
     assert table.loc["mean", "chance"] == pytest.approx(0.375)
-    with pytest.raises(ValueError, match="guessing has no line for sort"):
+    with pytest.raises(ValueError, match="guessing has no row for sort"):
         accuracy_by_dataset([run([1.0], evaluation=EVALUATION)], guessing.drop("sort"))

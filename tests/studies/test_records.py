@@ -37,7 +37,7 @@ MEASURES = [
     "given", ["runs", ["runs/one"], pd.DataFrame({"run": ["one"]})], ids=["path", "paths", "table"]
 )
 def test_what_is_no_run_is_refused_with_what_makes_one(measure, given) -> None:
-    with pytest.raises(ValueError, match=r"(?s)^runs = .* is no (list of runs; pass what `ma.Run.load|mapping; pass)"):
+    with pytest.raises(ValueError, match=r"(?s)^runs = .* is not a (list of runs; pass `ma.Run.load|mapping; pass)"):
         measure(given)
 
 
@@ -76,7 +76,7 @@ def test_a_router_that_was_recorded_is_read_and_of_any_other_it_is_said_why(name
 def test_prompts_that_are_no_number_of_them_are_refused_by_name(prompts, config, out) -> None:
     run = ma.train(config(adapter=SYSTEMS["T-REX"], name="T-REX", steps=2), out)
     for ask in (ma.papers.trex_lemma41_trained, ma.studies.routing.record):
-        with pytest.raises(ValueError, match=rf"prompts = {prompts} is no whole number of at least 1"):
+        with pytest.raises(ValueError, match=rf"prompts = {prompts} is not a whole number of at least 1"):
             ask([run], prompts)
 
 

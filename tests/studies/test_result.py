@@ -50,7 +50,9 @@ def test_the_line_below_every_picture_begins_with_what_was_measured():
                     others[f"{path.parent.name}/{path.stem}"] = text
     # a count without runs; and a text that says itself whether there is a model to name
     assert others.keys() == {"subspace/draw_systems", "routing/draw_tokens"}
-    assert "exact, no seeds" in others["subspace/draw_systems"] and others["routing/draw_tokens"].startswith("note(")
+    assert "exact, without seeds" in others["subspace/draw_systems"] and others["routing/draw_tokens"].startswith(
+        "note("
+    )
 
 
 def test_a_result_draws_itself_twice_and_has_a_widget(found):
@@ -65,7 +67,7 @@ def test_a_layer_is_chosen_by_its_number_or_a_part_of_its_name(found):
         assert router_paths.measure(found.runs, module).module == module
         assert layer_of(router_paths.measure(found.runs, number).module) == layer
         assert layer_of(router_paths.measure(found.runs, layer).module) == layer
-    with pytest.raises(ValueError, match="module = 99 fits no module; pass a layer's number"):
+    with pytest.raises(ValueError, match="module = 99 matches no module; pass a layer's number"):
         router_paths.measure(found.runs, 99)
 
 

@@ -38,7 +38,7 @@ def test_a_claim_survives_json_with_numpy_values():
 
 
 def test_a_claim_refuses_values_that_json_cannot_hold():
-    with pytest.raises(ValueError, match=r"one\.measured .* no JSON value"):
+    with pytest.raises(ValueError, match=r"one\.measured .* not a JSON value"):
         make(measured={1, 2})
 
 
@@ -48,7 +48,7 @@ def test_a_claim_with_an_undecided_verdict_is_refused():
 
 
 def test_a_claim_cannot_hold_with_a_residual_that_is_no_number():
-    with pytest.raises(ValueError, match="cannot belong to a claim that holds"):
+    with pytest.raises(ValueError, match="must be finite for a claim that holds"):
         make(residual=math.nan)
 
 

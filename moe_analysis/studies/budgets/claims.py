@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 METHOD = "S'MoRE"
 OTHERS = ("LoRA", "MixLoRA", "HydraLoRA")
-# Table 2, Llama-3.2-1B, averages: S'MoRE (4-4) less LoRA, MixLoRA (8) of the same gate, HydraLoRA (4)
+# Table 2, Llama-3.2-1B, averages: S'MoRE (4-4) minus LoRA, MixLoRA (8) with the same gate, HydraLoRA (4)
 TABLE_2: dict[str, Mapping[str, float]] = {
     "switch": {"LoRA": 0.0220, "MixLoRA": 0.0095, "HydraLoRA": 0.0172},
     "noisy top-k": {"LoRA": 0.0174, "MixLoRA": 0.0127, "HydraLoRA": 0.0126},
     "dense": {"LoRA": 0.0209, "MixLoRA": 0.0099, "HydraLoRA": 0.0161},
 }
-NATS = 0.01  # of loss, where no paper says anything
+NATS = 0.01  # of loss, for claims that no paper makes
 POINT = 0.01  # of accuracy, likewise
 
 
 def claims(found: BudgetCurves) -> list[Claim]:
-    """For each endpoint: every gate at equal budget, the best of each sweep, and then our own hypotheses."""
+    """For each endpoint: every gate at equal budget, the best size of each sweep, and our own hypotheses."""
     told = []
     for part in found.parts:
         told += [equal_budget(found, part, gate) for gate in TABLE_2 if named(METHOD, gate) in set_of(found)]
@@ -37,7 +37,7 @@ def claims(found: BudgetCurves) -> list[Claim]:
 
 
 def equal_budget(found: BudgetCurves, part: str, gate: str) -> Claim:
-    """Fig. 4 draws; what matters is half of what Table 2 gives against that very opponent."""
+    """Fig. 4 is only a plot; half of the effect that Table 2 gives for the same opponent matters."""
     effects = TABLE_2[gate]
     return against_each(
         f"smore_fig4_{slug(gate)}_{slug(ENDPOINTS[part])}",
@@ -52,7 +52,7 @@ def equal_budget(found: BudgetCurves, part: str, gate: str) -> Claim:
 
 
 def best_of_sweep(found: BudgetCurves, part: str) -> Claim:
-    """Table 2: every cell is the best of its method's own sizes."""
+    """Table 2: every cell is for the best of its method's own sizes."""
     return against_each(
         f"smore_table2_{slug(ENDPOINTS[part])}",
         "S'MoRE Table 2",
@@ -85,7 +85,7 @@ def higher_curve(found: BudgetCurves, part: str, size: str) -> Claim:
     return against_each(
         f"own_smore_{size}_{slug(ENDPOINTS[part])}",
         "beyond S'MoRE Fig. 4",
-        f"{ENDPOINTS[part]}: over all numbers of {size} parameters {METHOD} is more accurate than",
+        f"{ENDPOINTS[part]}: over all numbers of {size} parameters, {METHOD} is more accurate than",
         {other: other for other in OTHERS},
         lambda other: areas(found, part, size, other),
         f"mean accuracy over the logarithm of {size} parameters",
@@ -101,7 +101,7 @@ def areas(found: BudgetCurves, part: str, size: str, other: str) -> Effect | str
         return f"no run of {' or '.join(missing)}"
     table = curve_areas(rows, size).query("measure == 'accuracy'").pivot(index="seed", columns="method", values="area")
     gaps = (table[METHOD] - table[other]).dropna()
-    return Effect(gaps.to_numpy()) if len(gaps) else "the curves share no range of sizes"
+    return Effect(gaps.to_numpy()) if len(gaps) else "the curves have no common range of sizes"
 
 
 def against_each(
@@ -117,14 +117,14 @@ def against_each(
     kind: str = "paper",
     direction: str = "higher",
 ) -> Claim:
-    """One claim with a part for each opponent, corrected together for their number.
+    """One claim with a part for each opponent; the parts are corrected for their number.
 
     Args:
-        name, source, statement, endpoint, kind, direction: of the claim; the opponents are added after the statement.
+        name, source, statement, endpoint, kind, direction: of the claim; the opponents are added to the statement.
         others: opponent -> the label of its runs.
         measured: opponent -> the effect, or why there is none.
-        method: what they are compared with.
-        smallest, effects: opponent -> the smallest effect that matters, or the paper's own.
+        method: the method that is compared with them.
+        smallest, effects: opponent -> the smallest effect that matters, or the paper's own effect.
     """
     parts = [
         Claim(
@@ -156,7 +156,7 @@ def against_each(
 
 
 def named(label: str, gate: str) -> str:
-    """The label of a system's runs with a gate: LoRA has none, HydraLoRA's is dense, switch gates are not named."""
+    """The label of a system's runs with a gate: LoRA has no gate, HydraLoRA's is dense, switch gates are not named."""
     return label if gate == "switch" or label in ("LoRA", "HydraLoRA") else f"{label} ({gate})"
 
 

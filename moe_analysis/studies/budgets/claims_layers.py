@@ -1,4 +1,4 @@
-"""Our reading of S'MoRE's Table 5, of which we know the subject alone: more layers help at equal budget."""
+"""Our reading of S'MoRE's Table 5, of which we know only the subject: more layers help at equal budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .gaps import at_equal_budgets
 if TYPE_CHECKING:
     from .measure import MoreLayers
 
-POINT = 0.01  # what a reader of a table would see; of loss a hundredth of a nat
+POINT = 0.01  # a visible difference in a table; for the loss a hundredth of a nat
 # measure -> source, direction, words, unit
 MEASURES = {
     "accuracy": ("our reading of S'MoRE Table 5", "higher", "more accurate than", "accuracy"),
@@ -21,7 +21,7 @@ MEASURES = {
 
 
 def claims(found: MoreLayers) -> list[Claim]:
-    """One claim per endpoint, measure and number of layers; those of an endpoint and measure are a family."""
+    """One claim per endpoint, measure and number of layers; claims with the same endpoint and measure are a family."""
     known = found.points.drop_duplicates("method").set_index("method")["layers"].sort_values()
     (fewest, least), *more = known.items()
     told = []

@@ -1,4 +1,4 @@
-"""S'MoRE's Table 7: a training step takes 1.15 to 1.33 times as long as one of MixLoRA, 1.24 times on average."""
+"""S'MoRE's Table 7: a training step takes 1.15 to 1.33 times as long as a step of MixLoRA, 1.24 times on average."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .step_time import median_interval
 if TYPE_CHECKING:
     from .measure import StepTimes
 
-FEWEST = 6  # rounds: fewer have no 95 % interval of a median
+FEWEST = 6  # rounds; with fewer, there is no 95 % interval of the median
 
 
 @dataclass(frozen=True, eq=False)
 class RoundsEffect(Effect):
-    """Gaps of rounds in place of seeds; the effect is their median, its interval that of two order statistics."""
+    """Gaps of rounds instead of seeds; the effect is their median, with an interval of two order statistics."""
 
     @property
     def over(self) -> str:
@@ -54,17 +54,17 @@ def claims(found: StepTimes) -> list[Claim]:
         ]
         ratios = rows["ratio"].to_numpy()
         if size not in set(pairs["size"]):
-            parts = [claim.untestable("the two have no equal parameters at this size") for claim in ends]
+            parts = [claim.untestable("the two have different numbers of parameters at this size") for claim in ends]
         elif len(ratios) < FEWEST:
             parts = [
-                claim.untestable(f"{len(ratios)} rounds; an interval of a median needs {FEWEST}") for claim in ends
+                claim.untestable(f"{len(ratios)} rounds; an interval of the median needs {FEWEST}") for claim in ends
             ]
         else:
             gaps = (ratios - LOW, HIGH - ratios)
             parts = [in_rounds(claim.with_effect(RoundsEffect(own))) for claim, own in zip(ends, gaps)]
         whole = end(
             f"smore_table7_{str(size).replace(' ', '_')}",
-            f"{size}: a step of {METHOD} takes {LOW} to {HIGH} times as long as one of {REFERENCE}",
+            f"{size}: a step of {METHOD} takes {LOW} to {HIGH} times as long as a step of {REFERENCE}",
             f"{METHOD} / {REFERENCE}",
             MEAN - LOW,
         )
@@ -73,7 +73,7 @@ def claims(found: StepTimes) -> list[Claim]:
 
 
 def end(name: str, statement: str, compares: str, effect: float) -> Claim:
-    """One end of the range; the paper's mean lies `effect` within it."""
+    """One end of the range; the paper's mean is `effect` inside it."""
     return Claim(
         name,
         "S'MoRE Table 7",

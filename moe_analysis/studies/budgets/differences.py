@@ -1,4 +1,4 @@
-"""Systems against each other at equal budgets, and more layers of S'MoRE at equal budget: differences paired by seed.
+"""Systems compared at equal budgets, and more layers of S'MoRE at equal budget: differences paired by seed.
 
 Source: S'MoRE, Fig. 4 and Table 5. Intervals here are over seeds, of means over tasks, for the figures; claims are
 judged over tasks and seeds.
@@ -46,12 +46,12 @@ def differences(values: pd.DataFrame, method: str, others: Sequence[str]) -> pd.
 
     Columns part, measure, budget, method, against, mean, mean_against, difference (method minus against, in the
     measure's unit), low, high (95 % t interval), seeds, invalid (pairs in which a value is not finite). The
-    budget "all" is each seed's mean over the budgets that both methods have; a seed that lacks one of them is left out.
-    Raises ValueError for a method that is not there.
+    budget "all" is each seed's mean over the budgets that both methods have; a seed without one of them is left out.
+    Raises ValueError for a missing method.
     """
     check_methods(values["method"], (method, *others))
     finite = np.isfinite(values["value"])
-    values = values.assign(value=values["value"].where(finite, np.inf))  # a pivot's NaN is then a row that is not there
+    values = values.assign(value=values["value"].where(finite, np.inf))  # then a NaN of the pivot is a missing row
     rows = []
     for (part, measure), group in values.groupby(["part", "measure"], sort=False):
         table = group.pivot(index="seed", columns=["method", "budget"], values="value")
@@ -75,9 +75,9 @@ def paired(ours: pd.Series, theirs: pd.Series) -> tuple[Any, ...]:
 
 
 def equal_budgets(results: pd.DataFrame, method: str, other: str) -> pd.Series:
-    """Trainable parameters of `method` over those of `other`, indexed by the budgets at which they are equal.
+    """Trainable parameters of `method` / those of `other`, indexed by the budgets at which they are equal.
 
-    Equal means that neither has more than 1 + `EQUAL` times the other's.
+    Equal means that neither has more than 1 + `EQUAL` times as many as the other.
     """
     check_methods(results["method"], (method, other))
     sizes = results.drop_duplicates(["method", "budget"]).pivot(index="budget", columns="method", values="trainable")
@@ -86,9 +86,9 @@ def equal_budgets(results: pd.DataFrame, method: str, other: str) -> pd.Series:
 
 
 def equal_budget_differences(results: pd.DataFrame, method: str, others: Sequence[str]) -> pd.DataFrame:
-    """`differences` of a table of results (see `points`) where both methods have the same size.
+    """`differences` of a table of results (see `points`) at budgets at which both methods have the same size.
 
-    A budget takes part when `equal_budgets` has it; where none does, the row of "all" has no numbers.
+    These are the budgets of `equal_budgets`; if there is none, the row of "all" has no numbers.
     """
     check_results(results)
     check_methods(results["method"], (method, *others))
@@ -102,11 +102,11 @@ def equal_budget_differences(results: pd.DataFrame, method: str, others: Sequenc
 
 
 def gaps_by_budget(results: pd.DataFrame, method: str, others: Sequence[str]) -> pd.DataFrame:
-    """`equal_budget_differences` at each budget: without their mean, and without what was not trained.
+    """`equal_budget_differences` at each budget, without their mean and without untrained sizes.
 
     Args:
         results: a table of results (see `points`).
-        method, others: those that the table lacks are passed over.
+        method, others: methods that are not in the table are skipped.
 
     Example:
         >>> gaps = gaps_by_budget(results, "S'MoRE", ["LoRA", "DoRA"])
@@ -123,9 +123,9 @@ def gaps_by_budget(results: pd.DataFrame, method: str, others: Sequence[str]) ->
 
 
 def drawn_budgets(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `differences` or `layers_table` that say something of their own: of a single budget, not its mean too.
+    """The rows of `differences` or `layers_table` to draw: for a single budget without the mean.
 
-    The mean over one budget is that budget once more.
+    The mean over one budget equals that budget.
     """
     alone = table.loc[table["budget"] != ALL, "budget"].nunique() == 1
     return table[table["budget"] != ALL] if alone else table
@@ -139,11 +139,11 @@ def without_numbers(values: pd.DataFrame, method: str, other: str) -> pd.DataFra
 
 
 def layers_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Table 5: what more layers of S'MoRE give at equal budget, against the fewest layers.
+    """Table 5: the effect of more layers of S'MoRE at equal budget, compared with the fewest layers.
 
-    results: a table of results with a column layers besides, one method per number of layers. Out: the rows of
+    results: a table of results with an additional column layers, one method per number of layers. Out: the rows of
     `equal_budget_differences` (mean is that of `layers`, mean_against that of the fewest) with the columns layers and
-    fewest. Raises ValueError when there are fewer than two numbers of layers, or two methods of one number.
+    fewest. Raises ValueError for fewer than two numbers of layers, or two methods with the same number.
 
     >>> table = layers_table(layered)
     >>> table.query("measure == 'accuracy'")[["budget", "layers", "fewest", "difference"]].round(2)
@@ -158,7 +158,8 @@ def layers_table(results: pd.DataFrame) -> pd.DataFrame:
     layers = dict(zip(known["method"], known["layers"].astype(int)))
     if len(layers) < 2 or len(known) != len(layers) or not known["layers"].is_unique:
         raise ValueError(
-            f"results needs one method per number of layers, and two numbers or more; it has {known.to_numpy().tolist()}"
+            "results needs one method per number of layers, and at least two numbers; it has "
+            f"{known.to_numpy().tolist()}"
         )
     first, *more = layers
     table = pd.concat([equal_budget_differences(results, name, [first]) for name in more], ignore_index=True)

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 SIZE_LABELS = {
     "trainable": "trainable parameters",
-    "active": "active parameters, of a token at most",
-    "operations": "operations a token, multiply-accumulates",
+    "active": "active parameters, most per token",
+    "operations": "operations per token, multiply-accumulates",
 }
 MEASURE_LABELS = {"accuracy": "accuracy", "loss": "loss (nats per answer token)"}
 FRONT = "#3A3A3A"
@@ -45,9 +45,9 @@ APART = 1.09  # the factor between two methods' marks at one budget
 
 
 def plot(found: BudgetCurves, measure: str = "accuracy") -> Figure:
-    """One row of panels per part: means and 95 % intervals over seeds against trainable parameters; beside it, gaps.
+    """One row of panels per part: means and 95 % intervals over seeds against trainable parameters; on the right, gaps.
 
-    Gaps are S'MoRE less every other method at equal budget; gray stairs are the Pareto front.
+    Gaps are S'MoRE minus every other method at equal budget; gray steps are the Pareto front.
     """
     points, gaps = found.points, found.gaps[found.gaps["measure"] == measure]
     chosen = [selected(points, part, measure) for part in found.parts]
@@ -66,12 +66,12 @@ def plot(found: BudgetCurves, measure: str = "accuracy") -> Figure:
         handles, labels = grid[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.4, columnspacing=1.0)
         side = "Above" if measure == "accuracy" else "Below"
-        note_below(fig, found.note(f"{BARS}. {side} the dashed line {METHOD} is better."))
+        note_below(fig, found.note(f"{BARS}. {side} the dashed line, {METHOD} is better."))
     return fig
 
 
 def method_marks(methods: Iterable[str]) -> dict[str, Mark]:
-    """A mark for each method: its color wherever it is drawn, or one that is free where two methods share theirs."""
+    """One mark per method, in its usual color, or in a free color if two methods have the same."""
     names = list(dict.fromkeys(methods))
     colors: dict[str, str] = {}
     for name in names:
@@ -85,7 +85,7 @@ def method_marks(methods: Iterable[str]) -> dict[str, Mark]:
 
 
 def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
-    """The rows of one part and measure; raises ValueError when there are none."""
+    """The rows of one part and measure; raises ValueError if there are none."""
     rows = frame[(frame["part"] == part) & (frame["measure"] == measure)]
     if rows.empty:
         raise ValueError(
@@ -97,7 +97,7 @@ def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
 
 
 def draw_gaps(panel: Any, gaps: pd.DataFrame, marks: dict[str, Mark]) -> None:
-    """Differences by budget, a mark per other method, side by side around each budget."""
+    """Differences by budget, one mark per other method, side by side around each budget."""
     others = [name for name in marks if name in set(gaps["against"])]
     for number, other in enumerate(others):
         rows, mark = gaps[gaps["against"] == other].sort_values("budget"), marks[other]
@@ -145,9 +145,9 @@ def draw_curves(panel: Any, rows: pd.DataFrame) -> None:
 
 
 def readable_log_ticks(panel: Any, sizes: pd.Series, wide: float = 1.25) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, written as 20k or 1M, for panels of one or two decades.
+    """Ticks at 1, 2 and 5 times powers of ten, written as 20k or 1M, for panels with one or two decades.
 
-    wide: how far the axis reaches beyond the sizes, as a factor.
+    wide: the factor by which the axis extends beyond the sizes.
     """
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -170,7 +170,7 @@ def thousands(value: float) -> str:
 
 
 def interactive(found: BudgetCurves) -> go.Figure:
-    """Left the curves, right the gaps; menus for the part with its measure, and for the size; hover has all numbers."""
+    """Curves on the left, gaps on the right; menus for part and measure, and for the size; hover shows all numbers."""
     from plotly.subplots import make_subplots
 
     points, gaps = found.points, found.gaps
@@ -190,7 +190,7 @@ def interactive(found: BudgetCurves) -> go.Figure:
             marker={"symbol": mark.symbol, "size": 9},
             hovertemplate=f"{method}, budget %{{customdata[0]:,.0f}}<br>%{{y:.4f}} "
             "[%{customdata[1]:.4f}, %{customdata[2]:.4f}], %{customdata[3]:.0f} seeds<br>trainable "
-            "%{customdata[4]:,.0f}, active %{customdata[5]:,.0f}<br>operations a token "
+            "%{customdata[4]:,.0f}, active %{customdata[5]:,.0f}<br>operations per token "
             "%{customdata[6]:,.0f}<extra></extra>",
             legendgroup=method,
             row=1,
@@ -202,7 +202,7 @@ def interactive(found: BudgetCurves) -> go.Figure:
             name=other,
             mode="markers",
             marker={"color": marks[other].color, "symbol": marks[other].symbol, "size": 9},
-            hovertemplate=f"{METHOD} less {other}, budget %{{customdata[0]:,.0f}}<br>%{{y:+.4f}} "
+            hovertemplate=f"{METHOD} minus {other}, budget %{{customdata[0]:,.0f}}<br>%{{y:+.4f}} "
             "[%{customdata[1]:+.4f}, %{customdata[2]:+.4f}], %{customdata[3]:.0f} seeds<extra></extra>",
             legendgroup=other,
             showlegend=False,
@@ -244,7 +244,7 @@ def interactive(found: BudgetCurves) -> go.Figure:
 def view_data(
     points: pd.DataFrame, gaps: pd.DataFrame, methods: Iterable[str], others: Sequence[str], part: str, measure: str
 ) -> list[dict[str, Any]]:
-    """What the traces show of one part and measure: each method's curve, then the gaps of the others side by side."""
+    """What the traces show for one part and measure: each method's curve, then the gaps of the others side by side."""
     data = [curve_data(points, method, part, measure) for method in methods]
     for number, other in enumerate(others):
         own = (gaps["part"] == part) & (gaps["measure"] == measure) & (gaps["against"] == other)
@@ -256,7 +256,7 @@ def view_data(
 
 
 def curve_data(points: pd.DataFrame, method: str, part: str, measure: str, size: str = "trainable") -> dict[str, Any]:
-    """x, y, error_y and customdata of one trace; by budget, so that only x changes with the size."""
+    """x, y, error_y and customdata of one trace, sorted by budget, so that only x changes with the size."""
     own = (points["part"] == part) & (points["measure"] == measure) & (points["method"] == method)
     rows = points[own].sort_values("budget")
     bars = {**bars_of(rows), "thickness": 1}

@@ -26,8 +26,9 @@ LAYER_COLORS = ("#7FB8DA", "#3B87BF", "#08519C", "#08306B")  # small to large bu
 
 
 def plot(found: MoreLayers, measure: str = "accuracy") -> Figure:
-    """One row per part: left means and 95 % intervals over seeds by the number of layers, one line per budget; right
-    differences to the fewest layers, paired by seed, at every equal budget and, where there are several, over all."""
+    """One row per part: on the left means and 95 % intervals over seeds by the number of layers, one line per budget; on
+    the right differences to the fewest layers, paired by seed, at every equal budget and, if there are several, over
+    all."""
     points, table = found.points, drawn_budgets(found.table)
     chosen = [(selected(points, part, measure), selected(table, part, measure)) for part in found.parts]
     colors = budget_colors([*points["budget"], *table["budget"]])
@@ -52,14 +53,14 @@ def plot(found: MoreLayers, measure: str = "accuracy") -> Figure:
 
 
 def reading_of(table: pd.DataFrame) -> str:
-    """What the bars of both drawings mean, and the budget where there is one alone."""
+    """What the bars of both drawings mean, and the budget if there is only one."""
     budgets = set(table["budget"])
     alone = f" One budget: {thousands(budgets.pop())} trainable parameters." if len(budgets) == 1 else ""
-    return f"Bars: 95 % intervals over seeds; differences are paired by seed.{alone}"
+    return f"Bars are 95 % intervals over seeds; differences are paired by seed.{alone}"
 
 
 def draw_layers(panel: Any, rows: pd.DataFrame, colors: dict[Any, str], value: str) -> None:
-    """A mark per number of layers and budget, budgets beside each other; means are joined."""
+    """One mark per number of layers and budget, budgets side by side; lines connect means."""
     counts = sorted(set(rows["layers"]))
     for number, (budget, color) in enumerate(colors.items()):
         line = rows[rows["budget"] == budget].sort_values("layers")
@@ -81,7 +82,7 @@ def draw_layers(panel: Any, rows: pd.DataFrame, colors: dict[Any, str], value: s
 
 
 def budget_colors(budgets: Iterable[Any]) -> dict[Any, str]:
-    """Budgets from small to large, then "all", each with its color; that of S'MoRE for one alone."""
+    """Budgets from small to large, then "all", each with its color; a single budget has that of S'MoRE."""
     numbers = sorted({budget for budget in budgets if budget != ALL})
     if len(numbers) == 1:
         return {numbers[0]: SYSTEM_COLORS[METHOD]}

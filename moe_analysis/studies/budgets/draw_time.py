@@ -1,4 +1,4 @@
-"""S'MoRE's Table 7, drawn: time of a training step with each adapter over MixLoRA's."""
+"""S'MoRE's Table 7, drawn: time of a training step with each adapter, relative to MixLoRA."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from .measure import StepTimes
 
 BAND, PAPER = "#F3E3C3", "#8F6200"
-# rounds take the place of seeds
-READING = "Rounds in turns, equal parameters; bars: 95 % intervals of the median over rounds."
+# rounds are repeated instead of seeds
+READING = "Systems take turns, at equal parameters; bars are 95 % intervals of the median over rounds."
 
 
 def plot(found: StepTimes, ax: Axes | None = None) -> Figure | Axes:
-    """Ratios with 95 % intervals, one row per size, beside the paper's range for S'MoRE.
+    """Ratios with 95 % intervals, one row per size, and the paper's range for S'MoRE.
 
     The reference is the line at 1. A ring is the ratio of the operations that the modules compute.
     """
@@ -44,7 +44,7 @@ def plot(found: StepTimes, ax: Axes | None = None) -> Figure | Axes:
 
 
 def draw_times(panel: Any, found: StepTimes) -> None:
-    """All but the legend."""
+    """Everything except the legend."""
     marks, sizes, others = method_marks(found.times["method"]), sizes_of(found.times), others_of(found.times)
     panel.axvspan(LOW, HIGH, color=BAND, linewidth=0, zorder=0, label=f"the paper's S'MoRE, {LOW} to {HIGH}")
     panel.axvline(MEAN, color=PAPER, linewidth=1.4, zorder=1, label=f"its mean, {MEAN}")
@@ -81,7 +81,7 @@ def draw_times(panel: Any, found: StepTimes) -> None:
     panel.set_yticks(range(len(sizes)), sizes)
     panel.tick_params(axis="y", length=0)
     panel.margins(x=0.08)
-    panel.set(ylim=(len(sizes) - 0.4, -0.6), xlabel=f"time of a training step over {REFERENCE}'s")
+    panel.set(ylim=(len(sizes) - 0.4, -0.6), xlabel=f"time of a training step / {REFERENCE}'s")
     panel.grid(axis="x")
     panel.set_axisbelow(True)
 
@@ -92,13 +92,13 @@ def sizes_of(times: pd.DataFrame) -> list[str]:
 
 
 def others_of(times: pd.DataFrame) -> list[str]:
-    """The methods that have marks; the reference is a line, unless there is nothing else."""
+    """The methods that have marks; the reference is a line, unless it is the only method."""
     methods = list(times["method"].unique())
     return [name for name in methods if name != REFERENCE] or methods
 
 
 def placed(frame: pd.DataFrame, method: str, sizes: Sequence[str], others: Sequence[str]) -> pd.DataFrame:
-    """The method's rows with a column y: the row of their size, methods one below another in it."""
+    """The method's rows with a column y: the row of their size, with methods below each other in it."""
     rows = frame[frame["method"] == method]
     line = rows["size"].map(sizes.index).astype(float)
     return rows.assign(y=line + 0.7 * ((others.index(method) + 0.5) / len(others) - 0.5))
@@ -137,6 +137,6 @@ def interactive(found: StepTimes) -> go.Figure:
         text=rings["method"],
         hovertemplate="%{text}: operations computed %{x:.3f} times, needed %{customdata[0]:.3f} times<extra></extra>",
     )
-    fig.update_xaxes(title_text=f"time of a training step over {REFERENCE}'s")
+    fig.update_xaxes(title_text=f"time of a training step / {REFERENCE}'s")
     fig.update_yaxes(tickvals=list(range(len(sizes))), ticktext=sizes, range=[len(sizes) - 0.4, -0.6], zeroline=False)
     return arranged(fig, found.note(READING), height=300 + 60 * len(sizes), title={"text": "Time of a training step"})

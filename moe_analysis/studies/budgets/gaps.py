@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def precondition(found: AtBudgets, part: str, method: str, other: str) -> str:
-    """What makes a comparison impossible; empty where it is possible."""
+    """Why a comparison is impossible; empty if it is possible."""
     if missing := [name for name in (method, other) if name not in set(found.scores["method"])]:
         return f"no run of {' or '.join(missing)}"
     return within_guessing(found.tasks, found.guessing, part)
 
 
 def at_equal_budgets(found: AtBudgets, part: str, method: str, other: str, measure: str = "accuracy") -> Effect | str:
-    """method minus other, the mean over all budgets at which they have the same size: (tasks, seeds)."""
+    """method minus other, as the mean over all budgets at which they have the same size: (tasks, seeds)."""
     if reason := precondition(found, part, method, other):
         return reason
     budgets = equal_budgets(found.results, method, other).index
@@ -43,15 +43,15 @@ def at_equal_budgets(found: AtBudgets, part: str, method: str, other: str, measu
 
 
 def at_best_size(found: AtBudgets, part: str, method: str, other: str) -> Effect | str:
-    """method minus other, each seed at the size that is best for the other seeds of that method: (tasks, seeds)."""
+    """method minus other, each seed with the size that is best for the other seeds of its method: (tasks, seeds)."""
     if reason := precondition(found, part, method, other):
         return reason
     if single := [name for name in (method, other) if len(sizes_tried(found, name)) < 2]:
-        return f"one size of {' and '.join(single)} was trained, so that there is none to choose"
+        return f"only one size of {' and '.join(single)} was trained, so there is no choice"
     tables = [best_scores(found, part, name) for name in (method, other)]
     seeds = tables[0].columns.intersection(tables[1].columns)
     if seeds.empty:
-        return "fewer than two seeds, so that none can choose for another"
+        return "fewer than two seeds, so no seed can choose for another"
     rows = tables[0].index
     return Effect((tables[0].loc[rows, seeds] - tables[1].loc[rows, seeds]).to_numpy())
 

@@ -10,11 +10,10 @@ from typing import Any
 import pandas as pd
 
 from ...comparison import lora_budget, meta_backbone, step_time_pairs
-from ...tasks.rows import shorten
 from ...theory.method_table import method_table
 from ...training.transfer import evaluate_all, levels_on
 from ..asked import Runs, asked
-from ..records import check_given, method_of
+from ..records import method_of
 from ..result import Result
 from ..systems.endpoints import inside_parts, task_table
 from ..systems.measure import COMPANIONS
@@ -29,7 +28,7 @@ from .step_time import random_decoder, round_seconds, summary
 FOUR = ("LoRA", "HydraLoRA", "MixLoRA", "S'MoRE")  # the curves of the paper
 LAYERS = {"S'MoRE, L = 1": 1, "S'MoRE": 2, "S'MoRE, L = 3": 3}
 WIDER = ((256, 704), (512, 1408), (768, 2048))  # widths of a decoder and of its feed-forward blocks
-AT = " @ "  # of a table's label: the system, and the budget that its size was found for
+AT = " @ "  # in a table's label, between the system and the budget of its size
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +38,7 @@ class AtBudgets(Result):
     Args:
         scores: columns of `systems.scores` and budget: one row per method, seed, budget and data set.
         results: means over the data sets of a part, as `budget_results` returns them.
-        guessing: accuracy less guessing by budget, as `against_level` returns it.
+        guessing: accuracy minus guessing by budget, as `against_level` returns it.
         tasks: which tasks count, as `task_table` returns it.
         costs: one row per method and budget, as `theory.method_table` returns it.
     """
@@ -52,7 +51,7 @@ class AtBudgets(Result):
 
     @property
     def parts(self) -> list[str]:
-        """What was trained on, each an endpoint of its own."""
+        """The parts that were trained on; each is a separate endpoint."""
         return inside_parts(self.scores)
 
     @property
@@ -74,34 +73,25 @@ class BudgetCurves(AtBudgets):
     title = "S'MoRE Fig. 4: accuracy against parameters"
     question = "Is S'MoRE more accurate than LoRA, MixLoRA and HydraLoRA of the same size?"
     how_to_read = (
-        "Left, means over tasks with 95 % intervals over seeds; higher and further left is better, gray steps are the "
-        "Pareto front. Right, S'MoRE less each of the others at equal budget, paired by seed: above the dashed line "
-        "S'MoRE is better. Above, tasks that the backbone already knew (retention); below, rules that only an adapter "
-        "can learn (acquisition)."
+        "Left: means over tasks with 95 % intervals over seeds; higher and further left is better, and gray steps are the "
+        "Pareto front. Right: S'MoRE minus each other system at equal budget, paired by seed; above the dashed line, "
+        "S'MoRE is better. Upper row: tasks that the backbone already knew (retention); lower row: rules that only an "
+        "adapter can learn (acquisition)."
     )
     how_to_explore = (
         "“means”: means over tasks with 95 % intervals over seeds; further left is smaller. “S'MoRE minus each other "
-        "system”: at equal budget, paired by seed. S'MoRE is better where an accuracy is over the dashed line, or a "
-        "loss under it. Originals are tasks that the backbone already knew (retention), variants rules that only an "
+        "system”: at equal budget, paired by seed. S'MoRE is better if an accuracy is above the dashed line, or a loss "
+        "below it. Originals are tasks that the backbone already knew (retention), variants are rules that only an "
         "adapter can learn (acquisition)."
     )
+    saved = ("costs", "results", "points", "gaps", "tasks")
 
     points: pd.DataFrame
 
     @property
     def gaps(self) -> pd.DataFrame:
-        """S'MoRE less each of the other three at every equal budget, as `gaps_by_budget` returns them."""
+        """S'MoRE minus each of the other three at every equal budget, as `gaps_by_budget` returns them."""
         return gaps_by_budget(self.results, METHOD, FOUR)
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {
-            "costs": self.costs,
-            "results": self.results,
-            "points": self.points,
-            "gaps": self.gaps,
-            "tasks": self.tasks,
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +99,7 @@ class MoreLayers(AtBudgets):
     """S'MoRE's Table 5.
 
     Args:
-        points: of every number of layers, as `budget_points` returns it, with a column layers.
+        points: for every number of layers, as `budget_points` returns it, with a column layers.
         table: differences to the fewest layers, as `layers_table` returns them.
     """
 
@@ -117,24 +107,21 @@ class MoreLayers(AtBudgets):
     title = "S'MoRE Table 5: more layers at one budget"
     question = "Do more layers help when the number of parameters stays the same?"
     how_to_read = (
-        "Left, means over tasks with 95 % intervals over seeds by the number of layers. Right, differences to one "
-        "layer, paired by seed; above the dashed line more layers are better. Where there are several budgets, a mark "
-        "of its own is their mean."
+        "Left: means over tasks with 95 % intervals over seeds, by the number of layers. Right: differences to one "
+        "layer, paired by seed; above the dashed line, more layers are better. If there are several budgets, a separate "
+        "mark is their mean."
     )
     how_to_explore = (
-        "Differences to the fewest layers, paired by seed, with 95 % intervals over seeds. More layers are better "
-        "where an accuracy is over the dashed line, or a loss under it. Where there are several budgets, a line of "
-        "its own is their mean."
+        "Differences to the fewest layers, paired by seed, with 95 % intervals over seeds. More layers are better if an "
+        "accuracy is above the dashed line, or a loss below it. If there are several budgets, a separate line is their "
+        "mean."
     )
     drawing = "draw_layers"
     judging = "claims_layers"
+    saved = ("table", "points")
 
     points: pd.DataFrame
     table: pd.DataFrame
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"table": self.table, "points": self.points}
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,16 +131,16 @@ class StepTimes(Result):
     Args:
         times: medians and their intervals, as `step_time.summary` returns them, with a column size.
         expected: as `operation_ratios` returns it, with a column size.
-        rounds: S'MoRE's time over MixLoRA's: columns size, round, ratio.
+        rounds: S'MoRE's time / MixLoRA's: columns size, round, ratio.
     """
 
     item = "smore_table7"
     title = "S'MoRE Table 7: time of a training step"
-    question = "How much longer does a training step of S'MoRE take than one of MixLoRA of the same size?"
+    question = "How much longer does a training step of S'MoRE take than a step of MixLoRA of the same size?"
     how_to_read = (
-        "One row per width of the backbone: medians of ratios to MixLoRA, the dashed line, over rounds in which the "
-        "systems take turns, with 95 % intervals; the band is the paper's range. Rings are the ratios of the operations "
-        "that the modules compute."
+        "One row per width of the backbone. Dots are ratios to MixLoRA, which is the dashed line: medians over rounds in "
+        "which the systems take turns, with 95 % intervals. The band is the paper's range. Rings are the ratios of the "
+        "operations that the modules compute."
     )
     drawing = "draw_time"
     judging = "claims_time"
@@ -168,13 +155,13 @@ def measure(runs: Mapping[int, Runs], outside: str | None = None, workers: int |
     """Accuracy against parameters.
 
     Args:
-        runs: budget (nominal trainable parameters) -> its runs, of one backbone and suite. Other gates are called
-            "S'MoRE (dense)" and "MixLoRA (dense)".
-        outside: a suite that nobody trained on; None is the companion of the runs' own.
-        workers: processes that evaluate; None is one per core.
+        runs: budget (nominal trainable parameters) -> its runs, of one backbone and suite. Runs with other gates have
+            names such as "S'MoRE (dense)" and "MixLoRA (dense)".
+        outside: a suite that no run was trained on; None is the companion of the runs' own suite.
+        workers: evaluating processes; None is one per core.
 
     Raises:
-        ValueError: for runs of several suites, or that were tested on different rows.
+        ValueError: for runs of several suites, or tested on different rows.
     """
     return curves(**at_budgets(runs, outside, workers))
 
@@ -189,12 +176,13 @@ def measure_layers(
     """More layers of S'MoRE; arguments as for `measure`.
 
     Args:
-        layers: label -> number of layers; other runs are left out, and budgets with a single number of layers.
+        layers: label -> number of layers; other runs, and budgets with only one number of layers, are left out.
     """
-    check_budgets(runs)
     own = {budget: [run for run in found if method_of(run) in layers] for budget, found in runs.items()}
     own = {budget: found for budget, found in own.items() if len({method_of(run) for run in found}) > 1}
-    common = at_budgets(runs, outside, workers)  # of all runs: which tasks count does not hang on what is compared
+    common = at_budgets(
+        runs, outside, workers
+    )  # for all runs, because the comparison must not decide which tasks count
     for name in ("scores", "costs", "results"):
         frame = common[name]
         common[name] = frame[frame["method"].isin(list(layers)) & frame["budget"].isin(list(own))]
@@ -209,15 +197,15 @@ def measure_layers(
 def measure_table(table: str | Path | pd.DataFrame, measure: str = "accuracy") -> BudgetCurves:
     """Fig. 4 from a campaign's table of results; arguments and errors as for `systems.measure_table`.
 
-    A label such as "MixLoRA @ 80000" is the system at that budget; labels without a budget share the one of their
+    A label such as "MixLoRA @ 80000" is the system at that budget; all labels without a budget have that of their
     largest system.
 
     Raises:
-        ValueError: for a table without configurations, whose sizes are unknown.
+        ValueError: for a table without configurations, because its sizes are unknown.
     """
     found = stored_scores(table, measure)
     if not found.adapters:
-        raise ValueError(f"{found.name} holds no configurations, so sizes are unknown; pass the table itself")
+        raise ValueError(f"{found.name} has no configurations, so sizes are unknown; pass the table itself")
     shell = meta_backbone(found.backbone)
     sizes = pd.DataFrame([{"label": name, **sizes_of(one, shell)} for name, one in found.adapters.items()])
     names = sizes["label"].str.split(AT)
@@ -243,16 +231,16 @@ def measure_table(table: str | Path | pd.DataFrame, measure: str = "accuracy") -
 
 @asked(tokens=2)
 def measure_times(rounds: int = 20, targets: str | Sequence[str] | None = None, tokens: int | None = None) -> StepTimes:
-    """Time of a step of MixLoRA and S'MoRE at equal parameters: the compact backbone, 128 wide, and three wider ones.
+    """Time of a step of MixLoRA and S'MoRE at equal parameters: for the compact backbone, 128 wide, and three wider ones.
 
-    Forward, backward and AdamW on random tokens, one thread, process time, the two in turns. In the compact backbone a
-    step is mostly the overhead of many small operations; what a step costs depends on shapes alone, so the wider ones,
-    of two layers, have random weights.
+    Forward, backward and AdamW on random tokens, in one thread and in process time; the two take turns. In the compact
+    backbone, a step is mostly the overhead of many small operations. The cost of a step depends only on shapes, so the
+    wider backbones, with two layers, have random weights.
 
     Args:
-        rounds: that are timed.
+        rounds: number of timed rounds.
         targets: names of the adapted layers; None is the feed-forward projections.
-        tokens: of a sample; None is 64 at width 128 and 128 at the others. Fewer are faster and tell less.
+        tokens: per sample; None is 64 at width 128 and 128 at the other widths. Fewer are faster but less informative.
     """
     from ...presets import FEED_FORWARD
 
@@ -285,20 +273,9 @@ def curves(**common: Any) -> BudgetCurves:
     return BudgetCurves(**common, points=budget_points(four))
 
 
-def check_budgets(runs: Any) -> None:
-    """Raise ValueError for what is no mapping of budgets to lists of runs."""
-    if not isinstance(runs, Mapping):
-        raise ValueError(f"runs = {shorten(runs, 80)} is no mapping; pass budget -> list of runs, as notebook 08 does")
-    for found in runs.values():
-        check_given(found)
-
-
 def at_budgets(runs: Mapping[int, Sequence[Any]], outside: str | None, workers: int | None) -> dict[str, Any]:
     """The fields of `AtBudgets`."""
-    check_budgets(runs)
     every = [run for found in runs.values() for run in found]
-    if not every:
-        raise ValueError("runs is empty; pass budget -> the runs of that size")
     if len(suites := {str(run.config.suite) for run in every}) > 1:
         raise ValueError(f"runs are of the suites {', '.join(sorted(suites))}; measure those of one suite at a time")
     config = every[0].config

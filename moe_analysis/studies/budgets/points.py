@@ -1,9 +1,9 @@
 """Accuracy and loss against the size of an adapter: means over seeds, the Pareto front, the area under a curve.
 
 Source: S'MoRE, Fig. 4. The frames here come from one table of results, one row per trained model and part of the tests:
-method, seed, budget (the nominal number of trainable parameters that a method's sizes were fitted to), trainable and
+method, seed, budget (the nominal number of trainable parameters for which a method's sizes were chosen), trainable and
 active (parameters), operations (multiply-accumulates per token), part (of the tests, such as "originals"), accuracy in
-[0, 1], loss (nats per answer token). A method has the same sizes at every seed.
+[0, 1], loss (nats per answer token). A method has the same sizes for every seed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ...evidence.intervals import mean_interval
 
 COLUMNS = ("method", "seed", "budget", "trainable", "active", "operations", "part", "accuracy", "loss")
 SIZES = ("trainable", "active", "operations")
-SIGNS = {"accuracy": 1.0, "loss": -1.0}  # times a difference: above zero is better
+SIGNS = {"accuracy": 1.0, "loss": -1.0}  # multiplied by a difference, above zero is better
 KEY = ["part", "method", "seed", "budget"]
 
 
 def check_results(results: pd.DataFrame) -> None:
-    """Raise ValueError for a table that lacks a column, repeats a row, or gives a size that no logarithm takes."""
+    """Raise ValueError for a table with a missing column, a repeated row, or a size that is not above zero."""
     if missing := [name for name in COLUMNS if name not in results]:
         raise ValueError(f"results lacks the columns {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
     if results.empty:
@@ -30,7 +30,7 @@ def check_results(results: pd.DataFrame) -> None:
         row = doubled.iloc[0]
         raise ValueError(
             f"results holds two rows of method {row['method']!r}, seed {row['seed']}, budget "
-            f"{row['budget']}, part {row['part']!r}; give each configuration a method of its own"
+            f"{row['budget']}, part {row['part']!r}; give each configuration its own method"
         )
     for size in SIZES:
         if not (results[size] > 0).all():
@@ -40,7 +40,7 @@ def check_results(results: pd.DataFrame) -> None:
             method, budget = varied.index[int(varied.argmax())]
             raise ValueError(
                 f"{size} of method {method!r} at budget {budget} differs between rows; give each "
-                "configuration a method of its own"
+                "configuration its own method"
             )
 
 
@@ -51,7 +51,7 @@ def long_results(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def budget_points(results: pd.DataFrame) -> pd.DataFrame:
-    """One row per part, measure, method and budget, by rising budget: the points of Fig. 4.
+    """One row per part, measure, method and budget, by increasing budget: the points of Fig. 4.
 
     Columns part, measure, method, budget, trainable, active, operations, mean, low, high (95 % t interval over seeds,
     NaN for a single seed), seeds (with a finite value) and diverged (without).
@@ -76,10 +76,10 @@ def budget_points(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def pareto_front(points: pd.DataFrame, size: str = "trainable") -> pd.Series:
-    """For each row of `budget_points` whether it lies on the front of its part and measure, a boolean series.
+    """For each row of `budget_points`, whether it is on the front of its part and measure, as a boolean series.
 
-    A point is on the front when no other is at most as large and at least as good, and better in one of the two.
-    A point whose seeds have all diverged is never on it. size: one of `SIZES`.
+    A point is on the front if no other point is at most as large and at least as good, and better in one of the two.
+    A point whose seeds all diverged is never on it. size: one of `SIZES`.
     """
     check_size(size)
     front = pd.Series(False, index=points.index)
@@ -101,9 +101,9 @@ def curve_areas(results: pd.DataFrame, size: str = "trainable") -> pd.DataFrame:
     """Mean height of every seed's curve over the logarithm of `size`, on the range that all methods cover.
 
     Columns part, measure, method, seed, area (in the measure's own unit: the area divided by the width of the range),
-    smallest and largest (the range). Between budgets a curve is a straight line over the logarithm; rows of equal size
-    are averaged. The area is NaN where the methods share no range, where a seed's curve does not reach both ends of it,
-    or where a value that the range needs is not finite.
+    smallest and largest (the range). Between budgets, a curve is a straight line over the logarithm; rows of equal size
+    are averaged. The area is NaN if the methods have no common range, if a seed's curve does not reach both of its ends,
+    or if a needed value is not finite.
     """
     check_size(size)
     rows = []
@@ -118,7 +118,7 @@ def curve_areas(results: pd.DataFrame, size: str = "trainable") -> pd.DataFrame:
 
 
 def mean_height(sizes: np.ndarray, values: np.ndarray, smallest: float, largest: float) -> float:
-    """Mean over log size between the ends of the curve through (sizes, values), both (n,); NaN where it has none."""
+    """Mean over log size, from smallest to largest, of the curve through (sizes, values), both (n,); NaN if it has none."""
     if not smallest < largest or sizes.min() > smallest or sizes.max() < largest:
         return float("nan")
     curve = pd.Series(values).groupby(np.log(sizes)).mean()  # sorted by size
@@ -130,11 +130,11 @@ def mean_height(sizes: np.ndarray, values: np.ndarray, smallest: float, largest:
 
 
 def best_within_budget(results: pd.DataFrame) -> pd.DataFrame:
-    """What a method reaches when it may take any of its budgets up to each one: more is not always better.
+    """What a method reaches if it may use any of its budgets up to each one, because more is not always better.
 
-    Columns part, measure, method, seed, budget, value, chosen (the budget taken). A seed takes the budget at which the
-    mean of the *other* seeds is best, so no seed's luck chooses for itself; a single seed has no value. Budgets at
-    which one of the other seeds diverged are not taken.
+    Columns part, measure, method, seed, budget, value, chosen (the used budget). A seed uses the budget at which the
+    mean of the *other* seeds is best, so that no seed chooses by its own luck; a single seed has no value. Budgets at
+    which one of the other seeds diverged are not used.
     """
     rows = []
     for (part, measure, method), group in long_results(results).groupby(["part", "measure", "method"], sort=False):

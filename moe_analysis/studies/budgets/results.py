@@ -1,4 +1,4 @@
-"""Trained models as points of accuracy against size: the table that `points` and what builds on it read."""
+"""Trained models as points of accuracy against size: the table that `points` and its users read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def budget_results(frame: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
 def sizes_of(adapter: Any, backbone: Any) -> dict[str, int]:
     """trainable and active parameters and operations of a PEFT configuration on a model, by formula.
 
-    active counts what a token uses at most, its router included; operations are multiply-accumulates per token.
+    active is the most that one token uses, including the router; operations are multiply-accumulates per token.
     """
     found = adapter_cost(adapter, layer_shapes(backbone, adapter))
     return {
@@ -44,7 +44,7 @@ def sizes_of(adapter: Any, backbone: Any) -> dict[str, int]:
 
 
 def with_layers(results: pd.DataFrame, layers: Mapping[str, int]) -> pd.DataFrame:
-    """The rows of the methods in `layers` (method -> number of layers), with that number in a column layers.
+    """The rows of the methods in `layers` (method -> number of layers), with this number in a column layers.
 
     >>> with_layers(results, {"S'MoRE": 2})["layers"].unique().tolist()
     [2]

@@ -1,4 +1,4 @@
-"""Time of a training step over MixLoRA's: what the counts of operations predict, and which sizes can be compared.
+"""Time of a training step relative to MixLoRA: what the counts of operations predict, and comparable sizes.
 
 Source: S'MoRE, Table 7 and section on cost.
 """
@@ -15,19 +15,19 @@ from ...theory.method_table import backbone_operations, method_table
 from .differences import EQUAL, check_methods
 
 METHOD, REFERENCE = "S'MoRE", "MixLoRA"
-LOW, MEAN, HIGH = 1.15, 1.24, 1.33  # S'MoRE's time over MixLoRA's in the paper: least, mean, most
+LOW, MEAN, HIGH = 1.15, 1.24, 1.33  # S'MoRE's time / MixLoRA's in the paper: smallest, mean, largest
 FROZEN_PASSES = 2  # a frozen layer: forward, and backward to its input
 TRAINED_PASSES = 3  # an adapter: forward, backward to its input, and to its weights
 
 
 def operation_ratios(configs: Mapping[str, Any], model: Any) -> pd.DataFrame:
-    """Multiply-accumulates of a training step, a token, from the formulas of `theory.method_table`.
+    """Multiply-accumulates of a training step per token, from the formulas of `theory.method_table`.
 
     configs: label -> PEFT configuration. model: the backbone, on any device. A frozen layer counts twice (forward,
-    gradient of its input), an adapter three times (and the gradient of its weights); attention's scores, norms and the
+    gradient of its input), an adapter three times (also the gradient of its weights); attention scores, norms and the
     optimizer are left out. Columns method, trainable, backbone (operations), needed and computed (of the adapters: by
     the mathematics, and by our modules, which compute every expert), needed_ratio and computed_ratio (of the whole
-    step, over MixLoRA's). Raises ValueError without MixLoRA, or for targets that no layer has.
+    step, relative to MixLoRA). Raises ValueError without MixLoRA, or for targets that no layer has.
 
     >>> operation_ratios(two_systems, base)[["method", "needed_ratio", "computed_ratio"]].round(3)
         method  needed_ratio  computed_ratio
@@ -35,7 +35,7 @@ def operation_ratios(configs: Mapping[str, Any], model: Any) -> pd.DataFrame:
     1   S'MoRE         1.106           1.004
     """
     if REFERENCE not in configs:
-        raise ValueError(f"configs has {', '.join(configs) or 'nothing'} and not {REFERENCE}, the reference; add it")
+        raise ValueError(f"configs has {', '.join(configs) or 'nothing'} but not {REFERENCE}, the reference; add it")
     costs = method_table(configs, model)
     table = pd.DataFrame(
         {
@@ -53,7 +53,7 @@ def operation_ratios(configs: Mapping[str, Any], model: Any) -> pd.DataFrame:
 
 
 def ratio_pairs(times: pd.DataFrame, method: str) -> pd.DataFrame:
-    """The method's row of every size at which it has as many parameters as MixLoRA (column size_ratio)."""
+    """The method's rows of all sizes at which it has as many parameters as MixLoRA (column size_ratio)."""
     table = times if "size" in times else times.assign(size="one")
     check_methods(table["method"], (method, REFERENCE))
     theirs = table[table["method"] == REFERENCE].set_index("size")["trainable"]

@@ -1,6 +1,6 @@
-"""What a training step of a whole model costs with each adapter: forward, backward and optimizer, in turns.
+"""The time of a training step of a whole model with each adapter: forward, backward and optimizer; models take turns.
 
-Source: S'MoRE, Table 7 (time of S'MoRE over that of MixLoRA at equal parameters).
+Source: S'MoRE, Table 7 (time of S'MoRE / time of MixLoRA at equal parameters).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 Step = Callable[[], float]
-WARM_UP = 2  # rounds that are run and not counted: the first allocate the optimizer's state
+WARM_UP = 2  # rounds that are not counted, because the first ones allocate the optimizer's state
 LR = 1e-4
 
 
@@ -47,20 +47,19 @@ def round_seconds(
 ) -> Rounds:
     """Time of a step of AdamW on random tokens, with every adapter, round by round.
 
-    On a CPU the time is process time with one thread, elsewhere that of the clock with the device's queue empty. Every
-    round times each model once, in an order that turns from round to round.
+    On a CPU, this is process time with one thread; on other devices, wall-clock time with an empty queue. Every round
+    times each model once, in an order that rotates from round to round.
 
     Args:
         configs: label -> PEFT configuration.
-        backbone: as in `load_backbone`, or a causal language model, which is left as it was; all models share its
-            weights.
-        batch: (samples, tokens of each).
-        rounds: that are counted.
-        device: where the models are.
+        backbone: as in `load_backbone`, or a causal language model, which is not changed; all models share its weights.
+        batch: (samples, tokens per sample).
+        rounds: number of counted rounds.
+        device: of the models.
         seed: of the tokens and of the adapters' weights.
 
     Raises:
-        ValueError: for no configuration, and a wrong shape or number of rounds, before anything is built.
+        ValueError: for no configuration, and for a wrong shape or number of rounds, before anything is built.
 
     Example:
         >>> mixture = ma.MoeLoraConfig(num_experts=4, top_k=2, gate="switch", target_modules=["up_proj"])
@@ -82,10 +81,10 @@ def round_seconds(
 
 def check(configs: Mapping[str, Any], batch: Sequence[int], rounds: int) -> None:
     if not configs:
-        raise ValueError("configs is empty; pass one label -> PEFT configuration or more")
+        raise ValueError("configs is empty; pass at least one {label: PEFT configuration}")
     if len(batch) != 2 or min(batch) < 1 or batch[1] < 2:
         raise ValueError(
-            f"batch = {tuple(batch)} must be (samples, tokens of each), at least (1, 2): a token predicts the next"
+            f"batch = {tuple(batch)} must be (samples, tokens per sample), at least (1, 2): a token predicts the next"
         )
     if rounds < 1:
         raise ValueError(f"rounds = {rounds} must be at least 1")
@@ -93,7 +92,7 @@ def check(configs: Mapping[str, Any], batch: Sequence[int], rounds: int) -> None
 
 @contextmanager
 def frozen(base: nn.Module) -> Iterator[None]:
-    """Nothing of `base` is trained inside; afterwards its flags and its device are as before."""
+    """Inside, `base` is frozen; afterwards its flags and its device are restored."""
     trained = {parameter: parameter.requires_grad for parameter in base.parameters()}
     device = next(iter(trained)).device
     base.requires_grad_(False)
@@ -134,7 +133,7 @@ def training_step(model: Any, batch: tuple[int, int], device: str) -> Step:
 
 
 def random_batch(model: Any, batch: tuple[int, int], device: str) -> dict[str, Tensor]:
-    """input_ids, attention_mask and labels (samples, tokens), and an intuition where the adapter routes by one."""
+    """input_ids, attention_mask and labels (samples, tokens), and an intuition if the adapter routes by one."""
     ids = torch.randint(model.get_base_model().config.vocab_size, batch).to(device)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
     config = model.active_peft_config
@@ -149,7 +148,7 @@ def wait(device: str) -> None:
 
 
 def interleaved(steps: Mapping[str, Step], rounds: int) -> pd.DataFrame:
-    """Seconds, one row per round and one column per label; garbage is collected before the rounds and not during them."""
+    """Seconds, one row per round and one column per label; garbage is collected only before the rounds."""
     labels = list(steps)
     rows = []
     collecting = gc.isenabled()
@@ -158,7 +157,7 @@ def interleaved(steps: Mapping[str, Step], rounds: int) -> pd.DataFrame:
     try:
         for number in range(rounds + WARM_UP):
             turn = number % len(labels)
-            # who runs after whom decides what is in the caches, so everybody comes first in turn
+            # the model before decides what is in the caches, so each model is first in turn
             seconds = {label: steps[label]() for label in labels[turn:] + labels[:turn]}
             rows.append([seconds[label] for label in labels])
     finally:
@@ -171,8 +170,8 @@ def summary(seconds: pd.DataFrame, reference: str | None) -> pd.DataFrame:
     """The seconds of `Rounds` -> one row per method.
 
     Columns method, seconds (median over rounds), seconds_low, seconds_high (quartiles), ratio (median of a round's time
-    over the reference's in the same round), ratio_low, ratio_high (95 % interval of that median, see
-    `median_interval`), rounds. Without a reference the ratios are NaN.
+    / the reference's in the same round), ratio_low, ratio_high (95 % interval of this median, see `median_interval`),
+    rounds. Without a reference, the ratios are NaN.
     """
     rows = []
     for label in seconds:
@@ -186,7 +185,7 @@ def summary(seconds: pd.DataFrame, reference: str | None) -> pd.DataFrame:
 
 
 def median_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
-    """(median, low, high) of (n,) values: two order statistics that hold the median of any distribution.
+    """(median, low, high) of (n,) values: two order statistics that contain the median of any distribution.
 
     The number of values below the true median is binomial(n, 1/2). Fewer than six values have no such 95 % interval:
     low and high are then NaN.
@@ -203,7 +202,7 @@ def median_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float
 def random_decoder(
     hidden: int, inner: int, layers: int, vocabulary: int = 2000, head: int = 64, seed: int = 0
 ) -> nn.Module:
-    """A Llama decoder of any size with random weights: what a step costs depends on shapes alone.
+    """A Llama decoder of any size with random weights, because the cost of a step depends only on shapes.
 
     hidden: width, a multiple of `head`. inner: width of the feed-forward blocks. Raises ValueError for another width.
 

@@ -1,4 +1,4 @@
-"""What does S'MoRE cost, in parameters and operations? Figs. 1 and 5, Tables 1 and 6, and all adapters side by side."""
+"""What does S'MoRE cost in parameters and operations? Figs. 1 and 5, Tables 1 and 6, and all adapters compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What S'MoRE says about its cost. Costs are counted, not sampled, so every claim is exact: it holds or fails."""
+"""What S'MoRE says about its cost. Costs are counted, not sampled, so every claim is exact; it holds or fails."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def table_claims(table: pd.DataFrame) -> list[Claim]:
 def router_claims(named: pd.DataFrame, protocol: pd.DataFrame) -> list[Claim]:
     """Fig. 5 from `router_shares` of the tables' structures and of the protocol's.
 
-    Which structures the figure has is not known to us, so "at most 26 %" has a part for either set. A share is that of
-    the three projections together.
+    We do not know which structures the figure shows, so "at most 26 %" has a part for each set. A share is that of the
+    three projections together.
 
     Example:
         >>> [claim.verdict for claim in router_claims(named, protocol)]
@@ -84,13 +84,13 @@ def at_most(name: str, statement: str, frame: pd.DataFrame, counts: str) -> Clai
 
 
 def falls_claim(named: pd.DataFrame, protocol: pd.DataFrame) -> Claim:
-    """The share falls with the rank in every family of structures that differ in nothing else."""
+    """The share falls with the rank in every family of structures that differ only in the rank."""
     counted = [falls(frame, by) for frame, by in ((named, ["s", "f", "layers"]), (protocol, ["s", "f", "ladder"]))]
     held, families = (sum(numbers) for numbers in zip(*counted, strict=True))
     return Claim(
         "smore_fig5_small_ranks",
         "S'MoRE Fig. 5",
-        "the router's share is larger for small ranks: families of structures in which it falls with the rank",
+        "the router's share is larger for small ranks: number of families of structures in which it falls with the rank",
         held,
         families,
         float(families - held),
@@ -113,7 +113,7 @@ def statistics_claim(named: pd.DataFrame) -> Claim:
     return Claim(
         "smore_fig5_gate_flops",
         "S'MoRE's statistics",
-        "our reading: gate_flops is below what the router computes; the ratio is above 1 for every structure",
+        "our reading: gate_flops is less than what the router computes; the ratio is above 1 for every structure",
         [round(float(value), 3) for value in ratio],
         1.0,
         float(max(0.0, (1 - ratio).max())),
@@ -122,7 +122,7 @@ def statistics_claim(named: pd.DataFrame) -> Claim:
 
 
 def module_claim(costs: pd.DataFrame) -> Claim:
-    """No count of this figure's layer differs from its formula, in parameters or in operations."""
+    """For this figure's layer, all counts of parameters and operations equal the formulas."""
     gap = int(costs[["parameter_gap", "operation_gap"]].to_numpy().max())
     return Claim(
         "smore_cost_adapters",

@@ -1,4 +1,4 @@
-"""What adapters cost, in tables: all of them side by side, S'MoRE's Tables 1 and 6, and its router (Fig. 5).
+"""What adapters cost, in tables: all of them compared, S'MoRE's Tables 1 and 6, and its router (Fig. 5).
 
 Operations are multiply-accumulates of matrix products per token, as in `theory.cost`.
 """
@@ -28,7 +28,7 @@ MOST = 0.26  # of the experts' operations, Fig. 5
 
 
 def systems() -> dict[str, tuple[str, Any]]:
-    """Label -> (registered name, configuration): every adapter in sizes of 64 ranks in all, T-REX in its authors'."""
+    """Label -> (registered name, configuration): every adapter with a total rank of 64; T-REX with its authors' sizes."""
     from ...adapters import MoeLoraConfig, SiraConfig, SmoreConfig, TRexConfig
     from ...adapters.hydralora import HydraLoraConfig
     from ...adapters.momor import MomorConfig
@@ -53,7 +53,7 @@ def systems() -> dict[str, tuple[str, Any]]:
 
 
 def priced(in_features: int, out_features: int) -> dict[str, tuple[Cost, Counted]]:
-    """Every system's cost by formula and as counted on its module."""
+    """Every system's cost by formula and counted on its module."""
     layer = in_features, out_features
     found = {"LoRA": (lora_cost(*layer, LORA_RANK), count_lora(*layer, LORA_RANK))}
     for label, (name, config) in systems().items():
@@ -62,10 +62,10 @@ def priced(in_features: int, out_features: int) -> dict[str, tuple[Cost, Counted
 
 
 def adapter_costs(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.DataFrame:
-    """A row per system and part ("experts", "router"), counted on the modules and set against the formulas.
+    """One row per system and part ("experts", "router"): counts on the modules, compared with the formulas.
 
     Columns system, part, parameters, active_parameters, needed (operations of the formula), computed (counted on the
-    module), per_call (counted, once a forward pass of one sample), ratio (computed / needed), and the two gaps between
+    module), per_call (counted, once per forward pass of one sample), ratio (computed / needed), and the two gaps between
     count and formula, parameter_gap and operation_gap, which should be 0.
 
     >>> costs = adapter_costs(64, 64)
@@ -74,7 +74,7 @@ def adapter_costs(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.Dat
     """
     rows = []
     for system, (formula, counted) in priced(in_features, out_features).items():
-        held = {  # by formula, those of a token at most, counted
+        held = {  # by formula, used by one token at most, counted
             "experts": (formula.expert_parameters, formula.active_parameters, counted.expert_parameters),
             "router": (formula.router_parameters, formula.router_parameters, counted.router_parameters),
         }
@@ -103,7 +103,7 @@ def adapter_costs(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.Dat
 
 
 def cost_differences(in_features: int = WIDTH, out_features: int = WIDTH) -> pd.DataFrame:
-    """Where a module computes something other than its formula, and why: one row per matrix product.
+    """Where a module computes more or less than its formula, and why: one row per matrix product.
 
     Columns system, part, term, needed, computed, extra (computed − needed), per_call, why.
 
@@ -123,9 +123,9 @@ def overhead_table(width: int = WIDTH) -> pd.DataFrame:
     """Tables 1 and 6 for s = 4, f = 2: one row per table, rank r and number of layers; percent of 2 d d_L.
 
     Columns table, r, layers, d_L, printed, formula (the paper's), deviation (formula − printed, percentage points),
-    module: the same share on the real module, for Table 1 of all its parameters without the router's, biases
-    included; for Table 6 of what it computes between the down factors and W_proj. distinct: Table 6 with each expert's
-    B computed once a token; for Table 1 the formula. used: Table 6 against what a token's experts and W_proj compute.
+    module: the same share on the real module: for Table 1 of all its parameters except the router's, including biases;
+    for Table 6 of what it computes between the down factors and W_proj. distinct: Table 6 with each expert's B computed
+    once per token; for Table 1 the formula. used: Table 6 relative to what a token's experts and W_proj compute.
 
     >>> table = overhead_table(width=512).query("table == 'Table 1'")
     >>> table[["r", "layers", "d_L", "formula", "module"]].head(3).round(2)
@@ -202,8 +202,8 @@ def router_shares(structures: Sequence[Any]) -> pd.DataFrame:
 
     Columns structure, s, f, layers, r (of the lowest layer), total_rank, projection ("gate", "up", "down" or "all", all
     three together), counts, router, experts, share. counts: "authors" (each gate once), "per parent" (as often as it
-    runs), "per parent, noise" (with noisy top-k's second map), and "module", what our modules compute, for both sides
-    of the share; the others divide by what the routed experts need.
+    runs), "per parent, noise" (with noisy top-k's second map), and "module", the operations of our modules for router
+    and experts; the other ways divide by what the routed experts need.
 
     >>> shares = router_shares(named_structures()[:1])
     >>> shares.query("projection == 'all'")[["counts", "share"]].round(3)
@@ -232,11 +232,11 @@ def router_shares(structures: Sequence[Any]) -> pd.DataFrame:
 
 
 def whole(frame: pd.DataFrame, counts: str) -> pd.DataFrame:
-    """The rows of one way of counting, the three projections together."""
+    """The rows of one way of counting, for the three projections together."""
     return frame[(frame["counts"] == counts) & (frame["projection"] == "all")]
 
 
 def router_counts(width: int, config: Any) -> dict[str, int]:
-    """The router's operations a token by the three ways that need no module."""
+    """The router's operations per token, counted in the three ways that need no module."""
     counted = (authors_gate_macs(width, config), true_gate_macs(width, config), true_gate_macs(width, config, True))
     return dict(zip(COUNTS, counted))

@@ -1,4 +1,4 @@
-"""All adapters side by side: their parameters, what a token uses, and what it costs to compute."""
+"""All adapters compared: their parameters, the part that a token uses, and the operations."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ QUANTITIES = {
     "computed": "operations computed",
 }
 PANELS = (
-    ("parameters", "active_parameters", "(a) parameters", "held", "used by a token at most"),
+    ("parameters", "active_parameters", "(a) parameters", "all", "used by one token at most"),
     ("computed", "needed", "(b) multiply-accumulates per token", "computed by the module", "needed by the formula"),
 )
 
 
 def plot(found: AdapterCosts) -> Figure:
-    """A bar per system, experts and router stacked.
+    """One bar per system, experts and router stacked.
 
-    (a) parameters, with a bar inside for those of the experts that a token uses at most (and the router's);
-    (b) operations that the module computes, with those that the formula needs inside.
+    (a) parameters, with an inner bar for the most that one token uses (experts and router);
+    (b) operations that the module computes, with an inner bar for those that the formula needs.
     """
     from matplotlib.patches import Patch
 
@@ -52,7 +52,7 @@ def plot(found: AdapterCosts) -> Figure:
         panels[0].invert_yaxis()
         handles = [Patch(color=color, label=part) for part, color in PART_COLORS.items()]
         fig.legend(handles=handles, loc="outside upper left", ncols=2)
-        note_below(fig, found.note("Wide bars are counted on the module; narrow ones by the formula."))
+        note_below(fig, found.note("Wide bars are counted on the module, narrow ones are computed by the formula."))
     return fig
 
 
@@ -65,7 +65,7 @@ def draw_bars(panel: Any, costs: pd.DataFrame, quantity: str, systems: list[str]
 
 
 def interactive(found: AdapterCosts) -> go.Figure:
-    """Stacked bars, buttons for what is counted, hover with all counts of a part."""
+    """Stacked bars; buttons choose what is counted, hover shows all counts of a part."""
     import plotly.graph_objects as go
 
     fig = go.Figure()

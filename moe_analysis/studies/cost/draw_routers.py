@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COUNT_LABELS = {
     "authors": "authors' count: each gate once",
     "per parent": "every gate once per parent",
-    "per parent, noise": "the same, with the noise's map",
+    "per parent, noise": "the same, plus the noise's map",
     "module": "our module, router and experts",
 }
 COUNT_COLORS = dict(zip(COUNTS, ("#5A5A5A", "#0072B2", "#56B4E9", "#D55E00"), strict=True))
@@ -31,10 +31,10 @@ PROJECTION_NAMES = ("gate", "up", "down", "all")
 
 
 def plot(found: RouterShares) -> Figure:
-    """The router's operations over the experts'.
+    """The router's operations divided by the experts'.
 
-    (a) the protocol's structures by their total rank, authors' count, the three projections together; (b) the
-    structures of Tables 1 and 6 by every way of counting; (c) one of them projection by projection.
+    (a) the protocol's structures by their total rank, in the authors' count, for the three projections together;
+    (b) the structures of Tables 1 and 6 by every way of counting; (c) one of them, projection by projection.
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.5)
@@ -43,7 +43,7 @@ def plot(found: RouterShares) -> Figure:
         draw_counts(second, found.named)
         draw_projections(third, found.named)
         fig.legend(*second.get_legend_handles_labels(), loc="outside upper left", ncols=2)
-        note_below(fig, found.note("A dot or a bar is one structure; dashes: the paper's 26 %."))
+        note_below(fig, found.note("A dot or a bar is one structure; dashes are the paper's 26 %."))
     return fig
 
 
@@ -98,7 +98,7 @@ def draw_projections(panel: Any, named: pd.DataFrame) -> None:
 
 
 def draw_bars(panel: Any, shares: Mapping[str, pd.Series], names: Sequence[str]) -> None:
-    """A group of bars per name, one for every way of counting."""
+    """One group of bars per name, with one bar per way of counting."""
     for number, (counts, values) in enumerate(shares.items()):
         places = np.arange(len(names)) + (number - 1.5) * 0.2
         panel.bar(places, values, 0.2, color=COUNT_COLORS[counts], label=COUNT_LABELS[counts])
@@ -110,7 +110,7 @@ def draw_bars(panel: Any, shares: Mapping[str, pd.Series], names: Sequence[str])
 
 
 def interactive(found: RouterShares) -> go.Figure:
-    """A point per structure, a trace per way of counting, buttons for the projection."""
+    """One point per structure, one trace per way of counting; buttons choose the projection."""
     import plotly.graph_objects as go
 
     both = pd.concat([found.named, found.protocol], ignore_index=True)
@@ -142,7 +142,7 @@ def interactive(found: RouterShares) -> go.Figure:
     fig.add_hline(MOST, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
     fig.add_annotation(
         text="26 % (paper)", x=1, xref="x domain", xanchor="right", y=np.log10(MOST), yanchor="bottom", showarrow=False
-    )  # on a logarithmic axis plotly places texts by their exponent, lines not
+    )  # on a logarithmic axis plotly places texts by their exponent, but lines by their value
     return arranged(
         fig,
         height=600,

@@ -21,7 +21,7 @@ TITLES = {"Table 1": "parameters Δ", "Table 6": "operations Δ′"}
 
 
 def plot(found: Overheads) -> Figure:
-    """A panel per table, overhead against the number of layers: rings printed, lines the formula, crosses the module."""
+    """One panel per table, overhead against layers: rings are printed values, lines the formula, crosses the module."""
     with use_style():
         fig = figure(FULL_WIDTH, 2.9)
         panels = fig.subplots(1, 2)
@@ -35,7 +35,7 @@ def plot(found: Overheads) -> Figure:
             panel.set_title(f"({letter}) {name}: {TITLES[str(name)]}")
             panel.grid(axis="y")
         handles, labels = panels[-1].get_legend_handles_labels()
-        # matplotlib fills a legend column by column: a column for each kind of mark, a row for each rank
+        # matplotlib fills a legend column by column: one column per kind of mark, one row per rank
         order = [rank * 3 + kind for kind in range(3) for rank in range(len(handles) // 3)]
         fig.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside upper left", ncols=3)
         note_below(fig, found.note("A mark is one structure."))
@@ -61,7 +61,7 @@ def draw_rank(panel: Any, r: int, cells: pd.DataFrame) -> None:
 
 
 def interactive(found: Overheads) -> go.Figure:
-    """The same; hover shows printed, formula, deviation and what the module has."""
+    """The same; hover shows the printed value, the formula, the deviation and the module's count."""
     from plotly.subplots import make_subplots
 
     names = found.table["table"].unique()

@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from .measure import ExampleTree
 
 LEVEL, SPACE = 3.0, 1.5  # height between two layers, width between two leaves
-POOL_EDGE = -1.6  # where the pools end, left of the tree
+POOL_EDGE = -1.6  # right end of the pools, which are left of the tree
 NOT_CHOSEN = "#F2F2F2"
 
 
 def plot(found: ExampleTree) -> Figure:
-    """(a) propagation from the leaves up and (b) routing from the root down, of one token.
+    """(a) propagation from the leaves up and (b) routing from the root down, for one token.
 
-    A color is an expert of a pool, a gray box one that the token does not use. (a) numbers at the edges are scores;
+    A color is an expert of a pool, a gray box is one that the token does not use. (a) numbers at the edges are scores;
     (b) a row of keys is one run of a gate, so that a layer's gate appears once per parent.
 
     Raises:
-        ValueError: when the tree has not as many layers as there are pools.
+        ValueError: if the numbers of layers and of pools differ.
     """
     num_experts, layers = found.num_experts, int(found.tree["layer"].max())
     if layers != len(num_experts):
         raise ValueError(
-            f"num_experts = {list(num_experts)} has {len(num_experts)} pools but the tree {layers} "
-            "layers; pass one size a layer"
+            f"num_experts = {list(num_experts)} has {len(num_experts)} pools but the tree has {layers} "
+            "layers; pass one size per layer"
         )
     nodes = layout(found.tree)
     with use_style():
@@ -49,19 +49,19 @@ def plot(found: ExampleTree) -> Figure:
         draw_routing(right, nodes, num_experts)
         left.set_title("(a) propagation, from the leaves up")
         right.set_title("(b) routing, from the root down")
-        note_below(fig, found.note("Numbers are the scores of the routing; gray: experts that the token does not use."))
+        note_below(fig, found.note("Numbers are scores of the routing; the token does not use the gray experts."))
     return fig
 
 
 def layout(tree: pd.DataFrame) -> list[Any]:
-    """The rows of `residual_tree` as tuples with x and y: leaves evenly spaced, every parent above its children's middle."""
+    """The rows of `residual_tree` as tuples with x and y: leaves evenly spaced, parents above the middle of children."""
     placed = tree_layout(tree.sort_values("expert", kind="stable")).sort_values("node")
     across = (placed["x"] * (placed["layer"] == 0).sum() - 0.5) * SPACE
     return list(placed.assign(x=across, y=placed["layer"] * LEVEL).itertuples(index=False))
 
 
 def children(nodes: list[Any], parent: Any) -> list[Any]:
-    """Nodes below one, in the order of their experts: a set of experts has no other."""
+    """The children of a node, in the order of their experts, since a set of experts has no other order."""
     return sorted((node for node in nodes if node.parent == parent.node), key=lambda node: node.expert)
 
 
@@ -107,7 +107,7 @@ def node_label(layer: int, expert: int) -> str:
 
 
 def node_rules(layers: int) -> str:
-    """What a node hands up, in the lowest layer and above."""
+    """What a node passes up, in the lowest layer and above."""
     rule = "$R_0^n$ gives $\\sigma(B_0^n A_0^n x)$"
     return rule + ("\n$R_l^n$ gives $\\sigma(B_l^n A_l^n x + W_l x_l^n)$" if layers > 1 else "")
 
@@ -132,7 +132,7 @@ def draw_routing(panel: Any, nodes: list[Any], num_experts: Sequence[int]) -> No
     layers = len(num_experts)
     whole = max(node.x for node in nodes) + SPACE
     widths = [whole / len(of_layer(nodes, layer + 1)) for layer in range(layers)]
-    places: dict[int, tuple[float, float]] = {}  # the foot of each chosen key, from where its children's query comes
+    places: dict[int, tuple[float, float]] = {}  # the bottom of each chosen key, where its children's query starts
     root, top = nodes[0], layers * LEVEL
     box(panel, root.x, top, 2.0, 0.84, "$x_{down}$", "white")
     arrow(panel, (root.x, top + 1.3), (root.x, top + 0.42))
@@ -223,7 +223,7 @@ def draw_marks(
     colors: list[str],
     symbol: str = "circle",
 ) -> None:
-    """Named marks of one panel, each telling something when it is hovered."""
+    """Named marks of one panel with their hover texts."""
     fig.add_scatter(
         x=across,
         y=up,
@@ -241,7 +241,7 @@ def draw_marks(
 
 
 def hover(row: Any) -> str:
-    """What is known about one node of the tree."""
+    """The hover text of one node of the tree."""
     if row.parent < 0:
         return f"root: the layer's output, of norm {row.contribution:.3g}"
     return (

@@ -1,4 +1,4 @@
-"""What S'MoRE costs: its tree (Fig. 1), its router (Fig. 5), its layers (Tables 1 and 6), and every adapter beside it.
+"""What S'MoRE costs: its tree (Fig. 1), its router (Fig. 5), its layers (Tables 1 and 6), and all adapters compared.
 
 Nothing is trained: costs are exact, by formula and counted on modules.
 """
@@ -45,15 +45,15 @@ class ExampleTree(Result):
     title = "S'MoRE Fig. 1: propagation and routing"
     question = "How do residuals travel up a token's tree, and how does the router choose the tree?"
     how_to_read = (
-        "Residuals travel up, from the leaves to the output; the tree that they travel in is chosen from the root down. "
-        "Numbers at edges are scores. A row of keys in (b) is one run of a gate: the lower gate runs once for each "
-        "parent. Experts are numbered from 1 in the drawing and from 0 in the table."
+        "Residuals travel up, from the leaves to the output; the tree is chosen from the root down. Numbers at edges are "
+        "scores. A row of keys in (b) is one run of a gate: the lower gate runs once for each parent. Experts are "
+        "numbered from 1 in the drawing and from 0 in the table."
     )
     how_to_explore = (
-        "“pools: experts in use”: the experts of each pool, pale where the tree does not use them. “the tree”: "
-        "residuals travel up, from the leaves to the output; the tree that they travel in is chosen from the root "
-        "down. The thicker an edge, the larger its score; point at a node for the numbers. Experts are numbered from "
-        "1 in the drawing and from 0 in the table."
+        "“pools: experts in use”: the experts of each pool; experts that the tree does not use are pale. “the tree”: "
+        "residuals travel up, from the leaves to the output; the tree is chosen from the root down. Thicker edges have "
+        "larger scores; point at a node for the numbers. Experts are numbered from 1 in the drawing and from 0 in the "
+        "table."
     )
     drawing = "draw_tree"
 
@@ -80,8 +80,8 @@ class RouterShares(Result):
     question = "How much does the router compute, compared with the experts?"
     how_to_read = (
         "The feed-forward projections of LLaMA 3.2-1B with noisy top-k gates. The authors' statistics count every "
-        "gate once, though it runs once for each parent; both counts are shown. We do not know which structures the "
-        "paper's figure shows, so those of Tables 1 and 6 and the whole grid of the protocol are shown. Dashes mark "
+        "gate once, although it runs once for each parent; both counts are shown. We do not know which structures the "
+        "paper's figure shows, so we show those of Tables 1 and 6 and the whole grid of the protocol. Dashes mark "
         "26 %."
     )
     drawing = "draw_routers"
@@ -116,11 +116,11 @@ class Overheads(Result):
 
 @dataclass(frozen=True, eq=False)
 class AdapterCosts(Result):
-    """Every adapter: what it holds, what a token uses, what it computes.
+    """Every adapter: its parameters, those that a token uses, and its operations.
 
     Args:
         costs: as `adapter_costs` returns it.
-        differences: where modules compute something other than the formulas, as `cost_differences` returns it.
+        differences: where modules compute more or less than the formulas, as `cost_differences` returns it.
         verified: the checks of the cost formulas, as `theory.verify` returns it.
     """
 
@@ -128,14 +128,14 @@ class AdapterCosts(Result):
     title = "What every adapter of one layer costs"
     question = "How many parameters does an adapter have, and what does it compute for one token?"
     how_to_read = (
-        "Operations are multiply-accumulates of matrix products per token. Narrow bars are what the formula needs, with "
-        "experts computed only where a token uses them; wide bars are counted on the module, which computes every expert "
+        "Operations are multiply-accumulates of matrix products per token. Narrow bars are what the formula needs: it "
+        "computes only the experts that a token uses. Wide bars are counted on the module, which computes every expert "
         "in dense products."
     )
     how_to_explore = (
-        "One bar per system, its experts and its router. The menu chooses parameters or operations, which are "
-        "multiply-accumulates of matrix products per token: needed by the formula, with experts computed only where a "
-        "token uses them, or computed by the module, which computes every expert in dense products."
+        "One bar per system, with its experts and its router. The buttons choose parameters or operations, which are "
+        "multiply-accumulates of matrix products per token: those needed by the formula, which computes only the "
+        "experts that a token uses, or those of the module, which computes every expert in dense products."
     )
     drawing = "draw_adapters"
 
@@ -146,7 +146,7 @@ class AdapterCosts(Result):
 
 @asked(seed=0)
 def measure_tree(seed: int = 2) -> ExampleTree:
-    """The tree of Fig. 1 in a random layer of that seed.
+    """The tree of Fig. 1 in a random layer with this seed.
 
     Example:
         >>> measure_tree().verdicts
@@ -167,11 +167,11 @@ def measure_routers(
     """Fig. 5.
 
     Args:
-        named: `SmoreConfig`s, or one, that stand for those of the figure; None is those of Tables 1 and 6.
+        named: one or several `SmoreConfig`s that represent those of the figure; None is those of Tables 1 and 6.
         protocol: the grid; None is the paper's protocol.
 
     Raises:
-        ValueError: for anything but S'MoRE's configurations.
+        ValueError: for anything except S'MoRE's configurations.
 
     Example:
         >>> found = measure_routers(named_structures()[:1], protocol_structures(1)[:2])
@@ -181,7 +181,7 @@ def measure_routers(
     for name, given in {"named": named, "protocol": protocol}.items():
         for one in given or ():
             if not (hasattr(one, "num_experts") and hasattr(one, "fanout")):
-                raise refused(name, one, "S'MoRE", f"pass configurations, such as {name}=[ma.SmoreConfig(...)]")
+                raise refused(name, one, "SmoreConfig", f"pass configurations, such as {name}=[ma.SmoreConfig(...)]")
     return RouterShares(
         named=router_shares(named_structures() if named is None else named),
         protocol=router_shares(protocol_structures() if protocol is None else protocol),
@@ -201,7 +201,7 @@ def measure_tables() -> Overheads:
 
 @asked()
 def measure_adapters(in_features: int = WIDTH, out_features: int = WIDTH) -> AdapterCosts:
-    """What every adapter of a layer costs.
+    """The cost of every adapter of one layer.
 
     Args:
         in_features, out_features: of the layer.

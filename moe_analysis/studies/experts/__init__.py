@@ -1,4 +1,4 @@
-"""What happens to the experts while they learn: conditioning, likeness and load. Beyond gR."""
+"""What happens to the experts while they learn: conditioning, similarity and load. Beyond gR."""
 
 from __future__ import annotations
 

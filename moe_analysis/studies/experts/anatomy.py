@@ -1,7 +1,7 @@
-"""The anatomy of experts over training: how well conditioned they are, how alike, and how evenly used.
+"""The anatomy of experts over training: how well conditioned, how similar, and how evenly used they are.
 
 Frames have one row per (method, seed, step, module), with the layer that the module belongs to. A step counts the updates
-made before: step 0 is the model as it was initialized.
+made before: step 0 is the initialized model.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def conditioning(runs: Sequence[Any]) -> pd.DataFrame:
     """Columns of KEYS, gram_condition_a, gram_condition_b, damped_condition_b, singular_share.
 
     Condition numbers are medians over the module's experts: of A_i A_iᵀ and B_iᵀ B_i, and of B_iᵀ B_i with the damping
-    that a Riemannian step adds. Experts with B_i = 0 have no undamped one and are left out (NaN where all are, as at
-    the start); inf where half of the others are singular. singular_share: experts whose B_iᵀ B_i is zero or singular.
+    that a Riemannian step adds. Experts with B_i = 0 have no undamped one and are left out (NaN if all are, as at the
+    start); inf if half of the others are singular. singular_share: share of experts whose B_iᵀ B_i is zero or singular.
 
     >>> found = conditioning(pair)
     >>> bool((found["gram_condition_a"] >= 1).all())
@@ -43,7 +43,7 @@ def conditioning(runs: Sequence[Any]) -> pd.DataFrame:
 
 
 def median(values: np.ndarray) -> np.ndarray:
-    """Lower median over the last axis of what is not NaN, so that it is one of the values; NaN where nothing is."""
+    """Lower median over the last axis, ignoring NaN, so that it is one of the values; NaN if all are NaN."""
     ordered = np.sort(values, axis=-1)  # NaN last
     count = (~np.isnan(values)).sum(-1, keepdims=True)
     return np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis=-1)[..., 0]
@@ -52,8 +52,8 @@ def median(values: np.ndarray) -> np.ndarray:
 def similarity(runs: Sequence[Any]) -> pd.DataFrame:
     """Columns of KEYS, map_similarity, output_similarity, update_similarity: mean cosines over pairs of experts.
 
-    0 for unrelated experts, 1 for experts that do the same. NaN where fewer than two maps (outputs, updates) differ
-    from zero.
+    0 for unrelated experts, 1 for experts that do the same. NaN if fewer than two maps (outputs, updates) differ from
+    zero.
 
     >>> found = similarity(pair)["map_similarity"].dropna()
     >>> bool(found.between(-1, 1).all())
@@ -73,10 +73,11 @@ def load_balance(runs: Sequence[Any]) -> pd.DataFrame:
     token_entropy: normalized entropy of one token's gates, mean over tokens: how many experts a token uses.
     load_balance: normalized entropy over experts of the load (the share of tokens that use an expert); load_variation:
     its coefficient of variation; dead_share: experts that no token used. importance_balance: normalized entropy of the
-    mean gates, which says more than the load where a gate keeps every expert.
-    The first is not the others. When every token spreads its gates evenly over the same few experts its entropy is
-    as high as top-k allows and the load is as uneven; when each token uses one expert, and all are used alike, the
-    entropy is 0 and the load perfectly balanced. A single expert has no entropy: NaN.
+    mean gates, which says more than the load if a gate keeps every expert.
+    token_entropy does not measure the balance. If every token spreads its gates evenly over the same few experts, its
+    entropy is as high as top-k allows, but the load is as uneven as possible. If each token uses one expert, and all
+    experts are used equally often, the entropy is 0 and the load is perfectly balanced. A single expert has no
+    entropy: NaN.
 
     >>> found = load_balance(pair)
     >>> int(found["step"].max()), bool(found["load_balance"].between(0, 1).all())
@@ -105,9 +106,8 @@ def anatomy_bands(*frames: pd.DataFrame, by: str = "layer") -> pd.DataFrame:
     """Columns method, `by`, step, measure, mean, low, high, seeds, for every measure of the frames.
 
     frames: of `conditioning`, `similarity` and `load_balance`. by: "layer" or "module"; a layer's modules are averaged
-    within a seed. mean, low and high are the mean and the extremes of the seeds. Condition numbers are averaged as
-    logarithms; one that is infinite makes its mean infinite. NaN where no seed has a value. Raises ValueError for
-    another `by`.
+    within a seed. mean, low and high are the mean, the lowest and the highest seed. Condition numbers are averaged as
+    logarithms; an infinite one makes the mean infinite. NaN if no seed has a value. Raises ValueError for another `by`.
 
     >>> bands = anatomy_bands(load_balance(pair), by="layer")
     >>> bands["layer"].nunique(), bands["measure"].unique().tolist()[:2]

@@ -1,6 +1,6 @@
 """What gate rescaling may do to the experts: our own hypotheses, declared before they were measured.
 
-Compared are means over modules and over the second half of training, paired by seed.
+They compare means over modules and over the second half of training, paired by seed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 SOURCE = "our hypothesis, beyond gR"
 PLAIN, RESCALED = "RSGD", "gRSGD"
-LATE = 0.5  # of the steps: what is compared is the second half of training
+LATE = 0.5  # of the steps: the second half of training is compared
 ALIKE = 0.05  # of a cosine, whose scale ends at 1
-CONDITION = 0.1  # of a decimal logarithm: a quarter
-FOLLOWS = 0.5  # a rank correlation from which one may speak of telling
+CONDITION = 0.1  # of a decimal logarithm: about a quarter of the condition number
+FOLLOWS = 0.5  # the rank correlation from which on the entropy says something about the balance
 BELOW = 0.1  # of a rank correlation
 QUESTIONS = {
-    "update_similarity": ("gate rescaling makes the experts' updates less alike", "mean cosine", ALIKE),
-    "map_similarity": ("gate rescaling makes the experts' maps less alike", "mean cosine", ALIKE),
-    "output_similarity": ("gate rescaling makes the experts' outputs less alike", "mean cosine", ALIKE),
+    "update_similarity": ("gate rescaling makes the experts' updates less similar", "mean cosine", ALIKE),
+    "map_similarity": ("gate rescaling makes the experts' maps less similar", "mean cosine", ALIKE),
+    "output_similarity": ("gate rescaling makes the experts' outputs less similar", "mean cosine", ALIKE),
     "gram_condition_b": (
-        "gate rescaling leaves the Gram matrices of B better conditioned",
+        "gate rescaling makes the Gram matrices of B better conditioned",
         "log10 of the condition number",
         CONDITION,
     ),
@@ -38,7 +38,7 @@ QUESTIONS = {
 
 
 def claims(found: ExpertAnatomy) -> list[Claim]:
-    """Less alike and better conditioned experts; and that a token's entropy does not tell the balance of the load."""
+    """Less similar and better conditioned experts; and a token's entropy does not determine the balance of the load."""
     means = late_means([found.conditioning, found.similarity], list(QUESTIONS))
     declared = [
         Claim(
@@ -72,7 +72,7 @@ def gaps(means: pd.DataFrame, measure: str) -> Effect | str:
 def late_means(frames: Sequence[pd.DataFrame], measures: Sequence[str]) -> pd.DataFrame:
     """Columns method, seed and the measures: means over modules and the second half of training.
 
-    Condition numbers are averaged as logarithms; what is not finite is left out.
+    Condition numbers are averaged as logarithms; infinity and NaN are left out.
     """
     merged = frames[0]
     for frame in frames[1:]:

@@ -1,4 +1,4 @@
-"""The anatomy of experts over training: conditioning, similarity, and a token's entropy beside the balance of load."""
+"""The anatomy of experts over training: conditioning, similarity, and a token's entropy with the balance of load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of, points_of
-from ...drawing.style import BANDS, FULL_WIDTH, figure, method_color, note_below, use_style
+from ...drawing.style import BANDS, DASHES, FULL_WIDTH, figure, method_color, note_below, use_style
 from ..records import layer_title
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .measure import ExpertAnatomy
 
 MOST_LAYERS = 4  # columns of the paper figure
-# plotly's names, matplotlib's patterns
-DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6)), "dot": (0, (1, 1.4))}
 
 
 class Row(NamedTuple):
@@ -50,10 +48,10 @@ def plot(found: ExpertAnatomy, layers: Sequence[str] | None = None) -> Figure:
     """The paper figure: one column per layer, one row per family of measures.
 
     A color is a method, a dash a measure; lines are means over seeds, shades reach from the lowest seed to the highest.
-    Lines begin where a measure is defined, and what is infinite is a gap.
+    Lines begin where a measure is defined; an infinite value leaves a gap.
 
     Args:
-        layers: None is the first, the last and at most two between.
+        layers: None takes the first, the last and at most two between them.
 
     Raises:
         ValueError: for a layer without a row.
@@ -63,7 +61,7 @@ def plot(found: ExpertAnatomy, layers: Sequence[str] | None = None) -> Figure:
     layers = spread(known) if layers is None else list(layers)
     if unknown := [layer for layer in layers if layer not in known]:
         raise ValueError(
-            f"layers names {', '.join(unknown)}, which the bands do not have; choose from {', '.join(known)}"
+            f"layers has {', '.join(unknown)}, which the bands do not have; choose from {', '.join(known)}"
         )
     with use_style():
         fig = figure(FULL_WIDTH, 5.6)
@@ -84,7 +82,7 @@ def plot(found: ExpertAnatomy, layers: Sequence[str] | None = None) -> Figure:
 
 
 def spread(layers: list[str]) -> list[str]:
-    """At most MOST_LAYERS of them, evenly spaced, the first and the last among them."""
+    """At most MOST_LAYERS of them, evenly spaced, including the first and the last."""
     places = np.linspace(0, len(layers) - 1, min(MOST_LAYERS, len(layers))).round().astype(int)
     return [layers[place] for place in places]
 
@@ -110,7 +108,7 @@ def of(bands: pd.DataFrame, method: str, measure: str) -> pd.DataFrame:
 
 
 def tidy_logarithm(panel: Any) -> None:
-    """Ticks at 1, 2, 5 of every decade while there are few decades, as plain numbers."""
+    """Ticks at 1, 2, 5 of every decade if there are few decades, as plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = panel.get_ylim()
@@ -182,7 +180,7 @@ def dash_key(row: Row) -> str:
 def explorer_traces(
     bands: pd.DataFrame, row: Row, methods: Sequence[str], leading: bool, visible: bool
 ) -> list[go.Scatter]:
-    """A line for every method and measure of a row; only the first of a method is in the legend."""
+    """One line per method and measure of a row; only the first line of a method is in the legend."""
     import plotly.graph_objects as go
 
     traces = []

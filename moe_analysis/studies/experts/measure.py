@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
@@ -20,23 +18,24 @@ class ExpertAnatomy(Result):
 
     Args:
         conditioning: condition numbers of the Gram matrices, as `conditioning` returns them.
-        similarity: how alike experts are, as `similarity` returns it.
+        similarity: how similar experts are, as `similarity` returns it.
         load: how evenly experts are used, as `load_balance` returns it.
     """
 
     item = "gr_anatomy"
-    title = "Beyond gR: conditioning, likeness and load of the experts"
+    title = "Beyond gR: conditioning, similarity and load of the experts"
     question = "What does gate rescaling do to the experts while they learn?"
     how_to_read = (
         "One column per layer, one color per method, one dash per measure. Lines are means over seeds, shades reach "
-        "from the lowest seed to the highest. The entropy of a token's gates is near 1 where its chosen experts have "
-        "equal gates; the entropy of the load is near 1 where all experts are chosen equally often."
+        "from the lowest seed to the highest. The entropy of a token's gates is near 1 if its chosen experts have "
+        "equal gates; the entropy of the load is near 1 if all experts are chosen equally often."
     )
     how_to_explore = (
-        "The layer of the menu; one color per method, one dash per measure. Lines are means over seeds; point at one "
-        "for the lowest and the highest seed. The entropy of a token's gates is near 1 where its chosen experts have "
-        "equal gates; the entropy of the load is near 1 where all experts are chosen equally often."
+        "The menu chooses the layer; one color per method, one dash per measure. Lines are means over seeds; point at "
+        "a line for the lowest and the highest seed. The entropy of a token's gates is near 1 if its chosen experts "
+        "have equal gates; the entropy of the load is near 1 if all experts are chosen equally often."
     )
+    saved = ("bands",)
 
     conditioning: pd.DataFrame
     similarity: pd.DataFrame
@@ -44,21 +43,17 @@ class ExpertAnatomy(Result):
 
     @cached_property
     def bands(self) -> pd.DataFrame:
-        """Means and extremes of the seeds, by layer."""
+        """Mean, lowest and highest seed, by layer."""
         return anatomy_bands(self.conditioning, self.similarity, self.load)
 
     @cached_property
     def by_module(self) -> pd.DataFrame:
-        """Means and extremes of the seeds, by module."""
+        """Mean, lowest and highest seed, by module."""
         return anatomy_bands(self.conditioning, self.similarity, self.load, by="module")
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
         return {**super().tables, "bands": self.bands}
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"bands": self.bands}
 
 
 @asked()
@@ -69,7 +64,7 @@ def measure(runs: Runs) -> ExpertAnatomy:
         runs: with recorded gates and experts (`record_experts_every`); usually RSGD and gRSGD at the same seeds.
 
     Raises:
-        ValueError: without runs, and for runs of one method and seed.
+        ValueError: without runs, and for two runs of the same method and seed.
         RunError: for a run without records of its experts.
 
     Example:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .measure import FirstSteps
 
-MOST_NUMBERED = 40  # tokens in a row up to which a number fits into a cell
+MOST_NUMBERED = 40  # tokens in a row; with more, the numbers do not fit into the cells
 DASHES = ("-", "--", ":", "-.")
 
 
@@ -71,7 +71,7 @@ def draw_sentence(ax: Axes, found: FirstSteps) -> None:
 
 
 def interactive(found: FirstSteps) -> go.Figure:
-    """The experts of the sentence in any router, with the size of their gates under the pointer."""
+    """The experts of the sentence in any router; hover shows the size of their gates."""
     import plotly.graph_objects as go
 
     modules = [found.module, *(name for name in dict.fromkeys(found.words["module"]) if name != found.module)]

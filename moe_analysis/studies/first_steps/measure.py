@@ -1,4 +1,4 @@
-"""From one short run to what it changed: the loss, the routers, and the experts that a sentence takes."""
+"""From one short run to what it changed: the loss, the routers, and the experts of a sentence."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class FirstSteps(Result):
         "that moved furthest; a black frame marks a token whose expert changed."
     )
     how_to_explore = (
-        "The expert with the largest gate at each token of the sentence, before and after training, in the router of "
-        "the menu; the first is the one that moved furthest. Number and color are the expert; point at a token for "
-        "the size of its gate."
+        "The expert with the largest gate at each token of the sentence, before and after training. The menu chooses "
+        "the router; the first one moved furthest. Number and color show the expert; point at a token for the size of "
+        "its gate."
     )
 
     losses: pd.DataFrame
@@ -69,7 +69,7 @@ class FirstSteps(Result):
 
     @property
     def in_short(self) -> str:
-        """What came out, in one sentence."""
+        """The outcome in one sentence."""
         first, last = self.losses["loss"].iloc[[0, -1]]
         changed = self.sentence["changed"]
         return (
@@ -80,11 +80,11 @@ class FirstSteps(Result):
 
 @asked()
 def measure(run: Any, sentence: str) -> FirstSteps:
-    """Compare the model of a run with the model that it began with.
+    """Compare the model of a run with the model at its start.
 
     Args:
         run: One run of `ma.train` that recorded its routers at every step.
-        sentence: Any text, read as it is.
+        sentence: Any text; it is not put into a prompt form.
 
     Returns:
         A result with `plot`, `interactive` and `in_short`.

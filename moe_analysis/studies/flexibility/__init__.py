@@ -1,4 +1,4 @@
-"""How many outputs can routing make, and which systems distinguish trees? S'MoRE Figs. 2 and 3."""
+"""How many outputs can routing produce, and which systems distinguish trees? S'MoRE Figs. 2 and 3."""
 
 from __future__ import annotations
 

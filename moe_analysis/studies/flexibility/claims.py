@@ -1,4 +1,4 @@
-"""What S'MoRE's Figs. 2 and 3 state, against counts on real modules. Both are exact."""
+"""The statements of S'MoRE's Figs. 2 and 3, compared with counts on real modules. Both are exact."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def trees_claim(found: ThreeTrees) -> Claim:
     return Claim(
         "smore_fig3_three_trees",
         "S'MoRE Fig. 3",
-        f"{', '.join(found.distinct)} make so many different outputs of the three trees",
+        f"{', '.join(found.distinct)} give this many different outputs for the three trees",
         measured,
         expected,
         float(max(abs(one - other) for one, other in zip(measured, expected))),

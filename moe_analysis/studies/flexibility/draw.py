@@ -42,8 +42,8 @@ def flexibility_figure(table: pd.DataFrame, points: pd.DataFrame, sizes: str) ->
 
     Args:
         table: system, layers, flexibility, log10: the closed forms, drawn as lines.
-        points: system, layers, outputs: distinct outputs that enumeration found, drawn on them.
-        sizes: what the title says of the pools.
+        points: system, layers, outputs: distinct outputs that enumeration found, drawn as marks.
+        sizes: the sizes of the pools, for the title.
 
     Raises:
         ValueError: for a system that has no color.
@@ -56,7 +56,7 @@ def flexibility_figure(table: pd.DataFrame, points: pd.DataFrame, sizes: str) ->
 
 def draw_outputs(panel: Any, table: pd.DataFrame, points: pd.DataFrame, sizes: str) -> Axes:
     """The panel of `flexibility_figure`."""
-    # where systems agree their marks stand inside one another
+    # if systems agree, their marks are inside one another
     for number, ((system, color), marker) in enumerate(zip(colors_of(table).items(), MARKERS, strict=False)):
         curve = table[table["system"] == system].sort_values("layers")
         panel.plot(
@@ -88,7 +88,7 @@ def colors_of(table: pd.DataFrame) -> dict[str, str]:
     """Colors of the systems in the table's order; raises ValueError for a system that has none."""
     systems = list(dict.fromkeys(table["system"]))
     if unknown := [system for system in systems if system not in COLORS]:
-        raise ValueError(f"table names the systems {', '.join(unknown)}; known are {', '.join(COLORS)}")
+        raise ValueError(f"table has the unknown systems {', '.join(unknown)}; known are {', '.join(COLORS)}")
     return {system: COLORS[system] for system in systems}
 
 
@@ -134,6 +134,6 @@ def interactive(found: Flexibility) -> go.Figure:
 
 
 def exact(value: Any) -> str:
-    """An integer with its thousands apart; of a long one the first digits and the power of ten."""
+    """An integer with commas between thousands; for a long one, the first digits and the power of ten."""
     value = int(value)
     return f"{value:,}" if value < 10**15 else f"{str(value)[0]}.{str(value)[1:4]}… × 10^{len(str(value)) - 1}"

@@ -1,4 +1,4 @@
-"""S'MoRE Fig. 3: three trees of the same experts, and which of their outputs every system distinguishes."""
+"""S'MoRE Fig. 3: three trees of the same experts, and which of their outputs each system distinguishes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from ...drawing.layout import arranged
 from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
+from ...evidence import counted
 from ..trees.draw_tree import expert_color, tree_layout
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ CLASSES = ("#F7CF7A", "#A9DCF5", "#E8BBD3")  # one for each distinct output
 
 
 def plot(found: ThreeTrees) -> Figure:
-    """The trees side by side, and below them which of their outputs each system gives; equal outputs have one color."""
+    """The trees side by side, and below them each system's output; equal outputs have the same color."""
     outputs = found.outputs
     with use_style():
         fig = figure(FULL_WIDTH, 2.5 + 0.3 * len(outputs))
@@ -31,15 +32,14 @@ def plot(found: ThreeTrees) -> Figure:
             panels[0, number].set_title(f"({label})", loc="center")
             draw_outputs(panels[1, number], {system: distinct(values)[number] for system, values in outputs.items()})
         for row, (system, values) in enumerate(outputs.items()):
-            count = len(set(distinct(values)))
-            panels[1, -1].text(1.08, -row, f"{count} output{'s' if count > 1 else ''}", va="center", fontsize=7.5)
+            panels[1, -1].text(1.08, -row, counted(len(set(values)), "output"), va="center", fontsize=7.5)
             panels[1, 0].text(-0.04, -row, system, ha="right", va="center", fontsize=7.5)
-        note_below(fig, found.note("Equal letters and colors are equal outputs."))
+        note_below(fig, found.note("Equal letters and colors mean equal outputs."))
     return fig
 
 
 def distinct(values: Sequence[Any]) -> list[int]:
-    """Labels -> 0, 1, … in the order in which each was first seen: ["u", "v", "u"] -> [0, 1, 0]."""
+    """Labels -> 0, 1, … in order of first appearance: ["u", "v", "u"] -> [0, 1, 0]."""
     seen = list(dict.fromkeys(values))
     return [seen.index(value) for value in values]
 
@@ -78,7 +78,7 @@ def draw_tree(panel: Any, tree: pd.DataFrame) -> None:
 
 
 def draw_outputs(panel: Any, classes: Mapping[str, int]) -> None:
-    """One bar per system, colored and lettered by the output that the tree gives."""
+    """One bar per system; color and letter show the tree's output."""
     for row, number in enumerate(classes.values()):
         color = CLASSES[number % len(CLASSES)]
         panel.barh(-row, 1.0, height=0.78, color=color, edgecolor="#3A3A3A", linewidth=0.6, clip_on=False)
@@ -88,7 +88,7 @@ def draw_outputs(panel: Any, classes: Mapping[str, int]) -> None:
 
 
 def interactive(found: ThreeTrees) -> go.Figure:
-    """The same; hover over a node for its expert, over a root for the output in every system."""
+    """The same; hover over a node for its expert, over a root for the output of each system."""
     from plotly.subplots import make_subplots
 
     fig = make_subplots(rows=1, cols=len(found.trees), subplot_titles=[f"({label})" for label in found.trees])

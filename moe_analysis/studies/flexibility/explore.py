@@ -1,4 +1,4 @@
-"""s, f and L in the flexibility plot: closed forms at once, and the routings of a real module walked while you wait."""
+"""s, f and L in the flexibility plot: closed forms at once, and all routings of a real module computed while you wait."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from .measure import Flexibility
 
-MOST_EXPERTS, MOST_CHILDREN, MOST_LAYERS = 8, 4, 6  # of the sliders, or where they start
-LIVE_TREES = 10_000  # that are walked when a knob moves
+MOST_EXPERTS, MOST_CHILDREN, MOST_LAYERS = 8, 4, 6  # of the sliders; a larger first value raises them
+LIVE_TREES = 10_000  # that are computed when a slider moves
 
 
 def widget(
     found: Flexibility, num_experts: int | None = None, fanout: int | None = None, layers: int | None = None
 ) -> Explorer:
-    """Pool size, fanout and layers, at first those that were measured, or those that are asked for."""
+    """Pool size, fanout and layers; they start at the measured values or at the given ones."""
     size = (found.num_experts, found.fanout)
     first = tuple(size[at] if one is None else one for at, one in enumerate((num_experts, fanout)))
     deepest = int(found.table["layers"].max()) if layers is None else layers
@@ -33,9 +33,9 @@ def widget(
 def flexibility_widget(points: pd.DataFrame, num_experts: int = 4, fanout: int = 2, layers: int = 5) -> Explorer:
     """Sliders for the pool size s, the fanout f and the layers L, and Fig. 2 for them.
 
-    points: what `enumerated_outputs(num_experts, fanout)` returned, the marks that are shown first. For other sizes the
-    routings of up to 10 000 trees a depth are walked at once; deeper ones keep their closed forms alone, and the note
-    says so. A fanout above the pool is refused. Raises ValueError for sizes that no layer can have.
+    points: what `enumerated_outputs(num_experts, fanout)` returned, the marks that are shown first. For other sizes,
+    depths with up to 10 000 trees are computed at once; deeper ones show only their closed forms, and the note says so.
+    A fanout above the pool size is refused. Raises ValueError for sizes that no layer can have.
     """
 
     @lru_cache(maxsize=256)
@@ -56,7 +56,7 @@ def flexibility_widget(points: pd.DataFrame, num_experts: int = 4, fanout: int =
         )
         figure = flexibility_figure(table, found, f"s = {num_experts}, f = {fanout}")
         panel: Any = figure.axes[0]
-        panel.yaxis.get_major_locator().set_params(integer=True)  # where Γ is small, too, whole powers of ten
+        panel.yaxis.get_major_locator().set_params(integer=True)  # whole powers of ten even if Γ is small
         low, high = panel.get_ylim()
         panel.set_ylim(min(low, -0.1), max(high, 1.1))
         return View(figure, alt, flexibility_note(table, found))
@@ -80,7 +80,7 @@ def live_outputs(num_experts: int, fanout: int, layers: Iterable[int]) -> pd.Dat
 
 
 def flexibility_note(table: pd.DataFrame, found: pd.DataFrame) -> str:
-    """Γ of every system at the largest depth, what enumeration found there, and which depths were not walked."""
+    """Γ of every system at the largest depth, what enumeration found there, and which depths were not computed."""
     from .draw import exact
 
     last = table["layers"].max()
@@ -88,12 +88,12 @@ def flexibility_note(table: pd.DataFrame, found: pd.DataFrame) -> str:
     lines = []
     for row in table[table["layers"] == last].itertuples():
         form = "at most" if row.system == "MoMOR" else "Γ ="
-        seen = f"; {exact(marks[row.system])} found by walking all routings" if row.system in marks else ""
+        seen = f"; {exact(marks[row.system])} found by computing all routings" if row.system in marks else ""
         lines.append(f"{row.system}, L = {last}: {form} {exact(row.flexibility)}{seen}")
     if left := sorted(set(table["layers"]) - set(found["layers"])):
         trees = table[(table["system"] == "S'MoRE") & (table["layers"] == left[0])]["flexibility"].iloc[0]
         lines.append(
-            f"Not walked: L = {', '.join(map(str, left))}. L = {left[0]} already has {exact(trees)} trees; "
-            f"at most {LIVE_TREES:,} are walked while you wait."
+            f"Not computed: L = {', '.join(map(str, left))}. L = {left[0]} already has {exact(trees)} trees; "
+            f"at most {LIVE_TREES:,} are computed while you wait."
         )
     return "\n".join(lines)

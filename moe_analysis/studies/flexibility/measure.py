@@ -1,6 +1,6 @@
-"""How many different outputs can routing make, and which systems distinguish three trees? S'MoRE Figs. 2 and 3.
+"""How many different outputs can routing produce, and which systems distinguish three trees? S'MoRE Figs. 2 and 3.
 
-Distinct outputs are counted on real modules: of all routings, and of three trees of the same experts.
+Distinct outputs are counted on real modules: for all routings, and for three trees of the same experts.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ..asked import asked, listed
 from ..result import Result
 
 SYSTEMS = ("MoMOR", "S'MoRE*", "S'MoRE")
-WALKED = 3  # layers whose routings are walked, where the figure has as many
+WALKED = 3  # the largest number of layers whose routings are all computed
 POSITIONS = {"S'MoRE*": "child", "S'MoRE": "all"}  # where σ is applied
 INPUT = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)  # integers keep every output exact
-# Fig. 3, two pools: the children of experts 1 and 2 of the upper pool, as the paper numbers them
+# Fig. 3, two pools: the children of experts 1 and 2 of the upper pool, in the paper's numbers
 FIGURE3 = {"a": ((1, 3), (2, 4)), "b": ((1, 2), (3, 4)), "c": ((3, 4), (1, 2))}
 FIGURE3_OUTPUTS = {"MoMOR": 1, "S'MoRE*": 2, "S'MoRE": 3}  # as the paper states
 
@@ -42,17 +42,17 @@ class Flexibility(Result):
     Args:
         num_experts: of every pool, s.
         fanout: children of every node, f.
-        table: system, layers, flexibility, log10: the paper's closed forms; of MoMOR a bound.
-        points: system, layers, outputs: what walking all routings found.
+        table: system, layers, flexibility, log10: the paper's closed forms; for MoMOR a bound.
+        points: system, layers, outputs: what computing all routings found.
     """
 
     item = "smore_fig2"
     title = "S'MoRE Fig. 2: distinct outputs of routing"
-    question = "How many different outputs can routing make?"
+    question = "How many different outputs can routing produce?"
     how_to_read = (
-        "Lines are the paper's closed forms in exact integers; for MoMOR the form is a bound. Marks are the "
-        "different outputs found by computing all routings of a module that has the parameters of the proofs, "
-        "compared exactly."
+        "Lines are the paper's closed forms in exact integers; for MoMOR the form is a bound. Marks count the "
+        "different outputs of a module with the parameters of the proofs. All its routings are computed, and the "
+        "outputs are compared exactly."
     )
 
     num_experts: int
@@ -71,23 +71,25 @@ class ThreeTrees(Result):
 
     Args:
         trees: label -> nested (expert, subtree) pairs of the root's children, experts numbered from 1.
-        outputs: system -> the output of each tree, in their order, as a tuple of exact numbers.
+        outputs: system -> the output of each tree, in order, as a tuple of exact numbers.
     """
 
     item = "smore_fig3"
     title = "S'MoRE Fig. 3: three trees of the same experts"
     question = "Which systems distinguish trees that use the same experts?"
     how_to_read = (
-        "All three trees use experts 1 and 2 of the upper pool and 1 to 4 of the lower one. Nodes are named pool, expert. "
-        "Below each tree is the output that every system gives; equal letters and colors are equal outputs."
+        "All three trees use experts 1 and 2 of the upper pool and 1 to 4 of the lower one. The name of a node is its "
+        "pool and its expert. Below each tree are the outputs of the systems; equal letters and colors mean equal "
+        "outputs."
     )
     how_to_explore = (
-        "All three trees use experts 1 and 2 of the upper pool and 1 to 4 of the lower one. Nodes are named pool, "
-        "expert. Point at the root of a tree, x′, for the output that every system gives: equal letters are equal "
-        "outputs."
+        "All three trees use experts 1 and 2 of the upper pool and 1 to 4 of the lower one. The name of a node is its "
+        "pool and its expert. Point at the root of a tree, x′, for the outputs of the systems: equal letters mean "
+        "equal outputs."
     )
     drawing = "draw_trees"
     exploring = ""
+    saved = ("trees", "outputs")
 
     trees: Mapping[str, Any]
     outputs: Mapping[str, Sequence[Any]]
@@ -96,10 +98,6 @@ class ThreeTrees(Result):
     def distinct(self) -> dict[str, int]:
         """System -> different outputs of the three trees."""
         return {system: len(set(values)) for system, values in self.outputs.items()}
-
-    @property
-    def numbers(self) -> dict[str, Any]:
-        return {"trees": self.trees, "outputs": self.outputs}
 
 
 @asked()
@@ -112,7 +110,7 @@ def measure(num_experts: int = 4, fanout: int = 2, layers: int | Iterable[int] =
         layers: numbers of layers, each at least 1.
 
     Raises:
-        ValueError: for sizes that no layer can have, or with too many routings to walk.
+        ValueError: for sizes that no layer can have, or with too many routings to compute.
 
     Example:
         >>> measure(3, 2, (1, 2)).points["outputs"].tolist()
@@ -129,7 +127,7 @@ def measure(num_experts: int = 4, fanout: int = 2, layers: int | Iterable[int] =
 
 @asked()
 def measure_trees() -> ThreeTrees:
-    """The trees of Fig. 3 and what every system makes of them.
+    """The trees of Fig. 3 and their outputs in every system.
 
     Example:
         >>> measure_trees().distinct
@@ -141,9 +139,9 @@ def measure_trees() -> ThreeTrees:
 def enumerated_outputs(num_experts: int, fanout: int, layers: Iterable[int] = (1, 2, 3)) -> pd.DataFrame:
     """One row per (system, layers): system, layers, outputs, the different outputs of one input over all routings.
 
-    S'MoRE and S'MoRE* have the parameters of the proofs and are followed layer by layer (`layer_outputs`); MoMOR has
-    random integers as factors, and each set of active experts that a tree can give. All outputs are integers, compared
-    exactly. Raises ValueError for layers with too many routings to walk.
+    S'MoRE and S'MoRE* have the parameters of the proofs and are computed layer by layer (`layer_outputs`). MoMOR has
+    random integers as factors, and is computed for each set of active experts that a tree can have. All outputs are
+    integers, compared exactly. Raises ValueError for layers with too many routings to compute.
 
     >>> enumerated_outputs(3, 2, (1, 2)).pivot(index="system", columns="layers", values="outputs")
     layers   1   2
@@ -181,7 +179,7 @@ def integer_momor(config: SmoreConfig, seed: int = 0, out_features: int = 8) -> 
 
 
 def figure3_trees() -> dict[str, Any]:
-    """Label -> nested (expert, subtree) pairs of the root's children, experts numbered from 1 as in the paper.
+    """Label -> nested (expert, subtree) pairs of the root's children; experts are numbered from 1, as in the paper.
 
     >>> figure3_trees()["a"]
     ((1, ((1, ()), (3, ()))), (2, ((2, ()), (4, ()))))
@@ -193,7 +191,7 @@ def figure3_trees() -> dict[str, Any]:
 
 
 def figure3_outputs() -> dict[str, list[tuple[float, ...]]]:
-    """System -> the output of each tree of Fig. 3, in their order, as a tuple of exact numbers.
+    """System -> the output of each tree of Fig. 3, in order, as a tuple of exact numbers.
 
     >>> {system: len(set(outputs)) for system, outputs in figure3_outputs().items()}
     {'MoMOR': 1, "S'MoRE*": 2, "S'MoRE": 3}

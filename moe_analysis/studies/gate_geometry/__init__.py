@@ -1,4 +1,4 @@
-"""How does one step move a gated expert, and how does its manifold bend? gR Fig. 1."""
+"""How does one step move a gated expert, and how strongly does its manifold bend? gR Fig. 1."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What gR's Fig. 1 and its argument for gate rescaling say about the powers of g, and whether it holds.
 
-A power holds when that of every expert, and of every direction, lies within 0.01 of it.
+A power holds if the fitted power of every expert and every direction is within 0.01 of it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def claims(found: GateGeometry) -> list[Claim]:
         power(
             "gr_fig1_stands_in",
             STEP,
-            "our reading: √g backward stands in for the division by g and moves it in proportion to g",
+            "our reading: √g in the backward pass replaces the division by g and moves it in proportion to g",
             1.0,
             rules["rescaled"],
         ),
         power(
             "gr_fig1_half_way",
             STEP,
-            "our reading: √g backward moves it in proportion to g^(3/2), half of the way to g",
+            "our reading: √g in the backward pass moves it in proportion to g^(3/2), half of the way to g",
             1.5,
             rules["rescaled"],
         ),

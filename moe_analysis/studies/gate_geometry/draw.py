@@ -1,4 +1,4 @@
-"""Fig. 1 of "A Stronger Mixture of Low-Rank Experts" recomputed: two gates' manifolds, their bending, and the steps."""
+"""Fig. 1 of "A Stronger Mixture of Low-Rank Experts" recomputed: the manifolds of two gates, their bending, the steps."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ KINDS = {"descent": ("the layer's descent", "#0072B2"), "random": ("random tange
 def plot(found: GateGeometry) -> Figure:
     """The paper figure: one step at two gates, the bending and the change by one step.
 
-    (a) the manifolds of two gates along the tangent of descent, with the full step, its projection and where that lands
-    on each, every point at its true distance from the tangent line; (b) curvature against the gate, dots measured,
-    lines the closed form, shaded over experts; (c) first-order change of an expert's part of the full matrix against
-    the predictions.
+    (a) the manifolds of two gates along the tangent of descent, with the full step, its projection and the point where
+    the projection lands on each manifold; all distances from the tangent line are true. (b) curvature against the gate:
+    dots are measured, lines are the closed form, shades cover all experts. (c) first-order change of an expert's part
+    of the full matrix, and the predictions.
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.9)
@@ -49,16 +49,16 @@ def plot(found: GateGeometry) -> Figure:
 
 
 def reading_of(found: GateGeometry) -> str:
-    """What was drawn of how many layers and experts."""
+    """The note: which experts and layers are drawn, and what the marks mean."""
     layers, experts = (found.changes[name].nunique() for name in ("module", "expert"))
     return (
         f"(a) Expert {found.picture.expert} of {found.module}. (b, c) {experts} experts of {layers} layers: dots are (b) medians, "
-        "shaded from the least to the largest, and (c) means; lines are the closed form."
+        "shaded from the smallest to the largest, and (c) means; lines are the closed form."
     )
 
 
 def draw_picture(panel: Any, picture: LocalPicture) -> None:
-    """Curves, arrows and landings in true proportion: one unit is as long on both axes."""
+    """Curves, arrows and landing points in true proportion: one unit has the same length on both axes."""
     for color, (gate, line) in zip(GATE_COLORS, picture.curves.groupby("g")):
         gap = landings(picture).set_index("g")["gap"][gate]
         label = f"g = {gate:g}: it lands {gap:.0%} off"
@@ -85,12 +85,12 @@ def draw_picture(panel: Any, picture: LocalPicture) -> None:
 
 
 def landings(picture: LocalPicture) -> pd.DataFrame:
-    """The rows of `picture.steps` that tell where the projected step lands, by rising gate."""
+    """The rows of `picture.steps` with the points where the projected step lands, by increasing gate."""
     return picture.steps[picture.steps["part"] == "landing"].sort_values("g")
 
 
 def draw_curvature(panel: Any, bends: pd.DataFrame) -> None:
-    """For descent and for random tangents: the median over experts, shaded from the least to the largest."""
+    """For descent and for random tangents: the median over experts, shaded from the smallest to the largest."""
     kind = bends["direction"].str.split().str[0]
     for index, (name, (label, color)) in enumerate(KINDS.items()):
         table = bends[kind == name]
@@ -111,7 +111,7 @@ def draw_curvature(panel: Any, bends: pd.DataFrame) -> None:
 
 
 def draw_changes(panel: Any, changes: pd.DataFrame) -> None:
-    """Dots measured (mean over experts), lines predicted; rings where two rules coincide."""
+    """Dots are measured (means over experts), lines predicted; rings belong to a rule that coincides with another."""
     table = changes.assign(relative=changes["change"] / (changes["predicted"] / changes["g"] ** changes["expected"]))
     for index, (rule, rows) in enumerate(table.groupby("rule", sort=False)):
         color, mean = RULE_COLORS[str(rule)], rows.groupby("g")["relative"].mean()
@@ -208,7 +208,7 @@ def add_picture(fig: go.Figure, picture: LocalPicture) -> None:
 def add_experts(
     fig: go.Figure, table: pd.DataFrame, measured: str, predicted: str, label: str, color: str, symbol: str, column: int
 ) -> None:
-    """One trace a kind or rule: every expert's (and direction's) points, broken between experts."""
+    """One trace per kind or rule: the points of every expert (and direction), with gaps between experts."""
     keys = [key for key in ("module", "expert", "direction") if key in table]
     ordered = table.sort_values([*keys, "g"])
     last = ordered.groupby(keys).tail(1)

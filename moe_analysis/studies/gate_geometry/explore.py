@@ -1,8 +1,7 @@
-"""The exponent p of the gate's backward, and what it does to one step of an expert (gR Fig. 1)."""
+"""The exponent p of the gate in the backward pass, and its effect on one step of an expert (gR Fig. 1)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from .geometry import LocalPicture
     from .measure import GateGeometry
 
-REACH = 0.8  # radii of curvature that the step at g = 1 is drawn long
+REACH = 0.8  # length of the drawn step at g = 1, in radii of curvature
 POINTS = 41  # of the drawn manifold
 USUAL_GATE = 0.1
 CHOSEN = {
@@ -33,21 +32,15 @@ CHOSEN = {
 
 
 def widget(found: GateGeometry, power: float = 0.5, gate: float | None = None, expert: int = 0) -> Explorer:
-    """The exponent, the gate and the layer of one step; `power` and `gate` are those shown first."""
-    return exponent_widget(found.layers, found.changes, power, gate, expert)
+    """A slider for the exponent p, one for the gate g, a list of layers, and the effect of one step.
 
-
-def exponent_widget(
-    layers: Mapping[str, Any], changes: pd.DataFrame, power: float = 0.5, gate: float | None = None, expert: int = 0
-) -> Explorer:
-    """A slider for the exponent p, one for the gate g, a list of layers, and what one step then does.
-
-    In: {module: LayerBatch} of trained layers, the table of `over_layers(first_order_change, layers)`, whose gates are
-    those to choose from (None: the one nearest 0.1), and the expert whose manifold is drawn. An exponent that the table
-    does not hold is measured when it is chosen, by a real backward pass and a real step at every gate.
-    Raises ValueError for an exponent outside 0 … 1, for gates and layers that the table does not hold, and for an
-    expert that is still zero.
+    `power` and `gate` are the first values; the gates are those of `found.changes` (None: the one nearest to 0.1).
+    `expert` is the one whose manifold is drawn. An exponent that is not in the table is measured when it is chosen, by
+    a real backward pass and a real step at every gate.
+    Raises ValueError for an exponent outside 0 … 1, for gates and layers that are not in the table, and for an expert
+    that is still zero.
     """
+    layers, changes = found.layers, found.changes
     if missing := sorted(set(layers) - set(changes["module"])):
         raise ValueError(f"changes has no rows of {', '.join(missing)}; pass over_layers(first_order_change, layers)")
     gates = sorted(float(value) for value in changes["g"].unique())
@@ -56,9 +49,10 @@ def exponent_widget(
     def draw(power: float, gate: float, module: str) -> View:
         from .geometry import local_picture
 
-        layer, table = layers[module], changes[changes["module"] == module]
+        layer: Any = layers[module]
+        table = changes[changes["module"] == module]
         own = changes_at(layer, table, round(power, 4))
-        readable = float(f"{gate:.2g}")  # the drawing's legend writes it out
+        readable = float(f"{gate:.2g}")  # the drawing's legend shows it
         picture = local_picture(
             layer.adapter, layer.inputs, layer.gradient, expert, [readable], POINTS, REACH * gate**power
         )
@@ -77,7 +71,7 @@ def exponent_widget(
             0.0,
             1.0,
             0.05,
-            "The backward pass scales an expert's gradient by g to this power; 1 is plain, 0.5 the paper",
+            "The backward pass scales an expert's gradient by g to this power; 1 is plain, 0.5 is the paper's",
         ),
         "gate": stops("gate", "Gate g", start, gates, "The expert's weight in the mixture"),
         "module": choice("module", "Layer", list(layers)[-1], list(layers), "The trained layer that takes the step"),
@@ -88,7 +82,7 @@ def exponent_widget(
 def changes_at(layer: Any, changes: pd.DataFrame, power: float) -> pd.DataFrame:
     """Rows of `first_order_change` for any exponent: expert, rule, g, change, predicted, expected, slope.
 
-    changes: that table for this layer; where it holds the exponent, its rows are returned, else the steps are taken.
+    changes: that table for this layer; if it has the exponent, its rows are returned, else the steps are computed.
     """
     import torch
 
@@ -117,9 +111,9 @@ def changes_at(layer: Any, changes: pd.DataFrame, power: float) -> pd.DataFrame:
 
 
 def held_gates(layer: Any, gate: float, power: float) -> Any:
-    """A copy of a MoeLora that gives every expert this gate, and whose backward always has this exponent.
+    """A copy of a MoeLora that gives every expert this gate, and whose backward pass always has this exponent.
 
-    A measured step sets the exponent of a rule that has a name; the hook sets ours over it before every forward.
+    A measured step sets the exponent of a named rule; the hook replaces it by ours before every forward pass.
     """
     import torch
 
@@ -137,7 +131,7 @@ def set_power(power: float, module: Any, inputs: Any) -> None:
 def exponent_figure(
     picture: LocalPicture, changes: pd.DataFrame, own: pd.DataFrame, power: float, gate: float
 ) -> Figure:
-    """The step on the manifold of one gate, and the change by a step for the paper's rules and for `own`, marked."""
+    """The step on the manifold of one gate, and the change by one step for the paper's rules and for `own`."""
     from .draw import draw_changes, draw_picture
 
     with use_style():
@@ -155,22 +149,22 @@ def exponent_figure(
 
 
 def relative_change(changes: pd.DataFrame) -> pd.Series:
-    """Change by one step against what the closed form gives at g = 1, mean over experts, by gate."""
+    """Change by one step, divided by the closed form at g = 1, mean over experts, by gate."""
     size = changes["predicted"] / changes["g"] ** changes["expected"]
     return (changes["change"] / size).groupby(changes["g"]).mean()
 
 
 def exponent_note(picture: LocalPicture, own: pd.DataFrame, power: float, gate: float) -> str:
-    """What a step does at this gate, measured and predicted, and how far off the manifold it lands."""
+    """The effect of a step at this gate, measured and predicted, and how far from the manifold it ends."""
     gap = picture.steps.loc[picture.steps["part"] == "landing", "gap"].iloc[0]
     change, top = relative_change(own), own["g"].max()
     return "\n".join(
         [
             f"p = {power:g}, g = {gate:.2g}: one step moves the expert's matrix {change[gate] / change[top]:.3g} times as "
-            f"far as at g = {top:.2g}; predicted {(gate / top) ** (1 + power):.3g}, which goes as g^(1 + p). Fitted "
+            f"far as at g = {top:.2g}; predicted {(gate / top) ** (1 + power):.3g}, in proportion to g^(1 + p). Fitted "
             f"exponent {own['slope'].mean():.3f}.",
-            f"The manifold at g bends with a radius in proportion to g, so the step is {REACH:g}·g^p = "
-            f"{REACH * gate**power:.3g} of its radii long (drawn with {REACH:g} at g = 1) and lands {gap:.1%} of its "
-            "length beside its tip.",
+            f"The radius of curvature of the manifold is proportional to g, so the length of the step is {REACH:g}·g^p = "
+            f"{REACH * gate**power:.3g} of these radii (drawn with {REACH:g} at g = 1), and it lands {gap:.1%} of its "
+            "length away from its tip.",
         ]
     )

@@ -1,10 +1,10 @@
 """Fig. 1 of "A Stronger Mixture of Low-Rank Experts" (gR) recomputed on a real layer.
 
 How far one step moves an expert's part of the full matrix, how much the manifold of g·s·BA bends there, and a picture
-of both in one plane, each as a function of the gate g. A layer comes in as the trained `MoeLora` itself with its inputs
-(tokens, in) and the loss gradients at its output (tokens, out) on a batch, as `training.recorders.routing`
-collects them. Its routing is replaced by gates that are the same for every token: only those make an expert's update
-one matrix.
+of both in one plane, each as a function of the gate g. A layer is given as the trained `MoeLora` with its inputs
+(tokens, in) and the loss gradients at its output (tokens, out) on a batch, as `training.recorders.routing` collects
+them. Its routing is replaced by gates that are the same for every token, because only then is an expert's update one
+matrix.
 All norms are Frobenius norms in the units of the layer's weights.
 """
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from ...adapters import MoeLora
 
 GATES = tuple(np.geomspace(0.02, 1.0, 9))
-STEP = 5e-3  # of the least g·σ_r: differences keep four digits, and one step for every gate builds in no power of it
+STEP = 5e-3  # of the smallest g·σ_r: differences keep four digits; one step for all gates adds no power of g
 
 
 def over_layers(measure: Callable[..., pd.DataFrame], layers: Mapping[str, Any], **options: Any) -> pd.DataFrame:
-    """`first_order_change` or `curvature` of several layers, {module: LayerBatch}, with a column module in front.
+    """`first_order_change` or `curvature` of several layers, {module: LayerBatch}, with module as the first column.
 
     >>> found = over_layers(first_order_change, layers, gates=(0.1, 0.3))
     >>> found.columns[0], found["module"].nunique()
@@ -40,11 +40,11 @@ def over_layers(measure: Callable[..., pd.DataFrame], layers: Mapping[str, Any],
 def first_order_change(
     layer: MoeLora, inputs: Any, gradient: Any, gates: Sequence[float] = GATES, damping: float = 1e-6
 ) -> pd.DataFrame:
-    """What one Riemannian step does to g·s·BA, for every expert, rule and gate.
+    """The effect of one Riemannian step on g·s·BA, for every expert, rule and gate.
 
     Columns expert, rule (those of `theory.gated_step.RULES`), g, change (norm of the change divided by lr), predicted
     (s² g^expected ‖Γ P_A + P_B Γ‖, without damping), slope (fitted exponent of g), expected. Every gate has a real
-    forward and backward pass and a step of the real optimizer, with the gradient at the output held fixed.
+    forward and backward pass and a step of the real optimizer, with the same gradient at the output.
 
     >>> found = first_order_change(layer.adapter, layer.inputs, layer.gradient, gates=(0.1, 0.3, 0.9))
     >>> found.groupby("rule", sort=False)[["slope", "expected"]].mean().round(2)
@@ -87,8 +87,8 @@ def curvature(
 
     Columns expert, direction ("descent": the loss gradient's tangent part; "random 1", …), g, measured (finite
     differences of the truncated SVD), closed_form (2‖P⊥ ξ W⁺ ξ Q⊥‖), largest (1/σ_r(W), over all unit tangents), slope
-    (fitted exponent of g), expected (−1). In 1 / units of the weights. Raises ValueError for an expert without a
-    manifold of rank r, such as one whose B is still zero; experts picks others.
+    (fitted exponent of g), expected (−1). In 1 / units of the weights. experts: None takes all. Raises ValueError for
+    an expert without a manifold of rank r, such as one whose B is still zero.
 
     >>> found = curvature(layer.adapter, layer.inputs, layer.gradient, gates=(0.1, 0.3), directions=1)
     >>> round(float(found["slope"].mean()), 2), found["expected"].unique().tolist()
@@ -97,7 +97,7 @@ def curvature(
     from threadpoolctl import threadpool_limits
 
     rng, rows, descent = np.random.default_rng(seed), [], full_gradient(layer, inputs, gradient)
-    with threadpool_limits(1):  # matrices this small only make the threads of BLAS wait for each other
+    with threadpool_limits(1):  # for such small matrices, several threads of BLAS only wait for each other
         for expert in range(layer.config.num_experts) if experts is None else experts:
             points = [rank_point(layer, expert, gate) for gate in gates]
             fields = {"descent": descent}
@@ -134,7 +134,7 @@ def with_slopes(frame: pd.DataFrame, keys: list[str], column: str) -> pd.DataFra
 
 
 def full_gradient(layer: MoeLora, inputs: Any, gradient: Any) -> np.ndarray:
-    """∂L/∂W of a full matrix in the layer's place, Γ (out, in), from its inputs and output gradients."""
+    """∂L/∂W of a full matrix that replaces the layer, Γ (out, in), from its inputs and output gradients."""
     inputs, gradient = np.asarray(inputs, float), np.asarray(gradient, float)
     if inputs.shape != (len(gradient), layer.in_features) or gradient.shape[1] != layer.out_features:
         raise ValueError(
@@ -145,7 +145,7 @@ def full_gradient(layer: MoeLora, inputs: Any, gradient: Any) -> np.ndarray:
 
 
 def rank_point(layer: MoeLora, expert: int, gate: float) -> RankPoint:
-    """g·s·B_i A_i as a point of its manifold; ValueError names an expert that has none."""
+    """g·s·B_i A_i as a point of its manifold; ValueError for an expert that has none."""
     A, B = (factor[expert].detach().double().cpu().numpy() for factor in (layer.A, layer.B))
     try:
         return RankPoint.from_factors(A, B, gate * layer.scaling)
@@ -157,7 +157,7 @@ def rank_point(layer: MoeLora, expert: int, gate: float) -> RankPoint:
 class LocalPicture:
     """The geometric panel of Fig. 1 at one expert, along the tangent ξ of descent; units of the weights.
 
-    curves: columns g, t, tangent, off, bend, curvature; the curve t ↦ P(gW + tξ) seen from gW. steps: columns part, g,
+    curves: columns g, t, tangent, off, bend, curvature; the curve t ↦ P(gW + tξ) relative to gW. steps: columns part, g,
     tangent, off, bend, length, gap; "full step" −lr·Γ, its "projection" onto the tangent space, and per gate the
     "landing" P(gW + projection), whose gap is its distance from the projected step over that step's length.
     tangent: component along ξ. off: distance from the line along ξ, below zero where the component along II(ξ, ξ),
@@ -183,8 +183,8 @@ def local_picture(
 ) -> LocalPicture:
     """The geometry of one step on the manifolds of several gates.
 
-    lr is chosen for the drawing: the projected step is `reach` radii of curvature of the smallest gate long. Curves run
-    to 1.2 radii on both sides.
+    lr is chosen for the drawing: the length of the projected step is `reach` radii of curvature of the smallest gate.
+    Curves extend to 1.2 radii on both sides.
 
     >>> picture = local_picture(layer.adapter, layer.inputs, layer.gradient, points=21)
     >>> sorted(picture.curves["g"].unique().tolist())

@@ -19,7 +19,7 @@ from .geometry import GATES, LocalPicture, curvature, first_order_change, local_
 
 LAYERS = 2
 PROJECTIONS = ("q_proj", "v_proj")
-MIN_GATES = 3  # a line through two points always fits
+MIN_GATES = 3  # a line through two points always fits exactly
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,8 @@ class GateGeometry(Result):
     Args:
         module: the layer whose step is drawn.
         picture: the plane of one step, as `local_picture` returns it.
-        changes: what a step does to an expert's part of the full matrix, as `first_order_change` returns it, by module.
+        changes: the change of an expert's part of the full matrix by a step, as `first_order_change` returns it, by
+            module.
         curvature: how the manifold bends, as `curvature` returns it, by module.
         layers: {module: LayerBatch} of the layers that were measured.
     """
@@ -38,15 +39,15 @@ class GateGeometry(Result):
     title = "gR Fig. 1: the manifold of a gated expert"
     question = "How far does one step move an expert with a small gate, and how much does its manifold bend?"
     how_to_read = (
-        "With gates held constant over a batch, an expert adds g·s·BA to the full matrix. Left, where one step lands on "
-        "the manifolds of two gates; lengths are true. Middle and right, dots are measured on a trained layer, lines are "
-        "the closed form, and the legends have the fitted powers of g."
+        "With constant gates over a batch, an expert adds g·s·BA to the full matrix. Left: where one step lands on the "
+        "manifolds of two gates; lengths are true. Middle and right: dots are measured on a trained layer, lines are the "
+        "closed form, and the legends give the fitted powers of g."
     )
     how_to_explore = (
-        "With gates held constant over a batch, an expert adds g·s·BA to the full matrix. “one step, two gates”: "
+        "With constant gates over a batch, an expert adds g·s·BA to the full matrix. “one step, two gates”: "
         "where one step lands on the manifolds of two gates; lengths are true. “bending of the manifold” and “change "
-        "by one step”: dots are measured on a trained layer, lines are the closed form, and the legend has the fitted "
-        "powers of g."
+        "by one step”: dots are measured on a trained layer, lines are the closed form, and the legend gives the "
+        "fitted powers of g."
     )
 
     module: str
@@ -70,13 +71,13 @@ def measure(
 ) -> GateGeometry:
     """Measure one step on layers of the first run.
 
-    The layers see one test prompt of each data set that the run was trained on, in the run's own form.
+    The layers see one test prompt of each data set that the run was trained on, in the prompt form of the run.
 
     Args:
         runs: the first is measured; its adapter is a LoRA-MoE.
         modules: the layers, one or several, by their numbers, by names or by parts of names; the last one is drawn. None
             takes the last two query or value projections.
-        gates: at which steps are taken, three or more.
+        gates: the gates at which steps are taken, three or more.
 
     Raises:
         ValueError: without a run, for another adapter, a module without an adapter, or fewer than three gates.
@@ -89,7 +90,9 @@ def measure(
     check_runs(runs)
     gates, modules = listed(gates), None if modules is None else listed(modules)
     if len(set(gates)) < MIN_GATES:
-        raise ValueError(f"gates = {tuple(gates)} fit any power of g; pass {MIN_GATES} or more that differ")
+        raise ValueError(
+            f"gates = {tuple(gates)} are too few to fit a power of g; pass at least {MIN_GATES} different ones"
+        )
     with one_thread():
         layers = layers_of(runs[0], modules)
         drawn: Any = layers[list(layers)[-1]]
@@ -108,7 +111,7 @@ def layers_of(run: Any, modules: Sequence[int | str] | None = None) -> dict[str,
     config = run.config
     if config.system != "moelora":
         raise ValueError(
-            f"the run of {named(run)}, has a {config.system} adapter; gates are held constant in that of MoeLoraConfig only"
+            f"the run of {named(run)}, has a {config.system} adapter; constant gates need one of MoeLoraConfig"
         )
     model = run.model()
     adapted = list(adapter_modules(model))

@@ -37,7 +37,7 @@ TEMPERATURES = (0.02, 0.1, 0.3, 1.0, 4.0)
 RATES = tuple(0.02 * 2**power for power in range(9))
 TUNING = (100, 101, 102, 103, 104)
 LOW = 0.25  # of the learning rate on the backbone, which was tuned for the rescaled form
-FOLDER = "regression"  # of the bench, beside the runs
+FOLDER = "regression"  # of the bench, next to the runs
 BENCH = "pass one, such as RegressionConfig(steps=300, seeds=(10, 11))"
 # condition -> (rescaled, plain) on the backbone
 CONDITIONS = {
@@ -60,14 +60,14 @@ class Exponent(Result):
     title = "Beyond gR: the exponent of the gate against its entropy"
     question = "Which exponent p of the gate in the backward pass is best, and when?"
     how_to_read = (
-        "Left, validation error by exponent, one line per router temperature with the measured entropy of its gates: "
-        "0 where one expert counts, 1 where all count the same. Shades are 95 % intervals. Right, the paired "
+        "Left: validation error by exponent, one line per router temperature with the measured entropy of its gates, "
+        "which is 0 if only one expert counts and 1 if all count equally. Shades are 95 % intervals. Right: the paired "
         "difference to p = 1; a dot marks an interval that does not contain zero."
     )
     how_to_explore = (
         "“error by exponent”: validation error with 95 % intervals, one line per router temperature with the measured "
-        "entropy of its gates: 0 where one expert counts, 1 where all count the same. “difference to p = 1”: the "
-        "paired difference; blue is a smaller error than at p = 1, red a larger one. Point at a mark of a line for "
+        "entropy of its gates, which is 0 if only one expert counts and 1 if all count equally. “difference to p = 1”: "
+        "the paired difference; blue is a smaller error than at p = 1, red a larger one. Point at a mark of a line for "
         "the interval of its difference."
     )
     drawing = "draw_exponent"
@@ -77,7 +77,7 @@ class Exponent(Result):
 
     @cached_property
     def counts(self) -> pd.DataFrame:
-        """Both rules for each number of active experts, beside an independent reproduction's."""
+        """Both rules for each number of active experts, with the numbers of an independent reproduction."""
         return expert_count_table(self.by_k)
 
     @cached_property
@@ -102,24 +102,24 @@ class Exponent(Result):
 
 @dataclass(frozen=True, eq=False)
 class Confound(Result):
-    """Gate rescaling against a larger learning rate, on the bench and on the backbone.
+    """Gate rescaling compared with a larger learning rate, on the bench and on the backbone.
 
     Args:
         bench: one row per run of both rules over a grid of learning rates, as `run_rows` returns it.
-        cases: the runs that are compared on the bench.
-        matches: by what factor the plain method's rate was multiplied on the backbone, and what was left to multiply.
+        cases: the compared runs of the bench.
+        matches: the factor on the plain method's learning rate on the backbone, and the factor that remained.
     """
 
     item = "gr_confound"
     title = "Beyond gR: gate rescaling against a larger learning rate"
     question = "Is gate rescaling more than a larger learning rate?"
     how_to_read = (
-        "Left, validation error of the bench by learning rate, with 95 % intervals, and marks where the two rules are "
-        "compared. Right, the paired differences; left of zero rescaling is better."
+        "Left: validation error of the bench by learning rate, with 95 % intervals, and marks where the two rules are "
+        "compared. Right: the paired differences; left of zero, rescaling is better."
     )
     how_to_explore = (
-        "“loss by learning rate”: validation error of the bench, a pale dot per seed and their means as lines. "
-        "“paired differences, 95 %”: the two rules compared in pairs, with 95 % intervals; left of zero rescaling is "
+        "“loss by learning rate”: validation error of the bench, one pale dot per seed and the means as lines. "
+        "“paired differences, 95 %”: the two rules compared in pairs, with 95 % intervals; left of zero, rescaling is "
         "better."
     )
     drawing = "draw_confound"
@@ -130,12 +130,12 @@ class Confound(Result):
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """Rescaled minus plain at equal learning rates, at equal effective steps, and each at its best."""
+        """Rescaled minus plain at equal learning rates, at equal effective steps, and each at its best rate."""
         return confound_comparisons(self.cases)
 
     @cached_property
     def shifts(self) -> pd.DataFrame:
-        """The factor on the plain learning rate that comes nearest to the rescaled losses, seed by seed."""
+        """The factor on the plain learning rate that comes closest to the rescaled losses, seed by seed."""
         return lr_shift(self.bench)
 
     @cached_property
@@ -159,8 +159,8 @@ def measure_exponent(base: RegressionConfig, folder: str | Path, workers: int | 
 
     Args:
         base: the bench, with its steps and seeds; a routed mixture of low-rank maps is learned from noisy examples.
-        folder: where histories are kept; those that are there are not trained again.
-        workers: processes that train (None: the machine's cores).
+        folder: where histories are stored; stored ones are not trained again.
+        workers: training processes (None: the machine's cores).
 
     Raises:
         RunError: for configurations that fail.
@@ -187,17 +187,17 @@ def measure_confound(
 ) -> Confound:
     """Train both rules on the bench over learning rates, and on the backbone at lower and at matched ones.
 
-    What is trained lies beside the runs, and what lies there is not trained again.
+    Results are stored next to the runs; stored ones are not trained again.
 
     Args:
         runs: of RSGD and gRSGD on the backbone at the same seeds, one learning rate each, with a record of the experts.
         base: the bench, with its steps and seeds.
-        workers: processes that train (None: the machine's cores).
-        rates: of the experts on the bench.
+        workers: training processes (None: the machine's cores).
+        rates: learning rates of the experts on the bench.
         tuning: seeds of the bench that choose the best rates and are not compared.
 
     Raises:
-        ValueError: for a method that is missing, and as `matched_lr`.
+        ValueError: for a missing method, and as `matched_lr`.
         RunError: for runs that fail.
     """
     instance("base", base, RegressionConfig, BENCH)
@@ -217,12 +217,13 @@ def measure_confound(
         cases=confound_cases(bench, tuning, run_rows(pd.concat(equal))),
         matches=matches,
         runs=tuple(both),
-        sample=f"{sample_of(base)}; judged, not drawn: {len(both)} runs on the backbone, {pair[0].config.steps} steps each",
+        sample=f"{sample_of(base)}; judged but not drawn: {len(both)} runs on the backbone, {pair[0].config.steps} steps "
+        "each",
     )
 
 
 def on_backbone(pair: Sequence[Any], folder: Path, workers: int | None) -> tuple[list[Any], pd.DataFrame]:
-    """(the pair, both rules at a quarter of the rate, the plain one at matched rates; the factors of the matches)."""
+    """(the pair, both rules at a quarter of the rate, the plain rule at matched rates; the factors of the matches)."""
     match = matched_lr(pair, RESCALED, PLAIN)
     slow = train_all(
         [replace(run.config, lr=LOW * run.config.lr, name=f"{method_of(run)}, low lr", eval_every=0) for run in pair],

@@ -1,7 +1,7 @@
 """What gR's Figs. 2 and 3 claim, and what else we ask about gate rescaling, declared before it was measured.
 
-The paper draws its losses: a twentieth of the other's loss is what an eye would see. An independent reproduction gave
-numbers for accuracy and for its own synthetic bench; half of its effect is what matters there.
+The paper only shows plots of its losses: a twentieth of the other loss is a visible difference. An independent
+reproduction gave numbers for accuracy and for its own synthetic bench; there, half of its effect matters.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ACCURACY = 0.7779 - 0.7118  # of an independent reproduction, one seed
 BENCH = {k: 1 - rescaled / plain for k, (plain, rescaled) in REPRODUCTION.items() if k > 1}
 USUAL = 4  # active experts of the bench
 HALF_GAIN = (REPRODUCTION[USUAL][0] - REPRODUCTION[USUAL][1]) / 2  # of the reproduction, in units of its error
-MIN_RATES = 3  # fewer have no rate between two others
+MIN_RATES = 3  # with fewer, no rate is between two others
 OURS, REPRODUCED = "our hypothesis, beyond gR", "an independent reproduction of gR"
 
 
 @singledispatch
 def claims(found: object) -> list[Claim]:
     """The claims that a result of this study decides."""
-    raise TypeError(f"{type(found).__name__} is no result of this study")
+    raise TypeError(f"{type(found).__name__} is not a result of this study")
 
 
 @claims.register
@@ -61,7 +61,7 @@ def _(found: Rescaling) -> list[Claim]:
     if rates[PLAIN] != rates[RESCALED]:
         reason = (
             f"{PLAIN} ran at {rates[PLAIN]:g} and {RESCALED} at {rates[RESCALED]:g}; "
-            "runs of both at one learning rate would decide it"
+            "runs of both at the same learning rate would decide it"
         )
         return [claim.untestable(reason) for claim in (*declared, accuracy)]
     plain, rescaled = (table[table["method"] == name].set_index("seed") for name in (PLAIN, RESCALED))
@@ -83,7 +83,7 @@ def _(found: OneExpert) -> list[Claim]:
         Claim(
             "gr_control_one_expert",
             "our control of gR's gate rescaling",
-            "with one active expert per token both rules are the same, bit by bit",
+            "with one active expert per token, both rules are the same, bit by bit",
             found.gap,
             0.0,
             found.gap,
@@ -94,7 +94,7 @@ def _(found: OneExpert) -> list[Claim]:
 
 @claims.register
 def _(found: Exponent) -> list[Claim]:
-    """Lower errors with several experts, equal ones with a single one; and more to gain where gates are uneven."""
+    """Lower errors with several experts, equal errors with one; and a larger gain if gates are uneven."""
     single = found.by_k[found.by_k["top_k"] == 1]
     plain, rescaled = (single[single["power"] == power].set_index("seed")["loss"] for power in (1.0, 0.5))
     gap = float((rescaled - plain).abs().max())
@@ -104,7 +104,7 @@ def _(found: Exponent) -> list[Claim]:
             Claim(
                 f"gr_exponent_k{k}",
                 REPRODUCED,
-                f"with {k} active experts {RESCALED} has the lower validation error",
+                f"with {k} active experts, {RESCALED} has the lower validation error",
                 compares=f"1 - {RESCALED} / {PLAIN}, one learning rate",
                 endpoint="share of the validation error",
                 paper_effect=effect,
@@ -117,7 +117,7 @@ def _(found: Exponent) -> list[Claim]:
     uneven = Claim(
         "gr_exponent_uneven",
         OURS,
-        "the exponent matters more where gates are uneven",
+        "the exponent matters more if gates are uneven",
         compares="gain of p = 1/2 over p = 1, at entropy 0 minus at entropy 1",
         endpoint="validation error (untrained: 1)",
         smallest=HALF_GAIN,
@@ -126,7 +126,7 @@ def _(found: Exponent) -> list[Claim]:
         Claim(
             "gr_exponent_one_expert",
             REPRODUCED,
-            "with one expert per token both rules coincide, bit by bit",
+            "with one expert per token, both rules coincide, bit by bit",
             gap,
             0.0,
             gap,
@@ -135,7 +135,7 @@ def _(found: Exponent) -> list[Claim]:
         whole_of(
             "gr_exponent_several",
             REPRODUCED,
-            f"with several experts {RESCALED} has the lower validation error at the same learning rate",
+            f"with several experts, {RESCALED} has the lower validation error at the same learning rate",
             several,
         ),
         decided(uneven, -found.slopes["slope"].to_numpy()),
@@ -144,7 +144,7 @@ def _(found: Exponent) -> list[Claim]:
 
 @claims.register
 def _(found: Confound) -> list[Claim]:
-    """Whether the advantage of rescaling is left at equal steps and at tuned rates, on the bench and the backbone."""
+    """Whether rescaling still has an advantage at equal steps and at tuned rates, on the bench and the backbone."""
     equal, matched, tuned = (
         [case for case in found.cases if case.comparison.startswith(kind)] for kind in (EQUAL, MATCHED, TUNED)
     )
@@ -152,7 +152,7 @@ def _(found: Confound) -> list[Claim]:
         "gr_confound_more",
         OURS,
         "gate rescaling is more than a larger learning rate on the bench",
-        compares=f"{PLAIN} at the learning rate that comes nearest - {RESCALED}",
+        compares=f"{PLAIN} at the learning rate that comes closest - {RESCALED}",
         endpoint="validation error (untrained: 1)",
         smallest=HALF_GAIN,
     )
@@ -192,13 +192,13 @@ def order_claim(
     form: str,
     lacking: Callable[[str, str], str] | None = None,
 ) -> Claim:
-    """What Fig. 3 draws of one form: preconditioning and rescaling lower the training loss, each and together.
+    """What Fig. 3 shows for one form: preconditioning and rescaling lower the training loss, each and together.
 
     Args:
-        outcomes: of `curves.outcomes`; of a method that ran at several rates those at its best one are compared.
+        outcomes: of `curves.outcomes`; of a method with several rates, the runs at the best one are compared.
         rates: of `curves.best_rates`.
         form: one of `FORMS`.
-        lacking: says which runs a comparison of two methods waits for, empty where it has them.
+        lacking: says which runs are missing for a comparison of two methods; empty if there are all.
     """
     parts = []
     for better, worse in pairs_of(form):
@@ -226,16 +226,16 @@ def order_claim(
 
 
 def pairs_of(form: str) -> tuple[tuple[str, str], ...]:
-    """(the one that should be better, the other) of the comparisons that Fig. 3 draws of one form."""
+    """(the one that should be better, the other) for the comparisons that Fig. 3 shows for one form."""
     plain, metric, rescaled, both = methods_of(form)
     return (both, metric), (metric, plain), (rescaled, plain)
 
 
 def tuning_fault(rates: pd.DataFrame, *methods: str) -> str:
-    """Why methods cannot be compared at their best rates, with what would decide it; empty where they can be.
+    """Why methods cannot be compared at their best rates, and what would decide it; empty if they can be compared.
 
-    Each is to be at its own best rate of one grid for all, of rates or of multiples of a rate of its own, and a best
-    rate that is an end of the grid may be beaten beyond it.
+    Each method must be at its own best rate of a common grid, of rates or of multiples of its own rate. If a best rate
+    is an end of the grid, a rate beyond it may be better.
     """
     found = rates.set_index("method")
     if missing := [name for name in methods if name not in found.index]:
@@ -243,7 +243,7 @@ def tuning_fault(rates: pd.DataFrame, *methods: str) -> str:
     first, *others = (found.loc[name, "tried"] for name in methods)
     if len(first) < MIN_RATES or not all(one_grid(first, other) for other in others):
         told = " and ".join(f"{name} ran at {grid_of(found.loc[name, 'tried'])}" for name in methods)
-        return f"{told}; one grid of {MIN_RATES} or more learning rates for both would decide it"
+        return f"{told}; a common grid of at least {MIN_RATES} learning rates would decide it"
     if ends := [name for name in methods if found.loc[name, "lr"] in ends_of(found.loc[name, "tried"])]:
         told = " and ".join(f"{name} is best at {found.loc[name, 'lr']:g}" for name in ends)
         return f"{told}, an end of the grid; rates beyond it would decide it"
@@ -251,7 +251,7 @@ def tuning_fault(rates: pd.DataFrame, *methods: str) -> str:
 
 
 def one_grid(first: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether both have the same rates, or the same multiples of their least one.
+    """Whether both have the same rates, or the same multiples of their smallest rate.
 
     >>> one_grid((0.1, 0.3, 1.0), (0.01, 0.03, 0.1)), one_grid((0.1, 0.3, 1.0), (0.1, 0.3))
     (True, False)
@@ -304,9 +304,9 @@ def backbone_claim(table: pd.DataFrame, condition: str, rescaled: str, plain: st
 
 
 def decided(claim: Claim, effects: np.ndarray) -> Claim:
-    """The claim with its verdict; not testable where a seed diverged, whatever the others say: its effect is no number."""
+    """The claim with its verdict; not testable if a seed diverged, because its effect is not a number."""
     if not effects.size:
-        return claim.untestable("the two methods share no seed")
+        return claim.untestable("the two methods have no common seed")
     if lost := int((~np.isfinite(effects)).sum()):
         return claim.untestable(f"training diverged at {lost} of {effects.size} seeds")
     return claim.with_effect(Effect(effects))

@@ -1,4 +1,4 @@
-"""The order of the optimizers of gR Fig. 3, all tuned in the same way: by training loss, and by test loss by task."""
+"""The order of the optimizers of gR Fig. 3, all tuned in the same way: by training loss, and by test loss per task."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def claims(found: TunedOptimizers) -> list[Claim]:
-    """For each form the paper's claim by training loss, paired by seed, and ours by test loss, paired by task and seed."""
+    """For each form the paper's claim about training loss, paired by seed, and ours about test loss, by task and seed."""
     return [*(trained(found, form) for form in FORMS), *(tested(found, form) for form in FORMS)]
 
 
 def trained(found: TunedOptimizers, form: str) -> Claim:
-    """Fig. 3 by the final runs, whose seeds chose no rate."""
+    """Fig. 3 for the final runs, whose seeds did not choose the rates."""
     return order_claim(found.finals, found.rates, form, lambda better, worse: missing_runs(found, better, worse))
 
 
 def tested(found: TunedOptimizers, form: str) -> Claim:
-    """Lower test losses, our own hypothesis: the paper draws the training loss."""
+    """Lower test losses, our own hypothesis; the paper shows the training loss."""
     parts = []
     for better, worse in pairs_of(form):
         claim = Claim(
@@ -45,7 +45,7 @@ def tested(found: TunedOptimizers, form: str) -> Claim:
 
 
 def task_gains(found: TunedOptimizers, better: str, worse: str) -> np.ndarray:
-    """(tasks, seeds that both have) 1 - better / worse; NaN where one of the two diverged."""
+    """(tasks, seeds that both have) 1 - better / worse; NaN if one of the two diverged."""
     first, second = (
         found.tests[found.tests["method"] == name].pivot(index="dataset", columns="seed", values="loss")
         for name in (better, worse)
@@ -55,12 +55,12 @@ def task_gains(found: TunedOptimizers, better: str, worse: str) -> np.ndarray:
 
 
 def missing_runs(found: TunedOptimizers, *methods: str) -> str:
-    """Which final runs a comparison waits for; empty where there are two seeds that all methods have."""
+    """Which final runs are missing for a comparison; empty if all methods have two common seeds."""
     seeds = {name: set(found.finals.loc[found.finals["method"] == name, "seed"]) for name in methods}
     if absent := [name for name, own in seeds.items() if not own]:
-        return f"no final run of {' and '.join(absent)}; two seeds of each or more would decide it"
+        return f"no final run of {' and '.join(absent)}; at least two seeds of each would decide it"
     shared = set.intersection(*seeds.values())
     if len(shared) < 2:
-        told = "no seed" if not shared else f"seed {min(shared)} alone"
-        return f"final runs of {' and '.join(methods)} share {told}, which has no spread; two seeds or more would decide it"
+        told = "no seed" if not shared else f"only seed {min(shared)}"
+        return f"final runs of {' and '.join(methods)} have {told} in common; at least two seeds would decide it"
     return ""

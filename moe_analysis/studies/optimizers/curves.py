@@ -1,4 +1,4 @@
-"""Optimizers against each other on the same data: curves, outcomes, and the best of the learning rates that were tried.
+"""Optimizers compared on the same data: curves, outcomes, and the best of the tried learning rates.
 
 Source: A Stronger Mixture of Low-Rank Experts, Figs. 2 and 3 (sections 2.3 and 2.4 of the reference).
 """
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..convergence import convergence, loss_curves
-from ..records import method_of, run_key
+from ..records import method_of, run_key, seed_bands
 
 FORMS = ("SGD", "AdamW")
 
@@ -29,10 +29,10 @@ def methods_of(form: str) -> tuple[str, str, str, str]:
 
 
 def progress_curves(runs: Sequence[Any], window: int = 9) -> pd.DataFrame:
-    """Everything a run's history says of its progress, tidy: method, seed, step, measure, value.
+    """Everything that a run's history says about its progress, as a tidy table: method, seed, step, measure, value.
 
     measure: "train loss" (task only, nats per answer token, centered mean of `window` steps), "eval loss" and "eval
-    accuracy" (means over data sets, at the steps that were evaluated).
+    accuracy" (means over data sets, at the evaluated steps).
 
     >>> found = progress_curves(pair, window=3)
     >>> found["measure"].unique().tolist(), int(found["step"].max())
@@ -57,23 +57,22 @@ def progress_curves(runs: Sequence[Any], window: int = 9) -> pd.DataFrame:
 
 
 def curve_bands(curves: pd.DataFrame) -> pd.DataFrame:
-    """Columns measure, method, step, mean, low, high, seeds: low and high are the extremes of the seeds.
+    """Columns measure, method, step, mean, low, high, seeds: low and high are the lowest and highest seed.
 
     >>> curve_bands(progress).columns.tolist()
     ['measure', 'method', 'step', 'mean', 'low', 'high', 'seeds']
     """
-    grouped = curves.groupby(["measure", "method", "step"], sort=False)["value"]
-    return grouped.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+    return seed_bands(curves, ["measure", "method", "step"])
 
 
 def outcomes(runs: Sequence[Any]) -> pd.DataFrame:
     """One row per run: method, seed, lr, mean_loss (over training), final_loss, loss and accuracy on held-out rows.
 
-    A method may have run at several learning rates. A run whose loss stopped being a number has infinite losses and no
+    A method may have runs at several learning rates. A run whose loss became NaN or infinite has infinite losses and no
     accuracy.
 
     Raises:
-        ValueError: without runs, for two runs of one method, seed and rate, and for runs of several lengths.
+        ValueError: without runs, for two runs of one method, seed and rate, and for runs of different lengths.
 
     >>> outcomes(pair)[["method", "seed", "lr"]]
       method  seed    lr
@@ -106,27 +105,27 @@ def outcomes(runs: Sequence[Any]) -> pd.DataFrame:
 
 
 def check_alike(keys: Sequence[tuple[str, int, float]], steps: Iterable[int], where: str = "runs") -> None:
-    """Raise ValueError for two runs of one (method, seed, rate), and for runs of several lengths; `where` names them."""
+    """Raise ValueError for two runs of one (method, seed, rate), and for different lengths; `where` names the runs."""
     if doubled := [key for key, count in Counter(keys).items() if count > 1]:
         method, seed, lr = doubled[0]
         raise ValueError(
-            f"{where} holds more than one run of {method!r} with seed {seed} at lr {lr:g}; give each configuration a "
-            "name of its own, or pass one of them"
+            f"{where} holds more than one run of {method!r} with seed {seed} at lr {lr:g}; give each configuration its "
+            "own name, or pass only one of them"
         )
     if len(lengths := sorted(set(steps))) > 1:
-        raise ValueError(f"{where} holds runs of {', '.join(map(str, lengths))} steps; pass those of one length")
+        raise ValueError(f"{where} holds runs of {', '.join(map(str, lengths))} steps; pass runs of the same length")
 
 
 def best_rates(table: pd.DataFrame) -> pd.DataFrame:
-    """The learning rate of least held-out loss for each method of `outcomes`.
+    """The learning rate with the lowest held-out loss for each method of `outcomes`.
 
     Losses are means over the seeds that every rate of the method has.
 
     Returns:
-        method, lr, loss, tried (all rates of the method, rising), tuning_seeds (how many chose).
+        method, lr, loss, tried (all rates of the method, in increasing order), tuning_seeds (number of these seeds).
 
     Raises:
-        ValueError: for a method whose rates share no seed.
+        ValueError: for a method whose rates have no common seed.
 
     Example:
         >>> best_rates(outcome)[["method", "lr", "tried", "tuning_seeds"]]
@@ -138,7 +137,7 @@ def best_rates(table: pd.DataFrame) -> pd.DataFrame:
     for method, part in table.groupby("method", sort=False):
         losses = part.pivot(index="seed", columns="lr", values="loss").dropna()
         if losses.empty:
-            raise ValueError(f"the learning rates of {method} share no seed; run one seed at each of them")
+            raise ValueError(f"the learning rates of {method} have no common seed; run one seed at all of them")
         means = losses.mean()
         best = float(means.idxmin())
         rows.append((method, best, means[best], tuple(means.index.tolist()), len(losses)))
@@ -146,10 +145,10 @@ def best_rates(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rate_labels(table: pd.DataFrame) -> dict[str, str]:
-    """Each method with the learning rate of its experts, as its lines are named: method -> "RSGD, lr 0.02".
+    """Each method with the learning rate of its experts, for the names of lines: method -> "RSGD, lr 0.02".
 
     Args:
-        table: columns method and lr, one rate per method, such as `best_rates` returns.
+        table: columns method and lr, one rate per method, for example from `best_rates`.
 
     Example:
         >>> rate_labels(best_rates(outcome))
@@ -159,7 +158,7 @@ def rate_labels(table: pd.DataFrame) -> dict[str, str]:
 
 
 def at_best_rates(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `outcomes` at each method's best rate, of the seeds that did not choose it where there are such.
+    """The rows of `outcomes` at each method's best rate; if possible, only of seeds that did not choose it.
 
     Raises:
         ValueError: as `best_rates`.
@@ -181,9 +180,9 @@ def runs_at(runs: Sequence[Any], rates: pd.DataFrame) -> list[Any]:
 
 
 def relative_gains(better: pd.Series, worse: pd.Series) -> np.ndarray:
-    """1 - better / worse of the seeds that both series have: above zero where the first is lower.
+    """1 - better / worse of the seeds that both series have: above zero if the first is lower.
 
-    NaN where one of the two diverged: an infinite loss would count as a gain of one.
+    NaN if one of the two diverged, because an infinite loss would count as a gain of one.
 
     Example:
         >>> relative_gains(pd.Series({0: 0.9, 1: 1.0}), pd.Series({0: 1.0, 1: np.inf, 2: 1.0}))

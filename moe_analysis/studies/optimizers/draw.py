@@ -1,4 +1,4 @@
-"""gR Fig. 3: eight optimizers, by learning rate where there are several and over training where there is one."""
+"""gR Fig. 3: eight optimizers, by learning rate if there are several rates, over training if there is one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ...drawing.layout import arranged
 from ...drawing.marks import menu_of, points_of
 from ...drawing.style import (
     BANDS,
+    DASHES,
     FULL_WIDTH,
     MARKERS,
     SYMBOLS,
@@ -37,19 +38,30 @@ LABELS = {
 }
 OUTCOMES = {"mean_loss": "mean training loss (nats per token)", "loss": "held-out loss (nats per token)"}
 RATE = "learning rate of the experts"
-DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6))}  # plotly's names, matplotlib's patterns
-APART = 0.085  # of a panel's height: the least distance of two names at the ends of lines
+
+APART = 0.085  # of a panel's height: the smallest distance of two names at the ends of lines
 
 
 def plot(found: Optimizers) -> Figure:
-    """Training loss by learning rate, or over training where each optimizer ran at one rate."""
+    """One panel per form: training loss by learning rate, or over training if each optimizer ran at one rate.
+
+    By rate, a ring is at each method's best rate by held-out loss, and a cross at the top marks a rate at which a seed
+    diverged. Names are at the ends of lines; shades reach from the lowest seed to the highest.
+    """
     with use_style(large=True):
+        fig = figure(FULL_WIDTH, 3.7)
+        panels = fig.subplots(1, len(found.forms), squeeze=False)[0]
+        for panel, (form, methods) in zip(panels, found.forms.items()):
+            if found.over_rates:
+                draw_by_rate(panel, found.outcomes, found.rates, methods)
+            else:
+                draw_measure(panel, found.bands, "train loss", methods, rate_labels(found.rates), under=3.2)
+                panel.set_ylabel(LABELS["train loss"] if panel is panels[0] else "")
+            panel.set_title(f"forms of {form}", fontweight="bold")
+            name_ends(panel)
+        marks = "lr is the learning rate of the experts. R means preconditioned, g rescaled by the gate."
         if found.over_rates:
-            fig = rates_figure(found.outcomes, found.rates, found.forms)
-            marks = "Ring: best by held-out loss; ×: a seed diverged."
-        else:
-            fig = forms_figure(found.bands, found.forms, rate_labels(found.rates))
-            marks = "lr: learning rate of the experts. R: preconditioned, g: rescaled by the gate."
+            marks = "A ring is the best rate by held-out loss; × means that a seed diverged."
         note_below(fig, found.note(f"{BANDS} {marks}"))
     return fig
 
@@ -64,9 +76,9 @@ def interactive(found: Optimizers) -> go.Figure:
 def draw_measure(
     panel: Any, bands: pd.DataFrame, measure: str, methods: Sequence[str], names: Mapping[str, str], under: float = 2.0
 ) -> None:
-    """One measure over training: the seeds' mean, shaded between the lowest and the highest seed.
+    """One measure over training: the mean over seeds, shaded from the lowest to the highest seed.
 
-    under: width of the lines without rescaling, points; a wide one still shows below a rescaled one that it equals.
+    under: width of the lines without rescaling, in points; a wide line is visible below an equal rescaled one.
     """
     chosen = bands[bands["measure"] == measure]
     for method in methods:
@@ -88,56 +100,22 @@ def draw_measure(
     panel.grid(axis="y")
 
 
-def forms_figure(
-    bands: pd.DataFrame, forms: Mapping[str, Sequence[str]], names: Mapping[str, str] | None = None
-) -> Figure:
-    """A panel per form of the optimizer, its methods' training losses, named at their ends.
-
-    forms: title -> methods. names: method -> what it is called on the picture, such as `rate_labels` gives.
-
-    >>> from moe_analysis.studies.optimizers.curves import curve_bands
-    >>> figure = forms_figure(curve_bands(progress), {"preconditioned": ["RSGD", "gRSGD"], "rescaled": ["gRSGD"]})
-    >>> len(figure.axes)
-    2
-    """
-    with use_style(large=True):
-        fig = figure(FULL_WIDTH, 3.7)
-        panels = fig.subplots(1, len(forms), squeeze=False)[0]
-        for panel, (title, methods) in zip(panels, forms.items()):
-            draw_measure(panel, bands, "train loss", methods, names or {}, under=3.2)
-            panel.set_title(f"forms of {title}", fontweight="bold")
-            if panel is not panels[0]:
-                panel.set_ylabel("")
-            name_ends(panel)
-    return fig
-
-
-def rates_figure(outcomes: pd.DataFrame, rates: pd.DataFrame, forms: Mapping[str, Sequence[str]]) -> Figure:
-    """A panel per form: mean training loss by learning rate, a ring at each method's best by held-out loss.
-
-    outcomes, rates: of `curves.outcomes` and `curves.best_rates`. Shades reach from the lowest seed to the highest; a
-    cross at the top is a rate at which a seed diverged.
-    """
-    with use_style(large=True):
-        fig = figure(FULL_WIDTH, 3.7)
-        for panel, (title, methods) in zip(fig.subplots(1, len(forms), squeeze=False)[0], forms.items()):
-            for index, method in enumerate(methods):
-                draw_rates(panel, rate_bands(outcomes, method, "mean_loss"), method, index)
-                ring_best(panel, outcomes, rates, method)
-            panel.set_xscale("log")
-            tried = sorted(outcomes.loc[outcomes["method"].isin(methods), "lr"].unique())
-            panel.set_xticks(tried, [f"{lr:.2g}" for lr in tried])
-            panel.minorticks_off()
-            panel.set_xlabel(RATE)
-            panel.set_ylabel(OUTCOMES["mean_loss"])
-            panel.set_title(f"forms of {title}", fontweight="bold")
-            panel.grid(axis="y")
-            name_ends(panel)
-    return fig
+def draw_by_rate(panel: Any, outcomes: pd.DataFrame, rates: pd.DataFrame, methods: Sequence[str]) -> None:
+    """Mean training loss by learning rate; outcomes, rates: of `curves.outcomes` and `curves.best_rates`."""
+    for index, method in enumerate(methods):
+        draw_rates(panel, rate_bands(outcomes, method, "mean_loss"), method, index)
+        ring_best(panel, outcomes, rates, method)
+    panel.set_xscale("log")
+    tried = sorted(outcomes.loc[outcomes["method"].isin(methods), "lr"].unique())
+    panel.set_xticks(tried, [f"{lr:.2g}" for lr in tried])
+    panel.minorticks_off()
+    panel.set_xlabel(RATE)
+    panel.set_ylabel(OUTCOMES["mean_loss"])
+    panel.grid(axis="y")
 
 
 def rate_bands(outcomes: pd.DataFrame, method: str, measure: str) -> pd.DataFrame:
-    """Columns lr, mean, low, high, seeds of one method, by rising rate; NaN where a seed diverged."""
+    """Columns lr, mean, low, high, seeds of one method, by increasing rate; NaN if a seed diverged."""
     grouped = outcomes[outcomes["method"] == method].groupby("lr")[measure]
     bands = grouped.agg(mean="mean", low="min", high="max", seeds="size").reset_index()
     lost = ~np.isfinite(bands["mean"])
@@ -160,7 +138,7 @@ def draw_rates(panel: Any, band: pd.DataFrame, method: str, index: int) -> None:
 
 
 def cross_out(panel: Any, rates: pd.Series, color: str, index: int) -> None:
-    """A cross at the top for each rate at which a seed diverged; index: the place of the method's row of them."""
+    """A cross at the top for each rate at which a seed diverged; index: the row of the method's crosses."""
     look: dict[str, Any] = {"color": color, "markersize": 5, "clip_on": False}
     for lr in rates:
         panel.plot(lr, 0.985 - 0.05 * index, "x", transform=panel.get_xaxis_transform(), **look)
@@ -173,7 +151,7 @@ def ring_best(panel: Any, outcomes: pd.DataFrame, rates: pd.DataFrame, method: s
 
 
 def name_ends(panel: Any) -> None:
-    """The names of a panel's lines to the right of their last points, moved apart where they would meet."""
+    """The names of a panel's lines to the right of their last points, moved apart if they would overlap."""
     lines = [line for line in panel.lines if not line.get_label().startswith("_")]
     last = [np.flatnonzero(np.isfinite(line.get_ydata())) for line in lines]
     ends = [(line, places[-1]) for line, places in zip(lines, last) if len(places)]
@@ -195,7 +173,7 @@ def name_ends(panel: Any) -> None:
 
 
 def spread_out(heights: np.ndarray, apart: float) -> np.ndarray:
-    """The heights, moved as little as keeps any two at least `apart`, in the same order.
+    """The heights, moved as little as possible so that any two are at least `apart`, in the same order.
 
     >>> spread_out(np.array([1.0, 0.0, 1.0]), 0.5).tolist()
     [0.75, 0.0, 1.25]
@@ -220,12 +198,12 @@ def top(group: Sequence[float], apart: float) -> float:
 
 
 def progress_explorer(curves: pd.DataFrame, names: Mapping[str, str] | None = None) -> go.Figure:
-    """The interactive twin: every seed of every method; a menu chooses the measure, the legend the methods.
+    """The interactive figure: every seed of every method; a menu chooses the measure, the legend the methods.
 
-    names: method -> what it is called on the picture, such as `rate_labels` gives.
+    names: method -> its name in the picture, for example from `rate_labels`.
 
     >>> figure = progress_explorer(progress)
-    >>> len(figure.layout.updatemenus[0].buttons)  # a measure each
+    >>> len(figure.layout.updatemenus[0].buttons)  # one per measure
     3
     """
     import plotly.graph_objects as go
@@ -248,9 +226,9 @@ def progress_explorer(curves: pd.DataFrame, names: Mapping[str, str] | None = No
         shown.append(str(measure))
     return arranged(
         fig,
-        f"{counted(curves['seed'].nunique(), 'seed')}, one line each; lr: learning rate of the experts",
+        f"{counted(curves['seed'].nunique(), 'seed')}, one line each; lr is the learning rate of the experts",
         height=520,
-        title={"text": "Optimizers against each other"},
+        title={"text": "Optimizers compared"},
         xaxis_title="training step",
         yaxis_title=LABELS[measures[0]],
         updatemenus=[menu_of_measures({name: (name, LABELS[name]) for name in measures}, shown)] * (len(measures) > 1),
@@ -258,7 +236,7 @@ def progress_explorer(curves: pd.DataFrame, names: Mapping[str, str] | None = No
 
 
 def menu_of_measures(measures: Mapping[str, tuple[str, str]], shown: Sequence[str]) -> dict[str, Any]:
-    """A menu of measures, each given as label and axis; `shown` is the measure of every trace."""
+    """A menu of measures, each with a label and an axis title; `shown` is the measure of every trace."""
     return menu_of(
         {
             label: [{"visible": [name == measure for name in shown]}, {"yaxis.title.text": axis}]

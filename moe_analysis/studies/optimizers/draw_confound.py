@@ -1,4 +1,4 @@
-"""Gate rescaling against a larger learning rate: losses by rate, and the paired differences."""
+"""Gate rescaling compared with a larger learning rate: losses by rate, and the paired differences."""
 
 from __future__ import annotations
 
@@ -27,36 +27,13 @@ LOSS = "validation error"
 
 
 def plot(found: Confound) -> Figure:
-    """Losses of the bench by learning rate, and the comparisons."""
-    with use_style():
-        fig = confound_figure(found.bench, found.comparisons)
-        note_below(
-            fig,
-            found.note(
-                f"(a) Means, shades 95 % intervals over {counted(found.bench['seed'].nunique(), 'seed')} of the bench, "
-                "those that choose the best rates among them; (b) differences paired over "
-                f"{counted(found.comparisons['seeds'].max(), 'seed')}, bars 95 % intervals."
-            ),
-        )
-    return fig
+    """The paper figure of the confound, on the bench.
 
-
-def interactive(found: Confound) -> go.Figure:
-    """The same two panels with every seed."""
-    return confound_explorer(found.bench, found.comparisons)
-
-
-def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame) -> Figure:
-    """The paper figure of the confound; frame: columns method, seed, lr, loss, of any kind of run.
-
-    (a) loss against the experts' learning rate, shaded 95 % intervals, with a mark where `confound_comparisons` reads
-    each method. (b) its paired differences with their intervals: left of zero rescaling is better. Learning rates at
-    which a seed diverged have a cross at the top in place of a mean.
-
-    >>> figure = confound_figure(tried, compared)
-    >>> figure.axes[0].get_xlabel()
-    'learning rate of the experts  (×: a seed diverged)'
+    (a) loss against the experts' learning rate, with 95 % intervals as shades, and marks at the compared rates. (b) the
+    paired differences with their intervals: left of zero, rescaling is better. Learning rates at which a seed diverged
+    have a cross at the top instead of a mean.
     """
+    frame, comparisons = found.bench, found.comparisons
     with use_style():
         fig = figure(FULL_WIDTH, 3.2)
         first, second = fig.subplots(1, 2, width_ratios=[1.1, 1])
@@ -64,11 +41,19 @@ def confound_figure(frame: pd.DataFrame, comparisons: pd.DataFrame) -> Figure:
         draw_marks(first, frame, comparisons)
         draw_gaps(second, comparisons, f"{' minus '.join(reversed(method_pair(frame)))}, {LOSS}")
         fig.legend(*first.get_legend_handles_labels(), loc="outside upper left", ncols=5)
+        note_below(
+            fig,
+            found.note(
+                f"(a) Means with 95 % intervals over {counted(found.bench['seed'].nunique(), 'seed')} of the bench, "
+                "including those that choose the best rates; (b) differences paired over "
+                f"{counted(found.comparisons['seeds'].max(), 'seed')} with 95 % intervals."
+            ),
+        )
     return fig
 
 
 def loss_bands(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns method, lr, mean, low, high, diverged (share of seeds); NaN means where a seed diverged."""
+    """Columns method, lr, mean, low, high, diverged (share of seeds); means are NaN if a seed diverged."""
     rows = []
     for (method, lr), part in frame.groupby(["method", "lr"], sort=True):
         lost = 1 - np.isfinite(part["loss"]).mean()
@@ -92,7 +77,7 @@ def draw_rates(panel: Any, frame: pd.DataFrame) -> None:
 
 
 def draw_marks(panel: Any, frame: pd.DataFrame, comparisons: pd.DataFrame) -> None:
-    """One marker per kind of comparison on each curve, where it is read; RSGD's matched learning rates lie between runs."""
+    """One marker per kind of comparison on each curve; RSGD's matched learning rates are between those of the runs."""
     bands = loss_bands(frame).dropna()
     seen = set()
     for row in comparisons.to_dict("records"):
@@ -126,7 +111,7 @@ def draw_marks(panel: Any, frame: pd.DataFrame, comparisons: pd.DataFrame) -> No
 
 
 def kind_of(comparison: str) -> str:
-    """ "equal lr", "matched step" or "both tuned": what a comparison's name begins with."""
+    """ "equal lr", "matched step" or "both tuned": the beginning of a comparison's name."""
     return next((kind for kind in (MATCHED, TUNED) if comparison.startswith(kind)), EQUAL)
 
 
@@ -168,16 +153,12 @@ def draw_gaps(panel: Any, comparisons: pd.DataFrame, label: str) -> None:
     panel.grid(axis="x")
 
 
-def confound_explorer(frame: pd.DataFrame, comparisons: pd.DataFrame) -> go.Figure:
-    """The interactive twin: means and every seed against the learning rate; differences with intervals beside.
-
-    >>> figure = confound_explorer(tried, compared)
-    >>> sorted({trace.type for trace in figure.data})
-    ['scatter']
-    """
+def interactive(found: Confound) -> go.Figure:
+    """The same two panels: means and every seed against the learning rate, and differences with their intervals."""
     from plotly.subplots import make_subplots
 
     fig = make_subplots(1, 2, subplot_titles=["loss by learning rate", "paired differences, 95 %"])
+    frame, comparisons = found.bench, found.comparisons
     bands, (plain, rescaled) = loss_bands(frame), method_pair(frame)
     for method, color in zip((plain, rescaled), COLORS):
         band, runs = bands[bands["method"] == method], frame[(frame["method"] == method) & np.isfinite(frame["loss"])]

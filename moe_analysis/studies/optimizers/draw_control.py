@@ -21,7 +21,7 @@ LABEL = "training loss (nats per token)"
 
 
 def curves(found: OneExpert) -> list[tuple[str, str, str, pd.DataFrame]]:
-    """(label, color, dash, training rows) of both runs; the second is dashed, so that the first shows through."""
+    """(label, color, dash, training rows) of both runs; the second is dashed, so that the first is visible."""
     trained = found.losses[found.losses["split"] == "train"]
     return [
         (str(label), method_color(str(label).partition(",")[0]), dash, rows)
@@ -30,7 +30,7 @@ def curves(found: OneExpert) -> list[tuple[str, str, str, pd.DataFrame]]:
 
 
 def plot(found: OneExpert, ax: Any = None) -> Figure | Axes:
-    """Both losses over training, in `ax` where it is given."""
+    """Both losses over training, in `ax` if it is given."""
     with use_style():
         fig = figure(HALF_WIDTH, 2.4) if ax is None else None
         panel: Any = ax if fig is None else fig.subplots()
@@ -63,7 +63,7 @@ def interactive(found: OneExpert) -> go.Figure:
     return arranged(
         fig,
         height=520,
-        title={"text": f"One expert per token: largest difference of a loss {found.gap:g}"},
+        title={"text": f"One expert per token: largest difference of the losses {found.gap:g}"},
         xaxis_title="training step",
         yaxis_title=LABEL,
     )

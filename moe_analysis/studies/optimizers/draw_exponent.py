@@ -22,34 +22,17 @@ TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 5.0
 
 
 def plot(found: Exponent) -> Figure:
-    """Errors by exponent, and the differences to p = 1."""
-    with use_style():
-        fig = exponent_figure(found.table)
-        note_below(fig, found.note("(a) Means, shades 95 % intervals over seeds; (b) differences paired over seeds."))
-    return fig
+    """The paper figure.
 
-
-def interactive(found: Exponent) -> go.Figure:
-    """The same two panels; hover shows every number."""
-    return exponent_explorer(found.table)
-
-
-def exponent_figure(table: pd.DataFrame) -> Figure:
-    """The paper figure from the frame of `exponent_table`.
-
-    (a) validation error against p, one line per temperature with its measured entropy, shaded 95 % intervals of the means.
-    (b) the paired difference to p = 1 for every p and entropy; a dot marks where its interval does not cross zero.
-
-    >>> from moe_analysis.studies.optimizers.exponent import exponent_table
-    >>> figure = exponent_figure(exponent_table(powers))
-    >>> figure.axes[0].get_xlabel()
-    'exponent p of the backward factor $g^p$'
+    (a) validation error against p, one line per temperature with its measured entropy, with 95 % intervals of the means
+    as shades. (b) the paired difference to p = 1 for every p and entropy; a dot marks an interval without zero.
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.0)
         first, second = fig.subplots(1, 2, width_ratios=[1, 1.15])
-        draw_powers(first, table)
-        draw_differences(second, table)
+        draw_powers(first, found.table)
+        draw_differences(second, found.table)
+        note_below(fig, found.note("(a) Means with 95 % intervals over seeds; (b) differences paired by seed."))
     return fig
 
 
@@ -77,7 +60,7 @@ def draw_powers(panel: Any, table: pd.DataFrame) -> None:
 
 
 def line_colors(table: pd.DataFrame) -> list[Any]:
-    """One color per entropy, dark for uneven gates; the end of the map is too pale for a line."""
+    """One color per entropy, dark for uneven gates; the end of the color map is too pale for a line."""
     from matplotlib import colormaps
 
     return [tuple(color) for color in colormaps[LINES](np.linspace(0, 0.85, table["entropy"].nunique()))]
@@ -107,22 +90,18 @@ def draw_differences(panel: Any, table: pd.DataFrame) -> None:
 
 
 def color_limit(wide: pd.DataFrame) -> float:
-    """The colors' range: the median over temperatures of the largest difference, so that one extreme temperature does
-    not bleach the others; what lies beyond has the color of the end."""
+    """The range of the colors: the median over temperatures of the largest difference, so that one extreme temperature
+    does not make the others pale; larger values have the color of the end."""
     largest = np.sort(wide.abs().max(axis=1).dropna().to_numpy())
     return float(largest[max(0, len(largest) // 2)]) if len(largest) and largest[len(largest) // 2] > 0 else 1e-12
 
 
-def exponent_explorer(table: pd.DataFrame) -> go.Figure:
-    """The interactive twin: hover shows p, entropy, temperature, error and the difference to p = 1.
-
-    >>> from moe_analysis.studies.optimizers.exponent import exponent_table
-    >>> [trace.type for trace in exponent_explorer(exponent_table(powers)).data]
-    ['scatter', 'scatter', 'scatter', 'heatmap']
-    """
+def interactive(found: Exponent) -> go.Figure:
+    """The same two panels; hover shows p, entropy, temperature, error and the difference to p = 1."""
     from matplotlib.colors import to_hex
     from plotly.subplots import make_subplots
 
+    table = found.table
     fig = make_subplots(1, 2, subplot_titles=["error by exponent", "difference to p = 1"])
     told = ["temperature", "difference", "difference_low", "difference_high", "seeds"]
     for index, (color, (entropy, line)) in enumerate(zip(line_colors(table), table.groupby("entropy"))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,10 +21,19 @@ METHODS = (PLAIN, RESCALED)
 
 
 def plot(found: Rescaling) -> Figure:
-    """Three measures side by side."""
+    """Training loss, test loss and test accuracy, side by side."""
     with use_style(large=True):
-        fig = progress_figure(found.bands, names=rate_labels(found.outcomes))
-        note_below(fig, found.note(f"{BANDS}{' Bars: the same after training.' * bool(measured_once(found.bands))}"))
+        fig = figure(FULL_WIDTH, 3.3)
+        panels = fig.subplots(1, 3)
+        ends = measured_once(found.bands)
+        for panel, measure in zip(panels, LABELS):
+            if measure in ends:
+                draw_end(panel, found.bands[found.bands["measure"] == measure], measure)
+            else:
+                draw_measure(panel, found.bands, measure, METHODS, rate_labels(found.outcomes))
+        handles, labels = panels[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=11, labelcolor="linecolor")
+        note_below(fig, found.note(f"{BANDS}{' Bars show the same after training.' * bool(ends)}"))
     return fig
 
 
@@ -34,37 +42,13 @@ def interactive(found: Rescaling) -> go.Figure:
     return progress_explorer(found.curves, rate_labels(found.outcomes))
 
 
-def progress_figure(bands: pd.DataFrame, names: Mapping[str, str] | None = None) -> Figure:
-    """Training loss, test loss and test accuracy of `curve_bands`, side by side.
-
-    names: method -> what it is called on the picture, such as `rate_labels` gives.
-
-    >>> from moe_analysis.studies.optimizers.curves import curve_bands
-    >>> figure = progress_figure(curve_bands(progress))
-    >>> [panel.get_ylabel() for panel in figure.axes]
-    ['training loss (nats per token)', 'test loss (nats per token)', 'test accuracy']
-    """
-    with use_style(large=True):
-        fig = figure(FULL_WIDTH, 3.3)
-        panels = fig.subplots(1, 3)
-        ends = measured_once(bands)
-        for panel, measure in zip(panels, LABELS):
-            if measure in ends:
-                draw_end(panel, bands[bands["measure"] == measure], measure)
-            else:
-                draw_measure(panel, bands, measure, METHODS, names or {})
-        handles, labels = panels[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=11, labelcolor="linecolor")
-    return fig
-
-
 def measured_once(bands: pd.DataFrame) -> list[str]:
-    """The measures that are known at the end of training alone, and are drawn as bars."""
+    """The measures that are known only at the end of training, and are drawn as bars."""
     return [measure for measure in LABELS if bands.loc[bands["measure"] == measure, "step"].nunique() == 1]
 
 
 def draw_end(panel: Any, rows: pd.DataFrame, measure: str) -> None:
-    """One measure that was taken at the end only: a dot per method, and a bar from the lowest seed to the highest."""
+    """One measure that is known only at the end: one dot per method, and a bar from the lowest seed to the highest."""
     for place, row in enumerate(rows.set_index("method").loc[list(METHODS)].itertuples()):
         color = method_color(str(row.Index))
         panel.plot([place] * 2, [row.low, row.high], color=color, linewidth=2)

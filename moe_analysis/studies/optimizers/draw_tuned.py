@@ -1,4 +1,4 @@
-"""gR Fig. 3 from a campaign's table: held-out loss by learning rate, and the training of the chosen ones below."""
+"""gR Fig. 3 from a campaign's table: held-out loss by learning rate, and below it training at the chosen rates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)  # nats per token
 
 
 def plot(found: TunedOptimizers) -> Figure:
-    """A column per form: losses by rate above, and below the curves of the final runs where there are some."""
+    """One column per form: losses by rate above, and the curves of the final runs below, if there are some."""
     forms, trained = found.forms, set(found.finals["method"])
     rows = 1 + bool(trained)
     with use_style(large=True):
@@ -53,7 +53,7 @@ def plot(found: TunedOptimizers) -> Figure:
 
 
 def draw_grid(panel: Any, found: TunedOptimizers, methods: list[str]) -> None:
-    """The whole grid of each method, and a ring at the rate that was chosen."""
+    """The whole grid of each method, with a ring at the chosen rate."""
     for index, method in enumerate(methods):
         draw_rates(panel, rate_bands(found.outcomes, method, MEASURE), method, index)
         ring_best(panel, found.outcomes, found.rates, method, MEASURE)
@@ -62,13 +62,13 @@ def draw_grid(panel: Any, found: TunedOptimizers, methods: list[str]) -> None:
     panel.set_xlabel(RATE)
     panel.set_ylabel(OUTCOMES[MEASURE])
     panel.grid(axis="y")
-    # between the title and the axes: lines that end alike leave no room beside them
+    # between the title and the axes, because lines with similar ends leave no room next to them
     place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2}
     panel.legend(ncols=2, fontsize=8.5, handlelength=1.4, handletextpad=0.4, columnspacing=0.8, **place)
 
 
 def logarithmic(panel: Any) -> None:
-    """Losses on a logarithmic axis: the best runs lie close together, and diverging ones far above them."""
+    """A logarithmic axis for losses, because the best runs are close together and diverging ones far above them."""
     panel.set_yscale("log")
     panel.minorticks_off()
     low, high = panel.get_ylim()
@@ -77,15 +77,15 @@ def logarithmic(panel: Any) -> None:
 
 
 def reading_of(found: TunedOptimizers) -> str:
-    """What the marks mean, and which choices lie at an end of their grid."""
-    ring = "the rate that was chosen" if len(found.finals) else "the best rate of those tried so far"
-    told = [f"Ring: {ring}; ×: diverged. {BANDS}"]
+    """What the marks mean, and which chosen rates are at an end of their grid."""
+    ring = "the chosen rate" if len(found.finals) else "the best of the rates tried so far"
+    told = [f"A ring is {ring}; × means diverged. {BANDS}"]
     ends = found.chosen[found.chosen["end"] != ""]
     if len(ends):
         listed = ", ".join(f"{method} ({end})" for method, end in zip(ends["method"], ends["end"]))
-        told.append(f"At an end of the grid, so that a rate beyond may be better: {listed}.")
+        told.append(f"At an end of the grid, so that a rate beyond it may be better: {listed}.")
     else:
-        told.append("No choice lies at an end of its grid.")
+        told.append("No chosen rate is at an end of its grid.")
     return " ".join(told)
 
 

@@ -1,7 +1,7 @@
-"""How far an update moves a layer, and the learning rate at which another method's updates would move it as far.
+"""How far an update moves a layer, and the learning rate at which another method's updates move it equally far.
 
-A method that scales its gradients up is faster for that reason alone. Before an advantage is put
-down to what the method does to directions, its rival has to be run at a learning rate that gives the same effective step.
+A method that scales its gradients up is faster for that reason alone. Before an advantage is attributed to the
+directions of its updates, the other method must run at a learning rate that gives the same effective step.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ def effective_steps(runs: Sequence[Any]) -> pd.DataFrame:
 
     A layer's mean map over the tokens is W̄ = (alpha / r) Σ_i ḡ_i B_i A_i with the mean gates ḡ. To first order an
     update of the experts changes it by (alpha / r) Σ_i ḡ_i Δ(B_i A_i), whose Frobenius norm is effective_step: how far
-    the experts move the layer, whether they move together or not. It scales with the experts' learning rate, to first
-    order.
+    the experts move the layer, together or not. To first order, it is proportional to the experts' learning rate.
     """
     check_runs(runs)
     frames = []
@@ -34,13 +33,13 @@ def effective_steps(runs: Sequence[Any]) -> pd.DataFrame:
 
 
 def matched_lr(runs: Sequence[Any], reference: str, against: str) -> pd.DataFrame:
-    """By what factor `against` must multiply its experts' learning rate to move its layers as far as `reference` does.
+    """The factor on the experts' learning rate of `against` with which it moves its layers as far as `reference`.
 
     One row: reference, against, factor, low, high, seeds, lr (of `against` now), matched_lr (factor · lr).
     The factor is the ratio of the two mean effective steps over the run, paired by seed: geometric mean and 95 % t
-    interval of the logarithms. It is exact only as long as the step is proportional to the learning rate and the paths
-    are alike, so train `against` at matched_lr and ask again: a factor whose interval holds 1 is a match. Raises
-    ValueError for a method that is not there, for runs that share no seed or were recorded at other steps, and for one
+    interval of the logarithms. It is exact only if the step is proportional to the learning rate and the paths are the
+    same. So train `against` at matched_lr and call this again: a factor whose interval contains 1 is a match. Raises
+    ValueError for a missing method, for runs without a common seed or recorded at different steps, and for a method
     that never moved.
 
     >>> found = matched_lr(pair, "gRSGD", "RSGD").iloc[0]
@@ -59,7 +58,9 @@ def matched_lr(runs: Sequence[Any], reference: str, against: str) -> pd.DataFram
     )
     shared = first.columns.intersection(second.columns)
     if shared.empty:
-        raise ValueError(f"{reference!r} and {against!r} share no seed with a recorded step; train them with the same")
+        raise ValueError(
+            f"{reference!r} and {against!r} have no common seed with a recorded step; train both with the same seeds"
+        )
     if not first.index.equals(second.index):
         raise ValueError(
             f"{reference!r} and {against!r} were recorded at different steps; train both with the same "
@@ -88,8 +89,8 @@ def matched_lr(runs: Sequence[Any], reference: str, against: str) -> pd.DataFram
 
 
 def learning_rate(runs: Sequence[Any], method: str) -> float:
-    """The experts' peak learning rate of a method's runs; ValueError when they differ."""
+    """The experts' peak learning rate of a method's runs; ValueError if they differ."""
     rates = {float(run.config.lr) for run in runs if run_key(run)["method"] == method}
     if len(rates) > 1:
-        raise ValueError(f"runs of {method!r} have learning rates {sorted(rates)}; give each its own name")
+        raise ValueError(f"runs of {method!r} have the learning rates {sorted(rates)}; give each rate its own name")
     return rates.pop()

@@ -1,9 +1,9 @@
 """Gate rescaling on the regression bench: the exponent p against the gates' entropy, and the learning-rate confound.
 
-A Stronger Mixture of Low-Rank Experts, section 2.3 of the reference: an expert's gradient carries g^p, p = 1 plainly
-(RSGD) and p = 1/2 in the paper (gRSGD). With even gates, g = 1/k, that is nothing but a learning rate k^(1-p) times as
-large, so every comparison here says which learning rate each side had. Losses are compared seed by seed, rescaled minus
-plain, with 95 % t intervals; a seed that diverged has an infinite loss and leaves its comparison undecided.
+A Stronger Mixture of Low-Rank Experts, section 2.3 of the reference: an expert's gradient has a factor g^p, with p = 1
+for plain RSGD and p = 1/2 in the paper (gRSGD). With even gates, g = 1/k, this equals a learning rate that is k^(1-p)
+times as large, so every comparison here gives the learning rate of each side. Losses are compared seed by seed,
+rescaled minus plain, with 95 % t intervals; a seed that diverged has an infinite loss and makes its comparison undecided.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KEYS = ("method", "power", "top_k", "temperature", "lr", "seed")
 MATCHING = ("round", "step_ratio", "reference")  # what `regression_grid.match_steps` adds
 # k -> (RSGD, gRSGD), validation MSE of an independent reproduction: 8 experts, rank 4, 300 steps, 3 seeds
 REPRODUCTION = {1: (0.739, 0.739), 2: (0.577, 0.545), 4: (0.647, 0.589), 8: (0.784, 0.748)}
-LOW_SHARE = 0.25  # of the plain method's best learning rate: where one that was never tuned may well lie
+LOW_SHARE = 0.25  # of the plain method's best learning rate: a typical value for a rate that was never tuned
 EQUAL, MATCHED, TUNED = "equal lr", "matched step", "both tuned"
 
 
@@ -51,7 +51,7 @@ def run_rows(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_gap(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
-    """difference (first minus second), low, high, seeds (that both have), diverged (of those) of two sets of runs."""
+    """difference (first minus second), low, high, seeds (common ones), diverged (of those) of two sets of runs."""
     gaps = (first.set_index("seed")["loss"] - second.set_index("seed")["loss"]).dropna().to_numpy()
     pairs = first.merge(second, on="seed")
     lost = int((~np.isfinite(pairs[["loss_x", "loss_y"]])).any(axis=1).sum())
@@ -60,10 +60,10 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
 
 
 def expert_count_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """RSGD against gRSGD for every k as the reproduction printed it, its numbers beside ours.
+    """RSGD and gRSGD for every k, with the numbers that the reproduction printed.
 
     Columns top_k, rsgd, grsgd (means), difference, low, high, seeds, diverged, identical (every seed's two losses are
-    the same to the last bit), paper_rsgd, paper_grsgd (NaN where it has none). rows: of `run_rows`, one lr.
+    the same to the last bit), paper_rsgd, paper_grsgd (NaN if it has none). rows: of `run_rows`, one lr.
 
     >>> expert_count_table(by_k)[["top_k", "seeds", "identical"]]  # with one expert both rules are the same
        top_k  seeds  identical
@@ -94,7 +94,7 @@ def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Columns temperature, entropy (measured, over all its runs), power, mean, low, high, and of the difference to
     p = 1: difference, difference_low, difference_high, seeds, diverged, decided (its interval does not cross zero).
 
-    rows: of `run_rows`, one k and one lr per (power, temperature). From uneven to even gates, p from 1 to 0.
+    rows: of `run_rows`, one k and one lr per (power, temperature). Sorted from uneven to even gates, p from 1 to 0.
 
     >>> exponent_table(powers)[["temperature", "power", "seeds"]]
        temperature  power  seeds
@@ -133,7 +133,7 @@ def exponent_table(rows: pd.DataFrame) -> pd.DataFrame:
 def best_powers(rows: pd.DataFrame) -> pd.DataFrame:
     """The best exponent of every temperature, from uneven to even gates.
 
-    Columns temperature, entropy, best (least mean loss), low, high (t interval of each seed's own best), as_good (all
+    Columns temperature, entropy, best (lowest mean loss), low, high (t interval of each seed's own best), as_good (all
     exponents whose paired difference to the best does not exclude zero), seeds.
 
     >>> best_powers(powers)["temperature"].tolist()
@@ -161,7 +161,7 @@ def best_powers(rows: pd.DataFrame) -> pd.DataFrame:
 
 def entropy_slopes(rows: pd.DataFrame) -> pd.DataFrame:
     """Columns seed, slope, runs: least-squares slope of the gain, loss(p = 1) − loss(p = 1/2), against the entropy
-    of the two runs' gates, over temperatures, seed by seed. Below zero: p matters more where gates are uneven.
+    of the two runs' gates, over temperatures, seed by seed. Below zero: p matters more if gates are uneven.
 
     >>> entropy_slopes(powers)[["seed", "runs"]].values.tolist()
     [[0, 3], [1, 3]]
@@ -179,15 +179,15 @@ def entropy_slopes(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def tuned_lr(frame: pd.DataFrame, tuning_seeds: Sequence[int]) -> pd.DataFrame:
-    """The learning rate of least mean loss over the tuning seeds: columns method, lr, loss, interior (not at an end).
+    """The learning rate with the lowest mean loss over the tuning seeds: method, lr, loss, interior (not at an end).
 
-    frame: columns method, seed, lr, loss. Raises ValueError when no tuning seed is there, or no other.
+    frame: columns method, seed, lr, loss. Raises ValueError if there is no tuning seed, or no other seed.
     """
     held = frame["seed"].isin(list(tuning_seeds))
     if not held.any() or held.all():
         raise ValueError(
             f"tuning_seeds = {tuple(tuning_seeds)} must be some, not all, of the frame's seeds "
-            f"{sorted(frame['seed'].unique())}; train more seeds or hold others out"
+            f"{sorted(frame['seed'].unique())}; train more seeds, or pass other tuning seeds"
         )
     curves = frame[held].groupby(["method", "lr"])["loss"].mean().reset_index()
     best = curves.loc[curves.groupby("method")["loss"].idxmin()]
@@ -197,7 +197,7 @@ def tuned_lr(frame: pd.DataFrame, tuning_seeds: Sequence[int]) -> pd.DataFrame:
 
 
 def method_pair(frame: pd.DataFrame) -> tuple[str, str]:
-    """(plain, rescaled): the frame's two methods, named as in the paper, such as RSGD and gRSGD."""
+    """(plain, rescaled): the frame's two methods, with the paper's names, such as RSGD and gRSGD."""
     methods = sorted(frame["method"].unique(), key=len)
     if len(methods) != 2 or methods[1] != f"g{methods[0]}":
         raise ValueError(
@@ -207,8 +207,8 @@ def method_pair(frame: pd.DataFrame) -> tuple[str, str]:
 
 
 def references(frame: pd.DataFrame, tuning_seeds: Sequence[int]) -> dict[str, float]:
-    """The learning rates of the equal-lr comparisons, by name, and of `match_steps`: the lowest tried, where rescaling
-    has most to gain; then, from the tuning seeds, the plain method's best and the tried one nearest to a quarter of it.
+    """The learning rates of the equal-lr comparisons, by name, and of `match_steps`: the lowest one, where rescaling can
+    gain most; then, from the tuning seeds, the plain method's best one and the one closest to a quarter of it.
 
     >>> list(references(tried, tuning_seeds=(8, 9)))
     ['equal lr, the lowest', "equal lr, a quarter of RSGD's best", "equal lr, RSGD's best"]
@@ -225,7 +225,7 @@ def references(frame: pd.DataFrame, tuning_seeds: Sequence[int]) -> dict[str, fl
 
 
 class Case(NamedTuple):
-    """One comparison of the confound: its name, both learning rates, both sets of runs, and how well steps match."""
+    """One comparison: its name, both learning rates, both sets of runs, and how well the steps match."""
 
     comparison: str
     rescaled_lr: float
@@ -236,11 +236,10 @@ class Case(NamedTuple):
 
 
 def confound_cases(frame: pd.DataFrame, tuning_seeds: Sequence[int], matched: pd.DataFrame | None = None) -> list[Case]:
-    """The runs of every comparison, on the seeds that tuned nothing: at equal lr, at matched effective step, and both
-    tuned.
+    """The runs of every comparison, without the tuning seeds: at equal lr, at matched effective step, and both tuned.
 
     frame: columns method (as for `method_pair`), seed, lr, loss over a grid of learning rates; runs of a transformer
-    will do. matched: the plain method's runs of `match_steps`, with its columns; the last round counts.
+    are possible too. matched: the plain method's runs of `match_steps`, with its columns; the last round counts.
 
     >>> [case.comparison for case in confound_cases(tried, (8, 9))][-1]
     'both tuned'
@@ -264,7 +263,7 @@ def confound_cases(frame: pd.DataFrame, tuning_seeds: Sequence[int], matched: pd
 
 def confound_comparisons(cases: Sequence[Case]) -> pd.DataFrame:
     """Rescaled minus plain in each case: comparison, rescaled_lr, plain_lr, difference, low, high, seeds, diverged,
-    step_ratio (NaN where steps were not matched).
+    step_ratio (NaN if steps were not matched).
 
     >>> confound_comparisons(confound_cases(tried, (8, 9), matched))[["comparison", "seeds"]]
                                comparison  seeds
@@ -289,25 +288,24 @@ def confound_comparisons(cases: Sequence[Case]) -> pd.DataFrame:
 
 
 def loss_gains(rescaled: pd.DataFrame, plain: pd.DataFrame) -> np.ndarray:
-    """By what share the rescaled loss is lower, seed by seed; NaN where one of the two diverged."""
+    """The share by which the rescaled loss is lower, seed by seed; NaN if one of the two diverged."""
     return relative_gains(*(runs.set_index("seed")["loss"] for runs in (rescaled, plain)))
 
 
 def _at(frame: pd.DataFrame, method: str, lr: float) -> pd.DataFrame:
     rows = frame[(frame["method"] == method) & np.isclose(frame["lr"], lr, rtol=1e-6, atol=0)]
     if rows.empty:
-        raise ValueError(f"no run of {method} at lr = {lr:g}; train one there, or leave that lr out of the grid")
+        raise ValueError(f"no run of {method} at lr = {lr:g}; train one, or leave this lr out of the grid")
     return rows
 
 
 def lr_shift(frame: pd.DataFrame) -> pd.DataFrame:
-    """p as a pure change of the learning rate: the rescaled loss(lr) laid on the plain loss(factor · lr), by seed.
+    """p as a pure change of the learning rate: the rescaled loss(lr) fitted by the plain loss(factor · lr), by seed.
 
-    The factor, within a decade each way, is that of least root mean square gap over the rescaled method's learning
-    rates that stay inside the plain one's grid, at least half of them; in between, the loss is linear in log lr.
-    Columns seed, factor, gap_equal (root mean square at factor 1), gap_shifted (at the best), remaining (mean of
-    rescaled minus shifted plain). Runs that diverged are left out; a seed with fewer than three learning rates in
-    common has NaN.
+    The factor, between 1/10 and 10, has the smallest root mean square gap over the rescaled method's learning rates that
+    stay inside the plain method's grid, at least half of them; between rates, the loss is linear in log lr. Columns
+    seed, factor, gap_equal (root mean square at factor 1), gap_shifted (at the best factor), remaining (mean of rescaled
+    minus shifted plain). Runs that diverged are left out; a seed with fewer than three common learning rates has NaN.
 
     >>> lr_shift(tried).columns.tolist()
     ['seed', 'factor', 'gap_equal', 'gap_shifted', 'remaining']
@@ -323,7 +321,7 @@ def lr_shift(frame: pd.DataFrame) -> pd.DataFrame:
             enough = inside.sum() >= max(3, len(places) / 2)
             return wanted[inside] - np.interp(places[inside] + shift, at, losses) if enough else np.array([np.nan])
 
-        shifts = np.linspace(-np.log(10), np.log(10), 401)  # an odd number has the shift 0 among them
+        shifts = np.linspace(-np.log(10), np.log(10), 401)  # an odd number, so that 0 is one of them
         sizes = np.array([np.sqrt((gaps(shift) ** 2).mean()) for shift in shifts]) if len(at) else np.array([np.nan])
         best = int(np.nanargmin(sizes)) if np.isfinite(sizes).any() else 0
         rows.append(

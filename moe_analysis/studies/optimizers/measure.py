@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 
 from ...training.sweep import train_all
 from ..asked import Runs, asked
-from ..records import check_given, method_of
+from ..records import method_of
 from ..result import Result
 from .curves import FORMS, best_rates, curve_bands, methods_of, outcomes, progress_curves, runs_at
 
@@ -37,47 +36,43 @@ class Rescaling(Result):
         "Lines are means over seeds, shades and bars reach from the lowest seed to the highest; lr is the learning rate of "
         "the experts."
     )
-    how_to_explore = "One line per seed, of the measure in the menu; lr is the learning rate of the experts."
+    how_to_explore = "The menu chooses a measure; one line per seed. lr is the learning rate of the experts."
     drawing = "draw_rescaling"
+    saved = ("outcomes", "bands")
 
     outcomes: pd.DataFrame
     curves: pd.DataFrame
 
     @cached_property
     def bands(self) -> pd.DataFrame:
-        """Means and extremes of the seeds."""
+        """Mean, lowest and highest seed."""
         return curve_bands(self.curves)
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"outcomes": self.outcomes, "bands": self.bands}
 
 
 @dataclass(frozen=True, eq=False)
 class Optimizers(Result):
-    """The four forms of SGD and the four of AdamW, each at its best learning rate of those that were tried.
+    """The four forms of SGD and the four of AdamW, each at the best of its tried learning rates.
 
     Args:
         outcomes: one row per run, as `outcomes` returns it.
         rates: the best learning rate of each method, as `best_rates` returns it.
-        curves: over training, of the runs at the best rates, as `progress_curves` returns them.
+        curves: of the runs at the best rates, as `progress_curves` returns them.
     """
 
     item = "gr_fig3"
     question = "Do preconditioning (R) and gate rescaling (g) lower the training loss, for SGD and for AdamW?"
     how_to_read = (
         "Lines are means over seeds, shades reach from the lowest seed to the highest; forms of AdamW are dashed; lr is "
-        "the learning rate of the experts. "
-        "Where each optimizer ran at several learning rates, its loss is drawn against the rate, with a ring at its "
-        "best one by held-out loss and a cross where a seed diverged; where it ran at one rate, its loss is drawn "
+        "the learning rate of the experts. If optimizers ran at several learning rates, their losses are drawn against "
+        "the rate, with a ring at the best rate by held-out loss and a cross if a seed diverged; otherwise they are drawn "
         "against the training step."
     )
     how_to_explore = (
-        "Small marks or thin lines are seeds; forms of AdamW are dashed; lr is the learning rate of the experts. "
-        "Where each optimizer ran at several learning rates, its loss is drawn against the rate, means as lines, with "
-        "a large mark at its best one by held-out loss; where it ran at one rate, its loss is drawn against the "
-        "training step."
+        "Small marks or thin lines are seeds; forms of AdamW are dashed; lr is the learning rate of the experts. If "
+        "optimizers ran at several learning rates, their losses are drawn against the rate, with means as lines and a "
+        "large mark at the best rate by held-out loss; otherwise they are drawn against the training step."
     )
+    saved = ("outcomes", "rates", "bands")
 
     outcomes: pd.DataFrame
     rates: pd.DataFrame
@@ -85,30 +80,26 @@ class Optimizers(Result):
 
     @property
     def title(self) -> str:  # type: ignore[override]
-        """With the number of methods that were run."""
+        """The title with the number of methods."""
         count = sum(map(len, self.forms.values()))
         return f"gR Fig. 3: {WORDS.get(count, count)} optimizer{'s' * (count != 1)}"
 
     @cached_property
     def bands(self) -> pd.DataFrame:
-        """Means and extremes of the seeds over training."""
+        """Mean, lowest and highest seed over training."""
         return curve_bands(self.curves)
 
     @property
     def forms(self) -> dict[str, list[str]]:
-        """The methods that were run, by form."""
+        """The methods that have runs, by form."""
         run = set(self.outcomes["method"])
         found = {form: [method for method in methods_of(form) if method in run] for form in FORMS}
         return {form: methods for form, methods in found.items() if methods}
 
     @property
     def over_rates(self) -> bool:
-        """Whether a method ran at several learning rates."""
+        """Whether a method has runs at several learning rates."""
         return any(len(tried) > 1 for tried in self.rates["tried"])
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"outcomes": self.outcomes, "rates": self.rates, "bands": self.bands}
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +114,8 @@ class OneExpert(Result):
 
     item = "gr_control"
     title = "The control: one expert per token"
-    question = "With one active expert the gate is 1, and so is its root: are both rules the same?"
-    how_to_read = "The dashed line must lie on the solid one: both runs go through the same numbers, bit by bit."
+    question = "With one active expert, the gate and its square root are 1: are both rules the same?"
+    how_to_read = "The dashed line must be on the solid one: both runs give the same numbers, bit by bit."
     drawing = "draw_control"
 
     losses: pd.DataFrame
@@ -137,18 +128,17 @@ def measure_rescaling(runs: Runs) -> Rescaling:
     """Compare RSGD and gRSGD at one learning rate, as the paper does.
 
     Args:
-        runs: of RSGD and gRSGD at the same seeds; other methods are left out. Where there are several rates, the one
-            of least held-out loss of RSGD among those that both have.
+        runs: of RSGD and gRSGD at the same seeds; other methods are left out. If there are several rates, the common
+            one with the lowest held-out loss of RSGD is used.
 
     Raises:
-        ValueError: for a method that is missing, and as `outcomes`.
+        ValueError: for a missing method, and as `outcomes`.
 
     Example:
         >>> found = measure_rescaling(pair)
         >>> found.outcomes["method"].unique().tolist(), len(found.claims)
         (['RSGD', 'gRSGD'], 3)
     """
-    check_given(runs)
     chosen = [run for run in runs if method_of(run) in (PLAIN, RESCALED)]
     if missing := [name for name in (PLAIN, RESCALED) if name not in map(method_of, chosen)]:
         raise ValueError(f"runs has no run of {', '.join(missing)}; train both {PLAIN} and {RESCALED}")
@@ -168,10 +158,10 @@ def measure(runs: Runs) -> Optimizers:
 
     Args:
         runs: of any of the eight methods, at the same seeds, at one or several learning rates of the experts. The best
-            rate of a method is that of least held-out loss, mean over the seeds that all its rates have.
+            rate of a method has the lowest held-out loss, as a mean over the seeds that all its rates have.
 
     Raises:
-        ValueError: for runs of none of the eight, and as `outcomes` and `best_rates`.
+        ValueError: if no run is of the eight methods, and as `outcomes` and `best_rates`.
 
     Example:
         >>> found = measure(pair)
@@ -179,10 +169,9 @@ def measure(runs: Runs) -> Optimizers:
         ({'SGD': ['RSGD', 'gRSGD']}, False)
     """
     known = {method for form in FORMS for method in methods_of(form)}
-    check_given(runs)
     chosen = [run for run in runs if method_of(run) in known]
     if not chosen:
-        raise ValueError(f"runs has no run of {', '.join(sorted(known))}; name the runs so")
+        raise ValueError(f"runs has no run of {', '.join(sorted(known))}; give the runs these names")
     table = outcomes(chosen)
     rates = best_rates(table)
     return Optimizers(outcomes=table, rates=rates, curves=progress_curves(runs_at(chosen, rates)), runs=tuple(chosen))
@@ -193,17 +182,16 @@ def measure_control(runs: Runs, workers: int | None = None) -> OneExpert:
     """Train RSGD and gRSGD with one active expert per token, and compare them bit by bit.
 
     Args:
-        runs: the first of RSGD is trained again with one expert, plain and rescaled, in the folder that it lies in.
-        workers: processes that train (None: the machine's cores).
+        runs: the first run of RSGD is trained again with one expert, plain and rescaled, in the same folder.
+        workers: training processes (None: the machine's cores).
 
     Raises:
         ValueError: without a run of RSGD.
         RunError: for a run that fails.
     """
-    check_given(runs)
     plain = next((run for run in runs if method_of(run) == PLAIN), None)
     if plain is None:
-        raise ValueError(f"runs has no run of {PLAIN}, from which both runs of the control are made; train one")
+        raise ValueError(f"runs has no run of {PLAIN}, which both runs of the control need; train one")
     single = replace(plain.config.adapter, top_k=1)
     adapters = {PLAIN: single, RESCALED: replace(single, gate_backward_power=0.5)}
     configs = [

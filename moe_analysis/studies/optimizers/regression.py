@@ -1,8 +1,8 @@
 """A regression bench that costs seconds: a mixture of low-rank experts learns another one, under the paper's protocol.
 
-A Stronger Mixture of Low-Rank Experts (section 2 of the reference): the real `MoeLora` under the real optimizers, both
-learning rates falling linearly to a tenth, the router's gradient clipped to norm 1. Several seeds are trained at once:
-each is a block of experts of one layer, and a block's tokens see that block alone.
+A Stronger Mixture of Low-Rank Experts (section 2 of the reference): the real `MoeLora` with the real optimizers, both
+learning rates falling linearly to a tenth, and the router's gradient clipped to norm 1. Several seeds are trained
+together: each is a block of experts of one layer, and a block's tokens use only that block.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ COLUMNS = (
 class RegressionTask:
     """A seeded teacher: a frozen linear map that the student knows, plus a routed mixture of rank-r maps.
 
-    Inputs (samples, in_features) of unit variance lie in `clusters`, whose centres are `separation` times as far apart
-    as the spread within one. Every cluster mixes `active` of the teacher's num_experts maps with weights of its own,
-    so one map for all inputs cannot be right. The mixture's output has unit mean square on the training inputs: an
-    untrained student's error is 1. noise: standard deviation added to the training targets; validation targets have
-    none, so their error is the excess over the best possible.
+    Inputs (samples, in_features) of unit variance form `clusters`, whose centers are `separation` times as far apart as
+    the spread within one. Every cluster mixes `active` of the teacher's num_experts maps with its own weights, so one
+    map for all inputs cannot be right. The mixture's output has unit mean square on the training inputs, so that an
+    untrained student's error is 1. noise: standard deviation of the noise on the training targets; validation targets
+    have none, so their error is the excess over the best possible one.
     """
 
     in_features: int = 32
@@ -62,7 +62,7 @@ class RegressionTask:
     def draw(self, seed: int = 0) -> RegressionData:
         """The teacher and its data for one repetition; the same (task.seed, seed) gives the same numbers."""
         if not 1 <= self.active <= self.num_experts:
-            raise ValueError(f"active = {self.active} must lie between 1 and num_experts = {self.num_experts}")
+            raise ValueError(f"active = {self.active} must be between 1 and num_experts = {self.num_experts}")
         generator = torch.Generator().manual_seed(1000 * self.seed + seed)
 
         def normal(*shape: int) -> Tensor:
@@ -73,7 +73,7 @@ class RegressionTask:
         up = normal(self.num_experts, self.out_features, self.r) / self.r**0.5
         chosen = torch.rand(self.clusters, self.num_experts, generator=generator).argsort(1) < self.active
         weights = normal(self.clusters, self.num_experts).masked_fill(~chosen, -math.inf).softmax(1)
-        maps = torch.einsum("ce,eor,eri->coi", weights, up, down)  # one map a cluster
+        maps = torch.einsum("ce,eor,eri->coi", weights, up, down)  # one map per cluster
 
         count = self.samples + self.validation
         cluster, centres = torch.arange(count) % self.clusters, normal(self.clusters, self.in_features)
@@ -87,7 +87,7 @@ class RegressionTask:
 
 @dataclass(frozen=True)
 class RegressionData:
-    """base (out, in); x, y (samples, in or out) to train on; valid_x, valid_y without noise."""
+    """base (out, in); x, y (samples, in or out) for training; valid_x, valid_y without noise."""
 
     base: Tensor
     x: Tensor
@@ -114,7 +114,7 @@ class BlockRouter(nn.Linear):
 def side_by_side(students: Sequence[MoeLora]) -> MoeLora:
     """One `MoeLora` of S·E experts whose blocks are the students: x (S, N, in) -> delta (S, N, out).
 
-    A block's gates are those of its student alone, because experts outside it get a probability of exactly zero.
+    A block's gates are exactly those of its student, because experts outside it get a probability of zero.
     """
     first = students[0]
     config = replace(
@@ -130,7 +130,7 @@ def side_by_side(students: Sequence[MoeLora]) -> MoeLora:
 
 
 def new_student(task: RegressionTask, adapter: MoeLoraConfig, seed: int) -> MoeLora:
-    """A student as it starts, the same whatever was drawn before."""
+    """An untrained student, the same for any state of the random generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MoeLora(task.in_features, task.out_features, adapter)
@@ -149,17 +149,19 @@ def train_regression(
     seeds: Sequence[int] = (0,),
     record_every: int = 10,
 ) -> pd.DataFrame:
-    """Train one student a seed (teacher, data, start and batches are all the seed's) and return its history.
+    """Train one student per seed (the seed decides teacher, data, start and batches) and return the history.
 
     Columns seed, step, train_mse and effective_step (means over the steps since the last record, NaN at step 0; a
     step's length is the Frobenius norm, over all experts, of the change of (alpha / r)·B_e A_e), validation_mse,
-    gate_entropy (of a token's kept gates over ln k: 0 one expert, 1 all alike; NaN at k = 1), load_balance (entropy of
-    the experts' mean gates over ln E), diverged, fallbacks (Gram matrices without a Cholesky factor so far, over all
-    seeds trained together). A seed whose validation error reaches LOST or is not finite has diverged: its errors are
-    infinite from there on. Raises ValueError for settings that cannot be trained side by side.
+    gate_entropy (of a token's kept gates / ln k: 0 for one expert, 1 for equal gates; NaN at k = 1), load_balance
+    (entropy of the experts' mean gates / ln E), diverged, fallbacks (Gram matrices without a Cholesky factor so far,
+    over all seeds trained together). A seed whose validation error reaches LOST or is not finite has diverged; its
+    errors are infinite from then on. Raises ValueError for settings that cannot be trained side by side.
     """
     if steps % record_every:
-        raise ValueError(f"steps = {steps} is no multiple of record_every = {record_every}; the end must be recorded")
+        raise ValueError(
+            f"steps = {steps} is not a multiple of record_every = {record_every}; the last step must be recorded"
+        )
     if adapter.gate != "softmax" or adapter.normalize_gates is False or adapter.dropout or adapter.balance_weight:
         raise ValueError(
             f"gate = {adapter.gate!r}, normalize_gates = {adapter.normalize_gates}, dropout = "
@@ -173,7 +175,7 @@ def train_regression(
             bench = Bench(task, adapter, tuple(seeds), steps, batch)
             bench.train(build_optimizer(optimizer, bench.layer, lr, router_lr, options=options), record_every, rows)
     except FloatingPointError:
-        if len(seeds) > 1:  # an infinite student spoils the sums of all: find out who it is
+        if len(seeds) > 1:  # an infinite student spoils the sums of all, so train each alone
             again = partial(
                 train_regression,
                 task,
@@ -204,7 +206,7 @@ class Bench:
         self.layer = side_by_side([new_student(task, adapter, seed) for seed in seeds])
         data = [task.draw(seed) for seed in seeds]
         self.x, self.valid_x = torch.stack([one.x for one in data]), torch.stack([one.valid_x for one in data])
-        # the frozen map is the student's too, so it leaves the difference once and for all
+        # the student has the frozen map too, so it is subtracted from the targets once
         self.y = torch.stack([one.y - one.x @ one.base.T for one in data])
         self.valid_y = torch.stack([one.valid_y - one.valid_x @ one.base.T for one in data])
         orders = [
@@ -213,7 +215,7 @@ class Bench:
         self.order = torch.stack(orders, dim=1)  # (steps, S, batch)
 
     def train(self, optimizer: torch.optim.Optimizer, record_every: int, rows: list[dict[str, Any]]) -> None:
-        """All steps; appends a record a seed to `rows`. Raises FloatingPointError when a student diverges."""
+        """All steps; appends one record per seed to `rows`. Raises FloatingPointError if a student diverges."""
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, FINAL_LR, self.steps)
         students = len(self.seeds)
         block = torch.arange(students)[:, None]
@@ -238,11 +240,11 @@ class Bench:
 
     @torch.no_grad()
     def maps(self) -> Tensor:
-        """What the experts add to the frozen map when their gate is 1, (S, E, out, in)."""
+        """What the experts add to the frozen map if their gate is 1, (S, E, out, in)."""
         return (self.layer.scaling * self.layer.B @ self.layer.A).unflatten(0, (len(self.seeds), -1))
 
     def clip_router(self) -> None:
-        """Each student's own router gradient to norm 1 at most, as `clip_grad_norm_` would."""
+        """Clip each student's own router gradient to norm 1, like `clip_grad_norm_`."""
         gradient = cast(Tensor, self.layer.router.weight.grad).unflatten(0, (len(self.seeds), -1))  # (S, E, in)
         gradient *= (ROUTER_NORM / (gradient.flatten(1).norm(dim=1) + 1e-6)).clamp(max=1.0)[:, None, None]
 

@@ -1,4 +1,4 @@
-"""Grids of the regression bench: every configuration trained once, in processes of one thread, and kept on disk."""
+"""Grids of the regression bench: every configuration is trained once, in processes of one thread, and stored on disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ...training.sweep import shared_pool
 from ..one_thread import one_thread
 from .regression import RegressionTask, train_regression
 
-FORMAT = 1  # raise it when the same configuration would give other numbers
+FORMAT = 1  # increase it if the same configuration would give different numbers
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class RegressionConfig:
 
     @property
     def method(self) -> str:
-        """The paper's name: R for preconditioned, g for rescaled; another exponent than 1/2 is named."""
+        """The paper's name: R for preconditioned, g for rescaled; an exponent other than 1/2 is added."""
         name = ("R" if self.precondition else "") + ("SGD" if self.optimizer.endswith("sgd") else "AdamW")
         return name if self.power == 1 else f"g{name}" + ("" if self.power == 0.5 else f" (p = {self.power:g})")
 
@@ -58,7 +58,7 @@ class RegressionConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def train(self) -> pd.DataFrame:
-        """The history of `train_regression`, with method, power, top_k, temperature and lr before it."""
+        """The history of `train_regression`, with method, power, top_k, temperature and lr as first columns."""
         adapter = MoeLoraConfig(
             r=self.task.r,
             num_experts=self.task.num_experts,
@@ -96,11 +96,12 @@ def grid(base: RegressionConfig, **values: Sequence[Any]) -> list[RegressionConf
 def train_grid(
     configs: Sequence[RegressionConfig], out: str | Path, workers: int | None = None, executor: Executor | None = None
 ) -> pd.DataFrame:
-    """Histories of all configurations, one after the other; each is trained once and kept as `<digest>.parquet`.
+    """Histories of all configurations, one after the other; each is trained once and stored as `<digest>.parquet`.
 
-    workers: processes of one thread each (default: the machine's cores); with one, or one configuration left to
-    train, this process does it, as a new one takes seconds to start. executor: any `concurrent.futures.Executor`
-    in their place. Configurations that fail do not stop the others and are named together at the end (RunError).
+    workers: processes of one thread each (default: the machine's cores). With one worker, or one configuration left to
+    train, this process trains, because a new process takes seconds to start. executor: any
+    `concurrent.futures.Executor` instead of workers. Configurations that fail do not stop the others; all are named at
+    the end (RunError).
 
     >>> history = train_grid(grid(bench, power=(1.0, 0.5)), folder / "bench", workers=1)
     >>> history.groupby("method", sort=False)["step"].max().to_dict()
@@ -125,11 +126,11 @@ def _train_all(submit: Callable[..., Future[Any]], waiting: dict[str, Regression
     ]
     if failures:
         listed = "\n".join(failures)
-        raise RunError(f"{len(failures)} of {len(futures)} configurations failed; the others are kept:\n{listed}")
+        raise RunError(f"{len(failures)} of {len(futures)} configurations failed; the others are stored:\n{listed}")
 
 
 def submit_here(task: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    """An executor's `submit` that does the work at once, in this process."""
+    """Like an executor's `submit`, but does the work at once in this process."""
     future: Future[Any] = Future()
     try:
         future.set_result(task(*arguments))
@@ -147,10 +148,10 @@ def train_alone(config: RegressionConfig, folder: Path) -> None:
 def match_steps(target: RegressionConfig, config: RegressionConfig, out: str | Path, rounds: int = 2) -> pd.DataFrame:
     """Histories of `config` with its lr multiplied, round by round, until its steps are as long as the target's.
 
-    The measure is the mean `effective_step` of a run, the ratio its geometric mean over the seeds that did not diverge
-    on either side. Round 0 is config as it is, and every further one has its lr times the ratio found before: the
-    second corrects the first. Where every seed diverged there is no further round. Columns as of `train_grid`, with
-    round, step_ratio (target over this round; 1 is a match, NaN none) and reference (the target's lr).
+    The measure is the mean `effective_step` of a run; the ratio is its geometric mean over the seeds that did not
+    diverge on either side. Round 0 is the unchanged config. Every further round multiplies the lr by the last ratio: the
+    second one corrects the first. If every seed diverged, there is no further round. Columns as for `train_grid`, with
+    round, step_ratio (target / this round; 1 is a match, NaN if there is none) and reference (the target's lr).
 
     >>> found = match_steps(replace(bench, power=0.5), bench, folder / "bench", rounds=1)
     >>> found["round"].unique().tolist()
@@ -169,6 +170,6 @@ def match_steps(target: RegressionConfig, config: RegressionConfig, out: str | P
 
 
 def log_steps(history: pd.DataFrame) -> pd.Series:
-    """Logarithm of the mean effective step of every seed of one configuration, by seed; infinite where it diverged."""
+    """Logarithm of the mean effective step of every seed of one configuration, by seed; infinite if it diverged."""
     steps = history[history["step"] > 0].groupby("seed")["effective_step"].mean()
     return pd.Series(np.log(steps.to_numpy()), steps.index)

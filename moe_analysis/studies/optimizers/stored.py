@@ -1,4 +1,4 @@
-"""Optimizers out of a campaign's table of results: the tuning as losses by rate, the final runs as curves."""
+"""Optimizers from a campaign's table of results: the tuning as losses by rate, the final runs as curves."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ...evidence import counted
 from .curves import FORMS, check_alike, methods_of
 
 CURVE_COLUMNS = ["method", "seed", "step", "measure", "value"]
-POINTS = 9  # of a stored curve that a drawn one is the centered mean of
+POINTS = 9  # points of a stored curve in the centered mean of a drawn one
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What a table holds of the eight optimizers.
+    """A table's results of the eight optimizers.
 
     Args:
-        tuning: one row per run of the tuning, columns of `curves.outcomes`; loss and accuracy are of rows held out of
+        tuning: one row per run of the tuning, columns of `curves.outcomes`; loss and accuracy are for rows held out of
             train.
-        finals: the same of the final runs at each method's chosen rate; loss and accuracy are of test rows.
-        curves: of the final runs, columns of `curves.progress_curves`; a table has test outcomes of the end only.
+        finals: the same for the final runs at each method's chosen rate; loss and accuracy are for test rows.
+        curves: of the final runs, columns of `curves.progress_curves`; a table has only the test outcomes at the end.
         tests: method, seed, dataset, loss of the final runs.
         sample: what was measured, in words, and which final runs were left out.
     """
@@ -41,14 +41,14 @@ class Stored:
 
 
 def stored_optimizers(table: str | Path) -> Stored:
-    """Read a campaign's table, whole or not; its rates are those of least loss on rows held out of train.
+    """Read a campaign's table, complete or not; its rates have the lowest loss on rows held out of train.
 
     Args:
         table: path of the .parquet file, or a study's name.
 
     Raises:
-        ResultsError: there is no such table, or it is damaged.
-        ValueError: for a table with no run of the eight, two runs of one method, seed and rate, and runs of several
+        ResultsError: for a missing or damaged table.
+        ValueError: for a table with no run of the eight, two runs of one method, seed and rate, and runs of different
             lengths within a stage.
     """
     known = {method for form in FORMS for method in methods_of(form)}
@@ -74,12 +74,12 @@ def records(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def lengths_of(runs: pd.DataFrame) -> list[int]:
-    """The steps that runs were to have: a run that diverged may have made fewer."""
+    """The configured numbers of steps; a run that diverged may have fewer."""
     return sorted({int(config["steps"]) for config in runs["config"]})
 
 
 def outcomes_of(runs: pd.DataFrame) -> pd.DataFrame:
-    """Columns of `curves.outcomes`; a run whose loss stopped being a number has infinite losses and no accuracy."""
+    """Columns of `curves.outcomes`; a run whose loss became NaN or infinite has infinite losses and no accuracy."""
     rows = []
     for row in records(runs):
         curve = np.asarray(row["curve_loss"], float)
@@ -97,7 +97,7 @@ def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def curve_of(row: dict[str, Any]) -> pd.DataFrame:
-    """A run's training loss, centered means over `POINTS` of the stored stretches, and what it came to on test rows."""
+    """A run's training loss, as centered means over `POINTS` stored points, and its results on test rows."""
     smoothed = pd.Series(row["curve_loss"], dtype=float).rolling(POINTS, center=True, min_periods=1).mean()
     trained = {"step": row["curve_steps"], "measure": "train loss", "value": smoothed.to_numpy()}
     names = ["eval loss", "eval accuracy"]
@@ -107,7 +107,7 @@ def curve_of(row: dict[str, Any]) -> pd.DataFrame:
 
 
 def tests_of(table: str | Path, final: pd.DataFrame) -> pd.DataFrame:
-    """method, seed, dataset, loss on the rows of the final runs' own suite."""
+    """method, seed, dataset, loss for the rows of the final runs' own suite."""
     lines = results(table)
     suites = dict(zip(final["run"], (config["suite"] for config in final["config"])))
     own = lines[lines["run"].isin(list(suites)) & (lines["suite"] == lines["run"].map(suites))]

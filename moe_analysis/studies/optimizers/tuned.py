@@ -18,30 +18,30 @@ from .stored import stored_optimizers
 
 @dataclass(frozen=True, eq=False)
 class TunedOptimizers(Optimizers):
-    """The eight optimizers, each at the best of its own grid of rates, by a table of results that may not be whole.
+    """The eight optimizers, each at the best of its own grid of rates, from a table of results that may be incomplete.
 
     Args:
-        outcomes: one row per run of the tuning, by rows held out of train.
+        outcomes: one row per run of the tuning, for rows held out of train.
         rates: the best learning rate of each method, as `best_rates` returns it.
         curves: over training, of the final runs.
-        finals: one row per final run, by test rows.
+        finals: one row per final run, for test rows.
         tests: method, seed, dataset, loss of the final runs.
     """
 
     question = (
-        "Do preconditioning (R) and gate rescaling (g) train better, for SGD and for AdamW, when each optimizer has its "
-        "own best learning rate?"
+        "Do preconditioning (R) and gate rescaling (g) train better, for SGD and for AdamW, if each optimizer has its own "
+        "best learning rate?"
     )
     how_to_read = (
-        "Above, the loss on rows held out of train by the learning rate of the experts, each optimizer over its own "
-        "grid; a ring marks the rate that was chosen, a cross at the top a rate at which training diverged. Below, "
-        "the training loss of runs with other seeds at the chosen rates: lines are means over seeds, shades reach from "
-        "the lowest seed to the highest; forms of AdamW are dashed."
+        "Above: the loss on rows held out of train, by the learning rate of the experts, for each optimizer on its own "
+        "grid. A ring marks the chosen rate, a cross at the top a rate at which training diverged. Below: the training "
+        "loss of runs with other seeds at the chosen rates; lines are means over seeds, shades reach from the lowest "
+        "seed to the highest. Forms of AdamW are dashed."
     )
     how_to_explore = (
-        "The loss on rows held out of train by the learning rate of the experts, each optimizer over its own grid, "
-        "with a large mark at the rate that was chosen; then the training loss of runs with other seeds at the chosen "
-        "rates, one line per seed. Forms of AdamW are dashed."
+        "The loss on rows held out of train, by the learning rate of the experts, for each optimizer on its own grid, "
+        "with a large mark at the chosen rate; then the training loss of runs with other seeds at the chosen rates, one "
+        "line per seed. Forms of AdamW are dashed."
     )
     drawing = "draw_tuned"
     judging = "claims_tuned"
@@ -51,8 +51,8 @@ class TunedOptimizers(Optimizers):
 
     @cached_property
     def chosen(self) -> pd.DataFrame:
-        """method, lr, loss, trials, end ("least", "most" or "": whether the choice is an end of its grid), seeds (of
-        final runs)."""
+        """method, lr, loss, trials, end ("least", "most" or "": whether the chosen rate is an end of its grid), seeds
+        (of final runs)."""
         seeds = self.finals.groupby("method")["seed"].nunique()
         rows = []
         for row in self.rates.to_dict("records"):
@@ -75,7 +75,7 @@ class TunedOptimizers(Optimizers):
         """Fig. 2: the final runs of RSGD and gRSGD.
 
         Raises:
-            ValueError: while one of them has no final run.
+            ValueError: if one of them has no final run yet.
         """
         pair = (PLAIN, RESCALED)
         if missing := [name for name in pair if name not in set(self.finals["method"])]:
@@ -86,15 +86,15 @@ class TunedOptimizers(Optimizers):
 
 @asked()
 def measure_table(table: str | Path) -> TunedOptimizers:
-    """Compare the paper's optimizers by a campaign's table of results, when machines and runs are gone.
+    """Compare the paper's optimizers from a campaign's table of results, without its runs.
 
-    The table need not be whole: rates that were tried are drawn, and a claim says which runs it waits for.
+    The table may be incomplete: the tried rates are drawn, and a claim says which runs are missing.
 
     Args:
         table: path of the .parquet file, or a study's name.
 
     Raises:
-        ResultsError: there is no such table, or it is damaged.
+        ResultsError: for a missing or damaged table.
         ValueError: as `stored_optimizers`.
 
     Example:

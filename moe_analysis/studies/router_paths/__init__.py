@@ -1,4 +1,4 @@
-"""How do the weights of routers move while they learn, and how smoothly? T-REX Fig. 2."""
+"""How do the weights of routers move while they learn, and how smooth are their paths? T-REX Fig. 2."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What T-REX's Fig. 2 claims, declared before it was measured, and the verdicts.
 
-The paper only draws. A path counts as smoother by what an eye would see: a tenth.
+The paper only shows a plot. A path counts as smoother if the difference is visible: a tenth.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MEASURES = {"tortuosity": "path length over displacement", "turning_angle": "ang
 
 
 def claims(found: RouterPaths) -> list[Claim]:
-    """Smoother paths, in both measures and against both methods; and, our own, sooner convergence."""
+    """Smoother paths, in both measures and compared with both methods; and, our own claim, earlier convergence."""
     smoother = Claim(
         "trex_fig2_smoother",
         "T-REX Fig. 2",
@@ -44,7 +44,7 @@ def claims(found: RouterPaths) -> list[Claim]:
     sooner = Claim(
         "trex_fig2_sooner",
         "our reading of T-REX Fig. 2",
-        "the smoother path comes with sooner convergence",
+        "the smoother path comes with earlier convergence",
         kind="own",
         compares=f"{METHOD} against {' and '.join(OTHERS)}",
         endpoint="relative difference",

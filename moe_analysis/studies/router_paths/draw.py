@@ -1,4 +1,4 @@
-"""T-REX Fig. 2: paths of router weights in three dimensions, how smooth they are, and the losses meanwhile."""
+"""T-REX Fig. 2: paths of router weights in three dimensions, how smooth they are, and the losses."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def plot(found: RouterPaths) -> Figure:
         note_below(
             fig,
             found.note(
-                f"Paths of seed {found.paths['seed'].iloc[0]} at {found.axes.module}: white start, black end, thick "
-                f"the {HIGHLIGHTED} experts whose ends lie farthest apart. Below, dots are seeds, bars 95 % intervals over "
-                "seeds, dashes what pure noise with momentum gives; bands reach from the lowest to the highest seed."
+                f"Paths of seed {found.paths['seed'].iloc[0]} at {found.axes.module}: the start is white, ends are black, "
+                f"the {HIGHLIGHTED} experts whose ends are farthest apart are thick. Below, dots are seeds, bars are 95 % "
+                "intervals over seeds, dashes show pure noise with momentum; bands reach from the lowest to the highest seed."
             ),
         )
     return fig
 
 
 def interactive(found: RouterPaths) -> go.Figure:
-    """All methods in one scene that turns, with every seed."""
+    """All methods and seeds in one scene that can be rotated."""
     return trajectory_explorer(found.paths, found.axes)
 
 
 def axis_labels(axes: PathAxes, exponent: int | None = None) -> list[str]:
-    """ "PC1 (41%)": the share of the pooled squared displacement that an axis shows; the unit 10^exponent beside it."""
+    """ "PC1 (41%)": the share of the pooled squared displacement that an axis shows, and the unit 10^exponent."""
     unit = "" if exponent is None else f", in $10^{{{exponent}}}$"
     return [f"PC{number} ({share:.0%}){unit}" for number, share in enumerate(axes.explained, start=1)]
 
@@ -92,9 +92,9 @@ def trajectory_figure(
 
 
 def draw_scenes(part: Any, shown: pd.DataFrame, axes: PathAxes, bundles: pd.DataFrame) -> None:
-    """The first row: a scene per method, which the plane below it gives the scale of."""
+    """The first row: one scene per method; the plane below it gives the scale."""
     told = ways_taken(bundles)
-    # placed by hand: automatic layout leaves half of the width empty around panels in three dimensions
+    # placed by hand, because the automatic layout leaves half of the width empty around panels in three dimensions
     width = 0.91 / len(told)
     for number, (letter, (method, ways)) in enumerate(zip("abcdefgh", told.items())):
         panel = part.add_axes((0.03 + number * width, -0.03, width, 0.93), projection="3d")
@@ -141,12 +141,12 @@ def draw_planes(part: Any, shown: pd.DataFrame, axes: PathAxes, bundles: pd.Data
 
 
 def power_of_ten(paths: pd.DataFrame) -> int:
-    """The exponent in units of which the axes are labeled: long numbers run into each other."""
+    """The exponent of the unit of the axes' labels, because long numbers would overlap."""
     return int(np.floor(np.log10(np.abs(common_limits(paths)).max())))
 
 
 def of_seed(paths: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The paths of one seed; raises ValueError for one that the frame does not have."""
+    """The paths of one seed; raises ValueError for a seed that the frame does not have."""
     seeds = list(dict.fromkeys(paths["seed"]))
     if seed not in seeds:
         raise ValueError(f"seed = {seed} has no path; choose one of {', '.join(map(str, seeds))}")
@@ -167,9 +167,9 @@ def common_limits(paths: pd.DataFrame) -> np.ndarray:
 
 
 def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
-    """All experts thin, those of lowest rank thick, on as many axes as the panel has.
+    """All experts as thin lines, those of lowest rank as thick ones, in two or three dimensions like the panel.
 
-    Returns the thick lines' artist, whose color is the step.
+    Returns the artist of the thick lines, whose color is the step.
     """
     from matplotlib.collections import LineCollection
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
@@ -189,7 +189,7 @@ def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
 
 
 def leading_lines(paths: pd.DataFrame) -> np.ndarray:
-    """(experts,) bool: the ones that are drawn thick."""
+    """(experts,) bool: the experts that are drawn with thick lines."""
     return paths["rank"].to_numpy()[:: len(steps_of(paths))] <= HIGHLIGHTED
 
 
@@ -209,7 +209,7 @@ def step_colors(last_step: int) -> dict[str, Any]:
 
 
 def mark_bundles(panel: Any, bundles: pd.DataFrame, method: str) -> None:
-    """ "×8" beyond the end of a path that eight experts go together; nothing where every expert has its own."""
+    """ "×8" beyond the end of a path that eight experts share; nothing for a path of one expert."""
     from matplotlib.patheffects import withStroke
 
     for row in bundles[bundles["experts"] > 1].itertuples():
@@ -226,7 +226,7 @@ def mark_bundles(panel: Any, bundles: pd.DataFrame, method: str) -> None:
             fontsize=10,
             fontweight="bold",
             zorder=7,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],  # lines of other paths pass behind it
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],  # readable in front of other paths
         )
 
 
@@ -242,7 +242,7 @@ def dress_scene(panel: Any, limits: np.ndarray) -> None:
     """One view and scale for all scenes, without numbers."""
     panel.view_init(ELEVATION, AZIMUTH)
     panel.set_box_aspect((1, 1, 0.9), zoom=1.05)
-    panel.patch.set_visible(False)  # it would cover the labels of the panel beside it
+    panel.patch.set_visible(False)  # it would cover the labels of the next panel
     for number, (name, span) in enumerate(zip("xyz", limits), start=1):
         getattr(panel, f"set_{name}lim")(*span)
         getattr(panel, f"set_{name}label")(f"PC{number}", labelpad=-12)
@@ -255,7 +255,7 @@ def dress_scene(panel: Any, limits: np.ndarray) -> None:
 
 
 def draw_measure(panel: Any, smooth: pd.DataFrame, summary: pd.DataFrame, measure: str, methods: Sequence[str]) -> None:
-    """A dot per seed (mean over modules), the mean with its interval, and a dashed mark for momentum on pure noise."""
+    """One dot per seed (mean over modules), the mean with its interval, and a dashed mark for noise with momentum."""
     seeds = smooth.groupby(["method", "seed"])[[measure, REFERENCES[measure]]].mean()
     rows = summary[summary["measure"] == measure].set_index("method")
     for place, method in enumerate(methods):
@@ -288,7 +288,7 @@ def draw_measure(panel: Any, smooth: pd.DataFrame, summary: pd.DataFrame, measur
 
 
 def draw_losses(panel: Any, bands: pd.DataFrame, methods: Sequence[str]) -> None:
-    """Mean smoothed loss of the seeds, shaded between the lowest and the highest; colors as in the rows beside it."""
+    """Mean smoothed loss of the seeds, shaded from the lowest to the highest; colors as in the other panels."""
     for method in methods:
         band, color = bands[bands["method"] == method], method_color(method)
         panel.fill_between(band["step"], band["low"], band["high"], color=color, alpha=0.18, linewidth=0)
@@ -299,7 +299,7 @@ def draw_losses(panel: Any, bands: pd.DataFrame, methods: Sequence[str]) -> None
 
 
 def entropy_figure(entropy: pd.DataFrame) -> Figure:
-    """Gate entropy over training from `gate_entropy`: one line per method, the mean of its seeds, and each seed thin.
+    """Gate entropy over training from `gate_entropy`: per method the mean of its seeds, and thin lines for the seeds.
 
     >>> from moe_analysis.studies.records import gate_entropy
     >>> figure = entropy_figure(gate_entropy(runs))
@@ -322,7 +322,7 @@ def entropy_figure(entropy: pd.DataFrame) -> Figure:
 
 
 def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
-    """The interactive twin: all methods in one scene, the legend hides a method, buttons choose the seed.
+    """The interactive figure: all methods in one scene; the legend hides a method, buttons choose the seed.
 
     Hover shows method, seed, expert, step and loss. Thick lines are the experts of lowest rank.
 

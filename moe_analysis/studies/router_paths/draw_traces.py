@@ -37,7 +37,7 @@ def bundle_trace(bundles: pd.DataFrame, method: str, visible: bool) -> go.Scatte
 
 
 def path_trace(lines: pd.DataFrame, method: str, seed: Any, ways: str, leading: bool, visible: bool) -> go.Scatter3d:
-    """Some experts of one run as one trace, with a gap after each expert."""
+    """Several experts of one run as one trace, with a gap after each expert."""
     import plotly.graph_objects as go
 
     experts = lines["expert"].nunique()

@@ -1,4 +1,4 @@
-"""T-REX Fig. 2 as an animation that can be rotated: the path of a layer's routers, step by step, with a play button."""
+"""T-REX Fig. 2 as an animation that can be rotated: the paths of a layer's router, step by step, with a play button."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from .measure import RouterPaths
     from .paths import PathAxes
 
-FRAMES = 50  # of the whole path when it is played, and the most points of a thick line but its ends
-THIN = 3  # a thin line has every third of these points: points are most of what a frame costs
-TICKS = 4  # of an axis: their labels are most of what a browser without a graphics card draws
-INTERVAL = 80  # milliseconds a frame
+FRAMES = 50  # of the whole path when it is played, and the most points of a thick line, without its ends
+THIN = 3  # a thin line has every third of these points, because points are most of the cost of a frame
+TICKS = 4  # of an axis, because labels are most of the cost in a browser without a graphics card
+INTERVAL = 80  # milliseconds per frame
 HEIGHT = 440  # CSS pixels
 EYE = {"x": 1.5, "y": -1.5, "z": 1.0}  # far enough that a phone shows the whole cube
 
 
 def widget(found: RouterPaths, step: int | None = None, seed: int | None = None) -> PathExplorer:
-    """Layer, seed and step of the paths that were measured; `step` and `seed` are those shown first."""
+    """Layer, seed and step of the measured paths; `step` and `seed` are the first values."""
     return PathExplorer(found.runs, found.paths, found.axes, step, seed)
 
 
 class PathExplorer(ipywidgets.VBox):
     """A list of layers, a list of seeds, a slider and a play button for the step, and the paths up to that step.
 
-    The figure turns, zooms and tells numbers as any of plotly's; the view stays while the step moves. `controls`,
-    `figure`, `note` and `message` are the parts.
+    The figure rotates, zooms and shows numbers like any plotly figure; the view is kept while the step moves. The parts
+    are `controls`, `figure`, `note` and `message`.
 
     Args:
-        runs: the runs; another layer is read from them when it is chosen, which takes a moment once.
-        paths, axes: what `router_paths` and `path_axes` returned for the layer shown first.
-        step: where the paths end at first; None is their end.
-        seed: the run of every method that is shown first; None is the first.
+        runs: the runs; another layer is read from them when it is chosen, which takes a moment the first time.
+        paths, axes: what `router_paths` and `path_axes` returned for the first layer.
+        step: the step at which the paths end at first; None is their end.
+        seed: the seed that is shown first; None is the first one.
 
     Raises:
         ValueError: for paths without two records, an unknown seed, or a step outside them.
@@ -59,7 +59,7 @@ class PathExplorer(ipywidgets.VBox):
         steps = sorted(int(value) for value in paths["step"].unique())
         if len(steps) < 2:
             raise ValueError(
-                f"paths holds the steps {steps}; a path needs two records: train longer, or record more often"
+                f"paths has the steps {steps}, but a path needs two records; train longer, or record more often"
             )
 
         @lru_cache(maxsize=8)
@@ -95,9 +95,9 @@ class PathExplorer(ipywidgets.VBox):
             tooltip="Play the training from this step on",
             layout=spaced("max-content"),
         )
-        # linked in the page: a kernel that draws slowly then skips frames instead of falling behind
+        # linked in the browser, so that a slow kernel skips frames instead of falling behind
         self.link = ipywidgets.jslink((play, "value"), (self.controls["step"], "value"))
-        self.drawing = RLock()  # newer kernels answer controls in several threads: an older step would come last
+        self.drawing = RLock()  # newer kernels use several threads, and without a lock an older step could come last
         self.message, self.note = (ipywidgets.HTML(layout={"width": "auto"}) for _ in range(2))
         self.figure = turning_figure()
         self._show_paths()
@@ -114,13 +114,13 @@ class PathExplorer(ipywidgets.VBox):
         with self.drawing:
             try:
                 self._show_paths()
-            except ValueError as error:  # what the package refuses, with its reason and remedy
+            except ValueError as error:  # a setting that the package refuses, with the reason and the remedy
                 self.message.value = alert(str(error))
             else:
                 self.message.value = ""
 
     def _show_paths(self) -> None:
-        """Draw other paths: those of the layer and the seed that are chosen."""
+        """Draw the paths of the chosen layer and seed."""
         from .draw import axis_labels, common_limits, of_seed
 
         lines, axes = self.of_module(self.controls["module"].value)
@@ -137,7 +137,7 @@ class PathExplorer(ipywidgets.VBox):
         self._stepped(None)
 
     def _stepped(self, _: Any) -> None:
-        """Cut the paths at the step: same traces, same view, other ends."""
+        """Cut the paths at the step: the same traces and view, with new ends."""
         with self.drawing:
             step = self.controls["step"].value
             with self.figure.batch_update():
@@ -168,16 +168,16 @@ def turning_figure() -> Any:
 
 
 def thinned(paths: pd.DataFrame, frames: int) -> pd.DataFrame:
-    """The paths at `frames` equally spaced records of theirs, the start and the end among them, or at all."""
+    """The paths at `frames` equally spaced records, including the start and the end, or at all records."""
     steps = np.sort(paths["step"].unique())
     kept = np.linspace(0, len(steps) - 1, min(frames + 1, len(steps))).round().astype(int)
     return paths[paths["step"].isin(steps[kept])]
 
 
 def traces_of(paths: pd.DataFrame) -> list[tuple[Any, np.ndarray]]:
-    """The traces of one seed, and the training step of every point of each.
+    """The traces of one seed, and the training step of every point of each trace.
 
-    Thick are the experts of lowest rank. Of the others those that go together are one thin line.
+    Experts of lowest rank are thick lines. Other experts that share a path are one thin line.
     """
     from .draw import HIGHLIGHTED
     from .draw_traces import path_trace
@@ -191,13 +191,13 @@ def traces_of(paths: pd.DataFrame) -> list[tuple[Any, np.ndarray]]:
         for leading, lines in ((True, run[leads]), (False, thinned(others, FRAMES // THIN))):
             if len(lines):
                 trace = path_trace(lines, str(method), seed, ways, leading, visible=True)
-                trace.customdata = np.nan_to_num(trace.customdata)  # a message to the page holds no NaN in a table
+                trace.customdata = np.nan_to_num(trace.customdata)  # tables in messages to the page cannot contain NaN
                 found.append((trace, trace.customdata[:, 1]))
     return found
 
 
 def path_note(paths: pd.DataFrame, step: int) -> str:
-    """Step, and for each method how far its experts are from their start, and the training loss there."""
+    """The step, and for each method the distance of its experts from their start and the training loss."""
     last = paths.loc[paths["step"] <= step, "step"].max()
     now = paths[paths["step"] == last].groupby("method", sort=False)[["distance", "loss"]].mean()
     parts = [f"{row.Index}: {row.distance:.3g} from the start, loss {row.loss:.3f}" for row in now.itertuples()]

@@ -25,35 +25,35 @@ NOISE = ("gradient_norm", "successive_cosine", "noise_share")
 
 @dataclass(frozen=True, eq=False)
 class RouterPaths(Result):
-    """The paths of the routers of one module, and how smooth they are in all.
+    """The paths of the routers of one module, and how smooth paths are in all modules.
 
     Args:
         module: the layer that is drawn.
-        axes: the three directions on which it is drawn.
+        axes: the three directions of the drawing.
         paths: one row per method, seed, expert and step, as `router_paths` returns it.
         smooth: one row per method, seed and module, as `smoothness` returns it.
         converged: one row per method and seed, as `convergence` returns it.
         bands: the smoothed losses, as `loss_bands` returns them.
-        distinct: how many different ways the experts went.
+        distinct: how many different paths the experts took.
         noise: gradients at successive records, as `gradient_noise` returns it.
         entropy: of the gates over training.
         accuracy: by role of the data set, one row per method and seed.
-        by_dataset: accuracy beside guessing.
+        by_dataset: accuracy, with that of guessing.
     """
 
     item = "trex_fig2"
     title = "T-REX Fig. 2: paths of the router weights"
     question = "Does intuition make the path of the router's weights smoother?"
     how_to_read = (
-        "Above, each line is one expert's row of a router, relative to its start, on axes that all methods share: three "
-        "of them, and below the first two. Thick lines are three experts that end far from each other, a ring is the "
-        "start, dots are ends; ×8 marks a path that eight experts go together. At the bottom, dots are seeds, bars are "
-        "95 % intervals over seeds, dashes show what pure noise with momentum would give."
+        "Each line is one expert's row of a router, relative to its start, on axes that all methods share: three axes "
+        "at the top, the first two of them below. Thick lines are three experts that end far from each other, a ring is "
+        "the start, dots are ends; ×8 marks a path that eight experts share. At the bottom, dots are seeds, bars are "
+        "95 % intervals over seeds, and dashes show what pure noise with momentum would give."
     )
     how_to_explore = (
         "Each line is one expert's row of a router, relative to its start, on three axes that all methods share; the "
-        "menu chooses seeds. Thick lines are experts that end far from each other; ×8 marks the end of a path that "
-        "eight experts go together. Point at a line for its step and loss."
+        "buttons choose the seed. Thick lines are experts that end far from each other; ×8 marks the end of a path "
+        "that eight experts share. Point at a line for its step and loss."
     )
 
     module: str
@@ -102,11 +102,11 @@ def measure(runs: Runs, module: int | str | None = None) -> RouterPaths:
     Args:
         runs: of one backbone and suite, with recorded routers; usually LoRA-MoE, mix-and-match and T-REX at the same
             seeds.
-        module: the layer to draw, by its number, a name or a part of a name. Of several that fit, and of all where it
-            is None, the one whose routers move furthest is drawn.
+        module: the layer to draw, by its number, a name or a part of a name. If several match, or if it is None, the
+            one whose routers move furthest is drawn.
 
     Raises:
-        ValueError: for runs without records, that share no recorded module, or of several suites, and for a module
+        ValueError: for runs without records, without a common recorded module, or of several suites, and for a module
             that they did not record.
 
     Example:

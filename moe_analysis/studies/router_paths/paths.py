@@ -1,8 +1,8 @@
 """Paths of router weights during training, on axes that all methods share (T-REX Fig. 2).
 
-Routers differ in shape, 8 rows for LoRA-MoE and 32 for T-REX, but each row belongs to one expert and lives in the
-input space of the same frozen layer, so rows are what can be compared. A row's path is drawn relative to its own
-start: LoRA-MoE's router starts at random and T-REX's at zero, and only the movement is due to training.
+Routers differ in shape, 8 rows for LoRA-MoE and 32 for T-REX, but each row belongs to one expert and is a vector in the
+input space of the same frozen layer, so rows can be compared. A row's path is drawn relative to its own start:
+LoRA-MoE's router starts at random and T-REX's at zero, and only the movement is due to training.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ..asked import Runs, asked, instance
 from ..records import check_runs, method_of, module_tensor, named, run_key, shared_modules
 
 PATH_COLUMNS = ("pc1", "pc2", "pc3")
-SAME_WAY = 1e-5  # of the longest displacement: ends nearer to each other are one
+SAME_WAY = 1e-5  # of the longest displacement: ends that are closer count as equal
 
 
 @dataclass(frozen=True)
 class PathAxes:
     """Three directions of one module's input space.
 
-    components (3, features), rows of length 1. explained (3,): share of the squared distance from the start that
-    lies along each, methods weighted equally; by_method: the same for each method alone, columns method, pc1, pc2, pc3.
+    components (3, features), rows of length 1. explained (3,): share of the squared distance from the start along each
+    direction, methods weighted equally; by_method: the same for each method, columns method, pc1, pc2, pc3.
     """
 
     module: str
@@ -36,7 +36,7 @@ class PathAxes:
 
 
 def displacements(values: np.ndarray) -> np.ndarray:
-    """Router weights (T, experts, features) -> each expert's way from its own start, same shape, float64."""
+    """Router weights (T, experts, features) -> each expert's displacement from its own start, same shape, float64."""
     return values.astype(np.float64) - values[0]
 
 
@@ -44,8 +44,8 @@ def displacements(values: np.ndarray) -> np.ndarray:
 def path_axes(runs: Runs, module: str) -> PathAxes:
     """Principal axes of expert rows' displacements, pooled over methods, seeds, steps and experts.
 
-    Every method's second moment is divided by its trace first: 32 experts weigh no more than 8, and a method that
-    moves far no more than one that moves little. Not centered: the origin is every row's start.
+    Every method's second moment is first divided by its trace, so that 32 experts count no more than 8, and a method
+    that moves far no more than one that moves little. Not centered: the origin is every row's start.
     Raises ValueError for unknown modules and for layers whose input sizes differ.
 
     >>> axes = path_axes(runs, module)
@@ -62,7 +62,7 @@ def path_axes(runs: Runs, module: str) -> PathAxes:
         if rows.shape[1] != width:
             raise ValueError(
                 f"module {module!r} has {rows.shape[1]} features in the run of {named(run)}, and {width} in "
-                "another; compare runs of one backbone"
+                "another; pass runs of one backbone"
             )
         moments[method] = moments.get(method, 0.0) + rows.T @ rows / len(rows)  # (features, features)
     for method, moment in moments.items():
@@ -82,7 +82,7 @@ def leading_directions(moment: np.ndarray) -> np.ndarray:
 
     features = len(moment)
     if features < 3:
-        raise ValueError(f"a router with {features} features has no 3 axes; draw layers of a larger input size")
+        raise ValueError(f"a router with {features} features has fewer than 3 axes; draw layers with larger inputs")
     _, vectors = eigh(moment, subset_by_index=[features - 3, features - 1])
     directions = vectors[:, ::-1].T
     largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], axis=1)
@@ -91,11 +91,11 @@ def leading_directions(moment: np.ndarray) -> np.ndarray:
 
 @asked(points=2)
 def router_paths(runs: Runs, module: str, axes: PathAxes | None = None, points: int = 200) -> pd.DataFrame:
-    """One row per (method, seed, expert, step), experts' lines whole and in order of step.
+    """One row per (method, seed, expert, step), sorted by expert and step.
 
     Columns method, seed, expert, rank (of the run's experts by `farthest_first`), step, pc1, pc2, pc3
     (displacement along `axes`, by default `path_axes(runs, module)`), distance from the start in the full space, loss
-    (the training loss of the step, without balance loss). At most `points` steps a line, ends included. Raises
+    (the training loss of the step, without balance loss). At most `points` steps per line, including its ends. Raises
     ValueError for fewer than 2 points.
 
     >>> paths = router_paths(runs, module, axes)
@@ -130,10 +130,10 @@ def router_paths(runs: Runs, module: str, axes: PathAxes | None = None, points: 
 
 
 def farthest_first(ends: np.ndarray) -> np.ndarray:
-    """Ranks (experts,) from 1: first the expert that ends furthest from its start, then each time the one whose end
-    (experts, features) is furthest from the start and from every end ranked before.
+    """Ranks (experts,) from 1: first the expert that ends furthest from its start, then always the one whose end
+    (experts, features) is furthest from the start and from all ends ranked before.
 
-    The first few then represent all: experts on one common path count once.
+    The first few then represent all: experts on a common path count once.
     """
     rank = np.zeros(len(ends), dtype=int)
     nearest = np.linalg.norm(ends, axis=1)
@@ -145,13 +145,13 @@ def farthest_first(ends: np.ndarray) -> np.ndarray:
 
 
 def path_bundles(paths: pd.DataFrame) -> pd.DataFrame:
-    """The different ways of the experts of one seed, and how many experts go each of them.
+    """The different paths of the experts of one seed, and how many experts take each of them.
 
     Args:
         paths: rows of `router_paths` of one seed; ends are compared along the three axes and in distance.
 
     Returns:
-        One row per method and way: method, expert (the first on it), pc1, pc2, pc3 (its end), experts.
+        One row per method and path: method, expert (the first on it), pc1, pc2, pc3 (its end), experts.
 
     Example:
         >>> bundles = path_bundles(paths[paths["seed"] == 0])
@@ -186,7 +186,7 @@ def ways_taken(bundles: pd.DataFrame) -> dict[str, str]:
 
 
 def losses_at(run: Any, steps: np.ndarray) -> np.ndarray:
-    """Training loss without balance loss of the update that each record precedes.
+    """Training loss, without balance loss, of the update after each record.
 
     Records count steps from 0, the history from 1.
     """
@@ -196,11 +196,11 @@ def losses_at(run: Any, steps: np.ndarray) -> np.ndarray:
 
 
 def distinct_experts(runs: Sequence[Any]) -> pd.DataFrame:
-    """How many different ways the experts went: columns method, seed, module, experts, distinct.
+    """How many different paths the experts took: columns method, seed, module, experts, distinct.
 
-    Two experts went the same way when their displacements at the last record differ by at most `SAME_WAY` times the
-    longest one. With B and the router at zero and no intuition all up vectors of mix-and-match see the same
-    gradients, so experts that share a down vector never part; a router that starts at random, or an intuition that
+    Two experts took the same path if their displacements at the last record differ by at most `SAME_WAY` times the
+    longest one. With B and the router at zero and without intuition, all up vectors of mix-and-match get the same
+    gradients, so experts that share a down vector never separate. A router that starts at random, or an intuition that
     differs between experts, breaks this symmetry.
 
     >>> found = distinct_experts(runs)
@@ -223,9 +223,9 @@ def distinct_experts(runs: Sequence[Any]) -> pd.DataFrame:
 
 
 def moving_module(runs: Sequence[Any], modules: Sequence[str]) -> str:
-    """The module whose routers move furthest, as the geometric mean over runs of the norm of the whole displacement.
+    """The module whose routers move furthest: the geometric mean over runs of the norm of the whole displacement.
 
-    A module to draw, chosen by a rule and not by how its figure looks.
+    This rule chooses the module to draw, so that no one chooses it by how its figure looks.
 
     >>> moving_module(runs, [module])
     'layers.3.self_attn.v_proj'

@@ -1,8 +1,8 @@
-"""How smooth the path of a router's weights is, in the full weight space, compared with what noise alone would give.
+"""How smooth the path of a router's weights is, in the full weight space, compared with noise alone.
 
-A path's tortuosity depends on how many steps it has, and successive steps of an optimizer with momentum point the
-same way even when the gradients are pure noise. So each number comes with two references made of the path's own step
-lengths: independent directions (a random walk), and directions as momentum makes them of uncorrelated gradients.
+A path's tortuosity depends on its number of steps, and successive steps of an optimizer with momentum point in similar
+directions even if the gradients are pure noise. So each number comes with two references computed from the path's own
+step lengths: independent directions (a random walk), and the directions that momentum gives for uncorrelated gradients.
 """
 
 from __future__ import annotations
@@ -21,66 +21,49 @@ ADAM_BETA1 = 0.9
 METHOD, OTHERS = "T-REX", ("mix-and-match", "LoRA-MoE")
 
 
-def smoothness(runs: Sequence[Any], per: str = "router") -> pd.DataFrame:
-    """One row per (method, seed, module), or with per="expert" one per (method, seed, module, expert).
+def smoothness(runs: Sequence[Any]) -> pd.DataFrame:
+    """One row per (method, seed, module): the path of the whole router matrix at the recorded steps.
 
-    Of the path of the whole router matrix, or of one expert's row, at the recorded steps:
-    stride (training steps between records), moves (steps of non-zero length; at learning rate 0 there is none),
-    path_length, displacement (distance from first to last), tortuosity (their ratio, 1 for a straight line),
-    turning_angle (mean angle between successive moves, degrees), step_variation (mean absolute change of the log
-    length between successive moves; a schedule's slow change hardly counts), walk_tortuosity and momentum_tortuosity,
-    momentum_angle (the two references; a random walk turns by 90 degrees), relative_tortuosity (tortuosity over
-    momentum_tortuosity: 1 is noise, less is more directed than noise).
-    What is undefined (a router that ends where it began, fewer than two moves) is NaN. Raises ValueError for another
-    `per`.
+    stride (training steps between records), moves (steps of non-zero length; none at learning rate 0), path_length,
+    displacement (distance from first to last), tortuosity (their ratio, 1 for a straight line), turning_angle (mean
+    angle between successive moves, degrees), step_variation (mean absolute change of the log length between successive
+    moves; the slow change of a schedule hardly counts), walk_tortuosity, momentum_tortuosity and momentum_angle (the
+    two references; a random walk turns by 90 degrees), relative_tortuosity (tortuosity divided by momentum_tortuosity:
+    1 is noise, less is more directed than noise).
+    Undefined values (a router that ends where it began, fewer than two moves) are NaN.
 
     >>> table = smoothness(runs)
     >>> len(table), int(table["moves"].max()), bool((table["tortuosity"].dropna() > 0.999).all())
     (24, 2, True)
     """
     check_runs(runs)
-    if per not in ("router", "expert"):
-        raise ValueError(f'per = {per!r} is unknown; choose "router" or "expert"')
     frames = []
     for run in runs:
         for array in recorded(run, "router_weight"):
             gap = stride(array)
-            squares, dots, displacement = path_products(array)
-            if per == "router":
-                # the matrix is its rows side by side, so squared lengths and dot products add up over experts
-                squares, dots, displacement = (part.sum(-1, keepdims=True) for part in (squares, dots, displacement))
+            # the matrix consists of its rows, so squared lengths and dot products add up over experts
+            squares, dots, displacement = (part.sum(-1) for part in path_products(array))
             measured = path_measures(squares, dots, displacement, momentum_of(run), gap)
-            frames.append(_labeled(run, array, gap, measured, per))
+            frames.append(_labeled(run, array, gap, measured))
     return pd.concat(frames, ignore_index=True)
 
 
-def _labeled(run: Any, array: xr.DataArray, gap: int, measured: dict[str, np.ndarray], per: str) -> pd.DataFrame:
-    """measured: name -> (modules, experts or 1); to rows, module by module."""
+def _labeled(run: Any, array: xr.DataArray, gap: int, measured: dict[str, np.ndarray]) -> pd.DataFrame:
+    """measured: name -> (modules,); returns one row per module."""
     labels = [str(name) for name in array[array.dims[1]].values]
-    columns = next(iter(measured.values())).shape[1]
-    frame = pd.DataFrame(
-        {
-            **run_key(run),
-            "module": np.repeat(labels, columns),
-            "stride": gap,
-            **{name: values.reshape(-1) for name, values in measured.items()},
-        }
-    )
-    if per == "expert":
-        frame.insert(3, "expert", np.tile(np.arange(columns), len(labels)))
-    return frame
+    return pd.DataFrame({**run_key(run), "module": labels, "stride": gap, **measured})
 
 
 def path_products(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights (T, modules, experts, features), lazy -> what all measures are made of, for each expert's row.
+    """Weights (T, modules, experts, features), lazy -> the products behind all measures, for each expert's row.
 
     Squared lengths of steps (T-1, modules, experts), dot products of successive steps (T-2, …), and the squared
-    distance from first to last (modules, experts). Read once, chunk by chunk. Steps within the rounding of float32
-    weights count as zero.
+    distance from first to last (modules, experts). Read once, chunk by chunk. Steps within the rounding error of
+    float32 weights count as zero.
     """
     squares, dots = [], []
     first = array[0].values.astype(np.float64)
-    last, step = first[None][:0], first[None][:0]  # what the next block begins with: nothing yet
+    last, step = first[None][:0], first[None][:0]  # the end of the previous block: nothing yet
     for block in blocks(array):
         values = np.concatenate([last, block.astype(np.float64)])
         steps = np.diff(values, axis=0)  # (b, modules, experts, features)
@@ -122,7 +105,7 @@ def path_measures(
 
 
 def finite_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the first axis of what is finite; NaN where nothing is."""
+    """Mean over the first axis of finite values; NaN if there are none."""
     finite = np.isfinite(values)
     count = finite.sum(0)
     return np.where(count > 0, np.where(finite, values, 0.0).sum(0) / np.maximum(count, 1), np.nan)
@@ -134,18 +117,18 @@ def momentum_of(run: Any) -> float:
 
 
 def momentum_correlation(beta: float, gap: int = 1) -> float:
-    """Correlation of successive recorded moves, each the sum of `gap` updates, when gradients are white noise.
+    """Correlation of successive recorded moves, each the sum of `gap` updates, if gradients are white noise.
 
-    Updates are then an exponential average of noise, correlated as beta^lag; for gap = 1 this is beta itself.
+    Updates are then an exponential average of noise with correlation beta^lag; for gap = 1 this is beta itself.
     """
     lags = np.arange(gap)[None] - np.arange(gap)[:, None]
     return float((beta ** (gap + lags)).sum() / (beta ** np.abs(lags).astype(float)).sum())
 
 
 def expected_displacement(lengths: np.ndarray, correlation: float, decay: float) -> np.ndarray:
-    """Root mean square length of the sum of moves with these lengths (T, …), of random but correlated directions.
+    """Root mean square length of the sum of moves with these lengths (T, …) and random but correlated directions.
 
-    Directions of moves n apart have the mean cosine correlation · decay^(n-1); correlation 0 is the random walk.
+    Two moves that are n apart have the mean cosine correlation · decay^(n-1); correlation 0 is the random walk.
     """
     from scipy.signal import lfilter
 
@@ -157,8 +140,9 @@ def gradient_noise(runs: Sequence[Any]) -> pd.DataFrame:
     """Router gradients of successive records: one row per (method, seed, module).
 
     stride, gradient_norm (root mean square), successive_cosine (mean), gradient_variance (half the mean squared
-    difference of successive gradients, so that a slow drift is no noise), noise_share (that over the mean square:
-    0 for a constant gradient, 1 for white noise). Gradients are those the optimizer got, after clipping.
+    difference of successive gradients, so that a slow drift does not count as noise), noise_share (that divided by the
+    mean square: 0 for a constant gradient, 1 for white noise). Gradients are those that the optimizer got, after
+    clipping.
 
     >>> found = gradient_noise(runs)
     >>> len(found), bool((found["gradient_norm"] > 0).all())
@@ -177,8 +161,7 @@ def gradient_noise(runs: Sequence[Any]) -> pd.DataFrame:
                     "gradient_variance": variance,
                     "noise_share": variance / (0.5 * (squares[1:] + squares[:-1])).mean(0),
                 }
-            measured = {name: values[:, None] for name, values in measured.items()}
-            frames.append(_labeled(run, array, stride(array), measured, "router"))
+            frames.append(_labeled(run, array, stride(array), measured))
     return pd.concat(frames, ignore_index=True)
 
 

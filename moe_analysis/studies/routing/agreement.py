@@ -1,8 +1,8 @@
 """Whether routers of different layers, or of different seeds, send the same tokens to the same experts.
 
-Experts have no names, so those of two routers are first matched by the Hungarian method on how their gates correlate
-over some texts; agreement is then measured on other texts, for matching finds something alike in any two routers.
-In: recordings as in `specialization`.
+Experts have no names, so the experts of two routers are first matched: the Hungarian method uses the correlations of
+their gates over some texts. Agreement is then measured on other texts, because matching finds similarities in any two
+routers. In: recordings as in `specialization`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ AGREEMENT = "same_top1_adjusted"
 
 def coactivation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Correlations (E1, E2) of the gate columns of (T, E1) and (T, E2) over the same tokens; 0 for a constant one."""
-    centerd = [gates - gates.mean(0) for gates in (first, second)]
-    norms = np.linalg.norm(centerd[0], axis=0)[:, None] * np.linalg.norm(centerd[1], axis=0)  # (E1, E2)
-    # below rounding a column is constant, and its correlation noise
+    centered = [gates - gates.mean(0) for gates in (first, second)]
+    norms = np.linalg.norm(centered[0], axis=0)[:, None] * np.linalg.norm(centered[1], axis=0)  # (E1, E2)
+    # a column that varies less than rounding is constant, and its correlation would be noise
     steady = norms > 1e-12 * len(first)
-    return np.divide(centerd[0].T @ centerd[1], norms, out=np.zeros(norms.shape), where=steady)
+    return np.divide(centered[0].T @ centered[1], norms, out=np.zeros(norms.shape), where=steady)
 
 
 def match_experts(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -41,10 +41,10 @@ def match_experts(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np
 
 
 def partner_tokens(text: np.ndarray, position: np.ndarray, permutations: int, seed: int) -> np.ndarray:
-    """(permutations, T) token numbers: in place of every token, one at its position in another text.
+    """(permutations, T) token numbers: every token is replaced by the one at its position in another text.
 
     text (T,): codes 0, 1, …; position (T,): 0, 1, … within a text. A position beyond the other text's end starts again
-    at its beginning. All tokens of a text move to the same other one, and what all texts have at a position remains.
+    at its beginning. All tokens of a text move to the same other text, and effects of the position remain.
     """
     order = np.lexsort((position, text))
     lengths = np.bincount(text)
@@ -55,7 +55,7 @@ def partner_tokens(text: np.ndarray, position: np.ndarray, permutations: int, se
 
 
 def held_out(tokens: pd.DataFrame, seed: int) -> np.ndarray:
-    """(T,) True for the tokens of half of the texts, drawn by the seed; ValueError for fewer than four texts."""
+    """(T,) True for the tokens of half of the texts, chosen by the seed; ValueError for fewer than four texts."""
     text = pd.factorize(tokens["row"])[0]
     if (texts := text.max() + 1) < 4:
         raise ValueError(f"agreement needs at least 4 texts, half to match experts and half to measure; got {texts}")
@@ -66,19 +66,19 @@ def held_out(tokens: pd.DataFrame, seed: int) -> np.ndarray:
 def router_agreement(
     first: np.ndarray, second: np.ndarray, tokens: pd.DataFrame, permutations: int = 100, seed: int = 0
 ) -> dict[str, float]:
-    """How alike two routers are once their experts are matched: gates (T, E1) and (T, E2) of the same tokens.
+    """How similar two routers are after matching their experts: gates (T, E1) and (T, E2) of the same tokens.
 
     correlation: of matched gates, held-out texts. same_top1: share of held-out tokens whose largest gates are partners,
-    counted for tokens with gates in both. …_by_chance: mean with the second router's texts shuffled, which keeps the
-    loads and what comes of a token's position. …_adjusted: (found − chance) / (1 − chance): 1 for the same routing, 0
-    for chance. …_p: share of shuffles, the real order counted as one, that reach what was found. …_matched: the same
-    measured on the texts that the matching has seen. kappa: Cohen's, of same_top1, which corrects for loads alone.
+    among tokens with gates in both. …_by_chance: mean with the second router's texts shuffled, which keeps the loads
+    and the effect of a token's position. …_adjusted: (found − chance) / (1 − chance): 1 for the same routing, 0 for
+    chance. …_p: share of shuffles, counting the real order as one, that reach the found value. …_matched: the same on
+    the texts that were used for matching. kappa: Cohen's, of same_top1, which corrects only for loads.
     Experts of a router whose gates are always equal count as one (`distinct_experts`), because they cannot be distinguished.
-    NaN where a router does not tell tokens apart. Raises ValueError for different numbers of tokens.
+    NaN if a router does not distinguish tokens. Raises ValueError for different numbers of tokens.
     """
     if not len(first) == len(second) == len(tokens):
         raise ValueError(
-            f"the routers have {len(first)} and {len(second)} tokens and the frame {len(tokens)}; "
+            f"the routers have {len(first)} and {len(second)} tokens, and the frame {len(tokens)}; "
             "record both on the same texts"
         )
     first, second = distinct_experts(first), distinct_experts(second)
@@ -112,9 +112,9 @@ def compared(
 ) -> dict[str, np.ndarray]:
     """correlation, same_top1 (1 + permutations,) and kappa (1,) of gates (T, E1) and (T, E2) under a matching.
 
-    others (permutations, T): the second router's tokens that are also put beside those of the first. correlation: of
-    the matched columns together, each centerd on its mean, so that an expert counts by how much it moves; shuffled
-    tokens keep the scale of the real ones.
+    others (permutations, T): tokens of the second router that are also compared with those of the first. correlation: of
+    all matched columns together, each minus its mean, so that an expert counts by how much it varies; shuffled tokens
+    keep the scale of the real ones.
     """
     own, partner = matching
     order = np.arange(len(first))[None]
@@ -124,7 +124,7 @@ def compared(
     products = np.array([np.vdot(ours, theirs[index]) for index in order])
     correlation = products / norm if norm > 1e-12 * len(first) else np.full(len(order), np.nan)
     name = np.full(second.shape[1], -1)
-    name[partner] = own  # what an expert of the second is called in the first
+    name[partner] = own  # the number of each expert of the second router in the first
     top = np.where(first.sum(1) > 0, first.argmax(1), -2)
     other = np.where(second.sum(1) > 0, name[second.argmax(1)], -3)[order]  # (1 + permutations, T)
     told = (top != -2) & (other != -3)
@@ -172,7 +172,7 @@ def between_seeds(
 ) -> pd.DataFrame:
     """One row per (method, seed, other_seed, module): the same router in two runs of a method; every pair once.
 
-    Raises ValueError when two runs of a method were recorded on different texts.
+    Raises ValueError if two runs of a method were recorded on different texts.
 
     >>> table = between_seeds(recorded, permutations=3)
     >>> table[["method", "seed", "other_seed"]].drop_duplicates().values.tolist()
@@ -189,7 +189,7 @@ def between_seeds(
             if not tokens[["row", "position"]].equals(runs[other][2][["row", "position"]]):
                 raise ValueError(
                     f"seeds {seeds[0]} and {seeds[1]} of {name!r} were recorded on different tokens; "
-                    "record both on the same frame"
+                    "record both with the same frame"
                 )
             for module in (module for module in routers[one] if module in routers[other]):
                 found = router_agreement(routers[one][module], routers[other][module], tokens, permutations, seed)
@@ -207,7 +207,7 @@ def between_seeds(
 
 
 def agreement_matrix(frame: pd.DataFrame, first: str, second: str, measure: str = "same_top1_adjusted") -> pd.DataFrame:
-    """Square and symmetric, ones on the diagonal: the mean of a measure by a pair of columns, for one method's rows.
+    """A square, symmetric matrix with ones on the diagonal: means of a measure by a pair of columns, for one method.
 
     frame: of `between_layers` (columns "module", "other" or "layer", "other_layer"), or of `between_seeds` ("seed",
     "other_seed").
@@ -223,8 +223,8 @@ def agreement_matrix(frame: pd.DataFrame, first: str, second: str, measure: str 
 def pair_interval(frame: pd.DataFrame, measure: str) -> tuple[float, float, float, int]:
     """(mean, low, high, seeds) of a measure over pairs of seeds, routers averaged within a pair first.
 
-    Pairs share seeds and are not independent, so the interval is that of the jackknife's pseudo-values, one a seed:
-    what the mean over pairs becomes when all pairs of that seed are left out (Arvesen 1969). NaN for fewer than three.
+    Pairs share seeds and are not independent, so the interval is that of the jackknife's pseudo-values, one per seed:
+    they come from the mean over pairs without all pairs of that seed (Arvesen 1969). NaN for fewer than three seeds.
     """
     pairs = frame.groupby(PAIR)[measure].mean().dropna()
     values = pseudo_values(frame, measure)

@@ -1,4 +1,4 @@
-"""Our hypotheses on what experts know and how they are loaded; no paper of the three has measured it."""
+"""Our hypotheses about what experts know and how they are loaded; none of the three papers measured it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from .measure import RoutingInformation
 
 SOURCE = "beyond the papers"
-SPECIALIZED = 0.05  # of the entropy of the labels: what would be of use
+SPECIALIZED = 0.05  # of the entropy of the labels: enough to be useful
 GAINED = 0.01  # bits
 EVEN = 2.0  # times the even share, the load of the busiest expert
 FEW_DEAD = 0.1  # of the experts
 DISTINCT = 0.99  # of the experts
-VISIBLE = 0.1  # of a bar: the smallest distance from it that matters
+VISIBLE = 0.1  # of a threshold: the smallest distance from it that matters
 LABELS = {"dataset": "data set", "cluster": "semantic cluster"}
 EVENNESS = "load of the busiest expert, times the even share"
 SHARE = "share of the experts"
-# measure of `load_summary` -> name, statement, endpoint, bar, whether values must lie above it
+# measure of `load_summary` -> name, statement, endpoint, threshold, whether values must be above it
 LOADS = {
-    "mass_peak": ("even_mass", "the gates' mass is spread evenly over experts", EVENNESS, EVEN, False),
+    "mass_peak": ("even_mass", "the mass of the gates is spread evenly over experts", EVENNESS, EVEN, False),
     "top1_peak": ("even_top1", "the largest gates are spread evenly over experts", EVENNESS, EVEN, False),
     "dead": ("dead", "few experts are dead", SHARE, FEW_DEAD, False),
-    "distinct": ("distinct", "every expert has gates of its own", SHARE, DISTINCT, True),
+    "distinct": ("distinct", "every expert has its own gates", SHARE, DISTINCT, True),
 }
 
 
 def claims(found: RoutingInformation) -> list[Claim]:
-    """Each about every system, which is a part of the claim; effects are distances from a bar."""
+    """Each claim has one part per system; effects are distances from a threshold."""
     specialized = [
         about_systems(
             f"own_routing_{label}",
@@ -79,7 +79,7 @@ def about_systems(
 
     Args:
         name, statement, endpoint, compares, smallest: of the claim and of its parts.
-        gaps: system -> (seeds,), above zero where the claim holds.
+        gaps: system -> (seeds,), above zero if the claim is true.
     """
     whole = Claim(name, SOURCE, statement, kind="own", compares=compares, endpoint=endpoint, smallest=smallest)
     parts = [
@@ -98,7 +98,7 @@ def about_systems(
 
 
 def from_bar(frame: pd.DataFrame, measure: str, bar: float, above: bool = True) -> dict[str, np.ndarray]:
-    """System -> distance of each seed's mean over routers from the bar, above zero on the claimed side."""
+    """System -> distance of each seed's mean over routers from the threshold, above zero on the claimed side."""
     sign = 1.0 if above else -1.0
     return {
         str(method): sign * (rows.groupby("seed")[measure].mean().to_numpy() - bar)
@@ -107,7 +107,7 @@ def from_bar(frame: pd.DataFrame, measure: str, bar: float, above: bool = True) 
 
 
 def training_gaps(trained: pd.DataFrame, untrained: pd.DataFrame) -> dict[str, np.ndarray]:
-    """System -> bits on the data set, after training less before, of the seeds that both have."""
+    """System -> bits about the data set, after training minus before, for the seeds that both have."""
     found = {}
     for method in dict.fromkeys(untrained["method"]):
         after, before = (
@@ -119,7 +119,7 @@ def training_gaps(trained: pd.DataFrame, untrained: pd.DataFrame) -> dict[str, n
 
 
 def rows_of(frame: pd.DataFrame, label: str, view: str = "gates") -> pd.DataFrame:
-    """The rows of one label in one view; ValueError when there are none."""
+    """The rows of one label in one view; ValueError if there are none."""
     chosen = frame[(frame["label"] == label) & (frame["view"] == view)]
     if chosen.empty:
         raise ValueError(f"label = {label!r} has no row; the frame has {', '.join(dict.fromkeys(frame['label']))}")

@@ -1,4 +1,4 @@
-"""Our hypotheses on whether routers find the same experts."""
+"""Our hypotheses about whether routers find the same experts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def claims(found: RoutingAgreement) -> list[Claim]:
         ),
         about_systems(
             "own_routing_seeds_agree",
-            "routers of different seeds agree beyond chance",
+            "routers of different seeds agree more than by chance",
             ENDPOINT,
             over_pairs(found.seeds, 0.0),
             "agreement - 0",
@@ -40,7 +40,7 @@ def claims(found: RoutingAgreement) -> list[Claim]:
         ),
         about_systems(
             "own_routing_layers_agree",
-            "routers of different layers agree beyond chance",
+            "routers of different layers agree more than by chance",
             ENDPOINT,
             from_bar(found.layers, AGREEMENT, 0.0),
             "agreement - 0",
@@ -50,7 +50,7 @@ def claims(found: RoutingAgreement) -> list[Claim]:
 
 
 def over_pairs(frame: pd.DataFrame, bar: float) -> dict[str, np.ndarray]:
-    """System -> pseudo-values of the jackknife, one per seed, less the bar: pairs share seeds."""
+    """System -> pseudo-values of the jackknife minus the threshold, one per seed, because pairs share seeds."""
     return {
         str(method): values - bar if len(values := pseudo_values(rows, AGREEMENT)) else np.array([np.nan])
         for method, rows in frame.groupby("method", sort=False)

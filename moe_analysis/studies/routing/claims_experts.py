@@ -1,6 +1,7 @@
-"""Our hypothesis that T-REX's intuition makes routing semantic, against the same system without intuition.
+"""Our hypothesis that T-REX's intuition makes routing semantic, compared with the same system without intuition.
 
-The prior is in T-REX's gates, so the first two hold in part by construction; the last asks whether the router learned it.
+T-REX's gates contain the prior, so the first two are partly true by construction; the last one asks whether the router
+learned it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .measure import ALONE, CONTROL, PRIOR
 if TYPE_CHECKING:
     from .measure import RoutingExperts
 
-# view of the gates, system, name, what is said to tell
+# view of the gates, system, name, subject of the claim
 VIEWS = (
     ("gates", PRIOR, "gates", "routing"),
     ("top1", PRIOR, "top1", "the largest gate"),
@@ -23,13 +24,13 @@ VIEWS = (
 
 
 def claims(found: RoutingExperts) -> list[Claim]:
-    """Routing, its largest gate, and the router without the prior; none of the papers measured it."""
+    """About the routing, its largest gate, and the router without the prior; none of the papers measured it."""
     told = []
     for view, method, name, what in VIEWS:
         claim = Claim(
             f"trex_semantic_{name}",
             "beyond T-REX, intuition",
-            f"intuition makes {what} tell the semantic cluster",
+            f"intuition makes {what} reveal the semantic cluster",
             compares=f"{method} - {CONTROL}",
             endpoint="information beyond shuffled texts, share of the labels' entropy",
             smallest=SPECIALIZED,

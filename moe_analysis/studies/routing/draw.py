@@ -25,7 +25,7 @@ VIEWS = {"gates": "all gates", "top1": "largest gate"}
 SHORT = {"dataset": "data set", "cluster": "cluster"}
 TOLD = {"dataset": ("#0072B2", "o", -0.17), "cluster": ("#D55E00", "s", 0.17)}  # color, marker, place in a row
 EVENNESS = {"token_entropy": "evenness of a token's gates", "top1_balance": "evenness of top-1 load"}
-# of the interactive twin: color, symbol, place in a row
+# of the interactive figure: color, symbol, place in a row
 SERIES = {
     "dataset": ("#0072B2", "circle", -0.2),
     "cluster": ("#D55E00", "square", 0.0),
@@ -33,26 +33,7 @@ SERIES = {
     "top1_balance": ("#555555", "triangle-up", 0.15),
 }
 BEFORE = "before training"
-FLOOR = 0.01  # per cent: where the log axis begins
-
-
-def plot(found: RoutingInformation) -> Figure:
-    """One row per system: information, evenness of gates and of load."""
-    with use_style(large=True):
-        fig = routing_figure(found.trained, found.untrained, found.loads)
-        note_below(
-            fig,
-            found.note(
-                "Bars: 95 % intervals over seeds of means over layers; (c, d) means over routers, from the lowest to "
-                f"the highest. Arrow: {FLOOR:g} % or less, or not above shuffled texts."
-            ),
-        )
-    return fig
-
-
-def interactive(found: RoutingInformation) -> go.Figure:
-    """One dot per router and seed."""
-    return routing_explorer(found.trained, found.loads)
+FLOOR = 0.01  # percent: where the log axis begins
 
 
 def wrapped(method: str) -> str:
@@ -63,20 +44,15 @@ def methods_of(frame: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(frame["method"]))
 
 
-def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.DataFrame) -> Figure:
-    """The figure of specialization and load, one row per method. trained, untrained: `specialization` with the labels
-    "dataset" and "cluster"; summary: `load_summary`.
+def plot(found: RoutingInformation) -> Figure:
+    """The figure of specialization and load, one row per method.
 
-    (a, b) information beyond shuffled texts, mean over layers, in per cent of the labels' entropy on a log axis: means
-    with 95 % intervals over seeds, rings before training; what is not above FLOOR has an arrow at the left edge. (c, d)
+    (a, b) information beyond shuffled texts, mean over layers, in percent of the labels' entropy on a log axis: means
+    with 95 % intervals over seeds, rings before training; values up to FLOOR have an arrow at the left edge. (c, d)
     normalized entropy of a token's gates and of the load by largest gates: means over routers, lines from the lowest
     router to the highest.
-
-    >>> figure = routing_figure(informed, uninformed, evenness)
-    >>> len(figure.axes)
-    4
     """
-    methods, means = methods_of(trained), information_means(trained, untrained)
+    methods, means = methods_of(found.trained), information_means(found.trained, found.untrained)
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 1.9 + 0.56 * len(methods))
         grid: Any = fig.subplots(2, 2, sharey=True)
@@ -85,7 +61,7 @@ def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.D
             panel.set_title(f"({letter}) {VIEWS[view]}")
             panel.set_xlabel("information, % of the labels' entropy")
         for panel, letter, (column, title) in zip(grid[1], "cd", EVENNESS.items()):
-            draw_evenness(panel, summary, column, methods)
+            draw_evenness(panel, found.loads, column, methods)
             panel.set_title(f"({letter}) {title}")
             panel.set_xlabel("evenness (1: all the same)")
         for panel in grid[:, 0]:
@@ -94,12 +70,19 @@ def routing_figure(trained: pd.DataFrame, untrained: pd.DataFrame, summary: pd.D
         handles, labels = grid[0, 0].get_legend_handles_labels()
         order = np.argsort([label == BEFORE for label in labels], kind="stable")
         fig.legend([handles[one] for one in order], [labels[one] for one in order], loc="outside upper left", ncols=3)
+        note_below(
+            fig,
+            found.note(
+                "Bars: 95 % intervals over seeds of means over layers; (c, d) means over routers, lines from the lowest to the "
+                f"highest router. An arrow means {FLOOR:g} % or less, or not above shuffled texts."
+            ),
+        )
     return fig
 
 
 def information_means(trained: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:
-    """Columns stage, label, view, method, mean, low, high: per cent of the labels' entropy, over seeds, routers of a
-    model averaged first."""
+    """Columns stage, label, view, method, mean, low, high: percent of the labels' entropy, over seeds, after averaging
+    over the routers of a model."""
     rows = []
     for stage, frame in (("untrained", untrained), ("trained", trained)):
         seeds = 100 * frame.groupby(["label", "view", "method", "seed"], sort=False)["normalized"].mean()
@@ -160,17 +143,15 @@ def draw_evenness(panel: Any, summary: pd.DataFrame, column: str, methods: Seque
     panel.grid(axis="x")
 
 
-def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
-    """The interactive twin of `routing_figure`: one row per method, one dot per router and seed, and a series for what
-    is measured. Left: information beyond shuffled texts, by label, all gates or the largest from a menu. Right: evenness
-    of a token's gates and of the load. Hover shows the router, its peaks and its dead experts.
+def interactive(found: RoutingInformation) -> go.Figure:
+    """One row per method, one dot per router and seed, one series per measure.
 
-    >>> figure = routing_explorer(informed, evenness)
-    >>> sorted({trace.type for trace in figure.data}), len(figure.layout.updatemenus)
-    (['scatter'], 1)
+    Left: information beyond shuffled texts, by label; a menu chooses all gates or the largest. Right: evenness of a
+    token's gates and of the load. Hover shows the router, its peaks and its dead experts.
     """
     from plotly.subplots import make_subplots
 
+    trained, summary = found.trained, found.loads
     methods, views = methods_of(trained), list(dict.fromkeys(trained["view"]))
     fig = make_subplots(rows=1, cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.04, shared_yaxes=True)
     owners: list[Any] = []
@@ -190,7 +171,7 @@ def routing_explorer(trained: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
         fig,
         f"{counted(trained['seed'].nunique(), 'seed')}: one dot per router and seed; {FLOOR:g} % means {FLOOR:g} % or "
         "less",
-        title={"text": "What gates tell, and how they load the experts"},
+        title={"text": "What gates reveal, and how they load the experts"},
         height=220 + 52 * len(methods),
         updatemenus=[menu_of(menu, "restyle")],
     )
@@ -212,7 +193,7 @@ def information_dots(rows: pd.DataFrame, label: str, methods: Sequence[str], vis
 
 
 def dots_of(rows: pd.DataFrame, series: str, methods: Sequence[str]) -> dict[str, Any]:
-    """Place, look and name of one series' dots, in the rows of the methods."""
+    """Place, look and text of one series' dots, in the rows of the methods."""
     color, symbol, shift = SERIES[series]
     return {
         "y": float32(rows["method"].map(methods.index) + shift),

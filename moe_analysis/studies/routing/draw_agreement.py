@@ -1,4 +1,4 @@
-"""Agreement of routers between layers and between seeds, after their experts were matched."""
+"""Agreement of routers between layers and between seeds, after matching their experts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .measure import RoutingAgreement
 
-AGREES = "agreement beyond chance (1: the same at every token)"
+AGREES = "agreement beyond chance (1: the same for every token)"
 BEFORE, SEEDS, LAYERS = "pairs of seeds before training", "pairs of seeds", "pairs of layers"
 # color, marker of matplotlib and of plotly, vertical place in a system's row
 MARKS = {
@@ -31,25 +31,11 @@ MARKS = {
     SEEDS: ("#009E73", "o", "circle", 0.0),
     LAYERS: ("#0072B2", "s", "square", 0.2),
 }
-BARS = "bars: 95 % intervals, over seeds for pairs of layers and jackknifed where pairs share seeds"
-
-
-def plot(found: RoutingAgreement) -> Figure:
-    """One row per system: means with intervals, and its matrices by layers and seeds."""
-    with use_style(large=True):
-        fig = agreement_figure(found.seeds, found.layers, found.untrained)
-        told = f"{BARS}. Matrices: one cell for each pair; the diagonal is a router with itself."
-        note_below(fig, found.note(f"{told[0].upper()}{told[1:]}"))
-    return fig
-
-
-def interactive(found: RoutingAgreement) -> go.Figure:
-    """The means of all systems, and the matrices of one at a time."""
-    return agreement_explorer(found.seeds, found.layers, found.untrained)
+BARS = "bars: 95 % intervals, over seeds for pairs of layers, and jackknifed for pairs of seeds"
 
 
 def agreement_means(seeds: pd.DataFrame, layers: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:
-    """What both drawings show of each method: columns method, what (a key of MARKS), mean, low, high.
+    """What both drawings show for each method: columns method, what (a key of MARKS), mean, low, high.
 
     Intervals of 95 %: over seeds for pairs of layers, jackknifed for pairs of seeds, NaN before training.
     """
@@ -63,18 +49,14 @@ def agreement_means(seeds: pd.DataFrame, layers: pd.DataFrame, untrained: pd.Dat
     return pd.DataFrame(rows, columns=["method", "what", "mean", "low", "high"])
 
 
-def agreement_figure(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seeds: pd.DataFrame) -> Figure:
-    """Agreement of matched routers on held-out texts, 1 the same and 0 chance: `between_seeds` and `between_layers`.
+def plot(found: RoutingAgreement) -> Figure:
+    """Agreement of matched routers on held-out texts, 1 is the same and 0 is chance.
 
-    One row per method: means with 95 % intervals, of seeds jackknifed, and rings for seeds before training; beside
-    them, darker is more, its matrices by a pair of layers (mean over the layers' projections and seeds) and by a pair of
-    seeds.
-
-    >>> figure = agreement_figure(between["seeds"], between["layers"], between["start"])
-    >>> len(figure.axes)  # of three methods, with the scale of colors
-    8
+    One row per method: means with 95 % intervals, jackknifed for seeds, and rings for seeds before training; next to
+    them are its matrices by pairs of layers (means over the layers' projections and seeds) and by pairs of seeds, where
+    darker is more.
     """
-    methods, means = methods_of(seeds), agreement_means(seeds, layers, untrained_seeds)
+    methods, means = methods_of(found.seeds), agreement_means(found.seeds, found.layers, found.untrained)
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 1.9 + 0.5 * len(methods))
         grid: Any = fig.add_gridspec(len(methods), 3, width_ratios=[6.4, 1, 1])
@@ -82,8 +64,8 @@ def agreement_figure(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seeds:
         draw_means(dots, means, methods)
         for row, method in enumerate(methods):
             pair = [fig.add_subplot(grid[row, column]) for column in (1, 2)]
-            image = draw_matrix(pair[0], layer_matrix(layers, method))
-            draw_matrix(pair[1], seed_matrix(seeds, method))
+            image = draw_matrix(pair[0], layer_matrix(found.layers, method))
+            draw_matrix(pair[1], seed_matrix(found.seeds, method))
             if row == 0:
                 pair[0].set_title("layers", fontsize=10, loc="center")
                 pair[1].set_title("seeds", fontsize=10, loc="center")
@@ -91,6 +73,8 @@ def agreement_figure(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seeds:
         bar = fig.colorbar(image, ax=beside, location="bottom", aspect=9, pad=0.03)
         bar.set_ticks([0, 0.5, 1])
         fig.legend(*dots.get_legend_handles_labels(), loc="outside upper left", ncols=3, handletextpad=0.2)
+        told = f"{BARS}. Matrices: one cell per pair; the diagonal compares a router with itself."
+        note_below(fig, found.note(f"{told[0].upper()}{told[1:]}"))
     return fig
 
 
@@ -105,14 +89,14 @@ def seed_matrix(seeds: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def draw_matrix(panel: Any, matrix: pd.DataFrame) -> Any:
-    """Cells in color; returns the image. Numbers of a pair are under the pointer of the interactive twin."""
+    """Cells in color; returns the image. The interactive figure shows the number of a pair on hover."""
     panel.set_xticks([])
     panel.set_yticks([])
     return panel.imshow(matrix.to_numpy(), cmap="Greens", vmin=0.0, vmax=1.0)
 
 
 def draw_means(panel: Any, means: pd.DataFrame, methods: Sequence[str]) -> None:
-    """One row per method, and the mean of pairs of seeds as a number."""
+    """One row per method, with the mean over pairs of seeds as a number."""
     for what, (color, shape, _, shift) in MARKS.items():
         rows = means[means["what"] == what].set_index("method").loc[list(methods)]
         panel.errorbar(
@@ -146,18 +130,12 @@ def draw_means(panel: Any, means: pd.DataFrame, methods: Sequence[str]) -> None:
     panel.grid(axis="x")
 
 
-def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seeds: pd.DataFrame) -> go.Figure:
-    """The interactive twin: means of all methods; matrices by pairs of modules and of seeds, a method at a time.
-
-    Arguments as of `agreement_figure`; a menu chooses the method of the matrices.
-
-    >>> figure = agreement_explorer(between["seeds"], between["layers"], between["start"])
-    >>> [button.label for button in figure.layout.updatemenus[0].buttons]
-    ['LoRA-MoE', 'mix-and-match', 'T-REX']
-    """
+def interactive(found: RoutingAgreement) -> go.Figure:
+    """Means of all methods; matrices by pairs of modules and of seeds, of the method that a menu chooses."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
+    seeds, layers = found.seeds, found.layers
     methods = methods_of(seeds)
     fig = make_subplots(
         rows=2,
@@ -167,7 +145,7 @@ def agreement_explorer(seeds: pd.DataFrame, layers: pd.DataFrame, untrained_seed
         vertical_spacing=0.14,
         subplot_titles=["means", "routers of one run", "seeds"],
     )
-    for what, rows in agreement_means(seeds, layers, untrained_seeds).groupby("what", sort=False):
+    for what, rows in agreement_means(seeds, layers, found.untrained).groupby("what", sort=False):
         color, _, symbol, shift = MARKS[str(what)]
         fig.add_scatter(
             x=float32(rows["mean"]),

@@ -1,4 +1,4 @@
-"""Experts against data sets: how much more often than on average a data set uses an expert."""
+"""Experts and data sets: how much more often than the average token a data set uses an expert."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of
 from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
+from ...evidence import counted
 from .draw import methods_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .measure import RoutingExperts
 
 MOST_COLUMNS = 9
-MOST_LIFT = 2.0  # colors end at four times as often, or a quarter
+MOST_LIFT = 2.0  # colors end at four times as often, or at a quarter
 
 
 def plot(found: RoutingExperts) -> Figure:
@@ -38,20 +39,20 @@ def interactive(found: RoutingExperts) -> go.Figure:
 
 
 def lift_grid(shares: pd.DataFrame, order: Sequence[str] | None = None) -> pd.DataFrame:
-    """Rows of `expert_shares` of one router -> log2 lifts (labels, experts), like beside like.
+    """Rows of `expert_shares` of one router -> log2 lifts (labels, experts), with similar ones next to each other.
 
     Both sides are sorted by their place on the first singular vectors. Experts without load are left out.
 
     Args:
         shares: of one router.
-        order: of the labels, such as `common_order` gives; experts are then sorted by where in it their lifts are. None
-            sorts the labels of this router by themselves.
+        order: of the labels, for example from `common_order`; experts are then sorted by where in it their lifts are.
+            None sorts the labels by this router alone.
 
     Raises:
         ValueError: for rows of several routers.
     """
     if len(found := shares[["method", "seed", "module"]].drop_duplicates()) != 1:
-        raise ValueError(f"shares holds {len(found)} routers; pass the rows of one method, seed and module")
+        raise ValueError(f"shares has {len(found)} routers; pass the rows of one method, seed and module")
     grid = shares.pivot(index="label", columns="expert", values="log_lift").dropna(axis=1, how="all")
     if order is not None:
         grid = grid.loc[list(order)]
@@ -62,14 +63,14 @@ def lift_grid(shares: pd.DataFrame, order: Sequence[str] | None = None) -> pd.Da
 
 
 def drawn(grid: pd.DataFrame) -> np.ndarray:
-    """The lifts as far as the colors reach."""
+    """The lifts, clipped to the range of the colors."""
     return np.nan_to_num(grid.to_numpy(), nan=0.0, neginf=-MOST_LIFT).clip(-MOST_LIFT, MOST_LIFT)
 
 
 def common_order(shares: pd.DataFrame) -> list[str]:
     """One order of the labels for all routers of `expert_shares`: by the first singular vector of all their lifts.
 
-    Each router weighs the same, however many experts it has and however much it specializes.
+    Each router has the same weight, for any number of experts and any degree of specialization.
     """
     blocks = []
     for _, rows in shares.groupby(["method", "seed", "module"], sort=False):
@@ -81,10 +82,10 @@ def common_order(shares: pd.DataFrame) -> list[str]:
 
 
 def specialists_figure(shares: pd.DataFrame) -> Figure:
-    """Experts against data sets, one panel per method: how much more often than on average a data set uses an expert.
+    """Experts and data sets, one panel per method: how much more often than the average token a data set uses an expert.
 
-    shares: `expert_shares` of one router for each method; experts of different routers have nothing to do with each
-    other, so no mean is drawn. All panels share their colors and the order of their rows, which is `common_order`.
+    shares: `expert_shares` of one router for each method; experts of different routers are unrelated, so no mean is
+    drawn. All panels have the same colors and the same order of rows, `common_order`.
 
     >>> figure = specialists_figure(shares)
     >>> len(figure.axes)  # three routers and the scale of colors
@@ -115,7 +116,7 @@ def specialists_figure(shares: pd.DataFrame) -> Figure:
 
 
 def routers_shown(shares: pd.DataFrame) -> str:
-    """Which router of which seed each method shows, those that most have first."""
+    """Which router of which seed is shown for each method; the most frequent router comes first."""
     found = shares.drop_duplicates(["method", "seed", "module"])
     named: dict[str, list[str]] = {}
     for method, module in zip(found["method"], found["module"]):
@@ -127,9 +128,9 @@ def routers_shown(shares: pd.DataFrame) -> str:
 
 
 def experts_used(shares: pd.DataFrame) -> str:
-    """Of one router's rows of `expert_shares`: "8 experts", or "3 of 4 experts used" where some never had a token."""
+    """For one router's rows of `expert_shares`: "8 experts", or "3 of 4 experts used" if some never had a token."""
     used, held = shares.loc[shares["load"] > 0, "expert"].nunique(), shares["expert"].nunique()
-    return f"{held} experts" if used == held else f"{used} of {held} experts used"
+    return counted(held, "expert") if used == held else f"{used} of {counted(held, 'expert')} used"
 
 
 def router_title(module: str) -> str:
@@ -140,7 +141,7 @@ def router_title(module: str) -> str:
 
 
 def specialists_explorer(shares: pd.DataFrame) -> go.Figure:
-    """The interactive twin of `specialists_figure`, of as many routers as the frame has, one at a time from a menu.
+    """The interactive form of `specialists_figure`: all routers of the frame; a menu chooses one.
 
     >>> specialists_explorer(shares).data[0].type
     'heatmap'
@@ -175,7 +176,7 @@ def specialists_explorer(shares: pd.DataFrame) -> go.Figure:
     }
     return arranged(
         fig,
-        "one router of one seed at a time; the rows of all are in the same order",
+        "one router of one seed at a time; all have the same order of rows",
         title={"text": "Experts by data set"},
         height=680,
         xaxis={"showticklabels": False, "title": {"text": next(iter(axes.values()))}},

@@ -1,4 +1,4 @@
-"""All gates of one token: as text for a hover label, and as a card of HTML."""
+"""All gates of one token: as text for a hover label, and as an HTML card."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .measure_tokens import NONE, NodesOf, RoutedBy, RoutedTokens
 COLORS = LIGHT + BASE + DARK
 UNROUTED = "#E4E4E0"
 MOST_LISTED = 8  # experts of a list of gates
-MOST_LEAVES = 16  # of a tree that is drawn; wider ones are cut after so many
+MOST_LEAVES = 16  # of a drawn tree; wider ones are cut
 
 
 def expert_color(expert: int) -> str:
-    """The color of an expert's number; colors come again after 24, and gray is for none."""
+    """The color of an expert's number; colors repeat after 24, and gray means no expert."""
     return UNROUTED if expert < 0 else COLORS[expert % len(COLORS)]
 
 
 def hover_text(found: RoutedTokens, name: str, token: int) -> str:
-    """A token's gates in one router, in lines of monospaced text with `<br>` between."""
+    """A token's gates in one router, as lines of monospaced text separated by `<br>`."""
     router = found.routers[name]
     gates, piece = router.gates[token], found.tokens["piece"].iloc[token]
     strongest = int(router.strongest[token])
@@ -43,7 +43,7 @@ def gate_word(router: RoutedBy, token: int) -> str:
 
 
 def listed(router: RoutedBy, token: int) -> list[tuple[int, float]]:
-    """(expert, gate) of the gates that are not zero, the largest first by size."""
+    """(expert, gate) of the gates that are not zero, sorted by absolute value, largest first."""
     gates = router.gates[token]
     order = np.argsort(-np.abs(gates), kind="stable")
     return [(int(expert), float(gates[expert])) for expert in order if gates[expert] != 0]
@@ -63,7 +63,7 @@ def matrix_lines(gates: np.ndarray) -> list[str]:
 
 
 def tree_lines(nodes: list[NodesOf], token: int, layer: int | None = None, parent: int = 0) -> list[str]:
-    """The nodes under one parent, a line each, the children indented under it."""
+    """The nodes below one parent, one line per node, with their children indented."""
     layer = len(nodes) - 1 if layer is None else layer
     here = nodes[layer]
     lines = []
@@ -93,7 +93,7 @@ def card(found: RoutedTokens, name: str, token: int) -> str:
 
 
 def matrix_table(gates: np.ndarray, strongest: int) -> str:
-    """The I × J gates: rows are down vectors, columns up vectors; the darker, the larger."""
+    """The I × J gates: rows are down vectors, columns up vectors; darker is larger."""
     largest = np.abs(gates).max() or 1.0
     head = "".join(f"<th>{j}</th>" for j in range(gates.shape[1]))
     rows = []

@@ -1,4 +1,4 @@
-"""All gates of one token where they have a form: T-REX's matrix of pairs, and the tree of S'MoRE."""
+"""All gates of one token, if they have a structure: T-REX's matrix of pairs, and the tree of S'MoRE."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..records import layer_title
 from ..trees.draw_tree import draw_nodes
 from .measure_tokens import NodesOf, RoutedBy, RoutedTokens
 
-MOST_CELLS = 80  # of a matrix whose gates are written into it
+MOST_CELLS = 80  # of a matrix; in larger ones the gates are not written as numbers
 
 
 def has_form(found: RoutedTokens) -> bool:
-    """Whether the gates of a token are more than a list: pairs of vectors, or a tree."""
+    """Whether the gates of a token are more than a list: a matrix of pairs, or a tree."""
     router = found.routers[found.middle]
     return bool(found.trees.get(router.module)) or router.matrix is not None
 
 
 def draw_gates(panel: Any, found: RoutedTokens, name: str) -> None:
-    """The gates of `found.example` in one router, with a title that says whose they are."""
+    """The gates of `found.example` in one router, with the router in the title."""
     router, token = found.routers[name], found.example
     nodes = found.trees.get(router.module)
     if nodes:
@@ -38,7 +38,7 @@ def draw_gates(panel: Any, found: RoutedTokens, name: str) -> None:
 
 
 def draw_matrix(panel: Any, router: RoutedBy, token: int) -> None:
-    """(I, J) gates: a row for each down vector, a column for each up vector; the darker, the larger."""
+    """(I, J) gates: one row per down vector, one column per up vector; darker is larger."""
     from matplotlib.colors import LinearSegmentedColormap
 
     assert router.matrix is not None

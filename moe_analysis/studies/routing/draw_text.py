@@ -8,8 +8,8 @@ from ...drawing.style import text_on
 from .draw_gates import card, expert_color
 from .measure_tokens import RoutedTokens
 
-# The cards of all tokens lie in one place under the text, so that none is cut off by a cell's edge. One that has the
-# focus, by a click or by the tab key, stays; the one under the pointer lies above it.
+# The cards of all tokens are in one place below the text, so that a cell's edge cuts none off. The card of a focused
+# token (by a click or the tab key) stays; that of the token under the pointer is shown above it.
 STYLE = """
 .moe-text{position:relative;padding:4px 0 15.5em;line-height:2.05;font:15px/2.05 ui-monospace,'DejaVu Sans Mono',monospace;
 color:#1d2129;background:#fff;overflow-wrap:anywhere;white-space:pre-wrap}
@@ -33,12 +33,12 @@ HINT = "Point at a token, or tap it, to see all its gates."
 
 
 def texts_html(found: RoutedTokens) -> str:
-    """All texts, one after another, in the colors of the router that the picture shows too."""
+    """All texts, one after another, in the colors of the router in the picture."""
     return "".join(text_html(found, found.middle, row) for row in range(len(found.texts)))
 
 
 def text_html(found: RoutedTokens, name: str, row: int) -> str:
-    """One text in the colors of the router of that name; a page or a cell may show several.
+    """One text in the colors of the named router; a page or a cell may show several.
 
     Example:
         >>> html = text_html(sentence, sentence.middle, 0)

@@ -1,4 +1,4 @@
-"""A text whose tokens have the colors of their experts, and the tokens' way through the layers."""
+"""A text whose tokens have the colors of their experts, and the paths of tokens through the layers."""
 
 from __future__ import annotations
 
@@ -24,34 +24,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-OTHERS = -2  # experts that are not shown one by one
-MOST_BARS = 8  # experts of a layer that have bars of their own
-COLUMNS, PHONE_COLUMNS = 96, 46  # characters of a line of the picture, and of a page that a phone shows
-LINE, GAP = 0.17, 0.04  # inches of a line of text; of a flow's height between its bars
-KEY = 1.3  # lines above the texts, where the colors are named
-MOST_KEYS = 12  # experts of the key
-BETWEEN_NAMES = 0.042  # of a flow's height, between the names of two bars
-MOST_TEXTS = 12  # that a picture shows
-MOST_NAMED = 12  # layers whose bars have room for the names of experts
-NAMES = 24  # pixels of the layers' names under the flow of a page
-MOST_TITLES = 7  # layers whose names have room side by side; of more the numbers stand alone
-
-
-def plot(found: RoutedTokens, ax: Axes | None = None) -> Figure | Axes:
-    """The texts in the colors of one router, and below them the flow through the layers; with `ax`, the texts alone."""
-    if ax is not None:
-        return draw_texts(ax, found, found.middle)
-    return tokens_figure(found, found.middle)
-
-
-def interactive(found: RoutedTokens) -> go.Figure:
-    """The texts for every router, from a menu; hover shows all gates of a token. Below, the flow."""
-    return tokens_explorer(found)
+OTHERS = -2  # experts that are not shown separately
+MOST_BARS = 8  # experts of a layer with their own bars
+COLUMNS, PHONE_COLUMNS = 96, 46  # characters per line of the picture, and of a page on a phone
+LINE, GAP = 0.17, 0.04  # height of a line of text in inches; gap between bars, relative to the flow's height
+KEY = 1.3  # lines above the texts for the key of colors
+MOST_KEYS = 12  # experts in the key
+BETWEEN_NAMES = 0.042  # distance between the names of two bars, relative to the flow's height
+MOST_TEXTS = 12  # texts in a picture
+MOST_NAMED = 12  # layers; with more, there is no room for the names of experts
+NAMES = 24  # pixels of the layers' names below the flow of a page
+MOST_TITLES = 7  # layers; with more, only their numbers fit next to each other
 
 
 @dataclass(frozen=True)
 class Placed:
-    """The place of a token in characters and lines; `shown` is its piece with visible spaces."""
+    """The place of a token in characters and lines; `shown` is its text with visible white space."""
 
     token: int
     line: int
@@ -60,9 +48,9 @@ class Placed:
 
 
 def set_in_lines(tokens: pd.DataFrame, columns: int) -> list[Placed]:
-    """Tokens in lines of at most so many characters; each text begins a line. A longer token is cut, with an ellipsis.
+    """Tokens in lines of at most `columns` characters; each text starts a new line. Longer tokens end with an ellipsis.
 
-    A line breaks where there is a space, or before a token that does not fit.
+    A line breaks at a newline in the text, or before a token that does not fit.
     """
     placed: list[Placed] = []
     line, at, row = -1, 0, None
@@ -78,16 +66,15 @@ def set_in_lines(tokens: pd.DataFrame, columns: int) -> list[Placed]:
     return placed
 
 
-def tokens_figure(found: RoutedTokens, name: str) -> Figure:
-    """The texts over the flow of their tokens, for one router and the others at its place.
+def plot(found: RoutedTokens, ax: Axes | None = None) -> Figure | Axes:
+    """The texts in the colors of one router, and the flow of their tokens through the layers.
 
-    Below, where they have a form, all gates of one token, and those of the results `beside`.
-
-    Example:
-        >>> figure = tokens_figure(sentence, sentence.middle)
-        >>> len(figure.axes)
-        2
+    Below them, if they have a structure, all gates of one token, also for the results in `beside`. With `ax`, only the
+    texts.
     """
+    name = found.middle
+    if ax is not None:
+        return draw_texts(ax, found, name)
     lines = 1 + max((one.line for one in set_in_lines(shown_tokens(found), COLUMNS)), default=0)
     flows = len(found.at(found.routers[name].place)) > 1
     formed = [one for one in (found, *found.beside) if has_form(one)]
@@ -109,7 +96,7 @@ def note(found: RoutedTokens, formed: Sequence[RoutedTokens] = ()) -> str:
     """Whose routers are drawn, and what numbers and colors mean."""
     known = found.sample or found.runs  # then the note begins with the model
     text = (
-        "Models of other seeds or systems choose otherwise. A number is an expert of one router; across layers numbers "
+        "Models of other seeds or systems route differently. A number is an expert of one router; across layers, numbers "
         "and colors mean nothing."
     )
     if not known:
@@ -120,12 +107,12 @@ def note(found: RoutedTokens, formed: Sequence[RoutedTokens] = ()) -> str:
 
 
 def shown_tokens(found: RoutedTokens) -> pd.DataFrame:
-    """The tokens of the first texts; their index is that of all tokens."""
+    """The tokens of the first texts, with their index among all tokens."""
     return found.tokens[found.tokens["row"].lt(MOST_TEXTS)]
 
 
 def draw_texts(panel: Any, found: RoutedTokens, name: str) -> Axes:
-    """The texts as boxes in the colors of their strongest experts in the router of that name."""
+    """The texts as boxes in the colors of their strongest experts in the named router."""
     router, tokens = found.routers[name], shown_tokens(found)
     placed = set_in_lines(tokens, COLUMNS)
     draw_key(panel, router, {int(router.strongest[token]) for token in tokens.index})
@@ -154,7 +141,7 @@ def draw_texts(panel: Any, found: RoutedTokens, name: str) -> Axes:
 
 
 def draw_key(panel: Any, router: RoutedBy, taken: set[int]) -> None:
-    """Above the texts a box for each expert, of many those that are taken; and one for no expert, where it occurs."""
+    """Above the texts, one box per expert (of many, only the used ones), and one for no expert if it occurs."""
     count = router.gates.shape[1]
     experts = list(range(count)) if count <= MOST_KEYS else sorted(taken - {NONE})
     labels = {expert: router.name(expert) for expert in experts[:MOST_KEYS]}
@@ -171,9 +158,9 @@ def draw_key(panel: Any, router: RoutedBy, taken: set[int]) -> None:
 
 
 def bars_of(found: RoutedTokens, place: str) -> list[pd.DataFrame]:
-    """For every layer with a router at the place: expert, tokens, bottom, top of its bars, the busiest experts' alone.
+    """For every layer with a router at the place: expert, tokens, bottom, top of the bars of its busiest experts.
 
-    Experts beyond MOST_BARS stand together under OTHERS. The heights of a layer's bars sum to 1 less the gaps.
+    Experts beyond MOST_BARS are combined as OTHERS. The heights of a layer's bars sum to 1 minus the gaps.
     """
     layers = []
     for router in found.at(place).values():
@@ -191,11 +178,10 @@ def bars_of(found: RoutedTokens, place: str) -> list[pd.DataFrame]:
 
 def ribbons_of(found: RoutedTokens, place: str) -> list[pd.DataFrame]:
     """For every pair of consecutive layers: expert, to_expert, tokens of the flow between the bars of `bars_of`."""
-    layers, ladder = bars_of(found, place), list(found.at(place).values())
-    folded = []
-    for bars, router in zip(layers, ladder):
-        chosen = router.strongest
-        folded.append(np.where(np.isin(chosen, bars["expert"]), chosen, OTHERS))
+    folded = [
+        np.where(np.isin(router.strongest, bars["expert"]), router.strongest, OTHERS)
+        for bars, router in zip(bars_of(found, place), found.at(place).values())
+    ]
     pairs = [pd.DataFrame({"expert": one, "to_expert": other}) for one, other in zip(folded, folded[1:])]
     return [pair.value_counts(sort=False).sort_index().rename("tokens").reset_index() for pair in pairs]
 
@@ -246,7 +232,7 @@ def draw_flow(panel: Any, found: RoutedTokens, place: str) -> Axes:
 
 
 def layer_names(layers: Sequence[str], most: int = 24) -> list[str]:
-    """ "layer 3" for every layer, its number alone where there are many, and empty for those without room."""
+    """ "layer 3" for every layer; only the number if there are many, and empty if there is no room."""
     titles = [layer_title(layer) for layer in layers]
     if len(titles) > MOST_TITLES:
         titles = [title.removeprefix("layer ") for title in titles]
@@ -258,14 +244,8 @@ def bar_name(router: RoutedBy, expert: int) -> str:
     return "others" if expert == OTHERS else "no expert" if expert == NONE else router.name(expert)
 
 
-def tokens_explorer(found: RoutedTokens) -> go.Figure:
-    """The interactive twin of `tokens_figure`: every router in one list, and the flow at its place.
-
-    Example:
-        >>> figure = tokens_explorer(sentence)
-        >>> figure.data[0].type, figure.layout.updatemenus[0].name
-        ('bar', 'Router')
-    """
+def interactive(found: RoutedTokens) -> go.Figure:
+    """The texts in the colors of the router that a list chooses, and the flow at its place; hover shows all gates."""
     import plotly.graph_objects as go
 
     tokens = shown_tokens(found)
@@ -292,7 +272,7 @@ def tokens_explorer(found: RoutedTokens) -> go.Figure:
     fig.update_xaxes(visible=False, range=[0, PHONE_COLUMNS], fixedrange=True)
     fig.update_yaxes(visible=False, range=[lines - 0.4, -0.6], fixedrange=True, domain=[min(0.95, below), 1])
     ladders: list[tuple[str, ...]] = list({tuple(found.at(place)) for place in flowing})
-    if len(ladders) == 1:  # else no name would be right for all
+    if len(ladders) == 1:  # otherwise no name would be right for all
         layers = ladders[0]
         for number, title in enumerate(layer_names(layers, most=12)):
             place = number / (len(layers) - 1)

@@ -1,4 +1,4 @@
-"""Which experts a data set uses: the system, the seed, the layer, the projection and the pool of the router shown."""
+"""Which experts a data set uses: controls for system, seed, layer, projection and pool of the shown router."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from .measure import RoutingExperts
 
 POOL = " pool "  # between a module's name and the number of its pool, as `split_routers` writes it
-MOST_NAMES = 40  # experts whose numbers fit below a map
-READABLE = 6.5  # points, for the numbers of as many experts
+MOST_NAMES = 40  # experts; the numbers of more do not fit below a map
+READABLE = 6.5  # size of these numbers in points
 FIELDS = ("method", "seed", "layer", "projection")
 
 
@@ -24,22 +24,12 @@ def widget(
     layer: int | None = None,
     projection: str | None = None,
 ) -> Explorer:
-    """Every router that was measured, one at a time; the arguments say which is shown first."""
-    return specialist_widget(found.shares, method, seed, layer, projection)
+    """Lists of systems, seeds, layers, projections and pools, and the chosen router's experts and data sets.
 
-
-def specialist_widget(
-    shares: pd.DataFrame,
-    method: str | None = None,
-    seed: int | None = None,
-    layer: int | None = None,
-    projection: str | None = None,
-) -> Explorer:
-    """Lists of systems, seeds, layers, projections and pools, and that router's experts against the data sets.
-
-    shares: what `expert_shares` returned. None: the first that the table holds. Raises ValueError for what the table
-    does not hold.
+    The arguments are the first values; None takes the first in the table. Raises ValueError for a value that is not in
+    the table.
     """
+    shares = found.shares
     routers = shares[["method", "seed", "module", "layer"]].drop_duplicates()
     routers = routers.assign(projection=routers["module"].map(projection_of), pool=routers["module"].map(pool_of))
     options = {name: list(dict.fromkeys(routers[name])) for name in FIELDS}
@@ -54,8 +44,8 @@ def specialist_widget(
         module = chosen_module(routers, method, seed, layer, projection, pool)
         shown = shares[(shares["module"] == module) & (shares["seed"] == seed) & (shares["method"] == method)]
         alt = (
-            f"Heat map of experts against data sets for {method}, {module}, seed {seed}: how much more often than "
-            "on average a data set uses an expert."
+            f"Heat map of experts and data sets for {method}, {module}, seed {seed}: how much more often than "
+            "the average token a data set uses an expert."
         )
         figure, experts = specialists_figure(shown), lift_grid(shown).columns
         panel = figure.axes[0]
@@ -66,12 +56,12 @@ def specialist_widget(
     pools = sorted(set(routers["pool"]))
     controls = {
         "method": choice("method", "System", first["method"], options["method"], "The system whose experts are shown"),
-        "seed": choice("seed", "Seed", first["seed"], options["seed"], "Its run"),
+        "seed": choice("seed", "Seed", first["seed"], options["seed"], "The run of the system"),
         "layer": choice("layer", "Layer", first["layer"], options["layer"], "The layer of the backbone"),
         "projection": choice(
             "projection", "Projection", first["projection"], options["projection"], "The adapted linear layer"
         ),
-        "pool": choice("pool", "Pool", pools[0], pools, "Of systems with several pools: which one, the lowest is 0"),
+        "pool": choice("pool", "Pool", pools[0], pools, "The pool, for systems with several; the lowest is 0"),
     }
     return Explorer(controls, draw)
 
@@ -87,7 +77,7 @@ def pool_of(module: str) -> int:
 
 
 def chosen_module(routers: pd.DataFrame, method: str, seed: int, layer: int, projection: str, pool: int) -> str:
-    """The router that the controls ask for; ValueError where the system has no such layer, projection or pool."""
+    """The router that the controls choose; ValueError if the system has no such layer, projection or pool."""
     asked = {"method": method, "seed": seed, "layer": layer, "projection": projection, "pool": pool}
     rows = routers[(routers[list(asked)] == pd.Series(asked)).all(axis=1)]
     if rows.empty:
@@ -105,7 +95,7 @@ def listed(values: pd.Series) -> str:
 
 
 def specialist_note(shown: pd.DataFrame) -> str:
-    """The router, and the three pairs of data set and expert that belong together most."""
+    """The router, and the three pairs of data set and expert with the highest lift."""
     top = shown.sort_values("log_lift", ascending=False, na_position="last").head(3)
     pairs = [
         f"{str(row['label']).replace('_', ' ')} uses expert {row['expert']} {2 ** row['log_lift']:.1f} times as "

@@ -1,4 +1,4 @@
-"""Type a sentence, and see which experts its tokens take, layer by layer; two sentences can be compared."""
+"""Type a sentence and see which experts its tokens take, layer by layer; two sentences can be compared."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ with extra("notebooks"):
 
 KEPT = 32  # texts whose gates stay in memory
 HALF = {"flex": "1 1 320px", "min_width": "min(320px, 100%)", "max_width": "100%", "margin": "0 12px 0 0"}
-PLACEHOLDERS = ("Type a text, then press Show", "A second one to compare, or nothing")
+PLACEHOLDERS = ("Type a text, then press Show", "A second text to compare (optional)")
 
 
 class TokenExplorer(ipywidgets.VBox):
     """Two boxes for texts, lists of layers and of places in a layer, and each text with its flow below.
 
-    `boxes`, `show`, `layer`, `place`, `message`, `texts` and `flows` are the parts. A text is read when its box loses
-    the focus or `show` is pressed. What cannot be read is refused in `message`, and the last texts stay.
+    The parts are `boxes`, `show`, `layer`, `place`, `message`, `texts` and `flows`. A text is read when its box loses
+    focus or `show` is pressed. If it cannot be read, `message` says why, and the last texts stay.
     """
 
     def __init__(self, found: RoutedTokens) -> None:
         first = found.routers[found.middle]
-        self.drawing = Lock()  # newer kernels answer controls in several threads: an older text would come out last
+        self.drawing = Lock()  # newer kernels use several threads, and without a lock an older text could come last
         self.read: Callable[[str], RoutedTokens] = lru_cache(KEPT)(lambda text: found.again([text]))
         texts = (*found.texts, "")
         self.boxes = [
@@ -49,7 +49,7 @@ class TokenExplorer(ipywidgets.VBox):
         layers = {layer_title(layer): layer for layer in dict.fromkeys(one.layer for one in found.routers.values())}
         places = found.places
         self.layer = choice("layer", "Layer", first.layer, layers, "The layer whose router colors the tokens")
-        self.place = choice("place", "Router", first.place, places, "Which router of the layer")
+        self.place = choice("place", "Router", first.place, places, "The router of the layer")
         self.show = ipywidgets.Button(description="Show", tooltip="Read the texts", button_style="primary")
         self.message = ipywidgets.HTML(layout={"width": "auto"})
         self.texts = [ipywidgets.HTML(layout={"width": "auto"}) for _ in (0, 1)]
@@ -71,7 +71,7 @@ class TokenExplorer(ipywidgets.VBox):
         with self.drawing:
             try:
                 self._draw()
-            except ValueError as error:  # what the package refuses, with its reason and remedy
+            except ValueError as error:  # a text that the package refuses, with the reason and the remedy
                 self.message.value = alert(str(error))
             else:
                 self.message.value = ""
@@ -79,7 +79,7 @@ class TokenExplorer(ipywidgets.VBox):
     def _draw(self) -> None:
         asked = [box.value for box in self.boxes]
         if not any(text.strip() for text in asked):
-            raise ValueError("both texts are empty; type one with at least one word")
+            raise ValueError("both texts are empty; type at least one word")
         drawn = [self._drawn(text) if text.strip() else ("", "") for text in asked]
         for (text, flow), shown, path in zip(drawn, self.texts, self.flows):
             shown.value, path.value = text, flow
@@ -106,12 +106,12 @@ class TokenExplorer(ipywidgets.VBox):
 
 
 def widget(found: RoutedTokens) -> TokenExplorer:
-    """The texts that were measured, at first those, then whatever is typed."""
+    """The measured texts at first, then whatever is typed."""
     return TokenExplorer(found)
 
 
 def flow_html(found: RoutedTokens, place: str) -> str:
-    """The flow of all tokens through the routers at one place, as a picture; nothing for a single layer."""
+    """The flow of all tokens through the routers at one place, as a picture; empty for a single layer."""
     from ...drawing.style import figure, use_style
     from .draw_tokens import draw_flow
 
@@ -119,7 +119,7 @@ def flow_html(found: RoutedTokens, place: str) -> str:
     if len(layers) < 2:
         return ""
     with use_style():
-        fig = figure(4.0, 2.7)  # a phone's width, so that its names can be read there
+        fig = figure(4.0, 2.7)  # as wide as a phone, so that the names are readable there
         draw_flow(fig.subplots(), found, place)
     alt = f"Flow of {len(found.tokens)} tokens between the strongest experts of {', '.join(layers)}, {place}."
     source = base64.b64encode(png(fig)).decode()

@@ -1,4 +1,4 @@
-"""How evenly a router loads its experts, by gate mass and by largest gates; one token's entropy does not show it.
+"""How evenly a router loads its experts, by gate mass and by largest gates; the entropy of one token does not show it.
 
 In: recordings as in `specialization`.
 """
@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..records import layer_of, run_key
+from ..records import layer_of, normalized_entropy, run_key
 from .specialization import Recorded, largest, split_routers
 
 STARVED = 0.1  # of the even share
-SAME_GATES = 1e-6  # difference of two gates that are equal up to rounding
+SAME_GATES = 1e-6  # largest difference of two gates that are equal up to rounding
 
 
 def distinct_experts(gates: np.ndarray) -> np.ndarray:
     """Gates (T, E) -> (T, distinct): experts that have equal gates at every token count as one, with their sum.
 
-    Routing makes no difference between such experts. They keep the place of the first of them.
+    Routing does not distinguish such experts. The combined expert has the place of the first of them.
     """
     left, groups = np.arange(gates.shape[1]), []
     while left.size:
@@ -34,8 +34,8 @@ def distinct_experts(gates: np.ndarray) -> np.ndarray:
 def expert_loads(recorded: Iterable[Recorded], method: str | None = None) -> pd.DataFrame:
     """One row per (method, seed, module, expert): mass, top1, rank, tokens.
 
-    mass: share of all gate mass. top1: share of tokens whose largest gate it has, ties shared evenly. rank: by mass, 1
-    for the busiest. tokens: seen.
+    mass: share of all gate mass. top1: share of tokens for which it has the largest gate; ties are shared evenly. rank:
+    by mass, 1 for the busiest. tokens: their number.
 
     >>> loads = expert_loads(recorded)
     >>> one = loads[loads["module"] == module].query("method == 'LoRA-MoE' and seed == 0")
@@ -67,14 +67,14 @@ def expert_loads(recorded: Iterable[Recorded], method: str | None = None) -> pd.
 def load_summary(recorded: Iterable[Recorded], method: str | None = None) -> pd.DataFrame:
     """One row per (method, seed, module): how evenly its experts are loaded, and how evenly a token spreads its gates.
 
-    token_entropy: normalized entropy of a token's gates, mean over tokens with gates. Of the loads, "mass" and "top1"
-    as in `expert_loads`: …_balance (normalized entropy, 1 when even), …_variation (standard deviation over mean),
-    …_peak (largest over mean). never_top: experts that are no token's largest. starved: experts with less than a
-    tenth of the even share of mass. dead: one or the other. distinct: those with gates of their own (`distinct_experts`). All
-    four are shares of `experts`, their number.
-    Entropy is concave, so mass_balance is at least token_entropy: even gates do mean an even mass. They say nothing of
-    top1_balance: all tokens can have the same largest gate by a hair. Uneven gates say nothing of either. A single
-    expert has neither: NaN.
+    token_entropy: normalized entropy of a token's gates, mean over tokens with gates. For the loads "mass" and "top1",
+    as in `expert_loads`: …_balance (normalized entropy, 1 if even), …_variation (standard deviation / mean), …_peak
+    (largest / mean). never_top: experts that no token has as its largest. starved: experts with less than a tenth of
+    the even share of mass. dead: one or the other. distinct: experts with their own gates (`distinct_experts`). These
+    four are shares of `experts`, the number of experts.
+    Entropy is concave, so mass_balance is at least token_entropy: even gates imply an even mass. But they say nothing
+    about top1_balance, because all tokens can have the same largest gate by a tiny margin. Uneven gates say nothing
+    about either. A single expert has no entropy: NaN.
 
     >>> summary = load_summary(recorded)
     >>> summary.groupby("method", sort=False)["experts"].first().to_dict()
@@ -87,11 +87,11 @@ def load_summary(recorded: Iterable[Recorded], method: str | None = None) -> pd.
             keys = {**run_key(run, method), "module": module}
             own = loads.loc[[tuple(keys.values())]]
             row: dict[str, Any] = {**keys, "layer": layer_of(module), "experts": len(own)}
-            row["token_entropy"] = entropies_of(gates[gates.sum(1) > 0]).mean()
+            row["token_entropy"] = normalized_entropy(gates[gates.sum(1) > 0]).mean()
             for name in ("mass", "top1"):
                 load = own[name].to_numpy()
                 row |= {
-                    f"{name}_balance": float(entropies_of(load[None])[0]),
+                    f"{name}_balance": float(normalized_entropy(load)),
                     f"{name}_peak": load.max() / load.mean(),
                     f"{name}_variation": load.std() / load.mean(),
                 }
@@ -99,16 +99,3 @@ def load_summary(recorded: Iterable[Recorded], method: str | None = None) -> pd.
             row["distinct"] = distinct_experts(gates).shape[1] / len(own)
             rows.append({**row, "never_top": never.mean(), "starved": starved.mean(), "dead": (never | starved).mean()})
     return pd.DataFrame(rows)
-
-
-def entropies_of(weights: np.ndarray) -> np.ndarray:
-    """Entropy over the last axis of weights >= 0 by the log of its length: 1 for equal weights, 0 where one has all.
-
-    NaN for a single expert.
-    """
-    if weights.shape[-1] == 1:
-        return np.full(weights.shape[:-1], np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = weights / weights.sum(-1, keepdims=True)
-        terms = np.where(share == 0, 0.0, share * np.log(share))
-        return np.maximum(-terms.sum(-1), 0.0) / np.log(weights.shape[-1])

@@ -1,4 +1,4 @@
-"""From runs to what their routers do: what gates reveal, which data sets use which experts, whether routers agree."""
+"""From runs to the behavior of their routers: what gates reveal, which data sets use which experts, agreement."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SEEDS, CLUSTERS = 3, 16
 
 @dataclass(frozen=True, eq=False)
 class Gates:
-    """The gates of some test rows in trained models and in the same before the first step; `record` makes them.
+    """The gates of some test rows in trained models and in the same models before the first step, made by `record`.
 
     Args:
-        runs: whose routers were recorded.
-        test: the rows, as `load_suite` gives them.
+        runs: the runs whose routers were recorded.
+        test: the rows, as `load_suite` returns them.
         clusters: (rows,), the semantic cluster of each prompt.
         trained, untrained: (run, {module: gates (tokens, experts)}, tokens) of every run.
-        alone: the same of T-REX, without the prior's share.
+        alone: the same for T-REX, without the prior's share.
     """
 
     runs: tuple[Any, ...]
@@ -52,7 +52,7 @@ class Gates:
 
 @dataclass(frozen=True, eq=False)
 class RoutingInformation(Result):
-    """What gates tell of a text, and how evenly they load the experts.
+    """What gates reveal about a text, and how evenly they load the experts.
 
     Args:
         trained, untrained: as `specialization` returns them, after training and before.
@@ -64,16 +64,18 @@ class RoutingInformation(Result):
     title = "Beyond the papers: what experts know, and their load"
     question = "Do experts specialize, by data set or by meaning, and is the load balanced?"
     how_to_read = (
-        "(a, b) Bits that the chosen experts give about a text's label beyond shuffled texts, in percent of the labels' "
-        "entropy, on a log axis: means over layers with 95 % intervals over seeds, rings before training. (c, d) "
-        "Normalized entropy of a token's gates and of the load of the experts: means over routers, lines from the "
-        "lowest router to the highest."
+        "(a, b) Information of the chosen experts about a text's label, beyond that for shuffled texts, in percent of "
+        "the labels' entropy, on a log axis: means over layers with 95 % intervals over seeds; rings are before "
+        "training. (c, d) Normalized entropy of a token's gates and of the load of the experts: means over routers, "
+        "lines from the lowest router to the highest."
     )
     how_to_explore = (
-        "One row per system, one dot per router and seed. “information, % of labels' entropy”: bits that the chosen "
-        "experts give about a text's label beyond shuffled texts, on a log axis, by all gates or the largest one "
-        "(menu). “evenness (1: all the same)”: normalized entropy of a token's gates, and of the load of the experts."
+        "One row per system, one dot per router and seed. “information, % of labels' entropy”: information of the "
+        "chosen experts about a text's label, beyond that for shuffled texts, on a log axis; the menu chooses all gates "
+        "or the largest one. “evenness (1: all the same)”: normalized entropy of a token's gates, and of the load of "
+        "the experts."
     )
+    saved = ("trained", "untrained", "loads")
 
     trained: pd.DataFrame
     untrained: pd.DataFrame
@@ -82,7 +84,7 @@ class RoutingInformation(Result):
 
     @property
     def means(self) -> pd.DataFrame:
-        """Over routers and seeds, by label, view and method."""
+        """Means over routers and seeds, by label, view and method."""
         measures = ["information", "by_chance", "excess", "normalized"]
         return self.trained.groupby(["label", "view", "method"], sort=False)[measures].mean()
 
@@ -91,18 +93,14 @@ class RoutingInformation(Result):
         """Means of the loads by method."""
         return self.loads.groupby("method", sort=False).mean(numeric_only=True).T
 
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"trained": self.trained, "untrained": self.untrained, "loads": self.loads}
-
 
 @dataclass(frozen=True, eq=False)
 class RoutingExperts(Result):
     """Which data sets use which experts, and whether intuition makes routing semantic.
 
     Args:
-        shares: as `expert_shares` returns it, of every router.
-        informed: as `specialization` returns it, of T-REX, its router alone and the control, by semantic cluster.
+        shares: as `expert_shares` returns it, for every router.
+        informed: as `specialization` returns it, for T-REX, its router alone and the control, by semantic cluster.
     """
 
     item = "routing_experts"
@@ -110,11 +108,11 @@ class RoutingExperts(Result):
     question = "Which data sets use which experts more than others do?"
     how_to_read = (
         "One router of each system: rows are data sets and columns are experts, with similar ones next to each "
-        "other. Red: the data set uses the expert more often than the average token, blue less often."
+        "other. Red: the data set uses the expert more often than the average token; blue: less often."
     )
     how_to_explore = (
-        "The router of the menu: rows are data sets and columns are experts, with similar ones next to each other. "
-        "Red: the data set uses the expert more often than the average token, blue less often."
+        "The menu chooses a router: rows are data sets and columns are experts, with similar ones next to each other. "
+        "Red: the data set uses the expert more often than the average token; blue: less often."
     )
     drawing = "draw_experts"
     judging = "claims_experts"
@@ -125,7 +123,7 @@ class RoutingExperts(Result):
 
     @cached_property
     def shown(self) -> pd.DataFrame:
-        """The router in the middle of each system, at the first seed."""
+        """The router in the middle of each system, for the first seed."""
         own = self.shares[self.shares["seed"] == self.shares["seed"].iloc[0]]
         middle = {method: rows["module"].iloc[len(rows) // 2] for method, rows in own.groupby("method", sort=False)}
         return own[own["module"] == own["method"].map(middle)]
@@ -137,25 +135,25 @@ class RoutingExperts(Result):
 
 @dataclass(frozen=True, eq=False)
 class RoutingAgreement(Result):
-    """Whether routers of other layers, and of models from other seeds, find the same experts.
+    """Whether routers of different layers, and of models from different seeds, find the same experts.
 
     Args:
         seeds, layers: as `between_seeds` and `between_layers` return them.
-        untrained: as `between_seeds`, before the first step.
+        untrained: as `between_seeds` returns it, before the first step.
     """
 
     item = "routing_agreement"
     title = "Beyond the papers: agreement of routers"
     question = "Do routers of different layers, and of different seeds, find the same experts?"
     how_to_read = (
-        "Experts are matched on some texts and compared on others: 1 is the same choice at every token, 0 is chance. "
-        "One row per system: means with 95 % intervals, jackknifed where pairs share seeds, rings are before training; "
-        "beside them its matrices by pairs of layers and of seeds, where darker is more."
+        "Experts are matched on some texts and compared on others: 1 is the same choice for every token, 0 is chance. "
+        "One row per system: means with 95 % intervals, jackknifed for pairs of seeds; rings are before training. Next "
+        "to them are its matrices by pairs of layers and of seeds, where darker is more."
     )
     how_to_explore = (
-        "Experts are matched on some texts and compared on others: 1 is the same choice at every token, 0 is chance. "
-        "“means”: one row per system with 95 % intervals, jackknifed where pairs share seeds; rings are before "
-        "training. “routers of one run” and “seeds”: the system of the menu by pairs of layers and of seeds, where "
+        "Experts are matched on some texts and compared on others: 1 is the same choice for every token, 0 is chance. "
+        "“means”: one row per system with 95 % intervals, jackknifed for pairs of seeds; rings are before training. "
+        "“routers of one run” and “seeds”: the menu chooses a system, shown by pairs of layers and of seeds, where "
         "darker is more."
     )
     drawing = "draw_agreement"
@@ -168,13 +166,13 @@ class RoutingAgreement(Result):
 
 @asked()
 def record(runs: Runs, prompts: int = 4, seeds: int = SEEDS, clusters: int = CLUSTERS) -> Gates:
-    """The gates that three figures are made of.
+    """The gates from which three figures are made.
 
     Args:
         runs: of one backbone and suite; those without a router are left out.
-        prompts: test rows of each data set.
-        seeds: of each system, the first in the order of the runs.
-        clusters: of the prompts' embeddings, at most half as many as there are rows.
+        prompts: number of test rows per data set.
+        seeds: number of seeds per system, the first ones in the order of the runs.
+        clusters: number of clusters of the prompts' embeddings, at most half the number of rows.
 
     Raises:
         ValueError: for runs without a router, or of several suites.
@@ -207,11 +205,11 @@ def learned(trained: Sequence[Recorded], test: pd.DataFrame) -> list[Recorded]:
 
 @asked()
 def measure(runs: Runs | Gates, shuffles: int = 40) -> RoutingInformation:
-    """What gates tell, and how they load the experts.
+    """What gates reveal, and how they load the experts.
 
     Args:
-        runs: or the gates that `record` made of them.
-        shuffles: of whole texts, for the information that chance alone gives.
+        runs: the runs, or the gates that `record` made from them.
+        shuffles: number of shuffles of whole texts, for the information that chance gives.
     """
     gates = gates_of(runs)
     parts = [specialization(gates.trained, gates.labels, permutations=shuffles)]
@@ -230,7 +228,7 @@ def measure(runs: Runs | Gates, shuffles: int = 40) -> RoutingInformation:
 
 @asked()
 def measure_experts(runs: Runs | Gates, shuffles: int = 40) -> RoutingExperts:
-    """Experts against data sets; arguments as for `measure`."""
+    """Experts and data sets; arguments as for `measure`."""
     gates = gates_of(runs)
     pair = [one for one in gates.trained if method_of(one[0]) in (PRIOR, CONTROL)]
     label = {"cluster": gates.clusters}
@@ -245,7 +243,7 @@ def measure_experts(runs: Runs | Gates, shuffles: int = 40) -> RoutingExperts:
 
 @asked()
 def measure_agreement(runs: Runs | Gates, shuffles: int = 40) -> RoutingAgreement:
-    """Agreement of routers after their experts were matched; arguments as for `measure`."""
+    """Agreement of routers after matching their experts; arguments as for `measure`."""
     gates = gates_of(runs)
     found = {}
     for name, between in {"seeds": between_seeds, "layers": between_layers}.items():

@@ -1,4 +1,4 @@
-"""The experts that the tokens of any text take, router by router."""
+"""The experts that the tokens of any text take, by router."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .measure import Gates
 from .pieces import pieces_of, tokenizer_of
 
 METHOD, SENTENCES = "LoRA-MoE", 10
-WITH_FORMS = ("T-REX", "S'MoRE")  # whose gates of one token have a form: a matrix of pairs, a tree
-# kind of an adapter of ours -> what its system is called; others are called by their own names
+WITH_FORMS = ("T-REX", "S'MoRE")  # the gates of one token have a structure: a matrix of pairs, a tree
+# class of an adapter of ours -> name of its system; others have the name of their class
 CALLED = {
     "MoeLora": "LoRA-MoE",
     "Sira": "SiRA",
@@ -32,7 +32,7 @@ CALLED = {
     "Smore": "S'MoRE",
     "TRex": "T-REX",
 }
-NONE = -1  # the expert of a token that no expert takes, as one beyond Switch's capacity
+NONE = -1  # the expert of a token that no expert takes, such as a token beyond Switch's capacity
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class RoutedBy:
     """What one router, or one pool of it, decided.
 
     Args:
-        layer: the layer that it belongs to, such as "layers.3".
-        place: where in the layer, such as "mlp.up_proj", or "mlp.up_proj pool 1".
-        module: the adapter or router that it is part of, a key of `RoutedTokens.trees`.
+        layer: its layer, such as "layers.3".
+        place: its place in the layer, such as "mlp.up_proj", or "mlp.up_proj pool 1".
+        module: its adapter or router, a key of `RoutedTokens.trees`.
         gates: (tokens, experts).
-        matrix: (I, J) where expert k is the pair (k // J, k % J) of down and up vectors, as in T-REX.
+        matrix: (I, J) if expert k is the pair (k // J, k % J) of down and up vectors, as in T-REX.
     """
 
     layer: str
@@ -55,12 +55,12 @@ class RoutedBy:
 
     @cached_property
     def strongest(self) -> np.ndarray:
-        """(tokens,) the expert with the largest gate by size; NONE where all gates are zero."""
+        """(tokens,) the expert with the largest absolute gate; NONE if all gates are zero."""
         sizes = np.abs(self.gates)
         return np.where(sizes.max(1) > 0, sizes.argmax(1), NONE)
 
     def name(self, expert: int) -> str:
-        """ "3", or "(0, 3)" of a pair of vectors."""
+        """ "3", or "(0, 3)" for a pair of vectors."""
         if expert == NONE:
             return "none"
         return f"({expert // self.matrix[1]}, {expert % self.matrix[1]})" if self.matrix else str(expert)
@@ -79,29 +79,29 @@ class RoutedTokens(Result):
     """Texts with the gates of every token in every router.
 
     Args:
-        texts: as they were given.
+        texts: the given texts.
         tokens: one row per token: row (of its text), position, token_id, space (before it in the text), piece.
-        routers: {name: what the router decided}; of a model with several pools there is one entry for each pool.
-        trees: {module: nodes by layer, the layer farthest from the output first} of S'MoRE; empty for others.
+        routers: {name: what the router decided}; a module with several pools has one entry per pool.
+        trees: {module: nodes by layer, the layer farthest from the output first} for S'MoRE; empty for others.
         system: the kind of mixture.
-        again: makes the same of other texts.
-        layer: what was asked to be drawn; None is a layer in the middle.
-        beside: one of the texts through models of other systems, whose gates of one token are drawn below.
+        again: makes the same for other texts.
+        layer: the layer to draw; None is a layer in the middle.
+        beside: one of the texts in models of other systems, whose gates of one token are drawn below.
     """
 
     item = "routing_tokens"
     title = "Beyond the papers: the experts of a sentence"
     question = "Which expert does each token of a sentence take, and where does it go in the next layer?"
     how_to_read = (
-        "A token has the color of its strongest expert in one router. Ribbons are tokens on their way from layer to "
-        "layer, by their strongest experts. Experts of different layers have nothing to do with each other, so a color "
-        "means nothing across layers. Where a last row is drawn, it shows all gates of one token: in T-REX those of the "
-        "pairs of a down vector (row) and an up vector (column), in S'MoRE the token's tree, with scores on its edges."
+        "A token has the color of its strongest expert in one router. Ribbons follow tokens from layer to layer, by "
+        "their strongest experts. Experts of different layers are unrelated, so a color means nothing across layers. If "
+        "there is a last row, it shows all gates of one token: for T-REX those of the pairs of a down vector (row) and "
+        "an up vector (column), for S'MoRE the token's tree, with scores on its edges."
     )
     how_to_explore = (
-        "A token has the color of its strongest expert in the router of the menu; point at it for all its gates. "
-        "Ribbons are tokens on their way from layer to layer, by their strongest experts. Experts of different layers "
-        "have nothing to do with each other, so a color means nothing across layers."
+        "A token has the color of its strongest expert in the router that the menu chooses; point at it for all its "
+        "gates. Ribbons follow tokens from layer to layer, by their strongest experts. Experts of different layers are "
+        "unrelated, so a color means nothing across layers."
     )
     drawing = "draw_tokens"
     judging = ""
@@ -118,19 +118,19 @@ class RoutedTokens(Result):
 
     @property
     def label(self) -> str:
-        """Whose routers these are: "LoRA-MoE, seed 0" of a run, "LoRA-MoE" of a model."""
+        """Whose routers these are: "LoRA-MoE, seed 0" for a run, "LoRA-MoE" for a model."""
         return named(self.runs[0]) if self.runs else self.system
 
     @property
     def example(self) -> int:
-        """The token whose gates are drawn one by one: the longest word of the first text."""
+        """The token whose gates are all drawn: the longest word of the first text."""
         words = self.tokens.loc[self.tokens["row"].eq(self.tokens["row"].min()), "piece"]
         lengths = words.str.len().where(words.str.isalpha(), 0)
         return int(lengths.idxmax())
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """`tokens`, and `strongest`: one row per token and router with its strongest expert and that one's gate."""
+        """`tokens`, and `strongest`: one row per token and router with the strongest expert and its gate."""
         return {"tokens": self.tokens, "strongest": self.strongest}
 
     @property
@@ -165,13 +165,13 @@ class RoutedTokens(Result):
         return pd.concat(parts, ignore_index=True)
 
     def _repr_html_(self) -> str:
-        """The texts in the colors of one router, whose gates show under the pointer, and the picture of the flow."""
+        """The texts in the colors of one router, which show their gates on hover, and the picture of the flow."""
         shown = self._module("draw_text").texts_html(self)
         return f"{shown}{super()._repr_html_()}"
 
     @property
     def places(self) -> list[str]:
-        """Where in a layer there are routers, in their order."""
+        """The places of routers in a layer, in order."""
         return list(dict.fromkeys(router.place for router in self.routers.values()))
 
     def at(self, place: str) -> dict[str, RoutedBy]:
@@ -180,8 +180,8 @@ class RoutedTokens(Result):
 
     @property
     def middle(self) -> str:
-        """The name of the router that a picture shows: of those that were asked for, or of all, the one at the first
-        place and in the middle of the layers."""
+        """The name of the router in the picture: of the chosen routers, or of all, the one at the first place and in
+        the middle of the layers."""
         names = list(self.routers) if self.layer is None else meant(list(self.routers), self.layer, "layer")
         own = [name for name in names if self.routers[name].place == self.routers[names[0]].place]
         return own[len(own) // 2]
@@ -191,10 +191,10 @@ class RoutedTokens(Result):
 
         Args:
             place: one of `places`.
-            row: of one text; None counts all.
+            row: the number of one text; None counts all texts.
 
         Returns:
-            One row per pair of experts that a token went between: layer, expert, to_layer, to_expert, tokens.
+            One row per pair of experts with tokens: layer, expert, to_layer, to_expert, tokens.
         """
         chosen = np.ones(len(self.tokens), bool) if row is None else (self.tokens["row"] == row).to_numpy()
         ladder = list(self.at(place).values())
@@ -219,18 +219,18 @@ def tokens(
 
     Args:
         model: a run, a model with our adapters, or a mixture of experts as `ma.attach` records them.
-        texts: one text or several, read as they are.
-        tokenizer: the model's; None takes that of the run, or the one that the model's name leads to.
-        intuition: (texts, clusters) for a T-REX that does not embed prompts by itself; a run knows its own.
+        texts: one or several texts; they are not put into a prompt form.
+        tokenizer: the model's; None takes that of the run, or loads the one of the model's name.
+        intuition: (texts, clusters) for a T-REX that does not embed prompts itself; a run computes its own.
         layer: the layer to draw, by its number, a name or a part of a name; None is one in the middle. The widget has a
-            list of all.
+            list of all layers.
 
     Returns:
         A result with `plot`, `interactive`, `widget` and `save`.
 
     Raises:
-        ValueError: for an empty text, one longer than the model's context, a model without a router, or one whose
-            tokenizer is not known, and for a layer without a router.
+        ValueError: for an empty text, a text longer than the model's context, a model without a router or with an
+            unknown tokenizer, and for a layer without a router.
 
     Example:
         >>> found = ma.studies.routing.tokens(model, "red or blue?", tokenizer)
@@ -242,9 +242,9 @@ def tokens(
         instance("intuition", intuition, np.ndarray, "pass an array of (texts, clusters)")
     is_run = not isinstance(model, nn.Module)
     if is_run and not hasattr(model, "tokenizer"):
-        raise ValueError(f"model = {model!r} is no model and no run with one; pass a model with tokenizer=, or a run")
+        raise ValueError(f"model = {model!r} is neither a model nor a run; pass a model with tokenizer=, or a run")
     opened = model.model() if is_run else bare_model(model)
-    routers_of(opened)  # refuses a model without one before its tokenizer is asked for
+    routers_of(opened)  # refuses a model without a router before its tokenizer is loaded
     reader = tokenizer or (model.tokenizer if is_run else tokenizer_of(opened))
 
     def read(asked: Sequence[str], scores: np.ndarray | None = None) -> RoutedTokens:
@@ -253,28 +253,28 @@ def tokens(
             scores = model.intuition(pd.DataFrame({"prompt": own}))
         elif scores is None and intuition is not None:
             raise ValueError(
-                "the model routes by an intuition that was passed; call tokens again with that of this text"
+                "the model routes by the intuition that you passed; call tokens again with the intuition of this text"
             )
         return read_texts(opened, reader, own, scores, read, (model,) if is_run else ())
 
     found = replace(read(listed, intuition), layer=layer)
-    _ = found.middle  # refuses a layer that is not there
+    _ = found.middle  # refuses an unknown layer
     return found
 
 
 @asked()
 def sentences(runs: Runs | Gates, method: str = METHOD, count: int = SENTENCES) -> RoutedTokens:
-    """The same fixed sentences of a run's suite: the first test prompts of its first data sets, through one model.
+    """The same fixed sentences of a run's suite: the first test prompts of its first data sets, in one model.
 
     Args:
-        runs: or the gates that `record` made of them.
-        method: whose first run is shown; the first run with a router where there is none of it. T-REX would do, too,
-            but its prior, which is the same for all tokens of a prompt, hides how tokens differ.
-        count: sentences, at most one of each data set. The first of them is also read by T-REX and S'MoRE, where there
+        runs: the runs, or the gates that `record` made from them.
+        method: the method whose first run is shown; if there is none, the first run with a router. T-REX is possible
+            too, but its prior, which is the same for all tokens of a prompt, hides how tokens differ.
+        count: number of sentences, at most one per data set. T-REX and S'MoRE also read the first sentence, if there
             are runs of them: `beside`.
 
     Raises:
-        ValueError: for runs none of which has a router.
+        ValueError: if none of the runs has a router.
     """
     listed = runs.runs if isinstance(runs, Gates) else runs_of("runs", runs)
     routed = [run for run in listed if run.config.system != "lora"]
@@ -328,7 +328,7 @@ def read_texts(
 
 
 def keep_trees(kept: list[Any]) -> Callable[..., None]:
-    """A hook that keeps the nodes of every real token of a batch where a router chooses trees."""
+    """A hook that keeps the nodes of every real token of a batch if the router chooses trees."""
 
     def hook(adapter: Any, inputs: tuple[Any, ...], output: Any) -> None:
         found = getattr(output[1], "choices", None)
@@ -342,7 +342,7 @@ def keep_trees(kept: list[Any]) -> Callable[..., None]:
 
 
 def in_order(batches: list[list[tuple[np.ndarray, np.ndarray]]], order: np.ndarray) -> list[NodesOf]:
-    """The nodes of all batches, layer by layer, the tokens in `order`."""
+    """The nodes of all batches, layer by layer, with the tokens in `order`."""
     return [
         NodesOf(*(np.concatenate([part[side] for part in layer])[order] for side in (0, 1)))
         for layer in zip(*batches, strict=True)
@@ -350,7 +350,7 @@ def in_order(batches: list[list[tuple[np.ndarray, np.ndarray]]], order: np.ndarr
 
 
 def routers_in(name: str, adapter: Any, gates: np.ndarray) -> dict[str, RoutedBy]:
-    """gates (tokens, experts) of one module as its routers: one, or one for each pool."""
+    """gates (tokens, experts) of one module as its routers: one, or one per pool."""
     layer = layer_of(name)
     place = name.removeprefix(layer).lstrip(".") or name
     sizes = getattr(adapter.config, "num_experts", None)

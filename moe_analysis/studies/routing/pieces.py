@@ -1,4 +1,4 @@
-"""How the tokens of a text stand in it, by the tokenizer that made them."""
+"""How the tokens of a text are written in it, by the tokenizer that made them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pandas as pd
 
 from ...backbones import load_tokenizer
 
-BLANK, PART = "␣", "·"  # a token that is white space; one that ends a character that is shown already
+BLANK, PART = "␣", "·"  # a token that is white space; a token that ends a character that is already shown
 
 
 def pieces_of(texts: list[str], frame: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
-    """space, piece of every token: how it stands in its text, and the white space before it.
+    """space, piece of every token: the white space before it, and its text.
 
-    A token that stands for nothing in the text, such as the beginning token, is shown by its name. So are all where a
-    tokenizer does not tell where its tokens stand, a space between them.
+    A token without text, such as the beginning token, is shown by its name. If a tokenizer does not tell where its
+    tokens are in the text, all tokens are shown by their names, separated by spaces.
     """
     spans = tokenizer(texts, return_offsets_mapping=True)["offset_mapping"] if is_fast(tokenizer) else None
     rows = []
@@ -42,7 +42,7 @@ def is_fast(tokenizer: Any) -> bool:
 
 
 def tokenizer_of(model: Any) -> Any:
-    """The tokenizer that a model's name leads to; ValueError where there is none."""
+    """The tokenizer of a model's name; ValueError if there is none."""
     name = getattr(model, "name_or_path", None) or getattr(getattr(model, "config", None), "_name_or_path", None)
     try:
         if name:

@@ -1,8 +1,8 @@
-"""What experts specialize in: how much a token's gates reveal about its text's data set, or of its semantic cluster.
+"""What experts specialize in: how much a token's gates reveal about the data set or semantic cluster of its text.
 
 In: recordings (run, {module: gates (tokens, experts)}, tokens), as `recorders.routing.record_gates` makes them. Gates
-are taken as a distribution over experts, so soft and sparse routers are measured alike. Every pool of a system with
-several pools (MoMOR, S'MoRE) counts as a router of its own.
+are treated as a distribution over experts, so soft and sparse routers are measured in the same way. Every pool of a
+system with several pools (MoMOR, S'MoRE) counts as a separate router.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]
 
 
 def split_routers(run: Any, gates: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """{module: gates (T, E)} -> {router: (T, experts) ≥ 0, rows of sum 1}; "<module> pool 0" … where there are pools.
+    """{module: gates (T, E)} -> {router: (T, experts) ≥ 0, rows of sum 1}; "<module> pool 0" … if there are pools.
 
-    A signed gate counts by its size. A token whose gates are all zero keeps a row of zeros. run: or the handle of
-    `attach`, for mixtures that are not ours too. Raises ValueError for gates that are not finite, and for a handle of
-    a system with pools, which does not tell their sizes.
+    A signed gate counts by its absolute value. A token whose gates are all zero keeps a row of zeros. run: a run, or
+    the handle of `attach`, also for mixtures that are not ours. Raises ValueError for gates that are not finite, and
+    for a handle of a system with pools, because it does not know their sizes.
     """
     adapter = getattr(run.config, "adapter", None)
     if adapter is None and run.config.system in POOLED:
         raise ValueError(
-            f"the run of {named(run)}, was attached, and its record does not tell the sizes of its pools; pass a run"
+            f"the run of {named(run)}, was attached, and its record has no sizes of its pools; pass a run of ma.train"
         )
     sizes = getattr(adapter, "num_experts", 0)
     bounds = np.cumsum(sizes if isinstance(sizes, (list, tuple)) else [0])[:-1]
@@ -40,7 +40,7 @@ def split_routers(run: Any, gates: Mapping[str, np.ndarray]) -> dict[str, np.nda
         weights = np.abs(np.asarray(values, dtype=np.float64))
         if not np.isfinite(weights).all():
             raise ValueError(
-                f"gates of {module} hold NaN or infinity; leave out the run of {named(run)}, which diverged"
+                f"gates of {module} contain NaN or infinity; leave out the run of {named(run)}, which diverged"
             )
         parts = {module: weights}
         if len(bounds):
@@ -58,14 +58,14 @@ def stacked(routers: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def largest(gates: np.ndarray) -> np.ndarray:
-    """The top-1 view of gates (…, experts): 1 at the largest, shared evenly where several are; 0 without gates."""
+    """The top-1 view of gates (…, experts): 1 for the largest, shared evenly by ties; 0 without gates."""
     top = (gates == gates.max(-1, keepdims=True)) & (gates > 0)
     count = top.sum(-1, keepdims=True)
     return np.divide(top, count, out=np.zeros(top.shape), where=count > 0)
 
 
 def text_table(gates: np.ndarray, text: np.ndarray, view: str = "gates") -> np.ndarray:
-    """gates (T, R, E), text (T,) codes 0, 1, … -> (texts, R, E): the mass that a text's tokens give to every expert."""
+    """gates (T, R, E), text (T,) codes 0, 1, … -> (texts, R, E): the gate mass of a text's tokens for every expert."""
     values = largest(gates) if view == "top1" else gates
     order = text.argsort(kind="stable")
     starts = np.flatnonzero(np.diff(text[order], prepend=-1))
@@ -102,14 +102,14 @@ def specialization(
     permutations: int = 200,
     method: str | None = None,
 ) -> pd.DataFrame:
-    """One row per (method, seed, module, label, view): what the chosen experts tell of a text's label, in bits.
+    """One row per (method, seed, module, label, view): what the chosen experts reveal about a text's label, in bits.
 
-    labels: {name: a label for every row of the frame that was recorded}, by default the data sets. method: a label in
-    place of the runs' own.
+    labels: {name: a label for every row of the recorded frame}, by default the data sets. method: a label that replaces
+    the runs' own.
     view: "gates" (the distribution) or "top1" (the largest gate). information: mutual information over tokens.
-    by_chance: its mean when labels are shuffled over texts; whole texts move, for the tokens of one are not
-    independent. excess: the difference. p: share of shuffles, the real order counted as one, that reach the
-    information; run_p: the same of the mean over the run's routers. label_entropy: of the labels. normalized: excess by
+    by_chance: its mean if labels are shuffled over texts; whole texts are shuffled, because the tokens of one text are
+    not independent. excess: the difference. p: share of shuffles, counting the real order as one, that reach the
+    information; run_p: the same for the mean over the run's routers. label_entropy: of the labels. normalized: excess /
     label_entropy, NaN for a single label. most: the smaller of label_entropy and the log of the number of experts.
     Raises ValueError for fewer than one permutation, or labels of the wrong length.
 
@@ -148,18 +148,18 @@ def specialization(
 
 
 def codes_of(values: Any, rows: Any, name: str) -> np.ndarray:
-    """Labels of the recorded rows as 0, 1, …; ValueError when there are fewer labels than rows."""
+    """Labels of the recorded rows as 0, 1, …; ValueError if there are fewer labels than rows."""
     values = np.asarray(values)
     if values.ndim != 1 or len(values) <= rows.max():
         raise ValueError(
-            f"{name} has shape {values.shape} but row {rows.max()} was recorded; give every row of the "
-            "recorded frame per label"
+            f"{name} has shape {values.shape} but row {rows.max()} was recorded; pass one label per row of the "
+            "recorded frame"
         )
     return pd.factorize(values[rows])[0]
 
 
 def tested(table: np.ndarray, codes: np.ndarray, permutations: int) -> dict[str, np.ndarray]:
-    """Columns of `specialization` (R,) of one labeling: its information, and how much there is by chance."""
+    """Columns of `specialization` (R,) for one labeling: its information, and that by chance."""
     orders = np.random.default_rng(0).random((permutations, len(codes))).argsort(axis=1)
     found, entropy = information(table, np.concatenate([codes[None], codes[orders]]))
     chance, label_entropy = found[1:].mean(0), entropy[0]
@@ -180,8 +180,9 @@ def tested(table: np.ndarray, codes: np.ndarray, permutations: int) -> dict[str,
 def expert_shares(recorded: Iterable[Recorded]) -> pd.DataFrame:
     """One row per (method, seed, module, label, expert): the experts that the tokens of a data set are routed to.
 
-    label: the data set. share: of its gate mass that the expert gets (NaN for a label without mass). load: of all gate mass. log_lift: log2 of share over load, 0 where the
-    label uses the expert as all tokens do, -inf where it never does, NaN for an expert without load.
+    label: the data set. share: the expert's share of the label's gate mass (NaN for a label without mass). load: its
+    share of all gate mass. log_lift: log2 of share / load, 0 if the label uses the expert as all tokens do, -inf if it
+    never does, NaN for an expert without load.
 
     >>> found = expert_shares(recorded)
     >>> found["label"].unique().tolist()

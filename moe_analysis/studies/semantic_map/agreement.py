@@ -1,8 +1,8 @@
-"""How far clusters of prompts agree with labels the prompts came with, against two kinds of chance.
+"""How well clusters of prompts agree with the prompts' own labels, compared with two kinds of chance.
 
-Mutual information is computed from contingency counts, so that all permutations of one labeling are one call of
-`bincount`. AMI is Vinh, Epps & Bailey (2010), NMI the same without the correction for chance, both normalized by the
-mean of the two entropies; homogeneity and completeness are Rosenberg & Hirschberg (2007).
+Mutual information is computed from contingency counts, so that all permutations of one labeling need one call of
+`bincount`. AMI is that of Vinh, Epps & Bailey (2010), NMI the same without the correction for chance, both normalized by
+the mean of the two entropies; homogeneity and completeness are those of Rosenberg & Hirschberg (2007).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from ...tasks.clusters import cluster
 
 LABELS = ("dataset", "group")
-HELD = 0.1  # of a cluster, from here on it holds a class
+HELD = 0.1  # share of a cluster from which on it holds a class
 
 
 def clusterings(
@@ -30,15 +30,15 @@ def clusterings(
     Args:
         embeddings: (n, d), rows of length 1.
         frame: n rows with `dataset` and `group`.
-        ks: numbers of clusters. The numbers of data sets and of groups are added, because a clustering much finer or
-            coarser than its labels cannot reach an agreement of 1.
+        ks: numbers of clusters. The numbers of data sets and of groups are added, because a clustering that is much
+            finer or coarser than its labels cannot reach an agreement of 1.
         seeds: of k-means.
 
     Returns:
         {k: labels (seeds, n)}, in order of k.
 
     Raises:
-        ValueError: for embeddings of other rows, a data set in two groups, or no seed.
+        ValueError: for a different number of embeddings, a data set in two groups, or no seed.
     """
     check_rows(embeddings, frame)
     if not len(seeds):
@@ -54,9 +54,9 @@ def agreement(clusters: Mapping[int, np.ndarray], frame: pd.DataFrame, permutati
     """Agreement of clusters with the data sets and with the predefined groups, one row per k and labeling.
 
     Two baselines of the seed mean: `chance_*` (mean, 95 % quantile, and `chance_p`) shuffles the labels over prompts;
-    `regrouped_*`, for groups only, deals the groups anew to whole data sets and so asks whether the groups say more
-    than any grouping of these data sets would. The p-values are (1 + permutations that reach the measured AMI) /
-    (1 + permutations). A labeling of one class has no agreement: NaN.
+    `regrouped_*`, for groups only, assigns the groups to whole data sets at random, which shows whether the groups say
+    more than any grouping of these data sets. The p-values are (1 + permutations that reach the measured AMI) /
+    (1 + permutations). A labeling with one class has no agreement: NaN.
 
     Args:
         clusters: {k: labels (seeds, n)}, as `clusterings` returns them.
@@ -94,12 +94,12 @@ def agreement(clusters: Mapping[int, np.ndarray], frame: pd.DataFrame, permutati
 
 
 def seed_agreement(clusters: Mapping[int, np.ndarray], frame: pd.DataFrame, seeds: Sequence[int]) -> pd.DataFrame:
-    """What `agreement` averages: one row per k and seed of k-means.
+    """The values that `agreement` averages: one row per k and seed of k-means.
 
     Args:
         clusters: {k: labels (seeds, n)}, as `clusterings` returns them.
         frame: n rows with `dataset` and `group`.
-        seeds: of the clusterings, in their order.
+        seeds: of the clusterings, in order.
 
     Returns:
         k, seed, dataset_ami, group_ami, and mixed: the share of clusters that hold more than one group (`held`).
@@ -122,33 +122,33 @@ def seed_agreement(clusters: Mapping[int, np.ndarray], frame: pd.DataFrame, seed
 
 
 def held(tables: np.ndarray) -> np.ndarray:
-    """Which classes a cluster holds: those of at least a tenth of its prompts; (..., clusters, classes), boolean.
+    """Which classes a cluster holds: those with at least a tenth of its prompts; (..., clusters, classes), boolean.
 
-    Fewer are strays, which every clustering has.
+    Smaller parts are outliers, which every clustering has.
     """
     return tables >= np.maximum(HELD * tables.sum(-1, keepdims=True), 1)
 
 
 def by_text(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Tables of several texts, {name of the text: table}, as one; the name is the first column, `text`."""
+    """Tables of several texts, {name of the text: table}, as one table; the name is the first column, `text`."""
     found = pd.concat([table.assign(text=text) for text, table in tables.items()], ignore_index=True)
     return found[["text", *found.columns.drop("text")]]
 
 
 def check_rows(embeddings: np.ndarray, frame: pd.DataFrame) -> None:
-    """ValueError unless there is one embedding for each row of the frame and each data set lies in one group.
+    """ValueError unless there is one embedding for each row of the frame and each data set is in one group.
 
     Also for a frame of plain texts, which has no such labels.
     """
     if missing := [name for name in LABELS if name not in frame]:
         raise ValueError(
-            f"frame has no column {' and no column '.join(missing)}; give each prompt the labels to compare"
+            f"frame has no column {' and no column '.join(missing)}; give each prompt the labels for the comparison"
         )
     if len(embeddings) != len(frame) or not len(frame):
         raise ValueError(f"embeddings has {len(embeddings)} rows but frame has {len(frame)}; embed its prompts")
     groups = frame.groupby("dataset", sort=False)["group"].unique()
     if len(split := groups[groups.map(len) > 1]):
-        raise ValueError(f"data set {split.index[0]!r} lies in the groups {', '.join(split.iloc[0])}; give it one")
+        raise ValueError(f"data set {split.index[0]!r} is in the groups {', '.join(split.iloc[0])}; give it only one")
 
 
 def counts(clusters: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -168,7 +168,7 @@ def shuffled_counts(clusters: np.ndarray, codes: np.ndarray, permutations: int, 
 def regrouped_counts(
     clusters: np.ndarray, datasets: np.ndarray, groups: np.ndarray, permutations: int, seed: int = 0
 ) -> np.ndarray:
-    """Tables (permutations, s, clusters, groups) where whole data sets change places between the groups.
+    """Tables (permutations, s, clusters, groups) in which whole data sets swap their groups.
 
     In: clusters (s, n), codes of data set and group (n,). Each group keeps its number of data sets.
     """
@@ -182,7 +182,7 @@ def regrouped_counts(
 def scores(tables: np.ndarray) -> dict[str, np.ndarray]:
     """ami, nmi, homogeneity, completeness and purity of contingency tables (..., clusters, classes), each (...).
 
-    NaN where there is one class only.
+    NaN if there is only one class.
     """
     by_cluster, by_class = tables.sum(-1), tables.sum(-2)  # (..., clusters), (..., classes)
     joint, cluster_bits, class_bits = entropy(tables, axes=2), entropy(by_cluster), entropy(by_class)
@@ -210,7 +210,7 @@ def entropy(table: np.ndarray, axes: int = 1) -> np.ndarray:
 
 
 def _expected(by_cluster: np.ndarray, by_class: np.ndarray) -> np.ndarray:
-    """Mutual information expected of labelings with these class sizes, (...); it depends on nothing else."""
+    """Expected mutual information of labelings with these class sizes, (...); it depends only on the sizes."""
     lead = np.broadcast_shapes(by_cluster.shape[:-1], by_class.shape[:-1])
     first = np.sort(np.broadcast_to(by_cluster, (*lead, by_cluster.shape[-1])).reshape(-1, by_cluster.shape[-1]))
     second = np.sort(np.broadcast_to(by_class, (*lead, by_class.shape[-1])).reshape(-1, by_class.shape[-1]))
@@ -223,7 +223,7 @@ def _expected_of(cluster_sizes: tuple[int, ...], class_sizes: tuple[int, ...]) -
     from scipy.sparse import csr_matrix
     from sklearn.metrics.cluster import expected_mutual_information
 
-    # the function reads nothing but the marginals, so any table that has them will do: fill it from a corner
+    # the function uses only the marginals, so any table with these marginals is enough: fill one from a corner
     table = _corner_filled(np.array(cluster_sizes), np.array(class_sizes))
     return float(expected_mutual_information(csr_matrix(table), int(table.sum())))
 
@@ -245,7 +245,7 @@ def _measured(tables: np.ndarray, null: dict[str, np.ndarray]) -> dict[str, floa
             draws = found.get(name, np.array([np.nan]))  # (permutations,)
             row[f"{kind}_{name}"], row[f"{kind}_{name}_95"] = float(draws.mean()), float(np.quantile(draws, 0.95))
         draws = found.get("ami", np.array([np.nan]))
-        # equal tables must count as reached although their sums may differ in the last bit
+        # equal tables must count as reached, although their sums may differ in the last bit
         reached = (draws >= row["ami"] - 1e-12).sum()
         row[f"{kind}_p"] = np.nan if np.isnan(draws).any() else float((1 + reached) / (1 + len(draws)))
     return row

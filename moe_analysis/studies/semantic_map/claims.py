@@ -1,8 +1,9 @@
 """What T-REX's Fig. 4 claims, declared before it was measured, and the verdicts.
 
-The paper only draws a map and says that semantic clusters do not align with predefined task groups. Three readings of
-"align" are parts of the claim. Clusters and groups are called aligned from half way between chance and identity on,
-which was fixed before anything was measured; a tenth of that scale is the smallest distance that an eye would see.
+The paper only shows a map and says that semantic clusters do not align with predefined task groups. Three readings of
+"align" are parts of the claim. Clusters and groups count as aligned if their agreement is at least half way between
+chance and identity, which was fixed before anything was measured; a tenth of that scale is the smallest visible
+difference.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ SOURCE = "T-REX Fig. 4"
 ALIGNED = 0.5
 VISIBLE = 0.1
 SIGNIFICANT = 0.05
-UNTESTABLE = "no group of several data sets, or clusters that do not even follow the data sets"
+UNTESTABLE = "no group has several data sets, or the clusters do not even follow the data sets"
 
 
 def claims(found: SemanticMap) -> list[Claim]:
-    """For each text the claim in three parts; and, our own, that clusters follow groups beyond what chance gives."""
+    """For each text the claim in three parts; and, our own claim, that clusters follow groups more than by chance."""
     return [claim for text in found.agreement["text"].unique() for claim in (_apart(found, text), _follow(found, text))]
 
 
@@ -47,7 +48,7 @@ def _apart(found: SemanticMap, text: str) -> Claim:
         _part(
             text,
             "agreement",
-            "at no number of clusters do clusters agree with the groups half way",
+            "for every number of clusters, the agreement with the groups is less than half way",
             f"{ALIGNED} - AMI with groups at k = {closest}, where it is largest",
             "AMI",
         ),
@@ -55,14 +56,14 @@ def _apart(found: SemanticMap, text: str) -> Claim:
             text,
             "mixed",
             "with as many clusters as groups, some clusters hold more than one group",
-            f"share of the {matched} clusters in which a second group has a tenth or more",
+            f"share of the {matched} clusters in which a second group has at least a tenth",
             "share of clusters",
         ),
         _part(
             text,
             "neighbors",
             "most of the nearest prompts of other data sets are of other groups",
-            f"{ALIGNED} - share of the 10 nearest that are of the same group",
+            f"{ALIGNED} - share of the 10 nearest prompts that are of the same group",
             "share of neighbors",
         ),
     ]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LABEL_COLORS = {"dataset": METHOD_COLORS["LoRA-MoE"], "group": "#D55E00"}
 TEXT_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
-# sizes that a phone, where seven inches become four, and the last row of a room can read
+# sizes that are readable on a phone, where seven inches become four, and from the back of a room
 TALK: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -31,23 +31,23 @@ TALK: dict[Any, Any] = {
 }
 NAME_SIZE = 12  # points, of a cluster's name on a map of full width
 INK, AREA = "#1A1A1A", "#E2E2DD"
-LEGEND_MOST = 12  # categories; more are named on the map
+LEGEND_MOST = 12  # categories; with more, their names are on the map
 
 
 def plot(found: SemanticMap) -> Figure:
-    """The paper figure: the map above; agreement of clusters and neighbors below, where there are labels."""
-    if not found.labeled:
-        fig, marks = plain_map(found.points, found.names, found.own), "A point is a text."
-    else:
+    """The paper figure: the map above; agreement of clusters and neighbors below, if there are labels."""
+    if found.labeled:
         fig = semantic_map(found.points, found.names, found.agreement, found.neighbors, found.own)
-        marks = "A point is a prompt. Below, dots are means over seeds, bars their standard deviation; gray: chance."
+        marks = "A point is a prompt. Below, dots are means over seeds, bars their standard deviation; gray is chance."
+    else:
+        fig, marks = semantic_map(found.points, found.names, own=found.own), "A point is a text."
     with use_style(large=True):
         note_below(fig, found.note(marks))
     return fig
 
 
 def interactive(found: SemanticMap) -> go.Figure:
-    """The map alone, with the prompts to hover over, to search and to select."""
+    """The map only, with prompts to hover over, to search and to select."""
     from .draw_interactive import semantic_map_interactive
 
     return semantic_map_interactive(found.points, found.names, found.own)
@@ -56,15 +56,16 @@ def interactive(found: SemanticMap) -> go.Figure:
 def semantic_map(
     points: pd.DataFrame,
     names: pd.DataFrame,
-    table: pd.DataFrame,
-    neighbors: pd.DataFrame,
+    table: pd.DataFrame | None = None,
+    neighbors: pd.DataFrame | None = None,
     own: pd.DataFrame | None = None,
 ) -> Figure:
     """The paper figure, from the tables `points`, `names`, `agreement`, `neighbors` and `own` of the result.
 
-    Top: the map colored by predefined group, with a hull and a name for every cluster. Bottom: AMI of clusters with
-    both labelings against k (mean and standard deviation over seeds; gray: 95 % of shuffled labels, dotted: groups at
-    random to data sets), and the share of nearest neighbors that agree.
+    Top: the map with a hull and a name for every cluster, colored by predefined group; plain texts, which have no
+    further tables, have this map only, colored by cluster. Bottom: AMI of clusters with
+    both labelings against k (mean and standard deviation over seeds; gray: 95 % of shuffled labels, dotted: groups
+    assigned to data sets at random), and the share of nearest neighbors that agree.
 
     >>> figure = semantic_map(points, names, table, neighbors)
     >>> figure.axes[0].get_title(loc="left")
@@ -74,28 +75,17 @@ def semantic_map(
 
     points = by_group(points)
     with use_style(), matplotlib.rc_context(TALK):
-        drawing = figure(FULL_WIDTH, 8.6)
-        parts: Any = drawing.subfigures(2, 1, height_ratios=(5.7, 2.9))
-        top, bottom = parts
-        panel = top.subplots()
-        map_panel(panel, points, "group", names, own)
+        drawing = figure(FULL_WIDTH, 5.7 if table is None else 8.6)
+        parts: Any = [drawing] if table is None else drawing.subfigures(2, 1, height_ratios=(5.7, 2.9))
+        panel = parts[0].subplots()
+        map_panel(panel, points, "cluster" if table is None else "group", names, own)
         panel.set_title(map_title(points))
-        ami, near = bottom.subplots(1, 2)
-        _curves(ami, table)
-        _bars(near, neighbors)
-        bottom.legend(*_curve_handles(table), loc="outside lower center", ncols=3, fontsize=10, handlelength=1.8)
-        return drawing
-
-
-def plain_map(points: pd.DataFrame, names: pd.DataFrame, own: pd.DataFrame | None = None) -> Figure:
-    """The map of plain texts, colored by cluster, with a hull and a name for each."""
-    import matplotlib
-
-    with use_style(), matplotlib.rc_context(TALK):
-        drawing = figure(FULL_WIDTH, 5.7)
-        panel = drawing.subplots()
-        map_panel(panel, points, "cluster", names, own)
-        panel.set_title(map_title(points))
+        if table is not None and neighbors is not None:
+            ami, near = parts[1].subplots(1, 2)
+            _curves(ami, table)
+            _bars(near, neighbors)
+            handles = _curve_handles(table)
+            parts[1].legend(*handles, loc="outside lower center", ncols=3, fontsize=10, handlelength=1.8)
         return drawing
 
 
@@ -112,9 +102,9 @@ def map_panel(
     """A map with the hulls and names of its clusters.
 
     Args:
-        axes: to draw into; its own size decides the distance between names.
+        axes: the axes to draw in; their size decides the distance between names.
         points: as `map_frame` returns them.
-        column: what colors them, one of `COLORINGS`. Up to twelve labels are listed below the map, more of them on it.
+        column: the coloring, one of `COLORINGS`. Up to twelve labels are listed below the map; more are written on it.
         names: cluster and name; None draws neither hulls nor the clusters' names.
         own: x and y of texts that are drawn as stars.
         size: of names, in points.
@@ -140,12 +130,12 @@ def map_panel(
 
 
 def write_names(axes: Axes, places: pd.DataFrame, told: pd.Series | None, size: float) -> None:
-    """Names at their places, or as near to them as possible without overlap.
+    """Names at their places, or as close to them as possible without overlap.
 
     Args:
-        axes: with the points drawn.
+        axes: with the points already drawn.
         places: x and y, by class.
-        told: what to write for each class; None writes the class itself.
+        told: the name of each class; None writes the class itself.
         size: in points.
     """
     from matplotlib.patheffects import withStroke
@@ -170,7 +160,7 @@ def write_names(axes: Axes, places: pd.DataFrame, told: pd.Series | None, size: 
 
 
 def letters_per_inch(axes: Axes) -> float:
-    """Units of the map that an inch of the panel holds, before the layout is known exactly."""
+    """Units of the map per inch of the panel, before the layout is known exactly."""
     spans = [abs(high - low) for low, high in (axes.get_xlim(), axes.get_ylim())]
     panel = axes.get_position()
     width, height = axes.figure.bbox.width / axes.figure.dpi, axes.figure.bbox.height / axes.figure.dpi
@@ -184,7 +174,7 @@ def scatter(
     marks: dict[Any, Mark] | None = None,
     shown: np.ndarray | None = None,
 ) -> None:
-    """The points alone; those that are not `shown` (n,) are pale."""
+    """The points only; those that are not `shown` (n,) are pale."""
     marks = marks or class_marks(points, column)
     inside = np.ones(len(points), dtype=bool) if shown is None else shown
     for name, mark in marks.items():
@@ -217,7 +207,7 @@ def legend_below(axes: Axes, marks: dict[Any, Mark]) -> None:
     )
     for text, mark in zip(legend.get_texts(), marks.values(), strict=True):
         red, green, blue = (0.75 * part for part in to_rgb(mark.color))
-        text.set_color((red, green, blue))  # a shade darker: thin letters need it
+        text.set_color((red, green, blue))  # a little darker, because letters are thin
 
 
 def _handles(marks: dict[Any, Mark]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""T-REX Fig. 4: a heat map of what each semantic cluster holds."""
+"""T-REX Fig. 4: a heat map of the contents of the semantic clusters."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from .measure import ClusterContents
 
 CELL = "share of the data set's prompts"
-MANY = 12  # clusters; more have only their numbers below them
+MANY = 12  # clusters; with more, only their numbers are below them
 
 
 def plot(found: ClusterContents, ax: Axes | None = None) -> Figure | Axes:
-    """The paper figure: share of each data set's prompts in each cluster; data sets of a group are side by side."""
+    """The paper figure: share of each data set's prompts in each cluster; data sets are sorted by group."""
     share, entropy = shares(found.profile)
     if ax is not None:
         heat_map(ax, share, entropy, found.groups, found.names)
@@ -30,12 +30,12 @@ def plot(found: ClusterContents, ax: Axes | None = None) -> Figure | Axes:
     with use_style():
         drawing = figure(FULL_WIDTH, 2.3 + 0.19 * len(share))
         heat_map(drawing.subplots(), share, entropy, found.groups, found.names)
-        note_below(drawing, found.note("A cell is the share in the clusters of one seed."))
+        note_below(drawing, found.note("A cell is a share in the clusters of one seed."))
     return drawing
 
 
 def heat_map(axes: Axes, share: pd.DataFrame, entropy: pd.Series, groups: pd.Series, names: pd.Series) -> None:
-    """The shares (data sets, clusters) with a line between groups, and its color bar beside the axes."""
+    """The shares (data sets, clusters) with lines between groups, and a color bar next to the axes."""
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_yticks(range(len(share)), [f"{name}  ({groups[name]})" for name in share.index])
     told = [str(cluster) if len(names) > MANY else names[cluster].replace(", ", "\n") for cluster in entropy.index]
@@ -71,7 +71,7 @@ def interactive(found: ClusterContents) -> go.Figure:
                 hovertemplate="%{y}<br>cluster %{x}<br>%{z:.0%}, %{customdata} prompts<extra></extra>",
             )
         ),
-        title="What each semantic cluster holds",
+        title="What each semantic cluster contains",
         height=260 + 20 * len(share),
         yaxis={"autorange": "reversed"},
         xaxis={"dtick": 1},

@@ -1,4 +1,4 @@
-"""T-REX Fig. 4 to explore: prompts to hover over, to search and to select, clusters with hulls and names."""
+"""T-REX Fig. 4, interactive: prompts to hover over, to search and to select, clusters with hulls and names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 AREA = "rgba(128, 128, 128, 0.13)"  # on light and dark pages
-NAME_LETTER, LABEL_LETTER = 0.033, 0.02  # heights in widths of the map: of clusters' names where a phone shows it
+NAME_LETTER, LABEL_LETTER = 0.033, 0.02  # heights of letters in widths of the map, for the names of clusters on a phone
 HIDDEN: dict[str, Any] = {"showticklabels": False, "showgrid": False, "zeroline": False, "title": ""}
 SELECTION: dict[str, Any] = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 0.07}}}
 STAR: dict[str, Any] = {"symbol": "star", "size": 17, "color": "#1A1A1A", "line": {"color": "#FFFFFF", "width": 1}}
@@ -28,14 +28,14 @@ STAR: dict[str, Any] = {"symbol": "star", "size": 17, "color": "#1A1A1A", "line"
 def semantic_map_interactive(
     points: pd.DataFrame, names: pd.DataFrame | None = None, own: pd.DataFrame | None = None
 ) -> go.Figure:
-    """The map to explore: buttons color it by predefined group, data set or cluster, and a page that `save` writes has
-    a search and a lasso, which list prompts below it (`layout.meta["texts"]`).
+    """The interactive map: buttons color it by predefined group, data set or cluster, and a page written by `save` has
+    a search and a lasso, which list prompts below the map (`layout.meta["texts"]`).
 
-    One trace for each category, so that the legend of the groups switches them; data sets, which are many, and clusters
-    have their names on the map.
+    There is one trace per category, so that the legend of the groups can hide them; the names of data sets, which are
+    many, and of clusters are on the map.
 
     Args:
-        points: what `map_frame` returned.
+        points: as `map_frame` returns them.
         names: cluster and name; None draws neither hulls nor names of clusters.
         own: texts that are drawn as stars, as `place` returns them.
 
@@ -63,7 +63,7 @@ def semantic_map_interactive(
                     visible=column == first,
                     showlegend=column == "group",
                     marker={"color": mark.color, "symbol": mark.symbol, "size": 7, "opacity": 0.75},
-                    customdata=inside.tolist(),  # as numbers a page reads them; an array would be packed
+                    customdata=inside.tolist(),  # a page can read a list of numbers; an array would be encoded
                     hovertext=[hover[row] for row in inside],
                     hovertemplate="%{hovertext}<extra></extra>",
                     **SELECTION,
@@ -91,7 +91,7 @@ def semantic_map_interactive(
 
 
 def hover_texts(points: pd.DataFrame, told: pd.Series | None) -> list[str]:
-    """Of every point its prompt, its labels and its cluster, escaped."""
+    """For every point its prompt, its labels and its cluster, escaped."""
     rows = []
     for row in points.to_dict("records"):
         cluster = row["cluster"] if told is None else f"{row['cluster']}: {told[row['cluster']]}"
@@ -103,7 +103,7 @@ def hover_texts(points: pd.DataFrame, told: pd.Series | None) -> list[str]:
 
 
 def listed_texts(points: pd.DataFrame, told: pd.Series | None) -> dict[str, Any]:
-    """What a page lists of the points that are selected: what they are called, the columns, and a row for every point."""
+    """What a page lists of selected points: the word for them, the columns, and one row per point."""
     shown = {"prompt": points["prompt"].astype(str)}
     shown |= {
         name: points[key].astype(str) for key, name in (("dataset", "data set"), ("group", "group")) if key in points
@@ -130,7 +130,7 @@ def hull_shapes(points: pd.DataFrame) -> list[dict[str, Any]]:
 def name_traces(
     points: pd.DataFrame, told: pd.Series | None, colorings: Sequence[str] | dict[str, str]
 ) -> list[tuple[go.Scatter, tuple[str, ...]]]:
-    """(a trace of names, the colorings that show it): those of the clusters, and those of the data sets."""
+    """(a trace of names, the colorings that show it): for the clusters and for the data sets."""
     found = []
     if told is not None:
         columns = tuple(column for column in colorings if column != "dataset")
@@ -141,7 +141,7 @@ def name_traces(
 
 
 def written(points: pd.DataFrame, column: str, told: pd.Series | None, letter: float, size: int) -> go.Scatter:
-    """The names of a column's classes at their middles, in letters of so many widths of the map, and of `size` pixels."""
+    """The names of a column's classes at their middles; `letter` is in widths of the map, `size` in pixels."""
     import plotly.graph_objects as go
 
     places = middles(points, column)
@@ -167,7 +167,7 @@ def written(points: pd.DataFrame, column: str, told: pd.Series | None, letter: f
 
 
 def star_trace(own: pd.DataFrame) -> go.Scatter:
-    """Texts of one's own."""
+    """The user's own texts."""
     import plotly.graph_objects as go
 
     hover = [

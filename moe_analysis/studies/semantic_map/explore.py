@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from ...drawing.explorer import Explorer, View, choice, slider, spaced
+from ...drawing.explorer import Explorer, View, choice, labeled, slider
 from ...drawing.style import BASE, FULL_WIDTH, MARKERS, Mark, category_marks, figure, use_style
 from ...extras import extra
 from ...tasks.clusters import Clusters, cluster
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
     from .measure import SemanticMap
 
-MOST_CLUSTERS = len(BASE) * len(MARKERS)  # that look different on the map
+MOST_CLUSTERS = len(BASE) * len(MARKERS)  # with different marks on the map
 STARTS, FEW_STARTS = 4, 1  # of k-means
-MANY_ROWS = 2000  # from here on several starts take longer than a hand waits
+MANY_ROWS = 2000  # with more rows, several starts take too long for a slider
 NAME_SIZE, SMALL_NAME_SIZE = 9, 7  # points
-MANY_NAMES = 12  # clusters; more have smaller names
+MANY_NAMES = 12  # clusters; with more, their names are smaller
 Place = Callable[[list[str]], pd.DataFrame]
 
 
 def widget(found: SemanticMap, k: int | None = None, beside: str = "group") -> Explorer:
-    """The number of clusters beside the labels that the prompts came with, a search, texts of one's own, and below a
-    map whose points a lasso lists; `k` and `beside` are those shown first."""
+    """The number of clusters, compared with the prompts' own labels, a search, your own texts, and below them a map with
+    a lasso that lists points; `k` and `beside` are the first values."""
     own = "" if found.own is None else "\n".join(found.own["text"])
     return cluster_widget(
         found.embeddings["bare"], found.prompts, found.coordinates, found.clusters, beside, found.place, own, k
@@ -73,24 +73,23 @@ def cluster_widget(
     own: str = "",
     k: int | None = None,
 ) -> MapExplorer:
-    """A slider for k and the map colored by k-means clusters, beside the labels of the prompts where they have some.
+    """A slider for k and the map colored by k-means clusters, next to the prompts' own labels if they have some.
 
-    A cluster has the color of the label that it shares most prompts with, a hull, and a name of its own words. With more
-    than 2000 prompts k-means starts once in place of four times.
+    A cluster has the color of the label with which it shares most prompts, a hull, and a name from its own words. With
+    more than 2000 prompts, k-means starts once instead of four times.
 
     Args:
         embeddings: (n, d), rows of length 1.
-        prompts: n rows with `prompt`, `dataset` and `group`, or n plain texts; then the clusters are drawn alone.
+        prompts: n rows with `prompt`, `dataset` and `group`; or n plain texts, which are drawn with their clusters only.
         coordinates: (n, 2), as `embedding_map` returns them.
-        clusters: those that are shown first, and that have been made.
-        beside: "group" or "dataset", what colors the left map first.
-        place: where your own texts lie, as `SemanticMap.place` tells it; None offers no field for them.
-        own: such texts, one per line, that are shown first.
-        k: how many clusters are shown first; None is the number of `clusters`.
+        clusters: existing clusters, which are shown first.
+        beside: "group" or "dataset", the first coloring of the left map.
+        place: the function that places your own texts, such as `SemanticMap.place`; None offers no field for them.
+        own: your own texts at the start, one per line.
+        k: the first number of clusters; None is the number of `clusters`.
 
     Raises:
-        ValueError: for a number of rows that differs, for clusters of other rows, and for prompts with one of the two
-            labels only.
+        ValueError: for different numbers of rows, and for prompts with only one of the two labels.
     """
     frame = prompts if isinstance(prompts, pd.DataFrame) else pd.DataFrame({"prompt": list(prompts)})
     labeled = any(name in frame for name in LABELS)
@@ -123,9 +122,6 @@ def cluster_widget(
             cluster_figure(points, beside, names, stars, hits if search.strip() else None), alt, "\n".join(note)
         )
 
-    def drawn(*values: Any, **chosen: Any) -> View:
-        return draw(*values, **chosen)
-
     def show(lasso: Any, *values: Any) -> None:
         chosen = dict(zip(controls, values, strict=True))
         points, names = clustered(chosen["k"])
@@ -137,24 +133,16 @@ def cluster_widget(
     if labeled:
         names = {COLORINGS[name]: name for name in ("group", "dataset")}
         controls["beside"] = choice("beside", "Compare with", beside, names, "The labels that color the left map")
-    controls["search"] = field(ipywidgets.Text, "Search", "", "words", "Prompts that contain all these words stay dark")
+    controls["search"] = field(ipywidgets.Text, "Search", "", "words", "Prompts without all these words become pale")
     if place is not None:
         hint = "one text per line"
         controls["own"] = field(ipywidgets.Textarea, "Your texts", own, hint, "They are drawn as stars on the map")
-    return MapExplorer(controls, drawn, show)
+    return MapExplorer(controls, draw, show)
 
 
 def field(kind: Any, label: str, value: str, hint: str, tooltip: str) -> Any:
-    """A field for text that draws when it is left, or at the return key in one of a single line."""
-    return kind(
-        value,
-        description=label,
-        placeholder=hint,
-        tooltip=tooltip,
-        continuous_update=False,
-        style={"description_width": "initial"},
-        layout=spaced("22em"),
-    )
+    """A text field that draws when it loses focus; a field of one line also when the return key is pressed."""
+    return kind(value, placeholder=hint, continuous_update=False, **labeled(label, tooltip, "22em"))
 
 
 def hits_note(points: pd.DataFrame, hits: np.ndarray, search: str) -> list[str]:
@@ -163,13 +151,13 @@ def hits_note(points: pd.DataFrame, hits: np.ndarray, search: str) -> list[str]:
         return []
     words = " and ".join(search.split())
     if not hits.any():
-        return [f"None of the {len(hits)} prompts contains {words}; try fewer or other words."]
+        return [f"None of the {len(hits)} prompts contains {words}; try fewer or different words."]
     first = points["prompt"].to_numpy()[np.flatnonzero(hits)[0]]
     return [f"{hits.sum()} of {len(hits)} prompts contain {words}, such as: {' '.join(first.split())[:120]}"]
 
 
 def own_note(own: pd.DataFrame, points: pd.DataFrame, names: pd.DataFrame) -> list[str]:
-    """Of each text of one's own the cluster of the most similar prompt, and that prompt."""
+    """For each of the user's own texts, the cluster of the most similar prompt, and that prompt."""
     told = names.set_index("cluster")["name"]
     cluster_of = points.drop_duplicates("prompt").set_index("prompt")["cluster"]
     return [
@@ -190,7 +178,7 @@ def map_alt(points: pd.DataFrame, k: int, beside: str | None) -> str:
 
 def sizes_note(points: pd.DataFrame, k: int) -> str:
     sizes = points["cluster"].value_counts()
-    return f"k = {k}: the smallest cluster holds {sizes.min()} of {len(points)} prompts, the largest {sizes.max()}."
+    return f"k = {k}: the smallest cluster has {sizes.min()} of {len(points)} prompts, the largest {sizes.max()}."
 
 
 def cluster_figure(
@@ -200,12 +188,12 @@ def cluster_figure(
     own: pd.DataFrame | None = None,
     shown: np.ndarray | None = None,
 ) -> Figure:
-    """The map colored by cluster, at the right of the map colored by one of `COLORINGS` where there are labels.
+    """The map colored by cluster; if there are labels, to the right of the map colored by one of `COLORINGS`.
 
     Args:
-        points: what `map_frame` returned.
-        beside: "group" or "dataset"; None draws the clusters alone.
-        names: cluster and name; None makes them of the prompts.
+        points: as `map_frame` returns them.
+        beside: "group" or "dataset"; None draws only the clusters.
+        names: cluster and name; None makes them from the prompts.
         own: texts that are drawn as stars, as `place` returns them.
         shown: (n,) booleans; the other points are pale.
     """
@@ -229,9 +217,9 @@ def cluster_figure(
 
 
 def alike_marks(points: pd.DataFrame, beside: str) -> dict[int, Mark]:
-    """{cluster: Mark}: that of the label whose prompts it shares most, one cluster per label; the others get new ones.
+    """{cluster: Mark}: the mark of the label with which it shares most prompts, one cluster per label; others get new ones.
 
-    So a cluster that holds a group looks like the group, also while k moves.
+    So a cluster that holds a group looks like the group, for every k.
     """
     labels, names = pd.factorize(points[beside])  # in the order of the left map's legend
     table = counts(points["cluster"].to_numpy(), labels)[0]  # (clusters, labels)
@@ -249,13 +237,13 @@ def agreement_note(points: pd.DataFrame, k: int) -> str:
     for column in ("dataset", "group"):
         found = scores(counts(points["cluster"].to_numpy(), pd.factorize(points[column])[0]))
         lines.append(
-            f"k = {k} against {points[column].nunique()} {COLORINGS[column]}s: AMI {found['ami'][0]:.2f}, "
+            f"k = {k} and {points[column].nunique()} {COLORINGS[column]}s: AMI {found['ami'][0]:.2f}, "
             f"purity {found['purity'][0]:.0%}"
         )
     return "\n".join(
         [
             *lines,
-            "AMI is 0 for clusters that say nothing of the labels and 1 for the same partition; "
-            "purity grows with k by itself.",
+            "AMI is 0 if clusters say nothing about the labels and 1 if both are the same partition; "
+            "purity always grows with k.",
         ]
     )

@@ -19,11 +19,11 @@ with extra("notebooks"):
     import ipywidgets
 
 LISTED = 100  # rows of the table
-USUAL = "Draw around points with the lasso: their prompts are then listed here."
+USUAL = "Draw around points with the lasso to list their prompts here."
 
 
 class Lasso(ipywidgets.VBox):
-    """The map (`figure`, a FigureWidget), a line (`told`) and a table (`table`) of what a lasso or a search selects."""
+    """The map (`figure`, a FigureWidget), a line (`told`) and a table (`table`) of the points of a lasso or a search."""
 
     def __init__(self) -> None:
         self.figure = wide_figure()
@@ -39,9 +39,9 @@ class Lasso(ipywidgets.VBox):
         Args:
             points: as `map_frame` returns them.
             names: cluster and name.
-            column: what colors the points, one of `draw.COLORINGS`.
+            column: the coloring of the points, one of `draw.COLORINGS`.
             own: texts that are drawn as stars, as `place` returns them.
-            search: words that the selected prompts contain; nothing is selected without one.
+            search: words that the selected prompts contain; without words, nothing is selected.
         """
         self.points, self.names = points, names.set_index("cluster")["name"]
         chosen = np.flatnonzero(matching(points["prompt"], search)).tolist() if search.strip() else None
@@ -62,7 +62,9 @@ class Lasso(ipywidgets.VBox):
         total = counted(len(self.points), "prompt")
         self.told.value = USUAL if chosen is None else f"{len(rows)} of {total} selected."
         if chosen is not None and not rows:
-            self.told.value = f"None of the {total} is selected; draw around some points, or search for other words."
+            self.told.value = (
+                f"None of the {total} is selected; draw around some points, or search for different words."
+            )
         if len(rows) > LISTED:
             self.told.value += f" The first {LISTED} are listed."
         part = self.points.iloc[rows[:LISTED]].assign(cluster=lambda found: found["cluster"].map(self.names))
@@ -80,7 +82,7 @@ def listed(rows: pd.DataFrame) -> str:
 
 
 def lasso_figure(points: pd.DataFrame, names: pd.Series, column: str, own: pd.DataFrame | None) -> Any:
-    """The map as one trace of points, so that a selection is reported once, with hulls, names and stars."""
+    """The map as one trace of points, so that a selection is reported only once, with hulls, names and stars."""
     import plotly.graph_objects as go
 
     marks = class_marks(points, column)

@@ -1,11 +1,11 @@
-"""Clusters as areas of a map, and names that do not overlap: plane geometry, without any drawing."""
+"""Clusters as areas of a map, and names that do not overlap: plane geometry without any drawing."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-KEPT = 0.9  # of a cluster's points, those nearest to its middle, lie in its hull
+KEPT = 0.9  # share of a cluster's points that are in its hull, those nearest to its middle
 MARGIN = 0.02  # of the map's width, around them
 CORNERS = 24  # of the circle that makes the margin
 ROUNDS = 400  # of pushing names apart
@@ -14,12 +14,12 @@ ROUNDS = 400  # of pushing names apart
 def hulls(points: pd.DataFrame, kept: float = KEPT) -> dict[int, np.ndarray]:
     """{cluster: corners (m, 2) of a convex area}, which holds the points nearest to the cluster's middle.
 
-    A cluster of one point has a circle. The middle is the median, so that strays on the far side of a map, which every
+    A cluster of one point has a circle. The middle is the median, so that outliers on the far side of a map, which every
     clustering of embeddings has, do not stretch the area.
 
     Args:
         points: x, y and cluster.
-        kept: the share of each cluster's points that the area holds, in (0, 1].
+        kept: the share of each cluster's points in its area, in (0, 1].
 
     Raises:
         ValueError: for another share, or no points.
@@ -33,7 +33,7 @@ def hulls(points: pd.DataFrame, kept: float = KEPT) -> dict[int, np.ndarray]:
     from scipy.spatial import ConvexHull
 
     if not 0 < kept <= 1:
-        raise ValueError(f"kept = {kept} is no share; give a number above 0 and up to 1")
+        raise ValueError(f"kept = {kept} is not a share; give a number above 0 and up to 1")
     if points.empty:
         raise ValueError("points is empty; a map needs at least one")
     turn = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
@@ -47,7 +47,7 @@ def hulls(points: pd.DataFrame, kept: float = KEPT) -> dict[int, np.ndarray]:
 
 
 def extent(points: pd.DataFrame) -> float:
-    """The longer side of the map; 1 where all points are the same."""
+    """The longer side of the map; 1 if all points are the same."""
     return float(np.ptp(points[["x", "y"]].to_numpy(float), axis=0).max()) or 1.0
 
 
@@ -63,10 +63,10 @@ def middles(points: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def apart(places: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Middles of boxes, moved until no two boxes overlap, or as far as that goes in `ROUNDS` rounds.
+    """Middles of boxes, moved until no two boxes overlap, for at most `ROUNDS` rounds.
 
     Args:
-        places: (n, 2), where the boxes would be best.
+        places: (n, 2), the best places of the boxes.
         sizes: (n, 2), their widths and heights.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which prompts a semantic map shows, where they lie on it, and what their clusters are made of."""
+"""Which prompts a semantic map shows, where they are on it, and what their clusters contain."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ...tasks.cache import ArrayCache, cache_folder, digest_of
 from .agreement import LABELS, check_rows, entropy
 
 METHODS = ("umap", "pca", "tsne")
-NEIGHBOURS = 15  # of UMAP's graph, its default
+NEIGHBORS = 15  # of UMAP's graph, its default
 
 
 def map_sample(frame: pd.DataFrame, datasets: int = 20, rows: int = 100, seed: int = 0) -> pd.DataFrame:
     """The prompts of a semantic map: `rows` of each of `datasets` data sets, in the frame's order, index from 0.
 
     Data sets are taken in turns, one of each group, then a second of each group and so on, both in order of
-    appearance; all of them when there are fewer. Within a data set only train rows are used where it has any, and a
-    prompt that was already taken is skipped, so that no prompt carries two labels; the rest is drawn by `seed`.
-    A data set with fewer rows gives all it has. Raises ValueError for counts below 1.
+    appearance; all of them if there are fewer. If a data set has train rows, only those are used. A prompt that was
+    already taken is skipped, so that no prompt has two labels; the rows are then drawn at random by `seed`. A data set
+    with fewer rows gives all of them. Raises ValueError for counts below 1.
 
     >>> sample = map_sample(ma.load_suite("embedded"), datasets=3, rows=5)
     >>> sample.groupby("dataset", sort=False).size().to_dict()
@@ -44,10 +44,10 @@ def map_sample(frame: pd.DataFrame, datasets: int = 20, rows: int = 100, seed: i
 
 
 def templated(frame: pd.DataFrame, manifest: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
-    """Every prompt as a model under instruction tuning reads it: instruction, prompt, options, "Answer:".
+    """Every prompt as a model reads it in instruction tuning: instruction, prompt, options, "Answer:".
 
-    The instruction is the data set's `template` in the manifest (its "{prompt}" filled, lines with ".." dropped, since
-    they name the options), else its `rule`, else its name in words. All prompts of a data set share it.
+    The instruction is the data set's `template` in the manifest (with "{prompt}" filled in, and without lines with
+    "..", which name the options), else its `rule`, else its name in words. All prompts of a data set have the same.
 
     >>> prompts = templated(frame.head(1), ma.tasks.suite_manifest("embedded"))
     >>> print(prompts[0])
@@ -77,9 +77,9 @@ def _shell(name: str, facts: Mapping[str, Any]) -> str:
 def embedding_map(embeddings: np.ndarray, method: str = "umap", seed: int = 0, cache: bool = False) -> np.ndarray:
     """Embeddings (n, d), rows of length 1, on a plane: (n, 2) float32, the same bits for the same seed.
 
-    method: "umap" (cosine, 15 neighbors), "tsne" (cosine) or "pca" (the two first components, no seed needed).
-    Distances between far groups mean nothing on the first two. cache: keep the map on disk, as embeddings are kept,
-    under the hash of all that it is made from. Raises ValueError for an unknown method or few rows.
+    method: "umap" (cosine, 15 neighbors), "tsne" (cosine) or "pca" (the first two components, without a seed). For the
+    first two methods, distances between far groups mean nothing. cache: store the map on disk, like embeddings, under
+    the hash of everything that it is made from. Raises ValueError for an unknown method or too few rows.
 
     >>> embedding_map(embeddings, method="pca").shape
     (60, 2)
@@ -108,7 +108,7 @@ def embedding_map(embeddings: np.ndarray, method: str = "umap", seed: int = 0, c
 def _placed(matrix: np.ndarray, method: str, seed: int) -> np.ndarray:
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1):  # sums in another order would move points
+    with threadpool_limits(limits=1):  # sums in a different order would move points
         place = {"umap": _umap, "tsne": _tsne, "pca": _pca}[method]
         return np.ascontiguousarray(place(matrix, seed), dtype=np.float32)  # (n, 2)
 
@@ -130,16 +130,16 @@ def _tsne(matrix: np.ndarray, seed: int) -> np.ndarray:
 def _umap(matrix: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
-    neighbors = min(NEIGHBOURS, len(matrix) - 1)
+    neighbors = min(NEIGHBORS, len(matrix) - 1)
     distances, indices = NearestNeighbors(n_neighbors=neighbors, metric="cosine").fit(matrix).kneighbors(matrix)
     with warnings.catch_warnings():
-        # ours are exact neighbors, so there is no index to place further points by, and none is wanted
+        # our neighbors are exact, so there is no index for further points, and none is needed
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]", category=UserWarning)
         warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
         with extra("maps"):
             import umap
 
-        # computed neighbors spare the compilation of umap's own search, a minute in every process
+        # with computed neighbors, umap's own search is not compiled, which takes a minute in every process
         return umap.UMAP(
             n_neighbors=neighbors,
             metric="cosine",
@@ -170,10 +170,11 @@ def map_frame(sample: pd.DataFrame, coordinates: np.ndarray, clusters: np.ndarra
 
 
 def cluster_profile(labels: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
-    """What each cluster is made of: one row per cluster, one column per data set, counts; then `size` and two entropies.
+    """What each cluster contains: one row per cluster, one column of counts per data set; then `size` and two entropies.
 
     In: labels (n,), `frame` n rows. `dataset_entropy` and `group_entropy` are in [0, 1]: 0 for a cluster of a single
-    class, 1 for one with equal parts of all; NaN where there is one class. Data sets are ordered by group, as they appear.
+    class, 1 for equal parts of all classes; NaN if there is one class. Data sets are sorted by group, in order of
+    appearance.
 
     >>> profile = cluster_profile(np.repeat([0, 1], 30), frame)
     >>> profile[["add_small", "where_is", "size", "dataset_entropy", "group_entropy"]].round(2)
@@ -198,7 +199,7 @@ def _evenness(table: np.ndarray) -> np.ndarray:
 
 
 def matching(prompts: pd.Series, search: str) -> np.ndarray:
-    """(n,) booleans: the prompts that contain all the words, in any case; all of them without words.
+    """(n,) booleans: the prompts that contain all the words, in upper or lower case; all prompts if there are no words.
 
     Example:
         >>> matching(pd.Series(["A red coin", "a cat"]), "COIN red").tolist()

@@ -23,16 +23,16 @@ from .place import check_texts, place
 from .words import cluster_names
 
 FEWEST = 4  # texts of a map
-MOST_USUAL = 8  # clusters of plain texts where no number is asked for
+MOST_USUAL = 8  # clusters of plain texts if no number is given
 
 
 @dataclass(frozen=True, eq=False)
 class SemanticMap(Result):
-    """Prompts on a plane, and how their clusters agree with the labels that they came with.
+    """Prompts on a plane, and how their clusters agree with their own labels.
 
     Args:
-        prompts: the prompts of the map with their labels, as `map_sample` returns them; `templated` is each as it is
-            read under instruction tuning.
+        prompts: the prompts of the map with their labels, as `map_sample` returns them; `templated` is the prompt as a
+            model reads it in instruction tuning.
         agreement: of clusters with data sets and groups, for each text and k, as `agreement` returns it.
         by_seed: the same before averaging, as `seed_agreement` returns it.
         neighbors: what nearest prompts have in common, as `neighbor_agreement` returns it.
@@ -40,7 +40,7 @@ class SemanticMap(Result):
         points: one row per prompt, as `map_frame` returns it.
         embeddings: of each text, (n, d).
         clusters: of the bare prompts.
-        names: one row per cluster: cluster, name (its own words, by `cluster_names`) and size.
+        names: one row per cluster: cluster, name (from its own words, by `cluster_names`) and size.
         embedder: the model that embedded the prompts.
         own: texts that were added by `with_texts`, as `place` returns them.
     """
@@ -50,18 +50,18 @@ class SemanticMap(Result):
     question = "Do semantic clusters of the prompts align with the predefined task groups?"
     how_to_read = (
         "Above, each dot is a prompt, and its color is its predefined group; large distances on such a map mean nothing. "
-        "Each gray area is a semantic cluster, named by the words that set its prompts apart, and holds nine tenths of "
-        "them. If clusters were the groups, each area would hold one color. Below, AMI is 1 where clusters and labels "
-        "are the same, and 0 where clusters say nothing about the labels. Bars are one standard deviation over the "
-        "seeds of k-means, and 95 % of shuffled labels lie in the gray band. For the dotted line the groups are "
-        "assigned to whole data sets at random. Above the line at 0.5, clusters and labels count as aligned. At the "
-        "right, an orange tick is the share that neighbors drawn at random would have."
+        "Each gray area is a semantic cluster, named by the words that are typical of its prompts; it contains nine "
+        "tenths of them. If clusters were the groups, each area would contain one color. Below, AMI is 1 if clusters and "
+        "labels are the same, and 0 if clusters say nothing about the labels. Bars are one standard deviation over the "
+        "seeds of k-means, and 95 % of shuffled labels are in the gray band. For the dotted line, the groups are "
+        "assigned to whole data sets at random. Above the line at 0.5, clusters and labels count as aligned. On the "
+        "right, an orange tick is the share for neighbors drawn at random."
     )
     how_to_explore = (
         "Each dot is a prompt, colored by its predefined group, its data set or its semantic cluster; large distances "
-        "on such a map mean nothing. Each gray area is a semantic cluster, named by the words that set its prompts "
-        "apart, and holds nine tenths of them. If clusters were the groups, each area would hold one color. How well "
-        "they agree is measured in the picture and in the claims."
+        "on such a map mean nothing. Each gray area is a semantic cluster, named by the words that are typical of its "
+        "prompts; it contains nine tenths of them. If clusters were the groups, each area would contain one color. The "
+        "picture and the claims measure how well they agree."
     )
 
     prompts: pd.DataFrame
@@ -78,11 +78,11 @@ class SemanticMap(Result):
 
     @property
     def labeled(self) -> bool:
-        """Whether the prompts came with data sets and groups; plain texts have clusters alone."""
+        """Whether the prompts have data sets and groups; plain texts have only clusters."""
         return "group" in self.prompts
 
     def place(self, texts: Sequence[str]) -> pd.DataFrame:
-        """Where your own texts lie on this map; see `place.place`.
+        """Where your own texts are on this map; see `place.place`.
 
         Args:
             texts: at least one.
@@ -101,10 +101,10 @@ class SemanticMap(Result):
         return place(self, texts)
 
     def with_texts(self, texts: Sequence[str]) -> SemanticMap:
-        """The same map with texts of one's own on it, drawn as stars wherever it is drawn; no number changes.
+        """The same map with your own texts, which all its drawings show as stars; no number changes.
 
         Args:
-            texts: at least one, in place of those that were added before.
+            texts: at least one; they replace texts that were added before.
 
         Raises:
             ValueError: for no texts, and texts that cannot be embedded.
@@ -113,7 +113,7 @@ class SemanticMap(Result):
 
     @property
     def coordinates(self) -> np.ndarray:
-        """(n, 2), where the prompts lie on the plane."""
+        """(n, 2), the places of the prompts on the plane."""
         return self.points[["x", "y"]].to_numpy()
 
     @property
@@ -130,30 +130,30 @@ class SemanticMap(Result):
 
 @dataclass(frozen=True, eq=False)
 class ClusterContents(Result):
-    """What each semantic cluster of a map is made of.
+    """What each semantic cluster of a map contains.
 
     Args:
-        profile: prompts of each data set in each cluster, as `cluster_profile` returns it.
+        profile: number of prompts of each data set in each cluster, as `cluster_profile` returns it.
         groups: the group of each data set, by data set.
         names: of the clusters, by cluster.
         shared: one row per cluster: name, size, the number of groups that it holds, and their shares in words.
     """
 
     item = "trex_fig4_contents"
-    title = "T-REX Fig. 4: what the semantic clusters hold"
+    title = "T-REX Fig. 4: what the semantic clusters contain"
     question = "Which data sets and groups share a semantic cluster?"
     how_to_read = (
-        "Each row is a data set, each column a cluster, named by the words that set its prompts apart. The color is the share of the data set's prompts in it. "
-        "Lines separate the groups. If the clusters were the groups, each column would be filled between two lines "
-        "and empty elsewhere, and the evenness below it would be 0."
+        "Each row is a data set, each column a cluster, named by the words that are typical of its prompts. The color is "
+        "the share of the data set's prompts in the cluster. Lines separate the groups. If the clusters were the groups, "
+        "each column would be filled between two lines and empty elsewhere, and the evenness below it would be 0."
     )
     how_to_explore = (
-        "Each row is a data set with its group in brackets, each column a cluster, named by the words that set its "
-        "prompts apart. The color is the share of the data set's prompts in it. If the clusters were the groups, each "
-        "column would be filled in the rows of one group and empty elsewhere."
+        "Each row is a data set with its group in brackets, each column a cluster, named by the words that are typical "
+        "of its prompts. The color is the share of the data set's prompts in the cluster. If the clusters were the "
+        "groups, each column would be filled in the rows of one group and empty elsewhere."
     )
     drawing = "draw_contents"
-    judging = exploring = ""  # the map judges the claims and has the knob
+    judging = exploring = ""  # the map judges the claims and has the controls
 
     profile: pd.DataFrame
     groups: pd.Series
@@ -181,21 +181,21 @@ def measure(
     """Embed the prompts of a suite, cluster them, and compare the clusters with data sets and groups.
 
     Args:
-        suite: a name or folder, as for `load_suite`; its frame, and then data sets have no templates; or plain texts, a
-            list or a frame with `prompt` alone, of which there is a map with named clusters and nothing to compare.
+        suite: a name or folder, as for `load_suite`; or its frame, and then data sets have no templates; or plain texts,
+            a list or a frame with only `prompt`, which give a map with named clusters but no comparison.
         embedder: a model, as for `embed`.
-        datasets: how many are on the map, one of each group, then a second of each, all where there are fewer; or their
-            names.
-        rows: prompts of each data set. Of plain texts all are shown.
-        ks: numbers of clusters, or one; those of the data sets and of the groups are added.
-        seeds: of k-means, or one.
+        datasets: the number of data sets on the map, one of each group, then a second of each, and all if there are
+            fewer; or their names.
+        rows: number of prompts per data set. Plain texts are all shown.
+        ks: one or several numbers of clusters; the numbers of data sets and of groups are added.
+        seeds: one or several seeds of k-means.
         permutations: of each baseline.
         method: of the map, "umap", "tsne" or "pca".
-        k: how many clusters are drawn and named; None is the number of groups, and for plain texts the
+        k: the number of clusters that are drawn and named; None is the number of groups, and for plain texts the
             square root of their number, up to 8.
 
     Raises:
-        ValueError: for a frame with some of its labels only, fewer texts than clusters or than a map needs, and for
+        ValueError: for a frame with only some of its labels, fewer texts than clusters or than a map needs, and for
             counts below 1.
 
     Example:
@@ -210,7 +210,7 @@ def measure(
     labeled = any(name in frame for name in LABELS)
     if labeled and (missing := [name for name in (*LABELS, "split") if name not in frame]):
         raise ValueError(
-            f"suite has no column {', '.join(missing)}; label each prompt, or pass the texts alone: frame['prompt']"
+            f"suite has no column {', '.join(missing)}; label each prompt, or pass only the texts: frame['prompt']"
         )
     frame, count = _chosen(frame, datasets, source)
     prompts = map_sample(frame, datasets=count, rows=rows) if labeled else frame[["prompt"]]
@@ -244,7 +244,7 @@ def names_of(texts: Sequence[str], labels: np.ndarray) -> pd.DataFrame:
 
 
 def _read(suite: Any) -> tuple[pd.DataFrame, Mapping[str, Any] | None, str]:
-    """The rows, the manifest where there is one, and what to call them."""
+    """The rows, the manifest if there is one, and the words for the source."""
     if isinstance(suite, str | Path):
         return load_suite(suite), suite_manifest(suite), f"the suite {name_of(suite)}"
     if isinstance(suite, pd.DataFrame):
@@ -262,7 +262,7 @@ def _read(suite: Any) -> tuple[pd.DataFrame, Mapping[str, Any] | None, str]:
 
 
 def _chosen(frame: pd.DataFrame, datasets: Any, source: str) -> tuple[pd.DataFrame, int]:
-    """The rows of the data sets that are named, all where only their number is told, and that number."""
+    """The rows of the named data sets, or all rows if only a number is given, and the number of data sets."""
     if not isinstance(datasets, list):
         return frame, datasets
     if "dataset" not in frame:
@@ -271,21 +271,22 @@ def _chosen(frame: pd.DataFrame, datasets: Any, source: str) -> tuple[pd.DataFra
     for name in datasets:
         if name not in known:
             near = get_close_matches(name, known, 3) or known[:3]
-            raise ValueError(f"datasets: {name!r} is none of {source}; choose from {', '.join(near)}, …")
+            raise ValueError(f"datasets: {name!r} is not in {source}; choose from {', '.join(near)}, …")
     return frame[frame["dataset"].isin(datasets)].reset_index(drop=True), len(datasets)
 
 
 def _clusters_of(prompts: pd.DataFrame, k: int | None, ks: Sequence[int]) -> int:
-    """How many clusters are drawn; ValueError, before anything is embedded, where there are fewer prompts than that."""
+    """The number of drawn clusters; ValueError, before anything is embedded, if there are fewer prompts."""
     distinct = prompts["prompt"].nunique()
     if ks and max(ks) > distinct:
         raise ValueError(
-            f"ks = {tuple(ks)} asks for {max(ks)} clusters but only {distinct} prompts differ; pass smaller ks or more rows"
+            f"ks = {tuple(ks)} asks for {max(ks)} clusters but there are only {distinct} different prompts; pass smaller "
+            "ks or more rows"
         )
     if k is None:
         k = prompts["group"].nunique() if "group" in prompts else min(MOST_USUAL, round(distinct**0.5))
     if k > distinct:
-        raise ValueError(f"k = {k} clusters but {distinct} of the texts differ; use a k from 1 to {distinct}")
+        raise ValueError(f"k = {k} clusters but only {distinct} different texts; use a k from 1 to {distinct}")
     return k
 
 
@@ -319,7 +320,7 @@ def _nothing_compared() -> dict[str, pd.DataFrame]:
 
 @asked()
 def measure_contents(found: SemanticMap) -> ClusterContents:
-    """What the clusters of a map hold.
+    """What the clusters of a map contain.
 
     Args:
         found: the result of `measure`.

@@ -1,4 +1,4 @@
-"""Agreement of the embedding space with labels without any clustering: what the nearest neighbors have in common."""
+"""Agreement of the embedding space with labels, without clustering: what the nearest neighbors have in common."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 from .agreement import check_rows
 
 MEASURES = ("same data set", "same group", "same group, other data sets")
-BLOCK = 1024  # rows whose similarities are held at a time
+BLOCK = 1024  # rows whose similarities are in memory at a time
 
 
 def neighbor_shares(embeddings: np.ndarray, frame: pd.DataFrame, neighbors: int = 10) -> pd.DataFrame:
@@ -17,16 +17,16 @@ def neighbor_shares(embeddings: np.ndarray, frame: pd.DataFrame, neighbors: int 
     Args:
         embeddings: (n, d), rows of length 1.
         frame: n rows with `dataset` and `group`.
-        neighbors: how many of each prompt.
+        neighbors: number per prompt.
 
     Returns:
-        One row per measure and data set: measure, dataset, share, chance (what neighbors drawn at random would share),
-        prompts. The measures are "same data set"; "same group"; and "same group, other data sets", where a prompt's own
-        data set is left out, and data sets whose group has no other: the question whether tasks of one group lie
-        together.
+        One row per measure and data set: measure, dataset, share, chance (the share for neighbors drawn at random),
+        prompts. The measures are "same data set"; "same group"; and "same group, other data sets", which leaves out a
+        prompt's own data set, and data sets that are alone in their group. It shows whether tasks of one group are
+        close to each other.
 
     Raises:
-        ValueError: for embeddings of other rows, or fewer candidates than neighbors.
+        ValueError: for a different number of embeddings, or fewer candidates than neighbors.
     """
     check_rows(embeddings, frame)
     dataset, group = (pd.factorize(frame[name])[0] for name in ("dataset", "group"))  # (n,) each
@@ -50,8 +50,7 @@ def neighbor_agreement(shares: pd.DataFrame) -> pd.DataFrame:
     """`neighbor_shares` averaged over prompts, one row per measure.
 
     Returns:
-        measure, share, chance, sd (of the means of the data sets), datasets, prompts; NaN where no prompt could be
-        asked.
+        measure, share, chance, sd (of the means of the data sets), datasets, prompts; NaN if there is no such prompt.
     """
     rows = []
     for measure in MEASURES:
@@ -88,7 +87,7 @@ def _shares(
             raise ValueError(f"neighbors = {neighbors} but a prompt has only {few} candidates; pass fewer neighbors")
         same = (label[block][:, None] == label[None]) & ~barred  # (b, n)
         similarity = np.where(barred, -np.inf, embeddings[block] @ embeddings.T)  # (b, n)
-        # a stable order settles ties in the same way on every machine
+        # a stable sort orders ties in the same way on every machine
         nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :neighbors]
         rows = slice(start, start + len(block))
         shares[rows], chances[rows] = np.take_along_axis(same, nearest, 1).mean(1), same.sum(1) / candidates

@@ -14,17 +14,17 @@ NEAREST = 5  # prompts of the map among which a text is placed
 
 
 def place(found: Any, texts: Sequence[str]) -> pd.DataFrame:
-    """Where texts lie on the map: among their nearest prompts by cosine, nearer ones counting more.
+    """Where texts are on the map: among their nearest prompts by cosine; nearer prompts count more.
 
-    The methods of the map cannot all place further texts, and this can for each of them; a text that is a prompt of the
-    map lies where that prompt does.
+    Not all methods of the map can place further texts, but this works for each of them. A text that is a prompt of the
+    map is at the place of that prompt.
 
     Args:
         found: the result of `measure`.
         texts: at least one.
 
     Returns:
-        One row per text: x, y, text, cluster (whose center is nearest), name (of the cluster), nearest (the prompt with
+        One row per text: x, y, text, cluster (with the nearest center), name (of the cluster), nearest (the prompt with
         the highest cosine) and cosine.
 
     Raises:
@@ -63,10 +63,10 @@ def placed(own: np.ndarray, texts: list[str], found: Any) -> pd.DataFrame:
 
 
 def check_texts(texts: Sequence[str], name: str, least: int) -> None:
-    """ValueError unless there are so many texts, none of them empty, in a list."""
+    """ValueError unless there are at least `least` texts in a list, none of them empty."""
     if isinstance(texts, str):
         raise ValueError(f"{name} = {texts[:40]!r} is one text; pass a list of texts")
     if len(texts) < least:
-        raise ValueError(f"{name} holds {len(texts)} texts; pass at least {least}")
+        raise ValueError(f"{name} has {len(texts)} texts; pass at least {least}")
     if empty := [place for place, text in enumerate(texts) if not str(text).strip()]:
         raise ValueError(f"{name}[{empty[0]}] is empty; leave it out or fill it in")

@@ -8,22 +8,22 @@ import numpy as np
 import pandas as pd
 
 WORDS = 3  # of a name
-TOKEN = r"(?u)\b[^\W\d_][^\W_]+\b"  # two characters or more, the first a letter
+TOKEN = r"(?u)\b[^\W\d_][^\W_]+\b"  # two or more characters, the first one a letter
 
 
 def class_tfidf(texts: Sequence[str], labels: np.ndarray) -> pd.DataFrame:
-    """How much each word says of each class of texts: its frequency there times log(1 + average words per class / its
-    frequency everywhere). English stop words and numbers are left out.
+    """How typical each word is of each class of texts: its frequency there times log(1 + average words per class / its
+    total frequency). English stop words and numbers are left out.
 
     Args:
-        texts: n of them.
+        texts: n texts.
         labels: (n,), the class of each.
 
     Returns:
-        One row per class, one column per word; no columns where the texts have no word that counts.
+        One row per class, one column per word; no columns if the texts have no such word.
 
     Raises:
-        ValueError: for labels of other texts.
+        ValueError: for a different number of labels.
 
     Example:
         >>> scores = class_tfidf(["a red coin", "the coin fell", "a red cat", "one cat sat"], np.array([0, 0, 1, 1]))
@@ -33,7 +33,7 @@ def class_tfidf(texts: Sequence[str], labels: np.ndarray) -> pd.DataFrame:
     from sklearn.feature_extraction.text import CountVectorizer
 
     if len(texts) != len(labels):
-        raise ValueError(f"labels has {len(labels)} rows but there are {len(texts)} texts; give one label to each")
+        raise ValueError(f"labels has {len(labels)} rows but there are {len(texts)} texts; give each text one label")
     classes, codes = np.unique(labels, return_inverse=True)
     joined = [
         " ".join(text for text, own in zip(texts, codes, strict=True) if own == code) for code in range(len(classes))
@@ -47,9 +47,9 @@ def class_tfidf(texts: Sequence[str], labels: np.ndarray) -> pd.DataFrame:
 
 
 def cluster_names(texts: Sequence[str], labels: np.ndarray, words: int = WORDS) -> dict[int, str]:
-    """{cluster: its words with the highest `class_tfidf`}, "coin, heads, flips"; "cluster 3" where it has none.
+    """{cluster: its words with the highest `class_tfidf`}, "coin, heads, flips"; "cluster 3" if it has none.
 
-    Of a word and its plural only the better one is taken.
+    Of a word and its plural, only the better one is used.
 
     Example:
         >>> cluster_names(["a red coin", "two coins fell", "1 + 1", "7"], np.array([0, 0, 1, 1]), words=2)

@@ -1,4 +1,4 @@
-"""Which updates can a layer make, and which does it use? T-REX Fig. 1, Lemma 4.1, Theorems 4.2 and 4.3."""
+"""Which updates can a layer make, and which of them does it use? T-REX Fig. 1, Lemma 4.1, Theorems 4.2 and 4.3."""
 
 from __future__ import annotations
 

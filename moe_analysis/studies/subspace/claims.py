@@ -1,7 +1,7 @@
 """What T-REX's Fig. 1, Lemma 4.1 and Theorems 4.2 and 4.3 claim, declared before it was measured, and the verdicts.
 
-Of the two theorems only the titles are public to us: what is judged is our reading, and what trains or fits is a
-hypothesis of ours. Counts, spans and closed forms are exact.
+Only the titles of the two theorems are public to us: the claims judge our reading, and claims about training or fitting
+are our own hypotheses. Counts, spans and closed forms are exact.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from .used import USED_MEASURES
 
 MIXTURE = "LoRA-MoE"
 SAVING = (0.30, 0.40)  # the abstract's
-QUADRATIC = 1.5  # a growth exponent nearer to 2 than to 1
-DIRECTION = 1.0  # one direction more is the least that can matter
-CLOSER = 0.05  # of the best other error: less would not show on the figure's logarithmic axis
+QUADRATIC = 1.5  # a growth exponent closer to 2 than to 1
+DIRECTION = 1.0  # one more direction is the smallest difference that can matter
+CLOSER = 0.05  # of the best other error: less is not visible on the figure's logarithmic axis
 QUIETER = 0.1  # in the logarithm: a tenth less noise
 
 
 @singledispatch
 def claims(found: Any) -> list[Claim]:
-    """The claims that a result of this study decides; TypeError for a result of another."""
-    raise TypeError(f"found is {type(found).__name__}, which is no result of this study")
+    """The claims that a result of this study decides; TypeError for another object."""
+    raise TypeError(f"found is {type(found).__name__}, which is not a result of this study")
 
 
 @claims.register
 def of_systems(found: Systems) -> list[Claim]:
-    """The savings of the abstract on layers of other shapes; the abstract itself is judged with T-REX's Fig. 3."""
+    """The abstract's savings on layers of different shapes; the abstract itself is judged with T-REX's Fig. 3."""
     layers = found.layers[found.layers["method"] == MIXTURE].set_index("layer")["saving"]
     name, source = "trex_fig1_parameters_any_layer", "our reading of the T-REX abstract"
     statement = (
@@ -45,7 +45,7 @@ def of_systems(found: Systems) -> list[Claim]:
 
 
 def savings(name: str, source: str, counted: dict[str, float]) -> list[Claim]:
-    """A claim on each place where parameters were counted, {words: share saved against LoRA-MoE}."""
+    """One claim per place where parameters were counted, {words: share saved compared with LoRA-MoE}."""
     low, high = SAVING
     return [
         Claim(
@@ -68,7 +68,7 @@ def of_span(found: Span) -> list[Claim]:
     drawn = Claim(
         "trex_lemma41_drawn",
         "T-REX Lemma 4.1",
-        "every span of the figure is rank(A)·rank(B) (layers that agree)",
+        "every span of the figure is rank(A)·rank(B) (number of layers that agree)",
         int((gaps == 0).sum()),
         len(gaps),
         float(gaps.max()),
@@ -78,13 +78,13 @@ def of_span(found: Span) -> list[Claim]:
     grows = [
         growth(found.budgets, count, words)
         for count, words in (("factors", "the factors only"), ("factors+router", "the router too"))
-        if found.budgets["budget"].nunique() > 1  # through one point passes every power
+        if found.budgets["budget"].nunique() > 1  # any power fits one point
     ]
     return [whole_of("trex_lemma41", "T-REX Lemma 4.1", lemma, [drawn, *found.checks]), *grows]
 
 
 def growth(budgets: pd.DataFrame, count: str, words: str) -> Claim:
-    """How fast the span grows with a budget, of which there are two or more."""
+    """How fast the span grows with the budget; there are two or more budgets."""
     name, source = f"trex_lemma41_growth_{count.replace('+', '_')}", "our reading of T-REX Lemma 4.1"
     statement = f"the span grows as the product I·J with a budget that pays for {words} (exponent in the budget)"
     exponent = budget_exponent(budgets, count)
@@ -100,12 +100,12 @@ def budget_exponent(budgets: pd.DataFrame, count: str) -> float:
 
 @claims.register
 def of_used(found: Used) -> list[Claim]:
-    """What the factors of each mixing method reach, exactly; what tokens use beside LoRA-MoE, over seeds."""
+    """What the factors of each mixing method can reach, exactly; what tokens use, compared with LoRA-MoE, over seeds."""
     reached = [
         Claim(
             f"trex_lemma41_reached_{method}",
             "our reading of T-REX Lemma 4.1, trained",
-            f"trained factors of {method} have full rank, so that their span is I·J (layers that reach it)",
+            f"trained factors of {method} have full rank, so that their span is I·J (number of layers that reach it)",
             int((layers["span"] == layers["experts"]).sum()),
             len(layers),
             float((layers["experts"] - layers["span"]).max()),
@@ -145,15 +145,15 @@ def used_claim(method: str, means: pd.DataFrame) -> Claim:
 
 @claims.register
 def of_approximation(found: Approximation) -> list[Claim]:
-    """The closed forms, and who approximates best at equal budgets, family by family."""
+    """The closed forms, and which system approximates best at equal budgets, family by family."""
     source = "our reading of T-REX Theorem 4.2"
-    bound = "least errors of rank-1 experts by singular values, projections and Tucker-2 factors"
+    bound = "smallest errors of rank-1 experts from singular values, projections and Tucker-2 factors"
     best = [best_claim(found.by_seed, str(count)) for count in dict.fromkeys(found.by_seed["count"])]
     return [whole_of("trex_theorem42", source, bound, found.checks), *best]
 
 
 def best_claim(by_seed: pd.DataFrame, count: str) -> Claim:
-    """Mix-and-match against the best other system, seed by seed."""
+    """Mix-and-match compared with the best other system, seed by seed."""
     source, paid = "our reading of T-REX Theorem 4.2", count.replace("+", " and ")
     name, parts = f"trex_theorem42_best_{count.replace('+', '_')}", []
     rows = by_seed[by_seed["count"] == count]
@@ -178,7 +178,7 @@ def best_claim(by_seed: pd.DataFrame, count: str) -> Claim:
         part = Claim(
             f"{name}_{family}",
             source,
-            f"with {paid} paid, mix-and-match approximates {family} targets best",
+            f"if the budget pays for {paid}, mix-and-match approximates {family} targets best",
             kind="own",
             compares="1 - mix-and-match / best other system",
             endpoint="relative error",
@@ -190,7 +190,7 @@ def best_claim(by_seed: pd.DataFrame, count: str) -> Claim:
             "consistency check: when only factors count as parameters, mix-and-match contains every other system"
         )
         return whole_of(name, source, statement, parts, kind="exact")
-    statement = f"with {paid} paid, mix-and-match approximates every family of updates best"
+    statement = f"if the budget pays for {paid}, mix-and-match approximates every family of updates best"
     return whole_of(name, source, statement, parts)
 
 
@@ -198,7 +198,9 @@ def best_claim(by_seed: pd.DataFrame, count: str) -> Claim:
 def of_intuition(found: Intuition) -> list[Claim]:
     """The line search, and the noise of the router's gradient at every step after the start."""
     source = "our reading of T-REX Theorem 4.3"
-    search = "the best mix of router and prior is a line search; a better prior helps, and so may a worse one"
+    search = (
+        "the best mix of router and prior is found by a line search; a better prior helps, and a worse one may help"
+    )
     noise = np.log(found.noise.pivot(index=["step", "seed"], columns="prior", values="noise_to_signal"))
     gaps = noise["aligned"] - noise["none"]
     steps = sorted(found.noise["step"].unique())[1:]
@@ -206,7 +208,7 @@ def of_intuition(found: Intuition) -> list[Claim]:
         Claim(
             f"trex_theorem43_noise_step_{step}",
             source,
-            f"with an aligned prior the router's gradient is less noisy at step {step}",
+            f"with an aligned prior, the router's gradient is less noisy at step {step}",
             kind="own",
             compares="aligned prior - no prior",
             endpoint="log of gradient variance over squared mean",

@@ -24,8 +24,8 @@ FINE_TICKS, COARSE_TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), (0.005, 0.01, 0.02, 0
 def plot(found: Approximation) -> Figure:
     """The paper figure: errors by family of targets.
 
-    A panel per family, a line of dots per system, a marker per way of counting parameters; bars from the least to the
-    largest of the seeds; a ring marks the best of each count.
+    One panel per family, one row of dots per system, one marker per way of counting parameters; bars reach from the
+    lowest to the highest seed; a ring marks the best of each count.
     """
     summary = found.summary
     families, counts = summary["family"].unique(), list(summary["count"].unique())
@@ -69,7 +69,7 @@ def count_handles(counts: list[str]) -> list[Any]:
         for index, count in enumerate(counts)
     ]
     ring = Line2D([], [], linestyle="", marker="o", markersize=8, markerfacecolor="none", color="black")
-    ring.set_label("best of its kind")
+    ring.set_label("best with this budget")
     return [*handles, ring]
 
 

@@ -23,11 +23,11 @@ CASE_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#CC79A7")
 
 
 def plot(found: Intuition) -> Figure:
-    """The paper figure: line searches, gradient noise, and noise against no prior.
+    """The paper figure: line searches, gradient noise, and noise relative to no prior.
 
-    (a) loss along the line from the prior (ω = 0) to the router (ω = 1), a dot at the closed-form optimum;
-    (b) noise-to-signal of the router's gradient over training, shaded between seeds; (c) the same relative to no prior,
-    with 95 % intervals.
+    (a) loss along the line from the prior (ω = 0) to the router (ω = 1), with a dot at the closed-form optimum;
+    (b) noise-to-signal ratio of the router's gradient over training, shaded from the lowest to the highest seed;
+    (c) the same relative to no prior, with 95 % intervals.
     """
     with use_style():
         fig = figure(FULL_WIDTH, 3.6)
@@ -35,7 +35,7 @@ def plot(found: Intuition) -> Figure:
         draw_searches(first, found.searches)
         draw_noise(second, found.noise)
         draw_ratios(third, found.ratios)
-        title = "(a) cases, and how many of the random problems are of each"
+        title = "(a) cases, with their numbers of random problems"
         fig.legend(*first.get_legend_handles_labels(), loc="outside upper left", ncols=2, title=title)
         note_below(
             fig,
@@ -80,13 +80,13 @@ def draw_ratios(panel: Any, ratios: pd.DataFrame) -> None:
             marker=MARKERS[index + 1],
             label=PRIOR_LABELS[str(prior)],
         )
-    panel.set(xlabel="training step", ylabel="noise / noise without prior", title="(c) against no prior")
+    panel.set(xlabel="training step", ylabel="noise / noise without prior", title="(c) relative to no prior")
     panel.grid(axis="y")
     panel.legend(loc="best")
 
 
 def interactive(found: Intuition) -> go.Figure:
-    """Line searches on the left, one line per prior and seed of the gradient noise on the right."""
+    """Line searches on the left; gradient noise on the right, one line per prior and seed."""
     from plotly.subplots import make_subplots
 
     fig = make_subplots(1, 2, subplot_titles=["loss along the line from prior to router", "router gradient noise"])

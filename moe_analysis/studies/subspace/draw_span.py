@@ -28,8 +28,8 @@ COUNT_LABELS = {
 def plot(found: Span) -> Figure:
     """The paper figure: spans of all sizes above, spans at equal budgets below.
 
-    (a) span for every I, J with independent vectors; (b) span against I·J for all kinds of factors; then one panel per
-    way of counting parameters: span at equal budgets, both axes logarithmic.
+    (a) span for every I and J with independent vectors; (b) span against I·J for all kinds of factors; then one panel
+    per way of counting parameters: span at equal budgets, both axes logarithmic.
     """
     ranks, budgets = found.ranks, found.budgets
     counts = budgets["count"].unique()
@@ -45,7 +45,7 @@ def plot(found: Span) -> Figure:
             panel.set_title(f"({letter}) {COUNT_LABELS[count]}")
         panels[0].set_ylabel("span (dimensions)")
         panels[-1].legend(loc="upper left")
-        note_below(fig, found.note("A mark is one size, of random whole numbers, with exact ranks."))
+        note_below(fig, found.note("A mark is one size, measured with random whole numbers and exact ranks."))
     return fig
 
 
@@ -91,7 +91,7 @@ def draw_kinds(panel: Any, ranks: pd.DataFrame) -> None:
 
 
 def draw_budget(panel: Any, spans: pd.DataFrame) -> None:
-    """A line per system, span against parameter budget."""
+    """One line per system: span against parameter budget."""
     for index, (system, table) in enumerate(spans.groupby("system", sort=False)):
         label = LABELS[str(system)]
         panel.plot(
@@ -106,7 +106,7 @@ def draw_budget(panel: Any, spans: pd.DataFrame) -> None:
 
 
 def interactive(found: Span) -> go.Figure:
-    """Left the span against I·J for each kind of factors, right the span at equal budgets.
+    """On the left the span against I·J for each kind of factors, on the right the span at equal budgets.
 
     Hover shows I, J, both ranks, predicted and measured span; budget, size and span.
     """

@@ -1,4 +1,4 @@
-"""T-REX Fig. 1: LoRA, LoRA-MoE and T-REX drawn side by side, and an explorer of what their sizes cost and span."""
+"""T-REX Fig. 1: LoRA, LoRA-MoE and T-REX side by side, and an interactive figure of their spans and parameters."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 TOLD = ["I", "J", "experts", "span", "factor_parameters", "parameters"]
 FROZEN, PRIOR = "#D9D9D9", "#CC79A7"
-BOTTOM, FOOT, TOP = 1.4, 3.1, 9.3  # heights of the input line, of the down factors' feet and of the sum
+BOTTOM, FOOT, TOP = 1.4, 3.1, 9.3  # heights of the input line, of the bottom of the down factors, and of the sum
 
 
 def plot(found: Systems) -> Figure:
-    """The paper figure: (a) LoRA, (b) LoRA-MoE, (c) T-REX, each with what it costs.
+    """The paper figure: (a) LoRA, (b) LoRA-MoE, (c) T-REX, each with its parameters.
 
-    Each panel draws as many experts or vectors as its row of `found.parameters` has.
+    Each panel draws the number of experts or vectors in its row of `found.parameters`.
     """
     rows = found.parameters.set_index("system")
     with use_style():
@@ -40,12 +40,14 @@ def plot(found: Systems) -> Figure:
             draw(panel, rows.loc[system])
             panel.text(width / 2, -0.55, caption(rows.loc[system]), ha="center", va="top", fontsize=7, linespacing=1.4)
         features = f"{found.in_features} to {found.out_features} features"
-        note_below(fig, f"Trainable parameters of a layer from {features}, counted on the modules: exact, no seeds.")
+        note_below(
+            fig, f"Trainable parameters of a layer from {features}, counted on the modules; exact, without seeds."
+        )
     return fig
 
 
 def caption(row: pd.Series) -> str:
-    """What one system has and costs, in two lines."""
+    """The parts and parameters of one system, in two lines."""
     experts = "1 update" if row["experts"] == 1 else f"{row['experts']} experts"
     vectors = f"{row['down_vectors']} down + {row['up_vectors']} up vectors"
     rest = f" + {row['other_parameters']:,} routing" if row["other_parameters"] else ""
@@ -53,7 +55,7 @@ def caption(row: pd.Series) -> str:
 
 
 def draw_base(panel: Any) -> None:
-    """Input, frozen weight, sum and output, which all systems share."""
+    """Input, frozen weight, sum and output, which all systems have."""
     panel.text(1.5, 0.35, "$x$", ha="center", va="center", fontsize=11)
     panel.text(1.5, 10.55, "$y$", ha="center", va="center", fontsize=11)
     box(panel, 1.5, 5.3, 2.1, 3.6, "$W_0$\nfrozen", FROZEN)
@@ -131,23 +133,23 @@ PANELS = {"LoRA": (7.2, draw_lora), "LoRA-MoE": (10.4, draw_mixture), "T-REX": (
 
 
 def feed(panel: Any, places: list[float]) -> None:
-    """The input led to the foot of every down factor."""
+    """The input, connected to every down factor."""
     panel.plot([1.5, places[-1]], [BOTTOM, BOTTOM], color=SIGNAL, linewidth=1)
     for place in places:
         arrow(panel, (place, BOTTOM), (place, FOOT))
 
 
 def collect(panel: Any, places: list[float], height: float) -> None:
-    """The outputs of all up factors summed on one line into the sum."""
+    """The outputs of all up factors, connected to the sum."""
     for place in places:
         panel.plot([place, place], [height, TOP], color=SIGNAL, linewidth=1)
     arrow(panel, (places[-1], TOP), (1.8, TOP))
 
 
 def interactive(found: Systems) -> go.Figure:
-    """Span against parameters, a point per size.
+    """Span against parameters, one point per size.
 
-    Hover shows I, J, experts, measured span and parameters; buttons count the factors only, or the router too.
+    Hover shows I, J, experts, measured span and parameters; buttons count only the factors, or also the router.
     """
     import plotly.graph_objects as go
 
@@ -176,7 +178,7 @@ def interactive(found: Systems) -> go.Figure:
     )
     return arranged(
         fig,
-        title={"text": "Dimensions that a layer's updates span, against what it costs"},
+        title={"text": "Dimensions that a layer's updates span, against its parameters"},
         xaxis={"title": {"text": "trainable parameters, factors only"}},
         yaxis={"title": {"text": "measured span"}},
         legend={"title": {"text": "system"}},

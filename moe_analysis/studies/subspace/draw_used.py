@@ -1,4 +1,4 @@
-"""T-REX Lemma 4.1 on trained runs: how many of the reachable directions the routings of tokens use."""
+"""T-REX Lemma 4.1 on trained runs: how many of the reachable directions are used by the routings of tokens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
     from .measure import Used
 
-ROUNDING = 1e-14  # energy of float32's rounding: recorded gates say nothing below
+ROUNDING = 1e-14  # energy of float32's rounding: smaller values of recorded gates are meaningless
 
 
 def plot(found: Used) -> Figure:
     """The paper figure: energy of the routings above, ranks of every layer below.
 
-    (a) energy of the tokens' routings beyond their first k directions, mean over layers, shaded between seeds, with
-    each method's number of experts marked; (b), (c) numerical and effective rank in every layer, one dot per seed.
+    (a) energy of the tokens' routings beyond their first k directions, mean over layers, shaded from the lowest to the
+    highest seed, with each method's number of experts; (b), (c) numerical and effective rank in every layer, one dot
+    per seed.
     """
     with use_style():
         fig = figure(FULL_WIDTH, 5.0)
@@ -79,7 +80,7 @@ def draw_energy(panel: Any, bands: pd.DataFrame, used: pd.DataFrame) -> None:
 
 
 def draw_layers(panel: Any, used: pd.DataFrame, measure: str) -> None:
-    """A dot per layer and seed, a dash for the mean of the seeds; layers in the order of the frame."""
+    """One dot per layer and seed, a dash for the mean of the seeds; layers in the order of the frame."""
     modules, methods = list(used["module"].unique()), used["method"].unique()
     for index, method in enumerate(methods):
         table = used[used["method"] == method]
@@ -100,7 +101,7 @@ def layer_labels(used: pd.DataFrame, modules: list[str]) -> list[str]:
 
 
 def interactive(found: Used) -> go.Figure:
-    """Energy curves on the left, the ranks of every layer on the right, a button per measure."""
+    """Energy curves on the left, the ranks of every layer on the right, with one button per measure."""
     from plotly.subplots import make_subplots
 
     titles = ["share of energy beyond the first k directions", "directions used by layer"]

@@ -1,4 +1,4 @@
-"""I down and J up vectors in the rank plot: how many dimensions their experts span, and what they cost (Lemma 4.1)."""
+"""I down and J up vectors in the rank plot: the dimensions that their experts span, and their parameters (Lemma 4.1)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from ...drawing.explorer import Explorer, View, choice, slider
 from ...drawing.style import FULL_WIDTH, figure, use_style
+from ...evidence import counted
 from .draw_span import draw_heat, draw_kinds
 from .parameters import PAPER_DOWN, PAPER_UP
 
@@ -29,23 +30,12 @@ RING = {
 
 
 def widget(found: Span, num_down: int | None = None, num_up: int | None = None, kind: str = "independent") -> Explorer:
-    """I, J and the kind of vectors of the spans that were measured; the arguments are those shown first."""
-    return rank_widget(found.ranks, found.sizes, num_down, num_up, kind)
+    """Sliders for I and J, a list of kinds of vectors, and the two rank plots with a ring around the chosen size.
 
-
-def rank_widget(
-    ranks: pd.DataFrame,
-    sizes: pd.DataFrame,
-    num_down: int | None = None,
-    num_up: int | None = None,
-    kind: str = "independent",
-) -> Explorer:
-    """Sliders for I and J, a list of kinds of vectors, and the two rank plots with that size ringed.
-
-    In: `rank_plot_frame`, and `parameters_of_sizes` of its independent sizes. Every span was measured on the module.
-    num_down, num_up: the size ringed first (None: 4 and 8, the authors', or the largest that the frame has).
-    Raises ValueError for sizes and kinds that the frame does not hold.
+    num_down, num_up: the first size (None: 4 and 8, the authors' size, or the largest that was measured).
+    Raises ValueError for sizes and kinds that were not measured.
     """
+    ranks = found.ranks
     most = {name: int(ranks[name].max()) for name in ("I", "J")}
     num_down = min(PAPER_DOWN, most["I"]) if num_down is None else num_down
     num_up = min(PAPER_UP, most["J"]) if num_up is None else num_up
@@ -57,7 +47,7 @@ def rank_widget(
             f"Left, the measured span of every I and J with {kind} vectors, {one['measured']} at I = {num_down}, "
             f"J = {num_up}. Right, the span against the number of experts for all kinds of vectors."
         )
-        return View(rank_figure(ranks, one), alt, rank_note(one, sizes))
+        return View(rank_figure(ranks, one), alt, rank_note(one, found.sizes))
 
     controls = {
         "num_down": slider("num_down", "Down vectors I", num_down, 1, most["I"], "Vectors that read the input"),
@@ -89,7 +79,7 @@ def rank_figure(ranks: pd.DataFrame, one: pd.Series) -> Figure:
 
 
 def rank_note(one: pd.Series, sizes: pd.DataFrame) -> str:
-    """The lemma's numbers for one size, its parameters, and the LoRA-MoE that the same factors pay for."""
+    """The lemma's numbers for one size, its parameters, and the largest LoRA-MoE with as many factor parameters."""
     at = sizes[(sizes["system"] == "T-REX") & (sizes["I"] == one["I"]) & (sizes["J"] == one["J"])].iloc[0]
     lines = [
         f"{one['I']} + {one['J']} vectors make {one['experts']} experts; rank(A) = {one['rank_a']}, rank(B) = "
@@ -100,8 +90,7 @@ def rank_note(one: pd.Series, sizes: pd.DataFrame) -> str:
     if len(mixtures):
         other = mixtures.loc[mixtures["experts"].idxmax()]
         lines.append(
-            f"LoRA-MoE with no more in its factors: {other['experts']} rank-1 expert"
-            f"{'s' if other['experts'] > 1 else ''}, span {other['span']}, {other['parameters']:,} parameters "
-            "with the router."
+            f"LoRA-MoE with at most as many in its factors: {counted(other['experts'], 'rank-1 expert')}, "
+            f"span {other['span']}, {other['parameters']:,} parameters with the router."
         )
     return "\n".join(lines)

@@ -34,25 +34,25 @@ class Systems(Result):
     """LoRA, LoRA-MoE and T-REX side by side, with parameters counted on the real modules.
 
     Args:
-        in_features, out_features: of the layer that is drawn.
-        parameters: of the three systems that are drawn, as `figure1_parameters` returns them.
+        in_features, out_features: of the drawn layer.
+        parameters: of the three drawn systems, as `figure1_parameters` returns them.
         sizes: span and parameters of every size, as `parameters_of_sizes` returns them.
         backbone: adapters on the runs' backbone, as `backbone_parameters` returns them.
         layers: the authors' sizes on typical layers, as `layer_parameters` returns them.
-        by_dataset: accuracy of the runs beside guessing.
+        by_dataset: accuracy of the runs, with that of guessing.
     """
 
     item = "trex_fig1"
     title = "T-REX Fig. 1: LoRA, LoRA-MoE and T-REX"
     question = "How do I + J vectors make I·J experts, and what does that save?"
     how_to_read = (
-        "Each panel is one layer: below its parts, the trainable parameters of factors and routing, counted on the "
-        "modules. A router costs in_features per expert in both mixtures."
+        "Each panel is one layer. Below its parts are the trainable parameters of factors and routing, counted on the "
+        "modules. In both mixtures, the router has in_features parameters per expert."
     )
     how_to_explore = (
-        "One dot per size of a layer: how many dimensions its updates span, measured, against its trainable "
-        "parameters, counted on the module with or without the router. A router costs in_features per expert in both "
-        "mixtures."
+        "One dot per size of a layer: the measured number of dimensions that its updates span, against its trainable "
+        "parameters, counted on the module with or without the router. In both mixtures, the router has in_features "
+        "parameters per expert."
     )
     drawing, exploring = "draw_systems", ""
 
@@ -80,7 +80,7 @@ class Span(Result):
         ranks: every I, J and kind of vectors, as `rank_plot_frame` returns them.
         equal_factors: the same vectors in each system, as `span_table` returns them.
         budgets: the largest systems within a budget, as `span_by_budget` returns them.
-        sizes: what each size of independent vectors costs, as `parameters_of_sizes` returns it.
+        sizes: the parameters of each size of independent vectors, as `parameters_of_sizes` returns them.
         checks: the checks of the lemma in `theory`.
     """
 
@@ -88,16 +88,17 @@ class Span(Result):
     title = "T-REX Lemma 4.1: the span of the updates"
     question = "How many dimensions do the updates of I + J vectors span?"
     how_to_read = (
-        "Spans are measured on the module with whole numbers and exact ranks. (a) Independent vectors: I·J. (b) All "
-        "kinds of vectors; on the line the span is I·J. (c, d) The largest span that a budget buys, without and with "
-        "the router."
+        "Spans are measured on the module with whole numbers and exact ranks. (a) Independent vectors span I·J "
+        "dimensions. (b) All kinds of vectors; on the line the span is I·J. (c, d) The largest span within a budget, "
+        "without and with the router."
     )
     how_to_explore = (
         "Spans are measured on the module with whole numbers and exact ranks. “Lemma 4.1”: all kinds of vectors; for "
-        "independent ones the span is I·J. The other panels: the largest span that a budget buys, without and with "
-        "the router."
+        "independent ones the span is I·J. The other panels: the largest span within a budget, without and with the "
+        "router."
     )
     drawing = "draw_span"
+    saved = ("ranks", "equal_factors", "budgets")
 
     ranks: pd.DataFrame
     equal_factors: pd.DataFrame
@@ -105,19 +106,15 @@ class Span(Result):
     sizes: pd.DataFrame
     checks: Sequence[Claim] = field(repr=False)
 
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"ranks": self.ranks, "equal_factors": self.equal_factors, "budgets": self.budgets}
-
 
 @dataclass(frozen=True, eq=False)
 class Used(Result):
-    """What trained factors reach and what tokens use of it.
+    """The directions that trained factors can reach, and those that tokens use.
 
     Args:
         used: one row per method, seed and layer, as `used_by_runs` returns it; "T-REX, router alone" is
             without the share of the prior.
-        reached: what the factors allow, as `reached_by_runs` returns it.
+        reached: what the factors can reach, as `reached_by_runs` returns it.
         energy: energy of the routings beyond their first directions, as `energy_bands` returns it.
     """
 
@@ -125,15 +122,16 @@ class Used(Result):
     title = "T-REX Lemma 4.1: what trained models use"
     question = "How many of the directions that a layer can reach do its tokens use?"
     how_to_read = (
-        "(a) Share of the squared routings that their first k directions leave out, mean over layers, shaded between "
-        "the extremes of the seeds. (b, c) One dot per layer and seed, a dash for the mean of the seeds."
+        "(a) The share of the squared routings that their first k directions do not cover, mean over layers, shaded "
+        "from the lowest to the highest seed. (b, c) One dot per layer and seed, a dash for the mean of the seeds."
     )
     how_to_explore = (
         "“share of energy beyond the first k directions”: the share of the squared routings that their first k "
-        "directions leave out, mean over layers and seeds; point at a mark for the extremes of the seeds. “directions "
-        "used by layer”: one dot per layer and seed, of the measure in the menu."
+        "directions do not cover, mean over layers and seeds; point at a mark for the lowest and the highest seed. "
+        "“directions used by layer”: one dot per layer and seed, for the measure that the buttons choose."
     )
     drawing, exploring = "draw_used", ""
+    saved = ("summary", "used", "reached", "energy")
 
     used: pd.DataFrame
     reached: pd.DataFrame
@@ -141,12 +139,8 @@ class Used(Result):
 
     @property
     def summary(self) -> pd.DataFrame:
-        """One row per method: what is reached, and what is used with its 95 % interval over seeds, as text."""
+        """One row per method: what can be reached, and what is used with its 95 % interval over seeds, as text."""
         return used_summary(self.used, self.reached)
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"summary": self.summary, "used": self.used, "reached": self.reached, "energy": self.energy}
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,27 +156,24 @@ class Approximation(Result):
     title = "T-REX Theorem 4.2, our reading: approximation at equal budgets"
     question = "Which system approximates a family of updates best when all have the same budget?"
     how_to_read = (
-        "A dot is the mean error over the seeds of the targets, a bar shows their extremes, and the marker says what "
-        "is counted in the budget; a ring marks the best system of each marker. LoRA's error is exact, the others "
-        "are upper bounds."
+        "A dot is the mean error over the seeds of the targets, a bar reaches from the lowest to the highest seed, and "
+        "the marker shows what is counted in the budget; a ring marks the best system of each marker. LoRA's error is "
+        "exact, the others are upper bounds."
     )
     how_to_explore = (
-        "A mark is the mean error over the seeds of the targets, a bar shows their extremes, and the marker says what "
-        "is counted in the budget. LoRA's error is exact, the others are upper bounds."
+        "A mark is the mean error over the seeds of the targets, a bar reaches from the lowest to the highest seed, and "
+        "the marker shows what is counted in the budget. LoRA's error is exact, the others are upper bounds."
     )
     drawing, exploring = "draw_approximation", ""
+    saved = ("summary", "by_seed")
 
     by_seed: pd.DataFrame
     checks: Sequence[Claim] = field(repr=False)
 
     @property
     def summary(self) -> pd.DataFrame:
-        """Means and extremes over seeds, as `approximation_summary` returns them."""
+        """Mean, lowest and highest seed, as `approximation_summary` returns them."""
         return approximation_summary(self.by_seed)
-
-    @property
-    def numbers(self) -> Mapping[str, Any]:
-        return {"summary": self.summary, "by_seed": self.by_seed}
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,13 +190,13 @@ class Intuition(Result):
     title = "T-REX Theorem 4.3, our reading: router and intuition"
     question = "When does the intuition help the router, and does it make the router's gradient less noisy?"
     how_to_read = (
-        "(a) Loss between the prior alone (ω = 0) and the router alone (ω = 1); a dot is the closed form. (b) Gradient "
-        "variance over the squared mean, shaded between seeds. (c) The same over that without a prior, with 95 % "
-        "intervals over seeds; the mismatched prior is the control."
+        "(a) Loss between the prior alone (ω = 0) and the router alone (ω = 1); a dot is the closed form. (b) Variance "
+        "of the gradient divided by its squared mean, shaded from the lowest to the highest seed. (c) The same, divided "
+        "by the value without a prior, with 95 % intervals over seeds; the mismatched prior is the control."
     )
     how_to_explore = (
         "“loss along the line from prior to router”: the prior alone is at ω = 0, the router alone at ω = 1, and a "
-        "dot is the closed form. “router gradient noise”: the variance of the router's gradient over its squared "
+        "dot is the closed form. “router gradient noise”: the variance of the router's gradient divided by its squared "
         "mean, one line per seed; the mismatched prior is the control."
     )
     drawing, exploring = "draw_intuition", ""
@@ -216,7 +207,7 @@ class Intuition(Result):
 
     @property
     def ratios(self) -> pd.DataFrame:
-        """Noise against that without a prior, as `noise_against_none` returns it."""
+        """Noise relative to no prior, as `noise_against_none` returns it."""
         return noise_against_none(self.noise)
 
     @property
@@ -235,10 +226,10 @@ def measure_systems(
     """Count the parameters of the systems, and compare the runs' accuracies.
 
     Args:
-        runs: of one backbone and suite, T-REX and LoRA-MoE among them.
-        adapters: PEFT configuration of each method to count; None are those of the runs.
-        in_features, out_features: of the layer that is drawn.
-        max_rank: the largest I and J of the sizes that are offered.
+        runs: of one backbone and suite, including T-REX and LoRA-MoE.
+        adapters: PEFT configurations of the methods to count; None takes those of the runs.
+        in_features, out_features: of the drawn layer.
+        max_rank: the largest I and J of the sizes in the interactive figure.
 
     Raises:
         ValueError: for no runs, and for runs of several backbones or suites.
@@ -275,14 +266,14 @@ def measure_span(
     in_features: int = 128,
     out_features: int = 128,
 ) -> Span:
-    """Measure the span of every size, and of the largest systems that a budget buys.
+    """Measure the span of every size, and of the largest systems within a budget.
 
     Args:
         max_rank: the largest I and J.
         budgets: trainable parameters of a layer.
-        features: in and out, of the layer that the budgets buy.
+        features: inputs and outputs of the layer to which the budgets apply.
         num_experts: of LoRA-MoE.
-        in_features, out_features: of the layer whose parameters the knobs tell.
+        in_features, out_features: of the layer whose parameters the widget shows.
 
     Example:
         >>> found = measure_span(max_rank=2, budgets=[4096], features=64)
@@ -305,7 +296,7 @@ def measure_used(runs: Runs, prompts: int = 4) -> Used:
 
     Args:
         runs: of one suite, with routed adapters; usually LoRA-MoE, mix-and-match and T-REX at the same seeds.
-        prompts: test rows of each data set.
+        prompts: number of test rows per data set.
 
     Raises:
         ValueError: for no runs, runs of several suites, and runs without a routed adapter.
@@ -322,7 +313,7 @@ def measure_used(runs: Runs, prompts: int = 4) -> Used:
     for run in runs:
         model, scores = run.model(), run.intuition(test)
         modules = adapter_modules(model)
-        # as the run was trained: in its form of prompt and to its length
+        # as in the run's training: in its prompt form and with its maximum length
         by_module, tokens = record_gates(model, run.tokenizer, test, scores, run.config.max_length, run.config.form)
         adapters.append((run, modules))
         gates.append((run, by_module))
@@ -347,7 +338,7 @@ def measure_approximation(
         parameters: the budget.
         num_experts: of LoRA-MoE.
         seeds: of the targets.
-        restarts: fits from random starts, beside the one from a smaller system's solution.
+        restarts: fits from random starts, in addition to the one from a smaller system's solution.
 
     Example:
         >>> found = measure_approximation(parameters=144, num_experts=2, seeds=(0,), restarts=0)
@@ -366,12 +357,12 @@ def measure_approximation(
 def measure_intuition(
     seeds: int | Sequence[int] = (0, 1, 2, 3, 4), steps: int | Sequence[int] = (0, 10, 20, 50, 100), problems: int = 200
 ) -> Intuition:
-    """Search lines between router and prior, and train routers with an aligned, a mismatched and no prior.
+    """Search on lines between router and prior, and train routers with an aligned prior, a mismatched prior and none.
 
     Args:
         seeds: of the synthetic tasks.
-        steps: of training at which the gradient is looked at, rising; the first is taken as the start.
-        problems: random routing problems, of which one of each case is shown.
+        steps: training steps at which the gradient is measured, in increasing order; the first one is the start.
+        problems: number of random routing problems; one of each case is shown.
 
     Example:
         >>> found = measure_intuition(seeds=(0, 1), steps=(0, 2), problems=40)
@@ -381,7 +372,7 @@ def measure_intuition(
     seeds, steps = listed(seeds), listed(steps)
     if len(steps) < 2:
         raise ValueError(
-            f"steps = {steps[0]} is the start alone; pass later ones, too, such as steps=(0, {steps[0] or 20})"
+            f"steps = {steps[0]} is only the start; pass later steps too, such as steps=(0, {steps[0] or 20})"
         )
     return Intuition(
         searches=line_search_frame(problems=problems),

@@ -1,4 +1,4 @@
-"""Trainable parameters counted on the modules: of a layer, of a backbone, and compared with the span they give."""
+"""Trainable parameters counted on the modules: of a layer, of a backbone, and compared with the span."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def backbone_parameters(base: Any, configs: Mapping[str, Any], reference: str = 
     """Adapter parameters of each PEFT configuration on a copy of `base`, the model to adapt.
 
     Columns method, parameters, saving: the share that `reference` saves against the method (negative: it costs more).
-    Raises ValueError when configs does not hold the reference.
+    Raises ValueError if configs does not have the reference.
 
     >>> from moe_analysis.presets import methods
     >>> backbone_parameters(base, methods()).round(3)
@@ -42,17 +42,17 @@ def backbone_parameters(base: Any, configs: Mapping[str, Any], reference: str = 
     from peft import get_peft_model
 
     if reference not in configs:
-        raise ValueError(f"reference = {reference!r} is not among the methods {', '.join(configs)}")
+        raise ValueError(f"reference = {reference!r} is not one of the methods {', '.join(configs)}; add it")
     counts = {name: trainable(get_peft_model(deepcopy(base), config)) for name, config in configs.items()}
     return _with_saving(pd.DataFrame({"method": list(counts), "parameters": list(counts.values())}), reference)
 
 
 def layer_parameters(layers: Mapping[str, tuple[int, int]] | None = None) -> pd.DataFrame:
-    """T-REX's comparison in its authors' sizes on layers of given (in_features, out_features).
+    """T-REX's comparison with its authors' sizes on layers of given (in_features, out_features).
 
-    8 experts of rank 4 (LoRA-MoE, SiRA) against 4 down and 8 up vectors (T-REX).
+    8 experts of rank 4 (LoRA-MoE, SiRA) are compared with 4 down and 8 up vectors (T-REX).
     Columns layer, method, factor_parameters, router_parameters (with T-REX's scalars), parameters, and saving as in
-    `backbone_parameters`. Modules live on the meta device: nothing is allocated.
+    `backbone_parameters`. Modules are on the meta device, so no memory is allocated.
 
     >>> layer_parameters({"square": (128, 128)})[["method", "parameters", "saving"]].round(3)
          method  parameters  saving
@@ -76,7 +76,7 @@ def layer_parameters(layers: Mapping[str, tuple[int, int]] | None = None) -> pd.
 
 
 def paper_modules(in_features: int, out_features: int) -> dict[str, Any]:
-    """The modules of T-REX's comparison, in the sizes of its authors' code."""
+    """The modules of T-REX's comparison, with the sizes of its authors' code."""
     from ...adapters import MoeLora, MoeLoraConfig, Sira, SiraConfig, TRex, TRexConfig
 
     mixture = MoeLoraConfig(num_experts=PAPER_EXPERTS, r=PAPER_RANK)
@@ -95,10 +95,10 @@ def _with_saving(frame: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def parameters_of_sizes(sizes: Sequence[tuple[int, int, int]], in_features: int, out_features: int) -> pd.DataFrame:
-    """Span and parameters of T-REX layers, for sizes of (I, J, measured span) as `rank_plot_frame` has them.
+    """Span and parameters of T-REX layers, for sizes (I, J, measured span) as in `rank_plot_frame`.
 
     Columns system, I, J, experts, span, factor_parameters, parameters (with router and scalars), one row per size; then
-    for comparison LoRA-MoE with 1 to max(I) rank-1 experts and LoRA of those ranks, at their spans E and 1.
+    for comparison LoRA-MoE with 1 to max(I) rank-1 experts and LoRA of these ranks, with their spans E and 1.
 
     >>> parameters_of_sizes([(2, 2, 4)], 128, 128)[["system", "experts", "span", "parameters"]]
          system  experts  span  parameters
@@ -130,7 +130,7 @@ def figure1_parameters(in_features: int, out_features: int, num_down: int = 2, n
 
     Columns system, down_vectors, up_vectors, experts, factor_parameters, other_parameters (router, scalars)
     and parameters.
-    LoRA is PEFT's own at rank num_down·num_up, LoRA-MoE has as many rank-1 experts.
+    LoRA is PEFT's own with rank num_down·num_up; LoRA-MoE has the same number of rank-1 experts.
 
     >>> figure1_parameters(128, 128)[["system", "experts", "factor_parameters", "parameters"]]
          system  experts  factor_parameters  parameters

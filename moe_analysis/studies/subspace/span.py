@@ -1,4 +1,4 @@
-"""Which subspace of updates a layer can reach, and how much of it a budget of parameters gives (T-REX Lemma 4.1)."""
+"""Which subspace of updates a layer can reach, and how large it is for a budget of parameters (T-REX Lemma 4.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...theory.trex_approximation import COUNTS, sizes
 
 
 def rank_plot_frame(max_rank: int = 8, kinds: tuple[str, ...] = KINDS, seed: int = 0) -> pd.DataFrame:
-    """Lemma 4.1 measured on the TRex module for every I, J <= max_rank and kind of factors.
+    """Lemma 4.1, measured on the TRex module for all I, J <= max_rank and all kinds of factors.
 
     Columns I, J, kind, rank_a, rank_b, predicted (rank_a · rank_b), measured, experts (I·J).
 
@@ -27,10 +27,10 @@ def rank_plot_frame(max_rank: int = 8, kinds: tuple[str, ...] = KINDS, seed: int
 def span_table(
     r: int = 6, in_features: int = 24, out_features: int = 24, num_experts: int = 3, seed: int = 0
 ) -> pd.DataFrame:
-    """The same r down and r up vectors used by each system, one row per system, spans measured on the modules.
+    """The same r down and r up vectors in each system, one row per system, with spans measured on the modules.
 
     Columns system, experts, factor_parameters, router_parameters (in_features per expert), span, rank_of_one_update
-    (the largest possible). Raises ValueError when num_experts does not divide r.
+    (the largest possible). Raises ValueError if num_experts does not divide r.
 
     >>> span_table()[["system", "experts", "span", "rank_of_one_update"]]
                      system  experts  span  rank_of_one_update
@@ -42,7 +42,7 @@ def span_table(
     if r % num_experts:
         raise ValueError(f"num_experts = {num_experts} does not divide r = {r}; choose a divisor of r")
     if r > min(in_features, out_features):
-        raise ValueError(f"r = {r} exceeds the layer, {out_features} x {in_features}; choose a smaller r")
+        raise ValueError(f"r = {r} is larger than the layer, {out_features} x {in_features}; choose a smaller r")
     rng = np.random.default_rng(seed)
     A, B = rng.standard_normal((r, in_features)), rng.standard_normal((out_features, r))
     grouped_a = A.reshape(num_experts, -1, in_features)
@@ -66,10 +66,10 @@ def span_by_budget(
     num_experts: int = 4,
     counts: Sequence[str] = ("factors", "factors+router"),
 ) -> pd.DataFrame:
-    """Span (Lemma 4.1, independent vectors) of the largest system that a parameter budget pays for.
+    """Span (Lemma 4.1, independent vectors) of the largest system within a parameter budget.
 
     Columns count ("factors": as the lemma counts; "factors+router": as a layer is built), budget, system, size, span.
-    With the router counted an expert costs in_features whatever the system, so the lead of mix-and-match is bounded.
+    If the router is counted, an expert costs in_features in every system, so the lead of mix-and-match is bounded.
     Raises ValueError for an unknown count.
 
     >>> span_by_budget([4096], 64, 64, counts=["factors"])[["system", "size", "span"]]
@@ -80,7 +80,7 @@ def span_by_budget(
     3  mix_and_match  32x32  1024
     """
     if unknown := set(counts) - set(COUNTS):
-        raise ValueError(f"counts = {sorted(unknown)} unknown; choose of {', '.join(COUNTS)}")
+        raise ValueError(f"counts = {sorted(unknown)} is unknown; choose from {', '.join(COUNTS)}")
     rows = []
     for count in counts:
         for budget in budgets:

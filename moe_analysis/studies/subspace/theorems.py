@@ -1,4 +1,4 @@
-"""The numbers of T-REX Theorems 4.2 and 4.3 in our reading: frames over families, budgets, priors and seeds."""
+"""The numbers of T-REX Theorems 4.2 and 4.3, in our reading: tables over families, budgets, priors and seeds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def approximation_frame(
     from threadpoolctl import threadpool_limits
 
     frames = []
-    with threadpool_limits(1):  # matrices this small only make the threads of BLAS wait for each other
+    with threadpool_limits(1):  # for such small matrices, several threads of BLAS only wait for each other
         for family, seed, count in product(FAMILIES, seeds, COUNTS):
             targets = target_family(family, seed=seed)
             errors = approximation_errors(targets, parameters, num_experts, count, restarts, seed)
@@ -46,7 +46,7 @@ def approximation_frame(
 
 
 def approximation_summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns family, count, method, size, mean, low, high (over seeds), best: least mean of its family and count.
+    """Columns family, count, method, size, mean, low, high (over seeds), best: smallest mean of its family and count.
 
     >>> found = approximation_summary(approximation)
     >>> found.groupby(["family", "count"])["best"].sum().unique().tolist()  # one best of each
@@ -69,7 +69,7 @@ def case_of(parabola: Parabola) -> str:
 def line_search_frame(seed: int = 0, points: int = 101, problems: int = 200) -> pd.DataFrame:
     """Theorem 4.3: one random quadratic routing problem of each case, along the line from prior to router.
 
-    Of the problems of a case the one whose best share is nearest to one half is shown, where it shows most.
+    Of the problems of a case, the one whose best share is closest to one half is shown, because there it is clearest.
 
     Columns case, omega, loss (of the mix, evaluated point by point, in units of its larger end), best_omega and
     best_loss (closed form), problems: how many of the drawn problems fall into the case.
@@ -110,7 +110,7 @@ def noise_against_none(noise: pd.DataFrame) -> pd.DataFrame:
     """`router_gradient_noise` relative to no prior, paired by seed and step.
 
     Columns prior, step, ratio (geometric mean over seeds), low, high (95 % t interval on the logarithms), seeds;
-    one row each for "aligned" and "mismatched" and every step. Below 1 the prior makes the gradient less noisy.
+    one row for each step of "aligned" and "mismatched". Below 1, the prior makes the gradient less noisy.
 
     >>> noise_against_none(noise)[["prior", "step", "seeds"]]
             prior  step  seeds

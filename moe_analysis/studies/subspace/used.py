@@ -1,7 +1,7 @@
-"""Which update directions trained runs reach and use: T-REX Lemma 4.1 read from recorded routings, layer by layer.
+"""Which update directions trained runs reach and use: T-REX Lemma 4.1 from recorded routings, layer by layer.
 
-For independent vectors G ↦ B Gᵀ A is injective, so the routings of the tokens, a (tokens, I·J) matrix, have the
-rank of the updates themselves: no matrix of the layer's size is ever formed.
+For independent vectors G ↦ B Gᵀ A is injective, so the routings of the tokens, a (tokens, I·J) matrix, have the same
+rank as the updates. No matrix of the layer's size is needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Recordings = Iterable[tuple[Any, Mapping[str, Any]]]
 
 
 def routing_spectrum(gates: Any) -> np.ndarray:
-    """Singular values, falling, of recorded routings: gates (tokens, E) or (tokens, I, J), array or CPU tensor.
+    """Singular values of recorded routings, largest first: gates (tokens, E) or (tokens, I, J), array or CPU tensor.
 
     Raises ValueError for gates without a token dimension, without tokens, or not finite.
     """
@@ -36,12 +36,12 @@ def _routing_matrix(gates: Any) -> np.ndarray:
     if values.ndim < 2 or values.size == 0:
         raise ValueError(f"gates has shape {values.shape}; pass (tokens, experts) or (tokens, I, J) with tokens in it")
     if not np.isfinite(values).all():
-        raise ValueError("gates holds NaN or infinite values; drop those tokens before measuring")
+        raise ValueError("gates contains NaN or infinite values; drop those tokens before measuring")
     return values.reshape(values.shape[0], -1)  # (tokens, experts)
 
 
 def _triangle(matrix: np.ndarray, centred: bool) -> np.ndarray:
-    """The R of a QR decomposition, (min(tokens, experts), experts): the same singular values in far less work."""
+    """The R of a QR decomposition, (min(tokens, experts), experts): the same singular values with much less work."""
     values = matrix.astype(np.float64)
     return np.asarray(np.linalg.qr(values - values.mean(0) if centred else values, mode="r"))
 
@@ -55,15 +55,15 @@ def effective_rank(singular: np.ndarray) -> float:
 def used_dimension(gates: Any) -> dict[str, Any]:
     """The dimension that tokens use, from their routings (tokens, E) or (tokens, I, J).
 
-    tokens, experts; rank_<tolerance>: singular values above tolerance × the largest, None where the gates' own
-    precision is coarser than the tolerance; effective_rank; centred_rank_<tolerance> (against the same largest value,
-    0 when every token gets the same update) and centred_effective_rank, of the deviations from the mean routing;
-    top_share: energy (squared singular value) of the first direction, the part that a fixed update could give.
+    tokens, experts; rank_<tolerance>: number of singular values above tolerance × the largest, None if the precision of
+    the gates is coarser than the tolerance; effective_rank; centred_rank_<tolerance> (with the same largest value, 0 if
+    every token gets the same update) and centred_effective_rank, of the deviations from the mean routing; top_share:
+    energy (squared singular value) of the first direction, the part that a fixed update could give.
     """
     matrix = _routing_matrix(gates)
     resolution = np.finfo(matrix.dtype).eps if np.issubdtype(matrix.dtype, np.floating) else 0.0
     plain, centred = (np.linalg.svd(_triangle(matrix, flag), compute_uv=False) for flag in (False, True))
-    # what is left of identical tokens after centering is rounding, measured against the size before centering
+    # after centering, identical tokens leave only rounding errors, relative to the size before centering
     floor = max(resolution, np.finfo(np.float64).eps) * max(matrix.shape) * plain[0]
     centred = np.where(centred > floor, centred, 0.0)
     result: dict[str, Any] = {"tokens": matrix.shape[0], "experts": matrix.shape[1]}
@@ -77,7 +77,7 @@ def used_dimension(gates: Any) -> dict[str, Any]:
 
 
 def trained_span(A: Any, B: Any) -> dict[str, int]:
-    """Dimension that trained factors can reach over all routings, at a relative tolerance of 1e-6 on singular values.
+    """Dimension that trained factors can reach with all routings, at a relative tolerance of 1e-6 on singular values.
 
     T-REX A (I, in), B (out, J): rank_a, rank_b, experts I·J and span = rank_a · rank_b (Lemma 4.1).
     LoRA-MoE A (E, r, in), B (E, out, r): the ranks of all vectors together, experts E, and the span of its E matrices.
@@ -90,7 +90,9 @@ def trained_span(A: Any, B: Any) -> dict[str, int]:
         rank_a, rank_b = numerical_rank(A, FULL), numerical_rank(B, FULL)
         return {"rank_a": rank_a, "rank_b": rank_b, "experts": A.shape[0] * B.shape[1], "span": rank_a * rank_b}
     if A.ndim != 3 or B.ndim != 3 or A.shape[:2] != (B.shape[0], B.shape[2]):
-        raise ValueError(f"A {A.shape}, B {B.shape} are no factors; pass (I, in), (out, J) or (E, r, in), (E, out, r)")
+        raise ValueError(
+            f"A {A.shape} and B {B.shape} are not factors; pass (I, in), (out, J) or (E, r, in), (E, out, r)"
+        )
     down, up = A.reshape(-1, A.shape[2]), np.concatenate(list(B), axis=1)  # (E*r, in), (out, E*r)
     # B_e A_e = Q_b (R_b)_e (R_a)_eᵀ Q_aᵀ: the small cores have the span of the full matrices
     right = np.asarray(np.linalg.qr(down.T, mode="r")).T.reshape(*A.shape[:2], -1)  # (E, r, k)
@@ -118,7 +120,7 @@ def used_by_runs(recordings: Recordings, method: str | None = None) -> pd.DataFr
     """Dimension that each run's tokens use in each layer, from pairs (run, {module: gates (tokens, experts)}).
 
     Columns method, seed, module, layer, target and those of `used_dimension`; ranks are <NA> at tolerances
-    finer than the recorded precision. method: a label in place of the runs' own.
+    finer than the recorded precision. method: a label that replaces the runs' own.
     Raises ValueError for no runs, or a run without modules.
 
     >>> used = used_by_runs(gates)
@@ -137,7 +139,7 @@ def used_by_runs(recordings: Recordings, method: str | None = None) -> pd.DataFr
 
 
 def energy_by_runs(recordings: Recordings, method: str | None = None) -> pd.DataFrame:
-    """How much of the routings' energy (squared singular values) lies beyond their first k directions.
+    """The share of the routings' energy (squared singular values) beyond their first k directions.
 
     Columns method, seed, module, direction (k, from 0), beyond (share of the energy, 1 at k = 0, falling to 0).
 
@@ -149,7 +151,7 @@ def energy_by_runs(recordings: Recordings, method: str | None = None) -> pd.Data
     for run, gates in _checked(recordings):
         for module, values in gates.items():
             energy = routing_spectrum(values) ** 2
-            # summed from the small end: one minus a cumulative share would lose what is below rounding
+            # summed from the smallest value, because one minus a cumulative share would lose values below rounding
             beyond = np.append(energy[::-1].cumsum()[::-1], 0.0) / energy.sum()
             frames.append(
                 pd.DataFrame(
@@ -171,7 +173,7 @@ def energy_bands(energy: pd.DataFrame) -> pd.DataFrame:
 def reached_by_runs(adapters: Recordings) -> pd.DataFrame:
     """Dimension that each run's trained factors can reach in each layer, from pairs (run, {module: adapter}).
 
-    An adapter has A and B as `TRex` or `MoeLora`. Columns method, seed, module, rank_a, rank_b, experts, span.
+    An adapter has A and B like `TRex` or `MoeLora`. Columns method, seed, module, rank_a, rank_b, experts, span.
 
     >>> reached = reached_by_runs(adapters)
     >>> reached.groupby("method", sort=False)["span"].max().to_dict()
@@ -187,11 +189,11 @@ def reached_by_runs(adapters: Recordings) -> pd.DataFrame:
 
 
 def used_summary(used: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
-    """One row per method: experts, what the factors reach, and what tokens use as mean over layers and seeds.
+    """One row per method: experts, what the factors reach, and what tokens use, as means over layers and seeds.
 
-    Columns method, experts, reached (least and largest span of a layer, as text; "–" for a method without factors of
-    its own), then for each measure its mean and
-    the 95 % interval over seeds as text, "14.2 [13.1, 15.3]"; "–" where no run was recorded precisely enough.
+    Columns method, experts, reached (smallest and largest span of a layer, as text; "–" for a method without its own
+    factors), then for each measure its mean and the 95 % interval over seeds as text, "14.2 [13.1, 15.3]"; "–" if no
+    run was recorded precisely enough.
 
     >>> used_summary(used, reached)[["method", "experts", "reached"]]
               method  experts reached
@@ -221,7 +223,7 @@ def used_summary(used: pd.DataFrame, reached: pd.DataFrame) -> pd.DataFrame:
 
 
 def interval_text(mean: float, low: float, high: float) -> str:
-    """ "1.23 [1.20, 1.26]"; the mean alone where there is no interval, and "–" for NaN."""
+    """ "1.23 [1.20, 1.26]"; only the mean if there is no interval, and "–" for NaN."""
     if not np.isfinite(mean):
         return "–"
     return f"{mean:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite(low) else f"{mean:.3g}"
@@ -233,7 +235,5 @@ def _checked(recordings: Recordings) -> list[tuple[Any, Mapping[str, Any]]]:
         raise ValueError("recordings is empty; pass (run, {module: values}) for at least one run")
     for run, modules in pairs:
         if not modules:
-            raise ValueError(
-                f"the run of {named(run)}, has no modules in recordings; pass what was recorded of its layers"
-            )
+            raise ValueError(f"the run of {named(run)}, has no modules in recordings; pass the records of its layers")
     return pairs

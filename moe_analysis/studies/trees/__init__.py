@@ -1,4 +1,4 @@
-"""Which of its trees does a trained S'MoRE use, and what do their nodes add? Beyond the paper."""
+"""Which of its trees does a trained S'MoRE use, and what do the nodes of a tree add? Beyond the paper."""
 
 from __future__ import annotations
 

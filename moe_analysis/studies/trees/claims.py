@@ -14,10 +14,10 @@ from ...evidence import Claim, Effect, judged
 from .measure import TokenTree, UsedTrees
 
 SOURCE = "beyond S'MoRE"
-FEW = 0.5  # of the trees that as many random choices would show
-MATTERS = 0.05  # of the norm of a layer's update: what a node must take with it
-SHARE = 0.05  # a smaller difference of two shares, or of two normalized entropies, changes no reading
-BITS = 0.05  # about a hundredth of what names of data sets hold
+FEW = 0.5  # of the trees that the same number of random choices would show
+MATTERS = 0.05  # of the norm of a layer's update: what a node must contribute
+SHARE = 0.05  # a smaller difference of two shares, or of two normalized entropies, does not matter
+BITS = 0.05  # about a hundredth of the information in the names of the data sets
 BEYOND = 0.01  # of the norm, beyond MATTERS
 
 
@@ -62,14 +62,14 @@ def declared() -> list[Claim]:
         ),
         own(
             "smore_trees_tell",
-            "a token's tree tells its data set",
-            "data sets as they are - texts shuffled",
+            "a token's tree contains information about its data set",
+            "real data sets - texts shuffled",
             "mutual information, bits",
             BITS,
         ),
         own(
             "smore_trees_learn",
-            "training makes trees tell the data set",
+            "training adds information about the data set to the trees",
             "trained - before the first step",
             "mutual information beyond shuffled texts, bits",
             BITS,
@@ -96,7 +96,7 @@ def structure_claims(found: UsedTrees) -> list[Claim]:
 
 
 def effects(found: UsedTrees) -> Mapping[str, Effect | str]:
-    """By the claim's name, one difference per seed; a text where there is nothing to measure."""
+    """By the claim's name, one difference per seed; a text if there is nothing to measure."""
     steps = found.training["step"]
     first, last = (found.balanced[found.balanced["step"] == step] for step in (steps.min(), steps.max()))
     everything = found.datasets[found.datasets["dataset"] == "all"]
@@ -125,23 +125,23 @@ def effect(gaps: pd.Series) -> Effect:
 
 
 def contribution_claims(trees: pd.DataFrame) -> list[Claim]:
-    """What the residual trees of many tokens say, from `residual_trees` of one method's runs.
+    """Claims about the residual trees of many tokens, from `residual_trees` of one method's runs.
 
     Example:
         >>> [claim.statement for claim in contribution_claims(trees)]
-        ['the residuals farthest from the output add to it', 'of two siblings the one with the closer key contributes more']
+        ['the lowest residuals contribute to the output', 'of two siblings, the one with the closer key contributes more']
     """
     adds = own(
         "smore_tree_lowest_adds",
-        "the residuals farthest from the output add to it",
+        "the lowest residuals contribute to the output",
         f"share of a node of the lowest pool - {MATTERS}",
         "share of the update's norm",
         BEYOND,
     )
     closer = own(
         "smore_tree_closer_key",
-        "of two siblings the one with the closer key contributes more",
-        "pairs ordered alike - 0.5",
+        "of two siblings, the one with the closer key contributes more",
+        "pairs with the same order - 0.5",
         "share of pairs",
         SHARE,
     )
@@ -155,7 +155,7 @@ def contribution_claims(trees: pd.DataFrame) -> list[Claim]:
 
 
 def sibling_pairs(trees: pd.DataFrame) -> pd.DataFrame:
-    """Rows seed, agrees: for every pair of siblings whether similarity and contribution order them alike."""
+    """Columns seed, agrees: for every pair of siblings, whether similarity and contribution give the same order."""
     nodes = trees[(trees["parent"] >= 0) & trees["similarity"].notna()]
     keys = ["method", "seed", "module", "token", "parent"]
     pairs = nodes.merge(nodes, on=keys, suffixes=("", "_other"))

@@ -1,4 +1,4 @@
-"""Used structures of a trained S'MoRE: entropy and siblings over training, the trees in use, and what they reveal."""
+"""Used structures of a trained S'MoRE: entropy and siblings over training, the trees in use, and their information."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ LABELS = {
     "normalized_entropy": "normalized entropy of trees",
     "distinct": "trees in the sample",
     "share": "share of Γ",
-    "against_uniform": "trees by random routing's",
+    "against_uniform": "trees, relative to random routing",
     "entropy": "entropy of trees, bits",
     "differing_siblings": "tokens whose siblings differ",
 }
 
 
 def plot(found: UsedTrees) -> Figure:
-    """(a) normalized entropy and (b) differing siblings over training, a color per layer, means and extremes of seeds,
-    the control's mean over its layers dashed; (c) share of tokens by tree, most used first; (d) what trees tell of the
-    data set, one dot per seed, gray the part that shuffled texts show too; (e) trees of every data set at equal tokens.
+    """(a) normalized entropy and (b) differing siblings over training: one color per layer, the mean, the lowest and
+    the highest seed; dashes are the control's mean over its layers. (c) share of tokens by tree, most used first.
+    (d) information of trees about the data set, one dot per seed; gray is the part that shuffled texts show too.
+    (e) trees of every data set at equal numbers of tokens.
     """
     bands, control = found.bands, found.control_bands
     colors = layer_colors(bands["layer"])
@@ -99,7 +100,7 @@ def draw_usage(panel: Any, usage: pd.DataFrame, flexibility: int, colors: dict[s
 
 
 def draw_information(panel: Any, trained: pd.DataFrame, untrained: pd.DataFrame) -> None:
-    """A bar for each stage with its means by seed; the gray bar is what shuffled texts show."""
+    """One bar per stage with the means of the seeds; the gray bar is the result for shuffled texts."""
     for place, ((_, color), frame) in enumerate(zip(STAGES.values(), (untrained, trained), strict=True)):
         seeds = frame.groupby("seed")[["information", "by_chance"]].mean()
         panel.bar(place, seeds["information"].mean(), width=0.66, color=color, alpha=0.45)
@@ -126,7 +127,7 @@ def draw_information(panel: Any, trained: pd.DataFrame, untrained: pd.DataFrame)
 
 
 def draw_datasets(panel: Any, datasets: pd.DataFrame) -> None:
-    """Rarefied numbers of trees: a dot for the mean over modules and seeds, a line for the seeds' extremes."""
+    """Rarefied numbers of trees: a dot for the mean over modules and seeds, a line from the lowest to the highest seed."""
     seeds = datasets.groupby(["dataset", "seed"])["rarefied"].mean().unstack()
     order = seeds.mean(axis=1).sort_values().index
     seeds = seeds.loc[[name for name in order if name != "all"] + ["all"] * ("all" in order)]

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 ROOT = "#D9D9D9"
 LARGEST = 26.0  # points
-LEAF = 46  # pixels from a leaf of the interactive twin to the next, whose marks are up to 39 wide
-MOST_BESIDE = 4  # leaves of a tree that has others beside it
+LEAF = 46  # pixels from one leaf of the interactive figure to the next; marks are up to 39 wide
+MOST_BESIDE = 4  # leaves of a tree; wider trees are drawn below one another
 READING = (
-    "number and color: expert; area: norm that the output loses without the node and all below it; on an edge: score"
+    "number and color: expert; area: norm of the output's change without the node and all below it; on an edge: score"
 )
-MOST_NAMED = 8  # nodes of a layer that leave room for the scores on their edges
+MOST_NAMED = 8  # nodes of a layer; with more, there is no room for the scores on the edges
 
 
 def tree_layout(tree: pd.DataFrame) -> pd.DataFrame:
-    """tree: node, parent (-1 at the root), layer; the frame with x and y: leaves evenly from 0 to 1, the root on top.
+    """tree: node, parent (-1 for the root), layer; the frame with x and y: leaves evenly from 0 to 1, the root on top.
 
     A parent is above the middle of its children; y is the layer.
     """
@@ -56,16 +56,16 @@ def expert_color(expert: int) -> str:
 
 
 def node_radius(share: pd.Series, smallest: float = 9.0) -> np.ndarray:
-    """Diameters in points whose areas follow the contributions; what adds nothing still shows."""
+    """Diameters in points whose areas grow with the contributions; a node that adds nothing is still visible."""
     known = share.fillna(0.0).to_numpy(dtype=float)  # an update of zero has no shares
     return smallest + (LARGEST - smallest) * np.sqrt(known / (known.max() or 1.0))
 
 
 def plot(found: TokenTree, ax: Axes | None = None) -> Figure | Axes:
-    """A panel for each token that is shown; into the user's axes the tree of the token that was chosen.
+    """One panel per shown token; in the user's axes, the tree of the chosen token.
 
-    Number and color are the expert, the area of a node is what it contributes to the output, the width of an edge is
-    its score.
+    Number and color show the expert, the area of a node its contribution to the output, the width of an edge its
+    score.
     """
     if ax is not None:
         return draw_tree(ax, found.tree, found.token)
@@ -89,13 +89,13 @@ def plot(found: TokenTree, ax: Axes | None = None) -> Figure | Axes:
 
 
 def first_seed(found: TokenTree) -> str:
-    """Whose trees are drawn, of how many: the claims are over all."""
+    """Which seed's trees are drawn; the claims are over all seeds."""
     seeds = found.trees["seed"].unique()
     return f"Model of seed {seeds[0]}, one of {counted(len(seeds), 'seed')}"
 
 
 def draw_tree(panel: Any, tree: pd.DataFrame, title: str) -> Axes:
-    """The tree of one token, with the mean share of every pool's nodes; scores are written where there is room."""
+    """The tree of one token, with the mean share of every pool's nodes; scores are written if there is room."""
     placed = draw_nodes(panel, tree)
     for layer in range(int(placed["layer"].max())):
         mean = placed.loc[placed["layer"] == layer, "share"].mean()
@@ -106,7 +106,7 @@ def draw_tree(panel: Any, tree: pd.DataFrame, title: str) -> Axes:
 
 
 def draw_nodes(panel: Any, tree: pd.DataFrame, large: bool = False) -> pd.DataFrame:
-    """Nodes and edges alone; returns the tree with its places."""
+    """Nodes and edges only; returns the tree with its coordinates."""
     placed = tree_layout(tree)
     by_node = placed.set_index("node")
     sizes = node_radius(placed["share"], smallest=14.0 if large else 9.0)
@@ -150,7 +150,7 @@ def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool, lette
 
 
 def interactive(found: TokenTree) -> go.Figure:
-    """One tree at a time, a menu chooses the token; hover shows a node's expert, score, key similarity and contribution."""
+    """One tree at a time; a menu chooses the token, hover shows a node's expert, score, key similarity, contribution."""
     import plotly.graph_objects as go
 
     shown, fig, owners = found.shown, go.Figure(), []
@@ -222,10 +222,12 @@ def tree_traces(tree: pd.DataFrame) -> list[go.Scatter]:
 
 
 def hover(node: pd.Series) -> str:
-    """What a reader sees over a node."""
+    """The hover text of a node."""
     if node["expert"] < 0:
         return f"the layer's output<br>norm {node['contribution']:.4g}"
-    similarity = "none: the gate compares no vectors" if np.isnan(node["similarity"]) else f"{node['similarity']:.3f}"
+    similarity = (
+        "none: this gate does not compare vectors" if np.isnan(node["similarity"]) else f"{node['similarity']:.3f}"
+    )
     return (
         f"expert {int(node['expert'])} of pool {int(node['layer'])}<br>score {node['score']:.3f} "
         f"({node['path_score']:.3f} along its path)<br>key similarity {similarity}<br>contribution norm "

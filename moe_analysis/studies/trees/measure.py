@@ -31,15 +31,15 @@ SHOWN = 3  # tokens of a prompt whose trees are drawn
 
 @dataclass(frozen=True, eq=False)
 class UsedTrees(Result):
-    """The trees that tokens are routed through, over training and by data set.
+    """The trees through which tokens are routed, over training and by data set.
 
     Args:
         method: the label of the runs with a balance loss.
-        training: one row per method, seed, step and module, as `over_training` returns it, the control's too.
-        datasets: as `by_dataset` returns it, of the trained models.
+        training: one row per method, seed, step and module, as `over_training` returns it, including the control.
+        datasets: as `by_dataset` returns it, for the trained models.
         usage: as `usage_by_layer` returns it.
         trained: what a token's tree reveals about its data set, as `dataset_information` returns it.
-        untrained: the same of the models before their first step.
+        untrained: the same for the models before their first step.
         random_siblings: share of random trees whose sibling subtrees differ.
     """
 
@@ -47,14 +47,14 @@ class UsedTrees(Result):
     title = "The trees that a trained S'MoRE uses"
     question = "Which of the trees that S'MoRE can express does a trained model use?"
     how_to_read = (
-        "Lines are layers, means over seeds between the seeds' extremes; dashes are runs without the balance loss, "
-        "dots are random trees. Bars in (d) show how much a token's tree says about its data set; the gray part is "
-        "what shuffled texts show too. (e) counts trees at equal numbers of tokens."
+        "Each line is one layer: the mean over seeds, with a shade from the lowest to the highest seed. Dashes are runs "
+        "without the balance loss, dotted lines are random trees. Bars in (d) show how much a token's tree says about "
+        "its data set; shuffled texts show the gray part too. (e) counts trees at equal numbers of tokens."
     )
     how_to_explore = (
-        "“over training”: one line per layer, the mean over seeds, of the measure in the menu; point at it for the "
-        "seeds' extremes. “entropy by data set”: the normalized entropy of the trees that a layer uses for a data "
-        "set, mean over seeds; brighter is higher."
+        "“over training”: one line per layer, the mean over seeds of the measure that the menu chooses; point at it "
+        "for the lowest and the highest seed. “entropy by data set”: the normalized entropy of the trees that a layer "
+        "uses for a data set, mean over seeds; brighter is higher."
     )
     exploring = ""
 
@@ -68,17 +68,17 @@ class UsedTrees(Result):
 
     @property
     def balanced(self) -> pd.DataFrame:
-        """Rows of `training` of the method itself."""
+        """Rows of `training` for the method itself."""
         return self.training[self.training["method"] == self.method]
 
     @property
     def control(self) -> pd.DataFrame:
-        """Rows of `training` of the runs without a balance loss; empty where there are none."""
+        """Rows of `training` for the runs without a balance loss; empty if there are none."""
         return self.training[self.training["method"] != self.method]
 
     @property
     def bands(self) -> pd.DataFrame:
-        """Means and extremes of the seeds by layer."""
+        """Mean, lowest and highest seed, by layer."""
         return training_bands(self.balanced)
 
     @property
@@ -117,13 +117,13 @@ class UsedTrees(Result):
 
 @dataclass(frozen=True, eq=False)
 class TokenTree(Result):
-    """The residual trees of some tokens of a prompt, and those of many for the claims.
+    """The residual trees of some tokens of a prompt, and those of many tokens for the claims.
 
     Args:
-        word: the token that was chosen.
+        word: the chosen token.
         place: its data set and the layer, in words.
         tree: of that token in the first run, as `residual_tree` returns it.
-        shown: the same with those of other tokens of the prompt, by place in it: columns token, word, and of a tree.
+        shown: this tree and those of other tokens of the prompt, by position: columns token, word, and those of a tree.
         trees: of evenly spaced tokens in every module of every run, as `residual_trees` returns it.
     """
 
@@ -131,15 +131,15 @@ class TokenTree(Result):
     title = "The residual tree of one token"
     question = "Which experts are in a token's tree, why were they chosen, and what do they add?"
     how_to_read = (
-        "A tree for each of some tokens of one prompt. Number and color are the expert. The area of a node is the norm by which the layer's update changes when "
-        "the node and all below it are switched off. The width of an edge is its score. Contributions of siblings "
-        "need not add up. The claims are over many tokens of all modules and seeds."
+        "The trees of some tokens of one prompt. Number and color show the expert. The area of a node shows how much the "
+        "layer's update changes (norm) without the node and all nodes below it. The width of an edge shows its score. "
+        "Contributions of siblings need not add up. The claims are over many tokens of all modules and seeds."
     )
     how_to_explore = (
-        "The tree of one token of a prompt; the menu has some others. Number and color are the expert. The area of a "
-        "node is the norm by which the layer's update changes when the node and all below it are switched off. The "
-        "width of an edge is its score. Contributions of siblings need not add up. The claims are over many tokens of "
-        "all modules and seeds."
+        "The tree of one token of a prompt; the menu has some others. Number and color show the expert. The area of a "
+        "node shows how much the layer's update changes (norm) without the node and all nodes below it. The width of "
+        "an edge shows its score. Contributions of siblings need not add up. The claims are over many tokens of all "
+        "modules and seeds."
     )
     drawing = "draw_tree"
     exploring = ""
@@ -167,14 +167,14 @@ def measure(runs: Runs, prompts: int = 10, permutations: int = 200) -> UsedTrees
     """Measure which trees the tokens of trained models take.
 
     Args:
-        runs: of one S'MoRE at several seeds, with recorded trees; and, where the effect of the balance loss is asked
-            for, runs of the same without it (`balance_coef=0`).
-        prompts: test prompts per data set whose tokens are followed.
-        permutations: shuffles of the data sets' names over the texts.
+        runs: of one S'MoRE at several seeds, with recorded trees; and, to measure the effect of the balance loss, runs
+            of the same S'MoRE without it (`balance_coef=0`).
+        prompts: number of test prompts per data set whose tokens are routed.
+        permutations: number of shuffles of the data sets' names over the texts.
 
     Raises:
         ValueError: for runs without trees or without records of them, of several suites, or of more than one method
-            beside its control.
+            and its control.
 
     Example:
         >>> found = measure(tree_runs, prompts=1, permutations=9)
@@ -203,10 +203,10 @@ def measure_tree(runs: Runs, token: int = 6, tokens: int = 8) -> TokenTree:
     """Measure the residual trees of the tokens of the first test prompt.
 
     Args:
-        runs: of one S'MoRE at several seeds; runs without a balance loss beside others are left out.
-        token: whose tree in the last adapted layer is drawn, counted from 0 in the prompt; beside it those of the two
-            that are a third of the prompt away.
-        tokens: evenly spaced ones whose trees are measured in every module.
+        runs: of one S'MoRE at several seeds; runs without a balance loss are left out if there are others.
+        token: position in the prompt, from 0, of the token whose tree in the last adapted layer is drawn. The trees of
+            the two tokens that are a third of the prompt away are drawn next to it.
+        tokens: number of evenly spaced tokens whose trees are measured in every module.
 
     Raises:
         ValueError: for runs without trees, of several suites or methods, and for a token that the prompt does not have.
@@ -229,7 +229,7 @@ def measure_tree(runs: Runs, token: int = 6, tokens: int = 8) -> TokenTree:
     inputs = seen[0][module].inputs
     if not 0 <= token < len(inputs):
         raise ValueError(
-            f"token = {token} is not in the prompt, which has {len(inputs)}; choose 0 to {len(inputs) - 1}"
+            f"token = {token} is not in the prompt, which has {len(inputs)} tokens; choose 0 to {len(inputs) - 1}"
         )
     ids = trees_of_runs(runs[:1], rows)[0][2].sort_values("position")["token_id"]
     drawn = sorted({(token + third * len(inputs) // SHOWN) % len(inputs) for third in range(SHOWN)})
@@ -248,9 +248,9 @@ def measure_tree(runs: Runs, token: int = 6, tokens: int = 8) -> TokenTree:
 
 
 def with_control(runs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """(runs of the method, runs of its control without a balance loss), both empty or of one method each.
+    """(runs of the method, runs of its control without a balance loss), each of one method or empty.
 
-    Runs that all have no balance loss are those of the method.
+    If no run has a balance loss, all are runs of the method.
     """
     for run in runs:
         sizes_of(run)
@@ -259,5 +259,5 @@ def with_control(runs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     control = without if balanced is not without else []
     for group in (balanced, control):
         if len(methods := list(dict.fromkeys(map(method_of, group)))) > 1:
-            raise ValueError(f"runs are of {', '.join(methods)}; pass one method, and one without a balance loss")
+            raise ValueError(f"runs are of {', '.join(methods)}; pass one method, and one control without balance loss")
     return balanced, control

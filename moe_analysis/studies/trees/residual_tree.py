@@ -32,16 +32,16 @@ COLUMNS = (
 
 @torch.no_grad()
 def residual_tree(adapter: Smore, x: Tensor) -> pd.DataFrame:
-    """The tree that the adapter routes one token x (in,) through, computed in float64; one row per node, the root first.
+    """The tree through which the adapter routes one token x (in,), computed in float64; one row per node, root first.
 
     node, parent: numbers; the root is node 0, without a parent and an expert (-1). layer: 0 is farthest from the
-    output, the root's is L. position: within its layer. score: what its parent weighs it by. path_score: the product of
+    output, the root's is L. position: within its layer. score: its weight in its parent. path_score: the product of
     the scores up to the root. similarity: cosine between the query and the expert's key as the router compares them;
-    NaN for gates that compare no vectors (the bottom-up router's upper layers). contribution: norm of the change of
-    delta(x) when the scores of the node and of all below it are set to zero; of the root, the norm of delta(x).
-    share: contribution by the root's, NaN where that is zero. Contributions of siblings need not add up: their vectors
-    may point in different directions, and there is an activation between the layers. Raises ValueError for x that is
-    not one token.
+    NaN for gates that do not compare vectors (the bottom-up router's upper layers). contribution: norm of the change of
+    delta(x) if the scores of the node and of all below it are set to zero; for the root, the norm of delta(x).
+    share: contribution divided by the root's, NaN if that is zero. Contributions of siblings need not add up: their
+    vectors may point in different directions, and there is an activation between the layers. Raises ValueError for x
+    that is not one token.
 
     >>> batch = seen[0][list(seen[0])[-1]]
     >>> tree = residual_tree(batch.adapter, batch.inputs[0])
@@ -93,7 +93,7 @@ def residual_tree(adapter: Smore, x: Tensor) -> pd.DataFrame:
 def residual_trees(runs: Iterable[Any], batches: Iterable[Mapping[str, Any]], tokens: int = 8) -> pd.DataFrame:
     """The trees of evenly spaced tokens in every module: columns method, seed, module, token, and those of one tree.
 
-    batches: for each run {module: what its adapter sees}, with an `adapter` and its `inputs` (tokens, in).
+    batches: for each run {module: LayerBatch}, with an `adapter` and its `inputs` (tokens, in).
 
     >>> trees = residual_trees(tree_runs, seen, tokens=2)
     >>> trees.groupby(["seed", "module"]).ngroups, trees["token"].nunique()
@@ -112,7 +112,7 @@ def residual_trees(runs: Iterable[Any], batches: Iterable[Mapping[str, Any]], to
 def with_contributions(
     layer: Smore, rows: list[dict], hidden: Tensor, known: Tensor, planned: list[list[Choice]]
 ) -> pd.DataFrame:
-    """All trees of `planned`, the whole one first, run as one batch: the rows with contribution and share."""
+    """All trees of `planned`, the complete one first, computed as one batch: the rows with contribution and share."""
     count = len(planned)
     batch = [
         Choice(torch.cat([c.ids for c in choices]), torch.cat([c.scores for c in choices]), choices[0].num_experts)
@@ -160,7 +160,7 @@ def similarities(layer: Smore, number: int, known: Tensor, choices: list[Choice]
         queries = torch.cat(seen, dim=1)
         queries = gate.mlp(queries) if len(gate.mlp) else queries  # (P, m)
         return F.cosine_similarity(queries.unsqueeze(1), gate.seen_keys()[ids], dim=-1).flatten()
-    if number == 0:  # the bottom-up router's leaves hold the token itself against keys by position
+    if number == 0:  # the bottom-up router's leaves compare the token itself with keys by position
         keys = gate.keys[torch.arange(ids.shape[0]).unsqueeze(1), ids]  # type: ignore[index]
         return F.cosine_similarity(known.unsqueeze(1), keys, dim=-1).flatten()
     return torch.full((ids.numel(),), float("nan"), dtype=known.dtype)

@@ -1,7 +1,7 @@
-"""Used structures: which of a S'MoRE's Γ trees its tokens are really routed through, over training and by task.
+"""Used structures: through which of a S'MoRE's Γ trees its tokens are really routed, over training and by task.
 
-The number of trees seen grows with the number of tokens looked at, so every count here comes with its sample size
-and beside what as many tokens would show if each drew its tree at random from all Γ.
+The number of different trees grows with the number of tokens, so every count here comes with its sample size and with
+the expected number if each token drew its tree at random from all Γ.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def uniform_trees(flexibility: int, tokens: Any) -> np.ndarray:
 
 
 def uniform_siblings(num_experts: Sequence[int], fanout: Sequence[int]) -> float:
-    """Probability that the root's subtrees are not all alike in a tree drawn at random; NaN with one layer.
+    """Probability that the root's subtrees are not all equal in a random tree; NaN with one layer.
 
     >>> round(uniform_siblings([4, 4], [2, 2]), 3)
     0.833
@@ -37,7 +37,7 @@ def uniform_siblings(num_experts: Sequence[int], fanout: Sequence[int]) -> float
 
 
 def most_entropy(flexibility: int, tokens: Any) -> np.ndarray:
-    """The largest entropy in bits that so many tokens can show: the log of Γ or of the tokens, the smaller one."""
+    """The largest entropy in bits that this many tokens can show: the smaller of log2 Γ and log2 of the tokens."""
     return np.minimum(np.log2(float(flexibility)), np.log2(np.maximum(tokens, 1)))
 
 
@@ -56,9 +56,10 @@ def sizes_of(run: Any) -> tuple[list[int], list[int], int]:
 def over_training(runs: Sequence[Any]) -> pd.DataFrame:
     """One row per (method, seed, step, module): layer, tokens, flexibility (Γ) and MEASURES.
 
-    distinct: trees among the tokens sampled at that step. share: of Γ. against_uniform: distinct by what as many random
-    trees would show. entropy: bits. normalized_entropy: by min(log Γ, log tokens). differing_siblings: tokens whose
-    root has children with different subtrees, which is what only a tree can express; random trees: `uniform_siblings`.
+    distinct: trees among the tokens sampled at that step. share: distinct / Γ. against_uniform: distinct divided by the
+    expected number for random trees. entropy: bits. normalized_entropy: divided by min(log Γ, log tokens).
+    differing_siblings: share of tokens whose root has children with different subtrees, which only a tree can express;
+    for random trees see `uniform_siblings`.
 
     >>> found = over_training(tree_runs)
     >>> int(found["step"].max()), found["flexibility"].unique().tolist(), found["module"].nunique()
@@ -79,7 +80,7 @@ def over_training(runs: Sequence[Any]) -> pd.DataFrame:
 def measures(distinct: Any, entropy: Any, tokens: Any, flexibility: int) -> dict[str, Any]:
     """Columns tokens, flexibility, distinct, share, against_uniform, entropy, normalized_entropy, from counts.
 
-    Of numbers or of arrays of one shape; the entropy of a single token by the most it could be is NaN.
+    For numbers or for arrays of the same shape; the normalized entropy of a single token is NaN.
     """
     distinct, entropy, tokens = (np.asarray(values, dtype=float) for values in (distinct, entropy, tokens))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -97,7 +98,7 @@ def measures(distinct: Any, entropy: Any, tokens: Any, flexibility: int) -> dict
 def training_bands(frame: pd.DataFrame, by: str = "layer") -> pd.DataFrame:
     """Columns method, `by`, step, measure, mean, low, high, seeds: a layer's modules are averaged within a seed.
 
-    frame: of `over_training`. by: "layer" or "module". low and high are the extremes of the seeds. Raises ValueError
+    frame: of `over_training`. by: "layer" or "module". low and high are the lowest and highest seed. Raises ValueError
     for another `by`.
 
     >>> training_bands(training).columns.tolist()
@@ -109,24 +110,24 @@ def training_bands(frame: pd.DataFrame, by: str = "layer") -> pd.DataFrame:
 
 
 def frequencies(codes: np.ndarray) -> tuple[np.ndarray, float]:
-    """Codes (T,) -> (tokens of every tree that occurs, most first; entropy of their shares in bits)."""
+    """Codes (T,) -> (number of tokens of every tree that occurs, largest first; entropy of the shares in bits)."""
     counts = np.sort(np.unique(codes, return_counts=True)[1])[::-1]
     share = counts / counts.sum()
     return counts, max(0.0, float(-(share * np.log2(share)).sum()))
 
 
 def rarefied(counts: np.ndarray, tokens: int) -> float:
-    """Expected number of trees among `tokens` drawn without replacement from those counted.
+    """Expected number of trees among `tokens` that are drawn without replacement from the counted ones.
 
-    counts: tokens by tree. Makes samples of different size comparable (Hurlbert 1971). Raises ValueError for more
+    counts: tokens by tree. This makes samples of different sizes comparable (Hurlbert 1971). Raises ValueError for more
     tokens than were counted.
     """
     from scipy.special import gammaln
 
     total = counts.sum()
     if not 0 < tokens <= total:
-        raise ValueError(f"tokens = {tokens} cannot be drawn from {total} counted; use 1 to {total}")
-    rest = total - counts  # tokens that show another tree
+        raise ValueError(f"tokens = {tokens} cannot be drawn from {total} counted ones; use 1 to {total}")
+    rest = total - counts  # tokens with a different tree
     possible = rest >= tokens
     logs = gammaln(rest[possible] + 1) - gammaln(rest[possible] - tokens + 1)  # log of rest! / (rest − tokens)!
     missed = np.exp(logs - gammaln(total + 1) + gammaln(total - tokens + 1))
@@ -134,7 +135,7 @@ def rarefied(counts: np.ndarray, tokens: int) -> float:
 
 
 def usage_ranks(recorded: Iterable[Recorded]) -> pd.DataFrame:
-    """One row per (method, seed, module, rank): share, the part of all tokens in the module's rank-th most used tree.
+    """One row per (method, seed, module, rank): share, the part of all tokens that use the module's rank-th tree.
 
     >>> ranks = usage_ranks(routed)
     >>> ranks.groupby(["seed", "module"])["share"].sum().round(6).unique().tolist()
@@ -158,7 +159,7 @@ def usage_ranks(recorded: Iterable[Recorded]) -> pd.DataFrame:
 
 
 def usage_by_layer(ranks: pd.DataFrame) -> pd.DataFrame:
-    """`usage_ranks` -> columns method, layer, rank, share: means over modules and seeds, unused trees counted as 0.
+    """`usage_ranks` -> columns method, layer, rank, share: means over modules and seeds; unused trees count as 0.
 
     >>> usage_by_layer(usage_ranks(routed)).columns.tolist()
     ['method', 'layer', 'rank', 'share']
@@ -174,7 +175,7 @@ def by_dataset(recorded: Iterable[Recorded]) -> pd.DataFrame:
     """One row per (method, seed, module, dataset), and dataset "all": the trees of all its tokens.
 
     Columns tokens, flexibility, distinct, share, against_uniform, entropy, normalized_entropy, rarefied (expected trees
-    among as many tokens as the smallest data set has), rarefied_tokens.
+    for the number of tokens of the smallest data set), rarefied_tokens.
 
     >>> found = by_dataset(routed)
     >>> sorted(found["dataset"].unique())
@@ -206,9 +207,10 @@ def by_dataset(recorded: Iterable[Recorded]) -> pd.DataFrame:
 def dataset_information(recorded: Iterable[Recorded], permutations: int = 200, seed: int = 0) -> pd.DataFrame:
     """One row per (method, seed, module): how much a token's tree reveals about its data set.
 
-    information: mutual information in bits. by_chance: its mean when the data sets' names are shuffled over the texts;
-    whole texts move, for the tokens of one text are not independent. excess: the difference. p: share of shuffles, the
-    real order counted as one, with at least the information found. dataset_entropy: the most there could be, bits.
+    information: mutual information in bits. by_chance: its mean if the data sets' names are shuffled over the texts;
+    whole texts are shuffled, because the tokens of one text are not independent. excess: the difference. p: share of
+    shuffles, counting the real order as one, with at least this information. dataset_entropy: the largest possible
+    information, bits.
 
     >>> found = dataset_information(routed, permutations=9)
     >>> bool(np.allclose(found["excess"], found["information"] - found["by_chance"]))

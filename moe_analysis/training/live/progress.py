@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...atomic import write_whole
+from ...cards.in_words import counted
 from ..files import FAILED, FINISHED, RUNNING, STOPPED, RunError, read_json, state_of
 
 FILE = "live.json"
@@ -232,7 +233,7 @@ def facts_of(live: Live) -> list[Fact]:
     loss = Fact("loss", f"{live.loss:.3f}", "nats per answer token", tuple(live.curve("loss")))
     if not live.routers or not live.load or not live.points:
         return [loss]
-    routers = f"{live.routers} router{'s' * (live.routers != 1)}"
+    routers = counted(live.routers, "router")
     curves = {name: tuple(live.curve(name)) for name in ("gate_entropy", "busiest_expert", "dead_experts")}
     entropy, busiest, idle = (latest(curve) for curve in curves.values())
     return [

@@ -93,9 +93,3 @@ def matched() -> pd.DataFrame:
     """`run_rows` of `match_steps`: the plain method at steps as long as the rescaled one's, at lr = 0.02."""
     found = match_steps(replace(bench(), power=0.5, lr=0.02), replace(bench(), lr=0.02), folder() / "bench")
     return exponent.run_rows(found)
-
-
-@prepared
-def compared() -> pd.DataFrame:
-    """`confound_comparisons` of `tried` and `matched`."""
-    return exponent.confound_comparisons(exponent.confound_cases(tried(), TUNING, matched()))

@@ -10,7 +10,7 @@ from moe_analysis.peft_bridge import adapter_modules
 from moe_analysis.studies import convergence
 from moe_analysis.studies.router_paths import paths as paths_of
 from moe_analysis.studies.router_paths import smoothness
-from moe_analysis.studies.routing import agreement, load, specialization, tokens
+from moe_analysis.studies.routing import specialization, tokens
 from moe_analysis.studies.subspace import used as used_in
 from moe_analysis.training.recorders.routing import gates_of_runs
 
@@ -57,12 +57,6 @@ def recorded() -> list[Any]:
 
 
 @prepared
-def untrained() -> list[Any]:
-    """The same gates before the first training step."""
-    return gates_of_runs(runs(), test(), trained=False)
-
-
-@prepared
 def gates() -> list[Any]:
     """(run, {module: gates}) of each of `recorded`."""
     return [(one, by_module) for one, by_module, _ in recorded()]
@@ -99,38 +93,10 @@ def labels() -> dict[str, Any]:
 
 
 @prepared
-def informed() -> pd.DataFrame:
-    """`specialization` of `recorded` by `labels`."""
-    return specialization.specialization(recorded(), labels(), permutations=4)
-
-
-@prepared
-def uninformed() -> pd.DataFrame:
-    """`specialization` of `untrained` by `labels`."""
-    return specialization.specialization(untrained(), labels(), permutations=4)
-
-
-@prepared
-def evenness() -> pd.DataFrame:
-    """`load_summary` of `recorded`."""
-    return load.load_summary(recorded())
-
-
-@prepared
 def shares() -> pd.DataFrame:
     """`expert_shares` of `recorded` at `module` and seed 0: one router of each method."""
     found = specialization.expert_shares(recorded())
     return found[(found["module"] == module()) & (found["seed"] == 0)]
-
-
-@prepared
-def between() -> dict[str, pd.DataFrame]:
-    """`between_seeds` and `between_layers` of `recorded`, and "start", the seeds' before the first step."""
-    return {
-        "seeds": agreement.between_seeds(recorded(), 3),
-        "layers": agreement.between_layers(recorded(), 3),
-        "start": agreement.between_seeds(untrained(), 3),
-    }
 
 
 @prepared

@@ -124,7 +124,9 @@ def test_the_best_size_is_chosen_by_the_other_seeds():
     larger = found.scores.query("method == 'LoRA' and budget == 80000 and part == 'originals'")
     np.testing.assert_allclose(best, larger.pivot(index="dataset", columns="seed", values="accuracy"))
     one = SimpleNamespace(**{**vars(found), "scores": found.scores[found.scores["budget"] == BUDGETS[0]]})
-    assert gaps.at_best_size(one, "originals", "S'MoRE", "LoRA").startswith("one size of S'MoRE and LoRA was trained")
+    assert gaps.at_best_size(one, "originals", "S'MoRE", "LoRA").startswith(
+        "only one size of S'MoRE and LoRA was trained"
+    )
     assert "fewer than two seeds" in gaps.at_best_size(found_of(FOUR, seeds=1), "originals", "S'MoRE", "LoRA")
 
 
@@ -169,6 +171,6 @@ def test_times_are_judged_at_both_ends_of_the_papers_range(middle, spread, least
 
 def test_times_without_an_interval_or_equal_parameters_are_not_testable():
     few = claims_time.claims(timed([1.2] * 5))[0]
-    assert few.verdict == "not testable here" and few.parts[0].note == "5 rounds; an interval of a median needs 6"
+    assert few.verdict == "not testable here" and few.parts[0].note == "5 rounds; an interval of the median needs 6"
     unequal = claims_time.claims(timed([1.2] * 20, size_ratio=2.0))[0]
-    assert {part.note for part in unequal.parts} == {"the two have no equal parameters at this size"}
+    assert {part.note for part in unequal.parts} == {"the two have different numbers of parameters at this size"}

@@ -203,7 +203,7 @@ def test_the_time_figure_has_the_papers_range_and_a_row_for_every_size(times):
     fig = draw_time.interactive(timed(times))
     assert fig.data[0].customdata[0, 0] == pytest.approx(100.0)  # milliseconds
     assert fig.layout.yaxis.ticktext == ("20k", "80k") and fig.layout.title.subtitle.text.startswith(
-        "2 seeds, 4 steps. Rounds in turns"
+        "2 seeds, 4 steps. Systems take"
     )
     assert fig.data[-1].name == "expected from operations" and len(fig.data) == 3
 

@@ -65,7 +65,7 @@ def test_runs_of_two_suites_or_none_are_refused(runs):
     runs[10_240][0].config.suite = "another"
     with pytest.raises(ValueError, match="runs are of the suites another, embedded"):
         budgets.measure(runs)
-    with pytest.raises(ValueError, match="runs is empty; pass budget -> the runs of that size"):
+    with pytest.raises(ValueError, match="runs is empty; pass {budget: runs of that size}"):
         budgets.measure({})
 
 
@@ -91,7 +91,7 @@ def test_a_table_of_results_becomes_figure_four():
     }
     long = measuring.stored_scores(table_of(LoRA=0.5)).scores
     assert len(long)
-    with pytest.raises(ValueError, match="holds no configurations, so sizes are unknown"):
+    with pytest.raises(ValueError, match="has no configurations, so sizes are unknown"):
         budgets.measure_table(pd.DataFrame(rows).drop(columns="config"))
 
 

@@ -199,7 +199,7 @@ def test_more_layers_are_compared_to_the_fewest():
 
 def test_layers_need_a_method_each():
     one = layered({"S'MoRE, L = 1": 0.4})
-    with pytest.raises(ValueError, match="two numbers or more"):
+    with pytest.raises(ValueError, match="at least two numbers"):
         comparison.layers_table(one)
     with pytest.raises(ValueError, match="a column layers"):
         comparison.layers_table(one.drop(columns="layers"))

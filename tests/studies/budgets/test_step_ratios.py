@@ -37,7 +37,7 @@ def test_operations_are_those_of_a_hand_count():
 
 
 def test_a_reference_or_target_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match="configs has LoRA and not MixLoRA, the reference"):
+    with pytest.raises(ValueError, match="configs has LoRA but not MixLoRA, the reference"):
         operation_ratios({"LoRA": configs(["up_proj"])["LoRA"]}, LAYERS)
     with pytest.raises(ValueError, match="target_modules = .*q_proj.* matches no linear layer"):
         operation_ratios(configs(["q_proj"]), LAYERS)

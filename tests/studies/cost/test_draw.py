@@ -67,7 +67,7 @@ def test_parents_stand_above_the_middle_of_their_children(tree):
 
 
 def test_pools_that_do_not_fit_the_tree_are_refused(tree):
-    with pytest.raises(ValueError, match=r"num_experts = \[4\] has 1 pools but the tree 2 layers"):
+    with pytest.raises(ValueError, match=r"num_experts = \[4\] has 1 pools but the tree has 2 layers"):
         draw_tree.plot(Found(tree=tree, num_experts=[4]))
 
 
@@ -134,7 +134,7 @@ def test_a_result_draws_both_pictures_and_has_neither_axes_nor_knobs_to_offer():
     for found in (measure_tree(), measure_tables(), measure_routers(protocol=counting.protocol_structures(1))):
         assert found.plot().axes and found.interactive().data
         assert found.origin in ("exact, without training", "one token in one layer with random weights")
-        with pytest.raises(ValueError, match=f"{found.item} has no knobs"):
+        with pytest.raises(ValueError, match=f"{found.item} has no controls"):
             found.widget()
         with pytest.raises(ValueError, match=f"{found.item} has several"):
             found.plot(found.plot().axes[0])

@@ -99,7 +99,7 @@ def test_deep_models_show_their_first_and_last_layer_and_two_between(bands):
     assert spread(names[:2]) == names[:2] and layer_title("lm_head") == "lm_head"
     chosen = plot(Found(bands=bands["layer"]), layers=["layers.1"])
     assert [panel.get_title(loc="left") for panel in grid(chosen)[0]] == ["layer 1"]
-    with pytest.raises(ValueError, match="layers names layers.7, which the bands do not have; choose from layers.0"):
+    with pytest.raises(ValueError, match="layers has layers.7, which the bands do not have; choose from layers.0"):
         plot(Found(bands=bands["layer"]), layers=["layers.7"])
 
 

@@ -76,7 +76,7 @@ def test_a_trained_run_has_a_largest_gate_for_each_token_before_and_after(run: m
 
 
 def test_a_sentence_that_cannot_be_read_is_refused(run: ma.Run) -> None:
-    with pytest.raises(ValueError, match="sentence = ' ' is no text; pass one"):
+    with pytest.raises(ValueError, match="sentence = ' ' is not a text; pass one"):
         measure(run, " ")
     with pytest.raises(ValueError, match="tokens, more than max_length = 256; cut it"):
         measure(run, "apple " * 300)

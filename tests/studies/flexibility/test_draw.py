@@ -92,7 +92,7 @@ def test_long_integers_are_shortened_and_short_ones_are_not():
 
 def test_an_unknown_system_is_refused(numbers):
     table, points = numbers
-    with pytest.raises(ValueError, match="table names the systems LoRA; known are MoMOR"):
+    with pytest.raises(ValueError, match="table has the unknown systems LoRA; known are MoMOR"):
         draw.plot(counted(table.assign(system="LoRA"), points))
 
 
@@ -175,7 +175,7 @@ def test_a_node_tells_expert_score_similarity_and_contribution(tree):
         assert f"expert {int(node['expert'])} of pool {int(node['layer'])}<br>" in text
         assert f"score {node['score']:.3f}" in text
         assert f"key similarity {node['similarity']:.3f}" in text and f"{node['contribution']:.4g}" in text
-    assert "the gate compares no vectors" in hover(tree.assign(similarity=np.nan).iloc[1])
+    assert "this gate does not compare vectors" in hover(tree.assign(similarity=np.nan).iloc[1])
 
 
 def test_the_pictures_can_be_saved(tree, numbers, tmp_path):
@@ -234,5 +234,5 @@ def test_a_result_of_one_panel_draws_into_axes_and_one_of_several_refuses_them()
     assert found.plot(panel) is panel and panel.get_title(loc="center") == "structural flexibility, s = 3, f = 2"
     with pytest.raises(ValueError, match="smore_fig3 has several"):
         measure_trees().plot(panel)
-    with pytest.raises(ValueError, match="smore_fig3 has no knobs"):
+    with pytest.raises(ValueError, match="smore_fig3 has no controls"):
         measure_trees().widget()

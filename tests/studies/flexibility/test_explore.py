@@ -22,7 +22,7 @@ def points():
 def test_the_first_plot_shows_the_marks_that_were_passed(points):
     marked = points.assign(outputs=points["outputs"].where(points["layers"] < 2, 77))
     explorer = flexibility_widget(marked, layers=2)
-    assert "S'MoRE, L = 2: Γ = 216; 77 found by walking all routings" in text(explorer)
+    assert "S'MoRE, L = 2: Γ = 216; 77 found by computing all routings" in text(explorer)
 
 
 def text(explorer) -> str:
@@ -37,16 +37,16 @@ def test_any_size_tells_its_closed_forms_and_what_was_walked(s: int, f: int, lay
     walked = smore_flexibility([s] * layers, [f] * layers) <= LIVE_TREES
     for system, form in (("S'MoRE", smore_flexibility), ("S'MoRE*", child_flexibility)):
         gamma = exact(form([s] * layers, [f] * layers))
-        found = f"; {gamma} found by walking all routings" if walked else ""
+        found = f"; {gamma} found by computing all routings" if walked else ""
         assert f"{system}, L = {layers}: Γ = {gamma}{found}" in note.splitlines()
-    assert walked != ("Not walked" in note)
+    assert walked != ("Not computed" in note)
 
 
 def test_moved_sliders_walk_the_new_size(points):
     explorer = flexibility_widget(points, layers=2)
     before = picture(explorer)
     explorer.controls["num_experts"].value = 5
-    assert "S'MoRE, L = 2: Γ = 1,000; 1,000 found by walking all routings" in text(explorer)
+    assert "S'MoRE, L = 2: Γ = 1,000; 1,000 found by computing all routings" in text(explorer)
     assert "5 experts with fanout 2" in explorer.picture.value and (picture(explorer) != before).any()
 
 
@@ -54,7 +54,7 @@ def test_a_heavy_size_is_drawn_without_marks_and_says_so(points):
     explorer = flexibility_widget(points, layers=2)
     before = picture(explorer)
     explorer.controls["layers"].value = 4
-    assert "Not walked: L = 3, 4. L = 3 already has 279,936 trees; at most 10,000 are walked" in text(explorer)
+    assert "Not computed: L = 3, 4. L = 3 already has 279,936 trees; at most 10,000 are computed" in text(explorer)
     assert "found" not in text(explorer) and (picture(explorer) != before).any()
     assert live_outputs(4, 2, (1, 2, 3, 4))["layers"].max() == 2
 
@@ -65,7 +65,7 @@ def test_a_fanout_above_the_pool_is_refused_with_the_reason(points):
     shown = explorer.picture.value
     explorer.controls["num_experts"].value = 3
     assert "lower f or enlarge the pool" in explorer.message.value and explorer.picture.value == shown
-    with pytest.raises(ValueError, match="layers = 0 is no whole number from 1 to 6"):
+    with pytest.raises(ValueError, match="layers = 0 is not a whole number from 1 to 6"):
         flexibility_widget(points, layers=0)
     with pytest.raises(ValueError, match=r"f\[0\] = 5 is above s\[0\] = 4"):
         flexibility_widget(points, fanout=5)

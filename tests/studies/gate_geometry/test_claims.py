@@ -42,11 +42,11 @@ def test_one_expert_beside_the_rule_is_enough_to_fail(found):
 
 def test_two_gates_fit_any_power_and_are_refused_before_a_model_is_loaded():
     run = SimpleNamespace(config=SimpleNamespace(name="RSGD", seed=0, system="moelora"))
-    with pytest.raises(ValueError, match=r"gates = \(0.1, 0.3, 0.3\) fit any power of g; pass 3 or more"):
+    with pytest.raises(ValueError, match=r"gates = \(0.1, 0.3, 0.3\) are too few to fit a power of g; pass at least 3"):
         measure([run], gates=(0.1, 0.3, 0.3))
 
 
 def test_an_adapter_of_another_kind_is_refused_by_name():
     run = SimpleNamespace(config=SimpleNamespace(name="T-REX", seed=0, system="trex"))
-    with pytest.raises(ValueError, match="has a trex adapter; gates are held constant in that of MoeLoraConfig only"):
+    with pytest.raises(ValueError, match="has a trex adapter; constant gates need one of MoeLoraConfig"):
         measure([run])

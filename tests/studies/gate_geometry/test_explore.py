@@ -13,8 +13,8 @@ from moe_analysis.studies.gate_geometry.explore import (
     REACH,
     changes_at,
     exponent_figure,
-    exponent_widget,
     relative_change,
+    widget,
 )
 from tests.drawing.test_explorer import picture
 
@@ -33,6 +33,10 @@ def made(seed: int = 0):
 @pytest.fixture(scope="module")
 def layers_and_changes():
     return made()
+
+
+def found(made):
+    return SimpleNamespace(layers=made[0], changes=made[1])
 
 
 def of(changes, module: str):
@@ -64,7 +68,7 @@ def test_for_every_exponent_the_measured_step_goes_as_g_to_one_plus_p(power: flo
 
 def test_moving_p_and_g_tells_the_measured_and_the_predicted_step(layers_and_changes):
     layers, changes = layers_and_changes
-    explorer = exponent_widget(layers, changes)
+    explorer = widget(found(layers_and_changes))
     module, gate = "layers.1.q_proj", explorer.controls["gate"].value
     assert explorer.values == (0.5, 0.05, module)  # the gate nearest 0.1
     before = picture(explorer)
@@ -72,7 +76,7 @@ def test_moving_p_and_g_tells_the_measured_and_the_predicted_step(layers_and_cha
     change = relative_change(changes_at(layers[module], of(changes, module), 0.25))
     assert f"{change[gate] / change[0.6]:.3g} times as far as at g = 0.6" in explorer.note.value
     assert f"predicted {(gate / 0.6) ** 1.25:.3g}" in explorer.note.value
-    assert f"{REACH * gate**0.25:.3g} of its radii" in explorer.note.value
+    assert f"{REACH * gate**0.25:.3g} of these radii" in explorer.note.value
     after = picture(explorer)
     assert (after != before).any()
     explorer.controls["gate"].value = GATES[1]
@@ -95,7 +99,7 @@ def test_the_drawn_step_grows_as_p_falls_and_the_chosen_rule_is_marked(layers_an
 
 
 def test_another_layer_has_its_own_steps(layers_and_changes):
-    explorer = exponent_widget(*layers_and_changes)
+    explorer = widget(found(layers_and_changes))
     before = picture(explorer)
     explorer.controls["module"].value = "layers.0.q_proj"
     assert "layers.0.q_proj" in explorer.picture.value and (picture(explorer) != before).any()
@@ -103,9 +107,9 @@ def test_another_layer_has_its_own_steps(layers_and_changes):
 
 def test_starts_without_meaning_are_refused(layers_and_changes):
     layers, changes = layers_and_changes
-    with pytest.raises(ValueError, match="power = 2 is no number from 0 to 1"):
-        exponent_widget(layers, changes, power=2)
-    with pytest.raises(ValueError, match="gate = 0.3 is no stop; choose one of 0.05, 0.2, 0.6"):
-        exponent_widget(layers, changes, gate=0.3)
+    with pytest.raises(ValueError, match="power = 2 is not a number from 0 to 1"):
+        widget(found(layers_and_changes), power=2)
+    with pytest.raises(ValueError, match="gate = 0.3 is not a stop; choose one of 0.05, 0.2, 0.6"):
+        widget(found(layers_and_changes), gate=0.3)
     with pytest.raises(ValueError, match="changes has no rows of layers.1.q_proj; pass over_layers"):
-        exponent_widget(layers, of(changes, "layers.0.q_proj"))
+        widget(SimpleNamespace(layers=layers, changes=of(changes, "layers.0.q_proj")))

@@ -68,12 +68,12 @@ def test_what_is_compared_is_the_loss_at_the_best_rate_of_each():
         (
             dict.fromkeys(FORMS, (0.2,)),
             0.2,
-            "RSGD ran at 0.2 and SGD ran at 0.2; one grid of 3 or more learning rates for both would decide it",
+            "RSGD ran at 0.2 and SGD ran at 0.2; a common grid of at least 3 learning rates would decide it",
         ),
         (
             {"RSGD": (0.1, 0.2, 0.4, 0.8)},
             0.2,
-            "RSGD ran at 4 rates from 0.1 to 0.8 and SGD ran at 3 rates from 0.1 to 0.4; one grid of 3 or more",
+            "RSGD ran at 4 rates from 0.1 to 0.8 and SGD ran at 3 rates from 0.1 to 0.4; a common grid of at least 3",
         ),
         (None, 0.4, "RSGD is best at 0.4 and SGD is best at 0.4, an end of the grid; rates beyond it would decide it"),
     ],
@@ -112,7 +112,7 @@ def test_the_papers_second_figure_is_judged_at_one_learning_rate():
     assert verdicts(claims(measure_rescaling(pair(0.0, 0.0)))[:1]) == ["not reproduced"]
     apart = claims(measure_rescaling(pair(0.5, gRSGD=0.2)))
     assert verdicts(apart) == ["not testable here"] * 3
-    assert apart[0].note.startswith("RSGD ran at 0.1 and gRSGD at 0.2; runs of both at one learning rate")
+    assert apart[0].note.startswith("RSGD ran at 0.1 and gRSGD at 0.2; runs of both at the same learning rate")
 
 
 def test_of_several_rates_the_best_of_the_plain_method_is_taken():
@@ -208,5 +208,5 @@ def test_identical_runs_are_told_from_runs_that_differ_in_one_bit():
 
 
 def test_the_control_needs_a_run_to_repeat():
-    with pytest.raises(ValueError, match="runs has no run of RSGD, from which both runs of the control are made"):
+    with pytest.raises(ValueError, match="runs has no run of RSGD, which both runs of the control need"):
         measure_control([run("gRSGD", 0, 3.0)])

@@ -95,7 +95,7 @@ def test_only_seeds_that_every_rate_has_choose_and_the_others_are_compared():
 
 def test_rates_without_a_common_seed_are_refused():
     table = outcomes([*tried({0.1: 2.0}, seeds=(0,)), *tried({0.2: 1.0}, seeds=(1,))])
-    with pytest.raises(ValueError, match="the learning rates of RSGD share no seed; run one seed at each of them"):
+    with pytest.raises(ValueError, match="the learning rates of RSGD have no common seed; run one seed at all of them"):
         best_rates(table)
 
 
@@ -114,7 +114,7 @@ def test_runs_that_cannot_be_told_apart_are_refused(runs, message):
 def test_runs_of_several_lengths_are_refused():
     short, long = run("RSGD", 0, 3.0), run("RSGD", 1, 3.0)
     long.config.steps = 80
-    with pytest.raises(ValueError, match="runs holds runs of 40, 80 steps; pass those of one length"):
+    with pytest.raises(ValueError, match="runs holds runs of 40, 80 steps; pass runs of the same length"):
         outcomes([short, long])
 
 

@@ -8,12 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import METHOD_COLORS
 from moe_analysis.studies.optimizers import OneExpert, draw_control, measure, measure_rescaling
-from moe_analysis.studies.optimizers.curves import curve_bands, progress_curves
-from moe_analysis.studies.optimizers.draw import forms_figure, progress_explorer, spread_out
-from moe_analysis.studies.optimizers.draw_rescaling import progress_figure
+from moe_analysis.studies.optimizers.curves import progress_curves
+from moe_analysis.studies.optimizers.draw import progress_explorer, spread_out
 from tests.studies.drawn_texts import outside, overlaps
 
 from .test_curves import FORMS, four, run
@@ -27,21 +25,21 @@ def curves():
 
 
 def test_figure_2_draws_three_measures_of_both_methods(curves):
-    figure = progress_figure(curve_bands(curves))
+    figure = measure_rescaling(four(0.2)).plot()
     labels = [panel.get_ylabel().split(" (")[0] for panel in figure.axes]
     assert labels == ["training loss", "test loss", "test accuracy"]
     for panel in figure.axes:
-        assert [line.get_label() for line in panel.lines] == ["RSGD", "gRSGD"]
+        assert [line.get_label() for line in panel.lines] == ["RSGD, lr 0.1", "gRSGD, lr 0.1"]
     line = figure.axes[1].lines[1]
     means = curves[(curves["measure"] == "eval loss") & (curves["method"] == "gRSGD")].groupby("step")["value"].mean()
     np.testing.assert_allclose(line.get_ydata(), means)
 
 
-def test_figure_3_draws_a_panel_for_each_form(curves):
-    figure = forms_figure(curve_bands(curves), {"SGD": FORMS, "two": FORMS[:2]})
-    assert [panel.get_title(loc="left") for panel in figure.axes] == ["forms of SGD", "forms of two"]
-    assert [[line.get_label() for line in panel.lines] for panel in figure.axes] == [list(FORMS), list(FORMS[:2])]
-    assert [line.get_color() for line in figure.axes[0].lines] == [METHOD_COLORS[name] for name in FORMS]
+def test_figure_3_draws_a_panel_for_each_form(found):
+    assert [panel.get_title(loc="left") for panel in found.plot().axes] == ["forms of SGD", "forms of AdamW"]
+    (panel,) = measure(four(0.2)).plot().axes
+    assert [line.get_label() for line in panel.lines] == [f"{name}, lr 0.1" for name in FORMS]
+    assert [line.get_color() for line in panel.lines] == [METHOD_COLORS[name] for name in FORMS]
 
 
 @pytest.mark.parametrize("found", [measure_rescaling, measure])
@@ -57,9 +55,9 @@ def test_learning_rates_seeds_and_the_meaning_of_shades_stand_on_both_drawings(f
     assert "gRSGD, lr 0.1" in [trace.name for trace in twin.data] and "3 seeds" in twin.layout.title.subtitle.text
 
 
-def test_a_line_below_one_that_it_equals_is_wider(curves):
-    figure = forms_figure(curve_bands(curves), {"SGD": FORMS})
-    widths = {line.get_label(): line.get_linewidth() for line in figure.axes[0].lines}
+def test_a_line_below_one_that_it_equals_is_wider():
+    figure = measure(four(0.2)).plot()
+    widths = {line.get_label().partition(",")[0]: line.get_linewidth() for line in figure.axes[0].lines}
     assert widths["SGD"] == widths["RSGD"] > widths["gSGD"] == widths["gRSGD"]
 
 
@@ -72,8 +70,8 @@ def test_the_explorer_has_every_seed_and_shows_one_measure_at_a_time(curves):
     assert all(sum(button.args[0]["visible"]) == len(FORMS) * 3 for button in buttons)
 
 
-def test_both_are_saved(curves, tmp_path):
-    paths = save("gr_fig2", progress_figure(curve_bands(curves)), progress_explorer(curves), curves, folder=tmp_path)
+def test_both_are_saved(tmp_path):
+    paths = measure_rescaling(four(0.2)).save(tmp_path)
     assert {path.suffix for path in paths.values()} == {".png", ".pdf", ".html", ".json"}
 
 
@@ -113,7 +111,7 @@ def test_the_outcome_stands_over_the_rate_with_the_best_ringed_and_what_diverged
     crosses = [line.get_xdata().tolist() for line in panel.lines if line.get_marker() == "x"]
     assert crosses == [[0.4]] and panel.get_xscale() == "log"
     below = panel.figure.get_supxlabel()
-    assert "3 seeds" in below and "×: a seed diverged" in below and overlaps(panel.figure) == []
+    assert "3 seeds" in below and "× means that a seed diverged" in below and overlaps(panel.figure) == []
 
 
 def test_the_rates_explorer_has_two_measures_and_every_run(found):

@@ -186,10 +186,10 @@ def test_a_seed_that_diverges_leaves_the_others_as_they_are():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"record_every": 3}, "steps = 4 is no multiple of record_every = 3"),
+        ({"record_every": 3}, "steps = 4 is not a multiple of record_every = 3"),
         ({"adapter": replace(ADAPTER, gate="dense", top_k=None)}, "gate = 'dense'"),
         ({"adapter": replace(ADAPTER, dropout=0.1)}, "dropout = 0.1"),
-        ({"task": replace(TASK, active=5)}, "active = 5 must lie between 1 and num_experts = 4"),
+        ({"task": replace(TASK, active=5)}, "active = 5 must be between 1 and num_experts = 4"),
     ],
 )
 def test_settings_that_cannot_be_trained_are_named(change, message):

@@ -109,7 +109,7 @@ def test_both_rows_are_drawn_with_rings_at_the_chosen_rates(table):
         assert [line.get_label() for line in named] == list(methods)
         np.testing.assert_allclose(named[0].get_xdata(), np.multiply(MULTIPLES, OWN[methods[0]]))
     assert figure.axes[2].lines[0].get_label() == "SGD, lr 0.2"
-    assert "No choice lies at an end" in figure.get_supxlabel().replace("\n", " ")
+    assert "No chosen rate is at an end" in figure.get_supxlabel().replace("\n", " ")
     twin = found.interactive()
     assert {trace.xaxis for trace in twin.data} == {"x", "x2"} and all(trace.visible for trace in twin.data)
 
@@ -126,7 +126,7 @@ def test_a_table_with_tuning_alone_is_drawn_and_claims_say_what_is_missing(table
     figure = found.plot()
     assert isinstance(figure, Figure) and len(figure.axes) == 2 and found.interactive().data
     assert {part.verdict for claim in found.judged for part in claim.parts} == {"not testable here"}
-    assert found.judged[0].parts[0].note == "no final run of gRSGD and RSGD; two seeds of each or more would decide it"
+    assert found.judged[0].parts[0].note == "no final run of gRSGD and RSGD; at least two seeds of each would decide it"
     with pytest.raises(ValueError, match="no final run of RSGD and gRSGD yet; let the campaign finish"):
         _ = found.rescaling
 
@@ -141,7 +141,7 @@ def test_a_tuning_that_has_only_begun_is_drawn(table):
 def test_final_runs_of_one_seed_are_drawn_and_claims_ask_for_another(table):
     found = measure_table(table(tuning(), finals((0,), 0.5)))
     assert len(found.plot().axes) == 4
-    note = "final runs of gRSGD and RSGD share seed 0 alone, which has no spread; two seeds or more would decide it"
+    note = "final runs of gRSGD and RSGD have only seed 0 in common; at least two seeds would decide it"
     assert found.judged[0].parts[0].note == note == found.judged[2].parts[0].note
 
 

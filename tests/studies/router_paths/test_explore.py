@@ -101,11 +101,11 @@ def test_the_play_button_moves_the_slider_over_the_whole_path(made):
 def test_starts_that_the_runs_do_not_have_are_refused(runs):
     axes = path_axes(runs, MODULES[0])
     paths = router_paths(runs, MODULES[0], axes)
-    with pytest.raises(ValueError, match="step = 99 is no whole number from 2 to 20"):
+    with pytest.raises(ValueError, match="step = 99 is not a whole number from 2 to 20"):
         PathExplorer(runs, paths, axes, step=99)
     with pytest.raises(ValueError, match="seed = 5 is unknown; choose one of 0, 1"):
         PathExplorer(runs, paths, axes, seed=5)
-    with pytest.raises(ValueError, match=r"paths holds the steps \[0\]; a path needs two records"):
+    with pytest.raises(ValueError, match=r"paths has the steps \[0\], but a path needs two records"):
         PathExplorer(runs, paths[paths["step"] == 0], axes)
 
 

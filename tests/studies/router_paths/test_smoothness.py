@@ -16,6 +16,8 @@ from moe_analysis.studies.router_paths.smoothness import (
     OTHERS,
     gradient_noise,
     momentum_correlation,
+    path_measures,
+    path_products,
     smoothness,
 )
 from tests.studies.fake_runs import fake_run, walk
@@ -91,11 +93,11 @@ def test_the_routers_path_is_that_of_all_its_rows_side_by_side():
     assert row["turning_angle"] == pytest.approx(np.degrees(np.arccos(cosines)).mean(), rel=1e-4)
 
 
-def test_each_experts_row_is_measured_alone():
+def test_each_experts_row_is_multiplied_alone():
     straight, stairs = corners((1, 1), (1, 1), (1, 1)), corners((1, 0), (0, 1), (1, 0))
-    frame = smoothness([fake_run(np.concatenate([straight, stairs], axis=1))], per="expert")
-    assert frame["expert"].tolist() == [0, 1]
-    assert frame["turning_angle"].tolist() == pytest.approx([0.0, 90.0], abs=1e-2)
+    run = fake_run(np.concatenate([straight, stairs], axis=1))
+    found = path_measures(*path_products(run.records["router_weight"]), 0.9, 1)
+    assert found["turning_angle"].tolist() == [pytest.approx([0.0, 90.0], abs=1e-2)]
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 40])

@@ -118,7 +118,7 @@ def test_too_few_texts_and_unequal_tokens_are_refused():
     gates = np.ones((18, 2))
     with pytest.raises(ValueError, match="at least 4 texts"):
         agreement.router_agreement(gates, gates, tokens_of(3, lengths=(6,)))
-    with pytest.raises(ValueError, match="18 and 17 tokens and the frame 18"):
+    with pytest.raises(ValueError, match="18 and 17 tokens, and the frame 18"):
         agreement.router_agreement(gates, gates[1:], tokens_of(3, lengths=(6,)))
 
 

@@ -48,14 +48,14 @@ def test_hypotheses_are_supported_where_values_lie_beyond_their_bar():
     by_task, by_cluster = "experts specialize by data set", "experts specialize by semantic cluster"
     assert found[by_task] == found["training makes experts specialize by data set"] == "supported"
     assert found[by_cluster] == "not supported" and found["few experts are dead"] == "not supported"
-    assert found["the gates' mass is spread evenly over experts"] == "supported"
+    assert found["the mass of the gates is spread evenly over experts"] == "supported"
     same = "routers of different seeds find the same experts"
-    assert found[same] == found["routers of different layers agree beyond chance"] == "supported"
+    assert found[same] == found["routers of different layers agree more than by chance"] == "supported"
     found = verdicts(tells=False, same=False)
     assert found[by_task] == found[same] == "not supported"
-    assert found["few experts are dead"] == found["every expert has gates of its own"] == "supported"
+    assert found["few experts are dead"] == found["every expert has its own gates"] == "supported"
     skewed = verdicts(skewed=True)
-    assert skewed["the gates' mass is spread evenly over experts"] == "not supported"
+    assert skewed["the mass of the gates is spread evenly over experts"] == "not supported"
     assert skewed["the largest gates are spread evenly over experts"] == "not supported"
 
 

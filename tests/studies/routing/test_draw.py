@@ -10,7 +10,6 @@ from moe_analysis.drawing.save import save
 from moe_analysis.evidence.intervals import mean_interval
 from moe_analysis.studies.routing import agreement, draw, draw_agreement, draw_experts, load, specialization
 from moe_analysis.studies.routing.agreement import AGREEMENT
-from moe_analysis.studies.routing.draw_agreement import agreement_explorer, agreement_figure
 from tests.studies.drawn_texts import outside, overlaps
 from tests.studies.fake_result import Found
 from tests.studies.fake_routers import MODULES, named_run, soft, tokens_of
@@ -47,6 +46,10 @@ def frames() -> dict[str, pd.DataFrame]:
     }
 
 
+def agreed(frames) -> Found:
+    return Found(seeds=frames["seeds"], layers=frames["layers"], untrained=frames["untrained_seeds"])
+
+
 def one_router(shares: pd.DataFrame) -> pd.DataFrame:
     return shares[(shares["seed"] == 1) & (shares["module"] == MODULES[2])]
 
@@ -68,7 +71,7 @@ def test_the_heat_map_shows_every_lift_and_sorts_like_beside_like(frames):
 
 
 def test_several_routers_in_one_heat_map_are_refused(frames):
-    with pytest.raises(ValueError, match="shares holds 18 routers; pass the rows of one method, seed and module"):
+    with pytest.raises(ValueError, match="shares has 18 routers; pass the rows of one method, seed and module"):
         draw_experts.lift_grid(frames["shares"])
 
 
@@ -154,7 +157,7 @@ def test_information_is_a_row_for_each_system_on_a_log_axis_with_intervals_over_
 
 def test_what_is_not_above_shuffled_texts_stands_at_the_left_edge(frames):
     nothing = frames["trained"].assign(normalized=-0.01)
-    panel = draw.routing_figure(nothing, nothing, frames["summary"]).axes[0]
+    panel = draw.plot(Found(trained=nothing, untrained=nothing, loads=frames["summary"])).axes[0]
     edges = [line for line in panel.lines if line.get_marker() == "<"]
     assert edges and all(set(line.get_xdata()) == {draw.FLOOR} for line in edges)
     means = draw.information_means(nothing, frames["untrained"])
@@ -176,7 +179,7 @@ def test_the_legend_names_what_is_told_and_the_start(panels):
 
 
 def test_agreement_has_a_row_for_every_system_with_its_means_and_matrices(frames):
-    fig = agreement_figure(frames["seeds"], frames["layers"], frames["untrained_seeds"])
+    fig = draw_agreement.plot(agreed(frames))
     dots, *maps = fig.axes
     maps = [panel for panel in maps if panel.images]
     assert [tick.get_text() for tick in dots.get_yticklabels()] == list(METHODS) and len(maps) == 4
@@ -198,10 +201,7 @@ def test_agreement_has_a_row_for_every_system_with_its_means_and_matrices(frames
 
 
 def test_runs_and_the_meaning_of_bars_stand_below_and_no_texts_meet(frames, panels):
-    agreed = draw_agreement.plot(
-        Found(seeds=frames["seeds"], layers=frames["layers"], untrained=frames["untrained_seeds"])
-    )
-    for figure in (agreed, panels[1]):
+    for figure in (draw_agreement.plot(agreed(frames)), panels[1]):
         assert overlaps(figure) == [] and outside(figure) == []
         assert figure.get_supxlabel().startswith("2 seeds, 4 steps. Bars: 95 % intervals")
 
@@ -211,7 +211,7 @@ def test_each_choice_of_the_menus_shows_what_it_names(frames):
     buttons = fig.layout.updatemenus[0].buttons
     assert len(buttons) == len(fig.data) == 18 and sum(trace.visible is True for trace in fig.data) == 1
     assert all(sum(button.args[0]["visible"]) == 1 for button in buttons)
-    fig = draw.routing_explorer(frames["trained"], frames["summary"])
+    fig = draw.interactive(Found(trained=frames["trained"], loads=frames["summary"]))
     assert fig.layout.xaxis.type == "log" and fig.layout.title.subtitle.text.startswith("3 seeds: one dot")
     assert list(fig.layout.yaxis.ticktext) == list(METHODS)
     buttons = fig.layout.updatemenus[0].buttons
@@ -224,7 +224,7 @@ def test_each_choice_of_the_menus_shows_what_it_names(frames):
             expected = (100 * rows[rows["method"] == "T-REX"]["normalized"]).clip(lower=draw.FLOOR)
             np.testing.assert_allclose(trace.x[at_trex], expected, rtol=1e-5, atol=1e-5)
             assert {text.split(", ")[0] for text in np.asarray(trace.text)[at_trex]} == {"T-REX"}
-    fig = agreement_explorer(frames["seeds"], frames["layers"], frames["untrained_seeds"])
+    fig = draw_agreement.interactive(agreed(frames))
     assert [button.label for button in fig.layout.updatemenus[0].buttons] == list(METHODS)
     assert [trace.name for trace in fig.data[3:]] == ["LoRA-MoE"] * 2 + ["T-REX"] * 2
     assert fig.layout.updatemenus[0].buttons[1].args[0]["visible"] == [True] * 3 + [False, False, True, True]
@@ -235,12 +235,12 @@ def test_the_figures_can_be_saved(frames, panels, tmp_path):
     written = save(
         "routing",
         panels[1],
-        draw.routing_explorer(frames["trained"], frames["summary"]),
+        draw.interactive(Found(trained=frames["trained"], loads=frames["summary"])),
         frames,
         folder=tmp_path,
     )
     assert written["png"].stat().st_size > 10_000
-    drawn = agreement_figure(frames["seeds"], frames["layers"], frames["untrained_seeds"])
-    twin = agreement_explorer(frames["seeds"], frames["layers"], frames["untrained_seeds"])
+    drawn = draw_agreement.plot(agreed(frames))
+    twin = draw_agreement.interactive(agreed(frames))
     written = save("agreement", drawn, twin, {}, folder=tmp_path)
     assert written["png"].stat().st_size > 10_000

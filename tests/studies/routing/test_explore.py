@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from moe_analysis.studies.routing.explore_experts import chosen_module, pool_of, projection_of, specialist_widget
+from moe_analysis.studies.routing.explore_experts import chosen_module, pool_of, projection_of, widget
 from moe_analysis.studies.routing.specialization import expert_shares
 from tests.drawing.test_explorer import picture
 from tests.studies.fake_routers import MODULES, named_run, soft, tokens_of
@@ -29,7 +31,7 @@ def shares() -> pd.DataFrame:
 
 
 def test_another_router_shows_its_own_experts(shares):
-    explorer = specialist_widget(shares, "T-REX", seed=1)
+    explorer = widget(SimpleNamespace(shares=shares), "T-REX", seed=1)
     before, last = picture(explorer), shares["layer"].max()
     explorer.controls["layer"].value = last
     method, seed, _, projection, _ = explorer.values
@@ -63,6 +65,6 @@ def test_a_pool_that_a_system_does_not_have_is_refused_with_those_it_has():
 
 def test_routers_that_were_not_recorded_are_refused(shares):
     with pytest.raises(ValueError, match="layer = 99 is unknown"):
-        specialist_widget(shares, layer=99)
+        widget(SimpleNamespace(shares=shares), layer=99)
     with pytest.raises(ValueError, match="method = 'LoRA' is unknown; choose one of LoRA-MoE, T-REX"):
-        specialist_widget(shares, "LoRA")
+        widget(SimpleNamespace(shares=shares), "LoRA")

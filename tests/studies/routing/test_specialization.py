@@ -123,7 +123,7 @@ def test_what_cannot_be_measured_is_refused(options, message):
 
 
 def test_gates_of_a_run_that_diverged_are_refused():
-    with pytest.raises(ValueError, match="hold NaN or infinity"):
+    with pytest.raises(ValueError, match="contain NaN or infinity"):
         specialization.split_routers(named_run(), {MODULES[0]: np.array([[np.nan, 1.0]])})
 
 

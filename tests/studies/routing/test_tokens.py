@@ -19,7 +19,7 @@ from moe_analysis.studies import routing
 from moe_analysis.studies.routing import RoutedTokens, tokens
 from moe_analysis.studies.routing.draw_gates import hover_text
 from moe_analysis.studies.routing.draw_text import text_html
-from moe_analysis.studies.routing.draw_tokens import OTHERS, bars_of, ribbons_of, set_in_lines, tokens_figure
+from moe_analysis.studies.routing.draw_tokens import OTHERS, bars_of, ribbons_of, set_in_lines
 from moe_analysis.studies.routing.measure_tokens import NONE, RoutedBy
 from moe_analysis.training.recorders.routing import record_gates
 from tests.adapters.cases import randomize
@@ -181,7 +181,7 @@ def test_many_experts_are_drawn_by_the_busiest_and_the_others_together() -> None
         assert bars["top"].iloc[0] == pytest.approx(1) and bars["bottom"].iloc[-1] == pytest.approx(0)
     (ribbons,) = ribbons_of(many, "gate")
     assert ribbons["tokens"].sum() == length
-    assert isinstance(tokens_figure(many, "layers.0"), Figure)
+    assert isinstance(many.plot(), Figure)
 
 
 def test_lines_break_at_their_width_and_each_text_begins_one() -> None:
@@ -235,16 +235,16 @@ def test_what_cannot_be_shown_is_refused_with_the_remedy(adapted, backbone, tiny
     model, tokenizer = adapted("trex")
     bare = ma.load_backbone(backbone, torch.float32)[0]
     for arguments, why in (
-        ((model, "", tokenizer), r"texts\[0\] = '' is no text; pass one"),
-        ((model, ["fine", "  "], tokenizer), r"texts\[1\] = '  ' is no text"),
+        ((model, "", tokenizer), r"texts\[0\] = '' is not a text; pass one"),
+        ((model, ["fine", "  "], tokenizer), r"texts\[1\] = '  ' is not a text"),
         ((model, [], tokenizer), "texts is empty"),
-        ((model, None, tokenizer), r"texts\[0\] = None is no text"),
-        ((model, 3, tokenizer), r"texts\[0\] = 3 is no text"),
-        ((model, [7], tokenizer), r"texts\[0\] = 7 is no text"),
+        ((model, None, tokenizer), r"texts\[0\] = None is not a text"),
+        ((model, 3, tokenizer), r"texts\[0\] = 3 is not a text"),
+        ((model, [7], tokenizer), r"texts\[0\] = 7 is not a text"),
         ((model, "cat " * 300, tokenizer), "more than the model's context of 128; split it"),
         ((bare, "a text", tokenizer), "LlamaForCausalLM has no routed adapter and no known router of its own"),
         ((foreign("mixtral"), "a text"), "the tokenizer of MixtralForCausalLM is not known; pass tokenizer="),
-        (("a run", "a text"), "model = 'a run' is no model and no run with one"),
+        (("a run", "a text"), "model = 'a run' is neither a model nor a run"),
         ((model, TEXTS, tokenizer, np.zeros((1, 6))), "intuition has 1 rows for 2 texts; pass one row per text"),
     ):
         with pytest.raises(ValueError, match=why):
@@ -278,7 +278,7 @@ def test_a_layer_is_drawn_by_its_number_or_name(adapted) -> None:
         assert chosen.routers[chosen.middle].layer == router.layer
         assert tokens(model, TEXTS[0], tokenizer, layer=name).middle == name
         assert chosen.widget().layer.value == router.layer
-    with pytest.raises(ValueError, match="layer = 99 fits no module; pass a layer's number"):
+    with pytest.raises(ValueError, match="layer = 99 matches no module; pass a layer's number"):
         tokens(model, TEXTS[0], tokenizer, layer=99)
 
 
@@ -292,5 +292,5 @@ def test_an_intuition_that_was_passed_is_asked_for_again(backbone) -> None:
         next(iter(record_gates(model, tokenizer, TEXTS[0], scores)[0].values())),
         rtol=1e-5,
     )
-    with pytest.raises(ValueError, match="routes by an intuition that was passed; call tokens again"):
+    with pytest.raises(ValueError, match="routes by the intuition that you passed; call tokens again"):
         found.again(["another text"])

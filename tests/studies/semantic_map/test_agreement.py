@@ -104,7 +104,7 @@ def test_agreement_refuses_embeddings_of_another_frame_and_a_data_set_in_two_gro
     with pytest.raises(ValueError, match="embeddings has 5 rows but frame has 96"):
         agreement(around(frame["dataset"])[:5], frame)
     frame.loc[0, "group"] = "D"
-    with pytest.raises(ValueError, match="'d0' lies in the groups D, A"):
+    with pytest.raises(ValueError, match="'d0' is in the groups D, A"):
         agreement(around(frame["dataset"]), frame)
     with pytest.raises(ValueError, match="permutations = 0"):
         agreement(around(suite(EIGHT)["dataset"]), suite(EIGHT), permutations=0)

@@ -198,7 +198,7 @@ def contents() -> ClusterContents:
 def test_the_heat_map_is_drawn_into_the_users_axes() -> None:
     axes = Figure().subplots()
     assert contents().plot(axes) is axes and axes.images
-    with pytest.raises(ValueError, match="has no knobs"):
+    with pytest.raises(ValueError, match="has no controls"):
         contents().widget()
 
 

@@ -42,11 +42,11 @@ def ami(labels: np.ndarray, column: str) -> float:
 def test_moving_k_clusters_anew_and_says_how_the_clusters_agree(first):
     explorer = cluster_widget(EMBEDDINGS, SAMPLE, PLACES, first)
     before = picture(explorer)
-    assert f"k = 4 against 12 data sets: AMI {ami(first.labels, 'dataset'):.2f}" in explorer.note.value
+    assert f"k = 4 and 12 data sets: AMI {ami(first.labels, 'dataset'):.2f}" in explorer.note.value
     explorer.controls["k"].value = 9
     labels = cluster(EMBEDDINGS, 9, seed=3).labels
-    assert f"k = 9 against 12 data sets: AMI {ami(labels, 'dataset'):.2f}" in explorer.note.value
-    assert f"k = 9 against 4 predefined groups: AMI {ami(labels, 'group'):.2f}" in explorer.note.value
+    assert f"k = 9 and 12 data sets: AMI {ami(labels, 'dataset'):.2f}" in explorer.note.value
+    assert f"k = 9 and 4 predefined groups: AMI {ami(labels, 'group'):.2f}" in explorer.note.value
     assert (picture(explorer) != before).any()
 
 
@@ -55,7 +55,7 @@ def test_the_first_map_is_of_the_clusters_that_were_passed(first, monkeypatch):
         raise AssertionError("clustered again")
 
     monkeypatch.setattr(widget, "cluster", refuse)
-    assert "k = 4 against" in cluster_widget(EMBEDDINGS, SAMPLE, PLACES, first).note.value
+    assert "k = 4 and" in cluster_widget(EMBEDDINGS, SAMPLE, PLACES, first).note.value
 
 
 def test_the_right_map_has_every_cluster_with_its_prompts_and_the_left_one_the_labels(first):
@@ -107,7 +107,7 @@ def test_more_clusters_than_distinct_prompts_are_refused(first):
     explorer = cluster_widget(doubled, SAMPLE, PLACES, cluster(doubled, 4))
     explorer.controls["k"].value = 30
     assert "k = 30 but only 20 of the 60 embeddings are distinct; lower k" in explorer.message.value
-    assert "k = 4 against" in explorer.note.value
+    assert "k = 4 and" in explorer.note.value
 
 
 def test_k_is_bounded_by_what_looks_different_and_by_the_prompts(first):
@@ -131,7 +131,7 @@ def test_plain_texts_have_a_knob_too_and_their_clusters_stand_alone(first):
     assert list(explorer.controls) == ["k", "search"]
     explorer.controls["k"].value = 9
     sizes = np.bincount(cluster(EMBEDDINGS, 9, seed=3).labels)
-    assert explorer.note.value.count(f"k = 9: the smallest cluster holds {sizes.min()} of 60 prompts") == 1
+    assert explorer.note.value.count(f"k = 9: the smallest cluster has {sizes.min()} of 60 prompts") == 1
     assert not explorer.message.value
     with pytest.raises(ValueError, match="coordinates has 60 rows but prompts has 59"):
         cluster_widget(EMBEDDINGS[1:], texts[1:], PLACES, first)

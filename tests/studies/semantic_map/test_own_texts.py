@@ -95,8 +95,8 @@ def test_own_texts_lie_inside_the_map_and_are_drawn_as_stars_without_changing_a_
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "suite holds 0 texts; pass at least 4"),
-        (["one", "two", "three"], "suite holds 3 texts; pass at least 4"),
+        ([], "suite has 0 texts; pass at least 4"),
+        (["one", "two", "three"], "suite has 3 texts; pass at least 4"),
         (["one", " ", "three", "four"], r"suite\[1\] is empty"),
         (pd.DataFrame({"text": TEXTS}), "suite is a frame with the columns text; it needs prompt"),
         (
@@ -104,7 +104,7 @@ def test_own_texts_lie_inside_the_map_and_are_drawn_as_stars_without_changing_a_
             "suite has no column dataset, split; label each prompt, or pass",
         ),
         (None, "suite = None is NoneType; pass a name, a folder, a frame or a list of texts"),
-        (["same"] * 9, "k = 3 clusters but 1 of the texts differ; use a k from 1 to 1"),
+        (["same"] * 9, "k = 3 clusters but only 1 different texts; use a k from 1 to 1"),
     ],
 )
 def test_what_makes_no_map_is_refused_before_anything_is_embedded(given, message, monkeypatch) -> None:
@@ -118,7 +118,9 @@ def test_what_makes_no_map_is_refused_before_anything_is_embedded(given, message
 
 def test_more_clusters_than_prompts_are_refused_by_the_argument_that_asks_for_them() -> None:
     frame = suite({"a": "A", "b": "B"}, rows=5).assign(choices=None)
-    with pytest.raises(ValueError, match=r"ks = \(5, 50\) asks for 50 clusters but only 10 prompts differ"):
+    with pytest.raises(
+        ValueError, match=r"ks = \(5, 50\) asks for 50 clusters but there are only 10 different prompts"
+    ):
         measure(frame, embedder="tfidf", ks=(5, 50))
 
 
@@ -136,8 +138,8 @@ def test_one_number_of_clusters_or_one_seed_is_as_good_as_a_list_of_one() -> Non
         ({"ks": ()}, r"ks = \(\); pass whole numbers"),
         ({"ks": (0, 3)}, r"ks = \(0, 3\); pass whole numbers of at least 1"),
         ({"seeds": 0.5}, "seeds = 0.5; pass whole numbers of at least 0"),
-        ({"k": "3"}, "k = '3' is no whole number of at least 1"),
-        ({"k": 0}, "k = 0 is no whole number of at least 1"),
+        ({"k": "3"}, "k = '3' is not a whole number of at least 1"),
+        ({"k": 0}, "k = 0 is not a whole number of at least 1"),
     ],
 )
 def test_counts_that_are_no_whole_numbers_are_refused_by_name(given, message) -> None:
@@ -147,7 +149,7 @@ def test_counts_that_are_no_whole_numbers_are_refused_by_name(given, message) ->
 
 
 def test_no_texts_are_placed_nowhere(plain) -> None:
-    with pytest.raises(ValueError, match="texts holds 0 texts; pass at least 1"):
+    with pytest.raises(ValueError, match="texts has 0 texts; pass at least 1"):
         plain.place([])
     with pytest.raises(ValueError, match="texts = 'one' is one text; pass a list"):
         plain.with_texts("one")

@@ -217,7 +217,7 @@ def test_a_backbone_is_counted_after_wrapping_and_left_as_it_was(tiny_llama):
     table = parameter_counts.backbone_parameters(tiny_llama, configs).set_index("method")
     assert table["parameters"].to_dict() == {"LoRA-MoE": 2 * (2 * 3 * 32 + 2 * 16), "T-REX": 2 * (4 * 16 + 4 * 16 + 2)}
     assert {name: parameter.requires_grad for name, parameter in tiny_llama.named_parameters()} == before
-    with pytest.raises(ValueError, match="reference = 'LoRA' is not among"):
+    with pytest.raises(ValueError, match="reference = 'LoRA' is not one of"):
         parameter_counts.backbone_parameters(tiny_llama, configs, "LoRA")
 
 

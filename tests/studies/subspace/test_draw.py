@@ -187,7 +187,7 @@ def test_errors_have_a_dot_a_system_and_count_and_a_ring_at_the_best(errors):
     assert [text.get_text() for text in fig.legends[0].get_texts()] == [
         "budget for factors only",
         "budget for factors and router",
-        "best of its kind",
+        "best with this budget",
     ]
 
 

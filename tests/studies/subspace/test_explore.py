@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from moe_analysis.studies.subspace.explore import rank_figure, rank_widget
+from moe_analysis.studies.subspace.explore import rank_figure, widget
 from moe_analysis.studies.subspace.parameters import parameters_of_sizes
 from moe_analysis.studies.subspace.span import rank_plot_frame
 from tests.drawing.test_explorer import picture
@@ -19,6 +21,10 @@ def frames():
     return ranks, parameters_of_sizes(list(independent.itertuples(index=False, name=None)), 16, 12)
 
 
+def found(frames):
+    return SimpleNamespace(ranks=frames[0], sizes=frames[1])
+
+
 def row(ranks, num_down: int, num_up: int, kind: str):
     return ranks[(ranks["I"] == num_down) & (ranks["J"] == num_up) & (ranks["kind"] == kind)].iloc[0]
 
@@ -26,7 +32,7 @@ def row(ranks, num_down: int, num_up: int, kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_size_tells_its_ranks_its_span_and_its_parameters(frames, kind):
     ranks, sizes = frames
-    explorer = rank_widget(ranks, sizes, 1, 1, kind)
+    explorer = widget(found(frames), 1, 1, kind)
     for num_down, num_up in ((1, 3), (2, 3)):
         before = picture(explorer)
         explorer.controls["num_down"].value, explorer.controls["num_up"].value = num_down, num_up
@@ -41,7 +47,7 @@ def test_every_size_tells_its_ranks_its_span_and_its_parameters(frames, kind):
 
 
 def test_the_mixture_beside_it_costs_no_more_factors(frames):
-    explorer = rank_widget(*frames, 3, 3)  # 84 numbers, a rank-1 expert has 28
+    explorer = widget(found(frames), 3, 3)  # 84 numbers, a rank-1 expert has 28
     assert "3 rank-1 experts, span 3" in explorer.note.value
     explorer.controls["num_down"].value = 1  # 52
     assert "1 rank-1 expert, span 1" in explorer.note.value
@@ -59,11 +65,11 @@ def test_the_ring_stands_at_the_size_in_both_plots(frames):
 
 
 def test_the_authors_size_is_ringed_first_where_there_is_one(frames):
-    assert rank_widget(*frames).values == (3, 3, "independent")
+    assert widget(found(frames)).values == (3, 3, "independent")
 
 
 def test_sizes_and_kinds_that_were_not_measured_are_refused(frames):
-    with pytest.raises(ValueError, match="num_up = 4 is no whole number from 1 to 3"):
-        rank_widget(*frames, 3, 4)
+    with pytest.raises(ValueError, match="num_up = 4 is not a whole number from 1 to 3"):
+        widget(found(frames), 3, 4)
     with pytest.raises(ValueError, match="kind = 'narrow' is unknown; choose one of independent, repeated"):
-        rank_widget(*frames, 3, 3, "narrow")
+        widget(found(frames), 3, 3, "narrow")

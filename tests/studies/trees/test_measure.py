@@ -50,7 +50,7 @@ def test_a_result_keeps_the_tables_of_its_file_and_draws_itself(used):
     assert isinstance(used.plot(), Figure) and used.interactive().data
     assert used.ends.index.get_level_values("method").unique().tolist() == ["S'MoRE", "control"]
     assert used.everything["tokens"].gt(0).all()
-    with pytest.raises(ValueError, match="smore_structures has no knobs"):
+    with pytest.raises(ValueError, match="smore_structures has no controls"):
         used.widget()
 
 
@@ -102,5 +102,5 @@ def test_the_tree_of_a_token_is_drawn_into_axes_and_saved_with_its_words(runs, t
     assert found.plot(panel) is panel and panel.get_title(loc="center") == found.token
     assert list(found.numbers) == ["title", "tree", "shown", "means"] and len(found.judged) == 2
     assert sorted(found.save(tmp_path)) == ["html", "json", "pdf", "png"]
-    with pytest.raises(ValueError, match=r"token = 900 is not in the prompt, which has \d+; choose 0 to"):
+    with pytest.raises(ValueError, match=r"token = 900 is not in the prompt, which has \d+ tokens; choose 0 to"):
         trees.measure_tree(runs, token=900)

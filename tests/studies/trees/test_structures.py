@@ -43,7 +43,7 @@ def test_rarefaction_is_the_mean_over_all_samples(counts: list[int], tokens: int
 
 
 def test_rarefaction_to_more_tokens_than_there_are_is_refused():
-    with pytest.raises(ValueError, match="tokens = 7 cannot be drawn from 6 counted; use 1 to 6"):
+    with pytest.raises(ValueError, match="tokens = 7 cannot be drawn from 6 counted ones; use 1 to 6"):
         structures.rarefied(np.array([4, 2]), 7)
 
 

@@ -165,7 +165,7 @@ def test_the_studies_of_routing_take_the_gates_of_an_attached_mixture(folder) ->
     assert set(loads["method"]) == {"OLMoE"} and len(loads) == 2 and loads["mass_peak"].between(1, 6).all()
     assert layers["same_top1"].between(0, 1).all() and len(layers) == 1
     pooled = SimpleNamespace(config=SimpleNamespace(name="S'MoRE", seed=0, system="smore"))
-    with pytest.raises(ValueError, match="its record does not tell the sizes of its pools; pass a run"):
+    with pytest.raises(ValueError, match="its record has no sizes of its pools; pass a run"):
         load_summary([(pooled, gates, tokens)])
 
 

@@ -1,4 +1,4 @@
-"""Counts in words, for captions and origins."""
+"""Counts in words, for captions, origins and messages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 
 def counted(number: int | Iterable[int], word: str) -> str:
-    """The count of a thing, or the range of several counts of it.
+    """A count with its noun, or the range of several counts.
 
     Args:
-        number: one count, or some of which the least and the largest are told.
-        word: for one of them, whose plural has an s.
+        number: one count, or several, of which the smallest and the largest are given.
+        word: the singular of a noun whose plural ends in s.
 
     Example:
         >>> counted(1, "seed"), counted([3, 3], "seed"), counted([4, 2, 3], "seed")
