@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -360,18 +360,28 @@ def lasso_the_left_half(lab: Lab, page: Any, width: int) -> None:
     assert errors(page) == []
 
 
-@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
-def test_a_run_shows_how_it_goes_while_it_trains(lab, tab, width):
+def test_a_run_shows_how_it_goes_while_it_trains(lab, tab):
     page = tab.page
-    page.set_viewport_size({"width": width, "height": 900})
     page.goto(lab.page(TRAINING, alone=True))
-    shutil.rmtree(lab.folder / "trained", ignore_errors=True)
     run_all(page, wait=False)
     card = page.locator(".moe-live")
     card.locator(".badge", has_text="running").wait_for(timeout=1000 * RUNS)
     card.locator(".fact", has_text="gate entropy").wait_for(timeout=1000 * RUNS)
     begun = int(card.locator("[role='progressbar']").get_attribute("aria-valuenow"))
+    on_both(page, lambda width: lies_inside(card, width))
     card.locator(".badge", has_text="finished").wait_for(timeout=1000 * RUNS)
     assert begun < int(card.locator("[role='progressbar']").get_attribute("aria-valuenow")) == STEPS
     assert card.count() == 1 and "test loss" in card.text_content() and errors(page) == []
-    assert card.bounding_box()["x"] >= 0 and card.bounding_box()["width"] <= width
+    on_both(page, lambda width: lies_inside(card, width))
+
+
+def on_both(page: Any, look: Callable[[int], None]) -> None:
+    """Look at a page as a phone shows it and as a desktop does, which it is afterwards."""
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        look(width)
+
+
+def lies_inside(card: Any, width: int) -> None:
+    box = card.bounding_box()
+    assert box["x"] >= 0 and box["width"] <= width
