@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -368,20 +368,20 @@ def test_a_run_shows_how_it_goes_while_it_trains(lab, tab):
     card.locator(".badge", has_text="running").wait_for(timeout=1000 * RUNS)
     card.locator(".fact", has_text="gate entropy").wait_for(timeout=1000 * RUNS)
     begun = int(card.locator("[role='progressbar']").get_attribute("aria-valuenow"))
-    on_both(page, lambda width: lies_inside(card, width))
+    lies_inside_on_both(page)
     card.locator(".badge", has_text="finished").wait_for(timeout=1000 * RUNS)
     assert begun < int(card.locator("[role='progressbar']").get_attribute("aria-valuenow")) == STEPS
     assert card.count() == 1 and "test loss" in card.text_content() and errors(page) == []
-    on_both(page, lambda width: lies_inside(card, width))
+    lies_inside_on_both(page)
 
 
-def on_both(page: Any, look: Callable[[int], None]) -> None:
-    """Look at a page as a phone shows it and as a desktop does, which it is afterwards."""
+def lies_inside_on_both(page: Any) -> None:
+    """The card of a run fits into the window of a phone and into that of a desktop, which the page has afterwards."""
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 900})
-        look(width)
-
-
-def lies_inside(card: Any, width: int) -> None:
-    box = card.bounding_box()
-    assert box["x"] >= 0 and box["width"] <= width
+        page.wait_for_function(
+            """width => { const box = document.querySelector('.moe-live')?.getBoundingClientRect();
+                          return window.innerWidth === width && box?.left >= 0 && box.width > 0 && box.width <= width; }
+            """,
+            arg=width,
+        )
