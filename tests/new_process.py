@@ -14,12 +14,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FORKS = """
-import json, os, sys, tempfile, traceback
+import gc, json, os, sys, tempfile, traceback
 import accelerate, huggingface_hub.hf_api, jinja2, pandas, regex, scipy.optimize, tokenizers, torch._dynamo
 import torch.distributed.checkpoint, torch.distributed.tensor, yaml
 
 early = {"moe_analysis", "peft", "transformers"} & set(sys.modules)
 assert not early, early
+gc.freeze()  # a fork that looked for garbage in what it shares would copy it
 told = []
 for code in json.loads(sys.argv[1]):
     with tempfile.TemporaryFile("w+") as said:

@@ -25,7 +25,7 @@ from .evaluation import evaluate, evaluate_rows, outcomes_frame
 from .files import RunError, write_table
 from .prepare import chosen_rows, embed_like_training, fitting_rows, load_frozen, weights_digest
 from .run import Run
-from .sweep import shared_pool
+from .sweep.executors import set_imports_aside, shared_pool
 
 
 def evaluate_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd.DataFrame:
@@ -147,6 +147,7 @@ def evaluate_alone(path: str, suite: str, rows_per_dataset: int | None, trust_co
     """`evaluate_on` in its own process, with a single thread and no output."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(1)
+    set_imports_aside()
     with nobody_watching(said_before=SuiteWarning):
         run = Run.load(path)
         run.require_adapter(trust_code)

@@ -53,6 +53,12 @@ def test_what_only_tells_something_imports_nothing_heavy(arguments: tuple[str, .
     assert done.stderr.strip() == "[]"
 
 
+def test_a_program_that_ends_has_set_all_that_it_imported_aside_from_garbage_collection() -> None:
+    code = f"import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0)); {LOOK.strip()}"
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "True", done.stderr
+
+
 def test_the_first_page_names_every_command_and_every_exit_status_and_fits_80_columns() -> None:
     printed = process("--help").stdout
     assert all(name in printed for name in COMMANDS if " " not in name)

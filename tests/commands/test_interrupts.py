@@ -14,7 +14,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import moe_analysis as ma
 from moe_analysis.commands.program import Terminated, kept, sigterm_raises, status_of, told
+from tests.commands.calls import call, document
 
 FIGURES = """
 import sys
@@ -75,15 +77,26 @@ def test_an_interrupted_figure_ends_its_kernel_and_what_that_started(tmp_path: P
     wait_for(lambda: not any(alive(int(pid)) for pid in place.read_text().split()), 10)
 
 
-def test_a_terminated_training_says_from_which_step_it_goes_on(config, tmp_path: Path) -> None:
+def test_a_training_is_watched_from_here_and_terminated_it_says_from_which_step_it_goes_on(config, out: Path) -> None:
     lasting = config(steps=100_000, save_every=1)
-    (tmp_path / "config.json").write_text(json.dumps(lasting.to_dict()))
-    program = started("-m", "moe_analysis", "train", str(tmp_path / "config.json"), "--out", str(tmp_path), "--json")
-    checkpoints = tmp_path / lasting.run_name / "checkpoints"
-    wait_for(lambda: any(checkpoints.glob("*/complete")))
+    out.mkdir()
+    (out / "config.json").write_text(json.dumps(lasting.to_dict()))
+    program = started("-m", "moe_analysis", "train", str(out / "config.json"), "--out", str(out), "--json")
+    seen: dict = {}
+
+    def watched() -> bool:
+        assert program.poll() is None
+        time.sleep(0.2)  # the program needs the processor more
+        seen.update(next(iter(document(call("watch", "--out", str(out), "--json").stdout)), {}))
+        return bool((seen.get("live") or {}).get("points"))
+
+    wait_for(watched)
+    assert seen["name"] == lasting.run_name and seen["state"] == "running" and seen["live"]["step"] >= 1
+    assert seen["live"]["experts"] == 16 and ma.Run.load(out / lasting.run_name).status["state"] == "running"
+    wait_for(lambda: any((out / lasting.run_name / "checkpoints").glob("*/complete")))
     program.send_signal(signal.SIGTERM)
-    out, err = program.communicate(timeout=30)
-    assert program.returncode == 143 and out == "" and "Traceback" not in err
+    told_out, err = program.communicate(timeout=30)
+    assert program.returncode == 143 and told_out == "" and "Traceback" not in err
     assert f"terminated: {lasting.run_name} resumes from step" in err and "of 100000." in err
     assert "to resume: python -m moe_analysis train " in err
 

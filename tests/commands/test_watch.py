@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-import moe_analysis as ma
 from moe_analysis.commands import train
 from moe_analysis.training.live import panel
 from moe_analysis.training.live.progress import FILE, Live, Point, write_live
@@ -98,22 +95,3 @@ def test_train_and_sweep_say_nothing_when_quiet(config, tmp_path: Path) -> None:
     result = call("sweep", str(tmp_path / "grid.yaml"), "--out", str(tmp_path / "a"), "--workers", "1", "-q")
     assert result.exit_code == 0 and (result.stdout, result.stderr) == ("", "")
     assert len(list((tmp_path / "a").glob("*/status.json"))) == 3
-
-
-def test_another_process_is_watched_while_it_trains(config, tmp_path: Path) -> None:
-    one = config(steps=100_000, save_every=100_000, record_every=0)
-    (tmp_path / "config.json").write_text(json.dumps(one.to_dict()))
-    command = [sys.executable, "-m", "moe_analysis", "train", str(tmp_path / "config.json"), "--out", str(tmp_path)]
-    with subprocess.Popen([*command, "-q"], stderr=subprocess.DEVNULL) as program:
-        try:
-            end = time.monotonic() + 90
-            row: dict = {}
-            while not (row.get("live") or {}).get("points"):
-                assert time.monotonic() < end and program.poll() is None
-                time.sleep(0.2)
-                result = call("watch", "--out", str(tmp_path), "--json")
-                row = next(iter(document(result.stdout)), {})
-        finally:
-            program.kill()
-    assert row["name"] == one.run_name and row["state"] == "running" and row["live"]["step"] >= 1
-    assert row["live"]["experts"] == 16 and ma.Run.load(tmp_path / one.run_name).status["state"] == "running"

@@ -1,10 +1,13 @@
 """Python reads this file at the start of a process whose PYTHONPATH names this folder: its products round alike.
 
-`tests/numerics.py` waits until the process imports torch, for many never do and must stay as fast.
+`tests/numerics.py` waits until the process imports torch, for many never do and must stay as fast. Garbage is collected
+as in `tests/processes`, whose file of this name Python does not read beside this one.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
@@ -37,4 +40,6 @@ class AfterTorch(PathFinder):
         return spec
 
 
+gc.set_threshold(1_000_000, 10, 10)
+atexit.register(gc.freeze)
 sys.meta_path.insert(0, AfterTorch)

@@ -356,6 +356,7 @@ def test_a_run_of_the_first_version_reads_its_prompts_too(tmp_path):
         adapter=ma.TRexConfig(num_down=2, num_up=2, target_modules=["q_proj"]),
         steps=1,
         datasets=["add_small", "where_is"],
+        rows_per_dataset=20,
         batch_size=4,
         eval_rows=2,
         record_every=0,

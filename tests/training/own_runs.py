@@ -61,12 +61,13 @@ TRAINED = """
     """
 # one process imports what takes seconds, and each script runs in a fork of it
 FORKS = """
-import json, os, sys, tempfile, traceback
+import gc, json, os, sys, tempfile, traceback
 import torch
 import moe_analysis as ma
 from moe_analysis.training import trainer, transfer
 
 torch.set_num_threads(1)
+gc.freeze()  # a fork that looked for garbage in what it shares would copy it, once a run
 for line in sys.stdin:
     code, given, environment = json.loads(line)
     with tempfile.TemporaryFile("w+") as said:

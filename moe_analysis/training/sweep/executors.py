@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from multiprocessing import current_process, parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from queue import LifoQueue
 from typing import Any
 
-from ...adapters.own import VARIABLE
 from ...extras import extra
 
 KINDS = ("process", "dask", "submitit")
@@ -295,6 +294,8 @@ def shared_pool(workers: int) -> WorkerPool:
     Its tasks raise `UnguardedScript` where the script that runs has no guard.
     """
     end_when_read_again()
+    from ...adapters.own import VARIABLE  # which imports torch; a process of a pool begins without
+
     if workers not in _pools:
         _pools[workers] = WorkerPool(workers)
     if _adapters.get(workers) != (named := os.environ.get(VARIABLE, "")):
@@ -321,7 +322,6 @@ def end_with_parent() -> None:
     """
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    gc.freeze()  # accelerate collects garbage at every run, which would look through all that is imported
 
     def watch(parent: Any) -> None:
         parent.join()
@@ -329,3 +329,13 @@ def end_with_parent() -> None:
 
     if (parent := parent_process()) is not None:
         threading.Thread(target=watch, args=(parent,), daemon=True).start()
+
+
+@cache
+def set_imports_aside() -> None:
+    """In a process that only works for another, take what is imported out of garbage collection, once.
+
+    accelerate collects garbage at every run, and so does Python when the process ends; each would look through it all.
+    """
+    if parent_process() is not None:
+        gc.freeze()

@@ -27,7 +27,7 @@ from ..config import TrainConfig
 from ..files import FAILED, FAILURE, STOPPED, RunError, held, json_text
 from ..run import FINISHED, Run
 from ..status import RunStopped, TimeLimit, locked, permit_in, permitted
-from .executors import UnguardedScript
+from .executors import UnguardedScript, set_imports_aside
 
 BUSY = "busy"
 _ALONE = threading.Lock()
@@ -102,6 +102,7 @@ def train_alone(config: TrainConfig, out: Path, permit: str | None = None) -> No
 
     from ..trainer import train
 
+    set_imports_aside()
     # an executor of threads: torch's random numbers belong to the whole process, and so do warnings and bars
     with _ALONE, nobody_watching(said_before=SuiteWarning):
         torch.set_num_threads(1)

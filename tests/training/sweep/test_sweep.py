@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -87,6 +88,7 @@ def test_a_sweep_gives_the_runs_in_order_as_one_process_would_train_them(undistu
     assert [run.id for run in undisturbed.runs] == [config.run_name for config in configs]
     assert not undisturbed.failures and (undisturbed.table["state"] == "finished").all()
     assert undisturbed.table["run"].tolist() == [run.id for run in undisturbed.runs]
+    assert shared_pool(2).submit(gc.get_freeze_count).result() > 100_000, "each run looks for garbage in all imports"
     for number in (1, 7):
         alone = ma.train(configs[number], out).history
         # to rounding: a worker computes with one thread, and this process may have more, which sum in another order
@@ -163,6 +165,9 @@ def test_a_pool_starts_no_process_before_a_task_wants_one() -> None:
         assert not pool.pids
         workers = {pool.submit(os.getpid).result() for _ in range(3)}  # one after another
         assert set(pool.pids) == workers and len(workers) == 1
+        assert not pool.submit(eval, "'torch' in __import__('sys').modules").result(), (
+            "it begins without what it may need"
+        )
     finally:
         pool.shutdown()
 
