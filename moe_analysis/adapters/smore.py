@@ -14,9 +14,11 @@ from .base import Adapter, Routing, RoutingContext, kaiming_down, register
 from .bottom_up import LeafGate, NodeGate
 from .calls import untouched
 from .fused import beside_frozen, down_products, up_product
+from .gates import real_tokens
 from .smore_config import ACTIVATIONS, SmoreConfig
 from .transforms import transformed
 from .tree_gates import Ancestor, Choice, TreeGate, TreeRouting
+from .tree_pass import by_hand, grown
 from .tree_products import mix_children, mix_leaves, node_products
 
 
@@ -95,14 +97,27 @@ class Smore(Adapter):
         down_bias = torch.cat([bias.flatten() for bias in self.A_bias]) if biased else None  # (Σ s·r,)
         bias = self.W_proj_bias if biased else None
         hidden, (known,), onto = down_products(x, experts, [self.down], self.dropout, base, down_bias, bias)
-        output, choices = self.aggregate(hidden, known, mask)
+        output, choices, loss = self.grow(hidden, known, mask)
         delta = up_product(output, self.W_proj.T, onto)
         if base is None and bias is not None:
             delta = delta + bias
-        weight = self.config.balance_weight
-        losses = [weight * choice.balance_loss for choice in choices if choice.balance_loss is not None]
-        loss = torch.stack(losses).sum() if losses else None
         return delta.reshape(*x.shape[:-1], self.out_features), TreeRouting(choices, x.shape[:-1], loss)
+
+    def grow(
+        self,
+        hidden: Float[Tensor, "token all_ranks"],
+        known: Float[Tensor, "token down"],
+        token_mask: Shaped[Tensor, "..."] | None = None,
+    ) -> tuple[Float[Tensor, "token width"], list[Choice], Float[Tensor, ""] | None]:
+        """x_L, the choice of every layer, and the weighted balance loss of all gates."""
+        config, weight = self.config, self.config.balance_weight
+        if type(self) is Smore and by_hand(self, hidden, known):
+            real = real_tokens(token_mask, known) if weight else None
+            output, loss, ids, scores = grown(self, hidden, known, None if real is None else real.view(-1))
+            return output, list(map(Choice, ids, scores, config.num_experts)), loss if weight else None
+        output, choices = self.aggregate(hidden, known, token_mask)
+        losses = [weight * choice.balance_loss for choice in choices if choice.balance_loss is not None]
+        return output, choices, torch.stack(losses).sum() if losses else None
 
     def aggregate(
         self,

@@ -1,0 +1,434 @@
+"""A token's whole tree as one operation, with its gradient written out: S'MoRE as it is usually configured.
+
+A tree of two layers is some four hundred small operations for autograd, most of them on a few numbers per token, and a
+small model waits for each. Here the trees of all tokens are one operation that keeps what its gradient needs and no
+more. `Smore.route` and `Smore.aggregate` say what is computed, `by_hand` when it is computed here. Two rearrangements:
+
+    logits   (h W₂ᵀ + b₂) Kᵀ = h (K W₂)ᵀ + K b₂     the second layer of a gate's mlp meets the keys first
+    a node   B^n v^n + b^n is a row in a table of all experts, to which the product W x of the layer below is added
+
+In this file the parents of all tokens are rows, M = N·P, and their f children each are the M·f rows of the next gate.
+Experts stand first, (s, M): a softmax along a dimension of four leaves a processor nothing to do at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .calls import plain, untouched
+from .fused import autocast_dtype
+from .smore_config import SmoreConfig
+from .transforms import transformed
+from .tree_gates import TreeGate
+from .tree_products import weighted_rows
+
+
+class GateWeights(NamedTuple):
+    """One layer's gate: both layers of its mlp, and the keys."""
+
+    first: Float[Tensor, "key known"]
+    first_bias: Float[Tensor, "key"]
+    second: Float[Tensor, "key key"]
+    second_bias: Float[Tensor, "key"]
+    keys: Float[Tensor, "expert key"]
+
+
+class LayerWeights(NamedTuple):
+    """One layer's experts, and W from the second layer on; biases if the experts have them."""
+
+    B: Float[Tensor, "expert width rank"]
+    bias: Float[Tensor, "expert width"] | None
+    W: Float[Tensor, "width below"] | None
+    W_bias: Float[Tensor, "width"] | None
+
+
+class Picked(NamedTuple):
+    """A gate's choice. inner: of its mlp. slope: the gradient of the balance loss with respect to the logits."""
+
+    inner: Float[Tensor, "row key"]
+    ids: Int[Tensor, "row child"]
+    scores: Float[Tensor, "child row"]
+    slope: Float[Tensor, "expert row"] | None
+
+
+def by_hand(adapter: Any, hidden: Float[Tensor, "token all_ranks"], known: Float[Tensor, "token down"]) -> bool:
+    """Whether an adapter's trees are such as this file computes, and nobody watches or replaces a part of them."""
+    config: SmoreConfig = adapter.config
+    router = (config.router, config.gate, config.gate_arch, config.router_activation)
+    if router != ("top_down", "switch", "mlp", "relu") or min(config.fanout) == 1:
+        return False
+    if config.activation_position != "all" or transformed() or not len(hidden) or autocast_dtype(hidden) is not None:
+        return False
+    if not hidden.dtype == known.dtype == adapter.W_proj.dtype:
+        return False
+    kind = {"tanh": nn.Tanh, "relu": nn.ReLU}.get(config.activation)
+    usual = kind is not None and all(untouched(one, kind) for one in adapter.activations)
+    return usual and all(unwatched(gate) for gate in adapter.gates)
+
+
+def unwatched(gate: Any) -> bool:
+    """Whether calling a gate would do what `TreeGate` says, and nothing else."""
+    if type(gate) is not TreeGate or "forward" in gate.__dict__ or gate._forward_hooks or gate._forward_pre_hooks:
+        return False
+    if gate._backward_hooks or gate._backward_pre_hooks or not untouched(gate.mlp, nn.Sequential):
+        return False
+    first, activation, second = gate.mlp
+    biased = first.bias is not None and second.bias is not None
+    return biased and plain(first) and plain(second) and untouched(activation, nn.ReLU)
+
+
+GATE_NAMES = ("mlp.0.weight", "mlp.0.bias", "mlp.2.weight", "mlp.2.bias", "keys")
+
+
+class GrownTrees(torch.autograd.Function):
+    """(hidden, known, weights) -> x_L, the weighted balance loss, and ids and scores of each layer, the lowest first.
+
+    real: which tokens the balance loss counts, None for all. names: of the weights, in the adapter.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        adapter: Any,
+        names: Sequence[str],
+        real: Bool[Tensor, "token"] | None,
+        hidden: Float[Tensor, "token all_ranks"],
+        known: Float[Tensor, "token down"],
+        *weights: Float[Tensor, "..."] | None,
+    ) -> tuple[Tensor, ...]:
+        config: SmoreConfig = adapter.config
+        gates, layers = by_layer(config, weights)
+        picked: list[Picked] = []
+        losses: list[Tensor] = []
+        for gate, fanout in zip(reversed(gates), reversed(config.fanout), strict=True):
+            one, loss = pick(known, ancestors(picked, gates), gate, fanout, real, config.balance_weight)
+            picked.insert(0, one)
+            losses += [] if loss is None else [loss]
+        active: list[Tensor] = []
+        mixed: list[Any] = [None]  # what each layer finds below it, and at last x_L
+        for values, one, layer in zip(by_pool(config, hidden), picked, layers, strict=True):
+            outputs, mixture = mix(values, mixed[-1], one, layer, config.activation)
+            active.append(outputs)
+            mixed.append(mixture)
+        output = mixed.pop()
+        ctx.adapter, ctx.names = adapter, names
+        ctx.save_for_backward(real, hidden, known, *weights, *chain(*picked), *active, *mixed)
+        ctx.set_materialize_grads(False)
+        ids = [one.ids.view(len(hidden), -1, one.ids.shape[1]) for one in picked]  # (N, P, f)
+        ctx.mark_non_differentiable(*ids)
+        scores = [one.scores.T.view(chosen.shape) for one, chosen in zip(picked, ids, strict=True)]
+        return output, torch.stack(losses).sum() if losses else hidden.new_zeros(()), *ids, *scores
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Float[Tensor, "..."] | None) -> tuple[Tensor | None, ...]:
+        real, hidden, known, *kept = ctx.saved_tensors
+        config, L = ctx.adapter.config, ctx.adapter.config.layers
+        weights, kept = kept[: len(ctx.names)], kept[len(ctx.names) :]
+        if torch.is_grad_enabled():
+            leaves = [hidden, known, *weights]
+            return None, None, None, *differentiated(ctx.adapter, ctx.names, real, leaves, grads)
+        gates, layers = by_layer(config, weights)
+        picked = [Picked(*kept[4 * place : 4 * place + 4]) for place in range(L)]
+        active, mixed = kept[4 * L : 5 * L], kept[5 * L :]
+        grad, into_loss, outer = grads[0], grads[1], grads[2 + L :]
+        grad = hidden.new_zeros(len(hidden), config.widths[-1]) if grad is None else grad.contiguous()
+        values = by_pool(config, hidden)
+        into: list[Any] = [None] * L
+        for place in reversed(range(L)):
+            into[place] = mix_backward(
+                grad, values[place], mixed[place], picked[place], layers[place], active[place], config.activation
+            )
+            grad = into[place].below
+        into_known = torch.zeros_like(known)
+        into_gates: list[GateWeights] = []
+        into_keys: list[list[Tensor]] = [[] for _ in range(L)]  # from the gates below, which see an ancestor's
+        for place, one in enumerate(picked):
+            of_scores = into[place].scores if outer[place] is None else into[place].scores + outer[place].flatten(0, 1)
+            above = ancestors(picked[place + 1 :], gates)
+            of_known, of_gate, of_above = pick_backward(of_scores, into_loss, known, above, gates[place], one)
+            into_known += of_known
+            into_gates.append(of_gate)
+            for higher, of_keys in zip(reversed(range(L)), of_above, strict=False):
+                into_keys[higher].append(of_keys)
+        into_gates = [one._replace(keys=sum(seen, one.keys)) for one, seen in zip(into_gates, into_keys, strict=True)]
+        into_layers = [scaled(one.layer, scale) for one, scale in zip(into, config.scales, strict=True)]
+        into_hidden = joined(config, [one.values for one in into])
+        return None, None, None, into_hidden, into_known, *chain(*into_gates), *chain(*into_layers)
+
+
+def grown(
+    adapter: Any,
+    hidden: Float[Tensor, "token all_ranks"],
+    known: Float[Tensor, "token down"],
+    real: Bool[Tensor, "token"] | None,
+) -> tuple[Float[Tensor, "token width"], Float[Tensor, ""], list[Int[Tensor, "..."]], list[Float[Tensor, "..."]]]:
+    """x_L, the weighted balance loss of all gates (0 if there is none), and ids and scores (N, P, f) by layer."""
+    weights = weights_of(adapter)
+    output, loss, *choices = GrownTrees.apply(adapter, list(weights), real, hidden, known, *weights.values())
+    L = adapter.config.layers
+    return output, loss, choices[:L], choices[L:]
+
+
+def weights_of(adapter: Any) -> dict[tuple[int, str], Tensor | None]:
+    """(layer, name) -> weight, of all gates and then of all layers, the lowest first."""
+    weights: dict[tuple[int, str], Tensor | None] = {}
+    for place, gate in enumerate(adapter.gates):
+        first, _, second = gate.mlp
+        parts = (first.weight, first.bias, second.weight, second.bias, gate.keys)
+        weights |= zip(((place, f"gates.{place}.{name}") for name in GATE_NAMES), parts)
+    biased = adapter.config.expert_bias
+    for place in range(adapter.config.layers):
+        pool = 0 if adapter.config.shared_pool else place
+        weights[place, f"B.{pool}"] = adapter.B[pool]
+        weights[place, f"B_bias.{pool}"] = adapter.B_bias[pool] if biased else None
+        weights[place, f"W.{place}"] = adapter.W[place] if place else None
+        weights[place, f"W_bias.{place}"] = adapter.W_bias[place] if place and biased else None
+    return weights
+
+
+def by_layer(
+    config: SmoreConfig, weights: Sequence[Tensor | None]
+) -> tuple[list[GateWeights], list[LayerWeights]]:
+    """The weights of every gate and every layer, those of experts scaled."""
+    L = config.layers
+    gates = [GateWeights(*weights[5 * place : 5 * place + 5]) for place in range(L)]
+    layers = [LayerWeights(*weights[5 * L + 4 * place :][:4]) for place in range(L)]
+    return gates, [scaled(layer, scale) for layer, scale in zip(layers, config.scales, strict=True)]
+
+
+def scaled(layer: LayerWeights, scale: float) -> LayerWeights:
+    """A layer's weights with its experts scaled; the same for gradients."""
+    if scale == 1.0:
+        return layer
+    return layer._replace(B=layer.B * scale, bias=None if layer.bias is None else layer.bias * scale)
+
+
+def by_pool(config: SmoreConfig, hidden: Float[Tensor, "token all_ranks"]) -> list[Float[Tensor, "expert token rank"]]:
+    """What A makes of the tokens, as the experts of every layer read it."""
+    sizes = list(zip(config.num_experts, config.ranks, strict=True))
+    if config.shared_pool:
+        return [hidden.unflatten(1, sizes[0]).transpose(0, 1)] * config.layers
+    parts = hidden.split([s * r for s, r in sizes], dim=1)
+    return [part.unflatten(1, size).transpose(0, 1) for part, size in zip(parts, sizes, strict=True)]
+
+
+def joined(config: SmoreConfig, parts: list[Float[Tensor, "expert token rank"]]) -> Float[Tensor, "token all_ranks"]:
+    """The other way round, for gradients."""
+    flat = [part.transpose(0, 1).flatten(1) for part in parts]
+    return torch.stack(flat).sum(0) if config.shared_pool else torch.cat(flat, dim=1)
+
+
+def ancestors(picked: list[Picked], gates: list[GateWeights]) -> list[tuple[Tensor, Tensor]]:
+    """The choices above a gate, the top layer first: ids (M_j, f_j) and the keys that the gate sees."""
+    return [(one.ids, gate.keys) for one, gate in zip(reversed(picked), reversed(gates), strict=False)]
+
+
+def pick(
+    known: Float[Tensor, "token down"],
+    above: list[tuple[Tensor, Tensor]],
+    gate: GateWeights,
+    fanout: int,
+    real: Bool[Tensor, "token"] | None,
+    balance_weight: float,
+) -> tuple[Picked, Float[Tensor, ""] | None]:
+    """The f best experts of every parent, with the softmax over them as scores, and the weighted balance loss."""
+    own, *blocks = split_by_source(gate.first, known, above)
+    inner = torch.addmm(gate.first_bias, known, own.T)  # (N, m)
+    for (ids, keys), block in zip(above, blocks, strict=True):
+        share = F.embedding(ids, keys @ block.T)  # (M_j, f_j, m)
+        inner = (inner.unsqueeze(1) + share).flatten(0, 1)  # (M_j·f_j, m)
+    inner = inner.relu_()
+    logits = torch.addmm((gate.keys @ gate.second_bias).unsqueeze(1), gate.keys @ gate.second, inner.T)  # (s, M)
+    best = logits.topk(fanout, dim=0)
+    ids = best.indices.T.contiguous()  # (M, f)
+    loss, slope = balance(logits, ids, len(known), real, balance_weight) if balance_weight else (None, None)
+    return Picked(inner, ids, best.values.softmax(0), slope), loss
+
+
+def balance(
+    logits: Float[Tensor, "expert row"],
+    ids: Int[Tensor, "row child"],
+    tokens: int,
+    real: Bool[Tensor, "token"] | None,
+    weight: float,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "expert row"]]:
+    """`gates.tree_switch_loss` times its weight, and its gradient with respect to the logits."""
+    experts, places = len(logits), ids.shape[0] // tokens
+    probabilities = logits.softmax(0).view(experts, tokens, places)
+    counts = torch.zeros(experts, dtype=ids.dtype, device=ids.device)
+    factor: Any = weight * experts / places**2
+    if real is None:
+        counts = counts.scatter_add_(0, ids.view(-1), torch.ones_like(ids).view(-1))
+        factor = factor / tokens**2
+    else:
+        probabilities.masked_fill_(~real.view(tokens, 1), 0)
+        counted = real.to(ids.dtype)
+        counts = counts.scatter_add_(0, ids.view(-1), counted.repeat_interleave(ids.numel() // tokens))
+        factor = factor / counted.sum().clamp_(min=1).to(logits.dtype).square()
+    weighed = probabilities * (counts.to(logits.dtype) * factor).view(experts, 1, 1)
+    slope = torch.addcmul(weighed, probabilities, weighed.sum(0), value=-1)  # through the softmax
+    return weighed.sum(), slope.flatten(1)
+
+
+def pick_backward(
+    into_scores: Float[Tensor, "row child"],
+    into_loss: Float[Tensor, ""] | None,
+    known: Float[Tensor, "token down"],
+    above: list[tuple[Tensor, Tensor]],
+    gate: GateWeights,
+    one: Picked,
+) -> tuple[Float[Tensor, "token down"], GateWeights, list[Float[Tensor, "expert key"]]]:
+    """Gradients with respect to the tokens, the gate's weights, and the keys of its ancestors."""
+    unbalanced = one.slope is None or into_loss is None
+    into_logits = into_scores.new_zeros(len(gate.keys), len(one.ids)) if unbalanced else one.slope * into_loss
+    weighed = into_scores.T * one.scores
+    through_softmax = torch.addcmul(weighed, one.scores, weighed.sum(0), value=-1)  # (f, M)
+    into_logits.scatter_add_(0, one.ids.T, through_softmax)
+    into_reading, into_shift = into_logits @ one.inner, into_logits.sum(1)  # (s, m), (s,): of K W₂ and K b₂
+    into_keys = torch.addr(into_reading @ gate.second.T, into_shift, gate.second_bias)
+    into_inner = relu_backward(into_logits.T @ (gate.keys @ gate.second), one.inner)  # (M, m)
+    into_blocks, into_above = [], []
+    own, *blocks = split_by_source(gate.first, known, above)
+    for (ids, keys), block in zip(reversed(above), reversed(blocks), strict=True):
+        every = torch.arange(len(keys), device=ids.device).unsqueeze(1)
+        into_share = (ids.view(1, -1) == every).to(keys.dtype) @ into_inner  # (s_j, m)
+        into_blocks.insert(0, into_share.T @ keys)
+        into_above.insert(0, into_share @ block)
+        into_inner = into_inner.view(*ids.shape, -1).sum(1)  # (M_j, m)
+    into_own = into_inner.T @ known
+    into_first = torch.cat([into_own, *into_blocks], dim=1) if into_blocks else into_own
+    into_second, into_second_bias = gate.keys.T @ into_reading, gate.keys.T @ into_shift
+    weights = GateWeights(into_first, into_inner.sum(0), into_second, into_second_bias, into_keys)
+    return into_inner @ own, weights, into_above
+
+
+def split_by_source(
+    first: Float[Tensor, "key known"], known: Float[Tensor, "token down"], above: list[tuple[Tensor, Tensor]]
+) -> Sequence[Float[Tensor, "key _"]]:
+    """The columns that read the token, and those that read each ancestor's key."""
+    return first.split([known.shape[1], *(keys.shape[1] for _, keys in above)], dim=1)
+
+
+class MixGrads(NamedTuple):
+    """Gradients of one layer: with respect to scores, outputs below, what A makes of the tokens, and weights."""
+
+    scores: Float[Tensor, "row child"]
+    below: Float[Tensor, "node below"] | None
+    values: Float[Tensor, "expert token rank"]
+    layer: LayerWeights
+
+
+def mix(
+    values: Float[Tensor, "expert token rank"],
+    below: Float[Tensor, "node below"] | None,
+    one: Picked,
+    layer: LayerWeights,
+    activation: str,
+) -> tuple[Float[Tensor, "_place width"], Float[Tensor, "row width"]]:
+    """σ(B^n v^n + W x + b^n) at every place, and its sum over every parent's children by their scores.
+
+    A leaf is what its expert is, wherever it stands, so the places are those of a table, (s·N). Above, they are nodes.
+    """
+    bias = layer.bias if layer.W_bias is None or layer.bias is None else layer.bias + layer.W_bias
+    factors = layer.B.transpose(1, 2)
+    table = torch.bmm(values, factors) if bias is None else torch.baddbmm(bias.unsqueeze(1), values, factors)
+    outputs, rows = table.flatten(0, 1), table_rows(one.ids, values.shape[1])
+    if below is not None and layer.W is not None:
+        outputs = outputs.index_select(0, rows.view(-1)).addmm_(below, layer.W.T)  # (M·f, d)
+        rows = torch.arange(len(outputs), device=rows.device).view_as(rows)
+    outputs = outputs.tanh_() if activation == "tanh" else outputs.relu_()
+    return outputs, weighted_rows(outputs, rows, one.scores.T)
+
+
+def mix_backward(
+    grad: Float[Tensor, "row width"],
+    values: Float[Tensor, "expert token rank"],
+    below: Float[Tensor, "node below"] | None,
+    one: Picked,
+    layer: LayerWeights,
+    outputs: Float[Tensor, "_place width"],
+    activation: str,
+) -> MixGrads:
+    """The gradients of `mix`."""
+    s, N, _ = values.shape
+    into_places = (grad.unsqueeze(1) * one.scores.T.unsqueeze(2)).flatten(0, 1)  # (M·f, d)
+    rows, into_below, into_W = table_rows(one.ids, N).view(-1), None, None
+    through = tanh_backward if activation == "tanh" else relu_backward
+    into_table = grad.new_zeros(s * N, grad.shape[1])
+    if below is None or layer.W is None:
+        of_experts = torch.bmm(grad.view(N, -1, grad.shape[1]), outputs.view(s, N, -1).permute(1, 2, 0))  # (N, P, s)
+        into_scores = of_experts.flatten(0, 1).gather(1, one.ids)
+        into_table = through(into_table.index_add_(0, rows, into_places), outputs)
+    else:
+        into_scores = (outputs.view(*one.ids.shape, -1) * grad.unsqueeze(1)).sum(2)
+        into_places = through(into_places, outputs)
+        into_below, into_W = into_places @ layer.W, into_places.T @ below
+        into_table.index_add_(0, rows, into_places)
+    into_table = into_table.view(s, N, -1)
+    into_B = torch.bmm(into_table.transpose(1, 2), values)  # (s, d, r)
+    into_bias = None if layer.bias is None else into_table.sum(1)
+    into_W_bias = None if layer.W_bias is None or into_bias is None else into_bias.sum(0)
+    weights = LayerWeights(into_B, into_bias, into_W, into_W_bias)
+    return MixGrads(into_scores, into_below, torch.bmm(into_table, layer.B), weights)
+
+
+def table_rows(ids: Int[Tensor, "row child"], tokens: int) -> Int[Tensor, "row child"]:
+    """Where the outputs of the chosen experts stand in a table (s·N, d)."""
+    numbers = torch.arange(tokens, device=ids.device).view(tokens, 1, 1)
+    return torch.add(numbers, ids.view(tokens, -1, ids.shape[1]), alpha=tokens).view_as(ids)
+
+
+def tanh_backward(grad: Float[Tensor, "*places width"], made: Float[Tensor, "*places width"]) -> Tensor:
+    return torch.ops.aten.tanh_backward(grad, made)
+
+
+def relu_backward(grad: Float[Tensor, "*places width"], made: Float[Tensor, "*places width"]) -> Tensor:
+    return torch.ops.aten.threshold_backward(grad, made, 0)
+
+
+class Again(nn.Module):
+    """The trees as autograd computes them, for a gradient that is differentiated again."""
+
+    def __init__(self, adapter: nn.Module) -> None:
+        super().__init__()
+        self.adapter = adapter
+
+    def forward(self, hidden: Tensor, known: Tensor, real: Tensor | None) -> tuple[Tensor, ...]:
+        adapter: Any = self.adapter
+        output, choices = adapter.aggregate(hidden, known, real, adapter.route(known, real))
+        losses = [choice.balance_loss for choice in choices if choice.balance_loss is not None]
+        loss = adapter.config.balance_weight * torch.stack(losses).sum() if losses else output.new_zeros(())
+        return output, loss, *(choice.scores for choice in choices)
+
+
+def differentiated(
+    adapter: nn.Module,
+    names: Sequence[tuple[int, str]],
+    real: Bool[Tensor, "token"] | None,
+    leaves: list[Tensor | None],
+    grads: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """The gradients with a graph of their own, by autograd."""
+    hidden, known, *weights = leaves
+    given = {f"adapter.{name}": weight for (_, name), weight in zip(names, weights, strict=True) if weight is not None}
+    made = torch.func.functional_call(Again(adapter), given, (hidden, known, real))
+    L = len(made) - 2
+    pairs = [(one, grad) for one, grad in zip(made, [*grads[:2], *grads[2 + L :]], strict=True) if grad is not None]
+    pools = [name for _, name in names]  # a shared pool is there once for every layer
+    wanted = [
+        place for place, leaf in enumerate(leaves)
+        if leaf is not None and leaf.requires_grad and (place < 2 or pools.index(pools[place - 2]) == place - 2)
+    ]
+    found = torch.autograd.grad(
+        [one for one, _ in pairs], [leaves[place] for place in wanted], [grad for _, grad in pairs],
+        create_graph=True, allow_unused=True,
+    )
+    by_place = dict(zip(wanted, found, strict=True))
+    return [by_place.get(place) for place in range(len(leaves))]
