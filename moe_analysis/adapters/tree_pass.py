@@ -18,16 +18,20 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .calls import plain, untouched
 from .fused import autocast_dtype
+from .gates import Counted
 from .smore_config import SmoreConfig
 from .transforms import transformed
 from .tree_gates import TreeGate
 from .tree_products import weighted_rows
+
+KINDS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+GATE_NAMES = ("mlp.0.weight", "mlp.0.bias", "mlp.2.weight", "mlp.2.bias", "keys")
 
 
 class GateWeights(NamedTuple):
@@ -58,19 +62,23 @@ class Picked(NamedTuple):
     slope: Float[Tensor, "expert row"] | None
 
 
-def by_hand(adapter: Any, hidden: Float[Tensor, "token all_ranks"], known: Float[Tensor, "token down"]) -> bool:
-    """Whether an adapter's trees are such as this file computes, and nobody watches or replaces a part of them."""
-    config: SmoreConfig = adapter.config
+def usual(config: SmoreConfig) -> bool:
+    """Whether trees of this configuration are what this file computes."""
     router = (config.router, config.gate, config.gate_arch, config.router_activation)
-    if router != ("top_down", "switch", "mlp", "relu") or min(config.fanout) == 1:
+    layers = config.activation in KINDS and config.activation_position == "all"
+    return layers and router == ("top_down", "switch", "mlp", "relu") and min(config.fanout) > 1
+
+
+def by_hand(adapter: Any, hidden: Float[Tensor, "token all_ranks"], known: Float[Tensor, "token down"]) -> bool:
+    """Whether to compute the trees of a usual adapter here: nobody watches, replaces or transforms a part of them."""
+    if transformed() or not len(hidden) or autocast_dtype(hidden) is not None:
         return False
-    if config.activation_position != "all" or transformed() or not len(hidden) or autocast_dtype(hidden) is not None:
-        return False
-    if not hidden.dtype == known.dtype == adapter.W_proj.dtype:
-        return False
-    kind = {"tanh": nn.Tanh, "relu": nn.ReLU}.get(config.activation)
-    usual = kind is not None and all(untouched(one, kind) for one in adapter.activations)
-    return usual and all(unwatched(gate) for gate in adapter.gates)
+    kind = KINDS[adapter.config.activation]
+    return (
+        hidden.dtype == known.dtype == adapter.W_proj.dtype
+        and all(untouched(one, kind) for one in members(adapter.activations))
+        and all(unwatched(gate) for gate in members(adapter.gates))
+    )
 
 
 def unwatched(gate: Any) -> bool:
@@ -79,26 +87,27 @@ def unwatched(gate: Any) -> bool:
         return False
     if gate._backward_hooks or gate._backward_pre_hooks or not untouched(gate.mlp, nn.Sequential):
         return False
-    first, activation, second = gate.mlp
+    first, activation, second = members(gate.mlp)
     biased = first.bias is not None and second.bias is not None
     return biased and plain(first) and plain(second) and untouched(activation, nn.ReLU)
 
 
-GATE_NAMES = ("mlp.0.weight", "mlp.0.bias", "mlp.2.weight", "mlp.2.bias", "keys")
+def members(parts: nn.Module) -> list[Any]:
+    """The modules in a list of modules, without a search for each."""
+    return list(parts._modules.values())
 
 
 class GrownTrees(torch.autograd.Function):
     """(hidden, known, weights) -> x_L, the weighted balance loss, and ids and scores of each layer, the lowest first.
 
-    real: which tokens the balance loss counts, None for all. names: of the weights, in the adapter.
+    counted: which tokens the balance loss counts; None if there is none.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         adapter: Any,
-        names: Sequence[str],
-        real: Bool[Tensor, "token"] | None,
+        counted: Counted | None,
         hidden: Float[Tensor, "token all_ranks"],
         known: Float[Tensor, "token down"],
         *weights: Float[Tensor, "..."] | None,
@@ -108,7 +117,7 @@ class GrownTrees(torch.autograd.Function):
         picked: list[Picked] = []
         losses: list[Tensor] = []
         for gate, fanout in zip(reversed(gates), reversed(config.fanout), strict=True):
-            one, loss = pick(known, ancestors(picked, gates), gate, fanout, real, config.balance_weight)
+            one, loss = pick(known, ancestors(picked, gates), gate, fanout, counted, config.balance_weight)
             picked.insert(0, one)
             losses += [] if loss is None else [loss]
         active: list[Tensor] = []
@@ -118,22 +127,21 @@ class GrownTrees(torch.autograd.Function):
             active.append(outputs)
             mixed.append(mixture)
         output = mixed.pop()
-        ctx.adapter, ctx.names = adapter, names
-        ctx.save_for_backward(real, hidden, known, *weights, *chain(*picked), *active, *mixed)
+        ctx.adapter, ctx.counted, ctx.weights = adapter, counted, len(weights)
+        ctx.save_for_backward(hidden, known, *weights, *chain(*picked), *active, *mixed)
         ctx.set_materialize_grads(False)
         ids = [one.ids.view(len(hidden), -1, one.ids.shape[1]) for one in picked]  # (N, P, f)
         ctx.mark_non_differentiable(*ids)
         scores = [one.scores.T.view(chosen.shape) for one, chosen in zip(picked, ids, strict=True)]
-        return output, torch.stack(losses).sum() if losses else hidden.new_zeros(()), *ids, *scores
+        return output, sum(losses[1:], losses[0]) if losses else hidden.new_zeros(()), *ids, *scores
 
     @staticmethod
     def backward(ctx: Any, *grads: Float[Tensor, "..."] | None) -> tuple[Tensor | None, ...]:
-        real, hidden, known, *kept = ctx.saved_tensors
+        hidden, known, *kept = ctx.saved_tensors
         config, L = ctx.adapter.config, ctx.adapter.config.layers
-        weights, kept = kept[: len(ctx.names)], kept[len(ctx.names) :]
+        weights, kept = kept[: ctx.weights], kept[ctx.weights :]
         if torch.is_grad_enabled():
-            leaves = [hidden, known, *weights]
-            return None, None, None, *differentiated(ctx.adapter, ctx.names, real, leaves, grads)
+            return None, None, *differentiated(ctx.adapter, ctx.counted, [hidden, known, *weights], grads)
         gates, layers = by_layer(config, weights)
         picked = [Picked(*kept[4 * place : 4 * place + 4]) for place in range(L)]
         active, mixed = kept[4 * L : 5 * L], kept[5 * L :]
@@ -160,42 +168,45 @@ class GrownTrees(torch.autograd.Function):
         into_gates = [one._replace(keys=sum(seen, one.keys)) for one, seen in zip(into_gates, into_keys, strict=True)]
         into_layers = [scaled(one.layer, scale) for one, scale in zip(into, config.scales, strict=True)]
         into_hidden = joined(config, [one.values for one in into])
-        return None, None, None, into_hidden, into_known, *chain(*into_gates), *chain(*into_layers)
+        return None, None, into_hidden, into_known, *chain(*into_gates), *chain(*into_layers)
 
 
 def grown(
     adapter: Any,
     hidden: Float[Tensor, "token all_ranks"],
     known: Float[Tensor, "token down"],
-    real: Bool[Tensor, "token"] | None,
+    counted: Counted | None,
 ) -> tuple[Float[Tensor, "token width"], Float[Tensor, ""], list[Int[Tensor, "..."]], list[Float[Tensor, "..."]]]:
-    """x_L, the weighted balance loss of all gates (0 if there is none), and ids and scores (N, P, f) by layer."""
-    weights = weights_of(adapter)
-    output, loss, *choices = GrownTrees.apply(adapter, list(weights), real, hidden, known, *weights.values())
+    """x_L, the weighted balance loss of all gates (0 if none is counted), and ids and scores (N, P, f) by layer."""
+    output, loss, *choices = GrownTrees.apply(adapter, counted, hidden, known, *weights_of(adapter))
     L = adapter.config.layers
     return output, loss, choices[:L], choices[L:]
 
 
-def weights_of(adapter: Any) -> dict[tuple[int, str], Tensor | None]:
-    """(layer, name) -> weight, of all gates and then of all layers, the lowest first."""
-    weights: dict[tuple[int, str], Tensor | None] = {}
-    for place, gate in enumerate(adapter.gates):
-        first, _, second = gate.mlp
-        parts = (first.weight, first.bias, second.weight, second.bias, gate.keys)
-        weights |= zip(((place, f"gates.{place}.{name}") for name in GATE_NAMES), parts)
-    biased = adapter.config.expert_bias
-    for place in range(adapter.config.layers):
-        pool = 0 if adapter.config.shared_pool else place
-        weights[place, f"B.{pool}"] = adapter.B[pool]
-        weights[place, f"B_bias.{pool}"] = adapter.B_bias[pool] if biased else None
-        weights[place, f"W.{place}"] = adapter.W[place] if place else None
-        weights[place, f"W_bias.{place}"] = adapter.W_bias[place] if place and biased else None
+def weights_of(adapter: Any) -> list[Tensor | None]:
+    """All weights of the gates, then of the layers, in the order of `GateWeights` and `LayerWeights`."""
+    weights: list[Tensor | None] = []
+    for gate in members(adapter.gates):
+        first, _, second = members(gate.mlp)
+        weights += (first.weight, first.bias, second.weight, second.bias, gate.keys)
+    L, biased = adapter.config.layers, adapter.config.expert_bias
+    pools = [0] * L if adapter.config.shared_pool else range(L)
+    B, W = list(adapter.B), [None, *adapter.W][-L:]
+    biases, W_biases = (list(adapter.B_bias), list(adapter.W_bias)) if biased else ([None] * len(B), [None] * L)
+    for pool, matrix, bias in zip(pools, W, W_biases, strict=True):
+        weights += (B[pool], biases[pool], matrix, bias)
     return weights
 
 
-def by_layer(
-    config: SmoreConfig, weights: Sequence[Tensor | None]
-) -> tuple[list[GateWeights], list[LayerWeights]]:
+def names_of(config: SmoreConfig) -> list[str]:
+    """The names of these weights in the adapter."""
+    gates = [f"gates.{place}.{name}" for place in range(config.layers) for name in GATE_NAMES]
+    pools = [0 if config.shared_pool else place for place in range(config.layers)]
+    layers = [(f"B.{pool}", f"B_bias.{pool}", f"W.{place}", f"W_bias.{place}") for place, pool in enumerate(pools)]
+    return [*gates, *chain(*layers)]
+
+
+def by_layer(config: SmoreConfig, weights: Sequence[Tensor | None]) -> tuple[list[GateWeights], list[LayerWeights]]:
     """The weights of every gate and every layer, those of experts scaled."""
     L = config.layers
     gates = [GateWeights(*weights[5 * place : 5 * place + 5]) for place in range(L)]
@@ -214,9 +225,9 @@ def by_pool(config: SmoreConfig, hidden: Float[Tensor, "token all_ranks"]) -> li
     """What A makes of the tokens, as the experts of every layer read it."""
     sizes = list(zip(config.num_experts, config.ranks, strict=True))
     if config.shared_pool:
-        return [hidden.unflatten(1, sizes[0]).transpose(0, 1)] * config.layers
-    parts = hidden.split([s * r for s, r in sizes], dim=1)
-    return [part.unflatten(1, size).transpose(0, 1) for part, size in zip(parts, sizes, strict=True)]
+        return [hidden.view(-1, *sizes[0]).transpose(0, 1)] * config.layers
+    parts = hidden.split_with_sizes([s * r for s, r in sizes], 1)
+    return [part.view(-1, *size).transpose(0, 1) for part, size in zip(parts, sizes, strict=True)]
 
 
 def joined(config: SmoreConfig, parts: list[Float[Tensor, "expert token rank"]]) -> Float[Tensor, "token all_ranks"]:
@@ -235,7 +246,7 @@ def pick(
     above: list[tuple[Tensor, Tensor]],
     gate: GateWeights,
     fanout: int,
-    real: Bool[Tensor, "token"] | None,
+    counted: Counted | None,
     balance_weight: float,
 ) -> tuple[Picked, Float[Tensor, ""] | None]:
     """The f best experts of every parent, with the softmax over them as scores, and the weighted balance loss."""
@@ -248,31 +259,23 @@ def pick(
     logits = torch.addmm((gate.keys @ gate.second_bias).unsqueeze(1), gate.keys @ gate.second, inner.T)  # (s, M)
     best = logits.topk(fanout, dim=0)
     ids = best.indices.T.contiguous()  # (M, f)
-    loss, slope = balance(logits, ids, len(known), real, balance_weight) if balance_weight else (None, None)
+    loss, slope = (None, None) if counted is None else balance(logits, ids, counted, balance_weight)
     return Picked(inner, ids, best.values.softmax(0), slope), loss
 
 
 def balance(
-    logits: Float[Tensor, "expert row"],
-    ids: Int[Tensor, "row child"],
-    tokens: int,
-    real: Bool[Tensor, "token"] | None,
-    weight: float,
+    logits: Float[Tensor, "expert row"], ids: Int[Tensor, "row child"], counted: Counted, weight: float
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "expert row"]]:
     """`gates.tree_switch_loss` times its weight, and its gradient with respect to the logits."""
-    experts, places = len(logits), ids.shape[0] // tokens
+    experts, tokens = len(logits), len(counted.ones)
+    places = ids.shape[0] // tokens
     probabilities = logits.softmax(0).view(experts, tokens, places)
-    counts = torch.zeros(experts, dtype=ids.dtype, device=ids.device)
-    factor: Any = weight * experts / places**2
-    if real is None:
-        counts = counts.scatter_add_(0, ids.view(-1), torch.ones_like(ids).view(-1))
-        factor = factor / tokens**2
-    else:
-        probabilities.masked_fill_(~real.view(tokens, 1), 0)
-        counted = real.to(ids.dtype)
-        counts = counts.scatter_add_(0, ids.view(-1), counted.repeat_interleave(ids.numel() // tokens))
-        factor = factor / counted.sum().clamp_(min=1).to(logits.dtype).square()
-    weighed = probabilities * (counts.to(logits.dtype) * factor).view(experts, 1, 1)
+    if counted.padding is not None:
+        probabilities.masked_fill_(counted.padding.view(tokens, 1), 0)
+    chosen = counted.ones.view(tokens, 1).expand(tokens, ids.numel() // tokens).reshape(-1)
+    counts = chosen.new_zeros(experts).scatter_add_(0, ids.view(-1), chosen)
+    share = counts.to(logits.dtype) * (counted.share * (weight * experts / places**2))
+    weighed = probabilities * share.view(experts, 1, 1)
     slope = torch.addcmul(weighed, probabilities, weighed.sum(0), value=-1)  # through the softmax
     return weighed.sum(), slope.flatten(1)
 
@@ -313,7 +316,7 @@ def split_by_source(
     first: Float[Tensor, "key known"], known: Float[Tensor, "token down"], above: list[tuple[Tensor, Tensor]]
 ) -> Sequence[Float[Tensor, "key _"]]:
     """The columns that read the token, and those that read each ancestor's key."""
-    return first.split([known.shape[1], *(keys.shape[1] for _, keys in above)], dim=1)
+    return first.split_with_sizes([known.shape[1], *(keys.shape[1] for _, keys in above)], 1) if above else [first]
 
 
 class MixGrads(NamedTuple):
@@ -402,33 +405,26 @@ class Again(nn.Module):
 
     def forward(self, hidden: Tensor, known: Tensor, real: Tensor | None) -> tuple[Tensor, ...]:
         adapter: Any = self.adapter
-        output, choices = adapter.aggregate(hidden, known, real, adapter.route(known, real))
+        output, choices = adapter.aggregate(hidden, known, real)
         losses = [choice.balance_loss for choice in choices if choice.balance_loss is not None]
         loss = adapter.config.balance_weight * torch.stack(losses).sum() if losses else output.new_zeros(())
         return output, loss, *(choice.scores for choice in choices)
 
 
 def differentiated(
-    adapter: nn.Module,
-    names: Sequence[tuple[int, str]],
-    real: Bool[Tensor, "token"] | None,
-    leaves: list[Tensor | None],
-    grads: Sequence[Tensor | None],
+    adapter: Any, counted: Counted | None, leaves: list[Tensor | None], grads: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """The gradients with a graph of their own, by autograd."""
     hidden, known, *weights = leaves
-    given = {f"adapter.{name}": weight for (_, name), weight in zip(names, weights, strict=True) if weight is not None}
+    names, L = names_of(adapter.config), adapter.config.layers
+    given = {f"adapter.{name}": weight for name, weight in zip(names, weights, strict=True) if weight is not None}
+    real = None if counted is None or counted.padding is None else ~counted.padding
     made = torch.func.functional_call(Again(adapter), given, (hidden, known, real))
-    L = len(made) - 2
     pairs = [(one, grad) for one, grad in zip(made, [*grads[:2], *grads[2 + L :]], strict=True) if grad is not None]
-    pools = [name for _, name in names]  # a shared pool is there once for every layer
-    wanted = [
-        place for place, leaf in enumerate(leaves)
-        if leaf is not None and leaf.requires_grad and (place < 2 or pools.index(pools[place - 2]) == place - 2)
-    ]
-    found = torch.autograd.grad(
-        [one for one, _ in pairs], [leaves[place] for place in wanted], [grad for _, grad in pairs],
-        create_graph=True, allow_unused=True,
-    )
-    by_place = dict(zip(wanted, found, strict=True))
-    return [by_place.get(place) for place in range(len(leaves))]
+    # a shared pool is among the weights once for every layer, and its whole gradient belongs to the first
+    once = [True, True, *(names.index(name) == place for place, name in enumerate(names))]
+    wanted = [one and leaf is not None and leaf.requires_grad for one, leaf in zip(once, leaves, strict=True)]
+    outputs, seen = zip(*pairs, strict=True)
+    inputs = [leaf for leaf, asked in zip(leaves, wanted, strict=True) if asked]
+    found = iter(torch.autograd.grad(outputs, inputs, seen, create_graph=True, allow_unused=True))
+    return [next(found) if asked else None for asked in wanted]
