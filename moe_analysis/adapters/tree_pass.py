@@ -2,10 +2,8 @@
 
 A tree of two layers is some four hundred small operations for autograd, most of them on a few numbers per token, and a
 small model waits for each. Here the trees of all tokens are one operation that keeps what its gradient needs and no
-more. `Smore.route` and `Smore.aggregate` say what is computed, `by_hand` when it is computed here. Two rearrangements:
-
-    logits   (h W₂ᵀ + b₂) Kᵀ = h (K W₂)ᵀ + K b₂     the second layer of a gate's mlp meets the keys first
-    a node   B^n v^n + b^n is a row in a table of all experts, to which the product W x of the layer below is added
+more. `Smore.route` and `Smore.aggregate` say what is computed, `by_hand` when it is computed here. A node finds its
+B^n v^n + b^n in a table of what all experts make of its token, which is not kept.
 
 In this file the parents of all tokens are rows, M = N·P, and their f children each are the M·f rows of the next gate.
 Experts stand first, (s, M): a softmax along a dimension of four leaves a processor nothing to do at once.
@@ -54,10 +52,16 @@ class LayerWeights(NamedTuple):
 
 
 class Picked(NamedTuple):
-    """A gate's choice. inner: of its mlp. slope: the gradient of the balance loss with respect to the logits."""
+    """A gate's choice.
+
+    inner, queries: of its mlp, after the activation and at the end. rows: where the chosen experts' outputs stand in a
+    table of all experts, (s·N). slope: the gradient of the balance loss with respect to the logits.
+    """
 
     inner: Float[Tensor, "row key"]
+    queries: Float[Tensor, "row key"]
     ids: Int[Tensor, "row child"]
+    rows: Int[Tensor, "row child"]
     scores: Float[Tensor, "child row"]
     slope: Float[Tensor, "expert row"] | None
 
@@ -143,8 +147,8 @@ class GrownTrees(torch.autograd.Function):
         if torch.is_grad_enabled():
             return None, None, *differentiated(ctx.adapter, ctx.counted, [hidden, known, *weights], grads)
         gates, layers = by_layer(config, weights)
-        picked = [Picked(*kept[4 * place : 4 * place + 4]) for place in range(L)]
-        active, mixed = kept[4 * L : 5 * L], kept[5 * L :]
+        picked = [Picked(*kept[6 * place : 6 * place + 6]) for place in range(L)]
+        active, mixed = kept[6 * L : 7 * L], kept[7 * L :]
         grad, into_loss, outer = grads[0], grads[1], grads[2 + L :]
         grad = hidden.new_zeros(len(hidden), config.widths[-1]) if grad is None else grad.contiguous()
         values = by_pool(config, hidden)
@@ -256,11 +260,14 @@ def pick(
         share = F.embedding(ids, keys @ block.T)  # (M_j, f_j, m)
         inner = (inner.unsqueeze(1) + share).flatten(0, 1)  # (M_j·f_j, m)
     inner = inner.relu_()
-    logits = torch.addmm((gate.keys @ gate.second_bias).unsqueeze(1), gate.keys @ gate.second, inner.T)  # (s, M)
+    queries = torch.addmm(gate.second_bias, inner, gate.second.T)  # (M, m)
+    logits = gate.keys @ queries.T  # (s, M)
     best = logits.topk(fanout, dim=0)
     ids = best.indices.T.contiguous()  # (M, f)
     loss, slope = (None, None) if counted is None else balance(logits, ids, counted, balance_weight)
-    return Picked(inner, ids, best.values.softmax(0), slope), loss
+    numbers = torch.arange(len(known), device=ids.device).view(-1, 1, 1)
+    rows = torch.add(numbers, ids.view(len(known), -1, fanout), alpha=len(known)).view_as(ids)
+    return Picked(inner, queries, ids, rows, best.values.softmax(0), slope), loss
 
 
 def balance(
@@ -294,21 +301,21 @@ def pick_backward(
     weighed = into_scores.T * one.scores
     through_softmax = torch.addcmul(weighed, one.scores, weighed.sum(0), value=-1)  # (f, M)
     into_logits.scatter_add_(0, one.ids.T, through_softmax)
-    into_reading, into_shift = into_logits @ one.inner, into_logits.sum(1)  # (s, m), (s,): of K W₂ and K b₂
-    into_keys = torch.addr(into_reading @ gate.second.T, into_shift, gate.second_bias)
-    into_inner = relu_backward(into_logits.T @ (gate.keys @ gate.second), one.inner)  # (M, m)
+    into_queries = into_logits.T @ gate.keys  # (M, m)
+    into_inner = relu_backward(into_queries @ gate.second, one.inner)  # (M, m)
     into_blocks, into_above = [], []
     own, *blocks = split_by_source(gate.first, known, above)
     for (ids, keys), block in zip(reversed(above), reversed(blocks), strict=True):
-        every = torch.arange(len(keys), device=ids.device).unsqueeze(1)
-        into_share = (ids.view(1, -1) == every).to(keys.dtype) @ into_inner  # (s_j, m)
+        into_share = keys.new_zeros(len(keys), into_inner.shape[1])
+        into_share.index_add_(0, ids.view(-1), into_inner)  # (s_j, m)
         into_blocks.insert(0, into_share.T @ keys)
         into_above.insert(0, into_share @ block)
         into_inner = into_inner.view(*ids.shape, -1).sum(1)  # (M_j, m)
     into_own = into_inner.T @ known
     into_first = torch.cat([into_own, *into_blocks], dim=1) if into_blocks else into_own
-    into_second, into_second_bias = gate.keys.T @ into_reading, gate.keys.T @ into_shift
-    weights = GateWeights(into_first, into_inner.sum(0), into_second, into_second_bias, into_keys)
+    weights = GateWeights(
+        into_first, into_inner.sum(0), into_queries.T @ one.inner, into_queries.sum(0), into_logits @ one.queries
+    )
     return into_inner @ own, weights, into_above
 
 
@@ -342,7 +349,7 @@ def mix(
     bias = layer.bias if layer.W_bias is None or layer.bias is None else layer.bias + layer.W_bias
     factors = layer.B.transpose(1, 2)
     table = torch.bmm(values, factors) if bias is None else torch.baddbmm(bias.unsqueeze(1), values, factors)
-    outputs, rows = table.flatten(0, 1), table_rows(one.ids, values.shape[1])
+    outputs, rows = table.flatten(0, 1), one.rows
     if below is not None and layer.W is not None:
         outputs = outputs.index_select(0, rows.view(-1)).addmm_(below, layer.W.T)  # (M·f, d)
         rows = torch.arange(len(outputs), device=rows.device).view_as(rows)
@@ -362,7 +369,7 @@ def mix_backward(
     """The gradients of `mix`."""
     s, N, _ = values.shape
     into_places = (grad.unsqueeze(1) * one.scores.T.unsqueeze(2)).flatten(0, 1)  # (M·f, d)
-    rows, into_below, into_W = table_rows(one.ids, N).view(-1), None, None
+    rows, into_below, into_W = one.rows.view(-1), None, None
     through = tanh_backward if activation == "tanh" else relu_backward
     into_table = grad.new_zeros(s * N, grad.shape[1])
     if below is None or layer.W is None:
@@ -380,12 +387,6 @@ def mix_backward(
     into_W_bias = None if layer.W_bias is None or into_bias is None else into_bias.sum(0)
     weights = LayerWeights(into_B, into_bias, into_W, into_W_bias)
     return MixGrads(into_scores, into_below, torch.bmm(into_table, layer.B), weights)
-
-
-def table_rows(ids: Int[Tensor, "row child"], tokens: int) -> Int[Tensor, "row child"]:
-    """Where the outputs of the chosen experts stand in a table (s·N, d)."""
-    numbers = torch.arange(tokens, device=ids.device).view(tokens, 1, 1)
-    return torch.add(numbers, ids.view(tokens, -1, ids.shape[1]), alpha=tokens).view_as(ids)
 
 
 def tanh_backward(grad: Float[Tensor, "*places width"], made: Float[Tensor, "*places width"]) -> Tensor:
