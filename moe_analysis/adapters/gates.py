@@ -8,7 +8,7 @@ dense       softmax over all experts, all of them kept
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -82,6 +82,7 @@ class Counted:
     padding: Bool[Tensor, "token"] | None
     ones: Int[Tensor, "token"]
     share: Float[Tensor, ""]
+    known: dict[int, Int[Tensor, "place"]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, token_mask: Shaped[Tensor, "..."] | None, values: Float[Tensor, "token _"]) -> Counted:
@@ -90,6 +91,12 @@ class Counted:
         ones = torch.ones(len(values), dtype=torch.long, device=values.device) if real is None else real.view(-1).long()
         share = ones.sum().clamp_(min=1).to(values.dtype).pow_(-2)
         return cls(None if real is None else ~real.view(-1), ones, share)
+
+    def repeated(self, times: int) -> Int[Tensor, "place"]:
+        """The ones of each token so often in a row."""
+        if times not in self.known:
+            self.known[times] = self.ones.repeat_interleave(times)
+        return self.known[times]
 
 
 def real_tokens(
