@@ -72,8 +72,8 @@ def grown(monkeypatch) -> list[Smore]:
 @pytest.mark.parametrize("real", [None, mask()], ids=["all", "padded"])
 @pytest.mark.parametrize("options", USUAL, ids=str)
 def test_trees_as_one_operation_have_the_values_and_gradients_of_autograd(options, real, by_autograd, grown):
-    layer = build("smore", options)
-    ours, expected = computed(layer, example(), real), by_autograd(layer, example(), real)
+    layer, x = build("smore", options), example()
+    ours, expected = computed(layer, x, real), by_autograd(layer, x, real)
     assert len(grown) == 1
     for one, other in zip(ours, expected, strict=True):
         assert torch.allclose(one, other, rtol=1e-10, atol=1e-11)
@@ -122,5 +122,7 @@ def test_a_subclass_that_mixes_otherwise_is_asked(grown):
     layer = build("smore", {"r": 2})
     own = Own(layer.in_features, layer.out_features, layer.config).to(torch.float64)
     own.load_state_dict(layer.state_dict())
-    nn.init.zeros_(layer.W_proj_bias), nn.init.zeros_(own.W_proj_bias)
-    assert torch.allclose(own(example())[0], 2 * layer(example())[0]) and grown == [layer]
+    for one in (layer, own):
+        nn.init.zeros_(one.W_proj_bias)
+    x = example()
+    assert torch.allclose(own(x)[0], 2 * layer(x)[0]) and grown == [layer]
