@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .calls import plain, untouched
+from .calls import hooks_everywhere, plain, untouched
 from .fused import autocast_dtype
 from .gates import Counted
 from .smore_config import SmoreConfig
@@ -37,6 +37,8 @@ def usual(config: SmoreConfig) -> bool:
 def by_hand(adapter: Any, hidden: Float[Tensor, "token all_ranks"], known: Float[Tensor, "token down"]) -> bool:
     """Whether to compute the trees of a usual adapter here: nobody watches, replaces or transforms a part of them."""
     if transformed() or not len(hidden) or autocast_dtype(hidden) is not None:
+        return False
+    if hooks_everywhere():  # torch counts what each gate does (`theory.count`)
         return False
     kind = KINDS[adapter.config.activation]
     return (

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from moe_analysis.adapters import RoutingContext, Smore, tree_pass
 
@@ -111,6 +112,14 @@ def test_a_hook_on_any_part_of_a_tree_is_called(part, grown):
     layer.get_submodule(part).register_forward_hook(lambda *_: calls.append(part))
     layer(example())
     assert calls and not grown
+
+
+def test_a_counter_of_operations_finds_those_of_the_gates_at_the_gates(grown):
+    layer, x = build("smore", {"r": 2}), example()
+    with FlopCounterMode(layer, display=False) as counter:
+        layer(x)
+    counts = counter.get_flop_counts()
+    assert not grown and all(sum(counts[f"Smore.gates.{place}"].values()) for place in range(2))
 
 
 def test_a_subclass_that_mixes_otherwise_is_asked(grown):
