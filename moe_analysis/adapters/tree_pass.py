@@ -158,7 +158,7 @@ def weights_of(adapter: Any) -> list[Tensor | None]:
         weights += (first.weight, first.bias, second.weight, second.bias, gate.keys)
     L, biased = adapter.config.layers, adapter.config.expert_bias
     pools = [0] * L if adapter.config.shared_pool else range(L)
-    B, W = list(adapter.B), [None, *adapter.W][-L:]
+    B, W = list(adapter.B), list(adapter.W)
     biases, W_biases = (list(adapter.B_bias), list(adapter.W_bias)) if biased else ([None] * len(B), [None] * L)
     for pool, matrix, bias in zip(pools, W, W_biases, strict=True):
         weights += (B[pool], biases[pool], matrix, bias)
