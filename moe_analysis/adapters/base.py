@@ -38,6 +38,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from .gates import Counted
+
 
 @dataclass
 class AdapterConfig:
@@ -103,6 +105,16 @@ class RoutingContext:
     def __post_init__(self) -> None:
         self.intuition = as_tensor("intuition", self.intuition)
         self.token_mask = as_tensor("token_mask", self.token_mask)
+        self.known_counted: tuple[Tensor | None, tuple[Any, ...], Counted] | None = None
+
+    def counted(self, values: Float[Tensor, "token _"]) -> Counted:
+        """The tokens that a balance loss counts, for values in rows; made once for layers that share a context."""
+        mask = self.token_mask
+        version = None if mask is None or mask.is_inference() else mask._version  # a mask can be written over
+        seen, known = (version, len(values), values.dtype, values.device), self.known_counted
+        if known is None or known[0] is not mask or known[1] != seen:
+            known = self.known_counted = mask, seen, Counted.of(mask, values)
+        return known[2]
 
 
 def as_tensor(name: str, value: Any) -> Any:

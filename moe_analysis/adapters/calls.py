@@ -42,13 +42,15 @@ def plain(module: nn.Module) -> bool:
 
 def watched_everywhere() -> bool:
     """Whether a hook on all modules is active, other than those by which torch counts what modules do."""
+    return not all(isinstance(getattr(hook, "__self__", None), ModuleTracker) for hook in hooks_everywhere())
+
+
+def hooks_everywhere() -> list[Callable[..., Any]]:
+    """The hooks on all modules."""
     kinds = (
         global_hooks._global_forward_hooks,
         global_hooks._global_forward_pre_hooks,
         global_hooks._global_backward_hooks,
         global_hooks._global_backward_pre_hooks,
     )
-    if not any(kinds):
-        return False
-    hooks = [hook for kind in kinds for hook in kind.values()]
-    return not all(isinstance(getattr(hook, "__self__", None), ModuleTracker) for hook in hooks)
+    return [hook for kind in kinds for hook in kind.values()] if any(kinds) else []

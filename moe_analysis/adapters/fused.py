@@ -36,9 +36,10 @@ class Onto(NamedTuple):
 
 
 class FrozenAndDown(torch.autograd.Function):
-    """(x, W, b, D, c) -> x Wᵀ + b and x Dᵀ + c for a frozen W; b and c may be None.
+    """(x, W, b, sizes, D…, c…) -> x Wᵀ + b and x Dᵀ + c for a frozen W, the latter in parts of these sizes.
 
-    x is in the type of x Dᵀ, which is handed back in that of D; x Wᵀ is in that of x or W, the narrower.
+    D and c are given in parts too, each of any shape (…, in) and (…), one behind the other; b and a part of c may be
+    None. x is in the type of x Dᵀ, which is handed back in that of D; x Wᵀ is in that of x or W, the narrower.
     """
 
     @staticmethod
@@ -47,34 +48,63 @@ class FrozenAndDown(torch.autograd.Function):
         x: Float[Tensor, "token in"],
         weight: Float[Tensor, "out in"],
         bias: Float[Tensor, "out"] | None,
-        down: Float[Tensor, "hidden in"],
-        down_bias: Float[Tensor, "hidden"] | None,
-    ) -> tuple[Float[Tensor, "token out"], Float[Tensor, "token hidden"]]:
+        sizes: Sequence[int],
+        *parts: Float[Tensor, "..."] | None,
+    ) -> tuple[Tensor, ...]:
         weight = weight.to(min(x.dtype, weight.dtype, key=lambda dtype: dtype.itemsize))
-        ctx.save_for_backward(x, weight, down)
-        ctx.dtypes = [None if one is None else one.dtype for one in (bias, down_bias)]
-        return product(x.to(weight.dtype), weight, bias), product(x, down, down_bias)
+        factors, biases = parts[: len(parts) // 2], parts[len(parts) // 2 :]
+        down, down_bias = stacked(factors), joined(factors, biases)
+        reduced = down.to(x.dtype)
+        ctx.save_for_backward(x, weight, reduced, *factors)
+        ctx.sizes, ctx.of_bias = sizes, None if bias is None else bias.dtype
+        ctx.of_biases = [None if one is None else one.shape for one in biases]
+        z = F.linear(x, reduced, None if down_bias is None else down_bias.to(x.dtype)).to(down.dtype)
+        return product(x.to(weight.dtype), weight, bias), *z.split_with_sizes(sizes, 1)
 
     @staticmethod
-    def backward(
-        ctx: Any, *grads: Float[Tensor, "token _"]
-    ) -> tuple[
-        Float[Tensor, "token in"] | None,
-        None,
-        Float[Tensor, "out"] | None,
-        Float[Tensor, "hidden in"] | None,
-        Float[Tensor, "hidden"] | None,
-    ]:
-        x, weight, down = ctx.saved_tensors
-        (into_y, into_z), needs, (of_bias, of_down_bias) = grads, ctx.needs_input_grad, ctx.dtypes
-        wide, factors = into_z.to(x.dtype), down.to(x.dtype)
-        into_x = None
+    def backward(ctx: Any, *grads: Float[Tensor, "token _"]) -> tuple[Tensor | None, ...]:
+        x, weight, reduced, *factors = ctx.saved_tensors
+        into_y, into_z, needs = (
+            grads[0],
+            torch.cat(grads[1:], dim=1) if len(grads) > 2 else grads[1],
+            ctx.needs_input_grad,
+        )
+        if torch.is_grad_enabled():  # what was saved in another type has no graph
+            reduced = stacked(factors).to(x.dtype)
+        wide, into_x = into_z.to(x.dtype), None
         if needs[0]:
             into_x = (into_y @ weight).to(x.dtype)
-            into_x = into_x.addmm(wide, factors) if transformed() else into_x.addmm_(wide, factors)
-        into_bias = into_y.sum(0, dtype=of_bias) if needs[2] else None
-        into_down = (wide.T @ x).to(down.dtype) if needs[3] else None
-        return into_x, None, into_bias, into_down, into_z.sum(0, dtype=of_down_bias) if needs[4] else None
+            into_x = into_x.addmm(wide, reduced) if transformed() else into_x.addmm_(wide, reduced)
+        into_bias = into_y.sum(0, dtype=ctx.of_bias) if needs[2] else None
+        rows = [one.shape[:-1].numel() for one in factors]
+        into_down = (wide.T @ x).to(factors[0].dtype).split_with_sizes(rows)
+        into_factors = [into.view_as(one) for into, one in zip(into_down, factors, strict=True)]
+        into_biases: list[Tensor | None] = [None] * len(factors)
+        if any(shape is not None for shape in ctx.of_biases):
+            parts = into_z.sum(0).split_with_sizes(rows)
+            into_biases = [
+                None if shape is None else into.view(shape) for into, shape in zip(parts, ctx.of_biases, strict=True)
+            ]
+        return into_x, None, into_bias, None, *into_factors, *into_biases
+
+
+def stacked(factors: Sequence[Float[Tensor, "... in"]]) -> Float[Tensor, "hidden in"]:
+    """The rows of all factors below each other."""
+    flat = [one.reshape(-1, one.shape[-1]) for one in factors]
+    return flat[0] if len(flat) == 1 else torch.cat(flat)
+
+
+def joined(
+    factors: Sequence[Float[Tensor, "... in"]], biases: Sequence[Float[Tensor, "..."] | None]
+) -> Float[Tensor, "hidden"] | None:
+    """The biases of all factors behind each other: zero where one has none, None where none has one."""
+    if all(bias is None for bias in biases):
+        return None
+    parts = [
+        factor.new_zeros(factor.shape[:-1].numel()) if bias is None else bias.reshape(-1)
+        for factor, bias in zip(factors, biases, strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class AddUp(torch.autograd.Function):
@@ -120,61 +150,51 @@ def add_product(
 
 def down_products(
     x: Float[Tensor, "*tokens in"],
-    experts: Float[Tensor, "hidden in"],
+    experts: Sequence[Float[Tensor, "... in"]],
     heads: Sequence[nn.Module],
     dropout: nn.Module,
     base: nn.Linear | None,
-    bias: Float[Tensor, "hidden"] | None = None,
+    biases: Sequence[Float[Tensor, "..."]] | None = None,
     out_bias: Float[Tensor, "out"] | None = None,
 ) -> tuple[Float[Tensor, "token hidden"], list[Float[Tensor, "token _head"]], Onto | None]:
     """What the layer's input is brought down to, its N tokens in rows.
 
     Args:
-        experts: down factors E, which read x after dropout.
+        experts: down factors E one below the other, (…, in) each, which read x after dropout.
         heads: linear layers of M_h rows, which read x before it. Those that are plain share one product with the
             experts if there is no dropout; any other is called on x.
         base: the frozen layer, `fusible`, or None.
-        bias: added to what the experts make. out_bias: added to the frozen layer's output.
+        biases: (…) each, added to what the experts make. out_bias: added to the frozen layer's output.
 
     Returns:
         x Eᵀ, what each head makes of x, M_h wide, and the frozen layer's output or None.
     """
     flat, dropped = x.reshape(-1, x.shape[-1]), not inert(dropout)
     read: list[Any] = [head for head in heads if plain(head)]
-    weights = [part for part in (None if dropped else experts, *(head.weight for head in read)) if part is not None]
-    down = weights[0] if len(weights) == 1 else torch.cat(weights) if weights else experts[:0]  # (K + Σ M_h, in)
-    down_bias = joined_bias(None if dropped else experts, bias, read)
+    own = biases or [None] * len(experts)
+    factors, added = [head.weight for head in read], [head.bias for head in read]
+    sizes = [len(weight) for weight in factors]
+    if not dropped:
+        factors, added = [*experts, *factors], [*own, *added]
+        sizes.insert(0, sum(one.shape[:-1].numel() for one in experts))
+    if not factors:
+        factors, added, sizes = [experts[0][:0]], [None], [0]
     onto = None
     if base is None:
-        z = F.linear(flat, down, down_bias)
+        # one operation, whose backward pass is one concatenation
+        parts = list(F.linear(flat, stacked(factors), joined(factors, added)).split(sizes, dim=1))
     else:
         y_bias = base.bias if out_bias is None else out_bias if base.bias is None else base.bias + out_bias
-        y, z = FrozenAndDown.apply(flat, base.weight, y_bias, down, down_bias)
+        y, *parts = FrozenAndDown.apply(flat, base.weight, y_bias, sizes, *factors, *added)
         onto = Onto(y, x.dtype)
-    # one operation, whose backward pass is one concatenation
-    parts = list(z.split([len(weight) for weight in weights], dim=1)) if len(weights) > 1 else [z]
     if dropped:
-        after = dropout(x).reshape(flat.shape)
-        hidden = F.linear(after, experts, bias) if base is None else product(after, experts, bias)
+        after, rows, bias = dropout(x).reshape(flat.shape), stacked(experts), joined(experts, own)
+        hidden = F.linear(after, rows, bias) if base is None else product(after, rows, bias)
     else:
         hidden = parts.pop(0)
-    called = x if base is None else x.to(experts.dtype)
+    called = x if base is None else x.to(experts[0].dtype)
     made = [parts.pop(0) if head in read else head(called) for head in heads]
     return hidden, [part.reshape(flat.shape[0], part.shape[-1]) for part in made], onto
-
-
-def joined_bias(
-    experts: Float[Tensor, "hidden in"] | None, bias: Float[Tensor, "hidden"] | None, heads: Sequence[nn.Linear]
-) -> Float[Tensor, "joined"] | None:
-    """The biases of the experts and of every head: zero if one has none; None if none has one."""
-    if (bias is None or experts is None) and all(head.bias is None for head in heads):
-        return None
-    parts: list[Tensor] = [
-        head.weight.new_zeros(len(head.weight)) if head.bias is None else head.bias for head in heads
-    ]
-    if experts is not None:
-        parts.insert(0, experts.new_zeros(len(experts)) if bias is None else bias)
-    return torch.cat(parts)
 
 
 def inert(dropout: nn.Module) -> bool:

@@ -8,6 +8,8 @@ dense       softmax over all experts, all of them kept
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
@@ -67,6 +69,34 @@ def select(
     if keep.numel() != flat.shape[0]:
         raise ValueError(f"token_mask has {keep.numel()} tokens but the layer's input has {flat.shape[0]}")
     return flat[keep]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The tokens that a balance loss counts, made ready once for all layers that see the same mask.
+
+    padding: those it leaves out, None if there are none. ones: 1 for a token that counts, 0 for another. share: 1 over
+    the square of their number, as load and importance are both shares.
+    """
+
+    padding: Bool[Tensor, "token"] | None
+    ones: Int[Tensor, "token"]
+    share: Float[Tensor, ""]
+    known: dict[int, Int[Tensor, "place"]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, token_mask: Shaped[Tensor, "..."] | None, values: Float[Tensor, "token _"]) -> Counted:
+        """Those of a mask; all tokens without one. A batch of padding alone costs nothing."""
+        real = real_tokens(token_mask, values)
+        ones = torch.ones(len(values), dtype=torch.long, device=values.device) if real is None else real.view(-1).long()
+        share = ones.sum().clamp_(min=1).to(values.dtype).pow_(-2)
+        return cls(None if real is None else ~real.view(-1), ones, share)
+
+    def repeated(self, times: int) -> Int[Tensor, "place"]:
+        """The ones of each token so often in a row."""
+        if times not in self.known:
+            self.known[times] = self.ones.repeat_interleave(times)
+        return self.known[times]
 
 
 def real_tokens(

@@ -146,7 +146,7 @@ class MoeLora(Adapter):
         mask = context.token_mask if context else None
         heads = [self.router, self.noise] if self.config.gate == "noisy_topk" else [self.router]
         own = getattr(self.route, "__func__", None) is not MoeLora.route  # of a subclass
-        hidden, made, onto = down_products(x, down_factors(self.A), [] if own else heads, self.dropout, base)
+        hidden, made, onto = down_products(x, [down_factors(self.A)], [] if own else heads, self.dropout, base)
         if own:
             routing = self.route(x.to(hidden.dtype), mask)
         else:

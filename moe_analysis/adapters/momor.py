@@ -106,8 +106,7 @@ class Momor(Adapter):
         self, x: Float[Tensor, "*tokens in"], context: RoutingContext | None = None, base: nn.Linear | None = None
     ) -> tuple[Float[Tensor, "*tokens out"], Routing]:
         mask = context.token_mask if context else None
-        experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
-        hidden, logits, onto = down_products(x, experts, list(self.gates), self.dropout, base)
+        hidden, logits, onto = down_products(x, list(self.A), list(self.gates), self.dropout, base)
         chosen = [self._choose(pool, part, mask) for pool, part in enumerate(logits)]
         gates = torch.cat([gate for gate, _ in chosen], dim=1)  # (N, Σ s)
         # every rank of an expert carries its gate, so that pools of different ranks share one product

@@ -17,6 +17,7 @@ from .fused import beside_frozen, down_products, up_product
 from .smore_config import ACTIVATIONS, SmoreConfig
 from .transforms import transformed
 from .tree_gates import Ancestor, Choice, TreeGate, TreeRouting
+from .tree_pass import by_hand, grown, usual
 from .tree_products import mix_children, mix_leaves, node_products
 
 
@@ -36,6 +37,7 @@ class Smore(Adapter):
 
     config_class = SmoreConfig
     config: SmoreConfig
+    usual = False  # whether `tree_pass` may compute its trees
 
     def __init__(self, in_features: int, out_features: int, config: SmoreConfig) -> None:
         super().__init__(in_features, out_features, config)
@@ -59,6 +61,7 @@ class Smore(Adapter):
         lowest = 0 if config.activation_position == "all" else 1
         names = ["identity"] * lowest + [config.activation] * (config.layers - lowest)
         self.activations = nn.ModuleList(ACTIVATIONS[name]() for name in names)
+        self.usual = type(self) is Smore and usual(config)
 
     def _gate(self, layer: int) -> nn.Module:
         config, down = self.config, self.down.out_features
@@ -89,20 +92,29 @@ class Smore(Adapter):
     def forward(
         self, x: Float[Tensor, "*tokens in"], context: RoutingContext | None = None, base: nn.Linear | None = None
     ) -> tuple[Float[Tensor, "*tokens out"], Routing]:
-        mask = context.token_mask if context else None
-        experts = torch.cat([A.flatten(0, 1) for A in self.A])  # (Σ s·r, in)
-        biased = self.config.expert_bias
-        down_bias = torch.cat([bias.flatten() for bias in self.A_bias]) if biased else None  # (Σ s·r,)
-        bias = self.W_proj_bias if biased else None
-        hidden, (known,), onto = down_products(x, experts, [self.down], self.dropout, base, down_bias, bias)
-        output, choices = self.aggregate(hidden, known, mask)
+        biases, bias = (list(self.A_bias), self.W_proj_bias) if self.config.expert_bias else (None, None)
+        hidden, (known,), onto = down_products(x, list(self.A), [self.down], self.dropout, base, biases, bias)
+        output, choices, loss = self.grow(hidden, known, context)
         delta = up_product(output, self.W_proj.T, onto)
         if base is None and bias is not None:
             delta = delta + bias
-        weight = self.config.balance_weight
-        losses = [weight * choice.balance_loss for choice in choices if choice.balance_loss is not None]
-        loss = torch.stack(losses).sum() if losses else None
         return delta.reshape(*x.shape[:-1], self.out_features), TreeRouting(choices, x.shape[:-1], loss)
+
+    def grow(
+        self,
+        hidden: Float[Tensor, "token all_ranks"],
+        known: Float[Tensor, "token down"],
+        context: RoutingContext | None = None,
+    ) -> tuple[Float[Tensor, "token width"], list[Choice], Float[Tensor, ""] | None]:
+        """x_L, the choice of every layer, and the weighted balance loss of all gates."""
+        context, weight = context or RoutingContext(), self.config.balance_weight
+        if self.usual and by_hand(self, hidden, known):
+            counted = context.counted(known) if weight else None
+            output, loss, ids, scores = grown(self, hidden, known, counted)
+            return output, list(map(Choice, ids, scores, self.config.num_experts)), loss if weight else None
+        output, choices = self.aggregate(hidden, known, context.token_mask)
+        losses = [weight * choice.balance_loss for choice in choices if choice.balance_loss is not None]
+        return output, choices, torch.stack(losses).sum() if losses else None
 
     def aggregate(
         self,

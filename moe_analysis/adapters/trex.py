@@ -177,7 +177,7 @@ class TRex(Adapter):
     ) -> tuple[Float[Tensor, "*tokens out"], Routing]:
         own = getattr(self.route, "__func__", None) is not TRex.route  # of a subclass
         heads = [self.router] if self.config.router and not own else []
-        hidden, made, onto = down_products(x, self.A, heads, self.dropout, base)
+        hidden, made, onto = down_products(x, [self.A], heads, self.dropout, base)
         logits = made[0].reshape(*x.shape[:-1], self.config.num_experts) if made else None
         routing = self.route(x.to(self.A.dtype), context) if own else self._weigh(x, logits, context)
         gates = routing.gates.reshape(hidden.shape[0], *routing.gates.shape[x.dim() - 1 :]).to(hidden.dtype)

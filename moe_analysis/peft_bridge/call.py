@@ -88,10 +88,16 @@ class Call:
     active: dict[int, list[str]] = field(default_factory=dict)
     balance_losses: list[Tensor] = field(default_factory=list)
     pull: Pull = field(default_factory=lambda: Pull())
+    last_context: RoutingContext | None = None  # of the layer before
 
     def context(self, x: Tensor, layer: str, adapter: Adapter) -> RoutingContext:
-        """What the router of one layer may know about its input x (…, in)."""
-        return RoutingContext(self._intuition_of(x, layer), self._mask_of(x, layer, adapter))
+        """What the router of one layer may know about its input x (…, in); one object for layers that know the same."""
+        scores, mask, last = self._intuition_of(x, layer), self._mask_of(x, layer, adapter), self.last_context
+        if torch.compiler.is_compiling():
+            return RoutingContext(scores, mask)
+        if last is None or last.intuition is not scores or last.token_mask is not mask:
+            last = self.last_context = RoutingContext(scores, mask)
+        return last
 
     def _intuition_of(self, x: Tensor, layer: str) -> Tensor | None:
         scores, rows = self.intuition, x.shape[0]
