@@ -49,7 +49,7 @@ class FrozenAndDown(torch.autograd.Function):
         weight: Float[Tensor, "out in"],
         bias: Float[Tensor, "out"] | None,
         sizes: Sequence[int],
-        *parts: Float[Tensor, "..."] | None,
+        *parts: Any,
     ) -> tuple[Tensor, ...]:
         weight = weight.to(min(x.dtype, weight.dtype, key=lambda dtype: dtype.itemsize))
         factors, biases = parts[: len(parts) // 2], parts[len(parts) // 2 :]
@@ -64,11 +64,9 @@ class FrozenAndDown(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Float[Tensor, "token _"]) -> tuple[Tensor | None, ...]:
         x, weight, reduced, *factors = ctx.saved_tensors
-        into_y, into_z, needs = (
-            grads[0],
-            torch.cat(grads[1:], dim=1) if len(grads) > 2 else grads[1],
-            ctx.needs_input_grad,
-        )
+        into_y, *into_parts = grads
+        into_z = into_parts[0] if len(into_parts) == 1 else torch.cat(into_parts, dim=1)
+        needs = ctx.needs_input_grad
         if torch.is_grad_enabled():  # what was saved in another type has no graph
             reduced = stacked(factors).to(x.dtype)
         wide, into_x = into_z.to(x.dtype), None
@@ -171,8 +169,9 @@ def down_products(
     """
     flat, dropped = x.reshape(-1, x.shape[-1]), not inert(dropout)
     read: list[Any] = [head for head in heads if plain(head)]
-    own = biases or [None] * len(experts)
-    factors, added = [head.weight for head in read], [head.bias for head in read]
+    own: Sequence[Tensor | None] = biases or [None] * len(experts)
+    factors: list[Tensor] = [head.weight for head in read]
+    added: list[Tensor | None] = [head.bias for head in read]
     sizes = [len(weight) for weight in factors]
     if not dropped:
         factors, added = [*experts, *factors], [*own, *added]

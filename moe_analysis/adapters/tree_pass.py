@@ -125,7 +125,9 @@ class GrownTrees(torch.autograd.Function):
         into_gates: list[GateWeights] = []
         into_keys: list[list[Tensor]] = [[] for _ in range(L)]  # from the gates below, which see an ancestor's
         for place, one in enumerate(picked):
-            of_scores = into[place].scores if outer[place] is None else into[place].scores + outer[place].flatten(0, 1)
+            of_scores, from_outside = into[place].scores, outer[place]
+            if from_outside is not None:
+                of_scores = of_scores + from_outside.flatten(0, 1)
             above = ancestors(picked[place + 1 :], gates)
             of_known, of_gate, of_above = pick_backward(of_scores, into_loss, known, above, gates[place], one)
             into_known += of_known
@@ -173,7 +175,7 @@ def names_of(config: SmoreConfig) -> list[str]:
     return [*gates, *chain(*layers)]
 
 
-def by_layer(config: SmoreConfig, weights: Sequence[Tensor | None]) -> tuple[list[GateWeights], list[LayerWeights]]:
+def by_layer(config: SmoreConfig, weights: Sequence[Any]) -> tuple[list[GateWeights], list[LayerWeights]]:
     """The weights of every gate and every layer, those of experts scaled."""
     L = config.layers
     gates = [GateWeights(*weights[5 * place : 5 * place + 5]) for place in range(L)]
@@ -232,6 +234,6 @@ def differentiated(
     once = [True, True, *(names.index(name) == place for place, name in enumerate(names))]
     wanted = [one and leaf is not None and leaf.requires_grad for one, leaf in zip(once, leaves, strict=True)]
     outputs, seen = zip(*pairs, strict=True)
-    inputs = [leaf for leaf, asked in zip(leaves, wanted, strict=True) if asked]
+    inputs = [leaf for leaf, asked in zip(leaves, wanted, strict=True) if leaf is not None and asked]
     found = iter(torch.autograd.grad(outputs, inputs, seen, create_graph=True, allow_unused=True))
     return [next(found) if asked else None for asked in wanted]

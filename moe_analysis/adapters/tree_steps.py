@@ -109,14 +109,17 @@ def pick_backward(
     one: Picked,
 ) -> tuple[Float[Tensor, "token down"], GateWeights, list[Float[Tensor, "expert key"]]]:
     """Gradients with respect to the tokens, the gate's weights, and the keys of its ancestors."""
-    unbalanced = one.slope is None or into_loss is None
-    into_logits = into_scores.new_zeros(len(gate.keys), len(one.ids)) if unbalanced else one.slope * into_loss
+    if one.slope is None or into_loss is None:
+        into_logits = into_scores.new_zeros(len(gate.keys), len(one.ids))
+    else:
+        into_logits = one.slope * into_loss
     weighed = into_scores.T * one.scores
     through_softmax = torch.addcmul(weighed, one.scores, weighed.sum(0), value=-1)  # (f, M)
     into_logits.scatter_add_(0, one.ids.T, through_softmax)
     into_queries = into_logits.T @ gate.keys  # (M, m)
     into_inner = relu_backward(into_queries @ gate.second, one.inner)  # (M, m)
-    into_blocks, into_above = [], []
+    into_blocks: list[Tensor] = []
+    into_above: list[Tensor] = []
     own, *blocks = split_by_source(gate.first, known, above)
     for (ids, keys), block in zip(reversed(above), reversed(blocks), strict=True):
         into_share = keys.new_zeros(len(keys), into_inner.shape[1])

@@ -191,6 +191,7 @@ class Result:
     def _repr_html_(self) -> str:
         """For a notebook: the question, the figure, what came out, the claims as cards, and the tables folded."""
         from ..drawing.notebook import shown_html
+
         tables = {f"Table: {name} ({len(table)} rows)": table.round(4) for name, table in self.tables.items()}
         return shown_html(self.caption, self._picture.png, self.in_short, self.judged, tables)
 
