@@ -224,7 +224,7 @@ def test_a_slider_moved_by_the_keyboard_changes_the_figure_in_jupyterlab(lab, ta
     handle.press("ArrowRight")
     widget.locator(f"img[alt*='by {clusters + 1} clusters']").wait_for()
     assert picture.get_attribute("src").startswith("data:image/png;base64,") and picture.get_attribute("src") != before
-    assert f"k = {clusters + 1} against" in note.text_content() and note.text_content() != told
+    assert f"k = {clusters + 1} and" in note.text_content() and note.text_content() != told
     assert errors(page) == []
     assert not [url for url in tab.asked if not url.startswith((lab.url, "data:", "blob:"))]
 

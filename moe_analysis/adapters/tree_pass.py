@@ -107,7 +107,7 @@ class GrownTrees(torch.autograd.Function):
         hidden, known, *kept = ctx.saved_tensors
         config, L = ctx.adapter.config, ctx.adapter.config.layers
         weights, kept = kept[: ctx.weights], kept[ctx.weights :]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or many_at_once(grads):
             return None, None, *differentiated(ctx.adapter, ctx.counted, [hidden, known, *weights], grads)
         gates, layers = by_layer(config, weights)
         picked = [Picked(*kept[6 * place : 6 * place + 6]) for place in range(L)]
@@ -205,8 +205,13 @@ def joined(config: SmoreConfig, parts: list[Float[Tensor, "expert token rank"]])
     return torch.stack(flat).sum(0) if config.shared_pool else torch.cat(flat, dim=1)
 
 
+def many_at_once(grads: Sequence[Tensor | None]) -> bool:
+    """Whether autograd hands over several gradients as one (`is_grads_batched`), which few operations can write into."""
+    return any(one is not None and torch._C._functorch.is_legacy_batchedtensor(one) for one in grads)
+
+
 class Again(nn.Module):
-    """The trees as autograd computes them, for a gradient that is differentiated again."""
+    """The trees as autograd computes them: for a gradient that is differentiated again, and for many at once."""
 
     def __init__(self, adapter: nn.Module) -> None:
         super().__init__()
@@ -223,17 +228,19 @@ class Again(nn.Module):
 def differentiated(
     adapter: Any, counted: Counted | None, leaves: list[Tensor | None], grads: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
-    """The gradients with a graph of their own, by autograd."""
+    """The gradients by autograd, with a graph of their own if one is wanted."""
     hidden, known, *weights = leaves
     names, L = names_of(adapter.config), adapter.config.layers
     given = {f"adapter.{name}": weight for name, weight in zip(names, weights, strict=True) if weight is not None}
     real = None if counted is None or counted.padding is None else ~counted.padding
-    made = torch.func.functional_call(Again(adapter), given, (hidden, known, real))
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        made = torch.func.functional_call(Again(adapter), given, (hidden, known, real))
     pairs = [(one, grad) for one, grad in zip(made, [*grads[:2], *grads[2 + L :]], strict=True) if grad is not None]
     # a shared pool is among the weights once for every layer, and its whole gradient belongs to the first
     once = [True, True, *(names.index(name) == place for place, name in enumerate(names))]
     wanted = [one and leaf is not None and leaf.requires_grad for one, leaf in zip(once, leaves, strict=True)]
     outputs, seen = zip(*pairs, strict=True)
     inputs = [leaf for leaf, asked in zip(leaves, wanted, strict=True) if leaf is not None and asked]
-    found = iter(torch.autograd.grad(outputs, inputs, seen, create_graph=True, allow_unused=True))
+    found = iter(torch.autograd.grad(outputs, inputs, seen, create_graph=again, allow_unused=True))
     return [next(found) if asked else None for asked in wanted]

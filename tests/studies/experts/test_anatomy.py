@@ -209,7 +209,7 @@ def test_steps_are_matched_by_their_mean_over_the_run():
     [
         ([("gRSGD", {}), ("RSGD", {"layer_step": 0.0})], "experts of 'RSGD' never moved"),
         ([("gRSGD", {}), ("RSGD", {"stride": 3})], "recorded at different steps"),
-        ([("gRSGD", {}), ("RSGD", {"seed": 1})], "share no seed"),
+        ([("gRSGD", {}), ("RSGD", {"seed": 1})], "no common seed"),
         ([("gRSGD", {})], "no run of 'RSGD'; runs has 'gRSGD'"),
         ([("gRSGD", {}), ("RSGD", {}), ("RSGD", {"seed": 1, "lr": 9.0})], "learning rates"),
     ],
