@@ -68,9 +68,9 @@ def test_the_backbone_is_left_as_it_was(tiny_llama, configs):
 
 def test_a_step_trains_the_adapter_and_nothing_else(tiny_llama, configs):
     with step_time.frozen(tiny_llama):
-        model = step_time.adapted(tiny_llama, configs["S'MoRE"], "cpu")
+        model = step_time.adapted(tiny_llama, configs["S'MoRE"])
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        step = step_time.training_step(model, (2, 6), "cpu")
+        step = step_time.training_step(model, (2, 6))
         step(), step()
         moved = {name for name, p in model.named_parameters() if not torch.equal(before[name], p)}
     assert moved and all("smore_adapter" in name for name in moved)
@@ -79,7 +79,7 @@ def test_a_step_trains_the_adapter_and_nothing_else(tiny_llama, configs):
 
 def test_models_share_the_weights_of_the_backbone(tiny_llama, configs):
     with step_time.frozen(tiny_llama):
-        models = [step_time.adapted(tiny_llama, config, "cpu") for config in configs.values()]
+        models = [step_time.adapted(tiny_llama, config) for config in configs.values()]
         own = {p.data_ptr() for p in tiny_llama.parameters()}
         assert all(own <= {p.data_ptr() for p in model.parameters()} for model in models)
 
