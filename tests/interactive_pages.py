@@ -40,12 +40,13 @@ def trajectories():
 
 
 def semantic_map():
-    from moe_analysis.studies.semantic_map.draw_interactive import semantic_map_interactive
+    from moe_analysis.studies.semantic_map.draw_interactive import interactive
 
     numbers = stored("trex_fig4")["numbers"]
     points = pd.DataFrame(numbers["points"]).head(200)
     prompts = [f"{PROMPT} {row}{' <b>zebra</b>' * (row in (3, 40))}" for row in points.index]
-    return semantic_map_interactive(points.assign(prompt=prompts), pd.DataFrame(numbers["names"]))
+    names = pd.DataFrame(numbers["names"])
+    return interactive(SimpleNamespace(points=points.assign(prompt=prompts), names=names, own=None))
 
 
 def tree():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 def counted(number: int | Iterable[int], word: str) -> str:
@@ -19,3 +19,18 @@ def counted(number: int | Iterable[int], word: str) -> str:
     found = sorted({int(one) for one in (number if isinstance(number, Iterable) else [number])})
     least = f"{found[0]} to " * (len(found) > 1)
     return f"{least}{found[-1]} {word}{'s' * (found[-1] != 1)}"
+
+
+def counted_verdicts(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Verdicts with their counts.
+
+    Args:
+        counts: by the words before them, verdict -> count.
+
+    Example:
+        >>> counted_verdicts({"": {"reproduced": 2, "undecided": 1}, "ours: ": {"supported": 1}})
+        '2 reproduced, 1 undecided; ours: 1 supported'
+    """
+    return "; ".join(
+        before + ", ".join(f"{count} {verdict}" for verdict, count in own.items()) for before, own in counts.items()
+    )

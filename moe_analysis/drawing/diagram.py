@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Ellipse, FancyBboxPatch, Polygon
+
 SIGNAL = "#3A3A3A"
 EXPERT_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5A5A5A", "#B8A800")
 
@@ -21,9 +24,6 @@ def box(
     light: bool = False,
 ) -> None:
     """A rounded box centered at (x, y); light: filled with a pale tint of its color."""
-    from matplotlib.colors import to_rgba
-    from matplotlib.patches import FancyBboxPatch
-
     panel.add_patch(
         FancyBboxPatch(
             (x - width / 2 + 0.1, y - height / 2 + 0.1),
@@ -43,9 +43,6 @@ def trapezoid(
     panel: Any, x: float, foot: float, height: float, wide: float, narrow: float, color: str, text: str
 ) -> None:
     """A factor: its wide side at `foot` is the features, its narrow side the rank; a negative height points down."""
-    from matplotlib.colors import to_rgba
-    from matplotlib.patches import Polygon
-
     corners = [
         (x - wide / 2, foot),
         (x + wide / 2, foot),
@@ -58,8 +55,6 @@ def trapezoid(
 
 def circle(panel: Any, x: float, y: float, radius: float, text: str) -> None:
     """A gate or a sum: a circle with a short text."""
-    from matplotlib.patches import Ellipse
-
     panel.add_patch(
         Ellipse((x, y), 2 * radius, 2 * radius, facecolor="white", edgecolor=SIGNAL, linewidth=0.9, zorder=3)
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from ..cards.claims import shown
 from ..cards.templates import cell_html
@@ -76,8 +77,6 @@ def shown_html(
         claims: Shown as cards.
         tables: Title -> table; each opens on a click.
     """
-    from markupsafe import Markup
-
     told = {name: (caption or {}).get(name, "") for name in ("title", "question", "how_to_read", "origin")}
     return cell_html(
         "notebook.html",

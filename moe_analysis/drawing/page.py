@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from ..cards import templates
 from .layout import least_width, template
 
@@ -40,8 +42,6 @@ def page(
         script: plotly's script, for a page without other files. Without it, plotly.min.js, the numbers and the
             gallery's index.html are expected next to the page.
     """
-    from markupsafe import Markup
-
     told = {name: (caption or {}).get(name, "") for name in ("title", "question", "how_to_read", "origin")}
     told["title"] = told["title"] or re.sub("<[^>]*>", " ", fig.layout.title.text or item)
     drawn = json.loads(fig.to_json())

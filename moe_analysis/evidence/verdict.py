@@ -23,6 +23,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..cards.in_words import counted_verdicts
 from .effect import MOST_SEEDS, Effect
 
 REPRODUCED, CONTRADICTED, NOT_REPRODUCED = "reproduced", "contradicted", "not reproduced"
@@ -145,7 +146,7 @@ def in_parts(verdicts: Sequence[str]) -> Judgement:
     counts = Counter(verdicts)
     if len(counts) == 1:
         return Judgement(verdicts[0])
-    return Judgement(IN_PART, ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    return Judgement(IN_PART, counted_verdicts({"": counts}))
 
 
 def judge_family(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cards.in_words import counted_verdicts
 from ..cards.whose import SHORT, WHOSE
 from ..drawing.save import VERDICTS
 from ..figures import ITEMS, NOTEBOOKS
@@ -89,11 +90,7 @@ class Entry:
     @property
     def verdicts(self) -> str:
         """Such as "2 reproduced, 1 undecided; ours: 1 supported"."""
-        told = [
-            before + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-            for before, counts in self.counts.items()
-        ]
-        return "; ".join(told) or "no claims"
+        return counted_verdicts(self.counts) or "no claims"
 
     @property
     def alt(self) -> str:

@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from ..drawing.page import environment
 from ..places import IN_CLONE, PACKAGE
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 HERE = Path(__file__).parent
 SOURCE = PACKAGE.parent / "docs" / "pages" / "contract.md"  # `python -m tests.peft_bridge.contract` writes it
@@ -23,8 +21,6 @@ def contract_page(source: Path = SOURCE) -> str:
     """The HTML page; empty outside a clone, where there is no manual."""
     if not (IN_CLONE and source.is_file()):
         return ""
-    from markupsafe import Markup
-
     heading, *blocks = source.read_text("utf-8").strip().split("\n\n")
     body = Markup("\n".join(html_of(block.split("\n")) for block in blocks))
     return environment(HERE).get_template("contract.html").render(title=heading.removeprefix("# "), body=body)
@@ -63,7 +59,5 @@ def marked_up(text: str) -> Markup:
     >>> marked_up("*right*: `a < b`")
     Markup('<em>right</em>: <code>a &lt; b</code>')
     """
-    from markupsafe import Markup
-
     told = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
     return Markup(re.sub(r"\*([^*]+)\*", r"<em>\1</em>", told))

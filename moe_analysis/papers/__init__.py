@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cards.in_words import counted_verdicts
 from ..cards.whose import SHORT, whose
 from .beyond import ITEMS as BEYOND
 from .gr import ITEMS as GR
@@ -59,10 +60,7 @@ def places_with_records(*folders: Path) -> list[Path]:
 
 def verdict_of(item: Item, folder: Path) -> str:
     """The counted verdicts of an item in words: for the paper's claims, then for a reproduction's, then for ours."""
-    return "; ".join(
-        before + ", ".join(f"{count} {word}" for word, count in counts.items())
-        for before, counts in verdicts_of(item, folder).items()
-    )
+    return counted_verdicts(verdicts_of(item, folder))
 
 
 def verdicts_of(item: Item, folder: Path) -> dict[str, Counter[str]]:

@@ -101,12 +101,10 @@ class RunComparison:
             path: a file that ends in .html.
 
         Raises:
-            ValueError: for another ending. SaveError: for a place that cannot be written.
+            SaveError: for another ending, and for a place that cannot be written.
         """
         from ..drawing import save_page
 
-        if Path(path).suffix != ".html":
-            raise ValueError(f"path = {str(path)!r} is not a page; pass a name that ends in .html")
         return save_page(path, ITEM, self.interactive(), caption=self.caption)
 
     @property

@@ -153,7 +153,7 @@ def lane(name: str, values: Sequence[Any]) -> Lane:
 
 
 def crowded(places: Sequence[float]) -> bool:
-    """Whether texts at these places would lie on one another."""
+    """Whether texts at these places would overlap."""
     return min(np.diff(places)) < 0.28
 
 

@@ -35,6 +35,6 @@ def labels(runs: Sequence[Any], settings: Sequence[Mapping[str, Any]], fields: S
 
 
 def extended(found: Sequence[str], settings: Sequence[Mapping[str, Any]], name: str) -> list[str]:
-    """The labels with one more setting behind each."""
+    """The labels, each followed by one more setting."""
     values = [f"{title(name)} {cell(one[name])}" if name in one else "" for one in settings]
     return [", ".join(part for part in (label, value) if part) for label, value in zip(found, values)]

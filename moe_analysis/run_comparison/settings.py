@@ -49,7 +49,7 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the settings in which runs differ, the most telling ones first.
 
     A setting that some runs do not have counts only where those that have it differ: what one kind of adapter has and
-    another has not follows from their types.
+    another does not follows from their types.
 
     >>> differing([{"lr": 0.1, "adapter.peft_type": "LORA"}, {"lr": 0.2, "adapter.peft_type": "TREX", "adapter.up": 4}])
     ['adapter.peft_type', 'lr']
@@ -69,7 +69,7 @@ def values_of(name: str, settings: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def title(name: str) -> str:
-    """The head of a column: "adapter", "lr", "r"; an adapter's field needs no more, as no other has its name.
+    """The head of a column: "adapter", "lr", "r"; an adapter's field needs no more, because no other field has its name.
 
     >>> title("adapter.peft_type"), title("adapter.num_experts"), title("optimizer_options.damping")
     ('adapter', 'num_experts', 'damping')
@@ -78,7 +78,7 @@ def title(name: str) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value as a table has room for it.
+    """A value, short enough for a table.
 
     >>> cell(["q_proj", "v_proj"]), cell(None), cell("/home/me/suites/arithmetic/"), cell(5e-4)
     ('q_proj v_proj', '–', 'arithmetic', '0.0005')

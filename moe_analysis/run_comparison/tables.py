@@ -45,7 +45,7 @@ def untouched(differences: pd.DataFrame, runs: Sequence[Any]) -> pd.Series:
 
 def final_results(runs: Sequence[Any]) -> pd.DataFrame:
     """One row per run: run, state, step, seconds, train_loss (mean of the last ten steps, without the balance loss, nats
-    an answer token), test_loss, test_accuracy; NaN for a run without a history."""
+    per answer token), test_loss, test_accuracy; NaN for a run without a history."""
     rows = []
     for run in runs:
         status = run.status
@@ -109,9 +109,9 @@ def dataset_scores(runs: Sequence[Any]) -> pd.DataFrame:
 
 
 def mean_differences(scores: pd.DataFrame) -> pd.DataFrame:
-    """Of `dataset_scores`, one row a measure and run: measure, run, difference, low, high, datasets. The mean over the
-    data sets of the differences from the first run, with the 95 % t interval of that mean: it applies to data sets like
-    these, not of other seeds. low and high are NaN for fewer than two data sets."""
+    """Of `dataset_scores`, one row per measure and run: measure, run, difference, low, high, datasets. The mean over the
+    data sets of the differences from the first run, with the 95 % t interval of that mean: it covers other data sets
+    like these, not other seeds. low and high are NaN for fewer than two data sets."""
     rows = []
     for measure in MEASURES:
         for run, values in scores.groupby("run", sort=False)[f"{measure}_difference"]:
@@ -121,7 +121,7 @@ def mean_differences(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def check(runs: Sequence[Any]) -> None:
-    """Raise ValueError for fewer than two runs, and for one that comes twice."""
+    """Raise ValueError for fewer than two runs, and for a run that is given twice."""
     ids = [run.id for run in runs]
     if len(set(ids)) < 2:
         raise ValueError(f"runs = {ids} has {len(set(ids))} runs; name at least two, or a pattern that matches several")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 
 def router_alone(adapters: Mapping[str, Any], gates: Mapping[str, Any], scores: Any) -> dict[str, np.ndarray]:
@@ -27,8 +28,6 @@ def router_alone(adapters: Mapping[str, Any], gates: Mapping[str, Any], scores: 
         >>> alone[module].shape == by_module[module].shape
         True
     """
-    import torch
-
     scores, parts = torch.as_tensor(np.asarray(scores), dtype=torch.float32), {}
     for module, values in gates.items():
         if len(values) != len(scores):

@@ -157,11 +157,6 @@ def module_tensor(run: Any, module: str) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def expert_array(run: Any, kind: str) -> xr.DataArray:
-    """What the run recorded of its experts under `kind`, (step, module[, expert]), lazy."""
-    return run.expert_records[kind]
-
-
 def module_frame(run: Any, array: xr.DataArray, columns: Mapping[str, Any]) -> pd.DataFrame:
     """Columns method, seed, step, module, layer and `columns`, each (steps, modules) as the first dimensions of `array`."""
     steps, modules = array["step"].values, [str(name) for name in array[array.dims[1]].values]

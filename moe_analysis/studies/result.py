@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
+from ..cards.in_words import counted_verdicts
 from ..evidence import Claim, claims_frame, counted, described
 from .asked import bound_to
 from .in_short import in_short
@@ -179,9 +180,7 @@ class Result:
     def verdicts(self) -> str:
         """Such as "2 claims: 1 reproduced, 1 undecided"."""
         counts = Counter(claim.verdict for claim in self.judged)
-        total = sum(counts.values())
-        parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        return f"{counted(total, 'claim')}: {parts}" if total else "no claims"
+        return f"{counted(len(self.judged), 'claim')}: {counted_verdicts({'': counts})}" if counts else "no claims"
 
     @property
     def in_short(self) -> str:

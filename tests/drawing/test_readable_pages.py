@@ -24,7 +24,8 @@ from moe_analysis.studies.cost import draw_tree as draw_example
 from moe_analysis.studies.cost.counting import MOST
 from moe_analysis.studies.flexibility import measure_trees
 from moe_analysis.studies.optimizers.draw import progress_explorer
-from moe_analysis.studies.routing.draw_experts import experts_used, specialists_explorer, specialists_figure
+from moe_analysis.studies.routing.draw_experts import experts_used, specialists_figure
+from moe_analysis.studies.routing.draw_experts import interactive as experts_page
 from moe_analysis.studies.subspace import draw_span, span
 from moe_analysis.studies.trees import draw as draw_used_trees
 from moe_analysis.studies.trees import draw_tree
@@ -174,7 +175,7 @@ def test_a_pool_with_an_expert_that_is_never_used_says_how_many_it_holds():
     label = specialists_figure(shares(4, 3)).axes[0].get_xlabel()
     assert " ".join(label.split()) == "3 of 4 experts used"
     both = pd.concat([shares(8, 8).assign(method="LoRA-MoE"), shares(4, 3)])
-    fig = specialists_explorer(both)
+    fig = experts_page(SimpleNamespace(shown=both))
     titles = [button.args[1]["xaxis.title.text"] for button in fig.layout.updatemenus[0].buttons]
     assert titles == ["8 experts, sorted", "3 of 4 experts used, sorted"] and fig.layout.xaxis.title.text == titles[0]
 
@@ -282,7 +283,7 @@ def explorers() -> dict:
         "smore_structures": draw_used_trees.interactive(
             SimpleNamespace(module_bands=structures(), datasets=by_dataset())
         ),
-        "routing_experts": specialists_explorer(shares(4, 3)),
+        "routing_experts": experts_page(SimpleNamespace(shown=shares(4, 3))),
         "smore_fig1": draw_example.interactive(example()),
         "two_rows": two_rows(),
         "shared_names": shared_names(),

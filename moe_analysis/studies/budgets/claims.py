@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from ...evidence import Claim, Effect, judged
 from ..systems.endpoints import ENDPOINTS, MEANING
 from .gaps import at_best_size, at_equal_budgets
+from .measure import BudgetCurves
 from .points import curve_areas
-
-if TYPE_CHECKING:
-    from .measure import AtBudgets, BudgetCurves
 
 METHOD = "S'MoRE"
 OTHERS = ("LoRA", "MixLoRA", "HydraLoRA")
@@ -27,9 +25,9 @@ POINT = 0.01  # of accuracy, likewise
 
 def claims(found: BudgetCurves) -> list[Claim]:
     """For each endpoint: every gate at equal budget, the best size of each sweep, and our own hypotheses."""
-    told = []
+    told, known = [], set(found.scores["method"])
     for part in found.parts:
-        told += [equal_budget(found, part, gate) for gate in TABLE_2 if named(METHOD, gate) in set_of(found)]
+        told += [equal_budget(found, part, gate) for gate in TABLE_2 if named(METHOD, gate) in known]
         told.append(best_of_sweep(found, part))
         told.append(lower_loss(found, part))
         told += [higher_curve(found, part, size) for size in ("trainable", "active")]
@@ -38,15 +36,14 @@ def claims(found: BudgetCurves) -> list[Claim]:
 
 def equal_budget(found: BudgetCurves, part: str, gate: str) -> Claim:
     """Fig. 4 is only a plot; half of the effect that Table 2 gives for the same opponent matters."""
-    effects = TABLE_2[gate]
+    method, effects = named(METHOD, gate), TABLE_2[gate]
     return against_each(
         f"smore_fig4_{slug(gate)}_{slug(ENDPOINTS[part])}",
         "S'MoRE Fig. 4",
-        f"{ENDPOINTS[part]}: {named(METHOD, gate)} is more accurate at equal budget than",
-        {other: named(other, gate) for other in OTHERS},
-        lambda other: at_equal_budgets(found, part, named(METHOD, gate), named(other, gate)),
+        f"{ENDPOINTS[part]}: {method} is more accurate at equal budget than",
+        lambda other: at_equal_budgets(found, part, method, named(other, gate)),
         f"accuracy, {MEANING[part]}",
-        named(METHOD, gate),
+        gate=gate,
         smallest={other: effects[other] / 2 for other in OTHERS},
     )
 
@@ -57,10 +54,8 @@ def best_of_sweep(found: BudgetCurves, part: str) -> Claim:
         f"smore_table2_{slug(ENDPOINTS[part])}",
         "S'MoRE Table 2",
         f"{ENDPOINTS[part]}: {METHOD} at its best size is more accurate than",
-        {other: other for other in OTHERS},
         lambda other: at_best_size(found, part, METHOD, other),
         f"accuracy, {MEANING[part]}",
-        METHOD,
         effects=TABLE_2["switch"],
     )
 
@@ -70,12 +65,9 @@ def lower_loss(found: BudgetCurves, part: str) -> Claim:
         f"own_smore_loss_{slug(ENDPOINTS[part])}",
         "beyond S'MoRE Fig. 4",
         f"{ENDPOINTS[part]}: {METHOD} has a lower loss at equal budget than",
-        {other: other for other in OTHERS},
         lambda other: at_equal_budgets(found, part, METHOD, other, "loss"),
         f"loss, nats per answer token, {MEANING[part]}",
-        METHOD,
         smallest=dict.fromkeys(OTHERS, NATS),
-        kind="own",
         direction="lower",
     )
 
@@ -86,12 +78,9 @@ def higher_curve(found: BudgetCurves, part: str, size: str) -> Claim:
         f"own_smore_{size}_{slug(ENDPOINTS[part])}",
         "beyond S'MoRE Fig. 4",
         f"{ENDPOINTS[part]}: over all numbers of {size} parameters, {METHOD} is more accurate than",
-        {other: other for other in OTHERS},
         lambda other: areas(found, part, size, other),
         f"mean accuracy over the logarithm of {size} parameters",
-        METHOD,
         smallest=dict.fromkeys(OTHERS, POINT),
-        kind="own",
     )
 
 
@@ -108,30 +97,27 @@ def against_each(
     name: str,
     source: str,
     statement: str,
-    others: Mapping[str, str],
     measured: Callable[[str], Effect | str],
     endpoint: str,
-    method: str,
+    gate: str = "switch",
     smallest: Mapping[str, float] | None = None,
     effects: Mapping[str, float] | None = None,
-    kind: str = "paper",
     direction: str = "higher",
 ) -> Claim:
-    """One claim with a part for each opponent; the parts are corrected for their number.
+    """S'MoRE compared with OTHERS: one claim with a part for each; the parts are corrected for their number.
 
     Args:
-        name, source, statement, endpoint, kind, direction: of the claim; the opponents are added to the statement.
-        others: opponent -> the label of its runs.
+        name, source, statement, endpoint, direction: of the claim; the opponents are added to the statement.
         measured: opponent -> the effect, or why there is none.
-        method: the method that is compared with them.
+        gate: of all methods.
         smallest, effects: opponent -> the smallest effect that matters, or the paper's own effect.
     """
+    method, labels = named(METHOD, gate), {other: named(other, gate) for other in OTHERS}
     parts = [
         Claim(
             f"{name}_{other}",
             source,
             f"{statement} {label}",
-            kind=kind,
             compares=f"{method} - {label}",
             endpoint=endpoint,
             direction=direction,
@@ -139,18 +125,17 @@ def against_each(
             smallest=smallest[other] if smallest else None,
             family=name,
         )
-        for other, label in others.items()
+        for other, label in labels.items()
     ]
-    found = judged(parts, {part.name: measured(other) for part, other in zip(parts, others)})
-    whole = Claim(
-        name,
-        source,
-        f"{statement} {listed(list(others.values()))}",
-        kind=kind,
+    found = judged(parts, {part.name: measured(other) for part, other in zip(parts, labels)})
+    whole = replace(
+        parts[0],
+        name=name,
+        statement=f"{statement} {listed(list(labels.values()))}",
         compares=f"{method} - each of them",
-        endpoint=endpoint,
-        direction=direction,
+        paper_effect=None,
         smallest=min(part.smallest or 0.0 for part in parts),
+        family="",
     )
     return whole.with_parts(found)
 
@@ -158,10 +143,6 @@ def against_each(
 def named(label: str, gate: str) -> str:
     """The label of a system's runs with a gate: LoRA has no gate, HydraLoRA's is dense, switch gates are not named."""
     return label if gate == "switch" or label in ("LoRA", "HydraLoRA") else f"{label} ({gate})"
-
-
-def set_of(found: AtBudgets) -> set[str]:
-    return set(found.scores["method"])
 
 
 def listed(names: Sequence[str]) -> str:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...evidence import Claim, judged
 from ..systems.endpoints import ENDPOINTS, MEANING
 from .claims import slug
 from .gaps import at_equal_budgets
-
-if TYPE_CHECKING:
-    from .measure import MoreLayers
+from .measure import MoreLayers
 
 POINT = 0.01  # a visible difference in a table; for the loss a hundredth of a nat
 # measure -> source, direction, words, unit

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...evidence import Claim, Effect
+from .measure import StepTimes
 from .step_ratios import HIGH, LOW, MEAN, METHOD, REFERENCE, ratio_pairs
 from .step_time import median_interval
-
-if TYPE_CHECKING:
-    from .measure import StepTimes
 
 FEWEST = 6  # rounds; with fewer, there is no 95 % interval of the median
 
@@ -61,7 +58,8 @@ def claims(found: StepTimes) -> list[Claim]:
             ]
         else:
             gaps = (ratios - LOW, HIGH - ratios)
-            parts = [in_rounds(claim.with_effect(RoundsEffect(own))) for claim, own in zip(ends, gaps)]
+            judged = [claim.with_effect(RoundsEffect(own)) for claim, own in zip(ends, gaps)]
+            parts = [replace(claim, note=claim.note.replace("seeds", "rounds")) for claim in judged]
         whole = end(
             f"smore_table7_{str(size).replace(' ', '_')}",
             f"{size}: a step of {METHOD} takes {LOW} to {HIGH} times as long as a step of {REFERENCE}",
@@ -83,7 +81,3 @@ def end(name: str, statement: str, compares: str, effect: float) -> Claim:
         endpoint="median ratio of process times, equal parameters, one thread",
         paper_effect=effect,
     )
-
-
-def in_rounds(claim: Claim) -> Claim:
-    return replace(claim, note=claim.note.replace("seeds", "rounds"))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, interval_of, menu_of, points_of
@@ -24,14 +28,9 @@ from ...drawing.style import (
 )
 from ...evidence import counted
 from ..systems.endpoints import ENDPOINTS
+from .measure import BudgetCurves
 from .points import SIZES, pareto_front
 from .step_ratios import METHOD
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import BudgetCurves
 
 SIZE_LABELS = {
     "trainable": "trainable parameters",
@@ -44,13 +43,13 @@ BARS = "Bars: 95 % intervals over seeds; gaps at equal budget, paired by seed"
 APART = 1.09  # the factor between two methods' marks at one budget
 
 
-def plot(found: BudgetCurves, measure: str = "accuracy") -> Figure:
-    """One row of panels per part: means and 95 % intervals over seeds against trainable parameters; on the right, gaps.
+def plot(found: BudgetCurves) -> Figure:
+    """Accuracy, one row of panels per part: means and 95 % intervals over seeds against trainable parameters; on the right, gaps.
 
     Gaps are S'MoRE minus every other method at equal budget; gray steps are the Pareto front.
     """
-    points, gaps = found.points, found.gaps[found.gaps["measure"] == measure]
-    chosen = [selected(points, part, measure) for part in found.parts]
+    points, gaps = found.points, found.gaps[found.gaps["measure"] == "accuracy"]
+    chosen = [selected(points, part, "accuracy") for part in found.parts]
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 1.0 + 2.6 * len(chosen))
         grid: Any = fig.subplots(len(chosen), 2, sharex="col", squeeze=False)
@@ -58,15 +57,14 @@ def plot(found: BudgetCurves, measure: str = "accuracy") -> Figure:
         for (first, second), part, rows in zip(grid, found.parts, chosen):
             draw_curves(first, rows)
             draw_gaps(second, gaps[gaps["part"] == part], method_marks(rows["method"]))
-            first.set_ylabel(MEASURE_LABELS[measure])
+            first.set_ylabel(MEASURE_LABELS["accuracy"])
             for panel, title in ((first, ENDPOINTS.get(part, part)), (second, f"{METHOD} minus each other system")):
                 panel.set_title(f"({next(letters)}) {title}")
         for panel in grid[:-1].ravel():
             panel.set_xlabel("")
         handles, labels = grid[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.4, columnspacing=1.0)
-        side = "Above" if measure == "accuracy" else "Below"
-        note_below(fig, found.note(f"{BARS}. {side} the dashed line, {METHOD} is better."))
+        note_below(fig, found.note(f"{BARS}. Above the dashed line, {METHOD} is better."))
     return fig
 
 
@@ -149,8 +147,6 @@ def readable_log_ticks(panel: Any, sizes: pd.Series, wide: float = 1.25) -> None
 
     wide: the factor by which the axis extends beyond the sizes.
     """
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     low, high = float(sizes.min()) / wide, float(sizes.max()) * wide
     decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
     steps = (1, 2, 5) if high / low < 300 else (1,)
@@ -171,8 +167,6 @@ def thousands(value: float) -> str:
 
 def interactive(found: BudgetCurves) -> go.Figure:
     """Curves on the left, gaps on the right; menus for part and measure, and for the size; hover shows all numbers."""
-    from plotly.subplots import make_subplots
-
     points, gaps = found.points, found.gaps
     views = list(dict.fromkeys(zip(points["part"], points["measure"])))
     marks = method_marks(points["method"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32, interval_of, menu_of
@@ -14,23 +16,18 @@ from ...evidence import counted
 from ..systems.endpoints import ENDPOINTS
 from .differences import ALL, drawn_budgets
 from .draw import MEASURE_LABELS, selected, thousands
+from .measure import MoreLayers
 from .step_ratios import METHOD
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import MoreLayers
 
 LAYER_COLORS = ("#7FB8DA", "#3B87BF", "#08519C", "#08306B")  # small to large budgets
 
 
-def plot(found: MoreLayers, measure: str = "accuracy") -> Figure:
-    """One row per part: on the left means and 95 % intervals over seeds by the number of layers, one line per budget; on
+def plot(found: MoreLayers) -> Figure:
+    """Accuracy, one row per part: on the left means and 95 % intervals over seeds by the number of layers, one line per budget; on
     the right differences to the fewest layers, paired by seed, at every equal budget and, if there are several, over
     all."""
     points, table = found.points, drawn_budgets(found.table)
-    chosen = [(selected(points, part, measure), selected(table, part, measure)) for part in found.parts]
+    chosen = [tuple(selected(frame, part, "accuracy") for frame in (points, table)) for part in found.parts]
     colors = budget_colors([*points["budget"], *table["budget"]])
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 0.9 + 2.4 * len(chosen))
@@ -40,7 +37,7 @@ def plot(found: MoreLayers, measure: str = "accuracy") -> Figure:
             draw_layers(first, rows, colors, "mean")
             draw_layers(second, compared, colors, "difference")
             second.axhline(0, color="0.3", linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
-            first.set_ylabel(MEASURE_LABELS[measure])
+            first.set_ylabel(MEASURE_LABELS["accuracy"])
             second.set_ylabel(f"difference to L = {table['fewest'].iloc[0]}")
             for panel, title in ((first, "means"), (second, "paired differences")):
                 panel.set_title(f"({next(letters)}) {title}, {ENDPOINTS.get(part, part)}")
@@ -96,8 +93,6 @@ def budget_name(budget: Any) -> str:
 
 def interactive(found: MoreLayers) -> go.Figure:
     """Paired differences to the fewest layers; a menu for part and measure."""
-    import plotly.graph_objects as go
-
     table = drawn_budgets(found.table)
     views = list(dict.fromkeys(zip(table["part"], table["measure"])))
     fig, shown = go.Figure(), []

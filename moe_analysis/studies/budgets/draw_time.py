@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, interval_of, points_of
 from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 from .draw import method_marks
+from .measure import StepTimes
 from .step_ratios import HIGH, LOW, MEAN, REFERENCE
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from .measure import StepTimes
 
 BAND, PAPER = "#F3E3C3", "#8F6200"
 # rounds are repeated instead of seeds
@@ -106,8 +103,6 @@ def placed(frame: pd.DataFrame, method: str, sizes: Sequence[str], others: Seque
 
 def interactive(found: StepTimes) -> go.Figure:
     """The same; hover shows milliseconds, quartiles, parameters and rounds."""
-    import plotly.graph_objects as go
-
     times, sizes, others = found.times, sizes_of(found.times), others_of(found.times)
     fig = go.Figure()
     fig.add_vrect(LOW, HIGH, fillcolor=BAND, line_width=0, layer="below", annotation_text="S'MoRE in the paper")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from ...evidence import Effect
 from ..systems.endpoints import gap, kept_scores, within_guessing
 from .differences import equal_budgets
+from .measure import AtBudgets
 from .points import best_within_budget
-
-if TYPE_CHECKING:
-    from .measure import AtBudgets
 
 
 def precondition(found: AtBudgets, part: str, method: str, other: str) -> str:
@@ -46,7 +42,8 @@ def at_best_size(found: AtBudgets, part: str, method: str, other: str) -> Effect
     """method minus other, each seed with the size that is best for the other seeds of its method: (tasks, seeds)."""
     if reason := precondition(found, part, method, other):
         return reason
-    if single := [name for name in (method, other) if len(sizes_tried(found, name)) < 2]:
+    sizes = found.scores.groupby("method")["budget"].nunique()
+    if single := [name for name in (method, other) if sizes[name] < 2]:
         return f"only one size of {' and '.join(single)} was trained, so there is no choice"
     tables = [best_scores(found, part, name) for name in (method, other)]
     seeds = tables[0].columns.intersection(tables[1].columns)
@@ -54,10 +51,6 @@ def at_best_size(found: AtBudgets, part: str, method: str, other: str) -> Effect
         return "fewer than two seeds, so no seed can choose for another"
     rows = tables[0].index
     return Effect((tables[0].loc[rows, seeds] - tables[1].loc[rows, seeds]).to_numpy())
-
-
-def sizes_tried(found: AtBudgets, method: str) -> list[int]:
-    return list(dict.fromkeys(found.scores.loc[found.scores["method"] == method, "budget"]))
 
 
 def best_scores(found: AtBudgets, part: str, method: str) -> pd.DataFrame:

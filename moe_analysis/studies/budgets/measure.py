@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ...comparison import lora_budget, meta_backbone, step_time_pairs
+from ...presets import FEED_FORWARD
 from ...theory.method_table import method_table
 from ...training.transfer import evaluate_all, levels_on
 from ..asked import Runs, asked
@@ -21,7 +22,7 @@ from ..systems.scores import against_level, levels, scores
 from ..systems.stored import stored_scores
 from .differences import gaps_by_budget, layers_table
 from .points import budget_points
-from .results import budget_results, sizes_of, with_layers
+from .results import budget_results, sizes_of
 from .step_ratios import METHOD, REFERENCE, operation_ratios
 from .step_time import random_decoder, round_seconds, summary
 
@@ -180,13 +181,12 @@ def measure_layers(
     """
     own = {budget: [run for run in found if method_of(run) in layers] for budget, found in runs.items()}
     own = {budget: found for budget, found in own.items() if len({method_of(run) for run in found}) > 1}
-    common = at_budgets(
-        runs, outside, workers
-    )  # for all runs, because the comparison must not decide which tasks count
+    # for all runs, because the comparison must not decide which tasks count
+    common = at_budgets(runs, outside, workers)
     for name in ("scores", "costs", "results"):
         frame = common[name]
         common[name] = frame[frame["method"].isin(list(layers)) & frame["budget"].isin(list(own))]
-    common["results"] = with_layers(common["results"], layers)
+    common["results"] = common["results"].assign(layers=common["results"]["method"].map(layers))
     common["runs"] = tuple(run for found in own.values() for run in found)
     points = budget_points(common["results"])
     points["layers"] = points["method"].map(layers)
@@ -242,8 +242,6 @@ def measure_times(rounds: int = 20, targets: str | Sequence[str] | None = None, 
         targets: names of the adapted layers; None is the feed-forward projections.
         tokens: per sample; None is 64 at width 128 and 128 at the other widths. Fewer are faster but less informative.
     """
-    from ...presets import FEED_FORWARD
-
     targets = list(FEED_FORWARD if targets is None else targets)
     budgets: dict[str, tuple[Any, int, tuple[int, int]]] = {
         "width 128": ("compact", 20, (16, tokens or 64)),

@@ -75,26 +75,20 @@ def budget_points(results: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def pareto_front(points: pd.DataFrame, size: str = "trainable") -> pd.Series:
+def pareto_front(points: pd.DataFrame) -> pd.Series:
     """For each row of `budget_points`, whether it is on the front of its part and measure, as a boolean series.
 
-    A point is on the front if no other point is at most as large and at least as good, and better in one of the two.
-    A point whose seeds all diverged is never on it. size: one of `SIZES`.
+    A point is on the front if no other point has at most as many trainable parameters and is at least as good, and
+    better in one of the two. A point whose seeds all diverged is never on it.
     """
-    check_size(size)
     front = pd.Series(False, index=points.index)
     for (_, measure), group in points.groupby(["part", "measure"], sort=False):
-        sizes, values = group[size].to_numpy(float), SIGNS[str(measure)] * group["mean"].to_numpy()
+        sizes, values = group["trainable"].to_numpy(float), SIGNS[str(measure)] * group["mean"].to_numpy()
         with np.errstate(invalid="ignore"):
             as_good = (sizes[:, None] <= sizes) & (values[:, None] >= values)  # row against column
             better = as_good & ((sizes[:, None] < sizes) | (values[:, None] > values))
         front.loc[group.index] = ~better.any(axis=0) & np.isfinite(values)
     return front
-
-
-def check_size(size: str) -> None:
-    if size not in SIZES:
-        raise ValueError(f"size = {size!r} is unknown; choose one of {', '.join(SIZES)}")
 
 
 def curve_areas(results: pd.DataFrame, size: str = "trainable") -> pd.DataFrame:
@@ -105,7 +99,8 @@ def curve_areas(results: pd.DataFrame, size: str = "trainable") -> pd.DataFrame:
     are averaged. The area is NaN if the methods have no common range, if a seed's curve does not reach both of its ends,
     or if a needed value is not finite.
     """
-    check_size(size)
+    if size not in SIZES:
+        raise ValueError(f"size = {size!r} is unknown; choose one of {', '.join(SIZES)}")
     rows = []
     for (part, measure), group in long_results(results).groupby(["part", "measure"], sort=False):
         ends = group.groupby("method")[size].agg(["min", "max"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -41,13 +40,3 @@ def sizes_of(adapter: Any, backbone: Any) -> dict[str, int]:
         "active": found.active_parameters + found.router_parameters,
         "operations": found.macs("experts", "paper") + found.macs("router", "paper"),
     }
-
-
-def with_layers(results: pd.DataFrame, layers: Mapping[str, int]) -> pd.DataFrame:
-    """The rows of the methods in `layers` (method -> number of layers), with this number in a column layers.
-
-    >>> with_layers(results, {"S'MoRE": 2})["layers"].unique().tolist()
-    [2]
-    """
-    chosen = results[results["method"].isin(list(layers))]
-    return chosen.assign(layers=chosen["method"].map(layers))

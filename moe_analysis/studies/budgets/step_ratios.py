@@ -54,9 +54,8 @@ def operation_ratios(configs: Mapping[str, Any], model: Any) -> pd.DataFrame:
 
 def ratio_pairs(times: pd.DataFrame, method: str) -> pd.DataFrame:
     """The method's rows of all sizes at which it has as many parameters as MixLoRA (column size_ratio)."""
-    table = times if "size" in times else times.assign(size="one")
-    check_methods(table["method"], (method, REFERENCE))
-    theirs = table[table["method"] == REFERENCE].set_index("size")["trainable"]
-    pairs = table[table["method"] == method]
+    check_methods(times["method"], (method, REFERENCE))
+    theirs = times[times["method"] == REFERENCE].set_index("size")["trainable"]
+    pairs = times[times["method"] == method]
     pairs = pairs.assign(size_ratio=pairs["trainable"].to_numpy() / theirs.reindex(pairs["size"]).to_numpy())
     return pairs[np.maximum(pairs["size_ratio"], 1 / pairs["size_ratio"]) <= 1 + EQUAL]

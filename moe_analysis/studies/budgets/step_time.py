@@ -42,21 +42,17 @@ def round_seconds(
     backbone: str | Path | nn.Module = "compact",
     batch: tuple[int, int] = (16, 64),
     rounds: int = 20,
-    device: str = "cpu",
-    seed: int = 0,
 ) -> Rounds:
     """Time of a step of AdamW on random tokens, with every adapter, round by round.
 
-    On a CPU, this is process time with one thread; on other devices, wall-clock time with an empty queue. Every round
-    times each model once, in an order that rotates from round to round.
+    This is process time with one thread. Every round times each model once, in an order that rotates from round to
+    round.
 
     Args:
         configs: label -> PEFT configuration.
         backbone: as in `load_backbone`, or a causal language model, which is not changed; all models share its weights.
         batch: (samples, tokens per sample).
         rounds: number of counted rounds.
-        device: of the models.
-        seed: of the tokens and of the adapters' weights.
 
     Raises:
         ValueError: for no configuration, and for a wrong shape or number of rounds, before anything is built.
@@ -70,9 +66,9 @@ def round_seconds(
     check(configs, batch, rounds)
     base = backbone if isinstance(backbone, nn.Module) else load_backbone(backbone)[0]
     with one_thread(), frozen(base), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        models = {label: adapted(base, config, device) for label, config in configs.items()}
-        steps = {label: training_step(model, batch, device) for label, model in models.items()}
+        torch.manual_seed(0)
+        models = {label: adapted(base, config) for label, config in configs.items()}
+        steps = {label: training_step(model, batch) for label, model in models.items()}
         trainable = {
             label: sum(p.numel() for p in model.parameters() if p.requires_grad) for label, model in models.items()
         }
@@ -92,59 +88,49 @@ def check(configs: Mapping[str, Any], batch: Sequence[int], rounds: int) -> None
 
 @contextmanager
 def frozen(base: nn.Module) -> Iterator[None]:
-    """Inside, `base` is frozen; afterwards its flags and its device are restored."""
+    """Inside, `base` is frozen; afterwards its flags are restored."""
     trained = {parameter: parameter.requires_grad for parameter in base.parameters()}
-    device = next(iter(trained)).device
     base.requires_grad_(False)
     try:
         yield
     finally:
-        base.to(device)
         for parameter, flag in trained.items():
             parameter.requires_grad_(flag)
 
 
-def adapted(base: nn.Module, config: PeftConfig, device: str) -> nn.Module:
+def adapted(base: nn.Module, config: PeftConfig) -> nn.Module:
     """A PEFT model around a copy of `base` that shares its weights, in training mode."""
     from peft import get_peft_model
 
     shared = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
     copied: Any = copy.deepcopy(base, shared)
     copied.config.use_cache = False
-    return get_peft_model(copied, copy.deepcopy(config)).to(device).train()
+    return get_peft_model(copied, copy.deepcopy(config)).train()
 
 
-def training_step(model: Any, batch: tuple[int, int], device: str) -> Step:
+def training_step(model: Any, batch: tuple[int, int]) -> Step:
     """A function that makes one step on the same random tokens and returns its seconds."""
     optimizer = build_optimizer("adamw", model, LR)
-    inputs = random_batch(model, batch, device)
-    clock = time.process_time if device == "cpu" else time.perf_counter
+    inputs = random_batch(model, batch)
 
     def step() -> float:
-        wait(device)
-        started = clock()
+        started = time.process_time()
         optimizer.zero_grad(set_to_none=True)
         model(**inputs).loss.backward()
         optimizer.step()
-        wait(device)
-        return clock() - started
+        return time.process_time() - started
 
     return step
 
 
-def random_batch(model: Any, batch: tuple[int, int], device: str) -> dict[str, Tensor]:
+def random_batch(model: Any, batch: tuple[int, int]) -> dict[str, Tensor]:
     """input_ids, attention_mask and labels (samples, tokens), and an intuition if the adapter routes by one."""
-    ids = torch.randint(model.get_base_model().config.vocab_size, batch).to(device)
+    ids = torch.randint(model.get_base_model().config.vocab_size, batch)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
     config = model.active_peft_config
     if getattr(config, "intuition", False):
-        inputs["intuition"] = torch.rand(batch[0], config.clusters).to(device)
+        inputs["intuition"] = torch.rand(batch[0], config.clusters)
     return inputs
-
-
-def wait(device: str) -> None:
-    if device != "cpu":
-        torch.accelerator.synchronize()
 
 
 def interleaved(steps: Mapping[str, Step], rounds: int) -> pd.DataFrame:
@@ -166,18 +152,18 @@ def interleaved(steps: Mapping[str, Step], rounds: int) -> pd.DataFrame:
     return pd.DataFrame(rows[WARM_UP:], columns=labels)
 
 
-def summary(seconds: pd.DataFrame, reference: str | None) -> pd.DataFrame:
+def summary(seconds: pd.DataFrame, reference: str) -> pd.DataFrame:
     """The seconds of `Rounds` -> one row per method.
 
     Columns method, seconds (median over rounds), seconds_low, seconds_high (quartiles), ratio (median of a round's time
     / the reference's in the same round), ratio_low, ratio_high (95 % interval of this median, see `median_interval`),
-    rounds. Without a reference, the ratios are NaN.
+    rounds.
     """
     rows = []
     for label in seconds:
         values = seconds[label].to_numpy()
         low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
-        ratios = (float("nan"),) * 3 if reference is None else median_interval(values / seconds[reference].to_numpy())
+        ratios = median_interval(values / seconds[reference].to_numpy())
         rows.append((label, median, low, high, *ratios, len(values)))
     return pd.DataFrame(
         rows, columns=["method", "seconds", "seconds_low", "seconds_high", "ratio", "ratio_low", "ratio_high", "rounds"]

@@ -10,6 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from ...adapters import MoeLoraConfig, SiraConfig, SmoreConfig, TRexConfig
+from ...adapters.hydralora import HydraLoraConfig
+from ...adapters.momor import MomorConfig
 from ...theory.cost import cost, differences, lora_cost
 from ...theory.cost_terms import Cost
 from ...theory.count import Counted, count, count_lora, meta_layer
@@ -29,10 +32,6 @@ MOST = 0.26  # of the experts' operations, Fig. 5
 
 def systems() -> dict[str, tuple[str, Any]]:
     """Label -> (registered name, configuration): every adapter with a total rank of 64; T-REX with its authors' sizes."""
-    from ...adapters import MoeLoraConfig, SiraConfig, SmoreConfig, TRexConfig
-    from ...adapters.hydralora import HydraLoraConfig
-    from ...adapters.momor import MomorConfig
-
     pools: dict[str, Any] = {"num_experts": [4, 4], "fanout": [2, 2], "r": 8}
     return {
         "LoRA-MoE": ("moelora", MoeLoraConfig(r=8, num_experts=8, top_k=2)),
@@ -134,8 +133,6 @@ def overhead_table(width: int = WIDTH) -> pd.DataFrame:
     1  8       3   96    14.58   16.15
     2  8       4  128    23.44   25.12
     """
-    from ...adapters import SmoreConfig
-
     rows = []
     for table, by_rank in PRINTED.items():
         for r, by_layers in by_rank.items():
@@ -172,8 +169,6 @@ def named_structures() -> list[Any]:
     >>> [(config.num_experts, config.r) for config in named_structures()][:2]
     [([4, 4], 8), ([4, 4, 4], 8)]
     """
-    from ...adapters import SmoreConfig
-
     return [
         SmoreConfig(num_experts=[4] * layers, fanout=[2] * layers, r=r, gate="noisy_topk")
         for r in (8, 16)
@@ -187,8 +182,6 @@ def protocol_structures(most: int = 6) -> list[Any]:
     >>> [config.r for config in protocol_structures(1) if config.num_experts == [4, 4]]
     [[1, 1], [1, 2], [1, 4], [2, 2], [2, 4], [2, 8]]
     """
-    from ...adapters import SmoreConfig
-
     return [
         SmoreConfig(num_experts=[s, s], fanout=[f, f], r=[2**k, 2 ** (k + more)], gate="noisy_topk")
         for s, f in ((2, 1), (4, 2))

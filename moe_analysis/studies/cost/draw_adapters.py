@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of
 from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import AdapterCosts
+from .measure import AdapterCosts
 
 PART_COLORS = {"experts": "#0072B2", "router": "#E69F00"}
 QUANTITIES = {
@@ -36,8 +34,6 @@ def plot(found: AdapterCosts) -> Figure:
     (a) parameters, with an inner bar for the most that one token uses (experts and router);
     (b) operations that the module computes, with an inner bar for those that the formula needs.
     """
-    from matplotlib.patches import Patch
-
     systems = list(found.costs["system"].unique())
     with use_style():
         fig = figure(FULL_WIDTH, 4.3)
@@ -66,8 +62,6 @@ def draw_bars(panel: Any, costs: pd.DataFrame, quantity: str, systems: list[str]
 
 def interactive(found: AdapterCosts) -> go.Figure:
     """Stacked bars; buttons choose what is counted, hover shows all counts of a part."""
-    import plotly.graph_objects as go
-
     fig = go.Figure()
     tables = [found.costs[found.costs["part"] == part] for part in PART_COLORS]
     for (part, color), rows in zip(PART_COLORS.items(), tables):

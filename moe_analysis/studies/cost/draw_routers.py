@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of, points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
 from .counting import COUNTS, MOST, whole
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import RouterShares
+from .measure import RouterShares
 
 COUNT_LABELS = {
     "authors": "authors' count: each gate once",
@@ -48,8 +46,6 @@ def plot(found: RouterShares) -> Figure:
 
 
 def percent_axis(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter
-
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
 
 
@@ -111,8 +107,6 @@ def draw_bars(panel: Any, shares: Mapping[str, pd.Series], names: Sequence[str])
 
 def interactive(found: RouterShares) -> go.Figure:
     """One point per structure, one trace per way of counting; buttons choose the projection."""
-    import plotly.graph_objects as go
-
     both = pd.concat([found.named, found.protocol], ignore_index=True)
     both = both.drop_duplicates(["structure", "projection", "counts"])
     tables = {

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
 from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import Overheads
+from .measure import Overheads
 
 RANK_COLORS = {8: "#0072B2", 16: "#D55E00"}
 TITLES = {"Table 1": "parameters Δ", "Table 6": "operations Δ′"}
@@ -62,8 +60,6 @@ def draw_rank(panel: Any, r: int, cells: pd.DataFrame) -> None:
 
 def interactive(found: Overheads) -> go.Figure:
     """The same; hover shows the printed value, the formula, the deviation and the module's count."""
-    from plotly.subplots import make_subplots
-
     names = found.table["table"].unique()
     fig = make_subplots(1, 2, subplot_titles=[f"{name}: {TITLES[name]}" for name in names])
     columns = ["printed", "formula", "deviation", "distinct", "module", "d_L"]

@@ -6,20 +6,18 @@ Both drawings come from one frame of `residual_tree`: the tree that a real layer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.diagram import arrow, box
 from ...drawing.layout import arranged
 from ...drawing.style import BASE, FULL_WIDTH, figure, note_below, text_on, use_style
 from ..trees.draw_tree import tree_layout
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import ExampleTree
+from .measure import ExampleTree
 
 LEVEL, SPACE = 3.0, 1.5  # height between two layers, width between two leaves
 POOL_EDGE = -1.6  # right end of the pools, which are left of the tree
@@ -89,7 +87,7 @@ def draw_propagation(panel: Any, nodes: list[Any], num_experts: Sequence[int]) -
             va="center",
             bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"},
         )
-        box(panel, row.x, row.y, 1.15, 0.84, node_label(row.layer, row.expert), expert_color(row.expert), light=True)
+        box(panel, row.x, row.y, 1.15, 0.84, f"$R_{row.layer}^{row.expert + 1}$", expert_color(row.expert), light=True)
     root = nodes[0]
     box(panel, root.x, root.y, 1.15, 0.84, f"$x_{layers}$", "white")
     arrow(panel, (root.x, root.y + 0.42), (root.x, root.y + 1.05))
@@ -100,10 +98,6 @@ def draw_propagation(panel: Any, nodes: list[Any], num_experts: Sequence[int]) -
         POOL_EDGE - 0.2, root.y + 0.9, node_rules(layers), ha="right", va="center", fontsize=6.8, linespacing=1.7
     )
     finish(panel, nodes, POOL_EDGE - 0.55 - 1.1 * max(num_experts))
-
-
-def node_label(layer: int, expert: int) -> str:
-    return f"$R_{layer}^{expert + 1}$"
 
 
 def node_rules(layers: int) -> str:
@@ -172,8 +166,6 @@ def finish(panel: Any, nodes: list[Any], left: float) -> None:
 
 def interactive(found: ExampleTree) -> go.Figure:
     """The tree with its pools; hover shows expert, scores, key similarity and contribution."""
-    from plotly.subplots import make_subplots
-
     nodes, num_experts = layout(found.tree), found.num_experts
     fig = make_subplots(rows=1, cols=2, column_widths=[0.4, 0.6], subplot_titles=["pools: experts in use", "the tree"])
     for layer, s in enumerate(num_experts):

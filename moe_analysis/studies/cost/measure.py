@@ -146,14 +146,32 @@ class AdapterCosts(Result):
 
 @asked(seed=0)
 def measure_tree(seed: int = 2) -> ExampleTree:
-    """The tree of Fig. 1 in a random layer with this seed.
+    """The tree of Fig. 1: that of one random token in a random layer of two pools of 4 with fanout 2.
+
+    Args:
+        seed: of the layer and the token.
 
     Example:
-        >>> measure_tree().verdicts
+        >>> found = measure_tree()
+        >>> found.verdicts
         '2 claims: 2 holds'
+        >>> found.tree[["node", "parent", "layer", "expert", "score"]].round(2)
+           node  parent  layer  expert  score
+        0     0      -1      2      -1   1.00
+        1     1       0      1       0   0.68
+        2     2       0      1       2   0.32
+        3     3       1      0       2   0.50
+        4     4       1      0       0   0.50
+        5     5       2      0       0   0.66
+        6     6       2      0       1   0.34
     """
+    generator = torch.Generator().manual_seed(seed)
+    layer = Smore(16, 16, SmoreConfig(num_experts=POOLS, fanout=[2, 2], r=2, key_dim=8, down_dim=8)).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 2)
     return ExampleTree(
-        tree=example_tree(seed),
+        tree=residual_tree(layer, torch.randn(16, generator=generator, dtype=torch.float64)),
         num_experts=POOLS,
         verified=verify(SHOWN),
         sample="one token in one layer with random weights",
@@ -216,25 +234,3 @@ def measure_adapters(in_features: int = WIDTH, out_features: int = WIDTH) -> Ada
         differences=cost_differences(in_features, out_features),
         verified=verify("smore_cost_*"),
     )
-
-
-def example_tree(seed: int = 2) -> pd.DataFrame:
-    """`residual_tree` of one random token in a random two-layer S'MoRE of pools 4-4 and fanout 2-2.
-
-    Example:
-        >>> example_tree()[["node", "parent", "layer", "expert", "score"]].round(2)
-           node  parent  layer  expert  score
-        0     0      -1      2      -1   1.00
-        1     1       0      1       0   0.68
-        2     2       0      1       2   0.32
-        3     3       1      0       2   0.50
-        4     4       1      0       0   0.50
-        5     5       2      0       0   0.66
-        6     6       2      0       1   0.34
-    """
-    generator = torch.Generator().manual_seed(seed)
-    layer = Smore(16, 16, SmoreConfig(num_experts=POOLS, fanout=[2, 2], r=2, key_dim=8, down_dim=8)).double()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 2)
-    return residual_tree(layer, torch.randn(16, generator=generator, dtype=torch.float64))

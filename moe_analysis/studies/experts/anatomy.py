@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..records import check_by, check_runs, expert_array, module_frame, normalized_entropy, recorded, seed_bands
+from ..records import check_by, check_runs, module_frame, normalized_entropy, recorded, seed_bands
 
 KEYS = ("method", "seed", "step", "module", "layer")
 CONDITIONS = ("gram_condition_a", "gram_condition_b", "damped_condition_b")
@@ -35,10 +35,10 @@ def conditioning(runs: Sequence[Any]) -> pd.DataFrame:
     check_runs(runs)
     frames = []
     for run in runs:
-        values = {kind: expert_array(run, kind).values for kind in CONDITIONS}  # (T, modules, E)
+        values = {kind: run.expert_records[kind].values for kind in CONDITIONS}  # (T, modules, E)
         columns = {kind: median(value) for kind, value in values.items()}
         columns["singular_share"] = (~np.isfinite(values["gram_condition_b"])).mean(-1)
-        frames.append(module_frame(run, expert_array(run, CONDITIONS[0]), columns))
+        frames.append(module_frame(run, run.expert_records[CONDITIONS[0]], columns))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -62,8 +62,8 @@ def similarity(runs: Sequence[Any]) -> pd.DataFrame:
     check_runs(runs)
     frames = []
     for run in runs:
-        columns = {kind: expert_array(run, kind).values for kind in SIMILARITIES}
-        frames.append(module_frame(run, expert_array(run, SIMILARITIES[0]), columns))
+        columns = {kind: run.expert_records[kind].values for kind in SIMILARITIES}
+        frames.append(module_frame(run, run.expert_records[SIMILARITIES[0]], columns))
     return pd.concat(frames, ignore_index=True)
 
 

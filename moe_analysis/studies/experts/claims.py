@@ -6,7 +6,6 @@ They compare means over modules and over the second half of training, paired by 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,7 @@ import pandas as pd
 from ...evidence import Claim, Effect, judged
 from ...evidence.intervals import seed_means
 from .anatomy import KEYS
-
-if TYPE_CHECKING:
-    from .measure import ExpertAnatomy
+from .measure import ExpertAnatomy
 
 SOURCE = "our hypothesis, beyond gR"
 PLAIN, RESCALED = "RSGD", "gRSGD"

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of, points_of
 from ...drawing.style import BANDS, DASHES, FULL_WIDTH, figure, method_color, note_below, use_style
 from ..records import layer_title
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import ExpertAnatomy
+from .measure import ExpertAnatomy
 
 MOST_LAYERS = 4  # columns of the paper figure
 
@@ -44,25 +44,15 @@ ROWS = (
 )
 
 
-def plot(found: ExpertAnatomy, layers: Sequence[str] | None = None) -> Figure:
-    """The paper figure: one column per layer, one row per family of measures.
+def plot(found: ExpertAnatomy) -> Figure:
+    """The paper figure: one column per layer (the first, the last and at most two between them), one row per family of
+    measures.
 
     A color is a method, a dash a measure; lines are means over seeds, shades reach from the lowest seed to the highest.
     Lines begin where a measure is defined; an infinite value leaves a gap.
-
-    Args:
-        layers: None takes the first, the last and at most two between them.
-
-    Raises:
-        ValueError: for a layer without a row.
     """
     bands, methods = found.bands, list(found.bands["method"].unique())
-    known = list(bands["layer"].unique())
-    layers = spread(known) if layers is None else list(layers)
-    if unknown := [layer for layer in layers if layer not in known]:
-        raise ValueError(
-            f"layers has {', '.join(unknown)}, which the bands do not have; choose from {', '.join(known)}"
-        )
+    layers = spread(list(bands["layer"].unique()))
     with use_style():
         fig = figure(FULL_WIDTH, 5.6)
         panels: Any = fig.subplots(len(ROWS), len(layers), sharex=True, sharey="row", squeeze=False)
@@ -109,8 +99,6 @@ def of(bands: pd.DataFrame, method: str, measure: str) -> pd.DataFrame:
 
 def tidy_logarithm(panel: Any) -> None:
     """Ticks at 1, 2, 5 of every decade if there are few decades, as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     low, high = panel.get_ylim()
     panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e4 else f"{value:.0e}"))
@@ -119,8 +107,6 @@ def tidy_logarithm(panel: Any) -> None:
 
 def name_dashes(panel: Any, row: Row) -> None:
     """What each dash of a row means, to the right of its last panel."""
-    from matplotlib.lines import Line2D
-
     handles = [
         Line2D([], [], color="0.25", linestyle=DASHES[dash], linewidth=1.1, label=label)
         for label, dash in zip(row.measures.values(), DASHES)
@@ -129,8 +115,6 @@ def name_dashes(panel: Any, row: Row) -> None:
 
 
 def name_methods(fig: Figure, methods: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
     handles = [Line2D([], [], color=method_color(method), linewidth=2.0, label=method) for method in methods]
     fig.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.4, columnspacing=1.4)
 
@@ -140,8 +124,6 @@ def interactive(found: ExpertAnatomy) -> go.Figure:
 
     The legend hides a method or shows it alone; hover shows step, mean and extremes.
     """
-    from plotly.subplots import make_subplots
-
     fig = make_subplots(rows=len(ROWS), cols=1, shared_xaxes=True, vertical_spacing=0.05)
     bands = found.by_module
     modules, methods = bands["module"].unique(), list(bands["method"].unique())
@@ -181,8 +163,6 @@ def explorer_traces(
     bands: pd.DataFrame, row: Row, methods: Sequence[str], leading: bool, visible: bool
 ) -> list[go.Scatter]:
     """One line per method and measure of a row; only the first line of a method is in the legend."""
-    import plotly.graph_objects as go
-
     traces = []
     for method in methods:
         for number, ((measure, label), dash) in enumerate(zip(row.measures.items(), DASHES)):

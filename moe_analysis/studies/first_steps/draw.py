@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from ...drawing.layout import arranged, width_for
 from ...drawing.marks import menu_of
 from ...drawing.style import BASE, FULL_WIDTH, PALETTE, figure, note_below, text_on, use_style
 from ..records import layer_of
-from .measure import AFTER, BEFORE
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from .measure import FirstSteps
+from .measure import AFTER, BEFORE, FirstSteps
 
 MOST_NUMBERED = 40  # tokens in a row; with more, the numbers do not fit into the cells
 DASHES = ("-", "--", ":", "-.")
@@ -52,8 +47,6 @@ def draw_moved(ax: Axes, moved: pd.DataFrame) -> None:
 
 def draw_sentence(ax: Axes, found: FirstSteps) -> None:
     """Two rows of cells, one cell per token, in the color of its expert."""
-    from matplotlib.patches import Rectangle
-
     table = found.sentence
     for row, when in enumerate((BEFORE, AFTER)):
         for position, expert in enumerate(table[when]):
@@ -72,8 +65,6 @@ def draw_sentence(ax: Axes, found: FirstSteps) -> None:
 
 def interactive(found: FirstSteps) -> go.Figure:
     """The experts of the sentence in any router; hover shows the size of their gates."""
-    import plotly.graph_objects as go
-
     modules = [found.module, *(name for name in dict.fromkeys(found.words["module"]) if name != found.module)]
     tokens = len(found.sentence)
     fig = go.Figure([cells(found.words, module, module == found.module) for module in modules])
@@ -92,8 +83,6 @@ def interactive(found: FirstSteps) -> go.Figure:
 
 def cells(words: pd.DataFrame, module: str, visible: bool) -> go.Scatter:
     """One square per token and time, in the color of its expert."""
-    import plotly.graph_objects as go
-
     own = words[words["module"] == module]
     return go.Scatter(
         x=own["position"],

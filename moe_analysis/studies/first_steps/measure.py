@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from ...peft_bridge import adapter_modules
-from ...training.recorders.recorder import flat_gates
-from ...training.recorders.routing import model_of
+from ...training.recorders.routing import model_of, record_gates
 from ..asked import asked, one_run
 from ..records import module_tensor, shared_modules
 from ..result import Result
@@ -90,7 +87,8 @@ def measure(run: Any, sentence: str) -> FirstSteps:
         A result with `plot`, `interactive` and `in_short`.
 
     Raises:
-        ValueError: For several runs, an empty sentence, one with more tokens than the run's max_length, and a run without routers.
+        ValueError: For several runs, an empty sentence, one with more tokens than the run's max_length, and a run
+            without routers.
 
     Example:
         >>> found = measure(runs[0], "Find the odd word in apple, tiger.")
@@ -99,12 +97,10 @@ def measure(run: Any, sentence: str) -> FirstSteps:
     """
     run = one_run("run", run)
     train = run.history[run.history["split"] == "train"]
-    losses = pd.DataFrame(
-        {"step": train["step"], "loss": train["loss"] - train["balance_loss"].fillna(0.0)}
-    ).reset_index(drop=True)
+    losses = pd.DataFrame({"step": train["step"], "loss": train["loss"] - train["balance_loss"].fillna(0.0)})
     moved = pd.concat([distances(run, module) for module in shared_modules([run])], ignore_index=True)
     frames = [experts_of(run, sentence, when) for when in (BEFORE, AFTER)]
-    return FirstSteps(losses, moved, pd.concat(frames, ignore_index=True), runs=(run,))
+    return FirstSteps(losses.reset_index(drop=True), moved, pd.concat(frames, ignore_index=True), runs=(run,))
 
 
 def distances(run: Any, module: str) -> pd.DataFrame:
@@ -114,37 +110,17 @@ def distances(run: Any, module: str) -> pd.DataFrame:
     return pd.DataFrame({"module": module, "step": steps, "distance": np.linalg.norm(way, axis=(1, 2))})
 
 
-@torch.no_grad()
 def experts_of(run: Any, sentence: str, when: str) -> pd.DataFrame:
     """The expert with the largest gate at each token: columns module, when, position, token, expert, gate."""
-    if not sentence.strip():
-        raise ValueError(f"sentence = {sentence!r} is empty; pass some words")
-    batch = run.tokenizer([sentence], return_tensors="pt")
-    ids, mask = batch["input_ids"], batch["attention_mask"]
-    if ids.shape[1] > run.config.max_length:
-        raise ValueError(f"sentence has {ids.shape[1]} tokens, more than max_length = {run.config.max_length}; cut it")
+    count = len(run.tokenizer(sentence)["input_ids"])
+    if count > run.config.max_length:
+        raise ValueError(f"sentence has {count} tokens, more than max_length = {run.config.max_length}; cut it")
     scores = run.intuition(pd.DataFrame({"prompt": [sentence]}))
-    prior = {} if scores is None else {"intuition": torch.as_tensor(scores)}
-    model = model_of(run, trained=when == AFTER).eval()
-    gates: dict[str, np.ndarray] = {}
-
-    def keep(name: str) -> Any:
-        return lambda adapter, inputs, output: gates.update({name: flat_gates(output[1].gates, mask).numpy()})
-
-    handles = [adapter.register_forward_hook(keep(name)) for name, adapter in adapter_modules(model).items()]
-    try:
-        model(input_ids=ids, attention_mask=mask, **prior)
-    finally:
-        for handle in handles:
-            handle.remove()
-    words = [run.tokenizer.decode([token]).strip() for token in ids[0]]
-    columns = {"when": when, "position": range(len(words)), "token": words}
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {"module": name, **columns, "expert": gate.argmax(1), "gate": gate.max(1)}
-            )  # (tokens, experts)
-            for name, gate in gates.items()
-        ],
-        ignore_index=True,
-    )
+    gates, tokens = record_gates(model_of(run, trained=when == AFTER), run.tokenizer, sentence, scores)
+    words = [run.tokenizer.decode([token]).strip() for token in tokens["token_id"]]
+    columns = {"when": when, "position": tokens["position"], "token": words}
+    frames = [
+        pd.DataFrame({"module": name, **columns, "expert": gate.argmax(1), "gate": gate.max(1)})  # (tokens, experts)
+        for name, gate in gates.items()
+    ]
+    return pd.concat(frames, ignore_index=True)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged
 from ...drawing.style import HALF_WIDTH, MARKERS, SYMBOLS, SYSTEM_COLORS, figure, note_below, use_style
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from .measure import Flexibility
+from .measure import Flexibility
 
 COLORS = {
     "MoMOR": SYSTEM_COLORS["MoMOR"],
@@ -30,32 +28,17 @@ COLORS = {
 def plot(found: Flexibility, ax: Axes | None = None) -> Figure | Axes:
     """Γ against the number of layers, logarithmic."""
     if ax is not None:
-        return draw_outputs(ax, found.table, found.points, found.sizes)
+        return draw_outputs(ax, found)
     with use_style():
-        fig = flexibility_figure(found.table, found.points, found.sizes)
+        fig = figure(HALF_WIDTH + 0.7, 3.0)
+        draw_outputs(fig.subplots(), found)
         note_below(fig, found.note("Lines are formulas, marks are outputs counted on modules."))
     return fig
 
 
-def flexibility_figure(table: pd.DataFrame, points: pd.DataFrame, sizes: str) -> Figure:
-    """Fig. 2 of any sizes.
-
-    Args:
-        table: system, layers, flexibility, log10: the closed forms, drawn as lines.
-        points: system, layers, outputs: distinct outputs that enumeration found, drawn as marks.
-        sizes: the sizes of the pools, for the title.
-
-    Raises:
-        ValueError: for a system that has no color.
-    """
-    with use_style():
-        fig = figure(HALF_WIDTH + 0.7, 3.0)
-        draw_outputs(fig.subplots(), table, points, sizes)
-    return fig
-
-
-def draw_outputs(panel: Any, table: pd.DataFrame, points: pd.DataFrame, sizes: str) -> Axes:
-    """The panel of `flexibility_figure`."""
+def draw_outputs(panel: Any, found: Flexibility) -> Axes:
+    """The closed forms as lines, the outputs that enumeration found as marks."""
+    table, points = found.table, found.points
     # if systems agree, their marks are inside one another
     for number, ((system, color), marker) in enumerate(zip(colors_of(table).items(), MARKERS, strict=False)):
         curve = table[table["system"] == system].sort_values("layers")
@@ -66,17 +49,17 @@ def draw_outputs(panel: Any, table: pd.DataFrame, points: pd.DataFrame, sizes: s
             linestyle="--" if system == "MoMOR" else "-",
             label=f"{system}, {'bound' if system == 'MoMOR' else 'closed form'}",
         )
-        found = points[points["system"] == system].sort_values("layers")
+        marks = points[points["system"] == system].sort_values("layers")
         panel.plot(
-            found["layers"],
-            log10(found["outputs"]),
+            marks["layers"],
+            log10(marks["outputs"]),
             marker,
             color=color,
             markerfacecolor="none",
             markersize=max(3.0, 9.0 - 2.5 * number),
             label=f"{system}, enumerated",
         )
-    panel.set(xlabel="layers L", ylabel="distinct outputs Γ", title=f"structural flexibility, {sizes}")
+    panel.set(xlabel="layers L", ylabel="distinct outputs Γ", title=f"structural flexibility, {found.sizes}")
     panel.xaxis.get_major_locator().set_params(integer=True)
     panel.yaxis.set_major_formatter(lambda value, _: f"$10^{{{value:g}}}$")
     panel.grid(axis="y")
@@ -94,15 +77,11 @@ def colors_of(table: pd.DataFrame) -> dict[str, str]:
 
 def log10(values: Sequence[int] | pd.Series) -> np.ndarray:
     """Logarithms of exact integers of any size."""
-    from math import log10 as logarithm
-
-    return np.array([logarithm(int(value)) for value in values])
+    return np.array([math.log10(int(value)) for value in values])
 
 
 def interactive(found: Flexibility) -> go.Figure:
     """The same; hover gives the exact numbers."""
-    import plotly.graph_objects as go
-
     table, points = found.table, found.points
     fig = go.Figure()
     for (system, color), symbol in zip(colors_of(table).items(), SYMBOLS, strict=False):

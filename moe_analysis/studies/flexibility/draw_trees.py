@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 from ...evidence import counted
-from ..trees.draw_tree import expert_color, tree_layout
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import ThreeTrees
+from ..trees.draw_tree import edge_trace, edges_of, expert_color, tree_layout
+from .measure import ThreeTrees
 
 CLASSES = ("#F7CF7A", "#A9DCF5", "#E8BBD3")  # one for each distinct output
 
@@ -63,11 +61,9 @@ def nested_frame(tree: Sequence[Any]) -> pd.DataFrame:
 def draw_tree(panel: Any, tree: pd.DataFrame) -> None:
     """Nodes named "layer,expert", as in the paper."""
     placed = tree_layout(tree)
-    by_node = placed.set_index("node")
+    for node, parent in edges_of(placed):
+        panel.plot([node["x"], parent["x"]], [node["y"], parent["y"]], color="#9A9A9A", linewidth=1.2, zorder=1)
     for _, node in placed.iterrows():
-        if node["parent"] >= 0:
-            parent = by_node.loc[node["parent"]]
-            panel.plot([node["x"], parent["x"]], [node["y"], parent["y"]], color="#9A9A9A", linewidth=1.2, zorder=1)
         name = "$x'$" if node["expert"] < 0 else f"{int(node['layer'])},{int(node['expert'])}"
         color = expert_color(int(node["expert"]) - (node["expert"] >= 0))
         edge = {"markeredgecolor": "#3A3A3A", "markeredgewidth": 0.7}
@@ -89,24 +85,11 @@ def draw_outputs(panel: Any, classes: Mapping[str, int]) -> None:
 
 def interactive(found: ThreeTrees) -> go.Figure:
     """The same; hover over a node for its expert, over a root for the output of each system."""
-    from plotly.subplots import make_subplots
-
     fig = make_subplots(rows=1, cols=len(found.trees), subplot_titles=[f"({label})" for label in found.trees])
     for number, tree in enumerate(found.trees.values()):
         placed = tree_layout(nested_frame(tree))
-        by_node = placed.set_index("node")
-        for _, node in placed[placed["parent"] >= 0].iterrows():
-            parent = by_node.loc[node["parent"]]
-            fig.add_scatter(
-                x=[node["x"], parent["x"]],
-                y=[node["y"], parent["y"]],
-                mode="lines",
-                hoverinfo="skip",
-                line={"color": "#9A9A9A"},
-                showlegend=False,
-                row=1,
-                col=number + 1,
-            )
+        for node, parent in edges_of(placed):
+            fig.add_trace(edge_trace(node, parent), row=1, col=number + 1)
         given = "<br>".join(
             f"{system}: output {'ABCDEFGH'[distinct(values)[number] % 8]}" for system, values in found.outputs.items()
         )

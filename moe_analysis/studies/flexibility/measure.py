@@ -130,10 +130,24 @@ def measure_trees() -> ThreeTrees:
     """The trees of Fig. 3 and their outputs in every system.
 
     Example:
-        >>> measure_trees().distinct
-        {'MoMOR': 1, "S'MoRE*": 2, "S'MoRE": 3}
+        >>> found = measure_trees()
+        >>> found.trees["a"], found.distinct
+        (((1, ((1, ()), (3, ()))), (2, ((2, ()), (4, ())))), {'MoMOR': 1, "S'MoRE*": 2, "S'MoRE": 3})
     """
-    return ThreeTrees(trees=figure3_trees(), outputs=figure3_outputs())
+    trees = {
+        label: tuple((parent, tuple((leaf, ()) for leaf in leaves)) for parent, leaves in enumerate(children, 1))
+        for label, children in FIGURE3.items()
+    }
+    lower = torch.tensor(list(FIGURE3.values())) - 1  # (3, 2, 2)
+    upper = torch.tensor([[[0, 1]]] * len(FIGURE3))  # (3, 1, 2)
+    config = sizes(4, 2, 2, "all")
+    found: dict[str, Any] = {
+        "MoMOR": momor_outputs(integer_momor(config), INPUT, active_experts(config, [lower, upper]))
+    }
+    for system, position in POSITIONS.items():
+        layer = distinguishing_layer(sizes(4, 2, 2, position))
+        found[system] = tree_outputs(layer, INPUT, [lower, upper]).numpy()
+    return ThreeTrees(trees, {system: [tuple(row) for row in rows.tolist()] for system, rows in found.items()})
 
 
 def enumerated_outputs(num_experts: int, fanout: int, layers: Iterable[int] = (1, 2, 3)) -> pd.DataFrame:
@@ -167,41 +181,11 @@ def sizes(num_experts: int, fanout: int, layers: int, position: str) -> SmoreCon
     )
 
 
-def integer_momor(config: SmoreConfig, seed: int = 0, out_features: int = 8) -> Momor:
+def integer_momor(config: SmoreConfig) -> Momor:
     """A float64 MoMOR with the pools of a S'MoRE and random integers as factors."""
-    generator = torch.Generator().manual_seed(seed)
-    momor = Momor(
-        len(INPUT), out_features, MomorConfig(r=1, num_experts=config.num_experts, top_k=config.fanout, alpha=None)
-    ).double()  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    pools = MomorConfig(r=1, num_experts=config.num_experts, top_k=config.fanout, alpha=None)  # type: ignore[arg-type]
+    momor = Momor(len(INPUT), 8, pools).double()
     for factor in (*momor.A, *momor.B):
         factor.data = torch.randint(-1000, 1000, factor.shape, generator=generator, dtype=torch.float64)
     return momor
-
-
-def figure3_trees() -> dict[str, Any]:
-    """Label -> nested (expert, subtree) pairs of the root's children; experts are numbered from 1, as in the paper.
-
-    >>> figure3_trees()["a"]
-    ((1, ((1, ()), (3, ()))), (2, ((2, ()), (4, ()))))
-    """
-    return {
-        label: tuple((parent, tuple((leaf, ()) for leaf in leaves)) for parent, leaves in enumerate(children, 1))
-        for label, children in FIGURE3.items()
-    }
-
-
-def figure3_outputs() -> dict[str, list[tuple[float, ...]]]:
-    """System -> the output of each tree of Fig. 3, in order, as a tuple of exact numbers.
-
-    >>> {system: len(set(outputs)) for system, outputs in figure3_outputs().items()}
-    {'MoMOR': 1, "S'MoRE*": 2, "S'MoRE": 3}
-    """
-    lower = torch.tensor(list(FIGURE3.values())) - 1  # (3, 2, 2)
-    upper = torch.tensor([[[0, 1]]] * len(FIGURE3))  # (3, 1, 2)
-    config = sizes(4, 2, 2, "all")
-    active = active_experts(config, [lower, upper])
-    found: dict[str, Any] = {"MoMOR": momor_outputs(integer_momor(config), INPUT, active)}
-    for system, position in POSITIONS.items():
-        layer = distinguishing_layer(sizes(4, 2, 2, position))
-        found[system] = tree_outputs(layer, INPUT, [lower, upper]).numpy()
-    return {system: [tuple(row) for row in rows.tolist()] for system, rows in found.items()}

@@ -5,14 +5,10 @@ A power holds if the fitted power of every expert and every direction is within 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
 from ...evidence import Claim
-
-if TYPE_CHECKING:
-    from .measure import GateGeometry
+from .measure import GateGeometry
 
 TOLERANCE = 0.01
 STEP, FIGURE = "gR, gate rescaling", "gR Fig. 1"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .geometry import LocalPicture
-    from .measure import GateGeometry
+from .geometry import LocalPicture
+from .measure import GateGeometry
 
 RULE_COLORS = {"plain": "#0072B2", "rescaled": "#D55E00", "p = 0": "#009E73", "exact remedy": "#CC79A7"}
 RULE_LABELS = {
@@ -112,9 +110,8 @@ def draw_curvature(panel: Any, bends: pd.DataFrame) -> None:
 
 def draw_changes(panel: Any, changes: pd.DataFrame) -> None:
     """Dots are measured (means over experts), lines predicted; rings belong to a rule that coincides with another."""
-    table = changes.assign(relative=changes["change"] / (changes["predicted"] / changes["g"] ** changes["expected"]))
-    for index, (rule, rows) in enumerate(table.groupby("rule", sort=False)):
-        color, mean = RULE_COLORS[str(rule)], rows.groupby("g")["relative"].mean()
+    for index, (rule, rows) in enumerate(changes.groupby("rule", sort=False)):
+        color, mean = RULE_COLORS[str(rule)], relative_change(rows)
         panel.plot(mean.index, mean.index ** rows["expected"].iloc[0], color=color, linewidth=1)
         ring = rule == "p = 0"
         panel.plot(
@@ -131,6 +128,12 @@ def draw_changes(panel: Any, changes: pd.DataFrame) -> None:
     panel.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), handletextpad=0.2)
 
 
+def relative_change(changes: pd.DataFrame) -> pd.Series:
+    """Change by one step, divided by the closed form at g = 1, mean over experts, by gate."""
+    size = changes["predicted"] / changes["g"] ** changes["expected"]
+    return (changes["change"] / size).groupby(changes["g"]).mean()
+
+
 def power(slopes: pd.Series) -> str:
     """The mean exponent as a power of g in mathtext, $g^{1.50}$."""
     return f"$g^{{{slopes.mean():.2f}}}$".replace("-", "\u2212")
@@ -145,8 +148,6 @@ def log_axes(panel: Any, label: str) -> None:
 
 def interactive(found: GateGeometry) -> go.Figure:
     """The same three panels; every expert's own curve, hover shows measured and predicted."""
-    from plotly.subplots import make_subplots
-
     titles = ["one step, two gates", "bending of the manifold", "change by one step"]
     fig = make_subplots(1, 3, column_widths=[0.4, 0.3, 0.3], subplot_titles=titles)
     add_picture(fig, found.picture)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from matplotlib.figure import Figure
 
 from ...drawing.explorer import Explorer, View, choice, decimal, stops
 from ...drawing.style import FULL_WIDTH, figure, use_style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from .geometry import LocalPicture
-    from .measure import GateGeometry
+from ...theory.gated_step import RULES, HeldGates, Rule, full_matrix_change
+from .draw import draw_changes, draw_picture, relative_change
+from .geometry import LocalPicture, local_picture, with_slopes
+from .measure import GateGeometry
 
 REACH = 0.8  # length of the drawn step at g = 1, in radii of curvature
 POINTS = 41  # of the drawn manifold
@@ -47,8 +46,6 @@ def widget(found: GateGeometry, power: float = 0.5, gate: float | None = None, e
     start = min(gates, key=lambda value: abs(value - USUAL_GATE)) if gate is None else gate
 
     def draw(power: float, gate: float, module: str) -> View:
-        from .geometry import local_picture
-
         layer: Any = layers[module]
         table = changes[changes["module"] == module]
         own = changes_at(layer, table, round(power, 4))
@@ -84,11 +81,6 @@ def changes_at(layer: Any, changes: pd.DataFrame, power: float) -> pd.DataFrame:
 
     changes: that table for this layer; if it has the exponent, its rows are returned, else the steps are computed.
     """
-    import torch
-
-    from ...theory.gated_step import RULES, Rule, full_matrix_change
-    from .geometry import with_slopes
-
     for name, rule in RULES.items():
         if rule == Rule(power):
             return changes[changes["rule"] == name]
@@ -115,25 +107,15 @@ def held_gates(layer: Any, gate: float, power: float) -> Any:
 
     A measured step sets the exponent of a named rule; the hook replaces it by ours before every forward pass.
     """
-    import torch
-
-    from ...theory.gated_step import HeldGates
-
     held = HeldGates(layer, torch.full((layer.config.num_experts,), gate))
-    held.register_forward_pre_hook(partial(set_power, power))
+    held.register_forward_pre_hook(lambda module, _: setattr(module.config, "gate_backward_power", power))
     return held
-
-
-def set_power(power: float, module: Any, inputs: Any) -> None:
-    module.config.gate_backward_power = power
 
 
 def exponent_figure(
     picture: LocalPicture, changes: pd.DataFrame, own: pd.DataFrame, power: float, gate: float
 ) -> Figure:
     """The step on the manifold of one gate, and the change by one step for the paper's rules and for `own`."""
-    from .draw import draw_changes, draw_picture
-
     with use_style():
         drawing = figure(FULL_WIDTH, 3.7)
         left, right = np.ravel(drawing.subplots(1, 2, width_ratios=[1.25, 1]))
@@ -146,12 +128,6 @@ def exponent_figure(
         right.set_title("(b) change by one step")
         right.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, handletextpad=0.3, columnspacing=1)
     return drawing
-
-
-def relative_change(changes: pd.DataFrame) -> pd.Series:
-    """Change by one step, divided by the closed form at g = 1, mean over experts, by gate."""
-    size = changes["predicted"] / changes["g"] ** changes["expected"]
-    return (changes["change"] / size).groupby(changes["g"]).mean()
 
 
 def exponent_note(picture: LocalPicture, own: pd.DataFrame, power: float, gate: float) -> str:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
 
+from ...adapters import MoeLora
 from ...theory.fixed_rank import RankPoint, unit
-
-if TYPE_CHECKING:
-    from ...adapters import MoeLora
+from ...theory.gated_step import RULES, HeldGates, full_matrix_change, predicted_change
 
 GATES = tuple(np.geomspace(0.02, 1.0, 9))
 STEP = 5e-3  # of the smallest g·σ_r: differences keep four digits; one step for all gates adds no power of g
@@ -37,9 +38,7 @@ def over_layers(measure: Callable[..., pd.DataFrame], layers: Mapping[str, Any],
     return pd.concat(frames, keys=list(layers), names=["module"]).reset_index("module").reset_index(drop=True)
 
 
-def first_order_change(
-    layer: MoeLora, inputs: Any, gradient: Any, gates: Sequence[float] = GATES, damping: float = 1e-6
-) -> pd.DataFrame:
+def first_order_change(layer: MoeLora, inputs: Any, gradient: Any, gates: Sequence[float] = GATES) -> pd.DataFrame:
     """The effect of one Riemannian step on g·s·BA, for every expert, rule and gate.
 
     Columns expert, rule (those of `theory.gated_step.RULES`), g, change (norm of the change divided by lr), predicted
@@ -55,17 +54,13 @@ def first_order_change(
     p = 0           1.0       1.0
     exact remedy    1.0       1.0
     """
-    import torch
-
-    from ...theory.gated_step import RULES, HeldGates, full_matrix_change, predicted_change
-
     x, upstream = (torch.as_tensor(values).double() for values in (inputs, gradient))
     rows, experts = [], layer.config.num_experts
     size = predicted_change(HeldGates(layer, torch.ones(experts)), x, upstream).numpy()
     for name, rule in RULES.items():
         for gate in gates:
             held = HeldGates(layer, torch.full((experts,), float(gate)))
-            change = full_matrix_change(held, x, upstream, name, damping=damping).numpy()
+            change = full_matrix_change(held, x, upstream, name).numpy()
             rows += [
                 (expert, name, gate, change[expert], size[expert] * gate**rule.exponent, rule.exponent)
                 for expert in range(experts)
@@ -80,7 +75,6 @@ def curvature(
     gradient: Any,
     gates: Sequence[float] = GATES,
     directions: int = 3,
-    seed: int = 0,
     experts: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """How much the manifold of matrices of rank r bends at W = g·s·BA, for every expert, direction and gate.
@@ -94,9 +88,7 @@ def curvature(
     >>> round(float(found["slope"].mean()), 2), found["expected"].unique().tolist()
     (-1.0, [-1.0])
     """
-    from threadpoolctl import threadpool_limits
-
-    rng, rows, descent = np.random.default_rng(seed), [], full_gradient(layer, inputs, gradient)
+    rng, rows, descent = np.random.default_rng(0), [], full_gradient(layer, inputs, gradient)
     with threadpool_limits(1):  # for such small matrices, several threads of BLAS only wait for each other
         for expert in range(layer.config.num_experts) if experts is None else experts:
             points = [rank_point(layer, expert, gate) for gate in gates]

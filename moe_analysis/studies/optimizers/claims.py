@@ -244,7 +244,8 @@ def tuning_fault(rates: pd.DataFrame, *methods: str) -> str:
     if len(first) < MIN_RATES or not all(one_grid(first, other) for other in others):
         told = " and ".join(f"{name} ran at {grid_of(found.loc[name, 'tried'])}" for name in methods)
         return f"{told}; a common grid of at least {MIN_RATES} learning rates would decide it"
-    if ends := [name for name in methods if found.loc[name, "lr"] in ends_of(found.loc[name, "tried"])]:
+    tried = found["tried"]
+    if ends := [name for name in methods if found.loc[name, "lr"] in (tried[name][0], tried[name][-1])]:
         told = " and ".join(f"{name} is best at {found.loc[name, 'lr']:g}" for name in ends)
         return f"{told}, an end of the grid; rates beyond it would decide it"
     return ""
@@ -257,10 +258,6 @@ def one_grid(first: Sequence[float], other: Sequence[float]) -> bool:
     (True, False)
     """
     return len(first) == len(other) and np.allclose(np.divide(first, first[0]), np.divide(other, other[0]), rtol=1e-6)
-
-
-def ends_of(tried: Sequence[float]) -> tuple[float, float]:
-    return tried[0], tried[-1]
 
 
 def grid_of(tried: Sequence[float]) -> str:

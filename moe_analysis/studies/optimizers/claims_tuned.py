@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ...evidence import Claim, Effect, whole_of
 from .claims import OURS, VISIBLE, order_claim, pairs_of, tuning_fault
 from .curves import FORMS
-
-if TYPE_CHECKING:
-    from .tuned import TunedOptimizers
+from .tuned import TunedOptimizers
 
 
 def claims(found: TunedOptimizers) -> list[Claim]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..convergence import convergence, loss_curves
-from ..records import method_of, run_key, seed_bands
+from ..records import method_of, run_key
 
 FORMS = ("SGD", "AdamW")
 
@@ -54,15 +54,6 @@ def progress_curves(runs: Sequence[Any], window: int = 9) -> pd.DataFrame:
                 )
             )
     return pd.concat(frames, ignore_index=True)
-
-
-def curve_bands(curves: pd.DataFrame) -> pd.DataFrame:
-    """Columns measure, method, step, mean, low, high, seeds: low and high are the lowest and highest seed.
-
-    >>> curve_bands(progress).columns.tolist()
-    ['measure', 'method', 'step', 'mean', 'low', 'high', 'seeds']
-    """
-    return seed_bands(curves, ["measure", "method", "step"])
 
 
 def outcomes(runs: Sequence[Any]) -> pd.DataFrame:

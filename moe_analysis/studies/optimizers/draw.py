@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of, points_of
@@ -24,12 +26,7 @@ from ...drawing.style import (
 )
 from ...evidence import counted
 from .curves import rate_labels
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import Optimizers
+from .measure import Optimizers
 
 LABELS = {
     "train loss": "training loss (nats per token)",
@@ -206,8 +203,6 @@ def progress_explorer(curves: pd.DataFrame, names: Mapping[str, str] | None = No
     >>> len(figure.layout.updatemenus[0].buttons)  # one per measure
     3
     """
-    import plotly.graph_objects as go
-
     measures = [measure for measure in LABELS if measure in set(curves["measure"])]
     fig = go.Figure()
     shown: list[str] = []
@@ -247,8 +242,6 @@ def menu_of_measures(measures: Mapping[str, tuple[str, str]], shown: Sequence[st
 
 def rates_explorer(outcomes: pd.DataFrame, rates: pd.DataFrame) -> go.Figure:
     """Every run by its learning rate, with the means as lines; a menu chooses training or held-out loss."""
-    import plotly.graph_objects as go
-
     fig, shown = go.Figure(), []
     best = rates.set_index("method")["lr"]
     for measure, label in OUTCOMES.items():

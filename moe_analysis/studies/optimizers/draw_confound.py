@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32, points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
 from ...evidence import counted
 from ...evidence.intervals import mean_interval
+from .bench import Confound
 from .draw import cross_out
 from .exponent import EQUAL, MATCHED, TUNED, method_pair
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .bench import Confound
 
 COLORS = ("#0072B2", "#D55E00")  # plain, rescaled
 LOSS = "validation error"
@@ -155,8 +153,6 @@ def draw_gaps(panel: Any, comparisons: pd.DataFrame, label: str) -> None:
 
 def interactive(found: Confound) -> go.Figure:
     """The same two panels: means and every seed against the learning rate, and differences with their intervals."""
-    from plotly.subplots import make_subplots
-
     fig = make_subplots(1, 2, subplot_titles=["loss by learning rate", "paired differences, 95 %"])
     frame, comparisons = found.bench, found.comparisons
     bands, (plain, rescaled) = loss_bands(frame), method_pair(frame)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
 from ...drawing.style import HALF_WIDTH, figure, method_color, note_below, use_style
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from .measure import OneExpert
+from .measure import OneExpert
 
 DASHES = {"solid": "-", "dash": (0, (4, 3))}  # plotly's names, matplotlib's patterns
 LABEL = "training loss (nats per token)"
@@ -49,8 +47,6 @@ def plot(found: OneExpert, ax: Any = None) -> Figure | Axes:
 
 def interactive(found: OneExpert) -> go.Figure:
     """Both losses; hover shows the step."""
-    import plotly.graph_objects as go
-
     fig = go.Figure()
     for label, color, dash, rows in curves(found):
         fig.add_scatter(

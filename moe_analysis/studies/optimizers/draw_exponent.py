@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib import colormaps
+from matplotlib.colors import TwoSlopeNorm, to_hex
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32, points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .bench import Exponent
+from .bench import Exponent
 
 LINES, DIVERGING = "viridis", "RdBu_r"
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 5.0, 10.0)
@@ -61,14 +61,10 @@ def draw_powers(panel: Any, table: pd.DataFrame) -> None:
 
 def line_colors(table: pd.DataFrame) -> list[Any]:
     """One color per entropy, dark for uneven gates; the end of the color map is too pale for a line."""
-    from matplotlib import colormaps
-
     return [tuple(color) for color in colormaps[LINES](np.linspace(0, 0.85, table["entropy"].nunique()))]
 
 
 def draw_differences(panel: Any, table: pd.DataFrame) -> None:
-    from matplotlib.colors import TwoSlopeNorm
-
     rescaled = table[table["power"] != 1.0]
     wide = rescaled.pivot(index="entropy", columns="power", values="difference")
     decided = rescaled.pivot(index="entropy", columns="power", values="decided").reindex_like(wide)
@@ -98,9 +94,6 @@ def color_limit(wide: pd.DataFrame) -> float:
 
 def interactive(found: Exponent) -> go.Figure:
     """The same two panels; hover shows p, entropy, temperature, error and the difference to p = 1."""
-    from matplotlib.colors import to_hex
-    from plotly.subplots import make_subplots
-
     table = found.table
     fig = make_subplots(1, 2, subplot_titles=["error by exponent", "difference to p = 1"])
     told = ["temperature", "difference", "difference_low", "difference_high", "seeds"]

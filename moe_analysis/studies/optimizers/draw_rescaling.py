@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
 
 from ...drawing.style import BANDS, FULL_WIDTH, figure, method_color, note_below, use_style
 from .curves import rate_labels
 from .draw import LABELS, draw_measure, progress_explorer
-from .measure import PLAIN, RESCALED
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import Rescaling
+from .measure import PLAIN, RESCALED, Rescaling
 
 METHODS = (PLAIN, RESCALED)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.style import BANDS, FULL_WIDTH, figure, note_below, use_style
@@ -18,12 +22,7 @@ from .draw import (
     rates_explorer,
     ring_best,
 )
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .tuned import TunedOptimizers
+from .tuned import TunedOptimizers
 
 MEASURE = "loss"
 TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)  # nats per token
@@ -91,8 +90,6 @@ def reading_of(found: TunedOptimizers) -> str:
 
 def interactive(found: TunedOptimizers) -> go.Figure:
     """Both rows side by side: every run by its rate, every seed over training; the legend chooses the methods."""
-    from plotly.subplots import make_subplots
-
     titles = ["held-out loss by learning rate", "training at the chosen rates"]
     fig = make_subplots(1, 1 + (len(found.finals) > 0), subplot_titles=titles[: 1 + (len(found.finals) > 0)])
     for trace in rates_explorer(found.outcomes, found.rates).data[2 * len(found.rates) :]:  # those of the held-out loss

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...evidence.intervals import mean_interval
-from ..records import check_runs, expert_array, run_key
+from ..records import check_runs, run_key
 
 
 def effective_steps(runs: Sequence[Any]) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def effective_steps(runs: Sequence[Any]) -> pd.DataFrame:
     check_runs(runs)
     frames = []
     for run in runs:
-        layer = expert_array(run, "layer_step")
+        layer = run.expert_records["layer_step"]
         means = layer.values.astype(float).mean(1)
         frames.append(pd.DataFrame({**run_key(run), "step": layer["step"].values, "effective_step": means}))
     return pd.concat(frames, ignore_index=True)

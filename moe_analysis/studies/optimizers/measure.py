@@ -11,9 +11,9 @@ import pandas as pd
 
 from ...training.sweep import train_all
 from ..asked import Runs, asked
-from ..records import method_of
+from ..records import method_of, seed_bands
 from ..result import Result
-from .curves import FORMS, best_rates, curve_bands, methods_of, outcomes, progress_curves, runs_at
+from .curves import FORMS, best_rates, methods_of, outcomes, progress_curves, runs_at
 
 WORDS = dict(enumerate(("no", "one", "two", "three", "four", "five", "six", "seven", "eight")))
 
@@ -46,7 +46,7 @@ class Rescaling(Result):
     @cached_property
     def bands(self) -> pd.DataFrame:
         """Mean, lowest and highest seed."""
-        return curve_bands(self.curves)
+        return seed_bands(self.curves, ["measure", "method", "step"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class Optimizers(Result):
     @cached_property
     def bands(self) -> pd.DataFrame:
         """Mean, lowest and highest seed over training."""
-        return curve_bands(self.curves)
+        return seed_bands(self.curves, ["measure", "method", "step"])
 
     @property
     def forms(self) -> dict[str, list[str]]:

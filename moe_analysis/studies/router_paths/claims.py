@@ -5,14 +5,12 @@ The paper only shows a plot. A path counts as smoother if the difference is visi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from ...evidence import Claim, Effect
 from ...evidence.intervals import relative_gaps
+from .measure import RouterPaths
 from .smoothness import METHOD, OTHERS
-
-if TYPE_CHECKING:
-    from .measure import RouterPaths
 
 VISIBLE = 0.1  # of the other method's value
 SOONER = 0.05  # of the other method's mean loss
@@ -30,13 +28,12 @@ def claims(found: RouterPaths) -> list[Claim]:
         smallest=VISIBLE,
     )
     parts = [
-        Claim(
-            f"trex_fig2_smoother_{measure}_{other}",
-            "T-REX Fig. 2",
-            f"the path of {METHOD} has a smaller {words} than that of {other}",
+        replace(
+            smoother,
+            name=f"{smoother.name}_{measure}_{other}",
+            statement=f"the path of {METHOD} has a smaller {words} than that of {other}",
             compares=f"1 - {METHOD} / {other}",
             endpoint=f"{words}, mean over modules",
-            smallest=VISIBLE,
         ).with_effect(Effect(relative_gaps(found.smooth, measure, METHOD, other)))
         for measure, words in MEASURES.items()
         for other in OTHERS
@@ -51,14 +48,12 @@ def claims(found: RouterPaths) -> list[Claim]:
         smallest=SOONER,
     )
     losses = [
-        Claim(
-            f"trex_fig2_sooner_{other}",
-            "our reading of T-REX Fig. 2",
-            f"the mean training loss of {METHOD} is below that of {other}",
-            kind="own",
+        replace(
+            sooner,
+            name=f"{sooner.name}_{other}",
+            statement=f"the mean training loss of {METHOD} is below that of {other}",
             compares=f"1 - {METHOD} / {other}",
             endpoint="mean training loss",
-            smallest=SOONER,
         ).with_effect(Effect(relative_gaps(found.converged, "mean_loss", METHOD, other)))
         for other in OTHERS
     ]

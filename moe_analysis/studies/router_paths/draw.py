@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 from ...drawing.layout import arranged
 from ...drawing.marks import interval_of, menu_of
 from ...drawing.style import FULL_WIDTH, NOTE, figure, method_color, note_below, text_on, use_style
 from ...evidence import counted
 from .draw_traces import bundle_trace, path_trace
+from .measure import RouterPaths
 from .paths import PATH_COLUMNS, PathAxes, path_bundles, ways_taken
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import RouterPaths
 
 HIGHLIGHTED = 3  # experts drawn thick: the first in rank
 ELEVATION, AZIMUTH = 22, -58
@@ -64,8 +66,9 @@ def trajectory_figure(
 ) -> Figure:
     """The paper figure; in: what router_paths, path_axes, smoothness, method_summary and loss_bands return.
 
-    Above: one column per method with the first seed's experts, in three dimensions and below on the first two axes, all to one scale, colored by training step; thin lines are all experts, thick ones the three of
-    lowest rank, a ring is the start, dots are ends. "×8" marks the end of a path that eight experts share.
+    Above: one column per method with the first seed's experts, in three dimensions and below on the first two axes, all
+    to one scale, colored by training step; thin lines are all experts, thick ones the three of lowest rank, a ring is
+    the start, dots are ends. "×8" marks the end of a path that eight experts share.
     Below: tortuosity and turning angle, one dot per seed with the 95 % interval and what noise alone gives; and losses.
 
     >>> from moe_analysis.evidence.intervals import method_summary
@@ -81,7 +84,7 @@ def trajectory_figure(
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 6.9)
         parts: Any = fig.subfigures(3, 1, height_ratios=[1.15, 1.2, 1.0])
-        draw_scenes(parts[0], shown, axes, bundles)
+        draw_scenes(parts[0], shown, bundles)
         draw_planes(parts[1], shown, axes, bundles)
         first, second, third = parts[2].subplots(1, 3, width_ratios=[1, 1, 1.1])
         draw_measure(first, smooth, summary, "tortuosity", methods)
@@ -91,7 +94,7 @@ def trajectory_figure(
     return fig
 
 
-def draw_scenes(part: Any, shown: pd.DataFrame, axes: PathAxes, bundles: pd.DataFrame) -> None:
+def draw_scenes(part: Any, shown: pd.DataFrame, bundles: pd.DataFrame) -> None:
     """The first row: one scene per method; the plane below it gives the scale."""
     told = ways_taken(bundles)
     # placed by hand, because the automatic layout leaves half of the width empty around panels in three dimensions
@@ -171,9 +174,6 @@ def draw_paths(panel: Any, paths: pd.DataFrame, last_step: int) -> Any:
 
     Returns the artist of the thick lines, whose color is the step.
     """
-    from matplotlib.collections import LineCollection
-    from mpl_toolkits.mplot3d.art3d import Line3DCollection
-
     deep = panel.name == "3d"
     kind, add = (Line3DCollection, panel.add_collection3d) if deep else (LineCollection, panel.add_collection)
     flat = {"depthshade": False} if deep else {}
@@ -203,15 +203,11 @@ def segments_of(lines: np.ndarray) -> np.ndarray:
 
 
 def step_colors(last_step: int) -> dict[str, Any]:
-    from matplotlib.colors import Normalize
-
     return {"cmap": COLORMAP, "norm": Normalize(0, last_step)}
 
 
 def mark_bundles(panel: Any, bundles: pd.DataFrame, method: str) -> None:
     """ "×8" beyond the end of a path that eight experts share; nothing for a path of one expert."""
-    from matplotlib.patheffects import withStroke
-
     for row in bundles[bundles["experts"] > 1].itertuples():
         away = np.array([row.pc1, row.pc2])
         away = 16 * away / max(float(np.linalg.norm(away)), 1e-12)  # points beyond the end
@@ -232,8 +228,6 @@ def mark_bundles(panel: Any, bundles: pd.DataFrame, method: str) -> None:
 
 def scaled(axis: Any, exponent: int) -> None:
     """A few ticks in units of 10^exponent."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
     axis.set_major_locator(MaxNLocator(4, prune="both"))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 10.0**exponent:.3g}"))
 
@@ -330,8 +324,6 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
     >>> figure.data[0].type, len(figure.layout.updatemenus)
     ('scatter3d', 1)
     """
-    import plotly.graph_objects as go
-
     fig = go.Figure()
     seeds = list(dict.fromkeys(paths["seed"]))
     owners = []

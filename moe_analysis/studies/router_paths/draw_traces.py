@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from ...drawing.style import method_color
 from .paths import PATH_COLUMNS
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 
 def bundle_trace(bundles: pd.DataFrame, method: str, visible: bool) -> go.Scatter3d:
     """ "×8" at the ends of the paths that several experts of one run share."""
-    import plotly.graph_objects as go
-
     x, y, z = bundles[list(PATH_COLUMNS)].to_numpy(np.float32).T
     return go.Scatter3d(
         x=x,
@@ -38,8 +34,6 @@ def bundle_trace(bundles: pd.DataFrame, method: str, visible: bool) -> go.Scatte
 
 def path_trace(lines: pd.DataFrame, method: str, seed: Any, ways: str, leading: bool, visible: bool) -> go.Scatter3d:
     """Several experts of one run as one trace, with a gap after each expert."""
-    import plotly.graph_objects as go
-
     experts = lines["expert"].nunique()
     columns = [*PATH_COLUMNS, "expert", "step", "loss"]
     rows = lines[columns].to_numpy(np.float32).reshape(experts, -1, len(columns))

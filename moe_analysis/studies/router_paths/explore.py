@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,14 @@ import pandas as pd
 from ...drawing.explorer import alert, choice, noted, slider, spaced
 from ...drawing.page_width import Width, wide_figure
 from ...extras import extra
+from ..records import shared_modules
+from .draw import HIGHLIGHTED, axis_labels, common_limits, of_seed
+from .draw_traces import path_trace
+from .measure import RouterPaths
+from .paths import PathAxes, path_axes, path_bundles, router_paths, ways_taken
 
 with extra("notebooks"):
     import ipywidgets
-
-if TYPE_CHECKING:
-    from .measure import RouterPaths
-    from .paths import PathAxes
 
 FRAMES = 50  # of the whole path when it is played, and the most points of a thick line, without its ends
 THIN = 3  # a thin line has every third of these points, because points are most of the cost of a frame
@@ -53,9 +54,6 @@ class PathExplorer(ipywidgets.VBox):
     def __init__(
         self, runs: Sequence[Any], paths: pd.DataFrame, axes: PathAxes, step: int | None = None, seed: int | None = None
     ) -> None:
-        from ..records import shared_modules
-        from .paths import path_axes, router_paths
-
         steps = sorted(int(value) for value in paths["step"].unique())
         if len(steps) < 2:
             raise ValueError(
@@ -121,8 +119,6 @@ class PathExplorer(ipywidgets.VBox):
 
     def _show_paths(self) -> None:
         """Draw the paths of the chosen layer and seed."""
-        from .draw import axis_labels, common_limits, of_seed
-
         lines, axes = self.of_module(self.controls["module"].value)
         self.paths = of_seed(lines, self.controls["seed"].value)
         self.traces = traces_of(thinned(self.paths, FRAMES))
@@ -179,10 +175,6 @@ def traces_of(paths: pd.DataFrame) -> list[tuple[Any, np.ndarray]]:
 
     Experts of lowest rank are thick lines. Other experts that share a path are one thin line.
     """
-    from .draw import HIGHLIGHTED
-    from .draw_traces import path_trace
-    from .paths import path_bundles, ways_taken
-
     found = []
     for (method, seed), run in paths.groupby(["method", "seed"], sort=False):
         bundles = path_bundles(run)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from ...evidence import Claim, Effect
-
-if TYPE_CHECKING:
-    from .measure import RoutingInformation
+from .measure import RoutingInformation
 
 SOURCE = "beyond the papers"
 SPECIALIZED = 0.05  # of the entropy of the labels: enough to be useful
@@ -82,19 +80,10 @@ def about_systems(
         gaps: system -> (seeds,), above zero if the claim is true.
     """
     whole = Claim(name, SOURCE, statement, kind="own", compares=compares, endpoint=endpoint, smallest=smallest)
-    parts = [
-        Claim(
-            f"{name}_{method}",
-            SOURCE,
-            f"{method}: {statement}",
-            kind="own",
-            compares=compares,
-            endpoint=endpoint,
-            smallest=smallest,
-        ).with_effect(Effect(values))
+    return whole.with_parts(
+        replace(whole, name=f"{name}_{method}", statement=f"{method}: {statement}").with_effect(Effect(values))
         for method, values in gaps.items()
-    ]
-    return whole.with_parts(parts)
+    )
 
 
 def from_bar(frame: pd.DataFrame, measure: str, bar: float, above: bool = True) -> dict[str, np.ndarray]:

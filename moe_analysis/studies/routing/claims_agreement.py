@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from ...evidence import Claim
 from .agreement import AGREEMENT, pseudo_values
 from .claims import about_systems, from_bar
-
-if TYPE_CHECKING:
-    from .measure import RoutingAgreement
+from .measure import RoutingAgreement
 
 SAME = 0.5  # of the way from chance to the same routing
 VISIBLE = 0.05  # of the way from chance to the same routing

@@ -6,14 +6,9 @@ learned it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...evidence import Claim, Effect
 from .claims import SPECIALIZED, rows_of
-from .measure import ALONE, CONTROL, PRIOR
-
-if TYPE_CHECKING:
-    from .measure import RoutingExperts
+from .measure import ALONE, CONTROL, PRIOR, RoutingExperts
 
 # view of the gates, system, name, subject of the claim
 VIEWS = (

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, interval_of, menu_of
 from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
 from ...evidence import counted
 from ...evidence.intervals import mean_interval
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import RoutingInformation
+from .measure import RoutingInformation
 
 LABELS = {"dataset": "data set", "cluster": "semantic cluster"}
 VIEWS = {"gates": "all gates", "top1": "largest gate"}
@@ -149,8 +147,6 @@ def interactive(found: RoutingInformation) -> go.Figure:
     Left: information beyond shuffled texts, by label; a menu chooses all gates or the largest. Right: evenness of a
     token's gates and of the load. Hover shows the router, its peaks and its dead experts.
     """
-    from plotly.subplots import make_subplots
-
     trained, summary = found.trained, found.loads
     methods, views = methods_of(trained), list(dict.fromkeys(trained["view"]))
     fig = make_subplots(rows=1, cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.04, shared_yaxes=True)
@@ -179,8 +175,6 @@ def interactive(found: RoutingInformation) -> go.Figure:
 
 def information_dots(rows: pd.DataFrame, label: str, methods: Sequence[str], visible: bool) -> go.Scatter:
     """What one view reveals about one label, in the rows of the methods."""
-    import plotly.graph_objects as go
-
     return go.Scatter(
         x=float32((100 * rows["normalized"]).clip(lower=FLOOR)),
         **dots_of(rows, label, methods),
@@ -205,8 +199,6 @@ def dots_of(rows: pd.DataFrame, series: str, methods: Sequence[str]) -> dict[str
 
 def evenness_dots(summary: pd.DataFrame, column: str, title: str, methods: Sequence[str]) -> go.Scatter:
     """One measure of evenness, in the rows of the methods."""
-    import plotly.graph_objects as go
-
     return go.Scatter(
         x=float32(summary[column]),
         **dots_of(summary, column, methods),

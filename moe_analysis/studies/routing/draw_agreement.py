@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32, interval_of, menu_of
@@ -16,12 +19,7 @@ from ...evidence.intervals import mean_interval
 from ..records import layer_title
 from .agreement import AGREEMENT, agreement_matrix, pair_interval
 from .draw import methods_of, wrapped
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import RoutingAgreement
+from .measure import RoutingAgreement
 
 AGREES = "agreement beyond chance (1: the same for every token)"
 BEFORE, SEEDS, LAYERS = "pairs of seeds before training", "pairs of seeds", "pairs of layers"
@@ -132,9 +130,6 @@ def draw_means(panel: Any, means: pd.DataFrame, methods: Sequence[str]) -> None:
 
 def interactive(found: RoutingAgreement) -> go.Figure:
     """Means of all methods; matrices by pairs of modules and of seeds, of the method that a menu chooses."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
     seeds, layers = found.seeds, found.layers
     methods = methods_of(seeds)
     fig = make_subplots(

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of
 from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
 from ...evidence import counted
 from .draw import methods_of
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import RoutingExperts
+from .measure import RoutingExperts
 
 MOST_COLUMNS = 9
 MOST_LIFT = 2.0  # colors end at four times as often, or at a quarter
@@ -31,11 +28,6 @@ def plot(found: RoutingExperts) -> Figure:
         fig = specialists_figure(found.shown)
         note_below(fig, found.note(routers_shown(found.shown)))
     return fig
-
-
-def interactive(found: RoutingExperts) -> go.Figure:
-    """The same routers, one at a time."""
-    return specialists_explorer(found.shown)
 
 
 def lift_grid(shares: pd.DataFrame, order: Sequence[str] | None = None) -> pd.DataFrame:
@@ -140,14 +132,9 @@ def router_title(module: str) -> str:
     return f"layer {numbers[0]}, {last}" if numbers else last
 
 
-def specialists_explorer(shares: pd.DataFrame) -> go.Figure:
-    """The interactive form of `specialists_figure`: all routers of the frame; a menu chooses one.
-
-    >>> specialists_explorer(shares).data[0].type
-    'heatmap'
-    """
-    import plotly.graph_objects as go
-
+def interactive(found: RoutingExperts) -> go.Figure:
+    """The same routers, one at a time; a menu chooses one."""
+    shares = found.shown
     fig, axes, common = go.Figure(), {}, common_order(shares)
     for (method, seed, module), rows in shares.groupby(["method", "seed", "module"], sort=False):
         grid = lift_grid(rows, common)

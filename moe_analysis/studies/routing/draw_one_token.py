@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
 
 from ...drawing.style import BASE, NOTE
 from ..records import layer_title
@@ -39,8 +40,6 @@ def draw_gates(panel: Any, found: RoutedTokens, name: str) -> None:
 
 def draw_matrix(panel: Any, router: RoutedBy, token: int) -> None:
     """(I, J) gates: one row per down vector, one column per up vector; darker is larger."""
-    from matplotlib.colors import LinearSegmentedColormap
-
     assert router.matrix is not None
     gates = router.gates[token].reshape(router.matrix)
     largest = float(np.abs(gates).max()) or 1.0

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of
@@ -18,11 +23,6 @@ from ..records import layer_title
 from .draw_gates import expert_color, hover_text
 from .draw_one_token import draw_gates, has_form
 from .measure_tokens import NONE, RoutedBy, RoutedTokens
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 OTHERS = -2  # experts that are not shown separately
 MOST_BARS = 8  # experts of a layer with their own bars
@@ -188,9 +188,6 @@ def ribbons_of(found: RoutedTokens, place: str) -> list[pd.DataFrame]:
 
 def draw_flow(panel: Any, found: RoutedTokens, place: str) -> Axes:
     """Bars of the experts of every layer, and ribbons of the tokens between them."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
     layers, width = bars_of(found, place), 0.09
     total = int(layers[0]["tokens"].sum())
     for number, bars in enumerate(layers):
@@ -246,8 +243,6 @@ def bar_name(router: RoutedBy, expert: int) -> str:
 
 def interactive(found: RoutedTokens) -> go.Figure:
     """The texts in the colors of the router that a list chooses, and the flow at its place; hover shows all gates."""
-    import plotly.graph_objects as go
-
     tokens = shown_tokens(found)
     placed = set_in_lines(tokens, PHONE_COLUMNS)
     lines = 1 + max(one.line for one in placed)
@@ -294,8 +289,6 @@ def interactive(found: RoutedTokens) -> go.Figure:
 
 def text_trace(found: RoutedTokens, name: str, tokens: pd.DataFrame, placed: Sequence[Placed]) -> Any:
     """The tokens of all texts as bars in the colors of one router."""
-    import plotly.graph_objects as go
-
     router = found.routers[name]
     experts = [int(router.strongest[tokens.index[one.token]]) for one in placed]
     colors = [expert_color(expert) for expert in experts]
@@ -320,8 +313,6 @@ def text_trace(found: RoutedTokens, name: str, tokens: pd.DataFrame, placed: Seq
 
 def flow_trace(found: RoutedTokens, place: str) -> Any:
     """The flow at one place as plotly's Sankey diagram."""
-    import plotly.graph_objects as go
-
     layers, ladder = bars_of(found, place), list(found.at(place).values())
     number = {
         (layer, expert): place

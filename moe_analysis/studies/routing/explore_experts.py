@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from ...drawing.explorer import Explorer, View, choice
-
-if TYPE_CHECKING:
-    from .measure import RoutingExperts
+from .draw_experts import lift_grid, specialists_figure
+from .measure import RoutingExperts
 
 POOL = " pool "  # between a module's name and the number of its pool, as `split_routers` writes it
 MOST_NAMES = 40  # experts; the numbers of more do not fit below a map
@@ -39,8 +38,6 @@ def widget(
     }
 
     def draw(method: str, seed: int, layer: int, projection: str, pool: int) -> View:
-        from .draw_experts import lift_grid, specialists_figure
-
         module = chosen_module(routers, method, seed, layer, projection, pool)
         shown = shares[(shares["module"] == module) & (shares["seed"] == seed) & (shares["method"] == method)]
         alt = (

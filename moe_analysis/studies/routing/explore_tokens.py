@@ -7,14 +7,15 @@ from collections.abc import Callable
 from functools import lru_cache
 from html import escape
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...drawing.explorer import alert, choice, png
+from ...drawing.style import figure, use_style
 from ...extras import extra
 from ..records import layer_title
-
-if TYPE_CHECKING:
-    from .measure_tokens import RoutedTokens
+from .draw_text import text_html
+from .draw_tokens import draw_flow
+from .measure_tokens import RoutedTokens
 
 with extra("notebooks"):
     import ipywidgets
@@ -86,8 +87,6 @@ class TokenExplorer(ipywidgets.VBox):
 
     def _drawn(self, text: str) -> tuple[str, str]:
         """(the text, its flow) as HTML."""
-        from .draw_text import text_html
-
         found = self.read(text)
         name = next(
             (
@@ -112,9 +111,6 @@ def widget(found: RoutedTokens) -> TokenExplorer:
 
 def flow_html(found: RoutedTokens, place: str) -> str:
     """The flow of all tokens through the routers at one place, as a picture; empty for a single layer."""
-    from ...drawing.style import figure, use_style
-    from .draw_tokens import draw_flow
-
     layers = [layer_title(layer) for layer in found.at(place)]
     if len(layers) < 2:
         return ""

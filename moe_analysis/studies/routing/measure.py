@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -48,6 +48,11 @@ class Gates:
     @property
     def labels(self) -> dict[str, Any]:
         return {"dataset": self.test["dataset"], "cluster": self.clusters}
+
+    def both(self, measured: Callable[..., pd.DataFrame], *options: Any) -> pd.DataFrame:
+        """One table of the trained models, followed by T-REX without the prior's share, if there is a T-REX."""
+        alone = [measured(self.alone, *options, method=ALONE)] if self.alone else []
+        return pd.concat([measured(self.trained, *options), *alone])
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,15 +217,10 @@ def measure(runs: Runs | Gates, shuffles: int = 40) -> RoutingInformation:
         shuffles: number of shuffles of whole texts, for the information that chance gives.
     """
     gates = gates_of(runs)
-    parts = [specialization(gates.trained, gates.labels, permutations=shuffles)]
-    loads = [load_summary(gates.trained)]
-    if gates.alone:
-        parts.append(specialization(gates.alone, gates.labels, permutations=shuffles, method=ALONE))
-        loads.append(load_summary(gates.alone, method=ALONE))
     return RoutingInformation(
-        trained=pd.concat(parts, ignore_index=True),
-        untrained=specialization(gates.untrained, gates.labels, permutations=shuffles),
-        loads=pd.concat(loads),
+        trained=gates.both(specialization, gates.labels, shuffles).reset_index(drop=True),
+        untrained=specialization(gates.untrained, gates.labels, shuffles),
+        loads=gates.both(load_summary),
         expert_loads=expert_loads(gates.trained),
         runs=gates.runs,
     )
@@ -245,12 +245,12 @@ def measure_experts(runs: Runs | Gates, shuffles: int = 40) -> RoutingExperts:
 def measure_agreement(runs: Runs | Gates, shuffles: int = 40) -> RoutingAgreement:
     """Agreement of routers after matching their experts; arguments as for `measure`."""
     gates = gates_of(runs)
-    found = {}
-    for name, between in {"seeds": between_seeds, "layers": between_layers}.items():
-        parts = [between(gates.trained, shuffles)]
-        parts += [between(gates.alone, shuffles, method=ALONE)] if gates.alone else []
-        found[name] = pd.concat(parts)
-    return RoutingAgreement(**found, untrained=between_seeds(gates.untrained, shuffles), runs=gates.runs)
+    return RoutingAgreement(
+        seeds=gates.both(between_seeds, shuffles),
+        layers=gates.both(between_layers, shuffles),
+        untrained=between_seeds(gates.untrained, shuffles),
+        runs=gates.runs,
+    )
 
 
 def gates_of(runs: Sequence[Any] | Gates) -> Gates:

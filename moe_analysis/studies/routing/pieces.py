@@ -17,7 +17,8 @@ def pieces_of(texts: list[str], frame: pd.DataFrame, tokenizer: Any) -> pd.DataF
     A token without text, such as the beginning token, is shown by its name. If a tokenizer does not tell where its
     tokens are in the text, all tokens are shown by their names, separated by spaces.
     """
-    spans = tokenizer(texts, return_offsets_mapping=True)["offset_mapping"] if is_fast(tokenizer) else None
+    fast = getattr(tokenizer, "is_fast", False)
+    spans = tokenizer(texts, return_offsets_mapping=True)["offset_mapping"] if fast else None
     rows = []
     for row, own in frame.groupby("row", sort=True):
         ids = own["token_id"].tolist()
@@ -35,10 +36,6 @@ def pieces_of(texts: list[str], frame: pd.DataFrame, tokenizer: Any) -> pd.DataF
                 rows.append((between, BLANK if inside else PART if end > start else name))
             last = max(last, end)
     return pd.DataFrame(rows, columns=["space", "piece"])
-
-
-def is_fast(tokenizer: Any) -> bool:
-    return bool(getattr(tokenizer, "is_fast", False))
 
 
 def tokenizer_of(model: Any) -> Any:

@@ -8,15 +8,14 @@ difference.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
 from ...evidence import Claim, Effect
+from .measure import SemanticMap
 from .neighbors import MEASURES
-
-if TYPE_CHECKING:
-    from .measure import SemanticMap
 
 SOURCE = "T-REX Fig. 4"
 ALIGNED = 0.5
@@ -31,65 +30,52 @@ def claims(found: SemanticMap) -> list[Claim]:
 
 
 def _apart(found: SemanticMap, text: str) -> Claim:
-    table = _rows(found.agreement, text)
+    table, seeds, near = (_rows(one, text) for one in (found.agreement, found.by_seed, found.by_dataset))
     groups = table[table["labels"] == "group"]
     closest = int(groups.sort_values("ami")["k"].iloc[-1])
     matched = int(groups.loc[groups["matched"], "k"].iloc[0]) if groups["matched"].any() else closest
-    seeds = _rows(found.by_seed, text)
-    near = _rows(found.by_dataset, text)
-    shares = near.loc[near["measure"] == MEASURES[2], "share"]
-    clusters = "seeds of k-means"
-    effects = {
-        "agreement": Effect(ALIGNED - seeds.loc[seeds["k"] == closest, "group_ami"].to_numpy(), clusters),
-        "mixed": Effect(seeds.loc[seeds["k"] == matched, "mixed"].to_numpy(), clusters),
-        "neighbors": Effect(ALIGNED - shares.to_numpy(), "data sets") if len(shares) else None,
-    }
-    parts = [
-        _part(
-            text,
-            "agreement",
-            "for every number of clusters, the agreement with the groups is less than half way",
-            f"{ALIGNED} - AMI with groups at k = {closest}, where it is largest",
-            "AMI",
-        ),
-        _part(
-            text,
-            "mixed",
-            "with as many clusters as groups, some clusters hold more than one group",
-            f"share of the {matched} clusters in which a second group has at least a tenth",
-            "share of clusters",
-        ),
-        _part(
-            text,
-            "neighbors",
-            "most of the nearest prompts of other data sets are of other groups",
-            f"{ALIGNED} - share of the 10 nearest prompts that are of the same group",
-            "share of neighbors",
-        ),
-    ]
-    testable = _testable(table)
-    judged = [
-        part.with_effect(effect) if testable and effect else part.untestable(UNTESTABLE)
-        for part, effect in zip(parts, effects.values(), strict=True)
-    ]
-    return Claim(
+    shares = near.loc[near["measure"] == MEASURES[2], "share"].to_numpy()
+    whole = Claim(
         f"trex_fig4_apart_{text}",
         SOURCE,
         f"semantic clusters do not align with predefined task groups ({text} prompts)",
         compares="clusters against groups",
         smallest=VISIBLE,
-    ).with_parts(judged)
-
-
-def _part(text: str, aspect: str, statement: str, compares: str, endpoint: str) -> Claim:
-    return Claim(
-        f"trex_fig4_apart_{text}_{aspect}",
-        SOURCE,
-        f"{statement} ({text} prompts)",
-        compares=compares,
-        endpoint=endpoint,
-        smallest=VISIBLE,
     )
+    # aspect, statement, what is compared, its unit, values, what is repeated
+    readings = (
+        (
+            "agreement",
+            "for every number of clusters, the agreement with the groups is less than half way",
+            f"{ALIGNED} - AMI with groups at k = {closest}, where it is largest",
+            "AMI",
+            ALIGNED - seeds.loc[seeds["k"] == closest, "group_ami"].to_numpy(),
+            "seeds of k-means",
+        ),
+        (
+            "mixed",
+            "with as many clusters as groups, some clusters hold more than one group",
+            f"share of the {matched} clusters in which a second group has at least a tenth",
+            "share of clusters",
+            seeds.loc[seeds["k"] == matched, "mixed"].to_numpy(),
+            "seeds of k-means",
+        ),
+        (
+            "neighbors",
+            "most of the nearest prompts of other data sets are of other groups",
+            f"{ALIGNED} - share of the 10 nearest prompts that are of the same group",
+            "share of neighbors",
+            ALIGNED - shares,
+            "data sets",
+        ),
+    )
+    parts, testable = [], _testable(table)
+    for aspect, statement, compares, endpoint, values, unit in readings:
+        told = f"{statement} ({text} prompts)"
+        part = replace(whole, name=f"{whole.name}_{aspect}", statement=told, compares=compares, endpoint=endpoint)
+        known = testable and len(values)
+        parts.append(part.with_effect(Effect(values, unit)) if known else part.untestable(UNTESTABLE))
+    return whole.with_parts(parts)
 
 
 def _follow(found: SemanticMap, text: str) -> Claim:

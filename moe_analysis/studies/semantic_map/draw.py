@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from ...drawing.style import FULL_WIDTH, METHOD_COLORS, Mark, figure, note_below, use_style
+from .draw_interactive import interactive as interactive
 from .draw_marks import COLORINGS, EDGE, NAME_WIDTH, by_group, class_marks, map_title
 from .hulls import hulls, middles, name_places
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from .measure import SemanticMap
+from .measure import SemanticMap
 
 LABEL_COLORS = {"dataset": METHOD_COLORS["LoRA-MoE"], "group": "#D55E00"}
 TEXT_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
@@ -35,58 +37,32 @@ LEGEND_MOST = 12  # categories; with more, their names are on the map
 
 
 def plot(found: SemanticMap) -> Figure:
-    """The paper figure: the map above; agreement of clusters and neighbors below, if there are labels."""
-    if found.labeled:
-        fig = semantic_map(found.points, found.names, found.agreement, found.neighbors, found.own)
-        marks = "A point is a prompt. Below, dots are means over seeds, bars their standard deviation; gray is chance."
-    else:
-        fig, marks = semantic_map(found.points, found.names, own=found.own), "A point is a text."
-    with use_style(large=True):
-        note_below(fig, found.note(marks))
-    return fig
-
-
-def interactive(found: SemanticMap) -> go.Figure:
-    """The map only, with prompts to hover over, to search and to select."""
-    from .draw_interactive import semantic_map_interactive
-
-    return semantic_map_interactive(found.points, found.names, found.own)
-
-
-def semantic_map(
-    points: pd.DataFrame,
-    names: pd.DataFrame,
-    table: pd.DataFrame | None = None,
-    neighbors: pd.DataFrame | None = None,
-    own: pd.DataFrame | None = None,
-) -> Figure:
-    """The paper figure, from the tables `points`, `names`, `agreement`, `neighbors` and `own` of the result.
+    """The paper figure.
 
     Top: the map with a hull and a name for every cluster, colored by predefined group; plain texts, which have no
-    further tables, have this map only, colored by cluster. Bottom: AMI of clusters with
-    both labelings against k (mean and standard deviation over seeds; gray: 95 % of shuffled labels, dotted: groups
-    assigned to data sets at random), and the share of nearest neighbors that agree.
-
-    >>> figure = semantic_map(points, names, table, neighbors)
-    >>> figure.axes[0].get_title(loc="left")
-    '60 prompts of 4 data sets in 2 groups, and 4 semantic clusters'
+    further tables, have this map only, colored by cluster. Bottom: AMI of clusters with both labelings against k (mean
+    and standard deviation over seeds; gray: 95 % of shuffled labels, dotted: groups assigned to data sets at random),
+    and the share of nearest neighbors that agree.
     """
-    import matplotlib
-
-    points = by_group(points)
+    points, marks = by_group(found.points), "A point is a text."
     with use_style(), matplotlib.rc_context(TALK):
-        drawing = figure(FULL_WIDTH, 5.7 if table is None else 8.6)
-        parts: Any = [drawing] if table is None else drawing.subfigures(2, 1, height_ratios=(5.7, 2.9))
+        drawing = figure(FULL_WIDTH, 8.6 if found.labeled else 5.7)
+        parts: Any = drawing.subfigures(2, 1, height_ratios=(5.7, 2.9)) if found.labeled else [drawing]
         panel = parts[0].subplots()
-        map_panel(panel, points, "cluster" if table is None else "group", names, own)
+        map_panel(panel, points, "group" if found.labeled else "cluster", found.names, found.own)
         panel.set_title(map_title(points))
-        if table is not None and neighbors is not None:
+        if found.labeled:
             ami, near = parts[1].subplots(1, 2)
-            _curves(ami, table)
-            _bars(near, neighbors)
-            handles = _curve_handles(table)
+            _curves(ami, found.agreement)
+            _bars(near, found.neighbors)
+            handles = _curve_handles(found.agreement)
             parts[1].legend(*handles, loc="outside lower center", ncols=3, fontsize=10, handlelength=1.8)
-        return drawing
+            marks = (
+                "A point is a prompt. Below, dots are means over seeds, bars their standard deviation; gray is chance."
+            )
+    with use_style(large=True):
+        note_below(drawing, found.note(marks))
+    return drawing
 
 
 def map_panel(
@@ -138,8 +114,6 @@ def write_names(axes: Axes, places: pd.DataFrame, told: pd.Series | None, size: 
         told: the name of each class; None writes the class itself.
         size: in points.
     """
-    from matplotlib.patheffects import withStroke
-
     names = [str(name) if told is None else str(told[name]) for name in places.index]
     names = ["\n".join(textwrap.wrap(name, NAME_WIDTH, break_long_words=False)) for name in names]
     letter = size / 72 * letters_per_inch(axes)
@@ -171,11 +145,10 @@ def scatter(
     axes: Axes,
     points: pd.DataFrame,
     column: str,
-    marks: dict[Any, Mark] | None = None,
-    shown: np.ndarray | None = None,
+    marks: dict[Any, Mark],
+    shown: np.ndarray | None,
 ) -> None:
     """The points only; those that are not `shown` (n,) are pale."""
-    marks = marks or class_marks(points, column)
     inside = np.ones(len(points), dtype=bool) if shown is None else shown
     for name, mark in marks.items():
         own = (points[column] == name).to_numpy()
@@ -192,8 +165,6 @@ def scatter(
 
 def legend_below(axes: Axes, marks: dict[Any, Mark]) -> None:
     """The classes below the map, each name in the color of its points."""
-    from matplotlib.colors import to_rgb
-
     legend = axes.legend(
         _handles(marks),
         [str(name) for name in marks],
@@ -211,8 +182,6 @@ def legend_below(axes: Axes, marks: dict[Any, Mark]) -> None:
 
 
 def _handles(marks: dict[Any, Mark]) -> list[Any]:
-    from matplotlib.lines import Line2D
-
     shapes = [(mark.marker, mark.color) for mark in marks.values()]
     return [Line2D([], [], linestyle="", marker=marker, color=color, markersize=7) for marker, color in shapes]
 
@@ -244,9 +213,6 @@ def _curves(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _curve_handles(table: pd.DataFrame) -> tuple[list[Any], list[str]]:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
     handles: list[Any] = [Line2D([], [], color=color) for color in LABEL_COLORS.values()]
     names = ["with data sets", "with groups"]
     for text, style in zip(table["text"].unique(), TEXT_STYLES):

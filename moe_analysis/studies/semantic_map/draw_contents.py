@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged, width_for
 from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from .measure import ClusterContents
+from .measure import ClusterContents
 
 CELL = "share of the data set's prompts"
 MANY = 12  # clusters; with more, only their numbers are below them
@@ -52,8 +47,6 @@ def heat_map(axes: Axes, share: pd.DataFrame, entropy: pd.Series, groups: pd.Ser
 
 def interactive(found: ClusterContents) -> go.Figure:
     """The same heat map; the hover names data set, group, cluster, share and count."""
-    import plotly.graph_objects as go
-
     share, _ = shares(found.profile)
     counts = found.profile[share.index].to_numpy().T  # (datasets, clusters)
     names = [f"{name} ({found.groups[name]})" for name in share.index]

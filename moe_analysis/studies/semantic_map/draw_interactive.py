@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of
 from .draw_marks import COLORINGS, EDGE, NAME_WIDTH, by_group, class_marks, hover_prompt, map_title
 from .hulls import extent, hulls, middles, name_places
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from .measure import SemanticMap
 
 AREA = "rgba(128, 128, 128, 0.13)"  # on light and dark pages
 NAME_LETTER, LABEL_LETTER = 0.033, 0.02  # heights of letters in widths of the map, for the names of clusters on a phone
@@ -25,28 +24,15 @@ SELECTION: dict[str, Any] = {"selected": {"marker": {"opacity": 1}}, "unselected
 STAR: dict[str, Any] = {"symbol": "star", "size": 17, "color": "#1A1A1A", "line": {"color": "#FFFFFF", "width": 1}}
 
 
-def semantic_map_interactive(
-    points: pd.DataFrame, names: pd.DataFrame | None = None, own: pd.DataFrame | None = None
-) -> go.Figure:
-    """The interactive map: buttons color it by predefined group, data set or cluster, and a page written by `save` has
-    a search and a lasso, which list prompts below the map (`layout.meta["texts"]`).
+def interactive(found: SemanticMap) -> go.Figure:
+    """The map only: buttons color it by predefined group, data set or cluster, and a page written by `save` has a search
+    and a lasso, which list prompts below the map (`layout.meta["texts"]`).
 
     There is one trace per category, so that the legend of the groups can hide them; the names of data sets, which are
     many, and of clusters are on the map.
-
-    Args:
-        points: as `map_frame` returns them.
-        names: cluster and name; None draws neither hulls nor names of clusters.
-        own: texts that are drawn as stars, as `place` returns them.
-
-    >>> figure = semantic_map_interactive(points, names)
-    >>> [trace.name for trace in figure.data][:2]
-    ['arithmetic', 'state tracking']
     """
-    import plotly.graph_objects as go
-
-    points = by_group(points).reset_index(drop=True)
-    told = names.set_index("cluster")["name"] if names is not None else None
+    points = by_group(found.points).reset_index(drop=True)
+    told = found.names.set_index("cluster")["name"]
     hover = hover_texts(points, told)
     colorings = {column: title for column, title in COLORINGS.items() if column in points}
     first = next(iter(colorings))
@@ -59,7 +45,7 @@ def semantic_map_interactive(
                     x=points["x"].to_numpy(np.float32)[inside],
                     y=points["y"].to_numpy(np.float32)[inside],
                     mode="markers",
-                    name=html.escape(str(name if column != "cluster" or told is None else told[name])),
+                    name=html.escape(str(told[name] if column == "cluster" else name)),
                     visible=column == first,
                     showlegend=column == "group",
                     marker={"color": mark.color, "symbol": mark.symbol, "size": 7, "opacity": 0.75},
@@ -73,8 +59,8 @@ def semantic_map_interactive(
     for label, columns in name_traces(points, told, colorings):
         traces.append(label.update(visible=first in columns))
         owner.append(columns)
-    if own is not None:
-        traces.append(star_trace(own))
+    if found.own is not None:
+        traces.append(star_trace(found.own))
         owner.append(tuple(colorings))
     changes = {title: [{"visible": [column in mine for mine in owner]}] for column, title in colorings.items()}
     return arranged(
@@ -85,30 +71,30 @@ def semantic_map_interactive(
         xaxis=HIDDEN,
         yaxis={**HIDDEN, "scaleanchor": "x"},
         updatemenus=[menu_of(changes, in_a_row=True) | {"name": "Color by"}],
-        shapes=hull_shapes(points) if told is not None else (),
+        shapes=hull_shapes(points),
         meta={"texts": listed_texts(points, told)},
     )
 
 
-def hover_texts(points: pd.DataFrame, told: pd.Series | None) -> list[str]:
+def hover_texts(points: pd.DataFrame, told: pd.Series) -> list[str]:
     """For every point its prompt, its labels and its cluster, escaped."""
     rows = []
     for row in points.to_dict("records"):
-        cluster = row["cluster"] if told is None else f"{row['cluster']}: {told[row['cluster']]}"
+        cluster = f"{row['cluster']}: {told[row['cluster']]}"
         labels = ""
         if "group" in row:
             labels = f"<b>{html.escape(str(row['dataset']))}</b> ({html.escape(str(row['group']))}), "
-        rows.append(f"{hover_prompt(row['prompt'])}<br>{labels}cluster {html.escape(str(cluster))}")
+        rows.append(f"{hover_prompt(row['prompt'])}<br>{labels}cluster {html.escape(cluster)}")
     return rows
 
 
-def listed_texts(points: pd.DataFrame, told: pd.Series | None) -> dict[str, Any]:
+def listed_texts(points: pd.DataFrame, told: pd.Series) -> dict[str, Any]:
     """What a page lists of selected points: the word for them, the columns, and one row per point."""
     shown = {"prompt": points["prompt"].astype(str)}
     shown |= {
         name: points[key].astype(str) for key, name in (("dataset", "data set"), ("group", "group")) if key in points
     }
-    shown["cluster"] = points["cluster"].map(str if told is None else told)
+    shown["cluster"] = points["cluster"].map(told)
     called = "prompts" if "group" in points else "texts"
     return {"called": called, "columns": list(shown), "rows": pd.DataFrame(shown).to_numpy(dtype=object).tolist()}
 
@@ -128,13 +114,11 @@ def hull_shapes(points: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def name_traces(
-    points: pd.DataFrame, told: pd.Series | None, colorings: Sequence[str] | dict[str, str]
+    points: pd.DataFrame, told: pd.Series, colorings: Collection[str]
 ) -> list[tuple[go.Scatter, tuple[str, ...]]]:
     """(a trace of names, the colorings that show it): for the clusters and for the data sets."""
-    found = []
-    if told is not None:
-        columns = tuple(column for column in colorings if column != "dataset")
-        found.append((written(points, "cluster", told, NAME_LETTER, 14), columns))
+    columns = tuple(column for column in colorings if column != "dataset")
+    found = [(written(points, "cluster", told, NAME_LETTER, 14), columns)]
     if "dataset" in colorings:
         found.append((written(points, "dataset", None, LABEL_LETTER, 12), ("dataset",)))
     return found
@@ -142,8 +126,6 @@ def name_traces(
 
 def written(points: pd.DataFrame, column: str, told: pd.Series | None, letter: float, size: int) -> go.Scatter:
     """The names of a column's classes at their middles; `letter` is in widths of the map, `size` in pixels."""
-    import plotly.graph_objects as go
-
     places = middles(points, column)
     names = [str(name) if told is None else str(told[name]) for name in places.index]
     names = ["\n".join(textwrap.wrap(name, NAME_WIDTH, break_long_words=False)) for name in names]
@@ -168,8 +150,6 @@ def written(points: pd.DataFrame, column: str, told: pd.Series | None, letter: f
 
 def star_trace(own: pd.DataFrame) -> go.Scatter:
     """The user's own texts."""
-    import plotly.graph_objects as go
-
     hover = [
         f"{hover_prompt(text)}<br>your text, cluster {html.escape(name)}<br>nearest: {hover_prompt(near)}"
         for text, name, near in zip(own["text"], own["name"], own["nearest"], strict=True)

@@ -2,55 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
 from ...drawing.explorer import Explorer, View, choice, labeled, slider
 from ...drawing.style import BASE, FULL_WIDTH, MARKERS, Mark, category_marks, figure, use_style
 from ...extras import extra
-from ...tasks.clusters import Clusters, cluster
-from .agreement import LABELS, check_rows, counts, scores
+from ...tasks.clusters import cluster
+from .agreement import counts, scores
 from .draw import map_panel
 from .draw_marks import COLORINGS, by_group, counted
+from .explore_lasso import Lasso
 from .maps import map_frame, matching
-from .measure import names_of
+from .measure import SemanticMap, names_of
 
 with extra("notebooks"):
     import ipywidgets
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from .measure import SemanticMap
 
 MOST_CLUSTERS = len(BASE) * len(MARKERS)  # with different marks on the map
 STARTS, FEW_STARTS = 4, 1  # of k-means
 MANY_ROWS = 2000  # with more rows, several starts take too long for a slider
 NAME_SIZE, SMALL_NAME_SIZE = 9, 7  # points
 MANY_NAMES = 12  # clusters; with more, their names are smaller
-Place = Callable[[list[str]], pd.DataFrame]
-
-
-def widget(found: SemanticMap, k: int | None = None, beside: str = "group") -> Explorer:
-    """The number of clusters, compared with the prompts' own labels, a search, your own texts, and below them a map with
-    a lasso that lists points; `k` and `beside` are the first values."""
-    own = "" if found.own is None else "\n".join(found.own["text"])
-    return cluster_widget(
-        found.embeddings["bare"], found.prompts, found.coordinates, found.clusters, beside, found.place, own, k
-    )
 
 
 class MapExplorer(Explorer):
     """An `Explorer` with a lasso below it."""
 
     def __init__(self, controls: dict[str, Any], draw: Callable[..., View], show: Callable[..., Any]) -> None:
-        from .explore_lasso import Lasso
-
         super().__init__(controls, draw)
         self.lasso = Lasso()
         self._show = show
@@ -63,55 +48,35 @@ class MapExplorer(Explorer):
             self._show(self.lasso, *self.values)
 
 
-def cluster_widget(
-    embeddings: np.ndarray,
-    prompts: pd.DataFrame | Sequence[str],
-    coordinates: np.ndarray,
-    clusters: Clusters,
-    beside: str = "group",
-    place: Place | None = None,
-    own: str = "",
-    k: int | None = None,
-) -> MapExplorer:
-    """A slider for k and the map colored by k-means clusters, next to the prompts' own labels if they have some.
+def widget(found: SemanticMap, k: int | None = None, beside: str = "group") -> MapExplorer:
+    """A slider for k and the map colored by k-means clusters, next to the prompts' own labels if they have some, with a
+    search and your own texts; below, a map with a lasso that lists points.
 
     A cluster has the color of the label with which it shares most prompts, a hull, and a name from its own words. With
     more than 2000 prompts, k-means starts once instead of four times.
 
     Args:
-        embeddings: (n, d), rows of length 1.
-        prompts: n rows with `prompt`, `dataset` and `group`; or n plain texts, which are drawn with their clusters only.
-        coordinates: (n, 2), as `embedding_map` returns them.
-        clusters: existing clusters, which are shown first.
+        found: the measured clusters are shown first.
+        k: the first number of clusters; None is the measured one.
         beside: "group" or "dataset", the first coloring of the left map.
-        place: the function that places your own texts, such as `SemanticMap.place`; None offers no field for them.
-        own: your own texts at the start, one per line.
-        k: the first number of clusters; None is the number of `clusters`.
-
-    Raises:
-        ValueError: for different numbers of rows, and for prompts with only one of the two labels.
     """
-    frame = prompts if isinstance(prompts, pd.DataFrame) else pd.DataFrame({"prompt": list(prompts)})
-    labeled = any(name in frame for name in LABELS)
-    if labeled:
-        check_rows(embeddings, frame)
-    for name, rows in (("embeddings", embeddings), ("coordinates", coordinates), ("clusters.labels", clusters.labels)):
-        if len(rows) != len(frame):
-            raise ValueError(f"{name} has {len(rows)} rows but prompts has {len(frame)}; make both of the same prompts")
+    frame, clusters = found.prompts, found.clusters
     starts = STARTS if len(frame) <= MANY_ROWS else FEW_STARTS
 
     @lru_cache(8)
     def clustered(k: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The points and the names of k clusters."""
-        labels = clusters.labels if k == clusters.k else cluster(embeddings, k, clusters.seed, starts).labels
-        return map_frame(frame, coordinates, labels), names_of(frame["prompt"], labels)
+        labels = (
+            clusters.labels if k == clusters.k else cluster(found.embeddings["bare"], k, clusters.seed, starts).labels
+        )
+        return map_frame(frame, found.coordinates, labels), names_of(frame["prompt"], labels)
 
     @lru_cache(8)
     def placed(own: str) -> pd.DataFrame | None:
         texts = [line.strip() for line in own.splitlines() if line.strip()]
-        return place(texts) if place is not None and texts else None
+        return found.place(texts) if texts else None
 
-    def draw(k: int, search: str = "", own: str = "", beside: str | None = None) -> View:
+    def draw(k: int, search: str, own: str, beside: str | None = None) -> View:
         points, names = clustered(k)
         stars = placed(own)
         hits = matching(points["prompt"], search)
@@ -125,18 +90,18 @@ def cluster_widget(
     def show(lasso: Any, *values: Any) -> None:
         chosen = dict(zip(controls, values, strict=True))
         points, names = clustered(chosen["k"])
-        lasso.show(points, names, chosen.get("beside", "cluster"), placed(chosen.get("own", "")), chosen["search"])
+        lasso.show(points, names, chosen.get("beside", "cluster"), placed(chosen["own"]), chosen["search"])
 
     most = min(MOST_CLUSTERS, len(frame))
     first = ("clusters.k", "Clusters k", clusters.k) if k is None else ("k", "Clusters k", k)
     controls: dict[str, Any] = {"k": slider(*first, 1, most, "How many clusters k-means makes")}
-    if labeled:
+    if found.labeled:
         names = {COLORINGS[name]: name for name in ("group", "dataset")}
         controls["beside"] = choice("beside", "Compare with", beside, names, "The labels that color the left map")
     controls["search"] = field(ipywidgets.Text, "Search", "", "words", "Prompts without all these words become pale")
-    if place is not None:
-        hint = "one text per line"
-        controls["own"] = field(ipywidgets.Textarea, "Your texts", own, hint, "They are drawn as stars on the map")
+    own = "" if found.own is None else "\n".join(found.own["text"])
+    hint = "one text per line"
+    controls["own"] = field(ipywidgets.Textarea, "Your texts", own, hint, "They are drawn as stars on the map")
     return MapExplorer(controls, draw, show)
 
 
@@ -183,8 +148,8 @@ def sizes_note(points: pd.DataFrame, k: int) -> str:
 
 def cluster_figure(
     points: pd.DataFrame,
-    beside: str | None = None,
-    names: pd.DataFrame | None = None,
+    beside: str | None,
+    names: pd.DataFrame,
     own: pd.DataFrame | None = None,
     shown: np.ndarray | None = None,
 ) -> Figure:
@@ -193,11 +158,10 @@ def cluster_figure(
     Args:
         points: as `map_frame` returns them.
         beside: "group" or "dataset"; None draws only the clusters.
-        names: cluster and name; None makes them from the prompts.
+        names: cluster and name.
         own: texts that are drawn as stars, as `place` returns them.
         shown: (n,) booleans; the other points are pale.
     """
-    names = names_of(points["prompt"], points["cluster"].to_numpy()) if names is None else names
     size = NAME_SIZE if len(names) <= MANY_NAMES else SMALL_NAME_SIZE
     if len(names) > MANY_NAMES:
         names = names.assign(name=names["name"].str.partition(",")[0])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from ...drawing.layout import arranged
 from ...drawing.page_width import Width, wide_figure
@@ -83,8 +84,6 @@ def listed(rows: pd.DataFrame) -> str:
 
 def lasso_figure(points: pd.DataFrame, names: pd.Series, column: str, own: pd.DataFrame | None) -> Any:
     """The map as one trace of points, so that a selection is reported only once, with hulls, names and stars."""
-    import plotly.graph_objects as go
-
     marks = class_marks(points, column)
     dots = go.Scatter(
         x=points["x"].to_numpy(np.float32),

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from ...extras import extra
 from ...tasks.cache import ArrayCache, cache_folder, digest_of
+from ...tasks.prompts import listed
 from .agreement import LABELS, check_rows, entropy
 
 METHODS = ("umap", "pca", "tsne")
@@ -55,8 +57,6 @@ def templated(frame: pd.DataFrame, manifest: Mapping[str, Mapping[str, Any]] | N
     Give the total: 5 pillows from Gus and 8 from the attic.
     Answer:
     """
-    from ...tasks.prompts import listed
-
     manifest = manifest or {}
     shells = {name: _shell(str(name), manifest.get(name, {})) for name in frame["dataset"].unique()}
     return [
@@ -106,8 +106,6 @@ def embedding_map(embeddings: np.ndarray, method: str = "umap", seed: int = 0, c
 
 
 def _placed(matrix: np.ndarray, method: str, seed: int) -> np.ndarray:
-    from threadpoolctl import threadpool_limits
-
     with threadpool_limits(limits=1):  # sums in a different order would move points
         place = {"umap": _umap, "tsne": _tsne, "pca": _pca}[method]
         return np.ascontiguousarray(place(matrix, seed), dtype=np.float32)  # (n, 2)

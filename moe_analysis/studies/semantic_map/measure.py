@@ -88,7 +88,8 @@ class SemanticMap(Result):
             texts: at least one.
 
         Returns:
-            One row per text: x, y, text, cluster, name (of the cluster), nearest (prompt) and cosine.
+            One row per text: x, y, text, cluster (with the nearest center), name (of the cluster), nearest (the prompt
+            with the highest cosine) and cosine.
 
         Raises:
             ValueError: for no texts, and texts that cannot be embedded.

@@ -17,31 +17,11 @@ def place(found: Any, texts: Sequence[str]) -> pd.DataFrame:
     """Where texts are on the map: among their nearest prompts by cosine; nearer prompts count more.
 
     Not all methods of the map can place further texts, but this works for each of them. A text that is a prompt of the
-    map is at the place of that prompt.
-
-    Args:
-        found: the result of `measure`.
-        texts: at least one.
-
-    Returns:
-        One row per text: x, y, text, cluster (with the nearest center), name (of the cluster), nearest (the prompt with
-        the highest cosine) and cosine.
-
-    Raises:
-        ValueError: for no texts, one text that is not in a list, and texts that cannot be embedded.
+    map is at the place of that prompt. Arguments, columns and errors are those of `SemanticMap.place`.
     """
     check_texts(texts, "texts", least=1)
-    own = embedded(found, texts)  # (texts, d)
-    return placed(own, list(texts), found)
-
-
-def embedded(found: Any, texts: Sequence[str]) -> np.ndarray:
-    """(texts, d), by the model that embedded the map."""
-    return Embedder(found.embedder).fit(found.prompts["prompt"]).transform(texts)
-
-
-def placed(own: np.ndarray, texts: list[str], found: Any) -> pd.DataFrame:
-    """`place` of embeddings (texts, d)."""
+    prompts = found.prompts["prompt"]
+    own = Embedder(found.embedder).fit(prompts).transform(texts)  # (texts, d)
     cosines = np.clip(own @ found.embeddings["bare"].T, -1, 1)  # (texts, n)
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, : min(NEAREST, cosines.shape[1])]  # (texts, m)
     weight = 1 / (1 - np.take_along_axis(cosines, nearest, 1) + 1e-6)  # (texts, m)
@@ -53,10 +33,10 @@ def placed(own: np.ndarray, texts: list[str], found: Any) -> pd.DataFrame:
         {
             "x": places[:, 0],
             "y": places[:, 1],
-            "text": texts,
+            "text": list(texts),
             "cluster": clusters,
             "name": names.loc[clusters].to_numpy(),
-            "nearest": found.prompts["prompt"].to_numpy()[nearest[:, 0]],
+            "nearest": prompts.to_numpy()[nearest[:, 0]],
             "cosine": np.take_along_axis(cosines, nearest[:, :1], 1)[:, 0],
         }
     )

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32
 from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, note_below, use_style
 from .draw_span import COUNT_LABELS
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import Approximation
+from .measure import Approximation
 
 FINE_TICKS, COARSE_TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -62,8 +61,6 @@ def draw_errors(panel: Any, table: pd.DataFrame, counts: list[str]) -> None:
 
 
 def count_handles(counts: list[str]) -> list[Any]:
-    from matplotlib.lines import Line2D
-
     handles = [
         Line2D([], [], linestyle="", marker=MARKERS[index], color="0.3", label=COUNT_LABELS[count])
         for index, count in enumerate(counts)
@@ -75,8 +72,6 @@ def count_handles(counts: list[str]) -> list[Any]:
 
 def interactive(found: Approximation) -> go.Figure:
     """One column per family, one symbol per way of counting; hover shows size, mean and range."""
-    from plotly.subplots import make_subplots
-
     summary = found.summary
     families, counts = summary["family"].unique(), summary["count"].unique()
     titles = [f"{family} targets" for family in families]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import interval_of, points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, figure, note_below, use_style
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import Intuition
+from .measure import Intuition
 
 PRIOR_COLORS = {"none": "#5A5A5A", "aligned": "#009E73", "mismatched": "#D55E00"}
 PRIOR_LABELS = {"none": "no prior", "aligned": "aligned prior", "mismatched": "mismatched prior"}
@@ -87,8 +85,6 @@ def draw_ratios(panel: Any, ratios: pd.DataFrame) -> None:
 
 def interactive(found: Intuition) -> go.Figure:
     """Line searches on the left; gradient noise on the right, one line per prior and seed."""
-    from plotly.subplots import make_subplots
-
     fig = make_subplots(1, 2, subplot_titles=["loss along the line from prior to router", "router gradient noise"])
     for color, (case, line) in zip(CASE_COLORS, found.searches.groupby("case", sort=False)):
         fig.add_scatter(

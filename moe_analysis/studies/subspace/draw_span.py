@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
 from ...drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, note_below, use_style
+from .measure import Span
 from .theorems import LABELS
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import Span
 
 COUNT_LABELS = {
     "factors": "budget for factors only",
@@ -110,8 +108,6 @@ def interactive(found: Span) -> go.Figure:
 
     Hover shows I, J, both ranks, predicted and measured span; budget, size and span.
     """
-    from plotly.subplots import make_subplots
-
     ranks, budgets = found.ranks, found.budgets
     counts = budgets["count"].unique()
     fig = make_subplots(1, 1 + len(counts), subplot_titles=["Lemma 4.1", *(COUNT_LABELS[count] for count in counts)])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
 
 from ...drawing.diagram import EXPERT_COLORS, SIGNAL, arrow, box, circle, trapezoid
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of, points_of
 from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import Systems
+from .measure import Systems
 
 TOLD = ["I", "J", "experts", "span", "factor_parameters", "parameters"]
 FROZEN, PRIOR = "#D9D9D9", "#CC79A7"
@@ -151,8 +148,6 @@ def interactive(found: Systems) -> go.Figure:
 
     Hover shows I, J, experts, measured span and parameters; buttons count only the factors, or also the router.
     """
-    import plotly.graph_objects as go
-
     fig = go.Figure()
     tables = dict(list(found.sizes.groupby("system", sort=False)))
     for system, table in tables.items():

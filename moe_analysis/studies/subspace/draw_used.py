@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of, points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, figure, method_color, note_below, use_style
+from .measure import Used
 from .used import USED_MEASURES
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import Used
 
 ROUNDING = 1e-14  # energy of float32's rounding: smaller values of recorded gates are meaningless
 
@@ -102,8 +100,6 @@ def layer_labels(used: pd.DataFrame, modules: list[str]) -> list[str]:
 
 def interactive(found: Used) -> go.Figure:
     """Energy curves on the left, the ranks of every layer on the right, with one button per measure."""
-    from plotly.subplots import make_subplots
-
     titles = ["share of energy beyond the first k directions", "directions used by layer"]
     fig = make_subplots(1, 2, subplot_titles=titles)
     methods = found.used["method"].unique()

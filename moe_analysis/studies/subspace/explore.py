@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from ...drawing.explorer import Explorer, View, choice, slider
 from ...drawing.style import FULL_WIDTH, figure, use_style
 from ...evidence import counted
 from .draw_span import draw_heat, draw_kinds
+from .measure import Span
 from .parameters import PAPER_DOWN, PAPER_UP
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from .measure import Span
 
 RING = {
     "marker": "o",

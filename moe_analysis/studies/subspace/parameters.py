@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import pandas as pd
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from ...adapters import MoeLora, MoeLoraConfig, Sira, SiraConfig, TRex, TRexConfig
 
 PAPER_EXPERTS, PAPER_RANK = 8, 4  # LoRA-MoE and SiRA of T-REX's comparison, against 4 down and 8 up vectors
 PAPER_DOWN, PAPER_UP = 4, 8
@@ -37,10 +43,6 @@ def backbone_parameters(base: Any, configs: Mapping[str, Any], reference: str = 
     3  mix-and-match       45072   0.000
     4          T-REX       45072   0.000
     """
-    from copy import deepcopy
-
-    from peft import get_peft_model
-
     if reference not in configs:
         raise ValueError(f"reference = {reference!r} is not one of the methods {', '.join(configs)}; add it")
     counts = {name: trainable(get_peft_model(deepcopy(base), config)) for name, config in configs.items()}
@@ -60,8 +62,6 @@ def layer_parameters(layers: Mapping[str, tuple[int, int]] | None = None) -> pd.
     1      SiRA        9216   0.389
     2     T-REX        5634   0.000
     """
-    import torch
-
     frames = []
     for layer, (width, height) in (LAYERS if layers is None else layers).items():
         with torch.device("meta"):
@@ -77,8 +77,6 @@ def layer_parameters(layers: Mapping[str, tuple[int, int]] | None = None) -> pd.
 
 def paper_modules(in_features: int, out_features: int) -> dict[str, Any]:
     """The modules of T-REX's comparison, with the sizes of its authors' code."""
-    from ...adapters import MoeLora, MoeLoraConfig, Sira, SiraConfig, TRex, TRexConfig
-
     mixture = MoeLoraConfig(num_experts=PAPER_EXPERTS, r=PAPER_RANK)
     sira = SiraConfig(num_experts=PAPER_EXPERTS, r=PAPER_RANK)
     trex = TRexConfig(num_down=PAPER_DOWN, num_up=PAPER_UP)
@@ -108,10 +106,6 @@ def parameters_of_sizes(sizes: Sequence[tuple[int, int, int]], in_features: int,
     3  LoRA-MoE        2     2         768
     4      LoRA        1     1         512
     """
-    import torch
-
-    from ...adapters import MoeLora, MoeLoraConfig, TRex, TRexConfig
-
     pair, rows = in_features + out_features, []
     with torch.device("meta"):
         for num_down, num_up, span in sizes:
@@ -138,11 +132,6 @@ def figure1_parameters(in_features: int, out_features: int, num_down: int = 2, n
     1  LoRA-MoE        6               1536        2304
     2     T-REX        6                640        1410
     """
-    from peft import LoraConfig, get_peft_model
-    from torch import nn
-
-    from ...adapters import MoeLora, MoeLoraConfig, TRex, TRexConfig
-
     experts, layer = num_down * num_up, (in_features, out_features)
     linear = nn.Sequential(nn.Linear(*layer, bias=False))
     systems = {

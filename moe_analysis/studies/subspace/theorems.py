@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from ...evidence.intervals import mean_interval
 from ...theory.trex_approximation import COUNTS, FAMILIES, approximation_errors, target_family
@@ -33,8 +34,6 @@ def approximation_frame(
     >>> found["family"].unique().tolist(), found["count"].unique().tolist()
     (['shared', 'clustered', 'unstructured'], ['factors', 'factors+gates', 'factors+router'])
     """
-    from threadpoolctl import threadpool_limits
-
     frames = []
     with threadpool_limits(1):  # for such small matrices, several threads of BLAS only wait for each other
         for family, seed, count in product(FAMILIES, seeds, COUNTS):

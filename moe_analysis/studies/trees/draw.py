@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of, points_of
 from ...drawing.style import BANDS, FULL_WIDTH, PALETTE, figure, note_below, use_style
 from ..records import layer_title
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import UsedTrees
+from .measure import UsedTrees
 
 REFERENCE = "#8A8A8A"
 CHANCE = "#B0B0B0"
@@ -142,9 +140,6 @@ def draw_datasets(panel: Any, datasets: pd.DataFrame) -> None:
 
 def interactive(found: UsedTrees) -> go.Figure:
     """Every measure over training, chosen from a menu, and entropy by module and data set, averaged over seeds."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
     fig = make_subplots(rows=1, cols=2, subplot_titles=["over training", "entropy by data set"])
     bands, shown = found.module_bands, next(iter(LABELS))
     modules = list(bands["module"].unique())

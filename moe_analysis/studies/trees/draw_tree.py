@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged, width_for
 from ...drawing.marks import menu_of
 from ...drawing.style import BASE, FULL_WIDTH, LIGHT, NOTE, figure, note_below, text_on, use_style
 from ...evidence import counted
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from .measure import TokenTree
+from .measure import TokenTree
 
 ROOT = "#D9D9D9"
 LARGEST = 26.0  # points
@@ -151,8 +149,6 @@ def draw_edge(panel: Any, node: pd.Series, parent: pd.Series, named: bool, lette
 
 def interactive(found: TokenTree) -> go.Figure:
     """One tree at a time; a menu chooses the token, hover shows a node's expert, score, key similarity, contribution."""
-    import plotly.graph_objects as go
-
     shown, fig, owners = found.shown, go.Figure(), []
     words = shown.drop_duplicates("token").sort_values("token").set_index("token")["word"]
     for place, tree in shown.groupby("token", sort=True):
@@ -184,24 +180,12 @@ def interactive(found: TokenTree) -> go.Figure:
 
 def tree_traces(tree: pd.DataFrame) -> list[go.Scatter]:
     """Edges, and the nodes on top of them."""
-    import plotly.graph_objects as go
-
     placed = tree_layout(tree)
-    by_node = placed.set_index("node")
     colors = [expert_color(int(expert)) for expert in placed["expert"]]
-    edges = []
-    for _, node in placed[placed["parent"] >= 0].iterrows():
-        parent = by_node.loc[node["parent"]]
-        edges.append(
-            go.Scatter(
-                x=[node["x"], parent["x"]],
-                y=[node["y"], parent["y"]],
-                mode="lines",
-                hoverinfo="skip",
-                showlegend=False,
-                line={"color": "#9A9A9A", "width": 1 + 5 * float(np.clip(abs(node["score"]), 0, 1))},
-            )
-        )
+    edges = [
+        edge_trace(node, parent, width=1 + 5 * float(np.clip(abs(node["score"]), 0, 1)))
+        for node, parent in edges_of(placed)
+    ]
     nodes = go.Scatter(
         x=placed["x"],
         y=placed["y"],
@@ -219,6 +203,24 @@ def tree_traces(tree: pd.DataFrame) -> list[go.Scatter]:
         textfont={"color": [text_on(color) for color in colors]},
     )
     return [*edges, nodes]
+
+
+def edges_of(placed: pd.DataFrame) -> Iterator[tuple[pd.Series, pd.Series]]:
+    """Each node below the root, and its parent."""
+    by_node = placed.set_index("node")
+    for _, node in placed[placed["parent"] >= 0].iterrows():
+        yield node, by_node.loc[node["parent"]]
+
+
+def edge_trace(node: pd.Series, parent: pd.Series, **line: Any) -> go.Scatter:
+    return go.Scatter(
+        x=[node["x"], parent["x"]],
+        y=[node["y"], parent["y"]],
+        mode="lines",
+        hoverinfo="skip",
+        showlegend=False,
+        line={"color": "#9A9A9A", **line},
+    )
 
 
 def hover(node: pd.Series) -> str:

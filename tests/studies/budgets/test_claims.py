@@ -12,7 +12,7 @@ from moe_analysis.evidence import Effect
 from moe_analysis.studies.budgets import claims, claims_layers, claims_time, gaps
 from moe_analysis.studies.budgets.differences import layers_table
 from moe_analysis.studies.budgets.points import budget_points
-from moe_analysis.studies.budgets.results import budget_results, with_layers
+from moe_analysis.studies.budgets.results import budget_results
 from moe_analysis.studies.systems.endpoints import inside_parts, task_table
 
 BUDGETS = (20_000, 80_000)
@@ -133,7 +133,7 @@ def test_the_best_size_is_chosen_by_the_other_seeds():
 def test_more_layers_are_a_family_per_endpoint():
     heights = dict(zip(LAYERS, (0.40, 0.50, 0.40)))
     found = found_of(heights, noise=0.001)
-    layered = with_layers(found.results, LAYERS)
+    layered = found.results.assign(layers=found.results["method"].map(LAYERS))
     points = budget_points(layered)
     found.points = points.assign(layers=points["method"].map(LAYERS))
     names = told(claims_layers.claims(found))

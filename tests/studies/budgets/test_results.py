@@ -11,7 +11,7 @@ import torch
 
 import moe_analysis as ma
 from moe_analysis.studies.budgets.points import COLUMNS, check_results
-from moe_analysis.studies.budgets.results import budget_results, sizes_of, with_layers
+from moe_analysis.studies.budgets.results import budget_results, sizes_of
 from moe_analysis.studies.systems.scores import scores
 
 BACKBONE = torch.nn.ModuleDict({"up_proj": torch.nn.Linear(8, 12), "down_proj": torch.nn.Linear(12, 8)})
@@ -71,8 +71,3 @@ def test_tables_of_another_suite_are_a_part_of_their_own():
 def test_active_parameters_leave_idle_experts_out_and_count_the_router():
     config = ma.MoeLoraConfig(num_experts=4, top_k=1, r=2, target_modules=["up_proj"])
     assert sizes_of(config, BACKBONE) == {"trainable": 4 * 40 + 32, "active": 40 + 32, "operations": 40 + 32}
-
-
-def test_numbers_of_layers_choose_their_methods():
-    table = pd.DataFrame({"method": ["S'MoRE", "LoRA", "S'MoRE, L = 1"]})
-    assert with_layers(table, {"S'MoRE": 2, "S'MoRE, L = 1": 1})["layers"].tolist() == [2, 1]

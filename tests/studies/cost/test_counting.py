@@ -9,7 +9,7 @@ import pytest
 
 from moe_analysis.studies.cost import counting
 from moe_analysis.studies.cost.claims import ROUNDING, claims, module_claim, router_claims, table_claims
-from moe_analysis.studies.cost.measure import example_tree, measure_adapters, measure_tree
+from moe_analysis.studies.cost.measure import measure_adapters, measure_tree
 from moe_analysis.theory.cost import cost
 
 
@@ -131,6 +131,6 @@ def test_no_check_is_claimed_by_two_figures():
 
 
 def test_the_example_tree_has_two_layers_of_two_children():
-    tree = example_tree()
+    tree = measure_tree().tree
     assert tree["layer"].tolist() == [2, 1, 1, 0, 0, 0, 0]
     assert tree.groupby("parent")["score"].sum().to_numpy() == pytest.approx(1.0)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from moe_analysis.studies.cost import counting, draw_adapters, draw_routers, draw_tables, draw_tree
-from moe_analysis.studies.cost.measure import example_tree, measure_routers, measure_tables, measure_tree
+from moe_analysis.studies.cost.measure import measure_routers, measure_tables, measure_tree
 from tests.studies.fake_result import Found
 
 
@@ -24,7 +24,7 @@ def shares() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def tree() -> pd.DataFrame:
-    return example_tree()
+    return measure_tree().tree
 
 
 @pytest.fixture(scope="module")

@@ -97,10 +97,6 @@ def test_deep_models_show_their_first_and_last_layer_and_two_between(bands):
     names = [f"layers.{number}" for number in range(28)]
     assert spread(names) == ["layers.0", "layers.9", "layers.18", "layers.27"] and len(spread(names)) == MOST_LAYERS
     assert spread(names[:2]) == names[:2] and layer_title("lm_head") == "lm_head"
-    chosen = plot(Found(bands=bands["layer"]), layers=["layers.1"])
-    assert [panel.get_title(loc="left") for panel in grid(chosen)[0]] == ["layer 1"]
-    with pytest.raises(ValueError, match="layers has layers.7, which the bands do not have; choose from layers.0"):
-        plot(Found(bands=bands["layer"]), layers=["layers.7"])
 
 
 def test_the_twin_shows_one_module_and_its_menu_chooses_another(explorer):

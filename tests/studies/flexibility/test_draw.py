@@ -22,8 +22,6 @@ from moe_analysis.studies.flexibility.measure import (
     FIGURE3_OUTPUTS,
     SYSTEMS,
     enumerated_outputs,
-    figure3_outputs,
-    figure3_trees,
 )
 from moe_analysis.studies.trees import draw_tree as draw_token
 from moe_analysis.studies.trees.draw_tree import (
@@ -97,8 +95,8 @@ def test_an_unknown_system_is_refused(numbers):
 
 
 def test_equal_outputs_share_a_letter_and_a_color():
-    outputs = figure3_outputs()
-    fig = draw_trees.plot(measure_trees())
+    found = measure_trees()
+    outputs, fig = found.outputs, draw_trees.plot(found)
     panels = np.array(fig.axes).reshape(2, 3)
     letters = [
         [text.get_text() for text in panel.texts if text.get_text().startswith("output ")] for panel in panels[1]
@@ -112,8 +110,8 @@ def test_equal_outputs_share_a_letter_and_a_color():
 
 
 def test_the_three_trees_are_drawn_with_the_papers_names():
-    fig = draw_trees.plot(measure_trees())
-    for panel, (label, tree) in zip(fig.axes[:3], figure3_trees().items()):
+    found = measure_trees()
+    for panel, (label, tree) in zip(draw_trees.plot(found).axes[:3], found.trees.items()):
         leaves = [f"0,{leaf}" for _, below in tree for leaf, _ in below]
         names = {text.get_text(): text.get_position() for text in panel.texts}
         assert panel.get_title(loc="center") == f"({label})" and set(names) == {"$x'$", "1,1", "1,2", *leaves}
@@ -214,7 +212,8 @@ def test_enumeration_reaches_the_papers_numbers_and_the_claims_say_so():
 
 
 def test_the_three_trees_have_the_same_experts_and_one_two_or_three_outputs():
-    trees, outputs = figure3_trees(), figure3_outputs()
+    three = measure_trees()
+    trees, outputs = three.trees, three.outputs
     uses = [
         (sorted(parent for parent, _ in tree), sorted(leaf for _, below in tree for leaf, _ in below))
         for tree in trees.values()
@@ -223,7 +222,7 @@ def test_the_three_trees_have_the_same_experts_and_one_two_or_three_outputs():
     found = {system: len(set(values)) for system, values in outputs.items()}
     assert found == FIGURE3_OUTPUTS
     assert outputs["S'MoRE*"][1] == outputs["S'MoRE*"][2] != outputs["S'MoRE*"][0]
-    assert trees_claim(measure_trees()).verdict == "holds"
+    assert trees_claim(three).verdict == "holds"
     wrong = ThreeTrees(trees=trees, outputs={**outputs, "MoMOR": outputs["S'MoRE"]})
     assert trees_claim(wrong).verdict == "fails"
 

@@ -9,12 +9,12 @@ import pytest
 from moe_analysis.studies.optimizers.curves import (
     at_best_rates,
     best_rates,
-    curve_bands,
     outcomes,
     progress_curves,
     relative_gains,
     runs_at,
 )
+from moe_analysis.studies.records import seed_bands
 from tests.studies.fake_runs import fake_run
 
 FORMS = ("SGD", "RSGD", "gSGD", "gRSGD")
@@ -54,7 +54,8 @@ def test_curves_hold_every_training_step_and_every_evaluation():
 
 
 def test_bands_hold_the_seeds_extremes():
-    bands = curve_bands(progress_curves([run("RSGD", 0, 3.0), run("RSGD", 1, 5.0)], window=1))
+    curves = progress_curves([run("RSGD", 0, 3.0), run("RSGD", 1, 5.0)], window=1)
+    bands = seed_bands(curves, ["measure", "method", "step"])
     first = bands[(bands["measure"] == "train loss") & (bands["step"] == 1)].iloc[0]
     assert first[["mean", "low", "high", "seeds"]].tolist() == [4.0, 3.0, 5.0, 2]
 

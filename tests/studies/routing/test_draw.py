@@ -99,7 +99,7 @@ def test_a_panel_for_every_method_on_one_scale_and_in_one_order_of_rows(frames):
     assert [tick.get_text() for tick in panels[0].get_yticklabels()] == order
     assert fig.get_supxlabel() == "2 seeds, 4 steps. One router of each system, seed 1: layer 1, q_proj."
     assert overlaps(fig) == [] and outside(fig) == []
-    twin = draw_experts.specialists_explorer(own)
+    twin = draw_experts.interactive(Found(shown=own))
     assert [list(trace.y) for trace in twin.data] == [order] * len(METHODS)
 
 
@@ -207,7 +207,7 @@ def test_runs_and_the_meaning_of_bars_stand_below_and_no_texts_meet(frames, pane
 
 
 def test_each_choice_of_the_menus_shows_what_it_names(frames):
-    fig = draw_experts.specialists_explorer(frames["shares"])
+    fig = draw_experts.interactive(Found(shown=frames["shares"]))
     buttons = fig.layout.updatemenus[0].buttons
     assert len(buttons) == len(fig.data) == 18 and sum(trace.visible is True for trace in fig.data) == 1
     assert all(sum(button.args[0]["visible"]) == 1 for button in buttons)

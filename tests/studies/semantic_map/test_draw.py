@@ -17,6 +17,7 @@ from moe_analysis.studies.semantic_map.draw_contents import plot as contents_plo
 from moe_analysis.studies.semantic_map.maps import cluster_profile, map_frame
 from moe_analysis.studies.semantic_map.measure import ClusterContents, names_of
 from moe_analysis.studies.semantic_map.neighbors import neighbor_agreement, neighbor_shares
+from tests.studies.fake_result import Found
 
 DATASETS = {f"task_{index}": f"group {index % 4}" for index in range(12)}
 SAMPLE = pd.DataFrame(
@@ -60,7 +61,8 @@ OWN = pd.DataFrame({"x": [0.1], "y": [0.2], "text": ["<i>mine</i>"], "name": ["r
 
 @pytest.fixture(scope="module")
 def axes(points, table, neighbors) -> list:
-    return plots.semantic_map(points, NAMES, table, neighbors, OWN).axes
+    found = Found(points=points, names=NAMES, agreement=table, neighbors=neighbors, own=OWN, labeled=True)
+    return plots.plot(found).axes
 
 
 def dots(panel) -> list:
@@ -122,7 +124,7 @@ def test_bars_are_the_neighbor_shares_with_a_tick_at_chance(axes, neighbors) -> 
 
 
 def test_each_button_shows_every_prompt_once_in_one_coloring(points) -> None:
-    page = pages.semantic_map_interactive(points, NAMES)
+    page = pages.interactive(Found(points=points, names=NAMES, own=None))
     buttons = page.layout.updatemenus[0].buttons
     assert [button.label for button in buttons] == ["predefined group", "data set", "semantic cluster"]
     sizes = []
@@ -146,7 +148,7 @@ def written(page, coloring: str) -> set[str]:
 
 
 def test_a_page_has_a_hull_for_each_cluster_and_names_on_the_map(points) -> None:
-    page = pages.semantic_map_interactive(points, NAMES)
+    page = pages.interactive(Found(points=points, names=NAMES, own=None))
     assert len(page.layout.shapes) == 3
     clusters = {"red, coin", "cat &lt;b&gt;", "a long name of some words"}
     assert written(page, "predefined group") == written(page, "semantic cluster") == clusters
@@ -155,13 +157,13 @@ def test_a_page_has_a_hull_for_each_cluster_and_names_on_the_map(points) -> None
 
 
 def test_the_hover_names_data_set_group_and_cluster_and_shows_the_prompt_as_text(points) -> None:
-    first = pages.semantic_map_interactive(points, NAMES, OWN).data[0]
+    first = pages.interactive(Found(points=points, names=NAMES, own=OWN)).data[0]
     hover = "task_0 &amp; &lt;b&gt;1&lt;/b&gt;<br><b>task_0</b> (group 0), cluster 1: cat &lt;b&gt;"
     assert first.hovertext[1] == hover and first.hovertemplate == "%{hovertext}<extra></extra>"
 
 
 def test_the_texts_that_a_page_lists_are_those_of_the_points_that_tell_their_row(points) -> None:
-    page = pages.semantic_map_interactive(points, NAMES)
+    page = pages.interactive(Found(points=points, names=NAMES, own=None))
     texts = page.layout.meta["texts"]
     assert texts["columns"] == ["prompt", "data set", "group", "cluster"]
     ordered = marks.by_group(points).reset_index(drop=True)
@@ -172,7 +174,7 @@ def test_the_texts_that_a_page_lists_are_those_of_the_points_that_tell_their_row
 
 
 def test_a_text_of_ones_own_is_a_star_whose_hover_is_text(points) -> None:
-    star = pages.semantic_map_interactive(points, NAMES, OWN).data[-1]
+    star = pages.interactive(Found(points=points, names=NAMES, own=OWN)).data[-1]
     assert star.marker.symbol == "star" and star.customdata is None
     assert star.hovertext[0].startswith("&lt;i&gt;mine&lt;/i&gt;<br>your text, cluster red, coin")
 
