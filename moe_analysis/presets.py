@@ -279,6 +279,7 @@ PRESETS = {
         "tiny",
         steps=6,
         batch_size=8,
+        seeds=(0, 1),
         rows_per_dataset=8,
         eval_rows=2,
         record_every=1,
@@ -310,7 +311,7 @@ PRESETS = {
 # what a study of many runs changes in a preset
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "optimizers": {
-        "tiny": {"steps": 4, "seeds": (0, 1), "bench_steps": 20, "bench_seeds": (10, 11)},
+        "tiny": {"steps": 4, "bench_steps": 20, "bench_seeds": (10, 11)},
         "quick": {
             "steps": 32,
             "batch_size": 16,
@@ -322,19 +323,19 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "full": {"steps": 500, "batch_size": 80, "eval_every": 50},
     },
     "comparison": {
-        "tiny": {"steps": 2, "seeds": (0, 1), "record_every": 0},
+        "tiny": {"steps": 2, "record_every": 0},
         "quick": {"steps": 20, "batch_size": 16, "eval_rows": 15, "seeds": (0, 1, 2, 3, 4), "record_every": 0},
         "long": {"seeds": (0, 1, 2, 3, 4), "record_every": 0},
         "full": {"seeds": tuple(range(8)), "record_every": 0},
     },
     "budgets": {
-        "tiny": {"steps": 2, "seeds": (0, 1), "record_every": 0},
+        "tiny": {"steps": 2, "record_every": 0},
         "quick": {"steps": 20, "batch_size": 16, "eval_rows": 15, "record_every": 0},
         "long": {"record_every": 0},
         "full": {"record_every": 0},
     },
     "structures": {
-        "tiny": {"steps": 4, "seeds": (0, 1)},
+        "tiny": {"steps": 4},
         "quick": {"steps": 50, "batch_size": 16, "rows_per_dataset": 60, "eval_rows": 5, "record_every": 10},
         "full": {"record_every": 20},
     },
@@ -350,7 +351,7 @@ def preset(name: str | None = None) -> Preset:
     Example:
         >>> settings = preset("tiny")
         >>> settings.steps, settings.seeds
-        (6, (0, 1, 2))
+        (6, (0, 1))
         >>> settings.sized("optimizers").steps, settings.config("T-REX", seed=0).adapter.num_up
         (4, 8)
     """

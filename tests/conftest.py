@@ -40,7 +40,6 @@ LONG = (
     "test_docs.py",
     "adapters/test_shapes.py",
     "test_readme.py",
-    "peft_bridge/test_two_processes.py",
     "test_numerics.py",
     "fuzz/test_fuzz_run_loader.py",
 )

@@ -28,11 +28,28 @@ pytest_plugins = ["tests.browser"]
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = "01_semantic_clusters.ipynb"  # the one that computes least on the tiny preset
 SENTENCES = "sentences.ipynb"  # written here: a model that takes no training, and its widget
-TRAINING, STEPS = "training.ipynb", 600  # some seconds, of which a panel shows the middle
-TRAIN = f"""import moe_analysis as ma
+TRAINING, STEPS = "training.ipynb", 60
+LOOKED = "looked"  # the file that lets the training go on from its middle
+TRAIN = f"""import time
+from pathlib import Path
+import moe_analysis as ma
+from moe_analysis.training.trainer import AdapterTrainer
+
+whole_step = AdapterTrainer.training_step
+
+def slow_step(trainer, *arguments, **named):
+    time.sleep(0.05)  # the numbers of a panel are written once a second
+    while trainer.state.global_step == {STEPS - 20} and not Path("{LOOKED}").exists():
+        time.sleep(0.05)
+    return whole_step(trainer, *arguments, **named)
+
+AdapterTrainer.training_step = slow_step
 adapter = ma.MoeLoraConfig(num_experts=8, top_k=2, target_modules=["q_proj", "v_proj"])
 config = ma.TrainConfig(adapter=adapter, datasets=["add_small", "where_is"], steps={STEPS}, batch_size=8, eval_rows=2)
-run = ma.train(config, "trained")"""
+try:
+    run = ma.train(config, "trained")
+finally:
+    AdapterTrainer.training_step = whole_step"""
 SENTENCE = (
     """import peft, torch
 import moe_analysis as ma
@@ -60,6 +77,7 @@ MAP = (
 found = ma.papers.trex_fig4({TEXTS!r}, embedder="tfidf", method="pca")""",
     "found.widget()",
 )
+BOTH = "both.ipynb"
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 TOKEN = "of-this-test-alone"
 STARTS, RUNS = 60, 180  # seconds that the server and a notebook may take on shared cores
@@ -112,7 +130,14 @@ def furnish(home: Path) -> dict[str, str]:
     """The environment of a server that reads and writes nothing outside `home`, with the notebooks in home/notebooks."""
     (home / "notebooks").mkdir(parents=True)
     shutil.copy(ROOT / "notebooks" / NOTEBOOK, home / "notebooks")
-    for name, sources in ((SENTENCES, SENTENCE), (PATHS, WALK), (LASSO, MAP), (TRAINING, (TRAIN, "run.finished"))):
+    training = (TRAIN, "run.finished")
+    for name, sources in (
+        (SENTENCES, SENTENCE),
+        (PATHS, WALK),
+        (LASSO, MAP),
+        (BOTH, (*MAP, *WALK)),
+        (TRAINING, training),
+    ):
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), home / "notebooks" / name)
     for path, content in (
@@ -185,18 +210,27 @@ def stop(lab: Lab, server: subprocess.Popen) -> None:
             continue
 
 
+PROMPTS = (
+    """const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(one => one.textContent);"""
+)
+WIDTHS = (1280, 390)  # of a desktop and of a phone
+
+
 def run_all(page: Any, wait: bool = True) -> None:
-    """Menu Run, Run All Cells; returns when every code cell has a number, or at once."""
+    """Menu Run, Run All Cells; returns when every code cell has a number that it had not before, or at once."""
     # what is run before the status bar names a kernel is lost
     page.locator(".jp-StatusBar-TextItem", has_text="| Idle").wait_for(timeout=1000 * STARTS)
     page.locator(".jp-CodeCell").nth(1).wait_for(timeout=1000 * STARTS)
+    before = page.evaluate(f"() => {{ {PROMPTS} return prompts; }}")
     page.locator(".lm-MenuBar-item", has_text="Run").click()
     page.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
     if not wait:
         return
     page.wait_for_function(
-        """() => { const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
-                   return prompts.length > 0 && prompts.every(prompt => /\\[\\d+\\]/.test(prompt.textContent)); }""",
+        f"""before => {{ {PROMPTS}
+            return prompts.length > 0
+                && prompts.every((prompt, cell) => /\\[\\d+\\]/.test(prompt) && prompt !== before[cell]); }}""",
+        arg=before,
         timeout=1000 * RUNS,
     )
 
@@ -229,10 +263,16 @@ def test_a_slider_moved_by_the_keyboard_changes_the_figure_in_jupyterlab(lab, ta
     assert not [url for url in tab.asked if not url.startswith((lab.url, "data:", "blob:"))]
 
 
-@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
-def test_a_sentence_that_is_typed_shows_its_experts_and_a_tapped_token_its_tree(lab, tab, width):
+def test_a_sentence_that_is_typed_shows_its_experts_and_a_tapped_token_its_tree(lab, tab):
     page = tab.page
     page.goto(lab.page(SENTENCES, alone=True))  # a phone has no room for a list of files
+    for width in WIDTHS:  # a page takes long to load, so every cell runs anew in it
+        type_sentences_and_tap(page, width)
+
+
+def type_sentences_and_tap(page: Any, width: int) -> None:
+    """Run the notebook on a desktop, and look at it on a window of this width."""
+    page.set_viewport_size({"width": WIDTHS[0], "height": 900})
     run_all(page)
     assert errors(page) == []
     page.set_viewport_size({"width": width, "height": 900})
@@ -269,7 +309,7 @@ SCENE = """() => { const plot = document.querySelector('.js-plotly-plot');
                    return [eye, plot._fullData[0].x.filter(Number.isFinite).length]; }"""
 
 
-@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+@pytest.mark.parametrize("width", WIDTHS, ids=["desktop", "phone"])
 def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab, width):
     page = tab.page
     page.set_viewport_size({"width": width, "height": 900})
@@ -312,26 +352,24 @@ LEFT = """() => { const plot = document.querySelector('.js-plotly-plot'), { xaxi
                   return { x, y, width, height, inside: places.flatMap((one, row) => one < width / 2 ? [row] : []) }; }"""
 
 
-@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+@pytest.mark.parametrize("width", WIDTHS, ids=["desktop", "phone"])
 def test_a_lasso_lists_the_prompts_that_it_encloses(lab, tab, width):
-    lasso_the_left_half(lab, tab.page, width)
+    lasso_the_left_half(lab.page(LASSO, alone=True), tab.page, width)
 
 
 def test_a_lasso_needs_no_webgl_and_a_scene_without_it_says_so(lab, chromium):
     browser = chromium.browser_type.launch(executable_path=EXECUTABLE, args=[*FLAGS, *NO_WEBGL])
     page = browser.new_page()
     page.set_default_timeout(60_000)
-    lasso_the_left_half(lab, page, 1280)
-    page.goto(lab.page(PATHS, alone=True))
-    run_all(page)
+    lasso_the_left_half(lab.page(BOTH, alone=True), page, WIDTHS[0])
     page.get_by_text("WebGL is not supported by your browser").first.wait_for()
     browser.close()
 
 
-def lasso_the_left_half(lab: Lab, page: Any, width: int) -> None:
-    """Draw around what lies in the left half of the map, and find the table that lists it."""
+def lasso_the_left_half(url: str, page: Any, width: int) -> None:
+    """Run a notebook, draw around what lies in the left half of its map, and find the table that lists it."""
     page.set_viewport_size({"width": width, "height": 900})
-    page.goto(lab.page(LASSO, alone=True))
+    page.goto(url)
     run_all(page)
     assert errors(page) == []
     area = page.locator(".js-plotly-plot .nsewdrag").first
@@ -350,7 +388,7 @@ def lasso_the_left_half(lab: Lab, page: Any, width: int) -> None:
     for corner in ((middle, top), (middle, bottom), (left, bottom), (left, top)):
         page.mouse.move(*corner, steps=4)
     page.mouse.up()
-    output = page.locator(".jp-OutputArea-output", has=page.locator(".js-plotly-plot"))
+    output = page.locator(".jp-OutputArea-output", has=page.locator(".js-plotly-plot")).first
     inside = place["inside"]
     assert 0 < len(inside) < len(TEXTS)
     output.get_by_text(f"{len(inside)} of {len(TEXTS)} prompts selected.").wait_for()
@@ -369,6 +407,7 @@ def test_a_run_shows_how_it_goes_while_it_trains(lab, tab):
     card.locator(".fact", has_text="gate entropy").wait_for(timeout=1000 * RUNS)
     begun = int(card.locator("[role='progressbar']").get_attribute("aria-valuenow"))
     lies_inside_on_both(page)
+    (lab.folder / LOOKED).touch()
     card.locator(".badge", has_text="finished").wait_for(timeout=1000 * RUNS)
     assert begun < int(card.locator("[role='progressbar']").get_attribute("aria-valuenow")) == STEPS
     assert card.count() == 1 and "test loss" in card.text_content() and errors(page) == []

@@ -155,7 +155,7 @@ def test_the_lines_load_an_adapter_of_a_model_of_the_hub_in_a_new_process(hub: P
         check = f"import torch\nprint(model.eval()(input_ids=torch.tensor({ids.tolist()})).logits.sum().item())"
         codes.append(lines.replace("path/to/this/folder", str(folder)) + f"\n{check}")
         expected.append(model(input_ids=ids).logits.sum().item())
-    told = printed(*codes, HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="1")
+    told = printed(*codes, before={"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"})
     assert [float(one) for one in told] == pytest.approx(expected, abs=1e-4)
 
 

@@ -8,13 +8,11 @@ import threading
 import warnings
 from pathlib import Path
 
-import nbformat
 import pytest
 import transformers
 
 from moe_analysis import noise
 from moe_analysis.backbones import load_backbone
-from moe_analysis.kernels import execute
 from moe_analysis.tasks.rows import SuiteWarning
 from moe_analysis.training import trainer
 from moe_analysis.training.sweep.work import attempt
@@ -56,16 +54,6 @@ def test_importing_loading_and_training_print_nothing() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (done.stdout, done.stderr) == ("", "")
-
-
-def test_a_notebooks_cells_show_nothing_that_nobody_asked_for(tmp_path: Path) -> None:
-    cells = [
-        'import moe_analysis as ma\nimport peft\nmodel, tokenizer = ma.load_backbone("compact");',
-        'model = peft.get_peft_model(model, ma.MoeLoraConfig(target_modules=["q_proj"]));',
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    nbformat.write(notebook, tmp_path / "silent.ipynb")
-    assert [cell.outputs for cell in execute(tmp_path / "silent.ipynb").cells] == [[], []]
 
 
 def test_a_bar_is_shown_once_a_loading_takes_long(capfd, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""Every notebook, top to bottom in an empty namespace, on the tiny preset; and what `figures` says when one fails.
+"""Every notebook, top to bottom in an empty namespace, on the tiny preset; what else a notebook's cells show; and what
+`figures` says when one fails.
 
 They share one kernel and one training process, as those do that `figures` executes: to import torch, transformers and
 PEFT takes longer than most of them.
@@ -24,6 +25,21 @@ from moe_analysis.figures import ITEMS, NOTEBOOKS, choose, environment
 from moe_analysis.kernels import Kernel, NotebookError, RowsWarning, execute
 from tests.drawing.page_texts import untrue
 
+# the first cells of the kernel, which import what all others use
+SILENT = (
+    'import moe_analysis as ma\nimport peft\nmodel, tokenizer = ma.load_backbone("compact");',
+    'model = peft.get_peft_model(model, ma.MoeLoraConfig(target_modules=["q_proj"]));',
+)
+TRAINED = (
+    """import json
+import moe_analysis as ma
+config = ma.TrainConfig.from_dict(json.loads({config!r}))
+run = ma.train(config, {out!r})""",
+    """from dataclasses import replace
+from moe_analysis.training.sweep import sweep
+done = sweep([replace(config, seed=seed) for seed in (1, 2)], {out!r}, workers=1)""",
+    "quiet = ma.train(replace(config, seed=3), {out!r}, progress=False)",
+)
 SAMPLED = r"\bseeds?\b|\b[Ee]xact\b|\brounds\b|random weights"  # what the note below each picture says
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
@@ -42,9 +58,23 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def kernel(folders: dict[str, str]) -> Iterator[Kernel]:
+def begun(
+    folders: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Kernel, nbformat.NotebookNode]]:
+    """The kernel, and what its first cells showed."""
     with environment(folders), Kernel() as kernel:
-        yield kernel
+        yield kernel, kernel.execute(written(tmp_path_factory.mktemp("first") / "silent.ipynb", *SILENT))
+
+
+@pytest.fixture
+def kernel(begun: tuple[Kernel, nbformat.NotebookNode]) -> Kernel:
+    return begun[0]
+
+
+def written(path: Path, *sources: str) -> Path:
+    """A notebook of these cells, in this file."""
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources]), path)
+    return path
 
 
 def raw_results(notebook: nbformat.NotebookNode) -> list[str]:
@@ -115,11 +145,25 @@ def test_a_path_and_a_repr_are_found_and_a_table_and_a_silent_cell_are_not(kerne
         "Path('a');",
         "x = 1",
     )
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "raw.ipynb")
-    found = raw_results(kernel.execute(tmp_path / "raw.ipynb"))
+    found = raw_results(kernel.execute(written(tmp_path / "raw.ipynb", *sources)))
     assert found[0] == "PosixPath('a')" and found[1].startswith("<object") and found[2] == "Counter({'a': 2, 'b': 1})"
     assert len(found) == 3
+
+
+def test_cells_that_import_load_and_adapt_a_model_show_nothing_that_nobody_asked_for(begun) -> None:
+    assert [cell.outputs for cell in begun[1].cells] == [[], []]
+
+
+def test_a_notebook_shows_a_card_that_ends_as_the_run_did(kernel: Kernel, config, tmp_path: Path) -> None:
+    given = {"config": json.dumps(config(steps=3).to_dict()), "out": str(tmp_path / "runs")}
+    document = kernel.execute(written(tmp_path / "one.ipynb", *(cell.format(**given) for cell in TRAINED)))
+    train, several, quiet = ([out for out in cell.outputs if "data" in out] for cell in document.cells)
+    assert len(train) == len(several) == 1 and quiet == []
+    page, line = train[0]["data"]["text/html"], train[0]["data"]["text/plain"]
+    assert 'class="badge yes">finished<' in page and "step 3 of 3 in " in page and "gate entropy" in page
+    assert line.startswith("moelora-") and "step 3 of 3" in line
+    assert "2 finished of 2" in several[0]["data"]["text/html"]
+    assert not [out for cell in document.cells for out in cell.outputs if out.output_type == "stream"]
 
 
 def test_every_item_has_its_notebook() -> None:
@@ -132,9 +176,8 @@ def test_every_item_has_its_notebook() -> None:
 
 
 def test_a_failing_notebook_stops_the_one_beside_it_and_is_the_error(tmp_path: Path, monkeypatch) -> None:
-    slow = [nbformat.v4.new_code_cell("import time; time.sleep(0.5)") for _ in range(60)]
-    for name, cells in (("slow", slow), ("broken", [nbformat.v4.new_code_cell("1 / 0")])):
-        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    for name, cells in (("slow", ["import time; time.sleep(0.5)"] * 60), ("broken", ["1 / 0"])):
+        written(tmp_path / f"{name}.ipynb", *cells)
     monkeypatch.setattr(figures, "NOTEBOOKS", tmp_path)
     monkeypatch.setattr(figures.os, "cpu_count", lambda: 2)
     seen = []
@@ -150,7 +193,7 @@ def test_what_notebooks_are_warned_of_about_their_rows_is_said_again(tmp_path: P
         "for text in ('2 of piqa', '2 of piqa', '1 of mbpp'): warnings.warn(text, SuiteWarning)\n"
         "warnings.warn('of a library')"
     )
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(warn)]), tmp_path / "rows.ipynb")
+    written(tmp_path / "rows.ipynb", warn)
     monkeypatch.setattr(figures, "NOTEBOOKS", tmp_path)
     with pytest.warns(RowsWarning) as said:
         figures.regenerate([figures.Item("a", "", "", notebook="rows")], {}, lambda *cell: None)
@@ -164,8 +207,7 @@ def test_a_notebook_follows_the_one_whose_runs_it_reads_and_no_other() -> None:
 
 
 def test_a_failing_cell_is_named_with_its_traceback(tmp_path: Path) -> None:
-    cells = [nbformat.v4.new_code_cell("x = 1"), nbformat.v4.new_code_cell("x / 0")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "broken.ipynb")
+    written(tmp_path / "broken.ipynb", "x = 1", "x / 0")
     seen = []
     with pytest.raises(NotebookError, match=r"broken.ipynb stopped at cell 2 of 2(?s:.*)ZeroDivisionError"):
         execute(tmp_path / "broken.ipynb", lambda cell, cells: seen.append((cell, cells)))
@@ -176,8 +218,7 @@ def test_a_kernel_gives_each_notebook_an_empty_namespace(kernel: Kernel, tmp_pat
     spawn = "import multiprocessing as m; p = m.get_context('spawn').Process(target=int); p.start(); p.join()"
     look = f"print('left' in globals())\n{spawn}; print(p.exitcode)"
     for name, source in (("first", "left = 1"), ("second", look)):
-        cells = [nbformat.v4.new_code_cell(source)]
-        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+        written(tmp_path / f"{name}.ipynb", source)
     kernel.execute(tmp_path / "first.ipynb")
     process = kernel.client.km.provisioner.pid
     second = kernel.execute(tmp_path / "second.ipynb")

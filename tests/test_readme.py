@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
@@ -22,7 +21,6 @@ from typer.testing import CliRunner
 import moe_analysis as ma
 from moe_analysis.__main__ import app
 from moe_analysis.comparison import meta_backbone
-from moe_analysis.presets import PRESETS
 from moe_analysis.theory.budget import TOLERANCE
 from moe_analysis.theory.method_table import adapter_cost, layer_shapes
 from moe_analysis.training.sweep import running
@@ -84,8 +82,7 @@ def test_the_run_of_the_second_example_has_what_its_comments_name(tmp_path: Path
 
 def test_the_figure_of_the_example_is_an_object_with_claims_and_tables(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("MOE_ANALYSIS_RUNS", str(tmp_path))
-    # notebook 02 trains three seeds in processes of their own
-    monkeypatch.setitem(PRESETS, "tiny", replace(PRESETS["tiny"], seeds=(0, 1)))
+    # notebook 02 trains them in a process of their own
     monkeypatch.setattr(running, "shared_pool", lambda _: ThreadPoolExecutor(1))
     paths = run(FIGURE)["paths"]
     assert paths.item == "trex_fig2" and {"effect", "low", "high", "verdict"} <= set(paths.claims)

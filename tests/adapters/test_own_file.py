@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import moe_analysis as ma
 from moe_analysis.adapters import REGISTRY, Adapter, AdapterConfig, MoeLoraConfig, own, register
 
+from ..new_process import printed
 from ..training.own_runs import FILE
 
 
@@ -107,19 +107,12 @@ def test_a_new_process_knows_the_adapter_as_a_method_and_as_a_case_of_the_contra
     (path := tmp_path / "gated_lora.py").write_text(FILE)
     code = (
         "import moe_analysis as ma; ma.TRexConfig  # which brings the bridge to PEFT\n"
-        "import peft, sys; from tests.adapters.cases import CASES, ours\n"
+        "import peft; from tests.adapters.cases import CASES, ours\n"
         "config = peft.PeftConfig.from_peft_type(peft_type='GATEDLORA', r=3)\n"
-        "assert type(config) is ma.use_adapter(sys.argv[1]) and config.r == 3\n"
-        "assert ('gatedlora', {}) in CASES and not ours('gatedlora') and ours('trex')"
+        f"assert type(config) is ma.use_adapter({str(path)!r}) and config.r == 3\n"
+        "print(('gatedlora', {}) in CASES and not ours('gatedlora') and ours('trex'))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
-        env={**os.environ, own.VARIABLE: str(path)},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    assert printed(code, **{own.VARIABLE: str(path)}) == ["True\n"]
 
 
 def test_a_file_that_registers_and_then_fails_leaves_nothing_registered(file) -> None:

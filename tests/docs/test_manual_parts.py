@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from public_names import PublicName, definition, page_of, public_names, taken_na
 
 import moe_analysis as ma
 
+from ..new_process import printed
 from .prepared import PREPARED
 
 PAGES = Path(__file__).parents[2] / "docs" / "pages"
@@ -104,6 +103,4 @@ def test_the_adapter_of_the_page_is_twenty_lines_and_works(tmp_path) -> None:
     use = blocks[1].replace("ma.train(", "dict(config=").replace("steps=20", "steps=2")  # a run takes its time
     check = "model(**tokenizer(['two and two'], return_tensors='pt')).logits.sum().backward(); run['config'].check()"
     script = f"{use}\n{check}\nprint(type(run['config'].adapter).__name__)"
-    variables = {key: value for key, value in os.environ.items() if key != "MOE_ANALYSIS_ADAPTERS"}
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, env=variables)
-    assert done.returncode == 0 and done.stdout.strip() == "GatedLoraConfig", done.stderr
+    assert printed(script, folder=tmp_path) == ["GatedLoraConfig\n"]

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +20,7 @@ from moe_analysis.peft_bridge.hooks import adapted_of
 from moe_analysis.tasks.batches import collate, encode
 from moe_analysis.tasks.embed import Embedder
 from moe_analysis.tasks.prompts import AROUND_PROMPT, render
-from tests import PROCESSES
+from tests.new_process import printed
 
 from .in_trainers import Look
 from .systems import calm, collected, llama
@@ -158,15 +154,7 @@ def test_a_folder_that_was_copied_works_in_another_place_and_process(model, batc
         "model = PeftModel.from_pretrained(ma.load_backbone('compact')[0], 'there').eval(); "
         "torch.save(model(**torch.load('batch.pt')).logits, 'logits.pt')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), PROCESSES])},
-    )
-    assert done.returncode == 0, done.stderr
+    assert printed(code, folder=tmp_path) == [""]
     same(torch.load(tmp_path / "logits.pt"), right[1].logits)
 
 

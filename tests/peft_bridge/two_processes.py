@@ -1,5 +1,6 @@
-"""What torchrun starts in a test: transformers' Trainer over two processes, its gradient beside the one by hand.
+"""What each of two processes of a test does: transformers' Trainer over both, its gradient beside the one by hand.
 
+It writes the relative error of every system in every way. Alone:
 torchrun --nproc_per_node 2 -m tests.peft_bridge.two_processes RESULTS.json
 """
 

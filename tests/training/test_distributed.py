@@ -1,8 +1,8 @@
 """One run over two processes is the run of one process: the same rows, losses, gradients and records, written once.
 
 Processes are started by accelerate and by torchrun as a user would start them. A process takes seconds to import
-torch, so one launch trains the runs of many tests and a second one goes on with a run that the first did not finish.
-About a minute of CPU time.
+torch, so one launch trains the runs of many tests, with transformers' Trainer too, and a second one goes on with a run
+that the first did not finish. About a minute of CPU time.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from moe_analysis.tasks.batches import Example
 from moe_analysis.training import distributed
 from moe_analysis.training.prepare import collate_share
 from moe_analysis.training.recorders.recorder import every_nth
+from tests.peft_bridge.systems import OPTIONS
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
@@ -146,6 +147,13 @@ def assert_same_records(one, two, rtol: float = 1e-3, atol: float = 2e-6) -> Non
     assert set(one.data_vars) == set(two.data_vars)
     for name in one.data_vars:
         np.testing.assert_allclose(two[name].values, one[name].values, rtol=rtol, atol=atol, err_msg=name)
+
+
+def test_the_plain_trainer_over_two_processes_makes_the_gradient_of_all_rows_by_hand(launched) -> None:
+    """The balance loss counts once per sample there too."""
+    found = json.loads((launched / "gradients.json").read_text())
+    assert len(found) == 4 * len(OPTIONS)
+    assert {name: error for name, error in found.items() if not error < 1e-5} == {}
 
 
 @pytest.mark.parametrize("name", ["epochs", "trees", "intuition", "odd"])

@@ -1,4 +1,6 @@
-"""What torchrun starts in tests: trains the runs of a plan with all processes, and notes what each process saw.
+"""What accelerate starts in tests: trains the runs of a plan with all processes, and notes what each process saw.
+
+Before that, the processes compare gradients of transformers' own Trainer, see tests/peft_bridge/two_processes.py.
 
 The plan is a JSON list of {"name", "config", "dies_at"}; a run is trained into `out/<name>`. With dies_at the second
 process kills itself before its dies_at-th step, as a machine that loses its power would.
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_analysis.training import TrainConfig, distributed, train, trainer
+from tests.peft_bridge import two_processes as gradients
 
 
 def weights_of(model: Any) -> str:
@@ -38,6 +41,7 @@ def die_at(step: int) -> None:
 
 def main(plan: Path, out: Path) -> None:
     gc.freeze()  # each run collects garbage, and should not look for it in the libraries
+    gradients.main(out / "gradients.json")
     seen: dict[str, dict[str, Any]] = {}
     finish = trainer.finish
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import io
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import nbformat
-import pytest
 from rich.console import Console
 
 import moe_analysis as ma
-from moe_analysis.kernels import execute
 from moe_analysis.training.files import RunError
 from moe_analysis.training.live import panel
 from moe_analysis.training.live.panel import Panel, look_at, shown, steady
@@ -105,32 +101,3 @@ def test_training_is_quiet_outside_terminals(config, out: Path, capfd) -> None:
 def test_a_folder_tells_where_its_run_is(config, out: Path) -> None:
     run = ma.train(config(steps=2), out)
     assert look_at(run)().rows[0].state == "finished" and look_at(run)().rows[0].live.step == 2
-
-
-CELLS = """import json, sys
-import moe_analysis as ma
-config = ma.TrainConfig.from_dict(json.loads({config!r}))
-run = ma.train(config, {out!r})
----
-from dataclasses import replace
-from moe_analysis.training.sweep import sweep
-done = sweep([replace(config, seed=seed) for seed in (1, 2)], {out!r}, workers=1)
----
-quiet = ma.train(replace(config, seed=3), {out!r}, progress=False)"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="kernels are ended by their process group")
-def test_a_notebook_shows_a_card_that_ends_as_the_run_did(config, tmp_path: Path) -> None:
-    import json
-
-    text = CELLS.format(config=json.dumps(config(steps=3).to_dict()), out=str(tmp_path / "runs"))
-    cells = [nbformat.v4.new_code_cell(part) for part in text.split("\n---\n")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "one.ipynb")
-    document = execute(tmp_path / "one.ipynb")
-    train, several, quiet = ([out for out in cell.outputs if "data" in out] for cell in document.cells)
-    assert len(train) == len(several) == 1 and quiet == []
-    page, line = train[0]["data"]["text/html"], train[0]["data"]["text/plain"]
-    assert 'class="badge yes">finished<' in page and "step 3 of 3 in " in page and "gate entropy" in page
-    assert line.startswith("moelora-") and "step 3 of 3" in line
-    assert "2 finished of 2" in several[0]["data"]["text/html"]
-    assert not [out for cell in document.cells for out in cell.outputs if out.output_type == "stream"]
