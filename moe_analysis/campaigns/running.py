@@ -13,7 +13,7 @@ from ..training.config import TrainConfig
 from ..training.files import RunError
 from ..training.run import Run
 from ..training.status import TimeLimit
-from ..training.sweep import sweep
+from ..training.sweep.running import sweep
 from ..training.sweep.work import FAILED, FINISHED, OnChange, Outcome, failure, keep_failure
 from .campaign import FINAL, TUNE, Campaign
 from .row import BASE, Difference, base_row, configuration_digest, diverged_row, row_of

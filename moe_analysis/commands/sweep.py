@@ -229,9 +229,9 @@ def swept(
     quiet: bool,
 ) -> Any:
     """The `Sweep`, shown on stderr while it runs, unless quiet."""
-    from ..training.sweep import sweep as train_them
     from ..training.sweep.executors import open_executor
     from ..training.sweep.running import SweepStatus, display
+    from ..training.sweep.running import sweep as train_them
 
     status = SweepStatus(plan.configs, out)
     with (

@@ -90,7 +90,7 @@ def trained(config: TrainConfig, out: Path, progress: bool) -> Run:
     from ..training import Run, train
     from ..training.live.panel import look_at, shown
     from ..training.reports import check_reports
-    from ..training.sweep import read_once
+    from ..training.sweep.running import read_once
 
     config.check()
     run = Run(out / config.run_name, config)

@@ -215,7 +215,7 @@ def test_the_same_file_registered_is_the_class_and_another_version_is_refused(tr
     told = elsewhere(
         """
     Config = ma.use_adapter(given["changed"])
-    from moe_analysis.training.sweep import sweep
+    from moe_analysis.training.sweep.running import sweep
     run = ma.Run.load(given["path"])
     told["finished"], told["type"] = run.finished, type(run.config.adapter).__name__
     told["model"] = [refusal(run.model), refusal(lambda: run.model(trust_code=True))]

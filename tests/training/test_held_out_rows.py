@@ -13,7 +13,7 @@ import moe_analysis as ma
 from moe_analysis.training.evaluation import answers_of, best_is_right, by_dataset, evaluate_rows, row_numbers
 from moe_analysis.training.files import RunError
 from moe_analysis.training.prepare import run_rows
-from moe_analysis.training.sweep import read_once
+from moe_analysis.training.sweep.running import read_once
 from tests.tiny_runs import row
 
 

@@ -15,7 +15,7 @@ from transformers.integrations import integration_utils
 import moe_analysis as ma
 from moe_analysis.campaigns.row import configuration_digest
 from moe_analysis.training import reports
-from moe_analysis.training.sweep import sweep
+from moe_analysis.training.sweep.running import sweep
 from moe_analysis.training.trainer import AdapterTrainer
 
 OURS = ("loss", "accuracy", "balance_loss", "grad_norm", "learning_rate", "gate_entropy", "busiest_expert")

@@ -18,7 +18,7 @@ from moe_analysis.training.files import RunError
 from moe_analysis.training.live import panel
 from moe_analysis.training.live.panel import Panel, look_at, shown, steady
 from moe_analysis.training.live.progress import RunProgress
-from moe_analysis.training.sweep import sweep
+from moe_analysis.training.sweep.running import sweep
 
 ROW = RunProgress("some-run", "running", 1, 4, 3.0)
 
@@ -113,7 +113,7 @@ config = ma.TrainConfig.from_dict(json.loads({config!r}))
 run = ma.train(config, {out!r})
 ---
 from dataclasses import replace
-from moe_analysis.training.sweep import sweep
+from moe_analysis.training.sweep.running import sweep
 done = sweep([replace(config, seed=seed) for seed in (1, 2)], {out!r}, workers=1)
 ---
 quiet = ma.train(replace(config, seed=3), {out!r}, progress=False)"""

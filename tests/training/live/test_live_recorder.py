@@ -23,7 +23,7 @@ from moe_analysis.training.live.recorder import LiveRecorder, dead, of_gates, so
 from moe_analysis.training.recorders.foreign_routers import TopKView
 from moe_analysis.training.recorders.recorder import HookedRecorder, Recorder
 from moe_analysis.training.run_folder import list_runs
-from moe_analysis.training.sweep import sweep
+from moe_analysis.training.sweep.running import sweep
 from moe_analysis.training.trainer import AdapterTrainer
 
 TARGETS = ["q_proj", "v_proj"]

@@ -20,8 +20,8 @@ import yaml
 import moe_analysis as ma
 from moe_analysis.training.files import RunError
 from moe_analysis.training.status import PREFIX, TimeLimit, locked
-from moe_analysis.training.sweep import sweep
 from moe_analysis.training.sweep import work as sweep_work
+from moe_analysis.training.sweep.running import sweep
 from moe_analysis.training.sweep.work import BUSY, STOPPED, Outcome, Work, attempt
 from moe_analysis.training.trainer import AdapterTrainer
 
