@@ -18,7 +18,7 @@ from .terminal import answer, emit, notes, spinner
 
 if TYPE_CHECKING:
     from ..training import Run, TrainConfig
-    from ..training.live.progress import RunProgress
+    from ..training.progress import RunProgress
 
 FIRST = '{"adapter": {"peft_type": "TREX", "target_modules": ["q_proj", "v_proj"]}, "steps": 50}'
 HELP = page(
@@ -88,7 +88,7 @@ def trained(config: TrainConfig, out: Path, progress: bool) -> Run:
     """The run, trained to its end; the first of several processes shows how far it is, where progress is wanted."""
     from ..noise import no_bars
     from ..training import Run, train
-    from ..training.live.panel import look_at, shown
+    from ..training.panel import look_at, shown
     from ..training.reports import check_reports
     from ..training.sweep.running import read_once
 
@@ -132,7 +132,7 @@ def watch(
 
     find_runs(out, ids or [])  # a missing folder or id is reported before anything heavy is loaded
     with spinner("loading torch, transformers and PEFT"):
-        from ..training.live.panel import Panel, shown
+        from ..training.panel import Panel, shown
 
     look = looking(out, ids or [])
     rows = look()
@@ -154,7 +154,7 @@ def watch(
 def looking(out: Path, ids: Sequence[str]) -> Callable[[], list[RunProgress]]:
     """Reads how the runs stand; where none is named, those that are being trained when this is called."""
     from ..training.files import held
-    from ..training.live.progress import progress_of, run_state
+    from ..training.progress import progress_of, run_state
     from ..training.run import Run
     from ..training.run_folder import find_runs, run_paths
 
@@ -165,7 +165,7 @@ def looking(out: Path, ids: Sequence[str]) -> Callable[[], list[RunProgress]]:
 
 def ending(row: RunProgress, out: Path) -> str:
     """The state of a run that no process is training."""
-    from ..training.live.progress import pace
+    from ..training.progress import pace
     from ..training.sweep.work import kept_failure
 
     if row.state == "finished":

@@ -19,7 +19,7 @@ from ..tasks.suite import HUB, load_suite
 from .choices import TYPE, choices
 from .config import TrainConfig
 from .files import FAILED, FAILURE, FINISHED, RUNNING, RunError, state_of
-from .live.progress import read_live
+from .progress import read_live
 from .recorders.store import RecordError
 from .run_folder import DAMAGED, last_line, saved_parameters
 

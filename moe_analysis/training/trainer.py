@@ -24,10 +24,10 @@ from .answers import AnswerLoss
 from .config import TrainConfig
 from .evaluation import by_dataset, evaluate_rows, outcomes_frame
 from .files import history_frame, write_table
-from .live.panel import look_at, shown
-from .live.recorder import LiveRecorder
+from .panel import look_at, shown
 from .prepare import Data, LikeLengths, collate_share, hold_clusters, prepare_data, prepare_model
 from .recorders.expert_recorder import DAMPING, ExpertRecorder
+from .recorders.live_recorder import LiveRecorder
 from .recorders.recorder import HookedRecorder, Recorder
 from .recorders.tree_recorder import TreeRecorder
 from .reports import check_reports, reported, write_run_card

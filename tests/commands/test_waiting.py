@@ -9,7 +9,7 @@ import pytest
 
 import moe_analysis as ma
 from moe_analysis.commands import terminal
-from moe_analysis.training.live import panel
+from moe_analysis.training import panel
 from moe_analysis.training.status import locked
 from tests.commands.calls import write_run
 

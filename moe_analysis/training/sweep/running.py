@@ -22,9 +22,9 @@ from ...backbones import load_tokenizer
 from ..adapter_source import refuse_another_source
 from ..config import TrainConfig
 from ..files import COLUMNS, FAILED, STOPPED, RunError
-from ..live.panel import Panel, shown
-from ..live.progress import WAITING, RunProgress, clock, progress_of, run_state
+from ..panel import Panel, shown
 from ..prepare import embedder_of, fitting_rows, run_rows
+from ..progress import WAITING, RunProgress, clock, progress_of, run_state
 from ..reports import check_reports
 from ..run import FINISHED, Run
 from ..status import TimeLimit

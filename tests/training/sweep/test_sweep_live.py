@@ -11,14 +11,14 @@ from submitit.slurm.slurm import SlurmJob
 
 import moe_analysis as ma
 from moe_analysis.training.files import RunError, held
-from moe_analysis.training.live.panel import shortened
-from moe_analysis.training.live.progress import RunProgress, clock, run_state, seconds_left
+from moe_analysis.training.panel import shortened
+from moe_analysis.training.progress import RunProgress, clock, run_state, seconds_left
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep.executors import ask_the_queue, keeps_accounts, open_executor
 from moe_analysis.training.sweep.running import SweepStatus, display
 from moe_analysis.training.sweep.work import Outcome, failure, keep_failure
 
-from ..live.test_panel import printed
+from ..test_panel import printed
 
 
 def rows() -> list[RunProgress]:

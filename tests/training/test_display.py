@@ -14,10 +14,10 @@ from rich.console import Console
 
 import moe_analysis as ma
 from moe_analysis.kernels import execute
+from moe_analysis.training import panel
 from moe_analysis.training.files import RunError
-from moe_analysis.training.live import panel
-from moe_analysis.training.live.panel import Panel, look_at, shown, steady
-from moe_analysis.training.live.progress import RunProgress
+from moe_analysis.training.panel import Panel, look_at, shown, steady
+from moe_analysis.training.progress import RunProgress
 from moe_analysis.training.sweep.running import sweep
 
 ROW = RunProgress("some-run", "running", 1, 4, 3.0)

@@ -20,11 +20,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ...cards.charts import heights, spark_bars, spark_curve
-from ...cards.templates import environment, inline
-from ...extras import extra
-from ..files import FAILED, FINISHED, RUNNING, STOPPED, RunError
-from ..run import Run
+from ..cards.charts import heights, spark_bars, spark_curve
+from ..cards.templates import environment, inline
+from ..extras import extra
+from .files import FAILED, FINISHED, RUNNING, STOPPED, RunError
 from .progress import (
     WAITING,
     Fact,
@@ -39,6 +38,7 @@ from .progress import (
     summary,
     time_of,
 )
+from .run import Run
 
 STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", STOPPED: "yellow", WAITING: "dim"}
 MARGIN = 7  # lines of a terminal that a table's frame, its summary and the prompt take

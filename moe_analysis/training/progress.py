@@ -11,9 +11,9 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ...atomic import write_whole
-from ...cards.in_words import counted
-from ..files import FAILED, FINISHED, RUNNING, STOPPED, RunError, read_json, state_of
+from ..atomic import write_whole
+from ..cards.in_words import counted
+from .files import FAILED, FINISHED, RUNNING, STOPPED, RunError, read_json, state_of
 
 FILE = "live.json"
 MOST_POINTS = 200  # of a curve in the file

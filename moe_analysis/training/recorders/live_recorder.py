@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from ...peft_bridge import adapter_modules
 from .. import distributed
-from ..recorders.foreign_routers import foreign_routers
-from ..recorders.recorder import Recorder, gate_shares, mean_entropy
-from ..recorders.store import NoStore
-from .progress import FILE, MOST_POINTS, Live, Point, read_live, write_live
+from ..progress import FILE, MOST_POINTS, Live, Point, read_live, write_live
+from .foreign_routers import foreign_routers
+from .recorder import Recorder, gate_shares, mean_entropy
+from .store import NoStore
 
 WRITE_SECONDS = 1.0  # between two writings of the file
 REMEMBERED = 5  # samples in which an expert must be idle to be called dead
