@@ -67,7 +67,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train the run of `config`; see HELP."""
-    from ..training.files import read_json
+    from ..training.files import last_test, read_json
 
     values = read_json(config, f"pass a file such as {FIRST}")
     with spinner("loading torch, transformers and PEFT"):
@@ -77,11 +77,11 @@ def train(
     run = trained(TrainConfig.from_dict(values), out, not quiet)
     if not first():
         return
-    last = run.history[run.history["split"] == "test"].iloc[-1]
+    loss, accuracy = last_test(run.path, run.history)
     if as_json:
-        emit({"path": str(run.path), **{name: float(last[name]) for name in ("loss", "accuracy")}})
+        emit({"path": str(run.path), "loss": loss, "accuracy": accuracy})
     else:
-        answer(f"{run.path}: test loss {last['loss']:.3f}, accuracy {last['accuracy']:.3f}")
+        answer(f"{run.path}: test loss {loss:.3f}, accuracy {accuracy:.3f}")
 
 
 def trained(config: TrainConfig, out: Path, progress: bool) -> Run:
@@ -89,7 +89,7 @@ def trained(config: TrainConfig, out: Path, progress: bool) -> Run:
     from ..noise import no_bars
     from ..training import Run, train
     from ..training.panel import look_at, shown
-    from ..training.reports import check_reports
+    from ..training.status import check_reports
     from ..training.sweep.running import read_once
 
     config.check()
@@ -154,25 +154,25 @@ def watch(
 def looking(out: Path, ids: Sequence[str]) -> Callable[[], list[RunProgress]]:
     """Reads how the runs stand; where none is named, those that are being trained when this is called."""
     from ..training.files import held
-    from ..training.progress import progress_of, run_state
+    from ..training.progress import progress_of
     from ..training.run import Run
     from ..training.run_folder import find_runs, run_paths
 
     paths = find_runs(out, ids) if ids else [path for path in run_paths(out) if held(path)]
     runs = [Run.load(path) for path in paths]
-    return lambda: [progress_of(run, run_state(run)) for run in runs]
+    return lambda: [progress_of(run) for run in runs]
 
 
 def ending(row: RunProgress, out: Path) -> str:
     """The state of a run that no process is training."""
+    from ..training.files import FAILURE, last_line
     from ..training.progress import pace
-    from ..training.sweep.work import kept_failure
 
     if row.state == "finished":
         return f"{row.name} is finished: {pace(row)}"
     where = f"{row.name} {row.state} at step {row.step} of {row.steps}"
     if row.state == "failed":
-        return f"{where}: {kept_failure(out / row.name).error}"
+        return f"{where}: {last_line(out / row.name / FAILURE)}"
     return f"{where} and is not being trained; the command that started it resumes it"
 
 

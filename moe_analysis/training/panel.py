@@ -34,7 +34,6 @@ from .progress import (
     kept_rows,
     pace,
     progress_of,
-    run_state,
     summary,
     time_of,
 )
@@ -247,7 +246,7 @@ Look = Callable[[], Panel]  # reads how things stand; called from another thread
 
 def look_at(run: Run) -> Look:
     """Reads one run's folder."""
-    return lambda: Panel([progress_of(run, run_state(run))])
+    return lambda: Panel([progress_of(run)])
 
 
 def steady(look: Look) -> Look:

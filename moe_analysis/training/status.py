@@ -1,7 +1,6 @@
-"""A run while it trains: which process holds its folder, what it reports, and how it ends early.
+"""A run while it trains: which process holds its folder, what it reports and where, and how it ends early.
 
-It ends early after Ctrl-C, when its permit is deleted, or when a sweep's time is over: the step ends, its checkpoint
-is written, then the run stops.
+It ends early after Ctrl-C, or when its permit is deleted: the step ends, its checkpoint is written, then the run stops.
 """
 
 from __future__ import annotations
@@ -10,30 +9,34 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from transformers import Trainer, TrainerCallback
 
 from ..atomic import write_whole
 from . import distributed
-from .files import LOCK, RunError, json_text, read_json
+from .files import LOCK, RUNNING, RunError, json_text, read_json
+
+if TYPE_CHECKING:
+    from .config import TrainConfig
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 GIT_SECONDS = 10
+WRITE_SECONDS = 1.0  # between two writings of status.json
 PATIENCE_SECONDS = 1.0  # a process that only checks whether a run is held holds it for a moment
 WAITS = b"\nStopping after this step, once its checkpoint is written; press Ctrl-C again to stop now.\n"
-LAST_SHARE, LAST_SECONDS = 0.05, 60.0  # of the time, in which no run is begun: it would hardly be loaded
-PREFIX = ".sweep-"
+TENSORBOARD = "tensorboard"  # its files in the folder of a run
+INSTALLED_BY = {"tensorboard": '"moe_analysis[tensorboard]"', "wandb": "wandb", "mlflow": "mlflow"}
 
 
 @contextmanager
@@ -63,8 +66,8 @@ def hold(folder: Path) -> FileLock:
     return lock
 
 
-class Status:
-    """status.json: what a person or a progress bar needs to know about a run without loading it."""
+class Status(TrainerCallback):
+    """status.json: what a person or a progress bar needs to know about a run; fresh to a second while it trains."""
 
     def __init__(self, folder: Path, steps: int, backbone_sha256: str) -> None:
         self.path, self.written = folder / "status.json", 0.0
@@ -84,16 +87,85 @@ class Status:
         self.written = time.monotonic()
         write_whole(self.path, json_text({"state": state, "step": step, "seconds": seconds, **self.values}))
 
-
-class Progress(TrainerCallback):
-    """Keeps status.json fresh, at most every second."""
-
-    def __init__(self, status: Status) -> None:
-        self.status = status
-
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if time.monotonic() - self.status.written > 1.0:
-            self.status.write("running", state.global_step)
+        if time.monotonic() - self.written > WRITE_SECONDS:
+            self.write(RUNNING, state.global_step)
+
+
+def check_reports(reports: Sequence[str]) -> None:
+    """Raise ValueError naming a library of `TrainConfig.reports` that is not installed, and what installs it."""
+    from transformers.integrations import integration_utils
+
+    for name in reports:
+        if not getattr(integration_utils, f"is_{name}_available")():
+            raise ValueError(
+                f"report_to = {name!r} needs a library that is not installed; pip install {INSTALLED_BY[name]}, or omit "
+                "report_to"
+            )
+
+
+class Reports(TrainerCallback):
+    """Hands a Trainer's logs to its callbacks for reports, which end when the run does.
+
+    Trainer ends them after the last step, and the final evaluation comes later: MLflow would open another run for it.
+
+    Args:
+        config: Of the run.
+        folder: Of the run, for TensorBoard's files.
+    """
+
+    def __init__(self, config: TrainConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self.callbacks: list[Any] = []
+        self.latest: tuple[Any, Any, Any] | None = None  # Trainer's arguments, state and control
+        self.other_run: Any = None  # a wandb run that other code started and will finish
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+        self.latest = args, state, control
+        self.other_run = getattr(sys.modules.get("wandb"), "run", None)
+        for name in self.config.reports:
+            options = {"tb_writer": self._writer(state.global_step)} if name == "tensorboard" else {}
+            self.callbacks.append(INTEGRATION_TO_CALLBACK[name](**options))
+            self.callbacks[-1].on_train_begin(args, state, control, **named)
+
+    def _writer(self, step: int) -> Any:
+        """TensorBoard's, in the run's folder; what a run wrote after the checkpoint that it resumes from is removed."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        home = os.environ.get("TENSORBOARD_LOGGING_DIR")
+        place = Path(home).expanduser() / self.config.run_name if home else self.folder / TENSORBOARD
+        return SummaryWriter(log_dir=str(place), purge_step=step + 1 if step else None)
+
+    def on_log(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        for callback in self.callbacks:
+            callback.on_log(args, state, control, **named)
+
+    def on_save(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        for callback in self.callbacks:
+            callback.on_save(args, state, control, **named)
+
+    def end(self, trainer: Trainer) -> None:
+        """End the reports, whether the run has come to its end or not."""
+        for callback in self.callbacks:
+            callback.on_train_end(*(self.latest or ()), model=trainer.model, processing_class=trainer.processing_class)
+        if "wandb" in self.config.reports and self.callbacks and self.other_run is None:
+            sys.modules["wandb"].finish()  # else the next run of this process would go on with it
+
+
+@contextmanager
+def reported(trainer: Trainer, config: TrainConfig, folder: Path) -> Iterator[None]:
+    """While the block trains and evaluates, the first process reports what the configuration asks for."""
+    if not config.reports or not distributed.first():
+        yield
+        return
+    reports = Reports(config, folder)
+    trainer.add_callback(reports)
+    try:
+        yield
+    finally:
+        reports.end(trainer)
 
 
 def versions() -> dict[str, str]:
@@ -238,40 +310,3 @@ def saved_without_permit(trainer: Trainer, permit: Path | None) -> Iterator[None
 def permitted(permit: str | Path) -> bool:
     """Whether the file is there; a disk that does not answer forbids."""
     return os.path.exists(permit)  # noqa: PTH110 - pathlib's raises where rights lack
-
-
-class TimeLimit:
-    """Seconds that begin with the object; None never ends."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.seconds, self.started = seconds, time.monotonic()
-
-    @property
-    def left(self) -> float:
-        return float("inf") if self.seconds is None else self.seconds - (time.monotonic() - self.started)
-
-    @property
-    def ended(self) -> bool:
-        return self.left <= 0
-
-    @property
-    def too_late_to_begin(self) -> bool:
-        return self.seconds is not None and self.left <= min(LAST_SHARE * self.seconds, LAST_SECONDS)
-
-
-@contextmanager
-def permit_in(out: Path) -> Iterator[Path]:
-    """A file in the folder of the runs while the block runs: processes of a sweep train as long as it exists.
-
-    A file is what processes, Dask workers and jobs on other machines can all see, and deleting it works on a full disk.
-    """
-    path = out / f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text("The runs of a sweep continue while this file is there; delete it to stop them.\n")
-    except OSError as error:
-        raise RunError(f"out = {str(out)!r} cannot be written ({error}); choose another folder") from error
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)

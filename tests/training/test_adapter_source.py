@@ -20,10 +20,9 @@ from moe_analysis.run_comparison.tables import config_differences, dataset_score
 from moe_analysis.studies.router_paths.draw import trajectory_explorer
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
 from moe_analysis.training.adapter_source import KeptAdapter, execute_kept, keep_source, kept_source
-from moe_analysis.training.files import RunError
+from moe_analysis.training.files import RunError, state_of
 from moe_analysis.training.recorders.routing import gates_of_runs
 from moe_analysis.training.run_folder import list_runs, run_paths
-from moe_analysis.training.sweep.running import run_state
 from moe_analysis.training.transfer import evaluate_all, evaluate_on
 from tests.commands.calls import call, document
 
@@ -323,7 +322,7 @@ def test_a_run_that_fails_keeps_the_source_too(tmp_path: Path, config, monkeypat
     monkeypatch.setitem(REGISTRY, "moelora", type("Mine", (), {"__module__": "mine"}))
     failed = config()
     keep_failure(failed, tmp_path, Outcome(FAILED, "Error: x", "Error: x\n"))
-    assert run_state(ma.Run(tmp_path / failed.run_name, failed)) == FAILED
+    assert state_of(tmp_path / failed.run_name, {}) == FAILED
     assert (tmp_path / failed.run_name / "adapter_source" / "moelora.py").exists()
 
 

@@ -11,8 +11,7 @@ import pandas as pd
 import torch
 
 from ...peft_bridge import adapter_modules
-from ...training.recorders.recorder import flat_gates
-from ...training.recorders.routing import model_of
+from ...training.recorders.routing import flat_gates, model_of
 from ..asked import asked, one_run
 from ..records import module_tensor, shared_modules
 from ..result import Result
