@@ -38,7 +38,7 @@ HELP = page(
     [cyan]torchrun --standalone --nproc_per_node 2 -m moe_analysis train config.json[/]
     """,
     examples=["train config.json", "train config.json --out /data/runs --json"],
-    exits=exits_of(FINE, INTERRUPTED, TERMINATED, **{f"code_{BAD}": "bad configuration, or the training failed"}),
+    exits=exits_of(FINE, INTERRUPTED, TERMINATED, own={BAD: "bad configuration, or the training failed"}),
 )
 POLL_SECONDS = 0.5  # between two looks at the runs
 WATCH_HELP = page(
@@ -50,11 +50,7 @@ WATCH_HELP = page(
     With --json it prints the current state of the runs and does not wait.
     """,
     examples=["watch", "watch T-REX-embedded-s0", "watch 690e63 --out /data/runs", "watch --json"],
-    exits=exits_of(
-        FINE,
-        INTERRUPTED,
-        **{f"code_{FAILED}": "a run failed", f"code_{BAD}": "no such run, or one that cannot be read"},
-    ),
+    exits=exits_of(FINE, INTERRUPTED, own={FAILED: "a run failed", BAD: "no such run, or one that cannot be read"}),
 )
 
 

@@ -28,7 +28,7 @@ def test_outside_a_terminal_a_run_tells_its_step_and_the_time_left_now_and_then(
 
 
 def test_bars_give_back_what_they_are_given_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(terminal.each("abc", "reading")) == list("abc") == list(terminal.counted("abc", 3, str))
+    assert list(terminal.each("abc", "reading")) == list("abc") == list(terminal.counted("abc"))
     with terminal.spinner("loading"):
         pass
     assert capsys.readouterr() == ("", "")
