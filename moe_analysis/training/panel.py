@@ -84,9 +84,6 @@ class Panel:
         loss = f", loss {row.live.loss:.3f}" if row.live is not None and row.live.points else ""
         return f"{row.name}: step {row.step} of {row.steps}{loss}{left}"
 
-    def __str__(self) -> str:
-        return self.line
-
     def _repr_html_(self) -> str:
         return panel_html(self.rows)
 
@@ -116,8 +113,7 @@ def one_run(row: RunProgress, width: int) -> Group:
     bar = Table.grid(padding=(0, 2, 0, 0))
     bar.add_row(ProgressBar(row.steps, row.step, width=min(BAR, max(8, width - 44))), Text(pace(row)))
     parts: list[RenderableType] = [head, Text(pace(row)) if row.state == FINISHED else bar]
-    facts = facts_of(row.live) if row.live is not None and row.live.points else []
-    if facts:
+    if facts := facts_of(row.live):
         curve = max(8, min(CURVE, width - 60))
         grid = Table.grid(padding=(0, 2, 0, 0))
         for justify in ("left", "left", "right", "left"):
@@ -134,7 +130,7 @@ def one_run(row: RunProgress, width: int) -> Group:
 
 def gate_cells(live: Live | None, curves: bool) -> list[Text]:
     """Cells of a table: the loss with its curve, and entropy, busiest expert and dead experts."""
-    facts = {fact.label: fact for fact in facts_of(live)} if live is not None and live.points else {}
+    facts = {fact.label: fact for fact in facts_of(live)}
     cells = []
     for label in IN_ROWS:
         fact = facts.get(label)
@@ -219,8 +215,7 @@ def style() -> Any:
 
 
 def described(row: RunProgress, short: bool) -> dict[str, Any]:
-    live = row.live
-    facts = facts_of(live) if live is not None and live.points else []
+    facts = facts_of(row.live)
     return {
         "name": row.name,
         "state": row.state,
@@ -281,7 +276,8 @@ def shown(look: Callable[[], Look], progress: bool | None, console: Console | No
         with in_terminal(steady(look()), console):
             yield
     elif progress:
-        with as_lines(steady(look()), console):
+        now = steady(look())
+        with every(LINE_SECONDS, lambda: console.print(Text(now().line), highlight=False, soft_wrap=True)):
             yield
     else:
         yield
@@ -320,21 +316,14 @@ def in_notebook(look: Look) -> Iterator[None]:
 
 
 @contextmanager
-def as_lines(look: Look, console: Console) -> Iterator[None]:
-    with every(LINE_SECONDS, lambda: console.print(Text(look().line), highlight=False, soft_wrap=True)):
-        yield
-
-
-@contextmanager
 def every(seconds: float, act: Callable[[], Any]) -> Iterator[None]:
     """Do something now and then in a thread while the block runs; what goes wrong there is left out."""
     ended = threading.Event()
 
     def repeat() -> None:
         while not ended.wait(seconds):
-            with suppress(
-                Exception
-            ):  # a file that is being written, a page that went away: the next call will try again
+            # a file that is being written, a page that went away: the next call will try again
+            with suppress(Exception):
                 act()
 
     thread = threading.Thread(target=repeat, daemon=True)

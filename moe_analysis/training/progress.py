@@ -222,10 +222,12 @@ class Fact:
     shares: bool = False
 
 
-def facts_of(live: Live) -> list[Fact]:
-    """What is shown of a run, the most interesting first: only the loss if nothing routes."""
+def facts_of(live: Live | None) -> list[Fact]:
+    """What is shown of a run, the most interesting first: only the loss if nothing routes; nothing before a point."""
+    if live is None or not live.points:
+        return []
     loss = Fact("loss", f"{live.loss:.3f}", "nats per answer token", tuple(live.curve("loss")))
-    if not live.routers or not live.load or not live.points:
+    if not live.routers or not live.load:
         return [loss]
     routers = counted(live.routers, "router")
     curves = {name: tuple(live.curve(name)) for name in ("gate_entropy", "busiest_expert", "dead_experts")}

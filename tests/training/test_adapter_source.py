@@ -239,13 +239,13 @@ def test_the_same_file_registered_is_the_class_and_another_version_is_refused(tr
 @pytest.mark.parametrize(
     "content, words",
     [
-        ("{", "cannot be read"),
-        ("[]", "cannot be read"),
-        ('{"file": "a.py"}', "cannot be read"),
+        ("{", "is not readable JSON"),
+        ("[]", "contains list, not an object"),
+        ('{"file": "a.py"}', "instead of a file and a sha256"),
         ('{"file": 1, "sha256": "00"}', "instead of a file and a sha256"),
-        ("7" * 5000, "cannot be read"),
-        ("[" * 100_000, "cannot be read"),
-        (None, "cannot be read"),
+        ("7" * 5000, "is not readable JSON"),
+        ("[" * 100_000, "is not readable JSON"),
+        (None, "is missing"),
     ],
 )
 def test_what_is_told_of_the_source_and_damaged_is_named(content: str | None, words: str, path: Path) -> None:
