@@ -122,6 +122,6 @@ def exits_of(*codes: int, own: Mapping[int, str]) -> dict[int, str]:
     return {code: own.get(code, MEANING[code]) for code in sorted({*codes, *own})}
 
 
-def inherited(ctx: typer.Context, name: str) -> Any:
-    """An option that was given before the command, to `runs` itself."""
-    return ctx.parent.params.get(name) if ctx.parent is not None else None
+def wants_json(ctx: typer.Context, given: bool) -> bool:
+    """Whether --json was given to a command inside `runs`, or before it, to `runs` itself."""
+    return given or bool(ctx.parent is not None and ctx.parent.params.get("as_json"))

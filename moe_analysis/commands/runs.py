@@ -12,7 +12,7 @@ from rich.markup import escape
 from ..cards.in_words import counted
 from ..run_comparison import settings as columns
 from . import options, runs_compare
-from .options import IdsArgument, InnerOutOption, JsonOption, OutOption, StatesOption, exits_of, inherited, page
+from .options import IdsArgument, InnerOutOption, JsonOption, OutOption, StatesOption, exits_of, page, wants_json
 from .program import BAD, FINE, INTERRUPTED, Command, Group, kept
 from .terminal import answer, each, emit, fits, note, notes, number, records, show, spinner, table
 
@@ -96,7 +96,7 @@ def show_run(
     listed = records(list_runs(paths).drop(columns="settings"))[0]
     about = {**listed, "bytes": folder_bytes(run.path), "versions": run.status.get("versions", {})}
     evaluation = run.evaluation if run.finished else None
-    if as_json or inherited(ctx, "as_json"):
+    if wants_json(ctx, as_json):
         results = None if evaluation is None else records(evaluation)
         emit({**about, "config": run.config.to_dict(), "evaluation": results})
         return
@@ -139,7 +139,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete the runs; see DELETE_HELP."""
-    as_json = as_json or bool(inherited(ctx, "as_json"))
+    as_json = wants_json(ctx, as_json)
     paths = doomed(options.runs_folder(ctx), ids, state or [])
     if not paths or not (yes or agreed(paths, as_json)):
         note("nothing was deleted")

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from . import options
-from .options import IdsArgument, InnerOutOption, JsonOption, exits_of, inherited, page
+from .options import IdsArgument, InnerOutOption, JsonOption, exits_of, page, wants_json
 from .program import BAD, FINE
 from .terminal import each, emit, note, number, records, show, spinner, table
 
@@ -55,7 +55,7 @@ def compare(
         from ..run_comparison.comparison import RunComparison
         from ..training.run import Run
 
-    as_json = as_json or bool(inherited(ctx, "as_json"))
+    as_json = wants_json(ctx, as_json)
     if not as_json and html is None and len(paths) > MOST:
         raise ValueError(
             f"{len(paths)} runs match, but a table has room for {MOST}; name fewer, or pass --json or --html"

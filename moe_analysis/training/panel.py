@@ -96,13 +96,13 @@ def several_runs(rows: Sequence[RunProgress], room: int, width: int) -> Group:
     kept = kept_rows(rows, room)
     watched = any(row.live is not None and row.live.points for row in kept)
     grid = Table("run", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    extra = GATES if watched and width >= WIDE else GATES[:1] if watched and width >= NARROW else ()
-    for name in ("state", "step", *extra, "loss", "accuracy", "time"):
+    more = GATES if watched and width >= WIDE else GATES[:1] if watched and width >= NARROW else ()
+    for name in ("state", "step", *more, "loss", "accuracy", "time"):
         grid.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
     for row in kept:
         tests = ["" if value is None else f"{value:.3f}" for value in (row.loss, row.accuracy)]
         step = f"{row.step}/{row.steps}"
-        gates = gate_cells(row.live, width >= WIDER)[: len(extra)]
+        gates = gate_cells(row.live, width >= WIDER)[: len(more)]
         grid.add_row(Name(row.name), f"[{STYLES[row.state]}]{row.state}[/]", step, *gates, *tests, time_of(row))
     return Group(grid, Text(summary(rows, len(rows) - len(kept))))  # as a caption it would break at the table's width
 

@@ -227,14 +227,13 @@ def scores(evaluation: pd.DataFrame, guesses: pd.DataFrame | None) -> list[dict[
     mean = table.mean(numeric_only=True).to_dict() | {"dataset": "mean", "rows": int(table["rows"].sum())}
     if table["chance"].isna().any():  # of other data sets than the accuracy next to it
         mean["chance"] = np.nan
-    return [score_row(row) for row in [*table.to_dict("records"), mean]]
-
-
-def score_row(row: dict[str, Any]) -> dict[str, Any]:
-    names = ("accuracy", "chance", "majority", "loss", "guess")
-    told = {name: "–" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in names}
-    bar = beside(float(row["accuracy"]), float(row["guess"]))
-    return {"dataset": row["dataset"], "rows": int(row["rows"]), "bar": bar, **told}
+    shown = []
+    for row in [*table.to_dict("records"), mean]:
+        names = ("accuracy", "chance", "majority", "loss", "guess")
+        told = {name: "–" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in names}
+        bar = beside(float(row["accuracy"]), float(row["guess"]))
+        shown.append({"dataset": row["dataset"], "rows": int(row["rows"]), "bar": bar, **told})
+    return shown
 
 
 def guessing(config: TrainConfig) -> pd.DataFrame | None:
