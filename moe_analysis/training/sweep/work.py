@@ -193,11 +193,10 @@ class Work:
     @property
     def left(self) -> list[str]:
         """Names of the runs that neither finished nor failed."""
-        return [
-            name
-            for name, config in self.configs.items()
-            if name not in self.failures and not Run(self.out / name, config).finished
-        ]
+        return [name for name in self.configs if name not in self.failures and not self.finished(name)]
+
+    def finished(self, name: str) -> bool:
+        return Run(self.out / name, self.configs[name]).finished
 
     def over(self) -> bool:
         """Whether the time is up, or the permit was removed."""
@@ -213,13 +212,16 @@ class Work:
             for names in [names for names in self.jobs if not any(held(self.out / name) for name in names)]:
                 if cancelled(self.jobs[names]):
                     del self.jobs[names]
-                    ends = (FINISHED if Run(self.out / name, self.configs[name]).finished else BUSY for name in names)
-                    self.close(names, [Outcome(end) for end in ends])
+                    self.close(names, [Outcome(FINISHED if self.finished(name) else BUSY) for name in names])
         if self.jobs:
             self.stop()
 
     def take_ended(self) -> None:
-        ended = self.ended()
+        """Take the jobs whose result is there; where futures cannot be asked, wait for the first one's."""
+        if any(hasattr(future, "done") for future in self.jobs.values()):
+            ended = [names for names, future in self.jobs.items() if future.done()]
+        else:
+            ended = list(self.jobs)[:1]
         for names in ended:
             self.take(names)
         if not ended:
@@ -240,12 +242,6 @@ class Work:
                 self.jobs[names] = self.executor.submit(task, configs, str(self.out))
             except Exception as error:  # a pool that was given may be broken for good
                 self.close(names, self.after_death(names, error))
-
-    def ended(self) -> list[tuple[str, ...]]:
-        """Jobs whose result is there; where futures cannot be asked, the first one, whose result is waited for."""
-        if any(hasattr(future, "done") for future in self.jobs.values()):
-            return [names for names, future in self.jobs.items() if future.done()]
-        return list(self.jobs)[:1]
 
     def take(self, names: tuple[str, ...]) -> None:
         try:
@@ -271,7 +267,7 @@ class Work:
         blamed, outcomes = False, []
         for name in names:
             outcome = Outcome(BUSY)
-            if Run(self.out / name, self.configs[name]).finished:
+            if self.finished(name):
                 outcome = Outcome(FINISHED)
             elif failed_at(self.out / name) != self.failed_before[name]:
                 file = self.out / name / FAILURE
