@@ -207,7 +207,7 @@ def outcomes_frame(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def length_batches(lengths: Sequence[int], device: torch.device, on_cpu: int = TOKENS_ON_CPU) -> Iterator[np.ndarray]:
-    """Positions in batches of similar length, longest first, with padding no more tokens in each than suit a device."""
+    """Positions in batches of similar length, longest first; a padded batch has no more tokens than suit the device."""
     tokens = on_cpu if device.type == "cpu" else TOKENS_PER_BATCH
     order = np.argsort(-np.array(lengths, dtype=int), kind="stable")
     start = 0
