@@ -125,6 +125,12 @@ def every_nth(tokens: int, most: int, place: Place | None = None) -> slice:
     return slice(-before % stride, None, stride)
 
 
+def some_tokens(values: Tensor, mask: Tensor | None, most: int, place: Place | None = None) -> Tensor:
+    """At most `most` evenly spaced real tokens of values (tokens, …), or of the batch that they have a place in."""
+    every = torch.arange(len(values)) if mask is None else mask.flatten().nonzero()[:, 0]
+    return values[every[every_nth(len(every), most, place)].to(values.device)]
+
+
 def gate_statistics(gates: Tensor) -> dict[str, Tensor]:
     """gates (modules, tokens, E) -> entropy (modules,), and load, top1 and importance (modules, E).
 
@@ -257,12 +263,8 @@ class Recorder(HookedRecorder):
         if name not in self.gates:
             return torch.zeros(0, self.adapters[name].num_gates)
         gates, mask = self.gates[name]
-        if mask is not None and mask.numel() == len(gates):
-            rows = mask.reshape(-1).nonzero()[:, 0].to(gates.device)
-            gates = gates[rows[every_nth(len(rows), self.most_tokens, self.place)]]
-        else:
-            gates = gates[every_nth(len(gates), self.most_tokens, self.place)]
-        return gates.float().cpu()
+        mask = mask if mask is not None and mask.numel() == len(gates) else None
+        return some_tokens(gates, mask, self.most_tokens, self.place).float().cpu()
 
 
 def router_weight(adapter: Any) -> Tensor | None:
