@@ -146,15 +146,12 @@ def sweep(
     ],
     out: OutOption = Path("runs"),
     workers: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Runs at a time.", show_default="the cores of the machine"),
+        int | None, typer.Option(metavar="N", help="Runs at a time.", show_default="the cores of the machine")
     ] = None,
     executor: Annotated[
         str,
         typer.Option(
-            metavar="NAME",
-            help="process (this machine), dask or submitit (Slurm).",
-            autocompletion=options.executors,
+            metavar="NAME", help="process (this machine), dask or submitit (Slurm).", autocompletion=options.executors
         ),
     ] = "process",
     scheduler: Annotated[

@@ -24,19 +24,7 @@ from ..cards.charts import heights, spark_bars, spark_curve
 from ..cards.templates import environment, inline
 from ..extras import extra
 from .files import FAILED, FINISHED, RUNNING, STOPPED, RunError
-from .progress import (
-    WAITING,
-    Fact,
-    Live,
-    RunProgress,
-    clock,
-    facts_of,
-    kept_rows,
-    pace,
-    progress_of,
-    summary,
-    time_of,
-)
+from .progress import WAITING, Fact, Live, RunProgress, clock, facts_of, kept_rows, pace, progress_of, summary, time_of
 from .run import Run
 
 STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", STOPPED: "yellow", WAITING: "dim"}

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -219,27 +219,14 @@ def processor() -> str:
 
 
 class StopAfterStep(TrainerCallback):
-    """Asks the Trainer for a checkpoint, and to stop, at the end of the step in which a signal was heard.
+    """Asks the Trainer for a checkpoint, and to stop, at the end of a step for whose state `wanted` is true."""
 
-    handlers: what each signal did before. `raise_heard` does it, late; a second signal does it at once.
-    """
-
-    def __init__(self, handlers: Mapping[Any, Callable[..., Any]]) -> None:
-        self.handlers, self.heard = handlers, 0
-
-    def hear(self, number: int, frame: Any) -> None:
-        if self.heard:
-            self.handlers[number](number, frame)
-        self.heard = number
-        os.write(2, WAITS)  # print may be interrupted by this very handler, and must not be entered twice
+    def __init__(self, wanted: Callable[[Any], bool]) -> None:
+        self.wanted, self.stopped = wanted, False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.heard:
-            control.should_save = control.should_training_stop = True
-
-    def raise_heard(self) -> None:
-        if self.heard:
-            self.handlers[self.heard](self.heard, None)
+        if self.wanted(state):
+            control.should_save = control.should_training_stop = self.stopped = True
 
 
 @contextmanager
@@ -249,46 +236,40 @@ def saved_when_stopped(trainer: Trainer) -> Iterator[None]:
     Only where the signal would raise in the main thread of a run's only process: a process that must end at once
     (SIGTERM without a handler, a worker of a sweep) does so, and of several processes none may stop before the others.
     """
-    handlers = {
+    handlers: dict[int, Callable[..., Any]] = {
         number: handler for number in (signal.SIGINT, signal.SIGTERM) if callable(handler := signal.getsignal(number))
     }
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or distributed.world_size() > 1 or handlers.get(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    callback = StopAfterStep(handlers)
-    trainer.add_callback(callback)
+    heard: list[int] = []
+
+    def hear(number: int, frame: Any) -> None:
+        if heard:  # a second signal takes effect at once
+            handlers[number](number, frame)
+        heard.append(number)
+        os.write(2, WAITS)  # print may be interrupted by this very handler, and must not be entered twice
+
+    trainer.add_callback(StopAfterStep(lambda state: bool(heard)))
     for number in handlers:
-        signal.signal(number, callback.hear)
+        signal.signal(number, hear)
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    callback.raise_heard()
+    if heard:
+        handlers[heard[-1]](heard[-1], None)
 
 
 class RunStopped(RuntimeError):
     """A run stopped after a checkpoint because its permit was taken away; trained again, it resumes from there."""
 
 
-class StopWithoutPermit(TrainerCallback):
-    """Asks the Trainer for a checkpoint, and to stop, at the end of the step in which the permit was found gone.
-
-    After the last step there is nothing to stop: the run continues with its evaluation.
-    """
-
-    def __init__(self, permit: Path) -> None:
-        self.permit, self.stopped = permit, False
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step < state.max_steps and not permitted(self.permit):
-            control.should_save = control.should_training_stop = self.stopped = True
-
-
 @contextmanager
 def saved_without_permit(trainer: Trainer, permit: Path | None) -> Iterator[None]:
-    """While the block trains, the run stops when the file `permit` is gone (None: nothing is asked).
+    """While the block trains, the run stops after the step in which the file `permit` is gone (None: it never stops).
 
     Raises RunStopped after the checkpoint.
     """
@@ -300,7 +281,8 @@ def saved_without_permit(trainer: Trainer, permit: Path | None) -> Iterator[None
             f"permit = {str(permit)!r} works with one process, but this run has "
             f"{distributed.world_size()}; train it without a permit"
         )
-    callback = StopWithoutPermit(permit)
+    # after the last step there is nothing to stop: the run continues with its evaluation
+    callback = StopAfterStep(lambda state: state.global_step < state.max_steps and not permitted(permit))
     trainer.add_callback(callback)
     yield
     if callback.stopped:

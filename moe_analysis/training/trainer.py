@@ -103,12 +103,7 @@ def train(
 
 
 def build_trainer(
-    config: TrainConfig,
-    folder: Path,
-    model: nn.Module,
-    tokenizer: Any,
-    data: dict[str, Data],
-    status: Status,
+    config: TrainConfig, folder: Path, model: nn.Module, tokenizer: Any, data: dict[str, Data], status: Status
 ) -> AdapterTrainer:
     optimizer = build_optimizer(
         config.optimizer, model, config.lr, config.router_lr, config.weight_decay, config.optimizer_options

@@ -171,11 +171,7 @@ class TreeRecorder(HookedRecorder):
 
 
 def record_trees(
-    model: nn.Module,
-    tokenizer: Any,
-    frame: pd.DataFrame,
-    max_length: int = 256,
-    prompt_form: str = "options",
+    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, max_length: int = 256, prompt_form: str = "options"
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """The tree of every real token of the frame's texts: ({module: codes (tokens,)}, tokens as in `record_gates`)."""
     adapters: dict[str, Any] = dict(adapter_modules(model))
