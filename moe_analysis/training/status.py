@@ -218,75 +218,82 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-class StopAfterStep(TrainerCallback):
-    """Asks the Trainer for a checkpoint, and to stop, at the end of a step for whose state `wanted` is true."""
+class RunStopped(RuntimeError):
+    """A run stopped after a checkpoint because its permit was taken away; trained again, it resumes from there."""
 
-    def __init__(self, wanted: Callable[[Any], bool]) -> None:
-        self.wanted, self.stopped = wanted, False
+
+class StopAfterStep(TrainerCallback):
+    """Asks the Trainer for a checkpoint, and to stop, after a step in which a signal was heard or the permit was gone.
+
+    Without a permit the last step is followed by the evaluation all the same: there is nothing to stop.
+    """
+
+    def __init__(self, heard: Sequence[int], permit: Path | None) -> None:
+        self.heard, self.permit, self.permitted = heard, permit, True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.wanted(state):
-            control.should_save = control.should_training_stop = self.stopped = True
+        if self.permit is not None and state.global_step < state.max_steps:
+            self.permitted = permitted(self.permit)
+        if self.heard or not self.permitted:
+            control.should_save = control.should_training_stop = True
 
 
 @contextmanager
-def saved_when_stopped(trainer: Trainer) -> Iterator[None]:
-    """While the block trains, SIGINT and SIGTERM take effect after the step, with its checkpoint written.
+def saved_when_stopped(trainer: Trainer, permit: Path | None) -> Iterator[None]:
+    """While the block trains, it stops after a step, with a checkpoint: for a signal, and when the permit is gone.
+
+    Args:
+        trainer: Trains in the block.
+        permit: A file; None where nothing but a signal stops the run.
+
+    Raises:
+        RunStopped: After the checkpoint, when the permit was gone.
+        ValueError: For a permit of a run of several processes.
+    """
+    if permit is not None and distributed.world_size() > 1:
+        raise ValueError(
+            f"permit = {str(permit)!r} works with one process, but this run has "
+            f"{distributed.world_size()}; train it without a permit"
+        )
+    with late_signals() as heard:
+        callback = StopAfterStep(heard, permit)
+        trainer.add_callback(callback)
+        yield
+    if not callback.permitted:
+        raise RunStopped(f"stopped at step {trainer.state.global_step}, with a checkpoint: {permit} was deleted")
+
+
+@contextmanager
+def late_signals() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM take effect when the block ends, or when a second one is heard; yields those heard so far.
 
     Only where the signal would raise in the main thread of a run's only process: a process that must end at once
     (SIGTERM without a handler, a worker of a sweep) does so, and of several processes none may stop before the others.
     """
+    heard: list[int] = []
     handlers: dict[int, Callable[..., Any]] = {
         number: handler for number in (signal.SIGINT, signal.SIGTERM) if callable(handler := signal.getsignal(number))
     }
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or distributed.world_size() > 1 or handlers.get(signal.SIGINT) is not signal.default_int_handler:
-        yield
+        yield heard
         return
-    heard: list[int] = []
 
     def hear(number: int, frame: Any) -> None:
-        if heard:  # a second signal takes effect at once
+        if heard:
             handlers[number](number, frame)
         heard.append(number)
         os.write(2, WAITS)  # print may be interrupted by this very handler, and must not be entered twice
 
-    trainer.add_callback(StopAfterStep(lambda state: bool(heard)))
     for number in handlers:
         signal.signal(number, hear)
     try:
-        yield
+        yield heard
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     if heard:
         handlers[heard[-1]](heard[-1], None)
-
-
-class RunStopped(RuntimeError):
-    """A run stopped after a checkpoint because its permit was taken away; trained again, it resumes from there."""
-
-
-@contextmanager
-def saved_without_permit(trainer: Trainer, permit: Path | None) -> Iterator[None]:
-    """While the block trains, the run stops after the step in which the file `permit` is gone (None: it never stops).
-
-    Raises RunStopped after the checkpoint.
-    """
-    if permit is None:
-        yield
-        return
-    if distributed.world_size() > 1:
-        raise ValueError(
-            f"permit = {str(permit)!r} works with one process, but this run has "
-            f"{distributed.world_size()}; train it without a permit"
-        )
-    # after the last step there is nothing to stop: the run continues with its evaluation
-    callback = StopAfterStep(lambda state: state.global_step < state.max_steps and not permitted(permit))
-    trainer.add_callback(callback)
-    yield
-    if callback.stopped:
-        raise RunStopped(f"stopped at step {trainer.state.global_step}, with a checkpoint: {permit} was deleted")
 
 
 def permitted(permit: str | Path) -> bool:

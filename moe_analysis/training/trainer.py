@@ -32,7 +32,7 @@ from .recorders.live_recorder import LiveRecorder
 from .recorders.recorder import HookedRecorder, Recorder
 from .recorders.tree_recorder import TreeRecorder
 from .run import Run
-from .status import Status, check_reports, locked, reported, saved_when_stopped, saved_without_permit
+from .status import Status, check_reports, locked, reported, saved_when_stopped
 
 KEPT_CHECKPOINTS = 2
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off
@@ -96,7 +96,7 @@ def train(
         last = distributed.together(lambda: last_complete_checkpoint(folder / "checkpoints"))
         watched = progress if distributed.first() else False
         with shown(lambda: look_at(run), watched), reported(trainer, config, folder):
-            with saved_when_stopped(trainer), saved_without_permit(trainer, permit):
+            with saved_when_stopped(trainer, permit):
                 trainer.train(resume_from_checkpoint=last)
             finish(run, trainer, data, status)
     return Run.load(folder)
