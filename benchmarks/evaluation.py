@@ -28,8 +28,8 @@ import torch
 import moe_analysis as ma
 from moe_analysis.tasks.batches import encode_questions
 from moe_analysis.tasks.prompts import PROMPT_FORMS
-from moe_analysis.training.answers import evaluating
-from moe_analysis.training.evaluation import Way, score
+from moe_analysis.training.answers import Way, evaluating
+from moe_analysis.training.evaluation import score
 
 HARNESS_BATCHES = (8, 16, 32)  # of which lm_eval gets the fastest
 WAYS = {"packed": None, "plain": Way(packed=False, gathered=True), "whole": Way(packed=False, gathered=False)}

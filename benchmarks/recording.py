@@ -28,10 +28,10 @@ import moe_analysis as ma
 from moe_analysis.optim import build_optimizer
 from moe_analysis.presets import methods
 from moe_analysis.tasks.batches import collate, encode
-from moe_analysis.training.live.panel import REFRESH_SECONDS, Panel
-from moe_analysis.training.live.progress import RunProgress, read_live
-from moe_analysis.training.live.recorder import LiveRecorder
+from moe_analysis.training.panel import REFRESH_SECONDS, Panel
 from moe_analysis.training.prepare import prepare_model
+from moe_analysis.training.progress import RunProgress, read_live
+from moe_analysis.training.recorders.live_recorder import LiveRecorder
 from moe_analysis.training.recorders.recorder import Recorder
 
 PARTS = ("recording", "live", "panel")

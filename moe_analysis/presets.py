@@ -165,7 +165,7 @@ class Preset:
 
     def train_configs(self, configs: Iterable[TrainConfig], progress: bool | None = None) -> list[Run]:
         """Runs of any configurations, as many at a time as the preset has workers."""
-        from .training.sweep import train_all
+        from .training.sweep.running import train_all
 
         return train_all(list(configs), self.runs, self.workers, progress=progress)
 

@@ -75,7 +75,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(grid_file: str, tmp_path: Path, 
     def interrupt(*_, **__) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("moe_analysis.training.sweep.sweep", interrupt)
+    monkeypatch.setattr("moe_analysis.training.sweep.running.sweep", interrupt)
     result = call("sweep", grid_file, "--out", str(tmp_path / "runs"))
     assert result.exit_code == 130 and "resume from the last checkpoints" in result.stderr
 

@@ -36,7 +36,7 @@ import moe_analysis as ma
 config = ma.TrainConfig.from_dict(json.loads({config!r}))
 run = ma.train(config, {out!r})""",
     """from dataclasses import replace
-from moe_analysis.training.sweep import sweep
+from moe_analysis.training.sweep.running import sweep
 done = sweep([replace(config, seed=seed) for seed in (1, 2)], {out!r}, workers=1)""",
     "quiet = ma.train(replace(config, seed=3), {out!r}, progress=False)",
 )

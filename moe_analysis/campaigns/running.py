@@ -12,9 +12,8 @@ from typing import Any
 from ..training.config import TrainConfig
 from ..training.files import RunError
 from ..training.run import Run
-from ..training.status import TimeLimit
-from ..training.sweep import sweep
-from ..training.sweep.work import FAILED, FINISHED, OnChange, Outcome, failure, keep_failure
+from ..training.sweep.running import sweep
+from ..training.sweep.work import FAILED, FINISHED, OnChange, Outcome, TimeLimit, failure, keep_failure
 from .campaign import FINAL, TUNE, Campaign
 from .row import BASE, Difference, base_row, configuration_digest, diverged_row, row_of
 from .table import ResultsError, Row, add_rows, key_of, read_rows

@@ -13,10 +13,11 @@ from .. import figures as making
 from ..figures import Item
 from ..places import IN_CLONE, USUAL_SUITE, computed_figures, figures_home
 from ..presets import PRESETS
+from ..presets import preset as named
 from . import options
 from .options import JsonOption, exits_of, page
 from .program import BAD, FINE, INTERRUPTED, kept
-from .terminal import answer, emit, note, show, spinner, table
+from .terminal import Memory, NotebookBars, answer, emit, note, show, spinner, table
 
 HELP = page(
     """
@@ -36,7 +37,7 @@ HELP = page(
         "figures --suite my_suite --backbone my_model",
         "figures --preset long --ship",
     ],
-    exits=exits_of(FINE, INTERRUPTED, **{f"code_{BAD}": "bad input, or a notebook stopped"}),
+    exits=exits_of(FINE, INTERRUPTED, own={BAD: "bad input, or a notebook stopped"}),
 )
 GALLERY_HELP = page(
     """
@@ -46,7 +47,7 @@ GALLERY_HELP = page(
     need this command only after you copied or deleted figures by hand.
     """,
     examples=["gallery", "gallery --folder /tmp/figures"],
-    exits=exits_of(FINE, **{f"code_{BAD}": "no such folder, or files in it that are not records; each is named"}),
+    exits=exits_of(FINE, own={BAD: "no such folder, or files in it that are not records; each is named"}),
 )
 
 
@@ -76,12 +77,11 @@ def shipped_folder(items: Sequence[Item], preset: str, suite: str | None, out: P
 
 def made_larger(items: Sequence[Item], preset: str, folder: Path) -> dict[str, str]:
     """Records in the folder that the items' notebooks would write and that a larger preset made: name -> preset."""
-    from ..figures import ITEMS
     from ..gallery.entries import notebook_of
     from ..gallery.records import read_records
 
     sizes = list(PRESETS)  # from the smallest
-    known = {item.id: item.notebook for item in ITEMS}
+    known = {item.id: item.notebook for item in making.ITEMS}
     notebooks = {item.notebook for item in items}
     made = {
         name: record.preset.get("preset", "quick")
@@ -159,13 +159,11 @@ def figures(
     as_json: JsonOption = False,
 ) -> None:
     """Regenerate the figures of `only`; see HELP."""
-    from ..presets import preset as named
-
     items = making.choose(only or [])
     if list_only:
         listing(items, as_json)
         return
-    named(preset)
+    named(preset)  # an unknown one is reported
     suite = checked_suite(suite)
     checked_backbone(backbone)
     folder = shipped_folder(items, preset, suite, out) if ship else out or computed_figures(preset, suite_label(suite))
@@ -212,7 +210,6 @@ def suite_label(suite: str | None) -> str | None:
 
 def executed(items: list[Item], values: dict[str, str | None]) -> list[Path]:
     from ..tasks.cache import cache_folder
-    from .terminal import Memory, NotebookBars
 
     settings = " ".join(values[f"MOE_ANALYSIS_{name}"] or "-" for name in ("PRESET", "SUITE", "BACKBONE"))
     saved = "finished figures and runs are kept, and the other runs resume from their last checkpoints."

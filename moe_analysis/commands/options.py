@@ -105,7 +105,8 @@ def page(text: str, examples: Sequence[str] = (), exits: Mapping[int, str] | Non
     is a file or a command and keeps its lines. examples: what follows the program's name. exits: exit status -> what
     it means for this command; None leaves that part out.
     """
-    paragraphs = [joined(part) for part in re.split(r"\n\s*\n", inspect.cleandoc(text))]
+    parts = re.split(r"\n\s*\n", inspect.cleandoc(text))
+    paragraphs = [part if part.startswith("[cyan]") else " ".join(part.split()) for part in parts]
     if examples:
         lines = (f"  [cyan]{' '.join([PROGRAM, example]).strip()}[/]" for example in examples)
         paragraphs.append("\n".join(["[bold]Examples[/]", *lines]))
@@ -116,16 +117,11 @@ def page(text: str, examples: Sequence[str] = (), exits: Mapping[int, str] | Non
     return "\n\n".join([first, *(f"[not dim]{part}[/]" for part in rest)])
 
 
-def joined(paragraph: str) -> str:
-    return paragraph if paragraph.startswith("[cyan]") else " ".join(paragraph.split())
-
-
-def exits_of(*codes: int, **said: str) -> dict[int, str]:
-    """The general meaning of some exit codes; said: `code_1="…"` gives another for this command."""
-    own = {int(name.removeprefix("code_")): meaning for name, meaning in said.items()}
+def exits_of(*codes: int, own: Mapping[int, str]) -> dict[int, str]:
+    """The general meaning of some exit codes, and this command's own of others."""
     return {code: own.get(code, MEANING[code]) for code in sorted({*codes, *own})}
 
 
-def inherited(ctx: typer.Context, name: str) -> Any:
-    """An option that was given before the command, to `runs` itself."""
-    return ctx.parent.params.get(name) if ctx.parent is not None else None
+def wants_json(ctx: typer.Context, given: bool) -> bool:
+    """Whether --json was given to a command inside `runs`, or before it, to `runs` itself."""
+    return given or bool(ctx.parent is not None and ctx.parent.params.get("as_json"))

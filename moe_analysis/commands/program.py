@@ -165,16 +165,13 @@ class Program(Group):
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
         complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
+        *rest: Any,
+        **named: Any,
     ) -> Any:
         words = sys.argv[1:] if args is None else args
         if any(word.startswith(("--install-completion", "--show-completion")) for word in words):
             prog_name = SCRIPT  # a shell completes the words after one command, which `python -m` is not
-        return super().main(
-            args, prog_name, complete_var or COMPLETE_VARIABLE, standalone_mode, windows_expand_args, **extra
-        )
+        return super().main(args, prog_name, complete_var or COMPLETE_VARIABLE, *rest, **named)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[WORDS] = list(args)

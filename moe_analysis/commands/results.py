@@ -30,7 +30,7 @@ HELP = page(
     right, losses, the loss curve, seconds, machine and version. `sweep` writes it while a campaign runs.
     """,
     examples=["results", "results show compact", "results merge a.parquet b.parquet --into c.parquet"],
-    exits=exits_of(FINE, **{f"code_{BAD}": "no such table, a damaged one, or one of another schema"}),
+    exits=exits_of(FINE, own={BAD: "no such table, a damaged one, or one of another schema"}),
 )
 SHOW_HELP = page(
     """
@@ -41,7 +41,7 @@ SHOW_HELP = page(
     their own suite are shown.
     """,
     examples=["results show compact", "results show compact --json"],
-    exits=exits_of(FINE, **{f"code_{BAD}": "no such table, a damaged one, or one of another schema"}),
+    exits=exits_of(FINE, own={BAD: "no such table, a damaged one, or one of another schema"}),
 )
 MERGE_HELP = page(
     """
@@ -53,9 +53,9 @@ MERGE_HELP = page(
     examples=["results merge a.parquet b.parquet --into c.parquet"],
     exits=exits_of(
         FINE,
-        **{
-            f"code_{FAILED}": "merged, and some run has different outcomes in two tables",
-            f"code_{BAD}": "no such table, a damaged one, or one of another schema or study",
+        own={
+            FAILED: "merged, and some run has different outcomes in two tables",
+            BAD: "no such table, a damaged one, or one of another schema or study",
         },
     ),
 )
@@ -165,18 +165,14 @@ def frame_table(frame: Any, title: str) -> Any:
     texts = ("system", "configuration", "chosen")
     shown = table(*frame.columns, title=title, numbers=tuple(name for name in frame.columns if name not in texts))
     for line in frame.to_dict("records"):
-        cells = [
-            "✓"
-            if value is True
-            else ""
-            if value is False
-            else f"{value:.4g}"
-            if isinstance(value, float)
-            else escape(str(value))
-            for value in line.values()
-        ]
-        shown.add_row(*cells, style="bold" if line.get("chosen") else "")
+        shown.add_row(*map(cell, line.values()), style="bold" if line.get("chosen") else "")
     return shown
+
+
+def cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "✓" if value else ""
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
 
 
 @app.command("merge", cls=Command, help=MERGE_HELP)

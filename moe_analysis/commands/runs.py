@@ -12,7 +12,7 @@ from rich.markup import escape
 from ..cards.in_words import counted
 from ..run_comparison import settings as columns
 from . import options, runs_compare
-from .options import IdsArgument, InnerOutOption, JsonOption, OutOption, StatesOption, exits_of, inherited, page
+from .options import IdsArgument, InnerOutOption, JsonOption, OutOption, StatesOption, exits_of, page, wants_json
 from .program import BAD, FINE, INTERRUPTED, Command, Group, kept
 from .terminal import answer, each, emit, fits, note, notes, number, records, show, spinner, table
 
@@ -23,7 +23,7 @@ SHOW_HELP = page(
     Settings that have their default are omitted, except with --json.
     """,
     examples=["runs show T-REX-embedded-s0", "runs show 690e63 --json"],
-    exits=exits_of(FINE, **{f"code_{BAD}": "no such run, or one that cannot be read"}),
+    exits=exits_of(FINE, own={BAD: "no such run, or one that cannot be read"}),
 )
 DELETE_HELP = page(
     """
@@ -37,7 +37,7 @@ DELETE_HELP = page(
         "runs delete 'LoRA-MoE*' --yes",
         "runs delete --state failed --state damaged '*'",
     ],
-    exits=exits_of(FINE, INTERRUPTED, **{f"code_{BAD}": "no such run, or one is being trained"}),
+    exits=exits_of(FINE, INTERRUPTED, own={BAD: "no such run, or one is being trained"}),
 )
 STYLES = {"finished": "green", "running": "cyan", "failed": "red", "damaged": "red", "stopped": "yellow"}
 LOOPS = 8  # that are named
@@ -62,7 +62,7 @@ HELP = page(
         "runs compare 'T-REX*s0*' 'LoRA-MoE*s0*'",
         "runs delete --state failed '*'",
     ],
-    exits=exits_of(FINE, **{f"code_{BAD}": "no such folder or run"}),
+    exits=exits_of(FINE, own={BAD: "no such folder or run"}),
 )
 
 app = typer.Typer(cls=Group, rich_markup_mode="rich")
@@ -96,7 +96,7 @@ def show_run(
     listed = records(list_runs(paths).drop(columns="settings"))[0]
     about = {**listed, "bytes": folder_bytes(run.path), "versions": run.status.get("versions", {})}
     evaluation = run.evaluation if run.finished else None
-    if as_json or inherited(ctx, "as_json"):
+    if wants_json(ctx, as_json):
         results = None if evaluation is None else records(evaluation)
         emit({**about, "config": run.config.to_dict(), "evaluation": results})
         return
@@ -139,7 +139,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete the runs; see DELETE_HELP."""
-    as_json = as_json or bool(inherited(ctx, "as_json"))
+    as_json = wants_json(ctx, as_json)
     paths = doomed(options.runs_folder(ctx), ids, state or [])
     if not paths or not (yes or agreed(paths, as_json)):
         note("nothing was deleted")
@@ -227,7 +227,9 @@ def runs(
         return
     check_choices("--state", state or [], options.STATES)
     check_choices("--sort", [sort], options.ORDERS)
-    listed = listing(out, state or [], name, sort, reverse)
+    from ..training.run_folder import chosen, list_runs, run_paths
+
+    listed = chosen(list_runs(each(run_paths(out), "reading runs")), state or [], name, sort, reverse)
     if as_json:
         names = columns.differing(list(listed["settings"]))
         some = [{name: one[name] for name in names if name in one} for one in listed["settings"]]
@@ -243,13 +245,6 @@ def runs(
 def check_choices(option: str, given: list[str], known: tuple[str, ...]) -> None:
     if unknown := [value for value in given if value not in known]:
         raise typer.BadParameter(f"{option} {unknown[0]} is unknown; choose from {', '.join(known)}")
-
-
-def listing(out: Path, states: list[str], name: str | None, sort: str, reverse: bool) -> Any:
-    """The frame of `list_runs`, filtered and sorted."""
-    from ..training.run_folder import chosen, list_runs, run_paths
-
-    return chosen(list_runs(each(run_paths(out), "reading runs")), states, name, sort, reverse)
 
 
 def runs_table(runs: Any, settings: list[str]) -> Any:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from . import options
-from .options import IdsArgument, InnerOutOption, JsonOption, exits_of, inherited, page
+from .options import IdsArgument, InnerOutOption, JsonOption, exits_of, page, wants_json
 from .program import BAD, FINE
 from .terminal import each, emit, note, number, records, show, spinner, table
 
@@ -31,7 +31,7 @@ HELP = page(
         "runs compare 'T-REX*' --json",
         "runs compare '*' --html compared.html",
     ],
-    exits=exits_of(FINE, **{f"code_{BAD}": "fewer than two runs, or one that cannot be read"}),
+    exits=exits_of(FINE, own={BAD: "fewer than two runs, or one that cannot be read"}),
 )
 
 
@@ -55,7 +55,7 @@ def compare(
         from ..run_comparison.comparison import RunComparison
         from ..training.run import Run
 
-    as_json = as_json or bool(inherited(ctx, "as_json"))
+    as_json = wants_json(ctx, as_json)
     if not as_json and html is None and len(paths) > MOST:
         raise ValueError(
             f"{len(paths)} runs match, but a table has room for {MOST}; name fewer, or pass --json or --html"
@@ -78,17 +78,13 @@ def compare(
         note(f"{len(paths)} runs match, but a table has room for {MOST}; the page has them all")
         return
     labels = dict(zip((run.id for run in runs), ascii_uppercase))
-    shown = compared.differences
-    scores = [
-        scores_table(measure, parts["datasets"], parts["mean_differences"], labels) for measure in comparing.MEASURES
-    ]
     show(
         final_table(parts["final"], labels),
-        config_table(shown, labels),
+        config_table(compared.differences, labels),
         loss_table(parts["loss"], labels),
-        *scores,
+        *(scores_table(one, parts["datasets"], parts["mean_differences"], labels) for one in comparing.MEASURES),
     )
-    if count := len(parts["config"]) - len(shown):
+    if count := len(parts["config"]) - len(compared.differences):
         note(
             f"left out of the configurations: {count} fields that only some adapters have, at their defaults; --json "
             "lists them"
@@ -99,15 +95,9 @@ def final_table(final: Any, labels: dict[str, str]) -> Any:
     numbers = ("step", "seconds", "train", "test", "accuracy")
     listed = table("", "run", *numbers, numbers=numbers, title="final losses and accuracy")
     for row in final.itertuples():
-        listed.add_row(
-            f"[bold]{labels[row.run]}[/]",
-            escape(row.run),
-            number(row.step, 0),
-            number(row.seconds, 0),
-            number(row.train_loss),
-            number(row.test_loss),
-            number(row.test_accuracy),
-        )
+        values = (row.train_loss, row.test_loss, row.test_accuracy)
+        cells = (number(row.step, 0), number(row.seconds, 0), *map(number, values))
+        listed.add_row(f"[bold]{labels[row.run]}[/]", escape(row.run), *cells)
     return listed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,8 +45,20 @@ HELP = page(
         "sweep grid.yaml --executor submitit --per-job 4",
         "sweep grid.yaml --executor dask --workers 8",
     ],
-    exits=exits_of(FINE, BAD, INTERRUPTED, TERMINATED, **{f"code_{FAILED}": "a run failed; the others are trained"}),
+    exits=exits_of(FINE, BAD, INTERRUPTED, TERMINATED, own={FAILED: "a run failed; the others are trained"}),
 )
+
+
+@dataclass(frozen=True)
+class How:
+    """Options that a grid and a campaign share."""
+
+    workers: int | None
+    executor: str
+    scheduler: str | None
+    per_job: int
+    seconds: float | None
+    quiet: bool
 
 
 def part_of(text: str | None) -> tuple[int, int]:
@@ -59,13 +72,8 @@ def part_of(text: str | None) -> tuple[int, int]:
     return k, n
 
 
-def train_campaign(
-    path: Path, out: Path, folder: Path | None, how: dict[str, Any], part: str | None, as_json: bool
-) -> None:
-    """Train the runs of the campaign in `path` that the table lacks; ends the program with its status.
-
-    how: workers, executor, scheduler, per_job, seconds and quiet, as of the command `sweep`.
-    """
+def train_campaign(path: Path, out: Path, folder: Path | None, how: How, part: str | None, as_json: bool) -> None:
+    """Train the runs of the campaign in `path` that the table lacks; ends the program with its status."""
     from ..campaigns.files import read_campaign
     from ..campaigns.results import table_path
     from ..campaigns.running import run_campaign
@@ -75,20 +83,12 @@ def train_campaign(
     table = table_path(campaign.study, folder)
     with (
         kept(f"finished runs are in {table}, and the others resume from the last checkpoints in {out}."),
-        open_executor(how["executor"], out, how["workers"], how["scheduler"], campaign.slurm) as (chosen, limit),
+        open_executor(how.executor, out, how.workers, how.scheduler, campaign.slurm) as (chosen, limit),
     ):
-        done = run_campaign(
-            campaign,
-            table,
-            out,
-            watching(table, out, how["quiet"]),
-            chosen,
-            limit,
-            how["per_job"],
-            how["seconds"],
-            which,
-        )
-    told(done, table, out)
+        watch = watching(table, out, how.quiet)
+        done = run_campaign(campaign, table, out, watch, chosen, limit, how.per_job, how.seconds, which)
+    told(done, out)
+    told_of_table(done, table)
     if as_json:
         emit(
             {
@@ -117,22 +117,26 @@ def watching(table: Path, out: Path, quiet: bool) -> Any:
     return watch
 
 
-def told(done: Any, table: Path, out: Path) -> None:
+def told(done: Any, out: Path) -> None:
+    """Say what failed and what is left of a sweep or a campaign."""
     for name, outcome in done.failures.items():
         note(f"{name} failed: {outcome.error}\n  traceback: {out / name / 'failure.txt'}", style="red")
+    if done.left:
+        note(f"{len(done.left)} runs are left; the same command resumes them", style="yellow")
+
+
+def told_of_table(done: Any, table: Path) -> None:
     for name, reason in done.unwritten.items():
         note(f"{name} is finished, but not in the table: {reason}", style="red")
     for one in done.differences:
         note(f"the table keeps its first outcome of {one}", style="red")
-    if done.left:
-        note(f"{len(done.left)} runs are left; the same command resumes them", style="yellow")
-    elif done.untuned:
+    if done.untuned and not done.left:
         note(
             f"final runs were not trained because tuning runs are missing in {table}: {', '.join(done.untuned)}; train or "
             "merge those, then call again",
             style="yellow",
         )
-    else:
+    elif not done.left:
         note(f"all runs are in {table}")
 
 
@@ -142,15 +146,12 @@ def sweep(
     ],
     out: OutOption = Path("runs"),
     workers: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Runs at a time.", show_default="the cores of the machine"),
+        int | None, typer.Option(metavar="N", help="Runs at a time.", show_default="the cores of the machine")
     ] = None,
     executor: Annotated[
         str,
         typer.Option(
-            metavar="NAME",
-            help="process (this machine), dask or submitit (Slurm).",
-            autocompletion=options.executors,
+            metavar="NAME", help="process (this machine), dask or submitit (Slurm).", autocompletion=options.executors
         ),
     ] = "process",
     scheduler: Annotated[
@@ -194,49 +195,29 @@ def sweep(
         from ..campaigns.files import is_campaign
         from ..training.sweep.grid import read_grid
 
-    how: dict[str, Any] = {
-        "workers": workers,
-        "executor": executor,
-        "scheduler": scheduler,
-        "per_job": per_job,
-        "seconds": seconds,
-        "quiet": quiet,
-    }
+    how = How(workers, executor, scheduler, per_job, seconds, quiet)
     if is_campaign(grid):
         train_campaign(grid, out, results, how, part, as_json)
     for name, value in (("--results", results), ("--part", part)):
         if value is not None:
             raise ValueError(f"{name} = {str(value)!r} works only with a campaign, but {grid} is a grid; omit it")
-    plan = read_grid(grid)
-    done = swept(plan, out, **how)
-    for name, outcome in done.failures.items():
-        note(f"{name} failed: {outcome.error}\n  traceback: {out / name / 'failure.txt'}", style="red")
-    if done.left:
-        note(f"{len(done.left)} runs are left; the same command resumes them", style="yellow")
+    done = swept(read_grid(grid), out, how)
+    told(done, out)
     if as_json:
         emit(records(done.table))
     raise typer.Exit(FAILED if done.failures else FINE)
 
 
-def swept(
-    plan: Any,
-    out: Path,
-    workers: int | None,
-    executor: str,
-    scheduler: str | None,
-    per_job: int,
-    seconds: float | None,
-    quiet: bool,
-) -> Any:
+def swept(plan: Any, out: Path, how: How) -> Any:
     """The `Sweep`, shown on stderr while it runs, unless quiet."""
-    from ..training.sweep import sweep as train_them
     from ..training.sweep.executors import open_executor
     from ..training.sweep.running import SweepStatus, display
+    from ..training.sweep.running import sweep as train_them
 
     status = SweepStatus(plan.configs, out)
     with (
         kept(f"finished runs are kept in {out}, and the others resume from the last checkpoints."),
-        open_executor(executor, out, workers, scheduler, plan.slurm) as (chosen, limit),
-        display(status, notes, quiet) as tell,
+        open_executor(how.executor, out, how.workers, how.scheduler, plan.slurm) as (chosen, limit),
+        display(status, notes, how.quiet) as tell,
     ):
-        return train_them(plan.configs, out, chosen, limit, tell, per_job, seconds, progress=False)
+        return train_them(plan.configs, out, chosen, limit, tell, how.per_job, how.seconds, progress=False)

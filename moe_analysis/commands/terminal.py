@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -122,8 +122,8 @@ def each(things: Sequence[T], what: str) -> Iterator[T]:
         yield things[places[0]]
 
 
-def counted(things: Iterable[T], total: int, name: Any) -> Iterator[T]:
-    """The things in turn, with a bar from the start that names the one at work; `name(thing)` is its name."""
+def counted(names: Sequence[str]) -> Iterator[str]:
+    """The names in turn, with a bar from the start that shows the one at work."""
     columns = (
         SpinnerColumn(),
         BarColumn(20),
@@ -132,10 +132,10 @@ def counted(things: Iterable[T], total: int, name: Any) -> Iterator[T]:
         TextColumn("{task.description}"),
     )
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        for thing in things:
-            bar.update(task, description=name(thing))
-            yield thing
+        task = bar.add_task("", total=len(names))
+        for name in names:
+            bar.update(task, description=name)
+            yield name
             bar.advance(task)
 
 

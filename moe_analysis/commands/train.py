@@ -18,7 +18,7 @@ from .terminal import answer, emit, notes, spinner
 
 if TYPE_CHECKING:
     from ..training import Run, TrainConfig
-    from ..training.live.progress import RunProgress
+    from ..training.progress import RunProgress
 
 FIRST = '{"adapter": {"peft_type": "TREX", "target_modules": ["q_proj", "v_proj"]}, "steps": 50}'
 HELP = page(
@@ -38,7 +38,7 @@ HELP = page(
     [cyan]torchrun --standalone --nproc_per_node 2 -m moe_analysis train config.json[/]
     """,
     examples=["train config.json", "train config.json --out /data/runs --json"],
-    exits=exits_of(FINE, INTERRUPTED, TERMINATED, **{f"code_{BAD}": "bad configuration, or the training failed"}),
+    exits=exits_of(FINE, INTERRUPTED, TERMINATED, own={BAD: "bad configuration, or the training failed"}),
 )
 POLL_SECONDS = 0.5  # between two looks at the runs
 WATCH_HELP = page(
@@ -50,11 +50,7 @@ WATCH_HELP = page(
     With --json it prints the current state of the runs and does not wait.
     """,
     examples=["watch", "watch T-REX-embedded-s0", "watch 690e63 --out /data/runs", "watch --json"],
-    exits=exits_of(
-        FINE,
-        INTERRUPTED,
-        **{f"code_{FAILED}": "a run failed", f"code_{BAD}": "no such run, or one that cannot be read"},
-    ),
+    exits=exits_of(FINE, INTERRUPTED, own={FAILED: "a run failed", BAD: "no such run, or one that cannot be read"}),
 )
 
 
@@ -67,7 +63,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train the run of `config`; see HELP."""
-    from ..training.files import read_json
+    from ..training.files import last_test, read_json
 
     values = read_json(config, f"pass a file such as {FIRST}")
     with spinner("loading torch, transformers and PEFT"):
@@ -77,20 +73,20 @@ def train(
     run = trained(TrainConfig.from_dict(values), out, not quiet)
     if not first():
         return
-    last = run.history[run.history["split"] == "test"].iloc[-1]
+    loss, accuracy = last_test(run.path, run.history)
     if as_json:
-        emit({"path": str(run.path), **{name: float(last[name]) for name in ("loss", "accuracy")}})
+        emit({"path": str(run.path), "loss": loss, "accuracy": accuracy})
     else:
-        answer(f"{run.path}: test loss {last['loss']:.3f}, accuracy {last['accuracy']:.3f}")
+        answer(f"{run.path}: test loss {loss:.3f}, accuracy {accuracy:.3f}")
 
 
 def trained(config: TrainConfig, out: Path, progress: bool) -> Run:
     """The run, trained to its end; the first of several processes shows how far it is, where progress is wanted."""
     from ..noise import no_bars
     from ..training import Run, train
-    from ..training.live.panel import look_at, shown
-    from ..training.reports import check_reports
-    from ..training.sweep import read_once
+    from ..training.panel import look_at, shown
+    from ..training.status import check_reports
+    from ..training.sweep.running import read_once
 
     config.check()
     run = Run(out / config.run_name, config)
@@ -132,7 +128,7 @@ def watch(
 
     find_runs(out, ids or [])  # a missing folder or id is reported before anything heavy is loaded
     with spinner("loading torch, transformers and PEFT"):
-        from ..training.live.panel import Panel, shown
+        from ..training.panel import Panel, shown
 
     look = looking(out, ids or [])
     rows = look()
@@ -154,25 +150,25 @@ def watch(
 def looking(out: Path, ids: Sequence[str]) -> Callable[[], list[RunProgress]]:
     """Reads how the runs stand; where none is named, those that are being trained when this is called."""
     from ..training.files import held
-    from ..training.live.progress import progress_of, run_state
+    from ..training.progress import progress_of
     from ..training.run import Run
     from ..training.run_folder import find_runs, run_paths
 
     paths = find_runs(out, ids) if ids else [path for path in run_paths(out) if held(path)]
     runs = [Run.load(path) for path in paths]
-    return lambda: [progress_of(run, run_state(run)) for run in runs]
+    return lambda: [progress_of(run) for run in runs]
 
 
 def ending(row: RunProgress, out: Path) -> str:
     """The state of a run that no process is training."""
-    from ..training.live.progress import pace
-    from ..training.sweep.work import kept_failure
+    from ..training.files import FAILURE, last_line
+    from ..training.progress import pace
 
     if row.state == "finished":
         return f"{row.name} is finished: {pace(row)}"
     where = f"{row.name} {row.state} at step {row.step} of {row.steps}"
     if row.state == "failed":
-        return f"{where}: {kept_failure(out / row.name).error}"
+        return f"{where}: {last_line(out / row.name / FAILURE)}"
     return f"{where} and is not being trained; the command that started it resumes it"
 
 

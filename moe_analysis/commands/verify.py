@@ -20,7 +20,7 @@ HELP = page(
     Takes about a minute.
     """,
     examples=["verify", "verify --only 'smore_*'", "verify --json > claims.json", "verify --save figures"],
-    exits=exits_of(FINE, BAD, INTERRUPTED, **{f"code_{FAILED}": "a claim does not hold"}),
+    exits=exits_of(FINE, BAD, INTERRUPTED, own={FAILED: "a claim does not hold"}),
 )
 
 VERDICTS = {True: "[green]yes[/]", False: "[red]no[/]"}
@@ -72,7 +72,7 @@ def checked(only: list[str] | None) -> Any:
         from ..theory.claim import selected
 
     names = selected(only)
-    return pd.concat([check(name) for name in counted(names, len(names), str)], ignore_index=True)
+    return pd.concat([check(name) for name in counted(names)], ignore_index=True)
 
 
 def claims_table(claims: Any) -> Any:

@@ -19,7 +19,7 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig
 from .. import peft_bridge
 from ..adapters import REGISTRY, own
 from ..tasks.rows import shorten
-from .files import wrong_type
+from .files import read_json, wrong_type
 
 FOLDER, ABOUT = "adapter_source", "about.json"
 SHOWN = 12  # digits of a digest in a message
@@ -101,13 +101,8 @@ def kept_source(folder: Path, system: str) -> KeptSource | None:
     if not os.path.lexists(path.parent):
         return None
     remedy = "restore it, or delete the folder that it is in"
-    if os.path.lexists(path) and not os.path.isfile(path):  # noqa: PTH113 - pathlib's raises where rights lack
-        raise ValueError(f"{path} is not a file; {remedy}")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        file, sha256 = about["file"], about["sha256"]
-    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error}); {remedy}") from error
+    about = read_json(path, remedy)
+    file, sha256 = about.get("file"), about.get("sha256")
     if not (isinstance(file, str) and isinstance(sha256, str)):
         raise ValueError(f"{path} contains {shorten(about)} instead of a file and a sha256; {remedy}")
     return KeptSource(path.with_name(f"{system}.py"), file, sha256)
@@ -139,11 +134,9 @@ def adapter_of_run(folder: Path, values: dict[str, Any]) -> PeftConfig:
     Executes nothing of the folder. Raises ValueError for values that no adapter has.
     """
     kind = values.get("peft_type")
-    if not (isinstance(kind, str) and kind.isidentifier()):
-        return read_adapter(values)  # which says what is wrong
-    if (why := why_not_here(folder, values)) is None:
-        return read_adapter(values)
-    return KeptAdapter(values=values, why=why)
+    named = isinstance(kind, str) and kind.isidentifier()  # else `read_adapter` says what is wrong
+    why = why_not_here(folder, values) if named else None
+    return read_adapter(values) if why is None else KeptAdapter(values=values, why=why)
 
 
 def why_not_here(folder: Path, values: dict[str, Any]) -> str | None:

@@ -1,16 +1,20 @@
-"""Scores over the vocabulary at the answer's tokens only, and the loss of a training step from them.
+"""The fast ways to an answer's likelihood and to a training step's loss, each tried on the model before it is trusted.
 
-The head is a fifth of a small model's cost. The hidden states are gathered right before the model's output layer.
-Whether a model gives the same scores and the same loss that way is not guessed: `gathers` and `gathers_loss` try it on
-a row or two.
+Scores over the vocabulary are computed at the answer's tokens only: the head is a fifth of a small model's cost. The
+hidden states are gathered right before the model's output layer. All answers to a prompt are read in one packed row.
+Whether a model gives the same numbers that way is not guessed: `gathers`, `gathers_loss` and `packs` try it on a row or
+two.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
@@ -20,12 +24,17 @@ from torch.nn.functional import cross_entropy
 from transformers import Trainer
 
 from ..peft_bridge import weighing
+from ..tasks.batches import Question
+from ..tasks.packing import Row, layout, packed_batch, plain_batch, reads_of
 from . import distributed
 from .recorders.recorder import HookedRecorder
 
 REFUSALS = (ValueError, RuntimeError, TypeError, IndexError, KeyError, AttributeError)  # of a model, each its own
 MOST = 0.25  # of what another layout changes: a right one must change less, and half precision alone changes up to 0.14
 SHORT = 128  # tokens of a row
+MASK_TYPES = {"sdpa": torch.bool, "eager": None}  # attention that accepts our mask; None: additive, as the model's
+WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "local_attention", "max_position_embeddings")
+PROBED = 24, 8  # tokens of the two answers of a made-up question
 
 
 def answer_head(model: nn.Module) -> nn.Module | None:
@@ -128,6 +137,115 @@ def same_scores(some: Tensor, whole: Tensor, row: Tensor, place: Tensor) -> bool
         return False
     off, measure = ((other - right).float().abs().mean() for other in (some[0], wrong))
     return bool(off <= MOST * measure)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How questions are put before a model.
+
+    Attributes:
+        packed: One row per question, else one per answer.
+        gathered: Scores at the places that are read alone, else at all of them.
+        mask_dtype: Type of the mask of packed rows.
+    """
+
+    packed: bool
+    gathered: bool
+    mask_dtype: torch.dtype = torch.bool
+
+
+def read(
+    model: nn.Module, rows: Sequence[Row], intuition: np.ndarray | None, pad: int, way: Way
+) -> tuple[np.ndarray, np.ndarray]:
+    """(log-likelihood, whether it is the most likely token) of every target of some rows, row by row."""
+    device = next(model.parameters()).device
+    batch = packed_batch(rows, pad, way.mask_dtype) if way.packed else plain_batch(rows, pad)
+    if intuition is not None:
+        batch["intuition"] = torch.as_tensor(intuition[[row.question for row in rows]], dtype=torch.float32)
+    row, place = (index.to(device) for index in reads_of(rows))
+    head = answer_head(model) if way.gathered else None
+    with scores_at(head, row, place):
+        logits = model(**{name: value.to(device) for name, value in batch.items()}, use_cache=False).logits
+    logits = (logits[row, place] if head is None else logits[0]).float()  # (reads, vocabulary)
+    before = np.cumsum([0, *(len(row.reads) for row in rows)])
+    pairs = [(start + target[1], target[2]) for start, row in zip(before, rows) for target in row.targets]
+    reads, tokens = torch.tensor(pairs, dtype=torch.long, device=device).reshape(-1, 2).unbind(-1)
+    normalizer, best = logits.logsumexp(-1), logits.argmax(-1)  # (reads,)
+    values = logits[reads, tokens].double() - normalizer[reads].double()
+    return values.cpu().numpy(), (best[reads] == tokens).cpu().numpy()
+
+
+def way_for(model: nn.Module, questions: Sequence[Question], intuition: np.ndarray | None, pad: int) -> Way:
+    """The fastest way to put some questions before a model that gives the numbers of plain rows.
+
+    A packed row needs attention that takes our mask, positions that we can set, and no other way from one
+    token to another, such as the state of a recurrent layer or a window. What a model's configuration does not show is
+    tried: one prompt with two made-up answers is read both ways.
+    """
+    if not questions:
+        return Way(packed=False, gathered=False)
+    asked = probe(model, questions)
+    first = None if intuition is None else intuition[:1]
+    batch = plain_batch(layout([asked], [], [[True, True]], packed=False)[1:], pad)  # with the shorter answer
+    if first is not None:
+        batch["intuition"] = torch.as_tensor(first, dtype=torch.float32)
+    device = next(model.parameters()).device
+    way = Way(packed=False, gathered=gathers(model, {name: value.to(device) for name, value in batch.items()}))
+    longest = max(len(one.prompt) + sum(len(answer) + 1 for answer in one.answers) for one in questions)
+    mask_dtype = mask_type(model, longest)
+    if mask_dtype is None or all(len(one.answers) == 1 for one in questions):
+        return way
+    packed = replace(way, packed=True, mask_dtype=mask_dtype)
+    return packed if packs(model, asked, first, pad, packed) else way
+
+
+def probe(model: Any, questions: Sequence[Question]) -> Question:
+    """The shortest of some prompts, and two answers made up of tokens that the model knows."""
+    first, second = PROBED
+    ids = np.random.default_rng(0).integers(0, model.get_input_embeddings().weight.shape[0], first + second).tolist()
+    return Question(min((one.prompt for one in questions), key=len), [ids[:first], ids[first:]])
+
+
+def mask_type(model: Any, length: int) -> torch.dtype | None:
+    """The type of mask with which packed rows of some tokens may be tried; None if a model cannot take them."""
+    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not hasattr(base, "config") or getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        return None
+    config = base.config.get_text_config()
+    limits = [value for name in WINDOWS if isinstance(value := getattr(config, name, None), int)]
+    attention = getattr(config, "_attn_implementation", None)
+    if (
+        attention not in MASK_TYPES
+        or config.is_encoder_decoder
+        or getattr(base, "_is_stateful", False)
+        or getattr(config, "alibi", False)
+        or "position_ids" not in inspect.signature(base.forward).parameters
+        or any(length > limit for limit in limits)
+    ):
+        return None
+    return MASK_TYPES[attention] or base.dtype
+
+
+def packs(model: nn.Module, asked: Question, intuition: np.ndarray | None, pad: int, way: Way) -> bool:
+    """Whether packed rows give the likelihoods of plain ones.
+
+    Two wrong layouts are the measure: in one, positions do not start again at the second answer; in the other, it sees
+    the first one. The right layout must change what the second answer's tokens get, against plain rows, by no more than
+    a small share of what either does.
+    """
+    plain = layout([asked], [], [[True, True]], packed=False)
+    right = layout([asked], [], [[True, True]], packed=True)[0]
+    running = replace(right, positions=list(range(len(right))))
+    open_ = replace(right, segments=[min(segment, 1) for segment in right.segments])
+    try:
+        with evaluating(model):
+            expected = read(model, plain, intuition, pad, replace(way, packed=False))[0]
+            found = read(model, [right, running, open_], intuition, pad, way)[0].reshape(3, -1)
+    except REFUSALS:
+        return False
+    behind = len(asked.answers[0]) + 1  # the second answer's first token is predicted from the prompt only
+    off, *wrong = np.abs(found - expected)[:, behind:].mean(1)
+    return bool(off <= MOST * min(wrong))
 
 
 def at_answers(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,6 +20,7 @@ from .files import as_hinted, plain, wrong_type
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bf16")
 REPORTS = ("tensorboard", "wandb", "mlflow")
+COUNTS = ("steps", "batch_size", "gradient_accumulation", "save_every", "rows_per_dataset", "eval_rows", "holdout_rows")
 NOT_OF_THE_OUTCOME = ("name", "report_to")  # fields that are free to change: the run is the same
 # fields that came after the first runs, with the value at which a run is what it was without them
 LATER = {"holdout_rows": None, "transfer_suites": None}
@@ -123,32 +124,16 @@ class TrainConfig:
         for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
-        for name in (
-            "steps",
-            "batch_size",
-            "gradient_accumulation",
-            "save_every",
-            "rows_per_dataset",
-            "eval_rows",
-            "holdout_rows",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
+        for name in COUNTS:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} = {value} must be at least 1")
         for name in ("lr", "max_grad_norm", "router_max_grad_norm"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{name} = {value} must be positive")
         if not 0.0 <= self.final_lr <= 1.0:
             raise ValueError(f"final_lr = {self.final_lr} is a share of the peak lr and must be in [0, 1]")
-        for name in (
-            "eval_every",
-            "record_every",
-            "record_experts_every",
-            "record_trees_every",
-            "warmup_steps",
-            "weight_decay",
-            "router_lr",
-        ):
+        every = ("eval_every", "record_every", "record_experts_every", "record_trees_every")
+        for name in (*every, "warmup_steps", "weight_decay", "router_lr"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must not be negative")
         self.check_suites()
@@ -232,10 +217,9 @@ class TrainConfig:
             for key, value in as_hinted(self.to_dict(), type(self)).items()
             if key not in NOT_OF_THE_OUTCOME and not (key in LATER and value == LATER[key])
         }
-        if (form := self.form) == "options":  # the only one there was when the first runs got their names
+        values["prompt_form"] = self.form
+        if self.form == "options":  # the only one there was when the first runs got their names
             del values["prompt_form"]
-        else:
-            values["prompt_form"] = form
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
     @property

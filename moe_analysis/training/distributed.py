@@ -141,10 +141,6 @@ def at_first(value: T) -> list[T]:
     return values or []
 
 
-def wait_for_all() -> None:
-    gathered(None)
-
-
 def place(tokens: int) -> tuple[int, int]:
     """(tokens of the processes before this one, tokens of all), where this one has `tokens` of a batch."""
     counts = gathered(tokens)

@@ -6,26 +6,21 @@ One forward pass computes a prompt once and gives the likelihood of every answer
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..tasks.batches import Question, encode_questions, end_of
-from ..tasks.packing import Row, layout, packed_batch, plain_batch, reads_of
+from ..tasks.packing import layout
 from ..tasks.prompts import form_named
-from .answers import MOST, REFUSALS, answer_head, evaluating, gathers, scores_at
+from .answers import Way, evaluating, read, way_for
 
 TOKENS_ON_CPU, TOKENS_PER_BATCH = 4096, 16_384  # a processor's caches hold no more; other devices need more
 READ_ON_CPU = 512  # of rows read at a few places: less padding, and scores over a vocabulary that stay in cache
-MASK_TYPES = {"sdpa": torch.bool, "eager": None}  # attention that accepts our mask; None: additive, as the model's
-WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "local_attention", "max_position_embeddings")
-PROBED = 24, 8  # tokens of the two answers of a made-up question
 
 
 def answers_of(frame: pd.DataFrame) -> pd.DataFrame:
@@ -98,16 +93,9 @@ def evaluate_rows(
     log_likelihood and tokens (of the gold answer). correct_norm ranks the choices by their log-likelihood per character
     instead of its sum, so that long choices are not at a loss; free answers have one rule only.
     """
-    with_end = form_named(prompt_form).ranks_with_end
-    questions, lines = encode_questions(frame, tokenizer, max_length, prompt_form), answers_of(frame)
-    needed = iter(lines["gold"] | with_end)  # the loss is that of the gold answer with its end token
-    ended = [[next(needed) for _ in question.answers] for question in questions]
-    with evaluating(model):
-        found = score(model, questions, intuition, tokenizer.pad_token_id, end_of(tokenizer), ended)
-    lines = pd.concat([found, lines], axis=1)
-    known = lines["log_likelihood"].notna() & (lines["with_end"].notna() | ~(lines["gold"] | with_end))
+    lines = answer_lines(model, tokenizer, frame, intuition, max_length, prompt_form)
+    known = lines["log_likelihood"].notna() & (lines["with_end"].notna() | ~lines["ended"])
     lines["right"], lines["exact"] = lines["right"] & known, lines["exact"] & known
-    ranked = lines["with_end" if with_end else "log_likelihood"]
     gold = lines[lines["gold"]].set_index("row")
     free = frame["choices"].isna().to_numpy()
     return pd.DataFrame(
@@ -116,10 +104,8 @@ def evaluate_rows(
             "group": frame["group"].to_numpy(),
             "kind": np.where(free, "exact match", "choices"),
             "row": row_numbers(frame),
-            "correct": np.where(free, gold["exact"], best_is_right(lines, ranked)),
-            "correct_norm": np.where(
-                free, gold["exact"], best_is_right(lines, ranked / lines["characters"].clip(lower=1))
-            ),
+            "correct": np.where(free, gold["exact"], best_is_right(lines, "ranked")),
+            "correct_norm": np.where(free, gold["exact"], best_is_right(lines, "per_character")),
             "log_likelihood": gold["with_end"].to_numpy(),
             "tokens": gold["tokens"].to_numpy(),
         }
@@ -146,29 +132,40 @@ def choice_likelihoods(
     """
     if frame["choices"].isna().any():
         raise ValueError("frame has rows without choices, which cannot be ranked; pass only rows with choices")
-    form = form_named(prompt_form)
-    questions, lines = encode_questions(frame, tokenizer, max_length, prompt_form), answers_of(frame)
-    ended = [[form.ranks_with_end] * len(question.answers) for question in questions]
-    with evaluating(model):
-        found = score(model, questions, None, tokenizer.pad_token_id, end_of(tokenizer), ended)
-    values = found["with_end" if form.ranks_with_end else "log_likelihood"]
-    best = values.groupby(found["row"]).transform("max") == values
+    lines = answer_lines(model, tokenizer, frame, None, max_length, prompt_form)
     return pd.DataFrame(
         {
-            "row": found["row"],
-            "prompt": frame["prompt"].to_numpy()[found["row"]],
+            "row": lines["row"],
+            "prompt": frame["prompt"].to_numpy()[lines["row"]],
             "choice": [choice for choices in frame["choices"] for choice in choices],
-            "log_likelihood": values,
-            "per_character": values / lines["characters"].clip(lower=1),
+            "log_likelihood": lines["ranked"],
+            "per_character": lines["per_character"],
             "right": lines["right"],
-            "best": best,
+            "best": lines.groupby("row")["ranked"].transform("max") == lines["ranked"],
         }
     )
 
 
-def best_is_right(lines: pd.DataFrame, values: pd.Series) -> np.ndarray:
+def answer_lines(
+    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, intuition: np.ndarray | None, max_length: int, form: str
+) -> pd.DataFrame:
+    """The columns of `answers_of` and of `score`; ended, whether the end token was scored; ranked and per_character, the
+    likelihoods that the form ranks by."""
+    with_end = form_named(form).ranks_with_end
+    questions, lines = encode_questions(frame, tokenizer, max_length, form), answers_of(frame)
+    lines["ended"] = lines["gold"] | with_end  # the loss is that of the gold answer with its end token
+    needed = iter(lines["ended"])
+    ended = [[next(needed) for _ in question.answers] for question in questions]
+    with evaluating(model):
+        found = score(model, questions, intuition, tokenizer.pad_token_id, end_of(tokenizer), ended)
+    ranked = found["with_end" if with_end else "log_likelihood"]
+    per_character = ranked / lines["characters"].clip(lower=1)
+    return pd.concat([found, lines], axis=1).assign(ranked=ranked, per_character=per_character)
+
+
+def best_is_right(lines: pd.DataFrame, value: str) -> np.ndarray:
     """(rows,) Whether the candidate with the largest value, the first of equals, has the answer's text."""
-    best = values.fillna(-np.inf).groupby(lines["row"]).idxmax()
+    best = lines[value].fillna(-np.inf).groupby(lines["row"]).idxmax()
     return lines.loc[best, "right"].to_numpy()
 
 
@@ -209,34 +206,15 @@ def outcomes_frame(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return frame[["suite", *frame.columns.drop("suite")]].astype({"correct": "uint8", "correct_norm": "uint8"})
 
 
-@dataclass(frozen=True)
-class Way:
-    """How questions are put before a model.
-
-    Attributes:
-        packed: One row per question, else one per answer.
-        gathered: Scores at the places that are read alone, else at all of them.
-        mask_dtype: Type of the mask of packed rows.
-    """
-
-    packed: bool
-    gathered: bool
-    mask_dtype: torch.dtype = torch.bool
-
-
-def length_batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    """Positions in batches of similar length, longest first, at most `tokens` with padding in each."""
-    order = np.argsort(-lengths, kind="stable")
+def length_batches(lengths: Sequence[int], device: torch.device, on_cpu: int = TOKENS_ON_CPU) -> Iterator[np.ndarray]:
+    """Positions in batches of similar length, longest first; a padded batch has no more tokens than suit the device."""
+    tokens = on_cpu if device.type == "cpu" else TOKENS_PER_BATCH
+    order = np.argsort(-np.array(lengths, dtype=int), kind="stable")
     start = 0
     while start < len(order):
-        size = max(1, tokens // int(lengths[order[start]]))
+        size = max(1, tokens // lengths[order[start]])
         yield order[start : start + size]
         start += size
-
-
-def batches_of(lengths: Sequence[int], device: torch.device, on_cpu: int = TOKENS_ON_CPU) -> Iterator[np.ndarray]:
-    """`length_batches` of as many tokens as suit the device."""
-    return length_batches(np.array(lengths, dtype=int), on_cpu if device.type == "cpu" else TOKENS_PER_BATCH)
 
 
 @torch.no_grad()
@@ -274,7 +252,7 @@ def score(
     rows = layout(questions, end, ended, way.packed)
     first = np.cumsum([0, *(len(question.answers) for question in questions)])  # of each question's answers
     sums = np.zeros((first[-1], 4))
-    for chosen in batches_of([len(row) for row in rows], device, READ_ON_CPU):
+    for chosen in length_batches([len(row) for row in rows], device, READ_ON_CPU):
         some = [rows[index] for index in chosen]
         targets = np.array([(first[row.question] + target[0], target[3]) for row in some for target in row.targets])
         values, right = read(model, some, intuition, pad, way)
@@ -285,110 +263,3 @@ def score(
     known = np.array([one for ends in ended for one in ends], dtype=bool) | (not end)
     frame["with_end"] = frame["with_end"].where(known)
     return frame.assign(tokens=frame["tokens"].astype(int), exact=frame.pop("wrong") == 0)
-
-
-def read(
-    model: nn.Module, rows: Sequence[Row], intuition: np.ndarray | None, pad: int, way: Way
-) -> tuple[np.ndarray, np.ndarray]:
-    """(log-likelihood, whether it is the most likely token) of every target of some rows, row by row."""
-    device = next(model.parameters()).device
-    batch = packed_batch(rows, pad, way.mask_dtype) if way.packed else plain_batch(rows, pad)
-    if intuition is not None:
-        batch["intuition"] = torch.as_tensor(intuition[[row.question for row in rows]], dtype=torch.float32)
-    row, place = (index.to(device) for index in reads_of(rows))
-    logits = scores(model, {name: value.to(device) for name, value in batch.items()}, row, place, way.gathered)
-    before = np.cumsum([0, *(len(row.reads) for row in rows)])
-    pairs = [(start + target[1], target[2]) for start, row in zip(before, rows) for target in row.targets]
-    reads, tokens = torch.tensor(pairs, dtype=torch.long, device=device).reshape(-1, 2).unbind(-1)
-    normalizer, best = logits.logsumexp(-1), logits.argmax(-1)  # (reads,)
-    values = logits[reads, tokens].double() - normalizer[reads].double()
-    return values.cpu().numpy(), (best[reads] == tokens).cpu().numpy()
-
-
-def scores(model: nn.Module, batch: dict[str, Tensor], row: Tensor, place: Tensor, gathered: bool) -> Tensor:
-    """(reads, vocabulary) float32 at some places of a batch."""
-    head = answer_head(model) if gathered else None
-    with scores_at(head, row, place):
-        logits = model(**batch, use_cache=False).logits
-    return (logits[row, place] if head is None else logits[0]).float()
-
-
-def way_for(model: nn.Module, questions: Sequence[Question], intuition: np.ndarray | None, pad: int) -> Way:
-    """The fastest way to put some questions before a model that gives the numbers of plain rows.
-
-    A packed row needs attention that takes our mask, positions that we can set, and no other way from one
-    token to another, such as the state of a recurrent layer or a window. What a model's configuration does not show is
-    tried: one prompt with two made-up answers is read both ways.
-    """
-    if not questions:
-        return Way(packed=False, gathered=False)
-    asked = probe(model, questions)
-    first = None if intuition is None else intuition[:1]
-    way = Way(packed=False, gathered=gathers(model, plain_probe(asked, first, pad, next(model.parameters()).device)))
-    mask_dtype = mask_type(model, max(packed_length(one) for one in questions))
-    if mask_dtype is None or all(len(one.answers) == 1 for one in questions):
-        return way
-    packed = replace(way, packed=True, mask_dtype=mask_dtype)
-    return packed if packs(model, asked, first, pad, packed) else way
-
-
-def packed_length(question: Question) -> int:
-    """Tokens of a packed row, every end token among them."""
-    return len(question.prompt) + sum(len(answer) + 1 for answer in question.answers)
-
-
-def probe(model: Any, questions: Sequence[Question]) -> Question:
-    """The shortest of some prompts, and two answers made up of tokens that the model knows."""
-    first, second = PROBED
-    ids = np.random.default_rng(0).integers(0, model.get_input_embeddings().weight.shape[0], first + second).tolist()
-    return Question(min((one.prompt for one in questions), key=len), [ids[:first], ids[first:]])
-
-
-def plain_probe(asked: Question, intuition: np.ndarray | None, pad: int, device: torch.device) -> dict[str, Tensor]:
-    """A batch of one plain row, the prompt and the shorter answer."""
-    batch = plain_batch(layout([asked], [], [[True, True]], packed=False)[1:], pad)
-    if intuition is not None:
-        batch["intuition"] = torch.as_tensor(intuition, dtype=torch.float32)
-    return {name: value.to(device) for name, value in batch.items()}
-
-
-def mask_type(model: Any, length: int) -> torch.dtype | None:
-    """The type of mask with which packed rows of some tokens may be tried; None if a model cannot take them."""
-    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not hasattr(base, "config") or getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
-        return None
-    config = base.config.get_text_config()
-    limits = [value for name in WINDOWS if isinstance(value := getattr(config, name, None), int)]
-    attention = getattr(config, "_attn_implementation", None)
-    if (
-        attention not in MASK_TYPES
-        or config.is_encoder_decoder
-        or getattr(base, "_is_stateful", False)
-        or getattr(config, "alibi", False)
-        or "position_ids" not in inspect.signature(base.forward).parameters
-        or any(length > limit for limit in limits)
-    ):
-        return None
-    return MASK_TYPES[attention] or base.dtype
-
-
-def packs(model: nn.Module, asked: Question, intuition: np.ndarray | None, pad: int, way: Way) -> bool:
-    """Whether packed rows give the likelihoods of plain ones.
-
-    Two wrong layouts are the measure: in one, positions do not start again at the second answer; in the other, it sees
-    the first one. The right layout must change what the second answer's tokens get, against plain rows, by no more than
-    a small share of what either does.
-    """
-    plain = layout([asked], [], [[True, True]], packed=False)
-    right = layout([asked], [], [[True, True]], packed=True)[0]
-    running = replace(right, positions=list(range(len(right))))
-    open_ = replace(right, segments=[min(segment, 1) for segment in right.segments])
-    try:
-        with evaluating(model):
-            expected = read(model, plain, intuition, pad, replace(way, packed=False))[0]
-            found = read(model, [right, running, open_], intuition, pad, way)[0].reshape(3, -1)
-    except REFUSALS:
-        return False
-    behind = len(asked.answers[0]) + 1  # the second answer's first token is predicted from the prompt only
-    off, *wrong = np.abs(found - expected)[:, behind:].mean(1)
-    return bool(off <= MOST * min(wrong))

@@ -196,17 +196,8 @@ def history_frame(log: list[dict[str, Any]]) -> pd.DataFrame:
                 {"step": entry["step"], "split": "test", "loss": entry["eval_loss"], "accuracy": entry["eval_accuracy"]}
             )
         elif "loss" in entry:
-            rows.append(
-                {
-                    "step": entry["step"],
-                    "split": "train",
-                    "loss": entry["loss"],
-                    "accuracy": entry["accuracy"],
-                    "lr": entry["learning_rate"],
-                    "grad_norm": entry["grad_norm"],
-                    "balance_loss": entry["balance_loss"],
-                }
-            )
+            same = {name: entry[name] for name in ("step", "loss", "accuracy", "grad_norm", "balance_loss")}
+            rows.append({**same, "split": "train", "lr": entry["learning_rate"]})
     frame = pd.DataFrame(rows, columns=HISTORY).astype({"step": "int64"})
     # the last step is evaluated once more at the end of the run, with the same result
     return frame.drop_duplicates(["step", "split"], keep="last", ignore_index=True)
@@ -231,6 +222,19 @@ def read_run_table(folder: Path, name: str, columns: Sequence[str]) -> pd.DataFr
         remedy = f"{RESTORE} (older versions wrote none)" if state == FINISHED else "train it to the end"
         raise RunError(f"{path} is missing: the run is {state}; {remedy}")
     return read_table(path, columns)
+
+
+def last_test(folder: Path, history: pd.DataFrame) -> tuple[float, float]:
+    """Loss (nats per answer token) and accuracy of the test rows at a run's end; RunError if it has none."""
+    tests = history[history["split"] == "test"]
+    if tests.empty:
+        raise RunError(f"{folder / 'history.parquet'} has no test row; {RESTORE}")
+    return float(tests["loss"].iloc[-1]), float(tests["accuracy"].iloc[-1])
+
+
+def last_line(path: Path) -> str:
+    """What the traceback in a failure.txt ends with: the error."""
+    return path.read_text().rstrip().rpartition("\n")[2]
 
 
 def state_of(folder: Path, status: dict[str, Any]) -> str:

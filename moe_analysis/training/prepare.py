@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from peft import get_peft_model
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Sampler
 
 from ..atomic import write_whole
@@ -177,11 +177,6 @@ def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str,
     }
 
 
-def collate_rows(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Tensor]:
-    scores = None if rows[0][1] is None else np.stack([score for _, score in rows])
-    return collate([example for example, _ in rows], pad, scores)
-
-
 def collate_share(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Any]:
     """The batch of this process's share of the rows; `weight` is its size over the mean size of all shares.
 
@@ -189,7 +184,8 @@ def collate_share(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Any]:
     for their gradients, with a row that is all padding and has no answer.
     """
     mine = list(distributed.share(rows))
-    batch: dict[str, Any] = collate_rows(mine or rows[:1], pad)
+    examples, scores = zip(*(mine or rows[:1]))
+    batch: dict[str, Any] = collate(list(examples), pad, None if scores[0] is None else np.stack(scores))
     batch["weight"] = len(mine) * distributed.world_size() / len(rows)
     if not mine:
         batch["labels"].fill_(-100)

@@ -115,19 +115,19 @@ class Run:
         """gram_condition_a, gram_condition_b, damped_condition_b, update_norm, effective_step (step, module, expert);
         map_similarity, output_similarity, update_similarity, layer_step (step, module), as `ExpertRecorder` defines
         them. Lazy. Raises RecordError when a chunk is missing or the run was trained with record_experts_every=0."""
-        path = self.path / "experts.zarr"
-        if not os.path.lexists(path):
-            raise RecordError(f"{self.id} has no record of its experts; train with record_experts_every >= 1")
-        return open_records(path)
+        return self._open("experts")
 
     @property
     def tree_records(self) -> xr.Dataset:
         """tokens, distinct_trees, tree_entropy, differing_siblings (step, module) and node_load (step, module, expert),
         as `TreeRecorder` defines them. Lazy. Raises RecordError when a chunk is missing or the run was trained with
         record_trees_every=0."""
-        path = self.path / "trees.zarr"
+        return self._open("trees")
+
+    def _open(self, what: str) -> xr.Dataset:
+        path = self.path / f"{what}.zarr"
         if not os.path.lexists(path):
-            raise RecordError(f"{self.id} has no record of its trees; train with record_trees_every >= 1")
+            raise RecordError(f"{self.id} has no record of its {what}; train with record_{what}_every >= 1")
         return open_records(path)
 
     @cached_property

@@ -18,10 +18,10 @@ from ..tasks.baselines import baselines
 from ..tasks.suite import HUB, load_suite
 from .choices import TYPE, choices
 from .config import TrainConfig
-from .files import FAILED, FAILURE, FINISHED, RUNNING, RunError, state_of
-from .live.progress import read_live
+from .files import FAILED, FAILURE, FINISHED, RUNNING, RunError, last_line, state_of
+from .progress import read_live
 from .recorders.store import RecordError
-from .run_folder import DAMAGED, last_line, saved_parameters
+from .run_folder import DAMAGED, saved_parameters
 
 HERE = Path(__file__).parent
 BADGES = {FINISHED: ("yes", "✓"), RUNNING: ("open", "…"), FAILED: ("no", "✗"), DAMAGED: ("no", "✗")}
@@ -29,6 +29,7 @@ NEW = "not started"
 MODULES = 6  # whose experts are drawn
 EXPERTS = 64  # of a module that are drawn
 LAST = 10  # records whose mean load is drawn
+FEW = 20  # evaluations that are drawn as points
 LOAD, GATE = "gate_load", "gate_importance"
 ALL = 0.999  # a load: no choice was made
 NO_LOSSES: dict[str, Any] = {"loss": "", "legend": []}
@@ -160,7 +161,8 @@ def losses(run: Any) -> dict[str, Any]:
     drawn = []
     for split, rows in run.history.groupby("split", sort=False):
         if np.isfinite(rows["loss"]).any():
-            drawn.append(Curve(str(split), rows["step"].tolist(), rows["loss"].tolist(), kind_of(str(split), rows)))
+            kind = "points" if split == "test" and len(rows) < FEW else "line"
+            drawn.append(Curve(str(split), rows["step"].tolist(), rows["loss"].tolist(), kind))
     drawn.sort(key=lambda curve: curve.name != "train")
     return {"loss": curves(drawn, "loss"), "legend": [curve.name for curve in drawn]}
 
@@ -173,10 +175,6 @@ def losses_so_far(run: Any) -> dict[str, Any]:
         return NO_LOSSES
     drawn = Curve("train", [point.step for point in points], [point.loss for point in points])
     return {"loss": curves([drawn], "loss"), "legend": ["train, so far"]}
-
-
-def kind_of(split: str, rows: pd.DataFrame) -> str:
-    return "points" if split == "test" and len(rows) < 20 else "line"
 
 
 def load_parts(parts: Parts) -> dict[str, Any]:
@@ -229,14 +227,13 @@ def scores(evaluation: pd.DataFrame, guesses: pd.DataFrame | None) -> list[dict[
     mean = table.mean(numeric_only=True).to_dict() | {"dataset": "mean", "rows": int(table["rows"].sum())}
     if table["chance"].isna().any():  # of other data sets than the accuracy next to it
         mean["chance"] = np.nan
-    return [score_row(row) for row in [*table.to_dict("records"), mean]]
-
-
-def score_row(row: dict[str, Any]) -> dict[str, Any]:
-    names = ("accuracy", "chance", "majority", "loss", "guess")
-    told = {name: "–" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in names}
-    bar = beside(float(row["accuracy"]), float(row["guess"]))
-    return {"dataset": row["dataset"], "rows": int(row["rows"]), "bar": bar, **told}
+    shown = []
+    for row in [*table.to_dict("records"), mean]:
+        names = ("accuracy", "chance", "majority", "loss", "guess")
+        told = {name: "–" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in names}
+        bar = beside(float(row["accuracy"]), float(row["guess"]))
+        shown.append({"dataset": row["dataset"], "rows": int(row["rows"]), "bar": bar, **told})
+    return shown
 
 
 def guessing(config: TrainConfig) -> pd.DataFrame | None:

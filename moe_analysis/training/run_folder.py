@@ -25,6 +25,8 @@ from .files import (
     RESTORE,
     RunError,
     held,
+    last_line,
+    last_test,
     read_json,
     read_run_table,
     read_status,
@@ -104,7 +106,9 @@ def listed(path: Path) -> dict[str, object]:
     try:
         config, status = read_config(path), read_status(path)
         state = state_of(path, status)
-        loss, accuracy = last_test(path) if state == FINISHED else (None, None)
+        loss, accuracy = None, None
+        if state == FINISHED:
+            loss, accuracy = last_test(path, read_run_table(path, "history.parquet", HISTORY))
         error = last_line(path / FAILURE) if state == FAILED else ""
         parameters = saved_parameters(path)
     except (RunError, OSError) as fault:
@@ -139,15 +143,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def last_test(folder: Path) -> tuple[float, float]:
-    """Loss (nats per answer token) and accuracy of the test rows at a run's end."""
-    history = read_run_table(folder, "history.parquet", HISTORY)
-    tests = history[history["split"] == "test"]
-    if tests.empty:
-        raise RunError(f"{folder / 'history.parquet'} has no test row; {RESTORE}")
-    return float(tests["loss"].iloc[-1]), float(tests["accuracy"].iloc[-1])
-
-
 def saved_parameters(folder: Path) -> int | None:
     """How many real numbers the adapter's checkpoint holds, by its header only; None if there is no checkpoint.
 
@@ -164,11 +159,6 @@ def saved_parameters(folder: Path) -> int | None:
         return sum(math.prod(one["shape"]) for one in tensors)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise RunError(f"{path} is not a readable checkpoint ({type(error).__name__}: {error}); {RESTORE}") from error
-
-
-def last_line(path: Path) -> str:
-    """What a traceback ends with: the error."""
-    return path.read_text().rstrip().rpartition("\n")[2]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""A run while it trains: which process holds its folder, what it reports, and how it ends early.
+"""A run while it trains: which process holds its folder, what it reports and where, and how it ends early.
 
-It ends early after Ctrl-C, when its permit is deleted, or when a sweep's time is over: the step ends, its checkpoint
-is written, then the run stops.
+It ends early after Ctrl-C, or when its permit is deleted: the step ends, its checkpoint is written, then the run stops.
 """
 
 from __future__ import annotations
@@ -10,30 +9,34 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from transformers import Trainer, TrainerCallback
 
 from ..atomic import write_whole
 from . import distributed
-from .files import LOCK, RunError, json_text, read_json
+from .files import LOCK, RUNNING, RunError, json_text, read_json
+
+if TYPE_CHECKING:
+    from .config import TrainConfig
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 GIT_SECONDS = 10
+WRITE_SECONDS = 1.0  # between two writings of status.json
 PATIENCE_SECONDS = 1.0  # a process that only checks whether a run is held holds it for a moment
 WAITS = b"\nStopping after this step, once its checkpoint is written; press Ctrl-C again to stop now.\n"
-LAST_SHARE, LAST_SECONDS = 0.05, 60.0  # of the time, in which no run is begun: it would hardly be loaded
-PREFIX = ".sweep-"
+TENSORBOARD = "tensorboard"  # its files in the folder of a run
+INSTALLED_BY = {"tensorboard": '"moe_analysis[tensorboard]"', "wandb": "wandb", "mlflow": "mlflow"}
 
 
 @contextmanager
@@ -63,8 +66,8 @@ def hold(folder: Path) -> FileLock:
     return lock
 
 
-class Status:
-    """status.json: what a person or a progress bar needs to know about a run without loading it."""
+class Status(TrainerCallback):
+    """status.json: what a person or a progress bar needs to know about a run; fresh to a second while it trains."""
 
     def __init__(self, folder: Path, steps: int, backbone_sha256: str) -> None:
         self.path, self.written = folder / "status.json", 0.0
@@ -84,16 +87,85 @@ class Status:
         self.written = time.monotonic()
         write_whole(self.path, json_text({"state": state, "step": step, "seconds": seconds, **self.values}))
 
-
-class Progress(TrainerCallback):
-    """Keeps status.json fresh, at most every second."""
-
-    def __init__(self, status: Status) -> None:
-        self.status = status
-
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if time.monotonic() - self.status.written > 1.0:
-            self.status.write("running", state.global_step)
+        if time.monotonic() - self.written > WRITE_SECONDS:
+            self.write(RUNNING, state.global_step)
+
+
+def check_reports(reports: Sequence[str]) -> None:
+    """Raise ValueError naming a library of `TrainConfig.reports` that is not installed, and what installs it."""
+    from transformers.integrations import integration_utils
+
+    for name in reports:
+        if not getattr(integration_utils, f"is_{name}_available")():
+            raise ValueError(
+                f"report_to = {name!r} needs a library that is not installed; pip install {INSTALLED_BY[name]}, or omit "
+                "report_to"
+            )
+
+
+class Reports(TrainerCallback):
+    """Hands a Trainer's logs to its callbacks for reports, which end when the run does.
+
+    Trainer ends them after the last step, and the final evaluation comes later: MLflow would open another run for it.
+
+    Args:
+        config: Of the run.
+        folder: Of the run, for TensorBoard's files.
+    """
+
+    def __init__(self, config: TrainConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self.callbacks: list[Any] = []
+        self.latest: tuple[Any, Any, Any] | None = None  # Trainer's arguments, state and control
+        self.other_run: Any = None  # a wandb run that other code started and will finish
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+        self.latest = args, state, control
+        self.other_run = getattr(sys.modules.get("wandb"), "run", None)
+        for name in self.config.reports:
+            options = {"tb_writer": self._writer(state.global_step)} if name == "tensorboard" else {}
+            self.callbacks.append(INTEGRATION_TO_CALLBACK[name](**options))
+            self.callbacks[-1].on_train_begin(args, state, control, **named)
+
+    def _writer(self, step: int) -> Any:
+        """TensorBoard's, in the run's folder; what a run wrote after the checkpoint that it resumes from is removed."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        home = os.environ.get("TENSORBOARD_LOGGING_DIR")
+        place = Path(home).expanduser() / self.config.run_name if home else self.folder / TENSORBOARD
+        return SummaryWriter(log_dir=str(place), purge_step=step + 1 if step else None)
+
+    def on_log(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        for callback in self.callbacks:
+            callback.on_log(args, state, control, **named)
+
+    def on_save(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        for callback in self.callbacks:
+            callback.on_save(args, state, control, **named)
+
+    def end(self, trainer: Trainer) -> None:
+        """End the reports, whether the run has come to its end or not."""
+        for callback in self.callbacks:
+            callback.on_train_end(*(self.latest or ()), model=trainer.model, processing_class=trainer.processing_class)
+        if "wandb" in self.config.reports and self.callbacks and self.other_run is None:
+            sys.modules["wandb"].finish()  # else the next run of this process would go on with it
+
+
+@contextmanager
+def reported(trainer: Trainer, config: TrainConfig, folder: Path) -> Iterator[None]:
+    """While the block trains and evaluates, the first process reports what the configuration asks for."""
+    if not config.reports or not distributed.first():
+        yield
+        return
+    reports = Reports(config, folder)
+    trainer.add_callback(reports)
+    try:
+        yield
+    finally:
+        reports.end(trainer)
 
 
 def versions() -> dict[str, str]:
@@ -146,132 +218,84 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-class StopAfterStep(TrainerCallback):
-    """Asks the Trainer for a checkpoint, and to stop, at the end of the step in which a signal was heard.
-
-    handlers: what each signal did before. `raise_heard` does it, late; a second signal does it at once.
-    """
-
-    def __init__(self, handlers: Mapping[Any, Callable[..., Any]]) -> None:
-        self.handlers, self.heard = handlers, 0
-
-    def hear(self, number: int, frame: Any) -> None:
-        if self.heard:
-            self.handlers[number](number, frame)
-        self.heard = number
-        os.write(2, WAITS)  # print may be interrupted by this very handler, and must not be entered twice
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.heard:
-            control.should_save = control.should_training_stop = True
-
-    def raise_heard(self) -> None:
-        if self.heard:
-            self.handlers[self.heard](self.heard, None)
-
-
-@contextmanager
-def saved_when_stopped(trainer: Trainer) -> Iterator[None]:
-    """While the block trains, SIGINT and SIGTERM take effect after the step, with its checkpoint written.
-
-    Only where the signal would raise in the main thread of a run's only process: a process that must end at once
-    (SIGTERM without a handler, a worker of a sweep) does so, and of several processes none may stop before the others.
-    """
-    handlers = {
-        number: handler for number in (signal.SIGINT, signal.SIGTERM) if callable(handler := signal.getsignal(number))
-    }
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or distributed.world_size() > 1 or handlers.get(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    callback = StopAfterStep(handlers)
-    trainer.add_callback(callback)
-    for number in handlers:
-        signal.signal(number, callback.hear)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    callback.raise_heard()
-
-
 class RunStopped(RuntimeError):
     """A run stopped after a checkpoint because its permit was taken away; trained again, it resumes from there."""
 
 
-class StopWithoutPermit(TrainerCallback):
-    """Asks the Trainer for a checkpoint, and to stop, at the end of the step in which the permit was found gone.
+class StopAfterStep(TrainerCallback):
+    """Asks the Trainer for a checkpoint, and to stop, after a step in which a signal was heard or the permit was gone.
 
-    After the last step there is nothing to stop: the run continues with its evaluation.
+    Without a permit the last step is followed by the evaluation all the same: there is nothing to stop.
     """
 
-    def __init__(self, permit: Path) -> None:
-        self.permit, self.stopped = permit, False
+    def __init__(self, heard: Sequence[int], permit: Path | None) -> None:
+        self.heard, self.permit, self.permitted = heard, permit, True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step < state.max_steps and not permitted(self.permit):
-            control.should_save = control.should_training_stop = self.stopped = True
+        if self.permit is not None and state.global_step < state.max_steps:
+            self.permitted = permitted(self.permit)
+        if self.heard or not self.permitted:
+            control.should_save = control.should_training_stop = True
 
 
 @contextmanager
-def saved_without_permit(trainer: Trainer, permit: Path | None) -> Iterator[None]:
-    """While the block trains, the run stops when the file `permit` is gone (None: nothing is asked).
+def saved_when_stopped(trainer: Trainer, permit: Path | None) -> Iterator[None]:
+    """While the block trains, it stops after a step, with a checkpoint: for a signal, and when the permit is gone.
 
-    Raises RunStopped after the checkpoint.
+    Args:
+        trainer: Trains in the block.
+        permit: A file; None where nothing but a signal stops the run.
+
+    Raises:
+        RunStopped: After the checkpoint, when the permit was gone.
+        ValueError: For a permit of a run of several processes.
     """
-    if permit is None:
-        yield
-        return
-    if distributed.world_size() > 1:
+    if permit is not None and distributed.world_size() > 1:
         raise ValueError(
             f"permit = {str(permit)!r} works with one process, but this run has "
             f"{distributed.world_size()}; train it without a permit"
         )
-    callback = StopWithoutPermit(permit)
-    trainer.add_callback(callback)
-    yield
-    if callback.stopped:
+    with late_signals() as heard:
+        callback = StopAfterStep(heard, permit)
+        trainer.add_callback(callback)
+        yield
+    if not callback.permitted:
         raise RunStopped(f"stopped at step {trainer.state.global_step}, with a checkpoint: {permit} was deleted")
+
+
+@contextmanager
+def late_signals() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM take effect when the block ends, or when a second one is heard; yields those heard so far.
+
+    Only where the signal would raise in the main thread of a run's only process: a process that must end at once
+    (SIGTERM without a handler, a worker of a sweep) does so, and of several processes none may stop before the others.
+    """
+    heard: list[int] = []
+    handlers: dict[int, Callable[..., Any]] = {
+        number: handler for number in (signal.SIGINT, signal.SIGTERM) if callable(handler := signal.getsignal(number))
+    }
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or distributed.world_size() > 1 or handlers.get(signal.SIGINT) is not signal.default_int_handler:
+        yield heard
+        return
+
+    def hear(number: int, frame: Any) -> None:
+        if heard:
+            handlers[number](number, frame)
+        heard.append(number)
+        os.write(2, WAITS)  # print may be interrupted by this very handler, and must not be entered twice
+
+    for number in handlers:
+        signal.signal(number, hear)
+    try:
+        yield heard
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if heard:
+        handlers[heard[-1]](heard[-1], None)
 
 
 def permitted(permit: str | Path) -> bool:
     """Whether the file is there; a disk that does not answer forbids."""
     return os.path.exists(permit)  # noqa: PTH110 - pathlib's raises where rights lack
-
-
-class TimeLimit:
-    """Seconds that begin with the object; None never ends."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.seconds, self.started = seconds, time.monotonic()
-
-    @property
-    def left(self) -> float:
-        return float("inf") if self.seconds is None else self.seconds - (time.monotonic() - self.started)
-
-    @property
-    def ended(self) -> bool:
-        return self.left <= 0
-
-    @property
-    def too_late_to_begin(self) -> bool:
-        return self.seconds is not None and self.left <= min(LAST_SHARE * self.seconds, LAST_SECONDS)
-
-
-@contextmanager
-def permit_in(out: Path) -> Iterator[Path]:
-    """A file in the folder of the runs while the block runs: processes of a sweep train as long as it exists.
-
-    A file is what processes, Dask workers and jobs on other machines can all see, and deleting it works on a full disk.
-    """
-    path = out / f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text("The runs of a sweep continue while this file is there; delete it to stop them.\n")
-    except OSError as error:
-        raise RunError(f"out = {str(out)!r} cannot be written ({error}); choose another folder") from error
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)

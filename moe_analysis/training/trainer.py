@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import rotate_checkpoints
 
+from ..model_card import hide_base_path, write_card
 from ..optim import build_optimizer, router_parameters
 from ..tasks.clusters import Clusters
 from . import distributed
@@ -23,16 +24,15 @@ from .adapter_source import refuse_another_source
 from .answers import AnswerLoss
 from .config import TrainConfig
 from .evaluation import by_dataset, evaluate_rows, outcomes_frame
-from .files import history_frame, write_table
-from .live.panel import look_at, shown
-from .live.recorder import LiveRecorder
+from .files import FINISHED, history_frame, write_table
+from .panel import look_at, shown
 from .prepare import Data, LikeLengths, collate_share, hold_clusters, prepare_data, prepare_model
 from .recorders.expert_recorder import DAMPING, ExpertRecorder
+from .recorders.live_recorder import LiveRecorder
 from .recorders.recorder import HookedRecorder, Recorder
 from .recorders.tree_recorder import TreeRecorder
-from .reports import check_reports, reported, write_run_card
-from .run import FINISHED, Run
-from .status import Progress, Status, locked, saved_when_stopped, saved_without_permit
+from .run import Run
+from .status import Status, check_reports, locked, reported, saved_when_stopped
 
 KEPT_CHECKPOINTS = 2
 COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off
@@ -96,19 +96,14 @@ def train(
         last = distributed.together(lambda: last_complete_checkpoint(folder / "checkpoints"))
         watched = progress if distributed.first() else False
         with shown(lambda: look_at(run), watched), reported(trainer, config, folder):
-            with saved_when_stopped(trainer), saved_without_permit(trainer, permit):
+            with saved_when_stopped(trainer, permit):
                 trainer.train(resume_from_checkpoint=last)
             finish(run, trainer, data, status)
     return Run.load(folder)
 
 
 def build_trainer(
-    config: TrainConfig,
-    folder: Path,
-    model: nn.Module,
-    tokenizer: Any,
-    data: dict[str, Data],
-    status: Status,
+    config: TrainConfig, folder: Path, model: nn.Module, tokenizer: Any, data: dict[str, Data], status: Status
 ) -> AdapterTrainer:
     optimizer = build_optimizer(
         config.optimizer, model, config.lr, config.router_lr, config.weight_decay, config.optimizer_options
@@ -161,7 +156,7 @@ def build_trainer(
         data_collator=lambda rows: collate_share(rows, tokenizer.pad_token_id),
         processing_class=tokenizer,
         optimizers=(optimizer, None),
-        callbacks=[Progress(status), *recorders] if distributed.first() else recorders,
+        callbacks=[status, *recorders] if distributed.first() else recorders,
     )
     trainer.attach(config, data["test"], recorders, live)
     trainer.remove_callback(PrinterCallback)
@@ -244,7 +239,7 @@ class AdapterTrainer(AnswerLoss):
         for recorder in self.recorders:
             recorder.flush()
         super()._save_checkpoint(model, trial)
-        distributed.wait_for_all()  # each process writes the state of its own random numbers
+        distributed.gathered(None)  # waits until each process has written the state of its own random numbers
         if distributed.first():
             folder = Path(str(self.args.output_dir))
             (folder / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
@@ -295,8 +290,36 @@ def write_results(run: Run, trainer: AdapterTrainer, rows: dict[str, pd.DataFram
     shutil.rmtree(fresh, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.save_pretrained(str(fresh))
-    write_run_card(fresh, model.active_peft_config, run.config, table)
+    hide_base_path(fresh)
+    write_card(fresh, model.active_peft_config, card_facts(run.config, table))
     shutil.rmtree(run.path / "adapter", ignore_errors=True)
     os.replace(fresh, run.path / "adapter")
     status.write(FINISHED, trainer.state.global_step)
     shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+
+
+def card_facts(config: TrainConfig, evaluation: pd.DataFrame) -> dict[str, Any]:
+    """Data, settings and results as `model_card` takes them; a folder of data is called by its last name."""
+    chosen = f"{len(config.datasets)} data sets of it" if config.datasets else "all of its data sets"
+    most = f", at most {config.rows_per_dataset} rows of each" if config.rows_per_dataset else ""
+    suite = config.suite.rstrip("/").rpartition("/")[2]
+    settings = {
+        "steps": config.steps,
+        "samples per step": config.batch_size * config.gradient_accumulation,
+        "optimizer": config.optimizer,
+        "optimizer options": config.optimizer_options or None,
+        "peak learning rate": config.lr,
+        "of the router": config.router_lr,
+        "schedule": config.schedule,
+        "precision": config.precision,
+        "embedder": config.embedder if config.clusters is not None else None,
+        "seed": config.seed,
+        "run": config.run_name,
+    }
+    results = evaluation[["dataset", "rows", "accuracy", "loss"]]
+    mean = {"dataset": "mean", "rows": results["rows"].sum(), **results[["accuracy", "loss"]].mean()}
+    return {
+        "data": f"the suite `{suite}`, {chosen}{most}; tested on other rows of the same data sets.",
+        "results": pd.concat([results, pd.DataFrame([mean])], ignore_index=True),
+        **{name: one for name, one in settings.items() if one is not None},
+    }

@@ -21,7 +21,7 @@ from ..tasks.prompts import check_form
 from ..tasks.rows import SuiteWarning
 from ..tasks.suite import load_suite
 from .config import TrainConfig
-from .evaluation import evaluate, evaluate_rows, outcomes_frame
+from .evaluation import by_dataset, evaluate_rows, outcomes_frame
 from .files import RunError, write_table
 from .prepare import chosen_rows, embed_like_training, fitting_rows, load_frozen, weights_digest
 from .run import Run
@@ -80,20 +80,7 @@ def score_backbone(config: TrainConfig) -> tuple[pd.DataFrame, str]:
     digest = weights_digest(model)
     frames, kept = fitting_rows(config, tokenizer)
     tested = {config.suite: "test"} | {suite: suite for suite in config.transfer_suites or ()}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):  # as a run is tested
-        model = model.to(device)
-        rows = {
-            suite: evaluate_rows(
-                model,
-                tokenizer,
-                frames[split][kept[split]].reset_index(drop=True),
-                None,
-                config.max_length,
-                config.form,
-            )
-            for suite, split in tested.items()
-        }
+    rows = {suite: _answered(config, model, tokenizer, frames[split][kept[split]]) for suite, split in tested.items()}
     return outcomes_frame(rows), digest
 
 
@@ -236,26 +223,22 @@ def _fitting(run: Run, rows: pd.DataFrame) -> Any:
 def _evaluated(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
     kept = _fitting(run, rows)
     scores = run.intuition(rows)  # of all rows, because the embeddings are cached for the whole set
-    return _score(run, run.model(), rows[kept], None if scores is None else scores[kept])
+    scores = None if scores is None else scores[kept]
+    return by_dataset(_answered(run.config, run.model(), run.tokenizer, rows[kept], scores))
 
 
-def _score(run: Run, model: Any, rows: pd.DataFrame, intuition: Any) -> pd.DataFrame:
+def _answered(config: TrainConfig, model: Any, tokenizer: Any, rows: pd.DataFrame, scores: Any = None) -> pd.DataFrame:
+    """`evaluate_rows` on this machine's device and in the numbers in which a run is tested while it trains."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with torch.autocast(device, torch.bfloat16, enabled=run.config.precision == "bf16"):  # as while it trained
-        return evaluate(
-            model.to(device),
-            run.tokenizer,
-            rows.reset_index(drop=True),
-            intuition,
-            run.config.max_length,
-            run.config.form,
-        )
+    rows = rows.reset_index(drop=True)
+    with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+        return evaluate_rows(model.to(device), tokenizer, rows, scores, config.max_length, config.form)
 
 
 def _levels(run: Run, suite: str, rows: pd.DataFrame) -> pd.DataFrame:
     rows, model = rows[_fitting(run, rows)], run.model()
     with model.disable_adapter():
-        untrained = _score(run, model, rows, None)
+        untrained = by_dataset(_answered(run.config, model, run.tokenizer, rows))
     # the constant of the majority rule is counted among all train rows, where there are some
     suite_rows = load_suite(suite, datasets=_datasets(run.config, suite))
     guesses = baselines(pd.concat([suite_rows[suite_rows["split"] == "train"], rows]))

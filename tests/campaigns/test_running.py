@@ -25,8 +25,8 @@ from moe_analysis.campaigns.running import CampaignRun, run_campaign
 from moe_analysis.campaigns.table import merge_tables, read_rows
 from moe_analysis.campaigns.tuning import chosen_cells, tuning_table
 from moe_analysis.training.evaluation import row_numbers
+from moe_analysis.training.files import FINISHED
 from moe_analysis.training.prepare import fitting_rows
-from moe_analysis.training.run import FINISHED
 from moe_analysis.training.sweep import work
 from moe_analysis.training.sweep.running import SweepStatus, display
 from moe_analysis.training.sweep.work import Outcome

@@ -9,7 +9,7 @@ import pytest
 
 import moe_analysis as ma
 from moe_analysis.commands import terminal
-from moe_analysis.training.live import panel
+from moe_analysis.training import panel
 from moe_analysis.training.status import locked
 from tests.commands.calls import write_run
 
@@ -28,7 +28,7 @@ def test_outside_a_terminal_a_run_tells_its_step_and_the_time_left_now_and_then(
 
 
 def test_bars_give_back_what_they_are_given_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(terminal.each("abc", "reading")) == list("abc") == list(terminal.counted("abc", 3, str))
+    assert list(terminal.each("abc", "reading")) == list("abc") == list(terminal.counted("abc"))
     with terminal.spinner("loading"):
         pass
     assert capsys.readouterr() == ("", "")

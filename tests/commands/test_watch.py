@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from moe_analysis.commands import train
-from moe_analysis.training.live import panel
-from moe_analysis.training.live.progress import FILE, Live, Point, write_live
+from moe_analysis.training import panel
+from moe_analysis.training.progress import FILE, Live, Point, write_live
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep.work import failure, keep_failure
 from tests.commands.calls import call, document, write_run

@@ -20,10 +20,9 @@ from moe_analysis.run_comparison.tables import config_differences, dataset_score
 from moe_analysis.studies.router_paths.draw import trajectory_explorer
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
 from moe_analysis.training.adapter_source import KeptAdapter, execute_kept, keep_source, kept_source
-from moe_analysis.training.files import RunError
+from moe_analysis.training.files import RunError, state_of
 from moe_analysis.training.recorders.routing import gates_of_runs
 from moe_analysis.training.run_folder import list_runs, run_paths
-from moe_analysis.training.sweep.running import run_state
 from moe_analysis.training.transfer import evaluate_all, evaluate_on
 from tests.commands.calls import call, document
 
@@ -215,7 +214,7 @@ def test_the_same_file_registered_is_the_class_and_another_version_is_refused(tr
     told = elsewhere(
         """
     Config = ma.use_adapter(given["changed"])
-    from moe_analysis.training.sweep import sweep
+    from moe_analysis.training.sweep.running import sweep
     run = ma.Run.load(given["path"])
     told["finished"], told["type"] = run.finished, type(run.config.adapter).__name__
     told["model"] = [refusal(run.model), refusal(lambda: run.model(trust_code=True))]
@@ -240,13 +239,13 @@ def test_the_same_file_registered_is_the_class_and_another_version_is_refused(tr
 @pytest.mark.parametrize(
     "content, words",
     [
-        ("{", "cannot be read"),
-        ("[]", "cannot be read"),
-        ('{"file": "a.py"}', "cannot be read"),
+        ("{", "is not readable JSON"),
+        ("[]", "contains list, not an object"),
+        ('{"file": "a.py"}', "instead of a file and a sha256"),
         ('{"file": 1, "sha256": "00"}', "instead of a file and a sha256"),
-        ("7" * 5000, "cannot be read"),
-        ("[" * 100_000, "cannot be read"),
-        (None, "cannot be read"),
+        ("7" * 5000, "is not readable JSON"),
+        ("[" * 100_000, "is not readable JSON"),
+        (None, "is missing"),
     ],
 )
 def test_what_is_told_of_the_source_and_damaged_is_named(content: str | None, words: str, path: Path) -> None:
@@ -323,7 +322,7 @@ def test_a_run_that_fails_keeps_the_source_too(tmp_path: Path, config, monkeypat
     monkeypatch.setitem(REGISTRY, "moelora", type("Mine", (), {"__module__": "mine"}))
     failed = config()
     keep_failure(failed, tmp_path, Outcome(FAILED, "Error: x", "Error: x\n"))
-    assert run_state(ma.Run(tmp_path / failed.run_name, failed)) == FAILED
+    assert state_of(tmp_path / failed.run_name, {}) == FAILED
     assert (tmp_path / failed.run_name / "adapter_source" / "moelora.py").exists()
 
 

@@ -11,8 +11,8 @@ import moe_analysis as ma
 from moe_analysis.comparison import LABELS, gate_series
 from moe_analysis.presets import recipes
 from moe_analysis.training.files import fits
-from moe_analysis.training.sweep import sweep
 from moe_analysis.training.sweep.grid import expand
+from moe_analysis.training.sweep.running import sweep
 from moe_analysis.training.sweep.work import FAILED, attempt
 
 

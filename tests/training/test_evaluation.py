@@ -104,7 +104,7 @@ def test_greedy_exact_match_agrees_with_generation(backbone: str, suite: str) ->
 
 def test_batches_of_similar_length_hold_every_row_once_within_the_budget() -> None:
     lengths = np.array([5, 90, 7, 300, 6, 80])
-    batches = list(length_batches(lengths, tokens=200))
+    batches = list(length_batches(lengths, torch.device("cpu"), on_cpu=200))
     assert sorted(np.concatenate(batches)) == list(range(6))
     assert all(len(rows) == 1 or lengths[rows].max() * len(rows) <= 200 for rows in batches)
 

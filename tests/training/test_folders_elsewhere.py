@@ -17,7 +17,7 @@ from moe_analysis.tasks.cache import CacheWarning
 from moe_analysis.training import transfer
 from moe_analysis.training.files import RunError
 from moe_analysis.training.run_folder import delete_run, find_runs, list_runs, run_paths
-from moe_analysis.training.sweep import sweep
+from moe_analysis.training.sweep.running import sweep
 from moe_analysis.training.transfer import evaluate_all, evaluate_on
 
 

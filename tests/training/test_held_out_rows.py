@@ -13,7 +13,7 @@ import moe_analysis as ma
 from moe_analysis.training.evaluation import answers_of, best_is_right, by_dataset, evaluate_rows, row_numbers
 from moe_analysis.training.files import RunError
 from moe_analysis.training.prepare import run_rows
-from moe_analysis.training.sweep import read_once
+from moe_analysis.training.sweep.running import read_once
 from tests.tiny_runs import row
 
 
@@ -127,6 +127,6 @@ def test_the_norm_by_characters_prefers_the_choice_with_the_most_likelihood_a_ch
         [{**row("choose", "test", 1), "choices": ["ab", "abcdefgh", "x"], "answer": "abcdefgh", "label": 1}]
     )
     lines = answers_of(frame).assign(row=0, log_likelihood=[-2.0, -4.0, -3.0])
-    length = lines["characters"]
-    assert not best_is_right(lines, lines["log_likelihood"]).any()
-    assert best_is_right(lines, lines["log_likelihood"] / length).all()
+    lines["per_character"] = lines["log_likelihood"] / lines["characters"]
+    assert not best_is_right(lines, "log_likelihood").any()
+    assert best_is_right(lines, "per_character").all()

@@ -16,7 +16,8 @@ from torch import nn
 import moe_analysis as ma
 from moe_analysis.tasks.batches import Question, encode_questions
 from moe_analysis.tasks.prompts import AROUND_PROMPT
-from moe_analysis.training.evaluation import Way, evaluate_rows, score, way_for
+from moe_analysis.training.answers import Way, way_for
+from moe_analysis.training.evaluation import evaluate_rows, score
 from tests.peft_bridge.systems import OPTIONS, Case, calm, llama, mixtral
 from tests.training.test_evaluation import load
 

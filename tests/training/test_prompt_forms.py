@@ -14,7 +14,7 @@ from moe_analysis.tasks.batches import encode
 from moe_analysis.training.evaluation import evaluate
 from moe_analysis.training.prepare import prepare_data
 from moe_analysis.training.recorders.routing import gates_of_runs
-from moe_analysis.training.sweep import read_once
+from moe_analysis.training.sweep.running import read_once
 from moe_analysis.training.transfer import evaluate_on
 
 

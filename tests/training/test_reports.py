@@ -14,8 +14,8 @@ from transformers.integrations import integration_utils
 
 import moe_analysis as ma
 from moe_analysis.campaigns.row import configuration_digest
-from moe_analysis.training import reports
-from moe_analysis.training.sweep import sweep
+from moe_analysis.training.status import TENSORBOARD
+from moe_analysis.training.sweep.running import sweep
 from moe_analysis.training.trainer import AdapterTrainer
 
 OURS = ("loss", "accuracy", "balance_loss", "grad_norm", "learning_rate", "gate_entropy", "busiest_expert")
@@ -26,7 +26,7 @@ def scalars(run: ma.Run, tag: str, folder: Path | None = None) -> list[tuple[int
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
     )
-    events = accumulator.EventAccumulator(str(folder or run.path / reports.FOLDER), purge_orphaned_data=True)
+    events = accumulator.EventAccumulator(str(folder or run.path / TENSORBOARD), purge_orphaned_data=True)
     events.Reload()
     return [(event.step, event.value) for event in events.Scalars(tag)]
 
@@ -81,7 +81,7 @@ def test_the_runs_of_a_sweep_lie_side_by_side_in_a_folder_of_the_users(
     runs = [ma.train(config(steps=2, seed=seed, report_to=["tensorboard"]), tmp_path / "runs") for seed in (0, 1)]
     assert sorted(path.name for path in (tmp_path / "board").iterdir()) == sorted(run.id for run in runs)
     assert len(scalars(runs[0], "train/loss", tmp_path / "board" / runs[0].id)) == 2
-    assert not (runs[0].path / reports.FOLDER).exists()
+    assert not (runs[0].path / TENSORBOARD).exists()
 
 
 class Heard(TrainerCallback):

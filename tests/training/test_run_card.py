@@ -16,7 +16,7 @@ import pytest
 import moe_analysis as ma
 from moe_analysis.training.choices import choices
 from moe_analysis.training.files import write_table
-from moe_analysis.training.live.progress import Live, Point, write_live
+from moe_analysis.training.progress import Live, Point, write_live
 from moe_analysis.training.recorders.attached_run import RECORDS, AttachedConfig, AttachedRun
 from moe_analysis.training.recorders.store import RecordStore
 from moe_analysis.training.run_card import guessing, scores

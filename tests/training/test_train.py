@@ -21,7 +21,7 @@ import torch
 import moe_analysis as ma
 from moe_analysis.optim import router_parameters
 from moe_analysis.training.files import RunError
-from moe_analysis.training.sweep import train_all
+from moe_analysis.training.sweep.running import train_all
 from moe_analysis.training.trainer import AdapterTrainer
 
 TREX = {"num_down": 2, "num_up": 3, "target_modules": ["q_proj", "v_proj"]}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...training.sweep import train_all
+from ...training.sweep.running import train_all
 from ..asked import Runs, asked, instance, listed
 from ..records import check_runs, method_of
 from ..result import Result

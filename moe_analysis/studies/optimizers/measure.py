@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...training.sweep import train_all
+from ...training.sweep.running import train_all
 from ..asked import Runs, asked
 from ..records import method_of, seed_bands
 from ..result import Result

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ...adapters import MoeLoraConfig
 from ...training.files import RunError, write_table
-from ...training.sweep import shared_pool
+from ...training.sweep.executors import shared_pool
 from ..one_thread import one_thread
 from .regression import RegressionTask, train_regression
 

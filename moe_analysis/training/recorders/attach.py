@@ -136,7 +136,9 @@ class Attachment(AttachedRun):
     @cached_property
     def lightning_callback(self) -> Any:
         """For `Trainer(callbacks=[handle.lightning_callback])` of a Lightning that was imported before."""
-        return lightning_recording(self)
+        # its Trainer requires a Callback of its own; of every Lightning imported so far
+        bases = [sys.modules[name].Callback for name in LIGHTNING if hasattr(sys.modules.get(name), "Callback")]
+        return type(LightningRecording.__name__, (LightningRecording, *bases), {"handle": self})()
 
     def step(self, loss: Tensor | float | None = None) -> None:
         """Record the update that was just made, of which `loss` was the training loss.
@@ -322,17 +324,8 @@ class LightningRecording:
     def on_save_checkpoint(self, *_: Any, **__: Any) -> None:
         self.handle.flush()
 
-    def on_exception(self, *_: Any, **__: Any) -> None:
-        self.handle.flush()
+    on_exception = on_save_checkpoint
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.handle.unwatch()
         self.handle.flush()
-
-
-def lightning_recording(handle: Attachment) -> Any:
-    """A `LightningRecording` that is a Callback of every Lightning imported so far too, as its Trainer requires."""
-    bases = [sys.modules[name].Callback for name in LIGHTNING if hasattr(sys.modules.get(name), "Callback")]
-    callback = type(LightningRecording.__name__, (LightningRecording, *bases), {})()
-    callback.handle = handle
-    return callback

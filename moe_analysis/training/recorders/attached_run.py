@@ -22,7 +22,7 @@ from ...peft_bridge import AdapterLayer, adapter_modules
 from ..files import ATTACHED as ABOUT
 from ..files import RunError, json_text, read_json
 from .foreign_routers import READ, foreign_routers
-from .recorder import Recorder, router_weight
+from .recorder import Layout, Recorder, router_weight
 from .store import RecordError, open_records
 
 RECORDS = "records.zarr"
@@ -173,7 +173,7 @@ class LoopRecorder(Recorder):
         self.adapters = routed_adapters(model)
         self.starts: dict[str, Tensor] | None = {}
 
-    def layout(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    def layout(self) -> Layout:
         return super().layout() | {"loss": ((), ())}
 
     def watches(self, name: str, adapter: nn.Module) -> bool:
@@ -189,12 +189,6 @@ class LoopRecorder(Recorder):
         """router_weight as the forward pass had it; as it is now where a module did not run."""
         starts = self.starts or {}
         return self._stacks("router_weight", lambda name, weight: starts.get(name, weight.detach()))
-
-    def unhook(self) -> None:
-        """Take the forward hooks off the model."""
-        for handle in self.handles:
-            handle.remove()
-        self.handles, self.active = [], False
 
     def forget(self) -> None:
         """Let go of what belongs to an update that is over."""
@@ -221,12 +215,8 @@ def routed_adapters(model: nn.Module) -> dict[str, Any]:
     if not (found or pure or layers) and (foreign := foreign_routers(bare)):
         return foreign
     if not (found or pure):
-        why = (
-            "has adapters but none is active; call model.set_adapter(...)"
-            if layers
-            else (f"has no routed adapter to record; {REMEDY}")
-        )
-        raise ValueError(f"{type(bare).__name__} {why}")
+        why = "has adapters but none is active; call model.set_adapter(...)"
+        raise ValueError(f"{type(bare).__name__} {why if layers else f'has no routed adapter to record; {REMEDY}'}")
     return found | pure
 
 
@@ -280,11 +270,10 @@ def holder(adapters: dict[str, Any], optimizers: Sequence[Any]) -> Optimizer:
 
 def passed_over(parameters: Sequence[nn.Parameter]) -> bool:
     """Whether a GradScaler left out this update: a gradient that is not finite would make the weights infinite or NaN."""
-    moved = [p for p in parameters if p.grad is not None and not p.grad.is_sparse]
-    total = nn.utils.get_total_norm([p.grad for p in moved if p.grad is not None])
-    if bool(total.isfinite()):
+    moved = [(p, p.grad) for p in parameters if p.grad is not None and not p.grad.is_sparse]
+    if nn.utils.get_total_norm([gradient for _, gradient in moved]).isfinite():
         return False
-    broken = [p for p in moved if p.grad is not None and not bool(p.grad.isfinite().all())]
+    broken = [p for p, gradient in moved if not gradient.isfinite().all()]
     return bool(broken) and all(bool(p.isfinite().all()) for p in broken)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...adapters import Adapter
 from ...adapters.gates import select
 from .. import distributed
-from .recorder import HookedRecorder, Place, every_nth
+from .recorder import HookedRecorder, some_tokens
 
 SAMPLE_TOKENS = 256  # evenly spaced tokens of a batch on which the experts' outputs are compared
 DAMPING = 1e-6
@@ -149,7 +149,8 @@ class ExpertRecorder(HookedRecorder):
 
     def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
         gates = select(routing.gates.detach(), mask)  # (tokens, E)
-        self.seen[name] = sample(x.detach(), mask, self.place), gates.mean(0), len(gates)
+        few = some_tokens(x.detach().flatten(0, -2), mask, SAMPLE_TOKENS, self.place)
+        self.seen[name] = few, gates.mean(0), len(gates)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.active:
@@ -199,10 +200,3 @@ def seen_by_all(seen: Seen) -> tuple[Tensor, Tensor]:
         return x, gates
     mean = torch.stack([part * (tokens / total) for _, part, tokens in parts]).sum(0)
     return torch.cat([part for part, *_ in parts]).to(x.device), mean.to(gates.device)
-
-
-def sample(x: Tensor, token_mask: Tensor | None, place: Place | None = None) -> Tensor:
-    """At most SAMPLE_TOKENS evenly spaced real tokens (T, in) of x (…, in), or of the batch that x has a place in."""
-    flat = x.flatten(0, -2)
-    rows = torch.arange(len(flat), device=x.device) if token_mask is None else token_mask.flatten().nonzero()[:, 0]
-    return flat[rows[every_nth(len(rows), SAMPLE_TOKENS, place)]]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .. import distributed
 from .store import NoStore, RecordStore
 
 Place = tuple[int, int]  # tokens of a batch before those of this process, and tokens of the batch
+Layout = dict[str, tuple[tuple[str, ...], tuple[int, ...]]]  # array -> its dimensions and sizes, without `step`
 LARGE_RECORD_BYTES = 4e9
 STATISTICS_TOKENS = 1024  # evenly spaced tokens of a batch that the statistics are taken over
 
@@ -41,9 +43,6 @@ class HookedRecorder(TrainerCallback, ABC):
         self.handles: list[Any] = []
         self.active = False
 
-    def open_store(self) -> RecordStore | NoStore:
-        return RecordStore(self.path) if distributed.first() else NoStore()
-
     @abstractmethod
     def declare(self, steps: int) -> None:
         """Create the arrays of the record in `store`; `steps` is the length of the run, 0 if unknown."""
@@ -55,14 +54,14 @@ class HookedRecorder(TrainerCallback, ABC):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.adapters:
             return
-        self.store = self.open_store()
+        self.store = RecordStore(self.path) if distributed.first() else NoStore()
         self.declare(state.max_steps)
         self.store.cut(state.global_step)
         self.hook()
         self.active = self.due(state.global_step)
 
     def hook(self) -> None:
-        """Put a forward hook on every adapter."""
+        """Put a forward hook on every adapter; `unhook` takes them off."""
         for name, adapter in self.adapters.items():
             self.handles.append(adapter.register_forward_hook(self._shown_to(name), with_kwargs=True))
 
@@ -91,9 +90,26 @@ class HookedRecorder(TrainerCallback, ABC):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.flush()
+        self.unhook()
+
+    def unhook(self) -> None:
         for handle in self.handles:
             handle.remove()
         self.handles, self.active = [], False
+
+
+@contextmanager
+def hooked(adapters: Mapping[str, Any], hook_of: Callable[[str], Callable[..., Any]]) -> Iterator[None]:
+    """While inside, a forward pass of an adapter calls the hook that `hook_of` makes of its name.
+
+    Args:
+        adapters: By name.
+        hook_of: Gives `hook(adapter, inputs, options, output)`.
+    """
+    with ExitStack() as hooks:
+        for name, adapter in adapters.items():
+            hooks.callback(adapter.register_forward_hook(hook_of(name), with_kwargs=True).remove)
+        yield
 
 
 def mask_of(inputs: tuple[Any, ...], options: Mapping[str, Any]) -> Tensor | None:
@@ -107,6 +123,12 @@ def every_nth(tokens: int, most: int, place: Place | None = None) -> slice:
     before, total = place or (0, tokens)
     stride = max(1, -(-total // most))
     return slice(-before % stride, None, stride)
+
+
+def some_tokens(values: Tensor, mask: Tensor | None, most: int, place: Place | None = None) -> Tensor:
+    """At most `most` evenly spaced real tokens of values (tokens, …), or of the batch that they have a place in."""
+    every = torch.arange(len(values)) if mask is None else mask.flatten().nonzero()[:, 0]
+    return values[every[every_nth(len(every), most, place)].to(values.device)]
 
 
 def gate_statistics(gates: Tensor) -> dict[str, Tensor]:
@@ -139,14 +161,6 @@ def mean_entropy(share: Tensor) -> Tensor:
     return -(share * share.clamp_min(1e-30).log()).sum(-1).mean(-1) / max(np.log(share.shape[-1]), 1e-12)
 
 
-def statistics_of(gates: Sequence[Tensor]) -> dict[str, Tensor]:
-    """`gate_statistics` of modules with gates (tokens, E) each, of which some may have other tokens, or none."""
-    if len({len(one) for one in gates}) == 1:
-        return gate_statistics(torch.stack(list(gates)))
-    parts = [gate_statistics(one[None]) for one in gates]
-    return {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
-
-
 class Recorder(HookedRecorder):
     """Writes a run's record; dimensions (step, module, expert, feature).
 
@@ -162,12 +176,14 @@ class Recorder(HookedRecorder):
         self.groups: dict[str, list[str]] = {}  # suffix -> module names
         self.gates: dict[str, tuple[Tensor, Tensor | None]] = {}
 
-    def layout(self) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-        """{array: (dimensions, sizes)} beside `step`; the first dimension, where there is one, is that of modules."""
+    def layout(self) -> Layout:
+        """The arrays of the record; their first dimension, where there is one, is that of modules."""
         shapes = defaultdict(list)
         for name, adapter in self.adapters.items():
-            shapes[router_shape(adapter)].append(name)
-        arrays: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {}
+            weight = router_weight(adapter)
+            # no features where a router has no matrix, as intuition alone routes
+            shapes[(adapter.num_gates, 0) if weight is None else tuple(weight.shape)].append(name)
+        arrays: Layout = {}
         for number, ((experts, features), names) in enumerate(shapes.items()):
             suffix = "" if number == 0 else f"_{experts}x{features}"
             module, expert, feature = f"module{suffix}", f"expert{suffix}", f"feature{suffix}"
@@ -209,7 +225,11 @@ class Recorder(HookedRecorder):
 
     def gradients(self) -> dict[str, np.ndarray]:
         """router_grad of every shape (modules, E, features), as the gradients are now; zeros if there is none."""
-        return self._stacks("router_grad", lambda name, weight: gradient(weight))
+
+        def gradient(name: str, weight: Tensor) -> Tensor:
+            return torch.zeros_like(weight) if weight.grad is None else weight.grad.detach()
+
+        return self._stacks("router_grad", gradient)
 
     def _stacks(self, kind: str, read: Callable[[str, Tensor], Tensor]) -> dict[str, np.ndarray]:
         stacks = {}
@@ -223,48 +243,34 @@ class Recorder(HookedRecorder):
         """Statistics of the gates that were kept, which are then let go; NaN for a module that did not run."""
         record: dict[str, np.ndarray] = {}
         for suffix, names in self.groups.items():
-            few = [self._sample(name) for name in names]
-            # a module that did not run has no tokens, but all the same a say: it would be lost among the others
-            tokens = max(len(one) if name in self.gates else 1 for name, one in zip(names, few))
-            statistics = distributed.mean_over_all(statistics_of(few), tokens)
-            record |= {kind + suffix: value.numpy() for kind, value in statistics.items()}
+            means = self.means(names, gate_statistics)
+            record |= {kind + suffix: value.numpy() for kind, value in means.items()}
         self.gates = {}
         return record
+
+    def means(self, names: Sequence[str], measure: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """`measure` of the gates (modules, tokens, E) of some modules of one size, mean over all processes' tokens."""
+        few = [self._sample(name) for name in names]
+        alike = len({len(one) for one in few}) == 1  # a module may have seen other tokens than the others, or none
+        parts = [measure(torch.stack(few))] if alike else [measure(one[None]) for one in few]
+        found = {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
+        # a module that did not run has no tokens, but all the same a say: it would be lost among the others
+        tokens = max(len(one) if name in self.gates else 1 for name, one in zip(names, few))
+        return distributed.mean_over_all(found, tokens)
 
     def _sample(self, name: str) -> Tensor:
         """Gates (tokens, E) of some real tokens of a module, evenly spaced, float32 on the CPU."""
         if name not in self.gates:
             return torch.zeros(0, self.adapters[name].num_gates)
         gates, mask = self.gates[name]
-        if mask is not None and mask.numel() == len(gates):
-            rows = mask.reshape(-1).nonzero()[:, 0].to(gates.device)
-            gates = gates[rows[every_nth(len(rows), self.most_tokens, self.place)]]
-        else:
-            gates = gates[every_nth(len(gates), self.most_tokens, self.place)]
-        return gates.float().cpu()
+        mask = mask if mask is not None and mask.numel() == len(gates) else None
+        return some_tokens(gates, mask, self.most_tokens, self.place).float().cpu()
 
 
 def router_weight(adapter: Any) -> Tensor | None:
     """The matrix (experts, features) of an adapter's router; None if there is none, or one of another kind."""
     weight = getattr(getattr(adapter, "router", None), "weight", None)
     return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
-
-
-def router_shape(adapter: Any) -> tuple[int, int]:
-    """(experts, features) of an adapter's router; no features where it has no matrix, as intuition alone routes."""
-    weight = router_weight(adapter)
-    return (adapter.num_gates, 0) if weight is None else (weight.shape[0], weight.shape[1])
-
-
-def flat_gates(gates: Tensor, token_mask: Tensor | None) -> Tensor:
-    """(batch, sequence, …) -> (tokens, experts) of the real tokens, float32 on the CPU."""
-    flat = gates.flatten(2) if gates.dim() > 2 else gates.unsqueeze(1)
-    flat = flat[token_mask.bool()] if token_mask is not None else flat.flatten(0, 1)
-    return flat.float().cpu()
-
-
-def gradient(weight: Tensor) -> Tensor:
-    return torch.zeros_like(weight) if weight.grad is None else weight.grad.detach()
 
 
 def stacked(tensors: list[Tensor]) -> np.ndarray:

@@ -16,17 +16,17 @@ from ...adapters import Adapter
 from ...peft_bridge import adapter_modules
 from ...tasks.batches import Example, collate, encode, prompt_ids
 from ...tasks.rows import shorten
-from ..evaluation import batches_of
+from ..answers import evaluating
+from ..evaluation import length_batches
 from ..prepare import prepare_model
 from ..run import Run
 from .foreign_routers import foreign_routers
-from .recorder import flat_gates
+from .recorder import hooked
 
 UNBOUNDED = 10**6  # tokenizers without a limit say 1e30
 CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
 
 
-@torch.no_grad()
 def record_gates(
     model: nn.Module,
     tokenizer: Any,
@@ -60,16 +60,13 @@ def record_gates(
     kept: dict[str, list[np.ndarray]] = {name: [] for name in adapters}
     lines: list[pd.DataFrame] = []
     device = next(model.parameters()).device
-    mask: torch.Tensor = torch.empty(0)
+    mask = torch.empty(0)
 
     def keep(name: str) -> Any:
-        return lambda adapter, inputs, output: kept[name].append(real_gates(output[1].gates, mask).numpy())
+        return lambda adapter, inputs, options, output: kept[name].append(real_gates(output[1].gates, mask).numpy())
 
-    handles = [adapter.register_forward_hook(keep(name)) for name, adapter in adapters.items()]
-    training = model.training
-    model.eval()
-    try:
-        for rows in batches_of([len(example.input_ids) for example in examples], device):
+    with hooked(adapters, keep), evaluating(model):
+        for rows in length_batches([len(example.input_ids) for example in examples], device):
             scores = None if intuition is None else intuition[rows]
             batch = collate([examples[i] for i in rows], padding_of(tokenizer), scores)
             batch.pop("labels")
@@ -85,10 +82,6 @@ def record_gates(
                     }
                 )
             )
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
     tokens = pd.concat(lines, ignore_index=True)
     if isinstance(frame, pd.DataFrame):
         tokens[["dataset", "group"]] = frame[["dataset", "group"]].to_numpy()[tokens["row"]]
@@ -114,10 +107,17 @@ def routers_of(model: Any) -> tuple[nn.Module, dict[str, Any]]:
     return reader, adapters
 
 
-def real_gates(gates: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def real_gates(gates: Tensor, mask: Tensor) -> Tensor:
     """`flat_gates`, also of gates (batch · sequence, experts), whose tokens are in one row."""
     flat = gates.dim() == 2 and len(gates) == mask.numel() != len(mask)
     return flat_gates(gates.unflatten(0, mask.shape) if flat else gates, mask)
+
+
+def flat_gates(gates: Tensor, token_mask: Tensor | None) -> Tensor:
+    """(batch, sequence, …) -> (tokens, experts) of the real tokens, float32 on the CPU."""
+    flat = gates.flatten(2) if gates.dim() > 2 else gates.unsqueeze(1)
+    flat = flat[token_mask.bool()] if token_mask is not None else flat.flatten(0, 1)
+    return flat.float().cpu()
 
 
 def padding_of(tokenizer: Any) -> int:
@@ -206,36 +206,26 @@ def layer_batches(
     examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
     device = next(model.parameters()).device
     batch = {key: value.to(device) for key, value in collate(examples, tokenizer.pad_token_id, intuition).items()}
-    seen: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-    handles = [adapter.register_forward_hook(watch(seen, name)) for name, adapter in adapters.items()]
-    training = model.training
-    model.eval()
-    try:
-        with torch.enable_grad():
-            loss = model(**batch).loss
-            gradients = torch.autograd.grad(loss, [seen[name][2] for name in adapters])
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
+    seen: dict[str, tuple[Tensor, Tensor, Tensor]] = {}  # inputs, gates, and zeros at which the gradient is taken
+
+    def watch(name: str) -> Any:
+        def hook(adapter: Adapter, inputs: Any, options: Any, output: Any) -> Any:
+            delta, routing = output
+            probe = torch.zeros_like(delta, requires_grad=True)  # a leaf, so that frozen parameters do not matter
+            seen[name] = inputs[0].detach(), routing.gates.detach(), probe
+            return delta + probe, routing
+
+        return hook
+
+    with hooked(adapters, watch), evaluating(model), torch.enable_grad():
+        loss = model(**batch).loss
+        gradients = torch.autograd.grad(loss, [seen[name][2] for name in adapters])
     mask = batch["attention_mask"].reshape(-1).bool()
     found = {}
     for (name, adapter), gradient in zip(adapters.items(), gradients):
         inputs, gates, _ = seen[name]
         found[name] = LayerBatch(adapter, *(real_tokens(values, mask) for values in (inputs, gradient, gates)))
     return found
-
-
-def watch(seen: dict[str, tuple[Tensor, Tensor, Tensor]], name: str) -> Any:
-    """A forward hook that keeps inputs and gates and adds zeros to the output, at which the gradient is taken."""
-
-    def hook(adapter: Adapter, inputs: Any, output: Any) -> Any:
-        delta, routing = output
-        probe = torch.zeros_like(delta, requires_grad=True)  # a leaf, so that frozen parameters do not matter
-        seen[name] = (inputs[0].detach(), routing.gates.detach(), probe)
-        return delta + probe, routing
-
-    return hook
 
 
 def real_tokens(values: Tensor, mask: Tensor) -> Tensor:

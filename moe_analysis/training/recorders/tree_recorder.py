@@ -21,7 +21,7 @@ from ...adapters.tree_gates import TreeRouting
 from ...peft_bridge import adapter_modules
 from .. import distributed
 from ..run import Run
-from .recorder import HookedRecorder, Place, mask_of
+from .recorder import HookedRecorder, Place, hooked, mask_of
 from .routing import model_of, record_gates
 
 SAMPLE_TOKENS = 512  # this many of a batch's real tokens, because the number of trees grows with the number of tokens
@@ -171,11 +171,7 @@ class TreeRecorder(HookedRecorder):
 
 
 def record_trees(
-    model: nn.Module,
-    tokenizer: Any,
-    frame: pd.DataFrame,
-    max_length: int = 256,
-    prompt_form: str = "options",
+    model: nn.Module, tokenizer: Any, frame: pd.DataFrame, max_length: int = 256, prompt_form: str = "options"
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """The tree of every real token of the frame's texts: ({module: codes (tokens,)}, tokens as in `record_gates`)."""
     adapters: dict[str, Any] = dict(adapter_modules(model))
@@ -188,12 +184,8 @@ def record_trees(
 
         return hook
 
-    handles = [adapter.register_forward_hook(keep(name), with_kwargs=True) for name, adapter in adapters.items()]
-    try:
+    with hooked(adapters, keep):
         tokens = record_gates(model, tokenizer, frame, max_length=max_length, prompt_form=prompt_form)[1]
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: np.concatenate(parts) for name, parts in kept.items()}, tokens
 
 

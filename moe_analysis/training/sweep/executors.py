@@ -181,10 +181,12 @@ class WorkerPool(Executor):
 
     def __init__(self, workers: int) -> None:
         self._workers = [Worker() for _ in range(workers)]
-        self._idle: LifoQueue[Worker] = LifoQueue()  # last in, first out: a process that runs before one to be started
+        self._idle: LifoQueue[Worker] = LifoQueue()  # a process that runs comes before one to be started
         for worker in self._workers:
             self._idle.put(worker)
-        self._threads = ThreadPoolExecutor(workers, initializer=leave_interrupts_to_main)
+        # a thread blocks Ctrl-C in itself, and so in the processes that it starts until they know what to do with it
+        block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGINT})
+        self._threads = ThreadPoolExecutor(workers, initializer=block)
 
     def submit(self, task: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         return self._threads.submit(self._do, partial(task, *arguments, **named))
@@ -308,11 +310,6 @@ def end_when_read_again() -> None:
     """End a process of a pool that still reads the script and would start its own; its parent process reports why."""
     if getattr(current_process(), "_inheriting", False):
         sys.exit(UNGUARDED)
-
-
-def leave_interrupts_to_main() -> None:
-    """Block SIGINT in this thread and so in the processes it starts, until they know what to do with it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def end_with_parent() -> None:

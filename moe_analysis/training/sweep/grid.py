@@ -8,29 +8,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
-from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from ..adapter_source import NOT_PART_OF_A_RUN
 from ..config import TrainConfig, default_adapter
 from ..files import as_hinted, plain
 
-HINTS = get_type_hints(TrainConfig)
+FIELDS = [entry.name for entry in fields(TrainConfig)]
 NESTED = ("adapter", "optimizer_options")
 SECTIONS = ("base", "grid", "list", "seeds", "slurm")
 # YAML 1.1 requires a dot in a number with an exponent and would read 1e-3 as text
 FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-
-
-def check_name(name: Any) -> None:
-    """Raise ValueError unless a TrainConfig can have a field of this name; an adapter's fields depend on its type."""
-    top, dot, rest = str(name).partition(".")
-    if top not in HINTS:
-        raise ValueError(f"{name} is not a field of a TrainConfig; it has {', '.join(HINTS)}, and adapter.<field>")
-    if dot and (top not in NESTED or not rest):
-        raise ValueError(f"{name} names a field inside {top}, which only {' and '.join(NESTED)} have")
 
 
 def build(layers: Iterable[dict[str, Any]]) -> TrainConfig:
@@ -48,8 +38,10 @@ def build(layers: Iterable[dict[str, Any]]) -> TrainConfig:
                 set_inside(values.setdefault(top, start), rest, value, name)
             else:
                 values[top] = copy.deepcopy(value)
-    if "adapter" in values:
-        values["adapter"] = checked_adapter(values["adapter"])
+    if "adapter" in values and not isinstance(values["adapter"], dict):
+        raise ValueError(f"adapter = {values['adapter']!r} is not a mapping; write one with a peft_type and its fields")
+    if unread := sorted(set(values.get("adapter", {})).intersection(NOT_PART_OF_A_RUN)):
+        raise ValueError(f"adapter.{unread[0]} is not a field that a run can choose, as PEFT fills it in; remove it")
     return TrainConfig.from_dict(as_hinted(values, TrainConfig))
 
 
@@ -67,27 +59,6 @@ def set_inside(values: Any, path: str, value: Any, name: str) -> None:
     if not isinstance(values, dict):
         raise ValueError(f"{name} is inside {values!r}, which is not a mapping; set the whole value instead")
     values[last] = copy.deepcopy(value)
-
-
-def checked_adapter(values: Any) -> dict[str, Any]:
-    """The adapter's mapping; PEFT would leave out unknown fields with no more than a warning."""
-    if not isinstance(values, dict):
-        raise ValueError(f"adapter = {values!r} is not a mapping; write one with a peft_type and its fields")
-    types = {kind.value: config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
-    kind = str(values.get("peft_type") or "").upper()
-    if kind not in types:
-        raise ValueError(
-            f"adapter.peft_type = {values.get('peft_type')!r} is unknown; use one of {', '.join(sorted(types))}"
-        )
-    known = [entry.name for entry in fields(types[kind]) if entry.init and entry.name not in NOT_PART_OF_A_RUN]
-    if unknown := sorted(set(values) - {*known, "peft_type"}):
-        raise ValueError(f"adapter.{unknown[0]} is not a field of {kind}; it has {', '.join(known)}")
-    adapter = {"task_type": "CAUSAL_LM", **as_hinted(values, types[kind]), "peft_type": kind}
-    try:
-        types[kind](**{name: value for name, value in adapter.items() if name != "peft_type"})
-    except TypeError as error:
-        raise ValueError(f"adapter = {values!r} cannot be made: {error}; check the types of its values") from error
-    return adapter
 
 
 class GridError(ValueError):
@@ -190,11 +161,14 @@ def combinations(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def check_names(names: Iterable[Any], where: str) -> None:
+    """Raise GridError unless a TrainConfig can have fields of these names; an adapter's fields depend on its type."""
     for name in names:
-        try:
-            check_name(name)
-        except ValueError as error:
-            raise GridError(f"{where}: {error}") from error
+        top, dot, rest = str(name).partition(".")
+        if top not in FIELDS:
+            known = ", ".join(FIELDS)
+            raise GridError(f"{where}: {name} is not a field of a TrainConfig; it has {known}, and adapter.<field>")
+        if dot and (top not in NESTED or not rest):
+            raise GridError(f"{where}: {name} names a field inside {top}, which only {' and '.join(NESTED)} have")
 
 
 def mapping_of(sections: dict[str, Any], name: str) -> dict[str, Any]:

@@ -21,15 +21,14 @@ from rich.markup import escape
 from ...backbones import load_tokenizer
 from ..adapter_source import refuse_another_source
 from ..config import TrainConfig
-from ..files import COLUMNS, FAILED, STOPPED, RunError
-from ..live.panel import Panel, shown
-from ..live.progress import WAITING, RunProgress, clock, progress_of, run_state
+from ..files import COLUMNS, FAILED, FINISHED, STOPPED, RunError, state_of
+from ..panel import Panel, shown
 from ..prepare import embedder_of, fitting_rows, run_rows
-from ..reports import check_reports
-from ..run import FINISHED, Run
-from ..status import TimeLimit
+from ..progress import WAITING, RunProgress, clock, progress_of
+from ..run import Run
+from ..status import check_reports
 from .executors import end_when_read_again, shared_pool
-from .work import OnChange, Outcome, Work, failed_at, forget_failure
+from .work import OnChange, Outcome, TimeLimit, Work, failed_at, forget_failure
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ class SweepStatus:
     def _read(self, name: str, run: Run) -> RunProgress:
         if name in self.finished:
             return self.finished[name]
-        state = run_state(run)
+        state = state_of(run.path, run.status)
         if state == STOPPED or (state == FAILED and failed_at(run.path) == self.failed_before[name]):
             state = WAITING
         progress = progress_of(run, state)
@@ -205,19 +204,13 @@ def table_of(configs: Iterable[TrainConfig], out: str | Path, unfinished: Mappin
     rows = []
     for config in configs:
         run, outcome = Run(Path(out) / config.run_name, config), unfinished.get(config.run_name)
-        progress = progress_of(run, outcome.state if outcome else FINISHED)
         rows.append(
             {
+                **vars(progress_of(run, outcome.state if outcome else FINISHED)),
                 "run": run.id,
-                "state": progress.state,
                 "system": config.name or config.system,
                 "suite": config.suite,
                 "seed": config.seed,
-                "step": progress.step,
-                "steps": progress.steps,
-                "seconds": progress.seconds,
-                "loss": progress.loss,
-                "accuracy": progress.accuracy,
                 "error": outcome.error if outcome else "",
                 "path": str(run.path),
             }
@@ -256,12 +249,9 @@ def lines(status: SweepStatus, console: Console) -> Callable[[str, Outcome], Non
 def ending(row: RunProgress, outcome: Outcome) -> str:
     """How a run ended, in words; a base model is tested without a folder that could hold its scores."""
     if outcome.state == FAILED:
-        return f"failed: {first_line(outcome.error)}"
+        first_line = outcome.error.partition("\n")[0]
+        return f"failed: {first_line}"
     if row.loss is None or row.accuracy is None:
         return "finished"
     scores = f"test loss {row.loss:.3f}, accuracy {row.accuracy:.3f}"
     return f"finished {row.steps} steps in {clock(row.seconds)}, {scores}"
-
-
-def first_line(text: Any) -> str:
-    return str(text).partition("\n")[0]

@@ -1,5 +1,8 @@
 """The work of a sweep: what an executor gets to train, which runs it has now, which run killed a worker, and when it
-ends."""
+ends.
+
+While a sweep runs, its permit lies in the folder of the runs. When the file is gone, each run stops after a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ import signal
 import threading
 import time
 import traceback
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import parent_process
@@ -24,9 +28,9 @@ from ...noise import nobody_watching
 from ...tasks.rows import SuiteWarning
 from ..adapter_source import keep_source
 from ..config import TrainConfig
-from ..files import FAILED, FAILURE, STOPPED, RunError, held, json_text
-from ..run import FINISHED, Run
-from ..status import RunStopped, TimeLimit, locked, permit_in, permitted
+from ..files import FAILED, FAILURE, FINISHED, STOPPED, RunError, held, json_text, last_line
+from ..run import Run
+from ..status import RunStopped, locked, permitted
 from .executors import UnguardedScript, set_imports_aside
 
 BUSY = "busy"
@@ -34,6 +38,8 @@ _ALONE = threading.Lock()
 DEATHS = 2  # a run whose process died so often is listed as failed
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 900.0  # for a step, a checkpoint or an evaluation to end
+LAST_SHARE, LAST_SECONDS = 0.05, 60.0  # of the time, in which no run is begun: it would hardly be loaded
+PREFIX = ".sweep-"  # of a permit's name
 STOPPING = b"\nStopping after the current steps, once their checkpoints are written; press Ctrl-C again to stop now.\n"
 
 
@@ -55,12 +61,9 @@ class Outcome:
 OnChange = Callable[[str, Outcome], Any]
 
 
-def attempt_all(configs: list[dict[str, Any]], out: str, permit: str | None = None) -> list[Outcome]:
-    """Train the runs one after the other; raises nothing, as not every exception can be sent to the driver.
-
-    permit: a file whose absence ends the training, each run after a checkpoint (None: nothing but a signal does).
-    """
-    with interrupts_left_to_driver() if permit else nullcontext():
+def attempt_all(configs: list[dict[str, Any]], out: str, permit: str) -> list[Outcome]:
+    """Train the runs one after the other; raises nothing, as not every exception can be sent to the driver."""
+    with interrupts_left_to_driver():
         return [attempt(TrainConfig.from_dict(config), Path(out), permit) for config in configs]
 
 
@@ -78,7 +81,7 @@ def interrupts_left_to_driver() -> Iterator[None]:
 
 
 def attempt(config: TrainConfig, out: Path, permit: str | None = None) -> Outcome:
-    """Train one run, or resume it; a failure is kept in its folder as failure.txt."""
+    """Train one run, or resume it, until the file `permit` is gone; a failure is kept in its folder as failure.txt."""
     if permit and not permitted(permit):
         return Outcome(STOPPED)
     try:
@@ -95,7 +98,7 @@ def attempt(config: TrainConfig, out: Path, permit: str | None = None) -> Outcom
     return Outcome(FINISHED)
 
 
-def train_alone(config: TrainConfig, out: Path, permit: str | None = None) -> None:
+def train_alone(config: TrainConfig, out: Path, permit: str | None) -> None:
     """Train one run in this process with a single thread and without a word on the console."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
@@ -140,12 +143,6 @@ def failed_at(folder: Path) -> int | None:
         return None
 
 
-def kept_failure(folder: Path) -> Outcome:
-    """The outcome in failure.txt, with the last line of the traceback as the error."""
-    text = (folder / FAILURE).read_text()
-    return Outcome(FAILED, text.rstrip().rpartition("\n")[2], text)
-
-
 def forget_failure(folder: Path) -> None:
     """Delete failure.txt; if nothing can be written it stays, and does not matter for a finished run."""
     with suppress(OSError):
@@ -165,7 +162,7 @@ class Work:
         on_change: OnChange | None,
         time_limit: TimeLimit | None = None,
     ) -> None:
-        self.time_limit = time_limit or TimeLimit(None)
+        self.time_limit = TimeLimit(None) if time_limit is None else time_limit
         self.executor, self.configs, self.out, self.limit, self.per_job = executor, configs, out, limit, per_job
         self.on_change = on_change or (lambda *_: None)
         self.queue, self.deaths = deque(configs), Counter[str]()
@@ -183,7 +180,10 @@ class Work:
                 self.wind_down()
             except KeyboardInterrupt:
                 os.write(2, STOPPING)  # a live table may be writing, and print must not be entered twice
-                self.stop_after(self.wind_down)
+                try:
+                    self.wind_down()
+                finally:
+                    self.stop()
                 raise
             except BaseException:
                 self.stop()
@@ -193,11 +193,10 @@ class Work:
     @property
     def left(self) -> list[str]:
         """Names of the runs that neither finished nor failed."""
-        return [
-            name
-            for name, config in self.configs.items()
-            if name not in self.failures and not Run(self.out / name, config).finished
-        ]
+        return [name for name in self.configs if name not in self.failures and not self.finished(name)]
+
+    def finished(self, name: str) -> bool:
+        return Run(self.out / name, self.configs[name]).finished
 
     def over(self) -> bool:
         """Whether the time is up, or the permit was removed."""
@@ -213,19 +212,16 @@ class Work:
             for names in [names for names in self.jobs if not any(held(self.out / name) for name in names)]:
                 if cancelled(self.jobs[names]):
                     del self.jobs[names]
-                    ends = (FINISHED if Run(self.out / name, self.configs[name]).finished else BUSY for name in names)
-                    self.close(names, [Outcome(end) for end in ends])
+                    self.close(names, [Outcome(FINISHED if self.finished(name) else BUSY) for name in names])
         if self.jobs:
             self.stop()
 
-    def stop_after(self, first: Callable[[], None]) -> None:
-        try:
-            first()
-        finally:
-            self.stop()
-
     def take_ended(self) -> None:
-        ended = self.ended()
+        """Take the jobs whose result is there; where futures cannot be asked, wait for the first one's."""
+        if any(hasattr(future, "done") for future in self.jobs.values()):
+            ended = [names for names, future in self.jobs.items() if future.done()]
+        else:
+            ended = list(self.jobs)[:1]
         for names in ended:
             self.take(names)
         if not ended:
@@ -246,12 +242,6 @@ class Work:
                 self.jobs[names] = self.executor.submit(task, configs, str(self.out))
             except Exception as error:  # a pool that was given may be broken for good
                 self.close(names, self.after_death(names, error))
-
-    def ended(self) -> list[tuple[str, ...]]:
-        """Jobs whose result is there; where futures cannot be asked, the first one, whose result is waited for."""
-        if any(hasattr(future, "done") for future in self.jobs.values()):
-            return [names for names, future in self.jobs.items() if future.done()]
-        return list(self.jobs)[:1]
 
     def take(self, names: tuple[str, ...]) -> None:
         try:
@@ -276,17 +266,18 @@ class Work:
         """What a job that died leaves: runs that ended, the first that did not, to blame, and others to be done."""
         blamed, outcomes = False, []
         for name in names:
-            config, outcome = self.configs[name], Outcome(BUSY)
-            if Run(self.out / name, config).finished:
+            outcome = Outcome(BUSY)
+            if self.finished(name):
                 outcome = Outcome(FINISHED)
             elif failed_at(self.out / name) != self.failed_before[name]:
-                outcome = kept_failure(self.out / name)
+                file = self.out / name / FAILURE
+                outcome = Outcome(FAILED, last_line(file), file.read_text())
             elif not blamed:
                 blamed = True
                 self.deaths[name] += 1
                 if self.deaths[name] >= DEATHS:
                     outcome = failure(error, "".join(traceback.format_exception(error)))
-                    keep_failure(config, self.out, outcome)
+                    keep_failure(self.configs[name], self.out, outcome)
             outcomes.append(outcome)
         return outcomes
 
@@ -306,3 +297,40 @@ def cancelled(future: Any) -> bool:
         return future.cancel() is not False  # not every executor says anything
     except Exception:  # a queue that no longer knows the job, in words of its own
         return False
+
+
+class TimeLimit:
+    """Seconds that begin with the object; None never ends."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds, self.started = seconds, time.monotonic()
+
+    @property
+    def left(self) -> float:
+        return float("inf") if self.seconds is None else self.seconds - (time.monotonic() - self.started)
+
+    @property
+    def ended(self) -> bool:
+        return self.left <= 0
+
+    @property
+    def too_late_to_begin(self) -> bool:
+        return self.seconds is not None and self.left <= min(LAST_SHARE * self.seconds, LAST_SECONDS)
+
+
+@contextmanager
+def permit_in(out: Path) -> Iterator[Path]:
+    """The permit of a sweep, which is there while the block runs.
+
+    A file is what processes, Dask workers and jobs on other machines can all see, and deleting it works on a full disk.
+    """
+    path = out / f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text("The runs of a sweep continue while this file is there; delete it to stop them.\n")
+    except OSError as error:
+        raise RunError(f"out = {str(out)!r} cannot be written ({error}); choose another folder") from error
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

@@ -21,8 +21,8 @@ from moe_analysis.training.recorders.expert_recorder import (
     inner_products,
     mean_cosine,
     output_cosine,
-    sample,
 )
+from moe_analysis.training.recorders.recorder import some_tokens
 from moe_analysis.training.recorders.store import RecordError, RecordStore
 from moe_analysis.training.trainer import AdapterTrainer
 
@@ -160,13 +160,13 @@ def test_weights_that_are_not_finite_give_nan_and_no_error():
 
 
 def test_the_sample_holds_evenly_spaced_real_tokens_only():
-    x = torch.arange(4 * 300.0).reshape(4, 300, 1)
+    x = torch.arange(4 * 300.0)[:, None]
     mask = torch.zeros(4, 300, dtype=torch.bool)
     mask[1], mask[3, :100] = True, True
-    kept = sample(x, mask)[:, 0].int().tolist()
+    kept = some_tokens(x, mask, SAMPLE_TOKENS)[:, 0].int().tolist()
     assert len(kept) == 200 and kept[:2] == [300, 302] and kept[-1] == 998
-    assert len(sample(x, None)) <= SAMPLE_TOKENS < len(sample(x, None)) * 2
-    assert sample(x, torch.zeros(4, 300)).shape == (0, 1)
+    assert len(some_tokens(x, None, SAMPLE_TOKENS)) <= SAMPLE_TOKENS < len(some_tokens(x, None, SAMPLE_TOKENS)) * 2
+    assert some_tokens(x, torch.zeros(4, 300), SAMPLE_TOKENS).shape == (0, 1)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import time
 CODE = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from moe_analysis.training.sweep import end_with_parent
+from moe_analysis.training.sweep.executors import end_with_parent
 
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)

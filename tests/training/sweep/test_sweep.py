@@ -20,9 +20,9 @@ import moe_analysis as ma
 from moe_analysis.__main__ import app
 from moe_analysis.training.files import RunError
 from moe_analysis.training.status import locked
-from moe_analysis.training.sweep import Sweep, shared_pool, sweep, train_all
-from moe_analysis.training.sweep.executors import WorkerPool, open_executor
+from moe_analysis.training.sweep.executors import WorkerPool, open_executor, shared_pool
 from moe_analysis.training.sweep.grid import read_grid
+from moe_analysis.training.sweep.running import Sweep, sweep, train_all
 
 MOE = {"peft_type": "MOELORA", "num_experts": 4, "top_k": 2, "gate": "switch", "r": 2, "target_modules": ["q_proj"]}
 TREX = {"peft_type": "TREX", "num_down": 2, "num_up": 3, "target_modules": ["q_proj", "v_proj"]}

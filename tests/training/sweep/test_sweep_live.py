@@ -10,15 +10,15 @@ from rich.console import Console
 from submitit.slurm.slurm import SlurmJob
 
 import moe_analysis as ma
-from moe_analysis.training.files import RunError, held
-from moe_analysis.training.live.panel import shortened
-from moe_analysis.training.live.progress import RunProgress, clock, run_state, seconds_left
+from moe_analysis.training.files import RunError, held, state_of
+from moe_analysis.training.panel import shortened
+from moe_analysis.training.progress import RunProgress, clock, seconds_left
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep.executors import ask_the_queue, keeps_accounts, open_executor
 from moe_analysis.training.sweep.running import SweepStatus, display
 from moe_analysis.training.sweep.work import Outcome, failure, keep_failure
 
-from ..live.test_panel import printed
+from ..test_panel import printed
 
 
 def rows() -> list[RunProgress]:
@@ -76,16 +76,16 @@ def test_times_are_short(seconds, text) -> None:
 def test_the_state_of_a_run_follows_its_folder(config, out: Path) -> None:
     one, run = config(), ma.training.Run(out / config().run_name, config())
     status = SweepStatus([one], out)
-    assert (run_state(run), status.read()[0].state) == ("stopped", "waiting")
+    assert (state_of(run.path, run.status), status.read()[0].state) == ("stopped", "waiting")
     with locked(run.path):
-        assert held(run.path) and (run_state(run), status.read()[0].state) == ("running", "running")
+        assert held(run.path) and (state_of(run.path, run.status), status.read()[0].state) == ("running", "running")
     assert not held(run.path)
     keep_failure(one, out, failure(OSError("full"), "Traceback"))
-    assert (run_state(run), status.read()[0].state) == ("failed", "failed")
+    assert (state_of(run.path, run.status), status.read()[0].state) == ("failed", "failed")
     assert SweepStatus([one], out).read()[0].state == "waiting"  # an earlier sweep's failure is tried again
     assert ma.Run.load(run.path).config.digest == one.digest
     (run.path / "status.json").write_text(json.dumps({"state": "finished", "step": 6}))
-    assert run_state(run) == "finished"
+    assert state_of(run.path, run.status) == "finished"
     keep_failure(one, out, failure(OSError("late"), "a later one"))
     assert (run.path / "failure.txt").read_text() == "Traceback"
 

@@ -19,10 +19,10 @@ import yaml
 
 import moe_analysis as ma
 from moe_analysis.training.files import RunError
-from moe_analysis.training.status import PREFIX, TimeLimit, locked
-from moe_analysis.training.sweep import sweep
+from moe_analysis.training.status import locked
 from moe_analysis.training.sweep import work as sweep_work
-from moe_analysis.training.sweep.work import BUSY, STOPPED, Outcome, Work, attempt
+from moe_analysis.training.sweep.running import sweep
+from moe_analysis.training.sweep.work import BUSY, PREFIX, STOPPED, Outcome, TimeLimit, Work, attempt
 from moe_analysis.training.trainer import AdapterTrainer
 
 RARELY = 100_000  # no checkpoint but the one of a stop

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import moe_analysis as ma
-from moe_analysis.training.sweep import sweep
+from moe_analysis.training.sweep.running import sweep
 from moe_analysis.training.sweep.work import DEATHS, FAILED, FINISHED, Outcome, Work, keep_failure
 
 ENDS = {"finishes": FINISHED, "fails": FAILED}

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from ...peft_bridge import adapter_modules
 from .. import distributed
-from ..recorders.foreign_routers import foreign_routers
-from ..recorders.recorder import Recorder, gate_shares, mean_entropy
-from ..recorders.store import NoStore
-from .progress import FILE, MOST_POINTS, Live, Point, read_live, write_live
+from ..progress import FILE, MOST_POINTS, Live, Point, read_live, write_live
+from .foreign_routers import foreign_routers
+from .recorder import Recorder, gate_shares, mean_entropy
+from .store import NoStore
 
 WRITE_SECONDS = 1.0  # between two writings of the file
 REMEMBERED = 5  # samples in which an expert must be idle to be called dead
@@ -60,7 +60,7 @@ class LiveRecorder(Recorder):
         self.live = replace((before or Live()).until(state.global_step), routers=len(self.adapters), experts=experts)
         self.hook()
         self.active = self.due(state.global_step)
-        self._write()
+        self.flush()
 
     def see(self, name: str, x: Any, routing: Any, mask: Tensor | None) -> None:
         with suppress(ValueError):  # a foreign router that hides its gates must not stop a run
@@ -69,7 +69,7 @@ class LiveRecorder(Recorder):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.active:
             return
-        seen = {experts: self._shares(names) for experts, names in self.sizes.items()}
+        seen = {experts: self.means(names, of_gates) for experts, names in self.sizes.items()}
         self.gates = {}
         entropy = mean([part["entropy"] for part in seen.values()])
         if math.isnan(entropy):  # no router ran, or none showed its gates
@@ -81,16 +81,6 @@ class LiveRecorder(Recorder):
             "dead_experts": float(sum(dead(list(shares)).sum() for shares in zip(*map(dict.values, self.recent)))),
         }
         self.live = replace(self.live, load=sorted_load(seen))
-
-    def _shares(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """entropy (routers,) and share (routers, E) of routers of one size; NaN for one that did not run."""
-        few = [self._sample(name) for name in names]
-        alike = len({len(one) for one in few}) == 1
-        parts = [of_gates(torch.stack(few))] if alike else [of_gates(one[None]) for one in few]
-        found = {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
-        # a router that did not run has no tokens, but all the same a say: it would be lost among the others
-        tokens = max(len(one) if name in self.gates else 1 for name, one in zip(names, few))
-        return distributed.mean_over_all(found, tokens)
 
     def told(self, step: int, loss: float) -> dict[str, float]:
         """Hear the task's loss of an update; returns what the gates of the step showed, if they were looked at."""
@@ -105,14 +95,11 @@ class LiveRecorder(Recorder):
         pace = (now - since) / (step - begun) if step > begun else math.nan
         self.live = replace(self.live, step=step, loss=loss, pace=pace, points=points)
         if now - self.written > WRITE_SECONDS:
-            self._write()
+            self.flush()
         return seen
 
     def flush(self) -> None:
-        """Write the file; called before a checkpoint is written, and when training ends."""
-        self._write()
-
-    def _write(self) -> None:
+        """Write the file; also called before a checkpoint is written, and when training ends."""
         self.written = time.monotonic()
         if distributed.first():
             write_live(self.folder, self.live)

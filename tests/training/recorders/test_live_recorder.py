@@ -18,12 +18,12 @@ from transformers import MixtralConfig, MixtralForCausalLM
 
 import moe_analysis as ma
 from moe_analysis.training import trainer as training
-from moe_analysis.training.live.progress import FILE, MOST_POINTS, RunProgress, read_live
-from moe_analysis.training.live.recorder import LiveRecorder, dead, of_gates, sorted_load
+from moe_analysis.training.progress import FILE, MOST_POINTS, RunProgress, read_live
 from moe_analysis.training.recorders.foreign_routers import TopKView
+from moe_analysis.training.recorders.live_recorder import LiveRecorder, dead, of_gates, sorted_load
 from moe_analysis.training.recorders.recorder import HookedRecorder, Recorder
 from moe_analysis.training.run_folder import list_runs
-from moe_analysis.training.sweep import sweep
+from moe_analysis.training.sweep.running import sweep
 from moe_analysis.training.trainer import AdapterTrainer
 
 TARGETS = ["q_proj", "v_proj"]
@@ -101,7 +101,9 @@ def test_a_long_run_is_thinned(model, tmp_path: Path) -> None:
 def test_the_pace_leaves_out_the_first_step_of_a_process(model, tmp_path: Path, monkeypatch) -> None:
     recorder = LiveRecorder(model, tmp_path, 100)
     for step, now in ((41, 60.0), (42, 60.5), (43, 62.0)):
-        monkeypatch.setattr("moe_analysis.training.live.recorder.time", SimpleNamespace(monotonic=lambda now=now: now))
+        monkeypatch.setattr(
+            "moe_analysis.training.recorders.live_recorder.time", SimpleNamespace(monotonic=lambda now=now: now)
+        )
         recorder.told(step, 1.0)
         assert math.isnan(recorder.live.pace) == (step == 41)
     assert recorder.live.pace == 1.0
@@ -213,7 +215,7 @@ def test_a_router_that_hides_its_gates_stops_nothing(tokens, tmp_path: Path, mon
     monkeypatch.setattr(TopKView, "gates", refuse)
     model = mixtral()
     assert Loop(LiveRecorder(model, tmp_path, 4), 4).step(model, tokens) == {}
-    monkeypatch.setattr("moe_analysis.training.live.recorder.foreign_routers", refuse)
+    monkeypatch.setattr("moe_analysis.training.recorders.live_recorder.foreign_routers", refuse)
     recorder = LiveRecorder(model, tmp_path, 4)
     assert Loop(recorder, 4).step(model, tokens) == {} and recorder.live.experts == 0
 

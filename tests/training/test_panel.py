@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from moe_analysis.cards.charts import heights, spark_bars, spark_curve
-from moe_analysis.training.live.panel import MOST_ROWS, Panel, binned, blocks
-from moe_analysis.training.live.progress import Live, Point, RunProgress, facts_of, latest, percent
+from moe_analysis.training.panel import MOST_ROWS, Panel, binned, blocks
+from moe_analysis.training.progress import Live, Point, RunProgress, facts_of, latest, percent
 
 POINTS = tuple(Point(step, 4.0 / step, 1 - step / 20, 0.25 + step / 20, float(step > 5)) for step in range(1, 11))
 LIVE = Live(10, 0.4, 2, 8, math.nan, (0.7, 0.2, 0.1, 0.0), POINTS)

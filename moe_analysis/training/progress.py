@@ -11,9 +11,9 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ...atomic import write_whole
-from ...cards.in_words import counted
-from ..files import FAILED, FINISHED, RUNNING, STOPPED, RunError, read_json, state_of
+from ..atomic import write_whole
+from ..cards.in_words import counted
+from .files import FAILED, FINISHED, RUNNING, STOPPED, RunError, last_test, read_json, state_of
 
 FILE = "live.json"
 MOST_POINTS = 200  # of a curve in the file
@@ -149,11 +149,6 @@ def write_live(folder: Path, live: Live) -> None:
         write_whole(folder / FILE, json.dumps(live.to_dict(), separators=(",", ":")) + "\n")
 
 
-def run_state(run: Any) -> str:
-    """One of "finished", "running", "failed" and "stopped" (see `files.state_of`)."""
-    return state_of(run.path, run.status)
-
-
 @dataclass(frozen=True)
 class RunProgress:
     """How far a run is; loss (nats per answer token) and accuracy are of the test rows of a finished run."""
@@ -179,12 +174,11 @@ class RunProgress:
         return pace * (self.steps - self.step)
 
 
-def progress_of(run: Any, state: str) -> RunProgress:
-    """Read status.json and live.json of a `Run`, and its history where it is finished."""
-    status, loss, accuracy = run.status, None, None
-    if state == FINISHED:
-        last = run.history[run.history["split"] == "test"].iloc[-1]
-        loss, accuracy = float(last["loss"]), float(last["accuracy"])
+def progress_of(run: Any, state: str | None = None) -> RunProgress:
+    """Read status.json and live.json of a `Run`, and its history where it is finished; state: as of `state_of`."""
+    status = run.status
+    state = state_of(run.path, status) if state is None else state
+    loss, accuracy = last_test(run.path, run.history) if state == FINISHED else (None, None)
     step, seconds = int(status.get("step", 0)), float(status.get("seconds", 0.0))
     return RunProgress(run.id, state, step, run.config.steps, seconds, loss, accuracy, read_live(run.path))
 
@@ -228,10 +222,12 @@ class Fact:
     shares: bool = False
 
 
-def facts_of(live: Live) -> list[Fact]:
-    """What is shown of a run, the most interesting first: only the loss if nothing routes."""
+def facts_of(live: Live | None) -> list[Fact]:
+    """What is shown of a run, the most interesting first: only the loss if nothing routes; nothing before a point."""
+    if live is None or not live.points:
+        return []
     loss = Fact("loss", f"{live.loss:.3f}", "nats per answer token", tuple(live.curve("loss")))
-    if not live.routers or not live.load or not live.points:
+    if not live.routers or not live.load:
         return [loss]
     routers = counted(live.routers, "router")
     curves = {name: tuple(live.curve(name)) for name in ("gate_entropy", "busiest_expert", "dead_experts")}

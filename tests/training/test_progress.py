@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_analysis.training.live.progress import COLUMNS, FILE, Live, Point, read_live, write_live
+from moe_analysis.training.progress import COLUMNS, FILE, Live, Point, read_live, write_live
 
 LIVE = Live(
     step=3,

@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 
 import moe_analysis as ma
+from moe_analysis.training import panel
 from moe_analysis.training.files import RunError
-from moe_analysis.training.live import panel
-from moe_analysis.training.live.panel import Panel, look_at, shown, steady
-from moe_analysis.training.live.progress import RunProgress
-from moe_analysis.training.sweep import sweep
+from moe_analysis.training.panel import Panel, look_at, shown, steady
+from moe_analysis.training.progress import RunProgress
+from moe_analysis.training.sweep.running import sweep
 
 ROW = RunProgress("some-run", "running", 1, 4, 3.0)
 

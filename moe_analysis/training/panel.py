@@ -20,25 +20,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ...cards.charts import heights, spark_bars, spark_curve
-from ...cards.templates import environment, inline
-from ...extras import extra
-from ..files import FAILED, FINISHED, RUNNING, STOPPED, RunError
-from ..run import Run
-from .progress import (
-    WAITING,
-    Fact,
-    Live,
-    RunProgress,
-    clock,
-    facts_of,
-    kept_rows,
-    pace,
-    progress_of,
-    run_state,
-    summary,
-    time_of,
-)
+from ..cards.charts import heights, spark_bars, spark_curve
+from ..cards.templates import environment, inline
+from ..extras import extra
+from .files import FAILED, FINISHED, RUNNING, STOPPED, RunError
+from .progress import WAITING, Fact, Live, RunProgress, clock, facts_of, kept_rows, pace, progress_of, summary, time_of
+from .run import Run
 
 STYLES = {RUNNING: "cyan", FAILED: "red", FINISHED: "green", STOPPED: "yellow", WAITING: "dim"}
 MARGIN = 7  # lines of a terminal that a table's frame, its summary and the prompt take
@@ -85,9 +72,6 @@ class Panel:
         loss = f", loss {row.live.loss:.3f}" if row.live is not None and row.live.points else ""
         return f"{row.name}: step {row.step} of {row.steps}{loss}{left}"
 
-    def __str__(self) -> str:
-        return self.line
-
     def _repr_html_(self) -> str:
         return panel_html(self.rows)
 
@@ -100,13 +84,13 @@ def several_runs(rows: Sequence[RunProgress], room: int, width: int) -> Group:
     kept = kept_rows(rows, room)
     watched = any(row.live is not None and row.live.points for row in kept)
     grid = Table("run", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    extra = GATES if watched and width >= WIDE else GATES[:1] if watched and width >= NARROW else ()
-    for name in ("state", "step", *extra, "loss", "accuracy", "time"):
+    more = GATES if watched and width >= WIDE else GATES[:1] if watched and width >= NARROW else ()
+    for name in ("state", "step", *more, "loss", "accuracy", "time"):
         grid.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
     for row in kept:
         tests = ["" if value is None else f"{value:.3f}" for value in (row.loss, row.accuracy)]
         step = f"{row.step}/{row.steps}"
-        gates = gate_cells(row.live, width >= WIDER)[: len(extra)]
+        gates = gate_cells(row.live, width >= WIDER)[: len(more)]
         grid.add_row(Name(row.name), f"[{STYLES[row.state]}]{row.state}[/]", step, *gates, *tests, time_of(row))
     return Group(grid, Text(summary(rows, len(rows) - len(kept))))  # as a caption it would break at the table's width
 
@@ -117,8 +101,7 @@ def one_run(row: RunProgress, width: int) -> Group:
     bar = Table.grid(padding=(0, 2, 0, 0))
     bar.add_row(ProgressBar(row.steps, row.step, width=min(BAR, max(8, width - 44))), Text(pace(row)))
     parts: list[RenderableType] = [head, Text(pace(row)) if row.state == FINISHED else bar]
-    facts = facts_of(row.live) if row.live is not None and row.live.points else []
-    if facts:
+    if facts := facts_of(row.live):
         curve = max(8, min(CURVE, width - 60))
         grid = Table.grid(padding=(0, 2, 0, 0))
         for justify in ("left", "left", "right", "left"):
@@ -135,7 +118,7 @@ def one_run(row: RunProgress, width: int) -> Group:
 
 def gate_cells(live: Live | None, curves: bool) -> list[Text]:
     """Cells of a table: the loss with its curve, and entropy, busiest expert and dead experts."""
-    facts = {fact.label: fact for fact in facts_of(live)} if live is not None and live.points else {}
+    facts = {fact.label: fact for fact in facts_of(live)}
     cells = []
     for label in IN_ROWS:
         fact = facts.get(label)
@@ -220,8 +203,7 @@ def style() -> Any:
 
 
 def described(row: RunProgress, short: bool) -> dict[str, Any]:
-    live = row.live
-    facts = facts_of(live) if live is not None and live.points else []
+    facts = facts_of(row.live)
     return {
         "name": row.name,
         "state": row.state,
@@ -247,7 +229,7 @@ Look = Callable[[], Panel]  # reads how things stand; called from another thread
 
 def look_at(run: Run) -> Look:
     """Reads one run's folder."""
-    return lambda: Panel([progress_of(run, run_state(run))])
+    return lambda: Panel([progress_of(run)])
 
 
 def steady(look: Look) -> Look:
@@ -282,7 +264,8 @@ def shown(look: Callable[[], Look], progress: bool | None, console: Console | No
         with in_terminal(steady(look()), console):
             yield
     elif progress:
-        with as_lines(steady(look()), console):
+        now = steady(look())
+        with every(LINE_SECONDS, lambda: console.print(Text(now().line), highlight=False, soft_wrap=True)):
             yield
     else:
         yield
@@ -321,21 +304,14 @@ def in_notebook(look: Look) -> Iterator[None]:
 
 
 @contextmanager
-def as_lines(look: Look, console: Console) -> Iterator[None]:
-    with every(LINE_SECONDS, lambda: console.print(Text(look().line), highlight=False, soft_wrap=True)):
-        yield
-
-
-@contextmanager
 def every(seconds: float, act: Callable[[], Any]) -> Iterator[None]:
     """Do something now and then in a thread while the block runs; what goes wrong there is left out."""
     ended = threading.Event()
 
     def repeat() -> None:
         while not ended.wait(seconds):
-            with suppress(
-                Exception
-            ):  # a file that is being written, a page that went away: the next call will try again
+            # a file that is being written, a page that went away: the next call will try again
+            with suppress(Exception):
                 act()
 
     thread = threading.Thread(target=repeat, daemon=True)
