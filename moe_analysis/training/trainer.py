@@ -206,6 +206,13 @@ class AdapterTrainer(AnswerLoss):
             data_seed=self.args.data_seed,
         )
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """No batch after the last step, where a run that was stopped in its evaluation resumes: Trainer would train one
+        more step before it looks at the number of steps."""
+        if self.state.global_step >= self.state.max_steps:
+            return [], None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
     def like_lengths(self) -> LikeLengths:
         lengths = [len(example.input_ids) for example, _ in self.train_dataset]
         step = self.run_config.batch_size * self.run_config.gradient_accumulation

@@ -20,6 +20,7 @@ import torch
 
 import moe_analysis as ma
 from moe_analysis.optim import router_parameters
+from moe_analysis.training import trainer
 from moe_analysis.training.files import RunError
 from moe_analysis.training.sweep.running import train_all
 from moe_analysis.training.trainer import AdapterTrainer
@@ -102,6 +103,20 @@ def test_a_run_that_dies_anywhere_resumes_to_the_same_history_and_record(
         ma.train(config(steps=11), out / "cut")
     monkeypatch.setattr(AdapterTrainer, moment, original)
     assert_same_run(whole, ma.train(config(steps=11), out / "cut"))
+
+
+@pytest.mark.parametrize("steps", [4, 6])
+def test_a_run_that_dies_in_its_last_evaluation_trains_no_further_step(config, out: Path, monkeypatch, steps) -> None:
+    options = {"steps": steps, "save_every": 2, "eval_every": 0, "schedule": "constant"}
+    whole = ma.train(config(**options), out / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "evaluate_data", lambda *_: pytest.fail("cut off"))
+        with pytest.raises(pytest.fail.Exception, match="cut off"):
+            ma.train(config(**options), out / "cut")
+    again = ma.train(config(**options), out / "cut")
+    assert_same_run(whole, again)
+    left, right = (dict(run.model().named_parameters()) for run in (whole, again))
+    assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 @pytest.mark.parametrize("optimizer", ["riemannian_sgd", "riemannian_adamw"])
