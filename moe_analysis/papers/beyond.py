@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .item import NONE, OWN, ROUTING, SYSTEMS, Item
+from .item import NONE, OWN, PRETRAINED, ROUTING, SYSTEMS, Item
 
 ITEMS = (
     Item(
@@ -25,6 +25,17 @@ ITEMS = (
         campaigns=("campaigns/compact.yaml",),
         paper_setting=NONE,
         follows="Follows: whether a system looks worse only because its rate was not right. Does not follow: a claim of any paper.",
+    ),
+    Item(
+        "trex_fig3_pretrained_rates",
+        "Beyond the papers",
+        "T-REX and its opponents over a grid of learning rates on a pretrained model",
+        "systems.measure_pretrained",
+        PRETRAINED,
+        part_of="trex_fig3_pretrained",
+        campaigns=("campaigns/smollm2_multitask.yaml",),
+        paper_setting=NONE,
+        follows="Follows: whether a system looks worse only because its rate was not right. Does not: a claim of any paper.",
     ),
     Item(
         "routing_information",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .item import EXACT, MAP, NOTHING, PATHS, SPAN, STATEMENT, SYSTEMS, UNKNOWN, UNSEEN, Item
+from .item import EXACT, MAP, NOTHING, PATHS, PRETRAINED, SPAN, STATEMENT, SYSTEMS, UNKNOWN, UNSEEN, Item
 
 TRAINING = (
     "its training code: 3 epochs in batches of 4 × 8, one learning rate of 5e-5 for router and experts, all linear "
@@ -43,6 +43,18 @@ ITEMS = (
         paper_setting=f"Gemma 2B and Yi 6B, tested on BBH; LoRA, MoLoRA, SiRA, T-REX; steps {UNKNOWN}; {TRAINING}",
         follows="Follows: how the systems compare at equal budget on a backbone of one million parameters and its own "
         "tasks. Does not follow: anything about BBH, or about models that know a language before the adapter is trained.",
+    ),
+    Item(
+        "trex_fig3_pretrained",
+        "T-REX Fig. 3, on a pretrained model",
+        "T-REX is ahead in and out of distribution",
+        "systems.measure_pretrained",
+        PRETRAINED,
+        campaigns=("campaigns/smollm2_multitask.yaml",),
+        paper_setting="as Fig. 3",
+        follows="Follows: how the systems compare at one budget on a model of 135 million parameters, on 20 data sets and on "
+        "BBH's tasks with choices, after 300 steps. Does not: how they compare on the paper's models, or at T-REX's "
+        "smaller size.",
     ),
     Item(
         "trex_fig4",

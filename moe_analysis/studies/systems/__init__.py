@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from .measure import OwnAdapter, Systems, SystemTasks, measure, measure_adapter, measure_tasks
+from .pretrained import MultitaskRates, PretrainedSystems, measure_pretrained
 from .table_2 import Table2, measure_table_2
 from .tuned import SystemRates, TunedSystems, measure_table
 
 __all__ = [
+    "MultitaskRates",
     "OwnAdapter",
+    "PretrainedSystems",
     "SystemRates",
     "SystemTasks",
     "Systems",
@@ -15,6 +18,7 @@ __all__ = [
     "TunedSystems",
     "measure",
     "measure_adapter",
+    "measure_pretrained",
     "measure_table",
     "measure_table_2",
     "measure_tasks",

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ...evidence import Claim, judged
-from .endpoints import ENDPOINTS, MEANING, effect, inside_parts, versions
-from .scores import OUTSIDE
+from ...evidence import Claim, Effect, judged
+from .endpoints import (
+    BASE,
+    ENDPOINTS,
+    MEANING,
+    effect,
+    effect_of,
+    inside_parts,
+    kept_scores,
+    versions,
+    within_guessing,
+)
+from .scores import OUTSIDE, crossed
 
 if TYPE_CHECKING:
     from .measure import Compared, Systems
@@ -152,3 +162,57 @@ def versus(
         smallest=smallest or min((effects or {}).values()),
     )
     return whole.with_parts(found)
+
+
+def trained(
+    compared: Compared,
+    name: str,
+    source: str,
+    part: str,
+    effects: Mapping[str, float] | None = None,
+    kind: str = "paper",
+) -> Claim:
+    """On one endpoint every system is more accurate than the model that it started from; arguments as of `versus`."""
+    where, words = ENDPOINTS[part], "is more accurate than before training"
+    name = f"{name}_{where.replace(' ', '_')}"
+    endpoint = f"accuracy, {MEANING[part]}"
+    parts = [
+        Claim(
+            f"{name}_{method.replace(' ', '_')}",
+            source,
+            f"{where}: {method} {words}",
+            kind=kind,
+            compares=f"{method} - {BASE}",
+            endpoint=endpoint,
+            paper_effect=(effects or {}).get(method),
+            smallest=None if method in (effects or {}) else DRAWN,
+            family=name,
+        )
+        for method in compared.methods
+    ]
+    found = {claim.name: over_base(compared, part, method) for claim, method in zip(parts, compared.methods)}
+    whole = Claim(
+        name,
+        source,
+        f"{where}: every system {words}",
+        kind=kind,
+        compares=f"each - {BASE}",
+        endpoint=endpoint,
+        smallest=DRAWN,
+    )
+    return whole.with_parts(judged(parts, found))
+
+
+def over_base(compared: Compared, part: str, method: str) -> Effect | str:
+    """A system less the base model on the tasks of a part that count; a text where there is nothing to compare."""
+    if reason := within_guessing(compared.tasks, compared.guessing, part):
+        return reason
+    rows = kept_scores(compared.scores, compared.tasks, part)
+    if rows.empty:
+        return "every task is at floor or ceiling"
+    own = crossed(rows, method, "accuracy")  # (tasks, seeds)
+    levels = compared.levels.assign(place=compared.levels["part"] + "/" + compared.levels["dataset"]).set_index("place")
+    untrained = levels.loc[own.index, "untrained"]
+    if untrained.isna().any():
+        return "the table holds no base model that was tested on the same rows"
+    return effect_of(own.sub(untrained, axis=0), compared.tasks, part)

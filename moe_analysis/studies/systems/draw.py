@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -251,8 +252,13 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
 
 
 def numbered(tasks: Sequence[str]) -> list[str]:
-    """Names of rows, with the numbers that the radar has."""
-    return [f"{readable(task)} {number}" for number, task in enumerate(tasks, 1)]
+    """Names of rows without what all have in common, and the numbers that the radar has.
+
+    >>> numbered(["bbh_navigate", "bbh_web_of_lies"])
+    ['navigate 1', 'web of lies 2']
+    """
+    start = commonprefix(list(tasks)).rfind("_") + 1 if len(tasks) > 1 else 0
+    return [f"{readable(task[start:])} {number}" for number, task in enumerate(tasks, 1)]
 
 
 def first_shown(method: str) -> bool:
@@ -263,7 +269,8 @@ def add_tasks(fig: go.Figure, by_task: pd.DataFrame, methods: Sequence[str]) -> 
     """Marks by task and lines of the radar, both under one name of the legend."""
     tasks = list(dict.fromkeys(by_task["dataset"]))
     around = [str(number) for number in (*range(1, len(tasks) + 1), 1)]
-    names = [*numbered(tasks), *numbered(tasks[:1])]
+    names = numbered(tasks)
+    names.append(names[0])
     guess = by_task.drop_duplicates("dataset")["guess"].to_list()
     fig.add_scatterpolar(
         r=np.array([*guess, guess[0]], np.float32),

@@ -10,7 +10,7 @@ import pandas as pd
 from ...drawing.layout import arranged
 from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
 from .draw import UNTRAINED, readable
-from .table_2 import BASE
+from .endpoints import BASE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

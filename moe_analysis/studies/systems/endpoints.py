@@ -23,6 +23,7 @@ MEANING = {
     INSIDE: "the tasks of training",
     OUTSIDE: "tasks that nobody trained on",
 }
+BASE = "base model"  # before any training
 REFERENCES = ("LoRA", "LoRA-MoE", "HydraLoRA", "MixLoRA")
 FLOOR, CEILING = 0.05, 0.95  # above guessing; accuracy
 TASK_COLUMNS = ["part", "dataset", "guess", "reference", "kept"]

@@ -17,12 +17,12 @@ import pandas as pd
 
 from ...evidence.intervals import mean_interval
 from ..asked import asked
+from .endpoints import BASE
 from .measure import Compared
 from .scores import INSIDE
 from .stored import stored_scores
 from .tuned import SystemRates, Tuned, compared
 
-BASE = "base model"
 DATASETS = ("ARC-Challenge", "ARC-Easy", "commonsense_qa", "openbookqa", "winogrande")
 AVERAGE = "average"
 COLUMNS = ["method", "dataset", "paper", "ours", "low", "high", "seeds", "paper_gain", "gain", "gain_low", "gain_high"]

@@ -124,13 +124,18 @@ def measure_table(
         >>> found.rates.chosen.set_index("method").loc[["LoRA", "T-REX"], "lr"].tolist()
         [0.003, 0.02]
     """
-    found = stored_scores(table, measure, choose_by)
-    return TunedSystems(
-        **compared(found, references, floor, ceiling),
-        gains=against_level(found.scores, found.levels, "untrained"),
-        losses=comparisons(found.scores, measure="loss"),
-        authors=authors_sizes(found.backbone or "compact"),
-    )
+    return TunedSystems(**systems_of(stored_scores(table, measure, choose_by), references, floor, ceiling))
+
+
+def systems_of(
+    found: Stored, references: str | Sequence[str] = REFERENCES, floor: float = FLOOR, ceiling: float = CEILING
+) -> dict[str, Any]:
+    """The fields of `TunedSystems`."""
+    return compared(found, references, floor, ceiling) | {
+        "gains": against_level(found.scores, found.levels, "untrained"),
+        "losses": comparisons(found.scores, measure="loss"),
+        "authors": authors_sizes(found.backbone or "compact"),
+    }
 
 
 def compared(

@@ -133,7 +133,7 @@ def test_a_suite_without_variants_has_two_panels_of_dots(tmp_path):
 
 def test_many_tasks_have_a_row_each_and_their_number_around_the_radar(frames):
     frame, _, levels = frames
-    names = [f"reasoning_about_many_objects_{letter}" for letter in "abcdefghijklmnop"]
+    names = [f"{letter}_reasoning_about_many_objects" for letter in "abcdefghijklmnop"]
     away, level = frame[frame["dataset"] == "swap_tracking"], levels[levels["dataset"] == "swap_tracking"]
     many, their = (pd.concat([one.assign(dataset=name) for name in names]) for one in (away, level))
     fig = transfer_figure(many, part_summary(many), their)
