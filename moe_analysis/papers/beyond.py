@@ -35,7 +35,7 @@ ITEMS = (
         part_of="trex_fig3_pretrained",
         campaigns=("campaigns/smollm2_multitask.yaml",),
         paper_setting=NONE,
-        follows="Follows: whether a system looks worse only because its rate was not right. Does not: a claim of any paper.",
+        follows="Follows: whether a system looks worse only because its rate was not right. Does not follow: a claim of any paper.",
     ),
     Item(
         "routing_information",

@@ -53,7 +53,7 @@ ITEMS = (
         campaigns=("campaigns/smollm2_multitask.yaml",),
         paper_setting="as Fig. 3",
         follows="Follows: how the systems compare at one budget on a model of 135 million parameters, on 20 data sets and on "
-        "BBH's tasks with choices, after 300 steps. Does not: how they compare on the paper's models, or at T-REX's "
+        "BBH's tasks with choices, after 300 steps. Does not follow: how they compare on the paper's models, or at T-REX's "
         "smaller size.",
     ),
     Item(
