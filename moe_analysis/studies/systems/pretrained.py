@@ -73,7 +73,7 @@ def measure_pretrained(table: str | Path | pd.DataFrame, measure: str = "accurac
     Example:
         >>> found = measure_pretrained("smollm2_multitask")
         >>> found.rates.chosen["trials"].unique().tolist()
-        [10]
+        [12]
     """
     found = with_choices_outside(stored_scores(table, measure))
     if OUTSIDE not in set(found.scores["part"]):
