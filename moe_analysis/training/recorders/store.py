@@ -8,7 +8,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
@@ -182,6 +181,8 @@ def missing_chunks(folder: Path, array: Any, records: int) -> tuple[int, int]:
 
 
 def dataset(path: Path, arrays: dict[str, Any]) -> xr.Dataset:
+    import dask.array as da  # who writes records never reads them: half a second less in every process that trains
+
     data: dict[str, Any] = {}
     coords: dict[str, Any] = {}
     records = arrays["step"].shape[0] if arrays else 0
