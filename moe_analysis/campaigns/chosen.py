@@ -25,7 +25,8 @@ def chosen_finals(runs: pd.DataFrame, choose_by: str = "accuracy") -> tuple[pd.D
         choose_by: what the campaign chose by, one of MEASURES; of equal cells the one with the lower loss.
 
     Returns:
-        The runs that count, in their order, and a sentence for each configuration that does not.
+        The runs that count, in their order, and a sentence for each configuration that does not; one for all of them
+        where there are more than two.
 
     Raises:
         ValueError: choose_by is another.
@@ -38,7 +39,7 @@ def chosen_finals(runs: pd.DataFrame, choose_by: str = "accuracy") -> tuple[pd.D
     """
     if choose_by not in MEASURES:
         raise ValueError(f"choose_by = {choose_by!r} is unknown; choose one of {', '.join(MEASURES)}")
-    stale, told = pd.Series(False, runs.index), []
+    stale, told, whose = pd.Series(False, runs.index), [], []
     for system, own in runs.groupby("system", sort=False):
         tune, final = (own[own["stage"] == stage] for stage in (TUNE, FINAL))
         if tune.empty or final.empty:
@@ -50,10 +51,14 @@ def chosen_finals(runs: pd.DataFrame, choose_by: str = "accuracy") -> tuple[pd.D
             config = config_of(rows["config"].iloc[0])
             if other := [axis for axis in axes if config.get(axis) != chosen.get(axis)]:
                 stale[rows.index] = True
+                whose.append(str(system))
                 told.append(
                     f"{len(rows)} final run{'s' * (len(rows) != 1)} of {system} at {values(config, other)} left out: "
                     f"the tuning chose {values(chosen, other)}"
                 )
+    if len(told) > 2:
+        names = ", ".join(dict.fromkeys(whose))
+        told = [f"{stale.sum()} final runs of configurations that the tuning did not choose left out (of {names})"]
     return runs[~stale], told
 
 

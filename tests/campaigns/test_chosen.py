@@ -54,6 +54,14 @@ def test_final_runs_of_a_former_choice_are_left_out_and_named(system) -> None:
     ]
 
 
+def test_final_runs_of_many_former_choices_are_counted_in_one_sentence() -> None:
+    rows = [row for name in ("LoRA", "SiRA", "T-REX") for row in tuned(name, {0.1: 0.4, 0.2: 0.9})]
+    rows += [one(name, "final", seed, lr) for name in ("LoRA", "SiRA", "T-REX") for seed, lr in ((0, 0.1), (1, 0.2))]
+    kept, told = chosen_finals(pd.DataFrame(rows))
+    assert [row["lr"] for row in kept.loc[kept["stage"] == "final", "config"]] == [0.2] * 3
+    assert told == ["3 final runs of configurations that the tuning did not choose left out (of LoRA, SiRA, T-REX)"]
+
+
 def test_a_system_whose_new_choice_is_not_trained_yet_has_no_final_run() -> None:
     rows = pd.DataFrame([*tuned("LoRA", {0.1: 0.4, 0.2: 0.9}), one("LoRA", "final", 0, 0.1)])
     kept, told = chosen_finals(rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -19,10 +18,8 @@ from .endpoints import (
     versions,
     within_guessing,
 )
+from .measure import Compared, Systems
 from .scores import OUTSIDE, crossed
-
-if TYPE_CHECKING:
-    from .measure import Compared, Systems
 
 METHOD, CONTROL = "T-REX", "mix-and-match"
 ABLATION = "our reading of T-REX's ablation"  # we know that it leaves out the intuition, and none of its numbers

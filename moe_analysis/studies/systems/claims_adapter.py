@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...evidence import Claim
 from .claims import versus
 from .endpoints import ENDPOINTS
-
-if TYPE_CHECKING:
-    from .measure import OwnAdapter
+from .measure import OwnAdapter
 
 MATTERS = 0.01  # a point: what a reader of a table would see
 

@@ -5,14 +5,10 @@ The saved parameters are counted and do not depend on the model, so they are jud
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...evidence import Claim
 from .claims import ABLATION, CONTROL, DRAWN, HEADLINE, LORA_BASED, METHOD, trained, versus
+from .pretrained import PretrainedSystems
 from .scores import INSIDE, OUTSIDE
-
-if TYPE_CHECKING:
-    from .pretrained import PretrainedSystems
 
 MODEL = "on a pretrained model"
 NAME = "trex_pretrained"

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...evidence import Claim
-
-if TYPE_CHECKING:
-    from .tuned import SystemRates
+from .tuned import SystemRates
 
 
 def claims(found: SystemRates) -> list[Claim]:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...evidence import Claim
 from .claims import DRAWN, trained, versus
 from .endpoints import BASE, versions
 from .scores import INSIDE
-from .table_2 import paper_gain
-
-if TYPE_CHECKING:
-    from .table_2 import Table2
+from .table_2 import Table2, paper_gain
 
 SMORE, OTHERS, SOURCE = "S'MoRE", ("LoRA", "HydraLoRA", "MixLoRA"), "S'MoRE Table 2"
 

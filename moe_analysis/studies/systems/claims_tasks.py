@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...evidence import Claim
 from .claims import versus
 from .endpoints import ENDPOINTS, versions
-
-if TYPE_CHECKING:
-    from .measure import SystemTasks
+from .measure import SystemTasks
 
 MIXTURES = ("LoRA-MoE", "SiRA", "HydraLoRA", "MixLoRA", "MoMOR")  # T-REX and S'MoRE have their papers' claims
 MATTERS = 0.01  # a point: what a reader of a table would see

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os.path import commonprefix
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of
@@ -24,13 +27,8 @@ from ...drawing.style import (
 from ...evidence import counted
 from .draw_radar import draw_radar
 from .endpoints import versions
+from .measure import Systems
 from .scores import INSIDE, OUTSIDE, PARTS, above_guessing, tasks_above_guessing
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import Systems
 
 RADAR_METHODS = ("LoRA", "LoRA-MoE", "SiRA", "T-REX")  # the paper's four
 TITLES = {"originals": "originals", "variants": "variants", INSIDE: "in distribution", OUTSIDE: "out of distribution"}
@@ -207,8 +205,6 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
     >>> sorted({trace.type for trace in figure.data})
     ['scatter', 'scatterpolar']
     """
-    from plotly.subplots import make_subplots
-
     methods = list(dict.fromkeys(frame["method"]))
     part_of_tasks = by_task_part(frame)
     by_task, gains = tasks_above_guessing(frame, levels, part_of_tasks), above_guessing(summary, levels)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ...drawing.layout import arranged
 from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .tuned import SystemRates
+from .tuned import SystemRates
 
 ACROSS = 5  # panels in a row
 FEW = 3  # rates that all get a tick
-RATE, ACCURACY = "learning rate", "held-out accuracy"
+RATE = "learning rate"
+OUTCOMES = {"accuracy": "held-out accuracy", "loss": "held-out loss (nats per token)"}
 LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))  # of the routers' rates, the highest first
 DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -35,7 +33,7 @@ def plot(found: SystemRates) -> Figure:
         for panel in panels.flat[len(methods) :]:
             panel.set_axis_off()
         for panel in panels[:, 0]:
-            panel.set_ylabel(ACCURACY)
+            panel.set_ylabel(OUTCOMES[outcome_of(found)])
         for panel in panels.flat[max(0, len(methods) - panels.shape[1]) : len(methods)]:
             panel.set_xlabel(RATE)
             panel.tick_params(labelbottom=True)
@@ -44,17 +42,31 @@ def plot(found: SystemRates) -> Figure:
 
 
 def draw_system(panel: Any, found: SystemRates, method: str) -> None:
-    color = method_color(method)
-    panel.axhline(found.tuning["accuracy"].max(), color="#777777", linewidth=0.6, zorder=0)
+    color, outcome = method_color(method), outcome_of(found)
+    panel.axhline(best_of(found), color="#777777", linewidth=0.6, zorder=0)
     for (_, own), (style, marker) in zip(curves_of(found.tuning, method), LINES):
-        panel.plot(own["lr"], own["accuracy"], color=color, linestyle=style, marker=marker, markersize=4)
+        panel.plot(own["lr"], own[outcome], color=color, linestyle=style, marker=marker, markersize=4)
     best = found.chosen.set_index("method").loc[method]
-    panel.plot(best["lr"], best["accuracy"], "o", markersize=11, markerfacecolor="none", color=color)
+    panel.plot(best["lr"], best[outcome], "o", markersize=11, markerfacecolor="none", color=color)
     panel.set_title(method, fontsize=10)
     panel.set_xscale("log")
+    if outcome == "loss":  # a rate that diverges has several times the loss of the best
+        panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
     panel.minorticks_off()
     if len(rates := sorted(found.tuning["lr"].unique())) <= FEW:
         panel.set_xticks(rates, [f"{rate:.0e}".replace("e-0", "e-") for rate in rates])
+
+
+def outcome_of(found: SystemRates) -> str:
+    return "loss" if found.choose_by == "loss" else "accuracy"
+
+
+def best_of(found: SystemRates) -> float:
+    """Of all systems."""
+    values = found.tuning[outcome_of(found)]
+    return float(values.min() if found.choose_by == "loss" else values.max())
 
 
 def curves_of(tuning: pd.DataFrame, method: str) -> list[tuple[float, pd.DataFrame]]:
@@ -74,38 +86,36 @@ def reading_of(found: SystemRates) -> str:
     told = f"At an end of the grid: {', '.join(ends)}." if len(ends) else "No choice lies at an end of the grid."
     return (
         f"A point is a mean over seeds. Router's rate over that of the experts, {lines}. Ring: chosen. Gray line: the "
-        f"best accuracy of any system. {told}"
+        f"best of any system. {told}"
     )
 
 
 def interactive(found: SystemRates) -> go.Figure:
     """Every system in one drawing; the legend chooses, and the pointer tells both outcomes."""
-    import plotly.graph_objects as go
-
-    fig = go.Figure()
+    fig, outcome = go.Figure(), outcome_of(found)
     for method in dict.fromkeys(found.tuning["method"]):
         for place, (value, own) in enumerate(curves_of(found.tuning, method)):
             fig.add_scatter(
                 x=own["lr"],
-                y=own["accuracy"],
-                customdata=np.column_stack([own["loss"]]),
+                y=own[outcome],
+                customdata=own[["accuracy", "loss"]],
                 name=method,
                 legendgroup=method,
                 showlegend=place == 0,
                 mode="lines+markers",
                 line={"color": method_color(method), "dash": DASHES[place % len(DASHES)]},
-                hovertemplate=f"{method}, router x {value:g}<br>lr %{{x}}<br>accuracy %{{y:.3f}}<br>"
-                "loss %{customdata[0]:.3f}<extra></extra>",
+                hovertemplate=f"{method}, router x {value:g}<br>lr %{{x}}<br>"
+                "accuracy %{customdata[0]:.3f}<br>loss %{customdata[1]:.3f}<extra></extra>",
             )
     best = found.chosen
     fig.add_scatter(
         x=best["lr"],
-        y=best["accuracy"],
+        y=best[outcome],
         name="chosen",
         mode="markers",
         marker={"symbol": "circle-open", "size": 14, "color": [method_color(name) for name in best["method"]]},
         hoverinfo="skip",
     )
     fig.update_xaxes(type="log", title_text=RATE)
-    fig.update_yaxes(title_text=ACCURACY)
+    fig.update_yaxes(title_text=OUTCOMES[outcome], type="log" if outcome == "loss" else "linear")
     return arranged(fig, reading_of(found), height=520, title={"text": "Every system over its learning rates"})

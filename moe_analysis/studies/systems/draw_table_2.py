@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
 from .draw import UNTRAINED, readable
 from .endpoints import BASE
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .table_2 import Table2
+from .table_2 import Table2
 
 # columns of `side_by_side`: ours, its interval, the paper's; and what the panel shows
 ACCURACY = ("ours", "low", "high", "paper", "accuracy (%)")
@@ -66,8 +64,6 @@ def draw_rows(panel: Any, rows: pd.DataFrame, columns: tuple[str, ...]) -> None:
 
 def interactive(found: Table2) -> go.Figure:
     """The same panels, with the numbers under the pointer."""
-    from plotly.subplots import make_subplots
-
     table = found.beside_paper
     places = list(dict.fromkeys(table["dataset"]))
     titles = [title for place in places for title in (readable(place), f"{readable(place)}: gain")]

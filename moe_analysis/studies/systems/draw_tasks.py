@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of
 from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
 from .draw import MEASURES, TITLES, drawn_parts, readable
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.figure import Figure
-
-    from .measure import SystemTasks
+from .measure import SystemTasks
 
 LETTERS = 16  # per inch, of the colors' label, which is longer than the map of few tasks is high
 
@@ -127,8 +124,6 @@ def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA"
     >>> figure.data[0].type
     'heatmap'
     """
-    import plotly.graph_objects as go
-
     fig = go.Figure()
     for index, (measure, table) in enumerate(differences.items()):
         order, methods = part_rows(table), list(dict.fromkeys(table["method"]))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
 from ...drawing.explorer import Explorer, View, choice
-
-if TYPE_CHECKING:
-    from .measure import SystemTasks
+from .draw import TITLES, drawn_parts
+from .draw_tasks import task_figure
+from .measure import SystemTasks
+from .scores import task_differences
 
 EVERY = "all parts"
 
@@ -25,12 +24,8 @@ def task_widget(scores: pd.DataFrame, against: str = "LoRA", part: str | None = 
     scores: what `scores` returned. part: a part of the tasks, or "all parts", which takes longest (None:
     the first part). Raises ValueError for a system or part that the scores do not hold.
     """
-    from .draw import TITLES, drawn_parts
-    from .draw_tasks import task_figure
 
     def draw(against: str, part: str) -> View:
-        from .scores import task_differences
-
         shown = scores if part == EVERY else scores[scores["part"] == part]
         differences = task_differences(shown, against)
         alt = (

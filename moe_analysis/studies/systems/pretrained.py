@@ -56,7 +56,9 @@ class PretrainedSystems(TunedSystems):
 
 
 @asked()
-def measure_pretrained(table: str | Path | pd.DataFrame, measure: str = "accuracy") -> PretrainedSystems:
+def measure_pretrained(
+    table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str = "loss"
+) -> PretrainedSystems:
     """T-REX's Fig. 3 from the table of a campaign on a pretrained model.
 
     The systems are tested on the data sets that they were trained on and on tasks with choices that nobody trained on.
@@ -66,6 +68,7 @@ def measure_pretrained(table: str | Path | pd.DataFrame, measure: str = "accurac
     Args:
         table: as of `measure_table`.
         measure: "accuracy" or "accuracy_norm".
+        choose_by: what the campaign chose its cells by; that of `smollm2_multitask` chose by loss.
 
     Raises:
         ResultsError, ValueError: as `stored_scores`, and for a table without a test on tasks that nobody trained on.
@@ -75,7 +78,7 @@ def measure_pretrained(table: str | Path | pd.DataFrame, measure: str = "accurac
         >>> found.rates.chosen["trials"].unique().tolist()
         [12]
     """
-    found = with_choices_outside(stored_scores(table, measure))
+    found = with_choices_outside(stored_scores(table, measure, choose_by))
     if OUTSIDE not in set(found.scores["part"]):
         raise ValueError(
             f"{found.name} has no test on tasks with choices that nobody trained on; give the campaign's final runs "

@@ -53,6 +53,7 @@ class Stored:
         name: of the table.
         sample: what was measured, in words, and which final runs were left out.
         suite: that the systems were trained on.
+        choose_by: what the tuning's choices are by.
     """
 
     scores: pd.DataFrame
@@ -64,6 +65,7 @@ class Stored:
     name: str
     sample: str
     suite: str
+    choose_by: str
 
 
 def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str = "accuracy") -> Stored:
@@ -94,7 +96,7 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
     tuning = tuning_of(frame, lines, best)
     lines = lines[(lines["stage"] != TUNE) | lines["configuration"].isin(best)]
     final, tune, base = (lines[lines["stage"] == stage] for stage in (FINAL, TUNE, BASE))
-    check_final(final, name)
+    check_final(final, name, told)
     suite, final = str(final["suite"].iloc[0]), told_levels(final)
     roles = final[final["suite"] == suite].drop_duplicates("dataset").set_index("dataset")["role"].map(PART_OF_ROLE)
     final, tune = (
@@ -110,6 +112,7 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
         name=name,
         sample="; ".join([sample_of(final, configs, suite), *told]),
         suite=suite,
+        choose_by=choose_by,
     )
 
 
@@ -155,9 +158,12 @@ def known_configs(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return found
 
 
-def check_final(final: pd.DataFrame, name: str) -> None:
+def check_final(final: pd.DataFrame, name: str, told: list[str]) -> None:
     if final.empty:
-        raise ValueError(f"{name} has no final run; finish the campaign, or pass another table")
+        left_out = f" that counts ({'; '.join(told)})" if told else ""
+        raise ValueError(
+            f"{name} has no final run{left_out}; finish the campaign, pass another table or what its tuning chose by"
+        )
     cells = final.groupby("method", sort=False)["configuration"].unique()
     if several := [method for method, found in cells.items() if len(found) > 1]:
         raise ValueError(

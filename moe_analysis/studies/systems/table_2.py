@@ -53,6 +53,7 @@ class Table2(Tuned, Compared):
 
     Args:
         tuning: one row per run of the tuning, as `stored.Stored.tuning`.
+        choose_by: what chose the cells of the final runs.
     """
 
     item = "smore_table2"
@@ -72,6 +73,7 @@ class Table2(Tuned, Compared):
     grid = PretrainedRates
 
     tuning: pd.DataFrame
+    choose_by: str = "accuracy"
 
     @cached_property
     def beside_paper(self) -> pd.DataFrame:

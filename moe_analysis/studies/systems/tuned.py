@@ -27,25 +27,27 @@ class SystemRates(Result):
 
     Args:
         tuning: one row per run, as `stored.Stored.tuning`.
+        choose_by: what chose, one of `campaigns.MEASURES`; both drawings show it.
     """
 
     item = "systems_rates"
     title = "Beyond the papers: every system over its grid of learning rates"
     question = "Does any system look worse only because its learning rate was not right?"
     how_to_read = (
-        "One panel per system: mean accuracy on rows held out of train by the learning rate, for each rate of its router; "
-        "the ring is the choice that the final runs were trained with, the thin line the best accuracy that any system "
-        "reached. The grid is the same for all."
+        "One panel per system: the mean accuracy or loss, whichever the choice is by, on rows held out of train by the "
+        "learning rate, for each rate of its router; the ring is the choice that the final runs were trained with, the "
+        "thin line the best that any system reached. The grid is the same for all."
     )
     how_to_explore = (
-        "All systems in one drawing: mean accuracy on rows held out of train by the learning rate, a dash for each "
-        "rate of the router. A ring is the choice that the final runs were trained with. The grid is the same for "
-        "all; the legend chooses systems."
+        "All systems in one drawing: the mean accuracy or loss, whichever the choice is by, on rows held out of train "
+        "by the learning rate, a dash for each rate of the router. A ring is the choice that the final runs were trained "
+        "with. The grid is the same for all; the legend chooses systems."
     )
     drawing = "draw_rates"
     judging = "claims_rates"
 
     tuning: pd.DataFrame
+    choose_by: str = "accuracy"
 
     @property
     def chosen(self) -> pd.DataFrame:
@@ -67,6 +69,7 @@ class Tuned:
 
     grid = SystemRates  # the figure of the tuning
     tuning: pd.DataFrame
+    choose_by: str = "accuracy"
     stored: str
 
     @property
@@ -83,7 +86,7 @@ class Tuned:
         seeds = counted(self.tuning["seed"].nunique(), "seed")
         steps = ", ".join(map(str, sorted(self.tuning["steps"].unique())))
         sample = f"{counted(len(self.tuning), 'run')} of {seeds}, {steps} steps each, by rows held out of train"
-        return self.grid(tuning=self.tuning, sample=sample, stored=self.stored)
+        return self.grid(self.tuning, self.choose_by, sample=sample, stored=self.stored)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +95,11 @@ class TunedSystems(Tuned, Systems):
 
     Args:
         tuning: one row per run of the tuning, as `stored.Stored.tuning`.
+        choose_by: what chose the cells of the final runs.
     """
 
     tuning: pd.DataFrame
+    choose_by: str = "accuracy"
 
 
 @asked()
@@ -147,6 +152,7 @@ def compared(
     return {
         "scores": frame,
         "tuning": found.tuning,
+        "choose_by": found.choose_by,
         "levels": found.levels,
         "summary": part_summary(frame),
         "guessing": against_level(frame, found.levels, "guess"),

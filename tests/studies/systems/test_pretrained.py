@@ -31,8 +31,13 @@ def of_tasks(row: dict) -> dict:
 def table(shares: dict[str, float], seeds: int = 4) -> pd.DataFrame:
     rows = [stored_row("base model", 0, 0.1, stage="base")]
     for method, right in shares.items():
-        for lr, tuned in ((0.001, 0.3), (0.01, 0.8), (0.1, 0.2)):
-            rows.append(configured(stored_row(method, 100, tuned, "tune", str(lr)), lr=lr))
+        for lr, tuned, loss in (
+            (0.001, 0.3, 2.4),
+            (0.01, 0.4, 2.0),
+            (0.1, 0.8, 6.0),
+        ):  # the last is lucky, and diverges
+            row = configured(stored_row(method, 100, tuned, "tune", str(lr)), lr=lr)
+            rows.append(row | {"losses": [loss] * len(row["datasets"])})
         rows += [configured(stored_row(method, seed, right), lr=0.01) for seed in range(seeds)]
     return pd.DataFrame([of_tasks(row) for row in rows])
 
@@ -55,7 +60,26 @@ def test_the_stored_table_becomes_the_figure_with_its_claims_and_its_grid():
     assert {part.verdict for part in told["trex_pretrained_trained_transfer"].parts} == {"supported"}
     assert all("on a pretrained model" in claim.source for claim in told.values())
     assert "authors" not in found.numbers and isinstance(found.plot(), Figure)
-    assert found.rates.item == "trex_fig3_pretrained_rates" and found.rates.judged[0].verdict == "holds"
+
+
+def test_the_grid_is_drawn_by_the_loss_that_chose_and_its_least_is_ringed():
+    rates = measure_pretrained(table(SHARES)).rates
+    assert rates.item == "trex_fig3_pretrained_rates" and rates.judged[0].verdict == "holds"
+    assert rates.choose_by == "loss" and set(rates.chosen["lr"]) == {0.01} and set(rates.chosen["loss"]) == {2.0}
+    panel = rates.plot().axes[0]
+    assert panel.get_ylabel() == "held-out loss (nats per token)" and panel.get_yscale() == "log"
+    level, curve, ring = panel.lines
+    assert set(level.get_ydata()) == {2.0} and ring.get_xydata().tolist() == [[0.01, 2.0]]
+    assert curve.get_xydata().tolist() == [[0.001, 2.4], [0.01, 2.0], [0.1, 6.0]]
+    page = rates.interactive()
+    assert set(page.data[-1].y) == {2.0} and page.layout.yaxis.title.text == "held-out loss (nats per token)"
+
+
+def test_final_runs_that_another_outcome_chose_are_refused_by_name():
+    with pytest.raises(
+        ValueError, match=r"no final run that counts \(20 final runs of .* left out \(of LoRA, LoRA-MoE, "
+    ):
+        measure_pretrained(table(SHARES), choose_by="accuracy")
 
 
 def test_systems_that_are_behind_contradict_the_headline():
