@@ -67,7 +67,8 @@ def attention(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_short_rows_in_half_precision_have_the_attention_of_the_fused_kernel():
     for plain, fused in zip(attention("cpu"), attention("meta")):
-        torch.testing.assert_close(plain, fused, atol=0.05, rtol=0.05)
+        # a token that sees only itself has a gradient of zero: what is left there are roundings of the largest values
+        torch.testing.assert_close(plain, fused, atol=0.05 * fused.abs().max().item(), rtol=0.05)
 
 
 @pytest.mark.parametrize("tokens, half, plain", [(SHORT, True, True), (SHORT + 1, True, False), (9, False, False)])
