@@ -98,8 +98,10 @@ class Result:
         return draw(self, ax)
 
     def interactive(self) -> go.Figure:
-        """The plotly figure."""
-        return self._module(self.drawing).interactive(self)
+        """The plotly figure; every call returns a copy, which the user may change."""
+        import plotly.graph_objects as go
+
+        return go.Figure(self._interactive)
 
     def widget(self, **start: Any) -> Any:
         """Controls with the figure below, for notebooks.
@@ -200,6 +202,11 @@ class Result:
         from ..drawing.save import Picture
 
         return Picture(self._module(self.drawing).plot(self))
+
+    @cached_property
+    def _interactive(self) -> go.Figure:
+        """Drawn once: setting a figure's properties takes plotly twenty times as long as copying it."""
+        return self._module(self.drawing).interactive(self)
 
     def _module(self, name: str) -> Any:
         return import_module(f"{self._folder}.{name}")

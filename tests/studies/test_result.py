@@ -122,6 +122,21 @@ def test_the_picture_that_is_shown_is_the_one_that_is_saved_and_plot_draws_anoth
     assert fresh.plot() is not drawn[0] and len(drawn) == 2
 
 
+def test_the_interactive_figure_is_drawn_once_and_what_a_user_adds_stays_the_users(found, tmp_path, monkeypatch):
+    module = import_module("moe_analysis.studies.router_paths.draw")
+    fresh, drawn = replace(found), []
+    monkeypatch.setattr(
+        module, "interactive", lambda result, draw=module.interactive: drawn.append(draw(result)) or drawn[-1]
+    )
+    mine = fresh.interactive()
+    traces, title = len(mine.data), mine.layout.title.text
+    mine.update_layout(title_text="changed by hand").add_scatter(y=[1, 2], name="added by hand")
+    page = fresh.save(tmp_path)["html"].read_text("utf-8")
+    again = fresh.interactive()
+    assert len(again.data) == traces and again.layout.title.text == title and "by hand" not in page
+    assert len(drawn) == 1
+
+
 def test_an_origin_lists_what_differs_and_no_path_of_a_machine():
     runs = [
         SimpleNamespace(config=SimpleNamespace(seed=0, steps=steps, backbone="/home/me/model", suite="a", form="cloze"))
