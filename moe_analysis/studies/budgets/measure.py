@@ -194,7 +194,9 @@ def measure_layers(
 
 
 @asked()
-def measure_table(table: str | Path | pd.DataFrame, measure: str = "accuracy") -> BudgetCurves:
+def measure_table(
+    table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str = "accuracy"
+) -> BudgetCurves:
     """Fig. 4 from a campaign's table of results; arguments and errors as for `systems.measure_table`.
 
     A label such as "MixLoRA @ 80000" is the system at that budget; all labels without a budget have that of their
@@ -203,7 +205,7 @@ def measure_table(table: str | Path | pd.DataFrame, measure: str = "accuracy") -
     Raises:
         ValueError: for a table without configurations, because its sizes are unknown.
     """
-    found = stored_scores(table, measure)
+    found = stored_scores(table, measure, choose_by)
     if not found.adapters:
         raise ValueError(f"{found.name} has no configurations, so sizes are unknown; pass the table itself")
     shell = meta_backbone(found.backbone)

@@ -91,13 +91,13 @@ class Table2(Tuned, Compared):
 
 
 @asked()
-def measure_table_2(table: str | Path | pd.DataFrame, measure: str = "accuracy") -> Table2:
+def measure_table_2(table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str = "accuracy") -> Table2:
     """S'MoRE's Table 2 from a campaign's table of results; arguments as for `measure_table`.
 
     Raises:
         ResultsError, ValueError: as `stored_scores`, and for a table of other data sets than those of Table 2.
     """
-    found = stored_scores(table, measure)
+    found = stored_scores(table, measure, choose_by)
     trained = found.scores.loc[found.scores["part"] == INSIDE, "dataset"]
     if not len(trained) or set(trained) - set(DATASETS):
         raise ValueError(

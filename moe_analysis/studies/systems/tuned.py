@@ -27,7 +27,7 @@ class SystemRates(Result):
 
     Args:
         tuning: one row per run, as `stored.Stored.tuning`.
-        choose_by: what chose, one of `campaigns.MEASURES`; both drawings show it.
+        choose_by: what chose, one of `campaigns.campaign.MEASURES`; both drawings show it.
     """
 
     item = "systems_rates"
@@ -69,7 +69,7 @@ class Tuned:
 
     grid = SystemRates  # the figure of the tuning
     tuning: pd.DataFrame
-    choose_by: str = "accuracy"
+    choose_by: str
     stored: str
 
     @property

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from moe_analysis.studies import budgets, systems
 from moe_analysis.studies.systems import measure_pretrained
 from moe_analysis.studies.systems.claims import LORA_BASED
 from moe_analysis.studies.systems.scores import INSIDE, OUTSIDE
+from moe_analysis.studies.systems.table_2 import DATASETS
 
 from .test_measure import configured, stored_row
 from .test_scores import INSIDE_TASKS, OOD_TASKS
@@ -75,11 +77,19 @@ def test_the_grid_is_drawn_by_the_loss_that_chose_and_its_least_is_ringed():
     assert set(page.data[-1].y) == {2.0} and page.layout.yaxis.title.text == "held-out loss (nats per token)"
 
 
-def test_final_runs_that_another_outcome_chose_are_refused_by_name():
+@pytest.mark.parametrize(
+    "measuring", [measure_pretrained, systems.measure_table, systems.measure_table_2, budgets.measure_table]
+)
+def test_every_reader_of_a_table_takes_what_chose_and_refuses_final_runs_of_another_choice(measuring):
+    rows = table(SHARES)
+    if measuring is systems.measure_table_2:
+        rows["datasets"] = [[*DATASETS, *names[len(DATASETS) :]] for names in rows["datasets"]]
+    found = measuring(rows, choose_by="loss")
+    assert set(found.scores["seed"]) == set(range(4)) and "left out (of" not in found.origin
     with pytest.raises(
         ValueError, match=r"no final run that counts \(20 final runs of .* left out \(of LoRA, LoRA-MoE, "
     ):
-        measure_pretrained(table(SHARES), choose_by="accuracy")
+        measuring(rows, choose_by="accuracy")
 
 
 def test_systems_that_are_behind_contradict_the_headline():
