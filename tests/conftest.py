@@ -40,7 +40,6 @@ LONG = (
     "test_docs.py",
     "adapters/test_shapes.py",
     "test_readme.py",
-    "test_numerics.py",
     "fuzz/test_fuzz_run_loader.py",
 )
 # every checkpoint of a run has a card, whose form is a template that PEFT compiles anew

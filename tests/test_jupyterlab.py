@@ -213,7 +213,7 @@ def stop(lab: Lab, server: subprocess.Popen) -> None:
 PROMPTS = (
     """const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(one => one.textContent);"""
 )
-WIDTHS = (1280, 390)  # of a desktop and of a phone
+WIDTHS = (1280, 390)  # of a desktop and of a phone; a page takes long to load, so every cell runs anew in it
 
 
 def run_all(page: Any, wait: bool = True) -> None:
@@ -266,7 +266,7 @@ def test_a_slider_moved_by_the_keyboard_changes_the_figure_in_jupyterlab(lab, ta
 def test_a_sentence_that_is_typed_shows_its_experts_and_a_tapped_token_its_tree(lab, tab):
     page = tab.page
     page.goto(lab.page(SENTENCES, alone=True))  # a phone has no room for a list of files
-    for width in WIDTHS:  # a page takes long to load, so every cell runs anew in it
+    for width in WIDTHS:
         type_sentences_and_tap(page, width)
 
 
@@ -309,11 +309,15 @@ SCENE = """() => { const plot = document.querySelector('.js-plotly-plot');
                    return [eye, plot._fullData[0].x.filter(Number.isFinite).length]; }"""
 
 
-@pytest.mark.parametrize("width", WIDTHS, ids=["desktop", "phone"])
-def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab, width):
-    page = tab.page
+def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab):
+    tab.page.goto(lab.page(PATHS, alone=True))
+    for width in WIDTHS:
+        turn_and_slide(tab.page, width)
+
+
+def turn_and_slide(page: Any, width: int) -> None:
+    """Run the notebook in a window of this width, turn the scene by the mouse, and move the slider to its start."""
     page.set_viewport_size({"width": width, "height": 900})
-    page.goto(lab.page(PATHS, alone=True))
     run_all(page)
     assert errors(page) == []
     scene = page.locator(".js-plotly-plot .gl-container canvas").first
@@ -352,24 +356,26 @@ LEFT = """() => { const plot = document.querySelector('.js-plotly-plot'), { xaxi
                   return { x, y, width, height, inside: places.flatMap((one, row) => one < width / 2 ? [row] : []) }; }"""
 
 
-@pytest.mark.parametrize("width", WIDTHS, ids=["desktop", "phone"])
-def test_a_lasso_lists_the_prompts_that_it_encloses(lab, tab, width):
-    lasso_the_left_half(lab.page(LASSO, alone=True), tab.page, width)
+def test_a_lasso_lists_the_prompts_that_it_encloses(lab, tab):
+    tab.page.goto(lab.page(LASSO, alone=True))
+    for width in WIDTHS:
+        lasso_the_left_half(tab.page, width)
 
 
 def test_a_lasso_needs_no_webgl_and_a_scene_without_it_says_so(lab, chromium):
     browser = chromium.browser_type.launch(executable_path=EXECUTABLE, args=[*FLAGS, *NO_WEBGL])
     page = browser.new_page()
     page.set_default_timeout(60_000)
-    lasso_the_left_half(lab.page(BOTH, alone=True), page, WIDTHS[0])
+    page.goto(lab.page(BOTH, alone=True))
+    lasso_the_left_half(page, WIDTHS[0])
     page.get_by_text("WebGL is not supported by your browser").first.wait_for()
     browser.close()
 
 
-def lasso_the_left_half(url: str, page: Any, width: int) -> None:
-    """Run a notebook, draw around what lies in the left half of its map, and find the table that lists it."""
+def lasso_the_left_half(page: Any, width: int) -> None:
+    """Run the notebook in a window of this width, draw around what lies in the left half of its map, and find the table
+    that lists it."""
     page.set_viewport_size({"width": width, "height": 900})
-    page.goto(url)
     run_all(page)
     assert errors(page) == []
     area = page.locator(".js-plotly-plot .nsewdrag").first

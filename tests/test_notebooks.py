@@ -23,6 +23,7 @@ from moe_analysis import figures
 from moe_analysis.drawing.save import VERDICTS
 from moe_analysis.figures import ITEMS, NOTEBOOKS, choose, environment
 from moe_analysis.kernels import Kernel, NotebookError, RowsWarning, execute
+from moe_analysis.tasks.cache import cache_folder
 from tests.drawing.page_texts import untrue
 
 # the first cells of the kernel, which import what all others use
@@ -49,6 +50,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Runs, figures and embeddings of their own, shared by the notebooks as they are by a user's."""
     base = tmp_path_factory.mktemp("figures")
     places = {f"MOE_ANALYSIS_{name}": str(base / name.lower()) for name in ("RUNS", "FIGURES", "CACHE")}
+    # a packaged model is converted once for this user, which takes longer than any notebook
+    (base / "cache").mkdir()
+    converted = cache_folder() / "backbones"
+    converted.mkdir(parents=True, exist_ok=True)
+    (base / "cache" / "backbones").symlink_to(converted, target_is_directory=True)
     return {
         "MOE_ANALYSIS_PRESET": "tiny",
         "MOE_ANALYSIS_SUITE": "embedded",

@@ -309,31 +309,40 @@ def drawn(tab, path, state=" "):
     return page
 
 
-@pytest.mark.parametrize("width", [1000, 360])
-def test_no_text_lies_on_another_none_leaves_the_page_and_none_is_too_small(tab, folder, width):
-    tab.page.set_viewport_size({"width": width, "height": 740})
+def test_texts_keep_apart_on_the_page_large_enough_and_stand_out_on_a_phone_and_on_a_dark_screen(tab, folder):
     for path in sorted(folder.glob("*.html")):
-        page = drawn(tab, path, "narrow" if width == 360 else "wide")
+        tab.page.set_viewport_size({"width": 360, "height": 740})
+        tab.page.emulate_media(color_scheme="light")
+        page = drawn(tab, path, "narrow light")
         page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
-        boxes = page.evaluate(BOXES)
-        assert len(boxes) > 2 or path.stem == "smore_fig1", path.stem
-        lying = [(one["text"], other["text"]) for one, other in combinations(boxes, 2) if meet(one, other)]
-        left = page.locator(".plot").bounding_box()["x"]
-        outside = [box["text"] for box in boxes if box["left"] < left or box["right"] > width or box["top"] < 0]
-        assert (path.stem, lying, outside) == (path.stem, [], [])
-        assert (path.stem, page.evaluate(SIZES)) == (path.stem, {})
-        assert page.evaluate("document.documentElement.scrollWidth") == width
+        texts_lie_apart(page, path.stem, 360)
+        texts_stand_out(page, path.stem, "light")
+        page.set_viewport_size({"width": 1000, "height": 740})
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_selector(f"#{path.stem}[data-drawn*='wide dark']")
+        texts_lie_apart(page, path.stem, 1000)
+        texts_stand_out(page, path.stem, "dark")
     assert tab.complaints == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_of_a_figure_stands_out_from_the_ground_of_its_theme(tab, folder, scheme):
-    tab.page.emulate_media(color_scheme=scheme)
-    for path in sorted(folder.glob("*.html")):
-        inks = drawn(tab, path, scheme).evaluate(INKS)
-        assert inks or path.stem == "smore_fig1"
-        low = [text for text, ink in inks if contrast(hexadecimal(ink), COLORS[scheme][2]) < 4.5]
-        assert (path.stem, low) == (path.stem, [])
+def texts_lie_apart(page, item, width):
+    """No text lies on another, none leaves the page, and none is too small."""
+    boxes = page.evaluate(BOXES)
+    assert len(boxes) > 2 or item == "smore_fig1", item
+    lying = [(one["text"], other["text"]) for one, other in combinations(boxes, 2) if meet(one, other)]
+    left = page.locator(".plot").bounding_box()["x"]
+    outside = [box["text"] for box in boxes if box["left"] < left or box["right"] > width or box["top"] < 0]
+    assert (item, lying, outside) == (item, [], [])
+    assert (item, page.evaluate(SIZES)) == (item, {})
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def texts_stand_out(page, item, scheme):
+    """Every text of the figure differs enough from the ground of its theme."""
+    inks = page.evaluate(INKS)
+    assert inks or item == "smore_fig1"
+    low = [text for text, ink in inks if contrast(hexadecimal(ink), COLORS[scheme][2]) < 4.5]
+    assert (item, scheme, low) == (item, scheme, [])
 
 
 def hexadecimal(color: str) -> str:

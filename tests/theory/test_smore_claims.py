@@ -38,6 +38,10 @@ def test_four_layers_hold_by_the_layer_wise_argument():
     assert claim.holds and claim.measured[-1] == 6**15
 
 
+def test_the_code_of_the_proof_outgrows_floats_at_three_layers():
+    assert verify("smore_thm34_codes_in_floats")["holds"].all()
+
+
 @pytest.fixture
 def two_layers(monkeypatch):
     """Every claim at L = 1, 2 and once more 2, where an enumeration takes milliseconds."""
