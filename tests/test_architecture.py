@@ -55,7 +55,14 @@ ARROWS: dict[str, set[str]] = {
     "comparison": {"presets", "peft_bridge", "theory", "backbones"},  # the systems at equal budgets
     "run_comparison": {"training", "evidence", "drawing", "cards"},
     "papers": {"studies", "places", "cards"},
-    "campaigns": {"training", "comparison", "presets", "tasks", "theory"},  # what a file of a long study names
+    "campaigns": {
+        "training",
+        "comparison",
+        "presets",
+        "tasks",
+        "theory",
+        "places",
+    },  # what a file of a long study names
     "kernels": {"extras"},
     "registration": {"peft_bridge"},  # imports it by name, once PEFT is imported
     "figures": {"kernels", "papers", "places"},  # executes the notebooks

@@ -7,10 +7,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+import yaml
 
+from ..places import shipped
 from .campaign import FINAL, MEASURES, TUNE
 
 ALWAYS_DIFFER = ("seed", "name")  # of two runs of one system
+
+
+def declared_choice(study: str) -> str:
+    """What the shipped campaign of a study chooses its cells by; "accuracy" for a study that has none or tunes nothing.
+
+    >>> declared_choice("compact"), declared_choice("optimizers"), declared_choice("one of mine")
+    ('accuracy', 'loss', 'accuracy')
+    """
+    file = shipped("campaigns") / f"{study}.yaml"
+    tune = yaml.safe_load(file.read_text(encoding="utf-8")).get("tune") if file.is_file() else None
+    return str((tune or {}).get("choose_by", "accuracy"))
 
 
 def chosen_finals(runs: pd.DataFrame, choose_by: str = "accuracy") -> tuple[pd.DataFrame, list[str]]:

@@ -195,7 +195,7 @@ def measure_layers(
 
 @asked()
 def measure_table(
-    table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str = "accuracy"
+    table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str | None = None
 ) -> BudgetCurves:
     """Fig. 4 from a campaign's table of results; arguments and errors as for `systems.measure_table`.
 

@@ -57,7 +57,7 @@ class PretrainedSystems(TunedSystems):
 
 @asked()
 def measure_pretrained(
-    table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str = "loss"
+    table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str | None = None
 ) -> PretrainedSystems:
     """T-REX's Fig. 3 from the table of a campaign on a pretrained model.
 
@@ -68,7 +68,7 @@ def measure_pretrained(
     Args:
         table: as of `measure_table`.
         measure: "accuracy" or "accuracy_norm".
-        choose_by: what the campaign chose its cells by; that of `smollm2_multitask` chose by loss.
+        choose_by: as of `measure_table`.
 
     Raises:
         ResultsError, ValueError: as `stored_scores`, and for a table without a test on tasks that nobody trained on.

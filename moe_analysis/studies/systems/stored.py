@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ...campaigns.campaign import FINAL, TUNE
-from ...campaigns.chosen import best_configuration, chosen_finals
+from ...campaigns.chosen import best_configuration, chosen_finals, declared_choice
 from ...campaigns.results import known_rows
 from ...campaigns.row import BASE, to_beat
 from ...campaigns.table import COLUMNS
@@ -68,7 +68,7 @@ class Stored:
     choose_by: str
 
 
-def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str = "accuracy") -> Stored:
+def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str | None = None) -> Stored:
     """Read a campaign's table.
 
     Final runs of configurations that the tuning did not choose are left out, and named in `sample`.
@@ -77,7 +77,8 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
         table: path of a .parquet file or a study's name, its frame, or the frame with one row per run and data set that
             `results` of a campaign gives.
         measure: "accuracy", or "accuracy_norm", which ranks choices by the likelihood of a character.
-        choose_by: what the campaign chose its cells by.
+        choose_by: "accuracy", "accuracy_norm" or "loss": what the campaign chose its cells by; None for what the file of
+            the shipped campaign says, accuracy where the study has none.
 
     Raises:
         ResultsError: there is no such table, or it is damaged or of another schema.
@@ -88,6 +89,8 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
         raise ValueError(f"measure = {measure!r} is unknown; choose one of {', '.join(OUTCOMES)}")
     frame = table if isinstance(table, pd.DataFrame) else pd.DataFrame(known_rows(table), columns=COLUMNS.names)
     name = str(frame["study"].iloc[0]) if isinstance(table, pd.DataFrame) and len(frame) else Path(str(table)).name
+    if choose_by is None:
+        choose_by = declared_choice(str(frame["study"].iloc[0])) if len(frame) else "accuracy"
     frame, told = of_chosen(frame, choose_by)
     configs = known_configs(frame)
     lines = per_dataset(frame).rename(columns={"system": "method"})

@@ -91,7 +91,9 @@ class Table2(Tuned, Compared):
 
 
 @asked()
-def measure_table_2(table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str = "accuracy") -> Table2:
+def measure_table_2(
+    table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str | None = None
+) -> Table2:
     """S'MoRE's Table 2 from a campaign's table of results; arguments as for `measure_table`.
 
     Raises:

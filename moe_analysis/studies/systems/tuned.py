@@ -109,7 +109,7 @@ def measure_table(
     references: str | Sequence[str] = REFERENCES,
     floor: float = FLOOR,
     ceiling: float = CEILING,
-    choose_by: str = "accuracy",
+    choose_by: str | None = None,
 ) -> TunedSystems:
     """T-REX's Fig. 3 from a campaign's table of results, when machines and runs are gone.
 
@@ -119,7 +119,9 @@ def measure_table(
         references: which tasks count, with `floor` and `ceiling`, see `task_table`; judged on the rows held out of train.
         floor: see `references`.
         ceiling: see `references`.
-        choose_by: what the campaign chose its cells by; final runs of others are left out and named in `sample`.
+        choose_by: what the campaign chose its cells by: "accuracy", "accuracy_norm" or "loss"; None for what the file of
+            the shipped campaign says, accuracy where the study has none. Final runs of other cells are left out and
+            named in `sample`.
 
     Raises:
         ResultsError, ValueError: as `stored_scores`.

@@ -16,18 +16,20 @@ from moe_analysis.studies.systems.table_2 import DATASETS
 from .test_measure import configured, stored_row
 from .test_scores import INSIDE_TASKS, OOD_TASKS
 
+STUDY = "smollm2_multitask"
 NAMES = [*INSIDE_TASKS, *(f"bbh_{name}" for name in OOD_TASKS)]
 SHARES = {"LoRA": 0.5, "LoRA-MoE": 0.5, "SiRA": 0.5, "mix-and-match": 0.5, "T-REX": 0.9}
 
 
 def of_tasks(row: dict) -> dict:
-    """The row of a suite without originals and variants, whose last task outside has no choices."""
+    """The row of a suite without originals and variants, whose last task outside has no choices, in a table of the
+    campaign that ships and chooses by loss."""
     count = len(row["datasets"])
     chances = [0.1] * count
     if count == len(NAMES):
         chances[-1] = np.nan
     roles = ["task" if name in INSIDE_TASKS else "ood" for name in row["datasets"]]
-    return {**row, "datasets": NAMES[:count], "roles": roles, "chances": chances}
+    return {**row, "study": STUDY, "datasets": NAMES[:count], "roles": roles, "chances": chances}
 
 
 def table(shares: dict[str, float], seeds: int = 4) -> pd.DataFrame:
@@ -80,11 +82,12 @@ def test_the_grid_is_drawn_by_the_loss_that_chose_and_its_least_is_ringed():
 @pytest.mark.parametrize(
     "measuring", [measure_pretrained, systems.measure_table, systems.measure_table_2, budgets.measure_table]
 )
-def test_every_reader_of_a_table_takes_what_chose_and_refuses_final_runs_of_another_choice(measuring):
+def test_every_reader_of_a_table_takes_what_its_campaign_chose_by_and_refuses_final_runs_of_another_choice(measuring):
     rows = table(SHARES)
     if measuring is systems.measure_table_2:
         rows["datasets"] = [[*DATASETS, *names[len(DATASETS) :]] for names in rows["datasets"]]
-    found = measuring(rows, choose_by="loss")
+    found = measuring(rows)
+    assert found.scores.equals(measuring(rows, choose_by="loss").scores)
     assert set(found.scores["seed"]) == set(range(4)) and "left out (of" not in found.origin
     with pytest.raises(
         ValueError, match=r"no final run that counts \(20 final runs of .* left out \(of LoRA, LoRA-MoE, "
@@ -116,5 +119,5 @@ def test_rows_of_the_drawings_do_not_repeat_what_all_names_begin_with():
 def test_a_table_without_tasks_outside_is_refused():
     rows = table({"LoRA": 0.5, "T-REX": 0.6}, seeds=2)
     rows["chances"] = [[np.nan if name.startswith("bbh_") else 0.1 for name in names] for names in rows["datasets"]]
-    with pytest.raises(ValueError, match=r"trial has no test on tasks with choices.* transfer_suites: \[bbh\]"):
+    with pytest.raises(ValueError, match=rf"{STUDY} has no test on tasks with choices.* transfer_suites: \[bbh\]"):
         measure_pretrained(rows)
