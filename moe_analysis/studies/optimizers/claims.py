@@ -200,29 +200,37 @@ def order_claim(
         form: one of `FORMS`.
         lacking: says which runs are missing for a comparison of two methods; empty if there are all.
     """
-    parts = []
-    for better, worse in pairs_of(form):
-        claim = Claim(
-            f"gr_fig3_{better}_{worse}",
-            "gR Fig. 3",
-            f"{better} trains to a lower loss than {worse}",
-            compares=f"1 - {better} / {worse}, each at its best learning rate",
-            endpoint="share of the mean training loss",
-            smallest=VISIBLE,
-        )
-        fault = tuning_fault(rates, better, worse)
-        if fault := fault or (lacking(better, worse) if lacking else ""):
-            parts.append(claim.untestable(fault))
-            continue
-        chosen = at_best_rates(outcomes[outcomes["method"].isin([better, worse])])
-        losses = (chosen[chosen["method"] == name].set_index("seed")["mean_loss"] for name in (better, worse))
-        parts.append(decided(claim, relative_gains(*losses)))
     return whole_of(
         f"gr_fig3_{form}",
         "gR Fig. 3",
         f"{form}: preconditioning and gate rescaling each lower the training loss",
-        parts,
+        [pair_claim(outcomes, rates, better, worse, lacking) for better, worse in pairs_of(form)],
     )
+
+
+def pair_claim(
+    outcomes: pd.DataFrame,
+    rates: pd.DataFrame,
+    better: str,
+    worse: str,
+    lacking: Callable[[str, str], str] | None = None,
+    name: str = "gr_fig3",
+    source: str = "gR Fig. 3",
+) -> Claim:
+    """That one method trains to a lower loss than another; arguments as of `order_claim`, and what the claim is called."""
+    claim = Claim(
+        f"{name}_{better}_{worse}",
+        source,
+        f"{better} trains to a lower loss than {worse}",
+        compares=f"1 - {better} / {worse}, each at its best learning rate",
+        endpoint="share of the mean training loss",
+        smallest=VISIBLE,
+    )
+    if fault := tuning_fault(rates, better, worse) or (lacking(better, worse) if lacking else ""):
+        return claim.untestable(fault)
+    chosen = at_best_rates(outcomes[outcomes["method"].isin([better, worse])])
+    losses = (chosen[chosen["method"] == method].set_index("seed")["mean_loss"] for method in (better, worse))
+    return decided(claim, relative_gains(*losses))
 
 
 def pairs_of(form: str) -> tuple[tuple[str, str], ...]:

@@ -22,22 +22,26 @@ def trained(found: TunedOptimizers, form: str) -> Claim:
 
 def tested(found: TunedOptimizers, form: str) -> Claim:
     """Lower test losses, our own hypothesis; the paper shows the training loss."""
-    parts = []
-    for better, worse in pairs_of(form):
-        claim = Claim(
-            f"own_gr_test_{better}_{worse}",
-            OURS,
-            f"{better} has a lower test loss than {worse}",
-            compares=f"1 - {better} / {worse}, each at its best learning rate",
-            endpoint="share of the test loss of a task",
-            smallest=VISIBLE,
-        )
-        if fault := tuning_fault(found.rates, better, worse) or missing_runs(found, better, worse):
-            parts.append(claim.untestable(fault))
-        else:
-            parts.append(claim.with_effect(Effect(task_gains(found, better, worse))))
     statement = f"{form}: preconditioning and gate rescaling each lower the test loss"
+    parts = [tested_pair(found, better, worse) for better, worse in pairs_of(form)]
     return whole_of(f"own_gr_test_{form}", OURS, statement, parts)
+
+
+def tested_pair(
+    found: TunedOptimizers, better: str, worse: str, name: str = "own_gr_test", source: str = OURS
+) -> Claim:
+    """That one method has a lower test loss than another, by task and seed."""
+    claim = Claim(
+        f"{name}_{better}_{worse}",
+        source,
+        f"{better} has a lower test loss than {worse}",
+        compares=f"1 - {better} / {worse}, each at its best learning rate",
+        endpoint="share of the test loss of a task",
+        smallest=VISIBLE,
+    )
+    if fault := tuning_fault(found.rates, better, worse) or missing_runs(found, better, worse):
+        return claim.untestable(fault)
+    return claim.with_effect(Effect(task_gains(found, better, worse)))
 
 
 def task_gains(found: TunedOptimizers, better: str, worse: str) -> np.ndarray:

@@ -84,6 +84,19 @@ class TunedOptimizers(Optimizers):
         return Rescaling(outcomes=finals, curves=curves, sample=self.sample, stored=self.stored)
 
 
+@dataclass(frozen=True, eq=False)
+class PretrainedOptimizers(TunedOptimizers):
+    """Optimizers on a model that knows its language before its experts are trained; fields as of `TunedOptimizers`."""
+
+    item = "gr_fig3_pretrained"
+    title = "gR Fig. 3 on a pretrained language model"
+    question = (
+        "Do gate rescaling and preconditioning train a pretrained model better, if each optimizer has its own best "
+        "learning rate?"
+    )
+    judging = "claims_pretrained"
+
+
 @asked()
 def measure_table(table: str | Path) -> TunedOptimizers:
     """Compare the paper's optimizers from a campaign's table of results, without its runs.
@@ -102,14 +115,32 @@ def measure_table(table: str | Path) -> TunedOptimizers:
         >>> found.chosen.set_index("method").loc[["SGD", "RSGD", "AdamW"], "lr"].tolist()
         [2.0, 0.2, 0.001]
     """
+    return TunedOptimizers(**tuned_of(table))
+
+
+@asked()
+def measure_pretrained(table: str | Path) -> PretrainedOptimizers:
+    """gR Fig. 3 from the table of a campaign on a pretrained model; the rest is as for `measure_table`.
+
+    Args:
+        table: path of the .parquet file, or a study's name.
+
+    Raises:
+        ResultsError, ValueError: as `measure_table`.
+    """
+    return PretrainedOptimizers(**tuned_of(table))
+
+
+def tuned_of(table: str | Path) -> dict[str, Any]:
+    """The fields of `TunedOptimizers`."""
     found = stored_optimizers(table)
     tried = found.tuning if len(found.tuning) else found.finals
-    return TunedOptimizers(
-        outcomes=tried,
-        rates=best_rates(tried),
-        curves=found.curves,
-        finals=found.finals,
-        tests=found.tests,
-        sample=found.sample,
-        stored=Path(table).name,
-    )
+    return {
+        "outcomes": tried,
+        "rates": best_rates(tried),
+        "curves": found.curves,
+        "finals": found.finals,
+        "tests": found.tests,
+        "sample": found.sample,
+        "stored": Path(table).name,
+    }

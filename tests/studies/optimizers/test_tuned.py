@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from moe_analysis.campaigns.table import ResultsError, write_rows
-from moe_analysis.studies.optimizers import measure_table
+from moe_analysis.studies.optimizers import measure_pretrained, measure_table
 from moe_analysis.studies.optimizers.claims import one_grid
 from tests.campaigns.made_up import made_up
 from tests.studies.drawn_texts import outside, overlaps
@@ -223,3 +223,49 @@ def test_a_run_that_ended_early_because_it_diverged_is_a_rate_at_which_training_
 def test_no_table_is_refused_by_name(tmp_path):
     with pytest.raises(ResultsError, match="has no table"):
         measure_table(tmp_path / "optimizers.parquet")
+
+
+FOUR = ("RSGD", "gRSGD", "AdamW", "gRAdamW")
+
+
+@pytest.mark.parametrize(
+    "gap, word, own",
+    [
+        (0.5, "reproduced", "supported"),
+        (0.0, "not reproduced", "not supported"),
+        (-0.5, "contradicted", "not supported"),
+    ],
+)
+def test_on_a_pretrained_model_rescaling_is_held_against_each_rule_and_all_against_adamw(table, gap, word, own):
+    lower = {"RSGD": 1, "gRSGD": 2, "AdamW": 0, "gRAdamW": 1}
+    runs = [row(name, "final", seed, 1.0, 2.0 - gap * lower[name]) for seed in (0, 1, 2) for name in FOUR]
+    found = measure_pretrained(table(tuning(methods=FOUR), runs))
+    told = {claim.name: claim for claim in found.judged}
+    assert list(told) == [
+        "gr_pretrained_gRSGD_RSGD",
+        "gr_pretrained_gRAdamW_AdamW",
+        "gr_pretrained_accuracy",
+        "own_gr_pretrained_test",
+    ]
+    assert [told[name].verdict for name in list(told)[:2]] == [word] * 2
+    assert [part.verdict for part in told["own_gr_pretrained_test"].parts] == [own] * 3
+    assert all("on a pretrained model" in claim.source for claim in told.values())
+    assert found.item == "gr_fig3_pretrained" and len(found.plot().axes) == 4
+
+
+def test_an_accuracy_is_compared_by_seed_and_a_run_that_diverged_is_not_left_out(table):
+    def measured(**changes: object):
+        runs = finals((0, 1, 2), 0.1, FOUR)
+        runs = [{**one, **changes} if one["system"] == "gRSGD" and one["seed"] == 1 else one for one in runs]
+        found = measure_pretrained(table(tuning(methods=FOUR), runs))
+        return {claim.name: claim for claim in found.judged}["gr_pretrained_accuracy"]
+
+    assert measured().over == "3 seeds"
+    lost = measured(losses=[float("nan")] * 3)
+    assert lost.verdict == "not testable here" and "training diverged at 1 of 3 seeds" in lost.note
+
+
+def test_a_campaign_on_a_pretrained_model_that_only_tuned_so_far_says_what_is_missing(table):
+    found = measure_pretrained(table(tuning(methods=FOUR)))
+    notes = [part.note for claim in found.judged for part in (claim.parts or (claim,))]
+    assert len(notes) == 6 and all("no final run of" in note for note in notes) and len(found.plot().axes) == 2
