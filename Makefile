@@ -41,7 +41,7 @@ lint: .venv/ready
 	$(PY) -m mypy
 
 lab: .venv/ready
-	$(PY) -m jupyterlab notebooks/00_start.ipynb
+	$(PY) -m jupyterlab notebooks/00_start.ipynb $(ARGS)
 
 bench: .venv/ready
 	$(PY) benchmarks/recording.py
