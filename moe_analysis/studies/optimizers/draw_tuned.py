@@ -41,6 +41,9 @@ def plot(found: TunedOptimizers) -> Figure:
             if not trained:
                 continue
             below, own = panels[1][column], [method for method in methods if method in trained]
+            if not own:  # the campaign has not come to them
+                below.set_axis_off()
+                continue
             draw_measure(below, found.bands, "train loss", own, rate_labels(found.rates), under=3.2)
             logarithmic(below)
             below.set_title(f"forms of {form}: training at the chosen rate", fontsize=10)

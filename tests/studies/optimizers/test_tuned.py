@@ -269,3 +269,8 @@ def test_a_campaign_on_a_pretrained_model_that_only_tuned_so_far_says_what_is_mi
     found = measure_pretrained(table(tuning(methods=FOUR)))
     notes = [part.note for claim in found.judged for part in (claim.parts or (claim,))]
     assert len(notes) == 6 and all("no final run of" in note for note in notes) and len(found.plot().axes) == 2
+
+
+def test_a_form_without_final_runs_has_no_empty_panel(table):
+    figure = measure_pretrained(table(tuning(methods=FOUR), finals((0,), 0.1, FOUR[:2]))).plot()
+    assert [panel.axison for panel in figure.axes] == [True, True, True, False] and outside(figure) == []
