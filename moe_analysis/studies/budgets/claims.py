@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ...evidence import Claim, Effect, judged
 from ..systems.endpoints import ENDPOINTS, MEANING
@@ -12,7 +12,6 @@ from .measure import BudgetCurves
 from .points import curve_areas
 
 METHOD = "S'MoRE"
-OTHERS = ("LoRA", "MixLoRA", "HydraLoRA")
 # Table 2, Llama-3.2-1B, averages: S'MoRE (4-4) minus LoRA, MixLoRA (8) with the same gate, HydraLoRA (4)
 TABLE_2: dict[str, Mapping[str, float]] = {
     "switch": {"LoRA": 0.0220, "MixLoRA": 0.0095, "HydraLoRA": 0.0172},
@@ -23,69 +22,93 @@ NATS = 0.01  # of loss, for claims that no paper makes
 POINT = 0.01  # of accuracy, likewise
 
 
-def claims(found: BudgetCurves) -> list[Claim]:
+@dataclass(frozen=True)
+class Declared:
+    """Against whom the claims are, and the effects that the paper gives for this setting.
+
+    effects: gate -> opponent -> S'MoRE's gain in Table 2, in accuracy. where: added to every source. model: added to
+    every name. sizes: over which the curves are compared.
+    """
+
+    effects: Mapping[str, Mapping[str, float]]
+    sizes: Sequence[str] = ("trainable", "active")
+    where: str = ""
+    model: str = ""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return tuple(self.effects["switch"])
+
+    def name(self, claim: str, part: str) -> str:
+        return f"{claim}{self.model}_{slug(ENDPOINTS[part])}"
+
+
+AVERAGES = Declared(TABLE_2)
+
+
+def claims(found: BudgetCurves, declared: Declared = AVERAGES) -> list[Claim]:
     """For each endpoint: every gate at equal budget, the best size of each sweep, and our own hypotheses."""
     told, known = [], set(found.scores["method"])
     for part in found.parts:
-        told += [equal_budget(found, part, gate) for gate in TABLE_2 if named(METHOD, gate) in known]
-        told.append(best_of_sweep(found, part))
-        told.append(lower_loss(found, part))
-        told += [higher_curve(found, part, size) for size in ("trainable", "active")]
+        told += [equal_budget(found, part, gate, declared) for gate in declared.effects if named(METHOD, gate) in known]
+        told.append(best_of_sweep(found, part, declared))
+        told.append(lower_loss(found, part, declared))
+        told += [higher_curve(found, part, size, declared) for size in declared.sizes]
     return told
 
 
-def equal_budget(found: BudgetCurves, part: str, gate: str) -> Claim:
+def equal_budget(found: BudgetCurves, part: str, gate: str, declared: Declared = AVERAGES) -> Claim:
     """Fig. 4 is only a plot; half of the effect that Table 2 gives for the same opponent matters."""
-    method, effects = named(METHOD, gate), TABLE_2[gate]
+    method, effects = named(METHOD, gate), declared.effects[gate]
     return against_each(
-        f"smore_fig4_{slug(gate)}_{slug(ENDPOINTS[part])}",
-        "S'MoRE Fig. 4",
+        declared.name(f"smore_fig4_{slug(gate)}", part),
+        f"S'MoRE Fig. 4{declared.where}",
         f"{ENDPOINTS[part]}: {method} is more accurate at equal budget than",
         lambda other: at_equal_budgets(found, part, method, named(other, gate)),
         f"accuracy, {MEANING[part]}",
         gate=gate,
-        smallest={other: effects[other] / 2 for other in OTHERS},
+        smallest={other: gain / 2 for other, gain in effects.items()},
     )
 
 
-def best_of_sweep(found: BudgetCurves, part: str) -> Claim:
+def best_of_sweep(found: BudgetCurves, part: str, declared: Declared = AVERAGES) -> Claim:
     """Table 2: every cell is for the best of its method's own sizes."""
     return against_each(
-        f"smore_table2_{slug(ENDPOINTS[part])}",
-        "S'MoRE Table 2",
+        declared.name("smore_table2", part),
+        f"S'MoRE Table 2{declared.where}",
         f"{ENDPOINTS[part]}: {METHOD} at its best size is more accurate than",
         lambda other: at_best_size(found, part, METHOD, other),
         f"accuracy, {MEANING[part]}",
-        effects=TABLE_2["switch"],
+        effects=declared.effects["switch"],
     )
 
 
-def lower_loss(found: BudgetCurves, part: str) -> Claim:
+def lower_loss(found: BudgetCurves, part: str, declared: Declared = AVERAGES) -> Claim:
     return against_each(
-        f"own_smore_loss_{slug(ENDPOINTS[part])}",
-        "beyond S'MoRE Fig. 4",
+        declared.name("own_smore_loss", part),
+        f"beyond S'MoRE Fig. 4{declared.where}",
         f"{ENDPOINTS[part]}: {METHOD} has a lower loss at equal budget than",
         lambda other: at_equal_budgets(found, part, METHOD, other, "loss"),
         f"loss, nats per answer token, {MEANING[part]}",
-        smallest=dict.fromkeys(OTHERS, NATS),
+        smallest=dict.fromkeys(declared.others, NATS),
         direction="lower",
     )
 
 
-def higher_curve(found: BudgetCurves, part: str, size: str) -> Claim:
+def higher_curve(found: BudgetCurves, part: str, size: str, declared: Declared = AVERAGES) -> Claim:
     """The mean height of the curves over the logarithm of a size, on the range that all cover."""
     return against_each(
-        f"own_smore_{size}_{slug(ENDPOINTS[part])}",
-        "beyond S'MoRE Fig. 4",
+        declared.name(f"own_smore_{size}", part),
+        f"beyond S'MoRE Fig. 4{declared.where}",
         f"{ENDPOINTS[part]}: over all numbers of {size} parameters, {METHOD} is more accurate than",
-        lambda other: areas(found, part, size, other),
+        lambda other: areas(found, part, size, other, declared.others),
         f"mean accuracy over the logarithm of {size} parameters",
-        smallest=dict.fromkeys(OTHERS, POINT),
+        smallest=dict.fromkeys(declared.others, POINT),
     )
 
 
-def areas(found: BudgetCurves, part: str, size: str, other: str) -> Effect | str:
-    rows = found.results[(found.results["part"] == part) & found.results["method"].isin([METHOD, *OTHERS])]
+def areas(found: BudgetCurves, part: str, size: str, other: str, others: Sequence[str]) -> Effect | str:
+    rows = found.results[(found.results["part"] == part) & found.results["method"].isin([METHOD, *others])]
     if missing := [name for name in (METHOD, other) if name not in set(rows["method"])]:
         return f"no run of {' or '.join(missing)}"
     table = curve_areas(rows, size).query("measure == 'accuracy'").pivot(index="seed", columns="method", values="area")
@@ -104,15 +127,16 @@ def against_each(
     effects: Mapping[str, float] | None = None,
     direction: str = "higher",
 ) -> Claim:
-    """S'MoRE compared with OTHERS: one claim with a part for each; the parts are corrected for their number.
+    """S'MoRE compared with its opponents: one claim with a part for each; the parts are corrected for their number.
 
     Args:
         name, source, statement, endpoint, direction: of the claim; the opponents are added to the statement.
         measured: opponent -> the effect, or why there is none.
         gate: of all methods.
-        smallest, effects: opponent -> the smallest effect that matters, or the paper's own effect.
+        smallest, effects: opponent -> the smallest effect that matters, or the paper's own effect; one of both.
     """
-    method, labels = named(METHOD, gate), {other: named(other, gate) for other in OTHERS}
+    method = named(METHOD, gate)
+    labels = {other: named(other, gate) for other in smallest or effects or {}}
     parts = [
         Claim(
             f"{name}_{other}",

@@ -56,6 +56,8 @@ def plot(found: BudgetCurves) -> Figure:
         letters = iter("abcdefgh")
         for (first, second), part, rows in zip(grid, found.parts, chosen):
             draw_curves(first, rows)
+            if part in found.untrained:
+                first.axhline(found.untrained[part], color=NOTE, linewidth=1.4, linestyle=":", zorder=1)
             draw_gaps(second, gaps[gaps["part"] == part], method_marks(rows["method"]))
             first.set_ylabel(MEASURE_LABELS["accuracy"])
             for panel, title in ((first, ENDPOINTS.get(part, part)), (second, f"{METHOD} minus each other system")):
@@ -203,7 +205,8 @@ def interactive(found: BudgetCurves) -> go.Figure:
             row=1,
             col=2,
         )
-    fig.add_hline(0, line={"dash": "dash", "color": "#3A3A3A", "width": 1}, row=1, col=2)
+    dash = {"dash": "dash", "color": "#3A3A3A", "width": 1}
+    fig.add_hline(0, line=dash, row=1, col=2, exclude_empty_subplots=False)
     changes = {}
     for part, measure in views:
         data = view_data(points, gaps, marks, others, part, measure)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ...evidence import Effect
-from ..systems.endpoints import gap, kept_scores, within_guessing
+from ..systems.endpoints import effect_of, gap, kept_scores, within_guessing
 from .differences import equal_budgets
 from .measure import AtBudgets
 from .points import best_within_budget
@@ -20,7 +20,10 @@ def precondition(found: AtBudgets, part: str, method: str, other: str) -> str:
 
 
 def at_equal_budgets(found: AtBudgets, part: str, method: str, other: str, measure: str = "accuracy") -> Effect | str:
-    """method minus other, as the mean over all budgets at which they have the same size: (tasks, seeds)."""
+    """method minus other, as the mean over all budgets at which they have the same size.
+
+    Over tasks and seeds, or over seeds alone where the part has one data set.
+    """
     if reason := precondition(found, part, method, other):
         return reason
     budgets = equal_budgets(found.results, method, other).index
@@ -35,11 +38,14 @@ def at_equal_budgets(found: AtBudgets, part: str, method: str, other: str, measu
     seeds = gaps[0].columns
     for own in gaps[1:]:
         seeds = seeds.intersection(own.columns)
-    return Effect(np.mean([own[seeds].to_numpy() for own in gaps], axis=0)) if len(seeds) else "no common seed"
+    if seeds.empty:
+        return "no common seed"
+    mean = pd.DataFrame(np.mean([own[seeds].to_numpy() for own in gaps], axis=0))
+    return effect_of(mean, found.tasks, part)
 
 
 def at_best_size(found: AtBudgets, part: str, method: str, other: str) -> Effect | str:
-    """method minus other, each seed with the size that is best for the other seeds of its method: (tasks, seeds)."""
+    """method minus other, each seed with the size that is best for the other seeds of its method; as `at_equal_budgets`."""
     if reason := precondition(found, part, method, other):
         return reason
     sizes = found.scores.groupby("method")["budget"].nunique()
@@ -49,8 +55,7 @@ def at_best_size(found: AtBudgets, part: str, method: str, other: str) -> Effect
     seeds = tables[0].columns.intersection(tables[1].columns)
     if seeds.empty:
         return "fewer than two seeds, so no seed can choose for another"
-    rows = tables[0].index
-    return Effect((tables[0].loc[rows, seeds] - tables[1].loc[rows, seeds]).to_numpy())
+    return effect_of(tables[0][seeds] - tables[1][seeds], found.tasks, part)
 
 
 def best_scores(found: AtBudgets, part: str, method: str) -> pd.DataFrame:

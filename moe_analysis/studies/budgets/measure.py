@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..result import Result
 from ..systems.endpoints import inside_parts, task_table
 from ..systems.measure import COMPANIONS
 from ..systems.scores import against_level, levels, scores
-from ..systems.stored import stored_scores
+from ..systems.stored import Stored, stored_scores
 from .differences import gaps_by_budget, layers_table
 from .points import budget_points
 from .results import budget_results, sizes_of
@@ -42,6 +42,7 @@ class AtBudgets(Result):
         guessing: accuracy minus guessing by budget, as `against_level` returns it.
         tasks: which tasks count, as `task_table` returns it.
         costs: one row per method and budget, as `theory.method_table` returns it.
+        untrained: part -> mean accuracy of the backbone before training; empty if it was not measured.
     """
 
     scores: pd.DataFrame
@@ -49,6 +50,7 @@ class AtBudgets(Result):
     guessing: pd.DataFrame
     tasks: pd.DataFrame
     costs: pd.DataFrame
+    untrained: Mapping[str, float] = field(default_factory=dict, kw_only=True)
 
     @property
     def parts(self) -> list[str]:
@@ -164,7 +166,7 @@ def measure(runs: Mapping[int, Runs], outside: str | None = None, workers: int |
     Raises:
         ValueError: for runs of several suites, or tested on different rows.
     """
-    return curves(**at_budgets(runs, outside, workers))
+    return BudgetCurves(**of_four(at_budgets(runs, outside, workers)))
 
 
 @asked()
@@ -179,18 +181,10 @@ def measure_layers(
     Args:
         layers: label -> number of layers; other runs, and budgets with only one number of layers, are left out.
     """
-    own = {budget: [run for run in found if method_of(run) in layers] for budget, found in runs.items()}
-    own = {budget: found for budget, found in own.items() if len({method_of(run) for run in found}) > 1}
     # for all runs, because the comparison must not decide which tasks count
-    common = at_budgets(runs, outside, workers)
-    for name in ("scores", "costs", "results"):
-        frame = common[name]
-        common[name] = frame[frame["method"].isin(list(layers)) & frame["budget"].isin(list(own))]
-    common["results"] = common["results"].assign(layers=common["results"]["method"].map(layers))
-    common["runs"] = tuple(run for found in own.values() for run in found)
-    points = budget_points(common["results"])
-    points["layers"] = points["method"].map(layers)
-    return MoreLayers(**common, points=points, table=layers_table(common["results"]))
+    common = of_layers(at_budgets(runs, outside, workers), layers)
+    kept = [found for budget, found in runs.items() if budget in set(common["results"]["budget"])]
+    return MoreLayers(**{**common, "runs": tuple(run for found in kept for run in found if method_of(run) in layers)})
 
 
 @asked()
@@ -205,30 +199,7 @@ def measure_table(
     Raises:
         ValueError: for a table without configurations, because its sizes are unknown.
     """
-    found = stored_scores(table, measure, choose_by)
-    if not found.adapters:
-        raise ValueError(f"{found.name} has no configurations, so sizes are unknown; pass the table itself")
-    shell = meta_backbone(found.backbone)
-    sizes = pd.DataFrame([{"label": name, **sizes_of(one, shell)} for name, one in found.adapters.items()])
-    names = sizes["label"].str.split(AT)
-    one = sizes["trainable"].max()
-    sizes = sizes.assign(method=names.str[0], budget=[int(parts[1]) if len(parts) > 1 else one for parts in names])
-    known = sizes.set_index("label")[["method", "budget"]]
-    frame, held_out = (
-        None if own is None else own.rename(columns={"method": "label"}).join(known, on="label")
-        for own in (found.scores, found.held_out)
-    )
-    assert frame is not None
-    costs = method_table(found.adapters, shell)
-    return curves(
-        scores=frame,
-        results=budget_results(frame, sizes),
-        guessing=guessing_at(frame, found.levels),
-        tasks=task_table(frame, found.levels, held_out=held_out),
-        costs=costs.assign(budget=sizes["budget"].to_numpy(), method=sizes["method"].to_numpy()),
-        sample=found.sample,
-        stored=found.name,
-    )
+    return BudgetCurves(**of_four(of_table(stored_scores(table, measure, choose_by))))
 
 
 @asked(tokens=2)
@@ -268,9 +239,56 @@ def measure_times(rounds: int = 20, targets: str | Sequence[str] | None = None, 
     return StepTimes(*frames, sample=f"{rounds} rounds, one thread of a CPU")
 
 
-def curves(**common: Any) -> BudgetCurves:
-    four = common["results"][common["results"]["method"].isin(FOUR)]
-    return BudgetCurves(**common, points=budget_points(four))
+def of_four(common: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `BudgetCurves`, from those of `AtBudgets`."""
+    results = common["results"]
+    return {**common, "points": budget_points(results[results["method"].isin(FOUR)])}
+
+
+def of_layers(common: dict[str, Any], layers: Mapping[str, int]) -> dict[str, Any]:
+    """The fields of `MoreLayers`, from those of `AtBudgets`: the budgets that have several numbers of layers."""
+    results = common["results"][common["results"]["method"].isin(list(layers))]
+    several = results.groupby("budget")["method"].nunique() > 1
+    budgets = several.index[several]
+    if budgets.empty:
+        raise ValueError(
+            f"no budget has final runs of two of {', '.join(layers)}; there are {', '.join(sorted(set(common['results']['method'])))}"
+        )
+    for name in ("scores", "costs", "results"):
+        frame = common[name]
+        common = {**common, name: frame[frame["method"].isin(list(layers)) & frame["budget"].isin(budgets)]}
+    results = common["results"].assign(layers=common["results"]["method"].map(layers))
+    points = budget_points(results)
+    points["layers"] = points["method"].map(layers)
+    return {**common, "results": results, "points": points, "table": layers_table(results)}
+
+
+def of_table(found: Stored) -> dict[str, Any]:
+    """The fields of `AtBudgets`, from a campaign's table."""
+    if not found.adapters:
+        raise ValueError(f"{found.name} has no configurations, so sizes are unknown; pass the table itself")
+    shell = meta_backbone(found.backbone)
+    sizes = pd.DataFrame([{"label": name, **sizes_of(one, shell)} for name, one in found.adapters.items()])
+    names = sizes["label"].str.split(AT)
+    one = sizes["trainable"].max()
+    sizes = sizes.assign(method=names.str[0], budget=[int(parts[1]) if len(parts) > 1 else one for parts in names])
+    known = sizes.set_index("label")[["method", "budget"]]
+    frame = found.scores.rename(columns={"method": "label"}).join(known, on="label")
+    held_out = found.held_out
+    if held_out is not None:  # of systems without a final run too
+        held_out = held_out.assign(method=held_out["method"].str.split(AT).str[0])
+    costs = method_table(found.adapters, shell)
+    untrained = found.levels.groupby("part")["untrained"].agg(lambda values: values.mean(skipna=False)).dropna()
+    return {
+        "scores": frame,
+        "results": budget_results(frame, sizes),
+        "guessing": guessing_at(frame, found.levels),
+        "tasks": task_table(frame, found.levels, held_out=held_out),
+        "costs": costs.assign(budget=sizes["budget"].to_numpy(), method=sizes["method"].to_numpy()),
+        "untrained": untrained.to_dict(),
+        "sample": found.sample,
+        "stored": found.name,
+    }
 
 
 def at_budgets(runs: Mapping[int, Sequence[Any]], outside: str | None, workers: int | None) -> dict[str, Any]:

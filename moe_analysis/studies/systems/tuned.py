@@ -64,6 +64,15 @@ class SystemRates(Result):
         return {"chosen": self.chosen, "tuning": self.tuning}
 
 
+@dataclass(frozen=True, eq=False)
+class BudgetRates(SystemRates):
+    """The tuning of every system at every size on a pretrained model."""
+
+    item = "smore_fig4_pretrained_rates"
+    title = "Beyond S'MoRE Fig. 4: the grid of learning rates at every size"
+    question = "Does any system look worse at any size only because its learning rate was not right?"
+
+
 class Tuned:
     """What a result has of a campaign that tuned every system alike."""
 

@@ -61,7 +61,7 @@ def gaps() -> pd.DataFrame:
 
 
 def curves(points: pd.DataFrame, gaps: pd.DataFrame, *parts: str) -> Found:
-    return Found(points=points, gaps=gaps, parts=parts)
+    return Found(points=points, gaps=gaps, parts=parts, untrained={})
 
 
 def stacked(points: pd.DataFrame, table: pd.DataFrame) -> Found:

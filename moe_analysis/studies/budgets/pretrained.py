@@ -1,0 +1,85 @@
+"""S'MoRE's Fig. 4 and Table 5 on a pretrained language model, from a campaign's table: every size tuned alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..asked import asked
+from ..systems.stored import stored_scores
+from ..systems.tuned import BudgetRates, Tuned
+from .measure import AT, LAYERS, BudgetCurves, MoreLayers, of_four, of_layers, of_table
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedBudgets(Tuned, BudgetCurves):
+    """S'MoRE's Fig. 4 on a model that knows its language before any adapter is trained.
+
+    Args:
+        tuning: one row per run of the tuning, as `stored.Stored.tuning`.
+        choose_by: what chose the cells of the final runs.
+    """
+
+    item = "smore_fig4_pretrained"
+    title = "S'MoRE Fig. 4 on a pretrained language model"
+    question = "Is S'MoRE more accurate than LoRA and MixLoRA of the same size on a pretrained model?"
+    how_to_read = (
+        "Left: accuracy on CommonsenseQA with 95 % intervals over seeds; higher and further left is better, gray steps are "
+        "the Pareto front, and the dotted line is the model before training. Right: S'MoRE minus each other system at equal "
+        "budget, paired by seed; above the dashed line, S'MoRE is better."
+    )
+    how_to_explore = (
+        "“means”: accuracy or loss on CommonsenseQA with 95 % intervals over seeds; further left is smaller. “S'MoRE minus "
+        "each other system”: at equal budget, paired by seed. S'MoRE is better if an accuracy is above the dashed line, or "
+        "a loss below it."
+    )
+    judging = "claims_pretrained"
+    grid = BudgetRates
+
+    tuning: pd.DataFrame
+    choose_by: str = "accuracy"
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedLayers(MoreLayers):
+    """S'MoRE's Table 5 on a pretrained model; fields as of `MoreLayers`."""
+
+    item = "smore_table5_pretrained"
+    title = "S'MoRE Table 5 on a pretrained language model"
+
+
+@asked()
+def measure_pretrained(
+    table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str | None = None
+) -> PretrainedBudgets:
+    """S'MoRE's Fig. 4 from the table of a campaign on a pretrained model; arguments and errors as for `measure_table`.
+
+    The table may be incomplete: a claim says which runs are missing.
+    """
+    found = stored_scores(table, measure, choose_by)
+    tuning = found.tuning.assign(method=found.tuning["method"].map(size_named))
+    return PretrainedBudgets(**of_four(of_table(found)), tuning=tuning, choose_by=found.choose_by)
+
+
+@asked()
+def measure_pretrained_layers(
+    table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str | None = None
+) -> PretrainedLayers:
+    """S'MoRE's Table 5 from the table of a campaign on a pretrained model; arguments and errors as for `measure_table`.
+
+    Raises:
+        ValueError: for a table whose final runs have no two numbers of layers at one budget.
+    """
+    return PretrainedLayers(**of_layers(of_table(stored_scores(table, measure, choose_by)), LAYERS))
+
+
+def size_named(label: Any) -> str:
+    """
+    >>> size_named("S'MoRE, L = 3 @ 6700000"), size_named("LoRA")
+    ("S'MoRE, L = 3, 6.7 M", 'LoRA')
+    """
+    method, _, budget = str(label).partition(AT)
+    return f"{method}, {int(budget) / 1e6:g} M" if budget else method
