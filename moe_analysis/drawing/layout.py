@@ -5,6 +5,8 @@ from __future__ import annotations
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .style import BASE, text_on
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def arranged(fig: go.Figure, note: str = "", **layout: Any) -> go.Figure:
     fig.update_layout(template=template("light"), title={"x": 0, "xref": "paper", "xanchor": "left"})
     fig.update_xaxes(automargin="height+right")  # the last of several slanted names may overhang
     fig.update_yaxes(automargin="width")
+    write_powers(fig)
     for trace in fig.select_traces(selector=labeled):
         trace.textfont.color = [text_on(color) for color in trace.marker.color]
     top = PANEL_TITLE
@@ -47,6 +50,17 @@ def arranged(fig: go.Figure, note: str = "", **layout: Any) -> go.Figure:
     if any("colorbar" in trace and trace.type == "heatmap" and trace.showscale is not False for trace in fig.data):
         fig.update_layout(legend_x=BESIDE_BAR)
     return fig
+
+
+def write_powers(fig: go.Figure) -> None:
+    """On logarithmic axes whose values are at most 1, such as learning rates: 10⁻⁴ and not plotly's 100µ."""
+    for letter in "xy":
+        for axis in getattr(fig, f"select_{letter}axes")(selector={"type": "log"}):
+            name = axis.plotly_name.replace("axis", "")
+            own = [trace for trace in fig.data if (trace[f"{letter}axis"] or letter) == name]
+            values = [np.max(trace[letter]) for trace in own if trace[letter] is not None and len(trace[letter])]
+            if axis.exponentformat is None and values and max(values) <= 1:
+                axis.exponentformat = "power"
 
 
 def labeled(trace: Any) -> bool:

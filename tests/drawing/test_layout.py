@@ -124,3 +124,15 @@ def test_nothing_of_a_page_comes_from_the_network():
         "it.json",
         "plotly.min.js",
     }
+
+
+def test_rates_are_written_as_powers_of_ten_and_sizes_as_thousands():
+    rates, sizes = (1e-4, 1e-2), (2e4, 4e6)
+    fig = make_subplots(1, 2)
+    fig.add_scatter(x=rates, y=(1, 2), row=1, col=1)
+    fig.add_scatter(x=sizes, y=rates, row=1, col=2)
+    fig.update_xaxes(type="log")
+    fig.update_yaxes(type="log", row=1, col=2)
+    layout = arranged(fig).layout
+    assert layout.xaxis.exponentformat == layout.yaxis2.exponentformat == "power"
+    assert layout.xaxis2.exponentformat is layout.yaxis.exponentformat is None

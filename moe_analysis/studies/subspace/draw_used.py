@@ -138,7 +138,7 @@ def interactive(found: Used) -> go.Figure:
         "restyle",
         in_a_row=True,
     )
-    fig.update_yaxes(type="log", title_text="share of energy", exponentformat="power", row=1, col=1)
+    fig.update_yaxes(type="log", title_text="share of energy", row=1, col=1)
     fig.update_yaxes(title_text="directions", rangemode="tozero", row=1, col=2)
     fig.update_xaxes(title_text="directions k", row=1, col=1)
     return arranged(fig, height=640, title={"text": "Directions that trained layers use"}, updatemenus=[menu])
