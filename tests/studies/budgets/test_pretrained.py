@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 import yaml
 
+from moe_analysis.campaigns.table import PER_DATASET
 from moe_analysis.comparison import meta_backbone
 from moe_analysis.places import shipped
 from moe_analysis.studies.budgets import measure_pretrained, measure_pretrained_layers
 from moe_analysis.studies.budgets.differences import EQUAL
 from moe_analysis.studies.budgets.measure import AT, LAYERS
 from moe_analysis.studies.budgets.results import sizes_of
-from moe_analysis.studies.systems.stored import PER_DATASET, TOLD
 from moe_analysis.training.adapter_source import read_adapter
 from tests.studies.systems.test_measure import stored_row
 
@@ -23,7 +23,7 @@ BUDGETS = (20_000, 40_000)
 def row(system: str, seed: int, right: float, stage: str = "final", cell: str = "a") -> dict:
     """Of one data set."""
     made = stored_row(system, seed, right, stage, cell)
-    return made | {name: made[name][:1] for name in (*PER_DATASET, *TOLD, "kinds")} | {"roles": ["task"]}
+    return made | {name: made[name][:1] for name in PER_DATASET} | {"roles": ["task"]}
 
 
 def table(systems: dict[str, float]) -> pd.DataFrame:

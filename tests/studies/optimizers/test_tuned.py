@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from moe_analysis.campaigns.table import ResultsError, write_rows
+from moe_analysis.campaigns.table import PER_DATASET, ResultsError, write_rows
 from moe_analysis.studies.optimizers import measure_pretrained, measure_table
 from moe_analysis.studies.optimizers.claims import one_grid
 from tests.campaigns.made_up import made_up
@@ -251,6 +251,14 @@ def test_on_a_pretrained_model_rescaling_is_held_against_each_rule_and_all_again
     assert [part.verdict for part in told["own_gr_pretrained_test"].parts] == [own] * 3
     assert all("on a pretrained model" in claim.source for claim in told.values())
     assert found.item == "gr_fig3_pretrained" and len(found.plot().axes) == 4
+
+
+def test_test_losses_of_one_data_set_are_compared_by_seed(table):
+    runs = [*tuning(methods=FOUR), *(row(name, "final", seed, 1.0, 2.0) for seed in (0, 1, 2) for name in FOUR)]
+    alone = [{**one, **{name: one[name][:1] for name in PER_DATASET}} for one in runs]
+    told = {claim.name: claim for claim in measure_pretrained(table(alone, [])).judged}["own_gr_pretrained_test"]
+    assert {part.over for part in told.parts} == {"3 seeds on one data set"}
+    assert told.verdict == "not supported"
 
 
 def test_an_accuracy_is_compared_by_seed_and_a_run_that_diverged_is_not_left_out(table):
