@@ -27,7 +27,6 @@ pytest_plugins = ["tests.browser"]
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = "01_semantic_clusters.ipynb"  # the one that computes least on the tiny preset
-SENTENCES = "sentences.ipynb"  # written here: a model that takes no training, and its widget
 TRAINING, STEPS = "training.ipynb", 60
 LOOKED = "looked"  # the file that lets the training go on from its middle
 TRAIN = f"""import time
@@ -50,6 +49,7 @@ try:
     run = ma.train(config, "trained")
 finally:
     AdapterTrainer.training_step = whole_step"""
+# a model that takes no training, and its widget
 SENTENCE = (
     """import peft, torch
 import moe_analysis as ma
@@ -59,7 +59,7 @@ config = ma.SmoreConfig(num_experts=[4, 4], fanout=[2, 2], r=[2, 2], target_modu
 model = peft.get_peft_model(model, config)""",
     "ma.studies.routing.tokens(model, 'the red ball', tokenizer).widget()",
 )
-PATHS = "paths.ipynb"  # written here: the router of a made-up run
+# the router of a made-up run
 WALK = (
     """import numpy as np
 from moe_analysis.studies.router_paths.explore import PathExplorer
@@ -70,14 +70,14 @@ axes = path_axes(runs, MODULES[0])
 paths = router_paths(runs, MODULES[0], axes)""",
     "PathExplorer(runs, paths, axes)",
 )
-LASSO = "lasso.ipynb"  # written here: a map of plain texts
+# a map of plain texts
 TEXTS = [f"{kind} {number}" for kind in ("a red ball", "two cats run", "add a number") for number in range(5)]
 MAP = (
     f"""import moe_analysis as ma
 found = ma.papers.trex_fig4({TEXTS!r}, embedder="tfidf", method="pca")""",
     "found.widget()",
 )
-BOTH = "both.ipynb"
+THREE, PLOTS = "three.ipynb", "plots.ipynb"  # written here: all three of these, and the two that plotly draws
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 TOKEN = "of-this-test-alone"
 STARTS, RUNS = 60, 180  # seconds that the server and a notebook may take on shared cores
@@ -130,14 +130,8 @@ def furnish(home: Path) -> dict[str, str]:
     """The environment of a server that reads and writes nothing outside `home`, with the notebooks in home/notebooks."""
     (home / "notebooks").mkdir(parents=True)
     shutil.copy(ROOT / "notebooks" / NOTEBOOK, home / "notebooks")
-    training = (TRAIN, "run.finished")
-    for name, sources in (
-        (SENTENCES, SENTENCE),
-        (PATHS, WALK),
-        (LASSO, MAP),
-        (BOTH, (*MAP, *WALK)),
-        (TRAINING, training),
-    ):
+    written = {THREE: (*MAP, *WALK, *SENTENCE), PLOTS: (*MAP, *WALK), TRAINING: (TRAIN, "run.finished")}
+    for name, sources in written.items():
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), home / "notebooks" / name)
     for path, content in (
@@ -263,19 +257,28 @@ def test_a_slider_moved_by_the_keyboard_changes_the_figure_in_jupyterlab(lab, ta
     assert not [url for url in tab.asked if not url.startswith((lab.url, "data:", "blob:"))]
 
 
-def test_a_sentence_that_is_typed_shows_its_experts_and_a_tapped_token_its_tree(lab, tab):
-    page = tab.page
-    page.goto(lab.page(SENTENCES, alone=True))  # a phone has no room for a list of files
-    for width in WIDTHS:
-        type_sentences_and_tap(page, width)
+@pytest.fixture(scope="module")
+def opened(lab: Lab, chromium: Any) -> Iterator[Any]:
+    """The page of the three, which takes long to load."""
+    context = chromium.new_context()
+    context.set_default_timeout(1000 * STARTS)
+    page = context.new_page()
+    page.goto(lab.page(THREE, alone=True))  # a phone has no room for a list of files
+    yield page
+    context.close()
 
 
-def type_sentences_and_tap(page: Any, width: int) -> None:
-    """Run the notebook on a desktop, and look at it on a window of this width."""
-    page.set_viewport_size({"width": WIDTHS[0], "height": 900})
-    run_all(page)
-    assert errors(page) == []
-    page.set_viewport_size({"width": width, "height": 900})
+@pytest.fixture(scope="module", params=WIDTHS)
+def ran(opened: Any, request: pytest.FixtureRequest) -> Any:
+    """All of its cells are run anew in a window of this width."""
+    opened.set_viewport_size({"width": request.param, "height": 900})
+    run_all(opened)
+    assert errors(opened) == []
+    return opened
+
+
+def test_a_sentence_that_is_typed_shows_its_experts_and_a_tapped_token_its_tree(ran):
+    page, width = ran, ran.viewport_size["width"]
     output = page.locator(".jp-OutputArea-output", has=page.locator(".moe-text"))
     text, box = output.locator(".moe-text").first, output.locator("textarea").first
     assert "ball" in text.text_content() and output.locator("img[alt^='Flow of']").count() == 1
@@ -301,29 +304,26 @@ def type_sentences_and_tap(page: Any, width: int) -> None:
     output.locator("button", has_text="Show").click()
     page.locator("[role='alert']", has_text="both texts are empty").wait_for()
     assert output.locator(".moe-text").count() == 1  # the last text that could be read stays
+    box.fill("the red ball")
+    output.locator("button", has_text="Show").click()
+    page.locator("[role='alert']").wait_for(state="detached")
 
 
 # what plotly's scene shows: the camera, once a turn of it is done, and how many points of the first line there are
-SCENE = """() => { const plot = document.querySelector('.js-plotly-plot');
+SCENE = """() => { const plot = [...document.querySelectorAll('.js-plotly-plot')].find(one => one._fullLayout.scene);
                    const eye = Object.values(plot._fullLayout.scene.camera.eye).map(value => value.toFixed(6)).join();
                    return [eye, plot._fullData[0].x.filter(Number.isFinite).length]; }"""
 
 
-def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(lab, tab):
-    tab.page.goto(lab.page(PATHS, alone=True))
-    for width in WIDTHS:
-        turn_and_slide(tab.page, width)
-
-
-def turn_and_slide(page: Any, width: int) -> None:
-    """Run the notebook in a window of this width, turn the scene by the mouse, and move the slider to its start."""
-    page.set_viewport_size({"width": width, "height": 900})
-    run_all(page)
-    assert errors(page) == []
+def test_a_path_turns_and_keeps_its_view_while_the_slider_moves(ran):
+    """Turned by the mouse; the slider moves to its start."""
+    page, width = ran, ran.viewport_size["width"]
     scene = page.locator(".js-plotly-plot .gl-container canvas").first
     scene.wait_for()
     scene.scroll_into_view_if_needed()
-    page.wait_for_function("() => document.querySelector('.js-plotly-plot')._fullLayout.scene._scene?.glplot")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.js-plotly-plot')].some(one => one._fullLayout?.scene?._scene?.glplot)"
+    )
     start, whole = page.evaluate(SCENE)
     page.wait_for_function(  # drawn at plotly's own width first, then at the page's
         "width => { const box = document.querySelector('.gl-container canvas').getBoundingClientRect();"
@@ -341,7 +341,7 @@ def turn_and_slide(page: Any, width: int) -> None:
         page.mouse.move(middle[0] + 80, middle[1] + 30, steps=5)
         page.mouse.up()
         page.wait_for_timeout(500)
-    output = page.locator(".jp-OutputArea-output", has=page.locator(".js-plotly-plot"))
+    output = page.locator(".jp-OutputArea-output", has=page.locator(".gl-container canvas"))
     handle = output.locator(".noUi-handle").first
     handle.press("Home")
     page.locator("[role='status']", has_text="Record at step 1 of 100").wait_for()
@@ -356,32 +356,28 @@ LEFT = """() => { const plot = document.querySelector('.js-plotly-plot'), { xaxi
                   return { x, y, width, height, inside: places.flatMap((one, row) => one < width / 2 ? [row] : []) }; }"""
 
 
-def test_a_lasso_lists_the_prompts_that_it_encloses(lab, tab):
-    tab.page.goto(lab.page(LASSO, alone=True))
-    for width in WIDTHS:
-        lasso_the_left_half(tab.page, width)
+def test_a_lasso_lists_the_prompts_that_it_encloses(ran):
+    lasso_the_left_half(ran)
 
 
 def test_a_lasso_needs_no_webgl_and_a_scene_without_it_says_so(lab, chromium):
     browser = chromium.browser_type.launch(executable_path=EXECUTABLE, args=[*FLAGS, *NO_WEBGL])
     page = browser.new_page()
     page.set_default_timeout(60_000)
-    page.goto(lab.page(BOTH, alone=True))
-    lasso_the_left_half(page, WIDTHS[0])
+    page.goto(lab.page(PLOTS, alone=True))
+    run_all(page)
+    lasso_the_left_half(page)
     page.get_by_text("WebGL is not supported by your browser").first.wait_for()
     browser.close()
 
 
-def lasso_the_left_half(page: Any, width: int) -> None:
-    """Run the notebook in a window of this width, draw around what lies in the left half of its map, and find the table
-    that lists it."""
-    page.set_viewport_size({"width": width, "height": 900})
-    run_all(page)
-    assert errors(page) == []
+def lasso_the_left_half(page: Any) -> None:
+    """Draw around what lies in the left half of the map, and find the table that lists it."""
     area = page.locator(".js-plotly-plot .nsewdrag").first
     area.wait_for()
     page.wait_for_function(
-        "width => document.querySelector('.nsewdrag').getBoundingClientRect().right <= width", arg=width
+        "width => document.querySelector('.nsewdrag').getBoundingClientRect().right <= width",
+        arg=page.viewport_size["width"],
     )
     page.wait_for_function("() => document.querySelector('.js-plotly-plot')._fullData?.[0]?.x?.length")
     area.scroll_into_view_if_needed()
