@@ -55,11 +55,12 @@ def arranged(fig: go.Figure, note: str = "", **layout: Any) -> go.Figure:
 def write_powers(fig: go.Figure) -> None:
     """On logarithmic axes whose values are at most 1, such as learning rates: 10⁻⁴ and not plotly's 100µ."""
     for letter in "xy":
+        flat = [trace for trace in fig.data if f"{letter}axis" in trace and trace[letter] is not None]  # no scenes
         for axis in getattr(fig, f"select_{letter}axes")(selector={"type": "log"}):
             name = axis.plotly_name.replace("axis", "")
-            own = [trace for trace in fig.data if (trace[f"{letter}axis"] or letter) == name]
-            values = [np.max(trace[letter]) for trace in own if trace[letter] is not None and len(trace[letter])]
-            if axis.exponentformat is None and values and max(values) <= 1:
+            own = [trace[letter] for trace in flat if (trace[f"{letter}axis"] or letter) == name]
+            values = np.concatenate([np.empty(0), *(np.asarray(one, float) for one in own)])
+            if axis.exponentformat is None and np.isfinite(values).any() and np.nanmax(values) <= 1:
                 axis.exponentformat = "power"
 
 

@@ -13,6 +13,9 @@ POWER = 0.8
 MOST_SEEDS = 10_000
 
 
+ON_ONE = "seeds on one data set"  # a unit
+
+
 @dataclass(frozen=True, eq=False)
 class Effect:
     """Differences of two methods at the same seeds; above zero agrees with the claim.
@@ -147,3 +150,14 @@ def shift(confidence: float, degrees: int) -> float:
 
     bound = quantile((1 + confidence) / 2, degrees)
     return float(brentq(lambda center: nct.sf(bound, degrees, center) - POWER, 0.0, 4 * bound + 4))
+
+
+def over_tasks(gaps: np.ndarray, alone: bool) -> Effect:
+    """Gaps (tasks, seeds) as an effect over both.
+
+    alone: there is one data set, which is no sample of tasks: its row is an effect over seeds.
+
+    >>> over_tasks(np.array([[0.02, 0.04, 0.03]]), alone=True).over
+    '3 seeds on one data set'
+    """
+    return Effect(gaps[0], ON_ONE) if alone else Effect(gaps)

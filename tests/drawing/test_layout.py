@@ -136,3 +136,13 @@ def test_rates_are_written_as_powers_of_ten_and_sizes_as_thousands():
     layout = arranged(fig).layout
     assert layout.xaxis.exponentformat == layout.yaxis2.exponentformat == "power"
     assert layout.xaxis2.exponentformat is layout.yaxis.exponentformat is None
+
+
+def test_powers_are_found_beside_gaps_in_a_line_an_empty_trace_and_a_scene():
+    fig = make_subplots(1, 2, specs=[[{"type": "scatter"}, {"type": "scene"}]])
+    fig.add_scatter(x=(1e-4, None, 1e-2), y=(1, None, 2), row=1, col=1)
+    fig.add_scatter(x=(), y=(), row=1, col=1)
+    fig.add_scatter(row=1, col=1)
+    fig.add_scatter3d(x=(5, 6), y=(5, 6), z=(5, 6), row=1, col=2)
+    fig.update_xaxes(type="log")
+    assert arranged(fig).layout.xaxis.exponentformat == "power"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...evidence import Claim, Effect, judged, whole_of
+from ...evidence.effect import ON_ONE
 from ..systems.endpoints import BASE, ENDPOINTS, MEANING
 from ..systems.table_2 import paper_gain
 from .claims import METHOD, Declared, slug
@@ -58,4 +59,4 @@ def over_base(found: PretrainedBudgets, part: str, method: str) -> Effect | str:
     by_seed = own.pivot(index="seed", columns="budget", values="accuracy").dropna()
     if by_seed.empty:
         return f"no seed of {method} at all of its sizes"
-    return Effect(np.asarray(by_seed.mean(axis=1)) - found.untrained[part], "seeds on one data set")
+    return Effect(np.asarray(by_seed.mean(axis=1)) - found.untrained[part], ON_ONE)

@@ -77,7 +77,8 @@ def measure_pretrained_layers(
 
 
 def size_named(label: Any) -> str:
-    """
+    """A label with its budget in millions of parameters.
+
     >>> size_named("S'MoRE, L = 3 @ 6700000"), size_named("LoRA")
     ("S'MoRE, L = 3, 6.7 M", 'LoRA')
     """

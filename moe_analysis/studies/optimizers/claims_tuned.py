@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...evidence import Claim, Effect, whole_of
+from ...evidence import Claim, whole_of
+from ...evidence.effect import over_tasks
 from .claims import OURS, VISIBLE, order_claim, pairs_of, tuning_fault
 from .curves import FORMS
 from .tuned import TunedOptimizers
@@ -42,8 +43,7 @@ def tested_pair(
     if fault := tuning_fault(found.rates, better, worse) or missing_runs(found, better, worse):
         return claim.untestable(fault)
     gains = task_gains(found, better, worse)
-    # one data set is no sample of tasks, so that the claim is about it alone
-    return claim.with_effect(Effect(gains[0], "seeds on one data set") if len(gains) == 1 else Effect(gains))
+    return claim.with_effect(over_tasks(gains, alone=len(gains) == 1))
 
 
 def task_gains(found: TunedOptimizers, better: str, worse: str) -> np.ndarray:

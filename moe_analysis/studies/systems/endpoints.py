@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...evidence import Effect
+from ...evidence.effect import over_tasks
 from .scores import INSIDE, OUTSIDE, crossed
 
 # part of the tests -> the endpoint's name; a suite without roles has one inside
@@ -143,4 +144,4 @@ def effect(
 def effect_of(gaps: pd.DataFrame, tasks: pd.DataFrame, part: str) -> Effect:
     """(tasks, seeds) as an effect over both, or over seeds alone where the part has one data set."""
     alone = tasks.loc[tasks["part"] == part, "dataset"].nunique() == 1
-    return Effect(gaps.to_numpy()[0], "seeds on one data set") if alone else Effect(gaps.to_numpy())
+    return over_tasks(gaps.to_numpy(), bool(alone))
