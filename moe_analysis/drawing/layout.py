@@ -53,14 +53,18 @@ def arranged(fig: go.Figure, note: str = "", **layout: Any) -> go.Figure:
 
 
 def write_powers(fig: go.Figure) -> None:
-    """On logarithmic axes whose values are at most 1, such as learning rates: 10⁻⁴ and not plotly's 100µ."""
+    """On logarithmic axes of small values, such as learning rates: 10⁻⁴ and not plotly's 100µ.
+
+    Small are values that are all at most 1, and those that begin below 1e-3, where plotly's prefixes begin.
+    """
     for letter in "xy":
         flat = [trace for trace in fig.data if f"{letter}axis" in trace and trace[letter] is not None]  # no scenes
         for axis in getattr(fig, f"select_{letter}axes")(selector={"type": "log"}):
             name = axis.plotly_name.replace("axis", "")
             own = [trace[letter] for trace in flat if (trace[f"{letter}axis"] or letter) == name]
             values = np.concatenate([np.empty(0), *(np.asarray(one, float) for one in own)])
-            if axis.exponentformat is None and np.isfinite(values).any() and np.nanmax(values) <= 1:
+            values = values[np.isfinite(values) & (values > 0)]  # others have no place on such an axis
+            if axis.exponentformat is None and values.size and (values.max() <= 1 or values.min() < 1e-3):
                 axis.exponentformat = "power"
 
 

@@ -127,14 +127,15 @@ def test_nothing_of_a_page_comes_from_the_network():
 
 
 def test_rates_are_written_as_powers_of_ten_and_sizes_as_thousands():
-    rates, sizes = (1e-4, 1e-2), (2e4, 4e6)
-    fig = make_subplots(1, 2)
+    rates, of_both_forms, sizes = (1e-4, 1e-2), (0, 5e-5, 6), (2e4, 4e6)
+    fig = make_subplots(1, 3)
     fig.add_scatter(x=rates, y=(1, 2), row=1, col=1)
     fig.add_scatter(x=sizes, y=rates, row=1, col=2)
+    fig.add_scatter(x=of_both_forms, y=(1, 2, 3), row=1, col=3)
     fig.update_xaxes(type="log")
     fig.update_yaxes(type="log", row=1, col=2)
     layout = arranged(fig).layout
-    assert layout.xaxis.exponentformat == layout.yaxis2.exponentformat == "power"
+    assert layout.xaxis.exponentformat == layout.yaxis2.exponentformat == layout.xaxis3.exponentformat == "power"
     assert layout.xaxis2.exponentformat is layout.yaxis.exponentformat is None
 
 
