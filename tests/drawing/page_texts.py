@@ -1,4 +1,5 @@
-"""What a page's "How to read it" names and its drawing does not have: panels, letters, places, colors, dashes, menus."""
+"""What a page's "How to read it" names and its drawing does not have: panels, letters, places, colors, dashes, menus.
+And areas on which a text of one of the two themes cannot be seen."""
 
 from __future__ import annotations
 
@@ -45,7 +46,15 @@ def faults(text: str, figure: dict[str, Any]) -> list[str]:
     found += [
         word for word, has in needs.items() if re.search(word, text) and not any(map(has, figure["data"] + shapes))
     ]
+    found += [f"opaque area {shape['fillcolor']}" for shape in shapes if opaque(shape)]
     return found + ["menu"] * ("menu" in text and not layout.get("updatemenus"))
+
+
+def opaque(shape: dict[str, Any]) -> bool:
+    """Whether an area hides the ground of the theme, so that texts in it are seen on a light or a dark page alone."""
+    fill = shape.get("fillcolor", "rgba(0, 0, 0, 0)")
+    alpha = float(fill.rstrip(")").split(",")[-1]) if fill.startswith("rgba") else 1.0
+    return alpha * shape.get("opacity", 1.0) > 0.35
 
 
 def titles_of(layout: dict[str, Any]) -> Iterator[str]:

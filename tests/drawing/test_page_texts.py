@@ -42,3 +42,11 @@ def test_a_menu_that_is_named_is_there():
     figure = drawn()
     del figure["layout"]["updatemenus"]
     assert faults(TRUE, figure) == ["menu"]
+
+
+def test_an_area_is_translucent_as_one_color_cannot_be_the_ground_of_dark_and_of_light_texts():
+    fig = make_subplots(1, 1).add_scatter(x=[0, 5], y=[0, 1])
+    fig.add_vrect(0, 1, fillcolor="#F3E3C3", opacity=0.2).add_vrect(1, 2, fillcolor="rgba(128, 128, 128, 0.13)")
+    fig.add_vrect(2, 3).add_vrect(3, 4, fillcolor="#F3E3C3").add_vrect(4, 5, fillcolor="rgba(128, 128, 128, 0.9)")
+    told = faults("One dot per seed.", json.loads(fig.to_json()))
+    assert told == ["opaque area #F3E3C3", "opaque area rgba(128, 128, 128, 0.9)"]

@@ -105,7 +105,10 @@ def interactive(found: StepTimes) -> go.Figure:
     """The same; hover shows milliseconds, quartiles, parameters and rounds."""
     times, sizes, others = found.times, sizes_of(found.times), others_of(found.times)
     fig = go.Figure()
-    fig.add_vrect(LOW, HIGH, fillcolor=BAND, line_width=0, layer="below", annotation_text="S'MoRE in the paper")
+    # translucent: its text has to be seen on a dark page too
+    fig.add_vrect(
+        LOW, HIGH, fillcolor=PAPER, opacity=0.2, line_width=0, layer="below", annotation_text="S'MoRE in the paper"
+    )
     fig.add_vline(1, line={"dash": "dash", "color": "#3A3A3A", "width": 1}, annotation_text=REFERENCE)
     columns = ["seconds", "seconds_low", "seconds_high", "trainable", "rounds", "ratio_low", "ratio_high"]
     marks = method_marks(times["method"])
