@@ -43,9 +43,10 @@ function decades(name) {
 }
 const scales = new Map(); // bars of colors, as the figure has them: beside a panel, on a phone under it
 const BAR = 60; // pixels that a bar of colors takes under a panel: its title, the colors and their numbers
+const named = (axis) => (axis.type === "category" ? axis._categories : axis.tickmode === "array" ? axis.ticktext ?? [] : []);
 function height({y}) {
   if (!y) return 320;
-  const axis = plot._fullLayout[y], names = axis.type === "category" && axis._categories.length;
+  const axis = plot._fullLayout[y], names = named(axis).length;
   const least = axis.scaleanchor ? plot.clientWidth : 280; // a map is as high as it is wide
   return Math.max(least, names * (axis.ticktext?.some?.(wrapped) ? 32 : 20));
 }
@@ -99,7 +100,9 @@ async function arrange() {
 }
 
 // ---- titles that are longer than what they name, and names that leave no room for a drawing, take several lines
-const halved = new Set(); // axes of names that we have wrapped
+const halved = new Map(); // axes of names that we have wrapped, and their own names
+const NAMES = ["tickmode", "tickvals", "ticktext"];
+const own = (name) => Object.fromEntries(NAMES.filter((key) => key in layout[name]).map((key) => [key, layout[name][key]]));
 const BREAK = "\u200b<br>"; // ours, which a wider window takes back
 const unbroken = (text) => text.replaceAll(BREAK, " "), wrapped = (text) => text.includes(BREAK);
 function fitted(text, {size, family}, most, deepest = Infinity) { // pixels of a line
@@ -121,15 +124,14 @@ async function fit() {
     if (text) change[`${name}.title.text`] = fitted(text, axis.title.font, axis._length + 16);
   }
   for (const {id, x, y, title} of panels) {
-    const high = narrow.matches && !plot.style.minWidth && y && all[y].type === "category" ? all[y] : null;
+    const high = narrow.matches && !plot.style.minWidth && y ? all[y] : null, names = high ? named(high) : [];
     if (title >= 0) {
       const across = x ? all[x]._length : (all[id].domain.x[1] - all[id].domain.x[0]) * all._size.w;
       change[`annotations[${title}].text`] = fitted(all.annotations[title].text, all.annotations[title].font, across + 24);
     }
-    if (high && around({x, y})[0] > 0.45 * plot.clientWidth) {
-      const names = high._categories;
-      halved.add(y);
-      change[`${y}.tickvals`] = names;
+    if (names.length && around({x, y})[0] > 0.45 * plot.clientWidth) {
+      if (!halved.has(y)) halved.set(y, own(y));
+      if (high.type === "category") change[`${y}.tickvals`] = names;
       change[`${y}.ticktext`] = names.map((one) => fitted(one, high.tickfont, 0.4 * plot.clientWidth, 2));
     }
   }
@@ -160,6 +162,9 @@ function unfold() { // bars of colors and names as this width has them, before t
     scales.set(trace, own);
     trace.colorbar = {...own, ...(narrow.matches && !plot.style.minWidth ? {orientation: "h", ypad: 4, title: {...own.title, side: "bottom"}} : {})};
   }
-  for (const name of halved) for (const key of ["tickmode", "tickvals", "ticktext"]) delete layout[name][key];
+  for (const [name, own] of halved) {
+    for (const key of NAMES) delete layout[name][key];
+    Object.assign(layout[name], own);
+  }
   halved.clear();
 }

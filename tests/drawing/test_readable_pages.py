@@ -269,10 +269,12 @@ def grid() -> go.Figure:
     fig = make_subplots(2, 2, specs=specs, subplot_titles=titles)
     names = [f"{name} of the tasks of the suite" for name in DATASETS]
     fig.add_heatmap(z=np.eye(4), x=MODULES[:4], y=names, colorbar={"title": {"text": "share"}}, row=1, col=1)
-    fig.add_scatter(x=[1, 2], y=[0, 1], name="T-REX", row=2, col=1)
+    fig.add_scatter(x=[1, 2], y=[0, 22], name="T-REX", row=2, col=1)
+    rows = {"tickvals": list(range(23)), "ticktext": [f"reasoning about colored objects {row}" for row in range(23)]}
+    fig.update_yaxes(rows, row=2, col=1)
     fig.add_scatterpolar(r=[1, 2, 3], theta=[0, 120, 240], name="around", row=2, col=2)
     fig.update_xaxes(title_text="points above what a guess would give, out of distribution", row=2, col=1)
-    return arranged(fig.update_layout(height=700, title={"text": "a grid"}))
+    return arranged(fig.update_layout(height=1200, title={"text": "a grid"}))
 
 
 def explorers() -> dict:
