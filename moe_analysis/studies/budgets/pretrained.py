@@ -60,7 +60,8 @@ def measure_pretrained(
     The table may be incomplete: a claim says which runs are missing.
     """
     found = stored_scores(table, measure, choose_by)
-    tuning = found.tuning.assign(method=found.tuning["method"].map(size_named))
+    tuning = found.tuning.sort_values("method", key=lambda labels: labels.map(budget_of), kind="stable")
+    tuning = tuning.assign(method=tuning["method"].map(size_named))
     return PretrainedBudgets(**of_four(of_table(found)), tuning=tuning, choose_by=found.choose_by)
 
 
@@ -82,5 +83,10 @@ def size_named(label: Any) -> str:
     >>> size_named("S'MoRE, L = 3 @ 6700000"), size_named("LoRA")
     ("S'MoRE, L = 3, 6.7 M", 'LoRA')
     """
-    method, _, budget = str(label).partition(AT)
-    return f"{method}, {int(budget) / 1e6:g} M" if budget else method
+    method, budget = str(label).partition(AT)[0], budget_of(label)
+    return f"{method}, {budget / 1e6:g} M" if budget else method
+
+
+def budget_of(label: Any) -> int:
+    """The budget that a label ends in; 0 without one."""
+    return int(str(label).partition(AT)[2] or 0)

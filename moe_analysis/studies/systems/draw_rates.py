@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -10,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, figure, method_color, note_below, use_style
+from ...drawing.style import FULL_WIDTH, SYMBOLS, figure, method_color, note_below, use_style
 from .tuned import SystemRates
 
-ACROSS = 5  # panels in a row
+ACROSS = 5  # panels in a row at most
 FEW = 3  # rates that all get a tick
 RATE = "learning rate"
 OUTCOMES = {"accuracy": "held-out accuracy", "loss": "held-out loss (nats per token)"}
@@ -25,15 +26,16 @@ def plot(found: SystemRates) -> Figure:
     """All systems on the same axes, so that panels compare."""
     methods = list(dict.fromkeys(found.tuning["method"]))
     rows = -(-len(methods) // ACROSS)
+    label = OUTCOMES[outcome_of(found)]
     with use_style(large=True):
         fig = figure(FULL_WIDTH, 0.9 + 2.0 * rows)
-        panels = fig.subplots(rows, min(ACROSS, len(methods)), squeeze=False, sharex=True, sharey=True)
+        panels = fig.subplots(rows, -(-len(methods) // rows), squeeze=False, sharex=True, sharey=True)
         for panel, method in zip(panels.flat, methods):
             draw_system(panel, found, method)
         for panel in panels.flat[len(methods) :]:
             panel.set_axis_off()
         for panel in panels[:, 0]:
-            panel.set_ylabel(OUTCOMES[outcome_of(found)])
+            panel.set_ylabel(label.replace(" (", "\n(") if rows > 1 else label)
         for panel in panels.flat[max(0, len(methods) - panels.shape[1]) : len(methods)]:
             panel.set_xlabel(RATE)
             panel.tick_params(labelbottom=True)
@@ -42,7 +44,7 @@ def plot(found: SystemRates) -> Figure:
 
 
 def draw_system(panel: Any, found: SystemRates, method: str) -> None:
-    color, outcome = method_color(method), outcome_of(found)
+    color, outcome = method_color(found.system_of(method)), outcome_of(found)
     panel.axhline(best_of(found), color="#777777", linewidth=0.6, zorder=0)
     for (_, own), (style, marker) in zip(curves_of(found.tuning, method), LINES):
         panel.plot(own["lr"], own[outcome], color=color, linestyle=style, marker=marker, markersize=4)
@@ -92,8 +94,11 @@ def reading_of(found: SystemRates) -> str:
 
 def interactive(found: SystemRates) -> go.Figure:
     """Every system in one drawing; the legend chooses, and the pointer tells both outcomes."""
-    fig, outcome = go.Figure(), outcome_of(found)
+    fig, outcome, shown = go.Figure(), outcome_of(found), Counter[str]()
     for method in dict.fromkeys(found.tuning["method"]):
+        system = found.system_of(method)
+        symbol = SYMBOLS[shown[system] % len(SYMBOLS)]
+        shown[system] += 1
         for place, (value, own) in enumerate(curves_of(found.tuning, method)):
             fig.add_scatter(
                 x=own["lr"],
@@ -103,7 +108,8 @@ def interactive(found: SystemRates) -> go.Figure:
                 legendgroup=method,
                 showlegend=place == 0,
                 mode="lines+markers",
-                line={"color": method_color(method), "dash": DASHES[place % len(DASHES)]},
+                marker={"symbol": symbol},
+                line={"color": method_color(system), "dash": DASHES[place % len(DASHES)]},
                 hovertemplate=f"{method}, router x {value:g}<br>lr %{{x}}<br>"
                 "accuracy %{customdata[0]:.3f}<br>loss %{customdata[1]:.3f}<extra></extra>",
             )
@@ -113,7 +119,7 @@ def interactive(found: SystemRates) -> go.Figure:
         y=best[outcome],
         name="chosen",
         mode="markers",
-        marker={"symbol": "circle-open", "size": 14, "color": [method_color(name) for name in best["method"]]},
+        marker={"symbol": "circle-open", "size": 14, "color": best["method"].map(found.system_of).map(method_color)},
         hoverinfo="skip",
     )
     fig.update_xaxes(type="log", title_text=RATE)

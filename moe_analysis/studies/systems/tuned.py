@@ -63,6 +63,10 @@ class SystemRates(Result):
     def tables(self) -> dict[str, pd.DataFrame]:
         return {"chosen": self.chosen, "tuning": self.tuning}
 
+    def system_of(self, method: str) -> str:
+        """The system whose color a label has."""
+        return method
+
 
 @dataclass(frozen=True, eq=False)
 class BudgetRates(SystemRates):
@@ -71,6 +75,18 @@ class BudgetRates(SystemRates):
     item = "smore_fig4_pretrained_rates"
     title = "Beyond S'MoRE Fig. 4: the grid of learning rates at every size"
     question = "Does any system look worse at any size only because its learning rate was not right?"
+    how_to_explore = (
+        "All sizes of all systems in one drawing: the mean accuracy or loss, whichever the choice is by, on rows held out of "
+        "train by the learning rate; a color for each system, a mark for each of its sizes, a dash for each rate of the "
+        "router. A ring is the choice that the final runs were trained with. The grid is the same for all; the legend chooses."
+    )
+
+    def system_of(self, method: str) -> str:
+        """
+        >>> BudgetRates.system_of(None, "S'MoRE, L = 3, 6.7 M")
+        "S'MoRE"
+        """
+        return method.partition(",")[0]
 
 
 class Tuned:
