@@ -36,7 +36,7 @@ def arranged(fig: go.Figure, note: str = "", **layout: Any) -> go.Figure:
     fig.update_layout(template=template("light"), title={"x": 0, "xref": "paper", "xanchor": "left"})
     fig.update_xaxes(automargin="height+right")  # the last of several slanted names may overhang
     fig.update_yaxes(automargin="width")
-    write_powers(fig)
+    write_numbers(fig)
     for trace in fig.select_traces(selector=labeled):
         trace.textfont.color = [text_on(color) for color in trace.marker.color]
     top = PANEL_TITLE
@@ -52,20 +52,28 @@ def arranged(fig: go.Figure, note: str = "", **layout: Any) -> go.Figure:
     return fig
 
 
-def write_powers(fig: go.Figure) -> None:
-    """On logarithmic axes of small values, such as learning rates: 10⁻⁴ and not plotly's 100µ.
+def write_numbers(fig: go.Figure) -> None:
+    """Axes without plotly's prefixes of small values: not 100µ, but 10⁻⁴ on a logarithmic axis and 0.0001 on another.
 
-    Small are values that are all at most 1, and those that begin below 1e-3, where plotly's prefixes begin.
+    Logarithmic axes are meant whose values are all at most 1, such as learning rates, or begin below 1e-3, where the
+    prefixes begin; others whose values are below 1000. Thousands and millions keep theirs.
     """
     for letter in "xy":
         flat = [trace for trace in fig.data if f"{letter}axis" in trace and trace[letter] is not None]  # no scenes
-        for axis in getattr(fig, f"select_{letter}axes")(selector={"type": "log"}):
+        for axis in getattr(fig, f"select_{letter}axes")():
             name = axis.plotly_name.replace("axis", "")
             own = [trace[letter] for trace in flat if (trace[f"{letter}axis"] or letter) == name]
-            values = np.concatenate([np.empty(0), *(np.asarray(one, float) for one in own)])
-            values = values[np.isfinite(values) & (values > 0)]  # others have no place on such an axis
-            if axis.exponentformat is None and values.size and (values.max() <= 1 or values.min() < 1e-3):
+            try:
+                values = np.abs(np.concatenate([np.empty(0), *(np.asarray(one, float) for one in own)]))
+            except (TypeError, ValueError):  # names or dates
+                continue
+            values = values[np.isfinite(values) & (values > 0)]
+            if axis.exponentformat is not None or not values.size:
+                continue
+            if axis.type == "log" and (values.max() <= 1 or values.min() < 1e-3):
                 axis.exponentformat = "power"
+            elif axis.type != "log" and values.max() < 1e3:
+                axis.exponentformat = "none"
 
 
 def labeled(trace: Any) -> bool:

@@ -136,7 +136,16 @@ def test_rates_are_written_as_powers_of_ten_and_sizes_as_thousands():
     fig.update_yaxes(type="log", row=1, col=2)
     layout = arranged(fig).layout
     assert layout.xaxis.exponentformat == layout.yaxis2.exponentformat == layout.xaxis3.exponentformat == "power"
-    assert layout.xaxis2.exponentformat is layout.yaxis.exponentformat is None
+    assert layout.xaxis2.exponentformat is None
+
+
+def test_small_differences_are_written_out_beside_names_and_large_numbers():
+    fig = make_subplots(1, 2)
+    fig.add_scatter(x=("one layer", "two layers"), y=(0, -8e-4), row=1, col=1)
+    fig.add_scatter(x=(1, 2), y=(1, 4e6), row=1, col=2)
+    layout = arranged(fig).layout
+    assert layout.yaxis.exponentformat == layout.xaxis2.exponentformat == "none"
+    assert layout.xaxis.exponentformat is layout.yaxis2.exponentformat is None
 
 
 def test_powers_are_found_beside_gaps_in_a_line_an_empty_trace_and_a_scene():
