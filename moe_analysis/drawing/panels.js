@@ -158,13 +158,13 @@ async function settle() {
 }
 function unfold() { // bars of colors and names as this width has them, before the figure is drawn anew
   for (const trace of data.filter(({type}) => type === "heatmap")) {
-    const own = scales.get(trace) ?? structuredClone(trace.colorbar ?? {});
-    scales.set(trace, own);
-    trace.colorbar = {...own, ...(narrow.matches && !plot.style.minWidth ? {orientation: "h", ypad: 4, title: {...own.title, side: "bottom"}} : {})};
+    const bar = scales.get(trace) ?? structuredClone(trace.colorbar ?? {});
+    scales.set(trace, bar);
+    trace.colorbar = {...bar, ...(narrow.matches && !plot.style.minWidth ? {orientation: "h", ypad: 4, title: {...bar.title, side: "bottom"}} : {})};
   }
-  for (const [name, own] of halved) {
+  for (const [name, ticks] of halved) {
     for (const key of NAMES) delete layout[name][key];
-    Object.assign(layout[name], own);
+    Object.assign(layout[name], ticks);
   }
   halved.clear();
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,8 @@ def measure_table(
     Raises:
         ValueError: for a table without configurations, because its sizes are unknown.
     """
-    return BudgetCurves(**of_four(of_table(stored_scores(table, measure, choose_by))))
+    found = stored_scores(table, measure, choose_by)
+    return BudgetCurves(**counting(found, of_four(of_table(found)), FOUR))
 
 
 @asked(tokens=2)
@@ -286,9 +287,14 @@ def of_table(found: Stored) -> dict[str, Any]:
         "tasks": task_table(frame, found.levels, held_out=held_out),
         "costs": costs.assign(budget=sizes["budget"].to_numpy(), method=sizes["method"].to_numpy()),
         "untrained": untrained.to_dict(),
-        "sample": found.sample,
         "stored": found.name,
     }
+
+
+def counting(found: Stored, fields: dict[str, Any], methods: Collection[str]) -> dict[str, Any]:
+    """The fields from a campaign's table, with a `sample` that counts the runs of these methods alone."""
+    scores = fields["scores"]
+    return {**fields, "sample": found.sample_for(set(scores.loc[scores["method"].isin(methods), "label"]))}
 
 
 def at_budgets(runs: Mapping[int, Sequence[Any]], outside: str | None, workers: int | None) -> dict[str, Any]:

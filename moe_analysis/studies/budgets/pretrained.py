@@ -11,7 +11,7 @@ import pandas as pd
 from ..asked import asked
 from ..systems.stored import stored_scores
 from ..systems.tuned import BudgetRates, Tuned
-from .measure import AT, LAYERS, BudgetCurves, MoreLayers, of_four, of_layers, of_table
+from .measure import AT, FOUR, LAYERS, BudgetCurves, MoreLayers, counting, of_four, of_layers, of_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,8 @@ def measure_pretrained(
     found = stored_scores(table, measure, choose_by)
     tuning = found.tuning.sort_values("method", key=lambda labels: labels.map(budget_of), kind="stable")
     tuning = tuning.assign(method=tuning["method"].map(size_named))
-    return PretrainedBudgets(**of_four(of_table(found)), tuning=tuning, choose_by=found.choose_by)
+    fields = counting(found, of_four(of_table(found)), FOUR)
+    return PretrainedBudgets(**fields, tuning=tuning, choose_by=found.choose_by)
 
 
 @asked()
@@ -74,7 +75,8 @@ def measure_pretrained_layers(
     Raises:
         ValueError: for a table whose final runs have no two numbers of layers at one budget.
     """
-    return PretrainedLayers(**of_layers(of_table(stored_scores(table, measure, choose_by)), LAYERS))
+    found = stored_scores(table, measure, choose_by)
+    return PretrainedLayers(**counting(found, of_layers(of_table(found), LAYERS), LAYERS))
 
 
 def size_named(label: Any) -> str:

@@ -98,4 +98,4 @@ def with_choices_outside(found: Stored) -> Stored:
         for name, frame in (("scores", found.scores), ("levels", levels))
     }
     told = f"{counted(len(dropped), 'task')} outside without choices left out"
-    return replace(found, sample=f"{found.sample}; {told}", **kept)
+    return replace(found, left_out=(*found.left_out, told), **kept)

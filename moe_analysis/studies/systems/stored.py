@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +49,43 @@ class Stored:
         held_out: of every system's best configuration on rows held out of train; None where nothing was tuned.
         levels: chance, majority and guess of every task; untrained is that of the table's base model, NaN where it
             holds none that was scored on the same rows.
-        adapters: method -> PEFT configuration; empty where the table does not hold configurations.
-        backbone: its name; empty where unknown.
+        configs: method -> configuration of its final runs, the adapter as an object; empty where the table does not hold
+            configurations.
         name: of the table.
-        sample: what was measured, in words, and which final runs were left out.
         suite: that the systems were trained on.
         choose_by: what the tuning's choices are by.
+        left_out: final runs and tasks that the scores lack, in words.
     """
 
     scores: pd.DataFrame
     tuning: pd.DataFrame
     held_out: pd.DataFrame | None
     levels: pd.DataFrame
-    adapters: dict[str, Any]
-    backbone: str
+    configs: dict[str, dict[str, Any]]
     name: str
-    sample: str
     suite: str
     choose_by: str
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def adapters(self) -> dict[str, Any]:
+        """Method -> PEFT configuration."""
+        return {method: config["adapter"] for method, config in self.configs.items()}
+
+    @property
+    def backbone(self) -> str:
+        """Its name; empty where unknown."""
+        return next((str(config["backbone"]) for config in self.configs.values()), "")
+
+    @property
+    def sample(self) -> str:
+        """What was measured, in words, and what was left out."""
+        return "; ".join([sample_of(self.scores, self.configs, self.suite), *self.left_out])
+
+    def sample_for(self, methods: Collection[str]) -> str:
+        """`sample` of a figure that shows only these methods."""
+        configs = {method: config for method, config in self.configs.items() if method in methods}
+        return replace(self, scores=self.scores[self.scores["method"].isin(methods)], configs=configs).sample
 
 
 def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str | None = None) -> Stored:
@@ -110,12 +130,11 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
         tuning=tuning,
         held_out=tune if len(tune) else None,
         levels=levels_of(final, base),
-        adapters={method: config["adapter"] for method, config in configs.items()},
-        backbone=next((str(config["backbone"]) for config in configs.values()), ""),
+        configs=configs,
         name=name,
-        sample="; ".join([sample_of(final, configs, suite), *told]),
         suite=suite,
         choose_by=choose_by,
+        left_out=tuple(told),
     )
 
 
@@ -226,15 +245,15 @@ def levels_of(final: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     ]
 
 
-def sample_of(final: pd.DataFrame, configs: dict[str, dict[str, Any]], suite: str) -> str:
+def sample_of(scores: pd.DataFrame, configs: dict[str, dict[str, Any]], suite: str) -> str:
     """ "72 runs of 8 seeds, 1000 steps each, backbone compact, suite embedded, prompt form options"; what is unknown is
     left out."""
-    runs, seeds = final["run"].nunique(), final.groupby("method")["seed"].nunique()
+    seeds = scores.groupby("method")["seed"].nunique()
     steps, backbones = (
         list(dict.fromkeys(str(config[name]) for config in configs.values() if name in config))
         for name in ("steps", "backbone")
     )
-    parts = [f"{runs} runs of {counted(seeds, 'seed')}"]
+    parts = [f"{counted(int(seeds.sum()), 'run')} of {counted(seeds, 'seed')}"]
     parts += [f"{', '.join(steps)} steps each"] * bool(steps)
     parts += [f"backbone {', '.join(Path(one).name for one in backbones)}"] * bool(backbones)
     parts.append(f"suite {Path(suite).name}")

@@ -71,6 +71,14 @@ def test_more_layers_are_compared_at_their_budget():
     assert found.plot()
 
 
+def test_a_figure_counts_the_runs_that_it_shows():
+    stored = table({"LoRA": 0.4, "S'MoRE, L = 1": 0.5, "S'MoRE": 0.9})
+    larger = [row(f"S'MoRE{AT}80000", seed, 0.9) for seed in range(3)]  # a budget with one number of layers
+    stored = pd.concat([stored, pd.DataFrame(larger)], ignore_index=True)
+    assert measure_pretrained_layers(stored).origin.startswith("12 runs of 3 seeds")
+    assert measure_pretrained(stored).origin.startswith("15 runs of 3 seeds")
+
+
 def test_the_campaign_has_a_size_of_every_system_and_every_number_of_layers_within_a_tenth():
     systems = yaml.safe_load((shipped("campaigns") / "smollm2_budgets.yaml").read_text("utf-8"))["systems"]
     shell = meta_backbone("smollm2-135m")
