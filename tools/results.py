@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_analysis.cards.whose import WHOSE, whose
+from moe_analysis.evidence.verdict import NOT_TESTABLE
 from moe_analysis.papers import BEYOND, GR, SMORE, TREX, Item
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,7 +87,8 @@ def section(item: Item, record: dict[str, Any]) -> str:
 def made_with(record: dict[str, Any]) -> tuple[str, str, str]:
     """Seeds, steps and preset of a record; a dash where it has none, as an exact one."""
     origin = record.get("caption", {}).get("origin", "")
-    seeds = str(len(record["seeds"])) if record["seeds"] else next(iter(re.findall(r"(\d+) seeds?\b", origin)), NOTHING)
+    told = re.findall(r"((?:\d+ to )?\d+) seeds?\b", origin)  # of tuning runs first, where there are any
+    seeds = str(len(record["seeds"])) if record["seeds"] else (told or [NOTHING])[-1]
     steps = "; ".join(re.findall(r"(\d+)(?: training)? steps", origin)) or NOTHING
     return seeds, steps, record["preset"].get("preset", NOTHING)
 
@@ -104,13 +106,27 @@ def rows_of(claim: dict[str, Any], made: tuple[str, str, str], depth: int = 0) -
         claim["measured"] if exact or effect is None else f"{effect:+.3g}",
         f"{100 * claim['confidence']:.3g} % [{low:+.3g}, {high:+.3g}]" if low is not None else "",
         kind_of(over) if over else "its parts" if parts else "exact" if exact else NOTHING,
-        next(iter(re.findall(r"(\d+) seeds", over)), seeds),
+        seeds_of(claim, seeds),
         steps,
         preset,
         f"**{claim['verdict']}**" + (f": {claim['note']}" if claim.get("note") else ""),
     )
     row = "| " + " | ".join(str(text).replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
     return [row, *(line for part in parts for line in rows_of(part, made, depth + 1))]
+
+
+def seeds_of(claim: dict[str, Any], whole: str) -> str:
+    """Seeds of the interval, or of those of the parts; `whole`, of the figure, if there is no interval to have.
+
+    >>> seeds_of({"verdict": "in part", "spread": "", "parts": [{"verdict": "undecided", "spread": "[0, 1] over 3 seeds"}]}, "9")
+    '3'
+    """
+    if claim["verdict"] == NOT_TESTABLE:
+        return NOTHING
+    if parts := claim.get("parts"):
+        found = dict.fromkeys(seeds_of(part, whole) for part in parts)
+        return ", ".join(one for one in found if one != NOTHING) or NOTHING
+    return next(iter(re.findall(r"(\d+) seeds?\b", claim["spread"].rpartition(" over ")[2])), whole)
 
 
 def kind_of(over: str) -> str:

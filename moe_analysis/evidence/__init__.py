@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..cards.in_words import counted
-from .claim import Claim, claims_frame, described, judged, whole_of
+from .claim import Claim, claims_frame, described, family_of, judged, whole_of
 from .effect import Effect
 from .verdict import Judgement, in_parts, judge, judge_family, verdict_rates
 
@@ -14,6 +14,7 @@ __all__ = [
     "claims_frame",
     "counted",
     "described",
+    "family_of",
     "in_parts",
     "judge",
     "judge_family",

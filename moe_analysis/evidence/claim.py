@@ -295,6 +295,32 @@ def _judged_together(members: Sequence[Claim], effects: Mapping[str, Effect | st
     }
 
 
+def family_of(
+    name: str, source: str, statement: str, claims: Sequence[Claim], effects: Mapping[str, Effect | str]
+) -> Claim:
+    """The claim that these comparisons make together: judged as one family, and then its parts.
+
+    Args:
+        name: as in `Claim`; also of the family.
+        source: as in `Claim`.
+        statement: as in `Claim`.
+        claims: as of `judged`.
+        effects: as of `judged`.
+
+    Raises:
+        ValueError: as `judged`.
+
+    Example:
+        >>> pair = [Claim(f"toy_{one}", "a table", f"A is ahead of {one}", compares=f"A - {one}", smallest=0.01)
+        ...         for one in "BC"]
+        >>> ahead = family_of("toy", "a table", "A is ahead of both", pair,
+        ...                   {"toy_B": Effect([0.03, 0.02, 0.04]), "toy_C": Effect([0.03, 0.031, 0.032])})
+        >>> ahead.verdict, [round(part.confidence, 3) for part in ahead.parts]
+        ('reproduced', [0.95, 0.975])
+    """
+    return whole_of(name, source, statement, judged([replace(claim, family=name) for claim in claims], effects))
+
+
 def claims_frame(claims: Iterable[Claim]) -> pd.DataFrame:
     """One row per claim, followed by its parts: the declaration, the effect with its interval, the verdict.
 
@@ -308,7 +334,9 @@ def claims_frame(claims: Iterable[Claim]) -> pd.DataFrame:
         0    0.03  0.005  reproduced
     """
     frame = pd.DataFrame([[getattr(claim, name) for name in FRAMED] for claim in _flat(claims)], columns=list(FRAMED))
-    return frame.rename(columns={"name": "claim", "measured": "effect"})
+    numbers = frame.astype(dict.fromkeys(("paper_effect", "smallest", "low", "high"), float))
+    numbers["measured"] = numbers["measured"].where(numbers["measured"].notna(), NAN).infer_objects()
+    return numbers.rename(columns={"name": "claim", "measured": "effect"})
 
 
 def _flat(claims: Iterable[Claim]) -> Iterator[Claim]:

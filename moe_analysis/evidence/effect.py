@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from .bootstrap import paired_bootstrap
 
 POWER = 0.8
 MOST_SEEDS = 10_000
-
+DRAWS = 20_000  # simulated repetitions of a design over tasks and seeds
+ANGLES = np.linspace(0, np.pi / 2, 17)
 
 ON_ONE = "seeds on one data set"  # a unit
 
@@ -85,7 +87,7 @@ class Effect:
         """(low, high) of the mean effect."""
         self.check()
         if self.tasks is None:
-            reach = quantile((1 + confidence) / 2, self.seeds - 1) * self.error(self.seeds)
+            reach = quantile((1 + confidence) / 2, self.seeds - 1) * self.errors(self.seeds)[-1]
             return self.value - reach, self.value + reach
         found = paired_bootstrap(self.values, np.zeros_like(self.values), confidence=confidence)
         return found.low, found.high
@@ -97,26 +99,32 @@ class Effect:
             return paired_bootstrap(self.values, np.zeros_like(self.values)).p
         from scipy.stats import t
 
-        error = self.error(self.seeds)
+        error = self.errors(self.seeds)[-1]
         return float(2 * t.sf(abs(self.value) / error, self.seeds - 1)) if error > 0 else float(self.value == 0)
 
-    def error(self, seeds: int) -> float:
-        """Standard error of the mean effect with this many seeds and the measured tasks."""
-        between_seeds = self.values if self.tasks is None else self.values.mean(axis=0)
-        between_tasks = 0.0 if self.tasks is None else self.values.mean(axis=1).var(ddof=1) / self.values.shape[0]
-        return float(np.sqrt(between_tasks + between_seeds.var(ddof=1) / seeds))
+    def errors(self, seeds: int) -> tuple[float, ...]:
+        """Standard errors of the mean effect with this many seeds: that of the measured tasks if they are a sample, and
+        that of the seeds."""
+        if self.tasks is None:
+            return (float(self.values.std(ddof=1) / np.sqrt(seeds)),)
+        by_task, by_seed = self.values.mean(axis=1), self.values.mean(axis=0)
+        return float(by_task.std(ddof=1) / np.sqrt(self.tasks)), float(by_seed.std(ddof=1) / np.sqrt(seeds))
 
     def visible(self, confidence: float = 0.95, seeds: int | None = None) -> float:
         """The smallest true effect whose interval lies above zero in 80 of 100 repetitions of the design.
 
-        The spread is assumed to be the measured one.
+        The spreads are assumed to be the measured ones. Over tasks and seeds, each has its own degrees of freedom, as in
+        the interval.
 
         Args:
+            confidence: of the interval.
             seeds: of the design; None is the measured number.
         """
         self.check()
         seeds = self.seeds if seeds is None else seeds
-        return shift(confidence, seeds - 1) * self.error(seeds)
+        if self.tasks is None:
+            return shift(confidence, seeds - 1) * self.errors(seeds)[-1]
+        return crossed_shift(confidence, (self.tasks - 1, seeds - 1), self.errors(seeds))
 
     def seeds_for(self, size: float, confidence: float = 0.95) -> int | None:
         """The fewest seeds with which an effect of this size is `visible`; None if no number of seeds is enough.
@@ -150,6 +158,39 @@ def shift(confidence: float, degrees: int) -> float:
 
     bound = quantile((1 + confidence) / 2, degrees)
     return float(brentq(lambda center: nct.sf(bound, degrees, center) - POWER, 0.0, 4 * bound + 4))
+
+
+def crossed_shift(confidence: float, degrees: tuple[int, int], errors: tuple[float, ...]) -> float:
+    """How far a true mean must lie above zero for its interval over two factors to do so in 80 of 100 draws.
+
+    Args:
+        confidence: of the interval.
+        degrees: of freedom of each factor's standard error.
+        errors: the true standard errors.
+    """
+    deviations, estimates = ((np.array(errors)[:, None] * drawn) for drawn in repetitions(*degrees))  # (2, draws)
+    shares = np.arctan2(estimates[1], estimates[0])
+    reaches = np.hypot(*estimates) * np.interp(shares, ANGLES, unit_reaches(confidence, *degrees))
+    return float(np.quantile(reaches - deviations.sum(0), POWER))
+
+
+@lru_cache(maxsize=64)
+def repetitions(*degrees: int) -> tuple[np.ndarray, np.ndarray]:
+    """(factors, draws) deviations of means, and the estimates of their standard errors, which are truly 1."""
+    generator = np.random.default_rng(degrees)
+    deviations = generator.standard_normal((len(degrees), DRAWS))
+    return deviations, np.sqrt([generator.chisquare(free, DRAWS) / free for free in degrees])
+
+
+@lru_cache(maxsize=64)
+def unit_reaches(confidence: float, *degrees: int) -> np.ndarray:
+    """Half the width of the interval for each of `ANGLES`: estimated standard errors of cos and sin of it.
+
+    The interval is the middle part of the sum of two t variables, which `paired_bootstrap` draws from the data.
+    """
+    generator = np.random.default_rng(degrees)
+    first, second = (generator.standard_t(free, DRAWS) for free in degrees)
+    return np.array([np.quantile(abs(np.cos(one) * first + np.sin(one) * second), confidence) for one in ANGLES])
 
 
 def over_tasks(gaps: np.ndarray, alone: bool) -> Effect:

@@ -266,3 +266,27 @@ def smore_collapse_to_one_layer(seed: int = 0) -> Claim:
         "three, W_proj random)",
         gaps,
     )
+
+
+@claim_check
+def smore_trees_as_trained(seed: int = 0) -> Claim:
+    """Training computes all trees at once, in `adapters.tree_pass`; the other statements are about trees node by node."""
+    import torch
+
+    from ..adapters import Smore, SmoreConfig
+    from .smore_families import randomized
+
+    x, gaps = inputs(seed, TOKENS, IN_FEATURES), []
+    for (s, f), activation in zip([paper_sizes(2), paper_sizes(3), ([3, 6], [2, 3])], ("tanh", "relu", "tanh")):
+        config = SmoreConfig(num_experts=s, fanout=f, r=2, key_dim=4, down_dim=4, activation=activation)
+        layer = randomized(Smore(IN_FEATURES, 7, config), seed)
+        assert layer.usual, "a configuration whose trees are computed at once"
+        with torch.no_grad():
+            gaps.append(relative_gap(layer(x)[0], planned_update(layer, x, layer.route(layer.down(x)))))
+    return closeness(
+        "smore_trees_as_trained",
+        "our control of S'MoRE's trees",
+        "a training step's trees, computed at once, are those that the router chooses and the layers mix node by node "
+        f"(largest relative difference, {len(gaps)} structures, {TOKENS} tokens)",
+        gaps,
+    )

@@ -101,6 +101,12 @@ def test_parts_that_differ_give_in_part_and_stay_with_the_claim() -> None:
         declared("whole").with_parts([*parts, declared("three")])
 
 
+def test_numbers_of_a_frame_are_numbers_though_nothing_was_measured() -> None:
+    ahead = Claim("toy", "a table", "A is ahead", compares="A - B", smallest=0.01)
+    frame = claims_frame([ahead.untestable("one seed"), ahead.with_effect(Effect([0.1, 0.2]))])
+    assert {str(frame[name].dtype) for name in ("paper_effect", "smallest", "effect", "low", "high")} == {"float64"}
+
+
 def test_a_claim_of_parts_alone_is_exact_where_they_are_and_else_counts_what_they_compare() -> None:
     theorem = Claim("one", "arithmetic", "1 = 1", 1, 1, 0.0, True)
     exact = whole_of("both", "arithmetic", "all hold", [theorem, theorem])

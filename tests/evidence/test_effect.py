@@ -39,6 +39,30 @@ def test_an_effect_of_the_visible_size_is_seen_in_80_of_100_designs(seeds: int) 
     assert np.mean(np.array(lows) > 0) == pytest.approx(0.8, abs=0.025)
 
 
+@pytest.mark.parametrize(
+    ("tasks", "seeds", "by_task", "by_seed"), [(27, 3, 1.0, 0.1), (7, 3, 0.1, 1.0), (8, 8, 1.0, 1.0)]
+)
+@pytest.mark.parametrize("confidence", [0.95, 0.983])
+def test_over_tasks_and_seeds_the_visible_size_is_seen_in_80_of_100_designs_too(
+    tasks: int, seeds: int, by_task: float, by_seed: float, confidence: float
+) -> None:
+    """Whichever of the two varies more; noise beside them is small, as it counts in both standard errors."""
+    rng = np.random.default_rng(seeds)
+    designs = [
+        rng.normal(0, by_task, (tasks, 1)) + rng.normal(0, by_seed, (1, seeds)) + rng.normal(0, 0.1, (tasks, seeds))
+        for _ in range(400)
+    ]
+    spreads = [centered(np.arange(count)) * spread for count, spread in ((tasks, by_task), (seeds, by_seed))]
+    known = Effect(spreads[0][:, None] + spreads[1])  # both spreads as they truly are
+    lows = np.array([Effect(gaps).interval(confidence)[0] for gaps in designs])
+    assert np.mean(lows + known.visible(confidence) > 0) == pytest.approx(0.8, abs=0.06)
+
+
+def centered(values: np.ndarray) -> np.ndarray:
+    """With mean 0 and a spread of exactly 1."""
+    return (values - values.mean()) / values.std(ddof=1)
+
+
 @given(
     st.lists(st.floats(-1, 1), min_size=3, max_size=6).filter(lambda values: np.std(values) > 1e-3),
     st.floats(0.01, 1.0),

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from moe_analysis.adapters import MoeLora, MoeLoraConfig, Momor, MomorConfig, Smore
+from moe_analysis.adapters import MoeLora, MoeLoraConfig, Momor, MomorConfig, Smore, tree_pass
 from moe_analysis.theory import smore, smore_codes, smore_families, smore_relatives, verify
 from moe_analysis.theory import tree_enumeration as walk
 from tests.theory.random_smore import FEW, SEEDS, small
@@ -99,6 +99,17 @@ def test_relatives_with_other_up_factors_are_found_wrong(monkeypatch):
     monkeypatch.setattr(smore_relatives, "as_smore", swapped)
     table = verify("smore_prop*")
     assert len(table) == 3 and not table["holds"].any()
+
+
+def test_trees_of_a_training_step_that_take_another_expert_are_found_wrong(monkeypatch):
+    assert smore_relatives.smore_trees_as_trained().holds
+
+    def rolled(*given):
+        output, *others = tree_pass.grown(*given)
+        return output.roll(1, 0), *others
+
+    monkeypatch.setattr("moe_analysis.adapters.smore.grown", rolled)
+    assert not smore_relatives.smore_trees_as_trained().holds
 
 
 def test_a_held_order_wise_mixture_sums_its_active_experts():

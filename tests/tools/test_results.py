@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from moe_analysis.evidence import Claim, Effect, described
+from moe_analysis.evidence import Claim, Effect, described, whole_of
 from tools.results import COLUMNS, counted, made_with, page, rows_of
 
 RECORD = {"seeds": [0, 1, 2], "preset": {"preset": "long"}, "caption": {"origin": "9 runs of 3 seeds, 300 steps each"}}
@@ -30,6 +32,18 @@ def test_a_claim_with_parts_refers_to_them_and_says_nothing_of_its_own() -> None
     head, part = (cells(row) for row in rows_of(described(whole), made_with(RECORD)))
     assert (head["compared"], head["kind"]) == ("its parts", "its parts")
     assert part["compared"] == "expected 2" and part["claim"].startswith("↳ ")
+
+
+def test_seeds_are_those_of_the_interval_and_of_the_parts() -> None:
+    tuned = {
+        "seeds": [],
+        "preset": {},
+        "caption": {"origin": "48 tuning runs of 1 seed; 24 final runs of 1 to 3 seeds"},
+    }
+    lost = replace(AHEAD, name="toy_lost").untestable("one seed has no spread")
+    whole = whole_of("toy", "a table", "A is ahead", [FOUND, lost])
+    found = [cells(row)["seeds"] for row in rows_of(described(whole), made_with(tuned))]
+    assert found == ["3", "3", "–"] and made_with(tuned)[0] == "1 to 3"
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,9 @@ class Confound(Result):
 
     @cached_property
     def shifts(self) -> pd.DataFrame:
-        """The factor on the plain learning rate that comes closest to the rescaled losses, seed by seed."""
-        return lr_shift(self.bench)
+        """The factor on the plain learning rate that comes closest to the rescaled losses, by seed that is compared."""
+        compared = {seed for case in self.cases for seed in case.plain["seed"]}
+        return lr_shift(self.bench[self.bench["seed"].isin(compared)])
 
     @cached_property
     def backbone(self) -> pd.DataFrame:

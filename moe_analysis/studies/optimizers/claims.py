@@ -7,12 +7,13 @@ reproduction gave numbers for accuracy and for its own synthetic bench; there, h
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import singledispatch
 
 import numpy as np
 import pandas as pd
 
-from ...evidence import Claim, Effect, whole_of
+from ...evidence import Claim, Effect, family_of, judged
 from .bench import CONDITIONS, Confound, Exponent
 from .curves import FORMS, at_best_rates, methods_of, relative_gains
 from .exponent import EQUAL, MATCHED, REPRODUCTION, TUNED, Case, loss_gains
@@ -24,6 +25,7 @@ BENCH = {k: 1 - rescaled / plain for k, (plain, rescaled) in REPRODUCTION.items(
 USUAL = 4  # active experts of the bench
 HALF_GAIN = (REPRODUCTION[USUAL][0] - REPRODUCTION[USUAL][1]) / 2  # of the reproduction, in units of its error
 MIN_RATES = 3  # with fewer, no rate is between two others
+FIGURE = "gr_fig3"
 OURS, REPRODUCED = "our hypothesis, beyond gR", "an independent reproduction of gR"
 
 
@@ -99,21 +101,19 @@ def _(found: Exponent) -> list[Claim]:
     plain, rescaled = (single[single["power"] == power].set_index("seed")["loss"] for power in (1.0, 0.5))
     gap = float((rescaled - plain).abs().max())
     same = bool(found.counts.set_index("top_k").loc[1, "identical"])
+    counts = [k for k in BENCH if k in set(found.by_k["top_k"])]
     several = [
-        decided(
-            Claim(
-                f"gr_exponent_k{k}",
-                REPRODUCED,
-                f"with {k} active experts, {RESCALED} has the lower validation error",
-                compares=f"1 - {RESCALED} / {PLAIN}, one learning rate",
-                endpoint="share of the validation error",
-                paper_effect=effect,
-            ),
-            loss_gains(*(runs_of(found.by_k, k, power) for power in (0.5, 1.0))),
+        Claim(
+            f"gr_exponent_k{k}",
+            REPRODUCED,
+            f"with {k} active experts, {RESCALED} has the lower validation error",
+            compares=f"1 - {RESCALED} / {PLAIN}, one learning rate",
+            endpoint="share of the validation error",
+            paper_effect=BENCH[k],
         )
-        for k, effect in BENCH.items()
-        if k in set(found.by_k["top_k"])
+        for k in counts
     ]
+    gains = [effect_of(loss_gains(*(runs_of(found.by_k, k, power) for power in (0.5, 1.0)))) for k in counts]
     uneven = Claim(
         "gr_exponent_uneven",
         OURS,
@@ -132,11 +132,12 @@ def _(found: Exponent) -> list[Claim]:
             gap,
             same,
         ),
-        whole_of(
+        family_of(
             "gr_exponent_several",
             REPRODUCED,
             f"with several experts, {RESCALED} has the lower validation error at the same learning rate",
             several,
+            {claim.name: gain for claim, gain in zip(several, gains)},
         ),
         decided(uneven, -found.slopes["slope"].to_numpy()),
     ]
@@ -145,42 +146,26 @@ def _(found: Exponent) -> list[Claim]:
 @claims.register
 def _(found: Confound) -> list[Claim]:
     """Whether rescaling still has an advantage at equal steps and at tuned rates, on the bench and the backbone."""
-    equal, matched, tuned = (
-        [case for case in found.cases if case.comparison.startswith(kind)] for kind in (EQUAL, MATCHED, TUNED)
-    )
     more = Claim(
         "gr_confound_more",
         OURS,
         "gate rescaling is more than a larger learning rate on the bench",
         compares=f"{PLAIN} at the learning rate that comes closest - {RESCALED}",
-        endpoint="validation error (untrained: 1)",
+        endpoint="validation error (untrained: 1); the rate is fitted to the same errors, which pulls the difference to zero",
         smallest=HALF_GAIN,
     )
     remaining = found.shifts["remaining"]
-    same_steps = (
-        [
-            whole_of(
-                "gr_confound_matched",
-                OURS,
-                "gate rescaling lowers the bench's error at equal effective steps",
-                [
-                    case_claim(f"gr_confound_matched_{number}", OURS, case)
-                    for number, case in enumerate(matched, start=1)
-                ],
-            )
-        ]
-        if matched
-        else []
-    )
+    of_bench = [
+        cases_claim(name, f"gate rescaling lowers the bench's error {words}", cases)
+        for name, words, begins in (
+            ("gr_confound_equal", "at the same learning rate", EQUAL),
+            ("gr_confound_matched", "at equal effective steps", MATCHED),
+            ("gr_confound_tuned", "if both are tuned", TUNED),
+        )
+        if (cases := [case for case in found.cases if case.comparison.startswith(begins)])
+    ]
     return [
-        whole_of(
-            "gr_confound_equal",
-            REPRODUCED,
-            "gate rescaling lowers the bench's error at the same learning rate",
-            [case_claim(f"gr_confound_equal_{number}", REPRODUCED, case) for number, case in enumerate(equal, start=1)],
-        ),
-        *same_steps,
-        *(case_claim("gr_confound_tuned", OURS, case) for case in tuned),
+        *of_bench,
         decided(more, -remaining[np.isfinite(remaining)].to_numpy()),
         *(backbone_claim(found.backbone, condition, *pair) for condition, pair in CONDITIONS.items()),
     ]
@@ -192,7 +177,8 @@ def order_claim(
     form: str,
     lacking: Callable[[str, str], str] | None = None,
 ) -> Claim:
-    """What Fig. 3 shows for one form: preconditioning and rescaling lower the training loss, each and together.
+    """What Fig. 3 shows for SGD, and we ask for AdamW: preconditioning and rescaling lower the training loss, each and
+    together; the three comparisons are one family.
 
     Args:
         outcomes: of `curves.outcomes`; of a method with several rates, the runs at the best one are compared.
@@ -200,24 +186,30 @@ def order_claim(
         form: one of `FORMS`.
         lacking: says which runs are missing for a comparison of two methods; empty if there are all.
     """
-    return whole_of(
-        f"gr_fig3_{form}",
-        "gR Fig. 3",
+    name, source = (
+        (FIGURE, "gR Fig. 3") if form == FORMS[0] else (f"own_{FIGURE}", f"beyond gR Fig. 3, which shows {FORMS[0]}")
+    )
+    pairs = [pair(outcomes, rates, better, worse, lacking, name, source) for better, worse in pairs_of(form)]
+    return family_of(
+        f"{name}_{form}",
+        source,
         f"{form}: preconditioning and gate rescaling each lower the training loss",
-        [pair_claim(outcomes, rates, better, worse, lacking) for better, worse in pairs_of(form)],
+        [claim for claim, _ in pairs],
+        {claim.name: effect for claim, effect in pairs},
     )
 
 
-def pair_claim(
+def pair(
     outcomes: pd.DataFrame,
     rates: pd.DataFrame,
     better: str,
     worse: str,
-    lacking: Callable[[str, str], str] | None = None,
-    name: str = "gr_fig3",
-    source: str = "gR Fig. 3",
-) -> Claim:
-    """That one method trains to a lower loss than another; arguments as of `order_claim`, and what the claim is called."""
+    lacking: Callable[[str, str], str] | None,
+    name: str,
+    source: str,
+) -> tuple[Claim, Effect | str]:
+    """That one method trains to a lower loss than another, and the effect or why there is none; arguments as of
+    `order_claim`, and what the claim is called."""
     claim = Claim(
         f"{name}_{better}_{worse}",
         source,
@@ -227,10 +219,10 @@ def pair_claim(
         smallest=VISIBLE,
     )
     if fault := tuning_fault(rates, better, worse) or (lacking(better, worse) if lacking else ""):
-        return claim.untestable(fault)
+        return claim, fault
     chosen = at_best_rates(outcomes[outcomes["method"].isin([better, worse])])
     losses = (chosen[chosen["method"] == method].set_index("seed")["mean_loss"] for method in (better, worse))
-    return decided(claim, relative_gains(*losses))
+    return claim, effect_of(relative_gains(*losses))
 
 
 def pairs_of(form: str) -> tuple[tuple[str, str], ...]:
@@ -273,48 +265,57 @@ def grid_of(tried: Sequence[float]) -> str:
     return f"{tried[0]:g}" if len(tried) == 1 else f"{len(tried)} rates from {tried[0]:g} to {tried[-1]:g}"
 
 
-def case_claim(name: str, source: str, case: Case) -> Claim:
-    """That the rescaled rule has the lower error in one comparison of the bench."""
-    claim = Claim(
-        name,
-        source,
-        f"gate rescaling lowers the error: {case.comparison}",
-        compares=f"1 - {RESCALED} at lr {case.rescaled_lr:.3g} / {PLAIN} at lr {case.plain_lr:.3g}",
-        endpoint="share of the validation error",
-        paper_effect=BENCH[USUAL] if source == REPRODUCED else None,
-        smallest=BENCH[USUAL] / 2,
-    )
-    return decided(claim, loss_gains(case.rescaled, case.plain))
+def cases_claim(name: str, statement: str, cases: Sequence[Case]) -> Claim:
+    """That the rescaled rule has the lower error in each of these comparisons of the bench."""
+    parts = [
+        Claim(
+            f"{name}_{number}",
+            OURS,
+            f"gate rescaling lowers the error: {case.comparison}",
+            compares=f"1 - {RESCALED} at lr {case.rescaled_lr:.3g} / {PLAIN} at lr {case.plain_lr:.3g}",
+            endpoint="share of the validation error",
+            smallest=BENCH[USUAL] / 2,
+        )
+        for number, case in enumerate(cases, start=1)
+    ]
+    effects = {part.name: effect_of(loss_gains(case.rescaled, case.plain)) for part, case in zip(parts, cases)}
+    if len(parts) == 1:
+        return judged([replace(parts[0], name=name)], {name: effects[parts[0].name]})[0]
+    return family_of(name, OURS, statement, parts, effects)
 
 
 def backbone_claim(table: pd.DataFrame, condition: str, rescaled: str, plain: str) -> Claim:
     """That rescaling lowers training and test loss on the backbone under one condition."""
     first, second = (table[table["method"] == name].set_index("seed") for name in (rescaled, plain))
     name = f"gr_confound_{condition.replace(' ', '_').replace(',', '')}"
+    measures = {"mean_loss": "training loss", "loss": "test loss"}
     parts = [
-        decided(
-            Claim(
-                f"{name}_{measure}",
-                OURS,
-                f"gate rescaling lowers the {words} {condition}",
-                compares=f"1 - ({rescaled}) / ({plain})",
-                endpoint=f"share of the {words}",
-                smallest=VISIBLE,
-            ),
-            relative_gains(first[measure], second[measure]),
+        Claim(
+            f"{name}_{measure}",
+            OURS,
+            f"gate rescaling lowers the {words} {condition}",
+            compares=f"1 - ({rescaled}) / ({plain})",
+            endpoint=f"share of the {words}",
+            smallest=VISIBLE,
         )
-        for measure, words in {"mean_loss": "training loss", "loss": "test loss"}.items()
+        for measure, words in measures.items()
     ]
-    return whole_of(name, OURS, f"gate rescaling lowers the backbone's loss {condition}", parts)
+    effects = {part.name: effect_of(relative_gains(first[one], second[one])) for part, one in zip(parts, measures)}
+    return family_of(name, OURS, f"gate rescaling lowers the backbone's loss {condition}", parts, effects)
+
+
+def effect_of(effects: np.ndarray) -> Effect | str:
+    """What was measured, one value per seed; why there is nothing if a seed diverged, whose effect is not a number."""
+    if not effects.size:
+        return "the two methods have no common seed"
+    if lost := int((~np.isfinite(effects)).sum()):
+        return f"training diverged at {lost} of {effects.size} seeds"
+    return Effect(effects)
 
 
 def decided(claim: Claim, effects: np.ndarray) -> Claim:
-    """The claim with its verdict; not testable if a seed diverged, because its effect is not a number."""
-    if not effects.size:
-        return claim.untestable("the two methods have no common seed")
-    if lost := int((~np.isfinite(effects)).sum()):
-        return claim.untestable(f"training diverged at {lost} of {effects.size} seeds")
-    return claim.with_effect(Effect(effects))
+    """The claim, judged alone."""
+    return judged([claim], {claim.name: effect_of(effects)})[0]
 
 
 def runs_of(rows: pd.DataFrame, top_k: int, power: float) -> pd.DataFrame:

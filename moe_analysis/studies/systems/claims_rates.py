@@ -11,7 +11,7 @@ def claims(found: SystemRates) -> list[Claim]:
     at_an_end = int((found.chosen["end"] != "").sum())
     return [
         Claim(
-            "systems_rates_inside",
+            f"{found.item}_inside",
             "our tuning",
             "the best learning rate of every system lies inside the grid",
             measured=at_an_end,

@@ -85,12 +85,13 @@ def test_a_whole_table_orders_the_optimizers_at_their_own_best_rates(table, gap,
     assert found.chosen.set_index("method")["lr"].to_dict() == pytest.approx(OWN)
     assert [claim.name for claim in found.judged] == [
         "gr_fig3_SGD",
-        "gr_fig3_AdamW",
+        "own_gr_fig3_AdamW",
         "own_gr_test_SGD",
         "own_gr_test_AdamW",
     ]
     for claim in found.judged:
         assert [part.verdict for part in claim.parts] == [word if claim.name.startswith("gr_fig3") else own] * 3
+        assert max(part.confidence for part in claim.parts) == pytest.approx(1 - 0.05 / 3)  # one family
     assert found.judged[0].parts[0].over == "3 seeds" and found.judged[2].parts[0].over == "3 tasks and 3 seeds"
     assert found.stored == "optimizers.parquet"
     assert found.origin.startswith(
@@ -243,11 +244,11 @@ def test_on_a_pretrained_model_rescaling_is_held_against_each_rule_and_all_again
     told = {claim.name: claim for claim in found.judged}
     assert list(told) == [
         "gr_pretrained_gRSGD_RSGD",
-        "gr_pretrained_gRAdamW_AdamW",
+        "own_gr_pretrained_gRAdamW_AdamW",
         "gr_pretrained_accuracy",
         "own_gr_pretrained_test",
     ]
-    assert [told[name].verdict for name in list(told)[:2]] == [word] * 2
+    assert [told[name].verdict for name in list(told)[:2]] == [word, own]
     assert [part.verdict for part in told["own_gr_pretrained_test"].parts] == [own] * 3
     assert all("on a pretrained model" in claim.source for claim in told.values())
     assert found.item == "gr_fig3_pretrained" and len(found.plot().axes) == 4
