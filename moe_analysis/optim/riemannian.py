@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -38,6 +38,7 @@ class Riemannian(torch.optim.Optimizer):
             takes B's from the A already updated (the authors' AdamW).
         precondition: False leaves the gradients unchanged. This gives the paper's control, the same optimizer without
             the metric.
+        own: What a subclass adds to every group. Its options are named in its signature, so an unknown one is refused.
 
     Parameters outside the pairs, such as the router's, take the plain step.
     """
@@ -48,11 +49,11 @@ class Riemannian(torch.optim.Optimizer):
         lr: float,
         router_lr: float | None = None,
         *,
-        damping: float = 1e-6,
-        update: str = "simultaneous",
-        precondition: bool = True,
-        weight_decay: float = 0.0,
-        **defaults: Any,
+        damping: float,
+        update: str,
+        precondition: bool,
+        weight_decay: float,
+        own: Mapping[str, Any],
     ) -> None:
         for name, value in (("lr", lr), ("router_lr", router_lr or 0.0), ("weight_decay", weight_decay)):
             if not value >= 0 or not math.isfinite(value):
@@ -75,7 +76,7 @@ class Riemannian(torch.optim.Optimizer):
         self.stacks: dict[Any, list[FactorPair]] = defaultdict(list)
         self._stack(factor_pairs(model))
         groups = parameter_groups(model, lr, router_lr, weight_decay)
-        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, **defaults})
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, **own})
 
     def _stack(self, pairs: Sequence[FactorPair]) -> None:
         self.pairs.extend(pairs)
@@ -193,6 +194,7 @@ class RiemannianSGD(Riemannian):
     Raises:
         ValueError: For a negative learning rate or decay, a damping that is not positive, an unknown update, and a
             model without pairs of factors.
+        TypeError: For an option that it does not have, such as torch's momentum or maximize.
 
     Example:
         >>> optimizer = RiemannianSGD(model, lr=0.02, router_lr=2e-5)
@@ -202,6 +204,28 @@ class RiemannianSGD(Riemannian):
         >>> model(**batch).loss.item() < before, optimizer.fallbacks
         (True, 0)
     """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float,
+        router_lr: float | None = None,
+        *,
+        damping: float = 1e-6,
+        update: str = "simultaneous",
+        precondition: bool = True,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            model,
+            lr,
+            router_lr,
+            damping=damping,
+            update=update,
+            precondition=precondition,
+            weight_decay=weight_decay,
+            own={},
+        )
 
     def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         if group["weight_decay"]:
@@ -217,6 +241,7 @@ class RiemannianAdamW(Riemannian):
 
     Raises:
         ValueError: For betas outside [0, 1), an eps that is not positive, and as `RiemannianSGD` for the rest.
+        TypeError: For an option that it does not have, such as torch's amsgrad or maximize.
 
     Example:
         >>> optimizer = RiemannianAdamW(model, lr=5e-4, router_lr=1e-6, damping=1e-6)
@@ -235,14 +260,26 @@ class RiemannianAdamW(Riemannian):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         correct_bias: bool = False,
-        **options: Any,
+        damping: float = 1e-6,
+        update: str = "simultaneous",
+        precondition: bool = True,
+        weight_decay: float = 0.0,
     ) -> None:
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas = {betas} must be in [0, 1)")
         if not eps > 0:
             raise ValueError(f"eps = {eps} must be positive")
         self.correct_bias = correct_bias
-        super().__init__(model, lr, router_lr, betas=betas, eps=eps, **options)
+        super().__init__(
+            model,
+            lr,
+            router_lr,
+            damping=damping,
+            update=update,
+            precondition=precondition,
+            weight_decay=weight_decay,
+            own={"betas": betas, "eps": eps},
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"correct_bias": self.correct_bias}

@@ -16,7 +16,14 @@ from torch import nn
 
 import moe_analysis as ma
 from moe_analysis.adapters import MoeLora, MoeLoraConfig, TRex, TRexConfig
-from moe_analysis.optim import FallbackWarning, RiemannianAdamW, RiemannianSGD, factor_pairs, precondition
+from moe_analysis.optim import (
+    FallbackWarning,
+    RiemannianAdamW,
+    RiemannianSGD,
+    check_options,
+    factor_pairs,
+    precondition,
+)
 
 DAMPING = 1e-6
 
@@ -238,6 +245,20 @@ def test_a_model_without_pairs_is_refused_with_its_adapters():
 def test_a_setting_that_makes_no_optimizer_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         RiemannianAdamW(layers((2, 2, 4, 4)), **options)
+
+
+@pytest.mark.parametrize("kind", [RiemannianSGD, RiemannianAdamW])
+@pytest.mark.parametrize("option", ["maximize", "momentum", "nesterov", "amsgrad", "betass", "own", "defaults"])
+def test_an_option_that_an_optimizer_does_not_have_is_refused_by_its_name(kind, option):
+    with pytest.raises(TypeError, match=f"{kind.__name__}.*unexpected keyword argument '{option}'"):
+        kind(layers((2, 2, 4, 4)), lr=0.1, **{option: True})
+
+
+def test_a_configuration_accepts_the_options_that_the_class_has():
+    check_options("riemannian_sgd", {"damping": 1e-6, "update": "sequential", "precondition": False})
+    check_options("riemannian_adamw", {"betas": (0.9, 0.99), "eps": 1e-8, "correct_bias": True, "damping": 1e-6})
+    with pytest.raises(ValueError, match="own, which riemannian_sgd .* accepts damping, precondition, update$"):
+        check_options("riemannian_sgd", {"own": {}})
 
 
 def test_no_warning_is_given_where_nothing_went_wrong():
