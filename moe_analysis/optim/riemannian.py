@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .groups import parameter_groups
-from .pairs import FactorPair, factor_pairs, stacked
+from .pairs import FactorPair, factor_pairs
 from .preconditioner import damped_inverse, gram
 
 UPDATES = ("simultaneous", "sequential")
@@ -123,9 +123,9 @@ class Riemannian(torch.optim.Optimizer):
 
         The second is empty under sequential updates, which need it later and from another A.
         """
-        grams = [gram([stacked(pair.B) for pair in stack], transposed=True)]
+        grams = [gram([pair.up(pair.B) for pair in stack], transposed=True)]
         if self.update == "simultaneous":
-            grams.append(gram([stacked(pair.A) for pair in stack], transposed=False))
+            grams.append(gram([pair.down(pair.A) for pair in stack], transposed=False))
         inverse = self._invert(stack, torch.cat(grams), "BA")
         return inverse[: len(grams[0])], inverse[len(grams[0]) :]
 
@@ -137,7 +137,7 @@ class Riemannian(torch.optim.Optimizer):
                 f"{factor} of {pair.name}, expert {expert}"
                 for factor in factors
                 for pair in stack
-                for expert in range(len(stacked(pair.A)))
+                for expert in range(len(pair.down(pair.A)))
             ]
             bad = [owner for owner, good in zip(owners, finite.tolist()) if not good]
             raise FloatingPointError(
@@ -157,24 +157,26 @@ class Riemannian(torch.optim.Optimizer):
         return inverse
 
     def _step_stack(self, stack: list[FactorPair], for_a: Tensor, for_b: Tensor, groups: dict[Tensor, Any]) -> None:
-        experts = [len(stacked(pair.A)) for pair in stack]
-        self._step_factors([pair.A for pair in stack], for_a.split(experts), groups, from_left=True)
+        experts = [len(pair.down(pair.A)) for pair in stack]
+        self._step_factors(stack, for_a.split(experts), groups, from_left=True)
         if self.update == "sequential":
-            for_b = self._invert(stack, gram([stacked(pair.A) for pair in stack], transposed=False), "A")
-        self._step_factors([pair.B for pair in stack], for_b.split(experts), groups, from_left=False)
+            for_b = self._invert(stack, gram([pair.down(pair.A) for pair in stack], transposed=False), "A")
+        self._step_factors(stack, for_b.split(experts), groups, from_left=False)
 
     def _step_factors(
-        self, factors: list[Tensor], inverses: Sequence[Tensor], groups: dict[Tensor, Any], from_left: bool
+        self, stack: list[FactorPair], inverses: Sequence[Tensor], groups: dict[Tensor, Any], from_left: bool
     ) -> None:
         """Steps of one stack's A (inverse from the left) or B; one buffer serves all, as fresh memory costs most."""
         buffer = torch.empty(0)
-        for factor, inverse in zip(factors, inverses):
+        for pair, inverse in zip(stack, inverses):
+            factor, by_expert = (pair.A, pair.down) if from_left else (pair.B, pair.up)
             if factor in groups:
-                gradient, inverse = stacked(cast(Tensor, factor.grad)), inverse.to(factor.dtype)
+                gradient, inverse = cast(Tensor, factor.grad), inverse.to(factor.dtype)
                 if buffer.shape != gradient.shape:
                     buffer = torch.empty_like(gradient)
-                torch.bmm(*((inverse, gradient) if from_left else (gradient, inverse)), out=buffer)
-                self._apply(factor, buffer.view_as(factor), groups[factor])
+                product = (inverse, by_expert(gradient)) if from_left else (by_expert(gradient), inverse)
+                torch.bmm(*product, out=by_expert(buffer))
+                self._apply(factor, buffer, groups[factor])
 
     def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         """Move one parameter along a gradient, in place."""

@@ -92,6 +92,81 @@ def test_a_single_lora_of_peft_is_a_pair():
     torch.testing.assert_close(pairs[0].B.detach(), b - 0.1 * moved_b[0])
 
 
+class ExpertWeights(nn.Module):
+    """Four experts whose weights are one parameter, (E, out, in), or (E, in, out) as in gpt-oss if transposed."""
+
+    def __init__(self, transposed: bool) -> None:
+        super().__init__()
+        self.is_transposed = transposed  # PEFT's name
+        self.w = nn.Parameter(torch.randn(4, 6, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("ti,eio->teo", x, self.w if self.is_transposed else self.w.mT)
+
+
+class Experts(nn.Module):
+    """A model with such a layer, for PEFT."""
+
+    def __init__(self, transposed: bool) -> None:
+        super().__init__()
+        self.ex = ExpertWeights(transposed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.ex(x)
+
+
+def adapted_experts(transposed: bool) -> tuple[nn.Module, nn.Module, torch.Tensor]:
+    """(model, its LoRA layer, a gradient that reaches expert 0 alone and is now in the factors, as (out, in))."""
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=2, target_parameters=["ex.w"], target_modules=[], init_lora_weights=False, lora_alpha=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT warns that no module is named
+        model = peft.get_peft_model(Experts(transposed), config).double()
+    x, weights = torch.randn(5, 6 if transposed else 8).double(), torch.randn(5, 8 if transposed else 6).double()
+    (model(x)[:, 0] * weights).sum().backward()
+    return model, model.base_model.model.ex, weights.T @ x
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("update", ["simultaneous", "sequential"])
+@pytest.mark.parametrize("kind", [RiemannianSGD, RiemannianAdamW])
+def test_an_expert_of_pefts_target_parameters_moves_by_its_own_gradient_alone(kind, update, transposed):
+    model, layer, _ = adapted_experts(transposed)
+    before = layer.get_delta_weight("default").detach()
+    kind(model, lr=1e-2, update=update).step()
+    moved = (layer.get_delta_weight("default").detach() - before).abs().amax((1, 2))
+    assert moved[0] > 1e-3 and (moved[1:] < 1e-12).all()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_experts_of_pefts_target_parameters_step_by_the_papers_formula(transposed):
+    model, layer, full = adapted_experts(transposed)
+    (pair,) = factor_pairs(model)
+    a, b = pair.down(pair.A).detach().clone(), pair.up(pair.B).detach().clone()
+    delta = layer.get_delta_weight("default").detach()
+    torch.testing.assert_close(b @ a, delta.mT if transposed else delta)
+    assert pair.shape == ((2, 6, 8) if transposed else (2, 8, 6))
+    moved_a, moved_b = by_hand(a[:1], b[:1], (b[0].T @ full)[None], (full @ a[0].T)[None])
+    RiemannianSGD(model, lr=0.1).step()
+    torch.testing.assert_close(pair.down(pair.A).detach()[0], a[0] - 0.1 * moved_a[0])
+    torch.testing.assert_close(pair.up(pair.B).detach()[0], b[0] - 0.1 * moved_b[0])
+    assert torch.equal(pair.down(pair.A)[1:], a[1:]) and torch.equal(pair.up(pair.B)[1:], b[1:])
+
+
+def test_a_factor_of_pefts_experts_that_is_not_finite_is_named_by_its_expert():
+    model, layer, _ = adapted_experts(transposed=False)
+    layer.lora_B["default"].weight.data[0, 6] = float("nan")  # rank 1 of expert 2: column 1·4 + 2
+    with pytest.raises(FloatingPointError, match="the first is B of base_model.model.ex.default, expert 2"):
+        RiemannianSGD(model, lr=0.1).step()
+
+
+def test_an_update_of_peft_that_is_no_product_of_two_factors_is_refused():
+    config = peft.LoraConfig(r=2, target_modules=["0"], kasa_config=peft.tuners.lora.config.KasaConfig())
+    model = peft.get_peft_model(nn.Sequential(nn.Linear(6, 5)), config)
+    with pytest.raises(ValueError, match=r"0.default: kasa_config puts a diagonal .* use a plain optimizer"):
+        RiemannianSGD(model, lr=0.1)
+
+
 @settings(max_examples=25, deadline=None)
 @given(experts=st.integers(1, 4), rank=st.integers(1, 4), seed=st.integers(0, 99))
 def test_the_change_of_the_product_does_not_depend_on_how_it_is_factored(experts, rank, seed):
