@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .groups import parameter_groups
 from .pairs import FactorPair, factor_pairs
-from .preconditioner import damped_inverse, gram
+from .preconditioner import damped_inverse, gram, product_type, wide
 
 UPDATES = ("simultaneous", "sequential")
 
@@ -171,12 +171,13 @@ class Riemannian(torch.optim.Optimizer):
         for pair, inverse in zip(stack, inverses):
             factor, by_expert = (pair.A, pair.down) if from_left else (pair.B, pair.up)
             if factor in groups:
-                gradient, inverse = cast(Tensor, factor.grad), inverse.to(factor.dtype)
-                if buffer.shape != gradient.shape:
+                dtype = product_type(inverse, cast(Tensor, factor.grad))
+                gradient, inverse = cast(Tensor, factor.grad).to(dtype), inverse.to(dtype)
+                if (buffer.shape, buffer.dtype) != (gradient.shape, dtype):
                     buffer = torch.empty_like(gradient)
                 product = (inverse, by_expert(gradient)) if from_left else (by_expert(gradient), inverse)
                 torch.bmm(*product, out=by_expert(buffer))
-                self._apply(factor, buffer, groups[factor])
+                self._apply(factor, buffer.to(factor.dtype), groups[factor])
 
     def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         """Move one parameter along a gradient, in place."""
@@ -298,6 +299,6 @@ class RiemannianAdamW(Riemannian):
         size = group["lr"]
         if self.correct_bias:
             size *= math.sqrt(1 - second ** state["step"]) / (1 - first ** state["step"])
-        parameter.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-size)
+        parameter.addcdiv_(mean, wide(square).sqrt().add_(group["eps"]), value=-size)
         if group["weight_decay"]:
             parameter.mul_(1 - group["lr"] * group["weight_decay"])

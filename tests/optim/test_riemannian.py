@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import warnings
+from functools import partial
 
 import peft
 import pytest
@@ -289,6 +290,48 @@ def test_factors_in_bfloat16_are_preconditioned_in_float32():
     for p, q in zip(exact.parameters(), half.parameters()):
         assert q.dtype == torch.bfloat16
         torch.testing.assert_close(q.float(), p, rtol=2e-2, atol=2e-2)
+
+
+HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+
+
+def at_the_start(dtype: torch.dtype) -> nn.ModuleList:
+    """A layer with B = 0, so the gradient of A, Bᵀ of that of BA, is zero."""
+    modules = layers((3, 2, 6, 5), dtype=dtype)
+    modules[0].B.data.zero_()
+    modules[0].A.grad.zero_()
+    return modules
+
+
+@HALF
+@pytest.mark.parametrize("update", ["simultaneous", "sequential"])
+@pytest.mark.parametrize("kind", [RiemannianSGD, partial(RiemannianAdamW, eps=1e-8)])
+def test_a_first_step_in_half_types_is_finite_and_leaves_a_alone(dtype, update, kind):
+    modules = at_the_start(dtype)
+    start = modules[0].A.detach().clone()
+    kind(modules, lr=0.01, update=update).step()
+    assert torch.equal(modules[0].A, start) and modules[0].B.isfinite().all() and modules[0].B.any()
+
+
+@HALF
+def test_a_first_step_in_half_types_is_that_of_float32_rounded(dtype):
+    half, exact = at_the_start(dtype), at_the_start(torch.float32)
+    for p, q in zip(half.parameters(), exact.parameters()):
+        q.data, q.grad = p.data.float(), p.grad.float()
+    for modules in (half, exact):
+        RiemannianSGD(modules, lr=0.01).step()
+    for p, q in zip(half.parameters(), exact.parameters()):
+        torch.testing.assert_close(p, q.to(dtype), rtol=2e-2, atol=1e-3)
+
+
+@HALF
+def test_the_direction_of_half_types_is_that_of_float32_rounded(dtype):
+    torch.manual_seed(0)
+    A, grad_A, grad_B = (torch.randn(3, *shape).to(dtype) for shape in ((2, 6), (2, 6), (5, 2)))
+    grad_A *= 1e-2  # through 1/δ = 1e6 to 1e4, which float16 can hold
+    exact = precondition(A.float(), torch.zeros(3, 5, 2), grad_A.float(), grad_B.float())
+    for direction, right in zip(precondition(A, torch.zeros(3, 5, 2, dtype=dtype), grad_A, grad_B), exact):
+        assert torch.equal(direction, right.to(dtype)) and direction.isfinite().all()
 
 
 def test_a_frozen_factor_stays_and_the_other_moves():
