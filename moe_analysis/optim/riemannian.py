@@ -100,7 +100,12 @@ class Riemannian(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One step; raises FloatingPointError, and changes nothing, when a factor is not finite."""
+        """One step.
+
+        Raises:
+            FloatingPointError: When a factor is not finite; nothing has changed then. Under sequential updates also when
+                this step itself makes an A that is not finite, as by such a gradient; some factors have moved then.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -108,9 +113,9 @@ class Riemannian(torch.optim.Optimizer):
         groups = {p: group for group in self.param_groups for p in group["params"] if p.grad is not None}
         plain = dict(groups)
         if self.precondition:
-            inverses = [self._inverses(stack) for stack in self.stacks.values()]
-            for stack, (for_a, for_b) in zip(self.stacks.values(), inverses):
-                self._step_stack(stack, for_a, for_b, groups)
+            grams = [self._grams(stack) for stack in self.stacks.values()]  # all are checked before anything changes
+            for stack, (of_b, of_a) in zip(self.stacks.values(), grams):
+                self._step_stack(stack, of_b, of_a, groups)
             for pair in self.pairs:
                 plain.pop(pair.A, None)
                 plain.pop(pair.B, None)
@@ -118,19 +123,15 @@ class Riemannian(torch.optim.Optimizer):
             self._apply(parameter, cast(Tensor, parameter.grad), group)
         return loss
 
-    def _inverses(self, stack: list[FactorPair]) -> tuple[Tensor, Tensor]:
-        """The inverses for A (from B) and for B (from A) of a stack, (ΣE, r, r) each, from one factorization.
+    def _grams(self, stack: list[FactorPair]) -> tuple[Tensor, Tensor]:
+        """The Gram matrices of a stack's B and A, (ΣE, r, r) each, all of them finite."""
+        of_b = gram([pair.up(pair.B) for pair in stack], transposed=True)
+        of_a = gram([pair.down(pair.A) for pair in stack], transposed=False)
+        self._check_finite(stack, torch.cat([of_b, of_a]), "BA")
+        return of_b, of_a
 
-        The second is empty under sequential updates, which need it later and from another A.
-        """
-        grams = [gram([pair.up(pair.B) for pair in stack], transposed=True)]
-        if self.update == "simultaneous":
-            grams.append(gram([pair.down(pair.A) for pair in stack], transposed=False))
-        inverse = self._invert(stack, torch.cat(grams), "BA")
-        return inverse[: len(grams[0])], inverse[len(grams[0]) :]
-
-    def _invert(self, stack: list[FactorPair], grams: Tensor, factors: str) -> Tensor:
-        """Damped inverses; counts those that failed and names a factor that is not finite."""
+    def _check_finite(self, stack: list[FactorPair], grams: Tensor, factors: str) -> None:
+        """Name a factor whose Gram matrix is not finite."""
         finite = grams.isfinite().flatten(1).all(1)
         if not finite.all():
             owners = [
@@ -144,6 +145,9 @@ class Riemannian(torch.optim.Optimizer):
                 f"{len(bad)} factors are not finite, the first is {bad[0]}: training has "
                 "diverged; lower lr or raise damping"
             )
+
+    def _invert(self, grams: Tensor) -> Tensor:
+        """Damped inverses; counts those that failed."""
         inverse, failed = damped_inverse(grams, self.damping)
         if count := int(failed.sum()):
             told = len(str(self.fallbacks)) if self.fallbacks else 0
@@ -153,14 +157,20 @@ class Riemannian(torch.optim.Optimizer):
                     f"{count} of {len(grams)} Gram matrices are not positive definite at damping = "
                     f"{self.damping}; their factors take a plain step ({self.fallbacks} so far)"
                 )
-                warnings.warn(message, FallbackWarning, stacklevel=4)
+                warnings.warn(message, FallbackWarning, stacklevel=3)
         return inverse
 
-    def _step_stack(self, stack: list[FactorPair], for_a: Tensor, for_b: Tensor, groups: dict[Tensor, Any]) -> None:
+    def _step_stack(self, stack: list[FactorPair], of_b: Tensor, of_a: Tensor, groups: dict[Tensor, Any]) -> None:
+        """Steps of one stack, by the Gram matrices of its B and A; one factorization gives both if neither waits."""
         experts = [len(pair.down(pair.A)) for pair in stack]
+        sequential = self.update == "sequential"
+        inverse = self._invert(of_b if sequential else torch.cat([of_b, of_a]))
+        for_a, for_b = inverse[: len(of_b)], inverse[len(of_b) :]
         self._step_factors(stack, for_a.split(experts), groups, from_left=True)
-        if self.update == "sequential":
-            for_b = self._invert(stack, gram([pair.down(pair.A) for pair in stack], transposed=False), "A")
+        if sequential:
+            of_a = gram([pair.down(pair.A) for pair in stack], transposed=False)
+            self._check_finite(stack, of_a, "A")
+            for_b = self._invert(of_a)
         self._step_factors(stack, for_b.split(experts), groups, from_left=False)
 
     def _step_factors(

@@ -240,13 +240,27 @@ def test_fallbacks_are_all_counted_and_told_at_every_tenfold():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("factor", ["A", "B"])
-def test_a_factor_that_is_not_finite_is_named_and_nothing_moves(factor, value):
-    modules = layers((3, 2, 6, 5), (2, 3, 4, 4))
+@pytest.mark.parametrize("update", ["simultaneous", "sequential"])
+@pytest.mark.parametrize("kind", [RiemannianSGD, RiemannianAdamW])
+def test_a_factor_that_is_not_finite_is_named_and_nothing_changes(kind, update, factor, value):
+    modules = layers((3, 2, 6, 5), (2, 3, 4, 4), dtype=torch.float32)
+    modules[0].B.data[1] = torch.tensor([1e3, 1e3, 1e3, 1e3, 0.0]).unsqueeze(1).expand(5, 2)  # would be a fallback
     getattr(modules[1], factor).data[1, 0, 0] = value
     before = factors(modules)
+    optimizer = kind(modules, lr=0.1, update=update)
     with pytest.raises(FloatingPointError, match=f"1 factors are not finite, the first is {factor} of 1, expert 1"):
-        RiemannianSGD(modules, lr=0.1).step()
+        optimizer.step()
+    assert optimizer.fallbacks == 0 and not optimizer.state
     assert all(torch.equal(old, new) or not old.isfinite().all() for old, new in zip(before, factors(modules)))
+
+
+def test_a_factor_that_a_sequential_step_itself_makes_infinite_is_named_before_b_follows_it():
+    modules = layers((3, 2, 6, 5))
+    modules[0].A.grad[2, 0, 0] = float("inf")
+    before = modules[0].B.detach().clone()
+    with pytest.raises(FloatingPointError, match="the first is A of 0, expert 2"):
+        RiemannianSGD(modules, lr=0.1, update="sequential").step()
+    assert torch.equal(modules[0].B, before)
 
 
 @pytest.mark.parametrize("kind", [RiemannianSGD, RiemannianAdamW])
