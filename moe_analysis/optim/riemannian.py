@@ -22,6 +22,33 @@ from .preconditioner import damped_inverse, gram, product_type, wide
 UPDATES = ("simultaneous", "sequential")
 
 
+def check_setting(name: str, value: Any) -> None:
+    """Raise ValueError for a value of damping or update that makes no optimizer."""
+    if name == "damping" and not value > 0:
+        raise ValueError(f"damping = {value} must be positive, because B = 0 at the start has a singular Gram matrix")
+    if name == "update" and value not in UPDATES:
+        raise ValueError(f"update = {value!r} is unknown; choose one of {', '.join(UPDATES)}")
+
+
+def shared(name: str) -> Any:
+    """A setting that all groups share; they keep it, as torch's optimizers do, so that a checkpoint restores it."""
+
+    def read(self: Riemannian) -> Any:
+        values = [group[name] for group in self.param_groups]
+        if any(value != values[0] for value in values):
+            raise ValueError(
+                f"{name} = {values} differs between groups; set optimizer.{name}, which is for all of them"
+            )
+        return values[0]
+
+    def write(self: Riemannian, value: Any) -> None:
+        check_setting(name, value)
+        for group in self.param_groups:
+            group[name] = value
+
+    return property(read, write)
+
+
 class FallbackWarning(UserWarning):
     """A Gram matrix could not be factorized, and its factor took a plain gradient step.
 
@@ -43,6 +70,9 @@ class Riemannian(torch.optim.Optimizer):
     Parameters outside the pairs, such as the router's, take the plain step.
     """
 
+    SHARED: tuple[str, ...] = ("damping", "update", "precondition")
+    damping, update, precondition = shared("damping"), shared("update"), shared("precondition")
+
     def __init__(
         self,
         model: nn.Module,
@@ -58,13 +88,8 @@ class Riemannian(torch.optim.Optimizer):
         for name, value in (("lr", lr), ("router_lr", router_lr or 0.0), ("weight_decay", weight_decay)):
             if not value >= 0 or not math.isfinite(value):
                 raise ValueError(f"{name} = {value} must be a number of at least 0")
-        if not damping > 0:
-            raise ValueError(
-                f"damping = {damping} must be positive, because B = 0 at the start has a singular Gram matrix"
-            )
-        if update not in UPDATES:
-            raise ValueError(f"update = {update!r} is unknown; choose one of {', '.join(UPDATES)}")
-        self.damping, self.update, self.precondition = damping, update, precondition
+        check_setting("damping", damping)
+        check_setting("update", update)
         self.fallbacks = 0  # Gram matrices that had no Cholesky factor, over all steps
         if not isinstance(model, nn.Module):
             raise ValueError(
@@ -76,7 +101,11 @@ class Riemannian(torch.optim.Optimizer):
         self.stacks: dict[Any, list[FactorPair]] = defaultdict(list)
         self._stack(factor_pairs(model))
         groups = parameter_groups(model, lr, router_lr, weight_decay)
-        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, **own})
+        settings = {"damping": damping, "update": update, "precondition": precondition}
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, **settings, **own})
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.SHARED}
 
     def _stack(self, pairs: Sequence[FactorPair]) -> None:
         self.pairs.extend(pairs)
@@ -84,7 +113,17 @@ class Riemannian(torch.optim.Optimizer):
             self.stacks[pair.shape, pair.A.dtype, pair.A.device].append(pair)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """A group more, as torch has it; the pairs of an adapter that the model got since are pairs here too."""
+        """A group more, as torch has it; the pairs of an adapter that the model got since are pairs here too.
+
+        Raises:
+            ValueError: For a value of damping, update or another setting that differs from that of the other groups.
+        """
+        for name, present in self._settings().items() if self.param_groups else ():
+            if param_group.setdefault(name, present) != present:
+                raise ValueError(
+                    f"{name} = {param_group[name]!r} of the new group is not {present!r} as in the other groups; leave it "
+                    f"out, or set optimizer.{name} for all of them"
+                )
         super().add_param_group(param_group)
         added = set(self.param_groups[-1]["params"])
         if added.isdisjoint(self.model.parameters()):
@@ -95,7 +134,7 @@ class Riemannian(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """All that a copy or a pickle needs; torch's own includes only groups and states."""
-        own = ("damping", "update", "precondition", "fallbacks", "model", "pairs", "stacks")
+        own = ("fallbacks", "model", "pairs", "stacks")
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
     @torch.no_grad()
@@ -105,11 +144,13 @@ class Riemannian(torch.optim.Optimizer):
         Raises:
             FloatingPointError: When a factor is not finite; nothing has changed then. Under sequential updates also when
                 this step itself makes an A that is not finite, as by such a gradient; some factors have moved then.
+            ValueError: When damping, update or another setting of all groups differs between them.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._settings()  # refuses groups that differ, before anything changes
         groups = {p: group for group in self.param_groups for p in group["params"] if p.grad is not None}
         plain = dict(groups)
         if self.precondition:
@@ -197,8 +238,17 @@ class Riemannian(torch.optim.Optimizer):
         return {**super().state_dict(), "fallbacks": self.fallbacks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore states, fallbacks and all settings, as torch does; those that an older checkpoint lacks stay.
+
+        Raises:
+            ValueError: For groups that do not fit, and for a damping or update that makes no optimizer.
+        """
+        groups = [{**self._settings(), **group} for group in state_dict["param_groups"]]
+        for group in groups:
+            for name in self.SHARED:
+                check_setting(name, group[name])
+        super().load_state_dict({**state_dict, "param_groups": groups})
         self.fallbacks = state_dict.get("fallbacks", 0)
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "fallbacks"})
 
 
 class RiemannianSGD(Riemannian):
@@ -264,6 +314,9 @@ class RiemannianAdamW(Riemannian):
         (4, 1)
     """
 
+    SHARED = (*Riemannian.SHARED, "correct_bias")
+    correct_bias = shared("correct_bias")
+
     def __init__(
         self,
         model: nn.Module,
@@ -282,7 +335,6 @@ class RiemannianAdamW(Riemannian):
             raise ValueError(f"betas = {betas} must be in [0, 1)")
         if not eps > 0:
             raise ValueError(f"eps = {eps} must be positive")
-        self.correct_bias = correct_bias
         super().__init__(
             model,
             lr,
@@ -291,11 +343,8 @@ class RiemannianAdamW(Riemannian):
             update=update,
             precondition=precondition,
             weight_decay=weight_decay,
-            own={"betas": betas, "eps": eps},
+            own={"betas": betas, "eps": eps, "correct_bias": correct_bias},
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"correct_bias": self.correct_bias}
 
     def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
@@ -307,7 +356,7 @@ class RiemannianAdamW(Riemannian):
         mean.lerp_(gradient, 1 - first)
         square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
         size = group["lr"]
-        if self.correct_bias:
+        if group["correct_bias"]:
             size *= math.sqrt(1 - second ** state["step"]) / (1 - first ** state["step"])
         parameter.addcdiv_(mean, wide(square).sqrt().add_(group["eps"]), value=-size)
         if group["weight_decay"]:
