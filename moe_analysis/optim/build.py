@@ -32,13 +32,7 @@ def on_processor(model: nn.Module) -> bool:
 
 def optimizer_options(name: str) -> tuple[str, ...]:
     """The options of an optimizer in addition to its learning rates and weight decay."""
-    classes = [RIEMANNIAN[name], Riemannian] if name in RIEMANNIAN else [TORCH[name]]
-    found = {
-        option
-        for one in classes
-        for option, entry in inspect.signature(one).parameters.items()
-        if entry.kind in (entry.KEYWORD_ONLY, entry.POSITIONAL_OR_KEYWORD)
-    }
+    found = set(inspect.signature({**TORCH, **RIEMANNIAN}[name]).parameters)
     return tuple(sorted(found - {"model", "params", "lr", "router_lr", "weight_decay"}))
 
 

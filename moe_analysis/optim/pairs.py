@@ -16,21 +16,40 @@ class FactorPair:
 
     Args:
         name: Where the pair lies in its model, for messages.
+        num_experts: Of the two matrices of PEFT's `target_parameters`, A (E·r, in) and B (out, r·E): A's rows lie expert
+            by expert, B's columns rank by rank. None for all other pairs.
 
     Example:
         >>> pair = FactorPair("layer", torch.zeros(4, 2, 16), torch.zeros(4, 24, 2))
         >>> pair.shape
         (2, 16, 24)
+        >>> flat = FactorPair("layer", torch.zeros(4 * 2, 16), torch.zeros(24, 2 * 4), num_experts=4)
+        >>> flat.shape, tuple(flat.up(flat.B).shape)
+        ((2, 16, 24), (4, 24, 2))
     """
 
     name: str
     A: Tensor
     B: Tensor
+    num_experts: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(r, in, out): pairs of one shape are preconditioned together, however many experts each has."""
-        return self.A.shape[-2], self.A.shape[-1], self.B.shape[-2]
+        rank, width = self.down(self.A).shape[-2:]
+        return rank, width, self.up(self.B).shape[-2]
+
+    def down(self, factor: Tensor) -> Tensor:
+        """A, or a tensor that lies as A does, as a stack (E, r, in); the memory is shared."""
+        if self.num_experts is None:
+            return stacked(factor)
+        return factor.unflatten(0, (self.num_experts, -1))
+
+    def up(self, factor: Tensor) -> Tensor:
+        """B, or a tensor that lies as B does, as a stack (E, out, r); the memory is shared."""
+        if self.num_experts is None:
+            return stacked(factor)
+        return factor.unflatten(1, (-1, self.num_experts)).permute(2, 0, 1)
 
 
 def stacked(factor: Tensor) -> Tensor:
@@ -41,10 +60,12 @@ def stacked(factor: Tensor) -> Tensor:
 def factor_pairs(model: nn.Module) -> list[FactorPair]:
     """Every trainable pair of a model, in the order of its modules: our adapters' own and those of PEFT's LoRA.
 
-    LoRA on convolutions and embeddings has no such pairs.
+    A parameter of several experts that PEFT adapts by `target_parameters` is a stack of pairs, one for each expert.
+    LoRA on convolutions and embeddings and block-diagonal LoRA have no such pairs.
 
     Raises:
-        ValueError: For factors whose shapes do not match and for a model that has none.
+        ValueError: For factors whose shapes do not match, for KaSA, whose update is no product of two factors, and for
+            a model that has none.
 
     Example:
         >>> found = factor_pairs(model)
@@ -65,7 +86,7 @@ def factor_pairs(model: nn.Module) -> list[FactorPair]:
 
 
 def _pairs_of(name: str, module: nn.Module) -> Iterator[FactorPair]:
-    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora import LoraLayer, ParamWrapper
 
     if isinstance(module, Adapter):
         for number, (A, B) in enumerate(module.factor_pairs()):
@@ -74,11 +95,18 @@ def _pairs_of(name: str, module: nn.Module) -> Iterator[FactorPair]:
         for adapter, down in module.lora_A.items():
             up = module.lora_B[adapter]
             if isinstance(down, nn.Linear) and isinstance(up, nn.Linear):
-                yield FactorPair(f"{name}.{adapter}", down.weight, up.weight)
+                experts = module.num_experts if isinstance(module, ParamWrapper) and module.num_experts > 1 else None
+                pair = FactorPair(f"{name}.{adapter}", down.weight, up.weight, experts)
+                if adapter in getattr(module, "lora_diag", ()) and (pair.A.requires_grad or pair.B.requires_grad):
+                    raise ValueError(
+                        f"{pair.name}: kasa_config puts a diagonal between B and A, so they are not the two factors of "
+                        "an update; leave it out, or use a plain optimizer"
+                    )
+                yield pair
 
 
 def _check(pair: FactorPair) -> None:
-    a, b = stacked(pair.A), stacked(pair.B)
+    a, b = pair.down(pair.A), pair.up(pair.B)
     if a.dim() != 3 or b.dim() != 3 or a.shape[0] != b.shape[0] or a.shape[1] != b.shape[2]:
         raise ValueError(
             f"{pair.name}: A {tuple(pair.A.shape)} and B {tuple(pair.B.shape)} are not factors of one "

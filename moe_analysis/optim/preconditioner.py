@@ -18,11 +18,16 @@ from torch import Tensor
 SMALL = torch.float32  # half types have no factorization, and too few digits for one
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """A tensor in float32 or better; of half types a copy."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.to(SMALL)
+
+
 def gram(factors: Sequence[Tensor], transposed: bool) -> Tensor:
     """A Aᵀ of stacks (E, r, in), or Bᵀ B of stacks (E, out, r) when transposed -> (ΣE, r, r), in float32 or better."""
     products = []
     for factor in factors:
-        factor = factor if factor.dtype in (torch.float32, torch.float64) else factor.to(SMALL)
+        factor = wide(factor)
         products.append(factor.mT @ factor if transposed else factor @ factor.mT)
     return torch.cat(products)
 
@@ -41,6 +46,11 @@ def damped_inverse(grams: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     return (inverse.mT @ inverse).contiguous(), failed  # LAPACK's column order would slow every product that follows
 
 
+def product_type(inverse: Tensor, gradient: Tensor) -> torch.dtype:
+    """The type in which the two are multiplied: never a half type, as the inverse of B = 0 is 1/δ, ∞ in float16."""
+    return torch.promote_types(inverse.dtype, gradient.dtype)
+
+
 def precondition(A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, damping: float = 1e-6) -> tuple[Tensor, Tensor]:
     """(dA (E, r, in), dB (E, out, r)) of one stack, both computed from the current factors.
 
@@ -57,4 +67,6 @@ def precondition(A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, damping: 
     for_b, bad_b = damped_inverse(gram([A], transposed=False), damping)
     if bad := int(bad_a.sum() + bad_b.sum()):
         raise FloatingPointError(f"{bad} Gram matrices are not positive definite at damping = {damping}; raise damping")
-    return for_a.to(A.dtype) @ grad_A, grad_B @ for_b.to(B.dtype)
+    type_a, type_b = product_type(for_a, grad_A), product_type(for_b, grad_B)
+    dA, dB = for_a.to(type_a) @ grad_A.to(type_a), grad_B.to(type_b) @ for_b.to(type_b)
+    return dA.to(A.dtype), dB.to(B.dtype)

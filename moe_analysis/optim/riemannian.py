@@ -9,17 +9,44 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .groups import parameter_groups
-from .pairs import FactorPair, factor_pairs, stacked
-from .preconditioner import damped_inverse, gram
+from .pairs import FactorPair, factor_pairs
+from .preconditioner import damped_inverse, gram, product_type, wide
 
 UPDATES = ("simultaneous", "sequential")
+
+
+def check_setting(name: str, value: Any) -> None:
+    """Raise ValueError for a value of damping or update that makes no optimizer."""
+    if name == "damping" and not value > 0:
+        raise ValueError(f"damping = {value} must be positive, because B = 0 at the start has a singular Gram matrix")
+    if name == "update" and value not in UPDATES:
+        raise ValueError(f"update = {value!r} is unknown; choose one of {', '.join(UPDATES)}")
+
+
+def shared(name: str) -> Any:
+    """A setting that all groups share; they keep it, as torch's optimizers do, so that a checkpoint restores it."""
+
+    def read(self: Riemannian) -> Any:
+        values = [group[name] for group in self.param_groups]
+        if any(value != values[0] for value in values):
+            raise ValueError(
+                f"{name} = {values} differs between groups; set optimizer.{name}, which is for all of them"
+            )
+        return values[0]
+
+    def write(self: Riemannian, value: Any) -> None:
+        check_setting(name, value)
+        for group in self.param_groups:
+            group[name] = value
+
+    return property(read, write)
 
 
 class FallbackWarning(UserWarning):
@@ -38,8 +65,207 @@ class Riemannian(torch.optim.Optimizer):
             takes B's from the A already updated (the authors' AdamW).
         precondition: False leaves the gradients unchanged. This gives the paper's control, the same optimizer without
             the metric.
+        own: What a subclass adds to every group. Its options are named in its signature, so an unknown one is refused.
 
     Parameters outside the pairs, such as the router's, take the plain step.
+    """
+
+    SHARED: tuple[str, ...] = ("damping", "update", "precondition")
+    damping, update, precondition = shared("damping"), shared("update"), shared("precondition")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float,
+        router_lr: float | None = None,
+        *,
+        damping: float,
+        update: str,
+        precondition: bool,
+        weight_decay: float,
+        own: Mapping[str, Any],
+    ) -> None:
+        for name, value in (("lr", lr), ("router_lr", router_lr or 0.0), ("weight_decay", weight_decay)):
+            if not value >= 0 or not math.isfinite(value):
+                raise ValueError(f"{name} = {value} must be a number of at least 0")
+        check_setting("damping", damping)
+        check_setting("update", update)
+        self.fallbacks = 0  # Gram matrices that had no Cholesky factor, over all steps
+        if not isinstance(model, nn.Module):
+            raise ValueError(
+                f"model = {type(model).__name__} is not a torch module; pass the model itself, because its layers define "
+                "which of its parameters are the two factors of an expert"
+            )
+        self.model = model
+        self.pairs: list[FactorPair] = []
+        self.stacks: dict[Any, list[FactorPair]] = defaultdict(list)
+        self._stack(factor_pairs(model))
+        groups = parameter_groups(model, lr, router_lr, weight_decay)
+        settings = {"damping": damping, "update": update, "precondition": precondition}
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, **settings, **own})
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.SHARED}
+
+    def _stack(self, pairs: Sequence[FactorPair]) -> None:
+        self.pairs.extend(pairs)
+        for pair in pairs:
+            self.stacks[pair.shape, pair.A.dtype, pair.A.device].append(pair)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """A group more, as torch has it; the pairs of an adapter that the model got since are pairs here too.
+
+        Raises:
+            ValueError: For a value of damping, update or another setting that differs from that of the other groups.
+        """
+        for name, present in self._settings().items() if self.param_groups else ():
+            if param_group.setdefault(name, present) != present:
+                raise ValueError(
+                    f"{name} = {param_group[name]!r} of the new group is not {present!r} as in the other groups; leave it "
+                    f"out, or set optimizer.{name} for all of them"
+                )
+        super().add_param_group(param_group)
+        added = set(self.param_groups[-1]["params"])
+        if added.isdisjoint(self.model.parameters()):
+            return
+        known = {factor for pair in self.pairs for factor in (pair.A, pair.B)}
+        found = [pair for pair in factor_pairs(self.model) if pair.A not in known]
+        self._stack([pair for pair in found if pair.A in added or pair.B in added])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All that a copy or a pickle needs; torch's own includes only groups and states."""
+        own = ("fallbacks", "model", "pairs", "stacks")
+        return super().__getstate__() | {name: getattr(self, name) for name in own}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One step.
+
+        Raises:
+            FloatingPointError: When a factor is not finite; nothing has changed then. Under sequential updates also when
+                this step itself makes an A that is not finite, as by such a gradient; some factors have moved then.
+            ValueError: When damping, update or another setting of all groups differs between them.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._settings()  # refuses groups that differ, before anything changes
+        groups = {p: group for group in self.param_groups for p in group["params"] if p.grad is not None}
+        plain = dict(groups)
+        if self.precondition:
+            grams = [self._grams(stack) for stack in self.stacks.values()]  # all are checked before anything changes
+            for stack, (of_b, of_a) in zip(self.stacks.values(), grams):
+                self._step_stack(stack, of_b, of_a, groups)
+            for pair in self.pairs:
+                plain.pop(pair.A, None)
+                plain.pop(pair.B, None)
+        for parameter, group in plain.items():
+            self._apply(parameter, cast(Tensor, parameter.grad), group)
+        return loss
+
+    def _grams(self, stack: list[FactorPair]) -> tuple[Tensor, Tensor]:
+        """The Gram matrices of a stack's B and A, (ΣE, r, r) each, all of them finite."""
+        of_b = gram([pair.up(pair.B) for pair in stack], transposed=True)
+        of_a = gram([pair.down(pair.A) for pair in stack], transposed=False)
+        self._check_finite(stack, torch.cat([of_b, of_a]), "BA")
+        return of_b, of_a
+
+    def _check_finite(self, stack: list[FactorPair], grams: Tensor, factors: str) -> None:
+        """Name a factor whose Gram matrix is not finite."""
+        finite = grams.isfinite().flatten(1).all(1)
+        if not finite.all():
+            owners = [
+                f"{factor} of {pair.name}, expert {expert}"
+                for factor in factors
+                for pair in stack
+                for expert in range(len(pair.down(pair.A)))
+            ]
+            bad = [owner for owner, good in zip(owners, finite.tolist()) if not good]
+            raise FloatingPointError(
+                f"{len(bad)} factors are not finite, the first is {bad[0]}: training has "
+                "diverged; lower lr or raise damping"
+            )
+
+    def _invert(self, grams: Tensor) -> Tensor:
+        """Damped inverses; counts those that failed."""
+        inverse, failed = damped_inverse(grams, self.damping)
+        if count := int(failed.sum()):
+            told = len(str(self.fallbacks)) if self.fallbacks else 0
+            self.fallbacks += count
+            if len(str(self.fallbacks)) > told:  # the first, then at every tenfold: a run can have thousands
+                message = (
+                    f"{count} of {len(grams)} Gram matrices are not positive definite at damping = "
+                    f"{self.damping}; their factors take a plain step ({self.fallbacks} so far)"
+                )
+                warnings.warn(message, FallbackWarning, stacklevel=3)
+        return inverse
+
+    def _step_stack(self, stack: list[FactorPair], of_b: Tensor, of_a: Tensor, groups: dict[Tensor, Any]) -> None:
+        """Steps of one stack, by the Gram matrices of its B and A; one factorization gives both if neither waits."""
+        experts = [len(pair.down(pair.A)) for pair in stack]
+        sequential = self.update == "sequential"
+        inverse = self._invert(of_b if sequential else torch.cat([of_b, of_a]))
+        for_a, for_b = inverse[: len(of_b)], inverse[len(of_b) :]
+        self._step_factors(stack, for_a.split(experts), groups, from_left=True)
+        if sequential:
+            of_a = gram([pair.down(pair.A) for pair in stack], transposed=False)
+            self._check_finite(stack, of_a, "A")
+            for_b = self._invert(of_a)
+        self._step_factors(stack, for_b.split(experts), groups, from_left=False)
+
+    def _step_factors(
+        self, stack: list[FactorPair], inverses: Sequence[Tensor], groups: dict[Tensor, Any], from_left: bool
+    ) -> None:
+        """Steps of one stack's A (inverse from the left) or B; one buffer serves all, as fresh memory costs most."""
+        buffer = torch.empty(0)
+        for pair, inverse in zip(stack, inverses):
+            factor, by_expert = (pair.A, pair.down) if from_left else (pair.B, pair.up)
+            if factor in groups:
+                dtype = product_type(inverse, cast(Tensor, factor.grad))
+                gradient, inverse = cast(Tensor, factor.grad).to(dtype), inverse.to(dtype)
+                if (buffer.shape, buffer.dtype) != (gradient.shape, dtype):
+                    buffer = torch.empty_like(gradient)
+                product = (inverse, by_expert(gradient)) if from_left else (by_expert(gradient), inverse)
+                torch.bmm(*product, out=by_expert(buffer))
+                self._apply(factor, buffer.to(factor.dtype), groups[factor])
+
+    def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Move one parameter along a gradient, in place."""
+        raise TypeError(f"{type(self).__name__} must define _apply")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "fallbacks": self.fallbacks}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore states, fallbacks and all settings, as torch does; those that an older checkpoint lacks stay.
+
+        Raises:
+            ValueError: For groups that do not fit, and for a damping or update that makes no optimizer.
+        """
+        groups = [{**self._settings(), **group} for group in state_dict["param_groups"]]
+        for group in groups:
+            for name in self.SHARED:
+                check_setting(name, group[name])
+        super().load_state_dict({**state_dict, "param_groups": groups})
+        self.fallbacks = state_dict.get("fallbacks", 0)
+
+
+class RiemannianSGD(Riemannian):
+    """W ← W − lr·d on the preconditioned gradients d; weight decay is decoupled (W ← (1 − lr·decay) W first).
+
+    Raises:
+        ValueError: For a negative learning rate or decay, a damping that is not positive, an unknown update, and a
+            model without pairs of factors.
+        TypeError: For an option that it does not have, such as torch's momentum or maximize.
+
+    Example:
+        >>> optimizer = RiemannianSGD(model, lr=0.02, router_lr=2e-5)
+        >>> model(**batch).loss.backward()
+        >>> before = model(**batch).loss.item()
+        >>> optimizer.step()
+        >>> model(**batch).loss.item() < before, optimizer.fallbacks
+        (True, 0)
     """
 
     def __init__(
@@ -52,156 +278,17 @@ class Riemannian(torch.optim.Optimizer):
         update: str = "simultaneous",
         precondition: bool = True,
         weight_decay: float = 0.0,
-        **defaults: Any,
     ) -> None:
-        for name, value in (("lr", lr), ("router_lr", router_lr or 0.0), ("weight_decay", weight_decay)):
-            if not value >= 0 or not math.isfinite(value):
-                raise ValueError(f"{name} = {value} must be a number of at least 0")
-        if not damping > 0:
-            raise ValueError(
-                f"damping = {damping} must be positive, because B = 0 at the start has a singular Gram matrix"
-            )
-        if update not in UPDATES:
-            raise ValueError(f"update = {update!r} is unknown; choose one of {', '.join(UPDATES)}")
-        self.damping, self.update, self.precondition = damping, update, precondition
-        self.fallbacks = 0  # Gram matrices that had no Cholesky factor, over all steps
-        if not isinstance(model, nn.Module):
-            raise ValueError(
-                f"model = {type(model).__name__} is not a torch module; pass the model itself, because its layers define "
-                "which of its parameters are the two factors of an expert"
-            )
-        self.model = model
-        self.pairs: list[FactorPair] = []
-        self.stacks: dict[Any, list[FactorPair]] = defaultdict(list)
-        self._stack(factor_pairs(model))
-        groups = parameter_groups(model, lr, router_lr, weight_decay)
-        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, **defaults})
-
-    def _stack(self, pairs: Sequence[FactorPair]) -> None:
-        self.pairs.extend(pairs)
-        for pair in pairs:
-            self.stacks[pair.shape, pair.A.dtype, pair.A.device].append(pair)
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """A group more, as torch has it; the pairs of an adapter that the model got since are pairs here too."""
-        super().add_param_group(param_group)
-        added = set(self.param_groups[-1]["params"])
-        if added.isdisjoint(self.model.parameters()):
-            return
-        known = {factor for pair in self.pairs for factor in (pair.A, pair.B)}
-        found = [pair for pair in factor_pairs(self.model) if pair.A not in known]
-        self._stack([pair for pair in found if pair.A in added or pair.B in added])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All that a copy or a pickle needs; torch's own includes only groups and states."""
-        own = ("damping", "update", "precondition", "fallbacks", "model", "pairs", "stacks")
-        return super().__getstate__() | {name: getattr(self, name) for name in own}
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One step; raises FloatingPointError, and changes nothing, when a factor is not finite."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        groups = {p: group for group in self.param_groups for p in group["params"] if p.grad is not None}
-        plain = dict(groups)
-        if self.precondition:
-            inverses = [self._inverses(stack) for stack in self.stacks.values()]
-            for stack, (for_a, for_b) in zip(self.stacks.values(), inverses):
-                self._step_stack(stack, for_a, for_b, groups)
-            for pair in self.pairs:
-                plain.pop(pair.A, None)
-                plain.pop(pair.B, None)
-        for parameter, group in plain.items():
-            self._apply(parameter, cast(Tensor, parameter.grad), group)
-        return loss
-
-    def _inverses(self, stack: list[FactorPair]) -> tuple[Tensor, Tensor]:
-        """The inverses for A (from B) and for B (from A) of a stack, (ΣE, r, r) each, from one factorization.
-
-        The second is empty under sequential updates, which need it later and from another A.
-        """
-        grams = [gram([stacked(pair.B) for pair in stack], transposed=True)]
-        if self.update == "simultaneous":
-            grams.append(gram([stacked(pair.A) for pair in stack], transposed=False))
-        inverse = self._invert(stack, torch.cat(grams), "BA")
-        return inverse[: len(grams[0])], inverse[len(grams[0]) :]
-
-    def _invert(self, stack: list[FactorPair], grams: Tensor, factors: str) -> Tensor:
-        """Damped inverses; counts those that failed and names a factor that is not finite."""
-        finite = grams.isfinite().flatten(1).all(1)
-        if not finite.all():
-            owners = [
-                f"{factor} of {pair.name}, expert {expert}"
-                for factor in factors
-                for pair in stack
-                for expert in range(len(stacked(pair.A)))
-            ]
-            bad = [owner for owner, good in zip(owners, finite.tolist()) if not good]
-            raise FloatingPointError(
-                f"{len(bad)} factors are not finite, the first is {bad[0]}: training has "
-                "diverged; lower lr or raise damping"
-            )
-        inverse, failed = damped_inverse(grams, self.damping)
-        if count := int(failed.sum()):
-            told = len(str(self.fallbacks)) if self.fallbacks else 0
-            self.fallbacks += count
-            if len(str(self.fallbacks)) > told:  # the first, then at every tenfold: a run can have thousands
-                message = (
-                    f"{count} of {len(grams)} Gram matrices are not positive definite at damping = "
-                    f"{self.damping}; their factors take a plain step ({self.fallbacks} so far)"
-                )
-                warnings.warn(message, FallbackWarning, stacklevel=4)
-        return inverse
-
-    def _step_stack(self, stack: list[FactorPair], for_a: Tensor, for_b: Tensor, groups: dict[Tensor, Any]) -> None:
-        experts = [len(stacked(pair.A)) for pair in stack]
-        self._step_factors([pair.A for pair in stack], for_a.split(experts), groups, from_left=True)
-        if self.update == "sequential":
-            for_b = self._invert(stack, gram([stacked(pair.A) for pair in stack], transposed=False), "A")
-        self._step_factors([pair.B for pair in stack], for_b.split(experts), groups, from_left=False)
-
-    def _step_factors(
-        self, factors: list[Tensor], inverses: Sequence[Tensor], groups: dict[Tensor, Any], from_left: bool
-    ) -> None:
-        """Steps of one stack's A (inverse from the left) or B; one buffer serves all, as fresh memory costs most."""
-        buffer = torch.empty(0)
-        for factor, inverse in zip(factors, inverses):
-            if factor in groups:
-                gradient, inverse = stacked(cast(Tensor, factor.grad)), inverse.to(factor.dtype)
-                if buffer.shape != gradient.shape:
-                    buffer = torch.empty_like(gradient)
-                torch.bmm(*((inverse, gradient) if from_left else (gradient, inverse)), out=buffer)
-                self._apply(factor, buffer.view_as(factor), groups[factor])
-
-    def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        """Move one parameter along a gradient, in place."""
-        raise TypeError(f"{type(self).__name__} must define _apply")
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "fallbacks": self.fallbacks}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.fallbacks = state_dict.get("fallbacks", 0)
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "fallbacks"})
-
-
-class RiemannianSGD(Riemannian):
-    """W ← W − lr·d on the preconditioned gradients d; weight decay is decoupled (W ← (1 − lr·decay) W first).
-
-    Raises:
-        ValueError: For a negative learning rate or decay, a damping that is not positive, an unknown update, and a
-            model without pairs of factors.
-
-    Example:
-        >>> optimizer = RiemannianSGD(model, lr=0.02, router_lr=2e-5)
-        >>> model(**batch).loss.backward()
-        >>> before = model(**batch).loss.item()
-        >>> optimizer.step()
-        >>> model(**batch).loss.item() < before, optimizer.fallbacks
-        (True, 0)
-    """
+        super().__init__(
+            model,
+            lr,
+            router_lr,
+            damping=damping,
+            update=update,
+            precondition=precondition,
+            weight_decay=weight_decay,
+            own={},
+        )
 
     def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         if group["weight_decay"]:
@@ -217,6 +304,7 @@ class RiemannianAdamW(Riemannian):
 
     Raises:
         ValueError: For betas outside [0, 1), an eps that is not positive, and as `RiemannianSGD` for the rest.
+        TypeError: For an option that it does not have, such as torch's amsgrad or maximize.
 
     Example:
         >>> optimizer = RiemannianAdamW(model, lr=5e-4, router_lr=1e-6, damping=1e-6)
@@ -225,6 +313,9 @@ class RiemannianAdamW(Riemannian):
         >>> len(optimizer.pairs), len(optimizer.stacks)  # pairs, and shapes that are factorized together
         (4, 1)
     """
+
+    SHARED = (*Riemannian.SHARED, "correct_bias")
+    correct_bias = shared("correct_bias")
 
     def __init__(
         self,
@@ -235,17 +326,25 @@ class RiemannianAdamW(Riemannian):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         correct_bias: bool = False,
-        **options: Any,
+        damping: float = 1e-6,
+        update: str = "simultaneous",
+        precondition: bool = True,
+        weight_decay: float = 0.0,
     ) -> None:
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas = {betas} must be in [0, 1)")
         if not eps > 0:
             raise ValueError(f"eps = {eps} must be positive")
-        self.correct_bias = correct_bias
-        super().__init__(model, lr, router_lr, betas=betas, eps=eps, **options)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"correct_bias": self.correct_bias}
+        super().__init__(
+            model,
+            lr,
+            router_lr,
+            damping=damping,
+            update=update,
+            precondition=precondition,
+            weight_decay=weight_decay,
+            own={"betas": betas, "eps": eps, "correct_bias": correct_bias},
+        )
 
     def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
@@ -257,8 +356,8 @@ class RiemannianAdamW(Riemannian):
         mean.lerp_(gradient, 1 - first)
         square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
         size = group["lr"]
-        if self.correct_bias:
+        if group["correct_bias"]:
             size *= math.sqrt(1 - second ** state["step"]) / (1 - first ** state["step"])
-        parameter.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-size)
+        parameter.addcdiv_(mean, wide(square).sqrt().add_(group["eps"]), value=-size)
         if group["weight_decay"]:
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
