@@ -116,8 +116,11 @@ def test_the_page_of_a_run_names_what_a_run_has(training_config, out) -> None:
     text = (PAGES / "runs.md").read_text("utf-8")
     named = set(re.findall(r"^    ([\w.]+)/?  ", text, flags=re.MULTILINE))
     only_sometimes = {"adapter_source", "clusters.npz", "experts.zarr", "trees.zarr", "tensorboard", "checkpoints"}
-    found = {path.name for path in ma.train(training_config, out).path.iterdir() if not path.name.startswith(".")}
+    run = ma.train(training_config, out)
+    found = {path.name for path in run.path.iterdir() if not path.name.startswith(".")}
     assert named - only_sometimes <= found <= named
+    columns = re.search(r"evaluation.parquet +one line per data set: (.*)", text)[1].split(", ")
+    assert columns == list(run.evaluation.columns.drop("dataset"))
 
 
 def test_the_first_steps_do_what_they_say() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import moe_analysis as ma
 from moe_analysis.figures import NOTEBOOKS
-from moe_analysis.papers import GR, ITEMS, SMORE, TREX
+from moe_analysis.papers import GR, ITEMS, SMORE, TREX, without_study
 from moe_analysis.theory.claim import CHECKS
 
 STUDIED = [item for item in ITEMS if item.study and item.notebook]
@@ -80,6 +80,28 @@ def test_the_table_tells_the_verdicts_that_were_last_measured(tmp_path):
     assert index["trex_fig4"] == "1 reproduced, 1 undecided; ours: 1 supported, 1 fails"
     assert index["trex_lemma41"] == "1 holds" and index["trex_fig2"] == ""
     assert index["trex_theorem42"] == "ours: 1 holds"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("smore_table6", r"S'MoRE Table 6 is part of smore_tables: call ma.papers.smore_tables\(\)"),
+        ("smore_table3", "S'MoRE Table 3 has no function here: it was not run: it needs the weights of Llama-3-8B"),
+        (
+            "smore_prop31",
+            r"S'MoRE Prop. 3.1 is a statement that is checked: call ma.theory.verify\('smore_prop31_\*'\)",
+        ),
+    ],
+)
+def test_an_item_without_a_function_says_where_its_answer_is_or_why_there_is_none(name, told):
+    with pytest.raises(AttributeError, match=told):
+        getattr(ma.papers, name)
+
+
+def test_every_item_is_a_function_or_says_why_not():
+    for item in ITEMS:
+        assert hasattr(ma.papers, item.id) == bool(item.study)
+        assert item.study or item.source in without_study(item)
 
 
 def test_an_item_that_there_is_not_is_refused():

@@ -9,7 +9,8 @@ import pandas as pd
 
 from ..tasks import load_suite
 from ..tasks.baselines import baselines
-from ..tasks.suite import task_roles
+from ..tasks.rows import SuiteError
+from ..tasks.suite import HUB, suite_folder, task_roles
 from .campaign import BASE_MODEL, FINAL, TUNE, Campaign, CampaignError, Cell
 from .row import configuration_digest, unpacked
 from .table import Key, Row, key_of
@@ -20,8 +21,11 @@ NO_SEED = -1
 COLUMNS = {"accuracy": "correct", "accuracy_norm": "correct_norm"}
 
 
-def check_endpoints(campaign: Campaign) -> None:
-    """Raise CampaignError for endpoints that name what the campaign does not have, or a data set in two of them."""
+def check_endpoints(campaign: Campaign, rows: Iterable[Row] = ()) -> None:
+    """Raise CampaignError for endpoints that name what the campaign does not have, or a data set in two of them.
+
+    rows: as of `members`.
+    """
     said = campaign.endpoints
     if said.measure not in COLUMNS:
         raise CampaignError(f"endpoints: measure = {said.measure!r} is unknown; choose one of {', '.join(COLUMNS)}")
@@ -45,16 +49,19 @@ def check_endpoints(campaign: Campaign) -> None:
     if not said.parts:
         raise CampaignError("endpoints: parts is empty; name one, such as all: {role: task}")
     seen: dict[tuple[str, str], str] = {}
-    for name, suite, dataset in members(campaign):
+    for name, suite, dataset in members(campaign, rows):
         if (twin := seen.setdefault((suite, dataset), name)) != name:
             raise CampaignError(f"endpoints: {dataset} is in {twin} and in {name}; put it into one part only")
 
 
-def members(campaign: Campaign) -> Iterator[tuple[str, str, str]]:
-    """(part, suite, data set) of everything that the endpoints name; raises CampaignError for an unknown one."""
+def members(campaign: Campaign, rows: Iterable[Row] = ()) -> Iterator[tuple[str, str, str]]:
+    """(part, suite, data set) of everything that the endpoints name; raises CampaignError for an unknown one.
+
+    rows: of the campaign's table, which say the data sets and roles of a suite that is not here.
+    """
+    rows = list(rows)
     config = campaign.config(FINAL, next(iter(campaign.systems)), campaign.cells()[0], campaign.final.seeds[0])
-    own = load_suite(config.suite, datasets=config.datasets)
-    roles = task_roles(config.suite, own)
+    roles = levels_of(config.suite, rows, config.datasets)["role"]
     for name, part in campaign.endpoints.parts.items():
         if not isinstance(part, Mapping) or len(part) != 1 or (kind := next(iter(part))) not in KINDS:
             raise CampaignError(f"endpoints: parts: {name} = {part!r} is not a part; give one of {', '.join(KINDS)}")
@@ -65,7 +72,7 @@ def members(campaign: Campaign) -> Iterator[tuple[str, str, str]]:
                     f"endpoints: parts: {name}: suite = {value!r} is not a suite that the final runs are tested on; add "
                     "it to final: changes: transfer_suites"
                 )
-            suite, found = value, list(dict.fromkeys(load_suite(value)["dataset"]))
+            suite, found = value, list(levels_of(value, rows).index)
         else:
             wanted = roles.index[roles == value] if kind == "role" else value
             if unknown := sorted(set(wanted) - set(roles.index)):
@@ -77,6 +84,44 @@ def members(campaign: Campaign) -> Iterator[tuple[str, str, str]]:
                 f"{', '.join(sorted(set(roles)))}"
             )
         yield from ((name, suite, dataset) for dataset in found)
+
+
+def levels_of(suite: str, rows: Iterable[Row], datasets: list[str] | None = None) -> pd.DataFrame:
+    """role, chance and majority of the data sets of a suite, by name.
+
+    Args:
+        suite: its name or folder.
+        rows: of a campaign's table; where the suite is not here, they say what was stored when it was.
+        datasets: the names that are kept; None keeps all.
+
+    Raises:
+        SuiteError: for a suite that is neither here nor in the rows.
+    """
+    if not is_here(suite) and len(told := told_levels(suite, rows)):
+        return told if datasets is None else told[told.index.isin(datasets)]
+    frame = load_suite(suite, datasets=datasets)
+    return baselines(frame)[["chance", "majority"]].assign(role=task_roles(suite, frame))
+
+
+def is_here(suite: str) -> bool:
+    """Whether a suite's data can be read."""
+    try:
+        return bool(str(suite).startswith(HUB) or suite_folder(suite))
+    except SuiteError:
+        return False
+
+
+def told_levels(suite: str, rows: Iterable[Row]) -> pd.DataFrame:
+    """As `levels_of`, from rows alone; empty where the table is older than these columns."""
+    found = {
+        dataset: (chance, majority, role)
+        for row in rows
+        for name, dataset, role, chance, majority in zip(
+            row["suites"], row["datasets"], row["roles"], row["chances"], row["majorities"]
+        )
+        if name == suite and role
+    }
+    return pd.DataFrame.from_dict(found, orient="index", columns=["chance", "majority", "role"])
 
 
 def strongest_reference(campaign: Campaign, rows: Iterable[Row]) -> str | None:
@@ -107,9 +152,9 @@ def task_table(campaign: Campaign, rows: Iterable[Row]) -> pd.DataFrame:
     scores = {} if label is None else held_out_scores(campaign, rows, label)
     lines = []
     levels: dict[str, pd.Series] = {}
-    for part, suite, dataset in members(campaign):
+    for part, suite, dataset in members(campaign, rows):
         if suite not in levels:
-            levels[suite] = baselines(load_suite(suite)).fillna(0.0).max(axis=1)
+            levels[suite] = levels_of(suite, rows)[["chance", "majority"]].fillna(0.0).max(axis=1)
         guess, found = float(levels[suite][dataset]), scores.get((suite, dataset), np.nan)
         kept = bool(np.isnan(found) or guess + floor <= found <= ceiling)
         lines.append((part, suite, dataset, guess, found, kept))

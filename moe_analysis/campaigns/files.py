@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,6 +19,7 @@ from ..training.files import wrong_type
 from ..training.sweep.grid import GridError, Loader, check_names, values_of
 from .campaign import LR_MULTIPLIER, MEASURES, ROUTER_MULTIPLIER, Campaign, CampaignError, Endpoints, Final, Tuning
 from .endpoints import check_endpoints
+from .table import Row
 
 OWN_SECTIONS = ("study", "comparison", "recipes", "systems", "tune", "final", "endpoints")  # which no grid file has
 SET_BY_STAGE = ("seed", "name", "holdout_rows")
@@ -60,7 +61,7 @@ def is_campaign(path: str | Path) -> bool:
     return isinstance(sections, dict) and any(name in sections for name in OWN_SECTIONS)
 
 
-def read_campaign(path: str | Path) -> Campaign:
+def read_campaign(path: str | Path, rows: Iterable[Row] = ()) -> Campaign:
     """Read a campaign file, make every configuration that may come of it, and refuse what cannot be run.
 
     study: the name of its table. about: a sentence. base: fields of a TrainConfig that all runs share. Systems, in the
@@ -68,13 +69,17 @@ def read_campaign(path: str | Path) -> Campaign:
     recipes (methods of `presets.recipes` by label), systems (label -> fields). tune: the fields of `Tuning`; final: of
     `Final`; endpoints: of `Endpoints`. slurm: parameters of the cluster's queue.
 
+    Args:
+        path: of the YAML file.
+        rows: of the campaign's table, which stand for a suite that is not here when only the table is read.
+
     Raises:
         CampaignError: Naming the file, the key, the value and the remedy.
     """
     path = Path(path)
     try:
         sections = yaml.load(path.read_text(encoding="utf-8"), Loader)  # a SafeLoader
-        return campaign_of(sections)
+        return campaign_of(sections, rows)
     except (OSError, UnicodeDecodeError) as error:
         raise CampaignError(f"{path} cannot be read ({error}); pass a YAML file like campaigns/compact.yaml") from error
     except yaml.YAMLError as error:
@@ -85,7 +90,7 @@ def read_campaign(path: str | Path) -> Campaign:
         raise CampaignError(f"{path}: {error}") from error
 
 
-def campaign_of(sections: Any) -> Campaign:
+def campaign_of(sections: Any, rows: Iterable[Row] = ()) -> Campaign:
     file = section(File, sections, "")
     try:
         check_file_name("study", file.study)
@@ -105,7 +110,7 @@ def campaign_of(sections: Any) -> Campaign:
         file.slurm,
     )
     campaign.check()
-    check_endpoints(campaign)
+    check_endpoints(campaign, rows)
     return campaign
 
 

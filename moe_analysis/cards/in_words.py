@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+FROM_STORED = "drawn from the stored results"  # in an origin, before the name of their table
+
 
 def counted(number: int | Iterable[int], word: str) -> str:
     """A count with its noun, or the range of several counts.
@@ -19,6 +21,16 @@ def counted(number: int | Iterable[int], word: str) -> str:
     found = sorted({int(one) for one in (number if isinstance(number, Iterable) else [number])})
     least = f"{found[0]} to " * (len(found) > 1)
     return f"{least}{found[-1]} {word}{'s' * (found[-1] != 1)}"
+
+
+def told_origin(origin: str) -> str:
+    """Where numbers come from, as a sentence.
+
+    Example:
+        >>> told_origin("9 runs of 3 seeds"), told_origin("exact, without training")
+        ('From 9 runs of 3 seeds.', 'Exact, without training.')
+    """
+    return f"From {origin}." if origin[:1].isdigit() else f"{origin[:1].upper()}{origin[1:]}."
 
 
 def counted_verdicts(counts: Mapping[str, Mapping[str, int]]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .claims import MARKS, interval, over, slug
+from .in_words import told_origin
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -31,7 +32,7 @@ def environment(*folders: Path) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.globals.update(marks=MARKS, interval=interval, slug=slug, over=over)
+    found.globals.update(marks=MARKS, interval=interval, slug=slug, over=over, told_origin=told_origin)
     found.globals["inline"] = lambda name: inline(name, *folders)
     return found
 

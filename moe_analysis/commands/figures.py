@@ -23,9 +23,9 @@ HELP = page(
     """
     Regenerate the papers' figures by executing their notebooks.
 
-    Reads the suite, the backbone and finished runs, which are never trained again. Writes a PNG, an interactive HTML
-    page and the numbers (JSON) of every figure into figures/PRESET, and figures/index.html, a gallery of these figures
-    next to the shipped ones. The quick preset is made for two cores; long and full need more time or a GPU.
+    Reads the suite, the backbone and finished runs, which are never trained again. Writes a picture (PNG and
+    PDF), an interactive HTML page and the numbers (JSON) of every figure into figures/PRESET, and figures/index.html, a
+    gallery of these figures next to the shipped ones. The quick preset is made for two cores; long and full need more time or a GPU.
 
     The time left is estimated from the previous call, or from the cells so far. Ctrl-C stops the kernels and their
     training; the same command resumes from there.

@@ -134,7 +134,7 @@ def of_campaign(path: Path, rows: Any) -> tuple[dict[str, Any], list[str]]:
     from ..campaigns.files import read_campaign
     from ..campaigns.tuning import at_an_end, chosen_cells, tuning_table
 
-    campaign = read_campaign(path)
+    campaign = read_campaign(path, rows)
     chosen, tasks = chosen_cells(campaign, rows), task_table(campaign, rows)
     open_labels = [label for label in campaign.systems if label not in chosen]
     missing = [f"{', '.join(open_labels)}: the tuning is not complete, nothing is chosen"] if open_labels else []

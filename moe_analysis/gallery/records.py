@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..cards.claims import CLAIM_FIELDS, NUMBERS, shown
+from ..cards.in_words import FROM_STORED
 from ..cards.whose import WHOSE
 from ..drawing.save import SCRIPT, VERDICTS
 from ..evidence.claim import KINDS
+from ..places import shipped
+from ..studies.in_short import leaves
 from ..tasks.rows import shorten
 
 FIELDS = {"item": str, "numbers": object, "claims": list, "runs": list, "seeds": list, "versions": dict, "preset": dict}
@@ -55,6 +58,18 @@ class Record:
     twin: bool
     pdf: bool = False
     caption: dict[str, str] = field(default_factory=lambda: dict.fromkeys(CAPTION, ""))
+
+    @property
+    def stored(self) -> str:
+        """The table of stored results from which it was drawn, which has its runs and seeds; empty without one."""
+        _, found, name = self.caption["origin"].partition(f"{FROM_STORED} ")
+        file = f"results/{name}.parquet"
+        return f"data/{file}" if found and (shipped("data") / file).is_file() else name
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether a claim, or a part of one, was measured with an interval."""
+        return any(leaf["low"] is not None for claim in self.claims for leaf in leaves(claim))
 
 
 def read_records(folder: Path) -> dict[str, Record]:

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+import yaml
+
 from ..drawing.page import environment
 from ..papers import BEYOND, GR, SMORE, TREX, Item, verdicts_of
+from ..places import shipped
+from ..tasks.suite import BUILT_IN, DATA_VARIABLE
 from .entries import OTHERS, PAPERS, Entry, Paper, program
 from .manual import marked_up
 from .shelves import Shelf
@@ -94,7 +98,7 @@ def line_of(item: Item, entries: Mapping[str, Entry], folder: Path | None) -> Li
     commands = [shown.command] if shown and shown.command and (item.study or not item.checks) else []
     if item.checks:
         commands.append(program("verify", ["--only", item.checks]))
-    commands += [program("sweep", [file, "--for", "2h"]) for file in item.campaigns]
+    commands += [data_given(file) + program("sweep", [file, "--for", "2h"]) for file in item.campaigns]
     made = shown if shown and shown.record and (item.study or not item.checks) else None
     return Line(
         item,
@@ -104,6 +108,18 @@ def line_of(item: Item, entries: Mapping[str, Entry], folder: Path | None) -> Li
         made.anchor if made else "",
         "" if told or made else item.reason,
     )
+
+
+def data_given(campaign: str) -> str:
+    """What stands before the command of a campaign whose data sets are not shipped; data/README.md describes them.
+
+    >>> data_given("campaigns/compact.yaml"), data_given("campaigns/smollm2_multitask.yaml")
+    ('', 'MOE_ANALYSIS_DATA=path/to/folder ')
+    """
+    sections = yaml.safe_load((shipped("campaigns") / Path(campaign).name).read_text("utf-8"))
+    changes = sections["final"].get("changes") or {}
+    suites = {sections["base"].get("suite", BUILT_IN[0]), *(changes.get("transfer_suites") or ())}
+    return f"{DATA_VARIABLE}=path/to/folder " if suites - set(BUILT_IN) else ""
 
 
 def measured_of(entry: Entry) -> str:

@@ -87,10 +87,30 @@ def stored(path: Path, field: str) -> list[Any]:
     return json.loads(path.read_text(encoding="utf-8"))[field] if path.is_file() else []
 
 
+def without_study(item: Item) -> str:
+    """Where the answer is, of an item that no study of its own answers, or why there is none."""
+    if item.checks:
+        return f"{item.source} is a statement that is checked: call ma.theory.verify({item.checks!r})"
+    if item.part_of:
+        whole = next(one for one in ITEMS if one.id == item.part_of)
+        call = f"ma.papers.{whole.id}" + ("()" if not arguments_of(whole) else f"({', '.join(arguments_of(whole))})")
+        return f"{item.source} is part of {whole.id}: call {call}"
+    return f"{item.source} has no function here: {item.reason}"
+
+
+def arguments_of(item: Item) -> list[str]:
+    """The arguments that its study needs."""
+    from inspect import signature
+
+    return [one.name for one in signature(item.measure).parameters.values() if one.default is one.empty]
+
+
 def __getattr__(name: str) -> Any:
     for item in ITEMS:
         if item.id == name and item.study:
             return item.measure
+    if found := next((item for item in ITEMS if item.id == name), None):
+        raise AttributeError(without_study(found))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; `table()` lists the items")
 
 

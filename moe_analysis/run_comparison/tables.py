@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..evidence.intervals import mean_interval
 from ..training.choices import adapter_defaults
+from ..training.recorders.attached_run import AttachedRun
 from ..training.run_folder import flat
 
 MEASURES = ("loss", "accuracy")
@@ -121,9 +122,17 @@ def mean_differences(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def check(runs: Sequence[Any]) -> None:
-    """Raise ValueError for fewer than two runs, and for a run that is given twice."""
+    """Raise ValueError for fewer than two runs, for a run that is given twice, and for a loop that `ma.attach` recorded."""
+    if loops := [run for run in runs if isinstance(run, AttachedRun)]:
+        raise ValueError(
+            f"runs holds {loops[0]!r}, a loop that ma.attach recorded, which has no settings and no test scores to "
+            "compare; pass runs of ma.train"
+        )
     ids = [run.id for run in runs]
     if len(set(ids)) < 2:
-        raise ValueError(f"runs = {ids} has {len(set(ids))} runs; name at least two, or a pattern that matches several")
+        has = f"{len(set(ids))} run{'' if len(set(ids)) == 1 else 's'}"
+        raise ValueError(
+            f"runs = {ids} has {has}; pass at least two, or to `runs compare` a pattern that matches several"
+        )
     if len(set(ids)) < len(ids):
         raise ValueError(f"runs = {ids} has one run twice; remove the repeated one")

@@ -18,11 +18,12 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import pandas as pd
 
 from ..tasks.rows import shorten
-from .records import check_given, is_run
+from .records import check_given, check_whole, is_run
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Runs: TypeAlias = Any | Sequence[Any]  # one run or several
+Runs: TypeAlias = Any | Sequence[Any]  # one run of ma.train, or several
+Recorded: TypeAlias = Any | Sequence[Any]  # one run of ma.train or loop of ma.attach, or several
 WIDTH = 80  # characters of a value in an error
 
 
@@ -221,10 +222,21 @@ def one_run(name: str, value: Any) -> Any:
 
 
 def runs_of(name: str, value: Any, least: int = 0) -> list[Any]:
-    """One run or several.
+    """One run of `ma.train`, or several.
 
     Raises:
-        ValueError: for a value that is not a run, and for an empty list.
+        ValueError: for a value that is not a run, for an empty list, and for a loop that `ma.attach` recorded.
+    """
+    found = recorded_of(name, value)
+    check_whole(found, name)
+    return found
+
+
+def recorded_of(name: str, value: Any, least: int = 0) -> list[Any]:
+    """One run of `ma.train` or loop of `ma.attach`, or several.
+
+    Raises:
+        ValueError: for a value that is neither, and for an empty list.
     """
     many = isinstance(value, Iterable) and not isinstance(value, pd.DataFrame | str | Mapping)
     found: Any = [value] if is_run(value) else list(value) if many else value
@@ -261,6 +273,7 @@ KINDS: dict[Any, Callable[[str, Any, int], Any]] = {
     "str | Sequence[str] | None": optional(words),
     "str | Path": place,
     "Runs": runs_of,
+    "Recorded": recorded_of,
     "Mapping[int, Runs]": by_budget,
     "int | str | None": optional(module),
     "int | str | Sequence[int | str] | None": optional(modules),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .records import check_runs, named, run_key, seed_bands
+from .records import check_runs, check_whole, named, run_key, seed_bands
 
 MEASURES = ("mean_loss", "final_loss", "steps_to_target", "roughness")
 WINDOW = 15
@@ -101,6 +101,7 @@ def accuracy_by_role(runs: Sequence[Any], roles: Mapping[str, str]) -> pd.DataFr
     {'original': 2, 'variant': 2, 'all': 4}
     """
     check_runs(runs)
+    check_whole(runs)
     frames = []
     for run in runs:
         tested = run.evaluation
@@ -130,6 +131,7 @@ def accuracy_by_dataset(runs: Sequence[Any], guessing: pd.DataFrame) -> pd.DataF
     (['chance', 'majority', 'LoRA-MoE', 'mix-and-match', 'T-REX'], 'mean')
     """
     check_runs(runs)
+    check_whole(runs)
     tested = pd.concat([run.evaluation.assign(**run_key(run)) for run in runs], ignore_index=True)
     if unknown := sorted(set(tested["dataset"]) - set(guessing.index)):
         raise ValueError(

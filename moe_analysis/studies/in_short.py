@@ -70,7 +70,7 @@ def in_short(claims: Sequence[Row]) -> str:
     if not claims:
         return ""
     told = f"{headline(claims)}."
-    return told if len(claims) == 1 and not claims[0]["parts"] else f"{told} {counted(claims)}"
+    return told if len(claims) == 1 and (claims[0]["note"] or not claims[0]["parts"]) else f"{told} {counted(claims)}"
 
 
 def headline(claims: Sequence[Row]) -> str:

@@ -18,6 +18,17 @@ from ..tasks.rows import shorten
 
 ROUTER_KINDS = ("router_weight", "router_grad")
 WITH_A_MATRIX = ("LoRA-MoE", "MixLoRA", "SiRA", "HydraLoRA", "T-REX")
+# the analyses that read records alone, and so take a loop of `ma.attach` too
+OF_RECORDS = (
+    "studies.router_paths.paths.router_paths",
+    "studies.router_paths.smoothness.smoothness",
+    "studies.experts.anatomy.load_balance",
+    "studies.router_paths.paths.path_axes",
+    "studies.router_paths.paths.distinct_experts",
+    "studies.router_paths.smoothness.gradient_noise",
+    "studies.records.gate_entropy",
+    "studies.convergence.loss_curves",
+)
 
 
 def method_of(run: Any) -> str:
@@ -59,6 +70,19 @@ def check_given(runs: Sequence[Any], name: str = "runs") -> None:
             f"{name} = {shorten(runs, 80)} is not a list of runs; pass `ma.Run.load(folder)` of each folder, "
             "or a campaign's table to `ma.studies.systems.measure_table`"
         )
+
+
+def check_whole(runs: Sequence[Any], name: str = "runs") -> None:
+    """Raise ValueError for a loop that `ma.attach` recorded, where more than its records is needed."""
+    from ..training.recorders.attached_run import AttachedConfig
+
+    for run in runs:
+        if isinstance(run.config, AttachedConfig):
+            raise ValueError(
+                f"{name} holds {run!r}, a loop that ma.attach recorded: it has records, but no model, suite or test "
+                "scores, which are needed here; pass runs of ma.train, or pass the loop to what reads records alone, "
+                f"such as {', '.join(OF_RECORDS[:3])} (docs/pages/loop.md lists all)"
+            )
 
 
 def check_runs(runs: Sequence[Any]) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from ..cards.in_words import counted_verdicts
+from ..cards.in_words import FROM_STORED, counted_verdicts
 from ..evidence import Claim, claims_frame, counted, described
 from .asked import bound_to
 from .in_short import in_short
@@ -54,6 +54,14 @@ class Result:
     runs: Sequence[Any] = field(default=(), kw_only=True, repr=False)
     sample: str = field(default="", kw_only=True)
     stored: str = field(default="", kw_only=True)
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        cls.__repr__ = cls.__repr__  # type: ignore[method-assign]  # else `dataclass` gives it one of all tables
+
+    def __repr__(self) -> str:
+        """One line: "RouterPaths(trex_fig2: 9 runs of 3 seeds, 100 steps each, …)"."""
+        return f"{type(self).__name__}({self.item}: {self.origin})"
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -170,7 +178,7 @@ class Result:
     def origin(self) -> str:
         """What was measured, in one sentence."""
         measured = self.sample or origin_of(self.runs)
-        stored = f"drawn from the stored results {self.stored}" if self.stored else ""
+        stored = f"{FROM_STORED} {self.stored}" if self.stored else ""
         return "; ".join(part for part in (measured, stored) if part)
 
     def note(self, marks: str) -> str:

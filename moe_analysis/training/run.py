@@ -90,12 +90,17 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """step, split ("train" or "test"), loss, accuracy, lr, grad_norm (before clipping), balance_loss."""
+        """step (updates made, from 1), split ("train" or "test"), loss, accuracy, lr, grad_norm (before clipping),
+        balance_loss. The records count the updates made before: record s belongs to history step s + 1."""
         return read_run_table(self.path, "history.parquet", HISTORY)
 
     @cached_property
     def evaluation(self) -> pd.DataFrame:
-        """Final test results by data set: dataset, group, kind, rows, loss, accuracy."""
+        """Final test results by data set: dataset, group, kind, rows, loss, accuracy, acc, acc_norm.
+
+        acc and acc_norm, as lm-evaluation-harness names them: the share of rows whose best choice is right by summed
+        likelihood, and by likelihood per character; NaN without choices. accuracy: acc, or without choices the share of
+        rows whose written answer is right."""
         return read_run_table(self.path, "evaluation.parquet", EVALUATION)
 
     @cached_property
@@ -107,7 +112,8 @@ class Run:
     @property
     def records(self) -> xr.Dataset:
         """router_weight, router_grad (step, module, expert, feature); gate_entropy (step, module); gate_load, gate_top1
-        and gate_importance (step, module, expert). Lazy. Raises RecordError when a chunk is missing."""
+        and gate_importance (step, module, expert). Lazy. Step s is the update of history step s + 1, and router_weight
+        is the router before it. Raises RecordError when a chunk is missing."""
         return open_records(self.path / "records.zarr")
 
     @property

@@ -26,6 +26,7 @@ from .files import RunError, write_table
 from .prepare import chosen_rows, embed_like_training, fitting_rows, load_frozen, weights_digest
 from .run import Run
 from .sweep.executors import set_imports_aside, shared_pool
+from .sweep.guard import UnguardedScript, refuse_unguarded
 
 
 def evaluate_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd.DataFrame:
@@ -90,7 +91,7 @@ def evaluate_all(
     """`evaluate_on` of every run, in their order; what is missing is computed in processes of one thread.
 
     workers: processes (default: the machine's cores). Runs that fail stop no other; they are named together at the
-    end (RunError).
+    end (RunError). Raises UnguardedScript in a script whose code does not stand under `if __name__ == "__main__":`.
 
     >>> tables = evaluate_all(runs[:2], "embedded_ood", rows_per_dataset=1)
     >>> len(tables), tables[0]["dataset"].nunique()
@@ -107,6 +108,7 @@ def evaluate_all(
         if _read(_path(run, "evaluation", suite, rows_by_choice[choice])) is None:
             missing.append((run, rows_by_choice[choice]))
     if missing:
+        refuse_unguarded()
         for run, _ in missing:
             run.require_adapter()
         _embed_once(missing)
@@ -120,6 +122,8 @@ def evaluate_all(
         for path, future in futures.items():
             try:
                 computed[path] = future.result()
+            except UnguardedScript:  # no run is to blame
+                raise
             except Exception as error:  # an evaluation may fail in any way that torch or the disk can
                 failures.append(f"  {path.name}: {type(error).__name__}: {error}")
         if failures:

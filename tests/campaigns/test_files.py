@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from moe_analysis.campaigns import results
 from moe_analysis.campaigns.campaign import CampaignError
 from moe_analysis.campaigns.files import campaign_of, is_campaign, read_campaign
 from moe_analysis.campaigns.results import RESULTS_FOLDER
@@ -53,6 +54,19 @@ def test_a_table_is_shown_without_the_data_that_it_was_measured_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOE_ANALYSIS_DATA", str(tmp_path))
+    shown = document(call("results", "show", "smollm2_multitask", "--json").stdout)
+    assert len(shown["tuning"]) == 60 and sum(row["chosen"] for row in shown["tuning"]) == 5
+    means = {row["system"]: row for row in shown["final_runs"]}
+    assert means["T-REX"]["seeds"] == 3 and {"in distribution", "transfer"} <= means["base model"].keys()
+    assert not any("not shown" in note for note in shown["notes"])
+
+
+def test_a_table_that_does_not_tell_roles_is_shown_without_endpoints_where_its_data_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOE_ANALYSIS_DATA", str(tmp_path))
+    older = [{**row, "roles": [""] * len(row["roles"])} for row in results.known_rows("smollm2_commonsense")]
+    monkeypatch.setattr(results, "known_rows", lambda *_: older)
     shown = document(call("results", "show", "smollm2_commonsense", "--json").stdout)
     assert {row["system"]: row["seeds"] for row in shown["final_runs"]} == dict.fromkeys(
         ("LoRA", "HydraLoRA (4)", "MixLoRA (8)", "S'MoRE (4-4)"), 3

@@ -136,7 +136,7 @@ def test_the_variable_names_the_folder_and_an_option_goes_before_it(folder: Path
         (("show", "bet"), "'bet' matches 2 runs"),  # t is no digit of a hash
         (("show", "be*"), "matches 2 runs; give more of the id, or use `runs compare`"),
         (("show", "broken"), "is not readable JSON"),
-        (("compare", "plain"), "name at least two"),
+        (("compare", "plain"), "has 1 run; pass at least two"),
         (("delete", "plain"), "pass --yes"),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_analysis.cards.claims import CLAIM_FIELDS, MARKS, shown
+from moe_analysis.cards.in_words import told_origin
 from moe_analysis.cards.whose import WHOSE
 from moe_analysis.drawing.save import VERDICTS, save
 from moe_analysis.figures import ITEMS
@@ -152,6 +153,21 @@ def test_claims_are_folded_and_their_intervals_drawn_inside(folder: Path) -> Non
     assert fold.startswith("1 claim, with its interval") and "matters from 0.01" in fold
 
 
+def test_an_exact_claim_has_no_interval_and_a_part_of_a_claim_may_have_one(folder: Path) -> None:
+    for claims, told in (([CLAIM], "1 claim"), ([OWN.with_parts([OWN, OWN])], "1 claim, with its interval")):
+        save("smore_fig4", None, None, {"a": 1}, claims=claims, folder=folder)
+        summaries = page_of(folder).texts("summary")
+        assert [text for text in summaries if text.startswith("1 claim")] == [told]
+
+
+def test_a_figure_from_a_stored_table_names_the_table_where_its_runs_and_seeds_are(folder: Path) -> None:
+    for name, told in (("compact", "data/results/compact.parquet"), ("mine", "mine")):
+        origin = f"80 runs of 8 seeds; drawn from the stored results {name}"
+        save("trex_fig3", None, None, {"a": 1}, folder=folder, caption={**CAPTION, "origin": origin})
+        (item,) = page_of(folder).texts("article", **{"data-item": "trex_fig3"})
+        assert f"Runsandseeds{told}" in item.replace(" ", "") and "no training run" not in item
+
+
 def test_the_studies_to_filter_by_are_those_of_the_items(folder: Path) -> None:
     page = page_of(folder)
     offered = set(page.values("value", "option")) - {""}
@@ -169,7 +185,7 @@ def test_no_text_of_a_record_becomes_markup(words: str) -> None:
     )
     page = Page(render(collect([Shelf("shipped", Path(), "", {"trex_fig2": record})]), MADE))
     assert page.texts("p", **{"class": "statement"}) == [words] and page.texts("figcaption") == [
-        f"How to read it{words} From {words}."
+        " ".join(f"How to read it{words} {told_origin(words)}".split())
     ]
     assert words in page.texts("dd") or words in ("–", "")
     assert words_of(page.texts("code", id="command-trex_fig2")[0])[-1] == words

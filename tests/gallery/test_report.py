@@ -42,6 +42,14 @@ def test_the_report_has_every_item_of_the_papers_with_a_verdict_a_command_or_a_r
     assert counted == told
 
 
+def test_a_campaign_on_data_that_is_not_shipped_is_given_its_folder() -> None:
+    commands = {file: line_of(item, {}, None).commands for item in INDEX for file in item.campaigns}
+    told = {
+        file for file, found in commands.items() if found[-1].startswith("MOE_ANALYSIS_DATA=path/to/folder make sweep")
+    }
+    assert told == {file for file in commands if "smollm2" in file} != set(commands)
+
+
 def test_the_gallery_counts_what_is_measured_as_the_report_does(folder: Path) -> None:
     save("trex_fig2", None, None, {"a": 1}, claims=[CLAIM], folder=folder, caption=CAPTION)
     lead = Page(build(folder).read_text("utf-8")).texts("p", **{"class": "lead"})[0]

@@ -16,6 +16,7 @@ import moe_analysis as ma
 from moe_analysis.drawing import SaveError
 from moe_analysis.run_comparison.comparison import RunComparison
 from moe_analysis.training.choices import meaning
+from moe_analysis.training.recorders.attached_run import AttachedConfig, AttachedRun
 from tests.commands.calls import write_run
 
 pytest_plugins = ["tests.browser"]
@@ -63,7 +64,10 @@ def test_names_say_what_tells_runs_apart_and_no_more(runs: list[ma.Run], out: Pa
 
 def test_folders_do_as_runs_and_one_alone_is_refused(runs: list[ma.Run]) -> None:
     assert ma.compare_runs([str(runs[0].path), runs[1].path]).fields == ["seed"]
-    with pytest.raises(ValueError, match="name at least two"):
+    loop = AttachedRun(Path("runs/mine"), AttachedConfig("T-REX", 0, "trex", None, 1))
+    with pytest.raises(ValueError, match="holds AttachedRun.*, a loop that ma.attach recorded.*pass runs of ma.train"):
+        ma.compare_runs([loop, loop])
+    with pytest.raises(ValueError, match="has 1 run; pass at least two"):
         ma.compare_runs(runs[:1])
 
 

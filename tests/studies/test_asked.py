@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +13,15 @@ from torch import nn
 from moe_analysis import studies
 from moe_analysis.peft_bridge import SmoreConfig
 from moe_analysis.studies.asked import numbers, runs_of, whole, wholes
+from moe_analysis.studies.convergence import accuracy_by_role
+from moe_analysis.studies.experts.anatomy import conditioning, similarity
 from moe_analysis.studies.optimizers.regression_grid import RegressionConfig
-from moe_analysis.studies.records import gate_entropy
+from moe_analysis.studies.records import OF_RECORDS, gate_entropy
 from moe_analysis.studies.router_paths.paths import path_axes, router_paths
+from moe_analysis.studies.systems.scores import scores
+from moe_analysis.studies.trees.structures import over_training
 from moe_analysis.tasks import load_suite
+from moe_analysis.training.recorders.attached_run import AttachedConfig, AttachedRun
 from tests.studies.fake_runs import MODULES, fake_run, walk
 
 FOLDERS = [import_module(f"{studies.__name__}.{name}") for name in studies.STUDIES]
@@ -96,6 +102,37 @@ def test_one_run_is_a_list_of_one():
 def test_one_run_is_asked_for_where_there_is_one():
     with pytest.raises(ValueError, match=r"run holds 2 runs; pass one of them, such as run=runs\[0\]"):
         studies.first_steps.measure([ONE, ONE], "a text")
+
+
+LOOP = AttachedRun(Path("runs/mine"), AttachedConfig("LoRA-MoE", 0, "moelora", None, 1))
+OF_MODELS = [
+    (function, name)
+    for function, name in EVERY
+    if name in ("run", "runs") and function not in (path_axes, router_paths)
+]
+
+
+@pytest.mark.parametrize("function, name", OF_MODELS, ids=title)
+def test_a_recorded_loop_is_refused_where_more_than_its_records_is_read(function, name):
+    loop = {8000: [LOOP]} if isinstance(given(function)[name], dict) else [LOOP]
+    with pytest.raises(
+        ValueError, match=rf"^{name}\S* holds AttachedRun.*LoRA-MoE.*pass runs of ma.train, or .*smoothness"
+    ):
+        function(**given(function, **{name: loop}))
+
+
+@pytest.mark.parametrize(
+    "analysis", [over_training, conditioning, similarity, scores, lambda runs: accuracy_by_role(runs, {})]
+)
+def test_an_analysis_of_more_than_records_refuses_a_loop_too(analysis):
+    with pytest.raises(ValueError, match="a loop that ma.attach recorded"):
+        analysis([LOOP])
+
+
+def test_the_analyses_that_a_refusal_names_exist():
+    for path in OF_RECORDS:
+        module, _, name = path.rpartition(".")
+        assert inspect.isfunction(getattr(import_module(f"moe_analysis.{module}"), name))
 
 
 def test_data_sets_of_the_map_are_chosen_by_name():

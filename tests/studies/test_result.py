@@ -55,6 +55,18 @@ def test_the_line_below_every_picture_begins_with_what_was_measured():
     )
 
 
+def test_a_result_is_one_line_in_a_terminal(found):
+    told = (
+        "RouterPaths(trex_fig2: 9 runs of 3 seeds, 8 steps each, backbone compact, suite embedded, prompt form options)"
+    )
+    assert repr(found) == told
+    for name in studies.STUDIES:
+        members = vars(import_module(f"{studies.__name__}.{name}")).values()
+        assert all(
+            one.__repr__ is Result.__repr__ for one in members if isinstance(one, type) and issubclass(one, Result)
+        )
+
+
 def test_a_result_draws_itself_twice_and_has_a_widget(found):
     assert isinstance(found.plot(), Figure)
     assert found.interactive().data and found.widget().controls

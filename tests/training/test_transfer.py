@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ import moe_analysis as ma
 from moe_analysis.training import transfer
 from moe_analysis.training.evaluation import evaluate
 from moe_analysis.training.files import RunError
+from moe_analysis.training.sweep.guard import UnguardedScript
 from moe_analysis.training.transfer import evaluate_all, evaluate_on, levels_on
 from tests.tiny_runs import row
 
@@ -113,6 +116,13 @@ def test_a_run_that_fails_is_named_and_stops_no_other(config, run: ma.Run, out: 
     with pytest.raises(RunError, match=f"1 of 2 evaluations on (?s:.*){broken.id}"):
         evaluate_all([broken, run], other, workers=1)
     assert list(run.path.glob("evaluation-other*.parquet"))
+
+
+def test_a_script_without_a_guard_is_no_failure_of_an_evaluation(run: ma.Run, other: str, monkeypatch) -> None:
+    (failed := Future()).set_exception(UnguardedScript("put the script's code under a guard"))
+    monkeypatch.setattr(transfer, "shared_pool", lambda workers: SimpleNamespace(submit=lambda *task: failed))
+    with pytest.raises(UnguardedScript, match="^put the script's code under a guard"):
+        evaluate_all([run], other, workers=1)
 
 
 def test_a_run_that_is_not_finished_is_refused_before_anything_is_computed(config, out: Path, other, no_model) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..asked import asked
-from ..systems.stored import stored_scores
+from ..systems.stored import pretrained_scores
 from ..systems.tuned import BudgetRates, Tuned
 from .measure import AT, FOUR, LAYERS, BudgetCurves, MoreLayers, counting, of_four, of_layers, of_table
 
@@ -58,8 +58,11 @@ def measure_pretrained(
     """S'MoRE's Fig. 4 from the table of a campaign on a pretrained model; arguments and errors as for `measure_table`.
 
     The table may be incomplete: a claim says which runs are missing.
+
+    Raises:
+        ResultsError, ValueError: as `measure_table`, and for a table of runs on the compact backbone.
     """
-    found = stored_scores(table, measure, choose_by)
+    found = pretrained_scores(table, measure, choose_by, "ma.studies.budgets.measure_table")
     tuning = found.tuning.sort_values("method", key=lambda labels: labels.map(budget_of), kind="stable")
     tuning = tuning.assign(method=tuning["method"].map(size_named))
     fields = counting(found, of_four(of_table(found)), FOUR)
@@ -73,9 +76,10 @@ def measure_pretrained_layers(
     """S'MoRE's Table 5 from the table of a campaign on a pretrained model; arguments and errors as for `measure_table`.
 
     Raises:
-        ValueError: for a table whose final runs have no two numbers of layers at one budget.
+        ResultsError, ValueError: as `measure_table`, for a table of runs on the compact backbone, and for one whose
+            final runs have no two numbers of layers at one budget.
     """
-    found = stored_scores(table, measure, choose_by)
+    found = pretrained_scores(table, measure, choose_by, "ma.studies.budgets.measure_table")
     return PretrainedLayers(**counting(found, of_layers(of_table(found), LAYERS), LAYERS))
 
 

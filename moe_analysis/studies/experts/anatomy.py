@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..records import check_by, check_runs, module_frame, normalized_entropy, recorded, seed_bands
+from ..records import check_by, check_runs, check_whole, module_frame, normalized_entropy, recorded, seed_bands
 
 KEYS = ("method", "seed", "step", "module", "layer")
 CONDITIONS = ("gram_condition_a", "gram_condition_b", "damped_condition_b")
@@ -33,6 +33,7 @@ def conditioning(runs: Sequence[Any]) -> pd.DataFrame:
     True
     """
     check_runs(runs)
+    check_whole(runs)
     frames = []
     for run in runs:
         values = {kind: run.expert_records[kind].values for kind in CONDITIONS}  # (T, modules, E)
@@ -60,6 +61,7 @@ def similarity(runs: Sequence[Any]) -> pd.DataFrame:
     True
     """
     check_runs(runs)
+    check_whole(runs)
     frames = []
     for run in runs:
         columns = {kind: run.expert_records[kind].values for kind in SIMILARITIES}

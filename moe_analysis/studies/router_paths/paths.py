@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..asked import Runs, asked, instance
+from ..asked import Recorded, asked, instance
 from ..records import check_runs, method_of, module_tensor, named, run_key, shared_modules
 
 PATH_COLUMNS = ("pc1", "pc2", "pc3")
@@ -41,7 +41,7 @@ def displacements(values: np.ndarray) -> np.ndarray:
 
 
 @asked()
-def path_axes(runs: Runs, module: str) -> PathAxes:
+def path_axes(runs: Recorded, module: str) -> PathAxes:
     """Principal axes of expert rows' displacements, pooled over methods, seeds, steps and experts.
 
     Every method's second moment is first divided by its trace, so that 32 experts count no more than 8, and a method
@@ -90,7 +90,7 @@ def leading_directions(moment: np.ndarray) -> np.ndarray:
 
 
 @asked(points=2)
-def router_paths(runs: Runs, module: str, axes: PathAxes | None = None, points: int = 200) -> pd.DataFrame:
+def router_paths(runs: Recorded, module: str, axes: PathAxes | None = None, points: int = 200) -> pd.DataFrame:
     """One row per (method, seed, expert, step), sorted by expert and step.
 
     Columns method, seed, expert, rank (of the run's experts by `farthest_first`), step, pc1, pc2, pc3

@@ -175,8 +175,18 @@ class RoutedTokens(Result):
         return list(dict.fromkeys(router.place for router in self.routers.values()))
 
     def at(self, place: str) -> dict[str, RoutedBy]:
-        """{layer: the router at this place in it}, in the model's order."""
-        return {router.layer: router for router in self.routers.values() if router.place == place}
+        """{layer: the router at this place in it}, in the model's order.
+
+        Args:
+            place: one of `places`, or a part of one between dots that fits no other, such as "q_proj".
+
+        Raises:
+            ValueError: for a place without a router, and for a part of several places; it lists them.
+        """
+        found = [place] if place in self.places else meant(self.places, str(place), "place")
+        if len(found) > 1:
+            raise ValueError(f"place = {place!r} is a part of {', '.join(found)}; pass one of them")
+        return {router.layer: router for router in self.routers.values() if router.place == found[0]}
 
     @property
     def middle(self) -> str:
@@ -190,12 +200,17 @@ class RoutedTokens(Result):
         """Tokens between the strongest experts of consecutive layers.
 
         Args:
-            place: one of `places`.
+            place: one of `places`, or a part of one, as of `at`.
             row: the number of one text; None counts all texts.
 
         Returns:
             One row per pair of experts with tokens: layer, expert, to_layer, to_expert, tokens.
+
+        Raises:
+            ValueError: as `at`, and for a text that there is not.
         """
+        if row is not None and row not in set(self.tokens["row"]):
+            raise ValueError(f"row = {row!r} is not the number of a text; pass 0 to {len(self.texts) - 1}, or None")
         chosen = np.ones(len(self.tokens), bool) if row is None else (self.tokens["row"] == row).to_numpy()
         ladder = list(self.at(place).values())
         parts = []

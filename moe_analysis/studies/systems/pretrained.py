@@ -13,7 +13,7 @@ from ...evidence import counted
 from ..asked import asked
 from .claims import LORA_BASED
 from .scores import OUTSIDE
-from .stored import Stored, stored_scores
+from .stored import Stored, pretrained_scores
 from .tuned import SystemRates, TunedSystems, systems_of
 
 
@@ -71,14 +71,15 @@ def measure_pretrained(
         choose_by: as of `measure_table`.
 
     Raises:
-        ResultsError, ValueError: as `stored_scores`, and for a table without a test on tasks that nobody trained on.
+        ResultsError, ValueError: as `stored_scores`, for a table of runs on the compact backbone, and for one without a
+            test on tasks that nobody trained on.
 
     Example:
         >>> found = measure_pretrained("smollm2_multitask")
         >>> found.rates.chosen["trials"].unique().tolist()
         [12]
     """
-    found = with_choices_outside(stored_scores(table, measure, choose_by))
+    found = with_choices_outside(pretrained_scores(table, measure, choose_by, "ma.studies.systems.measure_table"))
     if OUTSIDE not in set(found.scores["part"]):
         raise ValueError(
             f"{found.name} has no test on tasks with choices that nobody trained on; give the campaign's final runs "

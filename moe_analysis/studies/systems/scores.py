@@ -15,7 +15,7 @@ import pandas as pd
 from ...evidence.bootstrap import Comparison, holm, paired_bootstrap
 from ...evidence.intervals import mean_interval
 from ...tasks.suite import task_roles
-from ..records import check_runs, run_key
+from ..records import check_runs, check_whole, run_key
 
 PART_OF_ROLE = {"original": "originals", "variant": "variants", "ood": "ood", "task": "in-distribution"}
 INSIDE, OUTSIDE = "in-distribution", "ood"
@@ -38,6 +38,7 @@ def scores(runs: Sequence[Any], transferred: Sequence[pd.DataFrame] = ()) -> pd.
     {'originals': 2, 'variants': 2, 'ood': 2}
     """
     check_runs(runs)
+    check_whole(runs)
     if len(suites := {str(run.config.suite) for run in runs}) > 1:
         raise ValueError(f"runs are of the suites {', '.join(sorted(suites))}; measure those of one suite at a time")
     if transferred and len(transferred) != len(runs):

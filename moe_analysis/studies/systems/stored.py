@@ -34,6 +34,7 @@ PER_DATASET = {
 TOLD = {"roles": "role", "chances": "chance", "majorities": "majority"}  # which older tables do not say
 OUTCOMES = {"accuracy": "correct", "accuracy_norm": "correct_norm"}
 MEANS = [*OUTCOMES, "loss"]
+COMPACT = "compact"  # the backbone that ships here
 TUNING_COLUMNS = ["method", "seed", "steps", "lr", "router_multiplier", "accuracy", "loss", "chosen"]
 
 
@@ -136,6 +137,25 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
         choose_by=choose_by,
         left_out=tuple(told),
     )
+
+
+def pretrained_scores(table: str | Path | pd.DataFrame, measure: str, choose_by: str | None, instead: str) -> Stored:
+    """`stored_scores` of a campaign on a pretrained language model.
+
+    Args:
+        table, measure, choose_by: as of `stored_scores`.
+        instead: the function that takes a table on another backbone, such as "ma.studies.systems.measure_table".
+
+    Raises:
+        ValueError: for a table of runs on the compact backbone, which is not pretrained on language.
+    """
+    found = stored_scores(table, measure, choose_by)
+    if found.backbone == COMPACT:
+        raise ValueError(
+            f"{found.name} holds runs on the backbone {COMPACT!r}, which is no pretrained language model; for it use "
+            f"{instead}"
+        )
+    return found
 
 
 def of_chosen(frame: pd.DataFrame, choose_by: str) -> tuple[pd.DataFrame, list[str]]:

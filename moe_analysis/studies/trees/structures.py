@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...theory.flexibility import smore_flexibility
-from ..records import check_by, check_runs, layer_of, module_frame, named, run_key, seed_bands
+from ..records import check_by, check_runs, check_whole, layer_of, module_frame, named, run_key, seed_bands
 
 MEASURES = ("distinct", "share", "against_uniform", "entropy", "normalized_entropy", "differing_siblings")
 Recorded = tuple[Any, Mapping[str, np.ndarray], pd.DataFrame]  # a run, {module: codes (tokens,)}, tokens
@@ -66,6 +66,7 @@ def over_training(runs: Sequence[Any]) -> pd.DataFrame:
     (3, [27.0], 2)
     """
     check_runs(runs)
+    check_whole(runs)
     frames = []
     for run in runs:
         records = run.tree_records

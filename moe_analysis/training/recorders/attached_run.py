@@ -49,8 +49,11 @@ class AttachedConfig:
 
 
 class AttachedRun:
-    """A recorded loop, which the analyses of records accept like a run: id, config, records, history.
+    """A recorded loop: id, config, records and history, as a run has them, but no model, suite or test scores.
 
+    The analyses that read records alone accept it like a run: `router_paths` and `path_axes`, `smoothness` and
+    `gradient_noise`, `gate_entropy`, `load_balance`, `loss_curves` (the manual's page "Your own loop" shows where they
+    are). The figures of `ma.papers` need a run of `ma.train`, and refuse a loop.
     `attach` returns one; `AttachedRun.load` opens the folder of a loop that has ended or still runs.
 
     >>> optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,6 +17,16 @@ from zarr.codecs import ZstdCodec
 from ...tasks.rows import shorten
 
 BLOCK = 50  # records a chunk, and records kept in memory before they are written
+STEP = {"long_name": "updates made before; history step - 1", "units": "updates"}
+NAMES = {  # array -> what xarray writes at an axis
+    "router_weight": "router weight before the update",
+    "router_grad": "gradient of the router, after clipping",
+    "gate_entropy": "entropy of a token's gates, 1 for equal gates",
+    "gate_load": "share of tokens that use the expert",
+    "gate_top1": "share of tokens that prefer the expert",
+    "gate_importance": "mean gate of the expert",
+    "loss": "training loss as logged",
+}
 RESTORE = "restore the files, or delete the run's folder and train it again"
 
 
@@ -191,12 +202,13 @@ def dataset(path: Path, arrays: dict[str, Any]) -> xr.Dataset:
         if labels := array.attrs.get("labels"):
             coords[name] = (dims, np.array(labels))
         elif name == "step":
-            steps = coords[name] = (dims, values[:])
+            steps = coords[name] = (dims, values[:], STEP)
             if (np.diff(steps[1]) <= 0).any():
                 raise RecordError(f"array step in {path} does not increase from record to record; {RESTORE}")
         else:
             # a flush that was cut off leaves arrays longer than the step axis
-            data[name] = (dims, da.from_array(values, chunks=array.chunks)[:records])
+            told = {"long_name": NAMES[kind]} if (kind := re.sub(r"_\d+$", "", name)) in NAMES else {}
+            data[name] = (dims, da.from_array(values, chunks=array.chunks)[:records], told)
     return xr.Dataset(data, coords)
 
 

@@ -7,20 +7,20 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
-from multiprocessing import current_process, parent_process
+from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from queue import LifoQueue
 from typing import Any
 
 from ...extras import extra
+from .guard import GUARD, UNGUARDED, UnguardedScript, refuse_unguarded
 
 KINDS = ("process", "dask", "submitit")
 # what submitit calls by its own name for every kind of cluster; all else is a parameter of Slurm's
@@ -33,11 +33,6 @@ SHARED_PARAMETERS = (
     "gpus_per_node",
     "tasks_per_node",
     "stderr_to_stdout",
-)
-UNGUARDED = 79  # exit code of a process that was to start processes while it only read the script
-GUARD = (
-    "training starts processes, each of which reads this script again and would start its own; put the script's code "
-    'under\n    if __name__ == "__main__":'
 )
 DAY = 24 * 60
 CONNECT_SECONDS = 10
@@ -264,10 +259,6 @@ class Worker:
             self._pool.shutdown(wait)
 
 
-class UnguardedScript(RuntimeError):
-    """A script that starts processes whenever it is read, as each of these processes does."""
-
-
 def last_words(code: int | None) -> str:
     """How a process ended, by its exit code."""
     if code is None or code >= 0:
@@ -293,9 +284,9 @@ _adapters: dict[int, str] = {}  # of a user's own, which a pool's processes impo
 def shared_pool(workers: int) -> WorkerPool:
     """A pool of at most `workers` processes of this process, kept for the next call: starting one costs seconds.
 
-    Its tasks raise `UnguardedScript` where the script that runs has no guard.
+    Raises `UnguardedScript` where the script that runs is seen to have no guard; otherwise its tasks do.
     """
-    end_when_read_again()
+    refuse_unguarded()
     from ...adapters.own import VARIABLE  # which imports torch; a process of a pool begins without
 
     if workers not in _pools:
@@ -304,12 +295,6 @@ def shared_pool(workers: int) -> WorkerPool:
         _pools[workers].stop()  # its processes, if any, know other adapters
     _adapters[workers] = named
     return _pools[workers]
-
-
-def end_when_read_again() -> None:
-    """End a process of a pool that still reads the script and would start its own; its parent process reports why."""
-    if getattr(current_process(), "_inheriting", False):
-        sys.exit(UNGUARDED)
 
 
 def end_with_parent() -> None:

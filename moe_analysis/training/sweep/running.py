@@ -27,7 +27,8 @@ from ..prepare import embedder_of, fitting_rows, run_rows
 from ..progress import WAITING, RunProgress, clock, progress_of
 from ..run import Run
 from ..status import check_reports
-from .executors import end_when_read_again, shared_pool
+from .executors import shared_pool
+from .guard import end_when_read_again, refuse_unguarded
 from .work import OnChange, Outcome, TimeLimit, Work, failed_at, forget_failure
 
 
@@ -79,6 +80,7 @@ def sweep(
 
     Raises:
         ValueError: Before the first run starts, for a configuration that cannot be run or data that cannot be read.
+        UnguardedScript: In a script whose code does not stand under `if __name__ == "__main__":`.
     """
     refuse_torchrun()
     if executor is None:
@@ -103,6 +105,8 @@ def sweep(
     failures: dict[str, Outcome] = {}
     left: list[str] = []
     if unfinished:
+        if executor is None:
+            refuse_unguarded()
         read_once(unfinished.values())
         limit = workers or (os.cpu_count() or 1 if executor is None else len(unfinished))
         # a worker may run in another folder

@@ -31,7 +31,8 @@ from ..config import TrainConfig
 from ..files import FAILED, FAILURE, FINISHED, STOPPED, RunError, held, json_text, last_line
 from ..run import Run
 from ..status import RunStopped, locked, permitted
-from .executors import UnguardedScript, set_imports_aside
+from .executors import set_imports_aside
+from .guard import UnguardedScript
 
 BUSY = "busy"
 _ALONE = threading.Lock()

@@ -14,7 +14,7 @@ from moe_analysis.studies.budgets.differences import EQUAL
 from moe_analysis.studies.budgets.measure import AT, LAYERS
 from moe_analysis.studies.budgets.results import sizes_of
 from moe_analysis.training.adapter_source import read_adapter
-from tests.studies.systems.test_measure import stored_row
+from tests.studies.systems.test_measure import configured, stored_row
 
 THREE = ("LoRA", "MixLoRA", "S'MoRE")
 BUDGETS = (20_000, 40_000)
@@ -23,7 +23,8 @@ BUDGETS = (20_000, 40_000)
 def row(system: str, seed: int, right: float, stage: str = "final", cell: str = "a") -> dict:
     """Of one data set."""
     made = stored_row(system, seed, right, stage, cell)
-    return made | {name: made[name][:1] for name in PER_DATASET} | {"roles": ["task"]}
+    made |= {name: made[name][:1] for name in PER_DATASET} | {"roles": ["task"]}
+    return configured(made, backbone="smollm2-135m")
 
 
 def table(systems: dict[str, float]) -> pd.DataFrame:
@@ -47,6 +48,13 @@ def test_smore_is_held_against_lora_and_mixlora_at_every_size_over_seeds_of_one_
     assert all(claim.source.endswith(", on a pretrained model") for claim in told.values())
     assert set(found.points["budget"]) == set(BUDGETS) and found.item == "smore_fig4_pretrained"
     assert set(found.rates.tuning["method"]) == {f"{name}, {size} M" for name in THREE for size in ("0.02", "0.04")}
+
+
+@pytest.mark.parametrize("measure", [measure_pretrained, measure_pretrained_layers])
+def test_a_table_on_the_compact_backbone_is_no_pretrained_model(measure):
+    told = "compact holds runs on the backbone 'compact'.*use ma.studies.budgets.measure_table"
+    with pytest.raises(ValueError, match=told):
+        measure("compact")
 
 
 def test_the_model_before_training_is_a_line():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -164,9 +165,31 @@ def test_the_flow_counts_tokens_between_their_strongest_experts() -> None:
     pairs = {(row.expert, row.to_expert): row.tokens for row in flow.itertuples()}
     assert pairs == {(0, 1): 1, (0, 0): 1, (1, NONE): 1}
     assert set(flow["layer"]) == {"layers.0"} and set(flow["to_layer"]) == {"layers.1"}
-    assert found.flow("gate", row=7).empty
+    assert found.flow("gate", row=0).equals(flow)
+    with pytest.raises(ValueError, match="row = 7 is not the number of a text; pass 0 to 0, or None"):
+        found.flow("gate", row=7)
     assert "takes no expert" in hover_text(found, "layers.1.gate", 2)
     assert 'aria-label="c: no expert"' in text_html(found, "layers.1.gate", 0)
+
+
+def test_a_place_is_found_by_a_part_of_its_name_and_refused_if_no_router_is_there() -> None:
+    found = routed([[[1, 0], [0.6, 0.4], [0, 1]]] * 2)
+    named = {
+        f"layers.{layer}.self_attn.{end}": replace(router, layer=f"layers.{layer}", place=f"self_attn.{end}")
+        for layer, router in enumerate(found.routers.values())
+        for end in ("q_proj", "v_proj")
+    }
+    found = replace(found, routers=named)
+    assert found.flow("q_proj").equals(found.flow("self_attn.q_proj")) and len(found.flow("q_proj"))
+    for ask in (found.flow, found.at):
+        with pytest.raises(
+            ValueError, match="place = 'up_proj' matches no module; pass .*: self_attn.q_proj, self_attn.v"
+        ):
+            ask("up_proj")
+        with pytest.raises(
+            ValueError, match="place = 'self_attn' is a part of self_attn.q_proj, self_attn.v_proj; pass"
+        ):
+            ask("self_attn")
 
 
 def test_many_experts_are_drawn_by_the_busiest_and_the_others_together() -> None:

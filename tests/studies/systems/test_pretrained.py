@@ -29,6 +29,7 @@ def of_tasks(row: dict) -> dict:
     if count == len(NAMES):
         chances[-1] = np.nan
     roles = ["task" if name in INSIDE_TASKS else "ood" for name in row["datasets"]]
+    row = configured(row, backbone="smollm2-135m")
     return {**row, "study": STUDY, "datasets": NAMES[:count], "roles": roles, "chances": chances}
 
 
@@ -44,6 +45,12 @@ def table(shares: dict[str, float], seeds: int = 4) -> pd.DataFrame:
             rows.append(row | {"losses": [loss] * len(row["datasets"])})
         rows += [configured(stored_row(method, seed, right), lr=0.01) for seed in range(seeds)]
     return pd.DataFrame([of_tasks(row) for row in rows])
+
+
+def test_a_table_on_the_compact_backbone_is_no_pretrained_model():
+    told = "compact holds runs on the backbone 'compact'.*use ma.studies.systems.measure_table"
+    with pytest.raises(ValueError, match=told):
+        measure_pretrained("compact")
 
 
 def test_the_stored_table_becomes_the_figure_with_its_claims_and_its_grid():

@@ -13,8 +13,10 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 import moe_analysis as ma
+from moe_analysis.studies.convergence import loss_curves
+from moe_analysis.studies.experts.anatomy import load_balance
 from moe_analysis.studies.records import gate_entropy
-from moe_analysis.studies.router_paths.paths import router_paths
+from moe_analysis.studies.router_paths.paths import distinct_experts, router_paths
 from moe_analysis.studies.router_paths.smoothness import gradient_noise, smoothness
 from moe_analysis.training.recorders.attached_run import AttachedRun
 from tests.adapters.cases import randomize
@@ -64,6 +66,7 @@ def test_the_analyses_take_an_attached_record_as_a_run(model, folder) -> None:
     assert np.isfinite(smoothness([kept])["relative_tortuosity"]).all()
     assert kept.config.optimizer == "adamw" and kept.config.system == "moelora" and kept.id == "mine"
     assert len(gradient_noise([kept])) == 2 and len(gate_entropy([kept])) == 8
+    assert len(load_balance([kept])) == 16 and len(loss_curves([kept])) == 8 and len(distinct_experts([kept])) == 2
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -32,6 +32,19 @@ def test_what_is_appended_comes_back_in_order_whatever_the_flushes(tmp_path: Pat
     assert open_records(tmp_path / "r")["module"].values.tolist() == ["a.q_proj", "b.q_proj"]
 
 
+def test_a_record_says_what_its_arrays_are_and_how_its_steps_count(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "r")
+    for name in ("gate_load", "gate_load_1", "my_own"):
+        store.declare(name, ("module",), (2,), {"module": ["a.q_proj", "b.q_proj"]})
+    store.append(0, {name: np.zeros(2, np.float32) for name in ("gate_load", "gate_load_1", "my_own")})
+    store.flush()
+    records = open_records(tmp_path / "r")
+    named = {name: array.attrs.get("long_name") for name, array in records.data_vars.items()}
+    used = "share of tokens that use the expert"
+    assert named == {"gate_load": used, "gate_load_1": used, "my_own": None}
+    assert records["step"].attrs == {"long_name": "updates made before; history step - 1", "units": "updates"}
+
+
 def test_a_block_of_nothing_but_nan_is_no_lost_chunk(tmp_path: Path) -> None:
     filled(tmp_path / "r", 0, BLOCK)
     store = RecordStore(tmp_path / "r")
