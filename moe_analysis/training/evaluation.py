@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..tasks.batches import Question, encode_questions, end_of
+from ..tasks.batches import Question, encode_questions, end_of, padding_of, scores_by_row
 from ..tasks.packing import layout
 from ..tasks.prompts import form_named
 from .answers import Way, evaluating, read, way_for
@@ -54,7 +54,7 @@ def evaluate(
         model: a causal language model, adapted or not; its mode (training or evaluation) is not changed.
         tokenizer: the model's own.
         frame: rows of a suite.
-        intuition: (rows, clusters) for models that route by it.
+        intuition: (rows, clusters) for models that route by it, one line per row of `frame`.
         max_length: tokens of a prompt and one answer; a longer prompt loses its beginning.
         prompt_form: how a row is asked, a name in `tasks.prompts.PROMPT_FORMS`.
 
@@ -66,7 +66,7 @@ def evaluate(
         "options" the end token's likelihood is part of the sums, as it was from the start; in the others it is not.
 
     Raises:
-        ValueError: for an unknown form, and for an answer longer than max_length.
+        ValueError: for an unknown form, an answer longer than max_length, and an intuition of other rows.
 
     Example:
         >>> evaluate(base, tokenizer, test)[["dataset", "kind", "rows"]]
@@ -152,12 +152,13 @@ def answer_lines(
     """The columns of `answers_of` and of `score`; ended, whether the end token was scored; ranked and per_character, the
     likelihoods that the form ranks by."""
     with_end = form_named(form).ranks_with_end
+    scores = scores_by_row(intuition, len(frame))
     questions, lines = encode_questions(frame, tokenizer, max_length, form), answers_of(frame)
     lines["ended"] = lines["gold"] | with_end  # the loss is that of the gold answer with its end token
     needed = iter(lines["ended"])
     ended = [[next(needed) for _ in question.answers] for question in questions]
     with evaluating(model):
-        found = score(model, questions, intuition, tokenizer.pad_token_id, end_of(tokenizer), ended)
+        found = score(model, questions, scores, padding_of(tokenizer), end_of(tokenizer), ended)
     ranked = found["with_end" if with_end else "log_likelihood"]
     per_character = ranked / lines["characters"].clip(lower=1)
     return pd.concat([found, lines], axis=1).assign(ranked=ranked, per_character=per_character)

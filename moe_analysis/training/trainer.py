@@ -18,6 +18,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from ..model_card import hide_base_path, write_card
 from ..optim import build_optimizer, router_parameters
+from ..tasks.batches import padding_of
 from ..tasks.clusters import Clusters
 from . import distributed
 from .adapter_source import refuse_another_source
@@ -153,7 +154,7 @@ def build_trainer(
         args=arguments,
         train_dataset=data["train"].tokenized(tokenizer, config),
         eval_dataset=data["test"].frame,
-        data_collator=lambda rows: collate_share(rows, tokenizer.pad_token_id),
+        data_collator=lambda rows: collate_share(rows, padding_of(tokenizer)),
         processing_class=tokenizer,
         optimizers=(optimizer, None),
         callbacks=[status, *recorders] if distributed.first() else recorders,
