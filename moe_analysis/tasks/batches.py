@@ -160,6 +160,13 @@ def cut(prompt: list[int], answer: int, end: int, max_length: int, dataset: str)
     return prompt if len(prompt) <= room else prompt[:1] + prompt[len(prompt) - room + 1 :]
 
 
+def extent(questions: list[Question], end: list[int]) -> tuple[int, int]:
+    """(tokens of the longest row, highest token id) of questions with any of their answers and the end token."""
+    longest = max((len(one.prompt) + max(map(len, one.answers)) for one in questions), default=0)
+    parts = (ids for one in questions for ids in (one.prompt, *one.answers))
+    return longest + len(end), max(max((max(ids) for ids in parts if ids), default=0), *end, 0)
+
+
 def collate(examples: list[Example], pad: int, intuition: np.ndarray | None = None) -> dict[str, torch.Tensor]:
     """Pad on the right: input_ids, attention_mask, labels (batch, sequence), -100 where nothing is to be answered.
 

@@ -163,7 +163,9 @@ def _open(folder: Path, name: str) -> tuple[Any, Any]:
 
 
 def _positions(model: Any) -> int:
-    return getattr(model.config, "max_position_embeddings", None) or MAX_TOKENS
+    from ..model_limits import most_tokens
+
+    return most_tokens(model) or getattr(model.config, "max_position_embeddings", None) or MAX_TOKENS
 
 
 def _mean_pooled(model: Any, tokens: list[list[int]], pad: int | None) -> np.ndarray:

@@ -23,13 +23,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from transformers import Trainer
 
+from ..model_limits import REFUSALS, most_tokens
 from ..peft_bridge import weighing
 from ..tasks.batches import Question
 from ..tasks.packing import Row, layout, packed_batch, plain_batch, reads_of
 from . import distributed
 from .recorders.recorder import HookedRecorder
 
-REFUSALS = (ValueError, RuntimeError, TypeError, IndexError, KeyError, AttributeError)  # of a model, each its own
 MOST = 0.25  # of what another layout changes: a right one must change less, and half precision alone changes up to 0.14
 SHORT = 128  # tokens of a row
 MASK_TYPES = {"sdpa": torch.bool, "eager": None}  # attention that accepts our mask; None: additive, as the model's
@@ -182,9 +182,10 @@ def way_for(model: nn.Module, questions: Sequence[Question], intuition: np.ndarr
     token to another, such as the state of a recurrent layer or a window. What a model's configuration does not show is
     tried: one prompt with two made-up answers is read both ways.
     """
-    if not questions:
+    room = most_tokens(model)
+    if not questions or (room is not None and room <= sum(PROBED)):
         return Way(packed=False, gathered=False)
-    asked = probe(model, questions)
+    asked = probe(model, questions, room)
     first = None if intuition is None else intuition[:1]
     batch = plain_batch(layout([asked], [], [[True, True]], packed=False)[1:], pad)  # with the shorter answer
     if first is not None:
@@ -199,11 +200,12 @@ def way_for(model: nn.Module, questions: Sequence[Question], intuition: np.ndarr
     return packed if packs(model, asked, first, pad, packed) else way
 
 
-def probe(model: Any, questions: Sequence[Question]) -> Question:
-    """The shortest of some prompts, and two answers made up of tokens that the model knows."""
+def probe(model: Any, questions: Sequence[Question], room: int | None) -> Question:
+    """The shortest of some prompts, cut to the model's room, and two answers made up of tokens that it knows."""
     first, second = PROBED
     ids = np.random.default_rng(0).integers(0, model.get_input_embeddings().weight.shape[0], first + second).tolist()
-    return Question(min((one.prompt for one in questions), key=len), [ids[:first], ids[first:]])
+    prompt = min((one.prompt for one in questions), key=len)
+    return Question(prompt if room is None else prompt[: room - len(ids)], [ids[:first], ids[first:]])
 
 
 def mask_type(model: Any, length: int) -> torch.dtype | None:

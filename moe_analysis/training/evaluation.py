@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..tasks.batches import Question, encode_questions, end_of, padding_of, scores_by_row
+from ..model_limits import check_causal, check_reads
+from ..tasks.batches import Question, encode_questions, end_of, extent, padding_of, scores_by_row
 from ..tasks.packing import layout
 from ..tasks.prompts import form_named
 from .answers import Way, evaluating, read, way_for
@@ -66,7 +67,8 @@ def evaluate(
         "options" the end token's likelihood is part of the sums, as it was from the start; in the others it is not.
 
     Raises:
-        ValueError: for an unknown form, an answer longer than max_length, and an intuition of other rows.
+        ValueError: for an unknown form, an answer longer than max_length, an intuition of other rows, a model that is
+            not a causal one, and rows with more tokens than it has places for, or with tokens that it does not know.
 
     Example:
         >>> evaluate(base, tokenizer, test)[["dataset", "kind", "rows"]]
@@ -154,10 +156,13 @@ def answer_lines(
     with_end = form_named(form).ranks_with_end
     scores = scores_by_row(intuition, len(frame))
     questions, lines = encode_questions(frame, tokenizer, max_length, form), answers_of(frame)
+    longest, highest = extent(questions, end_of(tokenizer))
+    check_reads(model, longest - 1, highest, max_length)  # the last token is asked for, not read
     lines["ended"] = lines["gold"] | with_end  # the loss is that of the gold answer with its end token
     needed = iter(lines["ended"])
     ended = [[next(needed) for _ in question.answers] for question in questions]
     with evaluating(model):
+        check_causal(model)
         found = score(model, questions, scores, padding_of(tokenizer), end_of(tokenizer), ended)
     ranked = found["with_end" if with_end else "log_likelihood"]
     per_character = ranked / lines["characters"].clip(lower=1)

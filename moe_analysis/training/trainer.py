@@ -27,7 +27,7 @@ from .config import TrainConfig
 from .evaluation import by_dataset, evaluate_rows, outcomes_frame
 from .files import FINISHED, history_frame, write_table
 from .panel import look_at, shown
-from .prepare import Data, LikeLengths, collate_share, hold_clusters, prepare_data, prepare_model
+from .prepare import Data, LikeLengths, check_data, collate_share, hold_clusters, prepare_data, prepare_model
 from .recorders.expert_recorder import DAMPING, ExpertRecorder
 from .recorders.live_recorder import LiveRecorder
 from .recorders.recorder import HookedRecorder, Recorder
@@ -89,6 +89,7 @@ def train(
         model, tokenizer, digest = prepare_model(config)
         status = Status(folder, config.steps, digest)
         data = distributed.together(lambda: prepare_data(config, tokenizer, folder))
+        check_data(config, model, tokenizer, data)
         if config.clusters is not None:
             hold_clusters(model, Clusters.load(folder / "clusters.npz"), config, tokenizer)
         trainer = build_trainer(config, folder, model, tokenizer, data, status)

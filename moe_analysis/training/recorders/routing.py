@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import set_seed
 
 from ...adapters import Adapter
+from ...model_limits import check_reads
 from ...peft_bridge import adapter_modules
 from ...tasks.batches import Example, collate, encode, padding_of, prompt_ids, scores_by_row
 from ...tasks.rows import shorten
@@ -54,7 +55,7 @@ def record_gates(
     """
     reader, adapters = routers_of(model)
     if isinstance(frame, pd.DataFrame):
-        examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
+        examples = encode_checked(frame, tokenizer, model, max_length, prompt_form)
     else:
         examples = encode_texts(frame, tokenizer, model)
     intuition = scores_by_row(intuition, len(examples))
@@ -199,7 +200,7 @@ def layer_batches(
         raise ValueError(
             f"{type(model).__name__} has no routed adapter to read; wrap it with, for example, MoeLoraConfig"
         )
-    examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
+    examples = encode_checked(frame, tokenizer, model, max_length, prompt_form)
     device = next(model.parameters()).device
     collated = collate(examples, padding_of(tokenizer), scores_by_row(intuition, len(examples)))
     batch = {key: value.to(device) for key, value in collated.items()}
@@ -228,6 +229,16 @@ def layer_batches(
 def real_tokens(values: Tensor, mask: Tensor) -> Tensor:
     """values (batch, sequence, …), mask (batch · sequence,) -> (tokens, …) of the real tokens, float64 on the CPU."""
     return values.reshape(len(mask), -1)[mask].double().cpu()
+
+
+def encode_checked(
+    frame: pd.DataFrame, tokenizer: Any, model: nn.Module, max_length: int, prompt_form: str
+) -> list[Example]:
+    """Token ids of every row, an answer that is too long cut. Raises ValueError for a row that the model cannot read."""
+    examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
+    rows = [example.input_ids for example in examples]
+    check_reads(model, max(map(len, rows), default=0), max((max(ids) for ids in rows), default=0), max_length)
+    return examples
 
 
 def encode_texts(texts: str | Sequence[str], tokenizer: Any, model: nn.Module) -> list[Example]:
