@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from moe_analysis.tasks import transformer
 from moe_analysis.tasks.embed import Embedder, EmbeddingError, embed
@@ -137,6 +146,13 @@ def test_a_decoder_without_a_padding_token_embeds_batches_like_single_texts(tmp_
     texts = ["red", "blue sky green", "green " * 20]
     alone = np.vstack([embedder.transform([text]) for text in texts])
     np.testing.assert_allclose(embedder.transform(texts), alone, atol=1e-6)
+
+
+def test_a_text_is_cut_to_the_places_that_a_model_has_for_tokens(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    config = RobertaConfig(vocab_size=5, max_position_embeddings=10, pad_token_id=1, **sizes)  # 0 and 1 are padding's
+    folder = saved(tmp_path, RobertaModel(config))
+    np.testing.assert_allclose(*embed(["red " * 60, "red " * 8], folder, cache=False), atol=1e-6)
 
 
 def test_an_embedder_stays_the_model_that_it_opened_whatever_its_files_become(
