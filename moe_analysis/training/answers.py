@@ -33,7 +33,14 @@ from .recorders.recorder import HookedRecorder
 MOST = 0.25  # of what another layout changes: a right one must change less, and half precision alone changes up to 0.14
 SHORT = 128  # tokens of a row
 MASK_TYPES = {"sdpa": torch.bool, "eager": None}  # attention that accepts our mask; None: additive, as the model's
-WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "local_attention", "max_position_embeddings")
+WINDOWS = (  # in the last one's case, the angles of all positions are others in a longer row
+    "sliding_window",
+    "attention_chunk_size",
+    "window_size",
+    "local_attention",
+    "max_position_embeddings",
+    "original_max_position_embeddings",
+)
 PROBED = 24, 8  # tokens of the two answers of a made-up question
 
 
@@ -70,14 +77,15 @@ def scores_at(head: nn.Module | None, row: Tensor, place: Tensor) -> Iterator[No
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode that the model was in comes back."""
-    training = model.training
+    """Evaluation mode without gradients; the mode that each of the model's modules was in comes back."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
 
 
 def gathers(model: Any, batch: dict[str, Tensor]) -> bool:

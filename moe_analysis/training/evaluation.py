@@ -18,6 +18,7 @@ from ..model_limits import check_causal, check_reads
 from ..tasks.batches import Question, encode_questions, end_of, extent, padding_of, scores_by_row
 from ..tasks.packing import layout
 from ..tasks.prompts import form_named
+from ..tasks.rows import check_frame
 from .answers import Way, evaluating, read, way_for
 
 TOKENS_ON_CPU, TOKENS_PER_BATCH = 4096, 16_384  # a processor's caches hold no more; other devices need more
@@ -67,8 +68,9 @@ def evaluate(
         "options" the end token's likelihood is part of the sums, as it was from the start; in the others it is not.
 
     Raises:
-        ValueError: for an unknown form, an answer longer than max_length, an intuition of other rows, a model that is
-            not a causal one, and rows with more tokens than it has places for, or with tokens that it does not know.
+        ValueError: for an unknown form, rows that cannot be asked (no text, a label that is not the answer's), an answer
+            longer than max_length, an intuition of other rows, a model that is not a causal one, and rows with more
+            tokens than it has places for, or with tokens that it does not know.
 
     Example:
         >>> evaluate(base, tokenizer, test)[["dataset", "kind", "rows"]]
@@ -154,6 +156,7 @@ def answer_lines(
     """The columns of `answers_of` and of `score`; ended, whether the end token was scored; ranked and per_character, the
     likelihoods that the form ranks by."""
     with_end = form_named(form).ranks_with_end
+    check_frame(frame)
     scores = scores_by_row(intuition, len(frame))
     questions, lines = encode_questions(frame, tokenizer, max_length, form), answers_of(frame)
     longest, highest = extent(questions, end_of(tokenizer))

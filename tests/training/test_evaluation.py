@@ -166,3 +166,20 @@ def test_a_tokenizer_without_padding_evaluates_as_one_with_it(backbone: str, sui
     expected = evaluate_rows(model, tokenizer, frame)
     tokenizer.pad_token = None
     pd.testing.assert_frame_equal(evaluate_rows(model, tokenizer, frame), expected)
+
+
+def test_a_frame_that_cannot_be_asked_is_refused_before_the_model_is(backbone: str, suite: str) -> None:
+    model, tokenizer = load(backbone)
+    frame = ma.load_suite(suite, split="test", datasets=["choose"])
+    with pytest.raises(ValueError, match="frame has no rows"):
+        evaluate(model, tokenizer, frame.head(0))
+    with pytest.raises(ValueError, match="frame, row 0: label = 9 is outside the"):
+        evaluate(model, tokenizer, frame.assign(label=9))
+
+
+def test_evaluation_leaves_each_part_of_a_model_in_its_mode(backbone: str, suite: str) -> None:
+    model, tokenizer = load(backbone)
+    model.train().model.norm.eval()
+    before = [part.training for part in model.modules()]
+    evaluate(model, tokenizer, ma.load_suite(suite, split="test").head(1))
+    assert [part.training for part in model.modules()] == before and len(set(before)) == 2
