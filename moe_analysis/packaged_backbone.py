@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 
 from .tasks.cache import CACHE_VARIABLE, CacheWarning, cache_folder, file_digest
 
-RECORD = "converted.json"  # written last; holds the digest of the weights beside it
+RECORD = "converted.json"  # written last; holds the digests of the files beside it
+UNRECORDED = ("config.json", "tokenizer.json", "tokenizer_config.json")  # by versions that held those of weights alone
 
 
 class PackagedBackboneError(ValueError):
@@ -160,15 +161,17 @@ def write_converted(package: Path, file: str, out: Path) -> None:
     fresh.load_state_dict(read.state_dict(), assign=True)
     fresh.save_pretrained(out)
     AutoTokenizer.from_pretrained(package, gguf_file=file).save_pretrained(out)
-    weights = {path.name: file_digest(path) for path in sorted(out.glob("*.safetensors"))}
-    (out / RECORD).write_text(json.dumps({"made_from": file, "sha256": weights}, indent=1) + "\n")
+    files = {path.name: file_digest(path) for path in sorted(out.iterdir()) if path.is_file()}
+    (out / RECORD).write_text(json.dumps({"made_from": file, "sha256": files}, indent=1) + "\n")
 
 
 def intact(folder: Path) -> bool:
-    """Whether a folder holds what `write_converted` wrote, byte for byte."""
+    """Whether a folder holds what `write_converted` wrote, byte for byte; files that it did not record must be JSON."""
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
-        return all(file_digest(folder / name) == digest for name, digest in record["sha256"].items())
+        known = record["sha256"]
+        sound = all(file_digest(folder / name) == digest for name, digest in known.items())
+        return sound and all(json.loads((folder / name).read_text()) for name in UNRECORDED if name not in known)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing, or something else than was written
         return False
 

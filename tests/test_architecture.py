@@ -22,9 +22,10 @@ ARROWS: dict[str, set[str]] = {
     "places": set(),  # where data, notebooks, figures and runs lie
     "extras": set(),
     "cards": set(),  # how objects look in a notebook
-    "tasks": {"noise", "places", "cards"},
+    "model_limits": set(),  # what a language model reads
+    "tasks": {"noise", "places", "cards", "model_limits"},
     "packaged_backbone": {"tasks"},  # its folder of cached files
-    "backbones": {"packaged_backbone", "noise", "places"},
+    "backbones": {"packaged_backbone", "noise", "places", "model_limits"},
     "base_name": {"backbones", "packaged_backbone"},
     "model_card": {"adapters", "base_name"},
     # tasks, backbones: T-REX reads prompts, with an embedder and a tokenizer
@@ -32,7 +33,18 @@ ARROWS: dict[str, set[str]] = {
     "optim": {"adapters"},
     "evidence": {"cards"},
     "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimizers
-    "training": {"optim", "adapters", "peft_bridge", "tasks", "backbones", "noise", "model_card", "extras", "cards"},
+    "training": {
+        "optim",
+        "adapters",
+        "peft_bridge",
+        "tasks",
+        "backbones",
+        "noise",
+        "model_card",
+        "model_limits",
+        "extras",
+        "cards",
+    },
     "drawing": {"evidence", "places", "extras", "cards"},  # the words of verdicts
     # comparison, presets: the sizes at which systems are compared, and the runs that a control needs
     "studies": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ import torch
 import moe_analysis as ma
 from moe_analysis import backbones, packaged_backbone
 from moe_analysis.backbones import BackboneError, load_backbone, load_tokenizer
-from moe_analysis.packaged_backbone import PACKAGED, RECORD, SMOLLM2, PackagedBackboneError, intact
+from moe_analysis.packaged_backbone import PACKAGED, RECORD, SMOLLM2, UNRECORDED, PackagedBackboneError, intact
 from moe_analysis.tasks.cache import CacheWarning
 
 installed = pytest.mark.skipif(
@@ -57,7 +58,16 @@ def toy(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
 def copied(package: Path, file: str, out: Path) -> None:
     """What stands for a conversion where none can be made: the bytes themselves, with their record."""
     (out / "model.safetensors").write_bytes((package / file).read_bytes())
-    (out / RECORD).write_text(f'{{"sha256": {{"model.safetensors": "{hashlib.sha256(CONTENT).hexdigest()}"}}}}')
+    for name in UNRECORDED:
+        (out / name).write_text('{"name": "toy"}')
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}
+    (out / RECORD).write_text(json.dumps({"sha256": digests}))
+
+
+def record_of_weights_alone(folder: Path) -> None:
+    """As the first versions wrote it."""
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    (folder / RECORD).write_text(json.dumps({"sha256": {"model.safetensors": digest}}))
 
 
 def no_conversion(*_: object) -> None:
@@ -168,17 +178,27 @@ def test_converted_weights_serve_without_the_package(toy, monkeypatch):
     [
         lambda folder: (folder / "model.safetensors").write_bytes(CONTENT[:-1] + b"x"),
         lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "config.json").write_text('{"name": "tox"}'),
+        lambda folder: (folder / "tokenizer.json").unlink(),
         lambda folder: (folder / RECORD).unlink(),
         lambda folder: (folder / RECORD).write_text("{"),
         lambda folder: (folder / RECORD).write_text("[]"),
     ],
-    ids=["a byte", "no weights", "no record", "no JSON", "no object"],
+    ids=["a byte", "no weights", "another configuration", "no tokenizer", "no record", "no JSON", "no object"],
 )
 def test_damaged_converted_weights_are_made_anew(toy, damage):
     folder = Path(toy.source())
     damage(folder)
     assert not intact(folder)
     assert toy.source() == str(folder) and intact(folder)
+
+
+def test_a_conversion_of_the_first_versions_serves_while_its_other_files_can_be_read(toy):
+    folder = Path(toy.source())
+    record_of_weights_alone(folder)
+    assert intact(folder)
+    (folder / "config.json").write_text('{"name": "to')
+    assert not intact(folder)
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-4], CONTENT + b" more", b""])

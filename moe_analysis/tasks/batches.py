@@ -109,13 +109,28 @@ def end_of(tokenizer: Any) -> list[int]:
     return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
 
+def padding_of(tokenizer: Any) -> int:
+    """The id that fills up a batch, whose tokens are ignored: the padding's or, without one, the end's, else 0."""
+    return next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
+
+
 def prompt_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
-    """Token ids with the tokenizer's beginning token and without an end token, which some put after every text."""
+    """Token ids with the tokenizer's beginning token and without what it puts after every text, an end token say."""
     if not texts:
         return []
-    end = end_of(tokenizer)
     found = tokenizer(texts, verbose=False)["input_ids"]  # the caller cuts or refuses what is too long
-    return [ids[:-1] if end and ids[-1:] == end else ids for ids in found]
+    longest = max(range(len(texts)), key=lambda place: len(texts[place]))  # one of blanks has no token of its own
+    behind = added_behind(texts[longest], found[longest], tokenizer)
+    return [ids[: len(ids) - behind] for ids in found]
+
+
+def added_behind(text: str, ids: list[int], tokenizer: Any) -> int:
+    """How many of a text's tokens the tokenizer has put after it."""
+    bare = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    for before in range(len(ids) - len(bare) + 1) if bare else ():
+        if ids[before : before + len(bare)] == bare:
+            return len(ids) - before - len(bare)
+    return len(ids[-1:]) if ids[-1:] == end_of(tokenizer) else 0  # the text itself is read in another way
 
 
 def answer_ids(texts: list[str], form: PromptForm, tokenizer: Any) -> list[list[int]]:
@@ -145,6 +160,13 @@ def cut(prompt: list[int], answer: int, end: int, max_length: int, dataset: str)
     return prompt if len(prompt) <= room else prompt[:1] + prompt[len(prompt) - room + 1 :]
 
 
+def extent(questions: list[Question], end: list[int]) -> tuple[int, int]:
+    """(tokens of the longest row, highest token id) of questions with any of their answers and the end token."""
+    longest = max((len(one.prompt) + max(map(len, one.answers)) for one in questions), default=0)
+    parts = (ids for one in questions for ids in (one.prompt, *one.answers))
+    return longest + len(end), max(max((max(ids) for ids in parts if ids), default=0), *end, 0)
+
+
 def collate(examples: list[Example], pad: int, intuition: np.ndarray | None = None) -> dict[str, torch.Tensor]:
     """Pad on the right: input_ids, attention_mask, labels (batch, sequence), -100 where nothing is to be answered.
 
@@ -163,3 +185,28 @@ def collate(examples: list[Example], pad: int, intuition: np.ndarray | None = No
     if intuition is not None:
         batch["intuition"] = torch.as_tensor(intuition, dtype=torch.float32)
     return batch
+
+
+def scores_by_row(intuition: Any, rows: int) -> np.ndarray | None:
+    """(rows, clusters) float32 of a user's intuition: an array, a tensor, a table or lists; None stays None.
+
+    Raises:
+        ValueError: For another shape or number of rows, and for an entry that is not a finite number.
+    """
+    if intuition is None:
+        return None
+    values = intuition.detach().float().cpu() if isinstance(intuition, torch.Tensor) else intuition
+    try:
+        scores = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"intuition holds no numbers ({error}); pass an array of (rows, clusters)") from error
+    if scores.ndim != 2 or len(scores) != rows:
+        raise ValueError(
+            f"intuition has shape {scores.shape}, but there are {rows} rows; pass one line of scores for each row, in "
+            "their order: clusters.intuition(embed(frame['prompt']))"
+        )
+    if (bad := np.flatnonzero(~np.isfinite(scores).all(axis=1))).size:
+        raise ValueError(
+            f"intuition[{bad[0]}] holds NaN or infinity, as {len(bad)} of {rows} rows do; embed these prompts again"
+        )
+    return scores

@@ -177,6 +177,8 @@ def cluster(embeddings: np.ndarray, k: int = 32, seed: int = 0, n_init: int = 4)
     for name, value, least in (("k", k, 1), ("n_init", n_init, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ClusterError(f"{name} = {value!r}; give a whole number of at least {least}")
+    if seed >= 2**32:  # numpy's generators take no more
+        raise ClusterError(f"seed = {seed}; give a whole number below 2**32 = {2**32}")
     if k > len(rows):
         raise ClusterError(f"k = {k} but there are only {len(rows)} embeddings; use k of at most {len(rows)}")
     distinct = len({row.tobytes() for row in rows + 0.0})  # adding 0 makes -0 and 0 the same bytes

@@ -47,7 +47,7 @@ def _read_jsonl(file: DataFile) -> tuple[list[Located], list[Problem]]:
             continue
         place = f"line {number}"
         try:
-            row = json.loads(raw.decode("utf-8"))
+            row = json.loads(raw.decode("utf-8"), object_pairs_hook=object_of)
         except UnicodeDecodeError as error:
             byte = shorten(raw[error.start : error.start + 1])
             text = f"byte {byte} at column {error.start + 1} is not UTF-8; save the file as UTF-8"
@@ -63,6 +63,16 @@ def _read_jsonl(file: DataFile) -> tuple[list[Located], list[Problem]]:
                 text = f"{shorten(row)} is {type(row).__name__}; write one JSON object per line"
                 problems.append(Problem(file.name, place, "", text))
     return rows, problems
+
+
+def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for a field that it has twice, of which the last would win."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has the field {shorten(twice)} twice")
+    return found
 
 
 def _read_parquet(file: DataFile) -> tuple[list[Located], list[Problem]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .look_alikes import resembling
-from .rows import Located, SuiteError, shorten
+from .rows import Located, Problem, SuiteError, shorten
 
 NAMES = {
     "prompt": ("prompt", "question"),
@@ -16,13 +16,13 @@ SPLIT_OF = {"train": "train", "test": "test"}
 HELD_OUT = ("validation", "dev")
 
 
-def read_hub(source: str) -> list[Located]:
-    """The rows behind "<repo>[:<config>]".
+def read_hub(source: str) -> tuple[list[Located], list[Problem]]:
+    """The rows behind "<repo>[:<config>]", and those whose answer may mean two of their choices.
 
     `prompt` may be called question, `choices` options; choices in the {"text", "label"} form, an answer that is an
-    index into the choices and an answerKey are turned into the contract's answer and label. The splits train and test
-    are read; validation replaces a missing test. `dataset` defaults to the repository's own name, `group` to
-    "hub".
+    index into the choices and an answerKey are turned into the contract's answer and label. An answerKey is always one
+    of the labels, even where a choice has its text. The splits train and test are read; validation replaces a missing
+    test. `dataset` defaults to the repository's own name, `group` to "hub".
 
     Raises:
         SuiteError: When it cannot be loaded or has no such columns.
@@ -36,18 +36,18 @@ def read_hub(source: str) -> list[Located]:
     if not parts:
         raise SuiteError(f"hub:{source} has the splits {sorted(splits)}; train, test or validation is needed")
     default = {"dataset": "_".join(filter(None, (repo.rstrip("/").split("/")[-1], config))), "group": "hub"}
-    rows = []
+    rows, problems = [], []
     for split, data in parts.items():
         columns = _columns(data.column_names, source)
         for number, row in enumerate(data, start=1):
-            rows.append(
-                Located(
-                    {**default, "split": split, **_mapped(row, columns)},
-                    f"hub:{source}",
-                    f"{split} row {number}",
-                )
-            )
-    return rows
+            here = Located({**default, "split": split}, f"hub:{source}", f"{split} row {number}")
+            try:
+                here.row |= _mapped(row, columns)
+            except ValueError as error:
+                problems.append(here.problem("answer", str(error)))
+            else:
+                rows.append(here)
+    return rows, problems
 
 
 def _load(repo: str, config: str | None) -> dict[str, Any]:
@@ -76,6 +76,7 @@ def _columns(present: list[str], source: str) -> dict[str, str]:
 
 
 def _mapped(row: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
+    """The fields of a row. Raises ValueError for an answer that may be the key of one choice and mean another one."""
     mapped = {field: row[name] for field, name in columns.items()}
     choices, answer, keys = mapped.get("choices"), mapped["answer"], None
     if isinstance(choices, dict):
@@ -83,10 +84,25 @@ def _mapped(row: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
         mapped["choices"] = choices
     if not isinstance(choices, list):
         return mapped
-    if isinstance(keys, list) and isinstance(answer, str) and answer in keys and answer not in choices:
-        answer = keys.index(answer)
-    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
-        mapped["label"], mapped["answer"] = answer, choices[answer]
-    elif mapped.get("label") is None and isinstance(answer, str) and choices.count(answer) == 1:
-        mapped["label"] = choices.index(answer)
+    place = _place(answer, choices)
+    if isinstance(keys, list) and len(keys) == len(choices) and str(answer) in (names := [str(key) for key in keys]):
+        keyed = names.index(str(answer))
+        if columns["answer"] != "answerKey" and place is not None and choices[place] != choices[keyed]:
+            raise ValueError(
+                f"answer = {shorten(answer)} is the key of choice {shorten(choices[keyed])}, but may also mean choice "
+                f"{shorten(choices[place])}; call the column answerKey if it holds keys, or write the choices as a list"
+            )
+        mapped["label"], mapped["answer"] = keyed, choices[keyed]
+    elif isinstance(answer, int) and place is not None:
+        mapped["label"], mapped["answer"] = place, choices[place]
+    elif mapped.get("label") is None and place is not None and choices.count(answer) == 1:
+        mapped["label"] = place
     return mapped
+
+
+def _place(answer: Any, choices: list[Any]) -> int | None:
+    """Which choice an answer is without any keys: an index, or the first with its text."""
+    if isinstance(answer, str):
+        return choices.index(answer) if answer in choices else None
+    is_index = isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices)
+    return answer if is_index else None

@@ -23,7 +23,8 @@ _suites: dict[tuple[Any, ...], Checked] = {}
 
 
 def kept(stamp: tuple[Any, ...] | None, read: Callable[[], Checked]) -> Checked:
-    """What `read` gave when the files had this stamp; it is called where that is not known. The frame is a copy."""
+    """What `read` gave when the files had this stamp; it is called where that is not known. The frame is a copy,
+    and so are its lists of choices."""
     if stamp is None:
         return read()
     if stamp not in _suites:
@@ -32,7 +33,8 @@ def kept(stamp: tuple[Any, ...] | None, read: Callable[[], Checked]) -> Checked:
             del _suites[next(iter(_suites))]
         _suites[stamp] = found
     frame, flaws = _suites[stamp]
-    return frame.copy(), flaws
+    own = [None if choices is None else list(choices) for choices in frame["choices"]]
+    return frame.assign(choices=pd.Series(own, frame.index, dtype=object)), flaws
 
 
 def stamp_of(folder: Path) -> tuple[Any, ...] | None:

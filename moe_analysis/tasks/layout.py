@@ -49,7 +49,8 @@ def passed_over(folder: Path) -> list[str]:
     for place in [folder, *split_folders(folder)]:
         read = {file.path for file in read_in(folder, place)}
         for path in sorted(visible(place)):
-            if path not in read and split_of(path.name.partition(".")[0]) and not path.is_dir():
+            named = split_of(path.name.partition(".")[0]) or set(SUFFIXES) & {one.lower() for one in path.suffixes}
+            if path not in read and named and not path.is_dir():
                 why = "test is there" if path.suffix.lower() in SUFFIXES else "only *.jsonl and *.parquet are read"
                 found.append(f"{path.relative_to(folder).as_posix()} ({why})")
     return found

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .look_alikes import apart, resembling
@@ -200,8 +201,10 @@ def dataset_problems(rows: list[Located]) -> Iterator[Problem]:
 
 
 def flaws(rows: list[Located]) -> Iterator[Problem]:
-    """Rows that load but blur a score: repeated choices, a lone choice, a test prompt also trained on."""
+    """Rows that load but blur a score: repeated choices, a lone choice, a row in two formats, a test prompt also trained
+    on."""
     trained: dict[tuple[str, str], Located] = {}
+    yield from in_two_formats(rows)
     for here in rows:
         choices = here.row.get("choices")
         if choices is not None and len(set(choices)) < len(choices):
@@ -219,6 +222,21 @@ def flaws(rows: list[Located]) -> Iterator[Problem]:
             yield here.problem("prompt", f"{text}; remove it from one of the splits")
 
 
+def in_two_formats(rows: list[Located]) -> Iterator[Problem]:
+    """Rows of train.parquet, say, that train.jsonl has too: one of the files is a copy of the other."""
+    if len({format_of(here) for here in rows}) == 1:
+        return
+    first: dict[str, Located] = {}
+    for here in rows:
+        there = first.setdefault(repr([here.row.get(field) for field in COLUMNS]), here)
+        if format_of(there) != format_of(here):
+            yield here.problem("", f"the row is also in {there.file} ({there.place}); remove one of the two files")
+
+
+def format_of(here: Located) -> str:
+    return here.file.rpartition(".")[2]
+
+
 def to_frame(rows: list[Located]) -> pd.DataFrame:
     """The contract's frame: the seven columns in order; text, lists or None, and a nullable integer label."""
     columns = {field: [here.row.get(field) for here in rows] for field in COLUMNS}
@@ -226,3 +244,30 @@ def to_frame(rows: list[Located]) -> pd.DataFrame:
     frame["choices"] = pd.Series(columns["choices"], dtype=object)
     frame["label"] = pd.Series(columns["label"], dtype="Int64")
     return frame[COLUMNS]
+
+
+def check_frame(frame: pd.DataFrame) -> None:
+    """Refuse rows of a user's own frame that cannot be asked; choices may be any sequence of texts.
+
+    Raises:
+        ValueError: For a frame without rows or without a column, and for a row whose prompt or answer is no text, whose
+            choices are none, or whose label is not the answer's position among them.
+    """
+    asked = [field for field in COLUMNS if field != "split"]
+    if lacking := [field for field in asked if field not in frame]:
+        raise ValueError(f"frame has no column {', '.join(lacking)}; pass rows as load_suite gives them")
+    if not len(frame):
+        raise ValueError("frame has no rows; pass at least one")
+    columns = (frame[field] for field in ("prompt", "choices", "answer", "label"))
+    for place, (prompt, choices, answer, label) in enumerate(zip(*columns)):
+        texts = (("prompt", prompt), ("answer", answer))
+        text = next((_text_problem(field, value) for field, value in texts if not isinstance(value, str)), None)
+        if choices is not None and text is None:
+            options = list(choices) if isinstance(choices, tuple | np.ndarray) else choices
+            text = _choices_problem(options) or (_label_problem(_whole(label), options, answer) or ("", None))[1]
+        if text is not None:
+            raise ValueError(f"frame, row {place}: {text}")
+
+
+def _whole(label: Any) -> object:
+    return None if label is pd.NA else int(label) if isinstance(label, np.integer) else whole_label(label)

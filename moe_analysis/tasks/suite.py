@@ -233,7 +233,7 @@ def _read(name: str | Path) -> tuple[list[Located], list[Problem]]:
     if str(name).startswith(HUB):
         from .hub import read_hub
 
-        return read_hub(str(name)[len(HUB) :]), []
+        return read_hub(str(name)[len(HUB) :])
     folder = suite_folder(name)
     try:
         files = data_files(folder)

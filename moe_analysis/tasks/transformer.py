@@ -25,7 +25,11 @@ READ_BY_THE_MODEL = (*WEIGHTS, "*.json", "*.txt", "*.model")
 
 
 class TransformerEncoder:
-    """MiniLM, or any model that `AutoModel` opens, on a GPU if there is one; loaded when first needed."""
+    """MiniLM, or any model that `AutoModel` opens, on a GPU if there is one; loaded when first needed.
+
+    It stays the model that it was when its identity was first asked for, or when it was loaded, whatever becomes of
+    the files afterwards: its vectors are kept under that identity.
+    """
 
     def __init__(self, model: str | Path) -> None:
         self.name = str(model)
@@ -33,20 +37,21 @@ class TransformerEncoder:
         if self.name == MINILM:
             check_minilm(self.folder)
         self._loaded: tuple[Any, Any] | None = None
+        self._digests: dict[str, str] | None = None
 
     def fit(self, texts: list[str]) -> None:
         """Nothing to learn: the weights are given."""
 
     def identity(self) -> str:
-        files = sorted({path for pattern in READ_BY_THE_MODEL for path in self.folder.glob(pattern)})
-        contents = " ".join(f"{path.name}={_sha256(path)}" for path in files)
+        contents = " ".join(f"{name}={digest}" for name, digest in self._files().items())
         return f"{POOLING_VERSION} {MAX_TOKENS} {contents}"
 
     def digest(self) -> str:
         """SHA-256 of the weights only, which is the same whatever else a download contains."""
-        found = (sorted(self.folder.glob(pattern)) for pattern in WEIGHTS)
-        files = next(filter(None, found), [])  # transformers takes safetensors where there are both
-        return digest_of(f"{path.name}={_sha256(path)}" for path in files)
+        files = self._files()
+        found = ([name for name in files if Path(name).match(pattern)] for pattern in WEIGHTS)
+        names = next(filter(None, found), [])  # transformers takes safetensors where there are both
+        return digest_of(f"{name}={files[name]}" for name in names)
 
     def encode(self, texts: list[str], batch_size: int, progress: bool | None) -> np.ndarray:
         import torch
@@ -68,9 +73,22 @@ class TransformerEncoder:
             table[batch] = pooled
         return table
 
+    def _files(self) -> dict[str, str]:
+        """SHA-256 of every file that the model reads, by name, as they were at the first call."""
+        if self._digests is None:
+            self._digests = _digests_in(self.folder)
+        return self._digests
+
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            self._loaded = _open(self.folder, self.name)
+            known = self._files()
+            opened = _open(self.folder, self.name)
+            if _digests_in(self.folder) != known:  # before they were read, or meanwhile
+                raise EmbeddingError(
+                    f"model = {self.name!r}: the files in {self.folder} have changed since this embedder first read "
+                    "them; make a new Embedder"
+                )
+            self._loaded = opened
         return self._loaded
 
 
@@ -145,7 +163,9 @@ def _open(folder: Path, name: str) -> tuple[Any, Any]:
 
 
 def _positions(model: Any) -> int:
-    return getattr(model.config, "max_position_embeddings", None) or MAX_TOKENS
+    from ..model_limits import most_tokens
+
+    return most_tokens(model) or getattr(model.config, "max_position_embeddings", None) or MAX_TOKENS
 
 
 def _mean_pooled(model: Any, tokens: list[list[int]], pad: int | None) -> np.ndarray:
@@ -161,6 +181,11 @@ def _mean_pooled(model: Any, tokens: list[list[int]], pad: int | None) -> np.nda
     hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (batch, tokens, d)
     total = (hidden * mask[..., None]).sum(dim=1)  # (batch, d)
     return (total / mask.sum(dim=1, keepdim=True)).cpu().numpy()  # (batch, d)
+
+
+def _digests_in(folder: Path) -> dict[str, str]:
+    files = sorted({path for pattern in READ_BY_THE_MODEL for path in folder.glob(pattern)})
+    return {path.name: _sha256(path) for path in files}
 
 
 def _sha256(path: Path) -> str:

@@ -23,17 +23,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from transformers import Trainer
 
+from ..model_limits import REFUSALS, most_tokens
 from ..peft_bridge import weighing
 from ..tasks.batches import Question
 from ..tasks.packing import Row, layout, packed_batch, plain_batch, reads_of
 from . import distributed
 from .recorders.recorder import HookedRecorder
 
-REFUSALS = (ValueError, RuntimeError, TypeError, IndexError, KeyError, AttributeError)  # of a model, each its own
 MOST = 0.25  # of what another layout changes: a right one must change less, and half precision alone changes up to 0.14
 SHORT = 128  # tokens of a row
 MASK_TYPES = {"sdpa": torch.bool, "eager": None}  # attention that accepts our mask; None: additive, as the model's
-WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "local_attention", "max_position_embeddings")
+WINDOWS = (  # in the last one's case, the angles of all positions are others in a longer row
+    "sliding_window",
+    "attention_chunk_size",
+    "window_size",
+    "local_attention",
+    "max_position_embeddings",
+    "original_max_position_embeddings",
+)
 PROBED = 24, 8  # tokens of the two answers of a made-up question
 
 
@@ -70,14 +77,15 @@ def scores_at(head: nn.Module | None, row: Tensor, place: Tensor) -> Iterator[No
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode that the model was in comes back."""
-    training = model.training
+    """Evaluation mode without gradients; the mode that each of the model's modules was in comes back."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
 
 
 def gathers(model: Any, batch: dict[str, Tensor]) -> bool:
@@ -182,9 +190,10 @@ def way_for(model: nn.Module, questions: Sequence[Question], intuition: np.ndarr
     token to another, such as the state of a recurrent layer or a window. What a model's configuration does not show is
     tried: one prompt with two made-up answers is read both ways.
     """
-    if not questions:
+    room = most_tokens(model)
+    if not questions or (room is not None and room <= sum(PROBED)):
         return Way(packed=False, gathered=False)
-    asked = probe(model, questions)
+    asked = probe(model, questions, room)
     first = None if intuition is None else intuition[:1]
     batch = plain_batch(layout([asked], [], [[True, True]], packed=False)[1:], pad)  # with the shorter answer
     if first is not None:
@@ -199,11 +208,12 @@ def way_for(model: nn.Module, questions: Sequence[Question], intuition: np.ndarr
     return packed if packs(model, asked, first, pad, packed) else way
 
 
-def probe(model: Any, questions: Sequence[Question]) -> Question:
-    """The shortest of some prompts, and two answers made up of tokens that the model knows."""
+def probe(model: Any, questions: Sequence[Question], room: int | None) -> Question:
+    """The shortest of some prompts, cut to the model's room, and two answers made up of tokens that it knows."""
     first, second = PROBED
     ids = np.random.default_rng(0).integers(0, model.get_input_embeddings().weight.shape[0], first + second).tolist()
-    return Question(min((one.prompt for one in questions), key=len), [ids[:first], ids[first:]])
+    prompt = min((one.prompt for one in questions), key=len)
+    return Question(prompt if room is None else prompt[: room - len(ids)], [ids[:first], ids[first:]])
 
 
 def mask_type(model: Any, length: int) -> torch.dtype | None:

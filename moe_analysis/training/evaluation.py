@@ -14,9 +14,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..tasks.batches import Question, encode_questions, end_of
+from ..model_limits import check_causal, check_reads
+from ..tasks.batches import Question, encode_questions, end_of, extent, padding_of, scores_by_row
 from ..tasks.packing import layout
 from ..tasks.prompts import form_named
+from ..tasks.rows import check_frame
 from .answers import Way, evaluating, read, way_for
 
 TOKENS_ON_CPU, TOKENS_PER_BATCH = 4096, 16_384  # a processor's caches hold no more; other devices need more
@@ -54,7 +56,7 @@ def evaluate(
         model: a causal language model, adapted or not; its mode (training or evaluation) is not changed.
         tokenizer: the model's own.
         frame: rows of a suite.
-        intuition: (rows, clusters) for models that route by it.
+        intuition: (rows, clusters) for models that route by it, one line per row of `frame`.
         max_length: tokens of a prompt and one answer; a longer prompt loses its beginning.
         prompt_form: how a row is asked, a name in `tasks.prompts.PROMPT_FORMS`.
 
@@ -66,7 +68,9 @@ def evaluate(
         "options" the end token's likelihood is part of the sums, as it was from the start; in the others it is not.
 
     Raises:
-        ValueError: for an unknown form, and for an answer longer than max_length.
+        ValueError: for an unknown form, rows that cannot be asked (no text, a label that is not the answer's), an answer
+            longer than max_length, an intuition of other rows, a model that is not a causal one, and rows with more
+            tokens than it has places for, or with tokens that it does not know.
 
     Example:
         >>> evaluate(base, tokenizer, test)[["dataset", "kind", "rows"]]
@@ -152,12 +156,17 @@ def answer_lines(
     """The columns of `answers_of` and of `score`; ended, whether the end token was scored; ranked and per_character, the
     likelihoods that the form ranks by."""
     with_end = form_named(form).ranks_with_end
+    check_frame(frame)
+    scores = scores_by_row(intuition, len(frame))
     questions, lines = encode_questions(frame, tokenizer, max_length, form), answers_of(frame)
+    longest, highest = extent(questions, end_of(tokenizer))
+    check_reads(model, longest - 1, highest, max_length)  # the last token is asked for, not read
     lines["ended"] = lines["gold"] | with_end  # the loss is that of the gold answer with its end token
     needed = iter(lines["ended"])
     ended = [[next(needed) for _ in question.answers] for question in questions]
     with evaluating(model):
-        found = score(model, questions, intuition, tokenizer.pad_token_id, end_of(tokenizer), ended)
+        check_causal(model)
+        found = score(model, questions, scores, padding_of(tokenizer), end_of(tokenizer), ended)
     ranked = found["with_end" if with_end else "log_likelihood"]
     per_character = ranked / lines["characters"].clip(lower=1)
     return pd.concat([found, lines], axis=1).assign(ranked=ranked, per_character=per_character)

@@ -18,8 +18,9 @@ from torch.utils.data import Sampler
 
 from ..atomic import write_whole
 from ..backbones import load_backbone
+from ..model_limits import check_reads, known_tokens, most_tokens
 from ..peft_bridge.intuition import set_intuition
-from ..tasks.batches import answers_fit, collate, encode, warn_of_long_answers
+from ..tasks.batches import answers_fit, collate, encode, encode_questions, end_of, extent, warn_of_long_answers
 from ..tasks.clusters import Clusters, cluster
 from ..tasks.embed import Embedder
 from ..tasks.prompts import AROUND_PROMPT, check_form
@@ -175,6 +176,20 @@ def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str,
         split: Data(frame[kept[split]].reset_index(drop=True), scores[split][kept[split]])
         for split, frame in frames.items()
     }
+
+
+def check_data(config: TrainConfig, model: nn.Module, tokenizer: Any, data: dict[str, Data]) -> None:
+    """Refuse rows of any split that the model cannot read; rows are looked at only where some may be such.
+
+    Raises:
+        ValueError: For a row with more tokens than the model has places for, and for a token that it does not know.
+    """
+    most, known = most_tokens(model), known_tokens(model)
+    if (most is None or config.max_length <= most) and (known is None or len(tokenizer) <= known):
+        return
+    for part in data.values():
+        questions = encode_questions(part.frame, tokenizer, config.max_length, config.form)
+        check_reads(model, *extent(questions, end_of(tokenizer)), config.max_length)
 
 
 def collate_share(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from ..model_card import hide_base_path, write_card
 from ..optim import build_optimizer, router_parameters
+from ..tasks.batches import padding_of
 from ..tasks.clusters import Clusters
 from . import distributed
 from .adapter_source import refuse_another_source
@@ -26,7 +27,7 @@ from .config import TrainConfig
 from .evaluation import by_dataset, evaluate_rows, outcomes_frame
 from .files import FINISHED, history_frame, write_table
 from .panel import look_at, shown
-from .prepare import Data, LikeLengths, collate_share, hold_clusters, prepare_data, prepare_model
+from .prepare import Data, LikeLengths, check_data, collate_share, hold_clusters, prepare_data, prepare_model
 from .recorders.expert_recorder import DAMPING, ExpertRecorder
 from .recorders.live_recorder import LiveRecorder
 from .recorders.recorder import HookedRecorder, Recorder
@@ -88,6 +89,7 @@ def train(
         model, tokenizer, digest = prepare_model(config)
         status = Status(folder, config.steps, digest)
         data = distributed.together(lambda: prepare_data(config, tokenizer, folder))
+        check_data(config, model, tokenizer, data)
         if config.clusters is not None:
             hold_clusters(model, Clusters.load(folder / "clusters.npz"), config, tokenizer)
         trainer = build_trainer(config, folder, model, tokenizer, data, status)
@@ -153,7 +155,7 @@ def build_trainer(
         args=arguments,
         train_dataset=data["train"].tokenized(tokenizer, config),
         eval_dataset=data["test"].frame,
-        data_collator=lambda rows: collate_share(rows, tokenizer.pad_token_id),
+        data_collator=lambda rows: collate_share(rows, padding_of(tokenizer)),
         processing_class=tokenizer,
         optimizers=(optimizer, None),
         callbacks=[status, *recorders] if distributed.first() else recorders,

@@ -132,7 +132,9 @@ def test_a_row_that_is_not_finite_is_named(bad: float, rows: np.ndarray, cluster
             act(broken)
 
 
-@pytest.mark.parametrize(("name", "value"), [("k", 0), ("k", 2.5), ("k", True), ("n_init", 0), ("seed", -1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("k", 0), ("k", 2.5), ("k", True), ("n_init", 0), ("seed", -1), ("seed", 2**32)]
+)
 def test_an_argument_out_of_range_is_named(name: str, value: object, rows: np.ndarray) -> None:
     with pytest.raises(ClusterError, match=f"{name} = {value}"):
         cluster(rows, **{name: value})

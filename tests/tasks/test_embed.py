@@ -8,11 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from moe_analysis.tasks import transformer
 from moe_analysis.tasks.embed import Embedder, EmbeddingError, embed
 
 from .texts import TEXTS
+
+WORDS = ["<end>", "red", "blue", "green", "sky"]
 
 
 @pytest.fixture(scope="module")
@@ -111,19 +125,58 @@ def test_a_folder_that_holds_no_model_is_a_clear_error(tmp_path: Path) -> None:
         embed(["text"], tmp_path, cache=False)
 
 
-def test_a_decoder_without_a_padding_token_embeds_batches_like_single_texts(tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
-
-    vocabulary = {word: index for index, word in enumerate(["<end>", "red", "blue", "green", "sky"])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<end>"))
+def saved(folder: Path, model: PreTrainedModel, pad: str | None = "<end>") -> Path:
+    """The model with a tokenizer of five words."""
+    words = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<end>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>").save_pretrained(tmp_path)
-    GPT2Model(GPT2Config(vocab_size=5, n_positions=8, n_embd=16, n_layer=1, n_head=2)).save_pretrained(tmp_path)
-    embedder = Embedder(tmp_path, cache=False)
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", pad_token=pad).save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+def bert(folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    return saved(folder, BertModel(BertConfig(vocab_size=5, **sizes)))
+
+
+def test_a_decoder_without_a_padding_token_embeds_batches_like_single_texts(tmp_path: Path) -> None:
+    folder = saved(tmp_path, GPT2Model(GPT2Config(vocab_size=5, n_positions=8, n_embd=16, n_layer=1, n_head=2)), None)
+    embedder = Embedder(folder, cache=False)
     texts = ["red", "blue sky green", "green " * 20]
     alone = np.vstack([embedder.transform([text]) for text in texts])
     np.testing.assert_allclose(embedder.transform(texts), alone, atol=1e-6)
+
+
+def test_a_text_is_cut_to_the_places_that_a_model_has_for_tokens(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    config = RobertaConfig(vocab_size=5, max_position_embeddings=10, pad_token_id=1, **sizes)  # 0 and 1 are padding's
+    folder = saved(tmp_path, RobertaModel(config))
+    np.testing.assert_allclose(*embed(["red " * 60, "red " * 8], folder, cache=False), atol=1e-6)
+
+
+def test_an_embedder_stays_the_model_that_it_opened_whatever_its_files_become(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOE_ANALYSIS_CACHE", str(tmp_path / "cache"))
+    folder = bert(tmp_path / "model", seed=0)
+    before, expected = Embedder(folder), embed(["blue sky"], folder, cache=False)
+    before.transform(["red"])
+    digest = before.digest
+    bert(folder, seed=1)
+    assert before.digest == digest != Embedder(folder).digest
+    np.testing.assert_array_equal(before.transform(["blue sky"]), expected)
+    replaced = embed(["blue sky"], folder)
+    np.testing.assert_array_equal(replaced, embed(["blue sky"], folder, cache=False))
+    assert (replaced != expected).any()
+
+
+def test_a_model_that_was_replaced_before_it_was_opened_is_refused(tmp_path: Path) -> None:
+    embedder = Embedder(bert(tmp_path, seed=0), cache=False)
+    assert embedder.digest
+    bert(tmp_path, seed=1)
+    with pytest.raises(EmbeddingError, match="the files in .* have changed since .* make a new Embedder"):
+        embedder.transform(["red"])
 
 
 @pytest.mark.parametrize("model", ["", None, 3])

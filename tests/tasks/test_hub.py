@@ -50,6 +50,43 @@ def test_the_usual_forms_of_choices_become_answer_and_label(row: dict, monkeypat
     assert only["choices"] == ["red", "blue"]
 
 
+KEYED = {"text": ["3", "4", "5", "1"], "label": ["1", "2", "3", "4"]}
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, **row: object) -> str:
+    """The name of a hub data set of one row."""
+    import datasets
+
+    data = datasets.Dataset.from_list([{"question": "How many legs has a dog?", **row}])
+    monkeypatch.setattr(datasets, "load_dataset", lambda repo, config: {"train": data})
+    return "hub:someone/quiz"
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"choices": KEYED, "answerKey": "2"}, ("4", 1)),
+        ({"choices": KEYED, "answerKey": "4"}, ("1", 3)),
+        ({"choices": KEYED, "answerKey": 2}, ("4", 1)),
+        ({"choices": KEYED | {"label": [1, 2, 3, 4]}, "answerKey": 2}, ("4", 1)),
+        ({"choices": {"text": ["1", "2"], "label": ["1", "2"]}, "answer": "2"}, ("2", 1)),
+        ({"choices": KEYED, "answer": "5"}, ("5", 2)),
+    ],
+    ids=["key", "key at the end", "number for text", "number", "both readings agree", "no key"],
+)
+def test_a_key_that_is_also_the_text_of_a_choice_is_a_key(
+    row: dict, expected: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = load_suite(loaded(monkeypatch, **row)).iloc[0]
+    assert (only["answer"], only["label"]) == expected
+
+
+@pytest.mark.parametrize("answer", ["4", 1], ids=["text or key", "index or key"])
+def test_an_answer_that_may_mean_two_choices_is_refused(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = message(loaded(monkeypatch, choices=KEYED, answer=answer))
+    assert f"train row 1: answer = {answer!r} is the key of choice" in text and "call the column answerKey" in text
+
+
 def test_a_hub_dataset_without_prompts_is_refused_with_its_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 

@@ -38,6 +38,16 @@ def test_a_suite_is_read_once_and_what_a_caller_changes_stays_his(tmp_path: Path
     assert reads == ["a.jsonl"]
 
 
+def test_choices_that_a_caller_reorders_stay_his(tmp_path: Path, reads: list[str]) -> None:
+    folder = old(write(tmp_path, "a.jsonl", choice_row(), choice_row("2 + 2", choices=None, label=None)))
+    expected = [choice_row()["choices"], None]
+    for _ in range(3):
+        frame = load_suite(folder)
+        assert frame["choices"].tolist() == expected and frame["choices"].dtype == object
+        frame["choices"][0].reverse()
+    assert reads == ["a.jsonl"]
+
+
 def test_a_file_that_changed_came_or_went_is_read(tmp_path: Path, reads: list[str]) -> None:
     folder = old(write(tmp_path, "a.jsonl", free_row()))
     load_suite(folder)

@@ -146,6 +146,16 @@ def test_a_prompt_of_both_splits_is_a_flaw_as_ever(tmp_path: Path) -> None:
     )
 
 
+def test_a_row_in_both_formats_is_a_flaw_and_different_rows_are_none(tmp_path: Path) -> None:
+    rows = [bare("1 + 1"), bare("1 + 2")]
+    folder = write(tmp_path / "quiz", "train.jsonl", *rows, rows[0])  # twice in one file, as in published data
+    pd.DataFrame([bare("1 + 4")]).to_parquet(folder / "train.parquet")
+    assert len(silent(folder)) == 4
+    pd.DataFrame([bare("1 + 4"), *rows]).to_parquet(folder / "train.parquet")
+    text = message(folder, strict=True)
+    assert "2 problems" in text and "train.parquet row 2: the row is also in train.jsonl (line 1); remove one" in text
+
+
 # Nothing is passed over in silence
 
 
@@ -161,8 +171,10 @@ def test_validation_beside_test_and_splits_of_another_format_are_named(tmp_path:
     for name in ("train.jsonl", "test.jsonl", "dev.jsonl"):
         write(tmp_path / "a", name, bare(name))
     (tmp_path / "a" / "test.csv").write_text("prompt,answer\n")
-    (tmp_path / "train.json.gz").write_bytes(b"")
+    for name in ("train.json.gz", "more.jsonl.gz", "more.PARQUET.zst"):
+        (tmp_path / name).write_bytes(b"")
     text = said(tmp_path)
+    assert "more.jsonl.gz (only" in text and "more.PARQUET.zst (only" in text
     assert "a/dev.jsonl (test is there)" in text and "a/test.csv (only *.jsonl and *.parquet are read)" in text
     assert "train.json.gz (only" in text and "dev.jsonl" not in load_suite_quietly(tmp_path)["prompt"].tolist()
 

@@ -7,11 +7,13 @@ import re
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from moe_analysis.tasks.rows import check_frame
 from moe_analysis.tasks.suite import COLUMNS, SuiteError, SuiteWarning, load_suite
 
 from .suites import choice_row, free_row, message, write
@@ -45,6 +47,7 @@ BROKEN = {
     "holds half a character": json.dumps(free_row("\ud800")),
     "is not JSON": '{"dataset": "facts",',
     "is list; write one JSON object per line": "[1, 2]",
+    "(it has the field 'answer' twice)": '{"answer": "4", "dataset": "sums", "answer": "5"}',
     "byte b'\\xff' at column 2 is not UTF-8": b"{\xff}",
 }
 
@@ -178,3 +181,43 @@ def test_the_same_prompt_in_train_and_test_of_two_datasets_is_no_flaw(tmp_path: 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(load_suite(folder, strict=True)) == 2
+
+
+# Rows of a user's own frame
+
+OWN = pd.DataFrame([choice_row(), free_row()])
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_rows_of_ones_own_with_any_kind_of_choices_and_whole_labels_are_sound(kind) -> None:
+    choices = pd.Series([kind(["yes", "no"]), None], dtype=object)
+    for labels in ([0, None], [0.0, float("nan")], pd.array([0, pd.NA], "Int64")):
+        check_frame(OWN.assign(choices=choices, label=labels).drop(columns="split"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"label": [9, None]}, "row 0: label = 9 is outside the 2 choices"),
+        ({"label": [-1, None]}, "row 0: label = -1 is outside"),
+        ({"label": [None, None]}, "row 0: label is missing although there are choices"),
+        ({"label": pd.array([pd.NA, pd.NA], "Int64")}, "row 0: label is missing"),
+        ({"label": [1, None]}, "row 0: answer = 'yes' is not choices[1] = 'no'"),
+        ({"choices": ["yes", None]}, "row 0: choices = 'yes' is str"),
+        ({"choices": [["yes", "no"], float("nan")]}, "row 1: choices = nan is float; give a list of strings, or null"),
+        ({"choices": [[], None]}, "row 0: choices = [] is empty"),
+        ({"answer": ["yes", 4]}, "row 1: answer = 4 is int, not text"),
+        ({"prompt": [None, "2 + 2"]}, "row 0: prompt is missing"),
+    ],
+)
+def test_a_row_of_ones_own_that_cannot_be_asked_is_named(changes: dict, expected: str) -> None:
+    frame = OWN.assign(**{field: pd.Series(values, dtype=object) for field, values in changes.items()})
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        check_frame(frame)
+
+
+def test_a_frame_without_rows_or_columns_is_refused() -> None:
+    with pytest.raises(ValueError, match="frame has no rows"):
+        check_frame(OWN.head(0))
+    with pytest.raises(ValueError, match="frame has no column choices, label; pass rows as load_suite gives them"):
+        check_frame(OWN.drop(columns=["label", "choices"]))

@@ -4,12 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from peft import get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import moe_analysis as ma
 from moe_analysis.tasks.batches import encode
 from moe_analysis.tasks.prompts import PROMPT_FORMS, render
 from moe_analysis.training.evaluation import choice_likelihoods, evaluate, evaluate_rows, length_batches
+from moe_analysis.training.recorders.routing import layer_batches, record_gates
 
 
 def load(backbone: str):
@@ -144,3 +146,40 @@ def test_rows_without_choices_have_no_choice_to_rank() -> None:
     model, tokenizer = ma.load_backbone("compact")
     with pytest.raises(ValueError, match="frame has rows without choices"):
         choice_likelihoods(model, tokenizer, ma.load_suite("embedded", datasets=["add_small"]).head(2))
+
+
+@pytest.mark.parametrize("read", [evaluate, evaluate_rows, record_gates, layer_batches])
+@pytest.mark.parametrize("rows", [2, 4])
+def test_an_intuition_of_other_rows_is_refused_wherever_one_is_given(
+    read, rows: int, backbone: str, suite: str
+) -> None:
+    model, tokenizer = load(backbone)
+    frame = ma.load_suite(suite, split="test").head(3)
+    adapted = get_peft_model(model, ma.TRexConfig(num_down=2, num_up=3, target_modules=["q_proj"]))
+    with pytest.raises(ValueError, match=rf"intuition has shape \({rows}, 6\), but there are 3 rows"):
+        read(adapted, tokenizer, frame, intuition=np.zeros((rows, 6)))
+
+
+def test_a_tokenizer_without_padding_evaluates_as_one_with_it(backbone: str, suite: str) -> None:
+    model, tokenizer = load(backbone)
+    frame = ma.load_suite(suite, split="test")
+    expected = evaluate_rows(model, tokenizer, frame)
+    tokenizer.pad_token = None
+    pd.testing.assert_frame_equal(evaluate_rows(model, tokenizer, frame), expected)
+
+
+def test_a_frame_that_cannot_be_asked_is_refused_before_the_model_is(backbone: str, suite: str) -> None:
+    model, tokenizer = load(backbone)
+    frame = ma.load_suite(suite, split="test", datasets=["choose"])
+    with pytest.raises(ValueError, match="frame has no rows"):
+        evaluate(model, tokenizer, frame.head(0))
+    with pytest.raises(ValueError, match="frame, row 0: label = 9 is outside the"):
+        evaluate(model, tokenizer, frame.assign(label=9))
+
+
+def test_evaluation_leaves_each_part_of_a_model_in_its_mode(backbone: str, suite: str) -> None:
+    model, tokenizer = load(backbone)
+    model.train().model.norm.eval()
+    before = [part.training for part in model.modules()]
+    evaluate(model, tokenizer, ma.load_suite(suite, split="test").head(1))
+    assert [part.training for part in model.modules()] == before and len(set(before)) == 2

@@ -134,6 +134,14 @@ def test_rows_longer_than_the_model_reads_are_not_packed() -> None:
     assert not agree(llama(attn_implementation="sdpa", max_position_embeddings=17)).packed
 
 
+def test_rows_at_whose_length_all_angles_change_are_not_packed() -> None:
+    angles = {"rope_type": "longrope", "rope_theta": 1e4, "long_factor": [4.0] * 4, "short_factor": [1.0] * 4}
+    for most, packed in ((64, True), (16, False)):
+        rope = angles | {"original_max_position_embeddings": most}
+        model = made("Phi3", **DECODER, original_max_position_embeddings=most, rope_parameters=rope)
+        assert way_for(model, QUESTIONS, None, 0).packed == packed
+
+
 def test_a_model_whose_positions_cannot_be_said_is_found_out(monkeypatch) -> None:
     """As one would be that takes position_ids and counts for itself."""
     model = llama(attn_implementation="sdpa")

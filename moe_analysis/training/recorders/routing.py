@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers import set_seed
 
 from ...adapters import Adapter
+from ...model_limits import check_reads
 from ...peft_bridge import adapter_modules
-from ...tasks.batches import Example, collate, encode, prompt_ids
+from ...tasks.batches import Example, collate, encode, padding_of, prompt_ids, scores_by_row
 from ...tasks.rows import shorten
 from ..answers import evaluating
 from ..evaluation import length_batches
@@ -43,8 +44,8 @@ def record_gates(
 
     frame may also be plain strings, one or several, which are read as they are and never cut. The model may also be a
     mixture of experts that is not ours, as `foreign_routers` reads it; of one with an encoder and a decoder, the
-    encoder's routers are recorded. Raises ValueError for a model without a router, an empty text, and a plain text
-    longer than the model's context.
+    encoder's routers are recorded. Raises ValueError for a model without a router, an intuition of other rows, an empty
+    text, and a plain text longer than the model's context.
 
     >>> by_module, tokens = record_gates(model, tokenizer, test)
     >>> by_module[module].shape == (len(tokens), 4)
@@ -54,9 +55,10 @@ def record_gates(
     """
     reader, adapters = routers_of(model)
     if isinstance(frame, pd.DataFrame):
-        examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
+        examples = encode_checked(frame, tokenizer, model, max_length, prompt_form)
     else:
         examples = encode_texts(frame, tokenizer, model)
+    intuition = scores_by_row(intuition, len(examples))
     kept: dict[str, list[np.ndarray]] = {name: [] for name in adapters}
     lines: list[pd.DataFrame] = []
     device = next(model.parameters()).device
@@ -118,11 +120,6 @@ def flat_gates(gates: Tensor, token_mask: Tensor | None) -> Tensor:
     flat = gates.flatten(2) if gates.dim() > 2 else gates.unsqueeze(1)
     flat = flat[token_mask.bool()] if token_mask is not None else flat.flatten(0, 1)
     return flat.float().cpu()
-
-
-def padding_of(tokenizer: Any) -> int:
-    """The id that fills up a batch, whose tokens are ignored: the padding's or, without one, the end's."""
-    return next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
 
 
 def gates_of_runs(
@@ -188,7 +185,7 @@ def layer_batches(
 
     Dropout is off, and the model is left as it was: no parameter gets a gradient, so a model loaded for inference
     serves too. intuition: (rows, clusters) for models that route by it. prompt_form: as the model was trained. Raises
-    ValueError for a model without adapters and for a module that is not adapted.
+    ValueError for a model without adapters, a module that is not adapted, and an intuition of other rows.
 
     >>> found = layer_batches(model, tokenizer, test)
     >>> batch = found[list(found)[-1]]
@@ -203,9 +200,10 @@ def layer_batches(
         raise ValueError(
             f"{type(model).__name__} has no routed adapter to read; wrap it with, for example, MoeLoraConfig"
         )
-    examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
+    examples = encode_checked(frame, tokenizer, model, max_length, prompt_form)
     device = next(model.parameters()).device
-    batch = {key: value.to(device) for key, value in collate(examples, tokenizer.pad_token_id, intuition).items()}
+    collated = collate(examples, padding_of(tokenizer), scores_by_row(intuition, len(examples)))
+    batch = {key: value.to(device) for key, value in collated.items()}
     seen: dict[str, tuple[Tensor, Tensor, Tensor]] = {}  # inputs, gates, and zeros at which the gradient is taken
 
     def watch(name: str) -> Any:
@@ -231,6 +229,16 @@ def layer_batches(
 def real_tokens(values: Tensor, mask: Tensor) -> Tensor:
     """values (batch, sequence, …), mask (batch · sequence,) -> (tokens, …) of the real tokens, float64 on the CPU."""
     return values.reshape(len(mask), -1)[mask].double().cpu()
+
+
+def encode_checked(
+    frame: pd.DataFrame, tokenizer: Any, model: nn.Module, max_length: int, prompt_form: str
+) -> list[Example]:
+    """Token ids of every row, an answer that is too long cut. Raises ValueError for a row that the model cannot read."""
+    examples = encode(frame, tokenizer, max_length, cut_answers=True, prompt_form=prompt_form)
+    rows = [example.input_ids for example in examples]
+    check_reads(model, max(map(len, rows), default=0), max((max(ids) for ids in rows), default=0), max_length)
+    return examples
 
 
 def encode_texts(texts: str | Sequence[str], tokenizer: Any, model: nn.Module) -> list[Example]:
