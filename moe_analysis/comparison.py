@@ -127,7 +127,7 @@ def fitted(
 ) -> Any:
     """One system at a budget; arguments as for `systems`."""
     model = meta_backbone(backbone)
-    known = protocol(targets, routing_width or narrow(model, targets))
+    known = protocol(targets, narrow(model, targets) if routing_width is None else routing_width)
     if label not in known:
         raise ValueError(f"label = {label!r} is unknown; choose one of {', '.join(known)}")
     try:

@@ -60,6 +60,13 @@ def test_all_nine_have_the_trainable_parameters_of_lora_of_rank_20(nine, compact
         assert abs(trainable(model) - budget) <= 0.025 * budget
 
 
+def test_a_budget_or_a_width_of_nothing_is_refused_and_is_not_the_default(compact):
+    with pytest.raises(ValueError, match="trainable = 0 must be at least 1"):
+        fitted("LoRA", 0, backbone=compact)
+    with pytest.raises(ValueError, match="_dim = 0 must be at least 1"):
+        systems(backbone=compact, routing_width=0)
+
+
 def test_the_reference_budget_leaves_every_paper_its_experts(nine):
     for label, config in protocol(routing_width=4).items():
         assert experts(nine[label]) == experts(config), label

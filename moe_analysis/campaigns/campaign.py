@@ -13,6 +13,7 @@ from typing import Any
 
 from ..training.config import TrainConfig
 from ..training.sweep.grid import build
+from ..training.values import check_seed
 
 TUNE, FINAL = "tune", "final"
 BASE_MODEL = "base model"  # how the backbone without an adapter is called in tables
@@ -112,6 +113,7 @@ class Campaign:
 
     def check(self) -> None:
         """Make every configuration that may come; raises CampaignError naming what cannot be, or is there twice."""
+        self.check_seeds()
         candidates = {
             FINAL: [
                 self.config(FINAL, label, cell, self.final.seeds[0]) for label in self.systems for cell in self.cells()
@@ -128,6 +130,14 @@ class Campaign:
                     raise CampaignError(f"{stage}: {config.name}: {error}") from error
                 if (twin := seen.setdefault(config.digest, str(config.name))) != config.name:
                     raise CampaignError(f"systems: {config.name} is the same as {twin}; remove one of them")
+
+    def check_seeds(self) -> None:
+        for stage, seeds in ((TUNE, self.tune.seeds if self.tune else []), (FINAL, self.final.seeds)):
+            for seed in seeds:
+                try:
+                    check_seed(seed)
+                except ValueError as error:
+                    raise CampaignError(f"{stage}: seeds: {error}") from error
 
     def base_config(self) -> TrainConfig:
         """What the base model is tested by: the base with what final runs change, as far as it moves a test outcome."""

@@ -11,12 +11,14 @@ from ..tasks import load_suite
 from ..tasks.baselines import baselines
 from ..tasks.rows import SuiteError
 from ..tasks.suite import HUB, suite_folder, task_roles
+from ..training.files import wrong_type
+from ..training.sweep.grid import values_of
 from .campaign import BASE_MODEL, FINAL, TUNE, Campaign, CampaignError, Cell
 from .row import configuration_digest, unpacked
 from .table import Key, Row, key_of
 from .tuning import chosen_cells, tuning_table
 
-KINDS = ("role", "datasets", "suite")
+KINDS = {"role": str, "datasets": list[str], "suite": str}
 NO_SEED = -1
 COLUMNS = {"accuracy": "correct", "accuracy_norm": "correct_norm"}
 
@@ -65,6 +67,8 @@ def members(campaign: Campaign, rows: Iterable[Row] = ()) -> Iterator[tuple[str,
     for name, part in campaign.endpoints.parts.items():
         if not isinstance(part, Mapping) or len(part) != 1 or (kind := next(iter(part))) not in KINDS:
             raise CampaignError(f"endpoints: parts: {name} = {part!r} is not a part; give one of {', '.join(KINDS)}")
+        if fault := wrong_type(part, KINDS, f"endpoints: parts: {name}: "):
+            raise CampaignError(f"{fault}; correct it")
         value, suite = part[kind], config.suite
         if kind == "suite":
             if value not in (config.transfer_suites or ()):
@@ -74,7 +78,8 @@ def members(campaign: Campaign, rows: Iterable[Row] = ()) -> Iterator[tuple[str,
                 )
             suite, found = value, list(levels_of(value, rows).index)
         else:
-            wanted = roles.index[roles == value] if kind == "role" else value
+            place = f"endpoints: parts: {name}: datasets"
+            wanted = roles.index[roles == value] if kind == "role" else values_of(value, place)
             if unknown := sorted(set(wanted) - set(roles.index)):
                 raise CampaignError(f"endpoints: parts: {name}: {unknown[0]!r} is not a data set of {config.suite}")
             found = list(wanted)

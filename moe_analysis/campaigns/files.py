@@ -211,7 +211,9 @@ def compared(wanted: Comparison, base: Mapping[str, Any]) -> dict[str, dict[str,
     values_of(wanted.systems, "comparison: systems")
     try:
         model = meta_backbone(str(base.get("backbone", "compact")))
-        budget = wanted.trainable or lora_budget(targets=wanted.targets, backbone=model)
+        budget = wanted.trainable
+        if budget is None:
+            budget = lora_budget(targets=wanted.targets, backbone=model)
         return {
             label: plain_fields({"adapter": fitted(label, budget, wanted.targets, model, wanted.tolerance)})
             for label in wanted.systems

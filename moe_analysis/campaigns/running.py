@@ -106,6 +106,11 @@ def run_campaign(
         ResultsError: the table is damaged or of another schema, before anything is trained.
         ValueError: as for `sweep`.
     """
+    if not 1 <= part[0] <= part[1]:
+        raise ValueError(f"part = {part} must be (k, n) with k from 1 to n")
+    sweep(
+        [], out, executor, workers, None, per_job, time_limit, progress=False
+    )  # which refuses what no stage could have
     limit, told = TimeLimit(time_limit), CampaignRun()
     ledger = Ledger(campaign, Path(table), Path(out), told)
     score_base(ledger, watch, limit, part)

@@ -12,14 +12,14 @@ import os
 import shutil
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig
 
 from .. import peft_bridge
 from ..adapters import REGISTRY, own
 from ..tasks.rows import shorten
-from .files import read_json, wrong_type
+from .files import hints_of, read_json, wrong_type
 
 FOLDER, ABOUT = "adapter_source", "about.json"
 SHOWN = 12  # digits of a digest in a message
@@ -204,8 +204,12 @@ def read_adapter(values: dict[str, Any]) -> PeftConfig:
     if unknown := unknown_fields(values):  # PEFT would leave them out with no more than a warning
         known = sorted(entry.name for entry in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kind]) if entry.init)
         raise ValueError(f"adapter.{unknown[0]} is not a field of {kind}; it has {', '.join(known)}")
-    # PEFT calls lora_alpha a whole number and takes any, and a budget that is met makes fractions of it
-    hints = {**get_type_hints(PEFT_TYPE_TO_CONFIG_MAPPING[kind]), "lora_alpha": float}
+    # PEFT calls lora_alpha a whole number and takes any, and a budget that is met makes fractions of it; some of its
+    # fields are None where nothing is set, and their types do not say so
+    owner = PEFT_TYPE_TO_CONFIG_MAPPING[kind]
+    unset = {entry.name for entry in fields(owner) if entry.default is None}
+    hints = {**hints_of(owner), "lora_alpha": float}
+    hints = {name: hint | None if name in unset and hint is not Any else hint for name, hint in hints.items()}
     if fault := wrong_type(values, hints, "adapter."):
         raise ValueError(fault)
     try:

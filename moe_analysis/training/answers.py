@@ -310,7 +310,8 @@ class AnswerLoss(Trainer):
             for recorder in self.recorders:
                 recorder.place = tokens
         weight = inputs.pop("weight")  # of this process's share of the batch, 1 on average
-        share = weight / self.args.gradient_accumulation_steps
+        # the last update of an epoch may have fewer batches than gradient_accumulation
+        share = weight / self.current_gradient_accumulation_steps
         row, place, labels = at_answers(inputs["labels"])
         head = self.head_of_answers(inputs)
         if head is not None:

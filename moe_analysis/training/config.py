@@ -6,16 +6,18 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, get_type_hints
+from typing import Any
 
 from peft import LoraConfig, PeftConfig
 
 from ..optim import check_options
+from ..optim.trial import option_hints, try_options
 from ..tasks.file_names import check_file_name, label_of
 from ..tasks.prompts import default_form, form_named
 from ..tasks.rows import SPLITS, shorten
 from .adapter_source import NOT_PART_OF_A_RUN, KeptAdapter, read_adapter
-from .files import as_hinted, plain, wrong_type
+from .files import as_hinted, hints_of, plain, wrong_type
+from .values import check_numbers, check_read_back, check_seed, check_types, unwrapped, unwrapped_adapter
 
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bf16")
@@ -104,9 +106,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if isinstance(self.adapter, PeftConfig) and self.adapter.task_type is None:
             self.adapter = replace(self.adapter, task_type="CAUSAL_LM")  # what every run trains
+        for entry in fields(self):
+            if entry.name != "adapter":
+                setattr(self, entry.name, unwrapped(getattr(self, entry.name)))
+        if isinstance(self.adapter, PeftConfig) and not isinstance(self.adapter, KeptAdapter):
+            self.adapter = unwrapped_adapter(self.adapter)
 
     def check(self) -> None:
-        """Raise ValueError for a value with which no run can be trained."""
+        """Raise ValueError for a value with which no run can be trained, or with which it could not be opened."""
         if not isinstance(self.adapter, PeftConfig):
             raise ValueError(
                 f"adapter = {self.adapter!r} is not a PEFT configuration; pass ma.TRexConfig(...), "
@@ -114,9 +121,20 @@ class TrainConfig:
             )
         if isinstance(self.adapter, KeptAdapter):
             raise ValueError(f"adapter = {self.system!r} can be read but not trained: {self.adapter.why}")
+        if self.adapter.is_prompt_learning:
+            raise ValueError(
+                f"adapter = {self.system!r} trains tokens before the prompt, with which runs cannot be evaluated; choose "
+                "one that adapts layers, such as ma.TRexConfig(...) or peft.LoraConfig(...)"
+            )
+        check_types(self)
+        check_seed(self.seed)
+        check_numbers(values := self.to_dict())
         if self.name is not None:
             check_file_name("name", self.name)
         check_options(self.optimizer, self.optimizer_options)
+        if fault := wrong_type(self.optimizer_options, option_hints(self.optimizer), "optimizer_options."):
+            raise ValueError(fault)
+        try_options(self.optimizer, self.optimizer_options)
         form_named(self.form)
         for report in self.reports:
             if report not in REPORTS:
@@ -139,6 +157,7 @@ class TrainConfig:
         self.check_suites()
         if self.max_length < 8:
             raise ValueError(f"max_length = {self.max_length} leaves no room for a prompt; use at least 8")
+        check_read_back(values, self.from_dict)
 
     def check_suites(self) -> None:
         """Raise ValueError for transfer suites that would be evaluated twice, or used in tuning."""
@@ -205,7 +224,7 @@ class TrainConfig:
         values = dict(values)
         if isinstance(adapter := values.get("adapter"), dict):
             values["adapter"] = (read or read_adapter)(adapter)
-        if fault := wrong_type(values, get_type_hints(cls)):
+        if fault := wrong_type(values, hints_of(cls)):
             raise ValueError(fault)
         return cls(**values)
 

@@ -21,6 +21,15 @@ from torch import Tensor
 T = TypeVar("T")
 PATIENCE = timedelta(hours=12)  # the others wait while the first embeds the prompts, or evaluates a large model
 COUNTS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")  # torchrun's, then those of MPI
+# what accelerate does to a run's numbers where its variables ask for it, and the words in which they do not
+SWITCHES = {
+    "ACCELERATE_DYNAMO_BACKEND": "compiles the model",
+    "ACCELERATE_USE_DEEPSPEED": "trains with DeepSpeed",
+    "ACCELERATE_USE_FSDP": "divides the model",
+    "ACCELERATE_USE_MEGATRON_LM": "trains with Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "divides the model",
+}
+OFF = ("no", "false", "0")
 REMEDY = "start the run with `torchrun --nproc_per_node N -m moe_analysis train …`"
 
 
@@ -83,6 +92,25 @@ def check_promise() -> None:
             "accelerate launch was asked for several processes and started one, as it does with --cpu; "
             f"{REMEDY}, or pass --multi_gpu, which also works for CPUs"
         )
+
+
+def check_environment(precision: str) -> None:
+    """Raise ValueError where accelerate's variables ask for other numbers than a run of this precision has.
+
+    `accelerate launch` sets them, and its questionnaire makes them a machine's default; a run's id says nothing of them.
+    """
+    name, wanted = "ACCELERATE_MIXED_PRECISION", {"float32": "no"}.get(precision, precision)
+    if (value := os.environ.get(name, "no")).lower() not in ("no", wanted):
+        raise ValueError(
+            f"{name} = {value!r} but precision = {precision!r}; unset the variable (`accelerate launch "
+            f"--mixed_precision no`), or choose the precision in the configuration"
+        )
+    for name, effect in SWITCHES.items():
+        if (value := os.environ.get(name, "no")).lower() not in OFF:
+            raise ValueError(
+                f"{name} = {value!r} {effect}, which changes a run's numbers and is no part of its configuration; unset "
+                "the variable, or start the run without accelerate"
+            )
 
 
 def check_batch(batch_size: int) -> None:

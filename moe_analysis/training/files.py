@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -145,6 +146,8 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, one) for one in inner)
     if origin is Literal:
         return value in inner
+    if origin is tuple and Ellipsis not in inner and isinstance(value, (list, tuple)) and len(value) != len(inner):
+        return False
     if origin in (list, tuple):  # JSON knows no tuples, and PEFT makes sets of lists
         return isinstance(value, (list, tuple, set)) and all(fits(one, inner[0]) for one in value)
     if origin is dict or is_dataclass(hint):
@@ -169,9 +172,19 @@ def said(hint: Any) -> str:
     return str(hint) if get_args(hint) else getattr(hint, "__name__", str(hint))
 
 
+def hints_of(owner: type) -> Mapping[str, Any]:
+    """The types of a class's fields; found once, as PEFT's classes have many."""
+    return found_hints(owner)
+
+
+@cache
+def found_hints(owner: type) -> Mapping[str, Any]:
+    return get_type_hints(owner)
+
+
 def as_hinted(values: dict[str, Any], owner: type) -> dict[str, Any]:
     """The values with every whole number a real where its field of `owner` holds reals, as 1 and 1.0 are equal."""
-    hints = get_type_hints(owner)
+    hints = hints_of(owner)
     return {
         name: float(value) if type(value) is int and only_real(hints.get(name)) else value
         for name, value in values.items()

@@ -77,7 +77,12 @@ def find_runs(out: str | Path, wanted: Iterable[str]) -> list[Path]:
 
 
 def matching(name: str, paths: Sequence[Path]) -> list[Path]:
-    """A run of exactly this name; else those that fit the pattern, or whose id or hash begins so."""
+    """A run of exactly this name; else those that fit the pattern, or whose id or hash begins so.
+
+    Raises RunError for an empty name, with which every id begins.
+    """
+    if not name.strip():
+        raise RunError(f"{name!r} is an empty name; pass a run's id, the beginning of one, or '*' for all runs")
     if exact := [path for path in paths if path.name == name]:
         return exact
     if WILD & set(name):

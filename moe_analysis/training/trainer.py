@@ -59,7 +59,7 @@ def train(
         permit: A file; when it is deleted, the run stops after the current step, with a checkpoint.
 
     Raises:
-        ValueError: For a configuration that cannot be run.
+        ValueError: For a configuration that cannot be run, and for variables of accelerate's that ask for other numbers.
         RunError: For a folder that cannot be written, or that another process holds.
         RunStopped: When the permit was deleted.
 
@@ -81,6 +81,7 @@ def train(
     run = Run(folder, config)
     if distributed.together(lambda: run.finished):  # which may lie where nothing can be written
         return Run.load(folder)
+    distributed.check_environment(config.precision)
     check_reports(config.reports)
     with locked(folder):
         if distributed.together(lambda: run.finished):  # meanwhile, by the process that held it

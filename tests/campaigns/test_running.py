@@ -75,6 +75,24 @@ def known(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "train_alone", copied)
 
 
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"per_job": 0}, "per_job = 0 must be at least 1"),
+        ({"workers": 0}, "workers = 0 must be at least 1"),
+        ({"time_limit": -1.0}, "time_limit = -1.0 must be a positive number of seconds"),
+        ({"part": (0, 2)}, r"part = \(0, 2\) must be \(k, n\) with k from 1 to n"),
+        ({"part": (3, 2)}, r"part = \(3, 2\) must be"),
+    ],
+)
+def test_what_no_stage_could_be_trained_with_is_refused_before_the_base_model_is_scored(
+    options: dict[str, Any], told: str, campaign: Campaign, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        run(campaign, tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_runs_come_in_an_order_of_which_every_part_is_balanced(whole: Path) -> None:
     runs = result_runs(whole / "trial.parquet")
     assert runs["stage"].tolist() == ["base"] + ["tune"] * 4 + ["final"] * 4
@@ -125,7 +143,7 @@ def test_called_again_it_trains_nothing_though_the_runs_are_gone(
     campaign: Campaign, whole: Path, tmp_path: Path, monkeypatch
 ) -> None:
     shutil.copy(whole / "trial.parquet", tmp_path)
-    monkeypatch.setattr(running, "sweep", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(running, "train_stage", lambda *_: pytest.fail("something was trained"))
     assert run(campaign, tmp_path) == CampaignRun()
     assert (tmp_path / "trial.parquet").read_bytes() == (whole / "trial.parquet").read_bytes()
 

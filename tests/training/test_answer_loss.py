@@ -84,6 +84,22 @@ def test_a_run_is_the_one_that_scores_every_token(system: str, config, out: Path
     close(trained_weights(run), trained_weights(whole))
 
 
+@pytest.mark.parametrize("batch_size, wanted", [(3, 5), (8, 4)])
+def test_an_update_with_fewer_batches_than_wanted_weighs_its_balance_loss_as_if_they_were_wanted(
+    batch_size: int, wanted: int, config, out: Path
+) -> None:
+    """Six rows are all batches of an epoch, and of every update."""
+    adapter = ma.MoeLoraConfig(num_experts=4, gate="switch", top_k=1, balance_coef=1.0, r=2, target_modules=["q_proj"])
+    of_a_step = {"datasets": ["say"], "rows_per_dataset": 6, "adapter": adapter, "steps": 2, "batch_size": batch_size}
+    there = -(-6 // batch_size)
+    partial_ones = ma.train(config(**of_a_step, gradient_accumulation=wanted), out)
+    whole = ma.train(config(**of_a_step, gradient_accumulation=there), out)
+    assert whole.history["balance_loss"].min() > 1.0 and partial_ones.id != whole.id
+    pd.testing.assert_frame_equal(partial_ones.history, whole.history)
+    for name in ("router_grad", "router_weight"):
+        np.testing.assert_array_equal(partial_ones.records[name], whole.records[name])
+
+
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_vocabulary_is_scored_at_answers_and_nowhere_else(precision: str, config, out: Path, monkeypatch) -> None:
     scored: list[tuple[int, ...]] = []

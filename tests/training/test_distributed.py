@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import moe_analysis as ma
 from moe_analysis.tasks.batches import Example
-from moe_analysis.training import distributed
+from moe_analysis.training import distributed, trainer
 from moe_analysis.training.prepare import collate_share
 from moe_analysis.training.recorders.recorder import every_nth
 from tests.peft_bridge.systems import OPTIONS
@@ -39,6 +39,7 @@ LAUNCHER = (
     "MASTER_ADDR",
     "MASTER_PORT",
     "ACCELERATE_MIXED_PRECISION",
+    *distributed.SWITCHES,
     *distributed.COUNTS,
 )
 TARGETS = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
@@ -255,6 +256,43 @@ def test_processes_that_were_announced_and_did_not_come_are_missed(no_launcher, 
     with pytest.raises(ValueError, match=message):
         ma.train(config(), out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "name, value, precision, refused",
+    [
+        ("ACCELERATE_MIXED_PRECISION", "bf16", "float32", True),
+        ("ACCELERATE_MIXED_PRECISION", "fp16", "bf16", True),
+        ("ACCELERATE_MIXED_PRECISION", "", "float32", True),
+        ("ACCELERATE_MIXED_PRECISION", "bf16", "bf16", False),
+        ("ACCELERATE_MIXED_PRECISION", "no", "bf16", False),  # what accelerate launch sets where nothing was asked for
+        ("ACCELERATE_DYNAMO_BACKEND", "EAGER", "float32", True),
+        ("ACCELERATE_DYNAMO_BACKEND", "NO", "float32", False),
+        ("ACCELERATE_USE_FSDP", "true", "float32", True),
+        ("ACCELERATE_USE_DEEPSPEED", "1", "float32", True),
+        ("ACCELERATE_USE_MEGATRON_LM", "false", "float32", False),
+    ],
+)
+def test_numbers_that_only_the_environment_asks_for_are_refused(
+    no_launcher, config, out, monkeypatch, name: str, value: str, precision: str, refused: bool
+) -> None:
+    class TrainedError(Exception):
+        pass
+
+    def trained(*_) -> None:
+        raise TrainedError
+
+    monkeypatch.setattr(trainer, "prepare_model", trained)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError if refused else TrainedError, match=f"{name} = '{value}'" if refused else None):
+        ma.train(config(precision=precision), out)
+    assert out.exists() != refused
+
+
+def test_a_finished_run_is_returned_in_any_environment(no_launcher, training_config, out, monkeypatch) -> None:
+    run = ma.train(training_config, out)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert ma.train(training_config, out).id == run.id
 
 
 def test_several_gpus_in_one_process_do_not_multiply_the_batch() -> None:

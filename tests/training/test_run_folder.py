@@ -25,7 +25,7 @@ from moe_analysis.training.run_folder import (
 )
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep import work
-from tests.commands.calls import write_run
+from tests.commands.calls import call, write_run
 
 ids = st.lists(st.text("ab-", min_size=1, max_size=4), min_size=1, max_size=6, unique=True)
 
@@ -51,6 +51,17 @@ def test_a_name_that_fits_none_or_several_is_refused_and_a_pattern_takes_all(out
         find_runs(out, ["two"])
     with pytest.raises(RunError, match="is not a folder; pass the folder"):
         run_paths(out / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t\n"])
+@pytest.mark.parametrize("command", [("delete", "--yes"), ("show",), ("compare",)])
+def test_an_empty_name_is_no_run_and_deletes_none(name: str, command: tuple[str, ...], out: Path, config) -> None:
+    made = write_run(out, config())
+    with pytest.raises(RunError, match="is an empty name; pass a run's id"):
+        find_runs(out, [made.name, name])
+    word, *options = command
+    done = call("runs", word, name, *options, "--out", str(out))
+    assert done.exit_code == 2 and "is an empty name" in done.stderr and run_paths(out) == [made]
 
 
 def test_the_list_has_a_row_a_run_also_for_what_cannot_be_read(out: Path, config) -> None:
