@@ -31,6 +31,7 @@ class Stored:
         curves: of the final runs, columns of `curves.progress_curves`; a table has only the test outcomes at the end.
         tests: method, seed, dataset, loss of the final runs.
         sample: what was measured, in words, and which final runs were left out.
+        backbone: its name; empty where the configurations do not say it.
     """
 
     tuning: pd.DataFrame
@@ -38,6 +39,7 @@ class Stored:
     curves: pd.DataFrame
     tests: pd.DataFrame
     sample: str
+    backbone: str
 
 
 def stored_optimizers(table: str | Path) -> Stored:
@@ -66,6 +68,7 @@ def stored_optimizers(table: str | Path) -> Stored:
         curves=curves_of(final),
         tests=tests_of(table, final),
         sample="; ".join([*sampled(tune, final), *told]),
+        backbone=next((str(config["backbone"]) for config in runs["config"] if "backbone" in config), ""),
     )
 
 

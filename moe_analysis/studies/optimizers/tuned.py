@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 
 from ..asked import asked
+from ..systems.stored import COMPACT
 from .curves import best_rates
 from .measure import PLAIN, RESCALED, Optimizers, Rescaling
-from .stored import stored_optimizers
+from .stored import Stored, stored_optimizers
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ def measure_table(table: str | Path) -> TunedOptimizers:
         >>> found.chosen.set_index("method").loc[["SGD", "RSGD", "AdamW"], "lr"].tolist()
         [2.0, 0.2, 0.001]
     """
-    return TunedOptimizers(**tuned_of(table))
+    return TunedOptimizers(**tuned_of(stored_optimizers(table), table))
 
 
 @asked()
@@ -126,14 +127,19 @@ def measure_pretrained(table: str | Path) -> PretrainedOptimizers:
         table: path of the .parquet file, or a study's name.
 
     Raises:
-        ResultsError, ValueError: as `measure_table`.
+        ResultsError, ValueError: as `measure_table`, and for a table of runs on the compact backbone.
     """
-    return PretrainedOptimizers(**tuned_of(table))
-
-
-def tuned_of(table: str | Path) -> dict[str, Any]:
-    """The fields of `TunedOptimizers`."""
     found = stored_optimizers(table)
+    if found.backbone == COMPACT:
+        raise ValueError(
+            f"{Path(table).name} holds runs on the backbone {COMPACT!r}, which is no pretrained language model; for it use "
+            "ma.studies.optimizers.measure_table"
+        )
+    return PretrainedOptimizers(**tuned_of(found, table))
+
+
+def tuned_of(found: Stored, table: str | Path) -> dict[str, Any]:
+    """The fields of `TunedOptimizers`."""
     tried = found.tuning if len(found.tuning) else found.finals
     return {
         "outcomes": tried,

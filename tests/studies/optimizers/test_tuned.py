@@ -254,6 +254,14 @@ def test_on_a_pretrained_model_rescaling_is_held_against_each_rule_and_all_again
     assert found.item == "gr_fig3_pretrained" and len(found.plot().axes) == 4
 
 
+def test_runs_on_the_compact_backbone_are_no_pretrained_ones(table):
+    rows = [changed(one, backbone="compact") for one in tuning(methods=FOUR)]
+    with pytest.raises(
+        ValueError, match="holds runs on the backbone 'compact'.*use ma.studies.optimizers.measure_table"
+    ):
+        measure_pretrained(table(rows))
+
+
 def test_test_losses_of_one_data_set_are_compared_by_seed(table):
     runs = [*tuning(methods=FOUR), *(row(name, "final", seed, 1.0, 2.0) for seed in (0, 1, 2) for name in FOUR)]
     alone = [{**one, **{name: one[name][:1] for name in PER_DATASET}} for one in runs]
