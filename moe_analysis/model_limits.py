@@ -42,15 +42,21 @@ def sees_ahead(model: Any) -> bool:
     """Whether another end of a row changes the scores before it by more than rounding; False if it cannot be tried.
 
     Both rows are read together, and once more each alone where that differs: experts with a limited capacity may drop
-    tokens of one row for those of another.
+    tokens of one row for those of another. Models of BERT's kind say whether they are decoders; of one that says it is
+    none, a small change is enough. That alone decides nothing: GPT-NeoX says so, too, and is one.
     """
+    least = 1e-6 if getattr(getattr(model, "config", None), "is_decoder", None) is False else None
     try:
         known = model.get_input_embeddings().weight.shape[0]
         length = min(SHARED + OTHER, most_tokens(model) or SHARED + OTHER)
         rows = np.random.default_rng(0).integers(0, known, (2, length))
         rows[1, :SHARED] = rows[0, :SHARED]
         ids = torch.from_numpy(rows).to(next(model.parameters()).device)
-        return differ(*scores_before(model, ids)) and differ(*(scores_before(model, row[None])[0] for row in ids))
+        together = scores_before(model, ids)
+        if not differ(together[0], together[1], least):
+            return False
+        one, other = (scores_before(model, row[None])[0] for row in ids)
+        return differ(one, other, least)
     except REFUSALS:
         return False
 
@@ -61,10 +67,10 @@ def scores_before(model: Any, ids: Tensor) -> Tensor:
     return model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[:, :SHARED]
 
 
-def differ(one: Tensor, other: Tensor) -> bool:
-    """Whether scores (tokens, vocabulary) differ by more than rounding, measured by how far they spread."""
+def differ(one: Tensor, other: Tensor, least: float | None = None) -> bool:
+    """Whether scores (tokens, vocabulary) differ by more than a share of their spread; None: by more than rounding."""
     off, spread = (one.float() - other.float()).abs().mean(), one.float().std(-1).mean()
-    return bool(off > torch.finfo(one.dtype).eps ** 0.5 * spread)
+    return bool(off > (torch.finfo(one.dtype).eps ** 0.5 if least is None else least) * spread)
 
 
 def most_tokens(model: Any) -> int | None:

@@ -34,6 +34,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "BertLMHeadModel": ("BertConfig", SIZES | {"is_decoder": True}),
     "RobertaForCausalLM": ("RobertaConfig", SIZES | {"is_decoder": True, "pad_token_id": 1}),
     "LlamaForCausalLM": ("LlamaConfig", SIZES),
+    "GPTNeoXForCausalLM": ("GPTNeoXConfig", SIZES),
     "MambaForCausalLM": ("MambaConfig", MAMBA),
 }
 
@@ -59,7 +60,7 @@ def test_a_model_reads_as_many_tokens_as_it_has_places_for_and_no_more(name: str
     model = made(name)
     most = most_tokens(model)
     assert reads(model, most or 40) and reads(model, (most or 40) + 1) == (most is None)
-    assert (most is None) == (name in ("LlamaForCausalLM", "MambaForCausalLM"))
+    assert (most is None) == (name in ("LlamaForCausalLM", "GPTNeoXForCausalLM", "MambaForCausalLM"))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -71,13 +72,20 @@ def test_a_backbone_of_experts_reads_from_left_to_right() -> None:
     assert not sees_ahead(mixtral())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["BertLMHeadModel", "RobertaForCausalLM"])
-def test_an_encoder_reads_from_both_sides(name: str) -> None:
-    model = made(name, is_decoder=False)
+def test_an_encoder_reads_from_both_sides_in_every_precision(name: str, dtype: torch.dtype) -> None:
+    model = made(name, is_decoder=False).to(dtype)
     assert sees_ahead(model)
     for _ in range(2):
         with pytest.raises(ValueError, match=f"model = {name} reads from both sides"):
             check_causal(model)
+
+
+def test_an_encoder_that_does_not_say_so_is_found_out() -> None:
+    model = made("BertLMHeadModel", is_decoder=False)
+    del model.config.is_decoder
+    assert sees_ahead(model)
 
 
 def test_an_encoder_with_a_decoder_is_no_causal_model() -> None:
