@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..cards.in_words import counted
-from .claim import Claim, claims_frame, described, family_of, judged, whole_of
+from .claim import Claim, claims_frame, described
 from .effect import Effect
+from .family import family_of, judged, whole_of
 from .verdict import Judgement, in_parts, judge, judge_family, verdict_rates
 
 __all__ = [

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from moe_analysis.evidence.claim import Claim, claims_frame, judged, whole_of
+from moe_analysis.evidence import Claim, claims_frame, judged, whole_of
 from moe_analysis.evidence.effect import Effect
 from moe_analysis.evidence.verdict import judge
 
