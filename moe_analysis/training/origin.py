@@ -85,7 +85,8 @@ def warn_of_other_rows(runs: Sequence[Run]) -> None:
         if changed := changed_rows(run.config, run.status.get("rows_sha256"), rows_now(run.config)):
             found.setdefault(changed, []).append(run)
     for changed, several in found.items():
-        more = f" and {len(several) - 1} other runs were" if len(several) > 1 else " was"
+        others = len(several) - 1
+        more = f" and {others} other run{'s' if others > 1 else ''} were" if others else " was"
         warnings.warn(
             f"{changed} have changed since {several[0].path}{more} trained, and finished runs are not repeated; "
             "restore them, delete the runs, or pass another out",

@@ -6,7 +6,9 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from moe_analysis.training.checkpoints import (
 from moe_analysis.training.files import RunError, RunWarning
 from moe_analysis.training.recorders.store import RecordError
 from moe_analysis.training.run_folder import list_runs
+from moe_analysis.training.sweep.running import sweep
 from moe_analysis.training.trainer import AdapterTrainer
 
 
@@ -269,9 +272,11 @@ def test_without_a_checkpoint_a_run_begins_with_what_is_there_now(path: Path, on
 
 
 def test_a_finished_run_is_returned_with_a_warning_where_its_rows_have_changed(one, own, whole: ma.Run) -> None:
-    with changed(Path(own["suite"]) / "say.jsonl", other_answers("train")):
-        with pytest.warns(RunWarning, match="the train rows of suite = .* have changed since .* was trained"):
-            assert ma.train(one, whole.path.parent).history.equals(whole.history)
+    with (
+        changed(Path(own["suite"]) / "say.jsonl", other_answers("train")),
+        pytest.warns(RunWarning, match="the train rows of suite = .* have changed since .* was trained"),
+    ):
+        assert ma.train(one, whole.path.parent).history.equals(whole.history)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ma.train(one, whole.path.parent)
@@ -280,6 +285,19 @@ def test_a_finished_run_is_returned_with_a_warning_where_its_rows_have_changed(o
             assert ma.train(one, whole.path.parent).finished
         finally:
             away.rename(own["suite"])
+
+
+def test_a_sweep_warns_once_of_all_finished_runs_whose_rows_have_changed(one, own, whole: ma.Run) -> None:
+    again = shutil.copytree(whole.path, whole.path.with_name(replace(one, seed=1).run_name))
+    (again / "config.json").write_text(json.dumps(replace(one, seed=1).to_dict()))
+    with (
+        changed(Path(own["suite"]) / "say.jsonl", other_answers("test")),
+        pytest.warns(
+            RunWarning, match="the test rows of .* have changed since .* and 1 other run were trained"
+        ) as said,
+    ):
+        done = sweep([one, replace(one, seed=1)], whole.path.parent, executor=ThreadPoolExecutor(1))
+    assert len(done.runs) == 2 and len([one for one in said if one.category is RunWarning]) == 1
 
 
 def noted(file: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_table_that_was_cut_off_is_made_again(run: ma.Run, other: str) -> None
 
 
 def test_no_damage_of_a_kept_table_gives_another_one(run: ma.Run, other: str) -> None:
-    """Whatever byte is flipped: the table is the same, or it is made again. (All of them hold; it takes its time.)"""
+    """Whatever byte is flipped: the table is the same, or it is made again. Every byte holds; a few save time."""
     whole = evaluate_on(run, other)
     path = next(run.path.glob("evaluation-other*.parquet"))
     content = path.read_bytes()
