@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,9 @@ class Ledger:
     def enter_finished(self, stage: str, configs: Sequence[TrainConfig]) -> None:
         """Add runs that finished unseen to the table: another process trained them, or was killed after them."""
         for config in self.missing(configs):
-            if Run(self.out / config.run_name, config).finished:
-                self.enter(stage, config)
+            with suppress(RunError):  # of a damaged status.json, which the sweep reports as a failure of this run
+                if Run(self.out / config.run_name, config).finished:
+                    self.enter(stage, config)
 
 
 def run_campaign(

@@ -120,7 +120,9 @@ def watching(table: Path, out: Path, quiet: bool) -> Any:
 def told(done: Any, out: Path) -> None:
     """Say what failed and what is left of a sweep or a campaign."""
     for name, outcome in done.failures.items():
-        note(f"{name} failed: {outcome.error}\n  traceback: {out / name / 'failure.txt'}", style="red")
+        file = out / name / "failure.txt"  # not of a run whose files are damaged
+        where = f"\n  traceback: {file}" if file.exists() else ""
+        note(f"{name} failed: {outcome.error}{where}", style="red")
     if done.left:
         note(f"{len(done.left)} runs are left; the same command resumes them", style="yellow")
 

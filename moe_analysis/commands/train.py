@@ -101,12 +101,12 @@ def trained(config: TrainConfig, out: Path, progress: bool) -> Run:
 
 def progress_kept(run: Run) -> str:
     """Where a run that is stopped now will resume."""
-    from ..training.trainer import last_complete_checkpoint
+    from ..training.checkpoints import sound_checkpoint, step_of
 
-    found = last_complete_checkpoint(run.path / "checkpoints")
+    found = sound_checkpoint(run.path / "checkpoints")
     if found is None:
         return f"{run.id} had no checkpoint yet (save_every = {run.config.save_every}) and starts again."
-    return f"{run.id} resumes from step {found.rpartition('-')[2]} of {run.config.steps}."
+    return f"{run.id} resumes from step {step_of(found)} of {run.config.steps}."
 
 
 def watch(

@@ -28,6 +28,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 RESTORE = "restore it, or train the run again"
+# without it a finished run is trained again, and one that was interrupted resumes as if nothing were
+RESTORE_STATUS = "restore it, or delete it and train the run again"
 TEXTS = ("split", "suite", "dataset", "group", "kind")  # the columns of the tables that are not numbers
 LARGEST = int(sys.float_info.max)
 HISTORY = ["step", "split", "loss", "accuracy", "lr", "grad_norm", "balance_loss"]
@@ -44,6 +46,8 @@ STATUS = {
     "seconds": float,
     "world_size": int,
     "backbone_sha256": str,
+    "tokens_sha256": str,
+    "rows_sha256": dict[str, str],
     "versions": dict[str, str],
     "machine": str,
 }
@@ -57,6 +61,10 @@ class RunError(ValueError):
         ...
     moe_analysis.training.files.RunError: no/such/run is not a folder; pass the folder of a run, as listed by ...
     """
+
+
+class RunWarning(UserWarning):
+    """A run's folder is not as it was left, or not of what is there now; what is done all the same is right."""
 
 
 def json_text(values: dict[str, Any]) -> str:
@@ -221,9 +229,9 @@ def read_status(folder: Path) -> dict[str, Any]:
     path = folder / "status.json"
     if not os.path.lexists(path):
         return {}
-    values = read_json(path)
+    values = read_json(path, RESTORE_STATUS)
     if fault := wrong_type(values, STATUS):
-        raise RunError(f"{path}: {fault}; {RESTORE}")
+        raise RunError(f"{path}: {fault}; {RESTORE_STATUS}")
     return values
 
 
@@ -247,7 +255,12 @@ def last_test(folder: Path, history: pd.DataFrame) -> tuple[float, float]:
 
 def last_line(path: Path) -> str:
     """What the traceback in a failure.txt ends with: the error."""
-    return path.read_text().rstrip().rpartition("\n")[2]
+    return read_failure(path).rstrip().rpartition("\n")[2]
+
+
+def read_failure(path: Path) -> str:
+    """The traceback in a failure.txt; bytes that are no UTF-8 are shown and stop no list of runs."""
+    return path.read_text(encoding="utf-8", errors="backslashreplace")
 
 
 def state_of(folder: Path, status: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,12 +155,17 @@ def fitting_rows(config: TrainConfig, tokenizer: Any) -> tuple[dict[str, pd.Data
     return frames, kept
 
 
-def prepare_data(config: TrainConfig, tokenizer: Any, folder: Path) -> dict[str, Data]:
+def prepare_data(
+    config: TrainConfig, tokenizer: Any, folder: Path, check: Callable[[dict[str, pd.DataFrame]], None] | None = None
+) -> dict[str, Data]:
     """Train and test rows, and those of further suites, with their intuition.
 
-    Writes config.json, the source of a user's own adapter and, with an intuition, clusters.npz.
+    Writes config.json, the source of a user's own adapter and, with an intuition, clusters.npz; before that, `check`
+    may refuse the rows that `run_rows` gives.
     """
     frames, kept = fitting_rows(config, tokenizer)
+    if check is not None:
+        check(frames)
     keep_source(folder, config.system)
     write_whole(folder / "config.json", json_text(config.to_dict()))
     if config.clusters is None:

@@ -80,8 +80,8 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """state ("running", "finished"), step, steps, seconds, versions, machine, backbone_sha256, and world_size
-        (processes)."""
+        """state ("running", "finished"), step, steps, seconds, versions, machine, world_size (processes), and digests of
+        what the run is made from: backbone_sha256, rows_sha256 (by split or further suite), tokens_sha256."""
         return read_status(self.path)
 
     @property

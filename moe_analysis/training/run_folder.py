@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 from filelock import Timeout
 
+from ..tasks.rows import shorten
 from . import files
 from .files import (
     ATTACHED,
@@ -90,13 +91,17 @@ def matching(name: str, paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if path.name.startswith(name) or path.name.rpartition("-")[2].startswith(name)]
 
 
+WHOLE = ("seed", "step", "steps", "parameters")  # columns of whole numbers
+LARGEST_WHOLE = 2**63 - 1  # that such a column can hold
+
+
 def list_runs(paths: Iterable[Path]) -> pd.DataFrame:
     """One row per run: the columns of a sweep's table (loss and accuracy of the test rows, NaN if there are none), then
     changed, when its status last did (UTC), parameters, the numbers in its adapter's checkpoint (missing before there
     is one), and settings, its configuration as one level of names ("lr", "adapter.r"). A folder that cannot be read is
     "damaged", and error says why. Needs neither torch nor the classes of the adapters."""
     frame = pd.DataFrame([listed(path) for path in paths], columns=COLUMNS)
-    whole = dict.fromkeys(("seed", "step", "steps", "parameters"), "Int64")
+    whole = dict.fromkeys(WHOLE, "Int64")
     return frame.astype({**whole, **dict.fromkeys(("seconds", "loss", "accuracy"), float)})
 
 
@@ -118,7 +123,7 @@ def listed(path: Path) -> dict[str, object]:
         parameters = saved_parameters(path)
     except (RunError, OSError) as fault:
         return row | {"state": DAMAGED, "error": str(fault)}
-    return row | {
+    found = {
         "state": state,
         "system": config.get("name") or config["adapter"]["peft_type"].lower(),
         "suite": config["suite"],
@@ -132,6 +137,10 @@ def listed(path: Path) -> dict[str, object]:
         "parameters": parameters,
         "settings": flat(config),
     }
+    for name in WHOLE:
+        if abs(found[name] or 0) > LARGEST_WHOLE:
+            return row | {"state": DAMAGED, "error": f"{path}: {name} = {shorten(found[name])} is too large; {RESTORE}"}
+    return row | found
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -223,6 +232,8 @@ def delete_run(path: str | Path) -> None:
     path = Path(path)
     if not (path / "config.json").is_file():
         raise RunError(f"{path} is not a run; pass a folder that `python -m moe_analysis runs` lists")
+    if path.is_symlink():  # only the link would be renamed, and the run would lie where it lay
+        raise RunError(f"{path} is a link to {path.readlink()}; delete the run there, or remove the link yourself")
     aside = path.with_name(f"{DELETED}{path.name}-{os.getpid()}")
     try:
         with locked(path):  # raises where a process trains it, and keeps others from beginning

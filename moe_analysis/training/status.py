@@ -24,7 +24,7 @@ from transformers import Trainer, TrainerCallback
 
 from ..atomic import write_whole
 from . import distributed
-from .files import LOCK, RUNNING, RunError, json_text, read_json
+from .files import LOCK, RUNNING, RunError, json_text, read_status
 
 if TYPE_CHECKING:
     from .config import TrainConfig
@@ -69,15 +69,14 @@ def hold(folder: Path) -> FileLock:
 class Status(TrainerCallback):
     """status.json: what a person or a progress bar needs to know about a run; fresh to a second while it trains."""
 
-    def __init__(self, folder: Path, steps: int, backbone_sha256: str) -> None:
+    def __init__(self, folder: Path, steps: int) -> None:
         self.path, self.written = folder / "status.json", 0.0
-        previous = read_json(self.path) if self.path.exists() else {}
-        self.before = float(previous.get("seconds", 0.0))
+        self.previous = read_status(folder)
+        self.before = float(self.previous.get("seconds", 0.0))
         self.started = time.monotonic()
-        self.values = {
+        self.values: dict[str, Any] = {
             "steps": steps,
             "world_size": distributed.world_size(),
-            "backbone_sha256": backbone_sha256,
             "versions": versions(),
             "machine": machine(),
         }

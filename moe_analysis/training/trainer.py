@@ -14,7 +14,6 @@ from accelerate.data_loader import prepare_data_loader
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import rotate_checkpoints
 
 from ..model_card import hide_base_path, write_card
 from ..optim import build_optimizer, router_parameters
@@ -23,9 +22,11 @@ from ..tasks.clusters import Clusters
 from . import distributed
 from .adapter_source import refuse_another_source
 from .answers import AnswerLoss
+from .checkpoints import checkpoint_to_resume, rotate, seal, unseal
 from .config import TrainConfig
 from .evaluation import by_dataset, evaluate_rows, outcomes_frame
 from .files import FINISHED, history_frame, write_table
+from .origin import refuse_another_origin, rows_digests, tokens_digest, warn_of_other_rows
 from .panel import look_at, shown
 from .prepare import Data, LikeLengths, check_data, collate_share, hold_clusters, prepare_data, prepare_model
 from .recorders.expert_recorder import DAMPING, ExpertRecorder
@@ -35,9 +36,6 @@ from .recorders.tree_recorder import TreeRecorder
 from .run import Run
 from .status import Status, check_reports, locked, reported, saved_when_stopped
 
-KEPT_CHECKPOINTS = 2
-COMPLETE = "complete"  # written last into a checkpoint: one without it was cut off
-
 
 def train(
     config: TrainConfig, out: str | Path = "runs", progress: bool | None = None, permit: Path | None = None
@@ -45,7 +43,8 @@ def train(
     """Train, record and evaluate one run in `out/<run name>`; a finished one is returned, an interrupted one resumed.
 
     The same configuration and seed give the same history on the same machine. Ctrl-C and a notebook's stop button stop
-    the run after the current step, with a checkpoint; pressed again, they stop it at once.
+    the run after the current step, with a checkpoint; pressed again, they stop it at once. A warning (`RunWarning`)
+    names a damaged checkpoint that an earlier one stands in for, and rows that have changed since a run finished.
 
     Under torchrun, all processes train one run together, and each returns that run. batch_size is the batch of all
     processes, so their number changes only rounding, the noise of dropout and noisy gates, and balance losses: each
@@ -60,7 +59,9 @@ def train(
 
     Raises:
         ValueError: For a configuration that cannot be run, and for variables of accelerate's that ask for other numbers.
-        RunError: For a folder that cannot be written, or that another process holds.
+        RunError: For a folder that cannot be written, or that another process holds; for a run to resume whose
+            checkpoints are damaged, or whose rows, tokenizer or backbone have changed since it began.
+        RecordError: For a run to resume whose records are damaged.
         RunStopped: When the permit was deleted.
 
     Example:
@@ -80,29 +81,48 @@ def train(
     refuse_another_source(folder, config.system)
     run = Run(folder, config)
     if distributed.together(lambda: run.finished):  # which may lie where nothing can be written
-        return Run.load(folder)
+        return finished(folder)
     distributed.check_environment(config.precision)
     check_reports(config.reports)
     with locked(folder):
         if distributed.together(lambda: run.finished):  # meanwhile, by the process that held it
-            return Run.load(folder)
+            return finished(folder)
+        last = distributed.together(lambda: checkpoint_to_resume(folder / "checkpoints"))
+        status = Status(folder, config.steps)
+
+        def made_from(**now: Any) -> None:
+            """Note what the run is made from; a run that resumes refuses anything else than it began with."""
+            if last is not None:
+                refuse_another_origin(folder, config, status.previous, now)
+            status.values |= now
+
         set_seed(config.seed)
         model, tokenizer, digest = prepare_model(config)
-        status = Status(folder, config.steps, digest)
-        data = distributed.together(lambda: prepare_data(config, tokenizer, folder))
+        made_from(backbone_sha256=digest)
+        data = distributed.together(
+            lambda: prepare_data(config, tokenizer, folder, lambda rows: made_from(rows_sha256=rows_digests(rows)))
+        )
         check_data(config, model, tokenizer, data)
         if config.clusters is not None:
             hold_clusters(model, Clusters.load(folder / "clusters.npz"), config, tokenizer)
         trainer = build_trainer(config, folder, model, tokenizer, data, status)
+        made_from(tokens_sha256=tokens_digest(example for example, _ in trainer.train_dataset))
         if not distributed.first():
             torch.manual_seed(config.seed + distributed.rank())  # rows of different processes share no noise
-        last = distributed.together(lambda: last_complete_checkpoint(folder / "checkpoints"))
         watched = progress if distributed.first() else False
         with shown(lambda: look_at(run), watched), reported(trainer, config, folder):
             with saved_when_stopped(trainer, permit):
-                trainer.train(resume_from_checkpoint=last)
+                trainer.train(resume_from_checkpoint=None if last is None else str(last))
             finish(run, trainer, data, status)
     return Run.load(folder)
+
+
+def finished(folder: Path) -> Run:
+    """A run that is read, not trained; a warning says where its rows have changed."""
+    run = Run.load(folder)
+    if distributed.first():
+        warn_of_other_rows([run])
+    return run
 
 
 def build_trainer(
@@ -248,13 +268,15 @@ class AdapterTrainer(AnswerLoss):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         for recorder in self.recorders:
             recorder.flush()
+        folder = Path(str(self.args.output_dir))
+        latest = folder / f"checkpoint-{self.state.global_step}"
+        if distributed.first():
+            unseal(latest)
         super()._save_checkpoint(model, trial)
         distributed.gathered(None)  # waits until each process has written the state of its own random numbers
         if distributed.first():
-            folder = Path(str(self.args.output_dir))
-            (folder / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
-            # by their steps: Trainer's own order by time doubts the clock when two lie less than a second apart
-            rotate_checkpoints(str(folder), save_total_limit=KEPT_CHECKPOINTS)
+            seal(latest)
+            rotate(folder, latest)
 
 
 def evaluate_data(trainer: AdapterTrainer, data: Data) -> pd.DataFrame:
@@ -268,15 +290,6 @@ def evaluate_data(trainer: AdapterTrainer, data: Data) -> pd.DataFrame:
 
 def mean_metrics(table: pd.DataFrame) -> dict[str, float]:
     return {"eval_loss": float(table["loss"].mean()), "eval_accuracy": float(table["accuracy"].mean())}
-
-
-def last_complete_checkpoint(folder: Path) -> str | None:
-    """The latest checkpoint that was written to its end; those cut off are deleted."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for path in found:
-        if not (path / COMPLETE).exists():
-            shutil.rmtree(path)
-    return next((str(path) for path in reversed(found) if path.exists()), None)
 
 
 def finish(run: Run, trainer: AdapterTrainer, data: dict[str, Data], status: Status) -> None:

@@ -22,11 +22,14 @@ from ..tasks.rows import SuiteWarning
 from ..tasks.suite import load_suite
 from .config import TrainConfig
 from .evaluation import by_dataset, evaluate_rows, outcomes_frame
-from .files import RunError, write_table
+from .files import RunError, read_table, write_table
 from .prepare import chosen_rows, embed_like_training, fitting_rows, load_frozen, weights_digest
 from .run import Run
 from .sweep.executors import set_imports_aside, shared_pool
 from .sweep.guard import UnguardedScript, refuse_unguarded
+
+MEASURED = ("dataset", "group", "kind", "rows", "loss", "accuracy", "acc", "acc_norm")  # of `by_dataset`
+LEVELS = ("dataset", "kind", "rows", "chance", "majority", "untrained", "untrained_loss")
 
 
 def evaluate_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd.DataFrame:
@@ -39,7 +42,7 @@ def evaluate_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd
     """
     _check_finished(run)
     rows = _rows(run.config, suite, rows_per_dataset)
-    return _kept(_path(run, "evaluation", suite, rows), lambda: _evaluated(run, rows))
+    return _kept(_path(run, "evaluation", suite, rows), MEASURED, lambda: _evaluated(run, rows))
 
 
 def levels_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd.DataFrame:
@@ -59,7 +62,10 @@ def levels_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd.D
     """
     _check_finished(run)
     rows = _rows(run.config, suite, rows_per_dataset)
-    return _kept(_path(run, "levels", suite, rows), lambda: _levels(run, suite, rows))
+    whole = load_suite(suite, datasets=_datasets(run.config, suite))
+    # the constant of the majority rule is counted among all train rows, where there are some
+    train = whole[whole["split"] == "train"]
+    return _kept(_path(run, "levels", suite, rows, train), LEVELS, lambda: _levels(run, rows, train))
 
 
 def score_backbone(config: TrainConfig) -> tuple[pd.DataFrame, str]:
@@ -105,7 +111,7 @@ def evaluate_all(
         choice = str(_datasets(run.config, suite))
         if choice not in rows_by_choice:
             rows_by_choice[choice] = _rows(run.config, suite, rows_per_dataset)
-        if _read(_path(run, "evaluation", suite, rows_by_choice[choice])) is None:
+        if _read(_path(run, "evaluation", suite, rows_by_choice[choice]), MEASURED) is None:
             missing.append((run, rows_by_choice[choice]))
     if missing:
         refuse_unguarded()
@@ -176,13 +182,14 @@ def _rows(config: TrainConfig, suite: str, rows_per_dataset: int | None) -> pd.D
     return rows
 
 
-def _path(run: Run, kind: str, suite: str, rows: pd.DataFrame) -> Path:
+def _path(run: Run, kind: str, suite: str, *rows: pd.DataFrame) -> Path:
     """Where a table lies; rows that changed in any field get another file."""
-    return run.path / f"{kind}-{label_of(suite)}-{digest_of([rows.to_json(orient='records')])[:10]}.parquet"
+    digest = digest_of(part.to_json(orient="records") for part in rows)
+    return run.path / f"{kind}-{label_of(suite)}-{digest[:10]}.parquet"
 
 
-def _kept(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    if (table := _read(path)) is None:
+def _kept(path: Path, columns: Sequence[str], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    if (table := _read(path, columns)) is None:
         table = compute()
         try:
             write_table(path, table)
@@ -196,12 +203,13 @@ def _kept(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     return table
 
 
-def _read(path: Path) -> pd.DataFrame | None:
-    """The table on disk; None if there is none, or one that cannot be read and is made again."""
+def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
+    """The table on disk; None if there is none, or one that is damaged and is made again."""
     try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError):
+        table = read_table(path, columns)
+    except (RunError, OSError):
         return None
+    return table if list(table.columns) == list(columns) else None
 
 
 def _check_finished(run: Run) -> None:
@@ -239,13 +247,11 @@ def _answered(config: TrainConfig, model: Any, tokenizer: Any, rows: pd.DataFram
         return evaluate_rows(model.to(device), tokenizer, rows, scores, config.max_length, config.form)
 
 
-def _levels(run: Run, suite: str, rows: pd.DataFrame) -> pd.DataFrame:
+def _levels(run: Run, rows: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
     rows, model = rows[_fitting(run, rows)], run.model()
     with model.disable_adapter():
         untrained = by_dataset(_answered(run.config, model, run.tokenizer, rows))
-    # the constant of the majority rule is counted among all train rows, where there are some
-    suite_rows = load_suite(suite, datasets=_datasets(run.config, suite))
-    guesses = baselines(pd.concat([suite_rows[suite_rows["split"] == "train"], rows]))
+    guesses = baselines(pd.concat([train, rows]))
     renamed = untrained.rename(columns={"accuracy": "untrained", "loss": "untrained_loss"})
     table = renamed.join(guesses, on="dataset")
-    return table[["dataset", "kind", "rows", "chance", "majority", "untrained", "untrained_loss"]]
+    return table[list(LEVELS)]

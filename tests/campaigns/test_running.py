@@ -101,6 +101,16 @@ def test_runs_come_in_an_order_of_which_every_part_is_balanced(whole: Path) -> N
     assert [len(curve) for curve in runs["curve_loss"]] == [0] + [2] * 4 + [3] * 4
 
 
+def test_a_damaged_run_in_the_folder_fails_alone(campaign: Campaign, tmp_path: Path, known) -> None:
+    damaged = campaign.tuning_configs()[0]
+    (tmp_path / "runs" / damaged.run_name).mkdir(parents=True)
+    (tmp_path / "runs" / damaged.run_name / "status.json").write_text("{x")
+    done = run(campaign, tmp_path)
+    assert list(done.failures) == [damaged.run_name] and "status.json" in done.failures[damaged.run_name].error
+    assert done.untuned == [damaged.name] and not (done.left or done.unwritten)
+    assert len(read_rows(tmp_path / "trial.parquet")) == 1 + 3 + 2  # base, tuning, and the other system's final runs
+
+
 def test_the_curve_is_the_tasks_loss_without_balance_losses(whole: Path) -> None:
     row = next(row for row in read_rows(whole / "trial.parquet") if row["system"] == "MixLoRA")
     history = ma.Run.load(whole / "runs" / row["run"]).history.query("split == 'train'")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_analysis.training import Run, RunError
-from moe_analysis.training.files import FAILED, FAILURE, STOPPED
+from moe_analysis.training.files import FAILED, FAILURE, LOCK, RESTORE, STOPPED
 from moe_analysis.training.run_folder import (
     chosen,
     clear_deleted,
@@ -87,6 +87,32 @@ def test_a_configuration_without_what_the_list_shows_is_damaged(out: Path, confi
         (path / "config.json").write_text(json.dumps(changed))
         row = list_runs([path]).iloc[0]
         assert row["state"] == "damaged" and fault in row["error"]
+
+
+def test_a_failure_that_is_no_text_stops_no_list(out: Path, config) -> None:
+    path = write_run(out, config(), finished=False)
+    (path / FAILURE).write_bytes(b"Traceback\n\xff\xfeboom\n")
+    (path / LOCK).touch()
+    assert list_runs([path])[["state", "error"]].values.tolist() == [["failed", r"\xff\xfeboom"]]
+    assert "boom" in Run.load(path)._repr_html_()
+
+
+@pytest.mark.parametrize("file, name", [("config.json", "steps"), ("config.json", "seed"), ("status.json", "step")])
+def test_a_number_that_no_column_holds_is_damage_of_its_run_alone(out: Path, config, file: str, name: str) -> None:
+    good, bad = write_run(out, config()), write_run(out, config(seed=1))
+    (bad / file).write_text(json.dumps(json.loads((bad / file).read_text()) | {name: -(10**20)}))
+    frame = list_runs([good, bad])
+    assert frame["state"].tolist() == ["finished", "damaged"]
+    assert frame.loc[1, "error"] == f"{bad}: {name} = -100000000000000000000 is too large; {RESTORE}"
+
+
+def test_a_link_to_a_run_is_not_deleted_as_one(out: Path, config) -> None:
+    there = write_run(out.with_name("elsewhere"), config())
+    out.mkdir()
+    (out / there.name).symlink_to(there)
+    with pytest.raises(RunError, match=f"{out / there.name} is a link to {there}; delete the run there, or remove the"):
+        delete_run(out / there.name)
+    assert (out / there.name).is_symlink() and Run.load(there).finished
 
 
 def test_the_states_are_those_of_a_sweep() -> None:

@@ -100,6 +100,27 @@ def test_a_table_that_was_cut_off_is_made_again(run: ma.Run, other: str) -> None
     pd.testing.assert_frame_equal(evaluate_on(run, other), whole)
 
 
+def test_no_damage_of_a_kept_table_gives_another_one(run: ma.Run, other: str) -> None:
+    """Whatever byte is flipped: the table is the same, or it is made again. Every byte holds; a few save time."""
+    whole = evaluate_on(run, other)
+    path = next(run.path.glob("evaluation-other*.parquet"))
+    content = path.read_bytes()
+    for place in range(0, len(content), 11):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+        table = transfer._read(path, transfer.MEASURED)
+        assert table is None or table.equals(whole), place
+    path.write_bytes(content)
+    pd.testing.assert_frame_equal(transfer._read(path, transfer.MEASURED), whole)
+
+
+def test_a_table_with_other_columns_is_made_again(run: ma.Run, other: str) -> None:
+    whole = evaluate_on(run, other)
+    path = next(run.path.glob("evaluation-other*.parquet"))
+    for table in (whole.drop(columns="acc"), whole.astype({"loss": str}), whole[:0], whole[whole.columns[::-1]]):
+        table.to_parquet(path, index=False)
+        pd.testing.assert_frame_equal(evaluate_on(run, other), whole)
+
+
 def test_processes_compute_only_what_is_missing_and_return_it_in_order(config, run, out: Path, other, no_model) -> None:
     second = ma.train(config(steps=3), out)
     expected = [evaluate_on(run, other)]
@@ -151,6 +172,18 @@ def test_levels_of_the_runs_own_suite_stand_beside_its_evaluation(run: ma.Run, n
     assert table[["dataset", "kind", "rows"]].equals(run.evaluation[["dataset", "kind", "rows"]])
     no_model()
     pd.testing.assert_frame_equal(levels_on(run, run.config.suite, run.config.eval_rows), table)
+
+
+def test_levels_count_the_train_rows_that_are_there_now(run: ma.Run, tmp_path: Path) -> None:
+    folder = tmp_path / "say"
+    folder.mkdir()
+    tested = [row("say", "test", number) for number in (40, 41)]
+    found = []
+    for answer in ("red", tested[0]["answer"]):
+        rows = [row("say", "train", number) | {"answer": answer} for number in range(3)] + tested
+        (folder / "say.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+        found.append(levels_on(run, str(folder))["majority"].item())
+    assert found == [0.0, 0.5]
 
 
 def test_answers_that_do_not_fit_are_left_out_with_a_warning(config, out: Path, tmp_path: Path) -> None:

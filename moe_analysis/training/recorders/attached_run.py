@@ -179,6 +179,9 @@ class LoopRecorder(Recorder):
     def layout(self) -> Layout:
         return super().layout() | {"loss": ((), ())}
 
+    def kept(self, step: int) -> None:
+        """A loop may begin at any step, and `first_step` has looked at what is there."""
+
     def watches(self, name: str, adapter: nn.Module) -> bool:
         """Whether a backward pass can follow: loops train in evaluation mode too, and a copy of a model brings the
         hooks of the original with it."""

@@ -54,11 +54,26 @@ class HookedRecorder(TrainerCallback, ABC):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self.adapters:
             return
-        self.store = RecordStore(self.path) if distributed.first() else NoStore()
-        self.declare(state.max_steps)
+        self.store = NoStore()
+        distributed.together(lambda: self.open(state.global_step, state.max_steps))
+        if not distributed.first():
+            self.declare(state.max_steps)
         self.store.cut(state.global_step)
         self.hook()
         self.active = self.due(state.global_step)
+
+    def open(self, step: int, steps: int) -> None:
+        """Begin the record of a run of so many steps, or open that of one that resumes before `step`.
+
+        Raises:
+            RecordError: For a record that has lost what it had when the checkpoint was written.
+        """
+        self.store = RecordStore(self.path, self.kept(step))
+        self.declare(steps)
+
+    def kept(self, step: int) -> Sequence[int] | None:
+        """The steps whose records are on disk where a run resumes before `step`; None if it begins."""
+        return range(0, step, self.every) if step else None
 
     def hook(self) -> None:
         """Put a forward hook on every adapter; `unhook` takes them off."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -35,15 +37,29 @@ class RecordError(ValueError):
 
 
 class RecordStore:
-    """One zarr group; every array has `step` first and names its dimensions, coordinates are arrays of their own."""
+    """One zarr group; every array has `step` first and names its dimensions, coordinates are arrays of their own.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: Of the group.
+        kept: The steps that it must have records of, where a run resumes; None where it may have any or none.
+
+    Raises:
+        RecordError: If the group, or a record of one of these steps, is missing or damaged.
+    """
+
+    def __init__(self, path: Path, kept: Sequence[int] | None = None) -> None:
+        self.path, self.kept = path, kept
+        if kept is not None:
+            check_kept(path, kept)
         self.group = zarr.open_group(path, mode="a")
         self.buffer: list[tuple[int, dict[str, np.ndarray]]] = []
 
     def declare(self, name: str, dims: tuple[str, ...], shape: tuple[int, ...], coords: dict[str, list[str]]) -> None:
-        """Create an array (step, *shape) that does not exist yet, with its labels."""
+        """Create an array (step, *shape) that does not exist yet, with its labels; where a run resumes, raise
+        RecordError for one that is lost or another one."""
+        if self.kept is not None:
+            self._check_declared(name, shape, coords)
+            return
         for dim, labels in coords.items():
             if dim not in self.group:
                 # a label is text of any length, which is what a zarr attribute holds best
@@ -54,6 +70,17 @@ class RecordStore:
             self._create(name, shape, ("step", *dims), "float32", np.nan)
         if "step" not in self.group:
             self._create("step", (), ("step",), "int64", -1)
+
+    def _check_declared(self, name: str, shape: tuple[int, ...], coords: dict[str, list[str]]) -> None:
+        for one in (name, *coords):
+            if one not in self.group:
+                raise RecordError(f"array {one} in {self.path} is missing; {RESTORE}")
+        array: Any = self.group[name]
+        if array.shape[1:] != shape:
+            raise RecordError(f"array {name} in {self.path} has the shape {array.shape[1:]}, not {shape}; {RESTORE}")
+        for dim, labels in coords.items():
+            if (found := self.group[dim].attrs.get("labels")) != labels:
+                raise RecordError(f"array {dim} in {self.path} has the labels {shorten(found)}; {RESTORE}")
 
     def _create(self, name: str, shape: tuple[int, ...], dims: tuple[str, ...], dtype: str, fill: float) -> None:
         chunks = (BLOCK, *(max(1, size) for size in shape))
@@ -93,7 +120,8 @@ class RecordStore:
         self.buffer = []
         if "step" not in self.group:
             return
-        kept = int((self.group["step"][:] < step).sum())
+        steps = self.group["step"][:]
+        kept = int(((steps >= 0) & (steps < step)).sum())  # -1 where a flush was cut off before its steps
         for _, array in self.group.arrays():
             if array.metadata.dimension_names[0] == "step":
                 array.resize((kept, *array.shape[1:]))
@@ -122,12 +150,19 @@ def open_records(path: str | Path) -> xr.Dataset:
     {'step': 4, 'module': 4, 'expert': 8, 'feature': 128}
     """
     path = Path(path)
-    try:
+    with damage_named(path):
         if (path / "records.zarr").is_dir():
             path = path / "records.zarr"
         if not (path / "zarr.json").is_file():
             raise RecordError(f"{path} has no record; train with record_every >= 1")
         return dataset(path, sound_arrays(path))
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Whatever is raised while a group is read becomes a RecordError that names it."""
+    try:
+        yield
     except RecordError:
         raise
     except Exception as error:  # zarr's metadata, its codecs and xarray each fail in their own way on damaged files
@@ -137,15 +172,40 @@ def open_records(path: str | Path) -> xr.Dataset:
         ) from error
 
 
-def sound_arrays(path: Path) -> dict[str, Any]:
-    """The arrays of a group by name, each with the dimensions, the type and all the chunks that `RecordStore` wrote."""
+def check_kept(path: Path, steps: Sequence[int]) -> None:
+    """Raise RecordError unless every array of a group has its records of these steps, and perhaps of later ones.
+
+    Of the values only the last block is read, to which the next records are added: a record may be larger than memory.
+    """
+    with damage_named(path):
+        if not (path / "zarr.json").is_file():
+            raise RecordError(f"{path} has lost its zarr.json; {RESTORE}")
+        arrays = sound_arrays(path, len(steps))
+        if not arrays:
+            raise RecordError(f"{path} has no arrays; {RESTORE}")
+        if not np.array_equal(Values(path, "step", arrays["step"])[: len(steps)], steps):
+            raise RecordError(f"array step in {path} has not the steps before {steps[-1] + 1}; {RESTORE}")
+        last = slice(len(steps) - 1 - (len(steps) - 1) % BLOCK, len(steps))
+        for name, array in arrays.items():
+            if "labels" not in array.attrs:
+                _ = Values(path, name, array)[last]
+
+
+def sound_arrays(path: Path, records: int | None = None) -> dict[str, Any]:
+    """The arrays of a group by name, each with the dimensions, the type and all the chunks that `RecordStore` wrote.
+
+    Args:
+        path: Of the group.
+        records: How many records must be there; None: as many as there are steps.
+    """
     for folder in sorted(path.iterdir()):
         if folder.is_dir() and not (folder / "zarr.json").is_file():  # which zarr would leave out, or wait for a pipe
             raise RecordError(f"array {folder.name} in {path} lacks its zarr.json; {RESTORE}")
     arrays = dict(sorted(zarr.open_group(path, mode="r").arrays()))  # else in the order of the disk
     if arrays and "step" not in arrays:
         raise RecordError(f"array step in {path} is missing, so the number of records is unknown; {RESTORE}")
-    records = arrays["step"].shape[0] if arrays else 0
+    if records is None:
+        records = arrays["step"].shape[0] if arrays else 0
     for name, array in arrays.items():
         check_layout(path, name, array)
         if "labels" in array.attrs:

@@ -6,6 +6,7 @@ The progress of a sweep is read only from the folders of its runs. A terminal sh
 from __future__ import annotations
 
 import os
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -22,6 +23,7 @@ from ...backbones import load_tokenizer
 from ..adapter_source import refuse_another_source
 from ..config import TrainConfig
 from ..files import COLUMNS, FAILED, FINISHED, STOPPED, RunError, state_of
+from ..origin import warn_of_other_rows
 from ..panel import Panel, shown
 from ..prepare import embedder_of, fitting_rows, run_rows
 from ..progress import WAITING, RunProgress, clock, progress_of
@@ -29,7 +31,7 @@ from ..run import Run
 from ..status import check_reports
 from .executors import shared_pool
 from .guard import end_when_read_again, refuse_unguarded
-from .work import OnChange, Outcome, TimeLimit, Work, failed_at, forget_failure
+from .work import OnChange, Outcome, TimeLimit, Work, failed_at, failure, forget_failure
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Sweep:
 
     Attributes:
         runs: Finished runs, in the order in which their configurations were given.
-        failures: By run name, each with error and traceback.
+        failures: By run name, each with error and traceback; finished runs whose files are damaged are among them.
         left: Names of the runs that there was no time for.
         table: One row per configuration, with the columns of `table_of`.
     """
@@ -94,16 +96,27 @@ def sweep(
             raise ValueError(f"{name} = {value} must be at least 1")
     if time_limit is not None and not time_limit > 0:
         raise ValueError(f"time_limit = {time_limit} must be a positive number of seconds")
-    unfinished = {}
+    unfinished: dict[str, TrainConfig] = {}
+    failures: dict[str, Outcome] = {}
+    whole: dict[str, Run] = {}
+    left: list[str] = []
     for config in configs:
-        refuse_another_source(out / config.run_name, config.system)
-        if Run(out / config.run_name, config).finished:
-            forget_failure(out / config.run_name)  # of an attempt before one outside a sweep
+        name = config.run_name
+        refuse_another_source(out / name, config.system)
+        try:
+            run = whole_run(out / name, config)
+        except RunError as error:
+            failures[name] = failure(error, traceback.format_exc())
+            continue
+        if run is not None:
+            whole[name] = run
+            forget_failure(out / name)  # of an attempt before one outside a sweep
         else:
             check_reports(config.reports)
-            unfinished[config.run_name] = config
-    failures: dict[str, Outcome] = {}
-    left: list[str] = []
+            unfinished[name] = config
+    warn_of_other_rows(list(whole.values()))
+    for name, outcome in failures.items():
+        (on_change or (lambda *_: None))(name, outcome)
     if unfinished:
         if executor is None:
             refuse_unguarded()
@@ -113,11 +126,26 @@ def sweep(
         chosen = shared_pool(limit) if executor is None else executor
         work = Work(chosen, unfinished, out.resolve(), limit, per_job, on_change, limit_of_time)
         with shown(lambda: SweepStatus(configs, out).look, progress):
-            failures = work.finish()
+            failures |= work.finish()
         left = work.left
+    for name, config in unfinished.items():
+        try:
+            if name not in (*failures, *left) and (run := whole_run(out / name, config)):
+                whole[name] = run
+        except RunError as error:  # damaged since
+            failures[name] = failure(error, traceback.format_exc())
     open_runs = {**failures, **dict.fromkeys(left, Outcome(WAITING))}
-    runs = [Run.load(out / config.run_name) for config in configs if config.run_name not in open_runs]
+    runs = [whole[config.run_name] for config in configs if config.run_name in whole]
     return Sweep(runs, failures, left, table_of(configs, out, open_runs))
+
+
+def whole_run(folder: Path, config: TrainConfig) -> Run | None:
+    """A finished run that can be read, None for one that is not finished; RunError for one that is damaged."""
+    if not Run(folder, config).finished:
+        return None
+    run = Run.load(folder)
+    progress_of(run)  # reads its history, as the table of the sweep does
+    return run
 
 
 def refuse_torchrun() -> None:
@@ -192,13 +220,24 @@ class SweepStatus:
     def _read(self, name: str, run: Run) -> RunProgress:
         if name in self.finished:
             return self.finished[name]
-        state = state_of(run.path, run.status)
+        try:
+            state = state_of(run.path, run.status)
+        except RunError:
+            state = FAILED
         if state == STOPPED or (state == FAILED and failed_at(run.path) == self.failed_before[name]):
             state = WAITING
-        progress = progress_of(run, state)
-        if state == FINISHED:
+        progress, _ = progress_or_damage(run, state)
+        if progress.state == FINISHED:
             self.finished[name] = progress
         return progress
+
+
+def progress_or_damage(run: Run, state: str) -> tuple[RunProgress, str]:
+    """`progress_of` a run, and what is wrong with its files: a damaged run has failed, and stops no view of others."""
+    try:
+        return progress_of(run, state), ""
+    except RunError as error:
+        return RunProgress(run.id, FAILED, 0, run.config.steps, 0.0), str(error)
 
 
 def table_of(configs: Iterable[TrainConfig], out: str | Path, unfinished: Mapping[str, Outcome]) -> pd.DataFrame:
@@ -208,14 +247,15 @@ def table_of(configs: Iterable[TrainConfig], out: str | Path, unfinished: Mappin
     rows = []
     for config in configs:
         run, outcome = Run(Path(out) / config.run_name, config), unfinished.get(config.run_name)
+        progress, damage = progress_or_damage(run, outcome.state if outcome else FINISHED)
         rows.append(
             {
-                **vars(progress_of(run, outcome.state if outcome else FINISHED)),
+                **vars(progress),
                 "run": run.id,
                 "system": config.name or config.system,
                 "suite": config.suite,
                 "seed": config.seed,
-                "error": outcome.error if outcome else "",
+                "error": outcome.error if outcome else damage,
                 "path": str(run.path),
             }
         )

@@ -28,7 +28,7 @@ from ...noise import nobody_watching
 from ...tasks.rows import SuiteWarning
 from ..adapter_source import keep_source
 from ..config import TrainConfig
-from ..files import FAILED, FAILURE, FINISHED, STOPPED, RunError, held, json_text, last_line
+from ..files import FAILED, FAILURE, FINISHED, STOPPED, RunError, held, json_text, last_line, read_failure
 from ..run import Run
 from ..status import RunStopped, locked, permitted
 from .executors import set_imports_aside
@@ -197,7 +197,10 @@ class Work:
         return [name for name in self.configs if name not in self.failures and not self.finished(name)]
 
     def finished(self, name: str) -> bool:
-        return Run(self.out / name, self.configs[name]).finished
+        try:
+            return Run(self.out / name, self.configs[name]).finished
+        except RunError:  # a status.json that was damaged meanwhile stops no other run
+            return False
 
     def over(self) -> bool:
         """Whether the time is up, or the permit was removed."""
@@ -272,7 +275,7 @@ class Work:
                 outcome = Outcome(FINISHED)
             elif failed_at(self.out / name) != self.failed_before[name]:
                 file = self.out / name / FAILURE
-                outcome = Outcome(FAILED, last_line(file), file.read_text())
+                outcome = Outcome(FAILED, last_line(file), read_failure(file))
             elif not blamed:
                 blamed = True
                 self.deaths[name] += 1

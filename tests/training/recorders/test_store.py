@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from moe_analysis.training.recorders.store import BLOCK, RecordError, RecordStore, open_records
 
@@ -98,3 +100,73 @@ def test_a_record_of_a_single_module_can_be_read(tmp_path: Path) -> None:
     store.append(0, {"router_weight": np.zeros(1, dtype=np.float32)})
     store.flush()
     assert open_records(tmp_path / "r")["module"].values.tolist() == ["a.q_proj"]
+
+
+# Resuming
+
+
+def lost(name: str) -> Callable[[Path], object]:
+    return lambda path: shutil.rmtree(path / name)
+
+
+def with_other_labels(path: Path) -> None:
+    zarr.open_group(path)["module"].attrs["labels"] = ["a.q_proj", "c.q_proj"]
+
+
+def of_other_steps(path: Path) -> None:
+    zarr.open_group(path)["step"][3] = 2
+
+
+def shorter(path: Path) -> None:
+    zarr.open_group(path)["router_weight"].resize((BLOCK, 2, 3))
+
+
+FAULTS = {
+    "has lost its zarr.json": lost("."),
+    "array router_weight in .* is missing": lost("router_weight"),
+    "array module in .* is missing": lost("module"),
+    "array step in .* is missing": lost("step"),
+    "array module in .* has the labels": with_other_labels,
+    "array step in .* has not the steps before 60": of_other_steps,
+    "array router_weight in .* has 50 of 60 records": shorter,
+    "array router_weight in .* lacks 1 of 2 chunks": lost("router_weight/c/1"),
+    "array router_weight in .* has a chunk that cannot be read": lambda path: (
+        path / "router_weight/c/1/0/0"
+    ).write_bytes(b"{x"),
+}
+
+
+@pytest.mark.parametrize("said", FAULTS)
+def test_a_record_that_has_lost_what_a_run_resumes_after_is_refused_and_not_filled_up(tmp_path: Path, said) -> None:
+    filled(tmp_path / "r", 0, 60)
+    FAULTS[said](tmp_path / "r")
+    with pytest.raises(RecordError, match=f"{said}.*restore"):
+        declared(RecordStore(tmp_path / "r", range(60)))
+
+
+def declared(store: RecordStore) -> RecordStore:
+    store.declare("router_weight", ("module", "expert"), (2, 3), {"module": ["a.q_proj", "b.q_proj"]})
+    return store
+
+
+def test_what_was_written_after_the_checkpoint_may_be_damaged(tmp_path: Path) -> None:
+    filled(tmp_path / "r", 0, 2 * BLOCK)
+    lost("router_weight/c/1")(tmp_path / "r")
+    store = declared(RecordStore(tmp_path / "r", range(BLOCK)))
+    store.cut(BLOCK)
+    filled(tmp_path / "r", BLOCK, BLOCK + 3)
+    assert steps_and_values(tmp_path / "r")[0] == list(range(BLOCK + 3))
+
+
+def test_steps_that_a_cut_off_flush_never_wrote_do_not_count(tmp_path: Path) -> None:
+    store = filled(tmp_path / "r", 0, 10)
+    store.group["step"].resize((14,))
+    store.cut(8)
+    filled(tmp_path / "r", 8, 10)
+    assert steps_and_values(tmp_path / "r")[1] == list(range(10))
+
+
+def test_other_shapes_than_a_runs_are_refused(tmp_path: Path) -> None:
+    filled(tmp_path / "r", 0, 5)
+    with pytest.raises(RecordError, match=r"array router_weight in .* has the shape \(2, 3\), not \(2, 4\); restore"):
+        RecordStore(tmp_path / "r", range(5)).declare("router_weight", ("module", "expert"), (2, 4), {})

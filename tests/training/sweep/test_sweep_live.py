@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from moe_analysis.training.panel import shortened
 from moe_analysis.training.progress import RunProgress, clock, seconds_left
 from moe_analysis.training.status import locked
 from moe_analysis.training.sweep.executors import ask_the_queue, keeps_accounts, open_executor
-from moe_analysis.training.sweep.running import SweepStatus, display
+from moe_analysis.training.sweep.running import SweepStatus, display, sweep
 from moe_analysis.training.sweep.work import Outcome, failure, keep_failure
 
+from ...commands.calls import write_run
 from ..test_panel import printed
 
 
@@ -165,3 +167,42 @@ def test_a_job_that_was_killed_has_ended_where_slurm_keeps_no_accounts(tmp_path:
         job: (watcher.get_state(job, mode="force"), watcher.is_done(job, mode="cache")) for job in ("7", "8", "9")
     }
     assert states == {"7": ("RUNNING", False), "8": ("FAILED", True), "9": ("ENDED", True)}
+
+
+# Damaged folders
+
+
+@pytest.mark.parametrize("file", ["history.parquet", "status.json", "config.json"])
+def test_a_damaged_run_fails_alone_in_a_sweep(config, out: Path, file: str) -> None:
+    damaged, sound, waiting = config(seed=1), config(seed=2), config(steps=1)
+    for finished in (damaged, sound):
+        write_run(out, finished)
+    (out / damaged.run_name / file).write_bytes(b"{x")
+    console, ended = Console(file=io.StringIO(), width=100), {}
+    with display(SweepStatus([damaged, sound, waiting], out), console) as tell:
+
+        def heard(name: str, outcome: Outcome) -> None:
+            ended[name] = outcome.state
+            tell(name, outcome)
+
+        done = sweep([damaged, sound, waiting], out, ThreadPoolExecutor(1), on_change=heard, progress=False)
+    assert [run.id for run in done.runs] == [sound.run_name, waiting.run_name] and not done.left
+    assert list(done.failures) == [damaged.run_name] and file in done.failures[damaged.run_name].error
+    assert done.table["state"].tolist() == ["failed", "finished", "finished"]
+    assert file in done.table.loc[0, "error"] and ended == {damaged.run_name: "failed", waiting.run_name: "finished"}
+    assert f"{damaged.run_name}: failed: RunError" in console.file.getvalue()
+
+
+def test_a_status_that_is_damaged_while_others_train_fails_alone(config, out: Path) -> None:
+    finished, waiting = config(seed=1), config(steps=1)
+    status = write_run(out, finished) / "status.json"
+
+    def damage(name: str, outcome: Outcome) -> None:
+        status.write_text("{x")
+
+    view = SweepStatus([finished, waiting], out)
+    done = sweep([finished, waiting], out, ThreadPoolExecutor(1), on_change=damage, progress=False)
+    assert [run.id for run in done.runs] == [finished.run_name, waiting.run_name], "it was read before"
+    assert done.table["state"].tolist() == ["failed", "finished"] and "status.json" in done.table.loc[0, "error"]
+    assert [row.state for row in view.read()] == ["finished", "finished"]  # seen before
+    assert [row.state for row in SweepStatus([finished, waiting], out).read()] == ["failed", "finished"]
