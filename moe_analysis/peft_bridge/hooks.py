@@ -15,6 +15,7 @@ from .call import CHECKPOINTS, OPEN, Call, current, keep_calls, mask_of, opened,
 from .layer import AdapterLayer
 from .loss import hand_over
 from .prompts import CacheMemory, PromptIntuition, prompts_of, reads
+from .rows import adapter_of_rows, give_rows_their_modules
 
 
 @dataclass
@@ -98,7 +99,7 @@ class CallHooks:
         """Open a Call; takes `intuition` and `adapter_names`, which the model itself does not know.
 
         Raises:
-            ValueError: For an intuition or adapter names that do not fit the samples.
+            ValueError: For an intuition or adapter names that do not fit the samples or the model.
         """
         frame = None if torch.compiler.is_compiling() else sys._getframe(1)
         call, outer = Call(opened_by=self, frame=frame, with_grad=torch.is_grad_enabled()), current()
@@ -113,7 +114,10 @@ class CallHooks:
         call.samples, call.tokens = shape_of(inputs)
         decoder = getattr(getattr(module, "config", None), "is_encoder_decoder", False)
         call.token_mask = mask_of(inputs, "decoder_attention_mask" if decoder else "attention_mask", call.tokens)
-        call.adapter_names = adapter_of_rows(call, kwargs.get("adapter_names"), session)
+        names = kwargs.get("adapter_names")
+        call.adapter_names = adapter_of_rows(call, names, session, self.adapted.layers, module.training)
+        if call.adapter_names is not None:
+            give_rows_their_modules(self.adapted.model)
         call.intuition = self._intuition(call, kwargs.get("intuition"), session, inputs)
         if module.training and not torch.compiler.is_compiling():
             keep_calls(self.adapted.blocks)
@@ -184,32 +188,16 @@ def checked_intuition(given: Any, adapted: Adapted) -> Tensor:
     return scores
 
 
-def adapter_of_rows(call: Call, given: list[str] | None, session: Call | None) -> list[str] | None:
-    """The adapter of each row of the batch, as PEFT's `adapter_names` says it.
-
-    Raises:
-        ValueError: If there is not one name for each sample.
-    """
-    names = given if given is not None else session.adapter_names if session is not None else None
-    if names is None or call.samples in (None, len(names)):
-        return names
-    if session is not None and session.generating and call.samples % len(names) == 0:
-        return [name for name in names for _ in range(call.samples // len(names))]
-    raise ValueError(
-        f"adapter_names has {len(names)} names but the batch has {call.samples} samples; pass one name per sample"
-    )
-
-
 @dataclass
 class Generate:
-    """`model.generate` with `intuition`, one row per prompt; stands on the model in place of the method."""
+    """`model.generate` with `intuition` and `adapter_names`, one per prompt; on the model in place of the method."""
 
     adapted: Adapted
 
-    def __call__(self, *args: Any, intuition: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, intuition: Any = None, adapter_names: list[str] | None = None, **kwargs: Any) -> Any:
         model, outer = self.adapted.model, current()
-        session = Call(opened_by=self.adapted, generating=True)
-        if outer is not None and outer.opened_by is self.adapted:
+        session = Call(opened_by=self.adapted, generating=True, adapter_names=adapter_names)
+        if adapter_names is None and outer is not None and outer.opened_by is self.adapted:
             session.adapter_names = outer.adapter_names
         if intuition is not None:
             session.intuition = checked_intuition(intuition, self.adapted)

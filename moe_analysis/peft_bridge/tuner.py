@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from .call import Call, opened
 from .hooks import adapted_of, unwatch, watch
-from .layer import NO_MERGE, NO_WEIGHTED_SUM, NOBODY, AdapterLayer
+from .layer import NO_MERGE, NO_WEIGHTED_SUM, AdapterLayer
 from .prompts import give_prompts
 
 LAYOUT = 2  # of the keys in a checkpoint: no adapter name inside
@@ -73,16 +73,6 @@ class AdapterTuner(BaseTuner):
         if names is None:
             yield
             return
-        if self.training:
-            raise ValueError(
-                "adapter_names gives each row its own adapter, which works in evaluation mode only; call "
-                "model.eval(), or train one adapter after another with set_adapter"
-            )
-        if unknown := sorted(set(names) - {*self.peft_config, NOBODY}):
-            raise ValueError(
-                f"adapter_names {unknown} are not in the model; it has {sorted(self.peft_config)} and "
-                f"{NOBODY!r} for none"
-            )
         with opened(Call(opened_by=adapted_of(self.model), adapter_names=list(names))):
             yield
 
