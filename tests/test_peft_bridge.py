@@ -56,6 +56,12 @@ def test_all_linear_adapts_everything_but_the_head(tiny_llama):
     assert not isinstance(model.base_model.model.lm_head, AdapterLayer)
 
 
+def test_all_linear_of_a_second_adapter_adapts_the_same_layers(tiny_llama):
+    model = adapt(tiny_llama, targets="all-linear", **TREX)
+    model.add_adapter("second", CONFIGS["trex"](target_modules="all-linear", **TREX))
+    assert [set(layer.adapters) for layer in adapted_layers(model)] == [{"default", "second"}] * 2 * 7
+
+
 def test_without_targets_the_models_usual_ones_are_taken(tiny_llama):
     model = get_peft_model(tiny_llama, CONFIGS["moelora"](r=2))
     names = {key.rpartition(".")[2] for key, module in model.named_modules() if isinstance(module, AdapterLayer)}
@@ -73,9 +79,10 @@ def test_an_unknown_target_of_a_second_adapter_is_named_too(tiny_llama):
         model.add_adapter("second", CONFIGS["trex"](target_modules=["q_proj", "wq"], **TREX))
 
 
-def test_a_target_that_is_no_linear_layer_is_refused(tiny_llama):
+def test_a_target_that_is_no_linear_layer_is_refused_before_any_layer_is_adapted(tiny_llama):
     with pytest.raises(ValueError, match="LlamaRMSNorm; only linear layers can be adapted"):
-        adapt(tiny_llama, targets=["input_layernorm"], **TREX)
+        adapt(tiny_llama, targets=["q_proj", "input_layernorm"], **TREX)
+    assert not adapted_layers(tiny_llama)
 
 
 def test_merging_is_refused_and_unloading_gives_the_base_back(tiny_llama, tokens):

@@ -3,6 +3,7 @@
     configs   the configurations of the six systems
     methods   their registration with PEFT; `use_adapter` for a user's own adapters
     tuner     puts the layers into a model, names their weights in a checkpoint
+    targets   which layers can have adapters
     layer     a linear layer with its adapters
     call      one forward pass: intuition, token mask, balance losses
     hooks     open a call before a model's forward, close it after
@@ -26,7 +27,8 @@ from .layer import AdapterLayer
 from .look import adapter_modules, routes_by_intuition
 from .loss import BalanceLossWarning, weighing
 from .methods import CONFIGS, bridge, use_adapter
-from .tuner import AdapterTuner, check_target_modules
+from .targets import check_target_modules
+from .tuner import AdapterTuner
 
 __all__ = [
     "CONFIGS",

@@ -68,6 +68,7 @@ class Call:
         generating: Whether this is a session of `generate`, in which beams repeat the samples.
         with_grad: Whether the pass began with gradients enabled.
         active: The adapters that each layer used, by the layer's id: a recomputed block uses the same.
+        ran, read: The layers that ran, and those whose weight was read from outside, by name.
         balance_losses: One scalar per balanced layer, already times its coefficient.
         pull: How the gradient of the balance loss reaches a block whose first run built no graph.
     """
@@ -86,6 +87,8 @@ class Call:
     again: bool = False  # the backward pass runs it again now
     with_grad: bool = True
     active: dict[int, list[str]] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
     balance_losses: list[Tensor] = field(default_factory=list)
     pull: Pull = field(default_factory=lambda: Pull())
     last_context: RoutingContext | None = None  # of the layer before

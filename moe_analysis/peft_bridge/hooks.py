@@ -124,13 +124,19 @@ class CallHooks:
         return args, known
 
     def end(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
-        """Close the Call; its balance losses join the output of the outermost model."""
+        """Close the Call; its balance losses join the output of the outermost model.
+
+        Raises:
+            ValueError: If the model computed with the weight of an adapted layer and did not call the layer.
+        """
         call = OPEN.calls.pop()
         while call.opened_by is not self:  # left behind by an interrupt
             call = OPEN.calls.pop()
         call.frame = None  # which holds the arguments; a checkpoint may keep the Call
         if output is None or call.shared:
             return None
+        if call.read:
+            refuse_bypassed(call, self.adapted.layers)
         if call.intuition is not None and self.adapted.held:
             self.adapted.caches.keep(output, call.intuition)
         labeled = kwargs.get("labels") is not None or dict(zip(self.names, args)).get("labels") is not None
@@ -151,6 +157,19 @@ class CallHooks:
         raise ValueError(
             f"intuition has {len(scores)} rows but the batch has {call.samples} samples; pass one row per sample"
         )
+
+
+def refuse_bypassed(call: Call, layers: list[AdapterLayer]) -> None:
+    """Raise ValueError if the weight of a layer was read in a pass that did not call it, so its adapters did nothing."""
+    for layer in layers:
+        used = layer.active_adapters if call.adapter_names is None else call.adapter_names
+        has_adapter = not layer.disable_adapters and any(name in layer.adapters for name in used)
+        if layer.key in call.read and layer.key not in call.ran and has_adapter:
+            raise ValueError(
+                f"layer {layer.key} was not called, because the model reads its weight instead, so its adapter did "
+                "nothing; leave it out of target_modules, or, for torch.nn.TransformerEncoderLayer, call "
+                "torch.backends.mha.set_fastpath_enabled(False)"
+            )
 
 
 def part_of(outer: Call, call: Call, inputs: dict[str, Any]) -> Call:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import accelerate
+import pytest
 import torch
 from peft import PeftModel
 from torch import nn
@@ -24,6 +25,7 @@ from .systems import (
     gradients,
     layers_of,
     llama,
+    mamba,
     mixtral,
     t5,
     twin,
@@ -220,6 +222,76 @@ UNKNOWN_TOKENS = "set balance_coef=0, or leave the layer out of target_modules"
 def _(case: Case) -> None:
     model, x = case.model(Regrouping(), ["experts.0", "experts.1", "experts.2"]), torch.randn(2, 6, 16)
     model(x, attention_mask=case.batch()["attention_mask"], **case.extra())
+
+
+class Encoder(nn.Module):
+    """A network with torch's own block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.block = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.block(x))
+
+
+ALL = (*BALANCED, "trex")
+
+
+@situation('"all-linear" with torch\'s `TransformerEncoderLayer`, its fast path switched off')
+def _(case: Case) -> None:
+    model, x = case.model(Encoder(), "all-linear").train(), torch.randn(2, 5, 16)
+    assert {name.removeprefix("base_model.model.") for name in layers_of(model)} == {
+        "block.linear1",
+        "block.linear2",
+        "head",
+    }
+    trained = model(x, **case.extra())
+    trained.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        close(model.eval()(x, **case.extra()), trained)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+BYPASSED = "leave it out of target_modules, or, for torch.nn.TransformerEncoderLayer, call torch.backends.mha"
+
+
+@situation("torch's `TransformerEncoderLayer` on its fast path, in evaluation", dict.fromkeys(ALL, BYPASSED))
+def _(case: Case) -> None:
+    model, x = case.model(Encoder(), ["linear1"]), torch.randn(2, 5, 16)
+    with model.disable_adapter():
+        close(model(x), Encoder().eval()(x))
+    with torch.no_grad():
+        model(x, **case.extra())
+
+
+@situation(
+    "`out_proj` of torch's `MultiheadAttention`",
+    dict.fromkeys(ALL, "MultiheadAttention reads its weight instead, so an adapter would do nothing"),
+)
+def _(case: Case) -> None:
+    base = Encoder()
+    try:
+        case.model(base, ["linear1", "out_proj"])
+    finally:
+        assert not layers_of(base)
+
+
+@situation(
+    "`dt_proj` and `out_proj` of Mamba", dict.fromkeys(ALL, "because mamba reads its weight instead, so an adapter")
+)
+def _(case: Case) -> None:
+    adapted = {name.rpartition(".")[2] for name in layers_of(case.model(mamba(), "all-linear"))}
+    assert adapted == {"in_proj", "x_proj"}
+    with pytest.raises(ValueError, match=r"target module backbone\.layers\.0\.mixer\.dt_proj would not be called"):
+        case.model(mamba(), ["in_proj", "dt_proj"])
+    case.model(mamba(), ["out_proj"])
 
 
 @situation("accelerate's `cpu_offload`")

@@ -137,6 +137,13 @@ def mixtral() -> nn.Module:
     return MixtralForCausalLM(config).eval()
 
 
+def mamba() -> nn.Module:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    return MambaForCausalLM(MambaConfig(vocab_size=40, hidden_size=16, state_size=4, num_hidden_layers=1)).eval()
+
+
 class Regrouping(nn.Module):
     """A model whose own block is a mixture of experts: each of its experts sees the tokens that chose it."""
 
