@@ -7,6 +7,7 @@
     layer     a linear layer with its adapters
     call      one forward pass: intuition, token mask, balance losses
     hooks     open a call before a model's forward, close it after
+    masks     which tokens are real
     rows      each row of a batch with its own adapter (`adapter_names`)
     prompts   T-REX's intuition read from the prompt
     reader    the embedder of the prompts, and their memory

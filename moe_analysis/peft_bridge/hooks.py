@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .call import CHECKPOINTS, OPEN, Call, current, keep_calls, mask_of, opened, shape_of
+from .call import CHECKPOINTS, OPEN, Call, current, keep_calls, opened
 from .layer import AdapterLayer
 from .loss import hand_over
+from .masks import is_alone, mask_of, shape_of, shortened, target_mask, without_padding
 from .prompts import CacheMemory, PromptIntuition, prompts_of, reads
 from .rows import adapter_of_rows, give_rows_their_modules
 
@@ -109,11 +110,14 @@ class CallHooks:
         session = outer if outer is not None and outer.opened_by is self.adapted else None
         inside = not self.outermost and outer is not None and isinstance(outer.opened_by, CallHooks)
         if inside and outer.opened_by.adapted is self.adapted:
-            OPEN.calls[-1] = part_of(outer, call, inputs)
+            OPEN.calls[-1] = part_of(outer, call, inputs, module)
             return args, known
         call.samples, call.tokens = shape_of(inputs)
-        decoder = getattr(getattr(module, "config", None), "is_encoder_decoder", False)
-        call.token_mask = mask_of(inputs, "decoder_attention_mask" if decoder else "attention_mask", call.tokens)
+        if "decoder_input_ids" in self.names:
+            call.token_mask = call.target_mask = target_mask(inputs, module)
+        else:
+            call.token_mask = mask_of(inputs, "attention_mask", call.tokens)
+            call.alone, call.shortened = is_alone(inputs, call.token_mask), shortened(module)
         names = kwargs.get("adapter_names")
         call.adapter_names = adapter_of_rows(call, names, session, self.adapted.layers, module.training)
         if call.adapter_names is not None:
@@ -172,16 +176,20 @@ def refuse_bypassed(call: Call, layers: list[AdapterLayer]) -> None:
             )
 
 
-def part_of(outer: Call, call: Call, inputs: dict[str, Any]) -> Call:
+def part_of(outer: Call, call: Call, inputs: dict[str, Any], module: nn.Module) -> Call:
     """The Call of a model inside the model: who opened it and its sequence are its own, all else is the whole's."""
     samples, tokens = shape_of(inputs)
-    given = inputs.get("attention_mask")
+    given, states = inputs.get("attention_mask"), inputs.get("encoder_hidden_states")
+    encoded = (states, mask_of(inputs, "encoder_attention_mask", None)) if isinstance(states, Tensor) else None
     # a mask that the outer model has prepared (four dimensions, or one for each kind of layer) is that of its tokens
     prepared = given is not None and not (isinstance(given, Tensor) and given.dim() == 2)
     mask = outer.token_mask if prepared else mask_of(inputs, "attention_mask", tokens)
-    states = inputs.get("encoder_hidden_states")
-    encoded = (states, mask_of(inputs, "encoder_attention_mask", None)) if isinstance(states, Tensor) else None
+    if given is None and encoded is not None:  # a decoder
+        mask = outer.target_mask
+        if mask is None or mask.shape != (samples, tokens):
+            mask = without_padding(inputs.get("input_ids"), module)
     own = {"opened_by": call.opened_by, "frame": call.frame, "samples": samples, "tokens": tokens}
+    own |= {"alone": encoded is None and is_alone(inputs, mask), "shortened": shortened(module)}
     return replace(outer, shared=True, token_mask=mask, encoded=encoded, **own)
 
 

@@ -18,6 +18,7 @@ from .contract import BALANCED, situation
 from .systems import (
     Case,
     Regrouping,
+    bart,
     bert,
     clip,
     close,
@@ -30,6 +31,7 @@ from .systems import (
     t5,
     twin,
     vit,
+    wav2vec2,
 )
 
 
@@ -79,6 +81,91 @@ def _(case: Case) -> None:
         both = model(**inputs).logits
         alone = model(**{key: value[:1] for key, value in inputs.items()} | {"intuition": scores[:1]}).logits
         close(both[:1], alone)
+
+
+def mask_seen(model: nn.Module, run) -> dict[str, torch.Tensor]:
+    """The token mask that each layer with adapters was given in a run, by the layer's name."""
+    seen, handles = {}, []
+    for name, layer in layers_of(model).items():
+        layer = layer.adapters["default"]
+        handles.append(
+            layer.register_forward_pre_hook(lambda _, args, name=name: seen.__setitem__(name, args[1].token_mask))
+        )
+    run()
+    for handle in handles:
+        handle.remove()
+    return {name.removeprefix("base_model.model."): mask for name, mask in seen.items()}
+
+
+@situation("encoder-decoder, targets padded by labels, by token ids or by the model itself")
+def _(case: Case) -> None:
+    batch, labels = case.batch(2), torch.randint(3, 40, (2, 4), generator=torch.Generator().manual_seed(0))
+    labels[1, 2:] = -100
+    words = batch["attention_mask"]
+    wide = F.pad(labels, (0, 3), value=-100)
+
+    def check(model: nn.Module, given: dict[str, torch.Tensor], targets: torch.Tensor) -> None:
+        inputs = {**batch, "labels": None, **given}
+        for name, mask in mask_seen(model, lambda: model(**inputs)).items():
+            right = words if "encoder." in name else targets
+            assert mask.tolist() == right.to(mask.dtype).tolist(), name
+
+    for base in (t5(), bart()):
+        model = case.model(base, r".*(\.q|\.wo|q_proj|fc1|lm_head)", task_type="SEQ_2_SEQ_LM")
+        narrow, right = model(**batch | {"labels": wide}), model(**batch | {"labels": labels})
+        close(narrow.balance_loss + 1, right.balance_loss + 1)
+        close(narrow.loss, right.loss)
+        ids = base.prepare_decoder_input_ids_from_labels(wide)
+        check(model, {"labels": wide}, wide.ne(-100))
+        check(model, {"labels": wide, "decoder_input_ids": ids}, wide.ne(-100))
+        check(model, {"decoder_input_ids": ids}, F.pad(wide.ne(-100), (1, -1), value=True))
+
+
+@situation("an encoder-decoder with a classification head, whose decoder reads the input once more")
+def _(case: Case) -> None:
+    model, batch = case.model(bart("SequenceClassification"), ["q_proj", "fc1"]), case.batch(2)
+    words = batch["attention_mask"]
+    batch["input_ids"][[0, 1], words.sum(1) - 1] = 2  # the head reads the last token
+    seen = mask_seen(model, lambda: model(**batch | {"labels": torch.tensor([0, 1])}))
+    for name, mask in seen.items():
+        right = words if "encoder." in name else F.pad(words, (1, -1), value=1)
+        assert mask.tolist() == right.to(mask.dtype).tolist(), name
+
+
+@situation("an audio model, whose frames are fewer than the samples of its mask")
+def _(case: Case) -> None:
+    mask, sound = torch.ones(2, 160, dtype=torch.long), torch.randn(2, 160)
+    mask[1, 80:] = 0
+    right = torch.ones(2, 10, dtype=torch.bool)
+    right[1, 5:] = False
+    for adds in (False, True):  # a block of its own that shortens the frames again
+        model = case.model(wav2vec2(add_adapter=adds), ["q_proj", "lm_head"])
+        seen = mask_seen(model, lambda model=model: model(sound, attention_mask=mask, **case.extra()))
+        if case.balanced:
+            assert torch.equal(seen["wav2vec2.encoder.layers.0.attention.q_proj"], right)
+            assert torch.equal(seen["lm_head"], right[:, ::2] if adds else right)
+
+
+@situation(
+    "tokens that are pooled to fewer, some of them padding",
+    dict.fromkeys(BALANCED, "set balance_coef=0, or leave the layer out of target_modules"),
+)
+def _(case: Case) -> None:
+    class Pooling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Linear(16, 16)
+
+        def forward(self, x: torch.Tensor, attention_mask: torch.Tensor, image: torch.Tensor | None = None):
+            return self.one(x[:, ::2] if image is None else image)
+
+    model, batch, x = case.model(Pooling(), ["one"]), case.batch(), torch.randn(2, 6, 16)
+    mask = batch["attention_mask"]
+    assert model(x, attention_mask=torch.ones_like(mask), **case.extra()).isfinite().all()
+    image = torch.randn(2, 4, 16)  # a sequence of its own, of which nothing is padding
+    seen = mask_seen(model, lambda: model(x, attention_mask=mask, image=image, **case.extra()))
+    assert seen["one"] is None
+    model(x, attention_mask=mask, **case.extra())
 
 
 @situation("encoder-decoder under gradient checkpointing, reentrant or not")
