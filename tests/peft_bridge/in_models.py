@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+import warnings
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import accelerate
 import pytest
@@ -13,6 +16,8 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from moe_analysis.adapters import RoutingContext
+from moe_analysis.peft_bridge import BalanceLossWarning
+from moe_analysis.peft_bridge.hooks import adapted_of
 
 from .contract import BALANCED, situation
 from .systems import (
@@ -276,6 +281,106 @@ def _(case: Case) -> None:
     alone = model(x[:2], **{key: value[:2] for key, value in extra.items()})
     close(output[:2], alone)
     assert case.intuitive or output.balance_loss > 0
+
+
+class Named(NamedTuple):
+    loss: torch.Tensor | None
+    logits: torch.Tensor
+
+
+@dataclass
+class Plain:
+    loss: torch.Tensor | None
+    logits: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Frozen:
+    loss: torch.Tensor | None
+    logits: torch.Tensor
+
+
+# what a network returns for a loss and logits, and where its loss and its balance loss are found
+OUTPUTS = {
+    "dictionary": (lambda loss, y: {"loss": loss, "logits": y}, lambda o: o["loss"], lambda o: o["balance_loss"]),
+    "loss alone": (lambda loss, y: {"loss": loss}, lambda o: o["loss"], lambda o: o["balance_loss"]),
+    "dataclass": (Plain, lambda o: o.loss, lambda o: o.balance_loss),
+    "frozen dataclass": (Frozen, lambda o: o.loss, lambda o: o.logits.balance_loss),
+    "named tuple": (Named, lambda o: o.loss, lambda o: o.loss.balance_loss),
+    "list": (lambda loss, y: [loss, y], lambda o: o[0], lambda o: o[0].balance_loss),
+}
+
+
+class Returning(Net):
+    """A network whose output has a form of its own."""
+
+    form: Any = None
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> Any:
+        y = super().forward(x)
+        return self.form(None if labels is None else F.cross_entropy(y, labels), y)
+
+
+@situation("outputs of other kinds with a loss: dictionaries, dataclasses, named tuples, lists")
+def _(case: Case) -> None:
+    x, labels, extra = torch.randn(5, 8), torch.tensor([0, 1, 2, 1, 0]), case.extra(5)
+    plain = case.model(Net(), ["one", "two"]).train()
+    y = plain(x, **extra)
+    right = F.cross_entropy(y, labels) + y.balance_loss
+    expected = gradients(plain, right)
+    model = case.model(Returning(), ["one", "two"]).train()
+    for name, (form, loss, balance) in OUTPUTS.items():
+        model.get_base_model().form = form
+        output = model(x, labels=labels, **extra)
+        assert isinstance(output, type(form(right, y))), name
+        close(loss(output), right)
+        close(balance(output) + 1, y.balance_loss + 1)
+        close(gradients(model, loss(output)), expected)
+
+
+@situation("outputs of other kinds without a loss")
+def _(case: Case) -> None:
+    x, extra = torch.randn(5, 8), case.extra(5)
+    model = case.model(Returning(), ["one"]).train()
+    forms = {
+        'output["balance_loss"]': (lambda _, y: {"logits": y}, lambda o: (o["logits"], o["balance_loss"])),
+        "output.balance_loss": (Plain, lambda o: (o.logits, o.balance_loss)),
+        "output[1].balance_loss": (lambda _, y: (y.argmax(-1), y), lambda o: (o[1], o[1].balance_loss)),
+        "output[0][1].balance_loss": (lambda _, y: [(None, y)], lambda o: (o[0][1], o[0][1].balance_loss)),
+        "output.logits.balance_loss": (Frozen, lambda o: (o.logits, o.logits.balance_loss)),
+    }
+    for place, (form, parts) in forms.items():
+        model.get_base_model().form = form
+        adapted_of(model.get_base_model()).warned = False
+        logits, balance = parts(model(x, **extra))
+        assert bool(balance > 0) == case.balanced
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            (logits.sum() + balance).backward()
+            assert not said
+            logits, _ = parts(model(x, **extra))
+            logits.sum().backward()
+        assert not case.balanced or f"; add {place} to the loss" in str(said[0].message)
+
+
+class Opaque:
+    __slots__ = ("logits",)
+
+    def __init__(self, loss: torch.Tensor | None, logits: torch.Tensor) -> None:
+        self.logits = logits
+
+
+@situation("an output that hides its tensors, in training", dict.fromkeys(BALANCED, "the output of this model is a Op"))
+def _(case: Case) -> None:
+    model = case.model(Returning(), ["one"])
+    model.get_base_model().form = Opaque
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BalanceLossWarning)
+        try:
+            assert model(torch.randn(5, 8), **case.extra(5)).logits.shape == (5, 3)
+            model.train()(torch.randn(5, 8), **case.extra(5))
+        except BalanceLossWarning as warning:
+            raise ValueError(str(warning)) from warning
 
 
 @situation("an empty batch")
