@@ -277,6 +277,7 @@ class Checkpoint:
 
     checkpoint: Any
 
+    @torch.compiler.disable  # a compiled checkpoint may not add a balance loss to the Call
     def __call__(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         return self.checkpoint(keeping_call(function), *args, **kwargs)
 
@@ -290,8 +291,9 @@ def keeping_call(function: Any) -> Any:
     return function if call is None or torch.compiler.is_compiling() else Again(function, call)
 
 
+@torch.compiler.disable
 def keep_calls(blocks: list[Any]) -> None:
-    """Let the checkpointed blocks of a model keep their calls for the recompute."""
+    """Let the checkpointed blocks of a model keep their calls for the recompute; outside of a compiled graph."""
     for block in blocks:
         for name in CHECKPOINTS:
             function = block.__dict__.get(name)

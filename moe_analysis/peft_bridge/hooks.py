@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .call import CHECKPOINTS, OPEN, Call, current, keep_calls, opened
+from .call import CHECKPOINTS, OPEN, Call, balance_weight, current, keep_calls, opened
 from .layer import AdapterLayer
 from .loss import hand_over
 from .masks import is_alone, mask_of, shape_of, shortened, target_mask, without_padding
@@ -54,6 +54,15 @@ class Adapted:
     def routes_by_intuition(self) -> bool:
         """Whether any adapter of the model, active or not, routes by intuition."""
         return any(getattr(one.config, "intuition", False) for layer in self.layers for one in layer.adapters.values())
+
+    @property
+    def balances_checkpoints(self) -> bool:
+        """Whether a layer has a balance loss and a block may run again."""
+        checkpointed = any(
+            getattr(block, "gradient_checkpointing", False) and any(name in block.__dict__ for name in CHECKPOINTS)
+            for block in self.blocks
+        )
+        return checkpointed and any(balance_weight(one) for layer in self.layers for one in layer.adapters.values())
 
     def read(self, inputs: dict[str, Any], rows: list[str] | None, cached: bool) -> Tensor | None:
         """Intuition (samples, clusters) from the prompts of a model's inputs.
@@ -123,7 +132,7 @@ class CallHooks:
         if call.adapter_names is not None:
             give_rows_their_modules(self.adapted.model)
         call.intuition = self._intuition(call, kwargs.get("intuition"), session, inputs)
-        if module.training and not torch.compiler.is_compiling():
+        if module.training and (not torch.compiler.is_compiling() or self.adapted.balances_checkpoints):
             keep_calls(self.adapted.blocks)
         return args, known
 

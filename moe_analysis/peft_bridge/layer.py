@@ -46,7 +46,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
     @property
     def weight(self) -> Tensor:
         """The base layer's; a pass that reads it and does not call the layer is refused at its end."""
-        if (call := current()) is not None:
+        if (call := current()) is not None and not torch.compiler.is_compiling():
             call.read.add(self.key)
         return BaseTunerLayer.weight.fget(self)
 
@@ -67,7 +67,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
                 what to do.
         """
         call = current()
-        if call is not None:
+        if call is not None and not torch.compiler.is_compiling():
             call.ran.add(self.key)
         if call is not None and call.adapter_names is not None and not self.disable_adapters:
             return self._mixed(x, call, args, kwargs)
