@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from moe_analysis.adapters import RoutingContext
 from moe_analysis.peft_bridge import CONFIGS, AdapterLayer, Call, opened
 from moe_analysis.peft_bridge.hooks import adapted_of
+from moe_analysis.peft_bridge.hotswap import hotswap_adapter
 
 from .adapters.cases import randomize
 from .tiny_models import SWITCH, TREX, adapt, adapted_layers, scores
@@ -178,3 +179,12 @@ def test_a_copied_model_has_hooks_of_its_own(tiny_llama, tokens, duplicate):
     inner, outer = adapted_of(twin.get_base_model()), adapted_of(model.get_base_model())
     assert inner.model is twin.get_base_model() and outer.model is model.get_base_model()
     assert inner.model.generate.adapted is inner
+
+
+def test_an_adapter_of_the_head_is_swapped_in_from_a_folder_without_the_heads_own_weight(tiny_llama, tokens, tmp_path):
+    model = adapt(tiny_llama, targets=["lm_head"], **TREX)
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    right = model(**tokens, intuition=torch.ones(2, 6)).logits
+    randomize(model)
+    hotswap_adapter(model, tmp_path)
+    assert torch.equal(model(**tokens, intuition=torch.ones(2, 6)).logits, right)
