@@ -181,7 +181,10 @@ def loading(config: PeftConfig, base: BaseName) -> str:
         lines = [f"import moe_analysis{alias}  # registers {system.upper()} with PEFT", *own_lines]
     elif base.kind == "ours":
         lines = ["import moe_analysis as ma"]
-    if base.kind == "hub":
+    finds_class = (
+        config.task_type is not None or config.auto_mapping is not None
+    )  # transformers' own saving has neither
+    if base.kind == "hub" and finds_class:
         auto = f"AutoPeftModel{AUTO.get(str(getattr(config.task_type, 'value', config.task_type)), '')}"
         return "\n".join([*lines, f"from peft import {auto}", f"model = {auto}.from_pretrained({folder})"])
     hint = "" if base.kind == "ours" else "  # base: the base model"

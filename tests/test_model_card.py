@@ -324,3 +324,11 @@ def test_a_runs_adapter_names_the_compact_backbone_and_is_saved_again_without_as
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         run.model().save_pretrained(tmp_path / "again")
+
+
+def test_a_card_without_a_task_names_the_class_that_needs_none() -> None:
+    """As transformers saves an adapter: neither a task nor a mapping tells AutoPeftModel the model's class."""
+    config = ma.SiraConfig(target_modules=["q_proj"], base_model_name_or_path="someone/model")
+    assert "model = PeftModel.from_pretrained(base, " in model_card(config)
+    config.task_type = "CAUSAL_LM"
+    assert "model = AutoPeftModelForCausalLM.from_pretrained(" in model_card(config)

@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from moe_analysis.adapters import RoutingContext
 from moe_analysis.peft_bridge import CONFIGS, AdapterLayer, Call, opened
 from moe_analysis.peft_bridge.hooks import adapted_of
+from moe_analysis.peft_bridge.hotswap import hotswap_adapter
 
 from .adapters.cases import randomize
 from .tiny_models import SWITCH, TREX, adapt, adapted_layers, scores
@@ -56,6 +57,12 @@ def test_all_linear_adapts_everything_but_the_head(tiny_llama):
     assert not isinstance(model.base_model.model.lm_head, AdapterLayer)
 
 
+def test_all_linear_of_a_second_adapter_adapts_the_same_layers(tiny_llama):
+    model = adapt(tiny_llama, targets="all-linear", **TREX)
+    model.add_adapter("second", CONFIGS["trex"](target_modules="all-linear", **TREX))
+    assert [set(layer.adapters) for layer in adapted_layers(model)] == [{"default", "second"}] * 2 * 7
+
+
 def test_without_targets_the_models_usual_ones_are_taken(tiny_llama):
     model = get_peft_model(tiny_llama, CONFIGS["moelora"](r=2))
     names = {key.rpartition(".")[2] for key, module in model.named_modules() if isinstance(module, AdapterLayer)}
@@ -73,9 +80,10 @@ def test_an_unknown_target_of_a_second_adapter_is_named_too(tiny_llama):
         model.add_adapter("second", CONFIGS["trex"](target_modules=["q_proj", "wq"], **TREX))
 
 
-def test_a_target_that_is_no_linear_layer_is_refused(tiny_llama):
+def test_a_target_that_is_no_linear_layer_is_refused_before_any_layer_is_adapted(tiny_llama):
     with pytest.raises(ValueError, match="LlamaRMSNorm; only linear layers can be adapted"):
-        adapt(tiny_llama, targets=["input_layernorm"], **TREX)
+        adapt(tiny_llama, targets=["q_proj", "input_layernorm"], **TREX)
+    assert not adapted_layers(tiny_llama)
 
 
 def test_merging_is_refused_and_unloading_gives_the_base_back(tiny_llama, tokens):
@@ -171,3 +179,12 @@ def test_a_copied_model_has_hooks_of_its_own(tiny_llama, tokens, duplicate):
     inner, outer = adapted_of(twin.get_base_model()), adapted_of(model.get_base_model())
     assert inner.model is twin.get_base_model() and outer.model is model.get_base_model()
     assert inner.model.generate.adapted is inner
+
+
+def test_an_adapter_of_the_head_is_swapped_in_from_a_folder_without_the_heads_own_weight(tiny_llama, tokens, tmp_path):
+    model = adapt(tiny_llama, targets=["lm_head"], **TREX)
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    right = model(**tokens, intuition=torch.ones(2, 6)).logits
+    randomize(model)
+    hotswap_adapter(model, tmp_path)
+    assert torch.equal(model(**tokens, intuition=torch.ones(2, 6)).logits, right)

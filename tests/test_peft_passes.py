@@ -143,6 +143,18 @@ def test_one_adapted_layer_compiles_as_one_graph(tiny_llama, tokens, name, optio
     assert torch.allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_compiled_model_trains_with_gradient_checkpointing(tiny_llama, tokens):
+    plain = adapt(tiny_llama, "moelora", targets=["q_proj"], **SWITCH).train()
+    again = copy.deepcopy(plain)
+    again.enable_input_require_grads()
+    again.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    torch._dynamo.reset()
+    for model in (plain, torch.compile(again, backend="eager")):  # what dynamo traces, not what a backend makes of it
+        model(**tokens, use_cache=False).loss.backward()
+    for one, other in zip(plain.parameters(), again.parameters()):
+        assert (one.grad is None and other.grad is None) or torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
 def test_a_bfloat16_model_runs_its_adapters_in_float32_and_answers_in_bfloat16(tiny_llama, tokens):
     model, intuition = adapt(tiny_llama.to(torch.bfloat16), **TREX).train(), scores()
     assert all(layer.adapters["default"].A.dtype == torch.float32 for layer in adapted_layers(model))

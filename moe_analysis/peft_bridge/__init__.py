@@ -3,9 +3,12 @@
     configs   the configurations of the six systems
     methods   their registration with PEFT; `use_adapter` for a user's own adapters
     tuner     puts the layers into a model, names their weights in a checkpoint
+    targets   which layers can have adapters
     layer     a linear layer with its adapters
     call      one forward pass: intuition, token mask, balance losses
     hooks     open a call before a model's forward, close it after
+    masks     which tokens are real
+    rows      each row of a batch with its own adapter (`adapter_names`)
     prompts   T-REX's intuition read from the prompt
     reader    the embedder of the prompts, and their memory
     intuition `set_intuition` gives an adapter its clusters
@@ -25,7 +28,8 @@ from .layer import AdapterLayer
 from .look import adapter_modules, routes_by_intuition
 from .loss import BalanceLossWarning, weighing
 from .methods import CONFIGS, bridge, use_adapter
-from .tuner import AdapterTuner, check_target_modules
+from .targets import check_target_modules
+from .tuner import AdapterTuner
 
 __all__ = [
     "CONFIGS",

@@ -33,7 +33,6 @@ from torch import Tensor
 from ..adapters import Adapter, RoutingContext
 
 CHECKPOINTS = ("_gradient_checkpointing_func", "checkpoint_fn")  # of transformers, of torch.distributed
-SEQUENCES = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 
 
 class Stack(threading.local):
@@ -43,7 +42,6 @@ class Stack(threading.local):
         self.calls: list[Call] = []
 
 
-MASKED = -1e3  # what is added to the logits of attention where a mask of numbers forbids it is less
 OPEN = Stack()
 NO_GRADIENT = (
     "a layer with a balance loss runs without gradients inside a pass with gradients (torch.no_grad, or a checkpoint "
@@ -62,12 +60,16 @@ class Call:
             closes the Call, and while torch.compile traces.
         intuition: (samples, clusters), for T-REX.
         token_mask: (samples, tokens), nonzero where a token is real; of the sequence that the layers see now.
+        alone: Whether the model has no other sequence than that of the mask, and what may be computed from it.
+        shortened: The mask of an audio model's frames, from their number and the mask of its samples.
+        target_mask: The token mask of the decoder's sequence, if the whole model has an encoder too.
         encoded: The encoder's output that a decoder's cross-attention reads, and its token mask.
         adapter_names: The adapter of each sample; None: the active ones for all.
         samples, tokens: The shape of the input; None if it is not known.
         generating: Whether this is a session of `generate`, in which beams repeat the samples.
         with_grad: Whether the pass began with gradients enabled.
         active: The adapters that each layer used, by the layer's id: a recomputed block uses the same.
+        ran, read: The layers that ran, and those whose weight was read from outside, by name.
         balance_losses: One scalar per balanced layer, already times its coefficient.
         pull: How the gradient of the balance loss reaches a block whose first run built no graph.
     """
@@ -76,6 +78,9 @@ class Call:
     frame: FrameType | None = None
     intuition: Tensor | None = None
     token_mask: Tensor | None = None
+    alone: bool = False
+    shortened: Any = None
+    target_mask: Tensor | None = None
     encoded: tuple[Tensor, Tensor | None] | None = None
     adapter_names: list[str] | None = None
     samples: int | None = None
@@ -86,6 +91,8 @@ class Call:
     again: bool = False  # the backward pass runs it again now
     with_grad: bool = True
     active: dict[int, list[str]] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
     balance_losses: list[Tensor] = field(default_factory=list)
     pull: Pull = field(default_factory=lambda: Pull())
     last_context: RoutingContext | None = None  # of the layer before
@@ -114,12 +121,18 @@ class Call:
 
     def _mask_of(self, x: Tensor, layer: str, adapter: Adapter) -> Tensor | None:
         mask, rows = self.token_mask, x.shape[:-1]
-        if self.encoded is not None and x is self.encoded[0]:
-            mask = self.encoded[1]
+        if self.encoded is not None:
+            states, encoded = self.encoded
+            if x is states or (mask is not None and rows != mask.shape and rows == states.shape[:-1]):
+                mask = encoded
         if mask is None or rows == mask.shape or (x.dim() == 2 and len(x) == mask.numel()):
             return mask
-        another_sequence = x.dim() > 2 and len(x) == len(mask)  # pooled, a prefix, what cross-attention reads
-        if another_sequence or len(x) in (0, len(mask)) or not balance_weight(adapter) or bool(mask.all()):
+        if len(x) in (0, len(mask)):
+            if x.dim() == 2 or rows[1] == 1 or not self.alone or not balance_weight(adapter):
+                return None  # pooled, a prefix, patches of an image
+            if self.shortened is not None and rows[1] < mask.shape[1]:
+                return self.shortened(rows[1], mask)
+        if not balance_weight(adapter) or bool(mask.all()):
             return None
         raise ValueError(
             f"layer {layer} gets {tuple(rows)} rows but the attention mask has {tuple(mask.shape)} tokens, so its "
@@ -264,6 +277,7 @@ class Checkpoint:
 
     checkpoint: Any
 
+    @torch.compiler.disable  # a compiled checkpoint may not add a balance loss to the Call
     def __call__(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         return self.checkpoint(keeping_call(function), *args, **kwargs)
 
@@ -277,36 +291,11 @@ def keeping_call(function: Any) -> Any:
     return function if call is None or torch.compiler.is_compiling() else Again(function, call)
 
 
+@torch.compiler.disable
 def keep_calls(blocks: list[Any]) -> None:
-    """Let the checkpointed blocks of a model keep their calls for the recompute."""
+    """Let the checkpointed blocks of a model keep their calls for the recompute; outside of a compiled graph."""
     for block in blocks:
         for name in CHECKPOINTS:
             function = block.__dict__.get(name)
             if function is not None and not isinstance(function, Checkpoint):
                 setattr(block, name, Checkpoint(function))
-
-
-def shape_of(inputs: dict[str, Any]) -> tuple[int | None, int | None]:
-    """(samples, tokens) of a model's inputs; None if unknown."""
-    for name in SEQUENCES:
-        if isinstance(given := inputs.get(name), Tensor) and given.dim() > 1:
-            return given.shape[0], given.shape[1]
-    tensors = (value for value in inputs.values() if isinstance(value, Tensor) and value.dim())
-    first = next(tensors, None)
-    return (None, None) if first is None else (first.shape[0], None)
-
-
-def mask_of(inputs: dict[str, Any], name: str, tokens: int | None) -> Tensor | None:
-    """A mask (samples, tokens) of the tokens that are given now: one that covers a cache too is cut to its end.
-
-    An attention mask for pairs of tokens (samples, heads, tokens, tokens) shows padding too: nothing attends to it.
-    """
-    mask = inputs.get(name)
-    if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):
-        return None
-    if mask.dim() == 4:
-        if tokens not in (None, mask.shape[-1]):  # how the keys of a cache lie beside those given now is unknown
-            return None
-        attended = mask > MASKED if mask.is_floating_point() else mask.bool()
-        return attended.flatten(1, 2).any(1)
-    return mask if tokens is None else mask[:, -tokens:]

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .call import CHECKPOINTS, OPEN, Call, current, keep_calls, mask_of, opened, shape_of
+from .call import CHECKPOINTS, OPEN, Call, balance_weight, current, keep_calls, opened
 from .layer import AdapterLayer
 from .loss import hand_over
+from .masks import is_alone, mask_of, shape_of, shortened, target_mask, without_padding
 from .prompts import CacheMemory, PromptIntuition, prompts_of, reads
+from .rows import adapter_of_rows, give_rows_their_modules
 
 
 @dataclass
@@ -52,6 +54,15 @@ class Adapted:
     def routes_by_intuition(self) -> bool:
         """Whether any adapter of the model, active or not, routes by intuition."""
         return any(getattr(one.config, "intuition", False) for layer in self.layers for one in layer.adapters.values())
+
+    @property
+    def balances_checkpoints(self) -> bool:
+        """Whether a layer has a balance loss and a block may run again."""
+        checkpointed = any(
+            getattr(block, "gradient_checkpointing", False) and any(name in block.__dict__ for name in CHECKPOINTS)
+            for block in self.blocks
+        )
+        return checkpointed and any(balance_weight(one) for layer in self.layers for one in layer.adapters.values())
 
     def read(self, inputs: dict[str, Any], rows: list[str] | None, cached: bool) -> Tensor | None:
         """Intuition (samples, clusters) from the prompts of a model's inputs.
@@ -98,7 +109,7 @@ class CallHooks:
         """Open a Call; takes `intuition` and `adapter_names`, which the model itself does not know.
 
         Raises:
-            ValueError: For an intuition or adapter names that do not fit the samples.
+            ValueError: For an intuition or adapter names that do not fit the samples or the model.
         """
         frame = None if torch.compiler.is_compiling() else sys._getframe(1)
         call, outer = Call(opened_by=self, frame=frame, with_grad=torch.is_grad_enabled()), current()
@@ -108,25 +119,37 @@ class CallHooks:
         session = outer if outer is not None and outer.opened_by is self.adapted else None
         inside = not self.outermost and outer is not None and isinstance(outer.opened_by, CallHooks)
         if inside and outer.opened_by.adapted is self.adapted:
-            OPEN.calls[-1] = part_of(outer, call, inputs)
+            OPEN.calls[-1] = part_of(outer, call, inputs, module)
             return args, known
         call.samples, call.tokens = shape_of(inputs)
-        decoder = getattr(getattr(module, "config", None), "is_encoder_decoder", False)
-        call.token_mask = mask_of(inputs, "decoder_attention_mask" if decoder else "attention_mask", call.tokens)
-        call.adapter_names = adapter_of_rows(call, kwargs.get("adapter_names"), session)
+        if "decoder_input_ids" in self.names:
+            call.token_mask = call.target_mask = target_mask(inputs, module)
+        else:
+            call.token_mask = mask_of(inputs, "attention_mask", call.tokens)
+            call.alone, call.shortened = is_alone(inputs, call.token_mask), shortened(module)
+        names = kwargs.get("adapter_names")
+        call.adapter_names = adapter_of_rows(call, names, session, self.adapted.layers, module.training)
+        if call.adapter_names is not None:
+            give_rows_their_modules(self.adapted.model)
         call.intuition = self._intuition(call, kwargs.get("intuition"), session, inputs)
-        if module.training and not torch.compiler.is_compiling():
+        if module.training and (not torch.compiler.is_compiling() or self.adapted.balances_checkpoints):
             keep_calls(self.adapted.blocks)
         return args, known
 
     def end(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
-        """Close the Call; its balance losses join the output of the outermost model."""
+        """Close the Call; its balance losses join the output of the outermost model.
+
+        Raises:
+            ValueError: If the model computed with the weight of an adapted layer and did not call the layer.
+        """
         call = OPEN.calls.pop()
         while call.opened_by is not self:  # left behind by an interrupt
             call = OPEN.calls.pop()
         call.frame = None  # which holds the arguments; a checkpoint may keep the Call
         if output is None or call.shared:
             return None
+        if call.read:
+            refuse_bypassed(call, self.adapted.layers)
         if call.intuition is not None and self.adapted.held:
             self.adapted.caches.keep(output, call.intuition)
         labeled = kwargs.get("labels") is not None or dict(zip(self.names, args)).get("labels") is not None
@@ -149,16 +172,33 @@ class CallHooks:
         )
 
 
-def part_of(outer: Call, call: Call, inputs: dict[str, Any]) -> Call:
+def refuse_bypassed(call: Call, layers: list[AdapterLayer]) -> None:
+    """Raise ValueError if the weight of a layer was read in a pass that did not call it, so its adapters did nothing."""
+    for layer in layers:
+        used = layer.active_adapters if call.adapter_names is None else call.adapter_names
+        has_adapter = not layer.disable_adapters and any(name in layer.adapters for name in used)
+        if layer.key in call.read and layer.key not in call.ran and has_adapter:
+            raise ValueError(
+                f"layer {layer.key} was not called, because the model reads its weight instead, so its adapter did "
+                "nothing; leave it out of target_modules, or, for torch.nn.TransformerEncoderLayer, call "
+                "torch.backends.mha.set_fastpath_enabled(False)"
+            )
+
+
+def part_of(outer: Call, call: Call, inputs: dict[str, Any], module: nn.Module) -> Call:
     """The Call of a model inside the model: who opened it and its sequence are its own, all else is the whole's."""
     samples, tokens = shape_of(inputs)
-    given = inputs.get("attention_mask")
+    given, states = inputs.get("attention_mask"), inputs.get("encoder_hidden_states")
+    encoded = (states, mask_of(inputs, "encoder_attention_mask", None)) if isinstance(states, Tensor) else None
     # a mask that the outer model has prepared (four dimensions, or one for each kind of layer) is that of its tokens
     prepared = given is not None and not (isinstance(given, Tensor) and given.dim() == 2)
     mask = outer.token_mask if prepared else mask_of(inputs, "attention_mask", tokens)
-    states = inputs.get("encoder_hidden_states")
-    encoded = (states, mask_of(inputs, "encoder_attention_mask", None)) if isinstance(states, Tensor) else None
+    if given is None and encoded is not None:  # a decoder
+        mask = outer.target_mask
+        if mask is None or mask.shape != (samples, tokens):
+            mask = without_padding(inputs.get("input_ids"), module)
     own = {"opened_by": call.opened_by, "frame": call.frame, "samples": samples, "tokens": tokens}
+    own |= {"alone": encoded is None and is_alone(inputs, mask), "shortened": shortened(module)}
     return replace(outer, shared=True, token_mask=mask, encoded=encoded, **own)
 
 
@@ -184,32 +224,16 @@ def checked_intuition(given: Any, adapted: Adapted) -> Tensor:
     return scores
 
 
-def adapter_of_rows(call: Call, given: list[str] | None, session: Call | None) -> list[str] | None:
-    """The adapter of each row of the batch, as PEFT's `adapter_names` says it.
-
-    Raises:
-        ValueError: If there is not one name for each sample.
-    """
-    names = given if given is not None else session.adapter_names if session is not None else None
-    if names is None or call.samples in (None, len(names)):
-        return names
-    if session is not None and session.generating and call.samples % len(names) == 0:
-        return [name for name in names for _ in range(call.samples // len(names))]
-    raise ValueError(
-        f"adapter_names has {len(names)} names but the batch has {call.samples} samples; pass one name per sample"
-    )
-
-
 @dataclass
 class Generate:
-    """`model.generate` with `intuition`, one row per prompt; stands on the model in place of the method."""
+    """`model.generate` with `intuition` and `adapter_names`, one per prompt; on the model in place of the method."""
 
     adapted: Adapted
 
-    def __call__(self, *args: Any, intuition: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, intuition: Any = None, adapter_names: list[str] | None = None, **kwargs: Any) -> Any:
         model, outer = self.adapted.model, current()
-        session = Call(opened_by=self.adapted, generating=True)
-        if outer is not None and outer.opened_by is self.adapted:
+        session = Call(opened_by=self.adapted, generating=True, adapter_names=adapter_names)
+        if adapter_names is None and outer is not None and outer.opened_by is self.adapted:
             session.adapter_names = outer.adapter_names
         if intuition is not None:
             session.intuition = checked_intuition(intuition, self.adapted)

@@ -43,6 +43,13 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
     def adapters(self) -> nn.ModuleDict:
         return getattr(self, self.adapter_layer_names[0])
 
+    @property
+    def weight(self) -> Tensor:
+        """The base layer's; a pass that reads it and does not call the layer is refused at its end."""
+        if (call := current()) is not None and not torch.compiler.is_compiling():
+            call.read.add(self.key)
+        return BaseTunerLayer.weight.fget(self)
+
     def update_layer(self, name: str, config: AdapterConfig, inference_mode: bool = False) -> None:
         self.adapters[name] = REGISTRY[config.peft_type.lower()](self.in_features, self.out_features, config)
         self._move_adapter_to_device_of_base_layer(name)
@@ -60,6 +67,8 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
                 what to do.
         """
         call = current()
+        if call is not None and not torch.compiler.is_compiling():
+            call.ran.add(self.key)
         if call is not None and call.adapter_names is not None and not self.disable_adapters:
             return self._mixed(x, call, args, kwargs)
         active = self._active(call)

@@ -17,10 +17,16 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .call import Call
+from .outputs import floating, loss_of, put_balance_loss, tensors_in, with_loss
 
 FORGOTTEN = (
-    "a loss was computed from this model's output without its balance loss, so no gradient balances the routers; add "
-    "output.balance_loss to the loss, or set balance_coef=0"
+    "a loss was computed from the output of this {model} without its balance loss, so no gradient balances the "
+    "routers; add {place} to the loss, or set balance_coef=0"
+)
+INNER = "; if you called forward of the model around it, call the model itself: model(...)"
+NO_PLACE = (
+    "the output of this model is a {kind} without a tensor, so its balance loss is lost and no gradient balances the "
+    "routers; return a tensor, a tuple or a dictionary, or set balance_coef=0"
 )
 
 
@@ -60,8 +66,8 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
 
     Returns:
         An output with `balance_loss`, the plain sum over the layers (0 if no gate has one), whose `loss`, where
-        there is one, contains it. A tuple (`return_dict=False`) has it in its loss alone; a tensor carries it as an
-        attribute.
+        there is one, contains it. In training a dictionary has it as `output["balance_loss"]`, and a tuple or a list
+        as an attribute of its first floating tensor, as an output that is a tensor has it.
 
     The sum, and no mean, is S'MoRE's own rule: its authors' code starts at zero and adds the loss of every projection of
     a block and then of every block, undivided, to the task's loss. MixLoRA's authors pool the router logits of all
@@ -69,43 +75,31 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
     coefficient means the same for all. Sources: `model_moe/src/model_moe/modeling_llama_moe.py` of ZimpleX/SMoRE-LLM,
     `moe_peft/adapters/mixlora/model.py` of TUDB-Labs/MoE-PEFT.
     """
-    first = next((value for value in flat(output) if isinstance(value, Tensor)), None)
-    if first is None or not first.is_floating_point():
+    asked = module.training and not torch.compiler.is_compiling()
+    loss, first = loss_of(output, labeled or isinstance(module, PreTrainedModel)), floating(output, asked)
+    near = loss if first is None else first[1]
+    if near is None or not near.is_floating_point():
+        if asked and call.balance_losses and not isinstance(output, (Tensor, tuple, list, dict)):
+            warnings.warn(NO_PLACE.format(kind=type(output).__name__), BalanceLossWarning, stacklevel=2)
         return output
-    losses = [one.to(first.device) for one in call.balance_losses]
-    balance = call.pull.watched(torch.stack(losses).sum()) if losses else first.new_zeros(())
-    loss = loss_of(output, labeled or isinstance(module, PreTrainedModel))
-    if losses and isinstance(loss, Tensor):
+    losses = [one.to(near.device) for one in call.balance_losses]
+    balance = call.pull.watched(torch.stack(losses).sum()) if losses else near.new_zeros(())
+    if losses and loss is not None:
         share = WEIGHT.value if WEIGHT.value is not None else share_of(module, inputs)
-        total = loss + (balance * share).to(loss.dtype)
-        if isinstance(output, tuple):
-            return (total, *output[1:])
-        output.loss = total
-    elif module.training and first.requires_grad and balance.requires_grad and not torch.compiler.is_compiling():
-        warn_where_forgotten(first, balance, reader)
-    if isinstance(output, ModelOutput) and module.training and not torch.compiler.is_compiling():
-        return with_balance_loss(output, balance)
-    if not isinstance(output, (tuple, list, dict)) or isinstance(output, ModelOutput):
-        output.balance_loss = balance
+        output = with_loss(output, loss + (balance * share).to(loss.dtype))
+        first = floating(output, asked)  # the loss itself in a tuple
+    place: str | None = "output.balance_loss"
+    if isinstance(output, ModelOutput):
+        if asked:
+            output = with_balance_loss(output, balance)
+        else:
+            output.balance_loss = balance
+    else:
+        place = put_balance_loss(output, balance, asked, first)
+    if loss is None and asked and near.requires_grad and balance.requires_grad:
+        said = FORGOTTEN.format(model=type(module).__name__, place=place)
+        warn_where_forgotten(near, balance, reader, said if module is reader.model else said + INNER)
     return output
-
-
-def loss_of(output: Any, scalar_is_loss: bool) -> Tensor | None:
-    """The loss in a model's output; a tuple has none where its labels were too few to compute one.
-
-    A loss has labels of many names (`start_positions`, `return_loss`), so a tuple of transformers tells it by its form.
-    """
-    if not isinstance(output, tuple):
-        return getattr(output, "loss", None)
-    first = output[0]
-    return first if scalar_is_loss and isinstance(first, Tensor) and first.dim() == 0 else None
-
-
-def flat(output: Any) -> list[Any]:
-    """The values of a model's output, the loss left out."""
-    if isinstance(output, dict):
-        return [value for name, value in output.items() if name != "loss"]
-    return list(output) if isinstance(output, (tuple, list)) else [output]
 
 
 def share_of(module: nn.Module, inputs: dict[str, Any]) -> Any:
@@ -156,8 +150,8 @@ def with_balance_loss(output: ModelOutput, balance: Tensor) -> ModelOutput:
     return balanced_class(type(output))(**values, balance_loss=balance)
 
 
-def warn_where_forgotten(place: Tensor, balance: Tensor, reader: Any) -> None:
-    """Warn, once per model, when a backward pass reaches the output and not the balance loss."""
+def warn_where_forgotten(place: Tensor, balance: Tensor, reader: Any, said: str) -> None:
+    """Warn with these words, once per model, when a backward pass reaches the output and not the balance loss."""
     if reader.warned:
         return
     reached: list[bool] = []
@@ -165,7 +159,7 @@ def warn_where_forgotten(place: Tensor, balance: Tensor, reader: Any) -> None:
     def look() -> None:
         if not reached and not reader.warned:
             reader.warned = True
-            warnings.warn(FORGOTTEN, BalanceLossWarning, stacklevel=2)
+            warnings.warn(said, BalanceLossWarning, stacklevel=2)
 
     balance.register_hook(lambda _: reached.append(True))
     place.register_hook(lambda _: torch.autograd.Variable._execution_engine.queue_callback(look))
@@ -209,6 +203,8 @@ def balanced(compute_loss: Any) -> Any:
         with weighing(whole):
             loss, outputs = compute_loss(self, model, inputs, True, num_items_in_batch)
         balance = getattr(outputs, "balance_loss", None)
+        if isinstance(outputs, dict) and balance is None:
+            balance = outputs.get("balance_loss")
         judged = loss.requires_grad or self.compute_loss_func is None  # without a graph a function's loss is its own
         if own_loss and judged and isinstance(balance, Tensor) and not includes(loss, balance, outputs):
             loss = loss + weight * balance.to(loss.device, loss.dtype)
@@ -222,7 +218,7 @@ def includes(loss: Tensor, balance: Tensor, outputs: Any) -> bool:
     """Whether a loss was computed from a balance loss, as its graph tells; the model's own graph is not searched."""
     if not balance.requires_grad:
         return False
-    ends = {value.grad_fn for value in flat(outputs) if isinstance(value, Tensor) and value is not balance}
+    ends = {value.grad_fn for _, value in tensors_in(outputs) if value is not balance}
     seen, open_nodes = set(), [loss.grad_fn]
     while open_nodes:
         node = open_nodes.pop()

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from ..adapters import Adapter
 from .layer import AdapterLayer
-from .loss import flat
 from .reader import IntuitionHalf, Reader
 
 NO_TOKENIZER = (
@@ -217,7 +216,8 @@ class CacheMemory:
         self.of: WeakKeyDictionary[Any, Tensor] = WeakKeyDictionary()
 
     def keep(self, output: Any, intuition: Tensor) -> None:
-        for cache in flat(output):
+        values = output.values() if isinstance(output, dict) else output if isinstance(output, (tuple, list)) else ()
+        for cache in values:
             if hasattr(cache, "get_seq_length"):
                 self.of[cache] = intuition
 

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from .call import Call, opened
 from .hooks import adapted_of, unwatch, watch
-from .layer import NO_MERGE, NO_WEIGHTED_SUM, NOBODY, AdapterLayer
+from .layer import NO_MERGE, NO_WEIGHTED_SUM, AdapterLayer
 from .prompts import give_prompts
+from .targets import check_target_modules, expand_all_linear, refuse_other_systems, refuse_unfit, why_not
 
 LAYOUT = 2  # of the keys in a checkpoint: no adapter name inside
 PREFIX = "base_model.model."  # of the keys of a PeftModel
@@ -35,6 +35,7 @@ class AdapterTuner(BaseTuner):
     def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         if isinstance(peft_config, PeftConfig) and peft_config.layout is None:  # injected by another than PeftModel
             raise ValueError(OLD_LAYOUT)
+        refuse_other_systems(model, self.layer_class)
         super().__init__(model, peft_config, adapter_name, *args, **kwargs)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
@@ -44,6 +45,12 @@ class AdapterTuner(BaseTuner):
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         give_prompts(model, adapter_name, self.peft_config[adapter_name])
         watch(model)
+
+    def _prepare_model(self, peft_config: PeftConfig, model: nn.Module) -> None:
+        """Here PEFT has the targets of the model's family, and has changed nothing yet."""
+        super()._prepare_model(peft_config, model)
+        expand_all_linear(peft_config, model)
+        refuse_unfit(peft_config, model, self._check_target_module_exists)
 
     def _create_and_replace(
         self,
@@ -55,13 +62,11 @@ class AdapterTuner(BaseTuner):
         current_key: str,
         **_: Any,
     ) -> None:
-        if isinstance(target, AdapterLayer):
+        if isinstance(target, self.layer_class):
             target.update_layer(adapter_name, config)
             return
-        base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
-        if not isinstance(base, (nn.Linear, Conv1D)):
-            kind = type(base).__name__
-            raise ValueError(f"target module {current_key} is a {kind}; only linear layers can be adapted")
+        if reason := why_not(current_key, target, self.model):  # found by the keys of a checkpoint
+            raise ValueError(f"target module {current_key} {reason}")
         layer = self.layer_class(target, current_key)
         layer.update_layer(adapter_name, config)
         self._replace_module(parent, target_name, layer, target)
@@ -73,16 +78,6 @@ class AdapterTuner(BaseTuner):
         if names is None:
             yield
             return
-        if self.training:
-            raise ValueError(
-                "adapter_names gives each row its own adapter, which works in evaluation mode only; call "
-                "model.eval(), or train one adapter after another with set_adapter"
-            )
-        if unknown := sorted(set(names) - {*self.peft_config, NOBODY}):
-            raise ValueError(
-                f"adapter_names {unknown} are not in the model; it has {sorted(self.peft_config)} and "
-                f"{NOBODY!r} for none"
-            )
         with opened(Call(opened_by=adapted_of(self.model), adapter_names=list(names))):
             yield
 
@@ -125,12 +120,3 @@ class AdapterTuner(BaseTuner):
         for module in self.model.modules():
             unwatch(module)
         return super()._unload_and_optionally_merge(merge=False, **kwargs)
-
-
-def check_target_modules(model: nn.Module, targets: set[str] | list[str]) -> None:
-    """Raise ValueError for a target that names no module, listing the linear layers that could be meant."""
-    names = [name for name, _ in model.named_modules()]
-    unknown = sorted(t for t in targets if not any(name == t or name.endswith(f".{t}") for name in names))
-    if unknown:
-        linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
-        raise ValueError(f"target_modules {unknown} are not in the model; choose from {sorted(linear)}")

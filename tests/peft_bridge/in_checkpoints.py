@@ -191,6 +191,34 @@ def _(case: Case) -> None:
 ALL = ("moelora", "sira", "hydralora", "trex", "momor", "smore")
 
 
+@situation("a second system on the same model", dict.fromkeys(ALL, "and a model has those of one system"))
+def _(case: Case) -> None:
+    other = Case("sira" if case.system == "moelora" else "moelora")
+    folder, base = saved(other)[0], llama()
+    base.add_adapter(case.config())
+    before = set(base.state_dict())
+    ways = (
+        lambda: base.load_adapter(str(folder), adapter_name="second"),
+        lambda: get_peft_model(base, other.config(["v_proj"]), "second"),
+        lambda: inject_adapter_in_model(other.config(), base, "second"),
+        lambda: base.add_adapter(other.config(), "second"),
+    )
+    for number, way in enumerate(ways):
+        try:
+            way()
+        except ValueError:
+            assert set(base.state_dict()) == before
+            if number + 1 == len(ways):
+                raise
+
+
+@situation("another system on the same model, after `unload`")
+def _(case: Case) -> None:
+    other, batch = Case("sira" if case.system == "moelora" else "moelora"), case.batch()
+    batch.pop("intuition", None)
+    close(other.model(case.model().unload())(**batch).loss, other.model()(**batch).loss)
+
+
 @situation("`add_weighted_adapter`", dict.fromkeys(ALL, "routed adapters have no weighted sum"))
 def _(case: Case) -> None:
     case.model().add_weighted_adapter(["default"], [1.0], "sum")

@@ -13,6 +13,7 @@ from moe_analysis.peft_bridge import current, keeping_call
 from .contract import BALANCED, situation
 from .systems import Case, close, gradients, twin
 
+ALL = (*BALANCED, "trex")
 NO_GRADIENT = "runs without gradients inside a pass with gradients"
 
 
@@ -276,12 +277,87 @@ def _(case: Case) -> None:
     close(model(**batch, adapter_names=["__base__", "german"]).logits, torch.stack([base[0], second[1]]))
 
 
+def with_heads(case: Case):
+    """A model of three adapters, the last of them active; two have a head of their own."""
+    model = case.model(modules_to_save=["lm_head"])
+    model.add_adapter("german", case.config(modules_to_save=["lm_head"]))
+    model.add_adapter("plain", case.config())
+    torch.manual_seed(2)
+    for name, parameter in model.named_parameters():
+        if ".german." in name or ".plain." in name or "modules_to_save" in name:
+            parameter.data.normal_(0, 0.5 if parameter.dim() else 0.0)
+    model.set_adapter("plain")
+    return model.eval()
+
+
+ROWS = ["german", "__base__", "plain", "default"]
+
+
+@situation("each row with its own adapter and its own head (`modules_to_save`)")
+def _(case: Case) -> None:
+    model, batch = with_heads(case), case.batch(4)
+    batch.pop("labels")
+    alone = {}
+    for name in ("plain", "german", "default"):
+        model.set_adapter(name)
+        alone[name] = model(**batch).logits
+    with model.disable_adapter():
+        alone["__base__"] = model(**batch).logits
+    right = torch.stack([alone[name][row] for row, name in enumerate(ROWS)])
+    for active in ("default", "plain"):
+        model.set_adapter(active)
+        close(model(**batch, adapter_names=ROWS).logits, right)
+        close(model.get_base_model()(**batch, adapter_names=ROWS).logits, right)  # as after add_adapter
+        close(model(**batch).logits, alone[active])
+
+
+@situation("beam search, each row with its own adapter and its own head")
+def _(case: Case) -> None:
+    model, batch = with_heads(case), case.batch(2, padded=False)
+    batch.pop("labels")
+    options = {"max_new_tokens": 3, "do_sample": False, "num_beams": 2}
+    together = model.generate(**batch, **options, adapter_names=ROWS[:1] + ROWS[2:3])
+    native = model.get_base_model().generate(**batch, **options, adapter_names=ROWS[:1] + ROWS[2:3])
+    assert torch.equal(native, together)
+    for row, name in enumerate(ROWS[:1] + ROWS[2:3]):
+        model.set_adapter(name)
+        alone = model.generate(**{key: value[row : row + 1] for key, value in batch.items()}, **options)
+        assert torch.equal(alone, together[row : row + 1, : alone.shape[1]])
+
+
+@situation(
+    "each row with its own adapter, and copies of a module that takes more than its rows",
+    dict.fromkeys(ALL, "run one batch per adapter, with set_adapter"),
+)
+def _(case: Case) -> None:
+    model = case.model(targets=["down_proj"], modules_to_save=["self_attn"])
+    model(**case.batch(), adapter_names=["default", "__base__"])
+
+
 NOT_TRAINING = "adapter_names gives each row its own adapter, which works in evaluation mode only"
 
 
-@situation("`adapter_names` in training", dict.fromkeys((*BALANCED, "trex"), NOT_TRAINING))
+@situation("`adapter_names` in training", dict.fromkeys(ALL, NOT_TRAINING))
 def _(case: Case) -> None:
     case.model().train()(**case.batch(), adapter_names=["default", "default"])
+
+
+@situation("`adapter_names` in training, of a model with `add_adapter`", dict.fromkeys(ALL, NOT_TRAINING))
+def _(case: Case) -> None:
+    case.model().train().get_base_model()(**case.batch(), adapter_names=["default", "default"])
+
+
+UNKNOWN = "adapter_names ['germn'] are not in the model; it has ['default'] and '__base__' for none"
+
+
+@situation("`adapter_names` with a name that no adapter has", dict.fromkeys(ALL, UNKNOWN))
+def _(case: Case) -> None:
+    case.model()(**case.batch(), adapter_names=["default", "germn"])
+
+
+@situation("`adapter_names` with such a name, of a model with `add_adapter`", dict.fromkeys(ALL, UNKNOWN))
+def _(case: Case) -> None:
+    case.model().get_base_model()(**case.batch(), adapter_names=["default", "germn"])
 
 
 @situation(

@@ -74,6 +74,56 @@ def t5() -> nn.Module:
     return T5ForConditionalGeneration(config).eval()
 
 
+def bart(head: str = "ConditionalGeneration") -> nn.Module:
+    import transformers
+    from transformers import BartConfig
+
+    torch.manual_seed(0)
+    config = BartConfig(
+        vocab_size=40,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        max_position_embeddings=32,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+        dropout=0.0,
+    )
+    return getattr(transformers, f"BartFor{head}")(config).eval()
+
+
+def wav2vec2(**options: Any) -> nn.Module:
+    """A model of sound: one frame for each 16 samples."""
+    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        vocab_size=10,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        conv_dim=(8, 8),
+        conv_stride=(4, 4),
+        conv_kernel=(4, 4),
+        num_feat_extract_layers=2,
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        mask_time_prob=0.0,
+        num_adapter_layers=1,
+        **options,
+    )
+    return Wav2Vec2ForCTC(config).eval()
+
+
 def bert(head: str = "SequenceClassification") -> nn.Module:
     import transformers
     from transformers import BertConfig
@@ -135,6 +185,13 @@ def mixtral() -> nn.Module:
         num_local_experts=4,
     )
     return MixtralForCausalLM(config).eval()
+
+
+def mamba() -> nn.Module:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    return MambaForCausalLM(MambaConfig(vocab_size=40, hidden_size=16, state_size=4, num_hidden_layers=1)).eval()
 
 
 class Regrouping(nn.Module):
