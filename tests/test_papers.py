@@ -11,6 +11,7 @@ import pytest
 import moe_analysis as ma
 from moe_analysis.figures import NOTEBOOKS
 from moe_analysis.papers import GR, ITEMS, SMORE, TREX, without_study
+from moe_analysis.places import shipped
 from moe_analysis.theory.claim import CHECKS
 
 STUDIED = [item for item in ITEMS if item.study and item.notebook]
@@ -35,6 +36,13 @@ def test_every_item_of_a_paper_is_in_the_index(items, kinds):
         if f" {kind}" in source.lower() and "," not in source.replace(", our reading", "") and " and " not in source
     )
     assert found == kinds
+
+
+def test_a_claim_has_its_name_for_itself():
+    """Where two figures had one of a name, the gallery counted one of them."""
+    records = [json.loads(path.read_text("utf-8")) for path in sorted(shipped("figures").glob("*.json"))]
+    names = Counter(claim["name"] for record in records for claim in record["claims"])
+    assert len(names) > 100 and {name for name, count in names.items() if count > 1} == set()
 
 
 def test_ids_are_unique_and_every_item_says_where_or_why_not():

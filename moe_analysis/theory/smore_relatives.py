@@ -269,7 +269,7 @@ def smore_collapse_to_one_layer(seed: int = 0) -> Claim:
 
 
 @claim_check
-def smore_trees_as_trained(seed: int = 0) -> Claim:
+def smore_thm34_trees_as_trained(seed: int = 0) -> Claim:
     """Training computes all trees at once, in `adapters.tree_pass`; the other statements are about trees node by node."""
     import torch
 
@@ -284,7 +284,7 @@ def smore_trees_as_trained(seed: int = 0) -> Claim:
         with torch.no_grad():
             gaps.append(relative_gap(layer(x)[0], planned_update(layer, x, layer.route(layer.down(x)))))
     return closeness(
-        "smore_trees_as_trained",
+        "smore_thm34_trees_as_trained",
         "our control of S'MoRE's trees",
         "a training step's trees, computed at once, are those that the router chooses and the layers mix node by node "
         f"(largest relative difference, {len(gaps)} structures, {TOKENS} tokens)",

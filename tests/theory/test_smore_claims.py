@@ -102,14 +102,14 @@ def test_relatives_with_other_up_factors_are_found_wrong(monkeypatch):
 
 
 def test_trees_of_a_training_step_that_take_another_expert_are_found_wrong(monkeypatch):
-    assert smore_relatives.smore_trees_as_trained().holds
+    assert smore_relatives.smore_thm34_trees_as_trained().holds
 
     def rolled(*given):
         output, *others = tree_pass.grown(*given)
         return output.roll(1, 0), *others
 
     monkeypatch.setattr("moe_analysis.adapters.smore.grown", rolled)
-    assert not smore_relatives.smore_trees_as_trained().holds
+    assert not smore_relatives.smore_thm34_trees_as_trained().holds
 
 
 def test_a_held_order_wise_mixture_sums_its_active_experts():
