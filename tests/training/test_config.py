@@ -166,6 +166,8 @@ def test_numbers_of_numpys_and_paths_make_the_run_of_plain_ones() -> None:
 def test_every_method_of_pefts_is_read_back_as_it_was_or_refused() -> None:
     refused = []
     for kind, method in PEFT_TYPE_TO_CONFIG_MAPPING.items():
+        if not method.__module__.startswith("peft."):
+            continue  # of another test
         adapter = method(task_type="CAUSAL_LM", **{"total_step": 5} if kind == PeftType.ADALORA else {})
         config = ma.TrainConfig(adapter=adapter)
         if adapter.is_prompt_learning:
