@@ -109,9 +109,8 @@ def run_campaign(
     """
     if not 1 <= part[0] <= part[1]:
         raise ValueError(f"part = {part} must be (k, n) with k from 1 to n")
-    sweep(
-        [], out, executor, workers, None, per_job, time_limit, progress=False
-    )  # which refuses what no stage could have
+    # which refuses arguments that no stage could have
+    sweep([], out, executor, workers, None, per_job, time_limit, progress=False)
     limit, told = TimeLimit(time_limit), CampaignRun()
     ledger = Ledger(campaign, Path(table), Path(out), told)
     score_base(ledger, watch, limit, part)
