@@ -247,10 +247,10 @@ def test_the_theme_is_the_systems_until_one_is_chosen_and_that_is_remembered(tab
     page.emulate_media(color_scheme="dark")
     dark = page.evaluate(ground)
     assert dark != light and page.get_attribute("#theme", "aria-pressed") == "true"
-    page.click("#theme")
-    assert page.evaluate(ground) == light and page.get_attribute("#theme", "aria-pressed") == "false"
-    page.reload()
-    assert page.evaluate(ground) == light and page.get_attribute("#theme", "aria-pressed") == "false"
+    for chosen in (lambda: page.click("#theme"), page.reload):
+        chosen()
+        page.wait_for_function(f"{ground} === '{light}'")
+        assert page.get_attribute("#theme", "aria-pressed") == "false"
 
 
 def test_the_keyboard_starts_at_the_skip_link_and_reaches_the_figures(tab, folder) -> None:
