@@ -220,7 +220,7 @@ def trex_theorem_4_2_family_with_fixed_factors(seed: int = 0) -> Claim:
 
 @claim_check
 def trex_theorem_4_2_shared_factors(seed: int = 0) -> Claim:
-    """The best shared factors are a Tucker-2 problem: bounds, HOOI <= HOSVD, monotone."""
+    """The best shared factors are a Tucker-2 problem: bounds, HOOI below HOSVD, monotone."""
     violation, gains = 0.0, []
     for kind in FAMILIES:
         for num_down, num_up in [(2, 3), (4, 4), (5, 2)]:
@@ -240,7 +240,7 @@ def trex_theorem_4_2_shared_factors(seed: int = 0) -> Claim:
         violation,
         0.0,
         violation,
-        violation < 1e-12,
+        violation < 1e-12 and max(gains) > 1e-3,  # an HOOI that does nothing keeps to all bounds
     )
 
 

@@ -153,7 +153,7 @@ def trex_theorem_4_3_when_the_prior_helps(seed: int = 0) -> Claim:
 
 @claim_check
 def trex_theorem_4_3_on_the_layer(seed: int = 0) -> Claim:
-    """The module's update is affine in ω, so the closed form gives its best share from two forwards."""
+    """The module's update is affine in ω between router and prior alone, so two forwards give its best share."""
     import torch
 
     from ..adapters import RoutingContext, TRex, TRexConfig
@@ -168,15 +168,20 @@ def trex_theorem_4_3_on_the_layer(seed: int = 0) -> Claim:
             for parameter in (layer.A, layer.B, layer.router.weight):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 3)
 
-            def apply(logit: float) -> Float[np.ndarray, "*tokens out"]:
+            def apply(logit: float, sign: int = 1) -> Float[np.ndarray, "*tokens out"]:
                 layer.omega_logit.fill_(logit)  # noqa: B023  called inside the loop only
-                return layer(x, RoutingContext(intuition=scores))[0].numpy()  # noqa: B023
+                return layer(x, RoutingContext(intuition=sign * scores))[0].numpy()  # noqa: B023
 
-            parabola = output_parabola(apply(SATURATED), apply(-SATURATED), target.numpy())
+            router, prior = apply(SATURATED), apply(-SATURATED)
+            parabola = output_parabola(router, prior, target.numpy())
             for omega in np.linspace(0.02, 0.98, 49):
                 loss = float(((apply(float(np.log(omega / (1 - omega))) / 100) - target.numpy()) ** 2).mean())
                 worst = max(worst, abs(loss - parabola.loss(omega)) / loss)
                 excess = max(excess, (parabola.loss(parabola.best) - loss) / loss)
+            # each end is one of the two alone: scores change nothing at the router's, the router nothing at the prior's
+            worst = max(worst, float(np.abs(apply(SATURATED, sign=-1) - router).max()))
+            layer.router.weight.neg_()
+            worst = max(worst, float(np.abs(apply(-SATURATED) - prior).max()))
     return Claim(
         "trex_theorem_4_3_on_the_layer",
         SOURCE,
