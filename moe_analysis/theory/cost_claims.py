@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .claim import Claim, agreement, claim_check
+from .claim import Claim, agreement, claim_check, largest
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -213,5 +213,5 @@ def smore_cost_operations(seed: int = 0) -> Claim:
         f"with F_l = s_l; the formula; at most {', '.join(map(str, bounds))})",
         counted,
         expected,
-        max(gaps) < 1e-12 and counted[0] == bounds[0] and all(one <= most for one, most in zip(counted, bounds)),
+        largest(*gaps) < 1e-12 and counted[0] == bounds[0] and all(one <= most for one, most in zip(counted, bounds)),
     )

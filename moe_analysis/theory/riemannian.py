@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .claim import Claim, claim_check
+from .claim import Claim, claim_check, largest
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -41,7 +41,7 @@ def gr_first_order_exponents(seed: int = 0) -> Claim:
         change = full_matrix_change(layer, x, gradient, name, damping=1e-12)
         measured.append(gate_slope(gates, change))
         predicted = gates**rule.exponent * predicted_change(layer, x, gradient)
-        residual = max(residual, abs(measured[-1] - rule.exponent), float((change / predicted - 1).abs().max()))
+        residual = largest(residual, abs(measured[-1] - rule.exponent), float((change / predicted - 1).abs().max()))
     return Claim(
         "gr_first_order_exponents",
         REMEDY,
@@ -170,7 +170,7 @@ def gr_step_invariance(seed: int = 0) -> Claim:
 
         for damping in DAMPINGS:
             gap = stepped(C @ A, B @ torch.linalg.inv(C), damping) - stepped(A, B, damping)
-            gaps[damping] = max(gaps[damping], float(gap.norm() / (stepped(A, B, damping) - B @ A).norm()))
+            gaps[damping] = largest(gaps[damping], float(gap.norm() / (stepped(A, B, damping) - B @ A).norm()))
         plain = (B - 0.1 * matrix @ A.mT) @ (A - 0.1 * B.mT @ matrix) - B @ A
         A2, B2 = C @ A, B @ torch.linalg.inv(C)
         other = (B2 - 0.1 * matrix @ A2.mT) @ (A2 - 0.1 * B2.mT @ matrix) - B @ A
@@ -231,10 +231,10 @@ def gr_descent_direction(seed: int = 0) -> Claim:
             (bound_a, hardest_a), (bound_b, hardest_b) = least_cosine(B.mT @ B), least_cosine(A @ A.mT)
             gradients = B.mT @ matrix, matrix @ A.mT
             for bound, found in zip((bound_a, bound_b), cosines(precondition(A, B, *gradients), gradients)):
-                least[kind], worst = min(least[kind], found), max(worst, bound - found)
+                least[kind], worst = min(least[kind], found), largest(worst, bound - found)
             hardest = hardest_a.unsqueeze(-1).expand_as(A), hardest_b.unsqueeze(-2).expand_as(B)
             for bound, found in zip((bound_a, bound_b), cosines(precondition(A, B, *hardest), hardest)):
-                worst = max(worst, abs(bound - found))
+                worst = largest(worst, abs(bound - found))
     return Claim(
         "gr_descent_direction",
         PRECONDITIONER,
@@ -276,6 +276,6 @@ def gr_zero_start(seed: int = 0) -> Claim:
         "preconditioned step ([largest change of A, relative error of the step of B])",
         [moved, gap],
         [0.0, 0.0],
-        max(moved, gap),
+        largest(moved, gap),
         moved == 0.0 and np.isfinite(gap) and gap < 1e-9,
     )
