@@ -7,7 +7,7 @@ PY = .venv/bin/python
 figures: .venv/ready
 	$(PY) -m moe_analysis figures $(ARGS)
 
-# the papers' theorems and printed numbers
+# the papers' theorems and formulas of cost
 verify: .venv/ready
 	$(PY) -m moe_analysis verify $(ARGS)
 

@@ -90,6 +90,25 @@ def test_the_table_tells_the_verdicts_that_were_last_measured(tmp_path):
     assert index["trex_theorem42"] == "ours: 1 holds"
 
 
+def test_what_a_record_has_of_an_item_is_counted_once(tmp_path):
+    said = {"claim": "it spans", "verdict": "holds", "kind": "exact", "source": "T-REX Lemma 4.1"}
+    whole = {**said, "name": "trex_lemma41", "parts": [{**said, "name": "trex_lemma_4_1_span"}]}
+    tables = [{**said, "name": f"smore_table_{n}", "source": f"S'MoRE Table {n}"} for n in (1, 6)]
+    records = {
+        "trex_lemma41": [whole],
+        "smore_fig3": [{**said, "name": "smore_fig3_three_trees"}],
+        "smore_tables": tables,
+    }
+    for name, claims in records.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"claims": claims}))
+    checks = ("trex_lemma_4_1_span", "trex_lemma_4_1_kronecker", "smore_fig3_three_trees")
+    rows = [f"{name},{said['source']},{said['claim']},holds" for name in checks]
+    (tmp_path / "verify.csv").write_text("\n".join(["name,source,statement,verdict", *rows]))
+    index = ma.papers.table(tmp_path).set_index("id")["verdict"]
+    assert index["trex_lemma41"] == "2 holds" and index["smore_fig3"] == "1 holds"
+    assert index["smore_table1"] == index["smore_table6"] == "1 holds" and index["smore_tables"] == "2 holds"
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

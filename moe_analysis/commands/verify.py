@@ -14,7 +14,7 @@ from .terminal import counted, emit, note, records, results, show, spinner, tabl
 
 HELP = page(
     """
-    Check the papers' theorems, lemmas and printed numbers.
+    Check the papers' theorems, lemmas and formulas of cost.
 
     Computes every statement on the real modules and compares it with what the paper says. Writes no file without --save.
     Takes about a minute.

@@ -64,9 +64,16 @@ def verdict_of(item: Item, folder: Path) -> str:
 
 
 def verdicts_of(item: Item, folder: Path) -> dict[str, Counter[str]]:
-    """The counted verdicts in an item's record and in the stored checks, by a value of `cards.whose.SHORT`."""
+    """The counted verdicts in an item's record and in the stored checks, by a value of `cards.whose.SHORT`.
+
+    A check that the record has already, as a claim or as a part of one, is counted once; of the record of a figure that
+    an item is a part of, its own claims are counted.
+    """
     shown = item.id if item.study else item.part_of if not item.checks else ""
-    claims = [(claim.get("kind"), claim) for claim in stored(folder / f"{shown}.json", "claims")]
+    record = stored(folder / f"{shown}.json", "claims")
+    record = [claim for claim in record if item.study or claim["source"] == item.source]
+    known = {one.get("name") for claim in record for one in (claim, *claim.get("parts", ()))}
+    claims = [(claim.get("kind"), claim) for claim in record]
     if item.checks:
         from fnmatch import fnmatchcase
 
@@ -75,7 +82,9 @@ def verdicts_of(item: Item, folder: Path) -> dict[str, Counter[str]]:
         checked = folder / "verify.csv"
         rows = pd.read_csv(checked).to_dict("records") if checked.is_file() else []
         claims += [
-            ("exact", {"claim": row["statement"], **row}) for row in rows if fnmatchcase(row["name"], item.checks)
+            ("exact", {"claim": row["statement"], **row})
+            for row in rows
+            if fnmatchcase(row["name"], item.checks) and row["name"] not in known
         ]
     told: dict[str, Counter[str]] = {before: Counter() for before in SHORT.values()}
     for kind, claim in claims:

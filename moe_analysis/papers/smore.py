@@ -102,7 +102,7 @@ ITEMS = (
     statement("smore_propc2", "S'MoRE Prop. C.2", "the construction of Prop. 3.2", "smore_prop32_coefficients"),
     statement("smore_lemmac8", "S'MoRE Lemma C.8", "an injective code of multisets", "smore_lemma_c8_*"),
     statement("smore_parameters", "S'MoRE cost of parameters", "2·d·d_L + Δ", "smore_cost_parameters"),
-    statement("smore_operations", "S'MoRE cost of operations", "Δ' compared with 2·d·d_L", "smore_cost_[fg]*"),
+    statement("smore_operations", "S'MoRE cost of operations", "Δ' compared with 2·d·d_L", "smore_cost_[fgo]*"),
     statement("smore_active", "S'MoRE active experts", "min(s, F) distinct experts", "smore_cost_active_*"),
     statement("smore_collapse", "S'MoRE initialization", "starts as one layer", "smore_collapse_to_one_layer"),
     Item(

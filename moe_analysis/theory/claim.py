@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from numbers import Integral
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from ..evidence.claim import Claim
 
 Check = Callable[..., Claim]
 CHECKS: dict[str, Check] = {}
+SEEDS = 2**32  # of numpy's and torch's generators
 COLUMNS = ("name", "source", "statement", "measured", "expected", "residual", "holds")
 
 
@@ -49,6 +51,15 @@ def agreement(name: str, source: str, statement: str, measured: Any, expected: A
     return Claim(name, source, statement, measured, expected, residual, measured == expected and besides)
 
 
+def largest(*numbers: Any) -> float:
+    """The largest of numbers, infinite if one is NaN: `max` may pass over it, and a claim would hold.
+
+    >>> largest(0.0, 2, float("nan")), largest(0.0, 2)
+    (inf, 2.0)
+    """
+    return math.inf if any(map(math.isnan, numbers)) else float(max(numbers))
+
+
 def verify(only: str | Iterable[str] | None = None, seed: int = 0) -> pd.DataFrame:
     """Run the registered checks -> one row per claim, in order of registration.
 
@@ -57,9 +68,10 @@ def verify(only: str | Iterable[str] | None = None, seed: int = 0) -> pd.DataFra
 
     Args:
         only: A name, a pattern such as "trex_lemma_*", or several of either; None runs everything.
+        seed: Of every check, from 0 to 2^32 - 1.
 
     Raises:
-        ValueError: When `only` fits no check.
+        ValueError: When `only` is empty or fits no check, and for a seed that is none.
 
     Example:
         >>> table = ma.theory.verify("trex_theorem_4_3_*")
@@ -75,11 +87,10 @@ def checked(only: str | Iterable[str] | None = None, seed: int = 0) -> list[Clai
     """The claims that `verify` shows as a table; a study uses them as parts of its own claims.
 
     Args:
-        only: as in `verify`.
-        seed: of every check.
+        only, seed: as in `verify`.
 
     Raises:
-        ValueError: when `only` fits no check.
+        ValueError: as `verify`.
 
     Example:
         >>> [claim.verdict for claim in checked("trex_lemma_4_1_kronecker")]
@@ -87,14 +98,18 @@ def checked(only: str | Iterable[str] | None = None, seed: int = 0) -> list[Clai
     """
     from threadpoolctl import threadpool_limits
 
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < SEEDS:
+        raise ValueError(f"seed = {seed!r} must be a whole number from 0 to {SEEDS - 1}")
     with threadpool_limits(limits=1):  # thousands of small matrices: more threads only get in each other's way
-        return [_run(name, CHECKS[name], seed) for name in selected(only)]
+        return [_run(name, CHECKS[name], int(seed)) for name in selected(only)]
 
 
 def selected(only: str | Iterable[str] | None) -> list[str]:
     if only is None:
         return list(CHECKS)
     patterns = [only] if isinstance(only, str) else list(only)
+    if not patterns:
+        raise ValueError(f"only = {only!r} names no claim; pass a name or a pattern, or None for all")
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in CHECKS):
             raise ValueError(f"only = {pattern!r} matches no claim; known claims: {', '.join(CHECKS) or 'none'}")

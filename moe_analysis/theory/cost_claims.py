@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .claim import Claim, agreement, claim_check
+from .claim import Claim, agreement, claim_check, largest
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+    from ..adapters import Smore
 
 COST = "S'MoRE, cost"
 
@@ -114,7 +120,7 @@ def smore_cost_gates_run_once_a_parent(seed: int = 0) -> Claim:
 
 @claim_check
 def smore_cost_active_experts(seed: int = 0) -> Claim:
-    """A token uses at most min(F_l, s_l) different experts of pool l, and at least f_l; of 2000 some reach the most."""
+    """A token uses at most min(F_l, s_l) different experts of pool l, and at least f_l; of 4000 some reach the most."""
     import torch
 
     from ..adapters import Smore, SmoreConfig
@@ -122,19 +128,90 @@ def smore_cost_active_experts(seed: int = 0) -> Claim:
     from .smore_cost import used_experts
 
     config = SmoreConfig(num_experts=[4, 4, 4], fanout=[2, 2, 2], r=2)
-    generator = torch.Generator().manual_seed(seed)
-    layer = Smore(16, 16, config)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    _, routing = layer(torch.randn(2000, 16, generator=generator))
-    used, bound = experts_used(routing), used_experts(config)
-    most, least = ([int(value(pool)) for pool in used] for value in (torch.max, torch.min))
+    generator, seen = torch.Generator().manual_seed(seed), []
+    for _ in range(10):  # a single router may never give all experts of a pool to one token
+        layer = Smore(16, 16, config)
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            seen.append(torch.stack(experts_used(layer(torch.randn(400, 16, generator=generator))[1])))
+    used = torch.cat(seen, dim=1)  # (pools, tokens)
     return agreement(
         "smore_cost_active_experts",
         COST,
         "a token uses at most min(F_l, s_l) different experts of pool l (pools 0 … L−1)",
-        most,
-        bound,
-        all(low >= f for low, f in zip(least, config.fanout)),
+        used.amax(1).tolist(),
+        used_experts(config),
+        all(low >= f for low, f in zip(used.amin(1).tolist(), config.fanout)),
+    )
+
+
+def walked(
+    layer: Smore, x: Float[Tensor, "1 in"], tree: list[Int[Tensor, "1 _parent _child"]]
+) -> tuple[Float[Tensor, "1 out"], int]:
+    """(update, multiply-accumulates) of one token through a tree with scores of 1, by Eq. 3 as it stands.
+
+    An expert's products are computed once, W once for every node, as torch's counter sees them. The layer has no biases.
+    """
+    from .count import flop_counter
+
+    known: dict[tuple[int, int], Tensor] = {}
+
+    def above(level: int, parent: int) -> Any:
+        """What a parent of layer `level` makes of its children."""
+        total: Any = 0.0
+        for place, expert in enumerate(tree[level][0, parent].tolist()):
+            if (level, expert) not in known:
+                known[level, expert] = x @ layer.A[level][expert].T @ layer.B[level][expert].T
+            inner = known[level, expert]
+            if level:
+                inner = inner + above(level - 1, parent * layer.config.fanout[level] + place) @ layer.W[level].T
+            total = total + layer.activations[level](inner)
+        return total
+
+    with flop_counter() as counter:
+        update = above(layer.config.layers - 1, 0) @ layer.W_proj.T
+    return update, counter.get_total_flops() // 2
+
+
+@claim_check
+def smore_cost_operations(seed: int = 0) -> Claim:
+    """A token needs at most 2 d d_L + Δ' operations: the products of Eq. 3, counted on trees of the module."""
+    import torch
+
+    from ..adapters import Smore, SmoreConfig
+    from .smore import inputs
+    from .smore_cost import compute_overhead, smore_cost
+    from .smore_families import randomized
+    from .smore_relatives import planned_update, relative_gap
+    from .tree_enumeration import binary_choice
+
+    width, counted, expected, bounds, gaps = 24, [], [], [], []
+    x = inputs(seed, 1, width)
+    for s, f, r in (
+        ([4, 2], [2, 2], 3),
+        ([4, 4], [2, 2], 2),
+        ([4, 4, 4], [2, 2, 2], 2),
+        ([5, 3, 4], [2, 3, 2], [2, 1, 3]),
+    ):
+        config = SmoreConfig(num_experts=s, fanout=f, r=r, expert_bias=False)  # type: ignore[arg-type]
+        layer = randomized(Smore(width, width, config), seed)
+        # experts in turn: siblings differ, and a pool's nodes have as many different experts as there can be
+        tree = [(torch.arange(nodes) % pool).view(1, -1, children) for nodes, pool, children in zip(config.nodes, s, f)]
+        with torch.no_grad():
+            update, operations = walked(layer, x, tree)
+        choices = [binary_choice(ids, pool, x.dtype) for ids, pool in zip(tree, s)]
+        gaps.append(relative_gap(update, planned_update(layer, x, choices)))
+        counted.append(operations)
+        expected.append(smore_cost(width, width, config).macs("experts"))
+        bounds.append(2 * width * config.widths[-1] + compute_overhead(config))
+    return agreement(
+        "smore_cost_operations",
+        COST,
+        "the experts need at most 2 d d_L + Δ' operations per token, Δ' = Σ F_l d_{l+1} (d_l + r_l), which is reached "
+        "where F_l = s_l, and A and B of N' = min(F_l, s_l) experts only (products of Eq. 3 counted, the first structure "
+        f"with F_l = s_l; the formula; at most {', '.join(map(str, bounds))})",
+        counted,
+        expected,
+        largest(*gaps) < 1e-12 and counted[0] == bounds[0] and all(one <= most for one, most in zip(counted, bounds)),
     )

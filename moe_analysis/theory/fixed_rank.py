@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from .claim import Claim, claim_check
+from .claim import Claim, claim_check, largest
 
 SOURCE = "gR Fig. 1"
 SMALLEST = 1e-8  # σ_r / σ_1 below which the rank is not r in any useful sense
@@ -121,12 +121,12 @@ def gr_curvature_closed_form(seed: int = 0) -> Claim:
         point = RankPoint.from_factors(*random_factors(rng))
         xi, t = unit(point.tangent(rng.standard_normal((11, 9)))), 1e-3 * point.sigma[-1]
         closed = float(np.linalg.norm(point.bend(xi)))
-        worst = max(worst, abs(point.measured_curvature(xi, t) / closed - 1))
+        worst = largest(worst, abs(point.measured_curvature(xi, t) / closed - 1))
         top = sharpest_direction(point)
-        sharpest = max(
+        sharpest = largest(
             sharpest,
             abs(point.measured_curvature(top, t) * point.sigma[-1] - 1),
-            max(0.0, closed * point.sigma[-1] - 1),
+            closed * point.sigma[-1] - 1,
         )
     return Claim(
         "gr_curvature_closed_form",
@@ -136,7 +136,7 @@ def gr_curvature_closed_form(seed: int = 0) -> Claim:
         "[random directions, the sharpest])",
         [worst, sharpest],
         [0.0, 0.0],
-        max(worst, sharpest),
+        largest(worst, sharpest),
         worst < 1e-4 and sharpest < 1e-4,
     )
 
@@ -151,8 +151,8 @@ def gr_curvature_inverse_in_gate(seed: int = 0) -> Claim:
         xi, t = unit(points[-1].tangent(X)), 5e-3 * points[0].sigma[-1]
         measured = [point.measured_curvature(xi, t) for point in points]
         slopes.append(float(np.polyfit(np.log(gates), np.log(measured), 1)[0]))
-        tilt = max(tilt, float(np.linalg.norm(points[0].tangent(X) - points[-1].tangent(X)) / np.linalg.norm(X)))
-    residual = max(abs(slope + 1) for slope in slopes)
+        tilt = largest(tilt, float(np.linalg.norm(points[0].tangent(X) - points[-1].tangent(X)) / np.linalg.norm(X)))
+    residual = largest(*(abs(slope + 1) for slope in slopes))
     return Claim(
         "gr_curvature_inverse_in_gate",
         SOURCE,

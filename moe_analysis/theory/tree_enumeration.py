@@ -215,7 +215,12 @@ def count_apart(rows: Float[np.ndarray, "row width"], tolerance: float) -> int:
     Rows are split wherever a sorted coordinate jumps by more than that, again and again until nothing changes, so
     that rows of different groups differ by more than the tolerance in some coordinate. Rows that a chain of small
     steps connects stay together: the count never exceeds the number of different rows, and N means that all differ.
+
+    Raises:
+        ValueError: For rows that are not finite, which differ from nothing.
     """
+    if not np.isfinite(rows).all():
+        raise ValueError("rows hold NaN or infinite entries, which cannot be told apart; the layer has diverged")
     gap = tolerance * float(np.abs(rows).max(initial=0.0))
     group, before = np.zeros(len(rows), dtype=np.int64), 0
     while (groups := int(group.max(initial=-1)) + 1) not in (before, len(rows)):

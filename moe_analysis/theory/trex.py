@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from .claim import Claim, agreement, claim_check
+from .claim import Claim, agreement, claim_check, largest
 from .rank import degenerate_matrix, exact_rank, integer_matrix, numerical_rank
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def trex_lemma_4_1_kronecker(seed: int = 0) -> Claim:
         G = rng.standard_normal((1, num_down, num_up))
         paper_update = realised_updates(A, B, G)[0].T  # (in, out), the paper's ΔW
         product = np.kron(B, A.T) @ G[0].reshape(-1, order="F")  # (out*in,), vec stacks columns
-        worst = max(worst, float(np.abs(paper_update.reshape(-1, order="F") - product).max()))
+        worst = largest(worst, float(np.abs(paper_update.reshape(-1, order="F") - product).max()))
     return Claim(
         "trex_lemma_4_1_kronecker",
         SOURCE,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Shaped
 
-from .claim import Claim, claim_check
+from .claim import Claim, claim_check, largest
 from .mixture_fit import MixtureFit, fit_mixture, mixture_of, regrouped, shared_update
 from .trex import realised_updates
 from .tucker import best_gates, check_targets, hooi, hosvd, mode_tails, projection_error, span_of
@@ -175,9 +175,9 @@ def trex_theorem_4_2_single_target(seed: int = 0) -> Claim:
         gates = np.zeros((1, num_down, num_up))
         gates[0, range(kept), range(kept)] = spectrum[:kept]
         update = realised_updates(right[:, :num_down].T, left[:, :num_up], gates)[0]
-        module_gap = max(module_gap, abs(float(((target - update) ** 2).sum()) - tail))
+        module_gap = largest(module_gap, abs(float(((target - update) ** 2).sum()) - tail))
         found = [search_single_target(target, num_down, num_up, seed=seed + start) for start in range(3)]
-        below, above = max(below, tail - min(found)), max(above, min(found) - tail)
+        below, above = largest(below, tail - min(found)), largest(above, min(found) - tail)
     return Claim(
         "trex_theorem_4_2_single_target",
         SOURCE,
@@ -186,7 +186,7 @@ def trex_theorem_4_2_single_target(seed: int = 0) -> Claim:
         "(largest gap of [module, search above, search below])",
         [module_gap, above, below],
         [0.0, 0.0, 0.0],
-        max(module_gap, above, below),
+        largest(module_gap, above, below),
         module_gap < 1e-12 and above < 1e-9 and below < 1e-12,
     )
 
@@ -205,7 +205,7 @@ def trex_theorem_4_2_family_with_fixed_factors(seed: int = 0) -> Claim:
         solved = np.linalg.lstsq(design, targets.reshape(6, -1).T, rcond=None)[0]
         by_squares = float(((design @ solved - targets.reshape(6, -1).T) ** 2).sum())
         closed = float(((targets - updates) ** 2).sum())
-        worst = max(worst, abs(closed - by_squares), abs(projection_error(targets, A, B) - by_squares))
+        worst = largest(worst, abs(closed - by_squares), abs(projection_error(targets, A, B) - by_squares))
     return Claim(
         "trex_theorem_4_2_family_with_fixed_factors",
         SOURCE,
@@ -220,7 +220,7 @@ def trex_theorem_4_2_family_with_fixed_factors(seed: int = 0) -> Claim:
 
 @claim_check
 def trex_theorem_4_2_shared_factors(seed: int = 0) -> Claim:
-    """The best shared factors are a Tucker-2 problem: bounds, HOOI <= HOSVD, monotone."""
+    """The best shared factors are a Tucker-2 problem: bounds, HOOI below HOSVD, monotone."""
     violation, gains = 0.0, []
     for kind in FAMILIES:
         for num_down, num_up in [(2, 3), (4, 4), (5, 2)]:
@@ -229,7 +229,7 @@ def trex_theorem_4_2_shared_factors(seed: int = 0) -> Claim:
             tails, total = mode_tails(targets, num_down, num_up), float((targets**2).sum())
             rises = np.diff(last.history).max(initial=0.0)
             gaps = [rises, last.error - first.error, max(tails) - last.error, first.error - sum(tails)]
-            violation = max(violation, max(gaps) / total)
+            violation = largest(violation, largest(*gaps) / total)
             gains.append(1 - last.error / first.error)
     return Claim(
         "trex_theorem_4_2_shared_factors",
@@ -240,7 +240,7 @@ def trex_theorem_4_2_shared_factors(seed: int = 0) -> Claim:
         violation,
         0.0,
         violation,
-        violation < 1e-12,
+        violation < 1e-12 and max(gains) > 1e-3,  # an HOOI that does nothing keeps to all bounds
     )
 
 
@@ -258,7 +258,7 @@ def inclusion_gap(seed: int = 0, num_experts: int = 3, rank: int = 2, targets: i
     wanted, own = mixture_of(A, B, gates), gates.repeat(rank, axis=1)  # (T, out, in), (T, E*r)
     diagonal = realised_updates(down, up, own, "diagonal")
     mixed = realised_updates(down, up, own[:, :, None] * np.eye(vectors))
-    return float(max(np.abs(wanted - diagonal).max(), np.abs(diagonal - mixed).max()))
+    return largest(np.abs(wanted - diagonal).max(), np.abs(diagonal - mixed).max())
 
 
 @claim_check
@@ -270,7 +270,7 @@ def trex_theorem_4_2_nested_systems(seed: int = 0) -> Claim:
         # every fit from random starts of its own: a start from the smaller system's solution could only fall
         frame = approximation_errors(targets, parameters=4 * 36, num_experts=2, seed=seed, nested=False)
         errors = frame["relative_error"].to_numpy()
-        rise = max(rise, float(np.diff(errors).max()))
+        rise = largest(rise, float(np.diff(errors).max()))
         chains.append([round(float(error), 4) for error in errors])
     gap = inclusion_gap(seed)
     return Claim(
@@ -282,6 +282,6 @@ def trex_theorem_4_2_nested_systems(seed: int = 0) -> Claim:
         "not counted as parameters here)",
         chains,
         "each row falls",
-        max(rise, gap, 0.0),
+        largest(rise, gap, 0.0),
         rise < 0 and gap < 1e-12,
     )

@@ -83,6 +83,19 @@ def test_an_unknown_name_is_refused_before_anything_runs(registry):
     assert ran == []
 
 
+@pytest.mark.parametrize("only", [[], ()])
+def test_naming_no_claim_is_refused_as_it_would_hold(registry, only):
+    with pytest.raises(ValueError, match="names no claim; pass a name or a pattern, or None for all"):
+        verify(only)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "0", True, None])
+def test_a_seed_that_is_none_is_refused_and_no_verdict_on_a_theorem(registry, seed):
+    registry["one"] = lambda seed: pytest.fail("ran")
+    with pytest.raises(ValueError, match="must be a whole number from 0 to 4294967295"):
+        verify(seed=seed)
+
+
 def test_a_check_that_raises_is_a_failing_row_and_hides_no_other(registry):
     def broken(seed: int) -> Claim:
         """Division always works."""

@@ -128,8 +128,37 @@ def test_every_adapter_has_a_formula():
 
 def test_all_claims_hold():
     table = verify("smore_cost_*", seed=1)
-    assert len(table) == 4
+    assert len(table) == 5
     assert table["holds"].all(), table.loc[~table["holds"], ["name", "measured"]].to_string()
+
+
+@pytest.mark.parametrize("seed", [6, 16, 20, 57])  # a router of these seeds gives no token all experts of a pool
+def test_a_single_router_does_not_decide_how_many_experts_a_token_can_use(seed):
+    assert verify("smore_cost_active_experts", seed=seed)["holds"].all()
+
+
+@pytest.mark.parametrize("wrong", [lambda config: 0, lambda config: compute_overhead(config, distinct=True) + 1])
+def test_another_overhead_of_operations_is_found_wrong(monkeypatch, wrong):
+    assert cost_claims.smore_cost_operations().holds
+    monkeypatch.setattr("moe_analysis.theory.smore_cost.compute_overhead", wrong)
+    assert not cost_claims.smore_cost_operations().holds
+
+
+@pytest.mark.parametrize("used", [lambda config: config.num_experts, lambda config: config.nodes[:-1]])
+def test_operations_of_other_experts_than_those_that_are_used_are_found_wrong(monkeypatch, used):
+    monkeypatch.setattr("moe_analysis.theory.smore_cost.used_experts", used)
+    assert not cost_claims.smore_cost_operations().holds
+
+
+def test_a_walk_that_leaves_out_what_is_below_is_found_wrong(monkeypatch):
+    honest = Smore._layer
+    monkeypatch.setattr(
+        Smore,
+        "_layer",
+        lambda self, *given: honest(self, *given[:-1], given[-1] if given[-1] is None else 0 * given[-1]),
+    )
+    claim = cost_claims.smore_cost_operations()
+    assert not claim.holds and claim.measured == claim.expected  # as many products, of another update
 
 
 def test_the_formula_claim_fails_when_a_formula_is_off_by_one(monkeypatch):

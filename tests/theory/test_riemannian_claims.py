@@ -88,11 +88,18 @@ def test_gates_that_do_not_sum_to_one_break_the_control(monkeypatch):
     [
         ("gr_step_invariance", lambda A, B, dA, dB, damping=0.0: (dA, dB)),
         ("gr_descent_direction", lambda A, B, dA, dB, damping=0.0: (-dA, dB)),
+        ("gr_descent_direction", lambda A, B, dA, dB, damping=0.0: (dA, dB)),
+        ("gr_descent_direction", lambda A, B, dA, dB, damping=0.0: (B.mT @ B @ dA, dB @ A @ A.mT)),
     ],
 )
 def test_a_wrong_preconditioner_is_found_wrong(monkeypatch, check, wrong):
     monkeypatch.setattr(optim, "precondition", wrong)
     assert not getattr(riemannian, check)().holds
+
+
+@pytest.mark.parametrize("seed", [65, 107])  # of matrices C close to singular before C had known singular values
+def test_the_step_is_invariant_whatever_the_draw(seed):
+    assert riemannian.gr_step_invariance(seed).residual < 1e-6
 
 
 def test_a_start_that_takes_a_plain_step_is_found_wrong(monkeypatch):

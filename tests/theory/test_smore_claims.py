@@ -82,10 +82,18 @@ def test_an_aggregation_that_forgets_an_expert_is_found_wrong(two_layers, monkey
     assert not smore.smore_thm34_random_parameters().holds
 
 
-def test_a_bound_that_is_too_small_is_found_wrong(two_layers, monkeypatch):
-    monkeypatch.setattr(smore, "momor_bound", lambda s, f: 65 if len(s) == 2 else 6)
+@pytest.mark.parametrize("other", [65, 67])
+def test_a_bound_that_is_too_small_or_that_nothing_attains_is_found_wrong(two_layers, monkeypatch, other):
+    monkeypatch.setattr(smore, "momor_bound", lambda s, f: other if len(s) == 2 else 6)
     claim = smore.smore_thm33_momor_bound()
     assert not claim.holds and claim.residual == 1.0
+
+
+def test_a_mixture_that_ignores_its_gates_does_not_attain_the_bound(two_layers, monkeypatch):
+    honest = walk.HeldMomor
+    monkeypatch.setattr(walk, "HeldMomor", lambda layer, gates: honest(layer, torch.ones_like(gates)))
+    assert smore.smore_thm33_momor_bound().measured == [1, 1, 1]
+    assert not smore.smore_thm33_momor_bound().holds
 
 
 def test_relatives_with_other_up_factors_are_found_wrong(monkeypatch):

@@ -97,6 +97,8 @@ def test_rows_that_a_chain_of_small_steps_connects_count_once():
     chain = np.linspace(0, 1, 101)[:, None]
     assert walk.count_apart(chain, 0.011) == 1 and walk.count_apart(chain, 0.009) == 101
     assert walk.count_apart(np.zeros((0, 2)), 0.1) == 0 and walk.count_apart(np.zeros((5, 2)), 0.1) == 1
+    with pytest.raises(ValueError, match="rows hold NaN or infinite entries"):
+        walk.count_apart(np.array([[0.0], [np.nan]]), 0.1)
 
 
 def test_too_many_trees_are_refused_with_the_way_around():

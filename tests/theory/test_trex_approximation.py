@@ -64,6 +64,11 @@ def test_fits_that_do_not_reach_their_systems_least_error_are_found_wrong(monkey
     assert not approximation.trex_theorem_4_2_nested_systems().holds
 
 
+def test_a_search_for_shared_factors_that_does_nothing_is_found_wrong(monkeypatch):
+    monkeypatch.setattr(approximation, "hooi", hosvd)
+    assert not approximation.trex_theorem_4_2_shared_factors().holds
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 99))
 def test_no_routing_does_better_than_the_closed_form(num_down, num_up, seed):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from moe_analysis.adapters import RoutingContext
+from moe_analysis.adapters import RoutingContext, TRex
 from moe_analysis.theory import router_noise, trex_intuition, verify
 from moe_analysis.theory.trex_intuition import Parabola, gate_parabola
 
@@ -89,6 +89,23 @@ def test_a_layer_that_is_no_parabola_is_found_wrong(monkeypatch):
     monkeypatch.setattr(
         trex_intuition, "output_parabola", lambda *a: replace(honest(*a), curvature=1.01 * honest(*a).curvature)
     )
+    assert not trex_intuition.trex_theorem_4_3_on_the_layer().holds
+
+
+@pytest.mark.parametrize("wrong", ["prior", "router"])
+def test_a_mix_that_leaves_the_share_out_of_a_part_is_found_wrong(monkeypatch, wrong):
+    """Its update is affine in ω all the same."""
+    honest = TRex._weigh
+
+    def without_share(self, x, logits, context):
+        routing, omega = honest(self, x, logits, context), self.omega
+        part = self.prior(x, context) * self.config.intuition_coef * omega if wrong == "prior" else 0
+        if wrong == "router":
+            part = logits.softmax(-1) * self.config.router_coef * (1 - omega)
+        routing.gates = routing.gates + part.unflatten(-1, routing.gates.shape[-2:])
+        return routing
+
+    monkeypatch.setattr(TRex, "_weigh", without_share)
     assert not trex_intuition.trex_theorem_4_3_on_the_layer().holds
 
 
