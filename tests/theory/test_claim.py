@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from moe_analysis.theory import claim as claims
 from moe_analysis.theory.claim import Claim, claim_check, verify
@@ -122,3 +123,15 @@ def test_a_check_that_returns_another_claims_name_is_refused(registry):
     registry["one"] = lambda seed: make("two")
     with pytest.raises(ValueError, match="'one' returned a claim named 'two'"):
         verify()
+
+
+def test_a_check_draws_by_its_seed_and_leaves_the_callers_generator_as_it_was(registry):
+    @claim_check
+    def drawn(seed: int = 0) -> Claim:
+        return make("drawn", measured=torch.rand(1).item())
+
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first, again, other = (verify(seed=seed)["measured"].item() for seed in (0, 0, 1))
+    assert first == again != other
+    assert torch.equal(torch.get_rng_state(), state)

@@ -41,7 +41,7 @@ def table_claims(table: pd.DataFrame) -> list[Claim]:
     """
     found = []
     for name, cells in table.groupby("table", sort=False):
-        worst = float(cells["deviation"].abs().max())
+        worst = float(cells["deviation"].abs().max(skipna=False))
         found.append(
             Claim(
                 f"smore_{str(name).lower().replace(' ', '_')}",
@@ -78,7 +78,7 @@ def router_claims(named: pd.DataFrame, protocol: pd.DataFrame) -> list[Claim]:
 
 def at_most(name: str, statement: str, frame: pd.DataFrame, counts: str) -> Claim:
     """The largest share of a set of structures against the paper's 26 %."""
-    largest = float(whole(frame, counts)["share"].max())
+    largest = float(whole(frame, counts)["share"].max(skipna=False))
     return Claim(name, "S'MoRE Fig. 5", statement, largest, MOST, max(0.0, largest - MOST), largest <= MOST)
 
 
@@ -102,7 +102,7 @@ def falls(frame: pd.DataFrame, by: list[str]) -> tuple[int, int]:
     counted = whole(frame, "authors")
     counted = counted.assign(ladder=counted["total_rank"] / counted["r"])  # the ratio of the two ranks
     families = [rows.sort_values("r")["share"] for _, rows in counted.groupby(by)]
-    return sum(bool((family.diff().dropna() < 0).all()) for family in families), len(families)
+    return sum(bool((family.diff().iloc[1:] < 0).all()) for family in families), len(families)
 
 
 def statistics_claim(named: pd.DataFrame) -> Claim:

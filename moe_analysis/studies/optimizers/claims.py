@@ -99,7 +99,7 @@ def _(found: Exponent) -> list[Claim]:
     """Lower errors with several experts, equal errors with one; and a larger gain if gates are uneven."""
     single = found.by_k[found.by_k["top_k"] == 1]
     plain, rescaled = (single[single["power"] == power].set_index("seed")["loss"] for power in (1.0, 0.5))
-    gap = float((rescaled - plain).abs().max())
+    gap = float((rescaled - plain).abs().max(skipna=False))
     same = bool(found.counts.set_index("top_k").loc[1, "identical"])
     counts = [k for k in BENCH if k in set(found.by_k["top_k"])]
     several = [

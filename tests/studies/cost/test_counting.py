@@ -71,6 +71,8 @@ def test_a_table_that_misses_a_digit_fails(table):
     one, six = table_claims(wrong)
     assert (one.verdict, six.verdict) == ("fails", "holds") and one.residual == 0.2 > ROUNDING >= six.residual
     assert one.expected == [1.0, 1.8, 2.9, 2.0, 3.6, 5.9]
+    unknown = table.assign(deviation=table["deviation"].where(table.index != 3))
+    assert [claim.verdict for claim in table_claims(unknown)] == ["fails", "holds"]
 
 
 def test_all_is_the_three_projections_together(shares):
@@ -101,6 +103,8 @@ def test_verdicts_on_the_router_follow_the_bound(shares):
     assert (ranks.verdict, statistics.verdict) == ("holds", "holds") and min(statistics.measured) > 1
     doubled = shares[0].assign(share=shares[0]["share"] * 2)
     assert router_claims(doubled, shares[1])[0].verdict == "fails"
+    unknown = shares[0].assign(share=shares[0]["share"].where(shares[0]["r"] != shares[0]["r"].min()))
+    assert router_claims(unknown, shares[1])[1].verdict == "fails"
     kept = shares[1][shares[1]["total_rank"] >= 32]
     assert router_claims(shares[0], kept)[0].verdict == "holds"
 

@@ -38,6 +38,8 @@ def test_one_expert_beside_the_rule_is_enough_to_fail(found):
     far, near = (found.changes.assign(slope=found.changes["slope"] + by * odd) for by in (0.011, 0.009))
     assert verdicts(far, found.curvature)[3] == "fails" and verdicts(near, found.curvature)[3] == "holds"
     assert verdicts(found.changes, found.curvature.assign(slope=-1.02))[4] == "fails"
+    unknown = found.changes.assign(slope=found.changes["slope"].mask(odd))
+    assert verdicts(unknown, found.curvature)[3] == "fails"
 
 
 def test_two_gates_fit_any_power_and_are_refused_before_a_model_is_loaded():
