@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from moe_analysis.cards.in_words import FROM_STORED
 from moe_analysis.cards.whose import WHOSE, whose
 from moe_analysis.evidence.verdict import NOT_TESTABLE
 from moe_analysis.papers import BEYOND, GR, SMORE, TREX, Item
@@ -90,7 +91,8 @@ def made_with(record: dict[str, Any]) -> tuple[str, str, str]:
     told = re.findall(r"((?:\d+ to )?\d+) seeds?\b", origin)  # of tuning runs first, where there are any
     seeds = str(len(record["seeds"])) if record["seeds"] else (told or [NOTHING])[-1]
     steps = "; ".join(re.findall(r"(\d+)(?: training)? steps", origin)) or NOTHING
-    return seeds, steps, record["preset"].get("preset", NOTHING)
+    # what a stored table holds, no preset decides
+    return seeds, steps, "stored" if FROM_STORED in origin else record["preset"].get("preset", NOTHING)
 
 
 def rows_of(claim: dict[str, Any], made: tuple[str, str, str], depth: int = 0) -> list[str]:

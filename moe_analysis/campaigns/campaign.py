@@ -14,24 +14,13 @@ from typing import Any
 from ..training.config import TrainConfig
 from ..training.sweep.grid import build
 from ..training.values import check_seed
+from .row import OF_AN_EVALUATION
 
 TUNE, FINAL = "tune", "final"
 BASE_MODEL = "base model"  # how the backbone without an adapter is called in tables
 MEASURES = ("accuracy", "accuracy_norm", "loss")
 # axes of a grid beside the fields of a TrainConfig: lr as a multiple of the system's own, router_lr as one of lr
 LR_MULTIPLIER, ROUTER_MULTIPLIER = "lr_multiplier", "router_multiplier"
-
-# fields of a TrainConfig that move what an untrained model answers
-OF_AN_EVALUATION = (
-    "backbone",
-    "suite",
-    "datasets",
-    "eval_rows",
-    "transfer_suites",
-    "max_length",
-    "prompt_form",
-    "precision",
-)
 
 Cell = tuple[Any, ...]  # a value for each axis of the grid
 

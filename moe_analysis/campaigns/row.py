@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,17 @@ if TYPE_CHECKING:  # reading a table does not need torch
 BASE = "base"  # the stage of a model that was not trained
 MOST_POINTS = 200  # of a curve
 LEAST = 1e-6  # a loss that moves by less, as a share of itself, was rounded otherwise
+# fields of a TrainConfig that move what an untrained model answers
+OF_AN_EVALUATION = (
+    "backbone",
+    "suite",
+    "datasets",
+    "eval_rows",
+    "transfer_suites",
+    "max_length",
+    "prompt_form",
+    "precision",
+)
 
 
 def configuration_digest(config: TrainConfig) -> str:
@@ -211,3 +222,22 @@ def parts(kept: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 def bits(packed: list[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(packed), dtype=np.uint8)
+
+
+def mixture(rows: Iterable[dict[str, Any]]) -> str | None:
+    """How two of these runs differ that their configurations say were tested alike; None if there are no such two.
+
+    Machines with another draw of a data set, or other weights of a backbone, train runs that no comparison may mix.
+    """
+    first: dict[str, tuple[str, dict[str, Any]]] = {}
+    for row in rows:
+        config = json.loads(row["config"])
+        alike = json.dumps([config.get(name) for name in (*OF_AN_EVALUATION, "holdout_rows")])
+        found = {
+            "test rows": [row[name] for name in ("suites", "datasets", "rows", "rows_digests")],
+            "weights of the backbone": row["backbone_sha256"],
+        }
+        run, known = first.setdefault(alike, (row["run"], found))
+        if different := [name for name, value in found.items() if value and known[name] and value != known[name]]:
+            return f"has runs with different {different[0]}, {run} and {row['run']}, which no comparison may mix"
+    return None

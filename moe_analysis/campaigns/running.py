@@ -12,7 +12,7 @@ from typing import Any
 from ..training.config import TrainConfig
 from ..training.files import RunError
 from ..training.run import Run
-from ..training.sweep.running import sweep
+from ..training.sweep.running import refuse_call, refuse_to_train, sweep
 from ..training.sweep.work import FAILED, FINISHED, OnChange, Outcome, TimeLimit, failure, keep_failure
 from .campaign import FINAL, TUNE, Campaign
 from .row import BASE, Difference, base_row, configuration_digest, diverged_row, row_of
@@ -109,11 +109,10 @@ def run_campaign(
     """
     if not 1 <= part[0] <= part[1]:
         raise ValueError(f"part = {part} must be (k, n) with k from 1 to n")
-    # which refuses arguments that no stage could have
-    sweep([], out, executor, workers, None, per_job, time_limit, progress=False)
+    refuse_call(executor, workers, per_job, time_limit)
     limit, told = TimeLimit(time_limit), CampaignRun()
     ledger = Ledger(campaign, Path(table), Path(out), told)
-    score_base(ledger, watch, limit, part)
+    score_base(ledger, watch, limit, part, executor)
     for stage in (TUNE, FINAL):
         configs = configs_of(campaign, stage, ledger, told)
         mine = configs[part[0] - 1 :: part[1]]
@@ -128,11 +127,12 @@ def run_campaign(
     return told
 
 
-def score_base(ledger: Ledger, watch: Watch, limit: TimeLimit, part: Part) -> None:
+def score_base(ledger: Ledger, watch: Watch, limit: TimeLimit, part: Part, executor: Any) -> None:
     """Test the backbone as it is on the rows of the final runs, unless the table has that; the first machine does."""
     config, told = ledger.campaign.base_config(), ledger.told
     if part[0] != 1 or not ledger.missing([config]):
         return
+    refuse_to_train([config], executor)  # the runs that follow
     if limit.ended:
         told.left.append(config.run_name)
         return

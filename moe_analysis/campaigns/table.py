@@ -16,11 +16,12 @@ from filelock import FileLock, Timeout
 
 from ..atomic import replacing
 from ..tasks.rows import shorten
-from .row import Difference, difference
+from .row import Difference, difference, mixture
 
 SCHEMA, ABOUT = 2, b"moe_analysis.results"  # of what is written here, and where a file says it
 LOCK_SECONDS = 60.0
 RESTORE = "restore it from version control or another machine, or move it away"
+APART = "use the same data sets and backbone on every machine, or keep these runs in a table of their own"
 TEXT, TEXTS, NUMBERS, BYTES = pa.string(), pa.list_(pa.string()), pa.list_(pa.int32()), pa.list_(pa.binary())
 SHARES = pa.list_(pa.float64())
 COLUMNS = pa.schema(
@@ -79,7 +80,7 @@ def read_rows(path: str | Path) -> list[Row]:
     A table of schema 1 has no roles, chance and majority: they are "" and NaN.
 
     Raises:
-        ResultsError: Naming a file that is damaged, or of another schema.
+        ResultsError: Naming a file that is damaged, of another schema, or with runs of different test rows or weights.
     """
     path = Path(path)
     if not os.path.lexists(path):
@@ -131,7 +132,7 @@ def fault_of(rows: Sequence[Row]) -> str | None:
         if key_of(row) in seen:
             return f"has configuration {row['configuration']} with seed {row['seed']} twice"
         seen.add(key_of(row))
-    return None
+    return mixture(rows)
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -168,13 +169,15 @@ def add_rows(path: str | Path, rows: Iterable[Row]) -> list[Difference]:
     A run that the table has keeps the row it has.
 
     Raises:
-        ResultsError: For a table that cannot be read.
+        ResultsError: For a table that cannot be read, and for rows of other test rows or weights than its own.
         OSError: For a disk that takes nothing; the table is then as it was.
     """
     path = Path(path)
     with locked_table(path):
         known = read_rows(path)
         every, differences = merged(known, rows)
+        if fault := mixture(every):
+            raise ResultsError(f"{path} {fault.replace('has', 'would have', 1)}; {APART}")
         if len(every) > len(known):
             write_rows(path, every)
     return differences
@@ -186,7 +189,7 @@ def merge_tables(sources: Iterable[str | Path], into: str | Path) -> tuple[int, 
     Every table is read before anything is written.
 
     Raises:
-        ResultsError: For a source that is missing, cannot be read, or is of another study.
+        ResultsError: For a source that is missing, cannot be read, is of another study, or was tested on other rows.
     """
     rows, known = [], read_rows(into)
     studies = {row["study"] for row in known}

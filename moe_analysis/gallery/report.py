@@ -128,5 +128,5 @@ def measured_of(entry: Entry) -> str:
     assert record is not None
     origin = record.caption["origin"] or f"{len(record.runs)} runs" * bool(record.runs)
     seeds = f"seeds {', '.join(map(str, record.seeds))}" if record.seeds and "seed" not in origin else ""
-    preset = f"preset {record.preset['preset']}" if "preset" in record.preset else ""
+    preset = f"preset {record.preset['preset']}" if "preset" in record.preset and not record.stored else ""
     return "; ".join(part for part in (origin, seeds, preset) if part)

@@ -25,7 +25,7 @@ from .evaluation import by_dataset, evaluate_rows, outcomes_frame
 from .files import RunError, read_table, write_table
 from .prepare import chosen_rows, embed_like_training, fitting_rows, load_frozen, weights_digest
 from .run import Run
-from .sweep.executors import set_imports_aside, shared_pool
+from .sweep.executors import check_workers, set_imports_aside, shared_pool
 from .sweep.guard import UnguardedScript, refuse_unguarded
 
 MEASURED = ("dataset", "group", "kind", "rows", "loss", "accuracy", "acc", "acc_norm")  # of `by_dataset`
@@ -97,12 +97,14 @@ def evaluate_all(
     """`evaluate_on` of every run, in their order; what is missing is computed in processes of one thread.
 
     workers: processes (default: the machine's cores). Runs that fail stop no other; they are named together at the
-    end (RunError). Raises UnguardedScript in a script whose code does not stand under `if __name__ == "__main__":`.
+    end (RunError). Raises UnguardedScript in a script whose code does not stand under `if __name__ == "__main__":`, and
+    ValueError for fewer than one worker.
 
     >>> tables = evaluate_all(runs[:2], "embedded_ood", rows_per_dataset=1)
     >>> len(tables), tables[0]["dataset"].nunique()
     (2, 10)
     """
+    check_workers(workers)
     for run in runs:
         _check_finished(run)
     missing, computed = [], dict[Path, pd.DataFrame]()

@@ -32,7 +32,7 @@ def made_up(
         "seed": seed,
         "run": f"{system}-embedded-s{seed}",
         "configuration": configuration or f"digest of {system}",
-        "config": json.dumps({"suite": "embedded", "seed": seed, "lr": 5e-3, "name": system}),
+        "config": json.dumps({"suite": "embedded", "datasets": list(counts), "seed": seed, "lr": 5e-3, "name": system}),
         "suites": ["embedded"] * len(counts),
         "datasets": list(counts),
         "kinds": ["choices"] * len(counts),

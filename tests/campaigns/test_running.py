@@ -93,6 +93,17 @@ def test_what_no_stage_could_be_trained_with_is_refused_before_the_base_model_is
     assert list(tmp_path.iterdir()) == []
 
 
+def test_variables_that_no_run_could_be_trained_with_are_refused_before_the_base_model_is_scored(
+    campaign: Campaign, whole: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(ValueError, match="ACCELERATE_MIXED_PRECISION = 'bf16' but precision = 'float32'"):
+        run(campaign, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    shutil.copy(whole / "trial.parquet", tmp_path)
+    assert run(campaign, tmp_path) == CampaignRun()  # nothing is left to train
+
+
 def test_runs_come_in_an_order_of_which_every_part_is_balanced(whole: Path) -> None:
     runs = result_runs(whole / "trial.parquet")
     assert runs["stage"].tolist() == ["base"] + ["tune"] * 4 + ["final"] * 4

@@ -301,6 +301,32 @@ def test_tables_of_two_studies_and_tables_that_are_not_there_are_not_merged(tmp_
     assert len(read_rows(path)) == 1
 
 
+@pytest.mark.parametrize("stage", ["tune", "final"])
+@pytest.mark.parametrize(
+    "other, told",
+    [
+        ({"rows_digests": ["other", "rows"]}, "different test rows"),
+        ({"backbone_sha256": "f" * 64}, "different weights of the backbone"),
+    ],
+)
+def test_runs_of_other_rows_or_weights_are_never_mixed(path: Path, other: dict, told: str, stage: str) -> None:
+    known, foreign = made_up(stage=stage), {**made_up(1, "T-REX", stage=stage), **other}
+    add_rows(path, [known])
+    with pytest.raises(ResultsError, match=f"{path} would have runs with {told}, LoRA-embedded-s0 and T-REX-.*machine"):
+        add_rows(path, [foreign])
+    assert read_rows(path) == [known]
+    write_rows(path, [known, foreign])  # as versions before did
+    with pytest.raises(ResultsError, match=f"{path} has runs with {told}"):
+        read_rows(path)
+
+
+def test_runs_whose_configurations_ask_for_other_rows_are_together(path: Path) -> None:
+    fewer = made_up(1, counts={"add_small": 5}, stage="tune")
+    unknown = {**made_up(2), "backbone_sha256": ""}
+    add_rows(path, [made_up(), fewer, unknown])
+    assert len(read_rows(path)) == 3
+
+
 def test_nothing_of_a_merge_is_written_when_one_table_is_damaged(tmp_path: Path, path: Path) -> None:
     good, bad = tmp_path / "good.parquet", tmp_path / "bad.parquet"
     add_rows(good, [made_up()])

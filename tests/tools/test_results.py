@@ -27,6 +27,13 @@ def test_a_row_has_source_interval_seeds_steps_and_preset() -> None:
     assert found["kind"] == "t, over 3 seeds" and found["interval"].startswith("95 % [+0.00")
 
 
+def test_a_figure_from_a_stored_table_has_no_preset() -> None:
+    stored = RECORD | {
+        "caption": {"origin": "6 final runs of 3 seeds, 500 steps; drawn from the stored results rescaling"}
+    }
+    assert made_with(stored) == ("3", "500", "stored")
+
+
 def test_a_claim_with_parts_refers_to_them_and_says_nothing_of_its_own() -> None:
     whole = Claim("toy", "arithmetic", "all hold", parts=[THEOREM]).with_parts([THEOREM])
     head, part = (cells(row) for row in rows_of(described(whole), made_with(RECORD)))

@@ -27,6 +27,8 @@ from moe_analysis.tasks.batches import Example
 from moe_analysis.training import distributed, trainer
 from moe_analysis.training.prepare import collate_share
 from moe_analysis.training.recorders.recorder import every_nth
+from moe_analysis.training.sweep import running
+from moe_analysis.training.sweep.running import sweep
 from tests.peft_bridge.systems import OPTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -289,10 +291,18 @@ def test_numbers_that_only_the_environment_asks_for_are_refused(
     assert out.exists() != refused
 
 
+def test_a_sweep_refuses_them_once_before_any_work(no_launcher, config, out, monkeypatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setattr(running, "read_once", lambda configs: pytest.fail("data was read"))
+    with pytest.raises(ValueError, match="ACCELERATE_MIXED_PRECISION = 'bf16' but precision = 'float32'"):
+        sweep([config(precision="bf16"), config(), config(seed=1)], out)
+    assert not out.exists()
+
+
 def test_a_finished_run_is_returned_in_any_environment(no_launcher, training_config, out, monkeypatch) -> None:
     run = ma.train(training_config, out)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    assert ma.train(training_config, out).id == run.id
+    assert ma.train(training_config, out).id == sweep([training_config], out).runs[0].id == run.id
 
 
 def test_several_gpus_in_one_process_do_not_multiply_the_batch() -> None:

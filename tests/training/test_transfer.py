@@ -130,6 +130,12 @@ def test_processes_compute_only_what_is_missing_and_return_it_in_order(config, r
     assert set(new["dataset"]) == {"choose", "far"} and not np.allclose(new["loss"], first["loss"])
 
 
+def test_no_workers_are_not_all_of_them(run: ma.Run, other: str) -> None:
+    evaluate_on(run, other)
+    with pytest.raises(ValueError, match="workers = 0 must be at least 1"):  # also where nothing is left to compute
+        evaluate_all([run], other, workers=0)
+
+
 def test_a_run_that_fails_is_named_and_stops_no_other(config, run: ma.Run, out: Path, other: str) -> None:
     broken = ma.train(config(steps=3, seed=1), out)
     for file in (broken.path / "adapter").iterdir():

@@ -13,12 +13,11 @@ from ..systems.endpoints import BASE, ENDPOINTS, MEANING
 from ..systems.table_2 import paper_gain
 from .claims import METHOD, Declared, slug
 from .claims import claims as at_sizes
-from .pretrained import PretrainedBudgets
+from .pretrained import DATASET, PretrainedBudgets
 
 OPPONENTS = {"LoRA": "LoRA", "MixLoRA": "MixLoRA (8)"}  # here, and in Table 2
-DATASET = ["commonsense_qa"]
 HERE = Declared(
-    {"switch": {name: paper_gain(f"{METHOD} (4-4)", label, DATASET) for name, label in OPPONENTS.items()}},
+    {"switch": {name: paper_gain(f"{METHOD} (4-4)", label, [DATASET]) for name, label in OPPONENTS.items()}},
     sizes=("trainable",),  # MixLoRA's active parameters are fewer than those of any LoRA here
     where=", on a pretrained model",
     model="_pretrained",
@@ -42,7 +41,7 @@ def trained(found: PretrainedBudgets, part: str) -> Claim:
             f"{ENDPOINTS[part]}: {method} {words}, mean over its sizes",
             compares=f"{method} - {BASE}",
             endpoint=endpoint,
-            paper_effect=paper_gain(label, BASE, DATASET),
+            paper_effect=paper_gain(label, BASE, [DATASET]),
             family=name,
         )
         for method, label in LEARNED.items()

@@ -45,26 +45,38 @@ def at_equal_budgets(found: AtBudgets, part: str, method: str, other: str, measu
 
 
 def at_best_size(found: AtBudgets, part: str, method: str, other: str) -> Effect | str:
-    """method minus other, each seed with the size that is best for the other seeds of its method; as `at_equal_budgets`."""
+    """method minus other, each seed with the size that is best for the other seeds of its method; as `at_equal_budgets`.
+
+    Only seeds that have all sizes of their method count: a size that is not trained yet would be one that it cannot choose.
+    """
     if reason := precondition(found, part, method, other):
         return reason
     sizes = found.scores.groupby("method")["budget"].nunique()
     if single := [name for name in (method, other) if sizes[name] < 2]:
         return f"only one size of {' and '.join(single)} was trained, so there is no choice"
+    if few := [name for name in (method, other) if len(whole_seeds(found.results, part, name)) < 2]:
+        return f"fewer than two seeds of {' and '.join(few)} have all of their sizes, so no seed can choose for another"
     tables = [best_scores(found, part, name) for name in (method, other)]
     seeds = tables[0].columns.intersection(tables[1].columns)
     if seeds.empty:
-        return "fewer than two seeds, so no seed can choose for another"
+        return f"{method} and {other} share no seed that has all of their sizes"
     return effect_of(tables[0][seeds] - tables[1][seeds], found.tasks, part)
 
 
 def best_scores(found: AtBudgets, part: str, method: str) -> pd.DataFrame:
     """(tasks, seeds) of one method, each seed at the budget that the others choose."""
     own = found.results[(found.results["method"] == method) & (found.results["part"] == part)]
-    best = best_within_budget(own)
+    best = best_within_budget(own[own["seed"].isin(whole_seeds(found.results, part, method))])
     best = best[(best["measure"] == "accuracy") & (best["budget"] == best["budget"].max())].dropna(subset=["chosen"])
     rows = kept_scores(found.scores, found.tasks, part)
     rows = rows[rows["method"] == method].merge(
         best[["seed", "chosen"]].rename(columns={"chosen": "budget"}), on=["seed", "budget"]
     )
     return rows.pivot(index="dataset", columns="seed", values="accuracy")
+
+
+def whole_seeds(results: pd.DataFrame, part: str, method: str) -> list[int]:
+    """The seeds at which a method was tested at all of its sizes."""
+    own = results[(results["method"] == method) & (results["part"] == part)]
+    sizes = own.groupby("seed")["budget"].nunique()
+    return sizes.index[sizes == own["budget"].nunique()].tolist()

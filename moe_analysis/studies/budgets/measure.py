@@ -16,7 +16,7 @@ from ...training.transfer import evaluate_all, levels_on
 from ..asked import Runs, asked
 from ..records import method_of
 from ..result import Result
-from ..systems.endpoints import inside_parts, task_table
+from ..systems.endpoints import inside_parts, left_out_told, task_table
 from ..systems.measure import COMPANIONS
 from ..systems.scores import against_level, levels, scores
 from ..systems.stored import Stored, stored_scores
@@ -79,13 +79,13 @@ class BudgetCurves(AtBudgets):
         "Left: means over tasks with 95 % intervals over seeds; higher and further left is better, and gray steps are the "
         "Pareto front. Right: S'MoRE minus each other system at equal budget, paired by seed; above the dashed line, "
         "S'MoRE is better. Upper row: tasks that the backbone already knew (retention); lower row: rules that only an "
-        "adapter can learn (acquisition)."
+        "adapter can learn (acquisition)." + left_out_told()
     )
     how_to_explore = (
         "“means”: means over tasks with 95 % intervals over seeds; further left is smaller. “S'MoRE minus each other "
         "system”: at equal budget, paired by seed. S'MoRE is better if an accuracy is above the dashed line, or a loss "
         "below it. Originals are tasks that the backbone already knew (retention), variants are rules that only an "
-        "adapter can learn (acquisition)."
+        "adapter can learn (acquisition)." + left_out_told()
     )
     saved = ("costs", "results", "points", "gaps", "tasks")
 
@@ -112,12 +112,12 @@ class MoreLayers(AtBudgets):
     how_to_read = (
         "Left: means over tasks with 95 % intervals over seeds, by the number of layers. Right: differences to one "
         "layer, paired by seed; above the dashed line, more layers are better. If there are several budgets, a separate "
-        "mark is their mean."
+        "mark is their mean." + left_out_told()
     )
     how_to_explore = (
         "Differences to the fewest layers, paired by seed, with 95 % intervals over seeds. More layers are better if an "
         "accuracy is above the dashed line, or a loss below it. If there are several budgets, a separate line is their "
-        "mean."
+        "mean." + left_out_told()
     )
     drawing = "draw_layers"
     judging = "claims_layers"

@@ -8,10 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from ...tasks.rows import shorten
 from ..asked import asked
-from ..systems.stored import pretrained_scores
+from ..systems.scores import INSIDE
+from ..systems.stored import Stored, pretrained_scores
 from ..systems.tuned import BudgetRates, Tuned
 from .measure import AT, FOUR, LAYERS, BudgetCurves, MoreLayers, counting, of_four, of_layers, of_table
+
+DATASET = "commonsense_qa"  # on which S'MoRE's Table 2 gives the effects
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +64,11 @@ def measure_pretrained(
     The table may be incomplete: a claim says which runs are missing.
 
     Raises:
-        ResultsError, ValueError: as `measure_table`, and for a table of runs on the compact backbone.
+        ResultsError, ValueError: as `measure_table`, for a table of runs on the compact backbone, and for one of other
+            data sets than CommonsenseQA or without the systems of the figure.
     """
     found = pretrained_scores(table, measure, choose_by, "ma.studies.budgets.measure_table")
+    check_table(found)
     tuning = found.tuning.sort_values("method", key=lambda labels: labels.map(budget_of), kind="stable")
     tuning = tuning.assign(method=tuning["method"].map(size_named))
     fields = counting(found, of_four(of_table(found)), FOUR)
@@ -81,6 +87,22 @@ def measure_pretrained_layers(
     """
     found = pretrained_scores(table, measure, choose_by, "ma.studies.budgets.measure_table")
     return PretrainedLayers(**counting(found, of_layers(of_table(found), LAYERS), LAYERS))
+
+
+def check_table(found: Stored) -> None:
+    """Raise ValueError for a table that Fig. 4 on a pretrained model is not about."""
+    trained = found.scores.loc[found.scores["part"] == INSIDE, "dataset"].unique()
+    if list(trained) != [DATASET]:
+        raise ValueError(
+            f"{found.name} holds runs on {shorten(', '.join(trained), 80)}, and the effects that this figure is judged by "
+            f"are the paper's on {DATASET}; pass the table to ma.studies.budgets.measure_table, or one of {DATASET} alone"
+        )
+    systems = found.scores["method"].unique()
+    if not {label.partition(AT)[0] for label in systems} & set(FOUR):
+        raise ValueError(
+            f"{found.name} holds runs of {', '.join(systems)}, and this figure is about {', '.join(FOUR)}; pass a table "
+            "of these"
+        )
 
 
 def size_named(label: Any) -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ...adapters import MoeLoraConfig
 from ...training.files import RunError, write_table
-from ...training.sweep.executors import shared_pool
+from ...training.sweep.executors import check_workers, shared_pool
 from ..one_thread import one_thread
 from .regression import RegressionTask, train_regression
 
@@ -101,12 +101,13 @@ def train_grid(
     workers: processes of one thread each (default: the machine's cores). With one worker, or one configuration left to
     train, this process trains, because a new process takes seconds to start. executor: any
     `concurrent.futures.Executor` instead of workers. Configurations that fail do not stop the others; all are named at
-    the end (RunError).
+    the end (RunError). Raises ValueError for fewer than one worker.
 
     >>> history = train_grid(grid(bench, power=(1.0, 0.5)), folder / "bench", workers=1)
     >>> history.groupby("method", sort=False)["step"].max().to_dict()
     {'RSGD': 20, 'gRSGD': 20}
     """
+    check_workers(workers)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     waiting = {one.digest: one for one in configs if not (folder / f"{one.digest}.parquet").exists()}

@@ -14,7 +14,7 @@ from ...training.transfer import evaluate_all, levels_on
 from ..asked import Runs, asked
 from ..records import method_of
 from ..result import Result
-from .endpoints import task_table
+from .endpoints import left_out_told, task_table
 from .learning import learning
 from .scores import against_level, comparisons, levels, part_summary, scores, task_differences
 
@@ -94,13 +94,14 @@ class Systems(Compared):
         "interval over seeds, small marks are seeds; the black line is the backbone before training, gray is worse than "
         "guessing. Originals show retention, variants acquisition, tasks out of distribution transfer. Below, each task "
         "that was not trained on, and their accuracies around a radar: further out is better, and gray is guessing."
+        + left_out_told()
     )
     how_to_explore = (
         "Above, one row per system: a dot is the mean over tasks and seeds, its line the 95 % interval over seeds, "
         "small marks are seeds, and the upright line is the backbone before training; the menu chooses accuracy above "
         "guessing or loss, and the part: originals show retention, variants acquisition, tasks out of distribution "
         "transfer. Below, tasks one by one and their accuracies around a radar, for the systems that the legend "
-        "chooses: further out is better, and gray is guessing."
+        "chooses: further out is better, and gray is guessing." + left_out_told()
     )
 
     gains: pd.DataFrame
@@ -132,12 +133,12 @@ class SystemTasks(Compared):
     how_to_read = (
         "Each cell is accuracy less that of LoRA in points; purple is better, orange worse. Bold: the 95 % interval "
         "over seeds does not contain zero. It is not corrected, so about one cell in twenty is bold by chance. The "
-        "first column is LoRA."
+        "first column is LoRA." + left_out_told()
     )
     how_to_explore = (
         "Each cell is a system's difference to LoRA, in accuracy or loss by the menu; purple is better, orange worse. "
         "Point at a cell for its 95 % interval over seeds. It is not corrected, so about one interval in twenty "
-        "leaves out zero by chance."
+        "leaves out zero by chance." + left_out_told()
     )
     drawing = "draw_tasks"
     judging = "claims_tasks"

@@ -12,6 +12,7 @@ import pandas as pd
 from ...evidence import counted
 from ..asked import asked
 from .claims import LORA_BASED
+from .endpoints import left_out_told
 from .scores import OUTSIDE
 from .stored import Stored, pretrained_scores
 from .tuned import SystemRates, TunedSystems, systems_of
@@ -40,12 +41,14 @@ class PretrainedSystems(TunedSystems):
         "interval over seeds, small marks are seeds; the black line is the model before training, gray is worse than "
         "guessing. In distribution are the data sets of training, out of distribution the tasks of BBH. Below, each task "
         "of BBH, and their accuracies around a radar: further out is better, and gray is guessing."
+        + left_out_told(LORA_BASED)
     )
     how_to_explore = (
         "Above, one row per system: a dot is the mean over tasks and seeds, its line the 95 % interval over seeds, "
         "small marks are seeds, and the upright line is the model before training; the menu chooses accuracy above "
         "guessing or loss, and the part: the data sets of training, or BBH. Below, the tasks of BBH one by one and their "
         "accuracies around a radar, for the systems that the legend chooses: further out is better, and gray is guessing."
+        + left_out_told(LORA_BASED)
     )
     judging = "claims_pretrained"
     grid = MultitaskRates

@@ -97,7 +97,7 @@ def measure_table_2(
     """S'MoRE's Table 2 from a campaign's table of results; arguments as for `measure_table`.
 
     Raises:
-        ResultsError, ValueError: as `stored_scores`, and for a table of other data sets than those of Table 2.
+        ResultsError, ValueError: as `stored_scores`, and for a table of other data sets or systems than those of Table 2.
     """
     found = stored_scores(table, measure, choose_by)
     trained = found.scores.loc[found.scores["part"] == INSIDE, "dataset"]
@@ -105,6 +105,11 @@ def measure_table_2(
         raise ValueError(
             f"{found.name} holds runs on {', '.join(dict.fromkeys(found.scores['dataset']))}, and S'MoRE's Table 2 is "
             f"about {', '.join(DATASETS)}; pass it to measure_table, or a table of the suite smore_table2"
+        )
+    if not (systems := set(found.scores["method"])) & set(PAPER):
+        raise ValueError(
+            f"{found.name} holds runs of {', '.join(sorted(systems))}, and S'MoRE's Table 2 is about "
+            f"{', '.join(name for name in PAPER if name != BASE)}; pass it to measure_table, or a table of these"
         )
     return Table2(**compared(found))
 

@@ -67,8 +67,7 @@ def open_executor(
         raise ValueError(
             f"scheduler = {scheduler!r} works only with Dask, but executor = {kind!r}; pass --executor dask"
         )
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers = {workers} must be at least 1")
+    check_workers(workers)
     if kind == "process":
         yield None, workers
     elif kind == "dask":
@@ -78,6 +77,12 @@ def open_executor(
         executor = queue(out, slurm or {})
         # on this machine submitit starts at once whatever is submitted
         yield executor, workers or ((os.cpu_count() or 1) if executor.cluster == "local" else None)
+
+
+def check_workers(workers: int | None) -> None:
+    """Raise ValueError for a number of workers that can do nothing; None stands for a default."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers = {workers} must be at least 1; leave it out for one per core")
 
 
 @contextmanager

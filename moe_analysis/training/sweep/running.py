@@ -22,6 +22,7 @@ from rich.markup import escape
 from ...backbones import load_tokenizer
 from ..adapter_source import refuse_another_source
 from ..config import TrainConfig
+from ..distributed import check_environment
 from ..files import COLUMNS, FAILED, FINISHED, STOPPED, RunError, state_of
 from ..origin import warn_of_other_rows
 from ..panel import Panel, shown
@@ -29,7 +30,7 @@ from ..prepare import embedder_of, fitting_rows, run_rows
 from ..progress import WAITING, RunProgress, clock, progress_of
 from ..run import Run
 from ..status import check_reports
-from .executors import shared_pool
+from .executors import check_workers, shared_pool
 from .guard import end_when_read_again, refuse_unguarded
 from .work import OnChange, Outcome, TimeLimit, Work, failed_at, failure, forget_failure
 
@@ -81,21 +82,15 @@ def sweep(
             elsewhere too, False nothing.
 
     Raises:
-        ValueError: Before the first run starts, for a configuration that cannot be run or data that cannot be read.
+        ValueError: Before the first run starts, for a configuration that cannot be run, data that cannot be read, and
+            variables of accelerate that ask for other numbers than a configuration.
         UnguardedScript: In a script whose code does not stand under `if __name__ == "__main__":`.
     """
-    refuse_torchrun()
-    if executor is None:
-        end_when_read_again()
+    refuse_call(executor, workers, per_job, time_limit)
     limit_of_time = TimeLimit(time_limit)
     configs, out = list(configs), Path(out)
     for config in configs:
         config.check()
-    for name, value in (("workers", workers), ("per_job", per_job)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} = {value} must be at least 1")
-    if time_limit is not None and not time_limit > 0:
-        raise ValueError(f"time_limit = {time_limit} must be a positive number of seconds")
     unfinished: dict[str, TrainConfig] = {}
     failures: dict[str, Outcome] = {}
     whole: dict[str, Run] = {}
@@ -118,8 +113,7 @@ def sweep(
     for name, outcome in failures.items():
         (on_change or (lambda *_: None))(name, outcome)
     if unfinished:
-        if executor is None:
-            refuse_unguarded()
+        refuse_to_train(unfinished.values(), executor)
         read_once(unfinished.values())
         limit = workers or (os.cpu_count() or 1 if executor is None else len(unfinished))
         # a worker may run in another folder
@@ -137,6 +131,27 @@ def sweep(
     open_runs = {**failures, **dict.fromkeys(left, Outcome(WAITING))}
     runs = [whole[config.run_name] for config in configs if config.run_name in whole]
     return Sweep(runs, failures, left, table_of(configs, out, open_runs))
+
+
+def refuse_call(executor: Any, workers: int | None, per_job: int, time_limit: float | None) -> None:
+    """Raise ValueError for arguments with which `sweep` could train nothing, whatever its configurations."""
+    refuse_torchrun()
+    if executor is None:
+        end_when_read_again()
+    check_workers(workers)
+    if per_job < 1:
+        raise ValueError(f"per_job = {per_job} must be at least 1")
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f"time_limit = {time_limit} must be a positive number of seconds")
+
+
+def refuse_to_train(configs: Iterable[TrainConfig], executor: Any) -> None:
+    """Raise what would end every one of these runs, before any work: UnguardedScript, or ValueError for variables of
+    accelerate that ask for other numbers."""
+    if executor is None:
+        refuse_unguarded()
+    for precision in {config.precision for config in configs}:
+        check_environment(precision)
 
 
 def whole_run(folder: Path, config: TrainConfig) -> Run | None:

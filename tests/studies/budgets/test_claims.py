@@ -130,6 +130,17 @@ def test_the_best_size_is_chosen_by_the_other_seeds():
     assert "fewer than two seeds" in gaps.at_best_size(found_of(FOUR, seeds=1), "originals", "S'MoRE", "LoRA")
 
 
+def test_a_size_that_is_not_trained_yet_is_no_size_that_a_method_cannot_choose():
+    found = found_of(FOUR, noise=0.0)
+    missing = {"method": "S'MoRE", "seed": 4, "budget": BUDGETS[1]}  # the larger size, which is the better one
+    for name in ("scores", "results"):
+        frame = getattr(found, name)
+        setattr(found, name, frame[~(frame[list(missing)] == pd.Series(missing)).all(axis=1)])
+    effect = gaps.at_best_size(found, "originals", "S'MoRE", "LoRA")
+    assert effect.values.shape == (4, 4)  # without the seed that lacks a size
+    np.testing.assert_allclose(effect.values, 0.2, atol=1e-12)  # all others at the larger size, as LoRA's
+
+
 def test_more_layers_are_a_family_per_endpoint():
     heights = dict(zip(LAYERS, (0.40, 0.50, 0.40)))
     found = found_of(heights, noise=0.001)

@@ -12,6 +12,7 @@ from moe_analysis.places import shipped
 from moe_analysis.studies.budgets import measure_pretrained, measure_pretrained_layers
 from moe_analysis.studies.budgets.differences import EQUAL
 from moe_analysis.studies.budgets.measure import AT, LAYERS
+from moe_analysis.studies.budgets.pretrained import DATASET
 from moe_analysis.studies.budgets.results import sizes_of
 from moe_analysis.training.adapter_source import read_adapter
 from tests.studies.systems.test_measure import configured, stored_row
@@ -23,7 +24,7 @@ BUDGETS = (20_000, 40_000)
 def row(system: str, seed: int, right: float, stage: str = "final", cell: str = "a") -> dict:
     """Of one data set."""
     made = stored_row(system, seed, right, stage, cell)
-    made |= {name: made[name][:1] for name in PER_DATASET} | {"roles": ["task"]}
+    made |= {name: made[name][:1] for name in PER_DATASET} | {"roles": ["task"], "datasets": [DATASET]}
     return configured(made, backbone="smollm2-135m")
 
 
@@ -55,6 +56,18 @@ def test_a_table_on_the_compact_backbone_is_no_pretrained_model(measure):
     told = "compact holds runs on the backbone 'compact'.*use ma.studies.budgets.measure_table"
     with pytest.raises(ValueError, match=told):
         measure("compact")
+
+
+@pytest.mark.parametrize(
+    "stored, told",
+    [
+        ("smollm2_multitask", "the paper's on commonsense_qa; pass the table to ma.studies.budgets.measure_table"),
+        ("smollm2_optimizers", "this figure is about LoRA, HydraLoRA, MixLoRA, S'MoRE; pass a table of these"),
+    ],
+)
+def test_a_table_of_other_data_sets_or_systems_is_refused(stored, told):
+    with pytest.raises(ValueError, match=f"{stored} holds runs o.*{told}"):
+        measure_pretrained(stored)
 
 
 def test_the_model_before_training_is_a_line():

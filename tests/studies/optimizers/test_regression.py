@@ -248,6 +248,12 @@ def test_several_configurations_go_to_spawned_processes(tmp_path: Path, monkeypa
     assert asked == [7]  # what is left is one, which starting a process would only delay
 
 
+def test_no_workers_are_not_all_of_them(tmp_path: Path):
+    with pytest.raises(ValueError, match="workers = 0 must be at least 1"):
+        train_grid([SMALL], tmp_path / "bench", workers=0)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failing_configuration_is_named_and_stops_no_other(tmp_path: Path):
     bad = replace(SMALL, top_k=9)
     with pytest.raises(RunError, match=r"1 of 2 configurations failed(?s:.*)top_k = 9"):

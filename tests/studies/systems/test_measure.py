@@ -53,7 +53,9 @@ def stored_row(system: str, seed: int, right: float, stage: str = "final", cell:
     inside = list(INSIDE_TASKS)
     names = inside if stage == "tune" else [*inside, *OOD_TASKS]
     outcomes = [np.packbits(rng.random(ROWS) < right).tobytes() for _ in names]
-    config = TrainConfig(adapter=ma.MoeLoraConfig(num_experts=4, r=2, target_modules=["q_proj"]), steps=9, seed=seed)
+    tested = {"holdout_rows": ROWS} if stage == "tune" else {"transfer_suites": ["embedded_ood"]}
+    adapter = ma.MoeLoraConfig(num_experts=4, r=2, target_modules=["q_proj"])
+    config = TrainConfig(adapter=adapter, steps=9, seed=seed, **tested)
     return {
         "study": "trial",
         "stage": stage,

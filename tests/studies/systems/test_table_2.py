@@ -153,6 +153,11 @@ def test_the_papers_gain_is_that_on_the_tasks_that_count():
     assert part.paper_effect is None and part.smallest == 0.01
 
 
+def test_a_table_without_a_system_of_table_2_is_refused():
+    with pytest.raises(ValueError, match="smollm2_optimizers holds runs of AdamW, .* Table 2 is about LoRA, HydraLoRA"):
+        measure_table_2("smollm2_optimizers")
+
+
 def test_the_smaller_t_rex_and_every_mixture_reach_their_claims():
     found = of_t_rex({"T-REX, smaller": 0.1, "MixLoRA (8)": 0.1})
     joint = next(claim for claim in trex_claims(found) if claim.name.startswith("trex_headline_smaller"))
