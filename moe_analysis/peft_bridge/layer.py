@@ -99,9 +99,8 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
     def _context(self, x: Tensor, call: Call | None, adapter: Adapter) -> RoutingContext:
         if call is not None:
             return call.context(x, self.key, adapter)
-        if (
-            balance_weight(adapter) or getattr(adapter.config, "intuition", False)
-        ) and not torch.compiler.is_compiling():
+        needs_call = balance_weight(adapter) or getattr(adapter.config, "intuition", False)
+        if needs_call and not torch.compiler.is_compiling():
             if in_backward():
                 raise ValueError(WITHOUT_CALL.format(self.key))
             if (model := called_alone()) is not None:

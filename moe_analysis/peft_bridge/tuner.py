@@ -25,8 +25,8 @@ OLD_LAYOUT = (
     "once with PeftModel.from_pretrained(model, folder) and save it again with save_pretrained"
 )
 NAME_IN_KEYS = (
-    "the names of the other adapters, {}, have one that is a part of the key {}, which PEFT therefore takes out of a state "
-    "that it is given; call the adapter otherwise, or save without state_dict"
+    "one of the other adapters, {}, has a name that is a part of the key {}, which PEFT therefore takes out of a state "
+    "that it is given; give that adapter another name, or save without state_dict"
 )
 NOT_THIS_MODEL = (
     "the adapter has {count} weights that this model has no place for ({some}, ...); load it into a model like the one "
