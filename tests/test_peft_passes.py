@@ -143,14 +143,16 @@ def test_one_adapted_layer_compiles_as_one_graph(tiny_llama, tokens, name, optio
     assert torch.allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_compiled_model_trains_with_gradient_checkpointing(tiny_llama, tokens):
-    plain = adapt(tiny_llama, "moelora", targets=["q_proj"], **SWITCH).train()
+@pytest.mark.parametrize("name, options", [("moelora", SWITCH), ("trex", TREX)])  # blocks outside the graph, and inside
+def test_a_compiled_model_trains_with_gradient_checkpointing(tiny_llama, tokens, name, options):
+    plain = adapt(tiny_llama, name, targets=["q_proj"], **options).train()
+    extra = {"use_cache": False} | ({"intuition": scores()} if name == "trex" else {})
     again = copy.deepcopy(plain)
     again.enable_input_require_grads()
     again.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     torch._dynamo.reset()
     for model in (plain, torch.compile(again, backend="eager")):  # what dynamo traces, not what a backend makes of it
-        model(**tokens, use_cache=False).loss.backward()
+        model(**tokens, **extra).loss.backward()
     for one, other in zip(plain.parameters(), again.parameters()):
         assert (one.grad is None and other.grad is None) or torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-6)
 

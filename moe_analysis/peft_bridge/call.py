@@ -28,7 +28,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..adapters import Adapter, RoutingContext
 
@@ -47,6 +47,11 @@ NO_GRADIENT = (
     "a layer with a balance loss runs without gradients inside a pass with gradients (torch.no_grad, or a checkpoint "
     "made by hand with use_reentrant=True), so its routers would not be balanced; use use_reentrant=False, or leave "
     "the layer out of target_modules"
+)
+
+ALONE = (
+    "forward of this {} was called by itself, so no hook runs, and its balance loss, intuition and adapter_names would be "
+    "lost; call the model: model(...), not model.forward(...)"
 )
 
 
@@ -220,6 +225,19 @@ def runs(frame: FrameType | None) -> bool:
             return False
         caller = caller.f_back
     return True
+
+
+def called_alone() -> nn.Module | None:
+    """The adapted model whose `forward` was called by itself and runs now: torch runs the hooks in `__call__`."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_locals.get("self") if frame.f_code.co_name == "forward" else None
+        if isinstance(module, nn.Module):
+            owners = (getattr(hook, "__self__", None) for hook in module._forward_pre_hooks.values())
+            if any(getattr(owner, "outermost", False) for owner in owners):
+                return module
+        frame = frame.f_back
+    return None
 
 
 def in_backward() -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .call import CHECKPOINTS, OPEN, Call, balance_weight, current, keep_calls, opened
+from .call import ALONE, CHECKPOINTS, OPEN, Call, balance_weight, called_alone, current, keep_calls, opened
 from .layer import AdapterLayer
 from .loss import hand_over
 from .masks import is_alone, mask_of, shape_of, shortened, target_mask, without_padding
@@ -56,13 +56,18 @@ class Adapted:
         return any(getattr(one.config, "intuition", False) for layer in self.layers for one in layer.adapters.values())
 
     @property
+    def balanced(self) -> bool:
+        """Whether any adapter of the model, active or not, has a balance loss."""
+        return any(balance_weight(one) for layer in self.layers for one in layer.adapters.values())
+
+    @property
     def balances_checkpoints(self) -> bool:
         """Whether a layer has a balance loss and a block may run again."""
         checkpointed = any(
             getattr(block, "gradient_checkpointing", False) and any(name in block.__dict__ for name in CHECKPOINTS)
             for block in self.blocks
         )
-        return checkpointed and any(balance_weight(one) for layer in self.layers for one in layer.adapters.values())
+        return checkpointed and self.balanced
 
     def read(self, inputs: dict[str, Any], rows: list[str] | None, cached: bool) -> Tensor | None:
         """Intuition (samples, clusters) from the prompts of a model's inputs.
@@ -121,6 +126,8 @@ class CallHooks:
         if inside and outer.opened_by.adapted is self.adapted:
             OPEN.calls[-1] = part_of(outer, call, inputs, module)
             return args, known
+        if not self.outermost and not torch.compiler.is_compiling():
+            self._refuse_alone(kwargs)
         call.samples, call.tokens = shape_of(inputs)
         if "decoder_input_ids" in self.names:
             call.token_mask = call.target_mask = target_mask(inputs, module)
@@ -154,6 +161,13 @@ class CallHooks:
             self.adapted.caches.keep(output, call.intuition)
         labeled = kwargs.get("labels") is not None or dict(zip(self.names, args)).get("labels") is not None
         return hand_over(call, output, module, kwargs, labeled, self.adapted)
+
+    def _refuse_alone(self, kwargs: dict[str, Any]) -> None:
+        """Raise ValueError if the forward of the whole model was called by itself and what its hooks do would be lost."""
+        unread = self.adapted.held and kwargs.get("intuition") is None  # a part does not see the labels
+        lost = unread or kwargs.get("adapter_names") is not None or self.adapted.balanced
+        if lost and called_alone() is self.adapted.model:
+            raise ValueError(ALONE.format(type(self.adapted.model).__name__))
 
     def _intuition(self, call: Call, given: Any, session: Call | None, inputs: dict[str, Any]) -> Tensor | None:
         if given is None and session is not None:

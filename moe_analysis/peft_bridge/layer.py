@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..adapters import REGISTRY, Adapter, AdapterConfig, Routing, RoutingContext
 from ..adapters.fused import fusible
 from ..adapters.present import weights_present
-from .call import Call, balance_weight, current, in_backward
+from .call import ALONE, Call, balance_weight, called_alone, current, in_backward
 from .loss import teach_trainer
 
 NO_MERGE = "a routed adapter has no merge: its update depends on the input; keep it, or remove it with unload()"
@@ -52,8 +52,16 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
 
     def update_layer(self, name: str, config: AdapterConfig, inference_mode: bool = False) -> None:
         self.adapters[name] = REGISTRY[config.peft_type.lower()](self.in_features, self.out_features, config)
-        self._move_adapter_to_device_of_base_layer(name)
+        super()._move_adapter_to_device_of_base_layer(name)
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        """To the device alone: PEFT rounds what it loaded with `low_cpu_mem_usage` to half types, and widens it again."""
+        target = device or self._get_base_layer_device_and_dtype(self.get_base_layer())[0]
+        if target is None or adapter_name not in self.adapters:
+            return
+        if not any(parameter.is_meta for parameter in self.adapters[adapter_name].parameters()):
+            self.adapters[adapter_name].to(target)
 
     def train(self, mode: bool = True) -> AdapterLayer:
         teach_trainer()  # here, because Trainer says train() or eval() before it computes a loss
@@ -91,8 +99,12 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
     def _context(self, x: Tensor, call: Call | None, adapter: Adapter) -> RoutingContext:
         if call is not None:
             return call.context(x, self.key, adapter)
-        if in_backward() and (balance_weight(adapter) or getattr(adapter.config, "intuition", False)):
-            raise ValueError(WITHOUT_CALL.format(self.key))
+        needs_call = balance_weight(adapter) or getattr(adapter.config, "intuition", False)
+        if needs_call and not torch.compiler.is_compiling():
+            if in_backward():
+                raise ValueError(WITHOUT_CALL.format(self.key))
+            if (model := called_alone()) is not None:
+                raise ValueError(ALONE.format(type(model).__name__))
         return RoutingContext()
 
     def _update(self, x: Tensor, context: RoutingContext, adapter: Adapter) -> tuple[Tensor, Routing]:

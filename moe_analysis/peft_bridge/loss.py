@@ -23,7 +23,6 @@ FORGOTTEN = (
     "a loss was computed from the output of this {model} without its balance loss, so no gradient balances the "
     "routers; add {place} to the loss, or set balance_coef=0"
 )
-INNER = "; if you called forward of the model around it, call the model itself: model(...)"
 NO_PLACE = (
     "the output of this model is a {kind} without a tensor, so its balance loss is lost and no gradient balances the "
     "routers; return a tensor, a tuple or a dictionary, or set balance_coef=0"
@@ -97,8 +96,7 @@ def hand_over(call: Call, output: Any, module: nn.Module, inputs: dict[str, Any]
     else:
         place = put_balance_loss(output, balance, asked, first)
     if loss is None and asked and near.requires_grad and balance.requires_grad:
-        said = FORGOTTEN.format(model=type(module).__name__, place=place)
-        warn_where_forgotten(near, balance, reader, said if module is reader.model else said + INNER)
+        warn_where_forgotten(near, balance, reader, FORGOTTEN.format(model=type(module).__name__, place=place))
     return output
 
 

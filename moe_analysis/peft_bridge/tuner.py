@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
@@ -23,6 +23,14 @@ PREFIX = "base_model.model."  # of the keys of a PeftModel
 OLD_LAYOUT = (
     "this adapter was saved by moe_analysis 0.1; only PEFT's own loading reads that layout; load it "
     "once with PeftModel.from_pretrained(model, folder) and save it again with save_pretrained"
+)
+NAME_IN_KEYS = (
+    "one of the other adapters, {}, has a name that is a part of the key {}, which PEFT therefore takes out of a state "
+    "that it is given; give that adapter another name, or save without state_dict"
+)
+NOT_THIS_MODEL = (
+    "the adapter has {count} weights that this model has no place for ({some}, ...); load it into a model like the one "
+    "that it was saved from"
 )
 
 
@@ -71,6 +79,13 @@ class AdapterTuner(BaseTuner):
         layer.update_layer(adapter_name, config)
         self._replace_module(parent, target_name, layer, target)
 
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
+        if not autocast_adapter_dtype:  # loaded weights may have kept the precision of their file
+            for layer in self.model.modules():
+                if isinstance(layer, self.layer_class):
+                    BaseTunerLayer._move_adapter_to_device_of_base_layer(layer, adapter_name)
+
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
         """Give each row of the batch the adapter that `adapter_names` says, as PEFT's LoRA does."""
@@ -84,18 +99,57 @@ class AdapterTuner(BaseTuner):
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         """A checkpoint's key: `….moelora_adapter.router.weight`, whatever the adapter is called."""
-        own = f".{cls.prefix}adapter.{adapter_name}."
-        if own in key:
-            return key.replace(own, f".{cls.prefix}adapter.")
+        place, own, weight = key.partition(f".{cls.prefix}adapter.{adapter_name}.")
+        if own:
+            return cls._of_the_layer(f"{place}.{cls.prefix}adapter.{weight}")
         return super()._remove_adapter_name_from_key(key, adapter_name)
+
+    @classmethod
+    def _of_the_layer(cls, key: str) -> str:
+        """A checkpoint's key without the layers that another PEFT method put around the adapted one."""
+        return re.sub(rf"(\.base_layer)+(?=\.{cls.prefix}adapter\.)", "", key)
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, Tensor]:
+        """The adapter's weights, also those with a key of which another adapter's name is a part, such as "B".
+
+        Raises:
+            ValueError: If there are such keys and the state was given: PEFT has taken them out of it.
+        """
+        found = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
+        for name, layer in model.named_modules():
+            if not isinstance(layer, cls.layer_class) or adapter_name not in layer.adapters:
+                continue
+            held = layer.adapters[adapter_name].state_dict(prefix=f"{name}.{cls.prefix}adapter.{adapter_name}.")
+            left_out = {key for key in held if not set(key.split(".")).isdisjoint(unwanted_adapter_names)} - set(found)
+            if left_out and any(found[key].data_ptr() != held[key].data_ptr() for key in set(held) & set(found)):
+                raise ValueError(NAME_IN_KEYS.format(unwanted_adapter_names, min(left_out)))
+            found |= {key: held[key] for key in left_out}
+        return found
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """The model's keys of a checkpoint of this version or of 0.1."""
+        """The model's keys of a checkpoint of this version or of 0.1.
+
+        Raises:
+            ValueError: If the checkpoint has weights of layers that the model does not have; PEFT would drop them.
+        """
         state_dict = cls.renamed_from_old_layout(model, adapter_name, state_dict)
-        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        weights = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        held = {key.removeprefix(PREFIX) for key in model.state_dict()}
+        own = (key.removeprefix(PREFIX) for key in weights if f".{cls.prefix}adapter." in key)
+        if lacking := sorted(key for key in own if key not in held):
+            raise ValueError(NOT_THIS_MODEL.format(some=", ".join(lacking[:3]), count=len(lacking)))
+        return weights
 
     @classmethod
     def renamed_from_old_layout(
@@ -107,8 +161,10 @@ class AdapterTuner(BaseTuner):
         old = re.compile(rf"^(.*\.{cls.prefix}adapter)\.[^.]+\.(.+)$")
         renamed = {}
         for key, value in weights.items():
+            key = cls._of_the_layer(key)
             found = None if key.removeprefix(PREFIX) in known else old.match(key)
-            renamed[f"{found[1]}.{found[2]}" if found else key] = value
+            without = f"{found[1]}.{found[2]}" if found else key
+            renamed[without if without.removeprefix(PREFIX) in known else key] = value
         return renamed
 
     def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> None:

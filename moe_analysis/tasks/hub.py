@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import ascii_uppercase
 from typing import Any
 
 from .look_alikes import resembling
@@ -21,8 +22,9 @@ def read_hub(source: str) -> tuple[list[Located], list[Problem]]:
 
     `prompt` may be called question, `choices` options; choices in the {"text", "label"} form, an answer that is an
     index into the choices and an answerKey are turned into the contract's answer and label. An answerKey is always one
-    of the labels, even where a choice has its text. The splits train and test are read; validation replaces a missing
-    test. `dataset` defaults to the repository's own name, `group` to "hub".
+    of the labels, even where a choice has its text; where the choices are a plain list without labels, the letter A is
+    the first of them. The splits train and test are read; validation replaces a missing test. `dataset` defaults to the
+    repository's own name, `group` to "hub".
 
     Raises:
         SuiteError: When it cannot be loaded or has no such columns.
@@ -93,11 +95,30 @@ def _mapped(row: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
                 f"{shorten(choices[place])}; call the column answerKey if it holds keys, or write the choices as a list"
             )
         mapped["label"], mapped["answer"] = keyed, choices[keyed]
+    elif keys is None and columns["answer"] == "answerKey" and (places := _without_labels(answer, choices)):
+        meant = [choices[one] for one in places] + ([answer] if place is not None else [])
+        if any(one != meant[0] for one in meant):
+            raise ValueError(
+                f"answerKey = {shorten(answer)} may mean {' or '.join(map(shorten, meant))}, because the choices have no "
+                'labels; write them as {"text": [...], "label": [...]}, or give the text of the right one as answer'
+            )
+        mapped["label"], mapped["answer"] = places[0], meant[0]
     elif isinstance(answer, int) and place is not None:
         mapped["label"], mapped["answer"] = place, choices[place]
     elif mapped.get("label") is None and place is not None and choices.count(answer) == 1:
         mapped["label"] = place
     return mapped
+
+
+def _without_labels(key: Any, choices: list[Any]) -> list[int]:
+    """The choices of a plain list that a key of text may mean: A is the first; numbers count from 0 or from 1."""
+    if not isinstance(key, str) or len(key) > 9:
+        return []
+    if len(key) == 1 and key.upper() in ascii_uppercase:
+        places = [ascii_uppercase.index(key.upper())]
+    else:
+        places = [int(key) - 1, int(key)] if key.isdecimal() else []
+    return [place for place in places if 0 <= place < len(choices)]
 
 
 def _place(answer: Any, choices: list[Any]) -> int | None:

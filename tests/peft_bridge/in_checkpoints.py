@@ -12,8 +12,16 @@ import pickle
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
-from peft import PeftModel, get_peft_model, inject_adapter_in_model, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    inject_adapter_in_model,
+    set_peft_model_state_dict,
+)
 from peft.utils.save_and_load import load_peft_weights
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -22,8 +30,9 @@ import moe_analysis as ma
 from moe_analysis.optim import build_optimizer
 
 from .contract import situation
-from .systems import Case, close, collected, llama
+from .systems import Case, calm, close, collected, llama
 
+ALL = ("moelora", "sira", "hydralora", "trex", "momor", "smore")
 OLD = Path(__file__).parents[1] / "data" / "adapters_0_1"
 
 
@@ -66,6 +75,56 @@ def _(case: Case) -> None:
     model.save_pretrained(folder)
     again = PeftModel.from_pretrained(llama(), Path(folder, "french")).eval()
     close(again(**batch).logits, model(**batch).logits)
+
+
+@situation("adapters whose names are those of weights, such as A, B and router, saved and loaded")
+def _(case: Case) -> None:
+    names, batch, folder = ("A", "B", "router", "0"), case.batch(), Path(tempfile.mkdtemp())
+    model = get_peft_model(llama(), case.config(), adapter_name=names[0])
+    for name in names[1:]:
+        model.add_adapter(name, case.config())
+    for name, parameter in model.named_parameters():
+        if f"{case.system}_adapter" in name:
+            parameter.data.normal_(0, 0.5 if parameter.dim() else 0.005)
+    model.save_pretrained(folder)
+    for name in names:
+        model.set_adapter(name)
+        again = PeftModel.from_pretrained(llama(), folder / name, adapter_name=name).eval()
+        close(again(**batch).loss, model.eval()(**batch).loss)
+    given = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="which PEFT therefore takes out of a state that it is given"):
+        get_peft_model_state_dict(model, given, adapter_name="A")
+
+
+@situation("another PEFT method on the same layers, inside or around, saved and loaded by every way")
+def _(case: Case) -> None:
+    lora, batch = LoraConfig(r=2, target_modules=["q_proj", "v_proj"]), case.batch()
+    for configs in ((case.config(), lora), (lora, case.config())):
+        model, folder = llama(), Path(tempfile.mkdtemp())
+        for config in configs:
+            model.add_adapter(config, "lora" if config is lora else "own")
+        model.set_adapter("own")
+        calm(model)
+        right = model(**batch).loss
+        model.save_pretrained(folder)
+        assert not [key for key in load_file(folder / "adapter_model.safetensors") if "base_layer" in key]
+        close(PeftModel.from_pretrained(llama(), folder).eval()(**batch).loss, right)
+        plain = llama()
+        plain.load_adapter(str(folder))
+        close(plain(**batch).loss, right)
+        for parameter in (value for name, value in model.named_parameters() if ".own." in name):
+            parameter.data.zero_()
+        ma.hotswap_adapter(model, folder, "own")
+        close(model(**batch).loss, right)
+
+
+@situation(
+    "an adapter of a model with more layers",
+    dict.fromkeys(ALL, "weights that this model has no place for (model.layers.1.mlp.down_proj."),
+)
+def _(case: Case) -> None:
+    folder = saved(case)[0]
+    PeftModel.from_pretrained(llama(num_hidden_layers=1), folder)
 
 
 @situation("hot-swapped, by `ma.hotswap_adapter` and by `set_peft_model_state_dict`")
@@ -127,6 +186,16 @@ def _(case: Case) -> None:
 def _(case: Case) -> None:
     folder, batch, right = saved(case)
     close(PeftModel.from_pretrained(llama(), folder, low_cpu_mem_usage=True).eval()(**batch).logits, right)
+    for autocast in (True, False):
+        usual, frugal = (
+            PeftModel.from_pretrained(
+                llama().bfloat16(), folder, low_cpu_mem_usage=low, autocast_adapter_dtype=autocast
+            )
+            for low in (False, True)
+        )
+        loaded = frugal.state_dict()
+        for name, value in usual.state_dict().items():
+            assert value.dtype == loaded[name].dtype and torch.equal(value, loaded[name]), name
 
 
 @situation("a folder written by version 0.1")
@@ -145,7 +214,7 @@ OLD_BY_TRANSFORMERS = "load it once with PeftModel.from_pretrained"
 
 @situation(
     "a folder written by version 0.1, by transformers' `load_adapter`",
-    dict.fromkeys(("moelora", "sira", "hydralora", "trex", "momor", "smore"), OLD_BY_TRANSFORMERS),
+    dict.fromkeys(ALL, OLD_BY_TRANSFORMERS),
 )
 def _(case: Case) -> None:
     llama(hidden_size=8, intermediate_size=12, num_hidden_layers=1).load_adapter(str(OLD / case.system))
@@ -186,9 +255,6 @@ def _(case: Case) -> None:
     base = case.model().unload()
     close(base(**batch).logits, llama()(**batch).logits)
     assert not base._forward_hooks and not base._forward_pre_hooks and "generate" not in vars(base)
-
-
-ALL = ("moelora", "sira", "hydralora", "trex", "momor", "smore")
 
 
 @situation("a second system on the same model", dict.fromkeys(ALL, "and a model has those of one system"))

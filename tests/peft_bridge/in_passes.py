@@ -30,6 +30,24 @@ def checkpointed(model, reentrant: bool):
     return model
 
 
+@situation(
+    "`model.forward(...)` of a model with `add_adapter`, where torch runs no hooks",
+    dict.fromkeys(BALANCED, "was called by itself, so no hook runs"),
+)
+def _(case: Case) -> None:
+    model, batch = case.model().get_base_model(), case.batch()
+    if case.intuitive:
+        close(model.forward(**batch).loss, model(**batch).loss)
+        with pytest.raises(ValueError, match="was called by itself"):  # which the head could not read
+            model.forward(**batch, adapter_names=["default", "__base__"])
+    else:
+        alone = case.model(torch.nn.Sequential(torch.nn.Linear(8, 8)), ["0"]).get_base_model()
+        with pytest.raises(ValueError, match="forward of this Sequential was called by itself"):
+            alone.forward(torch.randn(2, 8))
+    close(model(**batch, output_hidden_states=True).hidden_states[-1], model.model(**batch)[0])  # a part of it may be
+    model.forward(**batch)
+
+
 @situation("two forward passes, one backward pass")
 def _(case: Case) -> None:
     model = case.model().train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -261,6 +262,20 @@ class Case:
 
 def layers_of(model: nn.Module) -> dict[str, AdapterLayer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, AdapterLayer)}
+
+
+def mask_seen(model: nn.Module, run: Callable[[], Any]) -> dict[str, torch.Tensor]:
+    """The token mask that each layer with adapters was given in a run, by the layer's name."""
+    seen, handles = {}, []
+    for name, layer in layers_of(model).items():
+        layer = layer.adapters["default"]
+        handles.append(
+            layer.register_forward_pre_hook(lambda _, args, name=name: seen.__setitem__(name, args[1].token_mask))
+        )
+    run()
+    for handle in handles:
+        handle.remove()
+    return {name.removeprefix("base_model.model."): mask for name, mask in seen.items()}
 
 
 def gradients(model: nn.Module, loss: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 # each fills the table with the situations of its subject
-from . import in_checkpoints, in_models, in_passes, in_torch, in_trainers  # noqa: F401
+from . import in_checkpoints, in_devices, in_models, in_networks, in_passes, in_torch, in_trainers  # noqa: F401
 from .contract import LABELS, PAGE, SITUATIONS, page
 from .systems import OPTIONS, Case
 

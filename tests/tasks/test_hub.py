@@ -37,8 +37,11 @@ def test_a_hub_dataset_is_read_through_datasets_and_its_columns_mapped(tmp_path:
         {"choices": ["red", "blue"], "answer": 1},
         {"options": ["red", "blue"], "answer": "blue"},
         {"choices": {"text": ["red", "blue"], "label": ["A", "B"]}, "answerKey": "B"},
+        {"choices": ["red", "blue"], "answerKey": "B"},
+        {"choices": ["red", "blue"], "answerKey": "blue"},
+        {"choices": ["red", "blue"], "answerKey": "2"},
     ],
-    ids=["index", "text", "key"],
+    ids=["index", "text", "key", "letter of a list", "text as key", "number behind the last index"],
 )
 def test_the_usual_forms_of_choices_become_answer_and_label(row: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
@@ -85,6 +88,22 @@ def test_a_key_that_is_also_the_text_of_a_choice_is_a_key(
 def test_an_answer_that_may_mean_two_choices_is_refused(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
     text = message(loaded(monkeypatch, choices=KEYED, answer=answer))
     assert f"train row 1: answer = {answer!r} is the key of choice" in text and "call the column answerKey" in text
+
+
+@pytest.mark.parametrize(
+    ("choices", "key", "meant"),
+    [
+        (["B", "A", "C"], "B", "'A' or 'B'"),
+        (["3", "4", "5", "1"], "1", "'3' or '4' or '1'"),
+        (["x", "y"], "1", "'x' or 'y'"),
+    ],
+    ids=["letter or text", "number or text", "counted from 0 or 1"],
+)
+def test_a_key_of_a_plain_list_that_may_mean_two_choices_is_refused(
+    choices: list, key: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = message(loaded(monkeypatch, choices=choices, answerKey=key))
+    assert f"train row 1: answerKey = {key!r} may mean {meant}, because the choices have no labels" in text
 
 
 def test_a_hub_dataset_without_prompts_is_refused_with_its_columns(monkeypatch: pytest.MonkeyPatch) -> None:
