@@ -120,8 +120,8 @@ class RoutingContext:
     def counted(self, values: Float[Tensor, "token _"]) -> Counted:
         """The tokens that a balance loss counts, for values in rows; made once for layers that share a context."""
         mask = self.token_mask
-        counts = isinstance(mask, Tensor) and not mask.is_inference()
-        version = mask._version if counts else None  # a mask can be written over
+        # a mask can be written over
+        version = mask._version if isinstance(mask, Tensor) and not mask.is_inference() else None
         seen, known = (version, len(values), values.dtype, values.device), self.known_counted
         if known is None or known[0] is not mask or known[1] != seen:
             known = self.known_counted = mask, seen, Counted.of(mask, values)
