@@ -30,14 +30,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from .field_types import annotations_of, fits, said
 from .gates import Counted
 
 
@@ -66,9 +67,18 @@ class AdapterConfig:
 
     def check(self) -> None:
         """Raise ValueError for a value that cannot be built; called by every adapter's constructor."""
+        self.check_types()
         if self.r < 1:
             raise ValueError(f"r = {self.r} must be at least 1")
         self.check_shared()
+
+    def check_types(self) -> None:
+        """Raise ValueError for the first field whose value is not of its type, or is a number that is not finite."""
+        hints = annotations_of(cast(Any, type(self)), cast(Any, AdapterConfig))
+        for name in (entry.name for entry in fields(self)):
+            # which layers are adapted is PEFT's to check
+            if name in hints and name != "target_modules" and not fits(getattr(self, name), hints[name]):
+                raise ValueError(f"{name} = {getattr(self, name)!r} must be {said(hints[name])}")
 
     def check_shared(self) -> None:
         """The part of the check that does not depend on how many ranks there are."""
@@ -110,7 +120,8 @@ class RoutingContext:
     def counted(self, values: Float[Tensor, "token _"]) -> Counted:
         """The tokens that a balance loss counts, for values in rows; made once for layers that share a context."""
         mask = self.token_mask
-        version = None if mask is None or mask.is_inference() else mask._version  # a mask can be written over
+        # a mask can be written over
+        version = mask._version if isinstance(mask, Tensor) and not mask.is_inference() else None
         seen, known = (version, len(values), values.dtype, values.device), self.known_counted
         if known is None or known[0] is not mask or known[1] != seen:
             known = self.known_counted = mask, seen, Counted.of(mask, values)
@@ -153,6 +164,9 @@ class Routing:
 class Adapter(nn.Module):
     """An additive update of one linear layer: `layer(x, context) -> (delta, Routing)`.
 
+    Raises:
+        ValueError: For widths below 1, a configuration of another system, and one that its own `check` refuses.
+
     >>> layer = REGISTRY["moelora"](16, 24, ma.adapters.MoeLoraConfig(num_experts=4, r=2))
     >>> delta, routing = layer(torch.randn(5, 16))
     >>> tuple(delta.shape), layer.num_gates
@@ -165,6 +179,12 @@ class Adapter(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, config: AdapterConfig) -> None:
         super().__init__()
+        if not isinstance(config, self.config_class):
+            wanted = f"pass a {self.config_class.__name__}, which {type(self).__name__} is built from"
+            raise ValueError(f"config = {config!r} is a {type(config).__name__}; {wanted}")
+        for name, value in (("in_features", in_features), ("out_features", out_features)):
+            if not fits(value, int) or value < 1:
+                raise ValueError(f"{name} = {value!r} must be a whole number of at least 1")
         config.check()
         self.in_features, self.out_features, self.config = in_features, out_features, config
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()

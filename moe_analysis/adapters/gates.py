@@ -89,7 +89,7 @@ class Counted:
         """Those of a mask; all tokens without one. A batch of padding alone costs nothing."""
         real = real_tokens(token_mask, values)
         ones = torch.ones(len(values), dtype=torch.long, device=values.device) if real is None else real.view(-1).long()
-        share = ones.sum().clamp_(min=1).to(values.dtype).pow_(-2)
+        share = ones.sum().clamp_(min=1).to(wide(values.dtype)).pow_(-2)
         return cls(None if real is None else ~real.view(-1), ones, share)
 
     def repeated(self, times: int) -> Int[Tensor, "place"]:
@@ -105,17 +105,25 @@ def real_tokens(
     """The mask as True and False that spread over values; None stays None."""
     if token_mask is None:
         return None
+    if not isinstance(token_mask, Tensor):
+        raise ValueError(f"token_mask is a {type(token_mask).__name__}; pass a tensor or an array (batch, sequence)")
     if token_mask.numel() != values.shape[0]:
         raise ValueError(f"token_mask has {token_mask.numel()} tokens but the layer's input has {values.shape[0]}")
     return token_mask.to(values.device).bool().reshape(-1, *[1] * (values.dim() - 1))
 
 
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """float32 for half types: a sum over some thousand tokens, or one over its square, is no number of float16."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def total(
     values: Shaped[Tensor, "token *places expert"], real: Bool[Tensor, "token ..."] | None
 ) -> Shaped[Tensor, "expert"]:
-    """Sum over the real tokens. What stands at padding, NaN too, is left out."""
+    """Sum over the real tokens, of half types in float32. What stands at padding, NaN too, is left out."""
     kept = values if real is None else values.masked_fill(~real, 0)
-    return kept.sum(tuple(range(values.dim() - 1)))
+    dtype = wide(values.dtype) if values.is_floating_point() else None
+    return kept.sum(tuple(range(values.dim() - 1)), dtype=dtype)
 
 
 def switch_loss(
@@ -150,7 +158,7 @@ def load_times_importance(
     experts, places = probabilities.shape[-1], probabilities.shape[1:-1].numel()  # of a token
     # a batch of padding alone costs nothing
     tokens = torch.sym_max(probabilities.shape[0], 1) if real is None else real.sum().clamp(min=1)
-    load = counts.to(probabilities.dtype) / (tokens * places)
+    load = counts.to(wide(probabilities.dtype)) / (tokens * places)
     return experts * (load * total(probabilities, real) / (tokens * places)).sum()
 
 
@@ -175,7 +183,8 @@ def smooth_load(
     top = noisy.topk(k + 1, dim=-1).values
     inside = noisy >= top[..., k - 1 : k]
     threshold = torch.where(inside, top[..., k : k + 1], top[..., k - 1 : k])
-    return torch.special.ndtr((clean - threshold) / scale)
+    dtype = wide(scale.dtype)  # the derivative has the square of the scale below the line
+    return torch.special.ndtr((clean - threshold).to(dtype) / scale.to(dtype))
 
 
 def squared_variation(values: Float[Tensor, "expert"], dtype: torch.dtype | None = None) -> Float[Tensor, ""]:
@@ -193,7 +202,7 @@ def noisy_loss(
 ) -> Float[Tensor, ""]:
     """cv²(importance) + cv²(load) of gates and load (Shazeer et al. 2017, equations 7 and 11).
 
-    dtype: of the two variations; None is the gates' own. A single expert costs 0.
+    dtype: of the two variations; None is the gates' own, float32 for half types. A single expert costs 0.
     """
     if gates.shape[-1] == 1:
         return gates.new_zeros(())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -67,8 +66,13 @@ class MoeLoraConfig(AdapterConfig):
     def check(self) -> None:
         super().check()
         gating.check_gate(self.gate, self.num_experts, self.active_experts, self.balance_weight)
-        if not 0.0 < self.temperature < math.inf:
+        if self.temperature <= 0.0:
             raise ValueError(f"temperature = {self.temperature} must be positive")
+        if self.gate == "noisy_topk" and self.normalize_gates is False:
+            raise ValueError(
+                "normalize_gates = False has no meaning for gate = 'noisy_topk', whose softmax is over the kept experts "
+                "alone; leave it out, or set it to None"
+            )
 
 
 @register("moelora")

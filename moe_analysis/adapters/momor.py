@@ -20,7 +20,7 @@ GATES = ("switch", "softmax", "dense")
 
 @dataclass
 class MomorConfig(AdapterConfig):
-    """MoMOR. Lists have one entry per pool; a single value for r, alpha or gate applies to every pool.
+    """MoMOR. Lists have one entry per pool; a single value for top_k, r, alpha or gate applies to every pool.
 
     num_experts (s), top_k, r: pool sizes, experts that a token uses of each, ranks. gate: "switch", "softmax" (both
     keep top_k) or "dense" (top_k = s); num_experts=[s, n] with gate=["switch", "dense"] is a mixture with n shared
@@ -36,7 +36,7 @@ class MomorConfig(AdapterConfig):
     r: list[int] | int = 8  # type: ignore[assignment]
     alpha: list[float | None] | float | None = None  # type: ignore[assignment]
     num_experts: list[int] = field(default_factory=lambda: [4, 4])
-    top_k: list[int] = field(default_factory=lambda: [2, 2])
+    top_k: list[int] | int = field(default_factory=lambda: [2, 2])
     gate: list[str] | str = "switch"
     balance_coef: float = 1e-2
 
@@ -52,8 +52,9 @@ class MomorConfig(AdapterConfig):
         ]
 
     def check(self) -> None:
-        if not isinstance(self.num_experts, list) or not self.num_experts:
-            raise ValueError(f"num_experts = {self.num_experts!r} must be a list with one size per pool")
+        self.check_types()
+        if not self.num_experts:
+            raise ValueError("num_experts = [] must be a list with one size per pool")
         for name in ("top_k", "r", "alpha", "gate"):
             if len(value := self.by_pool(name)) != len(self.num_experts):
                 raise ValueError(

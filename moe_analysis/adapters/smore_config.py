@@ -101,6 +101,7 @@ class SmoreConfig(AdapterConfig):
         return self.balance_coef
 
     def check(self) -> None:
+        self.check_types()
         self.check_lengths()
         self.check_shared()
         for name, known in CHOICES.items():
@@ -126,13 +127,11 @@ class SmoreConfig(AdapterConfig):
             )
 
     def check_lengths(self) -> None:
-        if not isinstance(self.num_experts, list) or not self.num_experts:
-            raise ValueError(f"num_experts = {self.num_experts!r} must be a list with one pool size per layer")
+        if not self.num_experts:
+            raise ValueError("num_experts = [] must be a list with one pool size per layer")
         for name in ("fanout", "r", "alpha", "key_dim"):
             value = getattr(self, name)
             if isinstance(value, list) and len(value) != self.layers:
                 raise ValueError(f"{name} = {value} has {len(value)} entries but num_experts has {self.layers}")
-        if not isinstance(self.fanout, list):
-            raise ValueError(f"fanout = {self.fanout!r} must be a list with one entry per layer")
         if min(self.ranks) < 1 or min(self.key_dims) < 1 or (self.down_dim is not None and self.down_dim < 1):
             raise ValueError(f"r = {self.r}, key_dim = {self.key_dim}, down_dim = {self.down_dim} must be at least 1")

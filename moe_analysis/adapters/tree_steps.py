@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from .gates import Counted
+from .gates import Counted, wide
 from .tree_products import weighted_rows
 
 
@@ -89,11 +89,11 @@ def balance(
     """`gates.tree_switch_loss` times its weight, and its gradient with respect to the logits."""
     experts, tokens = len(logits), len(counted.ones)
     places = ids.shape[0] // tokens
-    probabilities = logits.softmax(0).view(experts, tokens, places)
+    probabilities = logits.softmax(0, dtype=wide(logits.dtype)).view(experts, tokens, places)
     if counted.padding is not None:
         probabilities.masked_fill_(counted.padding.view(tokens, 1), 0)
     chosen = counted.repeated(ids.numel() // tokens)
-    counts = chosen.new_zeros(experts).scatter_add_(0, ids.view(-1), chosen).to(logits.dtype)
+    counts = chosen.new_zeros(experts).scatter_add_(0, ids.view(-1), chosen).to(probabilities.dtype)
     weighed = probabilities * (counts * counted.share).mul_(weight * experts / places**2).view(experts, 1, 1)
     by_row = weighed.sum(0)
     slope = weighed.addcmul_(probabilities, by_row, value=-1)  # through the softmax
@@ -112,7 +112,7 @@ def pick_backward(
     if one.slope is None or into_loss is None:
         into_logits = into_scores.new_zeros(len(gate.keys), len(one.ids))
     else:
-        into_logits = one.slope * into_loss
+        into_logits = (one.slope * into_loss).to(into_scores.dtype)
     weighed = into_scores.T * one.scores
     through_softmax = torch.addcmul(weighed, one.scores, weighed.sum(0), value=-1)  # (f, M)
     into_logits.scatter_add_(0, one.ids.T, through_softmax)

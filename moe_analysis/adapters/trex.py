@@ -63,6 +63,8 @@ class TRexConfig(AdapterConfig):
             raise ValueError(f"pairing = {self.pairing!r} is unknown; choose one of {', '.join(PAIRINGS)}")
         if min(self.num_down, self.num_up) < 1:
             raise ValueError(f"num_down = {self.num_down} and num_up = {self.num_up} must both be at least 1")
+        if self.num_clusters is not None and self.num_clusters < 1:
+            raise ValueError(f"num_clusters = {self.num_clusters} must be at least 1; None takes the default")
         if self.pairing == "diagonal" and self.num_down != self.num_up:
             raise ValueError(
                 f"diagonal pairing needs num_down = num_up, not num_down = {self.num_down} and num_up = {self.num_up}"
@@ -139,8 +141,12 @@ class TRex(Adapter):
         scores = as_tensor("intuition", context.intuition)
         if not isinstance(scores, Tensor):
             raise ValueError(f"intuition is a {type(scores).__name__}; pass a tensor or an array (batch, clusters)")
-        if scores.dim() != 2 or scores.shape[1] != config.clusters:
-            raise ValueError(config.width_error(scores.shape[-1]))
+        if scores.dim() != 2:
+            raise ValueError(
+                f"intuition has the shape {tuple(scores.shape)}; pass (batch, clusters), a row for each sample"
+            )
+        if scores.shape[1] != config.clusters:
+            raise ValueError(config.width_error(scores.shape[1]))
         scores = scores.to(device=x.device, dtype=self.A.dtype)
         if config.intuition_mapper:
             scores = self.mapper(scores)  # (batch, experts)

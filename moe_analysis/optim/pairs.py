@@ -63,9 +63,11 @@ def factor_pairs(model: nn.Module) -> list[FactorPair]:
     A parameter of several experts that PEFT adapts by `target_parameters` is a stack of pairs, one for each expert.
     LoRA on convolutions and embeddings and block-diagonal LoRA have no such pairs.
 
+    A pair that several layers share is one.
+
     Raises:
-        ValueError: For factors whose shapes do not match, for KaSA, whose update is no product of two factors, and for
-            a model that has none.
+        ValueError: For factors whose shapes do not match, for one that has several partners or is computed from another
+            weight, for KaSA, whose update is no product of two factors, and for a model that has none.
 
     Example:
         >>> found = factor_pairs(model)
@@ -73,7 +75,7 @@ def factor_pairs(model: nn.Module) -> list[FactorPair]:
         (4, (2, 128, 128), (4, 2, 128))
     """
     pairs = [pair for name, module in model.named_modules() for pair in _pairs_of(name, module)]
-    pairs = [pair for pair in pairs if pair.A.requires_grad or pair.B.requires_grad]
+    pairs = once([pair for pair in pairs if pair.A.requires_grad or pair.B.requires_grad])
     if not pairs:
         names = sorted({type(module).__name__ for module in model.modules() if isinstance(module, Adapter)})
         raise ValueError(
@@ -85,8 +87,26 @@ def factor_pairs(model: nn.Module) -> list[FactorPair]:
     return pairs
 
 
+def once(pairs: list[FactorPair]) -> list[FactorPair]:
+    """Every pair once; refuses a factor of two pairs, whose preconditioner would be that of either."""
+    owners: dict[Tensor, FactorPair] = {}
+    found: list[FactorPair] = []
+    for pair in pairs:
+        known = owners.setdefault(pair.A, pair), owners.setdefault(pair.B, pair)
+        if known[0] is not known[1]:
+            other = next(one for one in known if one is not pair)
+            raise ValueError(
+                f"{pair.name} shares one factor with {other.name} and not the other, so no preconditioner is defined for "
+                "it; share both or none, or use a plain optimizer"
+            )
+        found += [pair] if known[0] is pair else []
+    return found
+
+
 def _pairs_of(name: str, module: nn.Module) -> Iterator[FactorPair]:
     from peft.tuners.lora import LoraLayer, ParamWrapper
+
+    name = name or type(module).__name__  # the model itself
 
     if isinstance(module, Adapter):
         for number, (A, B) in enumerate(module.factor_pairs()):
@@ -106,6 +126,12 @@ def _pairs_of(name: str, module: nn.Module) -> Iterator[FactorPair]:
 
 
 def _check(pair: FactorPair) -> None:
+    for letter, factor in (("A", pair.A), ("B", pair.B)):
+        if not isinstance(factor, nn.Parameter):
+            raise ValueError(
+                f"{pair.name}: {letter} is computed from another weight, as by pruning, a parametrization or sharding, so "
+                "it cannot be moved as a factor; undo that, or use a plain optimizer"
+            )
     a, b = pair.down(pair.A), pair.up(pair.B)
     if a.dim() != 3 or b.dim() != 3 or a.shape[0] != b.shape[0] or a.shape[1] != b.shape[2]:
         raise ValueError(

@@ -15,38 +15,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..adapters.field_types import fits
 from .groups import parameter_groups
 from .pairs import FactorPair, factor_pairs
-from .preconditioner import damped_inverse, gram, product_type, wide
-
-UPDATES = ("simultaneous", "sequential")
-
-
-def check_setting(name: str, value: Any) -> None:
-    """Raise ValueError for a value of damping or update that makes no optimizer."""
-    if name == "damping" and not value > 0:
-        raise ValueError(f"damping = {value} must be positive, because B = 0 at the start has a singular Gram matrix")
-    if name == "update" and value not in UPDATES:
-        raise ValueError(f"update = {value!r} is unknown; choose one of {', '.join(UPDATES)}")
-
-
-def shared(name: str) -> Any:
-    """A setting that all groups share; they keep it, as torch's optimizers do, so that a checkpoint restores it."""
-
-    def read(self: Riemannian) -> Any:
-        values = [group[name] for group in self.param_groups]
-        if any(value != values[0] for value in values):
-            raise ValueError(
-                f"{name} = {values} differs between groups; set optimizer.{name}, which is for all of them"
-            )
-        return values[0]
-
-    def write(self: Riemannian, value: Any) -> None:
-        check_setting(name, value)
-        for group in self.param_groups:
-            group[name] = value
-
-    return property(read, write)
+from .preconditioner import SMALL, damped_inverse, gram, product_type, wide
+from .settings import check_number, check_setting, shared
 
 
 class FallbackWarning(UserWarning):
@@ -71,6 +44,7 @@ class Riemannian(torch.optim.Optimizer):
     """
 
     SHARED: tuple[str, ...] = ("damping", "update", "precondition")
+    takes_sparse = True  # gradients of parameters outside the pairs
     damping, update, precondition = shared("damping"), shared("update"), shared("precondition")
 
     def __init__(
@@ -85,11 +59,18 @@ class Riemannian(torch.optim.Optimizer):
         weight_decay: float,
         own: Mapping[str, Any],
     ) -> None:
-        for name, value in (("lr", lr), ("router_lr", router_lr or 0.0), ("weight_decay", weight_decay)):
-            if not value >= 0 or not math.isfinite(value):
+        rates: dict[str, Any] = {
+            "lr": lr,
+            "router_lr": 0.0 if router_lr is None else router_lr,
+            "weight_decay": weight_decay,
+        }
+        for name, value in rates.items():
+            check_number(name, value)
+            if value < 0:
                 raise ValueError(f"{name} = {value} must be a number of at least 0")
-        check_setting("damping", damping)
-        check_setting("update", update)
+        settings: dict[str, Any] = {"damping": damping, "update": update, "precondition": precondition}
+        for name in self.SHARED:
+            check_setting(name, {**settings, **own}[name])
         self.fallbacks = 0  # Gram matrices that had no Cholesky factor, over all steps
         if not isinstance(model, nn.Module):
             raise ValueError(
@@ -101,7 +82,6 @@ class Riemannian(torch.optim.Optimizer):
         self.stacks: dict[Any, list[FactorPair]] = defaultdict(list)
         self._stack(factor_pairs(model))
         groups = parameter_groups(model, lr, router_lr, weight_decay)
-        settings = {"damping": damping, "update": update, "precondition": precondition}
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, **settings, **own})
 
     def _settings(self) -> dict[str, Any]:
@@ -144,7 +124,8 @@ class Riemannian(torch.optim.Optimizer):
         Raises:
             FloatingPointError: When a factor is not finite; nothing has changed then. Under sequential updates also when
                 this step itself makes an A that is not finite, as by such a gradient; some factors have moved then.
-            ValueError: When damping, update or another setting of all groups differs between them.
+            ValueError: When damping, update or another setting of all groups differs between them, and for a sparse
+                gradient that the optimizer does not take.
         """
         loss = None
         if closure is not None:
@@ -152,6 +133,7 @@ class Riemannian(torch.optim.Optimizer):
                 loss = closure()
         self._settings()  # refuses groups that differ, before anything changes
         groups = {p: group for group in self.param_groups for p in group["params"] if p.grad is not None}
+        self._check_layout(groups)
         plain = dict(groups)
         if self.precondition:
             grams = [self._grams(stack) for stack in self.stacks.values()]  # all are checked before anything changes
@@ -161,8 +143,18 @@ class Riemannian(torch.optim.Optimizer):
                 plain.pop(pair.A, None)
                 plain.pop(pair.B, None)
         for parameter, group in plain.items():
-            self._apply(parameter, cast(Tensor, parameter.grad), group)
+            self._apply(parameter, wide(cast(Tensor, parameter.grad)), group)
         return loss
+
+    def _check_layout(self, groups: Mapping[Tensor, Any]) -> None:
+        """Refuse sparse gradients where the optimizer's own operations take none."""
+        sparse = [] if self.takes_sparse else [p for p in groups if cast(Tensor, p.grad).is_sparse]
+        if sparse:
+            name = next((name for name, p in self.model.named_parameters() if p is sparse[0]), "a parameter")
+            raise ValueError(
+                f"{name} has a sparse gradient, which {type(self).__name__} does not take; build its layer with "
+                "sparse=False, or use RiemannianSGD"
+            )
 
     def _grams(self, stack: list[FactorPair]) -> tuple[Tensor, Tensor]:
         """The Gram matrices of a stack's B and A, (ΣE, r, r) each, all of them finite."""
@@ -228,10 +220,11 @@ class Riemannian(torch.optim.Optimizer):
                     buffer = torch.empty_like(gradient)
                 product = (inverse, by_expert(gradient)) if from_left else (by_expert(gradient), inverse)
                 torch.bmm(*product, out=by_expert(buffer))
-                self._apply(factor, buffer.to(factor.dtype), groups[factor])
+                # as wide as the factor or wider: a direction of up to 1/δ times the gradient is ∞ in float16
+                self._apply(factor, buffer.to(torch.promote_types(factor.dtype, SMALL)), groups[factor])
 
     def _apply(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        """Move one parameter along a gradient, in place."""
+        """Move one parameter along a gradient, in place; the gradient is float32 or float64."""
         raise TypeError(f"{type(self).__name__} must define _apply")
 
     def state_dict(self) -> dict[str, Any]:
@@ -249,6 +242,12 @@ class Riemannian(torch.optim.Optimizer):
                 check_setting(name, group[name])
         super().load_state_dict({**state_dict, "param_groups": groups})
         self.fallbacks = state_dict.get("fallbacks", 0)
+        saved = (number for group in groups for number in group["params"])
+        for number, parameter in zip(saved, (p for group in self.param_groups for p in group["params"]), strict=True):
+            if parameter.dtype not in (torch.float32, torch.float64):  # torch has cast its moments to this half type
+                for name, value in state_dict["state"].get(number, {}).items():
+                    if isinstance(value, Tensor):
+                        self.state[parameter][name] = wide(value).to(parameter.device)
 
 
 class RiemannianSGD(Riemannian):
@@ -300,7 +299,7 @@ class RiemannianAdamW(Riemannian):
     """AdamW on the preconditioned gradients, with the conventions of the authors' `AdamWr`.
 
     betas, eps: of the moments of the preconditioned gradient; eps stands outside the square root. correct_bias=False,
-    the authors' default, leaves out the bias correction of the moments.
+    the authors' default, leaves out the bias correction of the moments. Moments of half types are float32.
 
     Raises:
         ValueError: For betas outside [0, 1), an eps that is not positive, and as `RiemannianSGD` for the rest.
@@ -315,6 +314,7 @@ class RiemannianAdamW(Riemannian):
     """
 
     SHARED = (*Riemannian.SHARED, "correct_bias")
+    takes_sparse = False
     correct_bias = shared("correct_bias")
 
     def __init__(
@@ -331,8 +331,11 @@ class RiemannianAdamW(Riemannian):
         precondition: bool = True,
         weight_decay: float = 0.0,
     ) -> None:
+        if not (isinstance(betas, tuple | list) and len(betas) == 2 and all(fits(beta, float) for beta in betas)):
+            raise ValueError(f"betas = {betas!r} must be two numbers")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas = {betas} must be in [0, 1)")
+        check_number("eps", eps)
         if not eps > 0:
             raise ValueError(f"eps = {eps} must be positive")
         super().__init__(
@@ -350,7 +353,7 @@ class RiemannianAdamW(Riemannian):
         state = self.state[parameter]
         if not state:
             state["step"] = 0
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter, dtype=gradient.dtype) for _ in "12")
         state["step"] += 1
         (first, second), mean, square = group["betas"], state["exp_avg"], state["exp_avg_sq"]
         mean.lerp_(gradient, 1 - first)
@@ -358,6 +361,6 @@ class RiemannianAdamW(Riemannian):
         size = group["lr"]
         if group["correct_bias"]:
             size *= math.sqrt(1 - second ** state["step"]) / (1 - first ** state["step"])
-        parameter.addcdiv_(mean, wide(square).sqrt().add_(group["eps"]), value=-size)
+        parameter.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-size)
         if group["weight_decay"]:
             parameter.mul_(1 - group["lr"] * group["weight_decay"])

@@ -56,7 +56,7 @@ def as_smore(momor: Momor) -> Smore:
         r=old.by_pool("r"),
         alpha=old.by_pool("alpha"),
         num_experts=old.num_experts,
-        fanout=old.top_k,
+        fanout=old.by_pool("top_k"),
         gate="switch",
         gate_arch="linear",
         down_dim=width,

@@ -11,6 +11,8 @@ from hypothesis.extra import numpy as npst
 
 from moe_analysis.adapters import MoeLora, MoeLoraConfig, RoutingContext, Sira, SiraConfig, gates
 
+from .cases import IN, build
+
 few = settings(max_examples=40, deadline=None)
 
 
@@ -233,3 +235,46 @@ def test_a_batch_of_padding_alone_has_a_finite_balance_loss():
     logits, nothing = torch.randn(1, 3, 4, dtype=torch.float64), torch.zeros(1, 3)
     for gate in ("switch", "noisy_topk"):
         assert routed(logits, nothing, gate=gate, top_k=2).balance_loss.item() == 0.0
+
+
+def test_an_unnormalized_noisy_gate_is_refused():
+    for config in (MoeLoraConfig(gate="noisy_topk", top_k=2, normalize_gates=False), SiraConfig(gate="noisy_topk")):
+        with pytest.raises(ValueError, match="normalize_gates = False has no meaning for gate = 'noisy_topk'"):
+            config.check()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_balance_losses_of_more_tokens_than_float16_can_count_are_those_of_float64(masked):
+    logits = torch.randn(200_000, 1, 2).half()
+    mask = torch.arange(len(logits)) > 0 if masked else None
+    chosen = logits.argmax(-1, keepdim=True)
+    weights = torch.zeros_like(logits).scatter(-1, chosen, 1.0)
+    for loss in (
+        lambda dtype: gates.switch_loss(logits.softmax(-1).to(dtype), weights, mask),
+        lambda dtype: gates.tree_switch_loss(logits.softmax(-1).to(dtype), chosen, mask),
+        lambda dtype: 1 + gates.noisy_loss(weights.to(dtype), logits.softmax(-1).to(dtype), mask),
+    ):
+        assert loss(torch.float16).item() == pytest.approx(loss(torch.float64).item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("options", [{}, {"activation": "identity"}], ids=["by hand", "by autograd"])
+def test_a_tree_of_float16_has_the_balance_loss_of_float64(options):
+    layer, x = build("smore", {"r": 1, "num_experts": [2, 2], **options}, torch.float16), torch.randn(9_000, IN).half()
+    with torch.no_grad():
+        half = layer(x)[1].balance_loss
+        exact = layer.double()(x.double())[1].balance_loss
+    assert half.item() == pytest.approx(exact.item(), rel=0.02)
+
+
+def test_the_noise_of_float16_has_finite_gradients_where_it_is_small():
+    clean = torch.tensor([[4.0, 0.0, -4.0]], dtype=torch.float16, requires_grad=True)
+    scale = torch.full((1, 3), 1e-2, dtype=torch.float16, requires_grad=True)
+    gates.smooth_load(clean, clean + 0.0, scale, 1).sum().backward()
+    assert clean.grad.isfinite().all() and scale.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["moelora", "momor", "smore"])
+def test_a_mask_that_is_no_table_is_refused(name):
+    layer = build(name, {"r": 2, "gate": "switch"})
+    with pytest.raises(ValueError, match="token_mask is a str; pass a tensor or an array"):
+        layer(torch.randn(3, IN, dtype=torch.float64), RoutingContext(token_mask="all"))

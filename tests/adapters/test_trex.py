@@ -271,3 +271,17 @@ def test_a_single_update_has_at_most_the_rank_of_the_smaller_side(num_down, num_
     gates = layer.route(torch.randn(1, IN, dtype=torch.float64), context).gates[0]
     update = layer.B @ gates.T @ layer.A
     assert torch.linalg.matrix_rank(update) <= min(num_down, num_up)
+
+
+@pytest.mark.parametrize("shape", [(), (6,), (2, 1, 6), (2, 3, 6)])
+def test_an_intuition_that_is_no_table_is_refused_by_its_shape(shape):
+    layer = layer_of(num_down=2, num_up=3)
+    with pytest.raises(ValueError, match=r"intuition has the shape \(.*; pass \(batch, clusters\)"):
+        layer(inputs(layer)[0], RoutingContext(torch.rand(shape)))
+
+
+@pytest.mark.parametrize("clusters", [0, -1])
+@pytest.mark.parametrize("mapper", [False, True])
+def test_a_number_of_clusters_below_one_is_refused(clusters, mapper):
+    with pytest.raises(ValueError, match=f"num_clusters = {clusters} must be at least 1"):
+        TRexConfig(num_clusters=clusters, intuition_mapper=mapper).check()
