@@ -353,7 +353,9 @@ class RiemannianAdamW(Riemannian):
         state = self.state[parameter]
         if not state:
             state["step"] = 0
-            state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter, dtype=gradient.dtype) for _ in range(2))
+            state["exp_avg"], state["exp_avg_sq"] = (
+                torch.zeros_like(parameter, dtype=gradient.dtype) for _ in range(2)
+            )
         state["step"] += 1
         (first, second), mean, square = group["betas"], state["exp_avg"], state["exp_avg_sq"]
         mean.lerp_(gradient, 1 - first)
