@@ -87,7 +87,8 @@ def checked(only: str | Iterable[str] | None = None, seed: int = 0) -> list[Clai
     """The claims that `verify` shows as a table; a study uses them as parts of its own claims.
 
     Args:
-        only, seed: as in `verify`.
+        only: as in `verify`.
+        seed: as in `verify`.
 
     Raises:
         ValueError: as `verify`.
