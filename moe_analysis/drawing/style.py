@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from math import isnan
+from math import isfinite
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -188,10 +188,10 @@ def luminance(color: str) -> float:
 
 
 def ink_on(image: Any, value: float) -> str:
-    """`text_on` the color that an image, which `imshow` returned, gives a value; NaN has none and leaves it white."""
+    """`text_on` the color that an image of `imshow` gives a value; one that is not finite leaves its cell white."""
     from matplotlib.colors import to_hex
 
-    return text_on("#FFFFFF" if isnan(value) else to_hex(image.to_rgba(value)))
+    return text_on(to_hex(image.to_rgba(value)) if isfinite(value) else "#FFFFFF")
 
 
 def text_on(color: str) -> str:
