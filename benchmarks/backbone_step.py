@@ -85,13 +85,13 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row per system and way."""
     with frozen(base):
-        lora = adapted(base, LoraConfig(r=rank, target_modules=TARGETS, task_type="CAUSAL_LM"), "cpu")
+        lora = adapted(base, LoraConfig(r=rank, target_modules=TARGETS, task_type="CAUSAL_LM"))
         size = sum(p.numel() for p in lora.parameters() if p.requires_grad)
         models = {"lora": lora}
         for system, options in SYSTEMS.items():
             if system.startswith(only):
                 config = match_budget(CONFIGS[system](target_modules=TARGETS, **options), size, base)
-                models[system] = adapted(base, config, "cpu")
+                models[system] = adapted(base, config)
         if not gathers_loss(lora, {name: value[:1] for name, value in batches["grouped"][0].items()}):
             raise RuntimeError("the model's loss needs the scores of every token; choose another backbone")
         parameters = {name: sum(p.numel() for p in one.parameters() if p.requires_grad) for name, one in models.items()}

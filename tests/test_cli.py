@@ -52,6 +52,26 @@ def test_verify_stores_the_verdicts_for_the_index_of_papers(claims: dict[str, bo
     assert stored == ["name,source,statement,verdict", "only_claim,a paper,1 = 1,holds"]
 
 
+def test_verify_of_some_claims_keeps_the_stored_verdicts_of_the_others(claims: dict[str, bool], tmp_path: Path) -> None:
+    head, first, last = "name,source,statement,verdict", "a_claim,a paper,x,holds", "z_claim,a paper,y,fails"
+    path = tmp_path / "verify.csv"
+    path.write_text("\n".join([head, first, "only_claim,a paper,1 = 1,fails", last]))
+    assert call("verify", "--only", "only_*", "--save", str(tmp_path)).exit_code == 0
+    assert path.read_text().splitlines() == [head, first, "only_claim,a paper,1 = 1,holds", last]
+    assert call("verify", "--save", str(tmp_path)).exit_code == 0
+    assert path.read_text().splitlines() == [head, "only_claim,a paper,1 = 1,holds"], "all claims replace all rows"
+
+
+def test_verify_refuses_a_folder_that_cannot_be_written_before_it_checks(tmp_path: Path, monkeypatch) -> None:
+    def never(seed: int = 0) -> Claim:
+        raise AssertionError("checked in vain")
+
+    monkeypatch.setitem(CHECKS, "never", never)
+    (tmp_path / "file").write_text("")
+    refused = call("verify", "--only", "never", "--save", str(tmp_path / "file"))
+    assert refused.exit_code == 2 and "--save" in refused.stderr and "cannot be written" in refused.stderr
+
+
 def test_train_and_runs_go_from_a_json_file_to_a_listed_run(tmp_path: Path, training_config) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(training_config.to_dict()))

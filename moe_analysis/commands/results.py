@@ -73,6 +73,8 @@ def results(ctx: typer.Context, folder: FolderOption = None, as_json: JsonOption
         from ..campaigns.results import RESULTS_FOLDER, listed
 
     where = folder or RESULTS_FOLDER
+    if not where.is_dir():
+        raise ValueError(f"--results = {str(where)!r} is not a folder; pass the folder of your tables")
     found = listed(where)
     if as_json:
         emit(records(found))

@@ -251,14 +251,18 @@ def runs_table(runs: Any, settings: list[str]) -> Any:
     """The runs, with columns for these settings; `PARAMETERS` among them is the size of the saved adapter."""
     heads = [columns.title(name) for name in settings]
     listed = table("run", *heads, "state", *NUMBERS, numbers=(*heads, *NUMBERS))
-    for run in runs.itertuples():
+    every = list(runs.itertuples())
+    chosen = [
+        [size_of(run) for run in every]
+        if name == PARAMETERS
+        else columns.cells([one.get(name) for one in runs["settings"]])
+        for name in settings
+    ]
+    for place, run in enumerate(every):
         state = f"[{STYLES[run.state]}]{run.state}[/]"
         step = "" if run.state == "damaged" else f"{run.step}/{run.steps}"
-        chosen = [
-            escape(size_of(run) if name == PARAMETERS else columns.cell(run.settings.get(name))) for name in settings
-        ]
         numbers = (number(run.seconds, 0), number(run.loss), number(run.accuracy))
-        listed.add_row(escape(run.run), *chosen, state, step, *numbers)
+        listed.add_row(escape(run.run), *(escape(texts[place]) for texts in chosen), state, step, *numbers)
     return listed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
@@ -38,13 +39,18 @@ def verify(
     as_json: JsonOption = False,
     save: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Save the verdicts in FOLDER/verify.csv for `papers.table`."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Save the verdicts in FOLDER/verify.csv for `papers.table`. With --only, the others in it stay.",
+        ),
     ] = None,
 ) -> None:
     """Check the claims of `only`; see HELP."""
+    if save is not None:
+        check_folder(save)  # a minute before it is needed
     claims = checked(only)
     if save is not None:
-        stored(claims, save)
+        stored(claims, save, only is not None)
     if as_json:
         emit(records(claims))
     else:
@@ -54,13 +60,29 @@ def verify(
     raise typer.Exit(FINE if claims["holds"].all() else FAILED)
 
 
-def stored(claims: Any, folder: Path) -> None:
-    """Write one row per claim; raises OSError for a folder that cannot be written."""
+def check_folder(folder: Path) -> None:
+    """Make the folder if it is missing; raises ValueError if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(
+            f"--save = {str(folder)!r} cannot be written ({error.strerror}); pass another folder"
+        ) from error
+
+
+def stored(claims: Any, folder: Path, only_some: bool) -> None:
+    """Write one row per claim; if only some claims were checked, the rows of the others stay as they are."""
+    import pandas as pd
+
     from ..atomic import write_whole
 
+    path = folder / "verify.csv"
     rows = claims[["name", "source", "statement"]].assign(verdict=claims["holds"].map({True: "holds", False: "fails"}))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "verify.csv", rows.to_csv(index=False).encode())
+    if only_some and path.is_file():
+        every = pd.concat([pd.read_csv(path), rows])
+        rows = every.drop_duplicates("name", keep="last").set_index("name").loc[every["name"].unique()].reset_index()
+    write_whole(path, rows.to_csv(index=False).encode())
 
 
 def checked(only: list[str] | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -62,18 +63,26 @@ def write_numbers(fig: go.Figure) -> None:
         flat = [trace for trace in fig.data if f"{letter}axis" in trace and trace[letter] is not None]  # no scenes
         for axis in getattr(fig, f"select_{letter}axes")():
             name = axis.plotly_name.replace("axis", "")
-            own = [trace[letter] for trace in flat if (trace[f"{letter}axis"] or letter) == name]
-            try:
-                values = np.abs(np.concatenate([np.empty(0), *(np.asarray(one, float) for one in own)]))
-            except (TypeError, ValueError):  # names or dates
-                continue
-            values = values[np.isfinite(values) & (values > 0)]
-            if axis.exponentformat is not None or not values.size:
-                continue
-            if axis.type == "log" and (values.max() <= 1 or values.min() < 1e-3):
-                axis.exponentformat = "power"
-            elif axis.type != "log" and values.max() < 1e3:
-                axis.exponentformat = "none"
+            write_axis(axis, [trace[letter] for trace in flat if (trace[f"{letter}axis"] or letter) == name])
+    for scene in fig.select_scenes():
+        own = [trace for trace in fig.data if "scene" in trace and (trace.scene or "scene") == scene.plotly_name]
+        for letter in "xyz":
+            write_axis(scene[f"{letter}axis"], [trace[letter] for trace in own if trace[letter] is not None])
+
+
+def write_axis(axis: Any, drawn: Sequence[Any]) -> None:
+    """drawn: the values of every trace on it."""
+    try:
+        values = np.abs(np.concatenate([np.empty(0), *(np.asarray(one, float) for one in drawn)]))
+    except (TypeError, ValueError):  # names or dates
+        return
+    values = values[np.isfinite(values) & (values > 0)]
+    if axis.exponentformat is not None or not values.size:
+        return
+    if axis.type == "log" and (values.max() <= 1 or values.min() < 1e-3):
+        axis.exponentformat = "power"
+    elif axis.type != "log" and values.max() < 1e3:
+        axis.exponentformat = "none"
 
 
 def labeled(trace: Any) -> bool:

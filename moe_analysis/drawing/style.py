@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -184,6 +185,13 @@ def luminance(color: str) -> float:
     parts = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def ink_on(image: Any, value: float) -> str:
+    """`text_on` the color that an image of `imshow` gives a value; one that is not finite leaves its cell white."""
+    from matplotlib.colors import to_hex
+
+    return text_on(to_hex(image.to_rgba(value)) if isfinite(value) else "#FFFFFF")
 
 
 def text_on(color: str) -> str:

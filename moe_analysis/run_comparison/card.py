@@ -10,7 +10,7 @@ import pandas as pd
 from ..cards.charts import Curve, curves
 from ..cards.templates import cell_html
 from .draw import colors_of, curve
-from .settings import cell
+from .settings import cells
 
 HERE = Path(__file__).parent
 
@@ -20,7 +20,7 @@ def comparison_html(compared: Any) -> str:
     colors = colors_of(compared.names)
     drawn = [Curve(name, *curve(run)) for name, run in zip(compared.names, compared.runs)]
     differences = [
-        {"field": row["field"], "meaning": row["meaning"], "values": [cell(row[run.id]) for run in compared.runs]}
+        {"field": row["field"], "meaning": row["meaning"], "values": cells([row[run.id] for run in compared.runs])}
         for _, row in compared.differences.iterrows()
     ]
     return cell_html(

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from ..drawing.layout import arranged
 from ..drawing.style import METHOD_COLORS, PALETTE
-from .settings import cell, title
+from .settings import cells, title
 from .tables import task_loss
 
 SETTINGS = 7  # lanes in addition to those of the outcomes
@@ -139,7 +139,7 @@ def lanes(compared: Any) -> list[Lane]:
 def lane(name: str, values: Sequence[Any]) -> Lane:
     """Numbers to scale, on a logarithmic one where they span more than a decade; all else in alphabetical order."""
     name = name if len(name) <= LONG else f"{name[: LONG - 1]}…"
-    texts = [shown(value) for value in values]
+    texts = [f"{value:.3g}" if isinstance(value, float) else text for value, text in zip(values, cells(values))]
     if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values):
         places = scaled([math.nan if value is None else float(value) for value in values])
     else:
@@ -155,10 +155,6 @@ def lane(name: str, values: Sequence[Any]) -> Lane:
 def crowded(places: Sequence[float]) -> bool:
     """Whether texts at these places would overlap."""
     return min(np.diff(places)) < 0.28
-
-
-def shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else cell(value)
 
 
 def short(text: str) -> str:

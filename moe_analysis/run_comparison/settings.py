@@ -83,15 +83,30 @@ def cell(value: Any) -> str:
     >>> cell(["q_proj", "v_proj"]), cell(None), cell("/home/me/suites/arithmetic/"), cell(5e-4)
     ('q_proj v_proj', '–', 'arithmetic', '0.0005')
     """
+    text = whole(value)
+    if isinstance(value, float):
+        text = f"{value:.6g}"
+    elif isinstance(value, str):
+        text = value.rstrip("/").rpartition("/")[2] or value
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def whole(value: Any) -> str:
     if value is None:
         return ABSENT
-    if isinstance(value, list):
-        text = " ".join(map(str, value))
-    elif isinstance(value, float):
-        text = f"{value:.6g}"
-    else:
-        text = str(value).rstrip("/").rpartition("/")[2] or str(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def cells(values: Sequence[Any]) -> list[str]:
+    """The cells of one setting in several runs; values that would look the same and differ are written in full.
+
+    >>> cells(["/a/suite", "/b/suite", "/a/other"])
+    ['/a/suite', '/b/suite', 'other']
+    """
+    meant: dict[str, set[str]] = {}
+    for value in values:
+        meant.setdefault(cell(value), set()).add(whole(value))
+    return [whole(value) if len(meant[cell(value)]) > 1 else cell(value) for value in values]
 
 
 def told(same: Mapping[str, Any], count: int) -> str:

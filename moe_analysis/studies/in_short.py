@@ -33,6 +33,11 @@ SAID = {
     UNDECIDED: ("is undecided", "are undecided"),
     NOT_TESTABLE: ("cannot be tested here", "cannot be tested here"),
 }
+NONE = {  # of several statements, because "all are not" may mean that some are
+    NOT_REPRODUCED: "is reproduced",
+    NOT_SUPPORTED: "is supported",
+    NOT_TESTABLE: "can be tested here",
+}
 # what a comparison begins with or contains -> (factor, unit); the first that matches
 RATIO = ("1 - ", (100, "%"))
 UNITS = {
@@ -138,6 +143,8 @@ def counted(claims: Sequence[Row]) -> str:
     counts = Counter(claim["verdict"] for claim in claims)
     if len(counts) == 1:
         verdict, number = claims[0]["verdict"], len(claims)
+        if number > 1 and verdict in NONE:
+            return f"{'Neither statement' if number == 2 else f'None of the {number} statements'} {NONE[verdict]}."
         subject = {1: "The statement", 2: "Both statements"}.get(number, f"All {number} statements")
         return f"{subject} {SAID[verdict][number > 1]}."
     told = [f"{counts[verdict]} {said[counts[verdict] > 1]}" for verdict, said in SAID.items() if counts[verdict]]

@@ -200,3 +200,9 @@ def test_a_rate_is_a_multiple_of_the_systems_own(backbone: str, suite: str) -> N
         ("LoRA", 0.4, pytest.approx(0.04)),
         ("MixLoRA", 0.008, pytest.approx(0.0008)),
     ]
+
+
+def test_a_folder_of_tables_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    refused = call("results", "--results", str(tmp_path / "nowhere"))
+    assert refused.exit_code == 2 and "nowhere" in refused.stderr and "not a folder" in refused.stderr
+    assert call("results", "--results", str(tmp_path)).exit_code == 0, "an empty one is there"

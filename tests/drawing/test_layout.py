@@ -148,6 +148,15 @@ def test_small_differences_are_written_out_beside_names_and_large_numbers():
     assert layout.xaxis.exponentformat is layout.yaxis2.exponentformat is None
 
 
+def test_small_numbers_of_a_scene_are_written_out():
+    fig = make_subplots(1, 2, specs=[[{"type": "scene"}] * 2])
+    fig.add_scatter3d(x=(0, 5e-4), y=(0, 2), z=(0, 4e6), row=1, col=1)
+    fig.add_scatter3d(x=(0, 4e6), y=(0, 4e6), z=(0, 5e-4), row=1, col=2)
+    first, second = arranged(fig).layout.scene, fig.layout.scene2
+    assert [axis.exponentformat for axis in (first.xaxis, first.yaxis, first.zaxis)] == ["none", "none", None]
+    assert [axis.exponentformat for axis in (second.xaxis, second.yaxis, second.zaxis)] == [None, None, "none"]
+
+
 def test_powers_are_found_beside_gaps_in_a_line_an_empty_trace_and_a_scene():
     fig = make_subplots(1, 2, specs=[[{"type": "scatter"}, {"type": "scene"}]])
     fig.add_scatter(x=(1e-4, None, 1e-2), y=(1, None, 2), row=1, col=1)

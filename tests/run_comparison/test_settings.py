@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_analysis.run_comparison.settings import NOT_SHOWN, cell, differing, shared, told
+from moe_analysis.run_comparison.settings import NOT_SHOWN, cell, cells, differing, shared, told
 
 NAMES = ("lr", "seed", "suite", "adapter.peft_type", "adapter.r", "name", "other")
 SETTINGS = st.lists(st.dictionaries(st.sampled_from(NAMES), st.sampled_from([0, 1, "a", None, [1]])), max_size=5)
@@ -38,3 +38,16 @@ def test_long_values_are_cut_and_paths_called_by_their_last_name() -> None:
     assert cell("x" * 40) == "x" * 23 + "…" and cell("/a/b/suite/") == "suite" and cell("/") == "/"
     assert cell({"damping": 1e-6}) == "{'damping': 1e-06}" and cell(True) == "True"
     assert told({"suite": "/a/b"}, 2) == "the same in all 2: suite b"
+
+
+VALUES = st.one_of(
+    st.lists(st.sampled_from(["down_proj", "gate_proj", "up_proj", "q_proj"]), max_size=4), st.floats(0, 1)
+)
+PATHS = st.builds("/{}/suite".format, st.sampled_from("ab"))
+
+
+@given(st.lists(st.one_of(VALUES, PATHS, st.none()), max_size=5))
+def test_values_that_differ_never_look_the_same(values: list) -> None:
+    texts = cells(values)
+    for one, text in zip(values, texts):
+        assert [other == one for other in values] == [other == text for other in texts]

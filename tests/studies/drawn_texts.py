@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+
+from moe_analysis.drawing.style import luminance
 
 TOUCH = 2.0  # pixels: boxes are as high as a line, letters are not
 
@@ -59,3 +63,21 @@ def outside(figure: Figure) -> list[str]:
         for text, box in boxes(figure)
         if box.x0 < page.x0 - 1 or box.x1 > page.x1 + 1 or box.y0 < page.y0 - 1 or box.y1 > page.y1 + 1
     ]
+
+
+def pale(figure: Figure) -> list[tuple[str, float]]:
+    """Texts on the cells of an image with their contrast, where it is below the 4.5 of WCAG."""
+    found = []
+    for panel in figure.axes:
+        for image, text in product(panel.images, panel.texts):
+            x, y = map(round, text.get_position())
+            cells = np.ma.filled(image.get_array().astype(float), np.nan)
+            if not (0 <= y < cells.shape[0] and 0 <= x < cells.shape[1]):
+                continue
+            *color, alpha = image.to_rgba(cells[y, x])
+            seen = [1 - alpha + alpha * part for part in color]  # on white
+            ground, ink = luminance(to_hex(seen)), luminance(to_hex(text.get_color()))
+            contrast = (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05)
+            if contrast < 4.5:
+                found.append((text.get_text(), contrast))
+    return found

@@ -37,6 +37,14 @@ def test_every_verdict_of_the_rule_has_its_words() -> None:
         ([THEOREM, WRONG], '"1 + 1 = 2" holds. Of 2 statements, 1 holds and 1 fails.'),
         ([THEOREM] * 2, '"1 + 1 = 2" holds. Both statements hold.'),
         ([THEOREM] * 3, '"1 + 1 = 2" holds. All 3 statements hold.'),
+        (
+            [AHEAD.untestable("no run")] * 2,
+            '"A is ahead of B" cannot be tested here (no run). Neither statement can be tested here.',
+        ),
+        (
+            [AHEAD.untestable("no run")] * 4,
+            '"A is ahead of B" cannot be tested here (no run). None of the 4 statements can be tested here.',
+        ),
         ([THEOREM, WRONG, FOUND], f"{TOLD}. Of 3 statements, 1 holds, 1 is reproduced and 1 fails."),
         ([AHEAD.untestable("no run"), FOUND], f"{TOLD}. Of 2 statements, 1 is reproduced and 1 cannot be tested here."),
     ],

@@ -66,7 +66,8 @@ def plot(found: BudgetCurves) -> Figure:
             panel.set_xlabel("")
         handles, labels = grid[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.4, columnspacing=1.0)
-        note_below(fig, found.note(f"{BARS}. Above the dashed line, {METHOD} is better."))
+        dotted = " Dotted line: the model before training." if set(found.untrained) & set(found.parts) else ""
+        note_below(fig, found.note(f"{BARS}. Above the dashed line, {METHOD} is better.{dotted}"))
     return fig
 
 

@@ -110,6 +110,7 @@ def interactive(found: StepTimes) -> go.Figure:
         LOW, HIGH, fillcolor=PAPER, opacity=0.2, line_width=0, layer="below", annotation_text="S'MoRE in the paper"
     )
     fig.add_vline(1, line={"dash": "dash", "color": "#3A3A3A", "width": 1}, annotation_text=REFERENCE)
+    fig.layout.annotations[1].update(y=0, yanchor="bottom")  # the names are beside each other only where there is room
     columns = ["seconds", "seconds_low", "seconds_high", "trainable", "rounds", "ratio_low", "ratio_high"]
     marks = method_marks(times["method"])
     for method in others:

@@ -133,7 +133,7 @@ class AdapterCosts(Result):
         "in dense products."
     )
     how_to_explore = (
-        "One bar per system, with its experts and its router. The buttons choose parameters or operations, which are "
+        "One bar per system, with its experts and its router. The menu chooses parameters or operations, which are "
         "multiply-accumulates of matrix products per token: those needed by the formula, which computes only the "
         "experts that a token uses, or those of the module, which computes every expert in dense products."
     )

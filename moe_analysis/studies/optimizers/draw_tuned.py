@@ -66,7 +66,7 @@ def draw_grid(panel: Any, found: TunedOptimizers, methods: list[str]) -> None:
     panel.grid(axis="y")
     # between the title and the axes, because lines with similar ends leave no room next to them
     place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2}
-    panel.legend(ncols=2, fontsize=8.5, handlelength=1.4, handletextpad=0.4, columnspacing=0.8, **place)
+    panel.legend(ncols=2, fontsize=8.5, handlelength=2.2, handletextpad=0.4, columnspacing=0.8, **place)
 
 
 def logarithmic(panel: Any) -> None:

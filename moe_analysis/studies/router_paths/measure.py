@@ -52,7 +52,7 @@ class RouterPaths(Result):
     )
     how_to_explore = (
         "Each line is one expert's row of a router, relative to its start, on three axes that all methods share; the "
-        "buttons choose the seed. Thick lines are experts that end far from each other; ×8 marks the end of a path "
+        "menu chooses the seed. Thick lines are experts that end far from each other; ×8 marks the end of a path "
         "that eight experts share. Point at a line for its step and loss."
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 
-from ...drawing.style import BASE, NOTE
+from ...drawing.style import BASE, NOTE, ink_on
 from ..records import layer_title
 from ..trees.draw_tree import draw_nodes
 from .measure_tokens import NodesOf, RoutedBy, RoutedTokens
@@ -44,10 +44,10 @@ def draw_matrix(panel: Any, router: RoutedBy, token: int) -> None:
     gates = router.gates[token].reshape(router.matrix)
     largest = float(np.abs(gates).max()) or 1.0
     shades = LinearSegmentedColormap.from_list("gates", ["#FFFFFF", BASE[0]])
-    panel.imshow(np.abs(gates), cmap=shades, vmin=0.0, vmax=largest, aspect="auto")
+    image = panel.imshow(np.abs(gates), cmap=shades, vmin=0.0, vmax=largest, aspect="auto")
     if gates.size <= MOST_CELLS:
         for (i, j), gate in np.ndenumerate(gates):
-            ink = "#FFFFFF" if abs(gate) > 0.6 * largest else "#000000"
+            ink = ink_on(image, abs(gate))
             panel.text(j, i, f"{gate:.2g}", fontsize=6, ha="center", va="center", color=ink)
     panel.set_xticks(range(gates.shape[1]))
     panel.set_yticks(range(gates.shape[0]))

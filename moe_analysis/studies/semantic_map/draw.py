@@ -58,7 +58,8 @@ def plot(found: SemanticMap) -> Figure:
             handles = _curve_handles(found.agreement)
             parts[1].legend(*handles, loc="outside lower center", ncols=3, fontsize=10, handlelength=1.8)
             marks = (
-                "A point is a prompt. Below, dots are means over seeds, bars their standard deviation; gray is chance."
+                "A point is a prompt. Below, dots are means over seeds, bars their standard deviation. Above the line at "
+                "0.5, clusters and labels count as aligned."
             )
     with use_style(large=True):
         note_below(drawing, found.note(marks))

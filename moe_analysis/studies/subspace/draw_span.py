@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
-from ...drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, method_color, note_below, use_style
+from ...drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, ink_on, method_color, note_below, use_style
 from .measure import Span
 from .theorems import LABELS
 
@@ -50,7 +50,9 @@ def plot(found: Span) -> Figure:
 def draw_heat(panel: Any, ranks: pd.DataFrame) -> None:
     """The span of each size as a number on its color."""
     table = ranks.pivot(index="J", columns="I", values="measured")
-    panel.imshow(table, origin="lower", cmap="YlGnBu", vmin=0, vmax=1.15 * table.to_numpy().max(), aspect="auto")
+    image = panel.imshow(
+        table, origin="lower", cmap="YlGnBu", vmin=0, vmax=1.15 * table.to_numpy().max(), aspect="auto"
+    )
     for row, values in enumerate(table.to_numpy()):
         for column, value in enumerate(values):
             panel.text(
@@ -60,7 +62,7 @@ def draw_heat(panel: Any, ranks: pd.DataFrame) -> None:
                 ha="center",
                 va="center",
                 fontsize=7,
-                color="white" if value > 0.6 * table.to_numpy().max() else "black",
+                color=ink_on(image, value),
             )
     panel.set_xticks(range(table.shape[1]), table.columns)
     panel.set_yticks(range(table.shape[0]), table.index)

@@ -128,7 +128,7 @@ class Used(Result):
     how_to_explore = (
         "“share of energy beyond the first k directions”: the share of the squared routings that their first k "
         "directions do not cover, mean over layers and seeds; point at a mark for the lowest and the highest seed. "
-        "“directions used by layer”: one dot per layer and seed, for the measure that the buttons choose."
+        "“directions used by layer”: one dot per layer and seed, for the measure that the menu chooses."
     )
     drawing, exploring = "draw_used", ""
     saved = ("summary", "used", "reached", "energy")

@@ -107,7 +107,7 @@ def transfer_figure(
         radar = right.add_subplot(projection="polar")
         draw_radar(radar, by_task)
         named = radar.get_legend_handles_labels()
-        right.legend(*named, loc="outside lower center", ncols=2, handlelength=1.0, columnspacing=0.8)
+        right.legend(*named, loc="outside lower center", ncols=2, handlelength=1.0, columnspacing=0.8, borderaxespad=0)
     return fig
 
 

@@ -83,12 +83,13 @@ def reading_of(found: SystemRates) -> str:
     """Lines, marks, and which choices lie at an end of the grid."""
     multipliers = sorted(found.tuning["router_multiplier"].unique(), reverse=True)
     styles = ("solid", "dashed", "dotted", "dash-dotted")
-    lines = ", ".join(f"{style}: {value:g}" for style, value in zip(styles, multipliers))
+    lines = ", ".join(f"{value:g} {style}" for style, value in zip(styles, multipliers))
     ends = found.chosen.loc[found.chosen["end"] != "", "method"]
+    point = "a mean over seeds" if found.tuning["seed"].nunique() > 1 else "one run"
     told = f"At an end of the grid: {', '.join(ends)}." if len(ends) else "No choice lies at an end of the grid."
     return (
-        f"A point is a mean over seeds. Router's rate over that of the experts, {lines}. Ring: chosen. Gray line: the "
-        f"best of any system. {told}"
+        f"A point is {point}. The router's rate divided by that of the experts: {lines}. Ring: chosen. Gray line: the best "
+        f"of any system. {told}"
     )
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of
-from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
+from ...drawing.style import FULL_WIDTH, figure, ink_on, note_below, use_style
 from .draw import MEASURES, TITLES, drawn_parts, readable
 from .measure import SystemTasks
 
@@ -27,8 +27,8 @@ def plot(found: SystemTasks) -> Figure:
         note_below(
             fig,
             found.note(
-                f"A cell is a mean over seeds, less that of {found.reference}; bold: its 95 % interval over paired seeds "
-                "leaves out 0, uncorrected."
+                f"A cell is a mean over seeds minus {found.reference}'s; bold: its 95 % interval over paired seeds "
+                "excludes 0, uncorrected."
             ),
         )
     return fig
@@ -46,7 +46,7 @@ def part_rows(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
-    """Heat map of accuracy less that of `against`, in points: tasks by methods; `differences`: `task_differences`.
+    """Heat map of accuracy minus that of `against`, in points: tasks by methods; `differences`: `task_differences`.
 
     Bold: the 95 % interval over paired seeds leaves out zero (uncorrected: one of twenty does by chance). The first
     column is the accuracy of `against` itself, in percent.
@@ -79,7 +79,7 @@ def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
                 va="center",
                 fontsize=6,
                 fontweight="bold" if clear else "normal",
-                color="white" if abs(gap) > 0.72 * limit else "#1A1A1A",
+                color=ink_on(image, gap),
             )
         for row, value in enumerate(base):
             panel.text(-0.95, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color="#5A5A5A")
@@ -92,7 +92,7 @@ def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
             edge.set_visible(False)
         label_parts(panel, [part for part, _ in order])
         bar = fig.colorbar(image, ax=panel, fraction=0.025, pad=0.055, aspect=40)
-        label = f"accuracy less that of {against}, points; bold: interval over seeds leaves out 0"
+        label = f"accuracy minus {against}'s, in points; bold: interval over seeds excludes 0"
         bar.set_label(fill(label, int(LETTERS * fig.get_figheight())), fontsize=7)
         bar.outline.set_visible(False)
     return fig
@@ -139,7 +139,7 @@ def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA"
             colorscale="PuOr",
             zmid=0.0,
             visible=index == 0,
-            colorbar={"title": {"text": f"less {against}"}},
+            colorbar={"title": {"text": f"minus {against}"}},
             reversescale=measure == "loss",  # purple is better
             hovertemplate="%{y}<br>%{x}: %{z:+.3f}<br>95 %: %{customdata[0]:+.3f} to %{customdata[1]:+.3f}<br>"
             f"{against}: %{{customdata[2]:.3f}}<extra>{measure}</extra>",

@@ -19,7 +19,7 @@ def widget(found: SystemTasks, against: str | None = None, part: str | None = No
 
 
 def task_widget(scores: pd.DataFrame, against: str = "LoRA", part: str | None = None) -> Explorer:
-    """Lists of systems and of parts of the tasks, and the heat map of accuracy less that of the chosen system.
+    """Lists of systems and of parts of the tasks, and the heat map of accuracy minus that of the chosen system.
 
     scores: what `scores` returned. part: a part of the tasks, or "all parts", which takes longest (None:
     the first part). Raises ValueError for a system or part that the scores do not hold.
@@ -29,7 +29,7 @@ def task_widget(scores: pd.DataFrame, against: str = "LoRA", part: str | None = 
         shown = scores if part == EVERY else scores[scores["part"] == part]
         differences = task_differences(shown, against)
         alt = (
-            f"Heat map of accuracy less that of {against}, {differences['dataset'].nunique()} tasks by "
+            f"Heat map of accuracy minus that of {against}, {differences['dataset'].nunique()} tasks by "
             f"{differences['method'].nunique()} systems."
         )
         figure = task_figure(differences, against)

@@ -81,7 +81,7 @@ class Systems(Compared):
     """T-REX's Fig. 3 and its headlines.
 
     Args:
-        gains: accuracy less that of the untrained backbone, as `against_level` returns it.
+        gains: accuracy minus that of the untrained backbone, as `against_level` returns it.
         losses: every pair of systems by loss.
         authors: trainable parameters at the sizes of the authors' code, one row per method.
     """
@@ -131,14 +131,14 @@ class SystemTasks(Compared):
     title = "Beyond the papers: systems task by task"
     question = "On which tasks do the systems differ?"
     how_to_read = (
-        "Each cell is accuracy less that of LoRA in points; purple is better, orange worse. Bold: the 95 % interval "
+        "Each cell is accuracy minus that of LoRA, in points; purple is better, orange worse. Bold: the 95 % interval "
         "over seeds does not contain zero. It is not corrected, so about one cell in twenty is bold by chance. The "
         "first column is LoRA." + left_out_told()
     )
     how_to_explore = (
         "Each cell is a system's difference to LoRA, in accuracy or loss by the menu; purple is better, orange worse. "
         "Point at a cell for its 95 % interval over seeds. It is not corrected, so about one interval in twenty "
-        "leaves out zero by chance." + left_out_told()
+        "excludes zero by chance." + left_out_told()
     )
     drawing = "draw_tasks"
     judging = "claims_tasks"

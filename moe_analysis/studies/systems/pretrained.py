@@ -101,5 +101,5 @@ def with_choices_outside(found: Stored) -> Stored:
         name: frame[(frame["part"] != OUTSIDE) | ~frame["dataset"].isin(dropped)].reset_index(drop=True)
         for name, frame in (("scores", found.scores), ("levels", levels))
     }
-    told = f"{counted(len(dropped), 'task')} outside without choices left out"
+    told = f"{counted(len(dropped), 'out-of-distribution task')} without choices left out"
     return replace(found, left_out=(*found.left_out, told), **kept)

@@ -206,6 +206,8 @@ def test_the_time_figure_has_the_papers_range_and_a_row_for_every_size(times):
         "2 seeds, 4 steps. Systems take"
     )
     assert fig.data[-1].name == "expected from operations" and len(fig.data) == 3
+    heights = {note.text: note.y for note in fig.layout.annotations}
+    assert heights == {"S'MoRE in the paper": 1, "MixLoRA": 0}, "on a phone there is no room beside each other"
 
 
 def test_all_are_saved(points, gaps, layers, times, tmp_path):

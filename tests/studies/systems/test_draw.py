@@ -8,6 +8,7 @@ import pytest
 
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import method_color
+from moe_analysis.studies.systems import measure_table
 from moe_analysis.studies.systems.draw import RADAR_METHODS, plot, transfer_explorer, transfer_figure
 from moe_analysis.studies.systems.draw_tasks import task_explorer, task_figure
 from moe_analysis.studies.systems.scores import part_summary, scores, task_differences
@@ -108,6 +109,11 @@ def test_no_text_meets_another_or_leaves_the_figure_and_the_runs_stand_below(pan
     fig = panels[2]
     assert overlaps(fig) == [] and outside(fig) == []
     assert fig.get_supxlabel().startswith("2 seeds, 4 steps. Bars: 95 % intervals over seeds")
+
+
+def test_no_text_of_the_shipped_figure_meets_another() -> None:
+    fig = measure_table("compact").plot()  # ten tasks, so that a number is at the bottom of the radar, above the legend
+    assert overlaps(fig) == [] and outside(fig) == []
 
 
 def test_a_radar_of_absent_methods_is_refused(frames):

@@ -114,7 +114,7 @@ def test_tasks_outside_without_choices_are_left_out_and_counted():
     assert set(outside["dataset"]) == set(NAMES[len(INSIDE_TASKS) : -1])
     assert set(found.levels["dataset"]) == set(NAMES[:-1])
     assert found.scores[found.scores["part"] == INSIDE]["dataset"].nunique() == len(INSIDE_TASKS)
-    assert "1 task outside without choices left out" in found.origin
+    assert "1 out-of-distribution task without choices left out" in found.origin
 
 
 def test_rows_of_the_drawings_do_not_repeat_what_all_names_begin_with():
