@@ -42,9 +42,9 @@ class Claim:
         kind: "exact", "paper" for a measurement that a paper reports, "reproduction" for one of an independent
             reproduction, "own" for a hypothesis of ours. None: the source decides for a declared claim; any other
             claim is "exact".
-        compares: what is subtracted from what, "S'MoRE - LoRA", at which size, on which rows.
+        compares: what is subtracted from what, at which size, on which rows; a difference above zero agrees with the
+            claim: "S'MoRE - LoRA" for an accuracy, "LoRA - S'MoRE" for a loss that is said to be lower.
         endpoint: the number that is compared, "acc" or "loss", with its unit in brackets.
-        direction: "higher" if the claim says that the difference is above zero, "lower" if below.
         paper_effect: the paper's own effect for exactly this comparison, in the claimed direction; None if the paper
             only shows a plot.
         smallest: the smallest effect that matters, in the same unit; None is half the paper's.
@@ -79,7 +79,6 @@ class Claim:
     kind: str | None = None
     compares: str = ""
     endpoint: str = ""
-    direction: str = "higher"
     paper_effect: float | None = None
     smallest: float | None = None
     family: str = ""
@@ -128,12 +127,10 @@ class Claim:
             object.__setattr__(self, "verdict", exact(self.holds).verdict)
 
     def _check_declared(self) -> None:
-        if self.direction not in ("higher", "lower"):
-            raise ValueError(f"{self.name}.direction = {self.direction!r} must be 'higher' or 'lower'")
         if self.paper_effect is not None and not self.paper_effect > 0:
             raise ValueError(
                 f"{self.name}.paper_effect = {self.paper_effect} must be above zero in the claimed "
-                "direction; change the direction"
+                "direction; subtract the other way round"
             )
         if self.smallest is None and self.paper_effect is not None:
             object.__setattr__(self, "smallest", self.paper_effect / 2)
@@ -149,14 +146,13 @@ class Claim:
         """The claim, judged alone.
 
         Args:
-            differences: as measured; `direction` says which sign agrees with the claim.
+            differences: as `compares` says; above zero they agree with the claim.
 
         Raises:
             ValueError: for a claim that already has a verdict, or that compares nothing.
         """
         self._check_open()
-        effect = self.claimed(differences)
-        return self._judged(judge(effect, self._threshold, self.kind == "own"), effect)
+        return self._judged(judge(differences, self._threshold, self.kind == "own"), differences)
 
     def untestable(self, reason: str) -> Claim:
         """The claim if a precondition fails, which `reason` names.
@@ -174,10 +170,6 @@ class Claim:
             raise ValueError(f"{self.name} has parts without a verdict: {', '.join(open_parts)}; measure them first")
         found = in_parts([part.verdict for part in parts])
         return replace(self, verdict=found.verdict, note=found.note, parts=parts)
-
-    def claimed(self, differences: Effect) -> Effect:
-        """The effect in the claimed direction."""
-        return differences if self.direction == "higher" else differences.flipped()
 
     @property
     def _threshold(self) -> float:

@@ -79,10 +79,6 @@ class Effect:
             return "one seed has no spread"
         return "one task has no spread" if self.tasks == 1 else None
 
-    def flipped(self) -> Effect:
-        """The effect with the opposite sign."""
-        return Effect(-self.values, self.unit)
-
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """(low, high) of the mean effect."""
         self.check()

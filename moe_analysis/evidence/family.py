@@ -64,9 +64,7 @@ def judged(claims: Sequence[Claim], effects: Mapping[str, Effect | str]) -> list
 
 
 def _judged_together(members: Sequence[Claim], effects: Mapping[str, Effect | str]) -> dict[str, Claim]:
-    measured = {
-        claim.name: claim.claimed(effect) for claim in members if isinstance(effect := effects[claim.name], Effect)
-    }
+    measured = {claim.name: effect for claim in members if isinstance(effect := effects[claim.name], Effect)}
     # a claim that cannot be tested was still made, so it counts in the size of the family
     whole = measured | {claim.name: Effect([NAN]) for claim in members if claim.name not in measured}
     kinds = {claim.kind for claim in members}

@@ -49,13 +49,6 @@ def test_a_claim_is_measured_once() -> None:
             call()
 
 
-def test_a_claim_that_something_is_lower_turns_the_differences_round() -> None:
-    claim = declared(direction="lower", endpoint="loss (nats)")
-    found = claim.with_effect(CLEAR.flipped())
-    assert found.verdict == "reproduced" and found.measured == pytest.approx(0.02)
-    assert claim.with_effect(CLEAR).verdict == "contradicted"
-
-
 def test_a_precondition_that_fails_is_named() -> None:
     found = declared().untestable("every system is within guessing")
     assert (found.verdict, found.note, found.measured) == ("not testable here", "every system is within guessing", None)
@@ -71,9 +64,8 @@ def test_where_the_paper_only_draws_a_smallest_effect_is_declared() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"paper_effect": -0.02}, "paper_effect = -0.02 must be above zero in the claimed direction; change"),
+        ({"paper_effect": -0.02}, "paper_effect = -0.02 must be above zero in the claimed direction; subtract"),
         ({"smallest": 0.0}, "smallest = 0.0 must be above zero"),
-        ({"direction": "up"}, "direction = 'up' must be 'higher' or 'lower'"),
         ({"kind": "guess"}, "kind = 'guess' is unknown; choose one of exact, paper, reproduction, own"),
         ({"compares": ""}, "has neither holds nor compares"),
         ({"note": {1, 2}}, "note = .* is not a JSON value"),

@@ -85,7 +85,7 @@ def test_where_tasks_differ_no_number_of_seeds_may_do() -> None:
 def test_the_other_way_round_the_interval_is_mirrored() -> None:
     effect = Effect([0.1, 0.2, 0.4])
     low, high = effect.interval()
-    np.testing.assert_allclose(effect.flipped().interval(), (-high, -low))
+    np.testing.assert_allclose(Effect(-effect.values).interval(), (-high, -low))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ...evidence import Claim, Effect, judged
 from ..systems.endpoints import ENDPOINTS, MEANING
-from .gaps import at_best_size, at_equal_budgets
+from .gaps import at_best_size, at_equal_budgets, subtracted
 from .measure import BudgetCurves
 from .points import curve_areas
 
@@ -88,10 +88,10 @@ def lower_loss(found: BudgetCurves, part: str, declared: Declared = AVERAGES) ->
         declared.name("own_smore_loss", part),
         f"beyond S'MoRE Fig. 4{declared.where}",
         f"{ENDPOINTS[part]}: {METHOD} has a lower loss at equal budget than",
-        lambda other: at_equal_budgets(found, part, METHOD, other, "loss"),
+        lambda other: at_equal_budgets(found, part, *subtracted("loss", METHOD, other), "loss"),
         f"loss, nats per answer token, {MEANING[part]}",
         smallest=dict.fromkeys(declared.others, NATS),
-        direction="lower",
+        measure="loss",
     )
 
 
@@ -125,15 +125,16 @@ def against_each(
     gate: str = "switch",
     smallest: Mapping[str, float] | None = None,
     effects: Mapping[str, float] | None = None,
-    direction: str = "higher",
+    measure: str = "accuracy",
 ) -> Claim:
     """S'MoRE compared with its opponents: one claim with a part for each; the parts are corrected for their number.
 
     Args:
-        name, source, statement, endpoint, direction: of the claim; the opponents are added to the statement.
+        name, source, statement, endpoint: of the claim; the opponents are added to the statement.
         measured: opponent -> the effect, or why there is none.
         gate: of all methods.
         smallest, effects: opponent -> the smallest effect that matters, or the paper's own effect; one of both.
+        measure: what `measured` compares.
     """
     method = named(METHOD, gate)
     labels = {other: named(other, gate) for other in smallest or effects or {}}
@@ -142,9 +143,8 @@ def against_each(
             f"{name}_{other}",
             source,
             f"{statement} {label}",
-            compares=f"{method} - {label}",
+            compares=" - ".join(subtracted(measure, method, label)),
             endpoint=endpoint,
-            direction=direction,
             paper_effect=effects[other] if effects else None,
             smallest=smallest[other] if smallest else None,
             family=name,
@@ -156,7 +156,7 @@ def against_each(
         parts[0],
         name=name,
         statement=f"{statement} {listed(list(labels.values()))}",
-        compares=f"{method} - each of them",
+        compares=" - ".join(subtracted(measure, method, "each of them")),
         paper_effect=None,
         smallest=min(part.smallest or 0.0 for part in parts),
         family="",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from ...evidence import Claim, judged
 from ..systems.endpoints import ENDPOINTS, MEANING
 from .claims import slug
-from .gaps import at_equal_budgets
+from .gaps import at_equal_budgets, subtracted
 from .measure import MoreLayers
 
 POINT = 0.01  # a visible difference in a table; for the loss a hundredth of a nat
-# measure -> source, direction, words, unit
+# measure -> source, words, unit
 MEASURES = {
-    "accuracy": ("our reading of S'MoRE Table 5", "higher", "more accurate than", "accuracy"),
-    "loss": ("beyond S'MoRE Table 5", "lower", "lower in loss than", "loss, nats per answer token"),
+    "accuracy": ("our reading of S'MoRE Table 5", "more accurate than", "accuracy"),
+    "loss": ("beyond S'MoRE Table 5", "lower in loss than", "loss, nats per answer token"),
 }
 
 
@@ -22,7 +22,7 @@ def claims(found: MoreLayers) -> list[Claim]:
     (fewest, least), *more = known.items()
     told = []
     for part in found.parts:
-        for measure, (source, direction, words, unit) in MEASURES.items():
+        for measure, (source, words, unit) in MEASURES.items():
             prefix = "smore_table5" if measure == "accuracy" else "own_smore_layers"
             family = f"{prefix}_{slug(ENDPOINTS[part])}"
             declared = {
@@ -31,16 +31,15 @@ def claims(found: MoreLayers) -> list[Claim]:
                     source,
                     f"{ENDPOINTS[part]}: {layers} layers of S'MoRE are {words} {least} at equal budget",
                     kind="own",
-                    compares=f"{layers} layers - {least}",
+                    compares=" - ".join(subtracted(measure, f"{layers} layers", f"{least} layer")),
                     endpoint=f"{unit}, {MEANING[part]}",
-                    direction=direction,
                     smallest=POINT,
                     family=family,
                 )
                 for method, layers in more
             }
             effects = {
-                claim.name: at_equal_budgets(found, part, str(method), str(fewest), measure)
+                claim.name: at_equal_budgets(found, part, *subtracted(measure, str(method), str(fewest)), measure)
                 for method, claim in declared.items()
             }
             told += judged(list(declared.values()), effects)

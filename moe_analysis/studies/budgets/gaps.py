@@ -19,6 +19,11 @@ def precondition(found: AtBudgets, part: str, method: str, other: str) -> str:
     return within_guessing(found.tasks, found.guessing, part)
 
 
+def subtracted(measure: str, better: str, other: str) -> tuple[str, str]:
+    """Who is subtracted from whom, so that a difference above zero says that `better` is: a loss is better lower."""
+    return (other, better) if measure == "loss" else (better, other)
+
+
 def at_equal_budgets(found: AtBudgets, part: str, method: str, other: str, measure: str = "accuracy") -> Effect | str:
     """method minus other, as the mean over all budgets at which they have the same size.
 

@@ -202,7 +202,7 @@ def of_intuition(found: Intuition) -> list[Claim]:
         "the best mix of router and prior is found by a line search; a better prior helps, and a worse one may help"
     )
     noise = np.log(found.noise.pivot(index=["step", "seed"], columns="prior", values="noise_to_signal"))
-    gaps = noise["aligned"] - noise["none"]
+    gaps = noise["none"] - noise["aligned"]
     steps = sorted(found.noise["step"].unique())[1:]
     quieter = [
         Claim(
@@ -210,9 +210,8 @@ def of_intuition(found: Intuition) -> list[Claim]:
             source,
             f"with an aligned prior, the router's gradient is less noisy at step {step}",
             kind="own",
-            compares="aligned prior - no prior",
+            compares="no prior - aligned prior",
             endpoint="log of gradient variance over squared mean",
-            direction="lower",
             smallest=QUIETER,
         ).with_effect(Effect(gaps.loc[step].to_numpy()))
         for step in steps

@@ -61,6 +61,19 @@ def told(found: list) -> dict[str, str]:
     return {claim.name: claim.verdict for claim in found}
 
 
+def test_a_number_has_the_sign_of_what_is_said_to_be_subtracted():
+    """A lower loss is claimed as "LoRA - S'MoRE", an accuracy as "S'MoRE - LoRA"."""
+    layers = dict(zip(LAYERS, (0.40, 0.60, 0.70)))
+    words = {"1 layer": "S'MoRE, L = 1", "2 layers": "S'MoRE", "3 layers": "S'MoRE, L = 3"}
+    layered = found_of(layers)
+    layered.points = pd.DataFrame(LAYERS.items(), columns=["method", "layers"])
+    parts = [part for claim in claims.claims(found_of(FOUR)) for part in claim.parts]
+    for claim in [*parts, *claims_layers.claims(layered)]:
+        first, second = ((FOUR | layers)[words.get(name, name)] for name in claim.compares.split(" - "))
+        sign = -1 if claim.endpoint.startswith("loss") else 1
+        assert claim.measured == pytest.approx(sign * (first - second), abs=0.01) and claim.measured > 0, claim.name
+
+
 def test_every_gate_and_the_best_of_each_sweep_are_judged_on_each_endpoint():
     found = claims.claims(found_of({**FOUR, "MixLoRA (dense)": 0.7, "S'MoRE (dense)": 0.6}))
     names = told(found)
