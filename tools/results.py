@@ -1,8 +1,9 @@
-"""Write docs/results.md from the records in figures/: every claim with its effect, interval, verdict and origin.
+"""Write docs/results.md from the records in figures/: every claim with its effect, interval, verdict and origin; and the
+table of README.md, which shows a few of them.
 
     python tools/results.py [--check]
 
---check writes nothing and fails where the file is not what the records say.
+--check writes nothing and fails where a file is not what the records say.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from moe_analysis.cards.in_words import FROM_STORED
 from moe_analysis.cards.whose import WHOSE, whose
 from moe_analysis.evidence.verdict import NOT_TESTABLE
 from moe_analysis.papers import BEYOND, GR, SMORE, TREX, Item
+from moe_analysis.studies.in_short import leaves, measured
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- by tools/results.py -->\n", "<!-- end -->\n"
 PAPERS = {
     "T-REX": TREX,
     "A Stronger Mixture of Low-Rank Experts (gR)": GR,
@@ -42,6 +46,24 @@ a bootstrap over tasks and seeds, or that of a median (order statistics), as its
 not. Effects and intervals are in
 the claimed direction. This page is written by `tools/results.py`; the numbers are in `figures/*.json`.
 """
+# what the papers are known for: backbone -> record -> names of claims
+HEADLINES: dict[str, dict[str, tuple[str, ...]]] = {
+    "compact": {
+        "trex_fig3": ("trex_headline_retention_LoRA", "trex_headline_acquisition_LoRA"),
+        "gr_fig2": ("gr_fig2_mean_loss",),
+        "gr_fig3": ("gr_fig3_gRSGD_RSGD",),
+        "smore_fig4": ("smore_fig4_switch_retention_LoRA", "smore_fig4_switch_acquisition_LoRA"),
+    },
+    "SmolLM2-135M": {
+        "trex_fig3_pretrained": ("trex_pretrained_headline_in_distribution_LoRA",),
+        "gr_fig3_pretrained": ("gr_pretrained_gRSGD_RSGD",),
+        "smore_fig4_pretrained": (
+            "smore_fig4_switch_pretrained_in_distribution_LoRA",
+            "smore_fig4_switch_pretrained_in_distribution_MixLoRA",
+        ),
+        "smore_table2": ("smore_table2_4-4_in_distribution_LoRA",),
+    },
+}
 COLUMNS = ("claim", "source", "compared", "effect", "interval", "kind", "seeds", "steps", "preset", "verdict")
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 NOTHING = "–"
@@ -54,6 +76,26 @@ def page() -> str:
         parts.append(f"## {heading}\n\n{counted([claim for _, record in shown for claim in record['claims']])}\n")
         parts += [section(item, record) for item, record in shown]
     return "\n".join(parts)
+
+
+def headlines() -> str:
+    """A table of the claims that the papers are known for, with how large the effect is."""
+    rows = ["| claim | source | backbone | measured | verdict |", "|---|---|---|---|---|"]
+    for backbone, records in HEADLINES.items():
+        for item, names in records.items():
+            record = json.loads((ROOT / "figures" / f"{item}.json").read_text(encoding="utf-8"))
+            claims = {one["name"]: one for claim in record["claims"] for one in leaves(claim)}
+            for one in (claims[name] for name in names):
+                source = one["source"].removesuffix(", on a pretrained model")
+                rows.append(f"| {one['claim']} | {source} | {backbone} | {measured(one)} | **{one['verdict']}** |")
+    return "\n".join(rows) + "\n"
+
+
+def readme() -> str:
+    """README.md with the table of today's records."""
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    return before + BEGIN + headlines() + END + rest.partition(END)[2]
 
 
 def counted(claims: Sequence[dict[str, Any]]) -> str:
@@ -144,11 +186,12 @@ def kind_of(over: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    text = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(text, encoding="utf-8")
-    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-        sys.exit(f"{PAGE.relative_to(ROOT)} is not what figures/*.json say; run python tools/results.py")
+    check = parser.parse_args().check
+    for path, text in ((PAGE, page()), (README, readme())):
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            sys.exit(f"{path.relative_to(ROOT)} is not what figures/*.json say; run python tools/results.py")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from moe_analysis.evidence import Claim, Effect, described, whole_of
-from tools.results import COLUMNS, counted, made_with, page, rows_of
+from tools.results import COLUMNS, PAGE, README, counted, made_with, page, readme, rows_of
 
 RECORD = {"seeds": [0, 1, 2], "preset": {"preset": "long"}, "caption": {"origin": "9 runs of 3 seeds, 300 steps each"}}
 AHEAD = Claim("toy_ahead", "a table", "A is ahead of B", compares="A - B", endpoint="acc", paper_effect=0.02)
@@ -69,3 +71,8 @@ def test_claims_of_papers_and_readings_of_ours_are_counted_apart() -> None:
 def test_every_row_of_the_page_has_all_columns() -> None:
     rows = [line for line in page().splitlines() if line.startswith("| ")]
     assert len(rows) > 100 and {row.replace("\\|", "").count(" | ") for row in rows} == {len(COLUMNS) - 1}
+
+
+@pytest.mark.parametrize(("path", "text"), [(PAGE, page), (README, readme)], ids=["page", "README"])
+def test_what_is_committed_is_what_the_records_say(path: Path, text: Callable[[], str]) -> None:
+    assert path.read_text(encoding="utf-8") == text(), f"run python tools/results.py, which writes {path.name}"
