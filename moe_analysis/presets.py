@@ -1,7 +1,8 @@
 """How much of everything the notebooks compute: a tiny preset for tests, a quick one, a long and a full one.
 
 Variables of the environment: MOE_ANALYSIS_PRESET (tiny, quick, long, full), MOE_ANALYSIS_SUITE, MOE_ANALYSIS_BACKBONE,
-MOE_ANALYSIS_RUNS (folder of the runs) and MOE_ANALYSIS_WORKERS (training processes at a time).
+MOE_ANALYSIS_RUNS (folder of the runs), MOE_ANALYSIS_SEEDS (how many) and MOE_ANALYSIS_WORKERS (training processes at a
+time).
 `python -m moe_analysis figures` sets them from its options.
 """
 
@@ -82,10 +83,10 @@ class Preset:
     def sized(self, study: str) -> Preset:
         """This preset with the sizes of a study: "optimizers" (many runs, 20 experts on four projections),
         "structures" (S'MoRE on three projections), "comparison" (nine systems on three projections) or "budgets" (four
-        systems at several sizes)."""
+        systems at several sizes). The environment decides about seeds, if it names their number."""
         if study not in STUDIES:
             raise ValueError(f"study = {study!r} is unknown; choose one of {', '.join(STUDIES)}")
-        return replace(self, **STUDIES[study].get(self.name, {}))
+        return replace(self, **{**STUDIES[study].get(self.name, {}), **seeds_asked()})
 
     @property
     def runs(self) -> Path:
@@ -346,7 +347,7 @@ def preset(name: str | None = None) -> Preset:
     """The preset by name, or the one the environment names (quick when it names none), on the environment's suite.
 
     Raises:
-        ValueError: For an unknown name.
+        ValueError: For an unknown name, and for a number in the environment that is not a whole one above zero.
 
     Example:
         >>> settings = preset("tiny")
@@ -365,5 +366,21 @@ def from_environment() -> Iterator[tuple[str, Any]]:
     for name in ("suite", "backbone", "embedder"):
         if value := os.environ.get(f"MOE_ANALYSIS_{name.upper()}"):
             yield name, value
-    if workers := os.environ.get("MOE_ANALYSIS_WORKERS"):
-        yield "workers", int(workers)
+    if workers := number_of("WORKERS"):
+        yield "workers", workers
+    yield from seeds_asked().items()
+
+
+def seeds_asked() -> dict[str, tuple[int, ...]]:
+    """The environment's seeds, from 0 on; empty if it does not name their number."""
+    number = number_of("SEEDS")
+    return {"seeds": tuple(range(number))} if number else {}
+
+
+def number_of(name: str) -> int | None:
+    """A number from the environment; None if it is not there."""
+    variable = f"MOE_ANALYSIS_{name}"
+    value = os.environ.get(variable)
+    if value and not (value.isdecimal() and int(value)):
+        raise ValueError(f"{variable} = {value!r} must be a whole number above zero")
+    return int(value) if value else None

@@ -16,6 +16,15 @@ def test_the_environment_chooses_preset_suite_and_folder(monkeypatch: pytest.Mon
         preset("huge")
 
 
+def test_the_environment_chooses_the_number_of_seeds_for_every_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOE_ANALYSIS_SEEDS", "4")
+    assert preset("tiny").seeds == preset("quick").sized("comparison").seeds == (0, 1, 2, 3)
+    for wrong in ("0", "-1", "many", "2.5"):
+        monkeypatch.setenv("MOE_ANALYSIS_SEEDS", wrong)
+        with pytest.raises(ValueError, match=f"MOE_ANALYSIS_SEEDS = '{wrong}' must be a whole number above zero"):
+            preset("tiny")
+
+
 def test_methods_of_a_comparison_differ_in_nothing_but_their_adapter() -> None:
     configs = [preset("quick").config(name, seed=1).to_dict() for name in methods()]
     shared = [{key: value for key, value in config.items() if key not in ("adapter", "name")} for config in configs]

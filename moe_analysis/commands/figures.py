@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import figures as making
+from ..cards.in_words import counted
 from ..figures import Item
 from ..places import IN_CLONE, USUAL_SUITE, computed_figures, figures_home
 from ..presets import PRESETS
@@ -26,6 +27,7 @@ HELP = page(
     Reads the suite, the backbone and finished runs, which are never trained again. Writes a picture (PNG and
     PDF), an interactive HTML page and the numbers (JSON) of every figure into figures/PRESET, and figures/index.html, a
     gallery of these figures next to the shipped ones. The quick preset is made for two cores; long and full need more time or a GPU.
+    An undecided claim says how many seeds would decide it.
 
     The time left is estimated from the previous call, or from the cells so far. Ctrl-C stops the kernels and their
     training; the same command resumes from there.
@@ -34,6 +36,7 @@ HELP = page(
         "figures --list",
         "figures --only trex_fig2 --only gr_fig1",
         "figures --preset tiny --out /tmp/figures",
+        "figures --only trex_fig2 --seeds 8",
         "figures --suite my_suite --backbone my_model",
         "figures --preset long --ship",
     ],
@@ -51,12 +54,15 @@ GALLERY_HELP = page(
 )
 
 
-def shipped_folder(items: Sequence[Item], preset: str, suite: str | None, out: Path | None) -> Path:
-    """The folder of the shipped figures, after a check that none of them would be replaced by a smaller preset's.
+def shipped_folder(
+    items: Sequence[Item], preset: str, suite: str | None, out: Path | None, seeds: int | None = None
+) -> Path:
+    """The folder of the shipped figures, after a check that none of them would be replaced by a smaller preset's, or by
+    one of fewer seeds.
 
     Raises:
         ValueError: Outside a clone, together with another folder or suite, and where a figure that the items' notebooks
-            would write was made with a larger preset; it names each of them.
+            would write was made with a larger preset or more seeds; it names each of them.
     """
     if not IN_CLONE:
         raise ValueError("--ship writes the figures of a clone, but this is an installed package; omit --ship")
@@ -66,29 +72,46 @@ def shipped_folder(items: Sequence[Item], preset: str, suite: str | None, out: P
         )
     if suite not in (None, USUAL_SUITE):
         raise ValueError(f"--ship works only with the suite {USUAL_SUITE!r}, not {suite!r}; omit --ship or --suite")
-    if larger := made_larger(items, preset, figures_home()):
+    if larger := made_larger(items, preset, seeds, figures_home()):
         told = ", ".join(f"{name} ({made})" for name, made in larger.items())
         raise ValueError(
-            f"preset = {preset!r} is smaller than what these shipped figures were made with: {told}; pass a larger "
-            "--preset, or omit --ship"
+            f"preset = {size_told(preset, seeds)!r} is smaller than what these shipped figures were made with: {told}; "
+            "pass a larger --preset or --seeds, or omit --ship"
         )
     return figures_home()
 
 
-def made_larger(items: Sequence[Item], preset: str, folder: Path) -> dict[str, str]:
-    """Records in the folder that the items' notebooks would write and that a larger preset made: name -> preset."""
+def made_larger(items: Sequence[Item], preset: str, seeds: int | None, folder: Path) -> dict[str, str]:
+    """Records in the folder that the items' notebooks would write and that a larger preset made, or the same one with
+    more seeds: name -> preset and seeds."""
     from ..gallery.entries import notebook_of
     from ..gallery.records import read_records
 
-    sizes = list(PRESETS)  # from the smallest
+    def size(preset: str, seeds: int | None) -> tuple[int, int]:
+        return list(PRESETS).index(preset), seeds or len(PRESETS[preset].seeds)
+
     known = {item.id: item.notebook for item in making.ITEMS}
     notebooks = {item.notebook for item in items}
     made = {
-        name: record.preset.get("preset", "quick")
+        name: (record.preset.get("preset", "quick"), seeds_of(record.preset))
         for name, record in read_records(folder).items()
         if (known.get(name) or notebook_of(name)) in notebooks
     }
-    return {name: one for name, one in made.items() if one in sizes[sizes.index(preset) + 1 :]}
+    return {name: size_told(*one) for name, one in made.items() if size(*one) > size(preset, seeds)}
+
+
+def seeds_of(preset: Mapping[str, str]) -> int | None:
+    """The number of seeds that a record's settings name."""
+    told = preset.get("seeds", "")
+    return int(told) if told.isdecimal() else None
+
+
+def size_told(preset: str, seeds: int | None) -> str:
+    """
+    >>> size_told("quick", None), size_told("quick", 8)
+    ('quick', 'quick, 8 seeds')
+    """
+    return preset if seeds is None else f"{preset}, {counted(seeds, 'seed')}"
 
 
 def figures(
@@ -110,6 +133,16 @@ def figures(
             autocompletion=options.presets,
         ),
     ] = "quick",
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="How many seeds of everything that is trained.",
+            envvar="MOE_ANALYSIS_SEEDS",
+            show_default="the preset's",
+        ),
+    ] = None,
     suite: Annotated[
         str | None,
         typer.Option(
@@ -166,9 +199,11 @@ def figures(
     named(preset)  # an unknown one is reported
     suite = checked_suite(suite)
     checked_backbone(backbone)
-    folder = shipped_folder(items, preset, suite, out) if ship else out or computed_figures(preset, suite_label(suite))
+    usual = computed_figures(preset, suite_label(suite))
+    folder = shipped_folder(items, preset, suite, out, seeds) if ship else out or usual
     values = {
         "PRESET": preset,
+        "SEEDS": str(seeds) if seeds else None,
         "SUITE": suite,
         "BACKBONE": backbone,
         "RUNS": str(runs.resolve()) if runs else None,
@@ -211,7 +246,7 @@ def suite_label(suite: str | None) -> str | None:
 def executed(items: list[Item], values: dict[str, str | None]) -> list[Path]:
     from ..tasks.cache import cache_folder
 
-    settings = " ".join(values[f"MOE_ANALYSIS_{name}"] or "-" for name in ("PRESET", "SUITE", "BACKBONE"))
+    settings = " ".join(values[f"MOE_ANALYSIS_{name}"] or "-" for name in ("PRESET", "SUITE", "BACKBONE", "SEEDS"))
     saved = "finished figures and runs are kept, and the other runs resume from their last checkpoints."
     with kept(saved), NotebookBars(Memory(cache_folder() / "cell_seconds.json", settings)) as bars:
         return making.regenerate(items, values, bars.on_cell, bars.on_end)

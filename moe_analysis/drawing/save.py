@@ -44,7 +44,7 @@ PACKAGES = (
     "umap-learn",
     "xarray",
 )
-SETTINGS = ("PRESET", "SUITE", "BACKBONE", "EMBEDDER")
+SETTINGS = ("PRESET", "SUITE", "BACKBONE", "EMBEDDER", "SEEDS")
 SCRIPT = "plotly.min.js"
 FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")  # .docx and .png, but not a version such as the .2 of v1.2
 

@@ -17,7 +17,7 @@ from ..studies.in_short import in_short
 from .records import Record
 from .shelves import ORIGINS, Shelf
 
-OPTIONS = ("suite", "backbone")  # of `figures`, apart from the preset; the embedder is an environment variable
+OPTIONS = ("suite", "backbone", "seeds")  # of `figures`, apart from the preset; the embedder is an environment variable
 
 
 @dataclass(frozen=True)

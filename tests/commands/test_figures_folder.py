@@ -69,6 +69,17 @@ def test_shipped_figures_are_replaced_by_those_of_a_preset_that_is_as_large(long
     assert shipped_folder(choose(["trex_fig2"]), "quick", "embedded", None) == long_figures
 
 
+def test_a_shipped_figure_does_not_go_back_to_fewer_seeds(long_figures: Path) -> None:
+    path = long_figures / "trex_fig2.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"preset": {"preset": "quick", "seeds": "8"}}))
+    for seeds in (None, 7):
+        with pytest.raises(ValueError, match=r"trex_fig2 \(quick, 8 seeds\); pass a larger --preset or --seeds"):
+            shipped_folder(choose(["trex_fig2"]), "quick", None, None, seeds)
+    assert shipped_folder(choose(["trex_fig2"]), "quick", None, None, 8) == long_figures
+    assert shipped_folder(choose(["trex_fig2"]), "long", None, None) == long_figures
+
+
 def test_shipping_goes_with_no_other_folder_or_suite_and_needs_a_clone(long_figures: Path, monkeypatch) -> None:
     items = choose(["trex_fig2"])
     with pytest.raises(ValueError, match="not --out elsewhere"):

@@ -99,7 +99,7 @@ def test_every_option_is_explained_and_says_what_it_takes(name: str) -> None:
 
 def test_variables_of_the_environment_stand_beside_the_options_they_replace() -> None:
     found = {option.envvar for command in COMMANDS.values() for option in command.params if option.envvar}
-    assert found == {f"MOE_ANALYSIS_{name}" for name in ("PRESET", "SUITE", "BACKBONE", "RUNS", "FIGURES")}
+    assert found == {f"MOE_ANALYSIS_{name}" for name in ("PRESET", "SEEDS", "SUITE", "BACKBONE", "RUNS", "FIGURES")}
     assert "MOE_ANALYSIS_RUNS" in process("runs", "--help").stdout
 
 
