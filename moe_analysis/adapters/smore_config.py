@@ -30,7 +30,7 @@ class SmoreConfig(AdapterConfig):
     num_experts (s), fanout (f), r: pool sizes, children of a node, ranks. A number for r serves every layer.
     alpha: the experts of a layer are scaled by alpha / r; None leaves them as they are. A number serves every layer.
     key_dim: width of queries and keys (a number or one per layer). down_dim: of the token as routers see it; None: in.
-    gate: "switch", "noisy_topk" or "dense". gate_arch: "mlp" or "linear" (logits = known · key, without key_dim).
+    gate: "switch", "noisy_topk" or "dense". gate_arch: "mlp", or "linear", whose query is what is known, without key_dim.
     router: "top_down", or "bottom_up" with the switch gate.
     activation: "identity", "tanh", "relu" or "prelu" (one slope per layer); router_activation: the same, in the mlp.
     activation_position: "all" σ(BAx + Wx'), "child" BAx + Wσ(x') whose child term no score multiplies, "child_scored".

@@ -126,6 +126,8 @@ class TreeGate(nn.Module):
             logits = queries @ keys.T  # (N, P, s)
         else:
             logits = on_path(keys, None, x, ancestors)
+            if self.gate == "noisy_topk":  # cosines here too
+                logits = logits / path_length(x, ancestors).clamp_min(1e-12)
         if self.gate == "noisy_topk":
             choice = self._noisy(logits, x, ancestors, token_mask, balanced)
         else:
@@ -209,6 +211,15 @@ def on_path(
         share = ancestor.one_hot @ (ancestor.keys @ block.T)  # (N, F_j, out)
         total = (total.unsqueeze(2) + share.unflatten(1, (total.shape[1], -1))).flatten(1, 2)  # (N, F_j, out)
     return total
+
+
+def path_length(x: Float[Tensor, "token down"], ancestors: list[Ancestor]) -> Float[Tensor, "token parent 1"]:
+    """Norm of what is known at every parent, without making it."""
+    norms = x.norm(dim=-1).view(-1, 1, 1)
+    for ancestor in ancestors:
+        own = ancestor.keys.norm(dim=-1)[ancestor.ids].unsqueeze(-1)  # (N, F_j, 1)
+        norms = torch.cat([norms.repeat_interleave(own.shape[1] // norms.shape[1], 1), own], dim=-1)
+    return norms.norm(dim=-1, keepdim=True)
 
 
 def linear_on_path(

@@ -164,12 +164,16 @@ class Claim:
         return self._judged(not_testable(reason), None)
 
     def with_parts(self, parts: Iterable[Claim]) -> Claim:
-        """The claim with a verdict from those of its parts; raises ValueError if one of them has none yet."""
+        """The claim with a verdict from those of its parts; raises ValueError if one of them has none yet.
+
+        Its smallest effect that matters is that of every part, or None: each part is judged by its own.
+        """
         parts = tuple(parts)
         if open_parts := [part.name for part in parts if not part.verdict]:
             raise ValueError(f"{self.name} has parts without a verdict: {', '.join(open_parts)}; measure them first")
         found = in_parts([part.verdict for part in parts])
-        return replace(self, verdict=found.verdict, note=found.note, parts=parts)
+        smallest = self.smallest if all(part.smallest == self.smallest for part in parts) else None
+        return replace(self, verdict=found.verdict, note=found.note, smallest=smallest, parts=parts)
 
     @property
     def _threshold(self) -> float:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,17 +80,18 @@ def first_step(
     """(a copy of the layer after one step, its gates, lr), for the loss Σ gradient · delta(x), all in float64.
 
     gradient: ∂L/∂y, so that the step has the gradients of the model that they come from.
-    lr is chosen so that no A moves by more than relative_step of itself.
+    lr is chosen so that no A moves by more than relative_step of itself. Experts with gate 0 are not chosen.
 
     Raises:
-        ValueError: For gates that are zero or differ between tokens, and where no expert has a B yet.
+        ValueError: For gates that differ between tokens, are negative or all zero, and where no expert has a B yet.
     """
     moved = copy.deepcopy(layer)
     moved.config.gate_backward_power = RULES[rule].power
     delta, routing = moved(x)
     gates = constant_gates(routing.gates)
-    if not (gates > 0).all():
-        raise ValueError(f"gates = {gates.tolist()} must be positive: an expert with gate 0 does not move")
+    chosen = gates > 0
+    if not (chosen.any() and (gates >= 0).all()):
+        raise ValueError(f"gates = {gates.tolist()} must be at least 0, and one above: experts with gate 0 do not move")
     loss = (delta * gradient).sum()
     moved.A.grad, moved.B.grad = torch.autograd.grad(loss, [moved.A, moved.B])
     with torch.no_grad():
@@ -98,9 +100,9 @@ def first_step(
         if not np.isfinite(lr):
             raise ValueError("every B is zero, as at the start, so A has no gradient; train the adapter first")
         if RULES[rule].divide:
-            lr *= float(gates.min())
-            moved.A.sub_(lr * dA / gates[:, None, None])
-            moved.B.sub_(lr * dB / gates[:, None, None])
+            lr *= float(gates[chosen].min())
+            moved.A[chosen] -= lr * dA[chosen] / gates[chosen, None, None]
+            moved.B[chosen] -= lr * dB[chosen] / gates[chosen, None, None]
         else:
             RiemannianSGD(moved, lr=lr, router_lr=0.0, damping=damping).step()
     return moved, gates, lr
@@ -147,14 +149,15 @@ def gate_slope(gates: Float[Tensor, "expert"], change: Float[Tensor, "expert"]) 
 
 
 def routed_copies(
-    gates: Float[Tensor, "expert"], seed: int = 0
+    gates: Float[Tensor, "expert"], seed: int = 0, **options: Any
 ) -> tuple[MoeLora, Float[Tensor, "token in"], Float[Tensor, "token out"]]:
     """(layer, x, gradient): an unchanged MoeLora whose softmax gives copies of one expert the gates, summing to 1.
 
     The first feature of every token is 1 and the router reads it alone: logits log(gates), whatever the token.
+    options: of the layer's configuration, such as top_k.
     """
     generator = torch.Generator().manual_seed(seed)
-    layer = MoeLora(9, 11, MoeLoraConfig(r=3, num_experts=len(gates))).double()
+    layer = MoeLora(9, 11, MoeLoraConfig(r=3, num_experts=len(gates), **options)).double()
     x, gradient, A, B = (
         torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(20, 9), (20, 11), (3, 9), (11, 3)]
     )

@@ -19,7 +19,7 @@ CONFIGURATIONS: dict[str, list[dict[str, Any]]] = {
         {"r": 2, "num_experts": 4, "top_k": 1, "gate": "switch", "balance_coef": 0.5},
         {"r": 2, "num_experts": 4, "top_k": 2, "gate": "noisy_topk"},
         {"r": 2, "num_experts": 4, "top_k": 3, "gate": "noisy_topk", "balance_coef": 0.0, "gate_backward_power": 0.0},
-        {"r": 1, "num_experts": 4, "gate": "dense", "normalize_gates": False},
+        {"r": 1, "num_experts": 4, "gate": "dense", "normalize_gates": False, "temperature": 0.5},
         {"r": 2, "num_experts": 1},
     ],
     "sira": [{"r": 2}, {"r": 2, "num_experts": 4, "top_k": 3}],
@@ -55,6 +55,14 @@ CONFIGURATIONS: dict[str, list[dict[str, Any]]] = {
         {"r": 2, "num_experts": [3, 3], "fanout": [1, 1], "gate": "noisy_topk", "init": "eq_1_layer"},
         {"r": 2, "num_experts": [3, 2], "fanout": [3, 2], "gate": "dense", "activation": "identity"},
         {"r": 2, "gate_arch": "linear", "down_dim": None},
+        {
+            "r": 1,
+            "num_experts": [3, 3, 4],
+            "fanout": [2, 1, 2],
+            "gate": "noisy_topk",
+            "gate_arch": "linear",
+            "down_dim": 4,
+        },
         {"r": 2, "num_experts": [4, 3, 4], "fanout": [2, 2, 2], "router": "bottom_up", "key_dim": 4},
         {"r": 2, "num_experts": [4, 3], "fanout": [1, 1], "router": "bottom_up", "activation_position": "child_scored"},
         {"r": 3, "num_experts": [4], "fanout": [2]},
@@ -161,7 +169,8 @@ def gate_shapes(config, layer: int, d: list[int], down: int, m: list[int]) -> di
     known, outputs = down + sum(m[layer + 1 :]), m[layer]
     table: dict[str, tuple[int, ...]] = {"keys": (s, m[layer])}
     if config.gate_arch == "linear":
-        return {"keys": (s, down * 2 ** (config.layers - 1 - layer))}
+        keys = (s, down * 2 ** (config.layers - 1 - layer))
+        return {"keys": keys, "noise.weight": keys} if config.gate == "noisy_topk" else {"keys": keys}
     if config.router == "bottom_up":
         if layer == 0:
             return {"keys": (nodes, s, down)}

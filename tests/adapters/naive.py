@@ -26,7 +26,7 @@ def array(parameter) -> np.ndarray:
 
 def mixture_gates(config, router: np.ndarray, token: np.ndarray) -> np.ndarray:
     """Gates of one token in evaluation mode, (E,)."""
-    logits = np.array([row @ token for row in router])
+    logits = np.array([row @ token for row in router]) / config.temperature
     k = config.num_experts if config.top_k is None else config.top_k
     chosen = sorted(range(len(logits)), key=lambda expert: -logits[expert])[:k]
     gates = np.zeros(len(logits))

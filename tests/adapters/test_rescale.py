@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from moe_analysis.adapters import REGISTRY, MoeLora, MoeLoraConfig
+from moe_analysis.adapters import REGISTRY, MoeLora, MoeLoraConfig, Routing
 from moe_analysis.adapters.rescale import RescaledMixture, down_factors, up_factors, up_mixture
+
+from . import cases
 
 N, E, R, IN, OUT = 7, 4, 3, 6, 5
 
@@ -145,6 +147,62 @@ def test_two_experts_make_the_rules_differ_in_the_experts_and_agree_in_the_route
     assert torch.equal(y, same)
     assert torch.allclose(plain["router.weight"], rescaled["router.weight"], rtol=1e-10)
     assert not torch.allclose(plain["A"], rescaled["A"]) and not torch.allclose(plain["x"], rescaled["x"])
+
+
+GATED = [
+    ("moelora", {"r": 2, "num_experts": 5, "top_k": 2}),
+    ("moelora", {"r": 1, "num_experts": 4, "top_k": 1, "gate": "switch"}),
+    ("moelora", {"r": 2, "num_experts": 4, "top_k": 2, "gate": "noisy_topk"}),
+    ("sira", {"r": 2, "num_experts": 5, "top_k": 3}),
+    ("hydralora", {"r": 3}),
+    (
+        "momor",
+        {"r": [2, 1], "num_experts": [4, 3], "top_k": [1, 2], "gate": ["switch", "softmax"], "alpha": [4.0, None]},
+    ),
+]
+CHOOSERS = {"momor": "_choose"}  # what makes the gates; `_gate` elsewhere
+
+
+def constant_gates(choose, power: float):
+    """A gate that chooses as `choose` does, and gives constants: the chosen gates to a power."""
+
+    def chosen(*given):
+        found = choose(*given)
+        gates = found.gates if isinstance(found, Routing) else found[0]
+        kept = torch.where(gates > 0, gates.detach() ** power, 0.0)
+        return Routing(kept) if isinstance(found, Routing) else (kept, None)
+
+    return chosen
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["apart", "fused"])
+@pytest.mark.parametrize("power", [0.5, 0.0])
+@pytest.mark.parametrize("case", GATED, ids=cases.case_id)
+def test_gradients_of_every_gate_are_those_of_constant_gates_to_the_power(case, power, fused, monkeypatch):
+    """The experts' are; the router's are the plain ones; x has the router's part of these and the experts' of those."""
+    name, options = case
+    layer, x = cases.build(name, {**options, "dropout": 0.3}).train(), cases.example().requires_grad_()
+    base = torch.nn.Linear(cases.IN, cases.OUT, dtype=torch.float64).requires_grad_(False)
+    leaves, direction = {"x": x, **dict(layer.named_parameters())}, torch.randn(x.shape[:-1] + (cases.OUT,)).double()
+
+    def found(power: float) -> dict[str, torch.Tensor]:
+        layer.config.gate_backward_power = power
+        torch.manual_seed(4)  # of dropout and of noisy top-k
+        y = layer(x, None, base)[0] if fused else layer(x)[0] + base(x)
+        values = torch.autograd.grad((y * direction).sum(), list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, values, strict=True))
+
+    def held(power: float) -> dict[str, torch.Tensor]:
+        with monkeypatch.context() as patch:
+            chooser = CHOOSERS.get(name, "_gate")
+            patch.setattr(type(layer), chooser, constant_gates(getattr(type(layer), chooser), power))
+            return found(1.0)
+
+    rescaled, plain, experts = found(power), found(1.0), held(power)
+    factors = [key for key in leaves if key.partition(".")[0] in ("A", "B")]
+    expected = plain | {key: experts[key] for key in factors} | {"x": plain["x"] + experts["x"] - held(1.0)["x"]}
+    assert_close(rescaled, expected, list(leaves))
+    assert not any(torch.allclose(rescaled[key], plain[key]) for key in ("x", *factors))
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))

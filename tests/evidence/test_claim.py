@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from moe_analysis.evidence import Claim, claims_frame, judged, whole_of
+from moe_analysis.evidence.claim import described
 from moe_analysis.evidence.effect import Effect
 from moe_analysis.evidence.verdict import judge
 
@@ -36,6 +37,15 @@ def test_a_measurement_is_declared_first_and_judged_by_the_rule() -> None:
     assert (found.verdict, found.low, found.high) == ("reproduced", rule.low, rule.high)
     assert (found.measured, found.expected, found.over) == (pytest.approx(0.02), 0.02, "4 seeds")
     assert claim.verdict == "", "the declaration stays as it was"
+
+
+def test_a_whole_has_a_smallest_effect_that_matters_only_if_its_parts_share_it() -> None:
+    """Each part is judged by its own, which a reader of the whole must not take for another."""
+    whole = declared("smore_whole", paper_effect=None, smallest=0.01)
+    parts = [declared(f"part {least}", paper_effect=None, smallest=least).with_effect(CLEAR) for least in (0.01, 0.004)]
+    assert whole.with_parts(parts[:1]).smallest == 0.01
+    found = whole.with_parts(parts)
+    assert found.smallest is None and "matters" not in described(found)["paper"]
 
 
 def test_a_claim_is_measured_once() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from moe_analysis.adapters import Smore, TRex, rescale
+from moe_analysis.adapters import MoeLora, Smore, TRex, rescale
 from moe_analysis.adapters import smore as smore_adapter
+from moe_analysis.adapters.gates import keep_top_k
+from moe_analysis.optim import RiemannianSGD
 from moe_analysis.theory import CHECKS, checked, smore, smore_codes
 from moe_analysis.theory.fixed_rank import RankPoint
 from moe_analysis.theory.smore_families import MultisetCode
@@ -18,6 +20,7 @@ from moe_analysis.theory.tucker import hosvd
 LARGE = ("smore_thm34_four_layers", "smore_thm34_codes_in_floats")  # their statements need three layers or four
 
 layer_of, start_of, share_of, grown = Smore._layer, Smore._start_as_one_layer, TRex.omega.fget, smore_adapter.grown
+scale_of, gate_of, moved_by = rescale.backward_scale, MoeLora._gate, RiemannianSGD._apply
 code_of, point_of, bend_of = MultisetCode.forward, RankPoint.from_factors, RankPoint.bend
 
 
@@ -72,6 +75,7 @@ BROKEN: dict[str, tuple[str, Any]] = {
     "gr_exact_remedy_is_power_zero": NO_POWER,
     "gr_single_expert_control": (f"{ADAPTERS}.MoeLoraConfig.normalizes", False),
     "gr_gate_gradient_unchanged": NO_POWER,
+    "gr_sparse_gates": NO_POWER,
     "gr_step_invariance": NO_METRIC,
     "gr_descent_direction": NO_METRIC,
     "gr_zero_start": ("moe_analysis.optim.riemannian.damped_inverse", identity),
@@ -111,6 +115,58 @@ BROKEN: dict[str, tuple[str, Any]] = {
 }
 
 
+class AllExperts:
+    """A backward pass whose factor is a power of the softmax over all experts, in place of the kept gates."""
+
+    def gate(self, layer: MoeLora, logits: torch.Tensor, *rest: Any) -> Any:
+        self.softmax = logits.detach().softmax(-1)
+        return gate_of(layer, logits, *rest)
+
+    def scale(self, gates: torch.Tensor, power: float) -> torch.Tensor:
+        return scale_of(self.softmax * (gates > 0), power)
+
+
+def next_chosen(gates: torch.Tensor, power: float) -> torch.Tensor:
+    """The factor of the next smaller gate; the smallest has that of the largest."""
+    chosen = gates.topk(int((gates > 0).sum(-1).max()))
+    return scale_of(torch.zeros_like(gates).scatter(-1, chosen.indices, chosen.values.roll(1, -1)), power)
+
+
+def also_without_a_token(optimizer: Any, factor: torch.Tensor, gradient: torch.Tensor, group: Any) -> None:
+    moved_by(optimizer, factor, gradient, group)
+    if factor.dim() == 3:
+        factor[~gradient.flatten(1).any(1)] *= 0.999
+
+
+all_experts = AllExperts()
+TOP_K, SCALE = f"{ADAPTERS}.gates.top_k_softmax", f"{ADAPTERS}.rescale.backward_scale"
+SPARSE: dict[str, tuple[str, list[tuple[str, Any]]]] = {  # what no dense gate shows
+    "least kept": ("first_order_exponents", [(TOP_K, lambda z, k: keep_top_k((-z).softmax(-1), k, normalize=True))]),
+    "all kept": ("first_order_exponents", [(TOP_K, lambda z, k: z.softmax(-1))]),
+    "not renormalized": ("first_order_exponents", [(TOP_K, lambda z, k: keep_top_k(z.softmax(-1), k, False))]),
+    "softmax of all": (
+        "first_order_exponents",
+        [(f"{ADAPTERS}.MoeLora._gate", lambda *given: all_experts.gate(*given)), (SCALE, all_experts.scale)],
+    ),
+    "0 to the power 0": ("exact_remedy_is_power_zero", [(SCALE, lambda gates, power: gates**power)]),
+    "a step without a token": (
+        "exact_remedy_is_power_zero",
+        [("moe_analysis.optim.RiemannianSGD._apply", also_without_a_token)],
+    ),
+    "another chosen expert's gate": ("first_order_exponents", [(SCALE, next_chosen)]),
+}
+
+
+@pytest.mark.parametrize("fault", SPARSE)
+def test_a_check_of_gates_fails_where_those_of_chosen_experts_are_broken(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, parts = SPARSE[fault]
+    for part in parts:
+        monkeypatch.setattr(*part)
+    assert [claim.name for claim in checked([f"gr_{name}", "gr_sparse_gates"]) if claim.holds] == []
+
+
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_check_fails_where_the_library_is_broken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name not in LARGE:
@@ -132,6 +188,7 @@ def test_a_check_fails_where_the_library_is_broken(name: str, monkeypatch: pytes
         (f"{THEORY}.fixed_rank.RankPoint.measured_curvature", "gr_curvature_closed_form"),
         (f"{THEORY}.fixed_rank.RankPoint.bend", "gr_curvature_closed_form"),
         (f"{THEORY}.gated_step.full_matrix_change", "gr_first_order_exponents"),
+        (f"{ADAPTERS}.moe_lora.up_mixture", "gr_sparse_gates"),
         ("moe_analysis.optim.precondition", "gr_descent_direction"),
         (f"{ADAPTERS}.momor.up_mixture", "smore_fig3_three_trees"),
         (f"{ADAPTERS}.moe_lora.up_mixture", "smore_prop31_mixture"),

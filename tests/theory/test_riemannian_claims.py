@@ -42,7 +42,7 @@ def truncated(W: np.ndarray, rank: int) -> np.ndarray:
 def test_every_claim_holds_for_several_seeds():
     for seed in (0, 1):
         table = verify("gr_*", seed=seed)
-        assert len(table) == 9
+        assert len(table) == 10
         assert table["holds"].all(), table.loc[~table["holds"], ["name", "measured"]].to_string()
 
 
@@ -70,6 +70,7 @@ def test_exponents_are_two_three_halves_one_and_one():
         "gr_exact_remedy_is_power_zero",
         "gr_gate_gradient_unchanged",
         "gr_single_expert_control",
+        "gr_sparse_gates",
     ],
 )
 def test_a_backward_that_ignores_its_power_is_found_wrong(monkeypatch, check):
@@ -179,10 +180,22 @@ def test_gates_that_differ_between_tokens_are_refused():
         full_matrix_change(layer, x, gradient, "plain")
 
 
-def test_a_gate_of_zero_is_refused():
+@pytest.mark.parametrize("rule", RULES)
+def test_an_expert_with_gate_zero_does_not_move_and_leaves_the_others_as_they_were(rule):
     layer, x, gradient = random_layer(0)
-    with pytest.raises(ValueError, match="must be positive"):
-        full_matrix_change(HeldGates(layer, torch.tensor([0.0, 1.0, 1.0])), x, gradient, "plain")
+    with_zero, without = (
+        full_matrix_change(HeldGates(layer, torch.tensor([first, 0.3, 0.6])), x, gradient, rule, damping=1e-12)
+        for first in (0.0, 0.1)
+    )
+    assert with_zero[0] == 0 and without[0] > 0
+    torch.testing.assert_close(with_zero[1:], without[1:], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("gates", [[0.0, 0.0, 0.0], [-0.1, 1.0, 1.0]], ids=str)
+def test_gates_of_which_none_moves_or_one_is_negative_are_refused(gates):
+    layer, x, gradient = random_layer(0)
+    with pytest.raises(ValueError, match="must be at least 0, and one above: experts with gate 0 do not move"):
+        full_matrix_change(HeldGates(layer, torch.tensor(gates)), x, gradient, "plain")
 
 
 def test_a_layer_at_its_start_has_no_step_to_measure():

@@ -65,7 +65,7 @@ def equal_budget(found: BudgetCurves, part: str, gate: str, declared: Declared =
         f"S'MoRE Fig. 4{declared.where}",
         f"{ENDPOINTS[part]}: {method} is more accurate at equal budget than",
         lambda other: at_equal_budgets(found, part, method, named(other, gate)),
-        f"accuracy, {MEANING[part]}",
+        f"accuracy, mean over equal budgets, {MEANING[part]}",
         gate=gate,
         smallest={other: gain / 2 for other, gain in effects.items()},
     )
@@ -89,7 +89,7 @@ def lower_loss(found: BudgetCurves, part: str, declared: Declared = AVERAGES) ->
         f"beyond S'MoRE Fig. 4{declared.where}",
         f"{ENDPOINTS[part]}: {METHOD} has a lower loss at equal budget than",
         lambda other: at_equal_budgets(found, part, *subtracted("loss", METHOD, other), "loss"),
-        f"loss, nats per answer token, {MEANING[part]}",
+        f"loss, nats per answer token, mean over equal budgets, {MEANING[part]}",
         smallest=dict.fromkeys(declared.others, NATS),
         measure="loss",
     )
@@ -102,7 +102,7 @@ def higher_curve(found: BudgetCurves, part: str, size: str, declared: Declared =
         f"beyond S'MoRE Fig. 4{declared.where}",
         f"{ENDPOINTS[part]}: over all numbers of {size} parameters, {METHOD} is more accurate than",
         lambda other: areas(found, part, size, other, declared.others),
-        f"mean accuracy over the logarithm of {size} parameters",
+        f"mean accuracy over the logarithm of {size} parameters, on the range that all systems cover",
         smallest=dict.fromkeys(declared.others, POINT),
     )
 
@@ -158,7 +158,6 @@ def against_each(
         statement=f"{statement} {listed(list(labels.values()))}",
         compares=" - ".join(subtracted(measure, method, "each of them")),
         paper_effect=None,
-        smallest=min(part.smallest or 0.0 for part in parts),
         family="",
     )
     return whole.with_parts(found)

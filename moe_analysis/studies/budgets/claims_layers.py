@@ -32,7 +32,7 @@ def claims(found: MoreLayers) -> list[Claim]:
                     f"{ENDPOINTS[part]}: {layers} layers of S'MoRE are {words} {least} at equal budget",
                     kind="own",
                     compares=" - ".join(subtracted(measure, f"{layers} layers", f"{least} layer")),
-                    endpoint=f"{unit}, {MEANING[part]}",
+                    endpoint=f"{unit}, mean over equal budgets, {MEANING[part]}",
                     smallest=POINT,
                     family=family,
                 )

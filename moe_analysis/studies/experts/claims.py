@@ -35,7 +35,7 @@ QUESTIONS = {
 
 
 def claims(found: ExpertAnatomy) -> list[Claim]:
-    """Less similar and better conditioned experts; and a token's entropy does not determine the balance of the load."""
+    """Less similar and better conditioned experts; and the balance of the load does not follow a token's entropy."""
     means = late_means([found.conditioning, found.similarity], list(QUESTIONS))
     declared = [
         Claim(
@@ -94,7 +94,7 @@ def entropy_claim(load: pd.DataFrame) -> Claim:
     declared = Claim(
         "gr_anatomy_entropy",
         SOURCE,
-        "the entropy of a token's gates does not determine how balanced the load is",
+        "the balance of the load does not follow the entropy of a token's gates",
         kind="own",
         compares=f"{FOLLOWS} - rank correlation of the two",
         endpoint="Spearman's rank correlation",

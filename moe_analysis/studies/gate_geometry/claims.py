@@ -39,7 +39,7 @@ def claims(found: GateGeometry) -> list[Claim]:
         power(
             "gr_fig1_remedy",
             STEP,
-            "dividing by the gate moves it in proportion to g, and p = 0 is the same step at constant gates",
+            "dividing by the gate moves it in proportion to g, and so does p = 0 at constant gates",
             1.0,
             remedies,
         ),

@@ -40,7 +40,7 @@ def _(found: Rescaling) -> list[Claim]:
     """Lower losses and a higher accuracy at one learning rate."""
     table = found.outcomes
     rates = {name: table.loc[table["method"] == name, "lr"].iloc[0] for name in (PLAIN, RESCALED)}
-    losses = {"mean_loss": "training loss", "loss": "test loss"}
+    losses = {"mean_loss": "mean training loss", "loss": "test loss"}
     declared = [
         Claim(
             f"gr_fig2_{measure}",
@@ -177,8 +177,8 @@ def order_claim(
     form: str,
     lacking: Callable[[str, str], str] | None = None,
 ) -> Claim:
-    """What Fig. 3 shows for SGD, and we ask for AdamW: preconditioning and rescaling lower the training loss, each and
-    together; the three comparisons are one family.
+    """What Fig. 3 shows for SGD, and we ask for AdamW: preconditioning and rescaling each lower the training loss;
+    the three comparisons are one family.
 
     Args:
         outcomes: of `curves.outcomes`; of a method with several rates, the runs at the best one are compared.
@@ -288,7 +288,7 @@ def backbone_claim(table: pd.DataFrame, condition: str, rescaled: str, plain: st
     """That rescaling lowers training and test loss on the backbone under one condition."""
     first, second = (table[table["method"] == name].set_index("seed") for name in (rescaled, plain))
     name = f"gr_confound_{condition.replace(' ', '_').replace(',', '')}"
-    measures = {"mean_loss": "training loss", "loss": "test loss"}
+    measures = {"mean_loss": "mean training loss", "loss": "test loss"}
     parts = [
         Claim(
             f"{name}_{measure}",

@@ -55,7 +55,7 @@ def agreement(clusters: Mapping[int, np.ndarray], frame: pd.DataFrame, permutati
 
     Two baselines of the seed mean: `chance_*` (mean, 95 % quantile, and `chance_p`) shuffles the labels over prompts;
     `regrouped_*`, for groups only, assigns the groups to whole data sets at random, which shows whether the groups say
-    more than any grouping of these data sets. The p-values are (1 + permutations that reach the measured AMI) /
+    more than a random grouping of these data sets. The p-values are (1 + permutations that reach the measured AMI) /
     (1 + permutations). A labeling with one class has no agreement: NaN.
 
     Args:

@@ -84,9 +84,9 @@ def _follow(found: SemanticMap, text: str) -> Claim:
     claim = Claim(
         f"trex_fig4_above_chance_{text}",
         f"beyond {SOURCE}",
-        f"semantic clusters follow the groups more than any grouping of these data sets ({text} prompts)",
+        f"semantic clusters follow the groups more than groups assigned to data sets at random ({text} prompts)",
         kind="own",
-        compares="AMI with groups - AMI with groups assigned to data sets at random",
+        compares="AMI with groups - mean AMI with groups assigned to data sets at random",
         endpoint="AMI",
         smallest=VISIBLE,
     )

@@ -36,11 +36,9 @@ def of_systems(found: Systems) -> list[Claim]:
     """The abstract's savings on layers of different shapes; the abstract itself is judged with T-REX's Fig. 3."""
     layers = found.layers[found.layers["method"] == MIXTURE].set_index("layer")["saving"]
     name, source = "trex_fig1_parameters_any_layer", "our reading of the T-REX abstract"
-    statement = (
-        "T-REX has 30–40 % fewer trainable parameters than other LoRA-based methods, whatever the shape of the layer"
-    )
+    statement = f"T-REX has 30–40 % fewer trainable parameters than {MIXTURE}, whatever the shape of the layer"
     whole = found.backbone.set_index("method")["saving"]
-    runs = {"on the backbone of these runs": whole[MIXTURE]} if MIXTURE in whole else {}
+    runs = {"the backbone of these runs": whole[MIXTURE]} if MIXTURE in whole else {}
     return [whole_of(name, source, statement, savings(name, source, runs | dict(layers)))]
 
 
@@ -51,7 +49,7 @@ def savings(name: str, source: str, counted: dict[str, float]) -> list[Claim]:
         Claim(
             f"{name}_{number}",
             source,
-            f"30–40 % fewer than {MIXTURE} {words}" if words.startswith("on ") else f"30–40 % fewer on {words}",
+            f"30–40 % fewer than {MIXTURE} on {words}",
             saving,
             "0.3 to 0.4",
             float(max(low - saving, saving - high, 0.0)),

@@ -156,7 +156,7 @@ def versus(
         kind=kind,
         compares=f"{method} - each of them",
         endpoint=endpoint,
-        smallest=smallest or min((effects or {}).values()),
+        smallest=parts[0].smallest,
     )
     return whole.with_parts(found)
 
@@ -195,7 +195,7 @@ def trained(
         kind=kind,
         compares=f"each - {BASE}",
         endpoint=endpoint,
-        smallest=DRAWN,
+        smallest=parts[0].smallest,
     )
     return whole.with_parts(judged(parts, found))
 

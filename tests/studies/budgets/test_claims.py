@@ -103,6 +103,7 @@ def test_each_opponent_has_the_papers_own_effect_against_it():
     fig4 = claims.equal_budget(found_of(FOUR), "originals", "switch")
     assert [part.smallest for part in fig4.parts] == [0.0110, 0.00475, 0.0086]
     assert [part.paper_effect for part in fig4.parts] == [None] * 3
+    assert table2.smallest is fig4.smallest is None
 
 
 @pytest.mark.parametrize(
