@@ -199,7 +199,7 @@ def test_the_papers_bound_is_named_where_its_line_is():
     )
     fig = draw_routers.interactive(SimpleNamespace(named=rows, protocol=rows))
     (note,), (line,) = fig.layout.annotations, fig.layout.shapes
-    assert 10**note.y == pytest.approx(line.y0) == pytest.approx(MOST), "texts are placed by their exponent"
+    assert 10**note.y == pytest.approx(line.y0) == pytest.approx(100 * MOST), "texts are placed by their exponent"
 
 
 def test_a_tree_of_many_leaves_scrolls_and_a_small_one_fits_a_phone():
@@ -372,7 +372,7 @@ def test_the_theme_changes_the_figure_and_a_dark_line_becomes_one_that_is_seen(t
 
 def test_what_was_chosen_from_a_list_stays_when_the_window_or_the_theme_changes(tab, folder):
     page = drawn(tab, folder / "gr_fig3.html")
-    assert page.locator("#controls label").inner_text().startswith("Show")
+    assert page.locator("#controls label").inner_text().startswith("Measure")
     page.select_option("#controls select", label="eval loss")
     state = "[plot.layout.yaxis.title.text, plot.data.map(trace => trace.visible)]"
     page.wait_for_function("plot.layout.yaxis.title.text.startsWith('test loss')")

@@ -87,5 +87,5 @@ def interactive(found: AdapterCosts) -> go.Figure:
         title={"text": "What an adapter of one layer costs"},
         xaxis={"title": {"text": "parameters"}},
         yaxis={"autorange": "reversed"},
-        updatemenus=[menu_of(changes, in_a_row=True)],
+        updatemenus=[menu_of("Quantity", changes, in_a_row=True)],
     )

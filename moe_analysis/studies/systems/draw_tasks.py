@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
+from ...cards.in_words import signed
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of
 from ...drawing.style import FULL_WIDTH, figure, ink_on, note_below, use_style
@@ -74,7 +75,7 @@ def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
             panel.text(
                 column,
                 row,
-                f"{gap:+.0f}" if round(gap) else "0",
+                signed(gap, 0),
                 ha="center",
                 va="center",
                 fontsize=6,
@@ -150,5 +151,5 @@ def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA"
         height=200 + 20 * len(order),
         title={"text": f"Every task against {against}"},
         yaxis={"autorange": "reversed"},
-        updatemenus=[menu_of(menu, "restyle")],
+        updatemenus=[menu_of("Measure", menu, "restyle")],
     )
