@@ -121,8 +121,8 @@ def interactive(found: RouterShares) -> go.Figure:
             name=COUNT_LABELS[counts],
             text=rows["structure"],
             marker={"color": COUNT_COLORS[counts], "symbol": symbol, "size": 9, "opacity": 0.85},
-            hovertemplate="%{text}<br>router / experts %{y:.2f} %<br>router %{customdata[0]:,.0f}, experts "
-            "%{customdata[1]:,.0f} multiply-accumulates per token<extra>" + COUNT_LABELS[counts] + "</extra>",
+            hovertemplate=f"%{{text}}<br>{COUNT_LABELS[counts]}<br>router / experts %{{y:.2f}} %<br>multiply-accumulates per "
+            "token:<br>router %{customdata[0]:,.0f}<br>experts %{customdata[1]:,.0f}<extra></extra>",
         )
     changes = {
         name: [
