@@ -1,8 +1,9 @@
-"""Counts in words, for captions, origins and messages."""
+"""Counts and rounded numbers in words, for captions, origins and messages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import isnan
 
 FROM_STORED = "drawn from the stored results"  # in an origin, before the name of their table
 
@@ -21,6 +22,27 @@ def counted(number: int | Iterable[int], word: str) -> str:
     found = sorted({int(one) for one in (number if isinstance(number, Iterable) else [number])})
     least = f"{found[0]} to " * (len(found) > 1)
     return f"{least}{found[-1]} {word}{'s' * (found[-1] != 1)}"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share as it is written everywhere; a dash for NaN.
+
+    Example:
+        >>> percent(0.222), percent(0.0004, 1)
+        ('22 %', '0.0 %')
+    """
+    return "–" if isnan(share) else f"{100 * share:z.{digits}f} %"
+
+
+def signed(value: float, digits: int) -> str:
+    """A rounded difference with its sign; one that rounds to zero has none.
+
+    Example:
+        >>> signed(0.0123, 3), signed(-0.0004, 3)
+        ('+0.012', '0.000')
+    """
+    text = f"{value:+z.{digits}f}"
+    return text[1:] if float(text) == 0 else text
 
 
 def told_origin(origin: str) -> str:

@@ -45,6 +45,7 @@ SCRIPT = "moe-analysis"
 COMPLETE_VARIABLE = "_MOE_ANALYSIS_COMPLETE"
 DEBUG_VARIABLE = "MOE_ANALYSIS_DEBUG"
 WORDS = "moe_analysis.words"
+USUAL_WORDS = {"ls": "list", "rm": "delete", "remove": "delete", "diff": "compare", "info": "show", "view": "show"}
 
 
 def expected(error: BaseException) -> bool:
@@ -151,10 +152,40 @@ class PlainFlags:
         return params
 
 
-class Command(PlainFlags, TyperCommand): ...
+class Command(PlainFlags, TyperCommand):
+    """A command that says which option a stray word may belong to."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.allow_extra_args = True  # else typer refuses them without a hint
+        extra = super().parse_args(ctx, args)
+        if extra and not ctx.resilient_parsing:
+            options = {name for param in self.params for name in param.opts}
+            meant = {f"--{extra[0]}": f"--{extra[0]}", "--only": f"--only {shlex.quote(extra[0])}"}
+            hints = [f" Did you mean {words}?" for option, words in meant.items() if option in options]
+            ctx.fail(f"Unexpected argument {extra[0]!r}.{''.join(hints[:1])}")
+        return extra
 
 
-class Group(PlainFlags, TyperGroup): ...
+class Group(PlainFlags, TyperGroup):
+    """A group that knows the words of other programs for its commands."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except typer.TyperException as error:  # typer's own suggestions are words that are spelled alike
+            if "Did you mean" not in error.message:
+                error.message += self.hint(ctx.command_path, args[0])
+            raise
+
+    def hint(self, path: str, word: str) -> str:
+        usual = USUAL_WORDS.get(word, word)
+        if usual == "help":
+            return f" Use `{path} --help`."
+        if usual == "list":
+            return f" `{path}` alone lists them." if self.invoke_without_command else ""
+        if usual in self.commands:
+            return f" Did you mean {usual!r}?"
+        return f" Did you mean `{path} show {shlex.quote(word)}`?" if "show" in self.commands else ""
 
 
 class Program(Group):

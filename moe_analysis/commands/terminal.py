@@ -35,6 +35,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..atomic import write_whole
+from ..cards.in_words import signed
 
 results = Console()
 notes = Console(stderr=True)
@@ -101,7 +102,7 @@ def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
     """A number for a table; nothing for None and NaN."""
     if value is None or value != value:
         return ""
-    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return signed(value, digits) if sign else f"{value:z.{digits}f}"
 
 
 @contextmanager

@@ -43,13 +43,16 @@ def bars_of(rows: pd.DataFrame, value: str = "mean", low: str = "low", high: str
     return {"array": up, "arrayminus": down, "symmetric": False}
 
 
-def menu_of(changes: Mapping[str, Sequence[Any]], method: str = "update", in_a_row: bool = False) -> dict[str, Any]:
+def menu_of(
+    name: str, changes: Mapping[str, Sequence[Any]], method: str = "update", in_a_row: bool = False
+) -> dict[str, Any]:
     """One menu for `updatemenus`.
 
     Args:
+        name: What the menu chooses, its label on a page: "Measure". No other menu of the figure has the same.
         changes: A button's label -> the arguments of plotly's method: new values of the traces, then of the layout.
         method: "update", or "restyle" for the traces only.
         in_a_row: Buttons side by side instead of a list that opens.
     """
     buttons = [{"label": label, "method": method, "args": list(args)} for label, args in changes.items()]
-    return {"type": "buttons", "direction": "right", "buttons": buttons} if in_a_row else {"buttons": buttons}
+    return {"name": name, "buttons": buttons} | ({"type": "buttons", "direction": "right"} if in_a_row else {})

@@ -49,7 +49,7 @@ async function draw() {
   if (narrow.matches) layout.template.layout.font.size = 12; // the smallest numbers of a logarithmic axis then have 9 pixels
   unfold();
   layout.legend = {...legend, ...(narrow.matches ? {orientation: "h", x: 0, y: -0.1, yanchor: "top"} : {})};
-  if (layout.scene) layout.scene.camera ??= {eye: {x: 1.7, y: 1.7, z: 1.2}};
+  if (layout.scene) layout.scene.camera ??= {eye: narrow.matches ? {x: 2.3, y: 2.3, z: 1.6} : {x: 1.7, y: 1.7, z: 1.2}}; // far enough to see the titles
   const told = document.querySelector(".framed .reading")?.offsetHeight ?? 0; // in the gallery's frame the text below is seen too
   const fill = narrow.matches ? 0 : innerHeight - plot.getBoundingClientRect().top - scrollY - 32 - told;
   plot.style.height = `${Math.max(figure.height ?? 480, fill)}px`;

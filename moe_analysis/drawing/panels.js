@@ -15,8 +15,8 @@ function found() {
   const all = [...flat, ...round].sort((one, other) => meet(one.up, other.up) ? one.across[0] - other.across[0] : other.up[0] - one.up[0]);
   const title = (panel) => (layout.annotations ?? []).findIndex((note) => note.yref === "paper" && note.yanchor === "bottom"
     && !note.showarrow && note.x > panel.across[0] && note.x < panel.across[1] && Math.abs(note.y - panel.up[1]) < 0.01);
-  const bars = (panel) => plot._fullData.flatMap((trace, number) =>
-    trace.type === "heatmap" && trace.showscale && `${trace.xaxis}${trace.yaxis}` === panel.id ? [number] : []);
+  const bars = (panel) => data.flatMap(({type, showscale, xaxis = "x", yaxis = "y"}, number) => // also those that a menu shows later
+    type === "heatmap" && showscale !== false && `${xaxis}${yaxis}` === panel.id ? [number] : []);
   all.forEach((panel) => Object.assign(panel, {title: title(panel), bars: bars(panel)}));
   const pairs = all.flatMap((one, number) => all.slice(number + 1).map((other) => meet(one.up, other.up)));
   return pairs.length && !pairs.includes(true) ? [] : Object.assign(all, {row: !pairs.includes(false)}); // one column is stacked already

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from math import isfinite
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,8 +21,23 @@ DARK = ("#003F63", "#7D3700", "#005540", "#8A3D68", "#8F6200", "#1C78AD", "#1A1A
 LIGHT = ("#7FBDE3", "#F5A26B", "#7ED0B5", "#E8BBD3", "#F7CF7A", "#A9DCF5", "#9C7BE0", "#B3A93C")
 PALETTE = BASE + DARK + LIGHT
 
-MARKERS = ("o", "^", "s", "D", "v", "P")
-SYMBOLS = ("circle", "triangle-up", "square", "diamond", "triangle-down", "cross")  # plotly's names of MARKERS
+# matplotlib's shapes with plotly's names of them
+SHAPES = {
+    "o": "circle",
+    "^": "triangle-up",
+    "s": "square",
+    "D": "diamond",
+    "v": "triangle-down",
+    "P": "cross",
+    "X": "x",
+    "<": "triangle-left",
+    ">": "triangle-right",
+    "d": "diamond-tall",
+    "*": "star",
+    "p": "pentagon",
+    "h": "hexagon",
+}
+MARKERS, SYMBOLS = tuple(SHAPES)[:6], tuple(SHAPES.values())[:6]  # the most different ones
 
 # the methods that are drawn together: within a comparison, no two have the same color
 SYSTEM_COLORS = {
@@ -54,6 +70,18 @@ METHOD_COLORS = (
     | VERSION_COLORS
     | {form.format(name): color for name in ("SGD", "AdamW") for form, color in FORM_COLORS.items()}
 )
+METHOD_MARKERS = {
+    "LoRA": "o",
+    "LoRA-MoE": "v",
+    "mix-and-match": "<",
+    "T-REX": "P",
+    "SiRA": "X",
+    "HydraLoRA": "^",
+    "MixLoRA": "s",
+    "MoMOR": ">",
+    "S'MoRE": "D",
+    "S'MoRE*": "*",
+} | {form.format(name): marker for name in ("SGD", "AdamW") for form, marker in zip(FORM_COLORS, "o^sD")}
 
 FULL_WIDTH, HALF_WIDTH = 7.2, 3.5  # inches: two columns of a paper, one column
 
@@ -169,6 +197,29 @@ def method_color(name: str) -> str:
         return METHOD_COLORS[name]
     rest = [color for color in PALETTE if color not in METHOD_COLORS.values()]
     return rest[sum(name.encode()) % len(rest)]
+
+
+def method_marks(methods: Iterable[str]) -> dict[str, Mark]:
+    """One mark per method, in its own color and shape, which are the same in every figure.
+
+    Methods that have none, and those whose color another one of them has, get colors and shapes that are still free;
+    shapes repeat from the 14th method on.
+
+    >>> [mark.marker for mark in method_marks(["S'MoRE", "T-REX", "your method"]).values()]
+    ['D', 'P', 'd']
+    """
+    names = list(dict.fromkeys(methods))
+    kept = {METHOD_MARKERS[name] for name in names if name in METHOD_MARKERS}
+    order = sorted(SHAPES, key=lambda marker: marker in METHOD_MARKERS.values())  # first those that no method has
+    shapes = cycle([marker for marker in order if marker not in kept] or SHAPES)
+    marks: dict[str, Mark] = {}
+    for name in names:
+        taken = [mark.color for mark in marks.values()]
+        free = [color for color in PALETTE if color not in taken and color not in map(method_color, names)]
+        color = free[0] if method_color(name) in taken and free else method_color(name)
+        marker = METHOD_MARKERS.get(name) or next(shapes)
+        marks[name] = Mark(color, marker, SHAPES[marker])
+    return marks
 
 
 def method_dash(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..cards.charts import Curve, curves
+from ..cards.in_words import signed
 from ..cards.templates import cell_html
 from .draw import colors_of, curve
 from .settings import cells
@@ -46,7 +47,5 @@ def outcome(row: dict[str, Any]) -> dict[str, str]:
 def gap(row: dict[str, Any], measure: str) -> str:
     """Such as "+0.012 [-0.003, +0.027]"; empty for the first run."""
     names = (f"{measure}_difference", f"{measure}_low", f"{measure}_high")
-    value, low, high = (row.get(name) for name in names)
-    if value is None or pd.isna(value):
-        return ""
-    return f"{value:+.3f}" if pd.isna(low) else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    value, low, high = ("" if pd.isna(row.get(name)) else signed(row[name], 3) for name in names)
+    return f"{value} [{low}, {high}]" if low else value

@@ -236,7 +236,7 @@ def trex_theorem_4_2_shared_factors(seed: int = 0) -> Claim:
         SOURCE,
         "our reading: the best shared (A, B) is a Tucker-2 problem; max of the two mode tails <= HOOI <= HOSVD <= "
         "their sum, and HOOI never rises (largest relative violation; HOOI improves HOSVD by up to "
-        f"{max(gains):.1%})",
+        f"{100 * max(gains):.1f} %)",
         violation,
         0.0,
         violation,

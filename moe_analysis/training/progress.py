@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import write_whole
-from ..cards.in_words import counted
+from ..cards.in_words import counted, percent
 from .files import FAILED, FINISHED, RUNNING, STOPPED, RunError, last_test, read_json, state_of
 
 FILE = "live.json"
@@ -254,10 +254,6 @@ def facts_of(live: Live | None) -> list[Fact]:
 def latest(values: Sequence[float]) -> float:
     """The last value that is a number; NaN if none is."""
     return next((one for one in reversed(values) if math.isfinite(one)), math.nan)
-
-
-def percent(share: float) -> str:
-    return "–" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
 def kept_rows(rows: Sequence[RunProgress], room: int) -> list[RunProgress]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import warnings
 from pathlib import Path
 
@@ -93,6 +94,26 @@ def test_warnings_of_libraries_are_quiet_and_ours_are_one_line(monkeypatch) -> N
 def test_a_wrong_option_is_typers_message_with_status_2() -> None:
     result = call("sweep", "grid.yaml", "--wrokers", "2")
     assert result.exit_code == 2 and "--workers" in result.stderr and result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("runs list", "`root runs` alone lists them."),
+        ("results ls", "`root results` alone lists them."),
+        ("runs rm one", "Did you mean 'delete'?"),
+        ("runs sho one", "Did you mean 'show'?"),
+        ("runs help", "Use `root runs --help`."),
+        ("results compact", "Did you mean `root results show compact`?"),
+        ("figures list", "Did you mean --list?"),
+        ("figures trex_fig2", "Did you mean --only trex_fig2?"),
+        ("verify 'smore_*'", "Did you mean --only 'smore_*'?"),
+        ("gallery open", "Unexpected argument 'open'."),
+    ],
+)
+def test_a_word_of_other_programs_gets_a_hint(words: str, hint: str) -> None:
+    done = call(*shlex.split(words), COLUMNS="200")
+    assert done.exit_code == program.BAD and hint in " ".join(done.stderr.replace("│", " ").split())
 
 
 def test_json_goes_alone_to_stdout(tmp_path: Path) -> None:

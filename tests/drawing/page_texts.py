@@ -1,5 +1,6 @@
 """What a page's "How to read it" names and its drawing does not have: panels, letters, places, colors, dashes, menus.
-And areas on which a text of one of the two themes cannot be seen."""
+And areas on which a text of one of the two themes cannot be seen, menus without a label of their own, and percent signs
+without a space."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import colorsys
 import html
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,15 +16,16 @@ READING = re.compile(r"<strong>How to read it\.</strong> (.*?)</p>", re.DOTALL)
 FIGURE = re.compile(r'id="figure">(.*?)</script>', re.DOTALL)
 COLOR = re.compile(r"#[0-9A-Fa-f]{6}\b|rgba?\((?:[\d.]+, ?){2,3}[\d.]+\)")
 HUES = {"red": (0, 25), "orange": (10, 50), "green": (70, 175), "blue": (180, 260), "purple": (240, 320)}  # degrees
+TIGHT = re.compile(r"[\d.]+%(?!\{)|:[\d.]*%\}")  # 22%, and the formats of Python and plotly that write it
 NAMED = {"gray": "#808080", "grey": "#808080", "black": "#000000"}
 
 
 def untrue(page: str) -> list[str]:
-    """What the text of a page says and its figure has not; nothing for a page without such a text."""
+    """The faults of a page."""
     reading = READING.search(page)
     stored = FIGURE.search(page)
     assert stored, "no page of a figure"
-    return faults(html.unescape(reading[1]), json.loads(stored[1])["figure"]) if reading else []
+    return faults(html.unescape(reading[1]) if reading else "", json.loads(stored[1])["figure"])
 
 
 def faults(text: str, figure: dict[str, Any]) -> list[str]:
@@ -47,7 +50,16 @@ def faults(text: str, figure: dict[str, Any]) -> list[str]:
         word for word, has in needs.items() if re.search(word, text) and not any(map(has, figure["data"] + shapes))
     ]
     found += [f"opaque area {shape['fillcolor']}" for shape in shapes if opaque(shape)]
+    found += [
+        f"menu called {name}" for name, count in Counter(map(label, layout.get("updatemenus", []))).items() if count > 1
+    ]
+    found += TIGHT.findall(f"{text} {json.dumps(figure)}")
     return found + ["menu"] * ("menu" in text and not layout.get("updatemenus"))
+
+
+def label(menu: dict[str, Any]) -> str:
+    """As the page's script writes it."""
+    return menu.get("name", "Show")
 
 
 def opaque(shape: dict[str, Any]) -> bool:

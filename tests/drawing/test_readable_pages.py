@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
 from moe_analysis.drawing.layout import COLORS, arranged, least_width
+from moe_analysis.drawing.marks import menu_of
 from moe_analysis.drawing.save import save
 from moe_analysis.drawing.style import METHOD_COLORS, PALETTE, luminance, method_dash, text_on
 from moe_analysis.evidence import Claim, Effect
@@ -199,7 +200,7 @@ def test_the_papers_bound_is_named_where_its_line_is():
     )
     fig = draw_routers.interactive(SimpleNamespace(named=rows, protocol=rows))
     (note,), (line,) = fig.layout.annotations, fig.layout.shapes
-    assert 10**note.y == pytest.approx(line.y0) == pytest.approx(MOST), "texts are placed by their exponent"
+    assert 10**note.y == pytest.approx(line.y0) == pytest.approx(100 * MOST), "texts are placed by their exponent"
 
 
 def test_a_tree_of_many_leaves_scrolls_and_a_small_one_fits_a_phone():
@@ -372,7 +373,7 @@ def test_the_theme_changes_the_figure_and_a_dark_line_becomes_one_that_is_seen(t
 
 def test_what_was_chosen_from_a_list_stays_when_the_window_or_the_theme_changes(tab, folder):
     page = drawn(tab, folder / "gr_fig3.html")
-    assert page.locator("#controls label").inner_text().startswith("Show")
+    assert page.locator("#controls label").inner_text().startswith("Measure")
     page.select_option("#controls select", label="eval loss")
     state = "[plot.layout.yaxis.title.text, plot.data.map(trace => trace.visible)]"
     page.wait_for_function("plot.layout.yaxis.title.text.startsWith('test loss')")
@@ -384,6 +385,29 @@ def test_what_was_chosen_from_a_list_stays_when_the_window_or_the_theme_changes(
     page.emulate_media(color_scheme="dark")
     page.wait_for_selector("#gr_fig3[data-drawn='wide dark']")
     assert page.evaluate(state) == before and page.locator("#controls select").count() == 1
+    assert tab.complaints == []
+
+
+def test_a_heat_map_that_a_menu_shows_later_has_its_bar_of_colors_at_its_own_panel(tab, tmp_path):
+    fig = make_subplots(1, 2, subplot_titles=["means", "pairs"]).add_scatter(x=[1, 2], y=[1, 2], row=1, col=1)
+    for shown in (True, False):
+        fig.add_heatmap(z=np.eye(3), visible=shown, row=1, col=2)
+    menu = menu_of("Pairs", {name: [{"visible": [True, name == "one", name == "two"]}] for name in ("one", "two")})
+    save("mine", None, arranged(fig, height=700, updatemenus=[menu]), {}, folder=tmp_path)
+    page = drawn(tab, tmp_path / "mine.html")
+    for width, state in ((1280, "wide light"), (390, "narrow light")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_selector(f"#mine[data-drawn='{state}']")
+        places = []
+        for label in ("one", "two"):
+            page.select_option("#controls select", label=label)
+            page.wait_for_function(
+                f"plot.querySelector('.colorbar') && plot.data[1].visible === {str(label == 'one').lower()}"
+            )
+            page.wait_for_timeout(600)
+            box = page.locator(".colorbar").bounding_box()
+            places.append([box["x"], box["y"], box["width"], box["height"]])
+        assert places[0] == pytest.approx(places[1], abs=2)
     assert tab.complaints == []
 
 

@@ -14,16 +14,20 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moe_analysis.drawing.save import CLAIM_FIELDS, SaveError, figures_folder, save
 from moe_analysis.drawing.style import (
     FORM_COLORS,
     METHOD_COLORS,
+    METHOD_MARKERS,
     SYSTEM_COLORS,
     category_marks,
     figure,
     luminance,
     method_color,
+    method_marks,
     note_below,
     use_style,
 )
@@ -201,6 +205,18 @@ def test_forty_eight_categories_look_different_and_one_more_is_refused() -> None
 @pytest.mark.parametrize("compared", [SYSTEM_COLORS, FORM_COLORS])
 def test_no_two_methods_of_a_comparison_share_a_color(compared: dict[str, str]) -> None:
     assert len(set(compared.values())) == len(compared)
+
+
+@given(st.lists(st.sampled_from([*SYSTEM_COLORS, "S'MoRE*", "T-REX, smaller", "mine", "yours"]), unique=True))
+def test_a_method_has_one_color_and_one_shape_in_every_figure(together: list[str]) -> None:
+    marks = method_marks(together)
+    assert len({mark.marker for mark in marks.values()}) == len({mark.symbol for mark in marks.values()}) == len(marks)
+    assert all(marks[name] == method_marks([name])[name] for name in set(together) & set(METHOD_MARKERS))
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_the_forms_of_an_optimizer_have_different_shapes(name: str) -> None:
+    assert len({mark.marker for mark in method_marks(form.format(name) for form in FORM_COLORS).values()}) == 4
 
 
 LABELS_OF_TABLE_2 = (

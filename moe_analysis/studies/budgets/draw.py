@@ -16,13 +16,10 @@ from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, interval_of, menu_of, points_of
 from ...drawing.style import (
     FULL_WIDTH,
-    MARKERS,
     NOTE,
-    PALETTE,
-    SYMBOLS,
     Mark,
     figure,
-    method_color,
+    method_marks,
     note_below,
     use_style,
 )
@@ -69,20 +66,6 @@ def plot(found: BudgetCurves) -> Figure:
         dotted = " Dotted line: the model before training." if set(found.untrained) & set(found.parts) else ""
         note_below(fig, found.note(f"{BARS}. Above the dashed line, {METHOD} is better.{dotted}"))
     return fig
-
-
-def method_marks(methods: Iterable[str]) -> dict[str, Mark]:
-    """One mark per method, in its usual color, or in a free color if two methods have the same."""
-    names = list(dict.fromkeys(methods))
-    colors: dict[str, str] = {}
-    for name in names:
-        color = method_color(name)
-        free = [one for one in PALETTE if one not in colors.values() and one not in map(method_color, names)]
-        colors[name] = free[0] if color in colors.values() and free else color
-    return {
-        name: Mark(colors[name], MARKERS[number % len(MARKERS)], SYMBOLS[number % len(SYMBOLS)])
-        for number, name in enumerate(names)
-    }
 
 
 def selected(frame: pd.DataFrame, part: str, measure: str) -> pd.DataFrame:
@@ -235,7 +218,7 @@ def interactive(found: BudgetCurves) -> go.Figure:
         xaxis={"type": "log", "title": {"text": SIZE_LABELS["trainable"]}},
         xaxis2={"type": "log", "title": {"text": "budget (trainable parameters)"}},
         yaxis={"title": {"text": MEASURE_LABELS[str(views[0][1])]}},
-        updatemenus=[menu_of(changes), menu_of(axes)],
+        updatemenus=[menu_of("Tasks and measure", changes), menu_of("Size", axes)],
     )
 
 

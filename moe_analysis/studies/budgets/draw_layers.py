@@ -117,7 +117,8 @@ def interactive(found: MoreLayers) -> go.Figure:
     fig.update_xaxes(title_text="layers L of S'MoRE", dtick=1)
     fig.update_yaxes(title_text=f"difference to L = {table['fewest'].iloc[0]}, paired by seed")
     menu = menu_of(
-        {f"{part}: {measure}": [{"visible": [one == (part, measure) for one in shown]}] for part, measure in views}
+        "Tasks and measure",
+        {f"{part}: {measure}": [{"visible": [one == (part, measure) for one in shown]}] for part, measure in views},
     )
     title = {"text": "S'MoRE with more layers at equal budget"}
     told = f"{counted(found.points['seeds'], 'seed')}. {reading_of(table)}"

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, interval_of, points_of
-from ...drawing.style import FULL_WIDTH, figure, note_below, use_style
-from .draw import method_marks
+from ...drawing.style import FULL_WIDTH, figure, method_marks, note_below, use_style
 from .measure import StepTimes
 from .step_ratios import HIGH, LOW, MEAN, REFERENCE
 

@@ -72,9 +72,9 @@ def interactive(found: AdapterCosts) -> go.Figure:
             name=part,
             marker={"color": color},
             customdata=float32(rows[[*QUANTITIES, "per_call"]]),
-            hovertemplate=f"%{{y}}, {part}<br>parameters %{{customdata[0]:,.0f}}, active at most "
-            "%{customdata[1]:,.0f}<br>operations per token: needed %{customdata[2]:,.0f}, computed "
-            "%{customdata[3]:,.0f}, and %{customdata[4]:,.0f} per call<extra></extra>",
+            hovertemplate=f"%{{y}}, {part}<br>parameters %{{customdata[0]:,.0f}}<br>active at most %{{customdata[1]:,.0f}}"
+            "<br>operations per token:<br>needed %{customdata[2]:,.0f}, computed %{customdata[3]:,.0f}"
+            "<br>and %{customdata[4]:,.0f} per call<extra></extra>",
         )
     changes = {
         label: [{"x": [float32(rows[name]) for rows in tables]}, {"xaxis.title.text": label}]
@@ -87,5 +87,5 @@ def interactive(found: AdapterCosts) -> go.Figure:
         title={"text": "What an adapter of one layer costs"},
         xaxis={"title": {"text": "parameters"}},
         yaxis={"autorange": "reversed"},
-        updatemenus=[menu_of(changes, in_a_row=True)],
+        updatemenus=[menu_of("Quantity", changes, in_a_row=True)],
     )

@@ -108,7 +108,7 @@ def draw_bars(panel: Any, shares: Mapping[str, pd.Series], names: Sequence[str])
 def interactive(found: RouterShares) -> go.Figure:
     """One point per structure, one trace per way of counting; buttons choose the projection."""
     both = pd.concat([found.named, found.protocol], ignore_index=True)
-    both = both.drop_duplicates(["structure", "projection", "counts"])
+    both = both.drop_duplicates(["structure", "projection", "counts"]).assign(percent=100 * both["share"])
     tables = {
         name: [both[(both["counts"] == counts) & (both["projection"] == name)] for counts in COUNTS]
         for name in PROJECTION_NAMES
@@ -116,26 +116,32 @@ def interactive(found: RouterShares) -> go.Figure:
     fig = go.Figure()
     for counts, symbol, rows in zip(COUNTS, SYMBOLS, tables["all"]):
         fig.add_scatter(
-            **points_of(rows, "total_rank", "share", ["router", "experts"]),
+            **points_of(rows, "total_rank", "percent", ["router", "experts"]),
             mode="markers",
             name=COUNT_LABELS[counts],
             text=rows["structure"],
             marker={"color": COUNT_COLORS[counts], "symbol": symbol, "size": 9, "opacity": 0.85},
-            hovertemplate="%{text}<br>router / experts %{y:.2%}<br>router %{customdata[0]:,.0f}, experts "
-            "%{customdata[1]:,.0f} multiply-accumulates per token<extra>" + COUNT_LABELS[counts] + "</extra>",
+            hovertemplate=f"%{{text}}<br>{COUNT_LABELS[counts]}<br>router / experts %{{y:.2f}} %<br>multiply-accumulates per "
+            "token:<br>router %{customdata[0]:,.0f}<br>experts %{customdata[1]:,.0f}<extra></extra>",
         )
     changes = {
         name: [
             {
-                "y": [float32(rows["share"]) for rows in tables[name]],
+                "y": [float32(rows["percent"]) for rows in tables[name]],
                 "customdata": [float32(rows[["router", "experts"]]) for rows in tables[name]],
             }
         ]
         for name in reversed(PROJECTION_NAMES)
     }
-    fig.add_hline(MOST, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
+    fig.add_hline(100 * MOST, line={"dash": "dash", "color": "#3A3A3A", "width": 1})
     fig.add_annotation(
-        text="26 % (paper)", x=1, xref="x domain", xanchor="right", y=np.log10(MOST), yanchor="bottom", showarrow=False
+        text="26 % (paper)",
+        x=1,
+        xref="x domain",
+        xanchor="right",
+        y=np.log10(100 * MOST),
+        yanchor="bottom",
+        showarrow=False,
     )  # on a logarithmic axis plotly places texts by their exponent, but lines by their value
     return arranged(
         fig,
@@ -143,6 +149,6 @@ def interactive(found: RouterShares) -> go.Figure:
         legend={"orientation": "h"},
         title={"text": "S'MoRE's router against its experts, LLaMA 3.2-1B's feed-forward projections"},
         xaxis={"type": "log", "title": {"text": "total rank Σ r_l"}},
-        yaxis={"type": "log", "tickformat": ".0%", "title": {"text": "router / experts, operations"}},
-        updatemenus=[menu_of(changes, "restyle", in_a_row=True)],
+        yaxis={"type": "log", "ticksuffix": " %", "title": {"text": "router / experts, operations"}},
+        updatemenus=[menu_of("Projection", changes, "restyle", in_a_row=True)],
     )

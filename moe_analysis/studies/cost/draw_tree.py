@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
+from ...cards.in_words import percent
 from ...drawing.diagram import arrow, box
 from ...drawing.layout import arranged
 from ...drawing.style import BASE, FULL_WIDTH, figure, note_below, text_on, use_style
@@ -238,6 +239,6 @@ def hover(row: Any) -> str:
         return f"root: the layer's output, of norm {row.contribution:.3g}"
     return (
         f"layer {row.layer}, node {row.position}: expert {row.expert + 1}<br>score {row.score:.3f}, along "
-        f"its path {row.path_score:.3f}<br>cosine of query and key {row.similarity:.3f}<br>contribution "
-        f"{row.contribution:.3g}, {row.share:.0%} of the output's norm"
+        f"its path {row.path_score:.3f}<br>cosine of query and key {row.similarity:z.3f}<br>contribution "
+        f"{row.contribution:.3g}, {percent(row.share)} of the output's norm"
     )

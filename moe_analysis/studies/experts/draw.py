@@ -134,7 +134,9 @@ def interactive(found: ExpertAnatomy) -> go.Figure:
             for trace in explorer_traces(rows, row, methods, leading=number == 1, visible=module == modules[0]):
                 fig.add_trace(trace, row=number, col=1)
                 owners.append(module)
-    menu = menu_of({module: [{"visible": [owner == module for owner in owners]}] for module in modules}, "restyle")
+    menu = menu_of(
+        "Layer", {module: [{"visible": [owner == module for owner in owners]}] for module in modules}, "restyle"
+    )
     for number, row in enumerate(ROWS, start=1):
         fig.update_yaxes(title_text=row.title, type="log" if row.logarithmic else "linear", row=number, col=1)
         fig.add_annotation(

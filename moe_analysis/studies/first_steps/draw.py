@@ -71,12 +71,12 @@ def interactive(found: FirstSteps) -> go.Figure:
     names = [f"{place} {token}" for place, token in enumerate(found.sentence["token"])]
     fig.update_xaxes(tickmode="array", tickvals=list(range(tokens)), ticktext=names, showgrid=False)
     fig.update_yaxes(autorange="reversed", showgrid=False)
-    menu = menu_of({module: [{"visible": [module == one for one in modules]}] for module in modules})
+    menu = menu_of("Router", {module: [{"visible": [module == one for one in modules]}] for module in modules})
     return arranged(
         fig,
         title="The expert of each token, before and after training",
         height=320,
-        updatemenus=[menu | {"name": "Router"}],
+        updatemenus=[menu],
         meta=width_for(28 * tokens),
     )
 

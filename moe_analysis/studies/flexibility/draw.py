@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...drawing.layout import arranged
-from ...drawing.style import HALF_WIDTH, MARKERS, SYMBOLS, SYSTEM_COLORS, figure, note_below, use_style
+from ...drawing.style import HALF_WIDTH, SYSTEM_COLORS, figure, method_marks, note_below, use_style
 from .measure import Flexibility
 
 COLORS = {
@@ -40,7 +40,8 @@ def draw_outputs(panel: Any, found: Flexibility) -> Axes:
     """The closed forms as lines, the outputs that enumeration found as marks."""
     table, points = found.table, found.points
     # if systems agree, their marks are inside one another
-    for number, ((system, color), marker) in enumerate(zip(colors_of(table).items(), MARKERS, strict=False)):
+    shapes = method_marks(table["system"])
+    for number, (system, color) in enumerate(colors_of(table).items()):
         curve = table[table["system"] == system].sort_values("layers")
         panel.plot(
             curve["layers"],
@@ -53,7 +54,7 @@ def draw_outputs(panel: Any, found: Flexibility) -> Axes:
         panel.plot(
             marks["layers"],
             log10(marks["outputs"]),
-            marker,
+            shapes[system].marker,
             color=color,
             markerfacecolor="none",
             markersize=max(3.0, 9.0 - 2.5 * number),
@@ -84,7 +85,8 @@ def interactive(found: Flexibility) -> go.Figure:
     """The same; hover gives the exact numbers."""
     table, points = found.table, found.points
     fig = go.Figure()
-    for (system, color), symbol in zip(colors_of(table).items(), SYMBOLS, strict=False):
+    shapes = method_marks(table["system"])
+    for system, color in colors_of(table).items():
         curve = table[table["system"] == system].sort_values("layers")
         fig.add_scatter(
             x=curve["layers"],
@@ -104,7 +106,12 @@ def interactive(found: Flexibility) -> go.Figure:
             name=f"{system}, enumerated",
             legendgroup=system,
             customdata=[exact(value) for value in marks["outputs"]],
-            marker={"color": "white", "size": 11, "symbol": symbol, "line": {"color": color, "width": 2}},
+            marker={
+                "color": "white",
+                "size": 11,
+                "symbol": shapes[system].symbol,
+                "line": {"color": color, "width": 2},
+            },
             hovertemplate=f"{system}, L = %{{x}}<br>%{{customdata}} distinct outputs found<extra></extra>",
         )
     fig.update_yaxes(title_text="distinct outputs Γ", tickprefix="10<sup>", ticksuffix="</sup>")

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
+from ...cards.in_words import percent
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, note_below, use_style
@@ -59,7 +60,7 @@ def draw_picture(panel: Any, picture: LocalPicture) -> None:
     """Curves, arrows and landing points in true proportion: one unit has the same length on both axes."""
     for color, (gate, line) in zip(GATE_COLORS, picture.curves.groupby("g")):
         gap = landings(picture).set_index("g")["gap"][gate]
-        label = f"g = {gate:g}: it lands {gap:.0%} off"
+        label = f"g = {gate:g}: it lands {percent(gap)} off"
         panel.plot(line["tangent"], line["off"], color=color, linewidth=1.8, zorder=2, label=label)
     panel.axhline(0, color="0.6", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="tangent space")
     full, projection = (
@@ -136,7 +137,7 @@ def relative_change(changes: pd.DataFrame) -> pd.Series:
 
 def power(slopes: pd.Series) -> str:
     """The mean exponent as a power of g in mathtext, $g^{1.50}$."""
-    return f"$g^{{{slopes.mean():.2f}}}$".replace("-", "\u2212")
+    return f"$g^{{{slopes.mean():z.2f}}}$".replace("-", "\u2212")
 
 
 def log_axes(panel: Any, label: str) -> None:
@@ -156,7 +157,7 @@ def interactive(found: GateGeometry) -> go.Figure:
         if len(table):
             add_experts(fig, table, "measured", "closed_form", label, color, SYMBOLS[index], column=2)
     for index, (rule, table) in enumerate(found.changes.groupby("rule", sort=False)):
-        label = f"{RULE_LABELS[str(rule)]}, exponent {table['slope'].mean():.2f}"
+        label = f"{RULE_LABELS[str(rule)]}, exponent {table['slope'].mean():z.2f}"
         add_experts(fig, table, "change", "predicted", label, RULE_COLORS[str(rule)], SYMBOLS[index], column=3)
     for column, title in ((2, "curvature (1 / weight norm)"), (3, "change of g·s·BA / lr (weight norm)")):
         fig.update_xaxes(type="log", title_text="gate g", row=1, col=column)
@@ -201,7 +202,7 @@ def add_picture(fig: go.Figure, picture: LocalPicture) -> None:
             col=1,
             name=f"landing at g = {row['g']:g}",
             marker={"color": color, "size": 11, "line": {"color": "black", "width": 1}},
-            hovertemplate=f"the projected step lands here at g = {row['g']:g}<br>{row['gap']:.1%} of its "
+            hovertemplate=f"the projected step lands here at g = {row['g']:g}<br>{percent(row['gap'], 1)} of its "
             "length off<extra></extra>",
         )
 

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from ...cards.in_words import percent
 from ...drawing.explorer import Explorer, View, choice, decimal, stops
 from ...drawing.style import FULL_WIDTH, figure, use_style
 from ...theory.gated_step import RULES, HeldGates, Rule, full_matrix_change
@@ -124,7 +125,7 @@ def exponent_figure(
         draw_changes(right, changes)
         mean = relative_change(own)
         right.axvline(gate, color="0.6", linewidth=0.8, linestyle=(0, (4, 3)))
-        right.plot(mean.index, mean, **CHOSEN, label=f"your p = {power:g}: $g^{{{own['slope'].mean():.2f}}}$")
+        right.plot(mean.index, mean, **CHOSEN, label=f"your p = {power:g}: $g^{{{own['slope'].mean():z.2f}}}$")
         right.set_title("(b) change by one step")
         right.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, handletextpad=0.3, columnspacing=1)
     return drawing
@@ -138,9 +139,9 @@ def exponent_note(picture: LocalPicture, own: pd.DataFrame, power: float, gate: 
         [
             f"p = {power:g}, g = {gate:.2g}: one step moves the expert's matrix {change[gate] / change[top]:.3g} times as "
             f"far as at g = {top:.2g}; predicted {(gate / top) ** (1 + power):.3g}, in proportion to g^(1 + p). Fitted "
-            f"exponent {own['slope'].mean():.3f}.",
+            f"exponent {own['slope'].mean():z.3f}.",
             f"The radius of curvature of the manifold is proportional to g, so the length of the step is {REACH:g}·g^p = "
-            f"{REACH * gate**power:.3g} of these radii (drawn with {REACH:g} at g = 1), and it lands {gap:.1%} of its "
+            f"{REACH * gate**power:.3g} of these radii (drawn with {REACH:g} at g = 1), and it lands {percent(gap, 1)} of its "
             "length away from its tip.",
         ]
     )

@@ -16,8 +16,8 @@ from ...drawing.style import (
     BANDS,
     DASHES,
     FULL_WIDTH,
-    MARKERS,
-    SYMBOLS,
+    METHOD_MARKERS,
+    SHAPES,
     figure,
     method_color,
     method_dash,
@@ -128,7 +128,7 @@ def draw_rates(panel: Any, band: pd.DataFrame, method: str, index: int) -> None:
         band["mean"],
         color=color,
         linestyle=DASHES[method_dash(method)],
-        marker=MARKERS[index],
+        marker=METHOD_MARKERS[method],
         label=method,
     )
     cross_out(panel, band.loc[band["mean"].isna(), "lr"], color, index)
@@ -233,10 +233,11 @@ def progress_explorer(curves: pd.DataFrame, names: Mapping[str, str] | None = No
 def menu_of_measures(measures: Mapping[str, tuple[str, str]], shown: Sequence[str]) -> dict[str, Any]:
     """A menu of measures, each with a label and an axis title; `shown` is the measure of every trace."""
     return menu_of(
+        "Measure",
         {
             label: [{"visible": [name == measure for name in shown]}, {"yaxis.title.text": axis}]
             for measure, (label, axis) in measures.items()
-        }
+        },
     )
 
 
@@ -245,8 +246,8 @@ def rates_explorer(outcomes: pd.DataFrame, rates: pd.DataFrame) -> go.Figure:
     fig, shown = go.Figure(), []
     best = rates.set_index("method")["lr"]
     for measure, label in OUTCOMES.items():
-        for index, (method, runs) in enumerate(outcomes.groupby("method", sort=False)):
-            color, symbol = method_color(str(method)), SYMBOLS[index % 4]
+        for method, runs in outcomes.groupby("method", sort=False):
+            color, symbol = method_color(str(method)), SHAPES[METHOD_MARKERS[str(method)]]
             finite = runs[np.isfinite(runs[measure])]
             band = rate_bands(outcomes, str(method), measure)
             common: dict[str, Any] = {"legendgroup": str(method), "visible": measure == "mean_loss"}

@@ -12,6 +12,7 @@ from matplotlib.colors import TwoSlopeNorm, to_hex
 from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
+from ...cards.in_words import signed
 from ...drawing.layout import arranged
 from ...drawing.marks import bars_of, float32, points_of
 from ...drawing.style import FULL_WIDTH, MARKERS, SYMBOLS, figure, ink_on, note_below, use_style
@@ -73,7 +74,7 @@ def draw_differences(panel: Any, table: pd.DataFrame) -> None:
         wide.to_numpy(), origin="lower", aspect="auto", cmap=DIVERGING, norm=TwoSlopeNorm(0, -limit, limit)
     )
     for (row, column), value in np.ndenumerate(wide.to_numpy()):
-        text = "diverged" if not np.isfinite(value) else f"{value:+.3f}" + (" •" if decided.iat[row, column] else "")
+        text = "diverged" if not np.isfinite(value) else signed(value, 3) + (" •" if decided.iat[row, column] else "")
         panel.text(column, row, text, ha="center", va="center", fontsize=7, color=ink_on(image, value))
     panel.set_xticks(range(wide.shape[1]), [f"{power:g}" for power in wide.columns])
     panel.set_yticks(range(wide.shape[0]), [f"{entropy:.2f}" for entropy in wide.index])

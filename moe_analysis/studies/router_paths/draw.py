@@ -15,6 +15,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
+from ...cards.in_words import percent
 from ...drawing.layout import arranged
 from ...drawing.marks import interval_of, menu_of
 from ...drawing.style import FULL_WIDTH, NOTE, figure, method_color, note_below, text_on, use_style
@@ -52,9 +53,9 @@ def interactive(found: RouterPaths) -> go.Figure:
 
 
 def axis_labels(axes: PathAxes, exponent: int | None = None) -> list[str]:
-    """ "PC1 (41%)": the share of the pooled squared displacement that an axis shows, and the unit 10^exponent."""
+    """ "PC1 (41 %)": the share of the pooled squared displacement that an axis shows, and the unit 10^exponent."""
     unit = "" if exponent is None else f", in $10^{{{exponent}}}$"
-    return [f"PC{number} ({share:.0%}){unit}" for number, share in enumerate(axes.explained, start=1)]
+    return [f"PC{number} ({percent(share)}){unit}" for number, share in enumerate(axes.explained, start=1)]
 
 
 def trajectory_figure(
@@ -340,7 +341,7 @@ def trajectory_explorer(paths: pd.DataFrame, axes: PathAxes) -> go.Figure:
             owners.append(seed)
     choices = {f"seed {seed}": [owner == seed for owner in owners] for seed in seeds}
     choices["all seeds"] = [True] * len(owners)
-    menu = menu_of({label: [{"visible": shown}] for label, shown in choices.items()}, "restyle", in_a_row=True)
+    menu = menu_of("Seed", {label: [{"visible": shown}] for label, shown in choices.items()}, "restyle", in_a_row=True)
     names = dict(zip(("xaxis", "yaxis", "zaxis"), ({"title": {"text": label}} for label in axis_labels(axes))))
     return arranged(
         fig,

@@ -169,7 +169,7 @@ def interactive(found: RoutingInformation) -> go.Figure:
         "less",
         title={"text": "What gates reveal, and how they load the experts"},
         height=220 + 52 * len(methods),
-        updatemenus=[menu_of(menu, "restyle")],
+        updatemenus=[menu_of("Gates", menu, "restyle")],
     )
 
 
@@ -203,8 +203,8 @@ def evenness_dots(summary: pd.DataFrame, column: str, title: str, methods: Seque
         x=float32(summary[column]),
         **dots_of(summary, column, methods),
         name=title,
-        customdata=float32(summary[["seed", "mass_peak", "top1_peak", "dead", "distinct"]]),
+        customdata=float32(summary[["seed", "mass_peak", "top1_peak", "dead", "distinct"]] * [1, 1, 1, 100, 100]),
         hovertemplate="%{text}, seed %{customdata[0]:.0f}<br>evenness %{x:.3f}<br>busiest expert: "
         "%{customdata[1]:.2f} of even mass, %{customdata[2]:.2f} of even top-1 load<br>"
-        "dead %{customdata[3]:.1%}, distinct %{customdata[4]:.1%}<extra></extra>",
+        "dead %{customdata[3]:.1f} %, distinct %{customdata[4]:.1f} %<extra></extra>",
     )

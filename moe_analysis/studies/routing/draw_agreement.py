@@ -111,7 +111,7 @@ def draw_means(panel: Any, means: pd.DataFrame, methods: Sequence[str]) -> None:
     numbers, ends = own["mean"], own[["mean", "high"]].max(axis=1)
     for place, method in enumerate(methods):
         panel.annotate(
-            f"{numbers[method]:.2f}",
+            f"{numbers[method]:z.2f}",
             (ends[method], place),
             (9, 0),
             textcoords="offset points",
@@ -196,5 +196,5 @@ def interactive(found: RoutingAgreement) -> go.Figure:
         f"{counted(len(set(seeds['seed']) | set(seeds['other_seed'])), 'seed')}; {BARS}.",
         title={"text": "Do routers agree?"},
         height=760 + 30 * len(methods),
-        updatemenus=[menu_of(menu, "restyle")],
+        updatemenus=[menu_of("System", menu, "restyle")],
     )

@@ -146,14 +146,14 @@ def interactive(found: RoutingExperts) -> go.Figure:
                 z=float32(grid),
                 x=[f"expert {name}" for name in grid.columns],
                 y=list(grid.index),
-                customdata=float32(cells.loc[order, ["share", "load"]]).reshape(*grid.shape, 2),
+                customdata=float32(100 * cells.loc[order, ["share", "load"]]).reshape(*grid.shape, 2),
                 zmin=-MOST_LIFT,
                 zmax=MOST_LIFT,
                 colorscale="RdBu",
                 reversescale=True,
                 visible=len(axes) == 1,
                 colorbar={"title": {"text": "log2 lift"}},
-                hovertemplate="%{y}<br>%{x}<br>%{customdata[0]:.1%} of its gates, %{customdata[1]:.1%} of all"
+                hovertemplate="%{y}<br>%{x}<br>%{customdata[0]:.1f} % of its gates, %{customdata[1]:.1f} % of all"
                 "<br>log2 lift %{z:.3f}<extra></extra>",
             )
         )
@@ -168,5 +168,5 @@ def interactive(found: RoutingExperts) -> go.Figure:
         height=680,
         xaxis={"showticklabels": False, "title": {"text": next(iter(axes.values()))}},
         yaxis={"autorange": "reversed"},
-        updatemenus=[menu_of(menu)],
+        updatemenus=[menu_of("Router", menu)],
     )

@@ -283,7 +283,7 @@ def interactive(found: RoutedTokens) -> go.Figure:
         barmode="overlay",
         bargap=0.12,
         showlegend=False,
-        updatemenus=[menu_of(menu, "restyle") | {"name": "Router", "active": first}],
+        updatemenus=[menu_of("Router", menu, "restyle") | {"active": first}],
     )
 
 

@@ -70,7 +70,7 @@ def interactive(found: SemanticMap) -> go.Figure:
         legend={"itemsizing": "constant"},
         xaxis=HIDDEN,
         yaxis={**HIDDEN, "scaleanchor": "x"},
-        updatemenus=[menu_of(changes, in_a_row=True) | {"name": "Color by"}],
+        updatemenus=[menu_of("Color by", changes, in_a_row=True)],
         shapes=hull_shapes(points),
         meta={"texts": listed_texts(points, told)},
     )

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
+from ...cards.in_words import percent
 from ...drawing.explorer import Explorer, View, choice, labeled, slider
 from ...drawing.style import BASE, FULL_WIDTH, MARKERS, Mark, category_marks, figure, use_style
 from ...extras import extra
@@ -126,7 +127,7 @@ def own_note(own: pd.DataFrame, points: pd.DataFrame, names: pd.DataFrame) -> li
     told = names.set_index("cluster")["name"]
     cluster_of = points.drop_duplicates("prompt").set_index("prompt")["cluster"]
     return [
-        f"★ {row.text[:60]} → {told[cluster_of[row.nearest]]}; most similar ({row.cosine:.2f}): "
+        f"★ {row.text[:60]} → {told[cluster_of[row.nearest]]}; most similar ({row.cosine:z.2f}): "
         f"{' '.join(row.nearest.split())[:80]}"
         for row in own.itertuples()
     ]
@@ -201,8 +202,8 @@ def agreement_note(points: pd.DataFrame, k: int) -> str:
     for column in ("dataset", "group"):
         found = scores(counts(points["cluster"].to_numpy(), pd.factorize(points[column])[0]))
         lines.append(
-            f"k = {k} and {points[column].nunique()} {COLORINGS[column]}s: AMI {found['ami'][0]:.2f}, "
-            f"purity {found['purity'][0]:.0%}"
+            f"k = {k} and {points[column].nunique()} {COLORINGS[column]}s: AMI {found['ami'][0]:z.2f}, "
+            f"purity {percent(found['purity'][0])}"
         )
     return "\n".join(
         [

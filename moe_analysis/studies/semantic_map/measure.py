@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...cards.in_words import percent
 from ...evidence import counted
 from ...tasks import Clusters, cluster, embed, load_suite, suite_manifest
 from ...tasks.rows import shorten
@@ -339,7 +340,9 @@ def measure_contents(found: SemanticMap) -> ClusterContents:
     share = by_group.div(by_group.sum(axis=1), axis=0)
     holds = held(by_group.to_numpy())  # (clusters, groups)
     named = [
-        ", ".join(f"{name} {value:.0%}" for name, value in share.loc[row][own].sort_values(ascending=False).items())
+        ", ".join(
+            f"{name} {percent(value)}" for name, value in share.loc[row][own].sort_values(ascending=False).items()
+        )
         for row, own in zip(share.index, holds, strict=True)
     ]
     names = found.names.set_index("cluster")["name"]

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import points_of
-from ...drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, ink_on, method_color, note_below, use_style
+from ...drawing.style import BASE, FULL_WIDTH, MARKERS, SYMBOLS, figure, ink_on, method_marks, note_below, use_style
 from .measure import Span
 from .theorems import LABELS
 
@@ -92,11 +92,11 @@ def draw_kinds(panel: Any, ranks: pd.DataFrame) -> None:
 
 def draw_budget(panel: Any, spans: pd.DataFrame) -> None:
     """One line per system: span against parameter budget."""
-    for index, (system, table) in enumerate(spans.groupby("system", sort=False)):
+    marks = method_marks(spans["system"].map(LABELS))
+    for system, table in spans.groupby("system", sort=False):
         label = LABELS[str(system)]
-        panel.plot(
-            table["budget"], table["span"], marker=MARKERS[index % len(MARKERS)], color=method_color(label), label=label
-        )
+        mark = marks[label]
+        panel.plot(table["budget"], table["span"], marker=mark.marker, color=mark.color, label=label)
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     panel.set_xticks(budgets := sorted(spans["budget"].unique()), [f"{budget:,}" for budget in budgets])
@@ -126,6 +126,7 @@ def interactive(found: Span) -> go.Figure:
             hovertemplate=f"{kind}<br>I = %{{customdata[0]}}, J = %{{customdata[1]}}<br>rank(A) %{{customdata[2]}}, "
             "rank(B) %{customdata[3]}<br>predicted %{customdata[4]}, measured %{customdata[5]}<extra></extra>",
         )
+    marks = method_marks(budgets["system"].map(LABELS))
     for column, count in enumerate(counts, start=2):
         for system, table in budgets[budgets["count"] == count].groupby("system", sort=False):
             label = LABELS[str(system)]
@@ -138,7 +139,8 @@ def interactive(found: Span) -> go.Figure:
                 text=table["size"],
                 row=1,
                 col=column,
-                line={"color": method_color(label)},
+                line={"color": marks[label].color},
+                marker={"symbol": marks[label].symbol, "size": 8},
                 hovertemplate=f"{label} of size %{{text}}<br>%{{x:,}} parameters<br>span %{{y}}<extra></extra>",
             )
         fig.update_xaxes(type="log", title_text="trainable parameters", row=1, col=column)

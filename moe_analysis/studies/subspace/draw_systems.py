@@ -162,6 +162,7 @@ def interactive(found: Systems) -> go.Figure:
         )
     counts = {"factors only": "factor_parameters", "router included": "parameters"}
     menu = menu_of(
+        "Parameters",
         {
             label: [
                 {"x": [float32(table[column]) for table in tables.values()]},

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of, points_of
-from ...drawing.style import FULL_WIDTH, MARKERS, figure, method_color, note_below, use_style
+from ...drawing.style import FULL_WIDTH, figure, method_color, method_marks, note_below, use_style
 from .measure import Used
 from .used import USED_MEASURES
 
@@ -47,15 +47,16 @@ def plot(found: Used) -> Figure:
 
 def draw_energy(panel: Any, bands: pd.DataFrame, used: pd.DataFrame) -> None:
     shown = bands[bands["mean"] > ROUNDING]
-    for index, (method, band) in enumerate(shown.groupby("method", sort=False)):
-        color = method_color(str(method))
+    marks = method_marks(bands["method"])
+    for method, band in shown.groupby("method", sort=False):
+        color = marks[str(method)].color
         panel.fill_between(band["direction"], band["low"], band["high"], color=color, alpha=0.2, linewidth=0)
         panel.plot(
             band["direction"],
             band["mean"],
             color=color,
             label=method,
-            marker=MARKERS[index % len(MARKERS)],
+            marker=marks[str(method)].marker,
             markersize=3.2,
         )
     for experts in used["experts"].unique():
@@ -102,14 +103,16 @@ def interactive(found: Used) -> go.Figure:
     """Energy curves on the left, the ranks of every layer on the right, with one button per measure."""
     titles = ["share of energy beyond the first k directions", "directions used by layer"]
     fig = make_subplots(1, 2, subplot_titles=titles)
-    methods = found.used["method"].unique()
+    marks = method_marks(found.used["method"])
+    methods = list(marks)
     for method in methods:
         band = found.energy[(found.energy["method"] == method) & (found.energy["mean"] > ROUNDING)]
         fig.add_scatter(
             **points_of(band, "direction", "mean", ["low", "high"]),
             name=method,
             legendgroup=method,
-            line={"color": method_color(method)},
+            line={"color": marks[method].color},
+            marker={"symbol": marks[method].symbol},
             row=1,
             col=1,
             mode="lines+markers",
@@ -125,7 +128,7 @@ def interactive(found: Used) -> go.Figure:
             mode="markers",
             legendgroup=method,
             showlegend=False,
-            marker={"color": method_color(method), "size": 8},
+            marker={"color": marks[method].color, "symbol": marks[method].symbol, "size": 8},
             row=1,
             col=2,
             customdata=float32(table[["seed", "experts", "top_share"]]),
@@ -134,6 +137,7 @@ def interactive(found: Used) -> go.Figure:
         )
     places = list(range(len(methods), 2 * len(methods)))
     menu = menu_of(
+        "Measure",
         {label: [{"y": [float32(table[name]) for table in tables]}, places] for name, label in USED_MEASURES.items()},
         "restyle",
         in_a_row=True,

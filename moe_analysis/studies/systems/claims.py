@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ...cards.in_words import percent
 from ...evidence import Claim, Effect, judged
 from .endpoints import (
     BASE,
@@ -54,7 +55,7 @@ def saving(authors: pd.DataFrame) -> Claim:
         Claim(
             f"trex_headline_saving_{other}",
             "T-REX, headline",
-            f"T-REX has at least {SAVING[0]:.0%} fewer trainable parameters than {other}",
+            f"T-REX has at least {percent(SAVING[0])} fewer trainable parameters than {other}",
             measured=share,
             expected=SAVING[0],
             residual=max(0.0, SAVING[0] - share),
@@ -66,7 +67,7 @@ def saving(authors: pd.DataFrame) -> Claim:
     return Claim(
         "trex_headline_saving",
         "T-REX, headline",
-        f"at its authors' sizes T-REX has at least {SAVING[0]:.0%} fewer trainable parameters than the others",
+        f"at its authors' sizes T-REX has at least {percent(SAVING[0])} fewer trainable parameters than the others",
         measured=least,
         expected=SAVING[0],
         residual=max(0.0, SAVING[0] - least),
@@ -87,7 +88,7 @@ def joint(found: Systems, part: str) -> Claim:
         compares=f"{METHOD} - each of them",
         endpoint=f"accuracy, {MEANING[part]}",
         smallest=HEADLINE,
-    ).untestable(f"no T-REX with {SAVING[0]:.0%} to {SAVING[1]:.0%} fewer parameters was trained")
+    ).untestable(f"no T-REX with {percent(SAVING[0])} to {percent(SAVING[1])} fewer parameters was trained")
 
 
 def smaller(found: Systems) -> str | None:

@@ -16,11 +16,10 @@ from ...drawing.layout import arranged
 from ...drawing.marks import float32, menu_of
 from ...drawing.style import (
     FULL_WIDTH,
-    MARKERS,
     NOTE,
-    SYMBOLS,
     figure,
     method_color,
+    method_marks,
     note_below,
     use_style,
 )
@@ -119,11 +118,11 @@ def by_task_part(frame: pd.DataFrame) -> str:
 
 def draw_tasks(panel: Any, by_task: pd.DataFrame, title: str) -> None:
     """One row per task, a mark per method; worse than guessing is shaded."""
-    tasks, methods = (list(dict.fromkeys(by_task[name])) for name in ("dataset", "method"))
-    for number, method in enumerate(methods):
+    tasks, marks = list(dict.fromkeys(by_task["dataset"])), method_marks(by_task["method"])
+    for number, (method, mark) in enumerate(marks.items()):
         own = by_task[by_task["method"] == method].set_index("dataset").loc[tasks]
-        places = np.arange(len(tasks)) + min(0.15, 0.8 / len(methods)) * (number - (len(methods) - 1) / 2)
-        look = {"color": method_color(method), "marker": MARKERS[number % len(MARKERS)]}
+        places = np.arange(len(tasks)) + min(0.15, 0.8 / len(marks)) * (number - (len(marks) - 1) / 2)
+        look = {"color": mark.color, "marker": mark.marker}
         panel.plot(own["mean"], places, linestyle="", markersize=5.5, label=method, zorder=3, **look)
     panel.axvline(0, color=GUESSING, linewidth=1.4, zorder=1)
     shade_below_guessing(panel)
@@ -243,7 +242,7 @@ def transfer_explorer(frame: pd.DataFrame, summary: pd.DataFrame, levels: pd.Dat
         f"{counted(summary['seeds'], 'seed')}. {BARS}",
         height=360 + 26 * (len(methods) + len(tasks)),
         title={"text": "Accuracy above guessing, by system and by task"},
-        updatemenus=[menu_of(menu)],
+        updatemenus=[menu_of("Measure and tasks", menu)],
     )
 
 
@@ -281,21 +280,20 @@ def add_tasks(fig: go.Figure, by_task: pd.DataFrame, methods: Sequence[str]) -> 
         row=2,
         col=2,
     )
-    for number, method in enumerate(methods):
+    for method, mark in method_marks(methods).items():
         own = by_task[by_task["method"] == method].set_index("dataset").loc[[*tasks, tasks[0]]]
-        symbol = SYMBOLS[number % len(SYMBOLS)]
         common: dict[str, Any] = {
             "name": method,
             "legendgroup": method,
             "visible": True if first_shown(method) else "legendonly",
-            "marker": {"color": method_color(method), "symbol": symbol, "size": 8},
+            "marker": {"color": mark.color, "symbol": mark.symbol, "size": 8},
         }
         fig.add_scatterpolar(
             r=float32(own["accuracy"]),
             theta=around,
             text=names,
             mode="lines+markers",
-            line={"color": method_color(method)},
+            line={"color": mark.color},
             hovertemplate=f"{method}<br>%{{text}}: %{{r:.3f}}<extra></extra>",
             **common,
             row=2,

@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...drawing.style import MARKERS, NOTE, method_color
+from ...drawing.style import NOTE, method_marks
 
 
 def draw_radar(panel: Any, by_task: pd.DataFrame) -> None:
     """Accuracy as distance from the center, a direction for each task by its number; gray is guessing."""
-    tasks, methods = (list(dict.fromkeys(by_task[name])) for name in ("dataset", "method"))
+    tasks = list(dict.fromkeys(by_task["dataset"]))
     angles = np.linspace(0, 2 * np.pi, len(tasks), endpoint=False)
     guess = by_task.drop_duplicates("dataset")["guess"].to_numpy()
     panel.fill(angles, guess, color="#B0B0B0", alpha=0.45, linewidth=0, label="guessing")
-    for number, method in enumerate(methods):
+    for method, mark in method_marks(by_task["method"]).items():
         means = by_task[by_task["method"] == method].set_index("dataset").loc[tasks, "accuracy"].to_numpy()
         panel.plot(
             [*angles, angles[0]],
             [*means, means[0]],
-            color=method_color(method),
+            color=mark.color,
             linewidth=1.3,
             label=method,
-            marker=MARKERS[number % len(MARKERS)],
+            marker=mark.marker,
             markersize=3,
         )
     panel.set_theta_zero_location("N")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from ...drawing.layout import arranged
-from ...drawing.style import FULL_WIDTH, SYMBOLS, figure, method_color, note_below, use_style
+from ...drawing.style import FULL_WIDTH, figure, method_color, method_marks, note_below, use_style
 from .tuned import SystemRates
 
 ACROSS = 5  # panels in a row at most
@@ -95,11 +94,9 @@ def reading_of(found: SystemRates) -> str:
 
 def interactive(found: SystemRates) -> go.Figure:
     """Every system in one drawing; the legend chooses, and the pointer tells both outcomes."""
-    fig, outcome, shown = go.Figure(), outcome_of(found), Counter[str]()
-    for method in dict.fromkeys(found.tuning["method"]):
+    fig, outcome = go.Figure(), outcome_of(found)
+    for method, mark in method_marks(found.tuning["method"]).items():
         system = found.system_of(method)
-        symbol = SYMBOLS[shown[system] % len(SYMBOLS)]
-        shown[system] += 1
         for place, (value, own) in enumerate(curves_of(found.tuning, method)):
             fig.add_scatter(
                 x=own["lr"],
@@ -109,7 +106,7 @@ def interactive(found: SystemRates) -> go.Figure:
                 legendgroup=method,
                 showlegend=place == 0,
                 mode="lines+markers",
-                marker={"symbol": symbol},
+                marker={"symbol": mark.symbol},
                 line={"color": method_color(system), "dash": DASHES[place % len(DASHES)]},
                 hovertemplate=f"{method}, router x {value:g}<br>lr %{{x}}<br>"
                 "accuracy %{customdata[0]:.3f}<br>loss %{customdata[1]:.3f}<extra></extra>",

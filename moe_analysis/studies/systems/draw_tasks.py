@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
+from ...cards.in_words import signed
 from ...drawing.layout import arranged
 from ...drawing.marks import menu_of
 from ...drawing.style import FULL_WIDTH, figure, ink_on, note_below, use_style
@@ -74,7 +75,7 @@ def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
             panel.text(
                 column,
                 row,
-                f"{gap:+.0f}" if round(gap) else "0",
+                signed(gap, 0),
                 ha="center",
                 va="center",
                 fontsize=6,
@@ -135,14 +136,14 @@ def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA"
             z=grids[0].astype("float32"),
             x=methods,
             y=[f"{TITLES[part]}: {readable(name)}" for part, name in order],
-            customdata=np.stack(grids[1:], axis=-1).astype("float32"),
+            customdata=grids[3].astype("float32"),
             colorscale="PuOr",
             zmid=0.0,
             visible=index == 0,
             colorbar={"title": {"text": f"minus {against}"}},
             reversescale=measure == "loss",  # purple is better
-            hovertemplate="%{y}<br>%{x}: %{z:+.3f}<br>95 %: %{customdata[0]:+.3f} to %{customdata[1]:+.3f}<br>"
-            f"{against}: %{{customdata[2]:.3f}}<extra>{measure}</extra>",
+            text=[[told(*cell) for cell in row] for row in np.stack(grids[:3], axis=-1)],
+            hovertemplate="%{y}<br>%{x}: %{text}<br>" + f"{against}: %{{customdata:.3f}}<extra>{measure}</extra>",
         )
     menu = {MEASURES[measure]: [{"visible": [other == measure for other in differences]}] for measure in differences}
     return arranged(
@@ -150,5 +151,15 @@ def task_explorer(differences: Mapping[str, pd.DataFrame], against: str = "LoRA"
         height=200 + 20 * len(order),
         title={"text": f"Every task against {against}"},
         yaxis={"autorange": "reversed"},
-        updatemenus=[menu_of(menu, "restyle")],
+        updatemenus=[menu_of("Measure", menu, "restyle")],
     )
+
+
+def told(gap: float, low: float, high: float) -> str:
+    """A difference and its interval; one seed has none.
+
+    >>> told(0.0512, -0.0001, 0.1024), told(-0.0512, float("nan"), float("nan"))
+    ('+0.051<br>95 %: 0.000 to +0.102', '-0.051')
+    """
+    interval = f"<br>95 %: {signed(low, 3)} to {signed(high, 3)}" if np.isfinite(low) else ""
+    return signed(gap, 3) + interval

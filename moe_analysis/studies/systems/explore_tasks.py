@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ...cards.in_words import signed
 from ...drawing.explorer import Explorer, View, choice
 from .draw import TITLES, drawn_parts
 from .draw_tasks import task_figure
@@ -51,7 +52,7 @@ def task_note(differences: pd.DataFrame, against: str) -> str:
     for method, rows in differences.groupby("method", sort=False):
         better, worse = int((rows["low"] > 0).sum()), int((rows["high"] < 0).sum())
         lines.append(
-            f"{method}: {100 * rows['difference'].mean():+.1f} points against {against} over {len(rows)} "
+            f"{method}: {signed(100 * rows['difference'].mean(), 1)} points against {against} over {len(rows)} "
             f"tasks; interval above 0 on {better}, below on {worse}"
         )
     return "\n".join([*lines, "Intervals are over seeds and not corrected for the number of tasks."])

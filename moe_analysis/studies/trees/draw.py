@@ -109,7 +109,7 @@ def draw_information(panel: Any, trained: pd.DataFrame, untrained: pd.DataFrame)
             [place] * len(seeds), seeds["information"], "o", color=color, markeredgecolor="white", markeredgewidth=0.4
         )
         panel.annotate(
-            f"{seeds['information'].mean():.2f}",
+            f"{seeds['information'].mean():z.2f}",
             (place, seeds["information"].max()),
             xytext=(0, 4),
             textcoords="offset points",
@@ -172,10 +172,11 @@ def interactive(found: UsedTrees) -> go.Figure:
     fig.add_trace(heat, row=1, col=2)
     owners = [measure for measure in LABELS for _ in modules]
     menu = menu_of(
+        "Measure",
         {
             label: [{"visible": [*(one == measure for one in owners), True]}, {"yaxis.title.text": label}]
             for measure, label in LABELS.items()
-        }
+        },
     )
     fig.update_xaxes(title_text="training step", row=1, col=1)
     fig.update_yaxes(title_text=LABELS[shown], row=1, col=1)

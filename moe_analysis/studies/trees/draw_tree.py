@@ -158,6 +158,7 @@ def interactive(found: TokenTree) -> go.Figure:
     for trace, owner in zip(fig.data, owners):
         trace.visible = owner == words.index[0]
     menu = menu_of(
+        "Token",
         {
             f"‘{word}’, token {place}": [{"visible": [owner == place for owner in owners]}]
             for place, word in words.items()
@@ -228,7 +229,7 @@ def hover(node: pd.Series) -> str:
     if node["expert"] < 0:
         return f"the layer's output<br>norm {node['contribution']:.4g}"
     similarity = (
-        "none: this gate does not compare vectors" if np.isnan(node["similarity"]) else f"{node['similarity']:.3f}"
+        "none: this gate does not compare vectors" if np.isnan(node["similarity"]) else f"{node['similarity']:z.3f}"
     )
     return (
         f"expert {int(node['expert'])} of pool {int(node['layer'])}<br>score {node['score']:.3f} "

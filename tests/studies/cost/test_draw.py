@@ -100,7 +100,7 @@ def test_the_explorer_switches_between_projections(shares):
     assert list(buttons) == ["all", "down", "up", "gate"] and len(fig.data) == 4
     named, protocol = shares
     expected = named.query("projection == 'down' and counts == 'authors'")["share"].iloc[0]
-    assert buttons["down"].args[0]["y"][0][0] == pytest.approx(expected)
+    assert buttons["down"].args[0]["y"][0][0] == pytest.approx(100 * expected)
     structures = set(named["structure"]) | set(protocol["structure"])
     assert all(set(trace.text) == structures for trace in fig.data)
 

@@ -41,7 +41,7 @@ def legend(panel) -> list[str]:
 def test_the_picture_has_both_manifolds_with_their_gaps_and_both_arrows(frames):
     picture, bends, changes = frames
     panel = draw.plot(measured(picture, bends, changes)).axes[0]
-    gaps = [f"g = {row.g:g}: it lands {row.gap:.0%} off" for row in draw.landings(picture).itertuples()]
+    gaps = [f"g = {row.g:g}: it lands {100 * row.gap:.0f} % off" for row in draw.landings(picture).itertuples()]
     assert legend(panel) == [*gaps, "tangent space", "full step −lr·Γ", "its projection"]
     tips = [note.xy for note in panel.texts]
     arrows = picture.steps.set_index("part").loc[["full step", "projection"], ["tangent", "off"]].to_numpy()

@@ -167,7 +167,7 @@ def test_ticks_are_short_numbers_in_the_power_of_ten_that_the_axis_states(frames
 
 
 def test_axis_labels_tell_the_variance_explained(figure, frames):
-    expected = [f"PC{n} ({share:.0%})" for n, share in enumerate(frames["axes"].explained, 1)]
+    expected = [f"PC{n} ({100 * share:.0f} %)" for n, share in enumerate(frames["axes"].explained, 1)]
     for panel in panels(figure):
         assert [panel.get_xlabel(), panel.get_ylabel(), panel.get_zlabel()] == ["PC1", "PC2", "PC3"]
     assert planes(figure)[0].get_ylabel().startswith(expected[1])
@@ -259,7 +259,7 @@ def test_experts_are_not_joined_to_each_other(explorer):
 def test_the_twin_is_float32_and_labels_its_axes_with_the_variance_explained(explorer, frames):
     assert {trace.x.dtype for trace in explorer.data} == {np.dtype("float32")}
     scene = explorer.layout.scene
-    expected = [f"PC{n} ({share:.0%})" for n, share in enumerate(frames["axes"].explained, 1)]
+    expected = [f"PC{n} ({100 * share:.0f} %)" for n, share in enumerate(frames["axes"].explained, 1)]
     assert [axis.title.text for axis in (scene.xaxis, scene.yaxis, scene.zaxis)] == expected
     assert explorer.layout.title.subtitle.text.startswith("3 seeds")
 

@@ -215,5 +215,6 @@ def test_the_heat_map_shows_the_share_of_each_data_set_in_each_cluster() -> None
 
 def test_the_interactive_heat_map_has_the_same_shares_and_the_counts() -> None:
     trace = contents_interactive(contents()).data[0]
-    assert trace.z == pytest.approx(np.full((12, 5), 0.2)) and (trace.customdata == 1).all()
+    assert trace.z == pytest.approx(np.full((12, 5), 0.2)) and (trace.customdata[..., 0] == 1).all()
+    assert trace.customdata[..., 1] == pytest.approx(20)
     assert trace.y[1] == "task_4 (group 0)" and trace.x[4].startswith("4: ")

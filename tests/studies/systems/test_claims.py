@@ -91,7 +91,7 @@ def test_saved_parameters_are_counted():
 def test_the_joint_headline_wants_a_smaller_t_rex():
     sizes = dict.fromkeys(("LoRA", "LoRA-MoE", "SiRA", "T-REX"), 100_000)
     without = claims.joint(found_of({"T-REX": 0.1}, costs=sizes), "originals")
-    assert without.verdict == "not testable here" and "30% to 40% fewer parameters was trained" in without.note
+    assert without.verdict == "not testable here" and "30 % to 40 % fewer parameters was trained" in without.note
     methods = ("LoRA", "LoRA-MoE", "SiRA", "T-REX", "T-REX, smaller")
     found = found_of({"T-REX, smaller": 0.1}, costs={**sizes, "T-REX, smaller": 65_000}, methods=methods)
     joint = claims.joint(found, "originals")

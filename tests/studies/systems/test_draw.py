@@ -193,6 +193,9 @@ def test_the_task_explorer_has_a_map_for_each_measure(frames, differences):
 def test_two_seeds_that_agree_on_a_task_make_no_cell_bold():
     table = task_differences(scores(*compare({"T-REX": 0.1}, seeds=(0, 1))))
     assert table["difference"].notna().all() and table[["low", "high"]].isna().all(axis=None)
+    assert not any(
+        "nan" in text or "95 %" in text for row in task_explorer({"accuracy": table}).data[0].text for text in row
+    )
     assert {text.get_fontweight() for text in task_figure(table).axes[0].texts} <= {"normal", 400}
 
 
