@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ..backbones import load_tokenizer
 from ..noise import nobody_watching
 from ..tasks.baselines import baselines
 from ..tasks.batches import answers_fit, warn_of_long_answers
@@ -83,12 +84,17 @@ def score_backbone(config: TrainConfig) -> tuple[pd.DataFrame, str]:
     >>> found[["suite", "dataset"]].values.tolist()
     [['embedded', 'add_small'], ['embedded', 'add_small']]
     """
+    tested = tested_rows(config)
     model, tokenizer = load_frozen(config)
     digest = weights_digest(model)
-    frames, kept = fitting_rows(config, tokenizer)
+    return outcomes_frame({suite: _answered(config, model, tokenizer, rows) for suite, rows in tested.items()}), digest
+
+
+def tested_rows(config: TrainConfig) -> dict[str, pd.DataFrame]:
+    """The rows that runs of a configuration are tested on, by suite; raises ValueError as `score_backbone`."""
+    frames, kept = fitting_rows(config, load_tokenizer(config.backbone))
     tested = {config.suite: "test"} | {suite: suite for suite in config.transfer_suites or ()}
-    rows = {suite: _answered(config, model, tokenizer, frames[split][kept[split]]) for suite, split in tested.items()}
-    return outcomes_frame(rows), digest
+    return {suite: frames[split][kept[split]] for suite, split in tested.items()}
 
 
 def evaluate_all(

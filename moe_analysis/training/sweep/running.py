@@ -26,10 +26,11 @@ from ..distributed import check_environment
 from ..files import COLUMNS, FAILED, FINISHED, STOPPED, RunError, state_of
 from ..origin import warn_of_other_rows
 from ..panel import Panel, shown
-from ..prepare import embedder_of, fitting_rows, run_rows
+from ..prepare import embedder_of, fitting_rows, refuse_clusters, run_rows
 from ..progress import WAITING, RunProgress, clock, progress_of
 from ..run import Run
 from ..status import check_reports
+from ..unfit import refuse_unfit, refuse_unreadable
 from .executors import check_workers, shared_pool
 from .guard import end_when_read_again, refuse_unguarded
 from .work import OnChange, Outcome, TimeLimit, Work, failed_at, failure, forget_failure
@@ -146,12 +147,14 @@ def refuse_call(executor: Any, workers: int | None, per_job: int, time_limit: fl
 
 
 def refuse_to_train(configs: Iterable[TrainConfig], executor: Any) -> None:
-    """Raise what would end every one of these runs, before any work: UnguardedScript, or ValueError for variables of
-    accelerate that ask for other numbers."""
+    """Raise before any work what would end one of these runs, or all: UnguardedScript, and ValueError for variables of
+    accelerate that ask for other numbers, and for a run that does not fit its backbone."""
     if executor is None:
         refuse_unguarded()
+    configs = list(configs)
     for precision in {config.precision for config in configs}:
         check_environment(precision)
+    refuse_unfit(configs)
 
 
 def whole_run(folder: Path, config: TrainConfig) -> Run | None:
@@ -196,9 +199,11 @@ def read_once(configs: Iterable[TrainConfig]) -> None:
     """
     configs = list(configs)
     for config in distinct(configs, "backbone", "max_length", "prompt_form"):
-        fitting_rows(config, load_tokenizer(config.backbone))
-    for config in distinct([config for config in configs if config.clusters is not None], "embedder"):
+        tokenizer = load_tokenizer(config.backbone)
+        refuse_unreadable(config, tokenizer, *fitting_rows(config, tokenizer))
+    for config in distinct([config for config in configs if config.clusters is not None], "embedder", "clusters"):
         frames = run_rows(config)
+        refuse_clusters(config, frames["train"])
         embedder = embedder_of(config, frames["train"])
         for rows in frames.values():
             embedder.transform(rows["prompt"])

@@ -25,6 +25,7 @@ from moe_analysis.training.sweep.grid import read_grid
 from moe_analysis.training.sweep.running import Sweep, sweep, train_all
 
 MOE = {"peft_type": "MOELORA", "num_experts": 4, "top_k": 2, "gate": "switch", "r": 2, "target_modules": ["q_proj"]}
+UNSTABLE = {"optimizer": "riemannian_sgd", "max_grad_norm": None}  # at any lr that is large enough
 TREX = {"peft_type": "TREX", "num_down": 2, "num_up": 3, "target_modules": ["q_proj", "v_proj"]}
 
 
@@ -141,9 +142,8 @@ def test_the_command_sweeps_a_grid_and_prints_its_runs(grid_file: Path, undistur
     folder = undisturbed.runs[0].path.parent
     sections = yaml.safe_load(grid_file.read_text())
     bad = {
-        **sections,
-        "list": [{"adapter": MOE}, {"adapter": {**TREX, "num_down": 20, "num_up": 30}}],
-        "grid": {"lr": [0.01]},
+        "base": sections["base"],
+        "list": [{"adapter": MOE, "lr": 0.01}, {"adapter": MOE, "lr": 1e30, **UNSTABLE}],
         "seeds": [0],
     }
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(bad))
@@ -156,7 +156,7 @@ def test_the_command_sweeps_a_grid_and_prints_its_runs(grid_file: Path, undistur
     assert [one["run"] for one in listed] == [run.id for run in undisturbed.runs]
     assert listed[0]["loss"] == pytest.approx(undisturbed.runs[0].evaluation["loss"].mean())
     assert [one["state"] for one in yaml.safe_load(failed.stdout)] == ["finished", "failed"]
-    assert "k = 600" in failed.stderr and "failure.txt" in failed.stderr
+    assert "FloatingPointError" in failed.stderr and "failure.txt" in failed.stderr
 
 
 def test_a_pool_starts_no_process_before_a_task_wants_one() -> None:
@@ -188,8 +188,8 @@ def test_a_worker_that_ends_or_is_stopped_says_how() -> None:
 
 def test_a_failing_run_is_named_and_stops_no_other(config, out: Path) -> None:
     good = config(seed=5)
-    bad = config(adapter=ma.TRexConfig(num_down=20, num_up=30, target_modules=["q_proj"]))
-    message = f"1 of 2 runs failed(?s:.*){bad.run_name}.*k = 600"
+    bad = config(lr=1e30, steps=9, **UNSTABLE)
+    message = f"1 of 2 runs failed(?s:.*){bad.run_name}.*FloatingPointError"
     with ThreadPoolExecutor(1) as pool, pytest.raises(RunError, match=message):
         train_all([bad, good], out, executor=pool)
     assert ma.Run.load(out / good.run_name).finished
