@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..atomic import unwritable
 from ..training.config import TrainConfig
 from ..training.files import RunError
 from ..training.prepare import load_frozen, weights_digest
 from ..training.run import Run
-from ..training.sweep.running import refuse_call, refuse_to_train, sweep
+from ..training.sweep.running import refuse_call, refuse_to_train, refuse_unwritable, sweep
 from ..training.sweep.work import FAILED, FINISHED, OnChange, Outcome, TimeLimit, failure, keep_failure
 from .campaign import FINAL, TUNE, Campaign
 from .row import (
@@ -124,8 +125,12 @@ def run_campaign(
     refuse_call(executor, workers, per_job, time_limit)
     limit, told = TimeLimit(time_limit), CampaignRun()
     ledger = Ledger(campaign, Path(table), Path(out), told)
-    if runs := open_runs(ledger, part):
+    runs = open_runs(ledger, part)
+    if (runs or ledger.missing([campaign.base_config()])) and (reason := unwritable(ledger.table.parent)):
+        raise ResultsError(f"{table} cannot be written ({reason}); pass another folder of results")
+    if runs:
         refuse_to_train(runs, executor)
+        refuse_unwritable(ledger.out)
         refuse_other_data(ledger, runs)
     score_base(ledger, watch, limit, part)
     for stage in (TUNE, FINAL):

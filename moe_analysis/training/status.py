@@ -68,6 +68,13 @@ def remove_untouched(made: Sequence[Path]) -> None:
                 path.rmdir()
 
 
+def checked_out(out: str | Path) -> Path:
+    """The folder of runs as a path; raises ValueError for what is none."""
+    if not isinstance(out, str | os.PathLike):
+        raise ValueError(f'out = {out!r} is not a path; pass a folder, such as out="runs"')
+    return Path(out)
+
+
 def hold(folder: Path) -> FileLock:
     lock = FileLock(folder / LOCK, PATIENCE_SECONDS, thread_local=False)
     try:

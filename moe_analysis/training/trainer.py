@@ -23,7 +23,7 @@ from . import distributed
 from .adapter_source import refuse_another_source
 from .answers import AnswerLoss
 from .checkpoints import checkpoint_to_resume, rotate, seal, unseal
-from .config import TrainConfig
+from .config import TrainConfig, check_config
 from .evaluation import by_dataset, evaluate_rows, outcomes_frame
 from .files import FINISHED, history_frame, write_table
 from .origin import refuse_another_origin, rows_digests, tokens_digest, warn_of_other_rows
@@ -32,7 +32,7 @@ from .prepare import Data, LikeLengths, collate_share, hold_clusters, prepare_da
 from .recorders.live_recorder import LiveRecorder
 from .recorders.recorder import HookedRecorder
 from .run import Run
-from .status import Status, check_permit, check_reports, locked, reported, saved_when_stopped
+from .status import Status, check_permit, check_reports, checked_out, locked, reported, saved_when_stopped
 from .unfit import recorders_of, refuse_unfit, refuse_unreadable
 
 
@@ -57,7 +57,8 @@ def train(
         permit: A file; when it is deleted, the run stops after the current step, with a checkpoint.
 
     Raises:
-        ValueError: For a configuration that cannot be run, and for variables of accelerate's that ask for other numbers.
+        ValueError: For a configuration that cannot be run, and for variables of accelerate's that ask for other numbers;
+            before the weights of the backbone are loaded, and leaving no file.
         RunError: For a folder that cannot be written, or that another process holds; for a run to resume whose
             checkpoints are damaged, or whose rows, tokenizer or backbone have changed since it began.
         RecordError: For a run to resume whose records are damaged.
@@ -73,11 +74,12 @@ def train(
         >>> ma.train(config, out=folder).id == run.id  # a finished run is read, not repeated
         True
     """
-    config.check()
+    check_config(config)
+    out = checked_out(out)
     distributed.start()
     distributed.check_batch(config.batch_size)
     check_permit(permit)
-    folder = Path(out) / config.run_name
+    folder = out / config.run_name
     refuse_another_source(folder, config.system)
     run = Run(folder, config)
     if distributed.together(lambda: run.finished):  # which may lie where nothing can be written

@@ -127,6 +127,10 @@ def sparsely_adapted(shell: Any, adapter: Any) -> nn.Module:
     """The tuner of a model in which one layer of every kind and shape has the adapter, as hundreds would take seconds."""
     if isinstance(adapter.target_modules, (list, set)):  # PEFT's own systems ignore a name if another one is there
         check_target_modules(shell, adapter.target_modules)
+    names = [name for name, _ in shell.named_modules()]
+    for wanted in getattr(adapter, "modules_to_save", None) or ():  # PEFT passes over them, too
+        if not any(name.endswith(wanted) for name in names):
+            raise ValueError(f"modules_to_save has {wanted!r}, with which no module's name ends; correct or omit it")
     tuner: Any = PEFT_TYPE_TO_TUNER_MAPPING[adapter.peft_type]
     seen = set()
 

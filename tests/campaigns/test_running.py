@@ -25,7 +25,7 @@ from moe_analysis.campaigns.running import CampaignRun, run_campaign
 from moe_analysis.campaigns.table import ResultsError, merge_tables, read_rows, write_rows
 from moe_analysis.campaigns.tuning import chosen_cells, tuning_table
 from moe_analysis.training.evaluation import row_numbers
-from moe_analysis.training.files import FINISHED
+from moe_analysis.training.files import FINISHED, RunError
 from moe_analysis.training.prepare import fitting_rows
 from moe_analysis.training.sweep import work
 from moe_analysis.training.sweep.running import SweepStatus, display
@@ -91,6 +91,17 @@ def test_what_no_stage_could_be_trained_with_is_refused_before_the_base_model_is
     with pytest.raises(ValueError, match=told):
         run(campaign, tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("table", "out"), [("file/trial.parquet", "runs"), ("trial.parquet", "file")])
+def test_folders_that_cannot_be_written_are_refused_before_the_base_model_is_scored(
+    table: str, out: str, campaign: Campaign, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(running, "base_row", lambda *_: pytest.fail("the base model was scored"))
+    (tmp_path / "file").touch()
+    with ThreadPoolExecutor(1) as pool, pytest.raises((ResultsError, RunError), match="cannot be written"):
+        run_campaign(campaign, tmp_path / table, tmp_path / out, unwatched, pool)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_variables_that_no_run_could_be_trained_with_are_refused_before_the_base_model_is_scored(

@@ -146,6 +146,10 @@ def test_a_token_that_the_model_does_not_know_is_refused(tokenizer, suite: str) 
             "record_experts_every = 1 needs",
         ),
         ({"adapter": ma.TRexConfig(num_down=20, num_up=30, target_modules=["q_proj"])}, "k = 600 clusters of prompts"),
+        (
+            {"adapter": LoraConfig(target_modules=["q_proj"], modules_to_save=["hed"])},
+            "modules_to_save has 'hed', with which no module's name ends",
+        ),
         ({"datasets": ["sya"]}, "sya"),
         ({"suite": "no/such/folder"}, "no/such/folder"),
         ({"backbone": "no/such/folder"}, "backbone = 'no/such/folder' cannot be loaded"),

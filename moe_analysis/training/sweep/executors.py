@@ -81,8 +81,8 @@ def open_executor(
 
 def check_workers(workers: int | None) -> None:
     """Raise ValueError for a number of workers that can do nothing; None stands for a default."""
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers = {workers} must be at least 1; leave it out for one per core")
+    if workers is not None and not (isinstance(workers, int) and workers >= 1):
+        raise ValueError(f"workers = {workers!r} must be at least 1, a whole number; leave it out for one per core")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
+from ...atomic import unwritable
 from ...backbones import load_tokenizer
 from ..adapter_source import refuse_another_source
-from ..config import TrainConfig
+from ..config import TrainConfig, check_config
 from ..distributed import check_environment
 from ..files import COLUMNS, FAILED, FINISHED, STOPPED, RunError, state_of
 from ..origin import warn_of_other_rows
@@ -29,7 +31,7 @@ from ..panel import Panel, shown
 from ..prepare import embedder_of, fitting_rows, refuse_clusters, run_rows
 from ..progress import WAITING, RunProgress, clock, progress_of
 from ..run import Run
-from ..status import check_reports
+from ..status import check_reports, checked_out
 from ..unfit import refuse_unfit, refuse_unreadable
 from .executors import check_workers, shared_pool
 from .guard import end_when_read_again, refuse_unguarded
@@ -89,9 +91,11 @@ def sweep(
     """
     refuse_call(executor, workers, per_job, time_limit)
     limit_of_time = TimeLimit(time_limit)
-    configs, out = list(configs), Path(out)
+    configs, out = [configs] if isinstance(configs, TrainConfig) else list(configs), checked_out(out)
     for config in configs:
-        config.check()
+        check_config(config)
+    if on_change is not None and not callable(on_change):
+        raise ValueError(f"on_change = {on_change!r} cannot be called; pass a function of a name and an outcome")
     unfinished: dict[str, TrainConfig] = {}
     failures: dict[str, Outcome] = {}
     whole: dict[str, Run] = {}
@@ -115,6 +119,7 @@ def sweep(
         (on_change or (lambda *_: None))(name, outcome)
     if unfinished:
         refuse_to_train(unfinished.values(), executor)
+        refuse_unwritable(out)
         read_once(unfinished.values())
         limit = workers or (os.cpu_count() or 1 if executor is None else len(unfinished))
         # a worker may run in another folder
@@ -139,11 +144,22 @@ def refuse_call(executor: Any, workers: int | None, per_job: int, time_limit: fl
     refuse_torchrun()
     if executor is None:
         end_when_read_again()
+    elif not callable(getattr(executor, "submit", None)):
+        raise ValueError(
+            f"executor = {executor!r} has no method submit; pass a concurrent.futures.Executor, or None for processes "
+            "of this machine"
+        )
     check_workers(workers)
-    if per_job < 1:
-        raise ValueError(f"per_job = {per_job} must be at least 1")
-    if time_limit is not None and not time_limit > 0:
-        raise ValueError(f"time_limit = {time_limit} must be a positive number of seconds")
+    if not isinstance(per_job, int) or per_job < 1:
+        raise ValueError(f"per_job = {per_job!r} must be at least 1, a whole number")
+    if time_limit is not None and not (isinstance(time_limit, Real) and time_limit > 0):
+        raise ValueError(f"time_limit = {time_limit!r} must be a positive number of seconds")
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Raise RunError for a folder of runs that cannot be written, or made."""
+    if reason := unwritable(out):
+        raise RunError(f"out = {str(out)!r} cannot be written ({reason}); choose another folder")
 
 
 def refuse_to_train(configs: Iterable[TrainConfig], executor: Any) -> None:
