@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def refuse_call(executor: Any, workers: int | None, per_job: int, time_limit: fl
             "of this machine"
         )
     check_workers(workers)
-    if not isinstance(per_job, int) or per_job < 1:
+    if not isinstance(per_job, Integral) or per_job < 1:
         raise ValueError(f"per_job = {per_job!r} must be at least 1, a whole number")
     if time_limit is not None and not (isinstance(time_limit, Real) and time_limit > 0):
         raise ValueError(f"time_limit = {time_limit!r} must be a positive number of seconds")
