@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and locks among the processes that write them."""
+"""Files that are written whole or not at all, and whether a folder can be written."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 
 @contextmanager
@@ -29,6 +30,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
+
+
+def unwritable(folder: str | Path) -> str | None:
+    """Why no file can be made in a folder, or in a folder that is still to be made; None if one can. Leaves nothing.
+
+    >>> unwritable(folder / "new" / "one"), list(folder.iterdir())
+    (None, [])
+    """
+    place = Path(folder).absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    try:
+        TemporaryFile(dir=place).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def write_whole(path: str | Path, content: str | bytes) -> Path:

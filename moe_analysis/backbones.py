@@ -104,6 +104,21 @@ def load_config(name_or_path: str | Path) -> Any:
         return AutoConfig.from_pretrained(source)
 
 
+def load_shell(name_or_path: str | Path) -> Any:
+    """The model of `load_backbone` on the meta device: its layers and their shapes, read from its configuration alone.
+
+    >>> shell = load_shell("compact")
+    >>> next(shell.parameters()).device.type, shell.num_parameters()
+    ('meta', 1001984)
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(name_or_path)
+    with _refused(name_or_path), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
 def _tokenizer(source: str) -> Any:
     from transformers import AutoTokenizer
 

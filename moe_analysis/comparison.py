@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .backbones import load_config
+from .backbones import load_shell
 from .presets import FEED_FORWARD, TARGETS
 from .theory.budget import TOLERANCE
 from .theory.budget import match_budget as match_on_layers
@@ -60,18 +60,13 @@ def meta_backbone(backbone: Shapes | str) -> Shapes:
     """
     if not isinstance(backbone, str):
         return backbone
-    import torch
-    from transformers import AutoModelForCausalLM
-
     try:
-        config = load_config(backbone)
+        return load_shell(backbone)
     except ValueError as error:
         raise ValueError(
             f"backbone = {backbone!r} has no configuration that can be read; pass 'compact', a folder, a "
             "Hugging Face id, a model, or the shapes [(in, out), …]"
         ) from error
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
 
 
 def lora_budget(

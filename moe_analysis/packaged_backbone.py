@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -20,9 +21,12 @@ from typing import Any
 from safetensors import SafetensorError
 
 from .tasks.cache import CACHE_VARIABLE, CacheWarning, cache_folder, file_digest
+from .tasks.kept import YOUNG
 
 RECORD = "converted.json"  # written last; holds the digests of the files beside it
 UNRECORDED = ("config.json", "tokenizer.json", "tokenizer_config.json")  # by versions that held those of weights alone
+
+_sound: dict[Path, list[tuple[Any, ...]]] = {}  # folders that this process found intact, and the stamps of their files
 
 
 class PackagedBackboneError(ValueError):
@@ -168,12 +172,19 @@ def write_converted(package: Path, file: str, out: Path) -> None:
 def intact(folder: Path) -> bool:
     """Whether a folder holds what `write_converted` wrote, byte for byte; files that it did not record must be JSON."""
     try:
+        stats = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+        stamp = [(name, found.st_mtime_ns, found.st_size, found.st_ino) for name, found in stats]
+        if _sound.get(folder) == stamp:
+            return True
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
         known = record["sha256"]
         sound = all(file_digest(folder / name) == digest for name, digest in known.items())
-        return sound and all(json.loads((folder / name).read_text()) for name in UNRECORDED if name not in known)
+        sound = sound and all(json.loads((folder / name).read_text()) for name in UNRECORDED if name not in known)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing, or something else than was written
         return False
+    if sound and all(time.time() - found.st_mtime > YOUNG for _, found in stats):
+        _sound[folder] = stamp
+    return sound
 
 
 @cache

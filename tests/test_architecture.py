@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "peft_bridge": {"adapters", "tasks", "backbones", "base_name", "model_card"},
     "optim": {"adapters"},
     "evidence": {"cards"},
-    "theory": {"adapters", "optim", "evidence"},  # optim: the checks run the real optimizers
+    "theory": {"adapters", "optim", "evidence", "cards"},  # optim: the checks run the real optimizers
     "training": {
         "optim",
         "adapters",

@@ -70,6 +70,18 @@ def test_verify_refuses_a_folder_that_cannot_be_written_before_it_checks(tmp_pat
     (tmp_path / "file").write_text("")
     refused = call("verify", "--only", "never", "--save", str(tmp_path / "file"))
     assert refused.exit_code == 2 and "--save" in refused.stderr and "cannot be written" in refused.stderr
+    assert call("verify", "--only", "no_claim", "--save", str(tmp_path / "new")).exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("option", "told"), [("--out", "cannot be written"), ("--runs", "is not a folder")])
+def test_figures_refuse_a_folder_that_is_none_before_a_notebook_starts(
+    option: str, told: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("moe_analysis.figures.regenerate", lambda *_: pytest.fail("a notebook was started"))
+    (tmp_path / "file").touch()
+    refused = call("figures", "--only", "trex_fig2", "--preset", "tiny", option, str(tmp_path / "file"))
+    assert refused.exit_code == 2 and option in refused.stderr and told in refused.stderr
 
 
 def test_train_and_runs_go_from_a_json_file_to_a_listed_run(tmp_path: Path, training_config) -> None:

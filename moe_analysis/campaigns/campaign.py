@@ -34,7 +34,10 @@ class Tuning:
     """grid: axis -> values, the same for every system; an axis is a field of a TrainConfig, "lr_multiplier"
     (of the system's own lr) or "router_multiplier" (of lr).
     choose_by: one of MEASURES, a mean over the data sets of the held-out rows. changes: fields in which the runs of
-    this stage differ from the campaign's base."""
+    this stage differ from the campaign's base.
+
+    Every system is trained in every cell, also where an axis changes nothing for it, as "router_multiplier" for LoRA:
+    those runs are alike, and each has a row, because a table knows a cell by the configuration of its runs."""
 
     grid: dict[str, list[Any]]
     seeds: list[int]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -122,21 +123,56 @@ def identity(config: TrainConfig, study: str, stage: str) -> dict[str, Any]:
 
 def answered(outcomes: pd.DataFrame) -> dict[str, Any]:
     """The columns of a row that are lists with an entry per data set, out of `Run.outcomes`."""
-    groups = list(outcomes.groupby(["suite", "dataset", "kind"], sort=False))
+    groups = groups_of(outcomes)
     suites = {suite: to_beat(suite, own["dataset"].unique()) for suite, own in outcomes.groupby("suite", sort=False)}
     roles, chances, majorities = zip(*(suites[suite][dataset] for (suite, dataset, _), _ in groups))
     return {
-        "suites": [key[0] for key, _ in groups],
-        "datasets": [key[1] for key, _ in groups],
+        **numbered(groups),
         "kinds": [key[2] for key, _ in groups],
-        "rows": [len(rows) for _, rows in groups],
-        "rows_digests": [rows_digest(rows["row"].to_numpy()) for _, rows in groups],
         "losses": [float(-rows["log_likelihood"].sum(skipna=False) / rows["tokens"].sum()) for _, rows in groups],
         "correct": [packed(rows["correct"].to_numpy()) for _, rows in groups],
         "correct_norm": [packed(rows["correct_norm"].to_numpy()) for _, rows in groups],
         "roles": list(roles),
         "chances": list(chances),
         "majorities": list(majorities),
+    }
+
+
+def planned_row(config: TrainConfig, backbone_sha256: str) -> dict[str, Any]:
+    """Of the row that a run will have, what `mixture` compares, found before the run is trained.
+
+    Raises:
+        ValueError: For rows that cannot be read.
+    """
+    from ..training.evaluation import row_numbers
+    from ..training.transfer import tested_rows
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the runs warn
+        tested = tested_rows(config)
+    frame = pd.concat(
+        [rows.assign(suite=suite, kind=rows["choices"].isna(), row=row_numbers(rows)) for suite, rows in tested.items()]
+    )
+    return {
+        **identity(config, "", ""),
+        "run": config.run_name,
+        **numbered(groups_of(frame)),
+        "backbone_sha256": backbone_sha256,
+    }
+
+
+def groups_of(outcomes: pd.DataFrame) -> list[tuple[tuple[str, str, Any], pd.DataFrame]]:
+    """((suite, data set, kind), its rows) in the order of the rows."""
+    return list(outcomes.groupby(["suite", "dataset", "kind"], sort=False))
+
+
+def numbered(groups: Iterable[tuple[tuple[str, str, Any], pd.DataFrame]]) -> dict[str, Any]:
+    """Which rows of which data sets these are."""
+    return {
+        "suites": [key[0] for key, _ in groups],
+        "datasets": [key[1] for key, _ in groups],
+        "rows": [len(rows) for _, rows in groups],
+        "rows_digests": [rows_digest(rows["row"].to_numpy()) for _, rows in groups],
     }
 
 
@@ -224,6 +260,12 @@ def bits(packed: list[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(packed), dtype=np.uint8)
 
 
+def tested_alike(row: dict[str, Any]) -> str:
+    """What two rows share whose configurations say that they were tested alike."""
+    config = json.loads(row["config"])
+    return json.dumps([config.get(name) for name in (*OF_AN_EVALUATION, "holdout_rows")])
+
+
 def mixture(rows: Iterable[dict[str, Any]]) -> str | None:
     """How two of these runs differ that their configurations say were tested alike; None if there are no such two.
 
@@ -231,8 +273,7 @@ def mixture(rows: Iterable[dict[str, Any]]) -> str | None:
     """
     first: dict[str, tuple[str, dict[str, Any]]] = {}
     for row in rows:
-        config = json.loads(row["config"])
-        alike = json.dumps([config.get(name) for name in (*OF_AN_EVALUATION, "holdout_rows")])
+        alike = tested_alike(row)
         found = {
             "test rows": [row[name] for name in ("suites", "datasets", "rows", "rows_digests")],
             "weights of the backbone": row["backbone_sha256"],

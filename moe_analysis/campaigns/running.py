@@ -9,14 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..atomic import unwritable
 from ..training.config import TrainConfig
 from ..training.files import RunError
+from ..training.prepare import load_frozen, weights_digest
 from ..training.run import Run
-from ..training.sweep.running import refuse_call, refuse_to_train, sweep
+from ..training.sweep.running import refuse_call, refuse_to_train, refuse_unwritable, sweep
 from ..training.sweep.work import FAILED, FINISHED, OnChange, Outcome, TimeLimit, failure, keep_failure
 from .campaign import FINAL, TUNE, Campaign
-from .row import BASE, Difference, base_row, configuration_digest, diverged_row, row_of
-from .table import ResultsError, Row, add_rows, key_of, read_rows
+from .row import (
+    BASE,
+    Difference,
+    base_row,
+    configuration_digest,
+    diverged_row,
+    identity,
+    planned_row,
+    row_of,
+    tested_alike,
+)
+from .table import ResultsError, Row, add_rows, key_of, read_rows, refuse_mixture
 from .tuning import chosen_cells
 
 Part = tuple[int, int]  # (k, n): every n-th run, from the k-th on
@@ -104,15 +116,23 @@ def run_campaign(
         What failed, what is left, what could not be written.
 
     Raises:
-        ResultsError: the table is damaged or of another schema, before anything is trained.
-        ValueError: as for `sweep`.
+        ResultsError: before anything is trained, for a table that is damaged, of another schema, or of other test rows
+            or weights than those here.
+        ValueError: as for `sweep`, before the base model is scored.
     """
     if not 1 <= part[0] <= part[1]:
         raise ValueError(f"part = {part} must be (k, n) with k from 1 to n")
     refuse_call(executor, workers, per_job, time_limit)
     limit, told = TimeLimit(time_limit), CampaignRun()
     ledger = Ledger(campaign, Path(table), Path(out), told)
-    score_base(ledger, watch, limit, part, executor)
+    runs = open_runs(ledger, part)
+    if (runs or ledger.missing([campaign.base_config()])) and (reason := unwritable(ledger.table.parent)):
+        raise ResultsError(f"{table} cannot be written ({reason}); pass another folder of results")
+    if runs:
+        refuse_to_train(runs, executor)
+        refuse_unwritable(ledger.out)
+        refuse_other_data(ledger, runs)
+    score_base(ledger, watch, limit, part)
     for stage in (TUNE, FINAL):
         configs = configs_of(campaign, stage, ledger, told)
         mine = configs[part[0] - 1 :: part[1]]
@@ -127,12 +147,47 @@ def run_campaign(
     return told
 
 
-def score_base(ledger: Ledger, watch: Watch, limit: TimeLimit, part: Part, executor: Any) -> None:
+def open_runs(ledger: Ledger, part: Part) -> list[TrainConfig]:
+    """The runs that this machine will train; of systems that are not tuned yet, each that the tuning may choose."""
+    campaign, rows = ledger.campaign, ledger.read()
+    chosen = chosen_cells(campaign, rows)
+    untuned = [
+        campaign.config(FINAL, label, cell, campaign.final.seeds[0])
+        for label in campaign.systems
+        if label not in chosen
+        for cell in campaign.cells()
+    ]
+    stages = (campaign.tuning_configs(), campaign.final_configs(chosen))
+    mine = [config for configs in stages for config in configs[part[0] - 1 :: part[1]]]
+    return ledger.missing([*mine, *untuned])
+
+
+def refuse_other_data(ledger: Ledger, runs: Sequence[TrainConfig]) -> None:
+    """Raise ResultsError for runs that will be tested on other rows, or trained from other weights, than the table's.
+
+    The backbone is loaded once if the table says what its weights were.
+    """
+    known: dict[str, bool] = {}  # what runs were tested alike by, and whether the table says their weights
+    for row in ledger.read():
+        known[tested_alike(row)] = known.get(tested_alike(row), False) or bool(row["backbone_sha256"])
+    planned: dict[str, Row] = {}
+    digests: dict[tuple[str, str], str] = {}
+    for config in runs:
+        alike = tested_alike(identity(config, "", ""))
+        if alike in planned or alike not in known:
+            continue
+        weights = config.backbone, config.precision
+        if known[alike] and weights not in digests:
+            digests[weights] = weights_digest(load_frozen(config)[0])
+        planned[alike] = planned_row(config, digests[weights] if known[alike] else "")
+    refuse_mixture(ledger.table, [*ledger.read(), *planned.values()])
+
+
+def score_base(ledger: Ledger, watch: Watch, limit: TimeLimit, part: Part) -> None:
     """Test the backbone as it is on the rows of the final runs, unless the table has that; the first machine does."""
     config, told = ledger.campaign.base_config(), ledger.told
     if part[0] != 1 or not ledger.missing([config]):
         return
-    refuse_to_train([config], executor)  # the runs that follow
     if limit.ended:
         told.left.append(config.run_name)
         return

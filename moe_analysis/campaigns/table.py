@@ -176,11 +176,16 @@ def add_rows(path: str | Path, rows: Iterable[Row]) -> list[Difference]:
     with locked_table(path):
         known = read_rows(path)
         every, differences = merged(known, rows)
-        if fault := mixture(every):
-            raise ResultsError(f"{path} {fault.replace('has', 'would have', 1)}; {APART}")
+        refuse_mixture(path, every)
         if len(every) > len(known):
             write_rows(path, every)
     return differences
+
+
+def refuse_mixture(path: Path, rows: Iterable[Row]) -> None:
+    """Raise ResultsError for a table that would have rows of different test rows or weights."""
+    if fault := mixture(rows):
+        raise ResultsError(f"{path} {fault.replace('has', 'would have', 1)}; {APART}")
 
 
 def merge_tables(sources: Iterable[str | Path], into: str | Path) -> tuple[int, list[Difference]]:

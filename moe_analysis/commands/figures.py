@@ -16,7 +16,7 @@ from ..places import IN_CLONE, USUAL_SUITE, computed_figures, figures_home
 from ..presets import PRESETS
 from ..presets import preset as named
 from . import options
-from .options import JsonOption, exits_of, page
+from .options import JsonOption, check_folder, exits_of, page
 from .program import BAD, FINE, INTERRUPTED, kept
 from .terminal import Memory, NotebookBars, answer, emit, note, show, spinner, table
 
@@ -199,6 +199,8 @@ def figures(
     named(preset)  # an unknown one is reported
     suite = checked_suite(suite)
     checked_backbone(backbone)
+    if runs and runs.exists() and not runs.is_dir():
+        raise ValueError(f"--runs = {str(runs)!r} is not a folder; pass the folder of your runs")
     usual = computed_figures(preset, suite_label(suite))
     folder = shipped_folder(items, preset, suite, out, seeds) if ship else out or usual
     values = {
@@ -209,6 +211,7 @@ def figures(
         "RUNS": str(runs.resolve()) if runs else None,
         "FIGURES": str(folder.resolve()),
     }
+    check_folder("--out", folder)  # minutes before it is needed
     started = time.monotonic()
     paths = executed(items, {f"MOE_ANALYSIS_{name}": value for name, value in values.items()})
     from ..gallery import build

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..atomic import unwritable
 from ..figures import ITEMS
 from ..presets import PRESETS
 from .program import MEANING
@@ -125,3 +126,9 @@ def exits_of(*codes: int, own: Mapping[int, str]) -> dict[int, str]:
 def wants_json(ctx: typer.Context, given: bool) -> bool:
     """Whether --json was given to a command inside `runs`, or before it, to `runs` itself."""
     return given or bool(ctx.parent is not None and ctx.parent.params.get("as_json"))
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Raise ValueError for a folder that cannot be written, or made; nothing is left there."""
+    if reason := unwritable(folder):
+        raise ValueError(f"{option} = {str(folder)!r} cannot be written ({reason}); pass another folder")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from .options import JsonOption, exits_of, page
+from .options import JsonOption, check_folder, exits_of, page
 from .program import BAD, FAILED, FINE, INTERRUPTED
 from .terminal import counted, emit, note, records, results, show, spinner, table
 
@@ -47,7 +46,7 @@ def verify(
 ) -> None:
     """Check the claims of `only`; see HELP."""
     if save is not None:
-        check_folder(save)  # a minute before it is needed
+        check_folder("--save", save)  # a minute before it is needed
     claims = checked(only)
     if save is not None:
         stored(claims, save, only is not None)
@@ -60,23 +59,13 @@ def verify(
     raise typer.Exit(FINE if claims["holds"].all() else FAILED)
 
 
-def check_folder(folder: Path) -> None:
-    """Make the folder if it is missing; raises ValueError if it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ValueError(
-            f"--save = {str(folder)!r} cannot be written ({error.strerror}); pass another folder"
-        ) from error
-
-
 def stored(claims: Any, folder: Path, only_some: bool) -> None:
     """Write one row per claim; if only some claims were checked, the rows of the others stay as they are."""
     import pandas as pd
 
     from ..atomic import write_whole
 
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "verify.csv"
     rows = claims[["name", "source", "statement"]].assign(verdict=claims["holds"].map({True: "holds", False: "fails"}))
     if only_some and path.is_file():

@@ -27,8 +27,12 @@ def check_target_modules(model: nn.Module, targets: set[str] | list[str]) -> Non
     names = [name for name, _ in model.named_modules()]
     unknown = sorted(t for t in targets if not any(name == t or name.endswith(f".{t}") for name in names))
     if unknown:
-        linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, LINEAR)}
-        raise ValueError(f"target_modules {unknown} are not in the model; choose from {sorted(linear)}")
+        raise ValueError(f"target_modules {unknown} are not in the model; choose from {linear_names(model)}")
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """The last part of the names of a model's linear layers, each once."""
+    return sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, LINEAR)})
 
 
 def refuse_other_systems(model: nn.Module, layer_class: type[AdapterLayer]) -> None:

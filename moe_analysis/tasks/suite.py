@@ -83,6 +83,8 @@ def load_suite(
     if split is not None and split not in SPLITS:
         alike = resembling([split], SPLITS)
         raise SuiteError(f"split = {shorten(split)} is unknown{alike}; use 'train', 'test' or None for both")
+    if not isinstance(name, str | os.PathLike):
+        raise SuiteError(f"suite = {shorten(name)} is not a name or a folder; pass one, such as 'embedded'")
     frame = _whole(name, strict)
     if datasets is not None:
         frame = _only(frame, [datasets] if isinstance(datasets, str) else list(datasets), str(name))

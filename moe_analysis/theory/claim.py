@@ -10,32 +10,44 @@ from typing import Any
 
 import pandas as pd
 
+from ..cards.whose import READING
 from ..evidence.claim import Claim
 
 Check = Callable[..., Claim]
 CHECKS: dict[str, Check] = {}
+SOURCES: dict[str, tuple[str, bool]] = {}  # of each claim its source, and whether its statement is our reading
 SEEDS = 2**32  # of numpy's and torch's generators
 COLUMNS = ("name", "source", "statement", "measured", "expected", "residual", "holds")
 
 
-def claim_check(check: Check) -> Check:
+def claim_check(source: str, reading: bool = False) -> Callable[[Check], Check]:
     """Decorator: register `check(seed=0) -> Claim` under the function's own name, which must be the claim's.
 
+    Args:
+        source: The claim's, which a check that raises has too.
+        reading: Whether the claim's statement begins with "our reading:".
+
     Raises:
-        ValueError: For a name that is taken.
+        ValueError: For a source that is no text, as where the decorator has no arguments, and for a name that is taken.
 
     Example:
-        >>> @claim_check
+        >>> @claim_check("arithmetic")
         ... def toy_sum(seed: int = 0) -> Claim:
         ...     return Claim("toy_sum", "arithmetic", "1 + 1 = 2", 1 + 1, 2, 0.0, True)
         >>> verify("toy_sum")["holds"].tolist()
         [True]
         >>> del CHECKS["toy_sum"]
     """
-    if check.__name__ in CHECKS:
-        raise ValueError(f"claim check {check.__name__!r} is registered twice; rename one of them")
-    CHECKS[check.__name__] = check
-    return check
+    if not isinstance(source, str):
+        raise ValueError(f'source = {source!r} is not text; write @claim_check("our own claim") above the check')
+
+    def register(check: Check) -> Check:
+        if check.__name__ in CHECKS:
+            raise ValueError(f"claim check {check.__name__!r} is registered twice; rename one of them")
+        CHECKS[check.__name__], SOURCES[check.__name__] = check, (source, reading)
+        return check
+
+    return register
 
 
 def agreement(name: str, source: str, statement: str, measured: Any, expected: Any, besides: bool = True) -> Claim:
@@ -122,14 +134,15 @@ def selected(only: str | Iterable[str] | None) -> list[str]:
 def _run(name: str, check: Check, seed: int) -> Claim:
     import torch
 
+    source, reading = SOURCES.get(name, ("", None))
     torch.manual_seed(seed)  # of the layers that a check builds
     try:
         claim = check(seed=seed)
     except Exception as error:  # any failure of a check is a verdict on it, reported with the others
         return Claim(
             name,
-            "",
-            (check.__doc__ or name).strip().splitlines()[0],
+            source,
+            (f"{READING} " if reading else "") + (check.__doc__ or name).strip().splitlines()[0],
             f"raised {type(error).__name__}: {error}",
             "no error",
             math.inf,
@@ -137,4 +150,9 @@ def _run(name: str, check: Check, seed: int) -> Claim:
         )
     if claim.name != name:
         raise ValueError(f"check {name!r} returned a claim named {claim.name!r}; give both the same name")
+    if reading is not None and (claim.source, claim.statement.startswith(READING)) != (source, reading):
+        raise ValueError(
+            f"check {name!r} is registered with source = {source!r}, reading = {reading}, but its claim has "
+            f"{claim.source!r} and says {claim.statement[:40]!r}; make them agree"
+        )
     return claim

@@ -47,7 +47,7 @@ def adapter_cases() -> list[tuple[str, Any]]:
     ]
 
 
-@claim_check
+@claim_check("beyond S'MoRE, cost")
 def smore_cost_formula_is_module(seed: int = 0) -> Claim:
     """Every adapter's parameters and operations by formula are those of its module, router and experts apart."""
     from .cost import cost
@@ -76,7 +76,7 @@ def smore_cost_formula_is_module(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE, cost")
 def smore_cost_parameters(seed: int = 0) -> Claim:
     """A, B, W and W_proj of a square layer hold 2 d d_L + Δ numbers, Δ = Σ d_l², whatever pools and ranks."""
     from ..adapters import SmoreConfig
@@ -98,7 +98,7 @@ def smore_cost_parameters(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE, cost")
 def smore_cost_gates_run_once_a_parent(seed: int = 0) -> Claim:
     """Gate l runs for F_{l+1} nodes of a token, which the authors' statistics count as one."""
     import torch
@@ -118,7 +118,7 @@ def smore_cost_gates_run_once_a_parent(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE, cost")
 def smore_cost_active_experts(seed: int = 0) -> Claim:
     """A token uses at most min(F_l, s_l) different experts of pool l, and at least f_l; of 4000 some reach the most."""
     import torch
@@ -174,7 +174,7 @@ def walked(
     return update, counter.get_total_flops() // 2
 
 
-@claim_check
+@claim_check("S'MoRE, cost")
 def smore_cost_operations(seed: int = 0) -> Claim:
     """A token needs at most 2 d d_L + Δ' operations: the products of Eq. 3, counted on trees of the module."""
     import torch

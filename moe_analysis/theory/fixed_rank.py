@@ -113,7 +113,7 @@ def sharpest_direction(point: RankPoint) -> Float[np.ndarray, "out in"]:
     return (np.outer(basis_u, point.V[:, -1]) + np.outer(point.U[:, -1], basis_v)) / np.sqrt(2)
 
 
-@claim_check
+@claim_check(SOURCE, reading=True)
 def gr_curvature_closed_form(seed: int = 0) -> Claim:
     """Finite differences of the truncated singular value decomposition bend as the second fundamental form says."""
     rng, worst, sharpest = np.random.default_rng(seed), 0.0, 0.0
@@ -141,7 +141,7 @@ def gr_curvature_closed_form(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(SOURCE, reading=True)
 def gr_curvature_inverse_in_gate(seed: int = 0) -> Claim:
     """The curvature at g·BA, measured at one step length for every gate, is proportional to 1/g."""
     rng, gates, slopes, tilt = np.random.default_rng(seed), np.geomspace(0.02, 1, 7), [], 0.0

@@ -41,7 +41,7 @@ def kept_gates(
     return kept / kept.sum(-1, keepdim=True) if normalize_gates else kept
 
 
-@claim_check
+@claim_check(REMEDY, reading=True)
 def gr_first_order_exponents(seed: int = 0) -> Claim:
     """One step changes an expert's part of the full matrix by g², g^{3/2}, g and g under the four rules."""
     from .gated_step import RULES, full_matrix_change, gate_slope, predicted_change, routed_copies
@@ -72,7 +72,7 @@ def gr_first_order_exponents(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(REMEDY, reading=True)
 def gr_exact_remedy_is_power_zero(seed: int = 0) -> Claim:
     """With constant gates, dividing the preconditioned gradient by the gate is the backward power p = 0."""
     import torch
@@ -124,7 +124,7 @@ def by_the_authors_form(
     return dict(zip(leaves, torch.autograd.grad((mixed.sum(1) * gradient).sum(), list(leaves.values()))))
 
 
-@claim_check
+@claim_check(REMEDY)
 def gr_sparse_gates(seed: int = 0) -> Claim:
     """With the paper's 10 of 20 experts per token, a step is that of the authors' form over the chosen experts."""
     import torch
@@ -187,7 +187,7 @@ def routed_gradients(top_k: int, power: float, seed: int) -> dict[str, Float[Ten
     return {**found, "stepped A": layer.A.detach(), "stepped B": layer.B.detach()}
 
 
-@claim_check
+@claim_check(REMEDY)
 def gr_single_expert_control(seed: int = 0) -> Claim:
     """With one expert per token the renormalized gate is 1 and the plain and the rescaled rule coincide, bit for bit.
 
@@ -209,7 +209,7 @@ def gr_single_expert_control(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(REMEDY)
 def gr_gate_gradient_unchanged(seed: int = 0) -> Claim:
     """Rescaling leaves the gate's own gradient as it is and changes what reaches the experts and the layer's input."""
     plain, rescaled = routed_gradients(3, 1.0, seed), routed_gradients(3, 0.5, seed)
@@ -229,7 +229,7 @@ def gr_gate_gradient_unchanged(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(PRECONDITIONER)
 def gr_step_invariance(seed: int = 0) -> Claim:
     """A whole step changes B A in the same way however it is split into factors, up to the damping."""
     import torch
@@ -299,7 +299,7 @@ def cosines(
     return [float((d * g).sum() / (d.norm() * g.norm())) for d, g in zip(directions, gradients, strict=True)]
 
 
-@claim_check
+@claim_check(PRECONDITIONER)
 def gr_descent_direction(seed: int = 0) -> Claim:
     """The preconditioned gradient has a positive product with the gradient, whatever the factors."""
     import torch
@@ -331,7 +331,7 @@ def gr_descent_direction(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(PRECONDITIONER)
 def gr_zero_start(seed: int = 0) -> Claim:
     """From B = 0, as every adapter starts, the first step is finite, leaves A alone and moves B down the gradient."""
     import torch

@@ -75,7 +75,7 @@ def momor_count(s: list[int], f: list[int], seed: int, draws: int = 1) -> int:
     return most
 
 
-@claim_check
+@claim_check("S'MoRE Thm 3.3")
 def smore_thm33_momor_bound(seed: int = 0) -> Claim:
     """Over all active sets of all trees MoMOR has at most C(s, f) · Π Σ C(s, i) outputs, and random ones have them."""
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
@@ -89,7 +89,7 @@ def smore_thm33_momor_bound(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE Thm 3.4")
 def smore_thm34_all_trees(seed: int = 0) -> Claim:
     """The proof's parameters tell all trees of one to three layers apart."""
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
@@ -103,7 +103,7 @@ def smore_thm34_all_trees(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE Thm 3.4")
 def smore_thm34_four_layers(seed: int = 0) -> Claim:
     """Four layers, by layers: all x_3 are different, and the last sum of two codes is undone."""
     import torch
@@ -131,7 +131,7 @@ def smore_thm34_four_layers(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE Thm 3.4", reading=True)
 def smore_thm34_random_parameters(seed: int = 0) -> Claim:
     """A S'MoRE with tanh needs no special parameters to tell its trees apart."""
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
@@ -146,7 +146,7 @@ def smore_thm34_random_parameters(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE Thm 3.4", reading=True)
 def smore_thm34_needs_the_activation(seed: int = 0) -> Claim:
     """Without σ the same random layers only count how often an expert is used in its layer."""
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
@@ -160,7 +160,7 @@ def smore_thm34_needs_the_activation(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE Cor. 3.5")
 def smore_cor35_activation_on_child(seed: int = 0) -> Claim:
     """With σ on the child, both the proof's and random parameters have Γ* outputs."""
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
@@ -177,7 +177,7 @@ def smore_cor35_activation_on_child(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE Cor. 3.6")
 def smore_cor36_shared_pool(seed: int = 0) -> Claim:
     """With one pool for all layers nothing is lost."""
     sizes = [paper_sizes(layers) for layers in (1, 2, 3)]
@@ -192,7 +192,7 @@ def smore_cor36_shared_pool(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE Thms 3.3, 3.4, Cor. 3.5")
 def smore_heterogeneous_layers(seed: int = 0) -> Claim:
     """Pools and fanouts that differ between layers: all formulas against enumeration."""
     measured, expected = [], []
@@ -216,7 +216,7 @@ def smore_heterogeneous_layers(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE Fig. 3")
 def smore_fig3_three_trees(seed: int = 0) -> Claim:
     """Three trees with the same active experts: MoMOR has one output, S'MoRE* two and S'MoRE three."""
     import torch

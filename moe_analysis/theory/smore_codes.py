@@ -60,7 +60,7 @@ def power_code(powers: int) -> Code:
     return lambda z: tuple(z**k for k in range(1, powers + 1))
 
 
-@claim_check
+@claim_check("S'MoRE Lemma C.8")
 def smore_lemma_c8_multisets(seed: int = 0) -> Claim:
     """Sums of N^{-Z} tell bounded multisets apart, in exact fractions; so do sums of powers; weaker codes do not."""
     from .smore_families import MultisetCode, SingleNumberCode
@@ -89,7 +89,7 @@ def smore_lemma_c8_multisets(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE Thm 3.4", reading=True)
 def smore_thm34_codes_in_floats(seed: int = 0) -> Claim:
     """The proof's code in one number outgrows a float32 at the second layer; sums of powers do not up to the third.
 
@@ -155,7 +155,7 @@ def precision_of_all(layer: Smore, x: Float[Tensor, "in"]) -> dict[str, int | fl
     }
 
 
-@claim_check
+@claim_check("S'MoRE Thm 3.4", reading=True)
 def smore_thm34_single_precision(seed: int = 0) -> Claim:
     """float32 keeps trees apart at the usual size of parameters and loses σ's part of them when σ is nearly linear."""
     from ..adapters import Smore

@@ -156,7 +156,7 @@ def closeness(name: str, source: str, statement: str, gaps: list[float]) -> Clai
     return Claim(name, source, statement, worst, 0.0, worst, worst < 1e-12)
 
 
-@claim_check
+@claim_check("S'MoRE Prop. 3.1")
 def smore_prop31_mixture(seed: int = 0) -> Claim:
     """A S'MoRE of one layer with σ = id repeats any LoRA mixture, its router included."""
     import torch
@@ -179,7 +179,7 @@ def smore_prop31_mixture(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE Prop. 3.2")
 def smore_prop32_momor(seed: int = 0) -> Claim:
     """A S'MoRE with σ = id repeats any MoMOR, by its own router and for any gates."""
     import torch
@@ -211,7 +211,7 @@ def smore_prop32_momor(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE Prop. 3.2")
 def smore_prop32_coefficients(seed: int = 0) -> Claim:
     """For any trees and scores an expert counts with the sum over its paths of the products of their scores."""
     import torch
@@ -240,7 +240,7 @@ def smore_prop32_coefficients(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("S'MoRE init eq_1_layer")
 def smore_collapse_to_one_layer(seed: int = 0) -> Claim:
     """Two layers that start with init="eq_1_layer" and have σ = id are one mixture over both pools."""
     import torch
@@ -269,7 +269,7 @@ def smore_collapse_to_one_layer(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check("our control of S'MoRE's trees")
 def smore_thm34_trees_as_trained(seed: int = 0) -> Claim:
     """Training computes all trees at once, in `adapters.tree_pass`; the other statements are about trees node by node."""
     import torch

@@ -145,7 +145,7 @@ def span_cases(max_rank: int = 8, kinds: tuple[str, ...] = KINDS, seed: int = 0)
     return cases
 
 
-@claim_check
+@claim_check(SOURCE)
 def trex_lemma_4_1_span(seed: int = 0) -> Claim:
     """The updates over all G span exactly rank(A)·rank(B) dimensions."""
     cases = span_cases(kinds=(*KINDS, "null"), seed=seed)
@@ -163,7 +163,7 @@ def trex_lemma_4_1_span(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(SOURCE)
 def trex_lemma_4_1_rank_of_one_update(seed: int = 0) -> Claim:
     """A single update has rank at most min(I, J), and a generic routing attains it."""
     rng, excess, attained, total = np.random.default_rng(seed), -np.inf, 0, 0
@@ -188,7 +188,7 @@ def trex_lemma_4_1_rank_of_one_update(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(SOURCE)
 def trex_lemma_4_1_kronecker(seed: int = 0) -> Claim:
     """vec(A G Bᵀ) = (B ⊗ A) vec(G) for the module's own update."""
     rng, worst = np.random.default_rng(seed), 0.0
@@ -209,7 +209,7 @@ def trex_lemma_4_1_kronecker(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(SOURCE)
 def trex_lemma_4_1_equal_parameters(seed: int = 0) -> Claim:
     """At equal factor parameters: LoRA spans 1, E experts at most E, diagonal r, mix-and-match I·J."""
     rng, width, rank, experts = np.random.default_rng(seed), 10, 6, 3
@@ -237,7 +237,7 @@ def trex_lemma_4_1_equal_parameters(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(SOURCE)
 def trex_lemma_4_1_used_dimension(seed: int = 0) -> Claim:
     """The routings of T tokens have the rank of their updates, so no (out, in) matrix is needed to read it."""
     import torch

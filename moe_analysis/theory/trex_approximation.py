@@ -163,7 +163,7 @@ def search_single_target(
     return float(((target - B @ G.T @ A) ** 2).sum())
 
 
-@claim_check
+@claim_check(SOURCE, reading=True)
 def trex_theorem_4_2_single_target(seed: int = 0) -> Claim:
     """One target: the least error is the tail of its spectrum beyond min(I, J)."""
     rng, below, above, module_gap = np.random.default_rng(seed), 0.0, 0.0, 0.0
@@ -191,7 +191,7 @@ def trex_theorem_4_2_single_target(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(SOURCE, reading=True)
 def trex_theorem_4_2_family_with_fixed_factors(seed: int = 0) -> Claim:
     """A family with given A and B: best routings in closed form, error of the projection."""
     rng, worst = np.random.default_rng(seed), 0.0
@@ -218,7 +218,7 @@ def trex_theorem_4_2_family_with_fixed_factors(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(SOURCE, reading=True)
 def trex_theorem_4_2_shared_factors(seed: int = 0) -> Claim:
     """The best shared factors are a Tucker-2 problem: bounds, HOOI below HOSVD, monotone."""
     violation, gains = 0.0, []
@@ -261,7 +261,7 @@ def inclusion_gap(seed: int = 0, num_experts: int = 3, rank: int = 2, targets: i
     return largest(np.abs(wanted - diagonal).max(), np.abs(diagonal - mixed).max())
 
 
-@claim_check
+@claim_check(SOURCE, reading=True)
 def trex_theorem_4_2_nested_systems(seed: int = 0) -> Claim:
     """At equal factor parameters the four systems are nested, so the errors are ordered."""
     chains, rise = [], -np.inf

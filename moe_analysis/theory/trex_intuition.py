@@ -98,7 +98,7 @@ def random_parabolas(count: int, seed: int = 0, experts: int = 6) -> list[tuple[
     return problems
 
 
-@claim_check
+@claim_check(SOURCE, reading=True)
 def trex_theorem_4_3_best_share(seed: int = 0) -> Claim:
     """The best ω has the closed form of a line search.
 
@@ -125,7 +125,7 @@ def trex_theorem_4_3_best_share(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(SOURCE, reading=True)
 def trex_theorem_4_3_when_the_prior_helps(seed: int = 0) -> Claim:
     """ω < 1 strictly helps exactly when the slope at the router is positive; a better prior implies it."""
     helped, predicted, better = [], [], []
@@ -151,7 +151,7 @@ def trex_theorem_4_3_when_the_prior_helps(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(SOURCE, reading=True)
 def trex_theorem_4_3_on_the_layer(seed: int = 0) -> Claim:
     """The module's update is affine in ω between router and prior alone, so two forwards give its best share."""
     import torch
@@ -194,7 +194,7 @@ def trex_theorem_4_3_on_the_layer(seed: int = 0) -> Claim:
     )
 
 
-@claim_check
+@claim_check(SOURCE, reading=True)
 def trex_theorem_4_3_router_gradient_scale(seed: int = 0) -> Claim:
     """With the gradient at the layer's output held fixed, the router's gradient is proportional to ω."""
     import torch

@@ -28,6 +28,16 @@ NOT_OF_THE_OUTCOME = ("name", "report_to")  # fields that are free to change: th
 LATER = {"holdout_rows": None, "transfer_suites": None}
 
 
+def check_config(config: Any) -> None:
+    """Raise ValueError for anything but a TrainConfig, and for one that cannot be run."""
+    if not isinstance(config, TrainConfig):
+        raise ValueError(
+            f"config = {shorten(config, 80)} is not a TrainConfig; pass ma.TrainConfig(...), or "
+            "ma.TrainConfig.from_dict(values) of a mapping"
+        )
+    config.check()
+
+
 def default_adapter() -> PeftConfig:
     return LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
 

@@ -18,9 +18,8 @@ from torch.utils.data import Sampler
 
 from ..atomic import write_whole
 from ..backbones import load_backbone
-from ..model_limits import check_reads, known_tokens, most_tokens
 from ..peft_bridge.intuition import set_intuition
-from ..tasks.batches import answers_fit, collate, encode, encode_questions, end_of, extent, warn_of_long_answers
+from ..tasks.batches import answers_fit, collate, encode, warn_of_long_answers
 from ..tasks.clusters import Clusters, cluster
 from ..tasks.embed import Embedder
 from ..tasks.prompts import AROUND_PROMPT, check_form
@@ -156,45 +155,46 @@ def fitting_rows(config: TrainConfig, tokenizer: Any) -> tuple[dict[str, pd.Data
 
 
 def prepare_data(
-    config: TrainConfig, tokenizer: Any, folder: Path, check: Callable[[dict[str, pd.DataFrame]], None] | None = None
-) -> dict[str, Data]:
-    """Train and test rows, and those of further suites, with their intuition.
+    config: TrainConfig,
+    tokenizer: Any,
+    check: Callable[[dict[str, pd.DataFrame], dict[str, np.ndarray]], None] = lambda frames, kept: None,
+) -> tuple[dict[str, Data], Clusters | None]:
+    """(train and test rows, and those of further suites, with their intuition; the clusters that give it).
 
-    Writes config.json, the source of a user's own adapter and, with an intuition, clusters.npz; before that, `check`
-    may refuse the rows that `run_rows` gives.
+    check: gets what `fitting_rows` gives, and may refuse it before any prompt is embedded.
     """
     frames, kept = fitting_rows(config, tokenizer)
-    if check is not None:
-        check(frames)
-    keep_source(folder, config.system)
-    write_whole(folder / "config.json", json_text(config.to_dict()))
+    check(frames, kept)
     if config.clusters is None:
-        return {split: Data(frame[kept[split]].reset_index(drop=True), None) for split, frame in frames.items()}
+        return {split: Data(frame[kept[split]].reset_index(drop=True), None) for split, frame in frames.items()}, None
+    refuse_clusters(config, frames["train"])
     # all prompts are embedded and the rows dropped afterwards: the embeddings are cached for the whole set
     embedder = embedder_of(config, frames["train"])
     embeddings = {split: embedder.transform(frame["prompt"]) for split, frame in frames.items()}
     # the clusters belong to the data, so runs that differ in their seed share them
     clusters = cluster(embeddings["train"], k=config.clusters, seed=0)
-    clusters.save(folder / "clusters.npz")
     scores = {split: clusters.intuition(rows) for split, rows in embeddings.items()}
     return {
         split: Data(frame[kept[split]].reset_index(drop=True), scores[split][kept[split]])
         for split, frame in frames.items()
-    }
+    }, clusters
 
 
-def check_data(config: TrainConfig, model: nn.Module, tokenizer: Any, data: dict[str, Data]) -> None:
-    """Refuse rows of any split that the model cannot read; rows are looked at only where some may be such.
+def refuse_clusters(config: TrainConfig, train: pd.DataFrame) -> None:
+    """Raise ValueError for more clusters than the rows to train on have different prompts."""
+    if config.clusters is not None and config.clusters > (most := train["prompt"].nunique()):
+        raise ValueError(
+            f"adapter = {config.system!r} routes by k = {config.clusters} clusters of prompts, but the train rows of "
+            f"suite = {config.suite!r} have {most} different ones; use fewer experts or num_clusters, or more rows"
+        )
 
-    Raises:
-        ValueError: For a row with more tokens than the model has places for, and for a token that it does not know.
-    """
-    most, known = most_tokens(model), known_tokens(model)
-    if (most is None or config.max_length <= most) and (known is None or len(tokenizer) <= known):
-        return
-    for part in data.values():
-        questions = encode_questions(part.frame, tokenizer, config.max_length, config.form)
-        check_reads(model, *extent(questions, end_of(tokenizer)), config.max_length)
+
+def write_beginning(config: TrainConfig, folder: Path, clusters: Clusters | None) -> None:
+    """Write config.json, the source of a user's own adapter and, with an intuition, clusters.npz."""
+    keep_source(folder, config.system)
+    write_whole(folder / "config.json", json_text(config.to_dict()))
+    if clusters is not None:
+        clusters.save(folder / "clusters.npz")
 
 
 def collate_share(rows: list[tuple[Any, Any]], pad: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,15 +43,36 @@ INSTALLED_BY = {"tensorboard": '"moe_analysis[tensorboard]"', "wandb": "wandb", 
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run's folder for this process, or for all that train it together.
 
-    The lock ends with the process, however that ends. Of several processes the first one holds it.
+    The lock ends with the process, however that ends. Of several processes the first one holds it. A folder that did not
+    exist, and in which nothing was written before the block raised, is removed.
     """
     held: list[FileLock] = []
+    made = [path for path in (folder, *folder.parents) if not path.exists()] if distributed.first() else []
     try:
         distributed.together(lambda: held.append(hold(folder)))
         yield
+    except BaseException:
+        remove_untouched(made)
+        raise
     finally:
         for lock in held:
             lock.release()
+
+
+def remove_untouched(made: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, in which lies nothing but a lock."""
+    if made and made[0].is_dir() and {path.name for path in made[0].iterdir()} <= {LOCK}:
+        with suppress(OSError):  # the next one has something inside
+            (made[0] / LOCK).unlink(missing_ok=True)
+            for path in made:
+                path.rmdir()
+
+
+def checked_out(out: str | Path) -> Path:
+    """The folder of runs as a path; raises ValueError for what is none."""
+    if not isinstance(out, str | os.PathLike):
+        raise ValueError(f'out = {out!r} is not a path; pass a folder, such as out="runs"')
+    return Path(out)
 
 
 def hold(folder: Path) -> FileLock:
@@ -237,6 +258,15 @@ class StopAfterStep(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
+def check_permit(permit: Path | None) -> None:
+    """Raise ValueError for a permit of a run of several processes."""
+    if permit is not None and distributed.world_size() > 1:
+        raise ValueError(
+            f"permit = {str(permit)!r} works with one process, but this run has "
+            f"{distributed.world_size()}; train it without a permit"
+        )
+
+
 @contextmanager
 def saved_when_stopped(trainer: Trainer, permit: Path | None) -> Iterator[None]:
     """While the block trains, it stops after a step, with a checkpoint: for a signal, and when the permit is gone.
@@ -247,13 +277,7 @@ def saved_when_stopped(trainer: Trainer, permit: Path | None) -> Iterator[None]:
 
     Raises:
         RunStopped: After the checkpoint, when the permit was gone.
-        ValueError: For a permit of a run of several processes.
     """
-    if permit is not None and distributed.world_size() > 1:
-        raise ValueError(
-            f"permit = {str(permit)!r} works with one process, but this run has "
-            f"{distributed.world_size()}; train it without a permit"
-        )
     with late_signals() as heard:
         callback = StopAfterStep(heard, permit)
         trainer.add_callback(callback)

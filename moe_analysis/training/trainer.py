@@ -15,26 +15,25 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
+from ..backbones import load_tokenizer
 from ..model_card import hide_base_path, write_card
 from ..optim import build_optimizer, router_parameters
 from ..tasks.batches import padding_of
-from ..tasks.clusters import Clusters
 from . import distributed
 from .adapter_source import refuse_another_source
 from .answers import AnswerLoss
 from .checkpoints import checkpoint_to_resume, rotate, seal, unseal
-from .config import TrainConfig
+from .config import TrainConfig, check_config
 from .evaluation import by_dataset, evaluate_rows, outcomes_frame
 from .files import FINISHED, history_frame, write_table
 from .origin import refuse_another_origin, rows_digests, tokens_digest, warn_of_other_rows
 from .panel import look_at, shown
-from .prepare import Data, LikeLengths, check_data, collate_share, hold_clusters, prepare_data, prepare_model
-from .recorders.expert_recorder import DAMPING, ExpertRecorder
+from .prepare import Data, LikeLengths, collate_share, hold_clusters, prepare_data, prepare_model, write_beginning
 from .recorders.live_recorder import LiveRecorder
-from .recorders.recorder import HookedRecorder, Recorder
-from .recorders.tree_recorder import TreeRecorder
+from .recorders.recorder import HookedRecorder
 from .run import Run
-from .status import Status, check_reports, locked, reported, saved_when_stopped
+from .status import Status, check_permit, check_reports, checked_out, locked, reported, saved_when_stopped
+from .unfit import recorders_of, refuse_unfit, refuse_unreadable
 
 
 def train(
@@ -58,7 +57,8 @@ def train(
         permit: A file; when it is deleted, the run stops after the current step, with a checkpoint.
 
     Raises:
-        ValueError: For a configuration that cannot be run, and for variables of accelerate's that ask for other numbers.
+        ValueError: For a configuration that cannot be run, and for variables of accelerate's that ask for other numbers;
+            before the weights of the backbone are loaded, and leaving no file.
         RunError: For a folder that cannot be written, or that another process holds; for a run to resume whose
             checkpoints are damaged, or whose rows, tokenizer or backbone have changed since it began.
         RecordError: For a run to resume whose records are damaged.
@@ -74,16 +74,19 @@ def train(
         >>> ma.train(config, out=folder).id == run.id  # a finished run is read, not repeated
         True
     """
-    config.check()
+    check_config(config)
+    out = checked_out(out)
     distributed.start()
     distributed.check_batch(config.batch_size)
-    folder = Path(out) / config.run_name
+    check_permit(permit)
+    folder = out / config.run_name
     refuse_another_source(folder, config.system)
     run = Run(folder, config)
     if distributed.together(lambda: run.finished):  # which may lie where nothing can be written
         return finished(folder)
     distributed.check_environment(config.precision)
     check_reports(config.reports)
+    refuse_unfit([config])
     with locked(folder):
         if distributed.together(lambda: run.finished):  # meanwhile, by the process that held it
             return finished(folder)
@@ -96,15 +99,18 @@ def train(
                 refuse_another_origin(folder, config, status.previous, now)
             status.values |= now
 
+        def check_rows(frames: Any, kept: Any) -> None:
+            made_from(rows_sha256=rows_digests(frames))
+            refuse_unreadable(config, tokenizer, frames, kept)
+
+        tokenizer = load_tokenizer(config.backbone)
+        data, clusters = distributed.together(lambda: prepare_data(config, tokenizer, check_rows))
         set_seed(config.seed)
-        model, tokenizer, digest = prepare_model(config)
+        model, _, digest = prepare_model(config)
         made_from(backbone_sha256=digest)
-        data = distributed.together(
-            lambda: prepare_data(config, tokenizer, folder, lambda rows: made_from(rows_sha256=rows_digests(rows)))
-        )
-        check_data(config, model, tokenizer, data)
-        if config.clusters is not None:
-            hold_clusters(model, Clusters.load(folder / "clusters.npz"), config, tokenizer)
+        distributed.together(lambda: write_beginning(config, folder, clusters))
+        if clusters is not None:
+            hold_clusters(model, clusters, config, tokenizer)
         trainer = build_trainer(config, folder, model, tokenizer, data, status)
         made_from(tokens_sha256=tokens_digest(example for example, _ in trainer.train_dataset))
         if not distributed.first():
@@ -163,14 +169,7 @@ def build_trainer(
     )
     distributed.one_device_a_process(arguments)
     live = LiveRecorder(model, folder, config.steps)
-    recorders: list[HookedRecorder] = [live]
-    if config.record_every:
-        recorders.append(Recorder(model, folder / "records.zarr", config.record_every))
-    if config.record_experts_every:
-        damping = config.optimizer_options.get("damping", DAMPING)
-        recorders.append(ExpertRecorder(model, folder / "experts.zarr", config.record_experts_every, damping))
-    if config.record_trees_every:
-        recorders.append(TreeRecorder(model, folder / "trees.zarr", config.record_trees_every))
+    recorders = [live, *recorders_of(config, model, folder)]
     trainer = AdapterTrainer(
         model=model,
         args=arguments,

@@ -6,12 +6,14 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
+from ..backbones import load_tokenizer
 from ..noise import nobody_watching
 from ..tasks.baselines import baselines
 from ..tasks.batches import answers_fit, warn_of_long_answers
@@ -38,7 +40,8 @@ def evaluate_on(run: Run, suite: str, rows_per_dataset: int | None = None) -> pd
     rows_per_dataset: the most rows per data set, the same for every run (None: all). The run's own suite is kept
     to the data sets that it trained on. The table stays in the run's folder as evaluation-<suite>-<digest of rows>
     and is read from there the next time; a folder that cannot be written is warned of (CacheWarning). Raises RunError
-    for a run that is not finished, and for a user's own adapter that is not registered here.
+    for a run that is not finished, and for a user's own adapter that is not registered here, and ValueError for what is
+    no run, for a suite without test rows, and for rows_per_dataset below 1.
     """
     _check_finished(run)
     rows = _rows(run.config, suite, rows_per_dataset)
@@ -83,16 +86,21 @@ def score_backbone(config: TrainConfig) -> tuple[pd.DataFrame, str]:
     >>> found[["suite", "dataset"]].values.tolist()
     [['embedded', 'add_small'], ['embedded', 'add_small']]
     """
+    tested = tested_rows(config)
     model, tokenizer = load_frozen(config)
     digest = weights_digest(model)
-    frames, kept = fitting_rows(config, tokenizer)
+    return outcomes_frame({suite: _answered(config, model, tokenizer, rows) for suite, rows in tested.items()}), digest
+
+
+def tested_rows(config: TrainConfig) -> dict[str, pd.DataFrame]:
+    """The rows that runs of a configuration are tested on, by suite; raises ValueError as `score_backbone`."""
+    frames, kept = fitting_rows(config, load_tokenizer(config.backbone))
     tested = {config.suite: "test"} | {suite: suite for suite in config.transfer_suites or ()}
-    rows = {suite: _answered(config, model, tokenizer, frames[split][kept[split]]) for suite, split in tested.items()}
-    return outcomes_frame(rows), digest
+    return {suite: frames[split][kept[split]] for suite, split in tested.items()}
 
 
 def evaluate_all(
-    runs: Sequence[Run], suite: str, workers: int | None = None, rows_per_dataset: int | None = None
+    runs: Run | Sequence[Run], suite: str, workers: int | None = None, rows_per_dataset: int | None = None
 ) -> list[pd.DataFrame]:
     """`evaluate_on` of every run, in their order; what is missing is computed in processes of one thread.
 
@@ -105,6 +113,7 @@ def evaluate_all(
     (2, 10)
     """
     check_workers(workers)
+    runs = [runs] if isinstance(runs, Run) else list(runs)
     for run in runs:
         _check_finished(run)
     missing, computed = [], dict[Path, pd.DataFrame]()
@@ -177,6 +186,8 @@ def _datasets(config: TrainConfig, suite: str) -> list[str] | None:
 
 
 def _rows(config: TrainConfig, suite: str, rows_per_dataset: int | None) -> pd.DataFrame:
+    if rows_per_dataset is not None and (not isinstance(rows_per_dataset, Integral) or rows_per_dataset < 1):
+        raise ValueError(f"rows_per_dataset = {rows_per_dataset!r} must be at least 1, a whole number, or None for all")
     rows = chosen_rows(load_suite(suite, datasets=_datasets(config, suite)), "test", rows_per_dataset)
     if rows.empty:
         raise ValueError(f"suite = {suite!r} has no test rows to evaluate on; choose another suite")
@@ -215,6 +226,8 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
 
 
 def _check_finished(run: Run) -> None:
+    if not isinstance(run, Run):
+        raise ValueError(f"run = {run!r} is not a run; pass ma.Run.load(path), or what ma.train gives")
     if not run.finished:
         raise RunError(
             f"run {run.id} is {run.status.get('state', 'not started')} and has no model to evaluate; "

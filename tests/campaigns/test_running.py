@@ -20,12 +20,12 @@ from moe_analysis.campaigns.campaign import Campaign
 from moe_analysis.campaigns.endpoints import endpoint_table, system_means
 from moe_analysis.campaigns.files import campaign_of
 from moe_analysis.campaigns.results import result_runs, results
-from moe_analysis.campaigns.row import rows_digest
+from moe_analysis.campaigns.row import planned_row, rows_digest
 from moe_analysis.campaigns.running import CampaignRun, run_campaign
-from moe_analysis.campaigns.table import merge_tables, read_rows
+from moe_analysis.campaigns.table import ResultsError, merge_tables, read_rows, write_rows
 from moe_analysis.campaigns.tuning import chosen_cells, tuning_table
 from moe_analysis.training.evaluation import row_numbers
-from moe_analysis.training.files import FINISHED
+from moe_analysis.training.files import FINISHED, RunError
 from moe_analysis.training.prepare import fitting_rows
 from moe_analysis.training.sweep import work
 from moe_analysis.training.sweep.running import SweepStatus, display
@@ -93,6 +93,17 @@ def test_what_no_stage_could_be_trained_with_is_refused_before_the_base_model_is
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("table", "out"), [("file/trial.parquet", "runs"), ("trial.parquet", "file")])
+def test_folders_that_cannot_be_written_are_refused_before_the_base_model_is_scored(
+    table: str, out: str, campaign: Campaign, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(running, "base_row", lambda *_: pytest.fail("the base model was scored"))
+    (tmp_path / "file").touch()
+    with ThreadPoolExecutor(1) as pool, pytest.raises((ResultsError, RunError), match="cannot be written"):
+        run_campaign(campaign, tmp_path / table, tmp_path / out, unwatched, pool)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_variables_that_no_run_could_be_trained_with_are_refused_before_the_base_model_is_scored(
     campaign: Campaign, whole: Path, tmp_path: Path, monkeypatch
 ) -> None:
@@ -102,6 +113,50 @@ def test_variables_that_no_run_could_be_trained_with_are_refused_before_the_base
     assert list(tmp_path.iterdir()) == []
     shutil.copy(whole / "trial.parquet", tmp_path)
     assert run(campaign, tmp_path) == CampaignRun()  # nothing is left to train
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"rows_digests": ["0123456789"] * 2}, "would have runs with different test rows"),
+        ({"backbone_sha256": "0" * 64}, "would have runs with different weights of the backbone"),
+    ],
+)
+@pytest.mark.parametrize("kept", [slice(0, 1), slice(1, 3)], ids=["base model", "tuning"])
+def test_a_table_of_other_rows_or_weights_is_refused_before_anything_is_scored_or_trained(
+    kept: slice, changed: dict, told: str, campaign: Campaign, whole: Path, tmp_path: Path, monkeypatch
+) -> None:
+    rows = [row | changed for row in read_rows(whole / "trial.parquet")[kept]]
+    write_rows(tmp_path / "trial.parquet", rows)
+    before = (tmp_path / "trial.parquet").read_bytes()
+    for name in ("base_row", "train_stage"):
+        monkeypatch.setattr(running, name, lambda *_: pytest.fail("something was scored or trained"))
+    with pytest.raises(ResultsError, match=told):
+        run(campaign, tmp_path)
+    assert not (tmp_path / "runs").exists() and (tmp_path / "trial.parquet").read_bytes() == before
+
+
+def test_what_is_planned_of_a_run_is_what_its_row_says(campaign: Campaign, whole: Path) -> None:
+    rows = {row["run"]: row for row in read_rows(whole / "trial.parquet")}
+    for config in (campaign.base_config(), *campaign.tuning_configs()):
+        row = rows[config.run_name]
+        planned = planned_row(config, row["backbone_sha256"])
+        assert planned | {"study": row["study"], "stage": row["stage"]} == {name: row[name] for name in planned}
+
+
+@pytest.mark.parametrize("stage", ["systems", "tune"])
+def test_a_system_that_does_not_fit_the_backbone_is_refused_before_the_base_model_is_scored(
+    stage: str, backbone: str, suite: str, tmp_path: Path, monkeypatch
+) -> None:
+    sections = sections_of(backbone, suite)
+    if stage == "systems":
+        sections["systems"]["LoRA"]["adapter"]["target_modules"] = ["qq"]
+    else:
+        sections["tune"]["grid"]["adapter.target_modules"] = [["q_proj"], ["qq"]]
+    monkeypatch.setattr(running, "base_row", lambda *_: pytest.fail("the base model was scored"))
+    with pytest.raises(ValueError, match=r"\['qq'\] are not in the model"):
+        run(campaign_of(sections), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_runs_come_in_an_order_of_which_every_part_is_balanced(whole: Path) -> None:

@@ -107,6 +107,12 @@ def test_a_folder_without_data_files_is_refused(tmp_path: Path) -> None:
     assert "no *.jsonl or *.parquet" in message(tmp_path)
 
 
+@pytest.mark.parametrize("name", [None, 3, ["embedded"]])
+def test_what_is_no_name_of_a_suite_is_named(name: object) -> None:
+    with pytest.raises(SuiteError, match="suite = .* is not a name or a folder"):
+        load_suite(name)
+
+
 def test_an_unknown_split_is_refused_before_reading() -> None:
     assert "'validation'" in message("nowhere", split="validation")
 

@@ -6,9 +6,13 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from moe_analysis.cards.whose import whose
+from moe_analysis.places import shipped
+from moe_analysis.theory import CHECKS, checked
 from moe_analysis.theory import claim as claims
 from moe_analysis.theory.claim import Claim, claim_check, verify
 
@@ -25,10 +29,16 @@ def make(name: str = "one", **changes: object) -> Claim:
     return Claim(name, **{**values, **changes})
 
 
+def broken(seed: int) -> Claim:
+    """Division always works."""
+    raise ZeroDivisionError("by zero")
+
+
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> dict:
     empty: dict = {}
     monkeypatch.setattr(claims, "CHECKS", empty)
+    monkeypatch.setattr(claims, "SOURCES", {})
     return empty
 
 
@@ -54,11 +64,11 @@ def test_a_claim_cannot_hold_with_a_residual_that_is_no_number():
 
 
 def test_verify_gives_a_row_a_check_with_the_fields_as_columns(registry):
-    @claim_check
+    @claim_check("T-REX Lemma 4.1")
     def one(seed: int = 0) -> Claim:
         return make("one", measured=seed)
 
-    @claim_check
+    @claim_check("T-REX Lemma 4.1")
     def two(seed: int = 0) -> Claim:
         return make("two", holds=False)
 
@@ -98,10 +108,6 @@ def test_a_seed_that_is_none_is_refused_and_no_verdict_on_a_theorem(registry, se
 
 
 def test_a_check_that_raises_is_a_failing_row_and_hides_no_other(registry):
-    def broken(seed: int) -> Claim:
-        """Division always works."""
-        raise ZeroDivisionError("by zero")
-
     registry["broken"], registry["one"] = broken, lambda seed: make("one")
     table = verify().set_index("name")
     assert list(table["holds"]) == [False, True]
@@ -116,7 +122,35 @@ def test_two_checks_of_one_name_are_refused(registry):
         return make("one")
 
     with pytest.raises(ValueError, match="'one' is registered twice"):
-        claim_check(one)
+        claim_check("T-REX Lemma 4.1")(one)
+
+
+def test_a_check_without_a_source_or_with_another_than_its_claim_is_refused(registry):
+    with pytest.raises(ValueError, match="source = .* is not text"):
+        claim_check(broken)
+    claim_check("another paper")(lambda_named("one"))
+    with pytest.raises(ValueError, match="registered with source = 'another paper', .* 'T-REX Lemma 4.1'"):
+        verify("one")
+    claim_check("T-REX Lemma 4.1", reading=True)(lambda_named("two"))
+    with pytest.raises(ValueError, match="reading = True"):
+        verify("two")
+
+
+def lambda_named(name: str):
+    def check(seed: int = 0) -> Claim:
+        return make(name)
+
+    check.__name__ = name
+    return check
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_that_raises_is_a_claim_of_the_same_one_as_when_it_works(name, monkeypatch):
+    stored = pd.read_csv(shipped("figures") / "verify.csv").set_index("name").loc[name]
+    monkeypatch.setitem(CHECKS, name, broken)
+    (claim,) = checked(name)
+    assert claim.source == stored["source"] and not claim.holds
+    assert whose(claim.kind, claim.source, claim.statement) == whose("exact", stored["source"], stored["statement"])
 
 
 def test_a_check_that_returns_another_claims_name_is_refused(registry):
@@ -126,7 +160,7 @@ def test_a_check_that_returns_another_claims_name_is_refused(registry):
 
 
 def test_a_check_draws_by_its_seed_and_leaves_the_callers_generator_as_it_was(registry):
-    @claim_check
+    @claim_check("T-REX Lemma 4.1")
     def drawn(seed: int = 0) -> Claim:
         return make("drawn", measured=torch.rand(1).item())
 

@@ -33,7 +33,7 @@ def test_a_run_trains_and_is_evaluated_in_its_form(form: str, config, out: Path,
 def test_the_rows_that_are_trained_on_are_in_the_runs_form(config, tmp_path: Path) -> None:
     one = config(prompt_form="cloze")
     tokenizer = ma.Run(tmp_path, one).tokenizer
-    data = prepare_data(one, tokenizer, tmp_path)["train"]
+    data = prepare_data(one, tokenizer)[0]["train"]
     expected = encode(data.frame, tokenizer, one.max_length, prompt_form="cloze")
     assert [example for example, _ in data.tokenized(tokenizer, one)] == expected
     assert tokenizer.decode(expected[0].input_ids).startswith("<bos>Question: ")

@@ -136,6 +136,22 @@ def test_no_workers_are_not_all_of_them(run: ma.Run, other: str) -> None:
         evaluate_all([run], other, workers=0)
 
 
+@pytest.mark.parametrize("rows", [0, -1, 1.5, "3"])
+def test_a_number_of_rows_that_is_none_is_refused_before_a_model_is_loaded(rows, run, other, no_model) -> None:
+    no_model()
+    for call in (evaluate_on, levels_on):
+        with pytest.raises(ValueError, match="rows_per_dataset = .* must be at least 1, a whole number"):
+            call(run, other, rows)
+
+
+def test_one_run_is_a_list_of_one_and_a_path_is_none(run: ma.Run, other: str) -> None:
+    expected = evaluate_on(run, other)
+    pd.testing.assert_frame_equal(evaluate_all(run, other)[0], expected)
+    for call in (lambda: evaluate_on(run.path, other), lambda: evaluate_all([run.path], other)):
+        with pytest.raises(ValueError, match=r"run = .* is not a run; pass ma.Run.load\(path\)"):
+            call()
+
+
 def test_a_run_that_fails_is_named_and_stops_no_other(config, run: ma.Run, out: Path, other: str) -> None:
     broken = ma.train(config(steps=3, seed=1), out)
     for file in (broken.path / "adapter").iterdir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import pandas as pd
 import pytest
 import torch
 import transformers
-from peft import LoraConfig
+from peft import BOFTConfig, LoraConfig
 from torch import nn
 from transformers import AutoTokenizer
 
 import moe_analysis as ma
 from moe_analysis.backbones import BackboneError, load_backbone
 from moe_analysis.training.evaluation import evaluate, evaluate_rows
+from moe_analysis.training.sweep.running import sweep
+from moe_analysis.training.unfit import refuse_unfit
 from tests.peft_bridge.systems import t5
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
@@ -125,6 +128,69 @@ def test_a_token_that_the_model_does_not_know_is_refused(tokenizer, suite: str) 
 
 
 # Training
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"adapter": ma.TRexConfig(target_modules=["q_proj", "qq"])}, r"\['qq'\] are not in the model; choose from"),
+        ({"adapter": LoraConfig(target_modules=["q_proj", "qq"])}, r"\['qq'\] are not in the model; choose from"),
+        ({"adapter": LoraConfig(target_modules="qq.*")}, r"qq\.\* not found .*; its linear layers are \['down_proj'"),
+        ({"adapter": ma.MoeLoraConfig(target_modules=["norm"])}, "model.norm is a LlamaRMSNorm; only linear layers"),
+        ({"adapter": LoraConfig(target_modules=["norm"])}, "adapter = 'lora' does not fit .* is not supported"),
+        ({"adapter": LoraConfig(target_modules=["q_proj"], layers_to_transform=[9])}, "layers_to_transform"),
+        ({"optimizer": "riemannian_sgd", "adapter": ma.TRexConfig(target_modules=["q_proj"])}, "no pair of low-rank"),
+        ({"record_trees_every": 1, "adapter": LoraConfig(target_modules=["q_proj"])}, "record_trees_every = 1 needs"),
+        (
+            {"record_experts_every": 1, "adapter": LoraConfig(target_modules=["q_proj"])},
+            "record_experts_every = 1 needs",
+        ),
+        ({"adapter": ma.TRexConfig(num_down=20, num_up=30, target_modules=["q_proj"])}, "k = 600 clusters of prompts"),
+        (
+            {"adapter": LoraConfig(target_modules=["q_proj"], modules_to_save=["hed"])},
+            "modules_to_save has 'hed', with which no module's name ends",
+        ),
+        ({"datasets": ["sya"]}, "sya"),
+        ({"suite": "no/such/folder"}, "no/such/folder"),
+        ({"backbone": "no/such/folder"}, "backbone = 'no/such/folder' cannot be loaded"),
+    ],
+)
+def test_what_fits_no_backbone_or_data_is_refused_before_weights_are_loaded_and_leaves_nothing(
+    changes: dict[str, Any], told: str, config, out: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("moe_analysis.training.trainer.prepare_model", lambda _: pytest.fail("weights were loaded"))
+    with pytest.raises(ValueError, match=told):
+        ma.train(config(**changes), out)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match=told):
+        sweep([config(seed=1), config(**changes)], out, pool)  # not even the run that could be trained
+    assert not out.exists()
+
+
+def test_a_run_that_fits_is_tried_on_without_its_weights_in_every_system(config) -> None:
+    targets = {"target_modules": ["q_proj", "down_proj"]}
+    systems = [
+        LoraConfig(init_lora_weights="pissa", **targets),  # which reads weights
+        LoraConfig(target_modules="all-linear"),
+        BOFTConfig(**targets),  # which cannot be put on a model without weights
+        *(kind(**targets) for kind in (ma.MoeLoraConfig, ma.MomorConfig, ma.SmoreConfig, ma.TRexConfig)),
+    ]
+    refuse_unfit([config(adapter=adapter) for adapter in systems])
+    refuse_unfit([config(adapter=systems[3], optimizer="riemannian_adamw", record_experts_every=1)])
+    refuse_unfit([config(adapter=systems[5], gradient_checkpointing=True, record_trees_every=1)])
+
+
+def test_a_run_whose_weights_are_damaged_leaves_nothing_and_takes_nothing_away(saved, config, out: Path) -> None:
+    folder = saved("LlamaForCausalLM", "LlamaConfig", **SIZES)
+    (folder / "model.safetensors").write_bytes(b"none")
+    for kept in ([], ["notes.txt"]):
+        one = config(backbone=str(folder), adapter=LoraConfig(target_modules=["q_proj"]))
+        for name in kept:
+            (out / one.run_name).mkdir(parents=True)
+            (out / one.run_name / name).touch()
+        with pytest.raises(BackboneError, match="missing, damaged"):
+            ma.train(one, out)
+        assert sorted(path.name for path in out.glob("*/*") if path.name != ".lock") == kept
+        assert out.exists() == bool(kept)
 
 
 def test_a_run_whose_rows_its_backbone_cannot_read_does_not_begin(saved, config, out: Path) -> None:

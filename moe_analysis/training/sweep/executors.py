@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
+from numbers import Integral
 from pathlib import Path
 from queue import LifoQueue
 from typing import Any
@@ -81,8 +82,8 @@ def open_executor(
 
 def check_workers(workers: int | None) -> None:
     """Raise ValueError for a number of workers that can do nothing; None stands for a default."""
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers = {workers} must be at least 1; leave it out for one per core")
+    if workers is not None and not (isinstance(workers, Integral) and workers >= 1):
+        raise ValueError(f"workers = {workers!r} must be at least 1, a whole number; leave it out for one per core")
 
 
 @contextmanager

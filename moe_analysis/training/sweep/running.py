@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,19 @@ import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
+from ...atomic import unwritable
 from ...backbones import load_tokenizer
 from ..adapter_source import refuse_another_source
-from ..config import TrainConfig
+from ..config import TrainConfig, check_config
 from ..distributed import check_environment
 from ..files import COLUMNS, FAILED, FINISHED, STOPPED, RunError, state_of
 from ..origin import warn_of_other_rows
 from ..panel import Panel, shown
-from ..prepare import embedder_of, fitting_rows, run_rows
+from ..prepare import embedder_of, fitting_rows, refuse_clusters, run_rows
 from ..progress import WAITING, RunProgress, clock, progress_of
 from ..run import Run
-from ..status import check_reports
+from ..status import check_reports, checked_out
+from ..unfit import refuse_unfit, refuse_unreadable
 from .executors import check_workers, shared_pool
 from .guard import end_when_read_again, refuse_unguarded
 from .work import OnChange, Outcome, TimeLimit, Work, failed_at, failure, forget_failure
@@ -88,9 +91,11 @@ def sweep(
     """
     refuse_call(executor, workers, per_job, time_limit)
     limit_of_time = TimeLimit(time_limit)
-    configs, out = list(configs), Path(out)
+    configs, out = [configs] if isinstance(configs, TrainConfig) else list(configs), checked_out(out)
     for config in configs:
-        config.check()
+        check_config(config)
+    if on_change is not None and not callable(on_change):
+        raise ValueError(f"on_change = {on_change!r} cannot be called; pass a function of a name and an outcome")
     unfinished: dict[str, TrainConfig] = {}
     failures: dict[str, Outcome] = {}
     whole: dict[str, Run] = {}
@@ -114,6 +119,7 @@ def sweep(
         (on_change or (lambda *_: None))(name, outcome)
     if unfinished:
         refuse_to_train(unfinished.values(), executor)
+        refuse_unwritable(out)
         read_once(unfinished.values())
         limit = workers or (os.cpu_count() or 1 if executor is None else len(unfinished))
         # a worker may run in another folder
@@ -138,20 +144,33 @@ def refuse_call(executor: Any, workers: int | None, per_job: int, time_limit: fl
     refuse_torchrun()
     if executor is None:
         end_when_read_again()
+    elif not callable(getattr(executor, "submit", None)):
+        raise ValueError(
+            f"executor = {executor!r} has no method submit; pass a concurrent.futures.Executor, or None for processes "
+            "of this machine"
+        )
     check_workers(workers)
-    if per_job < 1:
-        raise ValueError(f"per_job = {per_job} must be at least 1")
-    if time_limit is not None and not time_limit > 0:
-        raise ValueError(f"time_limit = {time_limit} must be a positive number of seconds")
+    if not isinstance(per_job, Integral) or per_job < 1:
+        raise ValueError(f"per_job = {per_job!r} must be at least 1, a whole number")
+    if time_limit is not None and not (isinstance(time_limit, Real) and time_limit > 0):
+        raise ValueError(f"time_limit = {time_limit!r} must be a positive number of seconds")
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Raise RunError for a folder of runs that cannot be written, or made."""
+    if reason := unwritable(out):
+        raise RunError(f"out = {str(out)!r} cannot be written ({reason}); choose another folder")
 
 
 def refuse_to_train(configs: Iterable[TrainConfig], executor: Any) -> None:
-    """Raise what would end every one of these runs, before any work: UnguardedScript, or ValueError for variables of
-    accelerate that ask for other numbers."""
+    """Raise before any work what would end one of these runs, or all: UnguardedScript, and ValueError for variables of
+    accelerate that ask for other numbers, and for a run that does not fit its backbone."""
     if executor is None:
         refuse_unguarded()
+    configs = list(configs)
     for precision in {config.precision for config in configs}:
         check_environment(precision)
+    refuse_unfit(configs)
 
 
 def whole_run(folder: Path, config: TrainConfig) -> Run | None:
@@ -196,9 +215,11 @@ def read_once(configs: Iterable[TrainConfig]) -> None:
     """
     configs = list(configs)
     for config in distinct(configs, "backbone", "max_length", "prompt_form"):
-        fitting_rows(config, load_tokenizer(config.backbone))
-    for config in distinct([config for config in configs if config.clusters is not None], "embedder"):
+        tokenizer = load_tokenizer(config.backbone)
+        refuse_unreadable(config, tokenizer, *fitting_rows(config, tokenizer))
+    for config in distinct([config for config in configs if config.clusters is not None], "embedder", "clusters"):
         frames = run_rows(config)
+        refuse_clusters(config, frames["train"])
         embedder = embedder_of(config, frames["train"])
         for rows in frames.values():
             embedder.transform(rows["prompt"])

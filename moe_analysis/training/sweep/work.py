@@ -140,7 +140,7 @@ def failed_at(folder: Path) -> int | None:
     """Nanoseconds on the disk's clock at which failure.txt was written; None if there is none."""
     try:
         return (folder / FAILURE).stat().st_mtime_ns
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -20,11 +20,13 @@ import moe_analysis as ma
 from moe_analysis.__main__ import app
 from moe_analysis.training.files import RunError
 from moe_analysis.training.status import locked
+from moe_analysis.training.sweep import running
 from moe_analysis.training.sweep.executors import WorkerPool, open_executor, shared_pool
 from moe_analysis.training.sweep.grid import read_grid
 from moe_analysis.training.sweep.running import Sweep, sweep, train_all
 
 MOE = {"peft_type": "MOELORA", "num_experts": 4, "top_k": 2, "gate": "switch", "r": 2, "target_modules": ["q_proj"]}
+UNSTABLE = {"optimizer": "riemannian_sgd", "max_grad_norm": None}  # at any lr that is large enough
 TREX = {"peft_type": "TREX", "num_down": 2, "num_up": 3, "target_modules": ["q_proj", "v_proj"]}
 
 
@@ -141,9 +143,8 @@ def test_the_command_sweeps_a_grid_and_prints_its_runs(grid_file: Path, undistur
     folder = undisturbed.runs[0].path.parent
     sections = yaml.safe_load(grid_file.read_text())
     bad = {
-        **sections,
-        "list": [{"adapter": MOE}, {"adapter": {**TREX, "num_down": 20, "num_up": 30}}],
-        "grid": {"lr": [0.01]},
+        "base": sections["base"],
+        "list": [{"adapter": MOE, "lr": 0.01}, {"adapter": MOE, "lr": 1e30, **UNSTABLE}],
         "seeds": [0],
     }
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(bad))
@@ -156,7 +157,7 @@ def test_the_command_sweeps_a_grid_and_prints_its_runs(grid_file: Path, undistur
     assert [one["run"] for one in listed] == [run.id for run in undisturbed.runs]
     assert listed[0]["loss"] == pytest.approx(undisturbed.runs[0].evaluation["loss"].mean())
     assert [one["state"] for one in yaml.safe_load(failed.stdout)] == ["finished", "failed"]
-    assert "k = 600" in failed.stderr and "failure.txt" in failed.stderr
+    assert "FloatingPointError" in failed.stderr and "failure.txt" in failed.stderr
 
 
 def test_a_pool_starts_no_process_before_a_task_wants_one() -> None:
@@ -188,12 +189,49 @@ def test_a_worker_that_ends_or_is_stopped_says_how() -> None:
 
 def test_a_failing_run_is_named_and_stops_no_other(config, out: Path) -> None:
     good = config(seed=5)
-    bad = config(adapter=ma.TRexConfig(num_down=20, num_up=30, target_modules=["q_proj"]))
-    message = f"1 of 2 runs failed(?s:.*){bad.run_name}.*k = 600"
+    bad = config(lr=1e30, steps=9, **UNSTABLE)
+    message = f"1 of 2 runs failed(?s:.*){bad.run_name}.*FloatingPointError"
     with ThreadPoolExecutor(1) as pool, pytest.raises(RunError, match=message):
         train_all([bad, good], out, executor=pool)
     assert ma.Run.load(out / good.run_name).finished
     assert "Traceback" in (out / bad.run_name / "failure.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "told"),
+    [
+        ("configs", [{"steps": 2}], r"config = \{'steps': 2\} is not a TrainConfig; pass ma.TrainConfig"),
+        ("out", None, "out = None is not a path; pass a folder"),
+        ("executor", "dask", "executor = 'dask' has no method submit"),
+        ("workers", "2", "workers = '2' must be at least 1"),
+        ("per_job", 1.5, "per_job = 1.5 must be at least 1"),
+        ("time_limit", "2h", "time_limit = '2h' must be a positive number of seconds"),
+        ("on_change", "print", "on_change = 'print' cannot be called"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_named_and_leaves_nothing(
+    argument: str, value: object, told: str, config, out: Path
+) -> None:
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match=told):
+        sweep(**{"configs": [config()], "out": out, "executor": pool, argument: value})
+    assert not out.exists()
+    if argument in ("configs", "out"):
+        one = value[0] if argument == "configs" else config()
+        with pytest.raises(ValueError, match=told):
+            ma.train(one, value if argument == "out" else out)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_data_are_read(config, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(running, "read_once", lambda configs: pytest.fail("data was read"))
+    (tmp_path / "file").touch()
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(RunError, match="file' cannot be written .*choose another folder"),
+    ):
+        sweep([config()], tmp_path / "file", pool)
+    (tmp_path / "grid.yaml").write_text("base: {steps: 2}")
+    refused = CliRunner().invoke(app, ["sweep", str(tmp_path / "grid.yaml"), "--out", str(tmp_path / "file")])
+    assert refused.exit_code == 2 and "cannot be written" in refused.stderr
 
 
 def test_a_failure_is_listed_with_its_traceback_until_an_attempt_succeeds(config, out: Path, monkeypatch) -> None:
