@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .extras import extra
 
 # what a reader's restart does, without the ten seconds that importing torch, transformers and PEFT takes;
-# %reset takes __spec__ with it, which processes that are spawned look for; figures and widgets would stay alive
+# %reset takes __spec__ with it, which processes that are spawned look for; figures and widgets would stay alive;
+# what is left are imports, which no later search for garbage has to look through
 RESET = """%reset -f
 __spec__ = None
 import ipywidgets, matplotlib.pyplot
 ipywidgets.Widget.close_all(); matplotlib.pyplot.close('all')
-del ipywidgets, matplotlib"""
+import gc; gc.collect(); gc.freeze()
+del ipywidgets, matplotlib, gc"""
 
 
 WARNING = re.compile(r"^.*: SuiteWarning: (.*)$", re.MULTILINE)  # as Python writes one to stderr
@@ -62,7 +65,7 @@ class Kernel:
 
         on_cell(number, cells) is called before every cell. Raises NotebookError with the cell and its traceback.
         """
-        with extra("notebooks"):
+        with extra("notebooks"), no_grammars():
             import nbformat
             from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -94,6 +97,22 @@ class Kernel:
             client.km, client.kc = self.client.km, self.client.kc
         self.client = client
         client.execute(cleanup_kc=False)
+
+
+@contextmanager
+def no_grammars() -> Iterator[None]:
+    """While inside, jsonschema, which nbformat imports, is imported without rfc3987_syntax.
+
+    That one compiles 38 grammars of international addresses, for a second or two, and notebooks have no such address.
+    """
+    asked = {"jsonschema", "rfc3987_syntax"} & set(sys.modules)
+    if not asked:
+        sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if not asked:
+            sys.modules.pop("rfc3987_syntax", None)  # whoever wants it later gets it
 
 
 def execute(notebook: Path, on_cell: Callable[[int, int], Any] = lambda cell, cells: None) -> Any:

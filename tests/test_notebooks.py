@@ -10,6 +10,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -96,12 +98,13 @@ def raw_results(notebook: nbformat.NotebookNode) -> list[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_top_to_bottom_and_writes_its_figures(name: str, kernel: Kernel, folders) -> None:
+    place = Path(folders["MOE_ANALYSIS_FIGURES"])
+    before = set(place.glob("*.html"))  # of other notebooks, which their own test looks at
     executed = kernel.execute(NOTEBOOKS / f"{name}.ipynb")
     outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
     assert any(output.output_type == "display_data" for output in outputs), "a notebook that shows nothing"
     assert raw_results(executed) == []
     for item in (item for item in ITEMS if item.notebook == name):
-        place = Path(folders["MOE_ANALYSIS_FIGURES"])
         written = {suffix: place / f"{item.id}.{suffix}" for suffix in ("png", "html", "json")}
         assert re.search(SAMPLED, Image.open(written["png"]).text["Description"]), "a picture without its seeds"
         assert "plotly" in written["html"].read_text()
@@ -110,7 +113,7 @@ def test_a_notebook_runs_top_to_bottom_and_writes_its_figures(name: str, kernel:
         # the claims of a part are those of the whole; an item that checks nothing only shows
         assert numbers["claims"] or item.part_of or not item.checks
         assert {claim["verdict"] for claim in numbers["claims"]} <= set(VERDICTS)
-    pages = Path(folders["MOE_ANALYSIS_FIGURES"]).glob("*.html")
+    pages = set(place.glob("*.html")) - before
     told = {path.stem: untrue(path.read_text(encoding="utf-8")) for path in pages if 'id="figure"' in path.read_text()}
     assert {name: faults for name, faults in told.items() if faults} == {}, "a text about another drawing"
 
@@ -218,6 +221,21 @@ def test_a_failing_cell_is_named_with_its_traceback(tmp_path: Path) -> None:
     with pytest.raises(NotebookError, match=r"broken.ipynb stopped at cell 2 of 2(?s:.*)ZeroDivisionError"):
         execute(tmp_path / "broken.ipynb", lambda cell, cells: seen.append((cell, cells)))
     assert seen == [(1, 2), (2, 2)]
+
+
+def test_no_grammar_is_compiled_for_a_notebook_and_whoever_wants_one_may_import_it(tmp_path: Path) -> None:
+    notebook = str(written(tmp_path / "broken.ipynb") / "none")
+    code = f"""
+import sys
+from pathlib import Path
+from moe_analysis.kernels import execute
+sys.modules.pop("rfc3987_syntax", None)  # tests do without it in every process
+try:
+    execute(Path({notebook!r}))
+except NotADirectoryError:
+    print("jsonschema" in sys.modules, "lark" in sys.modules, "rfc3987_syntax" in sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True False False\n", done.stderr
 
 
 def test_a_kernel_gives_each_notebook_an_empty_namespace(kernel: Kernel, tmp_path: Path) -> None:
