@@ -13,12 +13,14 @@ from typing import Any
 from .extras import extra
 
 # what a reader's restart does, without the ten seconds that importing torch, transformers and PEFT takes;
-# %reset takes __spec__ with it, which processes that are spawned look for; figures and widgets would stay alive
+# %reset takes __spec__ with it, which processes that are spawned look for; figures and widgets would stay alive;
+# what is left are imports, which no later search for garbage has to look through
 RESET = """%reset -f
 __spec__ = None
 import ipywidgets, matplotlib.pyplot
 ipywidgets.Widget.close_all(); matplotlib.pyplot.close('all')
-del ipywidgets, matplotlib"""
+import gc; gc.collect(); gc.freeze()
+del ipywidgets, matplotlib, gc"""
 
 
 WARNING = re.compile(r"^.*: SuiteWarning: (.*)$", re.MULTILINE)  # as Python writes one to stderr

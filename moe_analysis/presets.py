@@ -279,10 +279,10 @@ PRESETS = {
     "tiny": Preset(
         "tiny",
         steps=6,
-        batch_size=8,
+        batch_size=4,
         seeds=(0, 1),
         rows_per_dataset=8,
-        eval_rows=2,
+        eval_rows=1,
         record_every=1,
         embedder="tfidf",
         map_datasets=6,
@@ -312,7 +312,7 @@ PRESETS = {
 # what a study of many runs changes in a preset
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "optimizers": {
-        "tiny": {"steps": 4, "bench_steps": 20, "bench_seeds": (10, 11)},
+        "tiny": {"steps": 4, "bench_steps": 10, "bench_seeds": (10, 11)},
         "quick": {
             "steps": 32,
             "batch_size": 16,

@@ -29,18 +29,17 @@ TESTS = Path(__file__).parent
 LONG = (
     "test_notebooks.py",
     "test_jupyterlab.py",
-    "test_gallery_browser.py",
-    "test_pages_browser.py",
     "training/sweep/test_sweep.py",
-    "campaigns/test_running.py",
+    "peft_bridge/test_contract.py",
+    "drawing/test_readable_pages.py",
+    "adapters/test_transforms.py",
     "training/test_distributed.py",
-    "training/test_train.py",
+    "test_gallery_browser.py",
+    "studies/test_examples.py",
     "training/sweep/test_sweep_stop.py",
-    "training/test_adapter_source.py",
-    "test_docs.py",
+    "training/test_train.py",
     "adapters/test_shapes.py",
-    "test_readme.py",
-    "fuzz/test_fuzz_run_loader.py",
+    "run_comparison/test_comparison.py",
 )
 # every checkpoint of a run has a card, whose form is a template that PEFT compiles anew
 jinja2.Environment.compile = lru_cache(maxsize=64)(jinja2.Environment.compile)

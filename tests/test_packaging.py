@@ -48,9 +48,14 @@ def pins() -> dict[str, Version]:
     return {canonicalize_name(name): Version(version) for name, version in found}
 
 
+STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)  # an expression holds no import
+
+
 def imports(tree: ast.AST, around: str | None = None) -> Iterator[tuple[str, str | None]]:
     """(library, extra) of every absolute import; extra: of the `with extra("...")` that it stands in."""
     for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, STATEMENTS):
+            continue
         if isinstance(node, ast.Import):
             yield from ((alias.name.split(".")[0], around) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:

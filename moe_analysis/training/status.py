@@ -190,8 +190,12 @@ def reported(trainer: Trainer, config: TrainConfig, folder: Path) -> Iterator[No
 
 def versions() -> dict[str, str]:
     """Of Python, of the libraries that compute, and of this package, with its commit where it is a clone."""
-    libraries = {name: version(name) for name in LIBRARIES}
-    return {"python": platform.python_version(), **libraries, PACKAGE.name: code_version()}
+    return {"python": platform.python_version(), **library_versions(), PACKAGE.name: code_version()}
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
 
 
 @cache

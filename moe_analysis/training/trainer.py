@@ -296,15 +296,17 @@ def finish(run: Run, trainer: AdapterTrainer, data: dict[str, Data], status: Sta
     step, rows = trainer.tested
     if step != trainer.state.global_step:
         rows = evaluate_data(trainer, data["test"])
-    trainer.log(mean_metrics(by_dataset(rows)))
+    table = by_dataset(rows)
+    trainer.log(mean_metrics(table))
     further = {suite: evaluate_data(trainer, data[suite]) for suite in run.config.transfer_suites or ()}
-    distributed.together(lambda: write_results(run, trainer, {run.config.suite: rows, **further}, status))
+    distributed.together(lambda: write_results(run, trainer, table, {run.config.suite: rows, **further}, status))
 
 
-def write_results(run: Run, trainer: AdapterTrainer, rows: dict[str, pd.DataFrame], status: Status) -> None:
-    """Write history, evaluation, outcomes of every suite (the run's own first) and adapter, mark the run finished, and
-    only then drop the checkpoints."""
-    table = by_dataset(rows[run.config.suite])
+def write_results(
+    run: Run, trainer: AdapterTrainer, table: pd.DataFrame, rows: dict[str, pd.DataFrame], status: Status
+) -> None:
+    """Write history, evaluation (`table`), outcomes of every suite (the run's own first) and adapter, mark the run
+    finished, and only then drop the checkpoints."""
     write_table(run.path / "evaluation.parquet", table)
     write_table(run.path / "outcomes.parquet", outcomes_frame(rows))
     write_table(run.path / "history.parquet", history_frame(trainer.state.log_history))

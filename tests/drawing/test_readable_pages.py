@@ -314,6 +314,7 @@ def drawn(tab, path, state=" "):
 
 def test_texts_keep_apart_on_the_page_large_enough_and_stand_out_on_a_phone_and_on_a_dark_screen(tab, folder):
     for path in sorted(folder.glob("*.html")):
+        tab.page.goto("about:blank")  # the page before would be drawn anew
         tab.page.set_viewport_size({"width": 360, "height": 740})
         tab.page.emulate_media(color_scheme="light")
         page = drawn(tab, path, "narrow light")

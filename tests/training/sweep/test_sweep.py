@@ -83,7 +83,8 @@ def wait_until(condition: Callable[[], object], seconds: float = 240) -> None:
 
 def in_the_middle(out: Path, done: int) -> bool:
     """At least `done` runs are finished and another has left its first checkpoint."""
-    return len(finished(out)) >= done and bool(list(out.glob("*/checkpoints/checkpoint-2/complete")))
+    # first what costs least: the processes that train need the cores
+    return bool(list(out.glob("*/checkpoints/checkpoint-2/complete"))) and len(finished(out)) >= done
 
 
 def test_a_sweep_gives_the_runs_in_order_as_one_process_would_train_them(undisturbed, configs, out: Path) -> None:

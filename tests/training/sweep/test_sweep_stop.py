@@ -116,7 +116,7 @@ def test_ctrl_c_in_a_terminal_lets_every_process_write_a_checkpoint(config, tmp_
     driver = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear
     )
-    wait_until(lambda: len(running(out)) == 2 or driver.poll() is not None)
+    wait_until(lambda: len(list(out.glob("*/status.json"))) == 2 or driver.poll() is not None)
     os.killpg(driver.pid, signal.SIGINT)
     _, told = driver.communicate(timeout=120)
     assert driver.returncode == 130 and "checkpoints are written" in told and "to resume" in told
@@ -125,11 +125,6 @@ def test_ctrl_c_in_a_terminal_lets_every_process_write_a_checkpoint(config, tmp_
     assert all(0 < int(path.parent.name.rpartition("-")[2]) < steps for path in saved)
     with pytest.raises(ProcessLookupError):  # nobody is left behind
         wait_until(lambda: os.killpg(driver.pid, 0), seconds=20)
-
-
-def running(out: Path) -> list[int]:
-    """Steps of the runs that have begun."""
-    return [run.status["step"] for run in map(ma.Run.load, {path.parent for path in out.glob("*/status.json")})]
 
 
 def hear() -> None:
