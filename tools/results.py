@@ -49,6 +49,7 @@ the claimed direction. This page is written by `tools/results.py`; the numbers a
 # what the papers are known for: backbone -> record -> names of claims
 HEADLINES: dict[str, dict[str, tuple[str, ...]]] = {
     "compact": {
+        "trex_fig2": ("trex_fig2_smoother_tortuosity_mix-and-match",),
         "trex_fig3": ("trex_headline_retention_LoRA", "trex_headline_acquisition_LoRA"),
         "gr_fig2": ("gr_fig2_mean_loss",),
         "gr_fig3": ("gr_fig3_gRSGD_RSGD",),
