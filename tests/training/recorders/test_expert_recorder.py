@@ -315,7 +315,7 @@ def test_the_recorder_takes_the_damping_of_the_runs_optimizer(recording, out: Pa
     def refuse(model, path, every, damping):
         raise InterruptedError(f"every {every}, damping {damping}")
 
-    monkeypatch.setattr("moe_analysis.training.trainer.ExpertRecorder", refuse)
+    monkeypatch.setattr("moe_analysis.training.unfit.ExpertRecorder", refuse)
     for options, expected in (({}, "1e-06"), ({"damping": 0.5}, "0.5")):
         with pytest.raises(InterruptedError, match=f"every 2, damping {expected}"):
             ma.train(recording(optimizer_options=options), out)
