@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from . import options
 from .options import JsonOption, check_folder, exits_of, page
 from .program import BAD, FINE, INTERRUPTED, kept
 from .terminal import Memory, NotebookBars, answer, emit, note, show, spinner, table
+
+if TYPE_CHECKING:
+    from ..gallery.records import Record
 
 HELP = page(
     """
@@ -87,17 +90,29 @@ def made_larger(items: Sequence[Item], preset: str, seeds: int | None, folder: P
     from ..gallery.entries import notebook_of
     from ..gallery.records import read_records
 
-    def size(preset: str, seeds: int | None) -> tuple[int, int]:
-        return list(PRESETS).index(preset), seeds or len(PRESETS[preset].seeds)
-
     known = {item.id: item.notebook for item in making.ITEMS}
     notebooks = {item.notebook for item in items}
-    made = {
-        name: (record.preset.get("preset", "quick"), seeds_of(record.preset))
+    written = {
+        name: record
         for name, record in read_records(folder).items()
         if (known.get(name) or notebook_of(name)) in notebooks
     }
-    return {name: size_told(*one) for name, one in made.items() if size(*one) > size(preset, seeds)}
+    return {
+        name: size_told(record.preset.get("preset", "quick"), seeds_of(record.preset))
+        for name, record in written.items()
+        if is_larger(record, preset, seeds)
+    }
+
+
+def is_larger(record: Record, preset: str, seeds: int | None) -> bool:
+    """Whether a larger preset made a record, or the same one with more seeds; None stands for the preset's seeds."""
+    sizes, made = list(PRESETS), record.preset.get("preset", "quick")  # from the smallest
+    if made != preset:
+        return made in sizes[sizes.index(preset) + 1 :]
+    asked, usual = seeds_of(record.preset), len(PRESETS[preset].seeds)
+    if seeds is None:
+        return asked is not None and asked > usual
+    return (asked or len(record.seeds) or usual) > seeds
 
 
 def seeds_of(preset: Mapping[str, str]) -> int | None:

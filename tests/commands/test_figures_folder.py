@@ -77,6 +77,14 @@ def test_a_shipped_figure_does_not_go_back_to_fewer_seeds(long_figures: Path) ->
         with pytest.raises(ValueError, match=r"trex_fig2 \(quick, 8 seeds\); pass a larger --preset or --seeds"):
             shipped_folder(choose(["trex_fig2"]), "quick", None, None, seeds)
     assert shipped_folder(choose(["trex_fig2"]), "quick", None, None, 8) == long_figures
+    # of studies that have more seeds than their preset, the record says how many
+    path.write_text(json.dumps(content | {"preset": {"preset": "quick"}, "seeds": [0, 1, 2, 3, 4]}))
+    assert shipped_folder(choose(["trex_fig2"]), "quick", None, None) == long_figures
+    with pytest.raises(ValueError, match=r"preset = 'quick, 4 seeds' is smaller .* trex_fig2 \(quick\)"):
+        shipped_folder(choose(["trex_fig2"]), "quick", None, None, 4)
+    path.write_text(json.dumps(content | {"preset": {"preset": "of my own"}}))
+    assert shipped_folder(choose(["trex_fig2"]), "quick", None, None) == long_figures
+    path.write_text(json.dumps(content | {"preset": {"preset": "quick", "seeds": "8"}}))
     assert shipped_folder(choose(["trex_fig2"]), "long", None, None) == long_figures
 
 
