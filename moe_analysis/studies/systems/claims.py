@@ -91,7 +91,7 @@ def joint(found: Systems, part: str) -> Claim:
     ).untestable(f"no T-REX with {percent(SAVING[0])} to {percent(SAVING[1])} fewer parameters was trained")
 
 
-def smaller(found: Systems) -> str | None:
+def smaller(found: Compared) -> str | None:
     """The label of a T-REX that does without the claimed share of each other system's parameters."""
     counts = found.costs.set_index("method")["trainable"]
     others = [int(counts[label]) for other in LORA_BASED for label in versions(counts.index, other)]

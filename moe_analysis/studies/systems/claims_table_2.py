@@ -1,14 +1,18 @@
-"""What S'MoRE claims in Table 2, declared before measuring, and the verdicts."""
+"""What S'MoRE claims in Table 2, declared before measuring, and the verdicts.
+
+What T-REX claims on other data is a hypothesis of ours here, declared before any T-REX was trained on these data sets.
+"""
 
 from __future__ import annotations
 
 from ...evidence import Claim
-from .claims import DRAWN, trained, versus
+from .claims import CONTROL, DRAWN, HEADLINE, LORA_BASED, METHOD, smaller, trained, versus
 from .endpoints import BASE, versions
 from .scores import INSIDE
 from .table_2 import Table2, paper_gain
 
-SMORE, OTHERS, SOURCE = "S'MoRE", ("LoRA", "HydraLoRA", "MixLoRA"), "S'MoRE Table 2"
+SMORE, OTHERS = "S'MoRE", ("LoRA", "HydraLoRA", "MixLoRA")
+TREX = "our hypothesis about T-REX"
 
 
 def claims(found: Table2) -> list[Claim]:
@@ -18,8 +22,23 @@ def claims(found: Table2) -> list[Claim]:
     told = []
     for method in versions(found.methods, SMORE):
         effects = {other: gain for other in others if (gain := paper_gain(method, other, counted)) > 0}
-        name = f"smore_table2_{method.removeprefix(SMORE).strip(' ()') or 'any'}"
+        name = f"{found.item}_{method.removeprefix(SMORE).strip(' ()') or 'any'}"
         if others:
-            told.append(versus(found, name, SOURCE, INSIDE, method, others, DRAWN, effects))
+            told.append(versus(found, name, found.source, INSIDE, method, others, DRAWN, effects))
     gains = {method: gain for method in found.methods if (gain := paper_gain(method, BASE, counted)) > 0}
-    return [*told, trained(found, "smore_table2_trained", SOURCE, INSIDE, gains)]
+    return [*told, *of_t_rex(found), trained(found, f"{found.item}_trained", found.source, INSIDE, gains)]
+
+
+def of_t_rex(found: Table2) -> list[Claim]:
+    """That T-REX is ahead of LoRA and LoRA-MoE, with as many parameters and with fewer, and that intuition helps."""
+    others = [label for label in LORA_BASED if label in found.methods]
+    asked = {
+        "trex": (METHOD, others, HEADLINE),
+        "trex_smaller": (smaller(found), others, HEADLINE),
+        "trex_intuition": (METHOD, [label for label in (CONTROL,) if label in found.methods], DRAWN),
+    }
+    return [
+        versus(found, f"{found.item}_{name}", TREX, INSIDE, method, against, least, kind="own")
+        for name, (method, against, least) in asked.items()
+        if method in found.methods and against
+    ]

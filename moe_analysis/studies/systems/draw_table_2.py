@@ -19,6 +19,7 @@ from .table_2 import Table2
 # columns of `side_by_side`: ours, its interval, the paper's; and what the panel shows
 ACCURACY = ("ours", "low", "high", "paper", "accuracy (%)")
 GAIN = ("gain", "gain_low", "gain_high", "paper_gain", "points over LoRA")
+ACROSS = 2  # data sets in a row
 MARKS = (
     "Dots: ours, mean and 95 % interval over seeds. Diamonds: the paper's, on Llama-3.2-1B. Dotted line: our model before "
     "training."
@@ -26,23 +27,30 @@ MARKS = (
 
 
 def plot(found: Table2) -> Figure:
-    """One row of panels per data set, and one for their mean where there are several."""
+    """Two panels per data set and for their mean, two data sets side by side where there are several."""
     table = found.beside_paper
     places = list(dict.fromkeys(table["dataset"]))
+    across = min(len(places), ACROSS)
+    down = -(-len(places) // across)
     with use_style(large=True):
-        fig = figure(FULL_WIDTH, 0.8 + len(places) * (0.65 + 0.24 * len(found.methods)))
-        panels = fig.subplots(len(places), 2, squeeze=False)
-        for (left, right), place in zip(panels, places):
+        fig = figure(FULL_WIDTH, 0.8 + down * (0.65 + 0.24 * len(found.methods)))
+        panels = fig.subplots(down, 2 * across, squeeze=False)
+        pairs = panels.reshape(-1, 2)
+        for at, ((left, right), place) in enumerate(zip(pairs, places)):
             own = table[table["dataset"] == place].set_index("method")
             draw_rows(left, own.loc[found.methods], ACCURACY)
             draw_rows(right, own.loc[found.methods], GAIN)
             if np.isfinite(level := own["ours"].get(BASE, np.nan)):
                 left.axvline(level, color=UNTRAINED, linewidth=1.4, linestyle=":", zorder=1)
             right.axvline(0, color=method_color("LoRA"), linewidth=1.0, zorder=1)
+            left.tick_params(labelleft=at % across == 0)
             right.tick_params(labelleft=False)
             left.set_title(readable(place))
-        for panel, (*_, label) in zip(panels[-1], (ACCURACY, GAIN)):
-            panel.set_xlabel(label)
+            if at + across >= len(places):
+                for panel, (*_, label) in zip((left, right), (ACCURACY, GAIN)):
+                    panel.set_xlabel(label)
+        for panel in pairs[len(places) :].flat:
+            panel.remove()
         note_below(fig, found.note(MARKS))
     return fig
 

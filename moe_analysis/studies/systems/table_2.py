@@ -7,7 +7,7 @@ Every cell of the paper is the best of that method's own sweep of sizes, trained
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class PretrainedRates(SystemRates):
 
 @dataclass(frozen=True, eq=False)
 class Table2(Tuned, Compared):
-    """S'MoRE's Table 2 on a pretrained model, beside the paper's numbers.
+    """S'MoRE's Table 2 on a pretrained model that learns several data sets together, beside the paper's numbers.
 
     Args:
         tuning: one row per run of the tuning, as `stored.Stored.tuning`.
@@ -71,6 +71,7 @@ class Table2(Tuned, Compared):
     drawing = "draw_table_2"
     judging = "claims_table_2"
     grid = PretrainedRates
+    source = "S'MoRE Table 2"  # of its claims
 
     tuning: pd.DataFrame
     choose_by: str = "accuracy"
@@ -90,11 +91,33 @@ class Table2(Tuned, Compared):
         return {"table_2": self.beside_paper} | {name: getattr(self, name) for name in names}
 
 
+@dataclass(frozen=True, eq=False)
+class AloneRates(SystemRates):
+    """The tuning of the systems on the pretrained model and one data set."""
+
+    item = "smore_table2_alone_rates"
+    title = "Beyond S'MoRE: the grid of learning rates on one data set alone"
+
+
+@dataclass(frozen=True, eq=False)
+class Table2Alone(Table2):
+    """One column of S'MoRE's Table 2: a pretrained model learns one data set alone, as in the paper."""
+
+    item = "smore_table2_alone"
+    title = "S'MoRE Table 2, one data set alone: adapters on a pretrained language model"
+    question = "Is S'MoRE more accurate than LoRA, HydraLoRA and MixLoRA if a pretrained model learns one data set?"
+    grid = AloneRates
+    source = "S'MoRE Table 2, one data set alone"
+
+
 @asked()
 def measure_table_2(
     table: str | Path | pd.DataFrame, measure: str = "accuracy", choose_by: str | None = None
 ) -> Table2:
     """S'MoRE's Table 2 from a campaign's table of results; arguments as for `measure_table`.
+
+    Returns:
+        A `Table2`, or a `Table2Alone` if the runs are on one data set.
 
     Raises:
         ResultsError, ValueError: as `stored_scores`, and for a table of other data sets or systems than those of Table 2.
@@ -106,12 +129,16 @@ def measure_table_2(
             f"{found.name} holds runs on {', '.join(dict.fromkeys(found.scores['dataset']))}, and S'MoRE's Table 2 is "
             f"about {', '.join(DATASETS)}; pass it to measure_table, or a table of the suite smore_table2"
         )
-    if not (systems := set(found.scores["method"])) & set(PAPER):
+    systems = list(dict.fromkeys(found.scores["method"]))
+    if not set(systems) & set(PAPER):
         raise ValueError(
             f"{found.name} holds runs of {', '.join(sorted(systems))}, and S'MoRE's Table 2 is about "
             f"{', '.join(name for name in PAPER if name != BASE)}; pass it to measure_table, or a table of these"
         )
-    return Table2(**compared(found))
+    order = [name for name in PAPER if name in systems] + [name for name in systems if name not in PAPER]
+    scores = found.scores.sort_values("method", key=lambda names: names.map(order.index), kind="stable")
+    found = replace(found, scores=scores.reset_index(drop=True))
+    return (Table2 if trained.nunique() > 1 else Table2Alone)(**compared(found))
 
 
 def side_by_side(frame: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:

@@ -131,7 +131,7 @@ def test_without_a_base_model_on_the_same_rows_learning_is_not_testable():
 @pytest.mark.parametrize("gain, word", [(0.1, "reproduced"), (0.0, "not reproduced"), (-0.1, "contradicted")])
 def test_both_sizes_of_smore_are_judged_against_every_version_of_the_others(gain, word):
     found = claims(made_up({"S'MoRE (2-2)": gain, "S'MoRE (4-4)": gain}))
-    told = {claim.name: claim for claim in found if "trained" not in claim.name}
+    told = {claim.name: claim for claim in found if claim.kind == "paper" and "trained" not in claim.name}
     assert list(told) == [f"smore_table2_{size}_in_distribution" for size in ("2-2", "4-4")]
     for claim in told.values():
         others = [part.compares.partition(" - ")[2] for part in claim.parts]
@@ -156,6 +156,34 @@ def test_the_papers_gain_is_that_on_the_tasks_that_count():
 def test_a_table_without_a_system_of_table_2_is_refused():
     with pytest.raises(ValueError, match="smollm2_optimizers holds runs of AdamW, .* Table 2 is about LoRA, HydraLoRA"):
         measure_table_2("smollm2_optimizers")
+
+
+def test_t_rex_is_a_hypothesis_of_ours_on_these_data_sets_at_both_sizes():
+    found = made_up({"T-REX": 0.1, "T-REX, smaller": -0.1})
+    told = {claim.name.removesuffix("_in_distribution"): claim for claim in claims(found) if claim.kind == "own"}
+    words = {name: claim.verdict for name, claim in told.items()}
+    assert words == {
+        "smore_table2_trex": "supported",
+        "smore_table2_trex_smaller": "not supported",
+        "smore_table2_trex_intuition": "supported",
+    }
+    assert [part.compares for part in told["smore_table2_trex_smaller"].parts] == [
+        "T-REX, smaller - LoRA",
+        "T-REX, smaller - LoRA-MoE",
+    ]
+    assert {claim.source for claim in told.values()} == {"our hypothesis about T-REX"}
+    without = replace(found, scores=found.scores[~found.scores["method"].str.startswith("T-REX")])
+    assert {claim.kind for claim in claims(without)} == {"paper"}
+
+
+def test_a_table_of_one_data_set_is_an_item_of_its_own_and_systems_stand_in_the_papers_order():
+    alone = measure_table_2("smollm2_commonsense")
+    assert (alone.item, alone.rates.item) == ("smore_table2_alone", "smore_table2_alone_rates")
+    assert {claim.source for claim in claims(alone)} == {"S'MoRE Table 2, one data set alone"}
+    together = measure_table_2("smollm2_table2")
+    assert (together.item, together.rates.item) == ("smore_table2", "smore_table2_rates")
+    for found in (alone, together):
+        assert [name for name in found.methods if name in PAPER] == [name for name in PAPER if name in found.methods]
 
 
 def test_the_smaller_t_rex_and_every_mixture_reach_their_claims():
