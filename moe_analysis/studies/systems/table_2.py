@@ -92,7 +92,7 @@ class Table2(Tuned, Compared):
 
 
 @dataclass(frozen=True, eq=False)
-class AloneRates(SystemRates):
+class AloneRates(PretrainedRates):
     """The tuning of the systems on the pretrained model and one data set."""
 
     item = "smore_table2_alone_rates"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,7 +92,7 @@ class BudgetRates(SystemRates):
 class Tuned:
     """What a result has of a campaign that tuned every system alike."""
 
-    grid: ClassVar[type[SystemRates]] = SystemRates  # the figure of the tuning
+    grid = SystemRates  # the figure of the tuning
     tuning: pd.DataFrame
     choose_by: str
     stored: str
