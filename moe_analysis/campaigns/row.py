@@ -271,14 +271,18 @@ def mixture(rows: Iterable[dict[str, Any]]) -> str | None:
 
     Machines with another draw of a data set, or other weights of a backbone, train runs that no comparison may mix.
     """
-    first: dict[str, tuple[str, dict[str, Any]]] = {}
+    first: dict[tuple[str, str], tuple[str, Any]] = {}
     for row in rows:
-        alike = tested_alike(row)
-        found = {
-            "test rows": [row[name] for name in ("suites", "datasets", "rows", "rows_digests")],
-            "weights of the backbone": row["backbone_sha256"],
+        config = json.loads(row["config"])
+        compared = {
+            "test rows": (tested_alike(row), [row[name] for name in ("suites", "datasets", "rows", "rows_digests")]),
+            "weights of the backbone": (
+                json.dumps([config.get("backbone"), config.get("precision")]),
+                row["backbone_sha256"],
+            ),
         }
-        run, known = first.setdefault(alike, (row["run"], found))
-        if different := [name for name, value in found.items() if value and known[name] and value != known[name]]:
-            return f"has runs with different {different[0]}, {run} and {row['run']}, which no comparison may mix"
+        for what, (alike, value) in compared.items():
+            run, known = first.setdefault((what, alike), (row["run"], value)) if value else (row["run"], value)
+            if value != known:
+                return f"has runs with different {what}, {run} and {row['run']}, which no comparison may mix"
     return None

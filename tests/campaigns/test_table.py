@@ -320,6 +320,13 @@ def test_runs_of_other_rows_or_weights_are_never_mixed(path: Path, other: dict, 
         read_rows(path)
 
 
+def test_a_tuning_on_other_weights_is_not_mixed_with_final_runs(path: Path) -> None:
+    tuned = {**made_up(1, counts={"add_small": 5}, stage="tune"), "backbone_sha256": "f" * 64}
+    add_rows(path, [made_up()])
+    with pytest.raises(ResultsError, match="would have runs with different weights of the backbone"):
+        add_rows(path, [tuned])
+
+
 def test_runs_whose_configurations_ask_for_other_rows_are_together(path: Path) -> None:
     fewer = made_up(1, counts={"add_small": 5}, stage="tune")
     unknown = {**made_up(2), "backbone_sha256": ""}
