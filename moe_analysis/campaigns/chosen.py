@@ -57,7 +57,7 @@ def chosen_finals(runs: pd.DataFrame, choose_by: str = "accuracy") -> tuple[pd.D
         tune, final = (own[own["stage"] == stage] for stage in (TUNE, FINAL))
         if tune.empty or final.empty:
             continue
-        best = best_configuration(tune, choose_by)
+        best = best_configuration(tune, choose_by, final)
         chosen = config_of(tune.loc[tune["configuration"] == best, "config"].iloc[0])
         axes = tuned_axes(tune, final)
         for _, rows in final.groupby("configuration", sort=False):
@@ -75,12 +75,31 @@ def chosen_finals(runs: pd.DataFrame, choose_by: str = "accuracy") -> tuple[pd.D
     return runs[~stale], told
 
 
-def best_configuration(tune: pd.DataFrame, choose_by: str) -> str:
-    """The digest of the best of one system's cells; a loss that is not a number is the worst."""
+def best_configuration(tune: pd.DataFrame, choose_by: str, final: pd.DataFrame | None = None) -> str:
+    """The digest of the best of one system's cells; a loss that is not a number is the worst.
+
+    Of equal cells (LoRA has no router, so it is the same at every rate of one) it is the one of the final runs, which the
+    campaign took because its grid lists it first; without final runs, the one that the table has first.
+
+    Args:
+        tune: one row per tuning run: configuration, MEASURES, and config if there is `final`.
+        choose_by: one of MEASURES.
+        final: one row per final run: config.
+    """
     means = tune.groupby("configuration", sort=False)[list(MEASURES)].mean()
-    means["loss"] = means["loss"].fillna(float("inf"))
-    order = means.assign(first=means["loss"] if choose_by == "loss" else -means[choose_by])
-    return str(order.sort_values(["first", "loss"], kind="stable").index[0])
+    order = means.assign(first=means["loss"] if choose_by == "loss" else -means[choose_by])[["first", "loss"]]
+    ordered = order.fillna(float("inf")).sort_values(["first", "loss"])
+    equal = [str(digest) for digest in ordered.index[(ordered == ordered.iloc[0]).all(axis=1)]]
+    if final is None or len(equal) == 1:
+        return equal[0]
+    axes = tuned_axes(tune, final)
+    cells = dict(zip(tune["configuration"], map(config_of, tune["config"])))
+    trained = [config_of(one) for one in final["config"]]
+    return next((one for one in equal if any(same(cells[one], config, axes) for config in trained)), equal[0])
+
+
+def same(config: Mapping[str, Any], other: Mapping[str, Any], axes: list[str]) -> bool:
+    return all(config.get(axis) == other.get(axis) for axis in axes)
 
 
 def tuned_axes(tune: pd.DataFrame, final: pd.DataFrame) -> list[str]:

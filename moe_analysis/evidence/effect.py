@@ -100,11 +100,20 @@ class Effect:
 
     def errors(self, seeds: int) -> tuple[float, ...]:
         """Standard errors of the mean effect with this many seeds: that of the measured tasks if they are a sample, and
-        that of the seeds."""
+        that of the seeds.
+
+        The means of tasks differ because the effect does, which more seeds do not change, and because of the noise of
+        each task at each seed, whose share of their variance falls with the number of seeds. The noise is what is left
+        without the means of tasks and of seeds, as in an analysis of variance of two factors.
+        """
         if self.tasks is None:
             return (float(self.values.std(ddof=1) / np.sqrt(seeds)),)
         by_task, by_seed = self.values.mean(axis=1), self.values.mean(axis=0)
-        return float(by_task.std(ddof=1) / np.sqrt(self.tasks)), float(by_seed.std(ddof=1) / np.sqrt(seeds))
+        left = self.values - by_task[:, None] - by_seed + self.value  # (tasks, seeds)
+        between = by_task.var(ddof=1)
+        noise = min(between, (left**2).sum() / ((self.tasks - 1) * (self.seeds - 1)) / self.seeds)
+        of_tasks = (between - noise + noise * self.seeds / seeds) / self.tasks
+        return float(np.sqrt(of_tasks)), float(by_seed.std(ddof=1) / np.sqrt(seeds))
 
     def visible(self, confidence: float = 0.95, seeds: int | None = None) -> float:
         """The smallest true effect whose interval lies above zero in 80 of 100 repetitions of the design.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from moe_analysis.campaigns.chosen import chosen_finals
+from moe_analysis.campaigns.chosen import best_configuration, chosen_finals
 
 SYSTEMS = ("LoRA", "LoRA-MoE", "SiRA", "HydraLoRA", "MixLoRA", "MoMOR", "S'MoRE", "mix-and-match", "T-REX")
 
@@ -83,6 +83,25 @@ def test_the_choice_is_by_what_the_campaign_chose_by_and_of_equals_by_the_loss()
     assert len(chosen_finals(lost, "loss")[1]) == 1
     with pytest.raises(ValueError, match="choose_by = 'f1' is unknown; choose one of accuracy, accuracy_norm, loss"):
         chosen_finals(rows, "f1")
+
+
+@pytest.mark.parametrize("trained", [0.003, 0.0003])
+@pytest.mark.parametrize("merged", [1, -1])
+def test_of_equal_cells_the_one_that_was_trained_counts_in_whichever_order_a_table_has_them(trained, merged) -> None:
+    """LoRA has no router, so two rates of a router are the same run."""
+    tune = [
+        {**row, "configuration": f"tune {router_lr}", "config": {**row["config"], "router_lr": router_lr}}
+        for router_lr in (0.003, 0.0003)
+        for row in tuned("LoRA", {0.003: 0.6})
+    ]
+    final = [one("LoRA", "final", seed, 0.003) for seed in (0, 1)]
+    final = [{**row, "config": {**row["config"], "router_lr": trained}} for row in final]
+    frame = pd.DataFrame([*tune[::merged], *tuned("LoRA", {0.01: 0.4}), *final])
+    kept, told = chosen_finals(frame)
+    assert len(kept) == len(frame) and told == []
+    runs = frame.groupby("stage")
+    best = best_configuration(runs.get_group("tune"), "accuracy", runs.get_group("final"))
+    assert best == f"tune {trained}"
 
 
 def test_final_runs_without_tuning_and_fields_in_which_stages_differ_leave_nothing_out() -> None:

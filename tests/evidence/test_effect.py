@@ -82,6 +82,20 @@ def test_where_tasks_differ_no_number_of_seeds_may_do() -> None:
     assert effect.seeds_for(0.1) is None and effect.seeds_for(2.0) is not None
 
 
+def test_noise_of_tasks_falls_with_the_number_of_seeds() -> None:
+    """Tasks on which the effect is the same, 8 tasks and 8 seeds: what their means differ by is noise, and the seeds that
+    would do see the effect."""
+    rng = np.random.default_rng(0)
+    left = rng.normal(size=(8, 8))
+    left -= left.mean(0) + left.mean(1, keepdims=True) - left.mean()
+    left *= 7 / np.sqrt((left**2).sum())  # noise of exactly 1, and what it gives to the means of 8
+    pilot = Effect(left + (centered(np.arange(8.0))[:, None] + centered(np.arange(8.0))) / np.sqrt(8))
+    seeds = pilot.seeds_for(0.3)
+    assert seeds is not None and pilot.visible() > 0.3
+    seen = [Effect(rng.normal(0.3, 1.0, (8, seeds))).interval()[0] > 0 for _ in range(300)]
+    assert 0.75 < np.mean(seen) < 0.98, "noise counts in both standard errors, so the number is on the safe side"
+
+
 def test_the_other_way_round_the_interval_is_mirrored() -> None:
     effect = Effect([0.1, 0.2, 0.4])
     low, high = effect.interval()

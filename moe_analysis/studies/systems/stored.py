@@ -112,10 +112,9 @@ def stored_scores(table: str | Path | pd.DataFrame, measure: str = "accuracy", c
     name = str(frame["study"].iloc[0]) if isinstance(table, pd.DataFrame) and len(frame) else Path(str(table)).name
     if choose_by is None:
         choose_by = declared_choice(str(frame["study"].iloc[0])) if len(frame) else "accuracy"
-    frame, told = of_chosen(frame, choose_by)
+    frame, told, best = of_chosen(frame, choose_by)
     configs = known_configs(frame)
     lines = per_dataset(frame).rename(columns={"system": "method"})
-    best = best_cells(lines, choose_by)
     lines = lines.assign(accuracy=lines[measure])
     tuning = tuning_of(frame, lines, best)
     lines = lines[(lines["stage"] != TUNE) | lines["configuration"].isin(best)]
@@ -158,15 +157,22 @@ def pretrained_scores(table: str | Path | pd.DataFrame, measure: str, choose_by:
     return found
 
 
-def of_chosen(frame: pd.DataFrame, choose_by: str) -> tuple[pd.DataFrame, list[str]]:
+def of_chosen(frame: pd.DataFrame, choose_by: str) -> tuple[pd.DataFrame, list[str], list[str]]:
     """The frame without final runs of configurations that were not chosen, where it holds configurations; what it
-    lost, in words."""
-    if "config" not in frame or "dataset" in frame:
-        return frame, []
-    means = per_dataset(frame).groupby(RUN, sort=False)[MEANS].mean().reset_index()
-    runs = means.merge(frame[["run", "stage", "configuration", "config"]], on=["run", "stage", "configuration"])
-    kept, told = chosen_finals(runs, choose_by)
-    return frame[frame["run"].isin(kept["run"])], told
+    lost, in words; and each system's best configuration on rows held out of train, as a campaign chooses it."""
+    told: list[str] = []
+    runs = per_dataset(frame).groupby(RUN, sort=False)[MEANS].mean().reset_index()
+    known = "config" in frame and "dataset" not in frame
+    if known:
+        runs = runs.merge(frame[["run", "stage", "configuration", "config"]], on=["run", "stage", "configuration"])
+        runs, told = chosen_finals(runs, choose_by)
+        frame = frame[frame["run"].isin(runs["run"])]
+    final = runs[runs["stage"] == FINAL]
+    best = [
+        best_configuration(tune, choose_by, final[final["system"] == system] if known else None)
+        for system, tune in runs[runs["stage"] == TUNE].groupby("system", sort=False)
+    ]
+    return frame, told, best
 
 
 def per_dataset(frame: pd.DataFrame) -> pd.DataFrame:
@@ -214,12 +220,6 @@ def check_final(final: pd.DataFrame, name: str, told: list[str]) -> None:
     for (suite, dataset), digests in final.groupby(["suite", "dataset"], sort=False)["rows_digest"]:
         if digests.nunique() > 1:
             raise ValueError(f"data set {dataset!r} of {suite} was tested on different rows; compare runs of one kind")
-
-
-def best_cells(lines: pd.DataFrame, choose_by: str) -> list[str]:
-    """Each method's best configuration on rows held out of train, as a campaign chooses it."""
-    tune = lines[lines["stage"] == TUNE].groupby(["method", "configuration", "run"], sort=False)[MEANS].mean()
-    return [best_configuration(own.reset_index(), choose_by) for _, own in tune.groupby("method", sort=False)]
 
 
 def tuning_of(frame: pd.DataFrame, lines: pd.DataFrame, best: list[str]) -> pd.DataFrame:
