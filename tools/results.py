@@ -63,6 +63,7 @@ HEADLINES: dict[str, dict[str, tuple[str, ...]]] = {
             "smore_fig4_switch_pretrained_in_distribution_MixLoRA",
         ),
         "smore_table2": ("smore_table2_4-4_in_distribution_LoRA",),
+        "smore_table2_alone": ("smore_table2_alone_4-4_in_distribution_LoRA",),
     },
 }
 COLUMNS = ("claim", "source", "compared", "effect", "interval", "kind", "seeds", "steps", "preset", "verdict")

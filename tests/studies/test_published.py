@@ -76,13 +76,21 @@ def compact() -> np.ndarray:
     return gaps(finals("compact", "accuracy"), "T-REX", "LoRA", tasks)
 
 
-def multitask() -> np.ndarray:
-    runs = finals("smollm2_multitask", "loss")
-    lines = runs.head(1).explode(["datasets", "roles", "chances", "majorities"])
+def counted_of(name: str, references: list[str]) -> list[str]:
+    """`counted` of a table by loss that tells the levels of its tasks itself."""
+    lines = finals(name, "loss").head(1).explode(["datasets", "roles", "chances", "majorities"])
     guess = lines[["chances", "majorities"]].astype(float).max(axis=1)
     levels = {task: (role, level) for task, role, level in zip(lines["datasets"], lines["roles"], guess)}
-    tasks = counted("smollm2_multitask", "loss", ["LoRA", "LoRA-MoE", "SiRA"], levels, "task")
-    return gaps(runs, "T-REX", "LoRA", tasks)
+    return counted(name, "loss", references, levels, "task")
+
+
+def multitask() -> np.ndarray:
+    tasks = counted_of("smollm2_multitask", ["LoRA", "LoRA-MoE", "SiRA"])
+    return gaps(finals("smollm2_multitask", "loss"), "T-REX", "LoRA", tasks)
+
+
+def five_tasks() -> list[str]:
+    return counted_of("smollm2_table2", ["LoRA", "LoRA-MoE", "HydraLoRA (4)", "MixLoRA (4)", "MixLoRA (8)"])
 
 
 def trained(runs: pd.DataFrame) -> np.ndarray:
@@ -102,7 +110,13 @@ def half(better: str, worse: str) -> float:
     return (PRINTED[better] - PRINTED[worse]) / 200
 
 
-CLAIMS: dict[tuple[str, str], tuple[Callable[[], np.ndarray], float]] = {
+def half_of_five() -> float:
+    """Half of the printed gain of S'MoRE (4-4) over LoRA, the mean over the tasks that count."""
+    gains = {"ARC-Challenge": 4.07, "ARC-Easy": 0.0, "commonsense_qa": 3.36, "openbookqa": 1.2, "winogrande": 1.5}
+    return float(np.mean([gains[task] for task in five_tasks()])) / 200
+
+
+CLAIMS: dict[tuple[str, str], tuple[Callable[[], np.ndarray], float | Callable[[], float]]] = {
     ("trex_fig3", "trex_headline_acquisition_LoRA"): (compact, 0.0178 / 2),
     ("trex_fig3_pretrained", "trex_pretrained_headline_in_distribution_LoRA"): (multitask, 0.0178 / 2),
     ("gr_fig2", "gr_fig2_mean_loss"): (lambda: trained(table("rescaling").query("stage == 'final'")), 0.05),
@@ -115,7 +129,11 @@ CLAIMS: dict[tuple[str, str], tuple[Callable[[], np.ndarray], float]] = {
         budgets,
         half("S'MoRE (4-4)", "LoRA"),
     ),
-    ("smore_table2", "smore_table2_4-4_in_distribution_MixLoRA_(8)"): (
+    ("smore_table2", "smore_table2_4-4_in_distribution_LoRA"): (
+        lambda: gaps(finals("smollm2_table2", "loss"), "S'MoRE (4-4)", "LoRA", five_tasks()),
+        half_of_five,
+    ),
+    ("smore_table2_alone", "smore_table2_alone_4-4_in_distribution_MixLoRA_(8)"): (
         lambda: gaps(finals("smollm2_commonsense", "accuracy"), "S'MoRE (4-4)", "MixLoRA (8)", ["commonsense_qa"])[0],
         half("S'MoRE (4-4)", "MixLoRA (8)"),
     ),
@@ -126,6 +144,7 @@ CLAIMS: dict[tuple[str, str], tuple[Callable[[], np.ndarray], float]] = {
 def test_a_published_claim_is_what_its_table_says(figure: str, name: str) -> None:
     measure, smallest = CLAIMS[figure, name]
     values, claim = measure(), published(figure, name)
+    smallest = smallest() if callable(smallest) else smallest
     assert claim["effect"] == pytest.approx(values.mean(), abs=1e-9) and claim["smallest"] == pytest.approx(smallest)
     reach = reach_of(values, claim["confidence"])
     tolerance = 1e-6 if values.ndim == 1 else 0.12 * reach  # two draws of a bootstrap

@@ -135,7 +135,7 @@ def measure_table_2(
             f"{found.name} holds runs of {', '.join(sorted(systems))}, and S'MoRE's Table 2 is about "
             f"{', '.join(name for name in PAPER if name != BASE)}; pass it to measure_table, or a table of these"
         )
-    order = [name for name in PAPER if name in systems] + [name for name in systems if name not in PAPER]
+    order = [name for name in PAPER if name in systems] + sorted(set(systems) - set(PAPER), key=str.casefold)
     scores = found.scores.sort_values("method", key=lambda names: names.map(order.index), kind="stable")
     found = replace(found, scores=scores.reset_index(drop=True))
     return (Table2 if trained.nunique() > 1 else Table2Alone)(**compared(found))
