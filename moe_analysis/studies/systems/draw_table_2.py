@@ -20,6 +20,7 @@ from .table_2 import Table2
 ACCURACY = ("ours", "low", "high", "paper", "accuracy (%)")
 GAIN = ("gain", "gain_low", "gain_high", "paper_gain", "points over LoRA")
 ACROSS = 2  # data sets in a row
+BETWEEN = 90  # pixels from one row of panels to the next: an axis with its label, and a title
 MARKS = (
     "Dots: ours, mean and 95 % interval over seeds. Diamonds: the paper's, on Llama-3.2-1B. Dotted line: our model before "
     "training."
@@ -75,7 +76,15 @@ def interactive(found: Table2) -> go.Figure:
     table = found.beside_paper
     places = list(dict.fromkeys(table["dataset"]))
     titles = [title for place in places for title in (readable(place), f"{readable(place)}: gain")]
-    fig = make_subplots(rows=len(places), cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.06)
+    height = 160 + len(places) * (80 + 26 * len(found.methods))
+    fig = make_subplots(
+        rows=len(places),
+        cols=2,
+        shared_yaxes=True,
+        subplot_titles=titles,
+        horizontal_spacing=0.06,
+        vertical_spacing=BETWEEN / height,
+    )
     for row, place in enumerate(places, 1):
         own = table[table["dataset"] == place].set_index("method")
         for column, columns in enumerate((ACCURACY, GAIN), 1):
@@ -85,7 +94,6 @@ def interactive(found: Table2) -> go.Figure:
             fig.add_vline(x=level, line={"color": "#8A8A8A", "dash": "dot"}, row=row, col=1)
         fig.add_vline(x=0, line={"color": method_color("LoRA"), "width": 1}, row=row, col=2)
     fig.update_yaxes(categoryorder="array", categoryarray=found.methods[::-1])
-    height = 160 + len(places) * (80 + 34 * len(found.methods))
     return arranged(fig, MARKS, height=height, title={"text": "Table 2, ours and the paper's"})
 
 
