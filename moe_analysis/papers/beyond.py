@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .item import NONE, OWN, PRETRAINED, ROUTING, SYSTEMS, Item
+from .item import NONE, OWN, PRETRAINED, ROUTING, SYSTEMS, TUNING, Item
 
 ITEMS = (
     Item(
@@ -24,7 +24,7 @@ ITEMS = (
         part_of="trex_fig3",
         campaigns=("campaigns/compact.yaml",),
         paper_setting=NONE,
-        follows="Follows: whether a system looks worse only because its rate was not right. Does not follow: a claim of any paper.",
+        follows=TUNING,
     ),
     Item(
         "trex_fig3_pretrained_rates",
@@ -35,7 +35,7 @@ ITEMS = (
         part_of="trex_fig3_pretrained",
         campaigns=("campaigns/smollm2_multitask.yaml",),
         paper_setting=NONE,
-        follows="Follows: whether a system looks worse only because its rate was not right. Does not follow: a claim of any paper.",
+        follows=TUNING,
     ),
     Item(
         "routing_information",

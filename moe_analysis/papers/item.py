@@ -71,3 +71,6 @@ UNSEEN = (
     "takes any suite of yours, so it can be run on a GPU when they are known"
 )
 NOTHING = "Nothing: it was not run."
+TUNING = (
+    "Follows: whether a system looks worse only because its rate was not right. Does not follow: a claim of any paper."
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .item import BUDGETS, COST, EXACT, NONE, NOTHING, PRETRAINED, STATEMENT, TREES, UNKNOWN, Item
+from .item import BUDGETS, COST, EXACT, NONE, NOTHING, PRETRAINED, STATEMENT, TREES, TUNING, UNKNOWN, Item
 
 PROTOCOL = "adapters on all three projections of every feed-forward block, 2 epochs, learning rate 1e-4"
 LAYER = "layers of width 4096, s = 4, f = 2, ranks 8 and 16"
@@ -79,7 +79,7 @@ ITEMS = (
         part_of="smore_fig4_pretrained",
         campaigns=("campaigns/smollm2_budgets.yaml",),
         paper_setting=NONE,
-        follows="Follows: whether a system looks worse only because its rate was not right. Does not follow: a claim of any paper.",
+        follows=TUNING,
     ),
     Item(
         "smore_fig5",
@@ -135,7 +135,7 @@ ITEMS = (
         part_of="smore_table2",
         campaigns=("campaigns/smollm2_table2.yaml",),
         paper_setting=NONE,
-        follows="Follows: whether a system looks worse only because its rate was not right. Does not follow: a claim of any paper.",
+        follows=TUNING,
     ),
     Item(
         "smore_table2_alone",
@@ -157,7 +157,7 @@ ITEMS = (
         part_of="smore_table2_alone",
         campaigns=("campaigns/smollm2_commonsense.yaml",),
         paper_setting=NONE,
-        follows="Follows: whether a system looks worse only because its rate was not right. Does not follow: a claim of any paper.",
+        follows=TUNING,
     ),
     Item(
         "smore_table3",

@@ -1,4 +1,4 @@
-"""Interactive pages read well: methods are told apart, texts stand out from their ground, nothing lies on another."""
+"""Interactive pages read well in a browser: texts stand out from their ground, and nothing lies on another."""
 
 from __future__ import annotations
 
@@ -7,209 +7,25 @@ from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
-from moe_analysis.drawing.layout import COLORS, arranged, least_width
+from moe_analysis.drawing.layout import COLORS, arranged
 from moe_analysis.drawing.marks import menu_of
 from moe_analysis.drawing.save import save
-from moe_analysis.drawing.style import METHOD_COLORS, PALETTE, luminance, method_dash, text_on
 from moe_analysis.evidence import Claim, Effect
-from moe_analysis.studies.cost import draw_routers
 from moe_analysis.studies.cost import draw_tree as draw_example
-from moe_analysis.studies.cost.counting import MOST
 from moe_analysis.studies.flexibility import measure_trees
 from moe_analysis.studies.optimizers.draw import progress_explorer
-from moe_analysis.studies.routing.draw_experts import experts_used, specialists_figure
 from moe_analysis.studies.routing.draw_experts import interactive as experts_page
 from moe_analysis.studies.subspace import draw_span, span
 from moe_analysis.studies.trees import draw as draw_used_trees
-from moe_analysis.studies.trees import draw_tree
 from tests.studies.fake_tokens import routed
 
+from .made_up import DATASETS, MODULES, by_dataset, contrast, curves, example, shares, structures
+
 pytest_plugins = ["tests.browser"]
-
-FORMS = [form.format(name) for name in ("SGD", "AdamW") for form in ("{}", "R{}", "g{}", "gR{}")]
-MODULES = [f"layers.{layer}.mlp.{target}_proj" for layer in range(3) for target in ("gate", "up", "down")]
-DATASETS = ["who_has_most_mirror", "review_mood_sarcastic", "both_or_either_swapped", "add_small"]
-
-
-def contrast(color: str, ground: str) -> float:
-    darker, lighter = sorted([luminance(color), luminance(ground)])
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-def curves() -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"measure": measure, "method": method, "seed": seed, "step": step, "value": 1 / (1 + step)}
-            for measure in ("train loss", "eval loss")
-            for method in FORMS
-            for seed in (0, 1)
-            for step in range(12)
-        ]
-    )
-
-
-def shares(held: int, used: int) -> pd.DataFrame:
-    """`expert_shares` of one router whose last experts never get a token."""
-    load = np.where(np.arange(held) < used, 1 / used, 0.0)
-    return pd.DataFrame(
-        [
-            {
-                "method": "S'MoRE",
-                "seed": 0,
-                "module": f"{MODULES[0]} pool 0",
-                "label": label,
-                "expert": expert,
-                "share": load[expert],
-                "load": load[expert],
-                "log_lift": 0.1 * expert * len(label) - 1 if load[expert] else np.nan,
-            }
-            for label in DATASETS
-            for expert in range(held)
-        ]
-    )
-
-
-def tree(fanout: int, layers: int, experts: int) -> pd.DataFrame:
-    """A residual tree in which every expert's number occurs; the root has layer `layers`."""
-    rows = [{"node": 0, "parent": -1, "layer": layers, "expert": -1}]
-    for node in range((fanout**layers - 1) // (fanout - 1)):
-        for _ in range(fanout):
-            rows.append(
-                {"node": len(rows), "parent": node, "layer": rows[node]["layer"] - 1, "expert": len(rows) % experts}
-            )
-    numbers = {"position": 0, "score": 0.5, "path_score": 0.25, "similarity": 0.1, "contribution": 1.0, "share": 0.3}
-    return pd.DataFrame(rows).assign(**numbers)
-
-
-def example() -> SimpleNamespace:
-    """What `smore_fig1` draws."""
-    return SimpleNamespace(tree=tree(2, 2, 4), num_experts=[4, 4])
-
-
-def token(fanout: int, layers: int, experts: int) -> SimpleNamespace:
-    """What `smore_tree` draws, of one token."""
-    shown = tree(fanout, layers, experts).assign(token=0, word="mouse", seed=0)
-    return SimpleNamespace(shown=shown, trees=shown, place="a prompt")
-
-
-def structures() -> pd.DataFrame:
-    rows = [
-        {
-            "method": "S'MoRE",
-            "module": module,
-            "measure": measure,
-            "step": step,
-            "mean": 0.1 * step,
-            "low": 0.4,
-            "high": 0.6,
-        }
-        for module in MODULES
-        for measure in ("normalized_entropy", "differing_siblings")
-        for step in range(5)
-    ]
-    return pd.DataFrame(rows)
-
-
-def by_dataset() -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"dataset": dataset, "module": module, "normalized_entropy": 0.7}
-            for dataset in DATASETS
-            for module in MODULES
-        ]
-    )
-
-
-# ---------------------------------------------------------------- told apart
-
-
-def test_no_two_methods_share_their_color_and_their_dash():
-    lines = {trace.name: (trace.line.color, trace.line.dash) for trace in progress_explorer(curves()).data}
-    assert lines.keys() == set(FORMS) and len(set(lines.values())) == len(FORMS)
-    assert {(METHOD_COLORS[name], method_dash(name)) for name in FORMS} == set(lines.values())
-
-
-@given(st.sampled_from(PALETTE) | st.from_regex(r"#[0-9A-F]{6}", fullmatch=True))
-def test_a_text_stands_out_from_any_ground(color):
-    assert contrast(text_on(color), color) >= 4.5
-
-
-def test_black_on_white_is_the_strongest_contrast():
-    assert contrast("#000000", "#FFFFFF") == pytest.approx(21) and text_on("#FFFFFF") == "#000000"
-
-
-@pytest.mark.parametrize(
-    "fig",
-    [draw_example.interactive(example()), draw_tree.interactive(token(2, 4, 16))],
-    ids=["smore_fig1", "smore_tree"],
-)
-def test_numbers_at_the_nodes_of_a_tree_stand_out_from_their_color(fig):
-    named = [trace for trace in fig.data if "text" in (trace.mode or "")]
-    pairs = [pair for trace in named for pair in zip(trace.textfont.color, trace.marker.color, strict=True)]
-    assert len({ground for _, ground in pairs}) >= 4
-    assert min(contrast(*pair) for pair in pairs) >= 4.5
-
-
-def test_numbers_in_the_picture_of_a_tree_stand_out_from_their_color():
-    panel = draw_tree.draw_tree(Figure().subplots(), tree(2, 4, 16), "one token")
-    grounds = {
-        (line.get_xdata()[0], line.get_ydata()[0]): line.get_markerfacecolor()
-        for line in panel.lines
-        if line.get_marker() == "o"
-    }
-    numbers = [text for text in panel.texts if text.get_position() in grounds]
-    assert len(numbers) == len(grounds) == 31
-    assert min(contrast(text_on(grounds[one.get_position()]), grounds[one.get_position()]) for one in numbers) >= 4.5
-    assert all(one.get_color() == text_on(grounds[one.get_position()]) for one in numbers)
-
-
-def test_a_pool_with_an_expert_that_is_never_used_says_how_many_it_holds():
-    assert experts_used(shares(4, 4)) == "4 experts" and experts_used(shares(4, 3)) == "3 of 4 experts used"
-    label = specialists_figure(shares(4, 3)).axes[0].get_xlabel()
-    assert " ".join(label.split()) == "3 of 4 experts used"
-    both = pd.concat([shares(8, 8).assign(method="LoRA-MoE"), shares(4, 3)])
-    fig = experts_page(SimpleNamespace(shown=both))
-    titles = [button.args[1]["xaxis.title.text"] for button in fig.layout.updatemenus[0].buttons]
-    assert titles == ["8 experts, sorted", "3 of 4 experts used, sorted"] and fig.layout.xaxis.title.text == titles[0]
-
-
-def test_the_papers_bound_is_named_where_its_line_is():
-    rows = pd.DataFrame(
-        [
-            {
-                "structure": "4, 4",
-                "projection": projection,
-                "counts": counts,
-                "total_rank": rank,
-                "share": 1 / rank,
-                "router": 1.0,
-                "experts": float(rank),
-            }
-            for rank in (2, 64)
-            for projection in ("gate", "up", "down", "all")
-            for counts in ("authors", "per parent", "per parent, noise", "module")
-        ]
-    )
-    fig = draw_routers.interactive(SimpleNamespace(named=rows, protocol=rows))
-    (note,), (line,) = fig.layout.annotations, fig.layout.shapes
-    assert 10**note.y == pytest.approx(line.y0) == pytest.approx(100 * MOST), "texts are placed by their exponent"
-
-
-def test_a_tree_of_many_leaves_scrolls_and_a_small_one_fits_a_phone():
-    assert least_width(draw_tree.interactive(token(2, 4, 16))) > 700
-    assert least_width(draw_tree.interactive(token(2, 2, 4))) == 0
-    assert least_width(draw_example.interactive(example())) == 0
-
-
-# ---------------------------------------------------------------- in a browser
 
 AHEAD = Claim("toy_ahead", "a table", "A is ahead of B", compares="A - B", endpoint="acc", paper_effect=0.02)
 CAPTION = {

@@ -169,8 +169,11 @@ def trained(
     part: str,
     effects: Mapping[str, float] | None = None,
     kind: str = "paper",
+    methods: Sequence[str] | None = None,
 ) -> Claim:
-    """On one endpoint every system is more accurate than the model that it started from; arguments as of `versus`."""
+    """On one endpoint every one of `methods`, or of all systems, is more accurate than the model that it started from;
+    other arguments as of `versus`."""
+    methods = compared.methods if methods is None else methods
     where, words = ENDPOINTS[part], "is more accurate than before training"
     name = f"{name}_{where.replace(' ', '_')}"
     endpoint = f"accuracy, {MEANING[part]}"
@@ -186,13 +189,13 @@ def trained(
             smallest=None if method in (effects or {}) else DRAWN,
             family=name,
         )
-        for method in compared.methods
+        for method in methods
     ]
-    found = {claim.name: over_base(compared, part, method) for claim, method in zip(parts, compared.methods)}
+    found = {claim.name: over_base(compared, part, method) for claim, method in zip(parts, methods)}
     whole = Claim(
         name,
         source,
-        f"{where}: every system {words}",
+        f"{where}: {'every system' if len(methods) == len(compared.methods) else ', '.join(methods)} {words}",
         kind=kind,
         compares=f"each - {BASE}",
         endpoint=endpoint,

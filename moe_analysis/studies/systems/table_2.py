@@ -135,10 +135,15 @@ def measure_table_2(
             f"{found.name} holds runs of {', '.join(sorted(systems))}, and S'MoRE's Table 2 is about "
             f"{', '.join(name for name in PAPER if name != BASE)}; pass it to measure_table, or a table of these"
         )
-    order = [name for name in PAPER if name in systems] + sorted(set(systems) - set(PAPER), key=str.casefold)
-    scores = found.scores.sort_values("method", key=lambda names: names.map(order.index), kind="stable")
-    found = replace(found, scores=scores.reset_index(drop=True))
+    found = replace(found, scores=in_order(found.scores), tuning=in_order(found.tuning))
     return (Table2 if trained.nunique() > 1 else Table2Alone)(**compared(found))
+
+
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the methods in the paper's order, and after them others by their names."""
+    added = sorted(set(frame["method"]) - set(PAPER), key=str.casefold)
+    place = {method: at for at, method in enumerate([*PAPER, *added])}
+    return frame.sort_values("method", key=lambda names: names.map(place), kind="stable").reset_index(drop=True)
 
 
 def side_by_side(frame: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:

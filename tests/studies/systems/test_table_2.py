@@ -122,9 +122,9 @@ def test_a_table_of_other_data_sets_is_refused():
 def test_without_a_base_model_on_the_same_rows_learning_is_not_testable():
     found = made_up({})
     bare = replace(found, levels=found.levels.assign(untrained=np.nan))
-    whole = claims(bare)[-1]
+    whole = claims(bare)[-2]
     assert {part.verdict for part in whole.parts} == {"not testable here"}
-    assert {part.verdict for part in claims(found)[-1].parts} == {"reproduced"}
+    assert {part.verdict for part in claims(found)[-2].parts} == {"reproduced"}
     assert isinstance(bare.plot(), Figure)
 
 
@@ -160,7 +160,12 @@ def test_a_table_without_a_system_of_table_2_is_refused():
 
 def test_t_rex_is_a_hypothesis_of_ours_on_these_data_sets_at_both_sizes():
     found = made_up({"T-REX": 0.1, "T-REX, smaller": -0.1})
-    told = {claim.name.removesuffix("_in_distribution"): claim for claim in claims(found) if claim.kind == "own"}
+    own = [claim for claim in claims(found) if claim.kind == "own"]
+    told = {
+        claim.name.removesuffix("_in_distribution"): claim
+        for claim in own
+        if claim.source == "our hypothesis about T-REX"
+    }
     words = {name: claim.verdict for name, claim in told.items()}
     assert words == {
         "smore_table2_trex": "supported",
@@ -171,9 +176,16 @@ def test_t_rex_is_a_hypothesis_of_ours_on_these_data_sets_at_both_sizes():
         "T-REX, smaller - LoRA",
         "T-REX, smaller - LoRA-MoE",
     ]
-    assert {claim.source for claim in told.values()} == {"our hypothesis about T-REX"}
-    without = replace(found, scores=found.scores[~found.scores["method"].str.startswith("T-REX")])
+    without = replace(found, scores=found.scores[found.scores["method"].isin(PAPER)])
     assert {claim.kind for claim in claims(without)} == {"paper"}
+
+
+def test_that_a_system_learns_is_the_papers_claim_only_where_its_table_has_the_system():
+    paper, own = claims(made_up({}))[-2:]
+    assert [part.compares for part in paper.parts] == [f"{name} - base model" for name in LABELS if name in PAPER]
+    assert [part.compares for part in own.parts] == [f"{name} - base model" for name in LABELS if name not in PAPER]
+    assert (paper.kind, own.kind) == ("paper", "own") and "T-REX" not in paper.statement and "T-REX" in own.statement
+    assert {part.source for part in own.parts} == {"our check of the training"}
 
 
 def test_a_table_of_one_data_set_is_an_item_of_its_own_and_systems_stand_in_the_papers_order():
@@ -183,6 +195,7 @@ def test_a_table_of_one_data_set_is_an_item_of_its_own_and_systems_stand_in_the_
     together = measure_table_2("smollm2_table2")
     assert (together.item, together.rates.item) == ("smore_table2", "smore_table2_rates")
     for found in (alone, together):
+        assert found.methods == found.rates.chosen["method"].tolist()
         assert [name for name in found.methods if name in PAPER] == [name for name in PAPER if name in found.methods]
 
 
