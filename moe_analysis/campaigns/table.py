@@ -88,10 +88,11 @@ def read_rows(path: str | Path) -> list[Row]:
     if not path.is_file():
         raise ResultsError(f"{path} is not a file; {RESTORE}")
     try:
-        with path.open("rb") as file:
-            table = pq.read_table(file, page_checksum_verification=True)
-            found = schema_of(table)
-            rows = table.to_pylist() if found in OF_SCHEMA else None
+        # by its path: pyarrow's threads let a Python file go later, and abort a process that ends before they have
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+        found = schema_of(table)
+        rows = table.to_pylist() if found in OF_SCHEMA else None
     except Exception as error:  # pyarrow and its codecs each fail in their own way on damaged bytes
         raise ResultsError(
             f"{path} is not a readable table of results ({shorten(str(error), 200)}); {RESTORE}"
