@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .measure import OwnAdapter, Systems, SystemTasks, measure, measure_adapter, measure_tasks
 from .pretrained import MultitaskRates, PretrainedSystems, measure_pretrained
+from .steps import SystemSteps, measure_steps
 from .table_2 import Table2, measure_table_2
 from .tuned import SystemRates, TunedSystems, measure_table
 
@@ -12,6 +13,7 @@ __all__ = [
     "OwnAdapter",
     "PretrainedSystems",
     "SystemRates",
+    "SystemSteps",
     "SystemTasks",
     "Systems",
     "Table2",
@@ -19,6 +21,7 @@ __all__ = [
     "measure",
     "measure_adapter",
     "measure_pretrained",
+    "measure_steps",
     "measure_table",
     "measure_table_2",
     "measure_tasks",

@@ -23,8 +23,6 @@ from .measure import Compared, Systems
 from .scores import OUTSIDE, crossed
 
 METHOD, CONTROL = "T-REX", "mix-and-match"
-NARROW = "S'MoRE"  # its routers start near collapse where a backbone is small (campaigns/compact.yaml)
-WIDE = ("S'MoRE, width 32", "S'MoRE, width 16")
 ABLATION = "our reading of T-REX's ablation"  # we know that it leaves out the intuition, and none of its numbers
 LORA_BASED = ("LoRA", "LoRA-MoE", "SiRA")
 # half of "up to +1.78 %": the paper's largest gain over any of them, and its gains over each are not public to us
@@ -46,21 +44,6 @@ def claims(found: Systems) -> list[Claim]:
         ),
         saving(found.authors),
         *(joint(found, part) for part in inside),
-        *(
-            versus(
-                found,
-                f"smore_routing_{wide.split()[-1]}",
-                "beyond the papers",
-                part,
-                wide,
-                (NARROW,),
-                DRAWN,
-                kind="own",
-            )
-            for wide in WIDE
-            if wide in found.methods
-            for part in (*inside, OUTSIDE)
-        ),
     ]
 
 
