@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from moe_analysis.peft_bridge import current, keeping_call
 
 from .contract import BALANCED, situation
-from .systems import Case, close, gradients, twin
+from .systems import Case, close, gradients, llama, twin
 
 ALL = (*BALANCED, "trex")
 NO_GRADIENT = "runs without gradients inside a pass with gradients"
@@ -276,6 +277,22 @@ def _(case: Case) -> None:
         alone = {key: value[sample : sample + 1] for key, value in case.extra().items()}
         one = call | {key: call[key][sample : sample + 1] for key in ("input_ids", "attention_mask")}
         assert torch.equal(model.generate(**one, **alone), together[3 * sample : 3 * sample + 3])
+
+
+@situation("generation with drafts of prompt lookup or a second model, a static cache, or a prompt read in chunks")
+def _(case: Case) -> None:
+    model, batch = case.model(), case.batch(1, padded=False)
+    call = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    call |= {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, **case.extra(1)}
+    right = model.generate(**call)
+    ways: tuple[dict[str, Any], ...] = (
+        {"prompt_lookup_num_tokens": 2},
+        {"assistant_model": llama()},
+        {"cache_implementation": "static"},
+        {"prefill_chunk_size": 2},
+    )
+    for way in ways:
+        assert torch.equal(model.generate(**call, **way), right), way
 
 
 @situation("each row with its own adapter (`adapter_names`)")

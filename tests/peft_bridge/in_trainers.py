@@ -165,6 +165,36 @@ def _(case: Case) -> None:
     assert predictions.predictions.shape == (2 * BATCHES, 6, 40)  # the logits alone, for compute_metrics
 
 
+@situation("Trainer that goes on from a checkpoint, and that loads its best one")
+def _(case: Case) -> None:
+    start = case.model().train()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            per_device_train_batch_size=2,
+            max_steps=4,
+            save_steps=2,
+            eval_steps=2,
+            eval_strategy="steps",
+            load_best_model_at_end=True,
+            learning_rate=1.0,  # too high: the best checkpoint is the first
+            use_cpu=True,
+            report_to=[],
+            disable_tqdm=True,
+            logging_strategy="no",
+            remove_unused_columns=False,
+        )
+        found = []
+        for checkpoint in (None, f"{folder}/checkpoint-2"):
+            own = twin(start)
+            trainer = Trainer(own, arguments, train_dataset=rows(case), eval_dataset=rows(case))
+            trainer.train(resume_from_checkpoint=checkpoint)
+            best = min(line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line)
+            assert trainer.evaluate()["eval_loss"] == best
+            found.append([parameter.detach().clone() for parameter in own.parameters() if parameter.requires_grad])
+        assert all(map(torch.equal, *found))
+
+
 @situation("a custom loop, and accelerate with accumulation and bfloat16")
 def _(case: Case) -> None:
     model, batches = case.model().train(), micro_batches(case)
