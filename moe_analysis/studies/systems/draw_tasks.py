@@ -18,6 +18,7 @@ from ...drawing.style import FULL_WIDTH, figure, ink_on, note_below, use_style
 from .draw import MEASURES, TITLES, drawn_parts, readable
 from .measure import SystemTasks
 
+FIT = 9  # columns whose names have room beside each other
 LETTERS = 16  # per inch, of the colors' label, which is longer than the map of few tasks is high
 
 
@@ -86,7 +87,7 @@ def task_figure(differences: pd.DataFrame, against: str = "LoRA") -> Figure:
             panel.text(-0.95, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color="#5A5A5A")
         panel.set_xlim(-1.4, len(methods) - 0.5)
         names = [f"{against}, %", *(fill(name, 9) for name in methods)]
-        panel.set_xticks([-0.95, *range(len(methods))], names, fontsize=6.5)
+        panel.set_xticks([-0.95, *range(len(methods))], names, fontsize=6.5 * min(1.0, FIT / len(methods)))
         panel.set_yticks(range(len(order)), [readable(dataset) for _, dataset in order], fontsize=6)
         panel.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         for edge in panel.spines.values():
