@@ -59,7 +59,7 @@ VERSION_COLORS = {
     "MixLoRA (8)": "#4292C6",
     "S'MoRE (2-2)": "#F28C8C",
     "S'MoRE (4-4)": "#D55E00",
-    "S'MoRE, width 16": "#F4A582",
+    "S'MoRE, width 16": "#E98A7A",
     "S'MoRE, width 32": "#8F2D0C",
     "T-REX, smaller": "#5CBF3A",
     "T-REX, router alone": "#0B5D45",  # the same runs, routed without their intuition

@@ -27,6 +27,19 @@ ITEMS = (
         follows=TUNING,
     ),
     Item(
+        "smore_steps",
+        "Beyond the papers",
+        "S'MoRE with wider routing and with more steps",
+        "systems.measure_steps",
+        SYSTEMS,
+        campaigns=("campaigns/compact.yaml", "campaigns/compact_steps.yaml"),
+        paper_setting=NONE,
+        follows=(
+            "Follows: whether narrow routing or a short training explains what S'MoRE lacks on this small model. Does not "
+            "follow: a claim of the paper."
+        ),
+    ),
+    Item(
         "trex_fig3_pretrained_rates",
         "Beyond the papers",
         "T-REX and its opponents over a grid of learning rates on a pretrained model",

@@ -164,6 +164,15 @@ def place(name: str, value: Any, least: int = 0) -> str | Path:
     return value
 
 
+def table(name: str, value: Any, least: int = 0) -> str | Path | pd.DataFrame:
+    """A table of results, or the study or file that has it."""
+    if isinstance(value, pd.DataFrame):
+        return value
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise refused(name, value, "table of results", f'pass a study, a path or a frame, such as {name}="compact"')
+    return value
+
+
 def some(name: str, value: Any, least: int = 0) -> list[Any]:
     """One value or several, of any kind."""
     if not (many := listed(value)):
@@ -272,6 +281,7 @@ KINDS: dict[Any, Callable[[str, Any, int], Any]] = {
     "str | Sequence[str]": words,
     "str | Sequence[str] | None": optional(words),
     "str | Path": place,
+    "str | Path | pd.DataFrame": table,
     "Runs": runs_of,
     "Recorded": recorded_of,
     "Mapping[int, Runs]": by_budget,

@@ -91,7 +91,10 @@ def interactive(found: SystemSteps) -> go.Figure:
             )
         fig.add_hline(rows["base"].iloc[0], line={"color": UNTRAINED, "dash": "dot"}, row=1, col=column)
     fig.update_xaxes(
-        title_text="steps", tickvals=list(range(len(found.steps))), ticktext=[f"{steps:,}" for steps in found.steps]
+        title_text="steps",
+        range=[-0.4, len(found.steps) - 0.6],
+        tickvals=list(range(len(found.steps))),
+        ticktext=[f"{steps:,}" for steps in found.steps],
     )
     fig.update_yaxes(title_text="accuracy", col=1)
     return arranged(fig, MARKS, height=480, title={"text": "S'MoRE with wider routing and with more steps"})
