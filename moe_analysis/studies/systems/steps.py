@@ -91,8 +91,8 @@ def measure_steps(
             "S'MoRE" also "S'MoRE, width 32".
 
     Raises:
-        ResultsError, ValueError: as `stored_scores`; for tables without LoRA in both, and for tables that do not differ in
-            their steps or whose tuning judges tasks differently.
+        ResultsError, ValueError: as `stored_scores`; for tables without LoRA in both, for a table whose runs are not the
+            longer ones, and for tables of other tasks or test rows.
 
     Example:
         >>> measure_steps().steps
@@ -109,13 +109,14 @@ def measure_steps(
         )
     # the strongest reference is found among all systems of the first table, and the second judges by the same tasks
     judged = TunedSystems(**systems_of(short))
-    after = TunedSystems(**systems_of(long))
-    if set(zip(judged.tasks["part"], judged.tasks["dataset"])) != set(zip(after.tasks["part"], after.tasks["dataset"])):
-        raise ValueError(f"{long.name} and {short.name} hold different tasks; pass tables of one suite")
+    if tested(long) != tested(short):
+        raise ValueError(
+            f"{long.name} and {short.name} were tested on different tasks or rows; pass tables of one suite and as many rows"
+        )
     before = replace(TunedSystems(**systems_of(only(short, names))), tasks=judged.tasks)
     return SystemSteps(
         before,
-        replace(after, tasks=judged.tasks),
+        replace(TunedSystems(**systems_of(long)), tasks=judged.tasks),
         steps,
         sample=f"{only(short, names).sample}; and {long.sample}",
         stored=f"{short.name} and {long.name}",
@@ -134,6 +135,12 @@ def only(found: Stored, methods: list[str]) -> Stored:
     """What a table holds of some systems."""
     configs = {method: config for method, config in found.configs.items() if method in methods}
     return replace(found, scores=found.scores[found.scores["method"].isin(methods)], configs=configs)
+
+
+def tested(found: Stored) -> set[tuple[Any, ...]]:
+    """Part, data set, number of test rows, and the share of their most frequent answer, which other rows do not have."""
+    rows = found.scores.merge(found.levels[["part", "dataset", "majority"]], on=["part", "dataset"])
+    return set(rows[["part", "dataset", "rows", "majority"]].itertuples(index=False, name=None))
 
 
 def steps_of(found: Stored) -> int:

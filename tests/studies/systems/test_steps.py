@@ -76,7 +76,12 @@ def test_what_a_system_gains_on_lora_is_judged_over_the_seeds_that_all_trainings
         (
             table(MANY, 90).assign(datasets=lambda rows: [[*INSIDE_TASKS, "a", "b", "c", "d"]] * len(rows)),
             table(FEW, 30),
-            "hold different tasks; pass tables of one suite",
+            "were tested on different tasks or rows; pass tables of one suite",
+        ),
+        (
+            table(MANY, 90).assign(majorities=lambda rows: [[0.3] * 9] * len(rows)),
+            table(FEW, 30),
+            "were tested on different tasks or rows",
         ),
     ],
 )
